@@ -1,0 +1,60 @@
+# Every target does its own set-up: environment and caches live inside the clone.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := capabilities spaces encryption_network sealspace tee_backend node
+
+export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
+export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
+
+.PHONY: help demo test check fmt bench soak fuzz lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-8s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@echo "setting up $(VENV) (about a minute the first time)" >&2
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "sealspace needs Python 3.11 to 3.13; run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(VENV)/.installed ## play the story: a secret is stored, granted, opened by approved code and by nobody else
+	@$(BIN)/sealspace demo
+
+test: check ## check, then run the whole test suite
+	@$(BIN)/pytest -q --numprocesses=2 --dist=loadgroup
+
+check: $(VENV)/.installed ## formatting, lint, types and the order of the packages
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fmt: $(VENV)/.installed ## rewrite the code in the house style
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+bench: $(VENV)/.installed ## CPU time per request against a node that it starts on loopback
+	@$(BIN)/python tests/benchmarks/requests_per_cpu.py
+
+soak: $(VENV)/.installed ## kill the node under load, many times, and look for a lost write
+	@$(BIN)/pytest -q -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak.py
+
+fuzz: $(VENV)/.installed ## throw bytes at every parser for some minutes
+	@SEALSPACE_FUZZ_EXAMPLES=20000 $(BIN)/pytest -q -k fuzz
+
+lock: ## resolve the dependencies anew into requirements.lock (needs uv)
+	@uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --python-version 3.11 --output-file requirements.lock --quiet
+
+clean: ## remove the environment and every cache
+	@rm -rf $(VENV) .cache .hypothesis

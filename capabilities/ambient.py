@@ -1,0 +1,45 @@
+"""Time and randomness as objects that are passed in.
+
+Domain code never asks the operating system for the time or for random bytes itself: a test or a replay of recorded
+exchanges sets both.
+
+Example:
+    def stamp(entropy: Entropy) -> bytes:
+        return entropy.token(16)
+"""
+
+import secrets
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch (UTC), with a fraction."""
+        ...
+
+
+class Entropy(Protocol):
+    """Gives unpredictable bytes."""
+
+    def token(self, size_bytes: int) -> bytes:
+        """Return `size_bytes` fresh random bytes."""
+        ...
+
+
+class SystemClock:
+    """The operating system's real-time clock."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch (UTC), with a fraction."""
+        return time.time()
+
+
+class SystemEntropy:
+    """The operating system's random source."""
+
+    def token(self, size_bytes: int) -> bytes:
+        """Return `size_bytes` fresh random bytes."""
+        return secrets.token_bytes(size_bytes)

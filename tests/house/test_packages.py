@@ -1,0 +1,60 @@
+"""The shape of the distribution: what imports alone, what the wheel holds, who owns the names."""
+
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from tests_support import REPOSITORY
+
+PACKAGES = ("capabilities", "encryption_network", "node", "sealspace", "spaces", "tee_backend")
+
+
+def _modules(package: str) -> list[str]:
+    files = sorted((REPOSITORY / package).rglob("*.py"))
+    names = [".".join(f.relative_to(REPOSITORY).with_suffix("").parts) for f in files]
+    return [name.removesuffix(".__init__") for name in names]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_module_imports_alone(package: str) -> None:
+    """Every module of a package can be the first one that a fresh interpreter state imports."""
+    program = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        f"    for loaded in [m for m in sys.modules if m.split('.')[0] in {PACKAGES!r}]:\n"
+        "        del sys.modules[loaded]\n"
+        "    importlib.import_module(name)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, *_modules(package)], check=True, cwd=REPOSITORY)
+
+
+def test_no_init_below_tests() -> None:
+    """A package below tests would hide the product's package of the same name."""
+    assert [] == list((REPOSITORY / "tests").rglob("__init__.py"))
+
+
+def test_no_other_distribution_owns_our_names() -> None:
+    """Only our distribution provides the six top-level packages in this environment."""
+    owners = packages_distributions()
+    assert {name: {"sealspace"} for name in PACKAGES} == {name: set(owners.get(name, [])) for name in PACKAGES}
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_six_packages(tmp_path: Path) -> None:
+    """The built wheel holds the packages with their data and type markers, and neither tests nor spec."""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(REPOSITORY)]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("sealspace-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (entry_points,) = (n for n in names if n.endswith("entry_points.txt"))
+        scripts = archive.read(entry_points).decode()
+    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert set(PACKAGES) == tops
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
+    shipped = {str(f.relative_to(REPOSITORY)) for p in PACKAGES for f in (REPOSITORY / p).rglob("*.py")}
+    assert shipped == {name for name in names if name.endswith(".py")}
+    assert "sealspace = node.cli:main" in scripts
