@@ -1,0 +1,74 @@
+"""What may be done: ability strings, their aliases and what they imply (rules A1 to A7).
+
+No registry is asked: an unknown ability is held and passed on like any other, and means only itself (A7). There is
+no wildcard beyond the two listed: `tinycloud.kv/*` is an ordinary ability that nothing asks for.
+"""
+
+import re
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final
+
+from .errors import InvalidIdentifier
+
+MAX_ABILITY_CHARS: Final = 256
+"""Longest ability; the registry's longest has 40 characters."""
+
+HOST: Final = "tinycloud.space/host"
+REVOKE: Final = "tinycloud.delegation/revoke"
+
+# A3
+_ALIASES: Final = MappingProxyType(
+    {
+        "tinycloud.kv/delete": "tinycloud.kv/del",
+        "tinycloud.sql/select": "tinycloud.sql/read",
+        "tinycloud.duckdb/select": "tinycloud.duckdb/read",
+    }
+)
+# A4, already transitive
+_IMPLIED: Final = MappingProxyType(
+    {
+        "tinycloud.sql/admin": frozenset({"tinycloud.sql/schema"}),
+        "tinycloud.sql/*": frozenset(f"tinycloud.sql/{name}" for name in ("read", "write", "schema", "admin")),
+        "tinycloud.duckdb/*": frozenset(
+            f"tinycloud.duckdb/{name}" for name in ("read", "write", "admin", "import", "export")
+        ),
+    }
+)
+_ASCII_ABILITY = re.compile(r"[A-Za-z0-9\-_.+*]+/[A-Za-z0-9\-_.+*]+")
+_MARKS: Final = frozenset("-_.+*")
+
+
+@lru_cache(maxsize=1024)
+def parse_ability(text: str) -> str:
+    """Read an ability: `namespace/name`, both of Unicode letters, digits and `-_.+*` (A1).
+
+    Raises:
+        InvalidIdentifier: Not of that form, or longer than MAX_ABILITY_CHARS.
+    """
+    if len(text) <= MAX_ABILITY_CHARS and (_ASCII_ABILITY.fullmatch(text) or _is_ability(text)):
+        return text
+    raise InvalidIdentifier("invalid ability")
+
+
+def _is_ability(text: str) -> bool:
+    namespace, _, name = text.partition("/")
+    return all(part and all(c.isalnum() or c in _MARKS for c in part) for part in (namespace, name))
+
+
+def resolve_alias(ability: str) -> str:
+    """Return the ability that an old name stands for, any other as it is (A3)."""
+    return _ALIASES.get(ability, ability)
+
+
+@lru_cache(maxsize=1024)
+def sufficient_for(required: str) -> frozenset[str]:
+    """Return every ability that satisfies the required one (A5): what a chain looks for among many rows."""
+    target = resolve_alias(required)
+    holders = {target, *(held for held, implied in _IMPLIED.items() if target in implied)}
+    return frozenset(holders | {alias for alias, ability in _ALIASES.items() if ability in holders})
+
+
+def satisfies(held: str, required: str) -> bool:
+    """Tell whether holding one ability allows another (A5); unknown abilities allow only themselves."""
+    return held in sufficient_for(required)

@@ -1,0 +1,228 @@
+"""A wallet-signed message on the wire: CACAO (section 2.2, rules C1 to C5).
+
+    { "h": {"t": "eip4361"}, "p": {payload}, "s": {"s": 65 bytes, "t": "eip191"} }      canonical DAG-CBOR
+
+Only canonical DAG-CBOR with the known keys is read, so that a wallet's signature has few spellings, all of one content
+key: `v` of 0 or 27, the case of an address, null for absent.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import libipld
+
+from .errors import BadSignature, InvalidIdentifier, MalformedToken
+from .principals import parse_address, parse_chain_id
+from .resources import is_authority, is_scheme, is_uri
+from .signatures import WalletSigner, recover_address
+from .siwe import SiweMessage, parse_rfc3339, siwe_text
+
+MAX_CACAO_BYTES: Final = 294_912
+"""What a header of 393,216 characters holds in base64."""
+
+_ISSUER_PREFIX: Final = "did:pkh:eip155:"
+_PAYLOAD_REQUIRED: Final = frozenset({"domain", "iss", "aud", "version", "nonce", "iat"})
+_PAYLOAD_OPTIONAL: Final = frozenset({"scheme", "statement", "exp", "nbf", "request_id", "resources"})
+# C7: without these no field can forge a line of the text, so two sets of fields never share one text.
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Cacao:
+    """A sign-in message and its signature.
+
+    Attributes:
+        message: The fields of the signed text.
+        signature: 65 bytes, r ‖ s ‖ v.
+    """
+
+    message: SiweMessage
+    signature: bytes = field(repr=False)  # a token belongs in no log
+
+
+def parse_cacao(data: bytes) -> Cacao:
+    """Read a CACAO.
+
+    Args:
+        data: Untrusted bytes.
+
+    Returns:
+        The message, every field of its type and without control characters, times readable (C10). A null field counts
+        as absent.
+
+    Raises:
+        MalformedToken: Anything else: not canonical DAG-CBOR (C1), unknown or missing keys, other types (C3).
+
+    Does not check:
+        The signature (verify_cacao), the time window, the ReCap.
+    """
+    envelope = _canonical_map(data)
+    head, payload, signature = (_map_of(envelope, key) for key in "hps")
+    _check_keys(envelope, frozenset("hps"))
+    _check_keys(head, frozenset("t"))
+    _check_keys(signature, frozenset("st"))
+    _check_keys(payload, _PAYLOAD_REQUIRED, _PAYLOAD_OPTIONAL)
+    if head["t"] != "eip4361" or signature["t"] != "eip191":  # C3
+        raise MalformedToken("CACAO of another kind")
+    signed = signature["s"]
+    if not isinstance(signed, bytes) or len(signed) != 65:  # C3
+        raise MalformedToken("CACAO signature is not 65 bytes")
+    return Cacao(_message_of(payload), signed)
+
+
+def encode_cacao(cacao: Cacao) -> bytes:
+    """Return the canonical bytes: absent fields left out, the address in EIP-55 (C1)."""
+    message = cacao.message
+    optional = {
+        "exp": message.expiration_time,
+        "nbf": message.not_before,
+        "scheme": message.scheme,
+        "resources": list(message.resources) or None,
+        "statement": message.statement,
+        "request_id": message.request_id,
+    }
+    payload: dict[str, object] = {key: value for key, value in optional.items() if value is not None}
+    payload |= {
+        "aud": message.uri,
+        "iat": message.issued_at,
+        "iss": message.iss,
+        "nonce": message.nonce,
+        "domain": message.domain,
+        "version": 1,
+    }
+    signature = {"s": cacao.signature, "t": "eip191"}
+    return libipld.encode_dag_cbor({"h": {"t": "eip4361"}, "p": payload, "s": signature})
+
+
+def sign_cacao(message: SiweMessage, wallet: WalletSigner) -> Cacao:
+    """Return the message signed by the wallet whose address it names."""
+    if message.address != wallet.address:
+        raise ValueError("the message names another wallet")
+    return Cacao(message, wallet.sign_eip191(siwe_text(message)))
+
+
+def verify_cacao(cacao: Cacao) -> None:
+    """Check that the wallet named in the message signed its text (C5).
+
+    Raises:
+        BadSignature: It did not; also for a contract wallet, which cannot be recovered (C6).
+    """
+    if recover_address(cacao.message.digest, cacao.signature) != cacao.message.address:
+        raise BadSignature
+
+
+def header_text(data: bytes) -> str:
+    """Return the text form of CACAO bytes: base64 with the URL-safe alphabet and padding (E3)."""
+    return libipld.encode_multibase("U", data)[1:]
+
+
+def header_bytes(text: str) -> bytes:
+    """Read the text form of a CACAO (E3).
+
+    Raises:
+        MalformedToken: Another alphabet, padding missing or too much, spare bits set, whitespace.
+    """
+    try:
+        return libipld.decode_multibase("U" + text)[1]
+    except ValueError as exc:
+        raise MalformedToken("CACAO is not padded base64url") from exc
+
+
+def _canonical_map(data: bytes) -> Mapping[str, object]:
+    if len(data) > MAX_CACAO_BYTES:
+        raise MalformedToken("CACAO too large")
+    try:
+        value = libipld.decode_dag_cbor(data)
+        canonical = libipld.encode_dag_cbor(value)
+    except (ValueError, RecursionError) as exc:
+        raise MalformedToken("CACAO is not DAG-CBOR") from exc
+    if (
+        not isinstance(value, dict) or canonical != data
+    ):  # C2, Q25: decoding alone lets longer lengths and integers pass
+        raise MalformedToken("CACAO is not canonical")
+    return value
+
+
+def _map_of(outer: Mapping[str, object], key: str) -> Mapping[str, object]:
+    inner = outer.get(key)
+    if not isinstance(inner, dict):
+        raise MalformedToken("CACAO part is no map")
+    return inner
+
+
+def _check_keys(value: Mapping[str, object], required: frozenset[str], optional: frozenset[str] = frozenset()) -> None:
+    if not required <= value.keys() <= required | optional:
+        raise MalformedToken("CACAO keys missing or unknown")
+
+
+def _message_of(payload: Mapping[str, object]) -> SiweMessage:
+    version = payload["version"]
+    if type(version) is not int or version != 1:  # neither "1" nor 1.0 nor true (C4)
+        raise MalformedToken("CACAO version is not 1")
+    chain_id, address = _issuer(_text(payload, "iss"))
+    message = SiweMessage(
+        domain=_text(payload, "domain"),
+        address=address,
+        chain_id=chain_id,
+        uri=_text(payload, "aud"),
+        nonce=_text(payload, "nonce"),
+        issued_at=_text(payload, "iat"),
+        statement=_optional_text(payload, "statement"),
+        expiration_time=_optional_text(payload, "exp"),
+        not_before=_optional_text(payload, "nbf"),
+        request_id=_optional_text(payload, "request_id"),
+        resources=_resources(payload.get("resources")),
+        scheme=_optional_text(payload, "scheme"),
+    )
+    _check_syntax(message)
+    return message
+
+
+def _check_syntax(message: SiweMessage) -> None:
+    if not is_authority(message.domain) or not is_uri(message.uri):
+        raise MalformedToken("CACAO domain or audience has no valid form")
+    if message.scheme is not None and not is_scheme(message.scheme):
+        raise MalformedToken("CACAO scheme has no valid form")
+    if not all(map(is_uri, message.resources)):
+        raise MalformedToken("CACAO resource is no URI")
+    try:
+        for moment in (message.issued_at, message.expiration_time, message.not_before):  # C10
+            if moment is not None:
+                parse_rfc3339(moment)
+    except InvalidIdentifier as exc:
+        raise MalformedToken("CACAO time is no RFC 3339") from exc
+
+
+def _issuer(text: str) -> tuple[int, bytes]:
+    if not text.startswith(_ISSUER_PREFIX):
+        raise MalformedToken("CACAO issuer is no Ethereum account")
+    chain, _, address = text[len(_ISSUER_PREFIX) :].partition(":")
+    try:
+        return parse_chain_id(chain), parse_address(address)  # C9
+    except InvalidIdentifier as exc:
+        raise MalformedToken("CACAO issuer is no Ethereum account") from exc
+
+
+def _text(payload: Mapping[str, object], key: str) -> str:
+    return _checked_text(payload[key])
+
+
+def _optional_text(payload: Mapping[str, object], key: str) -> str | None:
+    value = payload.get(key)
+    return None if value is None else _checked_text(value)
+
+
+def _resources(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise MalformedToken("CACAO resources are no array")
+    return tuple(map(_checked_text, value))
+
+
+def _checked_text(value: object) -> str:
+    if not isinstance(value, str) or _CONTROL_CHARACTER.search(value):
+        raise MalformedToken("CACAO field is no text, or holds a control character")
+    return value

@@ -1,0 +1,93 @@
+"""Conditions on a capability, and when a narrower holder still keeps them (section 3.5, rule T2).
+
+In a token a capability carries a list of objects. `[{}]` means no condition and becomes the empty map; any other list
+becomes a map from decimal index to object. No caveat is interpreted here but the resource selector: whoever holds a
+conditioned grant repeats its conditions exactly. SQL statement caveats have no looser rule of their own, since nothing
+here executes SQL: repeating them is containment too.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
+
+from .errors import CaveatRefused
+from .strict_json import Json
+
+Caveats: TypeAlias = Mapping[str, Json]
+"""Conditions in their stored form (T2): index text to object; empty means none."""
+
+_SELECTOR: Final = "xyz.tinycloud.resource/selector"
+_SELECTOR_MEMBERS: Final = frozenset({"type", "kind", "value"})
+
+
+def caveats_of(listed: Sequence[Mapping[str, Json]]) -> Caveats:
+    """Return the stored form of a token's caveat list, which is not empty (T2)."""
+    if len(listed) == 1 and not listed[0]:
+        return {}
+    return {str(index): dict(caveat) for index, caveat in enumerate(listed)}
+
+
+def check_delegated(parent: Caveats, child: Caveats) -> None:
+    """Check that a delegation keeps the conditions of its parent.
+
+    Raises:
+        CaveatRefused: It does not; the reason is the rule's name on the wire.
+    """
+    if not parent and not child:
+        return
+    if _mentions_selector(parent) or _mentions_selector(child):  # 3.5 rule 1
+        if not _selector_within(parent, child):
+            raise CaveatRefused("selector-caveat-not-contained")
+        return
+    if not parent or same_json(dict(parent), dict(child)):  # 3.5 rules 4 and 3
+        return
+    raise CaveatRefused("child-caveats-not-subset-of-parent")  # 3.5 rule 5
+
+
+def check_invoked(parent: Caveats, invoked: Caveats) -> None:
+    """Check that an invocation repeats the conditions of the grant it uses; selectors have no rule here (I35).
+
+    Raises:
+        CaveatRefused: It does not.
+    """
+    if not parent or same_json(dict(parent), dict(invoked)):
+        return
+    raise CaveatRefused("invocation-caveats-not-subset-of-chain")
+
+
+def same_json(one: Json, other: Json) -> bool:
+    """Tell whether two JSON values are equal, where 1, 1.0 and true are three different values."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_json(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_json, one, other))
+    return one == other
+
+
+def _mentions_selector(caveats: Caveats) -> bool:
+    return any(isinstance(value, dict) and value.get("type") == _SELECTOR for value in caveats.values())
+
+
+def _selector_within(parent: Caveats, child: Caveats) -> bool:
+    outer, inner = _sole_selector(parent), _sole_selector(child)
+    if outer is None or inner is None:
+        return False
+    outer_kind, outer_value = outer
+    inner_kind, inner_value = inner
+    if outer_kind == "exact" and inner_kind == "prefix":
+        return False
+    return inner_value == outer_value or (outer_kind == "prefix" and inner_value.startswith(outer_value + "/"))
+
+
+def _sole_selector(caveats: Caveats) -> tuple[str, str] | None:
+    """Return kind and value of a map that is exactly one well-formed selector."""
+    if len(caveats) != 1:
+        return None
+    (selector,) = caveats.values()
+    if not isinstance(selector, dict) or selector.keys() != _SELECTOR_MEMBERS or selector["type"] != _SELECTOR:
+        return None
+    kind, value = selector["kind"], selector["value"]
+    if not isinstance(kind, str) or not isinstance(value, str) or kind not in ("exact", "prefix"):
+        return None
+    return kind, value

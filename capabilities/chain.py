@@ -1,0 +1,446 @@
+"""The chain rules: registering a delegation, judging an invocation, judging a revocation (sections 3.2, 4.3, 5.5).
+
+Everything is given: the token, what the store holds of the delegations it cites, the marks of their closures, the time.
+Nothing here waits, reads or writes. Each function is the specification's list, step by step, with the rule's id at its
+line; the order decides which error a caller sees.
+
+Principals in tokens are canonical wherever they can be, so they are compared as they stand (P4).
+
+A closure is a delegation with all its ancestors, by content key. A mark says whether a delegation stands or is revoked.
+A member without a mark counts as not found: what is not known is not trusted.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from math import floor
+from typing import Final, TypeAlias
+
+from .abilities import HOST, REVOKE, sufficient_for
+from .caveats import check_delegated, check_invoked
+from .cids import ContentKey, Digest, cid_text
+from .errors import (
+    AncestorRevoked,
+    CaveatRefused,
+    CaveatsNotContained,
+    ChainTooLarge,
+    DelegationRevoked,
+    ExpiryExceedsParent,
+    LifetimeTooLong,
+    NotBeforePrecedesParent,
+    ParentNotFound,
+    ParentRevoked,
+    PolicyProfileRefused,
+    TerminalParent,
+    UnauthorizedAction,
+    UnauthorizedCapability,
+    UnauthorizedDelegator,
+    UnauthorizedInvoker,
+    UnauthorizedRevoker,
+)
+from .facts import policy_profile_refusal
+from .principals import Principal
+from .resources import OpaqueResource, SpaceId, SpaceResource, extends, root_of
+from .tokens import Capability, CitedParent, Delegation, Invocation, Revocation, check_window
+
+MAX_CHAIN_NODES: Final = 64
+"""Most distinct delegations in a closure (D30): bounds what one request can make the node read."""
+
+MAX_COMPARISONS: Final = 262_144
+"""Most pairs of an asked and a held capability that one token may cost: some 80 ms where nothing matches."""
+
+MAX_LIFETIME_S: Final = 300
+
+
+class Mark(Enum):
+    """Whether a registered delegation stands."""
+
+    LIVE = "live"
+    REVOKED = "revoked"
+
+
+Marks: TypeAlias = Mapping[ContentKey, Mark]
+"""The marks that were read; a key that is absent is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestor:
+    """A member of a closure.
+
+    Attributes:
+        content_key: What it goes by.
+        cid: The spelling it was registered in, which error texts print.
+    """
+
+    content_key: ContentKey
+    cid: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A delegation as the store holds it.
+
+    Attributes:
+        delegation: The delegation.
+        closure: Itself first, then its ancestors, distinct by content key; at most MAX_CHAIN_NODES.
+        not_before: Latest not-before in the closure, epoch seconds, or None.
+        expires_at: Earliest expiry in the closure, epoch seconds; None: never.
+        missing_ancestor: Something above it is not in the store; it supports nothing then.
+    """
+
+    delegation: Delegation
+    closure: tuple[Ancestor, ...]
+    not_before: float | None
+    expires_at: float | None
+    missing_ancestor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """That an invocation may act, and on what this rests.
+
+    Attributes:
+        live: Every mark it relied on; a write lists them, so that it fails if one is revoked by then.
+        dependent: The capabilities that needed a proof; the invoker is root for all others.
+    """
+
+    live: tuple[ContentKey, ...]
+    dependent: tuple[Capability, ...]
+
+
+def judge_registration(
+    delegation: Delegation, parents: Sequence[Registered | None], marks: Marks, *, now: float
+) -> Registered:
+    """Decide whether a delegation may be registered.
+
+    Args:
+        delegation: Verified.
+        parents: What the store holds for each cited proof, in signed order; None: nothing.
+        marks: The marks of all members of the parents' closures.
+        now: Epoch seconds.
+
+    Returns:
+        What to store: the delegation, its closure, the window of the whole closure. Rules D6 and D20 to D30 hold.
+
+    Raises:
+        ChainError: The first rule that is broken.
+
+    Does not check:
+        The signature (D5), whether it is registered already (D4), whether it is itself revoked.
+    """
+    if (refusal := policy_profile_refusal(delegation.facts)) is not None:  # D2, 3.8
+        raise PolicyProfileRefused(refusal)
+    known = [parent for parent in parents if parent is not None]
+    closure = _closure(delegation, known)  # D3, D30
+    check_window(delegation, now)  # D6
+    dependent = _dependent(delegation.delegator, delegation.capabilities)
+    if dependent and not delegation.parents:  # D21
+        raise ParentNotFound
+    _check_found(delegation.parents, parents)  # D22; Q13, Q26 for a root's grant
+    if dependent:
+        for parent in known:
+            if parent.delegation.delegate != delegation.delegator:  # D22
+                raise UnauthorizedDelegator(delegation.delegator)
+    # D23, for a root's grant too: its closure would hold the revoked member, so that nothing could be done with it.
+    for cited, parent in zip(delegation.parents, known, strict=True):
+        _check_parent_stands(cited, parent, marks)
+    if dependent:  # D20: without any, the grant is valid whatever it cites
+        if any(parent.delegation.terminal for parent in known):  # D24
+            raise TerminalParent
+        supporting = _containing_window(delegation, known)  # D25; with D6 this makes every parent valid now (D26)
+        _check_effort(dependent, supporting)
+        for capability in dependent:  # D27, D28: direct parents only
+            _check_granted(capability, supporting)
+    return Registered(delegation, closure, *_joint_window(delegation, known))  # D29
+
+
+def judge_invocation(
+    invocation: Invocation, cited: Sequence[Registered | None], marks: Marks, *, now: float
+) -> Authority:
+    """Decide whether an invocation may act.
+
+    Args:
+        invocation: Verified.
+        cited: What the store holds for each cited proof, in signed order; None: nothing.
+        marks: The marks of all members of the cited closures.
+        now: Epoch seconds.
+
+    Returns:
+        The authority; every capability is held, by root authority (1.7) or by a live grant. Rules I13, I30 to I35 hold.
+
+    Raises:
+        ChainError: The first rule that is broken.
+
+    Does not check:
+        Signature, own window (check_window), lifetime (check_lifetime), replay, whether spaces are hosted.
+    """
+    known = [grant for grant in cited if grant is not None]
+    if len(_members(known)) > MAX_CHAIN_NODES:  # I13, D30
+        raise ChainTooLarge
+    dependent = _dependent(invocation.invoker, invocation.capabilities)
+    if dependent and not invocation.parents:  # I31
+        raise ParentNotFound
+    _check_found(invocation.parents, cited)  # I31; Q13 for a root's call
+    if not dependent:  # I30
+        return Authority((), ())
+    for grant in known:
+        if grant.delegation.delegate != invocation.invoker:  # I32
+            raise UnauthorizedInvoker
+    for proof, grant in zip(invocation.parents, known, strict=True):  # I32
+        _check_grant_stands(proof, grant, marks)
+    if not all(_is_open(grant, now) for grant in known):  # I33
+        raise UnauthorizedAction(dependent[0].resource.text, dependent[0].ability)
+    held = [grant.delegation for grant in known]
+    _check_effort(dependent, held)
+    for capability in dependent:  # I34, I35, I37
+        _check_held(capability, held)
+    return Authority(tuple(_members(known)), dependent)
+
+
+def check_lifetime(invocation: Invocation, now: float, max_lifetime_s: int = MAX_LIFETIME_S) -> None:
+    """Check that an invocation does not live longer than the server allows (I4).
+
+    Raises:
+        LifetimeTooLong: It expires later than the current second plus `max_lifetime_s`.
+    """
+    if invocation.expires_at > floor(now) + max_lifetime_s:
+        raise LifetimeTooLong
+
+
+def judge_revocation(
+    revocation: Revocation,
+    proofs: Sequence[Registered | None],
+    target: Registered | None,
+    marks: Marks,
+    *,
+    now: float,
+) -> Principal:
+    """Decide whether a revocation takes effect.
+
+    Args:
+        revocation: Verified.
+        proofs: What the store holds for each cited proof, in signed order; None: nothing.
+        target: What the store holds for the target; None: nothing.
+        marks: The marks of all members of the proofs' closures.
+        now: Epoch seconds.
+
+    Returns:
+        The principal on whose behalf the target is revoked. Rules W20 to W23 hold. A target that is revoked already
+        may be revoked again (W24).
+
+    Raises:
+        RevocationOutsideWindow: Its own window excludes now.
+        ParentNotFound: There is no such target (W20).
+        UnauthorizedRevoker: Nobody the revocation can act for has a say over the target.
+
+    Does not check:
+        The signature. The size of closures: one proof is read, and no closure is larger than registration allows.
+    """
+    check_window(revocation, now)
+    if target is None:  # W20
+        raise ParentNotFound
+    acting = revocation.revoker  # W23
+    if revocation.parents:  # W21
+        acting = _acting_principal(revocation, proofs, target, marks, now)
+    if not _has_say(acting, target.delegation):  # W22
+        raise UnauthorizedRevoker
+    return acting
+
+
+def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
+    """Return the spaces that a delegation hosts by name: `space/host` on exactly `<space>/space` (D40, D44).
+
+    That its signer may do so is the chain's judgement (D41); whom it addresses is not asked (D42).
+    """
+    return _distinct(
+        capability.resource.space
+        for capability in delegation.capabilities
+        if capability.ability == HOST
+        and isinstance(capability.resource, SpaceResource)
+        and capability.resource == SpaceResource(capability.resource.space, "space")
+    )
+
+
+def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
+    """Return the spaces of all resources, each once, in the order of the capabilities."""
+    return _distinct(c.resource.space for c in capabilities if isinstance(c.resource, SpaceResource))
+
+
+def _distinct(spaces: Iterable[SpaceId]) -> tuple[SpaceId, ...]:
+    return tuple(dict.fromkeys(spaces))
+
+
+def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
+    """Return the capabilities for which the principal is not root (R1 to R3), in order (T7)."""
+    return tuple([c for c in capabilities if root_of(c.resource) != principal])
+
+
+def _members(known: Iterable[Registered]) -> dict[ContentKey, Ancestor]:
+    """Return the union of closures, each member once."""
+    return {member.content_key: member for grant in known for member in grant.closure}
+
+
+def _closure(delegation: Delegation, parents: Iterable[Registered]) -> tuple[Ancestor, ...]:
+    """Return the delegation and all its ancestors, itself first.
+
+    A parent can never have the delegation above it, since a hash cannot be cited before it is known (D31). Should the
+    store say so, the member is counted once and nothing walks in circles.
+    """
+    itself = Ancestor(delegation.content_key, delegation.cid)
+    above = _members(parents)
+    above.pop(itself.content_key, None)
+    if 1 + len(above) > MAX_CHAIN_NODES:  # D30
+        raise ChainTooLarge
+    return (itself, *above.values())
+
+
+def _check_found(cited: Sequence[CitedParent], found: Sequence[Registered | None]) -> None:
+    """Check that every cited proof is in the store with all its ancestors, and none is cited twice."""
+    if len(cited) != len(found):
+        raise RuntimeError("one stored delegation, or None, is needed for each cited proof")
+    keys = {grant.delegation.content_key for grant in found if grant is not None and not grant.missing_ancestor}
+    if len(keys) != len(cited):
+        raise ParentNotFound
+
+
+def _check_parent_stands(cited: CitedParent, parent: Registered, marks: Marks) -> None:
+    for member, mark in _marked(parent, marks):
+        if mark is Mark.REVOKED:
+            if member == parent.closure[0]:
+                raise ParentRevoked(cited.echo)
+            raise AncestorRevoked(cid_text(member.cid), parent=cited.echo)
+
+
+def _check_grant_stands(cited: CitedParent, grant: Registered, marks: Marks) -> None:
+    for member, mark in _marked(grant, marks):
+        if mark is Mark.REVOKED:
+            if member == grant.closure[0]:
+                raise DelegationRevoked(cited.echo)
+            raise AncestorRevoked(cid_text(member.cid), invoked=cited.echo)
+
+
+def _marked(grant: Registered, marks: Marks) -> Iterator[tuple[Ancestor, Mark]]:
+    for member in grant.closure:
+        mark = marks.get(member.content_key)
+        if mark is None:  # a member that the store does not know supports nothing
+            raise ParentNotFound
+        yield member, mark
+
+
+def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list[Delegation]:
+    """Return the parents whose own window contains the child's (D25)."""
+    supporting, expiry_failed = [], False
+    for parent in parents:
+        outer = parent.delegation
+        if outer.expires_at is not None and (child.expires_at is None or child.expires_at > outer.expires_at):
+            expiry_failed = True
+        elif outer.not_before is None or (child.not_before is not None and child.not_before >= outer.not_before):
+            supporting.append(outer)
+    if not supporting:
+        raise ExpiryExceedsParent if expiry_failed else NotBeforePrecedesParent
+    return supporting
+
+
+def _check_effort(dependent: Sequence[Capability], grants: Iterable[Delegation]) -> None:
+    """Refuse what could only be judged by more comparisons than one request is worth."""
+    if len(dependent) * sum(len(grant.capabilities) for grant in grants) > MAX_COMPARISONS:
+        raise ChainTooLarge
+
+
+def _check_granted(capability: Capability, parents: Iterable[Delegation]) -> None:
+    """Check that one row of one parent covers the capability; authority is never assembled from two rows (D27)."""
+    refused = None
+    for row in _rows(capability, parents):
+        try:
+            check_delegated(row.caveats, capability.caveats)
+        except CaveatRefused as refusal:
+            refused = refusal
+        else:
+            return
+    if refused is None:
+        raise UnauthorizedCapability(capability.resource.text, capability.ability)
+    raise CaveatsNotContained(refused.reason, boundary="delegation")
+
+
+def _check_held(capability: Capability, grants: Iterable[Delegation]) -> None:
+    """Check that one row of one directly cited grant covers the capability (I34, I35)."""
+    refused = None
+    for row in _rows(capability, grants):
+        try:
+            check_invoked(row.caveats, capability.caveats)
+        except CaveatRefused as refusal:
+            refused = refusal
+        else:
+            return
+    if refused is None:
+        raise UnauthorizedAction(capability.resource.text, capability.ability)
+    raise CaveatsNotContained(refused.reason, boundary="invocation")
+
+
+def _rows(capability: Capability, grants: Iterable[Delegation]) -> Iterator[Capability]:
+    """Yield the rows that cover resource and ability, caveats aside."""
+    sufficient = sufficient_for(capability.ability)
+    for grant in grants:
+        for row in grant.capabilities:
+            if row.ability in sufficient and extends(capability.resource, row.resource):
+                yield row
+
+
+def _joint_window(delegation: Delegation, parents: Sequence[Registered]) -> tuple[float | None, float | None]:
+    """Return latest not-before and earliest expiry of a delegation and its parents' closures."""
+    begins = [delegation.not_before, *(parent.not_before for parent in parents)]
+    ends = [delegation.expires_at, *(parent.expires_at for parent in parents)]
+    return (
+        max((moment for moment in begins if moment is not None), default=None),
+        min((moment for moment in ends if moment is not None), default=None),
+    )
+
+
+def _is_open(grant: Registered, now: float) -> bool:
+    """Tell whether every window of the closure holds; stricter on expiry than a token's own window (I33)."""
+    if grant.expires_at is not None and now >= grant.expires_at:
+        return False
+    return grant.not_before is None or now >= grant.not_before
+
+
+def _acting_principal(
+    revocation: Revocation, proofs: Sequence[Registered | None], target: Registered, marks: Marks, now: float
+) -> Principal:
+    """Return for whom a revocation with a proof acts: the proof's delegator (W21)."""
+    proof = proofs[0] if len(revocation.parents) == len(proofs) == 1 else None
+    if proof is None or proof.missing_ancestor:
+        raise UnauthorizedRevoker
+    if proof.delegation.delegate != revocation.revoker or not _is_open(proof, now):
+        raise UnauthorizedRevoker
+    if any(marks.get(member.content_key) is not Mark.LIVE for member in proof.closure):
+        raise UnauthorizedRevoker
+    if not any(_gives_control(row, proof.delegation, target, revocation) for row in proof.delegation.capabilities):
+        raise UnauthorizedRevoker
+    return proof.delegation.delegator
+
+
+def _gives_control(row: Capability, proof: Delegation, target: Registered, revocation: Revocation) -> bool:
+    """Tell whether a row lets its holder revoke the target for the proof's delegator.
+
+    A row under caveats gives none: no caveat is defined here, and one that is not understood must narrow.
+    """
+    if row.ability != REVOKE or row.caveats:
+        return False
+    resource = row.resource
+    if isinstance(resource, OpaqueResource):
+        names = {f"urn:cid:{cid_text(target.delegation.cid)}", f"urn:cid:{_target_cid(revocation, target)}"}
+        return resource.text in names
+    if resource.space.owner != proof.delegator or resource.service != "delegation" or resource.path:
+        return False
+    return resource.query is None and resource.fragment is None
+
+
+def _target_cid(revocation: Revocation, target: Registered) -> str:
+    return cid_text(revocation.target.digest or target.delegation.cid)
+
+
+def _has_say(principal: Principal, target: Delegation) -> bool:
+    """Tell whether a principal gave the target, received it, or owns a space in it (W22)."""
+    if principal in (target.delegator, target.delegate):
+        return True
+    return any(principal == space.owner for space in mentioned_spaces(target.capabilities))

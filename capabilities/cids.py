@@ -1,0 +1,129 @@
+"""Names of what was signed: content identifiers on the wire, content keys inside (rules E6 to E9).
+
+A cid is the hash of bytes as received. One signature fits many byte strings, so authority and revocation go by the
+content key instead: the hash of the signer and of what was signed.
+
+    content key = BLAKE3-256( label NUL ‖ canonical signer NUL ‖ what was signed )
+    replay key  = BLAKE3-256( label NUL ‖ issuer NUL ‖ signing input )
+
+The label separates the forms, NUL ends label and signer (neither can hold one), so no two inputs are the same bytes.
+"""
+
+from dataclasses import dataclass
+from typing import Final, NewType
+
+import libipld
+from blake3 import blake3
+
+from .errors import InvalidIdentifier
+
+Digest = NewType("Digest", bytes)
+"""32 bytes: BLAKE3-256 of bytes as received."""
+
+ContentKey = NewType("ContentKey", bytes)
+"""32 bytes: the name of a signed statement, whatever its spelling."""
+
+ReplayKey = NewType("ReplayKey", bytes)
+"""32 bytes: what makes a second use of an invocation recognisable."""
+
+RAW: Final = 0x55
+BLAKE3_256: Final = 0x1E
+MAX_CID_CHARS: Final = 512
+"""Longest CID text that is read: 36 bytes in base 2 have 289 characters."""
+
+_PREFIX: Final = b"\x01\x55\x1e\x20"
+_CACAO_LABEL: Final = b"sealspace/content/cacao/v1\0"
+_UCAN_LABEL: Final = b"sealspace/content/ucan/v1\0"
+_REPLAY_LABEL: Final = b"sealspace/replay/v1\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Cid:
+    """A parsed content identifier.
+
+    Attributes:
+        codec: Multicodec of the content, 0 to 2^64 - 1; 0x55 is raw.
+        hash_code: Multicodec of the hash; 0x1e is BLAKE3.
+        digest: The hash, of any length the code allows.
+    """
+
+    codec: int
+    hash_code: int
+    digest: bytes
+
+    @property
+    def digest32(self) -> Digest | None:
+        """The digest when it is a BLAKE3-256, the only hash that ever matches (E8)."""
+        if self.hash_code != BLAKE3_256 or len(self.digest) != 32:
+            return None
+        return Digest(self.digest)
+
+    def text(self, codec: int | None = None) -> str:
+        """Return version 1 in lower-case base32, with this codec or with another."""
+        parts = (1, self.codec if codec is None else codec, self.hash_code, len(self.digest))
+        return libipld.encode_multibase("b", b"".join(map(_varint, parts)) + self.digest)
+
+
+def digest_of(event_bytes: bytes) -> Digest:
+    """Return the BLAKE3-256 of bytes as received (E6)."""
+    return Digest(blake3(event_bytes).digest())
+
+
+def cid_text(digest: Digest) -> str:
+    """Return the id the wire prints: CID version 1, raw, BLAKE3-256, base32; 59 characters from `bafkr4i` (E7)."""
+    return libipld.encode_multibase("b", _PREFIX + digest)
+
+
+def parse_cid(text: str) -> Cid:
+    """Read a CID in any multibase, or a version 0 in base58 (E8).
+
+    Raises:
+        InvalidIdentifier: Not a CID, followed by further bytes, or longer than MAX_CID_CHARS.
+    """
+    if len(text) > MAX_CID_CHARS:
+        raise InvalidIdentifier("invalid CID")
+    try:
+        version_0 = len(text) == 46 and text.startswith("Qm")
+        data = libipld.decode_multibase("z" + text if version_0 else text)[1]
+        if len(data) == 36 and data.startswith(_PREFIX):
+            return Cid(RAW, BLAKE3_256, data[4:])
+        cid = _decoded(data)
+    except ValueError as exc:
+        raise InvalidIdentifier("invalid CID") from exc
+    return cid
+
+
+def content_key_of_cacao(signer: str, eip191_digest: bytes) -> ContentKey:
+    """Return the content key of a wallet's message: its canonical DID and the 32-byte digest that it signed."""
+    return ContentKey(blake3(b"%b%b\0%b" % (_CACAO_LABEL, signer.encode(), eip191_digest)).digest())
+
+
+def content_key_of_ucan(signer: str, signing_input: bytes) -> ContentKey:
+    """Return the content key of a UCAN: its canonical issuer and the token's text before the last dot."""
+    return ContentKey(blake3(b"%b%b\0%b" % (_UCAN_LABEL, signer.encode(), signing_input)).digest())
+
+
+def replay_key_of(issuer: str, signing_input: bytes) -> ReplayKey:
+    """Return the replay key of an invocation: its canonical issuer and the token's text before the last dot."""
+    return ReplayKey(blake3(b"%b%b\0%b" % (_REPLAY_LABEL, issuer.encode(), signing_input)).digest())
+
+
+def _decoded(data: bytes) -> Cid:
+    parts = libipld.decode_cid(data)
+    cid = Cid(parts["codec"], parts["hash"]["code"], parts["hash"]["digest"])
+    # The library stops reading after the digest; whatever follows it would be a second spelling of the same id.
+    heads = (
+        (cid.hash_code, len(cid.digest)) if parts["version"] == 0 else (1, cid.codec, cid.hash_code, len(cid.digest))
+    )
+    if data != b"".join(map(_varint, heads)) + cid.digest:
+        raise InvalidIdentifier("invalid CID")
+    return cid
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

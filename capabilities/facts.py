@@ -1,0 +1,73 @@
+"""Statements beside the capabilities: what the node reads in `fct`, and policy statements in sign-in texts.
+
+Three kinds matter here: a delegation that may not be passed on (3.4), policy objects that are not ordinary grants
+(3.8), and an owner's conditions on who may open keys. The last are only carried; who releases keys reads them. A UCAN
+holds them as the fact `{"sealspace.attestation/v1": {...}}`, a sign-in text as a resource
+`urn:sealspace:attestation:v1:<base64url of the JSON>` before its ReCap.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import libipld
+import msgspec
+
+from .errors import InvalidJson, MalformedToken
+from .strict_json import Json, parse_json
+
+ATTESTATION_FACT: Final = "sealspace.attestation/v1"
+ATTESTATION_URN: Final = "urn:sealspace:attestation:v1:"
+MAX_STATEMENT_BYTES: Final = 65_536
+
+_ATTESTATION_FAMILY: Final = "urn:sealspace:attestation:"
+_DELEGATION_MODE: Final = "xyz.tinycloud.policy/delegationMode"
+_ROOT_ROLES: Final = ("policy-authority", "policy-enforcement")
+_SESSION_PROFILE: Final = "policy-session-ucan/v1"
+
+
+def is_terminal(facts: Iterable[Json]) -> bool:
+    """Tell whether any fact says that the grant may be used but not passed on (3.4)."""
+    return any(isinstance(fact, dict) and fact.get(_DELEGATION_MODE) == "terminal" for fact in facts)
+
+
+def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
+    """Return why a delegation with these facts is no ordinary grant, None when it is one (3.8).
+
+    Only a sole fact counts. A role alone is an ordinary fact; with any other member beside it, it claims to be a policy
+    root, whichever its members are.
+    """
+    if len(facts) != 1 or not isinstance(facts[0], dict):
+        return None
+    fact = facts[0]
+    if fact.get("profile") == _SESSION_PROFILE:
+        return "policy-session-parent-invalid"
+    if fact.get("role") in _ROOT_ROLES and len(fact) > 1:
+        return "policy-root-requires-registration"
+    return None
+
+
+def attestation_resource(statement: Mapping[str, Json]) -> str:
+    """Return the resource that puts a policy statement into a sign-in text."""
+    body = msgspec.json.encode(statement, order="deterministic")
+    return ATTESTATION_URN + libipld.encode_multibase("u", body)[1:]
+
+
+def attestation_facts(resources: Iterable[str]) -> tuple[Json, ...]:
+    """Return the policy statements among a sign-in text's resources, as the facts they are in a UCAN.
+
+    Raises:
+        MalformedToken: A resource of that family is of another version, not base64url, or no strict JSON object:
+            a condition that is not understood must not be passed over.
+    """
+    # Any case of the family's name: a prefix that its writer got wrong is refused below, not passed over.
+    return tuple(_fact(text) for text in resources if text[: len(_ATTESTATION_FAMILY)].lower() == _ATTESTATION_FAMILY)
+
+
+def _fact(resource: str) -> Json:
+    if not resource.startswith(ATTESTATION_URN):
+        raise MalformedToken("policy statement of an unknown version")
+    try:
+        data = libipld.decode_multibase("u" + resource.removeprefix(ATTESTATION_URN))[1]
+        return {ATTESTATION_FACT: parse_json(data, max_bytes=MAX_STATEMENT_BYTES)}
+    except (ValueError, InvalidJson) as exc:
+        raise MalformedToken("policy statement is no JSON object in base64url") from exc

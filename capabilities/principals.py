@@ -1,0 +1,160 @@
+"""Who: DIDs and the principals they stand for (rules P1 to P6).
+
+A principal is a DID without its fragment, spelled canonically. One method has more than one spelling: an Ethereum
+account, `did:pkh:eip155:<chain>:<address>`, whose chain is plain decimal and whose address carries the EIP-55 checksum.
+
+Example:
+    principal_of("did:key:z6Mk...#z6Mk...")  # did:key:z6Mk...
+"""
+
+import re
+from functools import lru_cache
+from typing import Final, NewType
+
+import libipld
+import sha3
+
+from .errors import InvalidIdentifier
+
+Principal = NewType("Principal", str)
+"""A DID without fragment, in its canonical spelling where it has one (P4, P5)."""
+
+MAX_DID_CHARS: Final = 4096
+"""Longest DID that is memoised or taken apart; longer ones stay what they are: text."""
+
+_PKH_EIP155: Final = "did:pkh:eip155:"
+_ED25519_CODEC: Final = b"\xed\x01"
+_SHAPE = re.compile(r"did:[^:#]+:[!-~]+")
+_DECIMAL = re.compile(r"\+?([0-9]+)")
+_HEX_DIGITS: Final = frozenset("0123456789abcdefABCDEF")
+_MAX_CHAIN: Final = 2**64 - 1
+
+
+def parse_principal(text: str) -> Principal:
+    """Read a DID or DID URL strictly.
+
+    Args:
+        text: Untrusted text.
+
+    Returns:
+        The canonical principal; a fragment is dropped (P1).
+
+    Raises:
+        InvalidIdentifier: Not `did:<method>:<id>` (P3), or a `did:pkh:eip155` that breaks P2.
+    """
+    did = text.partition("#")[0]  # P1
+    if did.startswith(_PKH_EIP155):
+        return _canonical_account(did)  # P2
+    if not _SHAPE.fullmatch(did):
+        raise InvalidIdentifier("invalid DID")
+    return Principal(did)  # P3
+
+
+def principal_of(text: str) -> Principal:
+    """Return the principal a token names, canonical where that is possible.
+
+    What cannot be canonicalised, and what is no DID at all, is kept without its fragment (P4, P5): it equals itself
+    and nothing else.
+    """
+    did = text.partition("#")[0]  # P1
+    if not did.startswith(_PKH_EIP155):
+        return Principal(did)  # P3, P5
+    try:
+        return _canonical_account(did)
+    except InvalidIdentifier:
+        return Principal(did)  # P4
+
+
+def same_principal(one: str, other: str) -> bool:
+    """Tell whether two DIDs or DID URLs name one principal (P4)."""
+    if one == other:
+        return True
+    try:
+        return parse_principal(one) == parse_principal(other)
+    except InvalidIdentifier:
+        return False  # P4: one has no canonical form, so only equal texts would have matched
+
+
+def did_key(public_key: bytes) -> str:
+    """Return the did:key of a 32-byte Ed25519 public key."""
+    return "did:key:" + libipld.encode_multibase("z", _ED25519_CODEC + public_key)
+
+
+@lru_cache(maxsize=4096)
+def _ed25519_key(multibase: str) -> bytes | None:
+    try:
+        _, data = libipld.decode_multibase(multibase)
+    except ValueError:
+        return None
+    return data[2:] if len(data) == 34 and data[:2] == _ED25519_CODEC else None
+
+
+def ed25519_public_key(did: str) -> bytes | None:
+    """Return the 32-byte Ed25519 key of a did:key without fragment, None for any other text (K6).
+
+    Any multibase spells the key; each spelling is a principal of its own (P3).
+    """
+    if not did.startswith("did:key:") or len(did) > 256:
+        return None
+    return _ed25519_key(did[8:])
+
+
+def wallet_address(principal: Principal) -> bytes | None:
+    """Return the 20-byte address of a canonical `did:pkh:eip155` principal, None for any other."""
+    if not is_wallet(principal):
+        return None
+    return bytes.fromhex(principal[-40:])
+
+
+def is_wallet(principal: Principal) -> bool:
+    """Tell whether the principal is an Ethereum account that P2 can canonicalise."""
+    if not principal.startswith(_PKH_EIP155):
+        return False
+    try:
+        _canonical_account(principal)
+    except InvalidIdentifier:
+        return False
+    return True
+
+
+def eip55(address: bytes) -> str:
+    """Return a 20-byte address as `0x` and 40 hex digits in EIP-55 mixed case (P6)."""
+    return _checksummed(address.hex())
+
+
+@lru_cache(maxsize=8192)
+def _checksummed(lower: str) -> str:
+    digest = sha3.keccak_256(lower.encode()).hexdigest()
+    return "0x" + "".join(c.upper() if n >= "8" else c for c, n in zip(lower, digest, strict=False))
+
+
+def _canonical_account(did: str) -> Principal:
+    chain, separator, address = did[len(_PKH_EIP155) :].partition(":")
+    if not separator or ":" in address:
+        raise InvalidIdentifier("invalid did:pkh:eip155 DID")
+    number = parse_chain_id(chain)
+    if number == 0:
+        raise InvalidIdentifier("invalid EIP-155 chain ID")
+    return Principal(f"{_PKH_EIP155}{number}:{_checksummed(parse_address(address).hex())}")
+
+
+def parse_chain_id(text: str) -> int:
+    """Read a chain id: unsigned 64-bit decimal, leading zeros and a leading `+` tolerated (P2, C9); may be zero."""
+    match = _DECIMAL.fullmatch(text)
+    digits = match.group(1).lstrip("0") if match else ""
+    if match is None or len(digits) > 20 or int(digits or "0") > _MAX_CHAIN:
+        raise InvalidIdentifier("invalid EIP-155 chain ID")
+    return int(digits or "0")
+
+
+def parse_address(text: str) -> bytes:
+    """Read an address: `0x` and 40 hex digits of any case; a wrong checksum is repaired, not refused (P6)."""
+    if not text.startswith("0x"):
+        raise InvalidIdentifier("invalid EIP-155 address prefix")
+    digits = text[2:]
+    if len(digits) != 40:
+        raise InvalidIdentifier(f"invalid EIP-155 address length: expected 40, got {len(digits)}")
+    for index, character in enumerate(digits):
+        if character not in _HEX_DIGITS:
+            raise InvalidIdentifier(f"invalid EIP-155 address character at {index}: {character}")
+    return bytes.fromhex(digits)

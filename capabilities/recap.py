@@ -1,0 +1,142 @@
+"""Capabilities inside a sign-in text: ReCap (section 2.4, rules S1 to S8).
+
+The last resource of the text may be `urn:recap:` and base64url of `{"att": {resource: {ability: [{}]}}, "prf": [cid]}`;
+the statement then ends with a sentence that says the same to a human reader.
+
+Example:
+    signed = attach(message, Recap({"tinycloud:key:z6Mk...:default/kv": {"tinycloud.kv/get": ({},)}}))
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import libipld
+import msgspec
+
+from .abilities import parse_ability
+from .cids import parse_cid
+from .errors import InvalidIdentifier, InvalidJson, MalformedToken
+from .resources import is_uri
+from .siwe import SiweMessage
+from .strict_json import Json, check_text, repeats_member
+
+PREFIX: Final = "urn:recap:"
+MAX_RECAP_BYTES: Final = 393_216
+_KNOWN: Final = frozenset({"att", "prf"})
+_INTRODUCTION: Final = "I further authorize the stated URI to perform the following actions on my behalf:"
+
+Attenuations = Mapping[str, Mapping[str, tuple[Mapping[str, None], ...]]]
+"""Resource to ability to caveat list; a wallet's caveats hold nothing but null (S5)."""
+
+
+class _Wire(msgspec.Struct):
+    att: dict[str, dict[str, list[dict[str, None]]]]
+    prf: list[str]
+
+
+_DECODER = msgspec.json.Decoder(_Wire)
+
+
+@dataclass(frozen=True, slots=True)
+class Recap:
+    """What a wallet grants beside signing in.
+
+    Attributes:
+        att: Resource as written to ability to caveat list; a resource without ability grants nothing (S4).
+        prf: CIDs of parents in base58btc (S6).
+    """
+
+    att: Attenuations
+    prf: tuple[str, ...] = field(default=())
+
+
+def parse_recap(uri: str) -> Recap:
+    """Read a ReCap resource.
+
+    Args:
+        uri: Untrusted; begins with PREFIX.
+
+    Raises:
+        MalformedToken: Not base64url of a JSON object of that shape, an empty caveat list, a caveat that says
+            something (S5), a resource that is no URI, an invalid ability, or a proof not in base58btc (S6).
+    """
+    try:
+        data = libipld.decode_multibase("u" + uri.removeprefix(PREFIX))[1]  # S2
+        check_text(data, max_bytes=MAX_RECAP_BYTES)
+        wire = _DECODER.decode(data)
+        if repeats_member(data, _KNOWN):  # S4
+            raise MalformedToken("ReCap repeats a member")
+        _check_attenuations(wire.att)
+        for proof in wire.prf:
+            if not proof.startswith("z"):  # S6
+                raise MalformedToken("ReCap proof is not in base58btc")
+            parse_cid(proof)
+    except (ValueError, RecursionError, InvalidIdentifier, InvalidJson) as exc:
+        raise MalformedToken("invalid ReCap") from exc
+    att = {resource: {a: tuple(listed) for a, listed in held.items()} for resource, held in wire.att.items()}
+    return Recap(att, tuple(wire.prf))
+
+
+def _check_attenuations(att: Mapping[str, Mapping[str, list[dict[str, None]]]]) -> None:
+    for resource, abilities in att.items():
+        if not is_uri(resource):
+            raise MalformedToken("ReCap resource is no URI")
+        for ability, caveats in abilities.items():
+            parse_ability(ability)  # A1
+            if not caveats:  # S4
+                raise MalformedToken("ReCap caveat list is empty")
+
+
+def encode_recap(recap: Recap) -> str:
+    """Return the resource text: canonical JSON (RFC 8785) in base64url without padding (S2, S3)."""
+    att = {
+        resource: {
+            ability: [dict(sorted(caveat.items(), key=_utf16)) for caveat in caveats]
+            for ability, caveats in sorted(abilities.items(), key=_utf16)
+        }
+        for resource, abilities in sorted(recap.att.items(), key=_utf16)
+    }
+    body: Mapping[str, Json | object] = {"att": att, "prf": list(recap.prf)}
+    return PREFIX + libipld.encode_multibase("u", msgspec.json.encode(body))[1:]
+
+
+def _utf16(member: tuple[str, object]) -> bytes:
+    return member[0].encode("utf-16-be")
+
+
+def recap_sentence(recap: Recap) -> str:
+    """Return the sentence the statement must end with (S8)."""
+    sentence = _INTRODUCTION
+    number = 0
+    for resource, abilities in sorted(recap.att.items()):
+        by_namespace: dict[str, list[str]] = {}
+        for ability in sorted(abilities):
+            namespace, _, name = ability.partition("/")
+            by_namespace.setdefault(namespace, []).append(name)
+        for namespace, names in sorted(by_namespace.items()):
+            number += 1
+            listed = ", ".join(f"'{name}'" for name in names)
+            sentence += f" ({number}) '{namespace}': {listed} for '{resource}'."
+    return sentence
+
+
+def attach(message: SiweMessage, recap: Recap) -> SiweMessage:
+    """Return the message with the ReCap as its last resource and the sentence at the end of its statement (S7)."""
+    sentence = recap_sentence(recap)
+    statement = sentence if message.statement is None else f"{message.statement} {sentence}"
+    return replace(message, statement=statement, resources=(*message.resources, encode_recap(recap)))
+
+
+def recap_of(message: SiweMessage) -> Recap | None:
+    """Return what a message grants, None when it carries no ReCap (S1).
+
+    Raises:
+        MalformedToken: The ReCap is malformed, or the statement does not end with its sentence (S7).
+    """
+    if not message.resources or not message.resources[-1].startswith(PREFIX):  # S1
+        return None
+    recap = parse_recap(message.resources[-1])
+    if message.statement is None or not message.statement.endswith(recap_sentence(recap)):  # S7
+        raise MalformedToken("statement does not end with the ReCap sentence")
+    return recap

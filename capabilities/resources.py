@@ -1,0 +1,307 @@
+"""What an ability applies to: spaces, resources in them, encryption networks, and what contains what.
+
+Rules U1 to U16 (texts), X1 to X10 (containment), R1 to R3 (root authority), 1.6 (networks). Texts are compared as they
+stand: nothing is decoded (U13). The one repair is the spelling of an Ethereum owner (U6).
+
+Example:
+    parent = parse_resource("tinycloud:key:z6Mk...:default/kv/photos")
+    extends(parse_resource("tinycloud:key:z6Mk...:default/kv/photos/cat.jpg"), parent)  # True
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, TypeAlias
+
+from .errors import InvalidIdentifier
+from .principals import Principal, parse_principal, principal_of
+
+NETWORK_PREFIX: Final = "urn:tinycloud:encryption:"
+_SCHEME: Final = "tinycloud:"
+
+MAX_MEMOISED_CHARS: Final = 512
+"""Longer texts are parsed each time, so that strangers cannot fill the memos with large ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceId:
+    """A space: whose it is and what it is called.
+
+    Attributes:
+        owner: Canonical principal of the owner (U5).
+        name: Raw URI text without `/` and `:`, never empty (U4).
+    """
+
+    owner: Principal
+    name: str
+
+    @property
+    def text(self) -> str:
+        """The canonical rendering (U6)."""
+        return f"{_SCHEME}{self.owner[4:]}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceResource:
+    """A resource inside a space.
+
+    Attributes:
+        space: The space.
+        service: Unchecked, possibly empty (U12).
+        path: Percent-encoded as written; None is absent, "" is present and empty (U11).
+        query: Without its `?`; None is absent.
+        fragment: Without its `#`; None is absent.
+    """
+
+    space: SpaceId
+    service: str
+    path: str | None = None
+    query: str | None = None
+    fragment: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The canonical rendering (U6, U14)."""
+        text = f"{self.space.text}/{self.service}"
+        if self.path is not None:
+            text += f"/{self.path}"
+        if self.query is not None:
+            text += f"?{self.query}"
+        if self.fragment is not None:
+            text += f"#{self.fragment}"
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class OpaqueResource:
+    """Any other URI, kept as written; it belongs to no space (U16)."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkId:
+    """An encryption network: whose it is and what it is called.
+
+    Attributes:
+        owner: A DID, canonical where P2 applies and otherwise as written (a fragment stays), or any text that is none.
+        name: Never empty, without `/` and `:`.
+    """
+
+    owner: str
+    name: str
+
+    @property
+    def text(self) -> str:
+        """The canonical rendering."""
+        return f"{NETWORK_PREFIX}{self.owner}:{self.name}"
+
+
+Resource: TypeAlias = SpaceResource | OpaqueResource
+
+# RFC 3986. Possessive repeats: no input makes the match go back.
+_ESCAPE = r"%[0-9A-Fa-f]{2}"
+_PCHARS = rf"[A-Za-z0-9\-._~!$&'()*+,;=:@]*+(?:{_ESCAPE}[A-Za-z0-9\-._~!$&'()*+,;=:@]*+)*+"
+_PATH_CHARS = rf"[A-Za-z0-9\-._~!$&'()*+,;=:@/]*+(?:{_ESCAPE}[A-Za-z0-9\-._~!$&'()*+,;=:@/]*+)*+"
+_TAIL_CHARS = rf"[A-Za-z0-9\-._~!$&'()*+,;=:@/?]*+(?:{_ESCAPE}[A-Za-z0-9\-._~!$&'()*+,;=:@/?]*+)*+"
+_REG_NAME = rf"[A-Za-z0-9\-._~!$&'()*+,;=]*+(?:{_ESCAPE}[A-Za-z0-9\-._~!$&'()*+,;=]*+)*+"
+_USER_INFO = rf"[A-Za-z0-9\-._~!$&'()*+,;=:]*+(?:{_ESCAPE}[A-Za-z0-9\-._~!$&'()*+,;=:]*+)*+"
+_H16 = r"[0-9A-Fa-f]{1,4}"
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
+_LS32 = rf"(?:{_H16}:{_H16}|{_IPV4})"
+_IPV6 = "|".join(
+    [rf"(?:{_H16}:){{6}}{_LS32}", rf"::(?:{_H16}:){{5}}{_LS32}"]
+    + [rf"(?:(?:{_H16}:){{0,{n}}}{_H16})?::(?:{_H16}:){{{4 - n}}}{_LS32}" for n in range(5)]
+    + [rf"(?:(?:{_H16}:){{0,5}}{_H16})?::{_H16}", rf"(?:(?:{_H16}:){{0,6}}{_H16})?::"]
+)
+_IP_LITERAL = rf"\[(?:{_IPV6}|[vV][0-9A-Fa-f]++\.[A-Za-z0-9\-._~!$&'()*+,;=:]++)\]"
+_AUTHORITY_TEXT = rf"(?:{_USER_INFO}@)?+(?:{_IP_LITERAL}|{_REG_NAME})(?::[0-9]*+)?+"
+_SCHEME_TEXT = r"[A-Za-z][A-Za-z0-9+.\-]*+"
+_PARTS = re.compile(
+    rf"(?P<scheme>{_SCHEME_TEXT}):"
+    rf"(?:(?P<authority>//{_AUTHORITY_TEXT})(?P<abempty>(?:/{_PATH_CHARS})?+)|(?!//)(?P<path>{_PATH_CHARS}))"
+    rf"(?:\?(?P<query>{_TAIL_CHARS}))?+(?:#(?P<fragment>{_TAIL_CHARS}))?+"
+)
+_AUTHORITY = re.compile(_AUTHORITY_TEXT)
+_URI_SCHEME = re.compile(_SCHEME_TEXT)
+_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_DOT_SEGMENTS: Final = frozenset({".", ".."})
+_ESCAPES = re.compile(r"%(..)")
+
+
+def is_uri(text: str) -> bool:
+    """Tell whether the text is an absolute URI of RFC 3986 (ASCII, with a scheme)."""
+    return _PARTS.fullmatch(text) is not None
+
+
+def is_authority(text: str) -> bool:
+    """Tell whether the text is a non-empty RFC 3986 authority: `app.example`, `localhost:5173`."""
+    return bool(text) and _AUTHORITY.fullmatch(text) is not None
+
+
+def is_scheme(text: str) -> bool:
+    """Tell whether the text is an RFC 3986 scheme, without its colon."""
+    return _URI_SCHEME.fullmatch(text) is not None
+
+
+def parse_space_id(text: str) -> SpaceId:
+    """Read a space id: `tinycloud:<owner without did:>:<name>`.
+
+    Raises:
+        InvalidIdentifier: No URI, not in normal form (U3), or not of that shape (U1, U2, U4, U5).
+    """
+    parts = _PARTS.fullmatch(text)
+    space = None
+    if parts is not None and text.startswith(_SCHEME) and "/" not in text and "?" not in text and "#" not in text:
+        space = _space_of(text[len(_SCHEME) :])
+    if space is None:
+        raise InvalidIdentifier("Invalid space ID")
+    return space
+
+
+def parse_resource(text: str) -> Resource:
+    """Read a resource of a space, or keep any other URI as it is (U10 to U16).
+
+    Raises:
+        InvalidIdentifier: The text is no URI at all (T1).
+    """
+    parts = _PARTS.fullmatch(text)
+    if parts is None:
+        raise InvalidIdentifier("invalid resource URI")
+    return _space_resource(parts) or OpaqueResource(text)
+
+
+def _space_resource(parts: re.Match[str]) -> SpaceResource | None:
+    path, query, fragment = parts["path"], parts["query"], parts["fragment"]
+    if parts["scheme"] != "tinycloud" or path is None:  # U1, U2, U10: no authority
+        return None
+    head, slash, rest = path.partition("/")  # U11
+    if not slash or not _is_normal(rest, query, fragment):
+        return None
+    space = _space_of(head)
+    if space is None:
+        return None
+    service, slash, below = rest.partition("/")  # U11
+    return SpaceResource(space, service, below if slash else None, query, fragment)
+
+
+def _is_normal(path: str, query: str | None, fragment: str | None) -> bool:
+    """Keep U3: no dot segment, escapes in upper case and only of what needs them."""
+    if "." in path and not _DOT_SEGMENTS.isdisjoint(path.split("/")):
+        return False
+    return _escapes_are_normal(path) and _escapes_are_normal(query) and _escapes_are_normal(fragment)
+
+
+def _escapes_are_normal(text: str | None) -> bool:
+    if text is None or "%" not in text:
+        return True
+    return all(code == code.upper() and chr(int(code, 16)) not in _UNRESERVED for code in _ESCAPES.findall(text))
+
+
+def _space_of(head: str) -> SpaceId | None:
+    return _short_space_of(head) if len(head) <= MAX_MEMOISED_CHARS else _read_space(head)
+
+
+def _read_space(head: str) -> SpaceId | None:
+    suffix, _, name = head.rpartition(":")
+    if not name or not suffix or not _escapes_are_normal(head):  # U2, U3, U4
+        return None
+    try:
+        owner = parse_principal("did:" + suffix)  # U5
+    except InvalidIdentifier:
+        return None
+    return SpaceId(owner, name)
+
+
+_short_space_of = lru_cache(maxsize=4096)(_read_space)
+
+
+def parse_network_id(text: str) -> NetworkId:
+    """Read a network id: `urn:tinycloud:encryption:<owner>:<name>`, canonicalising an Ethereum owner.
+
+    Raises:
+        InvalidIdentifier: With the wire's wording, the first fault of the specification's list.
+    """
+    if not text.startswith(NETWORK_PREFIX):
+        raise InvalidIdentifier(f"missing {NETWORK_PREFIX} prefix")
+    owner, separator, name = text[len(NETWORK_PREFIX) :].rpartition(":")
+    if not separator:
+        raise InvalidIdentifier("missing owner DID/name separator")
+    return network_id(owner, name)
+
+
+def network_id(owner: str, name: str) -> NetworkId:
+    """Make a network id from an owner and a name, checked and canonicalised.
+
+    Raises:
+        InvalidIdentifier: With the wire's wording.
+    """
+    if not owner:
+        raise InvalidIdentifier("empty owner DID")
+    if not name:
+        raise InvalidIdentifier("empty network name")
+    if ":" in name or "/" in name:
+        raise InvalidIdentifier("network name may not contain ':' or '/'")
+    return NetworkId(_network_owner(owner), name)
+
+
+def _network_owner(owner: str) -> str:
+    if not owner.startswith("did:"):
+        return owner
+    try:
+        canonical = parse_principal(owner)
+    except InvalidIdentifier as exc:
+        raise InvalidIdentifier(f"invalid owner principal: {exc.text}") from exc
+    _, hash_sign, fragment = owner.partition("#")
+    return canonical + hash_sign + fragment  # a fragment is part of the name of the network, not of the owner
+
+
+def network_of(resource: Resource) -> NetworkId | None:
+    """Return the network an opaque resource names, None when it names none."""
+    if not isinstance(resource, OpaqueResource) or not resource.text.startswith(NETWORK_PREFIX):
+        return None
+    try:
+        return parse_network_id(resource.text)
+    except InvalidIdentifier:
+        return None
+
+
+def extends(child: Resource, parent: Resource) -> bool:
+    """Tell whether a grant of `parent` covers `child` (X1 to X10)."""
+    if isinstance(child, SpaceResource) and isinstance(parent, SpaceResource):
+        return _within_space(child, parent)
+    if isinstance(child, OpaqueResource) and isinstance(parent, OpaqueResource):
+        return _within_opaque(child, parent)
+    return False  # X10
+
+
+def _within_space(child: SpaceResource, parent: SpaceResource) -> bool:
+    # X1: the query is not compared.
+    if child.space != parent.space or child.service != parent.service or child.fragment != parent.fragment:
+        return False
+    if parent.path is None:
+        return True  # X2
+    if child.path is None:
+        return False  # X4
+    if not child.path.startswith(parent.path):
+        return False
+    below = child.path[len(parent.path) :]
+    return not below or below.startswith("/") or parent.path.endswith("/")  # X3, X5, X6
+
+
+def _within_opaque(child: OpaqueResource, parent: OpaqueResource) -> bool:
+    child_network, parent_network = network_of(child), network_of(parent)
+    if child_network is not None and parent_network is not None:
+        return child_network == parent_network  # X7
+    if child.text.startswith(NETWORK_PREFIX) or parent.text.startswith(NETWORK_PREFIX):
+        return False  # X8
+    return child.text.startswith(parent.text)  # X9
+
+
+def root_of(resource: Resource) -> Principal | None:
+    """Return who has root authority over the resource; None: nobody, a proof is always needed (R3)."""
+    if isinstance(resource, SpaceResource):
+        return resource.space.owner  # R1
+    network = network_of(resource)
+    return None if network is None else principal_of(network.owner)  # R2

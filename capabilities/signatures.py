@@ -1,0 +1,196 @@
+"""Signatures: one verifier per key type behind one interface, and the two signers clients need.
+
+Ed25519 signs UCANs (rules K1, K2, K6, K7), a wallet signs SIWE texts with EIP-191 (C5). Only one spelling of a
+signature passes where the mathematics leaves a choice: the scalar in range, no small-order key, low `s`; `v` is 0, 1,
+27 or 28.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
+
+import coincurve
+import nacl.bindings
+import nacl.exceptions
+import sha3
+
+from .errors import BadSignature
+from .principals import did_key, ed25519_public_key, eip55
+
+_HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+"""Half the order of secp256k1: an `s` above it is the second spelling of one below."""
+
+_RECOVERY: Final[Mapping[int, int]] = MappingProxyType({0: 0, 1: 1, 27: 0, 28: 1})
+
+
+class Verifier(Protocol):
+    """Checks the signatures of one key type."""
+
+    @property
+    def algorithms(self) -> frozenset[str]:
+        """The JWS algorithm names that fit the key type."""
+        ...
+
+    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> None:
+        """Return when the signature is the key's over the message; raise BadSignature otherwise."""
+        ...
+
+
+class Ed25519Verifier:
+    """Ed25519 as libsodium checks it: `s` below the order, no small-order public key or point."""
+
+    algorithms = frozenset({"EdDSA"})
+
+    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> None:
+        """Return when the signature is the key's over the message; raise BadSignature otherwise."""
+        verify_ed25519(public_key, message, signature)
+
+
+class VerificationKey(NamedTuple):
+    """The key an issuer's DID names, and how its signatures are checked."""
+
+    verifier: Verifier
+    public_key: bytes
+
+
+_ED25519: Final = Ed25519Verifier()
+
+
+def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> None:
+    """Check an Ed25519 signature.
+
+    Args:
+        public_key: 32 bytes.
+        message: What was signed.
+        signature: 64 bytes; any other length is a bad signature.
+
+    Raises:
+        BadSignature: Whatever the fault (K9).
+    """
+    if len(signature) != 64 or len(public_key) != 32:
+        raise BadSignature
+    try:
+        nacl.bindings.crypto_sign_open(signature + message, public_key)
+    except nacl.exceptions.CryptoError as exc:
+        raise BadSignature from exc
+
+
+def verification_key(issuer: str) -> VerificationKey:
+    """Return the key that an issuer, a DID or DID URL, signs with.
+
+    Raises:
+        BadSignature: The DID holds no key of a supported type, or the URL names another than its own (K2).
+    """
+    did, hash_sign, fragment = issuer.partition("#")
+    if hash_sign and did != "did:key:" + fragment:  # K1, K2
+        raise BadSignature
+    public_key = ed25519_public_key(did)  # K6
+    if public_key is None:  # K3, K4, K5: no other method is resolved, least of all over the network
+        raise BadSignature
+    return VerificationKey(_ED25519, public_key)
+
+
+def verify_jws(issuer: str, algorithm: str, signing_input: bytes, signature: bytes) -> None:
+    """Check the signature of a compact JWS by its issuer.
+
+    Raises:
+        BadSignature: Also when the header's algorithm does not fit the key (Q33).
+    """
+    key = verification_key(issuer)
+    if algorithm not in key.verifier.algorithms:
+        raise BadSignature
+    key.verifier.verify(key.public_key, signing_input, signature)
+
+
+def keccak256(data: bytes) -> bytes:
+    """Return the 32-byte Keccak-256 of the data, the hash Ethereum uses."""
+    digest: bytes = sha3.keccak_256(data).digest()
+    return digest
+
+
+def eip191_digest(text: bytes) -> bytes:
+    """Return the 32-byte digest a wallet signs for a personal message (C5)."""
+    return keccak256(b"\x19Ethereum Signed Message:\n%d%b" % (len(text), text))
+
+
+def recover_eip191(text: bytes, signature: bytes) -> bytes:
+    """Return the 20-byte address whose wallet signed a personal message; see recover_address."""
+    return recover_address(eip191_digest(text), signature)
+
+
+def recover_address(digest: bytes, signature: bytes) -> bytes:
+    """Return the 20-byte address whose key signed a 32-byte digest.
+
+    Args:
+        digest: 32 bytes.
+        signature: 65 bytes, r ‖ s ‖ v.
+
+    Raises:
+        BadSignature: Wrong length, high `s`, `v` not 0, 1, 27 or 28, or no key fits.
+    """
+    recovery = _RECOVERY.get(signature[64]) if len(signature) == 65 else None
+    if recovery is None or int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
+        raise BadSignature
+    try:
+        key = coincurve.PublicKey.from_signature_and_message(
+            signature[:64] + bytes([recovery]), digest, hasher=None
+        ).format(compressed=False)
+    except Exception as exc:  # the library raises bare Exception
+        raise BadSignature from exc
+    return keccak256(key[1:])[12:]
+
+
+class Ed25519Signer:
+    """An Ed25519 key of one's own.
+
+    Attributes:
+        public_key: 32 bytes.
+        did: The did:key.
+        did_url: `did:key:zX#zX`, what clients put into `iss`.
+    """
+
+    __slots__ = ("_secret", "did", "did_url", "public_key")
+
+    def __init__(self, seed: bytes) -> None:
+        """Make the key pair of a 32-byte seed."""
+        if len(seed) != 32:
+            raise ValueError("an Ed25519 seed has 32 bytes")
+        self.public_key, self._secret = nacl.bindings.crypto_sign_seed_keypair(seed)
+        self.did = did_key(self.public_key)
+        self.did_url = f"{self.did}#{self.did.removeprefix('did:key:')}"
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte signature over the message."""
+        return nacl.bindings.crypto_sign(message, self._secret)[:64]
+
+    def __repr__(self) -> str:
+        return f"Ed25519Signer({self.did})"
+
+
+class WalletSigner:
+    """An Ethereum key of one's own, for tests, services and the command line.
+
+    Attributes:
+        address: 20 bytes.
+        chain_id: The chain in the DID.
+        did: `did:pkh:eip155:<chain>:<EIP-55 address>`.
+    """
+
+    __slots__ = ("_key", "address", "chain_id", "did")
+
+    def __init__(self, secret: bytes, chain_id: int = 1) -> None:
+        """Make the wallet of a 32-byte secret, a number between 1 and the curve's order."""
+        if len(secret) != 32:
+            raise ValueError("a wallet secret has 32 bytes")
+        self._key = coincurve.PrivateKey(secret)
+        self.address = keccak256(self._key.public_key.format(compressed=False)[1:])[12:]
+        self.chain_id = chain_id
+        self.did = f"did:pkh:eip155:{chain_id}:{eip55(self.address)}"
+
+    def sign_eip191(self, text: str) -> bytes:
+        """Return the 65-byte signature r ‖ s ‖ v of a personal message: RFC 6979 nonce, low `s`, `v` 27 or 28."""
+        signature = self._key.sign_recoverable(eip191_digest(text.encode()), hasher=None)
+        return signature[:64] + bytes([27 + signature[64]])
+
+    def __repr__(self) -> str:
+        return f"WalletSigner({self.did})"

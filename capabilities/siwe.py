@@ -1,0 +1,168 @@
+"""The EIP-4361 text a wallet signs, and the times in it (section 2.3, rules C8 to C10).
+
+The text is only ever built, never read: what the node acts on are the fields. For one text to mean one set of fields no
+field may hold a control character; whoever reads fields from outside checks that (see `cacao`).
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from .errors import InvalidIdentifier
+from .principals import eip55
+from .signatures import eip191_digest
+
+_RFC3339 = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[\x00-\x7f]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
+    r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
+)
+_MONTH_DAYS: Final = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_DAY_S: Final = 86_400
+_YEAR_0_S: Final = -62_167_219_200
+
+YEAR_10000_S: Final = 253_402_300_800
+"""First second that no time of this protocol reaches (Q28)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiweMessage:
+    """The fields of a sign-in text.
+
+    Attributes:
+        domain: RFC 3986 authority that asks for the signature.
+        address: 20 bytes of the wallet.
+        chain_id: EIP-155 chain, 0 to 2^64 - 1.
+        uri: DID or DID URL of whom the wallet addresses (`aud` in a CACAO).
+        nonce: Any text.
+        issued_at: RFC 3339 text, kept as written.
+        statement: One line, or None.
+        expiration_time: RFC 3339 text or None: never expires.
+        not_before: RFC 3339 text or None.
+        request_id: Any text or None.
+        resources: URIs; the last may be a ReCap.
+        scheme: URI scheme of the domain or None.
+    """
+
+    domain: str
+    address: bytes
+    chain_id: int = 1
+    uri: str
+    nonce: str
+    issued_at: str
+    statement: str | None = None
+    expiration_time: str | None = None
+    not_before: str | None = None
+    request_id: str | None = None
+    resources: tuple[str, ...] = ()
+    scheme: str | None = None
+
+    @property
+    def iss(self) -> str:
+        """The wallet's DID in its canonical spelling."""
+        return f"did:pkh:eip155:{self.chain_id}:{eip55(self.address)}"
+
+    @property
+    def digest(self) -> bytes:
+        """The 32-byte EIP-191 digest of the text: what the wallet signs."""
+        return eip191_digest(siwe_text(self).encode())
+
+
+def siwe_text(message: SiweMessage) -> str:
+    """Return the text: LF line ends, no newline at its end, optional lines left out."""
+    scheme = "" if message.scheme is None else f"{message.scheme}://"
+    lines = [
+        f"{scheme}{message.domain} wants you to sign in with your Ethereum account:",
+        eip55(message.address),
+        "",
+    ]
+    if message.statement is not None:
+        lines.append(message.statement)
+    lines += [
+        "",
+        f"URI: {message.uri}",
+        "Version: 1",
+        f"Chain ID: {message.chain_id}",
+        f"Nonce: {message.nonce}",
+        f"Issued At: {message.issued_at}",
+    ]
+    if message.expiration_time is not None:
+        lines.append(f"Expiration Time: {message.expiration_time}")
+    if message.not_before is not None:
+        lines.append(f"Not Before: {message.not_before}")
+    if message.request_id is not None:
+        lines.append(f"Request ID: {message.request_id}")
+    if message.resources:
+        lines.append("Resources:")
+        lines += [f"- {resource}" for resource in message.resources]
+    return "\n".join(lines)
+
+
+def parse_rfc3339(text: str) -> float:
+    """Read an RFC 3339 time (C10).
+
+    Args:
+        text: Untrusted. Any one ASCII character may stand for the `T`, letters may be lower case.
+
+    Returns:
+        Epoch seconds with a fraction of at most nine digits. A leap second is the moment that ends it.
+
+    Raises:
+        InvalidIdentifier: No zone, no seconds, an impossible date or time, or a moment outside the years 0 to 9999.
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise InvalidIdentifier("invalid time")
+    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
+    offset_s = _offset_s(match[8], match[9], match[10])
+    if not 1 <= month <= 12 or not 1 <= day <= _days_in(year, month) or hour > 23 or minute > 59 or second > 60:
+        raise InvalidIdentifier("invalid time")
+    whole_s = _days_from_epoch(year, month, day) * _DAY_S + hour * 3600 + minute * 60 + second - offset_s
+    if second == 60 and not _ends_month(whole_s):
+        raise InvalidIdentifier("invalid time")
+    if not _YEAR_0_S <= whole_s < YEAR_10000_S:
+        raise InvalidIdentifier("invalid time")
+    return whole_s + int((match[7] or "0")[:9].ljust(9, "0")) / 1e9
+
+
+def _offset_s(sign: str | None, hours: str | None, minutes: str | None) -> int:
+    if sign is None or hours is None or minutes is None:
+        return 0
+    if int(hours) > 23 or int(minutes) > 59:
+        raise InvalidIdentifier("invalid time")
+    seconds = int(hours) * 3600 + int(minutes) * 60
+    return -seconds if sign == "-" else seconds
+
+
+def _is_leap(year: int) -> bool:
+    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+
+
+def _days_in(year: int, month: int) -> int:
+    return 29 if month == 2 and _is_leap(year) else _MONTH_DAYS[month - 1]
+
+
+def _days_from_epoch(year: int, month: int, day: int) -> int:
+    """Count days from 1970-01-01 in the proleptic calendar; the standard library knows no year 0."""
+    past = year + 399  # at least one full cycle of 400 years, so that the divisions below see no negative number
+    days = 365 * past + past // 4 - past // 100 + past // 400
+    days += sum(_days_in(year, earlier) for earlier in range(1, month)) + day - 1
+    return days - _DAYS_BEFORE_1970
+
+
+_DAYS_BEFORE_1970: Final = 365 * 2369 + 2369 // 4 - 2369 // 100 + 2369 // 400
+
+
+def _ends_month(moment_s: int) -> bool:
+    """Tell whether the moment is a midnight that begins a month."""
+    days, rest = divmod(moment_s, _DAY_S)
+    return rest == 0 and _begins_month(days)
+
+
+def _begins_month(days: int) -> bool:
+    year = 1970 + days * 400 // 146_097
+    return any(
+        _days_from_epoch(near, month, 1) == days
+        for near in (year - 1, year, year + 1)
+        if near >= 0
+        for month in range(1, 13)
+    )

@@ -1,0 +1,100 @@
+"""JSON as data from strangers: an object, UTF-8, no member twice, nesting bounded.
+
+Example:
+    body = parse_json(b'{"cid":"bafkr4i..."}', max_bytes=1_048_576)
+"""
+
+import json
+import re
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from .errors import InvalidJson
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+MAX_NESTING: Final = 64
+"""Deepest nesting of arrays and objects: deterministic, far below the interpreter's recursion limit."""
+
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_BACKSLASH = b"\\"
+
+# Numbers become floats or integers as written; NaN, 1e400, lone surrogates and trailing text are refused.
+_DECODER = msgspec.json.Decoder(dict[str, Any])
+
+
+def parse_json(data: bytes, *, max_bytes: int) -> dict[str, Json]:
+    """Read one JSON object.
+
+    Args:
+        data: Untrusted bytes.
+        max_bytes: Longest text that is looked at.
+
+    Returns:
+        The object. No member of any object in it was repeated; nesting is at most MAX_NESTING.
+
+    Raises:
+        InvalidJson: The text is too long, not UTF-8, not JSON, no object (an array of the members is none, Q35),
+            nested too deeply, or repeats a member.
+    """
+    check_text(data, max_bytes=max_bytes)
+    try:
+        value: dict[str, Json] = _DECODER.decode(data)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidJson("not a JSON object") from exc
+    _refuse_repeats(data)
+    return value
+
+
+def check_text(data: bytes, *, max_bytes: int) -> None:
+    """Refuse text that is too long, not UTF-8 or nested deeper than MAX_NESTING; says nothing about its grammar."""
+    if len(data) > max_bytes:
+        raise InvalidJson(f"JSON of more than {max_bytes} bytes")
+    try:
+        if not data.isascii():
+            data.decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidJson("JSON is not UTF-8") from exc
+    # Most texts have too few brackets to be deep; only the others are looked at closely.
+    if data.count(b"[") + data.count(b"{") > MAX_NESTING and _nesting(data) > MAX_NESTING:
+        raise InvalidJson("JSON nested too deeply")
+
+
+def repeats_member(data: bytes, names: frozenset[str]) -> bool:
+    """Tell whether the outermost object of a valid JSON text names one of `names` twice, escapes resolved."""
+    # A text without escapes in which no quoted name stands twice repeats none: that settles ordinary texts.
+    if _BACKSLASH not in data and max(map(data.count, _quoted(names))) < 2:
+        return False
+    outermost: list[str] = []
+
+    def note(pairs: list[tuple[str, object]]) -> None:
+        # Called for the outermost object last.
+        outermost[:] = [name for name, _ in pairs if name in names]
+
+    json.loads(data, object_pairs_hook=note, parse_int=str, parse_float=str)
+    return len(outermost) != len(set(outermost))
+
+
+@lru_cache(maxsize=16)
+def _quoted(names: frozenset[str]) -> tuple[bytes, ...]:
+    return tuple(f'"{name}"'.encode() for name in names)
+
+
+def _refuse_repeats(data: bytes) -> None:
+    def refuse_repeat(pairs: list[tuple[str, object]]) -> None:
+        if len({name for name, _ in pairs}) != len(pairs):
+            raise InvalidJson("JSON object repeats a member")
+
+    # Number texts are not converted: the standard parser refuses very long ones with an error of its own.
+    json.loads(data, object_pairs_hook=refuse_repeat, parse_int=str, parse_float=str)
+
+
+def _nesting(data: bytes) -> int:
+    deepest = depth = 0
+    for byte in _STRINGS.sub(b"", data).translate(None, _NO_BRACKETS):
+        depth += 1 if byte in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest

@@ -1,0 +1,580 @@
+"""The text of an `Authorization` header, read into what it says (sections 2.1 to 2.5, 5.5).
+
+A token comes as an `Unverified...` value; `verify_...` checks its signature and returns the twin without that word,
+which nothing else makes but `restore_delegation`. Time, chain and replay are the caller's next steps.
+
+    parse -> check_window -> verify -> (chain) judge
+
+Example:
+    invocation = verify_invocation(parse_invocation(header))
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Final, Literal, TypeAlias, TypeVar
+
+from .cacao import Cacao, header_bytes, parse_cacao, verify_cacao
+from .caveats import Caveats, caveats_of, same_json
+from .cids import (
+    Cid,
+    ContentKey,
+    Digest,
+    ReplayKey,
+    cid_text,
+    content_key_of_cacao,
+    content_key_of_ucan,
+    digest_of,
+    parse_cid,
+    replay_key_of,
+)
+from .errors import (
+    DelegationOutsideWindow,
+    InvalidIdentifier,
+    InvocationOutsideWindow,
+    MalformedToken,
+    RevocationOutsideWindow,
+)
+from .facts import attestation_facts, is_terminal
+from .principals import Principal, principal_of
+from .recap import recap_of
+from .resources import Resource, parse_resource
+from .siwe import parse_rfc3339
+from .strict_json import Json
+from .ucan import UcanToken, parse_ucan, verify_ucan
+
+MAX_HEADER_BYTES: Final = 393_216
+"""Longest header value; a sign-in for many spaces is long."""
+
+MAX_CAPABILITIES: Final = 1024
+"""Most pairs of resource and ability in one token."""
+
+MAX_PARENTS: Final = 256
+"""Most proofs that are read; the chain rules allow fewer (D30) and say so in words."""
+
+MAX_FACTS: Final = 256
+
+Form: TypeAlias = Literal["cacao", "ucan"]
+_CID_URN: Final = "urn:cid:"
+_CID_AUDIENCE: Final = "ucan:"
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """One ability on one resource, under conditions.
+
+    Attributes:
+        resource: What.
+        ability: As written, aliases not resolved.
+        caveats: Conditions in their stored form (T2), empty for none; in a CACAO always (S5).
+    """
+
+    resource: Resource
+    ability: str
+    caveats: Caveats
+
+
+@dataclass(frozen=True, slots=True)
+class CitedParent:
+    """A delegation that a token cites as its proof.
+
+    Attributes:
+        text: The entry as given.
+        digest: Its BLAKE3-256, the only part that is looked up (E8); None for another hash, which never matches.
+    """
+
+    text: str
+    digest: Digest | None
+
+    @property
+    def echo(self) -> str:
+        """The CID in base32 with codec raw, as error texts print it; another hash as given."""
+        return self.text if self.digest is None else cid_text(self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationTarget:
+    """The delegation that a revocation names.
+
+    Attributes:
+        text: The CID as given.
+        digest: Its BLAKE3-256; None for another hash, which never matches.
+        echo: The CID in base32 with the codec given: what the answer prints (E8, W27).
+    """
+
+    text: str
+    digest: Digest | None
+    echo: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _DelegationFields:
+    """What a delegation says.
+
+    Attributes:
+        form: Which envelope.
+        header: The text as received.
+        cid: BLAKE3-256 of the bytes received (E6).
+        content_key: Name of what was signed, whatever its spelling.
+        delegator: Who grants.
+        delegate: To whom; any URI in a CACAO (P5).
+        capabilities: What, in order of resource text and ability (T7).
+        parents: Cited proofs, in signed order.
+        expires_at: Epoch seconds; None: never.
+        not_before: Epoch seconds or None.
+        issued_at: Epoch seconds; None for a UCAN, which has none (T5).
+        terminal: It cannot be cited by a delegation (3.4).
+        facts: The facts of a UCAN; of a CACAO its policy statements in the same shape.
+    """
+
+    form: Form
+    header: str = field(repr=False)  # a token belongs in no log
+    cid: Digest
+    content_key: ContentKey
+    delegator: Principal
+    delegate: Principal
+    capabilities: tuple[Capability, ...]
+    parents: tuple[CitedParent, ...]
+    expires_at: float | None
+    not_before: float | None
+    issued_at: float | None
+    terminal: bool
+    facts: tuple[Json, ...]
+
+    @property
+    def signed_bytes(self) -> bytes:
+        """The event bytes: a token's text, a CACAO's CBOR as received (E6)."""
+        return _event_bytes(self.header, self.form)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnverifiedDelegation(_DelegationFields):
+    """A delegation whose signature is not checked; `envelope` holds what checking needs."""
+
+    envelope: Cacao | UcanToken = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delegation(_DelegationFields):
+    """A delegation that its delegator signed; made by verify_delegation and restore_delegation only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _InvocationFields:
+    """What an invocation says.
+
+    Attributes:
+        header: The text as received.
+        replay_key: What may be used once.
+        invoker: Who acts.
+        issuer_url: `iss` as given.
+        audience: `aud` as given; not checked for ordinary invocations (T8).
+        capabilities: What is asked, in order of resource text and ability (T7).
+        parents: Cited proofs, in signed order.
+        expires_at: Epoch seconds.
+        not_before: Epoch seconds or None.
+        nonce: `nnc` or None.
+        facts: `fct`, as given.
+    """
+
+    header: str = field(repr=False)  # a token belongs in no log
+    replay_key: ReplayKey
+    invoker: Principal
+    issuer_url: str
+    audience: str
+    capabilities: tuple[Capability, ...]
+    parents: tuple[CitedParent, ...]
+    expires_at: float
+    not_before: float | None
+    nonce: str | None
+    facts: tuple[Json, ...]
+
+    @property
+    def signed_bytes(self) -> bytes:
+        """The event bytes: the token's text (E6)."""
+        return self.header.encode()
+
+    @property
+    def cid(self) -> Digest:
+        """BLAKE3-256 of the token's text (E6, E7)."""
+        return digest_of(self.signed_bytes)
+
+    @property
+    def content_key(self) -> ContentKey:
+        """Name of what was signed, whatever its spelling."""
+        return content_key_of_ucan(self.invoker, self.header.rpartition(".")[0].encode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnverifiedInvocation(_InvocationFields):
+    """An invocation whose signature is not checked; `envelope` holds what checking needs."""
+
+    envelope: UcanToken = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation(_InvocationFields):
+    """An invocation that its invoker signed; made by verify_invocation only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RevocationFields:
+    """What a revocation says.
+
+    Attributes:
+        form: Which envelope.
+        header: The text as received.
+        cid: BLAKE3-256 of the bytes received (E6).
+        content_key: Name of what was signed, whatever its spelling.
+        revoker: Who revokes.
+        target: What is revoked.
+        parents: Cited proofs, in signed order; none in a CACAO (V3).
+        expires_at: Epoch seconds; None: never.
+        not_before: Epoch seconds or None.
+    """
+
+    form: Form
+    header: str = field(repr=False)  # a token belongs in no log
+    cid: Digest
+    content_key: ContentKey
+    revoker: Principal
+    target: RevocationTarget
+    parents: tuple[CitedParent, ...]
+    expires_at: float | None
+    not_before: float | None
+
+    @property
+    def signed_bytes(self) -> bytes:
+        """The event bytes: a token's text, a CACAO's CBOR as received (E6)."""
+        return _event_bytes(self.header, self.form)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnverifiedRevocation(_RevocationFields):
+    """A revocation whose signature is not checked; `envelope` holds what checking needs."""
+
+    envelope: Cacao | UcanToken = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation(_RevocationFields):
+    """A revocation that its revoker signed; made by verify_revocation only."""
+
+
+Token: TypeAlias = (
+    UnverifiedDelegation | Delegation | UnverifiedInvocation | Invocation | UnverifiedRevocation | Revocation
+)
+
+
+def parse_delegation(header: str) -> UnverifiedDelegation:
+    """Read a delegation: a CACAO, or a UCAN when the text holds a dot (E2, E4).
+
+    Args:
+        header: Untrusted header value; the token and nothing else (E1).
+
+    Raises:
+        MalformedToken: Too large, undecodable, or of a shape that no rule allows (E5).
+
+    Does not check:
+        Signature, time window, chain.
+    """
+    _check_header(header)
+    if "." in header:  # E2
+        return _ucan_delegation(header, parse_ucan(header))
+    data = header_bytes(header)
+    return _cacao_delegation(header, data, parse_cacao(data))
+
+
+def parse_invocation(header: str) -> UnverifiedInvocation:
+    """Read an invocation, which is always a UCAN (E4).
+
+    Args:
+        header: Untrusted header value; the token and nothing else (E1).
+
+    Raises:
+        MalformedToken: Too large, undecodable, or of a shape that no rule allows (E5).
+
+    Does not check:
+        Signature, time window, audience (T8), replay, chain.
+    """
+    _check_header(header)
+    token = parse_ucan(header)
+    payload = token.payload
+    invoker = principal_of(payload.iss)  # T5
+    return UnverifiedInvocation(
+        header=header,
+        # I20, by what was signed: another spelling of a used token is used
+        replay_key=replay_key_of(invoker, token.signing_input),
+        invoker=invoker,
+        issuer_url=payload.iss,
+        audience=payload.aud,
+        capabilities=_capabilities(payload.att),
+        parents=_parents(payload.prf),
+        expires_at=payload.exp,
+        not_before=payload.nbf,
+        nonce=payload.nnc,
+        facts=_facts(payload.fct),
+        envelope=token,
+    )
+
+
+def parse_revocation(header: str) -> UnverifiedRevocation:
+    """Read a revocation: a CACAO, or a UCAN when the text holds a dot (E2, E4).
+
+    Args:
+        header: Untrusted header value; the token and nothing else (E1).
+
+    Raises:
+        MalformedToken: As for a delegation, or no target is named (V1, V3). A target is never guessed from `prf` (Q8).
+
+    Does not check:
+        Signature, time window, whether the target exists, who may revoke it.
+    """
+    _check_header(header)
+    if "." in header:  # E2
+        return _ucan_revocation(header, parse_ucan(header))
+    data = header_bytes(header)
+    return _cacao_revocation(header, data, parse_cacao(data))
+
+
+def verify_delegation(unverified: UnverifiedDelegation) -> Delegation:
+    """Check the signature and return the delegation as one its delegator made (D5).
+
+    Raises:
+        BadSignature: It is not the delegator's, or the key is of an unsupported type.
+    """
+    _verify_envelope(unverified.envelope)
+    return _twin(unverified, Delegation)
+
+
+def verify_invocation(unverified: UnverifiedInvocation) -> Invocation:
+    """Check the signature and return the invocation as one its invoker made (I3).
+
+    Raises:
+        BadSignature: It is not the invoker's, or the key is of an unsupported type.
+    """
+    verify_ucan(unverified.envelope)
+    return _twin(unverified, Invocation)
+
+
+def verify_revocation(unverified: UnverifiedRevocation) -> Revocation:
+    """Check the signature and return the revocation as one its revoker made (5.5).
+
+    Raises:
+        BadSignature: It is not the revoker's, or the key is of an unsupported type.
+    """
+    _verify_envelope(unverified.envelope)
+    return _twin(unverified, Revocation)
+
+
+def restore_delegation(header: str) -> Delegation:
+    """Read a delegation that was verified before it was stored; the caller vouches for the store.
+
+    Raises:
+        MalformedToken: The stored text is damaged.
+    """
+    return _twin(parse_delegation(header), Delegation)
+
+
+def check_window(token: Token, now: float) -> None:
+    """Check that a token is valid at a moment; there is no leeway (T4, C8, H7).
+
+    Args:
+        token: Verified or not: the time may be checked first.
+        now: Epoch seconds.
+
+    Raises:
+        DelegationOutsideWindow, InvocationOutsideWindow, RevocationOutsideWindow: It is expired, or not valid yet.
+    """
+    if isinstance(token, _InvocationFields):
+        if not _within(token.not_before, token.expires_at, now, begins_after=False):  # I2
+            raise InvocationOutsideWindow
+        return
+    if not _within(token.not_before, token.expires_at, now, begins_after=token.form == "cacao"):
+        raise DelegationOutsideWindow if isinstance(token, _DelegationFields) else RevocationOutsideWindow  # D6
+
+
+def _within(not_before: float | None, expires_at: float | None, now: float, *, begins_after: bool) -> bool:
+    """Tell whether `now` lies in the window; the not-before of a wallet's message is exclusive (C8), else not (T4)."""
+    if expires_at is not None and now > expires_at:
+        return False
+    return not_before is None or now > not_before or (now == not_before and not begins_after)
+
+
+def _check_header(header: str) -> None:
+    if len(header) > MAX_HEADER_BYTES:
+        raise MalformedToken("token too large")
+    if not header.isascii():
+        raise MalformedToken("token is not ASCII")
+
+
+def _event_bytes(header: str, form: Form) -> bytes:
+    return header.encode() if form == "ucan" else header_bytes(header)
+
+
+def _verify_envelope(envelope: Cacao | UcanToken) -> None:
+    if isinstance(envelope, Cacao):
+        verify_cacao(envelope)
+    else:
+        verify_ucan(envelope)
+
+
+_Verified = TypeVar("_Verified", Delegation, Invocation, Revocation)
+
+
+_FIELDS: Final = {kind: tuple(member.name for member in fields(kind)) for kind in (Delegation, Invocation, Revocation)}
+
+
+def _twin(unverified: object, kind: type[_Verified]) -> _Verified:
+    return kind(**{name: getattr(unverified, name) for name in _FIELDS[kind]})
+
+
+def _ucan_delegation(header: str, token: UcanToken) -> UnverifiedDelegation:
+    payload = token.payload
+    delegator = principal_of(payload.iss)  # T5
+    facts = _facts(payload.fct)
+    return UnverifiedDelegation(
+        form="ucan",
+        header=header,
+        cid=digest_of(header.encode()),  # E6, E7
+        content_key=content_key_of_ucan(delegator, token.signing_input),
+        delegator=delegator,
+        delegate=principal_of(payload.aud),
+        capabilities=_capabilities(payload.att),
+        parents=_parents(payload.prf),
+        expires_at=payload.exp,
+        not_before=payload.nbf,
+        issued_at=None,
+        terminal=is_terminal(facts),
+        facts=facts,
+        envelope=token,
+    )
+
+
+def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDelegation:
+    message = cacao.message
+    recap = recap_of(message)
+    return UnverifiedDelegation(
+        form="cacao",
+        header=header,
+        cid=digest_of(data),  # E6, E7
+        content_key=content_key_of_cacao(message.iss, message.digest),
+        delegator=principal_of(message.iss),  # S9
+        delegate=principal_of(message.uri),
+        capabilities=() if recap is None else _capabilities(_without_caveats(recap.att)),
+        parents=() if recap is None else _parents(recap.prf),
+        expires_at=_time(message.expiration_time),
+        not_before=_time(message.not_before),
+        issued_at=_time(message.issued_at),
+        terminal=False,  # S10
+        facts=attestation_facts(message.resources),
+        envelope=cacao,
+    )
+
+
+def _ucan_revocation(header: str, token: UcanToken) -> UnverifiedRevocation:
+    payload = token.payload
+    _capabilities(payload.att)  # T1: every member has to be valid, also those that are not looked at
+    revoker = principal_of(payload.iss)
+    return UnverifiedRevocation(
+        form="ucan",
+        header=header,
+        cid=digest_of(header.encode()),
+        content_key=content_key_of_ucan(revoker, token.signing_input),
+        revoker=revoker,
+        target=_target_among(payload.att),
+        parents=_parents(payload.prf),
+        expires_at=payload.exp,
+        not_before=payload.nbf,
+        envelope=token,
+    )
+
+
+def _cacao_revocation(header: str, data: bytes, cacao: Cacao) -> UnverifiedRevocation:
+    message = cacao.message
+    if not message.uri.startswith(_CID_AUDIENCE):  # V3
+        raise MalformedToken("revocation names no target")
+    text = message.uri.removeprefix(_CID_AUDIENCE)
+    return UnverifiedRevocation(
+        form="cacao",
+        header=header,
+        cid=digest_of(data),
+        content_key=content_key_of_cacao(message.iss, message.digest),
+        revoker=principal_of(message.iss),
+        target=_target(text, _cid(text)),
+        parents=(),
+        expires_at=_time(message.expiration_time),
+        not_before=_time(message.not_before),
+        envelope=cacao,
+    )
+
+
+def _target_among(att: Iterable[str]) -> RevocationTarget:
+    """Return the target of the first resource, in sorted order, that names a CID (V1, V2)."""
+    for resource in sorted(att):
+        if resource.startswith(_CID_URN):
+            text = resource.removeprefix(_CID_URN)
+            try:
+                return _target(text, parse_cid(text))
+            except InvalidIdentifier:
+                continue
+    raise MalformedToken("revocation names no target")  # V4, Q8: never a proof in its place
+
+
+def _target(text: str, cid: Cid) -> RevocationTarget:
+    return RevocationTarget(text, cid.digest32, cid.text())
+
+
+def _capabilities(att: Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]]) -> tuple[Capability, ...]:
+    """Return the capabilities in order (T7), spellings of one resource and ability merged (Q19)."""
+    if sum(map(len, att.values())) > MAX_CAPABILITIES or len(att) > MAX_CAPABILITIES:
+        raise MalformedToken("too many capabilities")
+    merged: dict[tuple[str, str], Capability] = {}
+    for text, abilities in att.items():
+        resource = _resource(text)
+        rendered = resource.text
+        for ability, listed in abilities.items():
+            capability = Capability(resource, ability, caveats_of(listed))
+            known = merged.setdefault((rendered, ability), capability)
+            if known is not capability and not same_json(dict(known.caveats), dict(capability.caveats)):
+                # Two spellings of one resource under different conditions: neither reading is safe to guess.
+                raise MalformedToken("one capability under different caveats")
+    # A2, T7: plain string order of resource, then ability
+    return tuple(capability for _, capability in sorted(merged.items(), key=lambda item: item[0]))
+
+
+def _without_caveats(
+    att: Mapping[str, Mapping[str, object]],
+) -> Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]]:
+    """Drop a wallet's caveats, which say nothing (S5)."""
+    return {resource: dict.fromkeys(abilities, ({},)) for resource, abilities in att.items()}
+
+
+def _resource(text: str) -> Resource:
+    try:
+        return parse_resource(text)
+    except InvalidIdentifier as exc:  # T1
+        raise MalformedToken("resource is no URI") from exc
+
+
+def _parents(texts: Sequence[str]) -> tuple[CitedParent, ...]:
+    if len(texts) > MAX_PARENTS:
+        raise MalformedToken("too many proofs")
+    return tuple(CitedParent(text, _cid(text).digest32) for text in texts)
+
+
+def _cid(text: str) -> Cid:
+    try:
+        return parse_cid(text)
+    except InvalidIdentifier as exc:
+        raise MalformedToken("proof or target is no CID") from exc
+
+
+def _facts(listed: Sequence[Json] | None) -> tuple[Json, ...]:
+    facts = tuple(listed or ())
+    if len(facts) > MAX_FACTS:
+        raise MalformedToken("too many facts")
+    return facts
+
+
+def _time(text: str | None) -> float | None:
+    return None if text is None else parse_rfc3339(text)

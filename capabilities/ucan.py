@@ -1,0 +1,234 @@
+"""A UCAN 0.10 as a compact JWS: header, payload, signature, each base64url without padding (section 2.5).
+
+Only strict forms are read: three parts, no padding, no spare bits, no repeated member of the header or known member of
+the payload (T7), objects that are objects (Q35), `exp` that is a time (Q28). What was signed is the received text
+before its last dot (T3).
+
+Example:
+    token = encode_ucan(UcanPayload(iss=key.did_url, aud=key.did, exp=now + 60, prf=[], att=att), key)
+"""
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import libipld
+import msgspec
+
+from .abilities import parse_ability
+from .errors import InvalidIdentifier, InvalidJson, MalformedToken
+from .signatures import Ed25519Signer, verify_jws
+from .siwe import YEAR_10000_S
+from .strict_json import check_text, parse_json, repeats_member
+
+if TYPE_CHECKING:
+    from .strict_json import Json
+else:
+    Json = Any  # the decoder needs no recursive type: any JSON value passes
+
+MAX_PAYLOAD_BYTES: Final = 294_912
+"""What a header of 393,216 characters holds in base64."""
+
+MAX_HEADER_PART_BYTES: Final = 16_384
+"""Longest JOSE header; with a public key it has some 150 bytes."""
+
+_MEMOISED_HEADER_CHARS: Final = 512
+_UCV: Final = "0.10.0"
+_PAYLOAD_MEMBERS: Final = frozenset({"iss", "aud", "exp", "nbf", "nnc", "fct", "prf", "att"})
+# Names a JWS may carry. Which of them fits is the key's business (Q33); another name makes the token undecodable.
+_ALGORITHMS: Final = frozenset(
+    {"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES256K"}
+    | {"ES256K-R", "ESKeccakK", "ESKeccakKR", "ESBlake2b", "ESBlake2bK", "EdDSA", "EdBlake2b", "none"}
+)
+_KEY_TYPES: Final = frozenset({"OKP", "EC", "RSA", "oct"})
+_KEY_PARTS: Final = ("x", "y", "d", "n", "e", "k")
+_ESCAPE = r"%[0-9A-Fa-f]{2}"
+_DID_TEXT = rf"did:[a-z0-9]++:(?=[A-Za-z0-9._:%\-])[A-Za-z0-9._:\-]*+(?:{_ESCAPE}[A-Za-z0-9._:\-]*+)*+"
+_TAIL = rf"[A-Za-z0-9\-._~!$&'()*+,;=:@/?]*+(?:{_ESCAPE}[A-Za-z0-9\-._~!$&'()*+,;=:@/?]*+)*+"
+_DID = re.compile(_DID_TEXT)
+_DID_URL = re.compile(rf"{_DID_TEXT}(?:[/?]{_TAIL})?+(?:#{_TAIL})?+")
+
+
+class UcanHeader(msgspec.Struct, frozen=True):
+    """What matters of a JOSE header.
+
+    Attributes:
+        alg: A known algorithm name.
+        jwk: The public key as JSON, not looked at for did:key issuers (K1, K8), or None.
+    """
+
+    alg: str
+    jwk: dict[str, Json] | None = None
+
+
+class UcanPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The claims of a UCAN.
+
+    Attributes:
+        iss: DID or DID URL of who signs.
+        aud: Plain DID of whom it addresses.
+        exp: Epoch seconds, a fraction allowed.
+        nbf: Epoch seconds or None.
+        nnc: Nonce or None.
+        fct: Facts: any JSON values, or None.
+        prf: CIDs of cited delegations.
+        att: Resource URI to ability to caveat list; `[{}]` is no caveat.
+    """
+
+    iss: str
+    aud: str
+    exp: float
+    nbf: float | None = None
+    nnc: str | None = None
+    fct: list[Json] | None = None
+    prf: list[str]
+    att: dict[str, dict[str, list[dict[str, Json]]]]
+
+
+class UcanToken(msgspec.Struct, frozen=True):
+    """A parsed token whose signature is not checked yet.
+
+    Attributes:
+        header: The JOSE header.
+        payload: The claims.
+        signing_input: The received text before its last dot, ASCII.
+        signature: Bytes of any length.
+    """
+
+    header: UcanHeader
+    payload: UcanPayload
+    signing_input: bytes
+    signature: bytes
+
+    def __repr__(self) -> str:
+        return f"UcanToken(iss={self.payload.iss!r})"  # a token belongs in no log
+
+
+_PAYLOAD_DECODER = msgspec.json.Decoder(UcanPayload)
+
+
+def parse_ucan(token: str) -> UcanToken:
+    """Read a compact token.
+
+    Args:
+        token: Untrusted text.
+
+    Returns:
+        The token; every member of its type, every ability valid, every caveat list non-empty.
+
+    Raises:
+        MalformedToken: Anything else.
+
+    Does not check:
+        The signature (verify_ucan), the time window, whether resources are URIs and proofs CIDs.
+    """
+    signed, _, signature = token.rpartition(".")
+    header, dot, payload = signed.partition(".")
+    if not dot or "." in payload:
+        raise MalformedToken("JWS has not three parts")
+    head = _short_header(header) if len(header) <= _MEMOISED_HEADER_CHARS else _read_header(header)
+    return UcanToken(head, _read_payload(payload), signed.encode(), _base64url(signature))
+
+
+def verify_ucan(token: UcanToken) -> None:
+    """Check that the issuer signed the token (K1 to K9).
+
+    Raises:
+        BadSignature: Whatever the fault, a key of an unsupported type included.
+    """
+    verify_jws(token.payload.iss, token.header.alg, token.signing_input, token.signature)
+
+
+def encode_ucan(payload: UcanPayload, signer: Ed25519Signer, *, include_jwk: bool = True) -> str:
+    """Return the claims as a token signed by an Ed25519 key.
+
+    Args:
+        payload: The claims; `iss` is the signer's DID or DID URL.
+        signer: Who signs.
+        include_jwk: Put the public key into the header, as other clients do.
+    """
+    jwk = {"alg": "EdDSA", "crv": "Ed25519", "kty": "OKP", "x": _encoded(signer.public_key)}
+    key = {"jwk": jwk} if include_jwk else {}
+    header = msgspec.json.encode({"alg": "EdDSA", **key, "typ": "JWT", "ucv": _UCV})
+    signing_input = f"{_encoded(header)}.{_encoded(msgspec.json.encode(payload))}"
+    return f"{signing_input}.{_encoded(signer.sign(signing_input.encode()))}"
+
+
+def _encoded(data: bytes) -> str:
+    return libipld.encode_multibase("u", data)[1:]
+
+
+def _base64url(text: str) -> bytes:
+    try:
+        return libipld.decode_multibase("u" + text)[1]
+    except ValueError as exc:
+        raise MalformedToken("JWS part is not base64url without padding") from exc
+
+
+def _read_payload(text: str) -> UcanPayload:
+    data = _base64url(text)
+    try:
+        check_text(data, max_bytes=MAX_PAYLOAD_BYTES)
+        payload = _PAYLOAD_DECODER.decode(data)
+        if repeats_member(data, _PAYLOAD_MEMBERS):  # T7
+            raise MalformedToken("payload repeats a member")
+        _check_claims(payload)
+    except (ValueError, RecursionError, InvalidJson, InvalidIdentifier) as exc:
+        raise MalformedToken("payload has not the claims of a UCAN") from exc
+    return payload
+
+
+def _check_claims(payload: UcanPayload) -> None:
+    if not _DID_URL.fullmatch(payload.iss) or not _DID.fullmatch(payload.aud):
+        raise MalformedToken("issuer or audience is no DID")
+    if payload.exp >= YEAR_10000_S:  # T6, Q28
+        raise MalformedToken("expiry is no time")
+    for abilities in payload.att.values():
+        for ability, caveats in abilities.items():
+            parse_ability(ability)  # A1, T1
+            if not caveats:
+                raise MalformedToken("caveat list is empty")
+
+
+def _read_header(text: str) -> UcanHeader:
+    data = _base64url(text)
+    try:
+        fields = parse_json(data, max_bytes=MAX_HEADER_PART_BYTES)  # T7
+    except InvalidJson as exc:
+        raise MalformedToken("header is no JSON object") from exc
+    algorithm = fields.get("alg")
+    if fields.get("typ") != "JWT" or fields.get("ucv") != _UCV:
+        raise MalformedToken("header names another kind of token")
+    if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS:
+        raise MalformedToken("header names no known algorithm")
+    if fields.get("crit", []) not in ([], ["b64"]) or fields.get("b64", True) is not True:
+        raise MalformedToken("header asks for an extension")
+    jwk = fields.get("jwk")
+    if jwk is not None and not _is_jwk(jwk):
+        raise MalformedToken("header key is no JWK")
+    return UcanHeader(algorithm, jwk if isinstance(jwk, dict) else None)
+
+
+# One header for every token of a session key. Only valid headers are kept: what raises is not.
+_short_header = lru_cache(maxsize=4096)(_read_header)
+
+
+def _is_jwk(value: Json) -> bool:
+    if not isinstance(value, dict):
+        return False
+    kind = value.get("kty")
+    if not isinstance(kind, str) or kind not in _KEY_TYPES:
+        return False
+    if kind == "OKP" and not (isinstance(value.get("crv"), str) and isinstance(value.get("x"), str)):
+        return False
+    return all(_is_key_part(value[name]) for name in _KEY_PARTS if value.get(name) is not None)
+
+
+def _is_key_part(value: Json) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        libipld.decode_multibase("u" + value)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,16 @@
+"""The system's clock and random source."""
+
+from capabilities.ambient import SystemClock, SystemEntropy
+
+
+def test_system_clock_tells_the_time():
+    """Time is seconds since the epoch."""
+    clock = SystemClock()
+    assert clock.now() > 1_700_000_000
+
+
+def test_system_entropy_has_the_length_asked_for():
+    """Two draws differ."""
+    entropy = SystemEntropy()
+    assert len(entropy.token(32)) == 32
+    assert entropy.token(32) != entropy.token(32)

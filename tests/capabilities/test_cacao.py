@@ -1,0 +1,318 @@
+"""The wallet's envelope: rules E3, C1 to C10."""
+
+from collections.abc import Callable
+from typing import Any
+
+import dag_cbor
+import libipld
+import pytest
+from capability_cases import KV, NOW, OWNER, World, cacao, message
+
+from capabilities.cacao import Cacao, encode_cacao, header_bytes, header_text, parse_cacao, sign_cacao, verify_cacao
+from capabilities.errors import BadSignature, DelegationOutsideWindow, MalformedToken, ParentNotFound
+from capabilities.signatures import WalletSigner
+from capabilities.tokens import check_window, parse_delegation, verify_delegation
+
+GOOD = header_bytes(cacao({KV: ["tinycloud.kv/get"]}, expiration_time="2036-01-02T03:04:05Z"))
+ADDRESS = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
+
+
+def changed(change: Callable[[dict[str, Any]], Any]) -> bytes:
+    """Return the good bytes with a change made to the decoded value."""
+    value = libipld.decode_dag_cbor(GOOD)
+    change(value)
+    return libipld.encode_dag_cbor(value)
+
+
+def with_payload(**fields: Any) -> bytes:
+    def change(value: dict[str, Any]) -> None:
+        value["p"].update(fields)
+        value["p"] = {key: field for key, field in value["p"].items() if field is not ...}
+
+    return changed(change)
+
+
+def refused(data: bytes) -> None:
+    with pytest.raises(MalformedToken):
+        parse_cacao(data)
+
+
+def test_C1_reader_and_writer_agree():
+    """What is written is canonical, and read back as it was."""
+    assert encode_cacao(parse_cacao(GOOD)) == GOOD
+    full = sign_cacao(
+        message(
+            {KV: ["tinycloud.kv/get"]},
+            scheme="https",
+            statement="Hello.",
+            not_before="2026-01-01T00:00:00Z",
+            expiration_time="2036-01-01T00:00:00Z",
+            request_id="r",
+        ),
+        OWNER,
+    )
+    assert full == parse_cacao(encode_cacao(full))
+
+
+def test_C1_writer_order():
+    """Keys stand by length, then bytes."""
+    everything = message({}, scheme="s", not_before="b", expiration_time="e", request_id="r")
+    payload = list(libipld.decode_dag_cbor(encode_cacao(sign_cacao(everything, OWNER)))["p"])
+    assert payload == [
+        "aud",
+        "exp",
+        "iat",
+        "iss",
+        "nbf",
+        "nonce",
+        "domain",
+        "scheme",
+        "version",
+        "resources",
+        "statement",
+        "request_id",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        header_text(GOOD).rstrip("=") + "===",
+        "Bearer " + header_text(GOOD),
+        header_text(GOOD) + "=",
+        header_text(GOOD) + "\n",
+        " " + header_text(GOOD),
+        header_text(GOOD)[:-4],
+        header_text(b"\xfb\xff\xfe\xff").replace("-", "+").replace("_", "/"),
+        "YWI",
+        "YWJ=",
+        "",
+        "é",
+    ],
+)
+def test_E1_E3_text_form(text):
+    """Only padded URL-safe base64 without anything around it is read."""
+    with pytest.raises(MalformedToken):
+        parse_delegation(text)
+
+
+def test_E3_padding_is_mandatory():
+    """A text whose padding was taken away is refused."""
+    for size in (1, 2):
+        padded = header_text(bytes(size))
+        assert padded.endswith("=")
+        with pytest.raises(MalformedToken):
+            header_bytes(padded.rstrip("="))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("longer integer", GOOD.replace(b"gversion\x01", b"gversion\x18\x01")),
+        ("longer length", GOOD.replace(b"endomain"[2:] + b"kapp", b"domain\x78\x0bapp")),
+        ("trailing byte", GOOD + b"\0"),
+        ("cut short", GOOD[:-1]),
+        ("key order", b"\xa3" + GOOD[1 + 15 :]),
+        ("indefinite map", b"\xbf" + GOOD[1:] + b"\xff"),
+        ("tag", b"\xc1" + GOOD),
+        ("byte string for text", GOOD.replace(b"\x69nonce0001", b"\x49nonce0001")),
+        ("array", b"\x80"),
+        ("number", b"\x01"),
+        ("nothing", b""),
+        ("deep", b"\x81" * 100_000 + b"\0"),
+        ("float version", GOOD.replace(b"gversion\x01", b"gversion\xfb\x3f\xf0\0\0\0\0\0\0")),
+        ("too large", b"\x5a\x00\x10\x00\x00" + bytes(1 << 20)),
+    ],
+)
+def test_C2_Q25_only_canonical_bytes(name, data):
+    """Another encoding of the same content is refused, so that no second id arises."""
+    assert data != GOOD, name
+    refused(data)
+
+
+def test_C2_mutations_of_the_good_bytes_hit():
+    """The replacements of the test above find what they replace."""
+    assert GOOD.count(b"gversion\x01") == GOOD.count(b"\x69nonce0001") == GOOD.count(b"domainkapp") == 1
+
+
+@pytest.mark.parametrize("part", ["", "h", "p", "s"])
+def test_C2_unknown_and_missing_keys(part):
+    """Every map has exactly its keys."""
+
+    def add(value: dict[str, Any]) -> None:
+        (value[part] if part else value)["x"] = None
+
+    refused(changed(add))
+    value = libipld.decode_dag_cbor(GOOD)
+    for key in value[part] if part else value:
+        if part == "p" and key in ("exp", "resources", "statement"):
+            continue
+
+        def remove(value: dict[str, Any], key: str = key) -> None:
+            del (value[part] if part else value)[key]
+
+        refused(changed(remove))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v.update(h=[]),
+        lambda v: v.update(p=["eip4361"]),
+        lambda v: v.update(s=None),
+        lambda v: v["h"].update(t="caip122"),
+        lambda v: v["h"].update(t=b"eip4361"),
+        lambda v: v["s"].update(t="eip1271"),
+        lambda v: v["s"].update(s=v["s"]["s"] + b"\0"),
+        lambda v: v["s"].update(s=v["s"]["s"][:64]),
+        lambda v: v["s"].update(s=list(v["s"]["s"])),  # C4
+        lambda v: v["s"].update(s="x" * 65),
+    ],
+)
+def test_C3_kind_and_signature_types(change):
+    """Kinds are named exactly and the signature is 65 bytes."""
+    refused(changed(change))
+
+
+@pytest.mark.parametrize("version", ["1", 0, 2, 1.0, True, None, b"1"])
+def test_C4_version_is_the_integer_1(version):
+    """Neither a text nor another number or type passes for version 1."""
+    refused(with_payload(version=version))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{key: value} for key in ("domain", "iss", "aud", "nonce", "iat") for value in (None, 1, b"x", ["x"])]
+    + [{key: value} for key in ("scheme", "statement", "exp", "nbf", "request_id") for value in (1, b"x", ["x"], True)]
+    + [{"resources": value} for value in ("x:a", {"x:a": 1}, [1], [None], [b"x:a"], ["x:a", "no uri"])]
+    + [{"domain": value} for value in ("", "a b", "a/b", "é")]
+    + [{"aud": value} for value in ("", "a b", "word", "did:key:z#a#b")]
+    + [{"scheme": value} for value in ("", "1a", "ht tp", "https://")]
+    + [{key: value} for key in ("iat", "exp", "nbf") for value in ("", "2026-01-02", "10000-01-01T00:00:00Z")]
+    + [
+        {"iss": value}
+        for value in (
+            "did:key:z6Mk",
+            "did:pkh:solana:1:x",
+            "did:pkh:eip155:1:0x12",
+            f"did:pkh:eip155:1:{ADDRESS}#f",
+            f"did:pkh:eip155:1:{ADDRESS}:x",
+            f"did:pkh:eip155:one:{ADDRESS}",
+            f"did:pkh:eip155:18446744073709551616:{ADDRESS}",
+            f"did:pkh:eip155:1:{ADDRESS[2:]}",
+        )
+    ],
+)
+def test_payload_fields_have_their_forms(fields):
+    """A field of another type or syntax makes the message undecodable."""
+    refused(with_payload(**fields))
+
+
+@pytest.mark.parametrize("key", ["domain", "aud", "nonce", "iat", "statement", "exp", "nbf", "scheme", "request_id"])
+@pytest.mark.parametrize("character", ["\n", "\0", "\x1f", "\x7f", "\x85"])
+def test_C7_control_characters_are_refused(key, character):
+    """No field can forge a line of the signed text, so one text has one set of fields."""
+    text = libipld.decode_dag_cbor(GOOD)["p"].get(key, "2026-01-01T00:00:00Z")
+    refused(with_payload(**{key: text + character}))
+    refused(with_payload(resources=["x:a" + character]))
+
+
+@pytest.mark.parametrize("key", ["exp", "nbf", "scheme", "request_id", "resources", "statement"])
+def test_null_is_absent_and_the_same_content(key):
+    """A null says nothing: other bytes, another cid, but one content key."""
+    null, absent = with_payload(**{key: None}), with_payload(**{key: ...})
+    assert parse_cacao(null) == parse_cacao(absent)
+    plain = [header_text(data) for data in (null, absent)]
+    if key in ("statement", "resources"):
+        bare = {"statement": ..., "resources": ...}  # without its ReCap, so that the sentence is not missed
+        plain = [header_text(with_payload(**(bare | {key: value}))) for value in (None, ...)]
+    one, other = map(parse_delegation, plain)
+    assert one.cid != other.cid
+    assert one.content_key == other.content_key
+
+
+def test_spellings_of_one_signature_are_one_content():
+    """`v` of 0 or 27 and the case of the issuer's address change the cid and nothing else (Q25)."""
+    signature = libipld.decode_dag_cbor(GOOD)["s"]["s"]
+    low_v = changed(lambda v: v["s"].update(s=signature[:64] + bytes([signature[64] - 27])))
+    lower = changed(lambda v: v["p"].update(iss=v["p"]["iss"].lower()))
+    chain = changed(lambda v: v["p"].update(iss=v["p"]["iss"].replace(":1:", ":+01:")))
+    spellings = [verify_delegation(parse_delegation(header_text(data))) for data in (GOOD, low_v, lower, chain)]
+    assert len({spelling.cid for spelling in spellings}) == 4
+    assert len({spelling.content_key for spelling in spellings}) == 1
+    assert {OWNER.did} == {spelling.delegator for spelling in spellings}
+
+
+def test_another_text_is_another_content():
+    """A field that is signed changes the content key."""
+    keys = {
+        parse_delegation(cacao({KV: ["tinycloud.kv/get"]}, **fields)).content_key
+        for fields in (
+            {},
+            {"nonce": "n"},
+            {"statement": "x"},
+            {"statement": ""},
+            {"request_id": ""},
+            {"scheme": "https"},
+        )
+    }
+    assert len(keys) == 6
+
+
+def test_C5_C6_signature_is_the_named_wallets():
+    """A changed field, another wallet or another signature fails."""
+    good = parse_cacao(GOOD)
+    verify_cacao(good)
+    other = WalletSigner(bytes(31) + b"\7")
+    for bad in (
+        parse_cacao(with_payload(nonce="other")),
+        parse_cacao(with_payload(iss=other.did)),
+        Cacao(good.message, other.sign_eip191("x")),
+        Cacao(good.message, bytes(65)),
+    ):
+        with pytest.raises(BadSignature):
+            verify_cacao(bad)
+
+
+def test_a_wallet_signs_only_its_own_messages():
+    """Signing a message that names another wallet is the caller's mistake."""
+    with pytest.raises(ValueError, match="another wallet"):
+        sign_cacao(message(), WalletSigner(bytes(31) + b"\7"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "moment", "valid"),
+    [
+        ({}, 0.0, True),
+        ({"expiration_time": "2026-01-01T00:00:00Z"}, 1767225600.0, True),
+        ({"expiration_time": "2026-01-01T00:00:00Z"}, 1767225600.5, False),
+        ({"not_before": "2026-01-01T00:00:00Z"}, 1767225600.0, False),  # strict, unlike a UCAN's
+        ({"not_before": "2026-01-01T00:00:00Z"}, 1767225600.5, True),
+    ],
+)
+def test_C8_window(fields, moment, valid):
+    """Not-before is exclusive, expiry inclusive, and a message without expiry never ends."""
+    delegation = parse_delegation(cacao({KV: ["tinycloud.kv/get"]}, **fields))
+    if valid:
+        check_window(delegation, moment)
+    else:
+        with pytest.raises(DelegationOutsideWindow):
+            check_window(delegation, moment)
+
+
+def test_C9_chain_0_is_root_of_nothing():
+    """Chain 0 decodes and verifies, but names no account that could own a space."""
+    header = header_text(encode_cacao(sign_cacao(message({KV: ["tinycloud.kv/get"]}, chain_id=0), OWNER)))
+    with pytest.raises(ParentNotFound):
+        World(NOW).judge(header)
+
+
+def test_P5_audience_may_be_any_uri():
+    """A delegate that is no DID is kept without its fragment."""
+    assert parse_delegation(cacao({}, uri="https://a.example/x#y")).delegate == "https://a.example/x"
+
+
+def test_dag_cbor_reads_and_writes_the_same():
+    """An independent strict implementation agrees on the bytes."""
+    assert libipld.decode_dag_cbor(GOOD) == dag_cbor.decode(GOOD)
+    assert dag_cbor.encode(dag_cbor.decode(GOOD)) == GOOD

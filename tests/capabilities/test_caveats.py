@@ -1,0 +1,105 @@
+"""Caveats, rule T2, section 3.5 and I35."""
+
+import pytest
+
+from capabilities.caveats import caveats_of, check_delegated, check_invoked, same_json
+from capabilities.errors import CaveatRefused
+
+
+def selector(kind, value, **more):
+    return caveats_of([{"type": "xyz.tinycloud.resource/selector", "kind": kind, "value": value, **more}])
+
+
+A = caveats_of([{"a": 1}])
+
+
+def test_T2_stored_form():
+    """One empty object is no caveat; any other list is a map by index."""
+    assert caveats_of([{}]) == {}
+    assert caveats_of([{"a": 1}, {"b": 2}]) == {"0": {"a": 1}, "1": {"b": 2}}
+    assert caveats_of([{}, {}]) == {"0": {}, "1": {}}
+
+
+@pytest.mark.parametrize(("parent", "child"), [({}, {}), ({}, A), (A, A)])
+def test_3_5_rules_3_and_4_contained(parent, child):
+    """A child may add caveats to none, and repeat what there is."""
+    check_delegated(parent, child)
+    check_invoked(parent, child)
+
+
+@pytest.mark.parametrize(
+    "child",
+    [
+        {},
+        caveats_of([{"a": 2}]),
+        caveats_of([{"a": 1.0}]),
+        caveats_of([{"a": True}]),
+        caveats_of([{"a": 1, "b": 2}]),
+        caveats_of([{"a": 1}, {"a": 1}]),
+        caveats_of([{}, {}]),
+        caveats_of([{"a": [1]}]),
+    ],
+)
+def test_3_5_rule_5_anything_but_a_repetition_is_refused(child):
+    """Dropped, changed, retyped or added members are another caveat."""
+    with pytest.raises(CaveatRefused) as caught:
+        check_delegated(A, child)
+    assert caught.value.reason == "child-caveats-not-subset-of-parent"
+    with pytest.raises(CaveatRefused) as caught:
+        check_invoked(A, child)
+    assert caught.value.reason == "invocation-caveats-not-subset-of-chain"
+
+
+@pytest.mark.parametrize(
+    ("parent", "child"),
+    [
+        (selector("prefix", "a"), selector("prefix", "a")),
+        (selector("exact", "a"), selector("exact", "a")),
+        (selector("prefix", "a"), selector("exact", "a")),
+        (selector("prefix", "a"), selector("prefix", "a/b")),
+        (selector("prefix", "a"), selector("exact", "a/b")),
+    ],
+)
+def test_3_5_rule_1_selectors_contained(parent, child):
+    """A selector may be narrowed to what lies below its prefix."""
+    check_delegated(parent, child)
+
+
+@pytest.mark.parametrize(
+    ("parent", "child"),
+    [
+        (selector("exact", "a"), selector("prefix", "a")),
+        (selector("exact", "a"), selector("exact", "a/b")),
+        (selector("prefix", "a"), selector("prefix", "ab")),
+        (selector("prefix", "a/b"), selector("prefix", "a")),
+        (selector("prefix", "a"), {}),
+        ({}, selector("prefix", "a")),
+        (A, selector("prefix", "a")),
+        (selector("prefix", "a", more=1), selector("prefix", "a", more=1)),
+        (selector("other", "a"), selector("other", "a")),
+        (selector("prefix", 1), selector("prefix", 1)),
+        (selector(["prefix"], "a"), selector(["prefix"], "a")),
+        ({**selector("prefix", "a"), "1": {"b": 1}}, {**selector("prefix", "a"), "1": {"b": 1}}),
+    ],
+)
+def test_3_5_rule_1_selectors_not_contained(parent, child):
+    """A selector stands alone, whole, and never widens."""
+    with pytest.raises(CaveatRefused) as caught:
+        check_delegated(parent, child)
+    assert caught.value.reason == "selector-caveat-not-contained"
+
+
+def test_I35_an_invocation_repeats_a_selector_exactly():
+    """At invocation selectors have no rule of their own."""
+    check_invoked(selector("prefix", "a"), selector("prefix", "a"))
+    check_invoked({}, selector("prefix", "a"))
+    with pytest.raises(CaveatRefused):
+        check_invoked(selector("prefix", "a"), selector("exact", "a/b"))
+
+
+def test_same_json_tells_types_apart():
+    """1, 1.0 and true are three values; order of members is none."""
+    assert same_json({"a": 1, "b": [None, "x"]}, {"b": [None, "x"], "a": 1})
+    assert not any(same_json(1, other) for other in (1.0, True, "1", None, [1]))
+    assert not same_json([1, 2], [2, 1])
+    assert not same_json({"a": 1}, {"b": 1})

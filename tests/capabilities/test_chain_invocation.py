@@ -1,0 +1,260 @@
+"""Judging an invocation: rules I4, I13, I30 to I37."""
+
+import pytest
+from capability_cases import (
+    BOB,
+    CAROL,
+    KV,
+    NOW,
+    OWNER,
+    SESSION,
+    SESSION_SPACE,
+    SPACE,
+    World,
+    base58,
+    cacao,
+    ucan,
+)
+
+from capabilities.chain import check_lifetime
+from capabilities.errors import (
+    AncestorRevoked,
+    CaveatsNotContained,
+    ChainTooLarge,
+    DelegationRevoked,
+    LifetimeTooLong,
+    ParentNotFound,
+    UnauthorizedAction,
+    UnauthorizedInvoker,
+)
+from capabilities.signatures import Ed25519Signer
+from capabilities.tokens import parse_invocation, verify_invocation
+
+GET = ["tinycloud.kv/get"]
+UNKNOWN = "bafkr4ieuinpc2jtz3qh3qhox7klp6paecq6kibj35rxn7xf6nwczhmm54y"
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def root(world: World) -> str:
+    return world.register(cacao({f"{KV}/photos": ["tinycloud.kv/get", "tinycloud.kv/del"]}))
+
+
+def call(*prf, att=None, signer=SESSION, **claims):
+    return ucan(signer, signer.did, {f"{KV}/photos/a": GET} if att is None else att, prf=prf, exp=NOW + 60, **claims)
+
+
+def test_a_granted_call_is_authorised(world, root):
+    """The authority names what needed a proof and every mark it rests on."""
+    authority = world.invoke(call(root))
+    assert (world.delegation(root).content_key,) == authority.live
+    assert [f"{KV}/photos/a"] == [c.resource.text for c in authority.dependent]
+
+
+def test_live_lists_all_closures(world, root):
+    """Every member of every cited closure is relied on, once."""
+    bob = world.register(ucan(SESSION, BOB.did, {f"{KV}/photos": GET}, prf=[root]))
+    other = world.register(cacao({f"{KV}/b": GET}, uri=BOB.did))
+    authority = world.invoke(call(bob, other, signer=BOB, att={f"{KV}/photos": GET, f"{KV}/b": GET}))
+    assert {world.delegation(cid).content_key for cid in (root, bob, other)} == set(authority.live)
+    assert len(authority.live) == 3
+
+
+@pytest.mark.parametrize(("ahead", "allowed"), [(299, True), (300, True), (300.5, False), (302, False)])
+def test_I4_lifetime(ahead, allowed):
+    """An invocation ends at most 300 seconds after the current second."""
+    invocation = verify_invocation(parse_invocation(ucan(SESSION, SESSION.did, {}, exp=NOW + ahead)))
+    for now in (NOW, NOW + 0.9):
+        if allowed:
+            check_lifetime(invocation, now)
+        else:
+            with pytest.raises(LifetimeTooLong, match="Invocation lifetime exceeds server maximum"):
+                check_lifetime(invocation, now)
+    check_lifetime(invocation, NOW, 1000)
+
+
+def test_I30_root_needs_no_proof(world, root):
+    """The owner's call is authorised; what it cites is not looked into."""
+    att = {f"{SESSION_SPACE}/kv/a": ["tinycloud.kv/put"]}
+    for prf in ((), (root,)):
+        authority = world.invoke(call(*prf, att=att))
+        assert authority.live == authority.dependent == ()
+    world.mark_revoked(root)
+    world.invoke(call(root, att=att))
+
+
+def test_I30_Q13_root_may_not_cite_the_unknown(world, root):
+    """An unknown or repeated proof is refused in words."""
+    for prf in ((UNKNOWN,), (root, UNKNOWN), (root, root)):
+        with pytest.raises(ParentNotFound):
+            world.invoke(call(*prf, att={f"{SESSION_SPACE}/kv/a": GET}))
+
+
+def test_I31_proofs_are_needed_known_and_distinct(world, root):
+    """No proof, an unknown one, or one twice: there is no parent."""
+    for prf in ((), (UNKNOWN,), (root, UNKNOWN), (root, root), (root, base58(root))):
+        with pytest.raises(ParentNotFound, match="Cannot find parent delegation"):
+            world.invoke(call(*prf))
+
+
+def test_I31_E8_proof_in_another_spelling(world, root):
+    """Base and codec of a cited id do not matter."""
+    world.invoke(call(base58(root)))
+
+
+def test_I32_every_proof_names_the_invoker(world, root):
+    """A proof granted to somebody else does not help, and does harm beside a good one."""
+    other = world.register(cacao({KV: GET}, uri=CAROL.did))
+    for prf in ((other,), (root, other)):
+        with pytest.raises(UnauthorizedInvoker, match="Unauthorized Invoker"):
+            world.invoke(call(*prf))
+
+
+def test_I32_revoked(world, root):
+    """A revoked proof fails, by its id as cited."""
+    world.mark_revoked(root)
+    with pytest.raises(DelegationRevoked) as caught:
+        world.invoke(call(base58(root)))
+    assert caught.value.text == f"delegation-revoked: {root}"
+
+
+def test_I32_ancestor_revoked(world, root):
+    """What stands on a revoked delegation fails, naming both."""
+    bob = world.register(ucan(SESSION, BOB.did, {f"{KV}/photos": GET}, prf=[root]))
+    world.mark_revoked(root)
+    with pytest.raises(AncestorRevoked) as caught:
+        world.invoke(call(bob, signer=BOB))
+    assert caught.value.text == f"delegation-ancestor-revoked: ancestor={root} invoked={bob}"
+
+
+def test_I33_unknown_member_counts_as_not_found(world, root):
+    """A closure member without a mark supports nothing."""
+    bob = world.register(ucan(SESSION, BOB.did, {f"{KV}/photos": GET}, prf=[root]))
+    del world.marks[world.delegation(root).content_key]
+    with pytest.raises(ParentNotFound):
+        world.invoke(call(bob, signer=BOB))
+
+
+@pytest.mark.parametrize(("exp", "open_"), [(NOW + 0.5, True), (NOW, False), (NOW - 1, False)])
+def test_I33_expiry_of_the_chain_is_strict(world, exp, open_):
+    """At its expiry a grant is over already, and the first dependent capability is named (Q17)."""
+    world.now = NOW - 100
+    grant = world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, exp=exp))
+    world.now = NOW
+    att = {f"{SESSION_SPACE}/kv/b": GET, f"{SESSION_SPACE}/kv/a": GET}
+    if open_:
+        world.invoke(call(grant, signer=BOB, att=att))
+        return
+    with pytest.raises(UnauthorizedAction) as caught:
+        world.invoke(call(grant, signer=BOB, att=att))
+    assert caught.value.text == f"Unauthorized Action: {SESSION_SPACE}/kv/a / tinycloud.kv/get"
+
+
+def test_I33_not_before_of_the_chain(world):
+    """A grant is open at its not-before, not earlier."""
+    grant = world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, nbf=NOW))
+    world.invoke(call(grant, signer=BOB, att={f"{SESSION_SPACE}/kv/a": GET}))
+    world.now = NOW - 1
+    with pytest.raises(UnauthorizedAction):
+        world.invoke(call(grant, signer=BOB, att={f"{SESSION_SPACE}/kv/a": GET}))
+
+
+def test_I33_every_cited_closure_is_open(world, root):
+    """A good proof does not help while another cited one, or an ancestor, is over."""
+    short = world.register(cacao({KV: GET}, expiration_time="2026-11-18T11:06:50Z"))
+    world.now = NOW + 20
+    with pytest.raises(UnauthorizedAction):
+        world.invoke(ucan(SESSION, SESSION.did, {f"{KV}/photos/a": GET}, prf=[root, short], exp=NOW + 60))
+
+
+def test_I33_expired_ancestor_under_an_owner_in_the_middle(world):
+    """An ancestor that ended ends what stands on it, although the child is valid as signed."""
+    narrow = world.register(ucan(SESSION, OWNER.did, {f"{SESSION_SPACE}/kv": GET}, exp=NOW + 10))
+    wide = world.register(cacao({KV: GET}, prf=[base58(narrow)]))
+    world.invoke(call(wide))
+    world.now = NOW + 11
+    with pytest.raises(UnauthorizedAction):
+        world.invoke(call(wide))
+
+
+@pytest.mark.parametrize(
+    ("resource", "ability"),
+    [(f"{KV}/photos2", "tinycloud.kv/get"), (f"{KV}/photos/a", "tinycloud.kv/put"), (KV, "tinycloud.kv/get")],
+)
+def test_I34_what_is_not_granted(world, root, resource, ability):
+    """Another path or ability is refused in the words that clients parse (I36)."""
+    with pytest.raises(UnauthorizedAction) as caught:
+        world.invoke(call(root, att={f"{KV}/photos/a": GET, resource: [ability]}))
+    assert caught.value.text == f"Unauthorized Action: {resource} / {ability}"
+
+
+def test_I34_ancestors_rows_do_not_count(world, root):
+    """Only what the cited grant itself holds is held."""
+    bob = world.register(ucan(SESSION, BOB.did, {f"{KV}/photos/b": GET}, prf=[root]))
+    with pytest.raises(UnauthorizedAction):
+        world.invoke(call(bob, signer=BOB))
+
+
+def test_I34_A3_alias_is_held(world, root):
+    """An old name of a held ability is held."""
+    world.invoke(call(root, att={f"{KV}/photos/a": ["tinycloud.kv/delete"]}))
+
+
+def test_I35_caveats_are_repeated_exactly(world):
+    """A call under a conditioned grant repeats the conditions; a free grant takes any."""
+    att = {f"{SESSION_SPACE}/kv": {"tinycloud.kv/get": [{"k": 1}]}, f"{SESSION_SPACE}/sql": ["tinycloud.sql/read"]}
+    grant = world.register(ucan(SESSION, BOB.did, att))
+    world.invoke(call(grant, signer=BOB, att={f"{SESSION_SPACE}/kv/a": {"tinycloud.kv/get": [{"k": 1}]}}))
+    world.invoke(call(grant, signer=BOB, att={f"{SESSION_SPACE}/sql/a": {"tinycloud.sql/read": [{"x": 1}]}}))
+    for caveats in ([{}], [{"k": 2}], [{"k": 1.0}], [{"k": 1}, {}]):
+        with pytest.raises(CaveatsNotContained) as caught:
+            world.invoke(call(grant, signer=BOB, att={f"{SESSION_SPACE}/kv/a": {"tinycloud.kv/get": caveats}}))
+        reason = "invocation-caveats-not-subset-of-chain"
+        assert caught.value.text == f"{reason}: {reason}"
+
+
+def test_I37_each_capability_is_judged_alone(world, root):
+    """One token may mix own and granted spaces, and several proofs."""
+    other = world.register(cacao({f"{SPACE}2/kv": GET}))
+    att = {f"{SESSION_SPACE}/kv/a": ["x/y"], f"{KV}/photos/a": GET, f"{SPACE}2/kv/a": GET}
+    assert len(world.invoke(call(root, other, att=att)).dependent) == 2
+    with pytest.raises(UnauthorizedAction):
+        world.invoke(call(root, att=att))
+
+
+def test_I13_cited_closures_together_are_bounded(world):
+    """Two chains of 40 are too much for one call."""
+    ends = []
+    for chain in range(2):
+        line = [Ed25519Signer(bytes([chain + 1, number]) + bytes(30)) for number in range(40)]
+        att = {f"tinycloud:{line[0].did[4:]}:default/kv": GET}
+        cited: list[str] = []
+        for signer, audience in zip(line, [*line[1:], BOB], strict=True):
+            cited = [world.register(ucan(signer, audience.did, att, prf=cited))]
+        ends.append((cited[0], att))
+    world.invoke(call(ends[0][0], signer=BOB, att=ends[0][1]))
+    with pytest.raises(ChainTooLarge):
+        world.invoke(call(ends[0][0], ends[1][0], signer=BOB, att=ends[0][1]))
+
+
+def test_comparisons_are_bounded(world):
+    """What would take too many comparisons is refused before they are made."""
+    rows = {f"{SESSION_SPACE}/kv/{number}": GET for number in range(600)}
+    grant = world.register(ucan(SESSION, BOB.did, rows))
+    with pytest.raises(ChainTooLarge):
+        world.invoke(call(grant, signer=BOB, att=rows))
+    with pytest.raises(ChainTooLarge):
+        world.register(ucan(BOB, CAROL.did, rows, prf=[grant]))
+    world.invoke(call(grant, signer=BOB, att=dict(list(rows.items())[:400])))
+
+
+def test_R2_owner_of_a_network_is_root(world):
+    """A network's owner calls without proof; a stranger does not."""
+    network = f"urn:tinycloud:encryption:{SESSION.did_url}:default"
+    world.invoke(call(att={network: ["tinycloud.encryption/decrypt"]}))
+    with pytest.raises(ParentNotFound):
+        world.invoke(call(signer=BOB, att={network: ["tinycloud.encryption/decrypt"]}))

@@ -1,0 +1,115 @@
+"""CIDs and content keys, rules E6 to E9."""
+
+import fixed_vectors as fixed
+import libipld
+import pytest
+from blake3 import blake3
+
+from capabilities.cids import (
+    Cid,
+    Digest,
+    cid_text,
+    content_key_of_cacao,
+    content_key_of_ucan,
+    digest_of,
+    parse_cid,
+    replay_key_of,
+)
+from capabilities.errors import InvalidIdentifier
+
+RAW = libipld.decode_multibase(fixed.SESSION_CID)[1]
+DIGEST = RAW[4:]
+
+
+def in_base(code: str, data: bytes = RAW) -> str:
+    return libipld.encode_multibase(code, data)
+
+
+def test_E6_E7_id_of_bytes():
+    """An id is the BLAKE3-256 of the bytes, printed as version 1, raw, base32."""
+    assert blake3(b"hello").digest() == digest_of(b"hello")
+    assert digest_of(b"hello").hex() == "ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f"
+    assert cid_text(Digest(DIGEST)) == fixed.SESSION_CID
+
+
+@pytest.mark.parametrize("base", "079fFvVtTbBcChkKRzZmMuU".replace("R", ""))
+def test_E8_any_multibase(base):
+    """Every multibase spelling is the same id."""
+    assert parse_cid(in_base(base)) == Cid(0x55, 0x1E, DIGEST)
+
+
+@pytest.mark.parametrize("codec", [0x55, 0x70, 0x71, 2**63 - 1])
+def test_E8_W27_codec_is_kept_and_not_compared(codec):
+    """A lookup sees the hash only; an echo keeps the codec."""
+    text = Cid(codec, 0x1E, DIGEST).text()
+    parsed = parse_cid(text)
+    assert codec == parsed.codec
+    assert parsed.digest32 == DIGEST
+    assert text == parsed.text()
+    assert parsed.text(0x55) == fixed.SESSION_CID
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG",
+        "bafkqaaa",
+        Cid(0x55, 0x12, DIGEST).text(),
+        Cid(0x55, 0x1E, DIGEST[:20]).text(),
+    ],
+)
+def test_E8_other_hashes_parse_and_never_match(text):
+    """A CID of another hash, or of another length, has no digest to look up."""
+    assert parse_cid(text).digest32 is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "b",
+        "bafk",
+        "not a cid",
+        fixed.SESSION_CID + "=",
+        fixed.SESSION_CID + " ",
+        fixed.SESSION_CID[:-1],
+        fixed.SESSION_CID[:-1] + "z",
+        "/ipfs/" + fixed.SESSION_CID,
+        "https://x/ipfs/" + fixed.SESSION_CID,
+        in_base("b", RAW + b"\0"),
+        in_base("b", RAW[:-1]),
+        in_base("b", b"\x02" + RAW[1:]),
+        in_base("b", b"\x01\xd5\x00" + RAW[2:]),
+        "Qm" + "1" * 44,
+        "b" + "a" * 600,
+        "bé",
+        "\ud800",
+    ],
+)
+def test_E8_what_is_no_cid(text):
+    """Trailing bytes, spare bits, paths and padding are refused."""
+    with pytest.raises(InvalidIdentifier):
+        parse_cid(text)
+
+
+def test_content_keys_separate_forms_and_signers():
+    """One text signed in two forms, or by two signers, or for replay, has different keys."""
+    digest = bytes(32)
+    keys = {
+        content_key_of_cacao("did:key:a", digest),
+        content_key_of_ucan("did:key:a", digest),
+        content_key_of_ucan("did:key:b", digest),
+        content_key_of_ucan("did:key:a", digest + b"x"),
+        replay_key_of("did:key:a", digest),
+    }
+    assert len(keys) == 5
+    assert all(len(key) == 32 for key in keys)
+
+
+def test_content_key_definition():
+    """The key is BLAKE3 of label, NUL, signer, NUL and what was signed."""
+    assert blake3(b"sealspace/content/ucan/v1\0did:key:a\0x.y").digest() == content_key_of_ucan("did:key:a", b"x.y")
+    assert blake3(b"sealspace/content/cacao/v1\0did:x\0" + bytes(32)).digest() == content_key_of_cacao(
+        "did:x", bytes(32)
+    )
+    assert blake3(b"sealspace/replay/v1\0did:key:a\0x.y").digest() == replay_key_of("did:key:a", b"x.y")

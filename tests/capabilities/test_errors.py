@@ -1,0 +1,53 @@
+"""The error tree: stable codes, texts, and the printed tree."""
+
+import re
+
+import pytest
+
+from capabilities import errors
+from capabilities.errors import AncestorRevoked, CapabilityError, CaveatsNotContained, ChainError
+
+
+def classes(base: type[CapabilityError]) -> set[type[CapabilityError]]:
+    found = set(base.__subclasses__())
+    return found.union(*(classes(each) for each in found))
+
+
+PUBLIC = {each for each in classes(CapabilityError) if not each.__name__.startswith("_")}
+
+
+def test_tree_is_printed_at_the_top():
+    """The module's docstring names every class with its code."""
+    printed = dict(re.findall(r"(\w+) +\[([\w-]+)\]", errors.__doc__ or ""))
+    assert {each.__name__: each.code for each in PUBLIC - {ChainError}} == printed
+
+
+def test_codes_are_distinct():
+    """A code names one class."""
+    codes = [each.code for each in PUBLIC - {ChainError}]
+    assert len(codes) == len(set(codes))
+    assert "capability-error" not in codes
+
+
+@pytest.mark.parametrize(
+    "each", sorted(PUBLIC - {ChainError}, key=lambda each: each.__name__), ids=lambda each: each.__name__
+)
+def test_every_error_has_a_text(each):
+    """The text is never empty, and is what is printed."""
+    arguments = {
+        "AncestorRevoked": (("a",), {"parent": "b"}),
+        "CaveatsNotContained": (("r",), {"boundary": "delegation"}),
+        "UnauthorizedCapability": (("r", "a"), {}),
+        "UnauthorizedAction": (("r", "a"), {}),
+    }.get(each.__name__, ((), {}) if each.wording else (("x",), {}))
+    error = each(*arguments[0], **arguments[1])
+    assert error.text
+    assert error.text == str(error)
+
+
+def test_texts_made_of_fields():
+    """Fields make the sentence."""
+    assert AncestorRevoked("a", parent="p").text == "delegation-ancestor-revoked: ancestor=a parent=p"
+    assert AncestorRevoked("a", invoked="i").text == "delegation-ancestor-revoked: ancestor=a invoked=i"
+    assert CaveatsNotContained("r", boundary="delegation").text == "child-caveats-not-subset-of-parent: r"
+    assert CaveatsNotContained("r", boundary="invocation").text == "invocation-caveats-not-subset-of-chain: r"

@@ -1,0 +1,195 @@
+"""Any text or bytes into any parser: a value or an error of our own, nothing else."""
+
+import contextlib
+
+import capability_strategies as draw
+import fixed_vectors as fixed
+import libipld
+import msgspec
+import pytest
+from capability_cases import claims, raw_ucan
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capabilities.abilities import parse_ability
+from capabilities.cacao import header_bytes, header_text, parse_cacao
+from capabilities.cids import parse_cid
+from capabilities.errors import CapabilityError
+from capabilities.principals import ed25519_public_key, parse_principal, principal_of
+from capabilities.recap import PREFIX, parse_recap
+from capabilities.resources import parse_network_id, parse_resource, parse_space_id, root_of
+from capabilities.signatures import recover_address, verify_jws
+from capabilities.siwe import parse_rfc3339
+from capabilities.strict_json import parse_json
+from capabilities.tokens import (
+    parse_delegation,
+    parse_invocation,
+    parse_revocation,
+    verify_delegation,
+    verify_invocation,
+    verify_revocation,
+)
+from capabilities.ucan import parse_ucan
+
+TEXT_PARSERS = [
+    parse_ability,
+    parse_cid,
+    parse_principal,
+    parse_network_id,
+    parse_resource,
+    parse_space_id,
+    parse_rfc3339,
+    parse_recap,
+    parse_ucan,
+    header_bytes,
+    parse_delegation,
+    parse_invocation,
+    parse_revocation,
+]
+HEADERS = [fixed.HOST_HEADER, fixed.SESSION_HEADER, fixed.INVOCATION, fixed.DELEGATION]
+CBOR = [header_bytes(header) for header in HEADERS[:2]]
+much = settings(max_examples=300, deadline=None)
+
+
+def into_everything(header: str) -> None:
+    """Parse a header as each kind of token; what can be read is verified."""
+    for parse, verify in (
+        (parse_delegation, verify_delegation),
+        (parse_invocation, verify_invocation),
+        (parse_revocation, verify_revocation),
+    ):
+        with contextlib.suppress(CapabilityError):
+            verify(parse(header))
+
+
+@pytest.mark.parametrize("parse", TEXT_PARSERS, ids=lambda parse: parse.__name__)
+@given(text=st.text() | st.text("did:pkh:eip155tinycloud/.%#?+0x1uQmz-_=T:Z[]@ ", max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_text_parsers(parse, text):
+    """Every parser of text is total."""
+    with contextlib.suppress(CapabilityError):
+        parse(text)
+
+
+@given(st.text())
+def test_total_functions(text):
+    """What never raises does not."""
+    principal_of(text)
+    ed25519_public_key(text)
+    with contextlib.suppress(CapabilityError):
+        root_of(parse_resource(text))
+    with contextlib.suppress(CapabilityError):
+        verify_jws(text, "EdDSA", b"", bytes(64))
+
+
+@given(st.binary(), st.sampled_from(["EdDSA", "none", "x"]))
+def test_signature_checkers(data, algorithm):
+    """A signature of any bytes is good or bad."""
+    with contextlib.suppress(CapabilityError):
+        verify_jws(draw.SIGNERS[0].did, algorithm, data, data)
+    with contextlib.suppress(CapabilityError):
+        recover_address(bytes(32), data)
+    with contextlib.suppress(CapabilityError):
+        recover_address(bytes(32), (data * 65)[:65])
+
+
+@given(st.binary(max_size=300))
+@much
+def test_bytes(data):
+    """Every parser of bytes is total."""
+    for parse in (parse_cacao, lambda value: parse_json(value, max_bytes=200)):
+        with contextlib.suppress(CapabilityError):
+            parse(data)
+
+
+@given(st.sampled_from(CBOR), st.integers(0), st.binary(max_size=4), st.integers(0, 4))
+@much
+def test_damaged_cacaos(data, position, inserted, removed):
+    """Damage anywhere in a good message is refused in our own words."""
+    position %= len(data)
+    into_everything(header_text(data[:position] + inserted + data[position + removed :]))
+
+
+@given(st.sampled_from(HEADERS), st.integers(0), st.text(max_size=3), st.integers(0, 3))
+@much
+def test_damaged_headers(header, position, inserted, removed):
+    """Damage anywhere in a good header is refused in our own words."""
+    position %= len(header)
+    into_everything(header[:position] + inserted + header[position + removed :])
+
+
+MEMBERS = st.sampled_from(["iss", "aud", "exp", "nbf", "nnc", "fct", "prf", "att"])
+
+
+@given(st.dictionaries(MEMBERS, draw.json_value | draw.att, max_size=4))
+@much
+def test_claims_of_any_shape(changes):
+    """Signed claims of any shape are read or refused."""
+    into_everything(raw_ucan(claims(**changes)))
+
+
+@given(
+    draw.json_value | st.fixed_dictionaries({"alg": draw.json_value, "typ": st.just("JWT"), "ucv": st.just("0.10.0")})
+)
+@much
+def test_headers_of_any_shape(header):
+    """Signed headers of any shape are read or refused."""
+    into_everything(raw_ucan(claims(), header=msgspec.json.encode(header)))
+
+
+JWK = st.dictionaries(
+    st.sampled_from(["kty", "crv", "x", "y", "alg", "d"]), draw.json_value | st.sampled_from(["OKP", "EC"])
+)
+
+
+@given(
+    st.fixed_dictionaries({}, optional={"jwk": JWK | draw.json_value, "crit": draw.json_value, "b64": draw.json_value})
+)
+@much
+def test_header_extensions_of_any_shape(members):
+    """Keys and extensions of any shape are read or refused."""
+    header = {"alg": "EdDSA", "typ": "JWT", "ucv": "0.10.0", **members}
+    into_everything(raw_ucan(claims(), header=msgspec.json.encode(header)))
+
+
+@given(st.binary(max_size=100) | draw.json_value.map(msgspec.json.encode))
+@much
+def test_recaps_of_any_bytes(data):
+    """A ReCap of any bytes is read or refused."""
+    with contextlib.suppress(CapabilityError):
+        parse_recap(PREFIX + libipld.encode_multibase("u", data)[1:])
+
+
+CBOR_VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=10) | st.binary(max_size=70),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+PAYLOAD_KEYS = st.sampled_from([*list(libipld.decode_dag_cbor(CBOR[1])["p"]), "nbf", "scheme", "request_id", "x"])
+
+
+@given(
+    st.dictionaries(PAYLOAD_KEYS, CBOR_VALUE, max_size=3),
+    st.dictionaries(st.sampled_from("hpsx"), CBOR_VALUE, max_size=1),
+)
+@much
+def test_cacaos_of_any_shape(fields, parts):
+    """Messages with members of any type are read or refused."""
+    value = libipld.decode_dag_cbor(CBOR[1])
+    value["p"].update(fields)
+    into_everything(header_text(libipld.encode_dag_cbor(value | parts)))
+
+
+@pytest.mark.parametrize("size", [1000, 100_000, 300_000])
+@pytest.mark.parametrize("unit", ["[", '{"a":', '"', "\\", "%41", "1", ":", "#", "/../", "a.", "\\u0065"])
+def test_large_repetitions(unit, size):
+    """Long repetitive input is answered, not pondered or crashed on."""
+    text = unit * (size // len(unit))
+    for parse in TEXT_PARSERS:
+        with contextlib.suppress(CapabilityError):
+            parse(text)
+    with contextlib.suppress(CapabilityError):
+        parse_json(text.encode(), max_bytes=1 << 20)
+    with contextlib.suppress(CapabilityError):
+        parse_recap(PREFIX + libipld.encode_multibase("u", text.encode())[1:])
+    into_everything(raw_ucan(claims()[:-1] + b',"x":' + text.encode()[: size // 2] + b"}"))

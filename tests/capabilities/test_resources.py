@@ -1,0 +1,331 @@
+"""Spaces, resources, networks: rules U1 to U16, X1 to X10, R1 to R3, section 1.6."""
+
+import pytest
+from capability_cases import OWNER, SPACE
+
+from capabilities.errors import InvalidIdentifier
+from capabilities.resources import (
+    OpaqueResource,
+    SpaceId,
+    SpaceResource,
+    extends,
+    is_authority,
+    is_scheme,
+    is_uri,
+    network_id,
+    parse_network_id,
+    parse_resource,
+    parse_space_id,
+    root_of,
+)
+
+KEY = "tinycloud:key:z6Mk:default"
+
+
+def resource(below: str) -> SpaceResource:
+    parsed = parse_resource(KEY + below)
+    assert isinstance(parsed, SpaceResource)
+    return parsed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tinycloud:key:z6Mk:default",
+        "tinycloud:ens:example.eth:ns0",
+        "tinycloud:key:z:a.b-c_d~e",
+        "tinycloud:key:z:..",
+        "tinycloud:key:z:a@b!$&'()*+,;=",
+        "tinycloud:key:z:%C3%A9",
+    ],
+)
+def test_U1_U4_U7_space_ids(text):
+    """A space id renders as it was read."""
+    assert text == parse_space_id(text).text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "tinycloud:",
+        "tinycloud:key:z",
+        "Tinycloud:key:z:a",  # U1, U3: scheme in lower case
+        "other:key:z:a",  # U1
+        "tinycloud:key:z:é",  # U1: ASCII
+        "tinycloud:key:z:a b",  # U1
+        "tinycloud://key:z:a",  # U2: no authority
+        "tinycloud://h/key:z:a",  # U2
+        "tinycloud:key:z:a?q",  # U2
+        "tinycloud:key:z:a#f",  # U2
+        "tinycloud:key:z:a/kv",  # U2
+        "tinycloud:key:z:",  # U2, U4
+        "tinycloud::a",  # U5
+        "tinycloud:key::a",  # U5
+        "tinycloud:key:z:%c3",  # U3: escapes in upper case
+        "tinycloud:key:z:%41",  # U3: no escape of what needs none
+        "tinycloud:key:z:%4",  # U1
+        "tinycloud:pkh:eip155:1:0x12:a",  # U5
+        f"tinycloud:{OWNER.did[4:].replace(':1:', ':0:')}:a",  # U5
+    ],
+)
+def test_U1_U2_U3_U4_U5_what_is_no_space_id(text):
+    """A space id is refused, never repaired but for an owner's spelling."""
+    with pytest.raises(InvalidIdentifier, match="Invalid space ID"):
+        parse_space_id(text)
+
+
+def test_U5_U6_spellings_of_an_owner_are_one_space():
+    """Lower-case, upper-case and checksummed addresses name one space."""
+    lower = parse_space_id(SPACE.lower())
+    assert lower.text == SPACE
+    assert parse_space_id(SPACE) == lower
+    assert parse_space_id(SPACE.replace(":1:", ":+01:")) == lower
+
+
+@pytest.mark.parametrize(
+    ("below", "service", "path", "query", "fragment"),
+    [
+        ("/kv", "kv", None, None, None),
+        ("/kv/", "kv", "", None, None),
+        ("/kv/a/b", "kv", "a/b", None, None),
+        ("/kv//a", "kv", "/a", None, None),
+        ("/", "", None, None, None),
+        ("//", "", "", None, None),
+        ("/service#peer", "service", None, None, "peer"),
+        ("/kv/#list", "kv", "", None, "list"),
+        ("/other/path/#list", "other", "path/", None, "list"),
+        ("/kv/a?q=1&r#f?", "kv", "a", "q=1&r", "f?"),
+        ("/kv/a?", "kv", "a", "", None),
+        ("/kv/a#", "kv", "a", None, ""),
+        ("/kv/a%20b", "kv", "a%20b", None, None),
+        ("/kv/a%2Fb", "kv", "a%2Fb", None, None),
+        ("/kv/.hidden", "kv", ".hidden", None, None),
+        ("/kv/...", "kv", "...", None, None),
+        ("/kv/a:b@c", "kv", "a:b@c", None, None),
+    ],
+)
+def test_U10_U11_U12_U13_U14_parts_of_a_resource(below, service, path, query, fragment):
+    """The first slash ends the space, the next the service; nothing is decoded; the text is rendered as it was."""
+    assert SpaceResource(SpaceId("did:key:z6Mk", "default"), service, path, query, fragment) == resource(below)
+    assert KEY + below == resource(below).text
+
+
+def test_U11_absent_and_empty_path_differ():
+    """`/kv` and `/kv/` are two resources."""
+    assert resource("/kv") != resource("/kv/")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tinycloud:ens:example.eth:ns0/kv/path/to/image.jpg",
+        "tinycloud:ens:example1.eth:ns1/service#peer",
+        "tinycloud:ens:example2.eth:ns2/kv/#list",
+        "tinycloud:ens:example2.eth:ns3/other/path/#list",
+    ],
+)
+def test_U15_examples_parse(text):
+    """The specification's examples are resources of a space."""
+    parsed = parse_resource(text)
+    assert isinstance(parsed, SpaceResource)
+    assert text == parsed.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tinycloud::ns0/kv/x",  # U15
+        "tinycloud:ens:example.eth:/kv/x",  # U15
+        "tinycloud:ens:example.eth:ns0",  # U10: no slash
+        "tinycloud:key:z:default/kv/a%2fb",  # U3
+        "tinycloud:key:z:default/kv/%61",  # U3
+        "tinycloud:key:z:default/kv/./a",  # U3
+        "tinycloud:key:z:default/kv/a/..",  # U3
+        "tinycloud:key:z:default/..",  # U3
+        "tinycloud:key:z:default/kv/a?%7e",  # U3
+        "tinycloud:key:z:default/kv/a#%aa",  # U3
+        "TINYCLOUD:key:z:default/kv/a",  # U3
+        "tinycloud://host/kv/a",  # U10
+        "tinycloud:pkh:eip155:1:0x12:default/kv",  # U5
+        "urn:cid:bafy",
+        "urn:tinycloud:encryption:did:key:z:default",
+        "https://a.example/x",
+        "tinycloud:/kv/x",
+    ],
+)
+def test_U3_U16_other_uris_are_opaque(text):
+    """A URI that names no space is kept as it is and belongs to nobody's space."""
+    assert OpaqueResource(text) == parse_resource(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "é:x",
+        "a b:c",
+        "x:a b",
+        'x:"',
+        "x:\\",
+        "x:|",
+        "x:^",
+        "x:`",
+        "x:{}",
+        "x:%",
+        "x:%4",
+        "x:a#b#c",
+        "a/b",
+        "",
+        "1x:y",
+        "x:\n",
+        "tinycloud://pkh:eip155:1:0x/kv",
+        "http://[::1/",
+        "http://[1::2::3]/",
+        "http://a:b@c@d/",
+        "x:a[b]",
+    ],
+)
+def test_U1_U3_T1_what_is_no_uri_is_refused(text):
+    """Text outside RFC 3986 is no resource at all."""
+    with pytest.raises(InvalidIdentifier):
+        parse_resource(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://[::1]:80/a", "http://[v1.x:y]", "http://u:p@h:1/?q#f", "x:", "file:///a", "http://1.2.3.4"]
+)
+def test_U1_uris_of_rfc_3986(text):
+    """Every form of authority and path counts as a URI."""
+    assert is_uri(text)
+
+
+def test_scheme_and_authority_forms():
+    """A sign-in text's domain is a non-empty authority, its scheme a scheme."""
+    assert all(map(is_authority, ["app.example", "localhost:5173", "[::1]:80", "u@h"]))
+    assert not any(map(is_authority, ["", "a b", "a/b", "a?b", "é"]))
+    assert is_scheme("https")
+    assert not any(map(is_scheme, ["", "1a", "ht tp", "https:"]))
+
+
+@pytest.mark.parametrize(
+    ("child", "parent", "contained"),
+    [
+        ("/kv/a", "/kv", True),  # X2
+        ("/kv", "/kv", True),  # X2
+        ("/kv/", "/kv", True),  # X2
+        ("/kv/photos", "/kv/photos", True),  # X3
+        ("/kv/photos/a", "/kv/photos", True),  # X3
+        ("/kv/photos/a", "/kv/photos/", True),  # X6
+        ("/kv", "/kv/photos", False),  # X4
+        ("/kv", "/kv/", False),  # X4
+        ("/kv/", "/kv/", True),  # X5
+        ("/kv//a", "/kv/", True),  # X5
+        ("/kv/a", "/kv/", False),  # X5
+        ("/kv/photos2", "/kv/photos", False),  # X6
+        ("/kv/photos", "/kv/photos/", False),  # X6
+        ("/kv2", "/kv", False),  # X1
+        ("/sql/a", "/kv", False),  # X1
+        ("/kv/a#x", "/kv", False),  # X1
+        ("/kv/a", "/kv#x", False),  # X1
+        ("/kv/a#x", "/kv#x", True),  # X1
+        ("/kv/a#y", "/kv#x", False),  # X1
+        ("/kv/a?q", "/kv?r", True),  # X1: the query is not compared
+        ("/kv/a%2Fb", "/kv/a", False),  # U13
+        ("/kv/A", "/kv/a", False),
+    ],
+)
+def test_X1_X2_X3_X4_X5_X6_containment_in_a_space(child, parent, contained):
+    """A grant covers its path and what lies below it, segment by segment."""
+    assert contained == extends(resource(child), resource(parent))
+
+
+def test_X1_spaces_are_compared_canonically():
+    """The case of an address does not keep a grant from covering, another space does."""
+    assert extends(parse_resource(f"{SPACE.lower()}/kv/a"), parse_resource(f"{SPACE}/kv"))
+    assert not extends(parse_resource(f"{SPACE}2/kv/a"), parse_resource(f"{SPACE}/kv"))
+
+
+NETWORK = f"urn:tinycloud:encryption:{OWNER.did}:default"
+
+
+@pytest.mark.parametrize(
+    ("child", "parent", "contained"),
+    [
+        (NETWORK, NETWORK, True),  # X7
+        (NETWORK.lower(), NETWORK, True),  # X7
+        (NETWORK + "2", NETWORK, False),  # X7: not a prefix
+        ("urn:tinycloud:encryption:x", "urn:tinycloud:encryption:x", False),  # X8: neither parses
+        (NETWORK, "urn:tinycloud:encryption:", False),  # X8
+        (NETWORK, "urn:tinycloud:", False),  # X8
+        ("urn:tinycloud:x", "urn:tinycloud:encryption:x", False),  # X8
+        ("urn:x:abc", "urn:x:ab", True),  # X9
+        ("urn:x:ab", "urn:x:abc", False),  # X9
+        (KEY + "/kv", "tinycloud:", False),  # X10
+        ("tinycloud:x", KEY + "/kv", False),  # X10
+    ],
+)
+def test_X7_X8_X9_X10_containment_of_other_resources(child, parent, contained):
+    """Networks match whole, other URIs by prefix, and nothing crosses kinds."""
+    assert contained == extends(parse_resource(child), parse_resource(parent))
+
+
+def test_R1_R2_R3_root_authority():
+    """A space's owner and a network's owner are root; nobody is root elsewhere."""
+    assert OWNER.did == root_of(parse_resource(f"{SPACE.lower()}/kv/a"))
+    assert OWNER.did == root_of(parse_resource(NETWORK.lower()))
+    assert root_of(parse_resource("urn:tinycloud:encryption:did:key:zX#zX:default")) == "did:key:zX"
+    assert root_of(parse_resource("urn:cid:bafy")) is None
+    assert root_of(parse_resource("urn:tinycloud:encryption:x")) is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "canonical"),
+    [
+        (OWNER.did.lower(), "default", OWNER.did),
+        (OWNER.did.replace(":1:", ":01:"), "default", OWNER.did),
+        ("did:key:zabc", "Bad", "did:key:zabc"),
+        ("did:key:zX#zX", "default", "did:key:zX#zX"),
+        ("foo", "default", "foo"),
+    ],
+)
+def test_network_ids_are_canonicalised(owner, name, canonical):
+    """Only an Ethereum owner has more than one spelling; an owner may be any text."""
+    parsed = parse_network_id(f"urn:tinycloud:encryption:{owner}:{name}")
+    assert (canonical, name) == (parsed.owner, parsed.name)
+    assert f"urn:tinycloud:encryption:{canonical}:{name}" == parsed.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("urn:tinycloud:x", "missing urn:tinycloud:encryption: prefix"),
+        ("URN:tinycloud:encryption:a:b", "missing urn:tinycloud:encryption: prefix"),
+        ("urn:tinycloud:encryption:x", "missing owner DID/name separator"),
+        ("urn:tinycloud:encryption::x", "empty owner DID"),
+        ("urn:tinycloud:encryption:did:key:z:", "empty network name"),
+        ("urn:tinycloud:encryption:did:key:z:a/b", "network name may not contain ':' or '/'"),
+        ("urn:tinycloud:encryption:did:key:x", "invalid owner principal: invalid DID"),
+        (
+            "urn:tinycloud:encryption:did:pkh:eip155:1:0x12:default",
+            "invalid owner principal: invalid EIP-155 address length: expected 40, got 2",
+        ),
+    ],
+)
+def test_network_id_errors_have_the_wire_wording(text, message):
+    """The first fault is told in the words clients know."""
+    with pytest.raises(InvalidIdentifier) as caught:
+        parse_network_id(text)
+    assert message == caught.value.text
+
+
+def test_network_id_from_parts_refuses_a_colon_in_the_name():
+    """A name with a colon would be read back as another owner."""
+    with pytest.raises(InvalidIdentifier, match="may not contain"):
+        network_id("did:key:z", "a:b")
+
+
+def test_long_space_ids_are_read_like_short_ones():
+    """A text too long to be memoised means the same."""
+    text = f"tinycloud:key:z6Mk:{'n' * 600}"
+    assert text == parse_space_id(text).text
+    assert extends(parse_resource(text + "/kv/a"), parse_resource(text + "/kv"))

@@ -1,0 +1,144 @@
+"""Signatures: Ed25519, EIP-191, and which key an issuer signs with (K1, K2, K6, K7, K9, C5)."""
+
+import pytest
+from capability_cases import OWNER, SESSION
+
+from capabilities.errors import BadSignature
+from capabilities.signatures import (
+    Ed25519Signer,
+    WalletSigner,
+    eip191_digest,
+    keccak256,
+    recover_eip191,
+    verification_key,
+    verify_ed25519,
+    verify_jws,
+)
+
+ED25519_ORDER = 2**252 + 27742317777372353535851937790883648493
+SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+
+
+def test_ed25519_round_trip():
+    """What the key signs verifies, and one flipped bit does not."""
+    signature = SESSION.sign(b"m")
+    verify_ed25519(SESSION.public_key, b"m", signature)
+    for position in range(64):
+        flipped = bytearray(signature)
+        flipped[position] ^= 1
+        with pytest.raises(BadSignature):
+            verify_ed25519(SESSION.public_key, b"m", bytes(flipped))
+
+
+@pytest.mark.parametrize("length", [0, 1, 63, 65, 128])
+def test_K9_signature_of_another_length(length):
+    """A signature that is not 64 bytes is a bad signature, not another error."""
+    with pytest.raises(BadSignature, match="Failed to verify signature"):
+        verify_ed25519(SESSION.public_key, b"m", (SESSION.sign(b"m") * 2)[:length])
+
+
+def test_K7_scalar_must_be_in_range():
+    """Adding the order to the scalar makes a second spelling, which is refused."""
+    signature = SESSION.sign(b"m")
+    scalar = int.from_bytes(signature[32:], "little") + ED25519_ORDER
+    with pytest.raises(BadSignature):
+        verify_ed25519(SESSION.public_key, b"m", signature[:32] + scalar.to_bytes(32, "little"))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    ],
+)
+def test_K7_small_order_keys_are_refused(key):
+    """A key whose order is small would verify anything."""
+    identity = bytes([1]) + bytes(31)
+    with pytest.raises(BadSignature):
+        verify_ed25519(bytes.fromhex(key), b"m", identity + bytes(32))
+
+
+def test_K1_K2_issuer_names_its_own_key():
+    """A bare did:key and the DID URL with its own fragment name the key."""
+    assert SESSION.public_key == verification_key(SESSION.did).public_key
+    assert SESSION.public_key == verification_key(SESSION.did_url).public_key
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        SESSION.did + "#",  # K2
+        SESSION.did + "#key-1",  # K2
+        SESSION.did + "?a=b",  # K2
+        SESSION.did + "/a",
+        "did:key:z6Mk",
+        "did:key:zDnaeiiHHvBtgzPZZcPqkxvUsPtXBXHfXwYckgVcCTcUQ4dLQ",  # another key type
+        "did:web:a.example",  # K5: no network methods
+        "did:web:a.example#k",
+        OWNER.did,
+    ],
+)
+def test_K2_K3_K4_K5_K9_issuers_without_a_supported_key(issuer):
+    """Whatever cannot be verified is reported alike."""
+    with pytest.raises(BadSignature):
+        verification_key(issuer)
+
+
+def test_Q33_algorithm_must_fit_the_key():
+    """A good Ed25519 signature under another algorithm name does not pass."""
+    signature = SESSION.sign(b"a.b")
+    verify_jws(SESSION.did_url, "EdDSA", b"a.b", signature)
+    for algorithm in ("none", "HS256", "RS256", "ES256", "ES256K", "EdBlake2b"):
+        with pytest.raises(BadSignature):
+            verify_jws(SESSION.did_url, algorithm, b"a.b", signature)
+
+
+def test_C5_wallet_round_trip():
+    """The address is recovered from the signature; v may be 0, 1, 27 or 28."""
+    text = "hello"
+    signature = OWNER.sign_eip191(text)
+    assert OWNER.address == recover_eip191(text.encode(), signature)
+    assert OWNER.address == recover_eip191(text.encode(), signature[:64] + bytes([signature[64] - 27]))
+
+
+@pytest.mark.parametrize("v", [2, 3, 26, 29, 30, 31, 54, 55, 229, 255])
+def test_C5_Q25_other_recovery_bytes_are_refused(v):
+    """Only four recovery bytes are read."""
+    with pytest.raises(BadSignature):
+        recover_eip191(b"hello", OWNER.sign_eip191("hello")[:64] + bytes([v]))
+
+
+def test_C5_high_s_is_refused():
+    """The second spelling of a signature does not pass."""
+    signature = OWNER.sign_eip191("hello")
+    s = SECP256K1_ORDER - int.from_bytes(signature[32:64], "big")
+    twin = signature[:32] + s.to_bytes(32, "big") + bytes([27 + 28 - signature[64]])
+    with pytest.raises(BadSignature):
+        recover_eip191(b"hello", twin)
+
+
+@pytest.mark.parametrize(
+    "signature", [b"", bytes(64), bytes(65), b"\xff" * 65, bytes(66), b"\xff" * 32 + b"\1" * 32 + b"\0"]
+)
+def test_C5_K9_what_is_no_signature(signature):
+    """Another length, or numbers no key fits, is a bad signature and no other error."""
+    with pytest.raises(BadSignature):
+        recover_eip191(b"hello", signature)
+
+
+def test_eip191_digest_counts_bytes():
+    """The length in the prefix is that of the bytes, in decimal."""
+    assert keccak256(b"\x19Ethereum Signed Message:\n2\xc3\xa9") == eip191_digest("é".encode())
+
+
+def test_signers_check_their_secrets_and_hide_them():
+    """A secret of another length is the caller's mistake; no secret is printed."""
+    for make in (Ed25519Signer, WalletSigner):
+        with pytest.raises(ValueError, match="32 bytes"):
+            make(b"short")
+    assert "Ed25519Signer(did:key:z6Mk" in repr(SESSION)
+    assert f"WalletSigner({OWNER.did})" == repr(OWNER)
+    assert WalletSigner(bytes(31) + b"\1", chain_id=5).did.startswith("did:pkh:eip155:5:0x")

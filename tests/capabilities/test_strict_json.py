@@ -1,0 +1,64 @@
+"""JSON from strangers."""
+
+import pytest
+
+from capabilities.errors import InvalidJson
+from capabilities.strict_json import MAX_NESTING, parse_json, repeats_member
+
+
+def test_an_object_is_read():
+    """Numbers keep their kind, escapes are resolved."""
+    assert parse_json(b' {"a": [1, 1.0, null, "\\u0041"], "b": {}} ', max_bytes=100) == {
+        "a": [1, 1.0, None, "A"],
+        "b": {},
+    }
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"x"',
+        b"{",
+        b"{} {}",
+        b"{,}",
+        b'{"a":NaN}',
+        b'{"a":1e400}',
+        b'{"a":01}',
+        b'{"a":"\\ud800"}',
+        b'{"a":"\xff"}',
+        b'{"a":"\x01"}',
+        b"{'a':1}",
+        b"\xef\xbb\xbf{}",
+        b'{"a":1,"a":1}',
+        b'{"a":1,"\\u0061":1}',
+        b'{"x":[{"a":1,"a":2}]}',
+        b'{"a":' + b"[" * MAX_NESTING + b"]" * MAX_NESTING + b"}",
+        b'{"a":' + b"[" * 100_000,
+        b'{"' + b"a" * 200_000 + b'":1}',
+    ],
+)
+def test_what_is_refused(data):
+    """Another shape, another encoding, a repeated member, depth and length: refused."""
+    with pytest.raises(InvalidJson):
+        parse_json(data, max_bytes=150_000)
+
+
+def test_depth_is_not_counted_in_strings():
+    """Brackets in text are text."""
+    depth = MAX_NESTING - 1
+    text = '[{\\"' * 100
+    data = b'{"t":"' + text.encode() + b'","a":' + b"[" * depth + b"]" * depth + b"}"
+    assert parse_json(data, max_bytes=10_000)["t"] == '[{"' * 100
+
+
+def test_repeats_member():
+    """Only the outermost object and only the names asked for count."""
+    names = frozenset({"a"})
+    assert repeats_member(b'{"a":1,"a":2}', names)
+    assert repeats_member(b'{"a":1,"\\u0061":2}', names)
+    assert not repeats_member(b'{"a":1,"b":{"a":2}}', names)
+    assert not repeats_member(b'{"a":"\\"a\\"","b":1,"b":2}', names)
+    assert not repeats_member(b'{"a":' + b"1" * 5000 + b',"b":"a"}', names)

@@ -1,0 +1,263 @@
+"""What a header says: formats, order, bounds, facts, revocation targets (E1 to E9, T2, T7, V1 to V4)."""
+
+import copy
+import dataclasses
+
+import fixed_vectors as fixed
+import pytest
+from blake3 import blake3
+from capability_cases import BOB, KV, NOW, OWNER, SESSION, SPACE, base58, cacao, message, ucan
+
+from capabilities.cacao import encode_cacao, header_bytes, header_text, sign_cacao
+from capabilities.cids import Cid, parse_cid
+from capabilities.errors import BadSignature, MalformedToken, RevocationOutsideWindow
+from capabilities.facts import ATTESTATION_URN, attestation_resource
+from capabilities.tokens import (
+    MAX_CAPABILITIES,
+    MAX_FACTS,
+    MAX_HEADER_BYTES,
+    MAX_PARENTS,
+    check_window,
+    parse_delegation,
+    parse_invocation,
+    parse_revocation,
+    restore_delegation,
+    verify_delegation,
+    verify_revocation,
+)
+
+TARGET = fixed.SESSION_CID
+
+
+def target_urn(cid: str = TARGET) -> dict[str, list[str]]:
+    return {f"urn:cid:{cid}": ["tinycloud.delegation/revoke"]}
+
+
+def test_E2_E4_a_dot_decides_the_format():
+    """A text with a dot is a UCAN, any other a CACAO; an invocation is always a UCAN."""
+    wallet = cacao({})
+    assert parse_delegation(wallet).form == "cacao"
+    assert parse_delegation(ucan(SESSION, BOB.did, {})).form == "ucan"
+    with pytest.raises(MalformedToken):
+        parse_invocation(wallet)
+    with pytest.raises(MalformedToken):
+        parse_delegation("." + wallet)
+
+
+def test_E5_size_is_bounded_before_anything_is_read():
+    """A longer header is refused whatever it holds."""
+    for parse in (parse_delegation, parse_invocation, parse_revocation):
+        with pytest.raises(MalformedToken, match="too large"):
+            parse("A" * (MAX_HEADER_BYTES + 1))
+        with pytest.raises(MalformedToken, match="ASCII"):
+            parse("é")
+
+
+def test_E6_E7_event_bytes_and_ids():
+    """What is hashed is the token's text, and a CACAO's bytes as decoded."""
+    wallet, token = cacao({}), ucan(SESSION, BOB.did, {})
+    assert header_bytes(wallet) == parse_delegation(wallet).signed_bytes
+    assert token.encode() == parse_delegation(token).signed_bytes == parse_invocation(token).signed_bytes
+    for parsed in (parse_delegation(wallet), parse_delegation(token), parse_invocation(token)):
+        assert blake3(parsed.signed_bytes).digest() == parsed.cid
+    for header in (cacao(None, uri=f"ucan:{TARGET}"), ucan(SESSION, SESSION.did, target_urn())):
+        revocation = parse_revocation(header)
+        assert blake3(revocation.signed_bytes).digest() == revocation.cid
+
+
+def test_E9_reserialised_token_is_another_content():
+    """The signed text of a token is part of its name; one issuer's two tokens are two grants."""
+    one, other = (parse_delegation(ucan(SESSION, BOB.did, {}, include_jwk=jwk)) for jwk in (True, False))
+    assert one.cid != other.cid
+    assert one.content_key != other.content_key
+    again = parse_invocation(ucan(SESSION, BOB.did, {}))
+    assert one.content_key == again.content_key
+    assert again.replay_key != again.content_key
+
+
+def test_I20_replay_key_is_what_was_signed():
+    """Two signatures over one text by one issuer are one use."""
+    token = ucan(SESSION, BOB.did, {})
+    forged = token.rpartition(".")[0] + "." + "A" * 86
+    assert parse_invocation(token).replay_key == parse_invocation(forged).replay_key
+    assert parse_invocation(token).replay_key != parse_invocation(ucan(SESSION, BOB.did, {}, nnc="n")).replay_key
+
+
+def test_T2_caveats_are_kept_by_index():
+    """A token's caveat lists are stored in their compared form."""
+    delegation = parse_delegation(ucan(SESSION, BOB.did, {KV: {"a/b": [{"a": 1}, {}], "a/c": [{}]}}))
+    assert [c.caveats for c in delegation.capabilities] == [{"0": {"a": 1}, "1": {}}, {}]
+
+
+def test_A2_T7_capabilities_are_in_sorted_order():
+    """Resource text first, ability second, whatever the order in the text."""
+    att = {f"{SPACE}/sql/b": ["z/z"], f"{SPACE}/kv/b": ["b/b", "a/a"], f"{SPACE}/kv": ["c/c"], "urn:x:y": ["a/a"]}
+    expected = [(r, a) for r in sorted(att) for a in sorted(att[r])]
+    for parsed in (parse_invocation(ucan(SESSION, BOB.did, att)), parse_delegation(cacao(att))):
+        assert expected == [(c.resource.text, c.ability) for c in parsed.capabilities]
+
+
+def test_Q19_case_variants_are_merged():
+    """Spellings of one resource are one; under different caveats they are refused."""
+    lower = f"{SPACE.lower()}/kv"
+    delegation = parse_delegation(ucan(SESSION, BOB.did, {KV: ["a/b"], lower: ["a/b", "a/c"]}))
+    assert [(c.resource.text, c.ability) for c in delegation.capabilities] == [(KV, "a/b"), (KV, "a/c")]
+    with pytest.raises(MalformedToken):
+        parse_delegation(ucan(SESSION, BOB.did, {KV: ["a/b"], lower: {"a/b": [{"k": 1}]}}))
+
+
+def test_U3_U16_unusual_resources_stay_opaque():
+    """A URI that is no resource of a space is kept, one that is no URI makes the token undecodable."""
+    odd = f"{SPACE}/kv/%61"
+    assert [odd] == [c.resource.text for c in parse_delegation(ucan(SESSION, BOB.did, {odd: ["a/b"]})).capabilities]
+    with pytest.raises(MalformedToken):
+        parse_delegation(ucan(SESSION, BOB.did, {f"{SPACE}/kv/a b": ["a/b"]}))
+
+
+def test_counts_are_bounded():
+    """Capabilities, proofs and facts of one token are counted before they are looked at."""
+    many = {KV: [f"a/{number}" for number in range(MAX_CAPABILITIES)]}
+    assert len(parse_delegation(ucan(SESSION, BOB.did, many)).capabilities) == MAX_CAPABILITIES
+    wide = {f"{KV}/{number}": [] for number in range(MAX_CAPABILITIES + 1)}
+    for att in ({**many, f"{KV}/x": ["a/b"]}, wide):
+        with pytest.raises(MalformedToken):
+            parse_delegation(ucan(SESSION, BOB.did, att))
+    assert len(parse_delegation(ucan(SESSION, BOB.did, {}, prf=[TARGET] * MAX_PARENTS)).parents) == MAX_PARENTS
+    with pytest.raises(MalformedToken):
+        parse_delegation(ucan(SESSION, BOB.did, {}, prf=[TARGET] * (MAX_PARENTS + 1)))
+    with pytest.raises(MalformedToken):
+        parse_delegation(ucan(SESSION, BOB.did, {}, fct=[None] * (MAX_FACTS + 1)))
+
+
+def test_E8_proofs_are_looked_up_by_hash():
+    """Any base and codec cites the same delegation; another hash cites nothing."""
+    cid = parse_cid(TARGET)
+    other_hash = Cid(cid.codec, 0x12, cid.digest).text()
+    token = ucan(SESSION, BOB.did, {}, prf=[TARGET, TARGET.upper(), cid.text(0x71), other_hash])
+    parents = parse_delegation(token).parents
+    assert [cid.digest32, cid.digest32, cid.digest32, None] == [parent.digest for parent in parents]
+    assert [TARGET, TARGET, TARGET, other_hash] == [parent.echo for parent in parents]
+
+
+def test_terminal_fact():
+    """The mode in any fact makes a grant terminal; any other value does not (3.4)."""
+    mode = "xyz.tinycloud.policy/delegationMode"
+    for facts, terminal in (
+        ([{mode: "terminal"}], True),
+        ([1, {"a": 1}, {mode: "terminal", "b": 2}], True),
+        ([{mode: "attenuable"}, [mode, "terminal"], "terminal"], False),
+        ([], False),
+    ):
+        assert terminal == parse_delegation(ucan(SESSION, BOB.did, {}, fct=facts)).terminal
+
+
+def test_policy_statements_of_a_wallet_are_facts():
+    """A resource of the attestation family reads like the fact of a UCAN."""
+    statement = {"b": [1, 2], "a": {"z": None}}
+    resource = attestation_resource(statement)
+    assert resource == ATTESTATION_URN + "eyJhIjp7InoiOm51bGx9LCJiIjpbMSwyXX0"
+    delegation = verify_delegation(parse_delegation(cacao({KV: ["a/b"]}, resources=("x:a", resource, resource))))
+    fact = {"sealspace.attestation/v1": statement}
+    assert (fact, fact) == delegation.facts
+    assert parse_delegation(cacao({KV: ["a/b"]})).facts == ()
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        ATTESTATION_URN,
+        ATTESTATION_URN + "e31",
+        ATTESTATION_URN + "e30=",
+        ATTESTATION_URN + "W10",
+        ATTESTATION_URN + "eyJhIjoxLCJhIjoyfQ",
+        "urn:sealspace:attestation:v2:e30",
+        "urn:sealspace:attestation:e30",
+        "URN:sealspace:attestation:v1:e30",
+    ],
+)
+def test_policy_statement_that_is_not_understood_refuses(resource):
+    """A condition that cannot be read is not passed over."""
+    with pytest.raises(MalformedToken):
+        parse_delegation(cacao({KV: ["a/b"]}, resources=(resource,)))
+
+
+def test_V1_V2_target_of_a_token():
+    """The first resource in sorted order that names a CID is the target, whatever the ability and the others."""
+    revocation = parse_revocation(ucan(SESSION, SESSION.did, {KV: ["a/b"], "urn:cid:word": ["a/b"], **target_urn()}))
+    assert (TARGET, parse_cid(TARGET).digest32, TARGET) == dataclasses.astuple(revocation.target)
+    assert SESSION.did == revocation.revoker
+    two = {**target_urn(fixed.HOST_CID), **target_urn()}
+    assert min(fixed.HOST_CID, TARGET) == parse_revocation(ucan(SESSION, SESSION.did, two)).target.text
+    assert parse_revocation(ucan(SESSION, SESSION.did, {f"urn:cid:{TARGET}": ["any/thing"]})).target.text == TARGET
+
+
+def test_V1_W27_echo_keeps_the_codec():
+    """The answer prints the target in base32 with the codec asked for."""
+    asked = parse_cid(TARGET).text(0x71)
+    target = parse_revocation(ucan(SESSION, SESSION.did, target_urn(base58(asked)))).target
+    assert (base58(asked), asked) == (target.text, target.echo)
+    assert parse_cid(TARGET).digest32 == target.digest
+
+
+@pytest.mark.parametrize(
+    "att",
+    [{}, {KV: ["a/b"]}, {f"{SPACE}/delegation/{TARGET}": ["tinycloud.delegation/revoke"]}, {"urn:cid:word": ["a/b"]}],
+)
+def test_V4_Q8_target_is_never_guessed(att):
+    """Without an explicit target a proof is not taken for one."""
+    with pytest.raises(MalformedToken):
+        parse_revocation(ucan(SESSION, SESSION.did, att, prf=[TARGET]))
+
+
+def test_V3_target_of_a_wallets_message():
+    """The URI `ucan:<cid>` names the target; there are no proofs."""
+    revocation = verify_revocation(parse_revocation(cacao(None, uri=f"ucan:{TARGET}")))
+    assert (OWNER.did, TARGET, ()) == (revocation.revoker, revocation.target.text, revocation.parents)
+    for uri in (SESSION.did, "ucan:word", "ucan:", f"UCAN:{TARGET}", TARGET.join("x:")):
+        with pytest.raises(MalformedToken):
+            parse_revocation(cacao(None, uri=uri))
+
+
+def test_revocation_times_and_signature():
+    """A revocation has a window and a signature like any token."""
+    late = parse_revocation(ucan(SESSION, SESSION.did, target_urn(), exp=NOW - 1))
+    with pytest.raises(RevocationOutsideWindow):
+        check_window(late, NOW)
+    check_window(late, NOW - 1)
+    wallet = parse_revocation(cacao(None, uri=f"ucan:{TARGET}", expiration_time="2026-01-01T00:00:00Z"))
+    with pytest.raises(RevocationOutsideWindow):
+        check_window(wallet, NOW)
+    token = ucan(SESSION, SESSION.did, target_urn())
+    with pytest.raises(BadSignature):
+        verify_revocation(parse_revocation(token[:-4] + "AAAA"))
+
+
+def test_restored_delegation_is_the_verified_one():
+    """A stored header gives the delegation back without its signature being checked again."""
+    for header in (cacao({KV: ["a/b"]}), ucan(SESSION, BOB.did, {KV: ["a/b"]})):
+        assert verify_delegation(parse_delegation(header)) == restore_delegation(header)
+
+
+def test_tokens_do_not_print_themselves():
+    """No representation shows the text or signature of a token."""
+    wallet = header_text(encode_cacao(sign_cacao(message({}), OWNER)))
+    token = ucan(SESSION, SESSION.did, target_urn())
+    for parsed, header in (
+        (parse_delegation(wallet), wallet),
+        (parse_delegation(token), token),
+        (parse_invocation(token), token),
+        (parse_revocation(token), token),
+        (parse_delegation(wallet).envelope, wallet),
+        (parse_delegation(token).envelope, token),
+    ):
+        assert header[:20] not in repr(parsed)
+        assert header[-20:] not in repr(parsed)
+
+
+def test_tokens_are_values():
+    """Equal texts give equal tokens, and nothing in them can be assigned."""
+    header = ucan(SESSION, BOB.did, {KV: ["a/b"]})
+    one = verify_delegation(parse_delegation(header))
+    assert one == copy.copy(one)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.delegate = OWNER.did  # type: ignore[misc]

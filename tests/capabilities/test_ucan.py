@@ -1,0 +1,384 @@
+"""The token: section 2.5, rules T1 to T8, K8, Q28, Q33, Q35."""
+
+import base64
+import json
+
+import jwt
+import libipld
+import msgspec
+import pytest
+from capability_cases import BOB, NOW, SESSION, SESSION_SPACE, claims, raw_ucan, ucan
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from capabilities.errors import BadSignature, DelegationOutsideWindow, InvocationOutsideWindow, MalformedToken
+from capabilities.strict_json import MAX_NESTING
+from capabilities.tokens import check_window, parse_delegation, parse_invocation, verify_delegation, verify_invocation
+from capabilities.ucan import UcanPayload, encode_ucan, parse_ucan, verify_ucan
+
+KV = f"{SESSION_SPACE}/kv"
+HEADER = {"alg": "EdDSA", "typ": "JWT", "ucv": "0.10.0"}
+
+
+def header(**changes):
+    return msgspec.json.encode({key: value for key, value in (HEADER | changes).items() if value is not ...})
+
+
+def refused(token: str) -> None:
+    for parse in (parse_delegation, parse_invocation):
+        with pytest.raises(MalformedToken):
+            parse(token)
+
+
+def accepted(token: str) -> None:
+    verify_delegation(parse_delegation(token))
+    verify_invocation(parse_invocation(token))
+
+
+def test_plain_token():
+    """What is written is read back and verifies."""
+    payload = UcanPayload(
+        iss=SESSION.did_url,
+        aud=BOB.did,
+        exp=NOW,
+        nbf=1.5,
+        nnc="n",
+        fct=[1, {"a": None}],
+        prf=[],
+        att={KV: {"a/b": [{}]}},
+    )
+    for include_jwk in (True, False):
+        token = parse_ucan(encode_ucan(payload, SESSION, include_jwk=include_jwk))
+        assert payload == token.payload
+        assert include_jwk == (token.header.jwk is not None)
+        verify_ucan(token)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"jwk": None}, {"kid": 7}, {"crit": []}, {"crit": ["b64"]}, {"b64": True}, {"x": [{}]}]
+)
+def test_header_members_that_pass(changes):
+    """Other members are ignored."""
+    accepted(raw_ucan(claims(), header=header(**changes)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"typ": ...},
+        {"typ": "jwt"},
+        {"typ": None},
+        {"ucv": ...},
+        {"ucv": "0.9.0"},
+        {"ucv": 0.1},
+        {"alg": ...},
+        {"alg": None},
+        {"alg": "eddsa"},
+        {"alg": "XX256"},
+        {"alg": ["EdDSA"]},
+        {"crit": ["exp"]},
+        {"crit": ["b64", "exp"]},
+        {"crit": None},
+        {"b64": False},
+        {"b64": None},
+        {"b64": 1},
+        {"jwk": {}},
+        {"jwk": []},
+        {"jwk": "x"},
+        {"jwk": {"kty": "oops"}},
+        {"jwk": {"kty": "OKP"}},
+        {"jwk": {"kty": "OKP", "crv": "Ed25519", "x": "a=="}},
+        {"jwk": {"kty": "EC", "x": 1}},
+        {"jwk": {"kty": ["OKP"], "crv": "Ed25519", "x": "AA"}},
+    ],
+)
+def test_header_members_that_do_not(changes):
+    """Kind, version and algorithm are exact, a key is a key, and no extension is asked for."""
+    refused(raw_ucan(claims(), header=header(**changes)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"null",
+        b'["EdDSA","JWT","0.10.0"]',
+        b"{}",
+        header() + b" x",
+        b"\xef\xbb\xbf" + header(),
+        b'{"alg":"EdDSA","alg":"EdDSA","typ":"JWT","ucv":"0.10.0"}',
+        b'{"alg":"EdDSA","typ":"JWT","ucv":"0.10.0","ucv":"0.10.0"}',
+        b'{"alg":"EdDSA","typ":"JWT","ucv":"0.10.0","x":' + b"[" * 100_000 + b"}",
+        b'{"alg":"EdDSA","typ":"JWT","ucv":"0.10.0","x":"' + b"a" * 20_000 + b'"}',
+        b'{"alg":"EdDSA","typ":"JWT","ucv":"0.10.0","x":"\xff"}',
+    ],
+)
+def test_T7_Q35_header_text(text):
+    """The header is one JSON object of bounded size that repeats no member."""
+    refused(raw_ucan(claims(), header=text))
+
+
+def test_header_spaces_pass():
+    """What is signed is the text, so any JSON text of it will do (T3)."""
+    accepted(raw_ucan(claims(), header=b' { "typ":"JWT", "ucv":"0.10.0", "alg":"EdDSA" } '))
+    accepted(raw_ucan(claims().replace(b",", b" , ")))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"nbf": 1},
+        {"nbf": None},
+        {"nnc": ""},
+        {"nnc": None},
+        {"fct": []},
+        {"fct": None},
+        {"fct": [None, 1, "x", {"a": [1]}]},
+        {"exp": 0},
+        {"exp": -1e300},
+        {"exp": 253402300799},
+        {"exp": 1.5e9},
+        {"x": {"exp": 1}},
+        {"att": {}},
+        {"att": {KV: {}}},
+        {"att": {KV: {"a/b": [{"exp": 1}, {}]}}},
+        {"aud": "did:x:y"},
+        {"aud": "did:pkh:eip155:1:0x12"},
+        {"iss": SESSION.did},
+    ],
+)
+def test_claims_that_pass(changes):
+    """Optional members may be absent or null; facts and unknown members hold anything."""
+    accepted(raw_ucan(claims(**changes)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{name: ...} for name in ("iss", "aud", "exp", "prf", "att")]
+    + [{name: None} for name in ("iss", "aud", "exp", "prf", "att")]
+    + [
+        {"iss": "word"},
+        {"iss": "did:key"},
+        {"iss": "did:key:"},
+        {"iss": "did:KEY:z"},
+        {"iss": "did:key:z\n"},
+        {"iss": "did:key:z#a#b"},
+        {"iss": 1},
+        {"aud": ["did:x:y"]},
+        {"aud": "did:x:y#f"},
+        {"aud": "did:x:y/p"},
+        {"aud": "did:x:y?q"},
+        {"aud": "https://a.example"},
+        {"exp": "1"},
+        {"exp": True},
+        {"exp": 253402300800},  # Q28
+        {"exp": 1795003600000},  # Q28: milliseconds
+        {"exp": 1e300},  # Q28
+        {"nbf": "1"},
+        {"nnc": 1},
+        {"fct": {}},
+        {"prf": "x"},
+        {"prf": [1]},
+        {"prf": ["word"]},
+        {"prf": [{"/": "bafkqaaa"}]},  # T3: no link objects
+        {"att": []},
+        {"att": {KV: []}},
+        {"att": {KV: {"a/b": []}}},
+        {"att": {KV: {"a/b": {}}}},
+        {"att": {KV: {"a/b": ["x"]}}},
+        {"att": {KV: {"a/b": [None]}}},
+        {"att": {KV: {"ab": [{}]}}},  # A1
+        {"att": {"kv/x": {"a/b": [{}]}}},  # T1
+        {"att": {"é:x": {"a/b": [{}]}}},  # T1
+        {"att": {"é:x": {}}},  # T1
+    ],
+)
+def test_T1_T6_Q28_claims_that_do_not(changes):
+    """Another type, a missing member, an empty caveat list, a name that is none: undecodable."""
+    refused(raw_ucan(claims(**changes)))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"null",
+        b"[]",
+        claims() + b"x",
+        b"\xef\xbb\xbf" + claims(),
+        claims()[:-1],
+        claims().replace(b'"exp":1795003600.0', b'"exp":1e400'),
+        claims().replace(b'"exp":1795003600.0', b'"exp":' + b"1" * 400),
+        claims().replace(b'"exp":1795003600.0', b'"exp":-' + b"1" * 400),
+        claims().replace(b'"exp":1795003600.0', b'"exp":NaN'),
+        claims()[:-1] + b',"x":"\xff"}',
+        claims()[:-1] + b',"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        claims()[:-1] + b',"x":' + b"[" * MAX_NESTING + b"]" * MAX_NESTING + b"}",
+        claims()[:-1] + b',"fct":' + b"[" * 900 + b"]" * 900 + b"}",
+        claims()[:-1] + b',"fct":["\\ud800"]}',
+        bytes([0xA1, 0x63]) + b"iss" + bytes([0x60]),  # T3: no CBOR
+        msgspec.json.encode(list(json.loads(claims()).values())),  # Q35
+    ],
+)
+def test_T3_Q35_payload_text(payload):
+    """The payload is one JSON object in UTF-8, not too deep, nothing before or after it."""
+    refused(raw_ucan(payload))
+
+
+def test_nesting_up_to_the_bound_passes():
+    """Depth is counted outside strings, from the outermost object."""
+    depth = MAX_NESTING - 1
+    accepted(raw_ucan(claims()[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}"))
+    accepted(raw_ucan(claims(x='"[[[' * 100)))
+
+
+@pytest.mark.parametrize("name", ["iss", "aud", "exp", "nbf", "nnc", "fct", "prf", "att"])
+def test_T7_repeated_known_member_is_refused(name):
+    """A known member stands once, in whatever escapes."""
+    value = msgspec.json.encode(json.loads(claims(nbf=1, nnc="n", fct=[]))[name])
+    plain = claims(nbf=1, nnc="n", fct=[])[:-1]
+    refused(raw_ucan(plain + b',"' + name.encode() + b'":' + value + b"}"))
+    escaped = f"\\u{ord(name[0]):04x}{name[1:]}".encode()
+    refused(raw_ucan(plain + b',"' + escaped + b'":' + value + b"}"))
+
+
+@pytest.mark.parametrize(
+    "tail", [b',"x":1,"x":2}', b',"x":{"exp":1,"exp":2}}', b',"fct":[{"exp":1,"exp":2}]}', b',"x":"\\u0065"}']
+)
+def test_T7_other_repetitions_pass(tail):
+    """An unknown member, or one inside another value, may stand twice."""
+    accepted(raw_ucan(claims()[:-1] + tail))
+
+
+def test_T7_last_of_repeated_names_in_att_wins():
+    """Of a repeated resource, ability or caveat member the last counts."""
+    att = f'{{"{KV}":{{"a/b":[{{}}]}},"{KV}":{{"a/c":[{{"k":1}}],"a/c":[{{"k":1,"k":2}}]}}}}'
+    payload = claims(att=...)[:-1] + b',"att":' + att.encode() + b"}"
+    delegation = parse_delegation(raw_ucan(payload))
+    assert [(c.resource.text, c.ability, c.caveats) for c in delegation.capabilities] == [(KV, "a/c", {"0": {"k": 2}})]
+
+
+GOOD = ucan(SESSION, BOB.did, {KV: ["tinycloud.kv/get"]})
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        ".",
+        "..",
+        "...",
+        "a.b",
+        GOOD + ".",
+        GOOD + ".AA",
+        "." + GOOD,
+        GOOD + "=",
+        GOOD + "==",
+        GOOD + "\n",
+        " " + GOOD,
+        "Bearer " + GOOD,  # E1
+        GOOD.replace(".", "..", 1),
+        GOOD.replace(".", "=.", 1),
+        GOOD.replace(".", ".é", 1),
+        GOOD.replace(".", ". ", 1),
+        GOOD.rpartition(".")[0],
+        GOOD + "A" * 400_000,
+    ],
+)
+def test_E1_compact_form(token):
+    """Three parts of base64url without padding, whitespace or prefix."""
+    refused(token)
+
+
+def test_spare_bits_of_the_signature_are_refused():
+    """One signature has one text: the fifteen other spellings of its last character do not pass."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    spelled = []
+    for character in alphabet:
+        try:
+            parse_ucan(GOOD[:-1] + character)
+        except MalformedToken:
+            continue
+        spelled.append(character)
+    assert list("AQgw") == spelled
+
+
+def test_standard_alphabet_is_refused():
+    """`+` and `/` do not pass for `-` and `_`."""
+    for number in range(200):
+        token = ucan(SESSION, BOB.did, {}, nnc=str(number))
+        signature = token.rpartition(".")[2]
+        if "-" in signature or "_" in signature:
+            break
+    else:
+        raise AssertionError("no signature with - or _")
+    refused(token.rpartition(".")[0] + "." + signature.replace("-", "+").replace("_", "/"))
+
+
+@pytest.mark.parametrize("signature", ["", "AA", "A" * 86, libipld.encode_multibase("u", bytes(range(64)))[1:]])
+def test_K9_wrong_signatures_decode_and_fail(signature):
+    """A signature of any length is decodable and just wrong."""
+    token = parse_invocation(GOOD.rpartition(".")[0] + "." + signature)
+    with pytest.raises(BadSignature):
+        verify_invocation(token)
+
+
+@pytest.mark.parametrize("algorithm", ["none", "HS256", "RS256", "ES256", "ES256K", "ESKeccakKR", "EdBlake2b"])
+def test_Q33_K7_other_algorithms_decode_and_fail(algorithm):
+    """A known algorithm that is not the key's fails although the Ed25519 signature is good."""
+    token = parse_delegation(raw_ucan(claims(), header=header(alg=algorithm)))
+    with pytest.raises(BadSignature):
+        verify_delegation(token)
+
+
+def test_K1_K8_header_key_is_not_looked_at():
+    """For a did:key issuer another key in the header changes nothing."""
+    other = {"kty": "OKP", "crv": "Ed25519", "x": libipld.encode_multibase("u", BOB.public_key)[1:], "alg": "ES256"}
+    accepted(raw_ucan(claims(), header=header(jwk=other)))
+
+
+@pytest.mark.parametrize(
+    ("nbf", "exp", "valid"),
+    [
+        (None, NOW, True),
+        (None, NOW - 0.001, False),
+        (NOW, NOW + 1, True),
+        (NOW + 0.001, NOW + 1, False),
+    ],
+)
+def test_T4_I2_window(nbf, exp, valid):
+    """Both ends are inclusive, and there is no leeway (H7)."""
+    token = ucan(SESSION, BOB.did, {}, exp=exp, nbf=nbf)
+    for parse, error in (
+        (parse_delegation, DelegationOutsideWindow),
+        (parse_invocation, InvocationOutsideWindow),
+    ):
+        if valid:
+            check_window(parse(token), NOW)
+        else:
+            with pytest.raises(error):
+                check_window(parse(token), NOW)
+
+
+def test_T5_parties():
+    """Issuer and audience name principals; a token has no time of issue."""
+    delegation = parse_delegation(ucan(SESSION, BOB.did, {}))
+    assert (SESSION.did, BOB.did) == (delegation.delegator, delegation.delegate)
+    assert delegation.issued_at is None
+    account = "did:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
+    assert account == parse_delegation(ucan(SESSION, account.lower(), {})).delegate
+
+
+def test_T8_audience_of_an_invocation_is_free():
+    """Any DID may be addressed."""
+    assert parse_invocation(ucan(SESSION, "did:web:a.example", {})).audience == "did:web:a.example"
+
+
+def test_pyjwt_agrees():
+    """An independent implementation verifies what is signed here and signs what verifies here."""
+    key = Ed25519PublicKey.from_public_bytes(SESSION.public_key)
+    decoded = jwt.decode(GOOD, key, algorithms=["EdDSA"], options={"verify_aud": False, "verify_exp": False})
+    assert decoded == json.loads(base64.urlsafe_b64decode(GOOD.split(".")[1] + "=="))
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    private = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    accepted(jwt.encode(json.loads(claims()), private, algorithm="EdDSA", headers={"ucv": "0.10.0"}))
