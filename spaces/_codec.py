@@ -1,0 +1,33 @@
+"""MessagePack of the rows' values: arrays of fields in order, read strictly."""
+
+from typing import Generic, TypeVar
+
+import msgspec
+
+from .errors import RecordDamaged
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Codec(Generic[T]):
+    """Encodes and decodes one kind of row."""
+
+    def __init__(self, kind: type[T]) -> None:
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(kind)
+        self._name = kind.__name__.lstrip("_")
+
+    def encode(self, value: T) -> bytes:
+        """Lay out a row's value."""
+        return self._encoder.encode(value)
+
+    def decode(self, data: bytes) -> T:
+        """Read a row's value.
+
+        Raises:
+            RecordDamaged: the bytes are not such a value.
+        """
+        try:
+            return self._decoder.decode(data)
+        except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+            raise RecordDamaged(f"a stored {self._name} does not decode") from exc

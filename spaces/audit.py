@@ -1,0 +1,73 @@
+"""Audit records: written in the commit of what they record, so that one is never durable without the other (ST8).
+
+A record lies under its time and 16 random bytes, unchained: a chain head in the commit would make any two commits
+conflict. What exists now is the record and reading it back in the order of time; no chain is made over the records yet.
+
+Example:
+    commit = Commit(puts=(head, audit_put(record, entropy=entropy)))
+"""
+
+from typing import Final
+
+import msgspec
+
+from capabilities.ambient import Entropy
+
+from ._codec import Codec
+from .errors import CommitTooLarge
+from .keyspace import AUDIT_PREFIX, audit_key, micros8
+from .store.contract import ABSENT, Page, Put, Range, Store
+
+MAX_DETAIL_BYTES: Final = 16 * 1024
+
+
+class AuditRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What happened, who asked for it and by which authority.
+
+    Attributes:
+        at: epoch seconds by the node's clock.
+        action: what was done, a short stable word such as `kv.put` or `release.authorised`.
+        actor: canonical principal of who asked.
+        subject: what it was done to: a resource, a delegation's cid, a network.
+        token: digest of the token that asked, 32 bytes; empty when there was none.
+        authority: content keys relied on, 32 bytes each.
+        request_id: under which the log knows it.
+        detail: further bytes that the writer understands, at most 16 KiB; never a key, token or value.
+    """
+
+    at: float
+    action: str
+    actor: str
+    subject: str
+    token: bytes = b""
+    authority: tuple[bytes, ...] = ()
+    request_id: str = ""
+    detail: bytes = b""
+
+
+_CODEC: Final = Codec(AuditRecord)
+
+
+def audit_put(record: AuditRecord, *, entropy: Entropy) -> Put:
+    """Return the put that writes a record.
+
+    Raises:
+        CommitTooLarge: the detail is too long.
+    """
+    if len(record.detail) > MAX_DETAIL_BYTES:
+        raise CommitTooLarge(bound="audit detail bytes", limit=MAX_DETAIL_BYTES, got=len(record.detail))
+    return Put(audit_key(record.at, entropy.token(16)), _CODEC.encode(record), expect=ABSENT)
+
+
+async def audit_page(
+    store: Store, *, since: float = 0.0, after: bytes | None = None, limit: int = 1000
+) -> tuple[tuple[AuditRecord, ...], bytes | None]:
+    """Return records in the order of time, and the key to go on after; None when nothing follows.
+
+    Raises:
+        RecordDamaged: a record does not decode.
+    """
+    start = after if after is not None else AUDIT_PREFIX + micros8(since)
+    page: Page = (await store.read(ranges=(Range(AUDIT_PREFIX, after=start, limit=limit),))).pages[0]
+    records = tuple([_CODEC.decode(row.value or b"") for _, row in page.rows])
+    return records, page.last_key if page.more else None

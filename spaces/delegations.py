@@ -1,0 +1,276 @@
+"""Registered delegations: what is stored with each, how they are found, and their decoded form in memory.
+
+A delegation never changes, so its decoded form is kept in memory under its content key. What can change is its mark
+(`revocations`), which is read with every answer. A cid is an alias: several spellings lead to one content key.
+
+Rows of one registration: the delegation itself, its alias, its mark, one row for each of its two parties, one for each
+space it names, one for the sweep when it expires, one when it is a session granted in person (`sessions`).
+
+Example:
+    found = await delegations.by_cid([parent.digest for parent in token.parents])
+    registered = judge_registration(token, [f and f.registered for f in found], marks, now=now)
+    commit = Commit(puts=(*registration_puts(registered, now=now), *plan.puts), live=mark_keys(...))
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from capabilities.chain import Ancestor, Registered, mentioned_spaces
+from capabilities.cids import ContentKey, Digest
+from capabilities.errors import CapabilityError
+from capabilities.principals import Principal
+from capabilities.resources import SpaceId
+from capabilities.tokens import restore_delegation
+
+from ._codec import Codec
+from .errors import RecordDamaged, TooManySpaces
+from .keyspace import (
+    NEVER8,
+    ROLE_FROM,
+    ROLE_TO,
+    alias_key,
+    delegation_key,
+    expiry_key,
+    micros8,
+    party_key,
+    party_prefix,
+    space_grant_key,
+    space_grants_prefix,
+    x16,
+)
+from .revocations import live_put
+from .sessions import session_puts
+from .store.contract import ABSENT, Page, Put, Range, Record, Store
+
+# ST6: with the rows of hosting and audit, 64 spaces stay below 256 puts.
+MAX_SPACES: Final = 64
+DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
+# What a decoded delegation takes: at most 4 bytes for each of its text, measured on grants of one to four hundred
+# abilities, 187 for each ancestor, 205 for each alias. Rounded up.
+_COST_PER_HEADER_BYTE: Final = 5
+_COST_PER_ANCESTOR: Final = 250
+_COST_FIXED: Final = 2048
+_COST_OF_ALIAS: Final = 250
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDelegation:
+    """A delegation as it was registered here.
+
+    Attributes:
+        registered: the delegation, its closure and the closure's window.
+        registered_at: epoch seconds by the node's clock.
+    """
+
+    registered: Registered
+    registered_at: float
+
+
+class _Row(msgspec.Struct, frozen=True, array_like=True):
+    header: str
+    closure: list[bytes]
+    not_before: float | None
+    expires_at: float | None
+    registered_at: float
+
+
+_CODEC: Final = Codec(_Row)
+_ANCESTOR_BYTES: Final = 64
+
+
+def registration_puts(registered: Registered, *, now: float) -> list[Put]:
+    """Return the rows of a new registration; the commit is refused where the delegation is registered already.
+
+    Args:
+        registered: as judged.
+        now: epoch seconds.
+    Raises:
+        TooManySpaces: it names more than MAX_SPACES spaces.
+    """
+    delegation = registered.delegation
+    content = delegation.content_key
+    spaces = mentioned_spaces(delegation.capabilities)
+    if len(spaces) > MAX_SPACES:
+        raise TooManySpaces(limit=MAX_SPACES, got=len(spaces))
+    issued8 = micros8(delegation.issued_at)
+    expiry8 = micros8(registered.expires_at, absent=NEVER8)
+    puts = [
+        Put(delegation_key(content), _encode(registered, now), expect=ABSENT),
+        alias_put(delegation.cid, content),
+        live_put(content),
+        Put(party_key(x16(delegation.delegator), ROLE_FROM, issued8, content), content),
+        Put(party_key(x16(delegation.delegate), ROLE_TO, issued8, content), content),
+    ]
+    puts += [Put(space_grant_key(x16(space.text), expiry8, content), content) for space in spaces]
+    if registered.expires_at is not None:
+        puts.append(Put(expiry_key(expiry8, content), content))
+    return puts + session_puts(delegation, now=now)
+
+
+def alias_put(cid: Digest, content: ContentKey) -> Put:
+    """Let a cid lead to a delegation; harmless to repeat."""
+    return Put(alias_key(cid), content)
+
+
+def _encode(registered: Registered, now: float) -> bytes:
+    row = _Row(
+        header=registered.delegation.header,
+        closure=[member.content_key + member.cid for member in registered.closure],
+        not_before=registered.not_before,
+        expires_at=registered.expires_at,
+        registered_at=now,
+    )
+    return _CODEC.encode(row)
+
+
+def decode_delegation(record: Record | None) -> StoredDelegation | None:
+    """Read a stored delegation; the signature was checked before it was stored and is not checked again.
+
+    Raises:
+        RecordDamaged: the row does not decode.
+    """
+    if record is None or record.value is None:
+        return None
+    row = _CODEC.decode(record.value)
+    if not row.closure or any(len(member) != _ANCESTOR_BYTES for member in row.closure):
+        raise RecordDamaged("a stored closure does not decode")
+    try:
+        delegation = restore_delegation(row.header)
+    except CapabilityError as exc:
+        raise RecordDamaged("a stored delegation does not parse") from exc
+    closure = tuple([Ancestor(ContentKey(member[:32]), Digest(member[32:])) for member in row.closure])
+    registered = Registered(delegation, closure, row.not_before, row.expires_at)
+    return StoredDelegation(registered, row.registered_at)
+
+
+class DelegationCache:
+    """Decoded delegations by content key, and content keys by cid; the least recently used go first.
+
+    Holds nothing that can change, so nothing ever has to be taken out.
+    """
+
+    def __init__(self, *, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._size_bytes = 0
+        self._by_content: OrderedDict[ContentKey, tuple[StoredDelegation, int]] = OrderedDict()
+        self._aliases: OrderedDict[Digest, ContentKey] = OrderedDict()
+
+    @property
+    def size_bytes(self) -> int:
+        """Estimated memory of what is held; at most the bound."""
+        return self._size_bytes
+
+    def content_of(self, cid: Digest) -> ContentKey | None:
+        """Return the content key that a cid was last seen to lead to."""
+        return self._aliases.get(cid)
+
+    def get(self, content: ContentKey) -> StoredDelegation | None:
+        """Return a decoded delegation."""
+        entry = self._by_content.get(content)
+        if entry is None:
+            return None
+        self._by_content.move_to_end(content)
+        return entry[0]
+
+    def add(self, found: StoredDelegation) -> None:
+        """Keep a decoded delegation."""
+        content = found.registered.delegation.content_key
+        if content in self._by_content:
+            return
+        cost = (
+            _COST_FIXED
+            + _COST_PER_HEADER_BYTE * len(found.registered.delegation.header)
+            + _COST_PER_ANCESTOR * len(found.registered.closure)
+        )
+        self._by_content[content] = (found, cost)
+        self._size_bytes += cost
+        self._shrink()
+
+    def add_alias(self, cid: Digest, content: ContentKey) -> None:
+        """Remember where a cid leads."""
+        if cid not in self._aliases:
+            self._aliases[cid] = content
+            self._size_bytes += _COST_OF_ALIAS
+            self._shrink()
+
+    def _shrink(self) -> None:
+        while self._size_bytes > self._max_bytes and self._by_content:
+            _, (_, cost) = self._by_content.popitem(last=False)
+            self._size_bytes -= cost
+        while self._size_bytes > self._max_bytes and self._aliases:
+            self._aliases.popitem(last=False)
+            self._size_bytes -= _COST_OF_ALIAS
+
+
+class Delegations:
+    """Finds registered delegations: in memory, else in the store."""
+
+    def __init__(self, store: Store, cache: DelegationCache) -> None:
+        self._store = store
+        self._cache = cache
+
+    async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[StoredDelegation | None, ...]:
+        """Find delegations by any of their spellings, in order; None for what is not registered (or None).
+
+        No read when all of them are in memory. Says nothing about marks: read them with `mark_keys` afterwards, in
+        the read that the answer rests on.
+
+        Raises:
+            RecordDamaged, StoreUnavailable: from reading.
+        """
+        contents = await self._contents(cids)
+        wanted = [content for content in contents if content is not None]
+        found = dict(zip(wanted, await self.by_content(wanted), strict=True))
+        return tuple([None if content is None else found[content] for content in contents])
+
+    async def by_content(self, contents: Sequence[ContentKey]) -> tuple[StoredDelegation | None, ...]:
+        """Find delegations by content key, in order; None for what is not registered.
+
+        Raises:
+            RecordDamaged, StoreUnavailable: from reading.
+        """
+        found = {content: self._cache.get(content) for content in contents}
+        missing = [content for content, known in found.items() if known is None]
+        if missing:
+            records = (await self._store.read([delegation_key(content) for content in missing])).records
+            for content, record in zip(missing, records, strict=True):
+                found[content] = stored = decode_delegation(record)
+                if stored is not None:
+                    self._cache.add(stored)
+        return tuple([found[content] for content in contents])
+
+    async def _contents(self, cids: Sequence[Digest | None]) -> list[ContentKey | None]:
+        found = {cid: self._cache.content_of(cid) for cid in cids if cid is not None}
+        missing = [cid for cid, content in found.items() if content is None]
+        if missing:
+            records = (await self._store.read([alias_key(cid) for cid in missing])).records
+            for cid, record in zip(missing, records, strict=True):
+                if record is not None and record.value is not None:
+                    found[cid] = content = ContentKey(record.value)
+                    self._cache.add_alias(cid, content)
+        return [None if cid is None else found[cid] for cid in cids]
+
+
+def space_grants_range(space: SpaceId, *, now: float, after: bytes | None = None, limit: int = 1000) -> Range:
+    """Rows of the delegations that name a space and whose closure expires after `now`, soonest first.
+
+    Args:
+        after: a page's `last_key`, to go on.
+    """
+    prefix = space_grants_prefix(x16(space.text))
+    start = prefix + micros8(now) + b"\xff" * 16
+    return Range(prefix, after=start if after is None else max(start, after), limit=limit)
+
+
+def party_range(principal: Principal, role: bytes, *, after: bytes | None = None, limit: int = 1000) -> Range:
+    """Rows of the delegations that a principal signed (ROLE_FROM) or received (ROLE_TO), latest issued first."""
+    return Range(party_prefix(x16(principal), role), after=after, limit=limit, reverse=True)
+
+
+def contents_of(page: Page) -> tuple[ContentKey, ...]:
+    """Return the content keys that the rows of an index lead to."""
+    return tuple([ContentKey(record.value) for _, record in page.rows if record.value])

@@ -1,0 +1,160 @@
+"""Everything that can be wrong with what is kept.
+
+    SpaceError
+    ├── StoreError
+    │   ├── StoreUnavailable      store-unavailable    no writer, or it does not answer in time
+    │   │   └── StoreLocked       store-locked         another process writes this folder
+    │   ├── StoreFull             store-full           no room; reads go on
+    │   ├── StoreBusy             store-busy           refused again and again, or too much in flight
+    │   ├── CommitTooLarge        commit-too-large     beyond a bound of the contract (ST6)
+    │   ├── CommitInvalid         commit-invalid       a commit or read that contradicts itself
+    │   └── RecordDamaged         record-damaged       stored bytes that do not decode
+    ├── StartRefused
+    │   ├── SchemaMismatch        schema-mismatch      written by another version
+    │   └── WrongSecret           wrong-secret         the store belongs to another node DID
+    ├── TooManySpaces             too-many-spaces      a delegation names more spaces than a commit holds
+    └── MetadataTooLarge          metadata-too-large   stored metadata beyond its bound
+
+Each class has a stable `code`; who maps codes to statuses is the node. No message holds a value that is kept.
+"""
+
+from typing import ClassVar
+
+
+class SpaceError(Exception):
+    """Base of every error of this package."""
+
+    code: ClassVar[str] = "space-error"
+
+
+class StoreError(SpaceError):
+    """The store did not do what was asked."""
+
+    code = "store-error"
+
+
+class StoreUnavailable(StoreError):
+    """Nobody writes at the moment, or the answer did not come in time.
+
+    The outcome of a commit that raised this is unknown: it may have become durable.
+    """
+
+    code = "store-unavailable"
+
+
+class StoreLocked(StoreUnavailable):
+    """Another process owns the writing of this data folder."""
+
+    code = "store-locked"
+
+
+class StoreFull(StoreError):
+    """The bound on the store or the reserve of free disk is reached; nothing was written and reads go on."""
+
+    code = "store-full"
+
+
+class StoreBusy(StoreError):
+    """The same commit was refused for too long, or too many bytes wait for the writer; nothing was written."""
+
+    code = "store-busy"
+
+
+class CommitTooLarge(StoreError):
+    """A commit or read goes beyond a bound of the contract (ST6).
+
+    Attributes:
+        bound: the name of the bound.
+        limit: its value.
+        got: what was asked for.
+    """
+
+    code = "commit-too-large"
+
+    def __init__(self, *, bound: str, limit: int, got: int) -> None:
+        super().__init__(f"{bound}: {got} is more than {limit}")
+        self.bound = bound
+        self.limit = limit
+        self.got = got
+
+
+class CommitInvalid(StoreError):
+    """A commit or read contradicts itself: a mistake of the caller, never of a request's data."""
+
+    code = "commit-invalid"
+
+
+class RecordDamaged(StoreError):
+    """Stored bytes do not decode, or a body does not have the digest of its head."""
+
+    code = "record-damaged"
+
+
+class StartRefused(SpaceError):
+    """The node must not start on this store."""
+
+    code = "start-refused"
+
+
+class SchemaMismatch(StartRefused):
+    """The store was written under another schema version.
+
+    Attributes:
+        expected: the version this code writes.
+        got: the version recorded in the store.
+    """
+
+    code = "schema-mismatch"
+
+    def __init__(self, *, expected: int, got: int) -> None:
+        super().__init__(f"the store has schema {got}, this version needs {expected}")
+        self.expected = expected
+        self.got = got
+
+
+class WrongSecret(StartRefused):
+    """The root secret gives another node DID than the one the store was made with.
+
+    Attributes:
+        recorded: the DID in the store.
+        offered: the DID of the secret at hand.
+    """
+
+    code = "wrong-secret"
+
+    def __init__(self, *, recorded: str, offered: str) -> None:
+        super().__init__(f"the store belongs to {recorded}, the secret at hand is that of {offered}")
+        self.recorded = recorded
+        self.offered = offered
+
+
+class TooManySpaces(SpaceError):
+    """A delegation names more spaces than one registration can index (ST6).
+
+    Attributes:
+        limit: how many it may name.
+        got: how many it names.
+    """
+
+    code = "too-many-spaces"
+
+    def __init__(self, *, limit: int, got: int) -> None:
+        super().__init__(f"a delegation may name at most {limit} spaces, this one names {got}")
+        self.limit = limit
+        self.got = got
+
+
+class MetadataTooLarge(SpaceError):
+    """The metadata to be stored with a value is larger than its bound (ST6).
+
+    Attributes:
+        limit_bytes: the bound on the sum of names and values.
+        got_bytes: that sum.
+    """
+
+    code = "metadata-too-large"
+
+    def __init__(self, *, limit_bytes: int, got_bytes: int) -> None:
+        super().__init__(f"stored metadata may have {limit_bytes} bytes, this has {got_bytes}")
+        self.limit_bytes = limit_bytes
+        self.got_bytes = got_bytes

@@ -1,0 +1,95 @@
+"""Whose store this is: schema version, node DID, store id; written once, at the first start.
+
+The node DID names the store, not the machine: every worker and machine on one store shares one root secret. A copy of a
+store under another secret, or another store under this one, must not start.
+
+Example:
+    identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from capabilities.ambient import Entropy
+
+from ._codec import Codec
+from .errors import RecordDamaged, SchemaMismatch, StoreBusy, WrongSecret
+from .keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
+from .store.contract import ABSENT, Commit, Put, Record, Refused, Store
+
+STORE_ID_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a store knows about itself.
+
+    Attributes:
+        node_did: DID of the node whose root secret it was made with.
+        store_id: 16 random bytes.
+    """
+
+    node_did: str
+    store_id: bytes
+
+
+class _IdentityRow(msgspec.Struct, frozen=True, array_like=True):
+    node_did: str
+    store_id: bytes
+
+
+_CODEC: Final = Codec(_IdentityRow)
+
+
+async def recorded_identity(store: Store) -> Identity | None:
+    """Return what the store recorded; None for a new store, for which a root secret may be made.
+
+    Raises:
+        SchemaMismatch: another version wrote it.
+        RecordDamaged: the rows do not decode.
+    """
+    schema, identity = (await store.read((SCHEMA_KEY, IDENTITY_KEY))).records
+    if schema is None and identity is None:
+        return None
+    _check_schema(schema)
+    if identity is None or identity.value is None:
+        raise RecordDamaged("the store has a schema but no identity")
+    row = _CODEC.decode(identity.value)
+    return Identity(node_did=row.node_did, store_id=row.store_id)
+
+
+async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Identity:
+    """Record the identity of a new store, or compare it with the one recorded.
+
+    Raises:
+        WrongSecret: the store belongs to another node DID.
+        SchemaMismatch, RecordDamaged: see `recorded_identity`.
+        StoreBusy: the rows changed under our hands twice.
+    """
+    identity = await recorded_identity(store)
+    if identity is None:
+        fresh = Identity(node_did=node_did, store_id=entropy.token(STORE_ID_BYTES))
+        outcome = await store.commit(Commit(puts=_first_rows(fresh)))
+        # Refused: another worker was faster, and what it wrote is judged like any other record.
+        identity = await recorded_identity(store) if isinstance(outcome, Refused) else fresh
+    if identity is None:
+        raise StoreBusy("the store's identity could not be recorded")
+    if identity.node_did != node_did:
+        raise WrongSecret(recorded=identity.node_did, offered=node_did)
+    return identity
+
+
+def _first_rows(identity: Identity) -> tuple[Put, ...]:
+    row = _CODEC.encode(_IdentityRow(node_did=identity.node_did, store_id=identity.store_id))
+    return (
+        Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big"), expect=ABSENT),
+        Put(IDENTITY_KEY, row, expect=ABSENT),
+    )
+
+
+def _check_schema(record: Record | None) -> None:
+    found = int.from_bytes(record.value, "big") if record is not None and record.value is not None else 0
+    if found != SCHEMA_VERSION:
+        raise SchemaMismatch(expected=SCHEMA_VERSION, got=found)

@@ -1,0 +1,231 @@
+"""The byte layout of every key. Hashes have a fixed width, so that no key outgrows an engine.
+
+`x16` is the first 16 bytes of the BLAKE3 of a canonical text; integers are big-endian, so that byte order is their
+order.
+
+    key                                                 row
+    ─────────────────────────────────────────────────── ─────────────────────────────────────────────────────────────
+    "m" name                                            schema, identity (node DID, store id), release record, canary
+    "G" content32                                       delegation: header, closure, window
+    "I" cid32                                           → content32 (a cid is an alias, wire-node Q25)
+    "L" content32                                       mark: live or revoked
+    "S" space16                                         a hosted space: its id and owner
+    "s" owner16 space16                                 → the space's id, by owner
+    "K" space16 path                                    head of a value; paths of at most 400 bytes
+    "K" space16 path[:400] 0xFF digest32                head of a value under a longer path
+    "P" principal16 role1 issued8 content16             → content32; role "f": it signed, "t": it received
+    "X" space16 expiry8 content16                       → content32; expiry 0xFF×8: never
+    "E" expiry8 content16                               → content32, to be swept
+    "N" network16                                       encryption network: record and policy in one value
+    "A" did16 receiver32                                attestation evidence
+    "C" minute4 id16                                    durable claim; its stamp is the 16 bytes that settle it
+    "B" space16 hash32                                  blob: generation, references
+    "Q" due8 id16                                       work that is due
+    "J" time8 random16                                  audit record
+    "t" owner16 did16 content16                         → content32; a session the owner signed in person (IP2)
+    "V" fmspc6 kind                                     collateral
+    "c" "U" space16                                     counter: bytes a space holds
+    "c" "H" owner16                                     counter: spaces of an owner
+    "c" "T"                                             counter: hosted spaces in all
+    "c" "h" hour4 client16                              counter: new owners from one client address in one hour
+
+Paths hold no 0xFF (they are UTF-8), so the two forms of "K" never meet. `issued8` and `expiry8` are microseconds.
+
+Example:
+    key = mark_key(content_key)
+    heads = Range(prefix=values_prefix(space16("tinycloud:key:z6Mk…:default")))
+"""
+
+from typing import Final
+
+from blake3 import blake3
+
+SCHEMA_VERSION: Final = 1
+MAX_PLAIN_PATH_BYTES: Final = 400
+ROLE_FROM: Final = b"f"
+ROLE_TO: Final = b"t"
+NEVER8: Final = b"\xff" * 8
+_LONG_MARK: Final = b"\xff"
+_VALUE_PREFIX_BYTES: Final = 1 + 16
+LONG_VALUE_KEY_BYTES: Final = _VALUE_PREFIX_BYTES + MAX_PLAIN_PATH_BYTES + 1 + 32
+
+SCHEMA_KEY: Final = b"mschema"
+IDENTITY_KEY: Final = b"midentity"
+RELEASE_RECORD_KEY: Final = b"mrelease"
+CANARY_KEY: Final = b"mcanary"
+CLAIM_FLOOR_KEY: Final = b"mclaim-floor"
+AUDIT_PREFIX: Final = b"J"
+CLAIMS_PREFIX: Final = b"C"
+DUE_PREFIX: Final = b"Q"
+EXPIRY_PREFIX: Final = b"E"
+SPACES_PREFIX: Final = b"S"
+NETWORKS_PREFIX: Final = b"N"
+COLLATERAL_PREFIX: Final = b"V"
+
+
+def x16(text: str) -> bytes:
+    """Return the 16-byte BLAKE3 of a canonical text."""
+    return blake3(text.encode("utf-8", "surrogatepass")).digest(length=16)
+
+
+def micros8(at: float | None, *, absent: bytes = b"\0" * 8) -> bytes:
+    """Return epoch seconds as 8 sortable bytes of microseconds; `absent` for None, the ends for what lies outside."""
+    if at is None:
+        return absent
+    return min(max(int(at * 1_000_000), 0), (1 << 64) - 2).to_bytes(8, "big")
+
+
+def delegation_key(content: bytes) -> bytes:
+    """Key of a stored delegation, by content key."""
+    return b"G" + content
+
+
+def alias_key(cid: bytes) -> bytes:
+    """Key of the row that leads from a cid's digest to a content key."""
+    return b"I" + cid
+
+
+def mark_key(content: bytes) -> bytes:
+    """Key of a delegation's mark."""
+    return b"L" + content
+
+
+def space_key(space16: bytes) -> bytes:
+    """Key of a hosted space."""
+    return b"S" + space16
+
+
+def owned_space_key(owner16: bytes, space16: bytes) -> bytes:
+    """Key of the row that lists a space under its owner."""
+    return b"s" + owner16 + space16
+
+
+def owned_spaces_prefix(owner16: bytes) -> bytes:
+    """Prefix of the spaces of one owner."""
+    return b"s" + owner16
+
+
+def values_prefix(space16: bytes) -> bytes:
+    """Prefix of every value head of a space."""
+    return b"K" + space16
+
+
+def value_key(space16: bytes, path: str) -> bytes:
+    """Key of the head of the value under `path`, of any length."""
+    raw = path.encode("utf-8", "surrogatepass")
+    if len(raw) <= MAX_PLAIN_PATH_BYTES:
+        return b"K" + space16 + raw
+    return b"K" + space16 + raw[:MAX_PLAIN_PATH_BYTES] + _LONG_MARK + blake3(raw).digest()
+
+
+def has_long_path(key: bytes) -> bool:
+    """Whether a value key stands for a path that is longer than the key can say."""
+    return len(key) == LONG_VALUE_KEY_BYTES
+
+
+def long_path_group(key: bytes) -> bytes:
+    """Prefix shared by the keys of all long paths that begin with the same 400 bytes."""
+    return key[: _VALUE_PREFIX_BYTES + MAX_PLAIN_PATH_BYTES] + _LONG_MARK
+
+
+def plain_path(key: bytes) -> bytes:
+    """The path bytes that a value key holds: whole, or the first 400 bytes of a long one."""
+    return key[_VALUE_PREFIX_BYTES : _VALUE_PREFIX_BYTES + MAX_PLAIN_PATH_BYTES]
+
+
+def party_key(principal16: bytes, role: bytes, issued8: bytes, content: bytes) -> bytes:
+    """Key of a delegation under one of its two parties."""
+    return b"P" + principal16 + role + issued8 + content[:16]
+
+
+def party_prefix(principal16: bytes, role: bytes) -> bytes:
+    """Prefix of the delegations that a principal signed (ROLE_FROM) or received (ROLE_TO), oldest first."""
+    return b"P" + principal16 + role
+
+
+def space_grant_key(space16: bytes, expiry8: bytes, content: bytes) -> bytes:
+    """Key of a delegation under a space that it names."""
+    return b"X" + space16 + expiry8 + content[:16]
+
+
+def space_grants_prefix(space16: bytes) -> bytes:
+    """Prefix of the delegations that name a space, soonest expiry first."""
+    return b"X" + space16
+
+
+def expiry_key(expiry8: bytes, content: bytes) -> bytes:
+    """Key of a delegation in the order of expiry."""
+    return b"E" + expiry8 + content[:16]
+
+
+def network_key(network16: bytes) -> bytes:
+    """Key of an encryption network."""
+    return b"N" + network16
+
+
+def evidence_key(did16: bytes, receiver32: bytes) -> bytes:
+    """Key of attestation evidence: whose, and for which receiver key."""
+    return b"A" + did16 + receiver32
+
+
+def evidence_prefix(did16: bytes) -> bytes:
+    """Prefix of the evidence of one DID."""
+    return b"A" + did16
+
+
+def claim_minute4(expires_at: int) -> bytes:
+    """The minute under which a claim is kept, as 4 bytes."""
+    return (expires_at // 60).to_bytes(4, "big")
+
+
+def claim_key(minute4: bytes, id16: bytes) -> bytes:
+    """Key of a durable claim."""
+    return b"C" + minute4 + id16
+
+
+def blob_key(space16: bytes, digest32: bytes) -> bytes:
+    """Key of a blob record."""
+    return b"B" + space16 + digest32
+
+
+def due_key(due_at: float, id16: bytes) -> bytes:
+    """Key of work that is due at a time."""
+    return b"Q" + micros8(due_at) + id16
+
+
+def audit_key(at: float, random16: bytes) -> bytes:
+    """Key of an audit record."""
+    return b"J" + micros8(at) + random16
+
+
+def session_key(owner16: bytes, did16: bytes, content: bytes) -> bytes:
+    """Key of a session that the owner granted in person."""
+    return b"t" + owner16 + did16 + content[:16]
+
+
+def sessions_prefix(owner16: bytes, did16: bytes) -> bytes:
+    """Prefix of the sessions that an owner granted one DID in person."""
+    return b"t" + owner16 + did16
+
+
+def collateral_key(fmspc6: bytes, kind: str) -> bytes:
+    """Key of attestation collateral of one platform kind."""
+    return b"V" + fmspc6 + kind.encode("ascii")
+
+
+def usage_counter(space16: bytes) -> bytes:
+    """Counter of the bytes a space holds."""
+    return b"cU" + space16
+
+
+def owner_counter(owner16: bytes) -> bytes:
+    """Counter of an owner's spaces."""
+    return b"cH" + owner16
+
+
+TOTAL_SPACES_COUNTER: Final = b"cT"
+
+
+def newcomers_counter(hour: int, client16: bytes) -> bytes:
+    """Counter of new owners from one client address in one hour since the epoch."""
+    return b"ch" + hour.to_bytes(4, "big") + client16

@@ -1,0 +1,118 @@
+"""First uses of plain reads: an LMDB environment of their own, unsynced and shared by every process of the folder.
+
+    b"f"                    the floor: minutes before it were swept, so nothing under them counts as a first use
+    b"u" minute4 id16       → empty
+
+A claim is a write transaction of some microseconds, made inline. It survives SIGKILL (the pages are the kernel's), but
+perhaps not a power cut, after which an unsynced environment may be damaged: so it is named after the kernel's boot and
+never opened in another one (ST4; stated in the architecture as the one exception to durability).
+"""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from ..errors import StoreFull, StoreUnavailable
+from ..keyspace import claim_minute4
+from .contract import Claim
+
+_MAP_BYTES: Final = 64 << 30
+_FLOOR: Final = b"f"
+_USED: Final = b"u"
+_FOLDER: Final = "first-use-"
+# Rows removed in one write transaction: each worker's claims wait for it.
+_SWEEP_ROWS: Final = 500
+
+
+def boot_id() -> str:
+    """Return the kernel's name for this boot.
+
+    Raises:
+        StoreUnavailable: the kernel does not tell; then claims of another boot could not be told apart.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise StoreUnavailable("the kernel does not tell its boot id") from exc
+
+
+def discard_other_boots(folder: Path, boot: str) -> None:
+    """Remove the first uses that another boot recorded; only the one writer of a folder calls this."""
+    for stale in folder.glob(f"{_FOLDER}*"):
+        if stale.name != _FOLDER + boot:
+            shutil.rmtree(stale, ignore_errors=True)
+
+
+class FirstUses:
+    """The claims of plain reads of one data folder."""
+
+    def __init__(self, folder: Path, boot: str) -> None:
+        place = folder / f"{_FOLDER}{boot}"
+        place.mkdir(mode=0o700, exist_ok=True)
+        try:
+            self._env = lmdb.open(
+                str(place),
+                map_size=_MAP_BYTES,
+                max_readers=512,
+                max_spare_txns=1,
+                readahead=False,
+                sync=False,
+                mode=0o600,
+            )
+        except lmdb.Error as exc:
+            raise StoreUnavailable("the record of first uses does not open") from exc
+
+    def claim(self, claim: Claim) -> bool:
+        """Record a use; True when it is the first.
+
+        Raises:
+            StoreFull: no room for the record.
+            StoreUnavailable: the record cannot be written.
+        """
+        minute4 = claim_minute4(claim.expires_at)
+        try:
+            with self._env.begin(write=True) as txn:
+                if minute4 < (txn.get(_FLOOR) or b""):
+                    return False
+                return txn.put(_USED + minute4 + claim.key[:16], b"", overwrite=False)
+        except (lmdb.MapFullError, lmdb.DiskError) as exc:
+            raise StoreFull("no room to record a first use") from exc
+        except lmdb.Error as exc:
+            raise StoreUnavailable("the record of first uses cannot be written") from exc
+
+    def sweep(self, before_minute: int) -> int:
+        """Forget claims of minutes before `before_minute`; return how many rows went.
+
+        The floor moves with the first row that goes, so that a claim under a swept minute is refused and not taken for
+        a first use.
+        """
+        floor = before_minute.to_bytes(4, "big")
+        removed = 0
+        while (rows := self._sweep_some(floor)) > 0:
+            removed += rows
+        return removed
+
+    def _sweep_some(self, floor: bytes) -> int:
+        end = _USED + floor
+        rows = 0
+        with self._env.begin(write=True) as txn:
+            cursor = txn.cursor()
+            found = cursor.set_range(_USED)
+            while found and rows < _SWEEP_ROWS and cursor.key() < end:
+                found = cursor.delete()  # moves to the next row
+                rows += 1
+            if rows and (txn.get(_FLOOR) or b"") < floor:
+                txn.put(_FLOOR, floor)
+        return rows
+
+    def check_readers(self) -> None:
+        """Free the reader slots of processes that died."""
+        with suppress(lmdb.Error):
+            self._env.reader_check()
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()

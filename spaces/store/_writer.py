@@ -1,0 +1,353 @@
+"""The writing itself: commits judged one after another inside one LMDB transaction, then one sync for all of them.
+
+A commit is judged completely before its first row is written, so a refused one leaves nothing and no child transaction
+is needed. What fails while rows are being written fails the whole transaction, and with it every commit of the batch.
+"""
+
+import enum
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from capabilities.ambient import Clock
+
+from ..errors import StoreError, StoreFull, StoreUnavailable
+from ..keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, claim_key, claim_minute4
+from ._rows import (
+    Row,
+    charge_of,
+    encode_row,
+    encode_tombstone,
+    has_stamp,
+    is_live_mark,
+    is_old_tombstone,
+    is_tombstone,
+    record_of,
+)
+from .contract import ABSENT, ANY, COUNTER_BYTES, Commit, Committed, Put, Record, Refused
+
+BATCH_COMMITS: Final = 512
+BATCH_BYTES: Final = 16 * 1024 * 1024
+
+# What may still be written when the store is full: a revocation, a delete, an audit record.
+SMALL_COMMIT_BYTES: Final = 4096
+# How far small commits may go beyond `max_bytes`.
+_SMALL_RESERVE_BYTES: Final = 16 * 1024 * 1024
+_SWEEP_ROWS: Final = 1000
+# Rows looked at for old tombstones each minute: some milliseconds, in which commits wait.
+_SWEEP_LOOKS: Final = 20_000
+
+_COUNTER_END: Final = 1 << 63
+
+Outcome = Committed | Refused | StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much may be stored.
+
+    Attributes:
+        max_bytes: pages in use, at most; None: only the disk bounds.
+        reserve_bytes: free disk below which nothing but small commits is taken; below half of it, nothing.
+    """
+
+    max_bytes: int | None = None
+    reserve_bytes: int = 64 * 1024 * 1024
+
+
+class _Space(enum.Enum):
+    PLENTY = enum.auto()
+    SCARCE = enum.auto()
+    NONE = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A commit and how its outcome is found again.
+
+    Attributes:
+        settle: 16 random bytes, the same however often this commit is sent.
+        settle_at: epoch seconds for whose minute the outcome of a commit without a claim is kept; None: not kept.
+    """
+
+    commit: Commit
+    settle: bytes
+    settle_at: int | None = None
+
+    @property
+    def outcome_key(self) -> bytes | None:
+        """The row that says this commit happened: its claim, or one of its own (ST4)."""
+        claim = self.commit.claim
+        if claim is not None:
+            return claim_key(claim_minute4(claim.expires_at), claim.key[:16])
+        return None if self.settle_at is None else claim_key(claim_minute4(self.settle_at), self.settle)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A commit that was judged and may be written."""
+
+    rows: tuple[tuple[bytes, bytes], ...]
+    previous: tuple[Record | None, ...]
+
+
+class WriterBroken(StoreUnavailable):
+    """A sync failed: nobody can say what the disk holds, so nothing is acknowledged any more."""
+
+
+class Writer:
+    """The only one who writes an environment. Lives on one thread."""
+
+    def __init__(self, env: lmdb.Environment, room: Room, clock: Clock) -> None:
+        self._env = env
+        self._clock = clock
+        self._room = room
+        self._place = Path(env.path())
+        self._page_bytes = int(env.stat()["psize"])
+        self._broken = False
+        self._swept_up_to = b""
+
+    def apply(self, batch: Sequence[Sealed]) -> list[Outcome]:
+        """Judge and write a batch; what is returned is durable.
+
+        Raises:
+            WriterBroken: the outcome of the whole batch is unknown and the writer must not be used again.
+        """
+        if self._broken:
+            raise WriterBroken("the writer stopped after a failed sync")
+        space = self._space()
+        txn = self._env.begin(write=True, buffers=True)
+        try:
+            outcomes = [self._apply_one(txn, sealed, space) for sealed in batch]
+        except (lmdb.MapFullError, lmdb.DiskError):
+            txn.abort()
+            return _all_full(batch)
+        except lmdb.Error as exc:
+            txn.abort()
+            if exc.code in (errno.ENOSPC, errno.EDQUOT):
+                return _all_full(batch)
+            return self._break(exc)
+        except BaseException:
+            txn.abort()
+            raise
+        self._sync(txn, outcomes)
+        return outcomes
+
+    def _sync(self, txn: "lmdb.Transaction[memoryview]", outcomes: Sequence[Outcome]) -> None:
+        if not any(isinstance(outcome, Committed) for outcome in outcomes):
+            txn.abort()
+            return
+        try:
+            txn.commit()
+        except lmdb.Error as exc:
+            # After a failed sync the kernel may report the next one clean although pages were lost.
+            self._break(exc)
+
+    def _break(self, exc: lmdb.Error) -> list[Outcome]:
+        self._broken = True
+        raise WriterBroken("writing or syncing the store failed") from exc
+
+    def _apply_one(self, txn: "lmdb.Transaction[memoryview]", sealed: Sealed, space: _Space) -> Outcome:
+        outcome_key = sealed.outcome_key
+        if outcome_key is not None:
+            settled = _settled(txn, sealed, outcome_key)
+            if settled is not None:
+                return settled
+        if not _fits(sealed.commit, space):
+            return StoreFull("the store has reached its bound")
+        plan = _judge(txn, sealed.commit, minute=int(self._clock.now()) // 60)
+        if plan is None:
+            return Refused()
+        for key, row in plan.rows:
+            txn.put(key, row)
+        if outcome_key is not None:
+            txn.put(outcome_key, encode_row(sealed.settle, b""))  # its stamp is what settles it
+        return Committed(previous=plan.previous)
+
+    def _space(self) -> _Space:
+        """Judge the room that is left. Pages that deletes gave back count as free."""
+        disk = os.statvfs(self._place)
+        free_bytes = disk.f_bavail * disk.f_frsize
+        used = self._env.stat()
+        used_bytes = (used["branch_pages"] + used["leaf_pages"] + used["overflow_pages"]) * self._page_bytes
+        limit_bytes = self._room.max_bytes
+        if free_bytes < self._room.reserve_bytes // 2:
+            return _Space.NONE
+        if limit_bytes is not None and used_bytes >= limit_bytes + _SMALL_RESERVE_BYTES:
+            return _Space.NONE
+        if free_bytes < self._room.reserve_bytes or (limit_bytes is not None and used_bytes >= limit_bytes):
+            return _Space.SCARCE
+        return _Space.PLENTY
+
+    def sweep_claims(self, before_minute: int) -> int:
+        """Forget durable claims of minutes before `before_minute`, and refuse new ones there; return the rows removed.
+
+        Raises:
+            WriterBroken: as `apply`.
+        """
+        floor = before_minute.to_bytes(4, "big")
+        removed = 0
+        while (rows := self._sweep_some(floor)) > 0:
+            removed += rows
+        return removed
+
+    def _sweep_some(self, floor: bytes) -> int:
+        end = CLAIMS_PREFIX + floor
+        rows = 0
+        try:
+            with self._env.begin(write=True) as txn:
+                cursor = txn.cursor()
+                found = cursor.set_range(CLAIMS_PREFIX)
+                while found and rows < _SWEEP_ROWS and cursor.key() < end:
+                    found = cursor.delete()
+                    rows += 1
+                if rows and _floor(txn) < floor:
+                    txn.put(CLAIM_FLOOR_KEY, encode_row(os.urandom(16), floor))
+        except (lmdb.MapFullError, lmdb.DiskError):
+            return 0
+        except lmdb.Error as exc:
+            self._break(exc)
+        return rows
+
+    def sweep_tombstones(self, before_minute: int) -> int:
+        """Remove tombstones from before a minute, looking at some rows further on each time; return how many went.
+
+        Raises:
+            WriterBroken: as `apply`.
+        """
+        found, self._swept_up_to = _old_tombstones(self._env, self._swept_up_to, before_minute)
+        if not found:
+            return 0
+        try:
+            # The only writer is this thread, so nothing changed since these rows were read.
+            with self._env.begin(write=True) as txn:
+                for key in found:
+                    txn.delete(key)
+        except (lmdb.MapFullError, lmdb.DiskError):
+            return 0
+        except lmdb.Error as exc:
+            self._break(exc)
+        return len(found)
+
+    def check_readers(self) -> None:
+        """Free the reader slots of processes that died."""
+        self._env.reader_check()
+
+
+def _old_tombstones(env: lmdb.Environment, after: bytes, before_minute: int) -> tuple[list[bytes], bytes]:
+    """Return the old tombstones among the next rows, and where to go on: at the start again after the last row."""
+    found: list[bytes] = []
+    with env.begin(buffers=True) as txn, txn.cursor() as cursor:
+        more = cursor.set_range(after) if after else cursor.first()
+        for _ in range(_SWEEP_LOOKS):
+            if not more:
+                return found, b""
+            key = bytes(cursor.key())
+            if is_old_tombstone(cursor.value(), before_minute=before_minute):
+                found.append(key)
+            more = cursor.next()
+        return (found, bytes(cursor.key())) if more else (found, b"")
+
+
+def _all_full(batch: Sequence[Sealed]) -> list[Outcome]:
+    return [StoreFull("no room for the batch") for _ in batch]
+
+
+def _fits(commit: Commit, space: _Space) -> bool:
+    if space is _Space.PLENTY:
+        return True
+    if space is _Space.NONE:
+        return False
+    return sum(len(put.key) + len(put.value or b"") for put in commit.puts) <= SMALL_COMMIT_BYTES
+
+
+def _settled(txn: "lmdb.Transaction[memoryview]", sealed: Sealed, outcome_key: bytes) -> Committed | Refused | None:
+    """Find out whether this very commit happened, or another one with its claim (ST4); None: neither."""
+    found = txn.get(outcome_key)
+    if found is not None:
+        if has_stamp(found, sealed.settle):
+            return Committed(previous=(None,) * len(sealed.commit.puts), settled=True)
+        return Refused()
+    if sealed.commit.claim is None:
+        return None  # its name is random and asked for within seconds: no clock that steps back can bar it
+    # Under a swept minute nobody can say whether the claim was made.
+    return Refused() if outcome_key[1:5] < _floor(txn) else None
+
+
+def _floor(txn: "lmdb.Transaction[memoryview] | lmdb.Transaction[bytes]") -> bytes:
+    row = txn.get(CLAIM_FLOOR_KEY)
+    return b"" if row is None else record_of(row).value or b""
+
+
+def _judge(txn: "lmdb.Transaction[memoryview]", commit: Commit, *, minute: int) -> _Plan | None:
+    """Compare everything a commit relies on with the rows as they are now; None: refused (ST3)."""
+    for key in commit.live:
+        if not is_live_mark(txn.get(key)):  # ST2
+            return None
+    for check in commit.checks:
+        if not has_stamp(txn.get(check.key), check.stamp):
+            return None
+    found: list[Row | None] = [txn.get(put.key) for put in commit.puts]
+    for put, row in zip(commit.puts, found, strict=True):
+        if not _is_expected(put, row):
+            return None
+    counters = _counters(txn, commit, found)
+    if counters is None:
+        return None
+    # Records are copied out here: after the first put of this transaction the views may lie on recycled pages.
+    previous = tuple([None if row is None else record_of(row) for row in found])
+    stamps = os.urandom(16 * (len(commit.puts) + len(counters)))
+    rows = [_encode(put, stamps[16 * at : 16 * at + 16], minute) for at, put in enumerate(commit.puts)]
+    rows += [
+        (key, encode_row(stamps[16 * at : 16 * at + 16], value.to_bytes(COUNTER_BYTES, "big", signed=True)))
+        for at, (key, value) in enumerate(counters.items(), start=len(commit.puts))
+    ]
+    return _Plan(rows=tuple(rows), previous=previous)
+
+
+def _is_expected(put: Put, row: Row | None) -> bool:
+    if put.expect == ANY:
+        return True
+    if put.expect == ABSENT:
+        return row is None or is_tombstone(row)  # ST5
+    return has_stamp(row, put.expect)
+
+
+def _encode(put: Put, stamp: bytes, minute: int) -> tuple[bytes, bytes]:
+    if put.value is None:
+        return put.key, encode_tombstone(stamp, minute)
+    return put.key, encode_row(stamp, put.value, weight_bytes=put.weight_bytes, account=put.account)
+
+
+def _counters(
+    txn: "lmdb.Transaction[memoryview]", commit: Commit, found: Sequence[Row | None]
+) -> dict[bytes, int] | None:
+    """Return the counters as they will be, weights included (ST7); None when one would go over its bound."""
+    deltas: dict[bytes, int] = {}
+    for put, row in zip(commit.puts, found, strict=True):
+        charge = charge_of(row)
+        if charge is not None:
+            deltas[charge[0]] = deltas.get(charge[0], 0) - charge[1]
+        if put.account is not None and put.value is not None:
+            deltas[put.account] = deltas.get(put.account, 0) + put.weight_bytes
+    for add in commit.adds:
+        deltas[add.counter] = deltas.get(add.counter, 0) + add.delta
+    counters = {key: _counter(txn.get(key)) + delta for key, delta in deltas.items()}
+    for add in commit.adds:
+        if add.at_most is not None and counters[add.counter] > add.at_most:
+            return None
+    if any(not -_COUNTER_END <= value < _COUNTER_END for value in counters.values()):
+        return None
+    return {key: value for key, value in counters.items() if deltas[key]}
+
+
+def _counter(row: Row | None) -> int:
+    if row is None:
+        return 0
+    value = record_of(row).value
+    return int.from_bytes(value, "big", signed=True) if value is not None and len(value) == COUNTER_BYTES else 0

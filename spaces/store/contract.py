@@ -1,0 +1,319 @@
+"""What every engine of the store promises: an ordered map of bytes, read and committed in whole moments.
+
+Nothing above this folder knows which engine is at work. The rules (ST1 to ST8) are in the architecture page; the
+docstrings here say what a caller may rely on.
+
+Example:
+    snapshot = await store.read((key,), claim=Claim(key=replay_key, expires_at=exp))
+    if snapshot.first_use is False: ...
+    outcome = await store.commit(Commit(puts=(Put(key, b"value", expect=ABSENT),), live=(mark,)))
+    if isinstance(outcome, Refused): ...        # nothing was written; read again to find out why
+"""
+
+from collections.abc import Sequence
+from typing import Final, Protocol, TypeAlias
+
+from msgspec import Struct
+
+from ..errors import CommitInvalid, CommitTooLarge, RecordDamaged
+
+# ST6. The engines have room for a little more; these are the bounds that hold everywhere.
+MAX_KEY_BYTES: Final = 480
+MAX_VALUE_BYTES: Final = 512 * 1024
+MAX_COMMIT_BYTES: Final = 8 * 1024 * 1024
+MAX_PUTS: Final = 256
+# Bounds of our own: what a commit compares, and what one read may gather on the event loop.
+MAX_LIVE: Final = 4096
+MAX_CHECKS: Final = 1024
+MAX_ADDS: Final = 256
+MAX_READ_KEYS: Final = 8192
+MAX_RANGES: Final = 64
+MAX_PAGE_ROWS: Final = 4096
+MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
+MAX_PAGE_SCAN: Final = 16_384  # rows looked at, tombstones included: bounds the time one page takes
+
+STAMP_BYTES: Final = 16
+CLAIM_KEY_BYTES: Final = 32
+
+LIVE_MARK: Final = b"L"  # the value a row must have to be named under `live` (ST2)
+
+Expect: TypeAlias = bytes
+ANY: Final[Expect] = b""  # whatever is there
+ABSENT: Final[Expect] = b"absent"  # no row, or a tombstone (ST5); a stamp has 16 bytes and cannot be mistaken for it
+
+
+class Claim(Struct, frozen=True, array_like=True):
+    """A first use to be claimed.
+
+    Attributes:
+        key: 32 bytes, a digest of what may be used once.
+        expires_at: epoch seconds after which the thing is no longer usable; the claim is kept under the minute of this
+            time and forgotten some minutes after it (ST4). Never take it from the clock.
+    """
+
+    key: bytes
+    expires_at: int
+
+
+class Range(Struct, frozen=True, array_like=True):
+    """Rows whose key starts with `prefix`, in byte order.
+
+    Attributes:
+        prefix: not empty.
+        after: a whole key; rows come strictly after it (strictly before it when `reverse`). None: from the end.
+        limit: live rows, 1 to MAX_PAGE_ROWS.
+        reverse: descending order.
+        keys_only: records have an empty value, with the true stamp.
+    """
+
+    prefix: bytes
+    after: bytes | None = None
+    limit: int = 1000
+    reverse: bool = False
+    keys_only: bool = False
+
+
+class Record(Struct, frozen=True, array_like=True):
+    """One row: its value, None for a tombstone (ST5), and its stamp of 16 random bytes, new with every put."""
+
+    value: bytes | None
+    stamp: bytes
+
+
+class Page(Struct, frozen=True, array_like=True):
+    """A part of a range.
+
+    Attributes:
+        rows: live rows only, in the order asked for. Possibly fewer than the limit, even none, while `more` holds.
+        more: rows may follow.
+        last_key: where reading stopped; give it as `after` to go on. None when nothing was looked at.
+    """
+
+    rows: tuple[tuple[bytes, Record], ...]
+    more: bool
+    last_key: bytes | None = None
+
+
+class Snapshot(Struct, frozen=True, array_like=True):
+    """What one read saw, all of it at one moment.
+
+    Attributes:
+        first_use: whether the claim was made now; None when none was asked for.
+        records: in the order of the keys; None for a row that does not exist.
+        pages: in the order of the ranges.
+    """
+
+    first_use: bool | None
+    records: tuple[Record | None, ...]
+    pages: tuple[Page, ...]
+
+
+class Put(Struct, frozen=True, array_like=True):
+    """One row to be written.
+
+    Attributes:
+        value: None leaves a tombstone.
+        expect: ANY, ABSENT, or the stamp the row must have.
+        weight_bytes: what the row counts for in the account; the row's former weight is taken back (ST7).
+        account: key of the counter row that is charged; None: nobody. A tombstone weighs nothing.
+    """
+
+    key: bytes
+    value: bytes | None
+    expect: Expect = ANY
+    weight_bytes: int = 0
+    account: bytes | None = None
+
+
+class Add(Struct, frozen=True, array_like=True):
+    """A change of a counter row.
+
+    Attributes:
+        counter: key of the row; an absent one counts as 0.
+        delta: may be 0 (only the bound is judged) or negative.
+        at_most: the commit is refused if the counter, with all weights and adds of this commit, would be larger.
+    """
+
+    counter: bytes
+    delta: int
+    at_most: int | None = None
+
+
+class Check(Struct, frozen=True, array_like=True):
+    """A row that must exist with this stamp, unchanged, when the commit happens."""
+
+    key: bytes
+    stamp: bytes
+
+
+class Commit(Struct, frozen=True, array_like=True):
+    """Writes and the conditions under which they happen, all or nothing.
+
+    Attributes:
+        puts: at most 256, every key once.
+        live: full mark keys; each must hold LIVE_MARK then (ST2).
+        checks: rows that must exist unchanged.
+        adds: counters.
+        claim: claimed durably with the commit; refused when another commit has it (ST4).
+    """
+
+    puts: tuple[Put, ...] = ()
+    live: tuple[bytes, ...] = ()
+    checks: tuple[Check, ...] = ()
+    adds: tuple[Add, ...] = ()
+    claim: Claim | None = None
+
+
+class Committed(Struct, frozen=True, array_like=True):
+    """The commit is durable.
+
+    Attributes:
+        previous: what each put replaced, in the order of the puts.
+        settled: the connection to the writer was lost and the outcome found afterwards; then `previous` is all None
+            and says nothing.
+    """
+
+    previous: tuple[Record | None, ...] = ()
+    settled: bool = False
+
+
+class Refused(Struct, frozen=True, array_like=True):
+    """A condition did not hold and nothing was written. Why is found by reading again (ST3)."""
+
+
+class Store(Protocol):
+    """An engine. Safe for any number of tasks of one event loop; other processes may have the same store open."""
+
+    async def read(
+        self, keys: Sequence[bytes] = (), *, claim: Claim | None = None, ranges: Sequence[Range] = ()
+    ) -> Snapshot:
+        """Read rows and ranges at one moment, and claim a first use.
+
+        The moment is after every commit acknowledged anywhere before this call (ST1). The claim is exact across
+        processes: of any number of reads with one key, one sees `first_use` True. It is made whatever the caller
+        decides afterwards, and it is the one thing here that a power cut may undo; commits claim durably.
+
+        Raises:
+            CommitTooLarge: more keys, ranges or rows than the bounds, or a key that is too long.
+            CommitInvalid: a range or claim that makes no sense.
+            StoreUnavailable: the engine cannot be reached.
+        """
+        ...
+
+    async def commit(self, commit: Commit) -> Committed | Refused:
+        """Write everything or nothing; durable (survives SIGKILL and power loss) before it returns.
+
+        Raises:
+            CommitTooLarge, CommitInvalid: before anything was sent.
+            StoreFull: no room; nothing was written.
+            StoreBusy: too many bytes wait already; nothing was written.
+            StoreUnavailable: the outcome is unknown.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give everything back. Commits still in flight raise StoreUnavailable."""
+        ...
+
+
+COUNTER_BYTES: Final = 8
+
+
+def counter_of(record: Record | None) -> int:
+    """Return the value of a counter row as it was read; an absent one is 0.
+
+    Raises:
+        RecordDamaged: the row is not a counter.
+    """
+    if record is None or record.value is None:
+        return 0
+    if len(record.value) != COUNTER_BYTES:
+        raise RecordDamaged("a counter row does not have 8 bytes")
+    return int.from_bytes(record.value, "big", signed=True)
+
+
+def check_read(keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range]) -> None:
+    """Refuse a read beyond the bounds; see `Store.read`."""
+    _bound("keys of a read", len(keys), MAX_READ_KEYS)
+    _bound("ranges of a read", len(ranges), MAX_RANGES)
+    for key in keys:
+        _check_key(key)
+    for wanted in ranges:
+        _check_key(wanted.prefix)
+        if wanted.after is not None:
+            _bound("key bytes", len(wanted.after), MAX_KEY_BYTES)
+        _bound("rows of a page", wanted.limit, MAX_PAGE_ROWS)
+        if wanted.limit < 1:
+            raise CommitInvalid("a page has at least one row")
+    if claim is not None:
+        check_claim(claim)
+
+
+def check_claim(claim: Claim) -> None:
+    """Refuse a claim that cannot be stored."""
+    if len(claim.key) != CLAIM_KEY_BYTES:
+        raise CommitInvalid("a claim's key has 32 bytes")
+    if not 0 <= claim.expires_at < 60 << 32:
+        raise CommitInvalid("a claim's expiry is not a time")
+
+
+def check_commit(commit: Commit) -> None:
+    """Refuse a commit beyond the bounds or one that contradicts itself; see `Store.commit`."""
+    _bound("puts", len(commit.puts), MAX_PUTS)  # ST6
+    _bound("live marks", len(commit.live), MAX_LIVE)
+    _bound("checks", len(commit.checks), MAX_CHECKS)
+    _bound("adds", len(commit.adds), MAX_ADDS)
+    size_bytes = 0
+    for put in commit.puts:
+        size_bytes += len(put.key) + _check_put(put)
+    _bound("commit bytes", size_bytes, MAX_COMMIT_BYTES)
+    for key in commit.live:
+        _check_key(key)
+    for check in commit.checks:
+        _check_key(check.key)
+        if len(check.stamp) != STAMP_BYTES:
+            raise CommitInvalid("a check names a stamp of 16 bytes")
+    for add in commit.adds:
+        _check_key(add.counter)
+    if commit.claim is not None:
+        check_claim(commit.claim)
+    _check_disjoint(commit)
+
+
+def _check_put(put: Put) -> int:
+    _check_key(put.key)
+    if put.expect not in (ANY, ABSENT) and len(put.expect) != STAMP_BYTES:
+        raise CommitInvalid("a put expects anything, absence or a stamp of 16 bytes")
+    if put.account is not None:
+        _check_key(put.account)
+        _bound("account key bytes", len(put.account), 255)
+    if not 0 <= put.weight_bytes < 1 << 63:
+        raise CommitInvalid("a weight is not negative and fits 63 bits")
+    if put.value is None:
+        return 0
+    _bound("value bytes", len(put.value), MAX_VALUE_BYTES)
+    return len(put.value)
+
+
+def _check_disjoint(commit: Commit) -> None:
+    """A key put twice, or put and counted, would make the outcome depend on an order nobody stated."""
+    written = {put.key for put in commit.puts}
+    if len(written) != len(commit.puts):
+        raise CommitInvalid("a commit puts a key twice")
+    for add in commit.adds:
+        if add.counter in written:
+            raise CommitInvalid("a commit puts a row that it also counts in")
+    for put in commit.puts:
+        if put.account is not None and put.account in written:
+            raise CommitInvalid("a commit puts a row that it also counts in")
+
+
+def _check_key(key: bytes) -> None:
+    if not key:
+        raise CommitInvalid("a key is not empty")
+    _bound("key bytes", len(key), MAX_KEY_BYTES)
+
+
+def _bound(bound: str, got: int, limit: int) -> None:
+    if got > limit:
+        raise CommitTooLarge(bound=bound, limit=limit, got=got)

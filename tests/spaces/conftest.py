@@ -1,0 +1,70 @@
+"""Makes this folder's own builders importable, and opens every engine that the contract is tested on."""
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from storekeeper_process import StorekeeperProcess
+
+from spaces.store.contract import Store
+from spaces.store.lmdb import connect_lmdb, open_lmdb
+
+
+class Engine(Protocol):
+    """Something that can be opened again and again on the same data."""
+
+    def __call__(self) -> Store: ...
+
+
+@contextmanager
+def embedded(folder: Path, **options: Any) -> Iterator[Engine]:
+    """The engine with a writer thread."""
+    yield lambda: open_lmdb(folder, **options)
+
+
+@contextmanager
+def with_storekeeper(folder: Path, **options: Any) -> Iterator[Engine]:
+    """The engine with a storekeeper process."""
+    with StorekeeperProcess(folder, **options):
+        yield lambda: connect_lmdb(folder)
+
+
+# A further engine is added here, and the whole contract is tested on it.
+ENGINES = {"embedded": embedded, "storekeeper": with_storekeeper}
+
+
+@pytest.fixture(params=ENGINES)
+def engine_kind(request: pytest.FixtureRequest) -> Any:
+    """Makes an engine in a folder; once for each kind."""
+    return ENGINES[request.param]
+
+
+@pytest.fixture
+def engine(engine_kind: Any, tmp_path: Path) -> Iterator[Engine]:
+    """An engine on an empty folder."""
+    with engine_kind(tmp_path / "data") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def store(engine: Engine) -> AsyncIterator[Store]:
+    """An empty store of each kind."""
+    async with AsyncExitStack() as stack:
+        opened = engine()
+        stack.push_async_callback(opened.close)
+        yield opened
+
+
+@pytest.fixture
+async def room(tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty store for what is built on the contract; one kind is enough."""
+    with ExitStack() as stack:
+        opened = stack.enter_context(embedded(tmp_path / "data"))()
+        yield opened
+        await opened.close()

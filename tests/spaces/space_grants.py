@@ -1,0 +1,79 @@
+"""Delegations as clients make them, for what the rooms store."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from capabilities.cacao import encode_cacao, header_text, sign_cacao
+from capabilities.chain import Mark, Registered, judge_registration
+from capabilities.cids import cid_text
+from capabilities.recap import Recap, attach
+from capabilities.signatures import Ed25519Signer, WalletSigner
+from capabilities.siwe import SiweMessage
+from capabilities.tokens import Delegation, parse_delegation, verify_delegation
+from capabilities.ucan import UcanPayload, encode_ucan
+
+NOW = 1_795_000_000.0
+HOUR_S = 3600.0
+DAY_S = 86_400.0
+
+OWNER = Ed25519Signer(b"\x01" * 32)
+FRIEND = Ed25519Signer(b"\x02" * 32)
+STRANGER = Ed25519Signer(b"\x03" * 32)
+WALLET = WalletSigner(b"\x04" * 32)
+
+
+def space_text(owner: str, name: str = "default") -> str:
+    return f"tinycloud:{owner.removeprefix('did:')}:{name}"
+
+
+def ucan(
+    att: dict[str, list[str]],
+    *,
+    signer: Ed25519Signer = OWNER,
+    delegate: str = FRIEND.did,
+    parents: Sequence[Delegation] = (),
+    lifetime_s: float = HOUR_S,
+    nonce: str = "n",
+) -> Delegation:
+    """A UCAN that grants abilities on resources."""
+    payload = UcanPayload(
+        iss=signer.did_url,
+        aud=delegate,
+        exp=NOW + lifetime_s,
+        nnc=nonce,
+        prf=[cid_text(parent.cid) for parent in parents],
+        att={resource: {ability: [{}] for ability in abilities} for resource, abilities in att.items()},
+    )
+    return verify_delegation(parse_delegation(encode_ucan(payload, signer)))
+
+
+def cacao(
+    att: dict[str, list[str]],
+    *,
+    wallet: WalletSigner = WALLET,
+    delegate: str = FRIEND.did,
+    lifetime_s: float | None = HOUR_S,
+    nonce: str = "nonce0000",
+) -> Delegation:
+    """A wallet's sign-in that grants abilities on resources."""
+    message = SiweMessage(
+        domain="app.example",
+        address=wallet.address,
+        uri=delegate,
+        nonce=nonce,
+        issued_at=_iso(NOW),
+        expiration_time=None if lifetime_s is None else _iso(NOW + lifetime_s),
+    )
+    recap = Recap({resource: {ability: ({},) for ability in abilities} for resource, abilities in att.items()}, ())
+    data = encode_cacao(sign_cacao(attach(message, recap), wallet))
+    return verify_delegation(parse_delegation(header_text(data)))
+
+
+def registered(delegation: Delegation, *parents: Registered) -> Registered:
+    """Judge a delegation as a node does, with every ancestor live."""
+    marks = {member.content_key: Mark.LIVE for parent in parents for member in parent.closure}
+    return judge_registration(delegation, parents, marks, now=NOW + 1)
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,426 @@
+"""The contract of the store, on every engine."""
+
+import asyncio
+
+import pytest
+
+from spaces.errors import CommitInvalid, CommitTooLarge, StoreUnavailable
+from spaces.keyspace import claim_key, claim_minute4
+from spaces.store.contract import (
+    ABSENT,
+    LIVE_MARK,
+    MAX_KEY_BYTES,
+    MAX_PUTS,
+    MAX_VALUE_BYTES,
+    Add,
+    Check,
+    Claim,
+    Commit,
+    Committed,
+    Put,
+    Range,
+    Record,
+    Refused,
+    Store,
+    counter_of,
+)
+
+NEVER_SWEPT = 4_000_000_000
+
+
+def claim(name: bytes) -> Claim:
+    return Claim(key=name.ljust(32, b"."), expires_at=NEVER_SWEPT)
+
+
+async def value(store: Store, key: bytes) -> bytes | None:
+    record = (await store.read((key,))).records[0]
+    return None if record is None else record.value
+
+
+async def stamp(store: Store, key: bytes) -> bytes:
+    record = (await store.read((key,))).records[0]
+    assert record is not None
+    return record.stamp
+
+
+async def put(store: Store, *rows: tuple[bytes, bytes | None]) -> Committed:
+    outcome = await store.commit(Commit(puts=tuple(Put(key, value) for key, value in rows)))
+    assert isinstance(outcome, Committed)
+    return outcome
+
+
+async def test_read_sees_acknowledged_commit(store: Store) -> None:
+    """A read sees every commit that was acknowledged before it (ST1)."""
+    for count in range(20):
+        await put(store, (b"Ka", str(count).encode()))
+        assert str(count).encode() == await value(store, b"Ka")
+
+
+async def test_absent_row_reads_as_none(store: Store) -> None:
+    """A key that was never put has no record."""
+    assert (await store.read((b"Ka",))).records == (None,)
+
+
+async def test_every_put_has_a_new_stamp(store: Store) -> None:
+    """The same value put twice has two stamps of 16 bytes (ST5)."""
+    await put(store, (b"Ka", b"same"))
+    first = await stamp(store, b"Ka")
+    await put(store, (b"Ka", b"same"))
+    second = await stamp(store, b"Ka")
+    assert (len(first), len(second)) == (16, 16)
+    assert first != second
+
+
+async def test_commit_returns_what_it_replaced(store: Store) -> None:
+    """Previous records come in the order of the puts: none, a value, a tombstone."""
+    await put(store, (b"Kb", b"old"), (b"Kc", None))
+    records = (await store.read((b"Kb", b"Kc"))).records
+    outcome = await put(store, (b"Ka", b"1"), (b"Kb", b"2"), (b"Kc", b"3"))
+    assert (None, *records) == outcome.previous
+
+
+async def test_tombstone_is_read_with_its_stamp(store: Store) -> None:
+    """A deleted row is told from one never written (ST5, M31)."""
+    await put(store, (b"Ka", b"1"))
+    await put(store, (b"Ka", None))
+    record = (await store.read((b"Ka",))).records[0]
+    assert record is not None
+    assert record.value is None
+    assert len(record.stamp) == 16
+
+
+async def test_tombstone_counts_as_absent(store: Store) -> None:
+    """`expect: absent` holds over a tombstone, not over a value (ST5)."""
+    await put(store, (b"Ka", None))
+    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1", expect=ABSENT),))), Committed)
+    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"2", expect=ABSENT),))), Refused)
+    assert await value(store, b"Ka") == b"1"
+
+
+async def test_expected_stamp(store: Store) -> None:
+    """A put over a stamp happens once: the second finds another stamp."""
+    await put(store, (b"Ka", b"1"))
+    expected = await stamp(store, b"Ka")
+    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"2", expect=expected),))), Committed)
+    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"3", expect=expected),))), Refused)
+    assert isinstance(await store.commit(Commit(puts=(Put(b"Kb", b"3", expect=expected),))), Refused)
+    assert await value(store, b"Ka") == b"2"
+
+
+async def test_stamp_of_a_tombstone_can_be_expected(store: Store) -> None:
+    """What was read as deleted may be written over only as long as it is that tombstone."""
+    await put(store, (b"Ka", None))
+    expected = await stamp(store, b"Ka")
+    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"2", expect=expected),))), Committed)
+
+
+@pytest.mark.parametrize(
+    "mark", [b"R", b"", b"LL", b"L\0", None], ids=["revoked", "empty", "longer", "padded", "deleted"]
+)
+async def test_mark_that_is_not_live_refuses(store: Store, mark: bytes | None) -> None:
+    """A commit happens only while every mark it relies on is live (ST2)."""
+    await put(store, (b"L1", LIVE_MARK), (b"L2", LIVE_MARK))
+    commit = Commit(puts=(Put(b"Ka", b"1"),), live=(b"L1", b"L2"))
+    assert isinstance(await store.commit(commit), Committed)
+    await put(store, (b"L2", mark))
+    assert isinstance(await store.commit(commit), Refused)
+
+
+async def test_absent_mark_refuses(store: Store) -> None:
+    """A mark that is not there is not live."""
+    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),), live=(b"L1",))), Refused)
+
+
+async def test_check_compares_stamps(store: Store) -> None:
+    """A checked row must exist unchanged; an absent one refuses."""
+    await put(store, (b"Na", b"1"))
+    check = Check(b"Na", await stamp(store, b"Na"))
+    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),), checks=(check,))), Committed)
+    await put(store, (b"Na", b"1"))
+    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"2"),), checks=(check,))), Refused)
+    absent = Check(b"Nb", check.stamp)
+    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"2"),), checks=(absent,))), Refused)
+    assert await value(store, b"Ka") == b"1"
+
+
+async def test_refused_writes_nothing(store: Store) -> None:
+    """Neither rows nor counters nor the claim of a refused commit are kept (ST3)."""
+    commit = Commit(
+        puts=(Put(b"Ka", b"1", weight_bytes=5, account=b"cA"), Put(b"Kb", b"2")),
+        adds=(Add(b"cB", 1),),
+        live=(b"L1",),
+        claim=claim(b"one"),
+    )
+    assert isinstance(await store.commit(commit), Refused)
+    await put(store, (b"L1", LIVE_MARK))
+    assert (await store.read((b"Ka", b"Kb", b"cA", b"cB"))).records == (None,) * 4
+    assert isinstance(await store.commit(commit), Committed)
+
+
+async def test_counter_adds_up(store: Store) -> None:
+    """Adds change a counter by their sum; one that sums to nothing leaves no row."""
+    await store.commit(Commit(adds=(Add(b"cA", 5), Add(b"cA", -2), Add(b"cB", 0))))
+    records = (await store.read((b"cA", b"cB"))).records
+    assert [counter_of(record) for record in records] == [3, 0]
+    assert records[1] is None
+
+
+async def test_bound_of_a_counter_is_exact(store: Store) -> None:
+    """`at_most` judges the counter as it will be, also without a change of its own (ST7)."""
+    assert isinstance(await store.commit(Commit(adds=(Add(b"cA", 5, at_most=5),))), Committed)
+    assert isinstance(await store.commit(Commit(adds=(Add(b"cA", 1, at_most=5),))), Refused)
+    assert isinstance(await store.commit(Commit(adds=(Add(b"cA", 0, at_most=4),))), Refused)
+    assert isinstance(await store.commit(Commit(adds=(Add(b"cA", -1, at_most=4),))), Committed)
+
+
+async def test_racing_adds_stop_at_the_bound(store: Store) -> None:
+    """Of many commits at once exactly as many pass as the bound allows."""
+    outcomes = await asyncio.gather(*[store.commit(Commit(adds=(Add(b"cA", 1, at_most=7),))) for _ in range(50)])
+    assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 7
+    assert counter_of((await store.read((b"cA",))).records[0]) == 7
+
+
+async def test_weights_follow_rows(store: Store) -> None:
+    """A replaced row gives its weight back to the account it was charged to, a deleted one too (ST7)."""
+
+    async def usage() -> list[int]:
+        return [counter_of(record) for record in (await store.read((b"cA", b"cB"))).records]
+
+    await store.commit(Commit(puts=(Put(b"Ka", b"1", weight_bytes=10, account=b"cA"),)))
+    await store.commit(Commit(puts=(Put(b"Kb", b"1", weight_bytes=7, account=b"cA"),)))
+    assert await usage() == [17, 0]
+    await store.commit(Commit(puts=(Put(b"Ka", b"2", weight_bytes=3, account=b"cB"),)))
+    assert await usage() == [7, 3]
+    await store.commit(Commit(puts=(Put(b"Kb", None, weight_bytes=9, account=b"cA"),)))
+    assert await usage() == [0, 3]
+    await store.commit(Commit(puts=(Put(b"Ka", b"free"),)))
+    assert await usage() == [0, 0]
+
+
+async def test_bound_includes_the_weights_of_the_commit(store: Store) -> None:
+    """A quota is an add of nothing with a bound: it sees the weights that come with it."""
+
+    def write(weight_bytes: int) -> Commit:
+        return Commit(
+            puts=(Put(b"Ka", b"1", weight_bytes=weight_bytes, account=b"cA"),), adds=(Add(b"cA", 0, at_most=100),)
+        )
+
+    assert isinstance(await store.commit(write(100)), Committed)
+    assert isinstance(await store.commit(write(101)), Refused)
+    assert isinstance(await store.commit(write(40)), Committed)
+    assert counter_of((await store.read((b"cA",))).records[0]) == 40
+
+
+async def test_counter_does_not_overflow(store: Store) -> None:
+    """A counter that would not fit its row refuses the commit."""
+    assert isinstance(await store.commit(Commit(adds=(Add(b"cA", (1 << 63) - 1),))), Committed)
+    assert isinstance(await store.commit(Commit(adds=(Add(b"cA", 1),))), Refused)
+
+
+async def test_first_use_is_told_once(store: Store) -> None:
+    """A claim with a read is a first use exactly once; without a claim nothing is said (ST4)."""
+    assert (await store.read(claim=claim(b"one"))).first_use is True
+    assert (await store.read(claim=claim(b"one"))).first_use is False
+    assert (await store.read(claim=claim(b"two"))).first_use is True
+    assert (await store.read()).first_use is None
+
+
+async def test_first_use_is_exact_among_tasks(store: Store) -> None:
+    """Of many reads at once one is the first."""
+    snapshots = await asyncio.gather(*[store.read(claim=claim(b"one")) for _ in range(50)])
+    assert sum(snapshot.first_use is True for snapshot in snapshots) == 1
+
+
+async def test_read_sees_durable_claims(store: Store) -> None:
+    """What a commit claimed is no first use for any read (ST4)."""
+    assert isinstance(await store.commit(Commit(claim=claim(b"one"))), Committed)
+    assert (await store.read(claim=claim(b"one"))).first_use is False
+
+
+async def test_claim_of_the_read_does_not_bar_its_commit(store: Store) -> None:
+    """The commit of an operation claims again, under a key of its own (ST4)."""
+    assert (await store.read(claim=claim(b"one"))).first_use is True
+    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),), claim=claim(b"one"))), Committed)
+    record = (await store.read((claim_key(claim_minute4(NEVER_SWEPT), claim(b"one").key[:16]),))).records[0]
+    assert record is not None
+
+
+async def test_second_commit_of_a_claim_is_refused(store: Store) -> None:
+    """Two commits of one claim: the first to come is written."""
+    commits = [Commit(puts=(Put(b"K%d" % at, b"1"),), claim=claim(b"one")) for at in range(5)]
+    outcomes = await asyncio.gather(*map(store.commit, commits))
+    assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 1
+    page = (await store.read(ranges=(Range(b"K"),))).pages[0]
+    assert len(page.rows) == 1
+
+
+async def test_racing_creations(store: Store) -> None:
+    """Of many commits that expect absence one passes, and its value stays."""
+    commits = [Commit(puts=(Put(b"Ka", b"%d" % at, expect=ABSENT),)) for at in range(50)]
+    outcomes = await asyncio.gather(*map(store.commit, commits))
+    winners = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Committed)]
+    assert [b"%d" % winner for winner in winners] == [await value(store, b"Ka")]
+
+
+async def test_commits_are_judged_in_order(store: Store) -> None:
+    """Commits sent together see each other: a revocation before a write wins, wherever the batch is cut."""
+    await put(store, (b"L1", LIVE_MARK))
+    write = Commit(puts=(Put(b"Ka", b"1"),), live=(b"L1",))
+    before, revocation, after = await asyncio.gather(
+        store.commit(write), store.commit(Commit(puts=(Put(b"L1", b"R"),))), store.commit(write)
+    )
+    assert [Committed, Committed, Refused] == [type(before), type(revocation), type(after)]
+
+
+async def test_range_is_in_byte_order(store: Store) -> None:
+    """Rows of a prefix come in byte order, either way, and no others."""
+    keys = [b"Ka", b"Ka\0", b"Ka\xff", b"Kb", b"Kb\xff\xff", b"Kc"]
+    await put(store, *[(key, b"v") for key in [*reversed(keys), b"J", b"L"]])
+    forwards, backwards, some, last = (
+        await store.read(ranges=(Range(b"K"), Range(b"K", reverse=True), Range(b"Ka"), Range(b"Kb\xff", reverse=True)))
+    ).pages
+    assert keys == [key for key, _ in forwards.rows]
+    assert keys[::-1] == [key for key, _ in backwards.rows]
+    assert keys[:3] == [key for key, _ in some.rows]
+    assert [key for key, _ in last.rows] == [b"Kb\xff\xff"]
+
+
+async def test_range_begins_after_a_key(store: Store) -> None:
+    """`after` is left out, whether it exists or not, in both directions."""
+    await put(store, (b"Ka", b"1"), (b"Kc", b"2"), (b"Ke", b"3"))
+    wanted = [(b"Kc", False), (b"Kb", False), (b"A", False), (b"Z", False)]
+    wanted += [(b"Kc", True), (b"Kd", True), (b"A", True), (b"Z", True)]
+    pages = (await store.read(ranges=[Range(b"K", after=after, reverse=reverse) for after, reverse in wanted])).pages
+    found = [[key for key, _ in page.rows] for page in pages]
+    assert found[:4] == [[b"Ke"], [b"Kc", b"Ke"], [b"Ka", b"Kc", b"Ke"], []]
+    assert found[4:] == [[b"Ka"], [b"Kc", b"Ka"], [], [b"Ke", b"Kc", b"Ka"]]
+
+
+async def test_prefix_of_the_last_bytes(store: Store) -> None:
+    """A prefix that nothing can follow is read to the end, backwards too."""
+    await put(store, (b"\xff", b"1"), (b"\xff\xff", b"2"), (b"a", b"3"))
+    pages = (await store.read(ranges=(Range(b"\xff"), Range(b"\xff", reverse=True)))).pages
+    assert [[key for key, _ in page.rows] for page in pages] == [[b"\xff", b"\xff\xff"], [b"\xff\xff", b"\xff"]]
+
+
+async def test_page_ends_at_its_limit(store: Store) -> None:
+    """A page says whether rows may follow, and after which key."""
+    await put(store, *[(b"K%d" % at, b"v") for at in range(5)])
+    page, rest, exact = (
+        await store.read(
+            ranges=(Range(b"K", limit=2), Range(b"K", after=b"K1", limit=100), Range(b"K", after=b"K1", limit=3))
+        )
+    ).pages
+    assert ([key for key, _ in page.rows], page.more, page.last_key) == ([b"K0", b"K1"], True, b"K1")
+    assert ([key for key, _ in rest.rows], rest.more) == ([b"K2", b"K3", b"K4"], False)
+    assert ([key for key, _ in exact.rows], exact.more) == ([b"K2", b"K3", b"K4"], False)
+
+
+async def test_page_leaves_tombstones_out(store: Store) -> None:
+    """Deleted rows neither show nor count towards the limit (ST5)."""
+    await put(store, *[(b"K%d" % at, None if at % 2 else b"v") for at in range(6)])
+    page = (await store.read(ranges=(Range(b"K", limit=3),))).pages[0]
+    assert [key for key, _ in page.rows] == [b"K0", b"K2", b"K4"]
+
+
+async def test_page_of_keys_only(store: Store) -> None:
+    """Keys come with their stamps and without values."""
+    await put(store, (b"Ka", b"value"))
+    page = (await store.read(ranges=(Range(b"K", keys_only=True),))).pages[0]
+    assert ((b"Ka", Record(b"", await stamp(store, b"Ka"))),) == page.rows
+
+
+async def test_page_of_large_values_is_cut(store: Store) -> None:
+    """A page gathers a bounded number of bytes and says that more follows."""
+    for at in range(3):
+        await put(store, *[(b"K%d%02d" % (at, row), b"v" * MAX_VALUE_BYTES) for row in range(10)])
+    page = (await store.read(ranges=(Range(b"K", limit=1000),))).pages[0]
+    assert page.more
+    assert 0 < len(page.rows) < 30
+
+
+async def test_large_rows_come_back_whole(store: Store) -> None:
+    """The longest key and the largest value are kept as they are (ST6)."""
+    key, large = b"K" * MAX_KEY_BYTES, bytes(range(256)) * (MAX_VALUE_BYTES // 256)
+    await put(store, (key, large))
+    assert large == await value(store, key)
+    assert [large] == [record.value for record in (await put(store, (key, b""))).previous if record]
+    assert await value(store, key) == b""
+
+
+TOO_LARGE = {
+    "puts": Commit(puts=tuple(Put(b"K%d" % at, b"") for at in range(MAX_PUTS + 1))),
+    "a key": Commit(puts=(Put(b"K" * (MAX_KEY_BYTES + 1), b""),)),
+    "a value": Commit(puts=(Put(b"K", b"v" * (MAX_VALUE_BYTES + 1)),)),
+    "all bytes": Commit(puts=tuple(Put(b"K%d" % at, b"v" * MAX_VALUE_BYTES) for at in range(17))),
+    "a mark's key": Commit(live=(b"L" * (MAX_KEY_BYTES + 1),)),
+    "an account": Commit(puts=(Put(b"K", b"", weight_bytes=1, account=b"c" * 256),)),
+}
+
+
+@pytest.mark.parametrize("commit", TOO_LARGE.values(), ids=TOO_LARGE)
+async def test_commit_beyond_a_bound(store: Store, commit: Commit) -> None:
+    """A commit beyond a bound raises and says which bound (ST6)."""
+    with pytest.raises(CommitTooLarge) as raised:
+        await store.commit(commit)
+    assert raised.value.got > raised.value.limit
+
+
+INVALID = {
+    "a key put twice": Commit(puts=(Put(b"K", b"1"), Put(b"K", b"2"))),
+    "an empty key": Commit(puts=(Put(b"", b"1"),)),
+    "a short stamp": Commit(puts=(Put(b"K", b"1", expect=b"short"),)),
+    "a short checked stamp": Commit(checks=(Check(b"K", b"short"),)),
+    "a negative weight": Commit(puts=(Put(b"K", b"1", weight_bytes=-1),)),
+    "a counted row that is put": Commit(puts=(Put(b"cA", b"1"),), adds=(Add(b"cA", 1),)),
+    "an account that is put": Commit(puts=(Put(b"cA", b"1", weight_bytes=1, account=b"cA"),)),
+    "a short claim": Commit(claim=Claim(b"short", NEVER_SWEPT)),
+    "a claim without a time": Commit(claim=Claim(b"." * 32, -1)),
+}
+
+
+@pytest.mark.parametrize("commit", INVALID.values(), ids=INVALID)
+async def test_commit_that_makes_no_sense(store: Store, commit: Commit) -> None:
+    """A commit that contradicts itself raises."""
+    with pytest.raises(CommitInvalid):
+        await store.commit(commit)
+
+
+async def test_read_beyond_a_bound(store: Store) -> None:
+    """A read beyond the bounds raises."""
+    with pytest.raises(CommitTooLarge):
+        await store.read([b"K"] * 9000)
+    with pytest.raises(CommitTooLarge):
+        await store.read(ranges=(Range(b"K", limit=5000),))
+    with pytest.raises(CommitInvalid):
+        await store.read(ranges=(Range(b"K", limit=0),))
+    with pytest.raises(CommitInvalid):
+        await store.read(ranges=(Range(b""),))
+    with pytest.raises(CommitInvalid):
+        await store.read(claim=Claim(b"short", NEVER_SWEPT))
+
+
+async def test_closed_store_is_unavailable(store: Store) -> None:
+    """A closed store neither reads nor commits, and closing twice does no harm."""
+    await store.close()
+    with pytest.raises(StoreUnavailable):
+        await store.read((b"Ka",))
+    with pytest.raises(StoreUnavailable):
+        await store.commit(Commit(puts=(Put(b"Ka", b"1"),)))
+    await store.close()
+
+
+async def test_everything_is_there_after_reopening(engine, store: Store) -> None:
+    """Rows, counters and first uses outlive the process that made them."""
+    await store.commit(Commit(puts=(Put(b"Ka", b"1", weight_bytes=3, account=b"cA"),)))
+    assert (await store.read(claim=claim(b"one"))).first_use is True
+    await store.close()
+    again = engine()
+    try:
+        snapshot = await again.read((b"Ka", b"cA"), claim=claim(b"one"))
+        assert snapshot.first_use is False
+        assert snapshot.records[0] is not None
+        assert snapshot.records[0].value == b"1"
+        assert counter_of(snapshot.records[1]) == 3
+    finally:
+        await again.close()

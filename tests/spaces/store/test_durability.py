@@ -1,0 +1,320 @@
+"""What happens when processes die, disks fill up and syncs fail."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from storekeeper_process import StorekeeperProcess
+
+from spaces.errors import StoreFull, StoreLocked, StoreUnavailable
+from spaces.store.contract import ABSENT, Add, Claim, Commit, Committed, Put, Range, Refused, Store, counter_of
+from spaces.store.lmdb import connect_lmdb, open_lmdb
+from spaces.store.storekeeper import EXIT_BROKEN, EXIT_STOPPED
+
+ROUNDS = 8
+WRITERS = 32
+ACKNOWLEDGED_BEFORE_KILL = 250
+
+
+class Load:
+    """Writers that note what was acknowledged; each commit writes two rows and counts one."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.acknowledged: list[bytes] = []
+        self.enough = asyncio.Event()
+        self._aim = ACKNOWLEDGED_BEFORE_KILL
+        self._is_ending = False
+
+    def rearm(self) -> None:
+        self.enough.clear()
+        self._aim = len(self.acknowledged) + ACKNOWLEDGED_BEFORE_KILL
+
+    def end(self) -> None:
+        self._is_ending = True
+
+    async def write(self, writer: int) -> None:
+        count = 0
+        while not self._is_ending:
+            name = b"%02d-%06d" % (writer, count)
+            count += 1
+            claim = Claim(name.ljust(32, b"."), 4_000_000_000) if count % 2 else None
+            puts = (Put(b"Ka" + name, name, expect=ABSENT), Put(b"Kb" + name, name, expect=ABSENT))
+            outcome = await self.store.commit(Commit(puts=puts, adds=(Add(b"cA", 1),), claim=claim))
+            assert isinstance(outcome, Committed)
+            self.acknowledged.append(name)
+            if len(self.acknowledged) >= self._aim:
+                self.enough.set()
+
+
+@pytest.mark.slow
+async def test_killed_storekeeper_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
+    """Through any number of SIGKILLs under load each commit happens exactly once, and whole."""
+    with StorekeeperProcess(tmp_path / "data") as keeper:
+        store = connect_lmdb(keeper.folder)
+        load = Load(store)
+        writers = [asyncio.create_task(load.write(writer)) for writer in range(WRITERS)]
+        for _ in range(ROUNDS):
+            await asyncio.wait_for(load.enough.wait(), 30)
+            keeper.kill()
+            keeper.start()
+            load.rearm()
+        await asyncio.wait_for(load.enough.wait(), 30)
+        load.end()
+        await asyncio.gather(*writers)
+        rows = await all_rows(store, b"Ka"), await all_rows(store, b"Kb")
+        assert sorted(load.acknowledged) == rows[0] == rows[1]
+        # A commit that was sent again after its first copy had become durable would count twice.
+        assert len(load.acknowledged) == counter_of((await store.read((b"cA",))).records[0])
+        await store.close()
+
+
+async def all_rows(store: Store, prefix: bytes) -> list[bytes]:
+    found: list[bytes] = []
+    after = None
+    while True:
+        page = (await store.read(ranges=(Range(prefix, after=after),))).pages[0]
+        found += [record.value or b"" for _, record in page.rows]
+        after = page.last_key
+        if not page.more:
+            return found
+
+
+@pytest.mark.slow
+async def test_stopped_storekeeper_answers_and_the_next_takes_over(tmp_path: Path) -> None:
+    """SIGTERM ends with status 0, and commits made meanwhile reach the next one."""
+    with StorekeeperProcess(tmp_path / "data") as keeper:
+        store = connect_lmdb(keeper.folder)
+        assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),))), Committed)
+        assert keeper.end(signal.SIGTERM) == EXIT_STOPPED
+        between = asyncio.create_task(store.commit(Commit(puts=(Put(b"Kb", b"2"),))))
+        await asyncio.to_thread(lambda: None)  # a turn of the loop, in which the commit finds nobody
+        keeper.start()
+        assert isinstance(await between, Committed)
+        await store.close()
+
+
+@pytest.mark.slow
+async def test_without_a_storekeeper_commits_are_unavailable_and_reads_go_on(tmp_path: Path) -> None:
+    """Nobody to write: an error within two seconds or so, and reads as before."""
+    with StorekeeperProcess(tmp_path / "data") as keeper:
+        store = connect_lmdb(keeper.folder)
+        await store.commit(Commit(puts=(Put(b"Ka", b"1"),)))
+        keeper.kill()
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(store.commit(Commit(puts=(Put(b"Ka", b"2"),))), 10)
+        assert (await store.read((b"Ka",))).records[0].value == b"1"
+        assert (await store.read(claim=Claim(b"." * 32, 4_000_000_000))).first_use is True
+        await store.close()
+
+
+@pytest.mark.slow
+async def test_failed_write_ends_the_storekeeper(tmp_path: Path) -> None:
+    """When the disk refuses pages, nothing is acknowledged and the process ends with an error."""
+    with StorekeeperProcess(tmp_path / "data", file_limit=256 * 1024) as keeper:
+        store = connect_lmdb(keeper.folder)
+        acknowledged = 0
+        with pytest.raises(StoreUnavailable):
+            while acknowledged < 100:
+                await store.commit(Commit(puts=(Put(b"K%d" % acknowledged, b"v" * 16_384),)))
+                acknowledged += 1
+        assert keeper.wait() == EXIT_BROKEN
+        page = (await store.read(ranges=(Range(b"K", keys_only=True),))).pages[0]
+        assert acknowledged == len(page.rows)
+        await store.close()
+
+
+def test_second_storekeeper_is_refused(tmp_path: Path) -> None:
+    """One process writes a folder, whichever way it does it."""
+    with StorekeeperProcess(tmp_path / "data") as keeper, pytest.raises(StoreLocked):
+        open_lmdb(keeper.folder)
+
+
+async def test_folder_with_a_long_path(tmp_path: Path) -> None:
+    """Where the socket's path would be too long, both sides find the same short place."""
+    folder = tmp_path / ("x" * 100)
+    with StorekeeperProcess(folder) as keeper:
+        store = connect_lmdb(keeper.folder)
+        assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),))), Committed)
+        await store.close()
+        assert not (folder / "store.sock").exists()
+        assert keeper.end() == EXIT_STOPPED
+
+
+async def test_worker_on_an_empty_folder(tmp_path: Path) -> None:
+    """A worker does not make a store: it waits for a storekeeper that did."""
+    with pytest.raises(StoreUnavailable):
+        connect_lmdb(tmp_path)
+
+
+async def test_stranger_on_the_socket(tmp_path: Path) -> None:
+    """Bytes that are no frames end their connection and nothing else."""
+    with StorekeeperProcess(tmp_path / "d") as keeper:
+        for junk in (b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", b"\0\0\0\3\x93\x01\x02"):
+            reader, writer = await asyncio.open_unix_connection(keeper.folder / "store.sock")
+            writer.write(junk)
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+            writer.close()
+        store = connect_lmdb(keeper.folder)
+        assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),))), Committed)
+        await store.close()
+
+
+async def test_full_store_still_reads_and_revokes(engine_kind, tmp_path: Path) -> None:
+    """Beyond its bound the store refuses large commits, takes small ones, and reads as before."""
+    with engine_kind(tmp_path / "data", max_bytes=512 * 1024) as engine:
+        store = engine()
+        written = 0
+        with pytest.raises(StoreFull):
+            while written < 100:
+                await store.commit(Commit(puts=(Put(b"K%03d" % written, b"v" * 16_384),)))
+                written += 1
+        assert 20 < written < 40
+        assert written == len((await store.read(ranges=(Range(b"K", keys_only=True),))).pages[0].rows)
+        assert isinstance(await store.commit(Commit(puts=(Put(b"L1", b"R"),))), Committed)
+        deletes = tuple(Put(b"K%03d" % at, None) for at in range(written))
+        assert isinstance(await store.commit(Commit(puts=deletes)), Committed)
+        assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"v" * 16_384),))), Committed)
+        await store.close()
+
+
+async def test_full_disk_is_told_apart_from_a_bound_of_the_store(engine_kind, tmp_path: Path) -> None:
+    """With less free disk than the reserve nothing is written at all."""
+    with engine_kind(tmp_path / "data", reserve_bytes=1 << 60) as engine:
+        store = engine()
+        with pytest.raises(StoreFull):
+            await store.commit(Commit(puts=(Put(b"Ka", b"1"),)))
+        assert (await store.read((b"Ka",))).records == (None,)
+        await store.close()
+
+
+_CLAIM_EVERYTHING = """
+import asyncio, json, sys
+from pathlib import Path
+from spaces.store.contract import Claim
+from spaces.store.lmdb import connect_lmdb
+
+async def main():
+    store = connect_lmdb(Path(sys.argv[1]))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    won = []
+    for number in range(int(sys.argv[2])):
+        snapshot = await store.read(claim=Claim(number.to_bytes(32, "little"), 4_000_000_000))
+        if snapshot.first_use:
+            won.append(number)
+    print(json.dumps(won), flush=True)
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_first_use_is_exact_among_processes(tmp_path: Path) -> None:
+    """Two workers that claim the same things at the same time: each thing has exactly one winner."""
+    count = 2000
+    with StorekeeperProcess(tmp_path / "data") as keeper:
+        workers = [
+            subprocess.Popen(
+                [sys.executable, "-P", "-c", _CLAIM_EVERYTHING, str(keeper.folder), str(count)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        for worker in workers:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "ready\n"
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        won = [json.loads(worker.communicate(timeout=30)[0]) for worker in workers]
+        assert list(range(count)) == sorted(won[0] + won[1])
+
+
+async def test_first_uses_of_another_boot_are_forgotten(tmp_path: Path) -> None:
+    """The record of plain reads' first uses belongs to one boot; the durable claims stay."""
+    folder = tmp_path / "data"
+    store = open_lmdb(folder)
+    read, durable = Claim(b"r" * 32, 4_000_000_000), Claim(b"d" * 32, 4_000_000_000)
+    assert (await store.read(claim=read)).first_use is True
+    assert isinstance(await store.commit(Commit(claim=durable)), Committed)
+    await store.close()
+    (recorded,) = folder.glob("first-use-*")
+    recorded.rename(folder / "first-use-another-boot")
+    again = open_lmdb(folder)
+    assert (await again.read(claim=read)).first_use is True
+    assert (await again.read(claim=durable)).first_use is False
+    assert isinstance(await again.commit(Commit(claim=durable)), Refused)
+    assert not (folder / "first-use-another-boot").exists()
+    await again.close()
+
+
+class DeafLine:
+    """Stands between a worker and the storekeeper; loses the first answers together with their connection."""
+
+    def __init__(self, storekeeper: Path, lost_answers: int) -> None:
+        self._storekeeper = storekeeper
+        self._carriers: list[asyncio.Task[None]] = []
+        self.lost_answers = lost_answers
+
+    @asynccontextmanager
+    async def at(self, place: Path) -> AsyncIterator[Path]:
+        server = await asyncio.start_unix_server(self._accept, place)
+        yield place
+        server.close()
+        await asyncio.gather(*self._carriers)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._carriers.append(asyncio.create_task(self._carry(reader, writer)))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_unix_connection(self._storekeeper)
+        asking = asyncio.create_task(self._ask(reader, far_writer))
+        while data := await far_reader.read(65_536):
+            if self.lost_answers:
+                self.lost_answers -= 1
+                break
+            writer.write(data)
+        writer.close()
+        await asyncio.gather(asking, writer.wait_closed(), return_exceptions=True)
+
+    async def _ask(self, reader: asyncio.StreamReader, far_writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            far_writer.write(data)
+        far_writer.close()
+        await far_writer.wait_closed()
+
+
+@pytest.mark.parametrize("claim", [None, Claim(b"." * 32, 4_000_000_000)], ids=["without a claim", "with a claim"])
+async def test_lost_answer_is_settled(tmp_path: Path, claim: Claim | None) -> None:
+    """A commit whose answer was lost with the connection is found to have happened, and happens once (ST4)."""
+    with StorekeeperProcess(tmp_path / "d") as keeper:
+        line = DeafLine(keeper.folder / "store.sock", lost_answers=2)
+        async with line.at(tmp_path / "line") as place:
+            store = connect_lmdb(keeper.folder, place)
+            outcome = await store.commit(Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),), claim=claim))
+            assert Committed((None,), settled=True) == outcome
+            assert line.lost_answers == 0
+            assert counter_of((await store.read((b"cA",))).records[0]) == 1
+            await store.close()
+
+
+async def test_lost_refusal_is_judged_again(tmp_path: Path) -> None:
+    """A refusal leaves no trace, so a commit whose refusal was lost is refused again."""
+    with StorekeeperProcess(tmp_path / "d") as keeper:
+        line = DeafLine(keeper.folder / "store.sock", lost_answers=1)
+        async with line.at(tmp_path / "line") as place:
+            store = connect_lmdb(keeper.folder, place)
+            assert isinstance(await store.commit(Commit(live=(b"L1",))), Refused)
+            assert line.lost_answers == 0
+            await store.close()

@@ -1,0 +1,57 @@
+"""Any bytes in a row: a value, or our own error."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spaces.blobs import blob_record_of, parse_file_name
+from spaces.delegations import decode_delegation
+from spaces.errors import RecordDamaged
+from spaces.hosting import space_of
+from spaces.revocations import mark_of, revocation_of
+from spaces.store.contract import Record, counter_of
+from spaces.values import head_of
+
+STAMP = b"." * 16
+KEY = b"K" + b"." * 20
+
+READERS: dict[str, Callable[[Record | None], object]] = {
+    "blob": blob_record_of,
+    "counter": counter_of,
+    "delegation": decode_delegation,
+    "head": lambda record: head_of(record, key=KEY),
+    "mark": mark_of,
+    "revocation": revocation_of,
+    "space": space_of,
+}
+
+# Bytes at random seldom get past the first byte of MessagePack: most begin like a row.
+rows = st.binary(max_size=80) | st.builds(
+    lambda head, tail: head + tail, st.sampled_from([b"\x92", b"\x93", b"\x95", b"\x96", b"R"]), st.binary(max_size=60)
+)
+nested = st.just(b"\x91" * 5000) | st.just(b"\x95" + b"\x91" * 5000)
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+@given(value=rows | nested)
+def test_row_is_read_or_damaged(reader: Callable[[Record | None], object], value: bytes) -> None:
+    """A reader of rows raises RecordDamaged and nothing else, whatever the bytes."""
+    with suppress(RecordDamaged):
+        reader(Record(value, STAMP))
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+def test_absent_and_deleted_rows_are_no_values(reader: Callable[[Record | None], object]) -> None:
+    """Neither a missing row nor a tombstone is damaged."""
+    assert reader(None) == reader(Record(None, STAMP))
+    assert not reader(None)
+
+
+@given(st.text(max_size=140))
+def test_any_name_of_a_file(name: str) -> None:
+    """Whatever lies in the folder of bodies, its name is one of ours or is left alone."""
+    found = parse_file_name(name)
+    assert found is None or name == found.file_name

@@ -1,0 +1,242 @@
+"""Registered delegations: rows, lookups, indexes, marks."""
+
+import pytest
+from space_grants import (
+    DAY_S,
+    FRIEND,
+    HOUR_S,
+    NOW,
+    OWNER,
+    STRANGER,
+    WALLET,
+    cacao,
+    registered,
+    space_text,
+    ucan,
+)
+
+from capabilities.chain import Mark, Registered
+from capabilities.cids import Digest
+from capabilities.principals import Principal
+from capabilities.resources import parse_space_id
+from capabilities.tokens import Delegation
+from spaces.delegations import (
+    MAX_SPACES,
+    DelegationCache,
+    Delegations,
+    StoredDelegation,
+    alias_put,
+    contents_of,
+    decode_delegation,
+    party_range,
+    registration_puts,
+    space_grants_range,
+)
+from spaces.errors import RecordDamaged, TooManySpaces
+from spaces.keyspace import ROLE_FROM, ROLE_TO, delegation_key
+from spaces.revocations import (
+    Revoked,
+    mark_keys,
+    marks_of,
+    revocation_of,
+    revocation_put,
+)
+from spaces.sessions import MAX_SESSION_S, is_session, sessions_range
+from spaces.store.contract import Commit, Committed, Put, Range, Record, Refused, Store
+
+SPACE = space_text(OWNER.did)
+FILES = {f"{SPACE}/kv/photos": ["tinycloud.kv/get"]}
+
+
+async def register(store: Store, found: Registered) -> Committed | Refused:
+    return await store.commit(Commit(puts=tuple(registration_puts(found, now=NOW))))
+
+
+async def indexed(store: Store, wanted: Range) -> tuple[bytes, ...]:
+    return contents_of((await store.read(ranges=(wanted,))).pages[0])
+
+
+def fresh(store: Store) -> Delegations:
+    return Delegations(store, DelegationCache())
+
+
+async def test_registered_delegation_is_found_by_cid(room: Store) -> None:
+    """What was registered comes back equal, closure and window included."""
+    parent = registered(ucan(FILES))
+    child = registered(
+        ucan(FILES, signer=FRIEND, delegate=STRANGER.did, parents=[parent.delegation], lifetime_s=60), parent
+    )
+    assert isinstance(await register(room, parent), Committed)
+    assert isinstance(await register(room, child), Committed)
+    found = await fresh(room).by_cid([child.delegation.cid, None, parent.delegation.cid, Digest(b"?" * 32)])
+    assert (StoredDelegation(child, NOW), None, StoredDelegation(parent, NOW), None) == found
+    assert len(found[0].registered.closure) == 2
+    assert found[0].registered.expires_at == NOW + 60
+
+
+async def test_second_lookup_needs_no_read(room: Store) -> None:
+    """What was decoded once is found in memory."""
+    known = registered(ucan(FILES))
+    await register(room, known)
+    delegations = fresh(room)
+    await delegations.by_cid([known.delegation.cid])
+    await room.close()
+    assert (StoredDelegation(known, NOW),) == await delegations.by_cid([known.delegation.cid])
+
+
+async def test_unknown_delegation_is_asked_again(room: Store) -> None:
+    """That a delegation is not there is never remembered."""
+    known = registered(ucan(FILES))
+    delegations = fresh(room)
+    assert await delegations.by_cid([known.delegation.cid]) == (None,)
+    await register(room, known)
+    assert (StoredDelegation(known, NOW),) == await delegations.by_cid([known.delegation.cid])
+
+
+async def test_alias_leads_to_the_same_delegation(room: Store) -> None:
+    """Another spelling of a known delegation is another cid of it (Q25)."""
+    known = registered(ucan(FILES))
+    await register(room, known)
+    other = Digest(b"\x07" * 32)
+    await room.commit(Commit(puts=(alias_put(other, known.delegation.content_key),)))
+    assert (StoredDelegation(known, NOW),) == await fresh(room).by_cid([other])
+
+
+async def test_second_registration_is_refused(room: Store) -> None:
+    """A registration happens once; whoever comes second finds it registered."""
+    known = registered(ucan(FILES))
+    assert isinstance(await register(room, known), Committed)
+    assert isinstance(await register(room, known), Refused)
+
+
+async def test_revocation_replaces_the_mark_and_outlives_the_row(room: Store) -> None:
+    """A revoked delegation cannot come back to life, even where its own row is gone (ST2, W25)."""
+    known = registered(ucan(FILES))
+    content = known.delegation.content_key
+    await register(room, known)
+    keys = mark_keys([content])
+    assert {content: Mark.LIVE} == marks_of([content], (await room.read(keys)).records)
+    revoked = Revoked(cid=Digest(b"\x09" * 32), at=NOW + 5, by=Principal(OWNER.did))
+    assert isinstance(await room.commit(Commit(puts=(revocation_put(content, revoked),), live=keys)), Committed)
+    records = (await room.read(keys)).records
+    assert {content: Mark.REVOKED} == marks_of([content], records)
+    assert revoked == revocation_of(records[0])
+    assert isinstance(await room.commit(Commit(live=keys)), Refused)
+    await room.commit(Commit(puts=(Put(delegation_key(content), None),)))
+    assert isinstance(await register(room, known), Refused)
+
+
+async def test_unknown_mark_is_left_out(room: Store) -> None:
+    """A delegation that is not registered has no mark."""
+    content = ucan(FILES).content_key
+    assert marks_of([content], (await room.read(mark_keys([content]))).records) == {}
+    assert revocation_of(None) is None
+
+
+@pytest.mark.parametrize("value", [b"", b"R", b"LL", b"R" + b"." * 32, b"X" * 60])
+def test_damaged_mark_is_not_live(value: bytes) -> None:
+    """A mark of neither form counts as revoked, and asking who revoked says that it is damaged."""
+    content = ucan(FILES).content_key
+    record = Record(value, b"." * 16)
+    assert {content: Mark.REVOKED} == marks_of([content], [record])
+    with pytest.raises(RecordDamaged):
+        revocation_of(record)
+
+
+async def test_parties_find_their_delegations(room: Store) -> None:
+    """Who signed and who received find a delegation, latest first."""
+    older = registered(cacao({f"{space_text(WALLET.did)}/kv": ["tinycloud.kv/get"]}))
+    undated = registered(ucan(FILES))
+    for known in (older, undated):
+        await register(room, known)
+    friend = Principal(FRIEND.did)
+    expected = (older.delegation.content_key, undated.delegation.content_key)
+    assert expected == await indexed(room, party_range(friend, ROLE_TO))
+    assert expected[1:] == await indexed(room, party_range(Principal(OWNER.did), ROLE_FROM))
+    assert await indexed(room, party_range(friend, ROLE_FROM)) == ()
+
+
+async def test_space_finds_what_has_not_expired(room: Store) -> None:
+    """Delegations that name a space are listed by expiry, the expired ones left out."""
+    short = registered(ucan(FILES, lifetime_s=100))
+    long = registered(ucan(FILES, lifetime_s=200))
+    for known in (long, short):
+        await register(room, known)
+    space = parse_space_id(SPACE)
+    both = (short.delegation.content_key, long.delegation.content_key)
+    assert both == await indexed(room, space_grants_range(space, now=NOW + 99))
+    assert both[1:] == await indexed(room, space_grants_range(space, now=NOW + 100))
+    assert await indexed(room, space_grants_range(space, now=NOW + 200)) == ()
+
+
+async def test_delegation_without_expiry_is_listed_for_ever(room: Store) -> None:
+    """No expiry sorts last and never passes."""
+    space = space_text(WALLET.did)
+    known = registered(cacao({f"{space}/kv": ["tinycloud.kv/get"]}, lifetime_s=None))
+    await register(room, known)
+    assert len(await indexed(room, space_grants_range(parse_space_id(space), now=NOW + 1e9))) == 1
+
+
+def test_delegation_with_too_many_spaces() -> None:
+    """A delegation may name 64 spaces; the rows of more would not fit a commit (ST6)."""
+
+    def naming(count: int) -> Registered:
+        return registered(ucan({f"{space_text(OWNER.did, f's{at}')}/kv": ["tinycloud.kv/get"] for at in range(count)}))
+
+    assert 64 < len(registration_puts(naming(MAX_SPACES), now=NOW)) < 128
+    with pytest.raises(TooManySpaces):
+        registration_puts(naming(MAX_SPACES + 1), now=NOW)
+
+
+READ = "tinycloud.capabilities/read"
+OWN = f"{space_text(WALLET.did)}/capabilities/all"
+IN_PERSON = {
+    "a wallet's sign-in": (cacao({OWN: [READ]}), True),
+    "one that lasts thirty days": (cacao({OWN: [READ]}, lifetime_s=MAX_SESSION_S), True),
+    "one that lasts longer": (cacao({OWN: [READ]}, lifetime_s=MAX_SESSION_S + 1), False),
+    "one without an end": (cacao({OWN: [READ]}, lifetime_s=None), False),
+    "one without the ability": (cacao({OWN: ["tinycloud.capabilities/other"]}), False),
+    "a key's grant": (ucan({f"{SPACE}/capabilities/all": [READ]}), False),
+}
+
+
+@pytest.mark.parametrize(("delegation", "expected"), IN_PERSON.values(), ids=IN_PERSON)
+async def test_sessions_granted_in_person(room: Store, delegation: Delegation, expected: bool) -> None:
+    """Only a wallet's own bounded sign-in is a session in person (IP2)."""
+    assert expected is is_session(delegation, registered_at=NOW)
+    await register(room, registered(delegation))
+    found = await indexed(room, sessions_range(delegation.delegator, Principal(FRIEND.did)))
+    assert ((delegation.content_key,) if expected else ()) == found
+
+
+def test_cache_is_bounded_in_bytes() -> None:
+    """The least recently used delegations go first, and the estimate never exceeds the bound."""
+    found = [
+        StoredDelegation(registered(ucan(FILES, nonce=str(at), lifetime_s=DAY_S)), NOW + HOUR_S) for at in range(30)
+    ]
+    cache = DelegationCache(max_bytes=100_000)
+    for known in found:
+        cache.add(known)
+        assert found[0] == cache.get(found[0].registered.delegation.content_key)
+        assert cache.size_bytes <= 100_000
+    held = [known for known in found if cache.get(known.registered.delegation.content_key)]
+    assert found[0] in held
+    assert found[-1] in held
+    assert 2 < len(held) < 30
+
+
+def test_aliases_in_the_cache_are_bounded_too() -> None:
+    """Strangers cannot fill the memory with spellings."""
+    cache = DelegationCache(max_bytes=10_000)
+    content = ucan(FILES).content_key
+    for at in range(200):
+        cache.add_alias(Digest(at.to_bytes(32, "big")), content)
+        assert cache.size_bytes <= 10_000
+    assert content == cache.content_of(Digest((199).to_bytes(32, "big")))
+
+
+@pytest.mark.parametrize("value", [b"", b"\x95", b"\x95\xa1a\x90\xc0\xc0\xcb" + b"\0" * 8, b"\xff" * 50])
+def test_damaged_row_is_told(value: bytes) -> None:
+    """A stored delegation that does not decode is an error of its own."""
+    with pytest.raises(RecordDamaged):
+        decode_delegation(Record(value, b"." * 16))

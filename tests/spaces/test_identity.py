@@ -1,0 +1,138 @@
+"""Whose store it is, and what else is written in few rows."""
+
+import asyncio
+
+import pytest
+from space_grants import NOW, OWNER
+from tests_support import CountingEntropy
+
+from capabilities.principals import Principal
+from capabilities.resources import parse_network_id
+from spaces.audit import MAX_DETAIL_BYTES, AuditRecord, audit_page, audit_put
+from spaces.errors import CommitTooLarge, RecordDamaged, SchemaMismatch, WrongSecret
+from spaces.evidence import (
+    collateral_put,
+    collateral_row_key,
+    evidence_put,
+    evidence_range,
+    evidence_row_key,
+    release_record_key,
+    release_record_put,
+)
+from spaces.first_use import claim_of, nonce_claim
+from spaces.identity import Identity, open_identity, recorded_identity
+from spaces.keyspace import IDENTITY_KEY, SCHEMA_KEY
+from spaces.networks import network_put, network_row_key
+from spaces.store.contract import Commit, Committed, Put, Refused, Store
+
+
+async def test_first_start_records_the_identity(room: Store) -> None:
+    """A new store has no identity; the first start gives it one, later ones find it."""
+    assert await recorded_identity(room) is None
+    first = await open_identity(room, node_did="did:key:one", entropy=CountingEntropy(b"a"))
+    again = await open_identity(room, node_did="did:key:one", entropy=CountingEntropy(b"b"))
+    assert len(first.store_id) == 16
+    assert first == again == await recorded_identity(room)
+
+
+async def test_racing_starts_agree(room: Store) -> None:
+    """Workers that start at once end with one store id."""
+    identities = await asyncio.gather(
+        *[open_identity(room, node_did="did:key:one", entropy=CountingEntropy(bytes([worker]))) for worker in range(5)]
+    )
+    assert len(set(identities)) == 1
+
+
+async def test_another_secret_is_refused(room: Store) -> None:
+    """A store that belongs to another node DID does not start, and says whose it is."""
+    await open_identity(room, node_did="did:key:one", entropy=CountingEntropy())
+    with pytest.raises(WrongSecret) as raised:
+        await open_identity(room, node_did="did:key:two", entropy=CountingEntropy())
+    assert (raised.value.recorded, raised.value.offered) == ("did:key:one", "did:key:two")
+
+
+async def test_another_schema_is_refused(room: Store) -> None:
+    """A store written by another version does not start."""
+    await open_identity(room, node_did="did:key:one", entropy=CountingEntropy())
+    await room.commit(Commit(puts=(Put(SCHEMA_KEY, (9).to_bytes(4, "big")),)))
+    with pytest.raises(SchemaMismatch) as raised:
+        await recorded_identity(room)
+    assert (raised.value.expected, raised.value.got) == (1, 9)
+
+
+async def test_damaged_identity_is_refused(room: Store) -> None:
+    """Half an identity is not taken for a new store."""
+    await room.commit(Commit(puts=(Put(SCHEMA_KEY, (1).to_bytes(4, "big")),)))
+    with pytest.raises(RecordDamaged):
+        await recorded_identity(room)
+    await room.commit(Commit(puts=(Put(IDENTITY_KEY, b"\xc1"),)))
+    with pytest.raises(RecordDamaged):
+        await recorded_identity(room)
+
+
+def test_identity_is_a_value() -> None:
+    """Two equal identities are one."""
+    assert Identity("did:key:one", b"." * 16) == Identity("did:key:one", b"." * 16)
+
+
+async def test_audit_comes_back_in_the_order_of_time(room: Store) -> None:
+    """Records of one moment do not overwrite each other, and pages go on where they stopped (ST8)."""
+    entropy = CountingEntropy()
+    records = [
+        AuditRecord(at=NOW + at, action="kv.put", actor="did:key:a", subject=f"s{at}{twin}", token=b"t" * 32)
+        for at in range(3)
+        for twin in "ab"
+    ]
+    await room.commit(Commit(puts=tuple(audit_put(record, entropy=entropy) for record in reversed(records))))
+    found, after = await audit_page(room)
+    assert after is None
+    assert {record.subject for record in records} == {record.subject for record in found}
+    assert [record.at for record in records] == [record.at for record in found]
+    first, after = await audit_page(room, since=NOW + 1, limit=3)
+    rest, end = await audit_page(room, after=after, limit=3)
+    assert (found[2:], None) == (first + rest, end)
+
+
+def test_audit_detail_is_bounded() -> None:
+    """A record is small."""
+    record = AuditRecord(at=NOW, action="a", actor="b", subject="c", detail=b"." * (MAX_DETAIL_BYTES + 1))
+    with pytest.raises(CommitTooLarge):
+        audit_put(record, entropy=CountingEntropy())
+
+
+async def test_network_is_created_once(room: Store) -> None:
+    """A network's row is written over nothing, or over the very row that was read."""
+    network = parse_network_id(f"urn:tinycloud:encryption:{OWNER.did}:default")
+    assert isinstance(await room.commit(Commit(puts=(network_put(network, b"1"),))), Committed)
+    assert isinstance(await room.commit(Commit(puts=(network_put(network, b"2"),))), Refused)
+    record = (await room.read((network_row_key(network),))).records[0]
+    assert record is not None
+    outcome = await room.commit(Commit(puts=(network_put(network, b"2", expect=record.stamp),)))
+    assert isinstance(outcome, Committed)
+
+
+async def test_evidence_lies_under_holder_and_receiver(room: Store) -> None:
+    """Evidence is found by holder and receiver key, and by the holder alone."""
+    holder, one, two = Principal(OWNER.did), b"1" * 32, b"2" * 32
+    await room.commit(Commit(puts=(evidence_put(holder, one, b"a"), evidence_put(holder, two, b"b"))))
+    snapshot = await room.read((evidence_row_key(holder, two),), ranges=(evidence_range(holder),))
+    assert [record.value for record in snapshot.records if record] == [b"b"]
+    assert [record.value for _, record in snapshot.pages[0].rows] == [b"a", b"b"]
+
+
+async def test_collateral_and_release_record(room: Store) -> None:
+    """Collateral lies under platform and kind, the release record under one key."""
+    await room.commit(Commit(puts=(collateral_put(b"\0" * 6, "tcb", b"c"), release_record_put(b"r"))))
+    records = (await room.read((collateral_row_key(b"\0" * 6, "tcb"), release_record_key()))).records
+    assert [record.value for record in records if record] == [b"c", b"r"]
+
+
+async def test_claims_lie_under_the_tokens_own_expiry(room: Store) -> None:
+    """A token is used once, a nonce once for each issuer, whatever fraction its expiry has (ST4)."""
+    claim = claim_of(b"k" * 32, expires_at=4_000_000_000.25)
+    assert claim.expires_at == 4_000_000_001
+    assert (await room.read(claim=claim)).first_use is True
+    assert (await room.read(claim=claim)).first_use is False
+    claims = [nonce_claim(*pair, expires_at=4e9) for pair in (("a", "bc"), ("ab", "c"), ("a", "bd"))]
+    assert len({claim.key for claim in claims}) == 3
+    assert claims[0] == nonce_claim("a", "bc", expires_at=4e9)

@@ -1,0 +1,79 @@
+"""The layout of keys: no two kinds meet, none is too long, order is kept."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spaces import keyspace
+from spaces.keyspace import has_long_path, long_path_group, micros8, plain_path, value_key, x16
+from spaces.store.contract import MAX_KEY_BYTES
+
+SPACE16 = x16("tinycloud:key:z6Mk:default")
+H16, H32 = b"\x11" * 16, b"\x22" * 32
+
+ONE_OF_EACH = {
+    "delegation": keyspace.delegation_key(H32),
+    "alias": keyspace.alias_key(H32),
+    "mark": keyspace.mark_key(H32),
+    "space": keyspace.space_key(H16),
+    "owned space": keyspace.owned_space_key(H16, H16),
+    "value": value_key(H16, "a"),
+    "party": keyspace.party_key(H16, keyspace.ROLE_TO, b"\0" * 8, H32),
+    "space's grant": keyspace.space_grant_key(H16, b"\0" * 8, H32),
+    "expiry": keyspace.expiry_key(b"\0" * 8, H32),
+    "network": keyspace.network_key(H16),
+    "evidence": keyspace.evidence_key(H16, H32),
+    "claim": keyspace.claim_key(b"\0" * 4, H16),
+    "blob": keyspace.blob_key(H16, H32),
+    "due work": keyspace.due_key(0.0, H16),
+    "audit": keyspace.audit_key(0.0, H16),
+    "session": keyspace.session_key(H16, H16, H32),
+    "collateral": keyspace.collateral_key(b"\0" * 6, "tcb"),
+    "meta": keyspace.SCHEMA_KEY,
+    "counter": keyspace.usage_counter(H16),
+}
+
+
+def test_each_kind_has_a_letter_of_its_own() -> None:
+    """Kinds are told apart by their first byte, so that no prefix of one reaches into another."""
+    assert len(ONE_OF_EACH) == len({key[:1] for key in ONE_OF_EACH.values()})
+
+
+def test_counters_are_told_apart() -> None:
+    """Counters share a letter and differ in the next."""
+    counters = [
+        keyspace.usage_counter(H16),
+        keyspace.owner_counter(H16),
+        keyspace.TOTAL_SPACES_COUNTER,
+        keyspace.newcomers_counter(1, H16),
+    ]
+    assert len({key[:2] for key in counters}) == 4
+
+
+@given(st.text(max_size=600))
+def test_value_keys_fit_and_keep_their_path(path: str) -> None:
+    """Any path has a key within the bound; a path of up to 400 bytes is read back from it."""
+    raw = path.encode("utf-8", "surrogatepass")
+    key = value_key(SPACE16, path)
+    assert len(key) <= MAX_KEY_BYTES
+    assert (len(raw) > 400) is has_long_path(key)
+    assert raw[:400] == plain_path(key)
+
+
+@given(st.text(alphabet="ab", min_size=395, max_size=405), st.text(alphabet="ab", min_size=395, max_size=405))
+def test_value_keys_are_distinct_and_in_order(one: str, other: str) -> None:
+    """Different paths have different keys, in the order of the paths except inside a group of long ones."""
+    keys = value_key(SPACE16, one), value_key(SPACE16, other)
+    assert (one == other) is (keys[0] == keys[1])
+    both_long = has_long_path(keys[0]) and has_long_path(keys[1])
+    if not (both_long and long_path_group(keys[0]) == long_path_group(keys[1])):
+        assert (one < other) is (keys[0] < keys[1])
+
+
+@given(st.floats(0, 4e9), st.floats(0, 4e9))
+def test_times_sort_as_bytes(one: float, other: float) -> None:
+    """Times keep their order to the microsecond, and never comes last."""
+    if int(one * 1_000_000) < int(other * 1_000_000):
+        assert micros8(one) < micros8(other)
+    assert micros8(one) < keyspace.NEVER8
+    assert b"\0" * 8 == micros8(-1.0) == micros8(None)
+    assert micros8(1e300) < keyspace.NEVER8
