@@ -1,0 +1,176 @@
+"""Reading request bodies: JSON that answers in the wire's own words when it is none.
+
+A body is read in two steps, as the ladders do: first its grammar (row 1 of enc 2.7), much later its shape (row 5).
+Clients see the reader's words for both, so they are those of the reference's reader.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
+
+import msgspec
+
+from capabilities.errors import InvalidIdentifier, InvalidJson
+from capabilities.resources import NetworkId, parse_network_id
+from capabilities.strict_json import Json, check_text
+
+from .errors import BodyNotJson, BodyTooLarge
+
+Kind = Literal["string", "i64", "u32", "network", "object"]
+
+_DECODER: Final = msgspec.json.Decoder(Any)
+_LITERALS: Final = {"n": "null", "t": "true", "f": "false"}
+_SAYS: Final = {"string": "a string", "network": "a string", "i64": "i64", "u32": "u32", "object": "an object"}
+_RANGES: Final = {"i64": range(-(2**63), 2**63), "u32": range(2**32)}
+_MAX_ECHO_CHARS: Final = 64
+_WORDS: Final = {
+    "Expecting value": "expected value",
+    "Extra data": "trailing characters",
+    "Expecting property name enclosed in double quotes": "key must be a string",
+    "Expecting ':' delimiter": "expected `:`",
+    "Expecting ',' delimiter": "expected `,` or end of the value",
+    "Unterminated string starting at": "EOF while parsing a string",
+    "Invalid control character at": "control character (\\u0000-\\u001F) found while parsing a string",
+    "Invalid \\escape": "invalid escape",
+    "Invalid \\uXXXX escape": "invalid escape",
+}
+
+
+class ShapeError(Exception):
+    """A value is not of the shape asked for; the text is the wire's reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What an object has to hold.
+
+    Attributes:
+        members: member -> kind, in declared order.
+        optional: those of them that may be absent or null.
+        closed: True refuses further members.
+    """
+
+    members: Mapping[str, Kind]
+    optional: frozenset[str] = frozenset()
+    closed: bool = False
+
+
+def read_body(data: bytes, *, max_bytes: int) -> Json:
+    """Read the JSON text of a body.
+
+    Args:
+        data: untrusted bytes.
+        max_bytes: longest body that is looked at.
+    Returns:
+        Any JSON value; of a member that stands twice, the last (enc 2.3).
+    Raises:
+        BodyTooLarge: longer than `max_bytes`.
+        BodyNotJson: not JSON in UTF-8, a number beyond a double, or nested deeper than 64.
+    """
+    if len(data) > max_bytes:
+        raise BodyTooLarge(max_bytes)
+    try:
+        check_text(data, max_bytes=max_bytes)
+        value = cast(Json, _DECODER.decode(data))
+    except (InvalidJson, ValueError, RecursionError) as exc:
+        raise BodyNotJson(_parser_text(data)) from exc
+    return value
+
+
+def read_members(value: Json, shape: Shape) -> dict[str, str | int | NetworkId | dict[str, Json]]:
+    """Check a value against a shape.
+
+    Returns:
+        The members that are present, networks parsed; each is of its kind.
+    Raises:
+        ShapeError: with the wire's text for the first fault, members taken in the order of their names.
+    """
+    if isinstance(value, list):
+        # A list of the members in order reads as the object elsewhere; here only its faults are told (W19, Q35).
+        for item, kind in zip(value, shape.members.values(), strict=False):
+            _read(item, kind)
+    if not isinstance(value, dict):
+        raise ShapeError(f"invalid type: {_describe(value)}, expected an object")
+    found: dict[str, str | int | NetworkId | dict[str, Json]] = {}
+    for name in sorted(value):
+        if name not in shape.members:
+            if shape.closed:
+                names = ", ".join(f"`{known}`" for known in shape.members)
+                raise ShapeError(f"unknown field `{name[:_MAX_ECHO_CHARS]}`, expected one of {names}")
+            continue
+        if value[name] is None and name in shape.optional:
+            continue
+        found[name] = _read(value[name], shape.members[name])
+    for name in shape.members:
+        if name not in found and name not in shape.optional:
+            raise ShapeError(f"missing field `{name}`")
+    return found
+
+
+def _read(value: Json, kind: Kind) -> str | int | NetworkId | dict[str, Json]:
+    if kind in _RANGES and isinstance(value, int) and not isinstance(value, bool):
+        if value not in _RANGES[kind]:
+            raise ShapeError(f"invalid value: {_describe(value)}, expected {_SAYS[kind]}")
+        return value
+    if kind == "string" and isinstance(value, str):
+        return value
+    if kind == "object" and isinstance(value, dict):
+        return value
+    if kind == "network" and isinstance(value, str):
+        try:
+            return parse_network_id(value)
+        except InvalidIdentifier as exc:
+            raise ShapeError(exc.text) from exc
+    raise ShapeError(f"invalid type: {_describe(value)}, expected {_SAYS[kind]}")
+
+
+def _describe(value: Json) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return f"boolean `{'true' if value else 'false'}`"
+        case int():
+            return f"integer `{value}`" if value.bit_length() <= 64 else "floating point number"
+        case float():
+            return f"floating point `{value}`"
+        case str():
+            return f"string {json.dumps(value[:_MAX_ECHO_CHARS], ensure_ascii=False)}"
+        case list():
+            return "sequence"
+        case _:
+            return "map"
+
+
+def _parser_text(data: bytes) -> str:
+    """Say where a text stops being JSON, in the words `/invoke` answers with."""
+    text = data.decode("utf-8", "replace")
+    start = len(text) - len(text.lstrip(" \t\r\n"))
+    literal = _LITERALS.get(text[start : start + 1])
+    if start == len(text):
+        return f"EOF while parsing a value at {_position(text, start)}"
+    if literal is not None and not text.startswith(literal, start):
+        return _literal_text(text, start, literal)
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as exc:
+        words = _WORDS.get(exc.msg, "expected value")
+        return f"{words} at line {exc.lineno} column {exc.colno}"
+    except (ValueError, RecursionError):
+        pass
+    return "recursion limit or number out of range at line 1 column 1"
+
+
+def _literal_text(text: str, start: int, literal: str) -> str:
+    """Say where a text leaves the literal that its first letter announced."""
+    end = start + max(size for size in range(len(literal)) if text.startswith(literal[:size], start))
+    if end == len(text):
+        return f"EOF while parsing a value at {_position(text, end)}"
+    return f"expected ident at {_position(text, end + 1)}"
+
+
+def _position(text: str, end: int) -> str:
+    """Return line and column of the last character before `end`."""
+    lines = text[:end].split("\n")
+    return f"line {len(lines)} column {len(lines[-1])}"

@@ -1,0 +1,81 @@
+"""Canonical JSON: the one text of a value that hashes and signatures are made over (enc 2.3).
+
+Objects have their members sorted by Unicode code point (which is the order of their UTF-8 bytes), nothing stands
+between tokens, strings escape only what JSON demands and are raw UTF-8 otherwise. For objects, arrays, strings,
+booleans, null and integers up to 2^53 with member names of the basic plane this is RFC 8785; numbers are printed as
+they were written, so `1.0` stays `1.0` (the protocol sends integers only).
+
+Example:
+    canonical_bytes({"b": 1, "a": [True, None]})  # b'{"a":[true,null],"b":1}'
+    canonical_hash("abc")  # SHA-256 over the text with its quotes
+"""
+
+import hashlib
+import json
+import math
+
+from capabilities.strict_json import Json
+
+from .errors import InvalidCanonicalJson
+
+# Deeper values are refused on reading (serde's limit); the writer keeps the same bound so that it is total.
+MAX_DEPTH = 128
+
+
+def canonical_bytes(value: Json) -> bytes:
+    """Write a value as canonical JSON in UTF-8.
+
+    Args:
+        value: a JSON value; nesting up to `MAX_DEPTH`.
+    Returns:
+        The text's bytes; equal values give equal bytes, whatever the order of their members.
+    Raises:
+        InvalidCanonicalJson: a number is not finite, a text holds a lone surrogate, or the nesting is too deep.
+    Source: enc 2.3.
+    """
+    try:
+        return _text(value, 0).encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidCanonicalJson("text is not Unicode") from exc
+
+
+def canonical_hash(value: Json) -> str:
+    """Return the lower-case hex SHA-256 of a value's canonical JSON (a string is hashed with its quotes)."""
+    return hashlib.sha256(canonical_bytes(value)).hexdigest()
+
+
+def _text(value: Json, depth: int) -> str:
+    if depth > MAX_DEPTH:
+        raise InvalidCanonicalJson("nested too deeply")
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return (
+            str(value)
+            if -(1 << 63) <= value < (1 << 64)
+            else _float_text(float(value) if abs(value) < 1 << 1023 else math.inf)
+        )
+    if isinstance(value, float):
+        return _float_text(value)
+    if isinstance(value, list):
+        return "[" + ",".join(_text(item, depth + 1) for item in value) + "]"
+    members = (f"{json.dumps(name, ensure_ascii=False)}:{_text(value[name], depth + 1)}" for name in sorted(value))
+    return "{" + ",".join(members) + "}"
+
+
+def _float_text(number: float) -> str:
+    """Print the shortest decimal as the peers do: plain from 1e-5 up to 1e16, `1.5e-7` and `1e20` outside."""
+    if not math.isfinite(number):
+        raise InvalidCanonicalJson("number is not finite")
+    text = repr(number)
+    mantissa, mark, exponent = text.partition("e")
+    if not mark:
+        return text
+    if int(exponent) == -5:
+        sign, digits = ("-", mantissa[1:]) if mantissa.startswith("-") else ("", mantissa)
+        return f"{sign}0.0000{digits.replace('.', '')}"
+    return f"{mantissa}e{int(exponent)}"

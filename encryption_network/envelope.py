@@ -1,0 +1,211 @@
+"""Inline envelopes: a payload under a content key, and that key wrapped to a network (enc 3.3, 3.4).
+
+The JSON text is what stands in a space as an ordinary value. `aad` and `metadata` are labels that nothing
+authenticates: the peers' ciphertexts carry no associated data, and ours neither (enc 3.3).
+
+Example:
+    envelope = seal_envelope(descriptor, b"secret", entropy)
+    plaintext = open_envelope(parse_envelope(encode_envelope(envelope)), content_key)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from capabilities.ambient import Entropy
+from capabilities.errors import InvalidIdentifier, InvalidJson
+from capabilities.resources import NetworkId, parse_network_id
+from capabilities.strict_json import Json, parse_json
+
+from ._base64 import decode_standard, encode_standard
+from .canonical_json import canonical_hash
+from .errors import EnvelopeError
+from .keywrap import KEY_BYTES, NONCE_BYTES, TAG_BYTES, wrap
+from .networks import Descriptor
+
+ENVELOPE_VERSION: Final = 1
+MAX_ENVELOPE_BYTES: Final = 67_108_864
+"""Longest envelope that is read unless the caller says otherwise: 64 MiB of JSON, 48 MiB of payload."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InlineEnvelope:
+    """One sealed payload with its wrapped content key.
+
+    Attributes:
+        network: network whose key the content key is wrapped to; the text keeps the writer's spelling.
+        network_text: the id as it stands in the envelope.
+        alg: algorithm id, as written.
+        key_version: version of the network's key, as written.
+        encrypted_symmetric_key: standard base64 of the wrapped key.
+        encrypted_symmetric_key_hash: hex SHA-256 over the quoted base64 text; equals the recomputed one.
+        ciphertext: nonce, ciphertext and tag.
+        aad: a label in base64; authenticated by nothing. None: absent.
+        metadata: text labels; authenticated by nothing. None: absent.
+    """
+
+    network: NetworkId
+    network_text: str
+    alg: str
+    key_version: int
+    encrypted_symmetric_key: str
+    encrypted_symmetric_key_hash: str
+    ciphertext: bytes = field(repr=False)
+    aad: str | None = None
+    metadata: Mapping[str, str] | None = None
+
+
+def parse_envelope(data: bytes, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> InlineEnvelope:
+    """Read an envelope.
+
+    Args:
+        data: UTF-8 JSON, untrusted; members in any order, unknown members are skipped.
+        max_bytes: longest text that is looked at.
+    Returns:
+        An envelope whose key hash fits its key.
+    Raises:
+        EnvelopeError: not an object, another version, a member missing or of the wrong type, no canonical base64, or
+            a key hash that does not fit.
+    Does not check:
+        That the algorithm is known, that the wrapped key opens, who wrote it.
+    Source: enc 3.4.
+    """
+    try:
+        fields = parse_json(data, max_bytes=max_bytes)
+    except InvalidJson as exc:
+        raise EnvelopeError("not a JSON object") from exc
+    if _whole(fields, "v") != ENVELOPE_VERSION:
+        raise EnvelopeError("unknown version")
+    network_text, wrapped, stated = (
+        _text(fields, name) for name in ("networkId", "encryptedSymmetricKey", "encryptedSymmetricKeyHash")
+    )
+    try:
+        network = parse_network_id(network_text)
+    except InvalidIdentifier as exc:
+        raise EnvelopeError(f"networkId: {exc.text}") from exc
+    if decode_standard(wrapped) is None or canonical_hash(wrapped) != stated:
+        raise EnvelopeError("encryptedSymmetricKeyHash does not fit")
+    ciphertext = decode_standard(_text(fields, "ciphertext"))
+    if ciphertext is None:
+        raise EnvelopeError("ciphertext is not base64")
+    return InlineEnvelope(
+        network=network,
+        network_text=network_text,
+        alg=_text(fields, "alg"),
+        key_version=_whole(fields, "keyVersion"),
+        encrypted_symmetric_key=wrapped,
+        encrypted_symmetric_key_hash=stated,
+        ciphertext=ciphertext,
+        aad=_label(fields["aad"]) if "aad" in fields else None,
+        metadata=_labels(fields["metadata"]) if "metadata" in fields else None,
+    )
+
+
+def encode_envelope(envelope: InlineEnvelope) -> bytes:
+    """Write an envelope as the peers do: members in the order of enc 3.4, no spaces, absent labels left out."""
+    fields: dict[str, Json] = {
+        "v": ENVELOPE_VERSION,
+        "networkId": envelope.network_text,
+        "alg": envelope.alg,
+        "keyVersion": envelope.key_version,
+        "encryptedSymmetricKey": envelope.encrypted_symmetric_key,
+        "encryptedSymmetricKeyHash": envelope.encrypted_symmetric_key_hash,
+        "ciphertext": encode_standard(envelope.ciphertext),
+    }
+    if envelope.aad is not None:
+        fields["aad"] = envelope.aad
+    if envelope.metadata is not None:
+        fields["metadata"] = dict(envelope.metadata)
+    try:
+        return msgspec.json.encode(fields)
+    except ValueError as exc:
+        raise EnvelopeError("a label is not Unicode") from exc
+
+
+def seal_envelope(
+    descriptor: Descriptor,
+    plaintext: bytes,
+    entropy: Entropy,
+    *,
+    aad: bytes | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> InlineEnvelope:
+    """Seal a payload for everybody who may decrypt on a network.
+
+    Args:
+        descriptor: the network, whose canonical id, algorithm and version go into the envelope.
+        plaintext: the payload.
+        entropy: asked for 32 bytes (content key), 12 (payload nonce), 32 (ephemeral scalar), 12 (wrap nonce).
+        aad: label to carry along; not authenticated.
+        metadata: labels to carry along; not authenticated.
+    Raises:
+        KeyBackendError: the descriptor's key is of low order.
+    Does not check:
+        That the network's state allows writing.
+    Source: enc 3.5.
+    """
+    content_key = entropy.token(KEY_BYTES)
+    nonce = entropy.token(NONCE_BYTES)
+    ciphertext = nonce + AESGCM(content_key).encrypt(nonce, plaintext, None)
+    wrapped = encode_standard(wrap(descriptor.public_key, content_key, entropy))
+    return InlineEnvelope(
+        network=descriptor.network_id,
+        network_text=descriptor.network_id.text,
+        alg=descriptor.alg,
+        key_version=descriptor.key_version,
+        encrypted_symmetric_key=wrapped,
+        encrypted_symmetric_key_hash=canonical_hash(wrapped),
+        ciphertext=ciphertext,
+        aad=None if aad is None else encode_standard(aad),
+        metadata=metadata,
+    )
+
+
+def open_envelope(envelope: InlineEnvelope, content_key: bytes) -> bytes:
+    """Open the payload with its content key.
+
+    Raises:
+        EnvelopeError: the key is not 32 bytes, the ciphertext is too short, or the tag fails.
+    Does not check:
+        `aad` and `metadata`: they are labels.
+    """
+    if len(content_key) != KEY_BYTES or len(envelope.ciphertext) < NONCE_BYTES + TAG_BYTES:
+        raise EnvelopeError("ciphertext does not open")
+    nonce, sealed = envelope.ciphertext[:NONCE_BYTES], envelope.ciphertext[NONCE_BYTES:]
+    try:
+        return AESGCM(content_key).decrypt(nonce, sealed, None)
+    except InvalidTag as exc:
+        raise EnvelopeError("ciphertext does not open") from exc
+
+
+def _text(fields: Mapping[str, Json], name: str) -> str:
+    text = fields.get(name)
+    if not isinstance(text, str) or not text:
+        raise EnvelopeError(f"{name} is not a text")
+    return text
+
+
+def _whole(fields: Mapping[str, Json], name: str) -> int:
+    number = fields.get(name)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise EnvelopeError(f"{name} is not an integer")
+    return number
+
+
+def _label(value: Json) -> str:
+    if not isinstance(value, str):
+        raise EnvelopeError("aad is not a text")
+    return value
+
+
+def _labels(value: Json) -> Mapping[str, str]:
+    if not isinstance(value, dict):
+        raise EnvelopeError("metadata is not an object of texts")
+    labels = {name: text for name, text in value.items() if isinstance(text, str)}
+    if len(labels) != len(value):
+        raise EnvelopeError("metadata is not an object of texts")
+    return labels

@@ -1,0 +1,583 @@
+"""The release gate: the one place that decides whether a content key may leave the node.
+
+`admit` is asked after the chain was judged, on both routes, and is the only maker of an `Admission`; `release.open_key`
+takes nothing else. O is the owner of the network, I the invoker.
+
+In person (no evidence needed), where the mode and every policy in force allow it:
+
+    IP1  I is O; or
+    IP2  O is a wallet; every proof cited is a CACAO signed by O, with delegate I, without parents, that expires within
+         30 days of its registration here; and such a CACAO from O to I stands now that holds
+         `tinycloud.capabilities/read` on a space of O.
+
+Everybody else needs live evidence and an allow-list of measurements that the owner stated: in the network's policy, or
+as a fact of a delegation that the authority to decrypt runs through and that O, or O's in-person session key, signed.
+In force is the conjunction of the policies of the node, the owner and every delegation in every cited closure:
+a policy, a link or a proof more can only narrow.
+
+    step  refused as
+    1     chain      what is cited is incomplete, revoked or expired
+    2     policy     a policy in force cannot be read
+    3     path       no envelope at an allowed path holds the key
+    4     mode, policy         in person, but mode or policy want code, and there is no evidence
+    5     no_policy  the owner named no code
+    6     not_attested, trust_root, receiver     no evidence for this caller and key, or of another root
+    7     what `policy.judge` says, policy by policy
+
+Example:
+    admission = admit(request)  # or ReleaseRefused
+    commit(live=admission.live, checks=admission.checks, put=audit_record(admission.audit))
+    answer = open_key(admission, keyring=keyring, entropy=entropy)
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import InitVar, dataclass, field
+from typing import Final, Literal, get_args
+
+from capabilities.abilities import satisfies
+from capabilities.chain import Authority, Mark, Marks, Registered
+from capabilities.cids import ContentKey
+from capabilities.principals import Principal, is_wallet, same_principal
+from capabilities.resources import NetworkId, SpaceResource, network_of
+from capabilities.tokens import Delegation
+
+from .errors import PolicyError, ReleaseRefused
+from .policy import Evidence, Policy, Refusal, encode_policy, judge, policies_of
+from .release_record import Mode, ReleaseRecord
+from .requests import DECRYPT, CheckedDecrypt
+
+CAPABILITIES_READ: Final = "tinycloud.capabilities/read"
+"""What every sign-in grants to its session key, and a delegation to somebody else has no need of."""
+IN_PERSON_LIFETIME_S: Final = 30 * 86_400
+"""Longest life of a session that counts as the owner in person."""
+MAX_PATHS: Final = 256
+"""Most paths that the policies of one release may name together: each is a row to read."""
+
+Reason = Literal[
+    Refusal,
+    "chain",
+    "policy",
+    "path",
+    "mode",
+    "no_policy",
+    "not_attested",
+    "trust_root",
+]
+REASONS: Final = frozenset(get_args(Reason))
+"""Every coarse cause a caller can see."""
+
+Ground = Literal["owner", "owner_session", "attested", "off"]
+"""Why a release was admitted: IP1, IP2, evidence, or a node that asks for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One delegation of a chain as the store holds it.
+
+    Attributes:
+        registered: the delegation with its closure and the closure's window.
+        registered_at: when it was first registered here, epoch seconds.
+    """
+
+    registered: Registered
+    registered_at: float
+
+    @property
+    def delegation(self) -> Delegation:
+        """The delegation itself."""
+        return self.registered.delegation
+
+
+@dataclass(frozen=True, slots=True)
+class RowStamp:
+    """A row of the store that a decision rests on; opaque here, the commit checks that it is unchanged."""
+
+    key: bytes
+    stamp: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """What tells whether somebody is the owner in person.
+
+    Attributes:
+        owner: O.
+        invoker: I.
+        cited: content key of every proof, in signed order.
+        links: every delegation of every cited closure, by content key.
+        sessions: further delegations that may be the standing session of a holder; see `session_holders`.
+        marks: the mark of every delegation in `links` and `sessions`.
+        now: epoch seconds.
+    """
+
+    owner: Principal
+    invoker: Principal
+    cited: tuple[ContentKey, ...]
+    links: Mapping[ContentKey, Link]
+    sessions: tuple[Link, ...]
+    marks: Marks
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRequest:
+    """Everything a release is decided on.
+
+    Attributes:
+        decrypt: the checked request; holds invoker, receiver key and the network with its policy.
+        authority: what the chain rules returned for the invocation.
+        cited: content key of every proof, in signed order.
+        links: every delegation of every cited closure, by content key.
+        sessions: further delegations that may be the standing session of a holder; see `session_holders`.
+        marks: the mark of every delegation in `links` and `sessions`.
+        release_record: the node's own demands.
+        evidence: what is kept for exactly (invoker, receiver key), or the invoker's evidence of mode "signed".
+        key_paths: paths of `paths_in_force` at which an envelope with this very wrapped key stands, each with its row.
+        network_row: row of the network and its policy.
+        record_row: row of the release record.
+        evidence_row: row of the evidence; None where there is none.
+        now: epoch seconds.
+    """
+
+    decrypt: CheckedDecrypt
+    authority: Authority
+    cited: tuple[ContentKey, ...]
+    links: Mapping[ContentKey, Link]
+    marks: Marks
+    release_record: ReleaseRecord
+    network_row: RowStamp
+    record_row: RowStamp
+    now: float
+    sessions: tuple[Link, ...] = ()
+    evidence: Evidence | None = None
+    evidence_row: RowStamp | None = None
+    key_paths: Mapping[str, RowStamp] = field(default_factory=dict)
+
+    @property
+    def invoker(self) -> Principal:
+        """I."""
+        return self.decrypt.bound.invocation.invoker
+
+    @property
+    def owner(self) -> Principal:
+        """O."""
+        return self.decrypt.network.owner
+
+    @property
+    def network_id(self) -> NetworkId:
+        """The network."""
+        return self.decrypt.network.network_id
+
+    @property
+    def presence(self) -> Presence:
+        """What tells whether I is O in person."""
+        return Presence(
+            owner=self.owner,
+            invoker=self.invoker,
+            cited=self.cited,
+            links=self.links,
+            sessions=self.sessions,
+            marks=self.marks,
+            now=self.now,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseAudit:
+    """What the audit record of an admitted release says; no key, no token.
+
+    Attributes:
+        ground: why.
+        mode: the node's mode at that moment.
+        owner: O. invoker: I.
+        network_id: canonical text.
+        invocation_cid: text of the token's cid.
+        request_hash: hex, over cid and body hash.
+        receiver_public_key_hash: hex, as bound in the request.
+        policy_sha256: hex SHA-256 of every policy in force, as canonical JSON.
+        quote_sha256: hex; None unless evidence was judged.
+        collateral_sha256: hex; None unless evidence was judged.
+        decided_at: epoch seconds.
+    """
+
+    ground: Ground
+    mode: Mode
+    owner: Principal
+    invoker: Principal
+    network_id: str
+    invocation_cid: str
+    request_hash: str
+    receiver_public_key_hash: str
+    policy_sha256: tuple[str, ...]
+    quote_sha256: str | None
+    collateral_sha256: str | None
+    decided_at: float
+
+
+_SEAL: Final = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """The gate's leave to open one key, for one request; made by `admit` only.
+
+    Attributes:
+        decrypt: the request.
+        ground: why.
+        live: marks the decision rests on; the commit is refused if one is not live then.
+        checks: rows the decision rests on; the commit is refused if one has changed.
+        audit: what the audit record says; it is durable before the key leaves.
+    """
+
+    decrypt: CheckedDecrypt
+    ground: Ground
+    live: tuple[ContentKey, ...]
+    checks: tuple[RowStamp, ...]
+    audit: ReleaseAudit
+    # An init-only field: `dataclasses.replace` cannot carry it over, so an admission cannot be altered either.
+    seal: InitVar[object]
+
+    def __post_init__(self, seal: object) -> None:
+        """Refuse every maker but the gate."""
+        if seal is not _SEAL:
+            raise RuntimeError("an admission is made by gate.admit only")
+
+
+def admit(request: ReleaseRequest) -> Admission:
+    """Decide whether the key of a checked request may be opened.
+
+    Args:
+        request: what the decision rests on, all read at one moment.
+    Returns:
+        The admission. IP1 or IP2 holds, or evidence for this caller and key satisfies every policy in force and the
+        owner named the code, or the node's mode is off and nobody stated a policy.
+    Raises:
+        ReleaseRefused: with the first step that fails.
+    Does not check:
+        The invocation's signature, window and replay, and that its chain grants decrypt: `authority` says so.
+    """
+    _check_chain(request)  # 1
+    in_force = _policies_in_force(request)  # 2
+    path_rows = _check_paths(request, in_force)  # 3
+    session = in_person_marks(request.presence)
+    if session is not None:
+        obstacle = _obstacle(request.release_record.mode, in_force)  # 4
+        if obstacle is None:
+            ground: Ground = "owner" if same_principal(request.invoker, request.owner) else "owner_session"
+            return _admission(request, ground=ground, policies=in_force, relied=session, rows=path_rows)
+        if request.evidence is None:
+            raise obstacle
+    if request.release_record.mode == "off" and not in_force:
+        return _admission(request, ground="off", policies=in_force, relied=(), rows=path_rows)
+    relied = _owner_list(request)  # 5
+    evidence = _evidence_for(request)  # 6
+    for policy in in_force:  # 7
+        refusal = judge(evidence, policy, request.now)
+        if refusal is not None:
+            raise _refused(refusal, f"policy {_policy_digest(policy)}")
+    rows = path_rows if request.evidence_row is None else (request.evidence_row, *path_rows)
+    return _admission(request, ground="attested", policies=in_force, relied=relied, rows=rows)
+
+
+def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
+    """Return the paths whose envelopes the caller of `admit` has to read.
+
+    Args:
+        policies: what `policies_in_force` returned.
+    Raises:
+        ReleaseRefused: `path`, when there are more than `MAX_PATHS`.
+    """
+    paths = frozenset(path for policy in policies for path in policy.paths)
+    if len(paths) > MAX_PATHS:
+        raise _refused("path", "too many paths")
+    return paths
+
+
+def policies_in_force(
+    network_policy: Policy | None, release_record: ReleaseRecord, links: Iterable[Link]
+) -> tuple[Policy, ...]:
+    """Return every policy that a release has to satisfy: the node's, the owner's, those of all links.
+
+    The node's own falls silent in mode "off"; nobody else's does.
+
+    Raises:
+        ReleaseRefused: `policy`, when one cannot be read.
+    """
+    node = release_record.node_policy if release_record.mode != "off" else None
+    stated = [policy for policy in (node, network_policy) if policy is not None]
+    try:
+        for link in links:
+            stated.extend(policies_of(link.delegation.facts))
+    except PolicyError as exc:
+        raise _refused("policy", exc.text) from exc
+    return tuple(stated)
+
+
+def session_holders(owner: Principal, invoker: Principal, links: Iterable[Link]) -> frozenset[Principal]:
+    """Return the principals whose standing session with the owner may matter to `admit`.
+
+    The invoker (IP2), and whoever signed a delegation that cites the owner's sign-ins only. Where the links show a
+    standing session themselves, no further one is needed.
+    """
+    if not is_wallet(owner):
+        return frozenset()
+    return frozenset({invoker, *(link.delegation.delegator for link in links if link.delegation.parents)})
+
+
+# --- step 1 --------------------------------------------------------------------------------------------------------
+
+
+def _check_chain(request: ReleaseRequest) -> None:
+    """Require every cited proof with its whole closure; where authority rests on them, live and open now."""
+    if len(set(request.cited)) != len(request.decrypt.bound.invocation.parents):
+        raise _refused("chain", "not every cited proof was given")
+    for key in request.cited:
+        link = request.links.get(key)
+        if link is None or any(member.content_key not in request.links for member in link.registered.closure):
+            raise _refused("chain", "a closure is incomplete")
+    if same_principal(request.invoker, request.owner):
+        return  # root authority rests on no proof (R2)
+    if not request.authority.dependent or not request.cited:
+        raise _refused("chain", "no proof for a caller who is not the owner")
+    if not all(_stands(request, request.links[key]) for key in request.cited):
+        raise _refused("chain", "a proof does not stand")
+
+
+def _stands(request: Presence | ReleaseRequest, link: Link) -> bool:
+    """Tell whether a delegation and all above it are live and inside their windows now (I32, I33)."""
+    registered = link.registered
+    if registered.missing_ancestor:
+        return False
+    if any(request.marks.get(member.content_key) is not Mark.LIVE for member in registered.closure):
+        return False
+    if registered.expires_at is not None and request.now >= registered.expires_at:
+        return False
+    return registered.not_before is None or request.now >= registered.not_before
+
+
+# --- steps 2 and 3 -------------------------------------------------------------------------------------------------
+
+
+def _policies_in_force(request: ReleaseRequest) -> tuple[Policy, ...]:
+    return policies_in_force(request.decrypt.network.policy, request.release_record, _cited_links(request))
+
+
+def _cited_links(request: ReleaseRequest) -> tuple[Link, ...]:
+    """Return every delegation of every cited closure, each once."""
+    keys = dict.fromkeys(
+        member.content_key for key in request.cited for member in request.links[key].registered.closure
+    )
+    return tuple(request.links[key] for key in keys)
+
+
+def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple[RowStamp, ...]:
+    """Require the key at a path of every policy that lists paths; return the rows that show it."""
+    paths_in_force(in_force)
+    rows: dict[RowStamp, None] = {}
+    for policy in in_force:
+        if not policy.paths:
+            continue
+        row = next((request.key_paths[path] for path in policy.paths if path in request.key_paths), None)
+        if row is None:
+            raise _refused("path", f"policy {_policy_digest(policy)}")
+        rows[row] = None
+    return tuple(rows)
+
+
+# --- step 4: in person ---------------------------------------------------------------------------------------------
+
+
+def in_person_marks(presence: Presence) -> tuple[ContentKey, ...] | None:
+    """Return the marks that IP1 or IP2 rests on; None when neither holds.
+
+    Does not check:
+        That the mode or a policy lets a person do without evidence; `admit` does.
+    """
+    if same_principal(presence.invoker, presence.owner):  # IP1
+        return ()
+    proofs = [presence.links[key] for key in presence.cited if key in presence.links]
+    if len(proofs) != len(presence.cited) or not _are_sign_ins(proofs, presence.owner, presence.invoker):  # IP2
+        return None
+    return _standing_session(presence, presence.invoker)
+
+
+def _obstacle(mode: Mode, in_force: tuple[Policy, ...]) -> ReleaseRefused | None:
+    """Return why being there in person is not enough; None when it is."""
+    if mode == "everyone":
+        return _refused("mode", "nobody is in person in this mode")
+    if not all(policy.in_person for policy in in_force):
+        return _refused("policy", "a policy wants code from the owner too")
+    return None
+
+
+def _are_sign_ins(links: list[Link], owner: Principal, holder: Principal) -> bool:
+    """Tell whether there is a link and every one is the owner's sign-in of this holder (IP2)."""
+    return bool(links) and is_wallet(owner) and all(_is_sign_in(link, owner, holder) for link in links)
+
+
+def _is_sign_in(link: Link, owner: Principal, holder: Principal) -> bool:
+    delegation = link.delegation
+    return (
+        delegation.form == "cacao"
+        and same_principal(delegation.delegator, owner)
+        and same_principal(delegation.delegate, holder)
+        and not delegation.parents
+        and delegation.expires_at is not None
+        and delegation.expires_at <= link.registered_at + IN_PERSON_LIFETIME_S
+    )
+
+
+def _standing_session(presence: Presence, holder: Principal) -> tuple[ContentKey, ...] | None:
+    """Return the mark of a sign-in from O to the holder that stands now and reads O's capabilities (IP2)."""
+    for link in (*presence.links.values(), *presence.sessions):
+        if (
+            _is_sign_in(link, presence.owner, holder)
+            and _reads_capabilities(link.delegation, presence.owner)
+            and _stands(presence, link)
+        ):
+            return (link.delegation.content_key,)
+    return None
+
+
+def _reads_capabilities(delegation: Delegation, owner: Principal) -> bool:
+    return any(
+        satisfies(capability.ability, CAPABILITIES_READ)
+        and isinstance(capability.resource, SpaceResource)
+        and same_principal(capability.resource.space.owner, owner)
+        for capability in delegation.capabilities
+    )
+
+
+# --- step 5: the owner's allow-list --------------------------------------------------------------------------------
+
+
+def _owner_list(request: ReleaseRequest) -> tuple[ContentKey, ...]:
+    """Find the allow-list that the owner stated, and return the marks that its standing rests on.
+
+    Which list it is does not matter, since all policies in force are judged: the owner has named code at all.
+    """
+    network_policy = request.decrypt.network.policy
+    if network_policy is not None and network_policy.is_allow_list:
+        return ()
+    for link in _supporting(request):
+        if not any(policy.is_allow_list for policy in policies_of(link.delegation.facts)) or not _stands(request, link):
+            continue
+        relied = _signed_for_owner(request, link)
+        if relied is not None:
+            return (*relied, *(member.content_key for member in link.registered.closure))
+    if request.release_record.states_list or request.release_record.mode == "off":
+        return ()
+    raise _refused("no_policy", "the owner named no code")
+
+
+def _supporting(request: ReleaseRequest) -> Iterator[Link]:
+    """Yield the delegations that the authority to decrypt runs through, from the invoker up to the owner.
+
+    A closure may hold more: whoever makes a delegation that grants nothing may cite whatever is registered. So a link
+    counts only if it holds decrypt on this network and was granted to whoever signed the link below.
+    """
+    below: list[tuple[Principal, Link]] = [(request.invoker, request.links[key]) for key in request.cited]
+    seen: set[ContentKey] = set()
+    while below:
+        holder, link = below.pop(0)
+        delegation = link.delegation
+        if delegation.content_key in seen or not same_principal(delegation.delegate, holder):
+            continue
+        if not _holds_decrypt(delegation, request.network_id):
+            continue
+        seen.add(delegation.content_key)
+        yield link
+        if not same_principal(delegation.delegator, request.owner):
+            below.extend((delegation.delegator, parent) for parent in _parents(request, link) or ())
+
+
+def _holds_decrypt(delegation: Delegation, network: NetworkId) -> bool:
+    return any(
+        satisfies(capability.ability, DECRYPT) and network_of(capability.resource) == network
+        for capability in delegation.capabilities
+    )
+
+
+def _signed_for_owner(request: ReleaseRequest, link: Link) -> tuple[ContentKey, ...] | None:
+    """Return the marks by which a delegation speaks for O: signed by O, or by O's in-person session key."""
+    signer = link.delegation.delegator
+    if same_principal(signer, request.owner):
+        return ()
+    parents = _parents(request, link)
+    if parents is None or not _are_sign_ins(parents, request.owner, signer):
+        return None
+    return _standing_session(request.presence, signer)
+
+
+def _parents(request: ReleaseRequest, link: Link) -> list[Link] | None:
+    """Return the delegations that a link cites; None when one is not to be found in its closure."""
+    by_cid = {member.cid: member.content_key for member in link.registered.closure}
+    parents = []
+    for cited in link.delegation.parents:
+        key = None if cited.digest is None else by_cid.get(cited.digest)
+        parent = None if key is None else request.links.get(key)
+        if parent is None:
+            return None
+        parents.append(parent)
+    return parents
+
+
+# --- step 6 --------------------------------------------------------------------------------------------------------
+
+
+def _evidence_for(request: ReleaseRequest) -> Evidence:
+    evidence = request.evidence
+    if evidence is None:
+        raise _refused("not_attested", "no evidence")
+    if not same_principal(evidence.invoker, request.invoker):
+        raise _refused("not_attested", "evidence of another holder")
+    if evidence.root_ca_sha256 not in request.release_record.trust_roots:
+        raise _refused("trust_root", "evidence under a root that is not trusted")
+    if evidence.receiver_mode == "attested" and evidence.receiver_public_key != request.decrypt.receiver_public_key:
+        raise _refused("receiver", "the evidence names another receiver key")
+    return evidence
+
+
+# --- making the answer ---------------------------------------------------------------------------------------------
+
+
+def _admission(
+    request: ReleaseRequest,
+    *,
+    ground: Ground,
+    policies: tuple[Policy, ...],
+    relied: tuple[ContentKey, ...],
+    rows: tuple[RowStamp, ...],
+) -> Admission:
+    evidence = request.evidence if ground == "attested" else None
+    decrypt = request.decrypt
+    return Admission(
+        decrypt=decrypt,
+        ground=ground,
+        live=tuple(dict.fromkeys((*request.authority.live, *relied))),
+        checks=(request.network_row, request.record_row, *rows),
+        audit=ReleaseAudit(
+            ground=ground,
+            mode=request.release_record.mode,
+            owner=request.owner,
+            invoker=request.invoker,
+            network_id=request.network_id.text,
+            invocation_cid=decrypt.invocation_cid,
+            request_hash=decrypt.request_hash,
+            receiver_public_key_hash=decrypt.bound.body.receiver_public_key_hash,
+            policy_sha256=tuple(_policy_digest(policy) for policy in policies),
+            quote_sha256=None if evidence is None else evidence.quote_sha256.hex(),
+            collateral_sha256=None if evidence is None else evidence.collateral_sha256.hex(),
+            decided_at=request.now,
+        ),
+        seal=_SEAL,
+    )
+
+
+def _policy_digest(policy: Policy) -> str:
+    return hashlib.sha256(encode_policy(policy)).hexdigest()
+
+
+def _refused(reason: Reason, detail: str) -> ReleaseRefused:
+    return ReleaseRefused(reason, detail)

@@ -1,0 +1,89 @@
+"""The root secret and everything that is derived from it.
+
+One secret stands behind a store: the node's identity, the keys of hosted spaces, the keys that seal network private
+keys and sign tickets all follow from it, so that every worker and machine on one store has the same ones.
+
+Example:
+    keyring = Keyring(secret)
+    keyring.node_did  # "did:key:z6Mk…", the audience of encryption requests
+    sealed = keyring.seal(private_key, NETWORK_SEAL, entropy)
+"""
+
+from blake3 import blake3
+
+from capabilities.ambient import Entropy
+from capabilities.resources import SpaceId
+from capabilities.signatures import Ed25519Signer
+
+from ._base64 import encode_url
+from .errors import RootSecretTooShort
+from .keywrap import open_blob, seal_blob
+
+MIN_SECRET_BYTES = 32
+
+# Contexts shared with the peer (enc 1.4, wire 5.7).
+NODE_IDENTITY = "tinycloud/node/identity"
+NETWORK_SEAL = "tinycloud/encryption/network-seal"
+SIGNED_URLS = "tinycloud/kv/signed-urls"
+LIST_CURSOR = "tinycloud/kv/list-cursor"
+INVITATION_SIGNING = "tinycloud/share-email/invitation-signing"
+# Our own.
+ATTESTATION_CHALLENGE = "sealspace/attestation/challenge"
+
+
+class Keyring:
+    """Derives keys from the root secret; shows none of them.
+
+    Attributes:
+        node_signer: the node's identity key.
+        node_did: its `did:key`; audience, target node and signer of encryption answers.
+        invitation_public_key: `shareInvitationPublicKey`, base64url without padding.
+    """
+
+    __slots__ = ("_secret", "invitation_public_key", "node_did", "node_signer")
+
+    def __init__(self, secret: bytes) -> None:
+        """Take the root secret.
+
+        Args:
+            secret: at least 32 bytes of any origin; used as it is.
+        Raises:
+            RootSecretTooShort: fewer than 32 bytes.
+        """
+        if len(secret) < MIN_SECRET_BYTES:
+            raise RootSecretTooShort(len(secret))
+        self._secret = bytes(secret)
+        self.node_signer = Ed25519Signer(self.derive(NODE_IDENTITY))
+        self.node_did: str = self.node_signer.did
+        self.invitation_public_key: str = encode_url(Ed25519Signer(self.derive(INVITATION_SIGNING)).public_key)
+
+    def derive(self, context: str | bytes) -> bytes:
+        """Return the 32 bytes `BLAKE3(secret ‖ context)`: the plain hash, not the key derivation mode (enc 1.4)."""
+        return blake3(self._secret + (context.encode() if isinstance(context, str) else context)).digest()
+
+    def space_did(self, space: SpaceId) -> str:
+        """Return the host DID of a space: the context is its canonical text (wire 5.7)."""
+        return Ed25519Signer(self.derive(space.text)).did
+
+    def challenge_mac_key(self) -> bytes:
+        """Return the 32-byte key of the MAC over attestation challenges."""
+        return self.derive(ATTESTATION_CHALLENGE)
+
+    def seal(self, plaintext: bytes, context: str, entropy: Entropy) -> bytes:
+        """Seal bytes at rest under the key of a context (enc 1.5)."""
+        return seal_blob(self.derive(context), plaintext, entropy)
+
+    def open_sealed(self, sealed: bytes, context: str) -> bytes:
+        """Open what `seal` made under the same secret and context.
+
+        Raises:
+            KeyBackendError: it was sealed under another secret or context, or was altered.
+        """
+        return open_blob(self.derive(context), sealed)
+
+    def __repr__(self) -> str:
+        return f"Keyring(node_did={self.node_did!r})"
+
+    def __reduce__(self) -> str:
+        """Refuse to be pickled or copied: the secret leaves the process nowhere."""
+        raise TypeError("a keyring is not serialised")

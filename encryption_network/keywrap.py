@@ -1,0 +1,136 @@
+"""Wrapping a content key to an X25519 public key, and the sealed blob inside the wrap.
+
+    wrapped key:  offset  size  field
+                  0       32    ephemeral X25519 public key
+                  32      ..    sealed blob under the raw shared secret
+
+    sealed blob:  offset  size  field
+                  0       1     0x01
+                  1       12    nonce
+                  13      n     AES-256-GCM ciphertext, no associated data
+                  13+n    16    tag
+
+The peer's format has no key derivation and no context (enc 3.2, W5). Stricter than the peer, unseen by honest
+clients: low-order public keys, another first byte than 0x01 and content keys that are not 32 bytes are refused
+(enc 3.2, W5, W6, W8).
+
+Example:
+    blob = wrap(network_public_key, content_key, entropy)
+    content_key = open_wrapped(network_private_key, blob)
+"""
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from capabilities.ambient import Entropy
+
+from .errors import KeyBackendError
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+TAG_BYTES = 16
+BLOB_VERSION = 0x01
+# Version, nonce and tag around the ciphertext.
+BLOB_OVERHEAD_BYTES = 1 + NONCE_BYTES + TAG_BYTES
+# 93 bytes for a 32-byte content key.
+WRAPPED_KEY_BYTES = KEY_BYTES + BLOB_OVERHEAD_BYTES + KEY_BYTES
+
+
+def public_key_of(private_key: bytes) -> bytes:
+    """Return the X25519 public key (32 bytes) of a private scalar.
+
+    Raises:
+        KeyBackendError: the scalar is not 32 bytes.
+    """
+    return _private(private_key).public_key().public_bytes_raw()
+
+
+def wrap(public_key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
+    """Seal a content key so that only the holder of the X25519 private key opens it.
+
+    Args:
+        public_key: the recipient's X25519 key, 32 bytes, untrusted.
+        plaintext: the content key, 32 bytes.
+        entropy: asked for 32 bytes (the ephemeral scalar), then for 12 (the nonce).
+    Returns:
+        The wrapped key, 93 bytes.
+    Raises:
+        KeyBackendError: the public key is not 32 bytes or is of low order, or the content key is not 32 bytes.
+    Source: enc 3.2.
+    """
+    if len(plaintext) != KEY_BYTES:
+        raise KeyBackendError("invalid content key length")  # W8
+    ephemeral = _private(entropy.token(KEY_BYTES))
+    shared = _exchange(ephemeral, public_key)
+    return ephemeral.public_key().public_bytes_raw() + seal_blob(shared, plaintext, entropy)
+
+
+def open_wrapped(private_key: bytes, blob: bytes) -> bytes:
+    """Open a wrapped content key.
+
+    Args:
+        private_key: the recipient's X25519 scalar, 32 bytes.
+        blob: the wrapped key, untrusted, of any length.
+    Returns:
+        The content key; exactly 32 bytes, and authenticated under the shared secret.
+    Raises:
+        KeyBackendError: too short, another version byte, a low-order ephemeral key, a failed tag or a content key of
+            another length.
+    Does not check:
+        Who wrapped it: anybody can wrap to a public key.
+    Source: enc 3.2, 11.9.
+    """
+    if len(blob) < KEY_BYTES:
+        raise KeyBackendError("invalid wrapped key envelope")
+    ephemeral, sealed = blob[:KEY_BYTES], blob[KEY_BYTES:]
+    # The cheap shape first: no multiplication for a blob that cannot open.
+    _check_blob(sealed)
+    plaintext = open_blob(_exchange(_private(private_key), ephemeral), sealed)
+    if len(plaintext) != KEY_BYTES:
+        raise KeyBackendError("invalid content key length")  # W8
+    return plaintext
+
+
+def seal_blob(key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
+    """Seal bytes under an AES-256 key as `0x01 | nonce | ciphertext | tag` (enc 1.5)."""
+    nonce = entropy.token(NONCE_BYTES)
+    return bytes([BLOB_VERSION]) + nonce + AESGCM(key).encrypt(nonce, plaintext, None)
+
+
+def open_blob(key: bytes, blob: bytes) -> bytes:
+    """Open a sealed blob.
+
+    Raises:
+        KeyBackendError: too short, another version byte than 0x01, or the tag fails.
+    Source: enc 1.5, without its pass-through of unsealed input (W6).
+    """
+    _check_blob(blob)
+    try:
+        return AESGCM(key).decrypt(blob[1 : 1 + NONCE_BYTES], blob[1 + NONCE_BYTES :], None)
+    except InvalidTag as exc:
+        raise KeyBackendError("decryption failed: aead::Error") from exc
+
+
+def _check_blob(blob: bytes) -> None:
+    if blob and blob[0] != BLOB_VERSION:
+        raise KeyBackendError("unknown version of sealed data")  # W6
+    if len(blob) < BLOB_OVERHEAD_BYTES:
+        raise KeyBackendError("encrypted data too short")
+
+
+def _private(scalar: bytes) -> X25519PrivateKey:
+    if len(scalar) != KEY_BYTES:
+        raise KeyBackendError("invalid private key length")
+    return X25519PrivateKey.from_private_bytes(scalar)
+
+
+def _exchange(private_key: X25519PrivateKey, public_key: bytes) -> bytes:
+    if len(public_key) != KEY_BYTES:
+        raise KeyBackendError("invalid public key length")
+    try:
+        # Raises for an all-zero result, that is for every public key of low order (W5): the wrap would open under a
+        # key that everybody knows.
+        return private_key.exchange(X25519PublicKey.from_public_bytes(public_key))
+    except ValueError as exc:
+        raise KeyBackendError("low-order public key") from exc

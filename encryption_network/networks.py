@@ -1,0 +1,380 @@
+"""Encryption networks: the node's record of one, and what the outside sees of it.
+
+A network is an X25519 key pair that the node holds for an owner. The record is one value in the store and carries the
+owner's attestation policy too, so that a release that checks the record's stamp has checked the policy's.
+
+Example:
+    record = create_network(network_id, now=now, keyring=keyring, entropy=entropy)
+    store_value = encode_network(record)
+    answer = {"descriptor": descriptor_json(record, keyring.node_did)}
+"""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+import msgspec
+
+from capabilities.ambient import Entropy
+from capabilities.errors import InvalidIdentifier
+from capabilities.principals import Principal, principal_of
+from capabilities.resources import NetworkId, network_id, parse_network_id
+from capabilities.strict_json import Json
+
+from ._base64 import decode_standard, encode_standard
+from .errors import (
+    BodyMalformed,
+    DescriptorError,
+    InvalidNetworkId,
+    KeyBackendError,
+    NetworkNotFound,
+    PolicyError,
+    RecordError,
+)
+from .keyring import NETWORK_SEAL, Keyring
+from .keywrap import BLOB_OVERHEAD_BYTES, KEY_BYTES, public_key_of
+from .policy import Policy, encode_policy, parse_policy
+
+ALGORITHM: Final = "x25519-aes256gcm/v1"
+KEY_VERSION: Final = 1
+KEY_BACKEND: Final = "local-one-of-one"
+MEMBER_ROLE: Final = "primary"
+MAX_RECORD_BYTES: Final = 262_144
+"""Longest stored record; a policy takes at most an eighth of it."""
+
+NetworkState = Literal["pending", "generating", "active", "rotating", "revoked", "failed"]
+"""The states there are; this node makes networks active and revokes them (enc 1.8)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """How many of how many members open a key; stored and echoed, without meaning (enc 1.9, D1).
+
+    Attributes:
+        n: members, 0 to 2^32 - 1.
+        t: of them needed, 0 to 2^32 - 1.
+    """
+
+    n: int = 1
+    t: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRecord:
+    """One network as the node keeps it.
+
+    Attributes:
+        network_id: canonical id.
+        public_key: X25519 public key, 32 bytes.
+        sealed_private_key: the scalar, sealed under the keyring's network seal, 61 bytes; never printed.
+        state: "active" opens keys, no other does; nothing leads back from "revoked".
+        alg: algorithm id.
+        key_version: 1; there is no rotation.
+        key_backend: where the key lives.
+        threshold: as the creator stated it.
+        created_at: RFC 3339 UTC text.
+        updated_at: RFC 3339 UTC text.
+        policy: what the owner demands of code that is to receive keys; None: nothing stated.
+    """
+
+    network_id: NetworkId
+    public_key: bytes
+    sealed_private_key: bytes
+    state: NetworkState
+    alg: str
+    key_version: int
+    key_backend: str
+    threshold: Threshold
+    created_at: str
+    updated_at: str
+    policy: Policy | None = None
+
+    @property
+    def owner(self) -> Principal:
+        """The canonical principal who owns the network; a fragment in the id's owner is not part of it."""
+        return principal_of(self.network_id.owner)
+
+    def __repr__(self) -> str:
+        return f"NetworkRecord(network_id={self.network_id.text!r}, state={self.state!r})"
+
+
+def create_network(
+    network: NetworkId, *, now: float, keyring: Keyring, entropy: Entropy, threshold: Threshold | None = None
+) -> NetworkRecord:
+    """Make a new network with a key pair of its own.
+
+    Args:
+        network: its canonical id.
+        now: epoch seconds.
+        keyring: seals the private key.
+        entropy: asked for 32 bytes (the scalar), then for 12 (the seal's nonce).
+        threshold: as stated by the creator; None: one of one.
+    Returns:
+        An active record.
+    Does not check:
+        That the id is free; the commit does, with `expect: absent`.
+    Source: enc 1.9.
+    """
+    scalar = entropy.token(KEY_BYTES)
+    moment = timestamp(now)
+    return NetworkRecord(
+        network_id=network,
+        public_key=public_key_of(scalar),
+        sealed_private_key=keyring.seal(scalar, NETWORK_SEAL, entropy),
+        state="active",
+        alg=ALGORITHM,
+        key_version=KEY_VERSION,
+        key_backend=KEY_BACKEND,
+        threshold=threshold or Threshold(),
+        created_at=moment,
+        updated_at=moment,
+    )
+
+
+def revoked(record: NetworkRecord, now: float) -> NetworkRecord:
+    """Return the record revoked; again when it already is, with a new `updatedAt` (enc 1.8)."""
+    return replace(record, state="revoked", updated_at=timestamp(now))
+
+
+def with_policy(record: NetworkRecord, policy: Policy | None, now: float) -> NetworkRecord:
+    """Return the record with another policy of the owner's.
+
+    Does not check:
+        Who asks; the caller has to be the owner.
+    """
+    return replace(record, policy=policy, updated_at=timestamp(now))
+
+
+def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
+    """Open the sealed private key.
+
+    Returns:
+        The scalar, 32 bytes; it belongs to the record's public key.
+    Raises:
+        KeyBackendError: sealed under another root secret, altered, or of another key pair.
+    """
+    scalar = keyring.open_sealed(record.sealed_private_key, NETWORK_SEAL)
+    if public_key_of(scalar) != record.public_key:
+        raise KeyBackendError("private key material unavailable")
+    return scalar
+
+
+def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
+    """Write the descriptor as the network routes answer it, without its `descriptor` wrapper (enc 1.7)."""
+    return {
+        "networkId": record.network_id.text,
+        "ownerDid": record.network_id.owner,
+        "name": record.network_id.name,
+        "members": [{"nodeId": node_did, "role": MEMBER_ROLE}],
+        "threshold": {"n": record.threshold.n, "t": record.threshold.t},
+        "state": record.state,
+        "publicEncryptionKey": encode_standard(record.public_key),
+        "alg": record.alg,
+        "keyVersion": record.key_version,
+        "keyBackend": record.key_backend,
+        "createdAt": record.created_at,
+        "updatedAt": record.updated_at,
+    }
+
+
+def well_known_json(record: NetworkRecord) -> dict[str, Json]:
+    """Write the flat well-known record (enc 1.7)."""
+    return {
+        "networkId": record.network_id.text,
+        "ownerDid": record.network_id.owner,
+        "name": record.network_id.name,
+        "alg": record.alg,
+        "keyVersion": record.key_version,
+        "publicEncryptionKey": encode_standard(record.public_key),
+        "state": record.state,
+        "keyBackend": record.key_backend,
+    }
+
+
+def parse_path_id(text: str) -> NetworkId:
+    """Read the network id of a path segment, already percent-decoded once.
+
+    Raises:
+        InvalidNetworkId: with the wire's text (enc 1.1).
+    """
+    try:
+        return parse_network_id(text)
+    except InvalidIdentifier as exc:
+        raise InvalidNetworkId(exc.text) from exc
+
+
+def well_known_id(name: str, owner_did: str | None) -> NetworkId:
+    """Return the network that a well-known lookup asks for.
+
+    Raises:
+        NetworkNotFound: no owner is named. The peer answers with any owner's network of that name (W13).
+        BodyMalformed: owner and name make no id (enc 2.6).
+    """
+    if owner_did is None:
+        raise NetworkNotFound
+    try:
+        return network_id(owner_did, name)
+    except InvalidIdentifier as exc:
+        raise BodyMalformed(f"invalid network id: {exc.text}") from exc
+
+
+def timestamp(now: float) -> str:
+    """Write epoch seconds as RFC 3339 UTC, with up to six decimals and no trailing zero (enc 0.4)."""
+    moment = _EPOCH + timedelta(microseconds=round(now * 1_000_000))
+    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{moment.microsecond:06d}".rstrip("0") + "Z" if moment.microsecond else text + "Z"
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+# --- the store's value ---------------------------------------------------------------------------------------------
+
+
+class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """The record's layout; the first field is its version."""
+
+    version: Literal[1]
+    network: str
+    public_key: bytes
+    sealed_private_key: bytes
+    state: NetworkState
+    alg: str
+    key_version: int
+    key_backend: str
+    threshold: tuple[int, int]
+    created_at: str
+    updated_at: str
+    policy: bytes | None
+
+
+_DECODER: Final = msgspec.msgpack.Decoder(_Row)
+
+
+def encode_network(record: NetworkRecord) -> bytes:
+    """Write a record as the store keeps it."""
+    row = _Row(
+        version=1,
+        network=record.network_id.text,
+        public_key=record.public_key,
+        sealed_private_key=record.sealed_private_key,
+        state=record.state,
+        alg=record.alg,
+        key_version=record.key_version,
+        key_backend=record.key_backend,
+        threshold=(record.threshold.n, record.threshold.t),
+        created_at=record.created_at,
+        updated_at=record.updated_at,
+        policy=None if record.policy is None else encode_policy(record.policy),
+    )
+    return msgspec.msgpack.encode(row)
+
+
+def decode_network(value: bytes) -> NetworkRecord:
+    """Read a stored record.
+
+    Raises:
+        RecordError: not such a record, of another version, or with a policy that this version cannot read: a
+            release never goes past a policy that was not understood.
+    """
+    if len(value) > MAX_RECORD_BYTES:
+        raise RecordError("network record too long")
+    try:
+        row = _DECODER.decode(value)
+        network = parse_network_id(row.network)
+        policy = None if row.policy is None else parse_policy(msgspec.json.decode(row.policy))
+    except (ValueError, RecursionError, InvalidIdentifier, PolicyError) as exc:
+        raise RecordError("network record unreadable") from exc
+    if len(row.public_key) != KEY_BYTES or len(row.sealed_private_key) != BLOB_OVERHEAD_BYTES + KEY_BYTES:
+        raise RecordError("network record with keys of the wrong length")
+    return NetworkRecord(
+        network_id=network,
+        public_key=row.public_key,
+        sealed_private_key=row.sealed_private_key,
+        state=row.state,
+        alg=row.alg,
+        key_version=row.key_version,
+        key_backend=row.key_backend,
+        threshold=Threshold(*row.threshold),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        policy=policy,
+    )
+
+
+# --- the reader's side ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
+    """What a client knows of a network; unsigned, so only as good as the channel it came by (W2).
+
+    Attributes:
+        network_id: canonical id.
+        public_key: X25519 public key, 32 bytes.
+        state: as the node states it.
+        alg: algorithm id.
+        key_version: version of the key.
+        node_did: the first member, which opens keys; None in a well-known record.
+    """
+
+    network_id: NetworkId
+    public_key: bytes
+    state: str
+    alg: str
+    key_version: int
+    node_did: str | None
+
+
+def parse_descriptor(value: Json) -> Descriptor:
+    """Read a descriptor or a well-known record, wrapped or bare.
+
+    Args:
+        value: untrusted JSON; `principal` is read where `ownerDid` is absent (enc 1.7).
+    Raises:
+        DescriptorError: a member is missing or of the wrong type, owner and name differ from the id's, or the key is
+            not 32 bytes in canonical base64.
+    Does not check:
+        Who made it, that the algorithm is known, that the state allows anything.
+    """
+    fields = value.get("descriptor", value) if isinstance(value, dict) else None
+    if not isinstance(fields, dict):
+        raise DescriptorError("not an object")
+    try:
+        network = parse_network_id(_text(fields, "networkId"))
+    except InvalidIdentifier as exc:
+        raise DescriptorError(f"networkId: {exc.text}") from exc
+    owner = _text(fields, "ownerDid" if "ownerDid" in fields else "principal")
+    if principal_of(owner) != principal_of(network.owner) or _text(fields, "name") != network.name:
+        raise DescriptorError("owner or name differ from the id's")
+    key = decode_standard(_text(fields, "publicEncryptionKey"))
+    version = fields.get("keyVersion")
+    if key is None or len(key) != KEY_BYTES:
+        raise DescriptorError("publicEncryptionKey is not 32 bytes")
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise DescriptorError("keyVersion is not an integer")
+    return Descriptor(
+        network_id=network,
+        public_key=key,
+        state=_text(fields, "state"),
+        alg=_text(fields, "alg"),
+        key_version=version,
+        node_did=_first_member(fields.get("members")),
+    )
+
+
+def _text(fields: dict[str, Json], name: str) -> str:
+    text = fields.get(name)
+    if not isinstance(text, str):
+        raise DescriptorError(f"{name} is not a text")
+    return text
+
+
+def _first_member(members: Json) -> str | None:
+    if members is None or members == []:
+        return None
+    first = members[0] if isinstance(members, list) else None
+    node_did = first.get("nodeId") if isinstance(first, dict) else None
+    if not isinstance(node_did, str):
+        raise DescriptorError("members name no node")
+    return node_did

@@ -1,0 +1,567 @@
+"""Evidence about a caller's code, policies over it, and the pure judgement that joins the two.
+
+Evidence is normalised and carries no verdict: it is judged anew at every release, so that a policy that was narrowed
+after the attestation binds the next release. A policy is JSON, in the network, in the node's release record, or as a
+fact of a delegation: `{"sealspace.attestation/v1": {...}}`. All its members are optional:
+
+    measurements          [{"mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"}], each 96 hex digits; without rtmr3 only
+                          beside composeHashes
+    composeHashes         [64 hex digits]
+    appIds                [2 to 128 hex digits]
+    tdAttributes          [16 hex digits, as in the quote]
+    platformIds           [64 hex digits]
+    tcbStatuses           ["UpToDate", ...]
+    tcbGraceSeconds       whole number
+    advisories            ["INTEL-SA-00615", ...]
+    minEvaluationNumber   whole number
+    maxAgeSeconds         whole number
+    receiver              "attested" | "signed"
+    paths                 ["tinycloud:…/kv/…"]
+    inPerson              true | false
+
+Hex is lower case. An unknown member refuses the policy, and with it the delegation that carries it.
+
+Example:
+    for policy in policies_of(delegation.facts):
+        refusal = judge(evidence, policy, now)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from capabilities.errors import InvalidIdentifier
+from capabilities.principals import Principal
+from capabilities.resources import SpaceResource, parse_resource
+from capabilities.strict_json import Json
+
+from .canonical_json import canonical_bytes
+from .errors import InvalidCanonicalJson, PolicyError
+
+FACT: Final = "sealspace.attestation/v1"
+"""Member of a delegation's fact that holds a policy."""
+FACT_FAMILY: Final = "sealspace.attestation/"
+"""A fact of this family in another version refuses the delegation: skipping it would widen."""
+
+MAX_POLICY_BYTES: Final = 32_768
+"""Longest policy as canonical JSON: 64 measurements of five registers take 31 KB."""
+MAX_POLICIES: Final = 4
+"""Most policies that one delegation states."""
+MAX_SECONDS: Final = 10 * 365 * 86_400
+"""Longest age and grace: ten years, beyond any platform's service life."""
+CLOCK_SKEW_S: Final = 60
+"""How far ahead of the judging machine's clock the attesting machine's may stand."""
+
+DEFAULT_TD_ATTRIBUTES: Final = bytes.fromhex("0000001000000000")
+"""SEPT_VE_DISABLE alone: what every genuine production quote shows."""
+ACCEPTABLE_STATUSES: Final = frozenset(
+    {
+        "UpToDate",
+        "SWHardeningNeeded",
+        "ConfigurationNeeded",
+        "ConfigurationAndSWHardeningNeeded",
+        "OutOfDate",
+        "OutOfDateConfigurationNeeded",
+        "TDRelaunchAdvised",
+        "TDRelaunchAdvisedConfigurationNeeded",
+    }
+)
+"""Statuses that a policy may accept; "Revoked" never."""
+GRACE_STATUSES: Final = frozenset(
+    {
+        "OutOfDate",
+        "OutOfDateConfigurationNeeded",
+        "TDRelaunchAdvised",
+        "TDRelaunchAdvisedConfigurationNeeded",
+    }
+)
+"""Statuses that are accepted only within a grace after the level's date."""
+# Life-cycle notices that may stand beside UpToDate; they name no hole.
+_NOTICE_PREFIX: Final = "INTEL-DOC-"
+
+Refusal = Literal[
+    "evidence_expired",
+    "measurement",
+    "attributes",
+    "platform",
+    "tcb_status",
+    "advisory",
+    "evaluation",
+    "age",
+    "receiver",
+]
+"""What evidence can fail at."""
+ReceiverMode = Literal["attested", "signed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What one verified quote says about the code of one caller; facts only, no verdict.
+
+    Attributes:
+        invoker: canonical DID that the quote's report data names as its holder.
+        receiver_public_key: X25519 public key, 32 bytes, made inside the trust domain.
+        receiver_mode: "attested": a release must name exactly that key; "signed": any key the DID signs for.
+        mrtd: measurement of the initial trust domain, 48 bytes.
+        rtmr0: run-time measurement register 0, 48 bytes.
+        rtmr1: run-time measurement register 1, 48 bytes.
+        rtmr2: run-time measurement register 2, 48 bytes.
+        rtmr3: run-time measurement register 3, 48 bytes.
+        mr_config_id: MRCONFIGID, 48 bytes.
+        mr_owner: MROWNER, 48 bytes.
+        mr_owner_config: MROWNERCONFIG, 48 bytes.
+        td_attributes: TDATTRIBUTES as in the quote, 8 bytes, little-endian.
+        xfam: XFAM as in the quote, 8 bytes, little-endian.
+        tee_tcb_svn: TEE_TCB_SVN, 16 bytes.
+        mr_seam: measurement of the TDX module, 48 bytes.
+        tcb_status: status of the platform's TCB level, in Intel's spelling ("UpToDate", "SWHardeningNeeded", ...).
+        qe_status: status of the quoting enclave's TCB level, same spelling.
+        advisories: Intel advisory ids that apply, sorted, distinct ("INTEL-SA-00615").
+        evaluation_number: the smallest tcbEvaluationDataNumber of the collateral used.
+        tcb_date: date of the matched TCB level, epoch seconds.
+        fmspc: platform family, 6 bytes.
+        platform_id_hash: SHA-256 of the platform's PPID, 32 bytes; None when the quote does not carry it.
+        root_ca_sha256: SHA-256 of the root certificate (DER) that the verification ended at, 32 bytes.
+        quote_sha256: SHA-256 of the quote, 32 bytes.
+        collateral_sha256: SHA-256 of the collateral, 32 bytes.
+        attested_at: when the quote was verified, epoch seconds.
+        expires_at: when the evidence ends, epoch seconds; never past the collateral's own end.
+        compose_hash: SHA-256 of the application's compose file out of a replayed event log, 32 bytes; None: no log.
+        app_id: application id out of the replayed event log; None: no log.
+    """
+
+    invoker: Principal
+    receiver_public_key: bytes
+    receiver_mode: ReceiverMode
+    mrtd: bytes
+    rtmr0: bytes
+    rtmr1: bytes
+    rtmr2: bytes
+    rtmr3: bytes
+    mr_config_id: bytes
+    mr_owner: bytes
+    mr_owner_config: bytes
+    td_attributes: bytes
+    xfam: bytes
+    tee_tcb_svn: bytes
+    mr_seam: bytes
+    tcb_status: str
+    qe_status: str
+    advisories: tuple[str, ...]
+    evaluation_number: int
+    tcb_date: float
+    fmspc: bytes
+    platform_id_hash: bytes | None
+    root_ca_sha256: bytes
+    quote_sha256: bytes
+    collateral_sha256: bytes
+    attested_at: float
+    expires_at: float
+    compose_hash: bytes | None
+    app_id: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurements:
+    """One approved image and the code that runs on it, as a whole: never five independent sets.
+
+    Attributes:
+        mrtd: 48 bytes.
+        rtmr0: 48 bytes.
+        rtmr1: 48 bytes.
+        rtmr2: 48 bytes.
+        rtmr3: 48 bytes; None only where the policy names compose hashes, which a replayed event log ties to RTMR3.
+    """
+
+    mrtd: bytes
+    rtmr0: bytes
+    rtmr1: bytes
+    rtmr2: bytes
+    rtmr3: bytes | None = None
+
+    def covers(self, other: "Measurements") -> bool:
+        """Tell whether everything that `other` approves is approved here."""
+        return self._base == other._base and self.rtmr3 in (None, other.rtmr3)
+
+    @property
+    def _base(self) -> tuple[bytes, bytes, bytes, bytes]:
+        return (self.mrtd, self.rtmr0, self.rtmr1, self.rtmr2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What somebody demands of code that is to receive a key; an absent member takes the strict default.
+
+    Policies are only ever conjoined: a caller has to satisfy every one in force, so that a further policy can only
+    narrow. A policy that wants a default widened says so itself.
+
+    Attributes:
+        measurements: approved images and code; empty: says nothing about them, and is then no allow-list.
+        compose_hashes: approved SHA-256 of the compose file, 32 bytes each; empty: any.
+        app_ids: approved application ids, 1 to 64 bytes each; empty: any.
+        td_attributes: approved TDATTRIBUTES, 8 bytes each, compared whole; by default only SEPT_VE_DISABLE is set.
+        platform_ids: approved hashes of platform ids, 32 bytes each; empty: any platform.
+        tcb_statuses: accepted statuses; by default only "UpToDate"; "Revoked" can never stand here.
+        tcb_grace_s: how long after its date a level that is out of date stays accepted; needed for such statuses.
+        advisories: accepted advisory ids; an id that is not listed refuses, but for INTEL-DOC notices.
+        min_evaluation_number: smallest accepted tcbEvaluationDataNumber.
+        max_age_s: oldest accepted evidence in seconds; None: until it expires.
+        receiver: "attested" or "signed"; see `Evidence.receiver_mode`.
+        paths: canonical kv resources; the key must stand in an envelope at one of them; empty: any key of the network.
+        in_person: False takes away the owner's way without evidence (it only ever tightens).
+    """
+
+    measurements: tuple[Measurements, ...] = ()
+    compose_hashes: tuple[bytes, ...] = ()
+    app_ids: tuple[bytes, ...] = ()
+    td_attributes: tuple[bytes, ...] = (DEFAULT_TD_ATTRIBUTES,)
+    platform_ids: tuple[bytes, ...] = ()
+    tcb_statuses: tuple[str, ...] = ("UpToDate",)
+    tcb_grace_s: int | None = None
+    advisories: tuple[str, ...] = ()
+    min_evaluation_number: int = 0
+    max_age_s: int | None = None
+    receiver: ReceiverMode = "attested"
+    paths: tuple[str, ...] = ()
+    in_person: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise PolicyError for statements that may not be made."""
+        for member, limit in _LIST_LIMITS.items():
+            if len(getattr(self, member)) > limit:
+                raise PolicyError(_JSON_NAMES[member], f"more than {limit} entries")
+        if not self.td_attributes or not self.tcb_statuses:
+            raise PolicyError("", "a list that accepts nothing")
+        if not set(self.tcb_statuses) <= ACCEPTABLE_STATUSES:
+            raise PolicyError("tcbStatuses", "unknown status, or one that may never be accepted")
+        if self.tcb_grace_s is None and not GRACE_STATUSES.isdisjoint(self.tcb_statuses):
+            raise PolicyError("tcbGraceSeconds", "needed where an outdated status is accepted")
+        # RTMR3 alone or a compose hash alone means nothing: a hostile base image writes any log it likes.
+        if not self.compose_hashes and any(entry.rtmr3 is None for entry in self.measurements):
+            raise PolicyError("measurements", "rtmr3 is missing and no compose hash stands in for it")
+
+    @property
+    def is_allow_list(self) -> bool:
+        """True when the policy itself names the code that may receive keys."""
+        return bool(self.measurements)
+
+    def is_within(self, other: "Policy") -> bool:
+        """Tell whether this policy accepts nothing that `other` refuses."""
+        return (
+            _entries_within(self, other)
+            and _subset_within(self.compose_hashes, other.compose_hashes)
+            and _subset_within(self.app_ids, other.app_ids)
+            and _subset_within(self.platform_ids, other.platform_ids)
+            and _subset_within(self.paths, other.paths)
+            and set(self.td_attributes) <= set(other.td_attributes)
+            and set(self.tcb_statuses) <= set(other.tcb_statuses)
+            and set(self.advisories) <= set(other.advisories)
+            and _limit_within(self.max_age_s, other.max_age_s)
+            and (self.tcb_grace_s or 0) <= (other.tcb_grace_s or 0)
+            and self.min_evaluation_number >= other.min_evaluation_number
+            and (self.receiver == "attested" or other.receiver == "signed")
+            and (not self.in_person or other.in_person)
+        )
+
+
+def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
+    """Judge evidence by one policy.
+
+    Args:
+        evidence: facts of a verified quote.
+        policy: one policy; the caller judges every policy in force.
+        now: epoch seconds.
+    Returns:
+        None when the evidence satisfies the policy now, else the first thing that it fails at.
+    Does not check:
+        Whose evidence it is, which receiver key the release names, the trust root, the paths; see `gate.admit`.
+    """
+    if not evidence.attested_at - CLOCK_SKEW_S <= now < evidence.expires_at:
+        return "evidence_expired"
+    if not _measured(evidence, policy):
+        return "measurement"
+    if evidence.td_attributes not in policy.td_attributes:
+        return "attributes"
+    if policy.platform_ids and evidence.platform_id_hash not in policy.platform_ids:
+        return "platform"
+    if not _status_accepted(evidence, policy, now):
+        return "tcb_status"
+    if not all(_advisory_accepted(advisory, policy) for advisory in evidence.advisories):
+        return "advisory"
+    if evidence.evaluation_number < policy.min_evaluation_number:
+        return "evaluation"
+    if policy.max_age_s is not None and now - evidence.attested_at > policy.max_age_s:
+        return "age"
+    if evidence.receiver_mode != "attested" and policy.receiver != "signed":
+        return "receiver"
+    return None
+
+
+def parse_policy(value: Json) -> Policy:
+    """Read a policy.
+
+    Args:
+        value: the policy's JSON object, untrusted; at most `MAX_POLICY_BYTES` as canonical JSON.
+    Returns:
+        The policy; its lists are sorted and without repeats.
+    Raises:
+        PolicyError: not an object, an unknown member (a reader that skipped it would widen), a value of the wrong
+            type or size, an empty list, or a statement that may not be made.
+    """
+    if not isinstance(value, dict):
+        raise PolicyError("", "not an object")
+    _check_size(value)
+    if not value.keys() <= _MEMBERS:
+        raise PolicyError("", "unknown member")
+    members = _Members(value)
+    return Policy(
+        measurements=members.measurements("measurements"),
+        compose_hashes=members.hexes("composeHashes", 32, 32),
+        app_ids=members.hexes("appIds", 1, 64),
+        td_attributes=members.hexes("tdAttributes", 8, 8) or (DEFAULT_TD_ATTRIBUTES,),
+        platform_ids=members.hexes("platformIds", 32, 32),
+        tcb_statuses=members.texts("tcbStatuses") or ("UpToDate",),
+        tcb_grace_s=members.whole("tcbGraceSeconds", MAX_SECONDS),
+        advisories=members.texts("advisories", may_be_empty=True),
+        min_evaluation_number=members.whole("minEvaluationNumber", 2**31 - 1) or 0,
+        max_age_s=members.whole("maxAgeSeconds", MAX_SECONDS),
+        receiver=members.receiver("receiver"),
+        paths=members.paths("paths"),
+        in_person=members.truth("inPerson", default=True),
+    )
+
+
+def policy_json(policy: Policy) -> dict[str, Json]:
+    """Write a policy as the JSON object that `parse_policy` reads; what stands at its default is left out."""
+    members: dict[str, Json] = {
+        "measurements": [_measurements_json(entry) for entry in policy.measurements],
+        "composeHashes": [entry.hex() for entry in policy.compose_hashes],
+        "appIds": [entry.hex() for entry in policy.app_ids],
+        "tdAttributes": [entry.hex() for entry in policy.td_attributes],
+        "platformIds": [entry.hex() for entry in policy.platform_ids],
+        "tcbStatuses": list(policy.tcb_statuses),
+        "tcbGraceSeconds": policy.tcb_grace_s,
+        "advisories": list(policy.advisories),
+        "minEvaluationNumber": policy.min_evaluation_number,
+        "maxAgeSeconds": policy.max_age_s,
+        "receiver": policy.receiver,
+        "paths": list(policy.paths),
+        "inPerson": policy.in_person,
+    }
+    return {name: member for name, member in members.items() if member not in ([], None)}
+
+
+def encode_policy(policy: Policy) -> bytes:
+    """Write a policy as canonical JSON: equal policies give equal bytes."""
+    return canonical_bytes(policy_json(policy))
+
+
+def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
+    """Read every policy that a delegation states.
+
+    Args:
+        facts: the delegation's facts, untrusted; anything that is no policy is skipped.
+    Returns:
+        The policies in their order; all of them are in force together.
+    Raises:
+        PolicyError: one of them is malformed, is of another version, or there are more than `MAX_POLICIES`. Such a
+            delegation is not registered.
+    """
+    policies = []
+    for fact in facts:
+        if not isinstance(fact, dict):
+            continue
+        for name, value in fact.items():
+            if not name.startswith(FACT_FAMILY):
+                continue
+            if name != FACT:
+                raise PolicyError("", "unknown version")
+            policies.append(parse_policy(value))
+    if len(policies) > MAX_POLICIES:
+        raise PolicyError("", f"more than {MAX_POLICIES} policies in one delegation")
+    return tuple(policies)
+
+
+_JSON_NAMES: Final = {
+    "measurements": "measurements",
+    "compose_hashes": "composeHashes",
+    "app_ids": "appIds",
+    "td_attributes": "tdAttributes",
+    "platform_ids": "platformIds",
+    "tcb_statuses": "tcbStatuses",
+    "advisories": "advisories",
+    "paths": "paths",
+}
+_MEMBERS: Final = frozenset(_JSON_NAMES.values()) | {
+    "tcbGraceSeconds",
+    "minEvaluationNumber",
+    "maxAgeSeconds",
+    "receiver",
+    "inPerson",
+}
+# Entries of a list: judged at every release, so few; a path is a row to read.
+_LIST_LIMITS: Final = {
+    "measurements": 64,
+    "compose_hashes": 64,
+    "app_ids": 64,
+    "td_attributes": 16,
+    "platform_ids": 256,
+    "tcb_statuses": 8,
+    "advisories": 64,
+    "paths": 32,
+}
+_MAX_TEXT_CHARS: Final = 64
+_REGISTERS: Final = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
+_REGISTER_BYTES: Final = 48
+
+
+class _Members:
+    """Typed access to the members of an untrusted policy object; an absent member is empty or None, null is refused."""
+
+    def __init__(self, value: dict[str, Json]) -> None:
+        self._value = value
+
+    def hexes(self, name: str, min_bytes: int, max_bytes: int) -> tuple[bytes, ...]:
+        """Read a list of lower-case hex texts."""
+        return tuple(sorted({_hex(entry, name, min_bytes, max_bytes) for entry in self._list(name)}))
+
+    def texts(self, name: str, *, may_be_empty: bool = False) -> tuple[str, ...]:
+        """Read a list of short ASCII texts."""
+        entries = set()
+        for entry in self._list(name, may_be_empty=may_be_empty):
+            if not isinstance(entry, str) or not 0 < len(entry) <= _MAX_TEXT_CHARS or not entry.isascii():
+                raise PolicyError(name, "not a list of short texts")
+            entries.add(entry)
+        return tuple(sorted(entries))
+
+    def measurements(self, name: str) -> tuple[Measurements, ...]:
+        """Read a list of measurement tuples."""
+        return tuple(_measurements(entry, name) for entry in self._list(name))
+
+    def paths(self, name: str) -> tuple[str, ...]:
+        """Read a list of kv resources, each with a path, and return their canonical texts."""
+        return tuple(sorted({_kv_path(entry, name) for entry in self._list(name)}))
+
+    def whole(self, name: str, most: int) -> int | None:
+        """Read a whole number from 0 to `most`."""
+        if name not in self._value:
+            return None
+        number = self._value[name]
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
+            raise PolicyError(name, f"not a whole number up to {most}")
+        return number
+
+    def truth(self, name: str, *, default: bool) -> bool:
+        """Read true or false."""
+        truth = self._value.get(name, default)
+        if not isinstance(truth, bool):
+            raise PolicyError(name, "neither true nor false")
+        return truth
+
+    def receiver(self, name: str) -> ReceiverMode:
+        """Read the receiver mode."""
+        mode = self._value.get(name, "attested")
+        if mode == "attested":
+            return "attested"
+        if mode == "signed":
+            return "signed"
+        raise PolicyError(name, "neither attested nor signed")
+
+    def _list(self, name: str, *, may_be_empty: bool = False) -> list[Json]:
+        if name not in self._value:
+            return []
+        entries = self._value[name]
+        if not isinstance(entries, list):
+            raise PolicyError(name, "not a list")
+        # An empty list would accept nothing; a reader could take it for "no list" and accept everything.
+        if not entries and not may_be_empty:
+            raise PolicyError(name, "an empty list")
+        return entries
+
+
+def _check_size(value: dict[str, Json]) -> None:
+    try:
+        size_bytes = len(canonical_bytes(value))
+    except InvalidCanonicalJson as exc:
+        raise PolicyError("", "no canonical form") from exc
+    if size_bytes > MAX_POLICY_BYTES:
+        raise PolicyError("", f"longer than {MAX_POLICY_BYTES} bytes")
+
+
+def _hex(value: Json, name: str, min_bytes: int, max_bytes: int) -> bytes:
+    if not isinstance(value, str) or not 2 * min_bytes <= len(value) <= 2 * max_bytes:
+        raise PolicyError(name, "not hex of the right length")
+    try:
+        data = bytes.fromhex(value)
+    except ValueError as exc:
+        raise PolicyError(name, "not hex") from exc
+    if data.hex() != value:
+        raise PolicyError(name, "not lower-case hex without spaces")
+    return data
+
+
+def _measurements(value: Json, name: str) -> Measurements:
+    if not isinstance(value, dict) or not value.keys() <= set(_REGISTERS) or not value.keys() >= set(_REGISTERS[:4]):
+        raise PolicyError(name, "not a tuple of mrtd, rtmr0, rtmr1, rtmr2 and rtmr3")
+    registers = {key: _hex(entry, name, _REGISTER_BYTES, _REGISTER_BYTES) for key, entry in value.items()}
+    return Measurements(**registers)
+
+
+def _measurements_json(entry: Measurements) -> dict[str, Json]:
+    registers = {name: getattr(entry, name) for name in _REGISTERS}
+    return {name: register.hex() for name, register in registers.items() if register is not None}
+
+
+def _kv_path(value: Json, name: str) -> str:
+    try:
+        resource = parse_resource(value) if isinstance(value, str) else None
+    except InvalidIdentifier as exc:
+        raise PolicyError(name, "not a resource") from exc
+    if not isinstance(resource, SpaceResource) or resource.service != "kv" or not resource.path:
+        raise PolicyError(name, "not a kv resource with a path")
+    if resource.query is not None or resource.fragment is not None:
+        raise PolicyError(name, "a query or a fragment names no key")
+    return resource.text
+
+
+def _measured(evidence: Evidence, policy: Policy) -> bool:
+    seen = Measurements(
+        mrtd=evidence.mrtd, rtmr0=evidence.rtmr0, rtmr1=evidence.rtmr1, rtmr2=evidence.rtmr2, rtmr3=evidence.rtmr3
+    )
+    return (
+        (not policy.measurements or any(entry.covers(seen) for entry in policy.measurements))
+        and (not policy.compose_hashes or evidence.compose_hash in policy.compose_hashes)
+        and (not policy.app_ids or evidence.app_id in policy.app_ids)
+    )
+
+
+def _status_accepted(evidence: Evidence, policy: Policy, now: float) -> bool:
+    # The level's date is the platform's: an outdated quoting enclave has no date to count a grace from.
+    if evidence.qe_status not in policy.tcb_statuses or evidence.qe_status in GRACE_STATUSES:
+        return False
+    if evidence.tcb_status not in policy.tcb_statuses:
+        return False
+    if evidence.tcb_status not in GRACE_STATUSES:
+        return True
+    return policy.tcb_grace_s is not None and now <= evidence.tcb_date + policy.tcb_grace_s
+
+
+def _advisory_accepted(advisory: str, policy: Policy) -> bool:
+    return advisory in policy.advisories or advisory.startswith(_NOTICE_PREFIX)
+
+
+def _entries_within(inner: Policy, outer: Policy) -> bool:
+    if not outer.measurements:
+        return True
+    return bool(inner.measurements) and all(
+        any(allowed.covers(entry) for allowed in outer.measurements) for entry in inner.measurements
+    )
+
+
+def _subset_within(inner: Sequence[str] | Sequence[bytes], outer: Sequence[str] | Sequence[bytes]) -> bool:
+    """Compare two lists that say nothing when empty."""
+    return not outer or (bool(inner) and set(inner) <= set(outer))
+
+
+def _limit_within(inner: int | None, outer: int | None) -> bool:
+    return outer is None or (inner is not None and inner <= outer)

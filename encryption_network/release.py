@@ -1,0 +1,58 @@
+"""Opening a key: the last step of a decrypt request, and the only user of a network's private key.
+
+Example:
+    answer = open_key(admission, keyring=keyring, entropy=entropy)  # 200, after the audit record is durable
+"""
+
+from typing import Final
+
+from capabilities.ambient import Entropy
+from capabilities.strict_json import Json
+
+from ._base64 import encode_standard
+from .canonical_json import canonical_bytes
+from .gate import Admission
+from .keyring import Keyring
+from .keywrap import open_wrapped, wrap
+from .networks import private_key
+
+RESULT_TYPE: Final = "tinycloud.encryption.decrypt-result/v1"
+
+
+def open_key(admission: Admission, *, keyring: Keyring, entropy: Entropy) -> dict[str, Json]:
+    """Open the content key of an admitted request and wrap it to its receiver.
+
+    Args:
+        admission: the gate's leave; holds the request and the network.
+        keyring: of the node that the request names.
+        entropy: asked for 32 bytes (the ephemeral scalar), then for 12 (the nonce).
+    Returns:
+        The signed answer (enc 2.7): the key is in it only under the receiver's key.
+    Raises:
+        KeyBackendError: the wrapped key does not open to 32 bytes (row 22), or the receiver key is not 32 bytes or is
+            of low order (row 23).
+        RuntimeError: the keyring is another node's.
+    Does not check:
+        That the commit which carries the audit record succeeded; the caller calls this after it.
+    """
+    decrypt = admission.decrypt
+    body = decrypt.bound.body
+    if keyring.node_did != body.target_node:
+        raise RuntimeError("the request was bound to another node")
+    content_key = open_wrapped(private_key(decrypt.network, keyring), decrypt.wrapped_key)  # row 22
+    wrapped = wrap(decrypt.receiver_public_key, content_key, entropy)  # row 23
+    answer: dict[str, Json] = {
+        "type": RESULT_TYPE,
+        "targetNode": keyring.node_did,
+        "networkId": decrypt.network.network_id.text,
+        "invocationCid": decrypt.invocation_cid,
+        "encryptedSymmetricKeyHash": body.encrypted_symmetric_key_hash,
+        "receiverPublicKeyHash": body.receiver_public_key_hash,
+        "wrappedKey": encode_standard(wrapped),
+        "alg": decrypt.network.alg,
+        "keyVersion": decrypt.network.key_version,
+        "requestHash": decrypt.request_hash,
+        "nodeId": keyring.node_did,
+    }
+    answer["nodeSignature"] = encode_standard(keyring.node_signer.sign(canonical_bytes(answer)))  # row 24
+    return answer

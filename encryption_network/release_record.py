@@ -1,0 +1,121 @@
+"""The release record: what one store's node demands before a key leaves it, the same for every worker and machine.
+
+It stands in the store, not in each worker's configuration: a node that starts with looser settings than the record is
+refused, and only an explicit, audited command loosens it.
+
+Example:
+    if configured.is_looser_than(stored):
+        refuse_to_start()
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from capabilities.errors import InvalidJson
+from capabilities.strict_json import Json, parse_json
+
+from .canonical_json import canonical_bytes
+from .errors import PolicyError, RecordError
+from .policy import MAX_POLICY_BYTES, Policy, parse_policy, policy_json
+
+Mode = Literal["delegates", "everyone", "off"]
+"""delegates: whoever is not the owner in person proves its code. everyone: the owner too. off: development."""
+
+MAX_TRUST_ROOTS: Final = 16
+_STRICTNESS: Final[dict[Mode, int]] = {"off": 0, "delegates": 1, "everyone": 2}
+_MAX_BYTES: Final = MAX_POLICY_BYTES + 4096
+_VERSION: Final = 1
+_ROOT_BYTES: Final = 32
+_MEMBERS: Final = frozenset({"v", "mode", "trustRoots", "nodePolicy", "nodePolicySuffices"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRecord:
+    """What the node itself demands of a release.
+
+    Attributes:
+        mode: who has to prove code.
+        trust_roots: SHA-256 of the root certificates (DER) that evidence may end at, 32 bytes each.
+        node_policy: in force beside every other policy, but in mode "off"; None: the node adds nothing.
+        node_policy_suffices: True lets the node's allow-list stand in for the owner's.
+    """
+
+    mode: Mode = "delegates"
+    trust_roots: tuple[bytes, ...] = ()
+    node_policy: Policy | None = None
+    node_policy_suffices: bool = False
+
+    def is_looser_than(self, other: "ReleaseRecord") -> bool:
+        """Tell whether this record could release where `other` refuses; in doubt it says yes."""
+        policy, stricter = self.node_policy, other.node_policy
+        return (
+            _STRICTNESS[self.mode] < _STRICTNESS[other.mode]
+            or not set(self.trust_roots) <= set(other.trust_roots)
+            or (stricter is not None and (policy is None or not policy.is_within(stricter)))
+            or (self.node_policy_suffices and not other.node_policy_suffices)
+            or (self.states_list and not other.states_list)
+        )
+
+    @property
+    def states_list(self) -> bool:
+        """True when the node's policy may stand in for an owner's allow-list."""
+        return self.node_policy_suffices and self.node_policy is not None and self.node_policy.is_allow_list
+
+
+def encode_release_record(record: ReleaseRecord) -> bytes:
+    """Write a record as the store keeps it: canonical JSON, versioned."""
+    return canonical_bytes(
+        {
+            "v": _VERSION,
+            "mode": record.mode,
+            "trustRoots": [root.hex() for root in record.trust_roots],
+            "nodePolicy": None if record.node_policy is None else policy_json(record.node_policy),
+            "nodePolicySuffices": record.node_policy_suffices,
+        }
+    )
+
+
+def decode_release_record(value: bytes) -> ReleaseRecord:
+    """Read a stored record.
+
+    Raises:
+        RecordError: not such a record, of another version, or with a policy that this version cannot read.
+    """
+    try:
+        fields = parse_json(value, max_bytes=_MAX_BYTES)
+        if fields.keys() != _MEMBERS or fields["v"] != _VERSION:
+            raise RecordError("release record of another version")
+        policy = fields["nodePolicy"]
+        return ReleaseRecord(
+            mode=_mode(fields["mode"]),
+            trust_roots=_roots(fields["trustRoots"]),
+            node_policy=None if policy is None else parse_policy(policy),
+            node_policy_suffices=_truth(fields["nodePolicySuffices"]),
+        )
+    except (InvalidJson, PolicyError) as exc:
+        raise RecordError("release record unreadable") from exc
+
+
+def _mode(value: Json) -> Mode:
+    for mode in _STRICTNESS:
+        if value == mode:
+            return mode
+    raise RecordError("release record with an unknown mode")
+
+
+def _roots(value: Json) -> tuple[bytes, ...]:
+    if not isinstance(value, list) or len(value) > MAX_TRUST_ROOTS:
+        raise RecordError("release record without trust roots")
+    try:
+        roots = tuple(bytes.fromhex(root) for root in value if isinstance(root, str))
+    except ValueError as exc:
+        raise RecordError("trust root is not hex") from exc
+    if len(roots) != len(value) or any(len(root) != _ROOT_BYTES for root in roots):
+        raise RecordError("trust root is not a SHA-256")
+    return roots
+
+
+def _truth(value: Json) -> bool:
+    if not isinstance(value, bool):
+        raise RecordError("release record with a member of the wrong type")
+    return value

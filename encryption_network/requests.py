@@ -1,0 +1,529 @@
+"""The request ladders of encryption networks, as pure steps that the node strings together with its reads.
+
+Each function is one or more rows of a ladder (enc 2.5, 2.7, 2.8; wire 4.8), in the rows' order; each raises the
+`RequestError` of the first row that fails. Between the steps the node verifies the token, judges the chain, reads the
+store and asks the gate:
+
+    decrypt    read_body (1) -> check_audience (2) -> [signature, chain] (3) -> parse_path_id (4)
+               -> parse_decrypt_body (5) -> bind_decrypt (6-12) -> [read the network] -> check_decrypt (13-21)
+               -> gate.admit -> release.open_key (22-24)
+    /invoke    [time, signature, lifetime] -> invoked_network (5, 6) -> read_body (7) -> [chain] (8)
+               -> parse_decrypt_body ... as above, with the errors' `/invoke` texts
+    create     read_body (2) -> check_audience (3) -> [signature, chain] (4) -> parse_create (5, 6)
+               -> bind_admin (7-16) -> [claim admin_claim_key] (17) -> check_create (18)
+    revoke     check_audience -> [signature, chain] -> parse_path_id -> bind_admin -> [claim] -> check_revoke
+
+Values are compared as text where the reference compares text (hashes, the audience) and as parsed ids where it parses
+(network ids).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+from blake3 import blake3
+
+from capabilities.cids import cid_text
+from capabilities.errors import InvalidIdentifier
+from capabilities.resources import NETWORK_PREFIX, NetworkId, network_id, network_of, parse_network_id
+from capabilities.strict_json import Json
+from capabilities.tokens import Capability, Invocation
+
+from ._base64 import decode_standard, encode_standard
+from ._shapes import Shape, ShapeError, read_members
+from ._shapes import read_body as read_body
+from .canonical_json import canonical_hash
+from .errors import (
+    ActionNotPermitted,
+    AudienceMismatch,
+    BodyMalformed,
+    CreateBodyMalformed,
+    Expired,
+    HashMismatch,
+    InvalidBase64,
+    InvalidCanonicalJson,
+    InvalidNetworkId,
+    MultipleNetworks,
+    NetworkExists,
+    NetworkMismatch,
+    NetworkNotActive,
+    NetworkNotFound,
+    NetworkRevoked,
+    NotYetValid,
+    TargetNodeMismatch,
+    TypeMismatch,
+    VersionMismatch,
+)
+from .networks import NetworkRecord, Threshold
+
+DECRYPT: Final = "tinycloud.encryption/decrypt"
+NETWORK_CREATE: Final = "tinycloud.encryption/network.create"
+NETWORK_REVOKE: Final = "tinycloud.encryption/network.revoke"
+
+DECRYPT_TYPE: Final = "tinycloud.encryption.decrypt/v1"
+ADMIN_TYPE: Final = "tinycloud.encryption.network-admin/v1"
+
+MAX_BODY_BYTES: Final = 1_000_000
+"""Longest body on either route; `/invoke` cuts there (wire 4.8)."""
+MAX_LIFETIME_S: Final = 300
+"""How far ahead the `exp` of a decrypt token may lie."""
+REVOKE_BODY_HASH: Final = canonical_hash({})
+"""A revoke request is bound to the empty object, whatever is sent (enc 2.8)."""
+
+_BODY_SHAPE: Final = Shape(
+    {
+        "type": "string",
+        "targetNode": "string",
+        "networkId": "network",
+        "alg": "string",
+        "keyVersion": "i64",
+        "encryptedSymmetricKey": "string",
+        "encryptedSymmetricKeyHash": "string",
+        "receiverPublicKey": "string",
+        "receiverPublicKeyHash": "string",
+    },
+    closed=True,
+)
+_DECRYPT_FACT_SHAPE: Final = Shape(
+    {
+        "type": "string",
+        "targetNode": "string",
+        "networkId": "network",
+        "bodyHash": "string",
+        "encryptedSymmetricKeyHash": "string",
+        "receiverPublicKeyHash": "string",
+        "alg": "string",
+        "keyVersion": "i64",
+    },
+    closed=True,
+)
+_ADMIN_FACT_SHAPE: Final = Shape(
+    {"type": "string", "targetNode": "string", "networkId": "network", "bodyHash": "string", "action": "string"}
+)
+_CREATE_SHAPE: Final = Shape(
+    {"name": "string", "ownerDid": "string", "threshold": "object"}, optional=frozenset({"threshold"})
+)
+_THRESHOLD_SHAPE: Final = Shape({"n": "u32", "t": "u32"})
+_NO_FACTS: Final = "missing encryption invocation facts"
+_NONCE_LABEL: Final = b"sealspace/network-admin-nonce/v1\0"
+
+
+# --- both ladders --------------------------------------------------------------------------------------------------
+
+
+def check_audience(audience: str, node_did: str) -> None:
+    """Compare a token's audience with the node's DID, as text (rows 2 and 3; wire T8)."""
+    if audience != node_did:
+        raise AudienceMismatch
+
+
+def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
+    """Tell which network an `/invoke` token asks to decrypt on.
+
+    Returns:
+        None: the token holds no decrypt capability on a network URN and is an ordinary call.
+    Raises:
+        MultipleNetworks: decrypt on more than one network.
+        InvalidNetworkId: the URN does not parse.
+    Source: enc 2.7, /invoke rows 5 and 6.
+    """
+    texts = [
+        c.resource.text for c in capabilities if c.ability == DECRYPT and c.resource.text.startswith(NETWORK_PREFIX)
+    ]
+    if not texts:
+        return None
+    try:
+        networks = {parse_network_id(text) for text in texts}
+    except InvalidIdentifier as exc:
+        if len(set(texts)) > 1:
+            raise MultipleNetworks from exc
+        raise InvalidNetworkId(exc.text) from exc
+    if len(networks) > 1:
+        raise MultipleNetworks
+    return networks.pop()
+
+
+def _check_capability(invocation: Invocation, network: NetworkId, action: str) -> None:
+    """Require the first capability with the action's ability to name the network (rows 11, 12; 13, 14)."""
+    first = next((c for c in invocation.capabilities if c.ability == action), None)
+    if first is None:
+        raise ActionNotPermitted
+    if network_of(first.resource) != network:
+        raise NetworkMismatch
+
+
+# --- decrypt -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecryptBody:
+    """The body of a decrypt request (enc 2.7); every text is the sender's.
+
+    Attributes:
+        type: request type.
+        target_node: DID of the node that is to answer.
+        network_id: the network, parsed.
+        alg: algorithm id.
+        key_version: version of the network's key.
+        encrypted_symmetric_key: the wrapped content key in base64.
+        encrypted_symmetric_key_hash: hex SHA-256 over the quoted base64 text, as stated.
+        receiver_public_key: X25519 public key in base64.
+        receiver_public_key_hash: hex SHA-256 over the quoted base64 text, as stated.
+        body_hash: recomputed hash of the value as received.
+    """
+
+    type: str
+    target_node: str
+    network_id: NetworkId
+    alg: str
+    key_version: int
+    encrypted_symmetric_key: str = field(repr=False)
+    encrypted_symmetric_key_hash: str
+    receiver_public_key: str
+    receiver_public_key_hash: str
+    body_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecryptFacts:
+    """What a decrypt token binds itself to (enc 2.4); names as in the fact."""
+
+    type: str
+    target_node: str
+    network_id: NetworkId
+    body_hash: str
+    encrypted_symmetric_key_hash: str
+    receiver_public_key_hash: str
+    alg: str
+    key_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundDecrypt:
+    """A decrypt request whose token, body, path and node agree with each other (rows 6 to 12).
+
+    Attributes:
+        invocation: the verified token.
+        body: its body.
+        facts: the fact that binds the two.
+        network_id: the network of path, body, fact and capability.
+    """
+
+    invocation: Invocation
+    body: DecryptBody
+    facts: DecryptFacts
+    network_id: NetworkId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedDecrypt:
+    """A decrypt request that fits an active network (rows 6 to 21); nothing is released yet.
+
+    Attributes:
+        bound: the bound request.
+        network: the network's record.
+        wrapped_key: the wrapped content key, any length, not opened.
+        receiver_public_key: the receiver's key, any length, not checked.
+        invocation_cid: text of the token's cid.
+        request_hash: hex SHA-256 over cid text and body hash.
+    """
+
+    bound: BoundDecrypt
+    network: NetworkRecord
+    wrapped_key: bytes = field(repr=False)
+    receiver_public_key: bytes
+    invocation_cid: str
+    request_hash: str
+
+
+def parse_decrypt_body(value: Json) -> DecryptBody:
+    """Read the shape of a decrypt body (row 5).
+
+    Args:
+        value: what `read_body` returned.
+    Raises:
+        BodyMalformed: not exactly the nine members, one of the wrong type, or a network id that does not parse.
+    """
+    try:
+        members = read_members(value, _BODY_SHAPE)
+        body_hash = canonical_hash(value)
+    except (ShapeError, InvalidCanonicalJson) as exc:
+        raise BodyMalformed(str(exc)) from exc
+    return DecryptBody(
+        type=cast(str, members["type"]),
+        target_node=cast(str, members["targetNode"]),
+        network_id=cast(NetworkId, members["networkId"]),
+        alg=cast(str, members["alg"]),
+        key_version=cast(int, members["keyVersion"]),
+        encrypted_symmetric_key=cast(str, members["encryptedSymmetricKey"]),
+        encrypted_symmetric_key_hash=cast(str, members["encryptedSymmetricKeyHash"]),
+        receiver_public_key=cast(str, members["receiverPublicKey"]),
+        receiver_public_key_hash=cast(str, members["receiverPublicKeyHash"]),
+        body_hash=body_hash,
+    )
+
+
+def bind_decrypt(invocation: Invocation, body: DecryptBody, network: NetworkId, node_did: str) -> BoundDecrypt:
+    """Bind token, body, path and node to each other (rows 6 to 12).
+
+    Args:
+        invocation: verified; its chain has been judged.
+        body: the parsed body.
+        network: id of the path; on `/invoke` what `invoked_network` returned.
+        node_did: this node's DID.
+    Raises:
+        BodyMalformed: no fact of the decrypt shape (6). TypeMismatch (7). AudienceMismatch (8).
+        TargetNodeMismatch (9). NetworkMismatch (10, 12). ActionNotPermitted (11).
+    """
+    facts = _decrypt_facts(invocation.facts)  # row 6
+    if facts.type != DECRYPT_TYPE or body.type != DECRYPT_TYPE:  # row 7
+        raise TypeMismatch
+    check_audience(invocation.audience, node_did)  # row 8
+    if facts.target_node != node_did or body.target_node != node_did:  # row 9
+        raise TargetNodeMismatch
+    if facts.network_id != network or body.network_id != network:  # row 10
+        raise NetworkMismatch
+    _check_capability(invocation, network, DECRYPT)  # rows 11, 12
+    return BoundDecrypt(invocation=invocation, body=body, facts=facts, network_id=network)
+
+
+def check_decrypt(
+    bound: BoundDecrypt, record: NetworkRecord | None, now: float, *, max_lifetime_s: int = MAX_LIFETIME_S
+) -> CheckedDecrypt:
+    """Check a bound request against the network's record (rows 13 to 21).
+
+    Args:
+        bound: the bound request.
+        record: the record under the bound network's id; None: there is none.
+        now: epoch seconds.
+        max_lifetime_s: how far ahead `exp` may lie.
+    Raises:
+        NetworkNotFound (13). NetworkRevoked, NetworkNotActive (14). VersionMismatch (15). NotYetValid (16).
+        Expired (17). InvalidBase64 (18). HashMismatch (19 receiver, 20 key, 21 body).
+    Does not check:
+        That the keys are usable; `release.open_key` does, after the gate.
+    """
+    if record is None or record.network_id != bound.network_id:  # row 13
+        raise NetworkNotFound
+    if record.state == "revoked":  # row 14
+        raise NetworkRevoked
+    if record.state != "active":
+        raise NetworkNotActive(record.state)
+    body, facts = bound.body, bound.facts
+    versions = {(body.alg, body.key_version), (facts.alg, facts.key_version)}
+    if versions != {(record.alg, record.key_version)}:  # row 15
+        raise VersionMismatch
+    _check_lifetime(bound.invocation, int(now), max_lifetime_s)  # rows 16, 17
+    wrapped_key = decode_standard(body.encrypted_symmetric_key)
+    receiver = decode_standard(body.receiver_public_key)
+    if wrapped_key is None or receiver is None:  # row 18
+        raise InvalidBase64
+    _check_hashes(body, facts)  # rows 19 to 21
+    cid = cid_text(bound.invocation.cid)
+    return CheckedDecrypt(
+        bound=bound,
+        network=record,
+        wrapped_key=wrapped_key,
+        receiver_public_key=receiver,
+        invocation_cid=cid,
+        request_hash=request_hash(cid, body.body_hash),
+    )
+
+
+def request_hash(invocation_cid: str, body_hash: str) -> str:
+    """Return the hex SHA-256 over both texts, one after the other (enc 2.3)."""
+    return hashlib.sha256((invocation_cid + body_hash).encode()).hexdigest()
+
+
+def _decrypt_facts(facts: Sequence[Json]) -> DecryptFacts:
+    for fact in facts:
+        try:
+            members = read_members(fact, _DECRYPT_FACT_SHAPE)
+        except ShapeError:
+            continue  # the next one may fit
+        return DecryptFacts(
+            type=cast(str, members["type"]),
+            target_node=cast(str, members["targetNode"]),
+            network_id=cast(NetworkId, members["networkId"]),
+            body_hash=cast(str, members["bodyHash"]),
+            encrypted_symmetric_key_hash=cast(str, members["encryptedSymmetricKeyHash"]),
+            receiver_public_key_hash=cast(str, members["receiverPublicKeyHash"]),
+            alg=cast(str, members["alg"]),
+            key_version=cast(int, members["keyVersion"]),
+        )
+    raise BodyMalformed(_NO_FACTS)
+
+
+def _check_lifetime(invocation: Invocation, now_s: int, max_lifetime_s: int) -> None:
+    if invocation.not_before is not None and int(invocation.not_before) > now_s:  # row 16
+        raise NotYetValid
+    if not now_s < int(invocation.expires_at) <= now_s + max_lifetime_s:  # row 17
+        raise Expired
+
+
+def _check_hashes(body: DecryptBody, facts: DecryptFacts) -> None:
+    receiver_hash = canonical_hash(body.receiver_public_key)
+    if {body.receiver_public_key_hash, facts.receiver_public_key_hash} != {receiver_hash}:  # row 19
+        raise HashMismatch("receiverPublicKeyHash")
+    key_hash = canonical_hash(body.encrypted_symmetric_key)
+    if {body.encrypted_symmetric_key_hash, facts.encrypted_symmetric_key_hash} != {key_hash}:  # row 20
+        raise HashMismatch("encryptedSymmetricKeyHash")
+    if facts.body_hash != body.body_hash:  # row 21
+        raise HashMismatch("bodyHash")
+
+
+# --- create and revoke ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateBody:
+    """The body of a create request (enc 2.5).
+
+    Attributes:
+        network_id: canonical id of owner and name.
+        threshold: as stated, one of one when absent.
+        body_hash: recomputed hash of the value as received, unknown members included.
+    """
+
+    network_id: NetworkId
+    threshold: Threshold
+    body_hash: str
+
+
+def parse_create(value: Json) -> CreateBody:
+    """Read the body of a create request (rows 5 and 6).
+
+    Raises:
+        CreateBodyMalformed: wrong shape. InvalidNetworkId: owner and name make no id.
+    """
+    try:
+        members = read_members(value, _CREATE_SHAPE)
+        threshold = Threshold()
+        if "threshold" in members:
+            stated = read_members(cast("dict[str, Json]", members["threshold"]), _THRESHOLD_SHAPE)
+            threshold = Threshold(n=cast(int, stated["n"]), t=cast(int, stated["t"]))
+        body_hash = canonical_hash(value)
+    except (ShapeError, InvalidCanonicalJson) as exc:
+        raise CreateBodyMalformed(str(exc)) from exc  # row 5
+    try:
+        network = network_id(cast(str, members["ownerDid"]), cast(str, members["name"]))
+    except InvalidIdentifier as exc:
+        raise InvalidNetworkId(exc.text) from exc  # row 6
+    return CreateBody(network_id=network, threshold=threshold, body_hash=body_hash)
+
+
+def bind_admin(invocation: Invocation, network: NetworkId, *, action: str, body_hash: str, node_did: str) -> str:
+    """Bind a create or revoke token to its network, body and node (rows 7 to 16).
+
+    Args:
+        invocation: verified; its chain has been judged.
+        network: the network to create or revoke.
+        action: `NETWORK_CREATE` or `NETWORK_REVOKE`.
+        body_hash: hash of the create body, or `REVOKE_BODY_HASH`.
+        node_did: this node's DID.
+    Returns:
+        The token's nonce, for row 17.
+    Raises:
+        BodyMalformed: no fact of the admin shape (7), no nonce (16). TypeMismatch (8). AudienceMismatch (9).
+        TargetNodeMismatch (10). NetworkMismatch (11, 14). ActionNotPermitted (12, 13). HashMismatch (15).
+    """
+    members = _admin_fact(invocation.facts)  # row 7
+    if members["type"] != ADMIN_TYPE:  # row 8
+        raise TypeMismatch
+    check_audience(invocation.audience, node_did)  # row 9
+    if members["targetNode"] != node_did:  # row 10
+        raise TargetNodeMismatch
+    if members["networkId"] != network:  # row 11
+        raise NetworkMismatch
+    if members["action"] != action:  # row 12
+        raise ActionNotPermitted
+    _check_capability(invocation, network, action)  # rows 13, 14
+    if members["bodyHash"] != body_hash:  # row 15
+        raise HashMismatch("bodyHash")
+    if invocation.nonce is None:  # row 16
+        raise BodyMalformed("missing nonce")
+    return invocation.nonce
+
+
+def admin_claim_key(invocation: Invocation, nonce: str) -> bytes:
+    """Return the 32 bytes that a create or revoke token claims: its issuer's nonce is good for one (row 17).
+
+    The issuer is the canonical principal, so that another spelling of it has the same nonces.
+    """
+    return blake3(_NONCE_LABEL + invocation.invoker.encode() + b"\0" + nonce.encode()).digest()
+
+
+def check_create(existing: NetworkRecord | None) -> None:
+    """Require the id to be free (row 18); a revoked network keeps its id (enc 1.8)."""
+    if existing is not None:
+        raise NetworkExists
+
+
+def check_revoke(existing: NetworkRecord | None) -> NetworkRecord:
+    """Require the network to exist; revoking again is allowed (enc 1.8, 2.8)."""
+    if existing is None:
+        raise NetworkNotFound
+    return existing
+
+
+def _admin_fact(facts: Sequence[Json]) -> dict[str, str | int | NetworkId | dict[str, Json]]:
+    for fact in facts:
+        try:
+            return read_members(fact, _ADMIN_FACT_SHAPE)
+        except ShapeError:
+            continue
+    raise BodyMalformed(_NO_FACTS)
+
+
+# --- the sender's side ---------------------------------------------------------------------------------------------
+
+
+def decrypt_body_json(
+    network: str,
+    *,
+    target_node: str,
+    alg: str,
+    key_version: int,
+    encrypted_symmetric_key: str,
+    receiver_public_key: bytes,
+) -> dict[str, Json]:
+    """Make the body of a decrypt request (enc 3.6 step 6).
+
+    Args:
+        network: id as it stands in the envelope.
+        target_node: DID of the node.
+        alg: the envelope's algorithm.
+        key_version: the envelope's key version.
+        encrypted_symmetric_key: the envelope's wrapped key, base64 as it stands there.
+        receiver_public_key: X25519 public key, 32 bytes.
+    """
+    receiver = encode_standard(receiver_public_key)
+    return {
+        "type": DECRYPT_TYPE,
+        "targetNode": target_node,
+        "networkId": network,
+        "alg": alg,
+        "keyVersion": key_version,
+        "encryptedSymmetricKey": encrypted_symmetric_key,
+        "encryptedSymmetricKeyHash": canonical_hash(encrypted_symmetric_key),
+        "receiverPublicKey": receiver,
+        "receiverPublicKeyHash": canonical_hash(receiver),
+    }
+
+
+def decrypt_fact(body: dict[str, Json]) -> dict[str, Json]:
+    """Make the fact that binds a token to a decrypt body (enc 2.4)."""
+    shared = ("targetNode", "networkId", "encryptedSymmetricKeyHash", "receiverPublicKeyHash", "alg", "keyVersion")
+    return {"type": DECRYPT_TYPE, "bodyHash": canonical_hash(body), **{name: body[name] for name in shared}}
+
+
+def admin_fact(network: str, *, target_node: str, action: str, body: dict[str, Json]) -> dict[str, Json]:
+    """Make the fact that binds a token to a create body, or to the empty body of a revoke (enc 2.4)."""
+    return {
+        "type": ADMIN_TYPE,
+        "targetNode": target_node,
+        "networkId": network,
+        "bodyHash": canonical_hash(body),
+        "action": action,
+    }

@@ -1,0 +1,322 @@
+"""A small world for the tests: an owner's wallet, session keys, backends, and what a node keeps of their grants."""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import libipld
+import pytest
+from tests_support import CountingEntropy
+
+from capabilities.cacao import encode_cacao, header_text, sign_cacao
+from capabilities.chain import Authority, Mark, judge_invocation, judge_registration
+from capabilities.cids import ContentKey, cid_text
+from capabilities.facts import attestation_resource
+from capabilities.principals import Principal
+from capabilities.recap import Recap, attach
+from capabilities.resources import parse_network_id
+from capabilities.signatures import Ed25519Signer, WalletSigner
+from capabilities.siwe import SiweMessage
+from capabilities.strict_json import Json
+from capabilities.tokens import (
+    Delegation,
+    Invocation,
+    parse_delegation,
+    parse_invocation,
+    verify_delegation,
+    verify_invocation,
+)
+from capabilities.ucan import UcanPayload, encode_ucan
+from encryption_network.gate import Link, ReleaseRequest, RowStamp
+from encryption_network.keyring import Keyring
+from encryption_network.keywrap import public_key_of, wrap
+from encryption_network.networks import create_network
+from encryption_network.policy import FACT, Evidence, Measurements, Policy, policy_json
+from encryption_network.release_record import ReleaseRecord
+from encryption_network.requests import (
+    DECRYPT,
+    CheckedDecrypt,
+    bind_decrypt,
+    check_decrypt,
+    decrypt_body_json,
+    decrypt_fact,
+    parse_decrypt_body,
+)
+
+NOW = 1_795_000_000.0
+DAY_S = 86_400
+CODE = Measurements(mrtd=b"\x01" * 48, rtmr0=b"\x02" * 48, rtmr1=b"\x03" * 48, rtmr2=b"\x04" * 48, rtmr3=b"\x05" * 48)
+ROOT = hashlib.sha256(b"root").digest()
+LIST = Policy(measurements=(CODE,))
+RECEIVER_SECRET = b"\x31" * 32
+RECEIVER = public_key_of(RECEIVER_SECRET)
+CONTENT_KEY = bytes(range(32))
+
+
+class World:
+    """Mints grants and requests as clients do, and keeps what a node would keep of them."""
+
+    NOW = NOW
+    DAY_S = DAY_S
+    CODE = CODE
+    ROOT = ROOT
+    LIST = LIST
+    RECEIVER_SECRET = RECEIVER_SECRET
+    RECEIVER = RECEIVER
+    CONTENT_KEY = CONTENT_KEY
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.keyring = Keyring(b"\x07" * 32)
+        self.entropy = CountingEntropy(b"world")
+        self.wallet = WalletSigner(b"\x0a" * 32)
+        self.owner = Principal(self.wallet.did)
+        self.session = Ed25519Signer(b"\x41" * 32)
+        self.backend = Ed25519Signer(b"\x42" * 32)
+        self.other = Ed25519Signer(b"\x43" * 32)
+        self.urn = f"urn:tinycloud:encryption:{self.owner}:default"
+        self.space = f"tinycloud:{self.owner[4:]}:default"
+        self.network = create_network(parse_network_id(self.urn), now=NOW, keyring=self.keyring, entropy=self.entropy)
+        self.links: dict[ContentKey, Link] = {}
+        self.marks: dict[ContentKey, Mark] = {}
+        self.record = ReleaseRecord(trust_roots=(ROOT,))
+        self._nonce = 0
+
+    # --- grants ---
+
+    def sign_in(
+        self,
+        holder: Ed25519Signer,
+        *,
+        read: bool = True,
+        decrypt: bool = True,
+        policies: Sequence[Policy] = (),
+        lifetime_s: float = DAY_S,
+        registered_at: float | None = None,
+        wallet: WalletSigner | None = None,
+        parents: Sequence[Link] = (),
+        network: str | None = None,
+        space: str | None = None,
+    ) -> Link:
+        """A wallet's CACAO, as every sign-in makes one; without parents unless some are named."""
+        signer = wallet or self.wallet
+        att: dict[str, dict[str, tuple[dict[str, None], ...]]] = {}
+        if read:
+            att[f"{space or self.space}/capabilities/all"] = {"tinycloud.capabilities/read": ({},)}
+        if decrypt:
+            att[network or self.urn] = {DECRYPT: ({},)}
+        self._nonce += 1
+        message = SiweMessage(
+            domain="app.example",
+            address=signer.address,
+            uri=holder.did_url,
+            nonce=f"nonce{self._nonce}",
+            issued_at=iso(self.now),
+            expiration_time=iso(self.now + lifetime_s),
+            resources=tuple(attestation_resource(policy_json(policy)) for policy in policies),
+        )
+        proofs = tuple(base58_cid(parent.delegation.cid) for parent in parents)
+        data = encode_cacao(sign_cacao(attach(message, Recap(att, proofs)), signer))
+        return self.register(verify_delegation(parse_delegation(header_text(data))), parents, registered_at)
+
+    def grant(
+        self,
+        signer: Ed25519Signer,
+        holder: str,
+        *,
+        parents: Sequence[Link] = (),
+        policies: Sequence[Policy] = (),
+        att: dict[str, dict[str, list[dict[str, Json]]]] | None = None,
+        lifetime_s: float = DAY_S / 2,
+    ) -> Link:
+        """A UCAN delegation; decrypt on the network unless `att` says otherwise."""
+        self._nonce += 1
+        payload = UcanPayload(
+            iss=signer.did_url,
+            aud=holder,
+            exp=self.now + lifetime_s,
+            nnc=f"urn:uuid:{self._nonce}",
+            fct=[{FACT: policy_json(policy)} for policy in policies] or None,
+            prf=[cid_text(parent.delegation.cid) for parent in parents],
+            att={self.urn: {DECRYPT: [{}]}} if att is None else att,
+        )
+        return self.register(verify_delegation(parse_delegation(encode_ucan(payload, signer))), parents, None)
+
+    def register(self, delegation: Delegation, parents: Sequence[Link], registered_at: float | None) -> Link:
+        """Judge and keep a delegation as a node does."""
+        registered = judge_registration(delegation, [parent.registered for parent in parents], self.marks, now=self.now)
+        link = Link(registered, self.now if registered_at is None else registered_at)
+        self.links[delegation.content_key] = link
+        self.marks[delegation.content_key] = Mark.LIVE
+        return link
+
+    def revoke(self, link: Link) -> None:
+        """Revoke a delegation."""
+        self.marks[link.delegation.content_key] = Mark.REVOKED
+
+    # --- requests ---
+
+    def body(self, **changes: Json) -> dict[str, Json]:
+        """A decrypt body for `CONTENT_KEY`, with members replaced."""
+        wrapped = base64.b64encode(wrap(self.network.public_key, CONTENT_KEY, CountingEntropy(b"wrap"))).decode()
+        body = decrypt_body_json(
+            self.urn,
+            target_node=self.keyring.node_did,
+            alg=self.network.alg,
+            key_version=self.network.key_version,
+            encrypted_symmetric_key=wrapped,
+            receiver_public_key=RECEIVER,
+        )
+        return body | changes
+
+    def invocation(
+        self,
+        signer: Ed25519Signer,
+        *,
+        facts: Sequence[Json],
+        proofs: Iterable[Link] = (),
+        att: dict[str, dict[str, list[dict[str, Json]]]] | None = None,
+        aud: str | None = None,
+        exp: float | None = None,
+        nbf: float | None = None,
+        nonce: str | None = "urn:uuid:1",
+    ) -> Invocation:
+        """A verified invocation token; decrypt on the network unless `att` says otherwise."""
+        payload = UcanPayload(
+            iss=signer.did_url,
+            aud=self.keyring.node_did if aud is None else aud,
+            exp=self.now + 60 if exp is None else exp,
+            nbf=nbf,
+            nnc=nonce,
+            fct=list(facts),
+            prf=[cid_text(proof.delegation.cid) for proof in proofs],
+            att={self.urn: {DECRYPT: [{}]}} if att is None else att,
+        )
+        return verify_invocation(parse_invocation(encode_ucan(payload, signer)))
+
+    def checked(self, signer: Ed25519Signer, proofs: Sequence[Link], *, receiver: bytes = RECEIVER) -> CheckedDecrypt:
+        """A decrypt request that has passed rows 5 to 21."""
+        body = self.body()
+        if receiver != RECEIVER:
+            body = decrypt_body_json(
+                self.urn,
+                target_node=self.keyring.node_did,
+                alg=self.network.alg,
+                key_version=1,
+                encrypted_symmetric_key=str(body["encryptedSymmetricKey"]),
+                receiver_public_key=receiver,
+            )
+        invocation = self.invocation(signer, facts=[decrypt_fact(body)], proofs=proofs)
+        network = parse_network_id(self.urn)
+        bound = bind_decrypt(invocation, parse_decrypt_body(dict(body)), network, self.keyring.node_did)
+        return check_decrypt(bound, self.network, self.now)
+
+    def authority(self, invocation: Invocation, proofs: Sequence[Link]) -> Authority:
+        """What the chain rules say about an invocation."""
+        return judge_invocation(invocation, [proof.registered for proof in proofs], self.marks, now=self.now)
+
+    def request(
+        self,
+        signer: Ed25519Signer,
+        proofs: Sequence[Link],
+        *,
+        evidence: Evidence | None = None,
+        sessions: Sequence[Link] = (),
+        receiver: bytes = RECEIVER,
+        key_paths: dict[str, RowStamp] | None = None,
+    ) -> ReleaseRequest:
+        """What a node asks the gate; the links hold just the cited closures."""
+        decrypt = self.checked(signer, proofs, receiver=receiver)
+        keys = [member.content_key for proof in proofs for member in proof.registered.closure]
+        return ReleaseRequest(
+            decrypt=decrypt,
+            authority=self.authority(decrypt.bound.invocation, proofs),
+            cited=tuple(proof.delegation.content_key for proof in proofs),
+            links={key: self.links[key] for key in keys},
+            marks=self.marks,
+            release_record=self.record,
+            network_row=row("network"),
+            record_row=row("record"),
+            evidence=evidence,
+            evidence_row=None if evidence is None else row("evidence"),
+            sessions=tuple(sessions),
+            key_paths=key_paths or {},
+            now=self.now,
+        )
+
+    def evidence(self, holder: Ed25519Signer, **changes: object) -> Evidence:
+        """Evidence that satisfies `LIST` at `NOW`, with fields replaced."""
+        return evidence_of(holder, **changes)
+
+    def row(self, name: str) -> RowStamp:
+        """A row of the store."""
+        return row(name)
+
+    def demand(self, policy: Policy | None) -> None:
+        """Set the owner's policy on the network."""
+        self.network = replace(self.network, policy=policy)
+
+
+def row(name: str) -> RowStamp:
+    """A row of the store."""
+    return RowStamp(name.encode(), hashlib.blake2b(name.encode(), digest_size=16).digest())
+
+
+def iso(moment: float) -> str:
+    """Epoch seconds as SIWE texts have them."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def base58_cid(digest: bytes) -> str:
+    """A CID as ReCaps cite it."""
+    return libipld.encode_multibase("z", b"\x01\x55\x1e\x20" + digest)
+
+
+def evidence_of(holder: Ed25519Signer, **changes: object) -> Evidence:
+    """Evidence that satisfies `LIST` at `NOW`, with fields replaced."""
+    evidence = Evidence(
+        invoker=Principal(holder.did),
+        receiver_public_key=RECEIVER,
+        receiver_mode="attested",
+        mrtd=CODE.mrtd,
+        rtmr0=CODE.rtmr0,
+        rtmr1=CODE.rtmr1,
+        rtmr2=CODE.rtmr2,
+        rtmr3=CODE.rtmr3 or b"",
+        mr_config_id=bytes(48),
+        mr_owner=bytes(48),
+        mr_owner_config=bytes(48),
+        td_attributes=bytes.fromhex("0000001000000000"),
+        xfam=bytes.fromhex("e702060000000000"),
+        tee_tcb_svn=bytes(16),
+        mr_seam=bytes(48),
+        tcb_status="UpToDate",
+        qe_status="UpToDate",
+        advisories=(),
+        evaluation_number=19,
+        tcb_date=NOW - 100 * DAY_S,
+        fmspc=bytes(6),
+        platform_id_hash=b"\x09" * 32,
+        root_ca_sha256=ROOT,
+        quote_sha256=b"\x0b" * 32,
+        collateral_sha256=b"\x0c" * 32,
+        attested_at=NOW - 10,
+        expires_at=NOW + 290,
+        compose_hash=b"\x0d" * 32,
+        app_id=b"\x0e" * 20,
+    )
+    return replace(evidence, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def world() -> World:
+    """An owner, keys, a network, and nothing granted yet."""
+    return World()
+
+
+@pytest.fixture
+def new_world() -> type[World]:
+    """Makes as many worlds as a test needs."""
+    return World

@@ -1,0 +1,82 @@
+"""Canonical JSON against an independent writer and against the peers' number texts."""
+
+import json
+from typing import Any
+
+import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encryption_network.canonical_json import MAX_DEPTH, canonical_bytes
+from encryption_network.errors import InvalidCanonicalJson
+
+# The two formats agree on these: whole numbers that a double holds, member names of the basic plane.
+NAMES = st.text(st.characters(max_codepoint=0xD7FF))
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+def test_it_is_rfc_8785_where_the_protocol_lives(value: Any) -> None:
+    """For the values of this protocol the text equals that of RFC 8785."""
+    assert canonical_bytes(value) == rfc8785.dumps(value)
+
+
+@given(VALUES)
+def test_reading_it_back_gives_the_value(value: Any) -> None:
+    """The text is JSON of the same value, and canonical already."""
+    assert json.loads(canonical_bytes(value)) == value
+    assert canonical_bytes(json.loads(canonical_bytes(value))) == canonical_bytes(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.0, "1.0"),
+        (-0.0, "-0.0"),
+        (1e15, "1000000000000000.0"),
+        (1e16, "1e16"),
+        (1.5e300, "1.5e300"),
+        (0.0001, "0.0001"),
+        (1e-05, "0.00001"),
+        (-1.25e-05, "-0.0000125"),
+        (1e-06, "1e-6"),
+        (1.5e-07, "1.5e-7"),
+        (2**64 - 1, "18446744073709551615"),
+        (2**64, "1.8446744073709552e19"),
+        (-(2**63), "-9223372036854775808"),
+        (-(2**63) - 1, "-9.223372036854776e18"),
+    ],
+)
+def test_numbers_keep_their_own_form(value: Any, text: str) -> None:
+    """Fractions and huge integers print as the peers' serialiser prints them."""
+    assert canonical_bytes(value) == text.encode()
+
+
+def test_names_are_ordered_by_code_point() -> None:
+    """Above the basic plane the order is that of UTF-8, not of UTF-16."""
+    assert canonical_bytes({"\U00010000": 1, "\uffff": 2}) == '{"\uffff":2,"\U00010000":1}'.encode()
+
+
+def nested(depth: int) -> Any:
+    """A list in a list in a list."""
+    value: Any = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), 10**400, "\ud800", {"\udfff": 1}, nested(MAX_DEPTH + 1), nested(100_000)]
+)
+def test_what_has_no_canonical_form(value: Any) -> None:
+    """Values that JSON cannot hold are refused with our own error."""
+    with pytest.raises(InvalidCanonicalJson):
+        canonical_bytes(value)

@@ -1,0 +1,23 @@
+"""The error tree: stable, complete, printed at its top."""
+
+import inspect
+
+from encryption_network import errors
+
+
+def concrete() -> list[type[errors.EncryptionError]]:
+    """Every error class of the package."""
+    classes = [item for _, item in inspect.getmembers(errors, inspect.isclass)]
+    return [item for item in classes if issubclass(item, errors.EncryptionError)]
+
+
+def test_codes_are_unique() -> None:
+    """No two errors share a code."""
+    codes = [item.code for item in concrete()]
+    assert len(codes) == len(set(codes))
+
+
+def test_the_tree_is_complete() -> None:
+    """The docstring names every class."""
+    assert errors.__doc__ is not None
+    assert [item.__name__ for item in concrete() if item.__name__ not in errors.__doc__] == []

@@ -1,0 +1,151 @@
+"""Stored rows: the release record and evidence."""
+
+from dataclasses import fields, replace
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from encryption_network.canonical_json import canonical_bytes
+from encryption_network.errors import RecordError
+from encryption_network.evidence_record import decode_evidence, encode_evidence
+from encryption_network.policy import Measurements, Policy
+from encryption_network.release_record import ReleaseRecord, decode_release_record, encode_release_record
+
+CODE = Measurements(mrtd=bytes(48), rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48))
+LIST = Policy(measurements=(CODE,))
+RECORDS = st.builds(
+    ReleaseRecord,
+    mode=st.sampled_from(["delegates", "everyone", "off"]),
+    trust_roots=st.lists(st.sampled_from([b"\x01" * 32, b"\x02" * 32]), unique=True).map(tuple),
+    node_policy=st.sampled_from([None, Policy(), LIST, replace(LIST, max_age_s=5), Policy(in_person=False)]),
+    node_policy_suffices=st.booleans(),
+)
+
+
+@given(RECORDS)
+def test_a_release_record_survives_the_store(record: ReleaseRecord) -> None:
+    """Reading what was written is identity."""
+    assert decode_release_record(encode_release_record(record)) == record
+
+
+@given(RECORDS, RECORDS)
+def test_looser_is_never_mutual_without_a_difference(one: ReleaseRecord, two: ReleaseRecord) -> None:
+    """A record is not looser than itself; of two different ones at least one way is looser, or they demand the same."""
+    assert not one.is_looser_than(one)
+    if not one.is_looser_than(two) and not two.is_looser_than(one):
+        assert one.mode == two.mode
+        assert set(one.trust_roots) == set(two.trust_roots)
+        assert one.node_policy_suffices == two.node_policy_suffices
+
+
+BASE = ReleaseRecord(trust_roots=(b"\x01" * 32,), node_policy=LIST)
+
+
+@pytest.mark.parametrize(
+    ("changes", "looser"),
+    [
+        ({}, False),
+        ({"mode": "everyone"}, False),
+        ({"mode": "off"}, True),
+        ({"trust_roots": ()}, False),
+        ({"trust_roots": (b"\x01" * 32, b"\x02" * 32)}, True),
+        ({"node_policy": None}, True),
+        ({"node_policy": replace(LIST, max_age_s=5)}, False),
+        ({"node_policy": Policy()}, True),
+        ({"node_policy": replace(LIST, advisories=("INTEL-SA-00001",))}, True),
+        ({"node_policy": replace(LIST, receiver="signed")}, True),
+        ({"node_policy_suffices": True}, True),
+    ],
+)
+def test_what_is_looser(changes: dict[str, Any], looser: bool) -> None:
+    """Weaker modes, further roots, wider policies and a sufficient node policy are looser; the reverse is not."""
+    assert replace(BASE, **changes).is_looser_than(BASE) is looser
+
+
+def test_a_first_list_that_suffices_is_looser() -> None:
+    """Where the node's policy suffices, giving it a list makes releases possible."""
+    before = ReleaseRecord(node_policy=Policy(), node_policy_suffices=True)
+    assert replace(before, node_policy=LIST).is_looser_than(before)
+    assert not before.states_list
+
+
+def row_of(**changes: Any) -> bytes:
+    """A stored release record with members replaced; None as a name's value removes nothing."""
+    import json
+
+    return canonical_bytes(json.loads(encode_release_record(BASE)) | changes)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        row_of(v=2),
+        row_of(mode="mock"),
+        row_of(mode=None),
+        row_of(trustRoots=None),
+        row_of(trustRoots=["zz"]),
+        row_of(trustRoots=["00"]),
+        row_of(trustRoots=[1]),
+        row_of(trustRoots=["00" * 32] * 17),
+        row_of(nodePolicy={"unknown": 1}),
+        row_of(nodePolicySuffices=1),
+        row_of(more=1),
+        b" " * 40_000,
+    ],
+)
+def test_release_records_of_another_shape(value: bytes) -> None:
+    """A record that is not understood is an error, never a default."""
+    with pytest.raises(RecordError):
+        decode_release_record(value)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_no_row(data: bytes) -> None:
+    """Whatever the bytes, both readers refuse with our own error."""
+    for decode in (decode_release_record, decode_evidence):
+        with pytest.raises(RecordError):
+            decode(data)
+
+
+def test_evidence_survives_the_store(world: Any) -> None:
+    """Reading what was written is identity, optional digests included."""
+    for changes in ({}, {"platform_id_hash": None, "compose_hash": None, "app_id": None, "advisories": ("a", "b")}):
+        evidence = world.evidence(world.backend, **changes)
+        assert decode_evidence(encode_evidence(evidence)) == evidence
+
+
+def test_evidence_with_a_field_of_another_length(world: Any) -> None:
+    """Fields that are not of their length refuse the row."""
+    evidence = world.evidence(world.backend)
+    for field in fields(evidence):
+        value = getattr(evidence, field.name)
+        if isinstance(value, bytes) and field.name != "app_id":
+            with pytest.raises(RecordError):
+                decode_evidence(encode_evidence(replace(evidence, **{field.name: value + b"x"})))
+
+
+def test_evidence_of_another_version_or_size(world: Any) -> None:
+    """Another version, and a row that is too long, are refused."""
+    row = msgspec.msgpack.decode(encode_evidence(world.evidence(world.backend)))
+    with pytest.raises(RecordError):
+        decode_evidence(msgspec.msgpack.encode([2, *row[1:]]))
+    with pytest.raises(RecordError):
+        decode_evidence(bytes(16_385))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.integers(0, 5000), byte=st.integers(0, 255))
+def test_damaged_evidence_is_evidence_or_our_error(world: Any, position: int, byte: int) -> None:
+    """A changed byte never leaks another error."""
+    data = bytearray(encode_evidence(world.evidence(world.backend)))
+    data[position % len(data)] = byte
+    try:
+        decode_evidence(bytes(data))
+    except RecordError as exc:
+        assert exc.code == "invalid-record"

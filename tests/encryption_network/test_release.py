@@ -1,0 +1,81 @@
+"""Opening a key: the answer, and what is refused after the gate."""
+
+import base64
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests_support import CountingEntropy
+
+from capabilities.principals import ed25519_public_key
+from capabilities.signatures import verify_ed25519
+from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.errors import KeyBackendError
+from encryption_network.gate import Admission, admit
+from encryption_network.keyring import NETWORK_SEAL, Keyring
+from encryption_network.keywrap import open_wrapped
+from encryption_network.release import open_key
+
+
+def admitted(world: Any, **changes: Any) -> Admission:
+    """The owner's session, admitted; with the request's keys replaced."""
+    request = world.request(world.session, [world.sign_in(world.session)])
+    return admit(replace(request, decrypt=replace(request.decrypt, **changes)))
+
+
+def test_the_answer_is_bound_and_signed(world: Any) -> None:
+    """The answer opens to the content key for the receiver, names the request, and is signed by the node."""
+    admission = admitted(world)
+    answer = open_key(admission, keyring=world.keyring, entropy=world.entropy)
+    assert open_wrapped(world.RECEIVER_SECRET, base64.b64decode(str(answer["wrappedKey"]))) == world.CONTENT_KEY
+    assert answer["requestHash"] == admission.audit.request_hash
+    assert answer["invocationCid"] == admission.audit.invocation_cid
+    assert answer["receiverPublicKeyHash"] == canonical_hash(base64.b64encode(world.RECEIVER).decode())
+    signature = base64.b64decode(str(answer.pop("nodeSignature")))
+    public_key = ed25519_public_key(world.keyring.node_did)
+    assert public_key is not None
+    verify_ed25519(public_key, canonical_bytes(answer), signature)
+
+
+def test_each_answer_has_its_own_wrap(world: Any) -> None:
+    """The same request opened twice is wrapped under another ephemeral key each time."""
+    admission = admitted(world)
+    answers = [open_key(admission, keyring=world.keyring, entropy=world.entropy) for _ in range(2)]
+    assert answers[0]["wrappedKey"] != answers[1]["wrappedKey"]
+    assert answers[0]["requestHash"] == answers[1]["requestHash"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"wrapped_key": b""}, "invalid wrapped key envelope"),
+        ({"wrapped_key": b"\x09" + bytes(31)}, "encrypted data too short"),
+        ({"receiver_public_key": bytes(10)}, "invalid public key length"),
+        ({"receiver_public_key": bytes(32)}, "low-order public key"),
+        # Row 22 comes before row 23.
+        ({"wrapped_key": b"", "receiver_public_key": bytes(10)}, "invalid wrapped key envelope"),
+    ],
+)
+def test_keys_that_cannot_be_used(world: Any, changes: dict[str, Any], reason: str) -> None:
+    """Wraps that do not open and receiver keys that hide nothing are 500 on the route, 403 on `/invoke`."""
+    with pytest.raises(KeyBackendError) as caught:
+        open_key(admitted(world, **changes), keyring=world.keyring, entropy=world.entropy)
+    assert caught.value.text == f"key backend error: {reason}"
+    assert (caught.value.status_dedicated, caught.value.status_invoke) == (500, 403)
+
+
+def test_a_network_sealed_under_another_key_opens_nothing(world: Any) -> None:
+    """A record whose seal was swapped is refused before anything is wrapped."""
+    sealed = world.keyring.seal(b"\x01" * 32, NETWORK_SEAL, CountingEntropy())
+    with pytest.raises(KeyBackendError, match="private key material unavailable"):
+        open_key(
+            admitted(world, network=replace(world.network, sealed_private_key=sealed)),
+            keyring=world.keyring,
+            entropy=world.entropy,
+        )
+
+
+def test_only_the_node_that_was_asked_answers(world: Any) -> None:
+    """A keyring of another node is a mistake of the caller's."""
+    with pytest.raises(RuntimeError):
+        open_key(admitted(world), keyring=Keyring(b"\x08" * 32), entropy=world.entropy)

@@ -1,0 +1,576 @@
+"""The request ladders: each row, its place in the order, its text on both routes."""
+
+import base64
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capabilities.resources import OpaqueResource, SpaceId, SpaceResource, parse_network_id
+from capabilities.tokens import Capability
+from encryption_network import requests
+from encryption_network.errors import (
+    ActionNotPermitted,
+    AudienceMismatch,
+    BodyMalformed,
+    BodyNotJson,
+    BodyTooLarge,
+    CreateBodyMalformed,
+    EncryptionError,
+    Expired,
+    HashMismatch,
+    InvalidBase64,
+    InvalidNetworkId,
+    MultipleNetworks,
+    NetworkExists,
+    NetworkMismatch,
+    NetworkNotActive,
+    NetworkNotFound,
+    NetworkRevoked,
+    NotYetValid,
+    RequestError,
+    TargetNodeMismatch,
+    TypeMismatch,
+    VersionMismatch,
+)
+from encryption_network.networks import Threshold
+from encryption_network.requests import (
+    DECRYPT,
+    NETWORK_CREATE,
+    NETWORK_REVOKE,
+    REVOKE_BODY_HASH,
+    admin_claim_key,
+    admin_fact,
+    bind_admin,
+    bind_decrypt,
+    check_audience,
+    check_create,
+    check_decrypt,
+    check_revoke,
+    decrypt_fact,
+    invoked_network,
+    parse_create,
+    parse_decrypt_body,
+    read_body,
+)
+
+ANOTHER = "urn:tinycloud:encryption:did:key:zElse:default"
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+class Attempt:
+    """A decrypt request to which faults are added, one row at a time."""
+
+    def __init__(self, world: Any) -> None:
+        self.world = world
+        self.record: Any = world.network
+        self.body: dict[str, Any] = world.body()
+        self.facts: dict[str, Any] | None = None
+        self.token: dict[str, Any] = {}
+        self.fact_changes: dict[str, Any] = {}
+
+    def run(self) -> Any:
+        """Rows 5 to 21."""
+        world = self.world
+        parsed = parse_decrypt_body(self.body)
+        facts = [decrypt_fact(self.body) | self.fact_changes] if self.facts is None else [self.facts]
+        invocation = world.invocation(world.session, facts=facts, **self.token)
+        bound = bind_decrypt(invocation, parsed, parse_network_id(world.urn), world.keyring.node_did)
+        return check_decrypt(bound, self.record, world.now)
+
+
+def break_row(attempt: Attempt, row: int) -> None:
+    """Add the fault that a row finds."""
+    world = attempt.world
+    match row:
+        case 5:
+            attempt.body["extra"] = 1
+        case 6:
+            attempt.fact_changes["extra"] = 1
+        case 7:
+            attempt.fact_changes["type"] = "another"
+        case 8:
+            attempt.token["aud"] = world.session.did
+        case 9:
+            attempt.fact_changes["targetNode"] = world.session.did
+        case 10:
+            attempt.fact_changes["networkId"] = ANOTHER
+        case 11:
+            attempt.token["att"] = {}
+        case 12:
+            attempt.token["att"] = {ANOTHER: {DECRYPT: [{}]}}
+        case 13:
+            attempt.record = None
+        case 14:
+            attempt.record = replace(world.network, state="revoked")
+        case 15:
+            attempt.fact_changes["keyVersion"] = 2
+        case 16:
+            attempt.token["nbf"] = world.now + 5
+        case 17:
+            attempt.token["exp"] = world.now + 302
+        case 18:
+            attempt.body["receiverPublicKey"] = "AB=="
+        case 19:
+            attempt.fact_changes["receiverPublicKeyHash"] = "00"
+        case 20:
+            attempt.fact_changes["encryptedSymmetricKeyHash"] = "00"
+        case 21:
+            attempt.fact_changes["bodyHash"] = "00"
+
+
+TEXTS = {
+    5: (BodyMalformed, 400, None, None),
+    6: (BodyMalformed, 400, "decrypt request body is malformed: missing encryption invocation facts", None),
+    7: (TypeMismatch, 401, "invocation type is not a decrypt invocation", None),
+    8: (
+        AudienceMismatch,
+        401,
+        "invocation audience does not match this node",
+        "invocation type is not a decrypt invocation",
+    ),
+    9: (
+        TargetNodeMismatch,
+        401,
+        "invocation target node does not match this node",
+        "invocation type is not a decrypt invocation",
+    ),
+    10: (NetworkMismatch, 401, "invocation references a different network", None),
+    11: (ActionNotPermitted, 401, "decrypt action not permitted", None),
+    12: (NetworkMismatch, 401, "invocation references a different network", None),
+    13: (NetworkNotFound, 404, "network not found", None),
+    14: (NetworkRevoked, 401, "network has been revoked", "network is not active (state: revoked)"),
+    15: (VersionMismatch, 401, "invocation alg / key version does not match network", None),
+    16: (NotYetValid, 401, "invocation not yet valid", None),
+    17: (Expired, 401, "invocation expired", None),
+    18: (InvalidBase64, 400, "hex decode error: invalid base64", None),
+    19: (
+        HashMismatch,
+        401,
+        "invocation hash mismatch: receiverPublicKeyHash",
+        "invocation hash mismatch: bodyHash",
+    ),
+    20: (
+        HashMismatch,
+        401,
+        "invocation hash mismatch: encryptedSymmetricKeyHash",
+        "invocation hash mismatch: bodyHash",
+    ),
+    21: (HashMismatch, 401, "invocation hash mismatch: bodyHash", None),
+}
+
+
+@pytest.mark.parametrize("row", sorted(TEXTS))
+def test_each_row_of_the_decrypt_ladder(world: Any, row: int) -> None:
+    """A request with one fault gets that row's status and texts on both routes."""
+    attempt = Attempt(world)
+    break_row(attempt, row)
+    kind, status, text, invoke_text = TEXTS[row]
+    with pytest.raises(kind) as caught:
+        attempt.run()
+    error = caught.value
+    assert (error.status_dedicated, error.status_invoke) == (status, 403)
+    if text is not None:
+        assert (error.text, error.invoke_text) == (text, invoke_text or text)
+
+
+@pytest.mark.parametrize("row", sorted(TEXTS)[:-1])
+def test_an_earlier_row_is_told_first(world: Any, row: int) -> None:
+    """Of two faults the earlier row answers: the rows are judged in their order."""
+    for later in (later for later in TEXTS if later > row and {later, row} != {11, 12}):
+        attempt = Attempt(world)
+        break_row(attempt, later)
+        break_row(attempt, row)
+        kind, _, text, _ = TEXTS[row]
+        with pytest.raises(kind) as caught:
+            attempt.run()
+        assert text in (None, caught.value.text)
+
+
+def test_a_request_without_fault_passes(world: Any) -> None:
+    """The rows let a proper request through, with its hashes."""
+    checked = Attempt(world).run()
+    assert checked.receiver_public_key == world.RECEIVER
+    assert checked.invocation_cid.startswith("bafkr4i")
+    assert checked.request_hash == requests.request_hash(checked.invocation_cid, checked.bound.body.body_hash)
+    assert "wrapped_key=" not in repr(checked)
+
+
+@pytest.mark.parametrize("member", ["type", "targetNode", "networkId", "alg", "keyVersion"])
+def test_body_members_are_compared_too(world: Any, member: str) -> None:
+    """Body and fact both have to name node, network, type and version."""
+    other = {"networkId": ANOTHER, "keyVersion": 2}.get(member, "another")
+    attempt = Attempt(world)
+    attempt.body[member] = other
+    attempt.fact_changes = {"networkId": world.urn, "targetNode": world.keyring.node_did, "keyVersion": 1}
+    attempt.fact_changes["alg"] = "x25519-aes256gcm/v1"
+    with pytest.raises(RequestError) as caught:
+        attempt.run()
+    rows = {"type": 7, "targetNode": 9, "networkId": 10, "alg": 15, "keyVersion": 15}
+    assert isinstance(caught.value, TEXTS[rows[member]][0])
+
+
+@pytest.mark.parametrize("field", ["receiverPublicKeyHash", "encryptedSymmetricKeyHash"])
+@pytest.mark.parametrize("form", ["upper", "unquoted"])
+def test_hashes_are_compared_as_text(world: Any, field: str, form: str) -> None:
+    """Upper-case hex and a hash over the unquoted text are mismatches."""
+    import hashlib
+
+    attempt = Attempt(world)
+    source = attempt.body[field.removesuffix("Hash")]
+    wrong = attempt.body[field].upper() if form == "upper" else hashlib.sha256(source.encode()).hexdigest()
+    attempt.body[field] = wrong
+    with pytest.raises(HashMismatch) as caught:
+        attempt.run()
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("member", ["encryptedSymmetricKey", "receiverPublicKey"])
+def test_keys_are_canonical_base64(world: Any, member: str) -> None:
+    """The URL alphabet, missing padding, white space and spare bits are refused."""
+    for spell in (
+        lambda text: text.rstrip("=") + "=" * 3,
+        lambda text: text + "\n",
+        lambda text: " " + text,
+        lambda text: "_" + text[1:],
+        lambda text: text[:-4],
+        lambda text: "AB==",
+    ):
+        attempt = Attempt(world)
+        attempt.body[member] = spell(attempt.body[member])
+        if base64_is_canonical(attempt.body[member]):
+            continue
+        with pytest.raises(InvalidBase64):
+            attempt.run()
+
+
+def base64_is_canonical(text: str) -> bool:
+    """What the library says about a text."""
+    try:
+        return base64.b64encode(base64.b64decode(text, validate=True)).decode() == text
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize(("offset", "passes"), [(0.0, False), (0.9, False), (1.0, True), (300.9, True), (301.0, False)])
+def test_the_lifetime_is_judged_in_whole_seconds(world: Any, offset: float, passes: bool) -> None:
+    """`exp` counts truncated: after now, and at most 300 s ahead."""
+    attempt = Attempt(world)
+    attempt.token["exp"] = world.now + offset
+    if passes:
+        attempt.run()
+    else:
+        with pytest.raises(Expired):
+            attempt.run()
+
+
+def test_a_network_in_another_state(world: Any) -> None:
+    """States that neither open nor are revoked say their name, with 409."""
+    attempt = Attempt(world)
+    attempt.record = replace(world.network, state="rotating")
+    with pytest.raises(NetworkNotActive) as caught:
+        attempt.run()
+    assert caught.value.text == "network is not active (state: rotating)"
+    assert (caught.value.status_dedicated, caught.value.status_invoke) == (409, 403)
+
+
+def test_the_first_fact_that_fits_counts(world: Any) -> None:
+    """Facts of another shape are passed over; the first decrypt fact binds."""
+    body = world.body()
+    proper = decrypt_fact(body)
+    parsed = parse_decrypt_body(body)
+    for misfit in (
+        1,
+        [],
+        list(proper.values()),
+        {},
+        proper | {"x": 1},
+        proper | {"keyVersion": 1.0},
+        proper | {"networkId": "x"},
+    ):
+        invocation = world.invocation(world.session, facts=[misfit, proper])
+        bind_decrypt(invocation, parsed, parse_network_id(world.urn), world.keyring.node_did)
+    invocation = world.invocation(world.session, facts=[proper | {"bodyHash": "00"}, proper])
+    bound = bind_decrypt(invocation, parsed, parse_network_id(world.urn), world.keyring.node_did)
+    assert bound.facts.body_hash == "00"
+
+
+def test_spellings_of_the_network_are_one(world: Any) -> None:
+    """A lower-case address in body, fact and capability names the same network."""
+    lower = world.urn.replace(world.owner, world.owner.lower())
+    attempt = Attempt(world)
+    attempt.body["networkId"] = lower
+    attempt.token["att"] = {lower: {DECRYPT: [{}]}}
+    assert attempt.run().network.network_id.text == world.urn
+
+
+def test_a_record_of_another_network_is_none(world: Any) -> None:
+    """The record handed in has to be the bound network's."""
+    attempt = Attempt(world)
+    attempt.record = replace(world.network, network_id=parse_network_id(ANOTHER))
+    with pytest.raises(NetworkNotFound):
+        attempt.run()
+
+
+# --- bodies --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"", "EOF while parsing a value at line 1 column 0"),
+        (b" ", "EOF while parsing a value at line 1 column 1"),
+        (b"nope", "expected ident at line 1 column 2"),
+        (b"tru", "EOF while parsing a value at line 1 column 3"),
+        (b"\n{a:1}", "key must be a string at line 2 column 2"),
+        (b"{} x", "trailing characters at line 1 column 4"),
+        (b"nullx", "trailing characters at line 1 column 5"),
+        (b"[1,]", "expected value at line 1 column 4"),
+        (b"\xff", "expected value at line 1 column 1"),
+        (b'"\\ud800"', "recursion limit or number out of range at line 1 column 1"),
+        (b"1e400", "recursion limit or number out of range at line 1 column 1"),
+        (b"1" * 5000, "recursion limit or number out of range at line 1 column 1"),
+        (b"[" * 65 + b"]" * 65, "recursion limit or number out of range at line 1 column 1"),
+        (b"[" * 100_000, "recursion limit or number out of range at line 1 column 1"),
+    ],
+)
+def test_what_is_no_json_says_where(data: bytes, text: str) -> None:
+    """On `/invoke` the answer is the parser's text, with 400; on the routes a page."""
+    with pytest.raises(BodyNotJson) as caught:
+        read_body(data, max_bytes=1_000_000)
+    assert caught.value.invoke_text == text
+    assert (caught.value.status_dedicated, caught.value.status_invoke) == (400, 400)
+
+
+def test_a_body_is_bounded() -> None:
+    """A longer body is not parsed."""
+    assert read_body(b'"' + b"a" * 98 + b'"', max_bytes=100) == "a" * 98
+    with pytest.raises(BodyTooLarge) as caught:
+        read_body(b'"' + b"a" * 99 + b'"', max_bytes=100)
+    assert (caught.value.status_dedicated, caught.value.status_invoke) == (413, 400)
+
+
+def test_of_a_repeated_member_the_last_counts(world: Any) -> None:
+    """White space, order and repeats change nothing: the hash is over the value as read."""
+    body = world.body()
+    text = '{"networkId":"x", ' + json.dumps(body, indent=2)[1:]
+    assert parse_decrypt_body(read_body(text.encode(), max_bytes=10_000)) == parse_decrypt_body(body)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"keyVersion": "1"}, 'invalid type: string "1", expected i64'),
+        ({"keyVersion": 1.0}, "invalid type: floating point `1.0`, expected i64"),
+        ({"keyVersion": True}, "invalid type: boolean `true`, expected i64"),
+        ({"keyVersion": 2**63}, "invalid value: integer `9223372036854775808`, expected i64"),
+        ({"alg": 1}, "invalid type: integer `1`, expected a string"),
+        ({"alg": None}, "invalid type: null, expected a string"),
+        ({"alg": []}, "invalid type: sequence, expected a string"),
+        ({"alg": {}}, "invalid type: map, expected a string"),
+        ({"networkId": "x"}, "missing urn:tinycloud:encryption: prefix"),
+        ({"networkId": 2**70}, "invalid type: floating point number, expected a string"),
+        (
+            {"zzz": 1},
+            "unknown field `zzz`, expected one of `type`, `targetNode`, `networkId`, `alg`, `keyVersion`, "
+            "`encryptedSymmetricKey`, `encryptedSymmetricKeyHash`, `receiverPublicKey`, `receiverPublicKeyHash`",
+        ),
+    ],
+)
+def test_malformed_decrypt_bodies(world: Any, change: dict[str, Any], reason: str) -> None:
+    """Each malformed member has the reader's words."""
+    with pytest.raises(BodyMalformed) as caught:
+        parse_decrypt_body(world.body() | change)
+    assert caught.value.text == f"decrypt request body is malformed: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ([1], "invalid type: integer `1`, expected a string"),
+        ([], "invalid type: sequence, expected an object"),
+        ("x", 'invalid type: string "x", expected an object'),
+        (None, "invalid type: null, expected an object"),
+    ],
+)
+def test_a_body_is_an_object(value: Any, reason: str) -> None:
+    """A list of the members in order is no body (W19)."""
+    with pytest.raises(BodyMalformed) as caught:
+        parse_decrypt_body(value)
+    assert caught.value.reason == reason
+
+
+@given(JSON)
+def test_any_json_is_a_body_or_malformed(value: Any) -> None:
+    """Whatever the value, it is refused with our own error."""
+    with pytest.raises(BodyMalformed):
+        parse_decrypt_body(value)
+    with pytest.raises(EncryptionError):
+        parse_create(value)
+
+
+@given(st.binary(max_size=60) | st.text(alphabet='{}[]",:0123456789.eE-ntf ulr\\\n', max_size=30).map(str.encode))
+def test_any_bytes_are_json_or_our_error(data: bytes) -> None:
+    """Whatever the bytes, they give a value or our own error."""
+    try:
+        value = read_body(data, max_bytes=50)
+    except (BodyNotJson, BodyTooLarge):
+        return
+    assert value == json.loads(data)
+
+
+# --- which network an /invoke token means --------------------------------------------------------------------------
+
+
+def capability(resource: str, ability: str = DECRYPT) -> Capability:
+    """A capability on an opaque resource."""
+    return Capability(OpaqueResource(resource), ability, {})
+
+
+def test_invoke_tokens_without_decrypt_are_ordinary(world: Any) -> None:
+    """Decrypt on another URI, another ability, a space: none makes an encryption call."""
+    space = SpaceResource(SpaceId(world.owner, "default"), "kv", "x")
+    others = [capability(world.urn, NETWORK_CREATE), capability("urn:other:x"), Capability(space, DECRYPT, {})]
+    assert invoked_network(others) is None
+    assert invoked_network([*others, capability(world.urn)]) == parse_network_id(world.urn)
+
+
+def test_invoke_tokens_name_one_network(world: Any) -> None:
+    """Two spellings are one network, two networks are refused, a malformed one says how."""
+    lower = world.urn.replace(world.owner, world.owner.lower())
+    assert invoked_network([capability(world.urn), capability(lower)]) == parse_network_id(world.urn)
+    with pytest.raises(MultipleNetworks) as several:
+        invoked_network([capability(world.urn), capability(ANOTHER)])
+    assert (several.value.status_invoke, several.value.text) == (403, "decrypt invocation contains multiple networks")
+    with pytest.raises(InvalidNetworkId):
+        invoked_network([capability("urn:tinycloud:encryption:x")])
+    with pytest.raises(MultipleNetworks):
+        invoked_network([capability(world.urn), capability("urn:tinycloud:encryption:x")])
+
+
+# --- create and revoke ---------------------------------------------------------------------------------------------
+
+
+def admin(world: Any, **changes: Any) -> Any:
+    """Bind a create token whose fact, token or claims are changed."""
+    body = {"name": "default", "ownerDid": world.owner, "threshold": {"n": 1, "t": 1}}
+    wanted = parse_create(body)
+    fact = admin_fact(world.urn, target_node=world.keyring.node_did, action=NETWORK_CREATE, body=body)
+    fact |= changes.pop("fact", {})
+    facts = changes.pop("facts", [fact])
+    action = changes.pop("action", NETWORK_CREATE)
+    body_hash = changes.pop("body_hash", wanted.body_hash)
+    token = {"att": {world.urn: {NETWORK_CREATE: [{}]}}} | changes
+    invocation = world.invocation(world.session, facts=facts, **token)
+    nonce = bind_admin(
+        invocation, wanted.network_id, action=action, body_hash=body_hash, node_did=world.keyring.node_did
+    )
+    return invocation, nonce
+
+
+def test_admin_facts_tolerate_further_members(world: Any) -> None:
+    """An admin fact may hold more than it has to."""
+    _, nonce = admin(world, fact={"more": [1]})
+    assert nonce == "urn:uuid:1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"facts": []}, BodyMalformed),
+        ({"fact": {"networkId": "x"}}, BodyMalformed),
+        ({"fact": {"type": "tinycloud.encryption.decrypt/v1"}}, TypeMismatch),
+        ({"aud": "did:key:zSomebody"}, AudienceMismatch),
+        ({"fact": {"targetNode": "did:key:zSomebody"}}, TargetNodeMismatch),
+        ({"fact": {"networkId": ANOTHER}}, NetworkMismatch),
+        ({"fact": {"action": NETWORK_REVOKE}}, ActionNotPermitted),
+        ({"action": NETWORK_REVOKE}, ActionNotPermitted),
+        ({"att": {}}, ActionNotPermitted),
+        ({"att": {ANOTHER: {NETWORK_CREATE: [{}]}}}, NetworkMismatch),
+        ({"fact": {"bodyHash": "00"}}, HashMismatch),
+        ({"body_hash": REVOKE_BODY_HASH}, HashMismatch),
+        ({"nonce": None}, BodyMalformed),
+    ],
+)
+def test_each_row_of_the_admin_ladder(world: Any, changes: dict[str, Any], kind: type[EncryptionError]) -> None:
+    """A create token with one fault is refused by its row."""
+    with pytest.raises(kind):
+        admin(world, **changes)
+
+
+def test_a_missing_nonce_says_so(world: Any) -> None:
+    """Create and revoke need a nonce."""
+    with pytest.raises(BodyMalformed) as caught:
+        admin(world, nonce=None)
+    assert caught.value.text == "decrypt request body is malformed: missing nonce"
+
+
+def test_a_nonce_belongs_to_its_issuer(world: Any) -> None:
+    """The claim is over issuer and nonce: other issuers and other nonces do not collide, other tokens do."""
+    first, nonce = admin(world)
+    again, _ = admin(world, exp=world.now + 30)
+    assert first.cid != again.cid
+    assert admin_claim_key(first, nonce) == admin_claim_key(again, nonce)
+    assert admin_claim_key(first, nonce) != admin_claim_key(first, nonce + "x")
+    assert admin_claim_key(first, nonce) != admin_claim_key(replace(first, invoker="did:key:zElse"), nonce)
+    assert len(admin_claim_key(first, nonce)) == 32
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "text"),
+    [
+        ({"ownerDid": "did:key:z:x"}, CreateBodyMalformed, "missing field `name`"),
+        ({"name": "n"}, CreateBodyMalformed, "missing field `ownerDid`"),
+        ({"name": 1, "ownerDid": "x"}, CreateBodyMalformed, "invalid type: integer `1`, expected a string"),
+        (
+            {"name": "n", "ownerDid": "x", "threshold": {"n": 1}},
+            CreateBodyMalformed,
+            "missing field `t`",
+        ),
+        (
+            {"name": "n", "ownerDid": "x", "threshold": {"n": -1, "t": 1}},
+            CreateBodyMalformed,
+            "invalid value: integer `-1`, expected u32",
+        ),
+        ({"name": "n", "ownerDid": ""}, InvalidNetworkId, "empty owner DID"),
+        ({"name": "", "ownerDid": "x"}, InvalidNetworkId, "empty network name"),
+        ({"name": "a:b", "ownerDid": "x"}, InvalidNetworkId, "network name may not contain ':' or '/'"),
+    ],
+)
+def test_malformed_create_bodies(body: Any, kind: type[EncryptionError], text: str) -> None:
+    """Shape first, then the id; both are 400 with the bare text."""
+    with pytest.raises(kind) as caught:
+        parse_create(body)
+    assert (caught.value.text, caught.value.status_dedicated) == (text, 400)
+
+
+def test_create_bodies_are_tolerant(world: Any) -> None:
+    """Further members enter the hash; a threshold is kept as stated, one of one when absent or null."""
+    body = {"name": "Odd", "ownerDid": "not a did"}
+    assert parse_create(body).threshold == parse_create(body | {"threshold": None}).threshold == Threshold(1, 1)
+    assert parse_create(body | {"threshold": {"n": 5, "t": 3}}).threshold == Threshold(5, 3)
+    assert parse_create(body).body_hash != parse_create(body | {"x": 1.5}).body_hash
+
+
+def test_create_and_revoke_look_at_what_exists(world: Any) -> None:
+    """Creating needs a free id, revoking an existing network, revoked or not."""
+    check_create(None)
+    with pytest.raises(NetworkExists):
+        check_create(replace(world.network, state="revoked"))
+    assert check_revoke(replace(world.network, state="revoked")).state == "revoked"
+    with pytest.raises(NetworkNotFound):
+        check_revoke(None)
+
+
+def test_the_audience_is_compared_as_text(world: Any) -> None:
+    """A fragment makes another audience."""
+    check_audience(world.keyring.node_did, world.keyring.node_did)
+    with pytest.raises(AudienceMismatch):
+        check_audience(world.keyring.node_did + "#x", world.keyring.node_did)
