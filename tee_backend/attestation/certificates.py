@@ -1,0 +1,297 @@
+"""X.509 as far as attestation needs it: strict PEM chains, names, windows, and the platform extension of a PCK leaf.
+
+Nothing here decides trust. Signatures and revocation are checked by the verifier; this module reads what the rules
+about roles and platforms are about.
+
+The platform extension (OID 1.2.840.113741.1.13.1) is a SEQUENCE of SEQUENCE { OID, value }:
+
+| suffix | value | read here |
+|---|---|---|
+| .1 | OCTET STRING 16 | PPID |
+| .3 | OCTET STRING 2 | PCEID |
+| .4 | OCTET STRING 6 | FMSPC |
+| .6 | OCTET STRING 16, optional | platform instance id |
+
+Source: Intel SGX PCK Certificate and Certificate Revocation List Profile Specification; RFC 5280; RFC 7468.
+"""
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509.oid import NameOID
+
+from .errors import MalformedCertificate
+
+MAX_CHAIN_BYTES = 12 * 1024
+"""A genuine chain of three certificates is 3.7 KiB of PEM."""
+
+MAX_CERTIFICATE_BYTES = 4096
+"""A genuine PCK leaf, the largest certificate here, is 1.3 KiB of DER."""
+
+PlatformCa = Literal["platform", "processor"]
+
+_PEM_BLOCK = re.compile(
+    rb"-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/]{1,76}={0,2}\r?\n)+)-----END CERTIFICATE-----(?:\r?\n)*"
+)
+_SGX_EXTENSION = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
+_SGX_OID_PREFIX = bytes.fromhex("2a864886f84d010d01")
+_SEQUENCE, _OID, _OCTET_STRING = 0x30, 0x06, 0x04
+_MAX_EXTENSION_ENTRIES = 16
+
+READER_ERRORS = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    Warning,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the X.509 library raises on bytes that it cannot read. A warning arrives here where warnings are errors: an
+oddity that the library only warns about (a serial number below zero) then refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Facts of one certificate; untrusted until a chain was verified.
+
+    Attributes:
+        der: the certificate, DER.
+        common_name: the one CN of the subject.
+        subject: the subject name, DER.
+        issuer: the issuer name, DER.
+        is_authority: whether basicConstraints says CA.
+        not_before: start of validity, epoch seconds.
+        not_after: end of validity, epoch seconds.
+    """
+
+    der: bytes
+    common_name: str
+    subject: bytes
+    issuer: bytes
+    is_authority: bool
+    not_before: float
+    not_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What a PCK leaf says about the machine it was issued for; untrusted until the chain was verified.
+
+    Attributes:
+        fmspc: platform family, 6 bytes; selects the collateral.
+        pce_id: provisioning enclave id, 2 bytes.
+        ppid: platform identifier, 16 bytes; a stable identity of the machine, so store it hashed.
+        instance_id: platform instance id, 16 bytes, or None.
+        ca: which of the two issuing authorities signed the leaf.
+    """
+
+    fmspc: bytes
+    pce_id: bytes
+    ppid: bytes
+    instance_id: bytes | None
+    ca: PlatformCa
+
+
+def parse_pem_chain(pem: bytes, *, most: int) -> tuple[Certificate, ...]:
+    """Parse a PEM text of certificates and nothing else.
+
+    Text between the blocks, other labels, spare base64 bits and over-long lines are refused, so that no two readers
+    of the same text see different certificates.
+
+    Args:
+        pem: at most MAX_CHAIN_BYTES; untrusted.
+        most: largest number of certificates.
+    Returns:
+        One to `most` certificates in the order of the text.
+    Raises:
+        MalformedCertificate: anything else.
+    """
+    if len(pem) > MAX_CHAIN_BYTES:
+        raise MalformedCertificate(f"certificate chain of {len(pem)} bytes")
+    found: list[bytes] = []
+    offset = 0
+    while offset < len(pem):
+        block = _PEM_BLOCK.match(pem, offset)
+        if block is None or len(found) == most:
+            raise MalformedCertificate(f"certificate chain is no PEM of 1 to {most} certificates")
+        found.append(_decode_base64(block[1]))
+        offset = block.end()
+    if not found:
+        raise MalformedCertificate("certificate chain is empty")
+    return tuple(parse_certificate(der) for der in found)
+
+
+def _decode_base64(lines: bytes) -> bytes:
+    text = lines.replace(b"\r", b"").replace(b"\n", b"")
+    try:
+        der = base64.b64decode(text, validate=True)
+    except binascii.Error as exc:
+        raise MalformedCertificate("certificate is no base64") from exc
+    if base64.b64encode(der) != text:
+        raise MalformedCertificate("certificate is no canonical base64")
+    return der
+
+
+def parse_certificate(der: bytes) -> Certificate:
+    """Read the facts of one certificate.
+
+    Args:
+        der: at most MAX_CERTIFICATE_BYTES; untrusted.
+    Raises:
+        MalformedCertificate: not exactly one certificate with exactly one CN in its subject.
+    Does not check:
+        Signatures, validity, extensions other than basicConstraints.
+    """
+    loaded = load_certificate(der)
+    try:
+        return Certificate(
+            der=der,
+            common_name=common_name_of(loaded.subject),
+            subject=loaded.subject.public_bytes(),
+            issuer=loaded.issuer.public_bytes(),
+            is_authority=_is_authority(loaded),
+            not_before=loaded.not_valid_before_utc.timestamp(),
+            not_after=loaded.not_valid_after_utc.timestamp(),
+        )
+    except READER_ERRORS as exc:
+        raise MalformedCertificate(f"certificate cannot be read: {exc}") from exc
+
+
+def load_certificate(der: bytes) -> x509.Certificate:
+    """Load DER with the X.509 library; raises MalformedCertificate."""
+    if len(der) > MAX_CERTIFICATE_BYTES:
+        raise MalformedCertificate(f"certificate of {len(der)} bytes")
+    try:
+        return x509.load_der_x509_certificate(der)
+    except READER_ERRORS as exc:
+        raise MalformedCertificate(f"no certificate: {exc}") from exc
+
+
+def common_name_of(name: x509.Name) -> str:
+    """Return the one CN of a name; raises MalformedCertificate when there is none or more than one."""
+    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if len(found) != 1 or not isinstance(found[0].value, str):
+        raise MalformedCertificate("a name needs exactly one common name")
+    return found[0].value
+
+
+def load_crl(der: bytes, *, max_bytes: int) -> x509.CertificateRevocationList:
+    """Load a revocation list with the X.509 library; raises MalformedCertificate."""
+    if len(der) > max_bytes:
+        raise MalformedCertificate(f"revocation list of {len(der)} bytes")
+    try:
+        return x509.load_der_x509_crl(der)
+    except READER_ERRORS as exc:
+        raise MalformedCertificate(f"no revocation list: {exc}") from exc
+
+
+def _is_authority(loaded: x509.Certificate) -> bool:
+    try:
+        return loaded.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
+    """Read the machine's facts out of a PCK leaf.
+
+    Args:
+        leaf: the PCK leaf; untrusted.
+        issuer: the certificate that follows it in the chain; its name tells which authority it is.
+    Raises:
+        MalformedCertificate: no platform extension, a part missing, repeated or of another size; issuer of no known
+            kind.
+    """
+    entries = _sgx_entries(_sgx_extension(leaf.der))
+    return Platform(
+        fmspc=_octets(entries, 4, 6),
+        pce_id=_octets(entries, 3, 2),
+        ppid=_octets(entries, 1, 16),
+        instance_id=_octets(entries, 6, 16) if 6 in entries else None,
+        ca=authority_kind(issuer.common_name),
+    )
+
+
+def authority_kind(common_name: str) -> PlatformCa:
+    """Tell from an authority's CN which of the two PCK authorities it is; raises MalformedCertificate."""
+    if common_name.endswith("PCK Platform CA"):
+        return "platform"
+    if common_name.endswith("PCK Processor CA"):
+        return "processor"
+    raise MalformedCertificate(f"no PCK authority: {common_name[:80]!r}")
+
+
+def _sgx_extension(der: bytes) -> bytes:
+    try:
+        extension = load_certificate(der).extensions.get_extension_for_oid(_SGX_EXTENSION).value
+    except (x509.ExtensionNotFound, *READER_ERRORS) as exc:
+        raise MalformedCertificate("leaf without the platform extension") from exc
+    if not isinstance(extension, x509.UnrecognizedExtension):
+        raise MalformedCertificate("platform extension of an unexpected kind")
+    return extension.value
+
+
+def _sgx_entries(extension: bytes) -> dict[int, tuple[int, bytes]]:
+    """Map the last number of each entry's OID to its tag and value bytes."""
+    entries: dict[int, tuple[int, bytes]] = {}
+    for tag, content in _elements(_only(extension, _SEQUENCE)):
+        if tag != _SEQUENCE or len(entries) == _MAX_EXTENSION_ENTRIES:
+            raise MalformedCertificate("platform extension is no list of entries")
+        pair = _elements(content)
+        if len(pair) != 2 or pair[0][0] != _OID:
+            raise MalformedCertificate("platform extension entry is no pair")
+        oid = pair[0][1]
+        if len(oid) != len(_SGX_OID_PREFIX) + 1 or not oid.startswith(_SGX_OID_PREFIX) or oid[-1] in entries:
+            raise MalformedCertificate("platform extension entry is foreign or repeated")
+        entries[oid[-1]] = pair[1]
+    return entries
+
+
+def _octets(entries: dict[int, tuple[int, bytes]], suffix: int, size_bytes: int) -> bytes:
+    tag, value = entries.get(suffix, (0, b""))
+    if tag != _OCTET_STRING or len(value) != size_bytes:
+        raise MalformedCertificate(f"platform extension entry .{suffix} is missing or not {size_bytes} bytes")
+    return value
+
+
+def _only(der: bytes, tag: int) -> bytes:
+    """Return the content of the one element that fills `der`."""
+    elements = _elements(der)
+    if len(elements) != 1 or elements[0][0] != tag:
+        raise MalformedCertificate("platform extension is no sequence")
+    return elements[0][1]
+
+
+def _elements(der: bytes) -> list[tuple[int, bytes]]:
+    """Split DER into (tag, content) pairs; definite lengths in their shortest form, at most 65535 bytes."""
+    elements: list[tuple[int, bytes]] = []
+    offset = 0
+    while offset < len(der):
+        header = der[offset : offset + 4]
+        if len(header) < 2:
+            raise MalformedCertificate("DER element is cut")
+        size, start = _der_length(header)
+        start += offset
+        if start + size > len(der):
+            raise MalformedCertificate("DER element is cut")
+        elements.append((header[0], der[start : start + size]))
+        offset = start + size
+    return elements
+
+
+def _der_length(header: bytes) -> tuple[int, int]:
+    """Return the content length and the offset of the content within an element."""
+    first = header[1]
+    if first < 0x80:
+        return first, 2
+    if first == 0x81 and len(header) >= 3 and header[2] >= 0x80:
+        return header[2], 3
+    if first == 0x82 and len(header) >= 4 and header[2] > 0:
+        return int.from_bytes(header[2:4], "big"), 4
+    raise MalformedCertificate("DER length is not in its shortest form")

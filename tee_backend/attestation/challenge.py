@@ -1,0 +1,103 @@
+"""Nonces that the node makes and recognises without storing them.
+
+    nonce := random(16) ‖ expiry(4, big-endian epoch seconds) ‖ mac(12)
+    mac   := first 12 bytes of HMAC-SHA256( key, fields )
+    fields: label, random, expiry, holder DID, audience, store id; each preceded by its length as u32, big-endian
+
+A nonce is good for one holder, one audience and one store. That it is used once is the store's matter: whoever accepts
+it claims it under its expiry. Twelve bytes of MAC cannot be guessed within a nonce's minutes.
+
+Example:
+    scope = ChallengeScope(holder=did, audience=node_did, store_id=store_id)
+    nonce = issue_challenge(key, scope, random=entropy.token(16), now=clock.now())
+    expires_at = check_challenge(key, scope, nonce, now=clock.now())
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+from .errors import ChallengeExpired, ChallengeInvalid
+
+LABEL = b"sealspace/attestation-challenge/1"
+NONCE_BYTES = 32
+RANDOM_BYTES = 16
+MIN_KEY_BYTES = 32
+CHALLENGE_TTL_S = 120
+"""Generating a quote takes tens of milliseconds; two minutes leave room for a slow platform and a retry."""
+
+_EXPIRY_BYTES = 4
+_MAC_BYTES = NONCE_BYTES - RANDOM_BYTES - _EXPIRY_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeScope:
+    """For whom and where a nonce is good.
+
+    Attributes:
+        holder: canonical DID that asked for it.
+        audience: DID of the node.
+        store_id: id of the node's store.
+    """
+
+    holder: str
+    audience: str
+    store_id: bytes
+
+
+def issue_challenge(
+    key: bytes, scope: ChallengeScope, *, random: bytes, now: float, ttl_s: int = CHALLENGE_TTL_S
+) -> bytes:
+    """Make a nonce.
+
+    Args:
+        key: secret of the node for this purpose alone, at least 32 bytes.
+        scope: for whom and where.
+        random: 16 fresh random bytes.
+        now: epoch seconds.
+        ttl_s: how long the nonce is good.
+    Returns:
+        32 bytes.
+    Raises:
+        ValueError: sizes out of range (a mistake of the calling code).
+    """
+    if len(random) != RANDOM_BYTES or ttl_s <= 0:
+        raise ValueError("a challenge needs 16 random bytes and a positive lifetime")
+    expiry = (int(now) + ttl_s).to_bytes(_EXPIRY_BYTES, "big")
+    return random + expiry + _mac(key, scope, random=random, expiry=expiry)
+
+
+def check_challenge(key: bytes, scope: ChallengeScope, nonce: bytes, *, now: float) -> int:
+    """Check that a nonce was made here for this scope and is still good.
+
+    Args:
+        key: the secret it was made with.
+        scope: for whom and where it has to be good.
+        nonce: untrusted.
+        now: epoch seconds.
+    Returns:
+        Its expiry, epoch seconds: the minute under which its use is claimed.
+    Raises:
+        ChallengeInvalid: another size, key, holder, audience or store, or a changed byte.
+        ChallengeExpired: made here for this scope, and over.
+    Does not check:
+        Whether it was used before.
+    """
+    if len(nonce) != NONCE_BYTES:
+        raise ChallengeInvalid(f"nonce of {len(nonce)} bytes")
+    random, expiry = nonce[:RANDOM_BYTES], nonce[RANDOM_BYTES : RANDOM_BYTES + _EXPIRY_BYTES]
+    # The expiry is believed only after the MAC: a stranger learns nothing from the kind of refusal.
+    if not hmac.compare_digest(nonce[-_MAC_BYTES:], _mac(key, scope, random=random, expiry=expiry)):
+        raise ChallengeInvalid("nonce was not made here for this holder")
+    expires_at = int.from_bytes(expiry, "big")
+    if not now < expires_at:  # also refuses a `now` that is no number
+        raise ChallengeExpired("nonce is over")
+    return expires_at
+
+
+def _mac(key: bytes, scope: ChallengeScope, *, random: bytes, expiry: bytes) -> bytes:
+    if len(key) < MIN_KEY_BYTES:
+        raise ValueError("a challenge key has at least 32 bytes")
+    fields = (LABEL, random, expiry, scope.holder.encode(), scope.audience.encode(), scope.store_id)
+    text = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+    return hmac.new(key, text, hashlib.sha256).digest()[:_MAC_BYTES]

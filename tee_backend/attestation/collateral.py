@@ -1,0 +1,412 @@
+"""The signed documents that a quote is judged by, in the JSON form of QuoteCollateralV3.
+
+| member | form |
+|---|---|
+| tcb_info, qe_identity | the exact text that Intel signed, itself JSON |
+| tcb_info_signature, qe_identity_signature | hex, 64 bytes, r then s |
+| tcb_info_issuer_chain, qe_identity_issuer_chain, pck_crl_issuer_chain | PEM, signer then root |
+| root_ca_crl, pck_crl | hex of DER |
+| pck_certificate_chain | optional PEM; belongs to one quote, see `verify` |
+
+Parsing yields facts without trust: windows and roles are checked in `collateral_trust`, signatures there and by the
+verifier. The raw bytes are kept as imported: the inner texts are signed byte for byte.
+
+Example:
+    held = parse_collateral_file(path.read_bytes())
+    store[held.fmspc, held.ca] = held.raw
+
+Source: Intel PCS API v4, TCB info and enclave identity v2; the quote verification library's collateral structure.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from capabilities.strict_json import Json
+
+from ._json import read_object
+from .certificates import (
+    READER_ERRORS,
+    Certificate,
+    PlatformCa,
+    authority_kind,
+    common_name_of,
+    load_crl,
+    parse_pem_chain,
+)
+from .errors import (
+    CollateralMismatch,
+    CollateralRollback,
+    MalformedCertificate,
+    MalformedCollateral,
+)
+
+MAX_COLLATERAL_BYTES = 256 * 1024
+"""Genuine documents are 14 to 25 KiB; the revocation list grows by a dozen entries a year."""
+
+MAX_DOCUMENT_BYTES = 64 * 1024
+"""Bound of each signed text and of each revocation list."""
+
+_SIGNER_CHAIN_CERTIFICATES = 2
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
+_MEMBERS = frozenset(
+    {
+        "pck_crl_issuer_chain",
+        "root_ca_crl",
+        "pck_crl",
+        "tcb_info_issuer_chain",
+        "tcb_info",
+        "tcb_info_signature",
+        "qe_identity_issuer_chain",
+        "qe_identity",
+        "qe_identity_signature",
+    }
+)
+_PCK_CHAIN_MEMBER = "pck_certificate_chain"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When a document holds: from `starts_at` until before `ends_at`; epoch seconds."""
+
+    starts_at: float
+    ends_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerChain:
+    """Who signed a document: the signer, then the root.
+
+    Attributes:
+        pem: the text as received.
+        signer: the first certificate.
+        root: the second certificate.
+    """
+
+    pem: str
+    signer: Certificate
+    root: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class TcbInfo:
+    """TCB info of one platform family.
+
+    Attributes:
+        text: exactly what was signed.
+        signature: 64 bytes, r then s.
+        issuer_chain: who is said to have signed it.
+        window: issueDate to nextUpdate.
+        fmspc: platform family, 6 bytes.
+        pce_id: provisioning enclave id, 2 bytes.
+        evaluation_number: tcbEvaluationDataNumber.
+    """
+
+    text: str
+    signature: bytes
+    issuer_chain: IssuerChain
+    window: Window
+    fmspc: bytes
+    pce_id: bytes
+    evaluation_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class QeIdentity:
+    """Identity of the quoting enclave; attributes as in TcbInfo."""
+
+    text: str
+    signature: bytes
+    issuer_chain: IssuerChain
+    window: Window
+    evaluation_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationList:
+    """A CRL.
+
+    Attributes:
+        der: the list as received.
+        issuer: name of the issuing authority, DER.
+        issuer_name: its CN.
+        window: thisUpdate to nextUpdate.
+    """
+
+    der: bytes
+    issuer: bytes
+    issuer_name: str
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Collateral:
+    """One parsed collateral document; nothing of it is verified.
+
+    Attributes:
+        raw: the document as imported.
+        sha256: SHA-256 of `raw`.
+        tcb_info: levels of the platform family.
+        qe_identity: identity and levels of the quoting enclave.
+        root_crl: revocations by the root.
+        pck_crl: revocations by the PCK authority.
+        pck_crl_issuer_chain: who is said to have signed that list. Mirrors fill it carelessly, so nothing rests on it:
+            the list is verified with the authority in the quote's own chain.
+        ca: which of the two PCK authorities the list is by.
+        pck_chain: certificates of one quote that the document may carry, DER; None when absent.
+    """
+
+    raw: bytes
+    sha256: bytes
+    tcb_info: TcbInfo
+    qe_identity: QeIdentity
+    root_crl: RevocationList
+    pck_crl: RevocationList
+    pck_crl_issuer_chain: IssuerChain
+    ca: PlatformCa
+    pck_chain: tuple[bytes, ...] | None
+
+    @property
+    def fmspc(self) -> bytes:
+        """Platform family, 6 bytes."""
+        return self.tcb_info.fmspc
+
+    @property
+    def windows(self) -> tuple[tuple[str, Window], ...]:
+        """Name and window of every part that has one, certificates included."""
+        chains = (self.tcb_info.issuer_chain, self.qe_identity.issuer_chain, self.pck_crl_issuer_chain)
+        certificates = [c for chain in chains for c in (chain.signer, chain.root)]
+        return (
+            ("TCB info", self.tcb_info.window),
+            ("QE identity", self.qe_identity.window),
+            ("root CRL", self.root_crl.window),
+            ("PCK CRL", self.pck_crl.window),
+            *((c.common_name, Window(c.not_before, c.not_after)) for c in certificates),
+        )
+
+    @property
+    def starts_at(self) -> float:
+        """The latest start of all parts, epoch seconds."""
+        return max(window.starts_at for _, window in self.windows)
+
+    @property
+    def ends_at(self) -> float:
+        """The earliest end of all parts, epoch seconds."""
+        return min(window.ends_at for _, window in self.windows)
+
+
+@dataclass(frozen=True, slots=True)
+class CollateralFile:
+    """What an operator's import stores, and under which key.
+
+    Attributes:
+        fmspc: platform family, 6 bytes; with `ca` the key.
+        ca: PCK authority.
+        raw: the bytes to store, exactly as given.
+        collateral: the same, parsed.
+    """
+
+    fmspc: bytes
+    ca: PlatformCa
+    raw: bytes
+    collateral: Collateral
+
+
+def parse_collateral_file(data: bytes) -> CollateralFile:
+    """Parse a file that an operator imports.
+
+    Args:
+        data: a QuoteCollateralV3 JSON document, at most MAX_COLLATERAL_BYTES.
+    Raises:
+        MalformedCollateral, CollateralMismatch: as `parse_collateral`.
+    Does not check:
+        Signatures and windows: see `collateral_trust.verify_collateral`. Age against what is held: `check_not_older`.
+    """
+    collateral = parse_collateral(data)
+    return CollateralFile(fmspc=collateral.fmspc, ca=collateral.ca, raw=data, collateral=collateral)
+
+
+def check_not_older(offered: Collateral, held: Collateral) -> None:
+    """Refuse a document that would take a platform family back in time.
+
+    For about a month two documents with different verdicts are both validly signed; the kinder, older one must not
+    return.
+
+    Raises:
+        CollateralRollback: a lower evaluation number, or any part issued before the one held.
+    """
+    new, old = offered.tcb_info, held.tcb_info
+    if new.evaluation_number < old.evaluation_number:
+        raise CollateralRollback(f"evaluation number {new.evaluation_number} below {old.evaluation_number}")
+    pairs = (
+        ("TCB info", new.window, old.window),
+        ("QE identity", offered.qe_identity.window, held.qe_identity.window),
+        ("root CRL", offered.root_crl.window, held.root_crl.window),
+        ("PCK CRL", offered.pck_crl.window, held.pck_crl.window),
+    )
+    for name, newer, older in pairs:
+        if newer.starts_at < older.starts_at:
+            raise CollateralRollback(f"{name} is older than the one held")
+
+
+def parse_collateral(data: bytes) -> Collateral:
+    """Parse a QuoteCollateralV3 JSON document for TDX.
+
+    Args:
+        data: UTF-8, at most MAX_COLLATERAL_BYTES; untrusted.
+    Returns:
+        The document's facts; id, version and member types are those of TDX collateral.
+    Raises:
+        MalformedCollateral: not that shape; members missing, unknown or repeated; a part that cannot be read.
+        CollateralMismatch: well-formed collateral of another technology.
+    Does not check:
+        Signatures, windows, roles, and whether it belongs to a quote.
+    """
+    document = read_object(data, max_bytes=MAX_COLLATERAL_BYTES, error=MalformedCollateral, what="collateral")
+    names = set(document) - {_PCK_CHAIN_MEMBER}
+    if names != _MEMBERS:
+        raise MalformedCollateral(f"members missing or unknown: {sorted(names ^ _MEMBERS)[:4]}")
+    pck_crl = _revocation_list(document, "pck_crl")
+    return Collateral(
+        raw=data,
+        sha256=hashlib.sha256(data).digest(),
+        tcb_info=_tcb_info(document),
+        qe_identity=_qe_identity(document),
+        root_crl=_revocation_list(document, "root_ca_crl"),
+        pck_crl=pck_crl,
+        pck_crl_issuer_chain=_issuer_chain(document, "pck_crl_issuer_chain"),
+        ca=_authority(pck_crl),
+        pck_chain=_pck_chain(document),
+    )
+
+
+def _tcb_info(document: dict[str, Json]) -> TcbInfo:
+    text = _text(document, "tcb_info")
+    info = read_object(text.encode(), max_bytes=MAX_DOCUMENT_BYTES, error=MalformedCollateral, what="tcb_info")
+    # The technology is asked first: a document for SGX is sound and only in the wrong place.
+    _check_kind(info, "TDX", range(3, 10))
+    if not isinstance(info.get("tdxModule"), dict):
+        raise MalformedCollateral("tcb_info without tdxModule")
+    return TcbInfo(
+        text=text,
+        signature=_hex(document, "tcb_info_signature", size_bytes=64),
+        issuer_chain=_issuer_chain(document, "tcb_info_issuer_chain"),
+        window=_document_window(info),
+        fmspc=_hex(info, "fmspc", size_bytes=6),
+        pce_id=_hex(info, "pceId", size_bytes=2),
+        evaluation_number=_evaluation_number(info),
+    )
+
+
+def _qe_identity(document: dict[str, Json]) -> QeIdentity:
+    text = _text(document, "qe_identity")
+    identity = read_object(text.encode(), max_bytes=MAX_DOCUMENT_BYTES, error=MalformedCollateral, what="qe_identity")
+    _check_kind(identity, "TD_QE", range(2, 4))
+    return QeIdentity(
+        text=text,
+        signature=_hex(document, "qe_identity_signature", size_bytes=64),
+        issuer_chain=_issuer_chain(document, "qe_identity_issuer_chain"),
+        window=_document_window(identity),
+        evaluation_number=_evaluation_number(identity),
+    )
+
+
+def _check_kind(signed: dict[str, Json], expected_id: str, versions: range) -> None:
+    found_id, version = signed.get("id"), signed.get("version")
+    if not isinstance(found_id, str) or type(version) is not int:
+        raise MalformedCollateral(f"{expected_id}: id or version is missing")
+    if found_id != expected_id or version not in versions:
+        raise CollateralMismatch(f"document {found_id[:16]!r} version {version} where {expected_id} is due")
+
+
+def _document_window(signed: dict[str, Json]) -> Window:
+    return _window(_time(signed, "issueDate"), _time(signed, "nextUpdate"))
+
+
+def _window(starts_at: float, ends_at: float) -> Window:
+    if ends_at < starts_at:
+        raise MalformedCollateral("a window ends before it starts")
+    return Window(starts_at, ends_at)
+
+
+def _time(signed: dict[str, Json], name: str) -> float:
+    value = signed.get(name)
+    if not isinstance(value, str) or _TIME.fullmatch(value) is None:
+        raise MalformedCollateral(f"{name} is no UTC time in seconds")
+    try:
+        return datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+    except (ValueError, OverflowError) as exc:
+        raise MalformedCollateral(f"{name} is no time of a calendar") from exc
+
+
+def _evaluation_number(signed: dict[str, Json]) -> int:
+    value = signed.get("tcbEvaluationDataNumber")
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise MalformedCollateral("tcbEvaluationDataNumber is no number")
+    return value
+
+
+def _revocation_list(document: dict[str, Json], name: str) -> RevocationList:
+    der = _hex(document, name, size_bytes=None)
+    try:
+        loaded = load_crl(der, max_bytes=MAX_DOCUMENT_BYTES)
+        ends_at = loaded.next_update_utc
+        if ends_at is None:
+            raise MalformedCollateral(f"{name} has no nextUpdate")
+        window = _window(loaded.last_update_utc.timestamp(), ends_at.timestamp())
+        issuer = loaded.issuer
+        return RevocationList(der=der, issuer=issuer.public_bytes(), issuer_name=common_name_of(issuer), window=window)
+    except MalformedCertificate as exc:
+        raise MalformedCollateral(f"{name}: {exc.detail}") from exc
+    except READER_ERRORS as exc:
+        raise MalformedCollateral(f"{name} cannot be read") from exc
+
+
+def _issuer_chain(document: dict[str, Json], name: str) -> IssuerChain:
+    pem = _text(document, name)
+    try:
+        chain = parse_pem_chain(pem.encode(), most=_SIGNER_CHAIN_CERTIFICATES)
+    except MalformedCertificate as exc:
+        raise MalformedCollateral(f"{name}: {exc.detail}") from exc
+    if len(chain) != _SIGNER_CHAIN_CERTIFICATES:
+        raise MalformedCollateral(f"{name} is not signer and root")
+    return IssuerChain(pem=pem, signer=chain[0], root=chain[1])
+
+
+def _authority(pck_crl: RevocationList) -> PlatformCa:
+    try:
+        return authority_kind(pck_crl.issuer_name)
+    except MalformedCertificate as exc:
+        raise CollateralMismatch(f"pck_crl: {exc.detail}") from exc
+
+
+def _pck_chain(document: dict[str, Json]) -> tuple[bytes, ...] | None:
+    if _PCK_CHAIN_MEMBER not in document:
+        return None
+    pem = _text(document, _PCK_CHAIN_MEMBER)
+    try:
+        # The same text stands in a quote with a closing NUL.
+        return tuple(c.der for c in parse_pem_chain(pem.removesuffix("\x00").encode(), most=3))
+    except MalformedCertificate as exc:
+        raise MalformedCollateral(f"{_PCK_CHAIN_MEMBER}: {exc.detail}") from exc
+
+
+def _text(members: dict[str, Json], name: str) -> str:
+    value = members.get(name)
+    if not isinstance(value, str):
+        raise MalformedCollateral(f"{name} is no text")
+    return value
+
+
+def _hex(members: dict[str, Json], name: str, *, size_bytes: int | None) -> bytes:
+    text = _text(members, name)
+    try:
+        value = bytes.fromhex(text)
+    except ValueError as exc:
+        raise MalformedCollateral(f"{name} is no hex") from exc
+    if len(text) != 2 * len(value):  # spaces between the digits
+        raise MalformedCollateral(f"{name} is no plain hex")
+    if size_bytes is not None and len(value) != size_bytes:
+        raise MalformedCollateral(f"{name} is not {size_bytes} bytes")
+    return value

@@ -1,0 +1,150 @@
+"""What makes collateral believable: its windows, the roles of its signers, and its signatures.
+
+`check_windows` and `check_roles` are part of every quote's verification; they close what the verifier library leaves
+open (revocation lists from the future; TCB info signed by any key below the root). `verify_collateral` adds the
+signatures, with a reader and a crypto library of its own: it is for importing a document without a quote at hand.
+
+Source: Intel PCS API v4; RFC 5280.
+"""
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from .certificates import READER_ERRORS, Certificate, load_certificate, load_crl
+from .collateral import MAX_DOCUMENT_BYTES, Collateral, QeIdentity, RevocationList, TcbInfo
+from .errors import (
+    CollateralMismatch,
+    CollateralOutsideWindow,
+    CollateralSignatureInvalid,
+    MalformedCertificate,
+    Revoked,
+    TrustRootRefused,
+)
+from .trust_root import TrustRoot
+
+_CRYPTO_ERRORS = (InvalidSignature, MalformedCertificate, *READER_ERRORS)
+
+
+def check_windows(collateral: Collateral, *, now: float) -> None:
+    """Check that every part holds at `now`: from the first second of its window until before the end it names.
+
+    The end is outside, as it is for revocation lists in the library and for the evidence that is made.
+
+    Args:
+        collateral: parsed; untrusted.
+        now: epoch seconds.
+    Raises:
+        CollateralOutsideWindow: a document, revocation list or certificate is over, or comes from the future.
+    """
+    for name, window in collateral.windows:
+        if not window.starts_at <= now < window.ends_at:  # also refuses a `now` that is no number
+            side = "is over" if now >= window.ends_at else "comes from the future"
+            raise CollateralOutsideWindow(f"{name} {side}")
+
+
+def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
+    """Check that each part names the signer whose role it is, under `root`.
+
+    Args:
+        collateral: parsed; untrusted.
+        root: the configured anchor.
+    Raises:
+        TrustRootRefused: a chain ends at another root.
+        CollateralSignatureInvalid: a signer has another role.
+        CollateralMismatch: a revocation list is by another authority than it has to be.
+    Does not check:
+        Signatures: the names are claims until `verify_collateral` or the verifier has checked them.
+    """
+    signers = (collateral.tcb_info.issuer_chain, collateral.qe_identity.issuer_chain)
+    for chain in (*signers, collateral.pck_crl_issuer_chain):
+        if chain.root.der != root.certificate.der:
+            raise TrustRootRefused("a collateral chain ends at another root")
+    for chain in signers:
+        _check_tcb_signer(chain.signer, root=root)
+    if collateral.root_crl.issuer != root.certificate.subject:
+        raise CollateralMismatch("root CRL is not the root's")
+    if collateral.pck_crl.issuer_name != root.pck_authority_name(collateral.ca):
+        raise CollateralMismatch("PCK CRL is not by a PCK authority of this root")
+
+
+def _check_tcb_signer(signer: Certificate, *, root: TrustRoot) -> None:
+    name = root.tcb_signer_name
+    # A platform's key is certified under the same root: without this it could sign its own TCB info.
+    if signer.common_name != name or signer.is_authority:
+        raise CollateralSignatureInvalid(f"signer {signer.common_name[:80]!r} where {name!r} is due")
+    if signer.issuer != root.certificate.subject:
+        raise CollateralSignatureInvalid(f"{name!r} was not issued by the root")
+
+
+def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) -> None:
+    """Verify a document on its own, before it is stored.
+
+    Args:
+        collateral: parsed; untrusted.
+        root: the configured anchor.
+        now: epoch seconds.
+    Raises:
+        CollateralOutsideWindow, TrustRootRefused, CollateralSignatureInvalid, CollateralMismatch: as the checks above.
+        CollateralSignatureInvalid: also a signature that does not hold.
+        Revoked: the root revoked a signer.
+    Does not check:
+        The contents of the levels; the verifier judges them together with a quote. The PCK CRL's signature when the
+        document does not carry its authority's certificate; the verifier has that one from the quote.
+    """
+    check_windows(collateral, now=now)
+    check_roles(collateral, root=root)
+    _check_crl_signature(collateral.root_crl, issuer=root.certificate)
+    documents: tuple[TcbInfo | QeIdentity, ...] = (collateral.tcb_info, collateral.qe_identity)
+    for chain in (*(d.issuer_chain for d in documents), collateral.pck_crl_issuer_chain):
+        _check_issued_by_root(chain.signer, root=root)
+        _check_not_revoked(chain.signer, collateral.root_crl)
+    authority = collateral.pck_crl_issuer_chain.signer
+    if authority.subject == collateral.pck_crl.issuer:
+        _check_crl_signature(collateral.pck_crl, issuer=authority)
+    for document in documents:
+        _check_text_signature(document)
+
+
+def _check_issued_by_root(signer: Certificate, *, root: TrustRoot) -> None:
+    try:
+        load_certificate(signer.der).verify_directly_issued_by(load_certificate(root.certificate.der))
+    except _CRYPTO_ERRORS as exc:
+        raise CollateralSignatureInvalid(f"certificate {signer.common_name[:80]!r} is not signed by the root") from exc
+
+
+def _check_not_revoked(signer: Certificate, crl: RevocationList) -> None:
+    serial = load_certificate(signer.der).serial_number
+    try:
+        entry = load_crl(crl.der, max_bytes=MAX_DOCUMENT_BYTES).get_revoked_certificate_by_serial_number(serial)
+    except _CRYPTO_ERRORS as exc:
+        raise CollateralSignatureInvalid("revocation list cannot be searched") from exc
+    if entry is not None:
+        raise Revoked(f"the root revoked {signer.common_name[:80]!r}")
+
+
+def _check_crl_signature(crl: RevocationList, *, issuer: Certificate) -> None:
+    try:
+        holds = load_crl(crl.der, max_bytes=MAX_DOCUMENT_BYTES).is_signature_valid(_public_key(issuer))
+    except _CRYPTO_ERRORS as exc:
+        raise CollateralSignatureInvalid("revocation list cannot be verified") from exc
+    if not holds:
+        raise CollateralSignatureInvalid(f"revocation list is not signed by {issuer.common_name[:80]!r}")
+
+
+def _check_text_signature(document: TcbInfo | QeIdentity) -> None:
+    r, s = document.signature[:32], document.signature[32:]
+    signature = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
+    try:
+        key = _public_key(document.issuer_chain.signer)
+        key.verify(signature, document.text.encode(), ec.ECDSA(hashes.SHA256()))
+    except _CRYPTO_ERRORS as exc:
+        raise CollateralSignatureInvalid("a document's signature does not hold") from exc
+
+
+def _public_key(certificate: Certificate) -> ec.EllipticCurvePublicKey:
+    key = load_certificate(certificate.der).public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise MalformedCertificate("certificate of another key type than P-256")
+    return key

@@ -1,0 +1,295 @@
+"""A strict, total parser for TDX quotes. It sees the bytes before any library does.
+
+    quote v4 := header(48) body(584) auth_size:u32 auth
+    quote v5 := header(48) body_type:u16 body_size:u32 body(body_size) auth_size:u32 auth
+    auth     := signature(64) attestation_key(64) outer_type:u16 = 6 outer_size:u32 outer
+    outer    := qe_report(384) qe_signature(64) qe_auth_size:u16 = 32 qe_auth inner_type:u16 = 5 inner_size:u32 inner
+    inner    := PEM of PCK leaf, PCK authority, root; optionally one NUL
+
+Integers are little-endian. Every length must fit its neighbours exactly; the lengths are covered by no signature, so a
+reader that tolerated slack would let two byte strings carry one statement. After the quote only zero bytes may follow
+(platforms pad their buffers); they are dropped and never reach the verifier.
+
+Body, offsets from its start:
+
+| offset | size | field | | offset | size | field |
+|---|---|---|---|---|---|---|
+| 0 | 16 | TEE_TCB_SVN | | 232 | 48 | MROWNER |
+| 16 | 48 | MRSEAM | | 280 | 48 | MROWNERCONFIG |
+| 64 | 48 | MRSIGNERSEAM | | 328 | 4 × 48 | RTMR0 to RTMR3 |
+| 112 | 8 | SEAMATTRIBUTES | | 520 | 64 | REPORTDATA |
+| 120 | 8 | TDATTRIBUTES | | 584 | 16 | TEE_TCB_SVN2 (1.5) |
+| 128 | 8 | XFAM | | 600 | 48 | MRSERVICETD (1.5) |
+| 136 | 48 | MRTD | | 648 | 237 | extension (1.5 extended) |
+| 184 | 48 | MRCONFIGID | | | | |
+
+Source: Intel TDX DCAP Quoting Library API, quote formats 4 and 5.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from enum import Enum
+
+from .certificates import Certificate, Platform, parse_pem_chain, parse_platform
+from .errors import MalformedCertificate, MalformedQuote, UnsupportedQuote
+
+MAX_QUOTE_BYTES = 16 * 1024
+"""Genuine quotes are 4.6 to 5.2 KiB; the largest padded one seen is 8000 bytes."""
+
+HEADER_BYTES = 48
+INTEL_QE_VENDOR = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
+QE_REPORT_BYTES = 384
+QE_AUTH_BYTES = 32
+_KEY_TYPE_ECDSA_P256 = 2
+_TEE_TYPE_TDX = 0x81
+_CERTIFICATION_QE_REPORT = 6
+_CERTIFICATION_PEM_CHAIN = 5
+_CHAIN_CERTIFICATES = 3
+_OUTER_FIXED_BYTES = QE_REPORT_BYTES + 64 + 2 + QE_AUTH_BYTES + 6
+_AUTH_FIXED_BYTES = 64 + 64 + 6
+
+
+class BodyKind(Enum):
+    """The shape of the trust domain's report; the value is its size in bytes."""
+
+    TD10 = 584
+    TD15 = 648
+    TD15_EXTENDED = 885
+
+
+_BODY_KINDS_V5 = {2: BodyKind.TD10, 3: BodyKind.TD15, 4: BodyKind.TD15_EXTENDED}
+
+
+@dataclass(frozen=True, slots=True)
+class TdReport:
+    """What the TDX module reported about the trust domain. All fields are the quote's bytes, unverified.
+
+    Attributes:
+        kind: which of the three shapes it was.
+        tee_tcb_svn: security versions at launch, 16 bytes.
+        mr_seam: measurement of the TDX module, 48 bytes.
+        mr_signer_seam: its signer, 48 bytes; zero for Intel's own.
+        seam_attributes: 8 bytes.
+        td_attributes: 8 bytes, little-endian.
+        xfam: 8 bytes, little-endian.
+        mrtd: measurement of what the domain was built from, 48 bytes.
+        mr_config_id: 48 bytes chosen by the host.
+        mr_owner: 48 bytes chosen by the host.
+        mr_owner_config: 48 bytes chosen by the host.
+        rtmr0: run-time register 0, 48 bytes.
+        rtmr1: run-time register 1, 48 bytes.
+        rtmr2: run-time register 2, 48 bytes.
+        rtmr3: run-time register 3, 48 bytes.
+        report_data: 64 bytes chosen by the guest.
+        tee_tcb_svn2: security versions of the module loaded now, 16 bytes; None in TD 1.0.
+        mr_service_td: measurement of bound service domains, 48 bytes; None in TD 1.0.
+        extension: what follows in the extended shape, 237 bytes; otherwise empty.
+    """
+
+    kind: BodyKind
+    tee_tcb_svn: bytes
+    mr_seam: bytes
+    mr_signer_seam: bytes
+    seam_attributes: bytes
+    td_attributes: bytes
+    xfam: bytes
+    mrtd: bytes
+    mr_config_id: bytes
+    mr_owner: bytes
+    mr_owner_config: bytes
+    rtmr0: bytes
+    rtmr1: bytes
+    rtmr2: bytes
+    rtmr3: bytes
+    report_data: bytes
+    tee_tcb_svn2: bytes | None
+    mr_service_td: bytes | None
+    extension: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A parsed quote; nothing of it is verified.
+
+    Attributes:
+        version: 4 or 5.
+        report: the trust domain's report.
+        signed_bytes: header and body, what the attestation key signed.
+        signature: 64 bytes, r then s, big-endian.
+        attestation_key: 64 bytes, x then y, big-endian.
+        qe_report: the quoting enclave's report, 384 bytes.
+        qe_signature: signature of the PCK key over it, 64 bytes.
+        qe_auth: 32 bytes bound together with the attestation key by the enclave's report.
+        pck_chain: leaf, authority, root as the quote carries them.
+        platform: facts of the leaf.
+        raw: the quote without padding: what the verifier is given.
+    """
+
+    version: int
+    report: TdReport
+    signed_bytes: bytes
+    signature: bytes
+    attestation_key: bytes
+    qe_report: bytes
+    qe_signature: bytes
+    qe_auth: bytes
+    pck_chain: tuple[Certificate, ...]
+    platform: Platform
+    raw: bytes
+
+    @property
+    def statement_sha256(self) -> bytes:
+        """SHA-256 of header, body and attestation key.
+
+        The same for every spelling of one statement: ECDSA signatures can be changed without the key, and lengths and
+        padding are signed by nobody, so a hash of all bytes names nothing.
+        """
+        return hashlib.sha256(self.signed_bytes + self.attestation_key).digest()
+
+
+class _Reader:
+    """Takes fields off the front; never reads past the end."""
+
+    __slots__ = ("_data", "offset")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.offset = 0
+
+    def take(self, size_bytes: int) -> bytes:
+        end = self.offset + size_bytes
+        if end > len(self._data):
+            raise MalformedQuote(f"ends at {len(self._data)} inside a field of [{self.offset}, {end})")
+        taken = self._data[self.offset : end]
+        self.offset = end
+        return taken
+
+    def number(self, size_bytes: int) -> int:
+        return int.from_bytes(self.take(size_bytes), "little")
+
+
+def parse_quote(data: bytes) -> Quote:
+    """Parse a TDX quote of version 4 or 5.
+
+    Args:
+        data: at most MAX_QUOTE_BYTES; untrusted.
+    Returns:
+        The quote; every length fits, only zero bytes followed.
+    Raises:
+        MalformedQuote: too long, cut, lengths that do not fit, non-zero bytes after the quote, broken certificates.
+        UnsupportedQuote: not TDX, another version, key type, vendor, body or certification data.
+    Does not check:
+        Signatures, certificates, attributes, measurements: see verify.verify_quote.
+    """
+    if len(data) > MAX_QUOTE_BYTES:
+        raise MalformedQuote(f"quote of {len(data)} bytes")
+    reader = _Reader(data)
+    version = _read_header(reader.take(HEADER_BYTES))
+    kind = BodyKind.TD10 if version == 4 else _read_body_kind(reader)
+    report = _read_report(reader.take(kind.value), kind)
+    signed_bytes = data[: reader.offset]
+
+    auth_size = reader.number(4)
+    auth_start = reader.offset
+    signature, attestation_key = reader.take(64), reader.take(64)
+    outer_size = _read_certification_head(reader, _CERTIFICATION_QE_REPORT)
+    if auth_size != _AUTH_FIXED_BYTES + outer_size:
+        raise MalformedQuote("size of the signature data does not fit its content")
+    qe_report, qe_signature = reader.take(QE_REPORT_BYTES), reader.take(64)
+    if reader.number(2) != QE_AUTH_BYTES:
+        raise UnsupportedQuote(f"authentication data of the quoting enclave is not {QE_AUTH_BYTES} bytes")
+    qe_auth = reader.take(QE_AUTH_BYTES)
+    inner_size = _read_certification_head(reader, _CERTIFICATION_PEM_CHAIN)
+    if outer_size != _OUTER_FIXED_BYTES + inner_size:
+        raise MalformedQuote("size of the certification data does not fit its content")
+    pem = reader.take(inner_size)
+    assert reader.offset == auth_start + auth_size
+
+    if any(data[reader.offset :]):
+        raise MalformedQuote("non-zero bytes after the quote")
+    pck_chain, platform = _read_chain(pem)
+    return Quote(
+        version=version,
+        report=report,
+        signed_bytes=signed_bytes,
+        signature=signature,
+        attestation_key=attestation_key,
+        qe_report=qe_report,
+        qe_signature=qe_signature,
+        qe_auth=qe_auth,
+        pck_chain=pck_chain,
+        platform=platform,
+        raw=data[: reader.offset],
+    )
+
+
+def _read_header(header: bytes) -> int:
+    """Check the 48 bytes of the header and return the version."""
+    reader = _Reader(header)
+    version, key_type, tee_type = reader.number(2), reader.number(2), reader.number(4)
+    if version not in (4, 5):
+        raise UnsupportedQuote(f"quote version {version}")
+    if tee_type != _TEE_TYPE_TDX:
+        raise UnsupportedQuote(f"TEE type {tee_type:#x} is not TDX")
+    if key_type != _KEY_TYPE_ECDSA_P256:
+        raise UnsupportedQuote(f"attestation key type {key_type}")
+    if any(reader.take(4)):
+        raise MalformedQuote("reserved bytes of the header are not zero")
+    if reader.take(16) != INTEL_QE_VENDOR:
+        raise UnsupportedQuote("quoting enclave of another vendor")
+    return version
+
+
+def _read_body_kind(reader: _Reader) -> BodyKind:
+    """Read the two fields that version 5 puts before the body."""
+    body_type, body_size = reader.number(2), reader.number(4)
+    kind = _BODY_KINDS_V5.get(body_type)
+    if kind is None:
+        raise UnsupportedQuote(f"body type {body_type}")
+    if body_size != kind.value:
+        raise MalformedQuote(f"body type {body_type} of {body_size} bytes")
+    return kind
+
+
+def _read_certification_head(reader: _Reader, expected_type: int) -> int:
+    """Read type and size of certification data; return the size."""
+    found = reader.number(2)
+    if found != expected_type:
+        raise UnsupportedQuote(f"certification data of type {found} where {expected_type} is due")
+    return reader.number(4)
+
+
+def _read_report(body: bytes, kind: BodyKind) -> TdReport:
+    reader = _Reader(body)
+    is_td10 = kind is BodyKind.TD10
+    return TdReport(
+        kind=kind,
+        tee_tcb_svn=reader.take(16),
+        mr_seam=reader.take(48),
+        mr_signer_seam=reader.take(48),
+        seam_attributes=reader.take(8),
+        td_attributes=reader.take(8),
+        xfam=reader.take(8),
+        mrtd=reader.take(48),
+        mr_config_id=reader.take(48),
+        mr_owner=reader.take(48),
+        mr_owner_config=reader.take(48),
+        rtmr0=reader.take(48),
+        rtmr1=reader.take(48),
+        rtmr2=reader.take(48),
+        rtmr3=reader.take(48),
+        report_data=reader.take(64),
+        tee_tcb_svn2=None if is_td10 else reader.take(16),
+        mr_service_td=None if is_td10 else reader.take(48),
+        extension=reader.take(kind.value - reader.offset),
+    )
+
+
+def _read_chain(pem: bytes) -> tuple[tuple[Certificate, ...], Platform]:
+    try:
+        chain = parse_pem_chain(pem.removesuffix(b"\x00"), most=_CHAIN_CERTIFICATES)
+        if len(chain) != _CHAIN_CERTIFICATES:
+            raise MalformedQuote(f"chain of {len(chain)} certificates")
+        return chain, parse_platform(chain[0], chain[1])
+    except MalformedCertificate as exc:
+        raise MalformedQuote(exc.detail) from exc

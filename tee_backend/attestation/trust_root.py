@@ -1,0 +1,94 @@
+"""The certificate at which every chain must end: Intel's, or the one that the configuration names.
+
+`intel_sgx_root_ca.der` beside this module is Intel's public root certificate for SGX and TDX, as published at
+https://certificates.trustedservices.intel.com/ (subject CN "Intel SGX Root CA", P-256, valid to 2049). Its SHA-256 is
+pinned below. There is no switch that skips a check for another root: only the anchor differs.
+
+The names of the roles below a root follow from its own: a root "<prefix>Root CA" has "<prefix>TCB Signing",
+"<prefix>PCK Platform CA", "<prefix>PCK Processor CA" and "<prefix>PCK Certificate". A platform's own key is certified
+under the same root, so without the names it could sign collateral.
+
+Source: Intel SGX PCK Certificate and Certificate Revocation List Profile Specification.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from .certificates import Certificate, PlatformCa, parse_certificate, parse_pem_chain
+from .errors import MalformedCertificate, TrustRootRefused
+
+INTEL_ROOT_SHA256 = bytes.fromhex("44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3")
+_INTEL_ROOT_FILE = Path(__file__).with_name("intel_sgx_root_ca.der")
+_ROOT_SUFFIX = "Root CA"
+
+
+@dataclass(frozen=True, slots=True)
+class TrustRoot:
+    """A root certificate that the operator trusts.
+
+    Attributes:
+        certificate: the root.
+        sha256: SHA-256 of its DER, 32 bytes.
+        prefix: what the names of all roles below it begin with.
+    """
+
+    certificate: Certificate
+    sha256: bytes
+    prefix: str
+
+    @property
+    def is_intel(self) -> bool:
+        """Whether this is Intel's production root."""
+        return self.sha256 == INTEL_ROOT_SHA256
+
+    @property
+    def tcb_signer_name(self) -> str:
+        """CN of the certificate that signs TCB info and QE identity."""
+        return f"{self.prefix}TCB Signing"
+
+    @property
+    def pck_leaf_name(self) -> str:
+        """CN of a platform's certificate."""
+        return f"{self.prefix}PCK Certificate"
+
+    def pck_authority_name(self, ca: PlatformCa) -> str:
+        """CN of the authority that signs platforms' certificates."""
+        return f"{self.prefix}PCK {'Platform' if ca == 'platform' else 'Processor'} CA"
+
+
+def parse_trust_root(data: bytes) -> TrustRoot:
+    """Read a root certificate from a file's bytes, PEM or DER.
+
+    Args:
+        data: one certificate; trusted by whoever wrote the configuration.
+    Raises:
+        TrustRootRefused: not exactly one self-issued authority whose CN ends in "Root CA".
+    """
+    try:
+        certificate = parse_pem_chain(data, most=1)[0] if data.startswith(b"-----") else parse_certificate(data)
+    except MalformedCertificate as exc:
+        raise TrustRootRefused(exc.detail) from exc
+    if certificate.subject != certificate.issuer or not certificate.is_authority:
+        raise TrustRootRefused("root is not a self-issued authority")
+    if not certificate.common_name.endswith(_ROOT_SUFFIX):
+        raise TrustRootRefused("common name of the root does not end in 'Root CA'")
+    return TrustRoot(
+        certificate=certificate,
+        sha256=hashlib.sha256(certificate.der).digest(),
+        prefix=certificate.common_name.removesuffix(_ROOT_SUFFIX),
+    )
+
+
+@cache
+def intel_root() -> TrustRoot:
+    """Return Intel's production root, checked against its pin.
+
+    Raises:
+        TrustRootRefused: the installed file is not that certificate.
+    """
+    root = parse_trust_root(_INTEL_ROOT_FILE.read_bytes())
+    if not root.is_intel:
+        raise TrustRootRefused("the packaged root certificate does not match its pin")
+    return root

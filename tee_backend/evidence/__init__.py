@@ -1,0 +1,4 @@
+"""Where a backend gets its quote.
+
+Public modules: simulated.
+"""

@@ -1,0 +1,197 @@
+"""The public-key infrastructure of a simulated platform: keys from a seed, certificates, revocation lists.
+
+Everything is a function of the keys: serial numbers are hashes, windows are fixed, signatures use RFC 6979. So a
+platform that is loaded from its keys has the same certificates, byte for byte.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.x509.oid import NameOID
+
+NAME_PREFIX = "sealspace simulated SGX "
+ROLES = ("root", "platform-ca", "tcb-signing", "pck", "attestation")
+SGX_COMPONENTS = (4, 4, 2, 2, 4, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0)
+PCE_SVN = 11
+PCE_ID = bytes(2)
+
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_NOT_BEFORE = datetime(2020, 1, 1, tzinfo=UTC)
+_NOT_AFTER = datetime(2049, 12, 31, tzinfo=UTC)
+_SGX_OID = bytes.fromhex("2a864886f84d010d01")
+
+
+def derive_key(seed: bytes, role: str) -> ec.EllipticCurvePrivateKey:
+    """Derive the P-256 key of a role from a seed; the bias of the reduction is below 2^-250."""
+    wide = hashlib.sha512(b"sealspace/simulated-platform/1\x00" + role.encode() + b"\x00" + seed).digest()
+    return ec.derive_private_key(int.from_bytes(wide, "big") % (_ORDER - 1) + 1, ec.SECP256R1())
+
+
+def sign_raw(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
+    """Sign with ECDSA P-256 SHA-256, deterministic; r then s, 64 bytes."""
+    r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True)))
+    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+
+def raw_point(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return the public key as x then y, 64 bytes."""
+    encoded = key.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    return encoded[1:]
+
+
+def pem_of(*certificates: x509.Certificate) -> str:
+    """Return certificates as one PEM text."""
+    return "".join(c.public_bytes(serialization.Encoding.PEM).decode() for c in certificates)
+
+
+@dataclass(frozen=True, slots=True)
+class Pki:
+    """The certificates of one simulated platform.
+
+    Attributes:
+        keys: private key of each role of ROLES.
+        fmspc: platform family, 6 bytes.
+    """
+
+    keys: dict[str, ec.EllipticCurvePrivateKey] = field(repr=False)
+    fmspc: bytes
+
+    @property
+    def ppid(self) -> bytes:
+        """Platform identifier, 16 bytes: of this platform's own key."""
+        return hashlib.sha256(b"ppid" + raw_point(self.keys["pck"])).digest()[:16]
+
+    def root(self) -> x509.Certificate:
+        """Return the self-issued root."""
+        return self._certificate("root", "Root CA", issuer="root", path_length=1)
+
+    def platform_ca(self) -> x509.Certificate:
+        """Return the authority that certifies the platform."""
+        return self._certificate("platform-ca", "PCK Platform CA", issuer="root", path_length=0)
+
+    def tcb_signer(self) -> x509.Certificate:
+        """Return the certificate that signs TCB info and QE identity."""
+        return self._certificate("tcb-signing", "TCB Signing", issuer="root", path_length=None)
+
+    def pck_leaf(self) -> x509.Certificate:
+        """Return the platform's certificate with its SGX extension."""
+        return self._certificate(
+            "pck", "PCK Certificate", issuer="platform-ca", path_length=None, extension=self._sgx_extension()
+        )
+
+    def crl(self, issuer: str, *, this_update: datetime, next_update: datetime, revoked: Sequence[str]) -> bytes:
+        """Return the issuer's revocation list, DER, naming the certificates of the `revoked` roles."""
+        name = _name({"root": "Root CA", "platform-ca": "PCK Platform CA"}[issuer])
+        key = self.keys[issuer]
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(name)
+            .last_update(this_update)
+            .next_update(next_update)
+            .add_extension(x509.CRLNumber(1), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+        )
+        for role in revoked:
+            entry = x509.RevokedCertificateBuilder(self._serial(role), this_update)
+            builder = builder.add_revoked_certificate(entry.build())
+        signed = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
+        return signed.public_bytes(serialization.Encoding.DER)
+
+    def _serial(self, role: str) -> int:
+        digest = hashlib.sha256(role.encode() + self.fmspc + raw_point(self.keys[role])).digest()
+        return int.from_bytes(digest[:16], "big") | 1
+
+    def _certificate(
+        self,
+        role: str,
+        name: str,
+        *,
+        issuer: str,
+        path_length: int | None,
+        extension: bytes | None = None,
+    ) -> x509.Certificate:
+        issuer_name = {"root": "Root CA", "platform-ca": "PCK Platform CA"}[issuer]
+        key, issuer_key = self.keys[role], self.keys[issuer]
+        is_authority = path_length is not None
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(_name(name))
+            .issuer_name(_name(issuer_name))
+            .public_key(key.public_key())
+            .serial_number(self._serial(role))
+            .not_valid_before(_NOT_BEFORE)
+            .not_valid_after(_NOT_AFTER)
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=path_length), critical=True)
+            .add_extension(_key_usage(is_authority=is_authority), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        )
+        if extension is not None:
+            oid = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
+            builder = builder.add_extension(x509.UnrecognizedExtension(oid, extension), critical=False)
+        return builder.sign(issuer_key, hashes.SHA256(), ecdsa_deterministic=True)
+
+    def _sgx_extension(self) -> bytes:
+        components = [_entry(2, number, _der(0x02, bytes([svn]))) for number, svn in enumerate(SGX_COMPONENTS, 1)]
+        tcb = [
+            *components,
+            _entry(2, 17, _der(0x02, bytes([PCE_SVN]))),
+            _entry(2, 18, _der(0x04, bytes(SGX_COMPONENTS))),
+        ]
+        instance_id = hashlib.sha256(b"instance" + self.ppid).digest()[:16]
+        flags = [_entry(7, number, _der(0x01, b"\xff")) for number in (1, 2, 3)]
+        return _der(
+            0x30,
+            _entry(1, None, _der(0x04, self.ppid)),
+            _entry(2, None, _der(0x30, *tcb)),
+            _entry(3, None, _der(0x04, PCE_ID)),
+            _entry(4, None, _der(0x04, self.fmspc)),
+            _entry(5, None, _der(0x0A, b"\x01")),
+            _entry(6, None, _der(0x04, instance_id)),
+            _entry(7, None, _der(0x30, *flags)),
+        )
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, NAME_PREFIX + common_name),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "not a production platform"),
+        ]
+    )
+
+
+def _key_usage(*, is_authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not is_authority,
+        content_commitment=not is_authority,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _entry(number: int, inner: int | None, value: bytes) -> bytes:
+    """Return one SEQUENCE { OID, value } of the SGX extension."""
+    oid = _SGX_OID + bytes([number]) + (b"" if inner is None else bytes([inner]))
+    return _der(0x30, _der(0x06, oid), value)
+
+
+def _der(tag: int, *contents: bytes) -> bytes:
+    content = b"".join(contents)
+    size = len(content)
+    if size < 0x80:
+        return bytes([tag, size]) + content
+    if size < 0x100:
+        return bytes([tag, 0x81, size]) + content
+    return bytes([tag, 0x82]) + size.to_bytes(2, "big") + content

@@ -1,0 +1,232 @@
+"""Genuine, tampered and minted quotes with the answers a server has to give."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import dcap_qvl
+import pytest
+from tests_support import SHARED_VECTORS, shared_vectors
+
+from capabilities.principals import parse_principal
+from encryption_network.policy import Policy, judge
+from tee_backend.attestation.collateral import parse_collateral
+from tee_backend.attestation.errors import AttestationError, MalformedQuote, UnsupportedQuote
+from tee_backend.attestation.judgement import to_evidence
+from tee_backend.attestation.quote import BodyKind, parse_quote
+from tee_backend.attestation.trust_root import intel_root, parse_trust_root
+from tee_backend.attestation.verify import VerifiedQuote, verify_quote
+
+HOLDER = parse_principal("did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH")
+
+# Where the set leaves the answer open: a document no longer holds at the second that it names as its end.
+PINNED = {"at_next_update_exactly": "collateral_window"}
+
+REFUSED_BY_THE_PARSER = {
+    "quotes/v3_sgx_00a0_dcapqvl.bin",  # SGX
+    "quotes/v4_td10_intel_synthetic.bin",  # authentication data of length zero, random header
+    "quotes/v4_td10_5080_gotdx_spr_e4.bin",  # 39 bytes of text follow the quote
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of the manifest."""
+
+    name: str
+    quote: str
+    collateral: str
+    root: str
+    now: float
+    server_must: str
+    library: dict[str, Any]
+
+    @property
+    def must_accept(self) -> bool:
+        return self.server_must.startswith("accept") and self.name not in PINNED
+
+
+def _cases() -> list[Case]:
+    manifest = SHARED_VECTORS / "tdx" / "manifest.json"
+    if not manifest.is_file():
+        return []
+    listed = json.loads(manifest.read_text())["cases"]
+    return [
+        Case(c["name"], c["quote"], c["collateral"], c["root"], c["now"], c["server_must"], c["dcap_qvl_0_7_0"])
+        for c in listed
+    ]
+
+
+CASES = _cases()
+GENUINE = [case for case in CASES if case.quote.startswith(("quotes/", "negative/"))]
+MINTED = [case for case in CASES if case.quote.startswith("minted/")]
+
+
+def _read(name: str) -> bytes:
+    return shared_vectors(f"tdx/{name}").read_bytes()
+
+
+def _verify(case: Case) -> VerifiedQuote:
+    collateral = parse_collateral(_read(case.collateral))
+    return verify_quote(_read(case.quote), collateral, root=parse_trust_root(_read(case.root)), now=case.now)
+
+
+def _policy_of(case: Case) -> Policy:
+    """The default policy; with a minimum evaluation number where the answer rests on one."""
+    return Policy(min_evaluation_number=17) if "minimum evaluation number" in case.server_must else Policy()
+
+
+def _refusal(case: Case) -> str | None:
+    """Return the code of the refusal, by verification or by policy; None when accepted."""
+    try:
+        verified = _verify(case)
+    except AttestationError as refused:
+        return refused.code
+    evidence = to_evidence(verified, invoker=HOLDER, receiver_public_key=bytes(32), receiver_mode="attested")
+    return judge(evidence, _policy_of(case), case.now)
+
+
+@pytest.mark.shared
+def test_every_case_is_run() -> None:
+    """The manifest holds 97 genuine and tampered cases and 31 minted ones, and all are parametrised below."""
+    assert (len(GENUINE), len(MINTED)) == (97, 31)
+    assert len(CASES) == len({case.name for case in CASES})
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("case", GENUINE, ids=[case.name for case in GENUINE])
+def test_genuine_and_tampered(case: Case) -> None:
+    """A genuine or tampered quote is answered as a server must answer it under the default policy."""
+    refusal = _refusal(case)
+    assert (case.must_accept, PINNED.get(case.name, refusal)) == (refusal is None, refusal)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("case", MINTED, ids=[case.name for case in MINTED])
+def test_minted(case: Case) -> None:
+    """A quote under a test root is answered as a server must answer it when that root is configured."""
+    refusal = _refusal(case)
+    assert case.must_accept == (refusal is None), refusal
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_refusals_are_mapped(case: Case) -> None:
+    """No refusal of the set is one that our table of the library's texts does not know."""
+    assert _refusal(case) not in {"attestation", "evidence_invalid", "evidence_refused"}
+
+
+@pytest.mark.shared
+def test_the_library_answers_as_recorded() -> None:
+    """The verifier library's own verdict on every case is the recorded one: a change changes our security policy."""
+    for case in CASES:
+        documents = dcap_qvl.QuoteCollateralV3.from_json(_read(case.collateral).decode())
+        try:
+            report = dcap_qvl.verify_with_root_ca(_read(case.quote), documents, _read(case.root), case.now)
+            answer = {"accepted": True, "status": report.status, "advisories": report.advisory_ids}
+        except ValueError:
+            answer = {"accepted": False}
+        recorded = {name: value for name, value in case.library.items() if name != "error"}
+        assert recorded == answer, case.name
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("expired_by_1s", "collateral_window"),
+        ("not_yet_valid", "collateral_window"),
+        ("collateral_pck_crl_stale", "collateral_window"),
+        ("minted_collateral_pck_crl_from_the_future", "collateral_window"),
+        ("wrong_fmspc_collateral", "collateral_mismatch"),
+        ("sgx_collateral_for_tdx_quote", "collateral_mismatch"),
+        ("other_quotes_pck_chain_in_collateral", "collateral_mismatch"),
+        ("minted_collateral_pceid_mismatch", "collateral_mismatch"),
+        ("collateral_tcb_sig_flip", "collateral_signature"),
+        ("collateral_tcb_info_reserialised", "collateral_signature"),
+        ("collateral_pck_crl_empty", "collateral_malformed"),
+        ("tdx_collateral_for_sgx_quote", "unsupported"),
+        ("outer_cert_type_7", "unsupported"),
+        ("truncated", "malformed"),
+        ("trailing_garbage", "malformed"),
+        ("tamper_mrtd", "quote_signature"),
+        ("spliced", "quote_signature"),
+        ("tamper_qe_auth_data", "qe_binding"),
+        ("tamper_qe_report_mrsigner", "qe_binding"),
+        ("v4_td10_b0c0_tappd+b0c0_2025-06", "tcb_too_old"),
+        ("v4_td10_5080_trustee4_DEBUG+5080_2023-06_gotdx", "td_attributes"),
+        ("minted_v4_xfam_zero", "td_attributes"),
+        ("minted_v4_perfmon", "attributes"),
+        ("minted_collateral_pck_revoked", "revoked"),
+        ("minted_collateral_tcb_signer_revoked", "revoked"),
+        ("minted_collateral_Revoked", "revoked"),
+        ("v4_td10_90c0_dstack_lite+90c0_2026-02", "certificate_chain"),
+        ("minted_against_intel_root", "untrusted_root"),
+        ("genuine_against_test_root", "untrusted_root"),
+        ("v4_td10_b0c0_dcapqvl+b0c0_2026-08_eval20", "tcb_status"),
+        ("minted_collateral_sa_advisory_UpToDate", "advisory"),
+        ("minted_collateral_eval_number_3", "evaluation"),
+    ],
+)
+def test_reason(name: str, code: str) -> None:
+    """A refusal carries the code of its reason."""
+    (case,) = (case for case in CASES if case.name == name)
+    assert code == _refusal(case)
+
+
+@pytest.mark.shared
+def test_a_respelled_signature_is_the_same_statement() -> None:
+    """A quote and its twin with the other valid signature have one digest, so the twin is no second evidence."""
+    twin = parse_quote(_read("negative/quote_malleated_s.bin"))
+    genuine = parse_quote(_read("quotes/v4_td10_b0c0_nearmpc_dstack.bin"))
+    assert genuine.raw != twin.raw
+    assert genuine.statement_sha256 == twin.statement_sha256
+
+
+@pytest.mark.shared
+def test_parser_reads_the_listed_fields() -> None:
+    """Sixteen quotes are parsed to the listed fields; SGX, synthetic and followed by text are refused."""
+    listed = json.loads(_read("manifest.json"))["quotes"]
+    parsed = 0
+    for entry in listed.values():
+        if entry["file"] in REFUSED_BY_THE_PARSER:
+            with pytest.raises((UnsupportedQuote, MalformedQuote)):
+                parse_quote(_read(entry["file"]))
+            continue
+        quote = parse_quote(_read(entry["file"]))
+        report = quote.report
+        kinds = {"TdReport10": BodyKind.TD10, "TdReport15": BodyKind.TD15, "TdReport15Ex": BodyKind.TD15_EXTENDED}
+        assert (entry["quote_version"], kinds[entry["body"]]) == (quote.version, report.kind)
+        assert bytes.fromhex(entry["fmspc"]) == quote.platform.fmspc
+        assert entry["pck_ca"] == quote.platform.ca
+        pairs = (
+            ("tee_tcb_svn", report.tee_tcb_svn),
+            ("mr_seam", report.mr_seam),
+            ("td_attributes", report.td_attributes),
+            ("xfam", report.xfam),
+            ("mr_td", report.mrtd),
+            ("mr_config_id", report.mr_config_id),
+            ("rt_mr0", report.rtmr0),
+            ("rt_mr1", report.rtmr1),
+            ("rt_mr2", report.rtmr2),
+            ("rt_mr3", report.rtmr3),
+            ("report_data", report.report_data),
+        )
+        for name, value in pairs:
+            assert bytes.fromhex(entry[name]) == value, (entry["file"], name)
+        parsed += 1
+    assert parsed == 16
+
+
+@pytest.mark.shared
+def test_padding_is_dropped() -> None:
+    """A quote that a cloud padded with zeros to 8000 bytes is parsed, and the padding goes no further."""
+    padded = _read("quotes/v4_td10_0080_cos113_padded8000.bin")
+    quote = parse_quote(padded)
+    assert (len(padded), len(quote.raw)) == (8000, 4935)
+
+
+@pytest.mark.shared
+def test_packaged_root_is_the_published_one() -> None:
+    """The packaged anchor equals the reference copy of the published certificate."""
+    assert _read("certs/intel_sgx_root_ca.der") == intel_root().certificate.der

@@ -1,0 +1,162 @@
+"""Reading certificates: strict text, strict DER, one reading."""
+
+import base64
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tee_backend.attestation.certificates import (
+    MAX_CERTIFICATE_BYTES,
+    MAX_CHAIN_BYTES,
+    Certificate,
+    authority_kind,
+    load_crl,
+    parse_certificate,
+    parse_pem_chain,
+    parse_platform,
+)
+from tee_backend.attestation.errors import MalformedCertificate
+from tee_backend.evidence.simulated import SimulatedPlatform
+
+PEM = SimulatedPlatform.from_seed(b"the platform of the tests").pck_chain_pem.encode()
+LEAF, AUTHORITY, ROOT = parse_pem_chain(PEM, most=3)
+EXTENSION_OID = bytes.fromhex("060a2a864886f84d010d01")
+
+
+def _pem(der: bytes, *, width: int = 64) -> bytes:
+    text = base64.b64encode(der)
+    lines = b"\n".join(text[i : i + width] for i in range(0, len(text), width))
+    return b"-----BEGIN CERTIFICATE-----\n" + lines + b"\n-----END CERTIFICATE-----\n"
+
+
+def _leaf_with(found: bytes, replacement: bytes) -> Certificate:
+    """Return the leaf with some of its bytes exchanged for as many others."""
+    assert len(found) == len(replacement)
+    assert LEAF.der.count(found) == 1
+    return parse_certificate(LEAF.der.replace(found, replacement))
+
+
+def test_names_and_windows() -> None:
+    """A chain is read leaf first, with names that follow each other."""
+    assert (LEAF.issuer, AUTHORITY.issuer, ROOT.issuer) == (AUTHORITY.subject, ROOT.subject, ROOT.subject)
+    assert (LEAF.is_authority, AUTHORITY.is_authority, ROOT.is_authority) == (False, True, True)
+    assert 1_577_836_800.0 == LEAF.not_before < LEAF.not_after
+
+
+def test_platform_of_the_leaf(machine: SimulatedPlatform) -> None:
+    """The platform extension tells family, provisioning enclave, machine and authority."""
+    platform = parse_platform(LEAF, AUTHORITY)
+    assert (machine.fmspc, bytes(2), "platform") == (platform.fmspc, platform.pce_id, platform.ca)
+    assert (len(platform.ppid), len(platform.instance_id or b"")) == (16, 16)
+
+
+@pytest.mark.parametrize(
+    "pem",
+    [
+        b"",
+        b"\n" + PEM,
+        PEM + b"x",
+        PEM[:-2],
+        PEM.replace(b"-----BEGIN CERTIFICATE-----\n", b"-----BEGIN CERTIFICATE-----\n\n"),
+        _pem(ROOT.der, width=77),
+        _pem(ROOT.der[:-1]),
+        _pem(ROOT.der + b"\x00"),
+        _pem(b"\x30\x00"),
+        _pem(bytes(MAX_CERTIFICATE_BYTES + 1)),
+        b"-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n",
+        b"-----BEGIN CERTIFICATE-----\nMI==MI==\n-----END CERTIFICATE-----\n",
+        bytes(MAX_CHAIN_BYTES + 1),
+    ],
+)
+def test_other_texts(pem: bytes) -> None:
+    """A text that two readers might understand differently is refused."""
+    with pytest.raises(MalformedCertificate):
+        parse_pem_chain(pem, most=3)
+
+
+def test_spare_base64_bits() -> None:
+    """Base64 whose unused bits are not zero is a second spelling of one certificate and refused."""
+    der = next(c.der for c in (LEAF, AUTHORITY, ROOT) if len(c.der) % 3)
+    text = base64.b64encode(der).rstrip(b"=")
+    last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".index(chr(text[-1]))
+    spelled = text[:-1] + base64.b64encode(bytes([(last | 1) << 2]))[:1]
+    assert spelled != text
+    padded = spelled + b"=" * (-len(spelled) % 4)
+    lines = b"\n".join(padded[i : i + 64] for i in range(0, len(padded), 64))
+    with pytest.raises(MalformedCertificate):
+        parse_pem_chain(b"-----BEGIN CERTIFICATE-----\n" + lines + b"\n-----END CERTIFICATE-----\n", most=3)
+
+
+def test_count_is_bounded() -> None:
+    """More certificates than a chain has are refused before they are read."""
+    with pytest.raises(MalformedCertificate):
+        parse_pem_chain(PEM, most=2)
+
+
+@pytest.mark.parametrize(
+    ("found", "replacement"),
+    [
+        (EXTENSION_OID + b"\x04\x04\x06", EXTENSION_OID + b"\x04\x0c\x06"),  # FMSPC as text
+        (EXTENSION_OID + b"\x04", EXTENSION_OID + b"\x09"),  # FMSPC missing
+        (EXTENSION_OID + b"\x04", EXTENSION_OID + b"\x03"),  # an entry twice
+        (EXTENSION_OID + b"\x04", b"\x06\x0a\x2a\x86\x48\x86\xf8\x4d\x01\x0d\x02\x04"),  # a foreign entry
+        (b"\x30\x14" + EXTENSION_OID + b"\x04", b"\x31\x14" + EXTENSION_OID + b"\x04"),  # no sequence
+        (b"\x30\x14" + EXTENSION_OID + b"\x04", b"\x30\x15" + EXTENSION_OID + b"\x04"),  # lengths that do not fit
+        (b"\x30\x14" + EXTENSION_OID + b"\x04", b"\x30\x81" + EXTENSION_OID + b"\x04"),  # not the shortest length
+        (b"\x30\x14" + EXTENSION_OID + b"\x04", b"\x30\x80" + EXTENSION_OID + b"\x04"),  # indefinite length
+        (EXTENSION_OID + b"\x04\x04\x06", EXTENSION_OID + b"\x04\x04\x05"),  # a third element
+        (b"\x06\x0a\x2a\x86\x48\x86\xf8\x4d\x01\x0d\x01\x04", b"\x04\x0a\x2a\x86\x48\x86\xf8\x4d\x01\x0d\x01\x04"),
+    ],
+)
+def test_broken_platform_extension(found: bytes, replacement: bytes) -> None:
+    """A platform extension with a part missing, repeated, foreign or misshapen is refused."""
+    with pytest.raises(MalformedCertificate):
+        parse_platform(_leaf_with(found, replacement), AUTHORITY)
+
+
+def test_platform_instance_is_optional() -> None:
+    """Leaves of the processor authority carry no platform instance id."""
+    leaf = _leaf_with(EXTENSION_OID + b"\x06", EXTENSION_OID + b"\x09")
+    assert parse_platform(leaf, AUTHORITY).instance_id is None
+
+
+def test_certificate_without_the_extension() -> None:
+    """A certificate that is no platform's has no platform."""
+    with pytest.raises(MalformedCertificate):
+        parse_platform(AUTHORITY, ROOT)
+
+
+def test_authority_kinds() -> None:
+    """Only the two PCK authorities issue platforms' certificates."""
+    assert authority_kind("Intel SGX PCK Platform CA") == "platform"
+    assert authority_kind("Intel SGX PCK Processor CA") == "processor"
+    with pytest.raises(MalformedCertificate):
+        authority_kind("Intel SGX Root CA")
+
+
+@pytest.mark.parametrize("der", [b"", b"\x30\x00", bytes(200), LEAF.der])
+def test_no_revocation_list(der: bytes) -> None:
+    """Bytes that are no revocation list are refused."""
+    with pytest.raises(MalformedCertificate):
+        load_crl(der, max_bytes=1 << 16)
+
+
+@given(st.integers(0, len(LEAF.der) - 1), st.integers(1, 255))
+@settings(max_examples=300, deadline=None)
+def test_any_changed_byte(offset: int, change: int) -> None:
+    """A certificate with any byte changed is read or refused, never worse."""
+    der = LEAF.der[:offset] + bytes([LEAF.der[offset] ^ change]) + LEAF.der[offset + 1 :]
+    try:
+        parse_platform(parse_certificate(der), AUTHORITY)
+    except MalformedCertificate:
+        return
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes(data: bytes) -> None:
+    """Any bytes, as text, certificate or revocation list, are read or refused."""
+    for read in (lambda d: parse_pem_chain(d, most=3), parse_certificate, lambda d: load_crl(d, max_bytes=1 << 16)):
+        with pytest.raises(MalformedCertificate):
+            read(data)

@@ -1,0 +1,91 @@
+"""Nonces that nobody stores."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests_support import CountingEntropy, FixedClock
+
+from tee_backend.attestation.challenge import (
+    CHALLENGE_TTL_S,
+    NONCE_BYTES,
+    ChallengeScope,
+    check_challenge,
+    issue_challenge,
+)
+from tee_backend.attestation.errors import ChallengeExpired, ChallengeInvalid
+
+KEY = b"k" * 32
+SCOPE = ChallengeScope(holder="did:key:z6MkHolder", audience="did:key:z6MkNode", store_id=b"s" * 16)
+NOW = 1_795_000_000.5
+NONCE = issue_challenge(KEY, SCOPE, random=bytes(range(16)), now=NOW)
+
+
+def test_layout() -> None:
+    """A nonce is 16 random bytes, the expiry and twelve bytes of MAC."""
+    assert len(NONCE) == NONCE_BYTES
+    assert bytes(range(16)) == NONCE[:16]
+    assert int.from_bytes(NONCE[16:20], "big") == 1_795_000_000 + CHALLENGE_TTL_S
+
+
+def test_good_until_its_expiry(clock: FixedClock, entropy: CountingEntropy) -> None:
+    """A nonce is good until its expiry, which the check returns, and not at it."""
+    nonce = issue_challenge(KEY, SCOPE, random=entropy.token(16), now=clock.now(), ttl_s=60)
+    expires_at = int(clock.now()) + 60
+    assert expires_at == check_challenge(KEY, SCOPE, nonce, now=clock.now())
+    assert expires_at == check_challenge(KEY, SCOPE, nonce, now=expires_at - 0.5)
+    for late in (expires_at, expires_at + 1, math.nan, math.inf):
+        with pytest.raises(ChallengeExpired):
+            check_challenge(KEY, SCOPE, nonce, now=late)
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        replace(SCOPE, holder="did:key:z6MkOther"),
+        replace(SCOPE, audience="did:key:z6MkOther"),
+        replace(SCOPE, store_id=b"t" * 16),
+        replace(SCOPE, holder=SCOPE.holder + SCOPE.audience[:1], audience=SCOPE.audience[1:]),
+        replace(SCOPE, holder="", audience=SCOPE.holder + SCOPE.audience),
+    ],
+)
+def test_good_for_one_scope(scope: ChallengeScope) -> None:
+    """A nonce of one holder, node and store is none for another."""
+    with pytest.raises(ChallengeInvalid):
+        check_challenge(KEY, scope, NONCE, now=NOW)
+
+
+def test_another_key() -> None:
+    """A nonce made with another key is none."""
+    with pytest.raises(ChallengeInvalid):
+        check_challenge(b"K" * 32, SCOPE, NONCE, now=NOW)
+
+
+@pytest.mark.parametrize("position", range(8 * NONCE_BYTES))
+def test_any_flipped_bit(position: int) -> None:
+    """A nonce with any bit changed, the expiry's included, was not made here, even when it would be over."""
+    flipped = bytearray(NONCE)
+    flipped[position // 8] ^= 1 << position % 8
+    for now in (NOW, NOW + 10 * CHALLENGE_TTL_S):
+        with pytest.raises(ChallengeInvalid):
+            check_challenge(KEY, SCOPE, bytes(flipped), now=now)
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes(nonce: bytes) -> None:
+    """Any bytes are no nonce."""
+    with pytest.raises(ChallengeInvalid):
+        check_challenge(KEY, SCOPE, nonce, now=NOW)
+
+
+def test_mistakes_of_the_calling_code() -> None:
+    """Short keys, other counts of random bytes and lifetimes that are none are refused when a nonce is made."""
+    for make in (
+        lambda: issue_challenge(b"short", SCOPE, random=bytes(16), now=NOW),
+        lambda: issue_challenge(KEY, SCOPE, random=bytes(15), now=NOW),
+        lambda: issue_challenge(KEY, SCOPE, random=bytes(16), now=NOW, ttl_s=0),
+    ):
+        with pytest.raises(ValueError, match="challenge"):
+            make()

@@ -1,0 +1,256 @@
+"""What makes collateral believable: windows, roles, signatures."""
+
+import json
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dcap_qvl
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.x509.oid import NameOID
+from tests_support import SHARED_VECTORS, shared_vectors
+
+from tee_backend.attestation.collateral import Collateral, parse_collateral
+from tee_backend.attestation.collateral_trust import check_roles, check_windows, verify_collateral
+from tee_backend.attestation.errors import (
+    AttestationError,
+    CollateralMismatch,
+    CollateralOutsideWindow,
+    CollateralSignatureInvalid,
+    Revoked,
+    TrustRootRefused,
+)
+from tee_backend.attestation.trust_root import TrustRoot, intel_root
+from tee_backend.attestation.verify import verify_quote
+from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
+
+OTHER = SimulatedPlatform.from_seed(b"a platform under another root")
+
+
+def _sign(key: ec.EllipticCurvePrivateKey, text: str) -> str:
+    r, s = decode_dss_signature(key.sign(text.encode(), ec.ECDSA(hashes.SHA256())))
+    return ((r % 2**256).to_bytes(32, "big") + (s % 2**256).to_bytes(32, "big")).hex()
+
+
+@pytest.fixture
+def signed_by(machine: SimulatedPlatform, edited: Callable[..., bytes], tmp_path: Path) -> Callable[..., bytes]:
+    """Return the collateral with both texts properly signed by another certificate directly under the root."""
+    machine.save(tmp_path)
+    root_key = serialization.load_pem_private_key((tmp_path / "root.key").read_bytes(), password=None)
+    assert isinstance(root_key, ec.EllipticCurvePrivateKey)
+    root_certificate = x509.load_der_x509_certificate(machine.root_der)
+
+    def sign(
+        common_name: str,
+        *,
+        is_authority: bool = False,
+        issuer: x509.Name | None = None,
+        curve: ec.EllipticCurve | None = None,
+    ) -> bytes:
+        key = ec.generate_private_key(curve or ec.SECP256R1())
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
+            .issuer_name(issuer or root_certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(77)
+            .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+            .not_valid_after(datetime(2049, 1, 1, tzinfo=UTC))
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .sign(root_key, hashes.SHA256())
+        )
+        chain = certificate.public_bytes(serialization.Encoding.PEM).decode() + machine.root_pem
+        document = json.loads(edited())
+        return edited(
+            tcb_info_issuer_chain=chain,
+            qe_identity_issuer_chain=chain,
+            tcb_info_signature=_sign(key, document["tcb_info"]),
+            qe_identity_signature=_sign(key, document["qe_identity"]),
+        )
+
+    return sign
+
+
+def test_published_collateral_holds(collateral: Collateral, root: TrustRoot, now: float) -> None:
+    """A platform's own collateral verifies on its own."""
+    verify_collateral(collateral, root=root, now=now)
+
+
+def test_edges_of_the_window(collateral: Collateral, now: float) -> None:
+    """A window holds from its start until before its end; what is no time lies outside."""
+    for inside in (collateral.starts_at, now, collateral.ends_at - 0.5):
+        check_windows(collateral, now=inside)
+    for outside in (collateral.starts_at - 0.5, collateral.ends_at, math.nan, math.inf, -math.inf, -1.0, 0.0):
+        with pytest.raises(CollateralOutsideWindow):
+            check_windows(collateral, now=outside)
+
+
+@pytest.mark.parametrize("part", ["root_ca_crl", "pck_crl", "tcb_info", "qe_identity"])
+@pytest.mark.parametrize("shift_s", [-31 * 86_400, 7200], ids=["over", "from the future"])
+def test_window_of_each_part(
+    machine: SimulatedPlatform, edited: Callable[..., bytes], now: float, part: str, shift_s: int
+) -> None:
+    """One part that is over or comes from the future is enough to refuse."""
+    shifted = json.loads(machine.collateral_json(now + shift_s))
+    with pytest.raises(CollateralOutsideWindow):
+        check_windows(parse_collateral(edited(**{part: shifted[part]})), now=now)
+
+
+def test_another_root(collateral: Collateral, now: float) -> None:
+    """Collateral under another root is refused, whatever it signs."""
+    with pytest.raises(TrustRootRefused):
+        verify_collateral(collateral, root=intel_root(), now=now)
+    foreign = parse_collateral(OTHER.collateral_json(now))
+    assert foreign.pck_crl.issuer == collateral.pck_crl.issuer
+
+
+@pytest.mark.parametrize("part", ["tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"])
+def test_every_chain_ends_at_the_root(edited: Callable[..., bytes], root: TrustRoot, now: float, part: str) -> None:
+    """One chain under another root is enough to refuse."""
+    foreign = json.loads(OTHER.collateral_json(now))
+    with pytest.raises(TrustRootRefused):
+        check_roles(parse_collateral(edited(**{part: foreign[part]})), root=root)
+
+
+def test_signer_needs_its_role(
+    signed_by: Callable[..., bytes], machine: SimulatedPlatform, root: TrustRoot, quote: bytes, now: float
+) -> None:
+    """A certificate of another role under the same root cannot sign collateral, though the library would accept it."""
+    forged = signed_by(f"{root.prefix}PCK Certificate")
+    documents = dcap_qvl.QuoteCollateralV3.from_json(forged.decode())
+    assert dcap_qvl.verify_with_root_ca(quote, documents, machine.root_der, int(now)).status == "UpToDate"
+    with pytest.raises(CollateralSignatureInvalid):
+        verify_quote(quote, parse_collateral(forged), root=root, now=now)
+
+
+def test_signer_is_a_leaf_of_the_root(signed_by: Callable[..., bytes], root: TrustRoot) -> None:
+    """The signer is issued by the root and is no authority."""
+    elsewhere = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "elsewhere")])
+    check_roles(parse_collateral(signed_by(root.tcb_signer_name)), root=root)
+    for forged in (
+        signed_by(root.tcb_signer_name, is_authority=True),
+        signed_by(root.tcb_signer_name, issuer=elsewhere),
+        signed_by("Intel SGX TCB Signing"),
+    ):
+        with pytest.raises(CollateralSignatureInvalid):
+            check_roles(parse_collateral(forged), root=root)
+
+
+def test_lists_are_by_their_authorities(
+    edited: Callable[..., bytes], machine: SimulatedPlatform, root: TrustRoot, now: float
+) -> None:
+    """A list by the PCK authority does not stand in for the root's."""
+    pck_crl = json.loads(machine.collateral_json(now))["pck_crl"]
+    with pytest.raises(CollateralMismatch):
+        check_roles(parse_collateral(edited(root_ca_crl=pck_crl)), root=root)
+
+
+def test_list_by_an_authority_of_another_name(edited: Callable[..., bytes], root: TrustRoot, now: float) -> None:
+    """A list by an authority that is not named after the root is a mismatch."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    crl = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Intel SGX PCK Platform CA")]))
+        .last_update(datetime.fromtimestamp(now - 60, UTC))
+        .next_update(datetime.fromtimestamp(now + 60, UTC))
+        .sign(key, hashes.SHA256())
+    )
+    document = edited(pck_crl=crl.public_bytes(serialization.Encoding.DER).hex())
+    with pytest.raises(CollateralMismatch):
+        check_roles(parse_collateral(document), root=root)
+
+
+def test_signer_with_another_kind_of_key(signed_by: Callable[..., bytes], root: TrustRoot, now: float) -> None:
+    """Documents are signed with P-256 and nothing else."""
+    document = parse_collateral(signed_by(root.tcb_signer_name, curve=ec.SECP384R1()))
+    with pytest.raises(CollateralSignatureInvalid):
+        verify_collateral(document, root=root, now=now)
+
+
+@pytest.mark.parametrize("part", ["tcb_info_signature", "qe_identity_signature", "root_ca_crl", "pck_crl"])
+def test_flipped_signature(edited: Callable[..., bytes], root: TrustRoot, now: float, part: str) -> None:
+    """A changed signature of a text or a list is found without a quote."""
+    value = bytearray.fromhex(json.loads(edited())[part])
+    value[-1] ^= 1
+    with pytest.raises(CollateralSignatureInvalid):
+        verify_collateral(parse_collateral(edited(**{part: value.hex()})), root=root, now=now)
+
+
+@pytest.mark.parametrize("part", ["tcb_info", "qe_identity"])
+def test_signed_byte_for_byte(edited: Callable[..., bytes], root: TrustRoot, now: float, part: str) -> None:
+    """One space more in a signed text breaks its signature."""
+    with pytest.raises(CollateralSignatureInvalid):
+        verify_collateral(parse_collateral(edited(**{part: json.loads(edited())[part] + " "})), root=root, now=now)
+
+
+def test_foreign_list_and_signer(edited: Callable[..., bytes], root: TrustRoot, now: float) -> None:
+    """Lists and signers of the same names under another root are not signed by ours."""
+    foreign = json.loads(OTHER.collateral_json(now))
+    own_root = json.loads(edited())["tcb_info_issuer_chain"].split("-----END CERTIFICATE-----\n")[1]
+    chain = foreign["tcb_info_issuer_chain"].split("-----END CERTIFICATE-----\n")[0]
+    swapped = f"{chain}-----END CERTIFICATE-----\n{own_root}-----END CERTIFICATE-----\n"
+    changes: list[dict[str, Any]] = [
+        {"root_ca_crl": foreign["root_ca_crl"]},
+        {"pck_crl": foreign["pck_crl"]},
+        {"tcb_info_issuer_chain": swapped},
+    ]
+    for change in changes:
+        with pytest.raises(CollateralSignatureInvalid):
+            verify_collateral(parse_collateral(edited(**change)), root=root, now=now)
+
+
+def test_authority_of_the_list_may_be_absent(
+    edited: Callable[..., bytes], root: TrustRoot, quote: bytes, now: float
+) -> None:
+    """A document that names another signer for the PCK list still verifies: the quote carries that authority."""
+    chain = json.loads(edited())["tcb_info_issuer_chain"]
+    collateral = parse_collateral(edited(pck_crl_issuer_chain=chain))
+    verify_collateral(collateral, root=root, now=now)
+    assert verify_quote(quote, collateral, root=root, now=now).tcb_status == "UpToDate"
+
+
+@pytest.mark.parametrize("role", ["tcb-signing", "platform-ca"])
+def test_revoked_signer(machine: SimulatedPlatform, root: TrustRoot, now: float, role: str) -> None:
+    """A signer that the root revoked is found without a quote."""
+    document = machine.collateral_json(now, options=CollateralOptions(revoked=(role,)))
+    with pytest.raises(Revoked):
+        verify_collateral(parse_collateral(document), root=root, now=now)
+
+
+def _published() -> dict[str, dict[str, Any]]:
+    manifest = SHARED_VECTORS / "tdx" / "manifest.json"
+    return json.loads(manifest.read_text())["collateral"] if manifest.is_file() else {}
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("entry", _published().values(), ids=_published())
+def test_published_by_intel(entry: dict[str, Any]) -> None:
+    """Every genuine document for TDX verifies on its own at its time; the one for SGX is refused."""
+    data = shared_vectors(f"tdx/{entry['file']}").read_bytes()
+    if entry["id"] != "TDX":
+        with pytest.raises(CollateralMismatch):
+            parse_collateral(data)
+        return
+    collateral = parse_collateral(data)
+    verify_collateral(collateral, root=intel_root(), now=entry["now"])
+    assert entry["fmspc"] == collateral.fmspc.hex().upper()
+    numbers = [collateral.tcb_info.evaluation_number, collateral.qe_identity.evaluation_number]
+    assert entry["tcb_eval"] == numbers
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    "name", [p.name for p in sorted((SHARED_VECTORS / "tdx" / "negative").glob("collateral_*.json"))]
+)
+def test_tampered(name: str) -> None:
+    """Every tampered document is refused on its own, without a quote."""
+    with pytest.raises(AttestationError):
+        verify_collateral(
+            parse_collateral(shared_vectors(f"tdx/negative/{name}").read_bytes()), root=intel_root(), now=1_787_616_698
+        )

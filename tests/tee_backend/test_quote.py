@@ -1,0 +1,167 @@
+"""The parser of quotes: total, strict, and lossless."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from encryption_network.policy import Measurements
+from tee_backend.attestation.errors import AttestationError, MalformedQuote, UnsupportedQuote
+from tee_backend.attestation.quote import MAX_QUOTE_BYTES, BodyKind, parse_quote
+from tee_backend.evidence.simulated import DomainOptions, SimulatedPlatform, measurements_of
+
+QUOTE = SimulatedPlatform.from_seed(b"the platform of the tests").mint_quote(measurements_of("backend"), bytes(64))
+QUOTE_V5 = SimulatedPlatform.from_seed(b"the platform of the tests").mint_quote(
+    measurements_of("backend"), bytes(64), options=DomainOptions(kind=BodyKind.TD15)
+)
+
+
+def _with(quote: bytes, offset: int, replacement: bytes) -> bytes:
+    return quote[:offset] + replacement + quote[offset + len(replacement) :]
+
+
+def _outcome(data: bytes) -> type[AttestationError] | None:
+    try:
+        parse_quote(data)
+    except AttestationError as refused:
+        return type(refused)
+    return None
+
+
+@pytest.mark.parametrize("kind", list(BodyKind))
+def test_reads_every_body(machine: SimulatedPlatform, code: Measurements, kind: BodyKind) -> None:
+    """Each of the three shapes of the report is read field by field."""
+    options = DomainOptions(kind=kind, mr_config_id=b"\x01" * 48, tee_tcb_svn2=b"\x07" * 16)
+    raw = machine.mint_quote(code, bytes(range(64)), options=options)
+    quote = parse_quote(raw)
+    report = quote.report
+    assert (kind, raw, machine.fmspc) == (report.kind, quote.raw, quote.platform.fmspc)
+    assert code == Measurements(
+        mrtd=report.mrtd, rtmr0=report.rtmr0, rtmr1=report.rtmr1, rtmr2=report.rtmr2, rtmr3=report.rtmr3
+    )
+    assert (bytes(range(64)), b"\x01" * 48) == (report.report_data, report.mr_config_id)
+    assert (None if kind is BodyKind.TD10 else b"\x07" * 16) == report.tee_tcb_svn2
+    assert kind.value == len(quote.signed_bytes) - (48 if quote.version == 4 else 54)
+
+
+def test_zero_padding_is_dropped(quote: bytes) -> None:
+    """Zero bytes may follow a quote, up to the size bound, and are not part of it."""
+    assert quote == parse_quote(quote + bytes(70)).raw
+    assert quote == parse_quote(quote.ljust(MAX_QUOTE_BYTES, b"\x00")).raw
+
+
+@pytest.mark.parametrize("tail", [b"\x01", bytes(70) + b"\x01", b"extra", b"\n"])
+def test_other_bytes_after_the_quote(quote: bytes, tail: bytes) -> None:
+    """Anything but zero bytes after a quote refuses it."""
+    assert MalformedQuote is _outcome(quote + tail)
+
+
+def test_size_is_bounded_first(quote: bytes) -> None:
+    """One byte over the bound is refused, whatever the bytes are."""
+    assert MalformedQuote is _outcome(quote.ljust(MAX_QUOTE_BYTES + 1, b"\x00"))
+
+
+def test_every_truncation_is_malformed(quote: bytes) -> None:
+    """A quote cut at any length is refused as malformed."""
+    assert {MalformedQuote} == {_outcome(quote[:size]) for size in range(len(quote))}
+
+
+@pytest.mark.parametrize(
+    ("offset", "replacement", "expected"),
+    [
+        (0, b"\x03\x00", UnsupportedQuote),
+        (0, b"\x06\x00", UnsupportedQuote),
+        (2, b"\x03\x00", UnsupportedQuote),
+        (4, b"\x00\x00\x00\x00", UnsupportedQuote),
+        (8, b"\x01", MalformedQuote),
+        (12, bytes(16), UnsupportedQuote),
+        (632, b"\xff\xff\xff\xff", MalformedQuote),
+        (632, b"\x00\x00\x00\x00", MalformedQuote),
+        (764, b"\x07\x00", UnsupportedQuote),
+        (764, b"\x05\x00", UnsupportedQuote),
+        (766, b"\xff\xff\xff\xff", MalformedQuote),
+        (1218, b"\x00\x00", UnsupportedQuote),
+        (1218, b"\x21\x00", UnsupportedQuote),
+        (1252, b"\x04\x00", UnsupportedQuote),
+        (1254, b"\xff\xff\xff\xff", MalformedQuote),
+        (1258, b"X", MalformedQuote),
+    ],
+)
+def test_fields_out_of_place(offset: int, replacement: bytes, expected: type[AttestationError]) -> None:
+    """Types and sizes other than the expected ones are refused without reading past the end."""
+    assert expected is _outcome(_with(QUOTE, offset, replacement))
+
+
+@pytest.mark.parametrize(
+    ("offset", "replacement", "expected"),
+    [
+        (48, b"\x01\x00", UnsupportedQuote),
+        (48, b"\x05\x00", UnsupportedQuote),
+        (48, b"\x02\x00", MalformedQuote),
+        (50, b"\xff\xff\xff\xff", MalformedQuote),
+    ],
+)
+def test_body_of_version_5(offset: int, replacement: bytes, expected: type[AttestationError]) -> None:
+    """In version 5 only the three TDX bodies are read, each with its own size."""
+    assert expected is _outcome(_with(QUOTE_V5, offset, replacement))
+
+
+@pytest.mark.parametrize("change", [1, -1, 4096])
+@pytest.mark.parametrize("offset", [632, 766, 1254])
+def test_lengths_fit_exactly(offset: int, change: int) -> None:
+    """A length that is off by one refuses, though no signature covers it."""
+    size = int.from_bytes(QUOTE[offset : offset + 4], "little") + change
+    assert MalformedQuote is _outcome(_with(QUOTE, offset, size.to_bytes(4, "little")))
+
+
+def _with_chain(pem: bytes) -> bytes:
+    """Return the quote with another certificate text and lengths that fit."""
+    outer = QUOTE[770:1252] + b"\x05\x00" + len(pem).to_bytes(4, "little") + pem
+    auth = QUOTE[636:764] + b"\x06\x00" + len(outer).to_bytes(4, "little") + outer
+    return QUOTE[:632] + len(auth).to_bytes(4, "little") + auth
+
+
+def test_one_closing_nul_in_the_chain() -> None:
+    """One NUL may close the certificates, as quoting libraries write it; two may not."""
+    pem = QUOTE[1258:]
+    assert [None, MalformedQuote] == [_outcome(_with_chain(pem + bytes(count))) for count in (1, 2)]
+
+
+def test_chain_of_another_shape() -> None:
+    """Fewer or more than three certificates, text around them, or another leaf refuse the quote."""
+    pem = QUOTE[1258:]
+    blocks = [block + b"-----END CERTIFICATE-----\n" for block in pem.split(b"-----END CERTIFICATE-----\n")[:-1]]
+    assert pem == b"".join(blocks)
+    shapes = [
+        b"",
+        b"".join(blocks[:2]),
+        b"".join([*blocks, blocks[2]]),
+        b"# comment\n" + pem,
+        pem.replace(blocks[1], b"\n" + blocks[1] + b"junk\n"),
+        b"".join([blocks[1], blocks[1], blocks[2]]),
+        b"".join([blocks[0], blocks[2], blocks[2]]),
+        pem.replace(b"CERTIFICATE", b"TRUSTED CERTIFICATE"),
+        pem * 5,
+    ]
+    assert {MalformedQuote} == {_outcome(_with_chain(shape)) for shape in shapes}
+    assert _outcome(_with_chain(pem.replace(b"\n", b"\r\n"))) is None
+
+
+@given(st.binary(max_size=2048))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes(data: bytes) -> None:
+    """Any bytes give a quote or an error of this package."""
+    _outcome(data)
+    _outcome(QUOTE[:48] + data)
+
+
+@given(st.integers(0, len(QUOTE)), st.integers(0, 64), st.binary(max_size=64))
+@settings(max_examples=300, deadline=None)
+def test_any_splice(offset: int, removed: int, inserted: bytes) -> None:
+    """A quote with any part replaced gives a quote or an error of this package; what is read loses nothing."""
+    data = QUOTE[:offset] + inserted + QUOTE[offset + removed :]
+    try:
+        quote = parse_quote(data)
+    except AttestationError:
+        return
+    assert data == quote.raw + bytes(len(data) - len(quote.raw))
+    assert quote.signed_bytes == quote.raw[: len(quote.signed_bytes)]

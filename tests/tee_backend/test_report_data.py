@@ -1,0 +1,75 @@
+"""What a quote is bound to."""
+
+import hashlib
+import itertools
+from typing import Any
+
+import pytest
+
+from tee_backend.attestation.errors import ReportDataMismatch
+from tee_backend.attestation.report_data import check_report_data, report_data
+
+FIELDS: dict[str, Any] = {
+    "nonce": bytes(range(32)),
+    "audience": "did:key:z6MkfQZzVMw1tQFjLQ3tQyqzJxhkKkVbLw5cRMzbNcdGGcAH",
+    "holder": "did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH",
+    "mode": "attested",
+    "receiver_key": b"\x42" * 32,
+}
+
+
+def test_formula() -> None:
+    """The formula is SHA-512 over label and fields, each preceded by its length."""
+    text = b""
+    for value in (b"sealspace/report-data/1", *FIELDS.values()):
+        field = value.encode() if isinstance(value, str) else value
+        text += len(field).to_bytes(4, "big") + field
+    assert hashlib.sha512(text).digest() == report_data(**FIELDS)
+
+
+def test_fixed_value() -> None:
+    """The formula's value for fixed fields never changes."""
+    expected = (
+        "44cc77c245a38165e3482696b06383337c4f44e75a02e0e6a04fef5edf7a44ea"
+        "0ceb16b3ae143715aa1f39a00ca86a07d077b3a12e515507cf6a1a84456b5be0"
+    )
+    assert expected == report_data(**FIELDS).hex()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("nonce", bytes(range(1, 33))),
+        ("audience", "did:key:z6MkfQZzVMw1tQFjLQ3tQyqzJxhkKkVbLw5cRMzbNcdGGcAJ"),
+        ("holder", "did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktJ"),
+        ("mode", "signed"),
+        ("receiver_key", b"\x43" * 32),
+    ],
+)
+def test_every_field_is_bound(name: str, value: object) -> None:
+    """A quote made for one nonce, node, holder, mode and key serves no other."""
+    with pytest.raises(ReportDataMismatch):
+        check_report_data(report_data(**FIELDS), report_data(**{**FIELDS, name: value}))
+
+
+def test_fields_do_not_run_into_each_other() -> None:
+    """Moving characters from one field to the next changes the result."""
+    whole = "did:example:ab"
+    splits = [{**FIELDS, "audience": whole[:cut], "holder": whole[cut:]} for cut in range(len(whole) + 1)]
+    results = [report_data(**fields) for fields in splits]
+    assert all(one != two for one, two in itertools.combinations(results, 2))
+
+
+def test_the_right_one_passes() -> None:
+    """All 64 bytes have to be there and equal."""
+    expected = report_data(**FIELDS)
+    check_report_data(bytes(expected), expected)
+    for found in (expected[:63], expected + b"\x00", b"", expected[:32] + bytes(32)):
+        with pytest.raises(ReportDataMismatch):
+            check_report_data(found, expected)
+
+
+def test_key_size_is_the_callers_matter() -> None:
+    """A receiver key of another size is a mistake of the calling code."""
+    with pytest.raises(ValueError, match="32 bytes"):
+        report_data(**{**FIELDS, "receiver_key": bytes(31)})

@@ -1,0 +1,113 @@
+"""The simulated platform: reproducible, persistent, and a platform of its own."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from encryption_network.policy import Measurements
+from tee_backend.attestation.collateral import parse_collateral
+from tee_backend.attestation.quote import BodyKind, parse_quote
+from tee_backend.attestation.trust_root import TrustRoot
+from tee_backend.attestation.verify import verify_quote
+from tee_backend.evidence.simulated import (
+    DomainOptions,
+    PlatformFolderError,
+    SimulatedPlatform,
+    measurements_of,
+)
+
+
+def test_a_seed_is_a_platform(machine: SimulatedPlatform, code: Measurements, quote: bytes, document: bytes) -> None:
+    """The same seed gives the same root, quotes and collateral; another seed gives others."""
+    again = SimulatedPlatform.from_seed(b"the platform of the tests")
+    assert (machine.root_der, machine.root_pem) == (again.root_der, again.root_pem)
+    assert quote == again.mint_quote(code, bytes(range(64)))
+    assert document == again.collateral_json(1_795_000_000.0)
+    assert machine.root_der != SimulatedPlatform.from_seed(b"a platform under another root").root_der
+
+
+def test_saved_and_loaded(
+    machine: SimulatedPlatform, quote: bytes, code: Measurements, root: TrustRoot, tmp_path: Path, now: float
+) -> None:
+    """A platform survives in a folder; its keys are for their owner alone, and its quotes pass under the same root."""
+    folder = tmp_path / "platform"
+    machine.save(folder)
+    loaded = SimulatedPlatform.load(folder)
+    assert (machine.root_der, machine.fmspc) == (loaded.root_der, loaded.fmspc)
+    assert quote == loaded.mint_quote(code, bytes(range(64)))
+    keys = list(folder.glob("*.key"))
+    assert len(keys) == 5
+    assert {0o600} == {stat.S_IMODE(key.stat().st_mode) for key in keys}
+    assert (folder / "root-ca.pem").read_text() == machine.root_pem
+    collateral = parse_collateral(loaded.collateral_json(now))
+    assert verify_quote(quote, collateral, root=root, now=now).tcb_status == "UpToDate"
+
+
+def test_saving_again_keeps_the_mode(machine: SimulatedPlatform, tmp_path: Path) -> None:
+    """A second save over the first changes nothing."""
+    machine.save(tmp_path)
+    machine.save(tmp_path)
+    assert SimulatedPlatform.load(tmp_path).root_der == machine.root_der
+
+
+@pytest.mark.parametrize("name", ["root.key", "pck.key", "pck-chain.pem"])
+def test_broken_folder(machine: SimulatedPlatform, tmp_path: Path, name: str) -> None:
+    """A folder with a file missing, unreadable or of another platform is refused."""
+    machine.save(tmp_path)
+    other = tmp_path / "other"
+    SimulatedPlatform.from_seed(b"a platform under another root").save(other)
+    good = (tmp_path / name).read_bytes()
+    for content in (b"", b"junk", good[:-40], (other / name).read_bytes(), (other / "root-ca.pem").read_bytes()):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(PlatformFolderError):
+            SimulatedPlatform.load(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(PlatformFolderError):
+        SimulatedPlatform.load(tmp_path)
+
+
+def test_key_of_another_curve(machine: SimulatedPlatform, tmp_path: Path) -> None:
+    """A key that is not P-256 is refused."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    machine.save(tmp_path)
+    key = ec.generate_private_key(ec.SECP384R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (tmp_path / "attestation.key").write_bytes(key)
+    with pytest.raises(PlatformFolderError):
+        SimulatedPlatform.load(tmp_path)
+
+
+def test_families(code: Measurements) -> None:
+    """Platforms can be of any family, and their quotes say so."""
+    other = SimulatedPlatform.from_seed(b"the platform of the tests", fmspc=b"\x00\xa0\x6f\x05\x00\x00")
+    assert parse_quote(other.mint_quote(code, bytes(64))).platform.fmspc == b"\x00\xa0\x6f\x05\x00\x00"
+
+
+def test_measurements_of_code() -> None:
+    """Equal names measure equally, different names differ in every register."""
+    one, two = measurements_of("one"), measurements_of("two")
+    assert one == measurements_of("one")
+    assert not {one.mrtd, one.rtmr0, one.rtmr1, one.rtmr2, one.rtmr3} & {
+        two.mrtd,
+        two.rtmr0,
+        two.rtmr1,
+        two.rtmr2,
+        two.rtmr3,
+    }
+
+
+def test_mistakes_of_the_calling_code(machine: SimulatedPlatform, code: Measurements) -> None:
+    """Seeds, families and fields of other sizes are refused."""
+    for make in (
+        lambda: SimulatedPlatform.from_seed(b"short"),
+        lambda: SimulatedPlatform.from_seed(b"the platform of the tests", fmspc=b"\x00"),
+        lambda: machine.mint_quote(code, bytes(63)),
+        lambda: machine.mint_quote(code, bytes(64), options=DomainOptions(mr_config_id=bytes(47))),
+        lambda: machine.mint_quote(code, bytes(64), options=DomainOptions(kind=BodyKind.TD15, mr_service_td=bytes(49))),
+    ):
+        with pytest.raises(ValueError, match=r"size|FMSPC"):
+            make()

@@ -1,0 +1,306 @@
+"""Verification of quotes under a root of the tests."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from encryption_network.policy import Measurements
+from tee_backend.attestation.collateral import Collateral, parse_collateral
+from tee_backend.attestation.errors import (
+    AttestationError,
+    CertificateChainRefused,
+    CollateralMismatch,
+    CollateralOutsideWindow,
+    QuoteSignatureInvalid,
+    QuotingEnclaveRefused,
+    Revoked,
+    TcbTooOld,
+    TrustDomainRefused,
+    TrustRootRefused,
+)
+from tee_backend.attestation.quote import BodyKind
+from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trust_root
+from tee_backend.attestation.verify import verify_quote
+from tee_backend.evidence.simulated import (
+    DEBUG,
+    OLD_MODULE_TCB_SVN,
+    SEPT_VE_DISABLE,
+    CollateralOptions,
+    DomainOptions,
+    SimulatedPlatform,
+    measurements_of,
+)
+
+MACHINE = SimulatedPlatform.from_seed(b"the platform of the tests")
+TIME = 1_795_000_000.0
+QUOTE = MACHINE.mint_quote(measurements_of("backend"), bytes(64))
+ROOT = parse_trust_root(MACHINE.root_der)
+COLLATERAL = parse_collateral(MACHINE.collateral_json(TIME))
+
+
+@pytest.mark.parametrize("kind", list(BodyKind))
+def test_round_trip(
+    machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, code: Measurements, now: float, kind: BodyKind
+) -> None:
+    """A quote of each shape verifies, and its facts are those that were minted."""
+    quote = machine.mint_quote(code, bytes(range(64)), options=DomainOptions(kind=kind))
+    verified = verify_quote(quote, collateral, root=root, now=now)
+    assert (verified.tcb_status, verified.qe_status, verified.advisories) == ("UpToDate", "UpToDate", ())
+    assert (code.mrtd, bytes(range(64))) == (verified.quote.report.mrtd, verified.quote.report.report_data)
+    assert (root.sha256, collateral.sha256) == (verified.root_sha256, verified.collateral_sha256)
+    assert (verified.evaluation_number, verified.tcb_date) == (20, 1_755_043_200.0)
+    assert (now, collateral.ends_at) == (verified.verified_at, verified.collateral_ends_at)
+
+
+def test_other_roots(quote: bytes, collateral: Collateral, now: float) -> None:
+    """A quote passes under the one root that is configured, and under no other."""
+    other = parse_trust_root(SimulatedPlatform.from_seed(b"a platform under another root").root_der)
+    for root in (intel_root(), other):
+        with pytest.raises(TrustRootRefused):
+            verify_quote(quote, collateral, root=root, now=now)
+
+
+def test_quote_under_another_root_than_its_collateral(collateral: Collateral, root: TrustRoot, now: float) -> None:
+    """Sound collateral does not carry a foreign quote of the same names."""
+    foreign = SimulatedPlatform.from_seed(b"a platform under another root").mint_quote(
+        measurements_of("backend"), bytes(64)
+    )
+    with pytest.raises(TrustRootRefused):
+        verify_quote(foreign, collateral, root=root, now=now)
+
+
+def test_foreign_leaf_under_our_root(quote: bytes, collateral: Collateral, root: TrustRoot, now: float) -> None:
+    """A foreign chain with our root appended is refused by the library's signature check."""
+    stranger = SimulatedPlatform.from_seed(b"a platform under another root")
+    foreign = stranger.mint_quote(measurements_of("backend"), bytes(64))
+    spliced = foreign.replace(stranger.root_pem.encode(), MACHINE.root_pem.encode())
+    assert len(spliced) == len(foreign)
+    with pytest.raises(CertificateChainRefused):
+        verify_quote(spliced, collateral, root=root, now=now)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        DomainOptions(td_attributes=SEPT_VE_DISABLE | DEBUG),
+        DomainOptions(td_attributes=SEPT_VE_DISABLE | 1 << 4),
+        DomainOptions(td_attributes=SEPT_VE_DISABLE | 1 << 12),
+        DomainOptions(td_attributes=SEPT_VE_DISABLE | 1 << 17),
+        DomainOptions(td_attributes=SEPT_VE_DISABLE | 1 << 29),
+        DomainOptions(td_attributes=SEPT_VE_DISABLE | 1 << 31),
+        DomainOptions(td_attributes=SEPT_VE_DISABLE | 1 << 40),
+        DomainOptions(td_attributes=SEPT_VE_DISABLE | 1 << 62),
+        DomainOptions(td_attributes=0),
+        DomainOptions(xfam=0),
+        DomainOptions(xfam=1),
+        DomainOptions(xfam=0x602E7 | 1 << 4),
+        DomainOptions(xfam=2**64 - 1),
+        DomainOptions(kind=BodyKind.TD15, mr_service_td=b"\x01" + bytes(47)),
+    ],
+)
+def test_states_that_no_policy_accepts(
+    machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float, options: DomainOptions
+) -> None:
+    """Debug, profiling, reserved, migratable, service-bound and impossible domains are refused outright."""
+    quote = machine.mint_quote(measurements_of("backend"), bytes(64), options=options)
+    with pytest.raises(TrustDomainRefused):
+        verify_quote(quote, collateral, root=root, now=now)
+
+
+@pytest.mark.parametrize("bit", [16, 27, 30, 63])
+def test_states_that_a_policy_decides(
+    machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float, bit: int
+) -> None:
+    """Four attributes pass verification and are stated, for a policy to judge."""
+    options = DomainOptions(td_attributes=SEPT_VE_DISABLE | 1 << bit)
+    quote = machine.mint_quote(measurements_of("backend"), bytes(64), options=options)
+    report = verify_quote(quote, collateral, root=root, now=now).quote.report
+    assert SEPT_VE_DISABLE | 1 << bit == int.from_bytes(report.td_attributes, "little")
+
+
+def test_unmeasured_domain(machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float) -> None:
+    """A domain whose MRTD is zero was not measured."""
+    nothing = Measurements(mrtd=bytes(48), rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48))
+    with pytest.raises(TrustDomainRefused):
+        verify_quote(machine.mint_quote(nothing, bytes(64)), collateral, root=root, now=now)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        "UpToDate",
+        "SWHardeningNeeded",
+        "ConfigurationNeeded",
+        "ConfigurationAndSWHardeningNeeded",
+        "OutOfDate",
+        "OutOfDateConfigurationNeeded",
+    ],
+)
+def test_statuses_are_stated(
+    machine: SimulatedPlatform, quote: bytes, root: TrustRoot, now: float, status: str
+) -> None:
+    """Statuses and advisories of the platform are facts for a policy, sorted and distinct."""
+    options = CollateralOptions(tcb_status=status, advisories=("INTEL-SA-00002", "INTEL-SA-00001", "INTEL-SA-00002"))
+    collateral = parse_collateral(machine.collateral_json(now, options=options))
+    verified = verify_quote(quote, collateral, root=root, now=now)
+    assert (status, ("INTEL-SA-00001", "INTEL-SA-00002")) == (verified.tcb_status, verified.advisories)
+
+
+def test_statuses_converge(
+    machine: SimulatedPlatform, quote: bytes, code: Measurements, collateral: Collateral, root: TrustRoot, now: float
+) -> None:
+    """An old quoting enclave or module makes the whole out of date; a module renewed after launch advises a restart."""
+    old_enclave = parse_collateral(machine.collateral_json(now, options=CollateralOptions(qe_status="OutOfDate")))
+    verified = verify_quote(quote, old_enclave, root=root, now=now)
+    assert (verified.tcb_status, verified.qe_status) == ("OutOfDate", "OutOfDate")
+
+    old_module = DomainOptions(tee_tcb_svn=OLD_MODULE_TCB_SVN)
+    old = machine.mint_quote(code, bytes(64), options=old_module)
+    assert verify_quote(old, collateral, root=root, now=now).tcb_status == "OutOfDate"
+
+    renewed = DomainOptions(kind=BodyKind.TD15, tee_tcb_svn=OLD_MODULE_TCB_SVN)
+    advised = machine.mint_quote(code, bytes(64), options=renewed)
+    assert verify_quote(advised, collateral, root=root, now=now).tcb_status == "TDRelaunchAdvised"
+
+
+def test_older_than_every_level(
+    machine: SimulatedPlatform, code: Measurements, collateral: Collateral, root: TrustRoot, now: float
+) -> None:
+    """A platform below every listed level is refused, whatever a policy says."""
+    ancient = machine.mint_quote(code, bytes(64), options=DomainOptions(tee_tcb_svn=bytes([5, 1, 1]) + bytes(13)))
+    with pytest.raises(TcbTooOld):
+        verify_quote(ancient, collateral, root=root, now=now)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        CollateralOptions(tcb_status="Revoked"),
+        CollateralOptions(qe_status="Revoked"),
+        CollateralOptions(revoked=("pck",)),
+        CollateralOptions(revoked=("platform-ca",)),
+        CollateralOptions(revoked=("tcb-signing",)),
+    ],
+)
+def test_revocation(
+    machine: SimulatedPlatform, quote: bytes, root: TrustRoot, now: float, options: CollateralOptions
+) -> None:
+    """A revoked level or certificate anywhere in the chain refuses."""
+    with pytest.raises(Revoked):
+        verify_quote(quote, parse_collateral(machine.collateral_json(now, options=options)), root=root, now=now)
+
+
+@pytest.mark.parametrize("options", [CollateralOptions(issued_before_s=-60), CollateralOptions(valid_for_s=3599)])
+def test_windows(
+    machine: SimulatedPlatform, quote: bytes, root: TrustRoot, now: float, options: CollateralOptions
+) -> None:
+    """Collateral that is over or comes from the future judges nothing."""
+    with pytest.raises(CollateralOutsideWindow):
+        verify_quote(quote, parse_collateral(machine.collateral_json(now, options=options)), root=root, now=now)
+
+
+def test_clock_sweep(quote: bytes, collateral: Collateral, root: TrustRoot) -> None:
+    """Verification holds from the first second of the window until before its end."""
+    for inside in (collateral.starts_at, collateral.starts_at + 0.25, collateral.ends_at - 0.25):
+        assert inside == verify_quote(quote, collateral, root=root, now=inside).verified_at
+    for outside in (collateral.starts_at - 0.25, collateral.ends_at, collateral.ends_at + 1):
+        with pytest.raises(CollateralOutsideWindow):
+            verify_quote(quote, collateral, root=root, now=outside)
+
+
+def test_chain_of_another_time(machine: SimulatedPlatform, quote: bytes, root: TrustRoot) -> None:
+    """Collateral is not believed before its signers' certificates hold."""
+    first_second = 1_577_836_800.0
+    collateral = parse_collateral(machine.collateral_json(first_second, options=CollateralOptions(issued_before_s=30)))
+    assert first_second == verify_quote(quote, collateral, root=root, now=first_second).verified_at
+    with pytest.raises(CollateralOutsideWindow):
+        verify_quote(quote, collateral, root=root, now=first_second - 1)
+
+
+@pytest.mark.parametrize("change", ["fmspc", "pce_id"])
+def test_collateral_of_another_platform(
+    machine: SimulatedPlatform, quote: bytes, root: TrustRoot, now: float, change: str
+) -> None:
+    """Collateral of another family or provisioning enclave does not judge this platform."""
+    if change == "fmspc":
+        other = SimulatedPlatform.from_seed(b"the platform of the tests", fmspc=b"\x00\xa0\x6f\x05\x00\x00")
+        assert machine.root_der != other.root_der
+        document = json.loads(machine.collateral_json(now))
+        document["tcb_info"] = json.loads(other.collateral_json(now))["tcb_info"]
+        collateral = parse_collateral(json.dumps(document).encode())
+    else:
+        collateral = parse_collateral(machine.collateral_json(now, options=CollateralOptions(pce_id=b"\x01\x00")))
+    with pytest.raises(CollateralMismatch):
+        verify_quote(quote, collateral, root=root, now=now)
+
+
+def test_certificates_inside_the_collateral(
+    edited: Callable[..., bytes], machine: SimulatedPlatform, quote: bytes, root: TrustRoot, now: float
+) -> None:
+    """A document may carry the quote's own certificates, and no other machine's."""
+    own = parse_collateral(edited(pck_certificate_chain=machine.pck_chain_pem))
+    assert verify_quote(quote, own, root=root, now=now).tcb_status == "UpToDate"
+    stranger = SimulatedPlatform.from_seed(b"a platform under another root")
+    other = parse_collateral(edited(pck_certificate_chain=stranger.pck_chain_pem))
+    with pytest.raises(CollateralMismatch):
+        verify_quote(quote, other, root=root, now=now)
+
+
+@pytest.mark.parametrize(
+    ("offset", "expected"),
+    [
+        (28, QuoteSignatureInvalid),
+        (184, QuoteSignatureInvalid),
+        (568, QuoteSignatureInvalid),
+        (631, QuoteSignatureInvalid),
+        (640, QuoteSignatureInvalid),
+        (700, QuotingEnclaveRefused),
+        (898, QuotingEnclaveRefused),
+        (1090, QuotingEnclaveRefused),
+        (1154, QuotingEnclaveRefused),
+        (1220, QuotingEnclaveRefused),
+    ],
+)
+def test_each_signed_field(
+    quote: bytes, collateral: Collateral, root: TrustRoot, now: float, offset: int, expected: type[AttestationError]
+) -> None:
+    """A change of a signed field is refused with the reason of the link that it breaks."""
+    tampered = bytearray(quote)
+    tampered[offset] ^= 1
+    with pytest.raises(expected):
+        verify_quote(bytes(tampered), collateral, root=root, now=now)
+
+
+def test_body_of_one_and_signature_of_another(
+    machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float
+) -> None:
+    """A body from one quote with the signature data of another is refused."""
+    one = machine.mint_quote(measurements_of("one"), bytes(64))
+    two = machine.mint_quote(measurements_of("two"), bytes(64))
+    with pytest.raises(QuoteSignatureInvalid):
+        verify_quote(one[:632] + two[632:], collateral, root=root, now=now)
+
+
+@given(st.integers(0, 8 * len(QUOTE) - 1))
+@settings(max_examples=400, deadline=None)
+def test_no_flipped_bit_passes(position: int) -> None:
+    """A quote with any one bit flipped, signed or not, is never accepted."""
+    flipped = bytearray(QUOTE)
+    flipped[position // 8] ^= 1 << position % 8
+    with pytest.raises(AttestationError):
+        verify_quote(bytes(flipped), COLLATERAL, root=ROOT, now=TIME)
+
+
+@given(st.integers(0, len(QUOTE)), st.integers(0, 32), st.binary(max_size=32))
+@settings(max_examples=200, deadline=None)
+def test_only_the_quote_passes(offset: int, removed: int, inserted: bytes) -> None:
+    """Whatever replaces a part of a quote, either its reading is the same or it is refused with our error."""
+    changed = QUOTE[:offset] + inserted + QUOTE[offset + removed :]
+    try:
+        verified = verify_quote(changed, COLLATERAL, root=ROOT, now=TIME)
+    except AttestationError:
+        return
+    assert verified.quote.raw == QUOTE
