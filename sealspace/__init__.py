@@ -1,0 +1,29 @@
+"""The Python SDK: sign in, keep values and secrets, delegate, take up a delegation.
+
+Public modules: attestation, client, delegations, encryption, errors, kv, manifests, portable, secrets, session,
+transport, wallets.
+
+`from sealspace import Client` is the short way to `sealspace.client.Client`; it is looked up when it is first asked
+for, so that importing one module of this package never loads the HTTP stack.
+
+Example:
+    async with Client("http://127.0.0.1:8000") as client:
+        await client.sign_in(wallet)
+        await client.secrets().put("API_KEY", "…")
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .client import Client as Client
+
+__all__ = ["Client"]
+
+
+def __getattr__(name: str) -> object:
+    """Load `Client` on first use."""
+    if name == "Client":
+        from .client import Client
+
+        return Client
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,185 @@
+"""Requests with a session's authority: which grants to cite, a fresh token for each try, the node's identity."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from capabilities.ambient import Clock, Entropy
+from capabilities.principals import ed25519_public_key
+from capabilities.strict_json import Json
+from capabilities.tokens import Capability
+
+from ._answers import json_object, required_text, texts_of
+from ._minting import INVOCATION_TTL_S, Claims, mint
+from ._refusals import refusal_of
+from .errors import NodeMismatch
+from .session import Session
+from .transport import MAX_ANSWER_BYTES, Answer, Method, Request, Transport
+
+PROTOCOL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """What a node says about itself.
+
+    Attributes:
+        node_id: its DID; key requests are addressed to it.
+        version: free text.
+        features: names of what it offers.
+        in_tee: whether it says that it runs inside a TEE; proves nothing by itself.
+    """
+
+    node_id: str
+    version: str
+    features: tuple[str, ...]
+    in_tee: bool
+
+
+class Caller:
+    """Sends requests to one node for the session that is current.
+
+    Args:
+        transport: to the node.
+        clock: for the times in tokens.
+        entropy: for nonces and keys.
+        pinned_node: the only node DID to talk to; None: the first one seen is kept.
+        session: who acts; None until somebody signs in.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        pinned_node: str | None = None,
+        session: Session | None = None,
+    ) -> None:
+        self.transport = transport
+        self.clock = clock
+        self.entropy = entropy
+        self._pinned_node = pinned_node
+        self._session = session
+        self._info: NodeInfo | None = None
+
+    @property
+    def session(self) -> Session:
+        """Who acts.
+
+        Raises:
+            RuntimeError: nobody has signed in; the program called in the wrong order.
+        """
+        if self._session is None:
+            raise RuntimeError("not signed in: call sign_in() first, or pass a session")
+        return self._session
+
+    @session.setter
+    def session(self, session: Session) -> None:
+        if self._info is not None and session.node_id not in (None, self._info.node_id):
+            raise NodeMismatch(f"the node is {self._info.node_id}, the session was made at {session.node_id}")
+        self._session = session
+
+    async def info(self) -> NodeInfo:
+        """Return what the node says about itself; asked for once.
+
+        Raises:
+            NodeMismatch: it speaks another protocol, or is not the node that was pinned (J1).
+            TransportError: no usable answer.
+        """
+        if self._info is None:
+            answer = await self.transport.require(Request("GET", "/info", repeatable=True))
+            self._info = self._checked_info(json_object(answer))
+        return self._info
+
+    async def node_id(self) -> str:
+        """Return the node's DID, checked as in `info`."""
+        return (await self.info()).node_id
+
+    def _checked_info(self, value: Mapping[str, Json]) -> NodeInfo:
+        if value.get("protocol") != PROTOCOL:  # J1
+            raise NodeMismatch("the node speaks another protocol", hint="use a client of the node's protocol version")
+        node_id = required_text(value, "nodeId")
+        if ed25519_public_key(node_id) is None:
+            raise NodeMismatch("the node names itself by something that is no key")
+        if self._pinned_node is not None and node_id != self._pinned_node:
+            raise NodeMismatch(f"the node is {node_id}, expected {self._pinned_node}")
+        expected = None if self._session is None else self._session.node_id
+        if expected is not None and node_id != expected:
+            raise NodeMismatch(f"the node is {node_id}, the session was made at {expected}")
+        return NodeInfo(
+            node_id=node_id,
+            version=str(value.get("version", "")),
+            features=texts_of(value, "features"),
+            in_tee=value.get("inTEE") is True,
+        )
+
+    def minter(
+        self,
+        wanted: Sequence[Capability],
+        *,
+        audience: str | None = None,
+        facts: Sequence[Json] = (),
+        minted: Callable[[str], None] | None = None,
+    ) -> Callable[[], str]:
+        """Return a function that mints a fresh token for each try (J5).
+
+        Args:
+            wanted: the capabilities of the request.
+            audience: the node's DID where a route wants it; else the session's own.
+            facts: `fct` items.
+            minted: is told each token before it is sent.
+        Raises:
+            NotGranted, SessionExpired: the session holds nothing that covers it.
+        """
+        session = self.session
+        proofs = session.proofs_for(wanted, now=self.clock.now())
+
+        def mint_one() -> str:
+            claims = Claims(
+                audience=audience or session.did,
+                capabilities=wanted,
+                proofs=proofs,
+                expires_at=self.clock.now() + INVOCATION_TTL_S,
+                facts=facts,
+            )
+            token = mint(session.signer, claims, self.entropy)
+            if minted is not None:
+                minted(token)
+            return token
+
+        return mint_one
+
+    async def exchange(
+        self,
+        wanted: Sequence[Capability],
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        repeatable: bool = False,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> Answer:
+        """Invoke capabilities and return whatever the node answered."""
+        return await self.transport.exchange(
+            Request(
+                "POST",
+                "/invoke",
+                mint=self.minter(wanted),
+                headers=headers or {},
+                body=body,
+                repeatable=repeatable,
+                max_answer_bytes=max_answer_bytes,
+            )
+        )
+
+    async def send_json(
+        self, method: Method, path: str, body: bytes, *, mint: Callable[[], str] | None = None
+    ) -> Answer:
+        """Send a JSON body to a route of its own and return whatever the node answered."""
+        headers = {"Content-Type": "application/json"}
+        return await self.transport.exchange(Request(method, path, mint=mint, headers=headers, body=body))
+
+    def require(self, answer: Answer) -> Answer:
+        """Return a success; raise what any other answer means."""
+        if not answer.is_success:
+            raise refusal_of(answer.status, answer.headers, answer.body)
+        return answer

@@ -1,0 +1,68 @@
+"""Capabilities as a client states them: made from checked parts, compared as the node compares them."""
+
+from collections.abc import Iterable, Mapping
+
+from capabilities.abilities import parse_ability, satisfies
+from capabilities.errors import InvalidIdentifier
+from capabilities.resources import OpaqueResource, SpaceId, SpaceResource, extends, network_of, parse_resource
+from capabilities.strict_json import Json
+from capabilities.tokens import Capability
+
+from .errors import InvalidInput
+
+
+def capability(resource: str, ability: str) -> Capability:
+    """Make a capability from texts; a network's owner is brought to its canonical spelling.
+
+    Raises:
+        InvalidInput: no URI, or no ability.
+    """
+    try:
+        parsed = parse_resource(resource)
+        parse_ability(ability)
+    except InvalidIdentifier as exc:
+        raise InvalidInput(f"not a capability: {exc.text}") from exc
+    network = network_of(parsed)
+    return Capability(parsed if network is None else OpaqueResource(network.text), ability, {})
+
+
+def space_capability(space: SpaceId, service: str, path: str | None, ability: str) -> Capability:
+    """Make a capability on a path of a space.
+
+    Args:
+        space: the space.
+        service: short name ("kv").
+        path: raw text of the path; None for the service as a whole.
+        ability: full ability.
+    Raises:
+        InvalidInput: the path cannot stand in a URI as it is, or would be read as something else.
+    """
+    resource = SpaceResource(space, service, path)
+    made = capability(resource.text, ability)
+    if made.resource != resource:
+        raise InvalidInput(
+            "a key is the raw path of a URI",
+            hint="percent-encode spaces, `?`, `#`, `%` and non-ASCII; no `.` or `..` segments",
+        )
+    return made
+
+
+def covers(held: Capability, wanted: Capability) -> bool:
+    """Whether a grant of `held` allows `wanted` without caveats (the node's own rule of containment)."""
+    return not held.caveats and satisfies(held.ability, wanted.ability) and extends(wanted.resource, held.resource)
+
+
+def attenuations(capabilities: Iterable[Capability]) -> Mapping[str, Mapping[str, tuple[Mapping[str, None], ...]]]:
+    """Return resource to ability to the empty caveat, as ReCaps and tokens state it."""
+    stated: dict[str, dict[str, tuple[Mapping[str, None], ...]]] = {}
+    for one in capabilities:
+        stated.setdefault(one.resource.text, {})[one.ability] = ({},)
+    return stated
+
+
+def attenuations_json(capabilities: Iterable[Capability]) -> dict[str, Json]:
+    """Return the `att` of a token."""
+    stated: dict[str, Json] = {}
+    for resource, abilities in attenuations(capabilities).items():
+        stated[resource] = {ability: [{}] for ability in abilities}
+    return stated

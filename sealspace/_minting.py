@@ -1,0 +1,162 @@
+"""Tokens of every kind, as the protocol's other clients make them (J4, J5, J6, V2, V3)."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import libipld
+
+from capabilities.ambient import Entropy
+from capabilities.cacao import Cacao, encode_cacao, header_text
+from capabilities.cids import cid_text, digest_of, parse_cid
+from capabilities.errors import CapabilityError
+from capabilities.recap import Recap, attach
+from capabilities.signatures import Ed25519Signer
+from capabilities.siwe import SiweMessage, siwe_text
+from capabilities.strict_json import Json
+from capabilities.tokens import Capability
+from capabilities.ucan import UcanPayload, encode_ucan
+
+from ._capability import attenuations
+from .errors import InvalidInput
+from .wallets import Wallet
+
+INVOCATION_TTL_S: Final = 60.0
+"""How long a request's token lives; a node takes at most 300 s, and a lost token dies soon."""
+
+REVOCATION_TTL_S: Final = 60.0
+REVOKE_ABILITY: Final = "tinycloud.delegation/revoke"
+_NONCE_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_NONCE_CHARS = 17
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """What a key states in a token of its own.
+
+    Attributes:
+        audience: DID without fragment.
+        capabilities: what is asked or granted.
+        proofs: cids to cite.
+        expires_at: epoch seconds.
+        facts: `fct` items.
+    """
+
+    audience: str
+    capabilities: Sequence[Capability]
+    proofs: Sequence[str]
+    expires_at: float
+    facts: Sequence[Json] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What a wallet is asked to sign.
+
+    Attributes:
+        domain: authority that asks, shown to the person.
+        uri: DID or DID URL of the delegate.
+        issued_at: epoch seconds.
+        expires_at: epoch seconds; None: never.
+        capabilities: what is granted; none: the message is no grant.
+        parents: cids of delegations it rests on.
+        resources: further resources, before the ReCap.
+        statement: words of the caller's own, before the sentence about the capabilities.
+    """
+
+    domain: str
+    uri: str
+    issued_at: float
+    expires_at: float | None
+    capabilities: Sequence[Capability] = ()
+    parents: Sequence[str] = ()
+    resources: tuple[str, ...] = field(default=())
+    statement: str | None = None
+
+
+def mint(signer: Ed25519Signer, claims: Claims, entropy: Entropy, *, issuer: str | None = None) -> str:
+    """Return a token signed by a session key; `issuer` is the key's DID URL unless a bare DID is wanted (J5, J6)."""
+    payload = UcanPayload(
+        iss=issuer or signer.did_url,
+        aud=claims.audience,
+        exp=round(claims.expires_at, 3),
+        nnc=f"urn:uuid:{uuid.UUID(bytes=entropy.token(16), version=4)}",
+        fct=list(claims.facts) or None,
+        prf=list(claims.proofs),
+        att={
+            resource: {ability: [{}] for ability in abilities}
+            for resource, abilities in attenuations(claims.capabilities).items()
+        },
+    )
+    return encode_ucan(payload, signer)
+
+
+def mint_revocation(signer: Ed25519Signer, cid: str, *, proofs: Sequence[str], now: float, entropy: Entropy) -> str:
+    """Return a session key's revocation of a delegation (V2)."""
+    payload = UcanPayload(
+        iss=signer.did_url,
+        aud=signer.did,
+        exp=round(now + REVOCATION_TTL_S, 3),
+        nnc=f"urn:uuid:{uuid.UUID(bytes=entropy.token(16), version=4)}",
+        prf=list(proofs),
+        att={f"urn:cid:{cid}": {REVOKE_ABILITY: [{}]}},
+    )
+    return encode_ucan(payload, signer)
+
+
+def sign_message(wallet: Wallet, message: Message, entropy: Entropy) -> str:
+    """Ask a wallet to sign, and return the CACAO as a header (J4).
+
+    Raises:
+        InvalidInput: the message names what a sign-in text cannot hold.
+    """
+    siwe = SiweMessage(
+        domain=message.domain,
+        address=wallet.address,
+        chain_id=wallet.chain_id,
+        uri=message.uri,
+        nonce=_nonce(entropy),
+        issued_at=iso_time(message.issued_at),
+        expiration_time=None if message.expires_at is None else iso_time(message.expires_at),
+        statement=message.statement,
+        resources=message.resources,
+    )
+    if message.capabilities:
+        parents = tuple(_base58_cid(cid) for cid in message.parents)
+        siwe = attach(siwe, Recap(attenuations(message.capabilities), parents))
+    text = siwe_text(siwe)
+    if not all(line.isprintable() for line in text.split("\n")):
+        raise InvalidInput("a sign-in text holds printable characters only")
+    return header_text(encode_cacao(Cacao(siwe, wallet.sign_eip191(text))))
+
+
+def token_cid(token: str) -> str:
+    """Return the id of a token as it is sent (E6, E7)."""
+    return cid_text(digest_of(token.encode("ascii")))
+
+
+def iso_time(epoch_s: float) -> str:
+    """Return a time as other clients write it: UTC, milliseconds, `Z`."""
+    moment = datetime.fromtimestamp(round(epoch_s, 3), tz=UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def _nonce(entropy: Entropy) -> str:
+    """Seventeen letters and digits: about 100 bits."""
+    number = int.from_bytes(entropy.token(16), "big")
+    letters = []
+    for _ in range(_NONCE_CHARS):
+        number, index = divmod(number, len(_NONCE_ALPHABET))
+        letters.append(_NONCE_ALPHABET[index])
+    return "".join(letters)
+
+
+def _base58_cid(cid: str) -> str:
+    """Parents in a ReCap are written in base58btc (S6)."""
+    try:
+        data = libipld.decode_multibase(parse_cid(cid).text())[1]
+    except CapabilityError as exc:
+        raise InvalidInput("not the id of a delegation") from exc
+    return libipld.encode_multibase("z", data)

@@ -1,0 +1,103 @@
+"""From an HTTP error to the exception that says what it means (J8)."""
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from .errors import (
+    ActionNotAuthorized,
+    DelegationRevoked,
+    DuplicateRequest,
+    NodeFailure,
+    NodeRefused,
+    NotFound,
+    PreconditionFailed,
+    QuotaExceeded,
+    RateLimited,
+    ReleaseRefused,
+    SpaceNotFound,
+    TokenOutsideWindow,
+    Unauthorized,
+    ValueTooLarge,
+)
+
+_MAX_TEXT_CHARS = 2_000
+# I36: the resource runs lazily to the last " / " before an ability of the tinycloud family or ours.
+_UNAUTHORIZED_ACTION = re.compile(
+    r"^Unauthorized Action:\s*(?P<resource>.*?)\s*/\s*(?P<action>(?:tinycloud|sealspace)\.\S+)\s*$", re.MULTILINE
+)
+_REVOKED = re.compile(r"^delegation-(?:parent-|ancestor-)?revoked: (?:ancestor=)?(?P<cid>\w+)")
+_RELEASE = re.compile(r"^release refused: (?P<reason>[\w-]+)")
+_OUTSIDE_WINDOW = re.compile(
+    r"expired or not yet valid|lifetime exceeds|^invocation expired|^invocation not yet valid|^Child delegation "
+)
+
+
+class _Problem(msgspec.Struct):
+    """The members of a problem document (RFC 9457) that this client reads."""
+
+    code: str = ""
+    detail: str = ""
+    title: str = ""
+    hint: str = ""
+
+
+def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> NodeRefused:
+    """Return the exception for an answer that is no success; total, whatever the bytes."""
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind == "application/problem+json":
+        problem = _problem(body)
+        return _by_problem(status, problem) if problem is not None else _by_status(status, "")
+    # A framework page is HTML for people; only its status means something.
+    text = "" if kind == "text/html" else body[: 4 * _MAX_TEXT_CHARS].decode("utf-8", "replace")[:_MAX_TEXT_CHARS]
+    if status in (401, 403):
+        return _unauthorized(status, text.strip())
+    return _by_status(status, text.strip())
+
+
+def _problem(body: bytes) -> _Problem | None:
+    try:
+        return msgspec.json.decode(body, type=_Problem)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _by_problem(status: int, problem: _Problem) -> NodeRefused:
+    text = (problem.detail or problem.title or problem.code)[:_MAX_TEXT_CHARS]
+    refusal = _unauthorized(status, text) if status in (401, 403) else _by_status(status, text)
+    refusal.problem = problem.code[:100]
+    if problem.hint:
+        refusal.hint = problem.hint[:_MAX_TEXT_CHARS]
+    return refusal
+
+
+def _unauthorized(status: int, text: str) -> Unauthorized:
+    if match := _UNAUTHORIZED_ACTION.search(text):
+        return ActionNotAuthorized(status, text, resource=match["resource"], action=match["action"])
+    if match := _REVOKED.search(text):
+        return DelegationRevoked(status, text, cid=match["cid"])
+    if match := _RELEASE.search(text):
+        return ReleaseRefused(status, text, reason=match["reason"])
+    if _OUTSIDE_WINDOW.search(text):
+        return TokenOutsideWindow(status, text)
+    return Unauthorized(status, text)
+
+
+_BY_STATUS: Mapping[int, type[NodeRefused]] = {
+    402: QuotaExceeded,
+    409: DuplicateRequest,
+    412: PreconditionFailed,
+    413: ValueTooLarge,
+    429: RateLimited,
+}
+
+
+def _by_status(status: int, text: str) -> NodeRefused:
+    if status in (401, 403):
+        return Unauthorized(status, text)
+    if status == 404:
+        return SpaceNotFound(status, text) if text == "Space not found" else NotFound(status, text)
+    if status >= 500:
+        return NodeFailure(status, text)
+    return _BY_STATUS.get(status, NodeRefused)(status, text)

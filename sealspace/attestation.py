@@ -1,0 +1,151 @@
+"""The client's half of attestation: ask for a challenge, hand in a quote.
+
+What makes the quote, and what its report data have to be, is in `tee_backend`; this module speaks the two routes.
+
+Example:
+    challenge = await client.attestation.challenge()
+    quote = ...  # report data made of challenge.nonce, the node's DID, the session's DID and the receiver key
+    session = await client.attestation.open_session(network, challenge, Attested(quote, receiver.public_key))
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import libipld
+
+from capabilities.resources import NetworkId
+from capabilities.strict_json import Json
+from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.requests import DECRYPT
+
+from . import _base64
+from ._answers import json_object, required_number, required_text
+from ._caller import Caller
+from ._capability import capability
+from .errors import AttestationRefused, MalformedAnswer, NodeRefused
+from .transport import Answer
+
+SESSION_FACT: Final = "sealspace.attestation.session/v1"
+NONCE_BYTES: Final = 32
+
+ReceiverMode = Literal["attested", "signed"]
+
+_ABOUT_THE_EVIDENCE = frozenset({400, 403, 409, 422})
+"""A 401 is about the token and its chain, a 503 about the node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A nonce of the node's; serves once, for the DID that asked.
+
+    Attributes:
+        nonce: 32 bytes.
+        audience: the node's DID; part of the report data.
+        expires_at: epoch seconds.
+    """
+
+    nonce: bytes
+    audience: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """What a backend hands in.
+
+    Attributes:
+        quote: TDX quote, as the platform gave it.
+        receiver_public_key: X25519 key, 32 bytes, that the quote's report data name.
+        receiver_mode: "attested": keys are wrapped to exactly this key; "signed": to any the backend's DID signs for.
+        event_log: entries of the run-time event log, JSON objects; None: none.
+    """
+
+    quote: bytes = field(repr=False)
+    receiver_public_key: bytes
+    receiver_mode: ReceiverMode = "attested"
+    event_log: Sequence[Json] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationSession:
+    """Evidence that stands at the node.
+
+    Attributes:
+        expires_at: epoch seconds.
+        evidence: digest of it, as the node names it in its audit.
+    """
+
+    expires_at: float
+    evidence: str
+
+
+class Attestation:
+    """The attestation routes of a node, with the session's authority; made by `Client.attestation`."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def challenge(self) -> Challenge:
+        """Ask for a nonce for this session's DID; nothing is stored for it.
+
+        Raises:
+            RateLimited: too many.
+            MalformedAnswer, NodeRefused, TransportError.
+        """
+        audience = await self._caller.node_id()
+        body = canonical_bytes({"did": self._caller.session.did})
+        value = json_object(
+            _accepted(self._caller, await self._caller.send_json("POST", "/attestation/challenge", body))
+        )
+        return Challenge(_nonce(required_text(value, "nonce")), audience, required_number(value, "expiresAt"))
+
+    async def open_session(self, network: NetworkId, challenge: Challenge, attested: Attested) -> AttestationSession:
+        """Hand in a quote; from then on, until the evidence ends, it speaks for this session's DID.
+
+        Args:
+            network: a network on which the session holds decrypt; proves that it has business here.
+            challenge: a fresh one; it is used up, whatever the answer.
+            attested: quote and receiver key.
+        Raises:
+            NotGranted: the session does not hold decrypt on the network.
+            AttestationRefused: the node does not believe the quote, or the challenge is over; `problem` says why.
+            NodeFailure: the node has no collateral, or no room in its queue.
+        Does not check:
+            Whether any owner approves this code: that is judged at each release.
+        """
+        body: dict[str, Json] = {
+            "quote": _base64.encode(attested.quote),
+            "eventLog": None if attested.event_log is None else list(attested.event_log),
+            "receiverPublicKey": _base64.encode(attested.receiver_public_key),
+            "receiverMode": attested.receiver_mode,
+        }
+        fact: dict[str, Json] = {
+            "type": SESSION_FACT,
+            "nonce": libipld.encode_multibase("u", challenge.nonce)[1:],
+            "bodyHash": canonical_hash(body),
+        }
+        mint = self._caller.minter([capability(network.text, DECRYPT)], audience=challenge.audience, facts=[fact])
+        answer = await self._caller.send_json("POST", "/attestation/sessions", canonical_bytes(body), mint=mint)
+        value = json_object(_accepted(self._caller, answer))
+        return AttestationSession(required_number(value, "expiresAt"), required_text(value, "evidence"))
+
+
+def _accepted(caller: Caller, answer: Answer) -> Answer:
+    """Return a success; what the node has against the evidence gets a class of its own."""
+    try:
+        return caller.require(answer)
+    except NodeRefused as exc:
+        if not exc.problem or exc.status not in _ABOUT_THE_EVIDENCE:
+            raise
+        raise AttestationRefused(exc.status, exc.text, problem=exc.problem) from exc
+
+
+def _nonce(text: str) -> bytes:
+    try:
+        nonce = libipld.decode_multibase("u" + text)[1]
+    except ValueError as exc:
+        raise MalformedAnswer("the node's nonce is not base64url") from exc
+    if len(nonce) != NONCE_BYTES:
+        raise MalformedAnswer(f"the node's nonce has not {NONCE_BYTES} bytes")
+    return nonce

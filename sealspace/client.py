@@ -1,0 +1,173 @@
+"""One node, and who acts there: the entrance to this package.
+
+A client owns its connections: use it in `async with`, or call `close`. It belongs to one event loop.
+
+Example:
+    async with Client("https://node.example") as client:
+        await client.sign_in(wallet, SignIn(spaces=("notes",)))
+        await client.kv("notes").put("todo/1", "buy milk")
+        await client.secrets().put("API_KEY", "…")
+"""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
+from capabilities.signatures import Ed25519Signer
+
+from ._caller import Caller, NodeInfo
+from ._sign_in import SignIn, key_sign_in, wallet_sign_in
+from .attestation import Attestation
+from .delegations import Delegations
+from .encryption import Encryption
+from .kv import Kv
+from .secrets import SECRETS_SPACE, Secrets
+from .session import Session, space_of
+from .transport import Transport, TransportSettings
+from .wallets import Wallet
+
+__all__ = ["Client", "NodeInfo", "SignIn", "TransportSettings"]
+
+
+class Client:
+    """A node and a session on it.
+
+    Args:
+        url: address of the node; `http://` only for this machine, see `TransportSettings`.
+        session: who acts; None until `sign_in`.
+        pinned_node: the only node DID to talk to; None: the session's, or the first one seen.
+        settings: patience.
+        clock: for the times in tokens.
+        entropy: for nonces and keys.
+    Raises:
+        InvalidInput: the address.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        session: Session | None = None,
+        pinned_node: str | None = None,
+        settings: TransportSettings | None = None,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+    ) -> None:
+        self._transport = Transport(url, settings=settings)
+        self._caller = Caller(
+            self._transport,
+            clock=clock or SystemClock(),
+            entropy=entropy or SystemEntropy(),
+            pinned_node=pinned_node,
+            session=session,
+        )
+        self._encryption = Encryption(self._caller)
+        self._delegations = Delegations(self._caller)
+        self._attestation = Attestation(self._caller)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+    @property
+    def url(self) -> str:
+        """The node's address."""
+        return self._transport.url
+
+    @property
+    def session(self) -> Session:
+        """Who acts.
+
+        Raises:
+            RuntimeError: nobody has signed in.
+        """
+        return self._caller.session
+
+    async def info(self) -> NodeInfo:
+        """Return what the node says about itself; asked for once.
+
+        Raises:
+            NodeMismatch: it speaks another protocol, or is not the pinned node.
+        """
+        return await self._caller.info()
+
+    async def sign_in(self, wallet: Wallet, asked: SignIn | None = None) -> Session:
+        """Sign in with a wallet: one signature, to a session key drawn here.
+
+        Where the node hosts spaces by itself (the default), the owner's space for secrets and the owner's encryption
+        network are there when this returns. Where it does not, the wallet is asked for a second signature that hosts
+        them.
+
+        Args:
+            wallet: the owner's.
+            asked: spaces, manifests, lifetime; None: the default space and the secrets, for seven days.
+        Raises:
+            InvalidInput, SpacesNotHosted, NodeMismatch, NodeRefused, TransportError.
+        """
+        self._caller.session = await wallet_sign_in(self._caller, wallet, asked or SignIn())
+        return self.session
+
+    async def sign_in_with_key(self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()) -> Session:
+        """Let a key act for itself: an agent, or the owner of spaces that bear its did:key.
+
+        Args:
+            key: a signer or a 32-byte seed; only a session made of a seed can be stored.
+            spaces: names of own spaces to have hosted; none: an agent that lives on delegations.
+        Raises:
+            SpacesNotHosted, NodeMismatch, NodeRefused, TransportError.
+        """
+        self._caller.session = await key_sign_in(self._caller, key, spaces=spaces)
+        return self.session
+
+    def use(self, session: Session) -> None:
+        """Act as another session from now on."""
+        self._caller.session = session
+
+    def kv(self, space: str | None = None) -> Kv:
+        """Return the values of a space.
+
+        Args:
+            space: short name of a space of the owner, or any full id; None: the session's primary space.
+        Raises:
+            InvalidInput: neither a name nor an id.
+            RuntimeError: nobody has signed in, or the session has no primary space.
+        """
+        if space is not None:
+            return Kv(self._caller, self.session.own_space(space))
+        if self.session.space is None:
+            raise RuntimeError("this session has no primary space: name one")
+        return Kv(self._caller, self.session.space)
+
+    def secrets(self, owner: str | None = None) -> Secrets:
+        """Return an owner's secrets.
+
+        Args:
+            owner: DID; None: the owner for whom this session acts.
+        Raises:
+            InvalidInput: no DID.
+        """
+        return Secrets(self._caller, self._encryption, space_of(owner or self.session.owner, SECRETS_SPACE))
+
+    @property
+    def encryption(self) -> Encryption:
+        """Encryption networks."""
+        return self._encryption
+
+    @property
+    def delegations(self) -> Delegations:
+        """Grants by and to this session."""
+        return self._delegations
+
+    @property
+    def attestation(self) -> Attestation:
+        """The attestation routes."""
+        return self._attestation

@@ -1,0 +1,296 @@
+"""Delegations: grant, hand on, take up, revoke.
+
+A grant is signed by the session's key (nobody is asked) or by the owner's wallet (one more signature; needed where the
+session does not hold what is granted). It is posted to the node and handed to the recipient in a portable form that
+other clients of the protocol read. A policy in a grant binds whoever reads secrets under it: keys are released only to
+code that the policy approves.
+
+Example:
+    grant = [
+        allow(client.secrets().resource("API_KEY"), "tinycloud.kv/get"),
+        allow(client.encryption.network().text, "tinycloud.encryption/decrypt"),
+    ]
+    portable = await client.delegations.delegate(backend_did, grant, policy=policy)
+    ...
+    await backend.delegations.take_up(portable)
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from capabilities.errors import CapabilityError
+from capabilities.facts import attestation_resource
+from capabilities.principals import parse_principal, same_principal
+from capabilities.resources import root_of
+from capabilities.strict_json import Json
+from capabilities.tokens import Capability
+from encryption_network.policy import FACT, Policy, policy_json
+
+from ._answers import json_object, required_text
+from ._caller import Caller
+from ._capability import capability
+from ._minting import (
+    REVOCATION_TTL_S,
+    REVOKE_ABILITY,
+    Claims,
+    Message,
+    mint,
+    mint_revocation,
+    sign_message,
+)
+from ._sign_in import register
+from .errors import InvalidInput, InvalidPortableDelegation, MalformedAnswer, NotGranted, SessionExpired
+from .portable import PortableDelegation, portable_of
+from .session import Grant, Session, read_grant
+from .transport import Request
+from .wallets import Wallet
+
+DELEGATION_TTL_S: Final = 7 * 86_400.0
+"""How long a grant lasts where nothing else is said; never past the session it rests on."""
+
+SUB_DELEGATION_TTL_S: Final = 3_600.0
+"""How long a wallet's word to its own session key lasts, when it takes up a grant or adds a right."""
+
+_SESSION_MARGIN_S = 60.0
+
+
+def allow(resource: str, ability: str) -> Capability:
+    """Make one item of a grant.
+
+    Args:
+        resource: a resource of a space (`tinycloud:…:secrets/kv/vault/secrets/NAME`), or the id of a network.
+        ability: full ability (`tinycloud.kv/get`).
+    Raises:
+        InvalidInput: no URI, or no ability.
+    """
+    return capability(resource, ability)
+
+
+class Delegations:
+    """Grants by and to the session; made by `Client.delegations`."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def delegate(
+        self,
+        did: str,
+        capabilities: Sequence[Capability],
+        *,
+        ttl_s: float = DELEGATION_TTL_S,
+        policy: Policy | None = None,
+        wallet: Wallet | None = None,
+        domain: str = "localhost",
+    ) -> PortableDelegation:
+        """Grant capabilities to a DID; the grant stands at the node when this returns.
+
+        Args:
+            did: the recipient; a fragment is dropped.
+            capabilities: at least one; see `allow`.
+            ttl_s: lifetime in seconds; cut to that of the grant it rests on.
+            policy: what code may receive keys under this grant; None: the grant says nothing about code.
+            wallet: sign with the owner's wallet instead of the session's key.
+            domain: authority that asks, shown to the person in the wallet.
+        Returns:
+            The portable form, for the recipient.
+        Raises:
+            InvalidInput: the recipient is no DID, or nothing is granted.
+            NotGranted, SessionExpired: the session does not hold what it shall grant.
+            NodeRefused, TransportError.
+        """
+        if not capabilities:
+            raise InvalidInput("a delegation grants at least one capability")
+        if ttl_s <= 0:
+            raise InvalidInput("a delegation lasts more than 0 s")
+        try:
+            recipient = parse_principal(did)
+        except CapabilityError as exc:
+            raise InvalidInput("the recipient is no DID") from exc
+        if wallet is None:
+            header = self._sign_by_session(recipient, capabilities, ttl_s=ttl_s, policy=policy)
+        else:
+            header = self._sign_by_wallet(wallet, recipient, capabilities, ttl_s=ttl_s, policy=policy, domain=domain)
+        grant = read_grant(header)
+        await register(self._caller, grant)
+        return portable_of(grant, owner=self._caller.session.owner, host=self._caller.transport.url)
+
+    async def take_up(
+        self, portable: PortableDelegation, *, wallet: Wallet | None = None, domain: str = "localhost"
+    ) -> None:
+        """Use a delegation from now on.
+
+        A delegation to this session's key is used as it is. One to the wallet is passed on by the wallet to the
+        session's key first: a signature, for an hour at most.
+
+        Raises:
+            InvalidPortableDelegation: it is for somebody else, or has ended.
+            NodeRefused, TransportError: the node does not accept it.
+        """
+        grant = self.read(portable)
+        session = self._caller.session
+        await register(self._caller, grant)
+        if wallet is not None and same_principal(grant.delegate, wallet.did):
+            grant = await self._pass_on(wallet, grant, session, domain=domain)
+        self._caller.session = session.with_grant(grant)
+
+    def read(self, portable: PortableDelegation) -> Grant:
+        """Check a portable delegation against what it carries.
+
+        Raises:
+            InvalidPortableDelegation: the token in it cannot be read, differs from what stands beside it, or has ended.
+        """
+        grant = read_grant(portable.header)
+        # The members beside the token are for people and for routing; authority is only what the token says.
+        if portable.cid != grant.cid or not same_principal(portable.delegate_did, grant.delegate):
+            raise InvalidPortableDelegation("the delegation's token differs from its description")
+        if not grant.is_live(self._caller.clock.now()):
+            raise InvalidPortableDelegation("the delegation has ended", hint="ask the owner for a new one")
+        return grant
+
+    async def add_right(
+        self,
+        wallet: Wallet,
+        capabilities: Sequence[Capability],
+        *,
+        ttl_s: float = SUB_DELEGATION_TTL_S,
+        domain: str = "localhost",
+    ) -> None:
+        """Have the wallet give this session a further right of the owner's; one signature.
+
+        Raises:
+            InvalidInput: the wallet is not the owner's.
+            NodeRefused, TransportError.
+        """
+        session = self._caller.session
+        if not same_principal(wallet.did, session.owner):
+            raise InvalidInput("this wallet is not the owner of the session")
+        header = self._wallet_message(wallet, session.signer.did_url, capabilities, ttl_s=ttl_s, domain=domain)
+        grant = read_grant(header)
+        await register(self._caller, grant)
+        self._caller.session = session.with_grant(grant)
+
+    async def revoke(self, delegation: PortableDelegation | str) -> None:
+        """Revoke a delegation with the session's key; in force, for ever, when this returns (V2).
+
+        The key that issued a grant revokes it on its own word; otherwise it speaks for the owner, by the right to
+        revoke in its sign-in.
+
+        Args:
+            delegation: the portable form, or a cid.
+        Raises:
+            Unauthorized: this session may not revoke it.
+            NodeRefused, TransportError.
+        """
+        session = self._caller.session
+        cid = delegation if isinstance(delegation, str) else delegation.cid
+        issued_here = not isinstance(delegation, str) and read_grant(delegation.header).delegator == session.did
+        proofs = () if issued_here else _right_to_revoke(session, now=self._caller.clock.now())
+
+        def mint_one() -> str:
+            return mint_revocation(
+                session.signer, cid, proofs=proofs, now=self._caller.clock.now(), entropy=self._caller.entropy
+            )
+
+        await self._post_revocation(Request("POST", "/revoke", mint=mint_one, repeatable=True), cid)
+
+    async def revoke_by_wallet(
+        self, delegation: PortableDelegation | str, wallet: Wallet, *, domain: str = "localhost"
+    ) -> None:
+        """Revoke a delegation with the owner's wallet; in force, for ever, when this returns (V3).
+
+        Raises:
+            Unauthorized: the wallet neither issued it, nor is it for the wallet, nor in its spaces.
+            NodeRefused, TransportError.
+        """
+        cid = delegation if isinstance(delegation, str) else delegation.cid
+        now = self._caller.clock.now()
+        message = Message(domain=domain, uri=f"ucan:{cid}", issued_at=now, expires_at=now + REVOCATION_TTL_S)
+        header = sign_message(wallet, message, self._caller.entropy)
+        await self._post_revocation(Request("POST", "/revoke", mint=lambda: header, repeatable=True), cid)
+
+    async def _post_revocation(self, request: Request, cid: str) -> None:
+        answer = json_object(await self._caller.transport.require(request))
+        if answer.get("revoked") is not True or required_text(answer, "cid") != cid:  # J10
+            raise MalformedAnswer("the node did not confirm the revocation")
+
+    def _sign_by_session(
+        self, recipient: str, capabilities: Sequence[Capability], *, ttl_s: float, policy: Policy | None
+    ) -> str:
+        session = self._caller.session
+        now = self._caller.clock.now()
+        proofs = session.proofs_for(capabilities, now=now)
+        ends = [grant.expires_at for grant in session.grants if grant.cid in proofs and grant.expires_at is not None]
+        expires_at = min([now + ttl_s, *ends])
+        if ends and min(ends) - now < _SESSION_MARGIN_S:
+            raise SessionExpired("the session ends within a minute")
+        facts: list[Json] = [] if policy is None else [{FACT: policy_json(policy)}]
+        claims = Claims(
+            audience=recipient,
+            capabilities=capabilities,
+            proofs=proofs,
+            # Whole seconds: a child must not outlive its parent by a rounding.
+            expires_at=int(expires_at),
+            facts=facts,
+        )
+        return mint(session.signer, claims, self._caller.entropy, issuer=session.did)
+
+    def _sign_by_wallet(
+        self,
+        wallet: Wallet,
+        recipient: str,
+        capabilities: Sequence[Capability],
+        *,
+        ttl_s: float,
+        policy: Policy | None,
+        domain: str,
+    ) -> str:
+        if any(not same_principal(root_of(one.resource) or "", wallet.did) for one in capabilities):
+            raise NotGranted("a wallet grants what is its own; the session passes on what others granted")
+        return self._wallet_message(wallet, recipient, capabilities, ttl_s=ttl_s, domain=domain, policy=policy)
+
+    def _wallet_message(
+        self,
+        wallet: Wallet,
+        delegate: str,
+        capabilities: Sequence[Capability],
+        *,
+        ttl_s: float,
+        domain: str,
+        policy: Policy | None = None,
+        parents: Sequence[str] = (),
+        expires_by: float | None = None,
+    ) -> str:
+        now = self._caller.clock.now()
+        message = Message(
+            domain=domain,
+            uri=delegate,
+            issued_at=now,
+            expires_at=now + ttl_s if expires_by is None else min(now + ttl_s, expires_by),
+            capabilities=capabilities,
+            parents=parents,
+            resources=() if policy is None else (attestation_resource(policy_json(policy)),),
+        )
+        return sign_message(wallet, message, self._caller.entropy)
+
+    async def _pass_on(self, wallet: Wallet, grant: Grant, session: Session, *, domain: str) -> Grant:
+        """Have the wallet delegate everything of a grant to its own session key."""
+        header = self._wallet_message(
+            wallet,
+            session.signer.did_url,
+            grant.capabilities,
+            ttl_s=SUB_DELEGATION_TTL_S,
+            domain=domain,
+            parents=[grant.cid],
+            expires_by=grant.expires_at,
+        )
+        passed_on = read_grant(header)
+        await register(self._caller, passed_on)
+        return passed_on
+
+
+def _right_to_revoke(session: Session, *, now: float) -> tuple[str, ...]:
+    """Cite the grant that lets this key revoke in its delegator's name; none: it speaks for itself (W21)."""
+    for grant in session.grants:
+        if grant.is_live(now) and any(held.ability == REVOKE_ABILITY for held in grant.capabilities):
+            return (grant.cid,)
+    return ()

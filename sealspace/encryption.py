@@ -1,0 +1,348 @@
+"""Encryption networks: seal values to one, ask the node to wrap a value's key anew, keep and end networks.
+
+Sealing needs nobody's leave; opening goes through the node, which judges authority and, for everybody but the owner in
+person, what code is asking. The content key reaches this process wrapped to a receiver key; the payload never leaves it
+in the clear.
+
+Example:
+    network = client.encryption.network()
+    envelope = await client.encryption.encrypt(b"secret", network=network)
+    plaintext = await client.encryption.decrypt(envelope)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from capabilities.ambient import Entropy
+from capabilities.errors import CapabilityError
+from capabilities.resources import NetworkId, parse_network_id
+from capabilities.strict_json import Json
+from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.envelope import InlineEnvelope, encode_envelope, open_envelope, parse_envelope, seal_envelope
+from encryption_network.errors import EncryptionError as NetworkLibraryError
+from encryption_network.keywrap import open_wrapped, public_key_of
+from encryption_network.networks import ALGORITHM, Descriptor, parse_descriptor
+from encryption_network.policy import Policy, policy_json
+from encryption_network.requests import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE, admin_fact
+
+from . import _base64
+from ._answers import json_object
+from ._caller import Caller
+from ._capability import capability
+from ._decrypt_exchange import DecryptRequest, decrypt_request, verify_answer
+from ._minting import token_cid
+from .errors import (
+    DecryptDenied,
+    DuplicateRequest,
+    InvalidEnvelope,
+    InvalidInput,
+    InvalidNetworkId,
+    InvalidResponse,
+    LabelMismatch,
+    MalformedAnswer,
+    NetworkNotActive,
+    NetworkNotFound,
+    NodeMismatch,
+    NotFound,
+    Unauthorized,
+)
+from .session import DEFAULT_NETWORK, network_of_owner
+from .transport import Request, path_segment
+
+SET_POLICY: Final = "sealspace.encryption/policy"
+
+_POLICY_FACT = "sealspace.encryption.policy/v1"
+_USABLE_STATES = frozenset({"active", "rotating"})
+_MAX_DESCRIPTOR_BYTES = 64 * 1024
+_MAX_DECRYPT_ANSWER_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverKey:
+    """An X25519 key pair that a content key is wrapped to; made by `new_receiver_key`.
+
+    Attributes:
+        private_key: 32 bytes.
+        public_key: 32 bytes.
+    """
+
+    private_key: bytes = field(repr=False)
+    public_key: bytes
+
+
+def new_receiver_key(entropy: Entropy) -> ReceiverKey:
+    """Return a fresh key pair; asks for 32 random bytes."""
+    private_key = entropy.token(32)
+    return ReceiverKey(private_key, public_key_of(private_key))
+
+
+class Encryption:
+    """The encryption networks of a node, with the session's authority; made by `Client.encryption`."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._descriptors: dict[str, Descriptor] = {}
+
+    def network(self, name: str = DEFAULT_NETWORK, *, owner: str | None = None) -> NetworkId:
+        """Return the id of a network.
+
+        Args:
+            name: its name.
+            owner: DID of its owner; None: the owner for whom this session acts.
+        Raises:
+            InvalidInput: no DID, or no name of a network.
+        """
+        return network_of_owner(owner or self._caller.session.owner, name)
+
+    async def descriptor(self, network: NetworkId) -> Descriptor:
+        """Return what the node says about a network; kept until a request on it is refused.
+
+        Returns:
+            The descriptor; its id is the one asked for, and the node that opens keys is the one this client talks to.
+        Raises:
+            NetworkNotFound: there is no such network here.
+            NodeMismatch: the descriptor names another node.
+            MalformedAnswer, TransportError.
+        """
+        known = self._descriptors.get(network.text)
+        if known is not None:
+            return known
+        path = _network_path(network)
+        request = Request("GET", path, repeatable=True, max_answer_bytes=_MAX_DESCRIPTOR_BYTES)
+        answer = await self._caller.transport.exchange(request)
+        if answer.status == 404:
+            raise NetworkNotFound(f"no network {network.text} on this node")
+        descriptor = await self._checked(json_object(self._caller.require(answer)), network)
+        self._descriptors[network.text] = descriptor
+        return descriptor
+
+    async def ensure_network(self, name: str = DEFAULT_NETWORK) -> Descriptor:
+        """Return the owner's network of this name, created if it is not there.
+
+        Raises:
+            NotGranted: the session may not create networks.
+            NetworkNotActive: it was revoked; its name stays taken.
+        """
+        network = self.network(name)
+        try:
+            descriptor = await self.descriptor(network)
+        except NetworkNotFound:
+            await self._create(network)
+            descriptor = await self.descriptor(network)
+        _require_usable(descriptor)
+        return descriptor
+
+    async def revoke_network(self, network: NetworkId) -> None:
+        """Revoke a network: nothing sealed to it can be opened through the node any more, for ever.
+
+        Raises:
+            NotGranted: the session does not hold `tinycloud.encryption/network.revoke` on it.
+            NetworkNotFound.
+        """
+        node_id = await self._caller.node_id()
+        fact = admin_fact(network.text, target_node=node_id, action=NETWORK_REVOKE, body={})
+        mint = self._caller.minter([capability(network.text, NETWORK_REVOKE)], audience=node_id, facts=[fact])
+        self._descriptors.pop(network.text, None)
+        try:
+            self._caller.require(
+                await self._caller.transport.exchange(Request("POST", f"{_network_path(network)}/revoke", mint=mint))
+            )
+        except NotFound as exc:
+            raise NetworkNotFound(f"no network {network.text} on this node") from exc
+
+    async def set_policy(self, network: NetworkId, policy: Policy | None) -> None:
+        """State what code may receive keys of a network, in place of what was stated before; in force at once.
+
+        The owner does this in person: with a grant that the wallet signed to this session
+        (`Delegations.add_right`), or with the key that owns the network.
+
+        Args:
+            network: of the owner.
+            policy: None takes away what was stated.
+        Raises:
+            NotGranted: the session does not hold `sealspace.encryption/policy` on the network.
+            Unauthorized: the session is not its owner in person.
+            NetworkNotFound, NodeRefused, TransportError.
+        """
+        node_id = await self._caller.node_id()
+        value: Json = None if policy is None else policy_json(policy)
+        fact: dict[str, Json] = {
+            "type": _POLICY_FACT,
+            "targetNode": node_id,
+            "networkId": network.text,
+            "bodyHash": canonical_hash(value),
+        }
+        mint = self._caller.minter([capability(network.text, SET_POLICY)], audience=node_id, facts=[fact])
+        path = f"{_network_path(network)}/policy"
+        answer = await self._caller.send_json("PUT", path, canonical_bytes(value), mint=mint)
+        try:
+            self._caller.require(answer)
+        except NotFound as exc:
+            raise NetworkNotFound(f"no network {network.text} on this node") from exc
+
+    async def encrypt(
+        self,
+        plaintext: bytes,
+        *,
+        network: NetworkId,
+        label: bytes | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> InlineEnvelope:
+        """Seal a payload to a network, in this process; needs no authority.
+
+        Args:
+            plaintext: the payload.
+            network: whose holders of decrypt shall read it.
+            label: carried along in the clear, authenticated by nothing; `decrypt` can compare it.
+            metadata: likewise.
+        Raises:
+            NetworkNotFound, NetworkNotActive, NodeMismatch.
+            InvalidResponse: the node's public key cannot be sealed to (low order).
+        """
+        descriptor = await self.descriptor(network)
+        _require_usable(descriptor)
+        try:
+            return seal_envelope(descriptor, plaintext, self._caller.entropy, aad=label, metadata=metadata)
+        except NetworkLibraryError as exc:
+            raise InvalidResponse("the network's public key cannot be sealed to") from exc
+
+    async def decrypt(
+        self,
+        envelope: InlineEnvelope | bytes,
+        *,
+        expected_label: bytes | None = None,
+        receiver: ReceiverKey | None = None,
+    ) -> bytes:
+        """Open a sealed payload with the node's help.
+
+        Args:
+            envelope: an envelope or its JSON text.
+            expected_label: the label the envelope must carry; None: any.
+            receiver: the key to have the content key wrapped to; None: a fresh one. A backend passes the key that it
+                attested.
+        Returns:
+            The payload; every member of the node's answer was checked before anything was opened (enc 3.7).
+        Raises:
+            InvalidEnvelope: it cannot be read.
+            LabelMismatch: it carries another label.
+            NotGranted, DecryptDenied: no authority, or the gate wants evidence.
+            NetworkNotFound, NetworkNotActive, NodeMismatch.
+            ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse: the answer is not to be believed.
+        """
+        read = _read_envelope(envelope)
+        if expected_label is not None and read.aad != _base64.encode(expected_label):
+            raise LabelMismatch("the envelope was sealed for another place")
+        descriptor = await self.descriptor(read.network)
+        _require_usable(descriptor)
+        receiver = receiver or new_receiver_key(self._caller.entropy)
+        request = decrypt_request(
+            read, target_node=await self._caller.node_id(), receiver_public_key=receiver.public_key
+        )
+        wrapped_key = await self._ask(request, read.network)
+        try:
+            return open_envelope(read, open_wrapped(receiver.private_key, wrapped_key))
+        except NetworkLibraryError as exc:
+            raise InvalidResponse("local decryption failed: the key or the ciphertext does not open") from exc
+
+    async def _ask(self, request: DecryptRequest, network: NetworkId) -> bytes:
+        """Have a content key wrapped anew; return it wrapped, out of an answer that was checked."""
+        sent: list[str] = []
+        mint = self._caller.minter(
+            [capability(network.text, DECRYPT)],
+            audience=request.target_node,
+            facts=[request.fact],
+            minted=sent.append,
+        )
+        answer = await self._caller.transport.exchange(
+            Request(
+                "POST",
+                f"{_network_path(network)}/decrypt",
+                mint=mint,
+                headers={"Content-Type": "application/json"},
+                body=request.body_bytes,
+                repeatable=True,
+                max_answer_bytes=_MAX_DECRYPT_ANSWER_BYTES,
+            )
+        )
+        try:
+            value = json_object(self._caller.require(answer))
+        except Unauthorized as exc:
+            self._descriptors.pop(network.text, None)
+            if exc.text == "network has been revoked":
+                raise NetworkNotActive("revoked") from exc
+            raise DecryptDenied(exc) from exc
+        except NotFound as exc:
+            self._descriptors.pop(network.text, None)
+            raise NetworkNotFound(f"no network {network.text} on this node") from exc
+        return verify_answer(value, request, invocation_cid=token_cid(sent[-1]))
+
+    async def _create(self, network: NetworkId) -> None:
+        node_id = await self._caller.node_id()
+        body: dict[str, Json] = {"name": network.name, "ownerDid": network.owner, "threshold": {"n": 1, "t": 1}}
+        fact = admin_fact(network.text, target_node=node_id, action=NETWORK_CREATE, body=body)
+        mint = self._caller.minter([capability(network.text, NETWORK_CREATE)], audience=node_id, facts=[fact])
+        answer = await self._caller.send_json("POST", "/encryption/networks", canonical_bytes(body), mint=mint)
+        try:
+            self._caller.require(answer)
+        except DuplicateRequest as exc:
+            # Somebody else of the same owner was faster; the descriptor is read back.
+            if exc.text != "network already exists":
+                raise
+
+    async def _checked(self, value: Json, network: NetworkId) -> Descriptor:
+        try:
+            descriptor = parse_descriptor(value)
+        except NetworkLibraryError as exc:
+            raise MalformedAnswer("the node's descriptor cannot be read") from exc
+        if descriptor.network_id != network:
+            raise MalformedAnswer("the node described another network")
+        if descriptor.alg != ALGORITHM:
+            raise MalformedAnswer("the network uses an algorithm that this client does not know")
+        node_id = await self._caller.node_id()
+        # A descriptor is unsigned; what makes it worth something is that its node is the pinned one.
+        if descriptor.node_did != node_id:
+            raise NodeMismatch(f"the network's keys are opened by {descriptor.node_did}, this node is {node_id}")
+        return descriptor
+
+
+def network_named(text: str) -> NetworkId:
+    """Read the id of a network.
+
+    Raises:
+        InvalidNetworkId: it is none.
+    """
+    try:
+        return parse_network_id(text)
+    except CapabilityError as exc:
+        raise InvalidNetworkId(exc.text) from exc
+
+
+def _read_envelope(envelope: InlineEnvelope | bytes) -> InlineEnvelope:
+    if isinstance(envelope, InlineEnvelope):
+        return envelope
+    try:
+        return parse_envelope(envelope)
+    except NetworkLibraryError as exc:
+        raise InvalidEnvelope(f"not an inline envelope: {exc}") from exc
+
+
+def envelope_bytes(envelope: InlineEnvelope) -> bytes:
+    """Return an envelope as it is stored.
+
+    Raises:
+        InvalidInput: a label is not Unicode.
+    """
+    try:
+        return encode_envelope(envelope)
+    except NetworkLibraryError as exc:
+        raise InvalidInput("the envelope's labels cannot be written") from exc
+
+
+def _require_usable(descriptor: Descriptor) -> None:
+    if descriptor.state not in _USABLE_STATES:
+        raise NetworkNotActive(descriptor.state)
+
+
+def _network_path(network: NetworkId) -> str:
+    return f"/encryption/networks/{path_segment(network.text)}"

@@ -1,0 +1,409 @@
+"""What can go wrong when a program uses a node, one class for each thing that can be wrong.
+
+    SealspaceError
+    ├── InvalidInput                    the caller's own argument breaks a rule; nothing was sent
+    │   ├── InvalidSecretName
+    │   ├── InvalidSecretScope
+    │   ├── InvalidNetworkId
+    │   ├── InvalidPolicy
+    │   ├── InvalidPortableDelegation
+    │   ├── InvalidSession
+    │   └── ManifestInvalid
+    ├── NotGranted                      the session holds nothing that covers the request; nothing was sent
+    ├── SessionExpired
+    ├── SpacesNotHosted                 the node does not host a space that was signed in to (spaces)
+    ├── TransportError                  no usable answer came
+    │   ├── NodeUnreachable
+    │   ├── NodeTimeout
+    │   ├── ResponseTooLarge
+    │   ├── MalformedAnswer
+    │   └── NodeMismatch                the node is not the one that was pinned, or speaks another protocol
+    ├── NodeRefused                     the node answered, and said no (status, text)
+    │   ├── Unauthorized                401 or 403
+    │   │   ├── ActionNotAuthorized     the grant does not cover it (resource, action)
+    │   │   ├── DelegationRevoked       a delegation on the way was revoked
+    │   │   ├── TokenOutsideWindow      the token or the delegation is not valid at this time
+    │   │   └── ReleaseRefused          the release gate wants evidence that is missing or does not fit (reason)
+    │   ├── AttestationRefused          the node did not accept a quote, a nonce or what came with them (problem)
+    │   ├── NotFound                    404
+    │   │   └── SpaceNotFound           the space is not hosted
+    │   ├── DuplicateRequest            409, this token was used before
+    │   ├── PreconditionFailed          412, or a lost race under a condition
+    │   ├── QuotaExceeded               402
+    │   ├── ValueTooLarge               413
+    │   ├── RateLimited                 429
+    │   └── NodeFailure                 5xx
+    └── EncryptionError
+        ├── NetworkNotFound
+        ├── NetworkNotActive            (state)
+        ├── InvalidEnvelope
+        ├── LabelMismatch               the envelope was written for another place
+        ├── DecryptDenied               wraps the refusal that came
+        ├── InvalidResponse
+        ├── ResponseBindingMismatch     (field)
+        ├── ResponseSignatureInvalid
+        └── InvalidSecretPayload
+
+Every class has a stable `code`; every error has a `hint`, which says what to do next. No text holds a token, a key or
+a secret value.
+"""
+
+from typing import ClassVar
+
+
+class SealspaceError(Exception):
+    """Base of everything this package raises on purpose.
+
+    Attributes:
+        code: stable name of the kind of error.
+        hint: one sentence that says what to do next; may be empty.
+    """
+
+    code: ClassVar[str] = "sealspace"
+    default_hint: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = self.default_hint if hint is None else hint
+
+
+class InvalidInput(SealspaceError):
+    """An argument breaks a rule; nothing was sent."""
+
+    code = "invalid-input"
+
+
+class InvalidSecretName(InvalidInput):
+    """A secret's name does not match `^[A-Z][A-Z0-9_]*$`."""
+
+    code = "invalid-secret-name"
+
+
+class InvalidSecretScope(InvalidInput):
+    """A secret's scope is empty, reserved, or nothing is left of it."""
+
+    code = "invalid-secret-scope"
+
+
+class InvalidNetworkId(InvalidInput):
+    """A text is not the id of an encryption network."""
+
+    code = "invalid-network-id"
+
+
+class InvalidPolicy(InvalidInput):
+    """An attestation policy says something the node could not judge by."""
+
+    code = "invalid-policy"
+
+
+class InvalidPortableDelegation(InvalidInput):
+    """A portable delegation cannot be read, is for another key, or has expired."""
+
+    code = "invalid-portable-delegation"
+
+
+class InvalidSession(InvalidInput):
+    """A stored session cannot be read."""
+
+    code = "invalid-session"
+
+
+class ManifestInvalid(InvalidInput):
+    """An app manifest breaks a rule; the message names the member."""
+
+    code = "manifest-invalid"
+
+
+class NotGranted(SealspaceError):
+    """No grant of the session covers what was asked for; nothing was sent."""
+
+    code = "not-granted"
+    default_hint = "sign in with this capability, or take up a delegation that holds it"
+
+
+class SessionExpired(SealspaceError):
+    """The session's own delegation has ended, or ends within the minute."""
+
+    code = "session-expired"
+    default_hint = "sign in again"
+
+
+class SpacesNotHosted(SealspaceError):
+    """The node hosts a space of a sign-in neither by itself nor on the owner's word.
+
+    Attributes:
+        spaces: ids of those spaces.
+    """
+
+    code = "spaces-not-hosted"
+    default_hint = "the node's operator bounds how many spaces an owner has, or lists the owners; ask for room"
+
+    def __init__(self, spaces: tuple[str, ...]) -> None:
+        super().__init__(f"the node does not host {', '.join(spaces)}")
+        self.spaces = spaces
+
+
+class TransportError(SealspaceError):
+    """No usable answer came from the node."""
+
+    code = "transport"
+
+
+class NodeUnreachable(TransportError):
+    """The connection failed or broke off."""
+
+    code = "node-unreachable"
+    default_hint = "check the address and that the node is running"
+
+
+class NodeTimeout(TransportError):
+    """The node did not answer in time; whether it acted is not known."""
+
+    code = "node-timeout"
+    default_hint = "read back what was written before repeating it"
+
+
+class ResponseTooLarge(TransportError):
+    """The answer is longer than this client accepts for it."""
+
+    code = "response-too-large"
+
+
+class MalformedAnswer(TransportError):
+    """The answer has not the shape that the protocol gives it."""
+
+    code = "malformed-answer"
+    default_hint = "is this the address of a sealspace or TinyCloud node?"
+
+
+class NodeMismatch(TransportError):
+    """The node's identity or protocol is not the expected one."""
+
+    code = "node-mismatch"
+    default_hint = "do not go on: find out why the node's identity differs, then pin the right one"
+
+
+class NodeRefused(SealspaceError):
+    """The node answered with an error.
+
+    Attributes:
+        status: HTTP status.
+        text: the node's own words, at most 2,000 characters; empty for a framework page.
+        problem: stable `code` of the node's problem document; empty where the route answers plain text.
+    """
+
+    code = "node-refused"
+
+    def __init__(self, status: int, text: str, *, hint: str | None = None, problem: str = "") -> None:
+        super().__init__(f"node answered {status}: {text}" if text else f"node answered {status}", hint=hint)
+        self.status = status
+        self.text = text
+        self.problem = problem
+
+
+class Unauthorized(NodeRefused):
+    """The node does not accept the authority of the request."""
+
+    code = "unauthorized"
+
+
+class ActionNotAuthorized(Unauthorized):
+    """The cited grants do not cover one capability of the request (J8).
+
+    Attributes:
+        resource: the resource that is not covered, as the node printed it.
+        action: the ability that is not covered.
+    """
+
+    code = "action-not-authorized"
+    default_hint = "ask the owner for a delegation that covers this resource and action"
+
+    def __init__(self, status: int, text: str, *, resource: str, action: str) -> None:
+        super().__init__(status, text)
+        self.resource = resource
+        self.action = action
+
+
+class DelegationRevoked(Unauthorized):
+    """A delegation that the request rests on has been revoked.
+
+    Attributes:
+        cid: id of the revoked delegation, as the node printed it.
+    """
+
+    code = "delegation-revoked"
+    default_hint = "revocation is final: ask the owner for a new delegation"
+
+    def __init__(self, status: int, text: str, *, cid: str) -> None:
+        super().__init__(status, text)
+        self.cid = cid
+
+
+class TokenOutsideWindow(Unauthorized):
+    """The token or the delegation is expired, not yet valid, or lives longer than the node allows."""
+
+    code = "token-outside-window"
+    default_hint = "check this machine's clock; if the delegation has ended, ask for a new one"
+
+
+class ReleaseRefused(Unauthorized):
+    """The release gate keeps the key: evidence is missing, stale, or not what the owner approved.
+
+    Attributes:
+        reason: the gate's coarse reason, for example `no_policy`.
+    """
+
+    code = "release-refused"
+    default_hint = "attest first; if the reason stays, the owner has not approved this measurement"
+
+    def __init__(self, status: int, text: str, *, reason: str) -> None:
+        super().__init__(status, text)
+        self.reason = reason
+
+
+class AttestationRefused(NodeRefused):
+    """The node did not accept an attestation; `problem` says why."""
+
+    code = "attestation-refused"
+    default_hint = "ask for a new challenge and a new quote; a challenge serves once and for minutes"
+
+
+class NotFound(NodeRefused):
+    """There is nothing under that name."""
+
+    code = "not-found"
+
+
+class SpaceNotFound(NotFound):
+    """The space is not hosted on this node."""
+
+    code = "space-not-found"
+    default_hint = "the owner hosts a space by signing in to it"
+
+
+class DuplicateRequest(NodeRefused):
+    """The token of this request was used before, or what should be created exists."""
+
+    code = "duplicate-request"
+    default_hint = "make the request anew; a token serves once"
+
+
+class PreconditionFailed(NodeRefused):
+    """The stored value is not the one the condition names, or a rival write won."""
+
+    code = "precondition-failed"
+    default_hint = "read the value again and decide anew"
+
+
+class QuotaExceeded(NodeRefused):
+    """The space is full."""
+
+    code = "quota-exceeded"
+
+
+class ValueTooLarge(NodeRefused):
+    """The value is larger than the node or the request allows."""
+
+    code = "value-too-large"
+
+
+class RateLimited(NodeRefused):
+    """Too many requests from this client."""
+
+    code = "rate-limited"
+    default_hint = "wait a minute"
+
+
+class NodeFailure(NodeRefused):
+    """The node failed; whether it acted is not known unless the status is 503."""
+
+    code = "node-failure"
+
+
+class EncryptionError(SealspaceError):
+    """Base of what goes wrong between envelope, network and plaintext."""
+
+    code = "encryption"
+
+
+class NetworkNotFound(EncryptionError):
+    """The encryption network does not exist on this node."""
+
+    code = "network-not-found"
+    default_hint = "the owner creates it: client.encryption.ensure_network()"
+
+
+class NetworkNotActive(EncryptionError):
+    """The encryption network exists, but is revoked or not usable.
+
+    Attributes:
+        state: the state in its descriptor.
+    """
+
+    code = "network-not-active"
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"the network is not active (state: {state})")
+        self.state = state
+
+
+class InvalidEnvelope(EncryptionError):
+    """The stored value is not an inline envelope."""
+
+    code = "invalid-envelope"
+
+
+class LabelMismatch(EncryptionError):
+    """The envelope's label names another place than the one it was read from."""
+
+    code = "label-mismatch"
+    default_hint = "somebody moved the envelope; the owner should store the secret again"
+
+
+class DecryptDenied(EncryptionError):
+    """The node does not release the key.
+
+    Attributes:
+        refusal: what the node answered; `ReleaseRefused` when the gate decided.
+    """
+
+    code = "decrypt-denied"
+
+    def __init__(self, refusal: Unauthorized) -> None:
+        super().__init__(f"the node does not release the key: {refusal}", hint=refusal.hint)
+        self.refusal = refusal
+
+
+class InvalidResponse(EncryptionError):
+    """The node's answer to a decrypt request is unusable, or local decryption failed."""
+
+    code = "invalid-response"
+
+
+class ResponseBindingMismatch(EncryptionError):
+    """The node's answer belongs to another request.
+
+    Attributes:
+        field: the first member that differs.
+    """
+
+    code = "response-binding-mismatch"
+    default_hint = "do not use the answer: it was made for another request or another node"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"the answer does not belong to this request: {field} differs")
+        self.field = field
+
+
+class ResponseSignatureInvalid(EncryptionError):
+    """The node's signature over its answer does not verify."""
+
+    code = "response-signature-invalid"
+    default_hint = "do not use the answer: it does not come from the node it names"
+
+
+class InvalidSecretPayload(EncryptionError):
+    """The opened plaintext is not the payload of a secret."""
+
+    code = "invalid-secret-payload"

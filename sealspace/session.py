@@ -1,0 +1,302 @@
+"""Who is signed in: a key, whose authority it carries, and the grants that prove it.
+
+A session's key is drawn fresh for a wallet (the wallet signs once and is not asked again) or is the caller's own key
+(a did:key owner, or an agent that lives on what others grant it). Sessions are immutable; taking up a grant gives a new
+one.
+
+Example:
+    session = key_session(Ed25519Signer(seed))
+    save_session(session, Path("session.json"))
+    session = load_session(Path("session.json"))
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from capabilities.cids import cid_text
+from capabilities.errors import CapabilityError
+from capabilities.principals import Principal, parse_principal, principal_of, same_principal
+from capabilities.resources import NetworkId, SpaceId, network_id, parse_space_id, root_of
+from capabilities.signatures import Ed25519Signer
+from capabilities.strict_json import Json, parse_json
+from capabilities.tokens import Capability, parse_delegation
+from encryption_network.canonical_json import canonical_bytes
+
+from . import _base64
+from ._capability import covers
+from .errors import InvalidInput, InvalidPortableDelegation, InvalidSession, NotGranted, SessionExpired
+
+DEFAULT_NETWORK: Final = "default"
+SECRETS_SPACE: Final = "secrets"
+
+_VERSION = 1
+_MAX_SESSION_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A delegation that a session holds; made by `read_grant`.
+
+    Attributes:
+        header: the delegation as it is posted and handed on.
+        cid: its id, computed here.
+        delegator: who signed it.
+        delegate: whom it is for.
+        capabilities: what it grants.
+        expires_at: epoch seconds; None: never.
+    """
+
+    header: str = field(repr=False)
+    cid: str
+    delegator: Principal
+    delegate: Principal
+    capabilities: tuple[Capability, ...]
+    expires_at: float | None
+
+    def is_live(self, now: float) -> bool:
+        """Whether it has not ended."""
+        return self.expires_at is None or now < self.expires_at
+
+
+def read_grant(header: str) -> Grant:
+    """Read a delegation.
+
+    Args:
+        header: CACAO or UCAN text, untrusted.
+    Raises:
+        InvalidPortableDelegation: it cannot be read.
+    Does not check:
+        Signature, time and chain: the node does, whenever it is used.
+    """
+    try:
+        delegation = parse_delegation(header)
+    except CapabilityError as exc:
+        raise InvalidPortableDelegation("the delegation cannot be read") from exc
+    return Grant(
+        header=header,
+        cid=cid_text(delegation.cid),
+        delegator=delegation.delegator,
+        delegate=delegation.delegate,
+        capabilities=delegation.capabilities,
+        expires_at=delegation.expires_at,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A key that acts at a node, and what it may do.
+
+    Attributes:
+        signer: signs every request; its secret is in no text of this object.
+        owner: the principal for whom it acts: the wallet that signed in, or the key itself.
+        space: the primary space, where there is one.
+        grants: delegations to the key, the sign-in first.
+        node_id: DID of the node it was made at; None: any.
+        seed: the signer's secret, 32 bytes, for `encode_session`; None: the key lives elsewhere and cannot be stored.
+    """
+
+    signer: Ed25519Signer = field(repr=False)
+    owner: Principal
+    space: SpaceId | None = None
+    grants: tuple[Grant, ...] = ()
+    node_id: str | None = None
+    seed: bytes | None = field(default=None, repr=False)
+
+    @property
+    def did(self) -> Principal:
+        """The DID of the session's key; what a delegation to this session names."""
+        return Principal(self.signer.did)
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the sign-in ends, epoch seconds; None: never, or there is none."""
+        return self.grants[0].expires_at if self.grants else None
+
+    def own_space(self, name: str) -> SpaceId:
+        """Return a space of the owner by its short name, or any space by its full id.
+
+        Raises:
+            InvalidInput: neither a name nor an id.
+        """
+        return space_of(self.owner, name)
+
+    def own_network(self, name: str = DEFAULT_NETWORK) -> NetworkId:
+        """Return an encryption network of the owner."""
+        return network_of_owner(self.owner, name)
+
+    def proofs_for(self, wanted: Sequence[Capability], *, now: float) -> tuple[str, ...]:
+        """Return the cids to cite for a request: none where the key is root, else as few as do.
+
+        A single grant that covers everything is preferred, in the order of `grants`: what is cited decides which
+        policies apply and whether the owner counts as present.
+
+        Raises:
+            NotGranted: no live grant covers one of the capabilities.
+            SessionExpired: one did, and has ended.
+        """
+        dependent = [one for one in wanted if root_of(one.resource) != self.did]
+        live = [grant for grant in self.grants if grant.is_live(now)]
+        for grant in live:
+            if all(_is_covered(grant, one) for one in dependent):
+                return (grant.cid,) if dependent else ()
+        return tuple(dict.fromkeys(self._proof_of(one, live) for one in dependent))
+
+    def with_grant(self, grant: Grant) -> "Session":
+        """Return a session that also holds a grant.
+
+        Raises:
+            InvalidPortableDelegation: the grant is for another key.
+        """
+        if not same_principal(grant.delegate, self.did):
+            raise InvalidPortableDelegation(
+                f"the delegation is for {grant.delegate}, this session is {self.did}",
+                hint="ask the owner to delegate to this session's DID",
+            )
+        if any(held.cid == grant.cid for held in self.grants):
+            return self
+        return replace(self, grants=(*self.grants, grant))
+
+    def without_grant(self, cid: str) -> "Session":
+        """Return a session that does not hold a grant any more."""
+        return replace(self, grants=tuple(held for held in self.grants if held.cid != cid))
+
+    def _proof_of(self, wanted: Capability, live: Sequence[Grant]) -> str:
+        for grant in live:
+            if _is_covered(grant, wanted):
+                return grant.cid
+        if any(_is_covered(grant, wanted) for grant in self.grants):
+            raise SessionExpired("the grant that covers this has ended")
+        raise NotGranted(f"nothing that this session holds covers {wanted.ability} on {wanted.resource.text}")
+
+
+def _is_covered(grant: Grant, wanted: Capability) -> bool:
+    return any(covers(held, wanted) for held in grant.capabilities)
+
+
+def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> Session:
+    """Return the session of a key that acts for itself: a did:key owner, or an agent with grants of others.
+
+    Args:
+        key: a signer, or a 32-byte seed; only a session made of a seed can be stored.
+        grants: delegations to this key.
+    Raises:
+        InvalidInput: the seed is not 32 bytes.
+        InvalidPortableDelegation: a grant is for another key.
+    """
+    seed = key if isinstance(key, bytes) else None
+    if seed is not None and len(seed) != 32:
+        raise InvalidInput("the seed of a key has 32 bytes")
+    signer = Ed25519Signer(key) if isinstance(key, bytes) else key
+    session = Session(signer=signer, owner=Principal(signer.did), seed=seed)
+    for grant in grants:
+        session = session.with_grant(grant)
+    return session
+
+
+def space_of(owner: str, name: str) -> SpaceId:
+    """Return a space of an owner by its short name, or any space by its full id.
+
+    Raises:
+        InvalidInput: the owner is no DID, or the name neither a name nor an id.
+    """
+    try:
+        if name.startswith("tinycloud:"):
+            return parse_space_id(name)
+        return parse_space_id(SpaceId(parse_principal(owner), name).text)
+    except CapabilityError as exc:
+        raise InvalidInput(f"not a space: {name[:100]}") from exc
+
+
+def network_of_owner(owner: str, name: str = DEFAULT_NETWORK) -> NetworkId:
+    """Return an encryption network of an owner; the owner's DID is canonical and without fragment in it.
+
+    Raises:
+        InvalidInput: the owner is no DID, or the name no name of a network.
+    """
+    try:
+        return network_id(parse_principal(owner), name)
+    except CapabilityError as exc:
+        raise InvalidInput(f"not an encryption network: {exc.text}") from exc
+
+
+# --- keeping -----------------------------------------------------------------------------------------------------
+
+
+def encode_session(session: Session) -> bytes:
+    """Return a session as JSON. The text holds the session's secret key: keep it as you would keep a password.
+
+    Raises:
+        InvalidSession: the session's key was given as a signer, which does not part with its secret.
+    """
+    if session.seed is None:
+        raise InvalidSession("this session's key cannot be stored", hint="make the session of a seed")
+    value: dict[str, Json] = {
+        "v": _VERSION,
+        "seed": _base64.encode(session.seed),
+        "owner": session.owner,
+        "space": None if session.space is None else session.space.text,
+        "nodeId": session.node_id,
+        "grants": [grant.header for grant in session.grants],
+    }
+    return canonical_bytes(value)
+
+
+def decode_session(data: bytes) -> Session:
+    """Read what `encode_session` wrote.
+
+    Raises:
+        InvalidSession: it is something else. The message holds no byte of it.
+    """
+    try:
+        value = parse_json(data, max_bytes=_MAX_SESSION_BYTES)
+        return _session_of(value)
+    except (CapabilityError, InvalidPortableDelegation) as exc:
+        raise InvalidSession("the stored session cannot be read") from exc
+
+
+def _session_of(value: dict[str, Json]) -> Session:
+    seed = _base64.decode(value.get("seed"))
+    owner, space, node_id, headers = (value.get(name) for name in ("owner", "space", "nodeId", "grants"))
+    if value.get("v") != _VERSION or seed is None or len(seed) != 32:
+        raise InvalidSession("the stored session has another version or no key")
+    if not isinstance(owner, str) or not isinstance(headers, list):
+        raise InvalidSession("the stored session lacks a member")
+    session = Session(
+        signer=Ed25519Signer(seed),
+        owner=principal_of(owner),
+        space=parse_space_id(space) if isinstance(space, str) else None,
+        node_id=node_id if isinstance(node_id, str) else None,
+        seed=seed,
+    )
+    for header in headers:
+        session = session.with_grant(read_grant(header if isinstance(header, str) else ""))
+    return session
+
+
+def save_session(session: Session, path: Path) -> None:
+    """Write a session to a file that only its owner can read, replacing it as a whole."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(encode_session(session))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def load_session(path: Path) -> Session:
+    """Read a session from a file.
+
+    Raises:
+        InvalidSession: the file holds something else.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return decode_session(file.read(_MAX_SESSION_BYTES + 1))

@@ -1,0 +1,109 @@
+"""A real node on loopback, a platform it trusts, and clients on it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests_support import CountingEntropy, FixedClock
+
+from node.config import Config, Hosting, Http, Release, Store
+from node.embedded import EmbeddedNode, embedded_node
+from sealspace.client import Client
+from sealspace.session import Session
+from sealspace.transport import TransportSettings
+from sealspace.wallets import new_wallet
+from tee_backend.evidence.simulated import SimulatedPlatform
+
+SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+
+
+@dataclass
+class Bench:
+    """One node, its platform, and as many clients as a test wants; all share one clock."""
+
+    node: EmbeddedNode
+    platform: SimulatedPlatform
+    clock: FixedClock
+    entropy: CountingEntropy
+    clients: AsyncExitStack
+
+    async def client(self, session: Session | None = None, *, pinned_node: str | None = None) -> Client:
+        client = Client(
+            self.node.url,
+            session=session,
+            pinned_node=pinned_node,
+            settings=SETTINGS,
+            clock=self.clock,
+            entropy=self.entropy,
+        )
+        return await self.clients.enter_async_context(client)
+
+    async def owner(self) -> tuple[Client, "CountingWallet"]:
+        """Sign a new owner in."""
+        client, wallet = await self.client(), CountingWallet(self.entropy)
+        await client.sign_in(wallet)
+        return client, wallet
+
+
+class CountingWallet:
+    """A wallet that counts how often it is asked."""
+
+    def __init__(self, entropy: CountingEntropy) -> None:
+        self._signer = new_wallet(entropy=entropy)
+        self.address, self.chain_id, self.did = self._signer.address, self._signer.chain_id, self._signer.did
+        self.signatures = 0
+
+    def sign_eip191(self, text: str) -> bytes:
+        self.signatures += 1
+        return self._signer.sign_eip191(text)
+
+
+@pytest.fixture
+def platform(entropy: CountingEntropy) -> SimulatedPlatform:
+    """A platform in software, with a root certificate of its own."""
+    return SimulatedPlatform.from_seed(entropy.token(32))
+
+
+@pytest.fixture
+def config(tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock) -> Iterator[Config]:
+    """Settings of a node that trusts the platform."""
+    root, collateral = tmp_path / "root.pem", tmp_path / "collateral"
+    root.write_text(platform.root_pem)
+    collateral.mkdir()
+    (collateral / "platform.json").write_bytes(platform.collateral_json(clock.now()))
+    yield Config(
+        http=Http(port=0, drain_s=1),
+        store=Store(data=str(tmp_path / "data")),
+        release=Release(trust_root=str(root), collateral=str(collateral)),
+    )
+
+
+@pytest.fixture
+async def bench_with(
+    platform: SimulatedPlatform, clock: FixedClock, entropy: CountingEntropy
+) -> AsyncIterator[Callable[[Config], Awaitable[Bench]]]:
+    """Start a node with given settings; everything ends with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start(config: Config) -> Bench:
+            node = await stack.enter_async_context(embedded_node(config, clock=clock, entropy=entropy))
+            clients = await stack.enter_async_context(AsyncExitStack())
+            return Bench(node, platform, clock, entropy, clients)
+
+        yield start
+
+
+@pytest.fixture
+async def bench(bench_with: Callable[[Config], Awaitable[Bench]], config: Config) -> Bench:
+    """A node with default settings."""
+    return await bench_with(config)
+
+
+@pytest.fixture
+async def strict_bench(bench_with: Callable[[Config], Awaitable[Bench]], config: Config) -> Bench:
+    """A node that hosts spaces on the owner's word only."""
+    return await bench_with(
+        Config(http=config.http, store=config.store, release=config.release, hosting=Hosting(mode="explicit"))
+    )

@@ -1,0 +1,261 @@
+"""A backend in a simulated trust domain: what it gets, and what it does not."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pytest
+
+from encryption_network.policy import Measurements, Policy
+from sealspace.attestation import Attested, Challenge
+from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.encryption import new_receiver_key
+from sealspace.errors import (
+    AttestationRefused,
+    DecryptDenied,
+    DelegationRevoked,
+    NodeRefused,
+    NotGranted,
+    ReleaseRefused,
+    SealspaceError,
+)
+from sealspace.portable import PortableDelegation
+from sealspace.session import key_session
+from sealspace.wallets import Wallet
+from tee_backend.attestation.report_data import report_data
+from tee_backend.backend import Backend
+from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+
+APPROVED = measurements_of("approved")
+OTHER = measurements_of("other")
+POLICY = Policy(measurements=(APPROVED,))
+GET = "tinycloud.kv/get"
+DECRYPT = "tinycloud.encryption/decrypt"
+SEED = bytes(range(32))
+
+
+@dataclass
+class Source:
+    """A trust domain that runs one program; counts its quotes."""
+
+    platform: SimulatedPlatform
+    measurements: Measurements = APPROVED
+    quotes: int = 0
+
+    def quote(self, data: bytes) -> bytes:
+        self.quotes += 1
+        return self.platform.mint_quote(self.measurements, data)
+
+
+class Granted(NamedTuple):
+    """The parties of one grant."""
+
+    client: Client
+    wallet: Wallet
+    agent: Client
+    backend: Backend
+    portable: PortableDelegation
+    source: Source
+
+
+async def granted(bench, *, policy=POLICY, wallet=None, measurements=APPROVED, owner=None):
+    """An owner with a secret, and a backend with a grant to it."""
+    client, own_wallet = owner or await bench.owner()
+    await client.secrets().put("API_KEY", "value")
+    network = client.encryption.network()
+    grant = [allow(client.secrets().resource("API_KEY"), GET), allow(network.text, DECRYPT)]
+    agent = await bench.client(key_session(SEED))
+    portable = await client.delegations.delegate(agent.session.did, grant, policy=policy, wallet=wallet)
+    await agent.delegations.take_up(portable)
+    source = Source(bench.platform, measurements)
+    backend = Backend(agent, source, clock=bench.clock, entropy=bench.entropy)
+    return Granted(client, own_wallet, agent, backend, portable, source)
+
+
+def reason_of(denial: DecryptDenied) -> str:
+    assert isinstance(denial.refusal, ReleaseRefused), denial.refusal
+    return denial.refusal.reason
+
+
+@pytest.mark.parametrize("signed_by_wallet", [False, True])
+async def test_approved_code_reads_the_secret(bench, signed_by_wallet: bool) -> None:
+    """Attested and approved, by a grant of the owner's session or wallet."""
+    owner = await bench.owner()
+    wallet = owner[1] if signed_by_wallet else None
+    one = await granted(bench, owner=owner, wallet=wallet)
+    attestation = await one.backend.attest(one.client.encryption.network())
+    assert attestation == one.backend.attestation
+    assert attestation.expires_at > bench.clock.now()
+    assert await one.backend.read_secret(one.client.session.owner, "API_KEY") == "value"
+
+
+async def test_nothing_is_released_before_attesting(bench) -> None:
+    """The envelope is read, the key is not."""
+    one = await granted(bench)
+    with pytest.raises(DecryptDenied) as denial:
+        await one.backend.read_secret(one.client.session.owner, "API_KEY")
+    assert reason_of(denial.value) == "not_attested"
+    assert denial.value.hint
+
+
+async def test_a_genuine_quote_alone_is_not_enough(bench) -> None:
+    """A grant that approves no code opens nothing."""
+    one = await granted(bench, policy=None)
+    await one.backend.attest(one.client.encryption.network())
+    with pytest.raises(DecryptDenied) as denial:
+        await one.backend.read_secret(one.client.session.owner, "API_KEY")
+    assert reason_of(denial.value) == "no_policy"
+
+
+async def test_other_code_is_refused(bench) -> None:
+    """Evidence is stored for any code, keys are released to approved code."""
+    one = await granted(bench, measurements=OTHER)
+    await one.backend.attest(one.client.encryption.network())
+    with pytest.raises(DecryptDenied) as denial:
+        await one.backend.read_secret(one.client.session.owner, "API_KEY")
+    assert reason_of(denial.value) == "measurement"
+
+
+async def test_the_network_s_policy_can_be_the_approval(bench) -> None:
+    """What the owner states on the network counts for every grant; taken away, it counts no more."""
+    one = await granted(bench, policy=None)
+    network = one.client.encryption.network()
+    await one.client.delegations.add_right(one.wallet, [allow(network.text, "sealspace.encryption/policy")])
+    await one.client.encryption.set_policy(network, POLICY)
+    await one.backend.attest(network)
+    assert await one.backend.read_secret(one.client.session.owner, "API_KEY") == "value"
+    await one.client.encryption.set_policy(network, None)
+    with pytest.raises(DecryptDenied) as denial:
+        await one.backend.read_secret(one.client.session.owner, "API_KEY")
+    assert reason_of(denial.value) == "no_policy"
+
+
+async def test_a_policy_can_bind_keys_to_one_path(bench) -> None:
+    """Decrypt on a network opens every key of it, unless the policy names the paths."""
+    owner = await bench.owner()
+    client = owner[0]
+    policy = Policy(measurements=(APPROVED,), paths=(client.secrets().resource("API_KEY"),))
+    one = await granted(bench, owner=owner, policy=policy)
+    network = client.encryption.network()
+    attestation = await one.backend.attest(network)
+    assert await one.backend.read_secret(client.session.owner, "API_KEY") == "value"
+    elsewhere = await client.encryption.encrypt(b"other", network=network)
+    with pytest.raises(DecryptDenied) as denial:
+        await one.agent.encryption.decrypt(elsewhere, receiver=attestation.receiver)
+    assert reason_of(denial.value) == "path"
+
+
+async def test_keys_are_wrapped_to_the_attested_receiver_only(bench) -> None:
+    """Whoever has the session's key but not the receiver key gets nothing."""
+    one = await granted(bench)
+    await one.backend.attest(one.client.encryption.network())
+    thief = await bench.client(one.agent.session)
+    with pytest.raises(DecryptDenied) as denial:
+        await thief.secrets(one.client.session.owner).get("API_KEY", receiver=new_receiver_key(bench.entropy))
+    assert reason_of(denial.value) == "receiver"
+
+
+async def test_a_revoked_grant_opens_nothing_whatever_the_evidence(bench) -> None:
+    """Revocation ends what attestation opened."""
+    one = await granted(bench)
+    await one.backend.attest(one.client.encryption.network())
+    await one.client.delegations.revoke(one.portable)
+    with pytest.raises(DelegationRevoked):
+        await one.backend.read_secret(one.client.session.owner, "API_KEY")
+
+
+async def test_evidence_is_renewed_before_it_ends(bench) -> None:
+    """A backend that goes on reading attests anew by itself, and only then."""
+    one = await granted(bench)
+    first = await one.backend.attest(one.client.encryption.network())
+    await one.backend.read_secret(one.client.session.owner, "API_KEY")
+    assert one.source.quotes == 1
+    bench.clock.advance(first.expires_at - bench.clock.now() - 1)
+    assert await one.backend.read_secret(one.client.session.owner, "API_KEY") == "value"
+    assert one.source.quotes == 2
+    assert first.receiver.public_key != one.backend.attestation.receiver.public_key
+
+
+async def test_a_challenge_serves_once(bench) -> None:
+    """The same nonce is not taken twice, not even with a good quote."""
+    one = await granted(bench)
+    network = one.client.encryption.network()
+    challenge = await one.agent.attestation.challenge()
+    attested = quoted(one.agent, one.source, challenge, bench)
+    await one.agent.attestation.open_session(network, challenge, attested)
+    with pytest.raises(AttestationRefused) as refusal:
+        await one.agent.attestation.open_session(network, challenge, attested)
+    assert refusal.value.problem == "challenge-used"
+
+
+def quoted(agent, source, challenge: Challenge, bench, *, holder: str | None = None) -> Attested:
+    receiver = new_receiver_key(bench.entropy)
+    bound = report_data(
+        challenge.nonce, challenge.audience, holder or agent.session.did, "attested", receiver.public_key
+    )
+    return Attested(source.quote(bound), receiver.public_key)
+
+
+async def test_a_quote_for_somebody_else_is_refused(bench) -> None:
+    """Report data bind the quote to its holder."""
+    one = await granted(bench)
+    challenge = await one.agent.attestation.challenge()
+    attested = quoted(one.agent, one.source, challenge, bench, holder=one.client.session.did)
+    with pytest.raises(AttestationRefused):
+        await one.agent.attestation.open_session(one.client.encryption.network(), challenge, attested)
+
+
+async def test_a_quote_of_another_platform_is_refused(bench) -> None:
+    """Only the root certificate that the node was told to trust counts."""
+    one = await granted(bench)
+    source = Source(SimulatedPlatform.from_seed(b"another platform"))
+    challenge = await one.agent.attestation.challenge()
+    with pytest.raises(NodeRefused):
+        await one.agent.attestation.open_session(
+            one.client.encryption.network(), challenge, quoted(one.agent, source, challenge, bench)
+        )
+
+
+async def test_only_who_was_granted_decrypt_may_attest(bench) -> None:
+    """A stranger's quote is not even sent."""
+    one = await granted(bench)
+    stranger = Backend(await bench.client(key_session(bytes(32))), one.source, clock=bench.clock, entropy=bench.entropy)
+    with pytest.raises(NotGranted):
+        await stranger.attest(one.client.encryption.network())
+
+
+async def test_a_source_that_fails_is_the_caller_s_to_handle(bench) -> None:
+    """What the platform raises comes through as it is; no evidence is recorded."""
+
+    class Broken:
+        def quote(self, data: bytes) -> bytes:
+            raise OSError("no TSM")
+
+    one = await granted(bench)
+    broken = Backend(one.agent, Broken(), clock=bench.clock, entropy=bench.entropy)
+    with pytest.raises(OSError, match="no TSM"):
+        await broken.attest(one.client.encryption.network())
+    assert broken.attestation is None
+
+
+async def test_many_readers_share_one_attestation(bench) -> None:
+    """Reads may run side by side; evidence near its end is renewed once for all of them."""
+    one = await granted(bench)
+    first = await one.backend.attest(one.client.encryption.network())
+    for quotes in (1, 2):
+        reads = [one.backend.read_secret(one.client.session.owner, "API_KEY") for _ in range(5)]
+        assert await asyncio.gather(*reads) == ["value"] * 5
+        assert one.source.quotes == quotes
+        bench.clock.advance(first.expires_at - bench.clock.now() - 1)
+
+
+async def test_no_error_holds_a_secret(bench) -> None:
+    """Neither value nor key nor token stands in what an error says."""
+    one = await granted(bench, measurements=OTHER)
+    await one.backend.attest(one.client.encryption.network())
+    with pytest.raises(SealspaceError) as denial:
+        await one.backend.read_secret(one.client.session.owner, "API_KEY")
+    said = f"{denial.value} {denial.value!r} {denial.value.hint} {denial.value.__cause__}"
+    for hidden in ("value", one.portable.header, SEED.hex()):
+        assert hidden not in said

@@ -1,0 +1,494 @@
+"""The client against a real node: signing in, values, secrets, networks, delegations."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from libipld import decode_multibase
+
+from capabilities.signatures import Ed25519Signer
+from encryption_network.policy import Policy
+from sealspace._minting import Claims, mint
+from sealspace.client import SignIn
+from sealspace.delegations import allow
+from sealspace.encryption import SET_POLICY, new_receiver_key
+from sealspace.errors import (
+    ActionNotAuthorized,
+    DecryptDenied,
+    DelegationRevoked,
+    InvalidEnvelope,
+    InvalidInput,
+    InvalidPortableDelegation,
+    InvalidResponse,
+    LabelMismatch,
+    NetworkNotActive,
+    NetworkNotFound,
+    NodeMismatch,
+    NotFound,
+    NotGranted,
+    PreconditionFailed,
+    SpaceNotFound,
+    Unauthorized,
+    ValueTooLarge,
+)
+from sealspace.manifests import compose_manifests, parse_manifest
+from sealspace.portable import decode_portable, encode_portable
+from sealspace.session import decode_session, encode_session, key_session
+from sealspace.transport import Request, Transport
+from tee_backend.evidence.simulated import measurements_of
+
+GET, PUT, LIST, DELETE = (f"tinycloud.kv/{name}" for name in ("get", "put", "list", "del"))
+DECRYPT = "tinycloud.encryption/decrypt"
+SEED = bytes(range(32))
+
+
+# --- signing in --------------------------------------------------------------------------------------------------
+
+
+async def test_one_signature_makes_spaces_and_network(bench) -> None:
+    """On a node that hosts by itself, a plain sign-in can keep values and secrets at once."""
+    client, wallet = await bench.owner()
+    await client.kv().put("a", b"1")
+    await client.secrets().put("API_KEY", "value")
+    assert await client.secrets().get("API_KEY") == "value"
+    assert wallet.signatures == 1
+    assert wallet.did == client.session.owner
+
+
+async def test_a_strict_node_is_asked_to_host(strict_bench) -> None:
+    """Where spaces are hosted on the owner's word only, a second signature gives it for all of them (D43)."""
+    client, wallet = await strict_bench.owner()
+    await client.kv().put("a", b"1")
+    await client.encryption.ensure_network()
+    await client.secrets().put("API_KEY", "value")
+    assert await client.secrets().get("API_KEY") == "value"
+    assert wallet.signatures == 2
+
+
+async def test_further_spaces_are_signed_in_to(bench) -> None:
+    """Spaces that were asked for are hosted; others are not the session's."""
+    client = await bench.client()
+    wallet = (await bench.owner())[1]
+    await client.sign_in(wallet, SignIn(space="notes", spaces=("photos",), secrets=False))
+    await client.kv("photos").put("a", b"1")
+    await client.kv().put("b", b"2")
+    assert client.kv().space.name == "notes"
+    with pytest.raises(NotGranted):
+        await client.secrets().put("API_KEY", "value")
+
+
+async def test_a_manifest_decides_what_is_signed_for(bench) -> None:
+    """A sign-in by manifest holds the manifest's resources and no more of the space."""
+    request = compose_manifests(
+        [parse_manifest({"app_id": "com.example.notes", "name": "Notes"})],
+        include_account_registry_permissions=False,
+    )
+    client = await bench.client()
+    await client.sign_in((await bench.owner())[1], SignIn(request=request))
+    await client.kv().put("com.example.notes/1", b"1")
+    assert client.kv().space.name == "applications"
+    with pytest.raises(NotGranted):
+        await client.kv().put("com.example.other/1", b"1")
+
+
+async def test_a_stored_session_goes_on_without_the_wallet(bench) -> None:
+    """What was kept acts as before, at the node it was made at."""
+    client, wallet = await bench.owner()
+    await client.kv().put("a", b"1")
+    again = await bench.client(decode_session(encode_session(client.session)))
+    assert (await again.kv().get("a")).body == b"1"
+    assert wallet.signatures == 1
+
+
+async def test_a_key_owns_spaces_of_its_own(bench) -> None:
+    """A did:key signs in to its own space, makes its network and reads its secrets in person."""
+    client = await bench.client()
+    await client.sign_in_with_key(SEED, spaces=("default", "secrets"))
+    await client.kv().put("a", b"1")
+    assert [key async for key in client.kv().list()] == ["a"]
+    await client.encryption.ensure_network()
+    await client.secrets().put("API_KEY", "value")
+    assert await client.secrets().get("API_KEY") == "value"
+
+
+async def test_a_key_has_its_space_hosted_by_its_word(strict_bench) -> None:
+    """On a strict node the key signs the host grant itself."""
+    client = await strict_bench.client()
+    await client.sign_in_with_key(SEED, spaces=("default",))
+    await client.kv().put("a", b"1")
+
+
+async def test_another_node_than_the_pinned_one_is_refused(bench) -> None:
+    """Nothing is sent to a node with another identity."""
+    client = await bench.client(pinned_node=Ed25519Signer(SEED).did)
+    with pytest.raises(NodeMismatch):
+        await client.sign_in((await bench.owner())[1])
+
+
+async def test_using_a_client_before_signing_in_is_a_mistake_of_the_program(bench) -> None:
+    """The wrong order is told apart from wrong data."""
+    client = await bench.client()
+    with pytest.raises(RuntimeError):
+        client.kv()
+    client.use(key_session(SEED))
+    with pytest.raises(RuntimeError):
+        client.kv()
+
+
+# --- values ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_value_comes_back_with_its_metadata(bench) -> None:
+    """Bytes, type and metadata are what was put."""
+    kv = (await bench.owner())[0].kv()
+    etag = await kv.put("a/b", b"\x00\xff", content_type="image/png", metadata={"Title": "x y"})
+    value = await kv.get("a/b")
+    assert (b"\x00\xff", etag, "image/png", {"title": "x y"}) == (
+        value.body,
+        value.etag,
+        value.content_type,
+        value.metadata,
+    )
+    head = await kv.metadata("a/b")
+    assert (b"", etag, {"title": "x y"}) == (head.body, head.etag, head.metadata)
+    await kv.put("text", "ä")
+    assert (await kv.get("text")).content_type == "text/plain;charset=UTF-8"
+
+
+async def test_conditions_keep_rivals_apart(bench) -> None:
+    """A create and an update are refused over a value they do not know."""
+    kv = (await bench.owner())[0].kv()
+    first = await kv.put("a", b"1", if_absent=True)
+    with pytest.raises(PreconditionFailed):
+        await kv.put("a", b"2", if_absent=True)
+    second = await kv.put("a", b"2", if_match=first)
+    with pytest.raises(PreconditionFailed):
+        await kv.put("a", b"3", if_match=first)
+    with pytest.raises(PreconditionFailed):
+        await kv.delete("a", if_match=first)
+    assert await kv.get_if_changed("a", second) is None
+    changed = await kv.get_if_changed("a", first)
+    assert changed is not None
+    assert changed.body == b"2"
+    assert second == await kv.delete("a", if_match=second)
+    with pytest.raises(InvalidInput):
+        await kv.put("a", b"3", if_absent=True, if_match=first)
+
+
+async def test_what_is_not_there(bench) -> None:
+    """Absent, deleted, never written and not hosted are told apart."""
+    client, _wallet = await bench.owner()
+    kv = client.kv()
+    with pytest.raises(NotFound):
+        await kv.get("a")
+    with pytest.raises(NotFound):
+        await kv.delete("a")
+    await kv.put("a", b"1")
+    await kv.delete("a")
+    assert await kv.delete("a") is None
+    with pytest.raises(NotFound):
+        await kv.get("a")
+    other = await bench.client()
+    other.use(key_session(SEED))
+    with pytest.raises(SpaceNotFound):
+        await other.kv("unhosted").get("a")
+
+
+async def test_a_listing_is_the_same_whatever_the_pages(bench) -> None:
+    """Pages of any size give the whole list in byte order."""
+    kv = (await bench.owner())[0].kv()
+    keys = [f"list/{letter}" for letter in "cabed"]
+    for key in [*keys, "other"]:
+        await kv.put(key, b"1")
+    for page_keys in (1, 2, 5, 1000):
+        assert sorted(keys) == [key async for key in kv.list("list/", page_keys=page_keys)]
+    assert [key async for key in kv.list("none/")] == []
+    with pytest.raises(InvalidInput):
+        await kv.list_page(limit=1001)
+
+
+async def test_a_value_is_not_read_beyond_its_bound(bench) -> None:
+    """The node refuses to send more than was asked for."""
+    kv = (await bench.owner())[0].kv()
+    await kv.put("a", b"12345")
+    with pytest.raises(ValueTooLarge):
+        await kv.get("a", max_bytes=4)
+
+
+@pytest.mark.parametrize("key", ["a b", "ä", "a?b", "a#b", "%", "a/../b", "%41"])
+async def test_keys_that_no_uri_holds_are_refused_here(bench, key: str) -> None:
+    """A key is the raw path of a URI; nothing is encoded behind the caller's back."""
+    client = await bench.client()
+    client.use(key_session(SEED))
+    with pytest.raises(InvalidInput):
+        await client.kv("default").get(key)
+
+
+@pytest.mark.parametrize("metadata", [{"": "x"}, {"a b": "x"}, {"a": "x\r\ny"}, {"a": " x"}, {"a": "x" * 17_000}])
+async def test_metadata_that_no_header_holds_is_refused_here(bench, metadata: dict[str, str]) -> None:
+    """Metadata travel as headers."""
+    client = await bench.client()
+    client.use(key_session(SEED))
+    with pytest.raises(InvalidInput):
+        await client.kv("default").put("a", b"1", metadata=metadata)
+
+
+# --- secrets and networks ----------------------------------------------------------------------------------------
+
+
+async def test_secrets_are_written_read_listed_and_deleted(bench) -> None:
+    """Global and scoped secrets of one name are two secrets."""
+    secrets = (await bench.owner())[0].secrets()
+    await secrets.put("API_KEY", "global")
+    await secrets.put("API_KEY", "scoped ✓", scope="My App")
+    assert (await secrets.get("API_KEY"), await secrets.get("API_KEY", scope="my-app")) == ("global", "scoped ✓")
+    assert await secrets.list() == ("API_KEY",)
+    assert await secrets.list(scope="my-app") == ("API_KEY",)
+    await secrets.delete("API_KEY")
+    with pytest.raises(NotFound):
+        await secrets.get("API_KEY")
+    assert await secrets.list() == ()
+
+
+async def test_a_secret_is_stored_as_other_clients_store_it(bench) -> None:
+    """Path, label, metadata and payload are those of the convention, and no plaintext is stored."""
+    client, _wallet = await bench.owner()
+    await client.secrets().put("API_KEY", "value")
+    stored = await client.kv("secrets").get("vault/secrets/API_KEY")
+    envelope = await client.secrets().envelope("API_KEY")
+    secret = await client.secrets().read("API_KEY")
+    assert stored.content_type == "text/plain;charset=UTF-8"
+    assert envelope.metadata == {
+        "x-vault-version": "2",
+        "x-vault-cipher": "tinycloud-network-envelope",
+        "x-vault-content-type": "application/json",
+    }
+    assert json.loads(stored.body)["networkId"] == client.encryption.network().text
+    assert b"value" not in stored.body
+    assert secret.created_at == secret.updated_at
+    assert secret.created_at.endswith("Z")
+    assert "value" not in repr(secret)
+    space = client.kv("secrets").space.text
+    label = f"tinycloud.vault:{space}:secrets/API_KEY".encode()
+    assert await client.encryption.decrypt(envelope, expected_label=label)
+
+
+async def test_an_envelope_that_was_moved_is_noticed(bench) -> None:
+    """A secret does not take the place of another."""
+    client, _ = await bench.owner()
+    await client.secrets().put("FIRST", "value")
+    stored = await client.kv("secrets").get("vault/secrets/FIRST")
+    await client.kv("secrets").put("vault/secrets/SECOND", stored.body)
+    with pytest.raises(LabelMismatch):
+        await client.secrets().get("SECOND")
+    await client.kv("secrets").put("vault/secrets/THIRD", b"no envelope")
+    with pytest.raises(InvalidEnvelope):
+        await client.secrets().get("THIRD")
+
+
+async def test_a_spoilt_ciphertext_does_not_open(bench) -> None:
+    """Damage is an error, whatever the node answered."""
+    client, _ = await bench.owner()
+    network = client.encryption.network()
+    envelope = await client.encryption.encrypt(b"payload", network=network)
+    spoilt = replace(envelope, ciphertext=envelope.ciphertext[:-1] + bytes([envelope.ciphertext[-1] ^ 1]))
+    with pytest.raises(InvalidResponse):
+        await client.encryption.decrypt(spoilt)
+    receiver = new_receiver_key(bench.entropy)
+    assert await client.encryption.decrypt(envelope, receiver=receiver) == b"payload"
+
+
+async def test_a_network_is_made_once_and_ended_for_ever(bench) -> None:
+    """A network of another name is made on request; revoked, it opens nothing any more."""
+    client, wallet = await bench.owner()
+    with pytest.raises(NetworkNotFound):
+        await client.encryption.descriptor(client.encryption.network("other"))
+    with pytest.raises(NotGranted):
+        await client.encryption.ensure_network("other")
+    network = client.encryption.network("other")
+    abilities = ("decrypt", "network.create", "network.revoke")
+    rights = [allow(network.text, f"tinycloud.encryption/{name}") for name in abilities]
+    await client.delegations.add_right(wallet, rights)
+    first = await client.encryption.ensure_network("other")
+    assert first == await client.encryption.ensure_network("other")
+    envelope = await client.encryption.encrypt(b"payload", network=network)
+    assert await client.encryption.decrypt(envelope) == b"payload"
+    await client.encryption.revoke_network(network)
+    with pytest.raises(NetworkNotActive):
+        await client.encryption.decrypt(envelope)
+    with pytest.raises(NetworkNotActive):
+        await client.encryption.encrypt(b"payload", network=network)
+
+
+async def test_a_stranger_opens_nothing(bench) -> None:
+    """Without a grant a request is not even sent; with somebody else's right to read it is refused."""
+    client, _ = await bench.owner()
+    envelope = await client.encryption.encrypt(b"payload", network=client.encryption.network())
+    stranger, _ = await bench.owner()
+    with pytest.raises(NotGranted):
+        await stranger.encryption.decrypt(envelope)
+
+
+async def test_the_owner_states_a_policy_in_person(bench) -> None:
+    """The wallet's word lets the session set the network's policy; without it the session cannot."""
+    client, wallet = await bench.owner()
+    network = client.encryption.network()
+    policy = Policy(measurements=(measurements_of("approved"),), in_person=False)
+    with pytest.raises(NotGranted):
+        await client.encryption.set_policy(network, policy)
+    await client.secrets().put("API_KEY", "value")
+    await client.delegations.add_right(wallet, [allow(network.text, SET_POLICY)])
+    await client.encryption.set_policy(network, policy)
+    # From now on only approved code reads, the owner included.
+    with pytest.raises(DecryptDenied):
+        await client.secrets().get("API_KEY")
+
+
+# --- delegations -------------------------------------------------------------------------------------------------
+
+
+async def granted_to_agent(bench, owner, **options) -> tuple:
+    agent = await bench.client()
+    await agent.sign_in_with_key(SEED)
+    grant = [allow(f"{owner.kv().space.text}/kv/shared/", ability) for ability in (GET, LIST)]
+    portable = await owner.delegations.delegate(agent.session.did, grant, **options)
+    return portable, agent
+
+
+@pytest.mark.parametrize("signed_by_wallet", [False, True])
+async def test_a_grant_is_handed_over_and_used(bench, signed_by_wallet: bool) -> None:
+    """The recipient does what was granted, and no more; by whichever key of the owner it was signed."""
+    owner, wallet = await bench.owner()
+    await owner.kv().put("shared/note", b"1")
+    portable, agent = await granted_to_agent(bench, owner, wallet=wallet if signed_by_wallet else None)
+    await agent.delegations.take_up(decode_portable(encode_portable(portable)))
+    shared = agent.kv(owner.kv().space.text)
+    assert (await shared.get("shared/note")).body == b"1"
+    assert [key async for key in shared.list("shared/")] == ["shared/note"]
+    for attempt in (shared.put("shared/note", b"2"), shared.get("private")):
+        with pytest.raises(NotGranted):
+            await attempt
+
+
+async def test_a_grant_by_a_session_looks_as_other_clients_make_it(bench) -> None:
+    """A bare issuer, whole seconds, the session as its proof (J6)."""
+    owner, _ = await bench.owner()
+    portable, agent = await granted_to_agent(bench, owner)
+    payload = json.loads(decode_multibase("u" + portable.header.split(".")[1])[1])
+    assert (owner.session.did, agent.session.did) == (payload["iss"], payload["aud"])
+    assert isinstance(payload["exp"], int)
+    assert [owner.session.grants[0].cid] == payload["prf"]
+    assert portable.space == owner.kv().space.text
+
+
+async def test_a_grant_does_not_outlive_the_session(bench) -> None:
+    """However long is asked for, the parent's end is the end."""
+    owner, _ = await bench.owner()
+    portable, _ = await granted_to_agent(bench, owner, ttl_s=365 * 86_400)
+    assert owner.session.expires_at is not None
+    assert portable.expires_at is not None
+    assert 0 <= owner.session.expires_at - portable.expires_at < 1
+
+
+async def test_a_revoked_grant_is_over(bench) -> None:
+    """From the acknowledgement on, use and taking up are refused."""
+    owner, _ = await bench.owner()
+    await owner.kv().put("shared/note", b"1")
+    portable, agent = await granted_to_agent(bench, owner)
+    await agent.delegations.take_up(portable)
+    await owner.delegations.revoke(portable)
+    with pytest.raises(DelegationRevoked):
+        await agent.kv(owner.kv().space.text).get("shared/note")
+    with pytest.raises(DelegationRevoked):
+        await agent.delegations.take_up(portable)
+
+
+async def test_the_wallet_revokes_what_a_session_granted(bench) -> None:
+    """The owner's own word ends any grant in the owner's spaces (V3)."""
+    owner, wallet = await bench.owner()
+    portable, agent = await granted_to_agent(bench, owner)
+    await agent.delegations.take_up(portable)
+    await (await bench.owner())[0].delegations.revoke_by_wallet(portable.cid, wallet)
+    with pytest.raises(DelegationRevoked):
+        await agent.kv(owner.kv().space.text).get("shared/note")
+
+
+async def test_a_later_session_revokes_what_an_earlier_one_granted(bench) -> None:
+    """By the right to revoke in its sign-in, for the owner (V2, W21)."""
+    owner, wallet = await bench.owner()
+    portable, agent = await granted_to_agent(bench, owner)
+    await agent.delegations.take_up(portable)
+    later = await bench.client()
+    await later.sign_in(wallet)
+    await later.delegations.revoke(portable)
+    with pytest.raises(DelegationRevoked):
+        await agent.kv(owner.kv().space.text).get("shared/note")
+
+
+async def test_a_stranger_revokes_nothing(bench) -> None:
+    """Whoever has nothing to do with a grant cannot end it."""
+    owner, _ = await bench.owner()
+    portable, _ = await granted_to_agent(bench, owner)
+    stranger, _ = await bench.owner()
+    with pytest.raises(Unauthorized):
+        await stranger.delegations.revoke(portable)
+
+
+async def test_a_grant_for_a_wallet_is_passed_on_to_its_session(bench) -> None:
+    """A wallet takes up what was granted to it, by one signature to its own session key."""
+    owner, _ = await bench.owner()
+    await owner.kv().put("shared/note", b"1")
+    friend, friend_wallet = await bench.owner()
+    portable = await owner.delegations.delegate(friend_wallet.did, [allow(f"{owner.kv().space.text}/kv/shared/", GET)])
+    with pytest.raises(InvalidPortableDelegation):
+        await friend.delegations.take_up(portable)
+    await friend.delegations.take_up(portable, wallet=friend_wallet)
+    assert (await friend.kv(owner.kv().space.text).get("shared/note")).body == b"1"
+    assert friend_wallet.signatures == 2
+
+
+async def test_what_is_not_held_is_not_granted(bench) -> None:
+    """A session grants from what it holds, a wallet from what it owns."""
+    owner, wallet = await bench.owner()
+    other, _ = await bench.owner()
+    foreign = [allow(f"{other.kv().space.text}/kv/a", GET)]
+    agent = Ed25519Signer(SEED).did
+    with pytest.raises(NotGranted):
+        await owner.delegations.delegate(agent, foreign)
+    with pytest.raises(NotGranted):
+        await owner.delegations.delegate(agent, foreign, wallet=wallet)
+    for did, grant, ttl_s in ((agent, [], 60.0), ("nobody", foreign, 60.0), (agent, foreign, 0.0)):
+        with pytest.raises(InvalidInput):
+            await owner.delegations.delegate(did, grant, ttl_s=ttl_s)
+
+
+async def test_a_description_that_differs_from_its_token_is_refused(bench) -> None:
+    """Only the token says what is granted; what stands beside it must agree."""
+    owner, _ = await bench.owner()
+    portable, agent = await granted_to_agent(bench, owner)
+    written = json.loads(encode_portable(portable))
+    for change in ({"cid": "bafkr4ia"}, {"delegateDID": owner.session.did}):
+        with pytest.raises(InvalidPortableDelegation):
+            await agent.delegations.take_up(decode_portable(json.dumps({**written, **change}).encode()))
+    bench.clock.advance(8 * 86_400)
+    with pytest.raises(InvalidPortableDelegation):
+        await agent.delegations.take_up(portable)
+
+
+async def test_a_refusal_by_the_node_names_what_is_missing(bench) -> None:
+    """What the node refuses is told apart: resource and action are those it printed."""
+    owner, _ = await bench.owner()
+    portable, agent = await granted_to_agent(bench, owner)
+    await agent.delegations.take_up(portable)
+    space = owner.kv().space
+    claims = Claims(
+        audience=agent.session.did,
+        capabilities=[allow(f"{space.text}/kv/private", GET)],
+        proofs=[portable.cid],
+        expires_at=bench.clock.now() + 60,
+    )
+    token = mint(agent.session.signer, claims, bench.entropy)
+    async with Transport(bench.node.url) as transport:
+        with pytest.raises(ActionNotAuthorized) as refusal:
+            await transport.require(Request("POST", "/invoke", mint=lambda: token))
+    assert (f"{space.text}/kv/private", GET) == (refusal.value.resource, refusal.value.action)

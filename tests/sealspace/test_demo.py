@@ -1,0 +1,100 @@
+"""The demo: every step holds, and nothing is left behind."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests_support import REPOSITORY, CountingEntropy
+
+from node.cli.demo import respell
+from sealspace._minting import Message, sign_message
+from sealspace.delegations import allow
+from sealspace.session import read_grant
+from sealspace.wallets import new_wallet
+
+_CODE = "import sys; from node.cli import main; sys.exit(main())"
+
+
+def processes_that_name(folder: Path) -> list[str]:
+    """Command lines of live processes that name a folder."""
+    lines = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(folder) in line:
+                lines.append(line)
+    return lines
+
+
+def demo_in(folder: Path) -> "subprocess.Popen[str]":
+    """Start the demo in a folder, with settings around it that it must not take."""
+    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); {_CODE}"
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", code, "demo", "--dir", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        cwd=folder,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PYTHONIOENCODING": "utf-8",
+            "PYTHONUNBUFFERED": "1",
+            "SEALSPACE_HTTP__PORT": "not a port",
+        },
+    )
+
+
+def assert_nothing_left(folder: Path) -> None:
+    assert list(folder.iterdir()) == []
+    assert processes_that_name(folder) == []
+
+
+@pytest.mark.slow
+def test_every_step_of_the_demo_holds(tmp_path: Path) -> None:
+    """Status 0, all steps ticked, no secret shown, no file and no process left."""
+    with demo_in(tmp_path) as process:
+        said, complained = process.communicate(timeout=120)
+    assert (process.returncode, complained) == (0, ""), said
+    steps = re.findall(r"^ *(\d+)  .* ✓$", said, re.MULTILINE)
+    assert [str(number) for number in range(1, 16)] == steps
+    assert "ff-" not in said
+    assert_nothing_left(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_cleans_up(tmp_path: Path, number: signal.Signals) -> None:
+    """Stopped in the middle, it leaves no file and no process either."""
+    with demo_in(tmp_path) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "✓" in line:
+                break
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in said
+    assert_nothing_left(tmp_path)
+
+
+def test_a_delegation_in_other_bytes_has_the_same_signature_and_another_id() -> None:
+    """What the demo posts as the same grant is one, by the signature, and is not, by its id."""
+    agent = "did:key:z6MkuEUybFgDhSyrmvPMUbezRNH8hHdv8PYpg6PsTcrLXswS"
+    for seed in range(8):
+        wallet = new_wallet(entropy=CountingEntropy(bytes([seed])))
+        message = Message(
+            domain="app.example",
+            uri=agent,
+            issued_at=0,
+            expires_at=None,
+            capabilities=[allow("tinycloud:key:z6Mk:default/kv", "tinycloud.kv/get")],
+        )
+        header = sign_message(wallet, message, CountingEntropy())
+        assert read_grant(header).cid != read_grant(respell(header)).cid
+        assert read_grant(header).capabilities == read_grant(respell(header)).capabilities

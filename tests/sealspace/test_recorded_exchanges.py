@@ -1,0 +1,262 @@
+"""What another client sent to a node and got back, read and judged by our client."""
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tests_support import CountingEntropy, json_lines, shared_vectors
+
+from capabilities.cacao import header_bytes, parse_cacao
+from capabilities.recap import PREFIX, recap_of
+from capabilities.tokens import parse_delegation
+from encryption_network.envelope import InlineEnvelope, encode_envelope, parse_envelope
+from sealspace._decrypt_exchange import DecryptRequest, decrypt_request, verify_answer
+from sealspace._minting import Message, iso_time, sign_message, token_cid
+from sealspace._sign_in import KV_ABILITIES
+from sealspace.delegations import allow
+from sealspace.errors import InvalidResponse, ResponseBindingMismatch, ResponseSignatureInvalid, SealspaceError
+from sealspace.session import read_grant
+from sealspace.wallets import new_wallet
+
+pytestmark = pytest.mark.shared
+
+
+def exchanges(scenario: str) -> list[Any]:
+    return list(json_lines(shared_vectors(f"wire/sdk-{scenario}.jsonl")))
+
+
+def authorization(exchange: Any) -> str | None:
+    return next((value for name, value in exchange["request"]["headers"] if name == "authorization"), None)
+
+
+def text_of(body: Any) -> str:
+    if "utf8_fill" in body:
+        head, unit, count, tail = body["utf8_fill"]
+        return str(head + unit * count + tail)
+    return str(body["utf8"])
+
+
+@dataclass(frozen=True)
+class Decrypt:
+    """One recorded decrypt call that was answered."""
+
+    name: str
+    token: str
+    body: dict[str, Any]
+    answer: dict[str, Any]
+
+    @property
+    def request(self) -> DecryptRequest:
+        return DecryptRequest(self.body["targetNode"], self.body["networkId"], self.body)
+
+
+def decrypts() -> list[Decrypt]:
+    return [
+        Decrypt(
+            name=f"{scenario}-{one['seq']}",
+            token=authorization(one) or "",
+            body=json.loads(text_of(one["request"]["body"])),
+            answer=json.loads(text_of(one["response"]["body"])),
+        )
+        for scenario in ("secrets", "encryption", "vault")
+        for one in exchanges(scenario)
+        if one["request"]["path"].endswith("/decrypt") and one["response"]["status"] == 200
+    ]
+
+
+def envelopes() -> list[str]:
+    """Every envelope that was stored, or read back."""
+    bodies = [
+        text_of(side["body"])
+        for scenario in ("secrets", "vault")
+        for one in exchanges(scenario)
+        for side in (one["request"], one["response"])
+        if side["body"] is not None and ("utf8" in side["body"] or "utf8_fill" in side["body"])
+    ]
+    return sorted({body for body in bodies if body.startswith('{"v":1,')})
+
+
+def test_every_recorded_answer_is_accepted() -> None:
+    """The checks of the protocol pass for every answer that the other client accepted."""
+    cases = decrypts()
+    for case in cases:
+        wrapped = verify_answer(case.answer, case.request, invocation_cid=token_cid(case.token))
+        assert len(wrapped) == 93, case.name
+    assert len(cases) > 10
+
+
+def test_requests_are_made_as_the_other_client_makes_them() -> None:
+    """Body and fact of a decrypt request equal the recorded ones, member by member."""
+    by_key = {envelope.encrypted_symmetric_key: envelope for envelope in map(parse_envelope_text, envelopes())}
+    compared = 0
+    for case in decrypts():
+        envelope = by_key.get(case.body["encryptedSymmetricKey"])
+        if envelope is None:
+            continue
+        made = decrypt_request(
+            envelope,
+            target_node=case.body["targetNode"],
+            receiver_public_key=base64.b64decode(case.body["receiverPublicKey"]),
+        )
+        fact = json.loads(base64.urlsafe_b64decode(case.token.split(".")[1] + "=="))["fct"][0]
+        assert case.body == made.body
+        assert fact == made.fact
+        compared += 1
+    assert compared > 5
+
+
+def parse_envelope_text(text: str) -> InlineEnvelope:
+    return parse_envelope(text.encode())
+
+
+def test_recorded_envelopes_are_read_and_written_alike() -> None:
+    """Envelopes of the other client are read, and written again byte for byte."""
+    texts = envelopes()
+    assert texts == [encode_envelope(parse_envelope_text(text)).decode() for text in texts]
+    assert len(texts) > 5
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "field"),
+    [
+        ("targetNode", "did:key:z6Mk", "targetNode"),
+        ("networkId", "urn:tinycloud:encryption:did:key:z6Mk:default", "networkId"),
+        ("nodeId", "did:key:z6MkrTtdPR2vyCnytuChTWGCzKqhUTZywQu7wHH3LvEjHKzf", "nodeId"),
+        ("alg", "x25519-aes256gcm/v2", "alg"),
+        ("keyVersion", 2, "keyVersion"),
+        ("keyVersion", 1.0, "keyVersion"),
+        ("keyVersion", True, "keyVersion"),
+        ("encryptedSymmetricKeyHash", "00", "encryptedSymmetricKeyHash"),
+        ("receiverPublicKeyHash", None, "receiverPublicKeyHash"),
+        ("invocationCid", "bafkr4i", "invocationCid"),
+        ("requestHash", "", "requestHash"),
+    ],
+)
+def test_an_answer_to_another_request_is_refused(member: str, value: object, field: str) -> None:
+    """Each member that binds an answer to its request is compared; the error names it."""
+    case = decrypts()[0]
+    with pytest.raises(ResponseBindingMismatch) as refusal:
+        verify_answer({**case.answer, member: value}, case.request, invocation_cid=token_cid(case.token))
+    assert field == refusal.value.field
+
+
+def test_an_answer_of_another_type_is_refused() -> None:
+    """The type comes first."""
+    case = decrypts()[0]
+    with pytest.raises(InvalidResponse):
+        verify_answer({**case.answer, "type": "x"}, case.request, invocation_cid=token_cid(case.token))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"wrappedKey": "AAAA"},
+        {"note": "unsigned"},
+        {"nodeSignature": "AAAA"},
+        {"nodeSignature": None},
+        {"nodeSignature": base64.b64encode(bytes(64)).decode()},
+    ],
+)
+def test_what_the_node_did_not_sign_is_refused(change: dict[str, Any]) -> None:
+    """A changed, added or replaced member breaks the signature."""
+    case = decrypts()[0]
+    with pytest.raises(ResponseSignatureInvalid):
+        verify_answer({**case.answer, **change}, case.request, invocation_cid=token_cid(case.token))
+
+
+def test_an_answer_to_another_token_is_refused() -> None:
+    """The answer names the token it was made for."""
+    first, second = decrypts()[:2]
+    with pytest.raises(ResponseBindingMismatch) as refusal:
+        verify_answer(first.answer, first.request, invocation_cid=token_cid(second.token))
+    assert refusal.value.field == "invocationCid"
+
+
+def test_sign_in_texts_equal_the_recorded_ones() -> None:
+    """For the same grants the sentence, the ReCap and the form of the message are those of the other client."""
+    compared = 0
+    for scenario in ("signin", "secrets", "encryption", "delegation"):
+        for one in exchanges(scenario):
+            header = authorization(one)
+            if one["request"]["path"] != "/delegate" or header is None or "." in header:
+                continue
+            recorded = parse_cacao(header_bytes(header)).message
+            recap = recap_of(recorded)
+            assert recap is not None
+            delegation = parse_delegation(header)
+            wallet = new_wallet()
+            message = Message(
+                domain=recorded.domain,
+                uri=recorded.uri,
+                issued_at=delegation.issued_at or 0.0,
+                expires_at=delegation.expires_at,
+                capabilities=delegation.capabilities,
+                parents=[parent.echo for parent in delegation.parents],
+            )
+            ours = parse_cacao(header_bytes(sign_message(wallet, message, CountingEntropy()))).message
+            assert recorded.statement == ours.statement
+            assert recorded.resources == ours.resources
+            assert recorded.uri == ours.uri
+            assert recorded.issued_at == ours.issued_at
+            assert recorded.expiration_time == ours.expiration_time
+            assert len(recorded.nonce) == len(ours.nonce)
+            compared += 1
+    assert compared > 20
+
+
+def test_the_secrets_of_a_sign_in_are_asked_for_alike() -> None:
+    """The recorded sign-in grants the same abilities on the same path of the secrets space as ours does."""
+    header = next(
+        header
+        for one in exchanges("signin")
+        if one["request"]["path"] == "/delegate" and (header := authorization(one)) is not None
+    )
+    recorded = {(one.resource.text, one.ability) for one in read_grant(header).capabilities}
+    secrets = next(resource for resource, _ in recorded if resource.endswith(":secrets/kv/vault/secrets/"))
+    assert {(secrets, ability) for ability in KV_ABILITIES} <= recorded
+    assert all(allow(resource, ability).resource.text == resource for resource, ability in recorded)
+
+
+def test_recorded_ids_are_computed_alike() -> None:
+    """The id that the node answers to a delegation is the one computed here (J4)."""
+    compared = 0
+    for scenario in ("signin", "delegation"):
+        for one in exchanges(scenario):
+            header = authorization(one)
+            if one["request"]["path"] == "/delegate" and one["response"]["status"] == 200 and header is not None:
+                assert json.loads(text_of(one["response"]["body"]))["cid"] == read_grant(header).cid
+                compared += 1
+    assert compared > 10
+
+
+def test_times_are_written_with_milliseconds() -> None:
+    """Times look as other clients write them."""
+    assert iso_time(1795159156.933) == "2026-11-20T07:19:16.933Z"
+    assert iso_time(1795159156) == "2026-11-20T07:19:16.000Z"
+
+
+def test_a_recap_is_the_last_resource() -> None:
+    """What grants stands last, whatever stands before it (S1)."""
+    message = Message(
+        domain="app.example",
+        uri="did:key:z6Mk",
+        issued_at=0,
+        expires_at=None,
+        capabilities=[allow("tinycloud:key:z6Mk:default/kv", "tinycloud.kv/get")],
+        resources=("urn:example:first",),
+    )
+    signed = parse_cacao(header_bytes(sign_message(new_wallet(), message, CountingEntropy()))).message
+    assert signed.resources[0] == "urn:example:first"
+    assert signed.resources[-1].startswith(PREFIX)
+
+
+def test_all_errors_have_codes_of_their_own() -> None:
+    """A code names one class."""
+
+    def family(kind: type[SealspaceError]) -> list[type[SealspaceError]]:
+        return [kind, *(each for child in kind.__subclasses__() for each in family(child))]
+
+    codes = [kind.code for kind in family(SealspaceError)]
+    assert len(codes) == len(set(codes))

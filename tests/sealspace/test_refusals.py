@@ -1,0 +1,111 @@
+"""From a node's error answer to the exception that says what it means."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sealspace._refusals import refusal_of
+from sealspace.errors import (
+    ActionNotAuthorized,
+    DelegationRevoked,
+    DuplicateRequest,
+    NodeFailure,
+    NodeRefused,
+    NotFound,
+    PreconditionFailed,
+    QuotaExceeded,
+    RateLimited,
+    ReleaseRefused,
+    SpaceNotFound,
+    TokenOutsideWindow,
+    Unauthorized,
+    ValueTooLarge,
+)
+
+TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+CID = "bafkr4iderae7bara"
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind"),
+    [
+        (401, "Unauthorized Action: tinycloud:key:z6Mk:default/kv/a / tinycloud.kv/get", ActionNotAuthorized),
+        (
+            403,
+            "Unauthorized Action: urn:tinycloud:encryption:did:key:z:n / sealspace.encryption/policy",
+            ActionNotAuthorized,
+        ),
+        (401, f"delegation-revoked: {CID}", DelegationRevoked),
+        (401, f"delegation-parent-revoked: {CID}", DelegationRevoked),
+        (401, f"delegation-ancestor-revoked: ancestor={CID} invoked=bafkr4ia", DelegationRevoked),
+        (401, "release refused: no_policy", ReleaseRefused),
+        (403, "release refused: measurement", ReleaseRefused),
+        (401, "Invocation expired or not yet valid", TokenOutsideWindow),
+        (401, "Invocation lifetime exceeds server maximum", TokenOutsideWindow),
+        (401, "Failed to verify signature", Unauthorized),
+        (402, "Storage quota exceeded. Used: 5 bytes, Limit: 4 bytes", QuotaExceeded),
+        (404, "Space not found", SpaceNotFound),
+        (404, "No Such Key: a", NotFound),
+        (409, "duplicate invocation", DuplicateRequest),
+        (412, "KV precondition failed", PreconditionFailed),
+        (413, "too large", ValueTooLarge),
+        (429, "", RateLimited),
+        (500, "database error", NodeFailure),
+        (418, "", NodeRefused),
+    ],
+)
+def test_status_and_text_name_the_error(status: int, text: str, kind: type[NodeRefused]) -> None:
+    """Each refusal gets the class that says what it means."""
+    refusal = refusal_of(status, TEXT, text.encode())
+    assert kind is type(refusal)
+    assert (status, text) == (refusal.status, refusal.text)
+
+
+def test_what_is_missing_is_read_out_of_the_text() -> None:
+    """Resource and action are the ones the node printed (I36)."""
+    text = "Unauthorized Action: tinycloud:key:z6Mk:default/kv/a / b / tinycloud.kv/get"
+    refusal = refusal_of(401, TEXT, text.encode())
+    assert isinstance(refusal, ActionNotAuthorized)
+    assert (refusal.resource, refusal.action) == ("tinycloud:key:z6Mk:default/kv/a / b", "tinycloud.kv/get")
+    assert refusal.hint
+
+
+def test_the_revoked_delegation_is_named() -> None:
+    """The id is the one that was revoked, not the one that was cited."""
+    refusal = refusal_of(401, TEXT, f"delegation-ancestor-revoked: ancestor={CID} invoked=bafkr4ia".encode())
+    assert isinstance(refusal, DelegationRevoked)
+    assert refusal.cid == CID
+
+
+def test_the_reason_of_the_gate_is_named() -> None:
+    """The gate's code is the reason."""
+    refusal = refusal_of(401, TEXT, b"release refused: no_policy")
+    assert isinstance(refusal, ReleaseRefused)
+    assert refusal.reason == "no_policy"
+
+
+def test_a_problem_document_gives_its_code_and_hint() -> None:
+    """What the node suggests is what the error suggests."""
+    body = json.dumps({"title": "Too old", "status": 400, "code": "challenge-expired", "hint": "ask anew"}).encode()
+    refusal = refusal_of(400, {"Content-Type": "application/problem+json"}, body)
+    assert (refusal.problem, refusal.hint, refusal.text) == ("challenge-expired", "ask anew", "Too old")
+
+
+def test_a_page_for_people_says_nothing() -> None:
+    """Of a framework page only the status counts."""
+    refusal = refusal_of(401, {"Content-Type": "text/html; charset=utf-8"}, b"<h1>Space not found</h1>")
+    assert (Unauthorized, "") == (type(refusal), refusal.text)
+
+
+@given(
+    status=st.integers(400, 599),
+    kind=st.sampled_from(["text/plain", "text/html", "application/problem+json", "", "\x00"]),
+    body=st.binary(max_size=200) | st.just(b"[" * 100_000) | st.just(b'{"code":1}'),
+)
+def test_any_answer_becomes_a_refusal(status: int, kind: str, body: bytes) -> None:
+    """Whatever the bytes, the result is one of ours and bounded."""
+    refusal = refusal_of(status, {"Content-Type": kind}, body)
+    assert status == refusal.status
+    assert len(refusal.text) <= 2_000

@@ -1,0 +1,181 @@
+"""Sessions: what they hold, what they cite, how they are kept."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests_support import CountingEntropy
+
+from capabilities.principals import Principal
+from capabilities.signatures import Ed25519Signer
+from capabilities.tokens import Capability
+from sealspace._minting import Claims, Message, mint, sign_message
+from sealspace.delegations import allow
+from sealspace.errors import InvalidInput, InvalidPortableDelegation, InvalidSession, NotGranted, SessionExpired
+from sealspace.session import (
+    Grant,
+    Session,
+    decode_session,
+    encode_session,
+    key_session,
+    load_session,
+    network_of_owner,
+    read_grant,
+    save_session,
+    space_of,
+)
+from sealspace.wallets import new_wallet
+
+NOW = 1_795_000_000.0
+SEED = bytes(range(32))
+AGENT = Ed25519Signer(SEED)
+OTHER = Ed25519Signer(bytes(32))
+WALLET = new_wallet(entropy=CountingEntropy())
+SPACE = space_of(WALLET.did, "default").text
+NETWORK = network_of_owner(WALLET.did).text
+GET_NOTES = allow(f"{SPACE}/kv/notes", "tinycloud.kv/get")
+GET_NOTE = allow(f"{SPACE}/kv/notes/1", "tinycloud.kv/get")
+PUT_NOTE = allow(f"{SPACE}/kv/notes/1", "tinycloud.kv/put")
+DECRYPT = allow(NETWORK, "tinycloud.encryption/decrypt")
+
+
+def granted(*capabilities: Capability, delegate: str = AGENT.did, ttl_s: float = 600) -> Grant:
+    message = Message(
+        domain="app.example", uri=delegate, issued_at=NOW, expires_at=NOW + ttl_s, capabilities=capabilities
+    )
+    return read_grant(sign_message(WALLET, message, CountingEntropy(repr(capabilities).encode())))
+
+
+def test_one_grant_that_covers_all_is_cited_alone() -> None:
+    """As little as possible is cited, in the order of the grants."""
+    part, whole = granted(DECRYPT), granted(GET_NOTES, DECRYPT)
+    session = key_session(SEED, grants=[part, whole])
+    assert (part.cid,) == session.proofs_for([DECRYPT], now=NOW)
+    assert (whole.cid,) == session.proofs_for([GET_NOTE, DECRYPT], now=NOW)
+
+
+def test_several_grants_are_cited_where_none_covers_all() -> None:
+    """Each capability needs one grant of its own."""
+    first, second = granted(GET_NOTES), granted(DECRYPT)
+    session = key_session(SEED, grants=[first, second])
+    assert (first.cid, second.cid) == session.proofs_for([GET_NOTE, DECRYPT], now=NOW)
+
+
+def test_the_owner_of_a_space_cites_nothing() -> None:
+    """Who is root needs no proof."""
+    own = allow(f"{space_of(AGENT.did, 'default').text}/kv/a", "tinycloud.kv/put")
+    assert key_session(SEED).proofs_for([own], now=NOW) == ()
+    assert key_session(SEED, grants=[granted(GET_NOTES)]).proofs_for([own], now=NOW) == ()
+
+
+def test_what_nothing_covers_is_not_sent() -> None:
+    """A request that would be refused is refused here."""
+    with pytest.raises(NotGranted):
+        key_session(SEED, grants=[granted(GET_NOTES)]).proofs_for([PUT_NOTE], now=NOW)
+
+
+def test_a_grant_that_has_ended_says_so() -> None:
+    """An ended grant is not cited, and the error tells it from a missing one."""
+    session = key_session(SEED, grants=[granted(GET_NOTES, ttl_s=10)])
+    with pytest.raises(SessionExpired):
+        session.proofs_for([GET_NOTE], now=NOW + 10)
+
+
+def test_a_grant_for_another_key_is_refused() -> None:
+    """Only what is for this key can be used."""
+    with pytest.raises(InvalidPortableDelegation):
+        key_session(SEED, grants=[granted(GET_NOTES, delegate=OTHER.did)])
+
+
+def test_a_grant_is_held_once() -> None:
+    """Taking up twice is taking up once."""
+    grant = granted(GET_NOTES)
+    session = key_session(SEED, grants=[grant, grant])
+    assert (grant,) == session.grants
+    assert session.without_grant(grant.cid).grants == ()
+
+
+def test_a_token_is_read_as_a_grant() -> None:
+    """A key's own token is a grant like a wallet's."""
+    claims = Claims(audience=OTHER.did, capabilities=[GET_NOTES], proofs=[], expires_at=NOW + 60)
+    grant = read_grant(mint(AGENT, claims, CountingEntropy(), issuer=AGENT.did))
+    assert (AGENT.did, OTHER.did, (GET_NOTES,)) == (grant.delegator, grant.delegate, grant.capabilities)
+
+
+def test_a_session_is_kept_and_read_back(tmp_path: Path) -> None:
+    """What is read is what was kept; the file is for its owner only, and replaced as a whole."""
+    session = Session(
+        signer=AGENT,
+        owner=Principal(WALLET.did),
+        space=space_of(WALLET.did, "default"),
+        grants=(granted(GET_NOTES), granted(DECRYPT)),
+        node_id=OTHER.did,
+        seed=SEED,
+    )
+    path = tmp_path / "session.json"
+    save_session(key_session(SEED), path)
+    save_session(session, path)
+    kept = load_session(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [path] == list(tmp_path.iterdir())
+    assert (session.did, session.owner, session.space, session.grants, session.node_id) == (
+        kept.did,
+        kept.owner,
+        kept.space,
+        kept.grants,
+        kept.node_id,
+    )
+    assert encode_session(session) == encode_session(kept)
+
+
+def test_a_session_shows_no_secret() -> None:
+    """Neither its text nor an error holds the seed or a token."""
+    grant = granted(GET_NOTES)
+    session = key_session(SEED, grants=[grant])
+    assert grant.header not in repr(session)
+    assert repr(SEED) not in repr(session)
+    assert SEED.hex() not in repr(session)
+
+
+def test_a_key_that_is_not_parted_with_cannot_be_kept() -> None:
+    """A session made of a signer has no seed to write."""
+    with pytest.raises(InvalidSession):
+        encode_session(key_session(AGENT))
+
+
+def test_a_seed_has_32_bytes() -> None:
+    """Other lengths are refused."""
+    with pytest.raises(InvalidInput):
+        key_session(b"short")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_session_or_refused(data: bytes) -> None:
+    """Reading is total."""
+    with pytest.raises(InvalidSession):
+        decode_session(data)
+
+
+@given(st.integers(0, 400), st.binary(min_size=1, max_size=3))
+def test_a_damaged_session_is_read_or_refused(position: int, change: bytes) -> None:
+    """Damage never leaks a foreign error."""
+    whole = encode_session(key_session(SEED, grants=[granted(GET_NOTES)]))
+    try:
+        decode_session(whole[:position] + change + whole[position + len(change) :])
+    except InvalidSession as error:
+        assert error.code == "invalid-session"
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "a:b/", "tinycloud:", "tinycloud:key:z6Mk", "ä", "..?"])
+def test_names_that_are_no_space(name: str) -> None:
+    """What cannot be a space's name is refused before anything is sent."""
+    with pytest.raises(InvalidInput):
+        space_of(WALLET.did, name)
+
+
+def test_an_owner_is_spelled_canonically() -> None:
+    """A lower-case address makes the same space and the same network."""
+    assert space_of(WALLET.did.lower(), "default").text == SPACE
+    assert network_of_owner(WALLET.did.lower()).text == NETWORK
+    assert f"urn:tinycloud:encryption:{AGENT.did}:default" == network_of_owner(AGENT.did_url).text
