@@ -1,0 +1,68 @@
+"""The web application: the route table, bound to one node's services, and the headers that every answer carries.
+
+There is no middleware: a route's errors become answers where the route is bound (`route.bind`), and the headers of
+every answer, streamed ones too, are set when it is prepared.
+
+Example:
+    app = build_app(services)
+"""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from .answers import UntypedResponse
+from .config import Http
+from .request_ids import TRACE_HEADER, request_id
+from .route import bind
+from .routes.table import ROUTES
+from .services import SERVICES, Services
+
+SERVER_NAME = "sealspace"
+
+# H6. `Server` is our own: the framework's would tell its version.
+FIXED_HEADERS = {
+    "Server": SERVER_NAME,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Permissions-Policy": "interest-cohort=()",
+}
+
+# wire-node 5.2: on every answer, over what a route set.
+CORS_HEADERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, PUT, GET, OPTIONS, DELETE",
+    "Access-Control-Expose-Headers": "*, Authorization",
+    "Access-Control-Allow-Headers": "*, Authorization",
+    "Access-Control-Allow-Credentials": "true",
+}
+
+
+def build_app(services: Services) -> web.Application:
+    """Return the application that serves every route of the table with these services.
+
+    Bodies have no bound of the framework's: each route states its own (H5).
+    """
+    app = web.Application(client_max_size=0)
+    app[SERVICES] = services
+    for route in ROUTES:
+        handler = bind(route)
+        paths = [route.path] if route.path.endswith("*}") else [route.path, f"{route.path}/"]  # H4
+        for path in paths:
+            for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+                app.router.add_route(method, path, handler)
+    app.on_response_prepare.append(set_headers(services.config.http))
+    return app
+
+
+def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Return what sets the headers of every answer, streamed ones too, when it is prepared."""
+    headers = {**FIXED_HEADERS, **(CORS_HEADERS if http.cors else {})}
+
+    async def set_on(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(headers)
+        response.headers[TRACE_HEADER] = request_id(request)
+        if type(response) is UntypedResponse:
+            response.headers.popall("Content-Type", None)
+
+    return set_on

@@ -1,0 +1,538 @@
+"""`sealspace demo`: the whole story in one minute, with a real node and a simulated TEE.
+
+A node is started as anybody would start it, in a folder of its own, on a free port of loopback. It trusts a root
+certificate that was made for this run, under which a software platform mints quotes in the genuine format; everything
+else is as in production. Each step is checked, and the first one that does not hold ends the demo with status 1.
+"""
+
+import asyncio
+import hashlib
+import os
+import secrets
+import select
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import click
+
+from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.cacao import Cacao, encode_cacao, header_bytes, header_text, parse_cacao
+from capabilities.resources import NetworkId
+from capabilities.signatures import Ed25519Signer, WalletSigner
+from capabilities.tokens import Capability
+from capabilities.ucan import UcanPayload, encode_ucan
+from encryption_network.policy import Measurements, Policy
+from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.errors import (
+    DecryptDenied,
+    DelegationRevoked,
+    DuplicateRequest,
+    NodeUnreachable,
+    ReleaseRefused,
+    SealspaceError,
+)
+from sealspace.manifests import parse_manifest, resolve_manifest
+from sealspace.portable import PortableDelegation, decode_portable, encode_portable
+from sealspace.session import Session, key_session, read_grant
+from sealspace.transport import Request, Transport
+from sealspace.wallets import new_wallet
+from tee_backend.backend import Backend
+from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+
+from ..errors import ProcessFailed
+
+SECRET: Final = "FIREFLIES_API_KEY"  # noqa: S105  # the name of a secret, not a secret
+APPROVED: Final = "meeting-notes 1.0"
+CHANGED: Final = "meeting-notes 1.0, changed"
+
+_START_LIMIT_S = 60.0
+_STOP_LIMIT_S = 20.0
+_LISTENING = "listening on "
+_LOG_LINES_SHOWN = 20
+_KV_GET = "tinycloud.kv/get"
+_DECRYPT = "tinycloud.encryption/decrypt"
+# The node imports from where this process does, never from the current directory.
+_NODE_CODE = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from node.cli import main; sys.exit(main())"
+
+
+@click.command(short_help="Run a node and a simulated backend, and show what they do.")
+@click.option(
+    "--dir",
+    "parent",
+    metavar="DIR",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Where to make the demo's folder, which is removed at the end; the system's temporary folder by default.",
+)
+def demo(parent: Path | None) -> int:
+    """Run a node and a simulated backend, and show what they do.
+
+    Ends with status 0 when every step held. Leaves no process and no file.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="sealspace-demo-", dir=parent))
+    try:
+        return asyncio.run(_run(folder))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        click.echo("\ninterrupted")
+        return 130
+    finally:
+        shutil.rmtree(folder)
+
+
+async def _run(folder: Path) -> int:
+    task = asyncio.current_task()
+    assert task is not None  # a coroutine of asyncio.run is one
+    # As Ctrl-C does: the node is stopped and the folder removed on the way out.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    telling = Telling()
+    click.echo("sealspace demo: an owner, a node, and a backend in a simulated TEE\n")
+    node = NodeProcess(folder)
+    platform = SimulatedPlatform.from_seed(secrets.token_bytes(32))
+    try:
+        node.prepare(platform)
+        async with AsyncExitStack() as clients:
+            await Story(node, platform, telling, clients).tell()
+    except StepFailed as failed:
+        telling.failed(failed)
+        node.show_log()
+        return 1
+    finally:
+        await node.stop()
+    click.echo(f"\nAll {telling.steps} steps held.")
+    return 0
+
+
+# --- telling -----------------------------------------------------------------------------------------------------
+
+
+class StepFailed(Exception):
+    """A step of the demo did not hold; the message says what was expected."""
+
+
+class Telling:
+    """Prints the steps: number, what, tick; below it what is worth seeing. Never a secret."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._marks = ("✓", "✗") if (sys.stdout.encoding or "").lower().startswith("utf") else ("ok", "FAILED")
+        self._notes: list[str] = []
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        """Number a step, and tick it when the block ends well."""
+        self.steps += 1
+        self._notes.clear()
+        head = f"{self.steps:>3}  {what}"
+        click.echo(head, nl=False)
+        try:
+            yield
+        except StepFailed:
+            raise
+        except (SealspaceError, OSError, TimeoutError) as exc:
+            hint = f" ({exc.hint})" if isinstance(exc, SealspaceError) and exc.hint else ""
+            raise StepFailed(f"{exc}{hint}") from exc
+        click.echo(" " * max(1, 92 - len(head)) + click.style(self._marks[0], fg="green"))
+        for note in self._notes:
+            click.echo(click.style(f"       {note}", dim=True))
+
+    def note(self, text: str) -> None:
+        """Add a line below the step."""
+        self._notes.append(text)
+
+    def failed(self, error: StepFailed) -> None:
+        """End the step that was begun."""
+        click.echo(f"  {click.style(self._marks[1], fg='red')}\n       {error}")
+
+
+def digest_of(secret: str) -> str:
+    """Return what of a secret may be shown: the beginning of its SHA-256."""
+    return f"sha256 {hashlib.sha256(secret.encode()).hexdigest()[:16]}…"
+
+
+def require(holds: bool, otherwise: str) -> None:
+    """End the demo unless something holds."""
+    if not holds:
+        raise StepFailed(otherwise)
+
+
+@contextmanager
+def refused(telling: Telling, kind: type[SealspaceError], *, reason: str | None = None) -> Iterator[None]:
+    """Expect that the block is refused, by this kind of error and, for the release gate, with this reason."""
+    try:
+        yield
+    except DecryptDenied as exc:
+        inner = exc.refusal
+        require(isinstance(inner, kind), f"refused for another cause: {inner}")
+        if isinstance(inner, ReleaseRefused):
+            require(reason in (None, inner.reason), f"refused for another reason: {inner.reason}")
+        telling.note(f"refused: {inner.text}")
+    except kind as exc:
+        telling.note(f"refused: {getattr(exc, 'text', '') or exc}")
+    else:
+        raise StepFailed("it was not refused")
+
+
+# --- the node ----------------------------------------------------------------------------------------------------
+
+
+class NodeProcess:
+    """A node as a process of its own, with its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = ""
+        self._folder = folder
+        self._log = folder / "node.log"
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+
+    def prepare(self, platform: SimulatedPlatform) -> None:
+        """Write what the node is told to trust: the platform's root, and what is published about the platform."""
+        (self._folder / "root.pem").write_text(platform.root_pem)
+        collateral = self._folder / "collateral"
+        collateral.mkdir()
+        (collateral / "platform.json").write_bytes(platform.collateral_json(SystemClock().now()))
+
+    async def start(self) -> None:
+        """Start the node and wait until it listens.
+
+        Raises:
+            StepFailed: it ended, or did not listen in time.
+        """
+        arguments = ["serve", "--data", str(self._folder / "data"), "--host", "127.0.0.1", "--port", "0"]
+        arguments += ["--workers", "1", "--trust-root", str(self._folder / "root.pem")]
+        arguments += ["--collateral", str(self._folder / "collateral")]
+        paths = "\n".join(path for path in sys.path if path)
+        # The caller's settings are not the demo's.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SEALSPACE_")}
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-c", _NODE_CODE, paths, *arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+            cwd=self._folder,
+            start_new_session=True,
+        )
+        listening = asyncio.get_running_loop().create_future()
+        self._reader = asyncio.create_task(self._read_log(self._process, listening))
+        try:
+            async with asyncio.timeout(_START_LIMIT_S):
+                self.url = await listening
+        except (TimeoutError, ProcessFailed) as exc:
+            raise StepFailed("the node does not start") from exc
+
+    async def kill(self) -> None:
+        """Kill every process of the node with SIGKILL, in one go: nobody gets to finish anything."""
+        if self._process is None:
+            return
+        await asyncio.to_thread(_kill_session, self._process.pid)
+        await self._process.wait()
+        if self._reader is not None:
+            await self._reader
+        self._process = self._reader = None
+
+    async def stop(self) -> None:
+        """Stop the node in order; what does not stop in time is killed."""
+        if self._process is None:
+            return
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            async with asyncio.timeout(_STOP_LIMIT_S):
+                await self._process.wait()
+        except TimeoutError:
+            pass
+        finally:
+            await self.kill()
+
+    def show_log(self) -> None:
+        """Print the last lines that the node wrote."""
+        if self._log.exists():
+            for line in self._log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]:
+                click.echo(f"       | {line}")
+
+    async def _read_log(self, process: asyncio.subprocess.Process, listening: "asyncio.Future[str]") -> None:
+        """Keep what the node writes, and hear from it where it listens."""
+        assert process.stderr is not None  # stderr=PIPE
+        with self._log.open("ab") as log:
+            async for line in process.stderr:
+                log.write(line)
+                log.flush()
+                text = line.decode(errors="replace").strip()
+                if text.startswith(_LISTENING) and not listening.done():
+                    listening.set_result(text.removeprefix(_LISTENING))
+        if not listening.done():
+            listening.set_exception(ProcessFailed("the node ended", hint="see the lines above"))
+
+
+def _kill_session(session: int) -> None:
+    """Kill a session and wait until nothing of it lives: its leader first, which would start the others again."""
+    while members := sorted(_session_members(session), key=lambda pid: pid != session):
+        # A descriptor names the process for as long as it is open; a number could be given to another meanwhile.
+        with ExitStack() as opened:
+            for pid in members:
+                with suppress(ProcessLookupError):
+                    handle = os.pidfd_open(pid)
+                    opened.callback(os.close, handle)
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                    gone = select.poll()
+                    gone.register(handle, select.POLLIN)
+                    gone.poll(_STOP_LIMIT_S * 1000)
+
+
+def _session_members(session: int) -> tuple[int, ...]:
+    """Return the live processes of a session, its leader included; a node is one session, whatever its groups."""
+    members = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                # Behind the name in brackets: state, parent, group, session.
+                state, _, _, its_session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                if int(its_session) == session and state not in "ZX":
+                    members.append(int(entry.name))
+    return tuple(members)
+
+
+# --- the story ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class CountingWallet:
+    """The owner's wallet; counts how often it is asked."""
+
+    signer: WalletSigner
+    signatures: int = 0
+    address: bytes = field(init=False)
+    chain_id: int = field(init=False)
+    did: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.address, self.chain_id, self.did = self.signer.address, self.signer.chain_id, self.signer.did
+
+    def sign_eip191(self, text: str) -> bytes:
+        """Sign, and count."""
+        self.signatures += 1
+        return self.signer.sign_eip191(text)
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedSource:
+    """A trust domain that runs one program."""
+
+    platform: SimulatedPlatform
+    measurements: Measurements
+
+    def quote(self, report_data: bytes) -> bytes:
+        """Mint a quote over 64 bytes."""
+        return self.platform.mint_quote(self.measurements, report_data)
+
+
+class Story:
+    """The steps, in order; what one leaves for the next are attributes."""
+
+    def __init__(
+        self, node: NodeProcess, platform: SimulatedPlatform, telling: Telling, clients: AsyncExitStack
+    ) -> None:
+        self._node = node
+        self._platform = platform
+        self._telling = telling
+        self._clients = clients
+        self._wallet = CountingWallet(new_wallet())
+        self._value = f"ff-{secrets.token_hex(16)}"
+        self._backend_seed = SystemEntropy().token(32)
+        self._owner: Client
+        self._network: NetworkId
+        self._grant: PortableDelegation
+        self._backend_client: Client
+        self._backend: Backend
+        self._node_id = ""
+
+    async def tell(self) -> None:
+        """Run all steps."""
+        with self._telling.step("a node starts in an empty folder"):
+            await self._node.start()
+            self._owner = await self._client(None)
+            self._node_id = (await self._owner.info()).node_id
+            self._telling.note(f"{self._node.url}, {_short(self._node_id)}, trusts the simulated platform's root")
+        await self._sign_in()
+        await self._store_secret()
+        wanted = self._ask_by_manifest()
+        await self._grant_to_backend(wanted)
+        await self._refused_before_attesting()
+        await self._attest_and_read()
+        await self._refused_without_policy(wanted)
+        await self._refused_other_code()
+        await self._refused_replay()
+        await self._revoke()
+        await self._kill_and_return(wanted)
+
+    async def _sign_in(self) -> None:
+        with self._telling.step("the owner signs in with a wallet; the rest is there without a further signature"):
+            await self._owner.sign_in(self._wallet)
+            self._network = self._owner.encryption.network()
+            await self._owner.encryption.descriptor(self._network)
+            require(await self._owner.secrets().list() == (), "the space for secrets is not empty")
+            require(self._wallet.signatures == 1, f"the wallet was asked {self._wallet.signatures} times")
+            self._telling.note(f"owner {_short(self._wallet.did)}; spaces `default` and `secrets`, one network")
+
+    async def _store_secret(self) -> None:
+        with self._telling.step(f"the owner stores {SECRET}"):
+            await self._owner.secrets().put(SECRET, self._value)
+            require(await self._owner.secrets().get(SECRET) == self._value, "the owner reads another value")
+            require((await self._owner.secrets().list()) == (SECRET,), "the secret is not listed")
+            self._telling.note(f"{digest_of(self._value)}; the node holds an envelope and not its content")
+
+    def _ask_by_manifest(self) -> list[Capability]:
+        with self._telling.step("an app's manifest asks for it"):
+            backend = Ed25519Signer(self._backend_seed)
+            manifest = parse_manifest(
+                {
+                    "app_id": "com.example.meetings",
+                    "name": "Meeting notes",
+                    "did": backend.did,
+                    "defaults": False,
+                    "secrets": {SECRET: True},
+                }
+            )
+            resolved = resolve_manifest(manifest)
+            asked = [one for one in resolved.resources if one.service == "tinycloud.kv"]
+            require(len(asked) == 1, "the manifest asks for something else")
+            path = self._owner.secrets().resource(SECRET)
+            require(path.endswith(f":{asked[0].space}/kv/{asked[0].path}"), "the manifest names another path")
+            self._telling.note(f"{manifest.name} asks for {asked[0].actions[0]} on {asked[0].space}/{asked[0].path}")
+            self._telling.note(f"for its backend {_short(backend.did)}")
+            # A manifest cannot name the owner's network; the owner adds the right to open what is read.
+            return [*(allow(path, action) for action in asked[0].actions), allow(self._network.text, _DECRYPT)]
+
+    async def _grant_to_backend(self, wanted: Sequence[Capability]) -> None:
+        with self._telling.step("the owner approves one measurement and grants that one secret to the backend"):
+            approved = measurements_of(APPROVED)
+            self._grant = await self._owner.delegations.delegate(
+                Ed25519Signer(self._backend_seed).did,
+                wanted,
+                policy=self._policy(),
+                wallet=self._wallet,
+            )
+            self._telling.note(f"{APPROVED!r}: MRTD {approved.mrtd.hex()[:16]}…, RTMR0-3 with it")
+            self._telling.note(f"grant {self._grant.cid[:20]}…, its conditions signed with it: this code, this path")
+
+    async def _refused_before_attesting(self) -> None:
+        with self._telling.step("the backend reads the envelope, and is refused the key before it attests"):
+            self._backend_client, self._backend = await self._enter(self._grant, APPROVED)
+            await self._backend_client.secrets(self._wallet.did).envelope(SECRET)
+            with refused(self._telling, ReleaseRefused, reason="not_attested"):
+                await self._backend.read_secret(self._wallet.did, SECRET)
+
+    async def _attest_and_read(self) -> None:
+        with self._telling.step("the backend attests, and reads the secret"):
+            attestation = await self._backend.attest(self._network)
+            value = await self._backend.read_secret(self._wallet.did, SECRET)
+            require(value == self._value, "the backend read another value")
+            self._telling.note(f"evidence {attestation.evidence[:16]}…; {digest_of(value)}: the same")
+
+    async def _refused_without_policy(self, wanted: Sequence[Capability]) -> None:
+        with self._telling.step("a genuine quote alone is not enough: a grant that approves no code opens nothing"):
+            bare = await self._owner.delegations.delegate(self._backend.did, wanted)
+            _, backend = await self._enter(bare, APPROVED)
+            await backend.attest(self._network)
+            with refused(self._telling, ReleaseRefused, reason="no_policy"):
+                await backend.read_secret(self._wallet.did, SECRET)
+
+    async def _refused_other_code(self) -> None:
+        with self._telling.step("other code under the approved grant is refused"):
+            _, backend = await self._enter(self._grant, CHANGED)
+            await backend.attest(self._network)
+            with refused(self._telling, ReleaseRefused, reason="measurement"):
+                await backend.read_secret(self._wallet.did, SECRET)
+
+    async def _refused_replay(self) -> None:
+        with self._telling.step("a request that was seen before is refused"):
+            token = self._read_token(self._backend_client.session)
+            request = Request("POST", "/invoke", mint=lambda: token)
+            async with Transport(self._node.url) as transport:
+                await transport.require(request)
+                with refused(self._telling, DuplicateRequest):
+                    await transport.require(request)
+
+    async def _revoke(self) -> None:
+        with self._telling.step("the owner revokes the grant; the next read is refused"):
+            await self._owner.delegations.revoke(self._grant)
+            with refused(self._telling, DelegationRevoked):
+                await self._backend.read_secret(self._wallet.did, SECRET)
+        with self._telling.step("the same grant in other bytes stays revoked"):
+            respelled = respell(self._grant.header)
+            require(read_grant(respelled).cid != self._grant.cid, "the other bytes have the same id")
+            async with Transport(self._node.url) as transport:
+                with refused(self._telling, DelegationRevoked):
+                    await transport.require(Request("POST", "/delegate", mint=lambda: respelled))
+
+    async def _kill_and_return(self, wanted: Sequence[Capability]) -> None:
+        with self._telling.step("the node is killed with SIGKILL and started again"):
+            await self._node.kill()
+            with refused(self._telling, NodeUnreachable):
+                await self._owner.kv().get("anything")
+            await self._node.start()
+            self._owner = await self._client(self._owner.session)
+            self._backend_client = await self._client(self._backend_client.session)
+            require((await self._owner.info()).node_id == self._node_id, "it has another identity")
+            self._telling.note(f"{self._node.url}, still {_short(self._node_id)}")
+        with self._telling.step("data and revocation are as they were"):
+            value = await self._owner.secrets().get(SECRET)
+            require(value == self._value, "the owner reads another value")
+            self._telling.note(f"{digest_of(value)}: the same")
+            with refused(self._telling, DelegationRevoked):
+                await self._backend_client.secrets(self._wallet.did).envelope(SECRET)
+        with self._telling.step("the evidence stands too: a new grant opens the secret without attesting again"):
+            again = await self._owner.delegations.delegate(self._backend.did, wanted, policy=self._policy())
+            client = await self._client(key_session(self._backend_seed))
+            await client.delegations.take_up(again)
+            standing = self._backend.attestation
+            require(standing is not None, "the backend had no evidence")
+            assert standing is not None  # just checked
+            value = await client.secrets(self._wallet.did).get(SECRET, receiver=standing.receiver)
+            require(value == self._value, "the backend read another value")
+            self._telling.note(f"evidence {standing.evidence[:16]}…; {digest_of(value)}: the same")
+            require(self._wallet.signatures == 2, f"the wallet was asked {self._wallet.signatures} times")
+
+    def _policy(self) -> Policy:
+        """What the owner demands of whoever opens the secret: this code, and keys of this one path only."""
+        return Policy(measurements=(measurements_of(APPROVED),), paths=(self._owner.secrets().resource(SECRET),))
+
+    async def _client(self, session: Session | None) -> Client:
+        return await self._clients.enter_async_context(Client(self._node.url, session=session))
+
+    async def _enter(self, grant: PortableDelegation, code: str) -> tuple[Client, Backend]:
+        """Start the backend's program in a trust domain, with one grant, as it was handed over."""
+        client = await self._client(key_session(self._backend_seed))
+        await client.delegations.take_up(decode_portable(encode_portable(grant)))
+        return client, Backend(client, SimulatedSource(self._platform, measurements_of(code)))
+
+    def _read_token(self, session: Session) -> str:
+        """Mint one token to read the envelope, as a client would send it."""
+        payload = UcanPayload(
+            iss=session.signer.did_url,
+            aud=session.did,
+            exp=SystemClock().now() + 60,
+            nnc=f"urn:sealspace:demo:{secrets.token_hex(16)}",
+            prf=[self._grant.cid],
+            att={self._owner.secrets().resource(SECRET): {_KV_GET: [{}]}},
+        )
+        return encode_ucan(payload, session.signer)
+
+
+def respell(header: str) -> str:
+    """Write a wallet's delegation in other bytes with the same signature: `v` as 0 or 1 instead of 27 or 28."""
+    cacao = parse_cacao(header_bytes(header))
+    flipped = cacao.signature[64] - 27
+    return header_text(encode_cacao(Cacao(cacao.message, cacao.signature[:64] + bytes([flipped]))))
+
+
+def _short(did: str) -> str:
+    return f"{did[:20]}…{did[-4:]}"

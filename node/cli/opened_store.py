@@ -1,0 +1,46 @@
+"""The store for a command: through the running node where there is one, else opened by the command itself."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from spaces.errors import SpaceError, StoreLocked
+from spaces.store.contract import Store
+from spaces.store.lmdb import connect_lmdb, open_lmdb
+
+from ..config import Config
+from ..errors import NodeError, StoreMisused
+from ..root_secret import STORE_FOLDER_NAME
+
+
+@asynccontextmanager
+async def opened_store(config: Config) -> AsyncIterator[Store]:
+    """Open the store of the data folder; a command never makes a new one.
+
+    Raises:
+        StoreMisused: there is no store, or it does not answer.
+    """
+    if not (config.data / STORE_FOLDER_NAME).is_dir():
+        raise StoreMisused(
+            f"there is no store in {config.data}", hint=f"sealspace serve --data {config.data} makes one"
+        )
+    try:
+        store = _open(config)
+        try:
+            yield store
+        finally:
+            await store.close()
+    except SpaceError as error:
+        raise _as_node_error(error, config) from error
+
+
+def _open(config: Config) -> Store:
+    try:
+        return open_lmdb(config.data, max_bytes=config.store.max_bytes)
+    except StoreLocked:
+        return connect_lmdb(config.data)  # a running node owns the writing; ask its storekeeper
+
+
+def _as_node_error(error: SpaceError, config: Config) -> NodeError:
+    failed = StoreMisused(f"the store in {config.data} does not do it: {error}", hint="sealspace doctor")
+    failed.code = error.code
+    return failed

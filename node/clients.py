@@ -1,0 +1,36 @@
+"""Who is calling, as a network address: the peer, or what a trusted proxy says of it (Q12).
+
+A forwarded header counts only from an address of `http.trusted_proxies`; then the last address in `X-Forwarded-For`
+that is not itself a trusted proxy is the client.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from .config import Http
+
+
+def client_address(request: web.Request, http: Http) -> str | None:
+    """Return the client's address in text; None for a caller without one (a Unix socket).
+
+    Does not check:
+        That the client is who it says: behind a trusted proxy this is the proxy's word.
+    """
+    peer = request.remote
+    if peer is None or not _is_within(peer, http.trusted_proxies):
+        return peer
+    forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
+    for hop in reversed([part.strip() for part in forwarded.split(",") if part.strip()]):
+        if not _is_within(hop, http.trusted_proxies):
+            return hop
+    return peer
+
+
+def _is_within(address: str, networks: Sequence[str]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in ipaddress.ip_network(network, strict=False) for network in networks)

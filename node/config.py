@@ -1,0 +1,356 @@
+"""Settings: one typed tree from defaults, `sealspace.toml`, the environment and flags, the later over the earlier.
+
+Rules kept here (architecture §10):
+- An unknown setting refuses to start; the message names its path and where it stands.
+- A variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are separated by commas.
+- Nothing else in the project reads the environment.
+
+Example:
+    config = load_config(flags={"http.port": 0})
+    config.http.port
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct
+
+from .errors import ConfigurationError
+
+ENVIRONMENT_PREFIX = "SEALSPACE_"
+CONFIG_FILE_NAME = "sealspace.toml"
+_CONFIG_FILE_VARIABLE = "SEALSPACE_CONFIG"
+# A settings file is a page of text; more is not one.
+_MAX_FILE_BYTES = 1 << 20
+
+HostingMode = Literal["auto", "listed", "explicit"]
+AttestationMode = Literal["delegates", "everyone", "off"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+Value: TypeAlias = bool | int | float | str | Sequence[str] | None
+_Flat: TypeAlias = dict[str, object]  # dotted path -> value
+
+_HINT = "sealspace doctor --settings"
+
+
+class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The listener and the bounds of one request."""
+
+    host: Annotated[str, Meta(description="Address to listen on.", min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Meta(description="Port to listen on; 0 takes any free one.", ge=0, le=65535)] = 8000
+    workers: Annotated[int, Meta(description="Worker processes; 0 means one for each core.", ge=0, le=256)] = 0
+    cors: Annotated[bool, Meta(description="Let pages of any origin call this node.")] = False
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(description="Addresses or networks of proxies whose forwarded headers are believed."),
+    ] = ()
+    plain_text_off_loopback: Annotated[
+        bool,
+        Meta(description="Serve unencrypted HTTP on an address other than loopback without a trusted proxy."),
+    ] = False
+    max_body_bytes: Annotated[
+        int, Meta(description="Largest value that a put may send; it is held in memory while it is stored.", ge=0)
+    ] = 100_000_000
+    max_header_line_bytes: Annotated[
+        int, Meta(description="Longest value of one request header; tokens travel there.", ge=8192, le=1 << 20)
+    ] = 393_216
+    keep_alive_s: Annotated[float, Meta(description="Seconds after which an idle connection is closed.", gt=0)] = 75.0
+    drain_s: Annotated[
+        float, Meta(description="Seconds that requests under way get to finish after SIGTERM.", ge=0, le=3600)
+    ] = 10.0
+
+
+class Store(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where everything is kept."""
+
+    data: Annotated[str, Meta(description="Folder of the store, the root secret and the blobs.", min_length=1)] = "data"
+    url: Annotated[str | None, Meta(description="Another store than LMDB in the data folder: `postgresql://…`.")] = None
+    max_bytes: Annotated[int, Meta(description="Bytes of disk after which writes are answered 507.", ge=1 << 20)] = (
+        1 << 40
+    )
+    retry_s: Annotated[
+        float, Meta(description="Seconds for which a refused commit is tried again before 503.", gt=0, le=30)
+    ] = 2.0
+    delegation_cache_bytes: Annotated[int, Meta(description="Memory for decoded delegations in each worker.", ge=0)] = (
+        64 << 20
+    )
+
+
+class Hosting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which spaces this node hosts, and within which bounds."""
+
+    mode: Annotated[
+        HostingMode,
+        Meta(
+            description="`auto`: a space is hosted when its owner signs in; `listed`: only owners in `listed`; "
+            "`explicit`: only by a host grant."
+        ),
+    ] = "auto"
+    listed: Annotated[tuple[str, ...], Meta(description="DIDs whose spaces are hosted in mode `listed`.")] = ()
+    spaces_per_grant: Annotated[int, Meta(description="Spaces that one grant may activate.", ge=1, le=64)] = 16
+    spaces_per_owner: Annotated[int, Meta(description="Spaces that one owner may have.", ge=1)] = 32
+    spaces_total: Annotated[int, Meta(description="Spaces on this node.", ge=1)] = 1_000_000
+    new_owners_per_hour: Annotated[
+        int, Meta(description="New owners per client address and hour; loopback is not counted.", ge=0)
+    ] = 60
+    default_quota_bytes: Annotated[int, Meta(description="Quota of a space that has none of its own.", ge=0)] = 1 << 30
+
+
+class Release(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When the node opens a key."""
+
+    attestation: Annotated[
+        AttestationMode,
+        Meta(
+            description="`delegates`: everybody but the owner in person proves what code they are; `everyone`: the "
+            "owner too; `off`: nobody, for development."
+        ),
+    ] = "delegates"
+    trust_root: Annotated[
+        str | None,
+        Meta(description="File with the root certificate (PEM or DER) to trust instead of Intel's."),
+    ] = None
+    collateral: Annotated[str | None, Meta(description="Folder of collateral files to load at start.")] = None
+    node_policy_suffices: Annotated[
+        bool, Meta(description="Let the node's own list of measurements stand for an owner's.")
+    ] = False
+    challenge_s: Annotated[int, Meta(description="Seconds for which a challenge is valid.", ge=10, le=3600)] = 120
+    evidence_s: Annotated[
+        int, Meta(description="Seconds for which evidence stands; never past its collateral.", ge=60, le=86_400)
+    ] = 600
+
+
+class Invocation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Bounds of one invocation."""
+
+    max_lifetime_s: Annotated[
+        int, Meta(description="Longest time between now and the expiry of an invocation.", ge=1, le=86_400)
+    ] = 300
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What keeps one caller from taking everything."""
+
+    ready_s: Annotated[float, Meta(description="Seconds that the canary write of /readyz may take.", gt=0, le=60)] = 2.0
+    challenges_per_minute: Annotated[
+        int, Meta(description="Attestation challenges and sessions per client address and minute.", ge=1)
+    ] = 60
+    quotes_waiting: Annotated[
+        int, Meta(description="Quotes that may wait for verification in one worker.", ge=1, le=10_000)
+    ] = 64
+
+
+class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is written to standard error."""
+
+    level: Annotated[LogLevel, Meta(description="Least severe level that is written.")] = "info"
+
+
+class Secret(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the root secret comes from; without either it is made in the data folder on first start."""
+
+    file: Annotated[str | None, Meta(description="File with the root secret as raw bytes, 32 or more.")] = None
+    value: Annotated[
+        str | None,
+        Meta(description="The root secret as unpadded base64url; only from the environment."),
+    ] = None
+
+    def __repr__(self) -> str:
+        """Show where the secret comes from, never the secret."""
+        return f"Secret(file={self.file!r}, value={'…' if self.value else None!r})"
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Every setting of the node."""
+
+    http: Http = Http()
+    store: Store = Store()
+    hosting: Hosting = Hosting()
+    release: Release = Release()
+    invocation: Invocation = Invocation()
+    limits: Limits = Limits()
+    log: Log = Log()
+    secret: Secret = Secret()
+
+    @property
+    def data(self) -> Path:
+        """Return the data folder as an absolute path."""
+        return Path(self.store.data).absolute()
+
+
+def load_config(
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Value] | None = None,
+) -> Config:
+    """Read all sources and return the settings in force.
+
+    Args:
+        file: settings file; None takes the one that the environment names, else `sealspace.toml` where it exists.
+        environment: variables; None takes the process's.
+        flags: dotted path to value; None values are left out.
+
+    Returns:
+        Settings that are well typed, inside their bounds and free of contradictions.
+
+    Raises:
+        ConfigurationError: anything unknown, ill typed, out of bounds or unreadable, with path and source.
+    """
+    variables = os.environ if environment is None else environment
+    path = file or _file_of(variables)
+    settings: _Flat = {}
+    if path is not None:
+        settings |= _from_file(path)
+    settings |= _from_environment(variables)
+    settings |= _checked({name: value for name, value in (flags or {}).items() if value is not None}, source="flags")
+    config = msgspec.convert(_nested(settings), Config)
+    _refuse_contradictions(config)
+    return config
+
+
+def child_environment() -> dict[str, str]:
+    """Return the process's variables without ours: a child gets its settings from its parent, not by inheritance."""
+    return {name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
+
+
+@cache
+def setting_types() -> Mapping[str, object]:
+    """Return the annotated type of every setting by its dotted path, in the order of the tree."""
+    return {
+        f"{section.name}.{field.name}": field.type
+        for section in msgspec.structs.fields(Config)
+        for field in msgspec.structs.fields(section.type)
+    }
+
+
+def _file_of(variables: Mapping[str, str]) -> Path | None:
+    named = variables.get(_CONFIG_FILE_VARIABLE)
+    if named:
+        return Path(named)
+    default = Path(CONFIG_FILE_NAME)
+    return default if default.is_file() else None
+
+
+def _from_file(path: Path) -> _Flat:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise ConfigurationError(f"cannot read the settings file {path}: {reason}", hint=f"ls -l {path}") from None
+    if len(data) > _MAX_FILE_BYTES:
+        raise ConfigurationError(f"the settings file {path} is longer than {_MAX_FILE_BYTES} bytes", hint=_HINT)
+    try:
+        tree = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"the settings file {path} is not TOML: {error}", hint=f"edit {path}") from None
+    settings = _checked(dict(_leaves(tree)), source=str(path))
+    if "secret.value" in settings:
+        # A settings file is copied, backed up and committed; the root secret has a file of its own.
+        raise ConfigurationError(
+            f"secret.value in {path}: the root secret does not belong in a settings file",
+            hint="put the raw bytes into a file with mode 0600 and set secret.file",
+        )
+    return settings
+
+
+def _from_environment(variables: Mapping[str, str]) -> _Flat:
+    settings: _Flat = {}
+    for name in sorted(variables):
+        if not name.startswith(ENVIRONMENT_PREFIX) or name == _CONFIG_FILE_VARIABLE:
+            continue
+        path = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+        text: object = variables[name]
+        if path in setting_types() and _is_list(setting_types()[path]):
+            text = [part.strip() for part in variables[name].split(",") if part.strip()]
+        settings |= _checked({path: text}, source=f"environment variable {name}", strict=False)
+    return settings
+
+
+def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
+    """Return the settings as their types, or refuse by path and source what is unknown or ill typed."""
+    known = setting_types()
+    result: _Flat = {}
+    for path, value in settings.items():
+        if path not in known:
+            raise ConfigurationError(f"unknown setting {path} ({source})", hint=_HINT)
+        try:
+            result[path] = msgspec.convert(value, known[path], strict=strict)
+        except msgspec.ValidationError as error:
+            # The message names types and bounds; msgspec puts no value into it.
+            raise ConfigurationError(f"setting {path} ({source}): {error}", hint=_HINT) from None
+    return result
+
+
+def _leaves(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _nested(settings: _Flat) -> dict[str, _Flat]:
+    tree: dict[str, _Flat] = {}
+    for path, value in settings.items():
+        section, _, name = path.partition(".")
+        tree.setdefault(section, {})[name] = value
+    return tree
+
+
+def _is_list(kind: object) -> bool:
+    bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return get_origin(bare) is tuple
+
+
+def _refuse_contradictions(config: Config) -> None:
+    if config.hosting.mode == "listed" and not config.hosting.listed:
+        raise ConfigurationError(
+            "hosting.mode is `listed` but hosting.listed names nobody", hint="set hosting.listed to one DID or more"
+        )
+    if config.store.url is not None:
+        raise ConfigurationError(
+            "store.url: this version keeps its store in the data folder", hint="unset store.url, set store.data"
+        )
+    if config.secret.file is not None and config.secret.value is not None:
+        raise ConfigurationError("secret.file and secret.value are both set", hint="unset one of them")
+    for network in config.http.trusted_proxies:
+        _refuse_bad_network(network)
+    _refuse_open_plain_text(config)
+
+
+def _refuse_bad_network(network: str) -> None:
+    try:
+        ip_network(network, strict=False)
+    except ValueError:
+        raise ConfigurationError(
+            f"http.trusted_proxies: {network} is neither an address nor a network",
+            hint="write it like 10.0.0.7 or 10.0.0.0/24",
+        ) from None
+
+
+def _refuse_open_plain_text(config: Config) -> None:
+    # Architecture §9: off loopback only behind a proxy that ends TLS; tokens travel in a header.
+    http = config.http
+    if is_loopback(http.host) or http.trusted_proxies or http.plain_text_off_loopback:
+        return
+    raise ConfigurationError(
+        f"http.host {http.host} is not loopback, and no proxy that ends TLS is named",
+        hint="set http.trusted_proxies to the proxy's address, or http.plain_text_off_loopback = true for a test",
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a listening address can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,72 @@
+"""The node's own errors: what keeps it from starting, and what a command has to say.
+
+NodeError                      code
+├── ConfigurationError         configuration-invalid
+├── ForeignDistribution        foreign-distribution
+├── SecretUnusable             secret-unusable
+├── StoreMisused               store-misused
+├── ReleaseLoosened            release-loosened
+├── CollateralRefused          collateral-refused
+└── ProcessFailed              process-failed
+
+Each carries two lines for a person: what happened, and the next thing to do. Neither holds a secret or a token.
+"""
+
+
+class NodeError(Exception):
+    """What keeps the node or a command from doing its work.
+
+    Attributes:
+        code: stable name; the exit status of a command follows from it.
+        text: what happened; starts lower case, ends without a full stop.
+        hint: what to do next, as a command where there is one.
+    """
+
+    code = "node-error"
+
+    def __init__(self, text: str, *, hint: str) -> None:
+        super().__init__(text)
+        self.text = text
+        self.hint = hint
+
+
+class ConfigurationError(NodeError):
+    """A setting is unknown, has the wrong type or contradicts another."""
+
+    code = "configuration-invalid"
+
+
+class ForeignDistribution(NodeError):
+    """Another installed distribution claims one of our package names."""
+
+    code = "foreign-distribution"
+
+
+class SecretUnusable(NodeError):
+    """The root secret cannot be read, is too short or is open to others."""
+
+    code = "secret-unusable"
+
+
+class StoreMisused(NodeError):
+    """The store belongs to another node, another schema or is in use."""
+
+    code = "store-misused"
+
+
+class ReleaseLoosened(NodeError):
+    """The configuration is looser than the release record in the store."""
+
+    code = "release-loosened"
+
+
+class CollateralRefused(NodeError):
+    """A collateral document is not what it has to be, or older than the one held."""
+
+    code = "collateral-refused"
+
+
+class ProcessFailed(NodeError):
+    """A process of the node ended and cannot be started again."""
+
+    code = "process-failed"

@@ -1,0 +1,145 @@
+"""The HTTP listener: connections with this protocol's header bounds, on a socket that is already bound.
+
+Rules kept here (H5, H6; libraries §1.1 no. 4):
+- one header value of `http.max_header_line_bytes`, 100 header lines, a request target of 65,534 bytes; beyond: 431 or
+  414 with an empty body, as the HTTP stack of the protocol's clients expects;
+- bodies stay as they were sent: nothing is unpacked;
+- nothing of a request that could not be parsed is logged: the first bytes of an over-long header are a credential.
+
+Example:
+    listener = await start_listener(build_app(services), bound_socket, config.http)
+    await listener.stop(drain_s=10)
+"""
+
+import asyncio
+import socket
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+
+from .app import FIXED_HEADERS
+from .config import Http
+from .logs import log_failure
+from .pages import page_answer
+from .request_ids import request_id
+
+MAX_TARGET_BYTES = 65_534
+MAX_HEADER_LINES = 100
+# All header bytes of one request together: room for one token of the longest kind and everything around it. Without
+# this bound a hundred lines of the longest kind would be kept in memory for one request.
+MAX_HEAD_BYTES = 1 << 20
+_NAME_ROOM_BYTES = 64  # the parser counts a header's name with its value
+_BACKLOG = 1024
+
+# How long a refused client may go on sending: closing a socket with unread bytes resets the connection, and the client
+# would not see the answer.
+_LINGER_S = 2.0
+
+_REFUSALS = {
+    431: b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+    414: b"HTTP/1.1 414 URI Too Long\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+}
+
+
+class Connection(web.RequestHandler):
+    """One client connection; aiohttp's, with our bounds and without its error texts."""
+
+    __slots__ = ("_head_bytes",)
+
+    def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop, http: Http) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp reads None as "no access log"
+            auto_decompress=False,
+            max_line_size=MAX_TARGET_BYTES,
+            max_field_size=http.max_header_line_bytes + _NAME_ROOM_BYTES,
+            max_headers=MAX_HEADER_LINES,
+            keepalive_timeout=http.keep_alive_s,
+        )
+        self._head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, and bound what has come of a request's head so far."""
+        count, waiter = self._request_count, self._waiter
+        super().data_received(data)
+        if self._request_count != count or waiter is None or waiter.done():
+            self._head_bytes = 0
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(431)  # nothing is being answered: this connection waits for the rest of a head
+
+    def _refuse(self, status: int) -> None:
+        """Answer with an empty body, then read and forget what still comes, for a while."""
+        self._force_close = True  # aiohttp parses and answers nothing more here
+        transport = self.transport
+        if transport is None:
+            return
+        transport.write(_REFUSALS[status])
+        transport.write_eof()
+        self._loop.call_later(_LINGER_S, transport.close)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what could not be parsed, or what failed outside every route, without a word of the request."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the answer is out already, or nobody is there to hear one
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is under way; the connection is given up")
+        response: web.StreamResponse
+        if isinstance(exc, HttpProcessingError):
+            if (refused := _parse_status(exc)) in _REFUSALS:
+                self._refuse(refused)
+                raise ConnectionError("answered")  # ends the request without another answer
+            response = page_answer(400, "")
+        else:
+            if exc is not None:
+                log_failure(request_id(request), request.method, exc)
+            response = page_answer(status, request.headers.get("Accept", ""))
+        response.headers.update(FIXED_HEADERS)
+        response.force_close()
+        return response
+
+
+def _parse_status(error: HttpProcessingError) -> int:
+    if isinstance(error, LineTooLong):
+        return 414 if error.args[1] == MAX_TARGET_BYTES else 431
+    return 431 if "Too many headers" in error.message else 400
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening application; made by `start_listener`."""
+
+    runner: web.AppRunner
+    server: asyncio.Server
+
+    async def stop(self) -> None:
+        """Accept nothing more, let requests under way finish within the drain limit, close everything."""
+        self.server.close()
+        await self.runner.cleanup()
+
+
+async def start_listener(app: web.Application, bound: socket.socket, http: Http) -> Listener:
+    """Serve an application on a bound socket.
+
+    Args:
+        app: what `build_app` made.
+        bound: a stream socket that is bound; other processes may listen on it too.
+        http: the bounds, and how long stopping may take.
+    """
+    runner = web.AppRunner(app, shutdown_timeout=http.drain_s)
+    await runner.setup()
+    manager = runner.server
+    assert manager is not None  # set by setup()
+    loop = asyncio.get_running_loop()
+    bound.setblocking(False)
+    server = await loop.create_server(lambda: Connection(manager, loop=loop, http=http), sock=bound, backlog=_BACKLOG)
+    return Listener(runner, server)

@@ -1,0 +1,53 @@
+"""Committing a plan: read, judge, plan, commit; and again when the rows changed in between (ST3).
+
+A refused commit has written nothing and says nothing, so the whole attempt is repeated on a new read. Whoever lost
+because a delegation was revoked learns it from that read's judgement.
+
+Example:
+    async def attempt(is_first: bool) -> Planned[Written]: ...
+    written = await until_committed(services, attempt)
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from spaces.errors import StoreBusy
+from spaces.store.contract import Commit, Refused
+
+from ..services import Services
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned(Generic[Result]):
+    """A commit, and what the operation answers once it is durable; without a commit there is nothing to write."""
+
+    commit: Commit | None
+    result: Result
+
+
+async def until_committed(services: Services, attempt: Callable[[bool], Awaitable[Planned[Result]]]) -> Result:
+    """Plan and commit until a commit is durable.
+
+    Args:
+        services: the node.
+        attempt: reads, judges and builds the commit; told whether it is the first one, the only one whose read claims
+            the first use of a token (ST4).
+
+    Raises:
+        StoreBusy: others were faster for as long as `store.retry_s` says.
+        Whatever `attempt` and the store raise.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + services.config.store.retry_s
+    is_first = True
+    while True:
+        planned = await attempt(is_first)
+        if planned.commit is None or not isinstance(await services.store.commit(planned.commit), Refused):
+            return planned.result
+        if loop.time() > deadline:
+            raise StoreBusy("the rows kept changing while this was being written")
+        is_first = False

@@ -1,0 +1,268 @@
+"""Challenges and attestation sessions: how a backend's quote becomes evidence (architecture §7.1 to §7.3).
+
+The order is part of the defence: sizes, the client's rate, signature, the challenge's MAC, the chain, the challenge's
+first use, our own parser, report data, collateral, and only then the curve arithmetic of the quote, one at a time.
+
+What is kept is evidence without a verdict, under the DID and the receiver key; each release judges it anew.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+import libipld
+from blake3 import blake3
+
+from capabilities.errors import InvalidIdentifier
+from capabilities.principals import Principal, parse_principal
+from capabilities.resources import NetworkId, network_of
+from capabilities.strict_json import Json
+from capabilities.tokens import Invocation, parse_invocation
+from encryption_network.canonical_json import canonical_hash
+from encryption_network.evidence_record import encode_evidence
+from encryption_network.policy import Evidence, ReceiverMode
+from encryption_network.requests import DECRYPT, MAX_LIFETIME_S, check_audience, read_body
+from spaces.audit import AuditRecord, audit_put
+from spaces.evidence import collateral_row_key, evidence_put
+from spaces.first_use import claim_of
+from spaces.networks import network_row_key
+from spaces.store.contract import Claim, Commit
+from tee_backend.attestation.challenge import (
+    RANDOM_BYTES,
+    ChallengeScope,
+    check_challenge,
+    issue_challenge,
+)
+from tee_backend.attestation.collateral import Collateral, parse_collateral
+from tee_backend.attestation.errors import AttestationError
+from tee_backend.attestation.judgement import to_evidence
+from tee_backend.attestation.quote import MAX_QUOTE_BYTES, Quote, parse_quote
+from tee_backend.attestation.report_data import check_report_data, report_data
+
+from ..services import Services
+from ._base64 import decode_standard, decode_url
+from .attempts import Planned, until_committed
+from .attestation_errors import (
+    ChallengeUsed,
+    CollateralMissing,
+    MalformedRequest,
+    NetworkUnknown,
+    SessionNotBound,
+)
+from .authorise import Call, admit_token, read_call
+
+SESSION_FACT: Final = "sealspace.attestation.session/v1"
+MAX_SESSION_BODY_BYTES: Final = 256 * 1024
+_MAX_DID_CHARS: Final = 512
+_NONCE_LABEL: Final = b"sealspace/first-use/challenge/v1\0"
+_RECEIVER_KEY_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A nonce for one DID; nothing is stored for it.
+
+    Attributes:
+        nonce: base64url without padding, 32 bytes.
+        expires_at: epoch seconds.
+    """
+
+    nonce: str
+    expires_at: int
+
+
+def challenge(services: Services, body: bytes) -> Challenge:
+    """Make a challenge for the DID that the body names.
+
+    Raises:
+        MalformedRequest: the body is not `{"did": …}` with a DID.
+    """
+    value = read_body(body, max_bytes=4096)
+    did = value.get("did") if isinstance(value, dict) else None
+    if not isinstance(did, str) or len(did) > _MAX_DID_CHARS:
+        raise MalformedRequest('send {"did": "<your DID>"}')
+    try:
+        holder = parse_principal(did)
+    except InvalidIdentifier:
+        raise MalformedRequest('send {"did": "<your DID>"}') from None
+    now, ttl_s = services.clock.now(), services.config.release.challenge_s
+    nonce = issue_challenge(
+        services.keyring.challenge_mac_key(),
+        _scope(services, holder),
+        random=services.entropy.token(RANDOM_BYTES),
+        now=now,
+        ttl_s=ttl_s,
+    )
+    text: str = libipld.encode_multibase("u", nonce)[1:]
+    return Challenge(text, int(now) + ttl_s)
+
+
+def _scope(services: Services, holder: Principal) -> ChallengeScope:
+    return ChallengeScope(holder=holder, audience=services.keyring.node_did, store_id=services.store_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Evidence that stands.
+
+    Attributes:
+        expires_at: epoch seconds; never past the collateral's own end.
+        evidence: hex SHA-256 of the stored evidence, as the audit names it.
+    """
+
+    expires_at: float
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Handed:
+    """The body of a session request; shapes checked, nothing believed."""
+
+    quote: bytes
+    receiver_public_key: bytes
+    receiver_mode: ReceiverMode
+    body_hash: str
+
+
+async def open_session(services: Services, header: str, body: bytes) -> Session:
+    """Take in a quote; from then on the evidence speaks for the invoker's DID.
+
+    Args:
+        services: the node.
+        header: untrusted text of the `Authorization` header: a UCAN to this node with decrypt on one network here, and
+            the fact `{"type", "nonce", "bodyHash"}`.
+        body: untrusted; `{"quote", "eventLog", "receiverPublicKey", "receiverMode"}`.
+
+    Raises:
+        MalformedToken, CapabilityError: the token, or its chain.
+        AttestationRequestError: the request, its binding, the challenge's second use, missing collateral.
+        AttestationError: the challenge or the quote; `code` is coarse, the audit record has the detail.
+        QuotesBusy, SpaceError.
+    """
+    handed = _read(body)  # sizes
+    unverified = parse_invocation(header)
+    check_audience(unverified.audience, services.keyring.node_did)
+    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S)  # signature
+    network, nonce = _bound(invocation, handed)
+    scope = _scope(services, invocation.invoker)
+    nonce_ends_at = check_challenge(  # MAC
+        services.keyring.challenge_mac_key(), scope, nonce, now=services.clock.now()
+    )
+    claim = claim_of(blake3(_NONCE_LABEL + nonce).digest(), expires_at=nonce_ends_at)
+
+    async def attempt(is_first: bool) -> Planned[Session]:
+        call = await read_call(services, invocation, keys=(network_row_key(network),), claiming=False)  # chain
+        if call.records[0] is None:
+            raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
+        await _claim_challenge(services, claim, claiming=is_first)  # first use
+        try:
+            evidence = await _verified(services, invocation, handed, nonce)
+        except AttestationError as error:
+            await _record_refusal(services, call, network, error)
+            raise
+        value = encode_evidence(evidence)
+        digest = hashlib.sha256(value).hexdigest()
+        audit = _audit(services, call, network, "evidence.accepted", digest)
+        commit = Commit(
+            puts=(
+                evidence_put(invocation.invoker, handed.receiver_public_key, value),
+                audit_put(audit, entropy=services.entropy),
+            ),
+            live=call.live,
+            claim=claim,
+        )
+        return Planned(commit, Session(evidence.expires_at, digest))
+
+    return await until_committed(services, attempt)
+
+
+def _read(body: bytes) -> _Handed:
+    value = read_body(body, max_bytes=MAX_SESSION_BODY_BYTES)
+    if not isinstance(value, dict) or not value.keys() <= {"quote", "eventLog", "receiverPublicKey", "receiverMode"}:
+        raise MalformedRequest("send quote, eventLog, receiverPublicKey and receiverMode, and nothing else")
+    if value.get("eventLog") is not None:
+        raise MalformedRequest("event logs are not judged by this node; send null")
+    quote, key = _bytes(value, "quote"), _bytes(value, "receiverPublicKey")
+    mode = value.get("receiverMode")
+    if not 0 < len(quote) <= MAX_QUOTE_BYTES:
+        raise MalformedRequest(f"quote has 1 to {MAX_QUOTE_BYTES} bytes in standard base64")
+    if len(key) != _RECEIVER_KEY_BYTES:
+        raise MalformedRequest("receiverPublicKey has 32 bytes in standard base64")
+    if mode not in ("attested", "signed"):
+        raise MalformedRequest("receiverMode is attested or signed")
+    return _Handed(quote, key, "attested" if mode == "attested" else "signed", canonical_hash(value))
+
+
+def _bytes(value: dict[str, Json], name: str) -> bytes:
+    text = value.get(name)
+    data = decode_standard(text) if isinstance(text, str) else None
+    if data is None:
+        raise MalformedRequest(f"{name} is canonical standard base64 with padding")
+    return data
+
+
+def _bound(invocation: Invocation, handed: _Handed) -> tuple[NetworkId, bytes]:
+    """Return network and nonce of a token that is bound to this body and to nothing else."""
+    only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
+    network = network_of(only.resource) if only is not None and only.ability == DECRYPT else None
+    facts = [f for f in invocation.facts if isinstance(f, dict) and f.get("type") == SESSION_FACT]
+    if network is None or len(facts) != 1 or facts[0].get("bodyHash") != handed.body_hash:
+        raise SessionNotBound("sign one decrypt capability and one fact with this body's hash")
+    text = facts[0].get("nonce")
+    nonce = decode_url(text) if isinstance(text, str) else None
+    if nonce is None:
+        raise SessionNotBound("name the challenge's nonce in the fact, in base64url")
+    return network, nonce
+
+
+async def _claim_challenge(services: Services, claim: Claim, *, claiming: bool) -> None:
+    if claiming and (await services.store.read(claim=claim)).first_use is False:
+        raise ChallengeUsed("ask for a new challenge and make a new quote over it")
+
+
+async def _verified(services: Services, invocation: Invocation, handed: _Handed, nonce: bytes) -> Evidence:
+    quote = parse_quote(handed.quote)  # our own parser
+    expected = report_data(
+        nonce,
+        services.keyring.node_did,
+        invocation.invoker,
+        handed.receiver_mode,
+        handed.receiver_public_key,
+    )
+    check_report_data(quote.report.report_data, expected)
+    collateral = await _collateral(services, quote)
+    root = services.trust_root
+    verified = await services.quotes.verify(handed.quote, collateral, root=root, now=services.clock.now())
+    return to_evidence(
+        verified,
+        invoker=invocation.invoker,
+        receiver_public_key=handed.receiver_public_key,
+        receiver_mode=handed.receiver_mode,
+        ttl_s=services.config.release.evidence_s,
+    )
+
+
+async def _collateral(services: Services, quote: Quote) -> Collateral:
+    """Return the operator's collateral for the platform; the caller's would be the kinder one."""
+    key = collateral_row_key(quote.platform.fmspc, quote.platform.ca)
+    row = (await services.store.read((key,))).records[0]
+    if row is None or row.value is None:
+        raise CollateralMissing("the operator runs: sealspace collateral import FILE")
+    return parse_collateral(row.value)
+
+
+def _audit(services: Services, call: Call, network: NetworkId, action: str, detail: str) -> AuditRecord:
+    return AuditRecord(
+        at=services.clock.now(),
+        action=action,
+        actor=call.invocation.invoker,
+        subject=network.text,
+        token=call.invocation.cid,
+        authority=call.authority.live,
+        detail=detail.encode(),
+    )
+
+
+async def _record_refusal(services: Services, call: Call, network: NetworkId, error: AttestationError) -> None:
+    audit = _audit(services, call, network, "evidence.refused", f"{error.code}: {error.detail}")
+    await services.store.commit(Commit(puts=(audit_put(audit, entropy=services.entropy),)))

@@ -1,0 +1,137 @@
+"""From the text of an invocation to a judged call: parse, time, signature, first use, chain (wire §4.1 to §4.3).
+
+Everything a decision rests on is read at one moment, together with the first use of the token, so that one answer sees
+one state. The order of the checks is the wire's; a stranger learns nothing that the chain does not entitle them to.
+
+Example:
+    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=300)
+    call = await read_call(services, invocation, keys=(head_key,), claiming=True)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from capabilities.chain import Authority, Registered, check_lifetime, judge_invocation, mentioned_spaces
+from capabilities.cids import ContentKey
+from capabilities.resources import SpaceId
+from capabilities.tokens import Invocation, UnverifiedInvocation, check_window, parse_invocation, verify_invocation
+from spaces.delegations import StoredDelegation
+from spaces.first_use import claim_of
+from spaces.hosting import is_hosted, space_row_key
+from spaces.revocations import mark_keys, marks_of
+from spaces.store.contract import Claim, Page, Range, Record
+
+from ..services import Services
+from .errors import DuplicateInvocation, SpaceNotFound
+
+
+def admit_token(header: str, *, now: float, max_lifetime_s: int) -> Invocation:
+    """Read an invocation and check time, signature and lifetime (I1 to I4).
+
+    Raises:
+        MalformedToken, InvocationOutsideWindow, BadSignature, LifetimeTooLong: in this order.
+
+    Does not check:
+        First use, chain, audience.
+    """
+    invocation = admit_signed(parse_invocation(header), now=now)  # I1
+    check_lifetime(invocation, now, max_lifetime_s)  # I4
+    return invocation
+
+
+def admit_signed(unverified: UnverifiedInvocation, *, now: float) -> Invocation:
+    """Check time and signature of an invocation, the cheap check first (I2, I3).
+
+    Raises:
+        InvocationOutsideWindow, BadSignature: in this order.
+    """
+    check_window(unverified, now)  # I2
+    return verify_invocation(unverified)  # I3
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A judged invocation and what was read with it, all at one moment.
+
+    Attributes:
+        invocation: the verified token.
+        authority: on what it may act; its marks go into every commit under `live`.
+        cited: the delegations it cites, in signed order.
+        records: the rows asked for, in their order.
+        pages: the ranges asked for, in their order.
+        unhosted: mentioned spaces that are not hosted.
+        claim: the first use, to be claimed again with a commit.
+    """
+
+    invocation: Invocation
+    authority: Authority
+    cited: tuple[StoredDelegation, ...]
+    records: tuple[Record | None, ...]
+    pages: tuple[Page, ...]
+    unhosted: frozenset[SpaceId]
+    claim: Claim
+
+    @property
+    def live(self) -> tuple[bytes, ...]:
+        """Mark keys that a commit lists, so that a revocation in between wins (ST2)."""
+        return mark_keys(self.authority.live)
+
+    def require_hosted(self) -> None:
+        """Raise SpaceNotFound unless every mentioned space is hosted (M60, I37)."""
+        if self.unhosted:
+            raise SpaceNotFound
+
+
+async def read_call(
+    services: Services,
+    invocation: Invocation,
+    *,
+    keys: Sequence[bytes] = (),
+    ranges: Sequence[Range] = (),
+    claiming: bool,
+) -> Call:
+    """Read what the call needs at one moment, claim its first use, and judge its chain.
+
+    Args:
+        invocation: verified; see `admit_token`.
+        keys: rows the operation needs.
+        ranges: pages the operation needs.
+        claiming: whether this read claims the first use; False only where a commit is planned again (ST4).
+    Raises:
+        DuplicateInvocation: the token was used before, in whatever spelling (I20).
+        ChainError: as `judge_invocation` says (I30 to I35).
+        SpaceError: the store does not answer.
+    """
+    claim = claim_of(invocation.replay_key, expires_at=invocation.expires_at)
+    found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
+    contents = closure_contents(found)
+    mentioned = mentioned_spaces(invocation.capabilities)
+    hosts = [space_row_key(space) for space in mentioned]
+    snapshot = await services.store.read(
+        (*mark_keys(contents), *hosts, *keys), claim=claim if claiming else None, ranges=ranges
+    )
+    if snapshot.first_use is False:
+        raise DuplicateInvocation  # I12, I20
+    marks = marks_of(contents, snapshot.records[: len(contents)])
+    authority = judge_invocation(invocation, registered_of(found), marks, now=services.clock.now())  # I13, I14
+    rows = snapshot.records[len(contents) :]
+    return Call(
+        invocation=invocation,
+        authority=authority,
+        cited=tuple(stored for stored in found if stored is not None),
+        records=rows[len(hosts) :],
+        pages=snapshot.pages,
+        unhosted=frozenset(space for space, row in zip(mentioned, rows, strict=False) if not is_hosted(row)),
+        claim=claim,
+    )
+
+
+def registered_of(found: Sequence[StoredDelegation | None]) -> tuple[Registered | None, ...]:
+    """Return what the chain rules judge of stored delegations, in their order."""
+    return tuple(None if stored is None else stored.registered for stored in found)
+
+
+def closure_contents(found: Sequence[StoredDelegation | None]) -> tuple[ContentKey, ...]:
+    """Return every member of the closures of some delegations, each once."""
+    members = (member for stored in found if stored is not None for member in stored.registered.closure)
+    return tuple(dict.fromkeys(member.content_key for member in members))

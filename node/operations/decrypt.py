@@ -1,0 +1,113 @@
+"""Open a key of an encryption network, on the dedicated route and through `/invoke` (enc 2.7; architecture §4, §7).
+
+Both ways are one: bind token and body, read what the release rests on, ask the gate, make the decision durable, and
+only then open the key. A token opens once, on both routes together: its first use is claimed with the first read.
+
+Example:
+    answer = await decrypt_on_route(services, header, path_id="urn:…:default", body=body)
+"""
+
+from collections.abc import Callable
+
+from capabilities.strict_json import Json
+from capabilities.tokens import Invocation, parse_invocation
+from encryption_network.errors import ReleaseRefused, RequestError
+from encryption_network.gate import Admission, admit
+from encryption_network.networks import parse_path_id
+from encryption_network.release import open_key
+from encryption_network.requests import (
+    MAX_BODY_BYTES,
+    MAX_LIFETIME_S,
+    BoundDecrypt,
+    bind_decrypt,
+    check_audience,
+    invoked_network,
+    parse_decrypt_body,
+    read_body,
+)
+from spaces.revocations import mark_keys
+from spaces.store.contract import Check, Commit
+
+from ..services import Services
+from .attempts import Planned, until_committed
+from .authorise import Call, admit_signed, read_call
+from .release_audit import authorised_put, refused_put
+from .release_reading import read_release
+
+_Bind = Callable[[Invocation], BoundDecrypt]
+
+
+async def decrypt_on_route(services: Services, header: str, *, path_id: str, body: bytes) -> dict[str, Json]:
+    """Answer `POST /encryption/networks/<id>/decrypt`, in the order of its rows.
+
+    Args:
+        services: the node.
+        header: untrusted text of the `Authorization` header.
+        path_id: network id of the path, percent-decoded once.
+        body: untrusted bytes.
+
+    Returns:
+        The signed answer; the key is in it only under the receiver's key.
+
+    Raises:
+        MalformedToken, CapabilityError, EncryptionError, DuplicateInvocation, SpaceError: the first row that fails.
+    """
+    unverified = parse_invocation(header)  # row 1
+    value = read_body(body, max_bytes=MAX_BODY_BYTES)
+    check_audience(unverified.audience, services.keyring.node_did)  # row 2
+    invocation = admit_signed(unverified, now=services.clock.now())  # row 3, with the chain below
+
+    def bind(invocation: Invocation) -> BoundDecrypt:
+        network = parse_path_id(path_id)  # row 4
+        return bind_decrypt(invocation, parse_decrypt_body(value), network, services.keyring.node_did)  # 5 to 12
+
+    return await _decrypt(services, invocation, bind)
+
+
+async def decrypt_invoked(services: Services, invocation: Invocation, body: bytes) -> dict[str, Json]:
+    """Answer a decrypt request on `/invoke`; the token is admitted already (rows 1 to 3).
+
+    Raises:
+        CapabilityError, EncryptionError, DuplicateInvocation, SpaceError: the first row that fails.
+    """
+    network = invoked_network(invocation.capabilities)  # rows 5, 6
+    assert network is not None  # this branch was chosen by such a capability
+    value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 7
+
+    def bind(invocation: Invocation) -> BoundDecrypt:
+        return bind_decrypt(invocation, parse_decrypt_body(value), network, services.keyring.node_did)  # row 9
+
+    return await _decrypt(services, invocation, bind)
+
+
+async def _decrypt(services: Services, invocation: Invocation, bind: _Bind) -> dict[str, Json]:
+    async def attempt(is_first: bool) -> Planned[Admission]:
+        # A token that lives too long is refused further down; claiming it would keep the claim for as long.
+        is_bounded = invocation.expires_at <= services.clock.now() + MAX_LIFETIME_S + 1
+        call = await read_call(services, invocation, claiming=is_first and is_bounded)
+        try:
+            admission = admit(await read_release(services, call, bind(invocation)))
+        except (ReleaseRefused, RequestError) as refusal:
+            await _record_refusal(services, call, refusal)
+            raise
+        return Planned(_commit(services, call, admission), admission)
+
+    admission = await until_committed(services, attempt)
+    return open_key(admission, keyring=services.keyring, entropy=services.entropy)
+
+
+def _commit(services: Services, call: Call, admission: Admission) -> Commit:
+    """Make the decision durable, on condition that everything it rests on still stands."""
+    return Commit(
+        puts=(authorised_put(admission.audit, call, entropy=services.entropy),),
+        live=mark_keys(admission.live),
+        checks=tuple(Check(row.key, row.stamp) for row in dict.fromkeys(admission.checks)),
+        claim=call.claim,
+    )
+
+
+async def _record_refusal(services: Services, call: Call, refusal: ReleaseRefused | RequestError) -> None:
+    """Keep the full cause where the caller learns the coarse one (architecture §7.5)."""
+    put = refused_put(refusal, call, at=services.clock.now(), entropy=services.entropy)
+    if put is not None:
+        await services.store.commit(Commit(puts=(put,)))

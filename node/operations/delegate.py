@@ -1,0 +1,150 @@
+"""Register a delegation, host what it hosts, and make the owner's network where a sign-in asks for it (wire §3).
+
+Example:
+    answer = await register(services, header, client="192.0.2.7")
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from capabilities.chain import Ancestor, Mark, judge_registration
+from capabilities.cids import ContentKey, cid_text
+from capabilities.errors import AncestorRevoked, CapabilityError, DelegationRevoked
+from capabilities.tokens import Delegation, check_window, parse_delegation, verify_delegation
+from encryption_network.policy import policies_of
+from spaces.audit import AuditRecord, audit_put
+from spaces.delegations import StoredDelegation, alias_put, registration_puts
+from spaces.hosting import HostingPlan, hosting_by_grant, plan_hosting
+from spaces.revocations import mark_keys, marks_of
+from spaces.store.contract import Commit, Put
+
+from ..services import Services
+from .attempts import Planned, until_committed
+from .authorise import closure_contents, registered_of
+from .sign_in_network import network_of_sign_in
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """The answer to a posted delegation.
+
+    Attributes:
+        cid: text of the cid of the bytes received (E7).
+        activated: mentioned spaces that are hosted, in the order of the capabilities.
+        skipped: mentioned spaces that are not.
+    """
+
+    cid: str
+    activated: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+async def register(services: Services, header: str, *, client: str | None) -> Registration:
+    """Register a delegation; a repeat of a live one answers the true lists (Q6). Durable when it returns.
+
+    Args:
+        services: the node.
+        header: untrusted text of the `Authorization` header.
+        client: network address of the caller, counted against the bound on new owners; None: not counted.
+
+    Raises:
+        MalformedToken (D1), BadSignature (D5), ChainError (D6 to D30): the delegation cannot be registered.
+        DelegationRevoked, DelegationOutsideWindow: a repeat, in any spelling, of one that no longer stands (Q6).
+        PolicyError: a fact states an attestation policy that is not understood.
+        SpaceError: the store does not answer, or a bound of it.
+    """
+    delegation = verify_delegation(parse_delegation(header))  # D1, D5
+
+    async def attempt(_: bool) -> Planned[Registration]:
+        return await _attempt(services, delegation, client)
+
+    return await until_committed(services, attempt)
+
+
+async def _attempt(services: Services, delegation: Delegation, client: str | None) -> Planned[Registration]:
+    now = services.clock.now()
+    content = delegation.content_key
+    (known,) = await services.delegations.by_content((content,))
+    found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
+    contents = (content, *closure_contents((known,) if known else found))
+    wanted = hosting_by_grant(delegation, services.hosting, client=client, now=now, is_new=known is None)
+    network = network_of_sign_in(services, delegation)
+    hosting_keys, network_keys = wanted.keys(), network.keys()
+    snapshot = await services.store.read((*mark_keys(contents), *hosting_keys, *network_keys))
+    marks = marks_of(contents, snapshot.records[: len(contents)])
+    rows = snapshot.records[len(contents) :]
+    hosting = plan_hosting(wanted, rows[: len(hosting_keys)], now=now)
+    reading = _Reading(services, delegation, now, marks, hosting, network.puts(rows[len(hosting_keys) :], now))
+    if known is not None:
+        return await _repeat(reading, known)
+    if content in marks:  # registered by somebody else since it was looked up
+        return await _attempt(services, delegation, client)
+    return _first(reading, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A posted delegation, and what the store said about it at one moment."""
+
+    services: Services
+    delegation: Delegation
+    now: float
+    marks: Mapping[ContentKey, Mark]
+    hosting: HostingPlan
+    network_puts: tuple[Put, ...]
+
+    def answer(self) -> Registration:
+        """Say what is hosted once everything planned is committed."""
+        return Registration(
+            cid=cid_text(self.delegation.cid),
+            activated=tuple(space.text for space in self.hosting.activated),
+            skipped=tuple(space.text for space in self.hosting.skipped),
+        )
+
+
+async def _repeat(reading: _Reading, known: StoredDelegation) -> Planned[Registration]:
+    """Answer for a delegation that is registered, in this spelling or another (D4, Q6, Q25)."""
+    delegation = reading.delegation
+    is_new_spelling = delegation.cid != known.registered.delegation.cid
+    alias = (alias_put(delegation.cid, delegation.content_key),) if is_new_spelling else ()
+    for member in known.registered.closure:
+        if reading.marks.get(member.content_key) is not Mark.LIVE:
+            # The alias is added all the same: whoever cites this spelling learns that it is revoked.
+            await reading.services.store.commit(Commit(puts=alias))
+            raise _revoked(delegation, member)
+    check_window(delegation, reading.now)
+    puts = (*alias, *reading.network_puts)
+    commit = Commit(puts=puts, live=mark_keys((delegation.content_key,))) if puts else None
+    return Planned(commit, reading.answer())
+
+
+def _revoked(delegation: Delegation, member: Ancestor) -> CapabilityError:
+    own = cid_text(delegation.cid)
+    if member.content_key == delegation.content_key:
+        return DelegationRevoked(own)
+    return AncestorRevoked(cid_text(member.cid), parent=own)
+
+
+def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Planned[Registration]:
+    """Judge a delegation that is not registered, and plan its rows (D6 to D8)."""
+    delegation, now, hosting = reading.delegation, reading.now, reading.hosting
+    policies_of(delegation.facts)  # an attestation policy that is not understood refuses the delegation
+    registered = judge_registration(delegation, registered_of(found), reading.marks, now=now)  # D6, D20 to D30
+    ancestors = tuple(member.content_key for member in registered.closure[1:])
+    audit = AuditRecord(
+        at=now,
+        action="delegation.registered",
+        actor=delegation.delegator,
+        subject=cid_text(delegation.cid),
+        token=delegation.cid,
+        authority=ancestors,
+    )
+    puts = (
+        *registration_puts(registered, now=now),
+        *hosting.puts,
+        *reading.network_puts,
+        audit_put(audit, entropy=reading.services.entropy),
+    )
+    # D23 has to hold when the rows are written, not only when they were read.
+    commit = Commit(puts=puts, live=mark_keys(ancestors), checks=hosting.checks, adds=hosting.adds)
+    return Planned(commit, reading.answer())

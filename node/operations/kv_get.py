@@ -1,0 +1,63 @@
+"""Read one value (wire §4.4.1) or its metadata alone (§4.4.2)."""
+
+from dataclasses import dataclass
+
+from capabilities.tokens import Invocation
+from spaces.values import Head, head_key, head_of
+
+from ..services import Services
+from .authorise import read_call
+from .conditions import Options
+from .errors import KeyNotFound, ResponseTooLarge
+from .plan import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value that was read.
+
+    Attributes:
+        head: entity tag, metadata, size.
+        body: the bytes; None when the caller has them already (304) or asked for metadata only.
+    """
+
+    head: Head
+    body: bytes | None
+
+
+async def get(services: Services, invocation: Invocation, step: Step, options: Options) -> Value:
+    """Return the value under the step's path.
+
+    Raises:
+        KeyNotFound: nothing there, or deleted.
+        ResponseTooLarge: larger than the caller's bound.
+        DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
+    """
+    head = await _head(services, invocation, step)
+    if _has_it(head, options):
+        return Value(head, None)
+    limit_bytes = options.max_response_bytes
+    if limit_bytes is not None and head.size_bytes > limit_bytes:
+        raise ResponseTooLarge(head.size_bytes, limit_bytes)
+    return Value(head, await services.values.read_body(head))
+
+
+async def metadata(services: Services, invocation: Invocation, step: Step) -> Value:
+    """Return entity tag and metadata of the value under the step's path; raises as `get` does."""
+    return Value(await _head(services, invocation, step), None)
+
+
+async def _head(services: Services, invocation: Invocation, step: Step) -> Head:
+    key = head_key(step.space, step.path)
+    call = await read_call(services, invocation, keys=(key,), claiming=True)
+    call.require_hosted()
+    head = head_of(call.records[0], key=key)
+    if head is None:
+        raise KeyNotFound
+    return head
+
+
+def _has_it(head: Head, options: Options) -> bool:
+    """Weak comparison of the caller's entity tags with the value's."""
+    tags = options.unless_etags
+    return tags is not None and ("*" in tags or head.etag_header in tags)

@@ -1,0 +1,89 @@
+"""List the paths of a space under a prefix, in byte order and in pages (wire §4.4.4, Q1, Q15, Q32)."""
+
+from dataclasses import dataclass
+
+from capabilities.abilities import satisfies
+from capabilities.resources import SpaceResource, extends
+from capabilities.tokens import Invocation
+from spaces.listing import MAX_LISTING, Listing, ListingQuery, complete, list_paths
+
+from ..services import Services
+from .authorise import Call, read_call
+from .conditions import Options
+from .cursor import Cursor, encode_cursor, parse_cursor
+from .plan import Step, Verb
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """A listing.
+
+    Attributes:
+        paths: full keys in byte order.
+        next_cursor: gives the following page; None on the last one, and where no limit was asked for.
+    """
+
+    paths: tuple[str, ...]
+    next_cursor: str | None
+
+
+async def list_granted(services: Services, invocation: Invocation, step: Step, options: Options) -> Paths:
+    """Return the paths that start with the step's path and that the caller was granted.
+
+    Raises:
+        BadOption: the cursor is not one this call can go on from.
+        DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
+    """
+    limit = options.list_limit
+    origin = Cursor(invocation.invoker, step.space.text, step.path, limit)
+    after = parse_cursor(services.keyring, options.list_cursor, origin)
+    query = ListingQuery(step.space, prefix=step.path, after=after, limit=limit or MAX_LISTING)
+    call = await read_call(services, invocation, ranges=query.ranges(), claiming=True)
+    call.require_hosted()
+    scope = _Scope.of(call, step)
+    listing = await complete(services.store, query, call.pages[0])
+    paths = scope.within(listing)
+    # Without a limit everything is returned; with one, paths out of the grant do not count towards it.
+    while listing.more and (limit is None or len(paths) <= limit):
+        query = ListingQuery(step.space, prefix=step.path, after=listing.paths[-1], limit=query.limit)
+        listing = await list_paths(services.store, query)
+        paths += scope.within(listing)
+    if limit is None or (len(paths) <= limit and not listing.more):
+        return Paths(tuple(paths), None)
+    page = paths[:limit]
+    return Paths(tuple(page), encode_cursor(services.keyring, origin, page[-1]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What of a plain prefix the caller was granted: a grant on `photos` says nothing of `photos2` (X6, Q15)."""
+
+    step: Step
+    granted: tuple[SpaceResource, ...] | None
+
+    @classmethod
+    def of(cls, call: Call, step: Step) -> "_Scope":
+        """Find the granted resources; None where nothing of the prefix can lie outside them."""
+        asked = SpaceResource(step.space, "kv", step.path)
+        if not any(capability.resource == asked for capability in call.authority.dependent):
+            return cls(step, None)  # the space's own DID
+        rows = (row for stored in call.cited for row in stored.registered.delegation.capabilities)
+        granted = tuple(
+            row.resource
+            for row in rows
+            if isinstance(row.resource, SpaceResource)
+            and satisfies(row.ability, Verb.LIST.value)
+            and extends(asked, row.resource)
+        )
+        is_whole = any(resource.path != step.path for resource in granted) or step.path.endswith("/")
+        return cls(step, None if is_whole else granted)
+
+    def within(self, listing: Listing) -> list[str]:
+        """Return the paths of a listing that were granted."""
+        if self.granted is None:
+            return list(listing.paths)
+        return [path for path in listing.paths if self._holds(path)]
+
+    def _holds(self, path: str) -> bool:
+        key = SpaceResource(self.step.space, "kv", path)
+        return any(extends(key, resource) for resource in self.granted or ())

@@ -1,0 +1,162 @@
+"""Create, read and revoke encryption networks (enc 2.5, 2.6, 2.8)."""
+
+from capabilities.resources import NetworkId
+from capabilities.strict_json import Json
+from capabilities.tokens import Invocation, parse_invocation
+from encryption_network.errors import NetworkNotFound, NonceUsed
+from encryption_network.networks import (
+    NetworkRecord,
+    create_network,
+    decode_network,
+    descriptor_json,
+    encode_network,
+    parse_path_id,
+    revoked,
+    well_known_id,
+    well_known_json,
+)
+from encryption_network.requests import (
+    MAX_BODY_BYTES,
+    NETWORK_CREATE,
+    NETWORK_REVOKE,
+    REVOKE_BODY_HASH,
+    admin_claim_key,
+    bind_admin,
+    check_audience,
+    check_create,
+    check_revoke,
+    parse_create,
+    read_body,
+)
+from spaces.audit import AuditRecord, audit_put
+from spaces.first_use import claim_of
+from spaces.networks import network_put, network_row_key
+from spaces.store.contract import ABSENT, Claim, Commit, Record
+
+from ..services import Services
+from .attempts import Planned, until_committed
+from .authorise import Call, admit_signed, read_call
+
+
+async def read_descriptor(services: Services, path_id: str) -> dict[str, Json]:
+    """Return the descriptor of a network, in whatever state.
+
+    Raises:
+        InvalidNetworkId, NetworkNotFound: the id does not parse, or there is no such network.
+    """
+    record = await _read(services, parse_path_id(path_id))
+    return descriptor_json(record, services.keyring.node_did)
+
+
+async def read_well_known(services: Services, name: str, owner_did: str | None) -> dict[str, Json]:
+    """Return the flat record of an owner's network; the owner has to be named (W13).
+
+    Raises:
+        BodyMalformed, NetworkNotFound: owner and name make no id, no owner is named, or there is no such network.
+    """
+    return well_known_json(await _read(services, well_known_id(name, owner_did)))
+
+
+async def _read(services: Services, network: NetworkId) -> NetworkRecord:
+    row = (await services.store.read((network_row_key(network),))).records[0]
+    record = _decoded(row)
+    if record is None:
+        raise NetworkNotFound
+    return record
+
+
+def _decoded(row: Record | None) -> NetworkRecord | None:
+    return None if row is None or row.value is None else decode_network(row.value)
+
+
+async def create(services: Services, header: str, body: bytes) -> dict[str, Json]:
+    """Create a network and return its descriptor; one commit (enc 2.5).
+
+    Args:
+        services: the node.
+        header: untrusted text of the `Authorization` header.
+        body: untrusted bytes.
+
+    Raises:
+        MalformedToken, CapabilityError, EncryptionError, SpaceError: the first row that fails.
+    """
+    unverified = parse_invocation(header)  # row 1
+    value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 2
+    node_did = services.keyring.node_did
+    check_audience(unverified.audience, node_did)  # row 3
+    invocation = admit_signed(unverified, now=services.clock.now())  # row 4, with the chain below
+
+    async def attempt(is_first: bool) -> Planned[dict[str, Json]]:
+        call = await read_call(services, invocation, claiming=False)
+        asked = parse_create(value)  # rows 5, 6
+        nonce = bind_admin(
+            invocation, asked.network_id, action=NETWORK_CREATE, body_hash=asked.body_hash, node_did=node_did
+        )  # rows 7 to 16
+        claim = _claim(invocation, nonce)
+        row = await _claimed_row(services, asked.network_id, claim, claiming=is_first)  # row 17
+        check_create(_decoded(row))  # row 18
+        record = create_network(
+            asked.network_id,
+            now=services.clock.now(),
+            keyring=services.keyring,
+            entropy=services.entropy,
+            threshold=asked.threshold,
+        )
+        commit = _commit(services, call, record, "network.created", claim, row)
+        return Planned(commit, descriptor_json(record, node_did))
+
+    return await until_committed(services, attempt)
+
+
+async def revoke(services: Services, header: str, path_id: str) -> None:
+    """Revoke a network for good; again is allowed (enc 2.8).
+
+    Raises:
+        MalformedToken, CapabilityError, EncryptionError, SpaceError: the first row that fails.
+    """
+    unverified = parse_invocation(header)
+    node_did = services.keyring.node_did
+    check_audience(unverified.audience, node_did)
+    invocation = admit_signed(unverified, now=services.clock.now())
+
+    async def attempt(is_first: bool) -> Planned[None]:
+        call = await read_call(services, invocation, claiming=False)
+        network = parse_path_id(path_id)
+        nonce = bind_admin(invocation, network, action=NETWORK_REVOKE, body_hash=REVOKE_BODY_HASH, node_did=node_did)
+        claim = _claim(invocation, nonce)
+        row = await _claimed_row(services, network, claim, claiming=is_first)
+        record = revoked(check_revoke(_decoded(row)), services.clock.now())
+        return Planned(_commit(services, call, record, "network.revoked", claim, row), None)
+
+    await until_committed(services, attempt)
+
+
+def _claim(invocation: Invocation, nonce: str) -> Claim:
+    return claim_of(admin_claim_key(invocation, nonce), expires_at=invocation.expires_at)
+
+
+async def _claimed_row(services: Services, network: NetworkId, claim: Claim, *, claiming: bool) -> Record | None:
+    """Read the network's row and use up the nonce, even when the request fails afterwards (row 17)."""
+    snapshot = await services.store.read((network_row_key(network),), claim=claim if claiming else None)
+    if snapshot.first_use is False:
+        raise NonceUsed
+    return snapshot.records[0]
+
+
+def _commit(
+    services: Services, call: Call, record: NetworkRecord, action: str, claim: Claim, row: Record | None
+) -> Commit:
+    audit = AuditRecord(
+        at=services.clock.now(),
+        action=action,
+        actor=call.invocation.invoker,
+        subject=record.network_id.text,
+        token=call.invocation.cid,
+        authority=call.authority.live,
+    )
+    expect = ABSENT if row is None else row.stamp
+    puts = (
+        network_put(record.network_id, encode_network(record), expect=expect),
+        audit_put(audit, entropy=services.entropy),
+    )
+    return Commit(puts=puts, live=call.live, claim=claim)

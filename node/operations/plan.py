@@ -1,0 +1,119 @@
+"""What an invocation asks for, decided by its capabilities alone (wire §4.1, §4.4.7).
+
+One token may hold many capabilities; each that names an operation of this node yields one outcome, every other one is
+authorised and does nothing. Outcomes that cannot share an answer are refused before anything runs (Q3).
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from capabilities.abilities import resolve_alias
+from capabilities.resources import OpaqueResource, SpaceId, SpaceResource
+from capabilities.tokens import Capability
+
+from .conditions import Shape
+from .errors import BadOption, NotEnabled
+
+_ENCRYPTION_PREFIX = "urn:tinycloud:encryption:"
+_DECRYPT = "tinycloud.encryption/decrypt"
+
+
+class Verb(Enum):
+    """The KV operations a capability can name."""
+
+    GET = "tinycloud.kv/get"
+    METADATA = "tinycloud.kv/metadata"
+    LIST = "tinycloud.kv/list"
+    PUT = "tinycloud.kv/put"
+    DELETE = "tinycloud.kv/del"
+
+
+class Branch(Enum):
+    """Which service a token addresses; decided in this order (I6, I7, I8)."""
+
+    DECRYPT = auto()
+    SQL = auto()
+    DUCKDB = auto()
+    KV = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One KV operation of a token: verb, space, and the path exactly as signed (U13)."""
+
+    verb: Verb
+    space: SpaceId
+    path: str
+
+
+def branch_of(capabilities: tuple[Capability, ...]) -> Branch:
+    """Return the service that the token addresses."""
+    if any(is_decrypt(c) for c in capabilities):
+        return Branch.DECRYPT  # I6
+    if any(_addresses(c, "sql") for c in capabilities):
+        return Branch.SQL  # I7
+    if any(_addresses(c, "duckdb") for c in capabilities):
+        return Branch.DUCKDB  # I8
+    return Branch.KV
+
+
+def is_decrypt(capability: Capability) -> bool:
+    """Tell whether the capability asks for a key of an encryption network."""
+    resource = capability.resource
+    return (
+        capability.ability == _DECRYPT
+        and isinstance(resource, OpaqueResource)
+        and resource.text.startswith(_ENCRYPTION_PREFIX)
+    )
+
+
+def _addresses(capability: Capability, service: str) -> bool:
+    resource = capability.resource
+    return (
+        isinstance(resource, SpaceResource)
+        and resource.service == service
+        and capability.ability.startswith(f"tinycloud.{service}/")
+    )
+
+
+def kv_steps(capabilities: tuple[Capability, ...]) -> tuple[Step, ...]:
+    """Return the KV operations of a token, in the order they are processed (T7, 4.4)."""
+    steps = []
+    for capability in capabilities:
+        resource = capability.resource
+        if not isinstance(resource, SpaceResource):
+            continue
+        if resource.service == "capabilities" and resource.path == "all":
+            if capability.ability == "tinycloud.capabilities/read":
+                raise NotEnabled("capabilities/read")
+            continue
+        verb = _VERBS.get(resolve_alias(capability.ability))
+        # 4.4: only the service "kv" with a path that is present executes anything.
+        if verb is not None and resource.service == "kv" and resource.path is not None:
+            steps.append(Step(verb, resource.space, resource.path))
+    return tuple(steps)
+
+
+_VERBS = {verb.value: verb for verb in Verb}
+
+
+def shape_of(steps: tuple[Step, ...], *, multipart: bool) -> Shape:
+    """Count the operations by kind, for the option headers."""
+    count = {verb: sum(step.verb is verb for step in steps) for verb in Verb}
+    return Shape(gets=count[Verb.GET], puts=count[Verb.PUT], deletes=count[Verb.DELETE], multipart=multipart)
+
+
+def only_step(steps: tuple[Step, ...], *, multipart: bool) -> Step | None:
+    """Return the one operation of a token; None when it names none.
+
+    Raises:
+        BadOption: the token's outcomes cannot share an answer; nothing has run (Q3).
+    """
+    puts = sum(step.verb is Verb.PUT for step in steps)
+    if puts and multipart:
+        raise BadOption("KV batch put by multipart/form-data is not enabled on this node")
+    if puts > 1:
+        raise BadOption("KV batch put requires multipart/form-data")
+    if len(steps) > 1:
+        raise BadOption("Multiple invocation outcomes require a homogeneous KV get or metadata batch")
+    return steps[0] if steps else None

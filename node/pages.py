@@ -1,0 +1,102 @@
+"""Framework pages: the bodies of errors that are raised before a route has its say (H2).
+
+Clients rely on the status alone. The body is HTML, or JSON where `Accept` prefers it.
+
+Example:
+    raise FrameworkPage(404)
+"""
+
+from functools import cache
+from http import HTTPStatus
+
+import msgspec
+from aiohttp import web
+
+# One sentence each; what has none here says its reason phrase.
+_SENTENCES = {
+    400: "The request could not be read.",
+    401: "This needs a token that proves what the caller may do.",
+    404: "There is nothing here.",
+    408: "The request took too long to arrive.",
+    409: "The request contradicts what is stored.",
+    413: "The request is larger than this route takes.",
+    422: "The request is well formed, but not what this route reads.",
+    429: "Too many requests came at once.",
+    500: "Something went wrong on our side.",
+    503: "This cannot be served at the moment.",
+    507: "The store is full.",
+}
+
+
+class FrameworkPage(Exception):
+    """Ends a request with a framework page of this status (H2)."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def page_answer(status: int, accept: str) -> web.Response:
+    """Return the framework page of a status.
+
+    Args:
+        status: HTTP status, 400 to 599.
+        accept: the request's `Accept` header, or the empty text.
+    """
+    if prefers_json(accept):
+        return web.Response(status=status, body=_json_page(status), headers={"Content-Type": "application/json"})
+    return web.Response(status=status, body=_html_page(status), headers={"Content-Type": "text/html; charset=utf-8"})
+
+
+def prefers_json(accept: str) -> bool:
+    """Return whether the best media type of an `Accept` header is JSON.
+
+    The type with the highest `q` wins, the earlier among equals; wildcards count as HTML. Header text of any form is
+    read without an error.
+    """
+    best, best_quality = "", 0.0
+    for item in accept.split(","):
+        media, _, parameters = item.strip().partition(";")
+        quality = _quality(parameters)
+        if media and quality > best_quality:
+            best, best_quality = media.strip().lower(), quality
+    return best == "application/json"
+
+
+def _quality(parameters: str) -> float:
+    for parameter in parameters.split(";"):
+        name, _, text = parameter.strip().partition("=")
+        if name.lower() == "q":
+            try:
+                return min(max(float(text), 0.0), 1.0)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def reason_of(status: int) -> str:
+    """Return the reason phrase of a status."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def _sentence(status: int) -> str:
+    return _SENTENCES.get(status, f"{reason_of(status)}.")
+
+
+@cache
+def _json_page(status: int) -> bytes:
+    error = {"code": status, "reason": reason_of(status), "description": _sentence(status)}
+    return msgspec.json.encode({"error": error})
+
+
+@cache
+def _html_page(status: int) -> bytes:
+    title = f"{status} {reason_of(status)}"
+    heading = f"{status}: {reason_of(status)}"
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        f"<title>{title}</title></head>\n<body><h1>{heading}</h1>\n<p>{_sentence(status)}</p></body>\n</html>\n"
+    ).encode()

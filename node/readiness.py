@@ -1,0 +1,69 @@
+"""Whether writes work: a canary write inside a time limit, the schema, the release record (architecture §9).
+
+A process that lives is not one that serves: a node whose disk is full or whose storekeeper is gone still answers
+/healthz.
+"""
+
+import asyncio
+
+import msgspec
+
+from encryption_network.errors import EncryptionError
+from spaces.errors import SpaceError
+from spaces.keyspace import CANARY_KEY, SCHEMA_KEY
+from spaces.store.contract import Commit, Put, Refused
+
+from .release_terms import recorded_release
+from .services import Services
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """What /readyz answers.
+
+    Attributes:
+        ready: whether all parts are well.
+        write: `ok`, `slow`, `refused` or the code of the store's error.
+        schema: `ok`, `missing` or the code of the store's error.
+        release: `ok`, `missing` or the code of what is wrong with the release record.
+    """
+
+    ready: bool
+    write: str
+    schema: str
+    release: str
+
+
+async def check_readiness(services: Services) -> Readiness:
+    """Write the canary and look at what a start has to leave in the store."""
+    write = await _canary(services)
+    schema = await _schema(services)
+    release = await _release(services)
+    return Readiness(ready=write == schema == release == "ok", write=write, schema=schema, release=release)
+
+
+async def _canary(services: Services) -> str:
+    canary = Commit(puts=(Put(key=CANARY_KEY, value=services.entropy.token(8)),))
+    try:
+        async with asyncio.timeout(services.config.limits.ready_s):
+            outcome = await services.store.commit(canary)
+    except TimeoutError:
+        return "slow"
+    except SpaceError as error:
+        return error.code
+    return "refused" if isinstance(outcome, Refused) else "ok"
+
+
+async def _schema(services: Services) -> str:
+    try:
+        snapshot = await services.store.read((SCHEMA_KEY,))
+    except SpaceError as error:
+        return error.code
+    return "ok" if snapshot.records[0] is not None else "missing"
+
+
+async def _release(services: Services) -> str:
+    try:
+        record = await recorded_release(services.store)
+    except (SpaceError, EncryptionError) as error:
+        return error.code
+    return "ok" if record is not None else "missing"

@@ -1,0 +1,122 @@
+"""The terms of release: what the configuration states, what the store's release record says, and what is in force.
+
+The first start writes the record from the configuration. Later a configuration may be stricter than the record, never
+looser: who can start a process with other flags must not thereby open keys. `sealspace release set` changes the record,
+everywhere at once, and leaves an audit record (architecture §7).
+
+Example:
+    record = await recorded_release(services.store)
+    terms = in_force(services.config.release, record)
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from capabilities.errors import InvalidJson
+from capabilities.strict_json import parse_json
+from encryption_network.errors import PolicyError
+from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy
+from encryption_network.release_record import ReleaseRecord, decode_release_record
+from spaces.evidence import release_record_key
+from spaces.store.contract import Store
+from tee_backend.attestation.errors import TrustRootRefused
+from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trust_root
+
+from .config import AttestationMode, Release
+from .errors import ConfigurationError
+
+# From the strictest to the loosest.
+_STRICTNESS: Final[tuple[AttestationMode, ...]] = ("everyone", "delegates", "off")
+_MAX_TRUST_ROOT_BYTES: Final = 16 * 1024
+
+
+def configured_record(release: Release) -> ReleaseRecord:
+    """Return the record that this configuration would write; it states no policy of the node's own.
+
+    Raises:
+        ConfigurationError: the trust root's file cannot be used.
+    """
+    return ReleaseRecord(
+        mode=release.attestation,
+        trust_roots=(configured_trust_root(release).sha256,),
+        node_policy_suffices=release.node_policy_suffices,
+    )
+
+
+def loosened(release: Release, record: ReleaseRecord) -> str | None:
+    """Return by what a configuration is looser than the record; None when it is not.
+
+    Raises:
+        ConfigurationError: the trust root's file cannot be used.
+    """
+    configured = replace(configured_record(release), node_policy=record.node_policy)
+    if not configured.is_looser_than(record):
+        return None
+    if not set(configured.trust_roots) <= set(record.trust_roots):
+        named = f"the certificate in {release.trust_root}" if release.trust_root else "Intel's root certificate"
+        return f"the configuration trusts {named}, which the store's release record does not name"
+    if _STRICTNESS.index(release.attestation) > _STRICTNESS.index(record.mode):
+        return f"release.attestation is {release.attestation}, the store's release record says {record.mode}"
+    return "release.node_policy_suffices is set, but not in the store's release record"
+
+
+def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
+    """Return the record with the stricter mode of configuration and record; everything else is the record's."""
+    strictest = min(_STRICTNESS.index(release.attestation), _STRICTNESS.index(record.mode))
+    return replace(record, mode=_STRICTNESS[strictest])
+
+
+async def recorded_release(store: Store) -> ReleaseRecord | None:
+    """Return the release record as it stands now; None before the first start.
+
+    Raises:
+        RecordError: it does not decode.
+        SpaceError: the store does not answer.
+    """
+    row = (await store.read((release_record_key(),))).records[0]
+    return None if row is None or row.value is None else decode_release_record(row.value)
+
+
+def configured_trust_root(release: Release) -> TrustRoot:
+    """Return the root that the configuration names, Intel's by default.
+
+    Raises:
+        ConfigurationError: unreadable, or no root certificate.
+    """
+    return intel_root() if release.trust_root is None else read_trust_root(Path(release.trust_root))
+
+
+def read_trust_root(path: Path) -> TrustRoot:
+    """Return the root certificate in a file, PEM or DER.
+
+    Raises:
+        ConfigurationError: unreadable, or no root certificate.
+    """
+    try:
+        return parse_trust_root(_read(path, "trust root", _MAX_TRUST_ROOT_BYTES))
+    except TrustRootRefused as error:
+        raise ConfigurationError(
+            f"{path} is not a root certificate: {error.detail}", hint="name one root certificate, PEM or DER"
+        ) from None
+
+
+def read_node_policy(path: Path) -> Policy:
+    """Return the policy in a JSON file.
+
+    Raises:
+        ConfigurationError: unreadable, or no policy.
+    """
+    try:
+        return parse_policy(parse_json(_read(path, "policy", MAX_POLICY_BYTES), max_bytes=MAX_POLICY_BYTES))
+    except (InvalidJson, PolicyError) as error:
+        raise ConfigurationError(f"{path} is not a policy: {error}", hint=f"edit {path}") from None
+
+
+def _read(path: Path, what: str, max_bytes: int) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(max_bytes + 1)
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise ConfigurationError(f"cannot read the {what} {path}: {reason}", hint=f"ls -l {path}") from None

@@ -1,0 +1,58 @@
+"""What every handler and use case works with; made once for each process and handed on, never global.
+
+Example:
+    services = request.app[SERVICES]
+    services.clock.now()
+"""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from capabilities.ambient import Clock, Entropy
+from encryption_network.keyring import Keyring
+from spaces.delegations import Delegations
+from spaces.hosting import HostingPolicy
+from spaces.store.contract import Store
+from spaces.values import Values
+from tee_backend.attestation.trust_root import TrustRoot
+
+from .config import Config
+from .quotes import Quotes
+from .rates import Rates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The joined parts of one node.
+
+    Attributes:
+        config: settings in force.
+        clock: tells the time; moved by tests.
+        entropy: gives random bytes; fixed by tests.
+        store: everything that is kept.
+        keyring: the root secret and every key derived from it.
+        store_id: random id of the store, 16 bytes, written when the store was made.
+        delegations: finds registered delegations, in memory or in the store.
+        values: plans writes of values and reads their bodies.
+        hosting: which spaces are hosted, and within which bounds.
+        quotes: where quotes are verified, one at a time.
+        challenge_rates: how often one client may ask for challenges and sessions.
+        trust_root: the root certificate that this process was started with; the release record has to name it.
+    """
+
+    config: Config
+    clock: Clock
+    entropy: Entropy
+    store: Store
+    keyring: Keyring
+    store_id: bytes
+    delegations: Delegations
+    values: Values
+    hosting: HostingPolicy
+    quotes: Quotes
+    challenge_rates: Rates
+    trust_root: TrustRoot
+
+
+SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

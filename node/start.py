@@ -1,0 +1,127 @@
+"""Taking up a store at the start of a process: schema, identity, release record (architecture §7).
+
+Every process that opens the store does this; the first one ever writes the rows, the others compare. Nothing is served
+before it is done.
+"""
+
+from pathlib import Path
+
+from capabilities.ambient import Clock, Entropy
+from capabilities.errors import InvalidIdentifier
+from capabilities.principals import parse_principal
+from encryption_network.errors import RecordError
+from encryption_network.keyring import Keyring
+from encryption_network.release_record import encode_release_record
+from spaces.blobs import BlobFiles
+from spaces.delegations import DelegationCache, Delegations
+from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, WrongSecret
+from spaces.evidence import release_record_put
+from spaces.hosting import Bounds, HostingMode, HostingPolicy
+from spaces.identity import open_identity
+from spaces.store.contract import ABSENT, Commit, Store
+from spaces.values import Values
+
+from .collateral import import_folder
+from .config import Config, Hosting
+from .errors import ConfigurationError, ReleaseLoosened, StoreMisused
+from .quotes import Quotes
+from .rates import Rates
+from .release_terms import configured_record, configured_trust_root, loosened, recorded_release
+from .services import Services
+
+
+async def claim_store(
+    config: Config, *, store: Store, keyring: Keyring, clock: Clock, entropy: Entropy, again: bool = False
+) -> Services:
+    """Compare the store with the secret and the configuration, and return the services over it.
+
+    Args:
+        config: settings in force.
+        store: opened, new or not.
+        keyring: of the root secret at hand.
+        clock: handed on.
+        entropy: makes a new store's id; handed on.
+        again: this process replaces one of a node that has started. Then a release record that has become stricter
+            than the configuration meanwhile is no reason to stop: the record is what releases are decided on.
+
+    Raises:
+        StoreMisused: the store belongs to another root secret or another version, or its own rows do not decode.
+        ReleaseLoosened: the configuration would release more than the store's record allows.
+        SpaceError: the store does not answer.
+    """
+    try:
+        identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
+    except WrongSecret as error:
+        raise StoreMisused(str(error), hint=f"start with the secret of {error.recorded}: --secret-file FILE") from error
+    except SchemaMismatch as error:
+        raise StoreMisused(str(error), hint="start the version that wrote the store, or migrate a backup") from error
+    except RecordDamaged as error:
+        raise _unreadable(error) from error
+    try:
+        if not again:
+            await _claim_release_record(config, store)
+    except RecordError as error:
+        raise _unreadable(error) from error
+    return Services(
+        config=config,
+        clock=clock,
+        entropy=entropy,
+        store=store,
+        keyring=keyring,
+        store_id=identity.store_id,
+        delegations=Delegations(store, DelegationCache(max_bytes=config.store.delegation_cache_bytes)),
+        values=Values(store, BlobFiles(config.data / "blobs"), entropy),
+        hosting=hosting_policy(config.hosting),
+        quotes=Quotes(most_waiting=config.limits.quotes_waiting),
+        challenge_rates=Rates(per_minute=config.limits.challenges_per_minute),
+        trust_root=configured_trust_root(config.release),
+    )
+
+
+def _unreadable(error: Exception) -> StoreMisused:
+    return StoreMisused(
+        f"the store cannot be read: {error}", hint="start the version that wrote the store, or restore a backup"
+    )
+
+
+def hosting_policy(hosting: Hosting) -> HostingPolicy:
+    """Return the hosting rules that the settings ask for; listed DIDs in their canonical form.
+
+    Raises:
+        ConfigurationError: a listed text is no DID; it would silently list nobody.
+    """
+    try:
+        listed = frozenset(parse_principal(did) for did in hosting.listed)
+    except InvalidIdentifier as error:
+        raise ConfigurationError(f"hosting.listed: {error.text}", hint="write whole DIDs, like did:key:z6Mk…") from None
+    bounds = Bounds(
+        per_grant=hosting.spaces_per_grant,
+        per_owner=hosting.spaces_per_owner,
+        total=hosting.spaces_total,
+        new_owners_per_hour=hosting.new_owners_per_hour,
+    )
+    return HostingPolicy(mode=HostingMode(hosting.mode), listed=listed, bounds=bounds)
+
+
+async def load_collateral(services: Services) -> None:
+    """Take in the collateral that the configuration names; one process of a node does this.
+
+    Raises:
+        CollateralRefused: see `collateral.import_folder`.
+    """
+    folder = services.config.release.collateral
+    if folder is None:
+        return
+    await import_folder(services.store, Path(folder), root=services.trust_root, clock=services.clock)
+
+
+async def _claim_release_record(config: Config, store: Store) -> None:
+    record = await recorded_release(store)
+    if record is None:
+        put = release_record_put(encode_release_record(configured_record(config.release)), expect=ABSENT)
+        await store.commit(Commit(puts=(put,)))
+        record = await recorded_release(store)  # ours, or that of a process that was faster
+    if record is None:
+        raise StoreBusy("the release record could not be written")
+    if (difference := loosened(config.release, record)) is not None:
+        raise ReleaseLoosened(difference, hint="sealspace release show; sealspace release set changes the record")

@@ -1,0 +1,34 @@
+"""The process that owns the writing of the store, started by the supervisor.
+
+It needs no root secret: what it writes is sealed or public by the time it arrives.
+"""
+
+from spaces.errors import SpaceError, StoreLocked
+from spaces.store.storekeeper import run_storekeeper
+
+from .errors import StoreMisused
+from .launch import Launch, receive_launch, report_ready, report_refusal
+from .logs import configure_logs
+
+
+def main() -> int:
+    """Keep the store until SIGTERM; return the exit status."""
+    try:
+        launch = receive_launch()
+    except EOFError:
+        return 0
+    configure_logs(launch.config.log.level)
+    try:
+        return run_storekeeper(launch.config.data, max_bytes=launch.config.store.max_bytes, ready=report_ready)
+    except SpaceError as error:
+        report_refusal(_refusal(error, launch))
+        return 1
+
+
+def _refusal(error: SpaceError, launch: Launch) -> StoreMisused:
+    data = launch.config.data
+    if isinstance(error, StoreLocked):
+        return StoreMisused(
+            f"another node is running on the data folder {data}", hint="stop it, or choose another --data"
+        )
+    return StoreMisused(f"the store in {data} does not open: {error}", hint=f"sealspace doctor --data {data}")

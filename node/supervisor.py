@@ -1,0 +1,215 @@
+"""`sealspace serve`: one listening socket, one storekeeper, N workers; what dies is started again.
+
+- The socket is bound once and inherited, so that a worker that is replaced loses no port and no connection of others.
+- Processes start by exec, never by fork with an open environment, and import while the storekeeper opens the store;
+  a worker gets its settings, and with them the word to go on, when the storekeeper is ready.
+- SIGTERM or SIGINT: workers finish what is under way within `http.drain_s`, then the storekeeper ends; what is still
+  there two seconds later is killed. A second signal kills at once.
+
+Example:
+    sys.exit(serve(load_config()))
+"""
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import msgspec
+
+from capabilities.ambient import SystemEntropy
+
+from .child import Child
+from .config import Config, Secret
+from .errors import NodeError, ProcessFailed
+from .launch import READY, REFUSED, Launch, Refusal
+from .listening_socket import bind_socket, url_of
+from .logs import configure_logs, log_event, log_warning
+from .ownership import check_ownership
+from .root_secret import load_root_secret
+
+_START_TRIES = 3  # before the first `listening on`; afterwards there is no end of trying
+_KILL_AFTER_DRAIN_S = 2.0
+_READ_BYTES = 65_536
+_POLL_S = 0.05
+
+
+def serve(config: Config) -> int:
+    """Run the node until a signal ends it; return the exit status.
+
+    Raises:
+        NodeError: what keeps it from starting; nothing is left running.
+    """
+    configure_logs(config.log.level)
+    with bind_socket(config.http.host, config.http.port) as bound, _signals() as woken:
+        supervisor = Supervisor(config, bound, woken)
+        try:
+            supervisor.start()
+            supervisor.watch()
+        finally:
+            supervisor.stop()
+    return 0
+
+
+class Supervisor:
+    """The processes of one node, and the loop that watches them."""
+
+    def __init__(self, config: Config, bound: socket.socket, woken: socket.socket) -> None:
+        self._config = config
+        self._bound = bound
+        self._woken = woken
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(woken, selectors.EVENT_READ, None)
+        self._secret = b""
+        self._announced = False
+        self._stopping = False
+        workers = config.http.workers or os.cpu_count() or 1
+        self._storekeeper = Child("storekeeper", "storekeeper")
+        self._workers = tuple(Child(f"worker-{index}", "worker") for index in range(workers))
+        self._children = (self._storekeeper, *self._workers)
+
+    def start(self) -> None:
+        """Start everything; the checks of this process run while the others import."""
+        for child in self._children:
+            self._spawn(child)
+        check_ownership()
+        self._secret = load_root_secret(self._config, SystemEntropy())
+        self._storekeeper.send(Launch(config=self._without_secret()))
+
+    def watch(self) -> None:
+        """Handle what happens to the processes until a signal comes.
+
+        Raises:
+            NodeError: a process says that it will never start.
+        """
+        while not self._stopping:
+            for key, _ in self._selector.select(self._pause_s()):
+                if key.data is None:
+                    self._stopping = _rung(self._woken)
+                else:
+                    self._hear(key.data)
+            self._start_due()
+
+    def stop(self) -> None:
+        """End every process: workers first, within the drain limit, then the storekeeper."""
+        self._bound.close()  # connections that nobody accepted are refused now rather than after the drain
+        deadline = time.monotonic() + self._config.http.drain_s + _KILL_AFTER_DRAIN_S
+        _end(self._workers, deadline, hurry=self._woken)
+        _end((self._storekeeper,), max(deadline, time.monotonic() + _KILL_AFTER_DRAIN_S), hurry=self._woken)
+        self._selector.close()
+
+    def _without_secret(self) -> Config:
+        return msgspec.structs.replace(self._config, secret=Secret())
+
+    def _spawn(self, child: Child) -> None:
+        listen = [self._bound.fileno()] if child.command == "worker" else []
+        child.spawn(pass_fds=listen)
+        self._selector.register(child.status_fd, selectors.EVENT_READ, child)
+
+    def _launch_worker(self, child: Child) -> None:
+        index = self._workers.index(child)
+        child.send(
+            Launch(
+                config=self._without_secret(),
+                secret=self._secret,
+                listen_fd=self._bound.fileno(),
+                first=index == 0,
+                again=self._announced,
+            )
+        )
+
+    def _hear(self, child: Child) -> None:
+        said = os.read(child.status_fd, _READ_BYTES)
+        if not said:
+            self._ended(child)
+            return
+        for line in child.lines(said):
+            if line == READY:
+                self._ready(child)
+            elif line.startswith(REFUSED):
+                raise _refusal(line.removeprefix(REFUSED))
+
+    def _ready(self, child: Child) -> None:
+        child.ready = True
+        if child is self._storekeeper:
+            for worker in self._workers:
+                if not worker.launched:
+                    self._launch_worker(worker)
+        elif not self._announced and all(worker.ready for worker in self._workers):
+            self._announced = True
+            print(f"listening on {url_of(self._bound)}", file=sys.stderr, flush=True)
+            log_event("node-ready", workers=len(self._workers))
+
+    def _ended(self, child: Child) -> None:
+        self._selector.unregister(child.status_fd)
+        status = child.reap()
+        log_warning("process-ended", process=child.name, status=status)
+        if not self._announced and child.failures >= _START_TRIES:
+            raise ProcessFailed(
+                f"the {child.name} ended {child.failures} times before it was ready, last with status {status}",
+                hint="see the messages above; sealspace doctor checks the data folder",
+            )
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for child in self._children:
+            if not child.running and child.due_at <= now:
+                self._spawn(child)
+                if child is self._storekeeper:
+                    child.send(Launch(config=self._without_secret()))
+                elif self._storekeeper.ready:
+                    self._launch_worker(child)
+
+    def _pause_s(self) -> float | None:
+        waiting = [child.due_at for child in self._children if not child.running]
+        return None if not waiting else max(0.0, min(waiting) - time.monotonic())
+
+
+@contextmanager
+def _signals() -> Iterator[socket.socket]:
+    """Turn SIGTERM and SIGINT into bytes on a socket, so that one `select` waits for everything."""
+    woken, bell = socket.socketpair()
+    woken.setblocking(False)
+    bell.setblocking(False)
+    former_fd = signal.set_wakeup_fd(bell.fileno(), warn_on_full_buffer=False)
+    former = {number: signal.signal(number, _noted) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield woken
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(former_fd)
+        woken.close()
+        bell.close()
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """Let a signal do nothing but ring the bell."""
+
+
+def _rung(woken: socket.socket) -> bool:
+    try:
+        return bool(woken.recv(64))
+    except BlockingIOError:
+        return False
+
+
+def _end(children: tuple[Child, ...], deadline: float, *, hurry: socket.socket) -> None:
+    for child in children:
+        child.signal(signal.SIGTERM)
+    for child in children:
+        while not child.join(min(deadline, time.monotonic() + _POLL_S)):
+            if time.monotonic() >= deadline or _rung(hurry):
+                child.signal(signal.SIGKILL)
+
+
+def _refusal(line: bytes) -> NodeError:
+    refusal = msgspec.json.decode(line, type=Refusal)
+    error = ProcessFailed(refusal.text, hint=refusal.hint)
+    error.code = refusal.code
+    return error

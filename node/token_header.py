@@ -1,0 +1,21 @@
+"""The token of a request: the first `Authorization` header, as it is (E1)."""
+
+from typing import Final
+
+from aiohttp import web
+
+from .pages import FrameworkPage
+
+_NAME: Final = "Authorization"
+
+
+def token_of(request: web.Request) -> str:
+    """Return the raw token.
+
+    Raises:
+        FrameworkPage: 401 when there is none.
+    """
+    token = request.headers.get(_NAME)
+    if token is None:
+        raise FrameworkPage(401)
+    return token

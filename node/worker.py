@@ -1,0 +1,58 @@
+"""One worker: the web application on the supervisor's socket, over the store that the storekeeper writes.
+
+It holds nothing that another worker would miss. SIGTERM: accept nothing more, finish what is under way, end.
+"""
+
+import asyncio
+import signal
+import socket
+
+from capabilities.ambient import SystemClock, SystemEntropy
+from encryption_network.keyring import Keyring
+from spaces.store.lmdb import connect_lmdb
+
+from .app import build_app
+from .errors import NodeError
+from .launch import Launch, receive_launch, report_ready, report_refusal
+from .listener import start_listener
+from .logs import configure_logs, describe, log_warning
+from .start import claim_store, load_collateral
+
+
+def main() -> int:
+    """Run a worker until SIGTERM; return the exit status."""
+    try:
+        launch = receive_launch()
+    except EOFError:
+        return 0
+    configure_logs(launch.config.log.level)
+    try:
+        asyncio.run(_work(launch))
+    except NodeError as error:
+        report_refusal(error)
+        return 1
+    except Exception as error:  # it may pass: the supervisor tries again; a traceback would show the message
+        log_warning("worker-failed", **describe(error))
+        return 1
+    return 0
+
+
+async def _work(launch: Launch) -> None:
+    config, clock, entropy = launch.config, SystemClock(), SystemEntropy()
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    store = connect_lmdb(config.data)
+    try:
+        keyring = Keyring(launch.secret)
+        services = await claim_store(
+            config, store=store, keyring=keyring, clock=clock, entropy=entropy, again=launch.again
+        )
+        if launch.first:
+            await load_collateral(services)
+        with socket.socket(fileno=launch.listen_fd) as bound:
+            listener = await start_listener(build_app(services), bound, config.http)
+            report_ready()
+            await stopped.wait()
+            await listener.stop()
+    finally:
+        await store.close()

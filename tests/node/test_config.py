@@ -1,0 +1,143 @@
+"""Settings: precedence, unknown keys, bounds, contradictions."""
+
+from pathlib import Path
+
+import pytest
+
+from node.config import Config, Release, child_environment, load_config
+from node.errors import ConfigurationError
+from node.settings_table import markdown_table, settings
+
+
+def _file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "sealspace.toml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_stand_alone() -> None:
+    """Without any source every setting has its default."""
+    assert Config() == load_config(environment={})
+
+
+def test_file_over_defaults(tmp_path: Path) -> None:
+    """A settings file changes what it names and nothing else."""
+    config = load_config(file=_file(tmp_path, "[http]\nport = 9000\n"), environment={})
+    assert (9000, Config().http.host) == (config.http.port, config.http.host)
+
+
+def test_environment_over_file(tmp_path: Path) -> None:
+    """A variable wins over the settings file."""
+    path = _file(tmp_path, "[http]\nport = 9000\ncors = true\n")
+    config = load_config(file=path, environment={"SEALSPACE_HTTP__PORT": "9001"})
+    assert (config.http.port, config.http.cors) == (9001, True)
+
+
+def test_flags_over_environment() -> None:
+    """A flag wins over the environment; a flag that was not given does not."""
+    environment = {"SEALSPACE_HTTP__PORT": "9001", "SEALSPACE_RELEASE__ATTESTATION": "everyone"}
+    config = load_config(environment=environment, flags={"http.port": 9002, "release.attestation": None})
+    assert (config.http.port, config.release.attestation) == (9002, "everyone")
+
+
+def test_environment_names_the_file(tmp_path: Path) -> None:
+    """SEALSPACE_CONFIG names the settings file."""
+    path = _file(tmp_path, "[http]\nport = 9000\n")
+    assert load_config(environment={"SEALSPACE_CONFIG": str(path)}).http.port == 9000
+
+
+def test_file_in_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file sealspace.toml in the current folder is read."""
+    _file(tmp_path, "[http]\nport = 9000\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_config(environment={}).http.port == 9000
+
+
+def test_list_from_environment() -> None:
+    """A list in a variable is separated by commas."""
+    config = load_config(environment={"SEALSPACE_HTTP__TRUSTED_PROXIES": "10.0.0.7, 10.1.0.0/16"})
+    assert config.http.trusted_proxies == ("10.0.0.7", "10.1.0.0/16")
+
+
+@pytest.mark.parametrize(
+    ("environment", "text", "flags", "told"),
+    [
+        ({"SEALSPACE_HTTP__PROT": "1"}, "", {}, "unknown setting http.prot"),
+        ({"SEALSPACE_HTTPS__PORT": "1"}, "", {}, "unknown setting https.port"),
+        ({"SEALSPACE_PORT": "1"}, "", {}, "unknown setting port"),
+        ({}, "[http]\nprot = 1\n", {}, "unknown setting http.prot"),
+        ({}, "http = 1\n", {}, "unknown setting http"),
+        ({}, "[http.port]\nx = 1\n", {}, "unknown setting http.port.x"),
+        ({}, "", {"http.prot": 1}, "unknown setting http.prot (flags)"),
+        ({"SEALSPACE_HTTP__PORT": "many"}, "", {}, "setting http.port (environment variable SEALSPACE_HTTP__PORT)"),
+        ({"SEALSPACE_HTTP__PORT": "65536"}, "", {}, "setting http.port"),
+        ({}, '[http]\nport = "9000"\n', {}, "setting http.port"),
+        ({}, '[release]\nattestation = "none"\n', {}, "setting release.attestation"),
+        ({}, "[http\n", {}, "is not TOML"),
+        ({}, '[secret]\nvalue = "AAAA"\n', {}, "secret.value"),
+    ],
+)
+def test_refusals_name_the_path(
+    tmp_path: Path, environment: dict[str, str], text: str, flags: dict[str, int], told: str
+) -> None:
+    """What is unknown or ill typed refuses to start, and the message names the path of the key."""
+    with pytest.raises(ConfigurationError) as refused:
+        load_config(file=_file(tmp_path, text), environment=environment, flags=flags)
+    assert told in refused.value.text
+
+
+def test_secret_value_is_not_quoted() -> None:
+    """A message about the secret does not show it, and neither does the printed configuration."""
+    environment = {"SEALSPACE_SECRET__VALUE": "c2VjcmV0"}
+    assert "c2VjcmV0" not in repr(load_config(environment=environment))
+    with pytest.raises(ConfigurationError) as refused:
+        load_config(environment={**environment, "SEALSPACE_SECRET__FILE": "x"})
+    assert "c2VjcmV0" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"hosting.mode": "listed"},
+        {"http.host": "0.0.0.0"},
+        {"http.host": "node.example"},
+        {"http.trusted_proxies": ["proxy.example"]},
+        {"store.url": "postgresql://db/x"},
+    ],
+)
+def test_contradictions_refuse(flags: dict[str, str]) -> None:
+    """Settings that contradict each other or open plain text to the network refuse to start."""
+    with pytest.raises(ConfigurationError):
+        load_config(environment={}, flags=flags)
+
+
+@pytest.mark.parametrize("also", [{"http.trusted_proxies": ["10.0.0.1"]}, {"http.plain_text_off_loopback": True}])
+def test_off_loopback_with_a_reason(also: dict[str, bool]) -> None:
+    """An address other than loopback is taken behind a named proxy, or when plain text is asked for."""
+    assert load_config(environment={}, flags={"http.host": "0.0.0.0", **also}).http.host == "0.0.0.0"
+
+
+def test_missing_file_refuses(tmp_path: Path) -> None:
+    """A settings file that was named but is not there refuses to start."""
+    with pytest.raises(ConfigurationError):
+        load_config(file=tmp_path / "absent.toml", environment={})
+
+
+def test_children_inherit_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child process gets none of our variables, so no secret either."""
+    monkeypatch.setenv("SEALSPACE_SECRET__VALUE", "x")
+    assert not [name for name in child_environment() if name.startswith("SEALSPACE_")]
+
+
+def test_every_setting_is_documented() -> None:
+    """Every setting has a sentence that ends with a full stop, and a row of the table."""
+    rows = settings()
+    assert [row.path for row in rows if not row.description.endswith(".")] == []
+    assert all(f"`{row.path}` | `{row.variable}`" in markdown_table() for row in rows)
+    assert {"release.attestation", "http.port"} <= {row.path for row in rows}
+
+
+def test_table_variables_work() -> None:
+    """The variable that the table names sets the setting."""
+    (row,) = [row for row in settings() if row.path == "release.attestation"]
+    assert Release(attestation="off") == load_config(environment={row.variable: "off"}).release

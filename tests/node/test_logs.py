@@ -1,0 +1,78 @@
+"""Logs: JSON lines without tokens, secrets or values."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from node.logs import configure_logs, describe, log_event, log_failure, log_warning
+
+CANARY = "canary-c2VjcmV0"
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """What is logged at any level."""
+    stream = io.StringIO()
+    configure_logs("debug", stream=stream)
+    yield stream
+    configure_logs("info")
+
+
+def test_a_line_is_json(lines: io.StringIO) -> None:
+    """An event is one JSON object a line, with its name, level and time."""
+    log_event("node-ready", workers=2)
+    (line,) = lines.getvalue().splitlines()
+    said = json.loads(line)
+    assert (said["event"], said["level"], said["workers"]) == ("node-ready", "info", 2)
+    assert said["timestamp"].endswith("Z")
+
+
+def test_level_is_a_bound() -> None:
+    """Lines below the configured level are not written."""
+    stream = io.StringIO()
+    configure_logs("warning", stream=stream)
+    log_event("node-ready")
+    log_warning("process-ended")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["process-ended"]
+
+
+def test_a_failure_has_no_message(lines: io.StringIO) -> None:
+    """A fault is logged as class and places; its message, which may quote a caller, is left out."""
+    try:
+        raise ValueError(CANARY)
+    except ValueError as error:
+        log_failure("id", "GET", error)
+    said = json.loads(lines.getvalue())
+    assert said["error"] == "builtins.ValueError" and "test_logs.py" in said["places"][0]
+    assert CANARY not in lines.getvalue()
+
+
+def test_describe_bounds_the_places() -> None:
+    """A deep traceback keeps its innermost places only."""
+
+    def deep(levels: int) -> None:
+        if levels:
+            deep(levels - 1)
+        raise ValueError
+
+    try:
+        deep(50)
+    except ValueError as error:
+        assert len(describe(error)["places"]) == 12
+
+
+@pytest.mark.parametrize("logger", ["aiohttp.server", "asyncio", "anything"])
+def test_library_lines_lose_arguments_and_messages(lines: io.StringIO, logger: str) -> None:
+    """What a library logs keeps its template, loses arguments, finished text and exception messages."""
+    try:
+        raise ValueError(CANARY)
+    except ValueError:
+        logging.getLogger(logger).exception("bad header %s", CANARY)
+    logging.getLogger(logger).error(f"finished text {CANARY}")
+    first, second = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert ("bad header %s", logger, "error") == (first["template"], first["logger"], first["level"])
+    assert second["template"] == "message left out"
+    assert CANARY not in lines.getvalue()
