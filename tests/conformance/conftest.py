@@ -1,0 +1,20 @@
+"""Nodes for the replay of recorded exchanges."""
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+from conformance.replay_node import ReplayNodes
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def replay_nodes() -> AsyncIterator[ReplayNodes]:
+    """Nodes that host and release like the recorded server: by a host grant only, and without attestation."""
+    async with ReplayNodes() as nodes:
+        yield nodes
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def default_nodes() -> AsyncIterator[ReplayNodes]:
+    """Nodes with the settings that a node has by default."""
+    async with ReplayNodes(hosting="auto", attestation="delegates") as nodes:
+        yield nodes

@@ -1,0 +1,162 @@
+"""A node inside the test process that answers recorded requests at the time they were recorded.
+
+It holds the sample secret, tells the time that each exchange states, and, when an exchange makes an encryption network
+whose key pair is recorded, takes the recorded private key as its random one: what was sealed to that network then still
+opens.
+"""
+
+import base64
+import json
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import urlsplit
+
+from conformance.raw_http import RawConnection
+from tests_support import FixedClock
+from wire_replay import NODE_SECRET, Answer, Case, Exchange, load_network_keys
+
+from node.config import AttestationMode, Config, Hosting, HostingMode, Http, Release, Secret, Store
+from node.embedded import embedded_node
+
+# A store in memory, where the machine has such a folder: hundreds of cases wait for their commits.
+_MEMORY_FOLDER = Path("/dev/shm")
+
+
+class ReplayEntropy:
+    """The operating system's randomness, but for values that are laid ready for whoever asks for their size next."""
+
+    def __init__(self) -> None:
+        self._ready: list[bytes] = []
+
+    def lay_ready(self, *values: bytes) -> None:
+        """Give these values next, each where its size is asked for; takes back what was laid ready before."""
+        self._ready = list(values)
+
+    def token(self, size_bytes: int) -> bytes:
+        """Return the first value of that size that lies ready, else fresh random bytes."""
+        for index, value in enumerate(self._ready):
+            if len(value) == size_bytes:
+                return self._ready.pop(index)
+        return secrets.token_bytes(size_bytes)
+
+
+@dataclass(slots=True)
+class ReplayNode:
+    """A running node and the connection to it."""
+
+    clock: FixedClock
+    entropy: ReplayEntropy
+    connection: RawConnection
+    network_keys: Mapping[str, bytes] = field(repr=False)
+
+    async def answer(self, exchange: Exchange, *, network: str | None = None) -> Answer:
+        """Send the request of an exchange at its time and return this node's answer.
+
+        Args:
+            exchange: what was recorded.
+            network: id of the network that the request makes, if any.
+        """
+        self.clock.time = exchange.at
+        key = self.network_keys.get(network or "")
+        self.entropy.lay_ready(*([] if key is None else [key]))
+        try:
+            return await self.connection.send(exchange.request)
+        finally:
+            self.entropy.lay_ready()
+
+    async def replay(self, exchanges: Sequence[Exchange]) -> AsyncIterator[Answer]:
+        """Send requests in order and yield the answers; what this node handed out replaces what was recorded."""
+        handles: dict[str, str] = {}
+        default = next((made for e in exchanges if (made := _made_network(e)) and made.endswith(":default")), None)
+        for exchange in exchanges:
+            # With hosting `auto` it is the sign-in that makes the owner's default network.
+            network = default if exchange.request.path == "/delegate" else _made_network(exchange)
+            answer = await self.answer(_with_own(exchange, handles), network=network)
+            recorded, given = _handles(exchange.answer), _handles(answer)
+            handles.update((recorded[name], given[name]) for name in recorded.keys() & given.keys())
+            yield answer
+
+    async def decide(self, case: Case) -> Answer:
+        """Send all requests of a case in order and return the answer to the decisive one."""
+        answers = [answer async for answer in self.replay(case.exchanges)]
+        return answers[-1]
+
+
+def _made_network(exchange: Exchange) -> str | None:
+    """The network that an exchange made, by its recorded answer."""
+    if exchange.request.path != "/encryption/networks" or exchange.answer.status != 200:
+        return None
+    return str(json.loads(exchange.answer.body)["descriptor"]["networkId"])
+
+
+def _handles(answer: Answer) -> dict[str, str]:
+    """What an answer hands out for later use: the ticket of a signed URL, the cursor of a listing."""
+    handles = {}
+    if cursor := answer.header("x-tinycloud-next-cursor"):
+        handles["cursor"] = cursor
+    if answer.status == 200 and b'"ticketId"' in answer.body:
+        handles["ticket"] = str(json.loads(answer.body)["ticketId"])
+    return handles
+
+
+def _with_own(exchange: Exchange, handles: Mapping[str, str]) -> Exchange:
+    """The exchange with recorded tickets and cursors replaced by those that this node gave."""
+    path, headers = exchange.request.path, exchange.request.headers
+    for recorded, given in handles.items():
+        path = path.replace(recorded, given)
+        headers = tuple((name, given if value == recorded else value) for name, value in headers)
+    return replace(exchange, request=replace(exchange.request, path=path, headers=headers))
+
+
+class ReplayNodes:
+    """Nodes for a test module, all ended together; cases that need equal settings share one.
+
+    Sharing is sound: every case has keys, hence spaces and networks, of its own.
+    """
+
+    def __init__(self, *, hosting: HostingMode = "explicit", attestation: AttestationMode = "off") -> None:
+        self._hosting: HostingMode = hosting
+        self._attestation: AttestationMode = attestation
+        self._running = AsyncExitStack()
+        self._by_settings: dict[frozenset[str], ReplayNode] = {}
+        self._network_keys = load_network_keys()
+
+    async def __aenter__(self) -> "ReplayNodes":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._running.aclose()
+
+    async def node_for(self, case: Case) -> ReplayNode:
+        """Return the node that has the settings a case needs."""
+        if case.server not in self._by_settings:
+            self._by_settings[case.server] = await self.new_node(server=case.server)
+        return self._by_settings[case.server]
+
+    async def new_node(self, *, secret: bytes = NODE_SECRET, server: frozenset[str] = frozenset()) -> ReplayNode:
+        """Start a node of its own."""
+        folder = tempfile.TemporaryDirectory(dir=_MEMORY_FOLDER if _MEMORY_FOLDER.is_dir() else None)
+        data = Path(self._running.enter_context(folder))
+        clock, entropy = FixedClock(), ReplayEntropy()
+        node = await self._running.enter_async_context(
+            embedded_node(self._config(data, secret, server), clock=clock, entropy=entropy)
+        )
+        connection = RawConnection(urlsplit(node.url).port or 0)
+        await self._running.enter_async_context(connection)
+        return ReplayNode(clock, entropy, connection, self._network_keys)
+
+    def _config(self, data: Path, secret: bytes, server: frozenset[str]) -> Config:
+        return Config(
+            http=Http(port=0, cors="cors" in server, drain_s=0),
+            store=Store(data=str(data)),
+            hosting=Hosting(mode=self._hosting),
+            release=Release(attestation=self._attestation),
+            secret=Secret(value=base64.urlsafe_b64encode(secret).decode().rstrip("=")),
+        )

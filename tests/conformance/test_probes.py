@@ -1,0 +1,80 @@
+"""Every recorded case replayed against this node: the same answer, or the difference that is stated for it."""
+
+from collections.abc import Mapping
+
+import pytest
+from conformance.differences import DIFFERENCES, KEPT_FAULTS, MOST_NOT_YET, NOT_YET, SETUP_DIFFERENCES, Difference
+from conformance.replay_node import ReplayNodes
+from wire_replay import Answer, Case, hidden_members, hidden_times, load_cases, normalise, release_fault
+
+pytestmark = pytest.mark.shared
+
+GROUPS = (
+    "header",
+    "cacao",
+    "recap",
+    "ucan",
+    "uri",
+    "ability",
+    "delegate",
+    "invoke",
+    "revoke",
+    "net",
+    "decrypt",
+    "peer",
+    "info",
+)
+CASES = load_cases(GROUPS)
+# What the recorded server kept of a second, this node may round.
+_TIME_TOLERANCE_S = 1.0
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+@pytest.mark.asyncio(loop_scope="module")
+async def test_case(case: Case, replay_nodes: ReplayNodes) -> None:
+    """The decisive answer of a case equals the recorded one in comparable form, or is the stated difference.
+
+    What comes first is answered as recorded too, unless the end differs or the case is listed for it.
+    """
+    node = await replay_nodes.node_for(case)
+    *setup, last = [answer async for answer in node.replay(case.exchanges)]
+    check(case, last, DIFFERENCES)
+    if case.name not in DIFFERENCES:
+        same = [normalise(case, answer) for answer in setup] == [normalise(case, e.answer) for e in case.setup]
+        assert same == (case.name not in SETUP_DIFFERENCES)
+
+
+def check(case: Case, answer: Answer, differences: Mapping[str, Difference]) -> None:
+    """Assert that an answer is the recorded one, or exactly what the list of differences states for its case."""
+    result = normalise(case, answer)
+    difference = differences.get(case.name)
+    if difference is not None:
+        assert (result.status, result.body) == (difference.status, difference.body), difference.reason
+        assert (result.status, result.body) != (case.result.status, case.result.body), "the entry is stale"
+        return
+    assert result == case.result
+    assert hidden_members(answer) == hidden_members(case.last.answer)
+    assert_same_times(hidden_times(answer), hidden_times(case.last.answer))
+    assert release_fault(case, answer) == ""
+
+
+def assert_same_times(times: list[tuple[str, float]], recorded: list[tuple[str, float]]) -> None:
+    """Assert that the times of two answers are the same within a second."""
+    assert [name for name, _ in times] == [name for name, _ in recorded]
+    for (name, time), (_, expected) in zip(times, recorded, strict=True):
+        assert time == pytest.approx(expected, abs=_TIME_TOLERANCE_S), name
+
+
+def test_differences_name_cases_and_reasons() -> None:
+    """Every stated difference belongs to a replayed case, gives its reason, and few are still to come."""
+    reasons = [*(difference.reason for difference in DIFFERENCES.values()), *SETUP_DIFFERENCES.values()]
+    assert {*DIFFERENCES, *SETUP_DIFFERENCES} <= {case.name for case in CASES}
+    assert all(reasons)
+    assert sum(reason.startswith(NOT_YET) for reason in reasons) <= MOST_NOT_YET
+
+
+def test_each_fault_of_the_recorded_server_has_a_decision() -> None:
+    """A case whose recorded answer is called a fault is answered differently, or the fault is kept for a reason."""
+    faults = {case.name for case in CASES if case.fault}
+    assert faults - set(DIFFERENCES) == set(KEPT_FAULTS) & faults
+    assert set(KEPT_FAULTS) <= faults

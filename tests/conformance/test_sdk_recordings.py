@@ -1,0 +1,172 @@
+"""What TinyCloud's JavaScript SDK sent, answered by this node as the recorded server answered it.
+
+Each scenario is replayed alone, in order, as the recorded server hosted and with the settings of a node by default.
+Where this node departs, the departure has a reason and is counted: one that no longer happens fails the replay as a new
+one does.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+import pytest
+from conformance.replay_node import ReplayNode, ReplayNodes
+from wire_replay import Answer, Exchange, comparable, load_scenario, token_id
+
+pytestmark = pytest.mark.shared
+
+UNEXPLAINED = "unexplained"
+OWN_INFORMATION = "architecture §8: own version and features"
+USED_ONCE = "architecture §5: a token is used once"
+NO_KEY = "no private key is recorded"
+ACCOUNT_BEFORE = "the account before"
+HOSTED = "architecture §6: signing in hosts the owner's spaces"
+NETWORK_MADE = "architecture §6: signing in makes the owner's network"
+
+# Scenario -> reason -> how many of its exchanges depart for it.
+DEPARTURES: dict[str, dict[str, int]] = {
+    "surface": {OWN_INFORMATION: 2},
+    "signin": {OWN_INFORMATION: 3, "Q5": 2, "Q6": 9},
+    "sharing": {OWN_INFORMATION: 2, "Q6": 4},
+    "encryption": {OWN_INFORMATION: 4, "Q6": 7, NO_KEY: 5, USED_ONCE: 1},
+    "secrets": {OWN_INFORMATION: 2, "Q5": 1, "Q6": 5, NO_KEY: 7},
+    "vault": {OWN_INFORMATION: 1, "Q6": 2, NO_KEY: 2, ACCOUNT_BEFORE: 1},
+}
+
+# With the settings a node has by default these come on top. Releases are none of them: here only the owner in person
+# asks for keys.
+DEFAULT_SETTINGS_DEPARTURES: dict[str, dict[str, int]] = {
+    "surface": {},
+    "signin": {HOSTED: 4},
+    "sharing": {HOSTED: 2},
+    "encryption": {HOSTED: 4, NETWORK_MADE: 2},
+    "secrets": {HOSTED: 1, NETWORK_MADE: 2},
+    "vault": {HOSTED: 1, NETWORK_MADE: 2},
+}
+
+
+@pytest.mark.parametrize("scenario", DEPARTURES)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_scenario(scenario: str, replay_nodes: ReplayNodes) -> None:
+    """Every exchange of a scenario is answered as recorded, or departs for a reason that is listed."""
+    assert await departures(await replay_nodes.new_node(), scenario) == DEPARTURES[scenario]
+
+
+@pytest.mark.parametrize("scenario", DEPARTURES)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_scenario_with_default_settings(scenario: str, default_nodes: ReplayNodes) -> None:
+    """With hosting `auto` and attestation `delegates` a scenario departs in hosting alone from how it does without."""
+    expected = {**DEPARTURES[scenario], **DEFAULT_SETTINGS_DEPARTURES[scenario]}
+    assert await departures(await default_nodes.new_node(), scenario) == expected
+
+
+async def departures(node: ReplayNode, scenario: str) -> Mapping[str, int]:
+    """Replay a scenario and count the exchanges that depart, by reason; those without one fail at once."""
+    exchanges = load_scenario(scenario)
+    names = _token_names(exchanges)
+    first_answers: dict[str, Answer] = {}
+    found: Counter[str] = Counter()
+    unexplained = []
+    answers = node.replay(exchanges)
+    for exchange in exchanges:
+        answer = await anext(answers)
+        if comparable(answer, names) != comparable(exchange.answer, names):
+            reason = _reason(exchange, answer, first_answers)
+            found[reason] += 1
+            if reason == UNEXPLAINED:
+                unexplained.append((exchange.number, comparable(exchange.answer, names), comparable(answer, names)))
+        if exchange.request.path == "/delegate":
+            first_answers.setdefault(exchange.request.token or "", answer)
+    assert unexplained == []
+    return found
+
+
+def _token_names(exchanges: Iterable[Exchange]) -> list[tuple[str, str]]:
+    """The ids of the tokens, so that answers are compared by which token they name."""
+    tokens = dict.fromkeys(token for exchange in exchanges if (token := exchange.request.token) is not None)
+    return [(token_id(token), f"{{cid{number}}}") for number, token in enumerate(tokens, 1)]
+
+
+def _reason(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> str:
+    return next((reason for reason, holds in REASONS.items() if holds(exchange, answer, first_answers)), UNEXPLAINED)
+
+
+def _tells_true_lists(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
+    """Q6: a grant posted again is answered with the spaces it mentions, and what was hosted stays hosted."""
+    first = first_answers.get(exchange.request.token or "")
+    if first is None or exchange.request.path != "/delegate" or answer.status != 200:
+        return False
+    before, now, recorded = (json.loads(item.body) for item in (first, answer, exchange.answer))
+    return (
+        now["cid"] == before["cid"] == recorded["cid"]
+        and set(before["activated"]) <= set(now["activated"])
+        and {*before["activated"], *before["skipped"]} == {*now["activated"], *now["skipped"]}
+    )
+
+
+def _names_itself(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
+    """`/info` tells this node's own version and services, all else as recorded."""
+    if exchange.request.path not in ("/info", "/version") or answer.status != 200:
+        return False
+    ours, recorded = json.loads(answer.body), json.loads(exchange.answer.body)
+    own = {"version", "features", *(set(ours) - set(recorded))}
+    return {k: v for k, v in ours.items() if k not in own} == {k: v for k, v in recorded.items() if k not in own}
+
+
+def _has_no_recorded_key(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
+    """The network's private key is not recorded: everything up to opening the wrapped key has passed."""
+    return b'"wrappedKey"' in exchange.answer.body and answer.status == 500 and answer.body.startswith(_KEY_FAILURE)
+
+
+def _came_from_before(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
+    """A late call of the account before, whose grants were never posted here."""
+    return not first_answers and exchange.answer.status == 401 and answer.body == b"Cannot find parent delegation"
+
+
+def _authorises_first(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
+    """Q5: a write that is not granted is refused before it is told whether the space is hosted."""
+    return (
+        (exchange.answer.status, exchange.answer.body) == (404, b"Space not found")
+        and answer.status == 401
+        and answer.body.startswith(b"Unauthorized Action: ")
+    )
+
+
+def _takes_a_token_once(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
+    """A token is used up on the dedicated decrypt route as on `/invoke`."""
+    return (answer.status, answer.body) == (409, b"duplicate invocation") and exchange.request.path.endswith("/decrypt")
+
+
+def _hosts_by_signing_in(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
+    """A sign-in activates what was skipped, so that a later put finds its space."""
+    if exchange.request.path != "/delegate":
+        recorded = (exchange.answer.status, exchange.answer.body)
+        return recorded == (404, b"Space not found") and answer.status == 200
+    now, then = json.loads(answer.body), json.loads(exchange.answer.body)
+    return (
+        now["cid"] == then["cid"]
+        and set(then["activated"]) < set(now["activated"])
+        and {*now["activated"], *now["skipped"]} == {*then["activated"], *then["skipped"]}
+    )
+
+
+def _made_network_by_signing_in(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
+    """The owner's default network is there before it is asked for; making it is the conflict that clients expect."""
+    if exchange.request.method == "POST":
+        return (answer.status, answer.body, exchange.answer.status) == (409, b"network already exists", 200)
+    recorded = (exchange.answer.status, exchange.answer.body)
+    return recorded == (404, b"network not found") and answer.status == 200 and b":default" in answer.body
+
+
+_KEY_FAILURE = b"key backend error: "
+
+REASONS: dict[str, Callable[[Exchange, Answer, Mapping[str, Answer]], bool]] = {
+    "Q5": _authorises_first,
+    "Q6": _tells_true_lists,
+    USED_ONCE: _takes_a_token_once,
+    OWN_INFORMATION: _names_itself,
+    NO_KEY: _has_no_recorded_key,
+    ACCOUNT_BEFORE: _came_from_before,
+    NETWORK_MADE: _made_network_by_signing_in,
+    HOSTED: _hosts_by_signing_in,
+}
