@@ -1,0 +1,41 @@
+"""From cases to files: one JSON document a subject, text lists a line each."""
+
+import json
+from pathlib import PurePosixPath
+from typing import Any
+
+from . import attestation, chain, encryption, identifiers, tokens
+
+Files = dict[PurePosixPath, str]
+
+
+def all_files() -> Files:
+    """Return the content of every generated file, by its path below spec/vectors."""
+    files: Files = {}
+    folder = PurePosixPath("capabilities")
+    for name, lines in identifiers.text_lists().items():
+        files[folder / "identifiers" / f"{name}.txt"] = "".join(f"{line}\n" for line in lines)
+    files |= {
+        folder / "identifiers" / "canonical.json": _document(
+            "spellings and errors of identifiers", identifiers.canonical()
+        ),
+        folder / "identifiers" / "principals.json": _document("who is the same principal", identifiers.principals()),
+        folder / "identifiers" / "resources.json": _document("the parts of a resource", identifiers.resource_parts()),
+        folder / "containment.json": _document("whether a resource extends another", identifiers.containment()),
+        folder / "abilities.json": _document("whether an ability satisfies another", identifiers.abilities()),
+        folder / "tokens.json": _document("one token, read and verified", tokens.cases()),
+        folder / "chain.json": _document("a token against what is registered", *chain.cases()),
+    }
+    for name, document in encryption.documents().items():
+        files[PurePosixPath("encryption_network") / f"{name}.json"] = _document(*document)
+    for name, document in attestation.documents().items():
+        files[PurePosixPath("attestation") / f"{name}.json"] = _document(*document)
+    return files
+
+
+def _document(about: str, cases: list[dict[str, Any]], context: dict[str, Any] | None = None) -> str:
+    names = [case["name"] for case in cases]
+    if len(set(names)) != len(names):
+        raise ValueError(f"{about}: a case name stands twice")
+    document = {"about": about, "generator": "tests/vector_generator.py", **(context or {}), "cases": cases}
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

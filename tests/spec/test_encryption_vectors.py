@@ -1,0 +1,272 @@
+"""Every vector of spec/vectors/encryption_network, through the product."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tests_support import REPOSITORY
+
+from capabilities.chain import Authority
+from capabilities.resources import parse_network_id, parse_space_id
+from capabilities.tokens import parse_invocation, verify_invocation
+from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.envelope import open_envelope, parse_envelope
+from encryption_network.errors import EncryptionError, EnvelopeError, PolicyError, RequestError, RootSecretTooShort
+from encryption_network.gate import ReleaseRequest, RowStamp, admit
+from encryption_network.keyring import NETWORK_SEAL, Keyring
+from encryption_network.keywrap import open_wrapped, public_key_of, wrap
+from encryption_network.networks import (
+    ALGORITHM,
+    KEY_BACKEND,
+    KEY_VERSION,
+    NetworkRecord,
+    Threshold,
+    parse_path_id,
+    timestamp,
+)
+from encryption_network.policy import Evidence, encode_policy, judge, parse_policy, policy_json
+from encryption_network.release import open_key
+from encryption_network.release_record import ReleaseRecord
+from encryption_network.requests import (
+    MAX_BODY_BYTES,
+    NETWORK_CREATE,
+    REVOKE_BODY_HASH,
+    bind_admin,
+    bind_decrypt,
+    check_audience,
+    check_create,
+    check_decrypt,
+    check_revoke,
+    parse_create,
+    parse_decrypt_body,
+    read_body,
+)
+
+FOLDER = REPOSITORY / "spec" / "vectors" / "encryption_network"
+
+
+def _document(name: str) -> Any:
+    return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+
+
+def _cases(name: str) -> list[Any]:
+    return [
+        pytest.param(case, id=ascii(f"{'+'.join(case['rules'])} {case['name']}")[1:-1])
+        for case in _document(name)["cases"]
+    ]
+
+
+class _Listed:
+    """A random source that gives the listed values in order."""
+
+    def __init__(self, values: Sequence[bytes]) -> None:
+        self._values = list(values)
+
+    def token(self, size_bytes: int) -> bytes:
+        """Return the next value, which has the size asked for."""
+        value = self._values.pop(0)
+        assert size_bytes == len(value)
+        return value
+
+
+@pytest.mark.parametrize("case", _cases("keys"))
+def test_keys(case: Any) -> None:
+    """Identities and sealed bytes follow from the root secret."""
+    secret, expect = bytes.fromhex(case["secret_hex"]), case["expect"]
+    if "code" in expect:
+        with pytest.raises(RootSecretTooShort) as refused:
+            Keyring(secret)
+        assert expect["code"] == refused.value.code
+        return
+    keyring, plaintext = Keyring(secret), bytes.fromhex(case["plaintext_hex"])
+    sealed = keyring.seal(plaintext, NETWORK_SEAL, _Listed([bytes.fromhex(case["sealed_nonce_hex"])]))
+    assert expect == {
+        "node_did": keyring.node_did,
+        "space_did": keyring.space_did(parse_space_id(case["space"])),
+        "invitation_public_key": keyring.invitation_public_key,
+        "sealed_hex": sealed.hex(),
+    }
+    assert plaintext == keyring.open_sealed(sealed, NETWORK_SEAL)
+
+
+@pytest.mark.parametrize("case", _cases("canonical_json"))
+def test_canonical_json(case: Any) -> None:
+    """A value has one text and one hash."""
+    assert case["expect"]["canonical"].encode() == canonical_bytes(case["value"])
+    assert case["expect"]["sha256"] == canonical_hash(case["value"])
+
+
+def _run_keywrap(case: Any) -> dict[str, Any]:
+    if case["operation"] == "wrap":
+        entropy = _Listed([bytes.fromhex(case["ephemeral_hex"]), bytes.fromhex(case["nonce_hex"])])
+        blob = wrap(bytes.fromhex(case["public_key_hex"]), bytes.fromhex(case["content_key_hex"]), entropy)
+        return {"blob_hex": blob.hex(), "size_bytes": len(blob)}
+    key = open_wrapped(bytes.fromhex(case["private_key_hex"]), bytes.fromhex(case["blob_hex"]))
+    return {"content_key_hex": key.hex()}
+
+
+@pytest.mark.parametrize("case", _cases("keywrap"))
+def test_keywrap(case: Any) -> None:
+    """A content key is wrapped and opened byte for byte, and every bent wrap is refused."""
+    if "code" not in case["expect"]:
+        assert case["expect"] == _run_keywrap(case)
+        return
+    with pytest.raises(EncryptionError) as refused:
+        _run_keywrap(case)
+    assert case["expect"].get("text", refused.value.text) == refused.value.text
+    assert case["expect"]["code"] == refused.value.code
+
+
+@pytest.mark.parametrize("case", _cases("envelope"))
+def test_envelope(case: Any) -> None:
+    """An envelope is read and opened, or refused at the step the vector names."""
+    expect = case["expect"]
+    if "code" in expect:
+        with pytest.raises(EnvelopeError) as unread:
+            parse_envelope(case["text"].encode())
+        assert expect["code"] == unread.value.code
+        return
+    envelope, key = parse_envelope(case["text"].encode()), bytes.fromhex(expect["content_key_hex"])
+    assert expect["network"] == envelope.network.text
+    if "open_code" in expect:
+        with pytest.raises(EnvelopeError) as unopened:
+            open_envelope(envelope, key)
+        assert expect["open_code"] == unopened.value.code
+        return
+    assert expect["plaintext"] == open_envelope(envelope, key).decode()
+
+
+def _record(network: str, state: Any, keyring: Keyring, private_key: bytes) -> NetworkRecord:
+    return NetworkRecord(
+        network_id=parse_network_id(network),
+        public_key=public_key_of(private_key),
+        sealed_private_key=keyring.seal(private_key, NETWORK_SEAL, _Listed([bytes(12)])),
+        state=state,
+        alg=ALGORITHM,
+        key_version=KEY_VERSION,
+        key_backend=KEY_BACKEND,
+        threshold=Threshold(),
+        created_at=timestamp(0),
+        updated_at=timestamp(0),
+    )
+
+
+def _decrypt(case: Any, shared: Any) -> dict[str, Any]:
+    """Run the ladder of the decrypt route for the owner of the network, who is there in person (IP1)."""
+    keyring, now = Keyring(bytes.fromhex(shared["root_secret_hex"])), case["now"]
+    assert shared["node_did"] == keyring.node_did
+    private_key = bytes.fromhex(shared["network_private_key_hex"])
+    value = read_body(case["body"].encode(), max_bytes=MAX_BODY_BYTES)
+    unverified = parse_invocation(case["token"])
+    check_audience(unverified.audience, keyring.node_did)
+    invocation = verify_invocation(unverified)
+    network = parse_path_id(case["path"])
+    bound = bind_decrypt(invocation, parse_decrypt_body(value), network, keyring.node_did)
+    stored = case["network"]
+    record = None if stored is None else _record(stored["id"], stored["state"], keyring, private_key)
+    decrypt = check_decrypt(bound, record, now)
+    row = RowStamp(b"row", bytes(16))
+    request = ReleaseRequest(
+        decrypt=decrypt,
+        authority=Authority((), ()),
+        cited=(),
+        links={},
+        marks={},
+        release_record=ReleaseRecord(),
+        network_row=row,
+        record_row=row,
+        now=now,
+    )
+    fixed = [bytes.fromhex(shared["answer_ephemeral_hex"]), bytes.fromhex(shared["answer_nonce_hex"])]
+    return open_key(admit(request), keyring=keyring, entropy=_Listed(fixed))
+
+
+def _check_refusal(refusal: RequestError, expect: Any) -> None:
+    assert (expect["code"], expect["status"]) == (refusal.code, refusal.status_dedicated)
+    if "text" in expect:
+        assert (expect["text"], expect["invoke_text"]) == (refusal.text, refusal.invoke_text)
+
+
+@pytest.mark.parametrize("case", _cases("decrypt"))
+def test_decrypt(case: Any) -> None:
+    """A key request is answered byte for byte, or refused at its row with the wire's texts."""
+    expect, shared = case["expect"], _document("decrypt")
+    if "code" in expect:
+        with pytest.raises(RequestError) as refused:
+            _decrypt(case, shared)
+        _check_refusal(refused.value, expect)
+        return
+    assert expect["answer"] == _decrypt(case, shared)
+
+
+def _administer(case: Any, node_did: str) -> dict[str, Any]:
+    """Run the ladder of creating or revoking, up to the store."""
+    unverified = parse_invocation(case["token"])
+    check_audience(unverified.audience, node_did)
+    invocation = verify_invocation(unverified)
+    creating = case["action"] == NETWORK_CREATE
+    network, body_hash = parse_path_id(case["path"]), REVOKE_BODY_HASH
+    if creating:
+        body = parse_create(read_body(case["body"].encode(), max_bytes=MAX_BODY_BYTES))
+        network, body_hash = body.network_id, body.body_hash
+    nonce = bind_admin(invocation, network, action=case["action"], body_hash=body_hash, node_did=node_did)
+    keyring = Keyring(bytes(32))
+    existing = _record(network.text, "active", keyring, bytes([1]) * 32) if case["exists"] else None
+    if creating:
+        check_create(existing)
+    else:
+        check_revoke(existing)
+    return {"network": network.text, "nonce": nonce}
+
+
+@pytest.mark.parametrize("case", _cases("admin"))
+def test_admin(case: Any) -> None:
+    """A network is created or revoked, or the request refused at its row."""
+    expect, node_did = case["expect"], _document("admin")["node_did"]
+    if "code" in expect:
+        with pytest.raises(RequestError) as refused:
+            _administer(case, node_did)
+        _check_refusal(refused.value, expect)
+        return
+    assert expect == _administer(case, node_did)
+
+
+_TEXT_OR_NUMBER = frozenset(
+    {
+        "invoker",
+        "receiver_mode",
+        "tcb_status",
+        "qe_status",
+        "advisories",
+        "evaluation_number",
+        "tcb_date",
+        "attested_at",
+        "expires_at",
+    }
+)
+
+
+def _evidence(members: Any) -> Evidence:
+    read = {
+        name: value if name in _TEXT_OR_NUMBER or value is None else bytes.fromhex(value)
+        for name, value in members.items()
+    }
+    return Evidence(**{**read, "advisories": tuple(read["advisories"])})
+
+
+@pytest.mark.parametrize("case", _cases("policy"))
+def test_policy(case: Any) -> None:
+    """A policy is read and written back, applied to evidence, or refused."""
+    expect = case["expect"]
+    if "code" in expect:
+        with pytest.raises(PolicyError) as refused:
+            parse_policy(case["policy"])
+        assert expect["code"] == refused.value.code
+        return
+    policy = parse_policy(case["policy"])
+    assert policy == parse_policy(policy_json(policy))
+    assert encode_policy(policy) == encode_policy(parse_policy(json.loads(encode_policy(policy))))
+    if "refusal" in expect:
+        evidence = _evidence(_document("policy")["evidence"] | case["evidence"])
+        assert expect["refusal"] == judge(evidence, policy, case["now"])

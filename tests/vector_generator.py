@@ -1,0 +1,26 @@
+"""Rewrite spec/vectors: `python tests/vector_generator.py`.
+
+Everything is made from fixed keys, times and random bytes, so a second run writes the same bytes. Files that are no
+longer generated are removed; README.md is written by hand.
+"""
+
+from pathlib import Path
+
+from generate_vectors.files import all_files
+
+VECTORS = Path(__file__).resolve().parent.parent / "spec" / "vectors"
+
+
+def write_vectors(folder: Path) -> None:
+    """Write every generated file below the folder and remove what is not generated."""
+    files = {folder / path: text for path, text in all_files().items()}
+    for stale in folder.rglob("*"):
+        if stale.is_file() and stale not in files and stale.name != "README.md":
+            stale.unlink()
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_vectors(VECTORS)
