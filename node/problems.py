@@ -66,7 +66,6 @@ KINDS: dict[str, Kind] = {
     "commit-too-large": Kind(400, "The request changes more than one commit may", "send it in parts", say=True),
     "too-many-spaces": Kind(400, "The delegation names too many spaces", "sign one for fewer spaces", say=True),
     "metadata-too-large": Kind(400, "The stored metadata is too large", "send fewer or shorter headers", say=True),
-    "space-name-refused": Kind(400, "No space may have this name", "choose another name", say=True),
     # raised while reading and judging tokens
     "token-malformed": Kind(401, "The token cannot be decoded", "send the raw token, without `Bearer`", page=True),
     "json-invalid": Kind(400, "The body is not strict JSON", "send one JSON object without repeated members"),

@@ -12,7 +12,7 @@ from capabilities.resources import OpaqueResource, SpaceId, SpaceResource
 from capabilities.tokens import Capability
 
 from .conditions import Shape
-from .errors import BadOption, NotEnabled
+from .errors import BadOption
 
 _ENCRYPTION_PREFIX = "urn:tinycloud:encryption:"
 _DECRYPT = "tinycloud.encryption/decrypt"
@@ -76,16 +76,21 @@ def _addresses(capability: Capability, service: str) -> bool:
     )
 
 
+def reads_capabilities(capabilities: tuple[Capability, ...]) -> bool:
+    """Tell whether the token asks which delegations touch a space (4.5)."""
+    return any(
+        isinstance(c.resource, SpaceResource)
+        and (c.resource.service, c.resource.path, c.ability) == ("capabilities", "all", "tinycloud.capabilities/read")
+        for c in capabilities
+    )
+
+
 def kv_steps(capabilities: tuple[Capability, ...]) -> tuple[Step, ...]:
     """Return the KV operations of a token, in the order they are processed (T7, 4.4)."""
     steps = []
     for capability in capabilities:
         resource = capability.resource
         if not isinstance(resource, SpaceResource):
-            continue
-        if resource.service == "capabilities" and resource.path == "all":
-            if capability.ability == "tinycloud.capabilities/read":
-                raise NotEnabled("capabilities/read")
             continue
         verb = _VERBS.get(resolve_alias(capability.ability))
         # 4.4: only the service "kv" with a path that is present executes anything.

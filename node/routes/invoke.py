@@ -21,7 +21,7 @@ from ..operations.errors import BodyTooLarge, NotEnabled
 from ..operations.kv_get import Value, get, metadata
 from ..operations.kv_list import list_granted
 from ..operations.kv_write import Upload, Written, delete, put
-from ..operations.plan import Branch, Step, Verb, branch_of, kv_steps, only_step, shape_of
+from ..operations.plan import Branch, Step, Verb, branch_of, kv_steps, only_step, reads_capabilities, shape_of
 from ..pages import FrameworkPage
 from ..services import SERVICES, Services
 from ..token_header import token_of
@@ -55,6 +55,8 @@ async def _kv(services: Services, invocation: Invocation, request: web.Request) 
     if step is None:
         call = await read_call(services, invocation, claiming=True)
         call.require_hosted()
+        if reads_capabilities(invocation.capabilities):
+            raise NotEnabled("capabilities/read")
         return empty_answer()
     return await _run(services, invocation, step, options, request)
 
