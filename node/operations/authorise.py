@@ -11,7 +11,14 @@ Example:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from capabilities.chain import Authority, Registered, check_lifetime, judge_invocation, mentioned_spaces
+from capabilities.chain import (
+    MAX_CHAIN_NODES,
+    Authority,
+    Registered,
+    check_lifetime,
+    judge_invocation,
+    mentioned_spaces,
+)
 from capabilities.cids import ContentKey
 from capabilities.resources import SpaceId
 from capabilities.tokens import Invocation, UnverifiedInvocation, check_window, parse_invocation, verify_invocation
@@ -132,6 +139,9 @@ def registered_of(found: Sequence[StoredDelegation | None]) -> tuple[Registered 
 
 
 def closure_contents(found: Sequence[StoredDelegation | None]) -> tuple[ContentKey, ...]:
-    """Return every member of the closures of some delegations, each once."""
+    """Return the members of the closures of some delegations, each once, as far as a chain may have them.
+
+    One more than the limit is enough: the chain rules refuse such a chain before they look at a mark (D30, I13).
+    """
     members = (member for stored in found if stored is not None for member in stored.registered.closure)
-    return tuple(dict.fromkeys(member.content_key for member in members))
+    return tuple(dict.fromkeys(member.content_key for member in members))[: MAX_CHAIN_NODES + 1]

@@ -22,7 +22,8 @@ async def read_presence(services: Services, call: Call, owner: Principal) -> Pre
     invoker = call.invocation.invoker
     links = await _links(services, call.cited)
     sessions = await _sessions(services, owner, invoker, links.values())
-    contents = tuple(dict.fromkeys((*links, *closure_contents(sessions))))
+    # A sign-in has no parents: its own mark is the whole of its closure.
+    contents = tuple(dict.fromkeys((*links, *(stored.registered.delegation.content_key for stored in sessions))))
     marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
     return Presence(
         owner=owner,
