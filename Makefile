@@ -11,6 +11,8 @@ PACKAGES := capabilities spaces encryption_network sealspace tee_backend node
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
+# pip asks rustc for its version, and rustup answers by making a folder in the home.
+export RUSTUP_HOME := $(CURDIR)/.cache/rustup
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
