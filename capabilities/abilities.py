@@ -12,7 +12,7 @@ from typing import Final
 from .errors import InvalidIdentifier
 
 MAX_ABILITY_CHARS: Final = 256
-"""Longest ability; the registry's longest has 40 characters."""
+"""Longest ability (A1); the longest that is known has 40 characters."""
 
 HOST: Final = "tinycloud.space/host"
 REVOKE: Final = "tinycloud.delegation/revoke"

@@ -1,7 +1,7 @@
 """Reading request bodies: JSON that answers in the wire's own words when it is none.
 
 A body is read in two steps, as the ladders do: first its grammar (row 1 of enc 2.7), much later its shape (row 5).
-Clients see the reader's words for both, so they are those of the reference's reader.
+Clients see the reader's words for both, so they are those that the protocol's clients know.
 """
 
 import json

@@ -68,7 +68,7 @@ def _text(value: Json, depth: int) -> str:
 
 
 def _float_text(number: float) -> str:
-    """Print the shortest decimal as the peers do: plain from 1e-5 up to 1e16, `1.5e-7` and `1e20` outside."""
+    """Print the shortest decimal as clients do: plain from 1e-5 up to 1e16, `1.5e-7` and `1e20` outside."""
     if not math.isfinite(number):
         raise InvalidCanonicalJson("number is not finite")
     text = repr(number)

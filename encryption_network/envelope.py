@@ -1,7 +1,7 @@
 """Inline envelopes: a payload under a content key, and that key wrapped to a network (enc 3.3, 3.4).
 
 The JSON text is what stands in a space as an ordinary value. `aad` and `metadata` are labels that nothing
-authenticates: the peers' ciphertexts carry no associated data, and ours neither (enc 3.3).
+authenticates: the protocol's ciphertexts carry no associated data (EN22).
 
 Example:
     envelope = seal_envelope(descriptor, b"secret", entropy)
@@ -106,7 +106,7 @@ def parse_envelope(data: bytes, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> Inlin
 
 
 def encode_envelope(envelope: InlineEnvelope) -> bytes:
-    """Write an envelope as the peers do: members in the order of enc 3.4, no spaces, absent labels left out."""
+    """Write an envelope: members in the order of EN23, no spaces, absent labels left out."""
     fields: dict[str, Json] = {
         "v": ENVELOPE_VERSION,
         "networkId": envelope.network_text,
@@ -146,7 +146,7 @@ def seal_envelope(
         KeyBackendError: the descriptor's key is of low order.
     Does not check:
         That the network's state allows writing.
-    Source: enc 3.5.
+    Source: enc 3.3, 3.4.
     """
     content_key = entropy.token(KEY_BYTES)
     nonce = entropy.token(NONCE_BYTES)

@@ -20,7 +20,7 @@
 
 The texts and statuses of `RequestError` are the wire's: an error carries one text and status for the dedicated
 `/encryption` routes and one for `/invoke`, because the same condition is answered differently there
-(enc 2.5, 2.7, 2.9; wire 4.8).
+(enc 2.5, 2.7).
 """
 
 from typing import ClassVar

@@ -21,7 +21,7 @@ from .keywrap import open_blob, seal_blob
 
 MIN_SECRET_BYTES = 32
 
-# Contexts shared with the peer (enc 1.4, wire 5.7).
+# Contexts of the protocol (EN4).
 NODE_IDENTITY = "tinycloud/node/identity"
 NETWORK_SEAL = "tinycloud/encryption/network-seal"
 SIGNED_URLS = "tinycloud/kv/signed-urls"

@@ -10,9 +10,9 @@
                   13      n     AES-256-GCM ciphertext, no associated data
                   13+n    16    tag
 
-The peer's format has no key derivation and no context (enc 3.2, W5). Stricter than the peer, unseen by honest
+The protocol's format has no key derivation and no context (enc 3.2). Stricter than it asks, unseen by honest
 clients: low-order public keys, another first byte than 0x01 and content keys that are not 32 bytes are refused
-(enc 3.2, W5, W6, W8).
+(EN21, W5, W6, W8).
 
 Example:
     blob = wrap(network_public_key, content_key, entropy)
@@ -79,7 +79,7 @@ def open_wrapped(private_key: bytes, blob: bytes) -> bytes:
             another length.
     Does not check:
         Who wrapped it: anybody can wrap to a public key.
-    Source: enc 3.2, 11.9.
+    Source: enc 3.2.
     """
     if len(blob) < KEY_BYTES:
         raise KeyBackendError("invalid wrapped key envelope")

@@ -48,7 +48,7 @@ NetworkState = Literal["pending", "generating", "active", "rotating", "revoked",
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """How many of how many members open a key; stored and echoed, without meaning (enc 1.9, D1).
+    """How many of how many members open a key; stored and echoed, without meaning (enc-D1).
 
     Attributes:
         n: members, 0 to 2^32 - 1.
@@ -113,7 +113,7 @@ def create_network(
         An active record.
     Does not check:
         That the id is free; the commit does, with `expect: absent`.
-    Source: enc 1.9.
+    Source: enc 1.8.
     """
     scalar = entropy.token(KEY_BYTES)
     moment = timestamp(now)
@@ -207,7 +207,7 @@ def well_known_id(name: str, owner_did: str | None) -> NetworkId:
     """Return the network that a well-known lookup asks for.
 
     Raises:
-        NetworkNotFound: no owner is named. The peer answers with any owner's network of that name (W13).
+        NetworkNotFound: no owner is named. The network of whichever owner is not meant (W13).
         BodyMalformed: owner and name make no id (enc 2.6).
     """
     if owner_did is None:

@@ -7,14 +7,13 @@ store and asks the gate:
     decrypt    read_body (1) -> check_audience (2) -> [signature, chain] (3) -> parse_path_id (4)
                -> parse_decrypt_body (5) -> bind_decrypt (6-12) -> [read the network] -> check_decrypt (13-21)
                -> gate.admit -> release.open_key (22-24)
-    /invoke    [time, signature, lifetime] -> invoked_network (5, 6) -> read_body (7) -> [chain] (8)
+    /invoke    [time, signature, lifetime] -> invoked_network (4) -> read_body (1) -> [chain] (3)
                -> parse_decrypt_body ... as above, with the errors' `/invoke` texts
     create     read_body (2) -> check_audience (3) -> [signature, chain] (4) -> parse_create (5, 6)
                -> bind_admin (7-16) -> [claim admin_claim_key] (17) -> check_create (18)
     revoke     check_audience -> [signature, chain] -> parse_path_id -> bind_admin -> [claim] -> check_revoke
 
-Values are compared as text where the reference compares text (hashes, the audience) and as parsed ids where it parses
-(network ids).
+Hashes and the audience are compared as text, network ids as parsed ids (EN2).
 """
 
 import hashlib
@@ -126,7 +125,7 @@ def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
     Raises:
         MultipleNetworks: decrypt on more than one network.
         InvalidNetworkId: the URN does not parse.
-    Source: enc 2.7, /invoke rows 5 and 6.
+    Source: enc 2.7 row 4, on `/invoke`.
     """
     texts = [
         c.resource.text for c in capabilities if c.ability == DECRYPT and c.resource.text.startswith(NETWORK_PREFIX)
@@ -488,7 +487,7 @@ def decrypt_body_json(
     encrypted_symmetric_key: str,
     receiver_public_key: bytes,
 ) -> dict[str, Json]:
-    """Make the body of a decrypt request (enc 3.6 step 6).
+    """Make the body of a decrypt request (enc 2.4).
 
     Args:
         network: id as it stands in the envelope.

@@ -28,7 +28,7 @@ FIXED_HEADERS = {
     "Permissions-Policy": "interest-cohort=()",
 }
 
-# wire-node 5.2: on every answer, over what a route set.
+# H6, wire 5.2: on every answer, over what a route set.
 CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, PUT, GET, OPTIONS, DELETE",

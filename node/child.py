@@ -1,7 +1,7 @@
 """One process that the supervisor starts, hears and starts again.
 
 A child imports from where its parent did and from nowhere else: not from the current directory, where a folder named
-`spaces` would otherwise be taken for ours (packaging §1).
+`spaces` would otherwise be taken for ours.
 
 Example:
     child = Child("worker-0", "worker")

@@ -1,6 +1,6 @@
 """Settings: one typed tree from defaults, `sealspace.toml`, the environment and flags, the later over the earlier.
 
-Rules kept here (architecture §10):
+Rules kept here (spec/operations/running.md):
 - An unknown setting refuses to start; the message names its path and where it stands.
 - A variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are separated by commas.
 - Nothing else in the project reads the environment.
@@ -336,7 +336,7 @@ def _refuse_bad_network(network: str) -> None:
 
 
 def _refuse_open_plain_text(config: Config) -> None:
-    # Architecture §9: off loopback only behind a proxy that ends TLS; tokens travel in a header.
+    # Off loopback only behind a proxy that ends TLS: tokens travel in a header (spec/operations/running.md).
     http = config.http
     if is_loopback(http.host) or http.trusted_proxies or http.plain_text_off_loopback:
         return

@@ -1,6 +1,6 @@
 """The HTTP listener: connections with this protocol's header bounds, on a socket that is already bound.
 
-Rules kept here (H5, H6; libraries §1.1 no. 4):
+Rules kept here (H5, H6):
 - one header value of `http.max_header_line_bytes`, 100 header lines, a request target of 65,534 bytes; beyond: 431 or
   414 with an empty body, as the HTTP stack of the protocol's clients expects;
 - bodies stay as they were sent: nothing is unpacked;

@@ -72,7 +72,7 @@ KINDS: dict[str, Kind] = {
     "identifier-invalid": Kind(400, "An identifier is not valid", "compare it with the documentation"),
 }
 
-# Every other refusal of a token or a chain: 401 with its own text (wire-node 3.3, 4.10).
+# Every other refusal of a token or a chain: 401 with its own text (wire 3.3, 4.10).
 _REFUSED = Kind(401, "The token does not allow this", "sign anew, or ask the owner for the authority")
 _EVIDENCE_REFUSED = Kind(403, "The evidence does not hold", "attest anew, with a new challenge")
 _ATTESTATION_UNUSABLE = Kind(503, "This node cannot judge the evidence", "ask the operator to import fresh collateral")

@@ -1,4 +1,4 @@
-"""Whether writes work: a canary write inside a time limit, the schema, the release record (architecture §9).
+"""Whether writes work: a canary write inside a time limit, the schema, the release record (wire 7.1).
 
 A process that lives is not one that serves: a node whose disk is full or whose storekeeper is gone still answers
 /healthz.

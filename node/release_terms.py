@@ -2,7 +2,7 @@
 
 The first start writes the record from the configuration. Later a configuration may be stricter than the record, never
 looser: who can start a process with other flags must not thereby open keys. `sealspace release set` changes the record,
-everywhere at once, and leaves an audit record (architecture §7).
+everywhere at once, and leaves an audit record (RL16).
 
 Example:
     record = await recorded_release(services.store)

@@ -1,7 +1,7 @@
 """One row of the route table, and the binding of a handler to its surface.
 
 A handler reads the typed request, calls one use case, maps the result. Errors it lets through become an answer here:
-on the `wire` surface the texts and pages of the wire protocol, on `own` problem+json (architecture §8).
+on the `wire` surface the texts and pages of the wire protocol, on `own` problem+json (wire 7.1).
 """
 
 import asyncio

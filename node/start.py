@@ -1,4 +1,4 @@
-"""Taking up a store at the start of a process: schema, identity, release record (architecture §7).
+"""Taking up a store at the start of a process: schema, identity, release record (store §7, RL16).
 
 Every process that opens the store does this; the first one ever writes the rows, the others compare. Nothing is served
 before it is done.

@@ -1,4 +1,4 @@
-"""Which spaces exist, and how they come to exist (architecture §6).
+"""Which spaces exist, and how they come to exist (store §6).
 
 A space belongs to the DID in its name. It is hosted by
 

@@ -7,7 +7,7 @@ order.
     ─────────────────────────────────────────────────── ─────────────────────────────────────────────────────────────
     "m" name                                            schema, identity (node DID, store id), release record, canary
     "G" content32                                       delegation: header, closure, window
-    "I" cid32                                           → content32 (a cid is an alias, wire-node Q25)
+    "I" cid32                                           → content32 (a cid is an alias, Q25)
     "L" content32                                       mark: live or revoked
     "S" space16                                         a hosted space: its id and owner
     "s" owner16 space16                                 → the space's id, by owner

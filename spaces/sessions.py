@@ -1,4 +1,4 @@
-"""Sessions that an owner granted in person: the index `t` (architecture §7, IP2).
+"""Sessions that an owner granted in person: the index `t` (IP2).
 
 A session is a wallet's own CACAO without parents, made out to one DID, expiring within 30 days of its registration
 here, that holds `tinycloud.capabilities/read` on a space of the wallet. The row is written at registration and says

@@ -1,4 +1,4 @@
-"""Challenges and attestation sessions: how a backend's quote becomes evidence (architecture §7.1 to §7.3).
+"""Challenges and attestation sessions: how a backend's quote becomes evidence (AT1 to AT7).
 
 The order is part of the defence: sizes, the client's rate, signature, the challenge's MAC, the chain, the challenge's
 first use, our own parser, report data, collateral, and only then the curve arithmetic of the quote, one at a time.

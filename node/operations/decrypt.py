@@ -1,4 +1,4 @@
-"""Open a key of an encryption network, on the dedicated route and through `/invoke` (enc 2.7; architecture §4, §7).
+"""Open a key of an encryption network, on the dedicated route and through `/invoke` (enc 2.7; RL15).
 
 Both ways are one: bind token and body, read what the release rests on, ask the gate, make the decision durable, and
 only then open the key. A token opens once, on both routes together: its first use is claimed with the first read.
@@ -65,17 +65,17 @@ async def decrypt_on_route(services: Services, header: str, *, path_id: str, bod
 
 
 async def decrypt_invoked(services: Services, invocation: Invocation, body: bytes) -> dict[str, Json]:
-    """Answer a decrypt request on `/invoke`; the token is admitted already (rows 1 to 3).
+    """Answer a decrypt request on `/invoke`; the token is admitted already (rows 1 and 3).
 
     Raises:
         CapabilityError, EncryptionError, DuplicateInvocation, SpaceError: the first row that fails.
     """
-    network = invoked_network(invocation.capabilities)  # rows 5, 6
+    network = invoked_network(invocation.capabilities)  # row 4
     assert network is not None  # this branch was chosen by such a capability
-    value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 7
+    value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 1
 
     def bind(invocation: Invocation) -> BoundDecrypt:
-        return bind_decrypt(invocation, parse_decrypt_body(value), network, services.keyring.node_did)  # row 9
+        return bind_decrypt(invocation, parse_decrypt_body(value), network, services.keyring.node_did)  # 5 to 12
 
     return await _decrypt(services, invocation, bind)
 
@@ -107,7 +107,7 @@ def _commit(services: Services, call: Call, admission: Admission) -> Commit:
 
 
 async def _record_refusal(services: Services, call: Call, refusal: ReleaseRefused | RequestError) -> None:
-    """Keep the full cause where the caller learns the coarse one (architecture §7.5)."""
+    """Keep the full cause where the caller learns the coarse one (RL14)."""
     put = refused_put(refusal, call, at=services.clock.now(), entropy=services.entropy)
     if put is not None:
         await services.store.commit(Commit(puts=(put,)))

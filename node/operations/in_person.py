@@ -1,4 +1,4 @@
-"""Reading what tells whether a caller is a network's owner in person (architecture §7, IP1 and IP2)."""
+"""Reading what tells whether a caller is a network's owner in person (IP1 and IP2)."""
 
 from collections.abc import Iterable, Sequence
 

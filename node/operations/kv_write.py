@@ -51,7 +51,7 @@ async def put(services: Services, invocation: Invocation, step: Step, options: O
     No byte of the body is taken in before the call is authorised and its condition holds; both are judged again by the
     commit, which comes later.
 
-    A space that is not hosted yet is hosted by the put of its own DID, where the node's mode says so (architecture §6).
+    A space that is not hosted yet is hosted by the put of its own DID, where the node's mode says so (store §6).
 
     Raises:
         SpaceNotFound: a mentioned space is not hosted and this put does not host it.

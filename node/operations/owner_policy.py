@@ -1,4 +1,4 @@
-"""The policy that an owner states for a network, written in person (architecture §7).
+"""The policy that an owner states for a network, written in person (RL17).
 
 "In person" is the gate's own word: the owner's own key, or a session that the owner's wallet signed and that stands. A
 delegate may never write it, whatever it was granted: it would approve itself.

@@ -1,4 +1,4 @@
-"""Reading everything that a release is decided on, for the gate (architecture §7).
+"""Reading everything that a release is decided on, for the gate (RL12).
 
 The gate decides on plain values. This module fetches them: the network with its owner's policy, the release record, the
 evidence for the caller and the receiver key, every delegation of every cited closure with its mark, the sessions that
@@ -74,7 +74,7 @@ def _value(record: Record) -> bytes:
 async def _evidence(
     services: Services, invoker: Principal, receiver_public_key: bytes
 ) -> tuple[Evidence | None, RowStamp | None]:
-    """Return the evidence for exactly this receiver key, else evidence of the DID whose mode allows any (§7.2)."""
+    """Return the evidence for exactly this receiver key, else evidence of the DID whose mode allows any (RL7)."""
     exact: tuple[bytes, ...] = ()
     if len(receiver_public_key) == 32:
         exact = (evidence_row_key(invoker, receiver_public_key),)

@@ -1,4 +1,4 @@
-"""The default encryption network that appears with its owner's sign-in (architecture §6).
+"""The default encryption network that appears with its owner's sign-in (store §6).
 
 A wallet grant that holds `network.create` on the wallet's own network named `default` asks for it: TinyCloud's clients
 sign exactly that when they sign in. Where the node hosts the owner's spaces by itself, it makes the network in the same

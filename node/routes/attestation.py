@@ -1,4 +1,4 @@
-"""The node's own quote: GET /attestation?nonce= (wire-node 5.9)."""
+"""The node's own quote: GET /attestation?nonce= (wire 5.9)."""
 
 from aiohttp import web
 

@@ -1,4 +1,4 @@
-"""Our own surface of attestation: challenges, sessions, and the owner's policy (architecture §7, §8)."""
+"""Our own surface of attestation: challenges, sessions, and the owner's policy (AT1, AT4, RL17)."""
 
 from aiohttp import web
 

@@ -1,4 +1,4 @@
-"""What answers where no route does: preflights, and the 404 page (H2, wire-node 5.1, 5.2)."""
+"""What answers where no route does: preflights, and the 404 page (H2, wire 5.2)."""
 
 from aiohttp import web
 

@@ -1,4 +1,4 @@
-"""What the node says about itself: /info, /version, /healthz, /readyz (wire-node 5.1, architecture §9)."""
+"""What the node says about itself: /info, /version, /healthz, /readyz (wire 5.1, 7.1)."""
 
 import msgspec
 from aiohttp import web
@@ -32,7 +32,7 @@ async def service_information(services: Services) -> ServiceInformation:
     """Return what /info says.
 
     The attestation mode in force is said openly, and so is a trust root that is not Intel's: evidence under it proves
-    what its owner wants (architecture §7).
+    what its owner wants (AT26).
     """
     record = await recorded_release(services.store)
     if record is None:

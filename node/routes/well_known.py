@@ -1,4 +1,4 @@
-"""The node's public keys: GET /.well-known/tinycloud/node-keys (wire-node 5.1, 5.7)."""
+"""The node's public keys: GET /.well-known/tinycloud/node-keys (wire 5.7)."""
 
 from aiohttp import web
 

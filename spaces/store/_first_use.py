@@ -5,7 +5,7 @@
 
 A claim is a write transaction of some microseconds, made inline. It survives SIGKILL (the pages are the kernel's), but
 perhaps not a power cut, after which an unsynced environment may be damaged: so it is named after the kernel's boot and
-never opened in another one (ST4; stated in the architecture as the one exception to durability).
+never opened in another one (ST4; store §3: the one exception to durability).
 """
 
 import shutil

@@ -1,6 +1,6 @@
 """What every engine of the store promises: an ordered map of bytes, read and committed in whole moments.
 
-Nothing above this folder knows which engine is at work. The rules (ST1 to ST8) are in the architecture page; the
+Nothing above this folder knows which engine is at work. The rules (ST1 to ST8) are in spec/store.md; the
 docstrings here say what a caller may rely on.
 
 Example:

@@ -6,7 +6,7 @@
 Every field is preceded by its length, so no two lists of fields share one text. The quote thereby binds a secret that
 is sealed to the receiver key: whoever relays the quote gains nothing that it could open.
 
-Source: spec of the attestation session, formula version 1.
+Source: spec/attestation.md AT9.
 """
 
 import hashlib

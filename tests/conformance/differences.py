@@ -1,7 +1,7 @@
 """Where this node answers a recorded case differently on purpose, and why.
 
-A reason is a row of the reference (`Q…` of wire-node.md §9.2, `enc-…` of encryption-and-secrets.md §10), a rule of this
-project (`architecture §…`), `HTTP server` for a bound that the library sets, or `not yet` for what is to come.
+A reason is a row of spec/wire.md 9.2 (`Q…`) or of spec/encryption.md 10.1 (`enc-…`), another rule or section of spec/,
+`HTTP server` for a bound that the library sets, or `not yet` for what is to come.
 Each entry states the answer that is given instead, in comparable form: an entry whose case answers as recorded, or
 otherwise than stated, fails the replay.
 """
@@ -41,7 +41,7 @@ def _key_error(reason: str, status: int, text: str) -> Difference:
 def _information(attestation: str) -> Difference:
     """What `/info` says with a mode of attestation."""
     return Difference(
-        "architecture §8: own version and features",
+        "wire 5.1: own version and features",
         200,
         f'{{"attestation":"{attestation}","features":["kv","delegation","sharing","encryption","attestation"],'
         f'"inTEE":false,"nodeId":"{{node}}","protocol":1,"version":"{__version__}"}}',
@@ -61,7 +61,7 @@ def _release(number: int) -> str:
 
 
 DIFFERENCES: dict[str, Difference] = {
-    # --- one signature, one spelling (architecture §3)
+    # --- one signature, one spelling (capabilities §2.6)
     **_several(
         Difference("Q25", 401, PAGE),
         "cacao.version-wide",
@@ -82,7 +82,7 @@ DIFFERENCES: dict[str, Difference] = {
         "cacao.v-54",
         "ucan.es256-high-s",
     ),
-    "cacao.nonce-newline": Difference("architecture §3: no control character in any text of a CACAO", 401, PAGE),
+    "cacao.nonce-newline": Difference("C7: no control character in any text of a CACAO", 401, PAGE),
     "recap.json-positional": Difference("Q35", 401, PAGE),
     "recap.case-variants": Difference(
         "Q19", 200, '{"activated":[],"cid":"{cid1}","skipped":["tinycloud:pkh:eip155:1:{owner}:default"]}'
@@ -140,7 +140,7 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     # --- revoking
     "revoke.first-prf-fallback-granted": Difference("Q8", 401, PAGE),
-    "revoke.no-header-json": Difference("wire-node.md §3.8: policy roots are out of scope", 401, PAGE),
+    "revoke.no-header-json": Difference("capabilities §3.8: policy roots are out of scope", 401, PAGE),
     # The second spelling is not registered, so what cites it cites nothing.
     "revoke.resurrected-extra-key": Difference("Q25", 401, _NO_PARENT),
     "revoke.resurrected-v-byte": Difference("Q25", 401, "delegation-revoked: {cid4}"),
@@ -182,7 +182,7 @@ DIFFERENCES: dict[str, Difference] = {
     # Beside a decrypt capability others are judged and never executed, so their spaces need not be hosted.
     "decrypt.route.att-with-kv": Difference("enc-W18", 200, _release(2)),
     **_several(
-        Difference("architecture §5 ST4: the first read claims the token, whatever follows", 409, _DUPLICATE),
+        Difference("ST4: the first read claims the token, whatever follows", 409, _DUPLICATE),
         "decrypt.invoke.after-route",
         "decrypt.invoke.retry-after-403",
     ),
@@ -220,15 +220,15 @@ SETUP_DIFFERENCES = {
     "invoke.replay-after-signed-url": f"{NOT_YET}: signed URLs",
 }
 
-_NOT_IN_PERSON = "architecture §7: neither the owner in person nor approved code"
+_NOT_IN_PERSON = "RL2, RL5: neither the owner in person nor approved code"
 _REFUSED = "release refused: no_policy"
 
 # With the settings a node has by default (hosting `auto`, attestation `delegates`): what changes on top of the above.
 # Spaces that signing in hosts are not listed one by one; see the replay with default settings.
 DEFAULT_SETTINGS_DIFFERENCES: dict[str, Difference] = {
-    "invoke.unhosted-write": Difference("architecture §6: the owner's own put hosts the space", 200, ""),
+    "invoke.unhosted-write": Difference("store §6: the owner's own put hosts the space", 200, ""),
     "net.create-lower-owner": Difference(
-        "architecture §6: the sign-in has made the owner's default network", 409, "network already exists"
+        "store §6: the sign-in has made the owner's default network", 409, "network already exists"
     ),
     **_several(_information("delegates"), "info.info", "info.version"),
     **_several(

@@ -1,4 +1,4 @@
-"""The complete exchange of wire-node.md, Appendix A: sign-in, hosting, values, a grant to another, its revocation."""
+"""A complete exchange: sign-in, hosting, values, a grant to another, its revocation."""
 
 import itertools
 from collections.abc import Sequence

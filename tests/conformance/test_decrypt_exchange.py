@@ -1,7 +1,7 @@
-"""The decrypt exchange of encryption-and-secrets.md §11: the documented bytes, and its matrix of refusals, over HTTP.
+"""A decrypt exchange with known bytes (enc 2.7), and its matrix of refusals, over HTTP.
 
-The node holds the root secret and the network key of §11.1 and §11.2, so that the documented wrap opens; the tokens are
-fresh, since documented ones are expired.
+The node holds a root secret and a network key that stand still, so that a wrap made elsewhere opens; the tokens are
+fresh, since recorded ones are expired.
 """
 
 import base64
@@ -91,7 +91,7 @@ REVOKED_GRANT = wallet_to(SESSION.did_url, {NETWORK: ["tinycloud.encryption/decr
 
 @dataclass(frozen=True)
 class Decrypt:
-    """A decrypt request; what is not said is as documented in §11.5."""
+    """A decrypt request; what is not said is as in the exchange with known bytes."""
 
     network: str = NETWORK  # of the token's capability
     path_network: str | None = None  # of the path; None: as the capability's
@@ -228,7 +228,7 @@ async def ask(node: ReplayNode, decrypt: Decrypt, *, route: str = "route", token
 
 
 def test_documented_hashes() -> None:
-    """Body, key and receiver hash as documented (§11.3, §11.5), and those of the administration (§11.6)."""
+    """Body, key and receiver hash are those of the known exchange, and those of the administration (EN11)."""
     body = Decrypt().json_body()
     assert body["encryptedSymmetricKeyHash"] == "43c6c73a72c5f2be00ecb65d38dd1f60a089093c80bbe70d7f7fc7fe94066922"
     assert body["receiverPublicKeyHash"] == "26efd0112c3e668ee4bb3dc749fc81d7bfdfcff7475df35aa69e89261a64ac51"
@@ -340,7 +340,7 @@ MATRIX: dict[str, tuple[Decrypt, int, str]] = {
     "wrap altered in its nonce": (Decrypt(body={"encryptedSymmetricKey": altered_wrap(33)}), 500, KEY_ERROR),
     "wrap altered in its ciphertext": (Decrypt(body={"encryptedSymmetricKey": altered_wrap(50)}), 500, KEY_ERROR),
     "wrap altered in its tag": (Decrypt(body={"encryptedSymmetricKey": altered_wrap(92)}), 500, KEY_ERROR),
-    # W5, W6, W8: what the reference passes on is refused like its neighbours.
+    # enc-W5, enc-W6, enc-W8: refused like its neighbours.
     "wrap with another version byte": (Decrypt(body={"encryptedSymmetricKey": altered_wrap(32, 0)}), 500, KEY_ERROR),
     "wrap of 32 bytes": (
         Decrypt(body={"encryptedSymmetricKey": base64.b64encode(base64.b64decode(WRAPPED)[:32]).decode()}),
@@ -404,7 +404,7 @@ INVOKE_INSTEAD: dict[str, tuple[int, str]] = {
 @pytest.mark.parametrize("name", MATRIX)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_refusals_of_the_route(node: ReplayNode, name: str) -> None:
-    """Each row of the matrix is refused on the dedicated route with its status and text (§11.9)."""
+    """Each row of the matrix is refused on the dedicated route with its status and text (EN17)."""
     decrypt, status, text = MATRIX[name]
     assert_refused(await ask(node, decrypt), status, text)
 
@@ -457,7 +457,7 @@ async def test_spelling_of_path_and_body_does_not_matter(node: ReplayNode) -> No
 @pytest.mark.parametrize("first", ["route", "invoke"])
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_token_is_used_once(node: ReplayNode, first: str, second: str) -> None:
-    """A token that released a key releases none again, on either route (architecture §5, ST4)."""
+    """A token that released a key releases none again, on either route (EN18, ST4)."""
     decrypt = Decrypt()
     token = decrypt.token()
     assert (await ask(node, decrypt, route=first, token=token)).status == 200

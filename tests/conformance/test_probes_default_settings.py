@@ -1,7 +1,7 @@
 """The recorded cases once more against a node as it starts by default: hosting `auto`, attestation `delegates`.
 
-What changes: an owner's spaces are hosted by signing in (architecture §6), and a key is released only to the owner in
-person or to approved code (architecture §7).
+What changes: an owner's spaces are hosted by signing in (store §6), and a key is released only to the owner in
+person or to approved code (RL2, RL5).
 """
 
 import json

@@ -16,12 +16,12 @@ from wire_replay import Answer, Exchange, comparable, load_scenario, token_id
 pytestmark = pytest.mark.shared
 
 UNEXPLAINED = "unexplained"
-OWN_INFORMATION = "architecture §8: own version and features"
-USED_ONCE = "architecture §5: a token is used once"
+OWN_INFORMATION = "wire 5.1: own version and features"
+USED_ONCE = "I20: a token is used once"
 NO_KEY = "no private key is recorded"
 ACCOUNT_BEFORE = "the account before"
-HOSTED = "architecture §6: signing in hosts the owner's spaces"
-NETWORK_MADE = "architecture §6: signing in makes the owner's network"
+HOSTED = "store §6: signing in hosts the owner's spaces"
+NETWORK_MADE = "store §6: signing in makes the owner's network"
 
 # Scenario -> reason -> how many of its exchanges depart for it.
 DEPARTURES: dict[str, dict[str, int]] = {

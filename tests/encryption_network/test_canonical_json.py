@@ -1,4 +1,4 @@
-"""Canonical JSON against an independent writer and against the peers' number texts."""
+"""Canonical JSON against an independent writer and against the number texts of clients."""
 
 import json
 from typing import Any
@@ -56,7 +56,7 @@ def test_reading_it_back_gives_the_value(value: Any) -> None:
     ],
 )
 def test_numbers_keep_their_own_form(value: Any, text: str) -> None:
-    """Fractions and huge integers print as the peers' serialiser prints them."""
+    """Fractions and huge integers print as the protocol's clients print them."""
     assert canonical_bytes(value) == text.encode()
 
 

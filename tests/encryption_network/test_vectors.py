@@ -130,7 +130,7 @@ def network_record() -> Any:
 
 
 def test_identity_follows_from_the_root_secret() -> None:
-    """enc 11.1: seeds and DID of the 32-byte sample secret."""
+    """EN4: seeds and DID of the 32-byte sample secret."""
     keyring = Keyring(SECRET)
     assert keyring.derive(NODE_IDENTITY).hex() == "02addb0d5ac03dcf6a862a6c575c6d8de2c49cfd6e6f3f06990a03c57ee745f3"
     assert keyring.derive(NETWORK_SEAL).hex() == "97a583b17a34ad2d0f397cbfc61ae07dfbb0741f9a16f81eb931689d1b707825"
@@ -158,7 +158,7 @@ def test_a_short_root_secret_is_refused() -> None:
 
 
 def test_network_key_and_its_seal() -> None:
-    """enc 11.2: public key, descriptor field, sealed private key."""
+    """EN5, EN6: public key, descriptor field, sealed private key."""
     record = network_record()
     assert descriptor_json(record, NODE_DID)["publicEncryptionKey"] == NETWORK_PUBLIC
     assert record.sealed_private_key == SEALED
@@ -166,7 +166,7 @@ def test_network_key_and_its_seal() -> None:
 
 
 def test_key_wrap() -> None:
-    """enc 11.3: the wrap, its opening, the hash over the quoted text."""
+    """EN11, EN21: the wrap, its opening, the hash over the quoted text."""
     blob = wrap(public_key_of(NETWORK_SCALAR), CONTENT_KEY, Script(b"\x29" * 32, b"\x02" * 12))
     assert base64.b64encode(blob).decode() == WRAPPED
     assert open_wrapped(NETWORK_SCALAR, blob) == CONTENT_KEY
@@ -174,7 +174,7 @@ def test_key_wrap() -> None:
 
 
 def test_envelope() -> None:
-    """enc 11.4: the envelope is written byte for byte and opens with the content key."""
+    """EN23: the envelope is written byte for byte and opens with the content key."""
     envelope = parse_envelope(ENVELOPE.encode())
     assert open_envelope(envelope, CONTENT_KEY) == PLAINTEXT
     assert encode_envelope(envelope) == ENVELOPE.encode()
@@ -192,7 +192,7 @@ def test_envelope() -> None:
 
 
 def test_decrypt_exchange() -> None:
-    """enc 11.5: body, facts, token id, request hash of one exchange."""
+    """EN11, EN12: body, facts, token id, request hash of one exchange."""
     body = decrypt_body_json(
         NETWORK,
         target_node=NODE_DID,
@@ -214,7 +214,7 @@ def test_decrypt_exchange() -> None:
 
 
 def test_decrypt_response() -> None:
-    """enc 11.5: the re-wrap opens to the content key, and the signed text is the canonical answer without signature."""
+    """EN20: the re-wrap opens to the content key, and the signed text is the canonical answer without signature."""
     blob = base64.b64decode(str(RESPONSE["wrappedKey"]))
     assert wrap(public_key_of(RECEIVER_SEED), CONTENT_KEY, Script(b"\x53" * 32, b"\x04" * 12)) == blob
     assert open_wrapped(RECEIVER_SEED, blob) == CONTENT_KEY
@@ -224,7 +224,7 @@ def test_decrypt_response() -> None:
 
 
 def test_admin_hashes() -> None:
-    """enc 11.6: body hashes of create and revoke."""
+    """EN11: body hashes of create and revoke."""
     body: dict[str, Any] = {"name": "default", "ownerDid": OWNER, "threshold": {"n": 1, "t": 1}}
     assert parse_create(body).body_hash == "21a22875dd4639b7a72cab3eb585b23b006176767c8cc6b4b79ff1ca4dffdb76"
     assert REVOKE_BODY_HASH == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
@@ -251,6 +251,6 @@ def test_admin_hashes() -> None:
     ],
 )
 def test_canonical_samples(text: str, canonical: str, digest: str) -> None:
-    """enc 11.7: canonical texts and their hashes."""
+    """EN10: canonical texts and their hashes."""
     assert canonical_bytes(json.loads(text)) == canonical.encode()
     assert canonical_hash(json.loads(text)) == digest

@@ -1,4 +1,4 @@
-"""Whose packages are these (packaging §3)."""
+"""Whose packages are these (spec/decisions/0001-flat-packages.md)."""
 
 import pytest
 

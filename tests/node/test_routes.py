@@ -73,7 +73,7 @@ async def test_host_did(caller, path: str) -> None:
 
 
 async def test_attestation_without_tee(caller) -> None:
-    """Outside a trust domain the node says so, with 200 (wire-node 5.9)."""
+    """Outside a trust domain the node says so, with 200 (wire 5.9)."""
     reply = await caller.send("GET", "/attestation?nonce=abc")
     assert (reply.status, json.loads(reply.body)["mode"]) == (200, "classic")
 
@@ -117,7 +117,7 @@ async def test_head_is_get_without_body(caller, path: str) -> None:
     ("path", "status"), [("/invoke", 200), ("/no/such/route", 200), (f"/public/{SPACE}/kv/a/b", 204)]
 )
 async def test_options(caller, path: str, status: int) -> None:
-    """OPTIONS on anything is empty: 204 on a key of a public space, else 200 (wire-node 5.1)."""
+    """OPTIONS on anything is empty: 204 on a key of a public space, else 200 (wire 5.2)."""
     reply = await caller.send("OPTIONS", path)
     assert (status, b"") == (reply.status, reply.body)
     assert not [name for name in reply.headers if name.startswith("access-control")]
@@ -126,7 +126,7 @@ async def test_options(caller, path: str, status: int) -> None:
 @pytest.mark.parametrize("path", ["/info", "/nothing", "/peer/generate/x"])
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 async def test_cors_on_every_answer(call_with: Call, method: str, path: str) -> None:
-    """With CORS on every answer has all five headers, errors too, whoever asks (wire-node 5.2)."""
+    """With CORS on every answer has all five headers, errors too, whoever asks (wire 5.2)."""
     reply = await call_with(method, path, cors=True)
     assert {name.lower(): value for name, value in CORS_HEADERS.items()}.items() <= reply.headers.items()
 

@@ -1,4 +1,4 @@
-"""Hosting: which spaces come to exist, and within which bounds (architecture §6)."""
+"""Hosting: which spaces come to exist, and within which bounds (store §6)."""
 
 import asyncio
 from dataclasses import replace
