@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from capabilities.ambient import Entropy
 from capabilities.errors import InvalidIdentifier, InvalidJson
 from capabilities.resources import NetworkId, parse_network_id
+from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json, parse_json
 
-from ._base64 import decode_standard, encode_standard
 from .canonical_json import canonical_hash
 from .errors import EnvelopeError
 from .keywrap import KEY_BYTES, NONCE_BYTES, TAG_BYTES, wrap

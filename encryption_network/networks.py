@@ -19,9 +19,9 @@ from capabilities.ambient import Entropy
 from capabilities.errors import InvalidIdentifier
 from capabilities.principals import Principal, principal_of
 from capabilities.resources import NetworkId, network_id, parse_network_id
+from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json
 
-from ._base64 import decode_standard, encode_standard
 from .errors import (
     BodyMalformed,
     DescriptorError,

@@ -7,9 +7,9 @@ Example:
 from typing import Final
 
 from capabilities.ambient import Entropy
+from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json
 
-from ._base64 import encode_standard
 from .canonical_json import canonical_bytes
 from .gate import Admission
 from .keyring import Keyring

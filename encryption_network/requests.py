@@ -26,10 +26,10 @@ from blake3 import blake3
 from capabilities.cids import cid_text
 from capabilities.errors import InvalidIdentifier
 from capabilities.resources import NETWORK_PREFIX, NetworkId, network_id, network_of, parse_network_id
+from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability, Invocation
 
-from ._base64 import decode_standard, encode_standard
 from ._shapes import Shape, ShapeError, read_members
 from ._shapes import read_body as read_body
 from .canonical_json import canonical_hash

@@ -11,13 +11,13 @@ from typing import Final
 from capabilities.errors import CapabilityError
 from capabilities.principals import ed25519_public_key
 from capabilities.signatures import verify_ed25519
+from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.envelope import InlineEnvelope
 from encryption_network.errors import EncryptionError
 from encryption_network.requests import decrypt_body_json, decrypt_fact, request_hash
 
-from . import _base64
 from .errors import InvalidResponse, ResponseBindingMismatch, ResponseSignatureInvalid
 
 RESULT_TYPE: Final = "tinycloud.encryption.decrypt-result/v1"
@@ -110,7 +110,7 @@ def verify_answer(answer: Mapping[str, Json], request: DecryptRequest, *, invoca
         if type(given) is not type(value) or given != value:
             raise ResponseBindingMismatch(member)
     _verify_signature(answer, node_did=request.target_node)
-    wrapped_key = _base64.decode(answer.get("wrappedKey"))
+    wrapped_key = decode_standard(answer.get("wrappedKey"))
     if wrapped_key is None:
         raise InvalidResponse("the node's answer holds no wrapped key")
     return wrapped_key
@@ -119,7 +119,7 @@ def verify_answer(answer: Mapping[str, Json], request: DecryptRequest, *, invoca
 def _verify_signature(answer: Mapping[str, Json], *, node_did: str) -> None:
     """The signature covers every member but itself, unknown ones included."""
     public_key = ed25519_public_key(node_did)
-    signature = _base64.decode(answer.get("nodeSignature"))
+    signature = decode_standard(answer.get("nodeSignature"))
     if public_key is None or signature is None or len(signature) != 64:
         raise ResponseSignatureInvalid("the node's signature cannot be read")
     signed = {member: value for member, value in answer.items() if member != "nodeSignature"}

@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-import libipld
-
 from capabilities.resources import NetworkId
+from capabilities.strict_base64 import decode_url, encode_standard, encode_url
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.requests import DECRYPT
 
-from . import _base64
 from ._answers import json_object, required_number, required_text
 from ._caller import Caller
 from ._capability import capability
@@ -115,14 +113,14 @@ class Attestation:
             Whether any owner approves this code: that is judged at each release.
         """
         body: dict[str, Json] = {
-            "quote": _base64.encode(attested.quote),
+            "quote": encode_standard(attested.quote),
             "eventLog": None if attested.event_log is None else list(attested.event_log),
-            "receiverPublicKey": _base64.encode(attested.receiver_public_key),
+            "receiverPublicKey": encode_standard(attested.receiver_public_key),
             "receiverMode": attested.receiver_mode,
         }
         fact: dict[str, Json] = {
             "type": SESSION_FACT,
-            "nonce": libipld.encode_multibase("u", challenge.nonce)[1:],
+            "nonce": encode_url(challenge.nonce),
             "bodyHash": canonical_hash(body),
         }
         mint = self._caller.minter([capability(network.text, DECRYPT)], audience=challenge.audience, facts=[fact])
@@ -142,10 +140,9 @@ def _accepted(caller: Caller, answer: Answer) -> Answer:
 
 
 def _nonce(text: str) -> bytes:
-    try:
-        nonce = libipld.decode_multibase("u" + text)[1]
-    except ValueError as exc:
-        raise MalformedAnswer("the node's nonce is not base64url") from exc
+    nonce = decode_url(text)
+    if nonce is None:
+        raise MalformedAnswer("the node's nonce is not base64url")
     if len(nonce) != NONCE_BYTES:
         raise MalformedAnswer(f"the node's nonce has not {NONCE_BYTES} bytes")
     return nonce

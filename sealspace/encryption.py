@@ -17,6 +17,7 @@ from typing import Final
 from capabilities.ambient import Entropy
 from capabilities.errors import CapabilityError
 from capabilities.resources import NetworkId, parse_network_id
+from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.envelope import InlineEnvelope, encode_envelope, open_envelope, parse_envelope, seal_envelope
@@ -26,7 +27,6 @@ from encryption_network.networks import ALGORITHM, Descriptor, parse_descriptor
 from encryption_network.policy import Policy, policy_json
 from encryption_network.requests import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE, admin_fact
 
-from . import _base64
 from ._answers import json_object
 from ._caller import Caller
 from ._capability import capability
@@ -231,7 +231,7 @@ class Encryption:
             ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse: the answer is not to be believed.
         """
         read = _read_envelope(envelope)
-        if expected_label is not None and read.aad != _base64.encode(expected_label):
+        if expected_label is not None and read.aad != encode_standard(expected_label):
             raise LabelMismatch("the envelope was sealed for another place")
         descriptor = await self.descriptor(read.network)
         _require_usable(descriptor)

@@ -21,11 +21,11 @@ from capabilities.errors import CapabilityError
 from capabilities.principals import Principal, parse_principal, principal_of, same_principal
 from capabilities.resources import NetworkId, SpaceId, network_id, parse_space_id, root_of
 from capabilities.signatures import Ed25519Signer
+from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json, parse_json
 from capabilities.tokens import Capability, parse_delegation
 from encryption_network.canonical_json import canonical_bytes
 
-from . import _base64
 from ._capability import covers
 from .errors import InvalidInput, InvalidPortableDelegation, InvalidSession, NotGranted, SessionExpired
 
@@ -235,7 +235,7 @@ def encode_session(session: Session) -> bytes:
         raise InvalidSession("this session's key cannot be stored", hint="make the session of a seed")
     value: dict[str, Json] = {
         "v": _VERSION,
-        "seed": _base64.encode(session.seed),
+        "seed": encode_standard(session.seed),
         "owner": session.owner,
         "space": None if session.space is None else session.space.text,
         "nodeId": session.node_id,
@@ -258,7 +258,7 @@ def decode_session(data: bytes) -> Session:
 
 
 def _session_of(value: dict[str, Json]) -> Session:
-    seed = _base64.decode(value.get("seed"))
+    seed = decode_standard(value.get("seed"))
     owner, space, node_id, headers = (value.get(name) for name in ("owner", "space", "nodeId", "grants"))
     if value.get("v") != _VERSION or seed is None or len(seed) != 32:
         raise InvalidSession("the stored session has another version or no key")

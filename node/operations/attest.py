@@ -10,12 +10,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-import libipld
 from blake3 import blake3
 
 from capabilities.errors import InvalidIdentifier
 from capabilities.principals import Principal, parse_principal
 from capabilities.resources import NetworkId, network_of
+from capabilities.strict_base64 import decode_standard, decode_url, encode_url
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
 from encryption_network.canonical_json import canonical_hash
@@ -40,7 +40,6 @@ from tee_backend.attestation.quote import MAX_QUOTE_BYTES, Quote, parse_quote
 from tee_backend.attestation.report_data import check_report_data, report_data
 
 from ..services import Services
-from ._base64 import decode_standard, decode_url
 from .attempts import Planned, until_committed
 from .attestation_errors import (
     ChallengeUsed,
@@ -93,8 +92,7 @@ def challenge(services: Services, body: bytes) -> Challenge:
         now=now,
         ttl_s=ttl_s,
     )
-    text: str = libipld.encode_multibase("u", nonce)[1:]
-    return Challenge(text, int(now) + ttl_s)
+    return Challenge(encode_url(nonce), int(now) + ttl_s)
 
 
 def _scope(services: Services, holder: Principal) -> ChallengeScope:
@@ -194,8 +192,7 @@ def _read(body: bytes) -> _Handed:
 
 
 def _bytes(value: dict[str, Json], name: str) -> bytes:
-    text = value.get(name)
-    data = decode_standard(text) if isinstance(text, str) else None
+    data = decode_standard(value.get(name))
     if data is None:
         raise MalformedRequest(f"{name} is canonical standard base64 with padding")
     return data
@@ -208,8 +205,7 @@ def _bound(invocation: Invocation, handed: _Handed) -> tuple[NetworkId, bytes]:
     facts = [f for f in invocation.facts if isinstance(f, dict) and f.get("type") == SESSION_FACT]
     if network is None or len(facts) != 1 or facts[0].get("bodyHash") != handed.body_hash:
         raise SessionNotBound("sign one decrypt capability and one fact with this body's hash")
-    text = facts[0].get("nonce")
-    nonce = decode_url(text) if isinstance(text, str) else None
+    nonce = decode_url(facts[0].get("nonce"))
     if nonce is None:
         raise SessionNotBound("name the challenge's nonce in the fact, in base64url")
     return network, nonce

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Final
 
-import libipld
 from blake3 import blake3
 
 from capabilities.principals import Principal
+from capabilities.strict_base64 import decode_url, encode_url
 from encryption_network.keyring import Keyring
 
 from .errors import BadOption
@@ -33,8 +33,7 @@ class Cursor:
 def encode_cursor(keyring: Keyring, origin: Cursor, last: str) -> str:
     """Return the cursor that goes on strictly after `last`."""
     path = last.encode("utf-8", "surrogatepass")
-    text: str = libipld.encode_multibase("u", path + _mac(keyring, origin, path))
-    return text[1:]
+    return encode_url(path + _mac(keyring, origin, path))
 
 
 def parse_cursor(keyring: Keyring, text: str | None, origin: Cursor) -> str | None:
@@ -47,10 +46,9 @@ def parse_cursor(keyring: Keyring, text: str | None, origin: Cursor) -> str | No
         return None
     if len(text) > MAX_CURSOR_CHARS or origin.limit is None:
         raise BadOption("Invalid KV list cursor")
-    try:
-        _, raw = libipld.decode_multibase("u" + text)
-    except ValueError:
-        raise BadOption("Invalid KV list cursor") from None
+    raw = decode_url(text)
+    if raw is None:
+        raise BadOption("Invalid KV list cursor")
     path, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
     if len(mac) != _MAC_BYTES or not compare_digest(mac, _mac(keyring, origin, path)):
         raise BadOption("Invalid KV list cursor")

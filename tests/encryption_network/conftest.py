@@ -307,7 +307,7 @@ def evidence_of(holder: Ed25519Signer, **changes: object) -> Evidence:
         compose_hash=b"\x0d" * 32,
         app_id=b"\x0e" * 20,
     )
-    return replace(evidence, **changes)  # type: ignore[arg-type]
+    return replace(evidence, **changes)  # type: ignore[arg-type]  # by name
 
 
 @pytest.fixture

@@ -518,9 +518,9 @@ def test_an_admission_is_made_by_the_gate_only(world: Any) -> None:
     with pytest.raises(RuntimeError):
         Admission(**values, seal=object())
     with pytest.raises(TypeError):
-        Admission(**values)  # type: ignore[call-arg]
+        Admission(**values)  # type: ignore[call-arg]  # made without the gate
     with pytest.raises((TypeError, ValueError)):
         replace(admission, ground="owner")
     with pytest.raises(dataclasses.FrozenInstanceError):
-        admission.ground = "owner"  # type: ignore[misc]
+        admission.ground = "owner"  # type: ignore[misc]  # frozen
     assert copy.copy(admission) == admission

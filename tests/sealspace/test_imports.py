@@ -39,4 +39,4 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     import sealspace
 
     with pytest.raises(AttributeError):
-        _ = sealspace.Clint  # type: ignore[attr-defined]
+        _ = sealspace.Clint  # type: ignore[attr-defined]  # misspelt on purpose
