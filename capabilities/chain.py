@@ -85,6 +85,7 @@ class Registered:
         closure: Itself first, then its ancestors, distinct by content key; at most MAX_CHAIN_NODES.
         not_before: Latest not-before in the closure, epoch seconds, or None.
         expires_at: Earliest expiry in the closure, epoch seconds; None: never.
+        parents: Content keys of the cited proofs, in signed order; a proof may be cited in any of its spellings.
         missing_ancestor: Something above it is not in the store; it supports nothing then.
     """
 
@@ -92,6 +93,7 @@ class Registered:
     closure: tuple[Ancestor, ...]
     not_before: float | None
     expires_at: float | None
+    parents: tuple[ContentKey, ...]
     missing_ancestor: bool = False
 
 
@@ -151,7 +153,8 @@ def judge_registration(
         _check_effort(dependent, supporting)
         for capability in dependent:  # D27, D28: direct parents only
             _check_granted(capability, supporting)
-    return Registered(delegation, closure, *_joint_window(delegation, known))  # D29
+    keys = tuple(parent.delegation.content_key for parent in known)
+    return Registered(delegation, closure, *_joint_window(delegation, known), keys)  # D29
 
 
 def judge_invocation(

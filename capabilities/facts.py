@@ -19,6 +19,7 @@ ATTESTATION_FACT: Final = "sealspace.attestation/v1"
 ATTESTATION_URN: Final = "urn:sealspace:attestation:v1:"
 MAX_STATEMENT_BYTES: Final = 65_536
 
+_FACT_FAMILY: Final = "sealspace.attestation/"
 _ATTESTATION_FAMILY: Final = "urn:sealspace:attestation:"
 _DELEGATION_MODE: Final = "xyz.tinycloud.policy/delegationMode"
 _ROOT_ROLES: Final = ("policy-authority", "policy-enforcement")
@@ -44,6 +45,11 @@ def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
     if fact.get("role") in _ROOT_ROLES and len(fact) > 1:
         return "policy-root-requires-registration"
     return None
+
+
+def states_policy(facts: Iterable[Json]) -> bool:
+    """Tell whether any fact states a policy on who may open keys, of whatever version."""
+    return any(isinstance(fact, dict) and any(name.startswith(_FACT_FAMILY) for name in fact) for fact in facts)
 
 
 def attestation_resource(statement: Mapping[str, Json]) -> str:

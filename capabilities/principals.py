@@ -22,8 +22,12 @@ Principal = NewType("Principal", str)
 MAX_DID_CHARS: Final = 4096
 """Longest DID that is memoised or taken apart; longer ones stay what they are: text."""
 
+ED25519_CODEC: Final = b"\xed\x01"
+"""The multicodec of an Ed25519 public key (K6)."""
+
 _PKH_EIP155: Final = "did:pkh:eip155:"
-_ED25519_CODEC: Final = b"\xed\x01"
+_DID_KEY: Final = "did:key:"
+_MAX_DID_KEY_CHARS: Final = 256
 _SHAPE = re.compile(r"did:[^:#]+:[!-~]+")
 _DECIMAL = re.compile(r"\+?([0-9]+)")
 _HEX_DIGITS: Final = frozenset("0123456789abcdefABCDEF")
@@ -77,26 +81,28 @@ def same_principal(one: str, other: str) -> bool:
 
 def did_key(public_key: bytes) -> str:
     """Return the did:key of a 32-byte Ed25519 public key."""
-    return "did:key:" + libipld.encode_multibase("z", _ED25519_CODEC + public_key)
+    return _DID_KEY + libipld.encode_multibase("z", ED25519_CODEC + public_key)
 
 
-@lru_cache(maxsize=4096)
-def _ed25519_key(multibase: str) -> bytes | None:
-    try:
-        _, data = libipld.decode_multibase(multibase)
-    except ValueError:
-        return None
-    return data[2:] if len(data) == 34 and data[:2] == _ED25519_CODEC else None
-
-
-def ed25519_public_key(did: str) -> bytes | None:
-    """Return the 32-byte Ed25519 key of a did:key without fragment, None for any other text (K6).
+def did_key_content(did: str) -> bytes | None:
+    """Return what a did:key without fragment spells, multicodec and key; None for any other text (K6).
 
     Any multibase spells the key; each spelling is a principal of its own (P3).
     """
-    if not did.startswith("did:key:") or len(did) > 256:
+    if not did.startswith(_DID_KEY) or len(did) > _MAX_DID_KEY_CHARS:
         return None
-    return _ed25519_key(did[8:])
+    try:
+        return libipld.decode_multibase(did[len(_DID_KEY) :])[1]
+    except ValueError:
+        return None
+
+
+def ed25519_public_key(did: str) -> bytes | None:
+    """Return the 32-byte Ed25519 key of a did:key without fragment, None for any other text (K6)."""
+    content = did_key_content(did)
+    if content is None or len(content) != 34 or not content.startswith(ED25519_CODEC):
+        return None
+    return content[2:]
 
 
 def wallet_address(principal: Principal) -> bytes | None:

@@ -259,10 +259,16 @@ def _network_owner(owner: str) -> str:
 
 def network_of(resource: Resource) -> NetworkId | None:
     """Return the network an opaque resource names, None when it names none."""
-    if not isinstance(resource, OpaqueResource) or not resource.text.startswith(NETWORK_PREFIX):
+    return _network_in(resource.text) if isinstance(resource, OpaqueResource) else None
+
+
+@lru_cache(maxsize=4096)
+def _network_in(text: str) -> NetworkId | None:
+    """Parse a network id once: one token can make many comparisons with it."""
+    if not text.startswith(NETWORK_PREFIX):
         return None
     try:
-        return parse_network_id(resource.text)
+        return parse_network_id(text)
     except InvalidIdentifier:
         return None
 

@@ -1,13 +1,12 @@
-"""Signatures: one verifier per key type behind one interface, and the two signers clients need.
+"""Signatures: Ed25519, a wallet's over SIWE texts by EIP-191, and the two signers clients need (rules K7, C5).
 
-Ed25519 signs UCANs (rules K1, K2, K6, K7), a wallet signs SIWE texts with EIP-191 (C5). Only one spelling of a
-signature passes where the mathematics leaves a choice: the scalar in range, no small-order key, low `s`; `v` is 0, 1,
-27 or 28.
+Only one spelling of a signature passes where the mathematics leaves a choice: the scalar in range, no small-order key,
+low `s`; `v` is 0, 1, 27 or 28. The signatures of UCANs, of all key types, are checked by `verifiers` and `issuers`.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 import coincurve
 import nacl.bindings
@@ -15,45 +14,12 @@ import nacl.exceptions
 import sha3
 
 from .errors import BadSignature
-from .principals import did_key, ed25519_public_key, eip55
+from .principals import did_key, eip55
 
-_HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
-"""Half the order of secp256k1: an `s` above it is the second spelling of one below."""
+SECP256K1_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+"""The number of points of secp256k1: an `s` above its half is the second spelling of one below."""
 
 _RECOVERY: Final[Mapping[int, int]] = MappingProxyType({0: 0, 1: 1, 27: 0, 28: 1})
-
-
-class Verifier(Protocol):
-    """Checks the signatures of one key type."""
-
-    @property
-    def algorithms(self) -> frozenset[str]:
-        """The JWS algorithm names that fit the key type."""
-        ...
-
-    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> None:
-        """Return when the signature is the key's over the message; raise BadSignature otherwise."""
-        ...
-
-
-class Ed25519Verifier:
-    """Ed25519 as libsodium checks it: `s` below the order, no small-order public key or point."""
-
-    algorithms = frozenset({"EdDSA"})
-
-    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> None:
-        """Return when the signature is the key's over the message; raise BadSignature otherwise."""
-        verify_ed25519(public_key, message, signature)
-
-
-class VerificationKey(NamedTuple):
-    """The key an issuer's DID names, and how its signatures are checked."""
-
-    verifier: Verifier
-    public_key: bytes
-
-
-_ED25519: Final = Ed25519Verifier()
 
 
 def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> None:
@@ -73,33 +39,6 @@ def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> None:
         nacl.bindings.crypto_sign_open(signature + message, public_key)
     except nacl.exceptions.CryptoError as exc:
         raise BadSignature from exc
-
-
-def verification_key(issuer: str) -> VerificationKey:
-    """Return the key that an issuer, a DID or DID URL, signs with.
-
-    Raises:
-        BadSignature: The DID holds no key of a supported type, or the URL names another than its own (K2).
-    """
-    did, hash_sign, fragment = issuer.partition("#")
-    if hash_sign and did != "did:key:" + fragment:  # K1, K2
-        raise BadSignature
-    public_key = ed25519_public_key(did)  # K6
-    if public_key is None:  # K3, K4, K5: no other method is resolved, least of all over the network
-        raise BadSignature
-    return VerificationKey(_ED25519, public_key)
-
-
-def verify_jws(issuer: str, algorithm: str, signing_input: bytes, signature: bytes) -> None:
-    """Check the signature of a compact JWS by its issuer.
-
-    Raises:
-        BadSignature: Also when the header's algorithm does not fit the key (Q33).
-    """
-    key = verification_key(issuer)
-    if algorithm not in key.verifier.algorithms:
-        raise BadSignature
-    key.verifier.verify(key.public_key, signing_input, signature)
 
 
 def keccak256(data: bytes) -> bytes:
@@ -129,15 +68,35 @@ def recover_address(digest: bytes, signature: bytes) -> bytes:
         BadSignature: Wrong length, high `s`, `v` not 0, 1, 27 or 28, or no key fits.
     """
     recovery = _RECOVERY.get(signature[64]) if len(signature) == 65 else None
-    if recovery is None or int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
+    if recovery is None:
+        raise BadSignature
+    return address_of(recover_public_key(digest, signature[:64], recovery))
+
+
+def recover_public_key(digest: bytes, signature: bytes, recovery: int) -> coincurve.PublicKey:
+    """Return the secp256k1 key that signed a 32-byte digest.
+
+    Args:
+        digest: 32 bytes.
+        signature: 64 bytes, r ‖ s.
+        recovery: 0 or 1: whether the y of the nonce's point is odd. 2 and 3, for an r beyond the order, are not read.
+
+    Raises:
+        BadSignature: Wrong length, high `s`, another recovery number, or no key fits.
+    """
+    if len(signature) != 64 or recovery not in (0, 1):
+        raise BadSignature
+    if int.from_bytes(signature[32:], "big") > SECP256K1_ORDER // 2:  # Q25
         raise BadSignature
     try:
-        key = coincurve.PublicKey.from_signature_and_message(
-            signature[:64] + bytes([recovery]), digest, hasher=None
-        ).format(compressed=False)
+        return coincurve.PublicKey.from_signature_and_message(signature + bytes([recovery]), digest, hasher=None)
     except Exception as exc:  # the library raises bare Exception
         raise BadSignature from exc
-    return keccak256(key[1:])[12:]
+
+
+def address_of(key: coincurve.PublicKey) -> bytes:
+    """Return the 20-byte address of a secp256k1 key."""
+    return keccak256(key.format(compressed=False)[1:])[12:]
 
 
 class Ed25519Signer:
@@ -183,7 +142,7 @@ class WalletSigner:
         if len(secret) != 32:
             raise ValueError("a wallet secret has 32 bytes")
         self._key = coincurve.PrivateKey(secret)
-        self.address = keccak256(self._key.public_key.format(compressed=False)[1:])[12:]
+        self.address = address_of(self._key.public_key)
         self.chain_id = chain_id
         self.did = f"did:pkh:eip155:{chain_id}:{eip55(self.address)}"
 

@@ -17,7 +17,9 @@ import msgspec
 
 from .abilities import parse_ability
 from .errors import InvalidIdentifier, InvalidJson, MalformedToken
-from .signatures import Ed25519Signer, verify_jws
+from .facts import states_policy
+from .issuers import verify_jws
+from .signatures import Ed25519Signer
 from .siwe import YEAR_10000_S
 from .strict_json import check_text, parse_json, repeats_member
 
@@ -54,7 +56,7 @@ class UcanHeader(msgspec.Struct, frozen=True):
 
     Attributes:
         alg: A known algorithm name.
-        jwk: The public key as JSON, not looked at for did:key issuers (K1, K8), or None.
+        jwk: A public key as JSON, looked at for accounts alone (K3, K8), or None.
     """
 
     alg: str
@@ -136,7 +138,8 @@ def verify_ucan(token: UcanToken) -> None:
     Raises:
         BadSignature: Whatever the fault, a key of an unsupported type included.
     """
-    verify_jws(token.payload.iss, token.header.alg, token.signing_input, token.signature)
+    header = token.header
+    verify_jws(token.payload.iss, header.alg, token.signing_input, token.signature, jwk=header.jwk)
 
 
 def encode_ucan(payload: UcanPayload, signer: Ed25519Signer, *, include_jwk: bool = True) -> str:
@@ -172,6 +175,9 @@ def _read_payload(text: str) -> UcanPayload:
         payload = _PAYLOAD_DECODER.decode(data)
         if repeats_member(data, _PAYLOAD_MEMBERS):  # T7
             raise MalformedToken("payload repeats a member")
+        if states_policy(payload.fct or ()):
+            # A condition that is stated twice must not be read as the one that happens to come last.
+            parse_json(data, max_bytes=MAX_PAYLOAD_BYTES)
         _check_claims(payload)
     except (ValueError, RecursionError, InvalidJson, InvalidIdentifier) as exc:
         raise MalformedToken("payload has not the claims of a UCAN") from exc

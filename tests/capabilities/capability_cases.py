@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import libipld
 import msgspec
@@ -67,7 +67,15 @@ def ucan(
     return encode_ucan(payload, signer, include_jwk=include_jwk)
 
 
-def raw_ucan(payload: bytes, *, header: bytes | None = None, signer: Ed25519Signer = SESSION) -> str:
+class Signs(Protocol):
+    """A key of any type."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature over the message."""
+        ...
+
+
+def raw_ucan(payload: bytes, *, header: bytes | None = None, signer: Signs = SESSION) -> str:
     """Return a signed token of any payload and header text."""
     head = b'{"alg":"EdDSA","typ":"JWT","ucv":"0.10.0"}' if header is None else header
     signing_input = f"{_b64(head)}.{_b64(payload)}"

@@ -365,7 +365,7 @@ def test_D31_a_cycle_in_the_store_does_no_harm(world):
     looped = world.judge(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}))
     world.marks[itself.content_key] = world.marks[looped.delegation.content_key] = Mark.LIVE
     parent = type(looped)(
-        looped.delegation, (looped.closure[0], type(looped.closure[0])(itself.content_key, itself.cid)), None, None
+        looped.delegation, (looped.closure[0], type(looped.closure[0])(itself.content_key, itself.cid)), None, None, ()
     )
     registered = judge_registration(itself, [parent], world.marks, now=NOW)
     assert [itself.content_key, looped.delegation.content_key] == [member.content_key for member in registered.closure]
@@ -374,7 +374,7 @@ def test_D31_a_cycle_in_the_store_does_no_harm(world):
 def test_missing_ancestor_supports_nothing(world, root):
     """A stored delegation with a gap above it counts as not found."""
     found = world.find(parse_delegation(child(root)).parents[0].digest)
-    gap = type(found)(found.delegation, found.closure, None, None, missing_ancestor=True)
+    gap = type(found)(found.delegation, found.closure, None, None, (), missing_ancestor=True)
     with pytest.raises(ParentNotFound):
         judge_registration(restore_delegation(child(root)), [gap], world.marks, now=NOW)
 

@@ -117,7 +117,7 @@ def _unjudged(world: World, header: str) -> str:
 
     delegation = restore_delegation(header)
     closure = (Ancestor(delegation.content_key, delegation.cid),)
-    return world.put(Registered(delegation, closure, delegation.not_before, delegation.expires_at))
+    return world.put(Registered(delegation, closure, delegation.not_before, delegation.expires_at, ()))
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,20 @@ import libipld
 import msgspec
 import pytest
 from capability_cases import claims, raw_ucan
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from key_types import ISSUERS, token
+from tests_support import fuzzed
 
 from capabilities.abilities import parse_ability
 from capabilities.cacao import header_bytes, header_text, parse_cacao
 from capabilities.cids import parse_cid
 from capabilities.errors import CapabilityError
+from capabilities.issuers import verify_jws
 from capabilities.principals import ed25519_public_key, parse_principal, principal_of
 from capabilities.recap import PREFIX, parse_recap
 from capabilities.resources import parse_network_id, parse_resource, parse_space_id, root_of
-from capabilities.signatures import recover_address, verify_jws
+from capabilities.signatures import recover_address
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import parse_json
 from capabilities.tokens import (
@@ -46,9 +49,9 @@ TEXT_PARSERS = [
     parse_invocation,
     parse_revocation,
 ]
-HEADERS = [fixed.HOST_HEADER, fixed.SESSION_HEADER, fixed.INVOCATION, fixed.DELEGATION]
+HEADERS = [fixed.HOST_HEADER, fixed.SESSION_HEADER, fixed.INVOCATION, fixed.DELEGATION, *map(token, ISSUERS)]
 CBOR = [header_bytes(header) for header in HEADERS[:2]]
-much = settings(max_examples=300, deadline=None)
+much = fuzzed(1 / 10)
 
 
 def into_everything(header: str) -> None:
@@ -64,7 +67,7 @@ def into_everything(header: str) -> None:
 
 @pytest.mark.parametrize("parse", TEXT_PARSERS, ids=lambda parse: parse.__name__)
 @given(text=st.text() | st.text("did:pkh:eip155tinycloud/.%#?+0x1uQmz-_=T:Z[]@ ", max_size=60))
-@settings(max_examples=100, deadline=None)
+@fuzzed()
 def test_text_parsers(parse, text):
     """Every parser of text is total."""
     with contextlib.suppress(CapabilityError):
@@ -150,6 +153,15 @@ def test_header_extensions_of_any_shape(members):
     """Keys and extensions of any shape are read or refused."""
     header = {"alg": "EdDSA", "typ": "JWT", "ucv": "0.10.0", **members}
     into_everything(raw_ucan(claims(), header=msgspec.json.encode(header)))
+
+
+@given(st.sampled_from(ISSUERS), JWK | draw.json_value, draw.json_value)
+@much
+def test_header_keys_of_any_issuer(signer, changes, algorithm):
+    """Keys with members of any type, under issuers of all kinds, are read or refused."""
+    jwk = signer.jwk | changes if isinstance(changes, dict) else changes
+    into_everything(token(signer, header={"jwk": jwk}))
+    into_everything(token(signer, header={"jwk": signer.jwk | {"alg": algorithm}}))
 
 
 @given(st.binary(max_size=100) | draw.json_value.map(msgspec.json.encode))

@@ -1,17 +1,24 @@
-"""Independent implementations agree: CIDs, CBOR, canonical JSON."""
+"""Independent implementations agree: CIDs, CBOR, canonical JSON, JWS."""
 
 import capability_strategies as draw
 import dag_cbor
+import jwt
 import libipld
 import pytest
 import rfc8785
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
+from key_types import P256, SECP256K1, b64, did_jwk, name_of, twin_of
 from multiformats import CID, multibase
 
 from capabilities.cacao import Cacao, encode_cacao, header_text, parse_cacao
 from capabilities.cids import cid_text, digest_of, parse_cid
-from capabilities.errors import MalformedToken
+from capabilities.errors import BadSignature, MalformedToken
+from capabilities.issuers import verify_jws
 from capabilities.recap import PREFIX, Recap, encode_recap
+from capabilities.signatures import SECP256K1_ORDER
+from capabilities.strict_base64 import decode_url
+from capabilities.verifiers import P256_ORDER
 
 few = settings(max_examples=40, deadline=None)
 
@@ -88,3 +95,37 @@ def test_rfc8785_orders_abilities_outside_the_basic_plane():
     att = {"x:a": {"a/\ufb01": ({},), "a/\U00010400": ({},)}}
     body = libipld.decode_multibase("u" + encode_recap(Recap(att)).removeprefix(PREFIX))[1]
     assert rfc8785.dumps({"att": {"x:a": {name: [{}] for name in att["x:a"]}}, "prf": []}) == body
+
+
+@pytest.mark.parametrize(
+    ("signer", "private", "order"),
+    [
+        (P256, P256.private, P256_ORDER),
+        (SECP256K1, ec.derive_private_key(int.from_bytes(SECP256K1.secret, "big"), ec.SECP256K1()), SECP256K1_ORDER),
+    ],
+    ids=["ES256", "ES256K"],
+)
+def test_pyjwt_signs_what_verifies_here(signer, private, order):
+    """Of a JWS by another library, which reads either, and its twin one verifies, by did:key and by did:jwk."""
+    passed = 0
+    for nonce in range(8):
+        token = jwt.encode({"n": nonce}, private, algorithm=signer.algorithm)
+        for spelling in (token, twin_of(token, order)):
+            assert {"n": nonce} == jwt.decode(spelling, private.public_key(), algorithms=[signer.algorithm])
+            signed, _, signature = spelling.rpartition(".")
+            for issuer in (signer.issuer, did_jwk(signer.jwk) + "#0"):
+                try:
+                    verify_jws(issuer, signer.algorithm, signed.encode(), decode_url(signature))
+                except BadSignature:
+                    continue
+                passed += 1
+    assert 16 == passed
+
+
+@pytest.mark.parametrize("signer", [P256, SECP256K1], ids=name_of)
+def test_pyjwt_verifies_what_the_test_keys_sign(signer):
+    """The keys of these tests sign JWS as another library reads them."""
+    header = b'{"alg":"%s"}' % signer.algorithm.encode()
+    signing_input = f"{b64(header)}.{b64(b'{}')}"
+    key = jwt.PyJWK.from_dict(signer.jwk | {"alg": signer.algorithm})
+    assert {} == jwt.decode(f"{signing_input}.{b64(signer.sign(signing_input.encode()))}", key)

@@ -29,14 +29,6 @@ DEPARTURES = {
 }
 OTHER_DEPARTURES = {
     "cacao.nonce-newline": "no control character in a signed field",
-    "ucan.es256k": "key type not supported",
-    "ucan.pkh-jwk": "key type not supported",
-    "ucan.pkh-fragment": "key type not supported",
-    "ucan.pkh-chain-5-iss": "key type not supported",
-    "ucan.pkh-solana": "key type not supported",
-    "ucan.did-jwk": "key type not supported",
-    "ucan.pkh-eskeccakkr": "key type not supported",
-    "invoke.wallet-signs": "key type not supported",
     "invoke.replay-after-400": "whether an option error comes first is not decided here",
     "caps.chain-bad-cid": "the parameters of a reading are not decided here",
 }

@@ -260,4 +260,4 @@ def test_tokens_are_values():
     one = verify_delegation(parse_delegation(header))
     assert one == copy.copy(one)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        one.delegate = OWNER.did  # type: ignore[misc]
+        one.delegate = OWNER.did  # type: ignore[misc]  # frozen

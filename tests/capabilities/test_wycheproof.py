@@ -1,14 +1,23 @@
-"""Project Wycheproof's signature vectors, each file to its last case."""
+"""Project Wycheproof's vectors of signatures and signing keys, each file to its last case.
 
+Decisions: a high `s` is refused although the vectors call it valid (Q25); of JWS only the algorithms of a token are
+verified, so that valid RSA, HMAC and P-521 signatures are refused. No file has an "acceptable" case; the counts would
+show one.
+"""
+
+import hashlib
 import json
 
 import pytest
+from key_types import did_jwk, twin_of
 from tests_support import shared_vectors
 
-from capabilities.errors import BadSignature
-from capabilities.signatures import keccak256, recover_address, verify_ed25519
-
-ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+from capabilities.errors import BadSignature, InvalidJson
+from capabilities.issuers import verify_jws
+from capabilities.signatures import SECP256K1_ORDER, keccak256, recover_address, verify_ed25519
+from capabilities.strict_base64 import decode_url
+from capabilities.strict_json import parse_json
+from capabilities.verifiers import P256_ORDER, P256Verifier, Secp256k1Verifier
 
 
 def cases(name):
@@ -36,14 +45,12 @@ def test_ed25519(record_property):
 @pytest.mark.shared
 def test_secp256k1_recovery(record_property):
     """With one of the two recovery bytes a valid low-s signature gives the key's address; an invalid one never does."""
-    import hashlib
-
     count = 0
     for group, case in cases("ecdsa_secp256k1_sha256_p1363_test.json"):
         key = bytes.fromhex(group["publicKey"]["uncompressed"])
         digest = hashlib.sha256(bytes.fromhex(case["msg"])).digest()
         signature = bytes.fromhex(case["sig"])
-        low = len(signature) == 64 and int.from_bytes(signature[32:], "big") <= ORDER // 2
+        low = len(signature) == 64 and int.from_bytes(signature[32:], "big") <= SECP256K1_ORDER // 2
         assert (case["result"] == "valid" and low) == (keccak256(key[1:])[12:] in recovered(digest, signature)), case
         count += 1
     record_property("cases", count)
@@ -59,3 +66,101 @@ def recovered(digest, signature):
         except BadSignature:
             continue
     return addresses
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "verifier", "algorithm", "order", "total", "accepted"),
+    [
+        ("ecdsa_secp256r1_sha256_p1363_test.json", P256Verifier, "ES256", P256_ORDER, 262, 103),
+        ("ecdsa_secp256k1_sha256_p1363_test.json", Secp256k1Verifier, "ES256K", SECP256K1_ORDER, 252, 95),
+    ],
+    ids=["ES256", "ES256K"],
+)
+def test_K7_Q25_ecdsa(name, verifier, algorithm, order, total, accepted, record_property):
+    """Valid signatures with low s verify; invalid ones do not, and of valid ones with high s only their twins do."""
+    counts = {True: 0, False: 0}
+    for group, case in cases(name):
+        key = verifier(bytes.fromhex(group["publicKey"]["uncompressed"]))
+        message, signature = bytes.fromhex(case["msg"]), bytes.fromhex(case["sig"])
+        s = int.from_bytes(signature[32:], "big")
+        low = len(signature) == 64 and s <= order // 2
+        assert (case["result"] == "valid" and low) == verifies(key, algorithm, message, signature), case
+        if case["result"] == "valid":
+            low_twin = signature[:32] + min(s, order - s).to_bytes(32, "big")
+            key.verify(algorithm, message, low_twin)
+        counts[case["result"] == "valid" and low] += 1
+    record_property("cases", sum(counts.values()))
+    assert counts == {True: accepted, False: total - accepted}
+
+
+def verifies(key, algorithm, message, signature):
+    try:
+        key.verify(algorithm, message, signature)
+    except BadSignature:
+        return False
+    return True
+
+
+def is_signed(jws, jwk):
+    """Tell whether a JWS is one by the key, which signs as a did:jwk; its header is read as that of a token."""
+    signing_input, _, last = jws.rpartition(".")
+    header, signature = decode_url(signing_input.partition(".")[0]), decode_url(last)
+    if header is None or signature is None or signing_input.count(".") != 1:
+        return False
+    try:
+        algorithm = parse_json(header, max_bytes=10_000).get("alg")
+        verify_jws(f"{did_jwk(jwk)}#0", str(algorithm), signing_input.encode(), signature)
+    except (BadSignature, InvalidJson):
+        return False
+    return True
+
+
+def low(jws):
+    """Return a JWS with the low spelling of a P-256 signature; anything else as it is."""
+    signature = decode_url(jws.rpartition(".")[2])
+    if signature is None or len(signature) != 64 or int.from_bytes(signature[32:], "big") <= P256_ORDER // 2:
+        return jws
+    return jws if int.from_bytes(signature[32:], "big") > P256_ORDER else twin_of(jws, P256_ORDER)
+
+
+@pytest.mark.shared
+def test_Q33_K8_K9_json_web_signatures(record_property):
+    """Of all JWS exactly the valid ones under ES256 verify, once their s is low, by the key that is meant for it."""
+    count, as_given, lowered = 0, [], []
+    for group, case in cases("json_web_signature_test.json"):
+        key = group.get("public") or group["private"]
+        if is_signed(case["jws"], key):
+            as_given.append(case["tcId"])
+        if is_signed(low(case["jws"]), key):
+            assert (case["result"], key["kty"], key["crv"]) == ("valid", "EC", "P-256"), case
+            lowered.append(case["tcId"])
+        count += 1
+    record_property("cases", count)
+    assert (count, as_given, lowered) == (401, [378], [18, 378])
+
+
+@pytest.mark.shared
+def test_K3_K8_json_web_keys(record_property):
+    """None of the keys with a fault verifies what it signed: wrong use, algorithm, curve or type, or no point."""
+    count = 0
+    for group, case in cases("json_web_key_test.json"):
+        for key in (group.get("public") or group["private"])["keys"]:
+            assert not is_signed(low(case["jws"]), key), case
+        count += 1
+    record_property("cases", count)
+    assert count == 26
+
+
+@pytest.mark.shared
+def test_K3_json_web_key_without_its_fault():
+    """The key of those cases, mended, verifies the same signature: it was the fault that was refused."""
+    faults = {"wrong_algorithm", "invalid_algorithm", "invalid_use", "invalid_point", "wrong_curve", "wrong_kty"}
+    mended = {"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig"}
+    seen = set()
+    for group, case in cases("json_web_key_test.json"):
+        if group["comment"] in faults:
+            (key,) = group["public"]["keys"]
+            assert is_signed(low(case["jws"]), key | mended | {"y": key["y"].replace("gnw", "gmw")})
+            seen.add(group["comment"])
+    assert seen == faults

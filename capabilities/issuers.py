@@ -1,0 +1,123 @@
+"""Which key an issuer signs its tokens with, told from the DID alone: nothing is fetched (rules K1 to K6, K8, Q34).
+
+    issuer                                       key
+    did:key:<multibase>[#<the same>]             in the DID
+    did:pkh:eip155:<chain>:<address>[#…]         in the header's `jwk`; the address is its hash
+    did:pkh:solana:<network>:<account>[#…]       in the header's `jwk`; the account is its base58
+    did:jwk:<base64url JSON>#0                   in the DID
+
+The fragment of an account is `#blockchainAccountId`.
+
+Example:
+    verify_jws("did:key:z6Mk...", "EdDSA", signing_input, signature)  # or BadSignature
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final
+
+import libipld
+
+from .errors import BadSignature, InvalidJson
+from .jwk import VerificationKey, key_of_jwk
+from .principals import ED25519_CODEC, Principal, did_key_content, eip55, is_wallet
+from .strict_base64 import decode_url
+from .strict_json import Json, parse_json
+from .verifiers import Ed25519Verifier, P256Verifier, Secp256k1Verifier, Verifier
+
+MAX_DID_JWK_CHARS: Final = 1024
+"""Longest did:jwk that is read; with a point and a few notes it has some 250."""
+
+_KEY: Final = "did:key:"
+_JWK: Final = "did:jwk:"
+_PKH: Final = "did:pkh:"
+_ACCOUNT_FRAGMENTS: Final = ("", "#blockchainAccountId")
+_SOLANA = re.compile(r"did:pkh:solana:[-_A-Za-z0-9]{1,32}:([1-9A-HJ-NP-Za-km-z]{32,44})")
+# Multicodec of the key, as a varint of two bytes -> size of the key, its type.
+_CODECS: Final[Mapping[bytes, tuple[int, Callable[[bytes], Verifier]]]] = MappingProxyType(
+    {
+        ED25519_CODEC: (32, Ed25519Verifier),
+        b"\x80\x24": (33, P256Verifier),
+        b"\xe7\x01": (33, Secp256k1Verifier),
+    }
+)
+
+
+def verify_jws(
+    issuer: str, algorithm: str, signing_input: bytes, signature: bytes, *, jwk: Mapping[str, Json] | None = None
+) -> None:
+    """Check the signature of a compact JWS by its issuer.
+
+    Args:
+        issuer: Untrusted text: DID or DID URL.
+        algorithm: `alg` of the header.
+        signing_input: The text before the last dot.
+        signature: Bytes of any length.
+        jwk: The key in the header; looked at for accounts alone, so that no key of another's choosing speaks for a DID.
+
+    Raises:
+        BadSignature: Whatever the fault (K9); also when the algorithm does not fit the key (Q33).
+    """
+    key = verification_key(issuer, jwk)
+    if key.algorithm not in (None, algorithm):  # K8
+        raise BadSignature
+    key.verifier.verify(algorithm, signing_input, signature)
+
+
+def verification_key(issuer: str, jwk: Mapping[str, Json] | None = None) -> VerificationKey:
+    """Return the key that an issuer, a DID or DID URL, signs with.
+
+    Raises:
+        BadSignature: The DID holds no key of a supported type, the `jwk` is not that of the account, or the fragment
+            names another key.
+    """
+    did, hash_sign, fragment = issuer.partition("#")
+    if did.startswith(_KEY):
+        if hash_sign and did != _KEY + fragment:  # K1, K2
+            raise BadSignature
+        return VerificationKey(_did_key(did))
+    if did.startswith(_PKH):
+        if jwk is None or hash_sign + fragment not in _ACCOUNT_FRAGMENTS:  # K3
+            raise BadSignature
+        return _account_key(did, jwk)
+    if did.startswith(_JWK) and hash_sign + fragment == "#0":  # K4
+        return _did_jwk(did)
+    raise BadSignature  # K4, K5: no other method is resolved, least of all over the network (Q34)
+
+
+# Reading a point costs as much as a signature. Only keys are kept: what raises is not.
+@lru_cache(maxsize=4096)
+def _did_key(did: str) -> Verifier:
+    content = did_key_content(did) or b""
+    size, verifier = _CODECS.get(content[:2], (None, None))  # K6
+    if verifier is None or len(content) - 2 != size:
+        raise BadSignature
+    return verifier(content[2:])
+
+
+def _account_key(did: str, jwk: Mapping[str, Json]) -> VerificationKey:
+    key = key_of_jwk(jwk)
+    match key.verifier:
+        case Secp256k1Verifier(address=address):
+            same = did.rpartition(":")[2] in (eip55(address), "0x" + address.hex()) and is_wallet(Principal(did))
+        case Ed25519Verifier(public_key=public_key):
+            account = _SOLANA.fullmatch(did)
+            same = account is not None and account.group(1) == libipld.encode_multibase("z", public_key)[1:]
+        case _:
+            same = False
+    if not same:  # K3
+        raise BadSignature
+    return key
+
+
+@lru_cache(maxsize=1024)
+def _did_jwk(did: str) -> VerificationKey:
+    data = decode_url(did[len(_JWK) :]) if len(did) <= MAX_DID_JWK_CHARS else None
+    if data is None:
+        raise BadSignature
+    try:
+        return key_of_jwk(parse_json(data, max_bytes=MAX_DID_JWK_CHARS))
+    except InvalidJson as exc:
+        raise BadSignature from exc

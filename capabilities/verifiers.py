@@ -1,0 +1,165 @@
+"""One verifier per key type behind one interface: Ed25519, P-256 and secp256k1 (rules K6, K7, Q25, Q33).
+
+    key type    JWS algorithms                     signature            hash
+    Ed25519     EdDSA                              64 bytes             SHA-512, inside
+    P-256       ES256                              r ‖ s, 32 each       SHA-256
+    secp256k1   ES256K                             r ‖ s, 32 each       SHA-256
+                ES256K-R, ESKeccakKR               r ‖ s ‖ recovery     SHA-256, Keccak-256
+
+Of an ECDSA signature and its twin, s and n - s, only the one with the lower `s` verifies; the recovery byte is 0 or 1.
+
+Example:
+    P256Verifier(public_key).verify("ES256", signing_input, signature)  # or BadSignature
+"""
+
+import hashlib
+from typing import Final, Protocol
+
+import coincurve
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from .errors import BadSignature
+from .signatures import SECP256K1_ORDER, address_of, keccak256, recover_public_key, verify_ed25519
+
+P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""The number of points of P-256."""
+
+_ES256: Final = ec.ECDSA(SHA256())
+
+
+class Verifier(Protocol):
+    """A public key that checks the signatures it made."""
+
+    @property
+    def algorithms(self) -> frozenset[str]:
+        """The JWS algorithm names that fit the key type."""
+        ...
+
+    @property
+    def public_key(self) -> bytes:
+        """The key in its one short form: 32 bytes, or a compressed point of 33."""
+        ...
+
+    def verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
+        """Check a signature.
+
+        Args:
+            algorithm: JWS name of the algorithm.
+            message: What was signed, unhashed.
+            signature: Bytes of any length.
+
+        Raises:
+            BadSignature: Whatever the fault (K9), also an algorithm that does not fit the key (Q33).
+        """
+        ...
+
+
+class Ed25519Verifier:
+    """An Ed25519 key, checked as libsodium does: `s` below the order, no small-order public key or point (K7).
+
+    Attributes:
+        public_key: 32 bytes.
+    """
+
+    __slots__ = ("public_key",)
+    algorithms: Final = frozenset({"EdDSA"})
+
+    def __init__(self, public_key: bytes) -> None:
+        """Take a key of 32 bytes, else BadSignature; whether they are a point is found when verifying."""
+        if len(public_key) != 32:
+            raise BadSignature
+        self.public_key = public_key
+
+    def verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
+        """Check a signature of 64 bytes; see Verifier."""
+        _check_algorithm(algorithm, self.algorithms)
+        verify_ed25519(self.public_key, message, signature)
+
+
+class P256Verifier:
+    """A key on the curve P-256.
+
+    Attributes:
+        public_key: The compressed point, 33 bytes.
+    """
+
+    __slots__ = ("_key", "public_key")
+    algorithms: Final = frozenset({"ES256"})
+
+    def __init__(self, point: bytes) -> None:
+        """Take a point of the curve, 33 bytes compressed or 65 that begin with 4, else BadSignature (K6)."""
+        _check_form(point)
+        try:
+            self._key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        except ValueError as exc:
+            raise BadSignature from exc
+        self.public_key = _compressed(self._key.public_numbers())
+
+    def verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
+        """Check a signature of 64 bytes with low `s`; see Verifier."""
+        _check_algorithm(algorithm, self.algorithms)
+        try:
+            self._key.verify(_low_der(signature, P256_ORDER), message, _ES256)
+        except InvalidSignature as exc:
+            raise BadSignature from exc
+
+
+class Secp256k1Verifier:
+    """A key on the curve secp256k1, a wallet's for one.
+
+    Attributes:
+        public_key: The compressed point, 33 bytes.
+        address: The Ethereum address of the key, 20 bytes.
+    """
+
+    __slots__ = ("_key", "address", "public_key")
+    algorithms: Final = frozenset({"ES256K", "ES256K-R", "ESKeccakKR"})
+
+    def __init__(self, point: bytes) -> None:
+        """Take a point of the curve, 33 bytes compressed or 65 that begin with 4, else BadSignature (K6)."""
+        _check_form(point)
+        try:
+            self._key = coincurve.PublicKey(point)
+        except ValueError as exc:
+            raise BadSignature from exc
+        self.public_key = self._key.format()
+        self.address = address_of(self._key)
+
+    def verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
+        """Check a signature with low `s`: 64 bytes, or 65 where the algorithm recovers the key; see Verifier."""
+        _check_algorithm(algorithm, self.algorithms)
+        if algorithm == "ES256K":
+            if not self._key.verify(_low_der(signature, SECP256K1_ORDER), message):
+                raise BadSignature
+            return
+        digest = keccak256(message) if algorithm == "ESKeccakKR" else hashlib.sha256(message).digest()
+        if len(signature) != 65:
+            raise BadSignature
+        if recover_public_key(digest, signature[:64], signature[64]).format() != self.public_key:
+            raise BadSignature
+
+
+def _check_algorithm(algorithm: str, fitting: frozenset[str]) -> None:
+    if algorithm not in fitting:  # Q33, K7
+        raise BadSignature
+
+
+def _check_form(point: bytes) -> None:
+    """Refuse what is no plain point: the libraries read the hybrid form as well, a third spelling of one key."""
+    if not (len(point) == 33 and point[0] in (2, 3)) and not (len(point) == 65 and point[0] == 4):
+        raise BadSignature
+
+
+def _compressed(point: ec.EllipticCurvePublicNumbers) -> bytes:
+    return bytes([2 + (point.y & 1)]) + point.x.to_bytes(32, "big")
+
+
+def _low_der(signature: bytes, order: int) -> bytes:
+    """Return r ‖ s in the form that the libraries read, once r is in range and s in its lower half (K7, Q25)."""
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    if len(signature) != 64 or not 0 < r < order or not 0 < s <= order // 2:
+        raise BadSignature
+    return encode_dss_signature(r, s)
