@@ -14,7 +14,7 @@ Example:
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.principals import Principal
@@ -23,17 +23,10 @@ from sealspace.attestation import Attested
 from sealspace.client import Client
 from sealspace.encryption import ReceiverKey, new_receiver_key
 from tee_backend.attestation.report_data import report_data
+from tee_backend.evidence.source import EvidenceSource, take_quote
 
 RENEWAL_MARGIN_S: Final = 15.0
 """Evidence that ends sooner is renewed first: a request must not find it ended on arrival."""
-
-
-class EvidenceSource(Protocol):
-    """Where a backend gets its quotes: the platform it runs on."""
-
-    def quote(self, report_data: bytes) -> bytes:
-        """Return a quote over 64 bytes of report data. May block; it is called in a thread."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +51,7 @@ class Backend:
 
     Args:
         client: with a session of the backend's own key; what it was granted is taken up there.
-        source: makes quotes.
+        source: makes quotes; see `tee_backend.evidence`. Where its platform keeps an event log, the log is sent along.
         clock: to renew evidence in time.
         entropy: for receiver keys; inside a trust domain it has to be one the host cannot foresee.
     """
@@ -101,8 +94,9 @@ class Backend:
         challenge = await self._client.attestation.challenge()
         bound = report_data(challenge.nonce, challenge.audience, self.did, "attested", receiver.public_key)
         # Quotes come out of a file system or a socket of the platform, neither of which belongs on the event loop.
-        quote = await asyncio.to_thread(self._source.quote, bound)
-        attested = Attested(quote=quote, receiver_public_key=receiver.public_key)
+        quoted = await asyncio.to_thread(take_quote, self._source, bound)
+        log = None if quoted.event_log is None else quoted.event_log.to_json()
+        attested = Attested(quote=quoted.quote, receiver_public_key=receiver.public_key, event_log=log)
         session = await self._client.attestation.open_session(network, challenge, attested)
         self._attestation = Attestation(network, receiver, session.expires_at, session.evidence)
         return self._attestation

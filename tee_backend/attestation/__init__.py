@@ -1,5 +1,6 @@
-"""From the bytes of a quote to evidence.
+"""From the bytes of a quote, its event log and its collateral to evidence.
 
-Public modules: certificates, challenge, collateral, collateral_trust, errors, judgement, quote, report_data,
+Public modules: application, certificates, challenge, collateral, collateral_fetcher, collateral_trust, errors,
+evaluation_numbers, event_log, event_log_claims, judgement, mr_config, pcs, quote, refresh, report_data, signed_body,
 trust_domain, trust_root, verify.
 """

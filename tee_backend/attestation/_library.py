@@ -1,7 +1,7 @@
 """The one place that calls the verifier library, and the map from its texts to our errors.
 
-The library reports every failure as a ValueError with text. A stem that is not in the table refuses as well: a text
-that a later version changes makes the reason coarser, never the answer weaker.
+The library reports every failure as a ValueError with text. A stem that is not in the table refuses as well, with an
+error that alarms: a text that a later version changes makes the reason coarser, never the answer weaker.
 """
 
 from typing import Final
@@ -24,6 +24,7 @@ from .errors import (
     TcbTooOld,
     TrustDomainRefused,
     UnsupportedQuote,
+    VerdictUnknown,
 )
 
 # The first stem that occurs in the text decides; causes stand before the steps they occur in.
@@ -149,9 +150,9 @@ def _cause_of(
 
 
 def error_of_text(text: str) -> AttestationError:
-    """Return our error for a failure text of the library; an unknown text is EvidenceInvalid."""
+    """Return our error for a failure text of the library; an unknown text is VerdictUnknown."""
     flat = " ".join(text.split())
     for stem, kind in _STEMS:
         if stem in flat:
             return kind(flat)
-    return EvidenceInvalid(flat)
+    return VerdictUnknown(flat)

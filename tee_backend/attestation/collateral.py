@@ -19,16 +19,23 @@ Source: Intel PCS API v4, TCB info and enclave identity v2; the quote verificati
 """
 
 import hashlib
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from capabilities.strict_json import Json
 
 from ._json import read_object
+from ._members import (
+    IssuerChain,
+    Window,
+    document_window,
+    evaluation_number,
+    hex_member,
+    issuer_chain,
+    text_member,
+    window_of,
+)
 from .certificates import (
     READER_ERRORS,
-    Certificate,
     PlatformCa,
     authority_kind,
     common_name_of,
@@ -48,8 +55,6 @@ MAX_COLLATERAL_BYTES = 256 * 1024
 MAX_DOCUMENT_BYTES = 64 * 1024
 """Bound of each signed text and of each revocation list."""
 
-_SIGNER_CHAIN_CERTIFICATES = 2
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
 _MEMBERS = frozenset(
     {
         "pck_crl_issuer_chain",
@@ -64,29 +69,6 @@ _MEMBERS = frozenset(
     }
 )
 _PCK_CHAIN_MEMBER = "pck_certificate_chain"
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """When a document holds: from `starts_at` until before `ends_at`; epoch seconds."""
-
-    starts_at: float
-    ends_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class IssuerChain:
-    """Who signed a document: the signer, then the root.
-
-    Attributes:
-        pem: the text as received.
-        signer: the first certificate.
-        root: the second certificate.
-    """
-
-    pem: str
-    signer: Certificate
-    root: Certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,14 +257,14 @@ def parse_collateral(data: bytes) -> Collateral:
         qe_identity=_qe_identity(document),
         root_crl=_revocation_list(document, "root_ca_crl"),
         pck_crl=pck_crl,
-        pck_crl_issuer_chain=_issuer_chain(document, "pck_crl_issuer_chain"),
+        pck_crl_issuer_chain=issuer_chain(document, "pck_crl_issuer_chain"),
         ca=_authority(pck_crl),
         pck_chain=_pck_chain(document),
     )
 
 
 def _tcb_info(document: dict[str, Json]) -> TcbInfo:
-    text = _text(document, "tcb_info")
+    text = text_member(document, "tcb_info")
     info = read_object(text.encode(), max_bytes=MAX_DOCUMENT_BYTES, error=MalformedCollateral, what="tcb_info")
     # The technology is asked first: a document for SGX is sound and only in the wrong place.
     _check_kind(info, "TDX", range(3, 10))
@@ -290,25 +272,25 @@ def _tcb_info(document: dict[str, Json]) -> TcbInfo:
         raise MalformedCollateral("tcb_info without tdxModule")
     return TcbInfo(
         text=text,
-        signature=_hex(document, "tcb_info_signature", size_bytes=64),
-        issuer_chain=_issuer_chain(document, "tcb_info_issuer_chain"),
-        window=_document_window(info),
-        fmspc=_hex(info, "fmspc", size_bytes=6),
-        pce_id=_hex(info, "pceId", size_bytes=2),
-        evaluation_number=_evaluation_number(info),
+        signature=hex_member(document, "tcb_info_signature", size_bytes=64),
+        issuer_chain=issuer_chain(document, "tcb_info_issuer_chain"),
+        window=document_window(info),
+        fmspc=hex_member(info, "fmspc", size_bytes=6),
+        pce_id=hex_member(info, "pceId", size_bytes=2),
+        evaluation_number=evaluation_number(info),
     )
 
 
 def _qe_identity(document: dict[str, Json]) -> QeIdentity:
-    text = _text(document, "qe_identity")
+    text = text_member(document, "qe_identity")
     identity = read_object(text.encode(), max_bytes=MAX_DOCUMENT_BYTES, error=MalformedCollateral, what="qe_identity")
     _check_kind(identity, "TD_QE", range(2, 4))
     return QeIdentity(
         text=text,
-        signature=_hex(document, "qe_identity_signature", size_bytes=64),
-        issuer_chain=_issuer_chain(document, "qe_identity_issuer_chain"),
-        window=_document_window(identity),
-        evaluation_number=_evaluation_number(identity),
+        signature=hex_member(document, "qe_identity_signature", size_bytes=64),
+        issuer_chain=issuer_chain(document, "qe_identity_issuer_chain"),
+        window=document_window(identity),
+        evaluation_number=evaluation_number(identity),
     )
 
 
@@ -320,58 +302,20 @@ def _check_kind(signed: dict[str, Json], expected_id: str, versions: range) -> N
         raise CollateralMismatch(f"document {found_id[:16]!r} version {version} where {expected_id} is due")
 
 
-def _document_window(signed: dict[str, Json]) -> Window:
-    return _window(_time(signed, "issueDate"), _time(signed, "nextUpdate"))
-
-
-def _window(starts_at: float, ends_at: float) -> Window:
-    if ends_at < starts_at:
-        raise MalformedCollateral("a window ends before it starts")
-    return Window(starts_at, ends_at)
-
-
-def _time(signed: dict[str, Json], name: str) -> float:
-    value = signed.get(name)
-    if not isinstance(value, str) or _TIME.fullmatch(value) is None:
-        raise MalformedCollateral(f"{name} is no UTC time in seconds")
-    try:
-        return datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
-    except (ValueError, OverflowError) as exc:
-        raise MalformedCollateral(f"{name} is no time of a calendar") from exc
-
-
-def _evaluation_number(signed: dict[str, Json]) -> int:
-    value = signed.get("tcbEvaluationDataNumber")
-    if type(value) is not int or not 0 <= value < 2**31:
-        raise MalformedCollateral("tcbEvaluationDataNumber is no number")
-    return value
-
-
 def _revocation_list(document: dict[str, Json], name: str) -> RevocationList:
-    der = _hex(document, name, size_bytes=None)
+    der = hex_member(document, name, size_bytes=None)
     try:
         loaded = load_crl(der, max_bytes=MAX_DOCUMENT_BYTES)
         ends_at = loaded.next_update_utc
         if ends_at is None:
             raise MalformedCollateral(f"{name} has no nextUpdate")
-        window = _window(loaded.last_update_utc.timestamp(), ends_at.timestamp())
+        window = window_of(loaded.last_update_utc.timestamp(), ends_at.timestamp())
         issuer = loaded.issuer
         return RevocationList(der=der, issuer=issuer.public_bytes(), issuer_name=common_name_of(issuer), window=window)
     except MalformedCertificate as exc:
         raise MalformedCollateral(f"{name}: {exc.detail}") from exc
     except READER_ERRORS as exc:
         raise MalformedCollateral(f"{name} cannot be read") from exc
-
-
-def _issuer_chain(document: dict[str, Json], name: str) -> IssuerChain:
-    pem = _text(document, name)
-    try:
-        chain = parse_pem_chain(pem.encode(), most=_SIGNER_CHAIN_CERTIFICATES)
-    except MalformedCertificate as exc:
-        raise MalformedCollateral(f"{name}: {exc.detail}") from exc
-    if len(chain) != _SIGNER_CHAIN_CERTIFICATES:
-        raise MalformedCollateral(f"{name} is not signer and root")
-    return IssuerChain(pem=pem, signer=chain[0], root=chain[1])
 
 
 def _authority(pck_crl: RevocationList) -> PlatformCa:
@@ -384,29 +328,9 @@ def _authority(pck_crl: RevocationList) -> PlatformCa:
 def _pck_chain(document: dict[str, Json]) -> tuple[bytes, ...] | None:
     if _PCK_CHAIN_MEMBER not in document:
         return None
-    pem = _text(document, _PCK_CHAIN_MEMBER)
+    pem = text_member(document, _PCK_CHAIN_MEMBER)
     try:
         # The same text stands in a quote with a closing NUL.
         return tuple(c.der for c in parse_pem_chain(pem.removesuffix("\x00").encode(), most=3))
     except MalformedCertificate as exc:
         raise MalformedCollateral(f"{_PCK_CHAIN_MEMBER}: {exc.detail}") from exc
-
-
-def _text(members: dict[str, Json], name: str) -> str:
-    value = members.get(name)
-    if not isinstance(value, str):
-        raise MalformedCollateral(f"{name} is no text")
-    return value
-
-
-def _hex(members: dict[str, Json], name: str, *, size_bytes: int | None) -> bytes:
-    text = _text(members, name)
-    try:
-        value = bytes.fromhex(text)
-    except ValueError as exc:
-        raise MalformedCollateral(f"{name} is no hex") from exc
-    if len(text) != 2 * len(value):  # spaces between the digits
-        raise MalformedCollateral(f"{name} is no plain hex")
-    if size_bytes is not None and len(value) != size_bytes:
-        raise MalformedCollateral(f"{name} is not {size_bytes} bytes")
-    return value

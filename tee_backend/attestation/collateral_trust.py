@@ -7,11 +7,14 @@ signatures, with a reader and a crypto library of its own: it is for importing a
 Source: Intel PCS API v4; RFC 5280.
 """
 
+from typing import Protocol
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from ._members import IssuerChain
 from .certificates import READER_ERRORS, Certificate, load_certificate, load_crl
 from .collateral import MAX_DOCUMENT_BYTES, Collateral, QeIdentity, RevocationList, TcbInfo
 from .errors import (
@@ -25,6 +28,25 @@ from .errors import (
 from .trust_root import TrustRoot
 
 _CRYPTO_ERRORS = (InvalidSignature, MalformedCertificate, *READER_ERRORS)
+
+
+class SignedDocument(Protocol):
+    """A text with the signature over it and the chain of who signed it."""
+
+    @property
+    def text(self) -> str:
+        """Exactly what was signed."""
+        ...
+
+    @property
+    def signature(self) -> bytes:
+        """64 bytes, r then s."""
+        ...
+
+    @property
+    def issuer_chain(self) -> IssuerChain:
+        """Signer and root."""
+        ...
 
 
 def check_windows(collateral: Collateral, *, now: float) -> None:
@@ -107,6 +129,48 @@ def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) ->
         _check_text_signature(document)
 
 
+def verify_signed_text(document: SignedDocument, *, root: TrustRoot, root_crl: RevocationList, now: float) -> None:
+    """Verify that the TCB signer under a root signed a text.
+
+    Args:
+        document: unverified.
+        root: the configured anchor.
+        root_crl: the root's list; its own signature has been verified.
+        now: epoch seconds.
+    Raises:
+        TrustRootRefused: its chain ends at another root.
+        CollateralSignatureInvalid: another signer, or a signature that does not hold.
+        CollateralOutsideWindow: the signer's certificate does not hold now.
+        Revoked: the root revoked the signer.
+    Does not check:
+        What the text says, its window included.
+    """
+    chain = document.issuer_chain
+    if chain.root.der != root.certificate.der:
+        raise TrustRootRefused("a collateral chain ends at another root")
+    _check_tcb_signer(chain.signer, root=root)
+    if not chain.signer.not_before <= now < chain.signer.not_after:
+        raise CollateralOutsideWindow(f"{chain.signer.common_name[:80]!r} does not hold at this time")
+    _check_issued_by_root(chain.signer, root=root)
+    _check_not_revoked(chain.signer, root_crl)
+    _check_text_signature(document)
+
+
+def check_age(collateral: Collateral, *, max_age_s: float, now: float) -> None:
+    """Refuse collateral that was issued too long ago, though its windows still hold.
+
+    Args:
+        collateral: parsed.
+        max_age_s: oldest TCB info and QE identity in seconds; their windows are 30 days.
+        now: epoch seconds.
+    Raises:
+        CollateralOutsideWindow: one of the two is older.
+    """
+    for name, window in (("TCB info", collateral.tcb_info.window), ("QE identity", collateral.qe_identity.window)):
+        if not now - window.starts_at <= max_age_s:  # also refuses a `now` that is no number
+            raise CollateralOutsideWindow(f"{name} is older than {max_age_s:.0f} s")
+
+
 def _check_issued_by_root(signer: Certificate, *, root: TrustRoot) -> None:
     try:
         load_certificate(signer.der).verify_directly_issued_by(load_certificate(root.certificate.der))
@@ -133,7 +197,7 @@ def _check_crl_signature(crl: RevocationList, *, issuer: Certificate) -> None:
         raise CollateralSignatureInvalid(f"revocation list is not signed by {issuer.common_name[:80]!r}")
 
 
-def _check_text_signature(document: TcbInfo | QeIdentity) -> None:
+def _check_text_signature(document: SignedDocument) -> None:
     r, s = document.signature[:32], document.signature[32:]
     signature = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
     try:

@@ -11,6 +11,10 @@
     │   ├── Revoked                       revoked
     │   ├── TcbTooOld                     tcb_too_old
     │   ├── EvidenceInvalid               evidence_invalid
+    │   │   └── VerdictUnknown            verdict_unknown
+    │   ├── MalformedEventLog             event_log_malformed
+    │   ├── EventLogRefused               event_log
+    │   ├── KeyProviderRefused            key_provider
     │   ├── ReportDataMismatch            report_data
     │   ├── ChallengeInvalid              challenge_invalid
     │   └── ChallengeExpired              challenge_expired
@@ -19,12 +23,18 @@
     │   ├── CollateralOutsideWindow       collateral_window
     │   ├── CollateralSignatureInvalid    collateral_signature
     │   ├── CollateralMismatch            collateral_mismatch
-    │   └── CollateralRollback            collateral_rollback
+    │   ├── CollateralRollback            collateral_rollback
+    │   └── CollateralServiceFailed       collateral_service     the service that documents are fetched from
+    │       ├── PlatformUnknown           platform_unknown
+    │       ├── EvaluationWithdrawn       evaluation_withdrawn
+    │       ├── ServiceUnavailable        service_unavailable
+    │       └── ServiceAnswerRefused      service_answer
     ├── MalformedCertificate              certificate_malformed
     └── TrustRootRefused                  untrusted_root
 
 `code` is coarse and stable: it may be shown to whoever sent the quote. `detail` is for the audit record alone; `str()`
-of an error is its code, so that no detail reaches a caller by accident.
+of an error is its code, so that no detail reaches a caller by accident. Errors with `alarms` tell of this installation
+rather than of the caller: an operator has to hear of each.
 """
 
 from typing import ClassVar
@@ -39,9 +49,11 @@ class AttestationError(Exception):
     Attributes:
         code: stable name of the kind of refusal; safe to show.
         detail: what exactly was found; for the audit record, never for the caller. Holds no key and no secret.
+        alarms: whether the operator has to look into it, whoever the caller was.
     """
 
     code: ClassVar[str] = "attestation"
+    alarms: ClassVar[bool] = False
 
     def __init__(self, detail: str) -> None:
         self.detail = detail[:MAX_DETAIL_CHARS]
@@ -106,9 +118,34 @@ class TcbTooOld(EvidenceRefused):
 
 
 class EvidenceInvalid(EvidenceRefused):
-    """Refused for a reason outside the known ones; look into it."""
+    """The verifier library failed, or two readings of one quote differ."""
 
     code = "evidence_invalid"
+    alarms = True
+
+
+class VerdictUnknown(EvidenceInvalid):
+    """The verifier library gave a reason that our table does not know: another version than the pinned one answers."""
+
+    code = "verdict_unknown"
+
+
+class MalformedEventLog(EvidenceRefused):
+    """The bytes are not an event log of the expected shape."""
+
+    code = "event_log_malformed"
+
+
+class EventLogRefused(EvidenceRefused):
+    """The log is not the one that the quote's registers tell of, or it does not say what a log has to say."""
+
+    code = "event_log"
+
+
+class KeyProviderRefused(EvidenceRefused):
+    """Who provided the application's keys is not accepted here."""
+
+    code = "key_provider"
 
 
 class ReportDataMismatch(EvidenceRefused):
@@ -163,6 +200,45 @@ class CollateralRollback(CollateralUnusable):
     """The document is older than the one already held for its platform family."""
 
     code = "collateral_rollback"
+
+
+class CollateralServiceFailed(CollateralUnusable):
+    """The service that collateral is fetched from gave none."""
+
+    code = "collateral_service"
+
+
+class PlatformUnknown(CollateralServiceFailed):
+    """The service knows no such platform family: 404."""
+
+    code = "platform_unknown"
+
+
+class EvaluationWithdrawn(CollateralServiceFailed):
+    """The service no longer publishes the evaluation number that was asked for: 410."""
+
+    code = "evaluation_withdrawn"
+
+
+class ServiceUnavailable(CollateralServiceFailed):
+    """The service cannot be reached, is too slow, too busy or broken; try again later.
+
+    Attributes:
+        retry_after_s: what the service asked for; None when it did not say.
+    """
+
+    code = "service_unavailable"
+
+    def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class ServiceAnswerRefused(CollateralServiceFailed):
+    """The service's answer is too large, of another shape, or about something else than was asked."""
+
+    code = "service_answer"
+    alarms = True
 
 
 class MalformedCertificate(AttestationError):

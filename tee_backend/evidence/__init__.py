@@ -1,4 +1,4 @@
-"""Where a backend gets its quote.
+"""Where a backend gets its quote, and the event log beside it.
 
-Public modules: simulated.
+Public modules: dstack, errors, simulated, simulated_log, source, tsm.
 """

@@ -17,6 +17,8 @@ from cryptography.x509.oid import NameOID
 
 NAME_PREFIX = "sealspace simulated SGX "
 ROLES = ("root", "platform-ca", "tcb-signing", "pck", "attestation")
+MACHINE_ROLES = ("pck", "attestation")
+"""Roles whose keys each machine has for itself; the others are shared by all machines under one root."""
 SGX_COMPONENTS = (4, 4, 2, 2, 4, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0)
 PCE_SVN = 11
 PCE_ID = bytes(2)
@@ -57,10 +59,12 @@ class Pki:
     Attributes:
         keys: private key of each role of ROLES.
         fmspc: platform family, 6 bytes.
+        home_fmspc: family of the first machine under this root; serial numbers of what machines share are made of it.
     """
 
     keys: dict[str, ec.EllipticCurvePrivateKey] = field(repr=False)
     fmspc: bytes
+    home_fmspc: bytes
 
     @property
     def ppid(self) -> bytes:
@@ -104,7 +108,8 @@ class Pki:
         return signed.public_bytes(serialization.Encoding.DER)
 
     def _serial(self, role: str) -> int:
-        digest = hashlib.sha256(role.encode() + self.fmspc + raw_point(self.keys[role])).digest()
+        fmspc = self.fmspc if role in MACHINE_ROLES else self.home_fmspc
+        digest = hashlib.sha256(role.encode() + fmspc + raw_point(self.keys[role])).digest()
         return int.from_bytes(digest[:16], "big") | 1
 
     def _certificate(

@@ -14,7 +14,7 @@ Source: Intel TDX DCAP quote formats 4 and 5; Intel PCS API v4; Intel SGX PCK Ce
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,18 @@ from tee_backend.attestation.certificates import parse_pem_chain, parse_platform
 from tee_backend.attestation.errors import MalformedCertificate
 from tee_backend.attestation.quote import INTEL_QE_VENDOR, BodyKind
 
-from ._pki import PCE_ID, PCE_SVN, ROLES, SGX_COMPONENTS, Pki, derive_key, pem_of, raw_point, sign_raw
+from ._pki import (
+    MACHINE_ROLES,
+    PCE_ID,
+    PCE_SVN,
+    ROLES,
+    SGX_COMPONENTS,
+    Pki,
+    derive_key,
+    pem_of,
+    raw_point,
+    sign_raw,
+)
 
 MIN_SEED_BYTES = 16
 DEFAULT_FMSPC = b"sealsp"
@@ -96,6 +107,7 @@ class CollateralOptions:
         valid_for_s: how long every part holds from its issue.
         pce_id: PCEID that the TCB info is for, 2 bytes.
         revoked: roles whose certificates are revoked: "pck", "platform-ca", "tcb-signing".
+        indented: the signed texts are written with line breaks.
     """
 
     tcb_status: str = "UpToDate"
@@ -106,6 +118,7 @@ class CollateralOptions:
     valid_for_s: int = 30 * 24 * 3600
     pce_id: bytes = PCE_ID
     revoked: Sequence[str] = ()
+    indented: bool = False
 
 
 class SimulatedPlatform:
@@ -128,7 +141,22 @@ class SimulatedPlatform:
         """
         if len(seed) < MIN_SEED_BYTES or len(fmspc) != len(DEFAULT_FMSPC):
             raise ValueError("a platform needs a seed of at least 16 bytes and an FMSPC of 6")
-        return cls(Pki(keys={role: derive_key(seed, role) for role in ROLES}, fmspc=fmspc))
+        return cls(Pki(keys={role: derive_key(seed, role) for role in ROLES}, fmspc=fmspc, home_fmspc=fmspc))
+
+    def another_machine(self, seed: bytes, *, fmspc: bytes | None = None) -> "SimulatedPlatform":
+        """Return another machine under the same root and the same authorities, with keys and a PPID of its own.
+
+        Args:
+            seed: at least MIN_SEED_BYTES.
+            fmspc: platform family, 6 bytes; None: this machine's. Machines of one family share their collateral.
+        Raises:
+            ValueError: sizes out of range (a mistake of the calling code).
+        """
+        fmspc = self.fmspc if fmspc is None else fmspc
+        if len(seed) < MIN_SEED_BYTES or len(fmspc) != len(DEFAULT_FMSPC):
+            raise ValueError("a machine needs a seed of at least 16 bytes and an FMSPC of 6")
+        own = {role: derive_key(seed, f"another machine's {role}") for role in MACHINE_ROLES}
+        return SimulatedPlatform(Pki(keys=self._pki.keys | own, fmspc=fmspc, home_fmspc=self._pki.home_fmspc))
 
     @classmethod
     def load(cls, folder: Path) -> "SimulatedPlatform":
@@ -141,7 +169,8 @@ class SimulatedPlatform:
             keys = {role: _read_key(folder / f"{role}.key") for role in ROLES}
             chain_pem = (folder / _LEAF_CHAIN_FILE).read_bytes()
             leaf, authority, _ = parse_pem_chain(chain_pem, most=3)
-            platform = cls(Pki(keys=keys, fmspc=parse_platform(leaf, authority).fmspc))
+            fmspc = parse_platform(leaf, authority).fmspc
+            platform = cls(Pki(keys=keys, fmspc=fmspc, home_fmspc=fmspc))
         except (OSError, ValueError, TypeError, MalformedCertificate) as exc:
             raise PlatformFolderError(f"no simulated platform in {folder.name!r}") from exc
         if platform.pck_chain_pem.encode() != chain_pem:
@@ -149,7 +178,13 @@ class SimulatedPlatform:
         return platform
 
     def save(self, folder: Path) -> None:
-        """Write keys (mode 0600), root and chain as PEM into a folder, which is made when absent."""
+        """Write keys (mode 0600), root and chain as PEM into a folder, which is made when absent.
+
+        Raises:
+            ValueError: a machine of another family than the first under its root; it is kept as its seeds.
+        """
+        if self.fmspc != self._pki.home_fmspc:
+            raise ValueError("a machine of another family is kept as its seeds")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for role in ROLES:
             path = folder / f"{role}.key"
@@ -223,8 +258,8 @@ class SimulatedPlatform:
         this_update = datetime.fromtimestamp(issued_at, UTC)
         next_update = datetime.fromtimestamp(issued_at + options.valid_for_s, UTC)
         window = {"issueDate": _time_text(this_update), "nextUpdate": _time_text(next_update)}
-        tcb_info = json.dumps(self._tcb_info(window, options), separators=(",", ":"))
-        qe_identity = json.dumps(_qe_identity(window, options), separators=(",", ":"))
+        tcb_info = _signed_text(self._tcb_info(window, options), indented=options.indented)
+        qe_identity = _signed_text(_qe_identity(window, options), indented=options.indented)
         signer = self._pki.keys["tcb-signing"]
         signer_chain = pem_of(self._pki.tcb_signer(), self._root)
         crls = {
@@ -248,6 +283,37 @@ class SimulatedPlatform:
             "qe_identity_signature": sign_raw(signer, qe_identity.encode()).hex(),
         }
         return json.dumps(document).encode()
+
+    def evaluation_numbers_json(
+        self, now: float, recovery_events: Mapping[int, float], *, valid_for_s: int = 30 * 24 * 3600
+    ) -> tuple[bytes, str]:
+        """Publish the list of evaluation numbers.
+
+        Args:
+            now: epoch seconds; when the list is issued.
+            recovery_events: for each number the time of its recovery event, epoch seconds.
+            valid_for_s: how long the list holds.
+        Returns:
+            The body of the service's answer, and the issuer chain, PEM.
+        """
+        listed = {
+            "id": "TDX",
+            "version": 1,
+            "issueDate": _time_text(datetime.fromtimestamp(int(now), UTC)),
+            "nextUpdate": _time_text(datetime.fromtimestamp(int(now) + valid_for_s, UTC)),
+            "tcbEvalNumbers": [
+                {
+                    "tcbEvaluationDataNumber": number,
+                    "tcbRecoveryEventDate": _time_text(datetime.fromtimestamp(event, UTC)),
+                    "tcbDate": _time_text(datetime.fromtimestamp(event + 86_400, UTC)),
+                }
+                for number, event in recovery_events.items()
+            ],
+        }
+        text = _signed_text(listed, indented=False)
+        signature = sign_raw(self._pki.keys["tcb-signing"], text.encode()).hex()
+        body = f'{{"tcbEvaluationDataNumbers":{text},"signature":"{signature}"}}'
+        return body.encode(), pem_of(self._pki.tcb_signer(), self._root)
 
     def _tcb_info(self, window: dict[str, str], options: CollateralOptions) -> dict[str, object]:
         module = {"mrsigner": "00" * 48, "attributes": "00" * 8, "attributesMask": "FF" * 8}
@@ -354,6 +420,10 @@ def _qe_identity(window: dict[str, str], options: CollateralOptions) -> dict[str
 def _sized(kind: int, content: bytes) -> bytes:
     """Return certification data: type, size, content."""
     return kind.to_bytes(2, "little") + len(content).to_bytes(4, "little") + content
+
+
+def _signed_text(signed: dict[str, object], *, indented: bool) -> str:
+    return json.dumps(signed, indent=1) if indented else json.dumps(signed, separators=(",", ":"))
 
 
 def _time_text(time: datetime) -> str:

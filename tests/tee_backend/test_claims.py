@@ -111,8 +111,8 @@ def test_texts_are_mapped() -> None:
         "Verification failed: Failed to verify certificate chain": "certificate_chain",
         "Verification failed: Failed to parse PCK CRL\n\nCaused by:\n    TrailingData": "collateral_malformed",
         "Verification failed: QE Identity expired": "collateral_window",
-        "Verification failed: something new": "evidence_invalid",
-        "": "evidence_invalid",
+        "Verification failed: something new": "verdict_unknown",
+        "": "verdict_unknown",
     }
     assert list(texts.values()) == [error_of_text(text).code for text in texts]
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from tests_support import SHARED_VECTORS, shared_vectors
 
 from tee_backend.attestation.collateral import Collateral, parse_collateral
-from tee_backend.attestation.collateral_trust import check_roles, check_windows, verify_collateral
+from tee_backend.attestation.collateral_trust import check_age, check_roles, check_windows, verify_collateral
 from tee_backend.attestation.errors import (
     AttestationError,
     CollateralMismatch,
@@ -254,3 +255,15 @@ def test_tampered(name: str) -> None:
         verify_collateral(
             parse_collateral(shared_vectors(f"tdx/negative/{name}").read_bytes()), root=intel_root(), now=1_787_616_698
         )
+
+
+def test_own_limit_of_age(collateral: Collateral, now: float) -> None:
+    """Who wants fresher collateral than its windows say gets it: both signed texts are counted from their issue."""
+    issued_at = now - 3600
+    check_age(collateral, max_age_s=7 * 86_400, now=issued_at + 7 * 86_400)
+    for late in (issued_at + 7 * 86_400 + 1, float("nan")):
+        with pytest.raises(CollateralOutsideWindow):
+            check_age(collateral, max_age_s=7 * 86_400, now=late)
+    stale = replace(collateral.qe_identity, window=replace(collateral.qe_identity.window, starts_at=now - 9 * 86_400))
+    with pytest.raises(CollateralOutsideWindow):
+        check_age(replace(collateral, qe_identity=stale), max_age_s=7 * 86_400, now=now)

@@ -37,3 +37,9 @@ def test_who_must_act() -> None:
     assert {"certificate_malformed", "untrusted_root", "attestation"} == {
         c.code for c in set(CLASSES) - evidence - collateral
     }
+
+
+def test_what_alarms() -> None:
+    """An operator hears of what tells of the installation: an unknown verdict, two readings, a service's odd answer."""
+    alarming = {"evidence_invalid", "verdict_unknown", "service_answer"}
+    assert alarming == {c.code for c in CLASSES if c.alarms}

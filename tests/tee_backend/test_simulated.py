@@ -7,10 +7,12 @@ import pytest
 
 from encryption_network.policy import Measurements
 from tee_backend.attestation.collateral import parse_collateral
+from tee_backend.attestation.errors import CollateralMismatch, Revoked
 from tee_backend.attestation.quote import BodyKind, parse_quote
 from tee_backend.attestation.trust_root import TrustRoot
 from tee_backend.attestation.verify import verify_quote
 from tee_backend.evidence.simulated import (
+    CollateralOptions,
     DomainOptions,
     PlatformFolderError,
     SimulatedPlatform,
@@ -111,3 +113,46 @@ def test_mistakes_of_the_calling_code(machine: SimulatedPlatform, code: Measurem
     ):
         with pytest.raises(ValueError, match=r"size|FMSPC"):
             make()
+
+
+@pytest.mark.parametrize("fmspc", [None, b"others"])
+def test_another_machine_under_one_root(
+    machine: SimulatedPlatform, code: Measurements, quote: bytes, root: TrustRoot, now: float, fmspc: bytes | None
+) -> None:
+    """A second machine has the root and the authorities of the first, keys and a platform id of its own."""
+    second = machine.another_machine(b"the second machine", fmspc=fmspc)
+    other = second.mint_quote(code, bytes(range(64)))
+    assert (machine.root_der, fmspc or machine.fmspc) == (second.root_der, second.fmspc)
+    first_quote, second_quote = parse_quote(quote), parse_quote(other)
+    assert first_quote.pck_chain[1:] == second_quote.pck_chain[1:]
+    assert first_quote.platform.ppid != second_quote.platform.ppid
+    assert first_quote.attestation_key != second_quote.attestation_key
+    collateral = parse_collateral(second.collateral_json(now))
+    assert "UpToDate" == verify_quote(other, collateral, root=root, now=now).tcb_status
+    if fmspc is None:
+        assert "UpToDate" == verify_quote(quote, collateral, root=root, now=now).tcb_status
+    else:
+        with pytest.raises(CollateralMismatch):
+            verify_quote(quote, collateral, root=root, now=now)
+
+
+def test_one_machine_is_revoked(machine: SimulatedPlatform, code: Measurements, root: TrustRoot, now: float) -> None:
+    """Revoking one machine leaves the other of its family."""
+    second = machine.another_machine(b"the second machine")
+    document = second.collateral_json(now, options=CollateralOptions(revoked=("pck",)))
+    collateral = parse_collateral(document)
+    verify_quote(machine.mint_quote(code, bytes(64)), collateral, root=root, now=now)
+    with pytest.raises(Revoked):
+        verify_quote(second.mint_quote(code, bytes(64)), collateral, root=root, now=now)
+
+
+def test_where_machines_are_kept(machine: SimulatedPlatform, tmp_path: Path) -> None:
+    """A second machine of the family survives in a folder, one of another family is kept as its seeds."""
+    second = machine.another_machine(b"the second machine")
+    second.save(tmp_path)
+    assert second.pck_chain_pem == SimulatedPlatform.load(tmp_path).pck_chain_pem
+    with pytest.raises(ValueError, match="family"):
+        machine.another_machine(b"the third machine", fmspc=b"others").save(tmp_path)
+    for seed, fmspc in ((b"short", None), (b"long enough a seed", b"five5")):
+        with pytest.raises(ValueError, match="16"):
+            machine.another_machine(seed, fmspc=fmspc)

@@ -1,0 +1,101 @@
+"""Members of signed documents, and what several documents have: a window, and a chain of signer and root."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from capabilities.strict_json import Json
+
+from .certificates import Certificate, parse_pem_chain
+from .errors import MalformedCertificate, MalformedCollateral
+
+_SIGNER_CHAIN_CERTIFICATES = 2
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When a document holds: from `starts_at` until before `ends_at`; epoch seconds."""
+
+    starts_at: float
+    ends_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerChain:
+    """Who signed a document: the signer, then the root.
+
+    Attributes:
+        pem: the text as received.
+        signer: the first certificate.
+        root: the second certificate.
+    """
+
+    pem: str
+    signer: Certificate
+    root: Certificate
+
+
+def document_window(signed: dict[str, Json]) -> Window:
+    """Return the window that a signed document names; raises MalformedCollateral."""
+    return window_of(time_member(signed, "issueDate"), time_member(signed, "nextUpdate"))
+
+
+def window_of(starts_at: float, ends_at: float) -> Window:
+    """Return a window that does not end before it starts; raises MalformedCollateral."""
+    if ends_at < starts_at:
+        raise MalformedCollateral("a window ends before it starts")
+    return Window(starts_at, ends_at)
+
+
+def time_member(signed: dict[str, Json], name: str) -> float:
+    """Return a UTC time in whole seconds as epoch seconds; raises MalformedCollateral."""
+    value = signed.get(name)
+    if not isinstance(value, str) or _TIME.fullmatch(value) is None:
+        raise MalformedCollateral(f"{name} is no UTC time in seconds")
+    try:
+        return datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+    except (ValueError, OverflowError) as exc:
+        raise MalformedCollateral(f"{name} is no time of a calendar") from exc
+
+
+def evaluation_number(signed: dict[str, Json]) -> int:
+    """Return tcbEvaluationDataNumber; raises MalformedCollateral."""
+    value = signed.get("tcbEvaluationDataNumber")
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise MalformedCollateral("tcbEvaluationDataNumber is no number")
+    return value
+
+
+def issuer_chain(document: dict[str, Json], name: str) -> IssuerChain:
+    """Return a chain of exactly signer and root; raises MalformedCollateral."""
+    pem = text_member(document, name)
+    try:
+        chain = parse_pem_chain(pem.encode(), most=_SIGNER_CHAIN_CERTIFICATES)
+    except MalformedCertificate as exc:
+        raise MalformedCollateral(f"{name}: {exc.detail}") from exc
+    if len(chain) != _SIGNER_CHAIN_CERTIFICATES:
+        raise MalformedCollateral(f"{name} is not signer and root")
+    return IssuerChain(pem=pem, signer=chain[0], root=chain[1])
+
+
+def text_member(members: dict[str, Json], name: str) -> str:
+    """Return a text; raises MalformedCollateral."""
+    value = members.get(name)
+    if not isinstance(value, str):
+        raise MalformedCollateral(f"{name} is no text")
+    return value
+
+
+def hex_member(members: dict[str, Json], name: str, *, size_bytes: int | None) -> bytes:
+    """Return bytes given as plain hex of either case; raises MalformedCollateral."""
+    text = text_member(members, name)
+    try:
+        value = bytes.fromhex(text)
+    except ValueError as exc:
+        raise MalformedCollateral(f"{name} is no hex") from exc
+    if len(text) != 2 * len(value):  # spaces between the digits
+        raise MalformedCollateral(f"{name} is no plain hex")
+    if size_bytes is not None and len(value) != size_bytes:
+        raise MalformedCollateral(f"{name} is not {size_bytes} bytes")
+    return value

@@ -1,0 +1,173 @@
+"""Evaluation numbers: which edition of the platforms' levels is in force, and which one follows.
+
+Each time weaknesses are repaired, new levels are published under the next number. "Early" serves the newest at once,
+"standard" a number when a year has passed since its recovery event. Two editions are validly signed for about a month,
+and the same machine may be up to date in one and out of date in the other: whoever chooses the edition chooses the
+verdict.
+
+Example:
+    numbers = parse_evaluation_numbers(body, issuer_chain_pem=chain)
+    verify_evaluation_numbers(numbers, root=root, root_crl=collateral.root_crl, now=now)
+    check_edition(collateral, numbers, now=now)
+
+Source: Intel PCS API v4, TCB evaluation data numbers.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from capabilities.strict_json import Json
+
+from ._json import read_object
+from ._members import IssuerChain, Window, document_window, evaluation_number, issuer_chain, time_member
+from .collateral import MAX_DOCUMENT_BYTES, Collateral, RevocationList
+from .collateral_trust import verify_signed_text
+from .errors import CollateralMismatch, CollateralOutsideWindow, CollateralRollback, MalformedCollateral
+from .signed_body import cut_signed_body
+from .trust_root import TrustRoot
+
+MAX_NUMBERS: Final = 64
+"""A genuine list has eight entries and grows by two a year."""
+YEAR_S: Final = 365 * 86_400.0
+EDITION_GRACE_S: Final = 3 * 86_400.0
+"""How long an edition that was replaced still passes: the day of the change is not announced to the hour, and a
+document that is renewed daily is renewed well within it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One edition of the levels.
+
+    Attributes:
+        number: tcbEvaluationDataNumber.
+        recovery_event_at: when the weaknesses it repairs were published, epoch seconds.
+        tcb_date: date of its newest levels, epoch seconds.
+    """
+
+    number: int
+    recovery_event_at: float
+    tcb_date: float
+
+    @property
+    def standard_from(self) -> float:
+        """When this number becomes the standard one, to about a day: a year after the event, epoch seconds."""
+        return self.recovery_event_at + YEAR_S
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationNumbers:
+    """The published list; nothing of it is verified.
+
+    Attributes:
+        text: exactly what was signed.
+        signature: 64 bytes, r then s.
+        issuer_chain: who is said to have signed it.
+        window: issueDate to nextUpdate.
+        evaluations: distinct, highest number first; at least one.
+    """
+
+    text: str
+    signature: bytes
+    issuer_chain: IssuerChain
+    window: Window
+    evaluations: tuple[Evaluation, ...]
+
+    @property
+    def early(self) -> Evaluation:
+        """The newest edition."""
+        return self.evaluations[0]
+
+    def standard(self, *, now: float) -> Evaluation | None:
+        """Return the edition that is standard at `now`; None before the first one is."""
+        return next((e for e in self.evaluations if e.standard_from <= now), None)
+
+    def following(self, number: int) -> Evaluation | None:
+        """Return the edition after `number`: what its machines will be judged by next; None for the newest."""
+        return next((e for e in reversed(self.evaluations) if e.number > number), None)
+
+
+def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> EvaluationNumbers:
+    """Parse the body of the service's answer for TDX.
+
+    Args:
+        body: `{"tcbEvaluationDataNumbers": {…}, "signature": hex}`; at most MAX_DOCUMENT_BYTES; untrusted.
+        issuer_chain_pem: signer and root, from the answer's header.
+    Raises:
+        MalformedCollateral: not that shape, or a number twice.
+        CollateralMismatch: a list of another technology.
+    Does not check:
+        Signature, window, role: see `verify_evaluation_numbers`.
+    """
+    cut = cut_signed_body(body, member="tcbEvaluationDataNumbers", max_bytes=MAX_DOCUMENT_BYTES)
+    listed = read_object(
+        cut.text.encode(), max_bytes=MAX_DOCUMENT_BYTES, error=MalformedCollateral, what="evaluation numbers"
+    )
+    if listed.get("id") != "TDX" or listed.get("version") != 1:
+        raise CollateralMismatch("evaluation numbers of another technology or version")
+    return EvaluationNumbers(
+        text=cut.text,
+        signature=cut.signature,
+        issuer_chain=issuer_chain({"chain": issuer_chain_pem}, "chain"),
+        window=document_window(listed),
+        evaluations=_evaluations(listed.get("tcbEvalNumbers")),
+    )
+
+
+def verify_evaluation_numbers(
+    numbers: EvaluationNumbers, *, root: TrustRoot, root_crl: RevocationList, now: float
+) -> None:
+    """Verify a list before anything rests on it.
+
+    Args:
+        numbers: parsed; untrusted.
+        root: the configured anchor.
+        root_crl: the root's list, of collateral that was verified.
+        now: epoch seconds.
+    Raises:
+        CollateralOutsideWindow: the list is over, or comes from the future.
+        TrustRootRefused, CollateralSignatureInvalid, Revoked: it is not signed by the TCB signer under the root.
+    """
+    if not numbers.window.starts_at <= now < numbers.window.ends_at:
+        raise CollateralOutsideWindow("the list of evaluation numbers does not hold now")
+    verify_signed_text(numbers, root=root, root_crl=root_crl, now=now)
+
+
+def check_edition(
+    collateral: Collateral, numbers: EvaluationNumbers, *, now: float, grace_s: float = EDITION_GRACE_S
+) -> None:
+    """Refuse collateral of an edition that the standard one has replaced: mirrors may lag by weeks.
+
+    The number judged is the TCB info's; the QE identity may lag until its own end.
+
+    Args:
+        collateral: parsed.
+        numbers: verified.
+        now: epoch seconds.
+        grace_s: how long an edition passes after it was replaced.
+    Raises:
+        CollateralRollback: its number is below the one that was standard `grace_s` ago.
+    """
+    # AT33
+    standard = numbers.standard(now=now - grace_s)
+    found = collateral.tcb_info.evaluation_number
+    if standard is not None and found < standard.number:
+        raise CollateralRollback(f"evaluation number {found} where {standard.number} is standard")
+
+
+def _evaluations(value: Json) -> tuple[Evaluation, ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_NUMBERS:
+        raise MalformedCollateral("tcbEvalNumbers is no list of numbers")
+    found = [_evaluation(entry) for entry in value]
+    if len({evaluation.number for evaluation in found}) != len(found):
+        raise MalformedCollateral("an evaluation number stands twice")
+    return tuple(sorted(found, key=lambda evaluation: -evaluation.number))
+
+
+def _evaluation(entry: Json) -> Evaluation:
+    if not isinstance(entry, dict):
+        raise MalformedCollateral("an evaluation is no object")
+    return Evaluation(
+        number=evaluation_number(entry),
+        recovery_event_at=time_member(entry, "tcbRecoveryEventDate"),
+        tcb_date=time_member(entry, "tcbDate"),
+    )

@@ -1,0 +1,256 @@
+"""Event logs of a trust domain's guest: what was extended into its run-time registers, entry by entry.
+
+A log is a JSON array of entries:
+
+| member | form |
+|---|---|
+| imr | 0 to 3: the run-time register |
+| event_type | u32 |
+| digest | lower-case hex of 48 bytes; may be empty for run-time events |
+| event | name; ASCII |
+| event_payload | lower-case hex |
+| version | 1 (also when absent) or 2: which digest a run-time event has |
+| preimage | optional hex of what a run-time event's digest is made over |
+
+Registers 0 to 2 were written by the firmware and the kernel; a policy compares them as they are, so of these entries
+only the shape is read. Register 3 holds run-time events, whose digests follow from name and payload:
+
+    version 1   SHA384( LE32(type) ‖ ":" ‖ name ‖ ":" ‖ payload )
+    version 2   SHA384( canonical JSON of {"name", "payload" (hex), "type"} )
+    register    48 zero bytes at first; with each entry SHA384( register ‖ digest )
+
+Whoever hands a log in chose every byte of it. `runtime_entries` computes each digest anew and never extends with one
+that it was given: that would let an approved payload stand beside the digest of another one.
+
+Example:
+    log = parse_event_log(text)
+    assert replay(runtime_entries(log)) == quote.report.rtmr3
+
+Source: spec/attestation.md AT20; the dstack guest agent's event log, version 1 and 2.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from capabilities.errors import InvalidJson
+from capabilities.strict_json import Json, parse_json
+from encryption_network.canonical_json import canonical_bytes
+
+from .errors import EventLogRefused, MalformedEventLog
+
+RUNTIME_EVENT_TYPE: Final = 0x0800_0001
+RUNTIME_REGISTER: Final = 3
+REGISTER_BYTES: Final = 48
+
+MAX_LOG_BYTES: Final = 256 * 1024
+"""Genuine logs are 5 to 8 KiB."""
+MAX_ENTRIES: Final = 256
+"""Genuine logs have about 30 entries."""
+MAX_PAYLOAD_BYTES: Final = 16 * 1024
+MAX_NAME_CHARS: Final = 128
+
+EventVersion = Literal[1, 2]
+
+_NAME = re.compile(r"[ -~]*")
+# A name with a colon and its payload would share one version 1 digest with another name and payload.
+_RUNTIME_NAME = re.compile(r"[ -9;-~]+")
+_HEX = re.compile(r"(?:[0-9a-f]{2})*")
+_REQUIRED = frozenset({"imr", "event_type", "digest", "event", "event_payload"})
+_OPTIONAL = frozenset({"version", "preimage"})
+_WRAPPED = "log"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry; nothing of it is verified.
+
+    Attributes:
+        register: 0 to 3.
+        event_type: u32.
+        name: at most MAX_NAME_CHARS of printable ASCII.
+        payload: at most MAX_PAYLOAD_BYTES.
+        supplied_digest: 48 bytes as the log gives them; empty when it leaves them out.
+        supplied_preimage: hex as the log gives it; None when absent.
+        version: which digest a run-time event has.
+    """
+
+    register: int
+    event_type: int
+    name: str
+    payload: bytes
+    supplied_digest: bytes
+    supplied_preimage: str | None
+    version: EventVersion
+
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """A log of at most MAX_ENTRIES entries in their order; nothing of it is verified."""
+
+    entries: tuple[Event, ...]
+
+    def to_json(self) -> list[Json]:
+        """Return the run-time entries as the JSON array that `read_event_log` reads.
+
+        The entries of registers 0 to 2 are left out: nobody reads them, and they tell of the machine.
+        """
+        return [_entry_json(event) for event in self.entries if event.register == RUNTIME_REGISTER]
+
+
+def parse_event_log(data: bytes) -> EventLog:
+    """Parse the JSON text of a log, as guest agents give it.
+
+    Args:
+        data: at most MAX_LOG_BYTES of UTF-8; untrusted.
+    Raises:
+        MalformedEventLog: as `read_event_log`; also no JSON, a repeated member, deep nesting.
+    """
+    if len(data) > MAX_LOG_BYTES:
+        raise MalformedEventLog(f"event log of {len(data)} bytes")
+    try:
+        # The strict reader takes objects only; text that tries to leave the array makes no object of one member.
+        wrapped = parse_json(b'{"%s":%s}' % (_WRAPPED.encode(), data), max_bytes=MAX_LOG_BYTES + 16)
+    except InvalidJson as exc:
+        raise MalformedEventLog(f"event log: {exc}") from exc
+    if wrapped.keys() != {_WRAPPED}:
+        raise MalformedEventLog("event log is no array")
+    return read_event_log(wrapped[_WRAPPED])
+
+
+def read_event_log(value: Json) -> EventLog:
+    """Read a log out of JSON that was parsed strictly.
+
+    Args:
+        value: the array; untrusted, its text bounded by the caller.
+    Raises:
+        MalformedEventLog: no array, too many entries, too much payload, an entry with members missing, unknown or of
+            another type.
+    Does not check:
+        What the entries say: see `runtime_entries`.
+    """
+    if not isinstance(value, list):
+        raise MalformedEventLog("event log is no array")
+    if len(value) > MAX_ENTRIES:
+        raise MalformedEventLog(f"event log of {len(value)} entries")
+    entries = tuple(_event(entry) for entry in value)
+    if sum(len(event.payload) for event in entries) > MAX_LOG_BYTES // 2:
+        raise MalformedEventLog("event log with too much payload")
+    return EventLog(entries)
+
+
+def runtime_entries(log: EventLog) -> tuple[Event, ...]:
+    """Return the entries of register 3, each of them one whose digest is known from what it says.
+
+    Raises:
+        EventLogRefused: an entry of register 3 of another type, or a run-time event elsewhere; a name that is empty or
+            holds a colon; a digest or preimage that does not follow from name and payload.
+    """
+    for event in log.entries:
+        # AT20: an entry of another type would bring a digest that nobody can recompute.
+        if (event.register == RUNTIME_REGISTER) != (event.event_type == RUNTIME_EVENT_TYPE):
+            raise EventLogRefused(f"event type {event.event_type:#x} in register {event.register}")
+    found = tuple(event for event in log.entries if event.register == RUNTIME_REGISTER)
+    for event in found:
+        _check_runtime_event(event)
+    return found
+
+
+def replay(events: Iterable[Event]) -> bytes:
+    """Return the value that a register has after these run-time events, 48 bytes."""
+    register = bytes(REGISTER_BYTES)
+    for event in events:
+        register = hashlib.sha384(register + event_digest(event.name, event.payload, version=event.version)).digest()
+    return register
+
+
+def event_digest(name: str, payload: bytes, *, version: EventVersion = 1) -> bytes:
+    """Return the digest that a run-time event extends its register with, 48 bytes.
+
+    Args:
+        name: ASCII.
+        payload: raw bytes.
+        version: 1 or 2.
+    """
+    return hashlib.sha384(event_preimage(name, payload, version=version)).digest()
+
+
+def event_preimage(name: str, payload: bytes, *, version: EventVersion = 1) -> bytes:
+    """Return what `event_digest` hashes."""
+    if version == 1:
+        return RUNTIME_EVENT_TYPE.to_bytes(4, "little") + b":" + name.encode() + b":" + payload
+    return canonical_bytes({"name": name, "payload": payload.hex(), "type": RUNTIME_EVENT_TYPE})
+
+
+def _check_runtime_event(event: Event) -> None:
+    if _RUNTIME_NAME.fullmatch(event.name) is None:
+        raise EventLogRefused("a run-time event with an ambiguous name")
+    preimage = event_preimage(event.name, event.payload, version=event.version)
+    # AT20
+    if event.supplied_digest and event.supplied_digest != hashlib.sha384(preimage).digest():
+        raise EventLogRefused(f"digest of {event.name!r} is not that of its payload")
+    if event.supplied_preimage is not None and event.supplied_preimage != preimage.hex():
+        raise EventLogRefused(f"preimage of {event.name!r} is not made of its payload")
+
+
+def _event(entry: Json) -> Event:
+    if not isinstance(entry, dict) or not _REQUIRED <= entry.keys() <= _REQUIRED | _OPTIONAL:
+        raise MalformedEventLog("an entry lacks members, or has unknown ones")
+    register = _whole(entry, "imr", most=RUNTIME_REGISTER)
+    digest = _hex(entry, "digest", most_bytes=REGISTER_BYTES)
+    if len(digest) != REGISTER_BYTES and (digest or register != RUNTIME_REGISTER):
+        raise MalformedEventLog(f"a digest of {len(digest)} bytes")
+    preimage = _hex(entry, "preimage", most_bytes=4 * MAX_PAYLOAD_BYTES) if "preimage" in entry else None
+    return Event(
+        register=register,
+        event_type=_whole(entry, "event_type", most=2**32 - 1),
+        name=_name(entry["event"]),
+        payload=_hex(entry, "event_payload", most_bytes=MAX_PAYLOAD_BYTES),
+        supplied_digest=digest,
+        supplied_preimage=None if preimage is None else preimage.hex(),
+        version=_version(entry),
+    )
+
+
+def _version(entry: dict[str, Json]) -> EventVersion:
+    version = _whole(entry, "version", most=2) if "version" in entry else 1
+    if version == 0:
+        raise MalformedEventLog("an entry of version 0")
+    return 2 if version == 2 else 1
+
+
+def _whole(entry: dict[str, Json], name: str, *, most: int) -> int:
+    value = entry[name]
+    if type(value) is not int or not 0 <= value <= most:
+        raise MalformedEventLog(f"{name} is no number up to {most}")
+    return value
+
+
+def _name(value: Json) -> str:
+    if not isinstance(value, str) or len(value) > MAX_NAME_CHARS or _NAME.fullmatch(value) is None:
+        raise MalformedEventLog(f"an event's name is no ASCII of at most {MAX_NAME_CHARS} characters")
+    return value
+
+
+def _hex(entry: dict[str, Json], name: str, *, most_bytes: int) -> bytes:
+    value = entry[name]
+    if not isinstance(value, str) or len(value) > 2 * most_bytes or _HEX.fullmatch(value) is None:
+        raise MalformedEventLog(f"{name} is no lower-case hex of at most {most_bytes} bytes")
+    return bytes.fromhex(value)
+
+
+def _entry_json(event: Event) -> dict[str, Json]:
+    entry: dict[str, Json] = {
+        "imr": event.register,
+        "event_type": event.event_type,
+        "digest": event.supplied_digest.hex(),
+        "event": event.name,
+        "event_payload": event.payload.hex(),
+    }
+    if event.version != 1:
+        entry["version"] = event.version
+    if event.supplied_preimage is not None:
+        entry["preimage"] = event.supplied_preimage
+    return entry

@@ -1,0 +1,168 @@
+"""From an event log to claims about the application, tied to a quote's registers.
+
+The system writes these entries into register 3 before it starts the application:
+
+| entry | payload |
+|---|---|
+| system-preparing | empty |
+| app-id | 20 bytes |
+| compose-hash | 32 bytes |
+| init-script-hash, gpu-policy-hash | 32 bytes; any number of the first, at most one of the second |
+| instance-id | 20 bytes or empty |
+| boot-mr-done | empty |
+| os-image-hash | 32 bytes; optional |
+| key-provider | JSON {"name", "id"} |
+| storage-fs | text; optional |
+| system-ready | empty |
+
+What follows `system-ready` was written by the application, which may repeat any of these names: it extends the
+register like the rest and says nothing.
+
+Example:
+    claims = verify_event_log(parse_event_log(text), verified.quote.report)
+    evidence = to_evidence(verified, ..., compose_hash=claims.compose_hash, app_id=claims.app_id)
+
+Source: spec/attestation.md AT20 to AT22, AT28.
+"""
+
+import hmac
+from collections.abc import Sequence
+from typing import Final, get_args
+
+from capabilities.errors import InvalidJson
+from capabilities.strict_json import parse_json
+
+from .application import (
+    APP_ID_BYTES,
+    COMPOSE_HASH_BYTES,
+    INSTANCE_ID_BYTES,
+    EventLogClaims,
+    KeyProvider,
+    KeyProviderName,
+)
+from .errors import EventLogRefused
+from .event_log import Event, EventLog, replay, runtime_entries
+from .mr_config import check_mr_config_id
+from .quote import TdReport
+
+SYSTEM_READY: Final = "system-ready"
+BOOT_DONE: Final = "boot-mr-done"
+SEQUENCE: Final = (
+    "system-preparing",
+    "app-id",
+    "compose-hash",
+    "instance-id",
+    BOOT_DONE,
+    "os-image-hash",
+    "key-provider",
+    "storage-fs",
+    SYSTEM_READY,
+)
+_OPTIONAL: Final = frozenset({"os-image-hash", "storage-fs"})
+_BEFORE_BOOT_DONE: Final = frozenset({"init-script-hash", "gpu-policy-hash"})
+_MAX_KEY_PROVIDER_BYTES: Final = 4096
+_MAX_INIT_SCRIPTS: Final = 64
+
+
+def verify_event_log(log: EventLog, report: TdReport) -> EventLogClaims:
+    """Verify that a log is the one a report's registers tell of, and read it.
+
+    Args:
+        log: parsed; untrusted.
+        report: of the quote; whether the quote itself holds is `verify_quote`'s to say.
+    Returns:
+        The claims; they hold if the quote holds and its other registers are those of a known image.
+    Raises:
+        EventLogRefused: an entry whose digest cannot be recomputed, a replay with another result, system entries that
+            are missing, repeated, out of order or of another size, or an MRCONFIGID that states something else.
+    Does not check:
+        Whether anybody approves of the application or of its key provider: see `check_key_provider` and policies.
+    """
+    # 1. Every entry of register 3 has a digest that follows from what it says; the same entries are replayed and read.
+    entries = runtime_entries(log)
+    # 2. Together they give the register of the quote.
+    if not hmac.compare_digest(replay(entries), report.rtmr3):
+        raise EventLogRefused("the replay gives another RTMR3 than the quote's")
+    # 3. The system wrote what a system writes, before the application ran.
+    claims = _read_claims(_system_entries(entries))
+    # 4. The host stated the same application, where it stated one.
+    check_mr_config_id(report.mr_config_id, claims)
+    return claims
+
+
+def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
+    """Return what was written up to the first `system-ready`; its known names stand once each, in order (AT21)."""
+    names = [event.name for event in entries]
+    if SYSTEM_READY not in names:
+        raise EventLogRefused("the system was not ready yet")
+    system = tuple(entries[: names.index(SYSTEM_READY) + 1])
+    found = [event.name for event in system if event.name in SEQUENCE]
+    # AT21
+    if found != [name for name in SEQUENCE if name not in _OPTIONAL or name in found]:
+        raise EventLogRefused("system entries are missing, repeated or out of order")
+    booted = [event.name for event in system].index(BOOT_DONE)
+    if any(event.name in _BEFORE_BOOT_DONE for event in system[booted:]):
+        raise EventLogRefused("a measurement of the boot stands after its end")
+    return system
+
+
+def _read_claims(system: Sequence[Event]) -> EventLogClaims:
+    for mark in ("system-preparing", BOOT_DONE, SYSTEM_READY):
+        _payload(system, mark, sizes=(0,))
+    scripts = _payloads(system, "init-script-hash")
+    gpu_policies = _payloads(system, "gpu-policy-hash")
+    if len(scripts) > _MAX_INIT_SCRIPTS or len(gpu_policies) > 1:
+        raise EventLogRefused("too many measurements of one kind")
+    if any(len(digest) != COMPOSE_HASH_BYTES for digest in (*scripts, *gpu_policies)):
+        raise EventLogRefused("a measurement of the boot has another size")
+    return EventLogClaims(
+        compose_hash=_payload(system, "compose-hash", sizes=(COMPOSE_HASH_BYTES,)),
+        app_id=_payload(system, "app-id", sizes=(APP_ID_BYTES,)),
+        instance_id=_payload(system, "instance-id", sizes=(0, INSTANCE_ID_BYTES)),
+        key_provider=_key_provider(_payloads(system, "key-provider")[0]),
+        os_image_hash=_os_image_hash(system),
+        gpu_policy_hash=gpu_policies[0] if gpu_policies else None,
+        init_script_hashes=scripts,
+    )
+
+
+def _payloads(system: Sequence[Event], name: str) -> tuple[bytes, ...]:
+    return tuple(event.payload for event in system if event.name == name)
+
+
+def _payload(system: Sequence[Event], name: str, *, sizes: tuple[int, ...]) -> bytes:
+    payload = _payloads(system, name)[0]
+    if len(payload) not in sizes:
+        raise EventLogRefused(f"{name} of {len(payload)} bytes")
+    return payload
+
+
+def _os_image_hash(system: Sequence[Event]) -> bytes | None:
+    if not _payloads(system, "os-image-hash"):
+        return None
+    return _payload(system, "os-image-hash", sizes=(COMPOSE_HASH_BYTES,))
+
+
+def _key_provider(payload: bytes) -> KeyProvider:
+    try:
+        stated = parse_json(payload, max_bytes=_MAX_KEY_PROVIDER_BYTES)
+    except InvalidJson as exc:
+        raise EventLogRefused("key-provider is no JSON object") from exc
+    name, id_text = stated.get("name"), stated.get("id")
+    if stated.keys() != {"name", "id"} or not isinstance(id_text, str):
+        raise EventLogRefused("key-provider has other members than name and id")
+    try:
+        provider_id = bytes.fromhex(id_text)
+    except ValueError as exc:
+        raise EventLogRefused("key-provider's id is no hex") from exc
+    if 2 * len(provider_id) != len(id_text):  # spaces between the digits
+        raise EventLogRefused("key-provider's id is no plain hex")
+    return KeyProvider(_provider_name(name), provider_id)
+
+
+def _provider_name(name: object) -> KeyProviderName:
+    known: KeyProviderName
+    for known in get_args(KeyProviderName):
+        if name == known:
+            return known
+    raise EventLogRefused(f"unknown key provider {str(name)[:40]!r}")

@@ -1,0 +1,263 @@
+"""Fetching collateral from Intel's service or a mirror of it, and writing it in the form that is stored.
+
+| what | path below the base | issuer chain in header |
+|---|---|---|
+| TCB info | /tdx/certification/v4/tcb?fmspc= | TCB-Info-Issuer-Chain, of some mirrors SGX-TCB-Info-Issuer-Chain |
+| QE identity | /tdx/certification/v4/qe/identity | SGX-Enclave-Identity-Issuer-Chain |
+| PCK CRL | /sgx/certification/v4/pckcrl?ca=&encoding=der | SGX-PCK-CRL-Issuer-Chain |
+| root CRL | a URL of its own; mirrors: /sgx/certification/v4/rootcacrl | – |
+| evaluation numbers | /tdx/certification/v4/tcbevaluationdatanumbers | TCB-Evaluation-Data-Numbers-Issuer-Chain |
+
+Chains are PEM, URL-encoded. Revocation lists come as DER, PEM or hex text. The two signed objects are cut out of their
+answers byte for byte.
+
+Nothing that is fetched is believed: the document is parsed, compared with what was asked for, and handed on to be
+verified (`collateral_trust.verify_collateral`) and compared with what is held (`collateral.check_not_older`) as if an
+operator had brought it. A service, or whoever speaks in its place, can withhold documents and cannot forge them.
+
+Example:
+    async with aiohttp.ClientSession() as session:
+        service = CollateralService(session, ServiceSettings())
+        fetched = await service.collateral(quote.platform.fmspc, quote.platform.ca)
+        verify_collateral(fetched.collateral, root=root, now=clock.now())
+
+Source: Intel PCS API v4; Intel PCCS.
+"""
+
+import asyncio
+import json
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import unquote_to_bytes
+
+import aiohttp
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from .certificates import MAX_CHAIN_BYTES, READER_ERRORS, PlatformCa
+from .collateral import CollateralFile, parse_collateral_file
+from .errors import (
+    CollateralUnusable,
+    EvaluationWithdrawn,
+    PlatformUnknown,
+    ServiceAnswerRefused,
+    ServiceUnavailable,
+)
+from .evaluation_numbers import EvaluationNumbers, parse_evaluation_numbers
+from .signed_body import cut_signed_body
+
+INTEL_SERVICE_URL: Final = "https://api.trustedservices.intel.com"
+INTEL_ROOT_CRL_URL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
+
+TIMEOUT_S: Final = 10.0
+"""For all requests of one document together."""
+MAX_BODY_BYTES: Final = 128 * 1024
+"""Of one answer: the longest part of a document, in hex."""
+MAX_RETRY_AFTER_S: Final = 86_400.0
+"""A service that asks for more is asked again after a day."""
+
+UpdateMode = Literal["standard", "early"]
+
+_FMSPC_BYTES: Final = 6
+_CHUNK_BYTES: Final = 16 * 1024
+_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_HEX_TEXT = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
+_PEM_CRL: Final = b"-----BEGIN X509 CRL-----"
+_BUSY: Final = frozenset({429, 500, 502, 503, 504})
+
+_TCB_CHAIN: Final = ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
+_IDENTITY_CHAIN: Final = ("SGX-Enclave-Identity-Issuer-Chain",)
+_PCK_CRL_CHAIN: Final = ("SGX-PCK-CRL-Issuer-Chain",)
+_NUMBERS_CHAIN: Final = ("TCB-Evaluation-Data-Numbers-Issuer-Chain",)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """Which service is asked, and for which edition.
+
+    Attributes:
+        base_url: scheme, host and perhaps a path; no `/` at the end.
+        root_crl_url: where the root's revocation list is; None: below `base_url`, as mirrors have it.
+        update: "standard": the edition a year after its recovery event; "early": the newest.
+        timeout_s: for one document, all its requests together.
+    """
+
+    base_url: str = INTEL_SERVICE_URL
+    root_crl_url: str | None = INTEL_ROOT_CRL_URL
+    update: UpdateMode = "standard"
+    timeout_s: float = TIMEOUT_S
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A body, and the issuer chain that came with it in PEM (empty: none)."""
+
+    body: bytes
+    chain: str
+
+
+class CollateralService:
+    """Asks one service.
+
+    Args:
+        session: HTTP client; its proxies and TLS settings are the caller's.
+        settings: which service.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, settings: ServiceSettings) -> None:
+        self._session = session
+        self._settings = settings
+
+    async def collateral(self, fmspc: bytes, ca: PlatformCa, *, evaluation_number: int | None = None) -> CollateralFile:
+        """Fetch the collateral of one platform family and authority.
+
+        Args:
+            fmspc: platform family, 6 bytes.
+            ca: which PCK authority.
+            evaluation_number: an edition by its number; None: the one that `settings.update` says.
+        Returns:
+            The document in its stored form, parsed; about the family, authority and number that were asked for.
+        Raises:
+            PlatformUnknown, EvaluationWithdrawn: the service has no such document.
+            ServiceUnavailable: no answer in time, or one that says to come again.
+            ServiceAnswerRefused: an answer that is too large, of another shape or about something else.
+            ValueError: `fmspc` has another size (a mistake of the calling code).
+        Does not check:
+            Signatures, windows, roles, and whether the edition that is held is newer.
+        """
+        if len(fmspc) != _FMSPC_BYTES:
+            raise ValueError("an FMSPC has 6 bytes")
+        edition = self._edition(evaluation_number)
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                platform = {"fmspc": fmspc.hex().upper(), **edition}
+                tcb_info = await self._get("/tdx/certification/v4/tcb", platform, _TCB_CHAIN)
+                identity = await self._get("/tdx/certification/v4/qe/identity", edition, _IDENTITY_CHAIN)
+                crl_query = {"ca": ca, "encoding": "der"}
+                pck_crl = await self._get("/sgx/certification/v4/pckcrl", crl_query, _PCK_CRL_CHAIN)
+                root_crl = await self._root_crl()
+        except TimeoutError as exc:
+            raise ServiceUnavailable("no answer in time") from exc
+        fetched = _stored_form(tcb_info, identity, pck_crl=pck_crl, root_crl=root_crl)
+        _check_asked_for(fetched, fmspc, ca, evaluation_number=evaluation_number)
+        return fetched
+
+    async def evaluation_numbers(self) -> EvaluationNumbers:
+        """Fetch the list of evaluation numbers.
+
+        Raises:
+            ServiceUnavailable, ServiceAnswerRefused: as `collateral`.
+        Does not check:
+            Signature and window: see `evaluation_numbers.verify_evaluation_numbers`.
+        """
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                answer = await self._get("/tdx/certification/v4/tcbevaluationdatanumbers", {}, _NUMBERS_CHAIN)
+        except TimeoutError as exc:
+            raise ServiceUnavailable("no answer in time") from exc
+        try:
+            return parse_evaluation_numbers(answer.body, issuer_chain_pem=answer.chain)
+        except CollateralUnusable as exc:
+            raise ServiceAnswerRefused(f"evaluation numbers: {exc.detail}") from exc
+
+    def _edition(self, number: int | None) -> dict[str, str]:
+        """Name an edition in one way: a service refuses both together."""
+        return {"update": self._settings.update} if number is None else {"tcbEvaluationDataNumber": str(number)}
+
+    async def _root_crl(self) -> _Answer:
+        url = self._settings.root_crl_url
+        if url is None:
+            return await self._get("/sgx/certification/v4/rootcacrl", {}, ())
+        return await self._ask(url, {}, ())
+
+    async def _get(self, path: str, query: dict[str, str], chain_headers: tuple[str, ...]) -> _Answer:
+        return await self._ask(self._settings.base_url + path, query, chain_headers)
+
+    async def _ask(self, url: str, query: dict[str, str], chain_headers: tuple[str, ...]) -> _Answer:
+        # AT30: packed bodies would have to be unpacked before their size is known; a redirect could lead anywhere.
+        headers = {"Accept-Encoding": "identity"}
+        try:
+            async with self._session.get(url, params=query, headers=headers, allow_redirects=False) as answer:
+                _check_head(answer)
+                return _Answer(await _bounded_body(answer), _chain(answer, chain_headers))
+        except TimeoutError:
+            raise
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            # The text of such an error may hold bytes of the answer; its kind tells enough.
+            raise ServiceUnavailable(f"no answer: {type(exc).__name__}") from exc
+
+
+def _check_head(answer: aiohttp.ClientResponse) -> None:
+    if answer.status == 404:
+        raise PlatformUnknown("the service knows no such platform family")
+    if answer.status == 410:
+        raise EvaluationWithdrawn("the service no longer has this evaluation number")
+    if answer.status in _BUSY:
+        raise ServiceUnavailable(f"status {answer.status}", retry_after_s=_retry_after_s(answer))
+    if answer.status != 200:
+        raise ServiceAnswerRefused(f"status {answer.status}")
+    if answer.headers.get("Content-Encoding", "identity") != "identity":
+        raise ServiceAnswerRefused("a packed body that nobody asked for")
+
+
+def _retry_after_s(answer: aiohttp.ClientResponse) -> float | None:
+    text = answer.headers.get("Retry-After", "")
+    return min(float(text), MAX_RETRY_AFTER_S) if _SECONDS.fullmatch(text) else None
+
+
+async def _bounded_body(answer: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise ServiceAnswerRefused(f"an answer of more than {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+def _chain(answer: aiohttp.ClientResponse, names: tuple[str, ...]) -> str:
+    """Return the chain out of the first header that is there; without one, the text is empty and refused later."""
+    encoded = next((answer.headers[name] for name in names if name in answer.headers), "")
+    pem = unquote_to_bytes(encoded)
+    if len(pem) > MAX_CHAIN_BYTES or not pem.isascii():
+        raise ServiceAnswerRefused("an issuer chain is no PEM")
+    return pem.decode()
+
+
+def _stored_form(tcb_info: _Answer, identity: _Answer, *, pck_crl: _Answer, root_crl: _Answer) -> CollateralFile:
+    try:
+        tcb_text = cut_signed_body(tcb_info.body, member="tcbInfo", max_bytes=MAX_BODY_BYTES)
+        identity_text = cut_signed_body(identity.body, member="enclaveIdentity", max_bytes=MAX_BODY_BYTES)
+        document = {
+            "pck_crl_issuer_chain": pck_crl.chain,
+            "root_ca_crl": _crl_der(root_crl.body).hex(),
+            "pck_crl": _crl_der(pck_crl.body).hex(),
+            "tcb_info_issuer_chain": tcb_info.chain,
+            "tcb_info": tcb_text.text,
+            "tcb_info_signature": tcb_text.signature.hex(),
+            "qe_identity_issuer_chain": identity.chain,
+            "qe_identity": identity_text.text,
+            "qe_identity_signature": identity_text.signature.hex(),
+        }
+        return parse_collateral_file(json.dumps(document).encode())
+    except CollateralUnusable as exc:
+        raise ServiceAnswerRefused(f"{exc.code}: {exc.detail}") from exc
+
+
+def _crl_der(body: bytes) -> bytes:
+    """Return a revocation list as DER; whether it is one is seen when the document is parsed."""
+    text = body.strip()
+    if text.startswith(_PEM_CRL):
+        try:
+            return x509.load_pem_x509_crl(text).public_bytes(Encoding.DER)
+        except READER_ERRORS as exc:
+            raise ServiceAnswerRefused("a revocation list is no PEM") from exc
+    return bytes.fromhex(text.decode()) if _HEX_TEXT.fullmatch(text) else body
+
+
+def _check_asked_for(fetched: CollateralFile, fmspc: bytes, ca: PlatformCa, *, evaluation_number: int | None) -> None:
+    # AT30
+    if (fetched.fmspc, fetched.ca) != (fmspc, ca):
+        raise ServiceAnswerRefused(f"a document of {fetched.fmspc.hex()} {fetched.ca}, which was not asked for")
+    if evaluation_number not in (None, fetched.collateral.tcb_info.evaluation_number):
+        raise ServiceAnswerRefused("a document with another evaluation number than was asked for")

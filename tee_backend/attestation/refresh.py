@@ -1,0 +1,137 @@
+"""When collateral is to be fetched again, and what an operator has to hear about it. Pure: nothing is fetched here.
+
+A document is renewed daily, long before its windows end, so that a service may fail for days without anybody being
+refused. What is over is not used, whatever the service says; there is no grace beyond a signed window, and no way back
+to an older document (`collateral.check_not_older`).
+
+Example:
+    plan = plan_refresh([Holding(collateral, refreshed_at=t, tried_at=t)], now=clock.now())
+    for holding in plan.due:
+        ...  # fetch, verify, compare, keep; then a holding with new times
+    for alarm in plan.alarms:
+        ...  # log it
+
+Source: spec/attestation.md AT30, AT31.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from .collateral import Collateral
+
+DAY_S: Final = 86_400.0
+
+AlarmKind = Literal["refresh-failing", "ends-soon", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshRules:
+    """How eager to be; seconds.
+
+    Attributes:
+        every_s: a document is renewed this long after it was last fetched.
+        ahead_s: and at the latest this long before it ends.
+        retry_s: after a failure it is tried again this much later.
+        alarm_after_s: an operator hears of a document that could not be renewed for this long.
+        warn_s: and of one that ends within this time.
+    """
+
+    every_s: float = DAY_S
+    ahead_s: float = 7 * DAY_S
+    retry_s: float = 3600.0
+    alarm_after_s: float = 3 * DAY_S
+    warn_s: float = 5 * DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A document that is held.
+
+    Attributes:
+        collateral: parsed.
+        refreshed_at: when it was last fetched with success, epoch seconds; whoever does not keep that may take the
+            start of the TCB info's window.
+        tried_at: when it was last tried, epoch seconds; later than `refreshed_at` after a failure.
+    """
+
+    collateral: Collateral
+    refreshed_at: float
+    tried_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something an operator has to hear.
+
+    Attributes:
+        kind: "refresh-failing", "ends-soon" or "ended".
+        fmspc: platform family, 6 bytes.
+        ca: PCK authority.
+        part: the part of the document that ends first.
+        at: since when the refresh fails, or when that part ends; epoch seconds.
+    """
+
+    kind: AlarmKind
+    fmspc: bytes
+    ca: str
+    part: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshPlan:
+    """What to do now.
+
+    Attributes:
+        due: to be fetched now, the most urgent first.
+        next_at: when to plan again, epoch seconds; None when nothing is held.
+        alarms: to be told.
+    """
+
+    due: tuple[Holding, ...]
+    next_at: float | None
+    alarms: tuple[Alarm, ...]
+
+
+DEFAULT_RULES: Final = RefreshRules()
+
+
+def plan_refresh(holdings: Sequence[Holding], *, now: float, rules: RefreshRules = DEFAULT_RULES) -> RefreshPlan:
+    """Plan the next fetches.
+
+    Args:
+        holdings: all documents that are held.
+        now: epoch seconds.
+        rules: how eager to be.
+    """
+    moments = [(due_at(holding, rules=rules), holding) for holding in holdings]
+    due = [holding for moment, holding in moments if moment <= now]
+    later = [moment for moment, _ in moments if moment > now]
+    after_this_round = [now + rules.retry_s] if due else []
+    return RefreshPlan(
+        due=tuple(sorted(due, key=lambda holding: holding.collateral.ends_at)),
+        next_at=min([*later, *after_this_round], default=None),
+        alarms=tuple(alarm for holding in holdings for alarm in _alarms(holding, now=now, rules=rules)),
+    )
+
+
+def due_at(holding: Holding, *, rules: RefreshRules = DEFAULT_RULES) -> float:
+    """Return when a document is to be fetched again, epoch seconds.
+
+    A time of the past is no reason for hurry beyond `retry_s`: a service that fails is not asked in a loop.
+    """
+    # AT31
+    wanted = min(holding.refreshed_at + rules.every_s, holding.collateral.ends_at - rules.ahead_s)
+    return max(wanted, holding.tried_at + rules.retry_s)
+
+
+def _alarms(holding: Holding, *, now: float, rules: RefreshRules) -> Iterator[Alarm]:
+    collateral = holding.collateral
+    part, window = min(collateral.windows, key=lambda named: named[1].ends_at)
+    if now >= window.ends_at:
+        yield Alarm("ended", collateral.fmspc, collateral.ca, part, window.ends_at)
+    elif now >= window.ends_at - rules.warn_s:
+        yield Alarm("ends-soon", collateral.fmspc, collateral.ca, part, window.ends_at)
+    if holding.tried_at > holding.refreshed_at and now >= holding.refreshed_at + rules.alarm_after_s:
+        yield Alarm("refresh-failing", collateral.fmspc, collateral.ca, part, holding.refreshed_at)

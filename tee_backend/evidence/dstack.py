@@ -1,0 +1,186 @@
+"""Quotes and event logs from a dstack guest agent, over its Unix socket.
+
+    dstack (0.5 and later)   dstack.sock   POST /GetQuote {"report_data"}
+    tappd (before)           tappd.sock    POST /prpc/Tappd.TdxQuote {"report_data", "hash_algorithm": "raw"}
+    answer of both           {"quote", "event_log", …}
+
+Bytes are hex; `event_log` is JSON text. The agent refuses with a status of 400 or more, or with an object
+`{"error": text}`. Members that are not used here are passed over: agents add some with each release.
+
+The older agent hashes what it is given unless told "raw", and pads shorter data on the left: 64 bytes are sent always,
+and the report data of the quote is compared.
+
+Example:
+    backend = Backend(client, DstackSource.find())
+
+Source: the dstack guest agent's HTTP interface, both generations.
+"""
+
+import http.client
+import json
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from capabilities.errors import InvalidJson
+from capabilities.strict_json import Json, parse_json
+from tee_backend.attestation.errors import MalformedEventLog
+from tee_backend.attestation.event_log import MAX_LOG_BYTES, EventLog, parse_event_log
+from tee_backend.attestation.quote import MAX_QUOTE_BYTES
+
+from .errors import SourceMalformed, SourceRefused, SourceUnavailable
+from .source import Quoted, check_report_data_size, checked_quote
+
+Generation = Literal["dstack", "tappd"]
+
+SOCKET_FOLDERS: Final = (Path("/var/run"), Path("/run"), Path("/var/run/dstack"), Path("/run/dstack"))
+DEFAULT_TIMEOUT_S: Final = 10.0
+"""A quote takes about 40 ms of hardware time and may wait behind others on the same host."""
+
+MAX_ANSWER_BYTES: Final = 2 * MAX_QUOTE_BYTES + 2 * MAX_LOG_BYTES + 64 * 1024
+"""Quote in hex, an event log as escaped text, and the members that are passed over."""
+
+_GENERATIONS: Final[tuple[Generation, ...]] = ("dstack", "tappd")
+
+
+@dataclass(frozen=True, slots=True)
+class DstackSource:
+    """Makes quotes through a guest agent.
+
+    Attributes:
+        socket_path: the agent's Unix socket.
+        generation: which of the two interfaces it speaks.
+        with_event_log: False leaves the log out, for agents whose logs the node cannot read.
+        timeout_s: for the whole exchange.
+    """
+
+    socket_path: Path
+    generation: Generation = "dstack"
+    with_event_log: bool = True
+    timeout_s: float = DEFAULT_TIMEOUT_S
+
+    @classmethod
+    def find(cls, folders: tuple[Path, ...] = SOCKET_FOLDERS) -> "DstackSource":
+        """Return the source of the agent whose socket is in one of the folders; the newer generation first.
+
+        Raises:
+            SourceUnavailable: there is none.
+        """
+        for generation in _GENERATIONS:
+            for folder in folders:
+                path = folder / f"{generation}.sock"
+                if path.is_socket():
+                    return cls(path, generation)
+        raise SourceUnavailable("no socket of a guest agent: mount it into the container")
+
+    def quote(self, report_data: bytes) -> bytes:
+        """Return a quote over 64 bytes of report data; as `quote_with_log`."""
+        return self.quote_with_log(report_data).quote
+
+    def quote_with_log(self, report_data: bytes) -> Quoted:
+        """Return a quote over 64 bytes of report data and the log beside it. Blocks up to `timeout_s`.
+
+        Raises:
+            ValueError: not 64 bytes (a mistake of the calling code).
+            SourceUnavailable: no socket, no agent behind it, or no answer in time.
+            SourceRefused: the agent answers with an error.
+            SourceMalformed: too large an answer, no TDX quote over these bytes, or a log that cannot be read.
+        """
+        check_report_data_size(report_data)
+        answer = self._call(report_data)
+        quote = checked_quote(_hex(answer, "quote"), report_data)
+        return Quoted(quote, _event_log(answer) if self.with_event_log else None)
+
+    def _call(self, report_data: bytes) -> dict[str, Json]:
+        members = {"report_data": report_data.hex()}
+        if self.generation == "dstack":
+            return _exchange(self.socket_path, "/GetQuote", members, timeout_s=self.timeout_s)
+        members["hash_algorithm"] = "raw"
+        return _exchange(self.socket_path, "/prpc/Tappd.TdxQuote", members, timeout_s=self.timeout_s)
+
+
+def _exchange(path: Path, target: str, members: dict[str, str], *, timeout_s: float) -> dict[str, Json]:
+    """Send one request on a connection of its own and return the object that it is answered with."""
+    connection = _AgentConnection(path, timeout_s=timeout_s)
+    try:
+        connection.request("POST", target, json.dumps(members), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        status, body = response.status, response.read(MAX_ANSWER_BYTES + 1)
+    except (OSError, http.client.HTTPException) as exc:
+        # What the exception says may be the agent's own bytes; its kind tells enough.
+        raise SourceUnavailable(f"{path.name} does not answer: {type(exc).__name__}") from exc
+    finally:
+        connection.close()
+    return _answer(status, body)
+
+
+def _answer(status: int, body: bytes) -> dict[str, Json]:
+    if status >= 300 and not body.lstrip().startswith(b"{"):
+        raise SourceRefused(f"the agent answers {status}")
+    try:
+        answer = parse_json(body, max_bytes=MAX_ANSWER_BYTES)
+    except InvalidJson as exc:
+        raise SourceMalformed(f"the agent's answer: {exc}") from exc
+    if status >= 300 or "error" in answer:
+        raise SourceRefused(f"the agent answers {status}: {str(answer.get('error', ''))[:200]}")
+    return answer
+
+
+def _hex(answer: dict[str, Json], name: str) -> bytes:
+    value = answer.get(name)
+    try:
+        return bytes.fromhex(value) if isinstance(value, str) else b""
+    except ValueError as exc:
+        raise SourceMalformed(f"{name} is no hex") from exc
+
+
+def _event_log(answer: dict[str, Json]) -> EventLog | None:
+    text = answer.get("event_log")
+    if not isinstance(text, str) or not text:
+        return None
+    try:
+        return parse_event_log(text.encode())
+    except (MalformedEventLog, UnicodeEncodeError) as exc:
+        raise SourceMalformed(f"event log: {getattr(exc, 'detail', 'no text')}") from exc
+
+
+class _AgentConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, *, timeout_s: float) -> None:
+        super().__init__("localhost")
+        self._path = path
+        self._timeout_s = timeout_s
+
+    def connect(self) -> None:
+        self.sock = _DeadlineSocket(deadline=time.monotonic() + self._timeout_s)
+        self.sock.connect(str(self._path))
+
+
+class _DeadlineSocket(socket.socket):
+    """A socket whose operations together end at one moment: a timeout for each would let an agent trickle."""
+
+    def __init__(self, *, deadline: float) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._deadline = deadline
+
+    # Buffers have no common type that could be named here; all arguments go on as they are.
+    def connect(self, *arguments: Any) -> None:
+        self._arm()
+        super().connect(*arguments)
+
+    def sendall(self, *arguments: Any) -> None:
+        self._arm()
+        super().sendall(*arguments)
+
+    def recv_into(self, *arguments: Any) -> int:
+        self._arm()
+        return super().recv_into(*arguments)
+
+    def _arm(self) -> None:
+        left_s = self._deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self.settimeout(left_s)

@@ -1,0 +1,84 @@
+"""What a backend needs of the platform that it runs on: a quote over 64 bytes, and perhaps the event log beside it.
+
+Example:
+    source = DstackSource.find()
+    backend = Backend(client, source)
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from tee_backend.attestation.errors import EvidenceRefused
+from tee_backend.attestation.event_log import EventLog
+from tee_backend.attestation.quote import MAX_QUOTE_BYTES, parse_quote
+from tee_backend.attestation.report_data import REPORT_DATA_BYTES
+
+from .errors import SourceMalformed
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """A quote and the log that was true when it was made.
+
+    Attributes:
+        quote: as the platform gave it.
+        event_log: None where the platform keeps none.
+    """
+
+    quote: bytes = field(repr=False)
+    event_log: EventLog | None = field(repr=False)
+
+
+class EvidenceSource(Protocol):
+    """Where a backend gets its quotes."""
+
+    def quote(self, report_data: bytes) -> bytes:
+        """Return a quote over 64 bytes of report data. May block; it is called in a thread."""
+        ...
+
+
+@runtime_checkable
+class LoggingEvidenceSource(EvidenceSource, Protocol):
+    """A source whose platform keeps an event log.
+
+    Quote and log come from one call: a log that was asked for later could hold an entry that the quote does not know.
+    """
+
+    def quote_with_log(self, report_data: bytes) -> Quoted:
+        """Return a quote over 64 bytes of report data, and its log. May block; it is called in a thread."""
+        ...
+
+
+def take_quote(source: EvidenceSource, report_data: bytes) -> Quoted:
+    """Ask a source for all it has. May block."""
+    if isinstance(source, LoggingEvidenceSource):
+        return source.quote_with_log(report_data)
+    return Quoted(source.quote(report_data), None)
+
+
+def check_report_data_size(report_data: bytes) -> None:
+    """Raise ValueError unless there are 64 bytes: platforms would pad fewer on one side or the other."""
+    if len(report_data) != REPORT_DATA_BYTES:
+        raise ValueError(f"report data has {REPORT_DATA_BYTES} bytes")
+
+
+def checked_quote(quote: bytes, report_data: bytes) -> bytes:
+    """Return a quote that is one, over this report data.
+
+    Whoever serves the interface may have mixed up two callers, or hashed what was meant as it is; said here, the
+    reason is plainer than a node's refusal.
+
+    Raises:
+        SourceMalformed: no TDX quote, or one over other report data.
+    Does not check:
+        Signatures; the node does.
+    """
+    if len(quote) > MAX_QUOTE_BYTES:
+        raise SourceMalformed(f"quote of more than {MAX_QUOTE_BYTES} bytes")
+    try:
+        found = parse_quote(quote).report.report_data
+    except EvidenceRefused as exc:
+        raise SourceMalformed(f"no TDX quote: {exc.detail}") from exc
+    if found != report_data:  # AT27
+        raise SourceMalformed("the quote is over other report data")
+    return quote

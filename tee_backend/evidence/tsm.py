@@ -1,0 +1,129 @@
+"""Quotes from the kernel: the TSM report interface of configfs (Linux 6.7 and later).
+
+A report is a folder below `/sys/kernel/config/tsm/report`. Making the folder makes its files appear:
+
+| file | use |
+|---|---|
+| provider | read: "tdx_guest" on a TDX guest |
+| inblob | written once: 64 bytes of report data |
+| generation | read: how often a file of the folder was written |
+| outblob | read: the quote; the kernel makes it when it is read |
+
+Each quote has a folder of its own, so that two callers cannot write into each other's, and the generation tells if
+somebody did all the same. The folder is removed whatever happens.
+
+Example:
+    backend = Backend(client, TsmSource())
+
+Source: Linux, Documentation/ABI/testing/configfs-tsm-report.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from capabilities.ambient import Entropy, SystemEntropy
+from tee_backend.attestation.quote import MAX_QUOTE_BYTES
+
+from .errors import SourceMalformed, SourceRefused, SourceUnavailable
+from .source import check_report_data_size, checked_quote
+
+REPORTS_FOLDER: Final = Path("/sys/kernel/config/tsm/report")
+PROVIDER: Final = b"tdx_guest"
+_MAX_TEXT_BYTES: Final = 64
+
+
+class ReportFiles:
+    """The four operations on report folders, as the operating system does them."""
+
+    def make(self, folder: Path) -> None:
+        """Make a folder; it must not exist."""
+        folder.mkdir(mode=0o700)
+
+    def remove(self, folder: Path) -> None:
+        """Remove a folder; the kernel removes its files."""
+        folder.rmdir()
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a file that exists, in one call: the kernel takes each as the whole."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+
+    def read(self, path: Path, *, most_bytes: int) -> bytes:
+        """Read a file from its start, at most `most_bytes` of it."""
+        with path.open("rb") as stream:
+            return stream.read(most_bytes)
+
+
+class TsmSource:
+    """Makes quotes through the kernel.
+
+    Args:
+        folder: where the kernel offers reports.
+        files: operations on it; the operating system's when None.
+        entropy: for the folders' names.
+    """
+
+    def __init__(
+        self, folder: Path = REPORTS_FOLDER, *, files: ReportFiles | None = None, entropy: Entropy | None = None
+    ) -> None:
+        self._folder = folder
+        self._files = files or ReportFiles()
+        self._entropy = entropy or SystemEntropy()
+
+    def quote(self, report_data: bytes) -> bytes:
+        """Return a quote over 64 bytes of report data. Blocks until the platform made it.
+
+        Raises:
+            ValueError: not 64 bytes (a mistake of the calling code).
+            SourceUnavailable: no such interface here, no right to use it, or one of another technology.
+            SourceRefused: the platform made no quote, or somebody else wrote into the folder.
+            SourceMalformed: what was made is no TDX quote over these bytes.
+        """
+        check_report_data_size(report_data)
+        with self._report() as report:
+            self._check_provider(report)
+            return checked_quote(self._ask(report, report_data), report_data)
+
+    @contextmanager
+    def _report(self) -> Iterator[Path]:
+        report = self._folder / f"sealspace-{self._entropy.token(8).hex()}"
+        try:
+            self._files.make(report)
+        except OSError as exc:
+            raise SourceUnavailable(f"{self._folder}: {exc.strerror}") from exc
+        try:
+            yield report
+        finally:
+            self._files.remove(report)
+
+    def _check_provider(self, report: Path) -> None:
+        try:
+            provider = self._files.read(report / "provider", most_bytes=_MAX_TEXT_BYTES).strip()
+        except OSError as exc:
+            raise SourceUnavailable(f"provider: {exc.strerror}") from exc
+        if provider != PROVIDER:
+            raise SourceUnavailable(f"reports here are of {provider!r}")
+
+    def _ask(self, report: Path, report_data: bytes) -> bytes:
+        try:
+            before = self._generation(report)
+            self._files.write(report / "inblob", report_data)
+            quote = self._files.read(report / "outblob", most_bytes=MAX_QUOTE_BYTES + 1)
+            after = self._generation(report)
+        except OSError as exc:
+            raise SourceRefused(f"the platform made no quote: {exc.strerror}") from exc
+        if after != before + 1:
+            raise SourceRefused("somebody else wrote into the report")
+        return quote
+
+    def _generation(self, report: Path) -> int:
+        text = self._files.read(report / "generation", most_bytes=_MAX_TEXT_BYTES).strip()
+        if not text.isdigit():
+            raise SourceMalformed("generation is no number")
+        return int(text)

@@ -1,0 +1,197 @@
+"""A backend whose platform keeps an event log: approved by the hash of its compose file, on a real node."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from simulators.agent import AgentSimulator, agent_on
+from simulators.tsm import TsmSimulator
+from tests_support import CountingEntropy, FixedClock
+
+from encryption_network.policy import Policy
+from node.config import Config, Http, Release, Store
+from node.embedded import embedded_node
+from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.errors import AttestationRefused, DecryptDenied, ReleaseRefused
+from sealspace.session import key_session
+from sealspace.transport import TransportSettings
+from sealspace.wallets import new_wallet
+from tee_backend.attestation.application import KeyProvider
+from tee_backend.attestation.event_log import EventLog
+from tee_backend.backend import Backend
+from tee_backend.evidence.dstack import DstackSource
+from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated_log import LogOptions, mint_event_log
+from tee_backend.evidence.source import EvidenceSource
+from tee_backend.evidence.tsm import TsmSource
+
+IMAGE = replace(measurements_of("image"), rtmr3=None)
+COMPOSE = bytes(range(32))
+SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"
+
+
+@dataclass
+class Parties:
+    """An owner with a secret, and a backend's client with a grant to it."""
+
+    owner: Client
+    agent: Client
+    clock: FixedClock
+    entropy: CountingEntropy
+
+    def backend(self, source: EvidenceSource) -> Backend:
+        return Backend(self.agent, source, clock=self.clock, entropy=self.entropy)
+
+    async def attest(self, source: EvidenceSource) -> Backend:
+        backend = self.backend(source)
+        await backend.attest(self.owner.encryption.network())
+        return backend
+
+    async def read(self, backend: Backend) -> str:
+        return await backend.read_secret(self.owner.session.owner, "API_KEY")
+
+
+@pytest.fixture
+async def parties(
+    machine: SimulatedPlatform, tmp_path: Path, clock: FixedClock, entropy: CountingEntropy
+) -> AsyncIterator[Parties]:
+    """A node that trusts the simulated root; a grant that approves one compose file on one image."""
+    root, collateral = tmp_path / "root.pem", tmp_path / "collateral"
+    root.write_text(machine.root_pem)
+    collateral.mkdir()
+    (collateral / "platform.json").write_bytes(machine.collateral_json(clock.now()))
+    config = Config(
+        http=Http(port=0, drain_s=1),
+        store=Store(data=str(tmp_path / "data")),
+        release=Release(trust_root=str(root), collateral=str(collateral)),
+    )
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(embedded_node(config, clock=clock, entropy=entropy))
+        clients = [
+            await stack.enter_async_context(
+                Client(node.url, session=session, settings=SETTINGS, clock=clock, entropy=entropy)
+            )
+            for session in (None, key_session(bytes(range(32))))
+        ]
+        found = Parties(clients[0], clients[1], clock, entropy)
+        await _grant(found, entropy)
+        yield found
+
+
+async def _grant(parties: Parties, entropy: CountingEntropy) -> None:
+    owner = parties.owner
+    await owner.sign_in(new_wallet(entropy=entropy))
+    await owner.secrets().put("API_KEY", "value")
+    grant = [allow(owner.secrets().resource("API_KEY"), GET), allow(owner.encryption.network().text, DECRYPT)]
+    policy = Policy(measurements=(IMAGE,), compose_hashes=(COMPOSE,))
+    await parties.agent.delegations.take_up(
+        await owner.delegations.delegate(parties.agent.session.did, grant, policy=policy)
+    )
+
+
+@pytest.fixture
+async def agent(machine: SimulatedPlatform, tmp_path: Path) -> AsyncIterator[AgentSimulator]:
+    """A guest agent beside the approved application."""
+    simulated = AgentSimulator(machine, IMAGE, mint_event_log(COMPOSE))
+    async with agent_on(tmp_path / "dstack.sock", simulated):
+        yield simulated
+
+
+@pytest.fixture
+def source(agent: AgentSimulator, tmp_path: Path) -> DstackSource:
+    """The backend's way to it."""
+    return DstackSource.find((tmp_path,))
+
+
+def reason_of(denial: DecryptDenied) -> str:
+    assert isinstance(denial.refusal, ReleaseRefused)
+    return denial.refusal.reason
+
+
+@pytest.mark.parametrize("options", [LogOptions(), LogOptions(version=2), LogOptions(gives_digests=False)])
+async def test_an_approved_application(
+    parties: Parties, source: DstackSource, agent: AgentSimulator, options: LogOptions
+) -> None:
+    """Who runs the approved compose file on the approved image reads the secret, whatever form the log has (AT22)."""
+    agent.minted = mint_event_log(COMPOSE, options=options)
+    assert "value" == await parties.read(await parties.attest(source))
+
+
+async def test_another_application_on_the_image(parties: Parties, source: DstackSource, agent: AgentSimulator) -> None:
+    """Evidence of another application is taken in, and opens nothing."""
+    agent.minted = mint_event_log(b"x" * 32)
+    backend = await parties.attest(source)
+    with pytest.raises(DecryptDenied) as denial:
+        await parties.read(backend)
+    assert "measurement" == reason_of(denial.value)
+
+
+async def test_the_application_on_another_image(parties: Parties, source: DstackSource, agent: AgentSimulator) -> None:
+    """A compose hash says nothing where the image under it is not approved: it writes what it likes (AT22)."""
+    agent.image = replace(measurements_of("development image"), rtmr3=None)
+    backend = await parties.attest(source)
+    with pytest.raises(DecryptDenied) as denial:
+        await parties.read(backend)
+    assert "measurement" == reason_of(denial.value)
+
+
+@pytest.mark.parametrize("source_without_log", ["agent", "kernel"])
+async def test_without_a_log(
+    parties: Parties,
+    source: DstackSource,
+    machine: SimulatedPlatform,
+    agent: AgentSimulator,
+    tmp_path: Path,
+    source_without_log: str,
+) -> None:
+    """A quote alone names no compose file, however true it is."""
+    kernel = TsmSimulator(lambda data: machine.mint_quote(agent.minted.run_on(IMAGE), data))
+    kernel_source = TsmSource(tmp_path, files=kernel, entropy=parties.entropy)
+    quiet: EvidenceSource = replace(source, with_event_log=False) if source_without_log == "agent" else kernel_source
+    backend = await parties.attest(quiet)
+    with pytest.raises(DecryptDenied) as denial:
+        await parties.read(backend)
+    assert "measurement" == reason_of(denial.value)
+
+
+async def test_a_forged_log(parties: Parties, source: DstackSource, agent: AgentSimulator) -> None:
+    """A log in which the approved hash stands beside the digest of another one is refused before anything is kept."""
+    other = mint_event_log(b"x" * 32)
+    entries = [
+        replace(event, payload=COMPOSE) if event.name == "compose-hash" else event for event in other.log.entries
+    ]
+    agent.minted = replace(other, log=EventLog(tuple(entries)))
+    with pytest.raises(AttestationRefused) as refusal:
+        await parties.attest(source)
+    assert "event_log" == refusal.value.problem
+
+
+async def test_a_log_that_ends_early(parties: Parties, source: DstackSource, agent: AgentSimulator) -> None:
+    """A log that leaves entries out does not fit the quote."""
+    whole = agent.minted
+    agent.minted = replace(whole, log=EventLog(whole.log.entries[:-1]))
+    with pytest.raises(AttestationRefused) as refusal:
+        await parties.attest(source)
+    assert "event_log" == refusal.value.problem
+
+
+@pytest.mark.parametrize("name", ["none", "local-sgx"])
+async def test_key_providers(parties: Parties, source: DstackSource, agent: AgentSimulator, name: str) -> None:
+    """An application without a key provider, or with one on the host's own word, is refused (AT29)."""
+    provider = KeyProvider(name, b"")  # type: ignore[arg-type]  # of the literals
+    agent.minted = mint_event_log(COMPOSE, options=LogOptions(key_provider=provider))
+    with pytest.raises(AttestationRefused) as refusal:
+        await parties.attest(source)
+    assert "key_provider" == refusal.value.problem
+
+
+async def test_another_machine(
+    parties: Parties, source: DstackSource, agent: AgentSimulator, machine: SimulatedPlatform
+) -> None:
+    """The application may move to another machine of the family: same collateral, another platform id."""
+    agent.platform = machine.another_machine(b"the second machine")
+    assert "value" == await parties.read(await parties.attest(source))

@@ -1,0 +1,222 @@
+"""Quotes and logs from a guest agent, of both generations, in order and out of it."""
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+from typing import get_args
+
+import aiohttp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulators.agent import AgentSimulator, Fault, agent_on
+
+from encryption_network.policy import Measurements
+from tee_backend.attestation.event_log_claims import verify_event_log
+from tee_backend.attestation.quote import parse_quote
+from tee_backend.evidence.dstack import DstackSource, Generation
+from tee_backend.evidence.errors import EvidenceSourceError, SourceMalformed, SourceRefused, SourceUnavailable
+from tee_backend.evidence.simulated import SimulatedPlatform
+from tee_backend.evidence.simulated_log import LogOptions, mint_event_log
+from tee_backend.evidence.source import LoggingEvidenceSource, Quoted, take_quote
+
+DATA = bytes(range(64))
+COMPOSE = bytes(range(32))
+BOTH = pytest.mark.parametrize("generation", ["dstack", "tappd"])
+
+REFUSED_AS: dict[str, type[EvidenceSourceError]] = {
+    "refuses": SourceRefused,
+    "refuses-politely": SourceRefused,
+    "broken": SourceRefused,
+    "closes": SourceUnavailable,
+    "cuts": SourceMalformed,
+    "no-json": SourceMalformed,
+    "no-object": SourceMalformed,
+    "endless": SourceMalformed,
+    "stalls": SourceUnavailable,
+    "other-report-data": SourceMalformed,
+    "no-quote": SourceMalformed,
+    "no-hex": SourceMalformed,
+    "log-no-json": SourceMalformed,
+}
+
+
+@pytest.fixture
+def agent(machine: SimulatedPlatform, code: Measurements) -> AgentSimulator:
+    """An agent in a simulated trust domain."""
+    return AgentSimulator(machine, code, mint_event_log(COMPOSE))
+
+
+async def ask(path: Path, generation: Generation = "dstack", **settings: float | bool) -> Quoted:
+    """Ask an agent as a backend does, in a thread."""
+    source = DstackSource(path, generation, **settings)  # type: ignore[arg-type]  # by name
+    return await asyncio.to_thread(take_quote, source, DATA)
+
+
+@BOTH
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_quote_and_log(agent: AgentSimulator, tmp_path: Path, generation: Generation, chunked: bool) -> None:
+    """Quote and log come together and fit each other, with and without a length of the answer."""
+    agent.chunked = chunked
+    path = tmp_path / "agent.sock"
+    async with agent_on(path, agent):
+        quoted = await ask(path, generation)
+    report = parse_quote(quoted.quote).report
+    assert quoted.event_log is not None
+    assert (DATA, COMPOSE) == (report.report_data, verify_event_log(quoted.event_log, report).compose_hash)
+    assert {"GetQuote": 1} == agent.asked if generation == "dstack" else {"TdxQuote": 1} == agent.asked
+
+
+@pytest.mark.parametrize("options", [LogOptions(version=2), LogOptions(gives_digests=False)])
+async def test_newer_logs(agent: AgentSimulator, tmp_path: Path, options: LogOptions) -> None:
+    """Logs with preimages and logs without digests are read."""
+    agent.minted = mint_event_log(COMPOSE, options=options)
+    async with agent_on(tmp_path / "agent.sock", agent):
+        quoted = await ask(tmp_path / "agent.sock")
+    assert agent.minted.log == quoted.event_log
+
+
+async def test_without_a_log(agent: AgentSimulator, tmp_path: Path) -> None:
+    """An agent may give no log, and a backend may leave it out even if it cannot be read."""
+    async with agent_on(tmp_path / "agent.sock", agent):
+        agent.fault = "without-log"
+        assert (await ask(tmp_path / "agent.sock")).event_log is None
+        agent.fault = "log-no-json"
+        assert (await ask(tmp_path / "agent.sock", with_event_log=False)).event_log is None
+
+
+def test_every_fault_has_an_expectation() -> None:
+    """All ways in which the simulated agent misbehaves are tried."""
+    assert {*REFUSED_AS, "without-log"} == set(get_args(Fault))
+
+
+@BOTH
+@pytest.mark.parametrize("fault", REFUSED_AS)
+async def test_faults(agent: AgentSimulator, tmp_path: Path, generation: Generation, fault: Fault) -> None:
+    """An agent that misbehaves is told from one that refuses and from one that is not there."""
+    agent.fault = fault
+    async with agent_on(tmp_path / "agent.sock", agent):
+        with pytest.raises(REFUSED_AS[fault]):
+            await ask(tmp_path / "agent.sock", generation, timeout_s=0.2 if fault == "stalls" else 10.0)
+
+
+async def test_an_agent_that_trickles(tmp_path: Path) -> None:
+    """The time is for the whole exchange: an agent that sends a byte now and then does not hold a backend."""
+    sent = 0
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"}")
+        try:
+            # Each byte waits for a round of the loop and the client's read; the client ends it.
+            while True:
+                writer.write(b"H" if sent == 0 else b"T")
+                await writer.drain()
+                sent += 1
+                await asyncio.to_thread(lambda: None)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_unix_server(trickle, path=str(tmp_path / "agent.sock"))
+    async with server:
+        with pytest.raises(SourceUnavailable) as late:
+            await ask(tmp_path / "agent.sock", timeout_s=0.1)
+    assert sent
+    assert "TimeoutError" in late.value.detail
+
+
+async def test_the_other_generation(agent: AgentSimulator, tmp_path: Path) -> None:
+    """What an agent says to a request that it does not know is a refusal, with its words."""
+    async with agent_on(tmp_path / "agent.sock", agent):
+        agent.fault = "refuses"
+        with pytest.raises(SourceRefused) as refused:
+            await ask(tmp_path / "agent.sock")
+    assert "quote generation failed" in refused.value.detail
+
+
+async def test_nobody_there(tmp_path: Path) -> None:
+    """No socket, a socket that nobody listens on, and a path that is too long are all no agent."""
+    deaf = tmp_path / "deaf.sock"
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(deaf))
+    for path in (tmp_path / "absent.sock", deaf, tmp_path / ("x" * 200)):
+        with pytest.raises(SourceUnavailable):
+            await ask(path)
+
+
+def test_find(tmp_path: Path) -> None:
+    """The newer generation is taken where both are there, and an ordinary file is no socket."""
+    folders = (tmp_path / "a", tmp_path / "b")
+    for folder in folders:
+        folder.mkdir()
+    (folders[0] / "dstack.sock").touch()
+    with pytest.raises(SourceUnavailable):
+        DstackSource.find(folders)
+    with socket.socket(socket.AF_UNIX) as old, socket.socket(socket.AF_UNIX) as new:
+        old.bind(str(folders[0] / "tappd.sock"))
+        found = DstackSource.find(folders)
+        assert (folders[0] / "tappd.sock", "tappd") == (found.socket_path, found.generation)
+        new.bind(str(folders[1] / "dstack.sock"))
+        found = DstackSource.find(folders)
+        assert (folders[1] / "dstack.sock", "dstack") == (found.socket_path, found.generation)
+    assert isinstance(found, LoggingEvidenceSource)
+
+
+@pytest.mark.parametrize("size", [0, 63, 65])
+def test_only_sixty_four_bytes(tmp_path: Path, size: int) -> None:
+    """An older agent pads on the left, a newer one on the right: other sizes are never sent."""
+    with pytest.raises(ValueError, match="64"):
+        DstackSource(tmp_path / "agent.sock").quote(bytes(size))
+
+
+@settings(max_examples=25, deadline=None)
+@given(answer=st.binary(max_size=300) | st.binary(max_size=200).map(lambda body: b"HTTP/1.1 200 OK\r\n\r\n" + body))
+def test_any_answer(tmp_path_factory: pytest.TempPathFactory, answer: bytes) -> None:
+    """Any bytes for an answer give an error of ours."""
+    path = tmp_path_factory.mktemp("any") / "agent.sock"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        writer.write(answer)
+        writer.close()
+
+    async def exchange() -> None:
+        async with await asyncio.start_unix_server(serve, path=str(path)):
+            with pytest.raises(EvidenceSourceError):
+                await ask(path, timeout_s=5.0)
+
+    asyncio.run(exchange())
+
+
+async def _call(path: Path, target: str, body: object = None, *, method: str = "POST") -> tuple[int, dict[str, object]]:
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session,
+        session.request(method, f"http://localhost{target}", json=body) as answer,
+    ):
+        return answer.status, await answer.json()
+
+
+async def test_the_simulated_agent(agent: AgentSimulator, tmp_path: Path) -> None:
+    """The simulator answers as an agent does: padding, limits, hashing of the older generation, keys, information."""
+    path = tmp_path / "agent.sock"
+    async with agent_on(path, agent):
+        status, short = await _call(path, "/GetQuote?report_data=1234", method="GET")
+        assert (status, short["report_data"]) == (200, "1234".ljust(128, "0"))
+        for target, data in (("/GetQuote", "00" * 65), ("/GetQuote", "xyz"), ("/prpc/Tappd.RawQuote", "00")):
+            status, refusal = await _call(path, target, {"report_data": data})
+            assert (status, list(refusal)) == (400, ["error"])
+        _, hashed = await _call(path, "/prpc/Tappd.TdxQuote", {"report_data": "00" * 64})
+        assert hashed["hash_algorithm"] == "sha512"
+        assert bytes(64) != parse_quote(bytes.fromhex(str(hashed["quote"]))).report.report_data
+        keys = [await _call(path, "/GetKey", {"path": name}) for name in ("a", "b", "a")]
+        assert keys[0] == keys[2] != keys[1]
+        _, info = await _call(path, "/Info")
+        assert (COMPOSE.hex(), COMPOSE.hex()) == (
+            info["compose_hash"],
+            json.loads(str(info["tcb_info"]))["compose_hash"],
+        )
+        assert 200 == (await _call(path, "/Version"))[0]
+        assert 404 == (await _call(path, "/EmitEvent"))[0]
