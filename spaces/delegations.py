@@ -3,28 +3,31 @@
 A delegation never changes, so its decoded form is kept in memory under its content key. What can change is its mark
 (`revocations`), which is read with every answer. A cid is an alias: several spellings lead to one content key.
 
-Rows of one registration: the delegation itself, its alias, its mark, one row for each of its two parties, one for each
-space it names, one for the sweep when it expires, one when it is a session granted in person (`sessions`).
+Rows of one registration: the delegation itself, its alias, its mark, one row for each of its two parties and each
+account that stands above it, one for each space it names, one for each account that it lets its delegate list, one for
+the sweep when it expires, one when it is a session granted in person (`sessions`).
 
 Example:
     found = await delegations.by_cid([parent.digest for parent in token.parents])
     registered = judge_registration(token, [f and f.registered for f in found], marks, now=now)
-    commit = Commit(puts=(*registration_puts(registered, now=now), *plan.puts), live=mark_keys(...))
+    accounts = accounts_above(token, found)
+    commit = Commit(puts=(*registration_puts(registered, now=now, accounts=accounts), *plan.puts), live=mark_keys(...))
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
+from capabilities.abilities import satisfies
 from capabilities.chain import Ancestor, Registered, mentioned_spaces
-from capabilities.cids import ContentKey, Digest
+from capabilities.cids import ContentKey, Digest, cid_text
 from capabilities.errors import CapabilityError
-from capabilities.principals import Principal
-from capabilities.resources import SpaceId
-from capabilities.tokens import restore_delegation
+from capabilities.principals import Principal, is_wallet
+from capabilities.resources import SpaceId, SpaceResource
+from capabilities.tokens import Delegation, restore_delegation
 
 from ._codec import Codec
 from .errors import RecordDamaged, TooManySpaces
@@ -35,7 +38,10 @@ from .keyspace import (
     alias_key,
     delegation_key,
     expiry_key,
+    member_key,
+    member_prefix,
     micros8,
+    newest8,
     party_key,
     party_prefix,
     space_grant_key,
@@ -48,6 +54,10 @@ from .store.contract import ABSENT, Page, Put, Range, Record, Store
 
 # ST6: with the rows of hosting and audit, 64 spaces stay below 256 puts.
 MAX_SPACES: Final = 64
+LIST_DELEGATIONS: Final = "tinycloud.delegation/list"
+_PARTY_PREFIX_BYTES: Final = 1 + 16 + 1
+_NEWEST_BYTES: Final = 8
+_CONTENT_BYTES: Final = 32
 DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
 # What a decoded delegation takes: at most 4 bytes for each of its text, measured on grants of one to four hundred
 # abilities, 187 for each ancestor, 205 for each alias. Rounded up.
@@ -55,6 +65,7 @@ _COST_PER_HEADER_BYTE: Final = 5
 _COST_PER_ANCESTOR: Final = 250
 _COST_FIXED: Final = 2048
 _COST_OF_ALIAS: Final = 250
+_SHARE_OF_ALIASES: Final = 4  # one part in so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +75,12 @@ class StoredDelegation:
     Attributes:
         registered: the delegation, its closure and the closure's window.
         registered_at: epoch seconds by the node's clock.
+        accounts: the wallets and owners of spaces that signed it or a delegation above it; it is listed under each.
     """
 
     registered: Registered
     registered_at: float
+    accounts: tuple[Principal, ...] = ()
 
 
 class _Row(msgspec.Struct, frozen=True, array_like=True):
@@ -76,18 +89,39 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     not_before: float | None
     expires_at: float | None
     registered_at: float
+    accounts: list[str]
+    parents: list[bytes]
 
 
 _CODEC: Final = Codec(_Row)
 _ANCESTOR_BYTES: Final = 64
 
 
-def registration_puts(registered: Registered, *, now: float) -> list[Put]:
+def accounts_above(delegation: Delegation, parents: Iterable[StoredDelegation | None]) -> tuple[Principal, ...]:
+    """Return in whose accounts a delegation is listed: `StoredDelegation.accounts`.
+
+    Args:
+        delegation: about to be registered.
+        parents: what it cites, as stored.
+    """
+    own = [delegation.delegator] if _has_account(delegation) else []
+    above = [account for parent in parents if parent is not None for account in parent.accounts]
+    return tuple(dict.fromkeys((*own, *above)))
+
+
+def _has_account(delegation: Delegation) -> bool:
+    """Whether the signer is somebody to whom spaces belong, not only a key that passes on."""
+    signer = delegation.delegator
+    return is_wallet(signer) or any(space.owner == signer for space in mentioned_spaces(delegation.capabilities))
+
+
+def registration_puts(registered: Registered, *, now: float, accounts: Sequence[Principal]) -> list[Put]:
     """Return the rows of a new registration; the commit is refused where the delegation is registered already.
 
     Args:
         registered: as judged.
         now: epoch seconds.
+        accounts: see `accounts_above`.
     Raises:
         TooManySpaces: it names more than MAX_SPACES spaces.
     """
@@ -96,19 +130,45 @@ def registration_puts(registered: Registered, *, now: float) -> list[Put]:
     spaces = mentioned_spaces(delegation.capabilities)
     if len(spaces) > MAX_SPACES:
         raise TooManySpaces(limit=MAX_SPACES, got=len(spaces))
-    issued8 = micros8(delegation.issued_at)
     expiry8 = micros8(registered.expires_at, absent=NEVER8)
+    place, member16 = place_of(delegation), x16(delegation.delegate)
+    signers = dict.fromkeys((delegation.delegator, *accounts))
     puts = [
-        Put(delegation_key(content), _encode(registered, now), expect=ABSENT),
+        Put(delegation_key(content), _encode(StoredDelegation(registered, now, tuple(accounts))), expect=ABSENT),
         alias_put(delegation.cid, content),
         live_put(content),
-        Put(party_key(x16(delegation.delegator), ROLE_FROM, issued8, content), content),
-        Put(party_key(x16(delegation.delegate), ROLE_TO, issued8, content), content),
+        *(Put(party_key(x16(signer), ROLE_FROM, place), content) for signer in signers),
+        Put(party_key(member16, ROLE_TO, place), content),
+        *(Put(space_grant_key(x16(space.text), newest8(now), content), content + expiry8) for space in spaces),
+        *(Put(member_key(x16(account), member16, content), content) for account in _opened_accounts(delegation)),
     ]
-    puts += [Put(space_grant_key(x16(space.text), expiry8, content), content) for space in spaces]
     if registered.expires_at is not None:
         puts.append(Put(expiry_key(expiry8, content), content))
     return puts + session_puts(delegation, now=now)
+
+
+def place_of(delegation: Delegation) -> bytes:
+    """Return where a delegation stands in every list of a principal: latest issued first, then by the text of its cid.
+
+    A UCAN says no time of issue and comes after all that do.
+    """
+    return newest8(delegation.issued_at) + cid_text(delegation.cid).encode()
+
+
+def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
+    """Return whose delegations this one lets its delegate list.
+
+    The chain rules have seen to it that the right comes from the owner, through holders of the same right.
+    """
+    rows = (row.resource for row in delegation.capabilities if satisfies(row.ability, LIST_DELEGATIONS))
+    resources = (resource for resource in rows if isinstance(resource, SpaceResource) and is_account(resource))
+    return tuple(dict.fromkeys(resource.space.owner for resource in resources))
+
+
+def is_account(resource: SpaceResource) -> bool:
+    """Whether the resource stands for what was delegated in a space: `<space>/delegation`, nothing behind it."""
+    is_bare = (resource.query, resource.fragment) == (None, None)
+    return resource.service == "delegation" and not resource.path and is_bare
 
 
 def alias_put(cid: Digest, content: ContentKey) -> Put:
@@ -116,13 +176,16 @@ def alias_put(cid: Digest, content: ContentKey) -> Put:
     return Put(alias_key(cid), content)
 
 
-def _encode(registered: Registered, now: float) -> bytes:
+def _encode(stored: StoredDelegation) -> bytes:
+    registered = stored.registered
     row = _Row(
         header=registered.delegation.header,
         closure=[member.content_key + member.cid for member in registered.closure],
         not_before=registered.not_before,
         expires_at=registered.expires_at,
-        registered_at=now,
+        registered_at=stored.registered_at,
+        accounts=list(stored.accounts),
+        parents=list(registered.parents),
     )
     return _CODEC.encode(row)
 
@@ -143,8 +206,9 @@ def decode_delegation(record: Record | None) -> StoredDelegation | None:
     except CapabilityError as exc:
         raise RecordDamaged("a stored delegation does not parse") from exc
     closure = tuple([Ancestor(ContentKey(member[:32]), Digest(member[32:])) for member in row.closure])
-    registered = Registered(delegation, closure, row.not_before, row.expires_at)
-    return StoredDelegation(registered, row.registered_at)
+    parents = tuple([ContentKey(parent) for parent in row.parents])
+    registered = Registered(delegation, closure, row.not_before, row.expires_at, parents)
+    return StoredDelegation(registered, row.registered_at, tuple([Principal(account) for account in row.accounts]))
 
 
 class DelegationCache:
@@ -184,7 +248,7 @@ class DelegationCache:
         cost = (
             _COST_FIXED
             + _COST_PER_HEADER_BYTE * len(found.registered.delegation.header)
-            + _COST_PER_ANCESTOR * len(found.registered.closure)
+            + _COST_PER_ANCESTOR * (len(found.registered.closure) + len(found.accounts))
         )
         self._by_content[content] = (found, cost)
         self._size_bytes += cost
@@ -198,12 +262,22 @@ class DelegationCache:
             self._shrink()
 
     def _shrink(self) -> None:
+        """Keep to the bound; aliases, which cost little to find again, keep to a share of it."""
+        while self._size_bytes > self._max_bytes and self._aliases_bytes > self._max_bytes // _SHARE_OF_ALIASES:
+            self._drop_alias()
         while self._size_bytes > self._max_bytes and self._by_content:
             _, (_, cost) = self._by_content.popitem(last=False)
             self._size_bytes -= cost
         while self._size_bytes > self._max_bytes and self._aliases:
-            self._aliases.popitem(last=False)
-            self._size_bytes -= _COST_OF_ALIAS
+            self._drop_alias()
+
+    @property
+    def _aliases_bytes(self) -> int:
+        return _COST_OF_ALIAS * len(self._aliases)
+
+    def _drop_alias(self) -> None:
+        self._aliases.popitem(last=False)
+        self._size_bytes -= _COST_OF_ALIAS
 
 
 class Delegations:
@@ -255,20 +329,55 @@ class Delegations:
         return [None if cid is None else found[cid] for cid in cids]
 
 
-def space_grants_range(space: SpaceId, *, now: float, after: bytes | None = None, limit: int = 1000) -> Range:
-    """Rows of the delegations that name a space and whose closure expires after `now`, soonest first.
+def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int = 1000) -> Range:
+    """Rows of the delegations that name a space, latest registered first; read them with `unexpired_of`.
 
     Args:
         after: a page's `last_key`, to go on.
     """
-    prefix = space_grants_prefix(x16(space.text))
-    start = prefix + micros8(now) + b"\xff" * 16
-    return Range(prefix, after=start if after is None else max(start, after), limit=limit)
+    return Range(space_grants_prefix(x16(space.text)), after=after, limit=limit)
+
+
+def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
+    """Return the content keys of a page of `space_grants_range` whose closure has not expired."""
+    now8 = micros8(now)
+    values = [record.value for _, record in page.rows if record.value]
+    return tuple([ContentKey(value[:_CONTENT_BYTES]) for value in values if value[_CONTENT_BYTES:] > now8])
 
 
 def party_range(principal: Principal, role: bytes, *, after: bytes | None = None, limit: int = 1000) -> Range:
-    """Rows of the delegations that a principal signed (ROLE_FROM) or received (ROLE_TO), latest issued first."""
-    return Range(party_prefix(x16(principal), role), after=after, limit=limit, reverse=True)
+    """Rows of the delegations under a principal's signature (ROLE_FROM) or for it (ROLE_TO), in order of `place_of`.
+
+    Args:
+        after: a place, to go on strictly after it.
+    """
+    prefix = party_prefix(x16(principal), role)
+    return Range(prefix, after=None if after is None else prefix + after, limit=limit)
+
+
+def party_row_key(principal: Principal, role: bytes, place: bytes) -> bytes:
+    """Key of the row of `party_range` at a place."""
+    return party_key(x16(principal), role, place)
+
+
+def place_at(key: bytes) -> bytes:
+    """Return the place that a key of a row of `party_range` stands for."""
+    return key[_PARTY_PREFIX_BYTES:]
+
+
+def cid_at(place: bytes) -> str:
+    """Return the text of the cid in a place."""
+    return place[_NEWEST_BYTES:].decode("ascii")
+
+
+def party_rows(page: Page) -> tuple[tuple[bytes, ContentKey], ...]:
+    """Return place and content key of each row of a page of `party_range`."""
+    return tuple([(place_at(key), ContentKey(record.value)) for key, record in page.rows if record.value])
+
+
+def membership_range(account: Principal, member: Principal) -> Range:
+    """The first delegation that lets a principal list what an account delegated, if there is one."""
+    return Range(member_prefix(x16(account), x16(member)), limit=1)
 
 
 def contents_of(page: Page) -> tuple[ContentKey, ...]:

@@ -13,6 +13,8 @@
     │   ├── SchemaMismatch        schema-mismatch      written by another version
     │   └── WrongSecret           wrong-secret         the store belongs to another node DID
     ├── TooManySpaces             too-many-spaces      a delegation names more spaces than a commit holds
+    ├── TooManyDelegations        too-many-delegations a signer has as many delegations as are kept for one
+    ├── AuditChainBroken          audit-chain-broken   an exported audit chain is not what it says
     └── MetadataTooLarge          metadata-too-large   stored metadata beyond its bound
 
 Each class has a stable `code`; who maps codes to statuses is the node. No message holds a value that is kept.
@@ -107,7 +109,8 @@ class SchemaMismatch(StartRefused):
     code = "schema-mismatch"
 
     def __init__(self, *, expected: int, got: int) -> None:
-        super().__init__(f"the store has schema {got}, this version needs {expected}")
+        found = str(got) if got < 1 << 32 else "that is no number"
+        super().__init__(f"the store has schema {found}, this version needs {expected}")
         self.expected = expected
         self.got = got
 
@@ -142,6 +145,36 @@ class TooManySpaces(SpaceError):
         super().__init__(f"a delegation may name at most {limit} spaces, this one names {got}")
         self.limit = limit
         self.got = got
+
+
+class TooManyDelegations(SpaceError):
+    """As many delegations of one signer are kept as may be.
+
+    Attributes:
+        limit: how many that are.
+    """
+
+    code = "too-many-delegations"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(f"{limit} delegations of this signer are kept, and no more may be")
+        self.limit = limit
+
+
+class AuditChainBroken(SpaceError):
+    """An exported audit chain is not what it says.
+
+    Attributes:
+        line: number of the first line at fault, from 1; 0 for what was asked.
+        reason: what is wrong with it.
+    """
+
+    code = "audit-chain-broken"
+
+    def __init__(self, line: int, reason: str) -> None:
+        self.line = line
+        self.reason = reason
+        super().__init__(f"line {line}: {reason}")
 
 
 class MetadataTooLarge(SpaceError):

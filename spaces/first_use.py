@@ -11,11 +11,10 @@ Example:
 import math
 from typing import Final
 
-from blake3 import blake3
-
 from .store.contract import Claim
 
-_NONCE_LABEL: Final = b"sealspace/first-use/nonce/v1\0"
+NEVER_FORGOTTEN: Final = (60 << 32) - 60
+"""The last minute that a claim can be kept under: for what may be used once for good."""
 
 
 def claim_of(replay_key: bytes, *, expires_at: float) -> Claim:
@@ -26,10 +25,3 @@ def claim_of(replay_key: bytes, *, expires_at: float) -> Claim:
         expires_at: the token's own expiry, epoch seconds.
     """
     return Claim(key=replay_key, expires_at=math.ceil(expires_at))
-
-
-def nonce_claim(issuer: str, nonce: str, *, expires_at: float) -> Claim:
-    """Claim the first use of an issuer's nonce, whatever token carries it (network create and revoke)."""
-    text = issuer.encode("utf-8", "surrogatepass")
-    key = blake3(_NONCE_LABEL + len(text).to_bytes(4, "big") + text + nonce.encode("utf-8", "surrogatepass")).digest()
-    return Claim(key=key, expires_at=math.ceil(expires_at))

@@ -5,7 +5,9 @@ order.
 
     key                                                 row
     ─────────────────────────────────────────────────── ─────────────────────────────────────────────────────────────
-    "m" name                                            schema, identity (node DID, store id), release record, canary
+    "m" name                                            schema, identity (node DID, store id), release record, canary,
+                                                        lease of the housekeeping, stamp of the orphans' sweep,
+                                                        head of the audit chain, the operator's withdrawals
     "G" content32                                       delegation: header, closure, window
     "I" cid32                                           → content32 (a cid is an alias, Q25)
     "L" content32                                       mark: live or revoked
@@ -13,23 +15,34 @@ order.
     "s" owner16 space16                                 → the space's id, by owner
     "K" space16 path                                    head of a value; paths of at most 400 bytes
     "K" space16 path[:400] 0xFF digest32                head of a value under a longer path
-    "P" principal16 role1 issued8 content16             → content32; role "f": it signed, "t": it received
-    "X" space16 expiry8 content16                       → content32; expiry 0xFF×8: never
+    "P" principal16 role1 newest8 cid59                 → content32; role "f": under its signature, "t": it received
+    "M" account16 member16 content16                    → content32; lets the member list the account's delegations
+    "X" space16 newest8 content16                       → content32 expiry8; expiry 0xFF×8: never
     "E" expiry8 content16                               → content32, to be swept
     "N" network16                                       encryption network: record and policy in one value
     "A" did16 receiver32                                attestation evidence
     "C" minute4 id16                                    durable claim; its stamp is the 16 bytes that settle it
     "B" space16 hash32                                  blob: generation, references
     "Q" due8 id16                                       work that is due
-    "J" time8 random16                                  audit record
+    "J" time8 random16                                  audit record that is not sealed yet
+    "j" number8                                         audit record in the chain
+    "y" number8                                         signed head of the chain
+    "R" network16 time8 random16                        receipt of a release
+    "D" hash32                                          document that receipts refer to, under its SHA-256
+    "a" did16 receiver32                                what the evidence under the same "A" was judged from
     "t" owner16 did16 content16                         → content32; a session the owner signed in person (IP2)
     "V" fmspc6 kind                                     collateral
+    "T" minute4 id16                                    ticket of a signed URL, under the minute of its expiry
+    "O" space16                                         a space's own limit of bytes, set by the operator
     "c" "U" space16                                     counter: bytes a space holds
     "c" "H" owner16                                     counter: spaces of an owner
     "c" "T"                                             counter: hosted spaces in all
     "c" "h" hour4 client16                              counter: new owners from one client address in one hour
+    "c" "D" signer16                                    counter: delegations of one signer that are kept
 
-Paths hold no 0xFF (they are UTF-8), so the two forms of "K" never meet. `issued8` and `expiry8` are microseconds.
+Paths hold no 0xFF (they are UTF-8), so the two forms of "K" never meet. `expiry8` is microseconds; `newest8` counts
+them down, so that later comes first, and no time last. `cid59` is the text of a cid, so that equal times are in its
+order.
 
 Example:
     key = mark_key(content_key)
@@ -54,13 +67,23 @@ IDENTITY_KEY: Final = b"midentity"
 RELEASE_RECORD_KEY: Final = b"mrelease"
 CANARY_KEY: Final = b"mcanary"
 CLAIM_FLOOR_KEY: Final = b"mclaim-floor"
+LEASE_KEY: Final = b"mlease"
+ORPHAN_SWEEP_KEY: Final = b"morphan-sweep"
 AUDIT_PREFIX: Final = b"J"
+AUDIT_CHAIN_KEY: Final = b"mchain"
+WITHDRAWALS_KEY: Final = b"mwithdrawals"
+SEALED_PREFIX: Final = b"j"
+AUDIT_HEADS_PREFIX: Final = b"y"
+RECEIPTS_PREFIX: Final = b"R"
 CLAIMS_PREFIX: Final = b"C"
 DUE_PREFIX: Final = b"Q"
 EXPIRY_PREFIX: Final = b"E"
 SPACES_PREFIX: Final = b"S"
 NETWORKS_PREFIX: Final = b"N"
 COLLATERAL_PREFIX: Final = b"V"
+TICKETS_PREFIX: Final = b"T"
+OVERRIDES_PREFIX: Final = b"O"
+USAGE_PREFIX: Final = b"cU"
 
 
 def x16(text: str) -> bytes:
@@ -73,6 +96,13 @@ def micros8(at: float | None, *, absent: bytes = b"\0" * 8) -> bytes:
     if at is None:
         return absent
     return min(max(int(at * 1_000_000), 0), (1 << 64) - 2).to_bytes(8, "big")
+
+
+def newest8(at: float | None) -> bytes:
+    """Return epoch seconds as 8 bytes that sort the later before the earlier, and None after all of them."""
+    if at is None:
+        return NEVER8
+    return ((1 << 64) - 2 - int.from_bytes(micros8(at), "big")).to_bytes(8, "big")
 
 
 def delegation_key(content: bytes) -> bytes:
@@ -133,23 +163,33 @@ def plain_path(key: bytes) -> bytes:
     return key[_VALUE_PREFIX_BYTES : _VALUE_PREFIX_BYTES + MAX_PLAIN_PATH_BYTES]
 
 
-def party_key(principal16: bytes, role: bytes, issued8: bytes, content: bytes) -> bytes:
-    """Key of a delegation under one of its two parties."""
-    return b"P" + principal16 + role + issued8 + content[:16]
+def party_key(principal16: bytes, role: bytes, place: bytes) -> bytes:
+    """Key of a delegation under a principal; `place` is `newest8` of its time of issue, then the text of its cid."""
+    return b"P" + principal16 + role + place
 
 
 def party_prefix(principal16: bytes, role: bytes) -> bytes:
-    """Prefix of the delegations that a principal signed (ROLE_FROM) or received (ROLE_TO), oldest first."""
+    """Prefix of the delegations under a principal's signature (ROLE_FROM) or for it (ROLE_TO), latest issued first."""
     return b"P" + principal16 + role
 
 
-def space_grant_key(space16: bytes, expiry8: bytes, content: bytes) -> bytes:
-    """Key of a delegation under a space that it names."""
-    return b"X" + space16 + expiry8 + content[:16]
+def member_key(account16: bytes, member16: bytes, content: bytes) -> bytes:
+    """Key of a delegation that lets its delegate list what an account delegated."""
+    return b"M" + account16 + member16 + content[:16]
+
+
+def member_prefix(account16: bytes, member16: bytes) -> bytes:
+    """Prefix of the delegations that let one principal list what an account delegated."""
+    return b"M" + account16 + member16
+
+
+def space_grant_key(space16: bytes, registered8: bytes, content: bytes) -> bytes:
+    """Key of a delegation under a space that it names; `registered8` is `newest8` of its registration."""
+    return b"X" + space16 + registered8 + content[:16]
 
 
 def space_grants_prefix(space16: bytes) -> bytes:
-    """Prefix of the delegations that name a space, soonest expiry first."""
+    """Prefix of the delegations that name a space, latest registered first."""
     return b"X" + space16
 
 
@@ -178,6 +218,11 @@ def claim_minute4(expires_at: int) -> bytes:
     return (expires_at // 60).to_bytes(4, "big")
 
 
+def minute_after(minute4: bytes) -> bytes:
+    """The minute that follows, as 4 bytes; nothing for none."""
+    return min(int.from_bytes(minute4, "big") + 1, (1 << 32) - 1).to_bytes(4, "big") if minute4 else b""
+
+
 def claim_key(minute4: bytes, id16: bytes) -> bytes:
     """Key of a durable claim."""
     return b"C" + minute4 + id16
@@ -198,6 +243,36 @@ def audit_key(at: float, random16: bytes) -> bytes:
     return b"J" + micros8(at) + random16
 
 
+def sealed_key(number: int) -> bytes:
+    """Key of an audit record in the chain, in the order of its number."""
+    return SEALED_PREFIX + number.to_bytes(8, "big")
+
+
+def audit_head_key(number: int) -> bytes:
+    """Key of the signed head of the chain at a record's number."""
+    return AUDIT_HEADS_PREFIX + number.to_bytes(8, "big")
+
+
+def receipt_key(network16: bytes, place24: bytes) -> bytes:
+    """Key of a receipt: of which network, and its place: time in 8 bytes, then 16 random ones."""
+    return RECEIPTS_PREFIX + network16 + place24
+
+
+def receipts_prefix(network16: bytes) -> bytes:
+    """Prefix of the receipts of one network."""
+    return RECEIPTS_PREFIX + network16
+
+
+def document_key(sha256: bytes) -> bytes:
+    """Key of a document, by its SHA-256."""
+    return b"D" + sha256
+
+
+def basis_key(did16: bytes, receiver32: bytes) -> bytes:
+    """Key of what evidence was judged from: whose, and for which receiver key."""
+    return b"a" + did16 + receiver32
+
+
 def session_key(owner16: bytes, did16: bytes, content: bytes) -> bytes:
     """Key of a session that the owner granted in person."""
     return b"t" + owner16 + did16 + content[:16]
@@ -213,9 +288,24 @@ def collateral_key(fmspc6: bytes, kind: str) -> bytes:
     return b"V" + fmspc6 + kind.encode("ascii")
 
 
+def ticket_key(minute4: bytes, id16: bytes) -> bytes:
+    """Key of the ticket of a signed URL."""
+    return TICKETS_PREFIX + minute4 + id16
+
+
+def override_key(space16: bytes) -> bytes:
+    """Key of a space's own limit."""
+    return OVERRIDES_PREFIX + space16
+
+
 def usage_counter(space16: bytes) -> bytes:
     """Counter of the bytes a space holds."""
-    return b"cU" + space16
+    return USAGE_PREFIX + space16
+
+
+def kept_counter(signer16: bytes) -> bytes:
+    """Counter of the delegations of one signer that are kept."""
+    return b"cD" + signer16
 
 
 def owner_counter(owner16: bytes) -> bytes:

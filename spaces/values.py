@@ -7,29 +7,31 @@ Every head is written only over the very row that was read, because the referenc
 the commits that change heads. A writer that loses a race is refused and plans again on a new read; that is at most one
 retry for each write that came before on the same path.
 
-Bodies are bytes in memory here; streams come with uploads and downloads in parts.
+Large bodies come and go in pieces, through files: `bodies` takes them in, `blob_files` reads them.
 
 Example:
-    snapshot = await store.read(tuple(head_key(space, write.path) for write in writes))
-    plan = await values.plan(space, writes, snapshot.records, now=now)
-    outcome = await store.commit(Commit(puts=plan.puts + (audit,), checks=plan.checks))
+    async with values.staging() as staging:
+        write = Write(path, await staging.receive(pieces), metadata)
+        snapshot = await store.read((head_key(space, path),))
+        draft = await values.draft(space, (write,), snapshot.records)
+        plan = await draft.plan(now=now)
+        outcome = await store.commit(Commit(puts=(*plan.puts, audit), checks=plan.checks))
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
-from blake3 import blake3
 
 from capabilities.ambient import Entropy
 from capabilities.resources import SpaceId
 
 from ._codec import Codec
+from .blob_files import BlobFiles, OpenBody
 from .blobs import (
     GENERATION_BYTES,
-    BlobFiles,
+    UNLINK_AFTER_S,
     BlobName,
     BlobRecord,
     blob_record_of,
@@ -37,15 +39,13 @@ from .blobs import (
     encode_blob_record,
     reuse_check,
 )
+from .bodies import Body, StagedFile, Staging
 from .errors import CommitInvalid, MetadataTooLarge
-from .keyspace import blob_key, value_key, x16
+from .keyspace import ORPHAN_SWEEP_KEY, blob_key, value_key, x16
 from .quota import usage_key
 from .store.contract import ABSENT, Check, Put, Record, Store
 
-INLINE_BYTES: Final = 48 * 1024
 MAX_METADATA_BYTES: Final = 16 * 1024  # ST6
-# Hashing this much takes a tenth of a millisecond: from here on it leaves the event loop.
-_INLINE_HASH_BYTES: Final = 1024 * 1024
 # Header values come with bytes that are not UTF-8 as lone surrogates, and go back as they came.
 _HEADER_TEXT: Final = ("utf-8", "surrogatepass")
 
@@ -83,7 +83,7 @@ class Write:
     """A value to be put, or a path to be deleted (`body` None)."""
 
     path: str
-    body: bytes | None
+    body: Body | None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -93,17 +93,11 @@ class WritePlan:
 
     Attributes:
         puts: the heads first, in the order of the writes, then rows of bodies.
-        checks: records of bodies that are shared and must not have changed.
-        etags: of the new bodies in the order of the writes, 64 hex digits; None for a delete.
-        replaced: the live values that the writes replace, in their order.
-        grows: whether some body is added, so that the quota must be asked.
+        checks: rows that must not have changed: records of bodies that are shared, and the orphans' sweep.
     """
 
     puts: tuple[Put, ...]
     checks: tuple[Check, ...]
-    etags: tuple[str | None, ...]
-    replaced: tuple[Head | None, ...]
-    grows: bool
 
 
 class _HeadRow(msgspec.Struct, frozen=True, array_like=True):
@@ -159,108 +153,198 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
 
 
 class Values:
-    """Plans writes and reads bodies."""
+    """Drafts writes and reads bodies."""
 
     def __init__(self, store: Store, files: BlobFiles, entropy: Entropy) -> None:
         self._store = store
-        self._files = files
         self._entropy = entropy
+        self.files = files
 
-    async def read_body(self, head: Head) -> bytes:
-        """Return the body of a head, from the row or from its file.
+    def staging(self) -> Staging:
+        """Return what takes in the bodies of one operation; see `bodies`."""
+        return Staging(self.files)
+
+    async def open_body(self, head: Head) -> bytes | OpenBody:
+        """Return the body of a head: the bytes when they lie in the row, else the open file.
 
         Raises:
-            RecordDamaged: the file is missing or holds something else.
+            RecordDamaged: the file is missing or has another size.
             StoreUnavailable: the disk refuses.
         """
         if head.body is not None:
             return head.body
         assert head.blob is not None  # a head has the one or the other
-        return await self._files.read(head.blob, size_bytes=head.size_bytes)
+        return await self.files.open(head.blob, size_bytes=head.size_bytes)
 
-    async def plan(
-        self, space: SpaceId, writes: Sequence[Write], current: Sequence[Record | None], *, now: float
-    ) -> WritePlan:
-        """Work out the rows of some writes to one space, and write the files of large bodies.
+    async def read_body(self, head: Head) -> bytes:
+        """Return the whole body of a head, compared with its digest; only where its size is bounded.
 
-        A file written for a commit that never happens goes a day later. Large bodies cost one read more.
+        Raises:
+            RecordDamaged: the file is missing or holds something else.
+            StoreUnavailable: the disk refuses.
+        """
+        body = await self.open_body(head)
+        if isinstance(body, bytes):
+            return body
+        async with body:
+            return await body.read()
+
+    async def draft(self, space: SpaceId, writes: Sequence[Write], current: Sequence[Record | None]) -> "Draft":
+        """Lay some writes to one space beside what they replace. Bodies in files cost one read more.
 
         Args:
             space: whose values; canonical.
             writes: each path once.
             current: the records under `head_key` of each write, as they were read.
-            now: epoch seconds.
         Raises:
             MetadataTooLarge: see `check_metadata`.
             CommitInvalid: a path comes twice, or one without any row is to be deleted (M31: the caller answers that).
-            RecordDamaged, StoreFull, StoreUnavailable: from rows and files.
+            RecordDamaged, StoreUnavailable: from rows.
         """
-        draft = _Draft(space, writes, current, [await _digest(write.body) for write in writes])
-        return await self._with_bodies(draft, now) if draft.deltas else draft.plan({}, (), ())
-
-    async def _with_bodies(self, draft: "_Draft", now: float) -> WritePlan:
-        digests = tuple(draft.deltas)
-        keys = [blob_key(draft.space16, digest) for digest in digests]
-        records = (await self._store.read(keys)).records
-        generations: dict[bytes, bytes] = {}
-        puts: list[Put] = []
-        checks: list[Check] = []
-        for digest, key, record in zip(digests, keys, records, strict=True):
-            found = blob_record_of(record)
-            is_shared = found is not None and found.references > 0
-            if digest in draft.large and not is_shared:
-                fresh = await self._new_file(draft, digest)
-            elif found is None:
-                continue  # an old head without a record: nothing left to count
-            else:
-                fresh = BlobRecord(found.generation, max(found.references + draft.deltas[digest], 0))
-            generations[digest] = fresh.generation
-            if record is not None and fresh == found:
-                checks.append(reuse_check(key, record))
-                continue
-            puts += self._record_puts(draft, key, record, fresh, now=now)
-        return draft.plan(generations, puts, checks)
-
-    async def _new_file(self, draft: "_Draft", digest: bytes) -> BlobRecord:
-        name = BlobName(draft.space16, digest, self._entropy.token(GENERATION_BYTES))
-        await self._files.write(name, draft.large[digest])
-        return BlobRecord(name.generation, draft.uses(digest))
-
-    def _record_puts(
-        self, draft: "_Draft", key: bytes, record: Record | None, fresh: BlobRecord, *, now: float
-    ) -> list[Put]:
-        digest = key[17:]
-        put = Put(
-            key,
-            encode_blob_record(fresh),
-            expect=ABSENT if record is None else record.stamp,
-            weight_bytes=draft.sizes[digest] if fresh.references else 0,
-            account=draft.account,
-        )
-        if fresh.references:
-            return [put]
-        name = BlobName(draft.space16, digest, fresh.generation)
-        return [put, due_put(name, due_at=now, unlink=False, entropy=self._entropy)]
+        tally = _Tally(space, writes, current)
+        if not tally.deltas:
+            return Draft(tally, (), None, self._entropy)
+        keys = [blob_key(tally.space16, digest) for digest in tally.deltas]
+        *records, sweep = (await self._store.read((*keys, ORPHAN_SWEEP_KEY))).records
+        return Draft(tally, tuple(zip(keys, records, strict=True)), sweep, self._entropy)
 
 
-async def _digest(body: bytes | None) -> bytes | None:
-    if body is None:
-        return None
-    if len(body) <= _INLINE_HASH_BYTES:
-        return blake3(body).digest()
-    return await asyncio.to_thread(lambda: blake3(body).digest())
-
-
-class _Draft:
-    """Writes beside what they replace, before the files of large bodies are settled."""
+class Draft:
+    """Some writes beside what they replace, before the files of large bodies are named."""
 
     def __init__(
         self,
-        space: SpaceId,
-        writes: Sequence[Write],
-        current: Sequence[Record | None],
-        hashes: Sequence[bytes | None],
+        tally: "_Tally",
+        blobs: Sequence[tuple[bytes, Record | None]],
+        sweep: Record | None,
+        entropy: Entropy,
     ) -> None:
+        self._tally = tally
+        self._sweep = sweep
+        self._entropy = entropy
+        changes = [_change(tally, key, record, entropy) for key, record in blobs]
+        self._changes = [change for change in changes if change is not None]
+
+    @property
+    def growth_bytes(self) -> int:
+        """By how much the usage of the space changes: exact for a commit of the plan (ST7)."""
+        return self._tally.inline_growth_bytes + sum(change.growth_bytes for change in self._changes)
+
+    @property
+    def replaced(self) -> tuple[Head | None, ...]:
+        """The live values that the writes replace, in their order."""
+        return tuple(self._tally.replaced)
+
+    async def plan(self, *, now: float) -> WritePlan:
+        """Name the files of large bodies and work out the rows; once for each commit.
+
+        Args:
+            now: epoch seconds.
+        Raises:
+            StoreFull, StoreUnavailable: from files.
+        """
+        puts: list[Put] = []
+        checks: list[Check] = []
+        for change in self._changes:
+            if change.file is not None:
+                await change.file.name_as(change.name)
+            if change.record is not None and change.is_shared:
+                checks.append(reuse_check(change.key, change.record))
+            else:
+                puts += self._record_puts(change, now=now)
+        if any(change.file is not None for change in self._changes):
+            # A file that is named now must not be taken for one that was left behind; see `collector`.
+            if self._sweep is None:
+                puts.append(Put(ORPHAN_SWEEP_KEY, b"", expect=ABSENT))
+            else:
+                checks.append(Check(ORPHAN_SWEEP_KEY, self._sweep.stamp))
+        generations = {change.name.digest: change.name.generation for change in self._changes}
+        return WritePlan(puts=(*self._tally.head_puts(generations), *puts), checks=tuple(checks))
+
+    def _record_puts(self, change: "_Change", *, now: float) -> list[Put]:
+        put = Put(
+            change.key,
+            encode_blob_record(change.fresh),
+            expect=ABSENT if change.record is None else change.record.stamp,
+            weight_bytes=self._tally.sizes[change.name.digest] if change.fresh.references else 0,
+            account=self._tally.account,
+        )
+        puts = [put]
+        if change.fresh.references == 0:
+            puts.append(due_put(change.name, due_at=now, unlink=False, entropy=self._entropy))
+        elif change.found is not None and change.found.generation != change.name.generation:
+            # The record was on its way out, and the collector will not find the file by it any more.
+            left = BlobName(change.name.space16, change.name.digest, change.found.generation)
+            puts.append(due_put(left, due_at=now + UNLINK_AFTER_S, unlink=True, entropy=self._entropy))
+        return puts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """What becomes of one body in a file.
+
+    Attributes:
+        key: of its record.
+        record: as it was read.
+        found: what it said.
+        fresh: what it says afterwards.
+        name: the file that holds the body afterwards.
+        file: the file to be named so; None when one has this name already.
+        growth_bytes: by how much the usage changes.
+    """
+
+    key: bytes
+    record: Record | None
+    found: BlobRecord | None
+    fresh: BlobRecord
+    name: BlobName
+    file: StagedFile | None
+    growth_bytes: int
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the record stays as it is, so that the commit only has to compare it."""
+        return self.fresh == self.found
+
+
+def _change(tally: "_Tally", key: bytes, record: Record | None, entropy: Entropy) -> _Change | None:
+    """Work out what becomes of a body; None for an old head without a record: nothing is left to count."""
+    digest = key[17:]
+    found = blob_record_of(record)
+    is_shared = found is not None and found.references > 0
+    file = None if is_shared else tally.files.get(digest)
+    if file is not None:
+        fresh = BlobRecord(entropy.token(GENERATION_BYTES), tally.uses(digest))
+    elif found is None:
+        return None
+    else:
+        fresh = BlobRecord(found.generation, max(found.references + tally.deltas[digest], 0))
+    weight_bytes = tally.sizes[digest]
+    return _Change(
+        key=key,
+        record=record,
+        found=found,
+        fresh=fresh,
+        name=BlobName(tally.space16, digest, fresh.generation),
+        file=file,
+        growth_bytes=weight_bytes * ((fresh.references > 0) - is_shared),
+    )
+
+
+class _Tally:
+    """Writes beside the heads they replace, and what that does to the references of bodies in files.
+
+    Attributes:
+        space16: of the space.
+        account: what the rows are charged to.
+        replaced: the live values that are replaced.
+        deltas: digests of bodies in files, and how many references they gain or lose.
+        sizes: digests of bodies in files, and their sizes.
+        files: digests of bodies to be put, and a file that holds each.
+        inline_growth_bytes: by how much the bodies in heads grow.
+    """
+
+    def __init__(self, space: SpaceId, writes: Sequence[Write], current: Sequence[Record | None]) -> None:
         self.space16 = x16(space.text)
         self.account = usage_key(space)
         self._writes = writes
@@ -268,20 +352,30 @@ class _Draft:
         self._keys = [value_key(self.space16, write.path) for write in writes]
         if len(set(self._keys)) != len(writes):
             raise CommitInvalid("a path is written twice in one commit")
-        self._replaced = [head_of(record, key=key) for record, key in zip(current, self._keys, strict=True)]
         if any(write.body is None and record is None for write, record in zip(writes, current, strict=True)):
             raise CommitInvalid("a path that was never written cannot be deleted")
-        self._hashes = hashes
-        self.deltas: dict[bytes, int] = {}  # bodies in files, and how many references they gain or lose
+        self.replaced = [head_of(record, key=key) for record, key in zip(current, self._keys, strict=True)]
+        self.deltas: dict[bytes, int] = {}
         self.sizes: dict[bytes, int] = {}
-        self.large: dict[bytes, bytes] = {}
-        for write, old, digest in zip(writes, self._replaced, self._hashes, strict=True):
+        self.files: dict[bytes, StagedFile] = {}
+        self.inline_growth_bytes = 0
+        for write, old in zip(writes, self.replaced, strict=True):
             check_metadata(write.metadata)
-            if old is not None and old.blob is not None:
-                self._count(old.blob.digest, -1, old.size_bytes)
-            if write.body is not None and digest is not None and len(write.body) > INLINE_BYTES:
-                self._count(digest, +1, len(write.body))
-                self.large[digest] = write.body
+            self._take(old)
+            self._give(write.body)
+
+    def _take(self, old: Head | None) -> None:
+        if old is not None and old.blob is not None:
+            self._count(old.blob.digest, -1, old.size_bytes)
+        elif old is not None:
+            self.inline_growth_bytes -= old.size_bytes
+
+    def _give(self, body: Body | None) -> None:
+        if body is not None and body.file is not None:
+            self._count(body.digest, +1, body.size_bytes)
+            self.files[body.digest] = body.file
+        elif body is not None:
+            self.inline_growth_bytes += body.size_bytes
 
     def _count(self, digest: bytes, delta: int, size_bytes: int) -> None:
         self.deltas[digest] = self.deltas.get(digest, 0) + delta
@@ -289,32 +383,28 @@ class _Draft:
 
     def uses(self, digest: bytes) -> int:
         """How many of the writes have this body."""
-        return self._hashes.count(digest)
+        return sum(write.body is not None and write.body.digest == digest for write in self._writes)
 
-    def plan(self, generations: Mapping[bytes, bytes], puts: Sequence[Put], checks: Sequence[Check]) -> WritePlan:
-        heads = [self._head_put(at, generations) for at in range(len(self._writes))]
-        return WritePlan(
-            puts=(*heads, *puts),
-            checks=tuple(checks),
-            etags=tuple([None if digest is None else digest.hex() for digest in self._hashes]),
-            replaced=tuple(self._replaced),
-            grows=any(write.body for write in self._writes),
-        )
+    def head_puts(self, generations: Mapping[bytes, bytes]) -> list[Put]:
+        """Lay out the heads; `generations` says which file holds a body."""
+        return [
+            self._head_put(write, key, record, generations)
+            for write, key, record in zip(self._writes, self._keys, self._current, strict=True)
+        ]
 
-    def _head_put(self, at: int, generations: Mapping[bytes, bytes]) -> Put:
-        write, record, digest = self._writes[at], self._current[at], self._hashes[at]
+    def _head_put(self, write: Write, key: bytes, record: Record | None, generations: Mapping[bytes, bytes]) -> Put:
         expect = ABSENT if record is None else record.stamp
-        if write.body is None or digest is None:
-            return Put(self._keys[at], None, expect=expect)
-        is_large = digest in self.large
+        body = write.body
+        if body is None:
+            return Put(key, None, expect=expect)
         row = _HeadRow(
-            digest=digest,
-            size_bytes=len(write.body),
+            digest=body.digest,
+            size_bytes=body.size_bytes,
             metadata={name: value.encode(*_HEADER_TEXT) for name, value in write.metadata.items()},
             path=write.path,
-            body=None if is_large else write.body,
-            generation=generations[digest] if is_large else None,
+            body=body.inline,
+            generation=None if body.file is None else generations[body.digest],
         )
         # A body in a file is weighed once, on its record, however many heads share it (M10).
-        weight_bytes = 0 if is_large else len(write.body)
-        return Put(self._keys[at], _CODEC.encode(row), expect=expect, weight_bytes=weight_bytes, account=self.account)
+        weight_bytes = 0 if body.inline is None else body.size_bytes
+        return Put(key, _CODEC.encode(row), expect=expect, weight_bytes=weight_bytes, account=self.account)

@@ -16,7 +16,7 @@ from typing import Final
 import lmdb
 
 from ..errors import StoreFull, StoreUnavailable
-from ..keyspace import claim_minute4
+from ..keyspace import claim_minute4, minute_after
 from .contract import Claim
 
 _MAP_BYTES: Final = 64 << 30
@@ -83,6 +83,13 @@ class FirstUses:
         except lmdb.Error as exc:
             raise StoreUnavailable("the record of first uses cannot be written") from exc
 
+    def claims(self) -> list[bytes]:
+        """Return every recorded claim as its minute and its id: minute4 ‖ id16."""
+        with self._env.begin() as txn, txn.cursor() as cursor:
+            if not cursor.set_range(_USED):
+                return []
+            return [key[len(_USED) :] for key in cursor.iternext(values=False) if key.startswith(_USED)]
+
     def sweep(self, before_minute: int) -> int:
         """Forget claims of minutes before `before_minute`; return how many rows went.
 
@@ -101,11 +108,16 @@ class FirstUses:
         with self._env.begin(write=True) as txn:
             cursor = txn.cursor()
             found = cursor.set_range(_USED)
-            while found and rows < _SWEEP_ROWS and cursor.key() < end:
+            swept = b""
+            # After the last row is deleted the cursor has an empty key.
+            while found and rows < _SWEEP_ROWS and _USED <= cursor.key() < end:
+                swept = cursor.key()[len(_USED) :][:4]
                 found = cursor.delete()  # moves to the next row
                 rows += 1
-            if rows and (txn.get(_FLOOR) or b"") < floor:
-                txn.put(_FLOOR, floor)
+            # Only minutes that lost a claim are closed, so that a clock which once stood ahead does no harm.
+            closed = minute_after(swept)
+            if rows and (txn.get(_FLOOR) or b"") < closed:
+                txn.put(_FLOOR, closed)
         return rows
 
     def check_readers(self) -> None:

@@ -113,7 +113,7 @@ def socket_path_for(folder: Path) -> Path:
 
 def _private_folder() -> Path:
     # The same for every process whatever its environment; whose it is and who may enter is checked before use.
-    place = Path(f"/tmp/sealspace-{os.geteuid()}")  # noqa: S108
+    place = Path(f"/tmp/sealspace-{os.geteuid()}")  # noqa: S108  # checked below
     place.mkdir(mode=0o700, exist_ok=True)
     found = place.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:

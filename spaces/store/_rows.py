@@ -48,6 +48,11 @@ def is_old_tombstone(row: Row, *, before_minute: int) -> bool:
     return is_tombstone(row) and int.from_bytes(row[_HEADER_END:], "big") < before_minute
 
 
+def minute_of(row: Row) -> int:
+    """Return the minute of the deletion that a tombstone records."""
+    return int.from_bytes(row[_HEADER_END:], "big")
+
+
 def record_of(row: Row, *, keys_only: bool = False) -> Record:
     """Copy a row out of the map."""
     flags = row[_STAMP_END]

@@ -17,7 +17,7 @@ import lmdb
 from capabilities.ambient import Clock
 
 from ..errors import StoreError, StoreFull, StoreUnavailable
-from ..keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, claim_key, claim_minute4
+from ..keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, claim_key, claim_minute4, minute_after
 from ._rows import (
     Row,
     charge_of,
@@ -203,11 +203,16 @@ class Writer:
             with self._env.begin(write=True) as txn:
                 cursor = txn.cursor()
                 found = cursor.set_range(CLAIMS_PREFIX)
-                while found and rows < _SWEEP_ROWS and cursor.key() < end:
+                swept = b""
+                # After the last row is deleted the cursor may have an empty key.
+                while found and rows < _SWEEP_ROWS and CLAIMS_PREFIX <= cursor.key() < end:
+                    swept = cursor.key()[len(CLAIMS_PREFIX) :][:4]
                     found = cursor.delete()
                     rows += 1
-                if rows and _floor(txn) < floor:
-                    txn.put(CLAIM_FLOOR_KEY, encode_row(os.urandom(16), floor))
+                # Only minutes that lost a claim are closed, so that a clock which once stood ahead does no harm.
+                closed = minute_after(swept)
+                if rows and _floor(txn) < closed:
+                    txn.put(CLAIM_FLOOR_KEY, encode_row(os.urandom(16), closed))
         except (lmdb.MapFullError, lmdb.DiskError):
             return 0
         except lmdb.Error as exc:

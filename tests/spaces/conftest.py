@@ -10,7 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from postgres_server import needs_postgres, postgres_server
 from storekeeper_process import StorekeeperProcess
+from value_bench import Bench
 
 from spaces.store.contract import Store
 from spaces.store.lmdb import connect_lmdb, open_lmdb
@@ -35,13 +37,29 @@ def with_storekeeper(folder: Path, **options: Any) -> Iterator[Engine]:
         yield lambda: connect_lmdb(folder)
 
 
+@contextmanager
+def on_postgres(_folder: Path) -> Iterator[Engine]:
+    """The engine on a database of its own."""
+    from spaces.store.postgres import open_postgres
+
+    url = postgres_server().new_database()
+    yield lambda: open_postgres(url)
+
+
 # A further engine is added here, and the whole contract is tested on it.
-ENGINES = {"embedded": embedded, "storekeeper": with_storekeeper}
+ENGINES = {"embedded": embedded, "storekeeper": with_storekeeper, "postgres": on_postgres}
+_MARKS = {"postgres": needs_postgres()}
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=[pytest.param(name, marks=_MARKS.get(name, ())) for name in ENGINES])
 def engine_kind(request: pytest.FixtureRequest) -> Any:
     """Makes an engine in a folder; once for each kind."""
+    return ENGINES[request.param]
+
+
+@pytest.fixture(params=["embedded", "storekeeper"])
+def folder_kind(request: pytest.FixtureRequest) -> Any:
+    """As `engine_kind`, but only those that bound what lies in their own folder."""
     return ENGINES[request.param]
 
 
@@ -68,3 +86,9 @@ async def room(tmp_path: Path) -> AsyncIterator[Store]:
         opened = stack.enter_context(embedded(tmp_path / "data"))()
         yield opened
         await opened.close()
+
+
+@pytest.fixture
+def bench(room: Store, tmp_path: Path) -> Bench:
+    """Values over an empty store."""
+    return Bench(room, tmp_path / "data" / "blobs")

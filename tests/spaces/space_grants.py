@@ -54,6 +54,7 @@ def cacao(
     delegate: str = FRIEND.did,
     lifetime_s: float | None = HOUR_S,
     nonce: str = "nonce0000",
+    issued_at: float = NOW,
 ) -> Delegation:
     """A wallet's sign-in that grants abilities on resources."""
     message = SiweMessage(
@@ -61,7 +62,7 @@ def cacao(
         address=wallet.address,
         uri=delegate,
         nonce=nonce,
-        issued_at=_iso(NOW),
+        issued_at=_iso(issued_at),
         expiration_time=None if lifetime_s is None else _iso(NOW + lifetime_s),
     )
     recap = Recap({resource: {ability: ({},) for ability in abilities} for resource, abilities in att.items()}, ())

@@ -37,7 +37,7 @@ nested = st.just(b"\x91" * 5000) | st.just(b"\x95" + b"\x91" * 5000)
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 @given(value=rows | nested)
-def test_row_is_read_or_damaged(reader: Callable[[Record | None], object], value: bytes) -> None:
+def test_fuzz_rows(reader: Callable[[Record | None], object], value: bytes) -> None:
     """A reader of rows raises RecordDamaged and nothing else, whatever the bytes."""
     with suppress(RecordDamaged):
         reader(Record(value, STAMP))
@@ -51,7 +51,7 @@ def test_absent_and_deleted_rows_are_no_values(reader: Callable[[Record | None],
 
 
 @given(st.text(max_size=140))
-def test_any_name_of_a_file(name: str) -> None:
+def test_fuzz_names_of_files(name: str) -> None:
     """Whatever lies in the folder of bodies, its name is one of ours or is left alone."""
     found = parse_file_name(name)
     assert found is None or name == found.file_name

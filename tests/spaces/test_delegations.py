@@ -16,7 +16,7 @@ from space_grants import (
 )
 
 from capabilities.chain import Mark, Registered
-from capabilities.cids import Digest
+from capabilities.cids import Digest, cid_text
 from capabilities.principals import Principal
 from capabilities.resources import parse_space_id
 from capabilities.tokens import Delegation
@@ -25,12 +25,20 @@ from spaces.delegations import (
     DelegationCache,
     Delegations,
     StoredDelegation,
+    accounts_above,
     alias_put,
+    cid_at,
     contents_of,
     decode_delegation,
+    membership_range,
     party_range,
+    party_row_key,
+    party_rows,
+    place_at,
+    place_of,
     registration_puts,
     space_grants_range,
+    unexpired_of,
 )
 from spaces.errors import RecordDamaged, TooManySpaces
 from spaces.keyspace import ROLE_FROM, ROLE_TO, delegation_key
@@ -46,10 +54,18 @@ from spaces.store.contract import Commit, Committed, Put, Range, Record, Refused
 
 SPACE = space_text(OWNER.did)
 FILES = {f"{SPACE}/kv/photos": ["tinycloud.kv/get"]}
+OWN_FILES = {f"{space_text(WALLET.did)}/kv": ["tinycloud.kv/get"]}
 
 
-async def register(store: Store, found: Registered) -> Committed | Refused:
-    return await store.commit(Commit(puts=tuple(registration_puts(found, now=NOW))))
+def stored(found: Registered, *parents: StoredDelegation) -> StoredDelegation:
+    return StoredDelegation(found, NOW, accounts_above(found.delegation, parents))
+
+
+async def register(
+    store: Store, found: Registered, *parents: StoredDelegation, now: float = NOW
+) -> Committed | Refused:
+    puts = registration_puts(found, now=now, accounts=stored(found, *parents).accounts)
+    return await store.commit(Commit(puts=tuple(puts)))
 
 
 async def indexed(store: Store, wanted: Range) -> tuple[bytes, ...]:
@@ -67,9 +83,9 @@ async def test_registered_delegation_is_found_by_cid(room: Store) -> None:
         ucan(FILES, signer=FRIEND, delegate=STRANGER.did, parents=[parent.delegation], lifetime_s=60), parent
     )
     assert isinstance(await register(room, parent), Committed)
-    assert isinstance(await register(room, child), Committed)
+    assert isinstance(await register(room, child, stored(parent)), Committed)
     found = await fresh(room).by_cid([child.delegation.cid, None, parent.delegation.cid, Digest(b"?" * 32)])
-    assert (StoredDelegation(child, NOW), None, StoredDelegation(parent, NOW), None) == found
+    assert (stored(child, stored(parent)), None, stored(parent), None) == found
     assert len(found[0].registered.closure) == 2
     assert found[0].registered.expires_at == NOW + 60
 
@@ -81,7 +97,7 @@ async def test_second_lookup_needs_no_read(room: Store) -> None:
     delegations = fresh(room)
     await delegations.by_cid([known.delegation.cid])
     await room.close()
-    assert (StoredDelegation(known, NOW),) == await delegations.by_cid([known.delegation.cid])
+    assert (stored(known),) == await delegations.by_cid([known.delegation.cid])
 
 
 async def test_unknown_delegation_is_asked_again(room: Store) -> None:
@@ -90,7 +106,7 @@ async def test_unknown_delegation_is_asked_again(room: Store) -> None:
     delegations = fresh(room)
     assert await delegations.by_cid([known.delegation.cid]) == (None,)
     await register(room, known)
-    assert (StoredDelegation(known, NOW),) == await delegations.by_cid([known.delegation.cid])
+    assert (stored(known),) == await delegations.by_cid([known.delegation.cid])
 
 
 async def test_alias_leads_to_the_same_delegation(room: Store) -> None:
@@ -99,7 +115,7 @@ async def test_alias_leads_to_the_same_delegation(room: Store) -> None:
     await register(room, known)
     other = Digest(b"\x07" * 32)
     await room.commit(Commit(puts=(alias_put(other, known.delegation.content_key),)))
-    assert (StoredDelegation(known, NOW),) == await fresh(room).by_cid([other])
+    assert (stored(known),) == await fresh(room).by_cid([other])
 
 
 async def test_second_registration_is_refused(room: Store) -> None:
@@ -144,37 +160,92 @@ def test_damaged_mark_is_not_live(value: bytes) -> None:
 
 
 async def test_parties_find_their_delegations(room: Store) -> None:
-    """Who signed and who received find a delegation, latest first."""
-    older = registered(cacao({f"{space_text(WALLET.did)}/kv": ["tinycloud.kv/get"]}))
-    undated = registered(ucan(FILES))
-    for known in (older, undated):
+    """Who signed and who received find a delegation, latest issued first, what says no time last and by cid."""
+    dated = [registered(cacao(OWN_FILES, nonce=f"nonce000{at}", issued_at=NOW + at)) for at in (0, 1)]
+    undated = [registered(ucan(FILES, nonce=str(at))) for at in range(3)]
+    for known in (*dated, *undated):
         await register(room, known)
+    by_cid = sorted(undated, key=lambda known: cid_text(known.delegation.cid))
+    expected = tuple(known.delegation.content_key for known in (dated[1], dated[0], *by_cid))
     friend = Principal(FRIEND.did)
-    expected = (older.delegation.content_key, undated.delegation.content_key)
     assert expected == await indexed(room, party_range(friend, ROLE_TO))
-    assert expected[1:] == await indexed(room, party_range(Principal(OWNER.did), ROLE_FROM))
+    assert expected[2:] == await indexed(room, party_range(Principal(OWNER.did), ROLE_FROM))
     assert await indexed(room, party_range(friend, ROLE_FROM)) == ()
+    for at, known in enumerate((dated[1], dated[0], *by_cid), 1):
+        after = place_of(known.delegation)
+        assert expected[at:] == await indexed(room, party_range(friend, ROLE_TO, after=after))
+        assert cid_text(known.delegation.cid) == cid_at(after)
+
+
+async def test_a_place_is_where_the_row_stands(room: Store) -> None:
+    """A row is found again by its place, and a page tells the places of its rows."""
+    known = registered(ucan(FILES))
+    await register(room, known)
+    place = place_of(known.delegation)
+    key = party_row_key(Principal(OWNER.did), ROLE_FROM, place)
+    assert place == place_at(key)
+    assert (await room.read((key,))).records[0] is not None
+    page = (await room.read(ranges=(party_range(Principal(OWNER.did), ROLE_FROM),))).pages[0]
+    assert ((place, known.delegation.content_key),) == party_rows(page)
+
+
+async def test_owners_find_what_was_passed_on(room: Store) -> None:
+    """A delegation is listed under every wallet and owner of a space above it, and not under keys that pass on."""
+    root = registered(cacao(OWN_FILES))
+    child = registered(ucan(OWN_FILES, signer=FRIEND, delegate=STRANGER.did, parents=[root.delegation]), root)
+    grandchild = registered(
+        ucan(OWN_FILES, signer=STRANGER, delegate=OWNER.did, parents=[child.delegation], lifetime_s=60), child
+    )
+    wallet = Principal(WALLET.did)
+    below = stored(child, stored(root))
+    for known, parents in ((root, ()), (child, (stored(root),)), (grandchild, (below,))):
+        await register(room, known, *parents)
+    assert (wallet,) == stored(root).accounts == below.accounts == stored(grandchild, below).accounts
+    found = await indexed(room, party_range(wallet, ROLE_FROM))
+    assert {root.delegation.content_key, child.delegation.content_key, grandchild.delegation.content_key} == {*found}
+    assert (child.delegation.content_key,) == await indexed(room, party_range(Principal(FRIEND.did), ROLE_FROM))
+
+
+@pytest.mark.parametrize(
+    ("resource", "ability", "opens"),
+    [
+        (f"{SPACE}/delegation", "tinycloud.delegation/list", True),
+        (f"{SPACE}/delegation/", "tinycloud.delegation/list", True),
+        (f"{SPACE}/delegation/x", "tinycloud.delegation/list", False),
+        (f"{SPACE}/delegation?x", "tinycloud.delegation/list", False),
+        (f"{SPACE}/delegation#x", "tinycloud.delegation/list", False),
+        (f"{SPACE}/kv", "tinycloud.delegation/list", False),
+        (f"{SPACE}/delegation", "tinycloud.delegation/status", False),
+    ],
+)
+async def test_who_may_list_an_account_is_known(room: Store, resource: str, ability: str, opens: bool) -> None:
+    """The right to list what was delegated in a space makes its holder a member of the owner's account."""
+    await register(room, registered(ucan({resource: [ability]})))
+    owner, friend = Principal(OWNER.did), Principal(FRIEND.did)
+    assert opens is bool(await indexed(room, membership_range(owner, friend)))
+    assert await indexed(room, membership_range(friend, owner)) == ()
 
 
 async def test_space_finds_what_has_not_expired(room: Store) -> None:
-    """Delegations that name a space are listed by expiry, the expired ones left out."""
+    """Delegations that name a space are listed latest registered first, the expired ones left out."""
     short = registered(ucan(FILES, lifetime_s=100))
     long = registered(ucan(FILES, lifetime_s=200))
-    for known in (long, short):
-        await register(room, known)
-    space = parse_space_id(SPACE)
+    await register(room, long, now=NOW)
+    await register(room, short, now=NOW + 1)
+    page = (await room.read(ranges=(space_grants_range(parse_space_id(SPACE)),))).pages[0]
     both = (short.delegation.content_key, long.delegation.content_key)
-    assert both == await indexed(room, space_grants_range(space, now=NOW + 99))
-    assert both[1:] == await indexed(room, space_grants_range(space, now=NOW + 100))
-    assert await indexed(room, space_grants_range(space, now=NOW + 200)) == ()
+    assert both == unexpired_of(page, now=NOW + 99)
+    assert both[1:] == unexpired_of(page, now=NOW + 100)
+    assert unexpired_of(page, now=NOW + 200) == ()
+    rest = (await room.read(ranges=(space_grants_range(parse_space_id(SPACE), after=page.rows[0][0]),))).pages[0]
+    assert both[1:] == unexpired_of(rest, now=NOW)
 
 
 async def test_delegation_without_expiry_is_listed_for_ever(room: Store) -> None:
-    """No expiry sorts last and never passes."""
-    space = space_text(WALLET.did)
-    known = registered(cacao({f"{space}/kv": ["tinycloud.kv/get"]}, lifetime_s=None))
-    await register(room, known)
-    assert len(await indexed(room, space_grants_range(parse_space_id(space), now=NOW + 1e9))) == 1
+    """No expiry never passes."""
+    await register(room, registered(cacao(OWN_FILES, lifetime_s=None)))
+    page = (await room.read(ranges=(space_grants_range(parse_space_id(space_text(WALLET.did))),))).pages[0]
+    assert len(unexpired_of(page, now=NOW + 1e9)) == 1
 
 
 def test_delegation_with_too_many_spaces() -> None:
@@ -183,9 +254,9 @@ def test_delegation_with_too_many_spaces() -> None:
     def naming(count: int) -> Registered:
         return registered(ucan({f"{space_text(OWNER.did, f's{at}')}/kv": ["tinycloud.kv/get"] for at in range(count)}))
 
-    assert 64 < len(registration_puts(naming(MAX_SPACES), now=NOW)) < 128
+    assert 64 < len(registration_puts(naming(MAX_SPACES), now=NOW, accounts=())) < 128
     with pytest.raises(TooManySpaces):
-        registration_puts(naming(MAX_SPACES + 1), now=NOW)
+        registration_puts(naming(MAX_SPACES + 1), now=NOW, accounts=())
 
 
 READ = "tinycloud.capabilities/read"

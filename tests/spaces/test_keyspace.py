@@ -17,7 +17,8 @@ ONE_OF_EACH = {
     "space": keyspace.space_key(H16),
     "owned space": keyspace.owned_space_key(H16, H16),
     "value": value_key(H16, "a"),
-    "party": keyspace.party_key(H16, keyspace.ROLE_TO, b"\0" * 8, H32),
+    "party": keyspace.party_key(H16, keyspace.ROLE_TO, b"\0" * 67),
+    "member": keyspace.member_key(H16, H16, H32),
     "space's grant": keyspace.space_grant_key(H16, b"\0" * 8, H32),
     "expiry": keyspace.expiry_key(b"\0" * 8, H32),
     "network": keyspace.network_key(H16),
@@ -26,8 +27,15 @@ ONE_OF_EACH = {
     "blob": keyspace.blob_key(H16, H32),
     "due work": keyspace.due_key(0.0, H16),
     "audit": keyspace.audit_key(0.0, H16),
+    "sealed audit": keyspace.sealed_key(1),
+    "audit head": keyspace.audit_head_key(1),
+    "receipt": keyspace.receipt_key(H16, b"\0" * 24),
+    "document": keyspace.document_key(H32),
+    "basis": keyspace.basis_key(H16, H32),
     "session": keyspace.session_key(H16, H16, H32),
     "collateral": keyspace.collateral_key(b"\0" * 6, "tcb"),
+    "ticket": keyspace.ticket_key(b"\0" * 4, H16),
+    "limit of a space": keyspace.override_key(H16),
     "meta": keyspace.SCHEMA_KEY,
     "counter": keyspace.usage_counter(H16),
 }
@@ -45,8 +53,9 @@ def test_counters_are_told_apart() -> None:
         keyspace.owner_counter(H16),
         keyspace.TOTAL_SPACES_COUNTER,
         keyspace.newcomers_counter(1, H16),
+        keyspace.kept_counter(H16),
     ]
-    assert len({key[:2] for key in counters}) == 4
+    assert len({key[:2] for key in counters}) == 5
 
 
 @given(st.text(max_size=600))
@@ -77,3 +86,12 @@ def test_times_sort_as_bytes(one: float, other: float) -> None:
     assert micros8(one) < keyspace.NEVER8
     assert b"\0" * 8 == micros8(-1.0) == micros8(None)
     assert micros8(1e300) < keyspace.NEVER8
+
+
+@given(st.floats(0, 4e9), st.floats(0, 4e9))
+def test_newest_times_sort_first(one: float, other: float) -> None:
+    """The later of two times comes first, and no time comes last."""
+    if int(one * 1_000_000) < int(other * 1_000_000):
+        assert keyspace.newest8(other) < keyspace.newest8(one)
+    assert keyspace.newest8(one) < keyspace.newest8(None)
+    assert keyspace.newest8(1e300) < keyspace.newest8(-1.0) < keyspace.newest8(None)

@@ -13,7 +13,8 @@ from tests_support import CountingEntropy
 
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
-from spaces.blobs import BlobFiles
+from spaces.blob_files import BlobFiles
+from spaces.bodies import inline_body
 from spaces.errors import CommitTooLarge
 from spaces.listing import MAX_LISTING, Listing, ListingQuery, complete, list_paths
 from spaces.store.contract import Commit, Store
@@ -27,12 +28,12 @@ SPACE = SpaceId(Principal(OWNER.did), "default")
 async def write(store: Store, space: SpaceId, *writes: Write) -> None:
     values = Values(store, BlobFiles(Path("unused")), CountingEntropy())
     records = (await store.read([head_key(space, write.path) for write in writes])).records
-    plan = await values.plan(space, writes, records, now=NOW)
+    plan = await (await values.draft(space, writes, records)).plan(now=NOW)
     await store.commit(Commit(puts=plan.puts))
 
 
 async def put(store: Store, *paths: str, space: SpaceId = SPACE) -> None:
-    await write(store, space, *[Write(path, b"") for path in paths])
+    await write(store, space, *[Write(path, inline_body(b"")) for path in paths])
 
 
 async def pages(store: Store, query: ListingQuery) -> list[str]:

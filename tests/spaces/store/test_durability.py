@@ -166,9 +166,9 @@ async def test_stranger_on_the_socket(tmp_path: Path) -> None:
         await store.close()
 
 
-async def test_full_store_still_reads_and_revokes(engine_kind, tmp_path: Path) -> None:
+async def test_full_store_still_reads_and_revokes(folder_kind, tmp_path: Path) -> None:
     """Beyond its bound the store refuses large commits, takes small ones, and reads as before."""
-    with engine_kind(tmp_path / "data", max_bytes=512 * 1024) as engine:
+    with folder_kind(tmp_path / "data", max_bytes=512 * 1024) as engine:
         store = engine()
         written = 0
         with pytest.raises(StoreFull):
@@ -184,9 +184,9 @@ async def test_full_store_still_reads_and_revokes(engine_kind, tmp_path: Path) -
         await store.close()
 
 
-async def test_full_disk_is_told_apart_from_a_bound_of_the_store(engine_kind, tmp_path: Path) -> None:
+async def test_full_disk_is_told_apart_from_a_bound_of_the_store(folder_kind, tmp_path: Path) -> None:
     """With less free disk than the reserve nothing is written at all."""
-    with engine_kind(tmp_path / "data", reserve_bytes=1 << 60) as engine:
+    with folder_kind(tmp_path / "data", reserve_bytes=1 << 60) as engine:
         store = engine()
         with pytest.raises(StoreFull):
             await store.commit(Commit(puts=(Put(b"Ka", b"1"),)))

@@ -1,0 +1,347 @@
+"""The folder with the bodies: files that are written once, in pieces, and read in pieces.
+
+    <folder>/incoming/<random>                                   a body on its way; no commit may name it
+    <folder>/<first 2 hex of hash>/<space16>-<hash>-<generation> a whole body, synced, under a name of its own
+
+Everything that touches the disk runs on threads, one piece of at most 256 KiB or so at a time, so that neither the
+event loop nor the memory grows with a body. While a body is written it is hashed, and synced every 32 MiB: a client
+that sends faster than the disk takes is slowed down, and the last sync is short.
+
+Example:
+    incoming = await files.begin()
+    await incoming.append(piece)
+    digest, size_bytes = await incoming.finish()
+    await incoming.rename(name)
+"""
+
+import asyncio
+import errno
+import os
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from blake3 import blake3
+
+from .blobs import BlobName, parse_file_name
+from .errors import RecordDamaged, StoreFull, StoreUnavailable
+
+PIECE_BYTES: Final = 256 * 1024
+# Free disk that bodies leave alone. It is more than the store's own reserve, so that a disk full of bodies still takes
+# the small commits, a revocation or a delete.
+RESERVE_BYTES: Final = 256 * 1024 * 1024
+_SYNC_EVERY_BYTES: Final = 32 * 1024 * 1024
+_INCOMING: Final = "incoming"
+
+
+class BlobFiles:
+    """The folder with the bodies; any number of processes may have it open."""
+
+    def __init__(self, folder: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
+        self._folder = folder
+        self._reserve_bytes = reserve_bytes
+
+    async def begin(self) -> "IncomingFile":
+        """Make an empty file for a body that is on its way.
+
+        Raises:
+            StoreFull: no room on the disk.
+            StoreUnavailable: the disk refuses.
+        """
+        incoming = IncomingFile(self)
+        try:
+            await asyncio.to_thread(incoming.make)
+        except BaseException:
+            await incoming.discard()
+            raise
+        return incoming
+
+    def new_place(self) -> tuple[int, Path]:
+        """Make an empty file under a name that nobody has, and return it open; on a thread."""
+        folder = self._folder / _INCOMING
+        self.make_folder(folder)
+        self.require_room()
+        descriptor, place = tempfile.mkstemp(dir=folder)
+        return descriptor, Path(place)
+
+    def require_room(self) -> None:
+        """Raise StoreFull when less free disk is left than bodies may use; on a thread."""
+        disk = os.statvfs(self._folder)
+        if disk.f_bavail * disk.f_frsize < self._reserve_bytes:
+            raise StoreFull("no room for a body")
+
+    def place_of(self, name: BlobName) -> Path:
+        """Return where a body lies."""
+        return self._folder / name.digest[:1].hex() / name.file_name
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder below this one, so that it survives a power cut; on a thread."""
+        if folder.is_dir():
+            return
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(self._folder)
+        sync_folder(self._folder.parent)
+
+    async def open(self, name: BlobName, *, size_bytes: int) -> "OpenBody":
+        """Open a body for reading; whoever unlinks its file afterwards does not disturb the reading.
+
+        Raises:
+            RecordDamaged: the file is missing or has another size.
+            StoreUnavailable: the disk refuses.
+        """
+        body = OpenBody(self.place_of(name), digest=name.digest, size_bytes=size_bytes)
+        try:
+            await asyncio.to_thread(body.open)
+        except BaseException:
+            await body.close()
+            raise
+        return body
+
+    async def remove(self, name: BlobName) -> None:
+        """Unlink a file if it is there."""
+        await asyncio.to_thread(self.place_of(name).unlink, missing_ok=True)
+
+    async def older_than(self, before: float) -> AsyncIterator[Sequence[BlobName]]:
+        """Yield the names of files last written before `before`, folder by folder: a 256th of all at a time."""
+        for first in range(256):
+            folder = self._folder / f"{first:02x}"
+            names = await asyncio.to_thread(_old_names, folder, before)
+            if names:
+                yield names
+
+    async def remove_unfinished(self, before: float) -> int:
+        """Remove bodies that nobody has written to since `before`; return how many.
+
+        Whoever still holds such a body fails when it is to be named, so nothing acknowledged is lost.
+        """
+        return await asyncio.to_thread(_remove_old, self._folder / _INCOMING, before)
+
+
+class IncomingFile:
+    """A body on its way: written and hashed piece by piece, then named.
+
+    Its methods may be cancelled at any moment. A thread that still works then is waited for by whoever discards the
+    file: otherwise it could write to a descriptor that has become another file's.
+    """
+
+    def __init__(self, files: BlobFiles) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        self._hash = blake3()
+        self._size_bytes = 0
+        self._unsynced_bytes = 0
+        self._place: Path | None = None
+        self._descriptor: int | None = None
+        self._is_discarded = False
+
+    def make(self) -> None:
+        """Make the file; on a thread, once."""
+        with self._lock, _disk_errors("a body cannot be written"):
+            if not self._is_discarded:
+                self._descriptor, self._place = self._files.new_place()
+
+    async def append(self, piece: bytes) -> None:
+        """Write the next piece.
+
+        Raises:
+            StoreFull: no room on the disk.
+            StoreUnavailable: the disk refuses.
+        """
+        await asyncio.to_thread(self._append, piece)
+
+    def _append(self, piece: bytes) -> None:
+        with self._lock, _disk_errors("a body cannot be written"):
+            if self._descriptor is None:
+                return  # discarded meanwhile
+            self._files.require_room()
+            left = memoryview(piece)
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+            self._hash.update(piece)
+            self._size_bytes += len(piece)
+            self._unsynced_bytes += len(piece)
+            if self._unsynced_bytes >= _SYNC_EVERY_BYTES:
+                os.fdatasync(self._descriptor)
+                self._unsynced_bytes = 0
+
+    async def finish(self) -> tuple[bytes, int]:
+        """Sync what was written; return its BLAKE3 and its size.
+
+        Raises:
+            StoreFull, StoreUnavailable: as `append`.
+        """
+        return await asyncio.to_thread(self._finish)
+
+    def _finish(self) -> tuple[bytes, int]:
+        with self._lock, _disk_errors("a body cannot be written"):
+            if self._descriptor is not None:
+                os.fsync(self._descriptor)
+                self._close()
+            return self._hash.digest(), self._size_bytes
+
+    async def rename(self, name: BlobName) -> None:
+        """Give the finished body a name, durably; it may have had another one before.
+
+        Raises:
+            StoreUnavailable: the disk refuses, or the file was removed as abandoned.
+        """
+        await asyncio.to_thread(self._rename, name)
+
+    def _rename(self, name: BlobName) -> None:
+        with self._lock, _disk_errors("a body cannot be named"):
+            if self._is_discarded or self._place is None:
+                raise StoreUnavailable("a body was discarded before it was named")
+            place = self._files.place_of(name)
+            self._files.make_folder(place.parent)
+            self._place.rename(place)
+            self._place = place
+            sync_folder(place.parent)
+
+    async def discard(self) -> None:
+        """Remove the file, wherever it lies."""
+        await asyncio.to_thread(self._discard)
+
+    def _discard(self) -> None:
+        with self._lock, suppress(OSError):  # what stays is swept later
+            self._is_discarded = True
+            self._close()
+            if self._place is not None:
+                self._place.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+
+
+class OpenBody:
+    """An open file of a body, read in pieces; the last piece of a whole reading comes only when the digest is right.
+
+    Example:
+        async with body:
+            async for piece in body.pieces(): ...
+    """
+
+    def __init__(self, place: Path, *, digest: bytes, size_bytes: int) -> None:
+        self._place = place
+        self._digest = digest
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._is_closed = False
+        self.size_bytes = size_bytes
+
+    def open(self) -> None:
+        """Open the file; on a thread, once.
+
+        Raises:
+            RecordDamaged, StoreUnavailable: as `BlobFiles.open`.
+        """
+        with self._lock, _disk_errors("a body cannot be read"):
+            if self._is_closed:
+                return
+            try:
+                self._descriptor = os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError as exc:
+                raise RecordDamaged("the file of a body is missing") from exc
+            if os.fstat(self._descriptor).st_size != self.size_bytes:
+                raise RecordDamaged("a body does not have the size of its head")
+
+    async def __aenter__(self) -> "OpenBody":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the body, or the bytes from `start` up to before `stop`, in pieces of at most 256 KiB.
+
+        Raises:
+            RecordDamaged: the file ends early; or it was read whole and does not have its digest: then the last piece
+                was not yielded.
+            StoreUnavailable: the disk refuses.
+
+        Does not check:
+            The digest, when a part of the body is asked for.
+        """
+        end = self.size_bytes if stop is None else min(stop, self.size_bytes)
+        hasher = blake3() if (start, end) == (0, self.size_bytes) else None
+        for offset in range(start, end, PIECE_BYTES):
+            piece = await asyncio.to_thread(self._read, offset, min(PIECE_BYTES, end - offset), hasher)
+            if hasher is not None and offset + len(piece) == end and hasher.digest() != self._digest:
+                raise RecordDamaged("a body does not have the digest of its head")
+            yield piece
+
+    async def read(self) -> bytes:
+        """Return the whole body; raises as `pieces` does."""
+        return b"".join([piece async for piece in self.pieces()])
+
+    def _read(self, offset: int, size_bytes: int, hasher: "blake3 | None") -> bytes:
+        with self._lock, _disk_errors("a body cannot be read"):
+            if self._descriptor is None:
+                raise StoreUnavailable("the file of a body is closed")
+            piece = os.pread(self._descriptor, size_bytes, offset)
+            if len(piece) != size_bytes:
+                raise RecordDamaged("the file of a body ends early")
+            if hasher is not None:
+                hasher.update(piece)
+            return piece
+
+    async def close(self) -> None:
+        """Close the file, once a reading under way has come back."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            if self._descriptor is not None:
+                descriptor, self._descriptor = self._descriptor, None
+                os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut; on a thread."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _disk_errors(what: str) -> Iterator[None]:
+    """Turn what the operating system says into an error of ours."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFull("no room for a body") from exc
+        raise StoreUnavailable(what) from exc
+
+
+def _old_places(folder: Path, before: float) -> Iterator[Path]:
+    with suppress(FileNotFoundError):
+        for place in folder.iterdir():
+            with suppress(FileNotFoundError):
+                if place.stat().st_mtime < before:
+                    yield place
+
+
+def _old_names(folder: Path, before: float) -> list[BlobName]:
+    names = (parse_file_name(place.name) for place in _old_places(folder, before))
+    return [name for name in names if name is not None]
+
+
+def _remove_old(folder: Path, before: float) -> int:
+    removed = 0
+    for place in list(_old_places(folder, before)):
+        with suppress(OSError):
+            place.unlink()
+            removed += 1
+    return removed

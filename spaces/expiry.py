@@ -1,0 +1,34 @@
+"""Rows that are kept in the order of a time, read up to that time: what the sweeps go through.
+
+A swept row leaves a tombstone for a day, so the beginning of such a range is mostly tombstones; reading goes on over
+them.
+
+Example:
+    for key, record in await rows_until(store, EXPIRY_PREFIX, micros8(now), limit=64): ...
+"""
+
+from .store.contract import Range, Record, Store
+
+
+async def rows_until(
+    store: Store, prefix: bytes, end: bytes, *, limit: int, keys_only: bool = False
+) -> tuple[tuple[bytes, Record], ...]:
+    """Return the first live rows whose key is at most `prefix ‖ end`, whatever follows it.
+
+    Args:
+        store: where.
+        prefix: of the kind of row; the time follows it.
+        end: the latest time, in the form it has in the key.
+        limit: at most that many rows, 1 to MAX_PAGE_ROWS.
+        keys_only: leave the values out.
+    Raises:
+        StoreUnavailable: from reading.
+    """
+    last = prefix + end
+    after: bytes | None = None
+    while True:
+        page = (await store.read(ranges=(Range(prefix, after=after, limit=limit, keys_only=keys_only),))).pages[0]
+        found = tuple([row for row in page.rows if row[0][: len(last)] <= last])
+        if found or not page.more or page.rows or page.last_key is None or page.last_key[: len(last)] > last:
+            return found
+        after = page.last_key

@@ -1,0 +1,303 @@
+"""Moving a store from one engine to the other: row by row in the order of the keys, stamps and tombstones included.
+
+No node may run on either side. A move that was interrupted goes on where it stopped when it is asked for again; until
+it has ended, the target does not open as a store. At its end both sides are read once more and compared by a digest,
+so a source that changed meanwhile is found out. Bodies in files are no part of the store and stay where they are.
+
+Claims of plain reads are moved too: a token that was used before the move is used after it.
+
+Example:
+    moved = await move_to_postgres(Path("data"), "postgresql://…", progress=print)
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import lmdb
+from blake3 import blake3
+
+from ..errors import StoreError
+from . import _postgres_sql as sql
+from ._first_use import FirstUses, boot_id
+from ._folder import FolderLock, environment_folder, open_for_reading, open_for_writing, sync_folder
+from ._postgres_errors import CONNECTION_ERRORS, store_error_of
+from ._postgres_pool import Argument, Connections
+from ._postgres_reads import value_of
+from ._postgres_schema import prepare_tables
+from ._rows import charge_of, encode_row, encode_tombstone, minute_of, record_of
+from .contract import COUNTER_BYTES, Claim
+
+Progress = Callable[[int], None]
+
+_BATCH_ROWS: Final = 1000
+_PART_ROWS: Final = 100  # read at a time: 50 MiB at the most
+_BATCH_BYTES: Final = 4 * 1024 * 1024
+_COUNTERS_PREFIX: Final = b"c"  # of every counter in the layout of the keys
+_STAGING: Final = "migrating"
+
+
+class MigrationRefused(StoreError):
+    """The source is missing, the target holds something else, or the two differ at the end."""
+
+    code = "migration-refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What was moved.
+
+    Attributes:
+        rows: in the map, tombstones included.
+        claims: first uses of plain reads.
+        digest: BLAKE3 of every row of the map in the order of the keys, in hexadecimal; equal on both sides.
+    """
+
+    rows: int
+    claims: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    key: bytes
+    stamp: bytes
+    value: bytes | None
+    weight_bytes: int
+    account: bytes | None
+    minute: int | None  # of the deletion; None unless it is a tombstone
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.key) + len(self.value or b"")
+
+
+async def move_to_postgres(folder: Path, url: str, *, progress: Progress) -> Moved:
+    """Copy the store of a data folder into an empty database; the folder is left as it is.
+
+    Args:
+        folder: a data folder on which nothing runs.
+        url: as for `open_postgres`.
+        progress: called with the number of rows after each part.
+
+    Raises:
+        MigrationRefused: no store in the folder, something else in the database, or the two differ at the end.
+        StoreLocked: a node runs on the folder.
+        StoreUnavailable: the database failed; ask again to go on.
+    """
+    if not environment_folder(folder).is_dir():
+        raise MigrationRefused("the data folder holds no store")
+    lock = FolderLock(folder)
+    try:
+        with open_for_reading(folder) as env:
+            async with _database(url) as database:
+                await _begin(database)
+                found = await database.ask(sql.LAST_KEY, [])
+                await _copy_in(database, _lmdb_rows(env, found[0][0] if found else b""), progress)
+                claims = await _copy_claims_in(database, folder)
+                kept, digest = _digest(_lmdb_rows(env, b""))
+                if (kept, digest) != await _database_digest(database):
+                    raise MigrationRefused("the database differs from the data folder: empty it and start again")
+                await database.ask(sql.END_MIGRATION, [])
+    finally:
+        lock.close()
+    return Moved(rows=kept, claims=claims, digest=digest)
+
+
+async def move_from_postgres(url: str, folder: Path, *, progress: Progress) -> Moved:
+    """Copy the store of a database into a data folder that has none; the database is left as it is.
+
+    Args, Raises: as `move_to_postgres`, the other way round.
+    """
+    if environment_folder(folder).exists():
+        raise MigrationRefused("the data folder holds a store already")
+    lock = FolderLock(folder)
+    staging = folder / _STAGING
+    try:
+        async with _database(url) as database:
+            if await database.ask(sql.IS_MIGRATING, []):
+                raise MigrationRefused("the database holds a part of a migration only")
+            with open_for_writing(staging) as env:
+                await _copy_out(database, env, progress)
+                claims = await _copy_claims_out(database, folder)
+                kept, digest = _digest(_lmdb_rows(env, b""))
+                if (kept, digest) != await _database_digest(database):
+                    raise MigrationRefused(f"the database changed meanwhile: remove {staging} and start again")
+            environment_folder(staging).rename(environment_folder(folder))
+            sync_folder(folder)
+            staging.rmdir()
+    finally:
+        lock.close()
+    return Moved(rows=kept, claims=claims, digest=digest)
+
+
+class _Database:
+    """One connection, whose errors are ours."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    async def ask(self, statement: str, arguments: Sequence[Argument]) -> "list[tuple[bytes, ...]]":
+        """Run a statement; its rows have the columns in their order."""
+        try:
+            return [tuple(row) for row in await self._connections.run(statement, arguments)]
+        except CONNECTION_ERRORS as exc:
+            raise store_error_of(exc) from None
+
+    async def rows_after(self, key: bytes) -> AsyncIterator[list[_Row]]:
+        """Yield the rows after a key in parts."""
+        while part := await self._part(key):
+            yield part
+            key = part[-1].key
+
+    async def _part(self, after: bytes) -> list[_Row]:
+        try:
+            found = await self._connections.run(sql.COPY_OUT, [after, _PART_ROWS])
+        except CONNECTION_ERRORS as exc:
+            raise store_error_of(exc) from None
+        return [_Row(k, s, value_of(v, n), w, a, d) for k, s, v, w, a, n, d in found]
+
+
+@asynccontextmanager
+async def _database(url: str) -> AsyncIterator[_Database]:
+    connections = Connections(url, size=1, session={}, opened=partial(prepare_tables, may_migrate=True))
+    try:
+        yield _Database(connections)
+    finally:
+        await connections.close()
+
+
+async def _begin(database: _Database) -> None:
+    if await database.ask(sql.IS_MIGRATING, []):
+        return
+    if not (await database.ask(sql.IS_EMPTY, []))[0][0]:
+        raise MigrationRefused("the database holds a store already")
+    await database.ask(sql.BEGIN_MIGRATION, [])
+
+
+async def _copy_in(database: _Database, rows: Iterator[_Row], progress: Progress) -> None:
+    done = 0
+    for part in _parts(rows):
+        await database.ask(sql.COPY_IN, _columns(part))
+        done += len(part)
+        progress(done)
+
+
+def _columns(part: Sequence[_Row]) -> list[Argument]:
+    numbers = [_number(row) for row in part]
+    return [
+        [row.key for row in part],
+        [row.stamp for row in part],
+        [row.value if number is None else None for row, number in zip(part, numbers, strict=True)],
+        [row.weight_bytes for row in part],
+        [row.account for row in part],
+        numbers,
+        [row.minute for row in part],
+    ]
+
+
+def _number(row: _Row) -> int | None:
+    if not row.key.startswith(_COUNTERS_PREFIX) or row.value is None or len(row.value) != COUNTER_BYTES:
+        return None
+    return int.from_bytes(row.value, "big", signed=True)
+
+
+async def _copy_out(database: _Database, env: lmdb.Environment, progress: Progress) -> None:
+    done = 0
+    with env.begin() as txn, txn.cursor() as cursor:
+        after = bytes(cursor.key()) if cursor.last() else b""
+    async for part in database.rows_after(after):
+        with env.begin(write=True) as txn:
+            for row in part:
+                txn.put(row.key, _encoded(row))
+        done += len(part)
+        progress(done)
+
+
+async def _copy_claims_in(database: _Database, folder: Path) -> int:
+    first_uses = FirstUses(folder, boot_id())
+    try:
+        claims = first_uses.claims()
+    finally:
+        first_uses.close()
+    for start in range(0, len(claims), _BATCH_ROWS):
+        part = claims[start : start + _BATCH_ROWS]
+        await database.ask(sql.COPY_CLAIMS_IN, [part, [os.urandom(16) for _ in part]])
+    return len(claims)
+
+
+async def _copy_claims_out(database: _Database, folder: Path) -> int:
+    first_uses = FirstUses(folder, boot_id())
+    copied, after = 0, b""
+    try:
+        while found := await database.ask(sql.COPY_CLAIMS_OUT, [after, _BATCH_ROWS]):
+            for (claimed,) in found:
+                minute, named = int.from_bytes(claimed[:4], "big"), claimed[4:]
+                first_uses.claim(Claim(key=named.ljust(32, b"\0"), expires_at=60 * minute))
+            copied, after = copied + len(found), found[-1][0]
+    finally:
+        first_uses.close()
+    return copied
+
+
+def _lmdb_rows(env: lmdb.Environment, after: bytes) -> Iterator[_Row]:
+    with env.begin(buffers=True) as txn, txn.cursor() as cursor:
+        if not cursor.set_range(after + b"\0" if after else b"\0"):
+            return
+        for key, row in cursor.iternext():
+            record = record_of(row)
+            account, weight_bytes = charge_of(row) or (None, 0)
+            minute = minute_of(row) if record.value is None else None
+            yield _Row(bytes(key), record.stamp, record.value, weight_bytes, account, minute)
+
+
+def _encoded(row: _Row) -> bytes:
+    if row.value is None:
+        return encode_tombstone(row.stamp, row.minute or 0)
+    return encode_row(row.stamp, row.value, weight_bytes=row.weight_bytes, account=row.account)
+
+
+def _parts(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
+    part: list[_Row] = []
+    size_bytes = 0
+    for row in rows:
+        part.append(row)
+        size_bytes += row.size_bytes
+        if len(part) == _BATCH_ROWS or size_bytes >= _BATCH_BYTES:
+            yield part
+            part, size_bytes = [], 0
+    if part:
+        yield part
+
+
+def _digest(rows: Iterator[_Row]) -> tuple[int, str]:
+    hasher, count = blake3(), 0
+    for row in rows:
+        hasher.update(_canonical(row))
+        count += 1
+    return count, hasher.hexdigest()
+
+
+async def _database_digest(database: _Database) -> tuple[int, str]:
+    hasher, count = blake3(), 0
+    async for part in database.rows_after(b""):
+        for row in part:
+            hasher.update(_canonical(row))
+        count += len(part)
+        await asyncio.sleep(0)
+    return count, hasher.hexdigest()
+
+
+def _canonical(row: _Row) -> bytes:
+    """Lay a row out so that no two rows share their bytes: each field with its length, none told from empty."""
+    fields = (row.key, row.stamp, row.value, b"%d" % row.weight_bytes, row.account, _minute_bytes(row.minute))
+    return b"".join(b"\xff" * 8 if field is None else len(field).to_bytes(8, "big") + field for field in fields)
+
+
+def _minute_bytes(minute: int | None) -> bytes | None:
+    return None if minute is None else b"%d" % minute

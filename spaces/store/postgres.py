@@ -1,0 +1,116 @@
+"""The PostgreSQL engine: for nodes on more than one machine, which share one database.
+
+Every read and every commit is one statement in one round trip. Nothing is kept in the process but the connections: any
+number of processes of any number of nodes may have the same database open, and each sees what another's commit
+acknowledged (ST1), because all speak to the leader.
+
+Claims of plain reads are committed without waiting for the disk: when the database's machine crashes, the last of them
+may be gone (ST4). Commits wait for whatever the database is set to wait for; that must be a synchronous standby where
+the database may fail over.
+
+The engine has no bound of its own on what is stored; a full disk of the database is StoreFull. Striped counters (ST7)
+are not needed for exactness: each counter is one row, and commits that change it wait for each other.
+
+Example:
+    store = open_postgres("postgresql://sealspace@db.example/sealspace?sslmode=verify-full")
+    try: ...
+    finally: await store.close()
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import asyncpg
+
+from capabilities.ambient import Clock, SystemClock
+
+from ..errors import StoreError, StoreUnavailable
+from ._housekeeping import HOUSEKEEPING_S
+from ._postgres_commits import COMMIT_CONNECTIONS, Commits
+from ._postgres_housekeeping import keep_house
+from ._postgres_pool import Connections
+from ._postgres_reads import READ_CONNECTIONS, Reads
+from ._postgres_schema import prepare_tables
+from .contract import Claim, Commit, Committed, Range, Refused, Snapshot, Store
+
+# What one open store takes of the database's connections, at most.
+MAX_CONNECTIONS: Final = READ_CONNECTIONS + COMMIT_CONNECTIONS
+_LOG: Final = logging.getLogger(__name__)
+
+
+def open_postgres(url: str, *, clock: Clock | None = None) -> Store:
+    """Open a database for reading and writing; connections are made when they are needed.
+
+    The first one makes the tables where they are missing: the role must be allowed to, once.
+
+    Args:
+        url: `postgresql://user@host/database?…`; a parameter that the client does not know is a setting of the
+            session. May hold a password: it is never part of a message.
+        clock: decides which claims and tombstones are old; the system's when None.
+
+    Raises:
+        Nothing here. A read or commit raises SchemaMismatch when the tables are of another version.
+    """
+    return _PostgresStore(url, clock or SystemClock())
+
+
+class _PostgresStore:
+    """Reads and commits, each kind over connections of its own."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self._clock = clock
+        self._is_prepared = False
+        self._reading = Connections(
+            url, size=READ_CONNECTIONS, session={"synchronous_commit": "off"}, opened=self._prepare
+        )
+        self._committing = Connections(url, size=COMMIT_CONNECTIONS, session={}, opened=self._prepare)
+        self._reads = Reads(self._reading)
+        self._commits = Commits(self._committing, clock)
+        self._housekeeping: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def read(
+        self, keys: Sequence[bytes] = (), *, claim: Claim | None = None, ranges: Sequence[Range] = ()
+    ) -> Snapshot:
+        self._refuse_closed()
+        return await self._reads.read(keys, claim, ranges)
+
+    async def commit(self, commit: Commit) -> Committed | Refused:
+        self._refuse_closed()
+        return await self._commits.commit(commit)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+            await asyncio.gather(self._housekeeping, return_exceptions=True)
+        await asyncio.gather(self._reading.close(), self._committing.close())
+        await asyncio.gather(self._reads.close(), self._commits.close())
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        if self._housekeeping is None:
+            self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
+
+    async def _prepare(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        if not self._is_prepared:
+            await prepare_tables(connection)
+            self._is_prepared = True
+
+    async def _keep_house(self) -> None:
+        """Every minute, at a time of its own within it: processes that started together do not come together."""
+        await asyncio.sleep(random.uniform(0, HOUSEKEEPING_S))  # noqa: S311  # spreads load, keeps no secret
+        while True:
+            with suppress(StoreError, OSError, asyncpg.InterfaceError):
+                try:
+                    await keep_house(self._committing, self._clock)
+                except asyncpg.PostgresError as exc:
+                    _LOG.warning("housekeeping failed: %s", exc.sqlstate)  # the message might quote a row
+            await asyncio.sleep(HOUSEKEEPING_S)

@@ -1,0 +1,142 @@
+"""A PostgreSQL server of the tests' own: one for each test process, on a Unix socket in a temporary folder.
+
+It is started when a test first asks for it, and ends with the process, however that ends. PostgreSQL refuses to run as
+root; then it runs as `postgres` or `nobody`. Where its programs are not installed, the tests that need it are skipped
+by name, and the number is printed at the end of the run.
+"""
+
+import atexit
+import ctypes
+import functools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+PROGRAMS_ABSENT = "the programs of a PostgreSQL server are not installed"
+_START_WITHIN_S = 60.0
+_POLL_S = 0.02
+_PR_SET_PDEATHSIG = 1
+_SUPERUSER = "sealspace"
+# Nothing here outlives the machine, so nothing waits for its disk.
+_SETTINGS = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "100",
+    "deadlock_timeout": "50ms",
+    "autovacuum": "off",
+    "log_min_messages": "panic",
+}
+
+
+@functools.cache
+def programs() -> Path | None:
+    """Return the folder of PostgreSQL's programs; None when they are not installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    named = shutil.which("initdb")
+    return Path(named).resolve().parent if named else None
+
+
+def needs_postgres() -> pytest.MarkDecorator:
+    """Return the mark of tests that need a server."""
+    return pytest.mark.skipif(programs() is None, reason=PROGRAMS_ABSENT)
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresServer:
+    """A running server.
+
+    Attributes:
+        folder: of its socket.
+    """
+
+    folder: Path
+
+    def url(self, database: str) -> str:
+        """Return the address of a database, for clients."""
+        return f"postgresql://{_SUPERUSER}@/{database}?host={quote(str(self.folder), safe='')}"
+
+    def run(self, database: str, statement: str) -> str:
+        """Run statements by hand, and return what they print."""
+        psql = [str(_program("psql")), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", str(self.folder)]
+        called = [*psql, "-U", _SUPERUSER, "-d", database, "-c", statement]
+        return subprocess.run(called, check=True, capture_output=True, text=True).stdout
+
+    def new_database(self) -> str:
+        """Make an empty database, and return its address."""
+        name = f"test_{next(_NUMBERS)}"
+        self.run("postgres", f"create database {name}")
+        return self.url(name)
+
+
+_NUMBERS = iter(range(1, 1_000_000))
+
+
+@functools.cache
+def postgres_server() -> PostgresServer:
+    """Return the server of this process; start it when it does not run yet."""
+    folder = Path(tempfile.mkdtemp(prefix="sealspace-postgres-", dir="/tmp"))
+    user = _unprivileged()
+    if user is not None:
+        shutil.chown(folder, user)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    data = folder / "data"
+    made = [str(_program("initdb")), "-D", str(data), "-U", _SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+    subprocess.run(made, check=True, capture_output=True, user=user, cwd=folder)
+    settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+    process = subprocess.Popen(
+        [str(_program("postgres")), "-D", str(data), "-k", str(folder), *settings],
+        user=user,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=_end_with_parent,
+    )
+    atexit.register(_end, process)
+    _wait_until_ready(folder, process)
+    return PostgresServer(folder)
+
+
+def _program(name: str) -> Path:
+    place = programs()
+    assert place is not None, PROGRAMS_ABSENT
+    return place / name
+
+
+def _unprivileged() -> str | None:
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+def _end_with_parent() -> None:
+    """Let the kernel end the server at once when this process dies without saying goodbye."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
+
+
+def _wait_until_ready(folder: Path, process: "subprocess.Popen[bytes]") -> None:
+    asked = [str(_program("pg_isready")), "-q", "-h", str(folder), "-U", _SUPERUSER]
+    give_up_at = time.monotonic() + _START_WITHIN_S
+    while subprocess.run(asked, check=False).returncode != 0:
+        assert process.poll() is None, "the database server ended at its start"
+        assert time.monotonic() < give_up_at, "the database server did not start in time"
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL_S)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGQUIT)
+    process.wait()

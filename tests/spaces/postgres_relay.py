@@ -1,0 +1,143 @@
+"""A relay between a store and its database: it counts round trips, and loses what it is told to lose.
+
+It reads just enough of the protocol to know a round trip: each ends with one Sync from the client.
+"""
+
+import asyncio
+import enum
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+_SOCKET = ".s.PGSQL.5432"
+_CHUNK = 65_536
+_SYNC = b"S"
+
+
+class Loss(enum.Enum):
+    """What is lost with a connection."""
+
+    QUESTION = enum.auto()  # the database never hears it
+    ANSWER = enum.auto()  # the database has done it
+    LISTENER = enum.auto()  # the database goes on, and nobody listens
+
+
+class Relay:
+    """What goes through, and what becomes of it."""
+
+    def __init__(self, folder: Path, upstream: Path) -> None:
+        self.folder = folder
+        self.round_trips = 0
+        self.lost = asyncio.Event()
+        self._is_shut = asyncio.Event()
+        self._upstream = upstream
+        self._next_loss: Loss | None = None
+        self._server: asyncio.Server | None = None
+        self._ends: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def lose(self, loss: Loss) -> None:
+        """Lose this with the next question."""
+        self._next_loss = loss
+        self.lost.clear()
+
+    async def open(self) -> None:
+        """Take connections."""
+        self._is_shut.clear()
+        self._server = await asyncio.start_unix_server(self._serve, str(self.folder / _SOCKET))
+
+    async def shut(self) -> None:
+        """Be away: no connection is taken, and those that stand are cut."""
+        assert self._server is not None
+        self._server.close()
+        self._is_shut.set()
+        for end in list(self._ends):
+            end.transport.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        (self.folder / _SOCKET).unlink(missing_ok=True)
+
+    async def _serve(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        base_in, base_out = await asyncio.open_unix_connection(str(self._upstream / _SOCKET))
+        self._ends |= {client_out, base_out}
+        back = asyncio.ensure_future(self._back(base_in, client_out))
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await self._forth(client_in, client_out, base_in, base_out, back)
+        for end in (client_out, base_out):
+            end.transport.abort()
+            self._ends.discard(end)
+        await asyncio.gather(back, return_exceptions=True)
+        self._tasks.discard(task)
+
+    async def _forth(
+        self,
+        client_in: asyncio.StreamReader,
+        client_out: asyncio.StreamWriter,
+        base_in: asyncio.StreamReader,
+        base_out: asyncio.StreamWriter,
+        back: "asyncio.Future[None]",
+    ) -> None:
+        """Pass on one whole question after the other."""
+        head = await client_in.readexactly(4)
+        base_out.write(head + await client_in.readexactly(int.from_bytes(head, "big") - 4))
+        question = b""
+        while True:
+            kind, size = await client_in.readexactly(1), await client_in.readexactly(4)
+            question += kind + size + await client_in.readexactly(int.from_bytes(size, "big") - 4)
+            if kind != _SYNC:
+                if kind in b"QXpH":  # a plain query, goodbye, a password, a flush: passed on as they come
+                    base_out.write(question)
+                    question = b""
+                continue
+            self.round_trips += 1
+            loss, self._next_loss = self._next_loss, None
+            if loss is Loss.QUESTION:
+                self.lost.set()
+                return
+            if loss is Loss.ANSWER:
+                back.cancel()
+                await asyncio.gather(back, return_exceptions=True)
+                await _have_done(question, base_in, base_out)
+                self.lost.set()
+                return
+            base_out.write(question)
+            question = b""
+            if loss is Loss.LISTENER:
+                back.cancel()
+                await base_out.drain()
+                client_out.transport.abort()
+                self.lost.set()
+                await self._is_shut.wait()
+
+    async def _back(self, base_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await base_in.read(_CHUNK):
+                client_out.write(data)
+
+
+async def _have_done(question: bytes, base_in: asyncio.StreamReader, base_out: asyncio.StreamWriter) -> None:
+    """Let the database do it, and wait until it has: it hears a goodbye after it, and hangs up."""
+    base_out.write(question + b"X\0\0\0\4")
+    with suppress(ConnectionError):
+        while await base_in.read(_CHUNK):
+            pass
+
+
+@asynccontextmanager
+async def relayed(url: str) -> AsyncIterator[tuple[str, Relay]]:
+    """Put a relay before the database of an address, and give the address of the relay."""
+    parts = urlsplit(url)
+    upstream = Path(parse_qs(parts.query)["host"][0])
+    folder = Path(tempfile.mkdtemp(prefix="sealspace-relay-", dir="/tmp"))
+    relay = Relay(folder, upstream)
+    await relay.open()
+    try:
+        yield f"{parts.scheme}://{parts.netloc}{parts.path}?host={quote(str(folder), safe='')}", relay
+    finally:
+        await relay.shut()
+        shutil.rmtree(folder)

@@ -1,0 +1,244 @@
+"""Bodies on their way: taken in piece by piece, cleared away when nothing came of them, read piece by piece."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from value_bench import LARGE, SPACE, Bench, Write, in_pieces
+
+from spaces.blob_files import PIECE_BYTES, BlobFiles
+from spaces.blobs import BlobName
+from spaces.bodies import INLINE_BYTES, Staging, inline_body
+from spaces.errors import CommitTooLarge, RecordDamaged, StoreBusy, StoreFull, StoreUnavailable
+from spaces.values import Write as ValueWrite
+
+HUGE = bytes(range(256)) * 4096 + b"and a rest"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> BlobFiles:
+    """An empty folder for bodies."""
+    return BlobFiles(tmp_path / "blobs")
+
+
+def left(folder: Path) -> list[Path]:
+    """What lies in the folder of bodies."""
+    return [place for place in (folder / "blobs").rglob("*") if place.is_file()]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    size_bytes=st.one_of(
+        st.integers(0, 200), st.integers(INLINE_BYTES - 2, INLINE_BYTES + 2), st.integers(0, 3 * PIECE_BYTES)
+    ),
+    piece_bytes=st.sampled_from([1000, 4096, 65_536, 262_144, 300_000, 1_000_000]),
+)
+def test_body_is_what_came(tmp_path: Path, size_bytes: int, piece_bytes: int) -> None:
+    """Whatever the size and the pieces: digest, size and bytes are those of the whole, inline up to the bound."""
+    data = (HUGE * 2)[:size_bytes]
+
+    async def check() -> None:
+        files = BlobFiles(tmp_path / "blobs")
+        async with Staging(files) as staging:
+            body = await staging.receive(in_pieces(data, piece_bytes))
+            assert (blake3(data).digest(), size_bytes) == (body.digest, body.size_bytes)
+            assert (body.file is None) is (size_bytes <= INLINE_BYTES)
+            assert body.inline == (data if size_bytes <= INLINE_BYTES else None)
+            if body.file is not None:
+                name = BlobName(b"s" * 16, body.digest, b"g" * 16)
+                await body.file.name_as(name)
+                async with await files.open(name, size_bytes=size_bytes) as opened:
+                    pieces = [piece async for piece in opened.pieces()]
+                assert b"".join(pieces) == data
+                assert max(map(len, pieces)) <= PIECE_BYTES
+                body.file.is_named = False
+        assert left(tmp_path) == []
+
+    asyncio.run(check())
+
+
+async def test_broken_upload_leaves_nothing(files: BlobFiles, tmp_path: Path) -> None:
+    """When the pieces end with an error, the error goes on and no file stays."""
+
+    async def broken() -> AsyncIterator[bytes]:
+        async for piece in in_pieces(HUGE):
+            yield piece
+        assert len(left(tmp_path)) == 1
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        async with Staging(files) as staging:
+            await staging.receive(broken())
+    assert left(tmp_path) == []
+
+
+async def test_cancelled_upload_leaves_nothing(files: BlobFiles, tmp_path: Path) -> None:
+    """An upload that is cancelled while it waits, or while a thread writes, leaves no file and no descriptor."""
+    descriptors = len(os.listdir("/proc/self/fd"))
+    arrived = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield HUGE
+        arrived.set()
+        await asyncio.Event().wait()
+
+    async def upload() -> None:
+        async with Staging(files) as staging:
+            await staging.receive(endless())
+
+    for wait_for_it in (True, False):
+        arrived.clear()
+        task = asyncio.create_task(upload())
+        if wait_for_it:
+            await arrived.wait()
+        else:
+            await asyncio.to_thread(lambda: None)  # a turn or two, somewhere in the writing
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert left(tmp_path) == []
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+async def test_full_disk(tmp_path: Path) -> None:
+    """Bodies leave a reserve of free disk alone; what has begun is removed."""
+    files = BlobFiles(tmp_path / "blobs", reserve_bytes=1 << 62)
+    with pytest.raises(StoreFull):
+        async with Staging(files) as staging:
+            await staging.receive(in_pieces(HUGE))
+    assert left(tmp_path) == []
+    async with Staging(files) as staging:
+        assert (await staging.receive(in_pieces(b"small"))).inline == b"small"
+
+
+async def test_unusable_folder(tmp_path: Path) -> None:
+    """A disk that refuses is an error of ours."""
+    (tmp_path / "blobs").write_bytes(b"no folder")
+    with pytest.raises(StoreUnavailable):
+        async with Staging(BlobFiles(tmp_path / "blobs")) as staging:
+            await staging.receive(in_pieces(HUGE))
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [
+        (StoreBusy("x"), False),
+        (StoreFull("x"), False),
+        (CommitTooLarge(bound="x", limit=1, got=2), False),
+        (StoreUnavailable("the outcome is unknown"), True),
+        (asyncio.CancelledError(), True),
+    ],
+    ids=["busy", "full", "too large", "unavailable", "cancelled"],
+)
+async def test_named_files_stay_only_where_a_commit_may_refer_to_them(
+    bench: Bench, error: BaseException, stays: bool
+) -> None:
+    """A file that was named for a commit goes when nothing was written, and stays when nobody can say."""
+    with pytest.raises(type(error)):
+        async with bench.values.staging() as staging:
+            await bench.plan(Write("a", LARGE), staging=staging)
+            raise error
+    assert len(bench.names()) == stays
+
+
+async def test_refused_commit_names_its_file_anew(bench: Bench) -> None:
+    """A file has one name at a time, and after a refusal none that a commit knows."""
+    async with bench.values.staging() as staging:
+        planned = await bench.plan(Write("a", LARGE), staging=staging)
+        (first,) = bench.names()
+        staging.recall()
+        draft = await bench.values.draft(SPACE, (ValueWrite("a", planned.bodies[0]),), (None,))
+        await draft.plan(now=0.0)
+        (second,) = bench.names()
+        assert first.name.rpartition("-")[0] == second.name.rpartition("-")[0]
+        assert first != second
+        staging.recall()
+    assert bench.names() == []
+
+
+async def test_equal_bodies_of_a_batch_share_a_file(bench: Bench) -> None:
+    """Of two staged files with the same bytes one is kept."""
+    await bench.write(Write("a", LARGE), Write("b", LARGE))
+    assert (await bench.references(LARGE), len(bench.names())) == (2, 1)
+
+
+def test_inline_body_is_bounded() -> None:
+    """A body at hand that belongs in a file is a mistake of the caller."""
+    assert inline_body(b"x" * INLINE_BYTES).size_bytes == INLINE_BYTES
+    with pytest.raises(ValueError, match="file"):
+        inline_body(b"x" * (INLINE_BYTES + 1))
+
+
+# --- reading
+
+
+async def written(bench: Bench, body: bytes) -> Path:
+    await bench.write(Write("a", body))
+    (place,) = bench.names()
+    return place
+
+
+async def test_ranges(bench: Bench) -> None:
+    """A part of a body is what lies there, however it meets the pieces."""
+    await written(bench, HUGE)
+    head = await bench.head("a")
+    assert head is not None
+    body = await bench.values.open_body(head)
+    assert not isinstance(body, bytes)
+    async with body:
+        for start, stop in [(0, 1), (PIECE_BYTES - 1, PIECE_BYTES + 1), (5, len(HUGE)), (0, None), (7, 7), (9, 3)]:
+            assert b"".join([piece async for piece in body.pieces(start, stop)]) == HUGE[start:stop]
+    with pytest.raises(StoreUnavailable):
+        await body.read()
+
+
+async def test_reading_goes_on_after_the_file_is_gone(bench: Bench) -> None:
+    """Whoever has a body open reads it to its end, whatever the collector does."""
+    place = await written(bench, HUGE)
+    head = await bench.head("a")
+    assert head is not None
+    body = await bench.values.open_body(head)
+    assert not isinstance(body, bytes)
+    async with body:
+        pieces = body.pieces()
+        first = await anext(pieces)
+        place.unlink()
+        assert first + b"".join([piece async for piece in pieces]) == HUGE
+
+
+async def test_last_piece_of_a_damaged_body_is_kept_back(bench: Bench) -> None:
+    """A file that does not hold its body is never handed out whole (M13)."""
+    place = await written(bench, HUGE)
+    head = await bench.head("a")
+    assert head is not None
+    place.write_bytes(HUGE[:-1] + b"x")
+    body = await bench.values.open_body(head)
+    assert not isinstance(body, bytes)
+    given_out = b""
+    with pytest.raises(RecordDamaged):
+        async with body:
+            async for piece in body.pieces():
+                given_out += piece
+    assert len(given_out) == len(HUGE) // PIECE_BYTES * PIECE_BYTES
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "shrinks"])
+async def test_files_that_are_not_whole(bench: Bench, damage: str) -> None:
+    """A file that is missing, or shorter than its head says, before or while it is read, is an error."""
+    place = await written(bench, HUGE)
+    head = await bench.head("a")
+    assert head is not None
+    if damage == "missing":
+        place.unlink()
+    if damage == "short":
+        os.truncate(place, 10)
+    with pytest.raises(RecordDamaged):
+        body = await bench.values.open_body(head)
+        assert not isinstance(body, bytes)
+        async with body:
+            os.truncate(place, PIECE_BYTES + 1)
+            await body.read()

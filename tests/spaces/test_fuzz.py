@@ -1,0 +1,239 @@
+"""Any bytes in rows and frames: a value, or a SpaceError; a storekeeper outlives whatever its socket is sent."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+from fuzz_strategies import damaged_bytes, deep_packed, packed_values
+from hypothesis import given
+from hypothesis import strategies as st
+from storekeeper_process import StorekeeperProcess
+from tests_support import fuzzed
+
+from spaces.audit import AuditRecord, audit_page
+from spaces.blobs import parse_blob_work
+from spaces.errors import SpaceError
+from spaces.identity import recorded_identity
+from spaces.keyspace import AUDIT_PREFIX, IDENTITY_KEY, SCHEMA_KEY
+from spaces.store._folder import socket_path_for
+from spaces.store._frames import (
+    MAX_ANSWER_BYTES,
+    MAX_ASK_BYTES,
+    Answer,
+    Ask,
+    FrameReader,
+    Kind,
+    encode_frame,
+    parse_answer,
+    parse_ask,
+)
+from spaces.store.contract import (
+    ABSENT,
+    Add,
+    Check,
+    Claim,
+    Commit,
+    Committed,
+    Page,
+    Put,
+    Range,
+    Record,
+    Refused,
+    Snapshot,
+    check_commit,
+    check_read,
+)
+from spaces.store.lmdb import connect_lmdb, open_lmdb
+
+STAMP = b"." * 16
+COMMIT = Commit(
+    puts=(Put(b"Ka", b"value", expect=ABSENT, weight_bytes=5, account=b"cA"), Put(b"Kb", None)),
+    live=(b"La",),
+    checks=(Check(b"Ka", STAMP),),
+    adds=(Add(b"cB", 1, at_most=10),),
+    claim=Claim(bytes(32), 1_795_000_000),
+)
+# Passes on an empty store, so that what is damaged in it reaches the tables.
+PASSING = Commit(puts=COMMIT.puts, adds=COMMIT.adds)
+ASKS = tuple(
+    encode_frame(Ask(number, bytes([number]) * 16, 29_000_000, c)) for number, c in enumerate((COMMIT, PASSING))
+)
+ANSWERS = tuple(
+    encode_frame(Answer(1, kind, (Record(b"v", STAMP), Record(None, STAMP), None), settled=True)) for kind in Kind
+)
+packed = packed_values.map(msgspec.msgpack.encode)
+
+
+def _with_another_field(frame: bytes) -> st.SearchStrategy[bytes]:
+    """Return the payload of a frame with one of its fields of another kind."""
+    fields = msgspec.msgpack.decode(frame[4:])
+    places = st.integers(1, len(fields) - 1)
+    return st.builds(
+        lambda place, value: msgspec.msgpack.encode([*fields[:place], value, *fields[place + 1 :]]),
+        places,
+        packed_values,
+    )
+
+
+def payloads(*frames: bytes) -> st.SearchStrategy[bytes]:
+    """Return what may stand in a frame: damaged, of another shape, or anything."""
+    own = [frame[4:] for frame in frames]
+    return (
+        damaged_bytes(*own) | st.sampled_from(frames).flatmap(_with_another_field) | packed | deep_packed | st.binary()
+    )
+
+
+@fuzzed()
+@given(payloads(*ASKS), payloads(*ANSWERS))
+def test_fuzz_frames(ask: bytes, answer: bytes) -> None:
+    """Payloads of any bytes are questions and answers, inside their bounds, or refused."""
+    with suppress(SpaceError):
+        parsed = parse_ask(ask)
+        assert parsed == parse_ask(encode_frame(parsed)[4:])
+        check_commit(parsed.commit)
+    with suppress(SpaceError):
+        parse_answer(answer).outcome()
+
+
+@fuzzed()
+@given(
+    st.lists(damaged_bytes(*ASKS) | st.binary(max_size=40), max_size=4).map(b"".join),
+    st.lists(st.integers(1, 200), max_size=8),
+)
+def test_fuzz_streams_of_frames(stream: bytes, cuts: list[int]) -> None:
+    """A stream of any bytes, cut anywhere, gives the same frames as the whole, or is refused at the same place."""
+
+    def frames(parts: list[bytes]) -> list[bytes]:
+        reader, found = FrameReader(MAX_ASK_BYTES), []
+        with suppress(SpaceError):
+            for part in parts:
+                found.extend(reader.feed(part))
+        return found
+
+    parts, rest = [], stream
+    for cut in cuts:
+        parts.append(rest[:cut])
+        rest = rest[cut:]
+    assert frames([*parts, rest])[:50] == _frames_of(stream)[:50]
+    assert MAX_ASK_BYTES < MAX_ANSWER_BYTES
+
+
+def _frames_of(stream: bytes) -> list[bytes]:
+    found = []
+    while len(stream) >= 4 and len(stream) - 4 >= (size := int.from_bytes(stream[:4], "big")):
+        found.append(stream[4 : 4 + size])
+        stream = stream[4 + size :]
+    return found
+
+
+@pytest.mark.slow
+def test_fuzz_the_storekeeper(tmp_path: Path) -> None:
+    """Whatever a connection sends, the storekeeper goes on, and commits what the next connection asks for."""
+
+    @fuzzed(1 / 10)
+    @given(st.lists(payloads(*ASKS), min_size=1, max_size=3), st.binary(max_size=8))
+    def send(asked: list[bytes], more: bytes) -> None:
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect(str(socket_path_for(tmp_path)))
+            line.settimeout(5)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                for payload in asked:
+                    line.sendall(len(payload).to_bytes(4, "big") + payload)
+                line.sendall(more)
+                line.shutdown(socket.SHUT_WR)
+                while line.recv(1 << 16):
+                    pass
+
+    async def still_commits() -> bool:
+        store = connect_lmdb(tmp_path)
+        try:
+            return isinstance(await store.commit(Commit(puts=(Put(b"Kz", b"after"),))), Committed)
+        finally:
+            await store.close()
+
+    with StorekeeperProcess(tmp_path) as process:
+        send()
+        assert asyncio.run(still_commits())
+        assert process.end() == 0
+
+
+@fuzzed(1 / 10)
+@given(damaged_bytes(msgspec.msgpack.encode(PASSING)) | packed)
+def test_fuzz_commits(folder: Path, data: bytes) -> None:
+    """A commit of any shape that the contract lets pass is committed or refused, and nothing else."""
+    try:
+        commit = msgspec.msgpack.decode(data, type=Commit)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return
+
+    async def ask() -> None:
+        store = open_lmdb(folder)
+        try:
+            with suppress(SpaceError):
+                assert isinstance(await store.commit(commit), Committed | Refused)
+        finally:
+            await store.close()
+
+    asyncio.run(ask())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder for a store."""
+    return tmp_path / "data"
+
+
+@fuzzed()
+@given(st.lists(st.binary(max_size=600), max_size=3), st.builds(Range, st.binary(max_size=600), limit=st.integers()))
+def test_fuzz_reads(keys: list[bytes], wanted: Range) -> None:
+    """Any keys and ranges are inside the bounds of a read, or refused."""
+    with suppress(SpaceError):
+        check_read(keys, None, [wanted])
+
+
+class OneRow:
+    """A store in which each key and each page holds the same bytes."""
+
+    def __init__(self, value: bytes) -> None:
+        self._record = Record(value, STAMP)
+
+    async def read(
+        self, keys: tuple[bytes, ...] = (), *, claim: Claim | None = None, ranges: tuple[Range, ...] = ()
+    ) -> Snapshot:
+        page = Page(((AUDIT_PREFIX + bytes(24), self._record),), more=False)
+        return Snapshot(None, (self._record,) * len(keys), (page,) * len(ranges))
+
+    async def commit(self, commit: Commit) -> Refused:
+        return Refused()
+
+    async def close(self) -> None:
+        return
+
+
+AUDIT_ROW = msgspec.msgpack.encode(AuditRecord(at=1.0, action="kv.put", actor="did:key:zA", subject="s"))
+ROWS: dict[str, Callable[[OneRow], object]] = {
+    "audit": lambda store: audit_page(store),
+    "identity": lambda store: recorded_identity(store),
+}
+
+
+@fuzzed()
+@given(packed | deep_packed | st.binary(max_size=60))
+def test_fuzz_due_work(value: bytes) -> None:
+    """A row of due work of any bytes is read, or is damaged."""
+    with suppress(SpaceError):
+        parse_blob_work(value)
+
+
+@pytest.mark.parametrize("reader", ROWS.values(), ids=ROWS)
+@fuzzed()
+@given(value=damaged_bytes(AUDIT_ROW, (1).to_bytes(4, "big")) | packed | deep_packed | st.binary(max_size=40))
+def test_fuzz_rows_of_the_store_itself(reader: Callable[[OneRow], object], value: bytes) -> None:
+    """Audit and identity rows of any bytes are read, or are damaged."""
+    with suppress(SpaceError):
+        asyncio.run(reader(OneRow(value)))
+    assert IDENTITY_KEY != SCHEMA_KEY

@@ -1,0 +1,52 @@
+"""The lease: one holder at a time, by commits that compare what was read."""
+
+import asyncio
+
+from space_grants import NOW
+
+from spaces.lease import Lease
+from spaces.store.contract import Store
+
+TTL_S = 120.0
+
+
+def lease(store: Store, name: str) -> Lease:
+    return Lease(store, owner=name.encode().ljust(16, b"."), ttl_s=TTL_S)
+
+
+async def test_one_of_many_wins(room: Store) -> None:
+    """Of any number who try at once exactly one holds the lease."""
+    assert sum(await asyncio.gather(*(lease(room, str(number)).take(now=NOW) for number in range(10)))) == 1
+
+
+async def test_holder_keeps_it_by_renewing(room: Store) -> None:
+    """A lease is renewed from half its time on, and nobody else gets it meanwhile."""
+    mine, other = lease(room, "mine"), lease(room, "other")
+    assert await mine.take(now=NOW)
+    for later_s in range(0, 600, 40):
+        assert await mine.take(now=NOW + later_s)
+        assert not await other.take(now=NOW + later_s)
+
+
+async def test_another_takes_over(room: Store) -> None:
+    """A lease that was not renewed goes to whoever asks first, and what was noted under it stays."""
+    mine, other = lease(room, "mine"), lease(room, "other")
+    await mine.take(now=NOW)
+    assert await mine.note("sweep", now=NOW)
+    assert not await other.take(now=NOW + TTL_S - 1)
+    assert await other.take(now=NOW + TTL_S)
+    assert not await mine.take(now=NOW + TTL_S + 1)
+    assert not await mine.note("sweep", now=NOW + TTL_S + 1)
+    assert await other.begun() == {"sweep": NOW}
+
+
+async def test_released_lease_is_free(room: Store) -> None:
+    """A holder that ends gives the lease back; whoever does not hold it gives nothing back."""
+    mine, other = lease(room, "mine"), lease(room, "other")
+    await mine.release()
+    assert await mine.begun() == {}
+    await mine.take(now=NOW)
+    await other.release()
+    assert not await other.take(now=NOW)
+    await mine.release()
+    assert await other.take(now=NOW)
