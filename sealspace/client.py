@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
+from capabilities.errors import InvalidIdentifier
+from capabilities.resources import parse_space_id
 from capabilities.signatures import Ed25519Signer
 
 from ._caller import Caller, NodeInfo
@@ -21,9 +23,12 @@ from ._sign_in import SignIn, key_sign_in, wallet_sign_in
 from .attestation import Attestation
 from .delegations import Delegations
 from .encryption import Encryption
+from .errors import InvalidInput
 from .kv import Kv
+from .public import PublicKv
 from .secrets import SECRETS_SPACE, Secrets
 from .session import Session, space_of
+from .spaces import Spaces
 from .transport import Transport, TransportSettings
 from .wallets import Wallet
 
@@ -146,6 +151,30 @@ class Client:
         if self.session.space is None:
             raise RuntimeError("this session has no primary space: name one")
         return Kv(self._caller, self.session.space)
+
+    def spaces(self, space: str | None = None) -> Spaces:
+        """Return the spaces of an owner.
+
+        Args:
+            space: a hosted space of the owner in question, by short name or full id; None: the session's primary one.
+        Raises:
+            InvalidInput: neither a name nor an id.
+            RuntimeError: nobody has signed in, or the session has no primary space.
+        """
+        return Spaces(self._caller, self.kv(space).space)
+
+    def public(self, space: str) -> PublicKv:
+        """Return the values of a public space; nobody has to be signed in.
+
+        Args:
+            space: full id; its name is `public`.
+        Raises:
+            InvalidInput: no such id.
+        """
+        try:
+            return PublicKv(self._transport, parse_space_id(space))
+        except InvalidIdentifier as exc:
+            raise InvalidInput("a public space is named by its full id") from exc
 
     def secrets(self, owner: str | None = None) -> Secrets:
         """Return an owner's secrets.

@@ -1,4 +1,4 @@
-"""Delegations: grant, hand on, take up, revoke.
+"""Delegations: grant, hand on, take up, revoke, and see how they stand.
 
 A grant is signed by the session's key (nobody is asked) or by the owner's wallet (one more signature; needed where the
 session does not hold what is granted). It is posted to the node and handed to the recipient in a portable form that
@@ -13,23 +13,27 @@ Example:
     portable = await client.delegations.delegate(backend_did, grant, policy=policy)
     ...
     await backend.delegations.take_up(portable)
+    ...
+    async for record in client.delegations.query(direction="granted"): ...
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from capabilities.errors import CapabilityError
 from capabilities.facts import attestation_resource
 from capabilities.principals import parse_principal, same_principal
-from capabilities.resources import root_of
+from capabilities.resources import SpaceId, root_of
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
+from encryption_network.canonical_json import canonical_bytes
 from encryption_network.policy import FACT, Policy, policy_json
 
 from ._answers import json_object, required_text
 from ._caller import Caller
-from ._capability import capability
+from ._capability import capability, space_capability
 from ._minting import (
+    INVOCATION_TTL_S,
     REVOCATION_TTL_S,
     REVOKE_ABILITY,
     Claims,
@@ -39,6 +43,16 @@ from ._minting import (
     sign_message,
 )
 from ._sign_in import register
+from .delegation_history import (
+    MAX_PAGE_ITEMS,
+    DelegationRecord,
+    DelegationStatus,
+    Direction,
+    HistoryPage,
+    Standing,
+    page_of,
+    status_of,
+)
 from .errors import InvalidInput, InvalidPortableDelegation, MalformedAnswer, NotGranted, SessionExpired
 from .portable import PortableDelegation, portable_of
 from .session import Grant, Session, read_grant
@@ -52,6 +66,8 @@ SUB_DELEGATION_TTL_S: Final = 3_600.0
 """How long a wallet's word to its own session key lasts, when it takes up a grant or adds a right."""
 
 _SESSION_MARGIN_S = 60.0
+_STATUS = "tinycloud.delegation/status"
+_LIST = "tinycloud.delegation/list"
 
 
 def allow(resource: str, ability: str) -> Capability:
@@ -184,7 +200,7 @@ class Delegations:
         session = self._caller.session
         cid = delegation if isinstance(delegation, str) else delegation.cid
         issued_here = not isinstance(delegation, str) and read_grant(delegation.header).delegator == session.did
-        proofs = () if issued_here else _right_to_revoke(session, now=self._caller.clock.now())
+        proofs = () if issued_here else _right_to(REVOKE_ABILITY, session, now=self._caller.clock.now())
 
         def mint_one() -> str:
             return mint_revocation(
@@ -207,6 +223,92 @@ class Delegations:
         message = Message(domain=domain, uri=f"ucan:{cid}", issued_at=now, expires_at=now + REVOCATION_TTL_S)
         header = sign_message(wallet, message, self._caller.entropy)
         await self._post_revocation(Request("POST", "/revoke", mint=lambda: header, repeatable=True), cid)
+
+    async def status(self, delegation: PortableDelegation | str) -> DelegationStatus:
+        """Ask how a delegation stands.
+
+        The node tells who signed it, who received it, and the owner of a space in it: this session asks for its owner,
+        by the right in its sign-in, and on its own word.
+
+        Args:
+            delegation: the portable form, or a cid.
+        Returns:
+            How it stands; `not_found` also where neither has a say over it.
+        Raises:
+            NodeRefused, TransportError.
+        """
+        cid = delegation if isinstance(delegation, str) else delegation.cid
+        right = _right_to(_STATUS, self._caller.session, now=self._caller.clock.now())
+        status = await self._ask_status(cid, right)
+        if right and status.word == "not_found":
+            return await self._ask_status(cid, ())
+        return status
+
+    async def query(
+        self,
+        *,
+        direction: Direction | None = None,
+        status: Standing | None = None,
+        space: str | None = None,
+        account: str | None = None,
+        page_items: int = 50,
+    ) -> AsyncIterator[DelegationRecord]:
+        """Yield what an account granted and received, latest issued first; read page by page.
+
+        Args:
+            direction: only what was granted, or only what was received.
+            status: only what stands so; `revoked` also finds what an ancestor's revocation cut off.
+            space: only what names a space of this name or id.
+            account: a space of the account, by name or id; None: the session's primary space.
+            page_items: delegations of a page, 1 to 100.
+        Raises:
+            InvalidInput: a page of another size, or no space.
+            NotGranted, Unauthorized: the session may not list this account's delegations.
+            NodeRefused, TransportError.
+        """
+        if not 1 <= page_items <= MAX_PAGE_ITEMS:
+            raise InvalidInput(f"a page holds 1 to {MAX_PAGE_ITEMS} delegations")
+        asked: dict[str, Json] = {"direction": direction, "status": status, "space": space, "limit": page_items}
+        through = self._account_space(account)
+        while True:
+            page = await self._query_page(through, asked)
+            for record in page.records:
+                yield record
+            if page.cursor is None:
+                return
+            if page.cursor == asked.get("cursor"):
+                raise MalformedAnswer("the node's list of delegations does not advance")
+            asked["cursor"] = page.cursor
+
+    def _account_space(self, account: str | None) -> SpaceId:
+        session = self._caller.session
+        if account is not None:
+            return session.own_space(account)
+        if session.space is None:
+            raise RuntimeError("this session has no primary space: name one")
+        return session.space
+
+    async def _query_page(self, through: SpaceId, asked: dict[str, Json]) -> HistoryPage:
+        mint_one = self._caller.minter([space_capability(through, "delegation", None, _LIST)])
+        body = canonical_bytes({name: value for name, value in asked.items() if value is not None})
+        answer = await self._caller.send_json("POST", "/delegation/query", body, mint=mint_one)
+        return page_of(self._caller.require(answer))
+
+    async def _ask_status(self, cid: str, proofs: Sequence[str]) -> DelegationStatus:
+        session = self._caller.session
+
+        def mint_one() -> str:
+            claims = Claims(
+                audience=session.did,
+                capabilities=[capability(f"urn:cid:{cid}", _STATUS)],
+                proofs=proofs,
+                expires_at=self._caller.clock.now() + INVOCATION_TTL_S,
+            )
+            return mint(session.signer, claims, self._caller.entropy)
+
+        body = canonical_bytes({"cid": cid})
+        answer = await self._caller.send_json("POST", "/delegation/status", body, mint=mint_one)
+        return status_of(answer if answer.status == 404 else self._caller.require(answer), cid)
 
     async def _post_revocation(self, request: Request, cid: str) -> None:
         answer = json_object(await self._caller.transport.require(request))
@@ -288,9 +390,9 @@ class Delegations:
         return passed_on
 
 
-def _right_to_revoke(session: Session, *, now: float) -> tuple[str, ...]:
-    """Cite the grant that lets this key revoke in its delegator's name; none: it speaks for itself (W21)."""
+def _right_to(ability: str, session: Session, *, now: float) -> tuple[str, ...]:
+    """Cite the grant that lets this key act so in its delegator's name; none: it speaks for itself (W21)."""
     for grant in session.grants:
-        if grant.is_live(now) and any(held.ability == REVOKE_ABILITY for held in grant.capabilities):
+        if grant.is_live(now) and any(held.ability == ability for held in grant.capabilities):
             return (grant.cid,)
     return ()

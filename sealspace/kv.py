@@ -14,9 +14,11 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from capabilities.resources import SpaceId
 
-from ._answers import text_list
+from ._answers import json_object, required_text, text_list
 from ._caller import Caller
 from ._capability import space_capability
 from .errors import InvalidInput, MalformedAnswer, PreconditionFailed
@@ -58,6 +60,19 @@ class Page:
     cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class SignedUrl:
+    """A URL under which anybody may read one version of one value.
+
+    Attributes:
+        url: the whole URL; whoever has it can read. Not shown when printed.
+        expires_at: RFC 3339, as the node said it.
+    """
+
+    url: str = field(repr=False)
+    expires_at: str
+
+
 class Kv:
     """The values of one space; made by `Client.kv`.
 
@@ -89,7 +104,7 @@ class Kv:
         """
         headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
         answer = await self._invoke("tinycloud.kv/get", key, headers=headers, repeatable=True, max_bytes=max_bytes)
-        return _value(answer)
+        return value_of(answer)
 
     async def get_if_changed(self, key: str, etag: str, *, max_bytes: int = MAX_ANSWER_BYTES) -> Value | None:
         """Read a value unless it still is the version that the caller has.
@@ -99,7 +114,7 @@ class Kv:
         Raises:
             As `get`.
         """
-        headers = {"If-None-Match": _header_value(etag), "x-tinycloud-max-response-bytes": str(max_bytes)}
+        headers = {"If-None-Match": header_value(etag), "x-tinycloud-max-response-bytes": str(max_bytes)}
         answer = await self._caller.exchange(
             [space_capability(self._space, "kv", key, "tinycloud.kv/get")],
             headers=headers,
@@ -108,7 +123,7 @@ class Kv:
         )
         if answer.status == 304:
             return None
-        return _value(self._caller.require(answer))
+        return value_of(self._caller.require(answer))
 
     async def metadata(self, key: str) -> Value:
         """Read a value's version and metadata; the body of the result is empty.
@@ -116,7 +131,7 @@ class Kv:
         Raises:
             As `get`.
         """
-        return _value(await self._invoke("tinycloud.kv/metadata", key, repeatable=True))
+        return value_of(await self._invoke("tinycloud.kv/metadata", key, repeatable=True))
 
     async def put(
         self,
@@ -151,7 +166,7 @@ class Kv:
         if content_type is None and isinstance(body, str):
             content_type = "text/plain;charset=UTF-8"
         if content_type is not None:
-            headers["Content-Type"] = _header_value(content_type)
+            headers["Content-Type"] = header_value(content_type)
         headers |= _condition(if_absent=if_absent, if_match=if_match)
         data = body.encode() if isinstance(body, str) else body
         answer = await self._invoke("tinycloud.kv/put", key, headers=headers, body=data)
@@ -170,6 +185,36 @@ class Kv:
         answer = await self._invoke("tinycloud.kv/del", key, headers=_condition(if_absent=False, if_match=if_match))
         return answer.headers.get("ETag")
 
+    async def signed_url(self, key: str, *, ttl_s: int | None = None, etag: str | None = None) -> SignedUrl:
+        """Make a URL under which anybody may read this version of a value, for minutes.
+
+        It ends with the grants of this session, when one of them is revoked, and when the value changes.
+
+        Args:
+            key: the key.
+            ttl_s: seconds that it shall live, 1 or more; a node allows 300. None: as long as it allows.
+            etag: the version; None: the current one.
+        Raises:
+            InvalidInput: no lifetime.
+            NotFound: there is no value under this key.
+            SpaceNotFound: the space is not hosted.
+            NotGranted, Unauthorized: the session may not read it.
+        """
+        if ttl_s is not None and ttl_s < 1:
+            raise InvalidInput("a URL lives one second or more")
+        body: dict[str, str | int] = {"space": self._space.text, "path": key}
+        if ttl_s is not None:
+            body["ttlSeconds"] = ttl_s
+        if etag is not None:
+            body["etag"] = etag
+        mint = self._caller.minter([space_capability(self._space, "kv", key, "tinycloud.kv/get")])
+        answer = await self._caller.send_json("POST", "/signed/kv", msgspec.json.encode(body), mint=mint)
+        said = json_object(self._caller.require(answer))
+        path = required_text(said, "url")
+        if not path.startswith("/signed/"):
+            raise MalformedAnswer("the node's URL is not one of its own")
+        return SignedUrl(self._caller.transport.url + path, required_text(said, "expiresAt"))
+
     async def list_page(self, prefix: str = "", *, limit: int = MAX_PAGE_KEYS, cursor: str | None = None) -> Page:
         """Read one page of the keys that begin with a prefix.
 
@@ -185,7 +230,7 @@ class Kv:
             raise InvalidInput(f"a page holds 1 to {MAX_PAGE_KEYS} keys")
         headers = {"x-tinycloud-limit": str(limit)}
         if cursor is not None:
-            headers["x-tinycloud-cursor"] = _header_value(cursor)
+            headers["x-tinycloud-cursor"] = header_value(cursor)
         answer = await self._invoke("tinycloud.kv/list", prefix, headers=headers, repeatable=True)
         truncated = answer.headers.get("x-tinycloud-truncated") == "true"
         following = answer.headers.get("x-tinycloud-next-cursor") if truncated else None
@@ -234,7 +279,8 @@ class Kv:
         return self._caller.require(answer)
 
 
-def _value(answer: Answer) -> Value:
+def value_of(answer: Answer) -> Value:
+    """Read a value from an answer that holds one."""
     own = {
         name.lower().removeprefix(METADATA_PREFIX): text
         for name, text in answer.headers.items()
@@ -253,11 +299,11 @@ def _etag(answer: Answer) -> str:
 def _condition(*, if_absent: bool, if_match: str | None) -> dict[str, str]:
     if if_absent:
         return {"If-None-Match": "*"}
-    return {} if if_match is None else {"If-Match": _header_value(if_match)}
+    return {} if if_match is None else {"If-Match": header_value(if_match)}
 
 
 def _metadata_headers(metadata: Mapping[str, str]) -> dict[str, str]:
-    headers = {METADATA_PREFIX + _header_name(name): _header_value(text) for name, text in metadata.items()}
+    headers = {METADATA_PREFIX + _header_name(name): header_value(text) for name, text in metadata.items()}
     if sum(len(name) + len(text) for name, text in headers.items()) > _MAX_METADATA_BYTES:
         raise InvalidInput(f"metadata is longer than {_MAX_METADATA_BYTES} bytes")
     return headers
@@ -269,7 +315,12 @@ def _header_name(name: str) -> str:
     return name.lower()
 
 
-def _header_value(text: str) -> str:
+def header_value(text: str) -> str:
+    """Return a text that a header can hold as it is.
+
+    Raises:
+        InvalidInput: it cannot.
+    """
     if not text.isascii() or not text.isprintable() or text != text.strip():
         raise InvalidInput("a header holds printable ASCII only, without spaces at its ends")
     return text

@@ -1,0 +1,107 @@
+"""Values of public spaces: read by anybody, without a session.
+
+Example:
+    public = client.public("tinycloud:pkh:eip155:1:0xf39F…:public")
+    page = await public.get("profile.json")
+    async for key in public.list("posts/"): ...
+"""
+
+from collections.abc import AsyncIterator
+
+from capabilities.resources import SpaceId
+
+from ._answers import text_list
+from ._refusals import refusal_of
+from .errors import InvalidInput, MalformedAnswer
+from .kv import MAX_PAGE_KEYS, Value, header_value, value_of
+from .transport import MAX_ANSWER_BYTES, Answer, Request, Transport, path_segment
+
+
+class PublicKv:
+    """The values of one public space; made by `Client.public`.
+
+    Args:
+        transport: to the node; no token is sent.
+        space: the space.
+    """
+
+    def __init__(self, transport: Transport, space: SpaceId) -> None:
+        self._transport = transport
+        self._space = space
+
+    @property
+    def space(self) -> SpaceId:
+        """The space."""
+        return self._space
+
+    async def get(self, key: str, *, max_bytes: int = MAX_ANSWER_BYTES) -> Value:
+        """Read a value; of its metadata a node shows the content type only.
+
+        Args:
+            key: the key.
+            max_bytes: no more is read.
+        Raises:
+            NotFound: there is no value under this key, or no such space.
+            RateLimited: the node takes no more reads from this address for a moment.
+            ResponseTooLarge: the value is larger than `max_bytes`.
+        """
+        return value_of(_required(await self._read(key, None, max_bytes)))
+
+    async def get_if_changed(self, key: str, etag: str, *, max_bytes: int = MAX_ANSWER_BYTES) -> Value | None:
+        """Read a value unless it still is the version that the caller has: then None.
+
+        Raises:
+            As `get`.
+        """
+        answer = await self._read(key, header_value(etag), max_bytes)
+        return None if answer.status == 304 else value_of(_required(answer))
+
+    async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
+        """Yield every key that begins with a prefix, ascending; read page by page. Nothing for an unknown space.
+
+        Args:
+            prefix: plain text; "" is the whole space.
+            page_keys: keys of a page, 1 to 1000; a node may send fewer, or all of them at once.
+        Raises:
+            InvalidInput: the number of keys is out of range.
+            RateLimited: see `get`.
+            MalformedAnswer: the node's pages do not advance.
+        """
+        if not 1 <= page_keys <= MAX_PAGE_KEYS:
+            raise InvalidInput(f"a page holds 1 to {MAX_PAGE_KEYS} keys")
+        after = ""
+        while True:
+            query = f"?prefix={path_segment(prefix)}&limit={page_keys}"
+            query += f"&after={path_segment(after)}" if after else ""
+            answer = _required(await self._transport.exchange(Request("GET", self._path + query, repeatable=True)))
+            keys = text_list(answer)
+            if keys and keys[0] <= after:
+                raise MalformedAnswer("the node's list does not advance")
+            for key in keys:
+                yield key
+            if answer.headers.get("x-tinycloud-truncated") != "true" or not keys:
+                return
+            after = keys[-1]
+
+    async def _read(self, key: str, etag: str | None, max_bytes: int) -> Answer:
+        # J11: each part of a key is encoded once more; nodes look for the decoded text too.
+        path = "/".join(path_segment(part) for part in key.split("/"))
+        return await self._transport.exchange(
+            Request(
+                "GET",
+                f"{self._path}/{path}",
+                headers={} if etag is None else {"If-None-Match": etag},
+                repeatable=True,
+                max_answer_bytes=max_bytes,
+            )
+        )
+
+    @property
+    def _path(self) -> str:
+        return f"/public/{path_segment(self._space.text)}/kv"
+
+
+def _required(answer: Answer) -> Answer:
+    if not answer.is_success:
+        raise refusal_of(answer.status, answer.headers, answer.body)
+    return answer

@@ -1,0 +1,93 @@
+"""Values for others: signed URLs and public spaces, by the client against a real node."""
+
+import aiohttp
+import pytest
+
+from sealspace.client import SignIn
+from sealspace.errors import InvalidInput, NotFound, NotGranted, RateLimited, ResponseTooLarge
+from sealspace.session import key_session
+
+SEED = bytes(range(32))
+
+
+async def fetch(url: str) -> tuple[int, bytes]:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return answer.status, await answer.read()
+
+
+async def test_a_signed_url_is_for_anybody(bench) -> None:
+    """Whoever has the URL reads the value, as long as was asked for; printing it does not show it."""
+    client, _ = await bench.owner()
+    await client.kv().put("a", b"hello")
+    signed = await client.kv().signed_url("a", ttl_s=30)
+    assert await fetch(signed.url) == (200, b"hello")
+    assert signed.url.startswith(client.url + "/signed/kv/")
+    assert signed.url not in repr(signed)
+    bench.clock.advance(30)
+    assert (await fetch(signed.url))[0] == 401
+
+
+async def test_a_signed_url_for_one_version(bench) -> None:
+    """A version can be named; another one is not given."""
+    client, _ = await bench.owner()
+    old = await client.kv().put("a", b"old")
+    await client.kv().put("a", b"new")
+    assert (await fetch((await client.kv().signed_url("a", etag=old)).url))[0] == 412
+    assert await fetch((await client.kv().signed_url("a")).url) == (200, b"new")
+
+
+async def test_urls_that_cannot_be_made(bench) -> None:
+    """No value, no lifetime, no grant and no key are told apart."""
+    client, _ = await bench.owner()
+    with pytest.raises(NotFound):
+        await client.kv().signed_url("a")
+    with pytest.raises(InvalidInput):
+        await client.kv().signed_url("a", ttl_s=0)
+    with pytest.raises(InvalidInput):
+        await client.kv().signed_url("a b")
+    stranger = await bench.client(key_session(SEED))
+    with pytest.raises(NotGranted):
+        await stranger.kv(client.kv().space.text).signed_url("a")
+
+
+async def test_a_public_space_is_read_without_a_session(bench) -> None:
+    """Anybody reads and lists it; keys keep their spelling."""
+    owner = await bench.client()
+    await owner.sign_in((await bench.owner())[1], SignIn(spaces=("public",)))
+    kv = owner.kv("public")
+    keys = ["a", "a%20b", "d/e", "d/f", "x+y"]
+    for key in keys:
+        await kv.put(key, key.encode(), content_type="text/plain")
+    public = (await bench.client()).public(kv.space.text)
+    assert public.space == kv.space
+    assert [key async for key in public.list()] == keys
+    assert [key async for key in public.list(page_keys=2)] == keys
+    with pytest.raises(InvalidInput):
+        assert [key async for key in public.list(page_keys=0)]
+    assert [key async for key in public.list("d/")] == ["d/e", "d/f"]
+    value = await public.get("a%20b")
+    assert (value.body, value.content_type) == (b"a%20b", "text/plain")
+    assert await public.get_if_changed("a%20b", value.etag) is None
+    changed = await public.get_if_changed("d/e", value.etag)
+    assert changed is not None and changed.body == b"d/e"
+    assert (await public.get("x+y")).body == b"x+y"
+    with pytest.raises(ResponseTooLarge):
+        await public.get("d/e", max_bytes=1)
+    with pytest.raises(NotFound):
+        await public.get("absent")
+
+
+async def test_public_reads_are_counted(bench) -> None:
+    """Who reads too often is told so; a space that nobody has is empty."""
+    public = (await bench.client()).public("tinycloud:key:z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQdcjqSJgvVd:public")
+    assert [key async for key in public.list()] == []
+    with pytest.raises(RateLimited):
+        for _ in range(12):
+            with pytest.raises(NotFound):
+                await public.get("a")
+
+
+async def test_a_public_space_has_an_id(bench) -> None:
+    """A name alone does not say whose space is meant."""
+    with pytest.raises(InvalidInput):
+        (await bench.client()).public("public")

@@ -1,0 +1,65 @@
+"""An owner's spaces, through the client."""
+
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from sealspace.errors import DuplicateRequest, InvalidInput, MalformedAnswer, NotGranted, SpaceNotFound, Unauthorized
+from sealspace.spaces import entries_of, entry_of
+from sealspace.transport import Answer
+
+SEED = bytes(range(32))
+
+
+async def test_a_wallet_adds_the_right_and_makes_spaces(bench) -> None:
+    """A session is not granted these rights by signing in; with them it makes, lists and sees its owner's spaces."""
+    owner, wallet = await bench.owner()
+    with pytest.raises(NotGranted):
+        await owner.spaces().list()
+    await owner.delegations.add_right(wallet, owner.spaces().rights)
+    made = await owner.spaces().create("notes")
+    assert (made.space.owner, made.space.name, made.is_own) == (wallet.did, "notes", None)
+    assert ["default", "notes", "secrets"] == [entry.space.name for entry in await owner.spaces().list()]
+    for name in ("notes", made.space.text):
+        found = await owner.spaces().info(name)
+        assert (made.space, True, made.created_at) == (found.space, found.is_own, found.created_at)
+    with pytest.raises(DuplicateRequest):
+        await owner.spaces().create("notes")
+    with pytest.raises(SpaceNotFound):
+        await owner.spaces().info("none")
+    for name in ("", "a/b", made.space.text):
+        with pytest.raises(InvalidInput):
+            await owner.spaces().create(name)
+
+
+async def test_a_key_has_the_right_on_its_own(bench) -> None:
+    """A key that owns a space needs nobody's word."""
+    client = await bench.client()
+    await client.sign_in_with_key(SEED, spaces=("home",))
+    await client.spaces().create("notes")
+    await client.kv("notes").put("a", b"1")
+    assert ["home", "notes"] == [entry.space.name for entry in await client.spaces("home").list()]
+
+
+async def test_a_strict_node_makes_none(strict_bench) -> None:
+    """Where spaces are hosted on a grant only, making one is refused."""
+    client = await strict_bench.client()
+    await client.sign_in_with_key(SEED, spaces=("home",))
+    with pytest.raises(Unauthorized):
+        await client.spaces().create("notes")
+
+
+async def test_somebody_elses_space_is_not_found(bench) -> None:
+    """What others have is not told."""
+    client, other = await bench.client(), (await bench.owner())[0]
+    await client.sign_in_with_key(SEED, spaces=("home",))
+    with pytest.raises(SpaceNotFound):
+        await client.spaces().info(other.kv().space.text)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'[{"id":"x","owner":"y"}]', b'[{"id":1}]', b"\xff", b"[" * 100_000])
+def test_an_answer_that_tells_no_spaces(body: bytes) -> None:
+    """What is no list of spaces, or no space, is an error of its own."""
+    answer = Answer(200, CIMultiDictProxy(CIMultiDict()), body)
+    for read in (entries_of, entry_of):
+        with pytest.raises(MalformedAnswer):
+            read(answer)
