@@ -1,0 +1,59 @@
+"""One running node with two workers for all attacks, and a fresh stage on it for each."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from attacks.held_store import HeldStage, held_node
+from attacks.parties import Stage, stage_on
+from running_node import RunningNode, running_node, trust_arguments
+from tests_support import FixedClock
+
+from node.config import Config, Http, Limits, Release, Store
+from tee_backend.evidence.simulated import SimulatedPlatform
+
+
+@pytest.fixture(scope="session")
+def platform() -> SimulatedPlatform:
+    """A platform in software that the node was told to believe."""
+    return SimulatedPlatform.from_seed(b"platform of the attacks")
+
+
+@pytest.fixture(scope="session")
+def attacked_node(tmp_path_factory: pytest.TempPathFactory, platform: SimulatedPlatform) -> Iterator[RunningNode]:
+    """A node with a supervisor, a storekeeper and two workers."""
+    with running_node(tmp_path_factory.mktemp("attacked"), platform=platform) as node:
+        yield node
+
+
+@pytest.fixture
+async def stage(attacked_node: RunningNode, platform: SimulatedPlatform) -> AsyncIterator[Stage]:
+    """The node, and nobody on it that another test knows."""
+    async with AsyncExitStack() as clients:
+        yield replace(await stage_on(attacked_node.url, platform, clients), node=attacked_node)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder for a node of a test's own."""
+    return tmp_path / "own"
+
+
+@pytest.fixture
+async def held(tmp_path: Path, platform: SimulatedPlatform) -> AsyncIterator[HeldStage]:
+    """A node of this test's own, in this process, whose store can hold a commit and whose clock can be moved."""
+    _, root, _, collateral = trust_arguments(tmp_path, platform)
+    config = Config(
+        http=Http(port=0, drain_s=1),
+        store=Store(data=str(tmp_path / "data")),
+        release=Release(trust_root=root, collateral=collateral),
+        limits=Limits(challenges_per_minute=1_000_000),
+    )
+    clock = FixedClock(time.time())
+    async with held_node(config, clock=clock) as (node, store), AsyncExitStack() as clients:
+        stage = await stage_on(node.url, platform, clients)
+        parts = (stage.url, platform, clients, stage.node_did)
+        yield HeldStage(*parts, store=store, clock=clock, services=node.services)

@@ -1,0 +1,123 @@
+"""A node in this process whose store holds one commit back, so that something can happen between read and write.
+
+Example:
+    async with held_node(config, clock=clock) as (node, store):
+        held = store.hold(lambda commit: commit.claim is not None)
+        asking = asyncio.create_task(ask())
+        await held.reached.wait()
+        ...                         # the owner changes their mind
+        held.go.set()
+        reply = await asking
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from attacks.parties import Stage
+from tests_support import FixedClock
+
+from capabilities.ambient import Clock, SystemEntropy
+from encryption_network.keyring import Keyring
+from node.app import build_app
+from node.config import Config
+from node.embedded import EmbeddedNode
+from node.listener import start_listener
+from node.listening_socket import bind_socket, url_of
+from node.root_secret import load_root_secret
+from node.services import Services
+from node.start import claim_store, load_collateral
+from spaces.store.contract import Claim, Commit, Committed, Range, Refused, Snapshot, Store
+from spaces.store.lmdb import open_lmdb
+
+_WAIT_S = 20.0
+
+
+@dataclass
+class Held:
+    """A commit that waits.
+
+    Attributes:
+        wanted: tells whether this is the commit to hold.
+        reached: set when it has come.
+        go: to be set by the test.
+        outcomes: what came of it, and of every commit of its kind after it.
+    """
+
+    wanted: Callable[[Commit], bool]
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    outcomes: list[Committed | Refused] = field(default_factory=list)
+
+
+class HeldStore:
+    """A real store in front of which one commit can be made to wait."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._held: Held | None = None
+        self.claimed = asyncio.Event()
+        """Set once a read has claimed a first use: a call was authorised, or refused, on what that read saw."""
+
+    def hold(self, wanted: Callable[[Commit], bool]) -> Held:
+        """Hold the next commit that is wanted."""
+        self._held = Held(wanted)
+        return self._held
+
+    async def read(
+        self, keys: Sequence[bytes] = (), *, claim: Claim | None = None, ranges: Sequence[Range] = ()
+    ) -> Snapshot:
+        snapshot = await self._store.read(keys, claim=claim, ranges=ranges)
+        if claim is not None:
+            self.claimed.set()
+        return snapshot
+
+    async def commit(self, commit: Commit) -> Committed | Refused:
+        held = self._held
+        if held is None or not held.wanted(commit):
+            return await self._store.commit(commit)
+        if not held.reached.is_set():
+            held.reached.set()
+            async with asyncio.timeout(_WAIT_S):
+                await held.go.wait()
+        outcome = await self._store.commit(commit)
+        held.outcomes.append(outcome)
+        return outcome
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+@dataclass(kw_only=True)
+class HeldStage(Stage):
+    """A stage in this process.
+
+    Attributes:
+        store: can hold a commit.
+        clock: the node's; can be moved.
+        services: the node's own parts.
+    """
+
+    store: HeldStore
+    clock: FixedClock
+    services: Services
+
+
+@asynccontextmanager
+async def held_node(config: Config, *, clock: Clock) -> AsyncIterator[tuple[EmbeddedNode, HeldStore]]:
+    """Run a node over such a store until the block ends."""
+    entropy = SystemEntropy()
+    keyring = Keyring(load_root_secret(config, entropy))  # before there is a store: then it makes one
+    store = HeldStore(open_lmdb(config.data))
+    try:
+        services = await claim_store(config, store=store, keyring=keyring, clock=clock, entropy=entropy)
+        await load_collateral(services)
+        bound = bind_socket("127.0.0.1", 0)
+        listener = await start_listener(build_app(services), bound, config.http)
+        try:
+            yield EmbeddedNode(url_of(bound), services), store
+        finally:
+            await listener.stop()
+    finally:
+        await store.close()

@@ -1,0 +1,340 @@
+"""Who takes part in an attack: an owner with a secret, a delegate with a key of its own, a quote made for either.
+
+Everything a delegate sends is minted here, so that each part of it can be wrong on its own.
+
+Example:
+    owner = await stage.owner()
+    delegate = Delegate(new_key())
+    delegate.take(await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved"))))
+    await stage.attest(delegate, owner.network)
+    reply = await stage.ask(delegate, owner)
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Literal
+
+import libipld
+from running_node import Grants, Reply, RunningNode, id_of, key_token, network_path, new_key, send, wallet_token
+
+from capabilities.ambient import SystemEntropy
+from capabilities.principals import parse_principal
+from capabilities.signatures import Ed25519Signer, WalletSigner
+from capabilities.strict_json import Json
+from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.envelope import InlineEnvelope, open_envelope, parse_envelope
+from encryption_network.keywrap import open_wrapped
+from encryption_network.policy import FACT, Policy, ReceiverMode, policy_json
+from encryption_network.requests import decrypt_body_json, decrypt_fact
+from sealspace.attestation import SESSION_FACT
+from sealspace.client import Client, SignIn
+from sealspace.encryption import ReceiverKey, new_receiver_key
+from sealspace.transport import TransportSettings
+from sealspace.wallets import new_wallet
+from tee_backend.attestation.report_data import report_data
+from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+
+DECRYPT = "tinycloud.encryption/decrypt"
+SET_POLICY = "sealspace.encryption/policy"
+GET, PUT, DELETE, LIST = (f"tinycloud.kv/{name}" for name in ("get", "put", "del", "list"))
+READ_CAPABILITIES = "tinycloud.capabilities/read"
+REVOKE = "tinycloud.delegation/revoke"
+SETTINGS = TransportSettings(timeout_s=30, tries=1, backoff_s=0)
+SECRET, VALUE = "API_KEY", "the value"
+ENTROPY = SystemEntropy()
+
+Route = Literal["route", "invoke"]
+ROUTES: tuple[Route, ...] = ("route", "invoke")
+
+
+def refused(code: str, route: Route = "route") -> tuple[int, str]:
+    """What a release that the gate refuses says on a route (RL14)."""
+    return (401 if route == "route" else 403), f"release refused: {code}"
+
+
+def policy_for(*programs: str, **members: object) -> Policy:
+    """Return a policy that approves some programs by their simulated measurements."""
+    return Policy(measurements=tuple(measurements_of(one) for one in programs), **members)
+
+
+@dataclass
+class Delegate:
+    """A key that acts at the node, what it was granted, and the receiver key it attests."""
+
+    signer: Ed25519Signer = field(default_factory=new_key)
+    proofs: list[str] = field(default_factory=list)
+    receiver: ReceiverKey = field(default_factory=lambda: new_receiver_key(ENTROPY))
+
+    @property
+    def did(self) -> str:
+        """What owners delegate to."""
+        return self.signer.did
+
+    def grant(self, audience: str, grants: Grants, *, policy: Policy | None = None, **more: object) -> str:
+        """Return a sub-delegation by this key, resting on all it holds."""
+        facts: list[Json] = [] if policy is None else [{FACT: policy_json(policy)}]
+        given = {"ttl_s": 600, "proofs": self.proofs, "facts": facts} | more
+        return key_token(self.signer, audience, grants, **given)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Somebody who signed in and keeps one secret."""
+
+    client: Client
+    wallet: WalletSigner
+    envelope: InlineEnvelope
+
+    @property
+    def network(self) -> str:
+        """Id of the default network."""
+        return self.client.encryption.network().text
+
+    @property
+    def session(self) -> Delegate:
+        """The session's key and its sign-in, as raw parts."""
+        session = self.client.session
+        return Delegate(session.signer, [grant.header for grant in session.grants])
+
+    @property
+    def secret(self) -> str:
+        """Resource of the secret's envelope."""
+        return self.client.secrets().resource(SECRET)
+
+    def space(self, name: str = "default") -> str:
+        """Id of a space of the owner."""
+        return self.client.session.own_space(name).text
+
+    def grant(self, audience: str, grants: Grants, **more: object) -> str:
+        """Return a delegation signed by the wallet."""
+        return wallet_token(self.wallet, audience, grants, **more)
+
+    def grant_decrypt(self, audience: str, **more: object) -> str:
+        """Return a wallet's delegation of decrypt on the default network."""
+        return self.grant(audience, {self.network: [DECRYPT]}, **more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decrypt:
+    """A decrypt request: token and body."""
+
+    token: str
+    body: bytes
+    network: str
+
+
+@dataclass
+class Stage:
+    """One running node, the platform it believes, and whoever acts there.
+
+    Attributes:
+        url: where the node listens.
+        platform: whose quotes it believes.
+        clients: ends what was opened here.
+        node_did: the node's DID.
+        node: its processes; None when it runs in this one.
+    """
+
+    url: str
+    platform: SimulatedPlatform
+    clients: AsyncExitStack
+    node_did: str
+    node: RunningNode | None = None
+
+    def only(self, worker: int) -> AbstractContextManager[None]:
+        """Let one worker alone answer while the block runs."""
+        assert self.node is not None
+        return self.node.only(worker)
+
+    async def client(self) -> Client:
+        """Return a client that ends with the stage; nobody has signed in."""
+        return await self.clients.enter_async_context(Client(self.url, settings=SETTINGS))
+
+    async def owner(self, *spaces: str) -> Owner:
+        """Sign a new owner in and keep a secret."""
+        client = await self.client()
+        wallet = new_wallet()
+        await client.sign_in(wallet, SignIn(spaces=spaces))
+        await client.secrets().put(SECRET, VALUE)
+        path = client.secrets().resource(SECRET).partition("/kv/")[2]
+        return Owner(client, wallet, parse_envelope((await client.kv("secrets").get(path)).body))
+
+    async def post(self, path: str, token: str) -> Reply:
+        """Send a bare token to a route."""
+        return await send(self.url, "POST", path, token=token)
+
+    async def register(self, token: str) -> str:
+        """Post a delegation that has to be taken, and return it."""
+        reply = await self.post("/delegate", token)
+        assert reply.status == 200, reply.said
+        return token
+
+    async def invoke(
+        self,
+        signer: Ed25519Signer,
+        grants: Grants,
+        *,
+        proofs: Sequence[str] = (),
+        body: bytes | AsyncIterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        **more: object,
+    ) -> Reply:
+        """Invoke capabilities with a fresh token."""
+        token = key_token(signer, signer.did, grants, proofs=proofs, **more)
+        return await send(self.url, "POST", "/invoke", token=token, body=body, headers=headers)
+
+    # --- attestation -----------------------------------------------------------------------------------------------
+
+    async def nonce(self, did: str) -> bytes:
+        """Ask for a challenge."""
+        reply = await send(self.url, "POST", "/attestation/challenge", body=canonical_bytes({"did": did}))
+        assert reply.status == 200, reply.said
+        return bytes(libipld.decode_multibase("u" + str(reply.value["nonce"]))[1])
+
+    def report_data(self, holder: str, receiver: bytes, nonce: bytes, *, mode: ReceiverMode = "attested") -> bytes:
+        """Return what a quote has to be bound to."""
+        return report_data(nonce, self.node_did, parse_principal(holder), mode, receiver)
+
+    def quote(
+        self,
+        holder: str,
+        receiver: bytes,
+        nonce: bytes,
+        *,
+        program: str = "approved",
+        mode: ReceiverMode = "attested",
+    ) -> bytes:
+        """Have the platform make a quote of a program."""
+        return self.platform.mint_quote(measurements_of(program), self.report_data(holder, receiver, nonce, mode=mode))
+
+    async def hand_in(
+        self,
+        delegate: Delegate,
+        network: str,
+        *,
+        nonce: bytes,
+        quote: bytes,
+        mode: str = "attested",
+        more: Mapping[str, Json] | None = None,
+        ttl_s: float = 60,
+    ) -> Reply:
+        """Send a quote with the delegate's authority, whatever is in it."""
+        token, body = self.session_request(
+            delegate, network, nonce=nonce, quote=quote, mode=mode, more=more, ttl_s=ttl_s
+        )
+        return await send(self.url, "POST", "/attestation/sessions", token=token, body=body)
+
+    def session_request(
+        self,
+        delegate: Delegate,
+        network: str,
+        *,
+        nonce: bytes,
+        quote: bytes,
+        mode: str = "attested",
+        more: Mapping[str, Json] | None = None,
+        ttl_s: float = 60,
+    ) -> tuple[str, bytes]:
+        """Return token and body that hand a quote in."""
+        body: dict[str, Json] = {
+            "quote": base64_of(quote),
+            "eventLog": None,
+            "receiverPublicKey": base64_of(delegate.receiver.public_key),
+            "receiverMode": mode,
+            **(more or {}),
+        }
+        nonce_text = libipld.encode_multibase("u", nonce)[1:]
+        fact: Json = {"type": SESSION_FACT, "nonce": nonce_text, "bodyHash": canonical_hash(body)}
+        token = key_token(
+            delegate.signer, self.node_did, {network: [DECRYPT]}, proofs=delegate.proofs, facts=[fact], ttl_s=ttl_s
+        )
+        return token, canonical_bytes(body)
+
+    async def attest(self, delegate: Delegate, network: str, *, program: str = "approved") -> None:
+        """Prove to the node that the delegate is a program."""
+        nonce = await self.nonce(delegate.did)
+        quote = self.quote(delegate.did, delegate.receiver.public_key, nonce, program=program)
+        reply = await self.hand_in(delegate, network, nonce=nonce, quote=quote)
+        assert reply.status == 200, reply.said
+
+    # --- release ---------------------------------------------------------------------------------------------------
+
+    def decrypt(
+        self,
+        delegate: Delegate,
+        owner: Owner,
+        *,
+        receiver: bytes | None = None,
+        also: Grants | None = None,
+        audience: str | None = None,
+        proofs: Sequence[str] | None = None,
+        ttl_s: float = 60,
+        envelope: InlineEnvelope | None = None,
+    ) -> Decrypt:
+        """Return a request for the content key of the owner's secret."""
+        sealed = envelope or owner.envelope
+        body = decrypt_body_json(
+            owner.network,
+            target_node=self.node_did,
+            alg=sealed.alg,
+            key_version=sealed.key_version,
+            encrypted_symmetric_key=sealed.encrypted_symmetric_key,
+            receiver_public_key=receiver or delegate.receiver.public_key,
+        )
+        token = key_token(
+            delegate.signer,
+            audience or self.node_did,
+            {owner.network: [DECRYPT], **(also or {})},
+            proofs=delegate.proofs if proofs is None else proofs,
+            facts=[decrypt_fact(body)],
+            ttl_s=ttl_s,
+        )
+        return Decrypt(token=token, body=canonical_bytes(body), network=owner.network)
+
+    async def send_decrypt(self, request: Decrypt, route: Route = "route", *, token: str | None = None) -> Reply:
+        """Send a request on one of the two routes."""
+        path = "/invoke" if route == "invoke" else network_path(request.network, "decrypt")
+        return await send(self.url, "POST", path, token=token or request.token, body=request.body)
+
+    async def ask(self, delegate: Delegate, owner: Owner, route: Route = "route", **more: object) -> Reply:
+        """Ask for the content key of the owner's secret."""
+        return await self.send_decrypt(self.decrypt(delegate, owner, **more), route)
+
+
+async def put_policy(stage: Stage, who: Delegate, owner: Owner, policy: Policy) -> Reply:
+    """Ask to replace the owner's policy."""
+    value = policy_json(policy)
+    fact: Json = {
+        "type": "sealspace.encryption.policy/v1",
+        "targetNode": stage.node_did,
+        "networkId": owner.network,
+        "bodyHash": canonical_hash(value),
+    }
+    token = who.grant(stage.node_did, {owner.network: [SET_POLICY]}, facts=[fact], ttl_s=60)
+    path = network_path(owner.network, "policy")
+    return await send(stage.url, "PUT", path, token=token, body=canonical_bytes(value))
+
+
+async def stage_on(url: str, platform: SimulatedPlatform, clients: AsyncExitStack) -> Stage:
+    """Return the stage on a node that runs."""
+    info = await send(url, "GET", "/info")
+    return Stage(url, platform, clients, str(info.value["nodeId"]))
+
+
+def opens(reply: Reply, delegate: Delegate, owner: Owner) -> bool:
+    """Tell whether an answer gave the delegate the owner's content key."""
+    assert reply.status == 200, reply.said
+    wrapped = libipld.decode_multibase("M" + str(reply.value["wrappedKey"]))[1]
+    key = open_wrapped(delegate.receiver.private_key, wrapped)
+    return VALUE.encode() in open_envelope(owner.envelope, key)
+
+
+def base64_of(data: bytes) -> str:
+    """Return standard base64 with padding."""
+    return str(libipld.encode_multibase("M", data))[1:]
+
+
+def ids(*tokens: str) -> list[str]:
+    """Return the ids of tokens."""
+    return [id_of(token) for token in tokens]

@@ -1,0 +1,333 @@
+"""Between the read and the commit: what the owner decides in that moment wins (ST2, RL15)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+
+import aiohttp
+import pytest
+from attacks.held_store import Held, HeldStage
+from attacks.parties import (
+    DECRYPT,
+    GET,
+    PUT,
+    SET_POLICY,
+    Delegate,
+    Owner,
+    Route,
+    Stage,
+    ids,
+    opens,
+    policy_for,
+    put_policy,
+    refused,
+)
+from running_node import Reply, exchange, key_token
+
+from capabilities.principals import parse_principal
+from encryption_network.release_record import decode_release_record, encode_release_record
+from encryption_network.requests import NETWORK_REVOKE
+from sealspace.delegations import allow
+from spaces.evidence import evidence_row_key, release_record_key, release_record_put
+from spaces.store.contract import Commit, Committed, Put, Refused
+
+RECEIPT, HEAD, DELEGATION = b"R", b"K", b"G"
+
+
+def puts_row(prefix: bytes) -> Callable[[Commit], bool]:
+    """Tell commits that write a kind of row."""
+    return lambda commit: any(put.key.startswith(prefix) for put in commit.puts)
+
+
+def is_release(commit: Commit) -> bool:
+    """Tell the commit that makes a release durable: audit record, receipt, checks and claim."""
+    return bool(commit.checks) and commit.claim is not None and any(put.key[:1] == RECEIPT for put in commit.puts)
+
+
+async def meanwhile(asking: Awaitable[Reply], held: Held, change: Callable[[], Awaitable[object]]) -> Reply:
+    """Let a request come to its commit, change something, let it go on."""
+    task = asyncio.ensure_future(asking)
+    try:
+        await asyncio.wait_for(held.reached.wait(), 20)
+        await change()
+    finally:
+        held.go.set()
+    return await task
+
+
+async def ready(stage: Stage) -> tuple[Owner, Delegate]:
+    """An owner who may write policies, and an approved and attested backend."""
+    owner, delegate = await stage.owner(), Delegate()
+    await owner.client.delegations.add_right(
+        owner.wallet, [allow(owner.network, SET_POLICY), allow(owner.network, NETWORK_REVOKE)]
+    )
+    delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))]
+    await stage.attest(delegate, owner.network)
+    assert opens(await stage.ask(delegate, owner), delegate, owner)
+    return owner, delegate
+
+
+def release_records(held: Held) -> int:
+    """How many of the held commits came about."""
+    return sum(isinstance(outcome, Committed) for outcome in held.outcomes)
+
+
+@pytest.mark.parametrize("route", ["route", "invoke"])
+async def test_a_policy_tightened_before_the_commit(held: HeldStage, route: Route) -> None:
+    """The owner states that other code may have keys after the release was judged and before it is durable."""
+    owner, delegate = await ready(held)
+    waiting = held.store.hold(is_release)
+
+    async def tighten() -> None:
+        await owner.client.encryption.set_policy(owner.client.encryption.network(), policy_for("another"))
+
+    reply = await meanwhile(held.ask(delegate, owner, route), waiting, tighten)
+    assert reply.said == refused("measurement", route)
+    assert isinstance(waiting.outcomes[0], Refused)
+    assert release_records(waiting) == 0
+
+
+async def test_a_policy_that_changes_nothing_for_the_caller(held: HeldStage) -> None:
+    """The policy is replaced by one that still approves: the release is judged again, and made."""
+    owner, delegate = await ready(held)
+    waiting = held.store.hold(is_release)
+
+    async def restate() -> None:
+        await owner.client.encryption.set_policy(owner.client.encryption.network(), policy_for("another", "approved"))
+
+    reply = await meanwhile(held.ask(delegate, owner), waiting, restate)
+    assert opens(reply, delegate, owner)
+    assert [type(outcome) for outcome in waiting.outcomes] == [Refused, Committed]
+
+
+@pytest.mark.parametrize("route", ["route", "invoke"])
+async def test_a_grant_revoked_before_the_commit(held: HeldStage, route: Route) -> None:
+    """The owner revokes the grant after the release was judged and before it is durable."""
+    owner, delegate = await ready(held)
+    waiting = held.store.hold(is_release)
+    cid = ids(*delegate.proofs)[0]
+
+    async def revoke() -> None:
+        await owner.client.delegations.revoke_by_wallet(cid, owner.wallet)
+
+    reply = await meanwhile(held.ask(delegate, owner, route), waiting, revoke)
+    assert reply.said == (refused("", route)[0], f"delegation-revoked: {cid}")
+    assert release_records(waiting) == 0
+
+
+async def test_the_session_behind_an_approval_revoked_before_the_commit(held: HeldStage) -> None:
+    """The list was stated by the owner's session key, which is revoked in between; the grant rests on another one."""
+    owner, backend = await held.owner(), Delegate()
+    session = owner.session
+    spare = await held.register(owner.grant_decrypt(session.did))
+    listed = session.grant(backend.did, {owner.network: [DECRYPT]}, policy=policy_for("approved"), proofs=[spare])
+    backend.proofs = [await held.register(listed)]
+    await held.attest(backend, owner.network)
+    waiting = held.store.hold(is_release)
+
+    async def revoke() -> None:
+        await owner.client.delegations.revoke_by_wallet(owner.client.session.grants[0].cid, owner.wallet)
+
+    reply = await meanwhile(held.ask(backend, owner), waiting, revoke)
+    assert reply.said == refused("no_policy")
+    assert release_records(waiting) == 0
+
+
+async def test_the_owner_s_session_revoked_before_the_commit(held: HeldStage) -> None:
+    """The session that makes its key the owner in person is revoked in between; its other grant stands (IP2)."""
+    owner = await held.owner()
+    session = owner.session
+    spare = await held.register(owner.grant_decrypt(session.did))
+    waiting = held.store.hold(is_release)
+
+    async def revoke() -> None:
+        await owner.client.delegations.revoke_by_wallet(owner.client.session.grants[0].cid, owner.wallet)
+
+    reply = await meanwhile(held.ask(session, owner, proofs=[spare]), waiting, revoke)
+    assert reply.said == refused("no_policy")
+    assert release_records(waiting) == 0
+
+
+async def test_evidence_withdrawn_before_the_commit(held: HeldStage) -> None:
+    """The evidence is taken away, or replaced by that of other code, in between."""
+    owner, delegate = await ready(held)
+    waiting = held.store.hold(is_release)
+    key = evidence_row_key(parse_principal(delegate.did), delegate.receiver.public_key)
+
+    async def withdraw() -> None:
+        await held.store.commit(Commit(puts=(Put(key, None),)))
+
+    assert (await meanwhile(held.ask(delegate, owner), waiting, withdraw)).said == refused("not_attested")
+    await held.attest(delegate, owner.network)
+    waiting = held.store.hold(is_release)
+    reply = await meanwhile(
+        held.ask(delegate, owner), waiting, lambda: held.attest(delegate, owner.network, program="other")
+    )
+    assert reply.said == refused("measurement")
+    assert release_records(waiting) == 0
+
+
+async def test_a_network_revoked_before_the_commit(held: HeldStage) -> None:
+    """The owner ends the whole network in between."""
+    owner, delegate = await ready(held)
+    network = owner.client.encryption.network()
+    waiting = held.store.hold(is_release)
+    reply = await meanwhile(held.ask(delegate, owner), waiting, lambda: owner.client.encryption.revoke_network(network))
+    assert reply.said == (401, "network has been revoked")
+    assert release_records(waiting) == 0
+
+
+async def test_the_node_s_terms_tightened_before_the_commit(held: HeldStage) -> None:
+    """The operator trusts another root, or lets nobody in in person, in between (RL16)."""
+    owner, delegate = await ready(held)
+    row = (await held.store.read((release_record_key(),))).records[0]
+    assert row is not None and row.value is not None
+    record = decode_release_record(row.value)
+
+    async def state(**changes: object) -> None:
+        changed = encode_release_record(replace(record, **changes))
+        await held.store.commit(Commit(puts=(release_record_put(changed),)))
+
+    waiting = held.store.hold(is_release)
+    reply = await meanwhile(held.ask(delegate, owner), waiting, lambda: state(trust_roots=(bytes(32),)))
+    assert reply.said == refused("trust_root")
+    await state()
+    waiting = held.store.hold(is_release)
+    reply = await meanwhile(held.ask(owner.session, owner), waiting, lambda: state(mode="everyone"))
+    assert reply.said == refused("mode")
+    assert release_records(waiting) == 0
+
+
+async def test_an_envelope_moved_away_before_the_commit(held: HeldStage) -> None:
+    """The policy names a path; the owner replaces the secret there in between."""
+    owner, delegate = await held.owner(), Delegate()
+    policy = policy_for("approved", paths=(owner.secret,))
+    delegate.proofs = [await held.register(owner.grant_decrypt(delegate.did, policy=policy))]
+    await held.attest(delegate, owner.network)
+    waiting = held.store.hold(is_release)
+    reply = await meanwhile(
+        held.ask(delegate, owner), waiting, lambda: owner.client.secrets().put("API_KEY", "another value")
+    )
+    assert reply.said == refused("path")
+    assert release_records(waiting) == 0
+
+
+async def test_a_put_revoked_before_the_commit(held: HeldStage) -> None:
+    """A delegate's value is on its way to the disk when the grant is revoked: nothing is written (ST2)."""
+    owner, delegate = await held.owner(), Delegate()
+    grants = {f"{owner.space()}/kv/a": [PUT]}
+    delegate.proofs = [await held.register(owner.grant(delegate.did, grants))]
+    waiting = held.store.hold(puts_row(HEAD))
+    cid = ids(*delegate.proofs)[0]
+    reply = await meanwhile(
+        held.invoke(delegate.signer, grants, proofs=delegate.proofs, body=b"late"),
+        waiting,
+        lambda: owner.client.delegations.revoke_by_wallet(cid, owner.wallet),
+    )
+    assert reply.said == (401, f"delegation-revoked: {cid}")
+    assert [key async for key in owner.client.kv().list()] == []
+
+
+async def test_a_put_whose_grandparent_is_revoked_before_the_commit(held: HeldStage) -> None:
+    """The same, two links above (ST2)."""
+    owner, first, second = await held.owner(), Delegate(), Delegate()
+    grants = {f"{owner.space()}/kv/a": [PUT]}
+    first.proofs = [await held.register(owner.grant(first.did, grants))]
+    second.proofs = [await held.register(first.grant(second.did, grants))]
+    waiting = held.store.hold(puts_row(HEAD))
+    reply = await meanwhile(
+        held.invoke(second.signer, grants, proofs=second.proofs, body=b"late"),
+        waiting,
+        lambda: owner.client.delegations.revoke_by_wallet(ids(*first.proofs)[0], owner.wallet),
+    )
+    assert reply.status == 401
+    assert [key async for key in owner.client.kv().list()] == []
+
+
+async def test_a_registration_whose_parent_is_revoked_before_the_commit(held: HeldStage) -> None:
+    """A sub-delegation is being registered when the grant above it is revoked: it never stands (ST2)."""
+    owner, first, second = await held.owner(), Delegate(), Delegate()
+    grants = {f"{owner.space()}/kv/a": [GET]}
+    first.proofs = [await held.register(owner.grant(first.did, grants))]
+    token = first.grant(second.did, grants)
+    waiting = held.store.hold(puts_row(DELEGATION))
+    reply = await meanwhile(
+        held.post("/delegate", token),
+        waiting,
+        lambda: owner.client.delegations.revoke_by_wallet(ids(*first.proofs)[0], owner.wallet),
+    )
+    assert (reply.status, "revoked" in reply.text) == (401, True)
+    reply = await held.invoke(second.signer, grants, proofs=[token])
+    assert reply.said == (401, "Cannot find parent delegation")
+
+
+async def test_evidence_whose_grant_is_revoked_before_the_commit(held: HeldStage) -> None:
+    """A quote was verified; the grant that let it be handed in is revoked before the evidence is kept (ST2)."""
+    owner, delegate = await held.owner(), Delegate()
+    delegate.proofs = [await held.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))]
+    waiting = held.store.hold(puts_row(b"A"))
+    nonce = await held.nonce(delegate.did)
+    quote = held.quote(delegate.did, delegate.receiver.public_key, nonce)
+    reply = await meanwhile(
+        held.hand_in(delegate, owner.network, nonce=nonce, quote=quote),
+        waiting,
+        lambda: owner.client.delegations.revoke_by_wallet(ids(*delegate.proofs)[0], owner.wallet),
+    )
+    assert reply.status == 401
+    key = evidence_row_key(parse_principal(delegate.did), delegate.receiver.public_key)
+    assert (await held.store.read((key,))).records == (None,)
+
+
+async def test_a_policy_written_by_a_session_that_is_revoked_before_the_commit(held: HeldStage) -> None:
+    """Whoever stole a session loosens the policy while the owner revokes it: the policy stays (RL17)."""
+    owner, delegate = await ready(held)
+    client = owner.client
+    await client.encryption.set_policy(client.encryption.network(), policy_for("another"))
+    waiting = held.store.hold(puts_row(b"N"))
+
+    async def loosen() -> Reply:
+        session = Delegate(client.session.signer, [client.session.grants[-1].header])
+        return await put_policy(held, session, owner, policy_for("approved"))
+
+    reply = await meanwhile(
+        loosen(), waiting, lambda: client.delegations.revoke_by_wallet(client.session.grants[0].cid, owner.wallet)
+    )
+    assert (reply.status, reply.value["code"]) == (403, "policy-not-in-person")
+    assert (await held.ask(delegate, owner)).said == refused("measurement")
+
+
+async def test_two_releases_of_one_token(held: HeldStage) -> None:
+    """While one use of a token waits for the disk, the token is used again (ST4)."""
+    owner, delegate = await ready(held)
+    request = held.decrypt(delegate, owner)
+    waiting = held.store.hold(is_release)
+    second: list[Reply] = []
+
+    async def use_again() -> None:
+        second.append(await held.send_decrypt(request, "invoke"))
+
+    reply = await meanwhile(held.send_decrypt(request), waiting, use_again)
+    assert opens(reply, delegate, owner)
+    assert second[0].said == (409, "duplicate invocation")
+
+
+@pytest.mark.parametrize("late_s", [3, 4000])
+async def test_a_value_that_arrives_after_its_grant_has_ended(held: HeldStage, late_s: int) -> None:
+    """A delegate begins an upload while its grant holds, and sends the last byte when the grant has ended (I33)."""
+    owner, delegate = await held.owner(), Delegate()
+    grants = {f"{owner.space()}/kv/a": [PUT]}
+    delegate.proofs = [await held.register(owner.grant(delegate.did, grants, ttl_s=late_s - 2))]
+    token = key_token(delegate.signer, delegate.did, grants, proofs=delegate.proofs)
+    held.store.claimed.clear()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"begun in time, "
+        await asyncio.wait_for(held.store.claimed.wait(), 20)
+        held.clock.advance(late_s)
+        yield b"finished too late"
+
+    async with aiohttp.ClientSession() as session:
+        reply = await exchange(session, held.url, "POST", "/invoke", token=token, body=body())
+    assert reply.said == (401, f"Unauthorized Action: {owner.space()}/kv/a / {PUT}")
+    held.clock.advance(-late_s)
+    assert [key async for key in owner.client.kv().list()] == []

@@ -1,0 +1,351 @@
+"""Receipts from a node that runs: what they say, who gets them, and that nothing in them can be changed unnoticed."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from attacks.held_store import HeldStage
+from attacks.parties import DECRYPT, Delegate, Owner, Stage, opens, policy_for
+from attacks.test_races import is_release, meanwhile, ready
+from running_node import Reply, network_path, send
+
+from encryption_network.canonical_json import canonical_hash
+from encryption_network.policy import Policy, policy_json
+from encryption_network.receipt import Receipt, encode_receipt, parse_receipt, sign_receipt
+from node.errors import ReceiptRefuted
+from node.operations import receipts as operation
+from node.operations.receipt_check import VerifiedRelease, judge_with, verify_release
+from node.operations.receipts import READ_RECEIPTS
+from sealspace.delegations import allow
+from spaces.audit import audit_page
+from spaces.evidence import evidence_row_key
+from spaces.receipts import basis_beside
+from spaces.store.contract import Commit, Put
+from tee_backend.attestation.trust_root import parse_trust_root
+from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
+from tee_backend.evidence.simulated_log import mint_event_log
+
+
+async def fetch(stage: Stage, who: Delegate, network: str, leaf: str = "receipts", **more: object) -> Reply:
+    """Ask for receipts or a document with a token of whoever."""
+    token = who.grant(stage.node_did, {network: [READ_RECEIPTS]}, ttl_s=60, **more)
+    return await send(stage.url, "GET", network_path(network, leaf), token=token)
+
+
+async def receipts_of(stage: Stage, owner: Owner) -> list[bytes]:
+    """Every receipt of the owner's network, as its signed text."""
+    texts: list[bytes] = []
+    after = ""
+    while True:
+        reply = await fetch(stage, owner.session, owner.network, f"receipts?after={after}")
+        assert reply.status == 200, reply.said
+        found: Any = reply.value
+        texts += [encode_receipt(parse_receipt(canonical(receipt))) for receipt in found["receipts"]]
+        if found["after"] is None:
+            return texts
+        after = found["after"]
+
+
+def canonical(value: Any) -> bytes:
+    """The text of a receipt that came as a part of an answer."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@dataclass
+class Kept:
+    """A release as its owner keeps it: the receipt and the documents, by digest."""
+
+    text: bytes
+    documents: dict[bytes, bytes]
+    stage: HeldStage
+
+    @property
+    def receipt(self) -> Receipt:
+        """The receipt."""
+        return parse_receipt(self.text)
+
+    def verify(self, *, node_did: str | None = None, platform: SimulatedPlatform | None = None) -> VerifiedRelease:
+        """Judge it again."""
+        root = parse_trust_root((platform or self.stage.platform).root_der)
+        return verify_release(self.text, self.documents.get, root=root, node_did=node_did or self.stage.node_did)
+
+    def signed_anew(self, **changes: Any) -> "Kept":
+        """The same under a receipt that the node signed with other members: what a faulty node would do."""
+        changed = replace(self.receipt, **changes)
+        signer = self.stage.services.keyring.node_signer
+        return Kept(encode_receipt(sign_receipt(changed, signer)), self.documents, self.stage)
+
+
+async def kept(stage: HeldStage, owner: Owner, index: int = -1) -> Kept:
+    """Fetch a receipt and everything it names, through the routes."""
+    text = (await receipts_of(stage, owner))[index]
+    receipt = parse_receipt(text)
+    judged = receipt.evidence
+    digests = list(receipt.policies)
+    if judged is not None:
+        digests += [d for d in (judged.record, judged.quote, judged.event_log, judged.collateral) if d is not None]
+    documents = {}
+    for digest in digests:
+        reply = await fetch(stage, owner.session, owner.network, f"receipts/{digest.hex()}")
+        assert (reply.status, reply.headers["content-type"]) == (200, "application/octet-stream"), reply.said
+        documents[digest] = reply.body
+    return Kept(text, documents, stage)
+
+
+async def reader(stage: Stage, owner: Owner) -> None:
+    """Let the owner's session read receipts."""
+    await owner.client.delegations.add_right(owner.wallet, [allow(owner.network, READ_RECEIPTS)])
+
+
+@pytest.fixture
+async def released(held: HeldStage) -> tuple[HeldStage, Owner, Delegate]:
+    """An owner who reads receipts, and an attested backend that got a key once."""
+    owner, delegate = await ready(held)
+    await reader(held, owner)
+    return held, owner, delegate
+
+
+async def test_a_release_leaves_a_receipt(released: Any) -> None:
+    """The receipt says who got a key of which network, by which chain, code and policies (RC7, RC8)."""
+    stage, owner, delegate = released
+    (text,) = await receipts_of(stage, owner)
+    policy = policy_for("approved")
+    receipt = parse_receipt(text)
+    assert (receipt.network, receipt.owner, receipt.invoker) == (owner.network, owner.wallet.did, delegate.did)
+    assert (receipt.ground, receipt.mode, receipt.at_micros) == (
+        "attested",
+        "delegates",
+        int(stage.clock.now() * 1_000_000),
+    )
+    assert receipt.policies == (bytes.fromhex(canonical_hash(policy_json(policy))),)
+    assert len(receipt.chain) == 1
+    records, _ = await audit_page(stage.services.store)
+    (detail,) = [json.loads(record.detail) for record in records if record.action == "release.authorised"]
+    assert detail["receipt"] == hashlib.sha256(text).hexdigest()
+    accepted = [record.detail.decode() for record in records if record.action == "evidence.accepted"]
+    assert receipt.evidence is not None
+    assert accepted == [detail["evidence"]] == [receipt.evidence.record.hex()]
+
+
+async def test_a_receipt_is_judged_again_offline(released: Any) -> None:
+    """Receipt and documents alone bear out the release, at its own time (RC16 to RC18)."""
+    stage, owner, _ = released
+    release = (await kept(stage, owner)).verify()
+    assert release.evidence is not None
+    assert release.policies == (policy_for("approved"),)
+    assert release.receipt.ground == "attested"
+
+
+async def test_every_flipped_byte_is_named(released: Any) -> None:
+    """A byte changed in the receipt or in any document is found, and the document is named (RC17)."""
+    stage, owner, _ = released
+    whole = await kept(stage, owner)
+    for digest, document in whole.documents.items():
+        for position in range(0, len(document), max(1, len(document) // 40)):
+            flipped = document[:position] + bytes([document[position] ^ 1]) + document[position + 1 :]
+            broken = Kept(whole.text, {**whole.documents, digest: flipped}, stage)
+            with pytest.raises(ReceiptRefuted, match=digest.hex()):
+                broken.verify()
+        missing = Kept(whole.text, {d: b for d, b in whole.documents.items() if d != digest}, stage)
+        with pytest.raises(ReceiptRefuted, match=f"{digest.hex()}: it is missing"):
+            missing.verify()
+    for position in range(0, len(whole.text), 17):
+        flipped = whole.text[:position] + bytes([whole.text[position] ^ 1]) + whole.text[position + 1 :]
+        with pytest.raises(ReceiptRefuted, match=r"^receipt: "):
+            Kept(flipped, whole.documents, stage).verify()
+
+
+async def test_a_receipt_of_another_node_or_root(released: Any) -> None:
+    """Whoever verifies names the node and the root that they accept (RC16, RC18)."""
+    stage, owner, _ = released
+    whole = await kept(stage, owner)
+    with pytest.raises(ReceiptRefuted, match="another node"):
+        whole.verify(node_did="did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK")
+    with pytest.raises(ReceiptRefuted, match="quote"):
+        whole.verify(platform=SimulatedPlatform.from_seed(b"somebody else's platform"))
+
+
+Change = Callable[[Receipt], dict[str, Any]]
+LIES: dict[str, Change] = {
+    "another invoker": lambda receipt: {"invoker": receipt.owner},
+    "another receiver key": lambda receipt: {"receiver_public_key_hash": "00" * 32},
+    "another challenge": lambda receipt: {"evidence": replace(receipt.evidence, nonce=bytes(32))},
+    "no challenge": lambda receipt: {"evidence": replace(receipt.evidence, nonce=None)},
+    "no quote": lambda receipt: {"evidence": replace(receipt.evidence, quote=None)},
+    "no evidence": lambda receipt: {"evidence": None},
+    "another ground": lambda receipt: {"ground": "owner_session"},
+    "the owner's ground": lambda receipt: {"ground": "owner", "evidence": None},
+    "a session's ground of the owner": lambda receipt: {
+        "ground": "owner_session",
+        "evidence": None,
+        "invoker": receipt.owner,
+    },
+    "a mode that asks for nothing": lambda receipt: {"ground": "off", "evidence": None},
+    "a mode that asks of everybody": lambda receipt: {"ground": "owner", "mode": "everyone", "evidence": None},
+    "no policy": lambda receipt: {"policies": ()},
+    "other collateral": lambda receipt: {"evidence": replace(receipt.evidence, collateral=receipt.policies[0])},
+    "another quote": lambda receipt: {"evidence": replace(receipt.evidence, quote=receipt.policies[0])},
+    "another record": lambda receipt: {"evidence": replace(receipt.evidence, record=receipt.policies[0])},
+    "a log that was not": lambda receipt: {"evidence": replace(receipt.evidence, event_log=receipt.policies[0])},
+    "a policy that is none": lambda receipt: {"policies": (receipt.evidence.collateral,)},
+    "before the evidence": lambda receipt: {"at_micros": receipt.at_micros - 3_600_000_000},
+    "after the evidence": lambda receipt: {"at_micros": receipt.at_micros + 3_600_000_000},
+    "after the collateral": lambda receipt: {"at_micros": receipt.at_micros + 10**15},
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+async def test_a_node_that_lies_is_found_out(released: Any, lie: Change) -> None:
+    """A receipt that the node itself signed, but that its documents do not bear out, is refuted (RC18)."""
+    stage, owner, _ = released
+    whole = await kept(stage, owner)
+    with pytest.raises(ReceiptRefuted):
+        whole.signed_anew(**lie(whole.receipt)).verify()
+
+
+async def test_todays_collateral_judges_anew(released: Any) -> None:
+    """The code of a release is judged by what is known today: kept, or found outdated (RC19)."""
+    stage, owner, _ = released
+    release = (await kept(stage, owner)).verify()
+    root, now = parse_trust_root(stage.platform.root_der), stage.clock.now() + 86_400
+    (digest,) = (policy.hex() for policy in release.receipt.policies)
+    fresh = stage.platform.collateral_json(now)
+    assert judge_with(release, fresh, root=root, now=now) == {digest: None}
+    outdated = stage.platform.collateral_json(now, options=CollateralOptions(advisories=("INTEL-SA-09999",)))
+    assert judge_with(release, outdated, root=root, now=now) == {digest: "advisory"}
+    for collateral, at in ((b"{}", now), (fresh, now + 10**8)):
+        with pytest.raises(ReceiptRefuted, match="today"):
+            judge_with(release, collateral, root=root, now=at)
+
+
+async def test_the_owner_in_person_leaves_a_receipt_too(released: Any) -> None:
+    """A release without evidence says its ground, and verifies; there is no code to judge by today (RC7, RC19)."""
+    stage, owner, _ = released
+    session = owner.session
+    assert opens(await stage.ask(session, owner), session, owner)
+    whole = await kept(stage, owner)
+    assert (whole.receipt.ground, whole.receipt.evidence) == ("owner_session", None)
+    with pytest.raises(ReceiptRefuted, match="no code"):
+        judge_with(whole.verify(), b"", root=parse_trust_root(stage.platform.root_der), now=0.0)
+
+
+async def test_an_event_log_is_kept_and_replayed(held: HeldStage) -> None:
+    """Where a compose hash was judged, the receipt names the log, and the log is replayed again (RC13, RC18)."""
+    owner, delegate = await held.owner(), Delegate()
+    await reader(held, owner)
+    log = mint_event_log(b"\xc0" * 32)
+    image = policy_for("approved").measurements[0]
+    policy = Policy(measurements=(replace(image, rtmr3=None),), compose_hashes=(b"\xc0" * 32,))
+    delegate.proofs = [await held.register(owner.grant_decrypt(delegate.did, policy=policy))]
+    nonce = await held.nonce(delegate.did)
+    bound = held.report_data(delegate.did, delegate.receiver.public_key, nonce)
+    quote = held.platform.mint_quote(log.run_on(image), bound)
+    reply = await held.hand_in(delegate, owner.network, nonce=nonce, quote=quote, more={"eventLog": log.log.to_json()})
+    assert reply.status == 200, reply.said
+    assert opens(await held.ask(delegate, owner), delegate, owner)
+    whole = await kept(held, owner)
+    assert whole.receipt.evidence is not None and whole.receipt.evidence.event_log is not None
+    assert whole.verify().evidence is not None
+    with pytest.raises(ReceiptRefuted, match="event log"):
+        whole.signed_anew(evidence=replace(whole.receipt.evidence, event_log=None)).verify()
+
+
+async def test_documents_stay_when_evidence_is_renewed(released: Any) -> None:
+    """New evidence takes the place of the old; what a receipt names stays, what none names goes (RC13)."""
+    stage, owner, delegate = released
+    first = await kept(stage, owner)
+    beside = basis_beside(evidence_row_key(delegate.did, delegate.receiver.public_key))
+    before = (await stage.services.store.read((beside,))).records[0]
+    stage.clock.advance(60)
+    await stage.attest(delegate, owner.network)
+    after = (await stage.services.store.read((beside,))).records[0]
+    assert before is not None and after is not None and before.value != after.value
+    assert (await kept(stage, owner, 0)).documents == first.documents
+    assert first.verify().evidence is not None
+
+
+async def test_evidence_without_its_basis_still_releases(released: Any) -> None:
+    """Evidence from before there were receipts releases; its receipt says that the quote is not kept (RC13)."""
+    stage, owner, delegate = released
+    beside = basis_beside(evidence_row_key(delegate.did, delegate.receiver.public_key))
+    await stage.services.store.commit(Commit(puts=(Put(beside, None),)))
+    assert opens(await stage.ask(delegate, owner), delegate, owner)
+    judged = (await kept(stage, owner)).receipt.evidence
+    assert judged is not None and (judged.quote, judged.nonce) == (None, None)
+    with pytest.raises(ReceiptRefuted, match="no longer had it"):
+        (await kept(stage, owner)).verify()
+
+
+async def test_pages_go_on_where_they_stopped(released: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Receipts come oldest first, in pages that neither repeat nor leave out one (RC14)."""
+    stage, owner, delegate = released
+    for _ in range(4):
+        stage.clock.advance(1)
+        assert opens(await stage.ask(delegate, owner), delegate, owner)
+    whole = await receipts_of(stage, owner)
+    monkeypatch.setattr(operation, "PAGE_RECEIPTS", 2)
+    assert await receipts_of(stage, owner) == whole
+    times = [parse_receipt(text).at_micros for text in whole]
+    assert (len(times), times) == (5, sorted(times))
+
+
+async def test_who_reads_receipts(released: Any) -> None:
+    """The owner, and a delegate that holds the ability; nobody else, and a token once (RC14, RC15)."""
+    stage, owner, delegate = released
+    reading = Delegate()
+    assert (await fetch(stage, delegate, owner.network)).status == 401
+    assert (await fetch(stage, reading, owner.network)).status == 401
+    reading.proofs = [await stage.register(owner.grant(reading.did, {owner.network: [READ_RECEIPTS]}))]
+    assert len((await fetch(stage, reading, owner.network)).value["receipts"]) == 1  # type: ignore[arg-type]  # JSON
+    decrypting = reading.grant(stage.node_did, {owner.network: [READ_RECEIPTS, DECRYPT]}, ttl_s=60)
+    token = reading.grant(stage.node_did, {owner.network: [READ_RECEIPTS]}, ttl_s=60)
+    path = network_path(owner.network, "receipts")
+    assert (await send(stage.url, "GET", path, token=decrypting)).value["code"] == "session-not-bound"
+    assert [(await send(stage.url, "GET", path, token=token)).status for _ in range(2)] == [200, 409]
+    other = await stage.owner()
+    assert (await fetch(stage, reading, other.network)).status == 401
+    elsewhere = reading.grant(stage.node_did, {owner.network: [READ_RECEIPTS]}, ttl_s=60)
+    path = network_path(other.network, "receipts")
+    assert (await send(stage.url, "GET", path, token=elsewhere)).value["code"] == "session-not-bound"
+
+
+@pytest.mark.parametrize(
+    ("leaf", "status", "code"),
+    [
+        ("receipts?after=00", 400, "request-malformed"),
+        ("receipts?after=" + "zz" * 24, 400, "request-malformed"),
+        ("receipts/" + "00" * 31, 400, "request-malformed"),
+        ("receipts/" + "AB" * 32, 400, "request-malformed"),
+        ("receipts/" + "00" * 32, 404, "document-unknown"),
+    ],
+)
+async def test_what_is_no_place_or_document(released: Any, leaf: str, status: int, code: str) -> None:
+    """A place or a digest that is none is refused, and an unknown document is not found (RC14, RC15)."""
+    stage, owner, _ = released
+    reply = await fetch(stage, owner.session, owner.network, leaf)
+    assert (reply.status, reply.value["code"]) == (status, code)
+
+
+async def test_a_network_that_is_not(released: Any) -> None:
+    """An owner's network that was never made has no receipts; the owner is told so (RC14)."""
+    stage, owner, _ = released
+    absent = owner.network.replace(":default", ":absent")
+    holder = Delegate()
+    holder.proofs = [await stage.register(owner.grant(holder.did, {absent: [READ_RECEIPTS]}))]
+    assert (await fetch(stage, holder, absent)).value["code"] == "network-unknown"
+
+
+async def test_no_receipt_without_a_release(released: Any) -> None:
+    """A release that the owner stops before its commit leaves no receipt: it is in that commit (RC8)."""
+    stage, owner, delegate = released
+    waiting = stage.store.hold(is_release)
+
+    async def tighten() -> None:
+        await owner.client.encryption.set_policy(owner.client.encryption.network(), policy_for("another"))
+
+    reply = await meanwhile(stage.ask(delegate, owner), waiting, tighten)
+    assert reply.status == 401
+    assert len(await receipts_of(stage, owner)) == 1

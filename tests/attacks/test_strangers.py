@@ -1,0 +1,189 @@
+"""What somebody without any grant learns: nothing that tells what exists from what does not."""
+
+from collections.abc import Callable
+
+import pytest
+from attacks.parties import DECRYPT, DELETE, GET, LIST, PUT, READ_CAPABILITIES, SECRET, Delegate, Owner, Stage
+from running_node import Reply, fresh_nonce, key_token, network_path, new_key, send
+
+from capabilities.signatures import WalletSigner
+from sealspace.wallets import new_wallet
+
+pytestmark = pytest.mark.slow
+
+METADATA = "tinycloud.kv/metadata"
+
+
+def _without_names(reply: Reply, *names: str) -> tuple[int, str, dict[str, str]]:
+    """Status, body and headers with what the caller asked for taken out, and what differs from call to call."""
+    text = reply.text
+    for name in sorted(names, key=len, reverse=True):
+        text = text.replace(name, "…")
+    headers = {
+        name: value
+        for name, value in reply.headers.items()
+        if name not in ("date", "tinycloud-trace-id", "content-length")
+    }
+    return reply.status, text, headers
+
+
+def _space_of(wallet: WalletSigner, name: str = "default") -> str:
+    return f"tinycloud:{wallet.did.removeprefix('did:')}:{name}"
+
+
+def _secret_in(space: str) -> str:
+    return f"{space}/kv/vault/secrets/{SECRET}"
+
+
+ASKED: dict[str, Callable[[str], dict[str, list[str]]]] = {
+    "get": lambda space: {_secret_in(space): [GET]},
+    "metadata": lambda space: {_secret_in(space): [METADATA]},
+    "list": lambda space: {f"{space}/kv/vault/": [LIST]},
+    "put": lambda space: {_secret_in(space): [PUT]},
+    "delete": lambda space: {_secret_in(space): [DELETE]},
+    "capabilities": lambda space: {f"{space}/capabilities/all": [READ_CAPABILITIES]},
+    "sql": lambda space: {f"{space}/sql/db": ["tinycloud.sql/read"]},
+    "nothing known": lambda space: {f"{space}/unknown/x": ["unknown/read"]},
+}
+
+
+@pytest.mark.parametrize("what", ASKED)
+@pytest.mark.parametrize("with_proof", [False, True], ids=["without proof", "with a grant of another"])
+async def test_spaces_and_values_cannot_be_told_apart(stage: Stage, what: str, with_proof: bool) -> None:
+    """A stranger asks for a value that is there, for one that is not, and in a space that is not: equal answers."""
+    owner = await stage.owner()
+    stranger = await _stranger(stage, with_proof=with_proof)
+    answers = set()
+    absent = new_wallet()
+    spaces = [owner.space("secrets"), owner.space("never-made"), _space_of(absent, "secrets")]
+    body = b"x" if what == "put" else None
+    for space in spaces:
+        reply = await stage.invoke(stranger.signer, ASKED[what](space), proofs=stranger.proofs, body=body)
+        assert reply.status == 401, reply.said
+        answers.add(repr(_without_names(reply, space)))
+    assert len(answers) == 1, answers
+
+
+async def test_values_of_a_space_cannot_be_told_apart(stage: Stage) -> None:
+    """A delegate with one path asks for other paths of the same space, there and not there, with conditions too."""
+    owner, delegate = await stage.owner(), Delegate()
+    space = owner.space("secrets")
+    delegate.proofs = [await stage.register(owner.grant(delegate.did, {f"{space}/kv/mine": [GET, PUT, DELETE, LIST]}))]
+    there, absent = _secret_in(space), f"{space}/kv/vault/secrets/ABSENT"
+    for ability in (GET, METADATA, LIST, PUT, DELETE):
+        for headers in ({}, {"If-None-Match": "*"}, {"x-tinycloud-max-response-bytes": "1"}):
+            if headers and ability not in (GET, PUT):
+                continue
+            replies = [
+                await stage.invoke(
+                    delegate.signer,
+                    {resource: [ability]},
+                    proofs=delegate.proofs,
+                    headers=headers,
+                    body=b"x" if ability == PUT else None,
+                )
+                for resource in (there, absent)
+            ]
+            assert {reply.status for reply in replies} == {401}
+            assert len({repr(_without_names(one, there, absent)) for one in replies}) == 1
+
+
+async def _stranger(stage: Stage, *, with_proof: bool) -> Delegate:
+    stranger = Delegate()
+    if with_proof:
+        other = await stage.owner()
+        stranger.proofs = [await stage.register(other.grant(stranger.did, {f"{other.space()}/kv/x": [GET]}))]
+    return stranger
+
+
+async def test_keys_of_networks_cannot_be_told_apart(stage: Stage) -> None:
+    """A stranger asks for keys on a network that is there and on one that is not, on both routes."""
+    owner, absent, stranger = await stage.owner(), _absent_owner(await stage.owner()), Delegate()
+    for proofs in ([], (await _stranger(stage, with_proof=True)).proofs):
+        for route in ("route", "invoke"):
+            said = set()
+            for who in (owner, absent):
+                reply = await stage.ask(stranger, who, route, proofs=proofs)
+                assert reply.status in (401, 403)
+                said.add(repr(_without_names(reply, who.network)))
+            assert len(said) == 1, said
+
+
+class _Absent(Owner):
+    """An owner that the node has never seen, with an envelope of somebody else."""
+
+    @property
+    def network(self) -> str:
+        return f"urn:tinycloud:encryption:{self.wallet.did}:default"
+
+
+def _absent_owner(like: Owner) -> Owner:
+    return _Absent(like.client, new_wallet(), like.envelope)
+
+
+async def test_evidence_and_policies_cannot_be_told_apart(stage: Stage) -> None:
+    """A stranger hands in a quote, and a policy, for a network that is there and for one that is not."""
+    owner, absent, stranger = await stage.owner(), _absent_owner(await stage.owner()), Delegate()
+    said = set()
+    for who in (owner, absent):
+        nonce = await stage.nonce(stranger.did)
+        quote = stage.quote(stranger.did, stranger.receiver.public_key, nonce)
+        reply = await stage.hand_in(stranger, who.network, nonce=nonce, quote=quote)
+        assert reply.status == 401
+        said.add((reply.status, reply.value["code"], reply.value["hint"]))
+    assert len(said) == 1
+    said = set()
+    for who in (owner, absent):
+        token = key_token(stranger.signer, stage.node_did, {who.network: ["sealspace.encryption/policy"]})
+        reply = await send(stage.url, "PUT", network_path(who.network, "policy"), token=token, body=b"{}")
+        said.add((reply.status, reply.value["code"], reply.value["hint"]))
+    assert len(said) == 1
+
+
+async def test_delegations_cannot_be_told_apart(stage: Stage) -> None:
+    """A stranger revokes what is there and what is not, and delegates in spaces that are there or not."""
+    owner, stranger = await stage.owner(), Delegate()
+    there = owner.client.session.grants[0].cid
+    absent = "bafkr4ibxxskb2v2jyxzgfyiwzx3wwopsyo6cpcjthzxmwz4ojmqykhrxjq"
+    # The wire's texts tell a known id from an unknown one (W20, W22); an id is a hash of a token, which nobody guesses.
+    for cid in (there, absent):
+        token = key_token(stranger.signer, stranger.did, {f"urn:cid:{cid}": ["tinycloud.delegation/revoke"]})
+        assert (await stage.post("/revoke", token)).status == 403
+    said = set()
+    for space in (owner.space("secrets"), owner.space("never-made"), _space_of(new_wallet())):
+        reply = await stage.post("/delegate", stranger.grant(new_key().did, {f"{space}/kv/x": [GET]}, proofs=[]))
+        assert reply.status == 401
+        said.add(repr(_without_names(reply, space)))
+    assert len(said) == 1
+
+
+async def test_a_wallet_of_another_chain_is_another_owner(stage: Stage) -> None:
+    """The owner's address on another chain, or an address that differs in one digit, is a stranger."""
+    owner = await stage.owner()
+    address = owner.wallet.did.rpartition(":")[2]
+    digit = "0" if address[-1] != "0" else "1"
+    for space in (
+        f"tinycloud:pkh:eip155:137:{address}:secrets",
+        f"tinycloud:pkh:eip155:1:{address[:-1].lower()}{digit}:secrets",
+    ):
+        session = owner.session
+        reply = await stage.invoke(session.signer, {_secret_in(space): [GET]}, proofs=session.proofs)
+        assert reply.status == 401, reply.said
+
+
+async def test_a_stranger_cannot_take_a_space(stage: Stage) -> None:
+    """Somebody hosts, registers or writes in a space whose owner has not come yet."""
+    wallet, stranger = new_wallet(), Delegate()
+    space = _space_of(wallet)
+    host = key_token(stranger.signer, new_key().did, {f"{space}/space": ["tinycloud.space/host"]}, ttl_s=600)
+    assert (await stage.post("/delegate", host)).status == 401
+    reply = await stage.invoke(stranger.signer, {f"{space}/kv/x": [PUT]}, body=b"x")
+    assert reply.status == 401
+    body = b'{"name":"default","ownerDid":"' + wallet.did.encode() + b'"}'
+    token = key_token(
+        stranger.signer,
+        stage.node_did,
+        {f"urn:tinycloud:encryption:{wallet.did}:default": ["tinycloud.encryption/network.create", DECRYPT]},
+        nonce=fresh_nonce(),
+    )
+    assert (await send(stage.url, "POST", "/encryption/networks", token=token, body=body)).status == 401

@@ -1,0 +1,357 @@
+"""Tokens that were used, revoked, stretched or written anew: none does more than it was signed for."""
+
+import asyncio
+import base64
+import time
+
+import libipld
+import pytest
+from attacks.parties import (
+    DECRYPT,
+    DELETE,
+    GET,
+    LIST,
+    PUT,
+    REVOKE,
+    ROUTES,
+    Delegate,
+    Route,
+    Stage,
+    ids,
+    opens,
+    policy_for,
+)
+from running_node import Reply, key_token, new_key, send, token_id
+
+pytestmark = pytest.mark.slow
+
+DUPLICATE = (409, "duplicate invocation")
+
+
+# --- used tokens ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("second", ROUTES)
+@pytest.mark.parametrize("first", ROUTES)
+async def test_a_decrypt_token_serves_once_anywhere(stage: Stage, first: Route, second: Route) -> None:
+    """A request for a key is sent again: to the same worker, to the other one, on either route."""
+    owner = await stage.owner()
+    request = stage.decrypt(owner.session, owner)
+    with stage.only(0):
+        assert (await stage.send_decrypt(request, first)).status == 200
+        assert (await stage.send_decrypt(request, second)).said == DUPLICATE
+    with stage.only(1):
+        assert (await stage.send_decrypt(request, second)).said == DUPLICATE
+
+
+@pytest.mark.parametrize("first", ROUTES)
+async def test_a_refused_decrypt_token_is_used_up(stage: Stage, first: Route) -> None:
+    """A request that the gate refused is sent again after the evidence is there."""
+    owner, delegate = await stage.owner(), Delegate()
+    delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))]
+    request = stage.decrypt(delegate, owner)
+    assert (await stage.send_decrypt(request, first)).text == "release refused: not_attested"
+    await stage.attest(delegate, owner.network)
+    for route in ROUTES:
+        assert (await stage.send_decrypt(request, route)).said == DUPLICATE
+
+
+@pytest.mark.parametrize("ability", [GET, PUT, DELETE, LIST])
+async def test_a_token_serves_once_on_every_worker(stage: Stage, ability: str) -> None:
+    """A token for a value is sent again to the worker that has not seen it."""
+    owner = await stage.owner()
+    await owner.client.kv().put("notes/one", b"first")
+    session = owner.session
+    path = "notes/" if ability == LIST else "notes/one"
+    grants = {f"{owner.space()}/kv/{path}": [ability]}
+    token = key_token(session.signer, session.did, grants, proofs=session.proofs)
+    body = b"second" if ability == PUT else None
+    with stage.only(0):
+        assert (await send(stage.url, "POST", "/invoke", token=token, body=body)).status == 200
+    with stage.only(1):
+        assert (await send(stage.url, "POST", "/invoke", token=token, body=body)).said == DUPLICATE
+
+
+async def test_of_many_uses_at_one_moment_one_succeeds(stage: Stage) -> None:
+    """One token is sent thirty times at once, to all workers."""
+    owner = await stage.owner()
+    for request in (stage.decrypt(owner.session, owner), stage.decrypt(owner.session, owner)):
+        replies = await asyncio.gather(*(stage.send_decrypt(request, ROUTES[at % 2]) for at in range(30)))
+        assert sorted(reply.status for reply in replies) == [200] + [409] * 29
+
+
+async def test_a_used_token_in_another_spelling(stage: Stage) -> None:
+    """A used token comes with padding, with spare bits set, with another issuer fragment, or re-signed (Q25)."""
+    owner = await stage.owner()
+    request = stage.decrypt(owner.session, owner)
+    assert (await stage.send_decrypt(request)).status == 200
+    head, payload, signature = request.token.split(".")
+    spare = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    loose = signature[:-1] + spare[spare.index(signature[-1]) | 1]
+    assert base64.urlsafe_b64decode(loose + "==") == base64.urlsafe_b64decode(signature + "==")
+    spellings = [
+        f"{head}.{payload}.{signature}==",
+        f"{head}.{payload}.{loose}",
+        f"{head}.{payload}.{signature}\t",
+        f" {request.token}",
+        f"Bearer {request.token}",
+        f"{head}.{payload}.{signature}.",
+    ]
+    for spelling in spellings:
+        for route in ROUTES:
+            assert (await stage.send_decrypt(request, route, token=spelling)).status in (400, 401, 409)
+
+
+async def test_a_used_curve_token_with_its_twin_signature(stage: Stage) -> None:
+    """The signature of a used token is replaced by an equivalent one that the curve allows (Q25)."""
+    owner = await stage.owner()
+    request = stage.decrypt(owner.session, owner)
+    head, payload, signature = request.token.split(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    order = 2**252 + 27742317777372353535851937790883648493
+    twin = (int.from_bytes(raw[32:], "little") + order).to_bytes(32, "little")
+    text = libipld.encode_multibase("u", raw[:32] + twin)[1:]
+    assert (await stage.send_decrypt(request, token=f"{head}.{payload}.{text}")).said == (
+        401,
+        "Failed to verify signature",
+    )
+
+
+# --- what rides along ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_a_decrypt_token_does_nothing_else(stage: Stage, route: Route) -> None:
+    """A token for a key also names a put and a delete: the key is opened, nothing is written, nothing deleted."""
+    owner = await stage.owner()
+    await owner.client.kv().put("kept", b"here")
+    also = {f"{owner.space()}/kv/kept": [DELETE], f"{owner.space()}/kv/new": [PUT]}
+    session = owner.session
+    assert opens(await stage.ask(session, owner, route, also=also), session, owner)
+    assert (await owner.client.kv().get("kept")).body == b"here"
+    assert [key async for key in owner.client.kv().list()] == ["kept"]
+
+
+async def test_a_decrypt_token_needs_all_it_names(stage: Stage) -> None:
+    """A token for a key also names a value that its holder has no right to: nothing at all happens."""
+    owner, other = await stage.owner(), await stage.owner()
+    for route, status in (("route", 401), ("invoke", 403)):
+        reply = await stage.ask(owner.session, owner, route, also={f"{other.space()}/kv/x": [DELETE]})
+        assert reply.said == (status, f"Unauthorized Action: {other.space()}/kv/x / {DELETE}")
+
+
+@pytest.mark.parametrize("abilities", [[PUT, DELETE], [GET, DELETE], [PUT, GET]])
+async def test_two_operations_in_one_token_run_none(stage: Stage, abilities: list[str]) -> None:
+    """A token names two operations whose outcomes cannot share an answer: 400 before either (Q3)."""
+    owner = await stage.owner()
+    await owner.client.kv().put("a", b"a")
+    session = owner.session
+    grants = {f"{owner.space()}/kv/a": abilities}
+    reply = await stage.invoke(session.signer, grants, proofs=session.proofs, body=b"b")
+    assert reply.status == 400, reply.said
+    assert (await owner.client.kv().get("a")).body == b"a"
+
+
+# --- revoked grants ------------------------------------------------------------------------------------------------
+
+
+def _spellings(header: str, wallet_address: str) -> dict[str, str]:
+    """Other bytes with one and the same signed text."""
+    cacao = libipld.decode_dag_cbor(base64.urlsafe_b64decode(header))
+
+    def spelled(**changes: object) -> str:
+        payload = {**cacao["p"], **{name: value for name, value in changes.items() if name != "v"}}
+        signature = cacao["s"]["s"]
+        if "v" in changes:
+            signature = signature[:64] + bytes([changes["v"]])
+        event = libipld.encode_dag_cbor({"h": cacao["h"], "p": payload, "s": {**cacao["s"], "s": signature}})
+        return base64.urlsafe_b64encode(event).decode()
+
+    v = cacao["s"]["s"][64]
+    return {
+        "v of 0 or 1": spelled(v=v - 27),
+        "address in lower case": spelled(iss=cacao["p"]["iss"].replace(wallet_address, wallet_address.lower())),
+        "null for absent": spelled(nbf=None),
+        "null scheme": spelled(scheme=None, request_id=None),
+        "all of it": spelled(v=v - 27, nbf=None, iss=cacao["p"]["iss"].replace(wallet_address, wallet_address.lower())),
+    }
+
+
+async def test_a_revoked_grant_in_another_spelling(stage: Stage) -> None:
+    """The delegate of a revoked grant posts it in other bytes, gets another id, and goes on (Q25)."""
+    owner, delegate = await stage.owner(), Delegate()
+    await owner.client.kv().put("a", b"a")
+    grants = {f"{owner.space()}/kv/a": [GET]}
+    grant = await stage.register(owner.grant(delegate.did, grants))
+    address = "0x" + owner.wallet.did.rpartition("0x")[2]
+    spellings = _spellings(grant, address)
+    known = spellings.pop("null for absent")
+    await stage.register(known)
+    assert token_id(known) != token_id(grant)
+    read = await stage.invoke(delegate.signer, grants, proofs=[known])
+    assert read.status == 200, read.said
+    await owner.client.delegations.revoke_by_wallet(token_id(grant), owner.wallet)
+    for name, spelling in {**spellings, "registered before": known, "the first": grant}.items():
+        assert token_id(spelling) != token_id(grant) or name == "the first"
+        reply = await stage.post("/delegate", spelling)
+        assert reply.said == (401, f"delegation-revoked: {token_id(spelling)}"), name
+        for worker in (0, 1):
+            with stage.only(worker):
+                assert (await stage.invoke(delegate.signer, grants, proofs=[spelling])).status == 401, name
+
+
+async def test_a_grant_revoked_under_another_spelling(stage: Stage) -> None:
+    """The owner revokes the spelling that is at hand; the delegate goes on with the one that was registered (Q25)."""
+    owner, delegate = await stage.owner(), Delegate()
+    grants = {f"{owner.space()}/kv/a": [PUT]}
+    grant = await stage.register(owner.grant(delegate.did, grants))
+    spelling = _spellings(grant, "0x" + owner.wallet.did.rpartition("0x")[2])["v of 0 or 1"]
+    await stage.register(spelling)
+    await owner.client.delegations.revoke_by_wallet(token_id(spelling), owner.wallet)
+    for proof in (grant, spelling):
+        reply = await stage.invoke(delegate.signer, grants, proofs=[proof], body=b"x")
+        assert reply.said == (401, f"delegation-revoked: {token_id(proof)}")
+
+
+async def test_what_rests_on_a_revoked_grant(stage: Stage) -> None:
+    """A sub-delegation is used, handed on or registered after the grant above it was revoked."""
+    owner, first, second, third = await stage.owner(), Delegate(), Delegate(), Delegate()
+    grants = {f"{owner.space()}/kv/a": [PUT, GET]}
+    first.proofs = [await stage.register(owner.grant(first.did, grants))]
+    second.proofs = [await stage.register(first.grant(second.did, grants))]
+    unregistered = first.grant(third.did, grants)
+    await owner.client.delegations.revoke_by_wallet(ids(*first.proofs)[0], owner.wallet)
+    for worker in (0, 1):
+        with stage.only(worker):
+            reply = await stage.invoke(second.signer, {f"{owner.space()}/kv/a": [PUT]}, proofs=second.proofs, body=b"x")
+            assert reply.status == 401, reply.said
+    for token in (unregistered, second.grant(third.did, grants)):
+        reply = await stage.post("/delegate", token)
+        assert reply.status == 401, reply.said
+        assert "revoked" in reply.text
+
+
+async def test_a_revoked_session_takes_its_grants_along(stage: Stage) -> None:
+    """A backend that the session's key granted decrypt asks after the sign-in was revoked."""
+    owner, backend = await stage.owner(), Delegate()
+    grant = owner.session.grant(backend.did, {owner.network: [DECRYPT]}, policy=policy_for("approved"))
+    backend.proofs = [await stage.register(grant)]
+    await stage.attest(backend, owner.network)
+    assert opens(await stage.ask(backend, owner), backend, owner)
+    await owner.client.delegations.revoke_by_wallet(owner.client.session.grants[0].cid, owner.wallet)
+    for route, status in (("route", 401), ("invoke", 403)):
+        reply = await stage.ask(backend, owner, route)
+        assert (reply.status, "revoked" in reply.text) == (status, True), reply.said
+
+
+async def test_a_stranger_cannot_revoke(stage: Stage) -> None:
+    """Somebody else, a sub-delegate, or a delegate with the right to revoke in another space revokes a grant."""
+    owner, other, delegate, helper = await stage.owner(), await stage.owner(), Delegate(), Delegate()
+    grants = {f"{owner.space()}/kv/a": [GET]}
+    grant = await stage.register(owner.grant(delegate.did, grants))
+    delegate.proofs = [grant]
+    helper.proofs = [await stage.register(delegate.grant(helper.did, grants))]
+    target = {f"urn:cid:{token_id(grant)}": [REVOKE]}
+    attempts = [
+        key_token(new_key(), helper.did, target),
+        key_token(helper.signer, helper.did, target, proofs=helper.proofs),
+        key_token(other.session.signer, helper.did, target, proofs=other.session.proofs),
+    ]
+    for token in attempts:
+        assert (await stage.post("/revoke", token)).status == 403
+    assert (await stage.invoke(delegate.signer, grants, proofs=[grant])).status == 404  # it stands: no value yet
+
+
+# --- stretched grants ----------------------------------------------------------------------------------------------
+
+
+async def test_a_foreign_audience(stage: Stage) -> None:
+    """A delegation to somebody else is cited, and a request for a key is addressed to another node."""
+    owner, thief = await stage.owner(), Delegate()
+    reply = await stage.ask(thief, owner, proofs=owner.session.proofs)
+    assert reply.said == (401, "Unauthorized Invoker")
+    reply = await stage.ask(owner.session, owner, audience=new_key().did)
+    assert reply.said == (401, "invocation audience does not match this node")
+
+
+async def test_times_are_kept(stage: Stage) -> None:
+    """Tokens that are over, have not begun, or live longer than the node allows, and grants that are over."""
+    owner = await stage.owner()
+    session, resource = owner.session, f"{owner.space()}/kv/a"
+    over = await stage.invoke(session.signer, {resource: [GET]}, proofs=session.proofs, ttl_s=-1)
+    assert over.said == (401, "Invocation expired or not yet valid")
+    early = await stage.invoke(
+        session.signer, {resource: [GET]}, proofs=session.proofs, not_before=time.time() + 30, ttl_s=60
+    )
+    assert early.status == 401
+    for ttl_s in (302, 86_400, 10**9, 10**11):
+        long = await stage.invoke(session.signer, {resource: [GET]}, proofs=session.proofs, ttl_s=ttl_s)
+        assert long.status == 401, long.said
+    assert (await stage.ask(session, owner, ttl_s=310)).said == (401, "invocation expired")
+    ended = owner.grant(Delegate().did, {resource: [GET]}, ttl_s=-10)
+    assert (await stage.post("/delegate", ended)).status == 401
+
+
+async def test_a_child_is_no_wider_than_its_parent(stage: Stage) -> None:
+    """A delegate hands on another path, another ability, a longer time, or a space it has no part in."""
+    owner, delegate, helper = await stage.owner(), Delegate(), Delegate()
+    space = owner.space()
+    delegate.proofs = [await stage.register(owner.grant(delegate.did, {f"{space}/kv/notes/": [GET]}, ttl_s=600))]
+    wider = [
+        {f"{space}/kv/notes/": [PUT]},
+        {f"{space}/kv/": [GET]},
+        {f"{space}/kv": [GET]},
+        {f"{space}/kv/notesandmore": [GET]},
+        {f"{space}/kv/notes/../other": [GET]},
+        {f"{space}/kv/notes/": ["tinycloud.kv/*"]},
+        {f"{owner.space('secrets')}/kv/notes/": [GET]},
+        {owner.network: [DECRYPT]},
+    ]
+    for grants in wider:
+        reply = await stage.post("/delegate", delegate.grant(helper.did, grants, ttl_s=60))
+        assert reply.status == 401, (grants, reply.said)
+    longer = delegate.grant(helper.did, {f"{space}/kv/notes/": [GET]}, ttl_s=3600)
+    assert (await stage.post("/delegate", longer)).status == 401
+
+
+async def test_a_gap_in_the_chain(stage: Stage) -> None:
+    """A grandchild cites the owner's grant directly, or a parent that the node never saw."""
+    owner, delegate, helper = await stage.owner(), Delegate(), Delegate()
+    grants = {f"{owner.space()}/kv/a": [GET]}
+    top = await stage.register(owner.grant(delegate.did, grants))
+    middle = key_token(delegate.signer, helper.did, grants, proofs=[top], ttl_s=600)  # never posted
+    target = Delegate()
+    skipping = key_token(helper.signer, target.did, grants, proofs=[top], ttl_s=60)
+    assert (await stage.post("/delegate", skipping)).said == (401, f"Unauthorized Delegator: {helper.did}")
+    resting = key_token(helper.signer, target.did, grants, proofs=[middle], ttl_s=60)
+    assert (await stage.post("/delegate", resting)).said == (401, "Cannot find parent delegation")
+    for proofs in ([middle], [top, middle]):
+        reply = await stage.invoke(helper.signer, grants, proofs=proofs)
+        assert reply.said == (401, "Cannot find parent delegation")
+    assert (await stage.invoke(helper.signer, grants, proofs=[top])).said == (401, "Unauthorized Invoker")
+
+
+async def test_authority_is_not_assembled(stage: Stage) -> None:
+    """Two grants, each with half of what is asked, are cited together."""
+    owner, delegate = await stage.owner(), Delegate()
+    space = owner.space()
+    halves = [{f"{space}/kv/a": [GET]}, {f"{space}/kv/b": [PUT]}]
+    delegate.proofs = [await stage.register(owner.grant(delegate.did, grants)) for grants in halves]
+    reply = await stage.invoke(delegate.signer, {f"{space}/kv/a": [PUT]}, proofs=delegate.proofs, body=b"x")
+    assert reply.said == (401, f"Unauthorized Action: {space}/kv/a / {PUT}")
+
+
+async def test_a_forged_delegation(stage: Stage) -> None:
+    """A delegation with a flipped signature, without one, under `alg: none`, or in another's name."""
+    owner, thief = await stage.owner(), Delegate()
+    grants = {f"{owner.space()}/kv/a": [GET]}
+    good = owner.session.grant(thief.did, grants)
+    head, payload, signature = good.split(".")
+    flipped = ("B" if signature[0] != "B" else "C") + signature[1:]
+    none = libipld.encode_multibase("u", b'{"alg":"none","typ":"JWT","ucv":"0.10.0"}')[1:]
+    in_its_name = key_token(
+        thief.signer, thief.did, grants, proofs=owner.session.proofs, issuer=owner.session.signer.did_url
+    )
+    for token in (f"{head}.{payload}.{flipped}", f"{head}.{payload}.", f"{none}.{payload}.", in_its_name):
+        reply: Reply = await stage.post("/delegate", token)
+        assert reply.status == 401, reply.said

@@ -1,0 +1,334 @@
+"""Withdrawing code, backends and evidence while releases are under way, and on other workers."""
+
+import asyncio
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from attacks.held_store import HeldStage
+from attacks.parties import DECRYPT, ROUTES, SET_POLICY, Delegate, Owner, Route, Stage, opens, policy_for, refused
+from attacks.test_races import is_release, meanwhile, ready, release_records
+from running_node import Reply, RunningNode, network_path, send
+from tests_support import CountingEntropy
+
+from capabilities.strict_json import Json
+from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.errors import WithdrawalError
+from encryption_network.withdrawals import (
+    MAX_NODE_ENTRIES,
+    Withdrawals,
+    decode_withdrawals,
+    encode_withdrawals,
+    parse_withdrawal,
+)
+from node.cli import main
+from node.operations.withdrawal import WITHDRAWAL_FACT, withdraw_everywhere
+from spaces.audit import audit_page
+from spaces.errors import RecordDamaged
+from spaces.store.contract import Commit, Put, Refused
+from spaces.withdrawals import withdrawals_row_key
+from tee_backend.evidence.simulated import measurements_of
+
+APPROVED = measurements_of("approved")
+
+
+async def withdraw(stage: Stage, who: Delegate, network: str, value: Json, *, fact: str = WITHDRAWAL_FACT) -> Reply:
+    """Ask to withdraw something for a network."""
+    said: Json = {
+        "type": fact,
+        "targetNode": stage.node_did,
+        "networkId": network,
+        "bodyHash": canonical_hash(value),
+    }
+    token = who.grant(stage.node_did, {network: [SET_POLICY]}, facts=[said], ttl_s=60)
+    body = canonical_bytes(value)
+    headers = {"Content-Type": "application/json"}
+    return await send(stage.url, "POST", network_path(network, "withdraw"), token=token, body=body, headers=headers)
+
+
+def withdrawal(kind: str, delegate: Delegate, evidence: str) -> dict[str, Json]:
+    """What names the backend's release, in one of four ways."""
+    return {
+        "measurement": {"measurement": APPROVED.mrtd.hex()},
+        "register": {"measurement": (APPROVED.rtmr3 or b"").hex()},
+        "did": {"did": delegate.did},
+        "evidence": {"evidence": evidence},
+    }[kind]
+
+
+KINDS = ("measurement", "register", "did", "evidence")
+
+
+async def accepted_evidence(held: HeldStage) -> str:
+    """The digest of the evidence that was taken last, as the audit names it."""
+    records, _ = await audit_page(held.services.store)
+    return [record.detail.decode() for record in records if record.action == "evidence.accepted"][-1]
+
+
+@pytest.mark.parametrize("by_owner", [True, False], ids=["owner", "operator"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_withdrawn_between_read_and_commit(held: HeldStage, kind: str, by_owner: bool) -> None:
+    """What is withdrawn after the release was judged and before it is durable is not released (RC21)."""
+    owner, delegate = await ready(held)
+    value = withdrawal(kind, delegate, await accepted_evidence(held))
+    waiting = held.store.hold(is_release)
+
+    async def change() -> None:
+        if by_owner:
+            assert (await withdraw(held, owner.session, owner.network, value)).status == 204
+        else:
+            entry, entropy = parse_withdrawal(value), CountingEntropy()
+            await withdraw_everywhere(held.store, entry, now=held.clock.now(), entropy=entropy)
+
+    reply = await meanwhile(held.ask(delegate, owner), waiting, change)
+    assert reply.said == refused("withdrawn")
+    assert isinstance(waiting.outcomes[0], Refused)
+    assert release_records(waiting) == 0
+
+
+async def test_a_withdrawal_of_something_else_in_between(held: HeldStage) -> None:
+    """A withdrawal that does not concern the release makes it be judged again, and made (RC21)."""
+    owner, delegate = await ready(held)
+    waiting = held.store.hold(is_release)
+
+    async def change() -> None:
+        assert (await withdraw(held, owner.session, owner.network, {"measurement": "ab" * 48})).status == 204
+
+    assert opens(await meanwhile(held.ask(delegate, owner), waiting, change), delegate, owner)
+    assert isinstance(waiting.outcomes[0], Refused)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_the_owner_withdraws_for_one_network(held: HeldStage, route: Route) -> None:
+    """The owner's withdrawal holds for that network and is audited; another owner's goes on (RC20, RC22)."""
+    owner, delegate = await ready(held)
+    other, backend = await ready(held)
+    value: Json = {"measurement": APPROVED.mrtd.hex()}
+    for _ in range(2):
+        assert (await withdraw(held, owner.session, owner.network, value)).status == 204
+    assert (await held.ask(delegate, owner, route)).said == refused("withdrawn", route)
+    assert opens(await held.ask(backend, other, route), backend, other)
+    assert opens(await held.ask(owner.session, owner, route), owner.session, owner)  # in person, without code
+    records, _ = await audit_page(held.services.store)
+    told = [record for record in records if record.action == "release.withdrawn"]
+    assert [(record.actor, json.loads(record.detail)) for record in told] == [(owner.session.did, value)] * 2
+    assert [json.loads(r.detail)["reason"] for r in records if r.action == "release.refused"] == ["withdrawn"]
+
+
+async def test_a_policy_written_later_keeps_withdrawals(held: HeldStage) -> None:
+    """A new policy of the network does not bring back what was withdrawn (RC20)."""
+    owner, delegate = await ready(held)
+    await withdraw(held, owner.session, owner.network, {"did": delegate.did})
+    await owner.client.encryption.set_policy(owner.client.encryption.network(), policy_for("approved"))
+    assert (await held.ask(delegate, owner)).said == refused("withdrawn")
+
+
+async def test_a_withdrawn_backend_hands_nothing_on(held: HeldStage) -> None:
+    """A backend that was withdrawn makes a delegation to a fresh key that runs the same code (RC20)."""
+    owner, delegate = await ready(held)
+    fresh = Delegate()
+    fresh.proofs = [await held.register(delegate.grant(fresh.did, {owner.network: [DECRYPT]}))]
+    await held.attest(fresh, owner.network)
+    assert opens(await held.ask(fresh, owner), fresh, owner)
+    await withdraw(held, owner.session, owner.network, {"did": delegate.did})
+    assert (await held.ask(fresh, owner)).said == refused("withdrawn")
+
+
+async def test_who_may_withdraw(held: HeldStage) -> None:
+    """Only the owner in person, with a token that says so, and not the owner's own DID (RC22)."""
+    owner, delegate = await ready(held)
+    rival = Delegate()
+    rival.proofs = [await held.register(owner.grant(rival.did, {owner.network: [SET_POLICY]}))]
+    value: Json = {"did": delegate.did}
+    replies = [
+        await withdraw(held, rival, owner.network, value),
+        await withdraw(held, owner.session, owner.network, value, fact="sealspace.encryption.policy/v1"),
+        await withdraw(held, owner.session, owner.network, {"did": owner.wallet.did}),
+        await withdraw(held, owner.session, owner.network, {"code": "x"}),
+        await withdraw(held, owner.session, owner.network, {"measurement": "00" * 48}),
+    ]
+    assert [(reply.status, reply.value["code"]) for reply in replies] == [
+        (403, "policy-not-in-person"),
+        (403, "session-not-bound"),
+        (400, "invalid-withdrawal"),
+        (400, "invalid-withdrawal"),
+        (400, "invalid-withdrawal"),
+    ]
+    assert (await withdraw(held, delegate, owner.network, value)).status == 401
+    assert opens(await held.ask(delegate, owner), delegate, owner)
+
+
+async def test_a_network_that_is_not(held: HeldStage) -> None:
+    """Nothing can be withdrawn for a network that was never made (RC22)."""
+    owner = await held.owner()
+    absent = owner.network.replace(":default", ":absent")
+    holder = Delegate()
+    holder.proofs = [await held.register(owner.grant(holder.did, {absent: [SET_POLICY]}))]
+    assert (await withdraw(held, holder, absent, {"did": holder.did})).value["code"] == "network-unknown"
+
+
+async def test_two_withdrawals_at_once(held: HeldStage) -> None:
+    """Of many who withdraw at the same time none is forgotten (RC21)."""
+    owner, _ = await ready(held)
+    values: list[dict[str, Json]] = [{"measurement": f"{number:02x}" * 48} for number in range(1, 9)]
+    entropy = CountingEntropy()
+    replies = await asyncio.gather(
+        *(withdraw(held, owner.session, owner.network, value) for value in values[:4]),
+        *(withdraw_everywhere(held.store, parse_withdrawal(v), now=0.0, entropy=entropy) for v in values[4:]),
+    )
+    assert [reply.status for reply in replies if isinstance(reply, Reply)] == [204] * 4
+    row = (await held.store.read((withdrawals_row_key(),))).records[0]
+    assert row is not None and row.value is not None
+    assert {m.hex() for m in decode_withdrawals(row.value).measurements} == {str(v["measurement"]) for v in values[4:]}
+
+
+async def test_a_list_that_is_missing_or_damaged(held: HeldStage) -> None:
+    """Without a list that can be read nothing is released: no list is no empty list (RC21)."""
+    owner, delegate = await ready(held)
+    key = withdrawals_row_key()
+    for value in (None, b"\x90"):
+        await held.store.commit(Commit(puts=(Put(key, value),)))
+        assert (await held.ask(delegate, owner)).status == 500
+    await held.store.commit(Commit(puts=(Put(key, None),)))
+    with pytest.raises(RecordDamaged):
+        await withdraw_everywhere(held.store, Withdrawals(), now=0.0, entropy=CountingEntropy())
+
+
+async def test_a_full_list(held: HeldStage) -> None:
+    """The operator's list is bounded, and says so (RC23)."""
+    full = Withdrawals(measurements=frozenset(n.to_bytes(48, "big") for n in range(1, MAX_NODE_ENTRIES + 1)))
+    await held.store.commit(Commit(puts=(Put(withdrawals_row_key(), encode_withdrawals(full)),)))
+    with pytest.raises(WithdrawalError):
+        entry = parse_withdrawal({"did": "did:key:zA"})
+        await withdraw_everywhere(held.store, entry, now=0.0, entropy=CountingEntropy())
+    owner, delegate = await ready(held)  # a full list releases what it does not name
+    assert opens(await held.ask(delegate, owner), delegate, owner)
+
+
+# --- processes: workers, the operator's commands -------------------------------------------------------------------
+
+
+def data_of(node: RunningNode) -> str:
+    """The data folder of a running node."""
+    arguments = node.process.args
+    assert isinstance(arguments, list)
+    return str(arguments[arguments.index("--data") + 1])
+
+
+async def approved(stage: Stage) -> tuple[Owner, Delegate]:
+    """An owner, and a backend that is approved under a program of its own and attested."""
+    owner, delegate = await stage.owner(), Delegate()
+    program = delegate.did  # what is withdrawn here concerns no other test
+    delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for(program)))]
+    await stage.attest(delegate, owner.network, program=program)
+    return owner, delegate
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["--did", "--measurement"])
+async def test_the_operator_withdraws_everywhere_at_once(
+    stage: Stage, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After the operator's command each worker refuses, without being started anew (RC21, RC24)."""
+    owner, delegate = await approved(stage)
+    for worker in (0, 1):
+        with stage.only(worker):
+            assert opens(await stage.ask(delegate, owner), delegate, owner)
+    assert stage.node is not None
+    value = delegate.did if kind == "--did" else measurements_of(delegate.did).mrtd.hex()
+    command = ["withdraw", "--data", data_of(stage.node), kind, value]
+    assert await asyncio.to_thread(main, command) == 0
+    assert value in capsys.readouterr().out
+    for worker in (0, 1):
+        with stage.only(worker):
+            assert (await stage.ask(delegate, owner)).said == refused("withdrawn")
+
+
+@pytest.mark.slow
+async def test_the_operators_files_are_verified_without_the_node(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exported receipts, documents and audit verify on their own, and a changed byte is found (RC6, RC15, RC17)."""
+    owner, delegate = await approved(stage)
+    assert opens(await stage.ask(delegate, owner), delegate, owner)
+    assert stage.node is not None
+    data, folder, root = data_of(stage.node), tmp_path / "kept", tmp_path / "root.pem"
+    root.write_text(stage.platform.root_pem)
+
+    async def run(*arguments: str) -> tuple[int, str]:
+        capsys.readouterr()
+        status = await asyncio.to_thread(main, [*arguments])
+        return status, capsys.readouterr().out
+
+    assert await run("attest", "export", "--data", data, "--network", owner.network, str(folder)) == (
+        0,
+        '{"receipts":1}\n',
+    )
+    (receipt,) = (folder / "receipts").iterdir()
+    assert (await run("attest", "receipts", "--data", data, "--network", owner.network))[1] == (
+        receipt.read_text() + "\n"
+    )
+    judge = ("attest", "verify", str(receipt), "--evidence", str(folder / "documents"), "--trust-root", str(root))
+    status, shown = await run(*judge, "--node-did", stage.node_did)
+    assert (status, json.loads(shown)["ground"]) == (0, "attested")
+    today = tmp_path / "today.json"
+    for advisories, expected in (((), 0), (("INTEL-SA-09999",), 1)):
+        today.write_bytes(collateral_of(stage, advisories))
+        assert (await run(*judge, "--collateral", str(today)))[0] == expected
+    document = next((folder / "documents").iterdir())
+    document.write_bytes(document.read_bytes() + b" ")
+    assert (await run(*judge))[0] == 1
+
+    status, lines = await run("audit", "export", "--data", data)
+    audit = tmp_path / "audit.jsonl"
+    audit.write_text(lines)
+    assert status == 0 and hashlib.sha256(receipt.read_bytes()).hexdigest() in bytes_of_details(lines)
+    status, shown = await run("audit", "verify", "--node-did", stage.node_did, str(audit))
+    assert (status, json.loads(shown)["number"]) == (0, lines.count('"sealspace.audit-entry/v1"'))
+    audit.write_text(lines.replace(delegate.did, owner.wallet.did, 1))
+    assert (await run("audit", "verify", "--node-did", stage.node_did, str(audit)))[0] == 1
+
+
+def bytes_of_details(lines: str) -> str:
+    """The details of the entries of an export, as texts one after the other."""
+    details = (json.loads(line).get("detail", "") for line in lines.splitlines())
+    return "\n".join(bytes.fromhex(detail).decode() for detail in details)
+
+
+def collateral_of(stage: Stage, advisories: tuple[str, ...]) -> bytes:
+    """Collateral of today, under which the platform has some advisories."""
+    import time
+
+    from tee_backend.evidence.simulated import CollateralOptions
+
+    return stage.platform.collateral_json(time.time(), options=CollateralOptions(advisories=advisories))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["withdraw"],
+        ["withdraw", "--did", "did:key:z", "--measurement", "00"],
+        ["withdraw", "--measurement", "00"],
+        ["attest", "receipts", "--network", "nothing"],
+    ],
+)
+def test_commands_that_say_nothing_useful(arguments: list[str]) -> None:
+    """Options that name nothing, two things or no thing at all are status 2."""
+    assert main(arguments) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff"])
+def test_files_that_are_none(tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is no receipt or no export is status 1, in two lines."""
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    did = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
+    for arguments in (
+        ["attest", "verify", str(path), "--evidence", str(tmp_path)],
+        ["attest", "verify", str(tmp_path / "absent"), "--evidence", str(tmp_path)],
+        ["audit", "verify", "--node-did", did, str(path)],
+    ):
+        assert main(arguments) == 1
+        assert len(capsys.readouterr().err.splitlines()) == 2

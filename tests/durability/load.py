@@ -1,0 +1,204 @@
+"""Load on a node, and a memory of what was acknowledged.
+
+A writer is a did:key with a space of its own, which it writes one request after the other. What it wrote last is known
+but for the one request under way: after any crash each key shows either the last acknowledged state or the one that was
+being written, whole.
+
+Example:
+    writers = [Writer(at) for at in range(16)]
+    await asyncio.gather(*(writer.run(session, url, 40) for writer in writers))
+    for writer in writers:
+        await writer.check(session, url)
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import aiohttp
+from blake3 import blake3
+from running_node import Reply, exchange, key_token, new_key, token_id, wallet_token
+
+from capabilities.signatures import Ed25519Signer, WalletSigner
+from sealspace.wallets import new_wallet
+from spaces.bodies import INLINE_BYTES
+
+GET, PUT, DELETE = (f"tinycloud.kv/{name}" for name in ("get", "put", "del"))
+KEYS = 4
+LARGE_BYTES = INLINE_BYTES + 20_000
+"""A body of this size lies in a file."""
+
+LOST = (aiohttp.ClientError, ConnectionError, TimeoutError)
+"""What a caller sees of a node that died under way."""
+
+
+def state_of(name: str, number: int) -> bytes | None:
+    """Return what the write with a number leaves under a key: a body that only this write made, or nothing."""
+    if number == 0 or number % 7 == 6:
+        return None
+    size_bytes = LARGE_BYTES if number % 5 == 0 else 200 + number % 50
+    head = f"{name}:{number}:".encode()
+    return head + blake3(head).digest(length=size_bytes - len(head))
+
+
+def number_of(body: bytes) -> int:
+    """Return which write made a body."""
+    return int(body.partition(b"/kv/")[2].split(b":")[1])
+
+
+@dataclass
+class Writer:
+    """One writer of a few keys.
+
+    Attributes:
+        index: names its keys.
+        asked: number of the last write that was sent, for each key.
+        acknowledged: number of the last write that was answered.
+    """
+
+    index: int
+    signer: Ed25519Signer = field(default_factory=new_key)
+    asked: list[int] = field(default_factory=lambda: [0] * KEYS)
+    acknowledged: list[int] = field(default_factory=lambda: [0] * KEYS)
+    count: int = 0
+
+    @property
+    def space(self) -> str:
+        """Id of the writer's space."""
+        return f"tinycloud:{self.signer.did.removeprefix('did:')}:default"
+
+    def resource(self, at: int) -> str:
+        """Resource of one of its keys."""
+        return f"{self.space}/kv/key-{at}"
+
+    async def invoke(
+        self, session: aiohttp.ClientSession, url: str, at: int, ability: str, body: bytes | None
+    ) -> Reply:
+        """Send one call about one key."""
+        token = key_token(self.signer, self.signer.did, {self.resource(at): [ability]})
+        return await exchange(session, url, "POST", "/invoke", token=token, body=body)
+
+    async def write(self, session: aiohttp.ClientSession, url: str) -> Reply:
+        """Write the next state of the next key."""
+        at = self.count % KEYS
+        self.count += 1
+        number = self.asked[at] + 1
+        body = state_of(self.resource(at), number)
+        self.asked[at] = number
+        ability = DELETE if body is None else PUT
+        reply = await self.invoke(session, url, at, ability, body)
+        if reply.status == 200 or (body is None and reply.status == 404):  # nothing was there to be deleted
+            self.acknowledged[at] = number
+        return reply
+
+    async def run_until(
+        self, session: aiohttp.ClientSession, url: str, ended: asyncio.Event, done: Callable[[], None]
+    ) -> None:
+        """Write until told to end, or until the node is gone."""
+        with suppress(*LOST):
+            while not ended.is_set():
+                reply = await self.write(session, url)
+                assert reply.status in (200, 404, 503), reply.said  # 503: the outcome is not known
+                done()
+
+    async def check(self, session: aiohttp.ClientSession, url: str) -> int:
+        """Compare every key with what was acknowledged; return how many bytes are kept."""
+        kept_bytes = 0
+        for at in range(KEYS):
+            reply = await self.invoke(session, url, at, GET, None)
+            allowed = {
+                number: state_of(self.resource(at), number)
+                for number in range(self.acknowledged[at], self.asked[at] + 1)
+            }
+            found = reply.body if reply.status == 200 else None
+            assert reply.status in (200, 404), reply.said
+            assert found in allowed.values(), (self.resource(at), reply.body[:100], list(allowed))
+            if found is not None:
+                assert reply.headers["etag"] == f'"blake3-{blake3(found).hexdigest()}"'
+                kept_bytes += len(found)
+            number = max(number for number, state in allowed.items() if state == found)
+            self.asked[at] = self.acknowledged[at] = number
+        return kept_bytes
+
+
+@dataclass
+class Granter:
+    """An owner who grants and revokes, and remembers what was acknowledged."""
+
+    wallet: WalletSigner = field(default_factory=new_wallet)
+    standing: dict[str, Ed25519Signer] = field(default_factory=dict)
+    revoked: dict[str, Ed25519Signer] = field(default_factory=dict)
+
+    @property
+    def space(self) -> str:
+        """Id of the owner's space."""
+        return f"tinycloud:{self.wallet.did.removeprefix('did:')}:default"
+
+    @property
+    def resource(self) -> str:
+        """What every grant is about; nothing is ever written there."""
+        return f"{self.space}/kv/nothing"
+
+    async def run_until(
+        self, session: aiohttp.ClientSession, url: str, ended: asyncio.Event, done: Callable[[], None]
+    ) -> None:
+        """Grant, and revoke every other grant, until told to end or until the node is gone."""
+        with suppress(*LOST):
+            while not ended.is_set():
+                await self.step(session, url)
+                done()
+
+    async def step(self, session: aiohttp.ClientSession, url: str) -> None:
+        """Grant to a new key; revoke what was granted before."""
+        key = new_key()
+        grant = wallet_token(self.wallet, key.did, {self.resource: [GET, PUT]})
+        if (await exchange(session, url, "POST", "/delegate", token=grant)).status != 200:
+            return
+        self.standing[grant] = key
+        if len(self.standing) % 2 == 0:
+            await self.revoke(session, url, grant)
+
+    async def revoke(self, session: aiohttp.ClientSession, url: str, grant: str) -> None:
+        """Revoke a grant; it counts as neither standing nor revoked until that is acknowledged."""
+        key = self.standing.pop(grant)
+        # The delegate may give back what it was given; the owner's wallet is spared.
+        target = {f"urn:cid:{token_id(grant)}": ["tinycloud.delegation/revoke"]}
+        token = key_token(key, key.did, target)
+        if (await exchange(session, url, "POST", "/revoke", token=token)).status == 200:
+            self.revoked[grant] = key
+
+    async def use(self, session: aiohttp.ClientSession, url: str, grant: str, key: Ed25519Signer) -> Reply:
+        """Use a grant for a read."""
+        token = key_token(key, key.did, {self.resource: [GET]}, proofs=[grant])
+        return await exchange(session, url, "POST", "/invoke", token=token)
+
+    async def check(self, session: aiohttp.ClientSession, url: str, *, most: int = 40) -> None:
+        """Use the newest grants: those that stand work, those that were revoked do not."""
+        for grants, expected in ((self.standing, 404), (self.revoked, 401)):
+            for grant, key in list(grants.items())[-most:]:
+                reply = await self.use(session, url, grant, key)
+                assert reply.status == expected, reply.said
+
+
+def worker_of(reply: Reply) -> str:
+    """Return what is the same in all answers of one worker process."""
+    return reply.headers["tinycloud-trace-id"][:16]
+
+
+def new_session(*, connections: int = 16) -> aiohttp.ClientSession:
+    """Return a session that keeps its connections."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections), timeout=aiohttp.ClientTimeout(total=20)
+    )
+
+
+async def side_by_side(tasks: Sequence[Awaitable[object]]) -> None:
+    """Run tasks together; the first failure ends all."""
+    async with asyncio.TaskGroup() as group:
+        for task in tasks:
+            group.create_task(_run(task))
+
+
+async def _run(task: Awaitable[object]) -> None:
+    await task

@@ -1,0 +1,127 @@
+"""What the node does at the edges of its store: no room, and a secret that is not the store's."""
+
+import asyncio
+import secrets
+from pathlib import Path
+
+import aiohttp
+import pytest
+from durability.load import DELETE, GET, PUT, Granter, new_session
+from running_node import Reply, RunningNode, exchange, key_token, new_key, running_node, send, wallet_token
+
+from capabilities.signatures import Ed25519Signer
+from node.cli import EXIT_STATUS
+from node.root_secret import SECRET_FILE_NAME
+
+pytestmark = pytest.mark.slow
+
+SMALL_STORE_BYTES = 1 << 20
+VALUE_BYTES = 40_000
+MOST_VALUES = 60
+
+
+class Hoarder:
+    """A key that puts values in a space of its own."""
+
+    def __init__(self, node: RunningNode, session: aiohttp.ClientSession) -> None:
+        self.node = node
+        self.session = session
+        self.signer: Ed25519Signer = new_key()
+
+    async def call(self, name: str, ability: str, body: bytes | None = None) -> Reply:
+        resource = f"tinycloud:{self.signer.did.removeprefix('did:')}:default/kv/{name}"
+        token = key_token(self.signer, self.signer.did, {resource: [ability]})
+        return await exchange(self.session, self.node.url, "POST", "/invoke", token=token, body=body)
+
+    async def fill(self, size_bytes: int) -> int:
+        """Put values until there is no room; return how many there are."""
+        for count in range(MOST_VALUES):
+            reply = await self.call(f"v{count}", PUT, secrets.token_bytes(size_bytes))
+            if reply.status == 507:
+                assert "full" in reply.text
+                return count
+            assert reply.status == 200, reply.said
+        raise AssertionError("the store took more than it may hold")
+
+
+FILES_ARE_NOT_COUNTED = pytest.mark.xfail(reason="store.max_bytes counts the pages of rows, not bodies in files")
+
+
+@pytest.mark.parametrize(
+    "size_bytes",
+    [pytest.param(VALUE_BYTES, id="in rows"), pytest.param(100_000, id="in files", marks=FILES_ARE_NOT_COUNTED)],
+)
+async def test_a_full_store(tmp_path: Path, size_bytes: int) -> None:
+    """Without room a put is answered 507; reading, deleting and revoking go on; after deleting there is room again."""
+    environment = {"SEALSPACE_STORE__MAX_BYTES": str(SMALL_STORE_BYTES)}
+    with running_node(tmp_path, environment=environment) as node:
+        async with new_session() as session:
+            granter, key = Granter(), new_key()
+            grant = wallet_token(granter.wallet, key.did, {granter.resource: [GET]})
+            assert (await exchange(session, node.url, "POST", "/delegate", token=grant)).status == 200
+            granter.standing[grant] = key
+            hoarder = Hoarder(node, session)
+            count = await hoarder.fill(size_bytes)
+            assert count >= 5
+            for at in range(count):
+                reply = await hoarder.call(f"v{at}", GET)
+                assert (reply.status, len(reply.body)) == (200, size_bytes)
+            assert (await hoarder.call(f"v{count}", GET)).status == 404
+            await granter.revoke(session, node.url, grant)
+            assert grant in granter.revoked
+            assert (await granter.use(session, node.url, grant, key)).status == 401
+            for at in range(count):
+                assert (await hoarder.call(f"v{at}", DELETE)).status == 200
+            if size_bytes == VALUE_BYTES:  # a file is unlinked by the collector, later
+                assert (await hoarder.call("again", PUT, bytes(size_bytes))).status == 200
+        assert node.stop() == 0
+
+
+async def test_a_full_store_starts_again(tmp_path: Path) -> None:
+    """A node whose store is full starts, and reads."""
+    environment = {"SEALSPACE_STORE__MAX_BYTES": str(SMALL_STORE_BYTES)}
+    with running_node(tmp_path, environment=environment) as node:
+        async with new_session() as session:
+            hoarder = Hoarder(node, session)
+            count = await hoarder.fill(VALUE_BYTES)
+        node.kill()
+    with running_node(tmp_path, environment=environment) as node:
+        async with new_session() as session:
+            hoarder.node, hoarder.session = node, session
+            replies = await asyncio.gather(*(hoarder.call(f"v{at}", GET) for at in range(count)))
+            assert {reply.status for reply in replies} == {200}
+            assert (await hoarder.call("more", PUT, bytes(VALUE_BYTES))).status == 507
+
+
+@pytest.mark.parametrize("how", ["replaced", "named", "lost", "short"])
+async def test_a_secret_that_is_not_the_store_s(tmp_path: Path, how: str) -> None:
+    """A store does not start without its root secret: another one in its place, another one named, none, or a part."""
+    with running_node(tmp_path) as node:
+        assert (await send(node.url, "GET", "/readyz")).status == 200
+        assert node.stop() == 0
+    own = tmp_path / "data" / SECRET_FILE_NAME
+    kept, arguments = own.read_bytes(), ()
+    if how == "replaced":
+        own.write_bytes(secrets.token_bytes(32))
+    elif how == "lost":
+        own.unlink()
+    elif how == "short":
+        own.write_bytes(kept[:16])
+    else:
+        other = tmp_path / "other"
+        other.write_bytes(secrets.token_bytes(32))
+        other.chmod(0o600)
+        arguments = ("--secret-file", str(other))
+    refused = RunningNode(tmp_path, "--workers", "2", *arguments)
+    try:
+        status = refused.process.wait(30)
+        assert status in (EXIT_STATUS["store-misused"], EXIT_STATUS["secret-unusable"])
+        refused.wait_for("^sealspace: ")
+        assert refused.wait_for("^next: ")
+        assert not [line for line in refused.lines if kept.hex() in line]
+    finally:
+        refused.close()
+    own.write_bytes(kept)
+    own.chmod(0o600)
+    with running_node(tmp_path) as node:
+        assert (await send(node.url, "GET", "/readyz")).status == 200

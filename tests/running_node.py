@@ -1,0 +1,376 @@
+"""A real `sealspace serve` with its processes, and the people who use it: owners, backends, and bare tokens.
+
+What runs here is what an operator runs: a supervisor, a storekeeper and several workers on one socket. `only` lets one
+worker alone answer for a while, so that a test can choose who is asked.
+
+Example:
+    with running_node(tmp_path, platform=platform) as node:
+        reply = await send(node.url, "GET", "/info")
+"""
+
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote as percent_encoded
+
+import aiohttp
+import libipld
+from tests_support import REPOSITORY
+from wire_replay import token_id
+from yarl import URL
+
+from capabilities.cacao import encode_cacao, header_text, sign_cacao
+from capabilities.facts import attestation_resource
+from capabilities.recap import Recap, attach
+from capabilities.signatures import Ed25519Signer, WalletSigner
+from capabilities.siwe import SiweMessage
+from capabilities.strict_json import Json
+from capabilities.ucan import UcanPayload, encode_ucan
+from encryption_network.policy import Measurements, Policy, policy_json
+from tee_backend.evidence.simulated import SimulatedPlatform
+
+_PROGRAM = "import sys; from node.cli import main; sys.exit(main())"
+_WAIT_S = 30.0
+
+Grants = Mapping[str, Sequence[str]]
+"""Resource to abilities, all without caveats."""
+
+
+# --- processes -----------------------------------------------------------------------------------------------------
+
+
+class RunningNode:
+    """A running `serve` on one data folder, and what it says on standard error."""
+
+    def __init__(self, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.started_at = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _PROGRAM, "serve", "--data", str(folder / "data"), "--port", "0", *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})},
+        )
+        self.lines: list[str] = []
+        self._said = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._said:
+                self.lines.append(line.rstrip("\n"))
+                self._said.notify_all()
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Return the first line that matches, waiting for it."""
+
+        def found() -> re.Match[str] | None:
+            return next((match for line in self.lines if (match := re.search(pattern, line))), None)
+
+        with self._said:
+            match = self._said.wait_for(found, _WAIT_S)
+        assert match is not None, self.lines
+        return match
+
+    @property
+    def url(self) -> str:
+        """Where it listens, once it does."""
+        return self.wait_for(r"^listening on (http://127\.0\.0\.1:\d+)$").group(1)
+
+    def children(self, command: str) -> list[int]:
+        """Return the process ids of one kind that the supervisor started."""
+        pid = self.process.pid
+        try:
+            task = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            return []
+        return sorted(int(child) for child in task if _runs(int(child), command))
+
+    @contextmanager
+    def only(self, index: int) -> Iterator[None]:
+        """Let one worker alone answer new connections: the others stand still while the block runs.
+
+        Nothing may be under way: a process that stands still with a lock in its hand would stop everybody.
+        """
+        others = [pid for at, pid in enumerate(self.children("worker")) if at != index]
+        for pid in others:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in others:
+                os.kill(pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End every process at once with SIGKILL, as a power cut would, and wait until they are gone."""
+        children = self.children("storekeeper") + self.children("worker")
+        for pid in (self.process.pid, *children):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(_WAIT_S)
+        until(lambda: not any(_is_alive(pid) for pid in children))
+        self._hang_up()
+
+    def stop(self) -> int:
+        """End it as an operator does; return the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(_WAIT_S)
+        self._hang_up()
+        return status
+
+    def close(self) -> None:
+        """End it however it stands."""
+        if self.process.poll() is None:
+            self.kill()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._reader.join(_WAIT_S)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
+
+def _runs(pid: int, command: str) -> bool:
+    try:
+        return command.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds; fail when it does not in good time."""
+    deadline = time.monotonic() + _WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        threading.Event().wait(0.02)
+
+
+@contextmanager
+def running_node(
+    folder: Path,
+    *arguments: str,
+    platform: SimulatedPlatform | None = None,
+    workers: int = 2,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[RunningNode]:
+    """Run a node on a folder until the block ends.
+
+    Args:
+        folder: where the data folder, `root.pem` and `collateral` go.
+        arguments: further arguments of `serve`.
+        platform: whose quotes the node believes; None: Intel's root and no collateral.
+        workers: how many.
+        environment: further settings.
+    """
+    trust = () if platform is None else trust_arguments(folder, platform)
+    settings = {"SEALSPACE_LIMITS__CHALLENGES_PER_MINUTE": "1000000", **(environment or {})}
+    node = RunningNode(folder, "--workers", str(workers), *trust, *arguments, environment=settings)
+    try:
+        assert node.url
+        yield node
+    finally:
+        node.close()
+
+
+def trust_arguments(folder: Path, platform: SimulatedPlatform) -> tuple[str, ...]:
+    """Lay out a platform's root certificate and collateral, and return the arguments that name them."""
+    root, collateral = folder / "root.pem", folder / "collateral"
+    collateral.mkdir(parents=True, exist_ok=True)
+    root.write_text(platform.root_pem)
+    (collateral / "platform.json").write_bytes(platform.collateral_json(time.time()))
+    return ("--trust-root", str(root), "--collateral", str(collateral))
+
+
+# --- requests ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as it came."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+    @property
+    def said(self) -> tuple[int, str]:
+        """What most tests compare."""
+        return self.status, self.text
+
+    @property
+    def value(self) -> dict[str, Json]:
+        """The body as a JSON object."""
+        value: dict[str, Json] = json.loads(self.body)
+        return value
+
+
+async def send(
+    url: str,
+    method: str,
+    path: str,
+    *,
+    token: str | None = None,
+    body: bytes | AsyncIterator[bytes] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """Send one request on a connection of its own."""
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=_WAIT_S)) as session:
+        return await exchange(session, url, method, path, token=token, body=body, headers=headers)
+
+
+async def exchange(
+    session: aiohttp.ClientSession,
+    url: str,
+    method: str,
+    path: str,
+    *,
+    token: str | None = None,
+    body: bytes | AsyncIterator[bytes] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """Send one request on a connection of a session."""
+    sent = dict(headers or {})
+    if token is not None:
+        sent["Authorization"] = token
+    if isinstance(body, bytes) and body[:1] in (b"{", b"["):
+        sent.setdefault("Content-Type", "application/json")
+    skipped = () if "Content-Type" in sent else ("Content-Type",)
+    address = URL(url + path, encoded=True)
+    async with session.request(method, address, headers=sent, data=body, skip_auto_headers=skipped) as answer:
+        given = {name.lower(): text for name, text in answer.headers.items()}
+        return Reply(answer.status, given, await answer.read())
+
+
+def network_path(network: str, leaf: str) -> str:
+    """Return the path of a route of a network."""
+    return f"/encryption/networks/{percent_encoded(network, safe='')}/{leaf}"
+
+
+# --- bare tokens ---------------------------------------------------------------------------------------------------
+
+
+def fresh_nonce() -> str:
+    """Return seventeen letters and digits never used before."""
+    return f"n{secrets.token_hex(8)}"
+
+
+def time_text(epoch_s: float) -> str:
+    """Return a time as it stands in a sign-in text."""
+    return datetime.fromtimestamp(epoch_s, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def wallet_token(
+    wallet: WalletSigner,
+    audience: str,
+    grants: Grants,
+    *,
+    ttl_s: float | None = 3600,
+    policy: Policy | None = None,
+    parents: Sequence[str] = (),
+) -> str:
+    """Return a delegation signed by a wallet.
+
+    Args:
+        wallet: who signs.
+        audience: DID or DID URL of the delegate.
+        grants: what is granted.
+        ttl_s: seconds until it expires; None: never.
+        policy: what code may receive keys under it.
+        parents: ids of delegations it rests on.
+    """
+    now = time.time()
+    message = SiweMessage(
+        domain="app.example",
+        address=wallet.address,
+        chain_id=wallet.chain_id,
+        uri=audience,
+        nonce=fresh_nonce(),
+        issued_at=time_text(now),
+        expiration_time=None if ttl_s is None else time_text(now + ttl_s),
+        resources=() if policy is None else (attestation_resource(policy_json(policy)),),
+    )
+    recap = Recap({resource: {one: ({},) for one in abilities} for resource, abilities in grants.items()})
+    signed = attach(message, replace(recap, prf=tuple(_base58_id(parent) for parent in parents)))
+    return header_text(encode_cacao(sign_cacao(signed, wallet)))
+
+
+def _base58_id(cid: str) -> str:
+    return str(libipld.encode_multibase("z", libipld.decode_multibase(cid)[1]))
+
+
+def key_token(
+    signer: Ed25519Signer,
+    audience: str,
+    grants: Grants,
+    *,
+    ttl_s: float = 60,
+    proofs: Sequence[str] = (),
+    facts: Sequence[Json] = (),
+    nonce: str | None = None,
+    not_before: float | None = None,
+    issuer: str | None = None,
+) -> str:
+    """Return a UCAN by a key: a delegation or an invocation. `proofs` are tokens or ids."""
+    payload = UcanPayload(
+        iss=issuer or signer.did_url,
+        aud=audience,
+        exp=round(time.time() + ttl_s, 3),
+        nbf=not_before,
+        nnc=nonce or fresh_nonce(),
+        fct=list(facts) or None,
+        prf=[id_of(proof) for proof in proofs],
+        att={resource: {one: [{}] for one in abilities} for resource, abilities in grants.items()},
+    )
+    return encode_ucan(payload, signer)
+
+
+def id_of(token: str) -> str:
+    """Return the id of a token; an id is its own."""
+    return token if token.startswith("bafkr4i") else token_id(token)
+
+
+def new_key() -> Ed25519Signer:
+    """Return a key nobody has seen."""
+    return Ed25519Signer(secrets.token_bytes(32))
+
+
+# --- trust domains -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Source:
+    """A trust domain that runs one program."""
+
+    platform: SimulatedPlatform
+    measurements: Measurements
+
+    def quote(self, data: bytes) -> bytes:
+        """Return a quote over 64 bytes of report data."""
+        return self.platform.mint_quote(self.measurements, data)
