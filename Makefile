@@ -49,8 +49,8 @@ fmt: $(VENV)/.installed ## rewrite the code in the house style
 bench: $(VENV)/.installed ## CPU time per request against a node that it starts on loopback
 	@$(BIN)/python tests/benchmarks/requests_per_cpu.py
 
-soak: $(VENV)/.installed ## kill the node under load, many times, and look for a lost write
-	@$(BIN)/pytest -q -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak.py
+soak: $(VENV)/.installed ## kill the node under load, many times, and look for a lost write; then the largest values
+	@$(BIN)/pytest -q -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak.py tests/soak_large_values.py
 
 fuzz: $(VENV)/.installed ## throw bytes at every parser for some minutes
 	@SEALSPACE_FUZZ_EXAMPLES=20000 $(BIN)/pytest -q -k fuzz

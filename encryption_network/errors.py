@@ -7,6 +7,8 @@
     ├── DescriptorError             a network descriptor is malformed
     ├── RecordError                 a stored row of this package cannot be read
     ├── PolicyError                 an attestation policy is malformed
+    ├── WithdrawalError             what somebody wants withdrawn is malformed, or the list is full
+    ├── ReceiptError                a receipt is malformed, or its signature does not hold
     ├── ReleaseRefused              the gate refuses a release; `reason` is the coarse cause
     └── RequestError                one row of the request ladders
         ├── BodyNotJson             BodyTooLarge            BodyMalformed           CreateBodyMalformed
@@ -104,6 +106,28 @@ class PolicyError(EncryptionError):
         super().__init__(
             f"invalid attestation policy: {member}: {reason}" if member else f"invalid attestation policy: {reason}"
         )
+
+
+class WithdrawalError(EncryptionError):
+    """What somebody wants withdrawn is malformed, or the list has no room for it."""
+
+    code = "invalid-withdrawal"
+    status_dedicated = 400
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"invalid withdrawal: {reason}")
+
+
+class ReceiptError(EncryptionError):
+    """A receipt is malformed, or its signature does not hold."""
+
+    code = "invalid-receipt"
+    status_dedicated = 400
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"invalid receipt: {reason}")
 
 
 class ReleaseRefused(EncryptionError):

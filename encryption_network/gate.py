@@ -23,6 +23,7 @@ a policy, a link or a proof more can only narrow.
     5     no_policy  the owner named no code
     6     not_attested, trust_root, receiver     no evidence for this caller and key, or of another root
     7     what `policy.judge` says, policy by policy
+    8     withdrawn  a party, or the code or evidence that was judged, has been withdrawn (RC20)
 
 Example:
     admission = admit(request)  # or ReleaseRefused
@@ -37,7 +38,7 @@ from typing import Final, Literal, get_args
 
 from capabilities.abilities import satisfies
 from capabilities.chain import Authority, Mark, Marks, Registered
-from capabilities.cids import ContentKey
+from capabilities.cids import ContentKey, cid_text
 from capabilities.principals import Principal, is_wallet, same_principal
 from capabilities.resources import NetworkId, SpaceResource, network_of
 from capabilities.tokens import Delegation
@@ -46,6 +47,7 @@ from .errors import PolicyError, ReleaseRefused
 from .policy import Evidence, Policy, Refusal, encode_policy, judge, policies_of
 from .release_record import Mode, ReleaseRecord
 from .requests import DECRYPT, CheckedDecrypt
+from .withdrawals import Withdrawals, evidence_digest
 
 CAPABILITIES_READ: Final = "tinycloud.capabilities/read"
 """What every sign-in grants to its session key, and a delegation to somebody else has no need of."""
@@ -63,6 +65,7 @@ Reason = Literal[
     "no_policy",
     "not_attested",
     "trust_root",
+    "withdrawn",
 ]
 REASONS: Final = frozenset(get_args(Reason))
 """Every coarse cause a caller can see."""
@@ -136,6 +139,8 @@ class ReleaseRequest:
         key_paths: paths of `paths_in_force` at which an envelope with this very wrapped key stands, each with its row.
         network_row: row of the network and its policy.
         record_row: row of the release record.
+        withdrawals: what the operator withdrew for every network; the network carries its own.
+        withdrawals_row: row of the operator's withdrawals.
         evidence_row: row of the evidence; None where there is none.
         now: epoch seconds.
     """
@@ -148,6 +153,8 @@ class ReleaseRequest:
     release_record: ReleaseRecord
     network_row: RowStamp
     record_row: RowStamp
+    withdrawals: Withdrawals
+    withdrawals_row: RowStamp
     now: float
     sessions: tuple[Link, ...] = ()
     evidence: Evidence | None = None
@@ -193,10 +200,12 @@ class ReleaseAudit:
         owner: O. invoker: I.
         network_id: canonical text.
         invocation_cid: text of the token's cid.
+        chain: cid texts of every delegation in every cited closure, each once.
         request_hash: hex, over cid and body hash.
         receiver_public_key_hash: hex, as bound in the request.
         policy_sha256: hex SHA-256 of every policy in force, as canonical JSON.
-        quote_sha256: hex; None unless evidence was judged.
+        evidence_sha256: hex, of the evidence's row; None unless evidence was judged.
+        quote_sha256: hex, of the statement in the quote; None unless evidence was judged.
         collateral_sha256: hex; None unless evidence was judged.
         decided_at: epoch seconds.
     """
@@ -207,9 +216,11 @@ class ReleaseAudit:
     invoker: Principal
     network_id: str
     invocation_cid: str
+    chain: tuple[str, ...]
     request_hash: str
     receiver_public_key_hash: str
     policy_sha256: tuple[str, ...]
+    evidence_sha256: str | None
     quote_sha256: str | None
     collateral_sha256: str | None
     decided_at: float
@@ -228,6 +239,8 @@ class Admission:
         live: marks the decision rests on; the commit is refused if one is not live then.
         checks: rows the decision rests on; the commit is refused if one has changed.
         audit: what the audit record says; it is durable before the key leaves.
+        policies: every policy in force.
+        evidence: what was judged by them; None unless the ground is "attested".
     """
 
     decrypt: CheckedDecrypt
@@ -235,6 +248,8 @@ class Admission:
     live: tuple[ContentKey, ...]
     checks: tuple[RowStamp, ...]
     audit: ReleaseAudit
+    policies: tuple[Policy, ...]
+    evidence: Evidence | None
     # An init-only field: `dataclasses.replace` cannot carry it over, so an admission cannot be altered either.
     seal: InitVar[object]
 
@@ -251,7 +266,7 @@ def admit(request: ReleaseRequest) -> Admission:
         request: what the decision rests on, all read at one moment.
     Returns:
         The admission. IP1 or IP2 holds, or evidence for this caller and key satisfies every policy in force and the
-        owner named the code, or the node's mode is off and nobody stated a policy.
+        owner named the code, or the node's mode is off and nobody stated a policy. Nothing of it was withdrawn.
     Raises:
         ReleaseRefused: with the first step that fails.
     Does not check:
@@ -511,16 +526,9 @@ def _signed_for_owner(request: ReleaseRequest, link: Link) -> tuple[ContentKey, 
 
 
 def _parents(request: ReleaseRequest, link: Link) -> list[Link] | None:
-    """Return the delegations that a link cites; None when one is not to be found in its closure."""
-    by_cid = {member.cid: member.content_key for member in link.registered.closure}
-    parents = []
-    for cited in link.delegation.parents:
-        key = None if cited.digest is None else by_cid.get(cited.digest)
-        parent = None if key is None else request.links.get(key)
-        if parent is None:
-            return None
-        parents.append(parent)
-    return parents
+    """Return the delegations that a link cites, in whatever spelling; None when one of them is not given."""
+    parents = [request.links[key] for key in link.registered.parents if key in request.links]
+    return parents if len(parents) == len(link.delegation.parents) else None
 
 
 # --- step 6 --------------------------------------------------------------------------------------------------------
@@ -539,6 +547,24 @@ def _evidence_for(request: ReleaseRequest) -> Evidence:
     return evidence
 
 
+# --- step 8: withdrawals -------------------------------------------------------------------------------------------
+
+
+def _check_withdrawn(request: ReleaseRequest, evidence: Evidence | None) -> None:
+    """Refuse what would be admitted, but was withdrawn by the owner or the operator (RC20).
+
+    A delegation that a withdrawn DID signed or received counts too: it must not hand on what it may not have itself.
+    """
+    parties = {request.invoker}
+    for link in _cited_links(request):
+        parties |= {link.delegation.delegator, link.delegation.delegate}
+    for listed in (request.decrypt.network.withdrawals, request.withdrawals):
+        if listed.names_any(parties):
+            raise _refused("withdrawn", "a party to the release")
+        if evidence is not None and listed.withdraw(evidence):
+            raise _refused("withdrawn", f"evidence {evidence_digest(evidence).hex()}")
+
+
 # --- making the answer ---------------------------------------------------------------------------------------------
 
 
@@ -551,12 +577,13 @@ def _admission(
     rows: tuple[RowStamp, ...],
 ) -> Admission:
     evidence = request.evidence if ground == "attested" else None
+    _check_withdrawn(request, evidence)  # 8
     decrypt = request.decrypt
     return Admission(
         decrypt=decrypt,
         ground=ground,
         live=tuple(dict.fromkeys((*request.authority.live, *relied))),
-        checks=(request.network_row, request.record_row, *rows),
+        checks=(request.network_row, request.record_row, request.withdrawals_row, *rows),
         audit=ReleaseAudit(
             ground=ground,
             mode=request.release_record.mode,
@@ -564,15 +591,24 @@ def _admission(
             invoker=request.invoker,
             network_id=request.network_id.text,
             invocation_cid=decrypt.invocation_cid,
+            chain=_chain(request),
             request_hash=decrypt.request_hash,
             receiver_public_key_hash=decrypt.bound.body.receiver_public_key_hash,
             policy_sha256=tuple(_policy_digest(policy) for policy in policies),
+            evidence_sha256=None if evidence is None else evidence_digest(evidence).hex(),
             quote_sha256=None if evidence is None else evidence.quote_sha256.hex(),
             collateral_sha256=None if evidence is None else evidence.collateral_sha256.hex(),
             decided_at=request.now,
         ),
+        policies=policies,
+        evidence=evidence,
         seal=_SEAL,
     )
+
+
+def _chain(request: ReleaseRequest) -> tuple[str, ...]:
+    members = (member for key in request.cited for member in request.links[key].registered.closure)
+    return tuple(dict.fromkeys(cid_text(member.cid) for member in members))
 
 
 def _policy_digest(policy: Policy) -> str:

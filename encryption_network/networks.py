@@ -1,7 +1,7 @@
 """Encryption networks: the node's record of one, and what the outside sees of it.
 
 A network is an X25519 key pair that the node holds for an owner. The record is one value in the store and carries the
-owner's attestation policy too, so that a release that checks the record's stamp has checked the policy's.
+owner's attestation policy and withdrawals too, so that a release that checks the record's stamp has checked theirs.
 
 Example:
     record = create_network(network_id, now=now, keyring=keyring, entropy=entropy)
@@ -30,10 +30,12 @@ from .errors import (
     NetworkNotFound,
     PolicyError,
     RecordError,
+    WithdrawalError,
 )
 from .keyring import NETWORK_SEAL, Keyring
 from .keywrap import BLOB_OVERHEAD_BYTES, KEY_BYTES, public_key_of
 from .policy import Policy, encode_policy, parse_policy
+from .withdrawals import MAX_NETWORK_ENTRIES, NOTHING_WITHDRAWN, Withdrawals, decode_withdrawals, encode_withdrawals
 
 ALGORITHM: Final = "x25519-aes256gcm/v1"
 KEY_VERSION: Final = 1
@@ -75,6 +77,7 @@ class NetworkRecord:
         created_at: RFC 3339 UTC text.
         updated_at: RFC 3339 UTC text.
         policy: what the owner demands of code that is to receive keys; None: nothing stated.
+        withdrawals: what the owner withdrew for this network.
     """
 
     network_id: NetworkId
@@ -88,6 +91,7 @@ class NetworkRecord:
     created_at: str
     updated_at: str
     policy: Policy | None = None
+    withdrawals: Withdrawals = NOTHING_WITHDRAWN
 
     @property
     def owner(self) -> Principal:
@@ -143,6 +147,20 @@ def with_policy(record: NetworkRecord, policy: Policy | None, now: float) -> Net
         Who asks; the caller has to be the owner.
     """
     return replace(record, policy=policy, updated_at=timestamp(now))
+
+
+def with_withdrawals(record: NetworkRecord, withdrawals: Withdrawals, now: float) -> NetworkRecord:
+    """Return the record with more withdrawn than before.
+
+    Raises:
+        WithdrawalError: the list has no room for more (RC23).
+    Does not check:
+        Who asks; the caller has to be the owner.
+    """
+    joined = record.withdrawals.joined(withdrawals)
+    if len(joined) > MAX_NETWORK_ENTRIES:
+        raise WithdrawalError(f"a network lists at most {MAX_NETWORK_ENTRIES} withdrawals")
+    return replace(record, withdrawals=joined, updated_at=timestamp(now))
 
 
 def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
@@ -246,6 +264,7 @@ class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     created_at: str
     updated_at: str
     policy: bytes | None
+    withdrawals: bytes | None = None  # absent in rows that were written before there were any
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(_Row)
@@ -266,6 +285,7 @@ def encode_network(record: NetworkRecord) -> bytes:
         created_at=record.created_at,
         updated_at=record.updated_at,
         policy=None if record.policy is None else encode_policy(record.policy),
+        withdrawals=encode_withdrawals(record.withdrawals) if record.withdrawals else None,
     )
     return msgspec.msgpack.encode(row)
 
@@ -299,6 +319,7 @@ def decode_network(value: bytes) -> NetworkRecord:
         created_at=row.created_at,
         updated_at=row.updated_at,
         policy=policy,
+        withdrawals=NOTHING_WITHDRAWN if row.withdrawals is None else decode_withdrawals(row.withdrawals),
     )
 
 

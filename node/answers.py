@@ -13,6 +13,9 @@ from aiohttp import web
 _ENCODE = msgspec.json.Encoder().encode
 _JSON = {"Content-Type": "application/json"}
 
+# Of answers that a browser may open as a page: values are their owners' pages, not the node's, and get no origin.
+SANDBOX = {"Content-Security-Policy": "sandbox allow-downloads allow-forms allow-popups allow-scripts"}
+
 
 class WireText(Exception):
     """Ends a request with this text as the whole body, `text/plain; charset=utf-8` (H1).
@@ -32,6 +35,10 @@ class WireText(Exception):
 
 class UntypedResponse(web.Response):
     """An answer with a body but, on purpose, no content type: a value that was stored without one (J7)."""
+
+
+class UntypedStream(web.StreamResponse):
+    """The same, sent piece by piece."""
 
 
 def json_answer(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -11,12 +11,14 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from .answers import UntypedResponse
+from .answers import UntypedResponse, UntypedStream
 from .config import Http
+from .readiness import PROBE, ReadinessProbe
 from .request_ids import TRACE_HEADER, request_id
 from .route import bind
 from .routes.table import ROUTES
 from .services import SERVICES, Services
+from .strangers import StrangerGuard
 
 SERVER_NAME = "sealspace"
 
@@ -45,8 +47,10 @@ def build_app(services: Services) -> web.Application:
     """
     app = web.Application(client_max_size=0)
     app[SERVICES] = services
+    app[PROBE] = ReadinessProbe()
+    guard = StrangerGuard(services.stranger_rates, services.config.http, services.clock)
     for route in ROUTES:
-        handler = bind(route)
+        handler = bind(route, guard)
         paths = [route.path] if route.path.endswith("*}") else [route.path, f"{route.path}/"]  # H4
         for path in paths:
             for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
@@ -62,7 +66,7 @@ def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Await
     async def set_on(request: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(headers)
         response.headers[TRACE_HEADER] = request_id(request)
-        if type(response) is UntypedResponse:
+        if isinstance(response, UntypedResponse | UntypedStream):
             response.headers.popall("Content-Type", None)
 
     return set_on

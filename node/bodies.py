@@ -4,12 +4,15 @@ Example:
     question = await json_body(request, StatusQuestion, max_bytes=1 << 20)
 """
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import TypeVar
 
 import msgspec
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from .pages import FrameworkPage
+from .services import SERVICES
 
 Shape = TypeVar("Shape")
 
@@ -31,18 +34,41 @@ async def limited_body(request: web.Request, *, max_bytes: int) -> bytes:
     Raises:
         FrameworkPage: 413 when it is longer; nothing beyond the bound is kept.
     """
+    return b"".join([piece async for piece in body_pieces(request, max_bytes=max_bytes)])
+
+
+async def body_pieces(request: web.Request, *, max_bytes: int) -> AsyncIterator[bytes]:
+    """Yield a body of at most `max_bytes` as it comes; the client sends no faster than it is taken.
+
+    Raises:
+        FrameworkPage: 413 when it is longer, before more than `max_bytes` were yielded; 400 when its framing is broken;
+            408 when nothing comes for `http.idle_body_s`.
+        ConnectionError: the client is gone.
+    """
     if (request.content_length or 0) > max_bytes:
         raise FrameworkPage(413)
     if not request.can_read_body:
-        return b""
-    parts: list[bytes] = []
+        return
+    idle_s = request.app[SERVICES].config.http.idle_body_s
     size_bytes = 0
-    async for part in request.content.iter_any():
-        size_bytes += len(part)
+    while piece := await _next_piece(request.content, idle_s):
+        size_bytes += len(piece)
         if size_bytes > max_bytes:
             raise FrameworkPage(413)
-        parts.append(part)
-    return b"".join(parts)
+        yield piece
+
+
+async def _next_piece(content: StreamReader, idle_s: float) -> bytes:
+    """Return what has come, or comes next; nothing at the end."""
+    try:
+        if content.is_eof():  # all of it is here: a small body costs no timer
+            return await content.readany()
+        async with asyncio.timeout(idle_s):
+            return await content.readany()
+    except TimeoutError:
+        raise FrameworkPage(408) from None
+    except web.RequestPayloadError:
+        raise FrameworkPage(400) from None
 
 
 async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int) -> Shape:

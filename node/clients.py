@@ -1,7 +1,7 @@
 """Who is calling, as a network address: the peer, or what a trusted proxy says of it (Q12).
 
 A forwarded header counts only from an address of `http.trusted_proxies`; then the last address in `X-Forwarded-For`
-that is not itself a trusted proxy is the client.
+that is not itself a trusted proxy is the client. A proxy that sends no `X-Forwarded-For` may send `X-Real-IP`.
 """
 
 import ipaddress
@@ -19,12 +19,14 @@ def client_address(request: web.Request, http: Http) -> str | None:
         That the client is who it says: behind a trusted proxy this is the proxy's word.
     """
     peer = request.remote
-    if peer is None or not _is_within(peer, http.trusted_proxies):
+    if peer is None or not http.trusted_proxies or not _is_within(peer, http.trusted_proxies):
         return peer
     forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
     for hop in reversed([part.strip() for part in forwarded.split(",") if part.strip()]):
         if not _is_within(hop, http.trusted_proxies):
             return hop
+    if not forwarded.strip():
+        return request.headers.get("X-Real-IP", "").strip() or peer
     return peer
 
 

@@ -17,6 +17,7 @@ from functools import cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args, get_origin
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -53,13 +54,16 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         bool,
         Meta(description="Serve unencrypted HTTP on an address other than loopback without a trusted proxy."),
     ] = False
-    max_body_bytes: Annotated[
-        int, Meta(description="Largest value that a put may send; it is held in memory while it is stored.", ge=0)
-    ] = 100_000_000
+    max_body_bytes: Annotated[int, Meta(description="Largest value, or batch of values, that one may put.", ge=0)] = (
+        1_000_000_000
+    )
     max_header_line_bytes: Annotated[
         int, Meta(description="Longest value of one request header; tokens travel there.", ge=8192, le=1 << 20)
     ] = 393_216
     keep_alive_s: Annotated[float, Meta(description="Seconds after which an idle connection is closed.", gt=0)] = 75.0
+    idle_body_s: Annotated[
+        float, Meta(description="Seconds without a byte after which a body is given up.", gt=0, le=3600)
+    ] = 60.0
     drain_s: Annotated[
         float, Meta(description="Seconds that requests under way get to finish after SIGTERM.", ge=0, le=3600)
     ] = 10.0
@@ -80,6 +84,10 @@ class Store(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         64 << 20
     )
 
+    def __repr__(self) -> str:
+        """Show whether a database is named, never its address: a password may stand in it."""
+        return f"Store(data={self.data!r}, url={'…' if self.url else None!r}, max_bytes={self.max_bytes})"
+
 
 class Hosting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which spaces this node hosts, and within which bounds."""
@@ -98,7 +106,9 @@ class Hosting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     new_owners_per_hour: Annotated[
         int, Meta(description="New owners per client address and hour; loopback is not counted.", ge=0)
     ] = 60
-    default_quota_bytes: Annotated[int, Meta(description="Quota of a space that has none of its own.", ge=0)] = 1 << 30
+    default_quota_bytes: Annotated[
+        int, Meta(description="Quota of a space that has none of its own; 0: no limit.", ge=0)
+    ] = 1 << 30
 
 
 class Release(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -133,6 +143,33 @@ class Invocation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 300
 
 
+class PublicSpaces(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Spaces named `public`, which everybody may read."""
+
+    storage_limit_bytes: Annotated[int, Meta(description="Quota of each space named `public`.", ge=1)] = 10 << 20
+    requests_per_minute: Annotated[
+        int, Meta(description="Public reads per client address and minute, in each worker; 0 counts nothing.", ge=0)
+    ] = 60
+    burst: Annotated[int, Meta(description="Public reads that a quiet client may make at once, beyond that.", ge=0)] = (
+        10
+    )
+
+
+class Admin(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The operator's routes below `/admin`; without a secret they answer 503."""
+
+    secret: Annotated[
+        str | None, Meta(description="What the operator sends as `Bearer` token; only from the environment.")
+    ] = None
+    secret_file: Annotated[
+        str | None, Meta(description="File with that secret; blanks around it do not belong to it.")
+    ] = None
+
+    def __repr__(self) -> str:
+        """Show where the secret comes from, never the secret."""
+        return f"Admin(secret={'…' if self.secret else None!r}, secret_file={self.secret_file!r})"
+
+
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What keeps one caller from taking everything."""
 
@@ -140,6 +177,21 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     challenges_per_minute: Annotated[
         int, Meta(description="Attestation challenges and sessions per client address and minute.", ge=1)
     ] = 60
+    strangers_per_minute: Annotated[
+        int,
+        Meta(
+            description="Refused tokens, and registrations of any kind, per client address and minute, in each "
+            "worker; 0 counts nothing.",
+            ge=0,
+        ),
+    ] = 3000
+    delegations_per_signer: Annotated[
+        int,
+        Meta(
+            description="Delegations of one signer that are kept; one leaves 30 days after it expired. 0: no bound.",
+            ge=0,
+        ),
+    ] = 100_000
     quotes_waiting: Annotated[
         int, Meta(description="Quotes that may wait for verification in one worker.", ge=1, le=10_000)
     ] = 64
@@ -173,6 +225,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     hosting: Hosting = Hosting()
     release: Release = Release()
     invocation: Invocation = Invocation()
+    public_spaces: PublicSpaces = PublicSpaces()
+    admin: Admin = Admin()
     limits: Limits = Limits()
     log: Log = Log()
     secret: Secret = Secret()
@@ -208,7 +262,9 @@ def load_config(
     if path is not None:
         settings |= _from_file(path)
     settings |= _from_environment(variables)
-    settings |= _checked({name: value for name, value in (flags or {}).items() if value is not None}, source="flags")
+    given = _checked({name: value for name, value in (flags or {}).items() if value is not None}, source="flags")
+    _refuse_password(given.get("store.url"), source="flags")
+    settings |= given
     config = msgspec.convert(_nested(settings), Config)
     _refuse_contradictions(config)
     return config
@@ -257,7 +313,29 @@ def _from_file(path: Path) -> _Flat:
             f"secret.value in {path}: the root secret does not belong in a settings file",
             hint="put the raw bytes into a file with mode 0600 and set secret.file",
         )
+    if "admin.secret" in settings:
+        raise ConfigurationError(
+            f"admin.secret in {path}: the operator's secret does not belong in a settings file",
+            hint="put it into a file with mode 0600 and set admin.secret_file",
+        )
+    _refuse_password(settings.get("store.url"), source=str(path))
     return settings
+
+
+def _refuse_password(url: object, *, source: str) -> None:
+    """Refuse a database's password where others read it: in a settings file, or in the arguments of a process."""
+    if not isinstance(url, str):
+        return
+    try:
+        parts = urlsplit(url)
+        has_password = bool(parts.password) or "password" in parse_qs(parts.query)
+    except ValueError:
+        raise ConfigurationError(f"setting store.url ({source}) is not an address", hint=_HINT) from None
+    if has_password:
+        raise ConfigurationError(
+            f"store.url ({source}): a password does not belong there",
+            hint="put it into ~/.pgpass, or the whole address into SEALSPACE_STORE__URL",
+        )
 
 
 def _from_environment(variables: Mapping[str, str]) -> _Flat:
@@ -314,12 +392,14 @@ def _refuse_contradictions(config: Config) -> None:
         raise ConfigurationError(
             "hosting.mode is `listed` but hosting.listed names nobody", hint="set hosting.listed to one DID or more"
         )
-    if config.store.url is not None:
+    if config.store.url is not None and not config.store.url.startswith(("postgresql://", "postgres://")):
         raise ConfigurationError(
-            "store.url: this version keeps its store in the data folder", hint="unset store.url, set store.data"
+            "store.url names no database that this version knows", hint="write it like postgresql://user@host/database"
         )
     if config.secret.file is not None and config.secret.value is not None:
         raise ConfigurationError("secret.file and secret.value are both set", hint="unset one of them")
+    if config.admin.secret_file is not None and config.admin.secret:
+        raise ConfigurationError("admin.secret and admin.secret_file are both set", hint="unset one of them")
     for network in config.http.trusted_proxies:
         _refuse_bad_network(network)
     _refuse_open_plain_text(config)

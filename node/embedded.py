@@ -14,15 +14,16 @@ from dataclasses import dataclass
 
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
-from spaces.store.lmdb import open_lmdb
 
 from .app import build_app
 from .config import Config
+from .housekeeping import keeping_house
 from .listener import start_listener
 from .listening_socket import bind_socket, url_of
 from .root_secret import load_root_secret
 from .services import Services
 from .start import claim_store, load_collateral
+from .stores import embedded_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +50,16 @@ async def embedded_node(
     """
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     keyring = Keyring(load_root_secret(config, entropy))
-    store = open_lmdb(config.data, max_bytes=config.store.max_bytes, clock=clock)
+    store = embedded_store(config, clock=clock)
     try:
         services = await claim_store(config, store=store, keyring=keyring, clock=clock, entropy=entropy)
         await load_collateral(services)
         bound = bind_socket(config.http.host, config.http.port)
         listener = await start_listener(build_app(services), bound, config.http)
-        try:
-            yield EmbeddedNode(url_of(bound), services)
-        finally:
-            await listener.stop()
+        async with keeping_house(services):
+            try:
+                yield EmbeddedNode(url_of(bound), services)
+            finally:
+                await listener.stop()
     finally:
         await store.close()

@@ -7,6 +7,8 @@ NodeError                      code
 ├── StoreMisused               store-misused
 ├── ReleaseLoosened            release-loosened
 ├── CollateralRefused          collateral-refused
+├── ReceiptRefuted             receipt-refuted
+├── AuditRefuted               audit-refuted
 └── ProcessFailed              process-failed
 
 Each carries two lines for a person: what happened, and the next thing to do. Neither holds a secret or a token.
@@ -64,6 +66,18 @@ class CollateralRefused(NodeError):
     """A collateral document is not what it has to be, or older than the one held."""
 
     code = "collateral-refused"
+
+
+class ReceiptRefuted(NodeError):
+    """A receipt, or a document that it refers to, is not what it says."""
+
+    code = "receipt-refuted"
+
+
+class AuditRefuted(NodeError):
+    """An exported audit chain is not what it says."""
+
+    code = "audit-refuted"
 
 
 class ProcessFailed(NodeError):

@@ -41,6 +41,10 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     first: bool = False
     again: bool = False
 
+    def __repr__(self) -> str:
+        """Show everything but the secret."""
+        return f"Launch(config={self.config!r}, listen_fd={self.listen_fd}, first={self.first}, again={self.again})"
+
 
 class Refusal(msgspec.Struct, frozen=True):
     """Why a process will not start, however often it is tried."""

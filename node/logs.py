@@ -101,7 +101,7 @@ class _Lines:
 def _logger() -> "FilteringBoundLogger":
     import structlog  # a tenth of a second of imports: paid by the first line, not by the start
 
-    return structlog.wrap_logger(  # type: ignore[no-any-return]
+    return structlog.wrap_logger(  # type: ignore[no-any-return]  # structlog wraps anything
         _Lines(),
         processors=[
             structlog.processors.add_log_level,

@@ -64,6 +64,9 @@ KINDS: dict[str, Kind] = {
     "store-locked": Kind(503, "The store cannot be reached", "send it again, newly signed", retry_after_s=1),
     "record-damaged": Kind(500, "A stored record cannot be read", "report the request id to the operator"),
     "commit-too-large": Kind(400, "The request changes more than one commit may", "send it in parts", say=True),
+    "too-many-delegations": Kind(
+        400, "The signer has too many delegations", "let some expire; they leave 30 days later", say=True
+    ),
     "too-many-spaces": Kind(400, "The delegation names too many spaces", "sign one for fewer spaces", say=True),
     "metadata-too-large": Kind(400, "The stored metadata is too large", "send fewer or shorter headers", say=True),
     # raised while reading and judging tokens
@@ -121,11 +124,11 @@ def error_answer(request: web.Request, error: Exception, *, own: bool) -> web.Re
     if kind.status >= 500 and not isinstance(error, KeyBackendError | OperationError):
         log_failure(request_id(request), request.method, error)
     if own:
-        return _problem(request, code, kind, hint=getattr(error, "hint", None))
+        return _problem(request, code, kind, hint=getattr(error, "hint", None), headers=_retry(kind, error))
     if kind.page:
         return page_answer(kind.status, request.headers.get("Accept", ""))
     text = str(error) if kind.say else str(getattr(error, "text", kind.title))
-    return text_answer(text, status=kind.status, headers=_retry(kind))
+    return text_answer(text, status=kind.status, headers=_retry(kind, error))
 
 
 def _family_kind(error: Exception) -> Kind | None:
@@ -149,10 +152,10 @@ def _status_answer(request: web.Request, status: int, *, own: bool) -> web.Respo
     if not own:
         return page_answer(status, request.headers.get("Accept", ""))
     code = _CODE_OF_STATUS.get(status, "not-readable")
-    return _problem(request, code, KINDS[code], hint=None)
+    return _problem(request, code, KINDS[code], hint=None, headers=_retry(KINDS[code]))
 
 
-def _problem(request: web.Request, code: str, kind: Kind, *, hint: str | None) -> web.Response:
+def _problem(request: web.Request, code: str, kind: Kind, *, hint: str | None, headers: dict[str, str]) -> web.Response:
     body = {
         "type": f"urn:sealspace:problem:{code}",
         "title": kind.title,
@@ -161,9 +164,11 @@ def _problem(request: web.Request, code: str, kind: Kind, *, hint: str | None) -
         "request_id": request_id(request),
         "hint": hint or kind.hint,
     }
-    headers = {"Content-Type": "application/problem+json", **_retry(kind)}
+    headers = {"Content-Type": "application/problem+json", **headers}
     return web.Response(status=kind.status, body=msgspec.json.encode(body), headers=headers)
 
 
-def _retry(kind: Kind) -> dict[str, str]:
-    return {} if kind.retry_after_s is None else {"Retry-After": str(kind.retry_after_s)}
+def _retry(kind: Kind, error: Exception | None = None) -> dict[str, str]:
+    """Say when to try again: as the error knows it, else as the table says."""
+    after_s = getattr(error, "retry_after_s", kind.retry_after_s)
+    return {} if after_s is None else {"Retry-After": str(after_s)}

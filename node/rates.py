@@ -1,28 +1,48 @@
-"""How often one client may ask: token buckets in memory, a bounded number of them.
+"""How often one client may ask: token buckets in memory, a bounded number of them, in each worker.
 
 Example:
     rates = Rates(per_minute=60)
     rates.take("192.0.2.7", now=clock.now())
 """
 
+import ipaddress
+import math
 from collections import OrderedDict
 from typing import Final
 
 MAX_CLIENTS: Final = 10_000
 """Most clients remembered; the one that was quiet the longest is forgotten first."""
 
+_MAX_NAME_CHARS: Final = 64
+_IPV6_CLIENT_BITS: Final = 64  # one household or machine has a whole /64 to draw addresses from
+
 
 class TooMany(Exception):
-    """A client asked more often than it may."""
+    """A client asked more often than it may.
+
+    Attributes:
+        retry_after_s: whole seconds after which the bucket holds one again.
+    """
 
     code = "too-many-requests"
+    text = "Rate limit exceeded"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(self.text)
+        self.retry_after_s = retry_after_s
 
 
 class Rates:
-    """One bucket for each client; it holds a minute's worth and fills evenly."""
+    """One bucket for each client; it begins full and fills evenly. Loopback is a client like any other.
 
-    def __init__(self, *, per_minute: int) -> None:
-        self._per_minute = per_minute
+    Args:
+        per_minute: how many a minute brings; 0: nothing is counted.
+        most: what a bucket holds; None: a minute's worth.
+    """
+
+    def __init__(self, *, per_minute: int, most: float | None = None) -> None:
+        self._per_second = per_minute / 60
+        self._most = float(per_minute) if most is None else most
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, client: str | None, *, now: float) -> None:
@@ -31,12 +51,46 @@ class Rates:
         Raises:
             TooMany: the bucket is empty.
         """
-        if client is None:
+        self.require(client, now=now)
+        self.charge(client, now=now)
+
+    def require(self, client: str | None, *, now: float) -> None:
+        """Ask for one in the client's bucket, without taking it.
+
+        Raises:
+            TooMany: the bucket is empty.
+        """
+        if client is None or not self._per_second:
             return
-        left, at = self._buckets.pop(client, (float(self._per_minute), now))
-        left = min(left + max(now - at, 0.0) * self._per_minute / 60, float(self._per_minute))
-        self._buckets[client] = (left - 1 if left >= 1 else left, now)
+        left = self._left(_counted_as(client), now)
+        if left < 1:
+            raise TooMany(max(math.ceil((1 - left) / self._per_second), 1))
+
+    def charge(self, client: str | None, *, now: float) -> None:
+        """Take one from the client's bucket, as far as there is one."""
+        if client is None or not self._per_second:
+            return
+        name = _counted_as(client)
+        left = self._left(name, now)
+        self._buckets[name] = (max(left - 1, 0.0), now)
+        self._buckets.move_to_end(name)
         if len(self._buckets) > MAX_CLIENTS:
             self._buckets.popitem(last=False)
-        if left < 1:
-            raise TooMany
+
+    def _left(self, name: str, now: float) -> float:
+        left, at = self._buckets.get(name, (self._most, now))
+        return min(left + max(now - at, 0.0) * self._per_second, self._most)
+
+
+def _counted_as(client: str) -> str:
+    """Return the name of a client's bucket: an IPv6 address counts by its /64, any other text as it begins."""
+    client = client[:_MAX_NAME_CHARS]  # a proxy's header may hold anything
+    if ":" not in client:
+        return client
+    try:
+        parsed = ipaddress.IPv6Address(client)
+    except ValueError:
+        return client
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(parsed), _IPV6_CLIENT_BITS), strict=False))

@@ -5,8 +5,10 @@ A process that lives is not one that serves: a node whose disk is full or whose 
 """
 
 import asyncio
+from typing import Final
 
 import msgspec
+from aiohttp import web
 
 from encryption_network.errors import EncryptionError
 from spaces.errors import SpaceError
@@ -15,6 +17,8 @@ from spaces.store.contract import Commit, Put, Refused
 
 from .release_terms import recorded_release
 from .services import Services
+
+_SHARED_S: Final = 1.0
 
 
 class Readiness(msgspec.Struct, frozen=True):
@@ -33,7 +37,26 @@ class Readiness(msgspec.Struct, frozen=True):
     release: str
 
 
-async def check_readiness(services: Services) -> Readiness:
+class ReadinessProbe:
+    """Looks at most once in a second, however many ask: strangers must not make the node sync its disk."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._known: tuple[float, Readiness] | None = None
+
+    async def check(self, services: Services) -> Readiness:
+        """Return what was found within the last second, or look again."""
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            if self._known is None or loop.time() - self._known[0] >= _SHARED_S:
+                self._known = (loop.time(), await _look(services))
+            return self._known[1]
+
+
+PROBE: web.AppKey[ReadinessProbe] = web.AppKey("readiness", ReadinessProbe)
+
+
+async def _look(services: Services) -> Readiness:
     """Write the canary and look at what a start has to leave in the store."""
     write = await _canary(services)
     schema = await _schema(services)

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from .bodies import require_json_type
 from .problems import error_answer
+from .strangers import StrangerGuard
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Surface = Literal["wire", "own"]
@@ -28,6 +29,7 @@ class Route:
         handler: what answers.
         surface: which form errors take.
         json: match only requests that declare JSON; others find no route (H4).
+        counted: every request counts against its client (`strangers`), not only a refused one.
     """
 
     method: str
@@ -35,20 +37,31 @@ class Route:
     handler: Handler
     surface: Surface = "wire"
     json: bool = False
+    counted: bool = False
 
 
-def bind(route: Route) -> Handler:
-    """Return the handler of a route with its errors turned into answers."""
+def bind(route: Route, guard: StrangerGuard | None = None) -> Handler:
+    """Return the handler of a route with its errors turned into answers.
+
+    Args:
+        route: what to bind.
+        guard: counts what strangers cost; None: nobody is counted.
+    """
     handler, own, json = route.handler, route.surface == "own", route.json
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
+            if guard is not None:
+                guard.admit(request, each=route.counted)
             if json:
                 require_json_type(request)
             return await handler(request)
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as error:  # the one place where an error becomes an answer
-            return error_answer(request, error, own=own)
+            response = error_answer(request, error, own=own)
+            if guard is not None:
+                guard.note(request, error, response.status)
+            return response
 
     return answer

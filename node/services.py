@@ -13,10 +13,12 @@ from capabilities.ambient import Clock, Entropy
 from encryption_network.keyring import Keyring
 from spaces.delegations import Delegations
 from spaces.hosting import HostingPolicy
+from spaces.quota import QuotaPolicy
 from spaces.store.contract import Store
 from spaces.values import Values
 from tee_backend.attestation.trust_root import TrustRoot
 
+from .admin_key import AdminKey
 from .config import Config
 from .quotes import Quotes
 from .rates import Rates
@@ -38,6 +40,9 @@ class Services:
         hosting: which spaces are hosted, and within which bounds.
         quotes: where quotes are verified, one at a time.
         challenge_rates: how often one client may ask for challenges and sessions.
+        public_rates: how often one client may read public values.
+        stranger_rates: how much one client may cost without being entitled to anything; see `strangers`.
+        admin_key: opens the operator's routes; None: nothing does.
         trust_root: the root certificate that this process was started with; the release record has to name it.
     """
 
@@ -52,7 +57,18 @@ class Services:
     hosting: HostingPolicy
     quotes: Quotes
     challenge_rates: Rates
+    public_rates: Rates
+    stranger_rates: Rates
+    admin_key: AdminKey | None
     trust_root: TrustRoot
+
+    @property
+    def quota(self) -> QuotaPolicy:
+        """The configured limits of what spaces hold."""
+        default_bytes = self.config.hosting.default_quota_bytes
+        return QuotaPolicy(
+            default_bytes=default_bytes or None, public_bytes=self.config.public_spaces.storage_limit_bytes
+        )
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

@@ -12,7 +12,8 @@ from capabilities.principals import parse_principal
 from encryption_network.errors import RecordError
 from encryption_network.keyring import Keyring
 from encryption_network.release_record import encode_release_record
-from spaces.blobs import BlobFiles
+from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
+from spaces.blob_files import BlobFiles
 from spaces.delegations import DelegationCache, Delegations
 from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, WrongSecret
 from spaces.evidence import release_record_put
@@ -20,9 +21,11 @@ from spaces.hosting import Bounds, HostingMode, HostingPolicy
 from spaces.identity import open_identity
 from spaces.store.contract import ABSENT, Commit, Store
 from spaces.values import Values
+from spaces.withdrawals import ensure_withdrawals
 
+from .admin_key import load_admin_key
 from .collateral import import_folder
-from .config import Config, Hosting
+from .config import Config, Hosting, PublicSpaces
 from .errors import ConfigurationError, ReleaseLoosened, StoreMisused
 from .quotes import Quotes
 from .rates import Rates
@@ -47,6 +50,7 @@ async def claim_store(
     Raises:
         StoreMisused: the store belongs to another root secret or another version, or its own rows do not decode.
         ReleaseLoosened: the configuration would release more than the store's record allows.
+        ConfigurationError: a file that the configuration names cannot be used.
         SpaceError: the store does not answer.
     """
     try:
@@ -60,6 +64,7 @@ async def claim_store(
     try:
         if not again:
             await _claim_release_record(config, store)
+            await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))  # RC21
     except RecordError as error:
         raise _unreadable(error) from error
     return Services(
@@ -74,8 +79,17 @@ async def claim_store(
         hosting=hosting_policy(config.hosting),
         quotes=Quotes(most_waiting=config.limits.quotes_waiting),
         challenge_rates=Rates(per_minute=config.limits.challenges_per_minute),
+        public_rates=_public_rates(config.public_spaces),
+        stranger_rates=Rates(per_minute=config.limits.strangers_per_minute),
+        admin_key=load_admin_key(config.admin),
         trust_root=configured_trust_root(config.release),
     )
+
+
+def _public_rates(public: PublicSpaces) -> Rates:
+    """Return the buckets of public reads: a second's worth and the burst (wire 5.11)."""
+    per_minute = public.requests_per_minute
+    return Rates(per_minute=per_minute, most=max(public.burst + per_minute / 60, 1.0))
 
 
 def _unreadable(error: Exception) -> StoreMisused:

@@ -1,5 +1,6 @@
 """`sealspace serve`: one listening socket, one storekeeper, N workers; what dies is started again.
 
+- On a database (`store.url`) there is no storekeeper: workers are told to go on as soon as the secret is read.
 - The socket is bound once and inherited, so that a worker that is replaced loses no port and no connection of others.
 - Processes start by exec, never by fork with an open environment, and import while the storekeeper opens the store;
   a worker gets its settings, and with them the word to go on, when the storekeeper is ready.
@@ -32,6 +33,7 @@ from .listening_socket import bind_socket, url_of
 from .logs import configure_logs, log_event, log_warning
 from .ownership import check_ownership
 from .root_secret import load_root_secret
+from .stores import is_shared
 
 _START_TRIES = 3  # before the first `listening on`; afterwards there is no end of trying
 _KILL_AFTER_DRAIN_S = 2.0
@@ -71,7 +73,8 @@ class Supervisor:
         workers = config.http.workers or os.cpu_count() or 1
         self._storekeeper = Child("storekeeper", "storekeeper")
         self._workers = tuple(Child(f"worker-{index}", "worker") for index in range(workers))
-        self._children = (self._storekeeper, *self._workers)
+        self._has_storekeeper = not is_shared(config)
+        self._children = (self._storekeeper, *self._workers) if self._has_storekeeper else self._workers
 
     def start(self) -> None:
         """Start everything; the checks of this process run while the others import."""
@@ -79,7 +82,10 @@ class Supervisor:
             self._spawn(child)
         check_ownership()
         self._secret = load_root_secret(self._config, SystemEntropy())
-        self._storekeeper.send(Launch(config=self._without_secret()))
+        if self._has_storekeeper:
+            self._storekeeper.send(Launch(config=self._without_secret()))
+        else:
+            self._launch_workers()
 
     def watch(self) -> None:
         """Handle what happens to the processes until a signal comes.
@@ -111,6 +117,11 @@ class Supervisor:
         child.spawn(pass_fds=listen)
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
 
+    def _launch_workers(self) -> None:
+        for worker in self._workers:
+            if not worker.launched:
+                self._launch_worker(worker)
+
     def _launch_worker(self, child: Child) -> None:
         index = self._workers.index(child)
         child.send(
@@ -137,9 +148,7 @@ class Supervisor:
     def _ready(self, child: Child) -> None:
         child.ready = True
         if child is self._storekeeper:
-            for worker in self._workers:
-                if not worker.launched:
-                    self._launch_worker(worker)
+            self._launch_workers()
         elif not self._announced and all(worker.ready for worker in self._workers):
             self._announced = True
             print(f"listening on {url_of(self._bound)}", file=sys.stderr, flush=True)
@@ -162,7 +171,7 @@ class Supervisor:
                 self._spawn(child)
                 if child is self._storekeeper:
                     child.send(Launch(config=self._without_secret()))
-                elif self._storekeeper.ready:
+                elif self._storekeeper.ready or not self._has_storekeeper:
                     self._launch_worker(child)
 
     def _pause_s(self) -> float | None:

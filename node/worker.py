@@ -1,4 +1,4 @@
-"""One worker: the web application on the supervisor's socket, over the store that the storekeeper writes.
+"""One worker: the web application on the supervisor's socket, over the storekeeper's store or over a database.
 
 It holds nothing that another worker would miss. SIGTERM: accept nothing more, finish what is under way, end.
 """
@@ -9,14 +9,15 @@ import socket
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
-from spaces.store.lmdb import connect_lmdb
 
 from .app import build_app
 from .errors import NodeError
+from .housekeeping import keeping_house
 from .launch import Launch, receive_launch, report_ready, report_refusal
 from .listener import start_listener
 from .logs import configure_logs, describe, log_warning
 from .start import claim_store, load_collateral
+from .stores import worker_store
 
 
 def main() -> int:
@@ -41,7 +42,7 @@ async def _work(launch: Launch) -> None:
     config, clock, entropy = launch.config, SystemClock(), SystemEntropy()
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    store = connect_lmdb(config.data)
+    store = worker_store(config)
     try:
         keyring = Keyring(launch.secret)
         services = await claim_store(
@@ -51,8 +52,9 @@ async def _work(launch: Launch) -> None:
             await load_collateral(services)
         with socket.socket(fileno=launch.listen_fd) as bound:
             listener = await start_listener(build_app(services), bound, config.http)
-            report_ready()
-            await stopped.wait()
-            await listener.stop()
+            async with keeping_house(services):
+                report_ready()
+                await stopped.wait()
+                await listener.stop()
     finally:
         await store.close()

@@ -1,19 +1,51 @@
-"""What every test may use: the reference vectors beside the checkout, a clock and a random source that stand still.
+"""What every test may use: the reference vectors beside the checkout, a clock and a random source that stand still,
+and how long fuzz tests run.
 
 Tests that read the reference vectors are marked `shared`; in a checkout without them they are skipped by name, and the
 number is printed at the end of the run.
+
+Tests with `fuzz` in their name throw bytes at parsers: a short run in the suite, a long one where the environment
+variable SEALSPACE_FUZZ_EXAMPLES says how many examples the quickest tests draw (`make fuzz`).
 """
 
 import json
+import os
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from blake3 import blake3
+from hypothesis import HealthCheck, settings
+from postgres_server import PROGRAMS_ABSENT
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_VECTORS = REPOSITORY.parent / "shared" / "vectors"
+VECTORS_ABSENT = "reference vectors are not beside this checkout"
+
+FUZZ_VARIABLE = "SEALSPACE_FUZZ_EXAMPLES"
+# Of a short run, and what an ordinary test takes of the number that is asked for: only the quickest take all of it.
+_SHORT_EXAMPLES, _FEWEST_EXAMPLES = 50, 10
+_ORDINARY_SHARE = 1 / 5
+# No input may be pondered: far above what any example takes on a busy machine, far below what a quadratic reader takes.
+_LONGEST_EXAMPLE = timedelta(seconds=5)
+
+settings.register_profile(
+    "fuzz",
+    max_examples=int(os.environ.get(FUZZ_VARIABLE, _SHORT_EXAMPLES / _ORDINARY_SHARE)),
+    deadline=_LONGEST_EXAMPLE,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
+if FUZZ_VARIABLE in os.environ:
+    settings.load_profile("fuzz")
+
+
+def fuzzed(share: float = _ORDINARY_SHARE) -> settings:
+    """Return the settings of a fuzz test that takes a share of the examples; a dear one takes a small share."""
+    profile = settings.get_profile("fuzz")
+    return settings(profile, max_examples=max(_FEWEST_EXAMPLES, round(profile.max_examples * share)))
 
 
 def shared_vectors(name: str) -> Path:
@@ -74,11 +106,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     for item in items:
         if item.get_closest_marker("shared") is not None:
-            item.add_marker(pytest.mark.skip(reason="reference vectors are not beside this checkout"))
+            item.add_marker(pytest.mark.skip(reason=VECTORS_ABSENT))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print how many tests were left out for want of the reference vectors."""
-    skipped = [r for r in terminalreporter.stats.get("skipped", []) if "reference vectors" in str(r.longrepr)]
-    if skipped:
-        terminalreporter.write_line(f"{len(skipped)} tests skipped: reference vectors are not beside this checkout")
+    """Print how many tests were left out for want of something that this machine does not have."""
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    for reason in (VECTORS_ABSENT, PROGRAMS_ABSENT):
+        number = sum(reason in told for told in skipped)
+        if number:
+            terminalreporter.write_line(f"{number} tests skipped: {reason}")

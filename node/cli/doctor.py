@@ -20,6 +20,7 @@ from ..ownership import check_ownership
 from ..release_terms import loosened, recorded_release
 from ..root_secret import SECRET_FILE_NAME, STORE_FOLDER_NAME, load_root_secret
 from ..settings_table import markdown_table
+from ..stores import is_shared
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
@@ -49,7 +50,7 @@ def doctor(config_file: Path | None, store__data: str | None, settings: bool) ->
 def _checks(config: Config) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "packages", _packages
     yield "data folder", lambda: _data_folder(config)
-    if (config.data / STORE_FOLDER_NAME).is_dir():
+    if is_shared(config) or (config.data / STORE_FOLDER_NAME).is_dir():
         yield "store", lambda: asyncio.run(_store(config))
 
 

@@ -5,21 +5,22 @@ from contextlib import asynccontextmanager
 
 from spaces.errors import SpaceError, StoreLocked
 from spaces.store.contract import Store
-from spaces.store.lmdb import connect_lmdb, open_lmdb
+from spaces.store.lmdb import connect_lmdb
 
 from ..config import Config
 from ..errors import NodeError, StoreMisused
 from ..root_secret import STORE_FOLDER_NAME
+from ..stores import embedded_store, is_shared, place_of
 
 
 @asynccontextmanager
 async def opened_store(config: Config) -> AsyncIterator[Store]:
-    """Open the store of the data folder; a command never makes a new one.
+    """Open the store of the data folder, of which a command never makes a new one, or the database of `store.url`.
 
     Raises:
         StoreMisused: there is no store, or it does not answer.
     """
-    if not (config.data / STORE_FOLDER_NAME).is_dir():
+    if not is_shared(config) and not (config.data / STORE_FOLDER_NAME).is_dir():
         raise StoreMisused(
             f"there is no store in {config.data}", hint=f"sealspace serve --data {config.data} makes one"
         )
@@ -35,12 +36,12 @@ async def opened_store(config: Config) -> AsyncIterator[Store]:
 
 def _open(config: Config) -> Store:
     try:
-        return open_lmdb(config.data, max_bytes=config.store.max_bytes)
+        return embedded_store(config)
     except StoreLocked:
         return connect_lmdb(config.data)  # a running node owns the writing; ask its storekeeper
 
 
 def _as_node_error(error: SpaceError, config: Config) -> NodeError:
-    failed = StoreMisused(f"the store in {config.data} does not do it: {error}", hint="sealspace doctor")
+    failed = StoreMisused(f"the store in {place_of(config)} does not do it: {error}", hint="sealspace doctor")
     failed.code = error.code
     return failed

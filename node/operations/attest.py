@@ -18,15 +18,17 @@ from capabilities.resources import NetworkId, network_of
 from capabilities.strict_base64 import decode_standard, decode_url, encode_url
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
-from encryption_network.canonical_json import canonical_hash
-from encryption_network.evidence_record import encode_evidence
+from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.evidence_record import decode_evidence, encode_evidence
 from encryption_network.policy import Evidence, ReceiverMode
 from encryption_network.requests import DECRYPT, MAX_LIFETIME_S, check_audience, read_body
 from spaces.audit import AuditRecord, audit_put
-from spaces.evidence import collateral_row_key, evidence_put
+from spaces.evidence import collateral_row_key, evidence_put, evidence_range, evidence_row_key
 from spaces.first_use import claim_of
 from spaces.networks import network_row_key
-from spaces.store.contract import Claim, Commit
+from spaces.receipts import Basis, basis_beside, basis_put
+from spaces.store.contract import Check, Claim, Commit, Put
+from tee_backend.attestation.application import EventLogClaims, check_key_provider
 from tee_backend.attestation.challenge import (
     RANDOM_BYTES,
     ChallengeScope,
@@ -35,6 +37,8 @@ from tee_backend.attestation.challenge import (
 )
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.errors import AttestationError
+from tee_backend.attestation.event_log import read_event_log
+from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.judgement import to_evidence
 from tee_backend.attestation.quote import MAX_QUOTE_BYTES, Quote, parse_quote
 from tee_backend.attestation.report_data import check_report_data, report_data
@@ -49,12 +53,14 @@ from .attestation_errors import (
     SessionNotBound,
 )
 from .authorise import Call, admit_token, read_call
+from .receipts import missing_documents
 
 SESSION_FACT: Final = "sealspace.attestation.session/v1"
 MAX_SESSION_BODY_BYTES: Final = 256 * 1024
 _MAX_DID_CHARS: Final = 512
 _NONCE_LABEL: Final = b"sealspace/first-use/challenge/v1\0"
 _RECEIVER_KEY_BYTES: Final = 32
+_MOST_ENDED: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,7 @@ class _Handed:
     """The body of a session request; shapes checked, nothing believed."""
 
     quote: bytes
+    event_log: Json
     receiver_public_key: bytes
     receiver_mode: ReceiverMode
     body_hash: str
@@ -154,22 +161,27 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
             raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
         await _claim_challenge(services, claim, claiming=is_first)  # first use
         try:
-            evidence = await _verified(services, invocation, handed, nonce)
+            judged = await _verified(services, invocation, handed, nonce)
         except AttestationError as error:
             await _record_refusal(services, call, network, error)
             raise
-        value = encode_evidence(evidence)
-        digest = hashlib.sha256(value).hexdigest()
-        audit = _audit(services, call, network, "evidence.accepted", digest)
+        evidence, value = judged.evidence, encode_evidence(judged.evidence)
+        digest = hashlib.sha256(value)
+        audit = _audit(services, call, network, "evidence.accepted", digest.hexdigest())
+        basis = _basis(judged, handed, nonce, digest.digest())
         commit = Commit(
             puts=(
                 evidence_put(invocation.invoker, handed.receiver_public_key, value),
+                basis_put(invocation.invoker, handed.receiver_public_key, basis),
+                *await missing_documents(services, (judged.collateral,)),  # RC13: it may be replaced before a release
+                *await _ended(services, evidence),
                 audit_put(audit, entropy=services.entropy),
             ),
             live=call.live,
+            checks=(judged.relied,),
             claim=claim,
         )
-        return Planned(commit, Session(evidence.expires_at, digest))
+        return Planned(commit, Session(evidence.expires_at, digest.hexdigest()))
 
     return await until_committed(services, attempt)
 
@@ -178,8 +190,9 @@ def _read(body: bytes) -> _Handed:
     value = read_body(body, max_bytes=MAX_SESSION_BODY_BYTES)
     if not isinstance(value, dict) or not value.keys() <= {"quote", "eventLog", "receiverPublicKey", "receiverMode"}:
         raise MalformedRequest("send quote, eventLog, receiverPublicKey and receiverMode, and nothing else")
-    if value.get("eventLog") is not None:
-        raise MalformedRequest("event logs are not judged by this node; send null")
+    log = value.get("eventLog")
+    if log is not None and not isinstance(log, list):
+        raise MalformedRequest("eventLog is the array of the log's entries, or null")
     quote, key = _bytes(value, "quote"), _bytes(value, "receiverPublicKey")
     mode = value.get("receiverMode")
     if not 0 < len(quote) <= MAX_QUOTE_BYTES:
@@ -188,7 +201,7 @@ def _read(body: bytes) -> _Handed:
         raise MalformedRequest("receiverPublicKey has 32 bytes in standard base64")
     if mode not in ("attested", "signed"):
         raise MalformedRequest("receiverMode is attested or signed")
-    return _Handed(quote, key, "attested" if mode == "attested" else "signed", canonical_hash(value))
+    return _Handed(quote, log, key, "attested" if mode == "attested" else "signed", canonical_hash(value))
 
 
 def _bytes(value: dict[str, Json], name: str) -> bytes:
@@ -216,7 +229,23 @@ async def _claim_challenge(services: Services, claim: Claim, *, claiming: bool) 
         raise ChallengeUsed("ask for a new challenge and make a new quote over it")
 
 
-async def _verified(services: Services, invocation: Invocation, handed: _Handed, nonce: bytes) -> Evidence:
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Evidence, the bytes it was judged from, and the row of the collateral, a condition of keeping it."""
+
+    evidence: Evidence
+    quote: bytes
+    collateral: bytes
+    relied: Check
+
+
+def _basis(judged: _Judged, handed: _Handed, nonce: bytes, evidence_sha256: bytes) -> Basis:
+    log = None if handed.event_log is None else canonical_bytes(handed.event_log)
+    return Basis(evidence_sha256=evidence_sha256, nonce=nonce, quote=judged.quote, event_log=log)
+
+
+async def _verified(services: Services, invocation: Invocation, handed: _Handed, nonce: bytes) -> _Judged:
+    """Verify the quote against the operator's collateral and state what it says."""
     quote = parse_quote(handed.quote)  # our own parser
     expected = report_data(
         nonce,
@@ -226,25 +255,53 @@ async def _verified(services: Services, invocation: Invocation, handed: _Handed,
         handed.receiver_public_key,
     )
     check_report_data(quote.report.report_data, expected)
-    collateral = await _collateral(services, quote)
+    claims = _claims(handed, quote)
+    collateral, relied = await _collateral(services, quote)
     root = services.trust_root
     verified = await services.quotes.verify(handed.quote, collateral, root=root, now=services.clock.now())
-    return to_evidence(
+    evidence = to_evidence(
         verified,
         invoker=invocation.invoker,
         receiver_public_key=handed.receiver_public_key,
         receiver_mode=handed.receiver_mode,
         ttl_s=services.config.release.evidence_s,
+        compose_hash=None if claims is None else claims.compose_hash,
+        app_id=None if claims is None else claims.app_id,
     )
+    return _Judged(evidence, verified.quote.raw, collateral.raw, relied)
 
 
-async def _collateral(services: Services, quote: Quote) -> Collateral:
+def _claims(handed: _Handed, quote: Quote) -> EventLogClaims | None:
+    """Return what the event log says; it is compared with registers of the quote, which is itself verified after."""
+    if handed.event_log is None:
+        return None
+    claims = verify_event_log(read_event_log(handed.event_log), quote.report)
+    check_key_provider(claims)
+    return claims
+
+
+async def _collateral(services: Services, quote: Quote) -> tuple[Collateral, Check]:
     """Return the operator's collateral for the platform; the caller's would be the kinder one."""
     key = collateral_row_key(quote.platform.fmspc, quote.platform.ca)
     row = (await services.store.read((key,))).records[0]
     if row is None or row.value is None:
         raise CollateralMissing("the operator runs: sealspace collateral import FILE")
-    return parse_collateral(row.value)
+    return parse_collateral(row.value), Check(key, row.stamp)
+
+
+async def _ended(services: Services, fresh: Evidence) -> tuple[Put, ...]:
+    """Take away evidence of the same holder that has ended: it is renewed every few minutes, under a new key each time.
+
+    A release of mode `signed` looks through what there is, and finds nothing in a heap.
+    """
+    page = (await services.store.read(ranges=(evidence_range(fresh.invoker, limit=_MOST_ENDED),))).pages[0]
+    own, now = evidence_row_key(fresh.invoker, fresh.receiver_public_key), services.clock.now()
+    return tuple(
+        put
+        for key, record in page.rows
+        for put in (Put(key, None, expect=record.stamp), Put(basis_beside(key), None))
+        if key != own and record.value is not None and decode_evidence(record.value).expires_at <= now
+    )
 
 
 def _audit(services: Services, call: Call, network: NetworkId, action: str, detail: str) -> AuditRecord:

@@ -5,6 +5,7 @@ AttestationRequestError     (our own surface: problem+json)
 ├── SessionNotBound         session-not-bound     403  the token does not say what it is for
 ├── ChallengeUsed           challenge-used        409  the nonce was used before
 ├── NetworkUnknown          network-unknown       404  no such network on this node
+├── DocumentUnknown         document-unknown      404  no receipt of this node refers to such a document
 ├── PolicyNotInPerson       policy-not-in-person  403  a policy is written by the owner in person
 └── CollateralMissing       collateral-missing    503  the operator has no collateral for this platform
 """
@@ -53,6 +54,14 @@ class NetworkUnknown(AttestationRequestError):
     code = "network-unknown"
     status = 404
     title = "There is no such network on this node"
+
+
+class DocumentUnknown(AttestationRequestError):
+    """There is no document with this digest."""
+
+    code = "document-unknown"
+    status = 404
+    title = "There is no such document on this node"
 
 
 class PolicyNotInPerson(AttestationRequestError):

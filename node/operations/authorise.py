@@ -20,8 +20,16 @@ from capabilities.chain import (
     mentioned_spaces,
 )
 from capabilities.cids import ContentKey
+from capabilities.errors import ChainTooLarge
 from capabilities.resources import SpaceId
-from capabilities.tokens import Invocation, UnverifiedInvocation, check_window, parse_invocation, verify_invocation
+from capabilities.tokens import (
+    CitedParent,
+    Invocation,
+    UnverifiedInvocation,
+    check_window,
+    parse_invocation,
+    verify_invocation,
+)
 from spaces.delegations import StoredDelegation
 from spaces.first_use import claim_of
 from spaces.hosting import is_hosted, space_row_key
@@ -110,6 +118,7 @@ async def read_call(
         SpaceError: the store does not answer.
     """
     claim = claim_of(invocation.replay_key, expires_at=invocation.expires_at)
+    check_proof_count(invocation.parents)
     found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
     contents = closure_contents(found)
     mentioned = mentioned_spaces(invocation.capabilities)
@@ -131,6 +140,16 @@ async def read_call(
         unhosted=frozenset(space for space, row in zip(mentioned, rows, strict=False) if not is_hosted(row)),
         claim=claim,
     )
+
+
+def check_proof_count(parents: Sequence[CitedParent]) -> None:
+    """Refuse more proofs than a chain may have before any of them is read (I13, D30).
+
+    Raises:
+        ChainTooLarge: more than MAX_CHAIN_NODES.
+    """
+    if len(parents) > MAX_CHAIN_NODES:
+        raise ChainTooLarge
 
 
 def registered_of(found: Sequence[StoredDelegation | None]) -> tuple[Registered | None, ...]:

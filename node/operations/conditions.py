@@ -12,7 +12,7 @@ from .errors import BadOption
 
 MAX_LIST_LIMIT = 1000
 _HEX64 = re.compile(r"[0-9a-fA-F]{64}")
-_POSITIVE = re.compile(r"\+?0*[1-9][0-9]{0,18}")
+_POSITIVE = re.compile(r"\+?0{0,64}[1-9][0-9]{0,18}")
 
 
 @dataclass(frozen=True, slots=True)

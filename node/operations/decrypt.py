@@ -31,6 +31,7 @@ from spaces.store.contract import Check, Commit
 from ..services import Services
 from .attempts import Planned, until_committed
 from .authorise import Call, admit_signed, read_call
+from .receipts import receipt_puts
 from .release_audit import authorised_put, refused_put
 from .release_reading import read_release
 
@@ -90,16 +91,17 @@ async def _decrypt(services: Services, invocation: Invocation, bind: _Bind) -> d
         except (ReleaseRefused, RequestError) as refusal:
             await _record_refusal(services, call, refusal)
             raise
-        return Planned(_commit(services, call, admission), admission)
+        return Planned(await _commit(services, call, admission), admission)
 
     admission = await until_committed(services, attempt)
     return open_key(admission, keyring=services.keyring, entropy=services.entropy)
 
 
-def _commit(services: Services, call: Call, admission: Admission) -> Commit:
-    """Make the decision durable, on condition that everything it rests on still stands."""
+async def _commit(services: Services, call: Call, admission: Admission) -> Commit:
+    """Make the decision and its receipt durable, on condition that everything it rests on still stands."""
+    receipt, digest = await receipt_puts(services, admission)
     return Commit(
-        puts=(authorised_put(admission.audit, call, entropy=services.entropy),),
+        puts=(authorised_put(admission.audit, call, receipt=digest, entropy=services.entropy), *receipt),
         live=mark_keys(admission.live),
         checks=tuple(Check(row.key, row.stamp) for row in dict.fromkeys(admission.checks)),
         claim=call.claim,

@@ -13,14 +13,16 @@ from capabilities.errors import AncestorRevoked, CapabilityError, DelegationRevo
 from capabilities.tokens import Delegation, check_window, parse_delegation, verify_delegation
 from encryption_network.policy import policies_of
 from spaces.audit import AuditRecord, audit_put
-from spaces.delegations import StoredDelegation, alias_put, registration_puts
+from spaces.delegations import StoredDelegation, accounts_above, alias_put, registration_puts
+from spaces.errors import TooManyDelegations
 from spaces.hosting import HostingPlan, hosting_by_grant, plan_hosting
+from spaces.retention import kept_add, kept_key
 from spaces.revocations import mark_keys, marks_of
-from spaces.store.contract import Commit, Put
+from spaces.store.contract import Commit, Put, counter_of
 
 from ..services import Services
 from .attempts import Planned, until_committed
-from .authorise import closure_contents, registered_of
+from .authorise import check_proof_count, closure_contents, registered_of
 from .sign_in_network import network_of_sign_in
 
 
@@ -51,9 +53,12 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
         MalformedToken (D1), BadSignature (D5), ChainError (D6 to D30): the delegation cannot be registered.
         DelegationRevoked, DelegationOutsideWindow: a repeat, in any spelling, of one that no longer stands (Q6).
         PolicyError: a fact states an attestation policy that is not understood.
+        TooManyDelegations: as many of this signer are kept as may be.
         SpaceError: the store does not answer, or a bound of it.
     """
-    delegation = verify_delegation(parse_delegation(header))  # D1, D5
+    unverified = parse_delegation(header)  # D1
+    check_proof_count(unverified.parents)  # D3
+    delegation = verify_delegation(unverified)  # D5
 
     async def attempt(_: bool) -> Planned[Registration]:
         return await _attempt(services, delegation, client)
@@ -70,15 +75,18 @@ async def _attempt(services: Services, delegation: Delegation, client: str | Non
     wanted = hosting_by_grant(delegation, services.hosting, client=client, now=now, is_new=known is None)
     network = network_of_sign_in(services, delegation)
     hosting_keys, network_keys = wanted.keys(), network.keys()
-    snapshot = await services.store.read((*mark_keys(contents), *hosting_keys, *network_keys))
+    keys = (*mark_keys(contents), kept_key(delegation.delegator), *hosting_keys, *network_keys)
+    snapshot = await services.store.read(keys)
     marks = marks_of(contents, snapshot.records[: len(contents)])
-    rows = snapshot.records[len(contents) :]
+    kept, *rows = snapshot.records[len(contents) :]
     hosting = plan_hosting(wanted, rows[: len(hosting_keys)], now=now)
-    reading = _Reading(services, delegation, now, marks, hosting, network.puts(rows[len(hosting_keys) :], now))
-    if known is not None:
+    network_puts = network.puts(rows[len(hosting_keys) :], now)
+    reading = _Reading(services, delegation, now, marks, hosting, network_puts, counter_of(kept))
+    if known is not None and content in marks:
         return await _repeat(reading, known)
-    if content in marks:  # registered by somebody else since it was looked up
+    if known is None and content in marks:  # registered by somebody else since it was looked up
         return await _attempt(services, delegation, client)
+    # One that is remembered without a mark has been swept, and is as new as any that expired long ago.
     return _first(reading, found)
 
 
@@ -92,6 +100,7 @@ class _Reading:
     marks: Mapping[ContentKey, Mark]
     hosting: HostingPlan
     network_puts: tuple[Put, ...]
+    kept: int
 
     def answer(self) -> Registration:
         """Say what is hosted once everything planned is committed."""
@@ -130,6 +139,9 @@ def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Plann
     delegation, now, hosting = reading.delegation, reading.now, reading.hosting
     policies_of(delegation.facts)  # an attestation policy that is not understood refuses the delegation
     registered = judge_registration(delegation, registered_of(found), reading.marks, now=now)  # D6, D20 to D30
+    limit = reading.services.config.limits.delegations_per_signer or None
+    if limit is not None and reading.kept >= limit:
+        raise TooManyDelegations(limit=limit)
     ancestors = tuple(member.content_key for member in registered.closure[1:])
     audit = AuditRecord(
         at=now,
@@ -140,11 +152,12 @@ def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Plann
         authority=ancestors,
     )
     puts = (
-        *registration_puts(registered, now=now),
+        *registration_puts(registered, now=now, accounts=accounts_above(delegation, found)),
         *hosting.puts,
         *reading.network_puts,
         audit_put(audit, entropy=reading.services.entropy),
     )
     # D23 has to hold when the rows are written, not only when they were read.
-    commit = Commit(puts=puts, live=mark_keys(ancestors), checks=hosting.checks, adds=hosting.adds)
+    adds = (*hosting.adds, kept_add(delegation.delegator, limit=limit))
+    commit = Commit(puts=puts, live=mark_keys(ancestors), checks=hosting.checks, adds=adds)
     return Planned(commit, reading.answer())

@@ -1,6 +1,7 @@
 """Reading what tells whether a caller is a network's owner in person (IP1 and IP2)."""
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from capabilities.cids import ContentKey
 from capabilities.principals import Principal, is_wallet
@@ -11,6 +12,9 @@ from spaces.sessions import sessions_range
 
 from ..services import Services
 from .authorise import Call, closure_contents
+
+_MOST_SESSIONS: Final = 1024
+"""Sign-ins of one owner that are looked through, of all keys together: a client that keeps its key renews them."""
 
 
 async def read_presence(services: Services, call: Call, owner: Principal) -> Presence:
@@ -53,7 +57,8 @@ async def _sessions(
     """Return the sign-ins of the owner that may stand for the invoker or for a signer of the chain."""
     if not is_wallet(owner):
         return ()
-    ranges = tuple(sessions_range(owner, holder) for holder in sorted(session_holders(owner, invoker, links)))
+    holders = sorted(session_holders(owner, invoker, links))
+    ranges = tuple(sessions_range(owner, holder, limit=_MOST_SESSIONS // len(holders)) for holder in holders)
     pages = (await services.store.read(ranges=ranges)).pages
     contents = tuple(dict.fromkeys(content for page in pages for content in contents_of(page)))
     found = await services.delegations.by_content(contents)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from capabilities.tokens import Invocation
+from spaces.blob_files import OpenBody
 from spaces.values import Head, head_key, head_of
 
 from ..services import Services
@@ -18,11 +19,12 @@ class Value:
 
     Attributes:
         head: entity tag, metadata, size.
-        body: the bytes; None when the caller has them already (304) or asked for metadata only.
+        body: the bytes, or the open file that holds them, which the caller closes; None when the caller has them
+            already (304) or asked for metadata only.
     """
 
     head: Head
-    body: bytes | None
+    body: bytes | OpenBody | None
 
 
 async def get(services: Services, invocation: Invocation, step: Step, options: Options) -> Value:
@@ -39,7 +41,7 @@ async def get(services: Services, invocation: Invocation, step: Step, options: O
     limit_bytes = options.max_response_bytes
     if limit_bytes is not None and head.size_bytes > limit_bytes:
         raise ResponseTooLarge(head.size_bytes, limit_bytes)
-    return Value(head, await services.values.read_body(head))
+    return Value(head, await services.values.open_body(head))
 
 
 async def metadata(services: Services, invocation: Invocation, step: Step) -> Value:

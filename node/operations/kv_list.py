@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from capabilities.abilities import satisfies
+from capabilities.principals import same_principal
 from capabilities.resources import SpaceResource, extends
 from capabilities.tokens import Invocation
 from spaces.listing import MAX_LISTING, Listing, ListingQuery, complete, list_paths
@@ -65,8 +66,8 @@ class _Scope:
     def of(cls, call: Call, step: Step) -> "_Scope":
         """Find the granted resources; None where nothing of the prefix can lie outside them."""
         asked = SpaceResource(step.space, "kv", step.path)
-        if not any(capability.resource == asked for capability in call.authority.dependent):
-            return cls(step, None)  # the space's own DID
+        if same_principal(call.invocation.invoker, step.space.owner):  # R1
+            return cls(step, None)
         rows = (row for stored in call.cited for row in stored.registered.delegation.capabilities)
         granted = tuple(
             row.resource

@@ -29,7 +29,7 @@ from encryption_network.requests import (
     read_body,
 )
 from spaces.audit import AuditRecord, audit_put
-from spaces.first_use import claim_of
+from spaces.first_use import NEVER_FORGOTTEN
 from spaces.networks import network_put, network_row_key
 from spaces.store.contract import ABSENT, Claim, Commit, Record
 
@@ -132,7 +132,8 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
 
 
 def _claim(invocation: Invocation, nonce: str) -> Claim:
-    return claim_of(admin_claim_key(invocation, nonce), expires_at=invocation.expires_at)
+    # One fixed minute for all: a nonce is good for one token whatever its expiry, and is never forgotten (EN15).
+    return Claim(key=admin_claim_key(invocation, nonce), expires_at=NEVER_FORGOTTEN)
 
 
 async def _claimed_row(services: Services, network: NetworkId, claim: Claim, *, claiming: bool) -> Record | None:

@@ -49,7 +49,7 @@ async def set_policy(services: Services, header: str, *, path_id: str, body: byt
     check_audience(parse_invocation(header).audience, node_did)
     invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S)
     network = parse_path_id(path_id)
-    _check_bound(invocation, network, canonical_hash(value), node_did)
+    check_bound(invocation, network, canonical_hash(value), node_did, fact_type=POLICY_FACT)
 
     async def attempt(is_first: bool) -> Planned[None]:
         call = await read_call(services, invocation, keys=(network_row_key(network),), claiming=is_first)
@@ -71,12 +71,17 @@ async def set_policy(services: Services, header: str, *, path_id: str, body: byt
     await until_committed(services, attempt)
 
 
-def _check_bound(invocation: Invocation, network: NetworkId, body_hash: str, node_did: str) -> None:
+def check_bound(invocation: Invocation, network: NetworkId, body_hash: str, node_did: str, *, fact_type: str) -> None:
+    """Check that a token of the owner's is for this network, this body and this kind of request, and nothing else.
+
+    Raises:
+        SessionNotBound: another capability than `sealspace.encryption/policy`, or not exactly that one fact.
+    """
     only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
     if only is None or only.ability != SET_POLICY or network_of(only.resource) != network:
         raise SessionNotBound(f"sign the one capability {SET_POLICY} on the network of the path")
-    expected = {"type": POLICY_FACT, "targetNode": node_did, "networkId": network.text, "bodyHash": body_hash}
-    facts = [fact for fact in invocation.facts if isinstance(fact, dict) and fact.get("type") == POLICY_FACT]
+    expected = {"type": fact_type, "targetNode": node_did, "networkId": network.text, "bodyHash": body_hash}
+    facts = [fact for fact in invocation.facts if isinstance(fact, dict) and fact.get("type") == fact_type]
     if facts != [expected]:
         raise SessionNotBound("sign one fact with type, targetNode, networkId and this body's hash")
 

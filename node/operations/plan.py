@@ -2,10 +2,15 @@
 
 One token may hold many capabilities; each that names an operation of this node yields one outcome, every other one is
 authorised and does nothing. Outcomes that cannot share an answer are refused before anything runs (Q3).
+
+Example:
+    plan = plan_of(invocation.capabilities, kv_steps(invocation.capabilities), multipart=False)
+    match plan.kind: ...
 """
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
 
 from capabilities.abilities import resolve_alias
 from capabilities.resources import OpaqueResource, SpaceId, SpaceResource
@@ -14,6 +19,8 @@ from capabilities.tokens import Capability
 from .conditions import Shape
 from .errors import BadOption
 
+MAX_BATCH_READS: Final = 100
+MAX_BATCH_WRITES: Final = 250  # ST6
 _ENCRYPTION_PREFIX = "urn:tinycloud:encryption:"
 _DECRYPT = "tinycloud.encryption/decrypt"
 
@@ -108,17 +115,70 @@ def shape_of(steps: tuple[Step, ...], *, multipart: bool) -> Shape:
     return Shape(gets=count[Verb.GET], puts=count[Verb.PUT], deletes=count[Verb.DELETE], multipart=multipart)
 
 
-def only_step(steps: tuple[Step, ...], *, multipart: bool) -> Step | None:
-    """Return the one operation of a token; None when it names none.
+class Kind(Enum):
+    """What a token's KV operations amount to."""
 
+    NOTHING = auto()
+    ONE = auto()
+    PUTS = auto()
+    READS = auto()
+    DELETES = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to run: the kind, and its operations in the order of their outcomes.
+
+    Of kind PUTS all go to one space, each path once; of kind READS all are gets or all metadata reads.
+    """
+
+    kind: Kind
+    steps: tuple[Step, ...]
+
+
+def plan_of(capabilities: tuple[Capability, ...], steps: tuple[Step, ...], *, multipart: bool) -> Plan:
+    """Decide how the operations of a token share one answer; nothing has run (Q3).
+
+    Args:
+        capabilities: of the token.
+        steps: the operations among them; see `kv_steps`.
+        multipart: whether the body is `multipart/form-data`.
     Raises:
-        BadOption: the token's outcomes cannot share an answer; nothing has run (Q3).
+        BadOption: they cannot, or there are too many of them.
     """
     puts = sum(step.verb is Verb.PUT for step in steps)
     if puts and multipart:
-        raise BadOption("KV batch put by multipart/form-data is not enabled on this node")
+        return _batch_put(capabilities, steps)  # I10
     if puts > 1:
         raise BadOption("KV batch put requires multipart/form-data")
-    if len(steps) > 1:
+    if len(steps) < 2 and not (steps and reads_capabilities(capabilities)):
+        return Plan(Kind.ONE if steps else Kind.NOTHING, steps)
+    verbs = {step.verb for step in steps}
+    if verbs == {Verb.DELETE}:  # Q4
+        _bound_writes(steps, "KV batch delete")
+        return Plan(Kind.DELETES, steps)
+    if len(steps) > MAX_BATCH_READS:
+        raise BadOption(f"KV batch reads accept at most {MAX_BATCH_READS} keys")
+    if verbs not in ({Verb.GET}, {Verb.METADATA}) or reads_capabilities(capabilities):
         raise BadOption("Multiple invocation outcomes require a homogeneous KV get or metadata batch")
-    return steps[0] if steps else None
+    return Plan(Kind.READS, steps)
+
+
+def _batch_put(capabilities: tuple[Capability, ...], steps: tuple[Step, ...]) -> Plan:
+    """Judge the capabilities of a batch put: puts and nothing else, to one space, each path once (4.4.6)."""
+    if len(steps) != len(capabilities) or any(step.verb is not Verb.PUT for step in steps):
+        raise BadOption("KV batch put only accepts tinycloud.kv/put capabilities with paths")
+    if len({step.space for step in steps}) > 1:
+        raise BadOption("KV batch put must target one space")
+    seen: set[str] = set()
+    for step in steps:
+        if step.path in seen:
+            raise BadOption(f"Duplicate KV batch put capability for path {step.path}")
+        seen.add(step.path)
+    _bound_writes(steps, "KV batch put")
+    return Plan(Kind.PUTS, steps)
+
+
+def _bound_writes(steps: tuple[Step, ...], what: str) -> None:
+    if len(steps) > MAX_BATCH_WRITES:
+        raise BadOption(f"{what} accepts at most {MAX_BATCH_WRITES} keys")

@@ -21,8 +21,11 @@ AUTHORISED: Final = "release.authorised"
 REFUSED: Final = "release.refused"
 
 
-def authorised_put(audit: ReleaseAudit, call: Call, *, entropy: Entropy) -> Put:
-    """Return the record that a release was authorised; it is durable before the key is opened."""
+def authorised_put(audit: ReleaseAudit, call: Call, *, receipt: str, entropy: Entropy) -> Put:
+    """Return the record that a release was authorised; it is durable before the key is opened.
+
+    It names the receipt by its SHA-256 in hex, so that the chain over the audit covers the receipts (RC8).
+    """
     detail: dict[str, Json] = {
         "ground": audit.ground,
         "mode": audit.mode,
@@ -30,8 +33,10 @@ def authorised_put(audit: ReleaseAudit, call: Call, *, entropy: Entropy) -> Put:
         "requestHash": audit.request_hash,
         "receiverPublicKeyHash": audit.receiver_public_key_hash,
         "policies": list(audit.policy_sha256),
+        "evidence": audit.evidence_sha256,
         "quote": audit.quote_sha256,
         "collateral": audit.collateral_sha256,
+        "receipt": receipt,
     }
     return _put(AUTHORISED, audit.network_id, call, detail, at=audit.decided_at, entropy=entropy)
 

@@ -8,12 +8,12 @@ from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
 
 from .. import __version__
 from ..answers import empty_answer, json_answer
-from ..readiness import check_readiness
+from ..readiness import PROBE
 from ..release_terms import in_force, recorded_release
 from ..services import SERVICES, Services
 
 PROTOCOL = 1  # J1: the number that clients compare
-FEATURES = ("kv", "delegation", "sharing", "encryption", "attestation")
+FEATURES = ("kv", "delegation", "sharing", "signed-urls", "encryption", "attestation")
 
 
 class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -64,5 +64,5 @@ async def get_health(request: web.Request) -> web.Response:
 
 async def get_readiness(request: web.Request) -> web.Response:
     """GET /readyz: a canary write inside its limit, the schema, the release record."""
-    report = await check_readiness(request.app[SERVICES])
+    report = await request.app[PROBE].check(request.app[SERVICES])
     return json_answer(report, status=200 if report.ready else 503)

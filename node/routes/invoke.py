@@ -1,6 +1,6 @@
 """POST /invoke: everything that a token's capabilities ask for (wire §4)."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 from aiohttp import web
@@ -12,26 +12,31 @@ from encryption_network.errors import EncryptionError
 from encryption_network.requests import MAX_BODY_BYTES
 
 from ..answers import WireText, bytes_answer, empty_answer, json_answer
-from ..bodies import limited_body
+from ..bodies import body_pieces, limited_body
 from ..clients import client_address
+from ..multipart import boundary_of, multipart_parts, part_path
 from ..operations.authorise import admit_token, read_call
 from ..operations.conditions import Options, parse_options
 from ..operations.decrypt import decrypt_invoked
 from ..operations.errors import BodyTooLarge, NotEnabled
+from ..operations.kv_batch import BatchUpload, Part, delete_all, put_all, read_all
 from ..operations.kv_get import Value, get, metadata
 from ..operations.kv_list import list_granted
 from ..operations.kv_write import Upload, Written, delete, put
-from ..operations.plan import Branch, Step, Verb, branch_of, kv_steps, only_step, reads_capabilities, shape_of
+from ..operations.plan import Branch, Kind, Plan, Step, Verb, branch_of, kv_steps, plan_of, shape_of
+from ..operations.service_plan import service_step
 from ..pages import FrameworkPage
 from ..services import SERVICES, Services
 from ..token_header import token_of
+from ..value_answers import batch_read_answer, value_answer
+from .invoked_services import answer_service
 
 _STORED: Final = frozenset({"content-type", "content-encoding", "content-language", "content-disposition"})
 _STORED_PREFIX: Final = "x-tinycloud-meta-"
 _CACHE: Final = {"Cache-Control": "private, no-cache"}
 
 
-async def post_invocation(request: web.Request) -> web.Response:
+async def post_invocation(request: web.Request) -> web.StreamResponse:
     """Answer what the token's capabilities ask for; they alone choose the operation."""
     services = request.app[SERVICES]
     invocation = admit_token(
@@ -47,26 +52,38 @@ async def post_invocation(request: web.Request) -> web.Response:
     raise NotEnabled("SQL" if branch is Branch.SQL else "DuckDB")
 
 
-async def _kv(services: Services, invocation: Invocation, request: web.Request) -> web.Response:
+async def _kv(services: Services, invocation: Invocation, request: web.Request) -> web.StreamResponse:
     multipart = request.headers.get("Content-Type", "").lower().startswith("multipart/form-data")
     steps = kv_steps(invocation.capabilities)
     options = parse_options(_lowered(request), shape_of(steps, multipart=multipart))  # I9
-    step = only_step(steps, multipart=multipart)  # I10, Q3
-    if step is None:
-        call = await read_call(services, invocation, claiming=True)
-        call.require_hosted()
-        if reads_capabilities(invocation.capabilities):
-            raise NotEnabled("capabilities/read")
-        return empty_answer()
-    return await _run(services, invocation, step, options, request)
+    plan = plan_of(invocation.capabilities, steps, multipart=multipart)  # I10, Q3
+    service = service_step(invocation.capabilities, beside=bool(steps))  # Q3
+    if service is not None:
+        return await answer_service(services, invocation, service, request)
+    match plan.kind:
+        case Kind.NOTHING:
+            call = await read_call(services, invocation, claiming=True)
+            call.require_hosted()
+            return empty_answer()
+        case Kind.ONE:
+            return await _run(services, invocation, plan.steps[0], options, request)
+        case Kind.READS:
+            bodies = plan.steps[0].verb is Verb.GET
+            found = await read_all(services, invocation, plan.steps, options, bodies=bodies)
+            return await batch_read_answer(request, services, found, bodies=bodies)
+        case Kind.PUTS:
+            return await _put_all(services, invocation, plan, request)
+        case Kind.DELETES:
+            await delete_all(services, invocation, plan.steps)
+            return empty_answer()
 
 
 async def _run(
     services: Services, invocation: Invocation, step: Step, options: Options, request: web.Request
-) -> web.Response:
+) -> web.StreamResponse:
     match step.verb:
         case Verb.GET:
-            return _value(await get(services, invocation, step, options))
+            return await _value(request, await get(services, invocation, step, options))
         case Verb.METADATA:
             return _metadata(await metadata(services, invocation, step))
         case Verb.LIST:
@@ -82,16 +99,40 @@ async def _run(
 
 
 def _upload(services: Services, request: web.Request) -> Upload:
+    return Upload(
+        pieces=lambda: _value_pieces(services, request),
+        declared_bytes=request.content_length,
+        metadata=_stored(_lowered(request)),
+        client=client_address(request, services.config.http),
+    )
+
+
+async def _value_pieces(services: Services, request: web.Request) -> AsyncIterator[bytes]:
     limit_bytes = services.config.http.max_body_bytes
+    try:
+        async for piece in body_pieces(request, max_bytes=limit_bytes):
+            yield piece
+    except FrameworkPage as page:
+        if page.status != 413:
+            raise
+        raise BodyTooLarge(limit_bytes) from None  # Q2
 
-    async def read_body() -> bytes:
-        try:
-            return await limited_body(request, max_bytes=limit_bytes)
-        except FrameworkPage:
-            raise BodyTooLarge(limit_bytes) from None  # Q2
 
-    stored = {name: value for name, value in _lowered(request).items() if _is_stored(name)}
-    return Upload(read_body=read_body, metadata=stored, client=client_address(request, services.config.http))
+async def _put_all(services: Services, invocation: Invocation, plan: Plan, request: web.Request) -> web.Response:
+    boundary = boundary_of(request.headers["Content-Type"])
+
+    async def parts() -> AsyncIterator[Part]:
+        async for part in multipart_parts(_value_pieces(services, request), boundary):
+            yield Part(part_path(part.name), _stored(part.headers), part.pieces)
+
+    upload = BatchUpload(parts=parts, client=client_address(request, services.config.http))
+    written = await put_all(services, invocation, plan.steps, upload)
+    return json_answer({"written": written, "count": len(written)})
+
+
+def _stored(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what is kept of some headers (4.4.3)."""
+    return {name: value for name, value in headers.items() if _is_stored(name)}
 
 
 def _is_stored(name: str) -> bool:
@@ -103,11 +144,11 @@ def _lowered(request: web.Request) -> Mapping[str, str]:
     return {name.lower(): value for name, value in request.headers.items()}
 
 
-def _value(value: Value) -> web.Response:
+async def _value(request: web.Request, value: Value) -> web.StreamResponse:
     headers = {**value.head.metadata, "ETag": value.head.etag_header, **_CACHE}
     if value.body is None:
         return bytes_answer(b"", headers=headers, status=304)
-    return bytes_answer(value.body, headers=headers)
+    return await value_answer(request, value.body, headers)
 
 
 def _metadata(value: Value) -> web.Response:

@@ -1,4 +1,4 @@
-"""The DID that a host grant names: GET /peer/generate/<space> (wire 5.1, D43)."""
+"""The DID that a host grant names: GET /peer/generate/<space> (wire 5.1)."""
 
 from aiohttp import web
 

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 from conformance.replay_node import ReplayNodes
 
+from node.config import Hosting
+
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def replay_nodes() -> AsyncIterator[ReplayNodes]:
@@ -16,5 +18,5 @@ async def replay_nodes() -> AsyncIterator[ReplayNodes]:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def default_nodes() -> AsyncIterator[ReplayNodes]:
     """Nodes with the settings that a node has by default."""
-    async with ReplayNodes(hosting="auto", attestation="delegates") as nodes:
+    async with ReplayNodes(hosting="auto", attestation="delegates", quota_bytes=Hosting().default_quota_bytes) as nodes:
         yield nodes

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 from conformance.raw_http import RawConnection
 from tests_support import FixedClock
-from wire_replay import NODE_SECRET, Answer, Case, Exchange, load_network_keys
+from wire_replay import ADMIN_SECRET, NODE_SECRET, Answer, Case, Exchange, load_network_keys
 
-from node.config import AttestationMode, Config, Hosting, HostingMode, Http, Release, Secret, Store
+from node.config import Admin, AttestationMode, Config, Hosting, HostingMode, Http, Limits, Release, Secret, Store
 from node.embedded import embedded_node
 
 # A store in memory, where the machine has such a folder: hundreds of cases wait for their commits.
@@ -119,8 +119,11 @@ class ReplayNodes:
     Sharing is sound: every case has keys, hence spaces and networks, of its own.
     """
 
-    def __init__(self, *, hosting: HostingMode = "explicit", attestation: AttestationMode = "off") -> None:
+    def __init__(
+        self, *, hosting: HostingMode = "explicit", attestation: AttestationMode = "off", quota_bytes: int = 0
+    ) -> None:
         self._hosting: HostingMode = hosting
+        self._quota_bytes = quota_bytes
         self._attestation: AttestationMode = attestation
         self._running = AsyncExitStack()
         self._by_settings: dict[frozenset[str], ReplayNode] = {}
@@ -154,9 +157,12 @@ class ReplayNodes:
 
     def _config(self, data: Path, secret: bytes, server: frozenset[str]) -> Config:
         return Config(
-            http=Http(port=0, cors="cors" in server, drain_s=0),
+            # What was recorded came through a proxy, so to say: each case has a client address of its own.
+            http=Http(port=0, cors="cors" in server, drain_s=0, trusted_proxies=("127.0.0.1",)),
             store=Store(data=str(data)),
-            hosting=Hosting(mode=self._hosting),
+            hosting=Hosting(mode=self._hosting, default_quota_bytes=self._quota_bytes),
+            admin=Admin(secret=ADMIN_SECRET if "admin" in server else None),
+            limits=Limits(strangers_per_minute=0),  # hundreds of refused tokens from one address are the purpose
             release=Release(attestation=self._attestation),
             secret=Secret(value=base64.urlsafe_b64encode(secret).decode().rstrip("=")),
         )

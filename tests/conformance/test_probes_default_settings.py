@@ -15,7 +15,7 @@ from wire_replay import Answer, Case, normalise
 pytestmark = pytest.mark.shared
 
 # Group -> cases that differ only in that a space is `activated` which was `skipped`.
-HOSTED_BY_SIGNING_IN = {"header": 2, "cacao": 22, "recap": 9, "ucan": 20, "ability": 11, "delegate": 19}
+HOSTED_BY_SIGNING_IN = {"header": 2, "cacao": 22, "recap": 9, "ucan": 26, "ability": 11, "delegate": 19}
 
 _ALL = {**DIFFERENCES, **DEFAULT_SETTINGS_DIFFERENCES}
 

@@ -20,6 +20,7 @@ OWN_INFORMATION = "wire 5.1: own version and features"
 USED_ONCE = "I20: a token is used once"
 NO_KEY = "no private key is recorded"
 ACCOUNT_BEFORE = "the account before"
+SANDBOXED = "wire 5.10: a signed value gets no origin of its own"
 HOSTED = "store §6: signing in hosts the owner's spaces"
 NETWORK_MADE = "store §6: signing in makes the owner's network"
 
@@ -27,6 +28,8 @@ NETWORK_MADE = "store §6: signing in makes the owner's network"
 DEPARTURES: dict[str, dict[str, int]] = {
     "surface": {OWN_INFORMATION: 2},
     "signin": {OWN_INFORMATION: 3, "Q5": 2, "Q6": 9},
+    "kv": {OWN_INFORMATION: 2, "Q1": 4, "Q6": 4, ACCOUNT_BEFORE: 1, SANDBOXED: 1},
+    "delegation": {OWN_INFORMATION: 3, "Q6": 5},
     "sharing": {OWN_INFORMATION: 2, "Q6": 4},
     "encryption": {OWN_INFORMATION: 4, "Q6": 7, NO_KEY: 5, USED_ONCE: 1},
     "secrets": {OWN_INFORMATION: 2, "Q5": 1, "Q6": 5, NO_KEY: 7},
@@ -38,6 +41,8 @@ DEPARTURES: dict[str, dict[str, int]] = {
 DEFAULT_SETTINGS_DEPARTURES: dict[str, dict[str, int]] = {
     "surface": {},
     "signin": {HOSTED: 4},
+    "kv": {HOSTED: 2},
+    "delegation": {HOSTED: 3},
     "sharing": {HOSTED: 2},
     "encryption": {HOSTED: 4, NETWORK_MADE: 2},
     "secrets": {HOSTED: 1, NETWORK_MADE: 2},
@@ -158,9 +163,26 @@ def _made_network_by_signing_in(exchange: Exchange, answer: Answer, first_answer
     return recorded == (404, b"network not found") and answer.status == 200 and b":default" in answer.body
 
 
+def _goes_on(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
+    """Q1: the page behind a cursor lies strictly after the page that gave it, which was answered again."""
+    names = [name for name, _ in exchange.request.headers]
+    if "x-tinycloud-cursor" not in names or answer.status != 200:
+        return False
+    ours, repeated = json.loads(answer.body), json.loads(exchange.answer.body)
+    return bool(ours) and ours == sorted(ours) and ours[0] > repeated[-1]
+
+
+def _is_sandboxed(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
+    """A signed value is what was recorded, with one header more."""
+    kept = tuple((name, value) for name, value in answer.headers if name != "content-security-policy")
+    bare = Answer(answer.status, kept, answer.body)
+    return exchange.request.path.startswith("/signed/kv/") and comparable(bare) == comparable(exchange.answer)
+
+
 _KEY_FAILURE = b"key backend error: "
 
 REASONS: dict[str, Callable[[Exchange, Answer, Mapping[str, Answer]], bool]] = {
+    "Q1": _goes_on,
     "Q5": _authorises_first,
     "Q6": _tells_true_lists,
     USED_ONCE: _takes_a_token_once,
@@ -169,4 +191,5 @@ REASONS: dict[str, Callable[[Exchange, Answer, Mapping[str, Answer]], bool]] = {
     ACCOUNT_BEFORE: _came_from_before,
     NETWORK_MADE: _made_network_by_signing_in,
     HOSTED: _hosts_by_signing_in,
+    SANDBOXED: _is_sandboxed,
 }

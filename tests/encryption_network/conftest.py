@@ -44,6 +44,7 @@ from encryption_network.requests import (
     decrypt_fact,
     parse_decrypt_body,
 )
+from encryption_network.withdrawals import NOTHING_WITHDRAWN, Withdrawals
 
 NOW = 1_795_000_000.0
 DAY_S = 86_400
@@ -82,6 +83,7 @@ class World:
         self.links: dict[ContentKey, Link] = {}
         self.marks: dict[ContentKey, Mark] = {}
         self.record = ReleaseRecord(trust_roots=(ROOT,))
+        self.withdrawals = NOTHING_WITHDRAWN
         self._nonce = 0
 
     # --- grants ---
@@ -239,6 +241,8 @@ class World:
             release_record=self.record,
             network_row=row("network"),
             record_row=row("record"),
+            withdrawals=self.withdrawals,
+            withdrawals_row=row("withdrawals"),
             evidence=evidence,
             evidence_row=None if evidence is None else row("evidence"),
             sessions=tuple(sessions),
@@ -253,6 +257,10 @@ class World:
     def row(self, name: str) -> RowStamp:
         """A row of the store."""
         return row(name)
+
+    def withdraw(self, **entries: object) -> None:
+        """Withdraw for this network."""
+        self.network = replace(self.network, withdrawals=Withdrawals(**entries))  # type: ignore[arg-type]  # by name
 
     def demand(self, policy: Policy | None) -> None:
         """Set the owner's policy on the network."""

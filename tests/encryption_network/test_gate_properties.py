@@ -186,5 +186,5 @@ def test_a_release_rests_on_marks_and_rows(new_world: Any, scene: Scene) -> None
     admission = decide(request)
     if admission is not None:
         assert set(request.links) <= set(admission.live)
-        rows = [request.network_row, request.record_row]
+        rows = [request.network_row, request.record_row, request.withdrawals_row]
         assert list(admission.checks) == rows + ([request.evidence_row] if admission.ground == "attested" else [])

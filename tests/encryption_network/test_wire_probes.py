@@ -31,6 +31,7 @@ from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import open_wrapped
 from encryption_network.release import open_key
 from encryption_network.release_record import ReleaseRecord
+from encryption_network.withdrawals import NOTHING_WITHDRAWN
 
 pytestmark = pytest.mark.shared
 
@@ -267,6 +268,8 @@ class MiniNode:
                 release_record=ReleaseRecord(mode="off"),
                 network_row=RowStamp(b"n", b"1"),
                 record_row=RowStamp(b"r", b"1"),
+                withdrawals=NOTHING_WITHDRAWN,
+                withdrawals_row=RowStamp(b"w", b"1"),
                 now=self.now,
             )
         )

@@ -57,7 +57,7 @@ class Caller:
 
 
 def config_for(folder: Path, **http: object) -> Config:
-    return Config(http=Http(port=0, drain_s=1, **http), store=Store(data=str(folder)))  # type: ignore[arg-type]
+    return Config(http=Http(port=0, drain_s=1, **http), store=Store(data=str(folder)))  # type: ignore[arg-type]  # by name
 
 
 @pytest.fixture

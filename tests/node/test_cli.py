@@ -16,7 +16,7 @@ from tee_backend.evidence.simulated import SimulatedPlatform
 
 async def _started(folder: Path, **release: str) -> None:
     """Start a node on a folder once, so that there is a store."""
-    config = Config(store=Store(data=str(folder)), release=Release(**release))  # type: ignore[arg-type]
+    config = Config(store=Store(data=str(folder)), release=Release(**release))  # type: ignore[arg-type]  # by name
     config = Config(http=type(config.http)(port=0, drain_s=0), store=config.store, release=config.release)
     async with embedded_node(config):
         pass

@@ -102,7 +102,7 @@ def test_secret_value_is_not_quoted() -> None:
         {"http.host": "0.0.0.0"},
         {"http.host": "node.example"},
         {"http.trusted_proxies": ["proxy.example"]},
-        {"store.url": "postgresql://db/x"},
+        {"store.url": "mysql://db/x"},
     ],
 )
 def test_contradictions_refuse(flags: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
 
 
 def _record(**members: object) -> ReleaseRecord:
-    return ReleaseRecord(**({"trust_roots": (INTEL_ROOT_SHA256,)} | members))  # type: ignore[arg-type]
+    return ReleaseRecord(**({"trust_roots": (INTEL_ROOT_SHA256,)} | members))  # type: ignore[arg-type]  # by name
 
 
 async def _start(folder: Path, *, secret: bytes = bytes(32), release: Release | None = None) -> ReleaseRecord:
@@ -64,12 +64,12 @@ async def test_first_start_writes_the_record(tmp_path: Path) -> None:
 )
 async def test_looser_configuration_is_refused(tmp_path: Path, recorded: str, configured: str, starts: bool) -> None:
     """A stricter mode than the record's starts, a looser one does not; the record stays."""
-    await _start(tmp_path, release=Release(attestation=recorded))  # type: ignore[arg-type]
+    await _start(tmp_path, release=Release(attestation=recorded))  # type: ignore[arg-type]  # a text
     if not starts:
         with pytest.raises(ReleaseLoosened):
-            await _start(tmp_path, release=Release(attestation=configured))  # type: ignore[arg-type]
+            await _start(tmp_path, release=Release(attestation=configured))  # type: ignore[arg-type]  # a text
         return
-    assert recorded == (await _start(tmp_path, release=Release(attestation=configured))).mode  # type: ignore[arg-type]
+    assert recorded == (await _start(tmp_path, release=Release(attestation=configured))).mode  # type: ignore[arg-type]  # a text
 
 
 def test_stricter_of_both_is_in_force() -> None:

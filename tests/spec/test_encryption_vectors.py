@@ -42,6 +42,7 @@ from encryption_network.requests import (
     parse_decrypt_body,
     read_body,
 )
+from encryption_network.withdrawals import NOTHING_WITHDRAWN
 
 FOLDER = REPOSITORY / "spec" / "vectors" / "encryption_network"
 
@@ -176,6 +177,8 @@ def _decrypt(case: Any, shared: Any) -> dict[str, Any]:
         release_record=ReleaseRecord(),
         network_row=row,
         record_row=row,
+        withdrawals=NOTHING_WITHDRAWN,
+        withdrawals_row=row,
         now=now,
     )
     fixed = [bytes.fromhex(shared["answer_ephemeral_hex"]), bytes.fromhex(shared["answer_nonce_hex"])]

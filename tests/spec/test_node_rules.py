@@ -206,12 +206,14 @@ async def test_option_headers_come_first(nodes: Nodes) -> None:
         assert (await node.invoke(token)).status == 404
 
 
-async def test_no_batch_of_puts(nodes: Nodes) -> None:
-    """A multipart body with a put, and two puts without one, are refused before anything runs (I10, I15)."""
+async def test_what_is_no_batch_of_puts(nodes: Nodes) -> None:
+    """A form beside other capabilities, and two puts without one, are refused before anything runs (I10, I15)."""
     two = {f"{SPACE}/kv/{path}": plain(PUT) for path in ("a", "b")}
+    form = "multipart/form-data; boundary=x"
     mixed = {f"{SPACE}/kv/a": plain(PUT, GET)}
     async with nodes() as node:
         await node.delegate(sign_in())
+        assert (await node.invoke(call(mixed, sign_in()), b"--x--", Content_Type=form)).status == 400
         assert (await node.invoke(one(PUT, "a", sign_in()), b"", Content_Type="multipart/form-data")).status == 400
         assert (await node.invoke(call(two, sign_in()), b"x")).status == 400
         assert (await node.invoke(call(mixed, sign_in()), b"x")).status == 400

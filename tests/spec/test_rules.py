@@ -30,7 +30,6 @@ _NAME_ID = re.compile(r"_([puxarecstkvdi]\d{1,2}a?)(?=_|$)")
 
 DESCRIBES = "only describes a consequence or a habit of clients"
 NOTHING_DONE = "kept by what the code does not do; there is no line for it"
-NOT_OFFERED = "the routes it is about are not offered (wire.md 7.2)"
 
 # id -> why no remark in code names it
 NOT_IN_CODE: dict[str, str] = {
@@ -39,7 +38,6 @@ NOT_IN_CODE: dict[str, str] = {
     "I5": DESCRIBES,
     "I11": NOTHING_DONE,
     "I11a": NOTHING_DONE,
-    "I23": NOTHING_DONE,
     "I24": DESCRIBES,
 }
 
@@ -54,7 +52,6 @@ NOT_IN_TESTS: dict[str, str] = {
     "D45": DESCRIBES,
     "I5": DESCRIBES,
     "I24": DESCRIBES,
-    "U8": NOT_OFFERED,
 }
 
 

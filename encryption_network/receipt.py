@@ -1,0 +1,297 @@
+"""Receipts: what the node states, under its identity key, about one release that it admitted (RC7 to RC12).
+
+A receipt is canonical JSON with exactly these members:
+
+    type                    "sealspace.receipt/v1"
+    node                    the node's DID, did:key; it signs
+    network, owner          the network's id and its owner
+    invoker                 who asked
+    invocation              cid of the token
+    requestHash             hex, over cid and body hash
+    receiverPublicKeyHash   hex, as bound in the request
+    chain                   cids of every delegation in every cited closure
+    policies                hex SHA-256 of every policy in force, as canonical JSON
+    verdict, ground         "authorised", and why: owner, owner_session, attested, off
+    mode                    the node's mode then
+    atMicros                microseconds since the epoch
+    evidence                null, or what the code was judged by: see `Judged`
+    signature               base64, Ed25519 by the node over the rest
+
+The type makes the signed text unlike every other one that the node signs.
+
+Example:
+    text = encode_receipt(sign_receipt(receipt, keyring.node_signer))
+    receipt = verify_receipt(parse_receipt(text))
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final, cast, get_args
+
+from capabilities.errors import BadSignature, InvalidJson
+from capabilities.principals import ed25519_public_key
+from capabilities.signatures import Ed25519Signer, verify_ed25519
+from capabilities.strict_base64 import decode_standard, encode_standard
+from capabilities.strict_json import Json, parse_json
+
+from .canonical_json import canonical_bytes
+from .errors import InvalidCanonicalJson, ReceiptError
+from .gate import Ground
+from .release_record import Mode
+
+RECEIPT_TYPE: Final = "sealspace.receipt/v1"
+VERDICT: Final = "authorised"
+MAX_RECEIPT_BYTES: Final = 64 * 1024
+"""Longest receipt: 64 cids and some hundred policies take half of it."""
+MAX_CHAIN: Final = 64
+MAX_POLICY_DIGESTS: Final = 512
+_MAX_TEXT_CHARS: Final = 2048
+_SHA256_BYTES: Final = 32
+_SIGNATURE_BYTES: Final = 64
+_MEMBERS: Final = frozenset(
+    {
+        "type",
+        "node",
+        "network",
+        "owner",
+        "invoker",
+        "invocation",
+        "requestHash",
+        "receiverPublicKeyHash",
+        "chain",
+        "policies",
+        "verdict",
+        "ground",
+        "mode",
+        "atMicros",
+        "evidence",
+        "signature",
+    }
+)
+_JUDGED_MEMBERS: Final = frozenset({"record", "quote", "eventLog", "collateral", "nonce"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What the code was judged by: SHA-256 of documents, 32 bytes each, and the challenge.
+
+    Attributes:
+        record: the evidence, as `evidence_record` writes it.
+        quote: the whole quote without padding; None when the node no longer had it.
+        event_log: the event log as canonical JSON; None without one.
+        collateral: the collateral that the quote was verified with.
+        nonce: of the challenge in the quote's report data, 32 bytes; None when the node no longer had it.
+    """
+
+    record: bytes
+    quote: bytes | None
+    event_log: bytes | None
+    collateral: bytes
+    nonce: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """One release; see the module for the members.
+
+    Attributes:
+        at_micros: microseconds since the epoch, rounded down: what held then held at this moment too.
+        signature: 64 bytes; empty before it is signed.
+    """
+
+    node: str
+    network: str
+    owner: str
+    invoker: str
+    invocation: str
+    request_hash: str
+    receiver_public_key_hash: str
+    chain: tuple[str, ...]
+    policies: tuple[bytes, ...]
+    ground: Ground
+    mode: Mode
+    at_micros: int
+    evidence: Judged | None
+    signature: bytes = b""
+
+    @property
+    def at(self) -> float:
+        """When it was decided, epoch seconds."""
+        return self.at_micros / 1_000_000
+
+
+def sign_receipt(receipt: Receipt, signer: Ed25519Signer) -> Receipt:
+    """Sign a receipt with the key of its node.
+
+    Raises:
+        RuntimeError: the key is another node's.
+    """
+    if signer.did != receipt.node:
+        raise RuntimeError("a receipt is signed by the node that it names")
+    return replace(receipt, signature=signer.sign(canonical_bytes(_signed_members(receipt))))
+
+
+def encode_receipt(receipt: Receipt) -> bytes:
+    """Write a signed receipt as canonical JSON: its one spelling."""
+    return canonical_bytes(receipt_json(receipt))
+
+
+def receipt_json(receipt: Receipt) -> dict[str, Json]:
+    """Write a signed receipt as a JSON object."""
+    return {**_signed_members(receipt), "signature": encode_standard(receipt.signature)}
+
+
+def _signed_members(receipt: Receipt) -> dict[str, Json]:
+    return {
+        "type": RECEIPT_TYPE,
+        "node": receipt.node,
+        "network": receipt.network,
+        "owner": receipt.owner,
+        "invoker": receipt.invoker,
+        "invocation": receipt.invocation,
+        "requestHash": receipt.request_hash,
+        "receiverPublicKeyHash": receipt.receiver_public_key_hash,
+        "chain": list(receipt.chain),
+        "policies": [digest.hex() for digest in receipt.policies],
+        "verdict": VERDICT,
+        "ground": receipt.ground,
+        "mode": receipt.mode,
+        "atMicros": receipt.at_micros,
+        "evidence": None if receipt.evidence is None else _judged_json(receipt.evidence),
+    }
+
+
+def _judged_json(judged: Judged) -> dict[str, Json]:
+    return {
+        "record": judged.record.hex(),
+        "quote": None if judged.quote is None else judged.quote.hex(),
+        "eventLog": None if judged.event_log is None else judged.event_log.hex(),
+        "collateral": judged.collateral.hex(),
+        "nonce": None if judged.nonce is None else judged.nonce.hex(),
+    }
+
+
+def parse_receipt(data: bytes) -> Receipt:
+    """Read a receipt.
+
+    Args:
+        data: untrusted, at most MAX_RECEIPT_BYTES; one line break may follow.
+    Returns:
+        The receipt; `encode_receipt` gives the same bytes.
+    Raises:
+        ReceiptError: not canonical JSON, a member is missing, unknown, of another type or size.
+    Does not check:
+        The signature, see `verify_receipt`; that the documents exist and bear out what it says.
+    """
+    text = data.removesuffix(b"\n")
+    try:
+        members = parse_json(text, max_bytes=MAX_RECEIPT_BYTES)
+        if canonical_bytes(members) != text:
+            raise ReceiptError("it is not canonical JSON")
+    except (InvalidJson, InvalidCanonicalJson) as exc:
+        raise ReceiptError("it is no JSON object") from exc
+    if members.keys() != _MEMBERS or members["type"] != RECEIPT_TYPE or members["verdict"] != VERDICT:
+        raise ReceiptError("it has not the members of a receipt")
+    signature = decode_standard(members["signature"])
+    if signature is None or len(signature) != _SIGNATURE_BYTES:
+        raise ReceiptError("signature is not 64 bytes in base64")
+    return Receipt(
+        node=_text(members, "node"),
+        network=_text(members, "network"),
+        owner=_text(members, "owner"),
+        invoker=_text(members, "invoker"),
+        invocation=_text(members, "invocation"),
+        request_hash=_digest(members, "requestHash").hex(),
+        receiver_public_key_hash=_digest(members, "receiverPublicKeyHash").hex(),
+        chain=tuple(_texts(members, "chain", MAX_CHAIN)),
+        policies=tuple(_sha256(text, "policies") for text in _texts(members, "policies", MAX_POLICY_DIGESTS)),
+        ground=_ground(members["ground"]),
+        mode=_mode(members["mode"]),
+        at_micros=_micros(members["atMicros"]),
+        evidence=_judged(members["evidence"]),
+        signature=signature,
+    )
+
+
+def verify_receipt(receipt: Receipt) -> Receipt:
+    """Check that the node which a receipt names has signed it, and return it.
+
+    Raises:
+        ReceiptError: the node's DID is none of an Ed25519 key, or the signature does not hold.
+    Does not check:
+        That this node is the one you mean: compare `node`.
+    """
+    key = ed25519_public_key(receipt.node)
+    if key is None:
+        raise ReceiptError("node is no did:key of an Ed25519 key")
+    try:
+        verify_ed25519(key, canonical_bytes(_signed_members(receipt)), receipt.signature)
+    except BadSignature as exc:
+        raise ReceiptError("the signature does not hold") from exc
+    return receipt
+
+
+def _text(members: dict[str, Json], name: str) -> str:
+    text = members[name]
+    if not isinstance(text, str) or not 0 < len(text) <= _MAX_TEXT_CHARS:
+        raise ReceiptError(f"{name} is not a text")
+    return text
+
+
+def _texts(members: dict[str, Json], name: str, most: int) -> list[str]:
+    texts = members[name]
+    if not isinstance(texts, list) or len(texts) > most:
+        raise ReceiptError(f"{name} is not a list of at most {most}")
+    found = [text for text in texts if isinstance(text, str) and 0 < len(text) <= _MAX_TEXT_CHARS]
+    if len(found) != len(texts):
+        raise ReceiptError(f"{name} is not a list of texts")
+    return found
+
+
+def _digest(members: dict[str, Json], name: str) -> bytes:
+    return _sha256(members[name], name)
+
+
+def _sha256(value: Json, name: str) -> bytes:
+    try:
+        digest = bytes.fromhex(value) if isinstance(value, str) and len(value) == 2 * _SHA256_BYTES else b""
+    except ValueError:
+        digest = b""
+    if len(digest) != _SHA256_BYTES or digest.hex() != value:
+        raise ReceiptError(f"{name} is not 64 lower-case hex digits")
+    return digest
+
+
+def _optional_sha256(members: dict[str, Json], name: str) -> bytes | None:
+    return None if members[name] is None else _digest(members, name)
+
+
+def _ground(value: Json) -> Ground:
+    if value not in get_args(Ground):
+        raise ReceiptError("ground is unknown")
+    return cast(Ground, value)
+
+
+def _mode(value: Json) -> Mode:
+    if value not in get_args(Mode):
+        raise ReceiptError("mode is unknown")
+    return cast(Mode, value)
+
+
+def _micros(value: Json) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 53:
+        raise ReceiptError("atMicros is not a whole number of microseconds")
+    return value
+
+
+def _judged(value: Json) -> Judged | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or value.keys() != _JUDGED_MEMBERS:
+        raise ReceiptError("evidence has not its members")
+    return Judged(
+        record=_digest(value, "record"),
+        quote=_optional_sha256(value, "quote"),
+        event_log=_optional_sha256(value, "eventLog"),
+        collateral=_digest(value, "collateral"),
+        nonce=_optional_sha256(value, "nonce"),
+    )

@@ -1,0 +1,187 @@
+"""Withdrawals: code, backends and evidence that may receive no key any more, whatever policies say (RC20 to RC24).
+
+An owner withdraws for one network, the operator for all, and a release is held against both lists. A list only grows,
+and an entry more can only refuse.
+
+    member of a request     withdraws
+    measurement             96 hex digits: evidence with this register, MRTD, RTMR0 to RTMR3 or MRSEAM;
+                            64 hex digits: evidence with this compose hash
+    did                     releases to this DID, and under any delegation that it signed or received
+    evidence                releases on the evidence with this SHA-256, as receipts and the audit name it
+
+Example:
+    listed = listed.joined(parse_withdrawal({"did": "did:key:z6Mk…"}))
+    if listed.withdraw(evidence): ...
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import msgspec
+
+from capabilities.errors import InvalidIdentifier
+from capabilities.principals import Principal, parse_principal, principal_of
+from capabilities.strict_json import Json
+
+from .errors import RecordError, WithdrawalError
+from .evidence_record import encode_evidence
+from .policy import Evidence
+
+MAX_NETWORK_ENTRIES: Final = 256
+"""Most entries that one network lists: they are read with every release of the network."""
+MAX_NODE_ENTRIES: Final = 1024
+"""Most entries that the operator lists: they are read with every release."""
+MAX_REQUEST_BYTES: Final = 4096
+_MAX_ROW_BYTES: Final = 512 * 1024
+_REGISTER_BYTES: Final = 48
+_DIGEST_BYTES: Final = 32
+_MAX_DID_CHARS: Final = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawals:
+    """A list of what may receive no key.
+
+    Attributes:
+        measurements: registers of 48 bytes and compose hashes of 32.
+        dids: canonical principals.
+        evidence: SHA-256 of evidence, 32 bytes each.
+    """
+
+    measurements: frozenset[bytes] = frozenset()
+    dids: frozenset[Principal] = frozenset()
+    evidence: frozenset[bytes] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.measurements) + len(self.dids) + len(self.evidence)
+
+    def joined(self, other: "Withdrawals") -> "Withdrawals":
+        """Return what either of two lists holds."""
+        return Withdrawals(
+            measurements=self.measurements | other.measurements,
+            dids=self.dids | other.dids,
+            evidence=self.evidence | other.evidence,
+        )
+
+    def names_any(self, parties: Iterable[Principal]) -> bool:
+        """Tell whether one of some principals is listed."""
+        return bool(self.dids) and any(party in self.dids or principal_of(party) in self.dids for party in parties)
+
+    def withdraw(self, evidence: Evidence) -> bool:
+        """Tell whether evidence is listed: itself, or a measurement in it. Its holder is another question."""
+        if self.measurements and not self.measurements.isdisjoint(_measured(evidence)):
+            return True
+        return bool(self.evidence) and evidence_digest(evidence) in self.evidence
+
+
+NOTHING_WITHDRAWN: Final = Withdrawals()
+
+
+def evidence_digest(evidence: Evidence) -> bytes:
+    """Return the SHA-256 by which audit, receipts and withdrawals name evidence: over its stored form."""
+    return hashlib.sha256(encode_evidence(evidence)).digest()
+
+
+def _measured(evidence: Evidence) -> tuple[bytes, ...]:
+    registers = (
+        evidence.mrtd,
+        evidence.rtmr0,
+        evidence.rtmr1,
+        evidence.rtmr2,
+        evidence.rtmr3,
+        evidence.mr_seam,
+    )
+    return registers if evidence.compose_hash is None else (*registers, evidence.compose_hash)
+
+
+def parse_withdrawal(value: Json) -> Withdrawals:
+    """Read what somebody wants withdrawn.
+
+    Args:
+        value: untrusted; an object with exactly one of the members `measurement`, `did`, `evidence`.
+    Returns:
+        A list of one entry.
+    Raises:
+        WithdrawalError: anything else, an identifier that is none, or a measurement of zeros, which names no code.
+    """
+    if not isinstance(value, dict) or len(value) != 1:
+        raise WithdrawalError("send exactly one of measurement, did and evidence")
+    ((name, text),) = value.items()
+    match name:
+        case "measurement":
+            return Withdrawals(measurements=frozenset((_measurement(text),)))
+        case "did":
+            return Withdrawals(dids=frozenset((_did(text),)))
+        case "evidence":
+            return Withdrawals(evidence=frozenset((_hex(text, (_DIGEST_BYTES,), "64 lower-case hex digits"),)))
+        case _:
+            raise WithdrawalError("send exactly one of measurement, did and evidence")
+
+
+def _measurement(text: Json) -> bytes:
+    measurement = _hex(text, (_REGISTER_BYTES, _DIGEST_BYTES), "96 or 64 lower-case hex digits")
+    if not any(measurement):
+        raise WithdrawalError("zeros are an unused register and name no code")
+    return measurement
+
+
+def _hex(text: Json, sizes: tuple[int, ...], wanted: str) -> bytes:
+    try:
+        data = bytes.fromhex(text) if isinstance(text, str) and len(text) <= 2 * max(sizes) else b""
+    except ValueError:
+        data = b""
+    if len(data) not in sizes or data.hex() != text:
+        raise WithdrawalError(f"it has {wanted}")
+    return data
+
+
+def _did(text: Json) -> Principal:
+    try:
+        if isinstance(text, str) and len(text) <= _MAX_DID_CHARS:
+            return parse_principal(text)
+    except InvalidIdentifier:
+        pass
+    raise WithdrawalError("it is no DID")
+
+
+class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """The list's layout, entries in order; the first field is its version."""
+
+    version: Literal[1]
+    measurements: list[bytes]
+    dids: list[str]
+    evidence: list[bytes]
+
+
+_DECODER: Final = msgspec.msgpack.Decoder(_Row)
+
+
+def encode_withdrawals(listed: Withdrawals) -> bytes:
+    """Write a list as the store keeps it: equal lists give equal bytes."""
+    row = _Row(1, sorted(listed.measurements), sorted(listed.dids), sorted(listed.evidence))
+    return msgspec.msgpack.encode(row)
+
+
+def decode_withdrawals(value: bytes) -> Withdrawals:
+    """Read a stored list.
+
+    Raises:
+        RecordError: not such a list, or of another version; nothing is released past a list that was not understood.
+    """
+    if len(value) > _MAX_ROW_BYTES:
+        raise RecordError("list of withdrawals too long")
+    try:
+        row = _DECODER.decode(value)
+    except (ValueError, RecursionError) as exc:
+        raise RecordError("list of withdrawals unreadable") from exc
+    if any(len(entry) not in (_REGISTER_BYTES, _DIGEST_BYTES) for entry in row.measurements):
+        raise RecordError("list of withdrawals with a measurement of the wrong length")
+    if any(len(entry) != _DIGEST_BYTES for entry in row.evidence):
+        raise RecordError("list of withdrawals with a digest of the wrong length")
+    return Withdrawals(
+        measurements=frozenset(row.measurements),
+        dids=frozenset(Principal(did) for did in row.dids),
+        evidence=frozenset(row.evidence),
+    )

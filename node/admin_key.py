@@ -1,0 +1,58 @@
+"""The operator's secret: read once, kept as a digest, compared in constant time.
+
+Example:
+    key = load_admin_key(config.admin)
+    if key is None or not key.opens(request.headers.get("Authorization", "")): ...
+"""
+
+from dataclasses import dataclass, field
+from hmac import compare_digest
+from pathlib import Path
+from typing import Final
+
+from blake3 import blake3
+
+from .config import Admin
+from .errors import ConfigurationError
+
+_MAX_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class AdminKey:
+    """What opens the operator's routes.
+
+    Attributes:
+        digest: BLAKE3 of the whole header value, so that neither content nor length of the secret can be measured.
+    """
+
+    digest: bytes = field(repr=False)
+
+    def opens(self, header: str) -> bool:
+        """Whether an `Authorization` value is `Bearer ` and the secret; takes equal time for any of one length."""
+        return compare_digest(blake3(header.encode("utf-8", "surrogateescape")).digest(), self.digest)
+
+
+def load_admin_key(admin: Admin) -> AdminKey | None:
+    """Return the key that the settings name; None where there is none, or an empty one.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or is too long for a header.
+    """
+    secret = admin.secret.encode("utf-8", "surrogateescape") if admin.secret else b""
+    if admin.secret_file is not None:
+        secret = _read(admin.secret_file)
+    return AdminKey(blake3(b"Bearer " + secret).digest()) if secret else None
+
+
+def _read(name: str) -> bytes:
+    hint = f"ls -l {name}"
+    try:
+        with Path(name).open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise ConfigurationError(f"admin.secret_file: cannot read {name}: {reason}", hint=hint) from None
+    if len(data) > _MAX_BYTES:
+        raise ConfigurationError(f"admin.secret_file: {name} is longer than {_MAX_BYTES} bytes", hint=hint)
+    return data.strip()

@@ -1,0 +1,202 @@
+"""What every write of values reads at one moment, and the commit it makes (wire §4.4.3, §4.4.6, §4.4.8).
+
+A put is read and judged before a byte of its body is kept. A large body takes its time to come, so it is read and
+judged once more afterwards; and in any case the commit compares every row that the decision rests on.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from capabilities.resources import SpaceId
+from capabilities.tokens import Invocation
+from spaces.audit import MAX_DETAIL_BYTES, AuditRecord, audit_put
+from spaces.hosting import HostingPlan, hosting_by_put, plan_hosting
+from spaces.quota import effective_limit, override_row_key, quota_add, usage_key, usage_of
+from spaces.store.contract import Add, Claim, Commit, Record
+from spaces.values import Draft, Head, WritePlan, head_key, head_of
+
+from ..services import Services
+from .authorise import Call, read_call
+from .conditions import Options
+from .errors import PreconditionFailed, QuotaExceeded, SpaceNotFound
+
+# A token this long after its expiry is refused by its time alone, however the clocks of one store differ.
+_CLAIM_GRACE_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutReading:
+    """Everything a put is judged by, read at one moment.
+
+    Attributes:
+        call: the judged call.
+        space: where the values go.
+        records: rows of the heads, in the order of the paths.
+        heads: the live values among them.
+        used_bytes: what the space holds.
+        limit_bytes: what it may hold; None: no limit.
+        hosting: what hosts the space along with this put.
+    """
+
+    call: Call
+    space: SpaceId
+    records: tuple[Record | None, ...]
+    heads: tuple[Head | None, ...]
+    used_bytes: int
+    limit_bytes: int | None
+    hosting: HostingPlan
+
+    @property
+    def room_bytes(self) -> int | None:
+        """The most that bodies in place of these values can have; None: no limit."""
+        if self.limit_bytes is None:
+            return None
+        return self.limit_bytes - self.used_bytes + sum(head.size_bytes for head in self.heads if head is not None)
+
+    def require_room(self, declared_bytes: int | None) -> None:
+        """Refuse bodies that cannot fit before they are read (M51).
+
+        A full space takes no further value, not even an empty one; over values that are there it takes what is no
+        larger than they are together.
+
+        Raises:
+            QuotaExceeded: there is no room.
+        """
+        room_bytes = self.room_bytes
+        is_new = not any(head is not None and head.size_bytes for head in self.heads)
+        if room_bytes is not None and ((room_bytes <= 0 and is_new) or (declared_bytes or 0) > max(room_bytes, 0)):
+            raise self.quota_exceeded()
+
+    def quota_exceeded(self) -> QuotaExceeded:
+        """Return the refusal that says how full the space is."""
+        return QuotaExceeded(self.used_bytes, self.limit_bytes or 0)
+
+    def quota(self, draft: Draft) -> tuple[Add, ...]:
+        """Return the bound that the commit has to keep; what does not grow the space is not bounded.
+
+        Raises:
+            QuotaExceeded: the values would not fit.
+        """
+        if self.limit_bytes is None or draft.growth_bytes <= 0:
+            return ()
+        if self.used_bytes + draft.growth_bytes > self.limit_bytes:
+            raise self.quota_exceeded()
+        return (quota_add(self.space, limit_bytes=self.limit_bytes),)
+
+
+async def read_put(
+    services: Services,
+    invocation: Invocation,
+    space: SpaceId,
+    paths: Sequence[str],
+    *,
+    client: str | None,
+    claiming: bool,
+) -> PutReading:
+    """Read and judge a put.
+
+    A space that is not hosted yet is hosted by the put of its own DID, where the node's mode says so (store §6).
+
+    Args:
+        services: the node.
+        invocation: verified.
+        space: where the values go.
+        paths: of the values, each once.
+        client: network address of the caller, counted against the bound on new owners; None: not counted.
+        claiming: see `read_call`.
+    Raises:
+        SpaceNotFound: a mentioned space is not hosted and this put does not host it.
+        DuplicateInvocation, ChainError, SpaceError: see `read_call`.
+    """
+    now = services.clock.now()
+    heads = [head_key(space, path) for path in paths]
+    wanted = hosting_by_put(space, invocation.invoker, services.hosting, client=client, now=now)
+    keys = (*heads, usage_key(space), override_row_key(space), *wanted.keys())
+    call = await read_call(services, invocation, keys=keys, claiming=claiming)
+    records = call.records[: len(heads)]
+    usage, override, *rows = call.records[len(heads) :]
+    hosting = plan_hosting(wanted, rows, now=now)
+    if call.unhosted - set(hosting.new):
+        raise SpaceNotFound
+    return PutReading(
+        call=call,
+        space=space,
+        records=records,
+        heads=tuple(head_of(record, key=key) for record, key in zip(records, heads, strict=True)),
+        used_bytes=usage_of(usage),
+        limit_bytes=effective_limit(space, override, services.quota),
+        hosting=hosting,
+    )
+
+
+def check_conditions(head: Head | None, options: Options) -> None:
+    """Compare the condition with the live value; a deleted one counts as absent (4.4.5).
+
+    Raises:
+        PreconditionFailed: it does not hold.
+    """
+    if options.create_only and head is not None:
+        raise PreconditionFailed
+    if options.replace_etag is not None and (head is None or head.etag != options.replace_etag):
+        raise PreconditionFailed
+
+
+async def within_room(pieces: AsyncIterator[bytes], reading: PutReading, taken_bytes: int = 0) -> AsyncIterator[bytes]:
+    """Yield a body, and stop it where the space has no room for more (M51).
+
+    Args:
+        pieces: the body.
+        reading: says how much room there is.
+        taken_bytes: of other bodies of the same commit.
+    Raises:
+        QuotaExceeded: there is no room.
+    """
+    room_bytes = reading.room_bytes
+    async for piece in pieces:
+        taken_bytes += len(piece)
+        if room_bytes is not None and taken_bytes > room_bytes:
+            raise reading.quota_exceeded()
+        yield piece
+
+
+def put_commit(services: Services, reading: PutReading, audit: AuditRecord, plan: WritePlan, draft: Draft) -> Commit:
+    """Return the commit of a put: heads, bodies, what hosts the space, the bound on its size, and the record of it."""
+    hosting = reading.hosting
+    return Commit(
+        puts=(*plan.puts, *hosting.puts, audit_put(audit, entropy=services.entropy)),
+        live=reading.call.live,
+        checks=(*plan.checks, *hosting.checks),
+        adds=(*reading.quota(draft), *hosting.adds),
+        claim=durable_claim(services, reading.call),
+    )
+
+
+def durable_claim(services: Services, call: Call) -> Claim | None:
+    """Return the claim that a commit makes again (ST4); None for a token that ended while its body was coming.
+
+    Such a token is refused by its time alone, and under its minute nothing may be claimed any more.
+    """
+    is_over = services.clock.now() > call.claim.expires_at + _CLAIM_GRACE_S
+    return None if is_over else call.claim
+
+
+def audit_of(services: Services, call: Call, action: str, subject: str, paths: Sequence[str] = ()) -> AuditRecord:
+    """Return the record of a write.
+
+    Args:
+        services: the node.
+        call: the judged call.
+        action: a short stable word.
+        subject: the resource that was written to.
+        paths: of several values; as many of them are kept as a record holds.
+    """
+    return AuditRecord(
+        at=services.clock.now(),
+        action=action,
+        actor=call.invocation.invoker,
+        subject=subject,
+        token=call.invocation.cid,
+        authority=call.authority.live,
+        detail="\n".join(paths).encode("utf-8", "surrogatepass")[:MAX_DETAIL_BYTES],
+    )

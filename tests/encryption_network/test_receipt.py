@@ -1,0 +1,141 @@
+"""Receipts: one spelling, one signer, and any bytes into the reader."""
+
+import base64
+import json
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fuzz_strategies import changed_objects, damaged_bytes, json_values
+from hypothesis import given
+from hypothesis import strategies as st
+from tests_support import fuzzed
+
+from capabilities.signatures import Ed25519Signer
+from encryption_network.canonical_json import canonical_bytes
+from encryption_network.errors import ReceiptError
+from encryption_network.receipt import (
+    MAX_CHAIN,
+    MAX_RECEIPT_BYTES,
+    Judged,
+    Receipt,
+    encode_receipt,
+    parse_receipt,
+    receipt_json,
+    sign_receipt,
+    verify_receipt,
+)
+
+NODE = Ed25519Signer(b"\x71" * 32)
+JUDGED = Judged(record=b"\1" * 32, quote=b"\2" * 32, event_log=None, collateral=b"\3" * 32, nonce=b"\4" * 32)
+RECEIPT = sign_receipt(
+    Receipt(
+        node=NODE.did,
+        network="urn:tinycloud:encryption:did:key:zOwner:default",
+        owner="did:key:zOwner",
+        invoker="did:key:zBackend",
+        invocation="bafkr4i-token",
+        request_hash="ab" * 32,
+        receiver_public_key_hash="cd" * 32,
+        chain=("bafkr4i-one", "bafkr4i-two"),
+        policies=(b"\5" * 32,),
+        ground="attested",
+        mode="delegates",
+        at_micros=1_795_000_000_123_456,
+        evidence=JUDGED,
+    ),
+    NODE,
+)
+TEXT = encode_receipt(RECEIPT)
+MEMBERS: dict[str, Any] = json.loads(TEXT)
+
+
+def test_a_receipt_is_read_as_it_was_written() -> None:
+    """A receipt comes back whole, verifies, and has one spelling (RC7, RC9)."""
+    assert verify_receipt(parse_receipt(TEXT)) == RECEIPT
+    assert parse_receipt(TEXT + b"\n") == RECEIPT
+    bare = sign_receipt(replace(RECEIPT, evidence=None, ground="owner", policies=(), chain=()), NODE)
+    assert verify_receipt(parse_receipt(encode_receipt(bare))) == bare
+    assert bare.at == 1_795_000_000.123456
+
+
+def test_every_flipped_bit_is_found() -> None:
+    """Whichever byte of a receipt is changed, it does not read or its signature does not hold (RC9)."""
+    for position in range(len(TEXT)):
+        for bit in (1, 32):
+            damaged = TEXT[:position] + bytes([TEXT[position] ^ bit]) + TEXT[position + 1 :]
+            with pytest.raises(ReceiptError):
+                verify_receipt(parse_receipt(damaged))
+
+
+def test_the_node_named_signs() -> None:
+    """A key signs only receipts that name its node, and a receipt that names another node does not verify (RC9)."""
+    other = Ed25519Signer(b"\x72" * 32)
+    with pytest.raises(RuntimeError):
+        sign_receipt(RECEIPT, other)
+    for did in (other.did, "did:web:example.org"):
+        with pytest.raises(ReceiptError):
+            verify_receipt(parse_receipt(encode_receipt(replace(RECEIPT, node=did))))
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_every_member_is_needed(name: str) -> None:
+    """A receipt without a member, or with another one in its place, is none (RC7)."""
+    without = {key: value for key, value in MEMBERS.items() if key != name}
+    for members in (without, {**without, name + "x": MEMBERS[name]}, {**MEMBERS, "more": 1}, {**without, name: 1.5}):
+        with pytest.raises(ReceiptError):
+            parse_receipt(canonical_bytes(members))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"chain": ["a"] * (MAX_CHAIN + 1)},
+        {"chain": [""]},
+        {"policies": ["ab" * 31]},
+        {"policies": ["AB" * 32]},
+        {"policies": ["zz" * 32]},
+        {"ground": "somehow"},
+        {"mode": "any"},
+        {"verdict": "refused"},
+        {"atMicros": -1},
+        {"atMicros": True},
+        {"evidence": {}},
+        {"evidence": {**MEMBERS["evidence"], "record": None}},
+        {"signature": base64.b64encode(bytes(63)).decode()},
+        {"owner": "o" * 3000},
+    ],
+)
+def test_members_have_their_shapes(changed: dict[str, Any]) -> None:
+    """A member of another type, size or vocabulary refuses the receipt (RC7)."""
+    with pytest.raises(ReceiptError):
+        parse_receipt(canonical_bytes({**MEMBERS, **changed}))
+
+
+def test_other_spellings_are_no_receipts() -> None:
+    """Space, another order or a repeated member make another text, which nobody signed (RC7)."""
+    spaced = json.dumps(MEMBERS).encode()
+    reordered = json.dumps(dict(reversed(list(MEMBERS.items()))), separators=(",", ":")).encode()
+    repeated = TEXT[:-1] + b',"type":"sealspace.receipt/v1"}'
+    for text in (spaced, reordered, repeated, TEXT + b"\n\n", b" " + TEXT, b"", b"x" * (MAX_RECEIPT_BYTES + 2)):
+        with pytest.raises(ReceiptError):
+            parse_receipt(text)
+
+
+@fuzzed()
+@given(
+    st.binary(max_size=200)
+    | damaged_bytes(TEXT)
+    | changed_objects(MEMBERS, json_values("attested", "ab" * 32, members=tuple(MEMBERS))).map(
+        lambda value: json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
+            "utf-8", "surrogatepass"
+        )
+    )
+)
+def test_fuzz_receipts(data: bytes) -> None:
+    """Any bytes are a receipt with one spelling, or refused as none."""
+    with suppress(ReceiptError):
+        receipt = parse_receipt(data)
+        assert data.removesuffix(b"\n") == encode_receipt(receipt)
+        assert receipt_json(receipt).keys() == MEMBERS.keys()

@@ -1,0 +1,215 @@
+"""Withdrawals: what they name, and that an entry more can only refuse."""
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fuzz_strategies import damaged_bytes, deep_packed, json_values, packed_values
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests_support import fuzzed
+
+import encryption_network.withdrawals as lists
+from capabilities.principals import Principal
+from encryption_network.errors import RecordError, ReleaseRefused, WithdrawalError
+from encryption_network.gate import Admission, admit
+from encryption_network.networks import decode_network, encode_network, with_withdrawals
+from encryption_network.policy import Policy
+from encryption_network.withdrawals import (
+    NOTHING_WITHDRAWN,
+    Withdrawals,
+    decode_withdrawals,
+    encode_withdrawals,
+    evidence_digest,
+    parse_withdrawal,
+)
+
+SOME = Withdrawals(
+    measurements=frozenset({b"\1" * 48, b"\2" * 32}), dids=frozenset({Principal("did:key:zA")}), evidence=frozenset()
+)
+
+
+@pytest.fixture
+def scene(world: Any) -> Any:
+    """An approved and attested backend with a grant: admitted as it stands."""
+    grant = world.grant(world.session, world.backend.did, parents=[world.sign_in(world.session, policies=[world.LIST])])
+    return world, grant
+
+
+def decide(world: Any, grant: Any, *, evidence: Any = ...) -> Admission:
+    """Ask the gate for the backend."""
+    found = world.evidence(world.backend) if evidence is ... else evidence
+    return admit(world.request(world.backend, [grant], evidence=found))
+
+
+def entries(world: Any) -> dict[str, dict[str, frozenset[Any]]]:
+    """Entries that hit the backend's release, by what they name."""
+    evidence = world.evidence(world.backend)
+    registers = {name: getattr(evidence, name) for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "compose_hash")}
+    return {
+        **{name: {"measurements": frozenset({value})} for name, value in registers.items()},
+        "invoker": {"dids": frozenset({Principal(world.backend.did)})},
+        "delegator": {"dids": frozenset({Principal(world.session.did)})},
+        "owner": {"dids": frozenset({world.owner})},
+        "evidence": {"evidence": frozenset({evidence_digest(evidence)})},
+    }
+
+
+NAMES = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "compose_hash", "invoker", "delegator", "owner", "evidence")
+
+
+@pytest.mark.parametrize("where", ["network", "node"])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_withdrawn_is_refused(scene: Any, name: str, where: str) -> None:
+    """A register, a compose hash, a party or the evidence, withdrawn by owner or operator, ends releases (RC20)."""
+    world, grant = scene
+    assert decide(world, grant).ground == "attested"
+    listed = Withdrawals(**entries(world)[name])
+    if where == "network":
+        world.network = replace(world.network, withdrawals=listed)
+    else:
+        world.withdrawals = listed
+    with pytest.raises(ReleaseRefused) as refused:
+        decide(world, grant)
+    assert refused.value.reason == "withdrawn"
+
+
+def test_what_is_withdrawn_touches_nothing_else(scene: Any) -> None:
+    """Other code, other backends and other evidence go on (RC20)."""
+    world, grant = scene
+    world.withdraw(measurements=frozenset({b"\x77" * 48, b"\x78" * 32}), evidence=frozenset({b"\x79" * 32}))
+    world.withdrawals = Withdrawals(dids=frozenset({Principal(world.other.did)}))
+    assert decide(world, grant).ground == "attested"
+
+
+def test_a_withdrawn_session_is_nobody_in_person(world: Any) -> None:
+    """A withdrawn DID gets nothing in person either, and the row is among the checks (RC20, RC21)."""
+    sign_in = world.sign_in(world.session)
+    assert world.row("withdrawals") in admit(world.request(world.session, [sign_in])).checks
+    world.withdraw(dids=frozenset({Principal(world.session.did)}))
+    with pytest.raises(ReleaseRefused) as refused:
+        admit(world.request(world.session, [sign_in]))
+    assert refused.value.reason == "withdrawn"
+
+
+def test_a_measurement_says_nothing_where_no_code_was_judged(world: Any) -> None:
+    """The owner in person, who proves no code, is not touched by withdrawn code (RC20)."""
+    world.withdrawals = Withdrawals(measurements=frozenset({world.CODE.mrtd}))
+    request = world.request(world.session, [world.sign_in(world.session)], evidence=world.evidence(world.session))
+    assert admit(request).ground == "owner_session"
+
+
+LISTED = st.sets(st.sampled_from(NAMES), max_size=3)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    before=LISTED,
+    more=LISTED,
+    mode=st.sampled_from(["delegates", "everyone", "off"]),
+    policy=st.sampled_from([None, Policy(), Policy(in_person=False), Policy(min_evaluation_number=99)]),
+    attested=st.booleans(),
+    in_person=st.booleans(),
+    on_network=st.booleans(),
+)
+def test_a_withdrawal_never_releases(new_world: Any, before: Any, more: Any, on_network: bool, **scene: Any) -> None:
+    """Whatever is asked and stated: with an entry more, nothing is released that was refused before (RC20)."""
+    world = new_world()
+    sign_in = world.sign_in(world.session, policies=[world.LIST])
+    holder = world.session if scene["in_person"] else world.backend
+    proof = sign_in if scene["in_person"] else world.grant(world.session, world.backend.did, parents=[sign_in])
+    world.record = replace(world.record, mode=scene["mode"])
+    world.demand(scene["policy"])
+    evidence = world.evidence(holder) if scene["attested"] else None
+
+    def released(names: Any) -> bool:
+        listed = NOTHING_WITHDRAWN
+        for name in names:
+            listed = listed.joined(Withdrawals(**entries(world)[name]))
+        if on_network:
+            world.network = replace(world.network, withdrawals=listed)
+        else:
+            world.withdrawals = listed
+        try:
+            return bool(admit(world.request(holder, [proof], evidence=evidence)))
+        except ReleaseRefused:
+            return False
+
+    assert released(before | more) <= released(before) <= released(set())
+
+
+# --- requests and rows ---------------------------------------------------------------------------------------------
+
+
+def test_requests_name_one_thing() -> None:
+    """A request withdraws a measurement, a DID or evidence (RC22)."""
+    did = "did:pkh:eip155:1:0x7e5f4552091a69125d5dfcb7b8c2659029395bdf"
+    assert parse_withdrawal({"measurement": "ab" * 48}).measurements == {b"\xab" * 48}
+    assert parse_withdrawal({"measurement": "ab" * 32}).measurements == {b"\xab" * 32}
+    assert parse_withdrawal({"evidence": "ab" * 32}).evidence == {b"\xab" * 32}
+    assert parse_withdrawal({"did": did}).dids == {"did:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        {},
+        {"measurement": "ab" * 48, "did": "did:key:z"},
+        {"measurement": "00" * 48},
+        {"measurement": "AB" * 48},
+        {"measurement": "ab" * 47},
+        {"measurement": 1},
+        {"evidence": "ab" * 48},
+        {"did": "nobody"},
+        {"did": "did:key:z" + "a" * 600},
+        {"code": "x"},
+    ],
+)
+def test_other_requests_are_refused(value: Any) -> None:
+    """Two things at once, zeros, other lengths and other spellings withdraw nothing (RC22)."""
+    with pytest.raises(WithdrawalError):
+        parse_withdrawal(value)
+
+
+def test_a_list_is_kept_as_it_is(world: Any) -> None:
+    """A list comes back from its row; a network's list from the network's, also from rows older than lists (RC21)."""
+    assert decode_withdrawals(encode_withdrawals(SOME)) == SOME
+    network = with_withdrawals(world.network, SOME, world.now)
+    assert decode_network(encode_network(network)) == network
+    older = encode_network(world.network)
+    assert decode_network(b"\x9c" + older[1:-1]) == world.network  # one field fewer
+    with pytest.raises(RecordError):
+        decode_network(encode_network(network)[:-1])
+
+
+def test_a_list_is_bounded(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full list takes no more, and keeps what it has (RC23)."""
+    full = Withdrawals(measurements=frozenset(n.to_bytes(48, "big") for n in range(1, lists.MAX_NETWORK_ENTRIES + 1)))
+    network = with_withdrawals(world.network, full, world.now)
+    assert with_withdrawals(network, full, world.now).withdrawals == full
+    with pytest.raises(WithdrawalError):
+        with_withdrawals(network, SOME, world.now)
+
+
+@fuzzed()
+@given(json_values("ab" * 48, "did:key:zA", members=("measurement", "did", "evidence")))
+def test_fuzz_requests(value: Any) -> None:
+    """Any JSON withdraws one thing, or is refused."""
+    with suppress(WithdrawalError):
+        assert len(parse_withdrawal(value)) == 1
+
+
+@fuzzed()
+@given(
+    st.binary(max_size=60)
+    | damaged_bytes(encode_withdrawals(SOME))
+    | packed_values.map(repr).map(str.encode)
+    | deep_packed
+)
+def test_fuzz_lists(value: bytes) -> None:
+    """Any bytes are a list, or unreadable: nothing is released past them (RC21)."""
+    with suppress(RecordError):
+        decode_withdrawals(encode_withdrawals(decode_withdrawals(value)))

@@ -1,0 +1,42 @@
+"""Every public reader of bytes, texts and JSON stands in a file of tests that throw junk at it."""
+
+import ast
+import re
+from pathlib import Path
+
+from tests_support import REPOSITORY
+
+PACKAGES = ("capabilities", "encryption_network", "node", "sealspace", "spaces", "tee_backend")
+_READER = re.compile(r"^(?:parse|decode|restore|recover)_")
+
+# reader -> why no fuzz test names it
+NOT_FUZZED: dict[str, str] = {}
+
+
+def _readers() -> set[str]:
+    return {
+        node.name
+        for package in PACKAGES
+        for path in (REPOSITORY / package).rglob("*.py")
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.FunctionDef) and _READER.match(node.name)
+    }
+
+
+def _names(path: Path) -> set[str]:
+    """Return every name that a file uses, when a test in it has `fuzz` in its name."""
+    tree = ast.parse(path.read_text("utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    if not any(node.name.startswith("test_") and "fuzz" in path.stem + node.name for node in functions):
+        return set()
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def test_every_reader_is_fuzzed() -> None:
+    """A reader that no fuzz test uses is an exception with a reason, and an exception that is not needed fails."""
+    fuzzed = {name for path in (REPOSITORY / "tests").rglob("test_*.py") for name in _names(path)}
+    readers = _readers()
+    assert len(readers) > 40
+    assert sorted(readers - fuzzed - NOT_FUZZED.keys()) == []
+    assert sorted(NOT_FUZZED.keys() - (readers - fuzzed)) == []
+    assert all(NOT_FUZZED.values())

@@ -1,0 +1,126 @@
+"""What strangers may cost: refused tokens, registrations, delegations of one signer, and services that are none."""
+
+import json
+
+import pytest
+
+from node.config import Admin, Http, Limits
+
+GET, PUT = "tinycloud.kv/get", "tinycloud.kv/put"
+THREE = Limits(strangers_per_minute=3)
+
+
+def refused(node) -> str:
+    """A well-made token of somebody who was granted nothing."""
+    return node.token({node.kv("a"): [GET]}, signer=node.other)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/invoke", 401),
+        ("POST", "/signed/kv", 401),
+        ("POST", "/encryption/networks/x/decrypt", 401),
+        ("GET", "/admin/quota", 401),
+    ],
+)
+async def test_refused_tokens_run_out(serve, method: str, path: str, status: int) -> None:
+    """Refused tokens of one address are so many a minute; then 429 before a token is looked at, with a time to wait."""
+    async with serve(limits=THREE, admin=Admin(secret="x")) as node:
+        body = None if method == "GET" else b'{"space":"x","path":"a"}'
+        kind = {"content_type": "application/json"} if body else {}
+        statuses = [(await node.send(method, path, token=refused(node), body=body, **kind)).status for _ in range(4)]
+        assert statuses == [status] * 3 + [429]
+        reply = await node.send(method, path, token="no token at all", body=body, **kind)
+        assert (*reply.said, reply.headers["retry-after"]) == (429, "Rate limit exceeded", "20")
+        node.clock.advance(20)
+        assert (await node.send(method, path, token=refused(node), body=body, **kind)).status == status
+
+
+async def test_our_own_surface_says_it_as_a_problem(serve) -> None:
+    """On our own surface the same refusal is a problem document."""
+    async with serve(limits=THREE) as node:
+        for _ in range(3):
+            await node.send("POST", "/invoke", token=refused(node))
+        reply = await node.json("PUT", "/encryption/networks/x/policy", b"{}", token=refused(node))
+        assert (reply.status, json.loads(reply.body)["code"]) == (429, "too-many-requests")
+        assert reply.headers["retry-after"] == "20"
+
+
+async def test_what_is_granted_is_not_counted(serve) -> None:
+    """Calls that are allowed take nothing, however many; so do requests without a token."""
+    async with serve(limits=THREE) as node:
+        for _ in range(5):
+            assert (await node.put("a", b"x")).status == 200
+            assert (await node.send("POST", "/invoke")).status == 401
+            assert (await node.send("GET", "/info")).status == 200
+        absent = [node.token({node.kv("b"): [GET]}) for _ in range(5)]
+        assert {404} == {(await node.send("POST", "/invoke", token=token)).status for token in absent}
+
+
+async def test_a_key_of_a_moment_ago_is_a_stranger(serve) -> None:
+    """A token that is good for a space that does not exist is counted as refused."""
+    async with serve(limits=THREE) as node:
+        tokens = [node.token({f"{node.space(f's{n}')}/kv/a": [GET]}) for n in range(4)]
+        assert [404] * 3 + [429] == [(await node.send("POST", "/invoke", token=token)).status for token in tokens]
+
+
+async def test_every_registration_is_counted(serve) -> None:
+    """What stores something for anybody counts each time, repeats included."""
+    async with serve(limits=THREE) as node:
+        grant = node.token({node.kv("a"): [GET]}, audience=node.friend.did)
+        assert [200] * 3 + [429] == [(await node.delegate(grant)).status for _ in range(4)]
+        assert (await node.send("POST", "/revoke", token=grant)).status == 429
+        assert (await node.put("a", b"x")).status == 429
+
+
+async def test_clients_are_counted_apart(serve) -> None:
+    """Behind a trusted proxy each client has a bucket of its own; loopback is a client too (Q12)."""
+    async with serve(http=Http(port=0, drain_s=0, trusted_proxies=("127.0.0.1",)), limits=THREE) as node:
+        for address in ("192.0.2.1", "192.0.2.2"):
+            statuses = [
+                (await node.send("POST", "/invoke", token=refused(node), x_forwarded_for=address)).status
+                for _ in range(4)
+            ]
+            assert statuses == [401] * 3 + [429]
+
+
+async def test_the_rate_can_be_switched_off(serve) -> None:
+    """A rate of 0 counts nobody."""
+    async with serve(limits=Limits(strangers_per_minute=0)) as node:
+        assert {401} == {(await node.send("POST", "/invoke", token=refused(node))).status for _ in range(20)}
+
+
+async def test_one_signer_has_so_many_delegations(serve) -> None:
+    """Over the bound a delegation is 400 and says which; a repeat and other signers are not affected."""
+    async with serve(limits=Limits(delegations_per_signer=2)) as node:
+        grants = [node.token({node.kv("a"): [GET]}, audience=node.friend.did) for _ in range(3)]
+        replies = [await node.delegate(grant) for grant in grants]
+        assert [reply.status for reply in replies] == [200, 200, 400]
+        assert replies[2].text == "2 delegations of this signer are kept, and no more may be"
+        assert (await node.delegate(grants[0])).status == 200
+        own = f"{node.space(owner=node.other)}/kv"
+        other = node.token({own: [GET]}, signer=node.other, audience=node.friend.did)
+        assert (await node.delegate(other)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "service"),
+    [
+        ("POST", "/hooks/tickets", "Hooks"),
+        ("GET", "/hooks/events?ticket=x", "Hooks"),
+        ("POST", "/hooks/webhooks", "Hooks"),
+        ("DELETE", "/hooks/webhooks/1", "Hooks"),
+        ("POST", "/policy/v3/policies", "Policy v3"),
+        ("GET", "/policy/v3/status/x", "Policy v3"),
+        ("GET", "/share/x", "Share"),
+    ],
+)
+async def test_services_that_are_not_offered(serve, method: str, path: str, service: str) -> None:
+    """Their routes say so to anybody, `/info` does not name them, and preflights are answered."""
+    async with serve() as node:
+        assert (await node.send(method, path)).said == (501, f"{service} support is not enabled on this node")
+        assert (await node.send("OPTIONS", path)).status == 200
+        features = json.loads((await node.send("GET", "/info")).body)["features"]
+        assert "signed-urls" in features
+        assert not {"hooks", "policy", "share"} & set(features)

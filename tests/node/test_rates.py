@@ -1,0 +1,99 @@
+"""Token buckets: how they fill, whom they count, and how many there are."""
+
+import pytest
+
+from node.rates import MAX_CLIENTS, Rates, TooMany
+
+NOW = 1_795_000_000.0
+
+
+def _taken(rates: Rates, client: str | None, *, now: float = NOW) -> int:
+    """Take until the bucket is empty, or a thousand times."""
+    for count in range(1000):
+        try:
+            rates.take(client, now=now)
+        except TooMany:
+            return count
+    return 1000
+
+
+def test_a_bucket_begins_full_and_fills_evenly() -> None:
+    """A minute's worth may be taken at once, and each second brings its part."""
+    rates = Rates(per_minute=60)
+    assert _taken(rates, "192.0.2.1") == 60
+    assert _taken(rates, "192.0.2.1", now=NOW + 2) == 2
+    assert _taken(rates, "192.0.2.1", now=NOW + 3600) == 60
+
+
+def test_a_bucket_of_another_size() -> None:
+    """The size of a bucket and the rate at which it fills are two things."""
+    rates = Rates(per_minute=60, most=11)
+    assert _taken(rates, "192.0.2.1") == 11
+    assert _taken(rates, "192.0.2.1", now=NOW + 3600) == 11
+
+
+def test_who_is_refused_learns_when_to_come_back() -> None:
+    """The refusal says after how many seconds the bucket holds one again."""
+    rates = Rates(per_minute=6)
+    _taken(rates, "192.0.2.1")
+    with pytest.raises(TooMany) as refused:
+        rates.require("192.0.2.1", now=NOW)
+    assert refused.value.retry_after_s == 10
+    rates.require("192.0.2.1", now=NOW + 10)
+
+
+def test_asking_takes_nothing_and_charging_never_refuses() -> None:
+    """What is asked and what is taken are apart; a debt is not kept."""
+    rates = Rates(per_minute=2)
+    for _ in range(5):
+        rates.require("192.0.2.1", now=NOW)
+    for _ in range(5):
+        rates.charge("192.0.2.1", now=NOW)
+    with pytest.raises(TooMany):
+        rates.require("192.0.2.1", now=NOW)
+    rates.require("192.0.2.1", now=NOW + 30)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::ffff", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("127.0.0.1", "192.0.2.1", False),
+        ("not:an:address", "not:an:address", True),
+        ("x" * 64 + "1", "x" * 64 + "2", True),
+    ],
+)
+def test_whose_bucket_it_is(one: str, other: str, is_same: bool) -> None:
+    """IPv6 counts by the /64, a mapped address as IPv4, and a name of any length by its beginning."""
+    rates = Rates(per_minute=10)
+    assert _taken(rates, one) == 10
+    assert _taken(rates, other) == (0 if is_same else 10)
+
+
+def test_who_is_not_counted() -> None:
+    """A caller without an address is not counted, and nobody is where the rate is nought."""
+    assert _taken(Rates(per_minute=1), None) == 1000
+    assert _taken(Rates(per_minute=0), "192.0.2.1") == 1000
+
+
+def test_memory_is_bounded() -> None:
+    """Of too many clients the one that was quiet the longest is forgotten."""
+    rates = Rates(per_minute=1)
+    for number in range(MAX_CLIENTS + 1):
+        rates.take(f"client-{number}", now=NOW)
+        if number == 1:
+            with pytest.raises(TooMany):
+                rates.take("client-0", now=NOW)
+    rates.take("client-0", now=NOW)
+    with pytest.raises(TooMany):
+        rates.take("client-2", now=NOW)
+
+
+def test_a_clock_that_steps_back_gives_nothing() -> None:
+    """An earlier time neither fills a bucket nor breaks it."""
+    rates = Rates(per_minute=2)
+    assert _taken(rates, "192.0.2.1") == 2
+    assert _taken(rates, "192.0.2.1", now=NOW - 3600) == 0
