@@ -1,4 +1,4 @@
-"""Receipts: what the node states, under its identity key, about one release that it admitted (RC7 to RC12).
+"""Receipts: what the node states, under its identity key, about one release that it admitted (RC7, RC9, RC10).
 
 A receipt is canonical JSON with exactly these members:
 
@@ -44,7 +44,7 @@ MAX_RECEIPT_BYTES: Final = 64 * 1024
 """Longest receipt: 64 cids and some hundred policies take half of it."""
 MAX_CHAIN: Final = 64
 MAX_POLICY_DIGESTS: Final = 512
-_MAX_TEXT_CHARS: Final = 2048
+_MAX_TEXT_CHARS: Final = 8192
 _SHA256_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
 _MEMBERS: Final = frozenset(
@@ -124,7 +124,13 @@ def sign_receipt(receipt: Receipt, signer: Ed25519Signer) -> Receipt:
 
     Raises:
         RuntimeError: the key is another node's.
+        ReceiptError: a text or a list is longer than readers take; such a release is not made.
     """
+    texts = (receipt.network, receipt.owner, receipt.invoker, receipt.invocation)
+    if max(map(len, texts)) > _MAX_TEXT_CHARS:
+        raise ReceiptError("an identifier is too long")
+    if len(receipt.chain) > MAX_CHAIN or len(receipt.policies) > MAX_POLICY_DIGESTS:
+        raise ReceiptError("too many delegations or policies")
     if signer.did != receipt.node:
         raise RuntimeError("a receipt is signed by the node that it names")
     return replace(receipt, signature=signer.sign(canonical_bytes(_signed_members(receipt))))

@@ -6,13 +6,14 @@ Example:
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from aiohttp import StreamReader, web
 
 from .pages import FrameworkPage
-from .services import SERVICES
+
+IDLE_BODY_S: Final = 60.0
 
 Shape = TypeVar("Shape")
 
@@ -37,19 +38,18 @@ async def limited_body(request: web.Request, *, max_bytes: int) -> bytes:
     return b"".join([piece async for piece in body_pieces(request, max_bytes=max_bytes)])
 
 
-async def body_pieces(request: web.Request, *, max_bytes: int) -> AsyncIterator[bytes]:
+async def body_pieces(request: web.Request, *, max_bytes: int, idle_s: float = IDLE_BODY_S) -> AsyncIterator[bytes]:
     """Yield a body of at most `max_bytes` as it comes; the client sends no faster than it is taken.
 
     Raises:
         FrameworkPage: 413 when it is longer, before more than `max_bytes` were yielded; 400 when its framing is broken;
-            408 when nothing comes for `http.idle_body_s`.
+            408 when nothing comes for `idle_s`.
         ConnectionError: the client is gone.
     """
     if (request.content_length or 0) > max_bytes:
         raise FrameworkPage(413)
     if not request.can_read_body:
         return
-    idle_s = request.app[SERVICES].config.http.idle_body_s
     size_bytes = 0
     while piece := await _next_piece(request.content, idle_s):
         size_bytes += len(piece)

@@ -62,7 +62,7 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 393_216
     keep_alive_s: Annotated[float, Meta(description="Seconds after which an idle connection is closed.", gt=0)] = 75.0
     idle_body_s: Annotated[
-        float, Meta(description="Seconds without a byte after which a body is given up.", gt=0, le=3600)
+        float, Meta(description="Seconds without a byte after which an upload is given up.", gt=0, le=3600)
     ] = 60.0
     drain_s: Annotated[
         float, Meta(description="Seconds that requests under way get to finish after SIGTERM.", ge=0, le=3600)
@@ -74,9 +74,9 @@ class Store(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     data: Annotated[str, Meta(description="Folder of the store, the root secret and the blobs.", min_length=1)] = "data"
     url: Annotated[str | None, Meta(description="Another store than LMDB in the data folder: `postgresql://…`.")] = None
-    max_bytes: Annotated[int, Meta(description="Bytes of disk after which writes are answered 507.", ge=1 << 20)] = (
-        1 << 40
-    )
+    max_bytes: Annotated[
+        int, Meta(description="Bytes of rows, and of values in files, beyond which puts are answered 507.", ge=1 << 20)
+    ] = 1 << 40
     retry_s: Annotated[
         float, Meta(description="Seconds for which a refused commit is tried again before 503.", gt=0, le=30)
     ] = 2.0

@@ -75,7 +75,7 @@ async def claim_store(
         keyring=keyring,
         store_id=identity.store_id,
         delegations=Delegations(store, DelegationCache(max_bytes=config.store.delegation_cache_bytes)),
-        values=Values(store, BlobFiles(config.data / "blobs"), entropy),
+        values=Values(store, BlobFiles(config.data / "blobs", max_bytes=config.store.max_bytes), entropy),
         hosting=hosting_policy(config.hosting),
         quotes=Quotes(most_waiting=config.limits.quotes_waiting),
         challenge_rates=Rates(per_minute=config.limits.challenges_per_minute),

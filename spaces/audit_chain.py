@@ -9,7 +9,7 @@ SHA-256(label ‖ entry). The hash before the first is that of the store's own i
 another store's.
 
 Example:
-    while (await seal_batch(store, chain, since=0.0, now=now)).more: ...
+    while (await seal_batch(store, chain, now=now)).more: ...
     async for line in exported_lines(store, chain): out.write(line)
 """
 
@@ -85,12 +85,13 @@ class Sealed:
 
 
 class _Head(msgspec.Struct, frozen=True, array_like=True):
-    """Where the chain ends, and up to where a signed head stands."""
+    """Where the chain ends, up to where a signed head stands, and when the queue was last found empty."""
 
     number: int
     hash: bytes
     signed_number: int
     signed_at: float
+    emptied_at: float
 
 
 _HEAD_CODEC: Final = Codec(_Head)
@@ -154,15 +155,22 @@ def _bounded(text: str) -> str:
 
 
 async def seal_batch(
-    store: Store, chain: Chain, *, since: float, now: float, is_last: bool = False, limit: int = MAX_BATCH
+    store: Store,
+    chain: Chain,
+    *,
+    now: float,
+    window_s: float | None = None,
+    is_last: bool = False,
+    limit: int = MAX_BATCH,
 ) -> Sealed:
     """Move the oldest records of the queue into the chain, and sign a head when one is due; one commit.
 
     Args:
         store: where the queue and the chain are.
         chain: whose it is.
-        since: epoch seconds; records of an earlier time stay in the queue.
         now: epoch seconds.
+        window_s: look no further back than so long before the last batch that found the queue empty; None: at every
+            time. Before it lie mostly rows that were taken away and are not swept yet.
         is_last: sign a head over all that is sealed, however young the last one is.
         limit: most records of this batch, at most MAX_BATCH.
 
@@ -173,7 +181,7 @@ async def seal_batch(
         RecordDamaged: a row does not decode.
         SpaceError: the store does not answer.
     """
-    after = AUDIT_PREFIX + micros8(since)
+    after = AUDIT_PREFIX + micros8(await _since(store, chain, window_s, now))
     while True:
         wanted = Range(AUDIT_PREFIX, after=after, limit=min(limit, MAX_BATCH))
         snapshot = await store.read((AUDIT_CHAIN_KEY,), ranges=(wanted,))
@@ -181,6 +189,13 @@ async def seal_batch(
         if page.rows or not page.more or page.last_key is None:
             return await _commit(store, chain, head_row, page, now=now, is_last=is_last)
         after = page.last_key  # rows that were taken away and are not swept yet (ST5)
+
+
+async def _since(store: Store, chain: Chain, window_s: float | None, now: float) -> float:
+    if window_s is None:
+        return 0.0
+    head = _head_of((await store.read((AUDIT_CHAIN_KEY,))).records[0], chain)
+    return max(min(head.emptied_at, now) - window_s, 0.0)
 
 
 async def _commit(
@@ -209,18 +224,20 @@ async def _commit(
         puts.append(_signed_head(chain, number, hash_, now))
     if not puts:
         return Sealed(0, more=False)
+    count = number - head.number
+    more = page.more or count < len(page.rows)
     signed = (number, now) if is_due else (head.signed_number, head.signed_at)
+    moved = _Head(number, hash_, *signed, emptied_at=head.emptied_at if more else now)
     expect = ABSENT if head_row is None else head_row.stamp
-    puts.append(Put(AUDIT_CHAIN_KEY, _HEAD_CODEC.encode(_Head(number, hash_, *signed)), expect=expect))
+    puts.append(Put(AUDIT_CHAIN_KEY, _HEAD_CODEC.encode(moved), expect=expect))
     if not isinstance(await store.commit(Commit(puts=tuple(puts))), Committed):
         return Sealed(0, more=True)
-    count = number - head.number
-    return Sealed(count, more=page.more or count < len(page.rows))
+    return Sealed(count, more=more)
 
 
 def _head_of(record: Record | None, chain: Chain) -> _Head:
     if record is None:
-        return _Head(0, genesis_hash(chain.store_id), 0, 0.0)
+        return _Head(0, genesis_hash(chain.store_id), 0, 0.0, 0.0)
     if record.value is None:
         raise RecordDamaged("the head of the audit chain was deleted")
     return _HEAD_CODEC.decode(record.value)

@@ -39,9 +39,16 @@ _INCOMING: Final = "incoming"
 
 
 class BlobFiles:
-    """The folder with the bodies; any number of processes may have it open."""
+    """The folder with the bodies; any number of processes may have it open.
 
-    def __init__(self, folder: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
+    Args:
+        folder: made with the first body.
+        max_bytes: what all bodies together may have; judged by the commits that name them. None: only the disk bounds.
+        reserve_bytes: free disk that is left alone.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int | None = None, reserve_bytes: int = RESERVE_BYTES) -> None:
+        self.max_bytes = max_bytes
         self._folder = folder
         self._reserve_bytes = reserve_bytes
 

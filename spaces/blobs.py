@@ -77,12 +77,16 @@ class BlobRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BlobWork(msgspec.Struct, frozen=True, array_like=True):
-    """Work on one blob that is due: delete its record (`unlink` False), or unlink its file."""
+    """Work on one blob that is due: delete its record (`unlink` False), or unlink its file.
+
+    `size_bytes` is what the file counts for among all bodies; 0 when it never was counted.
+    """
 
     space16: bytes
     digest: bytes
     generation: bytes
     unlink: bool
+    size_bytes: int = 0
 
     @property
     def name(self) -> BlobName:
@@ -113,9 +117,11 @@ def parse_blob_work(value: bytes) -> BlobWork:
     return _WORK_CODEC.decode(value)
 
 
-def due_put(name: BlobName, *, due_at: float, unlink: bool, entropy: Entropy) -> Put:
-    """Note work on a blob for the collector."""
-    work = BlobWork(space16=name.space16, digest=name.digest, generation=name.generation, unlink=unlink)
+def due_put(name: BlobName, *, due_at: float, unlink: bool, entropy: Entropy, size_bytes: int = 0) -> Put:
+    """Note work on a blob for the collector; see `BlobWork`."""
+    work = BlobWork(
+        space16=name.space16, digest=name.digest, generation=name.generation, unlink=unlink, size_bytes=size_bytes
+    )
     return Put(due_key(due_at, entropy.token(16)), _WORK_CODEC.encode(work))
 
 

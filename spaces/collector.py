@@ -20,8 +20,8 @@ from capabilities.ambient import Entropy
 
 from .blob_files import BlobFiles
 from .blobs import UNLINK_AFTER_S, BlobName, BlobRecord, BlobWork, blob_record_of, due_put, parse_blob_work
-from .keyspace import DUE_PREFIX, ORPHAN_SWEEP_KEY, blob_key, micros8
-from .store.contract import Commit, Put, Range, Record, Refused, Store
+from .keyspace import BODIES_COUNTER, DUE_PREFIX, ORPHAN_SWEEP_KEY, blob_key, micros8
+from .store.contract import Add, Commit, Put, Range, Record, Refused, Store
 
 ORPHAN_AFTER_S: Final = 86_400.0
 UNFINISHED_AFTER_S: Final = 3600.0
@@ -39,7 +39,10 @@ async def collect(store: Store, files: BlobFiles, *, now: float, entropy: Entrop
         work = parse_blob_work(record.value or b"")
         if work.unlink:
             await files.remove(work.name)
-            await store.commit(Commit(puts=(Put(key, None),)))
+            # Over the very row that was read: the file is counted less once, whoever else does the same.
+            await store.commit(
+                Commit(puts=(Put(key, None, expect=record.stamp),), adds=(Add(BODIES_COUNTER, -work.size_bytes),))
+            )
         else:
             await _delete_record(store, work, key, now=now, entropy=entropy)
     return len(due)
@@ -62,7 +65,8 @@ async def _delete_record(store: Store, work: BlobWork, due: bytes, *, now: float
     record = (await store.read((key,))).records[0]
     found = blob_record_of(record)
     if record is not None and found is not None and found == BlobRecord(work.generation, 0):
-        unlink = due_put(work.name, due_at=now + UNLINK_AFTER_S, unlink=True, entropy=entropy)
+        due_at = now + UNLINK_AFTER_S
+        unlink = due_put(work.name, due_at=due_at, unlink=True, entropy=entropy, size_bytes=work.size_bytes)
         outcome = await store.commit(Commit(puts=(Put(key, None, expect=record.stamp), Put(due, None), unlink)))
         if not isinstance(outcome, Refused):
             return

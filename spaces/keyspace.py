@@ -37,6 +37,7 @@ order.
     "c" "U" space16                                     counter: bytes a space holds
     "c" "H" owner16                                     counter: spaces of an owner
     "c" "T"                                             counter: hosted spaces in all
+    "c" "B"                                             counter: bytes of bodies in files
     "c" "h" hour4 client16                              counter: new owners from one client address in one hour
     "c" "D" signer16                                    counter: delegations of one signer that are kept
 
@@ -314,6 +315,7 @@ def owner_counter(owner16: bytes) -> bytes:
 
 
 TOTAL_SPACES_COUNTER: Final = b"cT"
+BODIES_COUNTER: Final = b"cB"
 
 
 def newcomers_counter(hour: int, client16: bytes) -> bytes:

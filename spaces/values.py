@@ -40,12 +40,14 @@ from .blobs import (
     reuse_check,
 )
 from .bodies import Body, StagedFile, Staging
-from .errors import CommitInvalid, MetadataTooLarge
-from .keyspace import ORPHAN_SWEEP_KEY, blob_key, value_key, x16
+from .errors import CommitInvalid, MetadataTooLarge, StoreFull
+from .keyspace import BODIES_COUNTER, ORPHAN_SWEEP_KEY, blob_key, value_key, x16
 from .quota import usage_key
-from .store.contract import ABSENT, Check, Put, Record, Store
+from .store.contract import ABSENT, Add, Check, Put, Record, Store, counter_of
 
 MAX_METADATA_BYTES: Final = 16 * 1024  # ST6
+# Path and metadata of a value that its space is not charged for: what ordinary ones have.
+FREE_NAME_BYTES: Final = 1024
 # Header values come with bytes that are not UTF-8 as lone surrogates, and go back as they came.
 _HEADER_TEXT: Final = ("utf-8", "surrogatepass")
 
@@ -94,10 +96,12 @@ class WritePlan:
     Attributes:
         puts: the heads first, in the order of the writes, then rows of bodies.
         checks: rows that must not have changed: records of bodies that are shared, and the orphans' sweep.
+        adds: what new files add to the bytes of all bodies.
     """
 
     puts: tuple[Put, ...]
     checks: tuple[Check, ...]
+    adds: tuple[Add, ...] = ()
 
 
 class _HeadRow(msgspec.Struct, frozen=True, array_like=True):
@@ -147,9 +151,23 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
     Raises:
         MetadataTooLarge: names and values together have more than 16 KiB.
     """
-    size_bytes = sum(len(name) + len(value.encode(*_HEADER_TEXT)) for name, value in metadata.items())
+    size_bytes = _metadata_bytes(metadata)
     if size_bytes > MAX_METADATA_BYTES:
         raise MetadataTooLarge(limit_bytes=MAX_METADATA_BYTES, got_bytes=size_bytes)
+
+
+def _metadata_bytes(metadata: Mapping[str, str]) -> int:
+    return sum(len(name) + len(value.encode(*_HEADER_TEXT)) for name, value in metadata.items())
+
+
+def _weight_bytes(path: str, metadata: Mapping[str, str], inline_bytes: int) -> int:
+    """Return what a head counts for in its space (M50).
+
+    A body in a file is weighed once, on its record, however many heads share it (M10). A long name is weighed too:
+    otherwise empty values under long paths would cost nothing.
+    """
+    name_bytes = len(path.encode("utf-8", "surrogatepass")) + _metadata_bytes(metadata)
+    return inline_bytes + max(name_bytes - FREE_NAME_BYTES, 0)
 
 
 class Values:
@@ -203,10 +221,11 @@ class Values:
         """
         tally = _Tally(space, writes, current)
         if not tally.deltas:
-            return Draft(tally, (), None, self._entropy)
+            return Draft(tally, (), _Folder(), self._entropy)
         keys = [blob_key(tally.space16, digest) for digest in tally.deltas]
-        *records, sweep = (await self._store.read((*keys, ORPHAN_SWEEP_KEY))).records
-        return Draft(tally, tuple(zip(keys, records, strict=True)), sweep, self._entropy)
+        *records, sweep, counter = (await self._store.read((*keys, ORPHAN_SWEEP_KEY, BODIES_COUNTER))).records
+        folder = _Folder(sweep, counter_of(counter), self.files.max_bytes)
+        return Draft(tally, tuple(zip(keys, records, strict=True)), folder, self._entropy)
 
 
 class Draft:
@@ -216,11 +235,11 @@ class Draft:
         self,
         tally: "_Tally",
         blobs: Sequence[tuple[bytes, Record | None]],
-        sweep: Record | None,
+        folder: "_Folder",
         entropy: Entropy,
     ) -> None:
         self._tally = tally
-        self._sweep = sweep
+        self._folder = folder
         self._entropy = entropy
         changes = [_change(tally, key, record, entropy) for key, record in blobs]
         self._changes = [change for change in changes if change is not None]
@@ -228,7 +247,7 @@ class Draft:
     @property
     def growth_bytes(self) -> int:
         """By how much the usage of the space changes: exact for a commit of the plan (ST7)."""
-        return self._tally.inline_growth_bytes + sum(change.growth_bytes for change in self._changes)
+        return self._tally.head_growth_bytes + sum(change.growth_bytes for change in self._changes)
 
     @property
     def replaced(self) -> tuple[Head | None, ...]:
@@ -241,10 +260,12 @@ class Draft:
         Args:
             now: epoch seconds.
         Raises:
-            StoreFull, StoreUnavailable: from files.
+            StoreFull: no room for the files.
+            StoreUnavailable: from files.
         """
         puts: list[Put] = []
         checks: list[Check] = []
+        adds = self._folder.adds(sum(change.size_bytes for change in self._changes if change.file is not None))
         for change in self._changes:
             if change.file is not None:
                 await change.file.name_as(change.name)
@@ -252,31 +273,57 @@ class Draft:
                 checks.append(reuse_check(change.key, change.record))
             else:
                 puts += self._record_puts(change, now=now)
-        if any(change.file is not None for change in self._changes):
+        if adds:
             # A file that is named now must not be taken for one that was left behind; see `collector`.
-            if self._sweep is None:
+            if self._folder.sweep is None:
                 puts.append(Put(ORPHAN_SWEEP_KEY, b"", expect=ABSENT))
             else:
-                checks.append(Check(ORPHAN_SWEEP_KEY, self._sweep.stamp))
+                checks.append(Check(ORPHAN_SWEEP_KEY, self._folder.sweep.stamp))
         generations = {change.name.digest: change.name.generation for change in self._changes}
-        return WritePlan(puts=(*self._tally.head_puts(generations), *puts), checks=tuple(checks))
+        return WritePlan(puts=(*self._tally.head_puts(generations), *puts), checks=tuple(checks), adds=adds)
 
     def _record_puts(self, change: "_Change", *, now: float) -> list[Put]:
         put = Put(
             change.key,
             encode_blob_record(change.fresh),
             expect=ABSENT if change.record is None else change.record.stamp,
-            weight_bytes=self._tally.sizes[change.name.digest] if change.fresh.references else 0,
+            weight_bytes=change.size_bytes if change.fresh.references else 0,
             account=self._tally.account,
         )
         puts = [put]
         if change.fresh.references == 0:
-            puts.append(due_put(change.name, due_at=now, unlink=False, entropy=self._entropy))
+            puts.append(self._due(change.name, change, due_at=now, unlink=False))
         elif change.found is not None and change.found.generation != change.name.generation:
             # The record was on its way out, and the collector will not find the file by it any more.
             left = BlobName(change.name.space16, change.name.digest, change.found.generation)
-            puts.append(due_put(left, due_at=now + UNLINK_AFTER_S, unlink=True, entropy=self._entropy))
+            puts.append(self._due(left, change, due_at=now + UNLINK_AFTER_S, unlink=True))
         return puts
+
+    def _due(self, name: BlobName, change: "_Change", *, due_at: float, unlink: bool) -> Put:
+        return due_put(name, due_at=due_at, unlink=unlink, entropy=self._entropy, size_bytes=change.size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """What a plan has to know of all bodies.
+
+    Attributes:
+        sweep: row of the orphans' sweep.
+        used_bytes: of bodies in files.
+        max_bytes: what they may have; None: no bound.
+    """
+
+    sweep: Record | None = None
+    used_bytes: int = 0
+    max_bytes: int | None = None
+
+    def adds(self, size_bytes: int) -> tuple[Add, ...]:
+        """Count new files, within the bound."""
+        if not size_bytes:
+            return ()
+        if self.max_bytes is not None and self.used_bytes + size_bytes > self.max_bytes:
+            raise StoreFull("no room for a body")
+        return (Add(BODIES_COUNTER, size_bytes, at_most=self.max_bytes),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +337,7 @@ class _Change:
         fresh: what it says afterwards.
         name: the file that holds the body afterwards.
         file: the file to be named so; None when one has this name already.
+        size_bytes: of the body.
         growth_bytes: by how much the usage changes.
     """
 
@@ -299,6 +347,7 @@ class _Change:
     fresh: BlobRecord
     name: BlobName
     file: StagedFile | None
+    size_bytes: int
     growth_bytes: int
 
     @property
@@ -319,7 +368,7 @@ def _change(tally: "_Tally", key: bytes, record: Record | None, entropy: Entropy
         return None
     else:
         fresh = BlobRecord(found.generation, max(found.references + tally.deltas[digest], 0))
-    weight_bytes = tally.sizes[digest]
+    size_bytes = tally.sizes[digest]
     return _Change(
         key=key,
         record=record,
@@ -327,7 +376,8 @@ def _change(tally: "_Tally", key: bytes, record: Record | None, entropy: Entropy
         fresh=fresh,
         name=BlobName(tally.space16, digest, fresh.generation),
         file=file,
-        growth_bytes=weight_bytes * ((fresh.references > 0) - is_shared),
+        size_bytes=size_bytes,
+        growth_bytes=size_bytes * ((fresh.references > 0) - is_shared),
     )
 
 
@@ -341,7 +391,7 @@ class _Tally:
         deltas: digests of bodies in files, and how many references they gain or lose.
         sizes: digests of bodies in files, and their sizes.
         files: digests of bodies to be put, and a file that holds each.
-        inline_growth_bytes: by how much the bodies in heads grow.
+        head_growth_bytes: by how much the heads weigh more.
     """
 
     def __init__(self, space: SpaceId, writes: Sequence[Write], current: Sequence[Record | None]) -> None:
@@ -358,24 +408,27 @@ class _Tally:
         self.deltas: dict[bytes, int] = {}
         self.sizes: dict[bytes, int] = {}
         self.files: dict[bytes, StagedFile] = {}
-        self.inline_growth_bytes = 0
+        self.head_growth_bytes = 0
         for write, old in zip(writes, self.replaced, strict=True):
             check_metadata(write.metadata)
             self._take(old)
-            self._give(write.body)
+            self._give(write)
 
     def _take(self, old: Head | None) -> None:
-        if old is not None and old.blob is not None:
+        if old is None:
+            return
+        self.head_growth_bytes -= _weight_bytes(old.path, old.metadata, len(old.body or b""))
+        if old.blob is not None:
             self._count(old.blob.digest, -1, old.size_bytes)
-        elif old is not None:
-            self.inline_growth_bytes -= old.size_bytes
 
-    def _give(self, body: Body | None) -> None:
-        if body is not None and body.file is not None:
+    def _give(self, write: Write) -> None:
+        body = write.body
+        if body is None:
+            return
+        self.head_growth_bytes += _weight_bytes(write.path, write.metadata, len(body.inline or b""))
+        if body.file is not None:
             self._count(body.digest, +1, body.size_bytes)
             self.files[body.digest] = body.file
-        elif body is not None:
-            self.inline_growth_bytes += body.size_bytes
 
     def _count(self, digest: bytes, delta: int, size_bytes: int) -> None:
         self.deltas[digest] = self.deltas.get(digest, 0) + delta
@@ -405,6 +458,5 @@ class _Tally:
             body=body.inline,
             generation=None if body.file is None else generations[body.digest],
         )
-        # A body in a file is weighed once, on its record, however many heads share it (M10).
-        weight_bytes = 0 if body.inline is None else body.size_bytes
+        weight_bytes = _weight_bytes(write.path, write.metadata, len(body.inline or b""))
         return Put(key, _CODEC.encode(row), expect=expect, weight_bytes=weight_bytes, account=self.account)

@@ -11,6 +11,7 @@ import msgspec
 from capabilities.ambient import SystemClock
 from capabilities.errors import InvalidIdentifier
 from capabilities.resources import NetworkId, parse_network_id
+from encryption_network.errors import ReceiptError
 from encryption_network.receipt import MAX_RECEIPT_BYTES, Receipt, parse_receipt
 from spaces.receipts import document_row_key, stored_receipts
 from tee_backend.attestation.trust_root import intel_root
@@ -104,19 +105,26 @@ async def _print(config: Config, network: NetworkId | None) -> None:
 async def _export(config: Config, network: NetworkId | None, folder: Path) -> int:
     """Write `receipts/<SHA-256>.json` and `documents/<SHA-256>`."""
     kept, documents = folder / "receipts", folder / "documents"
-    kept.mkdir(parents=True, exist_ok=True)
-    documents.mkdir(exist_ok=True)
+    for made in (kept, documents):
+        made.mkdir(parents=True, exist_ok=True)
     count = 0
     async with opened_store(config) as store:
         async for text in stored_receipts(store, network):
             (kept / f"{hashlib.sha256(text).hexdigest()}.json").write_bytes(text)
-            digests = tuple(_referred(parse_receipt(text)))
+            digests = tuple(_referred(_stored(text)))
             found = (await store.read([document_row_key(digest) for digest in digests])).records
             for digest, record in zip(digests, found, strict=True):
                 if record is not None and record.value is not None:
                     (documents / digest.hex()).write_bytes(record.value)
             count += 1
     return count
+
+
+def _stored(text: bytes) -> Receipt:
+    try:
+        return parse_receipt(text)
+    except ReceiptError as error:
+        raise ReceiptRefuted(f"a stored receipt does not read: {error}", hint="restore a backup") from error
 
 
 def _referred(receipt: Receipt) -> Iterator[bytes]:

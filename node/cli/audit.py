@@ -58,7 +58,7 @@ async def _export(config: Config, after: int) -> None:
     async with opened_store(config) as store:
         chain = await _chain(config, store)
         now = SystemClock().now()
-        while (await seal_batch(store, chain, since=0.0, now=now, is_last=True)).more:
+        while (await seal_batch(store, chain, now=now, is_last=True)).more:
             pass
         async for line in exported_lines(store, chain, after=after):
             click.echo(line, nl=False)

@@ -7,11 +7,11 @@ import click
 import msgspec
 
 from capabilities.ambient import SystemClock, SystemEntropy
-from encryption_network.errors import WithdrawalError
+from encryption_network.errors import RecordError, WithdrawalError
 from encryption_network.withdrawals import Withdrawals, parse_withdrawal
 
 from ..config import Config
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, StoreMisused
 from ..operations.withdrawal import withdraw_everywhere, withdrawals_json
 from .opened_store import opened_store
 from .settings import config_from, data_options
@@ -39,6 +39,8 @@ def withdraw(
         listed = asyncio.run(_withdraw(config, parse_withdrawal({**given[0]})))
     except WithdrawalError as error:
         raise ConfigurationError(error.text, hint="sealspace withdraw --help") from None
+    except RecordError as error:
+        raise StoreMisused(f"the store cannot be read: {error}", hint="sealspace doctor") from error
     click.echo(msgspec.json.encode(withdrawals_json(listed)))
 
 

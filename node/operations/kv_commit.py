@@ -167,7 +167,7 @@ def put_commit(services: Services, reading: PutReading, audit: AuditRecord, plan
         puts=(*plan.puts, *hosting.puts, audit_put(audit, entropy=services.entropy)),
         live=reading.call.live,
         checks=(*plan.checks, *hosting.checks),
-        adds=(*reading.quota(draft), *hosting.adds),
+        adds=(*plan.adds, *reading.quota(draft), *hosting.adds),
         claim=durable_claim(services, reading.call),
     )
 

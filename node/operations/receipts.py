@@ -1,4 +1,4 @@
-"""Receipts: writing one with each release, and handing them to the owner of the network (RC7 to RC15).
+"""Receipts: writing one with each release, and handing them to the owner of the network (RC7 to RC10, RC13 to RC15).
 
 The receipt and whatever it refers to are written in the release's own commit, so that all of it is durable before the
 key leaves. A document that is there already is not written again.

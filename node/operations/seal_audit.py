@@ -14,16 +14,16 @@ from spaces.audit_chain import Chain, seal_batch
 from ..services import Services
 
 RECENT_S: Final = 120.0
-"""How far back the frequent round looks: behind it lie mostly rows that were taken away and are not swept yet."""
+"""How far before the last time it found nothing more the frequent round looks: beyond any commit's way to the store."""
 
 
 async def seal_recent(services: Services) -> bool:
-    """Seal records of the last minutes; True when there is more to do at once.
+    """Seal records that came since the last round, or shortly before it; True when there is more to do at once.
 
     Raises:
         SpaceError: the store does not answer, or a row does not decode.
     """
-    return await _seal(services, since=max(services.clock.now() - RECENT_S, 0.0))
+    return await _seal(services, window_s=RECENT_S)
 
 
 async def seal_audit(services: Services) -> bool:
@@ -32,11 +32,11 @@ async def seal_audit(services: Services) -> bool:
     Raises:
         SpaceError: the store does not answer, or a row does not decode.
     """
-    return await _seal(services, since=0.0)
+    return await _seal(services, window_s=None)
 
 
-async def _seal(services: Services, *, since: float) -> bool:
-    return (await seal_batch(services.store, chain_of(services), since=since, now=services.clock.now())).more
+async def _seal(services: Services, *, window_s: float | None) -> bool:
+    return (await seal_batch(services.store, chain_of(services), now=services.clock.now(), window_s=window_s)).more
 
 
 def chain_of(services: Services) -> Chain:

@@ -108,9 +108,10 @@ def _upload(services: Services, request: web.Request) -> Upload:
 
 
 async def _value_pieces(services: Services, request: web.Request) -> AsyncIterator[bytes]:
-    limit_bytes = services.config.http.max_body_bytes
+    http = services.config.http
+    limit_bytes = http.max_body_bytes
     try:
-        async for piece in body_pieces(request, max_bytes=limit_bytes):
+        async for piece in body_pieces(request, max_bytes=limit_bytes, idle_s=http.idle_body_s):
             yield piece
     except FrameworkPage as page:
         if page.status != 413:

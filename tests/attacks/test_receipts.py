@@ -225,6 +225,7 @@ async def test_the_owner_in_person_leaves_a_receipt_too(released: Any) -> None:
     """A release without evidence says its ground, and verifies; there is no code to judge by today (RC7, RC19)."""
     stage, owner, _ = released
     session = owner.session
+    stage.clock.advance(1)
     assert opens(await stage.ask(session, owner), session, owner)
     whole = await kept(stage, owner)
     assert (whole.receipt.ground, whole.receipt.evidence) == ("owner_session", None)
@@ -272,6 +273,7 @@ async def test_evidence_without_its_basis_still_releases(released: Any) -> None:
     stage, owner, delegate = released
     beside = basis_beside(evidence_row_key(delegate.did, delegate.receiver.public_key))
     await stage.services.store.commit(Commit(puts=(Put(beside, None),)))
+    stage.clock.advance(1)
     assert opens(await stage.ask(delegate, owner), delegate, owner)
     judged = (await kept(stage, owner)).receipt.evidence
     assert judged is not None and (judged.quote, judged.nonce) == (None, None)

@@ -109,7 +109,8 @@ async def test_the_owner_withdraws_for_one_network(held: HeldStage, route: Route
         assert (await withdraw(held, owner.session, owner.network, value)).status == 204
     assert (await held.ask(delegate, owner, route)).said == refused("withdrawn", route)
     assert opens(await held.ask(backend, other, route), backend, other)
-    assert opens(await held.ask(owner.session, owner, route), owner.session, owner)  # in person, without code
+    session = owner.session
+    assert opens(await held.ask(session, owner, route), session, owner)  # in person, without code
     records, _ = await audit_page(held.services.store)
     told = [record for record in records if record.action == "release.withdrawn"]
     assert [(record.actor, json.loads(record.detail)) for record in told] == [(owner.session.did, value)] * 2

@@ -99,9 +99,9 @@ async def set_up(url: str, platform: SimulatedPlatform | None = None) -> Place:
 
 async def _chain(place: Place) -> Party:
     party = place.session
-    for _ in range(CHAIN - 1):
+    for hop in range(1, CHAIN):
         following = Ed25519Signer(secrets.token_bytes(32))
-        grant = _grant(party, following.did, f"{place.space}/kv/bench", "tinycloud.kv/get")
+        grant = _grant(party, following.did, f"{place.space}/kv/bench", lifetime_s=3_600 - 60 * hop)  # ends first
         await drive(place.port, [_request("/delegate", grant)], connections=1, most_s=_SETUP_S)
         party = Party(following, (_cid(grant),))
     return party
@@ -201,7 +201,7 @@ ATTESTED: Mapping[str, Make] = {"decrypt, attested": attested_decrypts}
 
 def _grants(place: Place, count: int) -> list[str]:
     return [
-        _grant(place.session, Ed25519Signer(secrets.token_bytes(32)).did, f"{place.space}/kv/bench", "tinycloud.kv/get")
+        _grant(place.session, Ed25519Signer(secrets.token_bytes(32)).did, f"{place.space}/kv/bench", lifetime_s=1_800)
         for _ in range(count)
     ]
 
@@ -236,8 +236,8 @@ def _party(session: Session) -> Party:
     return Party(session.signer, tuple(grant.cid for grant in session.grants))
 
 
-def _grant(party: Party, audience: str, resource: str, ability: str) -> str:
-    return _token(party, {resource: [ability]}, audience=audience, lifetime_s=3_600)
+def _grant(party: Party, audience: str, resource: str, *, lifetime_s: float) -> str:
+    return _token(party, {resource: ["tinycloud.kv/get"]}, audience=audience, lifetime_s=lifetime_s)
 
 
 def _token(

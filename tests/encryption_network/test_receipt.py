@@ -79,6 +79,16 @@ def test_the_node_named_signs() -> None:
             verify_receipt(parse_receipt(encode_receipt(replace(RECEIPT, node=did))))
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"invoker": "i" * 9000}, {"chain": ("a",) * (MAX_CHAIN + 1)}, {"policies": (bytes(32),) * 600}],
+)
+def test_what_no_reader_takes_is_not_signed(changed: dict[str, Any]) -> None:
+    """A receipt beyond the bounds of readers is refused before it is written (RC7)."""
+    with pytest.raises(ReceiptError):
+        sign_receipt(replace(RECEIPT, **changed), NODE)
+
+
 @pytest.mark.parametrize("name", MEMBERS)
 def test_every_member_is_needed(name: str) -> None:
     """A receipt without a member, or with another one in its place, is none (RC7)."""
@@ -104,7 +114,7 @@ def test_every_member_is_needed(name: str) -> None:
         {"evidence": {}},
         {"evidence": {**MEMBERS["evidence"], "record": None}},
         {"signature": base64.b64encode(bytes(63)).decode()},
-        {"owner": "o" * 3000},
+        {"owner": "o" * 9000},
     ],
 )
 def test_members_have_their_shapes(changed: dict[str, Any]) -> None:

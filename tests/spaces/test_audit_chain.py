@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from fuzz_strategies import damaged_bytes, json_values
 from hypothesis import given
@@ -55,7 +56,7 @@ async def seal_all(store: Store, *, now: float = NOW + 100, is_last: bool = True
     """Seal until there is nothing more; return how many records were."""
     count = 0
     while True:
-        sealed = await seal_batch(store, CHAIN, since=0.0, now=now, is_last=is_last, limit=limit)
+        sealed = await seal_batch(store, CHAIN, now=now, is_last=is_last, limit=limit)
         count += sealed.count
         if not sealed.more:
             return count
@@ -164,7 +165,7 @@ async def test_of_many_who_seal_at_once_none_loses_a_record(holders: list[Store]
     async def seal(store: Store) -> int:
         done = 0
         for _ in range(25):
-            done += (await seal_batch(store, CHAIN, since=0.0, now=NOW + 100, limit=4)).count
+            done += (await seal_batch(store, CHAIN, now=NOW + 100, limit=4)).count
         return done
 
     _, *done = await asyncio.gather(come(), *(seal(store) for store in holders))
@@ -210,8 +211,24 @@ async def test_records_that_come_late_are_sealed(room: Store) -> None:
     await write(room, record(5), entropy=entropy)
     await seal_all(room)
     await write(room, record(1), entropy=entropy)
-    assert (await seal_batch(room, CHAIN, since=NOW + 0.003, now=NOW)).count == 0
-    assert (await seal_batch(room, CHAIN, since=0.0, now=NOW)).count == 1
+    assert (await seal_batch(room, CHAIN, now=NOW + 200, window_s=99)).count == 0
+    assert (await seal_batch(room, CHAIN, now=NOW + 200)).count == 1
+    await write(room, record(2), entropy=entropy)
+    assert (await seal_batch(room, CHAIN, now=NOW, window_s=99)).count == 1  # a clock that was set back
+
+
+async def test_what_waited_while_nobody_sealed_is_sealed_first(room: Store) -> None:
+    """However long no process sealed, the frequent round goes on where the last one found nothing more."""
+    entropy = CountingEntropy()
+    await write(room, record(0), entropy=entropy)
+    await seal_all(room)
+    await write(
+        room,
+        *(msgspec.structs.replace(record(number), at=NOW + 150 + number) for number in range(1, 5)),
+        entropy=entropy,
+    )
+    sealed = [(await seal_batch(room, CHAIN, now=NOW + 10_000, window_s=10, limit=2)).count for _ in range(3)]
+    assert sealed == [2, 2, 0]
 
 
 async def test_no_record_stops_the_chain(room: Store) -> None:
@@ -232,7 +249,7 @@ async def test_a_damaged_head_stops_sealing(room: Store) -> None:
     for value in (b"\x93", None):
         await room.commit(Commit(puts=(Put(AUDIT_CHAIN_KEY, value, expect=ANY),)))
         with pytest.raises(RecordDamaged):
-            await seal_batch(room, CHAIN, since=0.0, now=NOW)
+            await seal_batch(room, CHAIN, now=NOW)
 
 
 async def test_a_damaged_entry_does_not_read(room: Store) -> None:

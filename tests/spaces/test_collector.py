@@ -8,8 +8,9 @@ from value_bench import LARGE, SMALL, SPACE, Bench, Write, in_pieces
 
 from spaces.blobs import UNLINK_AFTER_S
 from spaces.collector import ORPHAN_AFTER_S, UNFINISHED_AFTER_S, collect, sweep_orphans, sweep_unfinished
-from spaces.errors import RecordDamaged, StoreUnavailable
-from spaces.store.contract import Committed, Refused
+from spaces.errors import RecordDamaged, StoreFull, StoreUnavailable
+from spaces.keyspace import BODIES_COUNTER
+from spaces.store.contract import Committed, Refused, counter_of
 from spaces.values import Write as ValueWrite
 from spaces.values import head_key
 
@@ -107,6 +108,45 @@ async def test_nothing_to_sweep(bench: Bench) -> None:
     assert await orphans(bench, NOW) == 0
     assert await sweep_unfinished(bench.files, now=NOW) == 0
     assert await collect(bench.store, bench.files, now=NOW, entropy=bench.entropy) == 0
+
+
+# --- what all bodies have together
+
+
+async def counted_bytes(bench: Bench) -> int:
+    return counter_of((await bench.store.read((BODIES_COUNTER,))).records[0])
+
+
+async def test_bodies_are_counted_while_their_files_lie_there(bench: Bench) -> None:
+    """All files of bodies together are counted from the commit that names them until they are unlinked, each once."""
+    await bench.write(Write("a", LARGE), Write("b", LARGE), Write("c", LARGE[1:]))
+    assert await counted_bytes(bench) == 2 * len(LARGE) - 1
+    await bench.write(Write("a", None), Write("b", SMALL), Write("c", None))
+    await bench.collect(NOW + 1)
+    await bench.write(Write("c", LARGE[1:]))
+    assert await counted_bytes(bench) == 3 * len(LARGE) - 2
+    await bench.collect(NOW + UNLINK_AFTER_S + 2)
+    assert (await counted_bytes(bench), len(bench.names())) == (len(LARGE) - 1, 1)
+    await bench.plan(Write("d", BODY))
+    age(bench)
+    assert await orphans(bench, NOW + ORPHAN_AFTER_S + 1) == 1
+    await bench.collect(NOW + 2 * ORPHAN_AFTER_S)
+    assert (await counted_bytes(bench), len(bench.names())) == (len(LARGE) - 1, 1)
+
+
+async def test_bodies_are_bounded_together(bench: Bench) -> None:
+    """No body is named beyond the bound, neither at once nor by commits that race; one that is shared costs nothing."""
+    bench.files.max_bytes = 2 * len(LARGE)
+    await bench.write(Write("a", LARGE))
+    racing = [await bench.plan(Write(path, LARGE[1:] + path.encode())) for path in "bc"]
+    assert [type(await bench.commit(plan)) for plan in racing] == [Committed, Refused]
+    with pytest.raises(StoreFull):
+        await bench.write(Write("d", LARGE[2:]))
+    await bench.write(Write("d", LARGE), Write("e", SMALL))
+    await bench.write(Write("a", None), Write("b", None), Write("d", None))
+    await bench.collect(NOW + UNLINK_AFTER_S + 2)
+    await bench.collect(NOW + 2 * UNLINK_AFTER_S + 4)
+    await bench.write(Write("d", LARGE[2:]))
 
 
 # --- a put that meets the collector is never acknowledged and gone

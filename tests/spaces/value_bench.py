@@ -69,7 +69,9 @@ class Bench:
         return Planned(await draft.plan(now=NOW), draft, tuple(bodies))
 
     async def commit(self, planned: Planned, *adds: Add) -> Committed | Refused:
-        return await self.store.commit(Commit(puts=planned.plan.puts, checks=planned.plan.checks, adds=adds))
+        return await self.store.commit(
+            Commit(puts=planned.plan.puts, checks=planned.plan.checks, adds=(*planned.plan.adds, *adds))
+        )
 
     async def write(self, *writes: Write, space: SpaceId = SPACE) -> Planned:
         before = await self.usage(space)

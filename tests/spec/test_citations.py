@@ -16,7 +16,7 @@ ROOT_FILES = ("CHANGELOG.md", "Makefile", "README.md", "pyproject.toml")
 PAGES = {
     "wire": ("capabilities", "wire"),
     "enc": ("encryption",),
-    **{name: (name,) for name in ("attestation", "capabilities", "encryption", "release", "store", "threat-model")},
+    **{page.stem: (page.stem,) for page in SPEC.glob("*.md") if page.stem not in ("README", "wire")},
 }
 
 _NUMBER = r"\d+(?:\.\d+)*"
@@ -24,8 +24,8 @@ _PAGE = rf"(?<![\w-])(?:(wire|enc) §?|({'|'.join(PAGES)})(?:\.md\)?)? §)"
 # `wire 4.4.5`, `enc 2.5, 2.6, 2.8`, `store §3`, `[store.md](store.md) §6`, `wire §4.1 to §4.3`
 _CITATION = re.compile(rf"{_PAGE}({_NUMBER}(?:(?:,| to| and) §?{_NUMBER})*)(?![\w%/])")
 _HEADING = re.compile(rf"^#+ ({_NUMBER})(?: to ({_NUMBER}))?[. ]", re.MULTILINE)
-_RULE = re.compile(r"(?<![\w-])((?:EN|AT|RL|IP|ST)\d+|Q\d+|enc-[WD]\d+)(?![\w.-])")
-_RULE_STANDS = re.compile(r"^(?:- \*\*|\| )((?:EN|AT|RL|IP|ST)\d+|Q\d+|enc-[WD]\d+)\b", re.MULTILINE)
+_RULE = re.compile(r"(?<![\w-])((?:EN|AT|RC|RL|IP|ST)\d+|Q\d+|enc-[WD]\d+)(?![\w.-])")
+_RULE_STANDS = re.compile(r"^(?:- \*\*|\| )((?:EN|AT|RC|RL|IP|ST)\d+|Q\d+|enc-[WD]\d+)\b", re.MULTILINE)
 _MARKDOWN = re.compile(r"(?<![\w/.-])((?:[\w-]+/)*[\w-]+\.md)\b")
 
 # Documents that nobody who has the repository can open.

@@ -4,6 +4,7 @@ The bytes of a value are made as they are sent and compared as they come: this p
 """
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ async def measure(folder: Path, *, size_bytes: int, at_once: int) -> Memory:
             begun = time.monotonic()
             await asyncio.gather(*(_get(owner, path, size_bytes) for path in paths))
             get_s, get_peak = time.monotonic() - begun, _peak(worker)
+    shutil.rmtree(folder)  # gigabytes, which the folder of finished tests would keep
     return Memory(before_bytes, put_peak - before_bytes, get_peak - before_bytes, put_s, get_s)
 
 

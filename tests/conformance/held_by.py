@@ -1,0 +1,135 @@
+"""Tests that hold a rule without naming its id, and rules that no test can hold: for `conformance_page.py`.
+
+A test is `file::name`, seen from `tests/`. Entries that are no longer needed fail a test.
+"""
+
+_GATE = "encryption_network/test_gate.py::"
+_NETWORKS = "encryption_network/test_networks.py::"
+_REQUESTS = "encryption_network/test_requests.py::"
+_CLIENT = "sealspace/test_client.py::"
+_BACKEND = "sealspace/test_backend.py::"
+_NAMES = "sealspace/test_secret_names.py::"
+_RECORDED = "sealspace/test_recorded_exchanges.py::"
+_ATTESTING = "attacks/test_attestation.py::"
+_RELEASE = "attacks/test_release.py::"
+_TOKENS = "attacks/test_tokens.py::"
+
+HELD_BY: dict[str, tuple[str, ...]] = {
+    # --- encryption
+    "EN2": (_NETWORKS + "test_any_spelling_of_the_owner_is_one_id", _NETWORKS + "test_malformed_ids_say_how"),
+    "EN8": (
+        _NETWORKS + "test_the_private_key_belongs_to_the_record",
+        _NETWORKS + "test_the_policy_is_part_of_the_record",
+    ),
+    "EN9": (_NETWORKS + "test_well_known_lookups_name_an_owner",),
+    "EN19": (
+        _TOKENS + "test_a_decrypt_token_does_nothing_else",
+        _TOKENS + "test_a_decrypt_token_needs_all_it_names",
+    ),
+    "EN24": (
+        _RECORDED + "test_an_answer_to_another_request_is_refused",
+        _RECORDED + "test_what_the_node_did_not_sign_is_refused",
+        _RECORDED + "test_an_answer_to_another_token_is_refused",
+    ),
+    "EN25": (
+        _NAMES + "test_a_name_and_a_scope_give_a_vault_key_and_a_path",
+        _NAMES + "test_other_names_are_refused",
+        _NAMES + "test_scopes_that_mean_nothing_are_refused",
+    ),
+    "EN26": (_CLIENT + "test_a_secret_is_stored_as_other_clients_store_it",),
+    "EN27": (_BACKEND + "test_nothing_is_released_before_attesting", _CLIENT + "test_a_stranger_opens_nothing"),
+    "enc-W1": (_RELEASE + "test_a_grant_alone_opens_nothing",),
+    "enc-W2": (_CLIENT + "test_another_node_than_the_pinned_one_is_refused",),
+    "enc-W3": (_BACKEND + "test_a_policy_can_bind_keys_to_one_path",),
+    "enc-W4": (_TOKENS + "test_a_decrypt_token_serves_once_anywhere",),
+    "enc-W7": (_CLIENT + "test_an_envelope_that_was_moved_is_noticed",),
+    "enc-W9": ("spaces/store/test_housekeeping.py::test_claims_are_kept_until_their_expiry",),
+    "enc-W11": ("node/test_root_secret.py::test_lost_secret_is_not_replaced",),
+    "enc-W14": ("node/test_routes.py::test_attestation_without_tee",),
+    "enc-W20": (_TOKENS + "test_a_revoked_grant_in_another_spelling",),
+    "enc-D1": (_REQUESTS + "test_create_bodies_are_tolerant",),
+    "enc-D4": (_NETWORKS + "test_any_spelling_of_the_owner_is_one_id",),
+    # --- attestation
+    "AT4": (
+        _ATTESTING + "test_a_session_s_token_is_bound_to_its_body",
+        _ATTESTING + "test_a_stranger_s_quote_is_not_looked_at",
+    ),
+    "AT5": (
+        _ATTESTING + "test_a_failed_quote_uses_the_challenge_up",
+        _ATTESTING + "test_a_stranger_s_quote_is_not_looked_at",
+    ),
+    "AT6": ("tee_backend/test_quote.py::test_size_is_bounded_first", "tee_backend/test_event_log.py::test_bounds"),
+    "AT7": ("tee_backend/test_errors.py::test_text_is_the_code", "tee_backend/test_claims.py::test_any_text"),
+    "AT8": (_BACKEND + "test_keys_are_wrapped_to_the_attested_receiver_only",),
+    "AT10": (
+        _ATTESTING + "test_the_receiver_mode_is_part_of_the_quote",
+        _ATTESTING + "test_mode_signed_needs_every_policy_s_word",
+    ),
+    "AT15": (
+        "tee_backend/test_attestation_vectors.py::test_a_respelled_signature_is_the_same_statement",
+        _ATTESTING + "test_a_challenge_serves_once_anywhere",
+    ),
+    "AT16": (_ATTESTING + "test_collateral_of_the_caller_is_not_taken",),
+    "AT18": (
+        "node/test_collateral.py::test_a_document_is_kept_as_it_came",
+        "tee_backend/test_collateral.py::test_import_keeps_the_bytes",
+    ),
+    "AT27": (
+        "tee_backend/test_dstack.py::test_only_sixty_four_bytes",
+        "tee_backend/test_dstack.py::test_quote_and_log",
+        "tee_backend/test_tsm.py::test_a_folder_for_each_quote",
+        "tee_backend/test_tsm.py::test_a_quote_for_somebody_else",
+        "tee_backend/test_tsm.py::test_somebody_else_writes",
+    ),
+    "AT25": ("node/test_routes.py::test_attestation_without_tee",),
+    # --- release
+    "RL1": (
+        _GATE + "test_a_policy_can_take_the_owners_way_away",
+        _GATE + "test_mode_off_keeps_what_an_owner_stated",
+    ),
+    "RL3": (
+        _GATE + "test_a_sub_delegation_is_not_in_person",
+        _GATE + "test_a_ucan_of_a_key_that_owns_the_network_is_not_in_person",
+    ),
+    "RL4": (
+        _GATE + "test_the_list_of_the_owners_session_key_counts",
+        _GATE + "test_the_session_keys_list_falls_with_its_session",
+        _GATE + "test_a_key_with_a_parent_that_is_no_sign_in_does_not_speak_for_the_owner",
+    ),
+    "RL6": (
+        _GATE + "test_a_delegates_own_list_does_not_count",
+        _GATE + "test_the_nodes_list_counts_only_where_it_suffices",
+    ),
+    "RL9": (
+        _GATE + "test_a_delegates_policy_narrows",
+        "encryption_network/test_gate_properties.py::test_a_further_policy_never_releases",
+    ),
+    "RC10": (
+        "attacks/test_receipts.py::test_a_receipt_is_judged_again_offline",
+        "attacks/test_receipts.py::test_evidence_without_its_basis_still_releases",
+    ),
+    # --- decisions
+    "Q7": ("node/operations/test_strangers.py::test_services_that_are_not_offered",),
+    "Q10": ("node/test_routes.py::test_attestation_without_tee",),
+    "Q16": (
+        "node/test_problems.py::test_passing_trouble_says_when_to_try_again",
+        "spaces/store/test_durability.py::test_without_a_storekeeper_commits_are_unavailable_and_reads_go_on",
+    ),
+    "Q18": ("spec/test_node_rules.py::test_services_that_are_not_offered",),
+    "Q21": ("spec/test_node_rules.py::test_hosting_by_a_delegate",),
+    "Q22": ("node/values/test_kv_batch.py::test_batch_of_gets",),
+    "Q29": (
+        "durability/test_load.py::test_rivals_for_one_key",
+        "durability/test_load.py::test_writers_and_readers_side_by_side",
+    ),
+    # --- operations
+    "wire 5.13": (
+        "node/operations/test_strangers.py::test_refused_tokens_run_out",
+        "node/operations/test_strangers.py::test_every_registration_is_counted",
+        "node/operations/test_strangers.py::test_one_signer_has_so_many_delegations",
+    ),
+    "wire 7.1": ("spec/test_texts.py::test_the_route_table_is_the_nodes",),
+}
+
+# id -> why no test holds it; what a page marks as describing needs no entry.
+UNHELD: dict[str, str] = {}

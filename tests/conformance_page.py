@@ -1,0 +1,366 @@
+"""Writes `spec/conformance.md`: each rule, decision and threat of the pages, and what holds it.
+
+A rule is held by tests whose name or docstring names its id, by vectors of `spec/vectors` and by recorded cases that
+state it. The page needs no recorded exchanges: which case states which rule is kept in
+`tests/conformance/rules_of_cases.json`, which this script writes anew where the recordings are beside the checkout.
+
+    python tests/conformance_page.py
+"""
+
+import ast
+import json
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":  # as pytest's settings do for what imports this module
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from conformance.differences import DIFFERENCES
+from conformance.threats import TESTS_OF_THREATS, UNHELD_THREATS
+from tests_support import SHARED_VECTORS, json_lines
+
+SPEC: Final = ROOT / "spec"
+PAGE: Final = SPEC / "conformance.md"
+CASES_TABLE: Final = ROOT / "tests" / "conformance" / "rules_of_cases.json"
+RECORDED: Final = SHARED_VECTORS / "wire" / "probes.jsonl"
+PAGES: Final = ("capabilities", "wire", "store", "encryption", "attestation", "release", "receipts")
+PAGE_NAMES: Final = {"wire": ("capabilities", "wire"), "enc": ("encryption",), **{name: (name,) for name in PAGES}}
+
+# id -> why no test names it; what a page marks as describing needs no entry.
+UNTESTED: Final[dict[str, str]] = {}
+
+_MOST_TESTS, _TITLE_CHARS = 4, 96
+_RULE = re.compile(r"^- \*\*([A-Z]{1,2}\d+a?)\*\* ?(\*Describes:\*)? ?(.*)$")
+_ROW = re.compile(r"^\| (Q\d+|enc-[WD]\d+) \| (.*) \|$")
+_HEADING = re.compile(r"^#+ (\d+(?:\.\d+)*)(?: to (\d+(?:\.\d+)*))?[. ] ?(.*)$")
+_LETTERS = r"(?:EN|AT|RC|RL|IP|ST|[PUXARECSTKVDIHMWQ])"
+_ID = re.compile(rf"(?<![\w-])(enc-[WD]\d+|{_LETTERS}\d{{1,2}}a?)(?![\w])")
+_RANGE = re.compile(rf"(?<![\w-])({_LETTERS})(\d{{1,2}})(?: to |–)(?:\1)?(\d{{1,2}})(?!\w)")
+_NAMED = re.compile(r"_((?:en|at|rc|rl|ip|st|[puxarecstkvdihmwq])\d{1,2}a?)(?=_|$)")
+_NUMBER = r"\d+(?:\.\d+)*"
+_CITED = re.compile(rf"(?<![\w-])({'|'.join(PAGE_NAMES)})(?:\.md)? §?({_NUMBER}(?:(?:,| to| and) §?{_NUMBER})*)(?![\w%/])")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Something that a page states: a rule, a decision, a weak point, or a section without rules of its own.
+
+    Attributes:
+        id: `D22`, `Q6`, `enc-W5`, or for a section `wire 4.4.1`.
+        page: file name on `spec/`, without its ending.
+        text: what it says, in Markdown, one line.
+        describes: marked as explaining only.
+    """
+
+    id: str
+    page: str
+    text: str
+    describes: bool = False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Held:
+    """A test: its file, seen from `tests/`, and its name; no name stands for the whole file."""
+
+    file: str
+    name: str
+
+
+# --- what the pages state
+
+
+@cache
+def rules() -> tuple[Rule, ...]:
+    """Return the rules, decisions and weak points of all pages, in their order."""
+    return tuple(rule for page in PAGES for line in _lines(page) for rule in _stated(page, line))
+
+
+def _stated(page: str, line: str) -> Iterator[Rule]:
+    if match := _RULE.match(line):
+        yield Rule(match[1], page, match[3], describes=bool(match[2]))
+    elif match := _ROW.match(line):
+        yield Rule(match[1], page, match[2].replace(" | ", ": ", 1).replace(" | ", "; "))
+
+
+@cache
+def sections() -> tuple[Rule, ...]:
+    """Return the sections of the wire's page that have no numbered rule: they are cited by their number."""
+    found: dict[str, Rule] = {}
+    current: list[str] = []
+    for line in _lines("wire"):
+        if match := _HEADING.match(line):
+            current = [f"wire {number}" for number in _numbers(match[1], match[2])]
+            found |= {name: Rule(name, "wire", match[3]) for name in current}
+        elif _RULE.match(line) or _ROW.match(line):
+            for name in current:
+                found.pop(name, None)
+    return tuple(rule for name, rule in found.items() if _SECTION_OF_OPERATIONS.match(name))
+
+
+_SECTION_OF_OPERATIONS = re.compile(r"wire (?:4\.4\.\d|4\.(?:5|6|7|10)|5\.(?:1|2|3|4|10|11|12|13)|7\.[12])$")
+
+
+def _numbers(first: str, last: str | None) -> Iterator[str]:
+    """Yield the numbers of a heading: `4.8 to 4.9` is two."""
+    if last is None:
+        yield first
+        return
+    stem, _, low = first.rpartition(".")
+    for number in range(int(low), int(last.rpartition(".")[2]) + 1):
+        yield f"{stem}.{number}"
+
+
+def _lines(page: str) -> list[str]:
+    return (SPEC / f"{page}.md").read_text("utf-8").splitlines()
+
+
+# --- what holds it
+
+
+def named(text: str) -> set[str]:
+    """Return what a text names: ids, all of a range of ids, and sections."""
+    ids = set(_ID.findall(text))
+    for letters, first, last in _RANGE.findall(text):
+        ids |= {f"{letters}{number}" for number in range(int(first), int(last) + 1)}
+    for page, numbers in _CITED.findall(text):
+        ids |= {f"{page} {number}" for number in re.findall(_NUMBER, numbers)}
+    # The weak points of the encryption page have the low numbers of W (spec/README.md).
+    return {f"enc-{one}" if re.fullmatch(r"W1?\d", one) else one for one in ids}
+
+
+@cache
+def tests() -> Mapping[str, Sequence[Held]]:
+    """Return the tests that name an id; a module's docstring counts where no test of the module names it."""
+    found: dict[str, set[Held]] = defaultdict(set)
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        _collect(path, found)
+    return {one: sorted(held) for one, held in found.items()}
+
+
+def _collect(path: Path, found: dict[str, set[Held]]) -> None:
+    file = path.relative_to(ROOT / "tests").as_posix()
+    tree = ast.parse(path.read_text("utf-8"))
+    functions = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+    of_tests: set[str] = set()
+    for function in functions:
+        if function.name.startswith("test_"):
+            ids = named(_words_of(function))
+            of_tests |= ids
+            for one in ids:
+                found[one].add(Held(file, function.name))
+    for one in named(ast.get_docstring(tree) or "") - of_tests:
+        found[one].add(Held(file, ""))
+
+
+def _words_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """Return what a test says of itself: ids in its name, its docstring, and the names of its parameters' values."""
+    in_name = [one.upper().replace("I11A", "I11a") for one in _NAMED.findall(function.name)]
+    values = [
+        keyword.value.value
+        for decorator in function.decorator_list
+        for call in ast.walk(decorator)
+        if isinstance(call, ast.Call)
+        for keyword in call.keywords
+        if keyword.arg == "id" and isinstance(keyword.value, ast.Constant)
+    ]
+    return "\n".join([*in_name, ast.get_docstring(function) or "", *map(str, values)])
+
+
+@cache
+def vectors() -> Mapping[str, Mapping[str, int]]:
+    """Return how many vectors of each file state an id."""
+    found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for path in sorted((SPEC / "vectors").rglob("*.json")):
+        for case in json.loads(path.read_text("utf-8"))["cases"]:
+            for one in case["rules"]:
+                found[one][path.relative_to(SPEC / "vectors").as_posix()] += 1
+    return found
+
+
+@cache
+def cases() -> Mapping[str, Sequence[str]]:
+    """Return the recorded cases that state an id, as the committed table has them."""
+    table: dict[str, list[str]] = json.loads(CASES_TABLE.read_text("utf-8"))
+    found = {_own_id(one): names for one, names in table.items()}
+    for name, difference in DIFFERENCES.items():
+        if match := re.match(r"(Q\d+|enc-[WD]\d+|[A-Z]{1,2}\d+|wire \d[\d.]*\d)(?!\w)", difference.reason):
+            found[match[1]] = sorted({*found.get(match[1], []), name})
+    return found
+
+
+def _own_id(stated: str) -> str:
+    """Return the id by which the pages know what a case states: its sections have no name of a page."""
+    if stated[0].isdigit():
+        return f"wire {stated}"
+    return re.sub(r"^enc-(?=\d)", "enc ", stated)
+
+
+def recorded_table() -> dict[str, list[str]]:
+    """Return the table of cases by what they state, from the recordings themselves."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for case in json_lines(RECORDED):
+        for one in case["rules"]:
+            found[one].append(case["case"])
+    return {one: sorted(names) for one, names in sorted(found.items())}
+
+
+def reason(rule: Rule) -> str:
+    """Return why a rule needs no test, or nothing."""
+    return "*describes*" if rule.describes else UNTESTED.get(rule.id, "")
+
+
+def is_held(rule: Rule) -> bool:
+    """Tell whether a test, a vector or a recorded case names a rule."""
+    return any(rule.id in where for where in (tests(), vectors(), cases()))
+
+
+# --- the page
+
+
+_HEAD = """\
+# Conformance
+
+What holds each statement of these pages. Generated by `python tests/conformance_page.py`; a test fails when it is out
+of date, or when a rule has neither a test nor a reason for having none.
+
+*Tests* are files and functions below `tests/`. *Vectors* are in [vectors/](vectors/), and every test of `tests/spec` that
+reads them runs them all. *Recorded* are exchanges with another server of the protocol, by group and number: this node
+answers them alike, or as `tests/conformance/differences.py` states with a reason
+(`conformance/test_probes.py`, `conformance/test_probes_default_settings.py`).
+"""
+
+_PAGE_HEADS = {
+    "capabilities": "Capabilities",
+    "wire": "Wire",
+    "store": "Store",
+    "encryption": "Encryption",
+    "attestation": "Attestation",
+    "release": "Release",
+    "receipts": "Receipts",
+}
+
+
+def page() -> str:
+    """Return the whole page."""
+    parts = [_HEAD, _summary()]
+    for name, head in _PAGE_HEADS.items():
+        own = [rule for rule in rules() if rule.page == name and not rule.id.startswith("Q")]
+        parts.append(f"## {head}\n\nOf [{name}.md]({name}.md).\n\n{_table(own)}")
+    decisions = [rule for rule in rules() if rule.id.startswith("Q")]
+    parts.append(f"## Decisions\n\nOf [wire.md](wire.md) §9.2, with what this node does.\n\n{_table(decisions)}")
+    parts.append(f"## Operations\n\nSections of [wire.md](wire.md) without numbered rules.\n\n{_table(sections())}")
+    parts.append(_threats())
+    return "\n".join(parts)
+
+
+def _summary() -> str:
+    every = rules()
+    by_test = sum(rule.id in tests() for rule in every)
+    others = sum(is_held(rule) and rule.id not in tests() for rule in every)
+    left = sum(not is_held(rule) for rule in every)
+    return (
+        f"{len(every)} rules, decisions and weak points: {by_test} are named by tests, {others} by vectors or recorded "
+        f"cases alone, {left} by none, for the reason given.\n"
+    )
+
+
+def _table(items: Iterable[Rule]) -> str:
+    rows = [f"| **{rule.id}** | {_title(rule.text)} | {_held_by(rule)} |" for rule in items]
+    return "\n".join(["| id | says | held by |", "|---|---|---|", *rows]) + "\n"
+
+
+def _title(text: str) -> str:
+    """Return the beginning of a rule as plain words."""
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).replace("`", "").replace("*", "").replace("\\|", "or")
+    plain = plain.replace("|", "∣").replace("<", "‹").replace(">", "›")
+    if len(plain) <= _TITLE_CHARS:
+        return plain
+    return plain[:_TITLE_CHARS].rpartition(" ")[0].rstrip(",;:") + " …"
+
+
+def _held_by(rule: Rule) -> str:
+    parts = [_tests_text(tests().get(rule.id, ())), _vectors_text(rule.id), _cases_text(rule.id)]
+    return "; ".join(part for part in parts if part) or f"– ({reason(rule)})"
+
+
+def _tests_text(held: Sequence[Held]) -> str:
+    shown = sorted(held, key=lambda one: (not one.name, one))[:_MOST_TESTS]
+    by_file: dict[str, list[str]] = defaultdict(list)
+    for one in sorted(shown):
+        by_file[one.file].append(f"`{one.name}`" if one.name else "the whole file")
+    more = f", and {len(held) - len(shown)} more" if len(held) > len(shown) else ""
+    return "; ".join(f"`{file}` {', '.join(names)}" for file, names in by_file.items()) + more
+
+
+def _vectors_text(one: str) -> str:
+    counts = vectors().get(one, {})
+    return "vectors: " + ", ".join(f"{file} {count}" for file, count in counts.items()) if counts else ""
+
+
+def _cases_text(one: str) -> str:
+    counts: dict[str, int] = defaultdict(int)
+    for name in cases().get(one, ()):
+        counts[name.partition(".")[0]] += 1
+    return "recorded: " + ", ".join(f"{group} {count}" for group, count in sorted(counts.items())) if counts else ""
+
+
+# --- threats
+
+
+@dataclass(frozen=True, slots=True)
+class Threat:
+    """A row of the threat model: the section's number, the kind (S, T, R, I, D or E), and the threat's words."""
+
+    section: str
+    kind: str
+    text: str
+
+    @property
+    def key(self) -> str:
+        """What names the row: its section and its words."""
+        return f"{self.section} {self.text}"
+
+
+def threats() -> Iterator[Threat]:
+    """Yield the rows of the threat model's tables."""
+    section = ""
+    for line in _lines("threat-model"):
+        if match := _HEADING.match(line):
+            section = match[1]
+        elif match := re.match(r"^\| ([STRIDE]) \| ([^|]+) \|", line):
+            yield Threat(section, match[1], match[2].strip())
+
+
+def _threats() -> str:
+    rows = [
+        f"| {threat.section} | {threat.kind} | {_title(threat.text)} | {_threat_held_by(threat)} |"
+        for threat in threats()
+    ]
+    head = ["| section | kind | threat | held by |", "|---|---|---|---|"]
+    return "## Threats\n\nOf [threat-model.md](threat-model.md) §3.\n\n" + "\n".join([*head, *rows]) + "\n"
+
+
+def _threat_held_by(threat: Threat) -> str:
+    held = TESTS_OF_THREATS.get(threat.key)
+    if held is None:
+        return f"– ({UNHELD_THREATS.get(threat.key, '')})"
+    return _tests_text([Held(*one.split("::")) for one in held])
+
+
+def main() -> None:
+    """Write the page, and the table of cases where the recordings are there."""
+    if RECORDED.exists():
+        rows = [f"  {json.dumps(one)}: {json.dumps(names)}" for one, names in recorded_table().items()]
+        CASES_TABLE.write_text("{\n" + ",\n".join(rows) + "\n}\n", "utf-8")
+    PAGE.write_text(page(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

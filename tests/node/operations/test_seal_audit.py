@@ -1,0 +1,106 @@
+"""Sealing as a part of the housekeeping: whoever holds the lease, on however many processes."""
+
+import asyncio
+import json
+from typing import Any
+
+from tests_support import CountingEntropy
+
+from node.housekeeping import JOBS, Housekeeper
+from node.operations.seal_audit import RECENT_S, chain_of, seal_audit, seal_recent
+from node.services import Services
+from node.start import claim_store
+from spaces.audit import AuditRecord, audit_put
+from spaces.audit_chain import exported_lines
+from spaces.audit_export import verify_export
+from spaces.store.contract import Commit
+
+SEALING = tuple(job for job in JOBS if job.name.startswith("seal-audit"))
+
+
+async def write(services: Services, *subjects: str, entropy: CountingEntropy, at: float | None = None) -> None:
+    """Write records as operations do."""
+    at = services.clock.now() if at is None else at
+    for subject in subjects:
+        record = AuditRecord(at=at, action="kv.put", actor="did:key:zA", subject=subject)
+        await services.store.commit(Commit(puts=(audit_put(record, entropy=entropy),)))
+
+
+async def sealed(services: Services) -> list[str]:
+    """Subjects of the sealed records, in the order of the chain."""
+    entries = [json.loads(line) async for line in exported_lines(services.store, chain_of(services))]
+    return [entry["subject"] for entry in entries if entry["type"] == "sealspace.audit-entry/v1"]
+
+
+async def another(services: Services, clock: Any) -> Services:
+    """The parts of a second process on the same store."""
+    return await claim_store(
+        services.config,
+        store=services.store,
+        keyring=services.keyring,
+        clock=clock,
+        entropy=CountingEntropy(b"another"),
+        again=True,
+    )
+
+
+async def test_a_turn_of_the_housekeeping_seals(serve, clock, entropy) -> None:
+    """The holder of the lease seals what was written, signs a head, and goes on at the next turn (RC4, RC5)."""
+    async with serve() as node:
+        services = node.node.services
+        keeper = Housekeeper(services, SEALING)
+        await write(services, "one", "two", entropy=entropy)
+        assert await keeper.turn()
+        assert sorted(await sealed(services)) == ["one", "two"]
+        clock.advance(2)
+        await write(services, "three", entropy=entropy)
+        assert await keeper.turn()
+        clock.advance(61)
+        assert await keeper.turn()
+        lines = [line async for line in exported_lines(services.store, chain_of(services))]
+        found = verify_export(lines, node_did=services.keyring.node_did)
+        assert (found.number, found.heads) == (3, 2)
+
+
+async def test_one_of_two_processes_seals(serve, clock, entropy) -> None:
+    """Of two processes one has the lease and seals; when it leaves, the other goes on with the same chain (RC4)."""
+    async with serve() as node:
+        services = node.node.services
+        other = await another(services, clock)
+        first, second = Housekeeper(services, SEALING), Housekeeper(other, SEALING)
+        await write(services, "one", entropy=entropy)
+        assert [await first.turn(), await second.turn()] == [True, False]
+        await first.leave()
+        clock.advance(2)
+        await write(other, "two", entropy=entropy)
+        assert await second.turn()
+        assert await sealed(services) == ["one", "two"]
+
+
+async def test_two_who_both_believe_to_hold_the_lease(serve, clock, entropy) -> None:
+    """Two processes that seal at once, as clocks that differ allow, seal each record once (RC4)."""
+    async with serve() as node:
+        services = node.node.services
+        other = await another(services, clock)
+        subjects = [f"s{number}" for number in range(130)]
+        await write(services, *subjects, entropy=entropy)
+
+        async def seal(one: Services) -> None:
+            while await seal_recent(one):
+                pass
+
+        await asyncio.gather(*(seal(one) for one in (services, other, services, other)))
+        assert sorted(await sealed(services)) == sorted(subjects)
+
+
+async def test_a_record_from_long_ago_is_found(serve, clock, entropy) -> None:
+    """A record of a clock that is far behind is sealed by the round that looks at every time."""
+    async with serve() as node:
+        services = node.node.services
+        await write(services, "first", entropy=entropy)
+        assert not await seal_recent(services)
+        await write(services, "late", entropy=entropy, at=clock.now() - 10 * RECENT_S)
+        assert not await seal_recent(services)
+        assert await sealed(services) == ["first"]
+        assert not await seal_audit(services)
+        assert await sealed(services) == ["first", "late"]
