@@ -28,6 +28,7 @@ ED25519_CODEC: Final = b"\xed\x01"
 _PKH_EIP155: Final = "did:pkh:eip155:"
 _DID_KEY: Final = "did:key:"
 _MAX_DID_KEY_CHARS: Final = 256
+_MAX_REMEMBERED_CHARS: Final = 96
 _SHAPE = re.compile(r"did:[^:#]+:[!-~]+")
 _DECIMAL = re.compile(r"\+?([0-9]+)")
 _HEX_DIGITS: Final = frozenset("0123456789abcdefABCDEF")
@@ -135,6 +136,16 @@ def _checksummed(lower: str) -> str:
 
 
 def _canonical_account(did: str) -> Principal:
+    # A wallet's DID stands in nearly every request; only texts of ordinary length are remembered.
+    return _remembered_account(did) if len(did) <= _MAX_REMEMBERED_CHARS else _read_account(did)
+
+
+@lru_cache(maxsize=8192)
+def _remembered_account(did: str) -> Principal:
+    return _read_account(did)
+
+
+def _read_account(did: str) -> Principal:
     chain, separator, address = did[len(_PKH_EIP155) :].partition(":")
     if not separator or ":" in address:
         raise InvalidIdentifier("invalid did:pkh:eip155 DID")

@@ -93,8 +93,12 @@ def _refuse_repeats(data: bytes) -> None:
 
 
 def _nesting(data: bytes) -> int:
+    """Return how deep a text is nested, as far as it matters: past the limit nothing more is counted."""
     deepest = depth = 0
     for byte in _STRINGS.sub(b"", data).translate(None, _NO_BRACKETS):
         depth += 1 if byte in b"[{" else -1
-        deepest = max(deepest, depth)
+        if depth > deepest:
+            deepest = depth
+            if deepest > MAX_NESTING:
+                break
     return deepest

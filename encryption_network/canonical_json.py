@@ -13,6 +13,7 @@ Example:
 import hashlib
 import json
 import math
+from typing import Final
 
 from capabilities.strict_json import Json
 
@@ -20,6 +21,10 @@ from .errors import InvalidCanonicalJson
 
 # Deeper values are refused on reading (serde's limit); the writer keeps the same bound so that it is total.
 MAX_DEPTH = 128
+
+
+# Made once: `json.dumps` with an option makes an encoder for each call.
+_quoted: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def canonical_bytes(value: Json) -> bytes:
@@ -48,7 +53,7 @@ def _text(value: Json, depth: int) -> str:
     if depth > MAX_DEPTH:
         raise InvalidCanonicalJson("nested too deeply")
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return _quoted(value)
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -63,7 +68,7 @@ def _text(value: Json, depth: int) -> str:
         return _float_text(value)
     if isinstance(value, list):
         return "[" + ",".join(_text(item, depth + 1) for item in value) + "]"
-    members = (f"{json.dumps(name, ensure_ascii=False)}:{_text(value[name], depth + 1)}" for name in sorted(value))
+    members = (f"{_quoted(name)}:{_text(value[name], depth + 1)}" for name in sorted(value))
     return "{" + ",".join(members) + "}"
 
 

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from .answers import UntypedResponse, UntypedStream
 from .config import Http
+from .pages import page_answer
 from .readiness import PROBE, ReadinessProbe
 from .request_ids import TRACE_HEADER, request_id
 from .route import bind
@@ -54,9 +55,19 @@ def build_app(services: Services) -> web.Application:
         paths = [route.path] if route.path.endswith("*}") else [route.path, f"{route.path}/"]  # H4
         for path in paths:
             for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
-                app.router.add_route(method, path, handler)
+                app.router.add_route(method, path, handler, expect_handler=meet_expectation)
     app.on_response_prepare.append(set_headers(services.config.http))
     return app
+
+
+async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
+    """Tell a client that waits with its body to go on; refuse every other expectation without repeating it."""
+    expected = request.headers.get("Expect", "").lower()
+    if expected != "100-continue":
+        return page_answer(417, request.headers.get("Accept", ""))
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer itself has not begun
+    return None
 
 
 def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:

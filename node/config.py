@@ -303,10 +303,10 @@ def _from_file(path: Path) -> _Flat:
     if len(data) > _MAX_FILE_BYTES:
         raise ConfigurationError(f"the settings file {path} is longer than {_MAX_FILE_BYTES} bytes", hint=_HINT)
     try:
-        tree = tomllib.loads(data.decode("utf-8"))
+        leaves = dict(_leaves(tomllib.loads(data.decode("utf-8"))))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"the settings file {path} is not TOML: {error}", hint=f"edit {path}") from None
-    settings = _checked(dict(_leaves(tree)), source=str(path))
+    settings = _checked(leaves, source=str(path))
     if "secret.value" in settings:
         # A settings file is copied, backed up and committed; the root secret has a file of its own.
         raise ConfigurationError(

@@ -1,8 +1,9 @@
 """Writes `spec/conformance.md`: each rule, decision and threat of the pages, and what holds it.
 
-A rule is held by tests whose name or docstring names its id, by vectors of `spec/vectors` and by recorded cases that
-state it. The page needs no recorded exchanges: which case states which rule is kept in
-`tests/conformance/rules_of_cases.json`, which this script writes anew where the recordings are beside the checkout.
+A rule is held by tests whose name or docstring names its id or that `conformance/held_by.py` lists, by vectors of
+`spec/vectors`, and by recorded cases that state it. The page needs no recorded exchanges: which case states which rule
+is kept in `tests/conformance/rules_of_cases.json`, which this script writes anew where the recordings are beside the
+checkout.
 
     python tests/conformance_page.py
 """
@@ -10,7 +11,6 @@ state it. The page needs no recorded exchanges: which case states which rule is 
 import ast
 import json
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,23 +18,16 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-if __name__ == "__main__":  # as pytest's settings do for what imports this module
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
 from conformance.differences import DIFFERENCES
+from conformance.held_by import HELD_BY, UNHELD
 from conformance.threats import TESTS_OF_THREATS, UNHELD_THREATS
-from tests_support import SHARED_VECTORS, json_lines
+from tests_support import REPOSITORY, SHARED_VECTORS, json_lines
 
-SPEC: Final = ROOT / "spec"
+SPEC: Final = REPOSITORY / "spec"
 PAGE: Final = SPEC / "conformance.md"
-CASES_TABLE: Final = ROOT / "tests" / "conformance" / "rules_of_cases.json"
+CASES_TABLE: Final = REPOSITORY / "tests" / "conformance" / "rules_of_cases.json"
 RECORDED: Final = SHARED_VECTORS / "wire" / "probes.jsonl"
 PAGES: Final = ("capabilities", "wire", "store", "encryption", "attestation", "release", "receipts")
-PAGE_NAMES: Final = {"wire": ("capabilities", "wire"), "enc": ("encryption",), **{name: (name,) for name in PAGES}}
-
-# id -> why no test names it; what a page marks as describing needs no entry.
-UNTESTED: Final[dict[str, str]] = {}
 
 _MOST_TESTS, _TITLE_CHARS = 4, 96
 _RULE = re.compile(r"^- \*\*([A-Z]{1,2}\d+a?)\*\* ?(\*Describes:\*)? ?(.*)$")
@@ -42,10 +35,11 @@ _ROW = re.compile(r"^\| (Q\d+|enc-[WD]\d+) \| (.*) \|$")
 _HEADING = re.compile(r"^#+ (\d+(?:\.\d+)*)(?: to (\d+(?:\.\d+)*))?[. ] ?(.*)$")
 _LETTERS = r"(?:EN|AT|RC|RL|IP|ST|[PUXARECSTKVDIHMWQ])"
 _ID = re.compile(rf"(?<![\w-])(enc-[WD]\d+|{_LETTERS}\d{{1,2}}a?)(?![\w])")
-_RANGE = re.compile(rf"(?<![\w-])({_LETTERS})(\d{{1,2}})(?: to |–)(?:\1)?(\d{{1,2}})(?!\w)")
-_NAMED = re.compile(r"_((?:en|at|rc|rl|ip|st|[puxarecstkvdihmwq])\d{1,2}a?)(?=_|$)")
+_RANGE = re.compile(rf"(?<![\w-])({_LETTERS})(\d{{1,2}})(?: to |–|-)(?:\1)?(\d{{1,2}})(?!\w)")
+_NAMED = re.compile(rf"(?<=_)({_LETTERS}\d{{1,2}}a?)(?=_|$)")
 _NUMBER = r"\d+(?:\.\d+)*"
-_CITED = re.compile(rf"(?<![\w-])({'|'.join(PAGE_NAMES)})(?:\.md)? §?({_NUMBER}(?:(?:,| to| and) §?{_NUMBER})*)(?![\w%/])")
+_PAGE_NAME = "|".join(("wire", "enc", *PAGES))
+_CITED = re.compile(rf"(?<![\w-])({_PAGE_NAME})(?:\.md)? §?({_NUMBER}(?:(?:,| to| and) §?{_NUMBER})*)(?![\w%/])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +130,30 @@ def named(text: str) -> set[str]:
 
 
 @cache
-def tests() -> Mapping[str, Sequence[Held]]:
+def naming_tests() -> Mapping[str, frozenset[Held]]:
     """Return the tests that name an id; a module's docstring counts where no test of the module names it."""
     found: dict[str, set[Held]] = defaultdict(set)
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+    for path in sorted((REPOSITORY / "tests").rglob("test_*.py")):
         _collect(path, found)
-    return {one: sorted(held) for one, held in found.items()}
+    return {one: frozenset(held) for one, held in found.items()}
+
+
+@cache
+def tests() -> Mapping[str, Sequence[Held]]:
+    """Return the tests that hold an id: they name it, or are said to hold it."""
+    said = {one: frozenset(map(held_of, listed)) for one, listed in HELD_BY.items()}
+    named_by = naming_tests()
+    return {one: sorted(named_by.get(one, frozenset()) | said.get(one, frozenset())) for one in {**named_by, **said}}
+
+
+def held_of(text: str) -> Held:
+    """Return the test that `file::name` names."""
+    file, _, name = text.partition("::")
+    return Held(file, name)
 
 
 def _collect(path: Path, found: dict[str, set[Held]]) -> None:
-    file = path.relative_to(ROOT / "tests").as_posix()
+    file = path.relative_to(REPOSITORY / "tests").as_posix()
     tree = ast.parse(path.read_text("utf-8"))
     functions = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
     of_tests: set[str] = set()
@@ -161,7 +169,7 @@ def _collect(path: Path, found: dict[str, set[Held]]) -> None:
 
 def _words_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     """Return what a test says of itself: ids in its name, its docstring, and the names of its parameters' values."""
-    in_name = [one.upper().replace("I11A", "I11a") for one in _NAMED.findall(function.name)]
+    in_name = _NAMED.findall(function.name)
     values = [
         keyword.value.value
         for decorator in function.decorator_list
@@ -213,7 +221,7 @@ def recorded_table() -> dict[str, list[str]]:
 
 def reason(rule: Rule) -> str:
     """Return why a rule needs no test, or nothing."""
-    return "*describes*" if rule.describes else UNTESTED.get(rule.id, "")
+    return "*describes*" if rule.describes else UNHELD.get(rule.id, "")
 
 
 def is_held(rule: Rule) -> bool:
@@ -230,10 +238,11 @@ _HEAD = """\
 What holds each statement of these pages. Generated by `python tests/conformance_page.py`; a test fails when it is out
 of date, or when a rule has neither a test nor a reason for having none.
 
-*Tests* are files and functions below `tests/`. *Vectors* are in [vectors/](vectors/), and every test of `tests/spec` that
-reads them runs them all. *Recorded* are exchanges with another server of the protocol, by group and number: this node
-answers them alike, or as `tests/conformance/differences.py` states with a reason
-(`conformance/test_probes.py`, `conformance/test_probes_default_settings.py`).
+*Tests* are files and functions below `tests/`; some hold a rule without naming its id, as
+`tests/conformance/held_by.py` says. *Vectors* are in [vectors/](vectors/), and every test of `tests/spec` that reads
+them runs them all. *Recorded* are exchanges with another server of the protocol, by group and number: this node answers
+them alike, or as `tests/conformance/differences.py` states with a reason (`conformance/test_probes.py`,
+`conformance/test_probes_default_settings.py`).
 """
 
 _PAGE_HEADS = {
@@ -266,8 +275,8 @@ def _summary() -> str:
     others = sum(is_held(rule) and rule.id not in tests() for rule in every)
     left = sum(not is_held(rule) for rule in every)
     return (
-        f"{len(every)} rules, decisions and weak points: {by_test} are named by tests, {others} by vectors or recorded "
-        f"cases alone, {left} by none, for the reason given.\n"
+        f"{len(every)} rules, decisions and weak points: {by_test} are held by tests of their own, {others} by "
+        f"vectors or recorded cases alone, {left} by none, for the reason given.\n"
     )
 
 
@@ -351,14 +360,19 @@ def _threat_held_by(threat: Threat) -> str:
     held = TESTS_OF_THREATS.get(threat.key)
     if held is None:
         return f"– ({UNHELD_THREATS.get(threat.key, '')})"
-    return _tests_text([Held(*one.split("::")) for one in held])
+    return _tests_text([held_of(one) for one in held])
+
+
+def case_table_text(table: Mapping[str, Sequence[str]]) -> str:
+    """Return the table of cases as it is kept: one line for each rule."""
+    rows = [f"  {json.dumps(one)}: {json.dumps(names)}" for one, names in table.items()]
+    return "{\n" + ",\n".join(rows) + "\n}\n"
 
 
 def main() -> None:
     """Write the page, and the table of cases where the recordings are there."""
     if RECORDED.exists():
-        rows = [f"  {json.dumps(one)}: {json.dumps(names)}" for one, names in recorded_table().items()]
-        CASES_TABLE.write_text("{\n" + ",\n".join(rows) + "\n}\n", "utf-8")
+        CASES_TABLE.write_text(case_table_text(recorded_table()), "utf-8")
     PAGE.write_text(page(), "utf-8")
 
 

@@ -1,2 +1,200 @@
-TESTS_OF_THREATS = {}
-UNHELD_THREATS = {}
+"""Which tests hold the rows of the threat model's tables: for `conformance_page.py`.
+
+A row is named by its section and the words of its threat, a test is `file::name`, seen from `tests/`. A row that no
+test of this repository can hold says why. A row of the page that is in neither table fails a test.
+"""
+
+_ATTESTING = "attacks/test_attestation.py::"
+_RACES = "attacks/test_races.py::"
+_RECEIPTS = "attacks/test_receipts.py::"
+_RELEASE = "attacks/test_release.py::"
+_STRANGERS = "attacks/test_strangers.py::"
+_TOKENS = "attacks/test_tokens.py::"
+_WITHDRAWALS = "attacks/test_withdrawals.py::"
+_COSTS = "node/operations/test_strangers.py::"
+_SIGNED = "node/operations/test_signed_urls.py::"
+_PUBLIC = "node/operations/test_public_values.py::"
+_PUTS = "node/values/test_kv_put.py::"
+
+TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
+    # --- tokens and chains
+    "3.1 a token in another spelling passes as new (Q25)": (
+        _TOKENS + "test_a_used_token_in_another_spelling",
+        _TOKENS + "test_a_used_curve_token_with_its_twin_signature",
+    ),
+    "3.1 key confusion: `alg: none`, foreign `jwk`, another key type": (
+        _TOKENS + "test_a_forged_delegation",
+        "capabilities/test_issuers.py::test_K8_key_in_the_header_does_not_speak_for_another",
+        "capabilities/test_wycheproof.py::test_Q33_K8_K9_json_web_signatures",
+    ),
+    "3.1 network DID makes the node fetch something (Q34)": ("capabilities/test_issuers.py::test_K9_any_issuer",),
+    "3.1 parser differences: repeated members, arrays for objects, long integers": (
+        "capabilities/test_ucan.py::test_T7_repeated_known_member_is_refused",
+        "capabilities/test_recap.py::test_S4_T7_repeated_members_are_refused",
+        "capabilities/test_cacao.py::test_C2_unknown_and_missing_keys",
+    ),
+    '3.1 "I never granted that"': (
+        "spaces/test_delegations.py::test_registered_delegation_is_found_by_cid",
+        "node/operations/reports/test_read_capabilities.py::test_a_delegation_as_it_is_told",
+    ),
+    "3.1 answers before authorisation tell what exists": (
+        _STRANGERS + "test_spaces_and_values_cannot_be_told_apart",
+        _STRANGERS + "test_keys_of_networks_cannot_be_told_apart",
+        _STRANGERS + "test_delegations_cannot_be_told_apart",
+    ),
+    "3.1 deep or wide chains, large tokens": (
+        _COSTS + "test_refused_tokens_run_out",
+        "node/test_listener.py::test_longer_token_is_431",
+    ),
+    "3.1 delegations without end fill the store": (
+        _COSTS + "test_one_signer_has_so_many_delegations",
+        "spaces/test_retention.py::test_an_expired_delegation_leaves_whole",
+    ),
+    "3.1 a revoked delegate registers the grant anew": (
+        _TOKENS + "test_a_revoked_grant_in_another_spelling",
+        "node/operations/test_sweep_delegations.py::test_a_revoked_delegation_does_not_come_back",
+    ),
+    "3.1 a write slips past a revocation on another worker": (
+        _RACES + "test_a_put_revoked_before_the_commit",
+        "durability/test_load.py::test_a_revocation_holds_everywhere_at_once",
+    ),
+    # --- HTTP surface
+    "3.2 forged `X-Forwarded-For` evades limits per address": (_PUBLIC + "test_who_a_client_is",),
+    "3.2 tokens or values in logs": (
+        "node/test_redaction.py::test_no_route_logs_what_it_was_sent",
+        "node/test_logs.py::test_a_failure_has_no_message",
+    ),
+    "3.2 error texts tell internals": (
+        "node/test_redaction.py::test_an_unforeseen_error_is_logged_without_its_message",
+        "node/test_problems.py::test_own_errors_are_problems",
+    ),
+    "3.2 large bodies": (
+        "attacks/test_heaps.py::test_a_body_is_not_waited_for_without_authority",
+        _PUTS + "test_body_over_the_limit",
+        _PUTS + "test_body_that_stops",
+        "node/values/test_kv_memory.py::test_memory_of_large_values",
+    ),
+    "3.2 a guessed signed URL": (
+        _SIGNED + "test_made_up_tickets",
+        "spaces/test_tickets.py::test_a_ticket_is_found_by_itself_alone",
+    ),
+    "3.2 a signed URL that got about": (
+        _SIGNED + "test_a_revocation_ends_the_url_at_once",
+        _SIGNED + "test_a_url_is_for_one_version",
+        _SIGNED + "test_how_long_a_url_lives",
+    ),
+    "3.2 a page among public or signed values acts as the node's own": (
+        _SIGNED + "test_a_url_gives_the_value_to_anybody",
+    ),
+    "3.2 the operator's secret": (
+        "node/operations/test_admin_quota.py::test_only_the_operator",
+        "node/operations/test_admin_quota.py::test_where_the_secret_may_stand",
+    ),
+    "3.2 public reads by anybody": (
+        _PUBLIC + "test_a_client_reads_so_often",
+        _PUBLIC + "test_a_list_in_pages",
+        "node/test_rates.py::test_memory_is_bounded",
+    ),
+    "3.2 many spaces, many owners": (
+        "spaces/test_hosting.py::test_bound_of_new_owners",
+        "spaces/test_hosting.py::test_racing_grants_stay_within_the_bounds",
+    ),
+    "3.2 handler mistakes": (
+        "spec/test_node_rules.py::test_other_routes_execute_nothing",
+        "encryption_network/test_gate.py::test_an_admission_is_made_by_the_gate_only",
+    ),
+    # --- store
+    "3.3 another process writes commits": ("spaces/store/test_durability.py::test_stranger_on_the_socket",),
+    "3.3 half a write after a crash": (
+        "durability/test_kills.py::test_kills_of_the_whole_node",
+        "spaces/store/test_durability.py::test_killed_storekeeper_loses_nothing_and_repeats_nothing",
+    ),
+    "3.3 audit rewritten": (
+        "spaces/test_audit_chain.py::test_every_flipped_byte_is_found",
+        "node/operations/test_seal_audit.py::test_a_turn_of_the_housekeeping_seals",
+    ),
+    "3.3 stolen disk": (
+        "encryption_network/test_keywrap.py::test_seals_at_rest",
+        "encryption_network/test_networks.py::test_the_private_key_belongs_to_the_record",
+    ),
+    "3.3 disk full": (
+        "durability/test_limits.py::test_a_full_store",
+        _PUTS + "test_full_disk_is_507",
+        "spaces/store/test_durability.py::test_full_store_still_reads_and_revokes",
+    ),
+    "3.3 two nodes on one secret": (
+        "node/test_start.py::test_a_store_keeps_its_secret",
+        "node/test_supervisor.py::test_a_second_node_on_the_folder_is_refused",
+    ),
+    # --- release and attestation
+    "3.4 a relayed quote": (
+        _ATTESTING + "test_a_quote_for_another_holder_is_refused",
+        _ATTESTING + "test_a_quote_for_another_receiver_key_is_refused",
+        _ATTESTING + "test_a_challenge_serves_once_anywhere",
+    ),
+    "3.4 minted quotes": (
+        "tee_backend/test_verify.py::test_other_roots",
+        "sealspace/test_backend.py::test_a_quote_of_another_platform_is_refused",
+    ),
+    "3.4 extracted platform keys": (
+        "encryption_network/test_policy.py::test_one_demand_at_a_time",
+        "tee_backend/test_backend_on_a_node.py::test_another_machine",
+        "tee_backend/test_simulated.py::test_one_machine_is_revoked",
+    ),
+    "3.4 kind collateral chosen by the prover": (
+        _ATTESTING + "test_collateral_of_the_caller_is_not_taken",
+        "node/test_collateral.py::test_older_does_not_replace_newer",
+    ),
+    "3.4 looser settings at a restart": (
+        "node/test_start.py::test_looser_configuration_is_refused",
+        "node/test_supervisor.py::test_looser_terms_are_refused",
+    ),
+    '3.4 "that key was never released", "that was approved code"': (
+        _RECEIPTS + "test_a_release_leaves_a_receipt",
+        _RECEIPTS + "test_a_receipt_is_judged_again_offline",
+        _RECEIPTS + "test_no_receipt_without_a_release",
+    ),
+    "3.4 documents of receipts tell of other networks": (
+        _RECEIPTS + "test_who_reads_receipts",
+        _RECEIPTS + "test_what_is_no_place_or_document",
+    ),
+    "3.4 code found bad keeps its evidence until that ends": (
+        _WITHDRAWALS + "test_withdrawn_between_read_and_commit",
+        _WITHDRAWALS + "test_the_operator_withdraws_everywhere_at_once",
+    ),
+    "3.4 receipts, documents and audit entries fill the store": (
+        _RECEIPTS + "test_documents_stay_when_evidence_is_renewed",
+    ),
+    "3.4 content key wrapped under a weak secret": (
+        _RELEASE + "test_a_low_order_receiver_key_gets_nothing",
+        "encryption_network/test_keywrap.py::test_low_order_points_are_refused_on_both_sides",
+    ),
+    "3.4 platforms linked through their ids": ("tee_backend/test_judgement.py::test_no_machine_identity",),
+    "3.4 junk quotes": (
+        _ATTESTING + "test_a_stranger_s_quote_is_not_looked_at",
+        _ATTESTING + "test_a_challenge_cannot_be_made_up",
+        "spec/test_network_rules.py::test_challenges",
+    ),
+    "3.4 a genuine TEE with any code": (_RELEASE + "test_a_genuine_quote_without_approval_opens_nothing",),
+    "3.4 a delegate widens a policy": (
+        _RELEASE + "test_a_delegate_cannot_approve_itself",
+        _RELEASE + "test_a_delegate_can_only_narrow",
+        "encryption_network/test_gate_properties.py::test_a_further_policy_never_releases",
+    ),
+    "3.4 old evidence after a policy was narrowed": (_RACES + "test_a_policy_tightened_before_the_commit",),
+    # --- client and backend
+    "3.5 a false node serves its own network key": (
+        "sealspace/test_client.py::test_another_node_than_the_pinned_one_is_refused",
+        "sealspace/test_recorded_exchanges.py::test_what_the_node_did_not_sign_is_refused",
+    ),
+    "3.5 an envelope moved to another key or space": (
+        "sealspace/test_client.py::test_an_envelope_that_was_moved_is_noticed",
+    ),
+}
+
+UNHELD_THREATS: dict[str, str] = {
+    "3.2 traffic read or changed on the way": "TLS is the operator's; single use and signed answers: I20, EN20",
+    "3.3 files of the store replaced by older ones": "the node cannot tell; an exported audit head can",
+    "3.5 a secret in a backend's log": "the approved code's own matter",
+    "3.5 hostile input to approved code": "the approved code's own matter",
+}

@@ -1,0 +1,132 @@
+"""What a trace is made of: steps that name people, spaces and earlier steps by short words, so that any part replays.
+
+People are `W0` and `W1` (wallets) and `K0` to `K3` (keys); spaces are `A` of `W0`, `B` of `W1` and `C` of `K0`. A step
+is named by its label; one that refers to a label which a shortened trace lacks is left out. Times are seconds since
+the trace began.
+"""
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+WALLETS: Final = ("W0", "W1")
+KEYS: Final = ("K0", "K1", "K2", "K3")
+PEOPLE: Final = WALLETS + KEYS
+OWNERS: Final = {"A": "W0", "B": "W1", "C": "K0"}
+"""Space to owner."""
+
+KV: Final = "tinycloud.kv/"
+REVOKE: Final = "tinycloud.delegation/revoke"
+HOST: Final = "tinycloud.space/host"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One capability without caveats. `path`: None when absent, which an empty one is not (U11)."""
+
+    space: str
+    service: str
+    path: str | None
+    ability: str
+
+
+Rows: TypeAlias = tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Sign a delegation and register it."""
+
+    label: int
+    signer: str
+    audience: str
+    rows: Rows
+    parents: tuple[int, ...] = ()
+    begins: int | None = None
+    ends: int | None = None
+    terminal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Sign an invocation and use it.
+
+    `condition`: a header and its value, where `v7` stands for the entity tag of body 7; `body`: number of the value
+    that a put stores; `cursor`: the step whose answer gave it; `most_bytes`: the largest answer that is wanted.
+    """
+
+    label: int
+    signer: str
+    rows: Rows
+    proofs: tuple[int, ...] = ()
+    ends: int = 0
+    body: int = 0
+    condition: tuple[str, str] | None = None
+    limit: int | None = None
+    cursor: int | None = None
+    most_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """Sign a revocation and send it."""
+
+    label: int
+    signer: str
+    target: int
+    proofs: tuple[int, ...] = ()
+    ends: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Send the token of an earlier step once more, with the same headers and body."""
+
+    label: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let time pass."""
+
+    label: int
+    seconds: float
+
+
+Step: TypeAlias = Grant | Call | Revoke | Again | Wait
+Signed: TypeAlias = Grant | Call | Revoke
+
+
+def references(step: Step) -> tuple[int, ...]:
+    """Return the labels of the steps that this one needs."""
+    match step:
+        case Grant():
+            return step.parents
+        case Call():
+            return step.proofs + (() if step.cursor is None else (step.cursor,))
+        case Revoke():
+            return (step.target, *step.proofs)
+        case Again():
+            return (step.step,)
+        case Wait():
+            return ()
+
+
+def resource_in(space: str, row: Row) -> str:
+    """Return the resource of a capability in a space that is written like this."""
+    return f"{space}/{row.service}" + ("" if row.path is None else f"/{row.path}")
+
+
+def told(step: Step) -> str:
+    """Return a step as one short line."""
+    words = [f"#{step.label} {type(step).__name__.lower()}"]
+    for name in step.__slots__:  # every step is a slotted dataclass
+        value = getattr(step, name)
+        if name == "label" or value in (None, (), False):
+            continue
+        if name == "rows":
+            value = " ".join(
+                f"{r.space}/{r.service}{'' if r.path is None else '/' + r.path}:{r.ability}" for r in value
+            )
+        words.append(f"{name}={value}")
+    return " ".join(words)

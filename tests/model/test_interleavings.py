@@ -1,0 +1,50 @@
+"""A node and a small model of the rules answer alike, whatever several people do in whatever order."""
+
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from conformance.raw_http import RawConnection
+from model.traces import Comparison
+from tests_support import FixedClock
+
+from node.config import Config, Http, Limits, Store
+from node.embedded import embedded_node
+
+_SEED_VARIABLE = "SEALSPACE_MODEL_SEED"
+_TRACES, _LENGTH = 25, 110
+# A store in memory, where the machine has such a folder: thousands of steps wait for their commits.
+_MEMORY_FOLDER = Path("/dev/shm")
+
+
+@asynccontextmanager
+async def comparison(seed: str) -> AsyncIterator[Comparison]:
+    """A node of its own with the settings of the default, but for the bound on refused tokens: there are many."""
+    clock = FixedClock()
+    with tempfile.TemporaryDirectory(dir=_MEMORY_FOLDER if _MEMORY_FOLDER.is_dir() else None) as folder:
+        config = Config(http=Http(port=0, drain_s=0), store=Store(data=folder), limits=Limits(strangers_per_minute=0))
+        async with (
+            embedded_node(config, clock=clock) as node,
+            RawConnection(urlsplit(node.url).port or 0) as connection,
+        ):
+            yield Comparison(connection, clock, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", ["first", "second", "third", "fresh"])
+async def test_a_node_and_the_model_answer_alike(seed: str) -> None:
+    """Whatever is delegated, revoked, put, read, deleted and listed in whatever order, each answer is by the rules."""
+    if seed == "fresh":
+        seed = os.environ.get(_SEED_VARIABLE) or secrets.token_hex(4)
+    print(f"seed: {seed} ({_SEED_VARIABLE}={seed} repeats it as the fresh one)")
+    async with comparison(seed) as compared:
+        for number in range(_TRACES):
+            found = await compared.run(number, _LENGTH)
+            assert found is None, f"seed {seed}\n{found}"
+    print(json.dumps(compared.counts.by_answer, indent=1, sort_keys=True))

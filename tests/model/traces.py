@@ -1,0 +1,165 @@
+"""Runs traces against a node and the model side by side, and shortens one that makes them differ."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from conformance.raw_http import RawConnection
+from model.generator import Generator
+from model.people import People
+from model.rules import Expected, Model, Refusal
+from model.steps import KV, Again, Call, Grant, Revoke, Signed, Step, Wait, references, told
+from tests_support import FixedClock
+from wire_replay import Answer
+
+_JSON = (b"{", b"[")
+_MOST_REPLAYS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Where a node and the model differ: at the last of these steps."""
+
+    steps: tuple[Step, ...]
+    expected: Expected | Refusal
+    answer: Answer
+
+    def __str__(self) -> str:
+        lines = [told(step) for step in self.steps]
+        headers = {name: value for name, value in self.answer.headers if name in ("etag", "x-tinycloud-truncated")}
+        said = f"{self.answer.status} {self.answer.body!r} {headers}"
+        return "\n".join([*lines, f"expected: {self.expected!r}", f"answered: {said}"])
+
+
+class Counts:
+    """How often each answer was right, by what was asked and how deep its chain was."""
+
+    def __init__(self) -> None:
+        self.by_answer: Counter[str] = Counter()
+
+    def note(self, trace: "Trace", step: Step, signed: Signed, status: int, text: str) -> None:
+        """Count one step."""
+        what = type(step).__name__.lower()
+        if isinstance(step, Call) and len(step.rows) == 1:
+            what = f"call {step.rows[0].ability.removeprefix(KV)}{'' if step.cursor is None else ' page'}"
+        self.by_answer[f"{what} {status} {re.split('[:=]', text)[0]}".strip()] += 1
+        cited = signed.parents if isinstance(signed, Grant) else signed.proofs
+        depth = max((trace.model.depth(one) for one in cited if one in trace.model.grants), default=0)
+        self.by_answer[f"{type(step).__name__.lower()} {status // 100}xx on a chain of {depth}"] += 1
+
+
+class Trace:
+    """One trace under way: its people, its model, and what the node handed out."""
+
+    def __init__(self, connection: RawConnection, clock: FixedClock, salt: str, counts: Counts) -> None:
+        clock.time = float(int(clock.time) + 1)
+        self._connection, self._clock, self._counts = connection, clock, counts
+        self._start = clock.time
+        self._people = People(salt, int(clock.time))
+        self.model = Model(self._people.names)
+        self._signed: dict[int, Signed] = {}
+        self._cursors: dict[int, str] = {}
+        self._steps: list[Step] = []
+
+    async def take(self, step: Step) -> Divergence | None:
+        """Take one step; one whose references are missing is left out."""
+        known = self._signed.keys()
+        if not known >= set(references(step)) or (isinstance(step, Call) and not self._has_cursor(step)):
+            return None
+        self._steps.append(step)
+        if isinstance(step, Wait):
+            self.model.now += step.seconds
+            self._clock.time = self._start + self.model.now
+            return None
+        signed = self._signed[step.step] if isinstance(step, Again) else step
+        self._signed[signed.label] = signed
+        return await self._compare(step, signed)
+
+    def _has_cursor(self, step: Call) -> bool:
+        return step.cursor is None or (step.cursor in self._cursors and step.cursor in self.model.cursors)
+
+    async def _compare(self, step: Step, signed: Signed) -> Divergence | None:
+        answer, expect = await self._send(signed)
+        try:
+            expected: Expected | Refusal = expect()
+        except Refusal as refusal:
+            expected = refusal
+        if not _agrees(answer, expected):
+            return Divergence(tuple(self._steps), expected, answer)
+        if isinstance(expected, Expected) and expected.has_cursor:
+            self._cursors[signed.label] = answer.header("x-tinycloud-next-cursor")
+        text = expected.texts[0] if isinstance(expected, Refusal) and expected.texts else ""
+        self._counts.note(self, step, signed, answer.status, text)
+        return None
+
+    async def _send(self, signed: Signed) -> tuple[Answer, Callable[[], Expected]]:
+        people, model = self._people, self.model
+        match signed:
+            case Grant():
+                answer = await self._connection.send(people.grant(signed))
+                return answer, lambda: model.delegate(signed, people.cids[signed.label])
+            case Revoke():
+                answer = await self._connection.send(people.revoke(signed))
+                return answer, lambda: model.revoke(signed, people.cids[signed.target])
+            case Call():
+                answer = await self._connection.send(people.call(signed, self._cursors))
+                return answer, lambda: model.call(signed)
+
+
+def _agrees(answer: Answer, expected: Expected | Refusal) -> bool:
+    if answer.status != expected.status:
+        return False
+    if isinstance(expected, Refusal):
+        return not expected.texts or answer.body.decode() in expected.texts
+    for name, value in expected.headers.items():
+        if answer.header(name) != (value or ""):
+            return False
+    if bool(answer.header("x-tinycloud-next-cursor")) != expected.has_cursor:
+        return False
+    if expected.body is not None and expected.body.startswith(_JSON):
+        return bool(json.loads(answer.body) == json.loads(expected.body))
+    return answer.body == expected.body
+
+
+class Comparison:
+    """Random traces on one node, one after the other, each with people of its own."""
+
+    def __init__(self, connection: RawConnection, clock: FixedClock, seed: str) -> None:
+        self._connection, self._clock, self._seed = connection, clock, seed
+        self._replays = 0
+        self.counts = Counts()
+
+    async def run(self, number: int, length: int) -> Divergence | None:
+        """Draw and take one trace; return a divergence, shortened."""
+        salt = f"{self._seed}.{number}"
+        trace = Trace(self._connection, self._clock, salt, self.counts)
+        generator = Generator(salt, trace.model)
+        for label in range(length):
+            if (found := await trace.take(generator.draw(label))) is not None:
+                return await self._shortened(found)
+        return None
+
+    async def _replayed(self, steps: Sequence[Step]) -> Divergence | None:
+        self._replays += 1
+        trace = Trace(self._connection, self._clock, f"{self._seed}.again{self._replays}", Counts())
+        for step in steps:
+            if (found := await trace.take(step)) is not None:
+                return found
+        return None
+
+    async def _shortened(self, found: Divergence) -> Divergence:
+        """Leave out runs of steps, long ones first, as long as something still differs."""
+        size = len(found.steps) // 2
+        while size and self._replays < _MOST_REPLAYS:
+            at, before = 0, len(found.steps)
+            while at < len(found.steps) - 1 and self._replays < _MOST_REPLAYS:
+                shorter = await self._replayed(found.steps[:at] + found.steps[at + size :])
+                if shorter is None:
+                    at += size
+                else:
+                    found = shorter
+            if size > 1 or len(found.steps) == before:
+                size //= 2
+        return found

@@ -1,0 +1,90 @@
+"""spec/conformance.md says of each rule and threat what holds it, and is the page that the tests make now."""
+
+import ast
+from functools import cache
+
+import conformance_page
+import pytest
+from conformance.held_by import HELD_BY, UNHELD
+from conformance.test_probes import GROUPS
+from conformance.threats import TESTS_OF_THREATS, UNHELD_THREATS
+from conformance_page import CASES_TABLE, PAGE, Held, held_of, is_held, naming_tests, rules, sections, threats
+from tests_support import REPOSITORY
+
+AGAIN = "run `python tests/conformance_page.py`"
+
+
+@cache
+def _tests_of(file: str) -> frozenset[str]:
+    path = REPOSITORY / "tests" / file
+    if not path.exists():
+        return frozenset()
+    nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+    return frozenset(node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def test_the_page_is_up_to_date() -> None:
+    """The committed page is the generated one."""
+    assert PAGE.read_text("utf-8") == conformance_page.page(), AGAIN
+
+
+def test_every_rule_is_held_or_says_why_not() -> None:
+    """Each rule, decision, weak point and operation has a test, a vector, a recorded case, or a stated reason."""
+    stated = [*rules(), *sections()]
+    assert [one.id for one in stated if not is_held(one) and not conformance_page.reason(one)] == []
+    assert {one.page for one in rules()} == set(conformance_page.PAGES)
+    assert len(stated) > 300
+
+
+def test_every_threat_is_held_or_says_why_not() -> None:
+    """Each row of the threat model has tests or a reason, and no entry is about a row that is gone."""
+    rows = {threat.key for threat in threats()}
+    assert sorted(rows ^ {*TESTS_OF_THREATS, *UNHELD_THREATS}) == []
+    assert set(TESTS_OF_THREATS).isdisjoint(UNHELD_THREATS)
+
+
+@pytest.mark.parametrize("table", [HELD_BY, TESTS_OF_THREATS], ids=["rules", "threats"])
+def test_listed_tests_exist(table: dict[str, tuple[str, ...]]) -> None:
+    """A test that is said to hold something is there."""
+    held = {held_of(one) for listed in table.values() for one in listed}
+    assert sorted(one for one in held if one.name not in _tests_of(one.file)) == []
+
+
+def test_no_entry_is_stale() -> None:
+    """A listed rule is on a page, its test does not name it itself, and a reason is of a rule that nothing holds."""
+    known = {one.id: one for one in [*rules(), *sections()]}
+    assert sorted({*HELD_BY, *UNHELD} - set(known)) == []
+    naming = naming_tests()
+    assert [
+        (one, text) for one, listed in HELD_BY.items() for text in listed if held_of(text) in naming.get(one, ())
+    ] == []
+    assert [one for one in UNHELD if is_held(known[one])] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A rule (D22, Q6).", {"D22", "Q6"}),
+        ("All of it (RC16 to RC18, X1–X3).", {"RC16", "RC17", "RC18", "X1", "X2", "X3"}),
+        ("Weak points (W5, enc-D4), and W21.", {"enc-W5", "enc-D4", "W21"}),
+        ("Sections (wire 4.4.6, 5.3; enc 2.7; store §6).", {"wire 4.4.6", "wire 5.3", "enc 2.7", "store 6"}),
+        ("Neither P-384 nor RTMR3, es256 or v1.", set()),
+    ],
+)
+def test_what_a_docstring_names(text: str, expected: set[str]) -> None:
+    """Ids, ranges of ids, weak points by their short names, and sections are found in a text."""
+    assert conformance_page.named(text) == expected
+
+
+def test_a_test_is_found_by_its_name_too() -> None:
+    """An id between underscores of a test's name counts."""
+    held = Held("capabilities/test_issuers.py", "test_K9_any_issuer")
+    assert held in naming_tests()["K9"]
+
+
+@pytest.mark.shared
+def test_the_table_of_cases_is_that_of_the_recordings() -> None:
+    """The committed table states what the recorded cases state, and each of them is replayed."""
+    table = conformance_page.recorded_table()
+    assert conformance_page.case_table_text(table) == CASES_TABLE.read_text("utf-8"), AGAIN
+    assert {name.partition(".")[0] for names in table.values() for name in names} <= set(GROUPS)

@@ -1,0 +1,178 @@
+"""Rules about networks, challenges and releases that only a whole node can keep, asked over HTTP."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import libipld
+import pytest
+from attacks.parties import Delegate, Owner, Stage, put_policy, refused, stage_on
+from running_node import Reply, id_of, key_token, new_key, send
+
+from capabilities.resources import network_id
+from capabilities.strict_json import Json
+from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.policy import Policy
+from encryption_network.requests import NETWORK_CREATE, NETWORK_REVOKE, admin_fact
+from node.config import Config, Http, Limits, Store
+from node.embedded import EmbeddedNode, embedded_node
+from sealspace.transport import path_segment
+from spaces.audit import audit_page
+from tee_backend.evidence.simulated import SimulatedPlatform
+
+CHALLENGES = 3
+GET = "tinycloud.kv/get"
+
+
+@dataclass
+class Here(Stage):
+    """A node in this process, which gives out few challenges, and whoever acts there."""
+
+    embedded: EmbeddedNode | None = None
+
+    async def create(self, who: Delegate, owner: Owner, name: str, *, nonce: str) -> Reply:
+        """Ask to make a network of the owner's."""
+        did = owner.client.session.owner
+        body: dict[str, Json] = {"name": name, "ownerDid": did, "threshold": {"n": 5, "t": 3}}
+        return await self._admin("/encryption/networks", who, network_id(did, name).text, NETWORK_CREATE, body, nonce)
+
+    async def revoke_network(self, who: Delegate, network: str) -> Reply:
+        """Ask to revoke a network."""
+        path = f"/encryption/networks/{path_segment(network)}/revoke"
+        return await self._admin(path, who, network, NETWORK_REVOKE, {}, None)
+
+    async def _admin(
+        self, path: str, who: Delegate, network: str, action: str, body: dict[str, Json], nonce: str | None
+    ) -> Reply:
+        fact = admin_fact(network, target_node=self.node_did, action=action, body=body)
+        grants = {network: [action]}
+        token = key_token(who.signer, self.node_did, grants, proofs=who.proofs, facts=[fact], nonce=nonce)
+        return await send(self.url, "POST", path, token=token, body=canonical_bytes(body), headers=_JSON)
+
+
+_JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Here]:
+    """A node of this test's own."""
+    config = Config(
+        http=Http(port=0, drain_s=0),
+        store=Store(data=str(tmp_path)),
+        limits=Limits(challenges_per_minute=CHALLENGES),
+    )
+    platform = SimulatedPlatform.from_seed(b"platform of the rules")
+    async with embedded_node(config) as node, AsyncExitStack() as clients:
+        stage = await stage_on(node.url, platform, clients)
+        yield Here(stage.url, platform, clients, stage.node_did, embedded=node)
+
+
+async def delegate_of(here: Here, owner: Owner, *abilities: str, network: str | None = None) -> Delegate:
+    """Return a key that the owner's wallet granted something on a network."""
+    delegate = Delegate()
+    grant = owner.grant(delegate.did, {network or owner.network: abilities})
+    delegate.proofs = [await here.register(grant)]
+    return delegate
+
+
+async def test_delegates_create_and_revoke(here: Here) -> None:
+    """Whoever holds the ability makes and ends the owner's networks; a threshold is echoed (EN16, enc-W10, enc-D1)."""
+    owner = await here.owner()
+    network = network_id(owner.client.session.owner, "more").text
+    helper = await delegate_of(here, owner, NETWORK_CREATE, NETWORK_REVOKE, network=network)
+    made = await here.create(helper, owner, "more", nonce="first")
+    assert made.status == 200, made.said
+    descriptor = json.loads(made.body)["descriptor"]
+    assert (descriptor["ownerDid"], descriptor["threshold"]) == (owner.client.session.owner, {"n": 5, "t": 3})
+    assert (await here.revoke_network(helper, network)).status == 204
+    assert (await here.revoke_network(helper, network)).status == 204
+
+
+async def test_a_nonce_stays_claimed_when_the_call_fails(here: Here) -> None:
+    """A nonce that was used for a call that failed is used up, for its issuer alone (EN15)."""
+    owner = await here.owner()
+    session = owner.session
+    assert (await here.create(session, owner, "default", nonce="one")).said == (409, "network already exists")
+    assert (await here.create(session, owner, "default", nonce="one")).said == (401, "nonce already used")
+    helper = await delegate_of(here, owner, NETWORK_CREATE)
+    assert (await here.create(helper, owner, "default", nonce="one")).said == (409, "network already exists")
+
+
+async def test_each_decision_is_recorded(here: Here) -> None:
+    """The caller learns a code; the audit has a record of every decision, with its cause (RL14, enc-W12, enc 2.10)."""
+    owner = await here.owner()
+    delegate = await delegate_of(here, owner, "tinycloud.encryption/decrypt")
+    assert (await here.ask(delegate, owner)).said == refused("no_policy")
+    assert (await here.ask(delegate, owner, "invoke")).said == refused("no_policy", "invoke")
+    assert (await here.ask(owner.session, owner)).status == 200
+    assert here.embedded is not None
+    records, _ = await audit_page(here.embedded.services.store)
+    told = [(one.action, one.actor) for one in records if one.action.startswith("release.")]
+    refusal = ("release.refused", delegate.did)
+    assert told == [refusal, refusal, ("release.authorised", owner.session.did)]
+    details = [json.loads(one.detail) for one in records if one.action == "release.refused"]
+    assert [one["reason"] for one in details] == ["no_policy", "no_policy"]
+
+
+async def test_a_policy_that_is_refused(here: Here) -> None:
+    """What is no policy, no network, or not the owner's in-person word has a code of its own (RL18)."""
+    owner = await here.owner()
+    session = owner.session
+    assert (await _put(here, session, owner.network, {"surprise": 1})).value["code"] == "invalid-policy"
+    assert (await put_policy(here, session, owner, Policy())).status == 401
+    session.proofs.append(await here.register(owner.grant(session.did, {owner.network: [_SET]})))
+    assert (await _put(here, session, owner.network, {}, fact_network="other")).value["code"] == "session-not-bound"
+    absent = network_id(owner.client.session.owner, "absent").text
+    session.proofs.append(await here.register(owner.grant(session.did, {absent: [_SET]})))
+    assert (await _put(here, session, absent, {})).value["code"] == "network-unknown"
+    delegate = await delegate_of(here, owner, _SET)
+    assert (await _put(here, delegate, owner.network, {})).value["code"] == "policy-not-in-person"
+
+
+_SET = "sealspace.encryption/policy"
+
+
+async def _put(
+    here: Here, who: Delegate, network: str, value: dict[str, Json], *, fact_network: str | None = None
+) -> Reply:
+    fact: dict[str, Json] = {
+        "type": "sealspace.encryption.policy/v1",
+        "targetNode": here.node_did,
+        "networkId": fact_network or network,
+        "bodyHash": canonical_hash(value),
+    }
+    token = who.grant(here.node_did, {network: [_SET]}, facts=[fact], ttl_s=60)
+    path = f"/encryption/networks/{path_segment(network)}/policy"
+    return await send(here.url, "PUT", path, token=token, body=canonical_bytes(value), headers=_JSON)
+
+
+async def test_challenges(here: Here) -> None:
+    """Anybody gets a nonce of 32 bytes with its end, each a new one, so many a minute (AT1)."""
+    did = new_key().did
+    replies = [await _challenge(here, did) for _ in range(CHALLENGES + 1)]
+    assert [reply.status for reply in replies] == [200] * CHALLENGES + [429]
+    nonces = [libipld.decode_multibase("u" + str(reply.value["nonce"]))[1] for reply in replies[:-1]]
+    assert {len(nonce) for nonce in nonces} == {32}
+    assert len(set(nonces)) == CHALLENGES
+    assert set(replies[0].value) == {"nonce", "expiresAt"}
+    assert replies[-1].value["code"] == "too-many-requests"
+
+
+async def _challenge(here: Here, did: str) -> Reply:
+    return await send(here.url, "POST", "/attestation/challenge", body=canonical_bytes({"did": did}), headers=_JSON)
+
+
+async def test_a_revoker_whom_nobody_knows(here: Here) -> None:
+    """A key that the node never saw as an issuer revokes what was granted to it (Q14, W24)."""
+    owner = await here.owner()
+    delegate = Delegate()
+    grant = await here.register(owner.grant(delegate.did, {f"{owner.space()}/kv/a": [GET]}))
+    cid = id_of(grant)
+    token = key_token(delegate.signer, delegate.did, {f"urn:cid:{cid}": ["tinycloud.delegation/revoke"]})
+    for _ in range(2):
+        reply = await here.post("/revoke", token)
+        assert (reply.status, reply.value) == (200, {"revoked": True, "cid": cid})
+    refusal = await here.invoke(delegate.signer, {f"{owner.space()}/kv/a": [GET]}, proofs=[grant])
+    assert refusal.status == 401
