@@ -53,7 +53,7 @@ soak: $(VENV)/.installed ## kill the node under load, many times, and look for a
 	@$(BIN)/pytest -q -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak.py tests/soak_large_values.py
 
 fuzz: $(VENV)/.installed ## throw bytes at every parser for some minutes
-	@SEALSPACE_FUZZ_EXAMPLES=20000 $(BIN)/pytest -q -k fuzz
+	@FUZZ_EXAMPLES=20000 $(BIN)/pytest -q -k fuzz
 
 lock: ## resolve the dependencies anew into requirements.lock (needs uv)
 	@uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --python-version 3.11 --output-file requirements.lock --quiet

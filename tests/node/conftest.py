@@ -1,7 +1,7 @@
 """A node on loopback for each test that wants one, and requests as raw bytes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ from tests_support import CountingEntropy, FixedClock
 
 from node.config import Config, Http, Store
 from node.embedded import EmbeddedNode, embedded_node
+from node.logs import configure_logs
 from tee_backend.evidence.simulated import SimulatedPlatform
 
 
@@ -93,3 +94,10 @@ def other_root(tmp_path: Path, platform: SimulatedPlatform) -> Path:
     path = tmp_path / "root.pem"
     path.write_text(platform.root_pem)
     return path
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """Logs go to standard error again after a test that sent them elsewhere."""
+    yield
+    configure_logs("info")
