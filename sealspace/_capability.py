@@ -10,6 +10,9 @@ from capabilities.tokens import Capability
 
 from .errors import InvalidInput
 
+_NO_KEY = "a key is the raw path of a URI"
+_KEY_HINT = "percent-encode spaces, `?`, `#`, `%` and non-ASCII; no `.` or `..` segments"
+
 
 def capability(resource: str, ability: str) -> Capability:
     """Make a capability from texts; a network's owner is brought to its canonical spelling.
@@ -19,9 +22,13 @@ def capability(resource: str, ability: str) -> Capability:
     """
     try:
         parsed = parse_resource(resource)
+    except InvalidIdentifier as exc:
+        hint = "a resource is a whole URI: tinycloud:…:notes/kv/KEY, or the id of a network"
+        raise InvalidInput(f"not a capability: {exc.text}", hint=hint) from exc
+    try:
         parse_ability(ability)
     except InvalidIdentifier as exc:
-        raise InvalidInput(f"not a capability: {exc.text}") from exc
+        raise InvalidInput(f"not a capability: {exc.text}", hint="an ability is tinycloud.kv/get or alike") from exc
     network = network_of(parsed)
     return Capability(parsed if network is None else OpaqueResource(network.text), ability, {})
 
@@ -38,13 +45,13 @@ def space_capability(space: SpaceId, service: str, path: str | None, ability: st
         InvalidInput: the path cannot stand in a URI as it is, or would be read as something else.
     """
     resource = SpaceResource(space, service, path)
-    made = capability(resource.text, ability)
-    if made.resource != resource:
-        raise InvalidInput(
-            "a key is the raw path of a URI",
-            hint="percent-encode spaces, `?`, `#`, `%` and non-ASCII; no `.` or `..` segments",
-        )
-    return made
+    try:
+        read = parse_resource(resource.text)
+    except InvalidIdentifier as exc:
+        raise InvalidInput(_NO_KEY, hint=_KEY_HINT) from exc
+    if read != resource:
+        raise InvalidInput(_NO_KEY, hint=_KEY_HINT)
+    return capability(resource.text, ability)
 
 
 def covers(held: Capability, wanted: Capability) -> bool:

@@ -174,7 +174,9 @@ class Client:
         try:
             return PublicKv(self._transport, parse_space_id(space))
         except InvalidIdentifier as exc:
-            raise InvalidInput("a public space is named by its full id") from exc
+            raise InvalidInput(
+                "a public space is named by its full id", hint='its owner finds it at `client.kv("public").space.text`'
+            ) from exc
 
     def secrets(self, owner: str | None = None) -> Secrets:
         """Return an owner's secrets.

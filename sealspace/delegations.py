@@ -121,7 +121,9 @@ class Delegations:
         try:
             recipient = parse_principal(did)
         except CapabilityError as exc:
-            raise InvalidInput("the recipient is no DID") from exc
+            raise InvalidInput(
+                "the recipient is no DID", hint="the recipient finds it at `client.session.did`: did:key:…"
+            ) from exc
         if wallet is None:
             header = self._sign_by_session(recipient, capabilities, ttl_s=ttl_s, policy=policy)
         else:

@@ -77,6 +77,7 @@ class InvalidSecretName(InvalidInput):
     """A secret's name does not match `^[A-Z][A-Z0-9_]*$`."""
 
     code = "invalid-secret-name"
+    default_hint = "capitals, digits and underscores, a capital first: API_KEY"
 
 
 class InvalidSecretScope(InvalidInput):
@@ -119,7 +120,7 @@ class NotGranted(SealspaceError):
     """No grant of the session covers what was asked for; nothing was sent."""
 
     code = "not-granted"
-    default_hint = "sign in with this capability, or take up a delegation that holds it"
+    default_hint = "sign in with it (own spaces: `SignIn(spaces=…)`), or take up a delegation that holds it"
 
 
 class SessionExpired(SealspaceError):
@@ -154,7 +155,7 @@ class NodeUnreachable(TransportError):
     """The connection failed or broke off."""
 
     code = "node-unreachable"
-    default_hint = "check the address and that the node is running"
+    default_hint = "check the address, whether it is http:// or https://, and that the node is running"
 
 
 class NodeTimeout(TransportError):
@@ -273,6 +274,7 @@ class NotFound(NodeRefused):
     """There is nothing under that name."""
 
     code = "not-found"
+    default_hint = "nothing is stored under this name here; a list of the space shows what is"
 
 
 class SpaceNotFound(NotFound):

@@ -155,6 +155,7 @@ class Kv:
         Returns:
             The version of the new value.
         Raises:
+            InvalidInput: the key cannot stand in a URI, or the body is neither bytes nor a text.
             PreconditionFailed: the condition does not hold, or a rival write won.
             NotGranted, Unauthorized: the session may not write it.
             QuotaExceeded, ValueTooLarge: there is no room.
@@ -162,13 +163,13 @@ class Kv:
         """
         if if_absent and if_match is not None:
             raise InvalidInput("a put is either for an absent key or over a known value")
+        data = _bytes_of(body)
         headers = _metadata_headers(metadata or {})
         if content_type is None and isinstance(body, str):
             content_type = "text/plain;charset=UTF-8"
         if content_type is not None:
             headers["Content-Type"] = header_value(content_type)
         headers |= _condition(if_absent=if_absent, if_match=if_match)
-        data = body.encode() if isinstance(body, str) else body
         answer = await self._invoke("tinycloud.kv/put", key, headers=headers, body=data)
         return _etag(answer)
 
@@ -294,6 +295,18 @@ def _etag(answer: Answer) -> str:
     if not etag:
         raise MalformedAnswer("the node's answer has no ETag")
     return etag
+
+
+def _bytes_of(body: object) -> bytes:
+    """Return what is stored; the HTTP library would make a form of a mapping, and store that."""
+    if isinstance(body, str):
+        try:
+            return body.encode()
+        except UnicodeEncodeError as exc:
+            raise InvalidInput("a value that is a text is Unicode without lone surrogates") from exc
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body)
+    raise InvalidInput("a value is bytes or a text", hint="of anything else, json.dumps(value) makes a text")
 
 
 def _condition(*, if_absent: bool, if_match: str | None) -> dict[str, str]:

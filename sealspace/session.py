@@ -207,7 +207,8 @@ def space_of(owner: str, name: str) -> SpaceId:
             return parse_space_id(name)
         return parse_space_id(SpaceId(parse_principal(owner), name).text)
     except CapabilityError as exc:
-        raise InvalidInput(f"not a space: {name[:100]}") from exc
+        hint = "a short name such as `notes`, without spaces and slashes, or a full id `tinycloud:…:notes`"
+        raise InvalidInput(f"not a space: {name[:100]}", hint=hint) from exc
 
 
 def network_of_owner(owner: str, name: str = DEFAULT_NETWORK) -> NetworkId:

@@ -244,7 +244,10 @@ def _checked_base(url: str, *, allow_plain_http: bool) -> str:
     except ValueError as exc:
         raise InvalidInput("the node's address is not a URL") from exc
     if parsed.scheme not in ("http", "https") or not host:
-        raise InvalidInput("the node's address must begin with http:// or https://")
+        raise InvalidInput(
+            "the node's address must begin with http:// or https://",
+            hint="for a node on this machine: http://127.0.0.1:8000",
+        )
     if parsed.user is not None or parsed.query_string or parsed.fragment:
         raise InvalidInput("the node's address may not hold credentials, a query or a fragment")
     if parsed.scheme == "http" and not allow_plain_http and not _is_loopback(host):

@@ -1,6 +1,7 @@
 """Tests that hold a rule without naming its id, and rules that no test can hold: for `conformance_page.py`.
 
-A test is `file::name`, seen from `tests/`. Entries that are no longer needed fail a test.
+A test is `file::name`, seen from `tests/`; a file alone stands for all its tests. Entries that are no
+longer needed fail a test.
 """
 
 _GATE = "encryption_network/test_gate.py::"
@@ -13,6 +14,8 @@ _RECORDED = "sealspace/test_recorded_exchanges.py::"
 _ATTESTING = "attacks/test_attestation.py::"
 _RELEASE = "attacks/test_release.py::"
 _TOKENS = "attacks/test_tokens.py::"
+_BATCH = "node/values/test_kv_batch.py::"
+_PUT = "node/values/test_kv_put.py::"
 
 HELD_BY: dict[str, tuple[str, ...]] = {
     # --- encryption
@@ -27,6 +30,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         _TOKENS + "test_a_decrypt_token_needs_all_it_names",
     ),
     "EN24": (
+        "sealspace/test_fuzz.py::test_fuzz_answers_with_a_key",
         _RECORDED + "test_an_answer_to_another_request_is_refused",
         _RECORDED + "test_what_the_node_did_not_sign_is_refused",
         _RECORDED + "test_an_answer_to_another_token_is_refused",
@@ -46,6 +50,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     "enc-W9": ("spaces/store/test_housekeeping.py::test_claims_are_kept_until_their_expiry",),
     "enc-W11": ("node/test_root_secret.py::test_lost_secret_is_not_replaced",),
     "enc-W14": ("node/test_routes.py::test_attestation_without_tee",),
+    "enc-W18": (_TOKENS + "test_a_decrypt_token_does_nothing_else",),
     "enc-W20": (_TOKENS + "test_a_revoked_grant_in_another_spelling",),
     "enc-D1": (_REQUESTS + "test_create_bodies_are_tolerant",),
     "enc-D4": (_NETWORKS + "test_any_spelling_of_the_owner_is_one_id",),
@@ -87,6 +92,16 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         _GATE + "test_a_policy_can_take_the_owners_way_away",
         _GATE + "test_mode_off_keeps_what_an_owner_stated",
     ),
+    "RL2": (
+        _GATE + "test_the_owners_session_key_needs_no_evidence",
+        _GATE + "test_in_mode_everyone_nobody_is_in_person",
+        _GATE + "test_a_policy_can_take_the_owners_way_away",
+    ),
+    "RL5": (
+        _GATE + "test_a_genuine_quote_alone_is_not_enough",
+        _GATE + "test_no_evidence",
+        _RELEASE + "test_the_way_in_is_open_to_the_approved",
+    ),
     "RL3": (
         _GATE + "test_a_sub_delegation_is_not_in_person",
         _GATE + "test_a_ucan_of_a_key_that_owns_the_network_is_not_in_person",
@@ -108,7 +123,19 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         "attacks/test_receipts.py::test_a_receipt_is_judged_again_offline",
         "attacks/test_receipts.py::test_evidence_without_its_basis_still_releases",
     ),
+    # --- what clients rely on
+    "J2": (_CLIENT + "test_a_strict_node_is_asked_to_host",),
+    "J5": ("sealspace/test_transport.py::test_every_try_has_a_token_of_its_own",),
+    "J9": (_BATCH + "test_metadata_of_parts",),
+    "J11": ("sealspace/test_shared_values.py::test_a_public_space_is_read_without_a_session",),
+    "J12": ("sealspace/test_shared_values.py::test_a_signed_url_is_for_anybody",),
+    # --- values
+    "M4": (
+        "durability/test_load.py::test_writers_and_readers_side_by_side",
+        "node/test_shared_store.py::test_two_nodes_on_one_database",
+    ),
     # --- decisions
+    "Q1": ("node/values/test_kv_list.py::test_pages_of_any_size_equal_the_whole",),
     "Q7": ("node/operations/test_strangers.py::test_services_that_are_not_offered",),
     "Q10": ("node/test_routes.py::test_attestation_without_tee",),
     "Q16": (
@@ -123,6 +150,35 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         "durability/test_load.py::test_writers_and_readers_side_by_side",
     ),
     # --- operations
+    "wire 4.4.1": (_PUT + "test_values_of_any_size", _PUT + "test_metadata_of_a_large_value"),
+    "wire 4.4.2": (_BATCH + "test_batch_of_metadata", _CLIENT + "test_a_value_comes_back_with_its_metadata"),
+    "wire 4.4.3": (
+        _PUT + "test_body_over_the_limit",
+        _PUT + "test_body_that_stops",
+        _PUT + "test_connection_that_breaks",
+    ),
+    "wire 4.4.4": ("node/values/test_kv_list.py",),
+    "wire 4.4.5": (
+        "node/values/test_kv_list.py::test_options_that_a_call_cannot_have",
+        _PUT + "test_conditions_on_large_values",
+    ),
+    "wire 4.4.6": (_BATCH + "test_metadata_of_parts", _BATCH + "test_too_many_puts", "node/test_multipart.py"),
+    "wire 4.4.7": (
+        _BATCH + "test_several_deletes",
+        _BATCH + "test_batch_of_gets",
+        _BATCH + "test_outcomes_without_a_common_answer",
+    ),
+    "wire 4.4.8": (_BATCH + "test_both_names_of_a_delete_on_one_key", _CLIENT + "test_what_is_not_there"),
+    "wire 4.5": ("node/operations/reports/test_read_capabilities.py",),
+    "wire 4.7": ("node/operations/reports/test_space_service.py",),
+    "wire 4.10": ("node/test_problems.py",),
+    "wire 5.1": ("node/test_routes.py",),
+    "wire 5.3": ("node/operations/reports/test_delegation_status.py",),
+    "wire 5.4": ("node/operations/reports/test_delegation_query.py",),
+    "wire 5.10": ("node/operations/test_signed_urls.py",),
+    "wire 5.11": ("node/operations/test_public_values.py",),
+    "wire 5.12": ("node/operations/test_admin_quota.py",),
+    "wire 7.2": ("node/operations/test_strangers.py::test_services_that_are_not_offered",),
     "wire 5.13": (
         "node/operations/test_strangers.py::test_refused_tokens_run_out",
         "node/operations/test_strangers.py::test_every_registration_is_counted",

@@ -104,7 +104,10 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "encryption_network/test_gate.py::test_an_admission_is_made_by_the_gate_only",
     ),
     # --- store
-    "3.3 another process writes commits": ("spaces/store/test_durability.py::test_stranger_on_the_socket",),
+    "3.3 another process writes commits": (
+        "spec/test_value_rules.py::test_the_data_folder_is_its_owners",
+        "spaces/store/test_durability.py::test_stranger_on_the_socket",
+    ),
     "3.3 half a write after a crash": (
         "durability/test_kills.py::test_kills_of_the_whole_node",
         "spaces/store/test_durability.py::test_killed_storekeeper_loses_nothing_and_repeats_nothing",

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from random import Random
 
-from model.rules import Model, plain
+from model.rules import Model, contains, plain
 from model.steps import (
     HOST,
     KEYS,
@@ -32,6 +32,8 @@ FAR_S = 1_000_000
 # Neighbours by text, by segment and by slash; an escape, an empty path and one that begins with a slash.
 PATHS = ("photos", "photos/", "photos/a", "photos/a/x", "photos/b", "photos2", "p", "notes/1", "notes/%C3%A9", "", "/l")
 _ABILITIES = ("get", "put", "list", "del", "delete", "metadata", "*")
+# Which of the abilities held are used more than others.
+_WEIGHTS = {KV + "put": 6, KV + "get": 3, KV + "list": 3}
 _SMALL_WAITS = (0.5, 0.5, 1, 1, 3, 8)
 _LONG_WAITS = (20, 45, 130, 400)
 
@@ -59,9 +61,16 @@ class Generator:
         if kind < 0.42 and self._tokens:
             return Again(label, self._often_last(self._tokens))
         if kind < 0.49:
-            waits = _LONG_WAITS if self._chance(0.12) else _SMALL_WAITS
-            return Wait(label, self._random.choice(waits))
+            return Wait(label, self._pause())
         return self._call(label)
+
+    def _pause(self) -> float:
+        """Return how long to wait: often to the very end of a grant."""
+        now = self._model.now
+        ends = [g["ends"] for g in self._model.grants.values() if g["ends"] is not None and now < g["ends"] < now + 60]
+        if ends and self._chance(0.4):
+            return float(self._random.choice(ends) - now)
+        return self._random.choice(_LONG_WAITS if self._chance(0.12) else _SMALL_WAITS)
 
     # --- small choices ---------------------------------------------------------------------------------------------
 
@@ -82,22 +91,22 @@ class Generator:
         if not fits:
             return None
         deepest_first = sorted(fits, key=model.depth, reverse=True)
-        return self._random.choice(deepest_first[:6] if self._chance(0.4) else fits)
+        return self._random.choice(deepest_first[:5] if self._chance(0.5) else fits)
 
     def _narrower(self, row: Row) -> Row:
         """Return a capability that a row may or may not cover: mostly the same place or one below."""
         path, ability = row.path, row.ability
         if row.service == "kv":
             below = [p for p in PATHS if path is None or (p.startswith(path) and p != path)]
-            if self._chance(0.08):
+            if self._chance(0.04):
                 path = self._random.choice((*PATHS, None))
-            elif below and self._chance(0.5):
+            elif below and self._chance(0.35):
                 path = self._random.choice(below)
             if ability in (KV + "del", KV + "delete"):
                 ability = KV + self._random.choice(("del", "delete"))
-            elif self._chance(0.05):
+            elif self._chance(0.02):
                 ability = KV + self._random.choice(_ABILITIES)
-        space = self._random.choice(tuple(OWNERS)) if self._chance(0.02) else row.space
+        space = self._random.choice(tuple(OWNERS)) if self._chance(0.01) else row.space
         return Row(space, row.service, path, ability)
 
     # --- delegations -----------------------------------------------------------------------------------------------
@@ -117,7 +126,7 @@ class Generator:
             rows.add(Row(space, "delegation", None, REVOKE))
         if self._chance(0.15):
             rows.add(Row(space, "space", None, HOST))
-        if self._chance(0.15):
+        if self._chance(0.1):
             rows.add(Row(self._random.choice("ABC"), "kv", "photos", KV + "get"))
         ends = self._end(signer, None)
         return self._signed_grant(label, signer, rows, (), self._beginning(None), ends)
@@ -125,7 +134,7 @@ class Generator:
     def _sub_grant(self, label: int, parent: int) -> Grant:
         above = self._model.grants[parent]
         signer = above["audience"] if self._chance(0.95) else self._random.choice(PEOPLE)
-        rows = {self._narrower(row) for row in above["rows"] if self._chance(0.7)} or set(above["rows"][:1])
+        rows = {self._narrower(row) for row in above["rows"] if self._chance(0.85)} or set(above["rows"][:1])
         parents: tuple[int, ...] = (parent,)
         other = self._some_grant((signer,), deepest=DEEPEST - 1) if self._chance(0.2) else None
         if other is not None:
@@ -154,7 +163,7 @@ class Generator:
         now = math.floor(self._model.now)
         if above is not None and self._chance(0.9):
             return above - self._random.choice((0, 0, 0, 1, 5))
-        if self._chance(0.6):
+        if self._chance(0.75):
             return None if signer in WALLETS else FAR_S
         return now + self._random.choice((0, 2, 10, 40, 150))
 
@@ -177,14 +186,14 @@ class Generator:
             if proof is not None and model.grants[proof]["audience"] in KEYS:
                 signer = model.grants[proof]["audience"] if self._chance(0.9) else self._random.choice(KEYS)
                 proofs = (proof,)
-        return Revoke(label, signer, target, proofs, math.floor(model.now) + self._random.choice((1, 5, 60, 300)))
+        return Revoke(label, signer, target, proofs, self._random.choice((1, 5, 60, 300)))
 
     # --- calls -----------------------------------------------------------------------------------------------------
 
     def _call(self, label: int) -> Step:
         self._tokens.append(label)
         model = self._model
-        if model.cursors and self._chance(0.07):
+        if model.cursors and self._chance(0.1):
             return self._next_page(label)
         is_owner = self._chance(0.15)
         proof = None if is_owner else self._some_grant(KEYS)
@@ -202,13 +211,14 @@ class Generator:
         return self._with_options(Call(label, signer, rows, proofs, self._call_end(), self._random.randint(0, 12)))
 
     def _call_end(self) -> int:
-        now = math.floor(self._model.now)
         if self._chance(0.9):
-            return now + self._random.choice((60, 120, 300))
-        return now + self._random.choice((-1, 0, 1, 300, 301))
+            return self._random.choice((60, 120, 300))
+        return self._random.choice((-1, 0, 1, 300, 301))
 
     def _asked(self, held: Rows) -> Rows:
-        row = self._executable(self._narrower(self._random.choice(held)))
+        weights = [_WEIGHTS.get(row.ability, 1) for row in held]
+        row = self._narrower(self._random.choices(held, weights)[0])
+        row = self._executable(self._stored(row) if self._chance(0.7) else row)
         if self._chance(0.9):
             return (row,)
         if self._chance(0.8):  # several of one kind
@@ -216,6 +226,16 @@ class Generator:
             if row.ability in (KV + "get", KV + "del", KV + "metadata"):
                 return _ordered({row, *self._random.sample(sorted(others, key=repr), 2)})
         return _ordered({row, self._executable(self._random.choice(held))})
+
+    def _stored(self, row: Row) -> Row:
+        """Name a value that is there, or was, and that the row's path contains."""
+        stored = self._model.values[row.space]
+        paths = [path for path in stored if contains(row.path, path)]
+        if row.service != "kv" or not paths or row.ability in (KV + "list", KV + "put"):
+            return row
+        live = [path for path in paths if stored[path] is not None]
+        path = self._random.choice(live if live and self._chance(0.8) else paths)
+        return Row(row.space, "kv", path, row.ability)
 
     def _executable(self, row: Row) -> Row:
         """Give a value's path where the grant is on a whole service, mostly."""
@@ -229,7 +249,8 @@ class Generator:
             return call  # which of two mistakes is told first is not fixed
         condition, limit, most = None, None, None
         if self._chance(0.4) and abilities & {KV + "put", KV + "del"}:
-            condition = self._random.choice((("if-match", self._tag(call)), ("if-none-match", "*")))
+            create = ("if-none-match", "*") if KV + "put" in abilities else ("if-match", "v1")
+            condition = self._random.choice((("if-match", self._tag(call)), create))
         elif self._chance(0.3) and KV + "get" in abilities:
             condition = ("if-none-match", self._tag(call))
         elif self._chance(0.03):
@@ -252,9 +273,10 @@ class Generator:
         model = self._model
         cursor = self._random.choice(list(model.cursors))
         signer, space, path, limit, _ = model.cursors[cursor]
+        path = path if self._chance(0.93) else self._random.choice(PATHS)
         row = Row(str(space), "kv", str(path), KV + "list")
-        signer = str(signer) if self._chance(0.95) else self._random.choice(KEYS)
-        limit = limit if self._chance(0.95) else 4
+        signer = str(signer) if self._chance(0.93) else self._random.choice(KEYS)
+        limit = limit if self._chance(0.93) else self._random.choice((None, 4))
         proofs: tuple[int, ...] = ()
         if OWNERS[row.space] != signer:
             fits = [
@@ -263,9 +285,8 @@ class Generator:
                 if grant["audience"] == signer and any(held.ability == row.ability for held in grant["rows"])
             ]
             proofs = (self._random.choice(fits),) if fits else ()
-        ends = math.floor(model.now) + 60
         assert limit is None or isinstance(limit, int)
-        return Call(label, signer, (row,), proofs, ends, limit=limit, cursor=cursor)
+        return Call(label, signer, (row,), proofs, 60, limit=limit, cursor=cursor)
 
 
 def _ordered(rows: set[Row]) -> Rows:

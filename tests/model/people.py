@@ -30,9 +30,9 @@ class People:
         self._salt, self._start = salt, start
         self._wallets = {name: WalletSigner(self._seed(name)) for name in WALLETS}
         self._keys = {name: Ed25519Signer(self._seed(name)) for name in KEYS}
-        self.names: dict[str, str] = {
-            name: signer.did for name, signer in (*self._wallets.items(), *self._keys.items())
-        }
+        self.names: dict[str, str] = {}
+        self.names |= {name: wallet.did for name, wallet in self._wallets.items()}
+        self.names |= {name: key.did for name, key in self._keys.items()}
         for space, owner in OWNERS.items():
             self.names[space] = f"tinycloud:{self.names[owner].removeprefix('did:')}:space-{space}"
         self.cids: dict[int, str] = {}

@@ -51,7 +51,8 @@ class Call:
     """Sign an invocation and use it.
 
     `condition`: a header and its value, where `v7` stands for the entity tag of body 7; `body`: number of the value
-    that a put stores; `cursor`: the step whose answer gave it; `most_bytes`: the largest answer that is wanted.
+    that a put stores; `ends`: counted from the whole second of signing; `cursor`: the step whose answer gave it;
+    `most_bytes`: the largest answer that is wanted.
     """
 
     label: int
@@ -68,7 +69,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
-    """Sign a revocation and send it."""
+    """Sign a revocation and send it. `ends`: counted from the whole second of signing."""
 
     label: int
     signer: str
@@ -122,7 +123,7 @@ def told(step: Step) -> str:
     words = [f"#{step.label} {type(step).__name__.lower()}"]
     for name in step.__slots__:  # every step is a slotted dataclass
         value = getattr(step, name)
-        if name == "label" or value in (None, (), False):
+        if name == "label" or value is None or value is False or value == ():
             continue
         if name == "rows":
             value = " ".join(

@@ -18,7 +18,8 @@ from node.config import Config, Http, Limits, Store
 from node.embedded import embedded_node
 
 _SEED_VARIABLE = "SEALSPACE_MODEL_SEED"
-_TRACES, _LENGTH = 25, 110
+_TRACES, _LENGTH = 20, 200
+_FEWEST_ANSWERS = 3000
 # A store in memory, where the machine has such a folder: thousands of steps wait for their commits.
 _MEMORY_FOLDER = Path("/dev/shm")
 
@@ -47,4 +48,8 @@ async def test_a_node_and_the_model_answer_alike(seed: str) -> None:
         for number in range(_TRACES):
             found = await compared.run(number, _LENGTH)
             assert found is None, f"seed {seed}\n{found}"
-    print(json.dumps(compared.counts.by_answer, indent=1, sort_keys=True))
+    counts = compared.counts
+    print(json.dumps(counts.by_answer, indent=1, sort_keys=True))
+    assert counts.by_status.total() >= _FEWEST_ANSWERS
+    assert counts.by_status.keys() >= {200, 304, 400, 401, 403, 404, 409, 412}
+    assert counts.by_answer["call 2xx on a chain of 4"] > 0

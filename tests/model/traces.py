@@ -3,8 +3,8 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from conformance.raw_http import RawConnection
 from model.generator import Generator
@@ -34,13 +34,15 @@ class Divergence:
 
 
 class Counts:
-    """How often each answer was right, by what was asked and how deep its chain was."""
+    """How often each answer was right: in all by status, by what was asked, and by how deep its chain was."""
 
     def __init__(self) -> None:
+        self.by_status: Counter[int] = Counter()
         self.by_answer: Counter[str] = Counter()
 
     def note(self, trace: "Trace", step: Step, signed: Signed, status: int, text: str) -> None:
         """Count one step."""
+        self.by_status[status] += 1
         what = type(step).__name__.lower()
         if isinstance(step, Call) and len(step.rows) == 1:
             what = f"call {step.rows[0].ability.removeprefix(KV)}{'' if step.cursor is None else ' page'}"
@@ -73,9 +75,13 @@ class Trace:
             self.model.now += step.seconds
             self._clock.time = self._start + self.model.now
             return None
-        signed = self._signed[step.step] if isinstance(step, Again) else step
+        signed = self._signed[step.step] if isinstance(step, Again) else self._dated(step)
         self._signed[signed.label] = signed
         return await self._compare(step, signed)
+
+    def _dated(self, step: Signed) -> Signed:
+        """Count the end of what is used at once from the trace's beginning, as everything else."""
+        return step if isinstance(step, Grant) else replace(step, ends=int(self.model.now) + step.ends)
 
     def _has_cursor(self, step: Call) -> bool:
         return step.cursor is None or (step.cursor in self._cursors and step.cursor in self.model.cursors)
@@ -123,6 +129,17 @@ def _agrees(answer: Answer, expected: Expected | Refusal) -> bool:
     return answer.body == expected.body
 
 
+def _merged(steps: Iterable[Step]) -> list[Step]:
+    """Return steps with waits in a row made one."""
+    merged: list[Step] = []
+    for step in steps:
+        if isinstance(step, Wait) and merged and isinstance(before := merged[-1], Wait):
+            merged[-1] = replace(before, seconds=before.seconds + step.seconds)
+        else:
+            merged.append(step)
+    return merged
+
+
 class Comparison:
     """Random traces on one node, one after the other, each with people of its own."""
 
@@ -144,7 +161,7 @@ class Comparison:
     async def _replayed(self, steps: Sequence[Step]) -> Divergence | None:
         self._replays += 1
         trace = Trace(self._connection, self._clock, f"{self._seed}.again{self._replays}", Counts())
-        for step in steps:
+        for step in _merged(steps):
             if (found := await trace.take(step)) is not None:
                 return found
         return None

@@ -1,0 +1,28 @@
+"""What the SDK signs, as other clients of the protocol sign it."""
+
+import re
+from pathlib import Path
+
+from running_node import send
+
+from capabilities.cacao import header_bytes, parse_cacao
+from node.config import Config, Http, Store
+from node.embedded import embedded_node
+from sealspace.client import Client
+from sealspace.wallets import new_wallet
+
+MILLISECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+async def test_what_a_sign_in_says(tmp_path: Path) -> None:
+    """The session is named by its DID URL, times have milliseconds, and the id is computed by the client (J4)."""
+    config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path)))
+    async with embedded_node(config) as node, Client(node.url) as client:
+        session = await client.sign_in(new_wallet())
+        (grant,) = session.grants
+        posted = await send(node.url, "POST", "/delegate", token=grant.header)
+    message = parse_cacao(header_bytes(grant.header)).message
+    assert message.uri == session.signer.did_url
+    assert MILLISECONDS.fullmatch(message.issued_at)
+    assert MILLISECONDS.fullmatch(message.expiration_time or "")
+    assert posted.value["cid"] == grant.cid
