@@ -17,7 +17,7 @@ from tests_support import FixedClock
 from node.config import Config, Http, Limits, Store
 from node.embedded import embedded_node
 
-_SEED_VARIABLE = "SEALSPACE_MODEL_SEED"
+_SEED_VARIABLE = "MODEL_SEED"
 _TRACES, _LENGTH = 20, 200
 _FEWEST_ANSWERS = 3000
 # A store in memory, where the machine has such a folder: thousands of steps wait for their commits.
