@@ -27,7 +27,6 @@ from .errors import (
     DescriptorError,
     InvalidNetworkId,
     KeyBackendError,
-    NetworkNotFound,
     PolicyError,
     RecordError,
     WithdrawalError,
@@ -225,11 +224,11 @@ def well_known_id(name: str, owner_did: str | None) -> NetworkId:
     """Return the network that a well-known lookup asks for.
 
     Raises:
-        NetworkNotFound: no owner is named. The network of whichever owner is not meant (W13).
-        BodyMalformed: owner and name make no id (enc 2.6).
+        BodyMalformed: no owner is named (the network of whichever owner is not meant, enc-W13), or owner and name make
+            no id (enc 2.6).
     """
     if owner_did is None:
-        raise NetworkNotFound
+        raise BodyMalformed("name the owner with ownerDid")
     try:
         return network_id(owner_did, name)
     except InvalidIdentifier as exc:

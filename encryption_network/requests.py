@@ -17,6 +17,7 @@ Hashes and the audience are compared as text, network ids as parsed ids (EN2).
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
@@ -104,6 +105,7 @@ _CREATE_SHAPE: Final = Shape(
     {"name": "string", "ownerDid": "string", "threshold": "object"}, optional=frozenset({"threshold"})
 )
 _THRESHOLD_SHAPE: Final = Shape({"n": "u32", "t": "u32"})
+_NEW_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _NO_FACTS: Final = "missing encryption invocation facts"
 _NONCE_LABEL: Final = b"sealspace/network-admin-nonce/v1\0"
 
@@ -394,7 +396,8 @@ def parse_create(value: Json) -> CreateBody:
     """Read the body of a create request (rows 5 and 6).
 
     Raises:
-        CreateBodyMalformed: wrong shape. InvalidNetworkId: owner and name make no id.
+        CreateBodyMalformed: wrong shape, a name that clients cannot write, or another threshold than one of one.
+        InvalidNetworkId: owner and name make no id.
     """
     try:
         members = read_members(value, _CREATE_SHAPE)
@@ -409,6 +412,10 @@ def parse_create(value: Json) -> CreateBody:
         network = network_id(cast(str, members["ownerDid"]), cast(str, members["name"]))
     except InvalidIdentifier as exc:
         raise InvalidNetworkId(exc.text) from exc  # row 6
+    if _NEW_NAME.fullmatch(network.name) is None:  # enc-D4: a name that clients cannot write is never found again
+        raise CreateBodyMalformed("the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'")
+    if threshold != Threshold():  # enc-D1: a threshold that means nothing must not look as if it did
+        raise CreateBodyMalformed("threshold must be n 1 and t 1")
     return CreateBody(network_id=network, threshold=threshold, body_hash=body_hash)
 
 

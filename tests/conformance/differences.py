@@ -137,7 +137,12 @@ DIFFERENCES: dict[str, Difference] = {
     "status.body-positional": Difference("Q35", 422, PAGE),
     "query.not-object": Difference("Q35", 400, "Invalid delegation query: expected a JSON object"),
     # --- encryption networks
-    "net.well-known-no-owner": Difference("enc-W13", 404, "network not found"),
+    "net.well-known-no-owner": Difference(
+        "enc-W13", 400, "decrypt request body is malformed: name the owner with ownerDid"
+    ),
+    "net.create-upper-name": Difference(
+        "enc-D4", 400, "the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'"
+    ),
     "decrypt.invoke.body-positional": Difference(
         "enc-W19", 403, "decrypt request body is malformed: invalid type: sequence, expected an object"
     ),
@@ -205,7 +210,6 @@ KEPT_FAULTS = {
     "public.rate-limit-spoofed": "Q12: as for `public.rate-limit`; from anybody else the header is not read",
     "ucan.did-web-unreachable": "Q34: the same text, but nothing was fetched",
     "invoke.expired-parent": "Q17: clients parse this text",
-    "net.create-upper-name": "enc-D4: the node reads more names than one client writes",
     "net.create-long-token": "enc-W9: the nonce is claimed until the token's own expiry",
     **dict.fromkeys(
         (

@@ -16,7 +16,6 @@ from encryption_network.errors import (
     DescriptorError,
     InvalidNetworkId,
     KeyBackendError,
-    NetworkNotFound,
     RecordError,
 )
 from encryption_network.keyring import NETWORK_SEAL, Keyring
@@ -140,10 +139,11 @@ def test_any_spelling_of_the_owner_is_one_id() -> None:
 
 
 def test_well_known_lookups_name_an_owner() -> None:
-    """Without an owner nothing is found (W13); with a bad one the text says so."""
+    """Without an owner the text asks for one (enc-W13); with a bad one it says so."""
     assert well_known_id("default", f"did:pkh:eip155:1:{ADDRESS}").text == URN
-    with pytest.raises(NetworkNotFound):
+    with pytest.raises(BodyMalformed) as caught:
         well_known_id("default", None)
+    assert caught.value.text == "decrypt request body is malformed: name the owner with ownerDid"
     with pytest.raises(BodyMalformed) as caught:
         well_known_id("", "did:key:z")
     assert caught.value.text == "decrypt request body is malformed: invalid network id: empty network name"

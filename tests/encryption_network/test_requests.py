@@ -552,11 +552,24 @@ def test_malformed_create_bodies(body: Any, kind: type[EncryptionError], text: s
 
 
 def test_create_bodies_are_tolerant(world: Any) -> None:
-    """Further members enter the hash; a threshold is kept as stated, one of one when absent or null."""
-    body = {"name": "Odd", "ownerDid": "not a did"}
+    """Further members enter the hash; a threshold is one of one, also when absent or null."""
+    body = {"name": "odd-1", "ownerDid": "not a did"}
     assert parse_create(body).threshold == parse_create(body | {"threshold": None}).threshold == Threshold(1, 1)
-    assert parse_create(body | {"threshold": {"n": 5, "t": 3}}).threshold == Threshold(5, 3)
     assert parse_create(body).body_hash != parse_create(body | {"x": 1.5}).body_hash
+
+
+@pytest.mark.parametrize("name", ["Odd", "-odd", "o_d", "o.d", "ä", "o d"])
+def test_new_networks_have_names_that_clients_can_write(name: str) -> None:
+    """A name that no client can write makes no network (enc-D4)."""
+    with pytest.raises(CreateBodyMalformed, match="the name of a new network"):
+        parse_create({"name": name, "ownerDid": "did:key:z"})
+
+
+@pytest.mark.parametrize("threshold", [{"n": 5, "t": 3}, {"n": 1, "t": 2}, {"n": 0, "t": 0}])
+def test_thresholds_that_mean_nothing_are_refused(threshold: dict[str, int]) -> None:
+    """Only one of one is what the node does (enc-D1)."""
+    with pytest.raises(CreateBodyMalformed, match="threshold must be n 1 and t 1"):
+        parse_create({"name": "n", "ownerDid": "did:key:z", "threshold": threshold})
 
 
 def test_create_and_revoke_look_at_what_exists(world: Any) -> None:

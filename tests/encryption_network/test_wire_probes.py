@@ -44,7 +44,11 @@ DEPARTURES: dict[str, tuple[int, str]] = {
     # A refusal spends the token too.
     "decrypt.invoke.retry-after-403": (409, "duplicate invocation"),
     # W13: no owner is named.
-    "net.well-known-no-owner": (404, "network not found"),
+    "net.well-known-no-owner": (400, "decrypt request body is malformed: name the owner with ownerDid"),
+    "net.create-upper-name": (
+        400,
+        "the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'",
+    ),
     # W19, Q35: objects only.
     "decrypt.route.fact-positional": (
         400,
