@@ -242,12 +242,60 @@ def judge_revocation(
     check_window(revocation, now)
     if target is None:  # W20
         raise ParentNotFound
-    acting = revocation.revoker  # W23
-    if revocation.parents:  # W21
-        acting = _acting_principal(revocation, proofs, target, marks, now)
-    if not _has_say(acting, target.delegation):  # W22
+    acting: Principal | None = revocation.revoker  # W23
+    if revocation.parents:  # W21: exactly one proof, and no falling back to the signer
+        question = ControlQuestion(revocation.revoker, REVOKE, revocation.target.digest, now)
+        proof = proofs[0] if len(revocation.parents) == len(proofs) == 1 else None
+        acting = None if proof is None else acting_principal(question, target.delegation, proof, marks)
+    if acting is None or not has_say(acting, target.delegation):  # W22
         raise UnauthorizedRevoker
     return acting
+
+
+@dataclass(frozen=True, slots=True)
+class ControlQuestion:
+    """What somebody wants to do with a delegation, on the word of a proof.
+
+    Attributes:
+        signer: Who asks.
+        ability: The ability that the proof has to hold, in this very spelling.
+        target: Digest by which the delegation was named; it may be of another spelling than the registered one.
+        now: Epoch seconds.
+    """
+
+    signer: Principal
+    ability: str
+    target: Digest | None
+    now: float
+
+
+def acting_principal(
+    question: ControlQuestion, target: Delegation, proof: Registered, marks: Marks
+) -> Principal | None:
+    """Return for whom a proof lets the signer act on a delegation: the proof's delegator; None: for nobody (W21).
+
+    Args:
+        question: Who asks for what.
+        target: The delegation.
+        proof: The one delegation cited.
+        marks: Of the proof's closure; a member without one supports nothing.
+    """
+    held = proof.delegation
+    if proof.missing_ancestor or held.delegate != question.signer or not _is_open(proof, question.now):
+        return None
+    if any(marks.get(member.content_key) is not Mark.LIVE for member in proof.closure):
+        return None
+    names = {f"urn:cid:{cid_text(digest)}" for digest in (target.cid, question.target) if digest is not None}
+    if not any(_gives_control(row, held, question, names) for row in held.capabilities):
+        return None
+    return held.delegator
+
+
+def has_say(principal: Principal, target: Delegation) -> bool:
+    """Tell whether a principal gave a delegation, received it, or owns a space in it (W22)."""
+    if principal in (target.delegator, target.delegate):
+        return True
+    return any(principal == space.owner for space in mentioned_spaces(target.capabilities))
 
 
 def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
@@ -406,44 +454,16 @@ def _is_open(grant: Registered, now: float) -> bool:
     return grant.not_before is None or now >= grant.not_before
 
 
-def _acting_principal(
-    revocation: Revocation, proofs: Sequence[Registered | None], target: Registered, marks: Marks, now: float
-) -> Principal:
-    """Return for whom a revocation with a proof acts: the proof's delegator (W21)."""
-    proof = proofs[0] if len(revocation.parents) == len(proofs) == 1 else None
-    if proof is None or proof.missing_ancestor:
-        raise UnauthorizedRevoker
-    if proof.delegation.delegate != revocation.revoker or not _is_open(proof, now):
-        raise UnauthorizedRevoker
-    if any(marks.get(member.content_key) is not Mark.LIVE for member in proof.closure):
-        raise UnauthorizedRevoker
-    if not any(_gives_control(row, proof.delegation, target, revocation) for row in proof.delegation.capabilities):
-        raise UnauthorizedRevoker
-    return proof.delegation.delegator
-
-
-def _gives_control(row: Capability, proof: Delegation, target: Registered, revocation: Revocation) -> bool:
-    """Tell whether a row lets its holder revoke the target for the proof's delegator.
+def _gives_control(row: Capability, proof: Delegation, question: ControlQuestion, names: set[str]) -> bool:
+    """Tell whether a row lets its holder act on a delegation that goes by these names, for the proof's delegator.
 
     A row under caveats gives none: no caveat is defined here, and one that is not understood must narrow.
     """
-    if row.ability != REVOKE or row.caveats:
+    if row.ability != question.ability or row.caveats:
         return False
     resource = row.resource
     if isinstance(resource, OpaqueResource):
-        names = {f"urn:cid:{cid_text(target.delegation.cid)}", f"urn:cid:{_target_cid(revocation, target)}"}
         return resource.text in names
     if resource.space.owner != proof.delegator or resource.service != "delegation" or resource.path:
         return False
     return resource.query is None and resource.fragment is None
-
-
-def _target_cid(revocation: Revocation, target: Registered) -> str:
-    return cid_text(revocation.target.digest or target.delegation.cid)
-
-
-def _has_say(principal: Principal, target: Delegation) -> bool:
-    """Tell whether a principal gave the target, received it, or owns a space in it (W22)."""
-    if principal in (target.delegator, target.delegate):
-        return True
-    return any(principal == space.owner for space in mentioned_spaces(target.capabilities))

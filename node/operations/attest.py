@@ -43,6 +43,7 @@ from tee_backend.attestation.judgement import to_evidence
 from tee_backend.attestation.quote import MAX_QUOTE_BYTES, Quote, parse_quote
 from tee_backend.attestation.report_data import check_report_data, report_data
 
+from ..logs import log_warning
 from ..services import Services
 from .attempts import Planned, until_committed
 from .attestation_errors import (
@@ -318,4 +319,6 @@ def _audit(services: Services, call: Call, network: NetworkId, action: str, deta
 
 async def _record_refusal(services: Services, call: Call, network: NetworkId, error: AttestationError) -> None:
     audit = _audit(services, call, network, "evidence.refused", f"{error.code}: {error.detail}")
+    if error.alarms:  # the operator has to look: the library said something new, or the collateral is of no use
+        log_warning("attestation-alarm", code=error.code)
     await services.store.commit(Commit(puts=(audit_put(audit, entropy=services.entropy),)))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from capabilities.chain import ControlQuestion, acting_principal, has_say
 from capabilities.cids import ContentKey, Digest, parse_cid
 from capabilities.errors import CapabilityError, InvalidIdentifier
 from capabilities.principals import Principal
@@ -22,7 +23,6 @@ from spaces.store.contract import Record
 
 from ..services import Services
 from .authorise import admit_signed, closure_contents
-from .control import Question, acting_principal, has_say
 from .errors import StatusRefused
 from .standing import Standing, own_window, standing_of
 
@@ -133,6 +133,6 @@ def _acting(found: _Found, target: StoredDelegation, invocation: Invocation, now
     if found.proof is None or len(invocation.parents) != 1:
         return None
     delegation = target.registered.delegation
-    question = Question(invocation.invoker, STATUS, found.named or delegation.cid, now)
+    question = ControlQuestion(invocation.invoker, STATUS, found.named or delegation.cid, now)
     marks = marks_of(tuple(found.marks), tuple(found.marks.values()))
     return acting_principal(question, delegation, found.proof.registered, marks)

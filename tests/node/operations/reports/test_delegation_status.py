@@ -21,13 +21,12 @@ from delegation_bench import (
 from wire_replay import token_id
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, parse_cacao
-from capabilities.chain import Ancestor, Mark, Registered
+from capabilities.chain import Ancestor, ControlQuestion, Mark, Registered, acting_principal
 from capabilities.cids import Digest, cid_text
 from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import parse_delegation, verify_delegation
 from capabilities.ucan import UcanPayload, encode_ucan
-from node.operations.control import Question, acting_principal
 from node.operations.sweep_delegations import sweep_delegations
 
 NOW = 1_795_000_000.0
@@ -78,9 +77,9 @@ def test_a_right_on_the_very_delegation() -> None:
     for digest in (target.delegation.cid, named):
         proof = held_by(SESSION, SECOND.did, {f"urn:cid:{cid_text(digest)}": [STATUS]})
         marks = {proof.delegation.content_key: Mark.LIVE}
-        question = Question(Principal(SECOND.did), STATUS, named, NOW)
+        question = ControlQuestion(Principal(SECOND.did), STATUS, named, NOW)
         assert SESSION.did == acting_principal(question, target.delegation, proof, marks)
-        question = Question(Principal(SECOND.did), STATUS, other.delegation.cid, NOW)
+        question = ControlQuestion(Principal(SECOND.did), STATUS, other.delegation.cid, NOW)
         assert acting_principal(question, other.delegation, proof, marks) is None
 
 
@@ -90,7 +89,7 @@ def test_a_right_under_conditions_is_none() -> None:
     target = held_by(SESSION, CAROL.did, FILES)
     for caveats, acting in (([{}], SESSION.did), ([{"x": 1}], None)):
         proof = held_by(SESSION, SECOND.did, {resource: [STATUS]}, caveats=caveats)
-        question = Question(Principal(SECOND.did), STATUS, target.delegation.cid, NOW)
+        question = ControlQuestion(Principal(SECOND.did), STATUS, target.delegation.cid, NOW)
         marks = {proof.delegation.content_key: Mark.LIVE}
         assert acting == acting_principal(question, target.delegation, proof, marks)
 
