@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from capabilities.abilities import parse_ability, satisfies
 from capabilities.errors import InvalidIdentifier
 from capabilities.resources import OpaqueResource, SpaceId, SpaceResource, extends, network_of, parse_resource
-from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 
 from .errors import InvalidInput
@@ -64,12 +63,4 @@ def attenuations(capabilities: Iterable[Capability]) -> Mapping[str, Mapping[str
     stated: dict[str, dict[str, tuple[Mapping[str, None], ...]]] = {}
     for one in capabilities:
         stated.setdefault(one.resource.text, {})[one.ability] = ({},)
-    return stated
-
-
-def attenuations_json(capabilities: Iterable[Capability]) -> dict[str, Json]:
-    """Return the `att` of a token."""
-    stated: dict[str, Json] = {}
-    for resource, abilities in attenuations(capabilities).items():
-        stated[resource] = {ability: [{}] for ability in abilities}
     return stated

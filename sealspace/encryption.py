@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from capabilities.ambient import Entropy
-from capabilities.errors import CapabilityError
-from capabilities.resources import NetworkId, parse_network_id
+from capabilities.resources import NetworkId
 from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
@@ -37,7 +36,6 @@ from .errors import (
     DuplicateRequest,
     InvalidEnvelope,
     InvalidInput,
-    InvalidNetworkId,
     InvalidResponse,
     LabelMismatch,
     MalformedAnswer,
@@ -304,18 +302,6 @@ class Encryption:
         if descriptor.node_did != node_id:
             raise NodeMismatch(f"the network's keys are opened by {descriptor.node_did}, this node is {node_id}")
         return descriptor
-
-
-def network_named(text: str) -> NetworkId:
-    """Read the id of a network.
-
-    Raises:
-        InvalidNetworkId: it is none.
-    """
-    try:
-        return parse_network_id(text)
-    except CapabilityError as exc:
-        raise InvalidNetworkId(exc.text) from exc
 
 
 def _read_envelope(envelope: InlineEnvelope | bytes) -> InlineEnvelope:

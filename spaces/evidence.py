@@ -30,11 +30,6 @@ def collateral_row_key(fmspc: bytes, kind: str) -> bytes:
     return collateral_key(fmspc, kind)
 
 
-def collateral_put(fmspc: bytes, kind: str, value: bytes) -> Put:
-    """Write collateral; newer replaces older."""
-    return Put(collateral_row_key(fmspc, kind), value)
-
-
 def release_record_key() -> bytes:
     """Key of the release record: mode, trust roots and node policy in force."""
     return RELEASE_RECORD_KEY

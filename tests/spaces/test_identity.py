@@ -11,7 +11,6 @@ from capabilities.resources import parse_network_id
 from spaces.audit import MAX_DETAIL_BYTES, AuditRecord, audit_page, audit_put
 from spaces.errors import CommitTooLarge, RecordDamaged, SchemaMismatch, WrongSecret
 from spaces.evidence import (
-    collateral_put,
     collateral_row_key,
     evidence_put,
     evidence_range,
@@ -122,7 +121,7 @@ async def test_evidence_lies_under_holder_and_receiver(room: Store) -> None:
 
 async def test_collateral_and_release_record(room: Store) -> None:
     """Collateral lies under platform and kind, the release record under one key."""
-    await room.commit(Commit(puts=(collateral_put(b"\0" * 6, "tcb", b"c"), release_record_put(b"r"))))
+    await room.commit(Commit(puts=(Put(collateral_row_key(b"\0" * 6, "tcb"), b"c"), release_record_put(b"r"))))
     records = (await room.read((collateral_row_key(b"\0" * 6, "tcb"), release_record_key()))).records
     assert [record.value for record in records if record] == [b"c", b"r"]
 

@@ -113,7 +113,7 @@ def serve(tmp_path: Path, clock: FixedClock) -> Serve:
     @asynccontextmanager
     async def run(**sections: object) -> AsyncIterator[Serving]:
         settings: Mapping[str, object] = {"http": Http(port=0, drain_s=0), **sections}
-        config = Config(store=Store(data=str(tmp_path / "data")), **settings)  # type: ignore[arg-type]
+        config = Config(store=Store(data=str(tmp_path / "data")), **settings)  # type: ignore[arg-type]  # by name
         async with embedded_node(config, clock=clock) as node, aiohttp.ClientSession() as session:
             yield Serving(node, session, clock)
 

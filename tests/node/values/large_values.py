@@ -51,7 +51,7 @@ async def measure(folder: Path, *, size_bytes: int, at_once: int) -> Memory:
         (worker,) = node.children("worker")
         timeout = aiohttp.ClientTimeout(total=1800)
         async with aiohttp.ClientSession(timeout=timeout) as session:
-            owner = Owner(_Remote(node.url), session, FixedClock(time.time()))  # type: ignore[arg-type]
+            owner = Owner(_Remote(node.url), session, FixedClock(time.time()))  # type: ignore[arg-type]  # only its address is asked for
             for path in ("warm-1", "warm-2"):
                 await _put(owner, path, 2 * MIB)
                 await _get(owner, path, 2 * MIB)

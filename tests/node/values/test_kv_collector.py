@@ -50,7 +50,7 @@ async def keep_house(node: EmbeddedNode, clock: FixedClock, *, days: int) -> Non
     await housekeeper.leave()
 
 
-async def meanwhile(held: tuple[Owner, HeldStore], path: str, body: bytes, change: Callable[[], Awaitable[object]]):  # type: ignore[no-untyped-def]
+async def meanwhile(held: tuple[Owner, HeldStore], path: str, body: bytes, change: Callable[[], Awaitable[object]]):  # type: ignore[no-untyped-def]  # what the put answers
     """Let a put come to its commit, let something happen, let it go on."""
     owner, store = held
     hold = store.hold(puts_head)
@@ -151,7 +151,7 @@ async def test_death_in_the_middle_of_a_put(tmp_path: Path) -> None:
     blobs = tmp_path / "data" / "blobs"
     with running_node(tmp_path, workers=1) as node:
         async with aiohttp.ClientSession() as session:
-            owner = Owner(Remote(node.url), session, clock)  # type: ignore[arg-type]
+            owner = Owner(Remote(node.url), session, clock)  # type: ignore[arg-type]  # only its address is asked for
             assert (await owner.put("a", b"before")).status == 200
             assert (await owner.put("b", LARGE)).status == 200
             _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(node.url).port)

@@ -1,7 +1,7 @@
 """Putting values: bodies of any size, what is judged before a byte of them is kept, and what a broken one leaves."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
 import pytest
@@ -185,7 +185,7 @@ async def test_body_that_stops(impatient: Owner) -> None:
         assert impatient.files() == []
 
 
-async def until(condition) -> None:  # type: ignore[no-untyped-def]
+async def until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until a condition holds."""
     async with asyncio.timeout(20):
         while not condition():
