@@ -193,6 +193,32 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.5 an envelope moved to another key or space": (
         "sealspace/test_client.py::test_an_envelope_that_was_moved_is_noticed",
     ),
+    # --- attacks that others have suffered
+    "3.6 evidence of an honest machine diverted to another end of a connection (CVE-2026-33697 and the relays of "
+    "attested TLS)": (
+        _ATTESTING + "test_a_quote_for_another_receiver_key_is_refused",
+        _ATTESTING + "test_a_challenge_serves_once_anywhere",
+        "tee_backend/test_report_data.py::test_every_field_is_bound",
+    ),
+    "3.6 attestation keys read off the memory bus (TEE.fail, WireTap): genuine quotes for code that runs nowhere": (
+        "encryption_network/test_policy.py::test_one_demand_at_a_time",
+        "tee_backend/test_backend_on_a_node.py::test_another_machine",
+        "tee_backend/test_simulated.py::test_another_machine_under_one_root",
+        _WITHDRAWALS + "test_the_operator_withdraws_everywhere_at_once",
+    ),
+    "3.6 a development image that extends the same RTMR3 as the approved one": (
+        "tee_backend/test_backend_on_a_node.py::test_the_application_on_another_image",
+    ),
+    "3.6 an event log whose digests are believed, or of which one copy is replayed and another one read": (
+        "tee_backend/test_event_log.py::test_entries_that_nobody_can_recompute",
+        "tee_backend/test_event_log_claims.py::test_an_approved_payload_beside_a_kept_digest",
+        "tee_backend/test_backend_on_a_node.py::test_a_forged_log",
+    ),
+    "3.6 a verifier that does not check the identity of the quoting enclave (CVE-2026-22696)": (
+        "tee_backend/test_second_verifier.py::test_any_flipped_bit",
+        "tee_backend/test_verify.py::test_each_signed_field",
+        "tee_backend/test_verify.py::test_body_of_one_and_signature_of_another",
+    ),
 }
 
 UNHELD_THREATS: dict[str, str] = {
