@@ -11,10 +11,11 @@ A member without a mark counts as not found: what is not known is not trusted.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from math import floor
 from typing import Final, TypeAlias
+
+from msgspec import Struct
 
 from .abilities import HOST, REVOKE, sufficient_for
 from .caveats import check_delegated, check_invoked
@@ -63,8 +64,7 @@ Marks: TypeAlias = Mapping[ContentKey, Mark]
 """The marks that were read; a key that is absent is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ancestor:
+class Ancestor(Struct, frozen=True, gc=False):
     """A member of a closure.
 
     Attributes:
@@ -76,8 +76,7 @@ class Ancestor:
     cid: Digest
 
 
-@dataclass(frozen=True, slots=True)
-class Registered:
+class Registered(Struct, frozen=True, gc=False):
     """A delegation as the store holds it.
 
     Attributes:
@@ -97,8 +96,7 @@ class Registered:
     missing_ancestor: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Authority:
+class Authority(Struct, frozen=True, gc=False):
     """That an invocation may act, and on what this rests.
 
     Attributes:
@@ -177,8 +175,8 @@ def judge_invocation(
     Does not check:
         Signature, own window (check_window), lifetime (check_lifetime), replay, whether spaces are hosted.
     """
-    known = [grant for grant in cited if grant is not None]
-    if len(_members(known)) > MAX_CHAIN_NODES:  # I13, D30
+    known, members = _known(cited)
+    if len(members) > MAX_CHAIN_NODES:  # I13, D30
         raise ChainTooLarge
     dependent = _dependent(invocation.invoker, invocation.capabilities)
     if dependent and not invocation.parents:  # I31
@@ -191,13 +189,14 @@ def judge_invocation(
             raise UnauthorizedInvoker
     for proof, grant in zip(invocation.parents, known, strict=True):  # I32
         _check_grant_stands(proof, grant, marks)
-    if not all(_is_open(grant, now) for grant in known):  # I33
-        raise UnauthorizedAction(dependent[0].resource.text, dependent[0].ability)
+    for grant in known:
+        if not _is_open(grant, now):  # I33
+            raise UnauthorizedAction(dependent[0].resource.text, dependent[0].ability)
     held = [grant.delegation for grant in known]
     _check_effort(dependent, held)
     for capability in dependent:  # I34, I35, I37
         _check_held(capability, held)
-    return Authority(tuple(_members(known)), dependent)
+    return Authority(tuple(members), dependent)
 
 
 def check_lifetime(invocation: Invocation, now: float, max_lifetime_s: int = MAX_LIFETIME_S) -> None:
@@ -252,8 +251,7 @@ def judge_revocation(
     return acting
 
 
-@dataclass(frozen=True, slots=True)
-class ControlQuestion:
+class ControlQuestion(Struct, frozen=True, gc=False):
     """What somebody wants to do with a delegation, on the word of a proof.
 
     Attributes:
@@ -314,7 +312,11 @@ def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
 
 def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
     """Return the spaces of all resources, each once, in the order of the capabilities."""
-    return _distinct(c.resource.space for c in capabilities if isinstance(c.resource, SpaceResource))
+    spaces: dict[SpaceId, None] = {}
+    for capability in capabilities:
+        if isinstance(capability.resource, SpaceResource):
+            spaces[capability.resource.space] = None
+    return tuple(spaces)
 
 
 def _distinct(spaces: Iterable[SpaceId]) -> tuple[SpaceId, ...]:
@@ -323,12 +325,22 @@ def _distinct(spaces: Iterable[SpaceId]) -> tuple[SpaceId, ...]:
 
 def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
     """Return the capabilities for which the principal is not root (R1 to R3), in order (T7)."""
-    return tuple([c for c in capabilities if root_of(c.resource) != principal])
+    dependent = []
+    for capability in capabilities:
+        if root_of(capability.resource) != principal:
+            dependent.append(capability)
+    return tuple(dependent)
 
 
-def _members(known: Iterable[Registered]) -> dict[ContentKey, Ancestor]:
-    """Return the union of closures, each member once."""
-    return {member.content_key: member for grant in known for member in grant.closure}
+def _known(cited: Iterable[Registered | None]) -> tuple[list[Registered], dict[ContentKey, Ancestor]]:
+    """Return what was found of the cited delegations, and the union of their closures, each member once."""
+    known, members = [], {}
+    for grant in cited:
+        if grant is not None:
+            known.append(grant)
+            for member in grant.closure:
+                members[member.content_key] = member
+    return known, members
 
 
 def _closure(delegation: Delegation, parents: Iterable[Registered]) -> tuple[Ancestor, ...]:
@@ -338,7 +350,7 @@ def _closure(delegation: Delegation, parents: Iterable[Registered]) -> tuple[Anc
     store say so, the member is counted once and nothing walks in circles.
     """
     itself = Ancestor(delegation.content_key, delegation.cid)
-    above = _members(parents)
+    _, above = _known(parents)
     above.pop(itself.content_key, None)
     if 1 + len(above) > MAX_CHAIN_NODES:  # D30
         raise ChainTooLarge
@@ -349,33 +361,35 @@ def _check_found(cited: Sequence[CitedParent], found: Sequence[Registered | None
     """Check that every cited proof is in the store with all its ancestors, and none is cited twice."""
     if len(cited) != len(found):
         raise RuntimeError("one stored delegation, or None, is needed for each cited proof")
-    keys = {grant.delegation.content_key for grant in found if grant is not None and not grant.missing_ancestor}
+    keys = set()
+    for grant in found:
+        if grant is not None and not grant.missing_ancestor:
+            keys.add(grant.delegation.content_key)
     if len(keys) != len(cited):
         raise ParentNotFound
 
 
 def _check_parent_stands(cited: CitedParent, parent: Registered, marks: Marks) -> None:
-    for member, mark in _marked(parent, marks):
-        if mark is Mark.REVOKED:
+    for member in parent.closure:
+        if _mark_of(member, marks) is Mark.REVOKED:
             if member == parent.closure[0]:
                 raise ParentRevoked(cited.echo)
             raise AncestorRevoked(cid_text(member.cid), parent=cited.echo)
 
 
 def _check_grant_stands(cited: CitedParent, grant: Registered, marks: Marks) -> None:
-    for member, mark in _marked(grant, marks):
-        if mark is Mark.REVOKED:
+    for member in grant.closure:
+        if marks.get(member.content_key) is not Mark.LIVE and _mark_of(member, marks) is Mark.REVOKED:
             if member == grant.closure[0]:
                 raise DelegationRevoked(cited.echo)
             raise AncestorRevoked(cid_text(member.cid), invoked=cited.echo)
 
 
-def _marked(grant: Registered, marks: Marks) -> Iterator[tuple[Ancestor, Mark]]:
-    for member in grant.closure:
-        mark = marks.get(member.content_key)
-        if mark is None:  # a member that the store does not know supports nothing
-            raise ParentNotFound
-        yield member, mark
+def _mark_of(member: Ancestor, marks: Marks) -> Mark:
+    mark = marks.get(member.content_key)
+    if mark is None:  # a member that the store does not know supports nothing
+        raise ParentNotFound
+    return mark
 
 
 def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list[Delegation]:
@@ -394,7 +408,10 @@ def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list
 
 def _check_effort(dependent: Sequence[Capability], grants: Iterable[Delegation]) -> None:
     """Refuse what could only be judged by more comparisons than one request is worth."""
-    if len(dependent) * sum(len(grant.capabilities) for grant in grants) > MAX_COMPARISONS:
+    held = 0
+    for grant in grants:
+        held += len(grant.capabilities)
+    if len(dependent) * held > MAX_COMPARISONS:
         raise ChainTooLarge
 
 

@@ -9,11 +9,11 @@ content key instead: the hash of the signer and of what was signed.
 The label separates the forms, NUL ends label and signer (neither can hold one), so no two inputs are the same bytes.
 """
 
-from dataclasses import dataclass
 from typing import Final, NewType
 
 import libipld
 from blake3 import blake3
+from msgspec import Struct
 
 from .errors import InvalidIdentifier
 
@@ -37,8 +37,7 @@ _UCAN_LABEL: Final = b"sealspace/content/ucan/v1\0"
 _REPLAY_LABEL: Final = b"sealspace/replay/v1\0"
 
 
-@dataclass(frozen=True, slots=True)
-class Cid:
+class Cid(Struct, frozen=True, gc=False):
     """A parsed content identifier.
 
     Attributes:

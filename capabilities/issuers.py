@@ -73,11 +73,9 @@ def verification_key(issuer: str, jwk: Mapping[str, Json] | None = None) -> Veri
         BadSignature: The DID holds no key of a supported type, the `jwk` is not that of the account, or the fragment
             names another key.
     """
+    if issuer.startswith(_KEY):
+        return _key_of_url(issuer)
     did, hash_sign, fragment = issuer.partition("#")
-    if did.startswith(_KEY):
-        if hash_sign and did != _KEY + fragment:  # K1, K2
-            raise BadSignature
-        return VerificationKey(_did_key(did))
     if did.startswith(_PKH):
         if jwk is None or hash_sign + fragment not in _ACCOUNT_FRAGMENTS:  # K3
             raise BadSignature
@@ -87,8 +85,15 @@ def verification_key(issuer: str, jwk: Mapping[str, Json] | None = None) -> Veri
     raise BadSignature  # K4, K5: no other method is resolved, least of all over the network (Q34)
 
 
-# Reading a point costs as much as a signature. Only keys are kept: what raises is not.
+# Reading a point costs as much as a signature. Only keys are kept: what raises is not, so no long text is either.
 @lru_cache(maxsize=4096)
+def _key_of_url(url: str) -> VerificationKey:
+    did, hash_sign, fragment = url.partition("#")
+    if hash_sign and did != _KEY + fragment:  # K1, K2
+        raise BadSignature
+    return VerificationKey(_did_key(did))
+
+
 def _did_key(did: str) -> Verifier:
     content = did_key_content(did) or b""
     size, verifier = _CODECS.get(content[:2], (None, None))  # K6

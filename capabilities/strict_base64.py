@@ -17,15 +17,15 @@ def decode_standard(text: object) -> bytes | None:
     if not isinstance(text, str):
         return None
     try:
-        data = base64.b64decode(text.encode("ascii"), validate=True)
-    except (binascii.Error, ValueError):
+        data = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
         return None
     return data if encode_standard(data) == text else None
 
 
 def encode_standard(data: bytes) -> str:
     """Return standard base64 with padding."""
-    return base64.b64encode(data).decode("ascii")
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
 def decode_url(text: object) -> bytes | None:

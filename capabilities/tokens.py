@@ -10,8 +10,11 @@ Example:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Final, Literal, TypeAlias, TypeVar
+from functools import lru_cache
+from operator import attrgetter
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
 
 from .cacao import Cacao, header_bytes, parse_cacao, verify_cacao
 from .caveats import Caveats, caveats_of, same_json
@@ -54,12 +57,12 @@ MAX_PARENTS: Final = 256
 MAX_FACTS: Final = 256
 
 Form: TypeAlias = Literal["cacao", "ucan"]
+_MEMOISED_PROOF_CHARS: Final = 128
 _CID_URN: Final = "urn:cid:"
 _CID_AUDIENCE: Final = "ucan:"
 
 
-@dataclass(frozen=True, slots=True)
-class Capability:
+class Capability(Struct, frozen=True, gc=False):
     """One ability on one resource, under conditions.
 
     Attributes:
@@ -73,8 +76,7 @@ class Capability:
     caveats: Caveats
 
 
-@dataclass(frozen=True, slots=True)
-class CitedParent:
+class CitedParent(Struct, frozen=True, gc=False):
     """A delegation that a token cites as its proof.
 
     Attributes:
@@ -91,8 +93,7 @@ class CitedParent:
         return self.text if self.digest is None else cid_text(self.digest)
 
 
-@dataclass(frozen=True, slots=True)
-class RevocationTarget:
+class RevocationTarget(Struct, frozen=True, gc=False):
     """The delegation that a revocation names.
 
     Attributes:
@@ -106,13 +107,25 @@ class RevocationTarget:
     echo: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _DelegationFields:
+class _Token(Struct, frozen=True, gc=False):
+    """What the forms have in common: the text as received, which belongs in no log."""
+
+    header: str
+
+    def __repr__(self) -> str:
+        said = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in _UNSAID)
+        return f"{type(self).__name__}({', '.join(said)})"
+
+
+_UNSAID: Final = frozenset({"header", "envelope"})
+
+
+class _DelegationFields(_Token, frozen=True, gc=False):
     """What a delegation says.
 
     Attributes:
-        form: Which envelope.
         header: The text as received.
+        form: Which envelope.
         cid: BLAKE3-256 of the bytes received (E6).
         content_key: Name of what was signed, whatever its spelling.
         delegator: Who grants.
@@ -127,7 +140,6 @@ class _DelegationFields:
     """
 
     form: Form
-    header: str = field(repr=False)  # a token belongs in no log
     cid: Digest
     content_key: ContentKey
     delegator: Principal
@@ -146,20 +158,17 @@ class _DelegationFields:
         return _event_bytes(self.header, self.form)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnverifiedDelegation(_DelegationFields):
+class UnverifiedDelegation(_DelegationFields, frozen=True, gc=False):
     """A delegation whose signature is not checked; `envelope` holds what checking needs."""
 
-    envelope: Cacao | UcanToken = field(repr=False)
+    envelope: Cacao | UcanToken
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delegation(_DelegationFields):
+class Delegation(_DelegationFields, frozen=True, gc=False):
     """A delegation that its delegator signed; made by verify_delegation and restore_delegation only."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _InvocationFields:
+class _InvocationFields(_Token, frozen=True, gc=False):
     """What an invocation says.
 
     Attributes:
@@ -176,7 +185,6 @@ class _InvocationFields:
         facts: `fct`, as given.
     """
 
-    header: str = field(repr=False)  # a token belongs in no log
     replay_key: ReplayKey
     invoker: Principal
     issuer_url: str
@@ -204,25 +212,22 @@ class _InvocationFields:
         return content_key_of_ucan(self.invoker, self.header.rpartition(".")[0].encode())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnverifiedInvocation(_InvocationFields):
+class UnverifiedInvocation(_InvocationFields, frozen=True, gc=False):
     """An invocation whose signature is not checked; `envelope` holds what checking needs."""
 
-    envelope: UcanToken = field(repr=False)
+    envelope: UcanToken
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invocation(_InvocationFields):
+class Invocation(_InvocationFields, frozen=True, gc=False):
     """An invocation that its invoker signed; made by verify_invocation only."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _RevocationFields:
+class _RevocationFields(_Token, frozen=True, gc=False):
     """What a revocation says.
 
     Attributes:
-        form: Which envelope.
         header: The text as received.
+        form: Which envelope.
         cid: BLAKE3-256 of the bytes received (E6).
         content_key: Name of what was signed, whatever its spelling.
         revoker: Who revokes.
@@ -233,7 +238,6 @@ class _RevocationFields:
     """
 
     form: Form
-    header: str = field(repr=False)  # a token belongs in no log
     cid: Digest
     content_key: ContentKey
     revoker: Principal
@@ -248,15 +252,13 @@ class _RevocationFields:
         return _event_bytes(self.header, self.form)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnverifiedRevocation(_RevocationFields):
+class UnverifiedRevocation(_RevocationFields, frozen=True, gc=False):
     """A revocation whose signature is not checked; `envelope` holds what checking needs."""
 
-    envelope: Cacao | UcanToken = field(repr=False)
+    envelope: Cacao | UcanToken
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revocation(_RevocationFields):
+class Revocation(_RevocationFields, frozen=True, gc=False):
     """A revocation that its revoker signed; made by verify_revocation only."""
 
 
@@ -343,7 +345,7 @@ def verify_delegation(unverified: UnverifiedDelegation) -> Delegation:
         BadSignature: It is not the delegator's, or the key is of an unsupported type.
     """
     _verify_envelope(unverified.envelope)
-    return _twin(unverified, Delegation)
+    return Delegation(*_delegation_fields(unverified))
 
 
 def verify_invocation(unverified: UnverifiedInvocation) -> Invocation:
@@ -353,7 +355,7 @@ def verify_invocation(unverified: UnverifiedInvocation) -> Invocation:
         BadSignature: It is not the invoker's, or the key is of an unsupported type.
     """
     verify_ucan(unverified.envelope)
-    return _twin(unverified, Invocation)
+    return Invocation(*_invocation_fields(unverified))
 
 
 def verify_revocation(unverified: UnverifiedRevocation) -> Revocation:
@@ -363,7 +365,7 @@ def verify_revocation(unverified: UnverifiedRevocation) -> Revocation:
         BadSignature: It is not the revoker's, or the key is of an unsupported type.
     """
     _verify_envelope(unverified.envelope)
-    return _twin(unverified, Revocation)
+    return Revocation(*_revocation_fields(unverified))
 
 
 def restore_delegation(header: str) -> Delegation:
@@ -372,7 +374,7 @@ def restore_delegation(header: str) -> Delegation:
     Raises:
         MalformedToken: The stored text is damaged.
     """
-    return _twin(parse_delegation(header), Delegation)
+    return Delegation(*_delegation_fields(parse_delegation(header)))
 
 
 def check_window(token: Token, now: float) -> None:
@@ -418,14 +420,10 @@ def _verify_envelope(envelope: Cacao | UcanToken) -> None:
         verify_ucan(envelope)
 
 
-_Verified = TypeVar("_Verified", Delegation, Invocation, Revocation)
-
-
-_FIELDS: Final = {kind: tuple(member.name for member in fields(kind)) for kind in (Delegation, Invocation, Revocation)}
-
-
-def _twin(unverified: object, kind: type[_Verified]) -> _Verified:
-    return kind(**{name: getattr(unverified, name) for name in _FIELDS[kind]})
+# What the verified twin of each form is made of, read in one go: it happens in every request.
+_delegation_fields = attrgetter(*Delegation.__struct_fields__)
+_invocation_fields = attrgetter(*Invocation.__struct_fields__)
+_revocation_fields = attrgetter(*Revocation.__struct_fields__)
 
 
 def _ucan_delegation(header: str, token: UcanToken) -> UnverifiedDelegation:
@@ -528,6 +526,11 @@ def _capabilities(att: Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]])
     """Return the capabilities in order (T7), spellings of one resource and ability merged (Q19)."""
     if sum(map(len, att.values())) > MAX_CAPABILITIES or len(att) > MAX_CAPABILITIES:
         raise MalformedToken("too many capabilities")
+    if len(att) == 1:  # nothing to merge: what nearly every invocation is
+        ((text, abilities),) = att.items()
+        if len(abilities) == 1:
+            ((ability, listed),) = abilities.items()
+            return (Capability(_resource(text), ability, caveats_of(listed)),)
     merged: dict[tuple[str, str], Capability] = {}
     for text, abilities in att.items():
         resource = _resource(text)
@@ -559,7 +562,16 @@ def _resource(text: str) -> Resource:
 def _parents(texts: Sequence[str]) -> tuple[CitedParent, ...]:
     if len(texts) > MAX_PARENTS:
         raise MalformedToken("too many proofs")
-    return tuple(CitedParent(text, _cid(text).digest32) for text in texts)
+    are_short = max(map(len, texts), default=0) <= _MEMOISED_PROOF_CHARS
+    return tuple(map(_short_cited if are_short else _cited, texts))
+
+
+def _cited(text: str) -> CitedParent:
+    return CitedParent(text, _cid(text).digest32)
+
+
+# The tokens of a session cite the same proofs again and again. Only proofs are kept: what raises is not.
+_short_cited = lru_cache(maxsize=8192)(_cited)
 
 
 def _cid(text: str) -> Cid:
@@ -570,7 +582,9 @@ def _cid(text: str) -> Cid:
 
 
 def _facts(listed: Sequence[Json] | None) -> tuple[Json, ...]:
-    facts = tuple(listed or ())
+    if listed is None:
+        return ()
+    facts = tuple(listed)
     if len(facts) > MAX_FACTS:
         raise MalformedToken("too many facts")
     return facts

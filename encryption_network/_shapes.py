@@ -109,11 +109,11 @@ def read_members(value: Json, shape: Shape) -> dict[str, str | int | NetworkId |
 
 
 def _read(value: Json, kind: Kind) -> str | int | NetworkId | dict[str, Json]:
+    if kind == "string" and isinstance(value, str):
+        return value
     if kind in _RANGES and isinstance(value, int) and not isinstance(value, bool):
         if value not in _RANGES[kind]:
             raise ShapeError(f"invalid value: {_describe(value)}, expected {_SAYS[kind]}")
-        return value
-    if kind == "string" and isinstance(value, str):
         return value
     if kind == "object" and isinstance(value, dict):
         return value

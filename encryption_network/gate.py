@@ -21,7 +21,8 @@ a policy, a link or a proof more can only narrow.
     3     path       no envelope at an allowed path holds the key
     4     mode, policy         in person, but mode or policy want code, and there is no evidence
     5     no_policy  the owner named no code
-    6     not_attested, trust_root, receiver     no evidence for this caller and key, or of another root
+    6     not_attested, trust_root, key_provider, receiver     no evidence for this caller and key, or of another root,
+          or of an application whose keys come from somebody else than the node's terms say
     7     what `policy.judge` says, policy by policy
     8     withdrawn  a party, or the code or evidence that was judged, has been withdrawn (RC20)
 
@@ -31,20 +32,24 @@ Example:
     answer = open_key(admission, keyring=keyring, entropy=entropy)
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import InitVar, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import InitVar, dataclass
+from functools import lru_cache
 from typing import Final, Literal, get_args
+
+from msgspec import Struct, field
 
 from capabilities.abilities import satisfies
 from capabilities.chain import Authority, Mark, Marks, Registered
-from capabilities.cids import ContentKey, cid_text
+from capabilities.cids import ContentKey, Digest, cid_text
 from capabilities.principals import Principal, is_wallet, same_principal
 from capabilities.resources import NetworkId, SpaceResource, network_of
 from capabilities.tokens import Delegation
 
+from ._stated import StatedPolicies
 from .errors import PolicyError, ReleaseRefused
-from .policy import Evidence, Policy, Refusal, encode_policy, judge, policies_of
+from .key_providers import is_accepted
+from .policy import Evidence, Policy, Refusal, judge, policy_digest
 from .release_record import Mode, ReleaseRecord
 from .requests import DECRYPT, CheckedDecrypt
 from .withdrawals import Withdrawals, evidence_digest
@@ -73,9 +78,11 @@ REASONS: Final = frozenset(get_args(Reason))
 Ground = Literal["owner", "owner_session", "attested", "off"]
 """Why a release was admitted: IP1, IP2, evidence, or a node that asks for nothing."""
 
+_stated: Final = StatedPolicies()
+_MAX_REMEMBERED_CHARS: Final = 128
 
-@dataclass(frozen=True, slots=True)
-class Link:
+
+class Link(Struct, frozen=True, gc=False):
     """One delegation of a chain as the store holds it.
 
     Attributes:
@@ -92,16 +99,14 @@ class Link:
         return self.registered.delegation
 
 
-@dataclass(frozen=True, slots=True)
-class RowStamp:
+class RowStamp(Struct, frozen=True, gc=False):
     """A row of the store that a decision rests on; opaque here, the commit checks that it is unchanged."""
 
     key: bytes
     stamp: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Presence:
+class Presence(Struct, frozen=True, kw_only=True, gc=False):
     """What tells whether somebody is the owner in person.
 
     Attributes:
@@ -123,8 +128,7 @@ class Presence:
     now: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseRequest:
+class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
     """Everything a release is decided on.
 
     Attributes:
@@ -190,8 +194,7 @@ class ReleaseRequest:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseAudit:
+class ReleaseAudit(Struct, frozen=True, kw_only=True, gc=False):
     """What the audit record of an admitted release says; no key, no token.
 
     Attributes:
@@ -199,7 +202,8 @@ class ReleaseAudit:
         mode: the node's mode at that moment.
         owner: O. invoker: I.
         network_id: canonical text.
-        invocation_cid: text of the token's cid.
+        token: digest of the invocation.
+        invocation_cid: the same as the text of a cid.
         chain: cid texts of every delegation in every cited closure, each once.
         request_hash: hex, over cid and body hash.
         receiver_public_key_hash: hex, as bound in the request.
@@ -215,6 +219,7 @@ class ReleaseAudit:
     owner: Principal
     invoker: Principal
     network_id: str
+    token: Digest
     invocation_cid: str
     chain: tuple[str, ...]
     request_hash: str
@@ -272,27 +277,41 @@ def admit(request: ReleaseRequest) -> Admission:
     Does not check:
         The invocation's signature, window and replay, and that its chain grants decrypt: `authority` says so.
     """
-    _check_chain(request)  # 1
-    in_force = _policies_in_force(request)  # 2
+    presence = request.presence
+    _check_chain(request, presence)  # 1
+    in_force = policies_in_force(request.decrypt.network.policy, request.release_record, cited_links(presence))  # 2
     path_rows = _check_paths(request, in_force)  # 3
-    session = in_person_marks(request.presence)
+    session = in_person_marks(presence)
     if session is not None:
         obstacle = _obstacle(request.release_record.mode, in_force)  # 4
         if obstacle is None:
-            ground: Ground = "owner" if same_principal(request.invoker, request.owner) else "owner_session"
+            ground: Ground = "owner" if _same(presence.invoker, presence.owner) else "owner_session"
             return _admission(request, ground=ground, policies=in_force, relied=session, rows=path_rows)
         if request.evidence is None:
             raise obstacle
     if request.release_record.mode == "off" and not in_force:
         return _admission(request, ground="off", policies=in_force, relied=(), rows=path_rows)
-    relied = _owner_list(request)  # 5
+    relied = _owner_list(request, presence)  # 5
     evidence = _evidence_for(request)  # 6
     for policy in in_force:  # 7
         refusal = judge(evidence, policy, request.now)
         if refusal is not None:
-            raise _refused(refusal, f"policy {_policy_digest(policy)}")
+            raise _refused(refusal, f"policy {policy_digest(policy)}")
     rows = path_rows if request.evidence_row is None else (request.evidence_row, *path_rows)
     return _admission(request, ground="attested", policies=in_force, relied=relied, rows=rows)
+
+
+def needs_evidence(presence: Presence, release_record: ReleaseRecord, in_force: Sequence[Policy]) -> bool:
+    """Tell whether `admit` looks at evidence; where it does not, the caller need not read it.
+
+    Args:
+        presence: as it will be in the request.
+        release_record: the node's own demands.
+        in_force: what `policies_in_force` returned.
+    """
+    if release_record.mode == "off" and not in_force:
+        return False
+    return in_person_marks(presence) is None or _obstacle(release_record.mode, in_force) is not None
 
 
 def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
@@ -323,27 +342,41 @@ def policies_in_force(
     stated = [policy for policy in (node, network_policy) if policy is not None]
     try:
         for link in links:
-            stated.extend(policies_of(link.delegation.facts))
+            stated.extend(_stated.of(link.delegation))
     except PolicyError as exc:
         raise _refused("policy", exc.text) from exc
     return tuple(stated)
 
 
-def session_holders(owner: Principal, invoker: Principal, links: Iterable[Link]) -> frozenset[Principal]:
-    """Return the principals whose standing session with the owner may matter to `admit`.
+def session_holders(presence: Presence) -> frozenset[Principal]:
+    """Return the principals of whom a session beyond the links may matter to `admit`.
 
-    The invoker (IP2), and whoever signed a delegation that cites the owner's sign-ins only. Where the links show a
-    standing session themselves, no further one is needed.
+    The invoker, where everything cited is the owner's sign-in (IP2), and whoever signed a delegation that cites the
+    owner's sign-ins only (RL4): those of them for whom no link is a session that stands.
+
+    Args:
+        presence: with its links and their marks; its sessions are not looked at.
     """
-    if not is_wallet(owner):
+    if not is_wallet(presence.owner):
         return frozenset()
-    return frozenset({invoker, *(link.delegation.delegator for link in links if link.delegation.parents)})
+    holders = {link.delegation.delegator for link in presence.links.values() if _speaks_after_sign_in(presence, link)}
+    if _are_sign_ins(_proofs(presence), presence.owner, presence.invoker):
+        holders.add(presence.invoker)
+    links = presence.links.values()
+    return frozenset(holder for holder in holders if _standing_session(presence, holder, links) is None)
+
+
+def cited_links(presence: Presence) -> tuple[Link, ...]:
+    """Return every delegation of every cited closure, each once, as far as they are given."""
+    closures = (presence.links[key].registered.closure for key in presence.cited if key in presence.links)
+    keys = dict.fromkeys(member.content_key for closure in closures for member in closure)
+    return tuple(presence.links[key] for key in keys if key in presence.links)
 
 
 # --- step 1 --------------------------------------------------------------------------------------------------------
 
 
-def _check_chain(request: ReleaseRequest) -> None:
+def _check_chain(request: ReleaseRequest, presence: Presence) -> None:
     """Require every cited proof with its whole closure; where authority rests on them, live and open now."""
     if len(set(request.cited)) != len(request.decrypt.bound.invocation.parents):
         raise _refused("chain", "not every cited proof was given")
@@ -351,39 +384,28 @@ def _check_chain(request: ReleaseRequest) -> None:
         link = request.links.get(key)
         if link is None or any(member.content_key not in request.links for member in link.registered.closure):
             raise _refused("chain", "a closure is incomplete")
-    if same_principal(request.invoker, request.owner):
+    if _same(presence.invoker, presence.owner):
         return  # root authority rests on no proof (R2)
     if not request.authority.dependent or not request.cited:
         raise _refused("chain", "no proof for a caller who is not the owner")
-    if not all(_stands(request, request.links[key]) for key in request.cited):
+    if not all(_stands(presence, request.links[key]) for key in request.cited):
         raise _refused("chain", "a proof does not stand")
 
 
-def _stands(request: Presence | ReleaseRequest, link: Link) -> bool:
+def _stands(presence: Presence, link: Link) -> bool:
     """Tell whether a delegation and all above it are live and inside their windows now (I32, I33)."""
     registered = link.registered
     if registered.missing_ancestor:
         return False
-    if any(request.marks.get(member.content_key) is not Mark.LIVE for member in registered.closure):
+    for member in registered.closure:
+        if presence.marks.get(member.content_key) is not Mark.LIVE:
+            return False
+    if registered.expires_at is not None and presence.now >= registered.expires_at:
         return False
-    if registered.expires_at is not None and request.now >= registered.expires_at:
-        return False
-    return registered.not_before is None or request.now >= registered.not_before
+    return registered.not_before is None or presence.now >= registered.not_before
 
 
-# --- steps 2 and 3 -------------------------------------------------------------------------------------------------
-
-
-def _policies_in_force(request: ReleaseRequest) -> tuple[Policy, ...]:
-    return policies_in_force(request.decrypt.network.policy, request.release_record, _cited_links(request))
-
-
-def _cited_links(request: ReleaseRequest) -> tuple[Link, ...]:
-    """Return every delegation of every cited closure, each once."""
-    keys = dict.fromkeys(
-        member.content_key for key in request.cited for member in request.links[key].registered.closure
-    )
-    return tuple(request.links[key] for key in keys)
+# --- step 3 --------------------------------------------------------------------------------------------------------
 
 
 def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple[RowStamp, ...]:
@@ -395,7 +417,7 @@ def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple
             continue
         row = next((request.key_paths[path] for path in policy.paths if path in request.key_paths), None)
         if row is None:
-            raise _refused("path", f"policy {_policy_digest(policy)}")
+            raise _refused("path", f"policy {policy_digest(policy)}")
         rows[row] = None
     return tuple(rows)
 
@@ -409,15 +431,20 @@ def in_person_marks(presence: Presence) -> tuple[ContentKey, ...] | None:
     Does not check:
         That the mode or a policy lets a person do without evidence; `admit` does.
     """
-    if same_principal(presence.invoker, presence.owner):  # IP1
+    if _same(presence.invoker, presence.owner):  # IP1
         return ()
-    proofs = [presence.links[key] for key in presence.cited if key in presence.links]
-    if len(proofs) != len(presence.cited) or not _are_sign_ins(proofs, presence.owner, presence.invoker):  # IP2
+    if not _are_sign_ins(_proofs(presence), presence.owner, presence.invoker):  # IP2
         return None
-    return _standing_session(presence, presence.invoker)
+    return _standing_session(presence, presence.invoker, (*presence.links.values(), *presence.sessions))
 
 
-def _obstacle(mode: Mode, in_force: tuple[Policy, ...]) -> ReleaseRefused | None:
+def _proofs(presence: Presence) -> list[Link] | None:
+    """Return what is cited; None when one of them is not given."""
+    proofs = [presence.links[key] for key in presence.cited if key in presence.links]
+    return proofs if len(proofs) == len(presence.cited) else None
+
+
+def _obstacle(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused | None:
     """Return why being there in person is not enough; None when it is."""
     if mode == "everyone":
         return _refused("mode", "nobody is in person in this mode")
@@ -426,26 +453,28 @@ def _obstacle(mode: Mode, in_force: tuple[Policy, ...]) -> ReleaseRefused | None
     return None
 
 
-def _are_sign_ins(links: list[Link], owner: Principal, holder: Principal) -> bool:
+def _are_sign_ins(links: list[Link] | None, owner: Principal, holder: Principal) -> bool:
     """Tell whether there is a link and every one is the owner's sign-in of this holder (IP2)."""
-    return bool(links) and is_wallet(owner) and all(_is_sign_in(link, owner, holder) for link in links)
+    if not links or not is_wallet(owner):
+        return False
+    return all(_is_sign_in(link, owner, holder) for link in links)
 
 
 def _is_sign_in(link: Link, owner: Principal, holder: Principal) -> bool:
     delegation = link.delegation
     return (
         delegation.form == "cacao"
-        and same_principal(delegation.delegator, owner)
-        and same_principal(delegation.delegate, holder)
+        and _same(delegation.delegator, owner)
+        and _same(delegation.delegate, holder)
         and not delegation.parents
         and delegation.expires_at is not None
         and delegation.expires_at <= link.registered_at + IN_PERSON_LIFETIME_S
     )
 
 
-def _standing_session(presence: Presence, holder: Principal) -> tuple[ContentKey, ...] | None:
+def _standing_session(presence: Presence, holder: Principal, links: Iterable[Link]) -> tuple[ContentKey, ...] | None:
     """Return the mark of a sign-in from O to the holder that stands now and reads O's capabilities (IP2)."""
-    for link in (*presence.links.values(), *presence.sessions):
+    for link in links:
         if (
             _is_sign_in(link, presence.owner, holder)
             and _reads_capabilities(link.delegation, presence.owner)
@@ -459,7 +488,7 @@ def _reads_capabilities(delegation: Delegation, owner: Principal) -> bool:
     return any(
         satisfies(capability.ability, CAPABILITIES_READ)
         and isinstance(capability.resource, SpaceResource)
-        and same_principal(capability.resource.space.owner, owner)
+        and _same(capability.resource.space.owner, owner)
         for capability in delegation.capabilities
     )
 
@@ -467,7 +496,7 @@ def _reads_capabilities(delegation: Delegation, owner: Principal) -> bool:
 # --- step 5: the owner's allow-list --------------------------------------------------------------------------------
 
 
-def _owner_list(request: ReleaseRequest) -> tuple[ContentKey, ...]:
+def _owner_list(request: ReleaseRequest, presence: Presence) -> tuple[ContentKey, ...]:
     """Find the allow-list that the owner stated, and return the marks that its standing rests on.
 
     Which list it is does not matter, since all policies in force are judged: the owner has named code at all.
@@ -475,10 +504,10 @@ def _owner_list(request: ReleaseRequest) -> tuple[ContentKey, ...]:
     network_policy = request.decrypt.network.policy
     if network_policy is not None and network_policy.is_allow_list:
         return ()
-    for link in _supporting(request):
-        if not any(policy.is_allow_list for policy in policies_of(link.delegation.facts)) or not _stands(request, link):
+    for link in _supporting(request, presence):
+        if not any(policy.is_allow_list for policy in _stated.of(link.delegation)) or not _stands(presence, link):
             continue
-        relied = _signed_for_owner(request, link)
+        relied = _signed_for_owner(presence, link)
         if relied is not None:
             return (*relied, *(member.content_key for member in link.registered.closure))
     if request.release_record.states_list or request.release_record.mode == "off":
@@ -486,7 +515,7 @@ def _owner_list(request: ReleaseRequest) -> tuple[ContentKey, ...]:
     raise _refused("no_policy", "the owner named no code")
 
 
-def _supporting(request: ReleaseRequest) -> Iterator[Link]:
+def _supporting(request: ReleaseRequest, presence: Presence) -> Iterator[Link]:
     """Yield the delegations that the authority to decrypt runs through, from the invoker up to the owner.
 
     A closure may hold more: whoever makes a delegation that grants nothing may cite whatever is registered. So a link
@@ -497,14 +526,14 @@ def _supporting(request: ReleaseRequest) -> Iterator[Link]:
     while below:
         holder, link = below.pop(0)
         delegation = link.delegation
-        if delegation.content_key in seen or not same_principal(delegation.delegate, holder):
+        if delegation.content_key in seen or not _same(delegation.delegate, holder):
             continue
         if not _holds_decrypt(delegation, request.network_id):
             continue
         seen.add(delegation.content_key)
         yield link
-        if not same_principal(delegation.delegator, request.owner):
-            below.extend((delegation.delegator, parent) for parent in _parents(request, link) or ())
+        if not _same(delegation.delegator, presence.owner):
+            below.extend((delegation.delegator, parent) for parent in _parents(presence, link) or ())
 
 
 def _holds_decrypt(delegation: Delegation, network: NetworkId) -> bool:
@@ -514,20 +543,26 @@ def _holds_decrypt(delegation: Delegation, network: NetworkId) -> bool:
     )
 
 
-def _signed_for_owner(request: ReleaseRequest, link: Link) -> tuple[ContentKey, ...] | None:
+def _signed_for_owner(presence: Presence, link: Link) -> tuple[ContentKey, ...] | None:
     """Return the marks by which a delegation speaks for O: signed by O, or by O's in-person session key."""
-    signer = link.delegation.delegator
-    if same_principal(signer, request.owner):
+    if _same(link.delegation.delegator, presence.owner):
         return ()
-    parents = _parents(request, link)
-    if parents is None or not _are_sign_ins(parents, request.owner, signer):
+    if not _speaks_after_sign_in(presence, link):
         return None
-    return _standing_session(request.presence, signer)
+    links = (*presence.links.values(), *presence.sessions)
+    return _standing_session(presence, link.delegation.delegator, links)
 
 
-def _parents(request: ReleaseRequest, link: Link) -> list[Link] | None:
+def _speaks_after_sign_in(presence: Presence, link: Link) -> bool:
+    """Tell whether a delegation cites the owner's sign-ins of its signer, and nothing else (RL4)."""
+    if not link.delegation.parents:
+        return False
+    return _are_sign_ins(_parents(presence, link), presence.owner, link.delegation.delegator)
+
+
+def _parents(presence: Presence, link: Link) -> list[Link] | None:
     """Return the delegations that a link cites, in whatever spelling; None when one of them is not given."""
-    parents = [request.links[key] for key in link.registered.parents if key in request.links]
+    parents = [presence.links[key] for key in link.registered.parents if key in presence.links]
     return parents if len(parents) == len(link.delegation.parents) else None
 
 
@@ -538,13 +573,19 @@ def _evidence_for(request: ReleaseRequest) -> Evidence:
     evidence = request.evidence
     if evidence is None:
         raise _refused("not_attested", "no evidence")
-    if not same_principal(evidence.invoker, request.invoker):
+    if not _same(evidence.invoker, request.invoker):
         raise _refused("not_attested", "evidence of another holder")
     if evidence.root_ca_sha256 not in request.release_record.trust_roots:
         raise _refused("trust_root", "evidence under a root that is not trusted")
+    if not _is_provider_accepted(request.release_record, evidence):  # AT29: the terms may have changed since
+        raise _refused("key_provider", "keys from a provider of whose applications the node takes no evidence")
     if evidence.receiver_mode == "attested" and evidence.receiver_public_key != request.decrypt.receiver_public_key:
         raise _refused("receiver", "the evidence names another receiver key")
     return evidence
+
+
+def _is_provider_accepted(record: ReleaseRecord, evidence: Evidence) -> bool:
+    return evidence.key_provider is None or is_accepted(evidence.key_provider, record.key_providers)
 
 
 # --- step 8: withdrawals -------------------------------------------------------------------------------------------
@@ -555,14 +596,21 @@ def _check_withdrawn(request: ReleaseRequest, evidence: Evidence | None) -> None
 
     A delegation that a withdrawn DID signed or received counts too: it must not hand on what it may not have itself.
     """
-    parties = {request.invoker}
-    for link in _cited_links(request):
-        parties |= {link.delegation.delegator, link.delegation.delegate}
     for listed in (request.decrypt.network.withdrawals, request.withdrawals):
-        if listed.names_any(parties):
+        if not listed:
+            continue
+        if listed.names_any(_parties(request)):
             raise _refused("withdrawn", "a party to the release")
         if evidence is not None and listed.withdraw(evidence):
             raise _refused("withdrawn", f"evidence {evidence_digest(evidence).hex()}")
+
+
+def _parties(request: ReleaseRequest) -> set[Principal]:
+    """Return the invoker, and who signed or received a delegation of a cited closure."""
+    parties = {request.invoker}
+    for link in cited_links(request.presence):
+        parties |= {link.delegation.delegator, link.delegation.delegate}
+    return parties
 
 
 # --- making the answer ---------------------------------------------------------------------------------------------
@@ -590,11 +638,12 @@ def _admission(
             owner=request.owner,
             invoker=request.invoker,
             network_id=request.network_id.text,
+            token=decrypt.invocation_digest,
             invocation_cid=decrypt.invocation_cid,
             chain=_chain(request),
             request_hash=decrypt.request_hash,
             receiver_public_key_hash=decrypt.bound.body.receiver_public_key_hash,
-            policy_sha256=tuple(_policy_digest(policy) for policy in policies),
+            policy_sha256=tuple(policy_digest(policy) for policy in policies),
             evidence_sha256=None if evidence is None else evidence_digest(evidence).hex(),
             quote_sha256=None if evidence is None else evidence.quote_sha256.hex(),
             collateral_sha256=None if evidence is None else evidence.collateral_sha256.hex(),
@@ -611,8 +660,15 @@ def _chain(request: ReleaseRequest) -> tuple[str, ...]:
     return tuple(dict.fromkeys(cid_text(member.cid) for member in members))
 
 
-def _policy_digest(policy: Policy) -> str:
-    return hashlib.sha256(encode_policy(policy)).hexdigest()
+def _same(one: Principal, other: Principal) -> bool:
+    """Tell whether two principals are one; a release asks it of the same few, again and again."""
+    if one == other:
+        return True
+    is_short = len(one) <= _MAX_REMEMBERED_CHARS and len(other) <= _MAX_REMEMBERED_CHARS
+    return _remembered_same(one, other) if is_short else same_principal(one, other)
+
+
+_remembered_same: Final = lru_cache(maxsize=4096)(same_principal)
 
 
 def _refused(reason: Reason, detail: str) -> ReleaseRefused:

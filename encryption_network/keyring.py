@@ -40,7 +40,7 @@ class Keyring:
         invitation_public_key: `shareInvitationPublicKey`, base64url without padding.
     """
 
-    __slots__ = ("_secret", "invitation_public_key", "node_did", "node_signer")
+    __slots__ = ("_network_seal", "_secret", "invitation_public_key", "node_did", "node_signer")
 
     def __init__(self, secret: bytes) -> None:
         """Take the root secret.
@@ -53,6 +53,7 @@ class Keyring:
         if len(secret) < MIN_SECRET_BYTES:
             raise RootSecretTooShort(len(secret))
         self._secret = bytes(secret)
+        self._network_seal = self.derive(NETWORK_SEAL)  # asked for at each release
         self.node_signer = Ed25519Signer(self.derive(NODE_IDENTITY))
         self.node_did: str = self.node_signer.did
         self.invitation_public_key: str = encode_url(Ed25519Signer(self.derive(INVITATION_SIGNING)).public_key)
@@ -71,7 +72,7 @@ class Keyring:
 
     def seal(self, plaintext: bytes, context: str, entropy: Entropy) -> bytes:
         """Seal bytes at rest under the key of a context (enc 1.5)."""
-        return seal_blob(self.derive(context), plaintext, entropy)
+        return seal_blob(self._seal_key(context), plaintext, entropy)
 
     def open_sealed(self, sealed: bytes, context: str) -> bytes:
         """Open what `seal` made under the same secret and context.
@@ -79,7 +80,10 @@ class Keyring:
         Raises:
             KeyBackendError: it was sealed under another secret or context, or was altered.
         """
-        return open_blob(self.derive(context), sealed)
+        return open_blob(self._seal_key(context), sealed)
+
+    def _seal_key(self, context: str) -> bytes:
+        return self._network_seal if context == NETWORK_SEAL else self.derive(context)
 
     def __repr__(self) -> str:
         return f"Keyring(node_did={self.node_did!r})"

@@ -19,8 +19,9 @@ Example:
     content_key = open_wrapped(network_private_key, blob)
 """
 
+import nacl.bindings
+import nacl.exceptions
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from capabilities.ambient import Entropy
@@ -43,7 +44,7 @@ def public_key_of(private_key: bytes) -> bytes:
     Raises:
         KeyBackendError: the scalar is not 32 bytes.
     """
-    return _private(private_key).public_key().public_bytes_raw()
+    return nacl.bindings.crypto_scalarmult_base(_scalar(private_key))
 
 
 def wrap(public_key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
@@ -61,9 +62,9 @@ def wrap(public_key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
     """
     if len(plaintext) != KEY_BYTES:
         raise KeyBackendError("invalid content key length")  # W8
-    ephemeral = _private(entropy.token(KEY_BYTES))
+    ephemeral = entropy.token(KEY_BYTES)
     shared = _exchange(ephemeral, public_key)
-    return ephemeral.public_key().public_bytes_raw() + seal_blob(shared, plaintext, entropy)
+    return public_key_of(ephemeral) + seal_blob(shared, plaintext, entropy)
 
 
 def open_wrapped(private_key: bytes, blob: bytes) -> bytes:
@@ -86,7 +87,7 @@ def open_wrapped(private_key: bytes, blob: bytes) -> bytes:
     ephemeral, sealed = blob[:KEY_BYTES], blob[KEY_BYTES:]
     # The cheap shape first: no multiplication for a blob that cannot open.
     _check_blob(sealed)
-    plaintext = open_blob(_exchange(_private(private_key), ephemeral), sealed)
+    plaintext = open_blob(_exchange(private_key, ephemeral), sealed)
     if len(plaintext) != KEY_BYTES:
         raise KeyBackendError("invalid content key length")  # W8
     return plaintext
@@ -119,18 +120,19 @@ def _check_blob(blob: bytes) -> None:
         raise KeyBackendError("encrypted data too short")
 
 
-def _private(scalar: bytes) -> X25519PrivateKey:
-    if len(scalar) != KEY_BYTES:
+def _scalar(private_key: bytes) -> bytes:
+    if len(private_key) != KEY_BYTES:
         raise KeyBackendError("invalid private key length")
-    return X25519PrivateKey.from_private_bytes(scalar)
+    return private_key
 
 
-def _exchange(private_key: X25519PrivateKey, public_key: bytes) -> bytes:
+def _exchange(private_key: bytes, public_key: bytes) -> bytes:
     if len(public_key) != KEY_BYTES:
         raise KeyBackendError("invalid public key length")
     try:
-        # Raises for an all-zero result, that is for every public key of low order (W5): the wrap would open under a
-        # key that everybody knows.
-        return private_key.exchange(X25519PublicKey.from_public_bytes(public_key))
-    except ValueError as exc:
+        # libsodium on bare scalars: a key object of `cryptography` computes its public key whenever it is made.
+        # Refuses an all-zero result, that is every public key of low order (W5): the wrap would open under a key that
+        # everybody knows.
+        return nacl.bindings.crypto_scalarmult(_scalar(private_key), public_key)
+    except nacl.exceptions.RuntimeError as exc:
         raise KeyBackendError("low-order public key") from exc

@@ -22,6 +22,7 @@ from capabilities.resources import NetworkId, network_id, parse_network_id
 from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json
 
+from ._memo import remembered
 from .errors import (
     BodyMalformed,
     DescriptorError,
@@ -171,9 +172,20 @@ def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
         KeyBackendError: sealed under another root secret, altered, or of another key pair.
     """
     scalar = keyring.open_sealed(record.sealed_private_key, NETWORK_SEAL)
-    if public_key_of(scalar) != record.public_key:
-        raise KeyBackendError("private key material unavailable")
+    pair = record.sealed_private_key + record.public_key
+    if pair not in _fitting_pairs:
+        if public_key_of(scalar) != record.public_key:
+            raise KeyBackendError("private key material unavailable")
+        if len(_fitting_pairs) >= _MAX_FITTING_PAIRS:
+            _fitting_pairs.clear()
+        _fitting_pairs.add(pair)
     return scalar
+
+
+# Sealed private keys that were found to belong to a public key, with it: what is sealed is authenticated and cannot
+# change, so one multiplication settles it. Nothing secret is in here; the scalar itself is unsealed for each use.
+_fitting_pairs: Final[set[bytes]] = set()
+_MAX_FITTING_PAIRS: Final = 4096
 
 
 def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
@@ -289,6 +301,7 @@ def encode_network(record: NetworkRecord) -> bytes:
     return msgspec.msgpack.encode(row)
 
 
+@remembered(rows=1024)
 def decode_network(value: bytes) -> NetworkRecord:
     """Read a stored record.
 

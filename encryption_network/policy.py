@@ -8,6 +8,7 @@ fact of a delegation: `{"sealspace.attestation/v1": {...}}`. All its members are
                           beside composeHashes
     composeHashes         [64 hex digits]
     appIds                [2 to 128 hex digits]
+    keyProviders          ["kms" | "tpm" | "kms:<hex>" | ...], see `key_providers`
     tdAttributes          [16 hex digits, as in the quote]
     platformIds           [64 hex digits]
     tcbStatuses           ["UpToDate", ...]
@@ -26,8 +27,10 @@ Example:
         refusal = judge(evidence, policy, now)
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from capabilities.errors import InvalidIdentifier
@@ -37,6 +40,7 @@ from capabilities.strict_json import Json
 
 from .canonical_json import canonical_bytes
 from .errors import InvalidCanonicalJson, PolicyError
+from .key_providers import MAX_KEY_PROVIDERS, is_accepted, parse_key_provider
 
 FACT: Final = "sealspace.attestation/v1"
 """Member of a delegation's fact that holds a policy."""
@@ -82,6 +86,7 @@ _NOTICE_PREFIX: Final = "INTEL-DOC-"
 Refusal = Literal[
     "evidence_expired",
     "measurement",
+    "key_provider",
     "attributes",
     "platform",
     "tcb_status",
@@ -128,6 +133,7 @@ class Evidence:
         expires_at: when the evidence ends, epoch seconds; never past the collateral's own end.
         compose_hash: SHA-256 of the application's compose file out of a replayed event log, 32 bytes; None: no log.
         app_id: application id out of the replayed event log; None: no log.
+        key_provider: who gave the application its keys, out of that log, as `key_providers` writes it; None: no log.
     """
 
     invoker: Principal
@@ -159,6 +165,7 @@ class Evidence:
     expires_at: float
     compose_hash: bytes | None
     app_id: bytes | None
+    key_provider: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +190,11 @@ class Measurements:
         """Tell whether everything that `other` approves is approved here."""
         return self._base == other._base and self.rtmr3 in (None, other.rtmr3)
 
+    def approves(self, evidence: Evidence) -> bool:
+        """Tell whether the code that evidence is of is this one."""
+        seen = (evidence.mrtd, evidence.rtmr0, evidence.rtmr1, evidence.rtmr2)
+        return self._base == seen and self.rtmr3 in (None, evidence.rtmr3)
+
     @property
     def _base(self) -> tuple[bytes, bytes, bytes, bytes]:
         return (self.mrtd, self.rtmr0, self.rtmr1, self.rtmr2)
@@ -199,6 +211,7 @@ class Policy:
         measurements: approved images and code; empty: says nothing about them, and is then no allow-list.
         compose_hashes: approved SHA-256 of the compose file, 32 bytes each; empty: any.
         app_ids: approved application ids, 1 to 64 bytes each; empty: any.
+        key_providers: approved providers of the application's keys; empty: any that the node took evidence of.
         td_attributes: approved TDATTRIBUTES, 8 bytes each, compared whole; by default only SEPT_VE_DISABLE is set.
         platform_ids: approved hashes of platform ids, 32 bytes each; empty: any platform.
         tcb_statuses: accepted statuses; by default only "UpToDate"; "Revoked" can never stand here.
@@ -214,6 +227,7 @@ class Policy:
     measurements: tuple[Measurements, ...] = ()
     compose_hashes: tuple[bytes, ...] = ()
     app_ids: tuple[bytes, ...] = ()
+    key_providers: tuple[str, ...] = ()
     td_attributes: tuple[bytes, ...] = (DEFAULT_TD_ATTRIBUTES,)
     platform_ids: tuple[bytes, ...] = ()
     tcb_statuses: tuple[str, ...] = ("UpToDate",)
@@ -251,6 +265,7 @@ class Policy:
             _entries_within(self, other)
             and _subset_within(self.compose_hashes, other.compose_hashes)
             and _subset_within(self.app_ids, other.app_ids)
+            and _providers_within(self, other)
             and _subset_within(self.platform_ids, other.platform_ids)
             and _subset_within(self.paths, other.paths)
             and set(self.td_attributes) <= set(other.td_attributes)
@@ -280,6 +295,8 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
         return "evidence_expired"
     if not _measured(evidence, policy):
         return "measurement"
+    if policy.key_providers and not is_accepted(evidence.key_provider, policy.key_providers):
+        return "key_provider"
     if evidence.td_attributes not in policy.td_attributes:
         return "attributes"
     if policy.platform_ids and evidence.platform_id_hash not in policy.platform_ids:
@@ -318,6 +335,7 @@ def parse_policy(value: Json) -> Policy:
         measurements=members.measurements("measurements"),
         compose_hashes=members.hexes("composeHashes", 32, 32),
         app_ids=members.hexes("appIds", 1, 64),
+        key_providers=members.key_providers("keyProviders"),
         td_attributes=members.hexes("tdAttributes", 8, 8) or (DEFAULT_TD_ATTRIBUTES,),
         platform_ids=members.hexes("platformIds", 32, 32),
         tcb_statuses=members.texts("tcbStatuses") or ("UpToDate",),
@@ -337,6 +355,7 @@ def policy_json(policy: Policy) -> dict[str, Json]:
         "measurements": [_measurements_json(entry) for entry in policy.measurements],
         "composeHashes": [entry.hex() for entry in policy.compose_hashes],
         "appIds": [entry.hex() for entry in policy.app_ids],
+        "keyProviders": list(policy.key_providers),
         "tdAttributes": [entry.hex() for entry in policy.td_attributes],
         "platformIds": [entry.hex() for entry in policy.platform_ids],
         "tcbStatuses": list(policy.tcb_statuses),
@@ -354,6 +373,12 @@ def policy_json(policy: Policy) -> dict[str, Json]:
 def encode_policy(policy: Policy) -> bytes:
     """Write a policy as canonical JSON: equal policies give equal bytes."""
     return canonical_bytes(policy_json(policy))
+
+
+@lru_cache(maxsize=256)  # of equal policies, whichever row or delegation states them
+def policy_digest(policy: Policy) -> str:
+    """Return the SHA-256 of a policy's canonical JSON in hex, by which audit and receipts name it."""
+    return hashlib.sha256(encode_policy(policy)).hexdigest()
 
 
 def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
@@ -386,6 +411,7 @@ _JSON_NAMES: Final = {
     "measurements": "measurements",
     "compose_hashes": "composeHashes",
     "app_ids": "appIds",
+    "key_providers": "keyProviders",
     "td_attributes": "tdAttributes",
     "platform_ids": "platformIds",
     "tcb_statuses": "tcbStatuses",
@@ -404,6 +430,7 @@ _LIST_LIMITS: Final = {
     "measurements": 64,
     "compose_hashes": 64,
     "app_ids": 64,
+    "key_providers": MAX_KEY_PROVIDERS,
     "td_attributes": 16,
     "platform_ids": 256,
     "tcb_statuses": 8,
@@ -432,6 +459,15 @@ class _Members:
             if not isinstance(entry, str) or not 0 < len(entry) <= _MAX_TEXT_CHARS or not entry.isascii():
                 raise PolicyError(name, "not a list of short texts")
             entries.add(entry)
+        return tuple(sorted(entries))
+
+    def key_providers(self, name: str) -> tuple[str, ...]:
+        """Read a list of key providers."""
+        entries = set()
+        for entry in self._list(name):
+            if not isinstance(entry, str):
+                raise PolicyError(name, "not a list of texts")
+            entries.add(parse_key_provider(entry, member=name))
         return tuple(sorted(entries))
 
     def measurements(self, name: str) -> tuple[Measurements, ...]:
@@ -525,11 +561,8 @@ def _kv_path(value: Json, name: str) -> str:
 
 
 def _measured(evidence: Evidence, policy: Policy) -> bool:
-    seen = Measurements(
-        mrtd=evidence.mrtd, rtmr0=evidence.rtmr0, rtmr1=evidence.rtmr1, rtmr2=evidence.rtmr2, rtmr3=evidence.rtmr3
-    )
     return (
-        (not policy.measurements or any(entry.covers(seen) for entry in policy.measurements))
+        (not policy.measurements or any(entry.approves(evidence) for entry in policy.measurements))
         and (not policy.compose_hashes or evidence.compose_hash in policy.compose_hashes)
         and (not policy.app_ids or evidence.app_id in policy.app_ids)
     )
@@ -561,6 +594,13 @@ def _entries_within(inner: Policy, outer: Policy) -> bool:
 def _subset_within(inner: Sequence[str] | Sequence[bytes], outer: Sequence[str] | Sequence[bytes]) -> bool:
     """Compare two lists that say nothing when empty."""
     return not outer or (bool(inner) and set(inner) <= set(outer))
+
+
+def _providers_within(inner: Policy, outer: Policy) -> bool:
+    """Compare two lists of key providers, of which a kind alone accepts every id."""
+    if not outer.key_providers:
+        return True
+    return bool(inner.key_providers) and all(is_accepted(entry, outer.key_providers) for entry in inner.key_providers)
 
 
 def _limit_within(inner: int | None, outer: int | None) -> bool:

@@ -20,12 +20,14 @@ A receipt is canonical JSON with exactly these members:
 The type makes the signed text unlike every other one that the node signs.
 
 Example:
-    text = encode_receipt(sign_receipt(receipt, keyring.node_signer))
+    text = signed_text(receipt, keyring.node_signer)
     receipt = verify_receipt(parse_receipt(text))
 """
 
-from dataclasses import dataclass, replace
 from typing import Final, cast, get_args
+
+import msgspec
+from msgspec import Struct
 
 from capabilities.errors import BadSignature, InvalidJson
 from capabilities.principals import ed25519_public_key
@@ -67,11 +69,12 @@ _MEMBERS: Final = frozenset(
         "signature",
     }
 )
+# What follows the signature in the order of names, the same in every receipt.
+_LAST_MEMBERS: Final = f'"type":"{RECEIPT_TYPE}","verdict":"{VERDICT}"}}'.encode()
 _JUDGED_MEMBERS: Final = frozenset({"record", "quote", "eventLog", "collateral", "nonce"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Judged(Struct, frozen=True, kw_only=True, gc=False):
     """What the code was judged by: SHA-256 of documents, 32 bytes each, and the challenge.
 
     Attributes:
@@ -89,8 +92,7 @@ class Judged:
     nonce: bytes | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Receipt(Struct, frozen=True, kw_only=True, gc=False):
     """One release; see the module for the members.
 
     Attributes:
@@ -126,14 +128,36 @@ def sign_receipt(receipt: Receipt, signer: Ed25519Signer) -> Receipt:
         RuntimeError: the key is another node's.
         ReceiptError: a text or a list is longer than readers take; such a release is not made.
     """
+    _check_readable(receipt)
+    return msgspec.structs.replace(
+        receipt, signature=_signature(receipt, canonical_bytes(_signed_members(receipt)), signer)
+    )
+
+
+def signed_text(receipt: Receipt, signer: Ed25519Signer) -> bytes:
+    """Sign a receipt and write it: what `encode_receipt` gives of the one that `sign_receipt` returns.
+
+    Raises:
+        RuntimeError, ReceiptError: as `sign_receipt`.
+    """
+    _check_readable(receipt)
+    signed = canonical_bytes(_signed_members(receipt))
+    signature = encode_standard(_signature(receipt, signed, signer)).encode()
+    return b'%b"signature":"%b",%b' % (signed.removesuffix(_LAST_MEMBERS), signature, _LAST_MEMBERS)
+
+
+def _check_readable(receipt: Receipt) -> None:
     texts = (receipt.network, receipt.owner, receipt.invoker, receipt.invocation)
     if max(map(len, texts)) > _MAX_TEXT_CHARS:
         raise ReceiptError("an identifier is too long")
     if len(receipt.chain) > MAX_CHAIN or len(receipt.policies) > MAX_POLICY_DIGESTS:
         raise ReceiptError("too many delegations or policies")
+
+
+def _signature(receipt: Receipt, signed: bytes, signer: Ed25519Signer) -> bytes:
     if signer.did != receipt.node:
         raise RuntimeError("a receipt is signed by the node that it names")
-    return replace(receipt, signature=signer.sign(canonical_bytes(_signed_members(receipt))))
+    return signer.sign(signed)
 
 
 def encode_receipt(receipt: Receipt) -> bytes:

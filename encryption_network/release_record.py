@@ -14,8 +14,10 @@ from typing import Final, Literal
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import Json, parse_json
 
+from ._memo import remembered
 from .canonical_json import canonical_bytes
 from .errors import PolicyError, RecordError
+from .key_providers import DEFAULT_KEY_PROVIDERS, MAX_ID_BYTES, MAX_KEY_PROVIDERS, are_accepted, parse_key_provider
 from .policy import MAX_POLICY_BYTES, Policy, parse_policy, policy_json
 
 Mode = Literal["delegates", "everyone", "off"]
@@ -23,10 +25,11 @@ Mode = Literal["delegates", "everyone", "off"]
 
 MAX_TRUST_ROOTS: Final = 16
 _STRICTNESS: Final[dict[Mode, int]] = {"off": 0, "delegates": 1, "everyone": 2}
-_MAX_BYTES: Final = MAX_POLICY_BYTES + 4096
+_MAX_BYTES: Final = MAX_POLICY_BYTES + MAX_KEY_PROVIDERS * (2 * MAX_ID_BYTES + 16) + 4096
 _VERSION: Final = 1
 _ROOT_BYTES: Final = 32
 _MEMBERS: Final = frozenset({"v", "mode", "trustRoots", "nodePolicy", "nodePolicySuffices"})
+_KEY_PROVIDERS: Final = "keyProviders"  # absent in records of before it was a term of the store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +41,15 @@ class ReleaseRecord:
         trust_roots: SHA-256 of the root certificates (DER) that evidence may end at, 32 bytes each.
         node_policy: in force beside every other policy, but in mode "off"; None: the node adds nothing.
         node_policy_suffices: True lets the node's allow-list stand in for the owner's.
+        key_providers: whose applications evidence is taken of, where an event log tells; entries of `key_providers`,
+            at most MAX_KEY_PROVIDERS; empty: of none that has a log.
     """
 
     mode: Mode = "delegates"
     trust_roots: tuple[bytes, ...] = ()
     node_policy: Policy | None = None
     node_policy_suffices: bool = False
+    key_providers: tuple[str, ...] = DEFAULT_KEY_PROVIDERS
 
     def is_looser_than(self, other: "ReleaseRecord") -> bool:
         """Tell whether this record could release where `other` refuses; in doubt it says yes."""
@@ -54,6 +60,7 @@ class ReleaseRecord:
             or (stricter is not None and (policy is None or not policy.is_within(stricter)))
             or (self.node_policy_suffices and not other.node_policy_suffices)
             or (self.states_list and not other.states_list)
+            or not are_accepted(self.key_providers, other.key_providers)
         )
 
     @property
@@ -71,10 +78,12 @@ def encode_release_record(record: ReleaseRecord) -> bytes:
             "trustRoots": [root.hex() for root in record.trust_roots],
             "nodePolicy": None if record.node_policy is None else policy_json(record.node_policy),
             "nodePolicySuffices": record.node_policy_suffices,
+            _KEY_PROVIDERS: list(record.key_providers),
         }
     )
 
 
+@remembered(rows=16)
 def decode_release_record(value: bytes) -> ReleaseRecord:
     """Read a stored record.
 
@@ -83,7 +92,7 @@ def decode_release_record(value: bytes) -> ReleaseRecord:
     """
     try:
         fields = parse_json(value, max_bytes=_MAX_BYTES)
-        if fields.keys() != _MEMBERS or fields["v"] != _VERSION:
+        if fields.keys() - {_KEY_PROVIDERS} != _MEMBERS or fields["v"] != _VERSION:
             raise RecordError("release record of another version")
         policy = fields["nodePolicy"]
         return ReleaseRecord(
@@ -91,6 +100,7 @@ def decode_release_record(value: bytes) -> ReleaseRecord:
             trust_roots=_roots(fields["trustRoots"]),
             node_policy=None if policy is None else parse_policy(policy),
             node_policy_suffices=_truth(fields["nodePolicySuffices"]),
+            key_providers=_providers(fields.get(_KEY_PROVIDERS, list(DEFAULT_KEY_PROVIDERS))),
         )
     except (InvalidJson, PolicyError) as exc:
         raise RecordError("release record unreadable") from exc
@@ -113,6 +123,15 @@ def _roots(value: Json) -> tuple[bytes, ...]:
     if len(roots) != len(value) or any(len(root) != _ROOT_BYTES for root in roots):
         raise RecordError("trust root is not a SHA-256")
     return roots
+
+
+def _providers(value: Json) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MAX_KEY_PROVIDERS:
+        raise RecordError("release record without key providers")
+    entries = tuple(parse_key_provider(entry) for entry in value if isinstance(entry, str))
+    if len(entries) != len(value):
+        raise RecordError("key provider is no text")
+    return entries
 
 
 def _truth(value: Json) -> bool:

@@ -19,12 +19,13 @@ Hashes and the audience are compared as text, network ids as parsed ids (EN2).
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final, cast
+from dataclasses import dataclass
+from typing import Annotated, Final, TypeAlias, cast
 
 from blake3 import blake3
+from msgspec import Meta, Struct, ValidationError, convert
 
-from capabilities.cids import cid_text
+from capabilities.cids import Digest, cid_text
 from capabilities.errors import InvalidIdentifier
 from capabilities.resources import NETWORK_PREFIX, NetworkId, network_id, network_of, parse_network_id
 from capabilities.strict_base64 import decode_standard, encode_standard
@@ -82,19 +83,6 @@ _BODY_SHAPE: Final = Shape(
         "encryptedSymmetricKeyHash": "string",
         "receiverPublicKey": "string",
         "receiverPublicKeyHash": "string",
-    },
-    closed=True,
-)
-_DECRYPT_FACT_SHAPE: Final = Shape(
-    {
-        "type": "string",
-        "targetNode": "string",
-        "networkId": "network",
-        "bodyHash": "string",
-        "encryptedSymmetricKeyHash": "string",
-        "receiverPublicKeyHash": "string",
-        "alg": "string",
-        "keyVersion": "i64",
     },
     closed=True,
 )
@@ -156,9 +144,37 @@ def _check_capability(invocation: Invocation, network: NetworkId, action: str) -
 
 # --- decrypt -------------------------------------------------------------------------------------------------------
 
+_I64: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecryptBody:
+
+class _StatedBody(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
+    """A decrypt body as `_BODY_SHAPE` has it, but for the network's id: read in one pass, it refuses without words."""
+
+    type: str
+    target_node: str
+    network_id: str
+    alg: str
+    key_version: _I64
+    encrypted_symmetric_key: str
+    encrypted_symmetric_key_hash: str
+    receiver_public_key: str
+    receiver_public_key_hash: str
+
+
+class _StatedFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
+    """The fact of a decrypt token; a fact with other members, or of other types, is none."""
+
+    type: str
+    target_node: str
+    network_id: str
+    body_hash: str
+    encrypted_symmetric_key_hash: str
+    receiver_public_key_hash: str
+    alg: str
+    key_version: _I64
+
+
+class DecryptBody(Struct, frozen=True, kw_only=True, gc=False):
     """The body of a decrypt request (enc 2.7); every text is the sender's.
 
     Attributes:
@@ -179,15 +195,17 @@ class DecryptBody:
     network_id: NetworkId
     alg: str
     key_version: int
-    encrypted_symmetric_key: str = field(repr=False)
+    encrypted_symmetric_key: str
     encrypted_symmetric_key_hash: str
     receiver_public_key: str
     receiver_public_key_hash: str
     body_hash: str
 
+    def __repr__(self) -> str:
+        return f"DecryptBody(network_id={self.network_id.text!r}, body_hash={self.body_hash!r})"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecryptFacts:
+
+class DecryptFacts(Struct, frozen=True, kw_only=True, gc=False):
     """What a decrypt token binds itself to (enc 2.4); names as in the fact."""
 
     type: str
@@ -200,8 +218,7 @@ class DecryptFacts:
     key_version: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoundDecrypt:
+class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
     """A decrypt request whose token, body, path and node agree with each other (rows 6 to 12).
 
     Attributes:
@@ -217,8 +234,7 @@ class BoundDecrypt:
     network_id: NetworkId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedDecrypt:
+class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
     """A decrypt request that fits an active network (rows 6 to 21); nothing is released yet.
 
     Attributes:
@@ -226,16 +242,21 @@ class CheckedDecrypt:
         network: the network's record.
         wrapped_key: the wrapped content key, any length, not opened.
         receiver_public_key: the receiver's key, any length, not checked.
-        invocation_cid: text of the token's cid.
+        invocation_digest: digest of the token.
+        invocation_cid: the same as the text of a cid.
         request_hash: hex SHA-256 over cid text and body hash.
     """
 
     bound: BoundDecrypt
     network: NetworkRecord
-    wrapped_key: bytes = field(repr=False)
+    wrapped_key: bytes
     receiver_public_key: bytes
+    invocation_digest: Digest
     invocation_cid: str
     request_hash: str
+
+    def __repr__(self) -> str:
+        return f"CheckedDecrypt(network={self.network!r}, invocation_cid={self.invocation_cid!r})"
 
 
 def parse_decrypt_body(value: Json) -> DecryptBody:
@@ -247,22 +268,32 @@ def parse_decrypt_body(value: Json) -> DecryptBody:
         BodyMalformed: not exactly the nine members, one of the wrong type, or a network id that does not parse.
     """
     try:
-        members = read_members(value, _BODY_SHAPE)
+        stated = convert(value, _StatedBody)
+        network = parse_network_id(stated.network_id)
         body_hash = canonical_hash(value)
-    except (ShapeError, InvalidCanonicalJson) as exc:
-        raise BodyMalformed(str(exc)) from exc
+    except (ValidationError, InvalidIdentifier, InvalidCanonicalJson) as exc:
+        raise BodyMalformed(_fault(value) or str(exc)) from exc
     return DecryptBody(
-        type=cast(str, members["type"]),
-        target_node=cast(str, members["targetNode"]),
-        network_id=cast(NetworkId, members["networkId"]),
-        alg=cast(str, members["alg"]),
-        key_version=cast(int, members["keyVersion"]),
-        encrypted_symmetric_key=cast(str, members["encryptedSymmetricKey"]),
-        encrypted_symmetric_key_hash=cast(str, members["encryptedSymmetricKeyHash"]),
-        receiver_public_key=cast(str, members["receiverPublicKey"]),
-        receiver_public_key_hash=cast(str, members["receiverPublicKeyHash"]),
+        type=stated.type,
+        target_node=stated.target_node,
+        network_id=network,
+        alg=stated.alg,
+        key_version=stated.key_version,
+        encrypted_symmetric_key=stated.encrypted_symmetric_key,
+        encrypted_symmetric_key_hash=stated.encrypted_symmetric_key_hash,
+        receiver_public_key=stated.receiver_public_key,
+        receiver_public_key_hash=stated.receiver_public_key_hash,
         body_hash=body_hash,
     )
+
+
+def _fault(value: Json) -> str | None:
+    """Say in the wire's words what is wrong with the shape of a decrypt body; None: nothing is."""
+    try:
+        read_members(value, _BODY_SHAPE)
+    except ShapeError as fault:
+        return str(fault)
+    return None
 
 
 def bind_decrypt(invocation: Invocation, body: DecryptBody, network: NetworkId, node_did: str) -> BoundDecrypt:
@@ -321,12 +352,14 @@ def check_decrypt(
     if wrapped_key is None or receiver is None:  # row 18
         raise InvalidBase64
     _check_hashes(body, facts)  # rows 19 to 21
-    cid = cid_text(bound.invocation.cid)
+    digest = bound.invocation.cid
+    cid = cid_text(digest)
     return CheckedDecrypt(
         bound=bound,
         network=record,
         wrapped_key=wrapped_key,
         receiver_public_key=receiver,
+        invocation_digest=digest,
         invocation_cid=cid,
         request_hash=request_hash(cid, body.body_hash),
     )
@@ -340,18 +373,19 @@ def request_hash(invocation_cid: str, body_hash: str) -> str:
 def _decrypt_facts(facts: Sequence[Json]) -> DecryptFacts:
     for fact in facts:
         try:
-            members = read_members(fact, _DECRYPT_FACT_SHAPE)
-        except ShapeError:
+            stated = convert(fact, _StatedFacts)
+            network = parse_network_id(stated.network_id)
+        except (ValidationError, InvalidIdentifier):
             continue  # the next one may fit
         return DecryptFacts(
-            type=cast(str, members["type"]),
-            target_node=cast(str, members["targetNode"]),
-            network_id=cast(NetworkId, members["networkId"]),
-            body_hash=cast(str, members["bodyHash"]),
-            encrypted_symmetric_key_hash=cast(str, members["encryptedSymmetricKeyHash"]),
-            receiver_public_key_hash=cast(str, members["receiverPublicKeyHash"]),
-            alg=cast(str, members["alg"]),
-            key_version=cast(int, members["keyVersion"]),
+            type=stated.type,
+            target_node=stated.target_node,
+            network_id=network,
+            body_hash=stated.body_hash,
+            encrypted_symmetric_key_hash=stated.encrypted_symmetric_key_hash,
+            receiver_public_key_hash=stated.receiver_public_key_hash,
+            alg=stated.alg,
+            key_version=stated.key_version,
         )
     raise BodyMalformed(_NO_FACTS)
 

@@ -17,6 +17,7 @@ Example:
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -25,6 +26,7 @@ from capabilities.errors import InvalidIdentifier
 from capabilities.principals import Principal, parse_principal, principal_of
 from capabilities.strict_json import Json
 
+from ._memo import remembered
 from .errors import RecordError, WithdrawalError
 from .evidence_record import encode_evidence
 from .policy import Evidence
@@ -79,6 +81,7 @@ class Withdrawals:
 NOTHING_WITHDRAWN: Final = Withdrawals()
 
 
+@lru_cache(maxsize=1024)  # of the same evidence at each release, until it ends
 def evidence_digest(evidence: Evidence) -> bytes:
     """Return the SHA-256 by which audit, receipts and withdrawals name evidence: over its stored form."""
     return hashlib.sha256(encode_evidence(evidence)).digest()
@@ -164,6 +167,7 @@ def encode_withdrawals(listed: Withdrawals) -> bytes:
     return msgspec.msgpack.encode(row)
 
 
+@remembered(rows=64)
 def decode_withdrawals(value: bytes) -> Withdrawals:
     """Read a stored list.
 

@@ -5,13 +5,21 @@ Example:
     raise WireText(404, "Space not found")
 """
 
+import time
 from collections.abc import Mapping
+from email.utils import formatdate
+from types import MappingProxyType
+from typing import Final
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+
+from .request_ids import TRACE_HEADER, last_id
 
 _ENCODE = msgspec.json.Encoder().encode
 _JSON = {"Content-Type": "application/json"}
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 # Of answers that a browser may open as a page: values are their owners' pages, not the node's, and get no origin.
 SANDBOX = {"Content-Security-Policy": "sandbox allow-downloads allow-forms allow-popups allow-scripts"}
@@ -33,12 +41,81 @@ class WireText(Exception):
         self.headers = headers
 
 
-class UntypedResponse(web.Response):
-    """An answer with a body but, on purpose, no content type: a value that was stored without one (J7)."""
+class CommonHead:
+    """The header lines of every answer, laid out once a second.
+
+    Attributes:
+        names: lower-case names that stand in it, or that the framework has a say in; no route sets them in an answer
+            that is sent whole.
+    """
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        """Take the headers that are the same on every answer."""
+        own = (TRACE_HEADER, "Date", "Connection", "Content-Length", "Transfer-Encoding")
+        self.names: Final = frozenset(name.lower() for name in (*headers, *own))
+        self._fixed = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        self._lines, self._second = "", -1
+
+    def lines(self) -> str:
+        """Return the lines as they are now, each with its end."""
+        now_s = int(time.time())
+        if now_s != self._second:
+            self._lines, self._second = f"Date: {formatdate(now_s, usegmt=True)}\r\n{self._fixed}", now_s
+        return self._lines
+
+
+COMMON_HEAD: web.AppKey[CommonHead] = web.AppKey("common_head", CommonHead)
+
+
+class WholeAnswer(web.Response):
+    """An answer that is held whole, without a content type unless its headers name one (J7).
+
+    What nearly every answer is, a 200 on a kept HTTP/1.1 connection, leaves as one piece of bytes: the framework
+    merges, checks and writes headers one by one, which costs more than to judge a chain. Everything else (HEAD,
+    HTTP/1.0, a connection to be closed, another status, a header that is not printable ASCII) is the framework's.
+    """
+
+    def __init__(self, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
+        """Take what is to be sent; the framework's part is made in `prepare`, where it is needed at all."""
+        self._status = status
+        self._body = self._whole = body
+        self._given = headers
+
+    @property
+    def is_untyped(self) -> bool:
+        """Whether nothing names a content type."""
+        return not any(name.lower() == "content-type" for name in self._given)
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send the answer, or hand it to the framework."""
+        head = self._head(request) if self._status == 200 else None
+        if head is None:
+            super().__init__(status=self._status, body=self._body, headers=self._given)
+            return await super().prepare(request)
+        await request.writer.write_eof(head + self._whole)
+        self._keep_alive = self._eof_sent = True
+        return None
+
+    def _head(self, request: web.BaseRequest) -> bytes | None:
+        """Return status line and headers; None where the framework has to find them."""
+        if request.version != HttpVersion11 or not request.keep_alive or request.method == "HEAD":
+            return None
+        assert isinstance(request, web.Request)
+        common = request.app.get(COMMON_HEAD)
+        if common is None or not common.names.isdisjoint(map(str.lower, self._given)):
+            return None
+        said = "".join([*self._given.keys(), *self._given.values()])
+        if not (said.isascii() and said.isprintable()):  # nothing in it ends a line
+            return None
+        own = "".join(map("{}: {}\r\n".format, self._given.keys(), self._given.values()))
+        return (
+            f"HTTP/1.1 200 OK\r\n{own}Content-Length: {len(self._whole)}\r\n{common.lines()}"
+            f"{TRACE_HEADER}: {last_id(request)}\r\n\r\n"
+        ).encode("ascii")
 
 
 class UntypedStream(web.StreamResponse):
-    """The same, sent piece by piece."""
+    """An answer sent piece by piece, on purpose without a content type: a value that was stored without one (J7)."""
 
 
 def json_answer(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -49,7 +126,7 @@ def json_answer(value: object, *, status: int = 200, headers: Mapping[str, str] 
         status: HTTP status.
         headers: more headers.
     """
-    return web.Response(status=status, body=_ENCODE(value), headers=_JSON if headers is None else {**headers, **_JSON})
+    return WholeAnswer(_ENCODE(value), _JSON if headers is None else {**headers, **_JSON}, status)
 
 
 def text_answer(text: str, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -59,11 +136,9 @@ def text_answer(text: str, *, status: int = 200, headers: Mapping[str, str] | No
 
 def bytes_answer(body: bytes, *, headers: Mapping[str, str], status: int = 200) -> web.Response:
     """Return bytes with the headers given and no content type unless they name one (J7)."""
-    if any(name.lower() == "content-type" for name in headers):
-        return web.Response(status=status, body=body, headers=headers)
-    return UntypedResponse(status=status, body=body, headers=headers)
+    return WholeAnswer(body, headers, status)
 
 
 def empty_answer(status: int = 200) -> web.Response:
     """Return an answer without body or content type (H3)."""
-    return web.Response(status=status)
+    return WholeAnswer(b"", _NO_HEADERS, status)

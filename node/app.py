@@ -1,17 +1,19 @@
 """The web application: the route table, bound to one node's services, and the headers that every answer carries.
 
 There is no middleware: a route's errors become answers where the route is bound (`route.bind`), and the headers of
-every answer, streamed ones too, are set when it is prepared.
+every answer, streamed ones too, are set when it is prepared. A path without a placeholder is looked up, not resolved
+(`fixed_paths`): the busiest routes are such paths.
 
 Example:
     app = build_app(services)
 """
 
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from aiohttp import web
 
-from .answers import UntypedResponse, UntypedStream
+from .answers import COMMON_HEAD, CommonHead, UntypedStream, WholeAnswer
 from .config import Http
 from .pages import page_answer
 from .readiness import PROBE, ReadinessProbe
@@ -22,6 +24,8 @@ from .services import SERVICES, Services
 from .strangers import StrangerGuard
 
 SERVER_NAME = "sealspace"
+
+_Server: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 # H6. `Server` is our own: the framework's would tell its version.
 FIXED_HEADERS = {
@@ -56,8 +60,43 @@ def build_app(services: Services) -> web.Application:
         for path in paths:
             for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
                 app.router.add_route(method, path, handler, expect_handler=meet_expectation)
+    app[COMMON_HEAD] = CommonHead(common_headers(services.config.http))
     app.on_response_prepare.append(set_headers(services.config.http))
     return app
+
+
+def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
+    """Return what answers a request: by the exact text of its method and target, where a route has that text.
+
+    What is resolved with a request (a query, a spelling with escapes, a placeholder, an expectation) goes the
+    framework's way, and so does every method that a path does not have.
+
+    Args:
+        app: with all its routes, frozen.
+        otherwise: the framework's own handler.
+    """
+    fixed = {
+        (route.method, route.resource.canonical): (_match_of(app, route), route.handler)
+        for route in app.router.routes()
+        if isinstance(route.resource, web.PlainResource)
+    }
+
+    def answer(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        found = fixed.get((request.method, request.raw_path))
+        if found is None or "Expect" in request.headers:
+            return otherwise(request)
+        assert isinstance(request, web.Request)  # the application's factory makes them
+        request._match_info, handler = found  # what resolving would have set; nothing in it belongs to one request
+        return handler(request)
+
+    return answer
+
+
+def _match_of(app: web.Application, route: web.AbstractRoute) -> web.UrlMappingMatchInfo:
+    match = web.UrlMappingMatchInfo({}, route)
+    match.add_app(app)
+    match.freeze()
+    return match
 
 
 async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
@@ -70,14 +109,19 @@ async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
     return None
 
 
+def common_headers(http: Http) -> dict[str, str]:
+    """Return the headers that are the same on every answer."""
+    return {**FIXED_HEADERS, **(CORS_HEADERS if http.cors else {})}
+
+
 def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Return what sets the headers of every answer, streamed ones too, when it is prepared."""
-    headers = {**FIXED_HEADERS, **(CORS_HEADERS if http.cors else {})}
+    """Return what sets the headers of every answer that the framework prepares, streamed ones too."""
+    headers = common_headers(http)
 
     async def set_on(request: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(headers)
         response.headers[TRACE_HEADER] = request_id(request)
-        if isinstance(response, UntypedResponse | UntypedStream):
+        if isinstance(response, UntypedStream) or (isinstance(response, WholeAnswer) and response.is_untyped):
             response.headers.popall("Content-Type", None)
 
     return set_on

@@ -58,6 +58,25 @@ async def body_pieces(request: web.Request, *, max_bytes: int, idle_s: float = I
         yield piece
 
 
+def body_at_hand(request: web.Request, *, max_bytes: int) -> bytes | None:
+    """Return a body that has come whole, as small ones mostly have; None: read it by `body_pieces`.
+
+    Raises:
+        FrameworkPage: 413 when it is longer than `max_bytes`.
+    """
+    if (request.content_length or 0) > max_bytes:
+        raise FrameworkPage(413)
+    if not request.can_read_body:
+        return b""
+    content = request.content
+    if not content.is_eof() or content.exception() is not None:
+        return None
+    body = content.read_nowait()
+    if len(body) > max_bytes:
+        raise FrameworkPage(413)
+    return body
+
+
 async def _next_piece(content: StreamReader, idle_s: float) -> bytes:
     """Return what has come, or comes next; nothing at the end."""
     try:

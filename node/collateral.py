@@ -1,20 +1,33 @@
 """Taking in collateral: what Intel says about its platforms, one document for each platform family and authority.
 
-A document is verified against the trust root in force before it is kept, and never replaces a newer one.
+A document is verified against the trust root in force before it is kept, and never replaces a newer one. Beside each
+stands where it came from, when it was found to be the newest, and what came of the last try to fetch it.
 
 Example:
     imported = await import_collateral(store, data, root=root, clock=clock, source="a.json")
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from capabilities.ambient import Clock
+from spaces.collateral import (
+    CollateralState,
+    Family,
+    collateral_documents,
+    collateral_row_key,
+    collateral_states,
+    state_of,
+    state_put,
+    state_row_key,
+)
 from spaces.errors import StoreBusy
-from spaces.evidence import collateral_row_key
-from spaces.store.contract import ABSENT, Commit, Put, Refused, Store
+from spaces.store.contract import ABSENT, Check, Commit, Put, Refused, Store
 from tee_backend.attestation.collateral import (
     MAX_COLLATERAL_BYTES,
+    Collateral,
     CollateralFile,
     check_not_older,
     parse_collateral,
@@ -22,11 +35,14 @@ from tee_backend.attestation.collateral import (
 )
 from tee_backend.attestation.collateral_trust import verify_collateral
 from tee_backend.attestation.errors import AttestationError, CollateralOutsideWindow, CollateralRollback
+from tee_backend.attestation.refresh import DEFAULT_RULES, Holding, RefreshRules, due_at
 from tee_backend.attestation.trust_root import TrustRoot
 
 from .errors import CollateralRefused
 from .logs import log_warning
 
+IMPORTED: Final = "import"
+"""Source of documents that an operator brought."""
 _TRIES = 3
 
 
@@ -46,9 +62,9 @@ class ImportedCollateral:
 
 
 async def import_collateral(
-    store: Store, data: bytes, *, root: TrustRoot, clock: Clock, source: str
+    store: Store, data: bytes, *, root: TrustRoot, clock: Clock, source: str, rules: RefreshRules = DEFAULT_RULES
 ) -> ImportedCollateral:
-    """Verify one document and keep it.
+    """Verify one document that an operator brought, and keep it.
 
     Args:
         store: where to.
@@ -56,6 +72,7 @@ async def import_collateral(
         root: the trust root; claim_store saw that the release record names it.
         clock: documents outside their window are refused.
         source: named in messages, for example a file name.
+        rules: when it is fetched again, where something is.
 
     Raises:
         CollateralRefused: malformed, unsigned, outside its window, of another root, or older than what is held.
@@ -64,7 +81,7 @@ async def import_collateral(
     try:
         offered = parse_collateral_file(data)
         verify_collateral(offered.collateral, root=root, now=clock.now())
-        await _keep(store, offered)
+        await keep_collateral(store, offered, source=IMPORTED, now=clock.now(), rules=rules)
     except AttestationError as error:
         raise CollateralRefused(
             f"the collateral {source} is refused: {error.code}: {error.detail}",
@@ -73,20 +90,94 @@ async def import_collateral(
     return ImportedCollateral(offered.fmspc, offered.ca, offered.collateral.ends_at)
 
 
-async def _keep(store: Store, offered: CollateralFile) -> None:
-    """Write a document unless a newer one is there, whoever else imports at the same time."""
-    key = collateral_row_key(offered.fmspc, offered.ca)
+async def keep_collateral(
+    store: Store,
+    offered: CollateralFile,
+    *,
+    source: str,
+    now: float,
+    rules: RefreshRules = DEFAULT_RULES,
+    beside: Sequence[Put] = (),
+) -> bool:
+    """Write a verified document unless a newer one is there, whoever else brings one at the same time (AT19).
+
+    Args:
+        store: where to.
+        offered: verified.
+        source: where it came from: IMPORTED, or the service's name.
+        now: epoch seconds.
+        rules: when it is due again.
+        beside: what else is written with a document that differs from the one held.
+    Returns:
+        Whether it differs from the one that was held.
+    Raises:
+        CollateralRollback: it is older than the one held.
+        CollateralUnusable: the one held cannot be read.
+        SpaceError: the store does not take it.
+    """
+    family = (offered.fmspc, offered.ca)
+    keys = collateral_row_key(*family), state_row_key(*family)
     for _ in range(_TRIES):
-        held = (await store.read((key,))).records[0]
-        if held is not None and held.value is not None:
+        held, noted = (await store.read(keys)).records
+        is_new = held is None or held.value != offered.raw
+        known = state_of(noted)
+        state = CollateralState(
+            source=source if is_new or known is None or known.is_wish else known.source,
+            refreshed_at=now,
+            tried_at=now,
+            due_at=due_at(Holding(offered.collateral, now, now), rules=rules),
+        )
+        if held is not None and held.value is not None and is_new:
             check_not_older(offered.collateral, parse_collateral(held.value))
-        put = Put(key, offered.raw, expect=ABSENT if held is None else held.stamp)
-        if not isinstance(await store.commit(Commit(puts=(put,))), Refused):
-            return
+        # A document that is there already stays untouched: sessions under way rest on its row.
+        put = Put(keys[0], offered.raw, expect=ABSENT if held is None else held.stamp)
+        checks = () if is_new or held is None else (Check(keys[0], held.stamp),)
+        puts = (put, state_put(family, state), *beside) if is_new else (state_put(family, state),)
+        if not isinstance(await store.commit(Commit(puts=puts, checks=checks)), Refused):
+            return is_new
     raise StoreBusy("others import collateral for the same platforms")
 
 
-async def import_folder(store: Store, folder: Path, *, root: TrustRoot, clock: Clock) -> int:
+@dataclass(frozen=True, slots=True)
+class HeldDocument:
+    """What is held for one platform family, and what is known about it.
+
+    Attributes:
+        fmspc: platform family, 6 bytes.
+        ca: `platform` or `processor`.
+        state: of its fetching; assumed where nothing was noted.
+        is_noted: whether the store has that state.
+        collateral: the document; None: a quote asked for one, and none is held yet.
+    """
+
+    fmspc: bytes
+    ca: str
+    state: CollateralState
+    is_noted: bool
+    collateral: Collateral | None
+
+
+async def held_collateral(store: Store) -> Sequence[HeldDocument]:
+    """Return everything that is held or wished for, by family.
+
+    Raises:
+        CollateralUnusable: a document does not parse.
+        SpaceError: the store does not answer, or a row does not decode.
+    """
+    states: dict[Family, CollateralState] = {family: state for family, state, _ in await collateral_states(store)}
+    documents = {family: parse_collateral(raw) for family, raw in await collateral_documents(store)}
+    return [_held(family, states.get(family), documents.get(family)) for family in sorted({*states, *documents})]
+
+
+def _held(family: Family, state: CollateralState | None, collateral: Collateral | None) -> HeldDocument:
+    issued_at = 0.0 if collateral is None else collateral.tcb_info.window.starts_at
+    assumed = CollateralState(source=IMPORTED, refreshed_at=issued_at, tried_at=issued_at, due_at=issued_at)
+    return HeldDocument(*family, state or assumed, is_noted=state is not None, collateral=collateral)
+
+
+async def import_folder(
+    store: Store, folder: Path, *, root: TrustRoot, clock: Clock, rules: RefreshRules = DEFAULT_RULES
+) -> int:
     """Take in every JSON file of a folder, by name, and return how many there were.
 
     A document that is outdated, or older than the one held, is passed over: a folder that was filled once must not keep
@@ -98,7 +189,8 @@ async def import_folder(store: Store, folder: Path, *, root: TrustRoot, clock: C
     paths = _documents(folder)
     for path in paths:
         try:
-            await import_collateral(store, read_collateral_file(path), root=root, clock=clock, source=str(path))
+            data = read_collateral_file(path)
+            await import_collateral(store, data, root=root, clock=clock, source=str(path), rules=rules)
         except CollateralRefused as error:
             if not isinstance(error.__cause__, CollateralOutsideWindow | CollateralRollback):
                 raise

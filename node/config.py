@@ -31,12 +31,20 @@ _CONFIG_FILE_VARIABLE = "SEALSPACE_CONFIG"
 _MAX_FILE_BYTES = 1 << 20
 
 HostingMode = Literal["auto", "listed", "explicit"]
+CollateralEdition = Literal["standard", "early"]
 AttestationMode = Literal["delegates", "everyone", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+PlatformSource = Literal["none", "tsm", "dstack", "tappd"]
 Value: TypeAlias = bool | int | float | str | Sequence[str] | None
 _Flat: TypeAlias = dict[str, object]  # dotted path -> value
 
 _HINT = "sealspace doctor --settings"
+_LEAST_DAYS = {"receipts_days": 90, "audit_days": 365}
+_STANDARD_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "blobs.key_id",
+    "AWS_SECRET_ACCESS_KEY": "blobs.secret_key",
+    "AWS_SESSION_TOKEN": "blobs.session_token",
+}
 
 
 class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -89,6 +97,34 @@ class Store(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return f"Store(data={self.data!r}, url={'…' if self.url else None!r}, max_bytes={self.max_bytes})"
 
 
+class Blobs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where large values lie; without an address in the folder `blobs` of the data folder."""
+
+    url: Annotated[str | None, Meta(description="Bucket for large values: `s3://bucket/prefix`.")] = None
+    endpoint: Annotated[
+        str | None, Meta(description="Address of an S3-compatible server, like `https://s3.example`; none: Amazon's.")
+    ] = None
+    region: Annotated[str, Meta(description="Region of the bucket.", min_length=1)] = "us-east-1"
+    key_id: Annotated[
+        str | None, Meta(description="Public part of the bucket's credentials; none: `AWS_ACCESS_KEY_ID`.")
+    ] = None
+    secret_key: Annotated[
+        str | None,
+        Meta(description="Secret part, only from the environment; none: `AWS_SECRET_ACCESS_KEY`."),
+    ] = None
+    secret_key_file: Annotated[
+        str | None, Meta(description="File with the secret part; blanks around it do not belong to it.")
+    ] = None
+    session_token: Annotated[
+        str | None,
+        Meta(description="What temporary credentials carry besides, only from the environment; `AWS_SESSION_TOKEN`."),
+    ] = None
+
+    def __repr__(self) -> str:
+        """Show where the bodies lie, never the credentials."""
+        return f"Blobs(url={self.url!r}, endpoint={self.endpoint!r}, region={self.region!r})"
+
+
 class Hosting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which spaces this node hosts, and within which bounds."""
 
@@ -126,6 +162,13 @@ class Release(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(description="File with the root certificate (PEM or DER) to trust instead of Intel's."),
     ] = None
     collateral: Annotated[str | None, Meta(description="Folder of collateral files to load at start.")] = None
+    key_providers: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Who may have given an application its keys, where an event log tells: `kms`, `tpm`, or with "
+            "an id in hex like `kms:3059…`; `local-sgx` only with its id."
+        ),
+    ] = ("kms", "tpm")
     node_policy_suffices: Annotated[
         bool, Meta(description="Let the node's own list of measurements stand for an owner's.")
     ] = False
@@ -133,6 +176,73 @@ class Release(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     evidence_s: Annotated[
         int, Meta(description="Seconds for which evidence stands; never past its collateral.", ge=60, le=86_400)
     ] = 600
+
+
+class Collateral(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where Intel's documents about platforms are fetched from, and how old they may get."""
+
+    service_url: Annotated[
+        str | None,
+        Meta(
+            description="Service to fetch from: `https://api.trustedservices.intel.com` or a mirror of it; none: "
+            "documents are imported, never fetched."
+        ),
+    ] = None
+    root_crl_url: Annotated[
+        str | None,
+        Meta(description="Address of the root's revocation list; none: where the service named above has it."),
+    ] = None
+    update: Annotated[
+        CollateralEdition,
+        Meta(description="Edition that is fetched: the `standard` one, or `early` each newer one at once."),
+    ] = "standard"
+    check_numbers: Annotated[
+        bool,
+        Meta(
+            description="Fetch the signed list of editions too, and refuse a document of one that was replaced; a "
+            "mirror may not have that list."
+        ),
+    ] = True
+    timeout_s: Annotated[float, Meta(description="Seconds for fetching one document.", gt=0, le=25)] = 10.0
+    refresh_s: Annotated[int, Meta(description="Seconds after which a document is fetched again.", ge=3600)] = 86_400
+    lead_s: Annotated[
+        int, Meta(description="Seconds before its end when a document is fetched at the latest.", ge=3600)
+    ] = 604_800
+    retry_s: Annotated[int, Meta(description="Longest wait between two tries, in seconds.", ge=60)] = 3600
+    stale_s: Annotated[
+        int, Meta(description="Seconds after its issue from when on a document is stale, and the log says so.", ge=3600)
+    ] = 604_800
+    grace_s: Annotated[
+        int,
+        Meta(
+            description="Seconds for which a stale document still judges quotes; its signed windows end it sooner.",
+            ge=0,
+        ),
+    ] = 2_592_000
+
+
+class Platform(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The trust domain that the node itself runs in, if it runs in one."""
+
+    source: Annotated[
+        PlatformSource,
+        Meta(
+            description="Where the node's own quotes come from: `tsm`, the kernel's report interface; `dstack` or the "
+            "older `tappd`, a guest agent; `none`: the node runs in no trust domain."
+        ),
+    ] = "none"
+    socket: Annotated[
+        str | None, Meta(description="Unix socket of the guest agent; none: looked for where agents put it.")
+    ] = None
+    quote_s: Annotated[
+        float, Meta(description="Seconds that a request waits for the node's own quote.", gt=0, le=60)
+    ] = 10.0
+    quotes_waiting: Annotated[
+        int, Meta(description="Requests for the node's own quote that may wait in one worker.", ge=1, le=1000)
+    ] = 16
+    quotes_per_minute: Annotated[
+        int, Meta(description="The node's own quotes per client address and minute, in each worker.", ge=1)
+    ] = 30
 
 
 class Invocation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -197,6 +307,30 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 64
 
 
+class Retention(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How long what is written about the past is kept."""
+
+    receipts_days: Annotated[
+        int,
+        Meta(
+            description="Days for which receipts, and the documents that they name, are kept; 90 or more. 0: for ever.",
+            ge=0,
+            le=36_500,
+        ),
+    ] = 1095
+    audit_days: Annotated[
+        int,
+        Meta(
+            description="Days after which sealed audit records are removed, up to a signed head; 365 or more. 0: none.",
+            ge=0,
+            le=36_500,
+        ),
+    ] = 0
+    audit_unexported: Annotated[
+        bool, Meta(description="Remove audit records then that no export is known to hold; see `sealspace audit kept`.")
+    ] = False
+
+
 class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is written to standard error."""
 
@@ -204,17 +338,24 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Secret(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where the root secret comes from; without either it is made in the data folder on first start."""
+    """Where the root secret comes from; without any of it, it is made in the data folder on first start."""
 
     file: Annotated[str | None, Meta(description="File with the root secret as raw bytes, 32 or more.")] = None
     value: Annotated[
         str | None,
         Meta(description="The root secret as unpadded base64url; only from the environment."),
     ] = None
+    platform: Annotated[
+        bool,
+        Meta(description="Take the root secret from the key service of the guest agent, unless one of the two is set."),
+    ] = False
+    platform_path: Annotated[
+        str, Meta(description="Name under which the key service is asked for it.", min_length=1, max_length=256)
+    ] = "tinycloud/keys/primary"
 
     def __repr__(self) -> str:
         """Show where the secret comes from, never the secret."""
-        return f"Secret(file={self.file!r}, value={'…' if self.value else None!r})"
+        return f"Secret(file={self.file!r}, value={'…' if self.value else None!r}, platform={self.platform!r})"
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -222,12 +363,16 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     http: Http = Http()
     store: Store = Store()
+    blobs: Blobs = Blobs()
     hosting: Hosting = Hosting()
     release: Release = Release()
+    collateral: Collateral = Collateral()
+    platform: Platform = Platform()
     invocation: Invocation = Invocation()
     public_spaces: PublicSpaces = PublicSpaces()
     admin: Admin = Admin()
     limits: Limits = Limits()
+    retention: Retention = Retention()
     log: Log = Log()
     secret: Secret = Secret()
 
@@ -265,6 +410,8 @@ def load_config(
     given = _checked({name: value for name, value in (flags or {}).items() if value is not None}, source="flags")
     _refuse_password(given.get("store.url"), source="flags")
     settings |= given
+    if settings.get("blobs.url") is not None:
+        settings = _standard_credentials(variables, settings) | settings
     config = msgspec.convert(_nested(settings), Config)
     _refuse_contradictions(config)
     return config
@@ -318,6 +465,12 @@ def _from_file(path: Path) -> _Flat:
             f"admin.secret in {path}: the operator's secret does not belong in a settings file",
             hint="put it into a file with mode 0600 and set admin.secret_file",
         )
+    for name in ("blobs.secret_key", "blobs.session_token"):
+        if name in settings:
+            raise ConfigurationError(
+                f"{name} in {path}: a credential does not belong in a settings file",
+                hint="put it into a file with mode 0600 and set blobs.secret_key_file, or into the environment",
+            )
     _refuse_password(settings.get("store.url"), source=str(path))
     return settings
 
@@ -349,6 +502,13 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
             text = [part.strip() for part in variables[name].split(",") if part.strip()]
         settings |= _checked({path: text}, source=f"environment variable {name}", strict=False)
     return settings
+
+
+def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Flat:
+    """Return the credentials in the variables that every S3 client knows; none of them beside any of ours."""
+    if any(name in settings for name in ("blobs.key_id", "blobs.secret_key", "blobs.secret_key_file")):
+        return {}
+    return {path: variables[name] for name, path in _STANDARD_CREDENTIALS.items() if variables.get(name)}
 
 
 def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
@@ -396,13 +556,60 @@ def _refuse_contradictions(config: Config) -> None:
         raise ConfigurationError(
             "store.url names no database that this version knows", hint="write it like postgresql://user@host/database"
         )
+    if config.blobs.secret_key and config.blobs.secret_key_file is not None:
+        raise ConfigurationError("blobs.secret_key and blobs.secret_key_file are both set", hint="unset one of them")
     if config.secret.file is not None and config.secret.value is not None:
         raise ConfigurationError("secret.file and secret.value are both set", hint="unset one of them")
+    _refuse_no_agent(config)
     if config.admin.secret_file is not None and config.admin.secret:
         raise ConfigurationError("admin.secret and admin.secret_file are both set", hint="unset one of them")
+    for name in ("service_url", "root_crl_url"):
+        _refuse_bad_service(f"collateral.{name}", getattr(config.collateral, name))
     for network in config.http.trusted_proxies:
         _refuse_bad_network(network)
+    _refuse_short_memory(config.retention)
     _refuse_open_plain_text(config)
+
+
+def _refuse_short_memory(retention: Retention) -> None:
+    for name, least in _LEAST_DAYS.items():
+        if 0 < getattr(retention, name) < least:
+            raise ConfigurationError(
+                f"retention.{name} is shorter than {least} days",
+                hint=f"set it to {least} or more, or to 0 to keep everything",
+            )
+
+
+def _refuse_no_agent(config: Config) -> None:
+    if config.platform.source in ("dstack", "tappd"):
+        return
+    if config.secret.platform:
+        raise ConfigurationError(
+            f"secret.platform is set, and platform.source {config.platform.source} has no key service",
+            hint="set platform.source to dstack or tappd, or unset secret.platform",
+        )
+    if config.platform.socket is not None:
+        raise ConfigurationError(
+            f"platform.socket is set, and platform.source {config.platform.source} has no socket",
+            hint="set platform.source to dstack or tappd, or unset platform.socket",
+        )
+
+
+def _refuse_bad_service(name: str, url: str | None) -> None:
+    """Refuse what is no plain web address: it is shown to whoever asks where a document came from."""
+    if url is not None and not _is_plain_address(url):
+        raise ConfigurationError(
+            f"{name} is not an address without credentials and query", hint="write it like https://pccs.example"
+        )
+
+
+def _is_plain_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return is_address and "@" not in parts.netloc and not parts.query and not parts.fragment
 
 
 def _refuse_bad_network(network: str) -> None:

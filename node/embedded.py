@@ -8,6 +8,7 @@ Example:
         node.url  # "http://127.0.0.1:43121"
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ async def embedded_node(
         NodeError: what would keep `serve` from starting.
     """
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
-    keyring = Keyring(load_root_secret(config, entropy))
+    keyring = Keyring(await asyncio.to_thread(load_root_secret, config, entropy))  # it may ask the platform
     store = embedded_store(config, clock=clock)
     try:
         services = await claim_store(config, store=store, keyring=keyring, clock=clock, entropy=entropy)

@@ -9,6 +9,10 @@ NodeError                      code
 ├── CollateralRefused          collateral-refused
 ├── ReceiptRefuted             receipt-refuted
 ├── AuditRefuted               audit-refuted
+├── PlatformSilent             platform-silent
+├── ClockWrong                 clock-wrong
+├── NotSignedIn                not-signed-in
+├── KeyFileUnusable            key-file-unusable
 └── ProcessFailed              process-failed
 
 Each carries two lines for a person: what happened, and the next thing to do. Neither holds a secret or a token.
@@ -78,6 +82,30 @@ class AuditRefuted(NodeError):
     """An exported audit chain is not what it says."""
 
     code = "audit-refuted"
+
+
+class PlatformSilent(NodeError):
+    """The platform that the node runs on makes no quote."""
+
+    code = "platform-silent"
+
+
+class ClockWrong(NodeError):
+    """The machine's clock is before the version at hand was made."""
+
+    code = "clock-wrong"
+
+
+class NotSignedIn(NodeError):
+    """A command of an owner finds no session, or one that ended."""
+
+    code = "not-signed-in"
+
+
+class KeyFileUnusable(NodeError):
+    """The file with the owner's wallet key cannot be read or made, or is open to others."""
+
+    code = "key-file-unusable"
 
 
 class ProcessFailed(NodeError):

@@ -23,7 +23,7 @@ from spaces.lease import Lease
 from spaces.tickets import sweep_tickets
 
 from .logs import describe, log_event, log_warning
-from .operations import seal_audit, sweep_delegations
+from .operations import refresh_collateral, retention, seal_audit, sweep_delegations
 from .services import Services
 
 TURN_S: Final = 30.0
@@ -80,11 +80,18 @@ async def _sweep_delegations(services: Services) -> bool:
 
 JOBS: Final[tuple[Job, ...]] = (
     Job("seal-audit", 1.0, seal_audit.seal_recent),
+    Job("seal-audit-delayed", 60.0, seal_audit.seal_delayed),
     Job("seal-audit-late", 3600.0, seal_audit.seal_audit),
+    Job("fetch-collateral", 5.0, refresh_collateral.fetch_due),
     Job("collect-bodies", 30.0, _collect_bodies),
     Job("sweep-tickets", 60.0, _sweep_tickets),
+    Job("sweep-receipts", 60.0, retention.sweep_receipts),
+    Job("sweep-evidence", 60.0, retention.sweep_evidence),
+    Job("sweep-aliases", 60.0, retention.sweep_aliases),
+    Job("watch-collateral", 21_600.0, refresh_collateral.tell_alarms),
     Job("sweep-unfinished", 3600.0, _sweep_unfinished),
     Job("sweep-delegations", 3600.0, _sweep_delegations),
+    Job("prune-audit", 3600.0, retention.prune_audit),
     Job("sweep-orphans", 86_400.0, _sweep_orphans),
 )
 

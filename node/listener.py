@@ -13,12 +13,14 @@ Example:
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Collection, Coroutine
 from dataclasses import dataclass
+from typing import TypeVar
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from .app import FIXED_HEADERS
+from .app import FIXED_HEADERS, fixed_paths
 from .config import Http
 from .logs import log_failure
 from .pages import page_answer
@@ -36,6 +38,8 @@ _BACKLOG = 1024
 # would not see the answer.
 _LINGER_S = 2.0
 
+_Answered = TypeVar("_Answered")
+
 _REFUSALS = {
     431: b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
     414: b"HTTP/1.1 414 URI Too Long\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
@@ -43,7 +47,7 @@ _REFUSALS = {
 
 
 class Connection(web.RequestHandler):
-    """One client connection; aiohttp's, with our bounds and without its error texts."""
+    """One client connection; aiohttp's, with our bounds, without its error texts, and without a task per request."""
 
     __slots__ = ("_head_bytes",)
 
@@ -59,6 +63,11 @@ class Connection(web.RequestHandler):
             keepalive_timeout=http.keep_alive_s,
         )
         self._head_bytes = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to serve; requests are answered in the connection's own task."""
+        super().connection_made(transport)
+        self._loop = _InTask(self._loop, self._messages)  # type: ignore[assignment]  # what of a loop is used from here on
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and bound what has come of a request's head so far."""
@@ -108,6 +117,26 @@ class Connection(web.RequestHandler):
         return response
 
 
+class _InTask:
+    """The event loop as a connection uses it: what it would start in a task, it runs in the task that it has.
+
+    A task of its own for each request, as aiohttp makes it, is two more turns of the loop. Where requests wait behind
+    this one on the same connection, the turns are taken: others come in between. (From Python 3.12 on aiohttp begins
+    such a task at once, on the loop itself, and this class is not asked.)
+    """
+
+    __slots__ = ("_loop", "_waiting", "call_at", "call_later", "create_future", "time")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, waiting: Collection[object]) -> None:
+        self._loop = loop
+        self._waiting = waiting
+        self.call_at, self.call_later = loop.call_at, loop.call_later
+        self.create_future, self.time = loop.create_future, loop.time
+
+    def create_task(self, answering: Coroutine[object, object, _Answered]) -> Awaitable[_Answered]:
+        return self._loop.create_task(answering) if self._waiting else answering
+
+
 def _parse_status(error: HttpProcessingError) -> int:
     if isinstance(error, LineTooLong):
         return 414 if error.args[1] == MAX_TARGET_BYTES else 431
@@ -119,7 +148,7 @@ class Listener:
     """A listening application; made by `start_listener`."""
 
     runner: web.AppRunner
-    server: asyncio.Server
+    server: asyncio.AbstractServer
 
     async def stop(self) -> None:
         """Accept nothing more, let requests under way finish within the drain limit, close everything."""
@@ -139,6 +168,7 @@ async def start_listener(app: web.Application, bound: socket.socket, http: Http)
     await runner.setup()
     manager = runner.server
     assert manager is not None  # set by setup()
+    manager.request_handler = fixed_paths(app, manager.request_handler)
     loop = asyncio.get_running_loop()
     bound.setblocking(False)
     server = await loop.create_server(lambda: Connection(manager, loop=loop, http=http), sock=bound, backlog=_BACKLOG)

@@ -56,6 +56,8 @@ KINDS: dict[str, Kind] = {
     "too-many-requests": Kind(429, "Too many requests", "wait, then try again", retry_after_s=10),
     "internal": Kind(500, "Something went wrong on our side", "report the request id to the operator", page=True),
     "quotes-busy": Kind(503, "Too many quotes wait to be verified", "try again shortly", retry_after_s=1),
+    "own-quotes-busy": Kind(503, "Too many wait for the node's own quote", "try again shortly", retry_after_s=1),
+    "own-quote-failed": Kind(503, "The node's platform makes no quote", "try again; see /readyz", retry_after_s=10),
     "not-ready": Kind(503, "The node is not ready", "try again; see the node's log", retry_after_s=1),
     # raised by the store
     "store-unavailable": Kind(503, "The store cannot be reached", "send it again, newly signed", retry_after_s=1),

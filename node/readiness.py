@@ -21,7 +21,7 @@ from .services import Services
 _SHARED_S: Final = 1.0
 
 
-class Readiness(msgspec.Struct, frozen=True):
+class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
     """What /readyz answers.
 
     Attributes:
@@ -29,12 +29,18 @@ class Readiness(msgspec.Struct, frozen=True):
         write: `ok`, `slow`, `refused` or the code of the store's error.
         schema: `ok`, `missing` or the code of the store's error.
         release: `ok`, `missing` or the code of what is wrong with the release record.
+        blobs: `ok`, `slow` or the code of what is wrong with the place of large values.
+        own_quotes: `untried`, `ok` or the code of the last failure to get the node's own quote in this worker; left
+            out of a node that runs in no trust domain. Values and secrets are served without it, so it is told and
+            does not count (AT44).
     """
 
     ready: bool
     write: str
     schema: str
     release: str
+    blobs: str
+    own_quotes: str | None = None
 
 
 class ReadinessProbe:
@@ -61,7 +67,17 @@ async def _look(services: Services) -> Readiness:
     write = await _canary(services)
     schema = await _schema(services)
     release = await _release(services)
-    return Readiness(ready=write == schema == release == "ok", write=write, schema=schema, release=release)
+    blobs = await _blobs(services)
+    ready = write == schema == release == blobs == "ok"
+    own = services.own_quotes
+    return Readiness(
+        ready=ready,
+        write=write,
+        schema=schema,
+        release=release,
+        blobs=blobs,
+        own_quotes=None if own is None else own.state,  # AT44
+    )
 
 
 async def _canary(services: Services) -> str:
@@ -90,3 +106,14 @@ async def _release(services: Services) -> str:
     except (SpaceError, EncryptionError) as error:
         return error.code
     return "ok" if record is not None else "missing"
+
+
+async def _blobs(services: Services) -> str:
+    try:
+        async with asyncio.timeout(services.config.limits.ready_s):
+            await services.values.files.check()
+    except TimeoutError:
+        return "slow"
+    except SpaceError as error:
+        return error.code
+    return "ok"

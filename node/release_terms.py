@@ -9,6 +9,7 @@ Example:
     terms = in_force(services.config.release, record)
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,12 @@ from typing import Final
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import parse_json
 from encryption_network.errors import PolicyError
+from encryption_network.key_providers import (
+    MAX_KEY_PROVIDERS,
+    accepted_by_both,
+    is_accepted,
+    parse_key_provider,
+)
 from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy
 from encryption_network.release_record import ReleaseRecord, decode_release_record
 from spaces.evidence import release_record_key
@@ -35,12 +42,13 @@ def configured_record(release: Release) -> ReleaseRecord:
     """Return the record that this configuration would write; it states no policy of the node's own.
 
     Raises:
-        ConfigurationError: the trust root's file cannot be used.
+        ConfigurationError: the trust root's file cannot be used, or an entry is no key provider.
     """
     return ReleaseRecord(
         mode=release.attestation,
         trust_roots=(configured_trust_root(release).sha256,),
         node_policy_suffices=release.node_policy_suffices,
+        key_providers=key_providers_named(release.key_providers, where="release.key_providers"),
     )
 
 
@@ -48,7 +56,7 @@ def loosened(release: Release, record: ReleaseRecord) -> str | None:
     """Return by what a configuration is looser than the record; None when it is not.
 
     Raises:
-        ConfigurationError: the trust root's file cannot be used.
+        ConfigurationError: the trust root's file cannot be used, or an entry is no key provider.
     """
     configured = replace(configured_record(release), node_policy=record.node_policy)
     if not configured.is_looser_than(record):
@@ -58,13 +66,24 @@ def loosened(release: Release, record: ReleaseRecord) -> str | None:
         return f"the configuration trusts {named}, which the store's release record does not name"
     if _STRICTNESS.index(release.attestation) > _STRICTNESS.index(record.mode):
         return f"release.attestation is {release.attestation}, the store's release record says {record.mode}"
+    foreign = [entry for entry in configured.key_providers if not is_accepted(entry, record.key_providers)]
+    if foreign:
+        return f"release.key_providers accepts {foreign[0][:80]}, which the store's release record does not"
     return "release.node_policy_suffices is set, but not in the store's release record"
 
 
 def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
-    """Return the record with the stricter mode of configuration and record; everything else is the record's."""
-    strictest = min(_STRICTNESS.index(release.attestation), _STRICTNESS.index(record.mode))
-    return replace(record, mode=_STRICTNESS[strictest])
+    """Return the record with the stricter mode of configuration and record, and the key providers that both accept.
+
+    Everything else is the record's.
+    """
+    strictest = _STRICTNESS[min(_STRICTNESS.index(release.attestation), _STRICTNESS.index(record.mode))]
+    providers = record.key_providers
+    if release.key_providers != providers:
+        providers = accepted_by_both(release.key_providers, providers)
+    if (strictest, providers) == (record.mode, record.key_providers):
+        return record
+    return replace(record, mode=strictest, key_providers=providers)
 
 
 async def recorded_release(store: Store) -> ReleaseRecord | None:
@@ -85,6 +104,26 @@ def configured_trust_root(release: Release) -> TrustRoot:
         ConfigurationError: unreadable, or no root certificate.
     """
     return intel_root() if release.trust_root is None else read_trust_root(Path(release.trust_root))
+
+
+def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...]:
+    """Return a list of key providers (AT29) in order of its texts, each once.
+
+    Args:
+        texts: as somebody wrote them.
+        where: what to name in the error.
+    Raises:
+        ConfigurationError: too many, or an entry is no key provider, or one that can never be accepted.
+    """
+    try:
+        named = {parse_key_provider(text) for text in texts}
+    except PolicyError as error:
+        raise ConfigurationError(
+            f"{where}: {error.reason}", hint="write kms, tpm, kms:<hex id> or local-sgx:<hex id>"
+        ) from None
+    if len(named) > MAX_KEY_PROVIDERS:
+        raise ConfigurationError(f"{where}: more than {MAX_KEY_PROVIDERS} entries", hint="name fewer, or a whole kind")
+    return tuple(sorted(named))
 
 
 def read_trust_root(path: Path) -> TrustRoot:

@@ -17,7 +17,16 @@ _count = itertools.count(1)
 
 def request_id(request: web.BaseRequest) -> str:
     """Return the name of this request; the first call gives it one."""
-    known = request.get(_KEY)
+    known = request.get(_KEY) if len(request) else None  # asking in vain costs an exception
     if known is None:
-        known = request[_KEY] = f"{_PROCESS}{next(_count):016x}"
+        known = request[_KEY] = _new_id()
     return known
+
+
+def last_id(request: web.BaseRequest) -> str:
+    """Return the name of a request that is being answered: nobody will ask for it again."""
+    return request_id(request) if len(request) else _new_id()
+
+
+def _new_id() -> str:
+    return f"{_PROCESS}{next(_count):016x}"

@@ -1,8 +1,8 @@
 """The root secret: every key of the node derives from it, so it is read once and shown never.
 
-In order: the environment (base64url without padding), a file of raw bytes, the file `secret` in the data folder, which
-the first start makes with mode 0600. It is made only for an empty folder: a store whose secret is lost must not be
-opened with a new one.
+In order: the environment (base64url without padding), a file of raw bytes, the key service of the platform where that
+is set, the file `secret` in the data folder, which the first start makes with mode 0600. It is made only for an empty
+folder: a store whose secret is lost must not be opened with a new one.
 """
 
 import os
@@ -12,9 +12,12 @@ from pathlib import Path
 from libipld import decode_multibase
 
 from capabilities.ambient import Entropy
+from sealspace.node_evidence import SecretOrigin
+from tee_backend.evidence.errors import EvidenceSourceError, SourceUnavailable
 
 from .config import Config
 from .errors import SecretUnusable
+from .own_platform import key_source
 
 MIN_SECRET_BYTES = 32
 MAX_SECRET_BYTES = 4096
@@ -33,12 +36,15 @@ def load_root_secret(config: Config, entropy: Entropy) -> bytes:
         32 bytes or more.
 
     Raises:
-        SecretUnusable: unreadable, too short or too long, not base64url, readable by others, or lost.
+        SecretUnusable: unreadable, too short or too long, not base64url, readable by others, or lost; or the platform
+            does not give it.
     """
     if config.secret.value is not None:
         return _bounded(_from_text(config.secret.value), "secret.value")
     if config.secret.file is not None:
         return _from_file(Path(config.secret.file))
+    if config.secret.platform:
+        return _from_platform(config)
     path = config.data / SECRET_FILE_NAME
     if path.exists():
         _refuse_open_file(path)
@@ -49,6 +55,32 @@ def load_root_secret(config: Config, entropy: Entropy) -> bytes:
             hint=f"put the store's secret back as {path} with mode 0600, or name it with --secret-file",
         )
     return _make(path, entropy)
+
+
+def secret_origin(config: Config) -> SecretOrigin:
+    """Return who else may have the root secret: with "platform" nobody outside the trust domain (AT42)."""
+    named = config.secret.value is not None or config.secret.file is not None
+    return "platform" if config.secret.platform and not named else "operator"
+
+
+def where_the_secret_is(config: Config, node_did: str) -> str:
+    """Return what to do where the store belongs to another node DID than the secret at hand gives."""
+    if secret_origin(config) == "platform":
+        return "run the application, key provider and secret.platform_path that the store was made with: see its app id"
+    return f"start with the secret of {node_did}: --secret-file FILE"
+
+
+def _from_platform(config: Config) -> bytes:
+    try:
+        secret = key_source(config.platform).key(config.secret.platform_path)
+    except EvidenceSourceError as error:
+        # What an agent says when it refuses is the agent's own text, and is not repeated beside a secret.
+        detail = f": {error.detail}" if isinstance(error, SourceUnavailable) else ""
+        raise SecretUnusable(
+            f"the platform gives no root secret ({error.code}){detail}",
+            hint="sealspace doctor; is the guest agent's socket mounted, and platform.socket right?",
+        ) from None
+    return _bounded(secret, "the platform")
 
 
 def _from_text(text: str) -> bytes:

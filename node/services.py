@@ -19,7 +19,10 @@ from spaces.values import Values
 from tee_backend.attestation.trust_root import TrustRoot
 
 from .admin_key import AdminKey
+from .collateral_source import CollateralSource
 from .config import Config
+from .kept_documents import KeptDocuments
+from .own_quotes import OwnQuotes
 from .quotes import Quotes
 from .rates import Rates
 
@@ -39,11 +42,15 @@ class Services:
         values: plans writes of values and reads their bodies.
         hosting: which spaces are hosted, and within which bounds.
         quotes: where quotes are verified, one at a time.
+        kept: which documents of receipts are known to be in the store.
+        collateral_source: where collateral is fetched from; None: nowhere.
         challenge_rates: how often one client may ask for challenges and sessions.
         public_rates: how often one client may read public values.
         stranger_rates: how much one client may cost without being entitled to anything; see `strangers`.
         admin_key: opens the operator's routes; None: nothing does.
         trust_root: the root certificate that this process was started with; the release record has to name it.
+        own_quotes: where the node's own quotes are made; None: it runs in no trust domain.
+        own_quote_rates: how often one client may ask for them.
     """
 
     config: Config
@@ -56,11 +63,15 @@ class Services:
     values: Values
     hosting: HostingPolicy
     quotes: Quotes
+    kept: KeptDocuments
+    collateral_source: CollateralSource | None
     challenge_rates: Rates
     public_rates: Rates
     stranger_rates: Rates
     admin_key: AdminKey | None
     trust_root: TrustRoot
+    own_quotes: OwnQuotes | None
+    own_quote_rates: Rates
 
     @property
     def quota(self) -> QuotaPolicy:

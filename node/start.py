@@ -13,7 +13,6 @@ from encryption_network.errors import RecordError
 from encryption_network.keyring import Keyring
 from encryption_network.release_record import encode_release_record
 from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
-from spaces.blob_files import BlobFiles
 from spaces.delegations import DelegationCache, Delegations
 from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, WrongSecret
 from spaces.evidence import release_record_put
@@ -24,12 +23,17 @@ from spaces.values import Values
 from spaces.withdrawals import ensure_withdrawals
 
 from .admin_key import load_admin_key
+from .blobs import claim_blobs, open_blobs
 from .collateral import import_folder
+from .collateral_source import configured_source, refresh_rules
 from .config import Config, Hosting, PublicSpaces
 from .errors import ConfigurationError, ReleaseLoosened, StoreMisused
+from .kept_documents import KeptDocuments
+from .own_quotes import configured_own_quotes
 from .quotes import Quotes
 from .rates import Rates
 from .release_terms import configured_record, configured_trust_root, loosened, recorded_release
+from .root_secret import where_the_secret_is
 from .services import Services
 
 
@@ -56,7 +60,7 @@ async def claim_store(
     try:
         identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
     except WrongSecret as error:
-        raise StoreMisused(str(error), hint=f"start with the secret of {error.recorded}: --secret-file FILE") from error
+        raise StoreMisused(str(error), hint=where_the_secret_is(config, error.recorded)) from error
     except SchemaMismatch as error:
         raise StoreMisused(str(error), hint="start the version that wrote the store, or migrate a backup") from error
     except RecordDamaged as error:
@@ -67,6 +71,9 @@ async def claim_store(
             await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))  # RC21
     except RecordError as error:
         raise _unreadable(error) from error
+    blobs = open_blobs(config)
+    if not again:
+        await claim_blobs(config, store, blobs, store_id=identity.store_id)
     return Services(
         config=config,
         clock=clock,
@@ -75,14 +82,18 @@ async def claim_store(
         keyring=keyring,
         store_id=identity.store_id,
         delegations=Delegations(store, DelegationCache(max_bytes=config.store.delegation_cache_bytes)),
-        values=Values(store, BlobFiles(config.data / "blobs", max_bytes=config.store.max_bytes), entropy),
+        values=Values(store, blobs, entropy),
         hosting=hosting_policy(config.hosting),
         quotes=Quotes(most_waiting=config.limits.quotes_waiting),
+        kept=KeptDocuments(),
+        collateral_source=configured_source(config.collateral, clock=clock),
         challenge_rates=Rates(per_minute=config.limits.challenges_per_minute),
         public_rates=_public_rates(config.public_spaces),
         stranger_rates=Rates(per_minute=config.limits.strangers_per_minute),
         admin_key=load_admin_key(config.admin),
         trust_root=configured_trust_root(config.release),
+        own_quotes=configured_own_quotes(config.platform),
+        own_quote_rates=Rates(per_minute=config.platform.quotes_per_minute),
     )
 
 
@@ -126,7 +137,8 @@ async def load_collateral(services: Services) -> None:
     folder = services.config.release.collateral
     if folder is None:
         return
-    await import_folder(services.store, Path(folder), root=services.trust_root, clock=services.clock)
+    rules = refresh_rules(services.config.collateral)
+    await import_folder(services.store, Path(folder), root=services.trust_root, clock=services.clock, rules=rules)
 
 
 async def _claim_release_record(config: Config, store: Store) -> None:

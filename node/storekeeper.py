@@ -7,6 +7,7 @@ from spaces.errors import SpaceError, StoreLocked
 from spaces.store.storekeeper import run_storekeeper
 
 from .errors import StoreMisused
+from .event_loop import loop_factory
 from .launch import Launch, receive_launch, report_ready, report_refusal
 from .logs import configure_logs
 
@@ -19,7 +20,12 @@ def main() -> int:
         return 0
     configure_logs(launch.config.log.level)
     try:
-        return run_storekeeper(launch.config.data, max_bytes=launch.config.store.max_bytes, ready=report_ready)
+        return run_storekeeper(
+            launch.config.data,
+            max_bytes=launch.config.store.max_bytes,
+            ready=report_ready,
+            loop_factory=loop_factory(),
+        )
     except SpaceError as error:
         report_refusal(_refusal(error, launch))
         return 1

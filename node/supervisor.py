@@ -23,16 +23,17 @@ from types import FrameType
 
 import msgspec
 
-from capabilities.ambient import SystemEntropy
+from capabilities.ambient import SystemClock, SystemEntropy
 
 from .child import Child
+from .clock_check import check_clock
 from .config import Config, Secret
 from .errors import NodeError, ProcessFailed
 from .launch import READY, REFUSED, Launch, Refusal
 from .listening_socket import bind_socket, url_of
 from .logs import configure_logs, log_event, log_warning
 from .ownership import check_ownership
-from .root_secret import load_root_secret
+from .root_secret import load_root_secret, secret_origin
 from .stores import is_shared
 
 _START_TRIES = 3  # before the first `listening on`; afterwards there is no end of trying
@@ -78,6 +79,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start everything; the checks of this process run while the others import."""
+        check_clock(SystemClock())  # AT17
         for child in self._children:
             self._spawn(child)
         check_ownership()
@@ -110,7 +112,8 @@ class Supervisor:
         self._selector.close()
 
     def _without_secret(self) -> Config:
-        return msgspec.structs.replace(self._config, secret=Secret())
+        # Who keeps the secret is part of what a worker proves about the node; the secret travels beside.
+        return msgspec.structs.replace(self._config, secret=Secret(platform=secret_origin(self._config) == "platform"))
 
     def _spawn(self, child: Child) -> None:
         listen = [self._bound.fileno()] if child.command == "worker" else []

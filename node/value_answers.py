@@ -14,7 +14,8 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from spaces.blob_files import PIECE_BYTES, OpenBody
+from spaces.blob_files import PIECE_BYTES
+from spaces.blob_store import OpenedBody
 from spaces.values import Head
 
 from .answers import UntypedStream, bytes_answer
@@ -29,7 +30,7 @@ _LEAST_WRITE_BYTES: Final = 64 * 1024
 
 async def value_answer(
     request: web.Request,
-    body: bytes | OpenBody,
+    body: bytes | OpenedBody,
     headers: Mapping[str, str],
     *,
     status: int = 200,
@@ -162,7 +163,7 @@ async def _item_pieces(services: Services, item: Found, *, bodies: bool) -> Asyn
     yield b',"headers":%b}' % _ENCODE(_item_headers(head, bodies=bodies))
 
 
-async def _base64_pieces(body: bytes | OpenBody) -> AsyncIterator[bytes]:
+async def _base64_pieces(body: bytes | OpenedBody) -> AsyncIterator[bytes]:
     if isinstance(body, bytes):
         yield b64encode(body)
         return

@@ -12,10 +12,11 @@ from encryption_network.keyring import Keyring
 
 from .app import build_app
 from .errors import NodeError
+from .event_loop import loop_factory, loop_name
 from .housekeeping import keeping_house
 from .launch import Launch, receive_launch, report_ready, report_refusal
 from .listener import start_listener
-from .logs import configure_logs, describe, log_warning
+from .logs import configure_logs, describe, log_event, log_warning
 from .start import claim_store, load_collateral
 from .stores import worker_store
 
@@ -28,7 +29,8 @@ def main() -> int:
         return 0
     configure_logs(launch.config.log.level)
     try:
-        asyncio.run(_work(launch))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(_work(launch))
     except NodeError as error:
         report_refusal(error)
         return 1
@@ -53,6 +55,7 @@ async def _work(launch: Launch) -> None:
         with socket.socket(fileno=launch.listen_fd) as bound:
             listener = await start_listener(build_app(services), bound, config.http)
             async with keeping_house(services):
+                log_event("worker-started", event_loop=loop_name(asyncio.get_running_loop()))
                 report_ready()
                 await stopped.wait()
                 await listener.stop()

@@ -172,11 +172,18 @@ class Caller:
         )
 
     async def send_json(
-        self, method: Method, path: str, body: bytes, *, mint: Callable[[], str] | None = None
+        self,
+        method: Method,
+        path: str,
+        body: bytes,
+        *,
+        mint: Callable[[], str] | None = None,
+        serves_once: bool = False,
     ) -> Answer:
-        """Send a JSON body to a route of its own and return whatever the node answered."""
+        """Send a JSON body to a route of its own and return whatever the node answered; `serves_once` as in Request."""
         headers = {"Content-Type": "application/json"}
-        return await self.transport.exchange(Request(method, path, mint=mint, headers=headers, body=body))
+        request = Request(method, path, mint=mint, headers=headers, body=body, serves_once=serves_once)
+        return await self.transport.exchange(request)
 
     def require(self, answer: Answer) -> Answer:
         """Return a success; raise what any other answer means."""

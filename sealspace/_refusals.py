@@ -23,6 +23,7 @@ from .errors import (
 )
 
 _MAX_TEXT_CHARS = 2_000
+_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 # I36: the resource runs lazily to the last " / " before an ability of the tinycloud family or ours.
 _UNAUTHORIZED_ACTION = re.compile(
     r"^Unauthorized Action:\s*(?P<resource>.*?)\s*/\s*(?P<action>(?:tinycloud|sealspace)\.\S+)\s*$", re.MULTILINE
@@ -45,6 +46,13 @@ class _Problem(msgspec.Struct):
 
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> NodeRefused:
     """Return the exception for an answer that is no success; total, whatever the bytes."""
+    refusal = _refusal(status, headers, body)
+    after = headers.get("Retry-After", "")
+    refusal.retry_after_s = float(after) if _SECONDS.fullmatch(after) else None
+    return refusal
+
+
+def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> NodeRefused:
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind == "application/problem+json":
         problem = _problem(body)

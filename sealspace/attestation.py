@@ -108,7 +108,8 @@ class Attestation:
         Raises:
             NotGranted: the session does not hold decrypt on the network.
             AttestationRefused: the node does not believe the quote, or the challenge is over; `problem` says why.
-            NodeFailure: the node has no collateral, or no room in its queue.
+            NodeFailure: the node has no collateral, or no room in its queue; `retry_after_s` says when to come again,
+                with a new challenge.
         Does not check:
             Whether any owner approves this code: that is judged at each release.
         """
@@ -124,7 +125,9 @@ class Attestation:
             "bodyHash": canonical_hash(body),
         }
         mint = self._caller.minter([capability(network.text, DECRYPT)], audience=challenge.audience, facts=[fact])
-        answer = await self._caller.send_json("POST", "/attestation/sessions", canonical_bytes(body), mint=mint)
+        answer = await self._caller.send_json(
+            "POST", "/attestation/sessions", canonical_bytes(body), mint=mint, serves_once=True
+        )
         value = json_object(_accepted(self._caller, answer))
         return AttestationSession(required_number(value, "expiresAt"), required_text(value, "evidence"))
 

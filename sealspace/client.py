@@ -19,18 +19,23 @@ from capabilities.resources import parse_space_id
 from capabilities.signatures import Ed25519Signer
 
 from ._caller import Caller, NodeInfo
+from ._node_guard import NodeGuard, fetch_node_attestation
 from ._sign_in import SignIn, key_sign_in, wallet_sign_in
 from .attestation import Attestation
+from .backends import Backends
 from .delegations import Delegations
 from .encryption import Encryption
 from .errors import InvalidInput
 from .kv import Kv
+from .node_evidence import NodeAttestation, NodeEvidence, NodeRequirement
 from .public import PublicKv
+from .receipts import Receipts
 from .secrets import SECRETS_SPACE, Secrets
 from .session import Session, space_of
 from .spaces import Spaces
 from .transport import Transport, TransportSettings
 from .wallets import Wallet
+from .withdrawals import Withdrawals
 
 __all__ = ["Client", "NodeInfo", "SignIn", "TransportSettings"]
 
@@ -42,6 +47,8 @@ class Client:
         url: address of the node; `http://` only for this machine, see `TransportSettings`.
         session: who acts; None until `sign_in`.
         pinned_node: the only node DID to talk to; None: the session's, or the first one seen.
+        require_node_evidence: what the node has to prove about itself before the first token is sent to it, and again
+            after a while; None: nothing. See `sealspace.node_evidence`.
         settings: patience.
         clock: for the times in tokens.
         entropy: for nonces and keys.
@@ -55,21 +62,24 @@ class Client:
         *,
         session: Session | None = None,
         pinned_node: str | None = None,
+        require_node_evidence: NodeRequirement | None = None,
         settings: TransportSettings | None = None,
         clock: Clock | None = None,
         entropy: Entropy | None = None,
     ) -> None:
+        clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
         self._transport = Transport(url, settings=settings)
-        self._caller = Caller(
-            self._transport,
-            clock=clock or SystemClock(),
-            entropy=entropy or SystemEntropy(),
-            pinned_node=pinned_node,
-            session=session,
-        )
+        self._caller = Caller(self._transport, clock=clock, entropy=entropy, pinned_node=pinned_node, session=session)
+        self._guard: NodeGuard | None = None
+        if require_node_evidence is not None:
+            self._guard = NodeGuard(self._caller, require_node_evidence, clock=clock, entropy=entropy)
+            self._transport.guard_tokens(self._guard.require)
         self._encryption = Encryption(self._caller)
         self._delegations = Delegations(self._caller)
         self._attestation = Attestation(self._caller)
+        self._backends = Backends(self._caller, self._delegations)
+        self._receipts = Receipts(self._caller)
+        self._withdrawals = Withdrawals(self._caller)
 
     async def __aenter__(self) -> Self:
         return self
@@ -105,6 +115,27 @@ class Client:
         """
         return await self._caller.info()
 
+    async def node_attestation(self) -> NodeAttestation:
+        """Ask for the node's own evidence; nothing of it is verified, see `tee_backend.node_verifier`.
+
+        Raises:
+            NodeEvidenceRefused: the node has none to show.
+            NodeRefused, TransportError.
+        """
+        return await fetch_node_attestation(self._transport, self._caller.entropy)
+
+    async def node_evidence(self) -> NodeEvidence:
+        """Return the node's evidence as `require_node_evidence` demands it, not older than that says.
+
+        Raises:
+            NodeEvidenceRefused: it is not good.
+            RuntimeError: this client was not told to demand any.
+            NodeMismatch, NodeRefused, TransportError.
+        """
+        if self._guard is None:
+            raise RuntimeError("this client demands no evidence: pass require_node_evidence")
+        return await self._guard.require()
+
     async def sign_in(self, wallet: Wallet, asked: SignIn | None = None) -> Session:
         """Sign in with a wallet: one signature, to a session key drawn here.
 
@@ -117,7 +148,10 @@ class Client:
             asked: spaces, manifests, lifetime; None: the default space and the secrets, for seven days.
         Raises:
             InvalidInput, SpacesNotHosted, NodeMismatch, NodeRefused, TransportError.
+            NodeEvidenceRefused: the node does not prove what is demanded of it; the wallet was not asked.
         """
+        if self._guard is not None:
+            await self._guard.require()
         self._caller.session = await wallet_sign_in(self._caller, wallet, asked or SignIn())
         return self.session
 
@@ -202,3 +236,18 @@ class Client:
     def attestation(self) -> Attestation:
         """The attestation routes."""
         return self._attestation
+
+    @property
+    def backends(self) -> Backends:
+        """Granting to backends by what was seen of them."""
+        return self._backends
+
+    @property
+    def receipts(self) -> Receipts:
+        """Receipts of the releases from networks."""
+        return self._receipts
+
+    @property
+    def withdrawals(self) -> Withdrawals:
+        """Withdrawing code, backends and evidence from networks."""
+        return self._withdrawals

@@ -11,6 +11,7 @@
     │   └── ManifestInvalid
     ├── NotGranted                      the session holds nothing that covers the request; nothing was sent
     ├── SessionExpired
+    ├── NodeEvidenceRefused             the node's own evidence is not good enough (reason); no token was sent
     ├── SpacesNotHosted                 the node does not host a space that was signed in to (spaces)
     ├── TransportError                  no usable answer came
     │   ├── NodeUnreachable
@@ -33,6 +34,15 @@
     │   ├── ValueTooLarge               413
     │   ├── RateLimited                 429
     │   └── NodeFailure                 5xx
+    ├── BackendError                    a backend, or what it says of itself, is not to be granted to
+    │   ├── BackendUnreachable
+    │   ├── BackendAnswerInvalid        its answer is cut off, too long, or of another shape
+    │   ├── BackendNotProven            its evidence does not hold (problem)
+    │   ├── CollateralNeeded            no collateral, or a stale one, to judge its quote by (problem)
+    │   ├── BackendNotExpected          it runs other code than was expected
+    │   ├── BackendNotAcceptable        the node would refuse it under the strict terms (problem)
+    │   └── GrantNotTaken               it did not take up a grant
+    ├── ReceiptInvalid                  a receipt, or a document it names, is not what it says
     └── EncryptionError
         ├── NetworkNotFound
         ├── NetworkNotActive            (state)
@@ -48,7 +58,7 @@ Every class has a stable `code`; every error has a `hint`, which says what to do
 a secret value.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class SealspaceError(Exception):
@@ -130,6 +140,41 @@ class SessionExpired(SealspaceError):
     default_hint = "sign in again"
 
 
+_NODE_HINTS: Final = {
+    "no_tee": "use a node that runs in a trust domain, or do not insist on evidence",
+    "node_did": "do not go on: the evidence is another node's",
+    "store": "do not go on: the evidence is of another store than expected",
+    "secret_origin": "the operator has the root secret: ask for a node whose platform keeps it, or accept `operator`",
+    "mode": "the node releases keys on other terms than the policy accepts",
+    "trust_roots": "the node believes quotes under another root: ask its operator, or accept that root",
+    "node_policy": "the node's operator may approve code in place of an owner: ask for a node where only owners do",
+    "key_providers": "the node's operator accepts key providers that the policy does not: read which, then accept them",
+    "measurement": "the node runs other code than was approved: read its source, then approve the new measurements",
+    "report_data": "do not go on: the quote was made for another request or another node",
+    "platform_unknown": "get the collateral of the node's platform family from Intel, and pass it to the verifier",
+    "collateral_window": "get fresh collateral for the node's platform family",
+    "untrusted_root": "the quote ends at another root: is this a simulated platform? then name its root",
+}
+
+
+class NodeEvidenceRefused(SealspaceError):
+    """The node does not prove what this program demands of it; no token was sent to it.
+
+    Attributes:
+        reason: stable name of what does not hold: "no_tee", "malformed", "node_did", "store", "secret_origin", "mode",
+            "trust_roots", "node_policy", "key_providers", a code of `tee_backend.attestation.errors`, or what a policy
+            refuses evidence for.
+        detail: what was found, for a person.
+    """
+
+    code = "node-evidence-refused"
+
+    def __init__(self, reason: str, detail: str, *, hint: str | None = None) -> None:
+        super().__init__(f"the node's evidence is refused ({reason}): {detail}", hint=hint or _NODE_HINTS.get(reason))
+        self.reason = reason
+        self.detail = detail
+
+
 class SpacesNotHosted(SealspaceError):
     """The node hosts a space of a sign-in neither by itself nor on the owner's word.
 
@@ -192,6 +237,7 @@ class NodeRefused(SealspaceError):
         status: HTTP status.
         text: the node's own words, at most 2,000 characters; empty for a framework page.
         problem: stable `code` of the node's problem document; empty where the route answers plain text.
+        retry_after_s: seconds after which the node thinks that another try may succeed; None: it did not say.
     """
 
     code = "node-refused"
@@ -201,6 +247,7 @@ class NodeRefused(SealspaceError):
         self.status = status
         self.text = text
         self.problem = problem
+        self.retry_after_s: float | None = None
 
 
 class Unauthorized(NodeRefused):
@@ -321,6 +368,91 @@ class NodeFailure(NodeRefused):
     """The node failed; whether it acted is not known unless the status is 503."""
 
     code = "node-failure"
+
+
+class BackendError(SealspaceError):
+    """A backend is not to be granted to, as far as can be seen from here."""
+
+    code = "backend"
+
+
+class BackendUnreachable(BackendError):
+    """The connection to a backend failed, broke off or took too long."""
+
+    code = "backend-unreachable"
+    default_hint = "check the address and that the backend is running, then ask again"
+
+
+class BackendAnswerInvalid(BackendError):
+    """What answers is no backend, or its answer is cut off, too long, or of another shape."""
+
+    code = "backend-answer-invalid"
+    default_hint = "ask again; if it stays, ask the backend's operator whether this is its address"
+
+
+class BackendNotProven(BackendError):
+    """The evidence does not hold: quote, event log, or what they are bound to.
+
+    Attributes:
+        problem: stable name of what does not hold, as nodes name it: `report_data`, `td_attributes`, …
+    """
+
+    code = "backend-not-proven"
+    default_hint = "do not grant: ask the backend's operator why its evidence does not hold"
+
+    def __init__(self, message: str, *, problem: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.problem = problem
+
+
+class CollateralNeeded(BackendError):
+    """There is nothing current to judge the backend's platform by.
+
+    Attributes:
+        problem: stable name of what is wrong with it: `collateral-missing`, `collateral_window`, …
+    """
+
+    code = "collateral-needed"
+    default_hint = "get current collateral for the platform family, then look again"
+
+    def __init__(self, message: str, *, problem: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.problem = problem
+
+
+class BackendNotExpected(BackendError):
+    """The evidence holds, and is about other code than was expected."""
+
+    code = "backend-not-expected"
+    default_hint = "do not grant: this is not the code you meant; find out what changed, and expect that if it is right"
+
+
+class BackendNotAcceptable(BackendError):
+    """A grant on the strict terms would open nothing: the node would refuse this backend.
+
+    Attributes:
+        problem: what the node would refuse it for: `tcb_status`, `advisory`, `attributes`, …
+    """
+
+    code = "backend-not-acceptable"
+
+    def __init__(self, message: str, *, problem: str, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.problem = problem
+
+
+class GrantNotTaken(BackendError):
+    """The backend did not take up a grant that stands at the node."""
+
+    code = "grant-not-taken"
+    default_hint = "the grant stands: hand it to the backend another way, or revoke it"
+
+
+class ReceiptInvalid(SealspaceError):
+    """A receipt or a document is not what it says: changed, of another node, or of another release."""
+
+    code = "receipt-invalid"
+    default_hint = "fetch it again; if it stays, keep both copies and ask the node's operator"
 
 
 class EncryptionError(SealspaceError):

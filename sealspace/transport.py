@@ -11,7 +11,7 @@ Example:
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Self
@@ -66,6 +66,7 @@ class Request:
         body: bytes to send; None: no body.
         repeatable: whether a try whose fate is unknown may be followed by another one.
         max_answer_bytes: largest body accepted.
+        serves_once: what the body says is used up by a 503 too, so that sending it again can only be refused.
     """
 
     method: Method
@@ -75,6 +76,7 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
     repeatable: bool = False
     max_answer_bytes: int = MAX_ANSWER_BYTES
+    serves_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,11 @@ class Transport:
         self._settings = settings or TransportSettings()
         self._base = _checked_base(url, allow_plain_http=self._settings.allow_plain_http)
         self._session: aiohttp.ClientSession | None = None
+        self._before_tokens: Callable[[], Awaitable[object]] | None = None
+
+    def guard_tokens(self, check: Callable[[], Awaitable[object]]) -> None:
+        """Await `check` from now on before each try that carries a token; what it raises ends the request unsent."""
+        self._before_tokens = check
 
     @property
     def url(self) -> str:
@@ -151,20 +158,24 @@ class Transport:
     async def exchange(self, request: Request) -> Answer:
         """Make a request and return whatever the node answered.
 
-        A 503 says that nothing was done, so it is tried again with a fresh token; so is a connection that was never
-        made. A connection that broke, or took too long, is tried again only for a repeatable request.
+        A 503 says that nothing was done, so it is tried again with a fresh token, unless the request serves once; so is
+        a connection that was never made. A connection that broke, or took too long, is tried again only for a
+        repeatable request.
 
         Raises:
             NodeUnreachable, NodeTimeout: no answer, after all tries.
             ResponseTooLarge: the body exceeds `max_answer_bytes`.
+            SealspaceError: whatever the check of `guard_tokens` raises.
         """
         tries_left = self._settings.tries
         pause_s = self._settings.backoff_s
         while True:
             tries_left -= 1
+            if request.mint is not None and self._before_tokens is not None:
+                await self._before_tokens()
             try:
                 answer = await self._try(request)
-                if answer.status != 503 or tries_left <= 0:
+                if answer.status != 503 or tries_left <= 0 or request.serves_once:
                     return answer
             except aiohttp.ClientConnectorError as exc:
                 if tries_left <= 0:

@@ -15,6 +15,7 @@ Example:
 
 import hashlib
 import json
+from asyncio import sleep
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -23,6 +24,7 @@ import msgspec
 
 from ._codec import Codec
 from .audit import AuditRecord, parse_audit_row
+from .audit_pruning import pruned_through
 from .errors import RecordDamaged
 from .keyspace import (
     AUDIT_CHAIN_KEY,
@@ -78,10 +80,12 @@ class Sealed:
     Attributes:
         count: records that are now in the chain, by this call.
         more: there may be more to do at once.
+        last_key: where this batch ended; one that follows at once looks on from there.
     """
 
     count: int
     more: bool
+    last_key: bytes | None = None
 
 
 class _Head(msgspec.Struct, frozen=True, array_like=True):
@@ -120,21 +124,39 @@ def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
         number: from 1.
         previous: hash of the entry before, 32 bytes.
     """
-    return canonical(
-        {
-            "type": ENTRY_TYPE,
-            "number": number,
-            "previous": previous.hex(),
-            "atMicros": int(record.at * 1_000_000),
-            "action": _bounded(record.action),
-            "actor": _bounded(record.actor),
-            "subject": _bounded(record.subject),
-            "token": record.token.hex(),
-            "authority": [key.hex() for key in record.authority],
-            "requestId": _bounded(record.request_id),
-            "detail": record.detail.hex(),
-        }
+    return _ENTRY_ENCODER.encode(
+        _Entry(
+            action=_bounded(record.action),
+            actor=_bounded(record.actor),
+            at_micros=int(record.at * 1_000_000),
+            authority=[key.hex() for key in record.authority],
+            detail=record.detail.hex(),
+            number=number,
+            previous=previous.hex(),
+            request_id=_bounded(record.request_id),
+            subject=_bounded(record.subject),
+            token=record.token.hex(),
+        )
     )
+
+
+class _Entry(msgspec.Struct, gc=False, kw_only=True, rename="camel"):
+    """An entry whose fields stand in the order of their names, so that it is encoded as `canonical` does."""
+
+    action: str
+    actor: str
+    at_micros: int
+    authority: list[str]
+    detail: str
+    number: int
+    previous: str
+    request_id: str
+    subject: str
+    token: str
+    type: str = ENTRY_TYPE
+
+
+_ENTRY_ENCODER: Final = msgspec.json.Encoder()
 
 
 def _head_members(chain: Chain, number: int, hash_: bytes, at: float) -> dict[str, Member]:
@@ -150,6 +172,8 @@ def _head_members(chain: Chain, number: int, hash_: bytes, at: float) -> dict[st
 
 def _bounded(text: str) -> str:
     """Keep an entry inside the bound of a row, whatever a record says: one that did not fit would stop the chain."""
+    if len(text) <= MAX_TEXT_BYTES and text.isascii():
+        return text
     raw = text.encode()
     return text if len(raw) <= MAX_TEXT_BYTES else f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
@@ -162,6 +186,7 @@ async def seal_batch(
     window_s: float | None = None,
     is_last: bool = False,
     limit: int = MAX_BATCH,
+    after: bytes | None = None,
 ) -> Sealed:
     """Move the oldest records of the queue into the chain, and sign a head when one is due; one commit.
 
@@ -173,6 +198,7 @@ async def seal_batch(
             time. Before it lie mostly rows that were taken away and are not swept yet.
         is_last: sign a head over all that is sealed, however young the last one is.
         limit: most records of this batch, at most MAX_BATCH.
+        after: the `last_key` of a batch that was sealed just before; what it took away is not looked at again.
 
     Returns:
         What was done. When another holder was faster nothing was, and there is more.
@@ -181,7 +207,8 @@ async def seal_batch(
         RecordDamaged: a row does not decode.
         SpaceError: the store does not answer.
     """
-    after = AUDIT_PREFIX + micros8(await _since(store, chain, window_s, now))
+    if after is None:
+        after = AUDIT_PREFIX + micros8(await _since(store, chain, window_s, now))
     while True:
         wanted = Range(AUDIT_PREFIX, after=after, limit=min(limit, MAX_BATCH))
         snapshot = await store.read((AUDIT_CHAIN_KEY,), ranges=(wanted,))
@@ -189,6 +216,7 @@ async def seal_batch(
         if page.rows or not page.more or page.last_key is None:
             return await _commit(store, chain, head_row, page, now=now, is_last=is_last)
         after = page.last_key  # rows that were taken away and are not swept yet (ST5)
+        await sleep(0)  # a page without a live row has taken milliseconds
 
 
 async def _since(store: Store, chain: Chain, window_s: float | None, now: float) -> float:
@@ -232,7 +260,7 @@ async def _commit(
     puts.append(Put(AUDIT_CHAIN_KEY, _HEAD_CODEC.encode(moved), expect=expect))
     if not isinstance(await store.commit(Commit(puts=tuple(puts))), Committed):
         return Sealed(0, more=True)
-    return Sealed(count, more=more)
+    return Sealed(count, more=more, last_key=page.rows[count - 1][0] if count else None)
 
 
 def _head_of(record: Record | None, chain: Chain) -> _Head:
@@ -252,15 +280,19 @@ def _signed_head(chain: Chain, number: int, hash_: bytes, at: float) -> Put:
 async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> AsyncIterator[bytes]:
     """Yield the chain as JSON lines: what it is, then entries in order, each head behind the entry it is over (RC6).
 
+    A chain that was cut begins with the head that it was cut at (RC28).
+
     Args:
         store: read in pages; entries that are sealed meanwhile come last.
         chain: whose it is.
-        after: number of the entry to begin behind; 0 for the whole chain.
+        after: number of the entry to begin behind; 0, or one that was cut off, for all there is.
 
     Raises:
         RecordDamaged: an entry or a head is missing.
         SpaceError: the store does not answer.
     """
+    cut = await pruned_through(store)
+    after = max(after, cut)
     opening: dict[str, Member] = {
         "type": EXPORT_TYPE,
         "node": chain.node_did,
@@ -268,6 +300,8 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
         "after": after,
     }
     yield canonical(opening) + b"\n"
+    if after == cut > 0:
+        yield await _checkpoint(store, cut) + b"\n"
     key = sealed_key(after)
     while True:
         wanted = (Range(SEALED_PREFIX, after=key, limit=_PAGE),)
@@ -281,6 +315,13 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
         if not page.more or page.last_key is None:
             return
         key = page.last_key
+
+
+async def _checkpoint(store: Store, number: int) -> bytes:
+    head = (await store.read((audit_head_key(number),))).records[0]
+    if head is None or head.value is None:
+        raise RecordDamaged("the head that the audit chain was cut at is missing")
+    return head.value
 
 
 async def _heads(store: Store, *, after: bytes, until: bytes) -> dict[bytes, bytes]:

@@ -4,7 +4,8 @@
     ──────────────────────────────────── ────────────────────────────────────────────────────────────────────────────
     {"type": "sealspace.audit-export/v1"} come first, and name node, store and the entry to begin behind
     {"type": "sealspace.audit-entry/v1"}  have the next number and the hash of the entry before
-    {"type": "sealspace.audit-head/v1"}   name this store and the entry before, and be signed by the node
+    {"type": "sealspace.audit-head/v1"}   name this store and the entry before, and be signed by the node; as the second
+                                          line it states what the first entry follows from
 
 Every line is canonical JSON, and the last one is a head: what no head covers is nobody's word.
 
@@ -14,7 +15,7 @@ Example:
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,12 +53,15 @@ class VerifiedExport:
     last_at: float
 
 
-def verify_export(lines: Iterable[bytes], *, node_did: str) -> VerifiedExport:
+def verify_export(
+    lines: Iterable[bytes], *, node_did: str, on_entry: Callable[[int, bytes], None] | None = None
+) -> VerifiedExport:
     """Verify an export line by line.
 
     Args:
         lines: untrusted, of at most MAX_ENTRY_BYTES each.
         node_did: the node's DID, known from elsewhere.
+        on_entry: told number and line of each entry on the way; they count only when all of the export holds.
     Raises:
         AuditChainBroken: with the number of the first line that is not what it has to be, and why.
     Does not check:
@@ -67,7 +71,7 @@ def verify_export(lines: Iterable[bytes], *, node_did: str) -> VerifiedExport:
     public_key = ed25519_public_key(node_did)
     if public_key is None:
         raise AuditChainBroken(0, "the node's DID is no did:key of an Ed25519 key")
-    reader = _Reader(node_did, public_key)
+    reader = _Reader(node_did, public_key, on_entry)
     line_number = 0
     for line_number, line in enumerate(lines, 1):  # the last number is said below
         reader.read(line_number, line)
@@ -77,8 +81,9 @@ def verify_export(lines: Iterable[bytes], *, node_did: str) -> VerifiedExport:
 class _Reader:
     """Where the reading of one export stands."""
 
-    def __init__(self, node_did: str, public_key: bytes) -> None:
+    def __init__(self, node_did: str, public_key: bytes, on_entry: Callable[[int, bytes], None] | None) -> None:
         self._node_did = node_did
+        self._on_entry = on_entry
         self._public_key = public_key
         self._store_id = b""
         self._after = self._number = self._heads = 0
@@ -133,18 +138,22 @@ class _Reader:
         self._number += 1
         self._hash = entry_hash(text)
         self._is_covered = False
+        if self._on_entry is not None:
+            self._on_entry(self._number, text)
 
     def _head(self, members: dict[str, Json]) -> None:
         signature = _bytes(members, "signature", _SIGNATURE_BYTES)
         if members.get("node") != self._node_did or _bytes(members, "store", _STORE_ID_BYTES) != self._store_id:
             raise _Wrong("the head is of another node or store")
-        if _whole(members, "number") != self._number or _bytes(members, "hash", _HASH_BYTES) != self._hash:
+        head_hash = _bytes(members, "hash", _HASH_BYTES)
+        if _whole(members, "number") != self._number or self._hash not in (None, head_hash):
             raise _Wrong("the head is over another entry")
         signed = _canonical({name: value for name, value in members.items() if name != "signature"})
         try:
             verify_ed25519(self._public_key, signed, signature)
         except BadSignature as exc:
             raise _Wrong("the head's signature does not hold") from exc
+        self._hash = head_hash  # of a part, what its first entry has to follow from (RC28)
         self._heads += 1
         self._is_covered = True
         self._last_at = _whole(members, "atMicros") / 1_000_000

@@ -1,11 +1,14 @@
 """The folder with the bodies: files that are written once, in pieces, and read in pieces.
 
-    <folder>/incoming/<random>                                   a body on its way; no commit may name it
+    <folder>/incoming/<random>                                   a long body on its way; no commit may name it
     <folder>/<first 2 hex of hash>/<space16>-<hash>-<generation> a whole body, synced, under a name of its own
 
 Everything that touches the disk runs on threads, one piece of at most 256 KiB or so at a time, so that neither the
 event loop nor the memory grows with a body. While a body is written it is hashed, and synced every 32 MiB: a client
 that sends faster than the disk takes is slowed down, and the last sync is short.
+
+A body of less than one piece waits in memory for its name and is written under it at once: a single step on a thread,
+and a single turn of the file system's journal, since the file and its place in the folder become durable together.
 
 Example:
     incoming = await files.begin()
@@ -19,11 +22,11 @@ import errno
 import os
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeVar
 
 from blake3 import blake3
 
@@ -36,6 +39,8 @@ PIECE_BYTES: Final = 256 * 1024
 RESERVE_BYTES: Final = 256 * 1024 * 1024
 _SYNC_EVERY_BYTES: Final = 32 * 1024 * 1024
 _INCOMING: Final = "incoming"
+
+Result = TypeVar("Result")
 
 
 class BlobFiles:
@@ -53,19 +58,8 @@ class BlobFiles:
         self._reserve_bytes = reserve_bytes
 
     async def begin(self) -> "IncomingFile":
-        """Make an empty file for a body that is on its way.
-
-        Raises:
-            StoreFull: no room on the disk.
-            StoreUnavailable: the disk refuses.
-        """
-        incoming = IncomingFile(self)
-        try:
-            await asyncio.to_thread(incoming.make)
-        except BaseException:
-            await incoming.discard()
-            raise
-        return incoming
+        """Return what takes in a body; the disk is not touched yet."""
+        return IncomingFile(self)
 
     def new_place(self) -> tuple[int, Path]:
         """Make an empty file under a name that nobody has, and return it open; on a thread."""
@@ -121,6 +115,14 @@ class BlobFiles:
             if names:
                 yield names
 
+    async def check(self) -> None:
+        """See `BlobStore.check`; a folder that is not there yet is no fault."""
+        await asyncio.to_thread(self._check)
+
+    def _check(self) -> None:
+        with _disk_errors("the folder of the bodies cannot be reached"), suppress(FileNotFoundError):
+            self._folder.stat()
+
     async def remove_unfinished(self, before: float) -> int:
         """Remove bodies that nobody has written to since `before`; return how many.
 
@@ -130,7 +132,7 @@ class BlobFiles:
 
 
 class IncomingFile:
-    """A body on its way: written and hashed piece by piece, then named.
+    """A body on its way: held while it is short, else written and hashed piece by piece; then named.
 
     Its methods may be cancelled at any moment. A thread that still works then is waited for by whoever discards the
     file: otherwise it could write to a descriptor that has become another file's.
@@ -142,15 +144,11 @@ class IncomingFile:
         self._hash = blake3()
         self._size_bytes = 0
         self._unsynced_bytes = 0
+        self._held: bytes | None = b""  # all of the body, as long as nothing is on the disk
         self._place: Path | None = None
         self._descriptor: int | None = None
+        self._has_thread = False
         self._is_discarded = False
-
-    def make(self) -> None:
-        """Make the file; on a thread, once."""
-        with self._lock, _disk_errors("a body cannot be written"):
-            if not self._is_discarded:
-                self._descriptor, self._place = self._files.new_place()
 
     async def append(self, piece: bytes) -> None:
         """Write the next piece.
@@ -159,16 +157,27 @@ class IncomingFile:
             StoreFull: no room on the disk.
             StoreUnavailable: the disk refuses.
         """
-        await asyncio.to_thread(self._append, piece)
+        if self._held is None:
+            await self._on_thread(self._append, piece)
+        elif len(self._held) + len(piece) < PIECE_BYTES:
+            self._held += piece
+        else:
+            piece, self._held = self._held + piece, None
+            await self._on_thread(self._append, piece)
+
+    async def _on_thread(self, step: Callable[..., Result], *arguments: object) -> Result:
+        self._has_thread = True
+        return await asyncio.to_thread(step, *arguments)
 
     def _append(self, piece: bytes) -> None:
         with self._lock, _disk_errors("a body cannot be written"):
+            if self._is_discarded:
+                return
             if self._descriptor is None:
-                return  # discarded meanwhile
-            self._files.require_room()
-            left = memoryview(piece)
-            while left:
-                left = left[os.write(self._descriptor, left) :]
+                self._descriptor, self._place = self._files.new_place()
+            else:
+                self._files.require_room()
+            self._write(self._descriptor, piece)
             self._hash.update(piece)
             self._size_bytes += len(piece)
             self._unsynced_bytes += len(piece)
@@ -176,13 +185,20 @@ class IncomingFile:
                 os.fdatasync(self._descriptor)
                 self._unsynced_bytes = 0
 
+    def _write(self, descriptor: int, piece: bytes) -> None:
+        left = memoryview(piece)
+        while left:
+            left = left[os.write(descriptor, left) :]
+
     async def finish(self) -> tuple[bytes, int]:
         """Sync what was written; return its BLAKE3 and its size.
 
         Raises:
             StoreFull, StoreUnavailable: as `append`.
         """
-        return await asyncio.to_thread(self._finish)
+        if self._held is not None:
+            return blake3(self._held).digest(), len(self._held)
+        return await self._on_thread(self._finish)
 
     def _finish(self) -> tuple[bytes, int]:
         with self._lock, _disk_errors("a body cannot be written"):
@@ -195,23 +211,42 @@ class IncomingFile:
         """Give the finished body a name, durably; it may have had another one before.
 
         Raises:
+            StoreFull: no room on the disk.
             StoreUnavailable: the disk refuses, or the file was removed as abandoned.
         """
-        await asyncio.to_thread(self._rename, name)
+        held, self._held = self._held, None
+        await self._on_thread(self._rename, name, held)
 
-    def _rename(self, name: BlobName) -> None:
+    def _rename(self, name: BlobName, held: bytes | None) -> None:
         with self._lock, _disk_errors("a body cannot be named"):
-            if self._is_discarded or self._place is None:
+            if self._is_discarded or (self._place is None and held is None):
                 raise StoreUnavailable("a body was discarded before it was named")
             place = self._files.place_of(name)
             self._files.make_folder(place.parent)
-            self._place.rename(place)
+            if self._place is not None:
+                self._place.rename(place)
+            elif held is not None:
+                self._write_whole(place, held)
             self._place = place
             sync_folder(place.parent)
 
+    def _write_whole(self, place: Path, body: bytes) -> None:
+        """Write a body that is short under its name: nobody knows that name before a commit says it."""
+        self._files.require_room()
+        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._place = place  # so that it is discarded when the following fails
+        try:
+            self._write(descriptor, body)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
     async def discard(self) -> None:
         """Remove the file, wherever it lies."""
-        await asyncio.to_thread(self._discard)
+        if self._has_thread:
+            await asyncio.to_thread(self._discard)
+        else:
+            self._held, self._is_discarded = None, True
 
     def _discard(self) -> None:
         with self._lock, suppress(OSError):  # what stays is swept later

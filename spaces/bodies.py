@@ -3,6 +3,9 @@
 Whoever takes in bodies does so within a `Staging`, which clears away at its end every file that no commit may have come
 to name. A file that a commit with an unknown outcome named stays; if nobody refers to it, it is swept a day later.
 
+All operations of a process together hold a bounded number of bytes in memory (`Intake`); beyond it a body is refused,
+and whoever sends it comes back.
+
 Example:
     async with values.staging() as staging:
         body = await staging.receive(pieces)
@@ -10,17 +13,23 @@ Example:
 """
 
 from collections.abc import AsyncIterable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
 from blake3 import blake3
+from msgspec import Struct
 
-from .blob_files import PIECE_BYTES, BlobFiles, IncomingFile
+from .blob_files import PIECE_BYTES
+from .blob_store import BlobStore, IncomingBody
 from .blobs import BlobName
-from .errors import CommitInvalid, CommitTooLarge, StoreBusy, StoreFull
+from .errors import CommitInvalid, CommitTooLarge, IntakeFull, StoreBusy, StoreFull
 
-INLINE_BYTES: Final = 48 * 1024
+INLINE_BYTES: Final = 64 * 1024
+"""The most that lies in a head. Up to here a row costs the machine less than a file; far beyond, the file less."""
+INLINE_TOGETHER_BYTES: Final = 7_864_320
+"""The most that lies in the heads of one commit; the rest of what it may have (ST6) is for what else it says."""
+INTAKE_BYTES: Final = 128 * 1024 * 1024
+"""What all bodies on their way may hold of one process's memory: five hundred large ones, two thousand of 64 KiB."""
 # After these nothing was written, so nothing can refer to a file that was named.
 _NOTHING_WRITTEN: Final = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
 
@@ -28,7 +37,7 @@ _NOTHING_WRITTEN: Final = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
 class StagedFile:
     """A whole body in a file that nobody refers to yet."""
 
-    def __init__(self, incoming: IncomingFile) -> None:
+    def __init__(self, incoming: IncomingBody) -> None:
         self._incoming = incoming
         self.is_named = False
 
@@ -46,8 +55,7 @@ class StagedFile:
         await self._incoming.discard()
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(Struct, frozen=True):
     """A body that was taken in whole.
 
     Attributes:
@@ -70,12 +78,37 @@ def inline_body(data: bytes) -> Body:
     return Body(digest=blake3(data).digest(), size_bytes=len(data), inline=data)
 
 
+class Intake:
+    """How much of one process's memory the bodies on their way hold, within a bound."""
+
+    def __init__(self, max_bytes: int = INTAKE_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._held_bytes = 0
+
+    def take(self, size_bytes: int) -> None:
+        """Count bytes that have come.
+
+        Raises:
+            IntakeFull: too many are held already; these are not counted.
+        """
+        if self._held_bytes + size_bytes > self._max_bytes:
+            raise IntakeFull("too many bodies are on their way")
+        self._held_bytes += size_bytes
+
+    def give_back(self, size_bytes: int) -> None:
+        """Count bytes that are held no longer."""
+        self._held_bytes -= size_bytes
+
+
 class Staging:
     """Takes in the bodies of one operation."""
 
-    def __init__(self, files: BlobFiles) -> None:
+    def __init__(self, files: BlobStore, intake: Intake | None = None) -> None:
         self._files = files
-        self._incoming: list[IncomingFile] = []
+        self._intake = intake or Intake()
+        self._taken_bytes = 0
+        self._inline_room_bytes = INLINE_TOGETHER_BYTES
+        self._incoming: list[IncomingBody] = []
         self._staged: list[StagedFile] = []
 
     async def __aenter__(self) -> "Staging":
@@ -85,6 +118,7 @@ class Staging:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Remove what was not finished, and what no commit may have named."""
+        self._give_back(self._taken_bytes)
         if isinstance(error, _NOTHING_WRITTEN):
             self.recall()
         for staged in self._staged:
@@ -104,31 +138,54 @@ class Staging:
         Args:
             pieces: the bytes in order; whoever gives them bounds their sum.
         Raises:
+            IntakeFull: too much is on its way already.
             StoreFull: no room on the disk.
             StoreUnavailable: the disk refuses.
         """
         held: list[bytes] = []
         held_bytes = 0
-        incoming: IncomingFile | None = None
+        incoming: IncomingBody | None = None
         async for piece in pieces:
+            self._take(len(piece))
             held.append(piece)
             held_bytes += len(piece)
-            if incoming is None and held_bytes > INLINE_BYTES:
+            if incoming is None and held_bytes > min(INLINE_BYTES, self._inline_room_bytes):
                 incoming = await self._begin()
             if incoming is not None and held_bytes >= PIECE_BYTES:
                 await incoming.append(b"".join(held))
+                self._give_back(held_bytes)
                 held, held_bytes = [], 0
         if incoming is None:
+            self._inline_room_bytes -= held_bytes
             return inline_body(b"".join(held))
         await incoming.append(b"".join(held))
         return await self._finish(incoming)
 
-    async def _begin(self) -> IncomingFile:
+    async def keep(self, whole: bytes) -> Body:
+        """Take in a body that is at hand; raises as `receive` does."""
+        size_bytes = len(whole)
+        self._take(size_bytes)
+        if size_bytes <= INLINE_BYTES and size_bytes <= self._inline_room_bytes:
+            self._inline_room_bytes -= size_bytes
+            return Body(blake3(whole).digest(), size_bytes, whole)
+        incoming = await self._begin()
+        await incoming.append(whole)
+        return await self._finish(incoming)
+
+    def _take(self, size_bytes: int) -> None:
+        self._intake.take(size_bytes)
+        self._taken_bytes += size_bytes
+
+    def _give_back(self, size_bytes: int) -> None:
+        self._intake.give_back(size_bytes)
+        self._taken_bytes -= size_bytes
+
+    async def _begin(self) -> IncomingBody:
         incoming = await self._files.begin()
         self._incoming.append(incoming)
         return incoming
 
-    async def _finish(self, incoming: IncomingFile) -> Body:
+    async def _finish(self, incoming: IncomingBody) -> Body:
         digest, size_bytes = await incoming.finish()
         self._incoming.remove(incoming)
         staged = StagedFile(incoming)

@@ -18,7 +18,7 @@ from typing import Final
 
 from capabilities.ambient import Entropy
 
-from .blob_files import BlobFiles
+from .blob_store import BlobStore
 from .blobs import UNLINK_AFTER_S, BlobName, BlobRecord, BlobWork, blob_record_of, due_put, parse_blob_work
 from .keyspace import BODIES_COUNTER, DUE_PREFIX, ORPHAN_SWEEP_KEY, blob_key, micros8
 from .store.contract import Add, Commit, Put, Range, Record, Refused, Store
@@ -29,7 +29,7 @@ UNFINISHED_AFTER_S: Final = 3600.0
 _BATCH: Final = 128
 
 
-async def collect(store: Store, files: BlobFiles, *, now: float, entropy: Entropy, limit: int = 256) -> int:
+async def collect(store: Store, files: BlobStore, *, now: float, entropy: Entropy, limit: int = 256) -> int:
     """Do the due work on bodies; return how many items were done. Run it again while it returns more than 0.
 
     A crash between any two steps leaves the item due, and doing an item again does no harm.
@@ -73,7 +73,7 @@ async def _delete_record(store: Store, work: BlobWork, due: bytes, *, now: float
     await store.commit(Commit(puts=(Put(due, None),)))
 
 
-async def sweep_orphans(store: Store, files: BlobFiles, *, now: float, entropy: Entropy) -> int:
+async def sweep_orphans(store: Store, files: BlobStore, *, now: float, entropy: Entropy) -> int:
     """Note for removal the files that were written over a day ago and that no record names; return how many."""
     noted = 0
     async for names in files.older_than(now - ORPHAN_AFTER_S):
@@ -99,6 +99,6 @@ def _names(record: Record | None, name: BlobName) -> bool:
     return found is not None and found.generation == name.generation
 
 
-async def sweep_unfinished(files: BlobFiles, *, now: float) -> int:
+async def sweep_unfinished(files: BlobStore, *, now: float) -> int:
     """Remove bodies that stopped arriving over an hour ago; return how many."""
     return await files.remove_unfinished(now - UNFINISHED_AFTER_S)

@@ -16,7 +16,6 @@ Example:
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -46,6 +45,7 @@ from .keyspace import (
     party_prefix,
     space_grant_key,
     space_grants_prefix,
+    space_id16,
     x16,
 )
 from .revocations import live_put
@@ -68,8 +68,7 @@ _COST_OF_ALIAS: Final = 250
 _SHARE_OF_ALIASES: Final = 4  # one part in so many
 
 
-@dataclass(frozen=True, slots=True)
-class StoredDelegation:
+class StoredDelegation(msgspec.Struct, frozen=True, gc=False):
     """A delegation as it was registered here.
 
     Attributes:
@@ -83,7 +82,7 @@ class StoredDelegation:
     accounts: tuple[Principal, ...] = ()
 
 
-class _Row(msgspec.Struct, frozen=True, array_like=True):
+class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     header: str
     closure: list[bytes]
     not_before: float | None
@@ -130,17 +129,17 @@ def registration_puts(registered: Registered, *, now: float, accounts: Sequence[
     spaces = mentioned_spaces(delegation.capabilities)
     if len(spaces) > MAX_SPACES:
         raise TooManySpaces(limit=MAX_SPACES, got=len(spaces))
-    expiry8 = micros8(registered.expires_at, absent=NEVER8)
+    expiry8, newest_now8 = micros8(registered.expires_at, absent=NEVER8), newest8(now)
     place, member16 = place_of(delegation), x16(delegation.delegate)
     signers = dict.fromkeys((delegation.delegator, *accounts))
     puts = [
-        Put(delegation_key(content), _encode(StoredDelegation(registered, now, tuple(accounts))), expect=ABSENT),
+        Put(delegation_key(content), _encode(StoredDelegation(registered, now, tuple(accounts))), ABSENT),
         alias_put(delegation.cid, content),
         live_put(content),
-        *(Put(party_key(x16(signer), ROLE_FROM, place), content) for signer in signers),
+        *[Put(party_key(x16(signer), ROLE_FROM, place), content) for signer in signers],
         Put(party_key(member16, ROLE_TO, place), content),
-        *(Put(space_grant_key(x16(space.text), newest8(now), content), content + expiry8) for space in spaces),
-        *(Put(member_key(x16(account), member16, content), content) for account in _opened_accounts(delegation)),
+        *[Put(space_grant_key(space_id16(space), newest_now8, content), content + expiry8) for space in spaces],
+        *[Put(member_key(x16(account), member16, content), content) for account in _opened_accounts(delegation)],
     ]
     if registered.expires_at is not None:
         puts.append(Put(expiry_key(expiry8, content), content))
@@ -160,14 +159,19 @@ def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
 
     The chain rules have seen to it that the right comes from the owner, through holders of the same right.
     """
-    rows = (row.resource for row in delegation.capabilities if satisfies(row.ability, LIST_DELEGATIONS))
-    resources = (resource for resource in rows if isinstance(resource, SpaceResource) and is_account(resource))
-    return tuple(dict.fromkeys(resource.space.owner for resource in resources))
+    owners = [
+        row.resource.space.owner
+        for row in delegation.capabilities
+        if isinstance(row.resource, SpaceResource)
+        and is_account(row.resource)
+        and satisfies(row.ability, LIST_DELEGATIONS)
+    ]
+    return tuple(dict.fromkeys(owners))
 
 
 def is_account(resource: SpaceResource) -> bool:
     """Whether the resource stands for what was delegated in a space: `<space>/delegation`, nothing behind it."""
-    is_bare = (resource.query, resource.fragment) == (None, None)
+    is_bare = resource.query is None and resource.fragment is None
     return resource.service == "delegation" and not resource.path and is_bare
 
 
@@ -240,6 +244,15 @@ class DelegationCache:
         self._by_content.move_to_end(content)
         return entry[0]
 
+    def cited(self, cid: Digest) -> StoredDelegation | None:
+        """Return the decoded delegation that a cid leads to, where both are in memory."""
+        content = self._aliases.get(cid)
+        entry = None if content is None else self._by_content.get(content)
+        if content is None or entry is None:
+            return None
+        self._by_content.move_to_end(content)
+        return entry[0]
+
     def add(self, found: StoredDelegation) -> None:
         """Keep a decoded delegation."""
         content = found.registered.delegation.content_key
@@ -296,10 +309,33 @@ class Delegations:
         Raises:
             RecordDamaged, StoreUnavailable: from reading.
         """
+        known = self._remembered(cids)
+        if known is not None:
+            return known
         contents = await self._contents(cids)
         wanted = [content for content in contents if content is not None]
         found = dict(zip(wanted, await self.by_content(wanted), strict=True))
         return tuple([None if content is None else found[content] for content in contents])
+
+    def _remembered(self, cids: Sequence[Digest | None]) -> tuple[StoredDelegation, ...] | None:
+        """Return delegations that are all in memory; None where one is not."""
+        found = []
+        for cid in cids:
+            stored = None if cid is None else self._cache.cited(cid)
+            if stored is None:
+                return None
+            found.append(stored)
+        return tuple(found)
+
+    def remembered(self, content: ContentKey) -> StoredDelegation | None:
+        """Return a delegation that is in memory; None says nothing about the store."""
+        return self._cache.get(content)
+
+    def remember(self, stored: StoredDelegation) -> None:
+        """Keep a delegation that was just made durable: whoever comes next cites it, or takes it back."""
+        delegation = stored.registered.delegation
+        self._cache.add(stored)
+        self._cache.add_alias(delegation.cid, delegation.content_key)
 
     async def by_content(self, contents: Sequence[ContentKey]) -> tuple[StoredDelegation | None, ...]:
         """Find delegations by content key, in order; None for what is not registered.
@@ -335,7 +371,7 @@ def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int
     Args:
         after: a page's `last_key`, to go on.
     """
-    return Range(space_grants_prefix(x16(space.text)), after=after, limit=limit)
+    return Range(space_grants_prefix(space_id16(space)), after=after, limit=limit)
 
 
 def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:

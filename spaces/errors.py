@@ -6,12 +6,14 @@
     │   │   └── StoreLocked       store-locked         another process writes this folder
     │   ├── StoreFull             store-full           no room; reads go on
     │   ├── StoreBusy             store-busy           refused again and again, or too much in flight
+    │   │   └── IntakeFull        store-busy           too many bodies on their way
     │   ├── CommitTooLarge        commit-too-large     beyond a bound of the contract (ST6)
     │   ├── CommitInvalid         commit-invalid       a commit or read that contradicts itself
     │   └── RecordDamaged         record-damaged       stored bytes that do not decode
     ├── StartRefused
     │   ├── SchemaMismatch        schema-mismatch      written by another version
-    │   └── WrongSecret           wrong-secret         the store belongs to another node DID
+    │   ├── WrongSecret           wrong-secret         the store belongs to another node DID
+    │   └── BodiesElsewhere       bodies-elsewhere     large values lie in another place than the settings name
     ├── TooManySpaces             too-many-spaces      a delegation names more spaces than a commit holds
     ├── TooManyDelegations        too-many-delegations a signer has as many delegations as are kept for one
     ├── AuditChainBroken          audit-chain-broken   an exported audit chain is not what it says
@@ -60,6 +62,12 @@ class StoreBusy(StoreError):
     """The same commit was refused for too long, or too many bytes wait for the writer; nothing was written."""
 
     code = "store-busy"
+
+
+class IntakeFull(StoreBusy):
+    """Bodies on their way hold as much of this process's memory as they may; nothing was written."""
+
+    text = "Too many values are on their way"
 
 
 class CommitTooLarge(StoreError):
@@ -129,6 +137,12 @@ class WrongSecret(StartRefused):
         super().__init__(f"the store belongs to {recorded}, the secret at hand is that of {offered}")
         self.recorded = recorded
         self.offered = offered
+
+
+class BodiesElsewhere(StartRefused):
+    """The place that the settings name for bodies is not where this store has them, or it is another store's."""
+
+    code = "bodies-elsewhere"
 
 
 class TooManySpaces(SpaceError):

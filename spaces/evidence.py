@@ -1,4 +1,4 @@
-"""Rows of attestation: evidence by (DID, receiver key), collateral by platform, and the release record. Opaque here.
+"""Rows of attestation: evidence by (DID, receiver key), and the release record. Opaque here.
 
 Example:
     commit = Commit(puts=(evidence_put(holder, receiver_key, encoded),))
@@ -6,7 +6,7 @@ Example:
 
 from capabilities.principals import Principal
 
-from .keyspace import RELEASE_RECORD_KEY, collateral_key, evidence_key, evidence_prefix, x16
+from .keyspace import RELEASE_RECORD_KEY, evidence_key, evidence_prefix, x16
 from .store.contract import ANY, Expect, Put, Range
 
 
@@ -23,11 +23,6 @@ def evidence_range(holder: Principal, *, limit: int = 16) -> Range:
 def evidence_put(holder: Principal, receiver_public_key: bytes, value: bytes) -> Put:
     """Write evidence; newer replaces older."""
     return Put(evidence_row_key(holder, receiver_public_key), value)
-
-
-def collateral_row_key(fmspc: bytes, kind: str) -> bytes:
-    """Key of collateral: 6 bytes of platform family, and an ASCII kind."""
-    return collateral_key(fmspc, kind)
 
 
 def release_record_key() -> bytes:

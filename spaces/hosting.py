@@ -19,7 +19,7 @@ Example:
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -39,6 +39,7 @@ from .keyspace import (
     owned_space_key,
     owned_spaces_prefix,
     owner_counter,
+    space_id16,
     space_key,
     x16,
 )
@@ -95,8 +96,7 @@ class HostingPolicy:
         return self.mode is HostingMode.AUTO
 
 
-@dataclass(frozen=True, slots=True)
-class HostingRequest:
+class HostingRequest(msgspec.Struct, frozen=True, gc=False):
     """Spaces that a request names, and which of them it would host.
 
     Attributes:
@@ -114,6 +114,11 @@ class HostingRequest:
     newcomers: bytes | None = None
 
     @property
+    def hosts_nothing(self) -> bool:
+        """Whether the request hosts no space, whatever is stored: then no counter is looked at."""
+        return not self.explicit and not self.automatic
+
+    @property
     def owners(self) -> tuple[Principal, ...]:
         """Owners of the spaces that would be hosted, each once."""
         wanted = [space.owner for space in self.mentioned if space in self.explicit or space in self.automatic]
@@ -122,15 +127,14 @@ class HostingRequest:
     def keys(self) -> tuple[bytes, ...]:
         """The rows to read for `plan_hosting`, in its order."""
         spaces = [space_row_key(space) for space in self.mentioned]
-        if not self.owners:
+        if self.hosts_nothing:
             return tuple(spaces)
         counters = [owner_counter(x16(owner)) for owner in self.owners]
         tail = [TOTAL_SPACES_COUNTER] if self.newcomers is None else [TOTAL_SPACES_COUNTER, self.newcomers]
         return (*spaces, *counters, *tail)
 
 
-@dataclass(frozen=True, slots=True)
-class HostingPlan:
+class HostingPlan(msgspec.Struct, frozen=True, gc=False):
     """What hosting adds to a commit, and what is true once it is committed.
 
     Attributes:
@@ -172,7 +176,7 @@ _CODEC: Final = Codec(_Row)
 
 def space_row_key(space: SpaceId) -> bytes:
     """Key of the row of a space."""
-    return space_key(x16(space.text))
+    return space_key(space_id16(space))
 
 
 def is_hosted(record: Record | None) -> bool:
@@ -272,6 +276,8 @@ def _request(
     client: str | None,
     now: float,
 ) -> HostingRequest:
+    if not explicit and not automatic:
+        return HostingRequest(mentioned)
     counted = counted_client(client)
     is_bounded = policy.mode is not HostingMode.EXPLICIT
     newcomers = newcomers_counter(int(now) // 3600, x16(counted)) if counted is not None and is_bounded else None
@@ -293,6 +299,8 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
         RecordDamaged: a counter does not decode.
     """
     rows = dict(zip(request.mentioned, records[: len(request.mentioned)], strict=True))
+    if request.hosts_nothing:
+        return _plan_of_hosted(rows)
     counts = _Counts(request, records[len(request.mentioned) :])
     new = [
         space
@@ -310,6 +318,18 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
     )
 
 
+def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
+    """Return the plan for a space of which the record under its key says that it is hosted: that it has to stay so."""
+    return HostingPlan((space,), (), (), (), (), (Check(key, record.stamp),))
+
+
+def _plan_of_hosted(rows: Mapping[SpaceId, Record | None]) -> HostingPlan:
+    activated = [space for space, row in rows.items() if is_hosted(row)]
+    skipped = [space for space, row in rows.items() if not is_hosted(row)]
+    checks = [hosting_check(space, rows[space]) for space in activated]
+    return HostingPlan(tuple(activated), tuple(skipped), (), (), (), tuple(checks))
+
+
 def _may_be_named(request: HostingRequest, space: SpaceId) -> bool:
     if space in request.explicit:
         return space.name not in (".", "..") and len(space.name.encode()) <= MAX_NAME_BYTES  # Q30
@@ -317,7 +337,7 @@ def _may_be_named(request: HostingRequest, space: SpaceId) -> bool:
 
 
 def _space_puts(space: SpaceId, now: float) -> tuple[Put, Put]:
-    space16 = x16(space.text)
+    space16 = space_id16(space)
     value = _CODEC.encode(_Row(owner=space.owner, name=space.name, hosted_at=now))
     return (
         Put(space_key(space16), value, expect=ABSENT),

@@ -7,7 +7,9 @@ order.
     ─────────────────────────────────────────────────── ─────────────────────────────────────────────────────────────
     "m" name                                            schema, identity (node DID, store id), release record, canary,
                                                         lease of the housekeeping, stamp of the orphans' sweep,
-                                                        head of the audit chain, the operator's withdrawals
+                                                        head of the audit chain, the operator's withdrawals,
+                                                        where the bodies lie, up to where the audit chain was
+                                                        exported and pruned, where sweeps that walk have come to
     "G" content32                                       delegation: header, closure, window
     "I" cid32                                           → content32 (a cid is an alias, Q25)
     "L" content32                                       mark: live or revoked
@@ -29,9 +31,11 @@ order.
     "y" number8                                         signed head of the chain
     "R" network16 time8 random16                        receipt of a release
     "D" hash32                                          document that receipts refer to, under its SHA-256
+    "d" period4 hash32                                  that document was referred to in this span of 30 days
     "a" did16 receiver32                                what the evidence under the same "A" was judged from
     "t" owner16 did16 content16                         → content32; a session the owner signed in person (IP2)
     "V" fmspc6 kind                                     collateral
+    "v" fmspc6 kind                                     what is known about the fetching of that collateral
     "T" minute4 id16                                    ticket of a signed URL, under the minute of its expiry
     "O" space16                                         a space's own limit of bytes, set by the operator
     "c" "U" space16                                     counter: bytes a space holds
@@ -50,18 +54,22 @@ Example:
     heads = Range(prefix=values_prefix(space16("tinycloud:key:z6Mk…:default")))
 """
 
+from functools import lru_cache
 from typing import Final
 
 from blake3 import blake3
+
+from capabilities.resources import SpaceId
 
 SCHEMA_VERSION: Final = 1
 MAX_PLAIN_PATH_BYTES: Final = 400
 ROLE_FROM: Final = b"f"
 ROLE_TO: Final = b"t"
 NEVER8: Final = b"\xff" * 8
+_MEMOISED_CHARS: Final = 512  # so that strangers cannot fill the memo with long texts
 _LONG_MARK: Final = b"\xff"
-_VALUE_PREFIX_BYTES: Final = 1 + 16
-LONG_VALUE_KEY_BYTES: Final = _VALUE_PREFIX_BYTES + MAX_PLAIN_PATH_BYTES + 1 + 32
+VALUE_PREFIX_BYTES: Final = 1 + 16
+LONG_VALUE_KEY_BYTES: Final = VALUE_PREFIX_BYTES + MAX_PLAIN_PATH_BYTES + 1 + 32
 
 SCHEMA_KEY: Final = b"mschema"
 IDENTITY_KEY: Final = b"midentity"
@@ -70,18 +78,25 @@ CANARY_KEY: Final = b"mcanary"
 CLAIM_FLOOR_KEY: Final = b"mclaim-floor"
 LEASE_KEY: Final = b"mlease"
 ORPHAN_SWEEP_KEY: Final = b"morphan-sweep"
+BODIES_PLACE_KEY: Final = b"mbodies"
 AUDIT_PREFIX: Final = b"J"
 AUDIT_CHAIN_KEY: Final = b"mchain"
+AUDIT_PRUNING_KEY: Final = b"mchain-pruning"
 WITHDRAWALS_KEY: Final = b"mwithdrawals"
 SEALED_PREFIX: Final = b"j"
 AUDIT_HEADS_PREFIX: Final = b"y"
 RECEIPTS_PREFIX: Final = b"R"
+DOCUMENT_USES_PREFIX: Final = b"d"
+ALIASES_PREFIX: Final = b"I"
+EVIDENCE_PREFIX: Final = b"A"
 CLAIMS_PREFIX: Final = b"C"
+VALUES_PREFIX: Final = b"K"
 DUE_PREFIX: Final = b"Q"
 EXPIRY_PREFIX: Final = b"E"
 SPACES_PREFIX: Final = b"S"
 NETWORKS_PREFIX: Final = b"N"
 COLLATERAL_PREFIX: Final = b"V"
+COLLATERAL_STATE_PREFIX: Final = b"v"
 TICKETS_PREFIX: Final = b"T"
 OVERRIDES_PREFIX: Final = b"O"
 USAGE_PREFIX: Final = b"cU"
@@ -89,7 +104,26 @@ USAGE_PREFIX: Final = b"cU"
 
 def x16(text: str) -> bytes:
     """Return the 16-byte BLAKE3 of a canonical text."""
+    return _short_x16(text) if len(text) <= _MEMOISED_CHARS else _hashed16(text)
+
+
+def _hashed16(text: str) -> bytes:
     return blake3(text.encode("utf-8", "surrogatepass")).digest(length=16)
+
+
+# Of the same few spaces and principals every request asks it several times.
+_short_x16 = lru_cache(maxsize=8192)(_hashed16)
+
+
+def space_id16(space: SpaceId) -> bytes:
+    """Return the 16 bytes that a space goes by in keys."""
+    is_short = len(space.name) + len(space.owner) <= _MEMOISED_CHARS
+    return _short_space_id16(space) if is_short else _hashed16(space.text)
+
+
+@lru_cache(maxsize=8192)
+def _short_space_id16(space: SpaceId) -> bytes:
+    return _hashed16(space.text)
 
 
 def micros8(at: float | None, *, absent: bytes = b"\0" * 8) -> bytes:
@@ -113,7 +147,7 @@ def delegation_key(content: bytes) -> bytes:
 
 def alias_key(cid: bytes) -> bytes:
     """Key of the row that leads from a cid's digest to a content key."""
-    return b"I" + cid
+    return ALIASES_PREFIX + cid
 
 
 def mark_key(content: bytes) -> bytes:
@@ -138,7 +172,7 @@ def owned_spaces_prefix(owner16: bytes) -> bytes:
 
 def values_prefix(space16: bytes) -> bytes:
     """Prefix of every value head of a space."""
-    return b"K" + space16
+    return VALUES_PREFIX + space16
 
 
 def value_key(space16: bytes, path: str) -> bytes:
@@ -156,12 +190,12 @@ def has_long_path(key: bytes) -> bool:
 
 def long_path_group(key: bytes) -> bytes:
     """Prefix shared by the keys of all long paths that begin with the same 400 bytes."""
-    return key[: _VALUE_PREFIX_BYTES + MAX_PLAIN_PATH_BYTES] + _LONG_MARK
+    return key[: VALUE_PREFIX_BYTES + MAX_PLAIN_PATH_BYTES] + _LONG_MARK
 
 
 def plain_path(key: bytes) -> bytes:
     """The path bytes that a value key holds: whole, or the first 400 bytes of a long one."""
-    return key[_VALUE_PREFIX_BYTES : _VALUE_PREFIX_BYTES + MAX_PLAIN_PATH_BYTES]
+    return key[VALUE_PREFIX_BYTES : VALUE_PREFIX_BYTES + MAX_PLAIN_PATH_BYTES]
 
 
 def party_key(principal16: bytes, role: bytes, place: bytes) -> bytes:
@@ -206,12 +240,12 @@ def network_key(network16: bytes) -> bytes:
 
 def evidence_key(did16: bytes, receiver32: bytes) -> bytes:
     """Key of attestation evidence: whose, and for which receiver key."""
-    return b"A" + did16 + receiver32
+    return EVIDENCE_PREFIX + did16 + receiver32
 
 
 def evidence_prefix(did16: bytes) -> bytes:
     """Prefix of the evidence of one DID."""
-    return b"A" + did16
+    return EVIDENCE_PREFIX + did16
 
 
 def claim_minute4(expires_at: int) -> bytes:
@@ -269,6 +303,16 @@ def document_key(sha256: bytes) -> bytes:
     return b"D" + sha256
 
 
+def document_use_key(period: int, sha256: bytes) -> bytes:
+    """Key of the row that says that a document was referred to in a span of time, by the span's number."""
+    return DOCUMENT_USES_PREFIX + period.to_bytes(4, "big") + sha256
+
+
+def walk_key(name: str) -> bytes:
+    """Key of the row that says where a sweep has come to that walks through all rows of a kind."""
+    return b"mwalk-" + name.encode("ascii")
+
+
 def basis_key(did16: bytes, receiver32: bytes) -> bytes:
     """Key of what evidence was judged from: whose, and for which receiver key."""
     return b"a" + did16 + receiver32
@@ -287,6 +331,11 @@ def sessions_prefix(owner16: bytes, did16: bytes) -> bytes:
 def collateral_key(fmspc6: bytes, kind: str) -> bytes:
     """Key of attestation collateral of one platform kind."""
     return b"V" + fmspc6 + kind.encode("ascii")
+
+
+def collateral_state_key(fmspc6: bytes, kind: str) -> bytes:
+    """Key of what is known about the fetching of that collateral."""
+    return COLLATERAL_STATE_PREFIX + fmspc6 + kind.encode("ascii")
 
 
 def ticket_key(minute4: bytes, id16: bytes) -> bytes:

@@ -9,14 +9,19 @@ Example:
     listing = await complete(store, query, snapshot.pages[0])
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import Final
+
+from msgspec import Struct
 
 from capabilities.resources import SpaceId
 
 from .errors import CommitTooLarge
 from .keyspace import (
+    LONG_VALUE_KEY_BYTES,
     MAX_PLAIN_PATH_BYTES,
+    VALUE_PREFIX_BYTES,
     has_long_path,
     long_path_group,
     plain_path,
@@ -29,10 +34,10 @@ from .values import head_of
 
 MAX_LISTING: Final = MAX_PAGE_ROWS - 1
 _GROUP_ROWS: Final = 256
+_KEY: Final = itemgetter(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True, gc=False):
     """A page of paths.
 
     Attributes:
@@ -44,8 +49,7 @@ class Listing:
     more: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ListingQuery:
+class ListingQuery(Struct, frozen=True, gc=False):
     """What is listed.
 
     Attributes:
@@ -94,8 +98,7 @@ async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
     while True:
         after = await _take(store, query, page, paths)
         if len(paths) > query.limit or after is None:
-            listed = paths[: query.limit]
-            return Listing(paths=tuple([_text(path) for path in listed]), more=len(paths) > query.limit)
+            return Listing(paths=_texts(paths[: query.limit]), more=len(paths) > query.limit)
         page = (await store.read(ranges=(query._range(after),))).pages[0]
 
 
@@ -106,8 +109,15 @@ async def list_paths(store: Store, query: ListingQuery) -> Listing:
 
 async def _take(store: Store, query: ListingQuery, page: Page, paths: list[bytes]) -> bytes | None:
     """Add the paths of one page; return the key to go on after, None at the end."""
+    keys = list(map(_KEY, page.rows))
+    if not keys:
+        return page.last_key if page.more else None
     prefix = query.prefix.encode("utf-8", "surrogatepass")
-    for key, _ in page.rows:
+    if len(prefix) <= MAX_PLAIN_PATH_BYTES and max(map(len, keys)) < LONG_VALUE_KEY_BYTES:
+        # What most pages are: every key holds its whole path, and the range was as narrow as the prefix.
+        paths += [key[VALUE_PREFIX_BYTES:] for key in keys]
+        return page.last_key if page.more else None
+    for key in keys:
         if len(paths) > query.limit:
             return None
         if has_long_path(key):
@@ -138,5 +148,8 @@ async def _long_paths(store: Store, query: ListingQuery, group: bytes) -> list[b
         wanted = Range(group, after=page.last_key, limit=_GROUP_ROWS)
 
 
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "surrogatepass")
+def _texts(paths: Sequence[bytes]) -> tuple[str, ...]:
+    try:
+        return tuple(map(bytes.decode, paths))
+    except UnicodeDecodeError:
+        return tuple([path.decode("utf-8", "surrogatepass") for path in paths])

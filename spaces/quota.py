@@ -33,9 +33,9 @@ from .keyspace import (
     TOTAL_SPACES_COUNTER,
     USAGE_PREFIX,
     override_key,
+    space_id16,
     space_key,
     usage_counter,
-    x16,
 )
 from .store.contract import Add, Put, Range, Record, Store, counter_of
 
@@ -69,7 +69,7 @@ _CODEC: Final = Codec(_Override)
 
 def usage_key(space: SpaceId) -> bytes:
     """Key of the counter of a space, which is also the account that its rows are charged to."""
-    return usage_counter(x16(space.text))
+    return usage_counter(space_id16(space))
 
 
 def usage_of(record: Record | None) -> int:
@@ -87,7 +87,7 @@ def quota_add(space: SpaceId, *, limit_bytes: int) -> Add:
 
 def override_row_key(space: SpaceId) -> bytes:
     """Key of a space's own limit."""
-    return override_key(x16(space.text))
+    return override_key(space_id16(space))
 
 
 def override_put(space: SpaceId, limit_bytes: int | None) -> Put:

@@ -56,7 +56,7 @@ _CODEC: Final = Codec(_Details)
 
 def mark_keys(contents: Iterable[ContentKey]) -> tuple[bytes, ...]:
     """Return the keys of marks, to be read or to be listed under `live`."""
-    return tuple([mark_key(content) for content in contents])
+    return tuple(map(mark_key, contents))
 
 
 def live_put(content: ContentKey) -> Put:
@@ -81,9 +81,8 @@ def marks_of(contents: Sequence[ContentKey], records: Sequence[Record | None]) -
     """Pair content keys with the records read under `mark_keys` of them; the unknown ones are left out."""
     marks: dict[ContentKey, Mark] = {}
     for content, record in zip(contents, records, strict=True):
-        mark = mark_of(record)
-        if mark is not None:
-            marks[content] = mark
+        if record is not None and record.value is not None:
+            marks[content] = Mark.LIVE if record.value == LIVE else Mark.REVOKED
     return marks
 
 

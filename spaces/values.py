@@ -7,7 +7,7 @@ Every head is written only over the very row that was read, because the referenc
 the commits that change heads. A writer that loses a race is refused and plans again on a new read; that is at most one
 retry for each write that came before on the same path.
 
-Large bodies come and go in pieces, through files: `bodies` takes them in, `blob_files` reads them.
+Large bodies come and go in pieces, through a `blob_store`: `bodies` takes them in.
 
 Example:
     async with values.staging() as staging:
@@ -19,7 +19,7 @@ Example:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -28,7 +28,7 @@ from capabilities.ambient import Entropy
 from capabilities.resources import SpaceId
 
 from ._codec import Codec
-from .blob_files import BlobFiles, OpenBody
+from .blob_store import BlobStore, OpenedBody
 from .blobs import (
     GENERATION_BYTES,
     UNLINK_AFTER_S,
@@ -39,9 +39,9 @@ from .blobs import (
     encode_blob_record,
     reuse_check,
 )
-from .bodies import Body, StagedFile, Staging
+from .bodies import Body, Intake, StagedFile, Staging
 from .errors import CommitInvalid, MetadataTooLarge, StoreFull
-from .keyspace import BODIES_COUNTER, ORPHAN_SWEEP_KEY, blob_key, value_key, x16
+from .keyspace import BODIES_COUNTER, ORPHAN_SWEEP_KEY, blob_key, space_id16, value_key
 from .quota import usage_key
 from .store.contract import ABSENT, Add, Check, Put, Record, Store, counter_of
 
@@ -52,8 +52,7 @@ FREE_NAME_BYTES: Final = 1024
 _HEADER_TEXT: Final = ("utf-8", "surrogatepass")
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, gc=False):
     """A live value.
 
     Attributes:
@@ -64,6 +63,7 @@ class Head:
         body: the body when it is inline; None when it lies in a file.
         path: the whole path.
         blob: the file of the body; None when it is inline.
+        sealed_key: as the writer noted it, see `Write`; None for a value of before there were such notes.
     """
 
     stamp: bytes
@@ -73,6 +73,7 @@ class Head:
     body: bytes | None
     path: str
     blob: BlobName | None = None
+    sealed_key: bytes | None = None
 
     @property
     def etag_header(self) -> str:
@@ -80,17 +81,21 @@ class Head:
         return f'"blake3-{self.etag}"'
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
-    """A value to be put, or a path to be deleted (`body` None)."""
+class Write(msgspec.Struct, frozen=True):
+    """A value to be put, or a path to be deleted (`body` None).
+
+    Attributes:
+        sealed_key: what whoever writes notes about the body, opaque here: the digest of the wrapped key of an envelope,
+            32 bytes; empty for what is none; None: not known.
+    """
 
     path: str
     body: Body | None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
+    sealed_key: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WritePlan:
+class WritePlan(msgspec.Struct, frozen=True, gc=False):
     """What a commit must hold so that the writes happen.
 
     Attributes:
@@ -104,13 +109,14 @@ class WritePlan:
     adds: tuple[Add, ...] = ()
 
 
-class _HeadRow(msgspec.Struct, frozen=True, array_like=True):
+class _HeadRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     digest: bytes
     size_bytes: int
     metadata: dict[str, bytes]
     path: str
     body: bytes | None
     generation: bytes | None
+    sealed_key: bytes | None = None
 
 
 _CODEC: Final = Codec(_HeadRow)
@@ -118,7 +124,7 @@ _CODEC: Final = Codec(_HeadRow)
 
 def head_key(space: SpaceId, path: str) -> bytes:
     """Key of the head of a path of any length."""
-    return value_key(x16(space.text), path)
+    return value_key(space_id16(space), path)
 
 
 def head_of(record: Record | None, *, key: bytes) -> Head | None:
@@ -142,47 +148,54 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
         body=row.body,
         path=row.path,
         blob=blob,
+        sealed_key=row.sealed_key,
     )
 
 
-def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Refuse metadata beyond its bound (ST6).
+def check_metadata(metadata: Mapping[str, str]) -> int:
+    """Refuse metadata beyond its bound (ST6); return how many bytes names and values have together.
 
     Raises:
-        MetadataTooLarge: names and values together have more than 16 KiB.
+        MetadataTooLarge: more than 16 KiB.
     """
     size_bytes = _metadata_bytes(metadata)
     if size_bytes > MAX_METADATA_BYTES:
         raise MetadataTooLarge(limit_bytes=MAX_METADATA_BYTES, got_bytes=size_bytes)
+    return size_bytes
 
 
 def _metadata_bytes(metadata: Mapping[str, str]) -> int:
-    return sum(len(name) + len(value.encode(*_HEADER_TEXT)) for name, value in metadata.items())
+    size_bytes = 0
+    for name, value in metadata.items():
+        size_bytes += len(name) + (len(value) if value.isascii() else len(value.encode(*_HEADER_TEXT)))
+    return size_bytes
 
 
-def _weight_bytes(path: str, metadata: Mapping[str, str], inline_bytes: int) -> int:
+def _weight_bytes(path: str, metadata_bytes: int, inline_bytes: int) -> int:
     """Return what a head counts for in its space (M50).
 
     A body in a file is weighed once, on its record, however many heads share it (M10). A long name is weighed too:
     otherwise empty values under long paths would cost nothing.
     """
-    name_bytes = len(path.encode("utf-8", "surrogatepass")) + _metadata_bytes(metadata)
-    return inline_bytes + max(name_bytes - FREE_NAME_BYTES, 0)
+    path_bytes = len(path) if path.isascii() else len(path.encode(*_HEADER_TEXT))
+    charged_bytes = path_bytes + metadata_bytes - FREE_NAME_BYTES
+    return inline_bytes + charged_bytes if charged_bytes > 0 else inline_bytes
 
 
 class Values:
     """Drafts writes and reads bodies."""
 
-    def __init__(self, store: Store, files: BlobFiles, entropy: Entropy) -> None:
+    def __init__(self, store: Store, files: BlobStore, entropy: Entropy) -> None:
         self._store = store
         self._entropy = entropy
+        self._intake = Intake()
         self.files = files
 
     def staging(self) -> Staging:
         """Return what takes in the bodies of one operation; see `bodies`."""
-        return Staging(self.files)
+        return Staging(self.files, self._intake)
 
-    async def open_body(self, head: Head) -> bytes | OpenBody:
+    async def open_body(self, head: Head) -> bytes | OpenedBody:
         """Return the body of a head: the bytes when they lie in the row, else the open file.
 
         Raises:
@@ -207,21 +220,28 @@ class Values:
         async with body:
             return await body.read()
 
-    async def draft(self, space: SpaceId, writes: Sequence[Write], current: Sequence[Record | None]) -> "Draft":
+    async def draft(
+        self,
+        space: SpaceId,
+        writes: Sequence[Write],
+        current: Sequence[Record | None],
+        replaced: Sequence[Head | None] | None = None,
+    ) -> "Draft":
         """Lay some writes to one space beside what they replace. Bodies in files cost one read more.
 
         Args:
             space: whose values; canonical.
             writes: each path once.
             current: the records under `head_key` of each write, as they were read.
+            replaced: the heads in them, where the caller has read them already.
         Raises:
             MetadataTooLarge: see `check_metadata`.
             CommitInvalid: a path comes twice, or one without any row is to be deleted (M31: the caller answers that).
             RecordDamaged, StoreUnavailable: from rows.
         """
-        tally = _Tally(space, writes, current)
+        tally = _Tally(space, writes, current, replaced)
         if not tally.deltas:
-            return Draft(tally, (), _Folder(), self._entropy)
+            return Draft(tally, (), _NO_FILES, self._entropy)
         keys = [blob_key(tally.space16, digest) for digest in tally.deltas]
         *records, sweep, counter = (await self._store.read((*keys, ORPHAN_SWEEP_KEY, BODIES_COUNTER))).records
         folder = _Folder(sweep, counter_of(counter), self.files.max_bytes)
@@ -241,13 +261,19 @@ class Draft:
         self._tally = tally
         self._folder = folder
         self._entropy = entropy
-        changes = [_change(tally, key, record, entropy) for key, record in blobs]
-        self._changes = [change for change in changes if change is not None]
+        self._changes: list[_Change] = []
+        for key, record in blobs:
+            change = _change(tally, key, record, entropy)
+            if change is not None:
+                self._changes.append(change)
 
     @property
     def growth_bytes(self) -> int:
         """By how much the usage of the space changes: exact for a commit of the plan (ST7)."""
-        return self._tally.head_growth_bytes + sum(change.growth_bytes for change in self._changes)
+        growth_bytes = self._tally.head_growth_bytes
+        for change in self._changes:
+            growth_bytes += change.growth_bytes
+        return growth_bytes
 
     @property
     def replaced(self) -> tuple[Head | None, ...]:
@@ -263,6 +289,8 @@ class Draft:
             StoreFull: no room for the files.
             StoreUnavailable: from files.
         """
+        if not self._changes:
+            return WritePlan(self._tally.head_puts({}), ())
         puts: list[Put] = []
         checks: list[Check] = []
         adds = self._folder.adds(sum(change.size_bytes for change in self._changes if change.file is not None))
@@ -324,6 +352,9 @@ class _Folder:
         if self.max_bytes is not None and self.used_bytes + size_bytes > self.max_bytes:
             raise StoreFull("no room for a body")
         return (Add(BODIES_COUNTER, size_bytes, at_most=self.max_bytes),)
+
+
+_NO_FILES: Final = _Folder()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -394,38 +425,49 @@ class _Tally:
         head_growth_bytes: by how much the heads weigh more.
     """
 
-    def __init__(self, space: SpaceId, writes: Sequence[Write], current: Sequence[Record | None]) -> None:
-        self.space16 = x16(space.text)
+    def __init__(
+        self,
+        space: SpaceId,
+        writes: Sequence[Write],
+        current: Sequence[Record | None],
+        replaced: Sequence[Head | None] | None,
+    ) -> None:
+        self.space16 = space_id16(space)
         self.account = usage_key(space)
         self._writes = writes
         self._current = current
         self._keys = [value_key(self.space16, write.path) for write in writes]
         if len(set(self._keys)) != len(writes):
             raise CommitInvalid("a path is written twice in one commit")
-        if any(write.body is None and record is None for write, record in zip(writes, current, strict=True)):
-            raise CommitInvalid("a path that was never written cannot be deleted")
-        self.replaced = [head_of(record, key=key) for record, key in zip(current, self._keys, strict=True)]
+        if replaced is None:
+            replaced = [head_of(record, key=key) for record, key in zip(current, self._keys, strict=True)]
+        self.replaced = replaced
         self.deltas: dict[bytes, int] = {}
         self.sizes: dict[bytes, int] = {}
         self.files: dict[bytes, StagedFile] = {}
         self.head_growth_bytes = 0
-        for write, old in zip(writes, self.replaced, strict=True):
-            check_metadata(write.metadata)
-            self._take(old)
-            self._give(write)
+        self._weights: list[int] = []
+        for write, record, old in zip(writes, current, replaced, strict=True):
+            if write.body is None and record is None:
+                raise CommitInvalid("a path that was never written cannot be deleted")
+            metadata_bytes = check_metadata(write.metadata)
+            if old is not None:
+                self._take(old)
+            self._give(write, metadata_bytes)
 
-    def _take(self, old: Head | None) -> None:
-        if old is None:
-            return
-        self.head_growth_bytes -= _weight_bytes(old.path, old.metadata, len(old.body or b""))
+    def _take(self, old: Head) -> None:
+        self.head_growth_bytes -= _weight_bytes(old.path, _metadata_bytes(old.metadata), len(old.body or b""))
         if old.blob is not None:
             self._count(old.blob.digest, -1, old.size_bytes)
 
-    def _give(self, write: Write) -> None:
+    def _give(self, write: Write, metadata_bytes: int) -> None:
         body = write.body
         if body is None:
+            self._weights.append(0)
             return
-        self.head_growth_bytes += _weight_bytes(write.path, write.metadata, len(body.inline or b""))
+        weight_bytes = _weight_bytes(write.path, metadata_bytes, len(body.inline or b""))
+        self._weights.append(weight_bytes)
+        self.head_growth_bytes += weight_bytes
         if body.file is not None:
             self._count(body.digest, +1, body.size_bytes)
             self.files[body.digest] = body.file
@@ -438,18 +480,16 @@ class _Tally:
         """How many of the writes have this body."""
         return sum(write.body is not None and write.body.digest == digest for write in self._writes)
 
-    def head_puts(self, generations: Mapping[bytes, bytes]) -> list[Put]:
+    def head_puts(self, generations: Mapping[bytes, bytes]) -> tuple[Put, ...]:
         """Lay out the heads; `generations` says which file holds a body."""
-        return [
-            self._head_put(write, key, record, generations)
-            for write, key, record in zip(self._writes, self._keys, self._current, strict=True)
-        ]
+        return tuple([self._head_put(at, generations) for at in range(len(self._writes))])
 
-    def _head_put(self, write: Write, key: bytes, record: Record | None, generations: Mapping[bytes, bytes]) -> Put:
+    def _head_put(self, at: int, generations: Mapping[bytes, bytes]) -> Put:
+        write, key, record = self._writes[at], self._keys[at], self._current[at]
         expect = ABSENT if record is None else record.stamp
         body = write.body
         if body is None:
-            return Put(key, None, expect=expect)
+            return Put(key, None, expect)
         row = _HeadRow(
             digest=body.digest,
             size_bytes=body.size_bytes,
@@ -457,6 +497,6 @@ class _Tally:
             path=write.path,
             body=body.inline,
             generation=None if body.file is None else generations[body.digest],
+            sealed_key=write.sealed_key,
         )
-        weight_bytes = _weight_bytes(write.path, write.metadata, len(body.inline or b""))
-        return Put(key, _CODEC.encode(row), expect=expect, weight_bytes=weight_bytes, account=self.account)
+        return Put(key, _CODEC.encode(row), expect, self._weights[at], self.account)

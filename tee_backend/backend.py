@@ -7,26 +7,37 @@ wrapped to exactly that receiver key. Whoever relays or records any of it can op
 Example:
     async with Client("https://node.example", session=key_session(seed)) as client:
         backend = Backend(client, source)
-        await client.delegations.take_up(portable)
-        await backend.attest(client.encryption.network(owner=owner_did))
+        await backend.take_up(portable)
         value = await backend.read_secret(owner_did, "API_KEY")
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Final
 
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
-from capabilities.principals import Principal
+from capabilities.principals import Principal, same_principal
 from capabilities.resources import NetworkId
+from encryption_network.requests import DECRYPT
 from sealspace.attestation import Attested
 from sealspace.client import Client
+from sealspace.delegations import allow
 from sealspace.encryption import ReceiverKey, new_receiver_key
+from sealspace.errors import NodeFailure, NotGranted
+from sealspace.portable import PortableDelegation
 from tee_backend.attestation.report_data import report_data
 from tee_backend.evidence.source import EvidenceSource, take_quote
 
 RENEWAL_MARGIN_S: Final = 15.0
 """Evidence that ends sooner is renewed first: a request must not find it ended on arrival."""
+QUIET_S: Final = 10.0
+"""Evidence that is younger serves for a further grant too: anybody may send grants, and nodes count attestations."""
+PATIENCE_S: Final = 60.0
+"""How long `attest` waits for a node that asks to come again, as one does that fetches collateral first (AT39)."""
+
+_SHORTEST_PAUSE_S: Final = 1.0
+_NOTHING_DONE: Final = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +65,28 @@ class Backend:
         source: makes quotes; see `tee_backend.evidence`. Where its platform keeps an event log, the log is sent along.
         clock: to renew evidence in time.
         entropy: for receiver keys; inside a trust domain it has to be one the host cannot foresee.
+        patience_s: how many seconds `attest` waits in all where the node says when to come again; 0: not at all.
+        pause: waits for some seconds.
     """
 
     def __init__(
-        self, client: Client, source: EvidenceSource, *, clock: Clock | None = None, entropy: Entropy | None = None
+        self,
+        client: Client,
+        source: EvidenceSource,
+        *,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+        patience_s: float = PATIENCE_S,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
         self._source = source
         self._clock = clock or SystemClock()
         self._entropy = entropy or SystemEntropy()
+        self._patience_s = patience_s
+        self._pause = pause
         self._attestation: Attestation | None = None
+        self._attested_at = 0.0
         self._renewing = asyncio.Lock()
 
     @property
@@ -76,8 +99,33 @@ class Backend:
         """The evidence that stands; None before `attest`."""
         return self._attestation
 
+    async def take_up(self, portable: PortableDelegation) -> Attestation:
+        """Use a grant from now on, before any earlier one, and attest under it.
+
+        Whoever grants anew means the new grant: an earlier one may have been revoked, and would be cited first. Where
+        evidence was handed in within QUIET_S, that one stays: the node judges it anew at each release.
+
+        Raises:
+            InvalidPortableDelegation: it is for somebody else, or has ended.
+            NotGranted, AttestationRefused, NodeRefused, TransportError: as `attest`.
+        """
+        grant = self._client.delegations.read(portable)
+        await self._client.delegations.take_up(portable)
+        session = self._client.session.without_grant(grant.cid)
+        self._client.use(replace(session, grants=(grant, *session.grants)))
+        network = self._client.encryption.network(owner=portable.owner)
+        # Whose secrets it is about is told beside the token: a grant has to bear it out.
+        self._client.session.proofs_for([allow(network.text, DECRYPT)], now=self._clock.now())
+        standing = self._attestation
+        if standing is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
+            return standing
+        return await self.attest(network)
+
     async def attest(self, network: NetworkId) -> Attestation:
         """Prove to the node what code this is; evidence from before is replaced by it.
+
+        A node that cannot judge the quote now and says when to come again is asked again then, with a new challenge and
+        a new quote, until patience ends.
 
         Args:
             network: one that this backend was granted decrypt on; only who has business there may hand in quotes.
@@ -86,10 +134,25 @@ class Backend:
         Raises:
             NotGranted: no grant holds decrypt on the network.
             AttestationRefused: the node does not believe the quote.
+            NodeFailure: the node cannot judge it, and did not become able to in time.
             NodeRefused, TransportError, and whatever the source raises.
         Does not check:
             Whether any owner approves this code: the node judges that at each release.
         """
+        waited_s = 0.0
+        while True:
+            try:
+                return await self._attest_once(network)
+            except NodeFailure as failure:
+                if failure.status != _NOTHING_DONE or failure.retry_after_s is None:
+                    raise
+                pause_s = max(failure.retry_after_s, _SHORTEST_PAUSE_S)
+                if waited_s + pause_s > self._patience_s:
+                    raise
+            await self._pause(pause_s)
+            waited_s += pause_s
+
+    async def _attest_once(self, network: NetworkId) -> Attestation:
         receiver = new_receiver_key(self._entropy)
         challenge = await self._client.attestation.challenge()
         bound = report_data(challenge.nonce, challenge.audience, self.did, "attested", receiver.public_key)
@@ -99,6 +162,7 @@ class Backend:
         attested = Attested(quote=quoted.quote, receiver_public_key=receiver.public_key, event_log=log)
         session = await self._client.attestation.open_session(network, challenge, attested)
         self._attestation = Attestation(network, receiver, session.expires_at, session.evidence)
+        self._attested_at = self._clock.now()
         return self._attestation
 
     async def read_secret(self, owner: str, name: str, *, scope: str | None = None) -> str:
@@ -121,6 +185,15 @@ class Backend:
         async with self._renewing:
             standing = self._attestation
             if standing is not None and standing.expires_at - self._clock.now() < RENEWAL_MARGIN_S:
-                standing = await self.attest(standing.network)
+                standing = await self._renew(standing, owner)
         receiver = None if standing is None else standing.receiver
         return await self._client.secrets(owner).get(name, scope=scope, receiver=receiver)
+
+    async def _renew(self, standing: Attestation, owner: str) -> Attestation:
+        """Attest anew under the grant of whose secret is read: whoever granted last may have revoked it (AT54)."""
+        if same_principal(standing.network.owner, owner):
+            return await self.attest(standing.network)
+        try:
+            return await self.attest(self._client.encryption.network(owner=owner))
+        except NotGranted:
+            return await self.attest(standing.network)

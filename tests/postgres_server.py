@@ -15,8 +15,9 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,6 +28,7 @@ _START_WITHIN_S = 60.0
 _POLL_S = 0.02
 _PR_SET_PDEATHSIG = 1
 _SUPERUSER = "sealspace"
+_SCHEMAS = "schemas"
 # Nothing here outlives the machine, so nothing waits for its disk.
 _SETTINGS = {
     "listen_addresses": "",
@@ -55,15 +57,19 @@ def needs_postgres() -> pytest.MarkDecorator:
     return pytest.mark.skipif(programs() is None, reason=PROGRAMS_ABSENT)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class PostgresServer:
-    """A running server.
+    """A server of its own data, on a Unix socket.
 
     Attributes:
-        folder: of its socket.
+        folder: of its data and its socket.
+        settings: beside those that every server of the tests has, and over them.
     """
 
     folder: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    _process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
+    _has_schemas: bool = field(default=False, repr=False)
 
     def url(self, database: str) -> str:
         """Return the address of a database, for clients."""
@@ -81,32 +87,79 @@ class PostgresServer:
         self.run("postgres", f"create database {name}")
         return self.url(name)
 
+    def new_schema(self) -> str:
+        """Make an empty schema in a database that others share, and return the address of it: quicker to make."""
+        if not self._has_schemas:
+            self.run("postgres", f"create database {_SCHEMAS}")
+            self._has_schemas = True
+        name = f"schema_{next(_NUMBERS)}"
+        self.run(_SCHEMAS, f"create schema {name}")
+        return f"{self.url(_SCHEMAS)}&search_path={name}"
+
+    def start(self) -> None:
+        """Start it on its data, and wait until it takes connections."""
+        settings = {**_SETTINGS, **self.settings}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        self._process = subprocess.Popen(
+            [str(_program("postgres")), "-D", str(self.folder / "data"), "-k", str(self.folder), *options],
+            user=unprivileged_user(),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=_end_with_parent,
+        )
+        _wait_until_ready(self.folder, self._process)
+
+    def stop(self) -> None:
+        """End it at once: sessions are cut, and what was not committed is gone."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it as a crash of the machine would, but for the disk: nothing is written any more."""
+        self._end(signal.SIGQUIT)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait()
+            self._process = None
+
 
 _NUMBERS = iter(range(1, 1_000_000))
+
+
+def new_server(
+    settings: Mapping[str, str] | None = None, *, standby_of: PostgresServer | None = None
+) -> PostgresServer:
+    """Make the data of a server, which is not started.
+
+    Args:
+        settings: beside the usual ones.
+        standby_of: a running server whose data is copied and then followed; its name among standbys is `standby`.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="sealspace-postgres-", dir="/tmp"))
+    user = unprivileged_user()
+    if user is not None:
+        shutil.chown(folder, user)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    data = str(folder / "data")
+    if standby_of is None:
+        made = [str(_program("initdb")), "-D", data, "-U", _SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+        subprocess.run(made, check=True, capture_output=True, user=user, cwd=folder)
+    else:
+        where = f"host={standby_of.folder} user={_SUPERUSER} application_name=standby"
+        copied = [str(_program("pg_basebackup")), "-D", data, "-R", "-N", "-c", "fast", "-d", where]
+        subprocess.run(copied, check=True, capture_output=True, user=user, cwd=folder)
+    server = PostgresServer(folder, settings or {})
+    atexit.register(server.kill)
+    return server
 
 
 @functools.cache
 def postgres_server() -> PostgresServer:
     """Return the server of this process; start it when it does not run yet."""
-    folder = Path(tempfile.mkdtemp(prefix="sealspace-postgres-", dir="/tmp"))
-    user = _unprivileged()
-    if user is not None:
-        shutil.chown(folder, user)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    data = folder / "data"
-    made = [str(_program("initdb")), "-D", str(data), "-U", _SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
-    subprocess.run(made, check=True, capture_output=True, user=user, cwd=folder)
-    settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
-    process = subprocess.Popen(
-        [str(_program("postgres")), "-D", str(data), "-k", str(folder), *settings],
-        user=user,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        preexec_fn=_end_with_parent,
-    )
-    atexit.register(_end, process)
-    _wait_until_ready(folder, process)
-    return PostgresServer(folder)
+    server = new_server()
+    server.start()
+    return server
 
 
 def _program(name: str) -> Path:
@@ -115,7 +168,8 @@ def _program(name: str) -> Path:
     return place / name
 
 
-def _unprivileged() -> str | None:
+def unprivileged_user() -> str | None:
+    """Return as whom the programs run; None: as ourselves."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
@@ -135,8 +189,3 @@ def _wait_until_ready(folder: Path, process: "subprocess.Popen[bytes]") -> None:
         assert time.monotonic() < give_up_at, "the database server did not start in time"
         with suppress(subprocess.TimeoutExpired):
             process.wait(_POLL_S)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.send_signal(signal.SIGQUIT)
-    process.wait()

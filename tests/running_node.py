@@ -26,6 +26,7 @@ from urllib.parse import quote as percent_encoded
 
 import aiohttp
 import libipld
+from engines import store_arguments
 from tests_support import REPOSITORY
 from wire_replay import token_id
 from yarl import URL
@@ -110,6 +111,7 @@ class RunningNode:
         for pid in others:
             os.kill(pid, signal.SIGSTOP)
         try:
+            until(lambda: all(stands_still(pid) for pid in others))  # until then one of them may accept a connection
             yield
         finally:
             for pid in others:
@@ -158,6 +160,11 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
+def stands_still(pid: int) -> bool:
+    """Tell whether a process was stopped by a signal, and has come to a stop."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 def until(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds; fail when it does not in good time."""
     deadline = time.monotonic() + _WAIT_S
@@ -185,7 +192,8 @@ def running_node(
     """
     trust = () if platform is None else trust_arguments(folder, platform)
     settings = {"SEALSPACE_LIMITS__CHALLENGES_PER_MINUTE": "1000000", **(environment or {})}
-    node = RunningNode(folder, "--workers", str(workers), *trust, *arguments, environment=settings)
+    stored = () if "--store" in arguments else store_arguments(folder)
+    node = RunningNode(folder, "--workers", str(workers), *trust, *stored, *arguments, environment=settings)
     try:
         assert node.url
         yield node

@@ -11,13 +11,16 @@ variable FUZZ_EXAMPLES says how many examples the quickest tests draw (`make fuz
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from blake3 import blake3
 from hypothesis import HealthCheck, settings
+from pgbouncer import PGBOUNCER_ABSENT
 from postgres_server import PROGRAMS_ABSENT
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -59,6 +62,11 @@ def json_lines(path: Path) -> Iterator[Any]:
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
+
+
+def altered(value: Any, **changes: object) -> Any:
+    """Return a frozen value with some fields replaced, whichever kind of record it is."""
+    return msgspec.structs.replace(value, **changes) if isinstance(value, msgspec.Struct) else replace(value, **changes)
 
 
 class FixedClock:
@@ -113,7 +121,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print how many tests were left out for want of something that this machine does not have."""
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
-    for reason in (VECTORS_ABSENT, PROGRAMS_ABSENT):
+    for reason in (VECTORS_ABSENT, PROGRAMS_ABSENT, PGBOUNCER_ABSENT):
         number = sum(reason in told for told in skipped)
         if number:
             terminalreporter.write_line(f"{number} tests skipped: {reason}")

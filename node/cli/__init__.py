@@ -4,13 +4,15 @@ Human text goes to standard error, data to standard output. An error is two line
 the exit status follows from the error's code.
 """
 
-import importlib
 import sys
 
 import click
 
+from sealspace.errors import InvalidInput, NodeRefused, SealspaceError
+
 from .. import __version__
 from ..errors import NodeError
+from .lazy import LazyGroup
 
 # name -> module, attribute, one line of help. Listed here so that `--help` imports no command.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -19,10 +21,15 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "doctor": ("node.cli.doctor", "doctor", "Check the installation, the settings and the data folder."),
     "release": ("node.cli.release", "release", "Show or set the terms under which keys are released."),
     "collateral": ("node.cli.collateral", "collateral", "Take in what Intel says about its platforms."),
-    "attest": ("node.cli.attest", "attest", "Show receipts of releases, or verify one."),
+    "attest": ("node.cli.attest", "attest", "Show or verify receipts of releases, or a node's own evidence."),
     "audit": ("node.cli.audit", "audit", "Export the chain over the audit records, or verify an export."),
     "withdraw": ("node.cli.withdraw", "withdraw", "Withdraw code, a backend or evidence from every release."),
     "migrate-store": ("node.cli.migrate_store", "migrate_store", "Move the store into a database, or back."),
+    "migrate-blobs": ("node.cli.migrate_blobs", "migrate_blobs", "Move large values into a bucket, or back."),
+    "login": ("node.cli.login", "login", "Sign in to a node as an owner, with a wallet's key."),
+    "secret": ("node.cli.secret", "secret", "Owner: keep secrets: put, list, delete."),
+    "backend": ("node.cli.backend", "backend", "Owner: look at a backend, grant to exactly that, end it again."),
+    "receipts": ("node.cli.receipts", "receipts", "Owner: see who got keys, and check the node's receipts."),
     "version": ("node.cli.version", "version", "Print the version."),
     "storekeeper": ("node.cli.storekeeper", "storekeeper", ""),
     "worker": ("node.cli.worker", "worker", ""),
@@ -40,34 +47,38 @@ EXIT_STATUS = {
     "store-unavailable": 8,
     "store-locked": 8,
     "store-full": 9,
+    "not-signed-in": 10,
+    "key-file-unusable": 10,
+    "session-expired": 10,
+    "backend-unreachable": 11,
+    "node-unreachable": 11,
+    "node-timeout": 11,
+    "node-mismatch": 11,
+    "malformed-answer": 11,
+    "backend-answer-invalid": 12,
+    "backend-not-proven": 12,
+    "node-evidence-refused": 12,
+    "receipt-invalid": 12,
+    "collateral-needed": 13,
+    "backend-not-expected": 14,
+    "backend-not-acceptable": 14,
+    "grant-not-taken": 15,
+    "clock-wrong": 16,
 }
+_ARGUMENT_STATUS = 2
+_REFUSED_STATUS = 15
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands that help shows."""
-        return [name for name in COMMANDS if name not in HIDDEN]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands from the table, without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][2]) for name in self.list_commands(ctx)])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="%(version)s")
-def cli() -> None:
-    """sealspace: a key-value node whose secrets open only for code that proves itself."""
+cli = LazyGroup(
+    COMMANDS,
+    hidden=HIDDEN,
+    name="sealspace",
+    help="sealspace: a key-value node whose secrets open only for code that proves itself.",
+    epilog="To run a node: `sealspace serve`. To keep secrets on one and grant them: `sealspace login`, then "
+    "`sealspace secret`, `sealspace backend` and `sealspace receipts`.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+click.version_option(__version__, message="%(version)s")(cli)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,6 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
         status = cli.main(arguments, prog_name="sealspace", standalone_mode=False)
     except NodeError as error:
         return fail(error.code, error.text, error.hint)
+    except SealspaceError as error:
+        return fail(error.code, _sentence(str(error)), error.hint or "sealspace --help", otherwise=_status_of(error))
     except click.ClickException as error:
         error.show()
         return 2
@@ -84,7 +97,24 @@ def main(arguments: list[str] | None = None) -> int:
     return status if isinstance(status, int) else 0
 
 
-def fail(code: str, text: str, hint: str) -> int:
+def fail(code: str, text: str, hint: str, *, otherwise: int = 1) -> int:
     """Say in two lines what happened and what to do next; return the exit status of the code."""
-    print(f"sealspace: {text}\nnext: {hint}", file=sys.stderr)
-    return EXIT_STATUS.get(code, 1)
+    # What a node or a backend said may stand in it: its signs are not for the terminal.
+    print(f"sealspace: {_shown(text)}\nnext: {_shown(hint)}", file=sys.stderr)
+    return EXIT_STATUS.get(code, otherwise)
+
+
+def _shown(text: str) -> str:
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
+def _status_of(error: SealspaceError) -> int:
+    """Return the exit status of a kind of error that has none of its own."""
+    if isinstance(error, InvalidInput):
+        return _ARGUMENT_STATUS
+    return _REFUSED_STATUS if isinstance(error, NodeRefused) else 1
+
+
+def _sentence(text: str) -> str:
+    """One line, without the full stop, as all errors of the command line are."""
+    return " ".join(text.split()).rstrip(".")

@@ -21,6 +21,7 @@ from ..config import Config
 from ..errors import ConfigurationError, ReceiptRefuted
 from ..operations.receipt_check import documents_in, judge_with, verify_release
 from ..release_terms import read_trust_root
+from .attest_node import node
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
@@ -29,7 +30,10 @@ _NETWORK_HELP = "Only of this network."
 
 @click.group(short_help="Show receipts of releases, or verify one.")
 def attest() -> None:
-    """Show receipts of releases, or verify one without the node."""
+    """Show receipts of releases, or verify one without the node; ask a node what code it runs."""
+
+
+attest.add_command(node)
 
 
 @attest.command("receipts")

@@ -11,6 +11,7 @@ from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
 from spaces.audit_chain import MAX_ENTRY_BYTES, Chain, exported_lines, seal_batch
 from spaces.audit_export import verify_export
+from spaces.audit_pruning import exported_through, note_exported, pruned_through
 from spaces.errors import AuditChainBroken
 from spaces.identity import recorded_identity
 from spaces.store.contract import Store
@@ -54,9 +55,49 @@ def verify(node_did: str, file: BinaryIO) -> None:
     click.echo(msgspec.json.encode(shown))
 
 
+@audit.command("kept")
+@data_options
+@click.argument("file", type=click.File("rb"))
+def kept(config_file: Path | None, store__data: str | None, file: BinaryIO) -> None:
+    """Note that FILE, an export of this store's chain, is kept elsewhere, so that what it holds may be removed here.
+
+    FILE is verified and compared with the chain first. Nothing is removed unless `retention.audit_days` says so.
+    """
+    asyncio.run(_note_kept(config_from(config_file, {"store__data": store__data}), file))
+
+
+async def _note_kept(config: Config, file: BinaryIO) -> None:
+    last: list[bytes] = []
+    async with opened_store(config) as store:
+        chain = await _chain(config, store)
+        try:
+            verified = verify_export(
+                iter(lambda: file.readline(MAX_ENTRY_BYTES + 2), b""),
+                node_did=chain.node_did,
+                on_entry=lambda _, entry: last.__setitem__(slice(None), [entry]),
+            )
+        except AuditChainBroken as error:
+            raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
+        # What was cut without an export cannot be kept any more, and does not stand in the way of the rest.
+        before = max(await exported_through(store), await pruned_through(store))
+        if verified.after > before:
+            raise AuditRefuted(
+                f"the export begins behind entry {verified.after}, kept are those up to {before}",
+                hint=f"sealspace audit export --after {before}",
+            )
+        if verified.store_id != chain.store_id or not last:
+            raise AuditRefuted("it is the export of another store, or of nothing", hint="export it again")
+        if not await note_exported(store, number=verified.number, entry=last[0]):
+            raise AuditRefuted("its last entry is not the one in this store", hint="export it again")
+    click.echo(msgspec.json.encode({"kept": verified.number}))
+
+
 async def _export(config: Config, after: int) -> None:
     async with opened_store(config) as store:
         chain = await _chain(config, store)
+        cut = await pruned_through(store)
+        if cut > after:
+            click.echo(f"entries up to {cut} were removed; the export begins with the signed head over them", err=True)
         now = SystemClock().now()
         while (await seal_batch(store, chain, now=now, is_last=True)).more:
             pass

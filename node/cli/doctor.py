@@ -8,17 +8,23 @@ from pathlib import Path
 
 import click
 
-from capabilities.ambient import SystemEntropy
+from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.errors import EncryptionError
 from encryption_network.keyring import Keyring
 from spaces.errors import SpaceError
 from spaces.identity import recorded_identity
+from tee_backend.attestation.report_data import REPORT_DATA_BYTES
+from tee_backend.evidence.errors import EvidenceSourceError
+from tee_backend.evidence.source import take_quote
 
+from ..clock_check import check_clock
 from ..config import Config
-from ..errors import NodeError, StoreMisused
+from ..diagnoses import OK, WRONG, Diagnosis, diagnose_blobs, diagnose_database
+from ..errors import NodeError, PlatformSilent, StoreMisused
+from ..own_platform import quote_source
 from ..ownership import check_ownership
 from ..release_terms import loosened, recorded_release
-from ..root_secret import SECRET_FILE_NAME, STORE_FOLDER_NAME, load_root_secret
+from ..root_secret import STORE_FOLDER_NAME, load_root_secret, where_the_secret_is
 from ..settings_table import markdown_table
 from ..stores import is_shared
 from .opened_store import opened_store
@@ -40,23 +46,47 @@ def doctor(config_file: Path | None, store__data: str | None, settings: bool) ->
     wrong = 0
     for name, check in _checks(config):
         try:
-            click.echo(f"ok       {name}: {check()}")
+            found = check()
         except NodeError as error:
-            wrong += 1
-            click.echo(f"wrong    {name}: {error.text}\n         next: {error.hint}")
+            found = [Diagnosis(WRONG, error.text, error.hint)]
+        diagnoses = [Diagnosis(OK, found)] if isinstance(found, str) else found
+        wrong += sum(diagnosis.severity == WRONG for diagnosis in diagnoses)
+        click.echo("\n".join(diagnosis.line(name) for diagnosis in diagnoses))
     return 1 if wrong else 0
 
 
-def _checks(config: Config) -> Iterator[tuple[str, Callable[[], str]]]:
+def _checks(config: Config) -> Iterator[tuple[str, Callable[[], str | list[Diagnosis]]]]:
     yield "packages", _packages
+    yield "clock", _clock
     yield "data folder", lambda: _data_folder(config)
+    if config.platform.source != "none":
+        yield "platform", lambda: _platform(config)
+    if is_shared(config):
+        yield "database", lambda: diagnose_database(config)
     if is_shared(config) or (config.data / STORE_FOLDER_NAME).is_dir():
         yield "store", lambda: asyncio.run(_store(config))
+        yield "large values", lambda: asyncio.run(_large_values(config))
 
 
 def _packages() -> str:
     check_ownership()
     return "our six names are ours"
+
+
+def _clock() -> str:
+    check_clock(SystemClock())
+    return "not before this version was made"
+
+
+def _platform(config: Config) -> str:
+    try:
+        quoted = take_quote(quote_source(config.platform), bytes(REPORT_DATA_BYTES))
+    except EvidenceSourceError as error:
+        raise PlatformSilent(
+            f"no quote from {config.platform.source}: {error.code}: {error.detail}",
+            hint="mount the guest agent's socket, or the kernel's report folder, and see platform.socket",
+        ) from None
+    return f"{config.platform.source} makes quotes, {'with' if quoted.event_log else 'without'} an event log"
 
 
 def _data_folder(config: Config) -> str:
@@ -84,11 +114,16 @@ async def _store(config: Config) -> str:
     if keyring.node_did != identity.node_did:
         raise StoreMisused(
             f"the store belongs to {identity.node_did}, the secret at hand is that of {keyring.node_did}",
-            hint=f"put the right secret into {config.data / SECRET_FILE_NAME}, or name it with --secret-file",
+            hint=where_the_secret_is(config, identity.node_did),
         )
     if (difference := loosened(config.release, record)) is not None:
         raise StoreMisused(difference, hint="sealspace release show")
     return f"belongs to {identity.node_did}, attestation {record.mode}"
+
+
+async def _large_values(config: Config) -> str:
+    async with opened_store(config) as store:
+        return await diagnose_blobs(config, store)
 
 
 def _keyring(config: Config) -> Keyring:

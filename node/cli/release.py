@@ -22,7 +22,7 @@ from tee_backend.attestation.trust_root import intel_root as intels_root
 
 from ..config import AttestationMode, Config
 from ..errors import StoreMisused
-from ..release_terms import read_node_policy, read_trust_root
+from ..release_terms import key_providers_named, read_node_policy, read_trust_root
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
@@ -50,6 +50,8 @@ def show(config_file: Path | None, store__data: str | None) -> None:
 @click.option("--node-policy", type=click.Path(path_type=Path), help="The node's own policy, a JSON file.")
 @click.option("--no-node-policy", is_flag=True, help="Have no policy of the node's own.")
 @click.option("--node-policy-suffices/--owner-policy-needed", default=None, help="Whether the node's list is enough.")
+@click.option("--key-provider", "key_providers", multiple=True, help="Take evidence of its applications; repeatable.")
+@click.option("--no-key-provider", is_flag=True, help="Take no evidence that comes with an event log.")
 def set_terms(
     config_file: Path | None,
     store__data: str | None,
@@ -59,9 +61,11 @@ def set_terms(
     node_policy: Path | None,
     no_node_policy: bool,
     node_policy_suffices: bool | None,
+    key_providers: tuple[str, ...],
+    no_key_provider: bool,
 ) -> None:
     """Change the release record, everywhere at once; the change is audited."""
-    if (trust_root and intel_root) or (node_policy and no_node_policy):
+    if (trust_root and intel_root) or (node_policy and no_node_policy) or (key_providers and no_key_provider):
         raise click.UsageError("two options contradict each other")
     changes: list[Change] = []
     if attestation is not None:
@@ -74,6 +78,9 @@ def set_terms(
         changes.append(lambda record: replace(record, node_policy=policy))
     if node_policy_suffices is not None:
         changes.append(lambda record: replace(record, node_policy_suffices=node_policy_suffices))
+    if key_providers or no_key_provider:
+        named = key_providers_named(key_providers, where="--key-provider")
+        changes.append(lambda record: replace(record, key_providers=named))
     if not changes:
         raise click.UsageError("nothing to set; see `sealspace release set --help`")
     record = asyncio.run(_change(config_from(config_file, {"store__data": store__data}), changes))
@@ -125,4 +132,5 @@ def _shown(record: ReleaseRecord) -> dict[str, Json]:
         "trustRoots": roots,
         "nodePolicy": None if record.node_policy is None else policy_json(record.node_policy),
         "nodePolicySuffices": record.node_policy_suffices,
+        "keyProviders": list(record.key_providers),
     }

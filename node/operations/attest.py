@@ -20,22 +20,24 @@ from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.evidence_record import decode_evidence, encode_evidence
+from encryption_network.key_providers import key_provider_text
 from encryption_network.policy import Evidence, ReceiverMode
+from encryption_network.release_record import ReleaseRecord, decode_release_record
 from encryption_network.requests import DECRYPT, MAX_LIFETIME_S, check_audience, read_body
 from spaces.audit import AuditRecord, audit_put
-from spaces.evidence import collateral_row_key, evidence_put, evidence_range, evidence_row_key
+from spaces.errors import RecordDamaged
+from spaces.evidence import evidence_put, evidence_range, evidence_row_key, release_record_key
 from spaces.first_use import claim_of
 from spaces.networks import network_row_key
 from spaces.receipts import Basis, basis_beside, basis_put
 from spaces.store.contract import Check, Claim, Commit, Put
-from tee_backend.attestation.application import EventLogClaims, check_key_provider
+from tee_backend.attestation.application import EventLogClaims, accepted_key_provider, check_key_provider
 from tee_backend.attestation.challenge import (
     RANDOM_BYTES,
     ChallengeScope,
     check_challenge,
     issue_challenge,
 )
-from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.event_log import read_event_log
 from tee_backend.attestation.event_log_claims import verify_event_log
@@ -44,16 +46,17 @@ from tee_backend.attestation.quote import MAX_QUOTE_BYTES, Quote, parse_quote
 from tee_backend.attestation.report_data import check_report_data, report_data
 
 from ..logs import log_warning
+from ..release_terms import in_force
 from ..services import Services
 from .attempts import Planned, until_committed
 from .attestation_errors import (
     ChallengeUsed,
-    CollateralMissing,
     MalformedRequest,
     NetworkUnknown,
     SessionNotBound,
 )
 from .authorise import Call, admit_token, read_call
+from .collateral_use import usable_collateral
 from .receipts import missing_documents
 
 SESSION_FACT: Final = "sealspace.attestation.session/v1"
@@ -143,7 +146,7 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
         MalformedToken, CapabilityError: the token, or its chain.
         AttestationRequestError: the request, its binding, the challenge's second use, missing collateral.
         AttestationError: the challenge or the quote; `code` is coarse, the audit record has the detail.
-        QuotesBusy, SpaceError.
+        QuotesBusy, SpaceError, RecordError.
     """
     handed = _read(body)  # sizes
     unverified = parse_invocation(header)
@@ -157,12 +160,13 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
     claim = claim_of(blake3(_NONCE_LABEL + nonce).digest(), expires_at=nonce_ends_at)
 
     async def attempt(is_first: bool) -> Planned[Session]:
-        call = await read_call(services, invocation, keys=(network_row_key(network),), claiming=False)  # chain
+        keys = (network_row_key(network), release_record_key())
+        call = await read_call(services, invocation, keys=keys, claiming=False)  # chain
         if call.records[0] is None:
             raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
         await _claim_challenge(services, claim, claiming=is_first)  # first use
         try:
-            judged = await _verified(services, invocation, handed, nonce)
+            judged = await _verified(services, call, handed, nonce)
         except AttestationError as error:
             await _record_refusal(services, call, network, error)
             raise
@@ -245,8 +249,9 @@ def _basis(judged: _Judged, handed: _Handed, nonce: bytes, evidence_sha256: byte
     return Basis(evidence_sha256=evidence_sha256, nonce=nonce, quote=judged.quote, event_log=log)
 
 
-async def _verified(services: Services, invocation: Invocation, handed: _Handed, nonce: bytes) -> _Judged:
+async def _verified(services: Services, call: Call, handed: _Handed, nonce: bytes) -> _Judged:
     """Verify the quote against the operator's collateral and state what it says."""
+    invocation = call.invocation
     quote = parse_quote(handed.quote)  # our own parser
     expected = report_data(
         nonce,
@@ -256,38 +261,38 @@ async def _verified(services: Services, invocation: Invocation, handed: _Handed,
         handed.receiver_public_key,
     )
     check_report_data(quote.report.report_data, expected)
-    claims = _claims(handed, quote)
-    collateral, relied = await _collateral(services, quote)
-    root = services.trust_root
+    claims = _claims(_terms(services, call), handed, quote)
+    usable = await usable_collateral(services, quote)
+    root, collateral = services.trust_root, usable.collateral
     verified = await services.quotes.verify(handed.quote, collateral, root=root, now=services.clock.now())
     evidence = to_evidence(
         verified,
         invoker=invocation.invoker,
         receiver_public_key=handed.receiver_public_key,
         receiver_mode=handed.receiver_mode,
-        ttl_s=services.config.release.evidence_s,
+        ttl_s=min(services.config.release.evidence_s, usable.stale_at - verified.verified_at),
         compose_hash=None if claims is None else claims.compose_hash,
         app_id=None if claims is None else claims.app_id,
+        key_provider=None if claims is None else key_provider_text(claims.key_provider.name, claims.key_provider.id),
     )
-    return _Judged(evidence, verified.quote.raw, collateral.raw, relied)
+    return _Judged(evidence, verified.quote.raw, collateral.raw, usable.relied)
 
 
-def _claims(handed: _Handed, quote: Quote) -> EventLogClaims | None:
+def _terms(services: Services, call: Call) -> ReleaseRecord:
+    """Return the terms in force, as they stood when the call was read."""
+    row = call.records[1]
+    if row is None or row.value is None:
+        raise RecordDamaged("the release record was deleted")
+    return in_force(services.config.release, decode_release_record(row.value))
+
+
+def _claims(terms: ReleaseRecord, handed: _Handed, quote: Quote) -> EventLogClaims | None:
     """Return what the event log says; it is compared with registers of the quote, which is itself verified after."""
     if handed.event_log is None:
         return None
     claims = verify_event_log(read_event_log(handed.event_log), quote.report)
-    check_key_provider(claims)
+    check_key_provider(claims, accepted=tuple(map(accepted_key_provider, terms.key_providers)))  # AT29
     return claims
-
-
-async def _collateral(services: Services, quote: Quote) -> tuple[Collateral, Check]:
-    """Return the operator's collateral for the platform; the caller's would be the kinder one."""
-    key = collateral_row_key(quote.platform.fmspc, quote.platform.ca)
-    row = (await services.store.read((key,))).records[0]
-    if row is None or row.value is None:
-        raise CollateralMissing("the operator runs: sealspace collateral import FILE")
-    return parse_collateral(row.value), Check(key, row.stamp)
 
 
 async def _ended(services: Services, fresh: Evidence) -> tuple[Put, ...]:

@@ -78,3 +78,7 @@ class CollateralMissing(AttestationRequestError):
     code = "collateral-missing"
     status = 503
     title = "The node has no collateral for this platform"
+
+    def __init__(self, hint: str, retry_after_s: int | None = None) -> None:
+        super().__init__(hint)
+        self.retry_after_s = retry_after_s

@@ -9,11 +9,13 @@ Example:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from capabilities.chain import (
     MAX_CHAIN_NODES,
     Authority,
+    Marks,
     Registered,
     check_lifetime,
     judge_invocation,
@@ -64,8 +66,7 @@ def admit_signed(unverified: UnverifiedInvocation, *, now: float) -> Invocation:
     return verify_invocation(unverified)  # I3
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True, gc=False):
     """A judged invocation and what was read with it, all at one moment.
 
     Attributes:
@@ -76,6 +77,7 @@ class Call:
         pages: the ranges asked for, in their order.
         unhosted: mentioned spaces that are not hosted.
         claim: the first use, to be claimed again with a commit.
+        marks: of every delegation of every cited closure.
     """
 
     invocation: Invocation
@@ -85,6 +87,7 @@ class Call:
     pages: tuple[Page, ...]
     unhosted: frozenset[SpaceId]
     claim: Claim
+    marks: Marks
 
     @property
     def live(self) -> tuple[bytes, ...]:
@@ -122,7 +125,7 @@ async def read_call(
     found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
     contents = closure_contents(found)
     mentioned = mentioned_spaces(invocation.capabilities)
-    hosts = [space_row_key(space) for space in mentioned]
+    hosts = list(map(space_row_key, mentioned))
     snapshot = await services.store.read(
         (*mark_keys(contents), *hosts, *keys), claim=claim if claiming else None, ranges=ranges
     )
@@ -131,14 +134,19 @@ async def read_call(
     marks = marks_of(contents, snapshot.records[: len(contents)])
     authority = judge_invocation(invocation, registered_of(found), marks, now=services.clock.now())  # I13, I14
     rows = snapshot.records[len(contents) :]
+    unhosted = set()
+    for space, row in zip(mentioned, rows, strict=False):
+        if not is_hosted(row):
+            unhosted.add(space)
     return Call(
         invocation=invocation,
         authority=authority,
-        cited=tuple(stored for stored in found if stored is not None),
+        cited=tuple(filter(None, found)),
         records=rows[len(hosts) :],
         pages=snapshot.pages,
-        unhosted=frozenset(space for space, row in zip(mentioned, rows, strict=False) if not is_hosted(row)),
+        unhosted=frozenset(unhosted),
         claim=claim,
+        marks=marks,
     )
 
 
@@ -154,7 +162,7 @@ def check_proof_count(parents: Sequence[CitedParent]) -> None:
 
 def registered_of(found: Sequence[StoredDelegation | None]) -> tuple[Registered | None, ...]:
     """Return what the chain rules judge of stored delegations, in their order."""
-    return tuple(None if stored is None else stored.registered for stored in found)
+    return tuple([None if stored is None else stored.registered for stored in found])
 
 
 def closure_contents(found: Sequence[StoredDelegation | None]) -> tuple[ContentKey, ...]:
@@ -162,5 +170,9 @@ def closure_contents(found: Sequence[StoredDelegation | None]) -> tuple[ContentK
 
     One more than the limit is enough: the chain rules refuse such a chain before they look at a mark (D30, I13).
     """
-    members = (member for stored in found if stored is not None for member in stored.registered.closure)
-    return tuple(dict.fromkeys(member.content_key for member in members))[: MAX_CHAIN_NODES + 1]
+    contents: dict[ContentKey, None] = {}
+    for stored in found:
+        if stored is not None:
+            for member in stored.registered.closure:
+                contents[member.content_key] = None
+    return tuple(contents)[: MAX_CHAIN_NODES + 1]

@@ -1,22 +1,35 @@
 """Option headers of KV calls: preconditions and limits, judged before anything runs (wire rules I9, 4.4.5).
 
 Example:
-    options = parse_options(headers, reads=1, writes=0, deletes=0)
+    options = parse_options(headers, shape) if asks(headers) else NO_OPTIONS
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from msgspec import Struct
 
 from .errors import BadOption
 
 MAX_LIST_LIMIT = 1000
+OPTION_HEADERS: Final = frozenset(
+    (
+        "if-match",
+        "if-none-match",
+        "x-tinycloud-cursor",
+        "x-tinycloud-expected-version",
+        "x-tinycloud-limit",
+        "x-tinycloud-max-response-bytes",
+    )
+)
+"""Lower-case names of the headers that are read here; a call without any of them asks for nothing."""
+
 _HEX64 = re.compile(r"[0-9a-fA-F]{64}")
 _POSITIVE = re.compile(r"\+?0{0,64}[1-9][0-9]{0,18}")
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True, gc=False):
     """What the option headers of one call ask for.
 
     Attributes:
@@ -36,14 +49,22 @@ class Options:
     list_cursor: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+NO_OPTIONS: Final = Options()
+"""What most calls ask for."""
+
+
+class Shape(Struct, frozen=True, gc=False):
     """How many operations of each kind a token asks for; decides what a condition can mean."""
 
     gets: int
     puts: int
     deletes: int
     multipart: bool
+
+
+def asks(names: Iterable[str]) -> bool:
+    """Tell whether any of these header names, in any case, is an option."""
+    return not OPTION_HEADERS.isdisjoint(map(str.lower, names))
 
 
 def parse_options(headers: Mapping[str, str], shape: Shape) -> Options:

@@ -9,9 +9,11 @@ Example:
 
 from collections.abc import Callable
 
+from capabilities.resources import NetworkId
+from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
-from encryption_network.errors import ReleaseRefused, RequestError
+from encryption_network.errors import InvalidNetworkId, ReleaseRefused, RequestError
 from encryption_network.gate import Admission, admit
 from encryption_network.networks import parse_path_id
 from encryption_network.release import open_key
@@ -31,11 +33,9 @@ from spaces.store.contract import Check, Commit
 from ..services import Services
 from .attempts import Planned, until_committed
 from .authorise import Call, admit_signed, read_call
-from .receipts import receipt_puts
+from .receipts import NewReceipt, new_receipt, note_durable
 from .release_audit import authorised_put, refused_put
-from .release_reading import read_release
-
-_Bind = Callable[[Invocation], BoundDecrypt]
+from .release_reading import ReleaseRows, read_release, release_rows
 
 
 async def decrypt_on_route(services: Services, header: str, *, path_id: str, body: bytes) -> dict[str, Json]:
@@ -58,11 +58,15 @@ async def decrypt_on_route(services: Services, header: str, *, path_id: str, bod
     check_audience(unverified.audience, services.keyring.node_did)  # row 2
     invocation = admit_signed(unverified, now=services.clock.now())  # row 3, with the chain below
 
-    def bind(invocation: Invocation) -> BoundDecrypt:
+    def bind() -> BoundDecrypt:
         network = parse_path_id(path_id)  # row 4
         return bind_decrypt(invocation, parse_decrypt_body(value), network, services.keyring.node_did)  # 5 to 12
 
-    return await _decrypt(services, invocation, bind)
+    try:
+        rows = _rows(parse_path_id(path_id), invocation, value)
+    except InvalidNetworkId:
+        rows = None  # said in its row, after the chain
+    return await _decrypt(services, invocation, rows, bind)
 
 
 async def decrypt_invoked(services: Services, invocation: Invocation, body: bytes) -> dict[str, Json]:
@@ -75,35 +79,48 @@ async def decrypt_invoked(services: Services, invocation: Invocation, body: byte
     assert network is not None  # this branch was chosen by such a capability
     value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 1
 
-    def bind(invocation: Invocation) -> BoundDecrypt:
+    def bind() -> BoundDecrypt:
         return bind_decrypt(invocation, parse_decrypt_body(value), network, services.keyring.node_did)  # 5 to 12
 
-    return await _decrypt(services, invocation, bind)
+    return await _decrypt(services, invocation, _rows(network, invocation, value), bind)
 
 
-async def _decrypt(services: Services, invocation: Invocation, bind: _Bind) -> dict[str, Json]:
-    async def attempt(is_first: bool) -> Planned[Admission]:
+def _rows(network: NetworkId, invocation: Invocation, value: Json) -> ReleaseRows:
+    """Return what to read with the call, before token and body are bound to each other."""
+    stated = value.get("receiverPublicKey") if isinstance(value, dict) else None
+    return release_rows(network, invocation.invoker, decode_standard(stated))
+
+
+async def _decrypt(
+    services: Services, invocation: Invocation, rows: ReleaseRows | None, bind: Callable[[], BoundDecrypt]
+) -> dict[str, Json]:
+    async def attempt(is_first: bool) -> Planned[tuple[Admission, NewReceipt]]:
         # A token that lives too long is refused further down; claiming it would keep the claim for as long.
         is_bounded = invocation.expires_at <= services.clock.now() + MAX_LIFETIME_S + 1
-        call = await read_call(services, invocation, claiming=is_first and is_bounded)
+        keys = () if rows is None else rows.keys
+        call = await read_call(services, invocation, keys=keys, claiming=is_first and is_bounded)
         try:
-            admission = admit(await read_release(services, call, bind(invocation)))
+            bound = bind()
+            assert rows is not None  # without a network nothing can be bound
+            admission = admit(await read_release(services, call, rows, bound))
         except (ReleaseRefused, RequestError) as refusal:
             await _record_refusal(services, call, refusal)
             raise
-        return Planned(await _commit(services, call, admission), admission)
+        receipt = await new_receipt(services, admission)
+        return Planned(_commit(services, call, admission, receipt), (admission, receipt))
 
-    admission = await until_committed(services, attempt)
+    admission, receipt = await until_committed(services, attempt)
+    note_durable(services, receipt)
     return open_key(admission, keyring=services.keyring, entropy=services.entropy)
 
 
-async def _commit(services: Services, call: Call, admission: Admission) -> Commit:
+def _commit(services: Services, call: Call, admission: Admission, receipt: NewReceipt) -> Commit:
     """Make the decision and its receipt durable, on condition that everything it rests on still stands."""
-    receipt, digest = await receipt_puts(services, admission)
+    audit = authorised_put(admission.audit, call, receipt=receipt.sha256, entropy=services.entropy)
     return Commit(
-        puts=(authorised_put(admission.audit, call, receipt=digest, entropy=services.entropy), *receipt),
+        puts=(audit, *receipt.puts),
         live=mark_keys(admission.live),
-        checks=tuple(Check(row.key, row.stamp) for row in dict.fromkeys(admission.checks)),
+        checks=tuple([Check(row.key, row.stamp) for row in admission.checks]),
         claim=call.claim,
     )
 

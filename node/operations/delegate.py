@@ -5,7 +5,8 @@ Example:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from capabilities.chain import Ancestor, Mark, judge_registration
 from capabilities.cids import ContentKey, cid_text
@@ -26,8 +27,7 @@ from .authorise import check_proof_count, closure_contents, registered_of
 from .sign_in_network import network_of_sign_in
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
+class Registration(Struct, frozen=True, gc=False):
     """The answer to a posted delegation.
 
     Attributes:
@@ -60,16 +60,29 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
     check_proof_count(unverified.parents)  # D3
     delegation = verify_delegation(unverified)  # D5
 
-    async def attempt(_: bool) -> Planned[Registration]:
+    async def attempt(_: bool) -> "Planned[_Registered]":
         return await _attempt(services, delegation, client)
 
-    return await until_committed(services, attempt)
+    done = await until_committed(services, attempt)
+    if done.stored is not None:
+        services.delegations.remember(done.stored)
+    return done.answer
 
 
-async def _attempt(services: Services, delegation: Delegation, client: str | None) -> Planned[Registration]:
+class _Registered(Struct, frozen=True, gc=False):
+    """What a registration came to; `stored` is None for a repeat."""
+
+    answer: Registration
+    stored: StoredDelegation | None = None
+
+
+async def _attempt(
+    services: Services, delegation: Delegation, client: str | None, known: StoredDelegation | None = None
+) -> Planned[_Registered]:
     now = services.clock.now()
     content = delegation.content_key
-    (known,) = await services.delegations.by_content((content,))
+    if known is None:  # most are new: whether one is registered is told by its mark, in the one read there is
+        known = services.delegations.remembered(content)
     found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
     contents = (content, *closure_contents((known,) if known else found))
     wanted = hosting_by_grant(delegation, services.hosting, client=client, now=now, is_new=known is None)
@@ -84,14 +97,14 @@ async def _attempt(services: Services, delegation: Delegation, client: str | Non
     reading = _Reading(services, delegation, now, marks, hosting, network_puts, counter_of(kept))
     if known is not None and content in marks:
         return await _repeat(reading, known)
-    if known is None and content in marks:  # registered by somebody else since it was looked up
-        return await _attempt(services, delegation, client)
+    if known is None and content in marks:  # registered, and not in memory yet
+        (known,) = await services.delegations.by_content((content,))
+        return await _attempt(services, delegation, client, known)
     # One that is remembered without a mark has been swept, and is as new as any that expired long ago.
     return _first(reading, found)
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
+class _Reading(Struct, frozen=True):
     """A posted delegation, and what the store said about it at one moment."""
 
     services: Services
@@ -106,12 +119,12 @@ class _Reading:
         """Say what is hosted once everything planned is committed."""
         return Registration(
             cid=cid_text(self.delegation.cid),
-            activated=tuple(space.text for space in self.hosting.activated),
-            skipped=tuple(space.text for space in self.hosting.skipped),
+            activated=tuple([space.text for space in self.hosting.activated]),
+            skipped=tuple([space.text for space in self.hosting.skipped]),
         )
 
 
-async def _repeat(reading: _Reading, known: StoredDelegation) -> Planned[Registration]:
+async def _repeat(reading: _Reading, known: StoredDelegation) -> Planned[_Registered]:
     """Answer for a delegation that is registered, in this spelling or another (D4, Q6, Q25)."""
     delegation = reading.delegation
     is_new_spelling = delegation.cid != known.registered.delegation.cid
@@ -124,7 +137,7 @@ async def _repeat(reading: _Reading, known: StoredDelegation) -> Planned[Registr
     check_window(delegation, reading.now)
     puts = (*alias, *reading.network_puts)
     commit = Commit(puts=puts, live=mark_keys((delegation.content_key,))) if puts else None
-    return Planned(commit, reading.answer())
+    return Planned(commit, _Registered(reading.answer()))
 
 
 def _revoked(delegation: Delegation, member: Ancestor) -> CapabilityError:
@@ -134,7 +147,7 @@ def _revoked(delegation: Delegation, member: Ancestor) -> CapabilityError:
     return AncestorRevoked(cid_text(member.cid), parent=own)
 
 
-def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Planned[Registration]:
+def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Planned[_Registered]:
     """Judge a delegation that is not registered, and plan its rows (D6 to D8)."""
     delegation, now, hosting = reading.delegation, reading.now, reading.hosting
     policies_of(delegation.facts)  # an attestation policy that is not understood refuses the delegation
@@ -142,17 +155,19 @@ def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Plann
     limit = reading.services.config.limits.delegations_per_signer or None
     if limit is not None and reading.kept >= limit:
         raise TooManyDelegations(limit=limit)
-    ancestors = tuple(member.content_key for member in registered.closure[1:])
+    ancestors = tuple([member.content_key for member in registered.closure[1:]])
+    accounts = accounts_above(delegation, found)
+    answer = reading.answer()
     audit = AuditRecord(
         at=now,
         action="delegation.registered",
         actor=delegation.delegator,
-        subject=cid_text(delegation.cid),
+        subject=answer.cid,
         token=delegation.cid,
         authority=ancestors,
     )
     puts = (
-        *registration_puts(registered, now=now, accounts=accounts_above(delegation, found)),
+        *registration_puts(registered, now=now, accounts=accounts),
         *hosting.puts,
         *reading.network_puts,
         audit_put(audit, entropy=reading.services.entropy),
@@ -160,4 +175,4 @@ def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Plann
     # D23 has to hold when the rows are written, not only when they were read.
     adds = (*hosting.adds, kept_add(delegation.delegator, limit=limit))
     commit = Commit(puts=puts, live=mark_keys(ancestors), checks=hosting.checks, adds=adds)
-    return Planned(commit, reading.answer())
+    return Planned(commit, _Registered(answer, StoredDelegation(registered, now, accounts)))

@@ -22,6 +22,7 @@ from .conditions import Options
 from .errors import BadOption, BatchTooLarge, NoSuchKey, ResponseTooLarge
 from .kv_commit import PutReading, audit_of, durable_claim, put_commit, read_put, within_room
 from .plan import Step
+from .sealed_values import sealed_key_of
 
 # All values of one batch read together; every reader has to hold them in one JSON text.
 MAX_BATCH_READ_BYTES: Final = 64 * 1024 * 1024
@@ -81,16 +82,16 @@ async def put_all(
         admitted = await read(claiming=True)
         admitted.require_room(None)
         bodies = await _received(staging, upload.parts(), paths, admitted)
-        writes = tuple([Write(path, *bodies[path]) for path in paths])
+        writes = tuple([Write(path, *bodies[path], sealed_key_of(bodies[path][0])) for path in paths])
 
         async def attempt(_: bool) -> Planned[tuple[str, ...]]:
             staging.recall()
             reading = await read(claiming=False)
-            draft = await services.values.draft(space, writes, reading.records)
-            reading.quota(draft)  # before a file is named
+            draft = await services.values.draft(space, writes, reading.records, reading.heads)
+            quota = reading.quota(draft)  # before a file is named
             plan = await draft.plan(now=services.clock.now())
             audit = audit_of(services, reading.call, "kv.put", f"{space.text}/kv", paths)
-            return Planned(put_commit(services, reading, audit, plan, draft), paths)
+            return Planned(put_commit(services, reading, audit, plan, quota), paths)
 
         return await until_committed(services, attempt)
 

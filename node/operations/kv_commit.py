@@ -5,16 +5,18 @@ judged once more afterwards; and in any case the commit compares every row that 
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from capabilities.resources import SpaceId
 from capabilities.tokens import Invocation
 from spaces.audit import MAX_DETAIL_BYTES, AuditRecord, audit_put
-from spaces.hosting import HostingPlan, hosting_by_put, plan_hosting
-from spaces.quota import effective_limit, override_row_key, quota_add, usage_key, usage_of
+from spaces.hosting import HostingPlan, hosting_by_put, plan_for_hosted, plan_hosting
+from spaces.keyspace import override_key, space_id16, space_key, usage_counter, value_key
+from spaces.quota import effective_limit, quota_add, usage_of
 from spaces.store.contract import Add, Claim, Commit, Record
-from spaces.values import Draft, Head, WritePlan, head_key, head_of
+from spaces.values import Draft, Head, WritePlan, head_of
 
 from ..services import Services
 from .authorise import Call, read_call
@@ -25,8 +27,7 @@ from .errors import PreconditionFailed, QuotaExceeded, SpaceNotFound
 _CLAIM_GRACE_S: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PutReading:
+class PutReading(Struct, frozen=True, gc=False):
     """Everything a put is judged by, read at one moment.
 
     Attributes:
@@ -52,7 +53,7 @@ class PutReading:
         """The most that bodies in place of these values can have; None: no limit."""
         if self.limit_bytes is None:
             return None
-        return self.limit_bytes - self.used_bytes + sum(head.size_bytes for head in self.heads if head is not None)
+        return self.limit_bytes - self.used_bytes + sum([head.size_bytes for head in self.heads if head is not None])
 
     def require_room(self, declared_bytes: int | None) -> None:
         """Refuse bodies that cannot fit before they are read (M51).
@@ -64,8 +65,20 @@ class PutReading:
             QuotaExceeded: there is no room.
         """
         room_bytes = self.room_bytes
+        if room_bytes is None or (room_bytes > 0 and (declared_bytes or 0) <= room_bytes):
+            return
         is_new = not any(head is not None and head.size_bytes for head in self.heads)
-        if room_bytes is not None and ((room_bytes <= 0 and is_new) or (declared_bytes or 0) > max(room_bytes, 0)):
+        if is_new or (declared_bytes or 0) > max(room_bytes, 0):
+            raise self.quota_exceeded()
+
+    def require_taken(self, taken_bytes: int) -> None:
+        """Refuse bodies that have become larger than there is room for (M51).
+
+        Raises:
+            QuotaExceeded: there is no room.
+        """
+        room_bytes = self.room_bytes
+        if room_bytes is not None and taken_bytes > room_bytes:
             raise self.quota_exceeded()
 
     def quota_exceeded(self) -> QuotaExceeded:
@@ -96,7 +109,8 @@ async def read_put(
 ) -> PutReading:
     """Read and judge a put.
 
-    A space that is not hosted yet is hosted by the put of its own DID, where the node's mode says so (store §6).
+    A space that is not hosted yet is hosted by the put of its own DID, where the node's mode says so (store §6). What
+    that depends on is read only then, and the commit compares it.
 
     Args:
         services: the node.
@@ -109,25 +123,36 @@ async def read_put(
         SpaceNotFound: a mentioned space is not hosted and this put does not host it.
         DuplicateInvocation, ChainError, SpaceError: see `read_call`.
     """
-    now = services.clock.now()
-    heads = [head_key(space, path) for path in paths]
-    wanted = hosting_by_put(space, invocation.invoker, services.hosting, client=client, now=now)
-    keys = (*heads, usage_key(space), override_row_key(space), *wanted.keys())
+    space16 = space_id16(space)
+    heads = [value_key(space16, path) for path in paths]
+    row_key = space_key(space16)
+    keys = (*heads, usage_counter(space16), override_key(space16), row_key)
     call = await read_call(services, invocation, keys=keys, claiming=claiming)
-    records = call.records[: len(heads)]
-    usage, override, *rows = call.records[len(heads) :]
-    hosting = plan_hosting(wanted, rows, now=now)
-    if call.unhosted - set(hosting.new):
-        raise SpaceNotFound
+    records = call.records[:-3]
+    usage, override, row = call.records[-3:]
+    if call.unhosted or row is None:
+        hosting = await _hosting(services, call, space, client)
+    else:
+        hosting = plan_for_hosted(space, row_key, row)
     return PutReading(
-        call=call,
-        space=space,
-        records=records,
-        heads=tuple(head_of(record, key=key) for record, key in zip(records, heads, strict=True)),
-        used_bytes=usage_of(usage),
-        limit_bytes=effective_limit(space, override, services.quota),
-        hosting=hosting,
+        call,
+        space,
+        records,
+        tuple([head_of(record, key=key) for record, key in zip(records, heads, strict=True)]),
+        usage_of(usage),
+        effective_limit(space, override, services.quota),
+        hosting,
     )
+
+
+async def _hosting(services: Services, call: Call, space: SpaceId, client: str | None) -> HostingPlan:
+    """Plan how a put hosts its space, or raise SpaceNotFound when a mentioned space stays without a host."""
+    now = services.clock.now()
+    wanted = hosting_by_put(space, call.invocation.invoker, services.hosting, client=client, now=now)
+    hosting = plan_hosting(wanted, (await services.store.read(wanted.keys())).records, now=now)
+    if call.unhosted - set(hosting.activated):
+        raise SpaceNotFound
+    return hosting
 
 
 def check_conditions(head: Head | None, options: Options) -> None:
@@ -152,22 +177,22 @@ async def within_room(pieces: AsyncIterator[bytes], reading: PutReading, taken_b
     Raises:
         QuotaExceeded: there is no room.
     """
-    room_bytes = reading.room_bytes
     async for piece in pieces:
         taken_bytes += len(piece)
-        if room_bytes is not None and taken_bytes > room_bytes:
-            raise reading.quota_exceeded()
+        reading.require_taken(taken_bytes)
         yield piece
 
 
-def put_commit(services: Services, reading: PutReading, audit: AuditRecord, plan: WritePlan, draft: Draft) -> Commit:
+def put_commit(
+    services: Services, reading: PutReading, audit: AuditRecord, plan: WritePlan, quota: tuple[Add, ...]
+) -> Commit:
     """Return the commit of a put: heads, bodies, what hosts the space, the bound on its size, and the record of it."""
     hosting = reading.hosting
     return Commit(
         puts=(*plan.puts, *hosting.puts, audit_put(audit, entropy=services.entropy)),
         live=reading.call.live,
         checks=(*plan.checks, *hosting.checks),
-        adds=(*plan.adds, *reading.quota(draft), *hosting.adds),
+        adds=(*plan.adds, *quota, *hosting.adds),
         claim=durable_claim(services, reading.call),
     )
 

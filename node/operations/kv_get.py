@@ -1,20 +1,19 @@
 """Read one value (wire §4.4.1) or its metadata alone (§4.4.2)."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from capabilities.tokens import Invocation
-from spaces.blob_files import OpenBody
+from spaces.blob_store import OpenedBody
 from spaces.values import Head, head_key, head_of
 
 from ..services import Services
 from .authorise import read_call
-from .conditions import Options
+from .conditions import NO_OPTIONS, Options
 from .errors import KeyNotFound, ResponseTooLarge
 from .plan import Step
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(Struct, frozen=True, gc=False):
     """A value that was read.
 
     Attributes:
@@ -24,7 +23,7 @@ class Value:
     """
 
     head: Head
-    body: bytes | OpenBody | None
+    body: bytes | OpenedBody | None
 
 
 async def get(services: Services, invocation: Invocation, step: Step, options: Options) -> Value:
@@ -36,12 +35,12 @@ async def get(services: Services, invocation: Invocation, step: Step, options: O
         DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
     """
     head = await _head(services, invocation, step)
-    if _has_it(head, options):
+    if options is not NO_OPTIONS and _has_it(head, options):
         return Value(head, None)
     limit_bytes = options.max_response_bytes
     if limit_bytes is not None and head.size_bytes > limit_bytes:
         raise ResponseTooLarge(head.size_bytes, limit_bytes)
-    return Value(head, await services.values.open_body(head))
+    return Value(head, head.body if head.body is not None else await services.values.open_body(head))
 
 
 async def metadata(services: Services, invocation: Invocation, step: Step) -> Value:

@@ -1,9 +1,8 @@
 """List the paths of a space under a prefix, in byte order and in pages (wire §4.4.4, Q1, Q15, Q32)."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
-from capabilities.abilities import satisfies
-from capabilities.principals import same_principal
+from capabilities.abilities import sufficient_for
 from capabilities.resources import SpaceResource, extends
 from capabilities.tokens import Invocation
 from spaces.listing import MAX_LISTING, Listing, ListingQuery, complete, list_paths
@@ -15,8 +14,7 @@ from .cursor import Cursor, encode_cursor, parse_cursor
 from .plan import Step, Verb
 
 
-@dataclass(frozen=True, slots=True)
-class Paths:
+class Paths(Struct, frozen=True, gc=False):
     """A listing.
 
     Attributes:
@@ -55,8 +53,7 @@ async def list_granted(services: Services, invocation: Invocation, step: Step, o
     return Paths(tuple(page), encode_cursor(services.keyring, origin, page[-1]))
 
 
-@dataclass(frozen=True, slots=True)
-class _Scope:
+class _Scope(Struct, frozen=True, gc=False):
     """What of a plain prefix the caller was granted: a grant on `photos` says nothing of `photos2` (X6, Q15)."""
 
     step: Step
@@ -66,15 +63,18 @@ class _Scope:
     def of(cls, call: Call, step: Step) -> "_Scope":
         """Find the granted resources; None where nothing of the prefix can lie outside them."""
         asked = SpaceResource(step.space, "kv", step.path)
-        if same_principal(call.invocation.invoker, step.space.owner):  # R1
+        if call.invocation.invoker == step.space.owner:  # R1; both are canonical (P4)
             return cls(step, None)
-        rows = (row for stored in call.cited for row in stored.registered.delegation.capabilities)
+        sufficient = sufficient_for(Verb.LIST.value)
         granted = tuple(
-            row.resource
-            for row in rows
-            if isinstance(row.resource, SpaceResource)
-            and satisfies(row.ability, Verb.LIST.value)
-            and extends(asked, row.resource)
+            [
+                row.resource
+                for stored in call.cited
+                for row in stored.registered.delegation.capabilities
+                if row.ability in sufficient
+                and isinstance(row.resource, SpaceResource)
+                and extends(asked, row.resource)
+            ]
         )
         is_whole = any(resource.path != step.path for resource in granted) or step.path.endswith("/")
         return cls(step, None if is_whole else granted)

@@ -1,12 +1,13 @@
 """Put or delete one value (wire §4.4.3, §4.4.8), in one commit with its authority, its claim and its audit record."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from capabilities.tokens import Invocation
 from spaces.audit import audit_put
-from spaces.bodies import Body
+from spaces.bodies import Body, Staging
 from spaces.store.contract import Commit
 from spaces.values import Write, head_key, head_of
 
@@ -17,13 +18,13 @@ from .conditions import Options
 from .errors import NoSuchKey
 from .kv_commit import PutReading, audit_of, check_conditions, durable_claim, put_commit, read_put, within_room
 from .plan import Step
+from .sealed_values import sealed_key_of
 
 _FRESH_S: Final = 1.0
 """How old a reading may be that a put rests on; an older one is made again when the body is there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """What a write did.
 
     Attributes:
@@ -33,17 +34,18 @@ class Written:
     etag: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upload:
+class Upload(Struct, frozen=True, kw_only=True):
     """What a put stores.
 
     Attributes:
-        pieces: gives the value piece by piece; called once, when the call is authorised.
+        at_hand: gives the whole value when all of it has come, else None; called once, when the call is authorised.
+        pieces: gives the value piece by piece; called once, after `at_hand` gave None.
         declared_bytes: the size that the caller states beforehand; None: it does not.
         metadata: header names in lower case and their values.
         client: network address of the caller, counted against the bound on new owners; None: not counted.
     """
 
+    at_hand: Callable[[], bytes | None]
     pieces: Callable[[], AsyncIterator[bytes]]
     declared_bytes: int | None
     metadata: Mapping[str, str]
@@ -60,7 +62,7 @@ async def put(services: Services, invocation: Invocation, step: Step, options: O
         PreconditionFailed: the condition does not hold.
         QuotaExceeded: the value does not fit into the space.
         SpaceNotFound, DuplicateInvocation, ChainError, SpaceError: see `read_put`.
-        Whatever `upload.pieces` raises.
+        Whatever `upload.at_hand` and `upload.pieces` raise.
     """
 
     async def read(*, claiming: bool) -> PutReading:
@@ -72,24 +74,34 @@ async def put(services: Services, invocation: Invocation, step: Step, options: O
         began = services.clock.now()
         admitted = await read(claiming=True)
         admitted.require_room(upload.declared_bytes)
-        body = await staging.receive(within_room(upload.pieces(), admitted))
+        body = await _taken_in(staging, upload, admitted)
+        write = Write(step.path, body, upload.metadata, sealed_key=sealed_key_of(body))
 
-        async def attempt(is_first: bool) -> Planned[Written]:
+        async def attempt(is_first: bool) -> "Planned[Written]":  # quoted: else each put works the type out anew
             staging.recall()
             # The commit judges marks, but only a read judges windows (I33), and a small body can come slowly.
             is_fresh = is_first and body.inline is not None and services.clock.now() - began <= _FRESH_S
             reading = admitted if is_fresh else await read(claiming=False)
-            return await _planned(services, reading, step, Write(step.path, body, upload.metadata), body)
+            return await _planned(services, reading, step, write, body)
 
         return await until_committed(services, attempt)
 
 
+async def _taken_in(staging: Staging, upload: Upload, admitted: PutReading) -> Body:
+    whole = upload.at_hand()
+    if whole is None:
+        return await staging.receive(within_room(upload.pieces(), admitted))
+    if len(whole) != upload.declared_bytes:  # else there is room for it, or it would not be here
+        admitted.require_taken(len(whole))
+    return await staging.keep(whole)
+
+
 async def _planned(services: Services, reading: PutReading, step: Step, write: Write, body: Body) -> Planned[Written]:
-    draft = await services.values.draft(step.space, (write,), reading.records)
-    reading.quota(draft)  # before a file is named
+    draft = await services.values.draft(step.space, (write,), reading.records, reading.heads)
+    quota = reading.quota(draft)  # before a file is named
     plan = await draft.plan(now=services.clock.now())
     audit = audit_of(services, reading.call, "kv.put", f"{step.space.text}/kv/{step.path}")
-    return Planned(put_commit(services, reading, audit, plan, draft), Written(f'"blake3-{body.digest.hex()}"'))
+    return Planned(put_commit(services, reading, audit, plan, quota), Written(f'"blake3-{body.digest.hex()}"'))
 
 
 async def delete(services: Services, invocation: Invocation, step: Step, options: Options) -> Written:

@@ -8,9 +8,10 @@ Example:
     match plan.kind: ...
 """
 
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
+
+from msgspec import Struct
 
 from capabilities.abilities import resolve_alias
 from capabilities.resources import OpaqueResource, SpaceId, SpaceResource
@@ -23,6 +24,7 @@ MAX_BATCH_READS: Final = 100
 MAX_BATCH_WRITES: Final = 250  # ST6
 _ENCRYPTION_PREFIX = "urn:tinycloud:encryption:"
 _DECRYPT = "tinycloud.encryption/decrypt"
+_KV_PREFIX = "tinycloud.kv/"
 
 
 class Verb(Enum):
@@ -44,8 +46,7 @@ class Branch(Enum):
     KV = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True, gc=False):
     """One KV operation of a token: verb, space, and the path exactly as signed (U13)."""
 
     verb: Verb
@@ -55,13 +56,15 @@ class Step:
 
 def branch_of(capabilities: tuple[Capability, ...]) -> Branch:
     """Return the service that the token addresses."""
-    if any(is_decrypt(c) for c in capabilities):
-        return Branch.DECRYPT  # I6
-    if any(_addresses(c, "sql") for c in capabilities):
-        return Branch.SQL  # I7
-    if any(_addresses(c, "duckdb") for c in capabilities):
-        return Branch.DUCKDB  # I8
-    return Branch.KV
+    branch = Branch.KV
+    for capability in capabilities:
+        if capability.ability.startswith(_KV_PREFIX):
+            continue  # no ability of the others
+        if is_decrypt(capability):
+            return Branch.DECRYPT  # I6
+        if branch is not Branch.SQL and (service := _database(capability)) is not None:
+            branch = service  # I7, I8
+    return branch
 
 
 def is_decrypt(capability: Capability) -> bool:
@@ -74,13 +77,16 @@ def is_decrypt(capability: Capability) -> bool:
     )
 
 
-def _addresses(capability: Capability, service: str) -> bool:
+def _database(capability: Capability) -> Branch | None:
+    """Return the database service that a capability addresses."""
     resource = capability.resource
-    return (
-        isinstance(resource, SpaceResource)
-        and resource.service == service
-        and capability.ability.startswith(f"tinycloud.{service}/")
-    )
+    branch = _DATABASES.get(resource.service) if isinstance(resource, SpaceResource) else None
+    if branch is None or not capability.ability.startswith(f"tinycloud.{branch.name.lower()}/"):
+        return None
+    return branch
+
+
+_DATABASES: Final = {"sql": Branch.SQL, "duckdb": Branch.DUCKDB}
 
 
 def reads_capabilities(capabilities: tuple[Capability, ...]) -> bool:
@@ -99,7 +105,7 @@ def kv_steps(capabilities: tuple[Capability, ...]) -> tuple[Step, ...]:
         resource = capability.resource
         if not isinstance(resource, SpaceResource):
             continue
-        verb = _VERBS.get(resolve_alias(capability.ability))
+        verb = _VERBS.get(capability.ability) or _VERBS.get(resolve_alias(capability.ability))
         # 4.4: only the service "kv" with a path that is present executes anything.
         if verb is not None and resource.service == "kv" and resource.path is not None:
             steps.append(Step(verb, resource.space, resource.path))
@@ -111,8 +117,10 @@ _VERBS = {verb.value: verb for verb in Verb}
 
 def shape_of(steps: tuple[Step, ...], *, multipart: bool) -> Shape:
     """Count the operations by kind, for the option headers."""
-    count = {verb: sum(step.verb is verb for step in steps) for verb in Verb}
-    return Shape(gets=count[Verb.GET], puts=count[Verb.PUT], deletes=count[Verb.DELETE], multipart=multipart)
+    verbs = [step.verb for step in steps]
+    return Shape(
+        gets=verbs.count(Verb.GET), puts=verbs.count(Verb.PUT), deletes=verbs.count(Verb.DELETE), multipart=multipart
+    )
 
 
 class Kind(Enum):
@@ -125,8 +133,7 @@ class Kind(Enum):
     DELETES = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True, gc=False):
     """What is to run: the kind, and its operations in the order of their outcomes.
 
     Of kind PUTS all go to one space, each path once; of kind READS all are gets or all metadata reads.
@@ -146,7 +153,9 @@ def plan_of(capabilities: tuple[Capability, ...], steps: tuple[Step, ...], *, mu
     Raises:
         BadOption: they cannot, or there are too many of them.
     """
-    puts = sum(step.verb is Verb.PUT for step in steps)
+    if len(steps) == len(capabilities) == 1 and not multipart:
+        return Plan(Kind.ONE, steps)  # what nearly every token is
+    puts = [step.verb for step in steps].count(Verb.PUT)
     if puts and multipart:
         return _batch_put(capabilities, steps)  # I10
     if puts > 1:

@@ -28,6 +28,7 @@ from capabilities.strict_json import parse_json
 from encryption_network.canonical_json import canonical_hash
 from encryption_network.errors import EncryptionError
 from encryption_network.evidence_record import decode_evidence
+from encryption_network.key_providers import key_provider_text
 from encryption_network.policy import MAX_POLICY_BYTES, Evidence, Policy, judge, parse_policy
 from encryption_network.receipt import Judged, Receipt, parse_receipt, verify_receipt
 from tee_backend.attestation.collateral import Collateral, parse_collateral
@@ -196,7 +197,7 @@ def _quote(receipt: Receipt, judged: Judged, evidence: Evidence, documents: Docu
 
 def _check_event_log(judged: Judged, evidence: Evidence, quote: Quote, documents: Documents) -> None:
     if judged.event_log is None:
-        if evidence.compose_hash is not None or evidence.app_id is not None:
+        if (evidence.compose_hash, evidence.app_id, evidence.key_provider) != (None, None, None):
             raise _refuted("event log", "the evidence names an application, and there is no log")
         return
     document = _document(documents, "event log", judged.event_log)
@@ -204,6 +205,9 @@ def _check_event_log(judged: Judged, evidence: Evidence, quote: Quote, documents
         claims = verify_event_log(parse_event_log(document), quote.report)
     if (claims.compose_hash, claims.app_id) != (evidence.compose_hash, evidence.app_id):
         raise _refuted("event log", "it names another application than the evidence")
+    provider = key_provider_text(claims.key_provider.name, claims.key_provider.id)
+    if evidence.key_provider not in (None, provider):  # None: kept before evidence named it
+        raise _refuted("event log", "it names another key provider than the evidence")
 
 
 def _check_facts(receipt: Receipt, evidence: Evidence, quote: Quote, collateral: Collateral, root: TrustRoot) -> None:
@@ -227,6 +231,7 @@ def _said(verified: VerifiedQuote, evidence: Evidence) -> Evidence:
         receiver_mode=evidence.receiver_mode,
         compose_hash=evidence.compose_hash,
         app_id=evidence.app_id,
+        key_provider=evidence.key_provider,
     )
 
 

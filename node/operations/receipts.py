@@ -4,7 +4,8 @@ The receipt and whatever it refers to are written in the release's own commit, s
 key leaves. A document that is there already is not written again.
 
 Example:
-    puts, digest = await receipt_puts(services, admission)
+    receipt = await new_receipt(services, admission)
+    commit = Commit(puts=(*receipt.puts, audit), ...)  # and when it is durable: note_durable(services, receipt)
     page = await read_receipts(services, header, path_id="urn:…:default", after="")
 """
 
@@ -13,23 +14,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
+
 from capabilities.resources import NetworkId, network_of
 from capabilities.tokens import Invocation, parse_invocation
 from encryption_network.evidence_record import encode_evidence
 from encryption_network.gate import Admission
 from encryption_network.networks import parse_path_id
 from encryption_network.policy import Evidence, encode_policy
-from encryption_network.receipt import Judged, Receipt, encode_receipt, sign_receipt
+from encryption_network.receipt import Judged, Receipt, signed_text
 from encryption_network.requests import MAX_LIFETIME_S, check_audience
-from encryption_network.withdrawals import evidence_digest
 from spaces.networks import network_row_key
 from spaces.receipts import (
     PLACE_BYTES,
     Basis,
     basis_row_key,
     decode_basis,
-    document_put,
     document_row_key,
+    document_span,
+    document_use_puts,
+    document_use_row_key,
     receipt_page,
     receipt_put,
     receipts_range,
@@ -45,36 +49,78 @@ PAGE_RECEIPTS: Final = 100
 _SHA256_BYTES: Final = 32
 
 
-async def missing_documents(services: Services, documents: Sequence[bytes]) -> tuple[Put, ...]:
-    """Return the puts of those documents that are not kept yet, each once."""
-    by_key = {document_row_key(hashlib.sha256(document).digest()): document for document in documents}
-    records = (await services.store.read(tuple(by_key))).records if by_key else ()
-    return tuple(
-        document_put(document)
-        for document, record in zip(by_key.values(), records, strict=True)
-        if record is None or record.value is None
-    )
+async def missing_documents(
+    services: Services, documents: Sequence[bytes], *, kept: Sequence[bytes] = ()
+) -> tuple[Put, ...]:
+    """Return the puts that keep documents as long as what refers to them now; none where that is noted already (RC26).
+
+    Args:
+        services: the node.
+        documents: whole.
+        kept: digests of documents that are in the store.
+    """
+    now = services.clock.now()
+    wanted: dict[bytes, bytes | None] = {hashlib.sha256(document).digest(): document for document in documents}
+    wanted |= {digest: None for digest in kept if digest not in wanted}
+    uses = [document_use_row_key(digest, now=now) for digest in wanted]
+    records = (await services.store.read(uses)).records if uses else ()
+    unnoted = [digest for digest, row in zip(wanted, records, strict=True) if row is None or row.value is None]
+    absent = [digest for digest in unnoted if wanted[digest] is None]
+    rows = (await services.store.read([document_row_key(digest) for digest in absent])).records if absent else ()
+    wanted |= {digest: None if row is None else row.value for digest, row in zip(absent, rows, strict=True)}
+    found = (wanted[digest] for digest in unnoted)
+    return tuple(put for document in found if document is not None for put in document_use_puts(document, now=now))
 
 
-async def receipt_puts(services: Services, admission: Admission) -> tuple[tuple[Put, ...], str]:
-    """Return the rows of a release's receipt and of what it refers to, and the receipt's SHA-256 in hex.
+class NewReceipt(Struct, frozen=True, gc=False):
+    """The receipt of a release, not durable yet.
+
+    Attributes:
+        puts: its row and the rows of documents that are not kept yet.
+        sha256: of the receipt, hex.
+        span: in which its documents are noted.
+        policies: SHA-256 in hex of the policies that are kept when the puts are durable.
+        judged: evidence of which the same holds; None: of none.
+    """
+
+    puts: tuple[Put, ...]
+    sha256: str
+    span: int
+    policies: tuple[str, ...]
+    judged: Judged | None
+
+
+async def new_receipt(services: Services, admission: Admission) -> NewReceipt:
+    """Make the receipt of a release, with what it refers to.
 
     Raises:
         RecordDamaged, SpaceError: what the evidence was judged from does not decode, or the store does not answer.
     """
-    evidence = admission.evidence
-    documents = [encode_policy(policy) for policy in admission.policies]
-    judged = None
-    if evidence is not None:
-        basis = await _basis(services, evidence)
-        judged = _judged(evidence, basis)
-        documents.append(encode_evidence(evidence))
-        if basis is not None:
-            documents += [basis.quote] if basis.event_log is None else [basis.quote, basis.event_log]
-    text = encode_receipt(sign_receipt(_receipt(services, admission, judged), services.keyring.node_signer))
-    network = admission.decrypt.network.network_id
-    put = receipt_put(network, text, at=admission.audit.decided_at, entropy=services.entropy)
-    return (put, *await missing_documents(services, documents)), hashlib.sha256(text).hexdigest()
+    audit = admission.audit
+    span = document_span(services.clock.now())
+    services.kept.enter(span)
+    documents = [
+        encode_policy(policy)
+        for policy, digest in zip(admission.policies, audit.policy_sha256, strict=True)
+        if not services.kept.has_policy(digest)
+    ]
+    judged, parts = await _judged(services, admission)
+    documents += parts
+    kept = (judged.collateral,) if parts and judged is not None else ()
+    text = signed_text(_receipt(services, admission, judged), services.keyring.node_signer)
+    put = receipt_put(admission.decrypt.network.network_id, text, at=audit.decided_at, entropy=services.entropy)
+    return NewReceipt(
+        puts=(put, *await missing_documents(services, documents, kept=kept)) if documents else (put,),
+        sha256=hashlib.sha256(text).hexdigest(),
+        span=span,
+        policies=audit.policy_sha256,
+        judged=judged if judged is not None and judged.quote is not None else None,
+    )
+
+
+def note_durable(services: Services, receipt: NewReceipt) -> None:
+    """Remember that a receipt's documents are kept, once its commit is durable."""
+    services.kept.note(receipt.span, policies=receipt.policies, judged=receipt.judged)
 
 
 def _receipt(services: Services, admission: Admission, judged: Judged | None) -> Receipt:
@@ -88,7 +134,7 @@ def _receipt(services: Services, admission: Admission, judged: Judged | None) ->
         request_hash=audit.request_hash,
         receiver_public_key_hash=audit.receiver_public_key_hash,
         chain=audit.chain,
-        policies=tuple(bytes.fromhex(digest) for digest in audit.policy_sha256),
+        policies=tuple([bytes.fromhex(digest) for digest in audit.policy_sha256]),
         ground=audit.ground,
         mode=audit.mode,
         at_micros=int(audit.decided_at * 1_000_000),
@@ -96,7 +142,29 @@ def _receipt(services: Services, admission: Admission, judged: Judged | None) ->
     )
 
 
-async def _basis(services: Services, evidence: Evidence) -> Basis | None:
+async def _judged(services: Services, admission: Admission) -> tuple[Judged | None, list[bytes]]:
+    """Return what the code was judged by, and those documents of it that may not be kept yet."""
+    evidence = admission.evidence
+    if evidence is None or admission.audit.evidence_sha256 is None:
+        return None, []
+    record = bytes.fromhex(admission.audit.evidence_sha256)
+    known = services.kept.judged(record)
+    if known is not None:
+        return known, []
+    basis = await _basis(services, evidence, record)
+    log = None if basis is None else basis.event_log
+    judged = Judged(
+        record=record,
+        quote=None if basis is None else hashlib.sha256(basis.quote).digest(),
+        event_log=None if log is None else hashlib.sha256(log).digest(),
+        collateral=evidence.collateral_sha256,
+        nonce=None if basis is None else basis.nonce,
+    )
+    parts = (encode_evidence(evidence), None if basis is None else basis.quote, log)
+    return judged, [part for part in parts if part is not None]
+
+
+async def _basis(services: Services, evidence: Evidence, record: bytes) -> Basis | None:
     """Return what evidence was judged from; None when it is not kept, or belongs to newer evidence already.
 
     Newer evidence means another stamp of the evidence's row, which the release's commit checks.
@@ -104,18 +172,7 @@ async def _basis(services: Services, evidence: Evidence) -> Basis | None:
     key = basis_row_key(evidence.invoker, evidence.receiver_public_key)
     row = (await services.store.read((key,))).records[0]
     basis = None if row is None or row.value is None else decode_basis(row.value)
-    return basis if basis is not None and basis.evidence_sha256 == evidence_digest(evidence) else None
-
-
-def _judged(evidence: Evidence, basis: Basis | None) -> Judged:
-    log = None if basis is None else basis.event_log
-    return Judged(
-        record=evidence_digest(evidence),
-        quote=None if basis is None else hashlib.sha256(basis.quote).digest(),
-        event_log=None if log is None else hashlib.sha256(log).digest(),
-        collateral=evidence.collateral_sha256,
-        nonce=None if basis is None else basis.nonce,
-    )
+    return basis if basis is not None and basis.evidence_sha256 == record else None
 
 
 # --- reading -------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ a token or a value.
 from typing import Final
 
 from capabilities.ambient import Entropy
+from capabilities.cids import Digest
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import ReleaseRefused, RequestError
@@ -38,7 +39,8 @@ def authorised_put(audit: ReleaseAudit, call: Call, *, receipt: str, entropy: En
         "collateral": audit.collateral_sha256,
         "receipt": receipt,
     }
-    return _put(AUTHORISED, audit.network_id, call, detail, at=audit.decided_at, entropy=entropy)
+    record = _record(AUTHORISED, audit.network_id, call, detail, at=audit.decided_at, token=audit.token)
+    return audit_put(record, entropy=entropy)
 
 
 def refused_put(refusal: ReleaseRefused | RequestError, call: Call, *, at: float, entropy: Entropy) -> Put | None:
@@ -49,7 +51,8 @@ def refused_put(refusal: ReleaseRefused | RequestError, call: Call, *, at: float
         detail = {"reason": refusal.audit_outcome}
     else:
         return None
-    return _put(REFUSED, _network_text(call), call, detail, at=at, entropy=entropy)
+    record = _record(REFUSED, _network_text(call), call, detail, at=at, token=call.invocation.cid)
+    return audit_put(record, entropy=entropy)
 
 
 def _network_text(call: Call) -> str:
@@ -57,14 +60,13 @@ def _network_text(call: Call) -> str:
     return next(asked, "")
 
 
-def _put(action: str, subject: str, call: Call, detail: dict[str, Json], *, at: float, entropy: Entropy) -> Put:
-    record = AuditRecord(
+def _record(action: str, subject: str, call: Call, detail: dict[str, Json], *, at: float, token: Digest) -> AuditRecord:
+    return AuditRecord(
         at=at,
         action=action,
         actor=call.invocation.invoker,
         subject=subject,
-        token=call.invocation.cid,
+        token=token,
         authority=call.authority.live,
         detail=canonical_bytes(detail),
     )
-    return audit_put(record, entropy=entropy)

@@ -4,18 +4,22 @@ The gate decides on plain values. This module fetches them: the network with its
 release record, the operator's withdrawals, the evidence for the caller and the receiver key, every delegation of every
 cited closure with its mark, the sessions that may show the owner in person, and the envelopes at the paths that
 policies name. Each row comes with its stamp, so that the commit of the release can require it unchanged.
+
+What the request alone tells is read with the call, in one read: see `release_rows`. The rest is read only where it can
+matter: sessions beyond the chain, evidence for another receiver key, envelopes at paths.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
+from msgspec import Struct
+
 from capabilities.principals import Principal, same_principal
-from capabilities.resources import SpaceResource, parse_resource
-from encryption_network.envelope import parse_envelope
-from encryption_network.errors import EnvelopeError, NetworkNotFound
+from capabilities.resources import NetworkId, SpaceResource, parse_resource
+from encryption_network.errors import NetworkNotFound
 from encryption_network.evidence_record import decode_evidence
-from encryption_network.gate import ReleaseRequest, RowStamp, paths_in_force, policies_in_force
+from encryption_network.gate import ReleaseRequest, RowStamp, needs_evidence, paths_in_force, policies_in_force
 from encryption_network.networks import decode_network
 from encryption_network.policy import Evidence, Policy
 from encryption_network.release_record import decode_release_record
@@ -32,18 +36,58 @@ from ..release_terms import in_force
 from ..services import Services
 from .authorise import Call
 from .in_person import read_presence
+from .sealed_values import key_digest, stands_at
 
+_RECEIVER_KEY_BYTES: Final = 32
+_NO_PATHS: Final[Mapping[str, RowStamp]] = MappingProxyType({})
 _MOST_EVIDENCE: Final = 512
 """Rows of one holder that are looked through for mode `signed`; handing in new evidence removes what has ended."""
 _MOST_ENVELOPE_BYTES: Final = 2 * 1024 * 1024
-"""Bytes of envelopes that one release reads. Whoever writes a policy chooses the paths, so a path beyond counts as one
+"""Bytes of values that one release reads. Whoever writes a policy chooses the paths, so a path beyond counts as one
 that holds nothing; secrets are small."""
-_INLINE_PARSE_BYTES: Final = 16 * 1024
-"""Longer envelopes are parsed beside the event loop."""
+_PATHS_AT_ONCE: Final = 16
+"""Heads read at a time; each may hold a body of some 64 KiB."""
 
 
-async def read_release(services: Services, call: Call, bound: BoundDecrypt) -> ReleaseRequest:
+class ReleaseRows(Struct, frozen=True):
+    """Keys of the rows that a release rests on, known from the request alone: they are read with the call.
+
+    Attributes:
+        network: the network with its policy and withdrawals.
+        evidence: evidence for exactly this caller and receiver key; None where the receiver key is none.
+    """
+
+    network: bytes
+    evidence: bytes | None
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """What to read, in the order in which `read_release` expects it."""
+        fixed = (self.network, release_record_key(), withdrawals_row_key())
+        return fixed if self.evidence is None else (*fixed, self.evidence)
+
+
+def release_rows(network: NetworkId, invoker: Principal, receiver_public_key: bytes | None) -> ReleaseRows:
+    """Return the rows of a request for a network, whatever else is right or wrong with it.
+
+    Args:
+        network: the network asked for.
+        invoker: who asks.
+        receiver_public_key: as stated, of any length; None where none is stated.
+    """
+    is_key = receiver_public_key is not None and len(receiver_public_key) == _RECEIVER_KEY_BYTES
+    evidence = evidence_row_key(invoker, receiver_public_key) if receiver_public_key is not None and is_key else None
+    return ReleaseRows(network_row_key(network), evidence)
+
+
+async def read_release(services: Services, call: Call, rows: ReleaseRows, bound: BoundDecrypt) -> ReleaseRequest:
     """Check a bound request against its network and gather what the gate decides on.
+
+    Args:
+        services: the node.
+        call: read with the keys of `rows`.
+        rows: of this request.
+        bound: the request.
 
     Raises:
         RequestError: rows 13 to 21 of the ladder (enc 2.7).
@@ -51,12 +95,7 @@ async def read_release(services: Services, call: Call, bound: BoundDecrypt) -> R
         SpaceError, RecordError: the store does not answer, or a row does not decode.
     """
     now = services.clock.now()
-    keys = network_key, record_key, withdrawn_key = (
-        network_row_key(bound.network_id),
-        release_record_key(),
-        withdrawals_row_key(),
-    )
-    network_row, record_row, withdrawn_row = (await services.store.read(keys)).records
+    network_row, record_row, withdrawn_row, *evidence_rows = call.records
     checked = check_decrypt(bound, None if network_row is None else decode_network(_value(network_row)), now)
     if network_row is None or record_row is None:
         raise NetworkNotFound if network_row is None else RecordDamaged("the store has no release record")
@@ -65,7 +104,9 @@ async def read_release(services: Services, call: Call, bound: BoundDecrypt) -> R
     release_record = in_force(services.config.release, decode_release_record(_value(record_row)))
     presence = await read_presence(services, call, checked.network.owner)
     policies = policies_in_force(checked.network.policy, release_record, presence.links.values())
-    evidence, evidence_row = await _evidence(services, call.invocation.invoker, checked.receiver_public_key)
+    evidence, evidence_row = _exact(rows, evidence_rows)
+    if evidence is None and needs_evidence(presence, release_record, policies):
+        evidence, evidence_row = await _of_any_receiver(services, call.invocation.invoker)
     return ReleaseRequest(
         decrypt=checked,
         authority=call.authority,
@@ -77,10 +118,10 @@ async def read_release(services: Services, call: Call, bound: BoundDecrypt) -> R
         evidence=evidence,
         evidence_row=evidence_row,
         key_paths=await _key_paths(services, checked, policies),
-        network_row=RowStamp(network_key, network_row.stamp),
-        record_row=RowStamp(record_key, record_row.stamp),
+        network_row=RowStamp(rows.network, network_row.stamp),
+        record_row=RowStamp(release_record_key(), record_row.stamp),
         withdrawals=decode_withdrawals(_value(withdrawn_row)),
-        withdrawals_row=RowStamp(withdrawn_key, withdrawn_row.stamp),
+        withdrawals_row=RowStamp(withdrawals_row_key(), withdrawn_row.stamp),
         now=presence.now,
     )
 
@@ -91,18 +132,17 @@ def _value(record: Record) -> bytes:
     return record.value
 
 
-async def _evidence(
-    services: Services, invoker: Principal, receiver_public_key: bytes
-) -> tuple[Evidence | None, RowStamp | None]:
-    """Return the evidence for exactly this receiver key, else evidence of the DID whose mode allows any (RL7)."""
-    exact: tuple[bytes, ...] = ()
-    if len(receiver_public_key) == 32:
-        exact = (evidence_row_key(invoker, receiver_public_key),)
-    snapshot = await services.store.read(exact, ranges=(evidence_range(invoker, limit=_MOST_EVIDENCE),))
-    for key, record in zip(exact, snapshot.records, strict=True):
-        if record is not None and record.value is not None:
-            return decode_evidence(record.value), RowStamp(key, record.stamp)
-    return _newest(snapshot.pages[0])
+def _exact(rows: ReleaseRows, found: Sequence[Record | None]) -> tuple[Evidence | None, RowStamp | None]:
+    """Return the evidence for exactly this receiver key."""
+    row = found[0] if found else None
+    if rows.evidence is None or row is None or row.value is None:
+        return None, None
+    return decode_evidence(row.value), RowStamp(rows.evidence, row.stamp)
+
+
+async def _of_any_receiver(services: Services, invoker: Principal) -> tuple[Evidence | None, RowStamp | None]:
+    """Return evidence of the DID whose mode allows any receiver key (RL7)."""
+    return _newest((await services.store.read(ranges=(evidence_range(invoker, limit=_MOST_EVIDENCE),))).pages[0])
 
 
 def _newest(page: Page) -> tuple[Evidence | None, RowStamp | None]:
@@ -119,18 +159,24 @@ async def _key_paths(services: Services, checked: CheckedDecrypt, policies: Sequ
     Only spaces of the network's owner are looked at: a policy must not make the node read what belongs to others.
     """
     paths = [path for path in sorted(paths_in_force(policies)) if _is_owned(path, checked.network.owner)]
-    keys = [_head_key(path) for path in paths]
-    records = (await services.store.read(keys)).records if keys else ()
+    if not paths:
+        return _NO_PATHS
+    digest = key_digest(checked.bound.body.encrypted_symmetric_key)
     found: dict[str, RowStamp] = {}
     left_bytes = _MOST_ENVELOPE_BYTES
-    for path, key, record in zip(paths, keys, records, strict=True):
-        head = head_of(record, key=key)
-        if record is not None and head is not None and head.size_bytes <= left_bytes:
-            left_bytes -= head.size_bytes
-            body = await services.values.read_body(head)
-            is_short = len(body) <= _INLINE_PARSE_BYTES
-            if _holds(body, checked) if is_short else await asyncio.to_thread(_holds, body, checked):
+    for start in range(0, len(paths), _PATHS_AT_ONCE):
+        if left_bytes <= 0:
+            break
+        batch = paths[start : start + _PATHS_AT_ONCE]
+        keys = [_head_key(path) for path in batch]
+        for path, key, record in zip(batch, keys, (await services.store.read(keys)).records, strict=True):
+            head = head_of(record, key=key)
+            if record is None or head is None:
+                continue
+            if await stands_at(services, head, digest, most_bytes=left_bytes):  # RL19
                 found[path] = RowStamp(key, record.stamp)
+            if head.body is not None or head.size_bytes <= left_bytes:
+                left_bytes -= head.size_bytes
     return found
 
 
@@ -148,11 +194,3 @@ def _kv_resource(path: str) -> SpaceResource:
     resource = parse_resource(path)
     assert isinstance(resource, SpaceResource)  # a policy's paths are parsed when it is read
     return resource
-
-
-def _holds(body: bytes, checked: CheckedDecrypt) -> bool:
-    try:
-        envelope = parse_envelope(body)
-    except EnvelopeError:
-        return False
-    return envelope.encrypted_symmetric_key == checked.bound.body.encrypted_symmetric_key

@@ -1,7 +1,8 @@
 """Sealing the audit records into the chain: the housekeeping's part (RC4, RC5).
 
 A record is sealed about a second after it was written. Its time is that of its writer's clock when it planned the
-commit; one that came later than the window below is found by the round that looks through everything.
+commit; one that came late is found by the rounds that look further back. They are rarer, because before the last
+record that was sealed lie mostly rows that were taken away and are not swept yet.
 
 Example:
     while await seal_recent(services): ...
@@ -13,8 +14,12 @@ from spaces.audit_chain import Chain, seal_batch
 
 from ..services import Services
 
-RECENT_S: Final = 120.0
-"""How far before the last time it found nothing more the frequent round looks: beyond any commit's way to the store."""
+RECENT_S: Final = 2.0
+"""How far before the last time it found nothing more the frequent round looks: what nearly every commit keeps to."""
+DELAYED_S: Final = 120.0
+"""How far the round of each minute looks: beyond any commit's way to the store."""
+_BATCHES: Final = 8
+"""Batches of one round: less than a second of the disk's time."""
 
 
 async def seal_recent(services: Services) -> bool:
@@ -24,6 +29,15 @@ async def seal_recent(services: Services) -> bool:
         SpaceError: the store does not answer, or a row does not decode.
     """
     return await _seal(services, window_s=RECENT_S)
+
+
+async def seal_delayed(services: Services) -> bool:
+    """Seal records that were long on their way too; True when there is more to do at once.
+
+    Raises:
+        SpaceError: the store does not answer, or a row does not decode.
+    """
+    return await _seal(services, window_s=DELAYED_S)
 
 
 async def seal_audit(services: Services) -> bool:
@@ -36,7 +50,14 @@ async def seal_audit(services: Services) -> bool:
 
 
 async def _seal(services: Services, *, window_s: float | None) -> bool:
-    return (await seal_batch(services.store, chain_of(services), now=services.clock.now(), window_s=window_s)).more
+    chain, after, more = chain_of(services), None, True
+    for _ in range(_BATCHES):
+        now = services.clock.now()
+        sealed = await seal_batch(services.store, chain, now=now, window_s=window_s, after=after)
+        after, more = sealed.last_key, sealed.more
+        if not more:
+            break
+    return more
 
 
 def chain_of(services: Services) -> Chain:

@@ -42,7 +42,7 @@ async def service_information(services: Services) -> ServiceInformation:
         version=__version__,
         features=FEATURES,
         node_id=services.keyring.node_did,
-        in_tee=False,
+        in_tee=services.own_quotes is not None,
         attestation=in_force(services.config.release, record).mode,
         trust_roots=tuple(root.hex() for root in record.trust_roots if root != INTEL_ROOT_SHA256),
     )

@@ -12,11 +12,11 @@ from encryption_network.errors import EncryptionError
 from encryption_network.requests import MAX_BODY_BYTES
 
 from ..answers import WireText, bytes_answer, empty_answer, json_answer
-from ..bodies import body_pieces, limited_body
+from ..bodies import body_at_hand, body_pieces, limited_body
 from ..clients import client_address
 from ..multipart import boundary_of, multipart_parts, part_path
 from ..operations.authorise import admit_token, read_call
-from ..operations.conditions import Options, parse_options
+from ..operations.conditions import NO_OPTIONS, Options, asks, parse_options
 from ..operations.decrypt import decrypt_invoked
 from ..operations.errors import BodyTooLarge, NotEnabled
 from ..operations.kv_batch import BatchUpload, Part, delete_all, put_all, read_all
@@ -55,11 +55,14 @@ async def post_invocation(request: web.Request) -> web.StreamResponse:
 async def _kv(services: Services, invocation: Invocation, request: web.Request) -> web.StreamResponse:
     multipart = request.headers.get("Content-Type", "").lower().startswith("multipart/form-data")
     steps = kv_steps(invocation.capabilities)
-    options = parse_options(_lowered(request), shape_of(steps, multipart=multipart))  # I9
+    options = NO_OPTIONS
+    if asks(request.headers):
+        options = parse_options(_lowered(request), shape_of(steps, multipart=multipart))  # I9
     plan = plan_of(invocation.capabilities, steps, multipart=multipart)  # I10, Q3
-    service = service_step(invocation.capabilities, beside=bool(steps))  # Q3
-    if service is not None:
-        return await answer_service(services, invocation, service, request)
+    if len(steps) < len(invocation.capabilities):  # some of them are no steps
+        service = service_step(invocation.capabilities, beside=bool(steps))  # Q3
+        if service is not None:
+            return await answer_service(services, invocation, service, request)
     match plan.kind:
         case Kind.NOTHING:
             call = await read_call(services, invocation, claiming=True)
@@ -100,11 +103,20 @@ async def _run(
 
 def _upload(services: Services, request: web.Request) -> Upload:
     return Upload(
+        at_hand=lambda: _value_at_hand(services, request),
         pieces=lambda: _value_pieces(services, request),
         declared_bytes=request.content_length,
-        metadata=_stored(_lowered(request)),
+        metadata=_stored_headers(request),
         client=client_address(request, services.config.http),
     )
+
+
+def _value_at_hand(services: Services, request: web.Request) -> bytes | None:
+    limit_bytes = services.config.http.max_body_bytes
+    try:
+        return body_at_hand(request, max_bytes=limit_bytes)
+    except FrameworkPage:
+        raise BodyTooLarge(limit_bytes) from None  # Q2
 
 
 async def _value_pieces(services: Services, request: web.Request) -> AsyncIterator[bytes]:
@@ -136,6 +148,11 @@ def _stored(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if _is_stored(name)}
 
 
+def _stored_headers(request: web.Request) -> dict[str, str]:
+    """Return what is kept of the headers of a request, by lower-case name; of a repeated one the last value (4.4.3)."""
+    return {name: value for key, value in request.headers.items() if _is_stored(name := key.lower())}
+
+
 def _is_stored(name: str) -> bool:
     return name in _STORED or name.startswith(_STORED_PREFIX)
 
@@ -149,6 +166,8 @@ async def _value(request: web.Request, value: Value) -> web.StreamResponse:
     headers = {**value.head.metadata, "ETag": value.head.etag_header, **_CACHE}
     if value.body is None:
         return bytes_answer(b"", headers=headers, status=304)
+    if isinstance(value.body, bytes):
+        return bytes_answer(value.body, headers=headers)
     return await value_answer(request, value.body, headers)
 
 

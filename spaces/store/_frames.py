@@ -1,7 +1,7 @@
 """What workers and the storekeeper say to each other: frames of a 4-byte big-endian length and MessagePack.
 
     worker       → ["commit/1", number, settle16, settle_at, commit]
-    storekeeper  → ["outcome/1", number, kind, previous, settled]
+    storekeeper  → ["outcome/2", number, kind, settled]
 
 `number` pairs an answer with its question on one connection. `settle16` names the commit for good: sent again on
 another connection, with the same bytes, it is written once and answered as settled.
@@ -15,23 +15,12 @@ import msgspec
 
 from ..errors import CommitInvalid, StoreError, StoreFull, StoreUnavailable
 from ._writer import Outcome, Sealed
-from .contract import (
-    MAX_COMMIT_BYTES,
-    MAX_KEY_BYTES,
-    MAX_LIVE,
-    MAX_PUTS,
-    MAX_VALUE_BYTES,
-    Commit,
-    Committed,
-    Record,
-    Refused,
-)
+from .contract import MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_LIVE, Commit, Committed, Refused
 
 _LENGTH_BYTES: Final = 4
 # A commit at all its bounds; keys of every kind and the framing of MessagePack included.
 MAX_ASK_BYTES: Final = MAX_COMMIT_BYTES + 4 * MAX_LIVE * (MAX_KEY_BYTES + 64)
-# An outcome returns what every put replaced.
-MAX_ANSWER_BYTES: Final = MAX_PUTS * (MAX_VALUE_BYTES + 64) + 4096
+MAX_ANSWER_BYTES: Final = 64
 
 
 class FrameInvalid(StoreUnavailable):
@@ -47,7 +36,7 @@ class Kind(IntEnum):
     INVALID = 3
 
 
-class Ask(msgspec.Struct, frozen=True, array_like=True, tag="commit/1"):
+class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="commit/1"):
     """A commit on its way to the storekeeper."""
 
     number: int
@@ -60,19 +49,18 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag="commit/1"):
         return Sealed(self.commit, self.settle, self.settle_at)
 
 
-class Answer(msgspec.Struct, frozen=True, array_like=True, tag="outcome/1"):
+class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="outcome/2"):
     """An outcome on its way back."""
 
     number: int
     kind: Kind
-    previous: tuple[Record | None, ...] = ()
     settled: bool = False
 
     def outcome(self) -> Outcome:
         """The outcome as the caller of `commit` sees it."""
         match self.kind:
             case Kind.COMMITTED:
-                return Committed(self.previous, self.settled)
+                return Committed(self.settled)
             case Kind.REFUSED:
                 return Refused()
             case Kind.FULL:
@@ -89,8 +77,8 @@ _ANSWERS: Final = msgspec.msgpack.Decoder(Answer)
 def answer_of(number: int, outcome: Outcome) -> Answer:
     """Put an outcome into words."""
     match outcome:
-        case Committed(previous=previous, settled=settled):
-            return Answer(number, Kind.COMMITTED, previous, settled)
+        case Committed(settled=settled):
+            return Answer(number, Kind.COMMITTED, settled)
         case Refused():
             return Answer(number, Kind.REFUSED)
         case StoreFull():
@@ -105,7 +93,7 @@ def encode_frame(message: Ask | Answer) -> bytes:
     return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
 
 
-def parse_ask(payload: bytes) -> Ask:
+def parse_ask(payload: bytes | memoryview) -> Ask:
     """Read a question.
 
     Raises:
@@ -117,7 +105,7 @@ def parse_ask(payload: bytes) -> Ask:
         raise FrameInvalid("a frame is not a commit") from exc
 
 
-def parse_answer(payload: bytes) -> Answer:
+def parse_answer(payload: bytes | memoryview) -> Answer:
     """Read an answer.
 
     Raises:
@@ -134,23 +122,28 @@ class FrameReader:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._buffer = bytearray()
+        self._held = bytearray()  # the beginning of a frame
+        self._wanted_bytes = _LENGTH_BYTES  # with so many bytes held there is something to do
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take bytes, yield the payloads that are complete.
+    def feed(self, data: bytes) -> Iterator[memoryview]:
+        """Take bytes, yield the payloads that are complete, each without a copy.
 
         Raises:
             FrameInvalid: a frame claims to be longer than it may be.
         """
-        self._buffer += data
-        start = 0
-        while len(self._buffer) - start >= _LENGTH_BYTES:
-            size_bytes = int.from_bytes(self._buffer[start : start + _LENGTH_BYTES], "big")
+        if self._held:
+            self._held += data
+            if len(self._held) < self._wanted_bytes:
+                return
+        view = memoryview(self._held or data)
+        start, self._wanted_bytes = 0, _LENGTH_BYTES
+        while (body := start + _LENGTH_BYTES) <= len(view):
+            size_bytes = int.from_bytes(view[start:body], "big")
             if size_bytes > self._max_bytes:
                 raise FrameInvalid("a frame is too long")
-            end = start + _LENGTH_BYTES + size_bytes
-            if len(self._buffer) < end:
+            if len(view) < body + size_bytes:
+                self._wanted_bytes = _LENGTH_BYTES + size_bytes
                 break
-            yield bytes(self._buffer[start + _LENGTH_BYTES : end])
-            start = end
-        del self._buffer[:start]
+            yield view[body : body + size_bytes]
+            start = body + size_bytes
+        self._held = bytearray(view[start:])

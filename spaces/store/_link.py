@@ -6,10 +6,11 @@ it was to whoever listens then; the storekeeper finds under that name whether it
 
 import asyncio
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
+
+from msgspec import Struct
 
 from capabilities.ambient import Clock
 
@@ -25,10 +26,10 @@ _OUTCOME_KEPT_S: Final = 120
 _FIRST_DELAY_S: Final = 0.005
 _LONGEST_DELAY_S: Final = 0.2
 _WATCH_S: Final = 1.0
+_NAMES: Final = 1 << 128
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(Struct, frozen=True):
     frame: bytes
     future: "asyncio.Future[Committed | Refused]"
     since: float
@@ -44,6 +45,7 @@ class Link:
         self._waiting_bytes = 0
         self._outbox: list[bytes] = []
         self._number = 0
+        self._first_name = int.from_bytes(os.urandom(16), "big")
         self._line: _Line | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -58,12 +60,16 @@ class Link:
         loop = asyncio.get_running_loop()
         self._number += 1
         settle_at = int(self._clock.now()) + _OUTCOME_KEPT_S
-        frame = encode_frame(Ask(self._number, os.urandom(16), settle_at, commit))
+        frame = encode_frame(Ask(self._number, self._name(), settle_at, commit))
         future: asyncio.Future[Committed | Refused] = loop.create_future()
         self._waiting[self._number] = _Waiting(frame, future, loop.time())
         self._waiting_bytes += len(frame)
         self._send(frame, loop)
         return await future
+
+    def _name(self) -> bytes:
+        """Return 16 bytes that name a commit for good: counted on from a random beginning, no other link has them."""
+        return ((self._first_name + self._number) % _NAMES).to_bytes(16, "big")
 
     async def close(self) -> None:
         """Hang up, and wait until the connection is gone."""
@@ -90,7 +96,7 @@ class Link:
 
     def _flush(self) -> None:
         if self._outbox and self._line is not None:
-            self._line.write(b"".join(self._outbox))
+            self._line.write(self._outbox)
         self._outbox.clear()
 
     def _connect(self) -> None:
@@ -124,7 +130,7 @@ class Link:
         """Send everything unanswered, in the order in which it was asked."""
         self._line = line
         self._outbox.clear()
-        line.write(b"".join([waiting.frame for waiting in self._waiting.values()]))
+        line.write([waiting.frame for waiting in self._waiting.values()])
 
     def lost(self, line: "_Line") -> None:
         """Look for the storekeeper again while somebody waits."""
@@ -135,7 +141,7 @@ class Link:
         if self._waiting and not self._closed:
             self._connect()
 
-    def answered(self, payload: bytes) -> None:
+    def answered(self, payload: memoryview) -> None:
         """Hand an outcome to who waits for it."""
         answer = parse_answer(payload)
         waiting = self._waiting.pop(answer.number, None)
@@ -178,8 +184,7 @@ class _Line(asyncio.Protocol):
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own transports do not derive from it
         self._link.connected(self)
 
     def data_received(self, data: bytes) -> None:
@@ -193,10 +198,10 @@ class _Line(asyncio.Protocol):
         self.closed.set_result(None)
         self._link.lost(self)
 
-    def write(self, data: bytes) -> None:
+    def write(self, frames: Sequence[bytes]) -> None:
         """Send frames."""
         if self._transport is not None:
-            self._transport.write(data)
+            self._transport.writelines(frames)
 
     def abort(self) -> None:
         """Hang up now."""

@@ -21,9 +21,8 @@ from ..keyspace import CLAIM_FLOOR_KEY, claim_key, claim_minute4
 from ._postgres_errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
 from ._postgres_lanes import Lanes, Turn
 from ._postgres_pool import ANSWER_WITHIN_S, LONGEST_PAUSE_S, RECONNECT_WITHIN_S, Argument, Connections
-from ._postgres_reads import value_of
 from ._postgres_sql import COMMIT, EXPECT_ABSENT, EXPECT_NOTHING_THERE, KEYS_END, REFUSED, SETTLED
-from .contract import ABSENT, ANY, Commit, Committed, Put, Record, Refused, check_commit
+from .contract import ABSENT, ANY, Commit, Committed, Put, Refused, check_commit
 
 COMMIT_CONNECTIONS: Final = 4
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
@@ -128,7 +127,7 @@ class Commits:
                 if meaning is Meaning.REPEAT:
                     await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))  # noqa: S311  # parts two that collided
                 continue
-            outcome = _outcome(asked.commit, rows)
+            outcome = _outcome(rows)
             if was_lost and isinstance(outcome, Refused):
                 # The statement that was lost may still be waiting for a lock, and pass where this one did not.
                 raise _unknown()
@@ -152,14 +151,9 @@ def _unknown() -> StoreUnavailable:
     return StoreUnavailable("the connection to the database was lost, and with it the outcome")
 
 
-def _outcome(commit: Commit, rows: "Sequence[asyncpg.Record]") -> Committed | Refused:
+def _outcome(rows: "Sequence[asyncpg.Record]") -> Committed | Refused:
     verdict = rows[0][0]
-    if verdict == REFUSED:
-        return Refused()
-    if verdict == SETTLED:
-        return Committed(previous=(None,) * len(commit.puts), settled=True)
-    found = {key: Record(value=value_of(value, number), stamp=stamp) for _, key, stamp, value, number in rows}
-    return Committed(previous=tuple([found.get(put.key) for put in commit.puts]))
+    return Refused() if verdict == REFUSED else Committed(settled=verdict == SETTLED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@
 The weight travels with the row, so that replacing a row takes back exactly what it was charged (ST7).
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from .contract import LIVE_MARK, Expect, Record
@@ -58,10 +59,11 @@ def record_of(row: Row, *, keys_only: bool = False) -> Record:
     flags = row[_STAMP_END]
     stamp = bytes(row[:_STAMP_END])
     if not flags & _VALUE:
-        return Record(value=None, stamp=stamp)
+        return Record(None, stamp)
     if keys_only:
-        return Record(value=b"", stamp=stamp)
-    return Record(value=bytes(row[_value_start(row) :]), stamp=stamp)
+        return Record(b"", stamp)
+    start = _value_start(row) if flags & _WEIGHED else _HEADER_END
+    return Record(bytes(row[start:]), stamp)
 
 
 def _value_start(row: Row) -> int:
@@ -71,6 +73,11 @@ def _value_start(row: Row) -> int:
 def is_tombstone(row: Row) -> bool:
     """Whether a row stands for nothing (ST5)."""
     return not row[_STAMP_END] & _VALUE
+
+
+def live_keys(rows: Iterable[tuple[Row, Row]]) -> list[bytes]:
+    """Return the keys of those rows that are no tombstones, in their order."""
+    return [bytes(key) for key, row in rows if row[_STAMP_END] & _VALUE]
 
 
 def is_live_mark(row: Row | None) -> bool:

@@ -7,12 +7,13 @@ is needed. What fails while rows are being written fails the whole transaction, 
 import enum
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import lmdb
+from msgspec import Struct
 
 from capabilities.ambient import Clock
 
@@ -29,7 +30,7 @@ from ._rows import (
     is_tombstone,
     record_of,
 )
-from .contract import ABSENT, ANY, COUNTER_BYTES, Commit, Committed, Put, Record, Refused
+from .contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Put, Refused
 
 BATCH_COMMITS: Final = 512
 BATCH_BYTES: Final = 16 * 1024 * 1024
@@ -43,8 +44,11 @@ _SWEEP_ROWS: Final = 1000
 _SWEEP_LOOKS: Final = 20_000
 
 _COUNTER_END: Final = 1 << 63
+_STAMPS_AT_ONCE: Final = 256
 
 Outcome = Committed | Refused | StoreError
+_COMMITTED: Final = Committed()
+_REFUSED: Final = Refused()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,7 @@ class _Space(enum.Enum):
     NONE = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(Struct, frozen=True, gc=False):
     """A commit and how its outcome is found again.
 
     Attributes:
@@ -88,12 +91,20 @@ class Sealed:
         return None if self.settle_at is None else claim_key(claim_minute4(self.settle_at), self.settle)
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A commit that was judged and may be written."""
+class _Stamps:
+    """Random stamps, drawn many at once: a call of the kernel for each costs more than the rest of a row."""
 
-    rows: tuple[tuple[bytes, bytes], ...]
-    previous: tuple[Record | None, ...]
+    def __init__(self) -> None:
+        self._left: Iterator[bytes] = iter(())
+
+    def take(self) -> bytes:
+        """Return 16 random bytes that nobody else has."""
+        stamp = next(self._left, None)
+        if stamp is None:
+            drawn = os.urandom(_STAMPS_AT_ONCE * STAMP_BYTES)
+            self._left = iter([drawn[at : at + STAMP_BYTES] for at in range(0, len(drawn), STAMP_BYTES)])
+            stamp = next(self._left)
+        return stamp
 
 
 class WriterBroken(StoreUnavailable):
@@ -110,6 +121,7 @@ class Writer:
         self._place = Path(env.path())
         self._page_bytes = int(env.stat()["psize"])
         self._broken = False
+        self._stamps = _Stamps()
         self._swept_up_to = b""
 
     def apply(self, batch: Sequence[Sealed]) -> list[Outcome]:
@@ -120,10 +132,11 @@ class Writer:
         """
         if self._broken:
             raise WriterBroken("the writer stopped after a failed sync")
-        space = self._space()
+        space, minute = self._space(), int(self._clock.now()) // 60
         txn = self._env.begin(write=True, buffers=True)
         try:
-            outcomes = [self._apply_one(txn, sealed, space) for sealed in batch]
+            floor = _floor(txn)
+            outcomes = [self._apply_one(txn, sealed, space, minute, floor) for sealed in batch]
         except (lmdb.MapFullError, lmdb.DiskError):
             txn.abort()
             return _all_full(batch)
@@ -152,22 +165,30 @@ class Writer:
         self._broken = True
         raise WriterBroken("writing or syncing the store failed") from exc
 
-    def _apply_one(self, txn: "lmdb.Transaction[memoryview]", sealed: Sealed, space: _Space) -> Outcome:
-        outcome_key = sealed.outcome_key
+    def _apply_one(
+        self, txn: "lmdb.Transaction[memoryview]", sealed: Sealed, space: _Space, minute: int, floor: bytes
+    ) -> Outcome:
+        outcome_key, commit = sealed.outcome_key, sealed.commit
         if outcome_key is not None:
-            settled = _settled(txn, sealed, outcome_key)
+            settled = _settled(txn, sealed, outcome_key, floor)
             if settled is not None:
                 return settled
-        if not _fits(sealed.commit, space):
+        if not _fits(commit, space):
             return StoreFull("the store has reached its bound")
-        plan = _judge(txn, sealed.commit, minute=int(self._clock.now()) // 60)
-        if plan is None:
-            return Refused()
-        for key, row in plan.rows:
-            txn.put(key, row)
+        counters = _judge(txn, commit)
+        if counters is None:
+            return _REFUSED
+        take, write = self._stamps.take, txn.put
+        for put in commit.puts:
+            if put.value is None:
+                write(put.key, encode_tombstone(take(), minute))
+            else:
+                write(put.key, encode_row(take(), put.value, weight_bytes=put.weight_bytes, account=put.account))
+        for key, count in counters.items():
+            write(key, encode_row(take(), count.to_bytes(COUNTER_BYTES, "big", signed=True)))
         if outcome_key is not None:
-            txn.put(outcome_key, encode_row(sealed.settle, b""))  # its stamp is what settles it
-        return Committed(previous=plan.previous)
+            write(outcome_key, encode_row(sealed.settle, b""))  # its stamp is what settles it
+        return _COMMITTED
 
     def _space(self) -> _Space:
         """Judge the room that is left. Pages that deletes gave back count as free."""
@@ -271,17 +292,19 @@ def _fits(commit: Commit, space: _Space) -> bool:
     return sum(len(put.key) + len(put.value or b"") for put in commit.puts) <= SMALL_COMMIT_BYTES
 
 
-def _settled(txn: "lmdb.Transaction[memoryview]", sealed: Sealed, outcome_key: bytes) -> Committed | Refused | None:
+def _settled(
+    txn: "lmdb.Transaction[memoryview]", sealed: Sealed, outcome_key: bytes, floor: bytes
+) -> Committed | Refused | None:
     """Find out whether this very commit happened, or another one with its claim (ST4); None: neither."""
     found = txn.get(outcome_key)
     if found is not None:
         if has_stamp(found, sealed.settle):
-            return Committed(previous=(None,) * len(sealed.commit.puts), settled=True)
-        return Refused()
+            return Committed(settled=True)
+        return _REFUSED
     if sealed.commit.claim is None:
         return None  # its name is random and asked for within seconds: no clock that steps back can bar it
     # Under a swept minute nobody can say whether the claim was made.
-    return Refused() if outcome_key[1:5] < _floor(txn) else None
+    return _REFUSED if outcome_key[1:5] < floor else None
 
 
 def _floor(txn: "lmdb.Transaction[memoryview] | lmdb.Transaction[bytes]") -> bytes:
@@ -289,8 +312,11 @@ def _floor(txn: "lmdb.Transaction[memoryview] | lmdb.Transaction[bytes]") -> byt
     return b"" if row is None else record_of(row).value or b""
 
 
-def _judge(txn: "lmdb.Transaction[memoryview]", commit: Commit, *, minute: int) -> _Plan | None:
-    """Compare everything a commit relies on with the rows as they are now; None: refused (ST3)."""
+def _judge(txn: "lmdb.Transaction[memoryview]", commit: Commit) -> dict[bytes, int] | None:
+    """Compare everything a commit relies on with the rows as they are now; None: refused (ST3).
+
+    Returns the counters that it changes, as they will be.
+    """
     for key in commit.live:
         if not is_live_mark(txn.get(key)):  # ST2
             return None
@@ -301,18 +327,8 @@ def _judge(txn: "lmdb.Transaction[memoryview]", commit: Commit, *, minute: int) 
     for put, row in zip(commit.puts, found, strict=True):
         if not _is_expected(put, row):
             return None
-    counters = _counters(txn, commit, found)
-    if counters is None:
-        return None
-    # Records are copied out here: after the first put of this transaction the views may lie on recycled pages.
-    previous = tuple([None if row is None else record_of(row) for row in found])
-    stamps = os.urandom(16 * (len(commit.puts) + len(counters)))
-    rows = [_encode(put, stamps[16 * at : 16 * at + 16], minute) for at, put in enumerate(commit.puts)]
-    rows += [
-        (key, encode_row(stamps[16 * at : 16 * at + 16], value.to_bytes(COUNTER_BYTES, "big", signed=True)))
-        for at, (key, value) in enumerate(counters.items(), start=len(commit.puts))
-    ]
-    return _Plan(rows=tuple(rows), previous=previous)
+    # The views are used up here: after the first put of this transaction they may lie on recycled pages.
+    return _counters(txn, commit, found)
 
 
 def _is_expected(put: Put, row: Row | None) -> bool:
@@ -323,25 +339,20 @@ def _is_expected(put: Put, row: Row | None) -> bool:
     return has_stamp(row, put.expect)
 
 
-def _encode(put: Put, stamp: bytes, minute: int) -> tuple[bytes, bytes]:
-    if put.value is None:
-        return put.key, encode_tombstone(stamp, minute)
-    return put.key, encode_row(stamp, put.value, weight_bytes=put.weight_bytes, account=put.account)
-
-
 def _counters(
     txn: "lmdb.Transaction[memoryview]", commit: Commit, found: Sequence[Row | None]
 ) -> dict[bytes, int] | None:
     """Return the counters as they will be, weights included (ST7); None when one would go over its bound."""
     deltas: dict[bytes, int] = {}
     for put, row in zip(commit.puts, found, strict=True):
-        charge = charge_of(row)
-        if charge is not None:
+        if row is not None and (charge := charge_of(row)) is not None:
             deltas[charge[0]] = deltas.get(charge[0], 0) - charge[1]
         if put.account is not None and put.value is not None:
             deltas[put.account] = deltas.get(put.account, 0) + put.weight_bytes
     for add in commit.adds:
         deltas[add.counter] = deltas.get(add.counter, 0) + add.delta
+    if not deltas:
+        return deltas
     counters = {key: _counter(txn.get(key)) + delta for key, delta in deltas.items()}
     for add in commit.adds:
         if add.at_most is not None and counters[add.counter] > add.at_most:

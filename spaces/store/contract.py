@@ -33,6 +33,9 @@ MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 MAX_PAGE_SCAN: Final = 16_384  # rows looked at, tombstones included: bounds the time one page takes
 
 STAMP_BYTES: Final = 16
+_FEW: Final = min(MAX_LIVE, MAX_CHECKS, MAX_ADDS)  # so many conditions are within every bound
+_MAX_ACCOUNT_BYTES: Final = 255
+_WEIGHT_END: Final = 1 << 63
 CLAIM_KEY_BYTES: Final = 32
 
 LIVE_MARK: Final = b"L"  # the value a row must have to be named under `live` (ST2)
@@ -42,7 +45,7 @@ ANY: Final[Expect] = b""  # whatever is there
 ABSENT: Final[Expect] = b"absent"  # no row, or a tombstone (ST5); a stamp has 16 bytes and cannot be mistaken for it
 
 
-class Claim(Struct, frozen=True, array_like=True):
+class Claim(Struct, frozen=True, array_like=True, gc=False):
     """A first use to be claimed.
 
     Attributes:
@@ -55,7 +58,7 @@ class Claim(Struct, frozen=True, array_like=True):
     expires_at: int
 
 
-class Range(Struct, frozen=True, array_like=True):
+class Range(Struct, frozen=True, array_like=True, gc=False):
     """Rows whose key starts with `prefix`, in byte order.
 
     Attributes:
@@ -63,7 +66,7 @@ class Range(Struct, frozen=True, array_like=True):
         after: a whole key; rows come strictly after it (strictly before it when `reverse`). None: from the end.
         limit: live rows, 1 to MAX_PAGE_ROWS.
         reverse: descending order.
-        keys_only: records have an empty value, with the true stamp.
+        keys_only: records have an empty value, and their stamps mean nothing.
     """
 
     prefix: bytes
@@ -73,14 +76,14 @@ class Range(Struct, frozen=True, array_like=True):
     keys_only: bool = False
 
 
-class Record(Struct, frozen=True, array_like=True):
+class Record(Struct, frozen=True, array_like=True, gc=False):
     """One row: its value, None for a tombstone (ST5), and its stamp of 16 random bytes, new with every put."""
 
     value: bytes | None
     stamp: bytes
 
 
-class Page(Struct, frozen=True, array_like=True):
+class Page(Struct, frozen=True, array_like=True, gc=False):
     """A part of a range.
 
     Attributes:
@@ -94,7 +97,7 @@ class Page(Struct, frozen=True, array_like=True):
     last_key: bytes | None = None
 
 
-class Snapshot(Struct, frozen=True, array_like=True):
+class Snapshot(Struct, frozen=True, array_like=True, gc=False):
     """What one read saw, all of it at one moment.
 
     Attributes:
@@ -108,7 +111,7 @@ class Snapshot(Struct, frozen=True, array_like=True):
     pages: tuple[Page, ...]
 
 
-class Put(Struct, frozen=True, array_like=True):
+class Put(Struct, frozen=True, array_like=True, gc=False):
     """One row to be written.
 
     Attributes:
@@ -125,7 +128,7 @@ class Put(Struct, frozen=True, array_like=True):
     account: bytes | None = None
 
 
-class Add(Struct, frozen=True, array_like=True):
+class Add(Struct, frozen=True, array_like=True, gc=False):
     """A change of a counter row.
 
     Attributes:
@@ -139,14 +142,14 @@ class Add(Struct, frozen=True, array_like=True):
     at_most: int | None = None
 
 
-class Check(Struct, frozen=True, array_like=True):
+class Check(Struct, frozen=True, array_like=True, gc=False):
     """A row that must exist with this stamp, unchanged, when the commit happens."""
 
     key: bytes
     stamp: bytes
 
 
-class Commit(Struct, frozen=True, array_like=True):
+class Commit(Struct, frozen=True, array_like=True, gc=False):
     """Writes and the conditions under which they happen, all or nothing.
 
     Attributes:
@@ -164,20 +167,17 @@ class Commit(Struct, frozen=True, array_like=True):
     claim: Claim | None = None
 
 
-class Committed(Struct, frozen=True, array_like=True):
+class Committed(Struct, frozen=True, array_like=True, gc=False):
     """The commit is durable.
 
     Attributes:
-        previous: what each put replaced, in the order of the puts.
-        settled: the connection to the writer was lost and the outcome found afterwards; then `previous` is all None
-            and says nothing.
+        settled: the connection to the writer was lost, and the outcome found afterwards.
     """
 
-    previous: tuple[Record | None, ...] = ()
     settled: bool = False
 
 
-class Refused(Struct, frozen=True, array_like=True):
+class Refused(Struct, frozen=True, array_like=True, gc=False):
     """A condition did not hold and nothing was written. Why is found by reading again (ST3)."""
 
 
@@ -234,10 +234,12 @@ def counter_of(record: Record | None) -> int:
 
 def check_read(keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range]) -> None:
     """Refuse a read beyond the bounds; see `Store.read`."""
-    _bound("keys of a read", len(keys), MAX_READ_KEYS)
-    _bound("ranges of a read", len(ranges), MAX_RANGES)
+    if len(keys) > MAX_READ_KEYS or len(ranges) > MAX_RANGES:
+        _bound("keys of a read", len(keys), MAX_READ_KEYS)
+        _bound("ranges of a read", len(ranges), MAX_RANGES)
     for key in keys:
-        _check_key(key)
+        if not 0 < len(key) <= MAX_KEY_BYTES:
+            _check_key(key)
     for wanted in ranges:
         _check_key(wanted.prefix)
         if wanted.after is not None:
@@ -259,40 +261,49 @@ def check_claim(claim: Claim) -> None:
 
 def check_commit(commit: Commit) -> None:
     """Refuse a commit beyond the bounds or one that contradicts itself; see `Store.commit`."""
-    _bound("puts", len(commit.puts), MAX_PUTS)  # ST6
-    _bound("live marks", len(commit.live), MAX_LIVE)
-    _bound("checks", len(commit.checks), MAX_CHECKS)
-    _bound("adds", len(commit.adds), MAX_ADDS)
+    if len(commit.puts) > MAX_PUTS:  # ST6
+        _bound("puts", len(commit.puts), MAX_PUTS)
+    if len(commit.live) + len(commit.checks) + len(commit.adds) > _FEW:
+        _bound("live marks", len(commit.live), MAX_LIVE)
+        _bound("checks", len(commit.checks), MAX_CHECKS)
+        _bound("adds", len(commit.adds), MAX_ADDS)
     size_bytes = 0
     for put in commit.puts:
         size_bytes += len(put.key) + _check_put(put)
-    _bound("commit bytes", size_bytes, MAX_COMMIT_BYTES)
+    if size_bytes > MAX_COMMIT_BYTES:
+        _bound("commit bytes", size_bytes, MAX_COMMIT_BYTES)
     for key in commit.live:
-        _check_key(key)
+        if not 0 < len(key) <= MAX_KEY_BYTES:
+            _check_key(key)
     for check in commit.checks:
-        _check_key(check.key)
+        if not 0 < len(check.key) <= MAX_KEY_BYTES:
+            _check_key(check.key)
         if len(check.stamp) != STAMP_BYTES:
             raise CommitInvalid("a check names a stamp of 16 bytes")
     for add in commit.adds:
-        _check_key(add.counter)
+        if not 0 < len(add.counter) <= MAX_KEY_BYTES:
+            _check_key(add.counter)
     if commit.claim is not None:
         check_claim(commit.claim)
     _check_disjoint(commit)
 
 
 def _check_put(put: Put) -> int:
-    _check_key(put.key)
-    if put.expect not in (ANY, ABSENT) and len(put.expect) != STAMP_BYTES:
+    if not 0 < len(put.key) <= MAX_KEY_BYTES:
+        _check_key(put.key)
+    expect, account, value = put.expect, put.account, put.value
+    if len(expect) != STAMP_BYTES and expect != ANY and expect != ABSENT:
         raise CommitInvalid("a put expects anything, absence or a stamp of 16 bytes")
-    if put.account is not None:
-        _check_key(put.account)
-        _bound("account key bytes", len(put.account), 255)
-    if not 0 <= put.weight_bytes < 1 << 63:
+    if account is not None and not 0 < len(account) <= _MAX_ACCOUNT_BYTES:
+        _check_key(account)
+        _bound("account key bytes", len(account), _MAX_ACCOUNT_BYTES)
+    if not 0 <= put.weight_bytes < _WEIGHT_END:
         raise CommitInvalid("a weight is not negative and fits 63 bits")
-    if put.value is None:
+    if value is None:
         return 0
-    _bound("value bytes", len(put.value), MAX_VALUE_BYTES)
-    return len(put.value)
+    if len(value) > MAX_VALUE_BYTES:
+        _bound("value bytes", len(value), MAX_VALUE_BYTES)
+    return len(value)
 
 
 def _check_disjoint(commit: Commit) -> None:

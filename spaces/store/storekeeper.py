@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from capabilities.ambient import Clock, SystemClock
 
@@ -45,6 +45,7 @@ def run_storekeeper(
     reserve_bytes: int = 64 * 1024 * 1024,
     clock: Clock | None = None,
     ready: Callable[[], None] | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
     """Own the writing of a data folder until told to stop; the main function of a process.
 
@@ -54,6 +55,7 @@ def run_storekeeper(
         max_bytes, reserve_bytes: see `open_lmdb`.
         clock: decides which claims are old; the system's when None.
         ready: called once when connections are taken.
+        loop_factory: makes the event loop; None: what asyncio takes by itself.
     Returns:
         The exit status: 0 after SIGTERM or SIGINT, 74 after a failed sync.
     Raises:
@@ -72,7 +74,8 @@ def run_storekeeper(
         opened.callback(place.unlink, missing_ok=True)
         writer = Writer(env, Room(max_bytes=max_bytes, reserve_bytes=reserve_bytes), clock or SystemClock())
         keeper = _Keeper(writer, first_uses, clock or SystemClock())
-        return asyncio.run(_serve(keeper, _listen(place), ready))
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(_serve(keeper, _listen(place), ready))
 
 
 def _listen(place: Path) -> socket.socket:
@@ -215,8 +218,7 @@ class _Connection(asyncio.Protocol):
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own transports do not derive from it
         self._keeper.connections.add(self)
 
     def data_received(self, data: bytes) -> None:

@@ -7,7 +7,9 @@ Example:
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, cast
+
+from encryption_network import key_providers
 
 from .errors import KeyProviderRefused
 
@@ -70,7 +72,18 @@ class AcceptedKeyProvider:
     ids: frozenset[bytes] = frozenset()
 
 
-DEFAULT_KEY_PROVIDERS: Final = (AcceptedKeyProvider("kms"), AcceptedKeyProvider("tpm"))
+def accepted_key_provider(text: str) -> AcceptedKeyProvider:
+    """Return what an entry of `encryption_network.key_providers` accepts; a kind that stands alone: any id.
+
+    Args:
+        text: from `parse_key_provider`.
+    """
+    name, _, provider_id = text.partition(":")
+    ids = frozenset({bytes.fromhex(provider_id)} if provider_id else ())
+    return AcceptedKeyProvider(cast(KeyProviderName, name), ids)
+
+
+DEFAULT_KEY_PROVIDERS: Final = tuple(accepted_key_provider(text) for text in key_providers.DEFAULT_KEY_PROVIDERS)
 """Accepted unless somebody says otherwise. A local provider runs on the host's own word, so it has to be named."""
 
 

@@ -19,7 +19,8 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Final, Literal
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -32,6 +33,10 @@ MAX_CHAIN_BYTES = 12 * 1024
 
 MAX_CERTIFICATE_BYTES = 4096
 """A genuine PCK leaf, the largest certificate here, is 1.3 KiB of DER."""
+
+_REMEMBERED: Final = 64
+"""Certificates whose facts are kept: root and authorities stand in every quote and document, a leaf in all quotes of
+one machine. Reading is pure, so the same bytes have the same facts; what cannot be read is not kept."""
 
 PlatformCa = Literal["platform", "processor"]
 
@@ -138,6 +143,7 @@ def _decode_base64(lines: bytes) -> bytes:
     return der
 
 
+@lru_cache(_REMEMBERED)
 def parse_certificate(der: bytes) -> Certificate:
     """Read the facts of one certificate.
 
@@ -198,6 +204,7 @@ def _is_authority(loaded: x509.Certificate) -> bool:
         return False
 
 
+@lru_cache(_REMEMBERED)
 def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
     """Read the machine's facts out of a PCK leaf.
 

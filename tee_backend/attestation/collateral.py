@@ -20,6 +20,8 @@ Source: Intel PCS API v4, TCB info and enclave identity v2; the quote verificati
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 from capabilities.strict_json import Json
 
@@ -54,6 +56,10 @@ MAX_COLLATERAL_BYTES = 256 * 1024
 
 MAX_DOCUMENT_BYTES = 64 * 1024
 """Bound of each signed text and of each revocation list."""
+
+_REMEMBERED: Final = 8
+"""Documents that are kept parsed, by their bytes: a node judges the quotes of few platform families, with one document
+each until it is renewed. Whether a document holds is asked at each use all the same."""
 
 _MEMBERS = frozenset(
     {
@@ -216,11 +222,18 @@ def check_not_older(offered: Collateral, held: Collateral) -> None:
     return.
 
     Raises:
-        CollateralRollback: a lower evaluation number, or any part issued before the one held.
+        CollateralRollback: a lower evaluation number, of TCB info or QE identity, or any part issued before the one
+            held.
     """
     new, old = offered.tcb_info, held.tcb_info
-    if new.evaluation_number < old.evaluation_number:
-        raise CollateralRollback(f"evaluation number {new.evaluation_number} below {old.evaluation_number}")
+    numbers = (
+        (new.evaluation_number, old.evaluation_number),
+        # Older editions are issued anew for a year: when one was signed does not tell which it is.
+        (offered.qe_identity.evaluation_number, held.qe_identity.evaluation_number),
+    )
+    for number, known in numbers:
+        if number < known:
+            raise CollateralRollback(f"evaluation number {number} below {known}")
     pairs = (
         ("TCB info", new.window, old.window),
         ("QE identity", offered.qe_identity.window, held.qe_identity.window),
@@ -232,6 +245,7 @@ def check_not_older(offered: Collateral, held: Collateral) -> None:
             raise CollateralRollback(f"{name} is older than the one held")
 
 
+@lru_cache(_REMEMBERED)
 def parse_collateral(data: bytes) -> Collateral:
     """Parse a QuoteCollateralV3 JSON document for TDX.
 

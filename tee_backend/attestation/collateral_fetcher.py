@@ -51,7 +51,7 @@ class CollateralFetcher:
         self._service = service
         self._clock = clock
         self._under_way: dict[Family, asyncio.Task[CollateralFile]] = {}
-        self._failed: OrderedDict[Family, tuple[float, CollateralServiceFailed]] = OrderedDict()
+        self._failed: OrderedDict[Family, tuple[float, float, CollateralServiceFailed]] = OrderedDict()
 
     async def fetch(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
         """Fetch one document; callers for the same family at the same time share one fetch.
@@ -90,7 +90,7 @@ class CollateralFetcher:
     def _remember(self, family: Family, error: CollateralServiceFailed) -> None:
         asked_for = error.retry_after_s if isinstance(error, ServiceUnavailable) else None
         for_s = UNKNOWN_FOR_S if isinstance(error, PlatformUnknown) else max(FAILED_FOR_S, asked_for or 0.0)
-        self._failed[family] = (self._clock.now() + for_s, error)
+        self._failed[family] = (self._clock.now() + for_s, for_s, error)
         self._failed.move_to_end(family)
         if len(self._failed) > MAX_REMEMBERED:
             self._failed.popitem(last=False)
@@ -98,9 +98,9 @@ class CollateralFetcher:
     def _raise_remembered(self, family: Family) -> None:
         if family not in self._failed:
             return
-        until, error = self._failed[family]
+        until, for_s, error = self._failed[family]
         left_s = until - self._clock.now()
-        if left_s <= 0:
+        if not 0 < left_s <= for_s:  # more than that is left where a clock was set back
             del self._failed[family]
         elif isinstance(error, ServiceUnavailable):
             raise ServiceUnavailable(error.detail, retry_after_s=left_s)

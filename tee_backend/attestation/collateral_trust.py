@@ -20,10 +20,10 @@ from .collateral import MAX_DOCUMENT_BYTES, Collateral, QeIdentity, RevocationLi
 from .errors import (
     CollateralMismatch,
     CollateralOutsideWindow,
+    CollateralRootRefused,
     CollateralSignatureInvalid,
     MalformedCertificate,
     Revoked,
-    TrustRootRefused,
 )
 from .trust_root import TrustRoot
 
@@ -73,7 +73,7 @@ def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
         collateral: parsed; untrusted.
         root: the configured anchor.
     Raises:
-        TrustRootRefused: a chain ends at another root.
+        CollateralRootRefused: a chain ends at another root.
         CollateralSignatureInvalid: a signer has another role.
         CollateralMismatch: a revocation list is by another authority than it has to be.
     Does not check:
@@ -82,7 +82,7 @@ def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
     signers = (collateral.tcb_info.issuer_chain, collateral.qe_identity.issuer_chain)
     for chain in (*signers, collateral.pck_crl_issuer_chain):
         if chain.root.der != root.certificate.der:
-            raise TrustRootRefused("a collateral chain ends at another root")
+            raise CollateralRootRefused("a collateral chain ends at another root")
     for chain in signers:
         _check_tcb_signer(chain.signer, root=root)
     if collateral.root_crl.issuer != root.certificate.subject:
@@ -108,7 +108,8 @@ def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) ->
         root: the configured anchor.
         now: epoch seconds.
     Raises:
-        CollateralOutsideWindow, TrustRootRefused, CollateralSignatureInvalid, CollateralMismatch: as the checks above.
+        CollateralOutsideWindow, CollateralRootRefused, CollateralSignatureInvalid, CollateralMismatch: as the checks
+            above.
         CollateralSignatureInvalid: also a signature that does not hold.
         Revoked: the root revoked a signer.
     Does not check:
@@ -138,7 +139,7 @@ def verify_signed_text(document: SignedDocument, *, root: TrustRoot, root_crl: R
         root_crl: the root's list; its own signature has been verified.
         now: epoch seconds.
     Raises:
-        TrustRootRefused: its chain ends at another root.
+        CollateralRootRefused: its chain ends at another root.
         CollateralSignatureInvalid: another signer, or a signature that does not hold.
         CollateralOutsideWindow: the signer's certificate does not hold now.
         Revoked: the root revoked the signer.
@@ -147,7 +148,7 @@ def verify_signed_text(document: SignedDocument, *, root: TrustRoot, root_crl: R
     """
     chain = document.issuer_chain
     if chain.root.der != root.certificate.der:
-        raise TrustRootRefused("a collateral chain ends at another root")
+        raise CollateralRootRefused("a collateral chain ends at another root")
     _check_tcb_signer(chain.signer, root=root)
     if not chain.signer.not_before <= now < chain.signer.not_after:
         raise CollateralOutsideWindow(f"{chain.signer.common_name[:80]!r} does not hold at this time")

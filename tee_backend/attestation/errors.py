@@ -23,6 +23,7 @@
     │   ├── CollateralOutsideWindow       collateral_window
     │   ├── CollateralSignatureInvalid    collateral_signature
     │   ├── CollateralMismatch            collateral_mismatch
+    │   ├── CollateralRootRefused         collateral_root
     │   ├── CollateralRollback            collateral_rollback
     │   └── CollateralServiceFailed       collateral_service     the service that documents are fetched from
     │       ├── PlatformUnknown           platform_unknown
@@ -196,6 +197,12 @@ class CollateralMismatch(CollateralUnusable):
     code = "collateral_mismatch"
 
 
+class CollateralRootRefused(CollateralUnusable):
+    """A chain of the collateral ends at another root than the configured one."""
+
+    code = "collateral_root"
+
+
 class CollateralRollback(CollateralUnusable):
     """The document is older than the one already held for its platform family."""
 
@@ -242,12 +249,15 @@ class ServiceAnswerRefused(CollateralServiceFailed):
 
 
 class MalformedCertificate(AttestationError):
-    """The bytes are not a certificate, or it lacks what its role needs."""
+    """The bytes are not a certificate, or it lacks what its role needs.
+
+    Whoever reads a quote or collateral says what the certificate stood in: it never reaches a caller of the node (AT7).
+    """
 
     code = "certificate_malformed"
 
 
 class TrustRootRefused(AttestationError):
-    """A chain does not end at the configured root, or the root is none."""
+    """A quote's chain does not end at the configured root, or what was configured is no root."""
 
     code = "untrusted_root"

@@ -125,7 +125,7 @@ def verify_evaluation_numbers(
         now: epoch seconds.
     Raises:
         CollateralOutsideWindow: the list is over, or comes from the future.
-        TrustRootRefused, CollateralSignatureInvalid, Revoked: it is not signed by the TCB signer under the root.
+        CollateralRootRefused, CollateralSignatureInvalid, Revoked: it is not signed by the TCB signer under the root.
     """
     if not numbers.window.starts_at <= now < numbers.window.ends_at:
         raise CollateralOutsideWindow("the list of evaluation numbers does not hold now")

@@ -23,6 +23,7 @@ def to_evidence(
     ttl_s: float = EVIDENCE_TTL_S,
     compose_hash: bytes | None = None,
     app_id: bytes | None = None,
+    key_provider: str | None = None,
 ) -> Evidence:
     """State what a verified quote says about its holder's code.
 
@@ -34,6 +35,7 @@ def to_evidence(
         ttl_s: longest life of the evidence; the collateral's end cuts it shorter.
         compose_hash: from a replayed event log, 32 bytes; None without one.
         app_id: from a replayed event log; None without one.
+        key_provider: from a replayed event log, in the form of policies; None without one.
     Returns:
         Evidence that begins at the verification's `now`. Its `quote_sha256` is the digest of the signed statement, the
         same for every spelling of one quote; its `platform_id_hash` hides the machine's PPID from whoever reads it.
@@ -71,4 +73,5 @@ def to_evidence(
         expires_at=min(verified.verified_at + ttl_s, verified.collateral_ends_at),
         compose_hash=compose_hash,
         app_id=app_id,
+        key_provider=key_provider,
     )

@@ -22,7 +22,7 @@ from .collateral import Collateral
 
 DAY_S: Final = 86_400.0
 
-AlarmKind = Literal["refresh-failing", "ends-soon", "ended"]
+AlarmKind = Literal["refresh-failing", "ends-soon", "ended", "stale"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class RefreshRules:
         retry_s: after a failure it is tried again this much later.
         alarm_after_s: an operator hears of a document that could not be renewed for this long.
         warn_s: and of one that ends within this time.
+        stale_s: and of one that was issued longer ago, whatever brought it; None: they are not told.
     """
 
     every_s: float = DAY_S
@@ -42,6 +43,7 @@ class RefreshRules:
     retry_s: float = 3600.0
     alarm_after_s: float = 3 * DAY_S
     warn_s: float = 5 * DAY_S
+    stale_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,11 @@ class Alarm:
     """Something an operator has to hear.
 
     Attributes:
-        kind: "refresh-failing", "ends-soon" or "ended".
+        kind: "refresh-failing", "ends-soon", "ended" or "stale".
         fmspc: platform family, 6 bytes.
         ca: PCK authority.
-        part: the part of the document that ends first.
-        at: since when the refresh fails, or when that part ends; epoch seconds.
+        part: the part of the document that ends first, or that was issued first.
+        at: since when the refresh fails or the document is stale, or when that part ends; epoch seconds.
     """
 
     kind: AlarmKind
@@ -135,3 +137,14 @@ def _alarms(holding: Holding, *, now: float, rules: RefreshRules) -> Iterator[Al
         yield Alarm("ends-soon", collateral.fmspc, collateral.ca, part, window.ends_at)
     if holding.tried_at > holding.refreshed_at and now >= holding.refreshed_at + rules.alarm_after_s:
         yield Alarm("refresh-failing", collateral.fmspc, collateral.ca, part, holding.refreshed_at)
+    yield from _stale(collateral, now=now, rules=rules)
+
+
+def _stale(collateral: Collateral, *, now: float, rules: RefreshRules) -> Iterator[Alarm]:
+    part, issued_at = min(
+        ("TCB info", collateral.tcb_info.window.starts_at),
+        ("QE identity", collateral.qe_identity.window.starts_at),
+        key=lambda named: named[1],
+    )
+    if rules.stale_s is not None and now >= issued_at + rules.stale_s:
+        yield Alarm("stale", collateral.fmspc, collateral.ca, part, issued_at + rules.stale_s)

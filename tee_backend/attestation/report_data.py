@@ -6,16 +6,23 @@
 Every field is preceded by its length, so no two lists of fields share one text. The quote thereby binds a secret that
 is sealed to the receiver key: whoever relays the quote gains nothing that it could open.
 
-Source: spec/attestation.md AT9.
+What a backend publishes to whoever asks has report data of its own, under another label: a quote made for one purpose
+is of no use for the other.
+
+Source: spec/attestation.md AT9, AT51, AT41.
 """
 
 import hashlib
 import hmac
 from typing import Literal
 
+from sealspace.node_evidence import LABEL as NODE_LABEL
+from sealspace.node_evidence import NodeStatement
+
 from .errors import ReportDataMismatch
 
 LABEL = b"sealspace/report-data/1"
+PUBLISHED_LABEL = b"sealspace/backend-evidence/1"
 REPORT_DATA_BYTES = 64
 RECEIVER_KEY_BYTES = 32
 ReceiverMode = Literal["attested", "signed"]
@@ -37,7 +44,47 @@ def report_data(nonce: bytes, audience: str, holder: str, mode: ReceiverMode, re
     """
     if len(receiver_key) != RECEIVER_KEY_BYTES:
         raise ValueError("a receiver key has 32 bytes")
-    fields = (LABEL, nonce, audience.encode(), holder.encode(), mode.encode(), receiver_key)
+    return _hashed(LABEL, nonce, audience.encode(), holder.encode(), mode.encode(), receiver_key)
+
+
+def published_report_data(nonce: bytes, holder: str, statement_sha256: bytes) -> bytes:
+    """Compute the report data of evidence that a backend publishes to whoever asks (AT51).
+
+    Args:
+        nonce: drawn by who asks.
+        holder: DID of the backend, canonical.
+        statement_sha256: of the canonical JSON of all that is published beside quote and log, 32 bytes.
+    Returns:
+        64 bytes.
+    """
+    return _hashed(PUBLISHED_LABEL, nonce, holder.encode(), statement_sha256)
+
+
+def node_report_data(nonce: str, statement: NodeStatement) -> bytes:
+    """Compute the report data of a node's own quote (AT41).
+
+    Args:
+        nonce: text that whoever asks has drawn; counts as UTF-8.
+        statement: what the node says about itself; its trust roots and key providers count in ascending order.
+    Returns:
+        64 bytes; all of them are meaningful.
+    Raises:
+        UnicodeEncodeError: the nonce is no text (a mistake of the calling code).
+    """
+    return _hashed(
+        NODE_LABEL.encode(),
+        nonce.encode(),
+        statement.node_did.encode(),
+        statement.store_id,
+        statement.secret_origin.encode(),
+        statement.attestation.encode(),
+        b"".join(sorted(statement.trust_roots)),
+        b"true" if statement.node_policy_suffices else b"false",
+        ",".join(sorted(statement.key_providers)).encode(),
+    )
+
+
+def _hashed(*fields: bytes) -> bytes:
     return hashlib.sha512(b"".join(len(field).to_bytes(4, "big") + field for field in fields)).digest()
 
 

@@ -16,7 +16,8 @@ from ._library import claims_json
 from .claims import check_same_reading, parse_claims
 from .collateral import Collateral
 from .collateral_trust import check_roles, check_windows
-from .errors import CertificateChainRefused, CollateralMismatch, TrustRootRefused
+from .errors import CollateralMismatch
+from .pck_chain import check_pck_roles, check_quote_root
 from .quote import Quote, parse_quote
 from .trust_domain import check_trust_domain
 from .trust_root import TrustRoot
@@ -64,7 +65,7 @@ def verify_quote(quote: bytes, collateral: Collateral, *, root: TrustRoot, now: 
     Raises:
         EvidenceRefused: the quote is bad (a subclass says how).
         CollateralUnusable: the collateral cannot judge it (a subclass says why).
-        TrustRootRefused: quote or collateral belong to another root.
+        TrustRootRefused: the quote belongs to another root.
     Does not check:
         Statuses, advisories, measurements, attributes that a policy may allow, freshness, report data, event log.
     """
@@ -72,19 +73,21 @@ def verify_quote(quote: bytes, collateral: Collateral, *, root: TrustRoot, now: 
     parsed = parse_quote(quote)
     # 2. States that no policy may accept.
     check_trust_domain(parsed.report)
-    # 3. Every part of the collateral holds now, and none comes from the future.
+    # 3. It belongs to our root; a stranger's says nothing about the documents here.
+    check_quote_root(parsed, root=root)
+    # 4. Every part of the collateral holds now, and none comes from the future.
     check_windows(collateral, now=now)
-    # 4. Every part of the collateral names the signer whose role it is, under our root.
+    # 5. Every part of the collateral names the signer whose role it is, under our root.
     check_roles(collateral, root=root)
-    # 5. The quote's certificates have their roles too, under our root.
-    _check_pck_chain(parsed, root=root, now=now)
-    # 6. The collateral is of this platform family and authority, and carries no other machine's certificates.
+    # 6. The quote's certificates have their roles too, under our root.
+    check_pck_roles(parsed, root=root, now=now)
+    # 7. The collateral is of this platform family and authority, and carries no other machine's certificates.
     _check_same_platform(parsed, collateral)
-    # 7. Signatures, revocation, quoting enclave, TCB levels: the library.
+    # 8. Signatures, revocation, quoting enclave, TCB levels: the library.
     claims = parse_claims(claims_json(parsed.raw, collateral, root_der=root.certificate.der, now_s=int(now)))
-    # 8. Both readings agree.
+    # 9. Both readings agree.
     check_same_reading(parsed, claims)
-    # 9. The facts.
+    # 10. The facts.
     return VerifiedQuote(
         quote=parsed,
         tcb_status=claims.status,
@@ -97,21 +100,6 @@ def verify_quote(quote: bytes, collateral: Collateral, *, root: TrustRoot, now: 
         verified_at=now,
         collateral_ends_at=min(collateral.ends_at, *(c.not_after for c in parsed.pck_chain)),
     )
-
-
-def _check_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
-    leaf, authority, top = quote.pck_chain
-    if top.der != root.certificate.der:
-        raise TrustRootRefused("the quote's chain ends at another root")
-    if leaf.common_name != root.pck_leaf_name or leaf.is_authority:
-        raise CertificateChainRefused("the leaf is no platform's certificate")
-    if authority.common_name != root.pck_authority_name(quote.platform.ca) or not authority.is_authority:
-        raise CertificateChainRefused("the leaf's issuer is no PCK authority")
-    if leaf.issuer != authority.subject or authority.issuer != top.subject:
-        raise CertificateChainRefused("the chain's names do not follow each other")
-    for certificate in quote.pck_chain:
-        if not certificate.not_before <= now < certificate.not_after:
-            raise CertificateChainRefused(f"{certificate.common_name[:80]!r} does not hold at this time")
 
 
 def _check_same_platform(quote: Quote, collateral: Collateral) -> None:

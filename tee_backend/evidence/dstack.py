@@ -1,11 +1,18 @@
-"""Quotes and event logs from a dstack guest agent, over its Unix socket.
+"""Quotes, event logs and keys from a dstack guest agent, over its Unix socket.
 
     dstack (0.5 and later)   dstack.sock   POST /GetQuote {"report_data"}
     tappd (before)           tappd.sock    POST /prpc/Tappd.TdxQuote {"report_data", "hash_algorithm": "raw"}
     answer of both           {"quote", "event_log", …}
 
+    dstack                   POST /GetKey {"path"}                    {"key", …}
+    tappd                    POST /prpc/Tappd.DeriveK256Key {"path"}  {"k256_key", …}
+
 Bytes are hex; `event_log` is JSON text. The agent refuses with a status of 400 or more, or with an object
 `{"error": text}`. Members that are not used here are passed over: agents add some with each release.
+
+A key follows from the application's id and the path alone, so both generations give the same one, on every machine that
+the key provider lets the application run on. Other applications of that id, and other containers beside this one, can
+ask for it too.
 
 The older agent hashes what it is given unless told "raw", and pads shorter data on the left: 64 bytes are sent always,
 and the report data of the quote is compared.
@@ -16,6 +23,7 @@ Example:
 Source: the dstack guest agent's HTTP interface, both generations.
 """
 
+import errno
 import http.client
 import json
 import socket
@@ -42,6 +50,9 @@ DEFAULT_TIMEOUT_S: Final = 10.0
 MAX_ANSWER_BYTES: Final = 2 * MAX_QUOTE_BYTES + 2 * MAX_LOG_BYTES + 64 * 1024
 """Quote in hex, an event log as escaped text, and the members that are passed over."""
 
+MIN_KEY_BYTES: Final = 32
+_MAX_RECEIVED_BYTES: Final = MAX_ANSWER_BYTES + 256 * 1024  # headers, and what frames the chunks
+
 _GENERATIONS: Final[tuple[Generation, ...]] = ("dstack", "tappd")
 
 
@@ -62,17 +73,23 @@ class DstackSource:
     timeout_s: float = DEFAULT_TIMEOUT_S
 
     @classmethod
-    def find(cls, folders: tuple[Path, ...] = SOCKET_FOLDERS) -> "DstackSource":
-        """Return the source of the agent whose socket is in one of the folders; the newer generation first.
+    def find(
+        cls,
+        folders: tuple[Path, ...] = SOCKET_FOLDERS,
+        *,
+        generations: tuple[Generation, ...] = _GENERATIONS,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> "DstackSource":
+        """Return the source of the agent whose socket is in one of the folders; the generation named first wins.
 
         Raises:
             SourceUnavailable: there is none.
         """
-        for generation in _GENERATIONS:
+        for generation in generations:
             for folder in folders:
                 path = folder / f"{generation}.sock"
                 if path.is_socket():
-                    return cls(path, generation)
+                    return cls(path, generation, timeout_s=timeout_s)
         raise SourceUnavailable("no socket of a guest agent: mount it into the container")
 
     def quote(self, report_data: bytes) -> bytes:
@@ -93,6 +110,27 @@ class DstackSource:
         quote = checked_quote(_hex(answer, "quote"), report_data)
         return Quoted(quote, _event_log(answer) if self.with_event_log else None)
 
+    def key(self, path: str) -> bytes:
+        """Return the key of this application for a path. Blocks up to `timeout_s`.
+
+        Returns:
+            32 bytes or more, the same at each call; secret.
+        Raises:
+            SourceUnavailable: no socket, no agent behind it, or no answer in time.
+            SourceRefused: the agent answers with an error.
+            SourceMalformed: the answer holds no such key.
+        """
+        if self.generation == "dstack":
+            name = "key"
+            answer = _exchange(self.socket_path, "/GetKey", {"path": path}, timeout_s=self.timeout_s)
+        else:
+            name = "k256_key"
+            answer = _exchange(self.socket_path, "/prpc/Tappd.DeriveK256Key", {"path": path}, timeout_s=self.timeout_s)
+        key = _hex(answer, name)
+        if len(key) < MIN_KEY_BYTES:
+            raise SourceMalformed(f"the agent's key has {len(key)} bytes")
+        return key
+
     def _call(self, report_data: bytes) -> dict[str, Json]:
         members = {"report_data": report_data.hex()}
         if self.generation == "dstack":
@@ -106,9 +144,9 @@ def _exchange(path: Path, target: str, members: dict[str, str], *, timeout_s: fl
     connection = _AgentConnection(path, timeout_s=timeout_s)
     try:
         connection.request("POST", target, json.dumps(members), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        status, body = response.status, response.read(MAX_ANSWER_BYTES + 1)
-    except (OSError, http.client.HTTPException) as exc:
+        with connection.getresponse() as response:
+            status, body = response.status, response.read(MAX_ANSWER_BYTES + 1)
+    except (OSError, http.client.HTTPException, ValueError) as exc:  # ValueError: a chunk of less than nothing
         # What the exception says may be the agent's own bytes; its kind tells enough.
         raise SourceUnavailable(f"{path.name} does not answer: {type(exc).__name__}") from exc
     finally:
@@ -160,11 +198,16 @@ class _AgentConnection(http.client.HTTPConnection):
 
 
 class _DeadlineSocket(socket.socket):
-    """A socket whose operations together end at one moment: a timeout for each would let an agent trickle."""
+    """A socket whose operations together end at one moment, and after so many bytes.
+
+    A timeout for each operation would let an agent trickle. Bounds of the body are not enough either: the library reads
+    a chunk of size -1 to its end.
+    """
 
     def __init__(self, *, deadline: float) -> None:
         super().__init__(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._deadline = deadline
+        self._room_bytes = _MAX_RECEIVED_BYTES
 
     # Buffers have no common type that could be named here; all arguments go on as they are.
     def connect(self, *arguments: Any) -> None:
@@ -177,7 +220,11 @@ class _DeadlineSocket(socket.socket):
 
     def recv_into(self, *arguments: Any) -> int:
         self._arm()
-        return super().recv_into(*arguments)
+        if self._room_bytes <= 0:
+            raise OSError(errno.EMSGSIZE, "the answer does not end")
+        received = super().recv_into(*arguments)
+        self._room_bytes -= received
+        return received
 
     def _arm(self) -> None:
         left_s = self._deadline - time.monotonic()

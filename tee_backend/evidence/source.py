@@ -49,6 +49,15 @@ class LoggingEvidenceSource(EvidenceSource, Protocol):
         ...
 
 
+@runtime_checkable
+class KeySource(Protocol):
+    """A platform that has a key service: it gives an application keys that are the same after each start."""
+
+    def key(self, path: str) -> bytes:
+        """Return 32 secret bytes or more for a path. May block."""
+        ...
+
+
 def take_quote(source: EvidenceSource, report_data: bytes) -> Quoted:
     """Ask a source for all it has. May block."""
     if isinstance(source, LoggingEvidenceSource):

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from attacks.held_store import HeldStage, held_node
 from attacks.parties import Stage, stage_on
+from engines import database_of, is_on_postgresql, store_at
 from running_node import RunningNode, running_node, trust_arguments
 from tests_support import FixedClock
 
-from node.config import Config, Http, Limits, Release, Store
+from node.config import Config, Http, Limits, Release
 from tee_backend.evidence.simulated import SimulatedPlatform
 
 
@@ -25,7 +26,10 @@ def platform() -> SimulatedPlatform:
 @pytest.fixture(scope="session")
 def attacked_node(tmp_path_factory: pytest.TempPathFactory, platform: SimulatedPlatform) -> Iterator[RunningNode]:
     """A node with a supervisor, a storekeeper and two workers."""
-    with running_node(tmp_path_factory.mktemp("attacked"), platform=platform) as node:
+    folder = tmp_path_factory.mktemp("attacked")
+    with running_node(folder, platform=platform) as node, pytest.MonkeyPatch.context() as environment:
+        if is_on_postgresql():  # the operator's commands have to find it there
+            environment.setenv("SEALSPACE_STORE__URL", database_of(folder))
         yield node
 
 
@@ -48,7 +52,7 @@ async def held(tmp_path: Path, platform: SimulatedPlatform) -> AsyncIterator[Hel
     _, root, _, collateral = trust_arguments(tmp_path, platform)
     config = Config(
         http=Http(port=0, drain_s=1),
-        store=Store(data=str(tmp_path / "data")),
+        store=store_at(tmp_path / "data"),
         release=Release(trust_root=root, collateral=collateral),
         limits=Limits(challenges_per_minute=1_000_000),
     )

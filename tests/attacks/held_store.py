@@ -28,8 +28,8 @@ from node.listening_socket import bind_socket, url_of
 from node.root_secret import load_root_secret
 from node.services import Services
 from node.start import claim_store, load_collateral
+from node.stores import embedded_store
 from spaces.store.contract import Claim, Commit, Committed, Range, Refused, Snapshot, Store
-from spaces.store.lmdb import open_lmdb
 
 _WAIT_S = 20.0
 
@@ -109,7 +109,7 @@ async def held_node(config: Config, *, clock: Clock) -> AsyncIterator[tuple[Embe
     """Run a node over such a store until the block ends."""
     entropy = SystemEntropy()
     keyring = Keyring(load_root_secret(config, entropy))  # before there is a store: then it makes one
-    store = HeldStore(open_lmdb(config.data))
+    store = HeldStore(embedded_store(config))
     try:
         services = await claim_store(config, store=store, keyring=keyring, clock=clock, entropy=entropy)
         await load_collateral(services)

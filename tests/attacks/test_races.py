@@ -9,6 +9,7 @@ import pytest
 from attacks.held_store import Held, HeldStage
 from attacks.parties import (
     DECRYPT,
+    DELETE,
     GET,
     PUT,
     SET_POLICY,
@@ -25,6 +26,7 @@ from attacks.parties import (
 from running_node import Reply, exchange, key_token
 
 from capabilities.principals import parse_principal
+from encryption_network.envelope import encode_envelope
 from encryption_network.release_record import decode_release_record, encode_release_record
 from encryption_network.requests import NETWORK_REVOKE
 from sealspace.delegations import allow
@@ -207,6 +209,24 @@ async def test_an_envelope_moved_away_before_the_commit(held: HeldStage) -> None
     waiting = held.store.hold(is_release)
     reply = await meanwhile(
         held.ask(delegate, owner), waiting, lambda: owner.client.secrets().put("API_KEY", "another value")
+    )
+    assert reply.said == refused("path")
+    assert release_records(waiting) == 0
+
+
+async def test_an_envelope_deleted_before_the_commit(held: HeldStage) -> None:
+    """The policy names a path; the owner deletes what stands there in between (RL19)."""
+    owner, delegate = await held.owner(), Delegate()
+    path = f"{owner.space()}/kv/sealed"
+    who = owner.session
+    reply = await held.invoke(who.signer, {path: [PUT]}, proofs=who.proofs, body=encode_envelope(owner.envelope))
+    assert reply.status == 200, reply.said
+    policy = policy_for("approved", paths=(path,))
+    delegate.proofs = [await held.register(owner.grant_decrypt(delegate.did, policy=policy))]
+    await held.attest(delegate, owner.network)
+    waiting = held.store.hold(is_release)
+    reply = await meanwhile(
+        held.ask(delegate, owner), waiting, lambda: held.invoke(who.signer, {path: [DELETE]}, proofs=who.proofs)
     )
     assert reply.said == refused("path")
     assert release_records(waiting) == 0

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,8 +11,10 @@ from attacks.held_store import HeldStage
 from attacks.parties import DECRYPT, Delegate, Owner, Stage, opens, policy_for
 from attacks.test_races import is_release, meanwhile, ready
 from running_node import Reply, network_path, send
+from tests_support import altered
 
 from encryption_network.canonical_json import canonical_hash
+from encryption_network.evidence_record import decode_evidence, encode_evidence
 from encryption_network.policy import Policy, policy_json
 from encryption_network.receipt import Receipt, encode_receipt, parse_receipt, sign_receipt
 from node.errors import ReceiptRefuted
@@ -22,7 +24,7 @@ from node.operations.receipts import READ_RECEIPTS
 from sealspace.delegations import allow
 from spaces.audit import audit_page
 from spaces.evidence import evidence_row_key
-from spaces.receipts import basis_beside
+from spaces.receipts import basis_beside, document_row_key
 from spaces.store.contract import Commit, Put
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
@@ -74,7 +76,7 @@ class Kept:
 
     def signed_anew(self, **changes: Any) -> "Kept":
         """The same under a receipt that the node signed with other members: what a faulty node would do."""
-        changed = replace(self.receipt, **changes)
+        changed = altered(self.receipt, **changes)
         signer = self.stage.services.keyring.node_signer
         return Kept(encode_receipt(sign_receipt(changed, signer)), self.documents, self.stage)
 
@@ -172,9 +174,9 @@ Change = Callable[[Receipt], dict[str, Any]]
 LIES: dict[str, Change] = {
     "another invoker": lambda receipt: {"invoker": receipt.owner},
     "another receiver key": lambda receipt: {"receiver_public_key_hash": "00" * 32},
-    "another challenge": lambda receipt: {"evidence": replace(receipt.evidence, nonce=bytes(32))},
-    "no challenge": lambda receipt: {"evidence": replace(receipt.evidence, nonce=None)},
-    "no quote": lambda receipt: {"evidence": replace(receipt.evidence, quote=None)},
+    "another challenge": lambda receipt: {"evidence": altered(receipt.evidence, nonce=bytes(32))},
+    "no challenge": lambda receipt: {"evidence": altered(receipt.evidence, nonce=None)},
+    "no quote": lambda receipt: {"evidence": altered(receipt.evidence, quote=None)},
     "no evidence": lambda receipt: {"evidence": None},
     "another ground": lambda receipt: {"ground": "owner_session"},
     "the owner's ground": lambda receipt: {"ground": "owner", "evidence": None},
@@ -186,10 +188,10 @@ LIES: dict[str, Change] = {
     "a mode that asks for nothing": lambda receipt: {"ground": "off", "evidence": None},
     "a mode that asks of everybody": lambda receipt: {"ground": "owner", "mode": "everyone", "evidence": None},
     "no policy": lambda receipt: {"policies": ()},
-    "other collateral": lambda receipt: {"evidence": replace(receipt.evidence, collateral=receipt.policies[0])},
-    "another quote": lambda receipt: {"evidence": replace(receipt.evidence, quote=receipt.policies[0])},
-    "another record": lambda receipt: {"evidence": replace(receipt.evidence, record=receipt.policies[0])},
-    "a log that was not": lambda receipt: {"evidence": replace(receipt.evidence, event_log=receipt.policies[0])},
+    "other collateral": lambda receipt: {"evidence": altered(receipt.evidence, collateral=receipt.policies[0])},
+    "another quote": lambda receipt: {"evidence": altered(receipt.evidence, quote=receipt.policies[0])},
+    "another record": lambda receipt: {"evidence": altered(receipt.evidence, record=receipt.policies[0])},
+    "a log that was not": lambda receipt: {"evidence": altered(receipt.evidence, event_log=receipt.policies[0])},
     "a policy that is none": lambda receipt: {"policies": (receipt.evidence.collateral,)},
     "before the evidence": lambda receipt: {"at_micros": receipt.at_micros - 3_600_000_000},
     "after the evidence": lambda receipt: {"at_micros": receipt.at_micros + 3_600_000_000},
@@ -239,7 +241,7 @@ async def test_an_event_log_is_kept_and_replayed(held: HeldStage) -> None:
     await reader(held, owner)
     log = mint_event_log(b"\xc0" * 32)
     image = policy_for("approved").measurements[0]
-    policy = Policy(measurements=(replace(image, rtmr3=None),), compose_hashes=(b"\xc0" * 32,))
+    policy = Policy(measurements=(altered(image, rtmr3=None),), compose_hashes=(b"\xc0" * 32,))
     delegate.proofs = [await held.register(owner.grant_decrypt(delegate.did, policy=policy))]
     nonce = await held.nonce(delegate.did)
     bound = held.report_data(delegate.did, delegate.receiver.public_key, nonce)
@@ -251,7 +253,13 @@ async def test_an_event_log_is_kept_and_replayed(held: HeldStage) -> None:
     assert whole.receipt.evidence is not None and whole.receipt.evidence.event_log is not None
     assert whole.verify().evidence is not None
     with pytest.raises(ReceiptRefuted, match="event log"):
-        whole.signed_anew(evidence=replace(whole.receipt.evidence, event_log=None)).verify()
+        whole.signed_anew(evidence=altered(whole.receipt.evidence, event_log=None)).verify()
+    record = decode_evidence(whole.documents[whole.receipt.evidence.record])
+    lie = encode_evidence(altered(record, key_provider="tpm"))
+    digest = hashlib.sha256(lie).digest()
+    whole.documents[digest] = lie
+    with pytest.raises(ReceiptRefuted, match="key provider"):
+        whole.signed_anew(evidence=altered(whole.receipt.evidence, record=digest)).verify()
 
 
 async def test_documents_stay_when_evidence_is_renewed(released: Any) -> None:
@@ -273,12 +281,30 @@ async def test_evidence_without_its_basis_still_releases(released: Any) -> None:
     stage, owner, delegate = released
     beside = basis_beside(evidence_row_key(delegate.did, delegate.receiver.public_key))
     await stage.services.store.commit(Commit(puts=(Put(beside, None),)))
+    stage.services.kept.enter(-1)  # a process that has not released on this evidence yet
     stage.clock.advance(1)
     assert opens(await stage.ask(delegate, owner), delegate, owner)
     judged = (await kept(stage, owner)).receipt.evidence
     assert judged is not None and (judged.quote, judged.nonce) == (None, None)
     with pytest.raises(ReceiptRefuted, match="no longer had it"):
         (await kept(stage, owner)).verify()
+
+
+async def test_documents_are_written_once(released: Any) -> None:
+    """A further release on the same evidence names the documents that the first one wrote, and writes none (RC8)."""
+    stage, owner, delegate = released
+    first = await kept(stage, owner)
+    rows = [document_row_key(digest) for digest in first.documents]
+    before = (await stage.services.store.read(rows)).records
+    for is_new_process in (False, True):
+        if is_new_process:
+            stage.services.kept.enter(-1)
+        stage.clock.advance(1)
+        assert opens(await stage.ask(delegate, owner), delegate, owner)
+        again = await kept(stage, owner)
+        assert (again.receipt.evidence, again.receipt.policies) == (first.receipt.evidence, first.receipt.policies)
+        assert (await stage.services.store.read(rows)).records == before
+        assert again.verify().evidence is not None
 
 
 async def test_pages_go_on_where_they_stopped(released: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
 """What a header says: formats, order, bounds, facts, revocation targets (E1 to E9, T2, T7, V1 to V4)."""
 
 import copy
-import dataclasses
 
 import fixed_vectors as fixed
+import msgspec
 import pytest
 from blake3 import blake3
 from capability_cases import BOB, KV, NOW, OWNER, SESSION, SPACE, base58, cacao, message, ucan
@@ -184,7 +184,7 @@ def test_policy_statement_that_is_not_understood_refuses(resource):
 def test_V1_V2_target_of_a_token():
     """The first resource in sorted order that names a CID is the target, whatever the ability and the others."""
     revocation = parse_revocation(ucan(SESSION, SESSION.did, {KV: ["a/b"], "urn:cid:word": ["a/b"], **target_urn()}))
-    assert (TARGET, parse_cid(TARGET).digest32, TARGET) == dataclasses.astuple(revocation.target)
+    assert (TARGET, parse_cid(TARGET).digest32, TARGET) == msgspec.structs.astuple(revocation.target)
     assert SESSION.did == revocation.revoker
     two = {**target_urn(fixed.HOST_CID), **target_urn()}
     assert min(fixed.HOST_CID, TARGET) == parse_revocation(ucan(SESSION, SESSION.did, two)).target.text
@@ -259,5 +259,5 @@ def test_tokens_are_values():
     header = ucan(SESSION, BOB.did, {KV: ["a/b"]})
     one = verify_delegation(parse_delegation(header))
     assert one == copy.copy(one)
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         one.delegate = OWNER.did  # type: ignore[misc]  # frozen

@@ -49,7 +49,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     "enc-W7": (_CLIENT + "test_an_envelope_that_was_moved_is_noticed",),
     "enc-W9": ("spaces/store/test_housekeeping.py::test_claims_are_kept_until_their_expiry",),
     "enc-W11": ("node/test_root_secret.py::test_lost_secret_is_not_replaced",),
-    "enc-W14": ("node/test_routes.py::test_attestation_without_tee",),
+    "enc-W14": ("node/test_own_evidence.py::test_what_is_bound",),
     "enc-W18": (_TOKENS + "test_a_decrypt_token_does_nothing_else",),
     "enc-W20": (_TOKENS + "test_a_revoked_grant_in_another_spelling",),
     "enc-D1": (_REQUESTS + "test_create_bodies_are_tolerant",),
@@ -137,7 +137,6 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     # --- decisions
     "Q1": ("node/values/test_kv_list.py::test_pages_of_any_size_equal_the_whole",),
     "Q7": ("node/operations/test_strangers.py::test_services_that_are_not_offered",),
-    "Q10": ("node/test_routes.py::test_attestation_without_tee",),
     "Q16": (
         "node/test_problems.py::test_passing_trouble_says_when_to_try_again",
         "spaces/store/test_durability.py::test_without_a_storekeeper_commits_are_unavailable_and_reads_go_on",

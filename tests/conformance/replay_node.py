@@ -17,10 +17,11 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 from conformance.raw_http import RawConnection
+from engines import store_at
 from tests_support import FixedClock
 from wire_replay import ADMIN_SECRET, NODE_SECRET, Answer, Case, Exchange, load_network_keys
 
-from node.config import Admin, AttestationMode, Config, Hosting, HostingMode, Http, Limits, Release, Secret, Store
+from node.config import Admin, AttestationMode, Config, Hosting, HostingMode, Http, Limits, Release, Secret
 from node.embedded import embedded_node
 
 # A store in memory, where the machine has such a folder: hundreds of cases wait for their commits.
@@ -159,7 +160,7 @@ class ReplayNodes:
         return Config(
             # What was recorded came through a proxy, so to say: each case has a client address of its own.
             http=Http(port=0, cors="cors" in server, drain_s=0, trusted_proxies=("127.0.0.1",)),
-            store=Store(data=str(data)),
+            store=store_at(data),
             hosting=Hosting(mode=self._hosting, default_quota_bytes=self._quota_bytes),
             admin=Admin(secret=ADMIN_SECRET if "admin" in server else None),
             limits=Limits(strangers_per_minute=0),  # hundreds of refused tokens from one address are the purpose

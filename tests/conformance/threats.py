@@ -4,7 +4,10 @@ A row is named by its section and the words of its threat, a test is `file::name
 test of this repository can hold says why. A row of the page that is in neither table fails a test.
 """
 
+_BACKENDS = "sealspace/test_backends.py::"
+_RETENTION = "sealspace/test_retention.py::"
 _ATTESTING = "attacks/test_attestation.py::"
+_NODE_EVIDENCE = "sealspace/test_node_evidence.py::"
 _RACES = "attacks/test_races.py::"
 _RECEIPTS = "attacks/test_receipts.py::"
 _RELEASE = "attacks/test_release.py::"
@@ -167,10 +170,15 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.4 receipts, documents and audit entries fill the store": (
         _RECEIPTS + "test_documents_stay_when_evidence_is_renewed",
+        _RETENTION + "test_receipts_and_documents_go_when_their_time_has_come",
+        _RETENTION + "test_audit_is_cut_when_an_export_is_kept",
     ),
     "3.4 content key wrapped under a weak secret": (
         _RELEASE + "test_a_low_order_receiver_key_gets_nothing",
         "encryption_network/test_keywrap.py::test_low_order_points_are_refused_on_both_sides",
+    ),
+    "3.4 keys of networks, or content keys, read out of a worker's memory later": (
+        "encryption_network/test_release.py::test_no_key_stays_behind",
     ),
     "3.4 platforms linked through their ids": ("tee_backend/test_judgement.py::test_no_machine_identity",),
     "3.4 junk quotes": (
@@ -189,6 +197,52 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.5 a false node serves its own network key": (
         "sealspace/test_client.py::test_another_node_than_the_pinned_one_is_refused",
         "sealspace/test_recorded_exchanges.py::test_what_the_node_did_not_sign_is_refused",
+    ),
+    "3.5 a node that runs other code than its users approved, or that poses as one in a TEE": (
+        _NODE_EVIDENCE + "test_other_code",
+        _NODE_EVIDENCE + "test_no_trust_domain",
+        _NODE_EVIDENCE + "test_evidence_is_renewed",
+        _NODE_EVIDENCE + "test_replayed_evidence",
+    ),
+    "3.5 a relay in front of a genuine node shows that node's evidence as its own": (
+        _NODE_EVIDENCE + "test_evidence_of_another_node",
+        _NODE_EVIDENCE + "test_another_nodes_did_in_the_answer",
+    ),
+    "3.5 a node in a TEE whose operator kept the root secret": (_NODE_EVIDENCE + "test_who_has_the_secret",),
+    "3.5 questions for the node's own quote keep its platform busy": (
+        "node/test_own_evidence.py::test_a_rate_for_each_client",
+        "node/test_own_evidence.py::test_a_slow_platform",
+        "node/test_own_evidence.py::test_a_place_is_held_while_the_platform_hangs",
+    ),
+    "3.5 a release is forgotten before its owner looks": (
+        _RETENTION + "test_receipts_and_documents_go_when_their_time_has_come",
+        _RETENTION + "test_by_default_audit_stays",
+        "node/test_audit_cli.py::test_memory_is_not_too_short",
+        "spaces/test_audit_pruning.py::test_nothing_is_cut_that_is_not_kept_elsewhere",
+    ),
+    "3.5 evidence recorded, or of another backend, is shown to an owner who asks": (
+        _BACKENDS + "test_recorded_evidence",
+        _BACKENDS + "test_a_changed_statement",
+        _BACKENDS + "test_other_code_with_the_same_key_is_refused",
+    ),
+    "3.5 a secret is added on the way to what a backend asks for": (
+        _BACKENDS + "test_a_changed_statement",
+        _BACKENDS + "test_a_grant_reaches_no_other_secret",
+    ),
+    "3.5 a hostile image writes an approved compose hash into its log": (
+        _BACKENDS + "test_other_code_with_the_same_key_is_refused",
+        "node/test_owner_cli.py::test_a_part_of_the_code_is_not_enough",
+    ),
+    "3.5 a backend's words steer the owner's terminal": (
+        _BACKENDS + "test_what_a_stranger_wrote_cannot_steer_a_terminal",
+        "sealspace/test_published.py::test_fuzz_statements",
+    ),
+    "3.5 questions for a backend's evidence keep its platform busy": (
+        _BACKENDS + "test_quotes_are_made_one_at_a_time",
+    ),
+    "3.5 the owner's key on the owner's machine": (
+        "node/test_owner_cli.py::test_nothing_secret_is_said_or_left_open",
+        "node/test_owner_cli.py::test_what_is_broken_is_named",
     ),
     "3.5 an envelope moved to another key or space": (
         "sealspace/test_client.py::test_an_envelope_that_was_moved_is_noticed",

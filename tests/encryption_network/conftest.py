@@ -314,6 +314,7 @@ def evidence_of(holder: Ed25519Signer, **changes: object) -> Evidence:
         expires_at=NOW + 290,
         compose_hash=b"\x0d" * 32,
         app_id=b"\x0e" * 20,
+        key_provider="kms:aa",
     )
     return replace(evidence, **changes)  # type: ignore[arg-type]  # by name
 

@@ -36,6 +36,48 @@ def test_reading_it_back_gives_the_value(value: Any) -> None:
     assert canonical_bytes(json.loads(canonical_bytes(value))) == canonical_bytes(value)
 
 
+ANY_NUMBERS = st.integers(-(2**80), 2**80) | st.floats(allow_nan=False, allow_infinity=False)
+MIXED = st.recursive(
+    st.none() | st.booleans() | ANY_NUMBERS | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**64 - 1)
+        | st.text(st.characters(exclude_categories=["Cs"])),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4)
+        ),
+    ),
+    st.integers(0, 40),
+)
+def test_without_fractions_it_is_the_sorted_text(value: Any, depth: int) -> None:
+    """However deep, with names of any plane and integers of 64 bits: names by code point, the shortest escapes."""
+    for _ in range(depth):
+        value = {"inner": [value]}
+    expected = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    assert canonical_bytes(value) == expected
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), MIXED, max_size=5))
+def test_a_text_is_made_of_the_texts_of_its_parts(members: dict[str, Any]) -> None:
+    """What stands beside a value changes nothing about its text, whatever numbers there are."""
+    names = sorted(members)
+    parts = [canonical_bytes(name) + b":" + canonical_bytes(members[name]) for name in names]
+    assert canonical_bytes(members) == b"{" + b",".join(parts) + b"}"
+    items = [canonical_bytes(members[name]) for name in names]
+    assert canonical_bytes([members[name] for name in names]) == b"[" + b",".join(items) + b"]"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

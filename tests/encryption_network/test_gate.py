@@ -2,10 +2,10 @@
 
 import copy
 import dataclasses
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests_support import altered
 
 from capabilities.chain import Authority, Mark
 from capabilities.resources import parse_network_id
@@ -62,14 +62,14 @@ def own_network(world: Any) -> Any:
     """A request of a did:key on its own network."""
     world.owner = world.backend.did
     world.urn = f"urn:tinycloud:encryption:{world.owner}:default"
-    world.network = replace(world.network, network_id=parse_network_id(world.urn))
+    world.network = altered(world.network, network_id=parse_network_id(world.urn))
     return world.request(world.backend, [])
 
 
 def test_an_owner_with_a_fragment_in_the_id_is_still_the_owner(world: Any) -> None:
     """IP1: the fragment of a session-only network's owner is no part of the principal."""
     world.urn = f"urn:tinycloud:encryption:{world.backend.did_url}:default"
-    world.network = replace(world.network, network_id=parse_network_id(world.urn))
+    world.network = altered(world.network, network_id=parse_network_id(world.urn))
     assert admit(world.request(world.backend, [])).ground == "owner"
 
 
@@ -148,7 +148,7 @@ def test_a_ucan_of_a_key_that_owns_the_network_is_not_in_person(world: Any) -> N
     """IP2: the owner has to be a wallet."""
     owner = world.other
     world.urn = f"urn:tinycloud:encryption:{owner.did}:default"
-    world.network = replace(world.network, network_id=parse_network_id(world.urn))
+    world.network = altered(world.network, network_id=parse_network_id(world.urn))
     att = {
         world.urn: {"tinycloud.encryption/decrypt": [{}]},
         f"tinycloud:{owner.did[4:]}:default/capabilities/all": {"tinycloud.capabilities/read": [{}]},
@@ -169,7 +169,7 @@ def test_a_sign_in_with_parents_is_not_in_person(world: Any) -> None:
 
 def test_in_mode_everyone_nobody_is_in_person(world: Any) -> None:
     """Mode everyone refuses the owner's session and the owner without evidence."""
-    world.record = replace(world.record, mode="everyone")
+    world.record = altered(world.record, mode="everyone")
     sign_in = world.sign_in(world.session)
     assert reason_of(world.request(world.session, [sign_in])) == "mode"
     assert reason_of(own_network(world)) == "mode"
@@ -177,7 +177,7 @@ def test_in_mode_everyone_nobody_is_in_person(world: Any) -> None:
 
 def test_in_mode_everyone_the_owner_passes_with_evidence(world: Any) -> None:
     """Mode everyone admits approved code, whoever runs it."""
-    world.record = replace(world.record, mode="everyone")
+    world.record = altered(world.record, mode="everyone")
     world.demand(world.LIST)
     sign_in = world.sign_in(world.session)
     admission = admit(world.request(world.session, [sign_in], evidence=world.evidence(world.session)))
@@ -187,7 +187,7 @@ def test_in_mode_everyone_the_owner_passes_with_evidence(world: Any) -> None:
 
 def test_a_policy_can_take_the_owners_way_away(world: Any) -> None:
     """An owner tightens its own network to code only."""
-    world.demand(replace(world.LIST, in_person=False))
+    world.demand(altered(world.LIST, in_person=False))
     sign_in = world.sign_in(world.session)
     assert reason_of(world.request(world.session, [sign_in])) == "policy"
     assert reason_of(world.request(world.session, [sign_in], evidence=world.evidence(world.session))) == ""
@@ -195,7 +195,7 @@ def test_a_policy_can_take_the_owners_way_away(world: Any) -> None:
 
 def test_mode_off_asks_for_nothing(world: Any) -> None:
     """Mode off admits a delegate where nobody stated a policy."""
-    world.record = replace(world.record, mode="off", node_policy=world.LIST)
+    world.record = altered(world.record, mode="off", node_policy=world.LIST)
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in])
     admission = admit(world.request(world.backend, [grant]))
@@ -204,7 +204,7 @@ def test_mode_off_asks_for_nothing(world: Any) -> None:
 
 def test_mode_off_keeps_what_an_owner_stated(world: Any) -> None:
     """An owner only ever tightens: its policy holds on a node that asks for nothing."""
-    world.record = replace(world.record, mode="off")
+    world.record = altered(world.record, mode="off")
     world.demand(world.LIST)
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in])
@@ -343,14 +343,14 @@ def test_a_parent_that_is_not_among_the_links_is_not_guessed(world: Any) -> None
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in], policies=[world.LIST])
     request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
-    unknown = replace(grant, registered=replace(grant.registered, parents=(bytes(32),)))
+    unknown = altered(grant, registered=altered(grant.registered, parents=(bytes(32),)))
     links = {**request.links, grant.delegation.content_key: unknown}
-    assert reason_of(replace(request, links=links)) == "no_policy"
+    assert reason_of(altered(request, links=links)) == "no_policy"
 
 
 def test_a_revoked_list_of_the_owner_does_not_count(world: Any) -> None:
     """A key that owns its network and cites a revoked grant finds no list in it."""
-    world.record = replace(world.record, mode="everyone")
+    world.record = altered(world.record, mode="everyone")
     request = own_network(world)
     grant = world.grant(world.backend, world.backend.did, policies=[world.LIST])
     asking = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
@@ -366,9 +366,9 @@ def test_the_nodes_list_counts_only_where_it_suffices(world: Any) -> None:
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in])
     evidence = world.evidence(world.backend)
-    world.record = replace(world.record, node_policy=world.LIST)
+    world.record = altered(world.record, node_policy=world.LIST)
     assert reason_of(world.request(world.backend, [grant], evidence=evidence)) == "no_policy"
-    world.record = replace(world.record, node_policy_suffices=True)
+    world.record = altered(world.record, node_policy_suffices=True)
     assert reason_of(world.request(world.backend, [grant], evidence=evidence)) == ""
     other_code = world.evidence(world.backend, rtmr3=bytes(48))
     assert reason_of(world.request(world.backend, [grant], evidence=other_code)) == "measurement"
@@ -407,14 +407,14 @@ def test_no_evidence(world: Any) -> None:
 
 def test_a_signed_receiver_needs_every_policys_consent(world: Any) -> None:
     """Any receiver key passes only where each policy on the way says so."""
-    signed = replace(world.LIST, receiver="signed")
+    signed = altered(world.LIST, receiver="signed")
     session = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[session], policies=[signed])
     evidence = world.evidence(world.backend, receiver_mode="signed", receiver_public_key=bytes(32))
     assert reason_of(world.request(world.backend, [grant], evidence=evidence)) == ""
     world.demand(NARROW)
     assert reason_of(world.request(world.backend, [grant], evidence=evidence)) == "receiver"
-    world.demand(replace(NARROW, receiver="signed"))
+    world.demand(altered(NARROW, receiver="signed"))
     assert reason_of(world.request(world.backend, [grant], evidence=evidence)) == ""
 
 
@@ -435,7 +435,7 @@ def test_a_policy_with_paths_opens_only_keys_that_stand_there(world: Any) -> Non
 def test_paths_are_bounded(world: Any) -> None:
     """The rows that one release makes the node read are bounded."""
     policy = Policy(paths=tuple(f"tinycloud:{world.owner[4:]}:s/kv/{n}" for n in range(32)))
-    distinct = [replace(policy, paths=tuple(f"{path}/{n}" for path in policy.paths)) for n in range(8)]
+    distinct = [altered(policy, paths=tuple(f"{path}/{n}" for path in policy.paths)) for n in range(8)]
     assert len(paths_in_force(distinct)) == MAX_PATHS
     with pytest.raises(ReleaseRefused):
         paths_in_force([*distinct, policy])
@@ -450,7 +450,7 @@ def test_a_revoked_or_unknown_mark_refuses(world: Any) -> None:
     grant = world.grant(world.session, world.backend.did, parents=[sign_in], policies=[world.LIST])
     request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
     for marks in ({}, request.marks | {sign_in.delegation.content_key: Mark.REVOKED}):
-        assert reason_of(replace(request, marks=marks)) == "chain"
+        assert reason_of(altered(request, marks=marks)) == "chain"
 
 
 def test_an_incomplete_closure_refuses(world: Any) -> None:
@@ -459,52 +459,70 @@ def test_an_incomplete_closure_refuses(world: Any) -> None:
     grant = world.grant(world.session, world.backend.did, parents=[sign_in], policies=[world.LIST])
     request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
     links = {grant.delegation.content_key: grant}
-    assert reason_of(replace(request, links=links)) == "chain"
-    assert reason_of(replace(request, cited=())) == "chain"
+    assert reason_of(altered(request, links=links)) == "chain"
+    assert reason_of(altered(request, cited=())) == "chain"
 
 
 def test_a_missing_ancestor_refuses(world: Any) -> None:
     """A closure that the store says is incomplete supports nothing."""
     sign_in = world.sign_in(world.session)
     request = world.request(world.session, [sign_in])
-    link = replace(sign_in, registered=replace(sign_in.registered, missing_ancestor=True))
-    assert reason_of(replace(request, links={sign_in.delegation.content_key: link})) == "chain"
+    link = altered(sign_in, registered=altered(sign_in.registered, missing_ancestor=True))
+    assert reason_of(altered(request, links={sign_in.delegation.content_key: link})) == "chain"
 
 
 def test_an_expired_chain_refuses(world: Any) -> None:
     """The closure's window is checked again here."""
     sign_in = world.sign_in(world.session)
     request = world.request(world.session, [sign_in])
-    assert reason_of(replace(request, now=world.now + world.DAY_S)) == "chain"
+    assert reason_of(altered(request, now=world.now + world.DAY_S)) == "chain"
 
 
 def test_no_proof_refuses_whoever_is_not_the_owner(world: Any) -> None:
     """Without dependent capabilities only the owner itself can stand here."""
     sign_in = world.sign_in(world.session)
     request = world.request(world.session, [sign_in])
-    assert reason_of(replace(request, authority=Authority((), ()))) == "chain"
+    assert reason_of(altered(request, authority=Authority((), ()))) == "chain"
 
 
 def test_a_policy_that_cannot_be_read_refuses(world: Any) -> None:
     """A fact of the family that is not understood is never skipped."""
     sign_in = world.sign_in(world.session)
-    delegation = replace(sign_in.delegation, facts=({"sealspace.attestation/v1": {"unknown": 1}},))
-    link = replace(sign_in, registered=replace(sign_in.registered, delegation=delegation))
+    delegation = altered(sign_in.delegation, facts=({"sealspace.attestation/v1": {"unknown": 1}},))
+    link = altered(sign_in, registered=altered(sign_in.registered, delegation=delegation))
     request = world.request(world.session, [sign_in])
-    assert reason_of(replace(request, links={delegation.content_key: link})) == "policy"
+    assert reason_of(altered(request, links={delegation.content_key: link})) == "policy"
 
 
 # --- what the node asks before ---------------------------------------------------------------------------------------
 
 
-def test_session_holders_are_the_invoker_and_the_signers(world: Any) -> None:
-    """The node reads the sessions of those who may speak for the owner, and of nobody for a key's network."""
+def test_no_session_is_asked_for_where_the_chain_shows_it(world: Any) -> None:
+    """A sign-in that stands speaks for its holder, and for what its key granted."""
     session = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[session])
-    links = world.links.values()
-    assert session_holders(world.owner, world.backend.did, links) == {world.backend.did, world.session.did}
-    assert session_holders(world.session.did, world.backend.did, links) == frozenset()
+    assert session_holders(world.request(world.session, [session]).presence) == frozenset()
+    assert session_holders(world.request(world.backend, [grant]).presence) == frozenset()
     assert policies_in_force(world.LIST, world.record, [grant]) == (world.LIST,)
+
+
+def test_sessions_are_asked_for_of_those_who_may_speak_for_the_owner(world: Any) -> None:
+    """Where the sign-ins of a chain are no sessions, those of the invoker or of the signer are looked for."""
+    bare = world.sign_in(world.session, read=False)
+    grant = world.grant(world.session, world.backend.did, parents=[bare])
+    passed_on = world.grant(world.backend, world.other.did, parents=[grant])
+    assert session_holders(world.request(world.session, [bare]).presence) == {world.session.did}
+    assert session_holders(world.request(world.backend, [grant]).presence) == {world.session.did}
+    assert session_holders(world.request(world.other, [passed_on]).presence) == {world.session.did}
+
+
+def test_a_session_that_does_not_stand_is_none(world: Any) -> None:
+    """A revoked sign-in in the chain does not keep another session from being looked for."""
+    session = world.sign_in(world.session)
+    presence = world.request(world.session, [session]).presence
+    world.revoke(session)
+    assert session_holders(altered(presence, marks=dict(world.marks))) == {world.session.did}
+    assert session_holders(altered(presence, owner=world.session.did)) == frozenset()
 
 
 # --- the admission -------------------------------------------------------------------------------------------------
@@ -519,7 +537,7 @@ def test_an_admission_is_made_by_the_gate_only(world: Any) -> None:
     with pytest.raises(TypeError):
         Admission(**values)  # type: ignore[call-arg]  # made without the gate
     with pytest.raises((TypeError, ValueError)):
-        replace(admission, ground="owner")
+        altered(admission, ground="owner")
     with pytest.raises(dataclasses.FrozenInstanceError):
         admission.ground = "owner"  # type: ignore[misc]  # frozen
     assert copy.copy(admission) == admission

@@ -1,15 +1,25 @@
 """What must hold of the gate whatever is granted, stated and attested."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests_support import altered
 
+from capabilities.chain import Mark
+from capabilities.principals import same_principal
+from encryption_network._stated import StatedPolicies
 from encryption_network.errors import ReleaseRefused
-from encryption_network.gate import Admission, admit
-from encryption_network.policy import Measurements, Policy
+from encryption_network.evidence_record import decode_evidence, encode_evidence
+from encryption_network.gate import Admission, admit, needs_evidence, policies_in_force, session_holders
+from encryption_network.networks import decode_network, encode_network
+from encryption_network.policy import Measurements, Policy, encode_policy, policies_of, policy_digest
+from encryption_network.release_record import decode_release_record, encode_release_record
 
+PATH = "tinycloud:key:zOwner:secrets/kv/vault/secrets/ONE"
 OTHER_CODE = Measurements(mrtd=b"\x0f" * 48, rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48))
 NARROWING = (
     Policy(),
@@ -20,6 +30,11 @@ NARROWING = (
     Policy(platform_ids=(bytes(32),)),
     Policy(compose_hashes=(b"\x0d" * 32,)),
     Policy(compose_hashes=(bytes(32),)),
+    Policy(key_providers=("kms:aa",)),
+    Policy(key_providers=("kms",)),
+    Policy(key_providers=("tpm", "kms:bb")),
+    Policy(paths=(PATH,)),
+    Policy(paths=(PATH + "/b",)),
 )
 """Policies that name no code: they can only narrow."""
 EVIDENCE = (
@@ -31,6 +46,8 @@ EVIDENCE = (
     {"receiver_public_key": bytes(32)},
     {"tcb_status": "SWHardeningNeeded"},
     {"root_ca_sha256": bytes(32)},
+    {"key_provider": "kms:bb"},
+    {"key_provider": None, "compose_hash": None, "app_id": None},
 )
 
 
@@ -47,6 +64,7 @@ class Scene:
     evidence: int
     node: int
     suffices: bool
+    stands: bool
 
 
 NONE, LIST, WRONG_LIST = -1, -2, -3
@@ -62,6 +80,7 @@ SCENES = st.builds(
     evidence=st.integers(0, len(EVIDENCE) - 1),
     node=POLICIES,
     suffices=st.booleans(),
+    stands=st.booleans(),
 )
 RUNS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -117,7 +136,7 @@ def build(
         proofs.append(world.grant(asking, asking.did, policies=[proof], att={}))
     changes = EVIDENCE[scene.evidence]
     evidence = None if changes is None else world.evidence(asking, **changes)
-    return world.request(asking, proofs, evidence=evidence)
+    return world.request(asking, proofs, evidence=evidence, key_paths={PATH: world.row("path")} if scene.stands else {})
 
 
 def decide(request: Any) -> Admission | None:
@@ -126,6 +145,97 @@ def decide(request: Any) -> Admission | None:
         return admit(request)
     except ReleaseRefused:
         return None
+
+
+def outcome(request: Any) -> tuple[Any, ...]:
+    """Everything that the gate says: the refusal with its detail, or what is relied on and recorded."""
+    try:
+        admission = admit(request)
+    except ReleaseRefused as refusal:
+        return refusal.reason, refusal.detail
+    said = {name: getattr(admission.audit, name) for name in admission.audit.__struct_fields__}
+    return admission.ground, admission.live, admission.checks, admission.policies, admission.evidence, said
+
+
+def read_anew(request: Any, *, remembering: bool) -> Any:
+    """The same request out of rows as the store holds them, whose readers remember what they read, or do not."""
+    readers = [decode_network, decode_release_record, decode_evidence]
+    network, record, evidence = readers if remembering else [reader.__wrapped__ for reader in readers]
+    decrypt = altered(request.decrypt, network=network(encode_network(request.decrypt.network)))
+    return altered(
+        request,
+        decrypt=decrypt,
+        release_record=record(encode_release_record(request.release_record)),
+        evidence=None if request.evidence is None else evidence(encode_evidence(request.evidence)),
+    )
+
+
+@RUNS
+@given(scene=SCENES, then=SCENES)
+def test_what_is_remembered_decides_nothing(
+    new_world: Any, scene: Scene, then: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With rows, policies and principals remembered from before, and from another request, the gate says the same.
+
+    A gate without memory is asked first: it parses every row, and every policy of every delegation, each time.
+    """
+    request = build(new_world, scene)
+    with monkeypatch.context() as forgetful:
+        forgetful.setattr("encryption_network.gate._stated", StatedPolicies(max_header_bytes=0))
+        forgetful.setattr("encryption_network.gate._remembered_same", same_principal)
+        forgetful.setattr("encryption_network.gate.policy_digest", policy_digest.__wrapped__)
+        expected = outcome(read_anew(request, remembering=False))
+    assert outcome(read_anew(request, remembering=True)) == expected
+    outcome(read_anew(build(new_world, then), remembering=True))
+    assert outcome(read_anew(request, remembering=True)) == expected
+    assert outcome(read_anew(build(new_world, scene), remembering=True)) == expected
+
+
+@RUNS
+@given(scene=SCENES, revoked=st.integers(-1, 3), bare=st.booleans())
+def test_sessions_that_are_not_asked_for_decide_nothing(new_world: Any, scene: Scene, revoked: int, bare: bool) -> None:
+    """The gate says the same with every session of every key as with those of `session_holders` alone."""
+    request = build(new_world, replace(scene, read=scene.read and not bare))
+    world = new_world()
+    further = [world.sign_in(key, lifetime_s=5_000) for key in (world.session, world.backend, world.other)]
+    marks = {**request.marks, **world.marks}
+    if 0 <= revoked < len(request.links):
+        marks[list(request.links)[revoked]] = Mark.REVOKED
+    asked = session_holders(altered(request, marks=marks).presence)
+    some = tuple(link for link in further if link.delegation.delegate in asked)
+    with_all = altered(request, marks=marks, sessions=tuple(further))
+    assert outcome(altered(with_all, sessions=some)) == outcome(with_all)
+
+
+@RUNS
+@given(scene=SCENES)
+def test_evidence_that_is_not_needed_decides_nothing(new_world: Any, scene: Scene) -> None:
+    """Where the gate does not need evidence it says the same without."""
+    request = build(new_world, scene)
+    links = request.links.values()
+    in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)
+    if not needs_evidence(request.presence, request.release_record, in_force):
+        assert outcome(altered(request, evidence=None, evidence_row=None)) == outcome(request)
+
+
+def test_stated_policies_are_read_once_and_bounded(new_world: Any) -> None:
+    """A delegation's policies are those of its facts; beyond the bound the oldest are read again."""
+    world = new_world()
+    delegations = [world.sign_in(world.session, policies=[Policy(max_age_s=n)]).delegation for n in range(5)]
+    stated = StatedPolicies(max_header_bytes=2 * len(delegations[0].header) + 64)
+    for delegation in (*delegations, *delegations):
+        assert stated.of(delegation) == policies_of(delegation.facts)
+        assert len(stated) <= 2
+    assert stated.of(delegations[-1]) is stated.of(delegations[-1])
+    plain = world.sign_in(world.session).delegation
+    assert (stated.of(plain), len(stated)) == ((), 2)
+
+
+@given(policy=st.sampled_from([*NARROWING, Policy(measurements=(OTHER_CODE,))]))
+def test_a_policy_is_named_by_its_text(policy: Policy) -> None:
+    """The digest of a policy is that of its canonical JSON, asked for once or again."""
+    expected = hashlib.sha256(encode_policy(policy)).hexdigest()
+    assert (policy_digest(policy), policy_digest(replace(policy))) == (expected, expected)
 
 
 @RUNS
@@ -181,10 +291,12 @@ def test_nobody_is_in_person_in_mode_everyone(new_world: Any, scene: Scene) -> N
 @RUNS
 @given(scene=SCENES)
 def test_a_release_rests_on_marks_and_rows(new_world: Any, scene: Scene) -> None:
-    """Every admission lists the chain's marks and the rows of network, record and evidence."""
+    """Every admission lists the chain's marks and the rows of network, record, evidence and paths."""
     request = build(new_world, scene)
     admission = decide(request)
     if admission is not None:
         assert set(request.links) <= set(admission.live)
         rows = [request.network_row, request.record_row, request.withdrawals_row]
-        assert list(admission.checks) == rows + ([request.evidence_row] if admission.ground == "attested" else [])
+        rows += [request.evidence_row] if admission.ground == "attested" else []
+        rows += list(request.key_paths.values()) if any(policy.paths for policy in admission.policies) else []
+        assert list(admission.checks) == rows

@@ -110,6 +110,21 @@ def shared_secret(private: bytes, public: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))
 
 
+@given(private=KEYS, point=KEYS | st.integers(0, 2**256 - 1).map(lambda n: n.to_bytes(32, "little")))
+def test_another_library_agrees(private: bytes, point: bytes) -> None:
+    """Shared secrets, public keys and refusals are those of `cryptography`, for any 32 bytes."""
+    try:
+        expected = shared_secret(private, point)
+    except ValueError:
+        with pytest.raises(KeyBackendError, match="low-order public key"):
+            wrap(point, CONTENT_KEY, Script(private, bytes(12)))
+        return
+    blob = wrap(point, CONTENT_KEY, Script(private, bytes(12)))
+    assert open_blob(expected, blob[32:]) == CONTENT_KEY
+    assert open_wrapped(private, point + seal_blob(expected, CONTENT_KEY, CountingEntropy())) == CONTENT_KEY
+    assert shared_secret(SCALAR, blob[:32]) == shared_secret(private, public_key_of(SCALAR))
+
+
 @pytest.mark.parametrize("size", [0, 10, 31, 33])
 def test_a_public_key_has_32_bytes(size: int) -> None:
     """Receiver keys of another length are refused with the wire's text."""

@@ -19,6 +19,7 @@ from encryption_network.errors import (
     RecordError,
 )
 from encryption_network.keyring import NETWORK_SEAL, Keyring
+from encryption_network.keywrap import public_key_of
 from encryption_network.networks import (
     NetworkRecord,
     Threshold,
@@ -104,8 +105,12 @@ def test_the_private_key_belongs_to_the_record() -> None:
     with pytest.raises(KeyBackendError):
         private_key(record(), Keyring(b"\x08" * 32))
     other = KEYRING.seal(bytes(31) + b"\x01", NETWORK_SEAL, CountingEntropy())
-    with pytest.raises(KeyBackendError, match="private key material unavailable"):
-        private_key(record(sealed_private_key=other), KEYRING)
+    for _ in range(2):
+        with pytest.raises(KeyBackendError, match="private key material unavailable"):
+            private_key(record(sealed_private_key=other), KEYRING)
+        with pytest.raises(KeyBackendError, match="private key material unavailable"):
+            private_key(record(public_key=public_key_of(bytes(31) + b"\x01")), KEYRING)
+        assert len(private_key(record(sealed_private_key=record().sealed_private_key), KEYRING)) == 32
 
 
 @pytest.mark.parametrize(

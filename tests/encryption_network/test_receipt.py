@@ -3,14 +3,13 @@
 import base64
 import json
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from fuzz_strategies import changed_objects, damaged_bytes, json_values
 from hypothesis import given
 from hypothesis import strategies as st
-from tests_support import fuzzed
+from tests_support import altered, fuzzed
 
 from capabilities.signatures import Ed25519Signer
 from encryption_network.canonical_json import canonical_bytes
@@ -24,6 +23,7 @@ from encryption_network.receipt import (
     parse_receipt,
     receipt_json,
     sign_receipt,
+    signed_text,
     verify_receipt,
 )
 
@@ -55,7 +55,7 @@ def test_a_receipt_is_read_as_it_was_written() -> None:
     """A receipt comes back whole, verifies, and has one spelling (RC7, RC9)."""
     assert verify_receipt(parse_receipt(TEXT)) == RECEIPT
     assert parse_receipt(TEXT + b"\n") == RECEIPT
-    bare = sign_receipt(replace(RECEIPT, evidence=None, ground="owner", policies=(), chain=()), NODE)
+    bare = sign_receipt(altered(RECEIPT, evidence=None, ground="owner", policies=(), chain=()), NODE)
     assert verify_receipt(parse_receipt(encode_receipt(bare))) == bare
     assert bare.at == 1_795_000_000.123456
 
@@ -69,6 +69,18 @@ def test_every_flipped_bit_is_found() -> None:
                 verify_receipt(parse_receipt(damaged))
 
 
+@given(
+    st.lists(st.binary(min_size=32, max_size=32), max_size=3),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40),
+    st.booleans(),
+)
+def test_signing_and_writing_in_one_go(policies: list[bytes], owner: str, judged: bool) -> None:
+    """Both ways to a signed text give the same bytes, whatever the members say (RC9)."""
+    bare = altered(RECEIPT, policies=tuple(policies), owner=owner, evidence=RECEIPT.evidence if judged else None)
+    assert signed_text(bare, NODE) == encode_receipt(sign_receipt(bare, NODE))
+    assert verify_receipt(parse_receipt(signed_text(bare, NODE))).owner == owner
+
+
 def test_the_node_named_signs() -> None:
     """A key signs only receipts that name its node, and a receipt that names another node does not verify (RC9)."""
     other = Ed25519Signer(b"\x72" * 32)
@@ -76,7 +88,7 @@ def test_the_node_named_signs() -> None:
         sign_receipt(RECEIPT, other)
     for did in (other.did, "did:web:example.org"):
         with pytest.raises(ReceiptError):
-            verify_receipt(parse_receipt(encode_receipt(replace(RECEIPT, node=did))))
+            verify_receipt(parse_receipt(encode_receipt(altered(RECEIPT, node=did))))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +98,7 @@ def test_the_node_named_signs() -> None:
 def test_what_no_reader_takes_is_not_signed(changed: dict[str, Any]) -> None:
     """A receipt beyond the bounds of readers is refused before it is written (RC7)."""
     with pytest.raises(ReceiptError):
-        sign_receipt(replace(RECEIPT, **changed), NODE)
+        sign_receipt(altered(RECEIPT, **changed), NODE)
 
 
 @pytest.mark.parametrize("name", MEMBERS)

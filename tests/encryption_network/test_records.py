@@ -8,20 +8,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from encryption_network._memo import MAX_REMEMBERED_BYTES
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import RecordError
 from encryption_network.evidence_record import decode_evidence, encode_evidence
+from encryption_network.key_providers import is_accepted
 from encryption_network.policy import Measurements, Policy
 from encryption_network.release_record import ReleaseRecord, decode_release_record, encode_release_record
 
 CODE = Measurements(mrtd=bytes(48), rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48))
 LIST = Policy(measurements=(CODE,))
+LONG_LIST = Policy(platform_ids=tuple(bytes([n]) * 32 for n in range(100)))
 RECORDS = st.builds(
     ReleaseRecord,
     mode=st.sampled_from(["delegates", "everyone", "off"]),
     trust_roots=st.lists(st.sampled_from([b"\x01" * 32, b"\x02" * 32]), unique=True).map(tuple),
     node_policy=st.sampled_from([None, Policy(), LIST, replace(LIST, max_age_s=5), Policy(in_person=False)]),
     node_policy_suffices=st.booleans(),
+    key_providers=st.lists(st.sampled_from(["kms", "kms:aa", "kms:bb", "tpm", "local-sgx:aa"]), max_size=3).map(tuple),
 )
 
 
@@ -29,6 +33,18 @@ RECORDS = st.builds(
 def test_a_release_record_survives_the_store(record: ReleaseRecord) -> None:
     """Reading what was written is identity."""
     assert decode_release_record(encode_release_record(record)) == record
+
+
+def test_readers_remember_short_rows_and_no_errors() -> None:
+    """The same bytes give the same value; long rows are read each time, and what is no record is refused each time."""
+    short, long = (encode_release_record(ReleaseRecord(node_policy=policy)) for policy in (LIST, LONG_LIST))
+    assert len(short) <= MAX_REMEMBERED_BYTES < len(long)
+    assert decode_release_record(short) is decode_release_record(bytes(bytearray(short)))
+    one, two = decode_release_record(long), decode_release_record(long)
+    assert one == two and one is not two
+    for _ in range(2):
+        with pytest.raises(RecordError):
+            decode_release_record(b"{}")
 
 
 @given(RECORDS, RECORDS)
@@ -39,6 +55,8 @@ def test_looser_is_never_mutual_without_a_difference(one: ReleaseRecord, two: Re
         assert one.mode == two.mode
         assert set(one.trust_roots) == set(two.trust_roots)
         assert one.node_policy_suffices == two.node_policy_suffices
+        for provider in ("kms:aa", "kms:bb", "kms:cc", "tpm", "local-sgx:aa"):
+            assert is_accepted(provider, one.key_providers) == is_accepted(provider, two.key_providers)
 
 
 BASE = ReleaseRecord(trust_roots=(b"\x01" * 32,), node_policy=LIST)
@@ -58,6 +76,9 @@ BASE = ReleaseRecord(trust_roots=(b"\x01" * 32,), node_policy=LIST)
         ({"node_policy": replace(LIST, advisories=("INTEL-SA-00001",))}, True),
         ({"node_policy": replace(LIST, receiver="signed")}, True),
         ({"node_policy_suffices": True}, True),
+        ({"key_providers": ("kms", "tpm", "local-sgx:aa")}, True),
+        ({"key_providers": ("kms:aa",)}, False),
+        ({"key_providers": ()}, False),
     ],
 )
 def test_what_is_looser(changes: dict[str, Any], looser: bool) -> None:
@@ -96,6 +117,12 @@ def row_of(**changes: Any) -> bytes:
         row_of(nodePolicy={"unknown": 1}),
         row_of(nodePolicySuffices=1),
         row_of(more=1),
+        row_of(keyProviders=None),
+        row_of(keyProviders="kms"),
+        row_of(keyProviders=[1]),
+        row_of(keyProviders=["none"]),
+        row_of(keyProviders=["local-sgx"]),
+        row_of(keyProviders=["kms"] * 17),
         b" " * 40_000,
     ],
 )
@@ -103,6 +130,15 @@ def test_release_records_of_another_shape(value: bytes) -> None:
     """A record that is not understood is an error, never a default."""
     with pytest.raises(RecordError):
         decode_release_record(value)
+
+
+def test_a_record_of_before_key_providers() -> None:
+    """A record that was written before key providers stood there takes evidence of the default ones (RL16)."""
+    import json
+
+    row = json.loads(encode_release_record(replace(BASE, key_providers=())))
+    del row["keyProviders"]
+    assert decode_release_record(canonical_bytes(row)) == replace(BASE, key_providers=("kms", "tpm"))
 
 
 @given(st.binary(max_size=200))

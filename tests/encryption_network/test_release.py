@@ -1,11 +1,12 @@
 """Opening a key: the answer, and what is refused after the gate."""
 
 import base64
-from dataclasses import replace
+import gc
+import hashlib
 from typing import Any
 
 import pytest
-from tests_support import CountingEntropy
+from tests_support import CountingEntropy, altered
 
 from capabilities.principals import ed25519_public_key
 from capabilities.signatures import verify_ed25519
@@ -13,14 +14,15 @@ from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.errors import KeyBackendError
 from encryption_network.gate import Admission, admit
 from encryption_network.keyring import NETWORK_SEAL, Keyring
-from encryption_network.keywrap import open_wrapped
+from encryption_network.keywrap import open_wrapped, wrap
+from encryption_network.networks import private_key
 from encryption_network.release import open_key
 
 
 def admitted(world: Any, **changes: Any) -> Admission:
     """The owner's session, admitted; with the request's keys replaced."""
     request = world.request(world.session, [world.sign_in(world.session)])
-    return admit(replace(request, decrypt=replace(request.decrypt, **changes)))
+    return admit(altered(request, decrypt=altered(request.decrypt, **changes)))
 
 
 def test_the_answer_is_bound_and_signed(world: Any) -> None:
@@ -43,6 +45,20 @@ def test_each_answer_has_its_own_wrap(world: Any) -> None:
     answers = [open_key(admission, keyring=world.keyring, entropy=world.entropy) for _ in range(2)]
     assert answers[0]["wrappedKey"] != answers[1]["wrappedKey"]
     assert answers[0]["requestHash"] == answers[1]["requestHash"]
+
+
+def test_no_key_stays_behind(world: Any) -> None:
+    """After an answer nothing in the process holds the network's private key or the content key any more."""
+    content_key = CountingEntropy(b"in passing").token(32)
+    wrapped = wrap(world.network.public_key, content_key, world.entropy)
+    secrets = {hashlib.sha256(key).digest() for key in (content_key, private_key(world.network, world.keyring))}
+    del content_key
+    open_key(admitted(world, wrapped_key=wrapped), keyring=world.keyring, entropy=world.entropy)
+    gc.collect()
+    held = (item for known in gc.get_objects() for item in gc.get_referents(known))
+    found = {hashlib.sha256(item).digest() for item in held if isinstance(item, bytes) and len(item) == 32}
+    assert len(found) > 1
+    assert secrets.isdisjoint(found)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +85,7 @@ def test_a_network_sealed_under_another_key_opens_nothing(world: Any) -> None:
     sealed = world.keyring.seal(b"\x01" * 32, NETWORK_SEAL, CountingEntropy())
     with pytest.raises(KeyBackendError, match="private key material unavailable"):
         open_key(
-            admitted(world, network=replace(world.network, sealed_private_key=sealed)),
+            admitted(world, network=altered(world.network, sealed_private_key=sealed)),
             keyring=world.keyring,
             entropy=world.entropy,
         )

@@ -2,16 +2,18 @@
 
 import base64
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from fuzz_strategies import changed_objects, json_values
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests_support import altered
 
 from capabilities.resources import OpaqueResource, SpaceId, SpaceResource, parse_network_id
 from capabilities.tokens import Capability
 from encryption_network import requests
+from encryption_network._shapes import ShapeError, read_members
 from encryption_network.errors import (
     ActionNotPermitted,
     AudienceMismatch,
@@ -109,7 +111,7 @@ def break_row(attempt: Attempt, row: int) -> None:
         case 13:
             attempt.record = None
         case 14:
-            attempt.record = replace(world.network, state="revoked")
+            attempt.record = altered(world.network, state="revoked")
         case 15:
             attempt.fact_changes["keyVersion"] = 2
         case 16:
@@ -274,7 +276,7 @@ def test_the_lifetime_is_judged_in_whole_seconds(world: Any, offset: float, pass
 def test_a_network_in_another_state(world: Any) -> None:
     """States that neither open nor are revoked say their name, with 409."""
     attempt = Attempt(world)
-    attempt.record = replace(world.network, state="rotating")
+    attempt.record = altered(world.network, state="rotating")
     with pytest.raises(NetworkNotActive) as caught:
         attempt.run()
     assert caught.value.text == "network is not active (state: rotating)"
@@ -314,7 +316,7 @@ def test_spellings_of_the_network_are_one(world: Any) -> None:
 def test_a_record_of_another_network_is_none(world: Any) -> None:
     """The record handed in has to be the bound network's."""
     attempt = Attempt(world)
-    attempt.record = replace(world.network, network_id=parse_network_id(ANOTHER))
+    attempt.record = altered(world.network, network_id=parse_network_id(ANOTHER))
     with pytest.raises(NetworkNotFound):
         attempt.run()
 
@@ -475,6 +477,27 @@ def admin(world: Any, **changes: Any) -> Any:
     return invocation, nonce
 
 
+WIDE = [2**63 - 1, -(2**63), 2**63, -(2**63) - 1, 1, 1.0, True, "1", "hello", ANOTHER, None]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_two_readers_of_a_body_agree(world: Any, data: Any) -> None:
+    """What reads a body in one pass takes what the one with the words takes, and no more."""
+    body = data.draw(changed_objects(world.body(), st.sampled_from(WIDE) | json_values()))
+    try:
+        members = read_members(body, requests._BODY_SHAPE)
+    except ShapeError as fault:
+        with pytest.raises(BodyMalformed) as refused:
+            parse_decrypt_body(body)
+        assert str(fault) in refused.value.text
+        return
+    read = parse_decrypt_body(body)
+    names = ("type", "targetNode", "networkId", "alg", "keyVersion", "encryptedSymmetricKey", "receiverPublicKey")
+    ours = (read.type, read.target_node, read.network_id, read.alg, read.key_version, read.encrypted_symmetric_key)
+    assert (*ours, read.receiver_public_key) == tuple(members[name] for name in names)
+
+
 def test_admin_facts_tolerate_further_members(world: Any) -> None:
     """An admin fact may hold more than it has to."""
     _, nonce = admin(world, fact={"more": [1]})
@@ -519,7 +542,7 @@ def test_a_nonce_belongs_to_its_issuer(world: Any) -> None:
     assert first.cid != again.cid
     assert admin_claim_key(first, nonce) == admin_claim_key(again, nonce)
     assert admin_claim_key(first, nonce) != admin_claim_key(first, nonce + "x")
-    assert admin_claim_key(first, nonce) != admin_claim_key(replace(first, invoker="did:key:zElse"), nonce)
+    assert admin_claim_key(first, nonce) != admin_claim_key(altered(first, invoker="did:key:zElse"), nonce)
     assert len(admin_claim_key(first, nonce)) == 32
 
 
@@ -576,8 +599,8 @@ def test_create_and_revoke_look_at_what_exists(world: Any) -> None:
     """Creating needs a free id, revoking an existing network, revoked or not."""
     check_create(None)
     with pytest.raises(NetworkExists):
-        check_create(replace(world.network, state="revoked"))
-    assert check_revoke(replace(world.network, state="revoked")).state == "revoked"
+        check_create(altered(world.network, state="revoked"))
+    assert check_revoke(altered(world.network, state="revoked")).state == "revoked"
     with pytest.raises(NetworkNotFound):
         check_revoke(None)
 

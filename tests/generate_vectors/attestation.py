@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ def documents() -> Documents:
     """Return file name to what it is about, its cases, and what all of them share."""
     return {
         "report_data": ("the 64 bytes that a quote carries", _report_data(), {}),
+        "node_report_data": ("the 64 bytes that a node's own quote carries", _node_report_data(), {}),
+        "backend_report_data": ("the 64 bytes of evidence that a backend publishes", _backend_report_data(), {}),
         "challenge": ("nonces that a node recognises", _challenges(), {}),
         "quotes": ("simulated quotes under their own root, accepted and refused", *_quotes()),
     }
@@ -65,6 +68,87 @@ def _report_data() -> list[Case]:
         )
         cases.append(
             {"name": name, "rules": ["AT9"], **given, "expect": {"report_data_hex": hashlib.sha512(text).hexdigest()}}
+        )
+    return cases
+
+
+def _node_report_data() -> list[Case]:
+    first, second = (bytes([byte]) * 32 for byte in (0x01, 0x02))
+    base: Case = {
+        "nonce": "a nonce",
+        "node_did": _NODE,
+        "store_id_hex": _STORE_ID.hex(),
+        "secret_origin": "platform",
+        "attestation": "delegates",
+        "trust_roots_hex": [first.hex(), second.hex()],
+        "node_policy_suffices": False,
+        "key_providers": ["kms", "tpm"],
+    }
+    changes: dict[str, Case] = {
+        "ordinary": {},
+        "roots-in-another-order": {"trust_roots_hex": [second.hex(), first.hex()]},
+        "no-root": {"trust_roots_hex": []},
+        "empty-nonce": {"nonce": ""},
+        "nonce-beyond-ascii": {"nonce": "né\u0000e"},
+        "other-node": {"node_did": _OTHER},
+        "other-store": {"store_id_hex": bytes(16).hex()},
+        "operator": {"secret_origin": "operator"},
+        "everyone": {"attestation": "everyone"},
+        "off": {"attestation": "off"},
+        "node-policy-suffices": {"node_policy_suffices": True},
+        "no-key-provider": {"key_providers": []},
+        "one-service": {"key_providers": ["kms:3059"]},
+        "key-providers-in-another-order": {"key_providers": ["tpm", "kms"]},
+        "boundary-moved-between-nonce-and-node": {"nonce": "a nonce" + _NODE[:1], "node_did": _NODE[1:]},
+    }
+    cases = []
+    for name, change in changes.items():
+        given = {**base, **change}
+        text = _fields(
+            b"sealspace/node-report-data/1",
+            given["nonce"].encode(),
+            given["node_did"].encode(),
+            bytes.fromhex(given["store_id_hex"]),
+            given["secret_origin"].encode(),
+            given["attestation"].encode(),
+            bytes.fromhex("".join(sorted(given["trust_roots_hex"]))),
+            b"true" if given["node_policy_suffices"] else b"false",
+            ",".join(sorted(given["key_providers"])).encode(),
+        )
+        cases.append(
+            {"name": name, "rules": ["AT41"], **given, "expect": {"report_data_hex": hashlib.sha512(text).hexdigest()}}
+        )
+    return cases
+
+
+def _backend_report_data() -> list[Case]:
+    manifest = {"app_id": "com.example.notes", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}}
+    base: Case = {
+        "nonce_hex": _NONCE.hex(),
+        "statement": {"did": _HOLDER, "manifest": manifest, "compose": "services: {}\n"},
+    }
+    stated = base["statement"]
+    changes: dict[str, Case] = {
+        "ordinary": {},
+        "other-nonce": {"nonce_hex": bytes(32).hex()},
+        "other-did": {"statement": {**stated, "did": _OTHER}},
+        "another-secret": {"statement": {**stated, "manifest": {**manifest, "secrets": {"OTHER": True}}}},
+        "members-in-another-order": {"statement": dict(reversed(stated.items()))},
+        "no-compose": {"statement": {**stated, "compose": None}},
+        "beyond-ascii": {"statement": {**stated, "manifest": {**manifest, "name": "Nötes"}}},
+    }
+    cases = []
+    for name, change in changes.items():
+        given = {**base, **change}
+        canonical = json.dumps(given["statement"], ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+        text = _fields(
+            b"sealspace/backend-evidence/1",
+            bytes.fromhex(given["nonce_hex"]),
+            given["statement"]["did"].encode(),
+            hashlib.sha256(canonical).digest(),
+        )
+        cases.append(
+            {"name": name, "rules": ["AT51"], **given, "expect": {"report_data_hex": hashlib.sha512(text).hexdigest()}}
         )
     return cases
 

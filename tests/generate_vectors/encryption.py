@@ -620,6 +620,7 @@ def _policies() -> list[Case]:
         "grace": {"tcbStatuses": ["OutOfDate"], "tcbGraceSeconds": 86_400},
         "everything-else": {
             "appIds": ["00" * 20],
+            "keyProviders": ["kms:" + "0a" * 91, "local-sgx:0b", "tpm"],
             "tdAttributes": ["0000001000000000"],
             "platformIds": ["cd" * 32],
             "minEvaluationNumber": 17,
@@ -651,6 +652,11 @@ def _policies() -> list[Case]:
         "path-of-another-service": {"paths": [f"tinycloud:{_OWNER.did[4:]}:secrets/sql/a"]},
         "path-of-no-resource": {"paths": ["vault/secrets/DEMO"]},
         "in-person-as-text": {"inPerson": "false"},
+        "provider-none": {"keyProviders": ["none"]},
+        "provider-unknown": {"keyProviders": ["vault"]},
+        "provider-local-without-id": {"keyProviders": ["local-sgx"]},
+        "provider-with-empty-id": {"keyProviders": ["kms:"]},
+        "provider-upper-case": {"keyProviders": ["kms:0A"]},
         "too-many-images": {"measurements": [_REGISTERS] * 65},
     }
     cases: list[Case] = [
@@ -677,6 +683,11 @@ def _judgements(image: Mapping[str, Any]) -> list[Case]:
         ("approved-compose-hash", composed, {"compose_hash": "ab" * 32}, None, "RL10"),
         ("other-compose-hash", composed, {"compose_hash": "cd" * 32}, "measurement", "RL10"),
         ("no-compose-hash", composed, {}, "measurement", "RL10"),
+        ("provider-by-kind", {**image, "keyProviders": ["kms"]}, {"key_provider": "kms:0a"}, None, "RL8"),
+        ("provider-by-id", {**image, "keyProviders": ["kms:0a"]}, {"key_provider": "kms:0a"}, None, "RL8"),
+        ("other-provider", {**image, "keyProviders": ["kms:0a"]}, {"key_provider": "kms:0b"}, "key_provider", "RL8"),
+        ("provider-without-id", {**image, "keyProviders": ["kms:0a"]}, {"key_provider": "kms"}, "key_provider", "RL8"),
+        ("provider-not-told", {**image, "keyProviders": ["kms"]}, {}, "key_provider", "RL8"),
         ("other-attributes", image, {"td_attributes": "0000001080000000"}, "attributes", "RL8"),
         (
             "named-attributes",
@@ -768,4 +779,5 @@ def _evidence() -> dict[str, Any]:
         "expires_at": NOW + 540,
         "compose_hash": None,
         "app_id": None,
+        "key_provider": None,
     }

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from conformance.raw_http import RawConnection
+from engines import store_at
 from model.traces import Comparison
 from tests_support import FixedClock
 
-from node.config import Config, Http, Limits, Store
+from node.config import Config, Http, Limits
 from node.embedded import embedded_node
 
 _SEED_VARIABLE = "MODEL_SEED"
@@ -29,7 +30,7 @@ async def comparison(seed: str) -> AsyncIterator[Comparison]:
     """A node of its own with the settings of the default, but for the bound on refused tokens: there are many."""
     clock = FixedClock()
     with tempfile.TemporaryDirectory(dir=_MEMORY_FOLDER if _MEMORY_FOLDER.is_dir() else None) as folder:
-        config = Config(http=Http(port=0, drain_s=0), store=Store(data=folder), limits=Limits(strangers_per_minute=0))
+        config = Config(http=Http(port=0, drain_s=0), store=store_at(folder), limits=Limits(strangers_per_minute=0))
         async with (
             embedded_node(config, clock=clock) as node,
             RawConnection(urlsplit(node.url).port or 0) as connection,

@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from engines import store_at
 from tests_support import CountingEntropy, FixedClock
 
-from node.config import Config, Http, Store
+from node.config import Config, Http
 from node.embedded import EmbeddedNode, embedded_node
 from node.logs import configure_logs
 from tee_backend.evidence.simulated import SimulatedPlatform
@@ -58,7 +59,7 @@ class Caller:
 
 
 def config_for(folder: Path, **http: object) -> Config:
-    return Config(http=Http(port=0, drain_s=1, **http), store=Store(data=str(folder)))  # type: ignore[arg-type]  # by name
+    return Config(http=Http(port=0, drain_s=1, **http), store=store_at(folder))  # type: ignore[arg-type]  # by name
 
 
 @pytest.fixture

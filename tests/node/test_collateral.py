@@ -7,7 +7,7 @@ from tests_support import FixedClock
 
 from node.collateral import import_collateral, import_folder
 from node.errors import CollateralRefused
-from spaces.evidence import collateral_row_key
+from spaces.collateral import collateral_row_key
 from spaces.store.contract import Store
 from spaces.store.lmdb import open_lmdb
 from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trust_root

@@ -103,6 +103,15 @@ def test_secret_value_is_not_quoted() -> None:
         {"http.host": "node.example"},
         {"http.trusted_proxies": ["proxy.example"]},
         {"store.url": "mysql://db/x"},
+        {"collateral.service_url": "pccs.example"},
+        {"collateral.service_url": "https://"},
+        {"collateral.service_url": "https://user@pccs.example"},
+        {"collateral.service_url": "https://:secret@pccs.example"},
+        {"collateral.service_url": "https://pccs.example/?key=1"},
+        {"collateral.service_url": "https://pccs.example:99999"},
+        {"collateral.service_url": "ftp://pccs.example"},
+        {"collateral.root_crl_url": "file:///etc/passwd"},
+        {"collateral.root_crl_url": "https://[pccs"},
     ],
 )
 def test_contradictions_refuse(flags: dict[str, str]) -> None:

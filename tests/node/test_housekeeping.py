@@ -186,7 +186,7 @@ async def test_what_a_dead_process_left_goes(services: Services, clock: FixedClo
     """The real jobs remove what arrived and was never named, an hour after it stopped arriving."""
     clock.time = 4_000_000_000.0  # later than the times of files
     housekeeper = Housekeeper(services)
-    async with staged(services, bytes(100_000)) as place:
+    async with staged(services, bytes(400_000)) as place:
         assert 4_000_000_000.0 - place.stat().st_mtime > max(ORPHAN_AFTER_S, UNFINISHED_AFTER_S)
         assert await housekeeper.turn()
         assert not place.exists()

@@ -48,7 +48,7 @@ async def test_readiness(caller) -> None:
     assert (
         reply.status,
         json.loads(reply.body),
-    ) == (200, {"ready": True, "write": "ok", "schema": "ok", "release": "ok"})
+    ) == (200, {"ready": True, "write": "ok", "schema": "ok", "release": "ok", "blobs": "ok"})
 
 
 async def test_node_keys(caller) -> None:

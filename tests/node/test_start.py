@@ -91,6 +91,49 @@ def test_another_trust_root_is_looser(tmp_path: Path, other_root: Path) -> None:
     assert loosened(Release(), _record(trust_roots=(bytes(32), INTEL_ROOT_SHA256))) is None
 
 
+@pytest.mark.parametrize(
+    ("recorded", "configured", "starts"),
+    [
+        (("kms", "tpm"), ("kms", "tpm"), True),
+        (("kms", "tpm"), ("tpm", "kms:0a"), True),
+        (("kms", "tpm"), (), True),
+        (("kms:0a",), ("kms:0a",), True),
+        (("kms", "tpm"), ("kms", "local-sgx:0a"), False),
+        (("kms:0a",), ("kms",), False),
+        (("kms:0a",), ("kms:0b",), False),
+        ((), ("tpm",), False),
+    ],
+)
+async def test_further_key_providers_are_looser(
+    tmp_path: Path, recorded: tuple[str, ...], configured: tuple[str, ...], starts: bool
+) -> None:
+    """A configuration that takes evidence of further key providers than the record does not start (RL16, AT29)."""
+    assert (await _start(tmp_path, release=Release(key_providers=recorded))).key_providers == recorded
+    later = Release(key_providers=configured)
+    if starts:
+        assert (await _start(tmp_path, release=later)).key_providers == recorded
+        return
+    with pytest.raises(ReleaseLoosened, match="key_providers accepts"):
+        await _start(tmp_path, release=later)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "configured", "both"),
+    [
+        (("kms", "tpm"), ("tpm", "kms"), ("kms", "tpm")),
+        (("kms", "tpm"), ("kms:0a",), ("kms:0a",)),
+        (("kms:0a", "kms:0b"), ("kms", "tpm"), ("kms:0a", "kms:0b")),
+        (("kms:0a",), ("kms:0b",), ()),
+        ((), ("kms",), ()),
+    ],
+)
+def test_key_providers_of_both_are_in_force(
+    recorded: tuple[str, ...], configured: tuple[str, ...], both: tuple[str, ...]
+) -> None:
+    """In force is what configuration and record both accept: the record may have become stricter since the start."""
+    assert in_force(Release(key_providers=configured), _record(key_providers=recorded)).key_providers == both
+
+
 async def test_a_root_is_recorded_at_the_first_start(tmp_path: Path, other_root: Path) -> None:
     """The first start records the certificate's digest, and a later one under another root is refused."""
     release = Release(trust_root=str(other_root))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from attacks.parties import Stage
+from engines import store_at
 from review.inside_stage import InsideStage, OpenStage
 
 from capabilities.ambient import Clock
-from node.config import Config, Hosting, Http, Limits, Release, Store
+from node.config import Config, Hosting, Http, Limits, Release
 from node.embedded import embedded_node
 from tee_backend.evidence.simulated import SimulatedPlatform
 
@@ -33,7 +34,7 @@ async def stage_with(tmp_path: Path, platform: SimulatedPlatform) -> AsyncIterat
             (collateral / "platform.json").write_bytes(platform.collateral_json(time.time()))
             config = Config(
                 http=Http(port=0, drain_s=1),
-                store=Store(data=str(tmp_path / "data")),
+                store=store_at(tmp_path / "data"),
                 hosting=hosting or Hosting(),
                 release=Release(trust_root=str(root), collateral=str(collateral)),
                 limits=Limits(challenges_per_minute=1_000_000),

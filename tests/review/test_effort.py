@@ -99,7 +99,7 @@ async def test_looking_for_an_envelope_does_not_hold_the_event_loop(stage: Stage
 async def test_a_policy_does_not_make_the_node_read_other_peoples_values(stage: Stage) -> None:
     """A stranger's policy names a path in the space of somebody who never heard of the stranger's network."""
     victim, stranger = new_key(), new_key()
-    path = await store_large(stage, victim, 60_000)
+    path = await store_large(stage, victim, 80_000)
     assert await ask_with_path(stage, stranger, path) == (401, "release refused: path")
 
 

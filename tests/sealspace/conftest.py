@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from engines import store_at
 from tests_support import CountingEntropy, FixedClock
 
-from node.config import Config, Hosting, Http, Release, Store
+from node.config import Config, Hosting, Http, Release
 from node.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client
 from sealspace.session import Session
@@ -75,7 +76,7 @@ def config(tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock) -> It
     (collateral / "platform.json").write_bytes(platform.collateral_json(clock.now()))
     yield Config(
         http=Http(port=0, drain_s=1),
-        store=Store(data=str(tmp_path / "data")),
+        store=store_at(tmp_path / "data"),
         release=Release(trust_root=str(root), collateral=str(collateral)),
     )
 

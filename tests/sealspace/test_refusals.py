@@ -93,6 +93,16 @@ def test_a_problem_document_gives_its_code_and_hint() -> None:
     assert (refusal.problem, refusal.hint, refusal.text) == ("challenge-expired", "ask anew", "Too old")
 
 
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [("15", 15.0), ("0", 0.0), ("", None), ("-1", None), ("1.5", None), ("soon", None), ("9" * 10, None)],
+)
+def test_when_to_come_again(said: str, read: float | None) -> None:
+    """What the node says of a further try is read in seconds; another form says nothing."""
+    for kind in ("text/plain", "application/problem+json"):
+        assert refusal_of(503, {"Content-Type": kind, "Retry-After": said}, b"{}").retry_after_s == read
+
+
 def test_a_page_for_people_says_nothing() -> None:
     """Of a framework page only the status counts."""
     refusal = refusal_of(401, {"Content-Type": "text/html; charset=utf-8"}, b"<h1>Space not found</h1>")

@@ -61,6 +61,20 @@ async def test_a_node_that_stays_busy_is_given_up() -> None:
         assert (await transport.exchange(Request("POST", "/invoke", mint=tokens()))).status == 503
 
 
+async def test_what_serves_once_is_sent_once() -> None:
+    """A body that a 503 uses up is not sent again: it could only be refused."""
+    seen: list[str] = []
+
+    async def busy(request: web.Request) -> web.Response:
+        seen.append(request.headers["Authorization"])
+        return web.Response(status=503)
+
+    async with serving(busy) as url, Transport(url, settings=SETTINGS) as transport:
+        request = Request("POST", "/attestation/sessions", mint=tokens(), serves_once=True)
+        assert (await transport.exchange(request)).status == 503
+    assert seen == ["token-1"]
+
+
 @pytest.mark.parametrize(("repeatable", "tries"), [(False, 1), (True, 3)])
 async def test_a_broken_connection_is_repeated_only_where_that_is_harmless(repeatable: bool, tries: int) -> None:
     """Whether a request that broke off took effect is not known."""

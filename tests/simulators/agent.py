@@ -51,6 +51,8 @@ class AgentSimulator:
         fault: None: in order.
         chunked: answers without a length.
         seed: of the keys it derives.
+        key_answer: what is answered in place of a key.
+        gate: quotes wait until it is set.
         asked: how often each method was called.
     """
 
@@ -61,6 +63,8 @@ class AgentSimulator:
     fault: Fault | None = None
     chunked: bool = False
     seed: bytes = b"keys of the simulated agent"
+    key_answer: dict[str, Any] | None = None
+    gate: asyncio.Event | None = None
     asked: Counter[str] = field(default_factory=Counter)
 
     def quote_answer(self, report_data: bytes) -> dict[str, Any]:
@@ -104,6 +108,8 @@ async def _answer(agent: AgentSimulator, request: web.Request) -> web.StreamResp
     if agent.fault == "stalls":
         # The client gives up first; then this handler is cancelled.
         await asyncio.get_running_loop().create_future()
+    if agent.gate is not None and "Quote" in method:
+        await agent.gate.wait()
     arguments = dict(request.query) if request.method == "GET" else await _object(request)
     try:
         value = handler(agent, arguments)
@@ -187,10 +193,17 @@ def _raw_quote(agent: AgentSimulator, arguments: dict[str, Any]) -> dict[str, An
 
 
 def _get_key(agent: AgentSimulator, arguments: dict[str, Any]) -> dict[str, Any]:
+    if agent.key_answer is not None:
+        return agent.key_answer
     parts = [str(arguments.get(name, "")).encode() for name in ("path", "purpose")]
     info = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     key = HKDF(hashes.SHA256(), length=32, salt=None, info=info).derive(agent.seed)
     return {"key": key.hex(), "signature_chain": ["00" * 65, "11" * 65]}
+
+
+def _derive_k256_key(agent: AgentSimulator, arguments: dict[str, Any]) -> dict[str, Any]:
+    found = _get_key(agent, arguments)
+    return {"k256_key": found.get("key"), "k256_signature_chain": found.get("signature_chain")}
 
 
 def _info(agent: AgentSimulator, _arguments: dict[str, Any]) -> dict[str, Any]:
@@ -215,6 +228,7 @@ _METHODS = {
     "TdxQuote": _tdx_quote,
     "RawQuote": _raw_quote,
     "GetKey": _get_key,
+    "DeriveK256Key": _derive_k256_key,
     "Info": _info,
     "Version": _version,
 }

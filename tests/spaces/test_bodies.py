@@ -13,8 +13,8 @@ from value_bench import LARGE, SPACE, Bench, Write, in_pieces
 
 from spaces.blob_files import PIECE_BYTES, BlobFiles
 from spaces.blobs import BlobName
-from spaces.bodies import INLINE_BYTES, Staging, inline_body
-from spaces.errors import CommitTooLarge, RecordDamaged, StoreBusy, StoreFull, StoreUnavailable
+from spaces.bodies import INLINE_BYTES, INLINE_TOGETHER_BYTES, Intake, Staging, inline_body
+from spaces.errors import CommitTooLarge, IntakeFull, RecordDamaged, StoreBusy, StoreFull, StoreUnavailable
 from spaces.values import Write as ValueWrite
 
 HUGE = bytes(range(256)) * 4096 + b"and a rest"
@@ -242,3 +242,25 @@ async def test_files_that_are_not_whole(bench: Bench, damage: str) -> None:
         async with body:
             os.truncate(place, PIECE_BYTES + 1)
             await body.read()
+
+
+async def test_bodies_on_their_way_hold_a_bounded_memory(files: BlobFiles) -> None:
+    """What all operations hold together is bounded; a body beyond it is refused, and what ends gives its part back."""
+    intake = Intake(2 * PIECE_BYTES)
+    async with Staging(files, intake) as first, Staging(files, intake) as second:
+        await first.receive(in_pieces(HUGE))  # most of it lies on the disk
+        await first.keep(LARGE)
+        with pytest.raises(IntakeFull):
+            await second.receive(in_pieces(HUGE))
+    intake.take(2 * PIECE_BYTES)
+    with pytest.raises(IntakeFull):
+        intake.take(1)
+
+
+async def test_commit_holds_a_bounded_number_of_bytes_inline(files: BlobFiles) -> None:
+    """Of many bodies that are small enough for a head, those beyond the bound of a commit lie in files (ST6)."""
+    async with Staging(files) as staging:
+        bodies = [await staging.keep(b"b" * INLINE_BYTES) for _ in range(INLINE_TOGETHER_BYTES // INLINE_BYTES + 2)]
+        last = await staging.keep(b"")
+    assert [body.file is None for body in bodies] == [True] * (len(bodies) - 2) + [False] * 2
+    assert last.inline == b""

@@ -92,7 +92,7 @@ async def test_file_of_a_record_that_came_back_goes(bench: Bench) -> None:
 async def test_unfinished_bodies_go_after_an_hour(bench: Bench) -> None:
     """A body that stopped arriving goes; one that still arrives stays, and its put goes on."""
     staging = bench.values.staging()
-    body = await staging.receive(in_pieces(LARGE))
+    body = await staging.receive(in_pieces(8 * LARGE))
     (place,) = bench.names()
     os.utime(place, (NOW, NOW))
     assert await sweep_unfinished(bench.files, now=NOW + UNFINISHED_AFTER_S) == 0

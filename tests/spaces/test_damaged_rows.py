@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spaces.blobs import blob_record_of, parse_file_name
+from spaces.collateral import state_of
 from spaces.delegations import decode_delegation
 from spaces.errors import RecordDamaged
 from spaces.hosting import space_of
@@ -26,11 +27,14 @@ READERS: dict[str, Callable[[Record | None], object]] = {
     "mark": mark_of,
     "revocation": revocation_of,
     "space": space_of,
+    "state of collateral": state_of,
 }
 
 # Bytes at random seldom get past the first byte of MessagePack: most begin like a row.
 rows = st.binary(max_size=80) | st.builds(
-    lambda head, tail: head + tail, st.sampled_from([b"\x92", b"\x93", b"\x95", b"\x96", b"R"]), st.binary(max_size=60)
+    lambda head, tail: head + tail,
+    st.sampled_from([b"\x92", b"\x93", b"\x95", b"\x96", b"\x97", b"R"]),
+    st.binary(max_size=60),
 )
 nested = st.just(b"\x91" * 5000) | st.just(b"\x95" + b"\x91" * 5000)
 

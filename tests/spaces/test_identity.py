@@ -9,9 +9,9 @@ from tests_support import CountingEntropy
 from capabilities.principals import Principal
 from capabilities.resources import parse_network_id
 from spaces.audit import MAX_DETAIL_BYTES, AuditRecord, audit_page, audit_put
+from spaces.collateral import collateral_row_key
 from spaces.errors import CommitTooLarge, RecordDamaged, SchemaMismatch, WrongSecret
 from spaces.evidence import (
-    collateral_row_key,
     evidence_put,
     evidence_range,
     evidence_row_key,

@@ -22,7 +22,7 @@ from spaces.values import Write as ValueWrite
 
 SPACE = SpaceId(Principal(OWNER.did), "default")
 OTHER = SpaceId(Principal(OWNER.did), "other")
-LARGE = bytes(range(256)) * 256
+LARGE = bytes(range(256)) * 300
 SMALL = b"small"
 
 

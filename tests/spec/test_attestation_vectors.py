@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from tests_support import REPOSITORY
 
+from sealspace.node_evidence import NodeStatement
+from sealspace.published import parse_statement
 from tee_backend.attestation.challenge import ChallengeScope, check_challenge, issue_challenge
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.errors import AttestationError
-from tee_backend.attestation.report_data import report_data
+from tee_backend.attestation.report_data import node_report_data, published_report_data, report_data
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.attestation.verify import verify_quote
 
@@ -33,6 +35,29 @@ def test_report_data(case: Any) -> None:
         case["mode"],
         bytes.fromhex(case["receiver_key_hex"]),
     )
+    assert case["expect"]["report_data_hex"] == computed.hex()
+
+
+@pytest.mark.parametrize("case", _cases("node_report_data"))
+def test_node_report_data(case: Any) -> None:
+    """The report data of a node's own quote are the vector's, all 64 bytes (AT41)."""
+    statement = NodeStatement(
+        node_did=case["node_did"],
+        store_id=bytes.fromhex(case["store_id_hex"]),
+        secret_origin=case["secret_origin"],
+        attestation=case["attestation"],
+        trust_roots=tuple(bytes.fromhex(root) for root in case["trust_roots_hex"]),
+        node_policy_suffices=case["node_policy_suffices"],
+        key_providers=tuple(case["key_providers"]),
+    )
+    assert case["expect"]["report_data_hex"] == node_report_data(case["nonce"], statement).hex()
+
+
+@pytest.mark.parametrize("case", _cases("backend_report_data"))
+def test_backend_report_data(case: Any) -> None:
+    """The report data of what a backend publishes are the vector's, all 64 bytes (AT51)."""
+    statement = parse_statement(case["statement"])
+    computed = published_report_data(bytes.fromhex(case["nonce_hex"]), statement.did, statement.sha256)
     assert case["expect"]["report_data_hex"] == computed.hex()
 
 

@@ -246,6 +246,7 @@ _TEXT_OR_NUMBER = frozenset(
         "tcb_date",
         "attested_at",
         "expires_at",
+        "key_provider",
     }
 )
 

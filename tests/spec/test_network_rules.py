@@ -9,6 +9,7 @@ from pathlib import Path
 import libipld
 import pytest
 from attacks.parties import Delegate, Owner, Stage, put_policy, refused, stage_on
+from engines import store_at
 from running_node import Reply, id_of, key_token, new_key, send
 
 from capabilities.resources import network_id
@@ -16,7 +17,7 @@ from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.policy import Policy
 from encryption_network.requests import NETWORK_CREATE, NETWORK_REVOKE, admin_fact
-from node.config import Config, Http, Limits, Store
+from node.config import Config, Http, Limits
 from node.embedded import EmbeddedNode, embedded_node
 from sealspace.transport import path_segment
 from spaces.audit import audit_page
@@ -60,7 +61,7 @@ async def here(tmp_path: Path) -> AsyncIterator[Here]:
     """A node of this test's own."""
     config = Config(
         http=Http(port=0, drain_s=0),
-        store=Store(data=str(tmp_path)),
+        store=store_at(tmp_path),
         limits=Limits(challenges_per_minute=CHALLENGES),
     )
     platform = SimulatedPlatform.from_seed(b"platform of the rules")

@@ -13,10 +13,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from engines import store_at
 from generate_vectors.minting import HOUR_LATER, NOW, Jwt, Key, SignIn, Token, Wallet, plain
 from tests_support import FixedClock
 
-from node.config import Config, Hosting, HostingMode, Http, Store
+from node.config import Config, Hosting, HostingMode, Http
 from node.embedded import embedded_node
 
 ALICE = Wallet(0x11)
@@ -71,7 +72,7 @@ def nodes(tmp_path: Path) -> Nodes:
     @asynccontextmanager
     async def run(hosting: HostingMode = "auto") -> AsyncIterator[Asking]:
         clock = FixedClock(NOW)
-        config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path)), hosting=Hosting(mode=hosting))
+        config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path), hosting=Hosting(mode=hosting))
         async with embedded_node(config, clock=clock) as node, aiohttp.ClientSession() as session:
             yield Asking(node.url, session, clock)
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from engines import needs_folder, store_at
 from running_node import key_token, new_key, running_node, send, wallet_token
 
-from node.config import Config, Hosting, Http, Store
+from node.config import Config, Hosting, Http
 from node.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.wallets import new_wallet
@@ -13,7 +14,7 @@ from sealspace.wallets import new_wallet
 
 async def test_a_put_makes_a_deleted_key_live_again(tmp_path: Path) -> None:
     """A delete takes away what is current; the next put makes the key live, with nothing of before (M30, M2)."""
-    config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path)))
+    config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path))
     async with embedded_node(config) as node, Client(node.url) as client:
         await client.sign_in(new_wallet())
         notes = client.kv()
@@ -28,7 +29,7 @@ async def test_a_put_makes_a_deleted_key_live_again(tmp_path: Path) -> None:
 
 async def test_delegation_abilities_do_nothing_on_invoke(tmp_path: Path) -> None:
     """`tinycloud.delegation/*` on `/invoke` is authorised, for whoever holds it, and does nothing (wire 4.6)."""
-    config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path)))
+    config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path))
     async with embedded_node(config) as node, Client(node.url) as client:
         session = await client.sign_in(new_wallet())
         resource = f"{client.kv().space.text}/delegation"
@@ -43,7 +44,7 @@ async def test_delegation_abilities_do_nothing_on_invoke(tmp_path: Path) -> None
 
 async def test_each_space_is_hosted_for_itself(tmp_path: Path) -> None:
     """One grant over two spaces works in the one that is hosted, and in the other once it is hosted too (M60, M4)."""
-    config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path)), hosting=Hosting(mode="explicit"))
+    config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path), hosting=Hosting(mode="explicit"))
     wallet, key = new_wallet(), new_key()
     spaces = [f"tinycloud:{wallet.did.removeprefix('did:')}:{name}" for name in ("here", "there")]
     grant = wallet_token(
@@ -67,6 +68,7 @@ async def test_each_space_is_hosted_for_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@needs_folder()
 def test_the_data_folder_is_its_owners(tmp_path: Path) -> None:
     """Nobody but the node's user reaches the socket that takes commits, the secret, or what is kept (store §5)."""
     with running_node(tmp_path) as node:

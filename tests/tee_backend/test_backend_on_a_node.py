@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from engines import store_at
 from simulators.agent import AgentSimulator, agent_on
 from simulators.tsm import TsmSimulator
 from tests_support import CountingEntropy, FixedClock
 
 from encryption_network.policy import Policy
-from node.config import Config, Http, Release, Store
+from node.config import Config, Http, Release
 from node.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.delegations import allow
@@ -66,7 +67,7 @@ async def parties(
     (collateral / "platform.json").write_bytes(machine.collateral_json(clock.now()))
     config = Config(
         http=Http(port=0, drain_s=1),
-        store=Store(data=str(tmp_path / "data")),
+        store=store_at(tmp_path / "data"),
         release=Release(trust_root=str(root), collateral=str(collateral)),
     )
     async with AsyncExitStack() as stack:

@@ -160,3 +160,13 @@ def test_any_bytes(data: bytes) -> None:
     for read in (lambda d: parse_pem_chain(d, most=3), parse_certificate, lambda d: load_crl(d, max_bytes=1 << 16)):
         with pytest.raises(MalformedCertificate):
             read(data)
+
+
+def test_facts_are_kept_by_bytes_alone() -> None:
+    """The same bytes are read once; other bytes are read anew, and what cannot be read is refused each time."""
+    assert parse_certificate(bytes(bytearray(ROOT.der))) is parse_certificate(ROOT.der)
+    assert parse_certificate(AUTHORITY.der) != parse_certificate(ROOT.der)
+    for _ in range(2):
+        with pytest.raises(MalformedCertificate):
+            parse_certificate(ROOT.der[:-1])
+    assert parse_certificate.cache_info().maxsize == parse_platform.cache_info().maxsize == 64

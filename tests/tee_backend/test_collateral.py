@@ -183,3 +183,13 @@ def test_any_edit(name: str, offset: int, removed: int, inserted: str) -> None:
     start = offset % (len(text) + 1)
     changed = {**DOCUMENT, name: text[:start] + inserted + text[start + removed :]}
     _outcome(json.dumps(changed).encode(errors="surrogatepass"))
+
+
+def test_documents_are_kept_by_bytes_alone(document: bytes, machine: SimulatedPlatform, now: float) -> None:
+    """The same bytes are read once; another document is read anew, and a bad one is refused each time."""
+    assert parse_collateral(bytes(bytearray(document))) is parse_collateral(document)
+    assert parse_collateral(machine.collateral_json(now + 1)) != parse_collateral(document)
+    for _ in range(2):
+        with pytest.raises(MalformedCollateral):
+            parse_collateral(document[:-1])
+    assert parse_collateral.cache_info().maxsize == 8

@@ -23,9 +23,9 @@ from tee_backend.attestation.errors import (
     AttestationError,
     CollateralMismatch,
     CollateralOutsideWindow,
+    CollateralRootRefused,
     CollateralSignatureInvalid,
     Revoked,
-    TrustRootRefused,
 )
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
 from tee_backend.attestation.verify import verify_quote
@@ -105,7 +105,7 @@ def test_window_of_each_part(
 
 def test_another_root(collateral: Collateral, now: float) -> None:
     """Collateral under another root is refused, whatever it signs."""
-    with pytest.raises(TrustRootRefused):
+    with pytest.raises(CollateralRootRefused):
         verify_collateral(collateral, root=intel_root(), now=now)
     foreign = parse_collateral(OTHER.collateral_json(now))
     assert foreign.pck_crl.issuer == collateral.pck_crl.issuer
@@ -115,7 +115,7 @@ def test_another_root(collateral: Collateral, now: float) -> None:
 def test_every_chain_ends_at_the_root(edited: Callable[..., bytes], root: TrustRoot, now: float, part: str) -> None:
     """One chain under another root is enough to refuse."""
     foreign = json.loads(OTHER.collateral_json(now))
-    with pytest.raises(TrustRootRefused):
+    with pytest.raises(CollateralRootRefused):
         check_roles(parse_collateral(edited(**{part: foreign[part]})), root=root)
 
 

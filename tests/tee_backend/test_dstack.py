@@ -19,7 +19,7 @@ from tee_backend.evidence.dstack import DstackSource, Generation
 from tee_backend.evidence.errors import EvidenceSourceError, SourceMalformed, SourceRefused, SourceUnavailable
 from tee_backend.evidence.simulated import SimulatedPlatform
 from tee_backend.evidence.simulated_log import LogOptions, mint_event_log
-from tee_backend.evidence.source import LoggingEvidenceSource, Quoted, take_quote
+from tee_backend.evidence.source import KeySource, LoggingEvidenceSource, Quoted, take_quote
 
 DATA = bytes(range(64))
 COMPOSE = bytes(range(32))
@@ -163,6 +163,50 @@ def test_find(tmp_path: Path) -> None:
         found = DstackSource.find(folders)
         assert (folders[1] / "dstack.sock", "dstack") == (found.socket_path, found.generation)
     assert isinstance(found, LoggingEvidenceSource)
+
+
+def test_find_one_generation(tmp_path: Path) -> None:
+    """Whoever wants one generation is not given the other."""
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(str(tmp_path / "tappd.sock"))
+        assert DstackSource.find((tmp_path,), generations=("tappd",), timeout_s=3.0).timeout_s == 3.0
+        with pytest.raises(SourceUnavailable):
+            DstackSource.find((tmp_path,), generations=("dstack",))
+
+
+@BOTH
+async def test_keys(agent: AgentSimulator, tmp_path: Path, generation: Generation) -> None:
+    """Both generations give the same key for a path, and another one for another path (AT42)."""
+    path = tmp_path / "agent.sock"
+    async with agent_on(path, agent):
+        source = DstackSource(path, generation)
+        assert isinstance(source, KeySource)
+        keys = [await asyncio.to_thread(source.key, name) for name in ("a", "b", "a")]
+        other = await asyncio.to_thread(DstackSource(path, "dstack").key, "a")
+    assert keys[0] == keys[2] == other != keys[1]
+    assert len(other) == 32
+
+
+@BOTH
+@pytest.mark.parametrize("key", ["00" * 31, "", "zz" * 32, None])
+async def test_keys_that_are_none(agent: AgentSimulator, tmp_path: Path, generation: Generation, key: object) -> None:
+    """What has fewer than 32 bytes is no key."""
+    agent.key_answer = {"key": key}
+    async with agent_on(tmp_path / "agent.sock", agent):
+        with pytest.raises(SourceMalformed):
+            await asyncio.to_thread(DstackSource(tmp_path / "agent.sock", generation).key, "a")
+
+
+@BOTH
+@pytest.mark.parametrize("fault", ["refuses", "closes", "cuts", "no-json", "no-object", "endless"])
+async def test_faults_of_the_key_service(
+    agent: AgentSimulator, tmp_path: Path, generation: Generation, fault: Fault
+) -> None:
+    """A key service that misbehaves is told as an agent that makes no quote is."""
+    agent.fault = fault
+    async with agent_on(tmp_path / "agent.sock", agent):
+        with pytest.raises(REFUSED_AS[fault]):
+            await asyncio.to_thread(DstackSource(tmp_path / "agent.sock", generation).key, "a")
 
 
 @pytest.mark.parametrize("size", [0, 63, 65])

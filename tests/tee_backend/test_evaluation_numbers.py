@@ -12,10 +12,10 @@ from tee_backend.attestation.errors import (
     CollateralMismatch,
     CollateralOutsideWindow,
     CollateralRollback,
+    CollateralRootRefused,
     CollateralSignatureInvalid,
     MalformedCollateral,
     Revoked,
-    TrustRootRefused,
 )
 from tee_backend.attestation.evaluation_numbers import (
     EDITION_GRACE_S,
@@ -74,7 +74,7 @@ def test_verified(machine: SimulatedPlatform, collateral: Collateral, root: Trus
     for moment in (now - 1, now + 60, float("nan")):
         with pytest.raises(CollateralOutsideWindow):
             verify_evaluation_numbers(numbers, root=root, root_crl=root_crl, now=moment)
-    with pytest.raises(TrustRootRefused):
+    with pytest.raises(CollateralRootRefused):
         verify_evaluation_numbers(numbers, root=intel_root(), root_crl=root_crl, now=now)
     options = CollateralOptions(revoked=("tcb-signing",))
     revoking = parse_collateral(machine.collateral_json(now, options=options)).root_crl

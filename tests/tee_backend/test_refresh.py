@@ -90,6 +90,16 @@ def test_an_alarm_names_the_part() -> None:
     assert ("ends-soon", "root CRL", NOW + DAY_S) == (alarm.kind, alarm.part, alarm.at)
 
 
+@pytest.mark.parametrize(("day", "kinds"), [(6.9, []), (7, ["stale"]), (26, ["ends-soon", "stale"])])
+def test_what_was_issued_long_ago(day: float, kinds: list[str]) -> None:
+    """A document is stale by its issue, however often it was fetched: a mirror that lags is found out (AT31)."""
+    holding = held(refreshed=day)
+    alarms = plan_refresh([holding], now=NOW + day * DAY_S, rules=RefreshRules(stale_s=7 * DAY_S)).alarms
+    assert kinds == [alarm.kind for alarm in alarms]
+    assert all((NOW + 7 * DAY_S, "TCB info") == (alarm.at, alarm.part) for alarm in alarms if alarm.kind == "stale")
+    assert "stale" not in [alarm.kind for alarm in plan_refresh([holding], now=NOW + day * DAY_S).alarms]
+
+
 @given(
     refreshed=st.floats(0, 40),
     failing_for=st.floats(0, 40),

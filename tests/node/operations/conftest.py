@@ -9,12 +9,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 from conformance.minting import Grants, key_token
+from engines import store_at
 from tests_support import FixedClock
 from wire_replay import token_id
 from yarl import URL
 
 from capabilities.signatures import Ed25519Signer
-from node.config import Config, Http, Store
+from node.config import Config, Http
 from node.embedded import EmbeddedNode, embedded_node
 
 _COUNT = itertools.count()
@@ -113,7 +114,7 @@ def serve(tmp_path: Path, clock: FixedClock) -> Serve:
     @asynccontextmanager
     async def run(**sections: object) -> AsyncIterator[Serving]:
         settings: Mapping[str, object] = {"http": Http(port=0, drain_s=0), **sections}
-        config = Config(store=Store(data=str(tmp_path / "data")), **settings)  # type: ignore[arg-type]  # by name
+        config = Config(store=store_at(tmp_path / "data"), **settings)  # type: ignore[arg-type]  # by name
         async with embedded_node(config, clock=clock) as node, aiohttp.ClientSession() as session:
             yield Serving(node, session, clock)
 

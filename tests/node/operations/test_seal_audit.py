@@ -7,11 +7,11 @@ from typing import Any
 from tests_support import CountingEntropy
 
 from node.housekeeping import JOBS, Housekeeper
-from node.operations.seal_audit import RECENT_S, chain_of, seal_audit, seal_recent
+from node.operations.seal_audit import DELAYED_S, RECENT_S, chain_of, seal_audit, seal_delayed, seal_recent
 from node.services import Services
 from node.start import claim_store
 from spaces.audit import AuditRecord, audit_put
-from spaces.audit_chain import exported_lines
+from spaces.audit_chain import MAX_BATCH, exported_lines
 from spaces.audit_export import verify_export
 from spaces.store.contract import Commit
 
@@ -93,13 +93,36 @@ async def test_two_who_both_believe_to_hold_the_lease(serve, clock, entropy) -> 
         assert sorted(await sealed(services)) == sorted(subjects)
 
 
+async def test_a_record_that_was_long_on_its_way_is_found(serve, clock, entropy) -> None:
+    """A record that came late is sealed by the round that looks further back than the frequent one."""
+    async with serve() as node:
+        services = node.node.services
+        await write(services, "first", entropy=entropy)
+        assert not await seal_recent(services)
+        await write(services, "late", entropy=entropy, at=clock.now() - 2 * RECENT_S)
+        assert not await seal_recent(services)
+        assert await sealed(services) == ["first"]
+        assert not await seal_delayed(services)
+        assert await sealed(services) == ["first", "late"]
+
+
+async def test_one_round_seals_many(serve, clock, entropy) -> None:
+    """What one commit cannot take is sealed by further ones of the same round, each going on behind the last."""
+    async with serve() as node:
+        services = node.node.services
+        subjects = [f"s{number:03}" for number in range(2 * MAX_BATCH + 7)]
+        await write(services, *subjects, entropy=entropy)
+        assert not await seal_recent(services)
+        assert sorted(await sealed(services)) == subjects
+
+
 async def test_a_record_from_long_ago_is_found(serve, clock, entropy) -> None:
     """A record of a clock that is far behind is sealed by the round that looks at every time."""
     async with serve() as node:
         services = node.node.services
         await write(services, "first", entropy=entropy)
         assert not await seal_recent(services)
-        await write(services, "late", entropy=entropy, at=clock.now() - 10 * RECENT_S)
+        await write(services, "late", entropy=entropy, at=clock.now() - 10 * DELAYED_S)
         assert not await seal_recent(services)
         assert await sealed(services) == ["first"]
         assert not await seal_audit(services)

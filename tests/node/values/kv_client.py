@@ -10,13 +10,14 @@ from pathlib import Path
 
 import aiohttp
 from blake3 import blake3
+from engines import store_at
 from tests_support import FixedClock
 from wire_replay import token_id
 
 from capabilities.resources import SpaceId, parse_space_id
 from capabilities.signatures import Ed25519Signer
 from capabilities.ucan import UcanPayload, encode_ucan
-from node.config import Config, Hosting, Http, Store
+from node.config import Config, Hosting, Http
 from node.embedded import EmbeddedNode, embedded_node
 from spaces.quota import usage_key, usage_of
 
@@ -135,7 +136,7 @@ class Owner:
 @asynccontextmanager
 async def owner_at(folder: Path, clock: FixedClock, *, http: Http, hosting: Hosting) -> AsyncIterator[Owner]:
     """An owner of spaces at a node of their own in this process."""
-    config = Config(http=http, store=Store(data=str(folder)), hosting=hosting)
+    config = Config(http=http, store=store_at(folder), hosting=hosting)
     async with embedded_node(config, clock=clock) as node, aiohttp.ClientSession() as session:
         yield Owner(node, session, clock)
 

@@ -7,6 +7,7 @@ import pytest
 from kv_client import FORM_TYPE, Owner, etag, form
 
 from node.operations.kv_batch import MAX_BATCH_READ_BYTES
+from spaces.bodies import INLINE_TOGETHER_BYTES
 
 LARGE = bytes(range(256)) * 1024
 NOT_ONE_KIND = "Multiple invocation outcomes require a homogeneous KV get or metadata batch"
@@ -153,9 +154,9 @@ async def test_bounds_of_a_batch_read(owner: Owner) -> None:
 
 async def test_damaged_value_in_a_batch(owner: Owner) -> None:
     """A body that is not what its head says makes a small batch 500 and breaks off a streamed one."""
-    await owner.put_all({"a": b"x" * 60_000, "b": b"1"})
+    await owner.put_all({"a": b"x" * 80_000, "b": b"1"})
     (place,) = owner.files()
-    place.write_bytes(b"y" * 60_000)
+    place.write_bytes(b"y" * 80_000)
     assert (await owner.invoke(("get", "a"), ("get", "b"))).status == 500
 
 
@@ -197,17 +198,28 @@ async def test_too_many_puts(owner: Owner) -> None:
 
 
 async def test_small_values_of_a_batch_are_bounded_together(owner: Owner) -> None:
-    """Values that lie in rows hold at most 8 MiB together; the bound is said, and nothing is written (ST6)."""
-    values = {f"k{number:03}": b"v" * 48_000 for number in range(200)}
-    reply = await owner.put_all(values)
+    """Values and what is said of them have at most 8 MiB of rows; the bound is said, and nothing is written (ST6)."""
+    about, value = b"X-TinyCloud-Meta-A: " + b"m" * 5_000, b"v" * 40_000
+    names = [f"k{number:03}" for number in range(190)]
+    head = b'--probe\r\nContent-Disposition: form-data; name="%b"\r\n%b\r\n\r\n%b\r\n'
+    body = b"".join([head % (name.encode(), about, value) for name in names]) + b"--probe--"
+    reply = await owner.invoke(*[("put", name) for name in names], body=body, headers=FORM_TYPE)
     assert reply.status == 400
     assert "8388608" in reply.text
     assert (404, "Space not found") == (await owner.invoke(("list", ""))).said
 
 
+async def test_values_of_a_batch_that_find_no_room_in_rows_lie_in_files(owner: Owner) -> None:
+    """Of many values that are small enough for rows, those that would make the commit too large lie in files (ST6)."""
+    values = {f"k{number:03}": number.to_bytes(2, "big") * 24_000 for number in range(200)}
+    assert (await owner.put_all(values)).status == 200
+    assert len(owner.files()) == 200 - INLINE_TOGETHER_BYTES // 48_000
+    assert (await owner.get("k199")).body == values["k199"]
+
+
 async def test_large_values_of_a_batch_count_for_more_rows(owner: Owner) -> None:
     """A commit changes at most 256 rows, and a value in a file has a row of its own; beyond, no file stays (ST6)."""
-    values = {f"k{number:03}": number.to_bytes(2, "big") * 30_000 for number in range(140)}
+    values = {f"k{number:03}": number.to_bytes(2, "big") * 40_000 for number in range(140)}
     reply = await owner.put_all(values)
     assert (reply.status, "256" in reply.text, owner.files()) == (400, True, [])
     few = dict(list(values.items())[:100])

@@ -8,6 +8,7 @@ import pytest
 from kv_client import Owner, etag
 
 from node.config import Config, Hosting, Http, Store
+from spaces.bodies import Intake
 from spaces.collector import UNFINISHED_AFTER_S, sweep_unfinished
 
 LARGE = bytes(range(256)) * 4096 + b"and a rest"
@@ -18,7 +19,7 @@ async def pieces(body: bytes, size_bytes: int = 70_000) -> AsyncIterator[bytes]:
         yield body[first : first + size_bytes]
 
 
-@pytest.mark.parametrize("size_bytes", [0, 1, 48 * 1024, 48 * 1024 + 1, 256 * 1024, 256 * 1024 + 1, len(LARGE)])
+@pytest.mark.parametrize("size_bytes", [0, 1, 64 * 1024, 64 * 1024 + 1, 256 * 1024, 256 * 1024 + 1, len(LARGE)])
 @pytest.mark.parametrize("chunked", [False, True], ids=["with length", "chunked"])
 async def test_values_of_any_size(owner: Owner, size_bytes: int, chunked: bool) -> None:
     """A value comes back as it was put, with its ETag, its length and no content type that was not sent (J7)."""
@@ -91,6 +92,17 @@ async def test_full_disk_is_507(owner: Owner) -> None:
     assert len(owner.files()) == 1
 
 
+async def test_values_on_their_way_hold_a_bounded_memory(owner: Owner) -> None:
+    """Beyond the bound a put is 503 and says when to come back; what ended no longer counts."""
+    await owner.put("a", b"before")
+    owner.node.services.values._intake = Intake(200_000)
+    reply = await owner.put("a", LARGE)
+    assert (reply.said, reply.headers["retry-after"]) == ((503, "Too many values are on their way"), "1")
+    for body in (LARGE[:150_000], b"after"):
+        assert (await owner.put("a", body)).status == 200
+        assert (await owner.get("a")).body == body
+
+
 # --- quota
 
 
@@ -124,7 +136,7 @@ async def test_full_space(small: Owner) -> None:
     """A full space is 402 for whatever is new; over a value that is there it takes one that is no larger (M51)."""
     await small.put("a", LARGE[:LIMIT_BYTES])
     text = f"Storage quota exceeded. Used: {LIMIT_BYTES} bytes, Limit: {LIMIT_BYTES} bytes"
-    for body in (b"x", b"", LARGE[:60_000]):
+    for body in (b"x", b"", LARGE[:80_000]):
         assert (await small.put("b", body)).said == (402, text)
     assert (await small.put_all({"b": b"x"})).said == (402, text)
     assert (await small.put("a", LARGE[: LIMIT_BYTES + 1])).said == (402, text)
@@ -267,9 +279,9 @@ async def test_damaged_value_is_not_handed_out(owner: Owner) -> None:
     place.write_bytes(LARGE[:-1] + b"x")
     with pytest.raises(Exception, match="payload"):
         await owner.get("a")
-    await owner.put("b", LARGE[:60_000])
-    (place,) = (place for place in owner.files() if place.stat().st_size == 60_000)
-    place.write_bytes(bytes(60_000))
+    await owner.put("b", LARGE[:80_000])
+    (place,) = (place for place in owner.files() if place.stat().st_size == 80_000)
+    place.write_bytes(bytes(80_000))
     assert (await owner.get("b")).status == 500
 
 

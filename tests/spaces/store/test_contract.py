@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from spaces.errors import CommitInvalid, CommitTooLarge, StoreUnavailable
@@ -19,7 +20,6 @@ from spaces.store.contract import (
     Committed,
     Put,
     Range,
-    Record,
     Refused,
     Store,
     counter_of,
@@ -69,14 +69,6 @@ async def test_every_put_has_a_new_stamp(store: Store) -> None:
     second = await stamp(store, b"Ka")
     assert (len(first), len(second)) == (16, 16)
     assert first != second
-
-
-async def test_commit_returns_what_it_replaced(store: Store) -> None:
-    """Previous records come in the order of the puts: none, a value, a tombstone."""
-    await put(store, (b"Kb", b"old"), (b"Kc", None))
-    records = (await store.read((b"Kb", b"Kc"))).records
-    outcome = await put(store, (b"Ka", b"1"), (b"Kb", b"2"), (b"Kc", b"3"))
-    assert (None, *records) == outcome.previous
 
 
 async def test_tombstone_is_read_with_its_stamp(store: Store) -> None:
@@ -324,10 +316,30 @@ async def test_page_leaves_tombstones_out(store: Store) -> None:
 
 
 async def test_page_of_keys_only(store: Store) -> None:
-    """Keys come with their stamps and without values."""
-    await put(store, (b"Ka", b"value"))
+    """Keys come without values, deleted ones not at all, and the page ends where its range does."""
+    await put(store, (b"Ka", b"value"), (b"Kb", None), (b"Kc", b""), (b"L", b"beyond"))
     page = (await store.read(ranges=(Range(b"K", keys_only=True),))).pages[0]
-    assert ((b"Ka", Record(b"", await stamp(store, b"Ka"))),) == page.rows
+    assert [(b"Ka", b""), (b"Kc", b"")] == [(key, record.value) for key, record in page.rows]
+    assert not page.more
+
+
+@pytest.mark.parametrize("size_bytes", [1, 6000])
+@pytest.mark.parametrize("deleted", [(), (b"K03", b"K69")])
+async def test_page_of_keys_only_is_the_page_without_values(
+    store: Store, deleted: tuple[bytes, ...], size_bytes: int
+) -> None:
+    """Leaving the values out changes neither the rows of a page nor where it ends."""
+    beyond = [(b"L%02d" % at, b"v") for at in range(40)]
+    await put(store, (b"J", b"v"), *[(b"K%02d" % at, b"v" * size_bytes) for at in range(70)], *beyond)
+    await put(store, *[(key, None) for key in deleted])
+    for after in (None, b"K", b"K02", b"K025", b"K37", b"K69", b"K99"):
+        for limit in (1, 2, 3, 31, 32, 33, 63, 64, 65, 68, 69, 70, 71):
+            wanted = Range(b"K", after=after, limit=limit)
+            alone = msgspec.structs.replace(wanted, keys_only=True)
+            whole, keys = (await store.read(ranges=(wanted, alone))).pages
+            assert [key for key, _ in whole.rows] == [key for key, _ in keys.rows]
+            assert whole.more is keys.more
+            assert not whole.more or whole.last_key == keys.last_key
 
 
 async def test_page_of_large_values_is_cut(store: Store) -> None:
@@ -344,7 +356,7 @@ async def test_large_rows_come_back_whole(store: Store) -> None:
     key, large = b"K" * MAX_KEY_BYTES, bytes(range(256)) * (MAX_VALUE_BYTES // 256)
     await put(store, (key, large))
     assert large == await value(store, key)
-    assert [large] == [record.value for record in (await put(store, (key, b""))).previous if record]
+    await put(store, (key, b""))
     assert await value(store, key) == b""
 
 

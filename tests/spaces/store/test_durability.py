@@ -303,7 +303,7 @@ async def test_lost_answer_is_settled(tmp_path: Path, claim: Claim | None) -> No
         async with line.at(tmp_path / "line") as place:
             store = connect_lmdb(keeper.folder, place)
             outcome = await store.commit(Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),), claim=claim))
-            assert Committed((None,), settled=True) == outcome
+            assert Committed(settled=True) == outcome
             assert line.lost_answers == 0
             assert counter_of((await store.read((b"cA",))).records[0]) == 1
             await store.close()

@@ -15,6 +15,7 @@ from tests_support import FixedClock
 
 from spaces.errors import SchemaMismatch, StoreUnavailable
 from spaces.keyspace import claim_key, claim_minute4
+from spaces.lease import Lease
 from spaces.store._postgres_housekeeping import keep_house
 from spaces.store._postgres_pool import Connections
 from spaces.store._postgres_schema import prepare_tables
@@ -150,6 +151,25 @@ async def test_revocation_wins_against_every_write_that_commits_after_it(pair: t
     assert 0 < passed < INTERLEAVINGS  # both orders were met
 
 
+async def test_lease_has_one_holder_on_all_machines(pair: tuple[Store, Store]) -> None:
+    """Of two machines that want the lease at the same moment one gets it; the other one when it was given back or ran
+    out."""
+    for at in range(20):
+        leases = [Lease(store, owner=bytes((at, place)), ttl_s=120) for place, store in enumerate(pair)]
+        taken = await asyncio.gather(*[lease.take(now=1000.0 * at) for lease in leases])
+        assert sorted(taken) == [False, True]
+        holder, other = (leases[place] for place in (taken.index(True), taken.index(False)))
+        assert not await other.take(now=1000.0 * at + 100)
+        if at % 2:
+            await holder.release()
+            assert await other.take(now=1000.0 * at + 101)
+            await other.release()
+        else:
+            assert await other.take(now=1000.0 * at + 400)
+            assert not await holder.take(now=1000.0 * at + 401)
+            await other.release()
+
+
 async def test_creations_are_once_on_all_machines(pair: tuple[Store, Store]) -> None:
     """Of two commits that expect absence one passes, whether nothing was there or a tombstone (ST5)."""
     for at, (one, other) in enumerate(delays(100)):
@@ -167,16 +187,14 @@ async def test_creations_are_once_on_all_machines(pair: tuple[Store, Store]) -> 
 
 
 async def test_replacements_are_handed_on_without_a_gap(pair: tuple[Store, Store]) -> None:
-    """Of puts of one row on two machines each replaces what another left, and none is lost."""
-    commits = [Commit(puts=(Put(b"Ka", b"%d" % at),)) for at in range(60)]
+    """Of puts of one row on two machines each gives back the weight of what another left, and none is lost (ST7)."""
+    commits = [Commit(puts=(Put(b"Ka", b"%d" % at, weight_bytes=1 << at, account=b"cA"),)) for at in range(60)]
     outcomes = await asyncio.gather(*[pair[at % 2].commit(commit) for at, commit in enumerate(commits)])
-    replaced = []
-    for outcome in outcomes:
-        assert isinstance(outcome, Committed)
-        replaced.append(None if outcome.previous[0] is None else outcome.previous[0].value)
-    last = (await pair[0].read((b"Ka",))).records[0]
+    assert [Committed()] * 60 == outcomes
+    last, weighed = (await pair[0].read((b"Ka", b"cA"))).records
     assert last is not None
-    assert sorted([*replaced, last.value], key=str) == sorted([None, *[b"%d" % at for at in range(60)]], key=str)
+    assert last.value is not None
+    assert counter_of(weighed) == 1 << int(last.value)
 
 
 async def test_bound_is_exact_on_all_machines(pair: tuple[Store, Store]) -> None:
@@ -287,7 +305,7 @@ async def test_commit_whose_answer_was_lost_is_settled(through_relay: tuple[Stor
         relay.lose(Loss.ANSWER)
         outcome = await store.commit(Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),), claim=claimed))
         assert relay.lost.is_set()
-        assert outcome == Committed(previous=(None,), settled=True)
+        assert outcome == Committed(settled=True)
     assert await count(store, b"cA") == 2
 
 
@@ -297,7 +315,7 @@ async def test_commit_that_was_never_heard_is_sent_again(through_relay: tuple[St
     relay.lose(Loss.QUESTION)
     outcome = await store.commit(Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),)))
     assert relay.lost.is_set()
-    assert outcome == Committed(previous=(None,))
+    assert outcome == Committed()
     assert await count(store, b"cA") == 1
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import aiohttp
 import pytest
 from delegation_bench import Delegating
+from engines import store_at
 from tests_support import FixedClock
 
-from node.config import Config, Http, Store
+from node.config import Config, Http
 from node.embedded import embedded_node
 
 Meet = Callable[..., AbstractAsyncContextManager[Delegating]]
@@ -22,7 +23,7 @@ def meet(tmp_path: Path, clock: FixedClock) -> Meet:
 
     @asynccontextmanager
     async def run(**sections: Any) -> AsyncIterator[Delegating]:
-        config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path)), **sections)
+        config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path), **sections)
         async with embedded_node(config, clock=clock) as node, aiohttp.ClientSession() as session:
             yield Delegating(node, session, clock)
 

@@ -1,4 +1,4 @@
-"""A relay between a store and its database: it counts round trips, and loses what it is told to lose.
+"""A relay between a store and its database: it counts round trips, holds commits back, and loses what it is told to.
 
 It reads just enough of the protocol to know a round trip: each ends with one Sync from the client.
 """
@@ -7,14 +7,17 @@ import asyncio
 import enum
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 _SOCKET = ".s.PGSQL.5432"
 _CHUNK = 65_536
 _SYNC = b"S"
+_COMMITS = b"insert into sealspace_map"
+"""Stands in the statement that a connection for commits prepares before its first one."""
 
 
 class Loss(enum.Enum):
@@ -32,6 +35,8 @@ class Relay:
         self.folder = folder
         self.round_trips = 0
         self.lost = asyncio.Event()
+        self.delay: Callable[[], float] | None = None
+        """Seconds for which a commit is held on its way to the database, and its answer on the way back."""
         self._is_shut = asyncio.Event()
         self._upstream = upstream
         self._next_loss: Loss | None = None
@@ -65,9 +70,10 @@ class Relay:
         self._tasks.add(task)
         base_in, base_out = await asyncio.open_unix_connection(str(self._upstream / _SOCKET))
         self._ends |= {client_out, base_out}
-        back = asyncio.ensure_future(self._back(base_in, client_out))
+        kind = _Kind()
+        back = asyncio.ensure_future(self._back(base_in, client_out, kind))
         with suppress(asyncio.IncompleteReadError, ConnectionError):
-            await self._forth(client_in, client_out, base_in, base_out, back)
+            await self._forth(client_in, client_out, base_in, base_out, back, kind)
         for end in (client_out, base_out):
             end.transport.abort()
             self._ends.discard(end)
@@ -81,6 +87,7 @@ class Relay:
         base_in: asyncio.StreamReader,
         base_out: asyncio.StreamWriter,
         back: "asyncio.Future[None]",
+        of: "_Kind",
     ) -> None:
         """Pass on one whole question after the other."""
         head = await client_in.readexactly(4)
@@ -95,6 +102,8 @@ class Relay:
                     question = b""
                 continue
             self.round_trips += 1
+            of.commits |= _COMMITS in question
+            await self._hold(of)
             loss, self._next_loss = self._next_loss, None
             if loss is Loss.QUESTION:
                 self.lost.set()
@@ -114,10 +123,29 @@ class Relay:
                 self.lost.set()
                 await self._is_shut.wait()
 
-    async def _back(self, base_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
+    async def _back(self, base_in: asyncio.StreamReader, client_out: asyncio.StreamWriter, of: "_Kind") -> None:
         with suppress(ConnectionError):
             while data := await base_in.read(_CHUNK):
+                await self._hold(of)
                 client_out.write(data)
+
+    async def _hold(self, of: "_Kind") -> None:
+        if self.delay is None or not of.commits:
+            return
+        passed = asyncio.Event()
+        asyncio.get_running_loop().call_later(self.delay(), passed.set)
+        await passed.wait()
+
+
+@dataclass
+class _Kind:
+    """What a connection is for.
+
+    Attributes:
+        commits: it carries commits.
+    """
+
+    commits: bool = False
 
 
 async def _have_done(question: bytes, base_in: asyncio.StreamReader, base_out: asyncio.StreamWriter) -> None:

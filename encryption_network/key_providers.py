@@ -1,0 +1,86 @@
+"""Who gave an application its disk and application keys, as policies, evidence and settings name them: in one text.
+
+    kms            any key management service
+    kms:<hex>      the one with this id
+    tpm, tpm:<hex> a TPM, or the one with this id
+    local-sgx:<hex>  the enclave beside the application; it runs on the host's own word, so only with its id
+
+The id is the one of the event log's `key-provider` entry, lower-case hex. An application without a provider ("none") is
+never accepted, whoever names it.
+
+Example:
+    accepted = (parse_key_provider("kms:3059…"), parse_key_provider("tpm"))
+    is_accepted(evidence.key_provider, accepted)
+
+Source: spec/attestation.md AT29, spec/release.md RL8.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from .errors import PolicyError
+
+DEFAULT_KEY_PROVIDERS: Final = ("kms", "tpm")
+"""Accepted unless somebody says otherwise."""
+NAMES: Final = frozenset({"kms", "tpm", "local-sgx"})
+"""Kinds that somebody may accept."""
+MAX_KEY_PROVIDERS: Final = 16
+"""Most entries of one list."""
+MAX_ID_BYTES: Final = 256
+"""Longest id that an entry names; a KMS's is a public key of about 91 bytes."""
+_NEEDS_ID: Final = "local-sgx"
+
+
+def parse_key_provider(text: str, *, member: str = "keyProviders") -> str:
+    """Read an entry of a list of accepted key providers.
+
+    Args:
+        text: untrusted.
+        member: what to name in the error.
+    Returns:
+        The same text.
+    Raises:
+        PolicyError: another kind, "none", an id that is no lower-case hex or longer than MAX_ID_BYTES, or no id where
+            one is needed.
+    """
+    name, colon, id_text = text.partition(":")
+    if name not in NAMES:
+        raise PolicyError(member, "not a kind of key provider that can be accepted")
+    if not colon and name == _NEEDS_ID:
+        raise PolicyError(member, f"{_NEEDS_ID} needs the id of the provider")
+    if colon and not _is_id(id_text):
+        raise PolicyError(member, "the id of a key provider is not lower-case hex")
+    return text
+
+
+def key_provider_text(name: str, provider_id: bytes) -> str:
+    """Write a provider as evidence states it: its kind, and its id where it has one."""
+    return f"{name}:{provider_id.hex()}" if provider_id else name
+
+
+def is_accepted(provider: str | None, accepted: Collection[str]) -> bool:
+    """Tell whether a list accepts a provider, by its id or by its kind alone.
+
+    Args:
+        provider: as evidence states it; None: no event log told of one.
+        accepted: entries that `parse_key_provider` read.
+    """
+    return provider is not None and (provider in accepted or provider.partition(":")[0] in accepted)
+
+
+def are_accepted(inner: Iterable[str], outer: Collection[str]) -> bool:
+    """Tell whether whatever one list accepts is accepted by the other too; a list without entries accepts nothing."""
+    return all(is_accepted(entry, outer) for entry in inner)
+
+
+def accepted_by_both(one: Collection[str], other: Collection[str]) -> tuple[str, ...]:
+    """Return the list, in order of its texts, that accepts what both lists accept."""
+    narrower = {entry for entry in one if is_accepted(entry, other)}
+    return tuple(sorted(narrower | {entry for entry in other if is_accepted(entry, one)}))
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return 0 < len(text) <= 2 * MAX_ID_BYTES and bytes.fromhex(text).hex() == text
+    except ValueError:
+        return False

@@ -1,0 +1,28 @@
+"""Which event loop a worker and the storekeeper run on: uvloop where the extra `fast` installed it, else asyncio's own.
+
+Nothing else differs: what runs on the one runs on the other. The line `worker-started` of the log says which it is.
+
+Example:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(work())
+"""
+
+import asyncio
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def loop_factory() -> LoopFactory | None:
+    """Return what makes the event loop; None: what asyncio takes by itself."""
+    if find_spec("uvloop") is None:
+        return None
+    factory: LoopFactory = import_module("uvloop").new_event_loop
+    return factory
+
+
+def loop_name(loop: asyncio.AbstractEventLoop) -> str:
+    """Return what the log calls an event loop: `uvloop` or `asyncio`."""
+    return type(loop).__module__.partition(".")[0]

@@ -1,0 +1,60 @@
+"""What this process knows to be kept beside receipts, in the present span of 30 days (RC26).
+
+A release that finds everything here neither reads nor writes a document (RC8, RC13). Nothing that a decision rests on
+is remembered, only digests of what is durable already; another process finds out for itself. A document stays as long
+as the receipts of the last span in which it was referred to, so with each span everything is forgotten and noted anew.
+
+Example:
+    if not services.kept.has_policy(digest): ...  # read the store, and write what is missing
+    services.kept.note(span, policies=digests, judged=judged)  # when the commit is durable
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from encryption_network.receipt import Judged
+
+MAX_POLICIES: Final = 4096
+MAX_EVIDENCE: Final = 4096
+
+
+class KeptDocuments:
+    """Digests of policies, and evidence with all it was judged from, of which every document is in the store."""
+
+    def __init__(self) -> None:
+        self._span = 0
+        self._policies: set[str] = set()
+        self._judged: dict[bytes, Judged] = {}
+
+    def enter(self, span: int) -> None:
+        """Forget everything unless it is of this span."""
+        if span != self._span:
+            self._span = span
+            self._policies.clear()
+            self._judged.clear()
+
+    def has_policy(self, sha256: str) -> bool:
+        """Tell whether the policy with this SHA-256 in hex is known to be kept."""
+        return sha256 in self._policies
+
+    def judged(self, evidence_sha256: bytes) -> Judged | None:
+        """Return what evidence was judged from, if all of it is known to be kept."""
+        return self._judged.get(evidence_sha256)
+
+    def note(self, span: int, *, policies: Iterable[str], judged: Judged | None) -> None:
+        """Remember what is durable now.
+
+        Args:
+            span: in which it was noted with the documents; of another than the present one nothing is remembered.
+            policies: SHA-256 in hex.
+            judged: evidence of which quote, event log and the evidence itself are kept; None: nothing of the kind.
+        """
+        if span != self._span:
+            return
+        if len(self._policies) >= MAX_POLICIES:
+            self._policies.clear()
+        self._policies.update(policies)
+        if judged is not None:
+            if len(self._judged) >= MAX_EVIDENCE:
+                self._judged.clear()
+            self._judged[judged.record] = judged

@@ -1,0 +1,484 @@
+"""Granting to what was seen: ask a backend for its evidence, have it verified, and grant to exactly that code.
+
+An owner has the address of a backend and wants to know what runs there before anything is granted. `look_at` asks it
+with a fresh nonce and has the answer verified, on the owner's own machine and with the owner's own collateral; what it
+returns says in plain words what was seen (`in_plain_words`). `Backends.grant` then delegates the secrets that the
+backend's manifest asks for, on the condition that whoever opens them is that very code.
+
+Where the evidence came from proves nothing by itself: what a grant names is the DID and the code in the quote, so that
+whoever relays somebody else's evidence gains nothing.
+
+Example:
+    seen = await look_at("https://backend.example", Inspector(collateral))   # tee_backend.inspection
+    print("\\n".join(in_plain_words(seen)))
+    portable = await client.backends.grant(seen, ["API_KEY"], wallet=wallet)
+    await hand_over(seen.url, portable)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal, Protocol
+
+from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
+from capabilities.strict_base64 import encode_url
+from capabilities.tokens import Capability
+from encryption_network.errors import PolicyError
+from encryption_network.policy import (
+    DEFAULT_TD_ATTRIBUTES,
+    GRACE_STATUSES,
+    MAX_SECONDS,
+    Evidence,
+    Measurements,
+    Policy,
+    Refusal,
+    judge,
+)
+from encryption_network.requests import DECRYPT
+
+from ._caller import Caller
+from ._capability import capability
+from ._printable import printable
+from ._refusals import refusal_of
+from ._secret_names import SECRETS_SPACE, VAULT_PREFIX, parse_secret_name
+from .delegations import DELEGATION_TTL_S, Delegations
+from .errors import (
+    BackendAnswerInvalid,
+    BackendNotAcceptable,
+    BackendNotExpected,
+    BackendUnreachable,
+    GrantNotTaken,
+    InvalidInput,
+    NodeTimeout,
+    NodeUnreachable,
+    ResponseTooLarge,
+    TransportError,
+)
+from .manifests import resolve_manifest
+from .portable import PortableDelegation, encode_portable
+from .published import EVIDENCE_PATH, GRANTS_PATH, MAX_PUBLISHED_BYTES, NONCE_BYTES, Published, parse_published
+from .session import network_of_owner, space_of
+from .transport import Answer, Request, Transport, TransportSettings
+from .wallets import Wallet
+
+LOOK_TTL_S: Final = 900.0
+"""How long what was seen may stand before a grant: somebody has to read it, and code changes."""
+
+Pin = Literal["compose", "instance"]
+"""What a grant names beside the image: the compose file, on any instance; or RTMR3 as it is, this start alone."""
+
+Leniency = Literal["tcb-status", "advisories", "attributes"]
+"""What the strict terms refuse and an owner may accept, each by name."""
+
+_GET: Final = "tinycloud.kv/get"
+_KV: Final = "tinycloud.kv"
+_READS_CAPABILITIES: Final = "tinycloud.capabilities"
+_LENIENCY_OF: Final[dict[Refusal, Leniency]] = {
+    "tcb_status": "tcb-status",
+    "advisory": "advisories",
+    "attributes": "attributes",
+}
+_BACKEND_TIMEOUT_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ValidWindow:
+    """When a part of the collateral holds, epoch seconds."""
+
+    name: str
+    starts_at: float
+    ends_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What a verifier found; made by an `EvidenceVerifier`.
+
+    Attributes:
+        evidence: the facts, normalised as nodes keep them; without a receiver key, for nothing is to be received yet.
+        windows: of every part of the collateral that the quote was judged by.
+        root_is_intel: whether the chain ends at Intel's root certificate.
+    """
+
+    evidence: Evidence
+    windows: tuple[ValidWindow, ...]
+    root_is_intel: bool
+
+
+class EvidenceVerifier(Protocol):
+    """Verifies what a backend published; `tee_backend.inspection.Inspector` is one."""
+
+    async def verify(self, published: Published, *, now: float) -> Verified:
+        """Verify quote, event log and what they bind.
+
+        Raises:
+            BackendNotProven: something does not hold.
+            CollateralNeeded: there is nothing current to judge it by.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WantedSecret:
+    """A secret that a manifest asks to read.
+
+    Attributes:
+        label: `NAME`, or `scope/NAME`.
+        path: in the owner's `secrets` space.
+    """
+
+    label: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A backend as it was seen, every statement of it borne out by its quote; made by `look_at`.
+
+    Attributes:
+        url: where it was asked.
+        published: what it said.
+        verified: what that comes to.
+        seen_at: epoch seconds.
+    """
+
+    url: str
+    published: Published
+    verified: Verified
+    seen_at: float
+
+    @property
+    def did(self) -> str:
+        """Whom a grant is for."""
+        return self.published.statement.did
+
+    @property
+    def measurements(self) -> Measurements:
+        """The five registers of the quote."""
+        seen = self.verified.evidence
+        return Measurements(mrtd=seen.mrtd, rtmr0=seen.rtmr0, rtmr1=seen.rtmr1, rtmr2=seen.rtmr2, rtmr3=seen.rtmr3)
+
+    @property
+    def wanted(self) -> tuple[WantedSecret, ...]:
+        """The secrets that it asks to read."""
+        return tuple(
+            WantedSecret(_label(one.path), one.path)
+            for one in resolve_manifest(self.published.statement.manifest).resources
+            if one.service == _KV and one.space == SECRETS_SPACE and _is_secret(one.path) and _GET in one.actions
+        )
+
+    @property
+    def further_wishes(self) -> tuple[str, ...]:
+        """What its manifest asks for beside reading secrets: `ability on space/path`; never part of a grant here."""
+        return tuple(
+            f"{action} on {one.space}/{one.path}"
+            for one in resolve_manifest(self.published.statement.manifest).resources
+            if one.service != _READS_CAPABILITIES
+            for action in one.actions
+            if not (one.space == SECRETS_SPACE and _is_secret(one.path) and action == _GET)
+        )
+
+
+# --- looking -------------------------------------------------------------------------------------------------------
+
+
+async def look_at(
+    url: str,
+    verifier: EvidenceVerifier,
+    *,
+    clock: Clock | None = None,
+    entropy: Entropy | None = None,
+    settings: TransportSettings | None = None,
+) -> Seen:
+    """Ask a backend for its evidence with a fresh nonce, and verify the answer.
+
+    Args:
+        url: of the backend, `https://…`, or `http://…` on this machine.
+        verifier: with the collateral of the one who asks; what a backend says about its platform is not believed.
+        clock: the system's when None.
+        entropy: the system's when None.
+        settings: patience.
+    Raises:
+        InvalidInput: no such address.
+        BackendUnreachable: no answer.
+        BackendAnswerInvalid: cut off, too long, a redirect, no backend.
+        BackendNotProven, CollateralNeeded: as the verifier says.
+    Does not check:
+        Whether this is the code that anybody wants: see `require_expected`, and read what `in_plain_words` says.
+    """
+    clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
+    nonce = entropy.token(NONCE_BYTES)
+    path = f"{EVIDENCE_PATH}?nonce={encode_url(nonce)}"
+    request = Request("GET", path, repeatable=True, max_answer_bytes=MAX_PUBLISHED_BYTES)
+    answer = await _ask(url, request, settings=settings)
+    if not answer.is_success:
+        raise _no_evidence(answer)
+    published = parse_published(answer.body, nonce=nonce)
+    now = clock.now()
+    return Seen(url=url, published=published, verified=await verifier.verify(published, now=now), seen_at=now)
+
+
+async def hand_over(url: str, portable: PortableDelegation, *, settings: TransportSettings | None = None) -> None:
+    """Send a grant to the backend that it is for; the grant stands at the node either way.
+
+    Raises:
+        InvalidInput: no such address.
+        GrantNotTaken: the backend takes none this way, or could not use this one; its words are in the message.
+        BackendUnreachable, BackendAnswerInvalid: no answer to go by.
+    """
+    headers = {"Content-Type": "application/json"}
+    request = Request("POST", GRANTS_PATH, headers=headers, body=encode_portable(portable), max_answer_bytes=64 * 1024)
+    answer = await _ask(url, request, settings=settings)
+    if answer.status in (404, 405):
+        raise GrantNotTaken("the backend takes no grants over HTTP")
+    if not answer.is_success:
+        said = refusal_of(answer.status, answer.headers, answer.body)
+        raise GrantNotTaken(f"the backend does not take the grant: {printable(said.text or str(answer.status))}")
+
+
+async def _ask(url: str, request: Request, *, settings: TransportSettings | None) -> Answer:
+    try:
+        transport = Transport(url, settings=settings or TransportSettings(timeout_s=_BACKEND_TIMEOUT_S))
+    except InvalidInput as exc:
+        raise InvalidInput(
+            f"not the address of a backend: {printable(url)}",
+            hint="https://…, or http://127.0.0.1:PORT for one on this machine",
+        ) from exc
+    async with transport:
+        try:
+            answer = await transport.exchange(request)
+        except ResponseTooLarge as exc:
+            raise BackendAnswerInvalid(f"the answer of {url} is too long") from exc
+        except NodeTimeout as exc:
+            raise BackendUnreachable(f"{url} does not answer in time") from exc
+        except (NodeUnreachable, TransportError) as exc:
+            raise BackendUnreachable(f"no whole answer from {url}: {exc}") from exc
+    if 300 <= answer.status < 400:
+        raise BackendAnswerInvalid(
+            f"{url} sends us elsewhere, and redirects are not followed",
+            hint="ask the backend's operator for the address that answers itself",
+        )
+    return answer
+
+
+def _no_evidence(answer: Answer) -> BackendAnswerInvalid | BackendUnreachable:
+    said = refusal_of(answer.status, answer.headers, answer.body)
+    if answer.status in (429, 503):
+        return BackendUnreachable("the backend is busy making quotes for others", hint="ask again in a minute")
+    if answer.status == 404:
+        return BackendAnswerInvalid(
+            f"there is no evidence at {EVIDENCE_PATH}", hint="give the address of a backend that publishes evidence"
+        )
+    return BackendAnswerInvalid(f"the backend gives no evidence: {printable(said.text or str(answer.status))}")
+
+
+# --- judging -------------------------------------------------------------------------------------------------------
+
+
+def require_expected(seen: Seen, expected: Sequence[str]) -> None:
+    """Compare what was seen with what the owner knows from elsewhere.
+
+    Args:
+        seen: from `look_at`.
+        expected: each 64 hex digits (a compose hash) or 96 (MRTD or a run-time register); all have to be there.
+    Raises:
+        InvalidInput: a text is no such value.
+        BackendNotExpected: one is not there.
+    Does not check:
+        That they say all there is to say: see `is_whole_code`.
+    """
+    evidence = seen.verified.evidence
+    registers = (evidence.mrtd, evidence.rtmr0, evidence.rtmr1, evidence.rtmr2, evidence.rtmr3)
+    for text in expected:
+        value = _hex(text)
+        if len(value) == 32 and value != evidence.compose_hash:
+            found = "shows none" if evidence.compose_hash is None else f"runs {evidence.compose_hash.hex()}"
+            raise BackendNotExpected(f"expected compose hash {text}, the backend {found}")
+        if len(value) == 48 and value not in registers:
+            raise BackendNotExpected(f"expected measurement {text}, the backend has MRTD {evidence.mrtd.hex()}")
+
+
+def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
+    """Tell whether expected values leave nothing open: the image, and what was started on it.
+
+    A compose hash alone says nothing, for another image writes any log it likes (AT22), and neither does a part of the
+    image: MRTD and RTMR0 to RTMR2 have to be there, and the compose hash or RTMR3.
+    """
+    evidence = seen.verified.evidence
+    named = {_hex(text) for text in expected}
+    image = {evidence.mrtd, evidence.rtmr0, evidence.rtmr1, evidence.rtmr2}
+    return image <= named and not named.isdisjoint({evidence.compose_hash, evidence.rtmr3})
+
+
+def require_like(seen: Seen, policy: Policy) -> None:
+    """Compare what was seen with code that the owner approved before.
+
+    Args:
+        seen: from `look_at`.
+        policy: that lists measurements, for example of `policy_for` over what was seen then.
+    Raises:
+        InvalidInput: it names no code.
+        BackendNotExpected: the backend does not satisfy it.
+    """
+    if not policy.is_allow_list:
+        raise InvalidInput("what was approved names no code", hint="it lists `measurements`, whole ones")
+    refusal = judge(seen.verified.evidence, policy, seen.seen_at)
+    if refusal is not None:
+        raise BackendNotExpected(f"the backend is not what was approved ({refusal}): MRTD {_mrtd(seen)}")
+
+
+def policy_for(
+    seen: Seen, *, paths: Sequence[str] = (), accept: Sequence[Leniency] = (), pin: Pin = "compose", ttl_s: float
+) -> Policy:
+    """Return the conditions that name exactly what was seen.
+
+    Args:
+        seen: from `look_at`.
+        paths: resources of the secrets; the keys of others are not opened.
+        accept: what may deviate from the strict terms, as it was seen and no further.
+        pin: "compose": image, compose hash, app id and key provider; "instance", and wherever there is no log: all
+            five registers.
+        ttl_s: of the grant; an outdated status that is accepted is accepted for so long.
+    Raises:
+        BackendNotAcceptable: the node would refuse what was seen.
+        InvalidInput: more paths than a policy holds.
+    """
+    evidence = seen.verified.evidence
+    by_compose = pin == "compose" and evidence.compose_hash is not None
+    seen_statuses = tuple(sorted({evidence.tcb_status, evidence.qe_status}))
+    statuses = seen_statuses if "tcb-status" in accept else ("UpToDate",)
+    has_grace = not GRACE_STATUSES.isdisjoint(statuses)
+    grace_s = int(min(max(seen.seen_at - evidence.tcb_date, 0) + ttl_s, MAX_SECONDS)) if has_grace else None
+    try:
+        policy = Policy(
+            measurements=(replace(seen.measurements, rtmr3=None) if by_compose else seen.measurements,),
+            compose_hashes=(evidence.compose_hash,) if evidence.compose_hash is not None else (),
+            app_ids=(evidence.app_id,) if evidence.app_id is not None else (),
+            key_providers=(evidence.key_provider,) if evidence.key_provider is not None else (),
+            td_attributes=(evidence.td_attributes if "attributes" in accept else DEFAULT_TD_ATTRIBUTES,),
+            tcb_statuses=statuses,
+            tcb_grace_s=grace_s,
+            advisories=evidence.advisories if "advisories" in accept else (),
+            paths=tuple(paths),
+        )
+    except PolicyError as exc:
+        raise InvalidInput(f"no policy can say that: {exc}", hint="grant fewer secrets at once") from exc
+    refusal = judge(evidence, policy, seen.seen_at)
+    if refusal is not None:
+        raise _not_acceptable(refusal, evidence, accept)
+    return policy
+
+
+def _not_acceptable(refusal: Refusal, evidence: Evidence, accept: Sequence[Leniency]) -> BackendNotAcceptable:
+    said: dict[Refusal, str] = {
+        "tcb_status": f"the platform's status is {evidence.tcb_status}, its quoting enclave's {evidence.qe_status}",
+        "advisory": f"advisories apply to the platform: {', '.join(evidence.advisories)}",
+        "attributes": f"the trust domain's attributes are {evidence.td_attributes.hex()}",
+    }
+    leniency = _LENIENCY_OF.get(refusal)
+    hint = "look again; if it stays, ask the backend's operator"
+    if leniency in accept:
+        hint = "no terms accept that: have its platform brought up to date"
+    elif leniency is not None:
+        hint = f"have its platform brought up to date; or, once you know what it means, accept it: --accept {leniency}"
+    return BackendNotAcceptable(f"the node would refuse it: {said.get(refusal, refusal)}", problem=refusal, hint=hint)
+
+
+# --- granting ------------------------------------------------------------------------------------------------------
+
+
+class Backends:
+    """Granting to backends; made by `Client.backends`."""
+
+    def __init__(self, caller: Caller, delegations: Delegations) -> None:
+        self._caller = caller
+        self._delegations = delegations
+
+    async def look(self, url: str, verifier: EvidenceVerifier) -> Seen:
+        """Ask a backend for its evidence and verify it; as `look_at`."""
+        return await look_at(url, verifier, clock=self._caller.clock, entropy=self._caller.entropy)
+
+    def resources(self, seen: Seen, secrets: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Return the resources of the secrets that a grant would name.
+
+        Args:
+            seen: from `look`.
+            secrets: labels, `NAME` or `scope/NAME`; None: all that the backend asks for.
+        Raises:
+            InvalidInput: it asks for none, or not for one of these.
+        """
+        wanted = {one.label: one.path for one in seen.wanted}
+        asks = f"it asks for {', '.join(sorted(wanted))}" if wanted else "it asks for none"
+        chosen = tuple(wanted) if secrets is None else tuple(dict.fromkeys(secrets))
+        unknown = sorted(set(chosen) - wanted.keys())
+        if unknown or not chosen:
+            what = f"the backend does not ask for {', '.join(unknown)}" if unknown else "no secret to grant"
+            raise InvalidInput(
+                f"{what}: {asks}", hint="name secrets that its manifest lists, as `NAME` or `scope/NAME`"
+            )
+        space = space_of(self._caller.session.owner, SECRETS_SPACE)
+        return tuple(f"{space.text}/kv/{wanted[label]}" for label in chosen)
+
+    async def grant(
+        self,
+        seen: Seen,
+        secrets: Sequence[str] | None = None,
+        *,
+        ttl_s: float = DELEGATION_TTL_S,
+        accept: Sequence[Leniency] = (),
+        pin: Pin = "compose",
+        wallet: Wallet | None = None,
+    ) -> PortableDelegation:
+        """Delegate secrets to exactly what was seen; the grant stands at the node when this returns.
+
+        Args:
+            seen: from `look`, at most LOOK_TTL_S ago.
+            secrets: labels, `NAME` or `scope/NAME`; None: all that the backend asks for.
+            ttl_s: lifetime in seconds.
+            accept: what may deviate from the strict terms; see `policy_for`.
+            pin: see `policy_for`.
+            wallet: sign with the owner's wallet instead of the session's key, whose end cuts a grant short.
+        Returns:
+            The grant: reading these secrets, and decrypt on the owner's network, for this DID and this code.
+        Raises:
+            BackendNotAcceptable: the node would refuse what was seen, or it was seen too long ago (`age`).
+            InvalidInput, NotGranted, SessionExpired, NodeRefused, TransportError: as `Delegations.delegate`.
+        """
+        resources = self.resources(seen, secrets)
+        if not 0 <= self._caller.clock.now() - seen.seen_at <= LOOK_TTL_S:
+            raise BackendNotAcceptable("what was seen is too old to grant to", problem="age", hint="look again")
+        policy = policy_for(seen, paths=resources, accept=accept, pin=pin, ttl_s=ttl_s)
+        network = network_of_owner(self._caller.session.owner)
+        wanted: list[Capability] = [capability(resource, _GET) for resource in resources]
+        wanted.append(capability(network.text, DECRYPT))
+        return await self._delegations.delegate(seen.did, wanted, ttl_s=ttl_s, policy=policy, wallet=wallet)
+
+
+def _mrtd(seen: Seen) -> str:
+    compose_hash = seen.verified.evidence.compose_hash
+    suffix = "" if compose_hash is None else f", compose hash {compose_hash.hex()}"
+    return f"{seen.verified.evidence.mrtd.hex()}{suffix}"
+
+
+def _is_secret(path: str) -> bool:
+    """Whether a path is that of one secret: a grant to a folder would reach all below it."""
+    scope, _, name = _label(path).rpartition("/")
+    try:
+        return parse_secret_name(name, scope=scope or None).path == path
+    except InvalidInput:
+        return False
+
+
+def _label(path: str) -> str:
+    return path.removeprefix(f"{VAULT_PREFIX}secrets/").removeprefix("scoped/")
+
+
+def _hex(text: str) -> bytes:
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) not in (32, 48) or value.hex() != text.lower():
+        raise InvalidInput(
+            "what is expected is no measurement", hint="64 hex digits (a compose hash) or 96 (MRTD or a register)"
+        )
+    return value

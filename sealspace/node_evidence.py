@@ -1,0 +1,284 @@
+"""The node's own evidence: what it says about itself in a quote, and what a program demands of it beforehand.
+
+`GET /attestation?nonce=` is answered with a quote whose report data bind the nonce to the node's DID, its store, where
+its root secret comes from, and on what terms it releases keys. A program that insists on that evidence names the code
+that it approves; no token leaves the program before the evidence was found good, nor after it grew old.
+
+Judging a quote takes a library that the SDK does without, so whoever insists brings a verifier. The one for TDX is
+`tee_backend.node_verifier`.
+
+Example:
+    required = NodeRequirement(TdxNodeVerifier(root, documents), NodePolicy(code=Policy(measurements=(approved,))))
+    async with Client("https://node.example", require_node_evidence=required) as client:
+        await client.sign_in(wallet)  # refused before the wallet is asked, unless the node runs the approved code
+
+Source: spec/attestation.md AT40 to AT45.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol, TypeVar, get_args
+
+from capabilities.errors import CapabilityError
+from capabilities.principals import ed25519_public_key
+from capabilities.strict_json import Json, parse_json
+from encryption_network.errors import PolicyError
+from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS, MAX_KEY_PROVIDERS, parse_key_provider
+from encryption_network.policy import Evidence, Policy
+from encryption_network.release_record import Mode
+
+from .errors import InvalidPolicy, NodeEvidenceRefused
+
+SecretOrigin = Literal["platform", "operator"]
+"""platform: the trust domain's key service gave the root secret. operator: somebody else has or had it too."""
+
+LABEL: Final = "sealspace/node-report-data/1"
+"""Names the formula of the report data, in it and in the answer."""
+
+MAX_ATTESTATION_BYTES: Final = 1024 * 1024
+"""Quote in hex, an event log of run-time entries as escaped text, and the rest."""
+MAX_NONCE_BYTES: Final = 256
+STORE_ID_BYTES: Final = 16
+RENEW_AFTER_S: Final = 600.0
+
+_ROOT_BYTES: Final = 32
+_MAX_ROOTS: Final = 16
+_MAX_QUOTE_BYTES: Final = 16 * 1024
+_MAX_LOG_CHARS: Final = 512 * 1024
+_WRAPPED: Final = "log"
+Text = TypeVar("Text", bound=str)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatement:
+    """What a node says about itself, beside the nonce, under the report data of its quote.
+
+    Attributes:
+        node_did: the node's DID.
+        store_id: id of its store, 16 bytes.
+        secret_origin: where the secret comes from that its DID and the seals of all networks follow from.
+        attestation: who has to prove their code before a key is released to them; of all processes on its store none
+            asks for less.
+        trust_roots: SHA-256 of the root certificates under which it believes such proof, 32 bytes each.
+        node_policy_suffices: True: keys may leave for code that its operator listed, where no owner named any.
+        key_providers: whose applications it takes evidence of; entries of `encryption_network.key_providers`.
+    """
+
+    node_did: str
+    store_id: bytes
+    secret_origin: SecretOrigin
+    attestation: Mode
+    trust_roots: tuple[bytes, ...]
+    node_policy_suffices: bool
+    key_providers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeAttestation:
+    """A node's answer, read; nothing of it is verified.
+
+    Attributes:
+        nonce: what was asked with.
+        statement: what it says about itself.
+        quote: over `node_report_data(nonce, statement)`, if it is what it should be.
+        event_log: the run-time entries of the event log, JSON objects; None: none.
+    """
+
+    nonce: str
+    statement: NodeStatement
+    quote: bytes = field(repr=False)
+    event_log: tuple[Json, ...] | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePolicy:
+    """What a program demands of a node.
+
+    Attributes:
+        code: which code the node may run, and on which platforms: the policy's list of measurements must not be empty.
+        secret_origins: accepted origins of the root secret. "platform" counts only where the key provider is known: by
+            `code.key_providers`, or because every entry of the list states RTMR3. With "operator" whoever operates the
+            node can open what it seals, whatever code it runs.
+        modes: accepted modes of attestation. With "off" the node releases keys to anybody who was granted them.
+        release_roots: SHA-256 of further root certificates under which the node may believe backends, 32 bytes each;
+            the root that its own quote ends at is always accepted.
+        accepts_node_policy: True accepts a node whose own list of code may stand for that of an owner: its operator
+            then decides to whom the keys of an owner's delegates go.
+        release_key_providers: key providers of which the node may take evidence; entries of
+            `encryption_network.key_providers`. An owner's policies may demand fewer.
+        store_id: the only store accepted, 16 bytes; None: any.
+    Raises:
+        InvalidPolicy: the policy approves no code, or demands something that a node cannot show.
+    """
+
+    code: Policy
+    secret_origins: frozenset[SecretOrigin] = frozenset({"platform"})
+    modes: frozenset[Mode] = frozenset({"delegates", "everyone"})
+    release_roots: frozenset[bytes] = frozenset()
+    accepts_node_policy: bool = False
+    release_key_providers: tuple[str, ...] = DEFAULT_KEY_PROVIDERS
+    store_id: bytes | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would approve any code, and demands about receivers and paths, which a node does not have."""
+        if not self.code.is_allow_list:
+            raise InvalidPolicy(
+                "the policy approves no code: a genuine quote alone says nothing",
+                hint="list measurements; `sealspace attest node URL` prints those of a node",
+            )
+        if self.code.paths or self.code.receiver != "attested" or not self.code.in_person:
+            raise InvalidPolicy("paths, receiver and inPerson are about backends, not about a node")
+        try:
+            for entry in self.release_key_providers:
+                parse_key_provider(entry)
+        except PolicyError as exc:
+            raise InvalidPolicy(f"release_key_providers: {exc.reason}") from exc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeEvidence:
+    """Evidence of a node that was found good.
+
+    Attributes:
+        statement: what the node says about itself; bound by the quote.
+        facts: what the quote says about its code and platform; `expires_at` is the end of what it was judged with.
+    """
+
+    statement: NodeStatement
+    facts: Evidence
+
+
+class NodeVerifier(Protocol):
+    """Judges a node's answer."""
+
+    async def verify(self, attestation: NodeAttestation, policy: NodePolicy, *, now: float) -> NodeEvidence:
+        """Return the evidence if the quote is genuine, names nonce and statement, and satisfies the policy at `now`.
+
+        Raises:
+            NodeEvidenceRefused: anything about it does not hold.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRequirement:
+    """Makes a client insist on the node's evidence.
+
+    Attributes:
+        verifier: judges it.
+        policy: what is demanded.
+        renew_after_s: seconds after which evidence is asked for anew, before the next token.
+    """
+
+    verifier: NodeVerifier
+    policy: NodePolicy
+    renew_after_s: float = RENEW_AFTER_S
+
+
+def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
+    """Read what a node answers.
+
+    Args:
+        body: JSON, untrusted; at most MAX_ATTESTATION_BYTES.
+        nonce: what it was asked with; the answer's own word for it counts for nothing.
+    Raises:
+        NodeEvidenceRefused: the node runs in no trust domain ("no_tee"), or the answer has another shape ("malformed").
+    Does not check:
+        Quote and event log: see NodeVerifier.
+    """
+    try:
+        value = parse_json(body, max_bytes=MAX_ATTESTATION_BYTES)
+    except CapabilityError as exc:
+        raise NodeEvidenceRefused("malformed", "the answer is no JSON object") from exc
+    if value.get("mode") == "classic":
+        raise NodeEvidenceRefused("no_tee", "the node says that it has no quote to show")
+    if value.get("report_data_label") != LABEL:
+        raise NodeEvidenceRefused("malformed", "the answer's report data follow no formula that is known here")
+    return NodeAttestation(
+        nonce=nonce,
+        statement=_statement(value),
+        quote=_hex(value, "quote", most=_MAX_QUOTE_BYTES),
+        event_log=_log(value),
+    )
+
+
+def _statement(value: Mapping[str, Json]) -> NodeStatement:
+    node_did = value.get("enforcer_did")
+    if not isinstance(node_did, str) or ed25519_public_key(node_did) is None:
+        raise _malformed("enforcer_did")
+    roots = value.get("trust_roots")
+    if not isinstance(roots, list) or len(roots) > _MAX_ROOTS:
+        raise _malformed("trust_roots")
+    return NodeStatement(
+        node_did=node_did,
+        store_id=_hex(value, "store_id", most=STORE_ID_BYTES, least=STORE_ID_BYTES),
+        secret_origin=_one_of(get_args(SecretOrigin), value, "secret_origin"),
+        attestation=_one_of(get_args(Mode), value, "attestation"),
+        trust_roots=tuple(
+            _hex({"trust_roots": root}, "trust_roots", most=_ROOT_BYTES, least=_ROOT_BYTES) for root in roots
+        ),
+        node_policy_suffices=_truth(value, "node_policy_suffices"),
+        key_providers=_providers(value),
+    )
+
+
+def _truth(value: Mapping[str, Json], member: str) -> bool:
+    told = value.get(member)
+    if not isinstance(told, bool):
+        raise _malformed(member)
+    return told
+
+
+def _providers(value: Mapping[str, Json]) -> tuple[str, ...]:
+    entries = value.get("key_providers")
+    if not isinstance(entries, list) or len(entries) > MAX_KEY_PROVIDERS:
+        raise _malformed("key_providers")
+    try:
+        named = tuple(parse_key_provider(entry) for entry in entries if isinstance(entry, str))
+    except PolicyError as exc:
+        raise _malformed("key_providers") from exc
+    if len(named) != len(entries):
+        raise _malformed("key_providers")
+    return named
+
+
+def _one_of(known: tuple[Text, ...], value: Mapping[str, Json], member: str) -> Text:
+    for text in known:
+        if value.get(member) == text:
+            return text
+    raise _malformed(member)
+
+
+def _hex(value: Mapping[str, Json], member: str, *, most: int, least: int = 1) -> bytes:
+    text = value.get(member)
+    if not isinstance(text, str) or not 2 * least <= len(text) <= 2 * most:
+        raise _malformed(member)
+    try:
+        data = bytes.fromhex(text)
+    except ValueError as exc:
+        raise _malformed(member) from exc
+    if data.hex() != text:  # another spelling, or blanks between the digits
+        raise _malformed(member)
+    return data
+
+
+def _log(value: Mapping[str, Json]) -> tuple[Json, ...] | None:
+    """Read the event log, which stands in the answer as JSON text."""
+    text = value.get("event_log")
+    if text is None:
+        return None
+    if not isinstance(text, str) or len(text) > _MAX_LOG_CHARS:
+        raise _malformed("event_log")
+    try:
+        # The strict reader takes objects only; text that tries to leave the array makes no object of one member.
+        wrapped = parse_json(f'{{"{_WRAPPED}":{text}}}'.encode(), max_bytes=MAX_ATTESTATION_BYTES)
+    except (CapabilityError, UnicodeEncodeError) as exc:
+        raise _malformed("event_log") from exc
+    entries = wrapped[_WRAPPED]
+    if wrapped.keys() != {_WRAPPED} or not isinstance(entries, list):
+        raise _malformed("event_log")
+    return tuple(entries)
+
+
+def _malformed(member: str) -> NodeEvidenceRefused:
+    return NodeEvidenceRefused("malformed", f"the answer's `{member}` is not what it has to be")

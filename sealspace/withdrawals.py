@@ -1,0 +1,91 @@
+"""Withdrawing code, a backend or evidence from an owner's network: it receives no key any more, whatever grants say.
+
+Final, in force for the next release, on every machine of the node's store. The owner does it in person: with a session
+that the wallet signed in with `sealspace.encryption/policy` on the network (`SignIn.network_abilities`, or
+`Delegations.add_right`), or with the key that owns the network.
+
+Example:
+    await client.withdrawals.withdraw_backend(backend_did)
+    await client.withdrawals.withdraw_measurement(seen.verified.evidence.mrtd)
+"""
+
+from typing import Final
+
+from capabilities.principals import parse_principal
+from capabilities.resources import NetworkId
+from capabilities.strict_json import Json
+from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.errors import WithdrawalError
+from encryption_network.withdrawals import parse_withdrawal
+
+from ._caller import Caller
+from ._capability import capability
+from .encryption import SET_POLICY
+from .errors import InvalidInput, NetworkNotFound, NotFound
+from .session import network_of_owner
+from .transport import path_segment
+
+_FACT: Final = "sealspace.encryption.withdrawal/v1"
+
+
+class Withdrawals:
+    """Withdrawals by the owner; made by `Client.withdrawals`."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def withdraw_measurement(self, measurement: bytes, network: NetworkId | None = None) -> None:
+        """Withdraw code: a register of 48 bytes (MRTD, RTMR0 to RTMR3, MRSEAM), or a compose hash of 32.
+
+        Raises:
+            As `withdraw_backend`.
+        """
+        await self._withdraw({"measurement": measurement.hex()}, network)
+
+    async def withdraw_backend(self, did: str, network: NetworkId | None = None) -> None:
+        """Withdraw a backend, with every delegation that it signed or received.
+
+        Args:
+            did: the backend's.
+            network: None: the default network of the owner for whom this session acts.
+        Raises:
+            InvalidInput: nothing that can be withdrawn; the owner's own DID cannot.
+            NotGranted: the session does not hold `sealspace.encryption/policy` on the network.
+            Unauthorized: the session is not its owner in person.
+            NetworkNotFound, NodeRefused, TransportError.
+        """
+        await self._withdraw({"did": did}, network)
+
+    async def withdraw_evidence(self, sha256: bytes, network: NetworkId | None = None) -> None:
+        """Withdraw one piece of evidence, named as session, audit and receipts name it; 32 bytes.
+
+        Raises:
+            As `withdraw_backend`.
+        """
+        await self._withdraw({"evidence": sha256.hex()}, network)
+
+    async def _withdraw(self, value: dict[str, Json], network: NetworkId | None) -> None:
+        wanted = network_of_owner(self._caller.session.owner) if network is None else network
+        try:
+            entry = parse_withdrawal(value)
+        except WithdrawalError as exc:
+            raise InvalidInput(
+                f"nothing that can be withdrawn: {exc.text}",
+                hint="a DID, 96 or 64 hex digits of a measurement, a digest",
+            ) from exc
+        if parse_principal(wanted.owner) in entry.dids:
+            raise InvalidInput("an owner's own DID cannot be withdrawn", hint="revoke the network instead")
+        node_id = await self._caller.node_id()
+        fact: dict[str, Json] = {
+            "type": _FACT,
+            "targetNode": node_id,
+            "networkId": wanted.text,
+            "bodyHash": canonical_hash(value),
+        }
+        mint = self._caller.minter([capability(wanted.text, SET_POLICY)], audience=node_id, facts=[fact])
+        path = f"/encryption/networks/{path_segment(wanted.text)}/withdraw"
+        answer = await self._caller.send_json("POST", path, canonical_bytes(value), mint=mint)
+        try:
+            self._caller.require(answer)
+        except NotFound as exc:
+            raise NetworkNotFound(f"no network {wanted.text} on this node") from exc

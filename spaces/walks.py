@@ -1,0 +1,65 @@
+"""Walking through all rows of a kind, some at a time: for sweeps that have no order of time to go by.
+
+Where a walk has come to stands in a row of its own, so that whoever holds the lease next goes on there. Two that walk
+at once look at some rows twice.
+
+Example:
+    place = await walk_place(store, "aliases")
+    page = await walk_page(store, ALIASES_PREFIX, place, limit=100)
+    puts = [Put(key, None, expect=record.stamp) for key, record in page.rows if is_over(record)]
+    await store.commit(Commit(puts=(*puts, walk_put("aliases", page.place))))
+"""
+
+from dataclasses import dataclass
+
+from .keyspace import walk_key
+from .store.contract import Put, Range, Record, Store
+
+
+@dataclass(frozen=True, slots=True)
+class WalkPage:
+    """Some rows of a walk.
+
+    Attributes:
+        rows: live rows, in the order of their keys.
+        place: where the walk stands behind them; None: at the end, and it begins anew.
+    """
+
+    rows: tuple[tuple[bytes, Record], ...]
+    place: bytes | None
+
+
+async def walk_place(store: Store, name: str) -> bytes | None:
+    """Return where a walk stands; None: at the beginning.
+
+    Args:
+        store: where.
+        name: stable; letters and `-`.
+    Raises:
+        StoreUnavailable: from reading.
+    """
+    mark = (await store.read((walk_key(name),))).records[0]
+    return None if mark is None else mark.value
+
+
+def walk_put(name: str, place: bytes | None) -> Put:
+    """Return the put that lets a walk go on behind a place; None: from the beginning."""
+    return Put(walk_key(name), place)
+
+
+async def walk_page(
+    store: Store, prefix: bytes, place: bytes | None, *, limit: int, keys_only: bool = False
+) -> WalkPage:
+    """Read the next rows of a walk.
+
+    Args:
+        store: where.
+        prefix: of the kind of row.
+        place: where the walk stands.
+        limit: at most that many rows.
+        keys_only: leave values and stamps out.
+    Raises:
+        StoreUnavailable: from reading.
+    """
+    page = (await store.read(ranges=(Range(prefix, after=place, limit=limit, keys_only=keys_only),))).pages[0]
+    return WalkPage(page.rows, page.last_key if page.more else None)

@@ -1,0 +1,125 @@
+"""Backends that publish evidence, on real sockets, and whoever stands between them and an owner.
+
+Example:
+    async with serving(surface) as url:
+        seen = await look_at(url, inspector)
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from encryption_network.policy import Measurements, Policy
+from sealspace.client import Client, SignIn
+from sealspace.delegations import allow
+from sealspace.encryption import SET_POLICY
+from sealspace.portable import PortableDelegation
+from sealspace.receipts import READ_RECEIPTS
+from sealspace.session import key_session
+from sealspace.wallets import new_wallet
+from tee_backend.attestation.collateral import Collateral, parse_collateral
+from tee_backend.backend import Backend
+from tee_backend.evidence.simulated import CollateralOptions, DomainOptions, SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated_log import MintedLog
+from tee_backend.evidence.source import Quoted
+from tee_backend.publishing import BackendSurface
+
+NOTES = measurements_of("notes")
+OWNER_ABILITIES = (
+    "tinycloud.encryption/decrypt",
+    "tinycloud.encryption/network.create",
+    SET_POLICY,
+    READ_RECEIPTS,
+)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Domain:
+    """A simulated trust domain with or without an event log; counts its quotes."""
+
+    platform: SimulatedPlatform
+    image: Measurements
+    minted: MintedLog | None = None
+    options: DomainOptions | None = None
+    quotes: int = 0
+
+    def quote(self, report_data: bytes) -> bytes:
+        return self.quote_with_log(report_data).quote
+
+    def quote_with_log(self, report_data: bytes) -> Quoted:
+        self.quotes += 1
+        measured = self.image if self.minted is None else self.minted.run_on(self.image)
+        quote = self.platform.mint_quote(measured, report_data, options=self.options)
+        return Quoted(quote, None if self.minted is None else self.minted.log)
+
+
+@dataclass
+class Documents:
+    """Collateral as an owner holds it."""
+
+    platform: SimulatedPlatform
+    now: float
+    options: CollateralOptions = field(default_factory=CollateralOptions)
+
+    async def collateral(self, fmspc: bytes, ca: str) -> Collateral:
+        return parse_collateral(self.platform.collateral_json(self.now, options=self.options))
+
+
+@dataclass
+class Program:
+    """A backend's program: takes up what arrives, attests, and reads what it was granted."""
+
+    client: Client
+    backend: Backend
+    secrets: tuple[str, ...]
+    read: dict[str, str] = field(default_factory=dict)
+
+    async def take_up(self, portable: PortableDelegation) -> None:
+        await self.backend.take_up(portable)
+        for name in self.secrets:
+            self.read[name] = await self.backend.read_secret(portable.owner, name)
+
+
+@asynccontextmanager
+async def serving(site: BackendSurface | Handler) -> AsyncIterator[str]:
+    """Serve a surface, or one handler for whatever is asked, on loopback; yields its address."""
+    app = web.Application()
+    if isinstance(site, BackendSurface):
+        site.mount(app)
+    else:
+        app.router.add_route("*", "/{rest:.*}", site)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        where = web.TCPSite(runner, "127.0.0.1", 0)
+        await where.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def owner_of(bench) -> Client:
+    """An owner who signed in with the rights that the command line asks for, and keeps a secret."""
+    client = await bench.client()
+    await client.sign_in(new_wallet(entropy=bench.entropy), SignIn(network_abilities=OWNER_ABILITIES))
+    await client.secrets().put("API_KEY", "value")
+    return client
+
+
+async def backend_of(bench, owner: Client, *, measured: Measurements = NOTES, seed: bytes = bytes(32)) -> Backend:
+    """A backend that was granted the secret, and attested."""
+    client = await bench.client(key_session(seed))
+    grant = [allow(owner.secrets().resource("API_KEY"), "tinycloud.kv/get")]
+    grant.append(allow(owner.encryption.network().text, "tinycloud.encryption/decrypt"))
+    policy = Policy(measurements=(measured,))
+    backend = Backend(client, Domain(bench.platform, measured), clock=bench.clock, entropy=bench.entropy)
+    await backend.take_up(await owner.delegations.delegate(backend.did, grant, policy=policy))
+    return backend
+
+
+async def reads(backend: Backend, owner: Client) -> str:
+    return await backend.read_secret(owner.session.owner, "API_KEY")

@@ -1,0 +1,188 @@
+"""Whether a recorded history can have come from a store that keeps its promises.
+
+A history is what callers saw of one space with a few keys, one grant and one limit of bytes: for each call when it was
+sent and when its answer was there, on one clock, and what the answer was. It passes when there is an order of the calls
+that fits these times, in which each call does and says what it would do alone: a put is written while the grant stands
+and the space has room, a read gives the last value written, a revocation ends the grant. Nothing of the product is
+imported: the rules are those of spec/store.md (ST1, ST2, ST4, ST7), written once more.
+
+A call of which nobody knows whether it happened may be put anywhere after its sending, or left out.
+"""
+
+import enum
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+class Did(enum.Enum):
+    """What a call asks for."""
+
+    PUT = enum.auto()
+    DELETE = enum.auto()
+    GET = enum.auto()
+    DECRYPT = enum.auto()
+    REVOKE = enum.auto()
+
+
+class Said(enum.Enum):
+    """What its answer was."""
+
+    DONE = enum.auto()
+    NOTHING_THERE = enum.auto()
+    NOT_ALLOWED = enum.auto()
+    NO_ROOM = enum.auto()
+    USED_BEFORE = enum.auto()
+    UNKNOWN = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call, as its caller saw it.
+
+    Attributes:
+        did: what was asked for.
+        said: the answer.
+        asked_at, answered_at: on one clock; an unknown outcome has no end.
+        token: names the token that was sent; two sendings of one token have the same.
+        key: of a value.
+        value: that was put or was read; None: nothing.
+        size_bytes: of the value that was put.
+        under_grant: whether the call rests on the grant that is revoked.
+    """
+
+    did: Did
+    said: Said
+    asked_at: float
+    answered_at: float
+    token: int
+    key: str = ""
+    value: str | None = None
+    size_bytes: int = 0
+    under_grant: bool = True
+
+    @property
+    def ended_at(self) -> float:
+        """When it can have happened at the latest."""
+        return math.inf if self.said is Said.UNKNOWN else self.answered_at
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the store holds: whether the grant stands, and each key's value with its size."""
+
+    stands: bool = True
+    values: tuple[tuple[str, str, int], ...] = ()
+
+    def value(self, key: str) -> str | None:
+        """Return what a key has."""
+        return next((value for held, value, _ in self.values if held == key), None)
+
+    def used_bytes(self, *, without: str = "") -> int:
+        """Return what all values but one have together."""
+        return sum(size for held, _, size in self.values if held != without)
+
+    def with_value(self, key: str, value: str | None, size_bytes: int) -> "State":
+        """Return the state after a write."""
+        others = [row for row in self.values if row[0] != key]
+        rows = others if value is None else [*others, (key, value, size_bytes)]
+        return State(self.stands, tuple(sorted(rows)))
+
+
+def faults(history: Sequence[Call], *, limit_bytes: int, slack_bytes: int = 0) -> list[str]:
+    """Return what is wrong with a history; nothing when an order explains it.
+
+    Args:
+        history: all calls about one space, in any order.
+        limit_bytes: of the space.
+        slack_bytes: by how much the values together may go beyond it.
+    """
+    found = [*_late_effects(history), *_spent_twice(history), *_foreign_values(history)]
+    if not _has_order(history, limit_bytes, slack_bytes):
+        found.append("no order of the calls explains the answers")
+    return found
+
+
+def _late_effects(history: Sequence[Call]) -> Iterator[str]:
+    """ST2: after an acknowledged revocation nothing that rests on the grant is done."""
+    ended = min((c.answered_at for c in history if c.did is Did.REVOKE and c.said is Said.DONE), default=math.inf)
+    for call in history:
+        has_effect = call.said in (Said.DONE, Said.NOTHING_THERE, Said.NO_ROOM)
+        if call.under_grant and call.did is not Did.REVOKE and has_effect and call.asked_at > ended:
+            yield f"{call.did.name} was allowed after the revocation was acknowledged"
+
+
+def _spent_twice(history: Sequence[Call]) -> Iterator[str]:
+    """ST4: of all sendings of one token at most one is let through."""
+    sendings: dict[int, list[Call]] = defaultdict(list)
+    for call in history:
+        sendings[call.token].append(call)
+    for calls in sendings.values():
+        if sum(call.said in (Said.DONE, Said.NOTHING_THERE, Said.NO_ROOM) for call in calls) > 1:
+            yield f"the token of a {calls[0].did.name} was used twice"
+        if all(call.said is Said.USED_BEFORE for call in calls):
+            yield f"the token of a {calls[0].did.name} was refused as used, and nobody had used it"
+
+
+def _foreign_values(history: Sequence[Call]) -> Iterator[str]:
+    put = {(call.key, call.value) for call in history if call.did is Did.PUT}
+    for call in history:
+        if call.did is Did.GET and call.said is Said.DONE and (call.key, call.value) not in put:
+            yield "a value was read that nobody put"
+
+
+def _has_order(history: Sequence[Call], limit_bytes: int, slack_bytes: int) -> bool:
+    """Look for an order: take any call that no other one left has to precede, see whether its answer fits, go on."""
+    calls = [call for call in history if call.said is not Said.USED_BEFORE]
+    seen: set[tuple[frozenset[int], State]] = set()
+    open_ends = [(frozenset(range(len(calls))), State())]
+    while open_ends:
+        left, state = open_ends.pop()
+        if all(calls[at].said is Said.UNKNOWN for at in left):
+            return True
+        if (left, state) in seen:
+            continue
+        seen.add((left, state))
+        earliest_end = min(calls[at].ended_at for at in left)
+        for at in left:
+            if calls[at].asked_at > earliest_end:
+                continue
+            for after in _steps(calls[at], state, limit_bytes, slack_bytes):
+                open_ends.append((left - {at}, after))
+    return False
+
+
+def _steps(call: Call, state: State, limit_bytes: int, slack_bytes: int) -> Iterator[State]:
+    """Yield the states in which a call can leave the store; none when its answer does not fit this one."""
+    if call.said is Said.UNKNOWN:
+        yield state
+        if not call.under_grant or state.stands:
+            yield _after(call, state)
+        return
+    is_allowed = state.stands or not call.under_grant
+    if call.said is Said.NOT_ALLOWED:
+        if not is_allowed:
+            yield state
+    elif (call.did is Did.REVOKE or is_allowed) and _fits(call, state, limit_bytes, slack_bytes):
+        yield _after(call, state)
+
+
+def _fits(call: Call, state: State, limit_bytes: int, slack_bytes: int) -> bool:
+    if call.did is Did.PUT:
+        together = state.used_bytes(without=call.key) + call.size_bytes
+        grows = together > state.used_bytes()
+        if call.said is Said.NO_ROOM:
+            return grows and together > limit_bytes
+        return not grows or together <= limit_bytes + slack_bytes
+    if call.did is Did.GET:
+        return state.value(call.key) == (call.value if call.said is Said.DONE else None)
+    return True
+
+
+def _after(call: Call, state: State) -> State:
+    if call.did is Did.REVOKE:
+        return State(False, state.values)
+    if call.said in (Said.DONE, Said.UNKNOWN) and call.did in (Did.PUT, Did.DELETE):
+        return state.with_value(call.key, call.value, call.size_bytes)
+    return state

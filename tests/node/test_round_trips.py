@@ -1,0 +1,159 @@
+"""How often a node on a database asks it: once for a read, twice more where a cited delegation is new to the process,
+twice for a write; and once for all reads of one turn of the loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from attacks.parties import DECRYPT, DELETE, GET, LIST, PUT, REVOKE, Delegate, Owner, Stage, policy_for, stage_on
+from postgres_relay import Relay, relayed
+from postgres_server import needs_postgres, postgres_server
+from running_node import Reply, exchange, key_token, new_key, token_id, trust_arguments, wallet_token
+
+from node.config import Config, Http, Limits, Release, Store
+from node.embedded import EmbeddedNode, embedded_node
+from spaces.delegations import DelegationCache
+from tee_backend.evidence.simulated import SimulatedPlatform
+
+pytestmark = needs_postgres()
+
+READS_AT_ONCE = 24
+
+
+@dataclass(frozen=True)
+class Place:
+    """A node behind a relay, an owner who keeps values, and a delegate who proved what it is."""
+
+    node: EmbeddedNode
+    relay: Relay
+    stage: Stage
+    owner: Owner
+    delegate: Delegate
+    grant: str
+
+    @property
+    def resource(self) -> str:
+        """Resource of the values."""
+        return f"{self.owner.space()}/kv"
+
+    async def trips(self, ask: Callable[[], Awaitable[Reply]], *, status: int = 200) -> int:
+        """Return the fewest round trips that a request took of three: a connection's first ones prepare statements."""
+        counts = []
+        for _ in range(3):
+            before = self.relay.round_trips
+            reply = await ask()
+            assert reply.status == status, reply.said
+            counts.append(self.relay.round_trips - before)
+        return min(counts)
+
+    async def call(self, ability: str, path: str, body: bytes | None = None) -> Reply:
+        """Invoke one ability on a value as the delegate."""
+        return await self.stage.invoke(
+            self.delegate.signer, {f"{self.resource}/{path}": [ability]}, proofs=[self.grant], body=body
+        )
+
+    def forget(self) -> None:
+        """Let the process know no delegation any more, as one that was just started."""
+        self.node.services.delegations._cache = DelegationCache(max_bytes=1 << 20)
+
+
+@pytest.fixture
+async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
+    """A node that does nothing of its own accord."""
+    monkeypatch.setattr("spaces.store.postgres.HOUSEKEEPING_S", 1e9)
+    platform = SimulatedPlatform.from_seed(b"platform of the round trips")
+    _, root, _, collateral = trust_arguments(tmp_path, platform)
+    async with AsyncExitStack() as opened:
+        address, relay = await opened.enter_async_context(relayed(postgres_server().new_database()))
+        config = Config(
+            http=Http(port=0, drain_s=1),
+            store=Store(data=str(tmp_path / "data"), url=address),
+            release=Release(trust_root=root, collateral=collateral),
+            limits=Limits(strangers_per_minute=0, challenges_per_minute=1_000_000),
+        )
+        node = await opened.enter_async_context(embedded_node(config))
+        stage = await stage_on(node.url, platform, opened)
+        owner, delegate = await stage.owner(), Delegate(new_key())
+        abilities = {f"{owner.space()}/kv": [GET, PUT, LIST, DELETE], owner.network: [DECRYPT]}
+        grant = await stage.register(wallet_token(owner.wallet, delegate.did, abilities, policy=policy_for("approved")))
+        delegate.proofs.append(grant)
+        await stage.attest(delegate, owner.network)
+        place = Place(node, relay, stage, owner, delegate, grant)
+        assert (await place.call(PUT, "a", b"value")).status == 200
+        yield place
+
+
+async def test_reads(place: Place) -> None:
+    """A get, metadata, a listing and a value that is not there are one round trip each."""
+    assert await place.trips(lambda: place.call(GET, "a")) == 1
+    assert await place.trips(lambda: place.call(GET, "absent"), status=404) == 1
+    assert await place.trips(lambda: place.call(LIST, "")) == 1
+
+
+async def test_read_under_a_delegation_that_is_new_to_the_process(place: Place) -> None:
+    """A read whose cited delegation is not cached asks for its content key and for itself before: two trips more."""
+
+    async def get() -> Reply:
+        place.forget()
+        return await place.call(GET, "a")
+
+    assert await place.trips(get) == 3
+
+
+async def test_writes(place: Place) -> None:
+    """A put, a delete, a delegation and a revocation are two round trips each."""
+    assert await place.trips(lambda: place.call(PUT, "a", b"another value")) == 2
+    assert await place.trips(lambda: place.call(DELETE, "a")) == 2
+    grants: list[str] = []
+
+    async def delegate() -> Reply:
+        grants.append(wallet_token(place.owner.wallet, new_key().did, {place.resource: [GET]}))
+        return await place.stage.post("/delegate", grants[-1])
+
+    assert await place.trips(delegate) == 2
+
+    async def revoke() -> Reply:
+        granted = new_key()
+        grant = await place.stage.register(wallet_token(place.owner.wallet, granted.did, {place.resource: [GET]}))
+        token = key_token(granted, granted.did, {f"urn:cid:{token_id(grant)}": [REVOKE]})
+        nonlocal registered
+        registered = place.relay.round_trips
+        reply = await place.stage.post("/revoke", token)
+        counts.append(place.relay.round_trips - registered)
+        return reply
+
+    registered, counts = 0, list[int]()
+    await place.trips(revoke)
+    assert min(counts) == 2
+
+
+async def test_releases(place: Place) -> None:
+    """A release in person is two round trips, and one more to a delegate, who may have signed in; on both routes."""
+    session = place.owner.session
+    assert await place.trips(lambda: place.stage.ask(session, place.owner)) == 2
+    assert await place.trips(lambda: place.stage.ask(place.delegate, place.owner)) == 3
+    assert await place.trips(lambda: place.stage.ask(place.delegate, place.owner, "invoke")) == 3
+
+
+async def test_reads_of_one_turn_are_asked_together(place: Place) -> None:
+    """Gets that arrive together share their round trips: far fewer than there are gets."""
+    async with AsyncExitStack() as opened:
+        import aiohttp
+
+        session = await opened.enter_async_context(aiohttp.ClientSession())
+        tokens = [
+            key_token(place.delegate.signer, place.delegate.did, {f"{place.resource}/a": [GET]}, proofs=[place.grant])
+            for _ in range(2 * READS_AT_ONCE)
+        ]
+
+        async def get(token: str) -> Reply:
+            return await exchange(session, place.node.url, "POST", "/invoke", token=token)
+
+        warm = await asyncio.gather(*[get(token) for token in tokens[:READS_AT_ONCE]])
+        before = place.relay.round_trips
+        replies = await asyncio.gather(*[get(token) for token in tokens[READS_AT_ONCE:]])
+        assert {reply.status for reply in (*warm, *replies)} == {200}
+        assert place.relay.round_trips - before <= READS_AT_ONCE / 2

@@ -1,0 +1,318 @@
+"""Nodes whose large values lie in a bucket: real processes, a server that goes away, a node that dies in the middle."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import aiohttp
+import pytest
+from durability.test_kills import Load
+from postgres_server import needs_postgres, postgres_server
+from running_node import Reply, RunningNode, exchange, key_token, new_key, running_node
+from s3_server import KEY_ID, SECRET_KEY, S3Server, s3_server
+from tests_support import REPOSITORY
+
+from node.blobs import open_bucket, place_text
+from node.config import Blobs, Config, Http, load_config
+from node.errors import ConfigurationError
+from spaces._bucket_uploads import BucketPlace
+
+pytestmark = pytest.mark.slow
+
+LARGE = bytes(range(256)) * 1000
+HUGE = LARGE * 50
+KILLS = 4
+_PROGRAM = "import sys; from node.cli import main; sys.exit(main())"
+
+
+@pytest.fixture
+def server() -> S3Server:
+    """The server with the buckets."""
+    return s3_server()
+
+
+@pytest.fixture
+def place(server: S3Server) -> BucketPlace:
+    """An empty place in a bucket."""
+    return server.new_bucket()
+
+
+def environment(server: S3Server, place: BucketPlace) -> dict[str, str]:
+    """Return the settings of a node on a bucket."""
+    return {
+        "SEALSPACE_BLOBS__URL": f"s3://{place.bucket}/{place.prefix}",
+        "SEALSPACE_BLOBS__ENDPOINT": server.endpoint,
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+    }
+
+
+async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
+    """Yield a body as a client that reads a file sends it."""
+    for first in range(0, len(body), len(LARGE)):
+        yield body[first : first + len(LARGE)]
+
+
+class Owner:
+    """Keeps values at nodes, under a key of their own."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self.session = session
+        self.signer = new_key()
+
+    async def call(self, url: str, ability: str, path: str, body: bytes | AsyncIterator[bytes] | None = None) -> Reply:
+        """Send one call; a large body goes in pieces."""
+        if isinstance(body, bytes) and len(body) > len(LARGE):
+            body = in_pieces(body)
+        resource = f"tinycloud:{self.signer.did.removeprefix('did:')}:default/kv/{path}"
+        token = key_token(self.signer, self.signer.did, {resource: [f"tinycloud.kv/{ability}"]})
+        return await exchange(self.session, url, "POST", "/invoke", token=token, body=body)
+
+
+@pytest.fixture
+async def owner() -> AsyncIterator[Owner]:
+    """Somebody with values."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+        yield Owner(session)
+
+
+def ready(node: RunningNode) -> dict[str, object]:
+    try:
+        with urlopen(f"{node.url}/readyz", timeout=10) as answer:
+            said: dict[str, object] = json.loads(answer.read())
+    except HTTPError as error:
+        said = json.loads(error.read())
+    return said
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, server: S3Server, place: BucketPlace) -> Iterator[list[RunningNode]]:
+    """Two nodes of one secret on one database and one bucket, as on two machines."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"s" * 32)
+    secret.chmod(0o600)
+    arguments = ("--store", postgres_server().new_database(), "--secret-file", str(secret))
+    with ExitStack() as running:
+        yield [
+            running.enter_context(
+                running_node(tmp_path / name, *arguments, workers=1, environment=environment(server, place))
+            )
+            for name in ("one", "two")
+        ]
+
+
+@needs_postgres()
+async def test_two_nodes_share_a_bucket(nodes: list[RunningNode], owner: Owner) -> None:
+    """A large value put at one node is got, replaced and deleted at the other; neither keeps it on its disk."""
+    one, two = nodes
+    assert (await owner.call(one.url, "put", "a", LARGE)).status == 200
+    assert (await owner.call(two.url, "get", "a")).body == LARGE
+    assert (await owner.call(two.url, "put", "a", HUGE)).status == 200
+    assert (await owner.call(one.url, "get", "a")).body == HUGE
+    assert (await owner.call(one.url, "del", "a")).status == 200
+    assert (await owner.call(two.url, "get", "a")).status == 404
+    assert all(ready(node)["blobs"] == "ok" for node in nodes)
+
+
+async def test_bucket_that_is_away_and_comes_back(
+    tmp_path: Path, server: S3Server, place: BucketPlace, owner: Owner
+) -> None:
+    """Without its bucket a node answers 503 with Retry-After for large values, serves small ones, is not ready, and
+    needs no help when the bucket is back; nothing that was acknowledged is lost."""
+    with running_node(tmp_path, workers=1, environment=environment(server, place)) as node:
+        assert (await owner.call(node.url, "put", "large", LARGE)).status == 200
+        with server.away():
+            for reply in (
+                await owner.call(node.url, "put", "other", LARGE[1:]),
+                await owner.call(node.url, "put", "other", HUGE),
+                await owner.call(node.url, "get", "large"),
+            ):
+                assert (reply.status, reply.headers.get("retry-after")) == (503, "1"), reply
+            assert (await owner.call(node.url, "put", "small", b"small")).status == 200
+            assert (await owner.call(node.url, "get", "small")).body == b"small"
+            assert ready(node)["blobs"] == "store-unavailable"
+            assert ready(node)["ready"] is False
+        assert (await owner.call(node.url, "get", "large")).body == LARGE
+        assert (await owner.call(node.url, "get", "other")).status == 404
+        assert (await owner.call(node.url, "put", "other", HUGE)).status == 200
+        assert SECRET_KEY not in "\n".join(node.lines)
+        assert node.stop() == 0
+
+
+async def test_node_killed_in_the_middle_of_an_upload(
+    tmp_path: Path, server: S3Server, place: BucketPlace, owner: Owner
+) -> None:
+    """What a killed node left of an upload shows nowhere; the value before it stands."""
+    with running_node(tmp_path, workers=1, environment=environment(server, place)) as node:
+        assert (await owner.call(node.url, "put", "a", LARGE)).status == 200
+        begun = asyncio.Event()
+
+        async def endless() -> AsyncIterator[bytes]:
+            while True:
+                yield LARGE
+                if await asyncio.to_thread(server.unfinished, place):
+                    begun.set()
+
+        upload = asyncio.create_task(owner.call(node.url, "put", "a", endless()))
+        async with asyncio.timeout(30):
+            await begun.wait()
+        await asyncio.to_thread(node.kill)
+        with pytest.raises(aiohttp.ClientError):
+            await upload
+    assert server.unfinished(place) == 1
+    with running_node(tmp_path, workers=1, environment=environment(server, place)) as node:
+        assert (await owner.call(node.url, "get", "a")).body == LARGE
+        bodies = [key for key in server.keys(place) if key != "store" and not key.startswith("incoming/")]
+        assert len(bodies) == 1
+
+
+async def test_node_killed_under_load(tmp_path: Path, server: S3Server, place: BucketPlace) -> None:
+    """However often a node whose large values lie in a bucket is killed, what it acknowledged is there and whole."""
+    load = Load()
+    for kill in range(KILLS):
+        with running_node(tmp_path, environment=environment(server, place)) as node:
+            await load.check(node)
+            await load.until_killed(node, after=60 + 20 * kill)
+    with running_node(tmp_path, environment=environment(server, place)) as node:
+        await load.check(node)
+    assert any(not key.startswith(("incoming/", "store")) for key in server.keys(place))
+
+
+def command(name: str, folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    called = [sys.executable, "-P", "-c", _PROGRAM, name, "--data", str(folder / "data"), *arguments]
+    variables = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **variables}
+    return subprocess.run(called, capture_output=True, text=True, check=False, env=variables, timeout=60)
+
+
+async def test_large_values_move_into_a_bucket_and_back(
+    tmp_path: Path, server: S3Server, place: BucketPlace, owner: Owner
+) -> None:
+    """A node does not start where its large values are not; `migrate-blobs` moves them, even killed in the middle."""
+    settings = environment(server, place)
+    values = {f"v{at}": HUGE[at:] for at in range(4)} | {"same": HUGE}
+    with running_node(tmp_path, workers=1) as node:
+        for path, value in values.items():
+            assert (await owner.call(node.url, "put", path, value)).status == 200
+        running = command("migrate-blobs", tmp_path, "--to", "bucket", **settings)
+        assert "stop the node" in running.stderr
+    refused = command("serve", tmp_path, "--port", "0", **settings)
+    assert (refused.returncode, "migrate-blobs" in refused.stderr) == (5, True)
+    assert "migrate-blobs" in command("doctor", tmp_path, **settings).stdout
+    await asyncio.to_thread(_killed_move, tmp_path, server, place, settings)
+    moved = json.loads(command("migrate-blobs", tmp_path, "--to", "bucket", **settings).stdout)
+    assert moved["bodies"] == 4 and moved["copied"] < 4
+    assert moved["bytes"] == sum(len(HUGE[at:]) for at in range(4))
+    refused = command("serve", tmp_path, "--port", "0")
+    assert (refused.returncode, "migrate-blobs" in refused.stderr) == (5, True)
+    healthy = command("doctor", tmp_path, **settings)
+    assert (healthy.returncode, "the bucket writes" in healthy.stdout) == (0, True), healthy.stdout
+    for place_of_files in (tmp_path / "data" / "blobs").glob("*/*"):
+        place_of_files.unlink()
+    with running_node(tmp_path, workers=1, environment=settings) as node:
+        for path, value in values.items():
+            assert (await owner.call(node.url, "get", path)).body == value
+    back = command("migrate-blobs", tmp_path, "--to", "folder", **settings)
+    assert json.loads(back.stdout)["copied"] == 4, back.stderr
+    with running_node(tmp_path, workers=1) as node:
+        for path, value in values.items():
+            assert (await owner.call(node.url, "get", path)).body == value
+
+
+def _killed_move(folder: Path, server: S3Server, place: BucketPlace, settings: dict[str, str]) -> None:
+    """Begin a move, and kill it once a body is in the bucket."""
+    called = [sys.executable, "-P", "-c", _PROGRAM, "migrate-blobs", "--data", str(folder / "data"), "--to", "bucket"]
+    variables = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **settings}
+    with subprocess.Popen(called, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"1 bodies in place\n"
+        os.kill(process.pid, signal.SIGKILL)
+    assert any(not key.startswith("incoming/") and key != "store" for key in server.keys(place))
+
+
+async def test_bucket_of_another_store_is_refused(tmp_path: Path, server: S3Server, place: BucketPlace) -> None:
+    """A second store does not start on the place of the first."""
+    settings = environment(server, place)
+    with running_node(tmp_path / "one", workers=1, environment=settings):
+        pass
+    refused = command("serve", tmp_path / "two", "--port", "0", **settings)
+    assert (refused.returncode, "another store" in refused.stderr) == (5, True)
+
+
+# --- settings
+
+_GOOD = {"url": "s3://bucket/some/prefix", "key_id": "k", "secret_key": "hush"}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"url": "https://bucket"},
+        {"url": "s3://"},
+        {"url": "s3://user:hush@bucket"},
+        {"url": "s3://bucket?x=y"},
+        {"url": "s3://[bucket"},
+        {"key_id": None},
+        {"secret_key": None},
+        {"secret_key": None, "secret_key_file": "/nowhere"},
+        {"endpoint": "s3.example"},
+        {"endpoint": "https://s3.example/path"},
+        {"endpoint": "https://user:hush@s3.example"},
+        {"endpoint": "https://[s3"},
+    ],
+)
+def test_settings_that_do_not_fit(bad: dict[str, str | None]) -> None:
+    """What does not name a bucket, a server and credentials is refused, and no credential is in the text."""
+    with pytest.raises(ConfigurationError) as refused:
+        open_bucket(Config(blobs=Blobs(**{**_GOOD, **bad})))  # type: ignore[arg-type]  # by name
+    assert "hush" not in refused.value.text + refused.value.hint
+
+
+def test_bodies_that_a_bucket_does_not_copy() -> None:
+    """A bound on bodies beyond what a bucket copies at once is refused."""
+    config = Config(blobs=Blobs(**_GOOD), http=Http(max_body_bytes=5_000_000_001))
+    with pytest.raises(ConfigurationError):
+        open_bucket(config)
+
+
+def test_place_has_one_spelling() -> None:
+    """The recorded place is the same for every spelling of an address."""
+    assert place_text(Config(blobs=Blobs(url="s3://b/p/q/"))) == "s3://b/p/q"
+    assert place_text(Config(blobs=Blobs(url="s3://b/"))) == place_text(Config(blobs=Blobs(url="s3://b"))) == "s3://b"
+    assert place_text(Config()) == "folder"
+
+
+def test_credentials_of_a_bucket(tmp_path: Path) -> None:
+    """They come from our variables, a file, or the variables that every client knows; never from a settings file."""
+    standard = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "hush", "AWS_SESSION_TOKEN": "hush"}
+    named = {"SEALSPACE_BLOBS__URL": "s3://b"}
+    config = load_config(environment={**standard, **named})
+    assert (config.blobs.key_id, config.blobs.secret_key, config.blobs.session_token) == ("k", "hush", "hush")
+    assert "hush" not in repr(config)
+    assert load_config(environment=standard).blobs.secret_key is None
+    own = {"SEALSPACE_BLOBS__KEY_ID": "own", "SEALSPACE_BLOBS__SECRET_KEY": "mine"}
+    blobs = load_config(environment={**standard, **named, **own}).blobs
+    assert (blobs.key_id, blobs.secret_key, blobs.session_token) == ("own", "mine", None)
+    file = tmp_path / "key"
+    file.write_text(" hush\n")
+    with_file = Config(blobs=Blobs(url="s3://b", key_id="k", secret_key_file=str(file)))
+    assert "hush" not in repr(open_bucket(with_file))
+    for content in (b"", b"\xff", b"x" * 5000):
+        file.write_bytes(content)
+        with pytest.raises(ConfigurationError):
+            open_bucket(with_file)
+    with pytest.raises(ConfigurationError):
+        load_config(environment={**own, **named, "SEALSPACE_BLOBS__SECRET_KEY_FILE": "x"})
+    for name in ("secret_key", "session_token"):
+        settings = tmp_path / "sealspace.toml"
+        settings.write_text(f'[blobs]\n{name} = "hush"\n')
+        with pytest.raises(ConfigurationError) as refused:
+            load_config(file=settings, environment={})
+        assert "hush" not in str(refused.value)

@@ -1,0 +1,73 @@
+"""A pgbouncer before a server of the tests: each on a port of loopback, in a temporary folder."""
+
+import functools
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from postgres_server import unprivileged_user
+
+PGBOUNCER_ABSENT = "the program pgbouncer is not installed"
+_WITHIN_S = 20.0
+
+
+@functools.cache
+def program() -> str | None:
+    """Return the program; None when it is not installed."""
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+def needs_pgbouncer() -> pytest.MarkDecorator:
+    """Return the mark of tests that need it."""
+    return pytest.mark.skipif(program() is None, reason=PGBOUNCER_ABSENT)
+
+
+@contextmanager
+def pgbouncer(url: str, *, pool_mode: str, pool_size: int = 20) -> Iterator[str]:
+    """Run a pgbouncer before the database of an address, and give the address of the same database through it."""
+    parts = urlsplit(url)
+    name, user = parts.path.lstrip("/"), parts.username
+    upstream = parse_qs(parts.query)["host"][0]
+    folder = Path(tempfile.mkdtemp(prefix="sealspace-pgbouncer-", dir="/tmp"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = folder / "pgbouncer.ini"
+    settings.write_text(
+        f"[databases]\n{name} = host={upstream} dbname={name} user={user}\n[pgbouncer]\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+        f"pool_mode = {pool_mode}\ndefault_pool_size = {pool_size}\nlogfile = {folder / 'log'}\n"
+        "ignore_startup_parameters = default_transaction_isolation,statement_timeout,synchronous_commit\n"
+    )
+    unprivileged = unprivileged_user()
+    if unprivileged is not None:
+        for place in (folder, settings):
+            shutil.chown(place, unprivileged)
+    called = [str(program()), "-q", str(settings)]
+    process = subprocess.Popen(called, user=unprivileged, cwd=folder, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(port, process)
+        yield f"postgresql://{user}@127.0.0.1:{port}/{name}"
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder)
+
+
+def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _WITHIN_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert process.poll() is None, "pgbouncer ended at its start"
+            assert time.monotonic() < deadline, "pgbouncer did not start in time"

@@ -1,0 +1,586 @@
+"""Granting to what was seen: real HTTP backends on a simulated platform, a real node, and whoever stands between."""
+
+import asyncio
+import hashlib
+import json
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from backend_site import Documents, Domain, Handler, Program, serving
+
+from capabilities.strict_base64 import encode_url
+from encryption_network.policy import DEFAULT_TD_ATTRIBUTES
+from sealspace.backend_words import as_json, in_plain_words
+from sealspace.backends import LOOK_TTL_S, Seen, hand_over, look_at, policy_for, require_expected
+from sealspace.delegations import allow
+from sealspace.errors import (
+    BackendAnswerInvalid,
+    BackendNotAcceptable,
+    BackendNotExpected,
+    BackendNotProven,
+    BackendUnreachable,
+    CollateralNeeded,
+    DecryptDenied,
+    DelegationRevoked,
+    GrantNotTaken,
+    InvalidInput,
+    ReleaseRefused,
+    SealspaceError,
+)
+from sealspace.published import EVIDENCE_PATH, GRANTS_PATH, MAX_GRANT_BYTES, MAX_PUBLISHED_BYTES
+from sealspace.session import key_session
+from sealspace.transport import TransportSettings
+from tee_backend.attestation.application import KeyProvider
+from tee_backend.attestation.trust_root import parse_trust_root
+from tee_backend.backend import Backend
+from tee_backend.evidence.errors import SourceUnavailable
+from tee_backend.evidence.simulated import DEBUG, SEPT_VE_DISABLE, CollateralOptions, DomainOptions, measurements_of
+from tee_backend.evidence.simulated_log import LogOptions, mint_event_log
+from tee_backend.inspection import CollateralFolder, Inspector
+from tee_backend.publishing import BackendSurface
+
+COMPOSE = "services:\n  notes:\n    image: notes@sha256:0123\n"
+COMPOSE_HASH = hashlib.sha256(COMPOSE.encode()).digest()
+IMAGE = replace(measurements_of("image"), rtmr3=None)
+LOG = mint_event_log(COMPOSE_HASH)
+KEYLESS = mint_event_log(COMPOSE_HASH, options=LogOptions(key_provider=KeyProvider("none", b"")))
+SEED = bytes(range(32))
+SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+PERFMON = 1 << 63
+
+
+def manifest(**members: object) -> dict[str, Any]:
+    asked = {"app_id": "com.example.notes", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}}
+    return {**asked, **members}
+
+
+@dataclass
+class Site:
+    """A running backend, its trust domain and its program."""
+
+    url: str
+    domain: Domain
+    program: Program
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def site(bench, stack) -> Callable[..., Awaitable[Site]]:
+    """Start a backend; by default one with an event log that shows its compose file."""
+
+    async def start(domain: Domain | None = None, *, compose: str | None = COMPOSE, seed: bytes = SEED, **asked):
+        domain = domain or Domain(bench.platform, IMAGE, LOG)
+        client = await bench.client(key_session(seed))
+        backend = Backend(client, domain, clock=bench.clock, entropy=bench.entropy)
+        program = Program(client, backend, ("API_KEY",))
+        surface = BackendSurface(
+            domain, did=backend.did, manifest=manifest(**asked), compose=compose, on_grant=program.take_up
+        )
+        return Site(await stack.enter_async_context(serving(surface)), domain, program)
+
+    return start
+
+
+@pytest.fixture
+def look(bench) -> Callable[..., Awaitable[Seen]]:
+    """Look at a backend with an owner's collateral."""
+
+    async def look(url: str, options: CollateralOptions | None = None, **more) -> Seen:
+        documents = Documents(bench.platform, bench.clock.now(), options or CollateralOptions())
+        inspector = Inspector(documents, root=parse_trust_root(bench.platform.root_der))
+        return await look_at(url, inspector, clock=bench.clock, entropy=bench.entropy, settings=SETTINGS, **more)
+
+    return look
+
+
+def through(url: str, change: Callable[[dict[str, Any]], object]) -> Handler:
+    """A stranger on the way who changes what a backend answers."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        async with aiohttp.ClientSession() as session, session.get(url + request.path_qs) as answer:
+            value = await answer.json()
+        change(value)
+        return web.json_response(value)
+
+    return handle
+
+
+async def refusal(looking: Awaitable[Seen], kind: type[SealspaceError]) -> Any:
+    """Return how a look was refused; every refusal says what to do next."""
+    with pytest.raises(kind) as told:
+        await looking
+    assert type(told.value) is kind and str(told.value) and told.value.hint
+    return told.value
+
+
+# --- granted -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pin", ["compose", "instance"])
+@pytest.mark.parametrize("signed_by_wallet", [False, True])
+async def test_a_backend_that_was_seen_reads_what_it_was_granted(bench, site, look, pin, signed_by_wallet) -> None:
+    """From an address to an opened secret: look, grant, hand over; the grant names this very code (AT50 to AT53)."""
+    owner, wallet = await bench.owner()
+    await owner.secrets().put("API_KEY", "value")
+    there = await site()
+    seen = await look(there.url)
+    portable = await owner.backends.grant(seen, wallet=wallet if signed_by_wallet else None, pin=pin)
+    await hand_over(there.url, portable, settings=SETTINGS)
+    assert there.program.read == {"API_KEY": "value"}
+    assert portable.delegate_did == there.program.backend.did == seen.did
+
+
+async def test_a_backend_without_a_log_is_pinned_by_all_registers(bench, site, look) -> None:
+    """Without an event log a grant names the five registers as they are."""
+    owner, _ = await bench.owner()
+    await owner.secrets().put("API_KEY", "value")
+    there = await site(Domain(bench.platform, measurements_of("notes")), compose=None)
+    seen = await look(there.url)
+    policy = policy_for(seen, ttl_s=60)
+    assert (policy.measurements, policy.compose_hashes) == ((measurements_of("notes"),), ())
+    await hand_over(there.url, await owner.backends.grant(seen), settings=SETTINGS)
+    assert there.program.read == {"API_KEY": "value"}
+
+
+@pytest.mark.parametrize(
+    ("pin", "other"),
+    [
+        ("compose", Domain(None, replace(measurements_of("another image"), rtmr3=None), LOG)),  # type: ignore[arg-type]
+        ("compose", Domain(None, IMAGE, mint_event_log(b"x" * 32))),  # type: ignore[arg-type]
+        ("compose", Domain(None, IMAGE, mint_event_log(COMPOSE_HASH, b"y" * 20))),  # type: ignore[arg-type]
+        ("instance", Domain(None, IMAGE, mint_event_log(COMPOSE_HASH, options=LogOptions(instance_id=b"")))),  # type: ignore[arg-type]
+    ],
+    ids=["image", "compose", "app-id", "instance"],
+)
+async def test_other_code_with_the_same_key_is_refused(bench, site, look, pin, other) -> None:
+    """A grant to what was seen opens nothing for other code, though it holds the backend's own key (RL10, AT22)."""
+    owner, _ = await bench.owner()
+    await owner.secrets().put("API_KEY", "value")
+    portable = await owner.backends.grant(await look((await site()).url), pin=pin)
+    impostor = await site(replace(other, platform=bench.platform), compose=None)
+    with pytest.raises(GrantNotTaken, match="measurement") as told:
+        await hand_over(impostor.url, portable, settings=SETTINGS)
+    assert told.value.hint and impostor.program.read == {}
+
+
+async def test_a_new_instance_of_the_same_compose_file_is_the_same_code(bench, site, look) -> None:
+    """Pinned by compose file, a backend may be started anew: RTMR3 differs, the grant holds."""
+    owner, _ = await bench.owner()
+    await owner.secrets().put("API_KEY", "value")
+    portable = await owner.backends.grant(await look((await site()).url))
+    again = await site(Domain(bench.platform, IMAGE, mint_event_log(COMPOSE_HASH, options=LogOptions(instance_id=b""))))
+    await hand_over(again.url, portable, settings=SETTINGS)
+    assert again.program.read == {"API_KEY": "value"}
+
+
+async def test_a_grant_reaches_no_other_secret(bench, site, look) -> None:
+    """The policy of a grant names its paths: keys of other secrets stay shut, whatever else is granted."""
+    owner, _ = await bench.owner()
+    await owner.secrets().put("API_KEY", "value")
+    await owner.secrets().put("OTHER", "hidden")
+    there = await site(secrets={"API_KEY": True, "OTHER": True})
+    await hand_over(there.url, await owner.backends.grant(await look(there.url), ["API_KEY"]), settings=SETTINGS)
+    with pytest.raises(SealspaceError):
+        await there.program.backend.read_secret(owner.session.owner, "OTHER")
+
+
+async def test_scoped_secrets_are_named_with_their_scope(bench, site, look) -> None:
+    """What a manifest asks for is shown as `NAME` or `scope/NAME`; folders and writing are no part of a grant."""
+    owner, _ = await bench.owner()
+    there = await site(
+        secrets={"API_KEY": True, "TOKEN": {"scope": "Mail Box"}, "LOG": ["write"]},
+        permissions=[{"service": "tinycloud.kv", "space": "secrets", "path": "vault/secrets/", "actions": ["get"],
+                      "skipPrefix": True}],
+    )  # fmt: skip
+    seen = await look(there.url)
+    assert [one.label for one in seen.wanted] == ["API_KEY", "mail-box/TOKEN"]
+    assert len(seen.further_wishes) == 2
+    (resource,) = owner.backends.resources(seen, ["mail-box/TOKEN"])
+    assert resource == owner.secrets().resource("TOKEN", scope="mail-box")
+    with pytest.raises(InvalidInput, match="does not ask for LOG: it asks for API_KEY, mail-box/TOKEN") as told:
+        owner.backends.resources(seen, ["LOG"])
+    assert told.value.hint
+
+
+async def test_what_was_seen_long_ago_is_looked_at_again(bench, site, look) -> None:
+    """A grant follows a look within minutes: code changes."""
+    owner, _ = await bench.owner()
+    seen = await look((await site()).url)
+    bench.clock.advance(LOOK_TTL_S + 1)
+    with pytest.raises(BackendNotAcceptable) as told:
+        await owner.backends.grant(seen)
+    assert (told.value.problem, told.value.hint) == ("age", "look again")
+
+
+# --- plain words ---------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_seen_is_said_in_plain_words(bench, site, look) -> None:
+    """A person reads who asks for what, which code it is, how the platform stands, and what a grant would name."""
+    seen = await look((await site()).url)
+    policy = policy_for(seen, paths=["tinycloud:key:z6Mk:secrets/kv/vault/secrets/API_KEY"], ttl_s=60)
+    said = "\n".join(in_plain_words(seen, policy))
+    for shown in ("Notes", seen.did, "API_KEY", COMPOSE_HASH.hex(), "kms", "debug off", "UpToDate", "NOT Intel",
+                  "1 h old", IMAGE.mrtd.hex(), "MRTD, RTMR0-2", "warning: the platform's root"):  # fmt: skip
+        assert shown in said, shown
+    told = json.loads(json.dumps(as_json(seen, policy)))
+    assert (told["composeHash"], told["debug"], told["secrets"]) == (COMPOSE_HASH.hex(), False, ["API_KEY"])
+    assert told["policy"]["composeHashes"] == [COMPOSE_HASH.hex()]
+
+
+async def test_what_a_stranger_wrote_cannot_steer_a_terminal(bench, site, look) -> None:
+    """Control characters in a manifest are not printed as they are."""
+    seen = await look((await site(name="Notes\x1b[2Jall is well\n")).url)
+    assert not any(sign in line for line in in_plain_words(seen) for sign in "\x1b\n")
+
+
+async def test_warnings(bench, site, look) -> None:
+    """What an owner should think about is said: no log, no compose file, advisories, collateral that ends soon."""
+    bare = await look((await site(Domain(bench.platform, measurements_of("notes")), compose=None)).url)
+    assert any("no event log" in line for line in in_plain_words(bare))
+    options = CollateralOptions(tcb_status="SWHardeningNeeded", advisories=("INTEL-SA-00615",), valid_for_s=86_400)
+    risky = "\n".join(in_plain_words(await look((await site(compose=None)).url, options)))
+    for shown in ("SWHardeningNeeded", "INTEL-SA-00615", "the collateral ends on", "does not show its compose file"):
+        assert shown in risky
+
+
+# --- refused -------------------------------------------------------------------------------------------------------
+
+
+async def test_another_measurement_than_expected(bench, site, look) -> None:
+    """An owner who knows the code's hash from elsewhere is told when another one runs."""
+    seen = await look((await site()).url)
+    require_expected(seen, [COMPOSE_HASH.hex(), IMAGE.mrtd.hex().upper()])
+    for expected in ("ab" * 32, "cd" * 48):
+        with pytest.raises(BackendNotExpected, match=expected) as told:
+            require_expected(seen, [COMPOSE_HASH.hex(), expected])
+        assert told.value.hint
+    for nonsense in ("", "xy" * 32, "ab" * 20):
+        with pytest.raises(InvalidInput):
+            require_expected(seen, [nonsense])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value["statement"].update(did="did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"),
+        lambda value: value["statement"]["manifest"]["secrets"].update(MASTER_KEY=True),
+        lambda value: value["statement"].update(compose=COMPOSE + "#"),
+        lambda value: value["statement"].update(compose=None),
+    ],
+    ids=["did", "manifest", "compose", "no-compose"],
+)
+async def test_a_changed_statement(site, look, stack, change) -> None:
+    """Whoever stands between can change neither DID nor manifest nor compose file: the quote binds them (AT51)."""
+    url = await stack.enter_async_context(serving(through((await site()).url, change)))
+    assert (await refusal(look(url), BackendNotProven)).problem == "report_data"
+
+
+@pytest.mark.parametrize("honest", [True, False], ids=["as-it-was", "under-our-nonce"])
+async def test_recorded_evidence(site, look, stack, honest) -> None:
+    """Evidence that answered somebody else is refused, also when it says that it answers us (AT52)."""
+    there = await site()
+    recorded = await _answer(f"{there.url}{EVIDENCE_PATH}?nonce={encode_url(bytes(32))}")
+
+    async def replay(request: web.Request) -> web.Response:
+        return web.json_response(recorded if honest else {**recorded, "nonce": request.query["nonce"]})
+
+    told = await refusal(look(await stack.enter_async_context(serving(replay))), BackendNotProven)
+    assert told.problem == "report_data" and "do not grant" in told.hint
+
+
+async def _answer(url: str) -> dict[str, Any]:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        value: dict[str, Any] = await answer.json()
+        return value
+
+
+@pytest.mark.parametrize(
+    ("domain", "problem"),
+    [
+        (Domain(None, IMAGE, LOG, DomainOptions(td_attributes=SEPT_VE_DISABLE | DEBUG)), "td_attributes"),  # type: ignore[arg-type]
+        (Domain(None, IMAGE, mint_event_log(b"x" * 32)), "compose"),  # type: ignore[arg-type]
+        (Domain(None, measurements_of("notes")), "event_log"),  # type: ignore[arg-type]
+        (Domain(None, IMAGE, KEYLESS), "key_provider"),  # type: ignore[arg-type]
+    ],
+    ids=["debug", "another-compose-file", "compose-without-log", "no-key-provider"],
+)
+async def test_evidence_that_does_not_hold(bench, site, look, domain, problem) -> None:
+    """A debugged domain, a compose file that does not run there, an application without a key provider."""
+    there = await site(replace(domain, platform=bench.platform))
+    assert (await refusal(look(there.url), BackendNotProven)).problem == problem
+
+
+async def test_a_platform_of_another_root(bench, site, look) -> None:
+    """A simulated platform proves nothing to who trusts Intel alone."""
+    there = await site()
+    documents = Documents(bench.platform, bench.clock.now())
+    looking = look_at(there.url, Inspector(documents), clock=bench.clock, entropy=bench.entropy)
+    assert (await refusal(looking, BackendNotProven)).problem == "untrusted_root"
+
+
+async def test_a_changed_log(site, look, stack) -> None:
+    """A log that leaves an entry out is not the one that the registers tell of (AT20)."""
+    url = await stack.enter_async_context(serving(through((await site()).url, lambda value: value["eventLog"].pop(1))))
+    assert (await refusal(look(url), BackendNotProven)).problem == "event_log"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [CollateralOptions(issued_before_s=40 * 86_400), CollateralOptions(issued_before_s=-3600)],
+    ids=["over", "from-the-future"],
+)
+async def test_stale_collateral(site, look, options) -> None:
+    """Collateral outside its windows judges nothing; the error says to fetch it anew (AT17)."""
+    told = await refusal(look((await site()).url, options), CollateralNeeded)
+    assert (told.problem, "anew" in told.hint) == ("collateral_window", True)
+
+
+async def test_no_collateral(bench, site, tmp_path) -> None:
+    """A folder without the platform family's document is named; a document of another shape in it is passed over."""
+    root = parse_trust_root(bench.platform.root_der)
+    (tmp_path / "other.json").write_text("{}")
+    there, inspector = await site(), Inspector(CollateralFolder(tmp_path), root=root)
+    told = await refusal(look_at(there.url, inspector, clock=bench.clock), CollateralNeeded)
+    assert (told.problem, str(tmp_path) in told.hint) == ("collateral-missing", True)
+    (tmp_path / "ours.json").write_bytes(bench.platform.collateral_json(bench.clock.now()))
+    assert (await look_at(there.url, inspector, clock=bench.clock)).seen_at == bench.clock.now()
+
+
+@pytest.mark.parametrize(
+    ("collateral", "attributes", "problem", "accept"),
+    [
+        (CollateralOptions(tcb_status="SWHardeningNeeded"), SEPT_VE_DISABLE, "tcb_status", "tcb-status"),
+        (CollateralOptions(tcb_status="OutOfDate"), SEPT_VE_DISABLE, "tcb_status", "tcb-status"),
+        (CollateralOptions(advisories=("INTEL-SA-00615",)), SEPT_VE_DISABLE, "advisory", "advisories"),
+        (CollateralOptions(), SEPT_VE_DISABLE | PERFMON, "attributes", "attributes"),
+    ],
+    ids=["hardening", "out-of-date", "advisories", "attributes"],
+)
+async def test_what_the_node_would_refuse(bench, site, look, collateral, attributes, problem, accept) -> None:
+    """A grant that would open nothing is not made; the error names what may be accepted, and it is accepted as seen."""
+    domain = Domain(bench.platform, IMAGE, LOG, DomainOptions(td_attributes=attributes))
+    seen = await look((await site(domain)).url, collateral)
+    with pytest.raises(BackendNotAcceptable) as told:
+        policy_for(seen, ttl_s=60)
+    assert (told.value.problem, accept in told.value.hint) == (problem, True)
+    policy = policy_for(seen, accept=[accept], ttl_s=60)
+    evidence = seen.verified.evidence
+    assert set(policy.tcb_statuses) == {evidence.tcb_status, evidence.qe_status}
+    assert policy.advisories == evidence.advisories
+    assert policy.td_attributes == (evidence.td_attributes,)
+    assert (policy.td_attributes == (DEFAULT_TD_ATTRIBUTES,)) == (attributes == SEPT_VE_DISABLE)
+
+
+async def test_what_was_accepted_is_accepted_by_the_node(bench_with, config, platform, clock, stack) -> None:
+    """A platform that needs hardening, accepted by name as it was seen, gets the key; the strict terms refuse it."""
+    options = CollateralOptions(tcb_status="SWHardeningNeeded", advisories=("INTEL-SA-00615",))
+    assert config.release.collateral is not None
+    (Path(config.release.collateral) / "platform.json").write_bytes(
+        platform.collateral_json(clock.now(), options=options)
+    )
+    bench = await bench_with(config)
+    owner, _ = await bench.owner()
+    await owner.secrets().put("API_KEY", "value")
+    domain = Domain(platform, IMAGE, LOG)
+    client = await bench.client(key_session(SEED))
+    program = Program(client, Backend(client, domain, clock=clock, entropy=bench.entropy), ("API_KEY",))
+    surface = BackendSurface(domain, did=program.backend.did, manifest=manifest(), on_grant=program.take_up)
+    url = await stack.enter_async_context(serving(surface))
+    inspector = Inspector(CollateralFolder(Path(config.release.collateral)), root=parse_trust_root(platform.root_der))
+    seen = await owner.backends.look(url, inspector)
+    with pytest.raises(BackendNotAcceptable):
+        await owner.backends.grant(seen)
+    portable = await owner.backends.grant(seen, accept=["tcb-status", "advisories"])
+    await hand_over(url, portable, settings=SETTINGS)
+    assert program.read == {"API_KEY": "value"}
+
+
+# --- answers that are none -----------------------------------------------------------------------------------------
+
+
+def _body(data: bytes, status: int = 200, **headers: str) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        return web.Response(status=status, body=data, headers=headers)
+
+    return handle
+
+
+async def _cut_short(request: web.Request) -> web.StreamResponse:
+    """Promise more than comes."""
+    response = web.StreamResponse(headers={"Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b'{"type":')
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
+@pytest.mark.parametrize(
+    ("handler", "kind"),
+    [
+        (_body(b'{"type":"sealspace.backend/v1","nonce":"'), BackendAnswerInvalid),
+        (_body(b"<html>"), BackendAnswerInvalid),
+        (_body(b"{}"), BackendAnswerInvalid),
+        (_body(b" " * (MAX_PUBLISHED_BYTES + 1)), BackendAnswerInvalid),
+        (_body(b"", 302, Location="http://127.0.0.1:1/"), BackendAnswerInvalid),
+        (_body(b"", 404), BackendAnswerInvalid),
+        (_body(b"broken", 500), BackendAnswerInvalid),
+        (_body(b"", 503), BackendUnreachable),
+        (_cut_short, BackendUnreachable),
+    ],
+    ids=["cut-json", "html", "empty", "too-long", "redirect", "absent", "broken", "busy", "cut-off"],
+)
+async def test_answers_that_are_none(look, stack, handler, kind) -> None:
+    """Cut off, too long, elsewhere or nothing: an error that says what to do, and nothing is followed."""
+    await refusal(look(await stack.enter_async_context(serving(handler))), kind)
+
+
+@pytest.mark.parametrize("url", ["http://backend.example", "ftp://127.0.0.1", "127.0.0.1:80", "https://a@b/", ""])
+async def test_addresses(look, url) -> None:
+    """A backend is asked over TLS or on this machine; an address with anything else in it is refused."""
+    assert "https://" in (await refusal(look(url), InvalidInput)).hint
+
+
+async def test_nobody_there(look) -> None:
+    """Where nothing listens, the error says so."""
+    await refusal(look("http://127.0.0.1:1"), BackendUnreachable)
+
+
+# --- the surface itself --------------------------------------------------------------------------------------------
+
+
+async def _asked(url: str, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
+    async with aiohttp.ClientSession() as session, session.request(method, url + path, data=body) as answer:
+        return answer.status, await answer.json() if answer.content_type.endswith("json") else {}
+
+
+@pytest.mark.parametrize("nonce", ["", "?nonce=", "?nonce=AAAA", f"?nonce={'A' * 44}", f"?nonce={'A' * 42}*"])
+async def test_a_nonce_has_32_bytes(site, nonce) -> None:
+    """Without a nonce of the right size no quote is made."""
+    there = await site()
+    status, said = await _asked(there.url, "GET", EVIDENCE_PATH + nonce)
+    assert (status, said["code"], there.domain.quotes) == (400, "nonce-malformed", 0)
+
+
+class _Slow:
+    """A platform that takes its time, until it is let go."""
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain, self.gate, self.at_once, self.most = domain, threading.Event(), 0, 0
+
+    def quote(self, report_data: bytes) -> bytes:
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        self.gate.wait(20)
+        self.at_once -= 1
+        return self.domain.quote(report_data)
+
+
+async def test_quotes_are_made_one_at_a_time(bench, stack) -> None:
+    """Strangers cannot pile up work for the platform: few wait, the others are told to come again (AT50)."""
+    slow = _Slow(Domain(bench.platform, measurements_of("notes")))
+    surface = BackendSurface(slow, did=key_session(SEED).did, manifest=manifest())
+    url = await stack.enter_async_context(serving(surface))
+    path = f"{EVIDENCE_PATH}?nonce={encode_url(bytes(32))}"
+    asked = [asyncio.create_task(_asked(url, "GET", path)) for _ in range(20)]
+    done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    assert {task.result()[0] for task in done} == {503}
+    slow.gate.set()
+    statuses = [status for status, _ in await asyncio.gather(*asked)]
+    assert (statuses.count(200), statuses.count(503), slow.most) == (16, 4, 1)
+
+
+async def test_a_platform_that_gives_no_quote(stack) -> None:
+    """What the platform says stays with the backend; who asks learns that there is no quote now."""
+
+    class Broken:
+        def quote(self, report_data: bytes) -> bytes:
+            raise SourceUnavailable("a path of this machine")
+
+    surface = BackendSurface(Broken(), did=key_session(SEED).did, manifest=manifest())
+    url = await stack.enter_async_context(serving(surface))
+    status, said = await _asked(url, "GET", f"{EVIDENCE_PATH}?nonce={encode_url(bytes(32))}")
+    assert (status, said["code"], "machine" in said["detail"]) == (503, "source_unavailable", False)
+    assert (await _asked(url, "POST", GRANTS_PATH, b"{}"))[0] == 404  # it takes no grants
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{}", 400, "invalid-portable-delegation"),
+        (b"\xff", 400, "invalid-portable-delegation"),
+        (b" " * (MAX_GRANT_BYTES + 1), 413, "grant-too-large"),
+    ],
+    ids=["empty", "no-json", "too-long"],
+)
+async def test_grants_that_are_none(site, body, status, code) -> None:
+    """What is no grant never reaches the application."""
+    there = await site()
+    said = await _asked(there.url, "POST", GRANTS_PATH, body)
+    assert (said[0], said[1]["code"]) == (status, code)
+    assert there.program.client.session.grants == ()
+
+
+async def test_a_grant_for_another(bench, site, look) -> None:
+    """A grant to another DID is sent back, however it is labelled (AT54)."""
+    owner, _ = await bench.owner()
+    there, other = await site(), await site(seed=bytes(32))
+    portable = await owner.backends.grant(await look(other.url))
+    with pytest.raises(GrantNotTaken, match=there.program.backend.did):
+        await hand_over(there.url, replace(portable, delegate_did=there.program.backend.did), settings=SETTINGS)
+    assert there.program.client.session.grants == ()
+
+
+@pytest.mark.parametrize("members", [{"did": "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"}, {"name": ""}])
+def test_a_surface_that_owners_would_refuse_is_not_made(bench, members) -> None:
+    """A manifest that is none, or another's, is a mistake of the program, said when it starts."""
+    with pytest.raises(ValueError, match="manifest"):
+        BackendSurface(Domain(bench.platform, IMAGE), did=key_session(SEED).did, manifest=manifest(**members))
+
+
+# --- afterwards ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_grant_takes_the_place_of_a_revoked_one(bench, site, look) -> None:
+    """An owner who revoked may grant anew: the backend cites the new grant before the old one."""
+    owner, _ = await bench.owner()
+    await owner.secrets().put("API_KEY", "value")
+    there = await site()
+    first = await owner.backends.grant(await look(there.url))
+    await hand_over(there.url, first, settings=SETTINGS)
+    await owner.delegations.revoke(first)
+    with pytest.raises(DelegationRevoked):
+        await there.program.backend.read_secret(owner.session.owner, "API_KEY")
+    there.program.read.clear()
+    await hand_over(there.url, await owner.backends.grant(await look(there.url)), settings=SETTINGS)
+    assert there.program.read == {"API_KEY": "value"}
+
+
+async def test_a_withdrawn_backend_reads_no_more(bench, site, look) -> None:
+    """From one request to the next, for good; a new grant to the same DID changes nothing (RC20, RC22)."""
+    owner, wallet = await bench.owner()
+    await owner.secrets().put("API_KEY", "value")
+    there = await site()
+    await hand_over(there.url, await owner.backends.grant(await look(there.url)), settings=SETTINGS)
+    network = owner.encryption.network()
+    await owner.delegations.add_right(wallet, [allow(network.text, "sealspace.encryption/policy")])
+    await owner.withdrawals.withdraw_backend(there.program.backend.did)
+    with pytest.raises(DecryptDenied) as denial:
+        await there.program.backend.read_secret(owner.session.owner, "API_KEY")
+    assert isinstance(denial.value.refusal, ReleaseRefused)
+    assert denial.value.refusal.reason == "withdrawn"
+    with pytest.raises(GrantNotTaken, match="withdrawn"):
+        await hand_over(there.url, await owner.backends.grant(await look(there.url)), settings=SETTINGS)

@@ -1,0 +1,425 @@
+"""A program that insists on the node's own evidence: what it accepts and refuses, and that no token leaves before."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fuzz_strategies import changed_objects, json_values
+from hypothesis import given
+from hypothesis import strategies as st
+from node_evidence_stage import COMPOSE, IMAGE, CountingWallet, Relay, Stage, evidence_stage
+from simulators.agent import Fault
+from tests_support import FixedClock, fuzzed
+
+from encryption_network.policy import Policy
+from sealspace.errors import InvalidPolicy, NodeEvidenceRefused, NodeFailure, SealspaceError
+from sealspace.node_evidence import (
+    LABEL,
+    NodeAttestation,
+    NodePolicy,
+    NodeRequirement,
+    parse_node_attestation,
+)
+from tee_backend.attestation.application import KeyProvider
+from tee_backend.attestation.errors import CollateralUnusable, PlatformUnknown
+from tee_backend.attestation.held_collateral import HeldCollateral
+from tee_backend.attestation.trust_root import intel_root, parse_trust_root
+from tee_backend.evidence.simulated import DEBUG, DomainOptions, SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated_log import SIMULATED_KEY_PROVIDER, LogOptions, mint_event_log
+from tee_backend.node_verifier import TdxNodeVerifier
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Stage]:
+    """A guest agent; nodes and clients are started by the tests."""
+    async with evidence_stage(tmp_path, clock) as stage:
+        yield stage
+
+
+async def refused(stage: Stage, url: str, requirement: NodeRequirement, relay: Relay) -> NodeEvidenceRefused:
+    """Try to sign in and to store; return why it was refused, having seen that the node got no token."""
+    wallet, client = CountingWallet(), await stage.client(url, requirement)
+    with pytest.raises(NodeEvidenceRefused) as by_wallet:
+        await client.sign_in(wallet)
+    with pytest.raises(NodeEvidenceRefused) as by_key:
+        await client.sign_in_with_key(b"k" * 32, spaces=["notes"])
+    assert (0, 0) == (wallet.signatures, relay.tokens)
+    assert {"/info", "/attestation"} >= set(relay.paths)
+    assert by_wallet.value.reason == by_key.value.reason
+    return by_wallet.value
+
+
+async def reason(stage: Stage, requirement: NodeRequirement, **settings: Any) -> str:
+    relay, url = await stage.relay(await stage.start(**settings))
+    return (await refused(stage, url, requirement, relay)).reason
+
+
+@pytest.mark.parametrize("by", ["measurements", "compose hash"])
+async def test_a_node_that_runs_approved_code(stage: Stage, by: str) -> None:
+    """A client that insists sees the evidence before its first token, and then works as any other (AT45)."""
+    relay, url = await stage.relay(node := await stage.start())
+    service = (f"kms:{SIMULATED_KEY_PROVIDER.id.hex()}",)
+    code = Policy(measurements=(replace(IMAGE, rtmr3=None),), compose_hashes=(COMPOSE,), key_providers=service)
+    required = stage.requirement() if by == "measurements" else stage.requirement(code=code)
+    client = await stage.client(url, required)
+    await client.sign_in(CountingWallet())
+    await client.kv().put("a", b"value")
+    assert (await client.kv().get("a")).body == b"value"
+    assert relay.paths[:2] == ["/info", "/attestation"] and relay.paths.count("/attestation") == 1
+    evidence = await client.node_evidence()
+    assert (node.services.store_id, COMPOSE) == (evidence.statement.store_id, evidence.facts.compose_hash)
+    assert (evidence.statement.secret_origin, evidence.facts.invoker) == ("platform", node.services.keyring.node_did)
+
+
+async def test_a_client_that_does_not_insist(stage: Stage) -> None:
+    """Nobody has to insist; then nothing is asked, and there is no evidence to show."""
+    relay, url = await stage.relay(await stage.start())
+    client = await stage.client(url, None)
+    await client.sign_in(CountingWallet())
+    assert "/attestation" not in relay.paths
+    with pytest.raises(RuntimeError):
+        await client.node_evidence()
+    assert (await client.node_attestation()).statement.secret_origin == "platform"
+
+
+async def test_evidence_is_renewed(stage: Stage) -> None:
+    """Evidence is asked for again after its time, and a node that changed its code gets no further token (AT45)."""
+    relay, url = await stage.relay(await stage.start())
+    client = await stage.client(url, replace(stage.requirement(), renew_after_s=100.0))
+    await client.sign_in(CountingWallet())
+    stage.clock.advance(99)
+    await client.kv().put("a", b"value")
+    assert relay.paths.count("/attestation") == 1
+    stage.clock.advance(2)
+    await client.kv().put("b", b"value")
+    assert relay.paths.count("/attestation") == 2
+    stage.agent.minted, before = mint_event_log(b"x" * 32), relay.tokens
+    stage.clock.advance(101)
+    for _ in range(2):  # a refusal is not remembered as consent
+        with pytest.raises(NodeEvidenceRefused) as refusal:
+            await client.kv().put("c", b"value")
+        assert refusal.value.reason == "measurement"
+    assert relay.tokens == before
+
+
+async def test_a_clock_that_is_set_back(stage: Stage) -> None:
+    """Evidence from the future has an unknown age, and is asked for anew."""
+    relay, url = await stage.relay(await stage.start())
+    client = await stage.client(url, stage.requirement(collateral_at=stage.clock.now() - 1000))
+    await client.node_evidence()
+    stage.clock.advance(-10)
+    await client.node_evidence()
+    assert relay.paths.count("/attestation") == 2
+
+
+async def test_many_at_once_ask_once(stage: Stage) -> None:
+    """Calls side by side wait for one question."""
+    relay, url = await stage.relay(await stage.start())
+    client = await stage.client(url, stage.requirement())
+    await asyncio.gather(*(client.node_evidence() for _ in range(8)))
+    assert relay.paths.count("/attestation") == 1
+
+
+# --- what is refused -----------------------------------------------------------------------------------------------
+
+
+async def test_another_nonce(stage: Stage) -> None:
+    """A quote over another nonce is no answer (AT41)."""
+    relay, url = await stage.relay(await stage.start())
+    relay.ask_with = "nonce=another"
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == "report_data"
+
+
+async def test_replayed_evidence(stage: Stage) -> None:
+    """An answer that was good once is good for nobody else, whatever nonce it says it is about."""
+    node = await stage.start()
+    relay, url = await stage.relay(node)
+    seen: list[bytes] = []
+    relay.tamper = lambda body: (seen.append(body), body)[1]
+    await (await stage.client(url, stage.requirement())).node_evidence()
+    relay.paths.clear()
+    relay.tamper = lambda body: json.dumps({**json.loads(seen[0]), "nonce": json.loads(body)["nonce"]}).encode()
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == "report_data"
+
+
+async def test_evidence_of_another_node(stage: Stage) -> None:
+    """Genuine evidence of another node that runs the same code is refused: it names that node (AT45)."""
+    ordinary = await stage.start("plain", secret={"platform": False}, platform={"source": "none", "socket": None})
+    relay, url = await stage.relay(ordinary)
+    relay.borrowed_from = (await stage.start("other")).url
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == "node_did"
+
+
+async def test_another_nodes_did_in_the_answer(stage: Stage) -> None:
+    """The DID cannot be exchanged in the answer: the quote binds it (AT41)."""
+    node = await stage.start()
+    relay, url = await stage.relay(node)
+    other = "did:key:z6MkfhoxdzVTa6fLWMgEJNiRJomE5grMqkWyHiRbU9Tt7mAq"
+    relay.tamper = lambda body: body.replace(node.services.keyring.node_did.encode(), other.encode())
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == "node_did"
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("store_id", "ab" * 16),
+        ("secret_origin", "operator"),
+        ("attestation", "everyone"),
+        ("trust_roots", []),
+        ("node_policy_suffices", True),
+        ("key_providers", ["kms"]),
+        ("quote", "00" * 700),
+        ("event_log", "[]"),
+    ],
+)
+async def test_a_changed_answer(stage: Stage, member: str, value: Any) -> None:
+    """Whatever of the answer is changed on the way does not go with the quote (AT41)."""
+    relay, url = await stage.relay(await stage.start())
+    relay.tamper = lambda body: json.dumps({**json.loads(body), member: value}).encode()
+    expected = {"quote": "unsupported", "event_log": "event_log"}.get(member, "report_data")
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == expected
+
+
+async def test_another_store(stage: Stage) -> None:
+    """A copy of the secret on another store is another store: where one was named, or was seen before (AT45)."""
+    first, second = await stage.start("first"), await stage.start("second")
+    assert first.services.keyring.node_did == second.services.keyring.node_did
+    relay, url = await stage.relay(second)
+    named = stage.requirement(store_id=first.services.store_id)
+    assert (await refused(stage, url, named, relay)).reason == "store"
+    relay.target = first.url
+    client = await stage.client(url, replace(stage.requirement(), renew_after_s=10.0))
+    await client.node_evidence()
+    relay.target = second.url
+    stage.clock.advance(11)
+    with pytest.raises(NodeEvidenceRefused) as refusal:
+        await client.node_evidence()
+    assert refusal.value.reason == "store"
+
+
+async def test_other_code(stage: Stage) -> None:
+    """Other measurements, another application and a debug domain are refused."""
+    relay, url = await stage.relay(await stage.start())
+    other = stage.requirement(code=Policy(measurements=(measurements_of("another"),)))
+    refusal = await refused(stage, url, other, relay)
+    assert refusal.reason == "measurement" and "approve" in refusal.hint
+    required = stage.requirement()
+    stage.agent.minted = mint_event_log(b"y" * 32)
+    assert (await refused(stage, url, required, relay)).reason == "measurement"
+    stage.agent.options = DomainOptions(td_attributes=(1 << 28) | DEBUG)
+    assert (await refused(stage, url, required, relay)).reason == "td_attributes"
+
+
+@pytest.mark.parametrize(("name", "accepted"), [("local-sgx", False), ("tpm", True)])
+async def test_who_keeps_the_nodes_keys(stage: Stage, name: Any, accepted: bool) -> None:
+    """A key provider on the host's own word is refused unless the policy names it (AT29)."""
+    stage.agent.minted = mint_event_log(COMPOSE, options=LogOptions(key_provider=KeyProvider(name, b"\x01" * 8)))
+    relay, url = await stage.relay(await stage.start())
+    if accepted:
+        assert (await (await stage.client(url, stage.requirement())).node_evidence()).facts.key_provider
+        return
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == "key_provider"
+    approved = Policy(measurements=(stage.agent.minted.run_on(IMAGE),), key_providers=(f"{name}:{'01' * 8}",))
+    await (await stage.client(url, stage.requirement(code=approved))).node_evidence()
+
+
+@pytest.mark.parametrize(
+    ("collateral_at", "expected"), [(-90 * 86_400.0, "collateral_window"), (90 * 86_400.0, "collateral_window")]
+)
+async def test_collateral_outside_its_window(stage: Stage, collateral_at: float, expected: str) -> None:
+    """Documents that ended, or come from the future, judge nothing."""
+    required = stage.requirement(collateral_at=stage.clock.now() + collateral_at)
+    assert await reason(stage, required) == expected
+
+
+async def test_another_root_or_family(stage: Stage) -> None:
+    """A simulated platform passes under its own root only, and nothing is judged without its family's documents."""
+    document = stage.machine.collateral_json(stage.clock.now())
+    code = stage.requirement().policy
+    foreign = NodeRequirement(TdxNodeVerifier(intel_root(), HeldCollateral([document])), code)
+    assert await reason(stage, foreign) == "untrusted_root"
+    bare = NodeRequirement(TdxNodeVerifier(parse_trust_root(stage.machine.root_der), HeldCollateral([])), code)
+    relay, url = await stage.relay(await stage.start("second"))
+    assert (await refused(stage, url, bare, relay)).reason == "platform_unknown"
+
+
+async def test_who_has_the_secret(stage: Stage) -> None:
+    """A secret that the operator has is refused, unless the program accepts it (AT42, AT45)."""
+    node = await stage.start(secret={"platform": False})
+    relay, url = await stage.relay(node)
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == "secret_origin"
+    lenient = stage.requirement(secret_origins=frozenset({"operator"}))
+    assert (await (await stage.client(url, lenient)).node_evidence()).statement.secret_origin == "operator"
+
+
+async def test_on_what_terms_keys_are_released(stage: Stage) -> None:
+    """A node that demands no proof of backends, or believes another root, is refused unless that is accepted (AT45)."""
+    assert await reason(stage, stage.requirement(), release={"attestation": "off"}) == "mode"
+    relay, url = await stage.relay(await stage.start("intel", release={"trust_root": None}))
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == "trust_roots"
+    lenient = stage.requirement(release_roots=frozenset({intel_root().sha256}))
+    await (await stage.client(url, lenient)).node_evidence()
+
+
+async def test_whose_list_is_enough(stage: Stage) -> None:
+    """A node whose operator may approve code in place of owners is refused, unless that is accepted (AT41, AT45)."""
+    relay, url = await stage.relay(await stage.start(release={"node_policy_suffices": True}))
+    refusal = await refused(stage, url, stage.requirement(), relay)
+    assert refusal.reason == "node_policy" and "owner" in refusal.hint
+    lenient = stage.requirement(accepts_node_policy=True)
+    evidence = await (await stage.client(url, lenient)).node_evidence()
+    assert evidence.statement.node_policy_suffices
+
+
+async def test_of_which_applications_evidence_is_taken(stage: Stage) -> None:
+    """A node that takes evidence of further key providers is refused unless they are accepted; fewer are (AT45)."""
+    local = f"local-sgx:{'01' * 8}"
+    relay, url = await stage.relay(await stage.start(release={"key_providers": ("kms", local)}))
+    refusal = await refused(stage, url, stage.requirement(), relay)
+    assert refusal.reason == "key_providers" and local in refusal.detail
+    lenient = stage.requirement(release_key_providers=("kms", local))
+    evidence = await (await stage.client(url, lenient)).node_evidence()
+    assert evidence.statement.key_providers == ("kms", local)
+    nobody = stage.requirement(release_key_providers=())
+    assert (await refused(stage, url, nobody, relay)).reason == "key_providers"
+    with pytest.raises(InvalidPolicy):
+        stage.requirement(release_key_providers=("local-sgx",))
+
+
+async def test_no_trust_domain(stage: Stage) -> None:
+    """A node outside a trust domain, or one that pretends to be, is refused with what to do."""
+    relay, url = await stage.relay(await stage.start())
+    relay.tamper = lambda _body: b'{"mode":"classic","message":"This instance is not running in a TEE"}'
+    refusal = await refused(stage, url, stage.requirement(), relay)
+    assert refusal.reason == "no_tee" and "trust domain" in refusal.hint
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"\xff", b'{"mode":"dstack"}', b"<html>"])
+async def test_garbage(stage: Stage, body: bytes) -> None:
+    """An answer that is none is refused."""
+    relay, url = await stage.relay(await stage.start())
+    relay.tamper = lambda _body: body
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == "malformed"
+
+
+@pytest.mark.parametrize("fault", ["refuses", "closes", "no-json", "other-report-data", "no-quote"])
+async def test_an_agent_in_trouble(stage: Stage, fault: Fault) -> None:
+    """While the node gets no quote, nothing is stored on it; it is the node's failure, and passes."""
+    relay, url = await stage.relay(await stage.start())
+    client = await stage.client(url, stage.requirement())
+    stage.agent.fault = fault
+    with pytest.raises(NodeFailure) as failure:
+        await client.sign_in(CountingWallet())
+    assert (503, 0) == (failure.value.status, relay.tokens)
+    stage.agent.fault = None
+    await client.sign_in(CountingWallet())
+
+
+# --- policies and readers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        Policy(),
+        Policy(app_ids=(b"a" * 20,)),
+        Policy(measurements=(IMAGE,), receiver="signed"),
+        Policy(measurements=(IMAGE,), in_person=False),
+        Policy(measurements=(IMAGE,), paths=("tinycloud:key:z6MkfhoxdzVTa6fLWMgEJNiRJomE5grMqkWyHiRbU9Tt7mAq:a/kv/b",)),
+    ],
+)
+def test_policies_that_say_nothing_about_a_node(code: Policy) -> None:
+    """A policy that approves no code, or that is about backends, is refused before anything is asked."""
+    with pytest.raises(InvalidPolicy):
+        NodePolicy(code=code)
+
+
+ANSWER = {
+    "mode": "dstack",
+    "quote": "00ff",
+    "event_log": '[{"imr":3}]',
+    "enforcer_did": "did:key:z6MkfhoxdzVTa6fLWMgEJNiRJomE5grMqkWyHiRbU9Tt7mAq",
+    "report_data_label": LABEL,
+    "store_id": "00" * 16,
+    "secret_origin": "platform",
+    "attestation": "delegates",
+    "trust_roots": ["01" * 32],
+    "node_policy_suffices": False,
+    "key_providers": ["kms"],
+}
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("report_data_label", "sealspace/node-report-data/2"),
+        ("enforcer_did", "did:web:node.example"),
+        ("enforcer_did", 7),
+        ("store_id", "00" * 15),
+        ("store_id", "0 0" * 16),
+        ("store_id", "AB" * 16),
+        ("secret_origin", "nobody"),
+        ("attestation", ["off"]),
+        ("trust_roots", ["01" * 31]),
+        ("trust_roots", ["01" * 32] * 17),
+        ("trust_roots", "01"),
+        ("node_policy_suffices", None),
+        ("node_policy_suffices", 0),
+        ("key_providers", "kms"),
+        ("key_providers", [1]),
+        ("key_providers", ["none"]),
+        ("key_providers", ["kms,tpm"]),
+        ("key_providers", ["kms"] * 17),
+        ("quote", ""),
+        ("quote", "zz"),
+        ("quote", "00" * 16_385),
+        ("event_log", []),
+        ("event_log", "{}"),
+        ("event_log", '[],"log":[]'),
+        ("event_log", '[]},"more":{'),
+        ("event_log", "[" * 600_000),
+    ],
+)
+def test_members_that_are_none(member: str, value: Any) -> None:
+    """Each member has one form; another is refused and named."""
+    with pytest.raises(NodeEvidenceRefused) as refusal:
+        parse_node_attestation(json.dumps({**ANSWER, member: value}).encode(), nonce="n")
+    assert (refusal.value.reason, True) == (
+        "malformed",
+        "formula" in str(refusal.value) or member in str(refusal.value),
+    )
+
+
+@fuzzed()
+@given(
+    st.binary(max_size=60)
+    | changed_objects(ANSWER, json_values()).map(lambda value: json.dumps(value).encode())
+    | json_values(members=list(ANSWER)).map(lambda value: json.dumps(value).encode())
+)
+def test_fuzz_answers(body: bytes) -> None:
+    """Any bytes for an answer are read, or refused; what is read and judged is accepted or refused."""
+    try:
+        read = parse_node_attestation(body, nonce="n")
+    except NodeEvidenceRefused:
+        return
+    assert isinstance(read, NodeAttestation) and len(read.statement.store_id) == 16
+    verifier = TdxNodeVerifier(intel_root(), HeldCollateral([]))
+    with pytest.raises(SealspaceError):
+        asyncio.run(verifier.examine(read, now=1_795_000_000.0))
+
+
+async def test_held_documents(clock: FixedClock) -> None:
+    """Of two documents for one family the newer is held, in whichever order they come; others are unknown."""
+    machine = SimulatedPlatform.from_seed(b"the platform of nodes")
+    old, new = machine.collateral_json(clock.now() - 86_400), machine.collateral_json(clock.now())
+    for documents in ([old, new], [new, old]):
+        found = await HeldCollateral(documents).collateral(machine.fmspc, "platform")
+        assert found.raw == new
+    with pytest.raises(PlatformUnknown):
+        await HeldCollateral([new]).collateral(b"other!", "platform")
+    with pytest.raises(CollateralUnusable):
+        HeldCollateral([b"{}"])

@@ -1,0 +1,148 @@
+"""A backend on a platform whose collateral the node has to fetch first: it comes again by itself, and not for ever."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from engines import store_at
+from simulators.pcs import CERTIFICATES, TCB, PcsSimulator, pcs_on_loopback
+from tests_support import CountingEntropy, FixedClock
+
+from encryption_network.policy import Policy
+from node.config import Collateral, Config, Http, Release
+from node.embedded import EmbeddedNode, embedded_node
+from node.operations.refresh_collateral import ASK_AGAIN_S, fetch_due
+from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.errors import AttestationRefused, NodeFailure
+from sealspace.session import key_session
+from sealspace.transport import TransportSettings
+from sealspace.wallets import new_wallet
+from tee_backend.backend import Backend
+from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+
+APPROVED = measurements_of("approved")
+SETTINGS = TransportSettings(timeout_s=20, backoff_s=0)  # as many tries as programs make
+SEED = bytes(range(32))
+
+
+@dataclass
+class Source:
+    """A trust domain; keeps what its quotes were made for."""
+
+    platform: SimulatedPlatform
+    asked: list[bytes] = field(default_factory=list)
+
+    def quote(self, data: bytes) -> bytes:
+        self.asked.append(data)
+        return self.platform.mint_quote(APPROVED, data)
+
+
+@dataclass
+class Parties:
+    """A node that knows no platform yet, an owner with a secret, a backend's client, and who publishes collateral."""
+
+    node: EmbeddedNode
+    pcs: PcsSimulator
+    platform: SimulatedPlatform
+    owner: Client
+    agent: Client
+    clock: FixedClock
+    entropy: CountingEntropy
+    pauses: list[float] = field(default_factory=list)
+
+    def backend(
+        self, source: Source, *, patience_s: float = 60.0, while_waiting: Callable[[], Awaitable[object]]
+    ) -> Backend:
+        async def pause(pause_s: float) -> None:
+            self.pauses.append(pause_s)
+            self.clock.advance(pause_s)
+            await while_waiting()
+
+        return Backend(self.agent, source, clock=self.clock, entropy=self.entropy, patience_s=patience_s, pause=pause)
+
+    async def fetch(self) -> None:
+        """Publish the platform's documents, and have the node fetch them."""
+        self.pcs.publish(self.platform.collateral_json(self.clock.now()))
+        await fetch_due(self.node.services)
+
+    async def nothing(self) -> None:
+        """Nobody publishes anything."""
+
+
+@pytest.fixture
+async def parties(
+    machine: SimulatedPlatform, tmp_path: Path, clock: FixedClock, entropy: CountingEntropy
+) -> AsyncIterator[Parties]:
+    """A node that fetches what backends wish for, and a grant."""
+    root = tmp_path / "root.pem"
+    root.write_text(machine.root_pem)
+    async with AsyncExitStack() as stack:
+        pcs = await stack.enter_async_context(pcs_on_loopback(PcsSimulator()))
+        config = Config(
+            http=Http(port=0, drain_s=1),
+            store=store_at(tmp_path / "data"),
+            release=Release(trust_root=str(root)),
+            collateral=Collateral(service_url=pcs.url, root_crl_url=pcs.url + CERTIFICATES, check_numbers=False),
+        )
+        node = await stack.enter_async_context(embedded_node(config, clock=clock, entropy=entropy))
+        owner, agent = [
+            await stack.enter_async_context(
+                Client(node.url, session=session, settings=SETTINGS, clock=clock, entropy=entropy)
+            )
+            for session in (None, key_session(SEED))
+        ]
+        await owner.sign_in(new_wallet(entropy=entropy))
+        await owner.secrets().put("API_KEY", "value")
+        rights = [
+            allow(owner.secrets().resource("API_KEY"), "tinycloud.kv/get"),
+            allow(owner.encryption.network().text, "tinycloud.encryption/decrypt"),
+        ]
+        policy = Policy(measurements=(APPROVED,))
+        await agent.delegations.take_up(await owner.delegations.delegate(agent.session.did, rights, policy=policy))
+        yield Parties(node, pcs, machine, owner, agent, clock, entropy)
+
+
+async def test_it_comes_again_when_the_node_says(parties: Parties) -> None:
+    """While the documents are fetched the backend waits as long as it is told, and attests anew (AT39)."""
+    source = Source(parties.platform)
+    backend = parties.backend(source, while_waiting=parties.fetch)
+    await backend.attest(parties.owner.encryption.network())
+    assert parties.pauses == [ASK_AGAIN_S]
+    assert len(set(source.asked)) == 2  # a challenge serves once
+    assert await backend.read_secret(parties.owner.session.owner, "API_KEY") == "value"
+    assert parties.pcs.asked[TCB] == 1
+
+
+@pytest.mark.parametrize(
+    ("patience_s", "tries"), [(0.0, 1), (ASK_AGAIN_S - 0.5, 1), (ASK_AGAIN_S, 2), (60.0, 1 + 60 // ASK_AGAIN_S)]
+)
+async def test_patience_ends(parties: Parties, patience_s: float, tries: int) -> None:
+    """It waits no longer in all than it was told to; then it says what the node said."""
+    source = Source(parties.platform)
+    backend = parties.backend(source, patience_s=patience_s, while_waiting=parties.nothing)
+    with pytest.raises(NodeFailure) as failure:
+        await backend.attest(parties.owner.encryption.network())
+    assert (failure.value.problem, failure.value.retry_after_s) == ("collateral-missing", ASK_AGAIN_S)
+    assert (len(source.asked), sum(parties.pauses) <= patience_s) == (tries, True)
+    assert backend.attestation is None
+
+
+async def test_a_platform_that_nobody_knows(parties: Parties) -> None:
+    """A node that says to come again in an hour is not waited for (AT32)."""
+    source = Source(parties.platform)
+    backend = parties.backend(source, while_waiting=lambda: fetch_due(parties.node.services))
+    with pytest.raises(NodeFailure) as failure:
+        await backend.attest(parties.owner.encryption.network())
+    assert failure.value.retry_after_s == 3600 + ASK_AGAIN_S
+    assert (len(source.asked), parties.pauses) == (2, [ASK_AGAIN_S])
+
+
+async def test_a_refusal_is_no_reason_to_wait(parties: Parties) -> None:
+    """What the node refuses for good is not tried again."""
+    source = Source(SimulatedPlatform.from_seed(b"a root of somebody else"))
+    with pytest.raises(AttestationRefused) as refused:
+        await parties.backend(source, while_waiting=parties.nothing).attest(parties.owner.encryption.network())
+    assert (refused.value.problem, len(source.asked), parties.pauses) == ("untrusted_root", 1, [])
