@@ -46,11 +46,11 @@ fmt: $(VENV)/.installed ## rewrite the code in the house style
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-bench: $(VENV)/.installed ## CPU time per request against a node that it starts on loopback
-	@$(BIN)/python tests/benchmarks/requests_per_cpu.py
+bench: $(VENV)/.installed ## CPU time per request, of a node that it starts on loopback; plots in .cache/bench (BENCH=--compare judges)
+	@$(BIN)/python tests/benchmarks/requests_per_cpu.py --out .cache/bench $(BENCH)
 
-soak: $(VENV)/.installed ## kill the node under load, many times, and look for a lost write; then the largest values
-	@$(BIN)/pytest -q -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak.py tests/soak_large_values.py
+soak: $(VENV)/.installed ## kill the node under load, many times, and look for a lost write; the largest values; thousands of races
+	@$(BIN)/pytest -q -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak.py tests/soak_large_values.py tests/soak_histories.py
 
 fuzz: $(VENV)/.installed ## throw bytes at every parser for some minutes
 	@FUZZ_EXAMPLES=20000 $(BIN)/pytest -q -k fuzz

@@ -1,19 +1,20 @@
 """Connections that send prepared requests, one after the other, and note how long each answer took.
 
 The client costs as little as it can: requests are whole byte strings before the clock runs, and of an answer only the
-status and the length are looked at.
+status and the length are looked at, unless the bodies are asked for.
 """
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 _ANSWER_LIMIT_S = 30.0
+_HEAD_END = b"\r\n\r\n"
 
 
 class RequestFailed(Exception):
-    """A request was not answered with success; the run is worth nothing."""
+    """A request was not answered as expected; the run is worth nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,27 +24,60 @@ class Drive:
     Attributes:
         took_s: from the first request to the last answer.
         latencies_s: of each request, from its first byte sent to its last byte received.
+        bodies: of the answers in the order they came, where they were asked for.
     """
 
     took_s: float
     latencies_s: tuple[float, ...]
+    bodies: tuple[bytes, ...] = ()
 
 
-async def drive(port: int, requests: list[bytes], *, connections: int, most_s: float) -> Drive:
-    """Send every request once, over so many connections, until all are answered or the time is over.
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Which statuses count as answered, both ends included."""
 
+    least: int = 200
+    most: int = 299
+
+
+SUCCESS = Expected()
+REFUSAL = Expected(400, 503)
+
+
+async def drive(
+    port: int,
+    requests: Iterable[bytes],
+    *,
+    connections: int,
+    most_s: float,
+    expected: Expected = SUCCESS,
+    keep: bool = False,
+    until: asyncio.Event | None = None,
+) -> Drive:
+    """Send every request once, over so many connections, until all are answered or it is enough.
+
+    Args:
+        port: on 127.0.0.1.
+        requests: whole, head and body.
+        connections: each sends the next request when it has its answer.
+        most_s: after them no further request is sent.
+        expected: statuses that count as answered.
+        keep: whether the bodies of the answers are returned.
+        until: when it is set no further request is sent.
     Raises:
-        RequestFailed: an answer is no success, or none came.
+        RequestFailed: an answer has another status, or none came.
     """
-    lines = [await _Line.open(port) for _ in range(connections)]
+    lines = [await _Line.open(port, expected, keep=keep) for _ in range(connections)]
     latencies: list[float] = []
     queue = iter(requests)
+    enough = until or asyncio.Event()
     started = time.perf_counter()
     try:
         async with asyncio.TaskGroup() as sending:
             for line in lines:
-                sending.create_task(_send(line, queue, latencies, started + most_s))
-        return Drive(time.perf_counter() - started, tuple(latencies))
+                sending.create_task(_send(line, queue, latencies, started + most_s, enough))
+        took_s = time.perf_counter() - started
+        return Drive(took_s, tuple(latencies), tuple([body for line in lines for body in line.bodies]))
     except* RequestFailed as failures:
         raise RequestFailed(str(failures.exceptions[0])) from None
     finally:
@@ -51,26 +85,90 @@ async def drive(port: int, requests: list[bytes], *, connections: int, most_s: f
             line.close()
 
 
-async def _send(line: "_Line", queue: Iterator[bytes], latencies: list[float], end: float) -> None:
+async def _send(
+    line: "_Line", queue: Iterator[bytes], latencies: list[float], end: float, enough: asyncio.Event
+) -> None:
     for request in queue:
         sent = time.perf_counter()
         await line.ask(request)
         latencies.append((now := time.perf_counter()) - sent)
-        if now > end:
+        if now > end or enough.is_set():
             return
 
 
-class _Line(asyncio.Protocol):
-    """One kept connection; reads answers with a length or in chunks."""
+class Answer:
+    """One answer as it arrives: with a length, or in chunks."""
+
+    __slots__ = ("_at", "_head_bytes", "_is_chunked", "_pieces", "_received")
 
     def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
         self._received = bytearray()
+        self._head_bytes = 0
+        self._is_chunked = False
+        self._at = 0  # of the next chunk's size
+        self._pieces: list[tuple[int, int]] = []
+
+    @property
+    def status(self) -> int:
+        return int(self._received[9:12])
+
+    @property
+    def start(self) -> bytes:
+        return bytes(self._received[:600])
+
+    @property
+    def body(self) -> bytes:
+        return b"".join([bytes(self._received[start:end]) for start, end in self._pieces])
+
+    def feed(self, data: bytes) -> bool:
+        """Take bytes in; True when the answer is whole. Nothing follows it: the next request is not sent yet."""
+        self._received += data
+        if not self._head_bytes and not self._read_head():
+            return False
+        return self._read_chunks() if self._is_chunked else len(self._received) >= self._pieces[0][1]
+
+    def _read_head(self) -> bool:
+        found = self._received.find(_HEAD_END)
+        if found < 0:
+            return False
+        self._at = self._head_bytes = found + len(_HEAD_END)
+        head = bytes(self._received[:found]).lower()
+        self._is_chunked = b"\r\ntransfer-encoding: chunked" in head
+        if not self._is_chunked:
+            _, stated, rest = head.partition(b"\r\ncontent-length:")
+            size_bytes = int(rest.split(b"\r\n", 1)[0]) if stated else 0
+            self._pieces.append((self._head_bytes, self._head_bytes + size_bytes))
+        return True
+
+    def _read_chunks(self) -> bool:
+        while (line_end := self._received.find(b"\r\n", self._at)) >= 0:
+            size_bytes = int(self._received[self._at : line_end].partition(b";")[0], 16)
+            start = line_end + 2
+            end = start + size_bytes
+            if len(self._received) < end + 2:
+                return False
+            if not size_bytes:
+                return True
+            self._pieces.append((start, end))
+            self._at = end + 2
+        return False
+
+
+class _Line(asyncio.Protocol):
+    """One kept connection."""
+
+    def __init__(self, expected: Expected, *, keep: bool) -> None:
+        self.bodies: list[bytes] = []
+        self._expected = expected
+        self._keep = keep
+        self._transport: asyncio.Transport | None = None
+        self._answer = Answer()
         self._answered: asyncio.Future[None] | None = None
 
     @classmethod
-    async def open(cls, port: int) -> "_Line":
-        _, line = await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port)
+    async def open(cls, port: int, expected: Expected, *, keep: bool) -> "_Line":
+        loop = asyncio.get_running_loop()
+        _, line = await loop.create_connection(lambda: cls(expected, keep=keep), "127.0.0.1", port)
         return line
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -81,11 +179,13 @@ class _Line(asyncio.Protocol):
         self._end(RequestFailed("the node hung up"))
 
     def data_received(self, data: bytes) -> None:
-        self._received += data
-        if (size := _answer_size(self._received)) is not None:
-            status, text = int(self._received[9:12]), bytes(self._received[:600])
-            del self._received[:size]
-            self._end(None if 200 <= status < 300 else RequestFailed(f"answered {status}: {text!r}"))
+        if not self._answer.feed(data):
+            return
+        answer, self._answer = self._answer, Answer()
+        if self._keep:
+            self.bodies.append(answer.body)
+        is_expected = self._expected.least <= answer.status <= self._expected.most
+        self._end(None if is_expected else RequestFailed(f"answered {answer.status}: {answer.start!r}"))
 
     async def ask(self, request: bytes) -> None:
         assert self._transport is not None
@@ -109,17 +209,3 @@ class _Line(asyncio.Protocol):
             self._answered.set_result(None)
         else:
             self._answered.set_exception(failure)
-
-
-def _answer_size(received: bytearray) -> int | None:
-    """Return how long the answer at the start is, head included; None while it is not whole."""
-    end = received.find(b"\r\n\r\n")
-    if end < 0:
-        return None
-    head, start = bytes(received[:end]).lower(), end + 4
-    if b"\r\ntransfer-encoding: chunked" in head:
-        last = received.find(b"0\r\n\r\n", start)
-        return None if last < 0 else last + 5
-    _, found, rest = head.partition(b"\r\ncontent-length:")
-    size = start + (int(rest.split(b"\r\n", 1)[0]) if found else 0)
-    return size if len(received) >= size else None

@@ -1,30 +1,46 @@
 """What the processes of a node have used so far: CPU time and memory, as the kernel counts them."""
 
 import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# The clock of a whole process, threads that have ended included (clock_getcpuclockid in the C library).
+_CPUCLOCK_SCHED = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """Sums over a process and everything below it.
+    """What a process and everything below it have used.
 
     Attributes:
-        cpu_s: user and system time, in steps of one clock tick (mostly 10 ms) for each process.
-        rss_bytes: resident memory; pages that processes share count once for each of them.
+        cpu_s: user and system time of each process by its id, in nanoseconds' resolution.
+        rss_bytes: resident memory together; pages that processes share count once for each of them.
+        private_bytes: resident memory that no file backs, together: without the store's pages, which are the kernel's.
     """
 
-    cpu_s: float
+    cpu_s: Mapping[int, float]
     rss_bytes: int
+    private_bytes: int
+
+    def since(self, before: "Used") -> "dict[int, float]":
+        """Return the CPU seconds of each process since an earlier look; one that came meanwhile counts whole."""
+        return {pid: cpu_s - before.cpu_s.get(pid, 0.0) for pid, cpu_s in self.cpu_s.items()}
 
 
 def used_by(pid: int) -> Used:
-    """Return what a process and its descendants have used."""
-    family = list(_family(pid))
-    return Used(sum(map(_cpu_s, family)), sum(map(_rss_bytes, family)))
+    """Return what a process and its descendants have used; what has ended is not among them."""
+    cpu_s: dict[int, float] = {}
+    resident = shared = 0
+    for one in _family(pid):
+        with suppress(OSError):  # it may end while it is looked at
+            pages = _pages(one)
+            cpu_s[one] = _cpu_s(one)
+            resident, shared = resident + pages[0], shared + pages[1]
+    return Used(cpu_s, resident * _PAGE_BYTES, (resident - shared) * _PAGE_BYTES)
 
 
 def _family(pid: int) -> list[int]:
@@ -32,16 +48,17 @@ def _family(pid: int) -> list[int]:
     found, waiting = [], [pid]
     while waiting:
         found.append(one := waiting.pop())
-        for task in Path(f"/proc/{one}/task").iterdir():
-            waiting += [int(child) for child in (task / "children").read_text().split()]
+        with suppress(OSError):  # a process or thread may end while it is looked at
+            for task in Path(f"/proc/{one}/task").iterdir():
+                waiting += [int(child) for child in (task / "children").read_text().split()]
     return found
 
 
 def _cpu_s(pid: int) -> float:
-    # Behind the name in brackets: user and system time are the 14th and 15th field of the line.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    return time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED)
 
 
-def _rss_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+def _pages(pid: int) -> tuple[int, int]:
+    """Return the pages of a process that are resident, and those of them that belong to files."""
+    fields = Path(f"/proc/{pid}/statm").read_text().split()
+    return int(fields[1]), int(fields[2])

@@ -41,12 +41,21 @@ class NotServing(Exception):
 
 
 @contextlib.contextmanager
-def own_node(folder: Path, *options: str) -> Iterator[tuple[str, int]]:
-    """Run `sealspace serve` with one worker on an empty folder; give its address and its process id."""
-    arguments = ["serve", "--data", str(folder), "--host", "127.0.0.1", "--port", "0", "--workers", "1", *options]
+def own_node(folder: Path, *options: str, workers: int = 1, **settings: str) -> Iterator[tuple[str, int]]:
+    """Run `sealspace serve` on a folder; give its address and its process id.
+
+    Args:
+        folder: of the store; new, or one that a node has left.
+        options: further ones of the command.
+        workers: processes that answer.
+        settings: variables of the environment.
+    """
+    bound = ["--host", "127.0.0.1", "--port", "0", "--workers", str(workers)]
+    arguments = ["serve", "--data", str(folder), *bound, *options]
     paths = "\n".join(path for path in sys.path if path and path != str(Path(__file__).parent))
-    # All requests come from one address.
-    variables = {"SEALSPACE_LIMITS__STRANGERS_PER_MINUTE": "1000000000"}
+    # All requests come from one address, and all delegations from one signer.
+    lifted = ("STRANGERS_PER_MINUTE", "CHALLENGES_PER_MINUTE", "DELEGATIONS_PER_SIGNER")
+    variables = {f"SEALSPACE_LIMITS__{name}": "1000000000" for name in lifted} | settings
     with _server([sys.executable, "-P", "-c", _NODE, paths, *arguments], cwd=folder.parent, **variables) as found:
         yield found
 

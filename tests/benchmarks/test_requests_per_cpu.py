@@ -1,35 +1,71 @@
 """The benchmark runs: every load on our node and on another one beside it, and no request fails."""
 
+import asyncio
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from driving import Answer, Drive, RequestFailed, drive
+from floors import Floors
 from loads import ATTESTED, LOADS
+from measuring import OTHER, OURS, Round, Total
+from page import page
+from processes import used_by
+from report import (
+    Report,
+    baseline_of,
+    printed,
+    read_baseline,
+    regressions,
+    report_of,
+    write_baseline,
+)
+from scenarios import SCENARIOS
 from serving import own_node
 
 HERE = Path(__file__).parent
+FLOORS = Floors(signature=50.0, token=20.0, http={1: 50.0, 16: 30.0})
 
 
 def run_bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the benchmark with few requests."""
     command = [sys.executable, str(HERE / "requests_per_cpu.py"), "--rounds", "1", "--requests", "3", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=240)
 
 
 @pytest.mark.slow
 def test_every_load_on_two_nodes(tmp_path: Path) -> None:
-    """All loads are answered by both nodes, at one connection and at sixteen; the figures are JSON."""
+    """All loads are answered by both nodes, writes of the other one on one connection only; the figures are JSON."""
     with own_node(tmp_path / "other", "--attestation", "off") as (url, pid):
-        done = run_bench("--json", "--url", url, "--pid", str(pid))
+        beside = ("--url", url, "--pid", str(pid), "--peer-writes-at", "1")
+        asked = [part for name in (*LOADS, *ATTESTED) for part in ("--only", name)]
+        done = run_bench("--json", "--connections", "1", "16", "--out", str(tmp_path / "out"), *beside, *asked)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     found = {(one["node"], one["load"], one["connections"]) for one in figures["loads"]}
-    expected = {(node, load, count) for node in ("ours", "other") for load in LOADS for count in (1, 16)}
-    assert expected | {("ours", load, count) for load in ATTESTED for count in (1, 16)} == found
-    assert all(one["requests"] == 3 for one in figures["loads"])
-    assert len(figures["floor_cpu_us"]) == 4
+    expected = {("ours", name, count) for name in (*LOADS, *ATTESTED) for count in (1, 16)}
+    expected |= {("other", name, count) for name, load in LOADS.items() for count in (1, 16)[: 2 - load.writes]}
+    assert expected == found
+    assert all(one["requests"] and one["cpu_us"] > 0 and one["floors"] > 0 for one in figures["loads"])
+    assert all("ratio" in one and "ratio_16" in one for one in figures["loads"] if one["node"] == "other")
+    assert 4 == len(figures["floor_cpu_us"])
+    assert figures == json.loads((tmp_path / "out" / "bench.json").read_text())
+    assert "<svg" in (tmp_path / "out" / "bench.html").read_text()
+
+
+@pytest.mark.slow
+def test_every_scenario() -> None:
+    """Every scenario comes to figures."""
+    done = run_bench("--json", "--connections", "1", *[part for name in SCENARIOS for part in ("--only", name)])
+    assert done.returncode == 0, done.stderr
+    scenarios = json.loads(done.stdout)["scenarios"]
+    assert list(SCENARIOS) == list(scenarios)
+    assert all(scenarios.values())
 
 
 @pytest.mark.slow
@@ -37,6 +73,152 @@ def test_a_failed_request_fails_the_run(tmp_path: Path) -> None:
     """A node that refuses what it is asked ends the run with status 1 and its answer."""
     (tmp_path / "settings").mkdir()
     with own_node(tmp_path / "settings" / "data", "--attestation", "everyone") as (url, pid):
-        done = run_bench("--only", "decrypt", "--url", url, "--pid", str(pid))
+        done = run_bench("--only", "decrypt", "--connections", "1", "--url", url, "--pid", str(pid))
     assert done.returncode == 1
     assert "answered 401" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_comparison_fails_the_run(tmp_path: Path) -> None:
+    """A load that is dearer than the baseline allows ends the run with status 1 and its name; a cheaper one passes."""
+    asked = ("--only", "get 1 KiB", "--connections", "1", "--compare", "--baseline", str(tmp_path / "baseline.json"))
+    statuses = []
+    for known in (0.01, 1000.0):
+        baseline = {"noise": 0.25, "floors": {"get 1 KiB": {"1": known}}}
+        (tmp_path / "baseline.json").write_text(json.dumps(baseline))
+        done = run_bench(*asked)
+        statuses.append((done.returncode, "dearer than the baseline: get 1 KiB, 1 connections" in done.stderr))
+    assert [(1, True), (0, False)] == statuses
+
+
+def totals_of(cpu_us: Sequence[float], *, node: str = OURS, connections: int = 1) -> Total:
+    """A load whose rounds had one request each."""
+    rounds = [Round(0.5, {1: us * 0.75e-6, 2: us * 0.25e-6}, 0.001, 1 << 20, (0.25,)) for us in cpu_us]
+    return Total(node, "get 1 KiB", connections, rounds)
+
+
+def test_the_best_round_and_the_median() -> None:
+    """CPU time of a request is that of the best round, over all processes; the median stands beside it."""
+    figures = totals_of([300.0, 100.0, 200.0]).figures()
+    assert (100.0, 200.0) == (figures["cpu_us"], figures["cpu_us_median"])
+    assert (250.0, 2.0) == (figures["p99_ms"], figures["requests_per_s"])
+
+
+def test_ratios() -> None:
+    """The other node is compared with ours at as many connections and at sixteen, ours with the floor."""
+    totals = [totals_of([200.0]), totals_of([100.0], connections=16), totals_of([400.0], node=OTHER)]
+    report = report_of(totals, FLOORS, {})
+    assert [2.0, 1.25, 4.0] == [row["floors"] for row in report.loads]
+    assert [(None, None), (None, None), (2.0, 4.0)] == [(row.get("ratio"), row.get("ratio_16")) for row in report.loads]
+
+
+def test_steps_of_a_release() -> None:
+    """The steps stand together, with what the evidence adds to opening a key; nothing where one is missing."""
+    costs = {"challenge": 100.0, "session": 900.0, "decrypt, attested": 500.0, "decrypt, in person": 400.0}
+    totals = [replace(totals_of([us]), load=name) for name, us in costs.items()]
+    steps = report_of(totals, FLOORS, {}).scenarios["steps of a release"]
+    assert 0.2 == pytest.approx(steps["evidence, share of an attested decrypt"])
+    assert {} == report_of(totals[1:], FLOORS, {}).scenarios
+
+
+def test_regressions(tmp_path: Path) -> None:
+    """What is dearer than the stored baseline by more than the noise is named, and nothing else."""
+    write_baseline(baseline_of(report_of([totals_of([200.0])], FLOORS, {}), noise=0.25), tmp_path / "baseline.json")
+    baseline = read_baseline(tmp_path / "baseline.json")
+    assert [] == regressions(report_of([totals_of([249.0])], FLOORS, {}), baseline)
+    assert [] == regressions(report_of([totals_of([900.0], connections=16)], FLOORS, {}), baseline)  # not known
+    (line,) = regressions(report_of([totals_of([260.0])], FLOORS, {}), baseline)
+    assert line.startswith("get 1 KiB, 1 connections: 2.6 floors, 2.0 in the baseline (+30%")
+
+
+def test_the_stored_baseline() -> None:
+    """The baseline in the repository names every load there is, and none that is gone."""
+    assert set(LOADS) | set(ATTESTED) == set(read_baseline().floors)
+
+
+def test_the_page_is_the_same_each_time() -> None:
+    """The page follows from the figures alone, asks for nothing and holds no markup of theirs."""
+    report = report_of([totals_of([200.0])], FLOORS, {"a <b>": {"c & d": 1.0}})
+    text = page(report)
+    assert text == page(replace(report))
+    assert "A &lt;b&gt;" in text
+    assert "c &amp; d" in text
+    assert not any(word in text for word in ("http:", "https:", "<script", "src="))
+
+
+def test_the_table_has_a_line_for_each_row() -> None:
+    """Loads, floors and scenarios are printed."""
+    report = Report(({"node": OURS, "load": "get", "connections": 1},), {"a floor": 1.0}, {"a start": {"ms": 2.0}})
+    lines = list(printed(report))
+    assert ["load", "get", "", "floor:", "ms"] == [line.strip().split(" ")[0] for line in lines if line != "\na start"]
+
+
+def test_cpu_time_of_a_process() -> None:
+    """The kernel's clock of a process goes on as it works, in steps far below ten milliseconds."""
+    me = os.getpid()
+    before = used_by(me)
+    total = sum(range(200_000))
+    after = used_by(me)
+    assert total
+    assert after.since(before)[me] > 0
+    assert after.rss_bytes > 0
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+ANSWERS = {
+    "a length": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    "nothing": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "chunks": CHUNKED + b"3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n",
+    "a chunk that looks like an end": CHUNKED + b"5\r\n0\r\n\r\n\r\n0\r\n\r\n",
+}
+BODIES = {"a length": b"hello", "nothing": b"", "chunks": b"hello", "a chunk that looks like an end": b"0\r\n\r\n"}
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_answers_in_any_pieces(kind: str, step: int) -> None:
+    """An answer is whole with its last byte and not before, however the bytes arrive."""
+    text, answer = ANSWERS[kind], Answer()
+    pieces = [text[at : at + step] for at in range(0, len(text), step)]
+    assert [False] * (len(pieces) - 1) + [True] == [answer.feed(piece) for piece in pieces]
+    assert (200, BODIES[kind]) == (answer.status, answer.body)
+
+
+class Answering(asyncio.Protocol):
+    """Says something whenever it hears something; with nothing to say it hangs up."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(self._answer)
+        if not self._answer:
+            self._transport.close()
+
+
+async def drive_at(answer: bytes) -> Drive:
+    """Ask twice, over one connection."""
+    server = await asyncio.get_running_loop().create_server(lambda: Answering(answer), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        return await drive(port, [b"ask", b"again"], connections=1, most_s=10.0, keep=True)
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+async def test_one_answer_after_the_other(kind: str) -> None:
+    """Answers follow each other on a connection, and bodies are kept where they are asked for."""
+    done = await drive_at(ANSWERS[kind])
+    assert (BODIES[kind], BODIES[kind]) == done.bodies
+    assert 2 == len(done.latencies_s)
+
+
+async def test_a_server_that_hangs_up() -> None:
+    """A connection that ends before its answer fails the drive."""
+    with pytest.raises(RequestFailed, match="hung up"):
+        await drive_at(b"")
