@@ -1,14 +1,26 @@
-"""Verifying quotes: one at a time in a worker, in a thread, with a bounded queue.
+"""Verifying quotes: one at a time in a worker, behind a bounded queue, with a rest after each that was refused.
 
-The library holds the interpreter lock for about a millisecond a quote, so a second thread would bring nothing and a
-flood of quotes must not pile up behind honest requests.
+The library holds the interpreter lock for the millisecond that a quote takes. In a thread it would stop everybody else
+all the same, and take the lock again whenever a signature check of another request lets it go; so it is called in the
+event loop's thread, between two turns of the loop. A flood of junk is slowed by the rests: what is left of the worker's
+time is for honest requests.
 """
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 from tee_backend.attestation.collateral import Collateral
+from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.trust_root import TrustRoot
 from tee_backend.attestation.verify import VerifiedQuote, verify_quote
+
+REST: Final = 5
+"""How many times as long as a refused quote took the next one waits: junk gets a sixth of a worker at the most."""
+
+MOST_REST_S: Final = 0.1
+"""A rest is no longer, however slow the machine was just then."""
 
 
 class QuotesBusy(Exception):
@@ -20,10 +32,19 @@ class QuotesBusy(Exception):
 class Quotes:
     """The one place where quotes are verified."""
 
-    def __init__(self, *, most_waiting: int) -> None:
+    def __init__(
+        self,
+        *,
+        most_waiting: int,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        time_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the bound of the queue, the quote in hand included; and what waits, and tells the time."""
         self._most_waiting = most_waiting
+        self._pause, self._time_s = pause, time_s
         self._waiting = 0
         self._turn = asyncio.Lock()
+        self._rests_until_s = 0.0
 
     async def verify(self, quote: bytes, collateral: Collateral, *, root: TrustRoot, now: float) -> VerifiedQuote:
         """Verify a quote when its turn comes.
@@ -37,6 +58,20 @@ class Quotes:
         self._waiting += 1
         try:
             async with self._turn:
-                return await asyncio.to_thread(verify_quote, quote, collateral, root=root, now=now)
+                await self._rest()
+                return self._verified(quote, collateral, root=root, now=now)
         finally:
             self._waiting -= 1
+
+    async def _rest(self) -> None:
+        """Let everything that is ready run first, and all the rest that the last refusal asks for."""
+        await self._pause(max(0.0, self._rests_until_s - self._time_s()))
+
+    def _verified(self, quote: bytes, collateral: Collateral, *, root: TrustRoot, now: float) -> VerifiedQuote:
+        began_s = self._time_s()
+        try:
+            return verify_quote(quote, collateral, root=root, now=now)
+        except AttestationError:
+            ended_s = self._time_s()
+            self._rests_until_s = ended_s + min(REST * (ended_s - began_s), MOST_REST_S)
+            raise

@@ -185,6 +185,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _ATTESTING + "test_a_stranger_s_quote_is_not_looked_at",
         _ATTESTING + "test_a_challenge_cannot_be_made_up",
         "spec/test_network_rules.py::test_challenges",
+        "node/test_quotes.py::test_junk_makes_the_next_one_wait",
     ),
     "3.4 a genuine TEE with any code": (_RELEASE + "test_a_genuine_quote_without_approval_opens_nothing",),
     "3.4 a delegate widens a policy": (
