@@ -55,6 +55,7 @@ class RunningNode:
     """A running `serve` on one data folder, and what it says on standard error."""
 
     def __init__(self, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(

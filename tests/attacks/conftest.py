@@ -27,17 +27,23 @@ def platform() -> SimulatedPlatform:
 def attacked_node(tmp_path_factory: pytest.TempPathFactory, platform: SimulatedPlatform) -> Iterator[RunningNode]:
     """A node with a supervisor, a storekeeper and two workers."""
     folder = tmp_path_factory.mktemp("attacked")
-    with running_node(folder, platform=platform) as node, pytest.MonkeyPatch.context() as environment:
-        if is_on_postgresql():  # the operator's commands have to find it there
-            environment.setenv("SEALSPACE_STORE__URL", database_of(folder))
+    with running_node(folder, platform=platform) as node:
         yield node
 
 
 @pytest.fixture
-async def stage(attacked_node: RunningNode, platform: SimulatedPlatform) -> AsyncIterator[Stage]:
+def operated_node(attacked_node: RunningNode, monkeypatch: pytest.MonkeyPatch) -> RunningNode:
+    """The node, whose store the operator's commands find, wherever it is."""
+    if is_on_postgresql():
+        monkeypatch.setenv("SEALSPACE_STORE__URL", database_of(attacked_node.folder))
+    return attacked_node
+
+
+@pytest.fixture
+async def stage(operated_node: RunningNode, platform: SimulatedPlatform) -> AsyncIterator[Stage]:
     """The node, and nobody on it that another test knows."""
     async with AsyncExitStack() as clients:
-        yield replace(await stage_on(attacked_node.url, platform, clients), node=attacked_node)
+        yield replace(await stage_on(operated_node.url, platform, clients), node=operated_node)
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ async def pair(
     """Two ends of one store."""
     async with AsyncExitStack() as clients:
         if request.param == "workers":
-            node: RunningNode = request.getfixturevalue("attacked_node")
+            node: RunningNode = request.getfixturevalue("operated_node")
             stage = replace(await stage_on(node.url, platform, clients), node=node)
             yield Pair((stage, stage))
             return

@@ -186,11 +186,10 @@ def worker_of(reply: Reply) -> str:
     return reply.headers["tinycloud-trace-id"][:16]
 
 
-def new_session(*, connections: int = 16) -> aiohttp.ClientSession:
-    """Return a session that keeps its connections."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections), timeout=aiohttp.ClientTimeout(total=20)
-    )
+def new_session(*, connections: int = 16, keeps: bool = True) -> aiohttp.ClientSession:
+    """Return a session that keeps its connections, or opens one for each request, which any worker may take."""
+    connector = aiohttp.TCPConnector(limit=connections, force_close=not keeps)
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=20))
 
 
 async def side_by_side(tasks: Sequence[Awaitable[object]]) -> None:

@@ -45,11 +45,11 @@ async def test_writers_and_readers_side_by_side(node: RunningNode) -> None:
     """Sixteen writers and sixteen readers: no request fails, every read sees what was acknowledged before it (ST1)."""
     writers = [Writer(at) for at in range(WRITERS)]
     workers: set[str] = set()
-    async with new_session(connections=32) as session:
+    async with new_session() as session, new_session(keeps=False) as reading:
         await side_by_side(
             [
                 *(write(writer, session, node.url) for writer in writers),
-                *(read(writer, session, node.url, workers) for writer in writers),
+                *(read(writer, reading, node.url, workers) for writer in writers),
             ]
         )
         for writer in writers:
