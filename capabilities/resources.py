@@ -96,13 +96,13 @@ class NetworkId(Struct, frozen=True, gc=False):
 
 Resource: TypeAlias = SpaceResource | OpaqueResource
 
-# RFC 3986. Possessive repeats: no input makes the match go back.
-_ESCAPE = r"%[0-9A-Fa-f]{2}"
-_PCHARS = rf"[A-Za-z0-9\-._~!$&'()*+,;=:@]*+(?:{_ESCAPE}[A-Za-z0-9\-._~!$&'()*+,;=:@]*+)*+"
-_PATH_CHARS = rf"[A-Za-z0-9\-._~!$&'()*+,;=:@/]*+(?:{_ESCAPE}[A-Za-z0-9\-._~!$&'()*+,;=:@/]*+)*+"
-_TAIL_CHARS = rf"[A-Za-z0-9\-._~!$&'()*+,;=:@/?]*+(?:{_ESCAPE}[A-Za-z0-9\-._~!$&'()*+,;=:@/?]*+)*+"
-_REG_NAME = rf"[A-Za-z0-9\-._~!$&'()*+,;=]*+(?:{_ESCAPE}[A-Za-z0-9\-._~!$&'()*+,;=]*+)*+"
-_USER_INFO = rf"[A-Za-z0-9\-._~!$&'()*+,;=:]*+(?:{_ESCAPE}[A-Za-z0-9\-._~!$&'()*+,;=:]*+)*+"
+# RFC 3986. Possessive repeats of single characters: no input makes the match go back. That two hexadecimal digits
+# follow each "%" is looked at apart: possessive groups match wrongly before Python 3.11.5.
+_PATH_CHARS = r"[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*+"
+_TAIL_CHARS = r"[A-Za-z0-9\-._~!$&'()*+,;=:@/?%]*+"
+_REG_NAME = r"[A-Za-z0-9\-._~!$&'()*+,;=%]*+"
+_USER_INFO = r"[A-Za-z0-9\-._~!$&'()*+,;=:%]*+"
+_NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _H16 = r"[0-9A-Fa-f]{1,4}"
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
@@ -113,12 +113,12 @@ _IPV6 = "|".join(
     + [rf"(?:(?:{_H16}:){{0,5}}{_H16})?::{_H16}", rf"(?:(?:{_H16}:){{0,6}}{_H16})?::"]
 )
 _IP_LITERAL = rf"\[(?:{_IPV6}|[vV][0-9A-Fa-f]++\.[A-Za-z0-9\-._~!$&'()*+,;=:]++)\]"
-_AUTHORITY_TEXT = rf"(?:{_USER_INFO}@)?+(?:{_IP_LITERAL}|{_REG_NAME})(?::[0-9]*+)?+"
+_AUTHORITY_TEXT = rf"(?:{_USER_INFO}@)?(?:{_IP_LITERAL}|{_REG_NAME})(?::[0-9]*+)?"
 _SCHEME_TEXT = r"[A-Za-z][A-Za-z0-9+.\-]*+"
 _PARTS = re.compile(
     rf"(?P<scheme>{_SCHEME_TEXT}):"
-    rf"(?:(?P<authority>//{_AUTHORITY_TEXT})(?P<abempty>(?:/{_PATH_CHARS})?+)|(?!//)(?P<path>{_PATH_CHARS}))"
-    rf"(?:\?(?P<query>{_TAIL_CHARS}))?+(?:#(?P<fragment>{_TAIL_CHARS}))?+"
+    rf"(?:(?P<authority>//{_AUTHORITY_TEXT})(?P<abempty>(?:/{_PATH_CHARS})?)|(?!//)(?P<path>{_PATH_CHARS}))"
+    rf"(?:\?(?P<query>{_TAIL_CHARS}))?(?:#(?P<fragment>{_TAIL_CHARS}))?"
 )
 _AUTHORITY = re.compile(_AUTHORITY_TEXT)
 _URI_SCHEME = re.compile(_SCHEME_TEXT)
@@ -129,12 +129,21 @@ _ESCAPES = re.compile(r"%(..)")
 
 def is_uri(text: str) -> bool:
     """Tell whether the text is an absolute URI of RFC 3986 (ASCII, with a scheme)."""
-    return _PARTS.fullmatch(text) is not None
+    return _parts_of(text) is not None
+
+
+def _parts_of(text: str) -> re.Match[str] | None:
+    return _PARTS.fullmatch(text) if escapes_well(text) else None
+
+
+def escapes_well(text: str) -> bool:
+    """Tell whether two hexadecimal digits follow each `%` of a text."""
+    return "%" not in text or _NO_ESCAPE.search(text) is None
 
 
 def is_authority(text: str) -> bool:
     """Tell whether the text is a non-empty RFC 3986 authority: `app.example`, `localhost:5173`."""
-    return bool(text) and _AUTHORITY.fullmatch(text) is not None
+    return bool(text) and escapes_well(text) and _AUTHORITY.fullmatch(text) is not None
 
 
 def is_scheme(text: str) -> bool:
@@ -148,7 +157,7 @@ def parse_space_id(text: str) -> SpaceId:
     Raises:
         InvalidIdentifier: No URI, not in normal form (U3), or not of that shape (U1, U2, U4, U5).
     """
-    parts = _PARTS.fullmatch(text)
+    parts = _parts_of(text)
     space = None
     if parts is not None and text.startswith(_SCHEME) and "/" not in text and "?" not in text and "#" not in text:
         space = _space_of(text[len(_SCHEME) :])
@@ -167,7 +176,7 @@ def parse_resource(text: str) -> Resource:
 
 
 def _read_resource(text: str) -> Resource:
-    parts = _PARTS.fullmatch(text)
+    parts = _parts_of(text)
     if parts is None:
         raise InvalidIdentifier("invalid resource URI")
     return _space_resource(parts) or OpaqueResource(text)

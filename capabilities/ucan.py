@@ -19,6 +19,7 @@ from .abilities import parse_ability
 from .errors import InvalidIdentifier, InvalidJson, MalformedToken
 from .facts import states_policy
 from .issuers import verify_jws
+from .resources import escapes_well
 from .signatures import Ed25519Signer
 from .siwe import YEAR_10000_S
 from .strict_json import check_text, parse_json, repeats_member
@@ -46,11 +47,10 @@ _ALGORITHMS: Final = frozenset(
 )
 _KEY_TYPES: Final = frozenset({"OKP", "EC", "RSA", "oct"})
 _KEY_PARTS: Final = ("x", "y", "d", "n", "e", "k")
-_ESCAPE = r"%[0-9A-Fa-f]{2}"
-_DID_TEXT = rf"did:[a-z0-9]++:(?=[A-Za-z0-9._:%\-])[A-Za-z0-9._:\-]*+(?:{_ESCAPE}[A-Za-z0-9._:\-]*+)*+"
-_TAIL = rf"[A-Za-z0-9\-._~!$&'()*+,;=:@/?]*+(?:{_ESCAPE}[A-Za-z0-9\-._~!$&'()*+,;=:@/?]*+)*+"
+_DID_TEXT = r"did:[a-z0-9]++:[A-Za-z0-9._:%\-]++"
+_TAIL = r"[A-Za-z0-9\-._~!$&'()*+,;=:@/?%]*+"
 _DID = re.compile(_DID_TEXT)
-_DID_URL = re.compile(rf"{_DID_TEXT}(?:[/?]{_TAIL})?+(?:#{_TAIL})?+")
+_DID_URL = re.compile(rf"{_DID_TEXT}(?:[/?]{_TAIL})?(?:#{_TAIL})?")
 
 
 class UcanHeader(msgspec.Struct, frozen=True, gc=False):
@@ -225,6 +225,8 @@ def _check_claims(payload: UcanPayload) -> None:
 
 def _are_parties(iss: str, aud: str) -> bool:
     """Tell whether a token can be from one to the other."""
+    if not (escapes_well(iss) and escapes_well(aud)):
+        return False
     return _DID_URL.fullmatch(iss) is not None and _DID.fullmatch(aud) is not None
 
 

@@ -105,8 +105,16 @@ async def _run(folder: Path) -> int:
         return 1
     finally:
         await node.stop()
+    stop_if_asked()
     click.echo(f"\nAll {telling.steps} steps held.")
     return 0
+
+
+def stop_if_asked() -> None:
+    """End the story where it was asked to: what waits with a limit may take a cancellation for its own (Python 3.11)."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 # --- telling -----------------------------------------------------------------------------------------------------
@@ -127,6 +135,7 @@ class Telling:
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
         """Number a step, and tick it when the block ends well."""
+        stop_if_asked()
         self.steps += 1
         self._notes.clear()
         head = f"{self.steps:>3}  {what}"

@@ -78,8 +78,11 @@ async def drive(
                 sending.create_task(_send(line, queue, latencies, started + most_s, enough))
         took_s = time.perf_counter() - started
         return Drive(took_s, tuple(latencies), tuple([body for line in lines for body in line.bodies]))
-    except* RequestFailed as failures:
-        raise RequestFailed(str(failures.exceptions[0])) from None
+    except BaseExceptionGroup as failures:
+        failed, others = failures.split(RequestFailed)
+        if failed is None or others is not None:
+            raise
+        raise RequestFailed(str(failed.exceptions[0])) from None
     finally:
         for line in lines:
             line.close()
