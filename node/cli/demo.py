@@ -111,7 +111,7 @@ async def _run(folder: Path) -> int:
 
 
 def stop_if_asked() -> None:
-    """End the story where it was asked to: what waits with a limit may take a cancellation for its own (Python 3.11)."""
+    """End the story where that was asked for: a wait with a limit may take a cancellation for its own."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
