@@ -15,7 +15,11 @@ from sealspace.delegations import allow
 from sealspace.session import read_grant
 from sealspace.wallets import new_wallet
 
-_CODE = "import sys; from node.cli import main; sys.exit(main())"
+# Ctrl-C works in it also where these tests run in the background of a shell, which has it ignored.
+_CODE = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from node.cli import main; sys.exit(main())"
+)
 
 
 def processes_that_name(folder: Path) -> list[str]:
