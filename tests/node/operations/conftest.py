@@ -3,13 +3,13 @@
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 import pytest
 from conformance.minting import Grants, key_token
 from engines import store_at
+from running_node import Reply
 from tests_support import FixedClock
 from wire_replay import token_id
 from yarl import URL
@@ -19,23 +19,6 @@ from node.config import Config, Http
 from node.embedded import EmbeddedNode, embedded_node
 
 _COUNT = itertools.count()
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer as it came."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
-
-    @property
-    def said(self) -> tuple[int, str]:
-        return self.status, self.text
 
 
 class Serving:

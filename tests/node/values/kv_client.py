@@ -5,12 +5,12 @@ import itertools
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 from blake3 import blake3
 from engines import store_at
+from running_node import Reply
 from tests_support import FixedClock
 from wire_replay import token_id
 
@@ -22,23 +22,6 @@ from node.embedded import EmbeddedNode, embedded_node
 from spaces.quota import usage_key, usage_of
 
 _COUNT = itertools.count()
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer as it came."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
-
-    @property
-    def said(self) -> tuple[int, str]:
-        return self.status, self.text
 
 
 Wanted = tuple[str, str]
