@@ -7,6 +7,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := capabilities spaces encryption_network sealspace tee_backend node
+PYTEST := $(BIN)/pytest -q --numprocesses=2 --dist=loadgroup
+# What is built on the store and what speaks the wire; the tests of the store itself run on each engine anyway.
+ON_POSTGRESQL := tests/attacks tests/conformance tests/durability/test_load.py tests/model tests/node/attestation \
+	tests/node/operations tests/node/values tests/node/test_answers.py tests/node/test_listener.py \
+	tests/node/test_problems.py tests/node/test_routes.py tests/review tests/sealspace tests/spec/test_*_rules.py \
+	tests/tee_backend/test_backend_*.py tests/spaces --ignore=tests/spaces/store
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -17,10 +23,10 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help demo test check fmt bench soak fuzz lock clean
+.PHONY: help demo test test-postgresql check fmt bench soak fuzz lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "setting up $(VENV) (about a minute the first time)" >&2
@@ -33,8 +39,13 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: $(VENV)/.installed ## play the story: a secret is stored, granted, opened by approved code and by nobody else
 	@$(BIN)/sealspace demo
 
-test: check ## check, then run the whole test suite
-	@$(BIN)/pytest -q --numprocesses=2 --dist=loadgroup
+test: check test-postgresql ## check, then run the whole test suite
+	@$(PYTEST)
+
+test-postgresql: $(VENV)/.installed ## the tests of spaces and of the wire, with every store in PostgreSQL where that is installed
+	@if PYTHONPATH=tests $(BIN)/python -c 'import sys; from postgres_server import programs; sys.exit(not programs())'; \
+	then TEST_ENGINE=postgresql $(PYTEST) $(ON_POSTGRESQL); \
+	else echo "the programs of a PostgreSQL server are not installed: spaces and the wire are tested on LMDB alone"; fi
 
 check: $(VENV)/.installed ## formatting, lint, types and the order of the packages
 	@$(BIN)/ruff format --check --quiet .

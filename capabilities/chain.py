@@ -10,7 +10,7 @@ A closure is a delegation with all its ancestors, by content key. A mark says wh
 A member without a mark counts as not found: what is not known is not trusted.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from math import floor
 from typing import Final, TypeAlias
@@ -18,12 +18,13 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 from .abilities import HOST, REVOKE, sufficient_for
-from .caveats import check_delegated, check_invoked
+from .caveats import Caveats, check_delegated, check_invoked
 from .cids import ContentKey, Digest, cid_text
 from .errors import (
     AncestorRevoked,
     CaveatRefused,
     CaveatsNotContained,
+    ChainError,
     ChainTooLarge,
     DelegationRevoked,
     ExpiryExceedsParent,
@@ -42,7 +43,7 @@ from .errors import (
 from .facts import policy_profile_refusal
 from .principals import Principal
 from .resources import OpaqueResource, SpaceId, SpaceResource, extends, root_of
-from .tokens import Capability, CitedParent, Delegation, Invocation, Revocation, check_window
+from .tokens import MAX_CAPABILITIES, Capability, CitedParent, Delegation, Invocation, Revocation, check_window
 
 MAX_CHAIN_NODES: Final = 64
 """Most distinct delegations in a closure (D30): bounds what one request can make the node read."""
@@ -59,6 +60,8 @@ class Mark(Enum):
     LIVE = "live"
     REVOKED = "revoked"
 
+
+_LIVE: Final = Mark.LIVE  # asked for every member of every closure
 
 Marks: TypeAlias = Mapping[ContentKey, Mark]
 """The marks that were read; a key that is absent is unknown."""
@@ -130,28 +133,36 @@ def judge_registration(
     """
     if (refusal := policy_profile_refusal(delegation.facts)) is not None:  # D2, 3.8
         raise PolicyProfileRefused(refusal)
-    known = [parent for parent in parents if parent is not None]
-    closure = _closure(delegation, known)  # D3, D30
+    known, above = _known(parents)
+    closure = _closure(delegation, above)  # D3, D30
     check_window(delegation, now)  # D6
     dependent = _dependent(delegation.delegator, delegation.capabilities)
     if dependent and not delegation.parents:  # D21
         raise ParentNotFound
-    _check_found(delegation.parents, parents)  # D22; Q13, Q26 for a root's grant
+    _check_found(delegation.parents, parents, known)  # D22; Q13, Q26 for a root's grant
     if dependent:
         for parent in known:
             if parent.delegation.delegate != delegation.delegator:  # D22
                 raise UnauthorizedDelegator(delegation.delegator)
     # D23, for a root's grant too: its closure would hold the revoked member, so that nothing could be done with it.
-    for cited, parent in zip(delegation.parents, known, strict=True):
-        _check_parent_stands(cited, parent, marks)
+    for place, parent in enumerate(known):
+        for member in parent.closure:
+            mark = marks.get(member.content_key)
+            if mark is not _LIVE:
+                raise _fallen_parent(delegation.parents[place], parent, member, mark)
     if dependent:  # D20: without any, the grant is valid whatever it cites
-        if any(parent.delegation.terminal for parent in known):  # D24
-            raise TerminalParent
+        for parent in known:
+            if parent.delegation.terminal:  # D24
+                raise TerminalParent
         supporting = _containing_window(delegation, known)  # D25; with D6 this makes every parent valid now (D26)
         _check_effort(dependent, supporting)
         for capability in dependent:  # D27, D28: direct parents only
-            _check_granted(capability, supporting)
-    keys = tuple(parent.delegation.content_key for parent in known)
+            reason = _shortfall(capability, supporting, check_delegated)
+            if reason is not None:
+                if reason:
+                    raise CaveatsNotContained(reason, boundary="delegation")
+                raise UnauthorizedCapability(capability.resource.text, capability.ability)
+    keys = tuple([parent.delegation.content_key for parent in known])
     return Registered(delegation, closure, *_joint_window(delegation, known), keys)  # D29
 
 
@@ -175,28 +186,63 @@ def judge_invocation(
     Does not check:
         Signature, own window (check_window), lifetime (check_lifetime), replay, whether spaces are hosted.
     """
+    if len(cited) == len(invocation.parents) == len(invocation.capabilities) == 1 and cited[0] is not None:
+        authority = _plain_authority(invocation, cited[0], marks, now)
+        if authority is not None:
+            return authority
     known, members = _known(cited)
     if len(members) > MAX_CHAIN_NODES:  # I13, D30
         raise ChainTooLarge
-    dependent = _dependent(invocation.invoker, invocation.capabilities)
+    invoker = invocation.invoker
+    dependent = _dependent(invoker, invocation.capabilities)
     if dependent and not invocation.parents:  # I31
         raise ParentNotFound
-    _check_found(invocation.parents, cited)  # I31; Q13 for a root's call
+    _check_found(invocation.parents, cited, known)  # I31; Q13 for a root's call
     if not dependent:  # I30
         return Authority((), ())
+    held = []
     for grant in known:
-        if grant.delegation.delegate != invocation.invoker:  # I32
+        if grant.delegation.delegate != invoker:  # I32
             raise UnauthorizedInvoker
-    for proof, grant in zip(invocation.parents, known, strict=True):  # I32
-        _check_grant_stands(proof, grant, marks)
+        held.append(grant.delegation)
+    for place, grant in enumerate(known):  # I32
+        for member in grant.closure:
+            mark = marks.get(member.content_key)
+            if mark is not _LIVE:
+                raise _fallen_grant(invocation.parents[place], grant, member, mark)
     for grant in known:
         if not _is_open(grant, now):  # I33
             raise UnauthorizedAction(dependent[0].resource.text, dependent[0].ability)
-    held = [grant.delegation for grant in known]
     _check_effort(dependent, held)
-    for capability in dependent:  # I34, I35, I37
-        _check_held(capability, held)
+    for capability in dependent:  # I34, I35, I37: directly cited grants only
+        reason = _shortfall(capability, held, check_invoked)
+        if reason is not None:
+            if reason:
+                raise CaveatsNotContained(reason, boundary="invocation")
+            raise UnauthorizedAction(capability.resource.text, capability.ability)
     return Authority(tuple(members), dependent)
+
+
+def _plain_authority(invocation: Invocation, grant: Registered, marks: Marks, now: float) -> Authority | None:
+    """Return the authority of what nearly every call is: one thing, in a space of another, under one grant in force.
+
+    None is no refusal: the list of rules says then what is wrong, if anything is.
+    """
+    capability, delegation = invocation.capabilities[0], grant.delegation
+    resource = capability.resource
+    if not isinstance(resource, SpaceResource) or resource.space.owner == invocation.invoker:
+        return None
+    if delegation.delegate != invocation.invoker or grant.missing_ancestor or not _is_open(grant, now):
+        return None
+    members: dict[ContentKey, None] = {}
+    for member in grant.closure:
+        key = member.content_key
+        if marks.get(key) is not _LIVE:
+            return None
+        members[key] = None
+    if len(members) > MAX_CHAIN_NODES or _shortfall(capability, (delegation,), check_invoked) is not None:
+        return None
+    return Authority(tuple(members), invocation.capabilities)
 
 
 def check_lifetime(invocation: Invocation, now: float, max_lifetime_s: int = MAX_LIFETIME_S) -> None:
@@ -301,33 +347,35 @@ def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
 
     That its signer may do so is the chain's judgement (D41); whom it addresses is not asked (D42).
     """
-    return _distinct(
-        capability.resource.space
-        for capability in delegation.capabilities
-        if capability.ability == HOST
-        and isinstance(capability.resource, SpaceResource)
-        and capability.resource == SpaceResource(capability.resource.space, "space")
-    )
+    spaces: dict[SpaceId, None] = {}
+    for capability in delegation.capabilities:
+        resource = capability.resource
+        if (
+            capability.ability == HOST
+            and isinstance(resource, SpaceResource)
+            and resource == SpaceResource(resource.space, "space")
+        ):
+            spaces[resource.space] = None
+    return tuple(spaces)
 
 
 def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
     """Return the spaces of all resources, each once, in the order of the capabilities."""
     spaces: dict[SpaceId, None] = {}
     for capability in capabilities:
-        if isinstance(capability.resource, SpaceResource):
-            spaces[capability.resource.space] = None
+        resource = capability.resource
+        if isinstance(resource, SpaceResource):
+            spaces[resource.space] = None
     return tuple(spaces)
-
-
-def _distinct(spaces: Iterable[SpaceId]) -> tuple[SpaceId, ...]:
-    return tuple(dict.fromkeys(spaces))
 
 
 def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
     """Return the capabilities for which the principal is not root (R1 to R3), in order (T7)."""
     dependent = []
     for capability in capabilities:
-        if root_of(capability.resource) != principal:
+        resource = capability.resource
+        root = resource.space.owner if isinstance(resource, SpaceResource) else root_of(resource)
+        if root != principal:
             dependent.append(capability)
     return tuple(dependent)
 
@@ -343,53 +391,48 @@ def _known(cited: Iterable[Registered | None]) -> tuple[list[Registered], dict[C
     return known, members
 
 
-def _closure(delegation: Delegation, parents: Iterable[Registered]) -> tuple[Ancestor, ...]:
+def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tuple[Ancestor, ...]:
     """Return the delegation and all its ancestors, itself first.
 
     A parent can never have the delegation above it, since a hash cannot be cited before it is known (D31). Should the
     store say so, the member is counted once and nothing walks in circles.
     """
     itself = Ancestor(delegation.content_key, delegation.cid)
-    _, above = _known(parents)
-    above.pop(itself.content_key, None)
-    if 1 + len(above) > MAX_CHAIN_NODES:  # D30
+    closure = (itself, *[member for key, member in above.items() if key != itself.content_key])
+    if len(closure) > MAX_CHAIN_NODES:  # D30
         raise ChainTooLarge
-    return (itself, *above.values())
+    return closure
 
 
-def _check_found(cited: Sequence[CitedParent], found: Sequence[Registered | None]) -> None:
+def _check_found(cited: Sequence[CitedParent], found: Sequence[Registered | None], known: Sequence[Registered]) -> None:
     """Check that every cited proof is in the store with all its ancestors, and none is cited twice."""
     if len(cited) != len(found):
         raise RuntimeError("one stored delegation, or None, is needed for each cited proof")
-    keys = set()
-    for grant in found:
-        if grant is not None and not grant.missing_ancestor:
-            keys.add(grant.delegation.content_key)
-    if len(keys) != len(cited):
+    if len(known) != len(cited):
+        raise ParentNotFound
+    for grant in known:
+        if grant.missing_ancestor:
+            raise ParentNotFound
+    if len(known) > 1 and len({grant.delegation.content_key for grant in known}) != len(known):
         raise ParentNotFound
 
 
-def _check_parent_stands(cited: CitedParent, parent: Registered, marks: Marks) -> None:
-    for member in parent.closure:
-        if _mark_of(member, marks) is Mark.REVOKED:
-            if member == parent.closure[0]:
-                raise ParentRevoked(cited.echo)
-            raise AncestorRevoked(cid_text(member.cid), parent=cited.echo)
-
-
-def _check_grant_stands(cited: CitedParent, grant: Registered, marks: Marks) -> None:
-    for member in grant.closure:
-        if marks.get(member.content_key) is not Mark.LIVE and _mark_of(member, marks) is Mark.REVOKED:
-            if member == grant.closure[0]:
-                raise DelegationRevoked(cited.echo)
-            raise AncestorRevoked(cid_text(member.cid), invoked=cited.echo)
-
-
-def _mark_of(member: Ancestor, marks: Marks) -> Mark:
-    mark = marks.get(member.content_key)
+def _fallen_parent(cited: CitedParent, parent: Registered, member: Ancestor, mark: Mark | None) -> ChainError:
+    """Return what to say of a parent, a member of whose closure does not stand."""
     if mark is None:  # a member that the store does not know supports nothing
-        raise ParentNotFound
-    return mark
+        return ParentNotFound()
+    if member == parent.closure[0]:
+        return ParentRevoked(cited.echo)
+    return AncestorRevoked(cid_text(member.cid), parent=cited.echo)
+
+
+def _fallen_grant(cited: CitedParent, grant: Registered, member: Ancestor, mark: Mark | None) -> ChainError:
+    """Return what to say of a cited grant, a member of whose closure does not stand."""
+    if mark is None:
+        return ParentNotFound()
+    if member == grant.closure[0]:
+        return DelegationRevoked(cited.echo)
+    return AncestorRevoked(cid_text(member.cid), invoked=cited.echo)
 
 
 def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list[Delegation]:
@@ -406,62 +449,47 @@ def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list
     return supporting
 
 
-def _check_effort(dependent: Sequence[Capability], grants: Iterable[Delegation]) -> None:
+def _check_effort(dependent: Sequence[Capability], grants: Sequence[Delegation]) -> None:
     """Refuse what could only be judged by more comparisons than one request is worth."""
-    held = 0
-    for grant in grants:
-        held += len(grant.capabilities)
-    if len(dependent) * held > MAX_COMPARISONS:
+    if len(dependent) * len(grants) * MAX_CAPABILITIES <= MAX_COMPARISONS:
+        return
+    if len(dependent) * sum([len(grant.capabilities) for grant in grants]) > MAX_COMPARISONS:
         raise ChainTooLarge
 
 
-def _check_granted(capability: Capability, parents: Iterable[Delegation]) -> None:
-    """Check that one row of one parent covers the capability; authority is never assembled from two rows (D27)."""
-    refused = None
-    for row in _rows(capability, parents):
-        try:
-            check_delegated(row.caveats, capability.caveats)
-        except CaveatRefused as refusal:
-            refused = refusal
-        else:
-            return
-    if refused is None:
-        raise UnauthorizedCapability(capability.resource.text, capability.ability)
-    raise CaveatsNotContained(refused.reason, boundary="delegation")
+def _shortfall(
+    capability: Capability, grants: Iterable[Delegation], check_caveats: Callable[[Caveats, Caveats], None]
+) -> str | None:
+    """Return why no row covers a capability: the rule its caveats break, "" where only rows of other things are held.
 
-
-def _check_held(capability: Capability, grants: Iterable[Delegation]) -> None:
-    """Check that one row of one directly cited grant covers the capability (I34, I35)."""
-    refused = None
-    for row in _rows(capability, grants):
-        try:
-            check_invoked(row.caveats, capability.caveats)
-        except CaveatRefused as refusal:
-            refused = refusal
-        else:
-            return
-    if refused is None:
-        raise UnauthorizedAction(capability.resource.text, capability.ability)
-    raise CaveatsNotContained(refused.reason, boundary="invocation")
-
-
-def _rows(capability: Capability, grants: Iterable[Delegation]) -> Iterator[Capability]:
-    """Yield the rows that cover resource and ability, caveats aside."""
+    One row of one grant has to cover it (None then): authority is never assembled from two rows (D27, I34).
+    """
     sufficient = sufficient_for(capability.ability)
+    resource, caveats = capability.resource, capability.caveats
+    reason = ""
     for grant in grants:
         for row in grant.capabilities:
-            if row.ability in sufficient and extends(capability.resource, row.resource):
-                yield row
+            if row.ability in sufficient and extends(resource, row.resource):
+                if not (row.caveats or caveats):
+                    return None
+                try:
+                    check_caveats(row.caveats, caveats)
+                except CaveatRefused as refusal:
+                    reason = refusal.reason
+                else:
+                    return None
+    return reason
 
 
 def _joint_window(delegation: Delegation, parents: Sequence[Registered]) -> tuple[float | None, float | None]:
     """Return latest not-before and earliest expiry of a delegation and its parents' closures."""
-    begins = [delegation.not_before, *(parent.not_before for parent in parents)]
-    ends = [delegation.expires_at, *(parent.expires_at for parent in parents)]
-    return (
-        max((moment for moment in begins if moment is not None), default=None),
-        min((moment for moment in ends if moment is not None), default=None),
-    )
+    begins, ends = delegation.not_before, delegation.expires_at
+    for parent in parents:
+        if parent.not_before is not None and (begins is None or parent.not_before > begins):
+            begins = parent.not_before
+        if parent.expires_at is not None and (ends is None or parent.expires_at < ends):
+            ends = parent.expires_at
+    return begins, ends
 
 
 def _is_open(grant: Registered, now: float) -> bool:

@@ -59,7 +59,10 @@ class Cid(Struct, frozen=True, gc=False):
 
     def text(self, codec: int | None = None) -> str:
         """Return version 1 in lower-case base32, with this codec or with another."""
-        parts = (1, self.codec if codec is None else codec, self.hash_code, len(self.digest))
+        codec = self.codec if codec is None else codec
+        if codec == RAW and (digest := self.digest32) is not None:
+            return cid_text(digest)
+        parts = (1, codec, self.hash_code, len(self.digest))
         return libipld.encode_multibase("b", b"".join(map(_varint, parts)) + self.digest)
 
 

@@ -49,7 +49,12 @@ def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
 
 def states_policy(facts: Iterable[Json]) -> bool:
     """Tell whether any fact states a policy on who may open keys, of whatever version."""
-    return any(isinstance(fact, dict) and any(name.startswith(_FACT_FAMILY) for name in fact) for fact in facts)
+    for fact in facts:
+        if isinstance(fact, dict):
+            for name in fact:
+                if name.startswith(_FACT_FAMILY):
+                    return True
+    return False
 
 
 def attestation_resource(statement: Mapping[str, Json]) -> str:

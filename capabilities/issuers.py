@@ -60,7 +60,7 @@ def verify_jws(
     Raises:
         BadSignature: Whatever the fault (K9); also when the algorithm does not fit the key (Q33).
     """
-    key = verification_key(issuer, jwk)
+    key = _key_of_url(issuer) if issuer.startswith(_KEY) else verification_key(issuer, jwk)
     if key.algorithm not in (None, algorithm):  # K8
         raise BadSignature
     key.verifier.verify(algorithm, signing_input, signature)

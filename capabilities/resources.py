@@ -18,6 +18,7 @@ from .errors import InvalidIdentifier
 from .principals import Principal, parse_principal, principal_of
 
 NETWORK_PREFIX: Final = "urn:tinycloud:encryption:"
+_ACCOUNT_NETWORK: Final = f"{NETWORK_PREFIX}did:pkh:eip155:"
 _SCHEME: Final = "tinycloud:"
 
 MAX_MEMOISED_CHARS: Final = 512
@@ -133,7 +134,7 @@ def is_uri(text: str) -> bool:
 
 
 def _parts_of(text: str) -> re.Match[str] | None:
-    return _PARTS.fullmatch(text) if escapes_well(text) else None
+    return _PARTS.fullmatch(text) if "%" not in text or escapes_well(text) else None
 
 
 def escapes_well(text: str) -> bool:
@@ -179,19 +180,21 @@ def _read_resource(text: str) -> Resource:
     parts = _parts_of(text)
     if parts is None:
         raise InvalidIdentifier("invalid resource URI")
-    return _space_resource(parts) or OpaqueResource(text)
+    return _space_resource(text, parts) or OpaqueResource(text)
 
 
 # Busy keys come in token after token. Only resources are kept: what raises is not.
 _short_resource = lru_cache(maxsize=4096)(_read_resource)
 
 
-def _space_resource(parts: re.Match[str]) -> SpaceResource | None:
+def _space_resource(text: str, parts: re.Match[str]) -> SpaceResource | None:
     scheme, _, _, path, query, fragment = parts.groups()
     if scheme != "tinycloud" or path is None:  # U1, U2, U10: no authority
         return None
     head, slash, rest = path.partition("/")  # U11
-    if not slash or not _is_normal(rest, query, fragment):
+    if not slash or ("." in rest and not _DOT_SEGMENTS.isdisjoint(rest.split("/"))):  # U10, U3
+        return None
+    if "%" in text and not _escapes_are_normal(text):  # U3
         return None
     space = _space_of(head)
     if space is None:
@@ -200,16 +203,8 @@ def _space_resource(parts: re.Match[str]) -> SpaceResource | None:
     return SpaceResource(space, service, below if slash else None, query, fragment)
 
 
-def _is_normal(path: str, query: str | None, fragment: str | None) -> bool:
-    """Keep U3: no dot segment, escapes in upper case and only of what needs them."""
-    if "." in path and not _DOT_SEGMENTS.isdisjoint(path.split("/")):
-        return False
-    return _escapes_are_normal(path) and _escapes_are_normal(query) and _escapes_are_normal(fragment)
-
-
-def _escapes_are_normal(text: str | None) -> bool:
-    if text is None or "%" not in text:
-        return True
+def _escapes_are_normal(text: str) -> bool:
+    """Tell whether escapes are in upper case, and only of what needs them."""
     return all(code == code.upper() and chr(int(code, 16)) not in _UNRESERVED for code in _ESCAPES.findall(text))
 
 
@@ -281,50 +276,55 @@ def _network_owner(owner: str) -> str:
 
 def network_of(resource: Resource) -> NetworkId | None:
     """Return the network an opaque resource names, None when it names none."""
-    return _network_in(resource.text) if isinstance(resource, OpaqueResource) else None
-
-
-@lru_cache(maxsize=4096)
-def _network_in(text: str) -> NetworkId | None:
-    """Parse a network id once: one token can make many comparisons with it."""
-    if not text.startswith(NETWORK_PREFIX):
+    if not isinstance(resource, OpaqueResource) or not resource.text.startswith(NETWORK_PREFIX):
         return None
+    text = resource.text
+    return _compared_network(text) if len(text) <= _MAX_COMPARED_CHARS else _network_in(text)
+
+
+def _network_in(text: str) -> NetworkId | None:
     try:
-        return parse_network_id(text)
+        return _read_network_id(text)
     except InvalidIdentifier:
         return None
 
 
+# One token can make many comparisons with one id. Of longer ones no token holds many.
+_MAX_COMPARED_CHARS: Final = 4096
+_compared_network = lru_cache(maxsize=4096)(_network_in)
+
+
 def extends(child: Resource, parent: Resource) -> bool:
     """Tell whether a grant of `parent` covers `child` (X1 to X10)."""
-    if isinstance(child, SpaceResource) and isinstance(parent, SpaceResource):
-        return _within_space(child, parent)
-    if isinstance(child, OpaqueResource) and isinstance(parent, OpaqueResource):
-        return _within_opaque(child, parent)
-    return False  # X10
+    if isinstance(child, SpaceResource):
+        # X10, X1: the query is not compared.
+        if (
+            not isinstance(parent, SpaceResource)
+            or child.space != parent.space
+            or child.service != parent.service
+            or child.fragment != parent.fragment
+        ):
+            return False
+        return parent.path is None or _within_path(child.path, parent.path)  # X2
+    return isinstance(parent, OpaqueResource) and _within_opaque(child, parent)  # X10
 
 
-def _within_space(child: SpaceResource, parent: SpaceResource) -> bool:
-    # X1: the query is not compared.
-    if child.space != parent.space or child.service != parent.service or child.fragment != parent.fragment:
+def _within_path(child: str | None, parent: str) -> bool:
+    if child is None or not child.startswith(parent):  # X4
         return False
-    if parent.path is None:
-        return True  # X2
-    if child.path is None:
-        return False  # X4
-    if not child.path.startswith(parent.path):
-        return False
-    below = child.path[len(parent.path) :]
-    return not below or below.startswith("/") or parent.path.endswith("/")  # X3, X5, X6
+    below = child[len(parent) :]
+    return not below or below.startswith("/") or parent.endswith("/")  # X3, X5, X6
 
 
 def _within_opaque(child: OpaqueResource, parent: OpaqueResource) -> bool:
-    child_network, parent_network = network_of(child), network_of(parent)
-    if child_network is not None and parent_network is not None:
-        return child_network == parent_network  # X7
-    if child.text.startswith(NETWORK_PREFIX) or parent.text.startswith(NETWORK_PREFIX):
-        return False  # X8
-    return child.text.startswith(parent.text)  # X9
+    one, other = child.text, parent.text
+    if not one.startswith(NETWORK_PREFIX):
+        return one.startswith(other)  # X9; what begins like a network does not begin this text (X8)
+    # Of all networks only those of accounts have a second spelling (P2).
+    if one != other and not (one.startswith(_ACCOUNT_NETWORK) and other.startswith(_ACCOUNT_NETWORK)):
+        return False
+    network = network_of(child)
+    return network is not None and network == network_of(parent)  # X7, X8
 
 
 def root_of(resource: Resource) -> Principal | None:

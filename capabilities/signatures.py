@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Final
 
 import coincurve
-import nacl.bindings
-import nacl.exceptions
 import sha3
+from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
+from nacl.exceptions import CryptoError
 
 from .errors import BadSignature
 from .principals import did_key, eip55
@@ -36,8 +36,8 @@ def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> None:
     if len(signature) != 64 or len(public_key) != 32:
         raise BadSignature
     try:
-        nacl.bindings.crypto_sign_open(signature + message, public_key)
-    except nacl.exceptions.CryptoError as exc:
+        crypto_sign_open(signature + message, public_key)
+    except CryptoError as exc:
         raise BadSignature from exc
 
 
@@ -114,13 +114,13 @@ class Ed25519Signer:
         """Make the key pair of a 32-byte seed."""
         if len(seed) != 32:
             raise ValueError("an Ed25519 seed has 32 bytes")
-        self.public_key, self._secret = nacl.bindings.crypto_sign_seed_keypair(seed)
+        self.public_key, self._secret = crypto_sign_seed_keypair(seed)
         self.did = did_key(self.public_key)
         self.did_url = f"{self.did}#{self.did.removeprefix('did:key:')}"
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature over the message."""
-        return nacl.bindings.crypto_sign(message, self._secret)[:64]
+        return crypto_sign(message, self._secret)[:64]
 
     def __repr__(self) -> str:
         return f"Ed25519Signer({self.did})"

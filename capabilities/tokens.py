@@ -11,10 +11,10 @@ Example:
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from operator import attrgetter
 from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from .cacao import Cacao, header_bytes, parse_cacao, verify_cacao
 from .caveats import Caveats, caveats_of, same_json
@@ -300,8 +300,7 @@ def parse_invocation(header: str) -> UnverifiedInvocation:
     """
     _check_header(header)
     token = parse_ucan(header)
-    payload = token.payload
-    invoker = principal_of(payload.iss)  # T5
+    payload, invoker = token.payload, token.issuer  # T5
     return UnverifiedInvocation(
         header=header,
         # I20, by what was signed: another spelling of a used token is used
@@ -314,7 +313,7 @@ def parse_invocation(header: str) -> UnverifiedInvocation:
         expires_at=payload.exp,
         not_before=payload.nbf,
         nonce=payload.nnc,
-        facts=_facts(payload.fct),
+        facts=() if payload.fct is None else _facts(payload.fct),
         envelope=token,
     )
 
@@ -345,7 +344,7 @@ def verify_delegation(unverified: UnverifiedDelegation) -> Delegation:
         BadSignature: It is not the delegator's, or the key is of an unsupported type.
     """
     _verify_envelope(unverified.envelope)
-    return Delegation(*_delegation_fields(unverified))
+    return Delegation(*astuple(unverified)[:-1])  # the envelope is the last field
 
 
 def verify_invocation(unverified: UnverifiedInvocation) -> Invocation:
@@ -355,7 +354,7 @@ def verify_invocation(unverified: UnverifiedInvocation) -> Invocation:
         BadSignature: It is not the invoker's, or the key is of an unsupported type.
     """
     verify_ucan(unverified.envelope)
-    return Invocation(*_invocation_fields(unverified))
+    return Invocation(*astuple(unverified)[:-1])
 
 
 def verify_revocation(unverified: UnverifiedRevocation) -> Revocation:
@@ -365,7 +364,7 @@ def verify_revocation(unverified: UnverifiedRevocation) -> Revocation:
         BadSignature: It is not the revoker's, or the key is of an unsupported type.
     """
     _verify_envelope(unverified.envelope)
-    return Revocation(*_revocation_fields(unverified))
+    return Revocation(*astuple(unverified)[:-1])
 
 
 def restore_delegation(header: str) -> Delegation:
@@ -374,7 +373,7 @@ def restore_delegation(header: str) -> Delegation:
     Raises:
         MalformedToken: The stored text is damaged.
     """
-    return Delegation(*_delegation_fields(parse_delegation(header)))
+    return Delegation(*astuple(parse_delegation(header))[:-1])
 
 
 def check_window(token: Token, now: float) -> None:
@@ -388,7 +387,7 @@ def check_window(token: Token, now: float) -> None:
         DelegationOutsideWindow, InvocationOutsideWindow, RevocationOutsideWindow: It is expired, or not valid yet.
     """
     if isinstance(token, _InvocationFields):
-        if not _within(token.not_before, token.expires_at, now, begins_after=False):  # I2
+        if now > token.expires_at or (token.not_before is not None and now < token.not_before):  # I2
             raise InvocationOutsideWindow
         return
     if not _within(token.not_before, token.expires_at, now, begins_after=token.form == "cacao"):
@@ -420,29 +419,23 @@ def _verify_envelope(envelope: Cacao | UcanToken) -> None:
         verify_ucan(envelope)
 
 
-# What the verified twin of each form is made of, read in one go: it happens in every request.
-_delegation_fields = attrgetter(*Delegation.__struct_fields__)
-_invocation_fields = attrgetter(*Invocation.__struct_fields__)
-_revocation_fields = attrgetter(*Revocation.__struct_fields__)
-
-
 def _ucan_delegation(header: str, token: UcanToken) -> UnverifiedDelegation:
     payload = token.payload
-    delegator = principal_of(payload.iss)  # T5
-    facts = _facts(payload.fct)
+    delegator = token.issuer  # T5
+    facts = () if payload.fct is None else _facts(payload.fct)
     return UnverifiedDelegation(
         form="ucan",
         header=header,
         cid=digest_of(header.encode()),  # E6, E7
         content_key=content_key_of_ucan(delegator, token.signing_input),
         delegator=delegator,
-        delegate=principal_of(payload.aud),
+        delegate=token.audience,
         capabilities=_capabilities(payload.att),
         parents=_parents(payload.prf),
         expires_at=payload.exp,
         not_before=payload.nbf,
         issued_at=None,
-        terminal=is_terminal(facts),
+        terminal=payload.fct is not None and is_terminal(facts),
         facts=facts,
         envelope=token,
     )
@@ -472,7 +465,7 @@ def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDeleg
 def _ucan_revocation(header: str, token: UcanToken) -> UnverifiedRevocation:
     payload = token.payload
     _capabilities(payload.att)  # T1: every member has to be valid, also those that are not looked at
-    revoker = principal_of(payload.iss)
+    revoker = token.issuer  # T5
     return UnverifiedRevocation(
         form="ucan",
         header=header,
@@ -524,13 +517,13 @@ def _target(text: str, cid: Cid) -> RevocationTarget:
 
 def _capabilities(att: Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]]) -> tuple[Capability, ...]:
     """Return the capabilities in order (T7), spellings of one resource and ability merged (Q19)."""
-    if sum(map(len, att.values())) > MAX_CAPABILITIES or len(att) > MAX_CAPABILITIES:
-        raise MalformedToken("too many capabilities")
     if len(att) == 1:  # nothing to merge: what nearly every invocation is
         ((text, abilities),) = att.items()
         if len(abilities) == 1:
             ((ability, listed),) = abilities.items()
             return (Capability(_resource(text), ability, caveats_of(listed)),)
+    if sum(map(len, att.values())) > MAX_CAPABILITIES or len(att) > MAX_CAPABILITIES:
+        raise MalformedToken("too many capabilities")
     merged: dict[tuple[str, str], Capability] = {}
     for text, abilities in att.items():
         resource = _resource(text)
@@ -560,6 +553,8 @@ def _resource(text: str) -> Resource:
 
 
 def _parents(texts: Sequence[str]) -> tuple[CitedParent, ...]:
+    if len(texts) == 1 and len(texts[0]) <= _MEMOISED_PROOF_CHARS:
+        return (_short_cited(texts[0]),)
     if len(texts) > MAX_PARENTS:
         raise MalformedToken("too many proofs")
     are_short = max(map(len, texts), default=0) <= _MEMOISED_PROOF_CHARS
@@ -581,9 +576,7 @@ def _cid(text: str) -> Cid:
         raise MalformedToken("proof or target is no CID") from exc
 
 
-def _facts(listed: Sequence[Json] | None) -> tuple[Json, ...]:
-    if listed is None:
-        return ()
+def _facts(listed: Sequence[Json]) -> tuple[Json, ...]:
     facts = tuple(listed)
     if len(facts) > MAX_FACTS:
         raise MalformedToken("too many facts")

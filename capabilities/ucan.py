@@ -12,13 +12,14 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-import libipld
 import msgspec
+from libipld import decode_multibase, encode_multibase
 
 from .abilities import parse_ability
 from .errors import InvalidIdentifier, InvalidJson, MalformedToken
 from .facts import states_policy
 from .issuers import verify_jws
+from .principals import Principal, principal_of
 from .resources import escapes_well
 from .signatures import Ed25519Signer
 from .siwe import YEAR_10000_S
@@ -38,6 +39,7 @@ MAX_HEADER_PART_BYTES: Final = 16_384
 _MEMOISED_CHARS: Final = 512
 """Longer headers and names are read each time, so that strangers cannot fill the memos with large ones."""
 
+_NO_BASE64URL: Final = "JWS part is not base64url without padding"
 _UCV: Final = "0.10.0"
 _PAYLOAD_MEMBERS: Final = frozenset({"iss", "aud", "exp", "nbf", "nnc", "fct", "prf", "att"})
 # Names a JWS may carry. Which of them fits is the key's business (Q33); another name makes the token undecodable.
@@ -95,12 +97,16 @@ class UcanToken(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         header: The JOSE header.
         payload: The claims.
+        issuer: Whom `iss` names, without fragment and canonical where that is possible (T5).
+        audience: Whom `aud` names, in the same way.
         signing_input: The received text before its last dot, ASCII.
         signature: Bytes of any length.
     """
 
     header: UcanHeader
     payload: UcanPayload
+    issuer: Principal
+    audience: Principal
     signing_input: bytes
     signature: bytes
 
@@ -131,7 +137,15 @@ def parse_ucan(token: str) -> UcanToken:
     if not dot or "." in payload:
         raise MalformedToken("JWS has not three parts")
     head = _short_header(header) if len(header) <= _MEMOISED_CHARS else _read_header(header)
-    return UcanToken(head, _read_payload(payload), signed.encode(), _base64url(signature))
+    try:
+        data, signature_bytes = decode_multibase("u" + payload)[1], decode_multibase("u" + signature)[1]
+    except ValueError as exc:
+        raise MalformedToken(_NO_BASE64URL) from exc
+    claims = _read_payload(data)
+    iss, aud = claims.iss, claims.aud
+    issuer = _short_issuer(iss) if len(iss) <= _MEMOISED_CHARS else _read_issuer(iss)
+    audience = _short_audience(aud) if len(aud) <= _MEMOISED_CHARS else _read_audience(aud)
+    return UcanToken(head, claims, issuer, audience, signed.encode(), signature_bytes)
 
 
 def verify_ucan(token: UcanToken) -> None:
@@ -160,81 +174,99 @@ def encode_ucan(payload: UcanPayload, signer: Ed25519Signer, *, include_jwk: boo
 
 
 def _encoded(data: bytes) -> str:
-    return libipld.encode_multibase("u", data)[1:]
+    return encode_multibase("u", data)[1:]
 
 
-def _base64url(text: str) -> bytes:
+def _read_payload(data: bytes) -> UcanPayload:
+    if len(data) > MAX_PAYLOAD_BYTES:
+        raise MalformedToken("payload too large")
     try:
-        return libipld.decode_multibase("u" + text)[1]
-    except ValueError as exc:
-        raise MalformedToken("JWS part is not base64url without padding") from exc
-
-
-def _read_payload(text: str) -> UcanPayload:
-    data = _base64url(text)
-    try:
-        check_text(data, max_bytes=MAX_PAYLOAD_BYTES)
         payload = _PAYLOAD_DECODER.decode(data)
-        if not _repeats_nothing(data, payload) and repeats_member(data, _PAYLOAD_MEMBERS):  # T7
-            raise MalformedToken("payload repeats a member")
-        if payload.fct is not None and states_policy(payload.fct):
-            # A condition that is stated twice must not be read as the one that happens to come last.
-            parse_json(data, max_bytes=MAX_PAYLOAD_BYTES)
-        _check_claims(payload)
+        if data.count(b'"') != 2 * _counted_texts(payload):
+            _look_twice(data, payload)
     except (ValueError, RecursionError, InvalidJson, InvalidIdentifier) as exc:
         raise MalformedToken("payload has not the claims of a UCAN") from exc
+    if payload.exp >= YEAR_10000_S:  # T6, Q28
+        raise MalformedToken("expiry is no time")
     return payload
 
 
-def _repeats_nothing(data: bytes, payload: UcanPayload) -> bool:
-    """Tell from the number of quotes that an ordinary payload repeats no member anywhere; False says nothing (T7).
+def _counted_texts(payload: UcanPayload) -> int:
+    """Check the abilities, and count the names and texts that were read, those in caveats and nested facts left out.
 
-    Without escapes every name and every text has two quotes. Decoding leaves out a repeated member and an unknown one,
-    so that their quotes are not accounted for by what was read.
+    A text has two quotes, and more where one is escaped. Decoding leaves out a repeated member and an unknown one, so
+    that the quotes of their names are not accounted for by what was read. Where all quotes are, a payload holds what
+    was counted and nothing else: no member twice, on whatever level, and no nesting to speak of.
+
+    Raises:
+        InvalidIdentifier, MalformedToken: An ability is invalid, or one has no caveat list.
     """
-    if payload.fct is not None or b"\\" in data:
-        return False
-    texts = 7 + len(payload.prf)  # iss and aud with what they say; the names exp, prf and att
+    texts = 7 + len(payload.prf) + len(payload.att)  # iss and aud with what they say; the names exp, prf and att
     if payload.nbf is not None:
         texts += 1
     if payload.nnc is not None:
         texts += 2
+    if payload.fct is not None:
+        texts += _counted_in_facts(payload.fct)
     for abilities in payload.att.values():
-        texts += 1 + len(abilities)
-        for listed in abilities.values():
-            if listed != _NO_CAVEAT:
-                return False
-    return data.count(b'"') == 2 * texts
-
-
-_NO_CAVEAT: Final[list[dict[str, Json]]] = [{}]
-
-
-def _check_claims(payload: UcanPayload) -> None:
-    iss, aud = payload.iss, payload.aud
-    if not (_short_parties if len(iss) + len(aud) <= _MEMOISED_CHARS else _are_parties)(iss, aud):
-        raise MalformedToken("issuer or audience is no DID")
-    if payload.exp >= YEAR_10000_S:  # T6, Q28
-        raise MalformedToken("expiry is no time")
-    for abilities in payload.att.values():
+        texts += len(abilities)
         for ability, caveats in abilities.items():
             parse_ability(ability)  # A1, T1
             if not caveats:
                 raise MalformedToken("caveat list is empty")
+    return texts
 
 
-def _are_parties(iss: str, aud: str) -> bool:
-    """Tell whether a token can be from one to the other."""
-    if not (escapes_well(iss) and escapes_well(aud)):
-        return False
-    return _DID_URL.fullmatch(iss) is not None and _DID.fullmatch(aud) is not None
+def _counted_in_facts(facts: list[Json]) -> int:
+    """Count the texts of plain facts and the name `fct`; nothing, not even that name, where one is nested."""
+    texts = 1
+    for fact in facts:
+        if isinstance(fact, dict):
+            texts += len(fact)
+            for value in fact.values():
+                if isinstance(value, str):
+                    texts += 1
+                elif isinstance(value, dict | list):
+                    return 0
+        elif isinstance(fact, str):
+            texts += 1
+        elif isinstance(fact, list):
+            return 0
+    return texts
 
 
-_short_parties = lru_cache(maxsize=4096)(_are_parties)
+def _look_twice(data: bytes, payload: UcanPayload) -> None:
+    """Check the text of a payload that the number of its quotes does not settle (T7)."""
+    check_text(data, max_bytes=MAX_PAYLOAD_BYTES)
+    if repeats_member(data, _PAYLOAD_MEMBERS):
+        raise MalformedToken("payload repeats a member")
+    if payload.fct is not None and states_policy(payload.fct):
+        # A condition that is stated twice must not be read as the one that happens to come last.
+        parse_json(data, max_bytes=MAX_PAYLOAD_BYTES)
+
+
+def _read_issuer(iss: str) -> Principal:
+    if not escapes_well(iss) or _DID_URL.fullmatch(iss) is None:
+        raise MalformedToken("issuer is no DID")
+    return principal_of(iss)
+
+
+def _read_audience(aud: str) -> Principal:
+    if not escapes_well(aud) or _DID.fullmatch(aud) is None:
+        raise MalformedToken("audience is no DID")
+    return principal_of(aud)
+
+
+# Few issuers sign most tokens, and for few. What raises is not kept.
+_short_issuer = lru_cache(maxsize=4096)(_read_issuer)
+_short_audience = lru_cache(maxsize=4096)(_read_audience)
 
 
 def _read_header(text: str) -> UcanHeader:
-    data = _base64url(text)
+    try:
+        data = decode_multibase("u" + text)[1]
+    except ValueError as exc:
+        raise MalformedToken(_NO_BASE64URL) from exc
     try:
         fields = parse_json(data, max_bytes=MAX_HEADER_PART_BYTES)  # T7
     except InvalidJson as exc:
@@ -271,7 +303,7 @@ def _is_key_part(value: Json) -> bool:
     if not isinstance(value, str):
         return False
     try:
-        libipld.decode_multibase("u" + value)
+        decode_multibase("u" + value)
     except ValueError:
         return False
     return True

@@ -7,6 +7,8 @@ are held here as long as what was read from them, which keeps that identity thei
 from collections import OrderedDict
 from typing import Final
 
+from msgspec import Struct
+
 from capabilities.strict_json import Json
 from capabilities.tokens import Delegation
 
@@ -16,13 +18,29 @@ MAX_HEADER_BYTES: Final = 8 * 1024 * 1024
 """Tokens, in all, of the delegations whose policies are held: a policy is part of its delegation's token."""
 
 
+class _Stated(Struct, frozen=True):
+    """What a delegation's facts state.
+
+    Attributes:
+        facts: held, so that their identity stays theirs.
+        size_bytes: of the delegation's token.
+        policies: in their order.
+        name_code: one of them is an allow-list.
+    """
+
+    facts: tuple[Json, ...]
+    size_bytes: int
+    policies: tuple[Policy, ...]
+    name_code: bool
+
+
 class StatedPolicies:
     """Policies by delegation; the oldest go first."""
 
     def __init__(self, *, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
         self._max_header_bytes = max_header_bytes
         self._header_bytes = 0
-        self._read: OrderedDict[int, tuple[tuple[Json, ...], int, tuple[Policy, ...]]] = OrderedDict()
+        self._read: OrderedDict[int, _Stated] = OrderedDict()
 
     def of(self, delegation: Delegation) -> tuple[Policy, ...]:
         """Return what `policies_of` returns for a delegation's facts.
@@ -30,22 +48,32 @@ class StatedPolicies:
         Raises:
             PolicyError: as `policies_of`; it is not remembered.
         """
-        facts = delegation.facts
-        if not facts:
-            return ()
-        entry = self._read.get(id(facts))
-        if entry is not None:
-            return entry[2]
-        policies = policies_of(facts)
-        self._keep(facts, len(delegation.header), policies)
-        return policies
+        return self._of(delegation).policies if delegation.facts else ()
+
+    def name_code(self, delegation: Delegation) -> bool:
+        """Tell whether one of a delegation's policies is an allow-list.
+
+        Raises:
+            PolicyError: as `of`.
+        """
+        return self._of(delegation).name_code if delegation.facts else False
 
     def __len__(self) -> int:
         return len(self._read)
 
-    def _keep(self, facts: tuple[Json, ...], size_bytes: int, policies: tuple[Policy, ...]) -> None:
-        self._read[id(facts)] = (facts, size_bytes, policies)
-        self._header_bytes += size_bytes
+    def _of(self, delegation: Delegation) -> _Stated:
+        facts = delegation.facts
+        found = self._read.get(id(facts))
+        if found is None:
+            policies = policies_of(facts)
+            name_code = any(policy.is_allow_list for policy in policies)
+            found = _Stated(facts, len(delegation.header), policies, name_code)
+            self._keep(found)
+        return found
+
+    def _keep(self, stated: _Stated) -> None:
+        self._read[id(stated.facts)] = stated
+        self._header_bytes += stated.size_bytes
         while self._header_bytes > self._max_header_bytes:
-            _, (_, dropped_bytes, _) = self._read.popitem(last=False)
-            self._header_bytes -= dropped_bytes
+            _, dropped = self._read.popitem(last=False)
+            self._header_bytes -= dropped.size_bytes

@@ -32,7 +32,7 @@ Example:
     answer = open_key(admission, keyring=keyring, entropy=entropy)
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from functools import lru_cache
 from typing import Final, Literal, get_args
@@ -52,7 +52,7 @@ from .key_providers import is_accepted
 from .policy import Evidence, Policy, Refusal, judge, policy_digest
 from .release_record import Mode, ReleaseRecord
 from .requests import DECRYPT, CheckedDecrypt
-from .withdrawals import Withdrawals, evidence_digest
+from .withdrawals import NOTHING_WITHDRAWN, Withdrawals, evidence_digest
 
 CAPABILITIES_READ: Final = "tinycloud.capabilities/read"
 """What every sign-in grants to its session key, and a delegation to somebody else has no need of."""
@@ -79,6 +79,7 @@ Ground = Literal["owner", "owner_session", "attested", "off"]
 """Why a release was admitted: IP1, IP2, evidence, or a node that asks for nothing."""
 
 _stated: Final = StatedPolicies()
+_NOBODY: Final = frozenset[Principal]()
 _MAX_REMEMBERED_CHARS: Final = 128
 
 
@@ -171,21 +172,12 @@ class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
         return self.decrypt.bound.invocation.invoker
 
     @property
-    def owner(self) -> Principal:
-        """O."""
-        return self.decrypt.network.owner
-
-    @property
-    def network_id(self) -> NetworkId:
-        """The network."""
-        return self.decrypt.network.network_id
-
-    @property
     def presence(self) -> Presence:
         """What tells whether I is O in person."""
+        decrypt = self.decrypt
         return Presence(
-            owner=self.owner,
-            invoker=self.invoker,
+            owner=decrypt.network.owner,
+            invoker=decrypt.bound.invocation.invoker,
             cited=self.cited,
             links=self.links,
             sessions=self.sessions,
@@ -278,8 +270,8 @@ def admit(request: ReleaseRequest) -> Admission:
         The invocation's signature, window and replay, and that its chain grants decrypt: `authority` says so.
     """
     presence = request.presence
-    _check_chain(request, presence)  # 1
-    in_force = policies_in_force(request.decrypt.network.policy, request.release_record, cited_links(presence))  # 2
+    links = _check_chain(request, presence)  # 1
+    in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)  # 2
     path_rows = _check_paths(request, in_force)  # 3
     session = in_person_marks(presence)
     if session is not None:
@@ -322,10 +314,12 @@ def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
     Raises:
         ReleaseRefused: `path`, when there are more than `MAX_PATHS`.
     """
-    paths = frozenset(path for policy in policies for path in policy.paths)
+    paths: set[str] = set()
+    for policy in policies:
+        paths.update(policy.paths)
     if len(paths) > MAX_PATHS:
         raise _refused("path", "too many paths")
-    return paths
+    return frozenset(paths)
 
 
 def policies_in_force(
@@ -338,11 +332,16 @@ def policies_in_force(
     Raises:
         ReleaseRefused: `policy`, when one cannot be read.
     """
-    node = release_record.node_policy if release_record.mode != "off" else None
-    stated = [policy for policy in (node, network_policy) if policy is not None]
+    stated = []
+    if release_record.node_policy is not None and release_record.mode != "off":
+        stated.append(release_record.node_policy)
+    if network_policy is not None:
+        stated.append(network_policy)
     try:
         for link in links:
-            stated.extend(_stated.of(link.delegation))
+            delegation = link.registered.delegation
+            if delegation.facts:
+                stated.extend(_stated.of(delegation))
     except PolicyError as exc:
         raise _refused("policy", exc.text) from exc
     return tuple(stated)
@@ -357,39 +356,44 @@ def session_holders(presence: Presence) -> frozenset[Principal]:
     Args:
         presence: with its links and their marks; its sessions are not looked at.
     """
-    if not is_wallet(presence.owner):
-        return frozenset()
-    holders = {link.delegation.delegator for link in presence.links.values() if _speaks_after_sign_in(presence, link)}
+    links, holders = presence.links.values(), set()
+    for link in links:
+        if _speaks_after_sign_in(presence, link):
+            holders.add(link.registered.delegation.delegator)
     if _are_sign_ins(_proofs(presence), presence.owner, presence.invoker):
         holders.add(presence.invoker)
-    links = presence.links.values()
-    return frozenset(holder for holder in holders if _standing_session(presence, holder, links) is None)
-
-
-def cited_links(presence: Presence) -> tuple[Link, ...]:
-    """Return every delegation of every cited closure, each once, as far as they are given."""
-    closures = (presence.links[key].registered.closure for key in presence.cited if key in presence.links)
-    keys = dict.fromkeys(member.content_key for closure in closures for member in closure)
-    return tuple(presence.links[key] for key in keys if key in presence.links)
+    if not holders:
+        return _NOBODY
+    return frozenset([holder for holder in holders if _standing_session(presence, holder, links) is None])
 
 
 # --- step 1 --------------------------------------------------------------------------------------------------------
 
 
-def _check_chain(request: ReleaseRequest, presence: Presence) -> None:
-    """Require every cited proof with its whole closure; where authority rests on them, live and open now."""
-    if len(set(request.cited)) != len(request.decrypt.bound.invocation.parents):
+def _check_chain(request: ReleaseRequest, presence: Presence) -> Collection[Link]:
+    """Require every cited proof with its whole closure; where authority rests on them, live and open now.
+
+    Returns every delegation of every cited closure, each once.
+    """
+    cited, links, found = request.cited, request.links, dict[ContentKey, Link]()
+    if len(set(cited)) != len(request.decrypt.bound.invocation.parents):
         raise _refused("chain", "not every cited proof was given")
-    for key in request.cited:
-        link = request.links.get(key)
-        if link is None or any(member.content_key not in request.links for member in link.registered.closure):
+    for key in cited:
+        if key not in links:
             raise _refused("chain", "a closure is incomplete")
+        for member in links[key].registered.closure:
+            above = links.get(member.content_key)
+            if above is None:
+                raise _refused("chain", "a closure is incomplete")
+            found[member.content_key] = above
     if _same(presence.invoker, presence.owner):
-        return  # root authority rests on no proof (R2)
-    if not request.authority.dependent or not request.cited:
+        return found.values()  # root authority rests on no proof (R2)
+    if not request.authority.dependent or not cited:
         raise _refused("chain", "no proof for a caller who is not the owner")
-    if not all(_stands(presence, request.links[key]) for key in request.cited):
-        raise _refused("chain", "a proof does not stand")
+    for key in cited:
+        if not _stands(presence, links[key]):
+            raise _refused("chain", "a proof does not stand")
+    return found.values()
 
 
 def _stands(presence: Presence, link: Link) -> bool:
@@ -440,8 +444,12 @@ def in_person_marks(presence: Presence) -> tuple[ContentKey, ...] | None:
 
 def _proofs(presence: Presence) -> list[Link] | None:
     """Return what is cited; None when one of them is not given."""
-    proofs = [presence.links[key] for key in presence.cited if key in presence.links]
-    return proofs if len(proofs) == len(presence.cited) else None
+    proofs = []
+    for key in presence.cited:
+        if key not in presence.links:
+            return None
+        proofs.append(presence.links[key])
+    return proofs
 
 
 def _obstacle(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused | None:
@@ -455,42 +463,49 @@ def _obstacle(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused | None:
 
 def _are_sign_ins(links: list[Link] | None, owner: Principal, holder: Principal) -> bool:
     """Tell whether there is a link and every one is the owner's sign-in of this holder (IP2)."""
-    if not links or not is_wallet(owner):
+    if not links:
         return False
-    return all(_is_sign_in(link, owner, holder) for link in links)
+    for link in links:
+        if not _is_sign_in(link, owner, holder):
+            return False
+    return is_wallet(owner)
 
 
 def _is_sign_in(link: Link, owner: Principal, holder: Principal) -> bool:
-    delegation = link.delegation
+    delegation = link.registered.delegation
     return (
         delegation.form == "cacao"
-        and _same(delegation.delegator, owner)
-        and _same(delegation.delegate, holder)
         and not delegation.parents
         and delegation.expires_at is not None
         and delegation.expires_at <= link.registered_at + IN_PERSON_LIFETIME_S
+        and (delegation.delegator == owner or _same(delegation.delegator, owner))
+        and (delegation.delegate == holder or _same(delegation.delegate, holder))
     )
 
 
 def _standing_session(presence: Presence, holder: Principal, links: Iterable[Link]) -> tuple[ContentKey, ...] | None:
     """Return the mark of a sign-in from O to the holder that stands now and reads O's capabilities (IP2)."""
     for link in links:
+        delegation = link.registered.delegation
         if (
             _is_sign_in(link, presence.owner, holder)
-            and _reads_capabilities(link.delegation, presence.owner)
+            and _reads_capabilities(delegation, presence.owner)
             and _stands(presence, link)
         ):
-            return (link.delegation.content_key,)
+            return (delegation.content_key,)
     return None
 
 
 def _reads_capabilities(delegation: Delegation, owner: Principal) -> bool:
-    return any(
-        satisfies(capability.ability, CAPABILITIES_READ)
-        and isinstance(capability.resource, SpaceResource)
-        and _same(capability.resource.space.owner, owner)
-        for capability in delegation.capabilities
-    )
+    for capability in delegation.capabilities:
+        resource = capability.resource
+        if (
+            satisfies(capability.ability, CAPABILITIES_READ)
+            and isinstance(resource, SpaceResource)
+            and (resource.space.owner == owner or _same(resource.space.owner, owner))
+        ):
+            return True
+    return False
 
 
 # --- step 5: the owner's allow-list --------------------------------------------------------------------------------
@@ -505,11 +520,11 @@ def _owner_list(request: ReleaseRequest, presence: Presence) -> tuple[ContentKey
     if network_policy is not None and network_policy.is_allow_list:
         return ()
     for link in _supporting(request, presence):
-        if not any(policy.is_allow_list for policy in _stated.of(link.delegation)) or not _stands(presence, link):
+        if not _stated.name_code(link.registered.delegation) or not _stands(presence, link):
             continue
         relied = _signed_for_owner(presence, link)
         if relied is not None:
-            return (*relied, *(member.content_key for member in link.registered.closure))
+            return (*relied, *[member.content_key for member in link.registered.closure])
     if request.release_record.states_list or request.release_record.mode == "off":
         return ()
     raise _refused("no_policy", "the owner named no code")
@@ -521,14 +536,14 @@ def _supporting(request: ReleaseRequest, presence: Presence) -> Iterator[Link]:
     A closure may hold more: whoever makes a delegation that grants nothing may cite whatever is registered. So a link
     counts only if it holds decrypt on this network and was granted to whoever signed the link below.
     """
-    below: list[tuple[Principal, Link]] = [(request.invoker, request.links[key]) for key in request.cited]
-    seen: set[ContentKey] = set()
+    below: list[tuple[Principal, Link]] = [(presence.invoker, request.links[key]) for key in request.cited]
+    network, seen = request.decrypt.network.network_id, set[ContentKey]()
     while below:
         holder, link = below.pop(0)
-        delegation = link.delegation
+        delegation = link.registered.delegation
         if delegation.content_key in seen or not _same(delegation.delegate, holder):
             continue
-        if not _holds_decrypt(delegation, request.network_id):
+        if not _holds_decrypt(delegation, network):
             continue
         seen.add(delegation.content_key)
         yield link
@@ -537,33 +552,35 @@ def _supporting(request: ReleaseRequest, presence: Presence) -> Iterator[Link]:
 
 
 def _holds_decrypt(delegation: Delegation, network: NetworkId) -> bool:
-    return any(
-        satisfies(capability.ability, DECRYPT) and network_of(capability.resource) == network
-        for capability in delegation.capabilities
-    )
+    for capability in delegation.capabilities:
+        if satisfies(capability.ability, DECRYPT) and network_of(capability.resource) == network:
+            return True
+    return False
 
 
 def _signed_for_owner(presence: Presence, link: Link) -> tuple[ContentKey, ...] | None:
     """Return the marks by which a delegation speaks for O: signed by O, or by O's in-person session key."""
-    if _same(link.delegation.delegator, presence.owner):
+    signer = link.registered.delegation.delegator
+    if _same(signer, presence.owner):
         return ()
     if not _speaks_after_sign_in(presence, link):
         return None
-    links = (*presence.links.values(), *presence.sessions)
-    return _standing_session(presence, link.delegation.delegator, links)
+    return _standing_session(presence, signer, (*presence.links.values(), *presence.sessions))
 
 
 def _speaks_after_sign_in(presence: Presence, link: Link) -> bool:
     """Tell whether a delegation cites the owner's sign-ins of its signer, and nothing else (RL4)."""
-    if not link.delegation.parents:
+    delegation = link.registered.delegation
+    if not delegation.parents:
         return False
-    return _are_sign_ins(_parents(presence, link), presence.owner, link.delegation.delegator)
+    return _are_sign_ins(_parents(presence, link), presence.owner, delegation.delegator)
 
 
 def _parents(presence: Presence, link: Link) -> list[Link] | None:
     """Return the delegations that a link cites, in whatever spelling; None when one of them is not given."""
-    parents = [presence.links[key] for key in link.registered.parents if key in presence.links]
-    return parents if len(parents) == len(link.delegation.parents) else None
+    registered = link.registered
+    parents = [presence.links[key] for key in registered.parents if key in presence.links]
+    return parents if len(parents) == len(registered.delegation.parents) else None
 
 
 # --- step 6 --------------------------------------------------------------------------------------------------------
@@ -597,9 +614,9 @@ def _check_withdrawn(request: ReleaseRequest, evidence: Evidence | None) -> None
     A delegation that a withdrawn DID signed or received counts too: it must not hand on what it may not have itself.
     """
     for listed in (request.decrypt.network.withdrawals, request.withdrawals):
-        if not listed:
+        if listed is NOTHING_WITHDRAWN:
             continue
-        if listed.names_any(_parties(request)):
+        if listed.dids and listed.names_any(_parties(request)):
             raise _refused("withdrawn", "a party to the release")
         if evidence is not None and listed.withdraw(evidence):
             raise _refused("withdrawn", f"evidence {evidence_digest(evidence).hex()}")
@@ -608,8 +625,10 @@ def _check_withdrawn(request: ReleaseRequest, evidence: Evidence | None) -> None
 def _parties(request: ReleaseRequest) -> set[Principal]:
     """Return the invoker, and who signed or received a delegation of a cited closure."""
     parties = {request.invoker}
-    for link in cited_links(request.presence):
-        parties |= {link.delegation.delegator, link.delegation.delegate}
+    for key in request.cited:
+        for member in request.links[key].registered.closure:
+            delegation = request.links[member.content_key].registered.delegation
+            parties |= {delegation.delegator, delegation.delegate}
     return parties
 
 
@@ -627,6 +646,7 @@ def _admission(
     evidence = request.evidence if ground == "attested" else None
     _check_withdrawn(request, evidence)  # 8
     decrypt = request.decrypt
+    network = decrypt.network
     return Admission(
         decrypt=decrypt,
         ground=ground,
@@ -635,15 +655,15 @@ def _admission(
         audit=ReleaseAudit(
             ground=ground,
             mode=request.release_record.mode,
-            owner=request.owner,
-            invoker=request.invoker,
-            network_id=request.network_id.text,
+            owner=network.owner,
+            invoker=decrypt.bound.invocation.invoker,
+            network_id=network.network_id.text,
             token=decrypt.invocation_digest,
             invocation_cid=decrypt.invocation_cid,
             chain=_chain(request),
             request_hash=decrypt.request_hash,
             receiver_public_key_hash=decrypt.bound.body.receiver_public_key_hash,
-            policy_sha256=tuple(policy_digest(policy) for policy in policies),
+            policy_sha256=tuple([policy_digest(policy) for policy in policies]),
             evidence_sha256=None if evidence is None else evidence_digest(evidence).hex(),
             quote_sha256=None if evidence is None else evidence.quote_sha256.hex(),
             collateral_sha256=None if evidence is None else evidence.collateral_sha256.hex(),
@@ -656,8 +676,11 @@ def _admission(
 
 
 def _chain(request: ReleaseRequest) -> tuple[str, ...]:
-    members = (member for key in request.cited for member in request.links[key].registered.closure)
-    return tuple(dict.fromkeys(cid_text(member.cid) for member in members))
+    cids: dict[Digest, None] = {}
+    for key in request.cited:
+        for member in request.links[key].registered.closure:
+            cids[member.cid] = None
+    return tuple([cid_text(cid) for cid in cids])
 
 
 def _same(one: Principal, other: Principal) -> bool:

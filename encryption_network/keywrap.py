@@ -19,10 +19,10 @@ Example:
     content_key = open_wrapped(network_private_key, blob)
 """
 
-import nacl.bindings
 import nacl.exceptions
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from nacl.bindings import crypto_scalarmult, crypto_scalarmult_base
 
 from capabilities.ambient import Entropy
 
@@ -32,6 +32,7 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 TAG_BYTES = 16
 BLOB_VERSION = 0x01
+_VERSION_BYTE = bytes([BLOB_VERSION])
 # Version, nonce and tag around the ciphertext.
 BLOB_OVERHEAD_BYTES = 1 + NONCE_BYTES + TAG_BYTES
 # 93 bytes for a 32-byte content key.
@@ -44,7 +45,9 @@ def public_key_of(private_key: bytes) -> bytes:
     Raises:
         KeyBackendError: the scalar is not 32 bytes.
     """
-    return nacl.bindings.crypto_scalarmult_base(_scalar(private_key))
+    if len(private_key) != KEY_BYTES:
+        raise KeyBackendError("invalid private key length")
+    return crypto_scalarmult_base(private_key)
 
 
 def wrap(public_key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
@@ -87,7 +90,7 @@ def open_wrapped(private_key: bytes, blob: bytes) -> bytes:
     ephemeral, sealed = blob[:KEY_BYTES], blob[KEY_BYTES:]
     # The cheap shape first: no multiplication for a blob that cannot open.
     _check_blob(sealed)
-    plaintext = open_blob(_exchange(private_key, ephemeral), sealed)
+    plaintext = _open(_exchange(private_key, ephemeral), sealed)
     if len(plaintext) != KEY_BYTES:
         raise KeyBackendError("invalid content key length")  # W8
     return plaintext
@@ -96,7 +99,7 @@ def open_wrapped(private_key: bytes, blob: bytes) -> bytes:
 def seal_blob(key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
     """Seal bytes under an AES-256 key as `0x01 | nonce | ciphertext | tag` (enc 1.5)."""
     nonce = entropy.token(NONCE_BYTES)
-    return bytes([BLOB_VERSION]) + nonce + AESGCM(key).encrypt(nonce, plaintext, None)
+    return _VERSION_BYTE + nonce + AESGCM(key).encrypt(nonce, plaintext, None)
 
 
 def open_blob(key: bytes, blob: bytes) -> bytes:
@@ -107,6 +110,10 @@ def open_blob(key: bytes, blob: bytes) -> bytes:
     Source: enc 1.5, without its pass-through of unsealed input (W6).
     """
     _check_blob(blob)
+    return _open(key, blob)
+
+
+def _open(key: bytes, blob: bytes) -> bytes:
     try:
         return AESGCM(key).decrypt(blob[1 : 1 + NONCE_BYTES], blob[1 + NONCE_BYTES :], None)
     except InvalidTag as exc:
@@ -120,19 +127,15 @@ def _check_blob(blob: bytes) -> None:
         raise KeyBackendError("encrypted data too short")
 
 
-def _scalar(private_key: bytes) -> bytes:
-    if len(private_key) != KEY_BYTES:
-        raise KeyBackendError("invalid private key length")
-    return private_key
-
-
 def _exchange(private_key: bytes, public_key: bytes) -> bytes:
     if len(public_key) != KEY_BYTES:
         raise KeyBackendError("invalid public key length")
+    if len(private_key) != KEY_BYTES:
+        raise KeyBackendError("invalid private key length")
     try:
         # libsodium on bare scalars: a key object of `cryptography` computes its public key whenever it is made.
         # Refuses an all-zero result, that is every public key of low order (W5): the wrap would open under a key that
         # everybody knows.
-        return nacl.bindings.crypto_scalarmult(_scalar(private_key), public_key)
+        return crypto_scalarmult(private_key, public_key)
     except nacl.exceptions.RuntimeError as exc:
         raise KeyBackendError("low-order public key") from exc

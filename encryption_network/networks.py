@@ -9,7 +9,7 @@ Example:
     answer = {"descriptor": descriptor_json(record, keyring.node_did)}
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
@@ -78,6 +78,7 @@ class NetworkRecord:
         updated_at: RFC 3339 UTC text.
         policy: what the owner demands of code that is to receive keys; None: nothing stated.
         withdrawals: what the owner withdrew for this network.
+        owner: the canonical principal who owns the network; a fragment in the id's owner is not part of it.
     """
 
     network_id: NetworkId
@@ -92,11 +93,11 @@ class NetworkRecord:
     updated_at: str
     policy: Policy | None = None
     withdrawals: Withdrawals = NOTHING_WITHDRAWN
+    owner: Principal = field(init=False, compare=False)
 
-    @property
-    def owner(self) -> Principal:
-        """The canonical principal who owns the network; a fragment in the id's owner is not part of it."""
-        return principal_of(self.network_id.owner)
+    def __post_init__(self) -> None:
+        """Tell the owner once: a release asks for it again and again."""
+        object.__setattr__(self, "owner", principal_of(self.network_id.owner))
 
     def __repr__(self) -> str:
         return f"NetworkRecord(network_id={self.network_id.text!r}, state={self.state!r})"

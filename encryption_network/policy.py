@@ -30,7 +30,6 @@ Example:
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, Literal
 
 from capabilities.errors import InvalidIdentifier
@@ -38,6 +37,7 @@ from capabilities.principals import Principal
 from capabilities.resources import SpaceResource, parse_resource
 from capabilities.strict_json import Json
 
+from ._memo import remembered_of
 from .canonical_json import canonical_bytes
 from .errors import InvalidCanonicalJson, PolicyError
 from .key_providers import MAX_KEY_PROVIDERS, is_accepted, parse_key_provider
@@ -192,8 +192,13 @@ class Measurements:
 
     def approves(self, evidence: Evidence) -> bool:
         """Tell whether the code that evidence is of is this one."""
-        seen = (evidence.mrtd, evidence.rtmr0, evidence.rtmr1, evidence.rtmr2)
-        return self._base == seen and self.rtmr3 in (None, evidence.rtmr3)
+        return (
+            self.mrtd == evidence.mrtd
+            and self.rtmr0 == evidence.rtmr0
+            and self.rtmr1 == evidence.rtmr1
+            and self.rtmr2 == evidence.rtmr2
+            and self.rtmr3 in (None, evidence.rtmr3)
+        )
 
     @property
     def _base(self) -> tuple[bytes, bytes, bytes, bytes]:
@@ -303,8 +308,9 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
         return "platform"
     if not _status_accepted(evidence, policy, now):
         return "tcb_status"
-    if not all(_advisory_accepted(advisory, policy) for advisory in evidence.advisories):
-        return "advisory"
+    for advisory in evidence.advisories:
+        if not _advisory_accepted(advisory, policy):
+            return "advisory"
     if evidence.evaluation_number < policy.min_evaluation_number:
         return "evaluation"
     if policy.max_age_s is not None and now - evidence.attested_at > policy.max_age_s:
@@ -375,7 +381,7 @@ def encode_policy(policy: Policy) -> bytes:
     return canonical_bytes(policy_json(policy))
 
 
-@lru_cache(maxsize=256)  # of equal policies, whichever row or delegation states them
+@remembered_of(values=256)
 def policy_digest(policy: Policy) -> str:
     """Return the SHA-256 of a policy's canonical JSON in hex, by which audit and receipts name it."""
     return hashlib.sha256(encode_policy(policy)).hexdigest()
@@ -561,11 +567,14 @@ def _kv_path(value: Json, name: str) -> str:
 
 
 def _measured(evidence: Evidence, policy: Policy) -> bool:
-    return (
-        (not policy.measurements or any(entry.approves(evidence) for entry in policy.measurements))
-        and (not policy.compose_hashes or evidence.compose_hash in policy.compose_hashes)
-        and (not policy.app_ids or evidence.app_id in policy.app_ids)
-    )
+    if policy.compose_hashes and evidence.compose_hash not in policy.compose_hashes:
+        return False
+    if policy.app_ids and evidence.app_id not in policy.app_ids:
+        return False
+    for entry in policy.measurements:
+        if entry.approves(evidence):
+            return True
+    return not policy.measurements
 
 
 def _status_accepted(evidence: Evidence, policy: Policy, now: float) -> bool:

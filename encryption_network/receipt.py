@@ -35,7 +35,7 @@ from capabilities.signatures import Ed25519Signer, verify_ed25519
 from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json, parse_json
 
-from .canonical_json import canonical_bytes
+from .canonical_json import canonical_bytes, canonical_members
 from .errors import InvalidCanonicalJson, ReceiptError
 from .gate import Ground
 from .release_record import Mode
@@ -92,6 +92,34 @@ class Judged(Struct, frozen=True, kw_only=True, gc=False):
     nonce: bytes | None
 
 
+class _JudgedMembers(Struct, gc=False, rename="camel"):
+    record: str
+    quote: str | None
+    event_log: str | None
+    collateral: str
+    nonce: str | None
+
+
+class _Members(Struct, gc=False, rename="camel"):
+    """What is signed, member by member."""
+
+    type: str
+    node: str
+    network: str
+    owner: str
+    invoker: str
+    invocation: str
+    request_hash: str
+    receiver_public_key_hash: str
+    chain: tuple[str, ...]
+    policies: list[str]
+    verdict: str
+    ground: str
+    mode: str
+    at_micros: int
+    evidence: _JudgedMembers | None
+
+
 class Receipt(Struct, frozen=True, kw_only=True, gc=False):
     """One release; see the module for the members.
 
@@ -130,7 +158,7 @@ def sign_receipt(receipt: Receipt, signer: Ed25519Signer) -> Receipt:
     """
     _check_readable(receipt)
     return msgspec.structs.replace(
-        receipt, signature=_signature(receipt, canonical_bytes(_signed_members(receipt)), signer)
+        receipt, signature=_signature(receipt, canonical_members(_signed_members(receipt)), signer)
     )
 
 
@@ -141,7 +169,7 @@ def signed_text(receipt: Receipt, signer: Ed25519Signer) -> bytes:
         RuntimeError, ReceiptError: as `sign_receipt`.
     """
     _check_readable(receipt)
-    signed = canonical_bytes(_signed_members(receipt))
+    signed = canonical_members(_signed_members(receipt))
     signature = encode_standard(_signature(receipt, signed, signer)).encode()
     return b'%b"signature":"%b",%b' % (signed.removesuffix(_LAST_MEMBERS), signature, _LAST_MEMBERS)
 
@@ -167,37 +195,38 @@ def encode_receipt(receipt: Receipt) -> bytes:
 
 def receipt_json(receipt: Receipt) -> dict[str, Json]:
     """Write a signed receipt as a JSON object."""
-    return {**_signed_members(receipt), "signature": encode_standard(receipt.signature)}
+    members: dict[str, Json] = msgspec.to_builtins(_signed_members(receipt))
+    return {**members, "chain": list(receipt.chain), "signature": encode_standard(receipt.signature)}
 
 
-def _signed_members(receipt: Receipt) -> dict[str, Json]:
-    return {
-        "type": RECEIPT_TYPE,
-        "node": receipt.node,
-        "network": receipt.network,
-        "owner": receipt.owner,
-        "invoker": receipt.invoker,
-        "invocation": receipt.invocation,
-        "requestHash": receipt.request_hash,
-        "receiverPublicKeyHash": receipt.receiver_public_key_hash,
-        "chain": list(receipt.chain),
-        "policies": [digest.hex() for digest in receipt.policies],
-        "verdict": VERDICT,
-        "ground": receipt.ground,
-        "mode": receipt.mode,
-        "atMicros": receipt.at_micros,
-        "evidence": None if receipt.evidence is None else _judged_json(receipt.evidence),
-    }
+def _signed_members(receipt: Receipt) -> _Members:
+    return _Members(
+        RECEIPT_TYPE,
+        receipt.node,
+        receipt.network,
+        receipt.owner,
+        receipt.invoker,
+        receipt.invocation,
+        receipt.request_hash,
+        receipt.receiver_public_key_hash,
+        receipt.chain,
+        [digest.hex() for digest in receipt.policies],
+        VERDICT,
+        receipt.ground,
+        receipt.mode,
+        receipt.at_micros,
+        None if receipt.evidence is None else _judged_members(receipt.evidence),
+    )
 
 
-def _judged_json(judged: Judged) -> dict[str, Json]:
-    return {
-        "record": judged.record.hex(),
-        "quote": None if judged.quote is None else judged.quote.hex(),
-        "eventLog": None if judged.event_log is None else judged.event_log.hex(),
-        "collateral": judged.collateral.hex(),
-        "nonce": None if judged.nonce is None else judged.nonce.hex(),
-    }
+def _judged_members(judged: Judged) -> _JudgedMembers:
+    return _JudgedMembers(
+        judged.record.hex(),
+        None if judged.quote is None else judged.quote.hex(),
+        None if judged.event_log is None else judged.event_log.hex(),
+        judged.collateral.hex(),
+        None if judged.nonce is None else judged.nonce.hex(),
+    )
 
 
 def parse_receipt(data: bytes) -> Receipt:
@@ -254,7 +283,7 @@ def verify_receipt(receipt: Receipt) -> Receipt:
     if key is None:
         raise ReceiptError("node is no did:key of an Ed25519 key")
     try:
-        verify_ed25519(key, canonical_bytes(_signed_members(receipt)), receipt.signature)
+        verify_ed25519(key, canonical_members(_signed_members(receipt)), receipt.signature)
     except BadSignature as exc:
         raise ReceiptError("the signature does not hold") from exc
     return receipt

@@ -10,7 +10,7 @@ from capabilities.ambient import Entropy
 from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json
 
-from .canonical_json import canonical_bytes
+from .canonical_json import canonical_members
 from .gate import Admission
 from .keyring import Keyring
 from .keywrap import open_wrapped, wrap
@@ -36,23 +36,23 @@ def open_key(admission: Admission, *, keyring: Keyring, entropy: Entropy) -> dic
         That the commit which carries the audit record succeeded; the caller calls this after it.
     """
     decrypt = admission.decrypt
-    body = decrypt.bound.body
+    body, network = decrypt.bound.body, decrypt.network
     if keyring.node_did != body.target_node:
         raise RuntimeError("the request was bound to another node")
-    content_key = open_wrapped(private_key(decrypt.network, keyring), decrypt.wrapped_key)  # row 22
+    content_key = open_wrapped(private_key(network, keyring), decrypt.wrapped_key)  # row 22
     wrapped = wrap(decrypt.receiver_public_key, content_key, entropy)  # row 23
-    answer: dict[str, Json] = {
+    answer: dict[str, str | int] = {
         "type": RESULT_TYPE,
         "targetNode": keyring.node_did,
-        "networkId": decrypt.network.network_id.text,
+        "networkId": admission.audit.network_id,
         "invocationCid": decrypt.invocation_cid,
         "encryptedSymmetricKeyHash": body.encrypted_symmetric_key_hash,
         "receiverPublicKeyHash": body.receiver_public_key_hash,
         "wrappedKey": encode_standard(wrapped),
-        "alg": decrypt.network.alg,
-        "keyVersion": decrypt.network.key_version,
+        "alg": network.alg,
+        "keyVersion": network.key_version,
         "requestHash": decrypt.request_hash,
         "nodeId": keyring.node_did,
     }
-    answer["nodeSignature"] = encode_standard(keyring.node_signer.sign(canonical_bytes(answer)))  # row 24
-    return answer
+    signature = encode_standard(keyring.node_signer.sign(canonical_members(answer)))  # row 24
+    return {**answer, "nodeSignature": signature}

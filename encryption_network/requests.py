@@ -34,7 +34,7 @@ from capabilities.tokens import Capability, Invocation
 
 from ._shapes import Shape, ShapeError, read_members
 from ._shapes import read_body as read_body
-from .canonical_json import canonical_hash
+from .canonical_json import canonical_hash, canonical_members
 from .errors import (
     ActionNotPermitted,
     AudienceMismatch,
@@ -135,11 +135,12 @@ def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
 
 def _check_capability(invocation: Invocation, network: NetworkId, action: str) -> None:
     """Require the first capability with the action's ability to name the network (rows 11, 12; 13, 14)."""
-    first = next((c for c in invocation.capabilities if c.ability == action), None)
-    if first is None:
-        raise ActionNotPermitted
-    if network_of(first.resource) != network:
-        raise NetworkMismatch
+    for capability in invocation.capabilities:
+        if capability.ability == action:
+            if network_of(capability.resource) != network:
+                raise NetworkMismatch
+            return
+    raise ActionNotPermitted
 
 
 # --- decrypt -------------------------------------------------------------------------------------------------------
@@ -270,7 +271,7 @@ def parse_decrypt_body(value: Json) -> DecryptBody:
     try:
         stated = convert(value, _StatedBody)
         network = parse_network_id(stated.network_id)
-        body_hash = canonical_hash(value)
+        body_hash = hashlib.sha256(canonical_members(stated)).hexdigest()
     except (ValidationError, InvalidIdentifier, InvalidCanonicalJson) as exc:
         raise BodyMalformed(_fault(value) or str(exc)) from exc
     return DecryptBody(
@@ -343,9 +344,8 @@ def check_decrypt(
     if record.state != "active":
         raise NetworkNotActive(record.state)
     body, facts = bound.body, bound.facts
-    versions = {(body.alg, body.key_version), (facts.alg, facts.key_version)}
-    if versions != {(record.alg, record.key_version)}:  # row 15
-        raise VersionMismatch
+    if not body.alg == facts.alg == record.alg or not body.key_version == facts.key_version == record.key_version:
+        raise VersionMismatch  # row 15
     _check_lifetime(bound.invocation, int(now), max_lifetime_s)  # rows 16, 17
     wrapped_key = decode_standard(body.encrypted_symmetric_key)
     receiver = decode_standard(body.receiver_public_key)
@@ -399,10 +399,10 @@ def _check_lifetime(invocation: Invocation, now_s: int, max_lifetime_s: int) -> 
 
 def _check_hashes(body: DecryptBody, facts: DecryptFacts) -> None:
     receiver_hash = canonical_hash(body.receiver_public_key)
-    if {body.receiver_public_key_hash, facts.receiver_public_key_hash} != {receiver_hash}:  # row 19
+    if not body.receiver_public_key_hash == facts.receiver_public_key_hash == receiver_hash:  # row 19
         raise HashMismatch("receiverPublicKeyHash")
     key_hash = canonical_hash(body.encrypted_symmetric_key)
-    if {body.encrypted_symmetric_key_hash, facts.encrypted_symmetric_key_hash} != {key_hash}:  # row 20
+    if not body.encrypted_symmetric_key_hash == facts.encrypted_symmetric_key_hash == key_hash:  # row 20
         raise HashMismatch("encryptedSymmetricKeyHash")
     if facts.body_hash != body.body_hash:  # row 21
         raise HashMismatch("bodyHash")

@@ -17,7 +17,6 @@ Example:
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -26,7 +25,7 @@ from capabilities.errors import InvalidIdentifier
 from capabilities.principals import Principal, parse_principal, principal_of
 from capabilities.strict_json import Json
 
-from ._memo import remembered
+from ._memo import remembered, remembered_of
 from .errors import RecordError, WithdrawalError
 from .evidence_record import encode_evidence
 from .policy import Evidence
@@ -79,9 +78,10 @@ class Withdrawals:
 
 
 NOTHING_WITHDRAWN: Final = Withdrawals()
+"""The list without entries: what most networks' rows decode to."""
 
 
-@lru_cache(maxsize=1024)  # of the same evidence at each release, until it ends
+@remembered_of(values=1024)  # of the same evidence at each release, until it ends
 def evidence_digest(evidence: Evidence) -> bytes:
     """Return the SHA-256 by which audit, receipts and withdrawals name evidence: over its stored form."""
     return hashlib.sha256(encode_evidence(evidence)).digest()
@@ -184,8 +184,9 @@ def decode_withdrawals(value: bytes) -> Withdrawals:
         raise RecordError("list of withdrawals with a measurement of the wrong length")
     if any(len(entry) != _DIGEST_BYTES for entry in row.evidence):
         raise RecordError("list of withdrawals with a digest of the wrong length")
-    return Withdrawals(
+    listed = Withdrawals(
         measurements=frozenset(row.measurements),
         dids=frozenset(Principal(did) for did in row.dids),
         evidence=frozenset(row.evidence),
     )
+    return listed or NOTHING_WITHDRAWN

@@ -8,6 +8,7 @@ Example:
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -20,6 +21,8 @@ from .request_ids import TRACE_HEADER, last_id
 _ENCODE = msgspec.json.Encoder().encode
 _JSON = {"Content-Type": "application/json"}
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+_MEMOISED_LINES: Final = 4096
+_MEMOISED_CHARS: Final = 256
 
 # Of answers that a browser may open as a page: values are their owners' pages, not the node's, and get no origin.
 SANDBOX = {"Content-Security-Policy": "sandbox allow-downloads allow-forms allow-popups allow-scripts"}
@@ -42,19 +45,15 @@ class WireText(Exception):
 
 
 class CommonHead:
-    """The header lines of every answer, laid out once a second.
-
-    Attributes:
-        names: lower-case names that stand in it, or that the framework has a say in; no route sets them in an answer
-            that is sent whole.
-    """
+    """The header lines of every answer, laid out once a second, and the memory of those that only some have."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         """Take the headers that are the same on every answer."""
         own = (TRACE_HEADER, "Date", "Connection", "Content-Length", "Transfer-Encoding")
-        self.names: Final = frozenset(name.lower() for name in (*headers, *own))
+        self._names = frozenset(name.lower() for name in (*headers, *own))
         self._fixed = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         self._lines, self._second = "", -1
+        self._remembered = lru_cache(maxsize=_MEMOISED_LINES)(self._own_line)
 
     def lines(self) -> str:
         """Return the lines as they are now, each with its end."""
@@ -63,6 +62,26 @@ class CommonHead:
             self._lines, self._second = f"Date: {formatdate(now_s, usegmt=True)}\r\n{self._fixed}", now_s
         return self._lines
 
+    def own_lines(self, headers: Mapping[str, str]) -> str | None:
+        """Return the lines of headers that one answer has, each with its end.
+
+        None: one of them stands in every answer too, or the framework has a say in it, or it is not printable ASCII.
+        """
+        lines = ""
+        for name, value in headers.items():
+            is_short = len(name) + len(value) <= _MEMOISED_CHARS
+            line = self._remembered(name, value) if is_short else self._own_line(name, value)
+            if line is None:
+                return None
+            lines += line
+        return lines
+
+    def _own_line(self, name: str, value: str) -> str | None:
+        line = f"{name}: {value}"
+        if name.lower() in self._names or not (line.isascii() and line.isprintable()):  # nothing in it ends a line
+            return None
+        return f"{line}\r\n"
+
 
 COMMON_HEAD: web.AppKey[CommonHead] = web.AppKey("common_head", CommonHead)
 
@@ -70,7 +89,7 @@ COMMON_HEAD: web.AppKey[CommonHead] = web.AppKey("common_head", CommonHead)
 class WholeAnswer(web.Response):
     """An answer that is held whole, without a content type unless its headers name one (J7).
 
-    What nearly every answer is, a 200 on a kept HTTP/1.1 connection, leaves as one piece of bytes: the framework
+    What nearly every answer is, a 200 on a kept HTTP/1.1 connection, leaves as one `piece` of bytes: the framework
     merges, checks and writes headers one by one, which costs more than to judge a chain. Everything else (HEAD,
     HTTP/1.0, a connection to be closed, another status, a header that is not printable ASCII) is the framework's.
     """
@@ -78,7 +97,7 @@ class WholeAnswer(web.Response):
     def __init__(self, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
         """Take what is to be sent; the framework's part is made in `prepare`, where it is needed at all."""
         self._status = status
-        self._body = self._whole = body
+        self._whole = body
         self._given = headers
 
     @property
@@ -87,31 +106,26 @@ class WholeAnswer(web.Response):
         return not any(name.lower() == "content-type" for name in self._given)
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Send the answer, or hand it to the framework."""
-        head = self._head(request) if self._status == 200 else None
-        if head is None:
-            super().__init__(status=self._status, body=self._body, headers=self._given)
-            return await super().prepare(request)
-        await request.writer.write_eof(head + self._whole)
-        self._keep_alive = self._eof_sent = True
-        return None
+        """Hand the answer to the framework."""
+        super().__init__(status=self._status, body=self._whole, headers=self._given)
+        return await super().prepare(request)
 
-    def _head(self, request: web.BaseRequest) -> bytes | None:
-        """Return status line and headers; None where the framework has to find them."""
-        if request.version != HttpVersion11 or not request.keep_alive or request.method == "HEAD":
+    def piece(self, request: web.BaseRequest, common: CommonHead) -> bytes | None:
+        """Return status line, headers and body as they leave; None where the framework has to lay them out.
+
+        Whoever takes the piece sends it, and does not ask for `prepare`.
+        """
+        if self._status != 200 or request.version != HttpVersion11 or request.method == "HEAD":
             return None
-        assert isinstance(request, web.Request)
-        common = request.app.get(COMMON_HEAD)
-        if common is None or not common.names.isdisjoint(map(str.lower, self._given)):
+        own = common.own_lines(self._given)
+        if own is None or not request.keep_alive:
             return None
-        said = "".join([*self._given.keys(), *self._given.values()])
-        if not (said.isascii() and said.isprintable()):  # nothing in it ends a line
-            return None
-        own = "".join(map("{}: {}\r\n".format, self._given.keys(), self._given.values()))
-        return (
+        self._keep_alive = True
+        head = (
             f"HTTP/1.1 200 OK\r\n{own}Content-Length: {len(self._whole)}\r\n{common.lines()}"
             f"{TRACE_HEADER}: {last_id(request)}\r\n\r\n"
-        ).encode("ascii")
+        )
+        return head.encode("ascii") + self._whole
 
 
 class UntypedStream(web.StreamResponse):

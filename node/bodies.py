@@ -66,8 +66,6 @@ def body_at_hand(request: web.Request, *, max_bytes: int) -> bytes | None:
     """
     if (request.content_length or 0) > max_bytes:
         raise FrameworkPage(413)
-    if not request.can_read_body:
-        return b""
     content = request.content
     if not content.is_eof() or content.exception() is not None:
         return None

@@ -21,8 +21,12 @@ _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 10.0
 _STEADY_S = 30.0  # a process that lived this long starts again without delay
 
-# The import path is the parent's, given as the first argument; -P keeps the current directory out meanwhile.
-_CODE = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from node.cli import main; sys.exit(main())"
+# The import path is the parent's, given as the first argument; -P keeps the current directory out meanwhile. Imports
+# make nothing but what stays, so the collector rests until `receive_launch`: it takes a sixth of their time.
+_CODE = (
+    "import gc, sys; gc.disable(); sys.path[:] = sys.argv.pop(1).split('\\n'); "
+    "from node.cli import main; sys.exit(main())"
+)
 
 
 class Child:

@@ -7,6 +7,7 @@ other end of that pipe open; when it closes, because the supervisor died however
 On its standard output a process says `ready` once, or `refused` and why. Logs go to standard error.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -30,6 +31,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         config: settings in force.
         secret: the root secret; empty for a process that derives no keys.
         listen_fd: the inherited listening socket; -1 for a process that does not listen.
+        counts_fd: the inherited table of the workers' connections; -1 where a worker is alone.
+        worker: this worker's row in it.
         first: whether this worker does what one of them has to do at a start: it takes in collateral.
         again: whether this worker replaces one of a node that has started: then the release record may have become
             stricter than the configuration, and the stricter one is in force.
@@ -38,6 +41,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     config: Config
     secret: bytes = b""
     listen_fd: int = -1
+    counts_fd: int = -1
+    worker: int = 0
     first: bool = False
     again: bool = False
 
@@ -62,9 +67,13 @@ def encode_launch(launch: Launch) -> bytes:
 def receive_launch() -> Launch:
     """Read the line that starts this process, and from then on end with the supervisor.
 
+    What was imported until now stays as long as the process, so the garbage collector leaves it out of its rounds.
+
     Raises:
         EOFError: the supervisor went away before it said anything.
     """
+    gc.freeze()
+    gc.enable()
     line = sys.stdin.buffer.readline(_MAX_LAUNCH_BYTES)
     if not line.endswith(b"\n"):
         raise EOFError

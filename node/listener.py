@@ -20,6 +20,8 @@ from typing import TypeVar
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
+from .acceptor import Acceptor, Shares
+from .answers import COMMON_HEAD, CommonHead, WholeAnswer
 from .app import FIXED_HEADERS, fixed_paths
 from .config import Http
 from .logs import log_failure
@@ -49,9 +51,11 @@ _REFUSALS = {
 class Connection(web.RequestHandler):
     """One client connection; aiohttp's, with our bounds, without its error texts, and without a task per request."""
 
-    __slots__ = ("_head_bytes",)
+    __slots__ = ("_common", "_has_paused", "_head_bytes")
 
-    def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop, http: Http) -> None:
+    def __init__(
+        self, server: web.Server, *, loop: asyncio.AbstractEventLoop, http: Http, common: CommonHead | None
+    ) -> None:
         super().__init__(
             server,
             loop=loop,
@@ -62,7 +66,9 @@ class Connection(web.RequestHandler):
             max_headers=MAX_HEADER_LINES,
             keepalive_timeout=http.keep_alive_s,
         )
+        self._common = common
         self._head_bytes = 0
+        self._has_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve; requests are answered in the connection's own task."""
@@ -80,6 +86,21 @@ class Connection(web.RequestHandler):
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(431)  # nothing is being answered: this connection waits for the rest of a head
 
+    def pause_reading(self) -> None:
+        """Stop reading and parsing until somebody has taken what is there."""
+        self._has_paused = True
+        super().pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Go on reading and parsing where something may wait; whoever takes a body calls it, mostly for nothing.
+
+        What the parser holds back cannot be seen from here. It holds nothing where it was never paused (a pause may
+        reach it only with the next piece of a body, long after reading went on) and no request waits behind this one
+        (it stops by itself after so many).
+        """
+        if self._has_paused or self._messages or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
     def _refuse(self, status: int) -> None:
         """Answer with an empty body, then read and forget what still comes, for a while."""
         self._force_close = True  # aiohttp parses and answers nothing more here
@@ -89,6 +110,34 @@ class Connection(web.RequestHandler):
         transport.write(_REFUSALS[status])
         transport.write_eof()
         self._loop.call_later(_LINGER_S, transport.close)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer, in one piece where it has one; tell whether the client is gone.
+
+        What aiohttp does besides has no part here: no form of a request is held, nothing is logged for each answer.
+        """
+        transport, common = self.transport, self._common
+        if (
+            isinstance(resp, WholeAnswer)
+            and common is not None
+            and transport is not None
+            and not (transport.is_closing() or self._upgraded)
+            and (piece := resp.piece(request, common)) is not None
+        ):
+            transport.write(piece)
+            return resp, self.writing_paused and await self._is_lost(request)
+        return await super().finish_response(request, resp, start_time)
+
+    @staticmethod
+    async def _is_lost(request: web.BaseRequest) -> bool:
+        """Wait until the client has taken what was sent; tell whether it is gone."""
+        try:
+            await request.writer.drain()
+        except ConnectionError:
+            return True
+        return False
 
     def handle_error(
         self,
@@ -115,6 +164,19 @@ class Connection(web.RequestHandler):
         response.headers.update(FIXED_HEADERS)
         response.force_close()
         return response
+
+
+class _SharedConnection(Connection):
+    """One of those that several workers share: its end is told."""
+
+    __slots__ = ("acceptor",)
+
+    acceptor: Acceptor
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End the connection."""
+        super().connection_lost(exc)
+        self.acceptor.lost()
 
 
 class _InTask:
@@ -148,7 +210,7 @@ class Listener:
     """A listening application; made by `start_listener`."""
 
     runner: web.AppRunner
-    server: asyncio.AbstractServer
+    server: asyncio.AbstractServer | Acceptor
 
     async def stop(self) -> None:
         """Accept nothing more, let requests under way finish within the drain limit, close everything."""
@@ -156,13 +218,16 @@ class Listener:
         await self.runner.cleanup()
 
 
-async def start_listener(app: web.Application, bound: socket.socket, http: Http) -> Listener:
+async def start_listener(
+    app: web.Application, bound: socket.socket, http: Http, *, shares: Shares | None = None
+) -> Listener:
     """Serve an application on a bound socket.
 
     Args:
         app: what `build_app` made.
         bound: a stream socket that is bound; other processes may listen on it too.
         http: the bounds, and how long stopping may take.
+        shares: how the processes that listen on it share what comes; None: each takes what it finds.
     """
     runner = web.AppRunner(app, shutdown_timeout=http.drain_s)
     await runner.setup()
@@ -171,5 +236,19 @@ async def start_listener(app: web.Application, bound: socket.socket, http: Http)
     manager.request_handler = fixed_paths(app, manager.request_handler)
     loop = asyncio.get_running_loop()
     bound.setblocking(False)
-    server = await loop.create_server(lambda: Connection(manager, loop=loop, http=http), sock=bound, backlog=_BACKLOG)
-    return Listener(runner, server)
+    common = app.get(COMMON_HEAD)
+
+    def make() -> Connection:
+        return Connection(manager, loop=loop, http=http, common=common)
+
+    if shares is None:
+        return Listener(runner, await loop.create_server(make, sock=bound, backlog=_BACKLOG))
+
+    def make_shared() -> Connection:
+        connection = _SharedConnection(manager, loop=loop, http=http, common=common)
+        connection.acceptor = acceptor
+        return connection
+
+    acceptor = Acceptor(bound, make_shared, lambda: len(manager.connections), shares=shares, backlog=_BACKLOG)
+    acceptor.start()
+    return Listener(runner, acceptor)

@@ -8,6 +8,7 @@ Example:
 import ipaddress
 import math
 from collections import OrderedDict
+from functools import lru_cache
 from typing import Final
 
 MAX_CLIENTS: Final = 10_000
@@ -62,15 +63,22 @@ class Rates:
         """
         if client is None or not self._per_second:
             return
-        left = self._left(_counted_as(client), now)
+        name = _counted_as(client[:_MAX_NAME_CHARS])
+        left = self._left(name, now)
+        if left >= self._most:
+            self._buckets.pop(name, None)  # a bucket that is full again is as good as none
         if left < 1:
             raise TooMany(max(math.ceil((1 - left) / self._per_second), 1))
+
+    def is_new(self, client: str | None) -> bool:
+        """Whether the client has a full bucket, whatever the time: nothing is known to have been taken out of it."""
+        return self._most >= 1 and (client is None or _counted_as(client[:_MAX_NAME_CHARS]) not in self._buckets)
 
     def charge(self, client: str | None, *, now: float) -> None:
         """Take one from the client's bucket, as far as there is one."""
         if client is None or not self._per_second:
             return
-        name = _counted_as(client)
+        name = _counted_as(client[:_MAX_NAME_CHARS])  # a proxy's header may hold anything
         left = self._left(name, now)
         self._buckets[name] = (max(left - 1, 0.0), now)
         self._buckets.move_to_end(name)
@@ -82,9 +90,9 @@ class Rates:
         return min(left + max(now - at, 0.0) * self._per_second, self._most)
 
 
+@lru_cache(maxsize=MAX_CLIENTS)
 def _counted_as(client: str) -> str:
-    """Return the name of a client's bucket: an IPv6 address counts by its /64, any other text as it begins."""
-    client = client[:_MAX_NAME_CHARS]  # a proxy's header may hold anything
+    """Return the name of a client's bucket: an IPv6 address counts by its /64, any other text as it is."""
     if ":" not in client:
         return client
     try:

@@ -77,6 +77,8 @@ def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
 
     Everything else is the record's.
     """
+    if release.attestation == record.mode and release.key_providers == record.key_providers:
+        return record
     strictest = _STRICTNESS[min(_STRICTNESS.index(release.attestation), _STRICTNESS.index(record.mode))]
     providers = record.key_providers
     if release.key_providers != providers:

@@ -29,4 +29,4 @@ def last_id(request: web.BaseRequest) -> str:
 
 
 def _new_id() -> str:
-    return f"{_PROCESS}{next(_count):016x}"
+    return _PROCESS + next(_count).to_bytes(8, "big").hex()

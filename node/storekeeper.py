@@ -14,6 +14,7 @@ from .logs import configure_logs
 
 def main() -> int:
     """Keep the store until SIGTERM; return the exit status."""
+    factory = loop_factory()  # imports what makes it
     try:
         launch = receive_launch()
     except EOFError:
@@ -24,7 +25,7 @@ def main() -> int:
             launch.config.data,
             max_bytes=launch.config.store.max_bytes,
             ready=report_ready,
-            loop_factory=loop_factory(),
+            loop_factory=factory,
         )
     except SpaceError as error:
         report_refusal(_refusal(error, launch))

@@ -44,11 +44,11 @@ class StrangerGuard:
         """
         if "Authorization" not in request.headers:
             return
-        client, now = client_address(request, self.http), self.clock.now()
+        client = client_address(request, self.http)
         if each:
-            self.rates.take(client, now=now)
-        else:
-            self.rates.require(client, now=now)
+            self.rates.take(client, now=self.clock.now())
+        elif not self.rates.is_new(client):  # nearly everybody who asks has cost nothing so far
+            self.rates.require(client, now=self.clock.now())
 
     def note(self, request: web.Request, error: Exception, status: int) -> None:
         """Take one for a token that was refused, or that was good for a space that does not exist."""

@@ -2,6 +2,7 @@
 
 - On a database (`store.url`) there is no storekeeper: workers are told to go on as soon as the secret is read.
 - The socket is bound once and inherited, so that a worker that is replaced loses no port and no connection of others.
+  With it go the counts by which several workers share what comes (`acceptor`).
 - Processes start by exec, never by fork with an open environment, and import while the storekeeper opens the store;
   a worker gets its settings, and with them the word to go on, when the storekeeper is ready.
 - SIGTERM or SIGINT: workers finish what is under way within `http.drain_s`, then the storekeeper ends; what is still
@@ -28,13 +29,12 @@ from capabilities.ambient import SystemClock, SystemEntropy
 from .child import Child
 from .clock_check import check_clock
 from .config import Config, Secret
+from .connection_counts import ConnectionCounts
 from .errors import NodeError, ProcessFailed
 from .launch import READY, REFUSED, Launch, Refusal
 from .listening_socket import bind_socket, url_of
 from .logs import configure_logs, log_event, log_warning
 from .ownership import check_ownership
-from .root_secret import load_root_secret, secret_origin
-from .stores import is_shared
 
 _START_TRIES = 3  # before the first `listening on`; afterwards there is no end of trying
 _KILL_AFTER_DRAIN_S = 2.0
@@ -69,23 +69,25 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._selector.register(woken, selectors.EVENT_READ, None)
         self._secret = b""
+        self._told = msgspec.structs.replace(config, secret=Secret())
         self._announced = False
         self._stopping = False
         workers = config.http.workers or os.cpu_count() or 1
         self._storekeeper = Child("storekeeper", "storekeeper")
         self._workers = tuple(Child(f"worker-{index}", "worker") for index in range(workers))
-        self._has_storekeeper = not is_shared(config)
+        self._counts = ConnectionCounts.of(workers) if workers > 1 else None
+        self._has_storekeeper = config.store.url is None
         self._children = (self._storekeeper, *self._workers) if self._has_storekeeper else self._workers
 
     def start(self) -> None:
-        """Start everything; the checks of this process run while the others import."""
+        """Start everything; the checks of this process run while the others import, and so do its own imports."""
         check_clock(SystemClock())  # AT17
-        for child in self._children:
-            self._spawn(child)
+        for child in sorted(self._children, key=lambda child: child.command == "storekeeper"):
+            self._spawn(child)  # workers first: they import for longest
         check_ownership()
-        self._secret = load_root_secret(self._config, SystemEntropy())
+        self._load_secret()
         if self._has_storekeeper:
-            self._storekeeper.send(Launch(config=self._without_secret()))
+            self._storekeeper.send(Launch(config=self._told))
         else:
             self._launch_workers()
 
@@ -111,14 +113,20 @@ class Supervisor:
         _end((self._storekeeper,), max(deadline, time.monotonic() + _KILL_AFTER_DRAIN_S), hurry=self._woken)
         self._selector.close()
 
-    def _without_secret(self) -> Config:
+    def _load_secret(self) -> None:
+        from .root_secret import load_root_secret, secret_origin  # platforms and their formats: nothing else needs them
+
+        self._secret = load_root_secret(self._config, SystemEntropy())
         # Who keeps the secret is part of what a worker proves about the node; the secret travels beside.
-        return msgspec.structs.replace(self._config, secret=Secret(platform=secret_origin(self._config) == "platform"))
+        platform = secret_origin(self._config) == "platform"
+        self._told = msgspec.structs.replace(self._config, secret=Secret(platform=platform))
 
     def _spawn(self, child: Child) -> None:
-        listen = [self._bound.fileno()] if child.command == "worker" else []
-        child.spawn(pass_fds=listen)
+        child.spawn(pass_fds=self._inherited() if child.command == "worker" else [])
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
+
+    def _inherited(self) -> list[int]:
+        return [self._bound.fileno(), *([] if self._counts is None else [self._counts.fileno()])]
 
     def _launch_workers(self) -> None:
         for worker in self._workers:
@@ -129,9 +137,11 @@ class Supervisor:
         index = self._workers.index(child)
         child.send(
             Launch(
-                config=self._without_secret(),
+                config=self._told,
                 secret=self._secret,
                 listen_fd=self._bound.fileno(),
+                counts_fd=-1 if self._counts is None else self._counts.fileno(),
+                worker=index,
                 first=index == 0,
                 again=self._announced,
             )
@@ -160,6 +170,8 @@ class Supervisor:
     def _ended(self, child: Child) -> None:
         self._selector.unregister(child.status_fd)
         status = child.reap()
+        if self._counts is not None and child in self._workers:
+            self._counts.withdraw(self._workers.index(child))
         log_warning("process-ended", process=child.name, status=status)
         if not self._announced and child.failures >= _START_TRIES:
             raise ProcessFailed(
@@ -173,7 +185,7 @@ class Supervisor:
             if not child.running and child.due_at <= now:
                 self._spawn(child)
                 if child is self._storekeeper:
-                    child.send(Launch(config=self._without_secret()))
+                    child.send(Launch(config=self._told))
                 elif self._storekeeper.ready or not self._has_storekeeper:
                     self._launch_worker(child)
 

@@ -26,6 +26,7 @@ from .services import Services
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 _LEAST_WRITE_BYTES: Final = 64 * 1024
+_JSON: Final = {"Content-Type": "application/json"}
 
 
 async def value_answer(
@@ -74,11 +75,13 @@ async def batch_read_answer(
     Raises:
         As `value_answer`.
     """
-    headers = {"Content-Type": "application/json"}
-    pieces = _batch_pieces(services, found, bodies=bodies)
-    if not bodies or sum(item.head.size_bytes for item in found if item.head is not None) <= PIECE_BYTES:
-        return bytes_answer(await _joined(pieces), headers=headers)
-    return await stream_answer(request, _gathered(pieces), headers)
+    heads = [item.head for item in found if item.head is not None] if bodies else []
+    if sum([head.size_bytes for head in heads]) > PIECE_BYTES:
+        return await stream_answer(request, _gathered(_batch_pieces(services, found)), _JSON)
+    if None in [head.body for head in heads]:
+        return bytes_answer(await _joined(_batch_pieces(services, found)), headers=_JSON)
+    items = [_item(item, bodies=bodies) for item in found]
+    return bytes_answer(b'{"results":[%b]}' % b",".join(items), headers=_JSON)
 
 
 async def stream_answer(
@@ -138,29 +141,30 @@ async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield b"".join(held)
 
 
-async def _batch_pieces(services: Services, found: Sequence[Found], *, bodies: bool) -> AsyncIterator[bytes]:
+async def _batch_pieces(services: Services, found: Sequence[Found]) -> AsyncIterator[bytes]:
     yield b'{"results":['
     for at, item in enumerate(found):
         if at:
             yield b","
-        async for piece in _item_pieces(services, item, bodies=bodies):
+        head = item.head
+        if head is None or head.body is not None:
+            yield _item(item, bodies=True)
+            continue
+        yield b'{"key":%b,"ok":true,"dataBase64":"' % _ENCODE(item.path)
+        async for piece in _base64_pieces(await services.values.open_body(head)):
             yield piece
+        yield b'","headers":%b}' % _ENCODE(_item_headers(head, bodies=True))
     yield b"]}"
 
 
-async def _item_pieces(services: Services, item: Found, *, bodies: bool) -> AsyncIterator[bytes]:
+def _item(item: Found, *, bodies: bool) -> bytes:
+    """Lay out an item of which nothing that is shown lies in a file."""
     key, head = _ENCODE(item.path), item.head
     if head is None:
         error = {"code": "KV_NOT_FOUND", "message": f"Key not found: {item.path}"}
-        yield b'{"key":%b,"ok":false,"error":%b}' % (key, _ENCODE(error))
-        return
-    yield b'{"key":%b,"ok":true' % key
-    if bodies:
-        yield b',"dataBase64":"'
-        async for piece in _base64_pieces(await services.values.open_body(head)):
-            yield piece
-        yield b'"'
-    yield b',"headers":%b}' % _ENCODE(_item_headers(head, bodies=bodies))
+        return b'{"key":%b,"ok":false,"error":%b}' % (key, _ENCODE(error))
+    data = b',"dataBase64":"%b"' % b64encode(head.body or b"") if bodies else b""
+    return b'{"key":%b,"ok":true%b,"headers":%b}' % (key, data, _ENCODE(_item_headers(head, bodies=bodies)))
 
 
 async def _base64_pieces(body: bytes | OpenedBody) -> AsyncIterator[bytes]:
@@ -178,12 +182,14 @@ async def _base64_pieces(body: bytes | OpenedBody) -> AsyncIterator[bytes]:
 
 
 def _item_headers(head: Head, *, bodies: bool) -> dict[str, str]:
-    """The headers of a value as a batch read shows them: sorted, with the size where there is a value."""
-    size = {"content-length": str(head.size_bytes)} if bodies else {}
-    shown = {name: _shown(value) for name, value in head.metadata.items()}
-    return dict(sorted({**shown, "etag": head.etag_header, **size}.items()))
+    """The headers of a value as a batch read shows them: sorted, with the size where there is a value.
 
-
-def _shown(value: str) -> str:
-    """A header value as JSON can hold it: bytes that are not UTF-8 are replaced."""
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    JSON holds a value whose bytes are not UTF-8 with these replaced.
+    """
+    shown = {"etag": head.etag_header}
+    if bodies:
+        shown["content-length"] = str(head.size_bytes)
+    for name, value in head.metadata.items():
+        is_text = value.isascii()
+        shown[name] = value if is_text else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return dict(sorted(shown.items()))

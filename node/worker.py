@@ -10,7 +10,9 @@ import socket
 from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
 
+from .acceptor import Shares
 from .app import build_app
+from .connection_counts import ConnectionCounts
 from .errors import NodeError
 from .event_loop import loop_factory, loop_name
 from .housekeeping import keeping_house
@@ -23,13 +25,14 @@ from .stores import worker_store
 
 def main() -> int:
     """Run a worker until SIGTERM; return the exit status."""
+    factory = loop_factory()  # imports what makes it
     try:
         launch = receive_launch()
     except EOFError:
         return 0
     configure_logs(launch.config.log.level)
     try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(_work(launch))
     except NodeError as error:
         report_refusal(error)
@@ -53,7 +56,7 @@ async def _work(launch: Launch) -> None:
         if launch.first:
             await load_collateral(services)
         with socket.socket(fileno=launch.listen_fd) as bound:
-            listener = await start_listener(build_app(services), bound, config.http)
+            listener = await start_listener(build_app(services), bound, config.http, shares=_shares(launch))
             async with keeping_house(services):
                 log_event("worker-started", event_loop=loop_name(asyncio.get_running_loop()))
                 report_ready()
@@ -61,3 +64,7 @@ async def _work(launch: Launch) -> None:
                 await listener.stop()
     finally:
         await store.close()
+
+
+def _shares(launch: Launch) -> Shares | None:
+    return None if launch.counts_fd < 0 else Shares(ConnectionCounts(launch.counts_fd), launch.worker)

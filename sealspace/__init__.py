@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .client import Client as Client
+else:  # a type checker that saw it would take every misspelling for a name
+
+    def __getattr__(name: str) -> object:
+        """Load `Client` on first use."""
+        if name == "Client":
+            from .client import Client
+
+            return Client
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = ["Client"]
-
-
-def __getattr__(name: str) -> object:
-    """Load `Client` on first use."""
-    if name == "Client":
-        from .client import Client
-
-        return Client
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,6 @@
 """MessagePack of the rows' values: arrays of fields in order, read strictly."""
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import msgspec
@@ -10,16 +11,16 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Codec(Generic[T]):
-    """Encodes and decodes one kind of row."""
+    """Encodes and decodes one kind of row.
+
+    Attributes:
+        encode: lays out a row's value.
+    """
 
     def __init__(self, kind: type[T]) -> None:
-        self._encoder = msgspec.msgpack.Encoder()
+        self.encode: Callable[[T], bytes] = msgspec.msgpack.Encoder().encode
         self._decoder = msgspec.msgpack.Decoder(kind)
         self._name = kind.__name__.lstrip("_")
-
-    def encode(self, value: T) -> bytes:
-        """Lay out a row's value."""
-        return self._encoder.encode(value)
 
     def decode(self, data: bytes) -> T:
         """Read a row's value.

@@ -50,7 +50,7 @@ from .keyspace import (
 )
 from .revocations import live_put
 from .sessions import session_puts
-from .store.contract import ABSENT, Page, Put, Range, Record, Store
+from .store.contract import ABSENT, Follow, Page, Put, Range, Record, Store
 
 # ST6: with the rows of hosting and audit, 64 spaces stay below 256 puts.
 MAX_SPACES: Final = 64
@@ -58,6 +58,7 @@ LIST_DELEGATIONS: Final = "tinycloud.delegation/list"
 _PARTY_PREFIX_BYTES: Final = 1 + 16 + 1
 _NEWEST_BYTES: Final = 8
 _CONTENT_BYTES: Final = 32
+_DELEGATIONS: Final = delegation_key(b"")  # what an alias leads to, by its value
 DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
 # What a decoded delegation takes: at most 4 bytes for each of its text, measured on grants of one to four hundred
 # abilities, 187 for each ancestor, 205 for each alias. Rounded up.
@@ -103,15 +104,21 @@ def accounts_above(delegation: Delegation, parents: Iterable[StoredDelegation | 
         delegation: about to be registered.
         parents: what it cites, as stored.
     """
-    own = [delegation.delegator] if _has_account(delegation) else []
-    above = [account for parent in parents if parent is not None for account in parent.accounts]
-    return tuple(dict.fromkeys((*own, *above)))
+    accounts = dict.fromkeys((delegation.delegator,) if _has_account(delegation) else ())
+    for parent in parents:
+        if parent is not None:
+            accounts.update(dict.fromkeys(parent.accounts))
+    return tuple(accounts)
 
 
 def _has_account(delegation: Delegation) -> bool:
     """Whether the signer is somebody to whom spaces belong, not only a key that passes on."""
     signer = delegation.delegator
-    return is_wallet(signer) or any(space.owner == signer for space in mentioned_spaces(delegation.capabilities))
+    for capability in delegation.capabilities:
+        resource = capability.resource
+        if isinstance(resource, SpaceResource) and resource.space.owner == signer:
+            return True
+    return is_wallet(signer)
 
 
 def registration_puts(registered: Registered, *, now: float, accounts: Sequence[Principal]) -> list[Put]:
@@ -131,19 +138,22 @@ def registration_puts(registered: Registered, *, now: float, accounts: Sequence[
         raise TooManySpaces(limit=MAX_SPACES, got=len(spaces))
     expiry8, newest_now8 = micros8(registered.expires_at, absent=NEVER8), newest8(now)
     place, member16 = place_of(delegation), x16(delegation.delegate)
-    signers = dict.fromkeys((delegation.delegator, *accounts))
     puts = [
-        Put(delegation_key(content), _encode(StoredDelegation(registered, now, tuple(accounts))), ABSENT),
+        Put(delegation_key(content), _encode(registered, now, accounts), ABSENT),
         alias_put(delegation.cid, content),
         live_put(content),
-        *[Put(party_key(x16(signer), ROLE_FROM, place), content) for signer in signers],
         Put(party_key(member16, ROLE_TO, place), content),
-        *[Put(space_grant_key(space_id16(space), newest_now8, content), content + expiry8) for space in spaces],
-        *[Put(member_key(x16(account), member16, content), content) for account in _opened_accounts(delegation)],
     ]
+    for signer in dict.fromkeys((delegation.delegator, *accounts)):
+        puts.append(Put(party_key(x16(signer), ROLE_FROM, place), content))
+    for space in spaces:
+        puts.append(Put(space_grant_key(space_id16(space), newest_now8, content), content + expiry8))
+    for account in _opened_accounts(delegation):
+        puts.append(Put(member_key(x16(account), member16, content), content))
     if registered.expires_at is not None:
-        puts.append(Put(expiry_key(expiry8, content), content))
-    return puts + session_puts(delegation, now=now)
+        puts.append(Put(expiry_key(expiry8, newest_now8, content), content))
+    puts += session_puts(delegation, now=now)
+    return puts
 
 
 def place_of(delegation: Delegation) -> bytes:
@@ -159,14 +169,17 @@ def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
 
     The chain rules have seen to it that the right comes from the owner, through holders of the same right.
     """
-    owners = [
-        row.resource.space.owner
-        for row in delegation.capabilities
-        if isinstance(row.resource, SpaceResource)
-        and is_account(row.resource)
-        and satisfies(row.ability, LIST_DELEGATIONS)
-    ]
-    return tuple(dict.fromkeys(owners))
+    owners: dict[Principal, None] = {}
+    for row in delegation.capabilities:
+        resource = row.resource
+        if (
+            isinstance(resource, SpaceResource)
+            and resource.service == "delegation"
+            and is_account(resource)
+            and satisfies(row.ability, LIST_DELEGATIONS)
+        ):
+            owners[resource.space.owner] = None
+    return tuple(owners)
 
 
 def is_account(resource: SpaceResource) -> bool:
@@ -180,15 +193,14 @@ def alias_put(cid: Digest, content: ContentKey) -> Put:
     return Put(alias_key(cid), content)
 
 
-def _encode(stored: StoredDelegation) -> bytes:
-    registered = stored.registered
+def _encode(registered: Registered, registered_at: float, accounts: Sequence[Principal]) -> bytes:
     row = _Row(
         header=registered.delegation.header,
         closure=[member.content_key + member.cid for member in registered.closure],
         not_before=registered.not_before,
         expires_at=registered.expires_at,
-        registered_at=stored.registered_at,
-        accounts=list(stored.accounts),
+        registered_at=registered_at,
+        accounts=list(accounts),
         parents=list(registered.parents),
     )
     return _CODEC.encode(row)
@@ -232,10 +244,6 @@ class DelegationCache:
         """Estimated memory of what is held; at most the bound."""
         return self._size_bytes
 
-    def content_of(self, cid: Digest) -> ContentKey | None:
-        """Return the content key that a cid was last seen to lead to."""
-        return self._aliases.get(cid)
-
     def get(self, content: ContentKey) -> StoredDelegation | None:
         """Return a decoded delegation."""
         entry = self._by_content.get(content)
@@ -265,14 +273,16 @@ class DelegationCache:
         )
         self._by_content[content] = (found, cost)
         self._size_bytes += cost
-        self._shrink()
+        if self._size_bytes > self._max_bytes:
+            self._shrink()
 
     def add_alias(self, cid: Digest, content: ContentKey) -> None:
         """Remember where a cid leads."""
         if cid not in self._aliases:
             self._aliases[cid] = content
             self._size_bytes += _COST_OF_ALIAS
-            self._shrink()
+            if self._size_bytes > self._max_bytes:
+                self._shrink()
 
     def _shrink(self) -> None:
         """Keep to the bound; aliases, which cost little to find again, keep to a share of it."""
@@ -303,8 +313,8 @@ class Delegations:
     async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[StoredDelegation | None, ...]:
         """Find delegations by any of their spellings, in order; None for what is not registered (or None).
 
-        No read when all of them are in memory. Says nothing about marks: read them with `mark_keys` afterwards, in
-        the read that the answer rests on.
+        No read when all of them are in memory, else one for all that are not. Says nothing about marks: read them with
+        `mark_keys` afterwards, in the read that the answer rests on.
 
         Raises:
             RecordDamaged, StoreUnavailable: from reading.
@@ -312,10 +322,17 @@ class Delegations:
         known = self._remembered(cids)
         if known is not None:
             return known
-        contents = await self._contents(cids)
-        wanted = [content for content in contents if content is not None]
-        found = dict(zip(wanted, await self.by_content(wanted), strict=True))
-        return tuple([None if content is None else found[content] for content in contents])
+        found = {cid: self._cache.cited(cid) for cid in cids if cid is not None}
+        missing = [cid for cid, stored in found.items() if stored is None]
+        if missing:
+            aliases = Follow(tuple([alias_key(cid) for cid in missing]), _DELEGATIONS)
+            records = (await self._store.read(follow=aliases)).followed
+            for cid, record in zip(missing, records, strict=True):
+                found[cid] = stored = decode_delegation(record)
+                if stored is not None:
+                    self._cache.add(stored)
+                    self._cache.add_alias(cid, stored.registered.delegation.content_key)
+        return tuple([None if cid is None else found[cid] for cid in cids])
 
     def _remembered(self, cids: Sequence[Digest | None]) -> tuple[StoredDelegation, ...] | None:
         """Return delegations that are all in memory; None where one is not."""
@@ -352,17 +369,6 @@ class Delegations:
                 if stored is not None:
                     self._cache.add(stored)
         return tuple([found[content] for content in contents])
-
-    async def _contents(self, cids: Sequence[Digest | None]) -> list[ContentKey | None]:
-        found = {cid: self._cache.content_of(cid) for cid in cids if cid is not None}
-        missing = [cid for cid, content in found.items() if content is None]
-        if missing:
-            records = (await self._store.read([alias_key(cid) for cid in missing])).records
-            for cid, record in zip(missing, records, strict=True):
-                if record is not None and record.value is not None:
-                    found[cid] = content = ContentKey(record.value)
-                    self._cache.add_alias(cid, content)
-        return [None if cid is None else found[cid] for cid in cids]
 
 
 def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int = 1000) -> Range:

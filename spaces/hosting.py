@@ -19,7 +19,7 @@ Example:
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -41,6 +41,7 @@ from .keyspace import (
     owner_counter,
     space_id16,
     space_key,
+    space_keys,
     x16,
 )
 from .store.contract import ABSENT, Add, Check, Put, Range, Record, counter_of
@@ -126,9 +127,9 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
 
     def keys(self) -> tuple[bytes, ...]:
         """The rows to read for `plan_hosting`, in its order."""
-        spaces = [space_row_key(space) for space in self.mentioned]
+        spaces = tuple([space_keys(space).row for space in self.mentioned])
         if self.hosts_nothing:
-            return tuple(spaces)
+            return spaces
         counters = [owner_counter(x16(owner)) for owner in self.owners]
         tail = [TOTAL_SPACES_COUNTER] if self.newcomers is None else [TOTAL_SPACES_COUNTER, self.newcomers]
         return (*spaces, *counters, *tail)
@@ -247,15 +248,19 @@ def hosting_by_grant(
     mentioned = mentioned_spaces(delegation.capabilities)
     if not is_new:
         return HostingRequest(mentioned)
-    explicit = frozenset(hosted_spaces(delegation))  # D40, D44
-    automatic = frozenset(
-        space
-        for space in mentioned
-        if not delegation.parents
-        and same_principal(space.owner, delegation.delegator)
-        and policy.hosts_by_itself(space.owner)
+    explicit = hosted_spaces(delegation)  # D40, D44
+    automatic = (
+        []
+        if delegation.parents
+        else [
+            space
+            for space in mentioned
+            if same_principal(space.owner, delegation.delegator) and policy.hosts_by_itself(space.owner)
+        ]
     )
-    return _request(mentioned, explicit, automatic, policy, client=client, now=now)
+    if not explicit and not automatic:
+        return HostingRequest(mentioned)  # what nearly every grant is
+    return _request(mentioned, frozenset(explicit), frozenset(automatic), policy, client=client, now=now)
 
 
 def hosting_by_put(
@@ -298,9 +303,9 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
     Raises:
         RecordDamaged: a counter does not decode.
     """
-    rows = dict(zip(request.mentioned, records[: len(request.mentioned)], strict=True))
     if request.hosts_nothing:
-        return _plan_of_hosted(rows)
+        return _plan_of_hosted(request.mentioned, records[: len(request.mentioned)])
+    rows = dict(zip(request.mentioned, records[: len(request.mentioned)], strict=True))
     counts = _Counts(request, records[len(request.mentioned) :])
     new = [
         space
@@ -323,10 +328,14 @@ def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
     return HostingPlan((space,), (), (), (), (), (Check(key, record.stamp),))
 
 
-def _plan_of_hosted(rows: Mapping[SpaceId, Record | None]) -> HostingPlan:
-    activated = [space for space, row in rows.items() if is_hosted(row)]
-    skipped = [space for space, row in rows.items() if not is_hosted(row)]
-    checks = [hosting_check(space, rows[space]) for space in activated]
+def _plan_of_hosted(spaces: Sequence[SpaceId], records: Sequence[Record | None]) -> HostingPlan:
+    activated, skipped, checks = [], [], []
+    for space, record in zip(spaces, records, strict=True):
+        if record is None or record.value is None:
+            skipped.append(space)
+        else:
+            activated.append(space)
+            checks.append(Check(space_keys(space).row, record.stamp))
     return HostingPlan(tuple(activated), tuple(skipped), (), (), (), tuple(checks))
 
 

@@ -20,7 +20,8 @@ order.
     "P" principal16 role1 newest8 cid59                 → content32; role "f": under its signature, "t": it received
     "M" account16 member16 content16                    → content32; lets the member list the account's delegations
     "X" space16 newest8 content16                       → content32 expiry8; expiry 0xFF×8: never
-    "E" expiry8 content16                               → content32, to be swept
+    "E" expiry8 newest8 content16                       → content32, to be swept; without newest8 where an earlier
+                                                        version wrote it
     "N" network16                                       encryption network: record and policy in one value
     "A" did16 receiver32                                attestation evidence
     "C" minute4 id16                                    durable claim; its stamp is the 16 bytes that settle it
@@ -58,6 +59,7 @@ from functools import lru_cache
 from typing import Final
 
 from blake3 import blake3
+from msgspec import Struct
 
 from capabilities.resources import SpaceId
 
@@ -118,12 +120,37 @@ _short_x16 = lru_cache(maxsize=8192)(_hashed16)
 def space_id16(space: SpaceId) -> bytes:
     """Return the 16 bytes that a space goes by in keys."""
     is_short = len(space.name) + len(space.owner) <= _MEMOISED_CHARS
-    return _short_space_id16(space) if is_short else _hashed16(space.text)
+    return _short_space_keys(space).space16 if is_short else _hashed16(space.text)
 
 
-@lru_cache(maxsize=8192)
-def _short_space_id16(space: SpaceId) -> bytes:
-    return _hashed16(space.text)
+class SpaceKeys(Struct, frozen=True, gc=False):
+    """Keys of a space that nearly every request for it asks.
+
+    Attributes:
+        space16: what the space goes by.
+        row: that it is hosted.
+        usage: counter of the bytes it holds.
+        override: its own limit.
+    """
+
+    space16: bytes
+    row: bytes
+    usage: bytes
+    override: bytes
+
+
+def space_keys(space: SpaceId) -> SpaceKeys:
+    """Return the keys of a space, laid out once."""
+    is_short = len(space.name) + len(space.owner) <= _MEMOISED_CHARS
+    return _short_space_keys(space) if is_short else _lay_out_keys(space)
+
+
+def _lay_out_keys(space: SpaceId) -> SpaceKeys:
+    space16 = _hashed16(space.text)
+    return SpaceKeys(space16, space_key(space16), usage_counter(space16), override_key(space16))
+
+
+_short_space_keys = lru_cache(maxsize=8192)(_lay_out_keys)
 
 
 def micros8(at: float | None, *, absent: bytes = b"\0" * 8) -> bytes:
@@ -228,9 +255,12 @@ def space_grants_prefix(space16: bytes) -> bytes:
     return b"X" + space16
 
 
-def expiry_key(expiry8: bytes, content: bytes) -> bytes:
-    """Key of a delegation in the order of expiry."""
-    return b"E" + expiry8 + content[:16]
+def expiry_key(expiry8: bytes, registered8: bytes, content: bytes) -> bytes:
+    """Key of a delegation in the order of expiry; of those that end together, of registration, `newest8` of its time.
+
+    So that what is registered together lies together, as tokens of one length of life do.
+    """
+    return b"E" + expiry8 + registered8 + content[:16]
 
 
 def network_key(network16: bytes) -> bytes:

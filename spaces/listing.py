@@ -1,7 +1,7 @@
 """Listing the paths of a space: a plain byte prefix, in byte order, in pages.
 
-Most pages are one range of one read. Paths longer than 400 bytes share keys by their first 400 bytes and lie there in
-the order of their digests; such a group is read whole and put in the order of its paths.
+Most pages are one range of one read, and its keys hold whole paths. Paths longer than 400 bytes share keys by their
+first 400 bytes and lie there in the order of their digests; such a group is read whole and put in the order of paths.
 
 Example:
     query = ListingQuery(space, prefix="photos/", after=None, limit=1000)
@@ -10,7 +10,6 @@ Example:
 """
 
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Final
 
 from msgspec import Struct
@@ -19,22 +18,20 @@ from capabilities.resources import SpaceId
 
 from .errors import CommitTooLarge
 from .keyspace import (
-    LONG_VALUE_KEY_BYTES,
     MAX_PLAIN_PATH_BYTES,
     VALUE_PREFIX_BYTES,
     has_long_path,
     long_path_group,
     plain_path,
+    space_id16,
     value_key,
     values_prefix,
-    x16,
 )
 from .store.contract import MAX_PAGE_ROWS, Page, Range, Store
 from .values import head_of
 
 MAX_LISTING: Final = MAX_PAGE_ROWS - 1
 _GROUP_ROWS: Final = 256
-_KEY: Final = itemgetter(0)
 
 
 class Listing(Struct, frozen=True, gc=False):
@@ -72,18 +69,16 @@ class ListingQuery(Struct, frozen=True, gc=False):
         """
         if not 1 <= self.limit <= MAX_LISTING:
             raise CommitTooLarge(bound="paths of a listing", limit=MAX_LISTING, got=self.limit)
-        return (self._range(self._start()),)
+        return (self._range(None if self.after is None else self._start(self.after)),)
 
     def _range(self, after: bytes | None) -> Range:
         head = self.prefix.encode("utf-8", "surrogatepass")[:MAX_PLAIN_PATH_BYTES]
         # One row more than asked tells whether anything follows.
-        prefix = values_prefix(x16(self.space.text)) + head
+        prefix = values_prefix(space_id16(self.space)) + head
         return Range(prefix, after=after, limit=self.limit + 1, keys_only=True)
 
-    def _start(self) -> bytes | None:
-        if self.after is None:
-            return None
-        key = value_key(x16(self.space.text), self.after)
+    def _start(self, after: str) -> bytes:
+        key = value_key(space_id16(self.space), after)
         # The rest of a group of long paths may lie before this key: begin before the group.
         return long_path_group(key) if has_long_path(key) else key
 
@@ -94,6 +89,9 @@ async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
     Raises:
         StoreUnavailable, RecordDamaged: from further reads.
     """
+    texts = _whole_paths(query, page)
+    if texts is not None and (len(texts) > query.limit or not page.more):
+        return Listing(paths=tuple(texts[: query.limit]), more=len(texts) > query.limit)
     paths: list[bytes] = []
     while True:
         after = await _take(store, query, page, paths)
@@ -107,17 +105,20 @@ async def list_paths(store: Store, query: ListingQuery) -> Listing:
     return await complete(store, query, (await store.read(ranges=query.ranges())).pages[0])
 
 
+def _whole_paths(query: ListingQuery, page: Page) -> list[str] | None:
+    """Return the paths of a page; None where it takes more than its keys to tell them."""
+    if len(query.prefix.encode("utf-8", "surrogatepass")) > MAX_PLAIN_PATH_BYTES:
+        return None  # only partly in the range
+    try:
+        return [key[VALUE_PREFIX_BYTES:].decode() for key, _ in page.rows]
+    except UnicodeDecodeError:  # a long path, whose key has a byte that is never part of a text, or a surrogate
+        return None
+
+
 async def _take(store: Store, query: ListingQuery, page: Page, paths: list[bytes]) -> bytes | None:
     """Add the paths of one page; return the key to go on after, None at the end."""
-    keys = list(map(_KEY, page.rows))
-    if not keys:
-        return page.last_key if page.more else None
     prefix = query.prefix.encode("utf-8", "surrogatepass")
-    if len(prefix) <= MAX_PLAIN_PATH_BYTES and max(map(len, keys)) < LONG_VALUE_KEY_BYTES:
-        # What most pages are: every key holds its whole path, and the range was as narrow as the prefix.
-        paths += [key[VALUE_PREFIX_BYTES:] for key in keys]
-        return page.last_key if page.more else None
-    for key in keys:
+    for key, _ in page.rows:
         if len(paths) > query.limit:
             return None
         if has_long_path(key):
@@ -149,7 +150,4 @@ async def _long_paths(store: Store, query: ListingQuery, group: bytes) -> list[b
 
 
 def _texts(paths: Sequence[bytes]) -> tuple[str, ...]:
-    try:
-        return tuple(map(bytes.decode, paths))
-    except UnicodeDecodeError:
-        return tuple([path.decode("utf-8", "surrogatepass") for path in paths])
+    return tuple([path.decode("utf-8", "surrogatepass") for path in paths])

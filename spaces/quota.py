@@ -32,9 +32,8 @@ from .keyspace import (
     SPACES_PREFIX,
     TOTAL_SPACES_COUNTER,
     USAGE_PREFIX,
-    override_key,
-    space_id16,
     space_key,
+    space_keys,
     usage_counter,
 )
 from .store.contract import Add, Put, Range, Record, Store, counter_of
@@ -45,8 +44,7 @@ PUBLIC_NAME: Final = "public"
 _STEP_ROWS: Final = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class QuotaPolicy:
+class QuotaPolicy(msgspec.Struct, frozen=True, gc=False):
     """The configured limits.
 
     Attributes:
@@ -69,7 +67,7 @@ _CODEC: Final = Codec(_Override)
 
 def usage_key(space: SpaceId) -> bytes:
     """Key of the counter of a space, which is also the account that its rows are charged to."""
-    return usage_counter(space_id16(space))
+    return space_keys(space).usage
 
 
 def usage_of(record: Record | None) -> int:
@@ -87,7 +85,7 @@ def quota_add(space: SpaceId, *, limit_bytes: int) -> Add:
 
 def override_row_key(space: SpaceId) -> bytes:
     """Key of a space's own limit."""
-    return override_key(space_id16(space))
+    return space_keys(space).override
 
 
 def override_put(space: SpaceId, limit_bytes: int | None) -> Put:

@@ -8,7 +8,7 @@ The index `E` is in the order of the closure's expiry. Where the delegation itse
 is filed again under its own end: until then it could be posted again, and its mark has to be there.
 
 Example:
-    commit = Commit(puts=tuple(registration_puts(...)), adds=(kept_add(signer, limit=100_000),))
+    commit = Commit(puts=tuple(registration_puts(...)), adds=(kept_add(kept_key(signer), limit=100_000),))
     removal = plan_removal(key, stored, record, now=now)
 """
 
@@ -17,7 +17,7 @@ from typing import Final
 from capabilities.principals import Principal
 
 from .delegations import StoredDelegation, registration_puts
-from .keyspace import EXPIRY_PREFIX, delegation_key, expiry_key, kept_counter, micros8, x16
+from .keyspace import EXPIRY_PREFIX, delegation_key, expiry_key, kept_counter, micros8, newest8, x16
 from .store.contract import Add, Commit, Put, Record
 
 KEPT_AFTER_EXPIRY_S: Final = 30 * 86_400
@@ -28,9 +28,14 @@ def kept_key(signer: Principal) -> bytes:
     return kept_counter(x16(signer))
 
 
-def kept_add(signer: Principal, *, limit: int | None) -> Add:
-    """Count one delegation more; the commit is refused where the signer has `limit` of them already."""
-    return Add(kept_key(signer), 1, at_most=limit)
+def kept_add(key: bytes, *, limit: int | None) -> Add:
+    """Count one delegation more; the commit is refused where the signer has `limit` of them already.
+
+    Args:
+        key: the signer's counter, from `kept_key`.
+        limit: most delegations of one signer; None: any number.
+    """
+    return Add(key, 1, at_most=limit)
 
 
 def plan_removal(due: bytes, stored: StoredDelegation | None, record: Record | None, *, now: float) -> Commit:
@@ -53,7 +58,7 @@ def plan_removal(due: bytes, stored: StoredDelegation | None, record: Record | N
     if own_end is None:
         return Commit(puts=(Put(due, None),))
     if micros8(own_end) > swept_until(now):
-        later = expiry_key(micros8(own_end), delegation.content_key)
+        later = expiry_key(micros8(own_end), newest8(stored.registered_at), delegation.content_key)
         return Commit(puts=(Put(due, None), Put(later, delegation.content_key)))
     return _removal(due, stored, record)
 

@@ -27,8 +27,10 @@ from .keyspace import mark_key
 from .store.contract import ABSENT, LIVE_MARK, Put, Record
 
 LIVE: Final = LIVE_MARK
+_PREFIX: Final = mark_key(b"")
 _REVOKED: Final = b"R"
 _DETAILS_AT: Final = 1 + 32
+_LIVE_MARK, _REVOKED_MARK = Mark.LIVE, Mark.REVOKED  # an enum's member is slow to look up
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ _CODEC: Final = Codec(_Details)
 
 def mark_keys(contents: Iterable[ContentKey]) -> tuple[bytes, ...]:
     """Return the keys of marks, to be read or to be listed under `live`."""
-    return tuple(map(mark_key, contents))
+    return tuple([_PREFIX + content for content in contents])
 
 
 def live_put(content: ContentKey) -> Put:
@@ -82,7 +84,7 @@ def marks_of(contents: Sequence[ContentKey], records: Sequence[Record | None]) -
     marks: dict[ContentKey, Mark] = {}
     for content, record in zip(contents, records, strict=True):
         if record is not None and record.value is not None:
-            marks[content] = Mark.LIVE if record.value == LIVE else Mark.REVOKED
+            marks[content] = _LIVE_MARK if record.value == LIVE else _REVOKED_MARK
     return marks
 
 

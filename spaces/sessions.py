@@ -46,7 +46,7 @@ def is_session(delegation: Delegation, *, registered_at: float) -> bool:
 
 def session_puts(delegation: Delegation, *, now: float) -> list[Put]:
     """Return the row of the index, when the delegation being registered is a session."""
-    if not is_session(delegation, registered_at=now):
+    if delegation.parents or not is_session(delegation, registered_at=now):
         return []
     content = delegation.content_key
     return [Put(session_key(x16(delegation.delegator), x16(delegation.delegate), content), content)]

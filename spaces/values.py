@@ -41,8 +41,7 @@ from .blobs import (
 )
 from .bodies import Body, Intake, StagedFile, Staging
 from .errors import CommitInvalid, MetadataTooLarge, StoreFull
-from .keyspace import BODIES_COUNTER, ORPHAN_SWEEP_KEY, blob_key, space_id16, value_key
-from .quota import usage_key
+from .keyspace import BODIES_COUNTER, ORPHAN_SWEEP_KEY, blob_key, space_id16, space_keys, value_key
 from .store.contract import ABSENT, Add, Check, Put, Record, Store, counter_of
 
 MAX_METADATA_BYTES: Final = 16 * 1024  # ST6
@@ -432,8 +431,8 @@ class _Tally:
         current: Sequence[Record | None],
         replaced: Sequence[Head | None] | None,
     ) -> None:
-        self.space16 = space_id16(space)
-        self.account = usage_key(space)
+        own = space_keys(space)
+        self.space16, self.account = own.space16, own.usage
         self._writes = writes
         self._current = current
         self._keys = [value_key(self.space16, write.path) for write in writes]
@@ -482,21 +481,22 @@ class _Tally:
 
     def head_puts(self, generations: Mapping[bytes, bytes]) -> tuple[Put, ...]:
         """Lay out the heads; `generations` says which file holds a body."""
-        return tuple([self._head_put(at, generations) for at in range(len(self._writes))])
-
-    def _head_put(self, at: int, generations: Mapping[bytes, bytes]) -> Put:
-        write, key, record = self._writes[at], self._keys[at], self._current[at]
-        expect = ABSENT if record is None else record.stamp
-        body = write.body
-        if body is None:
-            return Put(key, None, expect)
-        row = _HeadRow(
-            digest=body.digest,
-            size_bytes=body.size_bytes,
-            metadata={name: value.encode(*_HEADER_TEXT) for name, value in write.metadata.items()},
-            path=write.path,
-            body=body.inline,
-            generation=None if body.file is None else generations[body.digest],
-            sealed_key=write.sealed_key,
-        )
-        return Put(key, _CODEC.encode(row), expect, self._weights[at], self.account)
+        puts = []
+        for write, key, record, weight_bytes in zip(
+            self._writes, self._keys, self._current, self._weights, strict=True
+        ):
+            expect, body = ABSENT if record is None else record.stamp, write.body
+            if body is None:
+                puts.append(Put(key, None, expect))
+                continue
+            row = _HeadRow(
+                digest=body.digest,
+                size_bytes=body.size_bytes,
+                metadata={name: value.encode(*_HEADER_TEXT) for name, value in write.metadata.items()},
+                path=write.path,
+                body=body.inline,
+                generation=None if body.file is None else generations[body.digest],
+                sealed_key=write.sealed_key,
+            )
+            puts.append(Put(key, _CODEC.encode(row), expect, weight_bytes, self.account))
+        return tuple(puts)

@@ -8,6 +8,7 @@ Example:
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
@@ -102,15 +103,15 @@ async def serving(site: BackendSurface | Handler) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def owner_of(bench) -> Client:
+async def owner_of(bench: Any) -> Client:
     """An owner who signed in with the rights that the command line asks for, and keeps a secret."""
-    client = await bench.client()
+    client: Client = await bench.client()
     await client.sign_in(new_wallet(entropy=bench.entropy), SignIn(network_abilities=OWNER_ABILITIES))
     await client.secrets().put("API_KEY", "value")
     return client
 
 
-async def backend_of(bench, owner: Client, *, measured: Measurements = NOTES, seed: bytes = bytes(32)) -> Backend:
+async def backend_of(bench: Any, owner: Client, *, measured: Measurements = NOTES, seed: bytes = bytes(32)) -> Backend:
     """A backend that was granted the secret, and attested."""
     client = await bench.client(key_session(seed))
     grant = [allow(owner.secrets().resource("API_KEY"), "tinycloud.kv/get")]

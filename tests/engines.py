@@ -8,6 +8,8 @@ is started again on a folder finds the database that it had.
 
 import functools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,18 @@ def store_arguments(folder: Path | str) -> tuple[str, ...]:
 def database_of(folder: Path | str) -> str:
     """Return the address of a folder's database; it is empty the first time."""
     return _database(str(Path(folder).absolute()))
+
+
+@contextmanager
+def no_housekeeping() -> Iterator[None]:
+    """Let no store in a database that is opened meanwhile in this process forget claims of its own accord.
+
+    For nodes whose clock goes back: a database refuses claims from before what it has swept, and no clock of a node in
+    use goes back by more than the sweep leaves. The files of LMDB know no such bound.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spaces.store.postgres.HOUSEKEEPING_S", 1e9)
+        yield
 
 
 @functools.cache

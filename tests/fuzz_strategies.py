@@ -13,12 +13,12 @@ NUMBERS = (
 LEAVES = st.none() | st.booleans() | NUMBERS | st.text(max_size=12)
 
 
-def json_values(*texts: str, members: Sequence[str] = ()) -> st.SearchStrategy[Any]:
-    """Return any JSON value; given texts and names of members come up often."""
-    leaves = LEAVES | st.sampled_from(texts) if texts else LEAVES
+def json_values(*leaves: str | int, members: Sequence[str] = ()) -> st.SearchStrategy[Any]:
+    """Return any JSON value; given leaves and names of members come up often."""
+    all_leaves = LEAVES | st.sampled_from(leaves) if leaves else LEAVES
     names = st.text(max_size=6) | st.sampled_from(members) if members else st.text(max_size=6)
     return st.recursive(
-        leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4), max_leaves=10
+        all_leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4), max_leaves=10
     )
 
 

@@ -41,7 +41,8 @@ from capabilities.ucan import UcanPayload, encode_ucan
 from encryption_network.policy import Measurements, Policy, policy_json
 from tee_backend.evidence.simulated import SimulatedPlatform
 
-_PROGRAM = "import sys; from node.cli import main; sys.exit(main())"
+COMMAND = (sys.executable, "-P", "-c", "import sys; from node.cli import main; sys.exit(main())")
+"""The command line as it is installed; with REPOSITORY on PYTHONPATH it runs from any folder."""
 _WAIT_S = 30.0
 
 Grants = Mapping[str, Sequence[str]]
@@ -52,17 +53,30 @@ Grants = Mapping[str, Sequence[str]]
 
 
 class RunningNode:
-    """A running `serve` on one data folder, and what it says on standard error."""
+    """A running `serve` on one data folder, and what it says on standard error.
 
-    def __init__(self, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    Args:
+        folder: where the data folder is.
+        arguments: further arguments of `serve`.
+        environment: further settings.
+        started_in: the process's current folder; None: `folder`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        started_in: Path | None = None,
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROGRAM, "serve", "--data", str(folder / "data"), "--port", "0", *arguments],
+            [*COMMAND, "serve", "--data", str(folder / "data"), "--port", "0", *arguments],
             stderr=subprocess.PIPE,
             text=True,
-            cwd=folder,
+            cwd=started_in or folder,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})},
         )
         self.lines: list[str] = []
@@ -125,12 +139,12 @@ class RunningNode:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(_WAIT_S)
-        until(lambda: not any(_is_alive(pid) for pid in children))
+        until(lambda: not any(is_alive(pid) for pid in children))
         self._hang_up()
 
-    def stop(self) -> int:
-        """End it as an operator does; return the exit status."""
-        self.process.send_signal(signal.SIGTERM)
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it as an operator does, by a signal; return the exit status."""
+        self.process.send_signal(number)
         status = self.process.wait(_WAIT_S)
         self._hang_up()
         return status
@@ -154,7 +168,8 @@ def _runs(pid: int, command: str) -> bool:
         return False
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; one that ended and was not waited for does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

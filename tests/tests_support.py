@@ -8,6 +8,7 @@ Tests with `fuzz` in their name throw bytes at parsers: a short run in the suite
 variable FUZZ_EXAMPLES says how many examples the quickest tests draw (`make fuzz`).
 """
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 from blake3 import blake3
+from engines import is_on_postgresql
 from hypothesis import HealthCheck, settings
 from pgbouncer import PGBOUNCER_ABSENT
 from postgres_server import PROGRAMS_ABSENT
@@ -109,6 +111,22 @@ def entropy() -> CountingEntropy:
     return CountingEntropy()
 
 
+class Input:
+    """Standard input as a program sees it: a pipe that holds a text, or a terminal at which it is typed."""
+
+    def __init__(self, text: str = "", *, is_terminal: bool = False) -> None:
+        self.buffer = io.BytesIO(text.encode())
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        """Whether somebody types."""
+        return self._is_terminal
+
+    def readline(self, *_: int) -> str:
+        """Return the next line."""
+        return self.buffer.readline().decode()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip by name what needs the reference vectors where they are absent."""
     if SHARED_VECTORS.is_dir():
@@ -125,3 +143,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         number = sum(reason in told for told in skipped)
         if number:
             terminalreporter.write_line(f"{number} tests skipped: {reason}")
+    if is_on_postgresql():
+        ran = sum(len(terminalreporter.stats.get(outcome, [])) for outcome in ("passed", "failed"))
+        terminalreporter.write_line(f"{ran} tests ran with their stores in PostgreSQL")

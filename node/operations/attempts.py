@@ -10,8 +10,9 @@ Example:
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 from spaces.errors import StoreBusy
 from spaces.store.contract import Commit, Refused
@@ -21,8 +22,7 @@ from ..services import Services
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Planned(Generic[Result]):
+class Planned(Struct, Generic[Result], frozen=True):
     """A commit, and what the operation answers once it is durable; without a commit there is nothing to write."""
 
     commit: Commit | None

@@ -34,7 +34,8 @@ from capabilities.tokens import (
 )
 from spaces.delegations import StoredDelegation
 from spaces.first_use import claim_of
-from spaces.hosting import is_hosted, space_row_key
+from spaces.hosting import is_hosted
+from spaces.keyspace import space_keys
 from spaces.revocations import mark_keys, marks_of
 from spaces.store.contract import Claim, Page, Range, Record
 
@@ -106,6 +107,7 @@ async def read_call(
     *,
     keys: Sequence[bytes] = (),
     ranges: Sequence[Range] = (),
+    found: Sequence[StoredDelegation | None] | None = None,
     claiming: bool,
 ) -> Call:
     """Read what the call needs at one moment, claim its first use, and judge its chain.
@@ -114,6 +116,7 @@ async def read_call(
         invocation: verified; see `admit_token`.
         keys: rows the operation needs.
         ranges: pages the operation needs.
+        found: what the token cites, in signed order, its count checked; None: it is looked up here.
         claiming: whether this read claims the first use; False only where a commit is planned again (ST4).
     Raises:
         DuplicateInvocation: the token was used before, in whatever spelling (I20).
@@ -121,14 +124,16 @@ async def read_call(
         SpaceError: the store does not answer.
     """
     claim = claim_of(invocation.replay_key, expires_at=invocation.expires_at)
-    check_proof_count(invocation.parents)
-    found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
+    if found is None:
+        check_proof_count(invocation.parents)
+        found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
     contents = closure_contents(found)
     mentioned = mentioned_spaces(invocation.capabilities)
-    hosts = list(map(space_row_key, mentioned))
-    snapshot = await services.store.read(
-        (*mark_keys(contents), *hosts, *keys), claim=claim if claiming else None, ranges=ranges
-    )
+    wanted = list(mark_keys(contents))
+    for space in mentioned:
+        wanted.append(space_keys(space).row)
+    wanted += keys
+    snapshot = await services.store.read(wanted, claim=claim if claiming else None, ranges=ranges)
     if snapshot.first_use is False:
         raise DuplicateInvocation  # I12, I20
     marks = marks_of(contents, snapshot.records[: len(contents)])
@@ -142,7 +147,7 @@ async def read_call(
         invocation=invocation,
         authority=authority,
         cited=tuple(filter(None, found)),
-        records=rows[len(hosts) :],
+        records=rows[len(mentioned) :],
         pages=snapshot.pages,
         unhosted=frozenset(unhosted),
         claim=claim,

@@ -32,7 +32,8 @@ from spaces.store.contract import Check, Commit
 
 from ..services import Services
 from .attempts import Planned, until_committed
-from .authorise import Call, admit_signed, read_call
+from .authorise import Call, admit_signed, check_proof_count, read_call
+from .in_person import NOTHING_KNOWN, LikelyPresence, likely_presence
 from .receipts import NewReceipt, new_receipt, note_durable
 from .release_audit import authorised_put, refused_put
 from .release_reading import ReleaseRows, read_release, release_rows
@@ -57,15 +58,16 @@ async def decrypt_on_route(services: Services, header: str, *, path_id: str, bod
     value = read_body(body, max_bytes=MAX_BODY_BYTES)
     check_audience(unverified.audience, services.keyring.node_did)  # row 2
     invocation = admit_signed(unverified, now=services.clock.now())  # row 3, with the chain below
+    try:
+        named = parse_path_id(path_id)
+    except InvalidNetworkId:
+        named = None  # said in its row, after the chain
 
     def bind() -> BoundDecrypt:
-        network = parse_path_id(path_id)  # row 4
+        network = parse_path_id(path_id) if named is None else named  # row 4
         return bind_decrypt(invocation, parse_decrypt_body(value), network, services.keyring.node_did)  # 5 to 12
 
-    try:
-        rows = _rows(parse_path_id(path_id), invocation, value)
-    except InvalidNetworkId:
-        rows = None  # said in its row, after the chain
+    rows = None if named is None else _rows(named, invocation, value)
     return await _decrypt(services, invocation, rows, bind)
 
 
@@ -97,12 +99,11 @@ async def _decrypt(
     async def attempt(is_first: bool) -> Planned[tuple[Admission, NewReceipt]]:
         # A token that lives too long is refused further down; claiming it would keep the claim for as long.
         is_bounded = invocation.expires_at <= services.clock.now() + MAX_LIFETIME_S + 1
-        keys = () if rows is None else rows.keys
-        call = await read_call(services, invocation, keys=keys, claiming=is_first and is_bounded)
+        call, likely = await _read(services, invocation, rows, claiming=is_first and is_bounded)
         try:
             bound = bind()
             assert rows is not None  # without a network nothing can be bound
-            admission = admit(await read_release(services, call, rows, bound))
+            admission = admit(await read_release(services, call, rows, bound, likely))
         except (ReleaseRefused, RequestError) as refusal:
             await _record_refusal(services, call, refusal)
             raise
@@ -112,6 +113,19 @@ async def _decrypt(
     admission, receipt = await until_committed(services, attempt)
     note_durable(services, receipt)
     return open_key(admission, keyring=services.keyring, entropy=services.entropy)
+
+
+async def _read(
+    services: Services, invocation: Invocation, rows: ReleaseRows | None, *, claiming: bool
+) -> tuple[Call, LikelyPresence]:
+    """Judge the call, and read what the release rests on as far as the request tells; see `read_call`."""
+    if rows is None:
+        return await read_call(services, invocation, claiming=claiming), NOTHING_KNOWN
+    check_proof_count(invocation.parents)
+    found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
+    likely = likely_presence(services, found, owner=rows.owner, invoker=invocation.invoker)
+    call = await read_call(services, invocation, keys=rows.keys, ranges=likely.ranges, found=found, claiming=claiming)
+    return call, likely
 
 
 def _commit(services: Services, call: Call, admission: Admission, receipt: NewReceipt) -> Commit:

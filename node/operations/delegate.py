@@ -60,10 +60,7 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
     check_proof_count(unverified.parents)  # D3
     delegation = verify_delegation(unverified)  # D5
 
-    async def attempt(_: bool) -> "Planned[_Registered]":
-        return await _attempt(services, delegation, client)
-
-    done = await until_committed(services, attempt)
+    done = await until_committed(services, lambda _: _attempt(services, delegation, client))
     if done.stored is not None:
         services.delegations.remember(done.stored)
     return done.answer
@@ -87,14 +84,21 @@ async def _attempt(
     contents = (content, *closure_contents((known,) if known else found))
     wanted = hosting_by_grant(delegation, services.hosting, client=client, now=now, is_new=known is None)
     network = network_of_sign_in(services, delegation)
-    hosting_keys, network_keys = wanted.keys(), network.keys()
-    keys = (*mark_keys(contents), kept_key(delegation.delegator), *hosting_keys, *network_keys)
-    snapshot = await services.store.read(keys)
-    marks = marks_of(contents, snapshot.records[: len(contents)])
-    kept, *rows = snapshot.records[len(contents) :]
-    hosting = plan_hosting(wanted, rows[: len(hosting_keys)], now=now)
-    network_puts = network.puts(rows[len(hosting_keys) :], now)
-    reading = _Reading(services, delegation, now, marks, hosting, network_puts, counter_of(kept))
+    kept_at, hosting_keys = kept_key(delegation.delegator), wanted.keys()
+    network_keys = () if network is None else network.keys()
+    records = (await services.store.read((*mark_keys(contents), kept_at, *hosting_keys, *network_keys))).records
+    known_to, hosted_to = len(contents), len(contents) + 1 + len(hosting_keys)
+    marks = marks_of(contents, records[:known_to])
+    reading = _Reading(
+        services=services,
+        delegation=delegation,
+        now=now,
+        marks=marks,
+        hosting=plan_hosting(wanted, records[known_to + 1 : hosted_to], now=now),
+        network_puts=() if network is None else network.puts(records[hosted_to:], now),
+        kept_at=kept_at,
+        kept=counter_of(records[known_to]),
+    )
     if known is not None and content in marks:
         return await _repeat(reading, known)
     if known is None and content in marks:  # registered, and not in memory yet
@@ -105,7 +109,12 @@ async def _attempt(
 
 
 class _Reading(Struct, frozen=True):
-    """A posted delegation, and what the store said about it at one moment."""
+    """A posted delegation, and what the store said about it at one moment.
+
+    Attributes:
+        kept_at: key of the counter of its signer's delegations.
+        kept: what it said.
+    """
 
     services: Services
     delegation: Delegation
@@ -113,6 +122,7 @@ class _Reading(Struct, frozen=True):
     marks: Mapping[ContentKey, Mark]
     hosting: HostingPlan
     network_puts: tuple[Put, ...]
+    kept_at: bytes
     kept: int
 
     def answer(self) -> Registration:
@@ -173,6 +183,6 @@ def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Plann
         audit_put(audit, entropy=reading.services.entropy),
     )
     # D23 has to hold when the rows are written, not only when they were read.
-    adds = (*hosting.adds, kept_add(delegation.delegator, limit=limit))
+    adds = (*hosting.adds, kept_add(reading.kept_at, limit=limit))
     commit = Commit(puts=puts, live=mark_keys(ancestors), checks=hosting.checks, adds=adds)
     return Planned(commit, _Registered(answer, StoredDelegation(registered, now, accounts)))

@@ -5,7 +5,10 @@ Puts and deletes of a token are one commit: all of them happen or none (M5). Rea
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
+
+from msgspec import Struct
 
 from capabilities.resources import SpaceId
 from capabilities.tokens import Invocation
@@ -20,7 +23,7 @@ from .attempts import Planned, until_committed
 from .authorise import Call, read_call
 from .conditions import Options
 from .errors import BadOption, BatchTooLarge, NoSuchKey, ResponseTooLarge
-from .kv_commit import PutReading, audit_of, durable_claim, put_commit, read_put, within_room
+from .kv_commit import PutReading, audit_of, durable_claim, is_fresh, put_commit, read_put, within_room
 from .plan import Step
 from .sealed_values import sealed_key_of
 
@@ -74,19 +77,19 @@ async def put_all(
         Whatever `upload.parts` raises.
     """
     space, paths = steps[0].space, tuple(step.path for step in steps)
-
-    async def read(*, claiming: bool) -> PutReading:
-        return await read_put(services, invocation, space, paths, client=upload.client, claiming=claiming)
-
+    read = partial(read_put, services, invocation, space, paths, client=upload.client)
     async with services.values.staging() as staging:
+        began = services.clock.now()
         admitted = await read(claiming=True)
         admitted.require_room(None)
         bodies = await _received(staging, upload.parts(), paths, admitted)
+        is_small = all(body.inline is not None for body, _ in bodies.values())
         writes = tuple([Write(path, *bodies[path], sealed_key_of(bodies[path][0])) for path in paths])
 
-        async def attempt(_: bool) -> Planned[tuple[str, ...]]:
+        async def attempt(is_first: bool) -> "Planned[tuple[str, ...]]":  # quoted: see `kv_write.put`
             staging.recall()
-            reading = await read(claiming=False)
+            is_good = is_first and is_small and is_fresh(services, began)
+            reading = admitted if is_good else await read(claiming=False)
             draft = await services.values.draft(space, writes, reading.records, reading.heads)
             quota = reading.quota(draft)  # before a file is named
             plan = await draft.plan(now=services.clock.now())
@@ -158,8 +161,7 @@ async def _delete_commit(services: Services, call: Call, wanted: Sequence[tuple[
     return Commit(puts=tuple(puts), live=call.live, checks=tuple(checks), claim=durable_claim(services, call))
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True, gc=False):
     """What lies under one path of a batch read; `head` None: nothing."""
 
     path: str

@@ -13,7 +13,7 @@ from capabilities.resources import SpaceId
 from capabilities.tokens import Invocation
 from spaces.audit import MAX_DETAIL_BYTES, AuditRecord, audit_put
 from spaces.hosting import HostingPlan, hosting_by_put, plan_for_hosted, plan_hosting
-from spaces.keyspace import override_key, space_id16, space_key, usage_counter, value_key
+from spaces.keyspace import space_keys, value_key
 from spaces.quota import effective_limit, quota_add, usage_of
 from spaces.store.contract import Add, Claim, Commit, Record
 from spaces.values import Draft, Head, WritePlan, head_of
@@ -26,6 +26,9 @@ from .errors import PreconditionFailed, QuotaExceeded, SpaceNotFound
 # A token this long after its expiry is refused by its time alone, however the clocks of one store differ.
 _CLAIM_GRACE_S: Final = 60.0
 
+_FRESH_S: Final = 1.0
+"""How old a reading may be that a put rests on; an older one is made again when the bodies are there."""
+
 
 class PutReading(Struct, frozen=True, gc=False):
     """Everything a put is judged by, read at one moment.
@@ -37,6 +40,7 @@ class PutReading(Struct, frozen=True, gc=False):
         heads: the live values among them.
         used_bytes: what the space holds.
         limit_bytes: what it may hold; None: no limit.
+        room_bytes: the most that bodies in place of these values can have; None: no limit.
         hosting: what hosts the space along with this put.
     """
 
@@ -46,14 +50,8 @@ class PutReading(Struct, frozen=True, gc=False):
     heads: tuple[Head | None, ...]
     used_bytes: int
     limit_bytes: int | None
+    room_bytes: int | None
     hosting: HostingPlan
-
-    @property
-    def room_bytes(self) -> int | None:
-        """The most that bodies in place of these values can have; None: no limit."""
-        if self.limit_bytes is None:
-            return None
-        return self.limit_bytes - self.used_bytes + sum([head.size_bytes for head in self.heads if head is not None])
 
     def require_room(self, declared_bytes: int | None) -> None:
         """Refuse bodies that cannot fit before they are read (M51).
@@ -91,9 +89,10 @@ class PutReading(Struct, frozen=True, gc=False):
         Raises:
             QuotaExceeded: the values would not fit.
         """
-        if self.limit_bytes is None or draft.growth_bytes <= 0:
+        growth_bytes = draft.growth_bytes
+        if self.limit_bytes is None or growth_bytes <= 0:
             return ()
-        if self.used_bytes + draft.growth_bytes > self.limit_bytes:
+        if self.used_bytes + growth_bytes > self.limit_bytes:
             raise self.quota_exceeded()
         return (quota_add(self.space, limit_bytes=self.limit_bytes),)
 
@@ -123,26 +122,24 @@ async def read_put(
         SpaceNotFound: a mentioned space is not hosted and this put does not host it.
         DuplicateInvocation, ChainError, SpaceError: see `read_call`.
     """
-    space16 = space_id16(space)
-    heads = [value_key(space16, path) for path in paths]
-    row_key = space_key(space16)
-    keys = (*heads, usage_counter(space16), override_key(space16), row_key)
+    own = space_keys(space)
+    heads = [value_key(own.space16, path) for path in paths]
+    keys = (*heads, own.usage, own.override, own.row)
     call = await read_call(services, invocation, keys=keys, claiming=claiming)
     records = call.records[:-3]
     usage, override, row = call.records[-3:]
     if call.unhosted or row is None:
         hosting = await _hosting(services, call, space, client)
     else:
-        hosting = plan_for_hosted(space, row_key, row)
-    return PutReading(
-        call,
-        space,
-        records,
-        tuple([head_of(record, key=key) for record, key in zip(records, heads, strict=True)]),
-        usage_of(usage),
-        effective_limit(space, override, services.quota),
-        hosting,
-    )
+        hosting = plan_for_hosted(space, own.row, row)
+    used_bytes, limit_bytes = usage_of(usage), effective_limit(space, override, services.quota)
+    room_bytes = None if limit_bytes is None else limit_bytes - used_bytes
+    live = []
+    for record, key in zip(records, heads, strict=True):
+        live.append(head := head_of(record, key=key))
+        if head is not None and room_bytes is not None:
+            room_bytes += head.size_bytes
+    return PutReading(call, space, records, tuple(live), used_bytes, limit_bytes, room_bytes, hosting)
 
 
 async def _hosting(services: Services, call: Call, space: SpaceId, client: str | None) -> HostingPlan:
@@ -181,6 +178,14 @@ async def within_room(pieces: AsyncIterator[bytes], reading: PutReading, taken_b
         taken_bytes += len(piece)
         reading.require_taken(taken_bytes)
         yield piece
+
+
+def is_fresh(services: Services, began: float) -> bool:
+    """Tell whether a commit may rest on a reading that was made after `began`, before small bodies came.
+
+    The commit judges marks, but only a read judges windows (I33), and a small body can come slowly.
+    """
+    return services.clock.now() - began <= _FRESH_S
 
 
 def put_commit(

@@ -7,7 +7,7 @@ from spaces.blob_store import OpenedBody
 from spaces.values import Head, head_key, head_of
 
 from ..services import Services
-from .authorise import read_call
+from .authorise import Call, read_call
 from .conditions import NO_OPTIONS, Options
 from .errors import KeyNotFound, ResponseTooLarge
 from .plan import Step
@@ -34,7 +34,8 @@ async def get(services: Services, invocation: Invocation, step: Step, options: O
         ResponseTooLarge: larger than the caller's bound.
         DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
     """
-    head = await _head(services, invocation, step)
+    key = head_key(step.space, step.path)
+    head = _live_head(await read_call(services, invocation, keys=(key,), claiming=True), key)
     if options is not NO_OPTIONS and _has_it(head, options):
         return Value(head, None)
     limit_bytes = options.max_response_bytes
@@ -45,12 +46,11 @@ async def get(services: Services, invocation: Invocation, step: Step, options: O
 
 async def metadata(services: Services, invocation: Invocation, step: Step) -> Value:
     """Return entity tag and metadata of the value under the step's path; raises as `get` does."""
-    return Value(await _head(services, invocation, step), None)
-
-
-async def _head(services: Services, invocation: Invocation, step: Step) -> Head:
     key = head_key(step.space, step.path)
-    call = await read_call(services, invocation, keys=(key,), claiming=True)
+    return Value(_live_head(await read_call(services, invocation, keys=(key,), claiming=True), key), None)
+
+
+def _live_head(call: Call, key: bytes) -> Head:
     call.require_hosted()
     head = head_of(call.records[0], key=key)
     if head is None:

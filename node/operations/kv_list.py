@@ -34,8 +34,9 @@ async def list_granted(services: Services, invocation: Invocation, step: Step, o
         DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
     """
     limit = options.list_limit
-    origin = Cursor(invocation.invoker, step.space.text, step.path, limit)
-    after = parse_cursor(services.keyring, options.list_cursor, origin)
+    after = None
+    if options.list_cursor is not None:
+        after = parse_cursor(services.keyring, options.list_cursor, _origin(invocation, step, options))
     query = ListingQuery(step.space, prefix=step.path, after=after, limit=limit or MAX_LISTING)
     call = await read_call(services, invocation, ranges=query.ranges(), claiming=True)
     call.require_hosted()
@@ -50,7 +51,11 @@ async def list_granted(services: Services, invocation: Invocation, step: Step, o
     if limit is None or (len(paths) <= limit and not listing.more):
         return Paths(tuple(paths), None)
     page = paths[:limit]
-    return Paths(tuple(page), encode_cursor(services.keyring, origin, page[-1]))
+    return Paths(tuple(page), encode_cursor(services.keyring, _origin(invocation, step, options), page[-1]))
+
+
+def _origin(invocation: Invocation, step: Step, options: Options) -> Cursor:
+    return Cursor(invocation.invoker, step.space.text, step.path, options.list_limit)
 
 
 class _Scope(Struct, frozen=True, gc=False):
@@ -62,9 +67,9 @@ class _Scope(Struct, frozen=True, gc=False):
     @classmethod
     def of(cls, call: Call, step: Step) -> "_Scope":
         """Find the granted resources; None where nothing of the prefix can lie outside them."""
-        asked = SpaceResource(step.space, "kv", step.path)
         if call.invocation.invoker == step.space.owner:  # R1; both are canonical (P4)
             return cls(step, None)
+        asked = SpaceResource(step.space, "kv", step.path)
         sufficient = sufficient_for(Verb.LIST.value)
         granted = tuple(
             [
@@ -83,8 +88,8 @@ class _Scope(Struct, frozen=True, gc=False):
         """Return the paths of a listing that were granted."""
         if self.granted is None:
             return list(listing.paths)
-        return [path for path in listing.paths if self._holds(path)]
-
-    def _holds(self, path: str) -> bool:
-        key = SpaceResource(self.step.space, "kv", path)
-        return any(extends(key, resource) for resource in self.granted or ())
+        if not self.granted:
+            return []
+        # Each grant is of the prefix itself, and that ends no segment: it covers this one path and those below it.
+        here, below = self.step.path, self.step.path + "/"
+        return [path for path in listing.paths if path == here or path.startswith(below)]

@@ -1,7 +1,7 @@
 """Put or delete one value (wire §4.4.3, §4.4.8), in one commit with its authority, its claim and its audit record."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Final
+from functools import partial
 
 from msgspec import Struct
 
@@ -16,12 +16,18 @@ from .attempts import Planned, until_committed
 from .authorise import read_call
 from .conditions import Options
 from .errors import NoSuchKey
-from .kv_commit import PutReading, audit_of, check_conditions, durable_claim, put_commit, read_put, within_room
+from .kv_commit import (
+    PutReading,
+    audit_of,
+    check_conditions,
+    durable_claim,
+    is_fresh,
+    put_commit,
+    read_put,
+    within_room,
+)
 from .plan import Step
 from .sealed_values import sealed_key_of
-
-_FRESH_S: Final = 1.0
-"""How old a reading may be that a put rests on; an older one is made again when the body is there."""
 
 
 class Written(Struct, frozen=True):
@@ -64,24 +70,21 @@ async def put(services: Services, invocation: Invocation, step: Step, options: O
         SpaceNotFound, DuplicateInvocation, ChainError, SpaceError: see `read_put`.
         Whatever `upload.at_hand` and `upload.pieces` raise.
     """
-
-    async def read(*, claiming: bool) -> PutReading:
-        found = await read_put(services, invocation, step.space, (step.path,), client=upload.client, claiming=claiming)
-        check_conditions(found.heads[0], options)
-        return found
-
+    read = partial(read_put, services, invocation, step.space, (step.path,), client=upload.client)
     async with services.values.staging() as staging:
         began = services.clock.now()
         admitted = await read(claiming=True)
+        check_conditions(admitted.heads[0], options)
         admitted.require_room(upload.declared_bytes)
         body = await _taken_in(staging, upload, admitted)
         write = Write(step.path, body, upload.metadata, sealed_key=sealed_key_of(body))
 
         async def attempt(is_first: bool) -> "Planned[Written]":  # quoted: else each put works the type out anew
             staging.recall()
-            # The commit judges marks, but only a read judges windows (I33), and a small body can come slowly.
-            is_fresh = is_first and body.inline is not None and services.clock.now() - began <= _FRESH_S
-            reading = admitted if is_fresh else await read(claiming=False)
+            reading = admitted
+            if not (is_first and body.inline is not None and is_fresh(services, began)):
+                reading = await read(claiming=False)
+                check_conditions(reading.heads[0], options)
             return await _planned(services, reading, step, write, body)
 
         return await until_committed(services, attempt)

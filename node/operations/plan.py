@@ -115,6 +115,20 @@ def kv_steps(capabilities: tuple[Capability, ...]) -> tuple[Step, ...]:
 _VERBS = {verb.value: verb for verb in Verb}
 
 
+def only_step(capabilities: tuple[Capability, ...]) -> Step | None:
+    """Return the one operation of a token that holds a single capability, spelled as a `Verb`; None for all others.
+
+    What nearly every token is. Its branch is KV and its plan this step alone, unless the body is multipart.
+    """
+    if len(capabilities) != 1:
+        return None
+    capability = capabilities[0]
+    verb, resource = _VERBS.get(capability.ability), capability.resource
+    if verb is None or not isinstance(resource, SpaceResource) or resource.service != "kv" or resource.path is None:
+        return None
+    return Step(verb, resource.space, resource.path)
+
+
 def shape_of(steps: tuple[Step, ...], *, multipart: bool) -> Shape:
     """Count the operations by kind, for the option headers."""
     verbs = [step.verb for step in steps]
@@ -153,8 +167,6 @@ def plan_of(capabilities: tuple[Capability, ...], steps: tuple[Step, ...], *, mu
     Raises:
         BadOption: they cannot, or there are too many of them.
     """
-    if len(steps) == len(capabilities) == 1 and not multipart:
-        return Plan(Kind.ONE, steps)  # what nearly every token is
     puts = [step.verb for step in steps].count(Verb.PUT)
     if puts and multipart:
         return _batch_put(capabilities, steps)  # I10
@@ -168,7 +180,8 @@ def plan_of(capabilities: tuple[Capability, ...], steps: tuple[Step, ...], *, mu
         return Plan(Kind.DELETES, steps)
     if len(steps) > MAX_BATCH_READS:
         raise BadOption(f"KV batch reads accept at most {MAX_BATCH_READS} keys")
-    if verbs not in ({Verb.GET}, {Verb.METADATA}) or reads_capabilities(capabilities):
+    is_mixed = len(steps) < len(capabilities) and reads_capabilities(capabilities)
+    if is_mixed or verbs not in ({Verb.GET}, {Verb.METADATA}):
         raise BadOption("Multiple invocation outcomes require a homogeneous KV get or metadata batch")
     return Plan(Kind.READS, steps)
 

@@ -24,6 +24,7 @@ from encryption_network.networks import parse_path_id
 from encryption_network.policy import Evidence, encode_policy
 from encryption_network.receipt import Judged, Receipt, signed_text
 from encryption_network.requests import MAX_LIFETIME_S, check_audience
+from encryption_network.withdrawals import evidence_digest
 from spaces.networks import network_row_key
 from spaces.receipts import (
     PLACE_BYTES,
@@ -79,14 +80,14 @@ class NewReceipt(Struct, frozen=True, gc=False):
         puts: its row and the rows of documents that are not kept yet.
         sha256: of the receipt, hex.
         span: in which its documents are noted.
-        policies: SHA-256 in hex of the policies that are kept when the puts are durable.
+        policies: SHA-256 in hex of the policies that are kept only when the puts are durable.
         judged: evidence of which the same holds; None: of none.
     """
 
     puts: tuple[Put, ...]
     sha256: str
     span: int
-    policies: tuple[str, ...]
+    policies: Sequence[str]
     judged: Judged | None
 
 
@@ -99,28 +100,35 @@ async def new_receipt(services: Services, admission: Admission) -> NewReceipt:
     audit = admission.audit
     span = document_span(services.clock.now())
     services.kept.enter(span)
-    documents = [
-        encode_policy(policy)
-        for policy, digest in zip(admission.policies, audit.policy_sha256, strict=True)
-        if not services.kept.has_policy(digest)
-    ]
-    judged, parts = await _judged(services, admission)
-    documents += parts
-    kept = (judged.collateral,) if parts and judged is not None else ()
+    documents, policies = list[bytes](), list[str]()
+    for policy, digest in zip(admission.policies, audit.policy_sha256, strict=True):
+        if not services.kept.has_policy(digest):
+            documents.append(encode_policy(policy))
+            policies.append(digest)
+    evidence, judged, newly_judged = admission.evidence, None, None
+    kept: tuple[bytes, ...] = ()
+    if evidence is not None:
+        record = evidence_digest(evidence)
+        judged = services.kept.judged(record)
+        if judged is None:
+            judged, parts = await _judged(services, evidence, record)
+            documents += parts
+            newly_judged, kept = None if judged.quote is None else judged, (judged.collateral,)
     text = signed_text(_receipt(services, admission, judged), services.keyring.node_signer)
     put = receipt_put(admission.decrypt.network.network_id, text, at=audit.decided_at, entropy=services.entropy)
     return NewReceipt(
         puts=(put, *await missing_documents(services, documents, kept=kept)) if documents else (put,),
         sha256=hashlib.sha256(text).hexdigest(),
         span=span,
-        policies=audit.policy_sha256,
-        judged=judged if judged is not None and judged.quote is not None else None,
+        policies=policies,
+        judged=newly_judged,
     )
 
 
 def note_durable(services: Services, receipt: NewReceipt) -> None:
     """Remember that a receipt's documents are kept, once its commit is durable."""
-    services.kept.note(receipt.span, policies=receipt.policies, judged=receipt.judged)
+    if receipt.policies or receipt.judged is not None:
+        services.kept.note(receipt.span, policies=receipt.policies, judged=receipt.judged)
 
 
 def _receipt(services: Services, admission: Admission, judged: Judged | None) -> Receipt:
@@ -142,15 +150,8 @@ def _receipt(services: Services, admission: Admission, judged: Judged | None) ->
     )
 
 
-async def _judged(services: Services, admission: Admission) -> tuple[Judged | None, list[bytes]]:
-    """Return what the code was judged by, and those documents of it that may not be kept yet."""
-    evidence = admission.evidence
-    if evidence is None or admission.audit.evidence_sha256 is None:
-        return None, []
-    record = bytes.fromhex(admission.audit.evidence_sha256)
-    known = services.kept.judged(record)
-    if known is not None:
-        return known, []
+async def _judged(services: Services, evidence: Evidence, record: bytes) -> tuple[Judged, list[bytes]]:
+    """Return what the code was judged by, and its documents, which may not be kept yet."""
     basis = await _basis(services, evidence, record)
     log = None if basis is None else basis.event_log
     judged = Judged(

@@ -9,7 +9,7 @@ from typing import Final
 from capabilities.ambient import Entropy
 from capabilities.cids import Digest
 from capabilities.strict_json import Json
-from encryption_network.canonical_json import canonical_bytes
+from encryption_network.canonical_json import canonical_bytes, canonical_members
 from encryption_network.errors import ReleaseRefused, RequestError
 from encryption_network.gate import ReleaseAudit
 from encryption_network.requests import DECRYPT
@@ -27,18 +27,20 @@ def authorised_put(audit: ReleaseAudit, call: Call, *, receipt: str, entropy: En
 
     It names the receipt by its SHA-256 in hex, so that the chain over the audit covers the receipts (RC8).
     """
-    detail: dict[str, Json] = {
-        "ground": audit.ground,
-        "mode": audit.mode,
-        "owner": audit.owner,
-        "requestHash": audit.request_hash,
-        "receiverPublicKeyHash": audit.receiver_public_key_hash,
-        "policies": list(audit.policy_sha256),
-        "evidence": audit.evidence_sha256,
-        "quote": audit.quote_sha256,
-        "collateral": audit.collateral_sha256,
-        "receipt": receipt,
-    }
+    detail = canonical_members(
+        {
+            "ground": audit.ground,
+            "mode": audit.mode,
+            "owner": audit.owner,
+            "requestHash": audit.request_hash,
+            "receiverPublicKeyHash": audit.receiver_public_key_hash,
+            "policies": audit.policy_sha256,
+            "evidence": audit.evidence_sha256,
+            "quote": audit.quote_sha256,
+            "collateral": audit.collateral_sha256,
+            "receipt": receipt,
+        }
+    )
     record = _record(AUTHORISED, audit.network_id, call, detail, at=audit.decided_at, token=audit.token)
     return audit_put(record, entropy=entropy)
 
@@ -51,7 +53,8 @@ def refused_put(refusal: ReleaseRefused | RequestError, call: Call, *, at: float
         detail = {"reason": refusal.audit_outcome}
     else:
         return None
-    record = _record(REFUSED, _network_text(call), call, detail, at=at, token=call.invocation.cid)
+    text = canonical_bytes(detail)
+    record = _record(REFUSED, _network_text(call), call, text, at=at, token=call.invocation.cid)
     return audit_put(record, entropy=entropy)
 
 
@@ -60,7 +63,7 @@ def _network_text(call: Call) -> str:
     return next(asked, "")
 
 
-def _record(action: str, subject: str, call: Call, detail: dict[str, Json], *, at: float, token: Digest) -> AuditRecord:
+def _record(action: str, subject: str, call: Call, detail: bytes, *, at: float, token: Digest) -> AuditRecord:
     return AuditRecord(
         at=at,
         action=action,
@@ -68,5 +71,5 @@ def _record(action: str, subject: str, call: Call, detail: dict[str, Json], *, a
         subject=subject,
         token=token,
         authority=call.authority.live,
-        detail=canonical_bytes(detail),
+        detail=detail,
     )

@@ -10,18 +10,19 @@ matter: sessions beyond the chain, evidence for another receiver key, envelopes 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
 
-from capabilities.principals import Principal, same_principal
-from capabilities.resources import NetworkId, SpaceResource, parse_resource
+from capabilities.principals import Principal, principal_of, same_principal
+from capabilities.resources import MAX_MEMOISED_CHARS, NetworkId, SpaceResource, parse_resource
 from encryption_network.errors import NetworkNotFound
 from encryption_network.evidence_record import decode_evidence
 from encryption_network.gate import ReleaseRequest, RowStamp, needs_evidence, paths_in_force, policies_in_force
 from encryption_network.networks import decode_network
-from encryption_network.policy import Evidence, Policy
+from encryption_network.policy import Evidence
 from encryption_network.release_record import decode_release_record
 from encryption_network.requests import BoundDecrypt, CheckedDecrypt, check_decrypt
 from encryption_network.withdrawals import decode_withdrawals
@@ -35,10 +36,12 @@ from spaces.withdrawals import withdrawals_row_key
 from ..release_terms import in_force
 from ..services import Services
 from .authorise import Call
-from .in_person import read_presence
+from .in_person import LikelyPresence, read_presence
 from .sealed_values import key_digest, stands_at
 
 _RECEIVER_KEY_BYTES: Final = 32
+_RECORD_KEY: Final = release_record_key()
+_WITHDRAWALS_KEY: Final = withdrawals_row_key()
 _NO_PATHS: Final[Mapping[str, RowStamp]] = MappingProxyType({})
 _MOST_EVIDENCE: Final = 512
 """Rows of one holder that are looked through for mode `signed`; handing in new evidence removes what has ended."""
@@ -53,18 +56,16 @@ class ReleaseRows(Struct, frozen=True):
     """Keys of the rows that a release rests on, known from the request alone: they are read with the call.
 
     Attributes:
+        owner: of the network.
         network: the network with its policy and withdrawals.
         evidence: evidence for exactly this caller and receiver key; None where the receiver key is none.
+        keys: what to read, in the order in which `read_release` expects it.
     """
 
+    owner: Principal
     network: bytes
     evidence: bytes | None
-
-    @property
-    def keys(self) -> tuple[bytes, ...]:
-        """What to read, in the order in which `read_release` expects it."""
-        fixed = (self.network, release_record_key(), withdrawals_row_key())
-        return fixed if self.evidence is None else (*fixed, self.evidence)
+    keys: tuple[bytes, ...]
 
 
 def release_rows(network: NetworkId, invoker: Principal, receiver_public_key: bytes | None) -> ReleaseRows:
@@ -75,19 +76,32 @@ def release_rows(network: NetworkId, invoker: Principal, receiver_public_key: by
         invoker: who asks.
         receiver_public_key: as stated, of any length; None where none is stated.
     """
-    is_key = receiver_public_key is not None and len(receiver_public_key) == _RECEIVER_KEY_BYTES
-    evidence = evidence_row_key(invoker, receiver_public_key) if receiver_public_key is not None and is_key else None
-    return ReleaseRows(network_row_key(network), evidence)
+    is_short = len(network.owner) + len(network.name) <= MAX_MEMOISED_CHARS
+    owner, fixed = _remembered_fixed_rows(network) if is_short else _fixed_rows(network)
+    if receiver_public_key is None or len(receiver_public_key) != _RECEIVER_KEY_BYTES:
+        return ReleaseRows(owner, fixed[0], None, fixed)
+    evidence = evidence_row_key(invoker, receiver_public_key)
+    return ReleaseRows(owner, fixed[0], evidence, (*fixed, evidence))
 
 
-async def read_release(services: Services, call: Call, rows: ReleaseRows, bound: BoundDecrypt) -> ReleaseRequest:
+def _fixed_rows(network: NetworkId) -> tuple[Principal, tuple[bytes, bytes, bytes]]:
+    return principal_of(network.owner), (network_row_key(network), _RECORD_KEY, _WITHDRAWALS_KEY)
+
+
+_remembered_fixed_rows: Final = lru_cache(maxsize=4096)(_fixed_rows)
+
+
+async def read_release(
+    services: Services, call: Call, rows: ReleaseRows, bound: BoundDecrypt, likely: LikelyPresence
+) -> ReleaseRequest:
     """Check a bound request against its network and gather what the gate decides on.
 
     Args:
         services: the node.
-        call: read with the keys of `rows`.
+        call: read with the keys of `rows` and the ranges of `likely`.
         rows: of this request.
         bound: the request.
+        likely: for this call and the owner of the network.
 
     Raises:
         RequestError: rows 13 to 21 of the ladder (enc 2.7).
@@ -102,8 +116,9 @@ async def read_release(services: Services, call: Call, rows: ReleaseRows, bound:
     if withdrawn_row is None:
         raise RecordDamaged("the store has no list of withdrawals")  # RC21: an absent row is no empty list
     release_record = in_force(services.config.release, decode_release_record(_value(record_row)))
-    presence = await read_presence(services, call, checked.network.owner)
+    presence = await read_presence(services, call, checked.network.owner, likely=likely)
     policies = policies_in_force(checked.network.policy, release_record, presence.links.values())
+    paths = paths_in_force(policies)
     evidence, evidence_row = _exact(rows, evidence_rows)
     if evidence is None and needs_evidence(presence, release_record, policies):
         evidence, evidence_row = await _of_any_receiver(services, call.invocation.invoker)
@@ -117,11 +132,11 @@ async def read_release(services: Services, call: Call, rows: ReleaseRows, bound:
         release_record=release_record,
         evidence=evidence,
         evidence_row=evidence_row,
-        key_paths=await _key_paths(services, checked, policies),
+        key_paths=await _key_paths(services, checked, paths) if paths else _NO_PATHS,
         network_row=RowStamp(rows.network, network_row.stamp),
-        record_row=RowStamp(release_record_key(), record_row.stamp),
+        record_row=RowStamp(_RECORD_KEY, record_row.stamp),
         withdrawals=decode_withdrawals(_value(withdrawn_row)),
-        withdrawals_row=RowStamp(withdrawals_row_key(), withdrawn_row.stamp),
+        withdrawals_row=RowStamp(_WITHDRAWALS_KEY, withdrawn_row.stamp),
         now=presence.now,
     )
 
@@ -153,12 +168,12 @@ def _newest(page: Page) -> tuple[Evidence | None, RowStamp | None]:
     return max(rows, key=lambda row: (row[0].receiver_mode == "signed", row[0].attested_at))
 
 
-async def _key_paths(services: Services, checked: CheckedDecrypt, policies: Sequence[Policy]) -> Mapping[str, RowStamp]:
+async def _key_paths(services: Services, checked: CheckedDecrypt, named: frozenset[str]) -> Mapping[str, RowStamp]:
     """Return the paths among those that policies name at which an envelope with this wrapped key stands.
 
     Only spaces of the network's owner are looked at: a policy must not make the node read what belongs to others.
     """
-    paths = [path for path in sorted(paths_in_force(policies)) if _is_owned(path, checked.network.owner)]
+    paths = [path for path in sorted(named) if _is_owned(path, checked.network.owner)]
     if not paths:
         return _NO_PATHS
     digest = key_digest(checked.bound.body.encrypted_symmetric_key)

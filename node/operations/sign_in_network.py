@@ -25,19 +25,19 @@ DEFAULT_NAME: Final = "default"
 
 @dataclass(frozen=True, slots=True)
 class SignInNetwork:
-    """The network that a sign-in asks for; `network` is None when it asks for none."""
+    """The network that a sign-in asks for."""
 
     services: Services
     delegation: Delegation
-    network: NetworkId | None
+    network: NetworkId
 
     def keys(self) -> tuple[bytes, ...]:
         """The rows to read for `puts`."""
-        return () if self.network is None else (network_row_key(self.network),)
+        return (network_row_key(self.network),)
 
     def puts(self, records: Sequence[Record | None], now: float) -> tuple[Put, ...]:
         """Return the rows of the network and of its audit record; none when it exists, in whatever state."""
-        if self.network is None or records[0] is not None:
+        if records[0] is not None:
             return ()
         services = self.services
         record = create_network(self.network, now=now, keyring=services.keyring, entropy=services.entropy)
@@ -51,22 +51,13 @@ class SignInNetwork:
         return network_put(self.network, encode_network(record)), audit_put(audit, entropy=services.entropy)
 
 
-def network_of_sign_in(services: Services, delegation: Delegation) -> SignInNetwork:
-    """Find the network that a delegation asks for by being registered."""
-    return SignInNetwork(services, delegation, _asked_for(services, delegation))
-
-
-def _asked_for(services: Services, delegation: Delegation) -> NetworkId | None:
+def network_of_sign_in(services: Services, delegation: Delegation) -> SignInNetwork | None:
+    """Find the network that a delegation asks for by being registered; None: none, as nearly every one."""
     owner = delegation.delegator
-    if not is_wallet(owner) or delegation.parents or not services.hosting.hosts_by_itself(owner):
+    if delegation.parents or not is_wallet(owner) or not services.hosting.hosts_by_itself(owner):
         return None
     for capability in delegation.capabilities:
-        network = network_of(capability.resource)
-        if (
-            capability.ability == NETWORK_CREATE
-            and network is not None
-            and network.name == DEFAULT_NAME
-            and same_principal(network.owner, owner)
-        ):
-            return network
+        network = network_of(capability.resource) if capability.ability == NETWORK_CREATE else None
+        if network is not None and network.name == DEFAULT_NAME and same_principal(network.owner, owner):
+            return SignInNetwork(services, delegation, network)
     return None

@@ -1,6 +1,7 @@
 """POST /invoke: everything that a token's capabilities ask for (wire §4)."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -20,10 +21,10 @@ from ..operations.conditions import NO_OPTIONS, Options, asks, parse_options
 from ..operations.decrypt import decrypt_invoked
 from ..operations.errors import BodyTooLarge, NotEnabled
 from ..operations.kv_batch import BatchUpload, Part, delete_all, put_all, read_all
-from ..operations.kv_get import Value, get, metadata
+from ..operations.kv_get import get, metadata
 from ..operations.kv_list import list_granted
 from ..operations.kv_write import Upload, Written, delete, put
-from ..operations.plan import Branch, Kind, Plan, Step, Verb, branch_of, kv_steps, plan_of, shape_of
+from ..operations.plan import Branch, Kind, Plan, Step, Verb, branch_of, kv_steps, only_step, plan_of, shape_of
 from ..operations.service_plan import service_step
 from ..pages import FrameworkPage
 from ..services import SERVICES, Services
@@ -42,18 +43,23 @@ async def post_invocation(request: web.Request) -> web.StreamResponse:
     invocation = admit_token(
         token_of(request), now=services.clock.now(), max_lifetime_s=services.config.invocation.max_lifetime_s
     )
+    step, headers = only_step(invocation.capabilities), request.headers
+    multipart = headers.get("Content-Type", "").lower().startswith("multipart/form-data")
+    if step is not None and not multipart and not asks(headers):
+        return await _run(services, invocation, step, NO_OPTIONS, request)
     branch = branch_of(invocation.capabilities)
     if branch is Branch.DECRYPT:
         return await _decrypt(services, invocation, request)
     if branch is Branch.KV:
-        return await _kv(services, invocation, request)
+        return await _kv(services, invocation, request, multipart=multipart)
     call = await read_call(services, invocation, claiming=True)
     call.require_hosted()
     raise NotEnabled("SQL" if branch is Branch.SQL else "DuckDB")
 
 
-async def _kv(services: Services, invocation: Invocation, request: web.Request) -> web.StreamResponse:
-    multipart = request.headers.get("Content-Type", "").lower().startswith("multipart/form-data")
+async def _kv(
+    services: Services, invocation: Invocation, request: web.Request, *, multipart: bool
+) -> web.StreamResponse:
     steps = kv_steps(invocation.capabilities)
     options = NO_OPTIONS
     if asks(request.headers):
@@ -81,32 +87,63 @@ async def _kv(services: Services, invocation: Invocation, request: web.Request) 
             return empty_answer()
 
 
-async def _run(
+def _run(
     services: Services, invocation: Invocation, step: Step, options: Options, request: web.Request
-) -> web.StreamResponse:
+) -> Awaitable[web.StreamResponse]:
     match step.verb:
         case Verb.GET:
-            return await _value(request, await get(services, invocation, step, options))
-        case Verb.METADATA:
-            return _metadata(await metadata(services, invocation, step))
-        case Verb.LIST:
-            listed = await list_granted(services, invocation, step, options)
-            headers = {"x-tinycloud-truncated": "false" if listed.next_cursor is None else "true"}
-            if listed.next_cursor is not None:
-                headers["x-tinycloud-next-cursor"] = listed.next_cursor
-            return json_answer(listed.paths, headers=headers)
+            return _get(services, invocation, step, options, request)
         case Verb.PUT:
-            return _written(await put(services, invocation, step, options, _upload(services, request)))
+            return _put(services, invocation, step, options, request)
+        case Verb.METADATA:
+            return _metadata(services, invocation, step)
+        case Verb.LIST:
+            return _list(services, invocation, step, options)
         case Verb.DELETE:
-            return _written(await delete(services, invocation, step, options))
+            return _delete(services, invocation, step, options)
+
+
+async def _get(
+    services: Services, invocation: Invocation, step: Step, options: Options, request: web.Request
+) -> web.StreamResponse:
+    value = await get(services, invocation, step, options)
+    body, headers = value.body, {**value.head.metadata, "ETag": value.head.etag_header, **_CACHE}
+    if body is None:
+        return bytes_answer(b"", headers=headers, status=304)
+    if isinstance(body, bytes):
+        return bytes_answer(body, headers=headers)
+    return await value_answer(request, body, headers)
+
+
+async def _metadata(services: Services, invocation: Invocation, step: Step) -> web.Response:
+    head = (await metadata(services, invocation, step)).head
+    return bytes_answer(b"", headers={**head.metadata, "ETag": head.etag_header})
+
+
+async def _list(services: Services, invocation: Invocation, step: Step, options: Options) -> web.Response:
+    listed = await list_granted(services, invocation, step, options)
+    headers = {"x-tinycloud-truncated": "false" if listed.next_cursor is None else "true"}
+    if listed.next_cursor is not None:
+        headers["x-tinycloud-next-cursor"] = listed.next_cursor
+    return json_answer(listed.paths, headers=headers)
+
+
+async def _put(
+    services: Services, invocation: Invocation, step: Step, options: Options, request: web.Request
+) -> web.Response:
+    return _written(await put(services, invocation, step, options, _upload(services, request)))
+
+
+async def _delete(services: Services, invocation: Invocation, step: Step, options: Options) -> web.Response:
+    return _written(await delete(services, invocation, step, options))
 
 
 def _upload(services: Services, request: web.Request) -> Upload:
     return Upload(
-        at_hand=lambda: _value_at_hand(services, request),
-        pieces=lambda: _value_pieces(services, request),
+        at_hand=partial(_value_at_hand, services, request),
+        pieces=partial(_value_pieces, services, request),
         declared_bytes=request.content_length,
-        metadata=_stored_headers(request),
+        metadata=_stored(request.headers),
         client=client_address(request, services.config.http),
     )
 
@@ -144,35 +181,17 @@ async def _put_all(services: Services, invocation: Invocation, plan: Plan, reque
 
 
 def _stored(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return what is kept of some headers (4.4.3)."""
-    return {name: value for name, value in headers.items() if _is_stored(name)}
-
-
-def _stored_headers(request: web.Request) -> dict[str, str]:
-    """Return what is kept of the headers of a request, by lower-case name; of a repeated one the last value (4.4.3)."""
-    return {name: value for key, value in request.headers.items() if _is_stored(name := key.lower())}
-
-
-def _is_stored(name: str) -> bool:
-    return name in _STORED or name.startswith(_STORED_PREFIX)
+    """Return what is kept of some headers, by lower-case name; of a repeated one the last value (4.4.3)."""
+    return {
+        name: value
+        for key, value in headers.items()
+        if (name := key.lower()) in _STORED or name.startswith(_STORED_PREFIX)
+    }
 
 
 def _lowered(request: web.Request) -> Mapping[str, str]:
     """Return the headers by lower-case name; of a repeated one the last value (4.4.3)."""
     return {name.lower(): value for name, value in request.headers.items()}
-
-
-async def _value(request: web.Request, value: Value) -> web.StreamResponse:
-    headers = {**value.head.metadata, "ETag": value.head.etag_header, **_CACHE}
-    if value.body is None:
-        return bytes_answer(b"", headers=headers, status=304)
-    if isinstance(value.body, bytes):
-        return bytes_answer(value.body, headers=headers)
-    return await value_answer(request, value.body, headers)
-
-
-def _metadata(value: Value) -> web.Response:
-    return bytes_answer(b"", headers={**value.head.metadata, "ETag": value.head.etag_header})
 
 
 def _written(written: Written) -> web.Response:

@@ -3,12 +3,15 @@
     b"f"                    the floor: minutes before it were swept, so nothing under them counts as a first use
     b"u" minute4 id16       → empty
 
-A claim is a write transaction of some microseconds, made inline. It survives SIGKILL (the pages are the kernel's), but
-perhaps not a power cut, after which an unsynced environment may be damaged: so it is named after the kernel's boot and
-never opened in another one (ST4; store §3: the one exception to durability).
+A claim is a write transaction of some microseconds, made inline, in memory that all processes map (`_shared_map`). It
+survives SIGKILL (the pages are the kernel's), but perhaps not a power cut, after which an unsynced environment may be
+damaged: so it is named after the kernel's boot and never opened in another one (ST4; store §3: the one exception to
+durability).
 """
 
+import logging
 import shutil
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -17,14 +20,15 @@ import lmdb
 
 from ..errors import StoreFull, StoreUnavailable
 from ..keyspace import claim_minute4, minute_after
+from ._shared_map import SharedMap
 from .contract import Claim
 
-_MAP_BYTES: Final = 64 << 30
 _FLOOR: Final = b"f"
 _USED: Final = b"u"
 _FOLDER: Final = "first-use-"
 # Rows removed in one write transaction: each worker's claims wait for it.
 _SWEEP_ROWS: Final = 500
+_LOG: Final = logging.getLogger(__name__)
 
 
 def boot_id() -> str:
@@ -50,20 +54,18 @@ class FirstUses:
     """The claims of plain reads of one data folder."""
 
     def __init__(self, folder: Path, boot: str) -> None:
+        """Open the record of this boot, making it when it is new.
+
+        Raises:
+            StoreFull: no room for it.
+            StoreUnavailable: it does not open.
+        """
         place = folder / f"{_FOLDER}{boot}"
         place.mkdir(mode=0o700, exist_ok=True)
-        try:
-            self._env = lmdb.open(
-                str(place),
-                map_size=_MAP_BYTES,
-                max_readers=512,
-                max_spare_txns=1,
-                readahead=False,
-                sync=False,
-                mode=0o600,
-            )
-        except lmdb.Error as exc:
-            raise StoreUnavailable("the record of first uses does not open") from exc
+        self._map = SharedMap(place)
+        self._env = self._map.env
+        # The map may grow while nobody in this process has a transaction; sweeps may come from another thread.
+        self._turn = threading.Lock()
 
     def claim(self, claim: Claim) -> bool:
         """Record a use; True when it is the first.
@@ -73,15 +75,20 @@ class FirstUses:
             StoreUnavailable: the record cannot be written.
         """
         minute4 = claim_minute4(claim.expires_at)
-        try:
-            with self._env.begin(write=True) as txn:
-                if minute4 < (txn.get(_FLOOR) or b""):
-                    return False
-                return txn.put(_USED + minute4 + claim.key[:16], b"", overwrite=False)
-        except (lmdb.MapFullError, lmdb.DiskError) as exc:
-            raise StoreFull("no room to record a first use") from exc
-        except lmdb.Error as exc:
-            raise StoreUnavailable("the record of first uses cannot be written") from exc
+        key = _USED + minute4 + claim.key[:16]
+        with self._turn:
+            while True:
+                try:
+                    with self._env.begin(None, None, True) as txn:
+                        if minute4 < txn.get(_FLOOR, b""):
+                            return False
+                        return txn.put(key, b"", True, False)  # not over a row that is there
+                except (lmdb.MapFullError, lmdb.MapResizedError):
+                    self._map.grow()
+                except lmdb.DiskError as exc:
+                    raise StoreFull("no room to record a first use") from exc
+                except lmdb.Error as exc:
+                    raise StoreUnavailable("the record of first uses cannot be written") from exc
 
     def claims(self) -> list[bytes]:
         """Return every recorded claim as its minute and its id: minute4 ‖ id16."""
@@ -96,29 +103,23 @@ class FirstUses:
         The floor moves with the first row that goes, so that a claim under a swept minute is refused and not taken for
         a first use.
         """
-        floor = before_minute.to_bytes(4, "big")
+        end = _USED + before_minute.to_bytes(4, "big")
         removed = 0
-        while (rows := self._sweep_some(floor)) > 0:
-            removed += rows
+        try:
+            while (rows := self._sweep_some(end)) > 0:
+                removed += rows
+        except (StoreFull, StoreUnavailable, lmdb.Error) as exc:  # removing takes room too; the next sweep goes on
+            _LOG.warning("first uses that have expired stay for now: %s", type(exc).__name__)
         return removed
 
-    def _sweep_some(self, floor: bytes) -> int:
-        end = _USED + floor
-        rows = 0
-        with self._env.begin(write=True) as txn:
-            cursor = txn.cursor()
-            found = cursor.set_range(_USED)
-            swept = b""
-            # After the last row is deleted the cursor has an empty key.
-            while found and rows < _SWEEP_ROWS and _USED <= cursor.key() < end:
-                swept = cursor.key()[len(_USED) :][:4]
-                found = cursor.delete()  # moves to the next row
-                rows += 1
-            # Only minutes that lost a claim are closed, so that a clock which once stood ahead does no harm.
-            closed = minute_after(swept)
-            if rows and (txn.get(_FLOOR) or b"") < closed:
-                txn.put(_FLOOR, closed)
-        return rows
+    def _sweep_some(self, end: bytes) -> int:
+        with self._turn:
+            while True:
+                try:
+                    with self._env.begin(write=True) as txn:
+                        return _swept(txn, end)
+                except (lmdb.MapFullError, lmdb.MapResizedError):
+                    self._map.grow()
 
     def check_readers(self) -> None:
         """Free the reader slots of processes that died."""
@@ -127,4 +128,22 @@ class FirstUses:
 
     def close(self) -> None:
         """Close the environment."""
-        self._env.close()
+        self._map.close()
+
+
+def _swept(txn: "lmdb.Transaction[bytes]", end: bytes) -> int:
+    """Remove the first rows before a key, and move the floor; return how many went."""
+    cursor = txn.cursor()
+    found = cursor.set_range(_USED)
+    swept = b""
+    rows = 0
+    # After the last row is deleted the cursor has an empty key.
+    while found and rows < _SWEEP_ROWS and _USED <= cursor.key() < end:
+        swept = cursor.key()[len(_USED) :][:4]
+        found = cursor.delete()  # moves to the next row
+        rows += 1
+    # Only minutes that lost a claim are closed, so that a clock which once stood ahead does no harm.
+    closed = minute_after(swept)
+    if rows and txn.get(_FLOOR, b"") < closed:
+        txn.put(_FLOOR, closed)
+    return rows

@@ -17,6 +17,7 @@ import lmdb
 from blake3 import blake3
 
 from ..errors import StoreLocked, StoreUnavailable
+from ._tombstones import MAX_TABLES, make_table
 
 # Address space, not disk: the true bounds are store.max_bytes and the free disk. The same in every process, so that
 # no process ever meets a map that another one grew.
@@ -31,10 +32,19 @@ def environment_folder(folder: Path) -> Path:
 
 
 def open_for_writing(folder: Path) -> lmdb.Environment:
-    """Open the durable environment, making it when it is new."""
+    """Open the durable environment, making it when it is new; of an earlier version's, tombstones are moved first.
+
+    Raises:
+        StoreUnavailable: it does not open, or there is no room to move them.
+    """
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     env = _open(place, readonly=False)
+    try:
+        make_table(env)
+    except lmdb.Error as exc:
+        env.close()
+        raise StoreUnavailable("the tombstones of the store cannot be moved") from exc
     # LMDB syncs its file, not the folders in which the file was made.
     for made_in in (place, folder, folder.parent):
         sync_folder(made_in)
@@ -65,6 +75,7 @@ def _open(place: Path, *, readonly: bool) -> lmdb.Environment:
             str(place),
             map_size=MAP_BYTES,
             max_readers=MAX_READERS,
+            max_dbs=MAX_TABLES,
             max_spare_txns=1,
             readahead=False,
             readonly=readonly,

@@ -1,26 +1,29 @@
 """What workers and the storekeeper say to each other: frames of a 4-byte big-endian length and MessagePack.
 
-    worker       → ["commit/1", number, settle16, settle_at, commit]
-    storekeeper  → ["outcome/2", number, kind, settled]
+    worker       → ["commits/1", [[number, settle16, settle_at, commit], …]]
+    storekeeper  → ["outcomes/1", [[number, kind, settled], …]]
 
-`number` pairs an answer with its question on one connection. `settle16` names the commit for good: sent again on
-another connection, with the same bytes, it is written once and answered as settled.
+A frame holds what one turn of a loop asks, or answers. `number` pairs an answer with its question on one connection.
+`settle16` names the commit for good: sent again on another connection, with the same bytes, it is written once and
+answered as settled.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from ..errors import CommitInvalid, StoreError, StoreFull, StoreUnavailable
-from ._writer import Outcome, Sealed
+from ._writer import BATCH_COMMITS, Outcome
 from .contract import MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_LIVE, Commit, Committed, Refused
 
 _LENGTH_BYTES: Final = 4
-# A commit at all its bounds; keys of every kind and the framing of MessagePack included.
+_COUNT_BYTES: Final = 4
+# A commit at all its bounds; keys of every kind, the framing of MessagePack and that of the frame included.
 MAX_ASK_BYTES: Final = MAX_COMMIT_BYTES + 4 * MAX_LIVE * (MAX_KEY_BYTES + 64)
-MAX_ANSWER_BYTES: Final = 64
+# An outcome is a number of at most 9 bytes, two of one byte and what holds them together.
+MAX_ANSWER_BYTES: Final = 64 + 16 * BATCH_COMMITS
 
 
 class FrameInvalid(StoreUnavailable):
@@ -36,20 +39,16 @@ class Kind(IntEnum):
     INVALID = 3
 
 
-class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="commit/1"):
-    """A commit on its way to the storekeeper."""
+class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A commit on its way to the storekeeper; see `Sealed`."""
 
     number: int
     settle: bytes
     settle_at: int
     commit: Commit
 
-    def sealed(self) -> Sealed:
-        """The commit as the writer takes it."""
-        return Sealed(self.commit, self.settle, self.settle_at)
 
-
-class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="outcome/2"):
+class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An outcome on its way back."""
 
     number: int
@@ -69,9 +68,20 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="outcom
                 return CommitInvalid("the storekeeper does not take this commit")
 
 
+class _Asks(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="commits/1"):
+    asks: Annotated[tuple[Ask, ...], msgspec.Meta(min_length=1, max_length=BATCH_COMMITS)]
+
+
+class _Answers(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="outcomes/1"):
+    answers: Annotated[tuple[Answer, ...], msgspec.Meta(min_length=1, max_length=BATCH_COMMITS)]
+
+
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_ASKS: Final = msgspec.msgpack.Decoder(Ask)
-_ANSWERS: Final = msgspec.msgpack.Decoder(Answer)
+_ASKS: Final = msgspec.msgpack.Decoder(_Asks)
+_ANSWERS: Final = msgspec.msgpack.Decoder(_Answers)
+# What stands before the questions of a frame: an array of the word and of an array whose length comes next.
+_ASKS_HEAD: Final = _ENCODER.encode(_Asks(()))[:-1] + b"\xdd"
+_MAX_ASKS_BYTES: Final = MAX_ASK_BYTES - len(_ASKS_HEAD) - _COUNT_BYTES
 
 
 def answer_of(number: int, outcome: Outcome) -> Answer:
@@ -87,34 +97,62 @@ def answer_of(number: int, outcome: Outcome) -> Answer:
             return Answer(number, Kind.INVALID)
 
 
-def encode_frame(message: Ask | Answer) -> bytes:
-    """Lay out a frame."""
-    payload = _ENCODER.encode(message)
+def encode_ask(ask: Ask) -> bytes:
+    """Lay out a question, to be put into frames."""
+    return _ENCODER.encode(ask)
+
+
+def ask_frames(asks: Sequence[bytes]) -> list[bytes]:
+    """Put questions into frames, as few as their bounds allow.
+
+    Args:
+        asks: one or more, from `encode_ask`; of commits that keep the contract's bounds.
+    """
+    if len(asks) <= BATCH_COMMITS and sum(map(len, asks)) <= _MAX_ASKS_BYTES:
+        return [_ask_frame(asks)]
+    frames, held, held_bytes = [], list[bytes](), 0
+    for ask in asks:
+        if held and (len(held) == BATCH_COMMITS or held_bytes + len(ask) > _MAX_ASKS_BYTES):
+            frames.append(_ask_frame(held))
+            held, held_bytes = [], 0
+        held.append(ask)
+        held_bytes += len(ask)
+    return [*frames, _ask_frame(held)]
+
+
+def _ask_frame(asks: Sequence[bytes]) -> bytes:
+    payload = b"".join((_ASKS_HEAD, len(asks).to_bytes(_COUNT_BYTES, "big"), *asks))
     return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
 
 
-def parse_ask(payload: bytes | memoryview) -> Ask:
-    """Read a question.
+def answer_frame(answers: Sequence[Answer]) -> bytes:
+    """Lay out a frame of answers, at most BATCH_COMMITS."""
+    payload = _ENCODER.encode(_Answers(tuple(answers)))
+    return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
+
+
+def parse_asks(payload: bytes | memoryview) -> tuple[Ask, ...]:
+    """Read questions.
 
     Raises:
-        FrameInvalid: it is none.
+        FrameInvalid: they are none.
     """
     try:
-        return _ASKS.decode(payload)
+        return _ASKS.decode(payload).asks
     except (msgspec.DecodeError, ValueError, RecursionError) as exc:
-        raise FrameInvalid("a frame is not a commit") from exc
+        raise FrameInvalid("a frame is not of commits") from exc
 
 
-def parse_answer(payload: bytes | memoryview) -> Answer:
-    """Read an answer.
+def parse_answers(payload: bytes | memoryview) -> tuple[Answer, ...]:
+    """Read answers.
 
     Raises:
-        FrameInvalid: it is none.
+        FrameInvalid: they are none.
     """
     try:
-        return _ANSWERS.decode(payload)
+        return _ANSWERS.decode(payload).answers
     except (msgspec.DecodeError, ValueError, RecursionError) as exc:
-        raise FrameInvalid("a frame is not an outcome") from exc
+        raise FrameInvalid("a frame is not of outcomes") from exc
 
 
 class FrameReader:

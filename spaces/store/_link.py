@@ -15,7 +15,7 @@ from msgspec import Struct
 from capabilities.ambient import Clock
 
 from ..errors import StoreBusy, StoreError, StoreUnavailable
-from ._frames import MAX_ANSWER_BYTES, Ask, FrameInvalid, FrameReader, encode_frame, parse_answer
+from ._frames import MAX_ANSWER_BYTES, Ask, FrameInvalid, FrameReader, ask_frames, encode_ask, parse_answers
 from .contract import Commit, Committed, Refused
 
 RECONNECT_WITHIN_S: Final = 2.0
@@ -30,7 +30,7 @@ _NAMES: Final = 1 << 128
 
 
 class _Waiting(Struct, frozen=True):
-    frame: bytes
+    ask: bytes
     future: "asyncio.Future[Committed | Refused]"
     since: float
 
@@ -58,18 +58,15 @@ class Link:
         if self._waiting_bytes > MAX_WAITING_BYTES:
             raise StoreBusy("too many bytes wait for the storekeeper")
         loop = asyncio.get_running_loop()
-        self._number += 1
-        settle_at = int(self._clock.now()) + _OUTCOME_KEPT_S
-        frame = encode_frame(Ask(self._number, self._name(), settle_at, commit))
+        self._number = number = self._number + 1
+        # What names a commit for good is counted on from a random beginning: no other link has the same.
+        settle = ((self._first_name + number) % _NAMES).to_bytes(16, "big")
+        ask = encode_ask(Ask(number, settle, int(self._clock.now()) + _OUTCOME_KEPT_S, commit))
         future: asyncio.Future[Committed | Refused] = loop.create_future()
-        self._waiting[self._number] = _Waiting(frame, future, loop.time())
-        self._waiting_bytes += len(frame)
-        self._send(frame, loop)
+        self._waiting[number] = _Waiting(ask, future, loop.time())
+        self._waiting_bytes += len(ask)
+        self._send(ask, loop)
         return await future
-
-    def _name(self) -> bytes:
-        """Return 16 bytes that name a commit for good: counted on from a random beginning, no other link has them."""
-        return ((self._first_name + self._number) % _NAMES).to_bytes(16, "big")
 
     async def close(self) -> None:
         """Hang up, and wait until the connection is gone."""
@@ -84,15 +81,15 @@ class Link:
             self._line.abort()
             await self._line.closed
 
-    def _send(self, frame: bytes, loop: asyncio.AbstractEventLoop) -> None:
+    def _send(self, ask: bytes, loop: asyncio.AbstractEventLoop) -> None:
         if self._watch is None:
             self._watch = loop.call_later(_WATCH_S, self._look, loop)
         if self._line is None:
             self._connect()
             return
-        if not self._outbox:  # one write for all commits of one turn of the loop
+        if not self._outbox:  # one frame for all commits of one turn of the loop
             loop.call_soon(self._flush)
-        self._outbox.append(frame)
+        self._outbox.append(ask)
 
     def _flush(self) -> None:
         if self._outbox and self._line is not None:
@@ -130,7 +127,7 @@ class Link:
         """Send everything unanswered, in the order in which it was asked."""
         self._line = line
         self._outbox.clear()
-        line.write([waiting.frame for waiting in self._waiting.values()])
+        line.write([waiting.ask for waiting in self._waiting.values()])
 
     def lost(self, line: "_Line") -> None:
         """Look for the storekeeper again while somebody waits."""
@@ -142,19 +139,19 @@ class Link:
             self._connect()
 
     def answered(self, payload: memoryview) -> None:
-        """Hand an outcome to who waits for it."""
-        answer = parse_answer(payload)
-        waiting = self._waiting.pop(answer.number, None)
-        if waiting is None:
-            return
-        self._waiting_bytes -= len(waiting.frame)
-        if waiting.future.done():  # whoever asked was cancelled
-            return
-        outcome = answer.outcome()
-        if isinstance(outcome, StoreError):
-            waiting.future.set_exception(outcome)
-        else:
-            waiting.future.set_result(outcome)
+        """Hand outcomes to who waits for them."""
+        for answer in parse_answers(payload):
+            waiting = self._waiting.pop(answer.number, None)
+            if waiting is None:
+                continue
+            self._waiting_bytes -= len(waiting.ask)
+            if waiting.future.done():  # whoever asked was cancelled
+                continue
+            outcome = answer.outcome()
+            if isinstance(outcome, StoreError):
+                waiting.future.set_exception(outcome)
+            else:
+                waiting.future.set_result(outcome)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give up on what was asked too long ago: one timer for all, none for each commit."""
@@ -169,7 +166,7 @@ class Link:
             if not is_lost(waiting):
                 continue
             del self._waiting[number]
-            self._waiting_bytes -= len(waiting.frame)
+            self._waiting_bytes -= len(waiting.ask)
             if not waiting.future.done():
                 waiting.future.set_exception(StoreUnavailable(reason))
 
@@ -198,10 +195,10 @@ class _Line(asyncio.Protocol):
         self.closed.set_result(None)
         self._link.lost(self)
 
-    def write(self, frames: Sequence[bytes]) -> None:
-        """Send frames."""
-        if self._transport is not None:
-            self._transport.writelines(frames)
+    def write(self, asks: Sequence[bytes]) -> None:
+        """Send questions."""
+        if self._transport is not None and asks:
+            self._transport.writelines(ask_frames(asks))
 
     def abort(self) -> None:
         """Hang up now."""

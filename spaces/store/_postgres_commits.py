@@ -38,6 +38,7 @@ class _Asked:
     arguments: list[Argument]
     turn: Turn
     since: float
+    answer: "asyncio.Future[Committed | Refused]"
 
 
 class Commits:
@@ -48,7 +49,7 @@ class Commits:
         self._clock = clock
         self._lanes = Lanes()
         self._waiting_bytes = 0
-        self._writing: set[asyncio.Task[Committed | Refused]] = set()
+        self._writing: set[asyncio.Task[None]] = set()
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         """See `Store.commit`. It goes on when whoever asked is cancelled, as a commit that was sent would."""
@@ -59,21 +60,17 @@ class Commits:
         if counters is None:
             return Refused()
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._in_turn(self._asked(commit, counters, loop.time()), _size_bytes(commit)))
+        asked = self._asked(commit, counters, loop)
+        task = loop.create_task(self._in_turn(asked, _size_bytes(commit)))
         self._writing.add(task)
-        task.add_done_callback(self._written)
-        return await asyncio.shield(task)
+        task.add_done_callback(self._writing.discard)
+        return await asked.answer
 
     async def close(self) -> None:
         """Wait until every commit under way has its outcome, after the connections were closed."""
         await asyncio.gather(*self._writing, return_exceptions=True)
 
-    def _written(self, task: "asyncio.Task[Committed | Refused]") -> None:
-        self._writing.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen, also when nobody waits any more
-
-    def _asked(self, commit: Commit, counters: "list[_Counter]", since: float) -> _Asked:
+    def _asked(self, commit: Commit, counters: "list[_Counter]", loop: asyncio.AbstractEventLoop) -> _Asked:
         settle = os.urandom(16)
         outcome_key = self._outcome_key(commit, settle)
         arguments = _arguments(
@@ -83,19 +80,27 @@ class Commits:
             written=[outcome_key, *[put.key for put in commit.puts], *[counter.key for counter in counters]],
             relied=[*commit.live, *[check.key for check in commit.checks]],
         )
-        return _Asked(commit, arguments, turn, since)
+        return _Asked(commit, arguments, turn, loop.time(), loop.create_future())
 
     def _outcome_key(self, commit: Commit, settle: bytes) -> bytes:
         if commit.claim is not None:
             return claim_key(claim_minute4(commit.claim.expires_at), commit.claim.key[:16])
         return claim_key(claim_minute4(int(self._clock.now()) + _OUTCOME_KEPT_S), settle)
 
-    async def _in_turn(self, asked: _Asked, size_bytes: int) -> Committed | Refused:
+    async def _in_turn(self, asked: _Asked, size_bytes: int) -> None:
+        """Write when those before have written, and answer whoever still waits."""
+        answer = asked.answer
         self._waiting_bytes += size_bytes
         try:
             await _wait_for(asked)
-            return await self._write(asked)
+            outcome = await self._write(asked)
+            if not answer.done():
+                answer.set_result(outcome)
+        except Exception as exc:
+            if not answer.done():
+                answer.set_exception(exc)
         finally:
+            answer.cancel()  # of no effect on an answer that was given
             self._waiting_bytes -= size_bytes
             self._lanes.leave(asked.turn)
 

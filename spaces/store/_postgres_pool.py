@@ -59,7 +59,7 @@ class Connections:
         """Run one statement in one round trip.
 
         Raises:
-            StoreUnavailable: no connection could be had; nothing was sent.
+            StoreUnavailable: no connection could be had and nothing was sent; or the store was closed meanwhile.
             asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: see `_postgres_errors.meaning_of`.
         """
         connection = await self._take()
@@ -70,6 +70,11 @@ class Connections:
         except asyncpg.PostgresError as exc:
             keep = meaning_of(exc) is not Meaning.LOST
             raise
+        except AttributeError:
+            # Hung up between preparing and executing: the client then looks for what it has let go of.
+            if not self._closed:
+                raise
+            raise StoreUnavailable("the store is closed") from None
         finally:
             self._give_back(connection, keep=keep)
         return rows

@@ -24,6 +24,7 @@ from .contract import (
     MAX_PAGE_SCAN,
     MAX_READ_KEYS,
     Claim,
+    Follow,
     Page,
     Range,
     Record,
@@ -40,6 +41,7 @@ class _Wanted:
     keys: tuple[bytes, ...]
     claim: Claim | None
     ranges: tuple[Range, ...]
+    follow: Follow | None
     settle: bytes  # names this read, so that a claim that was made before its answer got lost is known again
     answer: "asyncio.Future[Snapshot]"
 
@@ -55,19 +57,20 @@ class Reads:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._gathered: list[_Wanted] = []
-        self._is_due = False
+        self._is_due = False  # a task was made that has not begun
+        self._at_work = 0  # tasks that ask, each over a connection
         self._asking: set[asyncio.Task[None]] = set()
 
-    async def read(self, keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range]) -> Snapshot:
+    async def read(
+        self, keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range], follow: Follow | None
+    ) -> Snapshot:
         """See `Store.read`."""
-        check_read(keys, claim, ranges)
+        check_read(keys, claim, ranges, follow)
         loop = asyncio.get_running_loop()
         settle = b"" if claim is None else os.urandom(16)
-        wanted = _Wanted(tuple(keys), claim, tuple(ranges), settle, loop.create_future())
+        wanted = _Wanted(tuple(keys), claim, tuple(ranges), follow, settle, loop.create_future())
         self._gathered.append(wanted)
-        if not self._is_due:
-            self._is_due = True
-            loop.call_soon(self._ask)
+        self._begin(loop)
         return await wanted.answer
 
     async def close(self) -> None:
@@ -77,26 +80,43 @@ class Reads:
         self._gathered.clear()
         await asyncio.gather(*self._asking, return_exceptions=True)
 
-    def _ask(self) -> None:
-        self._is_due = False
-        while self._gathered and len(self._asking) < READ_CONNECTIONS:
-            batch = self._next_batch()
-            task = asyncio.get_running_loop().create_task(self._answer(batch))
-            self._asking.add(task)
-            task.add_done_callback(self._asked)
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ask from the next turn of the loop on, unless every connection is at it or somebody is about to."""
+        if self._is_due or self._at_work == READ_CONNECTIONS:
+            return
+        self._is_due = True
+        self._at_work += 1
+        task = loop.create_task(self._ask())
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
 
-    def _asked(self, task: "asyncio.Task[None]") -> None:
-        self._asking.discard(task)
-        if self._gathered and not self._is_due:
-            self._ask()
+    async def _ask(self) -> None:
+        """Ask for what is gathered, and go on as long as there is something."""
+        self._is_due = False
+        try:
+            while self._gathered:
+                batch = self._next_batch()
+                if self._gathered:  # what is no part of this statement need not wait for it
+                    self._begin(asyncio.get_running_loop())
+                await self._answer(batch)
+        finally:
+            self._at_work -= 1
 
     def _next_batch(self) -> list[_Wanted]:
-        """Take reads in their order: as many point reads as fit one statement, or one read with ranges."""
+        """Take reads in their order: as many point reads as fit one statement, or one read with ranges.
+
+        Of those that follow rows, a statement takes such as follow them under one prefix.
+        """
         keys = 0
         taken = 0
+        prefix: bytes | None = None
         for wanted in self._gathered[:_BATCH_READS]:
             keys += len(wanted.keys)
-            if taken and (wanted.ranges or keys > MAX_READ_KEYS):
+            if wanted.follow is not None:
+                keys += 2 * len(wanted.follow.keys)
+                prefix = prefix or wanted.follow.prefix
+            is_other = wanted.follow is not None and wanted.follow.prefix != prefix
+            if taken and (wanted.ranges or keys > MAX_READ_KEYS or is_other):
                 break
             taken += 1
             if wanted.ranges:
@@ -154,13 +174,18 @@ def _question(batch: Sequence[_Wanted]) -> tuple[str, list[Argument]]:
             claims.setdefault(wanted.claim_row, wanted.settle)  # of two in one statement the earlier is the first
             keys |= {CLAIM_FLOOR_KEY, claim_key(wanted.claim_row[:4], wanted.claim_row[4:])}
     ranges = [wanted for one in batch for wanted in one.ranges]
+    follows = [wanted.follow for wanted in batch if wanted.follow is not None]
+    links = {key for follow in follows for key in follow.keys}
+    keys |= links
     arguments: list[Argument] = [list(keys)]
     if claims:
         arguments += [list(claims.keys()), list(claims.values())]
+    if links:
+        arguments += [list(links), follows[0].prefix]
     for wanted_range in ranges:
         arguments += [*_bounds(wanted_range), wanted_range.limit + 1]
     shape = tuple((wanted_range.reverse, wanted_range.keys_only) for wanted_range in ranges)
-    return read_statement(with_claims=bool(claims), ranges=shape), arguments
+    return read_statement(with_claims=bool(claims), with_follow=bool(links), ranges=shape), arguments
 
 
 def _bounds(wanted: Range) -> tuple[bytes, bytes]:
@@ -199,7 +224,13 @@ class _Found:
         """Return the part that one read asked for; of two reads with one claim the first to ask is the first use."""
         records = tuple([self._records.get(key) for key in wanted.keys])
         pages = tuple([_page(asked, self._pages.get(at, [])) for at, asked in enumerate(wanted.ranges)])
-        return Snapshot(first_use=self._first_use(wanted), records=records, pages=pages)
+        follow = wanted.follow
+        followed = () if follow is None else tuple([self._led_to(key, follow.prefix) for key in follow.keys])
+        return Snapshot(first_use=self._first_use(wanted), records=records, pages=pages, followed=followed)
+
+    def _led_to(self, key: bytes, prefix: bytes) -> Record | None:
+        record = self._records.get(key)
+        return None if record is None or record.value is None else self._records.get(prefix + record.value)
 
     def _first_use(self, wanted: _Wanted) -> bool | None:
         row = wanted.claim_row

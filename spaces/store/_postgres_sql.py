@@ -120,6 +120,10 @@ _CLAIM: Final = """with claimed as (
     returning k
 )
 """
+# What rows lead to: their own keys are among $1 as well.
+_FOLLOWED: Final = """
+union all select 0, k, s, v, n, 0 from sealspace_map
+    where k = any(array(select ${prefix}::bytea || v from sealspace_map where k = any(${keys}::bytea[])))"""
 _KEYS: Final = "select 0 as part, k, s, v, n, 0 as place from sealspace_map where k = any($1::bytea[])"
 _CLAIMED: Final = "\nunion all select 1, k, null, null, null, 0 from claimed"
 CLAIMED_PART: Final = 1
@@ -128,16 +132,20 @@ PARAMETERS_OF_A_RANGE: Final = 3
 
 
 @cache
-def read_statement(*, with_claims: bool, ranges: tuple[tuple[bool, bool], ...]) -> str:
+def read_statement(*, with_claims: bool, with_follow: bool, ranges: tuple[tuple[bool, bool], ...]) -> str:
     """Return the statement of a read.
 
     Args:
         with_claims: $2 and $3 are claims to make: keys and the 16 bytes that name who makes them.
+        with_follow: the next two are the keys of rows to follow, which $1 has too, and the prefix of what they lead to.
         ranges: for each range whether it is reversed and whether it is of keys only; its parameters follow: least key,
             key beyond the last, and one more than its limit.
     """
     parts = [_CLAIM if with_claims else "", _KEYS, _CLAIMED if with_claims else ""]
     first = 4 if with_claims else 2
+    if with_follow:
+        parts.append(_FOLLOWED.format(keys=first, prefix=first + 1))
+        first += 2
     for at, (reverse, keys_only) in enumerate(ranges):
         parts.append(_page(at, first + PARAMETERS_OF_A_RANGE * at, reverse=reverse, keys_only=keys_only))
     return "".join(parts)

@@ -19,18 +19,9 @@ from capabilities.ambient import Clock
 
 from ..errors import StoreError, StoreFull, StoreUnavailable
 from ..keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, claim_key, claim_minute4, minute_after
-from ._rows import (
-    Row,
-    charge_of,
-    encode_row,
-    encode_tombstone,
-    has_stamp,
-    is_live_mark,
-    is_old_tombstone,
-    is_tombstone,
-    record_of,
-)
-from .contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Put, Refused
+from ._rows import Row, charge_of, encode_row, encode_tombstone, has_stamp, is_live_mark, record_of
+from ._tombstones import old_tombstones, open_table
+from .contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Refused
 
 BATCH_COMMITS: Final = 512
 BATCH_BYTES: Final = 16 * 1024 * 1024
@@ -40,8 +31,8 @@ SMALL_COMMIT_BYTES: Final = 4096
 # How far small commits may go beyond `max_bytes`.
 _SMALL_RESERVE_BYTES: Final = 16 * 1024 * 1024
 _SWEEP_ROWS: Final = 1000
-# Rows looked at for old tombstones each minute: some milliseconds, in which commits wait.
-_SWEEP_LOOKS: Final = 20_000
+# Tombstones looked at each minute: some milliseconds in which commits wait, some tens where all of them are removed.
+_SWEEP_LOOKS: Final = 50_000
 
 _COUNTER_END: Final = 1 << 63
 _STAMPS_AT_ONCE: Final = 256
@@ -91,20 +82,11 @@ class Sealed(Struct, frozen=True, gc=False):
         return None if self.settle_at is None else claim_key(claim_minute4(self.settle_at), self.settle)
 
 
-class _Stamps:
-    """Random stamps, drawn many at once: a call of the kernel for each costs more than the rest of a row."""
-
-    def __init__(self) -> None:
-        self._left: Iterator[bytes] = iter(())
-
-    def take(self) -> bytes:
-        """Return 16 random bytes that nobody else has."""
-        stamp = next(self._left, None)
-        if stamp is None:
-            drawn = os.urandom(_STAMPS_AT_ONCE * STAMP_BYTES)
-            self._left = iter([drawn[at : at + STAMP_BYTES] for at in range(0, len(drawn), STAMP_BYTES)])
-            stamp = next(self._left)
-        return stamp
+def _stamps() -> Iterator[bytes]:
+    """Yield random stamps, drawn many at once: a call of the kernel for each costs more than the rest of a row."""
+    while True:
+        drawn = os.urandom(_STAMPS_AT_ONCE * STAMP_BYTES)
+        yield from [drawn[at : at + STAMP_BYTES] for at in range(0, len(drawn), STAMP_BYTES)]
 
 
 class WriterBroken(StoreUnavailable):
@@ -121,7 +103,8 @@ class Writer:
         self._place = Path(env.path())
         self._page_bytes = int(env.stat()["psize"])
         self._broken = False
-        self._stamps = _Stamps()
+        self._tombstones = open_table(env)
+        self._stamps = _stamps()
         self._swept_up_to = b""
 
     def apply(self, batch: Sequence[Sealed]) -> list[Outcome]:
@@ -132,10 +115,10 @@ class Writer:
         """
         if self._broken:
             raise WriterBroken("the writer stopped after a failed sync")
-        space, minute = self._space(), int(self._clock.now()) // 60
-        txn = self._env.begin(write=True, buffers=True)
+        minute = int(self._clock.now()) // 60
+        txn = self._env.begin(write=True)
         try:
-            floor = _floor(txn)
+            space, floor = self._space(txn), _floor(txn)
             outcomes = [self._apply_one(txn, sealed, space, minute, floor) for sealed in batch]
         except (lmdb.MapFullError, lmdb.DiskError):
             txn.abort()
@@ -151,7 +134,7 @@ class Writer:
         self._sync(txn, outcomes)
         return outcomes
 
-    def _sync(self, txn: "lmdb.Transaction[memoryview]", outcomes: Sequence[Outcome]) -> None:
+    def _sync(self, txn: "lmdb.Transaction[bytes]", outcomes: Sequence[Outcome]) -> None:
         if not any(isinstance(outcome, Committed) for outcome in outcomes):
             txn.abort()
             return
@@ -166,23 +149,24 @@ class Writer:
         raise WriterBroken("writing or syncing the store failed") from exc
 
     def _apply_one(
-        self, txn: "lmdb.Transaction[memoryview]", sealed: Sealed, space: _Space, minute: int, floor: bytes
+        self, txn: "lmdb.Transaction[bytes]", sealed: Sealed, space: _Space, minute: int, floor: bytes
     ) -> Outcome:
         outcome_key, commit = sealed.outcome_key, sealed.commit
         if outcome_key is not None:
             settled = _settled(txn, sealed, outcome_key, floor)
             if settled is not None:
                 return settled
-        if not _fits(commit, space):
+        if space is not _Space.PLENTY and not _fits(commit, space):
             return StoreFull("the store has reached its bound")
-        counters = _judge(txn, commit)
+        counters = self._judge(txn, commit)
         if counters is None:
             return _REFUSED
-        take, write = self._stamps.take, txn.put
+        take, write = self._stamps.__next__, txn.put
         for put in commit.puts:
             if put.value is None:
-                write(put.key, encode_tombstone(take(), minute))
-            else:
+                txn.delete(put.key)
+                write(put.key, encode_tombstone(take(), minute), db=self._tombstones)
+            else:  # hides the tombstone, if there is one
                 write(put.key, encode_row(take(), put.value, weight_bytes=put.weight_bytes, account=put.account))
         for key, count in counters.items():
             write(key, encode_row(take(), count.to_bytes(COUNTER_BYTES, "big", signed=True)))
@@ -190,13 +174,38 @@ class Writer:
             write(outcome_key, encode_row(sealed.settle, b""))  # its stamp is what settles it
         return _COMMITTED
 
-    def _space(self) -> _Space:
+    def _judge(self, txn: "lmdb.Transaction[bytes]", commit: Commit) -> dict[bytes, int] | None:
+        """Compare everything a commit relies on with the rows as they are now; None: refused (ST3).
+
+        Returns the counters that it changes, as they will be.
+        """
+        get, tombstones = txn.get, self._tombstones
+        for key in commit.live:
+            if not is_live_mark(get(key)):  # ST2
+                return None
+        for check in commit.checks:
+            if not has_stamp(get(check.key) or get(check.key, None, tombstones), check.stamp):
+                return None
+        deltas: dict[bytes, int] = {}  # what weights change in the counters of accounts
+        for put in commit.puts:
+            row, expect = get(put.key), put.expect
+            if expect == ABSENT:
+                if row is not None:  # ST5
+                    return None
+            elif expect != ANY and not has_stamp(row or get(put.key, None, tombstones), expect):
+                return None
+            if row is not None and (charge := charge_of(row)) is not None:
+                deltas[charge[0]] = deltas.get(charge[0], 0) - charge[1]
+            if put.account is not None and put.value is not None:
+                deltas[put.account] = deltas.get(put.account, 0) + put.weight_bytes
+        return _counters(txn, commit, deltas) if deltas or commit.adds else deltas
+
+    def _space(self, txn: "lmdb.Transaction[bytes]") -> _Space:
         """Judge the room that is left. Pages that deletes gave back count as free."""
         disk = os.statvfs(self._place)
         free_bytes = disk.f_bavail * disk.f_frsize
-        used = self._env.stat()
-        used_bytes = (used["branch_pages"] + used["leaf_pages"] + used["overflow_pages"]) * self._page_bytes
         limit_bytes = self._room.max_bytes
+        used_bytes = 0 if limit_bytes is None else self._page_bytes * (_pages(txn) + _pages(txn, self._tombstones))
         if free_bytes < self._room.reserve_bytes // 2:
             return _Space.NONE
         if limit_bytes is not None and used_bytes >= limit_bytes + _SMALL_RESERVE_BYTES:
@@ -241,19 +250,21 @@ class Writer:
         return rows
 
     def sweep_tombstones(self, before_minute: int) -> int:
-        """Remove tombstones from before a minute, looking at some rows further on each time; return how many went.
+        """Remove tombstones from before a minute, looking at some further on each time; return how many went.
 
         Raises:
             WriterBroken: as `apply`.
         """
-        found, self._swept_up_to = _old_tombstones(self._env, self._swept_up_to, before_minute)
+        found, self._swept_up_to = old_tombstones(
+            self._env, self._tombstones, self._swept_up_to, before_minute=before_minute, looks=_SWEEP_LOOKS
+        )
         if not found:
             return 0
         try:
-            # The only writer is this thread, so nothing changed since these rows were read.
+            # The only writer is this thread, so nothing changed since these were read.
             with self._env.begin(write=True) as txn:
                 for key in found:
-                    txn.delete(key)
+                    txn.delete(key, db=self._tombstones)
         except (lmdb.MapFullError, lmdb.DiskError):
             return 0
         except lmdb.Error as exc:
@@ -265,19 +276,9 @@ class Writer:
         self._env.reader_check()
 
 
-def _old_tombstones(env: lmdb.Environment, after: bytes, before_minute: int) -> tuple[list[bytes], bytes]:
-    """Return the old tombstones among the next rows, and where to go on: at the start again after the last row."""
-    found: list[bytes] = []
-    with env.begin(buffers=True) as txn, txn.cursor() as cursor:
-        more = cursor.set_range(after) if after else cursor.first()
-        for _ in range(_SWEEP_LOOKS):
-            if not more:
-                return found, b""
-            key = bytes(cursor.key())
-            if is_old_tombstone(cursor.value(), before_minute=before_minute):
-                found.append(key)
-            more = cursor.next()
-        return (found, bytes(cursor.key())) if more else (found, b"")
+def _pages(txn: "lmdb.Transaction[bytes]", table: "lmdb._Database | None" = None) -> int:
+    used = txn.stat(table)
+    return used["branch_pages"] + used["leaf_pages"] + used["overflow_pages"]
 
 
 def _all_full(batch: Sequence[Sealed]) -> list[Outcome]:
@@ -285,15 +286,15 @@ def _all_full(batch: Sequence[Sealed]) -> list[Outcome]:
 
 
 def _fits(commit: Commit, space: _Space) -> bool:
-    if space is _Space.PLENTY:
-        return True
-    if space is _Space.NONE:
-        return False
-    return sum(len(put.key) + len(put.value or b"") for put in commit.puts) <= SMALL_COMMIT_BYTES
+    """Whether there is room for a commit where it is short."""
+    return (
+        space is _Space.SCARCE
+        and sum(len(put.key) + len(put.value or b"") for put in commit.puts) <= SMALL_COMMIT_BYTES
+    )
 
 
 def _settled(
-    txn: "lmdb.Transaction[memoryview]", sealed: Sealed, outcome_key: bytes, floor: bytes
+    txn: "lmdb.Transaction[bytes]", sealed: Sealed, outcome_key: bytes, floor: bytes
 ) -> Committed | Refused | None:
     """Find out whether this very commit happened, or another one with its claim (ST4); None: neither."""
     found = txn.get(outcome_key)
@@ -307,59 +308,23 @@ def _settled(
     return _REFUSED if outcome_key[1:5] < floor else None
 
 
-def _floor(txn: "lmdb.Transaction[memoryview] | lmdb.Transaction[bytes]") -> bytes:
+def _floor(txn: "lmdb.Transaction[bytes]") -> bytes:
     row = txn.get(CLAIM_FLOOR_KEY)
     return b"" if row is None else record_of(row).value or b""
 
 
-def _judge(txn: "lmdb.Transaction[memoryview]", commit: Commit) -> dict[bytes, int] | None:
-    """Compare everything a commit relies on with the rows as they are now; None: refused (ST3).
-
-    Returns the counters that it changes, as they will be.
-    """
-    for key in commit.live:
-        if not is_live_mark(txn.get(key)):  # ST2
-            return None
-    for check in commit.checks:
-        if not has_stamp(txn.get(check.key), check.stamp):
-            return None
-    found: list[Row | None] = [txn.get(put.key) for put in commit.puts]
-    for put, row in zip(commit.puts, found, strict=True):
-        if not _is_expected(put, row):
-            return None
-    # The views are used up here: after the first put of this transaction they may lie on recycled pages.
-    return _counters(txn, commit, found)
-
-
-def _is_expected(put: Put, row: Row | None) -> bool:
-    if put.expect == ANY:
-        return True
-    if put.expect == ABSENT:
-        return row is None or is_tombstone(row)  # ST5
-    return has_stamp(row, put.expect)
-
-
-def _counters(
-    txn: "lmdb.Transaction[memoryview]", commit: Commit, found: Sequence[Row | None]
-) -> dict[bytes, int] | None:
-    """Return the counters as they will be, weights included (ST7); None when one would go over its bound."""
-    deltas: dict[bytes, int] = {}
-    for put, row in zip(commit.puts, found, strict=True):
-        if row is not None and (charge := charge_of(row)) is not None:
-            deltas[charge[0]] = deltas.get(charge[0], 0) - charge[1]
-        if put.account is not None and put.value is not None:
-            deltas[put.account] = deltas.get(put.account, 0) + put.weight_bytes
+def _counters(txn: "lmdb.Transaction[bytes]", commit: Commit, deltas: dict[bytes, int]) -> dict[bytes, int] | None:
+    """Return the counters as they will be, weights in `deltas` included (ST7); None when one would pass its bound."""
     for add in commit.adds:
         deltas[add.counter] = deltas.get(add.counter, 0) + add.delta
-    if not deltas:
-        return deltas
     counters = {key: _counter(txn.get(key)) + delta for key, delta in deltas.items()}
     for add in commit.adds:
         if add.at_most is not None and counters[add.counter] > add.at_most:
             return None
-    if any(not -_COUNTER_END <= value < _COUNTER_END for value in counters.values()):
-        return None
-    return {key: value for key, value in counters.items() if deltas[key]}
+    for count in counters.values():
+        if not -_COUNTER_END <= count < _COUNTER_END:
+            return None
+    return {key: count for key, count in counters.items() if deltas[key]}
 
 
 def _counter(row: Row | None) -> int:

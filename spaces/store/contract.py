@@ -76,6 +76,18 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
     keys_only: bool = False
 
 
+class Follow(Struct, frozen=True, array_like=True, gc=False):
+    """Rows whose values are the ends of other rows' keys, so that both take one trip.
+
+    Attributes:
+        keys: of the rows that lead on; not of counters.
+        prefix: not empty; what a row leads to has this and the row's value as its key.
+    """
+
+    keys: tuple[bytes, ...]
+    prefix: bytes
+
+
 class Record(Struct, frozen=True, array_like=True, gc=False):
     """One row: its value, None for a tombstone (ST5), and its stamp of 16 random bytes, new with every put."""
 
@@ -104,11 +116,14 @@ class Snapshot(Struct, frozen=True, array_like=True, gc=False):
         first_use: whether the claim was made now; None when none was asked for.
         records: in the order of the keys; None for a row that does not exist.
         pages: in the order of the ranges.
+        followed: in the order of the keys to follow, what they lead to; None where either row does not exist, the
+            first is a tombstone, or what it leads to is longer than a key.
     """
 
     first_use: bool | None
     records: tuple[Record | None, ...]
     pages: tuple[Page, ...]
+    followed: tuple[Record | None, ...] = ()
 
 
 class Put(Struct, frozen=True, array_like=True, gc=False):
@@ -185,7 +200,12 @@ class Store(Protocol):
     """An engine. Safe for any number of tasks of one event loop; other processes may have the same store open."""
 
     async def read(
-        self, keys: Sequence[bytes] = (), *, claim: Claim | None = None, ranges: Sequence[Range] = ()
+        self,
+        keys: Sequence[bytes] = (),
+        *,
+        claim: Claim | None = None,
+        ranges: Sequence[Range] = (),
+        follow: Follow | None = None,
     ) -> Snapshot:
         """Read rows and ranges at one moment, and claim a first use.
 
@@ -194,7 +214,8 @@ class Store(Protocol):
         decides afterwards, and it is the one thing here that a power cut may undo; commits claim durably.
 
         Raises:
-            CommitTooLarge: more keys, ranges or rows than the bounds, or a key that is too long.
+            CommitTooLarge: more keys, ranges or rows than the bounds, or a key that is too long. A key to follow
+                counts as two.
             CommitInvalid: a range or claim that makes no sense.
             StoreUnavailable: the engine cannot be reached.
         """
@@ -232,13 +253,17 @@ def counter_of(record: Record | None) -> int:
     return int.from_bytes(record.value, "big", signed=True)
 
 
-def check_read(keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range]) -> None:
+def check_read(keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range], follow: Follow | None) -> None:
     """Refuse a read beyond the bounds; see `Store.read`."""
-    if len(keys) > MAX_READ_KEYS or len(ranges) > MAX_RANGES:
-        _bound("keys of a read", len(keys), MAX_READ_KEYS)
+    rows = len(keys) if follow is None else len(keys) + 2 * len(follow.keys)
+    if rows > MAX_READ_KEYS or len(ranges) > MAX_RANGES:
+        _bound("keys of a read", rows, MAX_READ_KEYS)
         _bound("ranges of a read", len(ranges), MAX_RANGES)
     for key in keys:
         if not 0 < len(key) <= MAX_KEY_BYTES:
+            _check_key(key)
+    if follow is not None:
+        for key in (follow.prefix, *follow.keys):
             _check_key(key)
     for wanted in ranges:
         _check_key(wanted.prefix)
@@ -267,11 +292,7 @@ def check_commit(commit: Commit) -> None:
         _bound("live marks", len(commit.live), MAX_LIVE)
         _bound("checks", len(commit.checks), MAX_CHECKS)
         _bound("adds", len(commit.adds), MAX_ADDS)
-    size_bytes = 0
-    for put in commit.puts:
-        size_bytes += len(put.key) + _check_put(put)
-    if size_bytes > MAX_COMMIT_BYTES:
-        _bound("commit bytes", size_bytes, MAX_COMMIT_BYTES)
+    _check_puts(commit.puts)
     for key in commit.live:
         if not 0 < len(key) <= MAX_KEY_BYTES:
             _check_key(key)
@@ -288,22 +309,26 @@ def check_commit(commit: Commit) -> None:
     _check_disjoint(commit)
 
 
-def _check_put(put: Put) -> int:
-    if not 0 < len(put.key) <= MAX_KEY_BYTES:
-        _check_key(put.key)
-    expect, account, value = put.expect, put.account, put.value
-    if len(expect) != STAMP_BYTES and expect != ANY and expect != ABSENT:
-        raise CommitInvalid("a put expects anything, absence or a stamp of 16 bytes")
-    if account is not None and not 0 < len(account) <= _MAX_ACCOUNT_BYTES:
-        _check_key(account)
-        _bound("account key bytes", len(account), _MAX_ACCOUNT_BYTES)
-    if not 0 <= put.weight_bytes < _WEIGHT_END:
-        raise CommitInvalid("a weight is not negative and fits 63 bits")
-    if value is None:
-        return 0
-    if len(value) > MAX_VALUE_BYTES:
-        _bound("value bytes", len(value), MAX_VALUE_BYTES)
-    return len(value)
+def _check_puts(puts: Sequence[Put]) -> None:
+    size_bytes = 0
+    for put in puts:
+        key, value, expect, account = put.key, put.value, put.expect, put.account
+        if not 0 < len(key) <= MAX_KEY_BYTES:
+            _check_key(key)
+        if len(expect) != STAMP_BYTES and expect != ANY and expect != ABSENT:
+            raise CommitInvalid("a put expects anything, absence or a stamp of 16 bytes")
+        if account is not None and not 0 < len(account) <= _MAX_ACCOUNT_BYTES:
+            _check_key(account)
+            _bound("account key bytes", len(account), _MAX_ACCOUNT_BYTES)
+        if not 0 <= put.weight_bytes < _WEIGHT_END:
+            raise CommitInvalid("a weight is not negative and fits 63 bits")
+        size_bytes += len(key)
+        if value is not None:
+            if len(value) > MAX_VALUE_BYTES:
+                _bound("value bytes", len(value), MAX_VALUE_BYTES)
+            size_bytes += len(value)
+    if size_bytes > MAX_COMMIT_BYTES:
+        _bound("commit bytes", size_bytes, MAX_COMMIT_BYTES)
 
 
 def _check_disjoint(commit: Commit) -> None:

@@ -33,7 +33,7 @@ from ._housekeeping import HOUSEKEEPING_S, keep_house
 from ._link import Link
 from ._reader import Reader
 from ._writer import BATCH_COMMITS, Outcome, Room, Sealed, Writer
-from .contract import Claim, Commit, Committed, Range, Refused, Snapshot, Store, check_commit
+from .contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store, check_commit
 
 
 def open_lmdb(
@@ -61,7 +61,7 @@ def connect_lmdb(path: Path, socket_path: Path | None = None, *, clock: Clock | 
         socket_path: where it listens; None: in the folder, or in its short place.
         clock: names the minute under which outcomes are kept; the system's when None.
     Raises:
-        StoreUnavailable: the folder holds no store yet.
+        StoreUnavailable: the folder holds no store yet, or one that only an earlier version has written.
     """
     return _WorkerStore(path, socket_path or socket_path_for(path), clock or SystemClock())
 
@@ -75,17 +75,22 @@ class _WorkerStore:
             opened.callback(env.close)
             first_uses = FirstUses(folder, boot_id())
             opened.callback(first_uses.close)
+            self._reader = Reader(env, first_uses)
             self._opened = opened.pop_all()
-        self._reader = Reader(env, first_uses)
         self._link = Link(socket_path, clock)
         self._closed = False
 
     async def read(
-        self, keys: Sequence[bytes] = (), *, claim: Claim | None = None, ranges: Sequence[Range] = ()
+        self,
+        keys: Sequence[bytes] = (),
+        *,
+        claim: Claim | None = None,
+        ranges: Sequence[Range] = (),
+        follow: Follow | None = None,
     ) -> Snapshot:
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        return self._reader.read(keys, claim, ranges)
+        return self._reader.read(keys, claim, ranges, follow)
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         check_commit(commit)
@@ -118,8 +123,8 @@ class _EmbeddedStore:
             opened.callback(env.close)
             self._first_uses = FirstUses(folder, boot)
             opened.callback(self._first_uses.close)
+            self._reader = Reader(env, self._first_uses)
             self._opened = opened.pop_all()
-        self._reader = Reader(env, self._first_uses)
         self._clock = clock
         self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._closed = False
@@ -127,11 +132,16 @@ class _EmbeddedStore:
         self._thread.start()
 
     async def read(
-        self, keys: Sequence[bytes] = (), *, claim: Claim | None = None, ranges: Sequence[Range] = ()
+        self,
+        keys: Sequence[bytes] = (),
+        *,
+        claim: Claim | None = None,
+        ranges: Sequence[Range] = (),
+        follow: Follow | None = None,
     ) -> Snapshot:
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        return self._reader.read(keys, claim, ranges)
+        return self._reader.read(keys, claim, ranges, follow)
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         check_commit(commit)

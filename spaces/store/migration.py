@@ -31,6 +31,7 @@ from ._postgres_pool import Argument, Connections
 from ._postgres_reads import value_of
 from ._postgres_schema import prepare_tables
 from ._rows import charge_of, encode_row, encode_tombstone, minute_of, record_of
+from ._tombstones import last_key, open_table, rows_and_tombstones
 from .contract import COUNTER_BYTES, Claim
 
 Progress = Callable[[int], None]
@@ -209,12 +210,11 @@ def _number(row: _Row) -> int | None:
 
 async def _copy_out(database: _Database, env: lmdb.Environment, progress: Progress) -> None:
     done = 0
-    with env.begin() as txn, txn.cursor() as cursor:
-        after = bytes(cursor.key()) if cursor.last() else b""
-    async for part in database.rows_after(after):
+    table = open_table(env)
+    async for part in database.rows_after(last_key(env)):
         with env.begin(write=True) as txn:
             for row in part:
-                txn.put(row.key, _encoded(row))
+                txn.put(row.key, _encoded(row), db=table if row.value is None else None)
         done += len(part)
         progress(done)
 
@@ -246,14 +246,11 @@ async def _copy_claims_out(database: _Database, folder: Path) -> int:
 
 
 def _lmdb_rows(env: lmdb.Environment, after: bytes) -> Iterator[_Row]:
-    with env.begin(buffers=True) as txn, txn.cursor() as cursor:
-        if not cursor.set_range(after + b"\0" if after else b"\0"):
-            return
-        for key, row in cursor.iternext():
-            record = record_of(row)
-            account, weight_bytes = charge_of(row) or (None, 0)
-            minute = minute_of(row) if record.value is None else None
-            yield _Row(bytes(key), record.stamp, record.value, weight_bytes, account, minute)
+    for key, row in rows_and_tombstones(env, after):
+        record = record_of(row)
+        account, weight_bytes = charge_of(row) or (None, 0)
+        minute = minute_of(row) if record.value is None else None
+        yield _Row(key, record.stamp, record.value, weight_bytes, account, minute)
 
 
 def _encoded(row: _Row) -> bytes:

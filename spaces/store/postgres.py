@@ -35,7 +35,7 @@ from ._postgres_housekeeping import keep_house
 from ._postgres_pool import Connections
 from ._postgres_reads import READ_CONNECTIONS, Reads
 from ._postgres_schema import prepare_tables
-from .contract import Claim, Commit, Committed, Range, Refused, Snapshot, Store
+from .contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store
 
 # What one open store takes of the database's connections, at most.
 MAX_CONNECTIONS: Final = READ_CONNECTIONS + COMMIT_CONNECTIONS
@@ -74,10 +74,15 @@ class _PostgresStore:
         self._closed = False
 
     async def read(
-        self, keys: Sequence[bytes] = (), *, claim: Claim | None = None, ranges: Sequence[Range] = ()
+        self,
+        keys: Sequence[bytes] = (),
+        *,
+        claim: Claim | None = None,
+        ranges: Sequence[Range] = (),
+        follow: Follow | None = None,
     ) -> Snapshot:
         self._refuse_closed()
-        return await self._reads.read(keys, claim, ranges)
+        return await self._reads.read(keys, claim, ranges, follow)
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         self._refuse_closed()

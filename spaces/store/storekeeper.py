@@ -26,9 +26,9 @@ from capabilities.ambient import Clock, SystemClock
 from ..errors import CommitInvalid, CommitTooLarge, StoreUnavailable
 from ._first_use import FirstUses, boot_id, discard_other_boots
 from ._folder import FolderLock, open_for_writing, socket_path_for
-from ._frames import MAX_ASK_BYTES, Ask, FrameInvalid, FrameReader, answer_of, encode_frame, parse_ask
+from ._frames import MAX_ASK_BYTES, Answer, Ask, FrameInvalid, FrameReader, answer_frame, answer_of, parse_asks
 from ._housekeeping import HOUSEKEEPING_S, keep_house
-from ._writer import BATCH_BYTES, BATCH_COMMITS, Outcome, Room, Writer, WriterBroken
+from ._writer import BATCH_BYTES, BATCH_COMMITS, Outcome, Room, Sealed, Writer, WriterBroken
 from .contract import check_commit
 
 EXIT_STOPPED: Final = 0
@@ -113,7 +113,7 @@ class _Keeper:
         self._writer = writer
         self._first_uses = first_uses
         self._clock = clock
-        self._queue: deque[tuple[_Connection, Ask, int]] = deque()
+        self._queue: deque[tuple[_Connection, Sequence[Ask], int]] = deque()
         self._is_due = False
         self.connections: set[_Connection] = set()
         self.stopped: asyncio.Future[int]
@@ -128,9 +128,9 @@ class _Keeper:
         if not self.stopped.done():
             self.stopped.set_result(status)
 
-    def take(self, connection: "_Connection", ask: Ask, size_bytes: int) -> None:
-        """Queue a commit. It is written once every socket that is readable now was read."""
-        self._queue.append((connection, ask, size_bytes))
+    def take(self, connection: "_Connection", asks: Sequence[Ask], size_bytes: int) -> None:
+        """Queue the commits of a frame. They are written once every socket that is readable now was read."""
+        self._queue.append((connection, asks, size_bytes))
         if not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_soon(self._work)
@@ -139,39 +139,55 @@ class _Keeper:
         """Write one batch and answer it. Blocks the loop on purpose: what arrives meanwhile is the next batch."""
         self._is_due = False
         batch = self._next_batch()
+        asked = [ask for _, asks in batch for ask in asks]
         try:
-            outcomes = self._outcomes([ask for _, ask in batch])
+            outcomes = self._outcomes(asked)
         except WriterBroken:
             self._break()
             return
         except Exception:
             # Nothing was written. Ending here would meet the same commit again from every worker that repeats it.
             _LOG.exception("a batch of commits failed")
-            outcomes = [CommitInvalid("the writer failed") for _ in batch]
-        answers: dict[_Connection, list[bytes]] = {}
-        for (connection, ask), outcome in zip(batch, outcomes, strict=True):
-            answers.setdefault(connection, []).append(encode_frame(answer_of(ask.number, outcome)))
-        for connection, frames in answers.items():
-            connection.write(b"".join(frames))
+            outcomes = [CommitInvalid("the writer failed") for _ in asked]
+        answers: dict[_Connection, list[Answer]] = {}
+        found = iter(outcomes)
+        for connection, asks in batch:
+            answers.setdefault(connection, []).extend([answer_of(ask.number, next(found)) for ask in asks])
+        for connection, answered in answers.items():
+            connection.write(answer_frame(answered))
         if self._queue and not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_soon(self._work)
 
-    def _next_batch(self) -> list[tuple["_Connection", Ask]]:
-        batch: list[tuple[_Connection, Ask]] = []
-        size_bytes = 0
-        while self._queue and len(batch) < BATCH_COMMITS and size_bytes < BATCH_BYTES:
-            connection, ask, ask_bytes = self._queue.popleft()
-            batch.append((connection, ask))
-            size_bytes += ask_bytes
+    def _next_batch(self) -> list[tuple["_Connection", Sequence[Ask]]]:
+        """Take the oldest frame, and those after it that fit into a batch with it."""
+        batch: list[tuple[_Connection, Sequence[Ask]]] = []
+        commits = size_bytes = 0
+        while self._queue:
+            connection, asks, asks_bytes = self._queue[0]
+            commits, size_bytes = commits + len(asks), size_bytes + asks_bytes
+            if batch and (commits > BATCH_COMMITS or size_bytes > BATCH_BYTES):
+                break
+            self._queue.popleft()
+            batch.append((connection, asks))
         return batch
 
-    def _outcomes(self, asks: Sequence[Ask]) -> list[Outcome]:
+    def _outcomes(self, asked: Sequence[Ask]) -> list[Outcome]:
         """Write the commits that keep the contract's bounds; the workers checked them before."""
-        refusals = [_refusal(ask) for ask in asks]
-        good = [ask.sealed() for ask, refusal in zip(asks, refusals, strict=True) if refusal is None]
-        written = iter(self._writer.apply(good) if good else [])
-        return [next(written) if refusal is None else refusal for refusal in refusals]
+        refusals: dict[int, Outcome] = {}
+        good = []
+        for at, ask in enumerate(asked):
+            try:
+                check_commit(ask.commit)
+            except (CommitInvalid, CommitTooLarge) as exc:
+                refusals[at] = exc
+            else:
+                good.append(Sealed(ask.commit, ask.settle, ask.settle_at))
+        written = self._writer.apply(good) if good else []
+        if not refusals:
+            return written
+        others = iter(written)
+        return [refusals[at] if at in refusals else next(others) for at in range(len(asked))]
 
     def _break(self) -> None:
         """Acknowledge nothing more: whoever waits must ask the next storekeeper what happened."""
@@ -200,14 +216,6 @@ class _Keeper:
         asyncio.get_running_loop().call_later(HOUSEKEEPING_S, self._keep_house)
 
 
-def _refusal(ask: Ask) -> CommitInvalid | CommitTooLarge | None:
-    try:
-        check_commit(ask.commit)
-    except (CommitInvalid, CommitTooLarge) as exc:
-        return exc
-    return None
-
-
 class _Connection(asyncio.Protocol):
     """One worker's connection."""
 
@@ -224,7 +232,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for payload in self._reader.feed(data):
-                self._keeper.take(self, parse_ask(payload), len(payload))
+                self._keeper.take(self, parse_asks(payload), len(payload))
         except FrameInvalid:
             self.abort()
 

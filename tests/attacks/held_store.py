@@ -29,7 +29,7 @@ from node.root_secret import load_root_secret
 from node.services import Services
 from node.start import claim_store, load_collateral
 from node.stores import embedded_store
-from spaces.store.contract import Claim, Commit, Committed, Range, Refused, Snapshot, Store
+from spaces.store.contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store
 
 _WAIT_S = 20.0
 
@@ -66,9 +66,14 @@ class HeldStore:
         return self._held
 
     async def read(
-        self, keys: Sequence[bytes] = (), *, claim: Claim | None = None, ranges: Sequence[Range] = ()
+        self,
+        keys: Sequence[bytes] = (),
+        *,
+        claim: Claim | None = None,
+        ranges: Sequence[Range] = (),
+        follow: Follow | None = None,
     ) -> Snapshot:
-        snapshot = await self._store.read(keys, claim=claim, ranges=ranges)
+        snapshot = await self._store.read(keys, claim=claim, ranges=ranges, follow=follow)
         if claim is not None:
             self.claimed.set()
         return snapshot

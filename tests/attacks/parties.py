@@ -13,7 +13,7 @@ Example:
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import libipld
 from running_node import Grants, Reply, RunningNode, id_of, key_token, network_path, new_key, send, wallet_token
@@ -53,7 +53,7 @@ def refused(code: str, route: Route = "route") -> tuple[int, str]:
     return (401 if route == "route" else 403), f"release refused: {code}"
 
 
-def policy_for(*programs: str, **members: object) -> Policy:
+def policy_for(*programs: str, **members: Any) -> Policy:
     """Return a policy that approves some programs by their simulated measurements."""
     return Policy(measurements=tuple(measurements_of(one) for one in programs), **members)
 
@@ -71,10 +71,10 @@ class Delegate:
         """What owners delegate to."""
         return self.signer.did
 
-    def grant(self, audience: str, grants: Grants, *, policy: Policy | None = None, **more: object) -> str:
+    def grant(self, audience: str, grants: Grants, *, policy: Policy | None = None, **more: Any) -> str:
         """Return a sub-delegation by this key, resting on all it holds."""
         facts: list[Json] = [] if policy is None else [{FACT: policy_json(policy)}]
-        given = {"ttl_s": 600, "proofs": self.proofs, "facts": facts} | more
+        given: dict[str, Any] = {"ttl_s": 600, "proofs": self.proofs, "facts": facts} | more
         return key_token(self.signer, audience, grants, **given)
 
 
@@ -106,11 +106,11 @@ class Owner:
         """Id of a space of the owner."""
         return self.client.session.own_space(name).text
 
-    def grant(self, audience: str, grants: Grants, **more: object) -> str:
+    def grant(self, audience: str, grants: Grants, **more: Any) -> str:
         """Return a delegation signed by the wallet."""
         return wallet_token(self.wallet, audience, grants, **more)
 
-    def grant_decrypt(self, audience: str, **more: object) -> str:
+    def grant_decrypt(self, audience: str, **more: Any) -> str:
         """Return a wallet's delegation of decrypt on the default network."""
         return self.grant(audience, {self.network: [DECRYPT]}, **more)
 
@@ -178,7 +178,7 @@ class Stage:
         proofs: Sequence[str] = (),
         body: bytes | AsyncIterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
-        **more: object,
+        **more: Any,
     ) -> Reply:
         """Invoke capabilities with a fresh token."""
         token = key_token(signer, signer.did, grants, proofs=proofs, **more)
@@ -297,7 +297,7 @@ class Stage:
         path = "/invoke" if route == "invoke" else network_path(request.network, "decrypt")
         return await send(self.url, "POST", path, token=token or request.token, body=request.body)
 
-    async def ask(self, delegate: Delegate, owner: Owner, route: Route = "route", **more: object) -> Reply:
+    async def ask(self, delegate: Delegate, owner: Owner, route: Route = "route", **more: Any) -> Reply:
         """Ask for the content key of the owner's secret."""
         return await self.send_decrypt(self.decrypt(delegate, owner, **more), route)
 

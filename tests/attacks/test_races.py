@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import aiohttp
 import pytest
@@ -186,7 +187,7 @@ async def test_the_node_s_terms_tightened_before_the_commit(held: HeldStage) -> 
     assert row is not None and row.value is not None
     record = decode_release_record(row.value)
 
-    async def state(**changes: object) -> None:
+    async def state(**changes: Any) -> None:
         changed = encode_release_record(replace(record, **changes))
         await held.store.commit(Commit(puts=(release_record_put(changed),)))
 
@@ -331,9 +332,18 @@ async def test_two_releases_of_one_token(held: HeldStage) -> None:
     assert second[0].said == (409, "duplicate invocation")
 
 
+@pytest.mark.parametrize(
+    "form", [(b"", b""), (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n', b"\r\n--x--\r\n")]
+)
 @pytest.mark.parametrize("late_s", [3, 4000])
-async def test_a_value_that_arrives_after_its_grant_has_ended(held: HeldStage, late_s: int) -> None:
-    """A delegate begins an upload while its grant holds, and sends the last byte when the grant has ended (I33)."""
+async def test_a_value_that_arrives_after_its_grant_has_ended(
+    held: HeldStage, late_s: int, form: tuple[bytes, bytes]
+) -> None:
+    """A delegate begins an upload while its grant holds, and sends the last byte when the grant has ended (I33).
+
+    As a value of its own or as the only one of a batch.
+    """
+    headers = {"Content-Type": "multipart/form-data; boundary=x"} if form[0] else {}
     owner, delegate = await held.owner(), Delegate()
     grants = {f"{owner.space()}/kv/a": [PUT]}
     delegate.proofs = [await held.register(owner.grant(delegate.did, grants, ttl_s=late_s - 2))]
@@ -341,13 +351,13 @@ async def test_a_value_that_arrives_after_its_grant_has_ended(held: HeldStage, l
     held.store.claimed.clear()
 
     async def body() -> AsyncIterator[bytes]:
-        yield b"begun in time, "
+        yield form[0] + b"begun in time, "
         await asyncio.wait_for(held.store.claimed.wait(), 20)
         held.clock.advance(late_s)
-        yield b"finished too late"
+        yield b"finished too late" + form[1]
 
     async with aiohttp.ClientSession() as session:
-        reply = await exchange(session, held.url, "POST", "/invoke", token=token, body=body())
+        reply = await exchange(session, held.url, "POST", "/invoke", token=token, body=body(), headers=headers)
     assert reply.said == (401, f"Unauthorized Action: {owner.space()}/kv/a / {PUT}")
     held.clock.advance(-late_s)
     assert [key async for key in owner.client.kv().list()] == []

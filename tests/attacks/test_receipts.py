@@ -31,7 +31,7 @@ from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
 from tee_backend.evidence.simulated_log import mint_event_log
 
 
-async def fetch(stage: Stage, who: Delegate, network: str, leaf: str = "receipts", **more: object) -> Reply:
+async def fetch(stage: Stage, who: Delegate, network: str, leaf: str = "receipts", **more: Any) -> Reply:
     """Ask for receipts or a document with a token of whoever."""
     token = who.grant(stage.node_did, {network: [READ_RECEIPTS]}, ttl_s=60, **more)
     return await send(stage.url, "GET", network_path(network, leaf), token=token)
@@ -170,7 +170,8 @@ async def test_a_receipt_of_another_node_or_root(released: Any) -> None:
         whole.verify(platform=SimulatedPlatform.from_seed(b"somebody else's platform"))
 
 
-Change = Callable[[Receipt], dict[str, Any]]
+Change = Callable[[Any], dict[str, Any]]
+"""Receipt to the members that lie; which has evidence, the name says."""
 LIES: dict[str, Change] = {
     "another invoker": lambda receipt: {"invoker": receipt.owner},
     "another receiver key": lambda receipt: {"receiver_public_key_hash": "00" * 32},
@@ -327,7 +328,7 @@ async def test_who_reads_receipts(released: Any) -> None:
     assert (await fetch(stage, delegate, owner.network)).status == 401
     assert (await fetch(stage, reading, owner.network)).status == 401
     reading.proofs = [await stage.register(owner.grant(reading.did, {owner.network: [READ_RECEIPTS]}))]
-    assert len((await fetch(stage, reading, owner.network)).value["receipts"]) == 1  # type: ignore[arg-type]  # JSON
+    assert len((await fetch(stage, reading, owner.network)).value["receipts"]) == 1  # type: ignore[arg-type]  # a list of JSON
     decrypting = reading.grant(stage.node_did, {owner.network: [READ_RECEIPTS, DECRYPT]}, ttl_s=60)
     token = reading.grant(stage.node_did, {owner.network: [READ_RECEIPTS]}, ttl_s=60)
     path = network_path(owner.network, "receipts")

@@ -282,7 +282,8 @@ async def test_a_low_order_receiver_key_gets_nothing(stage: Stage) -> None:
     """The owner's own session asks for the key under a receiver key whose shared secret anybody knows."""
     owner = await stage.owner()
     for low_order in (bytes(32), (1).to_bytes(32, "little"), (2**255 - 19 - 1).to_bytes(32, "little")):
-        for route, status in (("route", 500), ("invoke", 403)):
+        expected: dict[Route, int] = {"route": 500, "invoke": 403}
+        for route, status in expected.items():
             reply = await stage.ask(owner.session, owner, route, receiver=low_order)
             assert reply.status == status
             assert reply.text.startswith("key backend error: ")

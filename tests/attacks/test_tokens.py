@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import time
+from typing import Any
 
 import libipld
 import pytest
@@ -21,7 +22,8 @@ from attacks.parties import (
     opens,
     policy_for,
 )
-from running_node import Reply, key_token, new_key, send, token_id
+from running_node import Reply, key_token, new_key, send
+from wire_replay import token_id
 
 pytestmark = pytest.mark.slow
 
@@ -135,7 +137,8 @@ async def test_a_decrypt_token_does_nothing_else(stage: Stage, route: Route) -> 
 async def test_a_decrypt_token_needs_all_it_names(stage: Stage) -> None:
     """A token for a key also names a value that its holder has no right to: nothing at all happens."""
     owner, other = await stage.owner(), await stage.owner()
-    for route, status in (("route", 401), ("invoke", 403)):
+    expected: dict[Route, int] = {"route": 401, "invoke": 403}
+    for route, status in expected.items():
         reply = await stage.ask(owner.session, owner, route, also={f"{other.space()}/kv/x": [DELETE]})
         assert reply.said == (status, f"Unauthorized Action: {other.space()}/kv/x / {DELETE}")
 
@@ -159,7 +162,7 @@ def _spellings(header: str, wallet_address: str) -> dict[str, str]:
     """Other bytes with one and the same signed text."""
     cacao = libipld.decode_dag_cbor(base64.urlsafe_b64decode(header))
 
-    def spelled(**changes: object) -> str:
+    def spelled(**changes: Any) -> str:
         payload = {**cacao["p"], **{name: value for name, value in changes.items() if name != "v"}}
         signature = cacao["s"]["s"]
         if "v" in changes:
@@ -239,7 +242,8 @@ async def test_a_revoked_session_takes_its_grants_along(stage: Stage) -> None:
     await stage.attest(backend, owner.network)
     assert opens(await stage.ask(backend, owner), backend, owner)
     await owner.client.delegations.revoke_by_wallet(owner.client.session.grants[0].cid, owner.wallet)
-    for route, status in (("route", 401), ("invoke", 403)):
+    expected: dict[Route, int] = {"route": 401, "invoke": 403}
+    for route, status in expected.items():
         reply = await stage.ask(backend, owner, route)
         assert (reply.status, "revoked" in reply.text) == (status, True), reply.said
 

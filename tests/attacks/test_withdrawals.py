@@ -49,12 +49,13 @@ async def withdraw(stage: Stage, who: Delegate, network: str, value: Json, *, fa
 
 def withdrawal(kind: str, delegate: Delegate, evidence: str) -> dict[str, Json]:
     """What names the backend's release, in one of four ways."""
-    return {
+    ways: dict[str, dict[str, Json]] = {
         "measurement": {"measurement": APPROVED.mrtd.hex()},
         "register": {"measurement": (APPROVED.rtmr3 or b"").hex()},
         "did": {"did": delegate.did},
         "evidence": {"evidence": evidence},
-    }[kind]
+    }
+    return ways[kind]
 
 
 KINDS = ("measurement", "register", "did", "evidence")

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import lmdb
 from crowds import ASKED, PER_SPACE, Pick, load_spaces, load_values, spaces_of_ten, values_of_one
@@ -34,7 +35,10 @@ from serving import own_node
 FEW_KEYS = 10_000
 TARGET_RATIO = 1.3
 _OPTIONS = ("--attestation", "off")
-_SETTINGS = {"SEALSPACE_HOSTING__SPACES_TOTAL": "1000000000", "SEALSPACE_HOSTING__DEFAULT_QUOTA_BYTES": "0"}
+_SETTINGS: dict[str, Any] = {
+    "SEALSPACE_HOSTING__SPACES_TOTAL": "1000000000",
+    "SEALSPACE_HOSTING__DEFAULT_QUOTA_BYTES": "0",
+}
 _CONNECTIONS = 16
 
 

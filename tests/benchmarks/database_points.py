@@ -29,8 +29,8 @@ sys.path.append(str(Path(__file__).parents[1]))
 from postgres_server import PostgresServer, new_server
 
 from capabilities.cids import ContentKey
-from spaces.keyspace import audit_key, usage_counter, value_key
-from spaces.revocations import live_put, mark_key
+from spaces.keyspace import audit_key, mark_key, usage_counter, value_key
+from spaces.revocations import live_put
 from spaces.store.contract import Add, Claim, Commit, Put
 from spaces.store.postgres import open_postgres
 

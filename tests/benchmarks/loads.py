@@ -28,6 +28,7 @@ from places import (
 
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url
+from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.requests import DECRYPT, decrypt_body_json, decrypt_fact
 from sealspace.attestation import SESSION_FACT
@@ -169,7 +170,7 @@ def _session(place: Place, attested: Attested, turn: Callable[[bytes], bytes], n
     key, raw = attested.receiver.public_key, decode_url(nonce)
     assert raw is not None
     bound = report_data(raw, place.node_did, attested.party.signer.did, "attested", key)
-    body = {
+    body: dict[str, Json] = {
         "quote": base64_of(turn(attested.platform.mint_quote(PROGRAM, bound))),
         "eventLog": None,
         "receiverPublicKey": base64_of(key),

@@ -16,6 +16,7 @@ from driving import drive
 from capabilities.ambient import SystemEntropy
 from capabilities.cids import cid_text
 from capabilities.signatures import Ed25519Signer
+from capabilities.strict_json import Json
 from capabilities.tokens import parse_delegation
 from capabilities.ucan import UcanPayload, encode_ucan
 from encryption_network.keywrap import wrap
@@ -172,7 +173,7 @@ def token(
     grants: Mapping[str, Sequence[str]],
     *,
     audience: str | None = None,
-    facts: Sequence[Mapping[str, object]] = (),
+    facts: Sequence[Mapping[str, Json]] = (),
     lifetime_s: float = TOKEN_S,
 ) -> str:
     """Return a fresh token of a party."""

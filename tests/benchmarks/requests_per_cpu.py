@@ -32,7 +32,7 @@ from scenarios import SCENARIOS, Size, run_scenarios, the_platform
 from serving import NotServing, bare_server, own_node, trusting
 
 CONNECTIONS = (1, 16, 128)
-_NOISE = 0.4
+_NOISE = 0.3
 _FULL_REQUESTS = 400
 
 

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from crowds import ASKED, PER_SPACE, load_spaces, load_values, owner_of, spaces_of_ten
@@ -24,12 +25,13 @@ from spaces.values import head_key, head_of
 HERE = Path(__file__).parent
 
 
-def run_at_size(*arguments: str) -> dict[str, dict[str, object]]:
+def run_at_size(*arguments: str) -> dict[str, dict[str, Any]]:
     """Run the measurement with few requests; its status is about CPU time, which says nothing here."""
     command = [sys.executable, str(HERE / "at_size.py"), "--json", "--rounds", "1", "--requests", "20", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=240)
     assert done.stdout, done.stderr
-    return json.loads(done.stdout)
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return found
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import pytest
 
 from capabilities.caveats import caveats_of, check_delegated, check_invoked, same_json
 from capabilities.errors import CaveatRefused
+from capabilities.strict_json import Json
 
 
 def selector(kind, value, **more):
@@ -100,6 +101,7 @@ def test_I35_an_invocation_repeats_a_selector_exactly():
 def test_same_json_tells_types_apart():
     """1, 1.0 and true are three values; order of members is none."""
     assert same_json({"a": 1, "b": [None, "x"]}, {"b": [None, "x"], "a": 1})
-    assert not any(same_json(1, other) for other in (1.0, True, "1", None, [1]))
+    others: list[Json] = [1.0, True, "1", None, [1]]
+    assert not any(same_json(1, other) for other in others)
     assert not same_json([1, 2], [2, 1])
     assert not same_json({"a": 1}, {"b": 1})

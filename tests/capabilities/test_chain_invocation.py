@@ -10,6 +10,7 @@ from capability_cases import (
     SESSION,
     SESSION_SPACE,
     SPACE,
+    Att,
     World,
     base58,
     cacao,
@@ -85,6 +86,14 @@ def test_I30_root_needs_no_proof(world, root):
         assert authority.live == authority.dependent == ()
     world.mark_revoked(root)
     world.invoke(call(root, att=att))
+
+
+def test_I30_root_relies_on_no_grant_of_its_own(world):
+    """What an owner granted to itself gives it nothing, and being revoked takes nothing away."""
+    own, att = world.register(ucan(SESSION, SESSION.did, {f"{SESSION_SPACE}/kv": GET})), {f"{SESSION_SPACE}/kv/a": GET}
+    assert world.invoke(call(own, att=att)).live == ()
+    world.mark_revoked(own)
+    world.invoke(call(own, att=att))
 
 
 def test_I30_Q13_root_may_not_cite_the_unknown(world, root):
@@ -206,7 +215,7 @@ def test_I34_A3_alias_is_held(world, root):
 
 def test_I35_caveats_are_repeated_exactly(world):
     """A call under a conditioned grant repeats the conditions; a free grant takes any."""
-    att = {f"{SESSION_SPACE}/kv": {"tinycloud.kv/get": [{"k": 1}]}, f"{SESSION_SPACE}/sql": ["tinycloud.sql/read"]}
+    att: Att = {f"{SESSION_SPACE}/kv": {"tinycloud.kv/get": [{"k": 1}]}, f"{SESSION_SPACE}/sql": ["tinycloud.sql/read"]}
     grant = world.register(ucan(SESSION, BOB.did, att))
     world.invoke(call(grant, signer=BOB, att={f"{SESSION_SPACE}/kv/a": {"tinycloud.kv/get": [{"k": 1}]}}))
     world.invoke(call(grant, signer=BOB, att={f"{SESSION_SPACE}/sql/a": {"tinycloud.sql/read": [{"x": 1}]}}))

@@ -1,7 +1,9 @@
 """Registering a delegation: rules D6, D20 to D31, D40 to D45, 3.8."""
 
+from typing import Any
+
 import pytest
-from capability_cases import BOB, CAROL, KV, NOW, OWNER, SESSION, SESSION_SPACE, SPACE, World, base58, cacao, ucan
+from capability_cases import BOB, CAROL, KV, NOW, OWNER, SESSION, SESSION_SPACE, SPACE, Att, World, base58, cacao, ucan
 
 from capabilities.chain import MAX_CHAIN_NODES, Mark, hosted_spaces, judge_registration, mentioned_spaces
 from capabilities.errors import (
@@ -19,7 +21,7 @@ from capabilities.errors import (
     UnauthorizedDelegator,
 )
 from capabilities.signatures import Ed25519Signer
-from capabilities.tokens import parse_delegation, restore_delegation
+from capabilities.tokens import parse_delegation, restore_delegation, verify_delegation
 
 GET = ["tinycloud.kv/get"]
 UNKNOWN = "bafkr4ieuinpc2jtz3qh3qhox7klp6paecq6kibj35rxn7xf6nwczhmm54y"
@@ -54,7 +56,8 @@ def test_a_narrower_child_is_registered(world, root):
 
 def test_D6_own_window_is_checked_now(world):
     """A delegation that is over, or not begun, is not registered."""
-    for claims in ({"exp": NOW - 1}, {"nbf": NOW + 1}):
+    windows: tuple[dict[str, Any], ...] = ({"exp": NOW - 1}, {"nbf": NOW + 1})
+    for claims in windows:
         with pytest.raises(DelegationOutsideWindow, match="Delegation expired or not yet valid"):
             world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, **claims))
 
@@ -286,7 +289,7 @@ def test_D27_A5_implied_abilities_are_held(world, root):
 
 def test_D27_3_5_caveats(world):
     """Caveats may be added or repeated, not dropped or changed; another row may hold without."""
-    att = {f"{SESSION_SPACE}/kv/a": {"tinycloud.kv/get": [{"k": 1}]}, f"{SESSION_SPACE}/kv/b": GET}
+    att: Att = {f"{SESSION_SPACE}/kv/a": {"tinycloud.kv/get": [{"k": 1}]}, f"{SESSION_SPACE}/kv/b": GET}
     parent = world.register(ucan(SESSION, BOB.did, att))
     pass_on(world, parent, att={f"{SESSION_SPACE}/kv/a": {"tinycloud.kv/get": [{"k": 1}]}})
     pass_on(world, parent, att={f"{SESSION_SPACE}/kv/b": {"tinycloud.kv/get": [{"x": 1}]}})
@@ -429,7 +432,8 @@ def test_3_8_policy_objects_are_no_ordinary_grants(world, facts, text):
 )
 def test_D40_D41_D42_D44_hosted_spaces(att, hosted):
     """Only `space/host` on exactly `<space>/space` hosts, whoever is addressed."""
-    assert hosted == [space.text for space in hosted_spaces(parse_delegation(ucan(BOB, CAROL.did, att)))]
+    delegation = verify_delegation(parse_delegation(ucan(BOB, CAROL.did, att)))
+    assert hosted == [space.text for space in hosted_spaces(delegation)]
 
 
 def test_mentioned_spaces_are_listed_once():

@@ -14,6 +14,7 @@ def classes(base: type[CapabilityError]) -> set[type[CapabilityError]]:
 
 
 PUBLIC = {each for each in classes(CapabilityError) if not each.__name__.startswith("_")}
+BY_NAME = sorted(PUBLIC - {ChainError}, key=lambda each: each.__name__)
 
 
 def test_tree_is_printed_at_the_top():
@@ -29,9 +30,7 @@ def test_codes_are_distinct():
     assert "capability-error" not in codes
 
 
-@pytest.mark.parametrize(
-    "each", sorted(PUBLIC - {ChainError}, key=lambda each: each.__name__), ids=lambda each: each.__name__
-)
+@pytest.mark.parametrize("each", BY_NAME, ids=lambda each: each.__name__)
 def test_every_error_has_a_text(each):
     """The text is never empty, and is what is printed."""
     arguments = {

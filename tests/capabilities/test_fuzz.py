@@ -1,6 +1,8 @@
 """Any text or bytes into any parser: a value or an error of our own, nothing else."""
 
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 import capability_strategies as draw
 import fixed_vectors as fixed
@@ -34,7 +36,7 @@ from capabilities.tokens import (
 )
 from capabilities.ucan import parse_ucan
 
-TEXT_PARSERS = [
+TEXT_PARSERS: list[Callable[[str], object]] = [
     parse_ability,
     parse_cid,
     parse_principal,
@@ -56,11 +58,12 @@ much = fuzzed(1 / 10)
 
 def into_everything(header: str) -> None:
     """Parse a header as each kind of token; what can be read is verified."""
-    for parse, verify in (
+    kinds: tuple[tuple[Callable[[str], Any], Callable[[Any], object]], ...] = (
         (parse_delegation, verify_delegation),
         (parse_invocation, verify_invocation),
         (parse_revocation, verify_revocation),
-    ):
+    )
+    for parse, verify in kinds:
         with contextlib.suppress(CapabilityError):
             verify(parse(header))
 

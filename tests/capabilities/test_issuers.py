@@ -230,9 +230,9 @@ def test_K8_algorithm_in_the_key_must_agree(algorithm):
     signature = signer.sign(b"a.b")
     for told in ({}, {"alg": None}, {"alg": algorithm}):
         verify_jws(signer.did, algorithm, b"a.b", signature, jwk=signer.jwk | told)
-    for told in ("ES256", "EdDSA", "none", "", "es256k", "ES256K" if algorithm != "ES256K" else "ES256K-R", 1, [], {}):
+    for other in ("ES256", "EdDSA", "none", "", "es256k", "ES256K" if algorithm != "ES256K" else "ES256K-R", 1, [], {}):
         with pytest.raises(BadSignature):
-            verify_jws(signer.did, algorithm, b"a.b", signature, jwk=signer.jwk | {"alg": told})
+            verify_jws(signer.did, algorithm, b"a.b", signature, jwk=signer.jwk | {"alg": other})
 
 
 # --- did:jwk

@@ -1,6 +1,7 @@
 """Tokens by keys of all types, from the text of a header to the judged chain: K3, K6, K8, P2, R1, Q25."""
 
 import itertools
+from typing import Any
 
 import pytest
 from capability_cases import BOB, NOW, SESSION, SPACE, World, message, ucan
@@ -98,7 +99,7 @@ def test_every_key_can_be_granted_to(signer):
 def test_a_chain_of_all_key_types():
     """A grant passes through keys of every kind, the root being a wallet by UCAN."""
     world, proofs = World(), []
-    people = [WALLET, P256, SECP256K1, SOLANA, JwkKey(P256), ED25519]
+    people: list[Any] = [WALLET, P256, SECP256K1, SOLANA, JwkKey(P256), ED25519]
     for giver, receiver in itertools.pairwise(people):
         proofs = [world.register(grant(giver, receiver.did, owner=WALLET, prf=proofs))]
     world.invoke(grant(ED25519, ED25519.did, owner=WALLET, prf=proofs, exp=NOW + 60))

@@ -147,6 +147,7 @@ def test_S7_statement_ends_with_the_sentence():
     """Any text may stand before the sentence, none after it, and it may not be altered or absent."""
     good = message({KV: ["tinycloud.kv/get"]})
     assert good.statement is not None
+    statement: str | None
     for statement in ("Hello. " + good.statement, "x" + good.statement):
         assert recap_of(replace(good, statement=statement)) is not None
     for statement in (None, "", good.statement + " ", good.statement[:-1], good.statement.replace("get", "put")):

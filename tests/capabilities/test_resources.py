@@ -1,9 +1,15 @@
 """Spaces, resources, networks: rules U1 to U16, X1 to X10, R1 to R3, section 1.6."""
 
+import tracemalloc
+
 import pytest
 from capability_cases import OWNER, SPACE
+from hypothesis import given
+from hypothesis import strategies as st
+from tests_support import fuzzed
 
 from capabilities.errors import InvalidIdentifier
+from capabilities.principals import Principal
 from capabilities.resources import (
     OpaqueResource,
     SpaceId,
@@ -13,6 +19,7 @@ from capabilities.resources import (
     is_scheme,
     is_uri,
     network_id,
+    network_of,
     parse_network_id,
     parse_resource,
     parse_space_id,
@@ -107,7 +114,8 @@ def test_U5_U6_spellings_of_an_owner_are_one_space():
 )
 def test_U10_U11_U12_U13_U14_parts_of_a_resource(below, service, path, query, fragment):
     """The first slash ends the space, the next the service; nothing is decoded; the text is rendered as it was."""
-    assert SpaceResource(SpaceId("did:key:z6Mk", "default"), service, path, query, fragment) == resource(below)
+    space = SpaceId(Principal("did:key:z6Mk"), "default")
+    assert SpaceResource(space, service, path, query, fragment) == resource(below)
     assert KEY + below == resource(below).text
 
 
@@ -329,3 +337,70 @@ def test_long_space_ids_are_read_like_short_ones():
     text = f"tinycloud:key:z6Mk:{'n' * 600}"
     assert text == parse_space_id(text).text
     assert extends(parse_resource(text + "/kv/a"), parse_resource(text + "/kv"))
+
+
+pieces = st.lists(st.sampled_from(["a", "/", ".", "..", "%2F", "%2f", "%41", "%7E", "%C3%A9", "%c3"]), max_size=4).map(
+    "".join
+)
+names = st.sampled_from(["default"] * 4 + ["%2F", "%41", "%2f"])
+
+
+@given(names, pieces, st.none() | pieces, st.none() | pieces)
+@fuzzed(1)
+def test_U3_only_normal_forms_are_of_a_space(name, path, query, fragment):
+    """A dot segment in the path, or anywhere an escape in lower case or of what needs none, leaves a plain URI."""
+    below = path + ("" if query is None else f"?{query}") + ("" if fragment is None else f"#{fragment}")
+    text = f"tinycloud:key:z6Mk:{name}/kv/{below}"
+    has_dots = not {".", ".."}.isdisjoint(path.split("/"))
+    if has_dots or any(escape in text for escape in ("%2f", "%41", "%7E", "%c3")):
+        assert OpaqueResource(text) == parse_resource(text)
+    else:
+        space = SpaceId(Principal("did:key:z6Mk"), name)
+        assert SpaceResource(space, "kv", path, query, fragment) == parse_resource(text)
+
+
+@pytest.mark.parametrize("prefix", ["urn:x:", "urn:tinycloud:encryption:", "urn:tinycloud:encryption:did:key:z"])
+def test_long_texts_are_not_remembered(prefix):
+    """What strangers name is not kept in memory beyond its answer, network or not, when it is long."""
+    tracemalloc.start()
+    try:
+        for number in range(50):
+            text = f"{prefix}{'a' * 100_000}:{number}"
+            assert (network_of(parse_resource(text)) is None) == prefix.startswith("urn:x")
+            root_of(parse_resource(text))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000
+
+
+def network_or_none(text):
+    try:
+        return parse_network_id(text)
+    except InvalidIdentifier:
+        return None
+
+
+addresses = st.sampled_from(
+    ["0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266", "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266", "0x1"]
+)
+owners = st.builds("did:pkh:eip155:{}:{}".format, st.sampled_from(["1", "01", "+1", "2"]), addresses) | st.sampled_from(
+    ["did:key:z", "did:key:z#z", "did:key:Z", "did:key", "word", ""]
+)
+opaque_texts = st.builds(
+    "{}{}:{}".format, st.sampled_from(["urn:tinycloud:encryption:", "urn:x:"]), owners, st.sampled_from(["a", "ab", ""])
+) | st.sampled_from(["urn:x:", "urn:x:did:key:z", "urn:tinycloud:encryption:", "urn:tinycloud:encryption"])
+
+
+@given(opaque_texts, opaque_texts)
+@fuzzed(2)
+def test_X7_X8_X9_opaque_resources_are_contained_as_listed(child, parent):
+    """Networks by their canonical form, what only looks like one not at all, other texts by their beginning."""
+    networks = network_or_none(child), network_or_none(parent)
+    if None not in networks:
+        expected = networks[0] == networks[1]
+    elif networks != (None, None) or any(text.startswith("urn:tinycloud:encryption:") for text in (child, parent)):
+        expected = False
+    else:
+        expected = child.startswith(parent)
+    assert extends(OpaqueResource(child), OpaqueResource(parent)) is expected

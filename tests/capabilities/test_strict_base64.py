@@ -1,8 +1,12 @@
 """One text for each byte string, in both alphabets."""
 
+import base64
+import binascii
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests_support import fuzzed
 
 from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
 
@@ -14,9 +18,11 @@ def test_round_trip(data: bytes) -> None:
     assert data == decode_url(encode_url(data))
 
 
-@pytest.mark.parametrize("text", ["YQ", "YR==", "YQ==\n", " YQ==", "-_8=", "YQ===", "é", None, 7, "=", "Y"])
+@pytest.mark.parametrize(
+    "text", ["YQ", "YR==", "YQ==\n", " YQ==", "-_8=", "YQ===", "YQ==YQ==", "YWI=YWJj", "é", None, 7, "=", "Y"]
+)
 def test_other_standard_texts_are_refused(text: object) -> None:
-    """No padding, spare bits, white space, the other alphabet and what is no text are refused."""
+    """No padding, spare bits, white space, two texts, the other alphabet and what is no text are refused."""
     assert decode_standard(text) is None
 
 
@@ -32,3 +38,26 @@ def test_fuzz_any_text(text: str) -> None:
     for decode, encode in ((decode_standard, encode_standard), (decode_url, encode_url)):
         data = decode(text)
         assert data is None or text == encode(data)
+
+
+near_base64 = st.text("AQgwZz09+/-_= \n.é\ud800\0", max_size=12) | st.binary(max_size=40).map(
+    lambda data: base64.b64encode(data).decode()
+)
+
+
+@given(near_base64)
+@fuzzed()
+def test_the_standard_library_agrees(text: str) -> None:
+    """What is read is what Python's own decoder reads from the one text that its encoder writes."""
+    assert decode_standard(text) == library_reads(text)
+    standard = text.translate(str.maketrans("-_", "+/")) + "=" * (-len(text) % 4)
+    assert decode_url(text) == (None if {*"+/="} & {*text} else library_reads(standard))
+
+
+def library_reads(text: str) -> bytes | None:
+    """Return what the standard library makes of canonical standard base64, None for another text."""
+    try:
+        data = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        return None
+    return data if base64.b64encode(data).decode() == text else None

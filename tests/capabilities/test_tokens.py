@@ -12,6 +12,7 @@ from capabilities.cacao import encode_cacao, header_bytes, header_text, sign_cac
 from capabilities.cids import Cid, parse_cid
 from capabilities.errors import BadSignature, MalformedToken, RevocationOutsideWindow
 from capabilities.facts import ATTESTATION_URN, attestation_resource
+from capabilities.strict_json import Json
 from capabilities.tokens import (
     MAX_CAPABILITIES,
     MAX_FACTS,
@@ -72,7 +73,7 @@ def test_E9_reserialised_token_is_another_content():
     assert one.content_key != other.content_key
     again = parse_invocation(ucan(SESSION, BOB.did, {}))
     assert one.content_key == again.content_key
-    assert again.replay_key != again.content_key
+    assert bytes(again.replay_key) != bytes(again.content_key)
 
 
 def test_I20_replay_key_is_what_was_signed():
@@ -153,7 +154,7 @@ def test_terminal_fact():
 
 def test_policy_statements_of_a_wallet_are_facts():
     """A resource of the attestation family reads like the fact of a UCAN."""
-    statement = {"b": [1, 2], "a": {"z": None}}
+    statement: dict[str, Json] = {"b": [1, 2], "a": {"z": None}}
     resource = attestation_resource(statement)
     assert resource == ATTESTATION_URN + "eyJhIjp7InoiOm51bGx9LCJiIjpbMSwyXX0"
     delegation = verify_delegation(parse_delegation(cacao({KV: ["a/b"]}, resources=("x:a", resource, resource))))
@@ -260,4 +261,4 @@ def test_tokens_are_values():
     one = verify_delegation(parse_delegation(header))
     assert one == copy.copy(one)
     with pytest.raises(AttributeError):
-        one.delegate = OWNER.did  # type: ignore[misc]  # frozen
+        one.delegate = one.delegate  # type: ignore[misc]  # frozen

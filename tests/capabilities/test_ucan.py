@@ -9,6 +9,9 @@ import msgspec
 import pytest
 from capability_cases import BOB, NOW, SESSION, SESSION_SPACE, claims, raw_ucan, ucan
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from hypothesis import given
+from hypothesis import strategies as st
+from tests_support import fuzzed
 
 from capabilities.errors import BadSignature, DelegationOutsideWindow, InvocationOutsideWindow, MalformedToken
 from capabilities.strict_json import MAX_NESTING
@@ -255,6 +258,47 @@ def test_T7_last_of_repeated_names_in_att_wins():
     payload = claims(att=...)[:-1] + b',"att":' + att.encode() + b"}"
     delegation = parse_delegation(raw_ucan(payload))
     assert [(c.resource.text, c.ability, c.caveats) for c in delegation.capabilities] == [(KV, "a/c", {"0": {"k": 2}})]
+
+
+KNOWN = ("iss", "aud", "exp", "nbf", "nnc", "fct", "prf", "att")
+MEMBERS = [f'"{name}":{msgspec.json.encode(value).decode()}' for name, value in json.loads(claims()).items()]
+FURTHER_MEMBERS = [
+    *MEMBERS,
+    *('"nbf":1', '"nbf":null', '"nnc":"n"', '"nnc":""', '"nnc":"\\""', '"nnc":"\\u0022"', '"nnc":"é"', '"nnc":null'),
+    *('"fct":null', '"fct":[]', '"fct":["a"]', '"fct":[{"exp":1}]', '"fct":["\\"",1,{"k":null}]'),
+    *('"fct":[{"k":"v","k":"w"}]', '"prf":["bafkqaaa"]', '"\\u0070rf":[]'),
+    *('"att":{}', f'"att":{{"{KV}":{{"a/b":[{{"k":1}}]}}}}', f'"att":{{"{KV}":{{"a/b":[{{}}],"a/b":[{{}}]}}}}'),
+    *('"x":1', '"x":"y"', '"":""', '"x":{"exp":1}', '"\\"":1'),
+    '"x":' + "[" * (MAX_NESTING - 1) + "]" * (MAX_NESTING - 1),
+]
+REFUSED_MEMBERS = [
+    *(f'"{name}":' + "[" * MAX_NESTING + "]" * MAX_NESTING for name in ("x", "fct")),
+    '"fct":[{"a":' + "[" * MAX_NESTING + "]" * MAX_NESTING + "}]",
+    '"fct":[{"sealspace.attestation/v1":1,"sealspace.attestation/v1":1}]',
+    '"fct":[{"sealspace.attestation/v1":{"a":1,"a":1}}]',
+]
+
+
+@fuzzed(1)
+@given(
+    st.lists(st.sampled_from([*FURTHER_MEMBERS, *REFUSED_MEMBERS]), max_size=3),
+    st.lists(st.sampled_from(range(len(MEMBERS))), max_size=1),
+    st.randoms(use_true_random=False),
+)
+def test_T7_payloads_of_any_members(further, left_out, order):
+    """Whatever stands in a payload, in any order: read as it says, or refused for depth and repetitions."""
+    members = [member for index, member in enumerate(MEMBERS) if index not in left_out] + further
+    order.shuffle(members)
+    text = "{" + ",".join(members) + "}"
+    names = [name for name, _ in json.loads(text, object_pairs_hook=tuple) if name in KNOWN]
+    told = json.loads(text)
+    is_whole = {"iss", "aud", "exp", "prf", "att"} <= told.keys()
+    if len(names) != len(set(names)) or not is_whole or not set(REFUSED_MEMBERS).isdisjoint(members):
+        with pytest.raises(MalformedToken):
+            parse_ucan(raw_ucan(text.encode()))
+        return
+    payload = parse_ucan(raw_ucan(text.encode())).payload
+    assert {name: told.get(name) for name in KNOWN} == {name: getattr(payload, name) for name in KNOWN}
 
 
 GOOD = ucan(SESSION, BOB.did, {KV: ["tinycloud.kv/get"]})

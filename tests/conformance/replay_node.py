@@ -17,7 +17,7 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 from conformance.raw_http import RawConnection
-from engines import store_at
+from engines import no_housekeeping, store_at
 from tests_support import FixedClock
 from wire_replay import ADMIN_SECRET, NODE_SECRET, Answer, Case, Exchange, load_network_keys
 
@@ -117,7 +117,8 @@ def _with_own(exchange: Exchange, handles: Mapping[str, str]) -> Exchange:
 class ReplayNodes:
     """Nodes for a test module, all ended together; cases that need equal settings share one.
 
-    Sharing is sound: every case has keys, hence spaces and networks, of its own.
+    Sharing is sound: every case has keys, hence spaces and networks, of its own. They tell the time that each exchange
+    states, in any order, so their stores do nothing by the clock alone.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class ReplayNodes:
         self._network_keys = load_network_keys()
 
     async def __aenter__(self) -> "ReplayNodes":
+        self._running.enter_context(no_housekeeping())
         return self
 
     async def __aexit__(

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 
 import aiohttp
 from blake3 import blake3
-from running_node import Reply, exchange, key_token, new_key, token_id, wallet_token
+from running_node import Reply, exchange, key_token, new_key, wallet_token
+from wire_replay import token_id
 
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from sealspace.wallets import new_wallet

@@ -39,7 +39,7 @@ class Load:
 
     def __init__(self, node: RunningNode) -> None:
         self.node = node
-        self.parties = [*(Writer(at) for at in range(WRITERS)), Granter()]
+        self.parties: list[Writer | Granter] = [*(Writer(at) for at in range(WRITERS)), Granter()]
         self.done = 0
         self._changed = asyncio.Event()
 

@@ -42,7 +42,7 @@ class Load:
                 enough.set()
 
         async with new_session() as session:
-            parties = (*self.writers, self.granter)
+            parties: tuple[Writer | Granter, ...] = (*self.writers, self.granter)
             tasks = [asyncio.create_task(one.run_until(session, node.url, ended, done)) for one in parties]
             try:
                 await asyncio.wait_for(enough.wait(), 30)
@@ -108,10 +108,10 @@ async def test_kills_of_one_process(tmp_path: Path, kind: str) -> None:
     load = Load()
     with running_node(tmp_path) as node:
         url = node.url
+        count = 1 if kind == "storekeeper" else 2
         for _ in range(3):
             await _load_and_kill_one(load, node, kind)
-            count = 1 if kind == "storekeeper" else 2
-            until(lambda count=count: len(node.children(kind)) == count)
+            until(lambda: len(node.children(kind)) == count)
             await _until_writing(url)
             await load.check(node)
         async with new_session() as session:
@@ -138,7 +138,7 @@ async def _load_and_kill_one(load: Load, node: RunningNode, kind: str) -> None:
             while not ended.is_set():  # a connection that broke with its worker is opened anew
                 await one.run_until(session, node.url, ended, done)
 
-        parties = (*load.writers, load.granter)
+        parties: tuple[Writer | Granter, ...] = (*load.writers, load.granter)
         tasks = [asyncio.create_task(keep_at(one)) for one in parties]
         try:
             await asyncio.wait_for(enough.wait(), 60)

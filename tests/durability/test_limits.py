@@ -94,7 +94,8 @@ async def test_a_secret_that_is_not_the_store_s(tmp_path: Path, how: str) -> Non
         assert (await send(node.url, "GET", "/readyz")).status == 200
         assert node.stop() == 0
     own = tmp_path / "data" / SECRET_FILE_NAME
-    kept, arguments = own.read_bytes(), ()
+    kept = own.read_bytes()
+    arguments: tuple[str, ...] = ()
     if how == "replaced":
         own.write_bytes(secrets.token_bytes(32))
     elif how == "lost":

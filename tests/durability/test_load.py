@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import aiohttp
 import pytest
@@ -62,7 +63,7 @@ async def test_rivals_for_one_key(node: RunningNode) -> None:
     key = new_key()
     resource = f"tinycloud:{key.did.removeprefix('did:')}:default/kv/counter"
 
-    async def call(session: aiohttp.ClientSession, ability: str, **more: object) -> Reply:
+    async def call(session: aiohttp.ClientSession, ability: str, **more: Any) -> Reply:
         token = key_token(key, key.did, {resource: [ability]})
         return await exchange(session, node.url, "POST", "/invoke", token=token, **more)
 

@@ -3,12 +3,13 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encryption_network.canonical_json import MAX_DEPTH, canonical_bytes
+from encryption_network.canonical_json import MAX_DEPTH, canonical_bytes, canonical_members
 from encryption_network.errors import InvalidCanonicalJson
 
 # The two formats agree on these: whole numbers that a double holds, member names of the basic plane.
@@ -105,6 +106,42 @@ def test_numbers_keep_their_own_form(value: Any, text: str) -> None:
 def test_names_are_ordered_by_code_point() -> None:
     """Above the basic plane the order is that of UTF-8, not of UTF-16."""
     assert canonical_bytes({"\U00010000": 1, "\uffff": 2}) == '{"\uffff":2,"\U00010000":1}'.encode()
+
+
+class Members(msgspec.Struct, rename="camel"):
+    """Members of every kind that the protocol writes without looking through them, in no order."""
+
+    second_of: str
+    first: int
+    zero: str | None
+    listed: tuple[str, ...]
+    inner: "Members | None"
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+MEMBERS = st.recursive(
+    st.none(),
+    lambda inner: st.builds(
+        Members, TEXTS, st.integers(-(2**63), 2**63 - 1), st.none() | TEXTS, st.lists(TEXTS).map(tuple), inner
+    ),
+    max_leaves=3,
+)
+
+
+@given(MEMBERS)
+def test_members_that_are_known_are_written_alike(members: Members | None) -> None:
+    """Without looking through them, members of a struct and of a mapping get the text that they get otherwise."""
+    if members is not None:
+        value = json.loads(msgspec.json.encode(members))
+        assert canonical_members(members) == canonical_bytes(value)
+        flat = {name: member for name, member in value.items() if name != "inner"}
+        assert canonical_members(flat) == canonical_bytes(flat)
+
+
+def test_members_that_are_no_unicode() -> None:
+    """A lone surrogate has no canonical text, in a struct neither."""
+    with pytest.raises(InvalidCanonicalJson):
+        canonical_members({"text": "\ud800"})
 
 
 def nested(depth: int) -> Any:

@@ -535,7 +535,7 @@ def test_an_admission_is_made_by_the_gate_only(world: Any) -> None:
     with pytest.raises(RuntimeError):
         Admission(**values, seal=object())
     with pytest.raises(TypeError):
-        Admission(**values)  # type: ignore[call-arg]  # made without the gate
+        Admission(**values)  # made without the gate
     with pytest.raises((TypeError, ValueError)):
         altered(admission, ground="owner")
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -159,7 +159,7 @@ def outcome(request: Any) -> tuple[Any, ...]:
 
 def read_anew(request: Any, *, remembering: bool) -> Any:
     """The same request out of rows as the store holds them, whose readers remember what they read, or do not."""
-    readers = [decode_network, decode_release_record, decode_evidence]
+    readers: list[Any] = [decode_network, decode_release_record, decode_evidence]
     network, record, evidence = readers if remembering else [reader.__wrapped__ for reader in readers]
     decrypt = altered(request.decrypt, network=network(encode_network(request.decrypt.network)))
     return altered(
@@ -183,7 +183,7 @@ def test_what_is_remembered_decides_nothing(
     with monkeypatch.context() as forgetful:
         forgetful.setattr("encryption_network.gate._stated", StatedPolicies(max_header_bytes=0))
         forgetful.setattr("encryption_network.gate._remembered_same", same_principal)
-        forgetful.setattr("encryption_network.gate.policy_digest", policy_digest.__wrapped__)
+        forgetful.setattr("encryption_network.gate.policy_digest", policy_digest.__wrapped__)  # type: ignore[attr-defined]  # a memo keeps what it wraps
         expected = outcome(read_anew(request, remembering=False))
     assert outcome(read_anew(request, remembering=True)) == expected
     outcome(read_anew(build(new_world, then), remembering=True))
@@ -225,10 +225,12 @@ def test_stated_policies_are_read_once_and_bounded(new_world: Any) -> None:
     stated = StatedPolicies(max_header_bytes=2 * len(delegations[0].header) + 64)
     for delegation in (*delegations, *delegations):
         assert stated.of(delegation) == policies_of(delegation.facts)
+        assert not stated.name_code(delegation)
         assert len(stated) <= 2
     assert stated.of(delegations[-1]) is stated.of(delegations[-1])
     plain = world.sign_in(world.session).delegation
-    assert (stated.of(plain), len(stated)) == ((), 2)
+    assert (stated.of(plain), stated.name_code(plain), len(stated)) == ((), False, 2)
+    assert stated.name_code(world.sign_in(world.session, policies=[Policy(max_age_s=1), world.LIST]).delegation)
 
 
 @given(policy=st.sampled_from([*NARROWING, Policy(measurements=(OTHER_CODE,))]))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from capabilities.strict_json import Json
 from encryption_network.errors import PolicyError
 from encryption_network.policy import (
     CLOCK_SKEW_S,
@@ -210,7 +211,7 @@ def test_a_policy_is_an_object(value: Any) -> None:
 
 def test_a_compose_hash_needs_an_image() -> None:
     """Without RTMR3 a tuple needs compose hashes; compose hashes alone are no allow-list."""
-    base = {name: REGISTER for name in TUPLE if name != "rtmr3"}
+    base: dict[str, Json] = {name: REGISTER for name in TUPLE if name != "rtmr3"}
     with pytest.raises(PolicyError):
         parse_policy({"measurements": [base]})
     assert parse_policy({"measurements": [base], "composeHashes": ["cd" * 32]}).is_allow_list
@@ -220,8 +221,9 @@ def test_a_compose_hash_needs_an_image() -> None:
 @pytest.mark.parametrize("member", ["tcb_statuses", "td_attributes"])
 def test_a_policy_that_accepts_nothing_cannot_be_made(member: str) -> None:
     """Lists with a default cannot be emptied in code either."""
+    emptied: dict[str, Any] = {member: ()}
     with pytest.raises(PolicyError):
-        Policy(**{member: ()})
+        Policy(**emptied)
 
 
 def test_a_policy_without_canonical_form() -> None:

@@ -71,13 +71,26 @@ def test_every_flipped_bit_is_found() -> None:
 
 @given(
     st.lists(st.binary(min_size=32, max_size=32), max_size=3),
-    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40),
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40), min_size=5, max_size=7),
     st.booleans(),
+    st.integers(0, 2**53 - 1),
 )
-def test_signing_and_writing_in_one_go(policies: list[bytes], owner: str, judged: bool) -> None:
-    """Both ways to a signed text give the same bytes, whatever the members say (RC9)."""
-    bare = altered(RECEIPT, policies=tuple(policies), owner=owner, evidence=RECEIPT.evidence if judged else None)
-    assert signed_text(bare, NODE) == encode_receipt(sign_receipt(bare, NODE))
+def test_signing_and_writing_in_one_go(policies: list[bytes], texts: list[str], judged: bool, at: int) -> None:
+    """Both ways to a signed text give the same bytes, those of canonical JSON, whatever the members say (RC9)."""
+    owner, network, invoker, invocation, *chain = texts
+    bare = altered(
+        RECEIPT,
+        policies=tuple(policies),
+        owner=owner,
+        network=network,
+        invoker=invoker,
+        invocation=invocation,
+        chain=tuple(chain),
+        at_micros=at,
+        evidence=RECEIPT.evidence if judged else None,
+    )
+    text = signed_text(bare, NODE)
+    assert text == encode_receipt(sign_receipt(bare, NODE)) == canonical_bytes(json.loads(text))
     assert verify_receipt(parse_receipt(signed_text(bare, NODE))).owner == owner
 
 

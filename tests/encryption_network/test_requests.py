@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests_support import altered
 
 from capabilities.resources import OpaqueResource, SpaceId, SpaceResource, parse_network_id
+from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 from encryption_network import requests
 from encryption_network._shapes import ShapeError, read_members
@@ -128,7 +129,7 @@ def break_row(attempt: Attempt, row: int) -> None:
             attempt.fact_changes["bodyHash"] = "00"
 
 
-TEXTS = {
+TEXTS: dict[int, tuple[type[RequestError], int, str | None, str | None]] = {
     5: (BodyMalformed, 400, None, None),
     6: (BodyMalformed, 400, "decrypt request body is malformed: missing encryption invocation facts", None),
     7: (TypeMismatch, 401, "invocation type is not a decrypt invocation", None),
@@ -576,7 +577,7 @@ def test_malformed_create_bodies(body: Any, kind: type[EncryptionError], text: s
 
 def test_create_bodies_are_tolerant(world: Any) -> None:
     """Further members enter the hash; a threshold is one of one, also when absent or null."""
-    body = {"name": "odd-1", "ownerDid": "not a did"}
+    body: dict[str, Json] = {"name": "odd-1", "ownerDid": "not a did"}
     assert parse_create(body).threshold == parse_create(body | {"threshold": None}).threshold == Threshold(1, 1)
     assert parse_create(body).body_hash != parse_create(body | {"x": 1.5}).body_hash
 
@@ -589,7 +590,7 @@ def test_new_networks_have_names_that_clients_can_write(name: str) -> None:
 
 
 @pytest.mark.parametrize("threshold", [{"n": 5, "t": 3}, {"n": 1, "t": 2}, {"n": 0, "t": 0}])
-def test_thresholds_that_mean_nothing_are_refused(threshold: dict[str, int]) -> None:
+def test_thresholds_that_mean_nothing_are_refused(threshold: dict[str, Json]) -> None:
     """Only one of one is what the node does (enc-D1)."""
     with pytest.raises(CreateBodyMalformed, match="threshold must be n 1 and t 1"):
         parse_create({"name": "n", "ownerDid": "did:key:z", "threshold": threshold})

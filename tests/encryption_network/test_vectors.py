@@ -8,6 +8,7 @@ import pytest
 
 from capabilities.cids import cid_text
 from capabilities.resources import parse_network_id, parse_space_id
+from capabilities.strict_json import Json
 from capabilities.tokens import parse_invocation, verify_invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.envelope import encode_envelope, open_envelope, parse_envelope, seal_envelope
@@ -92,7 +93,7 @@ TOKEN = (
     "0MDAwLTgwMDAtMDAwMDAwMDAwMDAxIiwicHJmIjpbImJhZmtyNGlieHhza2IydjJqeXh6Z2Z5aXd6eDN3d29wc3lvNmNwY2p0aHp4bXd6NG9qbXF5a2"
     "hyeGpxIl19.fRTMnt5uyjcSUCRPnnp19KNeBCUkSNLpK0HnfDb0vJXKbyy_0VWuXuEVmUNcF4FHHo-xrPy2zhTTm931-kf4BQ"
 )
-RESPONSE = {
+RESPONSE: dict[str, Json] = {
     "type": "tinycloud.encryption.decrypt-result/v1",
     "targetNode": NODE_DID,
     "networkId": NETWORK,

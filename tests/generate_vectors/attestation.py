@@ -10,10 +10,8 @@ from typing import Any
 from encryption_network.policy import Measurements
 from tee_backend.evidence.simulated import CollateralOptions, DomainOptions, SimulatedPlatform, measurements_of
 
+from .cases import Case, Documents
 from .minting import NOW, Key
-
-Case = dict[str, Any]
-Documents = dict[str, tuple[str, list[Case], Case]]
 
 _NODE, _HOLDER, _OTHER = Key(0x71).did, Key(0x31).did, Key(0x41).did
 _NONCE = bytes(range(32))

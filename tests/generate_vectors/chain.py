@@ -7,6 +7,7 @@ A case names tokens of the document's `tokens`. `registered` are registered one 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .cases import Case
 from .minting import HOUR_LATER, NOW, Jwt, Key, SignIn, Token, Wallet, cid, plain
 
 ALICE, ZOE = Wallet(0x11), Wallet(0x13)
@@ -19,8 +20,6 @@ REVOKE = "tinycloud.delegation/revoke"
 HOUR, YEAR = 3600, 365 * 86_400
 _MAX_NODES = 64
 _SELECTOR = "xyz.tinycloud.resource/selector"
-
-Case = dict[str, Any]
 
 
 class _Book:
@@ -115,32 +114,34 @@ def _bob(book: _Book) -> Token:
 
 def _carol(book: _Book, name: str, **changes: Any) -> Token:
     att = {f"{SPACE}/kv/shared/x": plain(GET)}
-    return book.add(name, Jwt(**{"issuer": BOB, "audience": CAROL.did, "att": att, "exp": NOW + HOUR} | changes))
+    members: dict[str, Any] = {"issuer": BOB, "audience": CAROL.did, "att": att, "exp": NOW + HOUR} | changes
+    return book.add(name, Jwt(**members))
 
 
 _CHAIN = "alice-to-session session-to-bob"
 
 
 def _windows(book: _Book) -> None:
-    for name, changes, now, ok in (
+    of_keys: tuple[tuple[str, Case, float, bool], ...] = (
         ("at-its-end", {"exp": NOW}, NOW, True),
         ("after-its-end", {"exp": NOW}, NOW + 0.5, False),
         ("at-its-beginning", {"nbf": NOW}, NOW, True),
         ("before-its-beginning", {"nbf": NOW}, NOW - 0.5, False),
-    ):
+    )
+    for name, changes, now, ok in of_keys:
         token = f"dave-to-bob-{next(iter(changes))}-now"
-        book.add(
-            token, Jwt(issuer=DAVE, audience=BOB.did, att={f"{DAVES}/kv": plain(GET)}, **{"exp": NOW + HOUR} | changes)
-        )
+        members: Case = {"issuer": DAVE, "audience": BOB.did, "att": {f"{DAVES}/kv": plain(GET)}, "exp": NOW + HOUR}
+        book.add(token, Jwt(**members | changes))
         expect = _closure(token) if ok else _OUTSIDE
         book.delegates(f"dave-to-bob-{name}", "D6 T4", token, now=now, expect=expect)
     att = {f"{SPACE}/kv": plain(GET)}
-    for name, changes, now, ok in (
+    of_wallets: tuple[tuple[str, Case, float, bool], ...] = (
         ("at-its-end", {"exp": "2026-11-18T11:06:40Z"}, NOW, True),
         ("after-its-end", {"exp": "2026-11-18T11:06:40Z"}, NOW + 0.5, False),
         ("at-its-beginning", {"nbf": "2026-11-18T11:06:40Z"}, NOW, False),
         ("after-its-beginning", {"nbf": "2026-11-18T11:06:40Z"}, NOW + 0.5, True),
-    ):
+    )
+    for name, changes, now, ok in of_wallets:
         token = f"alice-to-bob-{next(iter(changes))}-now"
         book.add(token, SignIn(wallet=ALICE, audience=BOB.did, att=att, **changes))
         expect = _closure(token) if ok else _OUTSIDE
@@ -479,8 +480,8 @@ def _invocations(book: _Book) -> None:
     dave = book.add("dave-to-bob", Jwt(issuer=DAVE, audience=BOB.did, att={f"{DAVES}/kv": plain(GET)}, exp=NOW + HOUR))
     both = {**shared, f"{DAVES}/kv/a": plain(GET)}
     _invoke(book, "bob-gets-two-spaces", BOB, both, [bob.cid, dave.cid])
-    expect = {"live": ["session-to-bob", "alice-to-session", "dave-to-bob"], "dependent": 2}
-    book.invokes("bob-two-spaces", "I37", "bob-gets-two-spaces", f"{_CHAIN} dave-to-bob", expect=expect)
+    closure = {"live": ["session-to-bob", "alice-to-session", "dave-to-bob"], "dependent": 2}
+    book.invokes("bob-two-spaces", "I37", "bob-gets-two-spaces", f"{_CHAIN} dave-to-bob", expect=closure)
 
 
 def _chain_windows(book: _Book) -> None:

@@ -2,9 +2,9 @@
 
 import json
 from pathlib import PurePosixPath
-from typing import Any
 
-from . import attestation, chain, encryption, identifiers, tokens
+from . import attestation, chain, envelopes, identifiers, networks, requests, tokens
+from .cases import Case
 
 Files = dict[PurePosixPath, str]
 
@@ -26,14 +26,15 @@ def all_files() -> Files:
         folder / "tokens.json": _document("one token, read and verified", tokens.cases()),
         folder / "chain.json": _document("a token against what is registered", *chain.cases()),
     }
-    for name, document in encryption.documents().items():
+    encryption = envelopes.documents() | networks.documents() | requests.documents()
+    for name, document in encryption.items():
         files[PurePosixPath("encryption_network") / f"{name}.json"] = _document(*document)
     for name, document in attestation.documents().items():
         files[PurePosixPath("attestation") / f"{name}.json"] = _document(*document)
     return files
 
 
-def _document(about: str, cases: list[dict[str, Any]], context: dict[str, Any] | None = None) -> str:
+def _document(about: str, cases: list[Case], context: Case | None = None) -> str:
     names = [case["name"] for case in cases]
     if len(set(names)) != len(names):
         raise ValueError(f"{about}: a case name stands twice")

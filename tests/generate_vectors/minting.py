@@ -231,7 +231,7 @@ class SignIn:
 
 def cacao(payload: Mapping[str, Any], signature: bytes) -> Token:
     """Return the token of a payload and a signature of 65 bytes."""
-    envelope = {"h": {"t": "eip4361"}, "p": dict(payload), "s": {"t": "eip191", "s": signature}}
+    envelope: dict[str, Any] = {"h": {"t": "eip4361"}, "p": dict(payload), "s": {"t": "eip191", "s": signature}}
     data = dag_cbor.encode(envelope)
     return Token(b64url(data, padded=True), data)
 

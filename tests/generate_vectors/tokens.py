@@ -6,6 +6,7 @@ from typing import Any
 import dag_cbor
 from blake3 import blake3
 
+from .cases import Case
 from .minting import (
     NOW,
     YEAR_LATER,
@@ -38,8 +39,6 @@ _YEAR_LATER_S = NOW + 365 * 86_400
 _PARENT = cid(b"a parent")
 _ORDER_SECP256K1 = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _ORDER_ED25519 = 2**252 + 27742317777372353535851937790883648493
-
-Case = dict[str, Any]
 
 
 def cases() -> list[Case]:
@@ -214,7 +213,7 @@ def _broken_cacaos() -> list[Case]:
     }
 
     def changed(change: Callable[[dict[str, Any]], None]) -> str:
-        copy = {name: dict(part) for name, part in envelope.items()}
+        copy: dict[str, Any] = {name: dict(part) for name, part in envelope.items()}
         change(copy)
         return b64url(dag_cbor.encode(copy), padded=True)
 

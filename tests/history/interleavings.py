@@ -23,7 +23,8 @@ import aiohttp
 from attacks.parties import DECRYPT, DELETE, GET, PUT, Delegate, Owner, Stage, policy_for, stage_on
 from history.checker import Call, Did, Said, faults
 from postgres_relay import Loss, Relay, relayed
-from running_node import Reply, exchange, key_token, network_path, new_key, token_id, trust_arguments, wallet_token
+from running_node import Reply, exchange, key_token, network_path, new_key, trust_arguments, wallet_token
+from wire_replay import token_id
 
 from node.config import Config, Hosting, Http, Limits, Release, Secret, Store
 from node.embedded import embedded_node

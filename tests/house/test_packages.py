@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -36,6 +37,16 @@ def test_each_module_imports_alone(package: str) -> None:
 def test_no_init_below_tests() -> None:
     """A package below tests would hide the product's package of the same name."""
     assert [] == list((REPOSITORY / "tests").rglob("__init__.py"))
+
+
+def test_types_of_all_tests_are_checked() -> None:
+    """The type checker is told of each folder of tests, and of each module that tests import by its bare name."""
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["mypy"]
+    tests = REPOSITORY / "tests"
+    folders = {path.relative_to(tests).parts[0] for path in tests.rglob("*.py") if path.parent != tests}
+    assert folders <= {name.removeprefix("tests.") for name in settings["packages"]}
+    beside = {path.stem for place in settings["mypy_path"] for path in (REPOSITORY / place).glob("*.py")}
+    assert {name for name in beside if not name.startswith(("test_", "conftest"))} == set(settings["modules"])
 
 
 def test_no_other_distribution_owns_our_names() -> None:

@@ -8,6 +8,8 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from node.answers import COMMON_HEAD, CommonHead, bytes_answer, empty_answer, json_answer
 from node.app import common_headers, set_headers
@@ -109,6 +111,48 @@ async def test_shapes_of_answers(make: Callable[[], web.Response], status: int, 
     assert line.startswith(b"HTTP/1.1 %d " % status) and is_kept
     assert body == said
     assert dict(headers).get("content-type") == ("application/json" if body else None)
+
+
+_TEXTS = st.text(max_size=8) | st.sampled_from(["a", "Server", "DATE", "\x7f", "a" * 300]) | st.text("a\r\n\t\x85 é")
+
+
+@given(headers=st.dictionaries(_TEXTS, _TEXTS, max_size=4))
+def test_remembered_lines_are_those_of_the_headers(headers: dict[str, str]) -> None:
+    """Lines are laid out as the headers stand, each time alike; not at all where one is not ours to lay out."""
+    common = CommonHead({"Server": "x", "X-A": "y"})
+    ours = {"server", "x-a", "date", "connection", "content-length", "transfer-encoding", "tinycloud-trace-id"}
+    is_plain = all(text.isascii() and text.isprintable() for pair in headers.items() for text in pair)
+    expected = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    for _ in range(2):
+        lines = common.own_lines(headers)
+        assert lines == (expected if is_plain and ours.isdisjoint(map(str.lower, headers)) else None)
+
+
+async def test_a_client_that_reads_late_gets_everything() -> None:
+    """Answers wait where a client does not take them, however many it asked for before it began to read."""
+    body, count = bytes(range(256)) * 4096, 8
+    async with answering(lambda: bytes_answer(body, headers={}), is_whole=True, http=Http(drain_s=1)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
+        writer.write(REQUESTS["kept"] * (count - 1) + REQUESTS["closed"])
+        for _ in range(count):
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert await asyncio.wait_for(reader.readexactly(len(body)), 10) == body
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+
+
+async def test_a_client_that_goes_away_harms_nobody() -> None:
+    """Whoever leaves in the middle of its answers ends its own connection; the next is served."""
+    body = bytes(1 << 20)
+    async with answering(lambda: bytes_answer(body, headers={}), is_whole=True, http=Http(drain_s=1)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUESTS["kept"] * 16)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        writer.transport.abort()
+        line, _, said, is_kept = await asked(port, REQUESTS["kept"])
+    assert line.startswith(b"HTTP/1.1 200 ") and is_kept
+    assert said == body
 
 
 async def test_no_header_ends_a_line() -> None:

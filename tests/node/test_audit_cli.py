@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests_support import FixedClock
@@ -18,7 +19,7 @@ from sealspace.wallets import new_wallet
 DAY_S = 86_400.0
 
 
-def config_of(folder: Path, **retention: int) -> Config:
+def config_of(folder: Path, **retention: Any) -> Config:
     return Config(
         http=Http(port=0, drain_s=0), store=Store(data=str(folder / "data")), retention=Retention(**retention)
     )

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import CountingEntropy, FixedClock, fuzzed
 
-from capabilities.cids import cid_text
+from capabilities.cids import Digest, cid_text
 from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
@@ -84,7 +84,7 @@ def test_fuzz_settings_files(tmp_path: Path, text: bytes, more: bytes) -> None:
 @pytest.mark.parametrize("text", [b"[" + b"a." * 2_000 + b"a]", b"a." * 2_000 + b"a = 1"], ids=["table", "key"])
 def test_fuzz_deep_settings(tmp_path: Path, text: bytes) -> None:
     """A settings file of deep tables refuses the start."""
-    test_fuzz_settings_files.hypothesis.inner_test(tmp_path, text, b"")
+    test_fuzz_settings_files.hypothesis.inner_test(tmp_path, text, b"")  # type: ignore[attr-defined]  # hypothesis adds it
 
 
 @fuzzed()
@@ -166,8 +166,14 @@ def test_fuzz_ranges(header: str, size_bytes: int) -> None:
         assert asked is None or 0 <= asked.start < asked.stop <= size_bytes
 
 
-FILTERS = {"direction": "issued", "status": "active", "space": SPACE, "limit": 10, "cursor": cid_text(bytes(32))}
-filter_values = json_values("issued", "received", "active", SPACE, FILTERS["cursor"])
+FILTERS = {
+    "direction": "issued",
+    "status": "active",
+    "space": SPACE,
+    "limit": 10,
+    "cursor": cid_text(Digest(bytes(32))),
+}
+filter_values = json_values("issued", "received", "active", SPACE, str(FILTERS["cursor"]))
 
 
 @fuzzed()

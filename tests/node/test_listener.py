@@ -1,10 +1,17 @@
 """Header bounds of the listener, and silence about what it refuses (H5)."""
 
+import asyncio
 import io
+from collections.abc import Awaitable, Callable
 
 import pytest
+from aiohttp import web
 
-from node.listener import MAX_HEAD_BYTES, MAX_HEADER_LINES, MAX_TARGET_BYTES
+from node.answers import COMMON_HEAD, CommonHead, bytes_answer
+from node.bodies import body_pieces
+from node.config import Http
+from node.listener import MAX_HEAD_BYTES, MAX_HEADER_LINES, MAX_TARGET_BYTES, start_listener
+from node.listening_socket import bind_socket
 from node.logs import configure_logs
 
 
@@ -83,3 +90,93 @@ async def test_head_limit_leaves_long_bodies_alone(caller) -> None:
     first = b"POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
     answers = await caller.raw(first + body + _request("/healthz"))
     assert [_status(part) for part in answers.split(b"HTTP/1.1")[1:]] == [404, 200] or b"200 OK" in answers
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_what_follows_a_body_is_read(is_late: bool) -> None:
+    """A body that is taken late stops its client; it comes whole, and so does the request that is sent behind it."""
+    body, taken = bytes(range(256)) * 8192, []
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        while is_late and not request.protocol._reading_paused:
+            await asyncio.sleep(0)
+        taken.append(b"".join([piece async for piece in body_pieces(request, max_bytes=1 << 24)]))
+        return bytes_answer(b"", headers={})
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        one = b"POST /it HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n" % len(body)
+        writer.write(one + b"\r\n" + body + one + b"Connection: close\r\n\r\n" + body)
+        await reader.read()
+
+    await _with_route(take, talk)
+    assert taken == [body, body]
+
+
+@pytest.mark.parametrize("is_pipelined", [False, True])
+@pytest.mark.parametrize("chunks", [16_384, 16_385, 16_386])
+async def test_what_follows_many_small_chunks_is_read(chunks: int, is_pipelined: bool) -> None:
+    """So many small chunks that reading stops, at whichever of them, lose neither what follows them nor the next."""
+    all_came, taken = asyncio.Event(), []
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        while not taken and request.content.total_bytes < min(chunks, 16_385):  # where reading stops
+            await asyncio.sleep(0)
+        size_bytes = 0
+        async for piece in body_pieces(request, max_bytes=1 << 24):
+            size_bytes += len(piece)
+            if size_bytes == chunks:
+                all_came.set()
+        taken.append(size_bytes)
+        return bytes_answer(b"", headers={})
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        chunk, end = b"1\r\na\r\n", b"0\r\n\r\n"
+        second = b"POST /it HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: close\r\n\r\na"
+        writer.write(b"POST /it HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * chunks)
+        if is_pipelined:
+            writer.write(end + second)
+        else:
+            await all_came.wait()
+            writer.write(chunk + end + second)
+        await reader.read()
+
+    await _with_route(take, talk)
+    assert taken == [chunks if is_pipelined else chunks + 1, 1]
+
+
+@pytest.mark.parametrize("behind", [30, 31, 32, 33, 100])
+async def test_requests_behind_a_body_that_came_late_are_answered(behind: int) -> None:
+    """However many requests come in one piece with the body of the one before them, all are answered."""
+    is_asked = asyncio.Event()
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        is_asked.set()
+        return bytes_answer(b"".join([piece async for piece in body_pieces(request, max_bytes=9)]), headers={})
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = b"POST /it HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
+        writer.write(head)
+        await is_asked.wait()
+        writer.write(b"hello" + (head + b"hello") * behind)
+        for _ in range(behind + 1):
+            await reader.readuntil(b"\r\n\r\nhello")
+
+    await _with_route(take, talk)
+
+
+async def _with_route(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> None:
+    """Serve one route, and let a client talk to it over one connection until it has what it wants."""
+    app = web.Application()
+    app.router.add_post("/it", handler)
+    app[COMMON_HEAD] = CommonHead({})
+    bound = bind_socket("127.0.0.1", 0)
+    listener = await start_listener(app, bound, Http(drain_s=1))
+    try:
+        reader, writer = await asyncio.open_connection(*bound.getsockname())
+        await asyncio.wait_for(talk(reader, writer), 20)
+        writer.close()
+    finally:
+        await listener.stop()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -42,7 +43,7 @@ def named(name: str, *more: str) -> bytes:
     return "\r\n".join([f'Content-Disposition: form-data; name="{name}"', *more]).encode("utf-8", "surrogateescape")
 
 
-def refused(data: bytes, **options: int) -> str:
+def refused(data: bytes, **options: Any) -> str:
     with pytest.raises(BadOption) as error:
         read(data, **options)
     return str(error.value.text)

@@ -344,8 +344,8 @@ async def test_nobody_there(tmp_path: Path, clock: FixedClock) -> None:
 async def test_a_log_that_does_not_fit(stage: Stage, agent: AgentSimulator) -> None:
     """A log that the quote does not bear out is handed on, and nothing is read out of it."""
     image = measurements_of("another")
-    agent.quote_answer = lambda data: {  # type: ignore[method-assign]  # an agent whose log is another application's
-        "quote": agent.platform.mint_quote(image, data).hex(),
+    agent.quote_answer = lambda report_data: {  # type: ignore[method-assign]  # an agent whose log is another application's
+        "quote": agent.platform.mint_quote(image, report_data).hex(),
         "event_log": agent.minted.text,
     }
     said = (await stage.ask("/attestation?nonce=a")).value

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import io
 import json
 import stat
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 from backend_site import Domain, Program, serving
-from tests_support import REPOSITORY
+from tests_support import REPOSITORY, Input
 
 from node.cli import main
 from node.config import Config, Http, Release, Store
@@ -34,20 +33,6 @@ EVIL = "services:\n  evil: {}\n"
 COMPOSE_HASH = hashlib.sha256(COMPOSE.encode()).hexdigest()
 IMAGE = replace(measurements_of("image"), rtmr3=None)
 SECRET = "open sesame, says the owner"
-
-
-class Input:
-    """Standard input as a program sees it."""
-
-    def __init__(self, text: str = "", *, is_terminal: bool = False) -> None:
-        self.buffer = io.BytesIO(text.encode())
-        self._is_terminal = is_terminal
-
-    def isatty(self) -> bool:
-        return self._is_terminal
-
-    def readline(self, *_: int) -> str:
-        return self.buffer.readline().decode()
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """An owner's commands that insist on the node's own evidence: at login, and at every command after it."""
 
 import asyncio
-import io
 import json
 import sys
 import time
@@ -14,7 +13,7 @@ import pytest
 from fuzz_strategies import json_values
 from hypothesis import given
 from node_evidence_stage import IMAGE, Relay, Stage, evidence_stage
-from tests_support import FixedClock, fuzzed
+from tests_support import FixedClock, Input, fuzzed
 
 from encryption_network.policy import Policy, policy_json
 from node.cli import main
@@ -25,20 +24,6 @@ from tee_backend.evidence.simulated_log import mint_event_log
 
 REFUSED = 12
 INSISTING = "--require-node-evidence"
-
-
-class Input:
-    """Standard input as a program sees it."""
-
-    def __init__(self, text: str, *, is_terminal: bool) -> None:
-        self.buffer = io.BytesIO(text.encode())
-        self._is_terminal = is_terminal
-
-    def isatty(self) -> bool:
-        return self._is_terminal
-
-    def readline(self, *_: int) -> str:
-        return self.buffer.readline().decode()
 
 
 @dataclass
@@ -106,6 +91,7 @@ async def test_every_command_insists(desk: Desk) -> None:
     """After such a login each command asks for evidence first, and sends no token to a node with other code (AT45)."""
     assert await desk.log_in(*desk.approved()) == 0, desk.err
     assert "has to before every later command" in desk.err
+    arguments: tuple[str, ...]
     for arguments in (("secret", "list"), ("receipts",)):
         desk.relay.paths.clear()
         assert await desk.run(*arguments) == 0, desk.err

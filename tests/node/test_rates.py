@@ -54,6 +54,28 @@ def test_asking_takes_nothing_and_charging_never_refuses() -> None:
     rates.require("192.0.2.1", now=NOW + 30)
 
 
+@pytest.mark.parametrize("rates", [Rates(per_minute=2), Rates(per_minute=0), Rates(per_minute=60, most=0.5)])
+@pytest.mark.parametrize("client", [None, "192.0.2.1", "2001:db8::1"])
+def test_who_is_new_is_never_refused(rates: Rates, client: str | None) -> None:
+    """A client that is said to have a full bucket is let in at any time."""
+    for now in (0.0, NOW):
+        if rates.is_new(client):
+            rates.require(client, now=now)
+
+
+def test_whoever_has_taken_is_not_new() -> None:
+    """One charge, under any of a client's names, and it is asked for the time until its bucket is full again."""
+    rates = Rates(per_minute=2)
+    assert rates.is_new("2001:db8::1") and rates.is_new(None)
+    rates.charge("2001:db8::2", now=NOW)
+    assert not rates.is_new("2001:db8::1")
+    assert rates.is_new("192.0.2.1")
+    rates.require("2001:db8::1", now=NOW + 29)
+    assert not rates.is_new("2001:db8::1")
+    rates.require("2001:db8::1", now=NOW + 31)
+    assert rates.is_new("2001:db8::1")
+
+
 @pytest.mark.parametrize(
     ("one", "other", "is_same"),
     [

@@ -4,6 +4,7 @@ import base64
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests_support import CountingEntropy
@@ -15,7 +16,7 @@ from node.root_secret import load_root_secret
 SECRET = bytes(range(32))
 
 
-def _config(tmp_path: Path, **secret: str) -> Config:
+def _config(tmp_path: Path, **secret: Any) -> Config:
     return Config(store=Store(data=str(tmp_path / "data")), secret=Secret(**secret))
 
 

@@ -4,11 +4,12 @@ import json
 from collections.abc import Awaitable, Callable
 
 import pytest
+from running_node import Reply
 
 from node.app import CORS_HEADERS, FIXED_HEADERS
 from node.routes.table import ROUTES
 
-Call = Callable[..., Awaitable["Reply"]]  # noqa: F821  # conftest's
+Call = Callable[..., Awaitable[Reply]]
 
 SPACE = "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:default"
 

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +15,7 @@ import aiohttp
 import pytest
 from durability.test_kills import Load
 from postgres_server import needs_postgres, postgres_server
-from running_node import Reply, RunningNode, exchange, key_token, new_key, running_node
+from running_node import COMMAND, Reply, RunningNode, exchange, key_token, new_key, running_node
 from s3_server import KEY_ID, SECRET_KEY, S3Server, s3_server
 from tests_support import REPOSITORY
 
@@ -30,7 +29,6 @@ pytestmark = pytest.mark.slow
 LARGE = bytes(range(256)) * 1000
 HUGE = LARGE * 50
 KILLS = 4
-_PROGRAM = "import sys; from node.cli import main; sys.exit(main())"
 
 
 @pytest.fixture
@@ -187,7 +185,7 @@ async def test_node_killed_under_load(tmp_path: Path, server: S3Server, place: B
 
 
 def command(name: str, folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    called = [sys.executable, "-P", "-c", _PROGRAM, name, "--data", str(folder / "data"), *arguments]
+    called = [*COMMAND, name, "--data", str(folder / "data"), *arguments]
     variables = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **variables}
     return subprocess.run(called, capture_output=True, text=True, check=False, env=variables, timeout=60)
 
@@ -228,7 +226,7 @@ async def test_large_values_move_into_a_bucket_and_back(
 
 def _killed_move(folder: Path, server: S3Server, place: BucketPlace, settings: dict[str, str]) -> None:
     """Begin a move, and kill it once a body is in the bucket."""
-    called = [sys.executable, "-P", "-c", _PROGRAM, "migrate-blobs", "--data", str(folder / "data"), "--to", "bucket"]
+    called = [*COMMAND, "migrate-blobs", "--data", str(folder / "data"), "--to", "bucket"]
     variables = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **settings}
     with subprocess.Popen(called, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None

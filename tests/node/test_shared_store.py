@@ -4,7 +4,6 @@ import asyncio
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,8 +11,9 @@ from urllib.request import urlopen
 
 import pytest
 from postgres_server import needs_postgres, postgres_server
-from running_node import Reply, RunningNode, key_token, new_key, running_node, send, token_id
+from running_node import COMMAND, Reply, RunningNode, key_token, new_key, running_node, send
 from tests_support import REPOSITORY
+from wire_replay import token_id
 
 from node.config import load_config
 from node.errors import ConfigurationError
@@ -26,7 +26,6 @@ pytestmark = [needs_postgres(), pytest.mark.slow]
 
 QUOTA_BYTES = 4000
 ROWS = 4000
-_PROGRAM = "import sys; from node.cli import main; sys.exit(main())"
 
 
 @pytest.fixture
@@ -176,7 +175,7 @@ async def _filled(store: Store) -> None:
 
 def _killed(*arguments: str) -> None:
     """Begin a command, and kill it once it says how far it is."""
-    command = [sys.executable, "-P", "-c", _PROGRAM, *arguments]
+    command = [*COMMAND, *arguments]
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
@@ -189,7 +188,7 @@ def _command(*arguments: str, url: str | None = None) -> "subprocess.CompletedPr
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
     if url is not None:
         environment["SEALSPACE_STORE__URL"] = url
-    command = [sys.executable, "-P", "-c", _PROGRAM, *arguments]
+    command = [*COMMAND, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
 
 

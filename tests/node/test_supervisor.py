@@ -2,95 +2,31 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
-import sys
-import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from running_node import COMMAND, RunningNode, is_alive, until
 from tests_support import REPOSITORY
 
 from node.cli import EXIT_STATUS
 
 pytestmark = pytest.mark.slow
 
-_PROGRAM = "import sys; from node.cli import main; sys.exit(main())"
-
-
-class Running:
-    """A running `serve` and what it says on standard error."""
-
-    def __init__(self, arguments: list[str], environment: dict[str, str], folder: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROGRAM, *arguments],
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
-        )
-        self.lines: list[str] = []
-        self._said = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._said:
-                self.lines.append(line.rstrip("\n"))
-                self._said.notify_all()
-
-    def wait_for(self, pattern: str, *, timeout_s: float = 20) -> re.Match[str]:
-        """Return the first line that matches, waiting for it."""
-
-        def found() -> re.Match[str] | None:
-            return next((match for line in self.lines if (match := re.search(pattern, line))), None)
-
-        with self._said:
-            match = self._said.wait_for(found, timeout_s)
-        assert match is not None, self.lines
-        return match
-
-    @property
-    def url(self) -> str:
-        return self.wait_for(r"^listening on (http://127\.0\.0\.1:\d+)$").group(1)
-
-    def children(self, command: str) -> set[int]:
-        """Return the processes of one kind that the supervisor started."""
-        task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        found = set()
-        for pid in task:
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if command.encode() in arguments:
-                found.add(int(pid))
-        return found
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self._reader.join(20)  # children that hold the other end of the pipe end with their supervisor
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(20)
-
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+def serve(tmp_path: Path) -> Iterator[Callable[..., RunningNode]]:
     """Starts nodes on one data folder, and ends them."""
-    running: list[Running] = []
+    running: list[RunningNode] = []
 
-    def start(*arguments: str, environment: dict[str, str] | None = None, folder: Path = tmp_path) -> Running:
-        given = ["serve", "--data", str(tmp_path / "data"), "--port", "0", *arguments]
-        running.append(Running(given, environment or {}, folder))
+    def start(
+        *arguments: str, environment: Mapping[str, str] | None = None, started_in: Path | None = None
+    ) -> RunningNode:
+        running.append(RunningNode(tmp_path, *arguments, environment=environment, started_in=started_in))
         return running[-1]
 
     yield start
@@ -104,13 +40,6 @@ def _get(url: str) -> dict[str, object]:
         return said
 
 
-def _until(condition: Callable[[], bool], *, timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.02)
-
-
 def _answers(url: str) -> bool:
     try:
         return bool(_get(f"{url}/readyz")["ready"])
@@ -118,23 +47,24 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_start_and_stop(serve: Callable[..., Running]) -> None:
+def test_start_and_stop(serve: Callable[..., RunningNode]) -> None:
     """The node prints where it listens when it accepts requests, works, and ends with status 0 on SIGTERM."""
     node = serve("--workers", "2")
     assert _get(f"{node.url}/readyz")["ready"] is True
     assert (len(node.children("storekeeper")), len(node.children("worker"))) == (1, 2)
-    pids = node.children("storekeeper") | node.children("worker")
-    assert node.stop() == 0
+    pids = node.children("storekeeper") + node.children("worker")
+    node.process.terminate()  # not stop(), which waits for the children too
+    assert node.process.wait(20) == 0
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-def test_ctrl_c_stops_in_order(serve: Callable[..., Running]) -> None:
+def test_ctrl_c_stops_in_order(serve: Callable[..., RunningNode]) -> None:
     """SIGINT ends the node as SIGTERM does."""
     node = serve("--workers", "1")
     assert node.url and node.stop(signal.SIGINT) == 0
 
 
-def test_identity_survives_a_restart(serve: Callable[..., Running]) -> None:
+def test_identity_survives_a_restart(serve: Callable[..., RunningNode]) -> None:
     """The secret that the first start made is the second start's, and settings come from the environment too."""
     first = serve("--workers", "1")
     did = _get(f"{first.url}/info")["nodeId"]
@@ -145,37 +75,30 @@ def test_identity_survives_a_restart(serve: Callable[..., Running]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["worker", "storekeeper"])
-def test_a_killed_process_is_replaced(serve: Callable[..., Running], kind: str) -> None:
+def test_a_killed_process_is_replaced(serve: Callable[..., RunningNode], kind: str) -> None:
     """A worker or storekeeper that dies is started again, and the node writes as before."""
     node = serve("--workers", "2")
     url = node.url
-    victim, *_ = before = sorted(node.children(kind))
+    victim, *_ = before = node.children(kind)
     os.kill(victim, signal.SIGKILL)
-    _until(lambda: len(node.children(kind) - {victim}) == len(before))
-    _until(lambda: _answers(url))
+    until(lambda: len({*node.children(kind)} - {victim}) == len(before))
+    until(lambda: _answers(url))
     node.wait_for(r'"process-ended"')
     assert all(_answers(url) for _ in range(4))
 
 
-def test_children_end_with_the_supervisor(serve: Callable[..., Running]) -> None:
+def test_children_end_with_the_supervisor(serve: Callable[..., RunningNode]) -> None:
     """A supervisor that is killed leaves no process behind, and the folder is free again."""
     node = serve("--workers", "1")
     assert node.url
-    pids = node.children("storekeeper") | node.children("worker")
+    pids = node.children("storekeeper") + node.children("worker")
     node.process.kill()
     node.process.wait()
-    _until(lambda: not [pid for pid in pids if _alive(pid)])
+    until(lambda: not [pid for pid in pids if is_alive(pid)])
     assert _get(f"{serve('--workers', '1').url}/readyz")["ready"] is True
 
 
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def test_another_secret_is_refused(serve: Callable[..., Running], tmp_path: Path) -> None:
+def test_another_secret_is_refused(serve: Callable[..., RunningNode], tmp_path: Path) -> None:
     """A store does not start with another root secret: two lines say so, and nothing is left running."""
     first = serve("--workers", "1")
     assert first.url and first.stop() == 0
@@ -187,7 +110,7 @@ def test_another_secret_is_refused(serve: Callable[..., Running], tmp_path: Path
     node.wait_for("^next: .*--secret-file")
 
 
-def test_looser_terms_are_refused(serve: Callable[..., Running]) -> None:
+def test_looser_terms_are_refused(serve: Callable[..., RunningNode]) -> None:
     """A node whose configuration releases more than the store's record does not start."""
     first = serve("--workers", "1", "--attestation", "everyone")
     assert first.url and first.stop() == 0
@@ -195,7 +118,7 @@ def test_looser_terms_are_refused(serve: Callable[..., Running]) -> None:
     assert EXIT_STATUS["release-loosened"] == node.process.wait(20)
 
 
-def test_a_second_node_on_the_folder_is_refused(serve: Callable[..., Running]) -> None:
+def test_a_second_node_on_the_folder_is_refused(serve: Callable[..., RunningNode]) -> None:
     """Two nodes do not share a data folder."""
     first = serve("--workers", "1")
     assert first.url
@@ -203,7 +126,7 @@ def test_a_second_node_on_the_folder_is_refused(serve: Callable[..., Running]) -
     assert _answers(first.url)
 
 
-def test_a_taken_port_is_refused(serve: Callable[..., Running]) -> None:
+def test_a_taken_port_is_refused(serve: Callable[..., RunningNode]) -> None:
     """A port that is taken is an error with a next step."""
     first = serve("--workers", "1")
     port = first.url.rpartition(":")[2]
@@ -212,28 +135,28 @@ def test_a_taken_port_is_refused(serve: Callable[..., Running]) -> None:
     node.wait_for("^next: choose another")
 
 
-def test_the_current_folder_is_not_imported(serve: Callable[..., Running], tmp_path: Path) -> None:
+def test_the_current_folder_is_not_imported(serve: Callable[..., RunningNode], tmp_path: Path) -> None:
     """A folder with packages of our names, in which the node is started, hijacks none of its processes."""
     trap = tmp_path / "trap"
     for name in ("spaces", "node", "capabilities"):
         (trap / name).mkdir(parents=True)
         (trap / name / "__init__.py").write_text("raise SystemExit('hijacked')")
-    node = serve("--workers", "1", folder=trap)
+    node = serve("--workers", "1", started_in=trap)
     assert _get(f"{node.url}/readyz")["ready"] is True
 
 
-def test_secrets_are_in_no_argument_or_environment(serve: Callable[..., Running]) -> None:
+def test_secrets_are_in_no_argument_or_environment(serve: Callable[..., RunningNode]) -> None:
     """The root secret of the environment reaches the workers, but stands in no child's arguments or environment."""
     text = "A" * 43
     node = serve("--workers", "1", environment={"SEALSPACE_SECRET__VALUE": text})
     assert _get(f"{node.url}/info")["nodeId"] == "did:key:z6Mko6nD6G5AKtGER7mYjNhxdM5KMi5wb8x2yRfhh99HiSLY"
-    for pid in node.children("storekeeper") | node.children("worker"):
+    for pid in node.children("storekeeper") + node.children("worker"):
         assert text.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
         assert text.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
 def test_first_answer_on_an_existing_folder(
-    serve: Callable[..., Running], record_property: Callable[[str, object], None]
+    serve: Callable[..., RunningNode], record_property: Callable[[str, object], None]
 ) -> None:
     """A node on a data folder from before answers as soon as it says that it listens; the time is noted, not judged."""
     first = serve("--workers", "1")
@@ -246,11 +169,11 @@ def test_first_answer_on_an_existing_folder(
     assert node.stop() == 0
 
 
-def test_release_set_reaches_a_running_node(serve: Callable[..., Running], tmp_path: Path) -> None:
+def test_release_set_reaches_a_running_node(serve: Callable[..., RunningNode], tmp_path: Path) -> None:
     """`release set` goes through the running node's storekeeper and holds at once, everywhere."""
     node = serve("--workers", "2")
     assert _get(f"{node.url}/info")["attestation"] == "delegates"
-    command = [sys.executable, "-P", "-c", _PROGRAM, "release", "set", "--attestation", "everyone"]
+    command = [*COMMAND, "release", "set", "--attestation", "everyone"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     subprocess.run(
         [*command, "--data", str(tmp_path / "data")], check=True, env=environment, capture_output=True, timeout=20
@@ -259,7 +182,7 @@ def test_release_set_reaches_a_running_node(serve: Callable[..., Running], tmp_p
     victim = min(node.children("worker"))
     os.kill(victim, signal.SIGKILL)
     node.wait_for(r'"process-ended"')
-    _until(lambda: len(node.children("worker") - {victim}) == 2 and _answers(node.url))
+    until(lambda: len({*node.children("worker")} - {victim}) == 2 and _answers(node.url))
     assert node.stop() == 0
     # A new start with the former terms would be looser than the record.
     assert serve("--workers", "1").process.wait(20) == EXIT_STATUS["release-loosened"]

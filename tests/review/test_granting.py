@@ -18,6 +18,7 @@ from backend_site import Documents, Domain, Program, owner_of, serving
 from engines import store_at
 from tests_support import CountingEntropy, FixedClock
 
+from capabilities.strict_json import Json
 from encryption_network.policy import Policy
 from node.cli import fail, main
 from node.config import Config, Http, Limits, Release
@@ -137,7 +138,7 @@ class Machine:
 
 def standard_input(text: str, is_terminal: bool) -> io.TextIOWrapper:
     raw = io.BytesIO(text.encode())
-    raw.name = "terminal" if is_terminal else "pipe"  # type: ignore[attr-defined]  # as files have
+    raw.name = "terminal" if is_terminal else "pipe"  # as files have
     return Input(raw)
 
 
@@ -259,7 +260,11 @@ async def test_descriptions_without_effect(yard: Yard) -> None:
 )
 def test_a_manifest_that_is_refused_cannot_steer_a_terminal(asked: dict[str, Any]) -> None:
     """The words of a refusal hold no sign that a stranger could steer with, and end soon (AT52)."""
-    stated = {"did": key_session(bytes(32)).did, "manifest": {"app_id": "a", "name": "n", **asked}, "compose": None}
+    stated: dict[str, Json] = {
+        "did": key_session(bytes(32)).did,
+        "manifest": {"app_id": "a", "name": "n", **asked},
+        "compose": None,
+    }
     with pytest.raises(BackendAnswerInvalid) as told:
         parse_statement(stated)
     assert str(told.value).isprintable() and len(str(told.value)) < 500

@@ -3,6 +3,7 @@
 from attacks.parties import Stage
 from running_node import fresh_nonce, key_token, new_key, send
 
+from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.requests import NETWORK_CREATE, admin_fact
 
@@ -13,7 +14,7 @@ async def test_a_nonce_is_good_for_one_token_whatever_its_expiry(stage: Stage) -
     replies = []
     for name, ttl_s in (("one", 60), ("two", 300)):
         network = f"urn:tinycloud:encryption:{owner.did}:{name}"
-        body = {"name": name, "ownerDid": owner.did}
+        body: dict[str, Json] = {"name": name, "ownerDid": owner.did}
         fact = admin_fact(network, target_node=stage.node_did, action=NETWORK_CREATE, body=body)
         token = key_token(owner, stage.node_did, {network: [NETWORK_CREATE]}, facts=[fact], nonce=nonce, ttl_s=ttl_s)
         reply = await send(stage.url, "POST", "/encryption/networks", token=token, body=canonical_bytes(body))

@@ -15,6 +15,7 @@ from capabilities.siwe import SiweMessage
 from encryption_network.evidence_record import decode_evidence
 from encryption_network.policy import FACT, Policy, policy_json
 from node.collateral import import_collateral
+from spaces.delegations import DelegationCache
 from spaces.evidence import evidence_row_key
 from tee_backend.evidence.simulated import CollateralOptions
 
@@ -50,6 +51,35 @@ async def test_an_approval_counts_whichever_spelling_of_the_sign_in_came_first(s
     backend.proofs = [await stage.register(grant)]
     await stage.attest(backend, owner.network)
     assert opens(await stage.ask(backend, owner), backend, owner)
+
+
+async def test_what_a_process_remembers_of_a_chain_decides_nothing(stage: Stage) -> None:
+    """With the cited delegations in memory, so that sign-ins are read with the call, and without: one answer (IP2)."""
+    owner, share, backend, thief = await stage.owner(), Delegate(), Delegate(), Delegate()
+    services = inside(stage).services
+    session = owner.session
+    bare = await stage.register(owner.grant_decrypt(session.did))
+    share.proofs = [await stage.register(owner.grant_decrypt(share.did))]
+    session_grant = session.grant(backend.did, {owner.network: [DECRYPT]}, policy=policy_for("approved"))
+    backend.proofs = [await stage.register(session_grant)]
+    await stage.attest(backend, owner.network)
+
+    async def said(who: Delegate, proofs: list[str]) -> tuple[int, str]:
+        reply = await stage.ask(who, owner, proofs=proofs)
+        return (200, "") if reply.status == 200 and opens(reply, who, owner) else reply.said
+
+    cases = [
+        (session, session.proofs, (200, "")),
+        (session, [bare], (200, "")),  # in person by the sign-in that it does not cite
+        (backend, backend.proofs, (200, "")),
+        (share, share.proofs, refused("no_policy")),
+        (thief, [bare], (401, "Unauthorized Invoker")),
+    ]
+    for who, proofs, expected in cases:
+        for forgets in (False, True):
+            if forgets:
+                services.delegations._cache = DelegationCache(max_bytes=1 << 20)
+            assert await said(who, proofs) == expected
 
 
 async def test_evidence_of_mode_signed_is_found_among_many(stage: Stage) -> None:

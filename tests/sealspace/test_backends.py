@@ -157,10 +157,10 @@ async def test_a_backend_without_a_log_is_pinned_by_all_registers(bench, site, l
 @pytest.mark.parametrize(
     ("pin", "other"),
     [
-        ("compose", Domain(None, replace(measurements_of("another image"), rtmr3=None), LOG)),  # type: ignore[arg-type]
-        ("compose", Domain(None, IMAGE, mint_event_log(b"x" * 32))),  # type: ignore[arg-type]
-        ("compose", Domain(None, IMAGE, mint_event_log(COMPOSE_HASH, b"y" * 20))),  # type: ignore[arg-type]
-        ("instance", Domain(None, IMAGE, mint_event_log(COMPOSE_HASH, options=LogOptions(instance_id=b"")))),  # type: ignore[arg-type]
+        ("compose", Domain(None, replace(measurements_of("another image"), rtmr3=None), LOG)),  # type: ignore[arg-type]  # its platform comes with the fixture
+        ("compose", Domain(None, IMAGE, mint_event_log(b"x" * 32))),  # type: ignore[arg-type]  # its platform comes with the fixture
+        ("compose", Domain(None, IMAGE, mint_event_log(COMPOSE_HASH, b"y" * 20))),  # type: ignore[arg-type]  # its platform comes with the fixture
+        ("instance", Domain(None, IMAGE, mint_event_log(COMPOSE_HASH, options=LogOptions(instance_id=b"")))),  # type: ignore[arg-type]  # its platform comes with the fixture
     ],
     ids=["image", "compose", "app-id", "instance"],
 )
@@ -310,10 +310,10 @@ async def _answer(url: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("domain", "problem"),
     [
-        (Domain(None, IMAGE, LOG, DomainOptions(td_attributes=SEPT_VE_DISABLE | DEBUG)), "td_attributes"),  # type: ignore[arg-type]
-        (Domain(None, IMAGE, mint_event_log(b"x" * 32)), "compose"),  # type: ignore[arg-type]
-        (Domain(None, measurements_of("notes")), "event_log"),  # type: ignore[arg-type]
-        (Domain(None, IMAGE, KEYLESS), "key_provider"),  # type: ignore[arg-type]
+        (Domain(None, IMAGE, LOG, DomainOptions(td_attributes=SEPT_VE_DISABLE | DEBUG)), "td_attributes"),  # type: ignore[arg-type]  # its platform comes with the fixture
+        (Domain(None, IMAGE, mint_event_log(b"x" * 32)), "compose"),  # type: ignore[arg-type]  # its platform comes with the fixture
+        (Domain(None, measurements_of("notes")), "event_log"),  # type: ignore[arg-type]  # its platform comes with the fixture
+        (Domain(None, IMAGE, KEYLESS), "key_provider"),  # type: ignore[arg-type]  # its platform comes with the fixture
     ],
     ids=["debug", "another-compose-file", "compose-without-log", "no-key-provider"],
 )

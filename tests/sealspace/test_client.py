@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from libipld import decode_multibase
@@ -347,7 +348,7 @@ async def test_the_owner_states_a_policy_in_person(bench) -> None:
 # --- delegations -------------------------------------------------------------------------------------------------
 
 
-async def granted_to_agent(bench, owner, **options) -> tuple:
+async def granted_to_agent(bench, owner, **options) -> tuple[Any, Any]:
     agent = await bench.client()
     await agent.sign_in_with_key(SEED)
     grant = [allow(f"{owner.kv().space.text}/kv/shared/", ability) for ability in (GET, LIST)]

@@ -139,7 +139,12 @@ async def test_replayed_evidence(stage: Stage) -> None:
     node = await stage.start()
     relay, url = await stage.relay(node)
     seen: list[bytes] = []
-    relay.tamper = lambda body: (seen.append(body), body)[1]
+
+    def keep(body: bytes) -> bytes:
+        seen.append(body)
+        return body
+
+    relay.tamper = keep
     await (await stage.client(url, stage.requirement())).node_evidence()
     relay.paths.clear()
     relay.tamper = lambda body: json.dumps({**json.loads(seen[0]), "nonce": json.loads(body)["nonce"]}).encode()

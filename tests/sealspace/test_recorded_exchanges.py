@@ -10,6 +10,7 @@ from tests_support import CountingEntropy, json_lines, shared_vectors
 
 from capabilities.cacao import header_bytes, parse_cacao
 from capabilities.recap import PREFIX, recap_of
+from capabilities.strict_json import Json
 from capabilities.tokens import parse_delegation
 from encryption_network.envelope import InlineEnvelope, encode_envelope, parse_envelope
 from sealspace._decrypt_exchange import DecryptRequest, decrypt_request, verify_answer
@@ -134,7 +135,7 @@ def test_recorded_envelopes_are_read_and_written_alike() -> None:
         ("requestHash", "", "requestHash"),
     ],
 )
-def test_an_answer_to_another_request_is_refused(member: str, value: object, field: str) -> None:
+def test_an_answer_to_another_request_is_refused(member: str, value: Json, field: str) -> None:
     """Each member that binds an answer to its request is compared; the error names it."""
     case = decrypts()[0]
     with pytest.raises(ResponseBindingMismatch) as refusal:

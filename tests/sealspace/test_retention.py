@@ -14,7 +14,7 @@ from node.operations.retention import prune_audit, sweep_aliases, sweep_evidence
 from node.operations.seal_audit import chain_of, seal_audit
 from node.operations.sweep_delegations import sweep_delegations
 from node.services import Services
-from sealspace.client import SignIn
+from sealspace.client import Client, SignIn
 from sealspace.errors import NotFound
 from sealspace.receipts import documents_of
 from sealspace.session import Session, read_grant
@@ -52,9 +52,9 @@ async def rows(services: Services, prefix: bytes) -> int:
     return len((await services.store.read(ranges=(Range(prefix),))).pages[0].rows)
 
 
-async def again(bench, wallet) -> object:
+async def again(bench, wallet) -> Client:
     """The same owner with a new session."""
-    client = await bench.client()
+    client: Client = await bench.client()
     await client.sign_in(
         wallet, SignIn(network_abilities=("tinycloud.encryption/decrypt", "sealspace.encryption/receipts"))
     )

@@ -21,7 +21,7 @@ class TsmSimulator(ReportFiles):
 
     make_quote: Callable[[bytes], bytes]
     provider: str = "tdx_guest"
-    intruder: Callable[[Path], None] | None = None
+    intruder: Callable[[Path], object] | None = None
     error: int | None = None
     made: list[Path] = field(default_factory=list)
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from postgres_server import needs_postgres, postgres_server
+from engines import database_of, is_on_postgresql
+from postgres_server import needs_postgres
 from storekeeper_process import StorekeeperProcess
 from value_bench import Bench
 
@@ -38,20 +39,22 @@ def with_storekeeper(folder: Path, **options: Any) -> Iterator[Engine]:
 
 
 @contextmanager
-def on_postgres(_folder: Path) -> Iterator[Engine]:
-    """The engine on a database of its own."""
+def on_postgres(folder: Path) -> Iterator[Engine]:
+    """The engine on tables of its own in a database."""
     from spaces.store.postgres import open_postgres
 
-    url = postgres_server().new_database()
+    url = database_of(folder)
     yield lambda: open_postgres(url)
 
 
 # A further engine is added here, and the whole contract is tested on it.
 ENGINES = {"embedded": embedded, "storekeeper": with_storekeeper, "postgres": on_postgres}
 _MARKS = {"postgres": needs_postgres()}
+# A run with every store in a database is no second one of the other engines.
+_KINDS = ["postgres"] if is_on_postgresql() else list(ENGINES)
 
 
-@pytest.fixture(params=[pytest.param(name, marks=_MARKS.get(name, ())) for name in ENGINES])
+@pytest.fixture(params=[pytest.param(name, marks=_MARKS.get(name, ())) for name in _KINDS])
 def engine_kind(request: pytest.FixtureRequest) -> Any:
     """Makes an engine in a folder; once for each kind."""
     return ENGINES[request.param]
@@ -80,12 +83,19 @@ async def store(engine: Engine) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def room(tmp_path: Path) -> AsyncIterator[Store]:
-    """An empty store for what is built on the contract; one kind is enough."""
-    with ExitStack() as stack:
-        opened = stack.enter_context(embedded(tmp_path / "data"))()
+def room_engine(tmp_path: Path) -> Iterator[Engine]:
+    """An engine for what is built on the contract; one kind at a time is enough, that of this run."""
+    kind = on_postgres if is_on_postgresql() else embedded
+    with kind(tmp_path / "data") as opened:
         yield opened
-        await opened.close()
+
+
+@pytest.fixture
+async def room(room_engine: Engine) -> AsyncIterator[Store]:
+    """An empty store of that kind."""
+    opened = room_engine()
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture

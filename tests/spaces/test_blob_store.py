@@ -33,7 +33,7 @@ class Place:
 
     blobs: BlobStore
     names: Callable[[], list[str]]
-    spoil: Callable[[BlobName, bytes], None]
+    spoil: Callable[[BlobName, bytes], object]
 
 
 async def _in_folder(folder: Path) -> Place:

@@ -21,6 +21,7 @@ async def test_collector_removes_what_nobody_refers_to(bench: Bench) -> None:
     """The record of a body without references goes at once, its file an hour later."""
     await bench.write(Write("a", LARGE))
     head = await bench.head("a")
+    assert head is not None
     await bench.write(Write("a", SMALL))
     assert (0, len(SMALL)) == (await bench.references(LARGE), await bench.usage())
     await bench.collect(NOW + 1)

@@ -299,11 +299,13 @@ def test_cache_is_bounded_in_bytes() -> None:
 def test_aliases_in_the_cache_are_bounded_too() -> None:
     """Strangers cannot fill the memory with spellings."""
     cache = DelegationCache(max_bytes=10_000)
-    content = ucan(FILES).content_key
+    known = stored(registered(ucan(FILES)))
+    cache.add(known)
     for at in range(200):
-        cache.add_alias(Digest(at.to_bytes(32, "big")), content)
+        cache.add_alias(Digest(at.to_bytes(32, "big")), known.registered.delegation.content_key)
         assert cache.size_bytes <= 10_000
-    assert content == cache.content_of(Digest((199).to_bytes(32, "big")))
+    assert known == cache.cited(Digest((199).to_bytes(32, "big")))
+    assert cache.cited(Digest(bytes(32))) is None
 
 
 @pytest.mark.parametrize("value", [b"", b"\x95", b"\x95\xa1a\x90\xc0\xc0\xcb" + b"\0" * 8, b"\xff" * 50])

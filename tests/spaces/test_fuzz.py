@@ -2,9 +2,10 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,7 +19,7 @@ from spaces.audit import AuditRecord, audit_page
 from spaces.blobs import parse_blob_work
 from spaces.errors import SpaceError
 from spaces.identity import recorded_identity
-from spaces.keyspace import AUDIT_PREFIX, IDENTITY_KEY, SCHEMA_KEY
+from spaces.keyspace import AUDIT_PREFIX
 from spaces.store._folder import socket_path_for
 from spaces.store._frames import (
     MAX_ASK_BYTES,
@@ -26,9 +27,11 @@ from spaces.store._frames import (
     Ask,
     FrameReader,
     Kind,
-    encode_frame,
-    parse_answer,
-    parse_ask,
+    answer_frame,
+    ask_frames,
+    encode_ask,
+    parse_answers,
+    parse_asks,
 )
 from spaces.store.contract import (
     ABSENT,
@@ -37,16 +40,18 @@ from spaces.store.contract import (
     Claim,
     Commit,
     Committed,
+    Follow,
     Page,
     Put,
     Range,
     Record,
     Refused,
     Snapshot,
+    Store,
     check_commit,
     check_read,
 )
-from spaces.store.lmdb import connect_lmdb, open_lmdb
+from spaces.store.lmdb import connect_lmdb
 
 STAMP = b"." * 16
 COMMIT = Commit(
@@ -58,20 +63,22 @@ COMMIT = Commit(
 )
 # Passes on an empty store, so that what is damaged in it reaches the tables.
 PASSING = Commit(puts=COMMIT.puts, adds=COMMIT.adds)
-ASKS = tuple(
-    encode_frame(Ask(number, bytes([number]) * 16, 29_000_000, c)) for number, c in enumerate((COMMIT, PASSING))
-)
-ANSWERS = tuple(encode_frame(Answer(1, kind, settled=True)) for kind in Kind)
+BOTH = [
+    encode_ask(Ask(number, bytes([number]) * 16, 29_000_000, commit)) for number, commit in enumerate((COMMIT, PASSING))
+]
+ASKS = tuple(frame for asks in (BOTH[:1], BOTH[1:], BOTH) for frame in ask_frames(asks))
+ANSWERS = tuple(answer_frame([Answer(1, kind, settled=True), Answer(2, kind)]) for kind in Kind)
 packed = packed_values.map(msgspec.msgpack.encode)
 
 
 def _with_another_field(frame: bytes) -> st.SearchStrategy[bytes]:
-    """Return the payload of a frame with one of its fields of another kind."""
-    fields = msgspec.msgpack.decode(frame[4:])
-    places = st.integers(1, len(fields) - 1)
+    """Return the payload of a frame with a field of its first member of another kind, or with another first member."""
+    word, (fields, *others) = msgspec.msgpack.decode(frame[4:])
     return st.builds(
-        lambda place, value: msgspec.msgpack.encode([*fields[:place], value, *fields[place + 1 :]]),
-        places,
+        lambda place, value: msgspec.msgpack.encode(
+            [word, [value if place < 0 else [*fields[:place], value, *fields[place + 1 :]], *others]]
+        ),
+        st.integers(-1, len(fields) - 1),
         packed_values,
     )
 
@@ -89,11 +96,13 @@ def payloads(*frames: bytes) -> st.SearchStrategy[bytes]:
 def test_fuzz_frames(ask: bytes, answer: bytes) -> None:
     """Payloads of any bytes are questions and answers, inside their bounds, or refused."""
     with suppress(SpaceError):
-        parsed = parse_ask(ask)
-        assert parsed == parse_ask(encode_frame(parsed)[4:])
-        check_commit(parsed.commit)
+        parsed = parse_asks(ask)
+        assert [parsed] == [parse_asks(frame[4:]) for frame in ask_frames([encode_ask(one) for one in parsed])]
+        for one in parsed:
+            check_commit(one.commit)
     with suppress(SpaceError):
-        parse_answer(answer).outcome()
+        for found in parse_answers(answer):
+            found.outcome()
 
 
 @fuzzed()
@@ -159,7 +168,7 @@ def test_fuzz_the_storekeeper(tmp_path: Path) -> None:
 
 @fuzzed(1 / 10)
 @given(damaged_bytes(msgspec.msgpack.encode(PASSING)) | packed)
-def test_fuzz_commits(folder: Path, data: bytes) -> None:
+def test_fuzz_commits(room_engine: Callable[[], Store], data: bytes) -> None:
     """A commit of any shape that the contract lets pass is committed or refused, and nothing else."""
     try:
         commit = msgspec.msgpack.decode(data, type=Commit)
@@ -167,7 +176,7 @@ def test_fuzz_commits(folder: Path, data: bytes) -> None:
         return
 
     async def ask() -> None:
-        store = open_lmdb(folder)
+        store = room_engine()
         try:
             with suppress(SpaceError):
                 assert isinstance(await store.commit(commit), Committed | Refused)
@@ -177,18 +186,12 @@ def test_fuzz_commits(folder: Path, data: bytes) -> None:
     asyncio.run(ask())
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder for a store."""
-    return tmp_path / "data"
-
-
 @fuzzed()
 @given(st.lists(st.binary(max_size=600), max_size=3), st.builds(Range, st.binary(max_size=600), limit=st.integers()))
 def test_fuzz_reads(keys: list[bytes], wanted: Range) -> None:
     """Any keys and ranges are inside the bounds of a read, or refused."""
     with suppress(SpaceError):
-        check_read(keys, None, [wanted])
+        check_read(keys, None, [wanted], None)
 
 
 class OneRow:
@@ -198,7 +201,12 @@ class OneRow:
         self._record = Record(value, STAMP)
 
     async def read(
-        self, keys: tuple[bytes, ...] = (), *, claim: Claim | None = None, ranges: tuple[Range, ...] = ()
+        self,
+        keys: Sequence[bytes] = (),
+        *,
+        claim: Claim | None = None,
+        ranges: Sequence[Range] = (),
+        follow: Follow | None = None,
     ) -> Snapshot:
         page = Page(((AUDIT_PREFIX + bytes(24), self._record),), more=False)
         return Snapshot(None, (self._record,) * len(keys), (page,) * len(ranges))
@@ -211,7 +219,7 @@ class OneRow:
 
 
 AUDIT_ROW = msgspec.msgpack.encode(AuditRecord(at=1.0, action="kv.put", actor="did:key:zA", subject="s"))
-ROWS: dict[str, Callable[[OneRow], object]] = {
+ROWS: dict[str, Callable[[OneRow], Coroutine[Any, Any, object]]] = {
     "audit": lambda store: audit_page(store),
     "identity": lambda store: recorded_identity(store),
 }
@@ -228,8 +236,7 @@ def test_fuzz_due_work(value: bytes) -> None:
 @pytest.mark.parametrize("reader", ROWS.values(), ids=ROWS)
 @fuzzed()
 @given(value=damaged_bytes(AUDIT_ROW, (1).to_bytes(4, "big")) | packed | deep_packed | st.binary(max_size=40))
-def test_fuzz_rows_of_the_store_itself(reader: Callable[[OneRow], object], value: bytes) -> None:
+def test_fuzz_rows_of_the_store_itself(reader: Callable[[OneRow], Coroutine[Any, Any, object]], value: bytes) -> None:
     """Audit and identity rows of any bytes are read, or are damaged."""
     with suppress(SpaceError):
         asyncio.run(reader(OneRow(value)))
-    assert IDENTITY_KEY != SCHEMA_KEY

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from space_grants import FRIEND, NOW, OWNER, STRANGER, WALLET, cacao, space_text, ucan
@@ -40,7 +41,7 @@ def space(name: str = "default", owner: Principal = OWNER_P) -> SpaceId:
     return SpaceId(owner, name)
 
 
-def grant(*names: str, host: tuple[str, ...] = (), nonce: str = "n", **kwargs: object) -> Delegation:
+def grant(*names: str, host: tuple[str, ...] = (), nonce: str = "n", **kwargs: Any) -> Delegation:
     att = {f"{space(name).text}/kv": [GET] for name in names}
     att |= {f"{space(name).text}/space": [HOST] for name in host}
     return ucan(att, nonce=nonce, **kwargs)

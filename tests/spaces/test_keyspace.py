@@ -3,6 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capabilities.principals import Principal
+from capabilities.resources import SpaceId
 from spaces import keyspace
 from spaces.keyspace import has_long_path, long_path_group, micros8, plain_path, value_key, x16
 from spaces.store.contract import MAX_KEY_BYTES
@@ -20,7 +22,7 @@ ONE_OF_EACH = {
     "party": keyspace.party_key(H16, keyspace.ROLE_TO, b"\0" * 67),
     "member": keyspace.member_key(H16, H16, H32),
     "space's grant": keyspace.space_grant_key(H16, b"\0" * 8, H32),
-    "expiry": keyspace.expiry_key(b"\0" * 8, H32),
+    "expiry": keyspace.expiry_key(b"\0" * 8, b"\0" * 8, H32),
     "network": keyspace.network_key(H16),
     "evidence": keyspace.evidence_key(H16, H32),
     "claim": keyspace.claim_key(b"\0" * 4, H16),
@@ -97,3 +99,19 @@ def test_newest_times_sort_first(one: float, other: float) -> None:
         assert keyspace.newest8(other) < keyspace.newest8(one)
     assert keyspace.newest8(one) < keyspace.newest8(None)
     assert keyspace.newest8(1e300) < keyspace.newest8(-1.0) < keyspace.newest8(None)
+
+
+@given(owner=st.text(max_size=40), name=st.text(max_size=40) | st.just("n" * 600))
+def test_keys_of_a_space_are_those_that_are_laid_out_one_by_one(owner: str, name: str) -> None:
+    """What is remembered of a space is what its text gives, for names of any length."""
+    space = SpaceId(Principal("did:" + owner), name)
+    space16 = keyspace.space_id16(space)
+    assert space16 == x16(space.text)
+    for _ in range(2):
+        keys = keyspace.space_keys(space)
+        assert (keys.space16, keys.row, keys.usage, keys.override) == (
+            space16,
+            keyspace.space_key(space16),
+            keyspace.usage_counter(space16),
+            keyspace.override_key(space16),
+        )

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,6 @@ from spaces.bodies import inline_body
 from spaces.errors import CommitTooLarge
 from spaces.listing import MAX_LISTING, Listing, ListingQuery, complete, list_paths
 from spaces.store.contract import Commit, Store
-from spaces.store.lmdb import open_lmdb
 from spaces.values import Values, Write, head_key
 
 LONG = "x" * 400
@@ -118,10 +117,10 @@ async def test_limit_is_bounded(room: Store, limit: int) -> None:
 
 
 @pytest.fixture
-def running_store(tmp_path: Path) -> Iterator[tuple[asyncio.Runner, Store]]:
+def running_store(room_engine: Callable[[], Store]) -> Iterator[tuple[asyncio.Runner, Store]]:
     """One store for all examples, each of which has a space of its own."""
     with asyncio.Runner() as runner:
-        store = open_lmdb(tmp_path / "data")
+        store = room_engine()
         yield runner, store
         runner.run(store.close())
 

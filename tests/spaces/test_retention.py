@@ -10,7 +10,7 @@ from spaces.expiry import rows_until
 from spaces.keyspace import delegation_key
 from spaces.retention import INDEX, KEPT_AFTER_EXPIRY_S, kept_add, kept_key, plan_removal, swept_until
 from spaces.revocations import Revoked, mark_keys, revocation_put
-from spaces.store.contract import Commit, Committed, Range, Refused, Store, counter_of
+from spaces.store.contract import Commit, Committed, Put, Range, Refused, Store, counter_of
 
 KV = {f"{space_text(OWNER.did)}/kv": ["tinycloud.kv/get"]}
 WALLETS = {f"{space_text(WALLET.did)}/kv": ["tinycloud.kv/get"]}
@@ -19,7 +19,7 @@ WALLETS = {f"{space_text(WALLET.did)}/kv": ["tinycloud.kv/get"]}
 async def _register(store: Store, granted: Registered) -> None:
     delegation = granted.delegation
     puts = registration_puts(granted, now=NOW, accounts=accounts_above(delegation, ()))
-    commit = Commit(puts=tuple(puts), adds=(kept_add(delegation.delegator, limit=None),))
+    commit = Commit(puts=tuple(puts), adds=(kept_add(kept_key(delegation.delegator), limit=None),))
     assert isinstance(await store.commit(commit), Committed)
 
 
@@ -53,6 +53,19 @@ async def test_an_expired_delegation_leaves_whole(room: Store) -> None:
     assert await _all_keys(room) == set()
     assert await _kept(room, OWNER.did) == 0
     assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + DAY_S) == 0
+
+
+async def test_a_delegation_that_an_earlier_version_filed_leaves_whole(room: Store) -> None:
+    """A row of the sweep without the time of registration, as earlier versions wrote it, is found and goes too."""
+    granted = registered(ucan(KV, lifetime_s=60))
+    await _register(room, granted)
+    content = granted.delegation.content_key
+    ((due, row),) = (await room.read(ranges=(Range(INDEX),))).pages[0].rows
+    former = due[: len(INDEX) + 8] + content[:16]
+    await room.commit(Commit(puts=(Put(due, None), Put(former, row.value))))
+    assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + 59) == 0
+    assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
+    assert await _all_keys(room) == set()
 
 
 async def test_what_is_valid_stays(room: Store) -> None:
@@ -109,5 +122,5 @@ async def test_a_bound_on_one_signer_is_exact(room: Store) -> None:
     for nonce, expected in (("a", Committed), ("b", Committed), ("c", Refused)):
         granted = registered(ucan(KV, nonce=nonce))
         puts = registration_puts(granted, now=NOW, accounts=())
-        outcome = await room.commit(Commit(puts=tuple(puts), adds=(kept_add(Principal(OWNER.did), limit=2),)))
+        outcome = await room.commit(Commit(puts=tuple(puts), adds=(kept_add(kept_key(Principal(OWNER.did)), limit=2),)))
         assert isinstance(outcome, expected)

@@ -252,7 +252,7 @@ _TEXT_OR_NUMBER = frozenset(
 
 
 def _evidence(members: Any) -> Evidence:
-    read = {
+    read: dict[str, Any] = {
         name: value if name in _TEXT_OR_NUMBER or value is None else bytes.fromhex(value)
         for name, value in members.items()
     }

@@ -87,8 +87,8 @@ def sign_in(att: dict[str, Any] | None = None, **changes: Any) -> Token:
 
 def call(att: dict[str, Any], *proofs: Token, signer: Key = SESSION, **changes: Any) -> Token:
     """Return a fresh invocation."""
-    jwt = {"issuer": signer, "audience": signer.did, "att": att, "prf": [proof.cid for proof in proofs]}
-    return Jwt(**jwt | {"nonce": str(next(_COUNT))} | changes).mint()
+    jwt: dict[str, Any] = {"issuer": signer, "audience": signer.did, "att": att, "nonce": str(next(_COUNT))}
+    return Jwt(**jwt | {"prf": [proof.cid for proof in proofs]} | changes).mint()
 
 
 def one(ability: str, path: str, *proofs: Token, signer: Key = SESSION, space: str = SPACE, **changes: Any) -> Token:

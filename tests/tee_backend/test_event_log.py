@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from capabilities.strict_json import Json
 from tee_backend.attestation.errors import AttestationError, EventLogRefused, MalformedEventLog
 from tee_backend.attestation.event_log import (
     MAX_ENTRIES,
@@ -24,7 +25,7 @@ from tee_backend.attestation.event_log import (
 from tee_backend.evidence.simulated_log import LogOptions, mint_event_log
 
 COMPOSE = bytes(range(32))
-RUNTIME = {"imr": 3, "event_type": 134217729, "digest": "", "event": "app-id", "event_payload": "00"}
+RUNTIME: dict[str, Json] = {"imr": 3, "event_type": 134217729, "digest": "", "event": "app-id", "event_payload": "00"}
 BOOT = {"imr": 0, "event_type": 2147483659, "digest": "ab" * 48, "event": "", "event_payload": "00"}
 
 

@@ -197,7 +197,7 @@ def test_fuzz_challenges(nonce: bytes, now: float) -> None:
         check_challenge(KEY, SCOPE, nonce, now=now)
 
 
-LOG = mint_event_log(bytes(range(32)), bytes(20)).log.to_json()
+LOG: list[Any] = mint_event_log(bytes(range(32)), bytes(20)).log.to_json()
 LOG_VALUES = json_values("compose-hash", "app-id", "00" * 32, members=["imr", "event_type", "event", "event_payload"])
 
 

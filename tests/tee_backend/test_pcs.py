@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import aiohttp
 import pytest
@@ -54,7 +55,7 @@ async def pcs(document: bytes) -> AsyncIterator[PcsSimulator]:
 
 
 @asynccontextmanager
-async def asking(pcs: PcsSimulator, **changes: object) -> AsyncIterator[CollateralService]:
+async def asking(pcs: PcsSimulator, **changes: Any) -> AsyncIterator[CollateralService]:
     """Ask the service as a node would."""
     settings = ServiceSettings(base_url=pcs.url, root_crl_url=pcs.url + CERTIFICATES)
     async with aiohttp.ClientSession() as session:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -59,7 +60,7 @@ class Kept:
     def publish(self, **options: object) -> bytes:
         """Publish a document of now, and the list of editions that it belongs to."""
         now = self.clock.now()
-        document = self.platform.collateral_json(now, options=CollateralOptions(**options))  # type: ignore[arg-type]
+        document = self.platform.collateral_json(now, options=CollateralOptions(**options))  # type: ignore[arg-type]  # by name
         self.pcs.publish(document)
         events = {19: now - 2 * YEAR_S, 20: now - YEAR_S, 21: now - 30 * DAY_S}
         self.pcs.numbers = self.platform.evaluation_numbers_json(now, events)
@@ -170,7 +171,7 @@ async def test_an_end_that_is_near_is_not_waited_for(
     tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock, pcs: PcsSimulator
 ) -> None:
     """A document is fetched `lead_s` before its end, however seldom documents are renewed otherwise (AT31)."""
-    settings = {"refresh_s": 1000 * 86_400, "lead_s": 10 * 86_400}
+    settings: dict[str, Any] = {"refresh_s": 1000 * 86_400, "lead_s": 10 * 86_400}
     async with node_on(tmp_path, platform, clock, pcs, **settings) as services:
         here = Kept(services, clock, pcs, platform, b"")
         document = here.publish()

@@ -12,7 +12,8 @@ THREE = Limits(strangers_per_minute=3)
 
 def refused(node) -> str:
     """A well-made token of somebody who was granted nothing."""
-    return node.token({node.kv("a"): [GET]}, signer=node.other)
+    token: str = node.token({node.kv("a"): [GET]}, signer=node.other)
+    return token
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from wire_replay import token_id
 
 from node.config import Limits
 from node.operations.sweep_delegations import sweep_delegations
-from spaces.keyspace import delegation_key, expiry_key, micros8
+from spaces.keyspace import delegation_key, expiry_key, micros8, newest8
 from spaces.retention import INDEX
 from spaces.store.contract import Commit, Put, Range
 
@@ -56,7 +56,10 @@ async def test_a_damaged_record_does_not_stop_the_sweep(serve) -> None:
     async with serve() as node:
         await node.delegate(node.token({node.kv("a"): [GET]}, audience=node.friend.did))
         store = node.node.services.store
-        puts = (Put(expiry_key(micros8(1.0), bytes(32)), bytes(32)), Put(delegation_key(bytes(32)), b"damaged"))
+        puts = (
+            Put(expiry_key(micros8(1.0), newest8(1.0), bytes(32)), bytes(32)),
+            Put(delegation_key(bytes(32)), b"damaged"),
+        )
         await store.commit(Commit(puts=puts))
         node.clock.advance(30 * DAY_S + 61)
         assert await _sweep(node) == 1

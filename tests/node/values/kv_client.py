@@ -16,6 +16,7 @@ from wire_replay import token_id
 
 from capabilities.resources import SpaceId, parse_space_id
 from capabilities.signatures import Ed25519Signer
+from capabilities.strict_json import Json
 from capabilities.ucan import UcanPayload, encode_ucan
 from node.config import Config, Hosting, Http
 from node.embedded import EmbeddedNode, embedded_node
@@ -64,7 +65,7 @@ class Owner:
         proofs: Sequence[str] = (),
     ) -> str:
         """Return an invocation, or a delegation to an audience. `more`: resource to ability; `proofs` are tokens."""
-        att: dict[str, dict[str, list[dict[str, object]]]] = {}
+        att: dict[str, dict[str, list[dict[str, Json]]]] = {}
         for name, path in wanted:
             resource = f"{self.space_named(space).text}/kv/{path}"
             att.setdefault(resource, {})[f"tinycloud.kv/{name}"] = [{}]

@@ -4,15 +4,15 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 from attacks.held_store import HeldStore, held_node
-from kv_client import Owner, Reply
-from running_node import running_node
+from kv_client import Owner
+from running_node import Reply, running_node
 from tests_support import FixedClock
 
 from node.config import Config, Http, Store
@@ -50,7 +50,9 @@ async def keep_house(node: EmbeddedNode, clock: FixedClock, *, days: int) -> Non
     await housekeeper.leave()
 
 
-async def meanwhile(held: tuple[Owner, HeldStore], path: str, body: bytes, change: Callable[[], Awaitable[object]]):  # type: ignore[no-untyped-def]  # what the put answers
+async def meanwhile(
+    held: tuple[Owner, HeldStore], path: str, body: bytes, change: Callable[[], Awaitable[object]]
+) -> tuple[Reply, Sequence[object]]:
     """Let a put come to its commit, let something happen, let it go on."""
     owner, store = held
     hold = store.hold(puts_head)

@@ -88,7 +88,9 @@ async def test_cursor_belongs_to_its_question(owner: Owner) -> None:
     first = await owner.invoke(("list", ""), headers={"x-tinycloud-limit": "2"})
     cursor = first.headers["x-tinycloud-next-cursor"]
 
-    async def said(prefix: str = "", limit: str | None = "2", cursor: str = cursor, space: str = "default"):  # type: ignore[no-untyped-def]  # an answer
+    async def said(
+        prefix: str = "", limit: str | None = "2", cursor: str = cursor, space: str = "default"
+    ) -> tuple[int, str]:
         headers = {"x-tinycloud-cursor": cursor} | ({} if limit is None else {"x-tinycloud-limit": limit})
         return (await owner.invoke(("list", prefix), headers=headers, space=space)).said
 

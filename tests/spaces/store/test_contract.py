@@ -18,6 +18,7 @@ from spaces.store.contract import (
     Claim,
     Commit,
     Committed,
+    Follow,
     Put,
     Range,
     Refused,
@@ -360,6 +361,51 @@ async def test_large_rows_come_back_whole(store: Store) -> None:
     assert await value(store, key) == b""
 
 
+async def test_row_leads_to_another(store: Store) -> None:
+    """One read gives what rows lead to: the row under a prefix and their value, with its stamp, also a tombstone."""
+    await put(store, (b"I1", b"x"), (b"I2", b"x"), (b"I3", b"y"), (b"Gx", b"found"), (b"Gy", None), (b"Hx", b"other"))
+    links = (b"I1", b"I3", b"I2", b"I1", b"I4")
+    snapshots = await asyncio.gather(
+        store.read((b"Gx", b"Gy"), follow=Follow(links, b"G")), store.read((b"Hx", b"I1"), follow=Follow(links, b"H"))
+    )
+    (found, gone), (other, link) = [snapshot.records for snapshot in snapshots]
+    assert snapshots[0].followed == (found, gone, found, found, None)
+    assert snapshots[1].followed == (other, None, other, other, None)
+    assert [record and record.value for record in (found, gone, other, link)] == [b"found", None, b"other", b"x"]
+    assert (await store.read(follow=Follow((), b"G"))).followed == ()
+
+
+async def test_row_that_leads_nowhere(store: Store) -> None:
+    """Nothing is found behind a row that is absent, deleted or empty, or whose value makes no key."""
+    await put(store, (b"I1", b"x"), (b"I2", None), (b"I3", b""), (b"I4", b"x" * MAX_KEY_BYTES), (b"I5", b"v" * 70_000))
+    links = Follow(tuple(b"I%d" % at for at in range(6)), b"G")
+    assert (await store.read(follow=links)).followed == (None,) * 6
+    await put(store, (b"G", b"behind an empty value"))
+    assert [record is not None for record in (await store.read(follow=links)).followed] == [at == 3 for at in range(6)]
+
+
+async def test_following_sees_one_moment(store: Store) -> None:
+    """A row and what it leads to are of one commit, whichever is read first, beside a claim and a page (ST1)."""
+    await put(store, (b"I1", b"0"), (b"G0", b"0"))
+
+    async def write() -> None:
+        for at in range(1, 20):
+            await put(store, (b"I1", b"%d" % at), (b"G%d" % at, b"%d" % at), (b"G%d" % (at - 1), None))
+
+    writing = asyncio.create_task(write())
+    for at in range(20):
+        snapshot = await store.read(
+            (b"I1",), claim=claim(b"%d" % at), ranges=(Range(b"G"),), follow=Follow((b"I1",), b"G")
+        )
+        assert snapshot.first_use is True
+        assert [record and record.value for record in snapshot.followed] == [
+            record and record.value for record in snapshot.records
+        ]
+        assert [record for _, record in snapshot.pages[0].rows] == list(snapshot.followed)
+        await asyncio.sleep(0)
+    await writing
+
+
 TOO_LARGE = {
     "puts": Commit(puts=tuple(Put(b"K%d" % at, b"") for at in range(MAX_PUTS + 1))),
     "a key": Commit(puts=(Put(b"K" * (MAX_KEY_BYTES + 1), b""),)),
@@ -402,6 +448,12 @@ async def test_read_beyond_a_bound(store: Store) -> None:
     """A read beyond the bounds raises."""
     with pytest.raises(CommitTooLarge):
         await store.read([b"K"] * 9000)
+    with pytest.raises(CommitTooLarge):
+        await store.read([b"K"], follow=Follow((b"I",) * 4096, b"G"))
+    with pytest.raises(CommitTooLarge):
+        await store.read(follow=Follow((b"I" * (MAX_KEY_BYTES + 1),), b"G"))
+    with pytest.raises(CommitInvalid):
+        await store.read(follow=Follow((b"I",), b""))
     with pytest.raises(CommitTooLarge):
         await store.read(ranges=(Range(b"K", limit=5000),))
     with pytest.raises(CommitInvalid):

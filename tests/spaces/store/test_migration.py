@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import lmdb
 import pytest
 from postgres_server import needs_postgres, postgres_server
 
 from spaces.errors import StoreLocked, StoreUnavailable
+from spaces.store._folder import MAP_BYTES, environment_folder, open_for_reading
+from spaces.store._rows import encode_row, encode_tombstone, is_tombstone
+from spaces.store._tombstones import MAX_TABLES, TABLE, move_some, rows_and_tombstones
 from spaces.store.contract import Add, Claim, Commit, Committed, Put, Range, Snapshot, Store, counter_of
 from spaces.store.lmdb import open_lmdb
 from spaces.store.migration import MigrationRefused, move_from_postgres, move_to_postgres
@@ -30,6 +34,8 @@ async def fill(store: Store) -> Snapshot:
         puts = tuple(Put(b"K%04d" % at, b"v%d" % at) for at in range(first, first + 200))
         await store.commit(Commit(puts=puts))
     await store.commit(Commit(puts=(Put(b"Kbig", b"v" * 400_000, weight_bytes=7, account=b"cA"),)))
+    await store.commit(Commit(puts=(Put(b"Kback", None),)))
+    await store.commit(Commit(puts=(Put(b"Kback", b"where a tombstone is"),)))
     await store.commit(Commit(puts=(Put(b"Kgone", None), Put(b"Kempty", b"")), adds=(Add(b"cB", -3),), claim=CLAIMED))
     await store.read(claim=USED)
     return await everything(store)
@@ -41,6 +47,30 @@ async def everything(store: Store) -> Snapshot:
 
 def ignore(_rows: int) -> None:
     """Let a move tell what it wants."""
+
+
+async def test_folder_of_an_earlier_version_is_moved(tmp_path: Path, url: str) -> None:
+    """Tombstones that lie among the rows, or partly so, are moved in their place; the folder is left as it is."""
+    place = environment_folder(tmp_path)
+    place.mkdir()
+    with lmdb.open(str(place), map_size=MAP_BYTES, max_dbs=MAX_TABLES) as env:
+        with env.begin(write=True) as txn:
+            for at in range(25_000):
+                stamp = at.to_bytes(16, "big")
+                txn.put(b"K%05d" % at, encode_row(stamp, b"v") if at % 5 else encode_tombstone(stamp, at))
+        env.open_db(TABLE)
+        move_some(env, b"")
+        kept = env.info()["last_txnid"]
+    moved = await move_to_postgres(tmp_path, url, progress=ignore)
+    assert moved.rows == 25_000
+    returned = await move_from_postgres(url, tmp_path / "two", progress=ignore)
+    assert (returned.rows, returned.digest) == (moved.rows, moved.digest)
+    with open_for_reading(tmp_path) as env:
+        assert env.info()["last_txnid"] == kept
+    with open_for_reading(tmp_path / "two") as env:
+        rows = list(rows_and_tombstones(env, b""))
+        assert [is_tombstone(row) for _, row in rows] == [at % 5 == 0 for at in range(25_000)]
+        assert rows[-5] == (b"K24995", encode_tombstone((24_995).to_bytes(16, "big"), 24_995))
 
 
 async def test_move_and_return(tmp_path: Path, url: str) -> None:

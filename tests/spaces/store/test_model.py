@@ -19,6 +19,7 @@ from spaces.store.contract import (
     Claim,
     Commit,
     Committed,
+    Follow,
     Put,
     Range,
     Record,
@@ -118,7 +119,7 @@ class Draft:
         )
 
 
-values = st.sampled_from([b"", b"1", LIVE_MARK, LIVE_MARK, b"R", None])
+values = st.sampled_from([b"", b"a", b"ab", LIVE_MARK, LIVE_MARK, b"R", None])
 puts = st.tuples(
     st.sampled_from(KEYS),
     values,
@@ -175,7 +176,7 @@ def under(prefix: bytes, commit: Commit) -> Commit:
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(drafts, max_size=12))
 def test_store_follows_the_model(runs: Runs, listed: list[Draft]) -> None:
-    """Any sequence of commits passes, refuses, stores and counts as the model says, and ranges show its live rows."""
+    """Any sequence of commits passes, refuses, stores and counts as the model says; pages and links show its rows."""
     runs.runner.run(follow(runs.store, runs.prefix(), listed))
 
 
@@ -187,8 +188,11 @@ async def follow(store: Store, prefix: bytes, listed: list[Draft]) -> None:
         assert (Committed() if model.expected(commit) else Refused()) == outcome
         if isinstance(outcome, Committed):
             model.apply(commit)
-        snapshot = await store.read([prefix + key for key in KEYS], ranges=(Range(prefix + b"K"),))
+        follow = Follow(tuple(prefix + key for key in KEYS), prefix + b"K")
+        snapshot = await store.read([prefix + key for key in KEYS], ranges=(Range(prefix + b"K"),), follow=follow)
         model.learn(KEYS, snapshot.records)
+        led_to = [None if (value := model.value(key)) is None else model.rows.get(b"K" + value) for key in KEYS]
+        assert tuple(led_to) == snapshot.followed
         live = [(prefix + key, model.rows[key]) for key in KEYS[:3] if model.value(key) is not None]
         assert tuple(live) == snapshot.pages[0].rows
         counters = (await store.read([prefix + account for account in ACCOUNTS])).records

@@ -384,6 +384,22 @@ async def test_closing_fails_what_is_under_way(url: str) -> None:
     await blocker.close()
 
 
+async def test_closing_between_preparing_and_executing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement that was prepared and not yet executed when the store is closed is unavailable, like any other."""
+    connections = Connections(url, size=1, session={}, opened=prepare_tables)
+    await connections.run("select 1", [])
+    prepare = asyncpg.Connection._get_statement
+
+    async def prepare_and_hang_up(*arguments: object, **more: object) -> object:
+        prepared = await prepare(*arguments, **more)
+        await connections.close()
+        return prepared
+
+    monkeypatch.setattr(asyncpg.Connection, "_get_statement", prepare_and_hang_up)
+    with pytest.raises(StoreUnavailable):
+        await connections.run("select 2", [])
+
+
 async def test_housekeeping_forgets_claims_and_keeps_them_refused(url: str, clock: FixedClock) -> None:
     """Expired claims go, a round after their minute was barred, and never count as a first use again (ST4)."""
     async with AsyncExitStack() as opened:

@@ -21,9 +21,10 @@ _LOOKS = {
     "for-update": r"for update",
     "any-array": r"= any\(",
     "unnest": r"unnest\(\$\d+::\w+\[\], ",
-    "array-subquery": r"array\(select",
+    "array-subquery": r"array\(\s*select",
     "window": r"\bover \(",
     "octet-length": r"octet_length",
+    "octet-join": r"\|\|",
     "partial-index": r"create index .* where",
     "if-not-exists": r"if not exists",
     "delete-returning": r"delete[^;]* returning",
@@ -42,7 +43,9 @@ def statements() -> dict[str, str]:
             if isinstance(text, str) and not name.startswith("_") and _SQL.match(text):
                 found[name] = text
     shapes = tuple((reverse, keys) for reverse in (False, True) for keys in (False, True))
-    found["read_statement"] = "\n".join(read_statement(with_claims=claims, ranges=shapes) for claims in (False, True))
+    found["read_statement"] = "\n".join(
+        read_statement(with_claims=claims, with_follow=claims, ranges=shapes) for claims in (False, True)
+    )
     found["sweep_statement"] = sweep_statement("sealspace_map")
     return found
 

@@ -90,7 +90,7 @@ async def test_bounds_hold(meet) -> None:
         assert [(await create(people, name, session)).status for name in "abc"] == [200, 403, 403]
 
 
-@pytest.mark.parametrize("hosting", [Hosting(mode="explicit"), Hosting(mode="listed", listed=[BOB.did])])
+@pytest.mark.parametrize("hosting", [Hosting(mode="explicit"), Hosting(mode="listed", listed=(BOB.did,))])
 async def test_only_where_the_node_hosts_by_itself(meet, hosting: Hosting) -> None:
     """Where a host grant is needed, the right to make spaces makes none."""
     async with meet(hosting=hosting) as people:

@@ -1,0 +1,56 @@
+"""What readers and digests remember: found by the bytes or the object itself, and bounded."""
+
+from encryption_network._memo import MAX_REMEMBERED_BYTES, remembered, remembered_of
+
+
+class Value:
+    """An object that equals every other one."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Value)
+
+    def __hash__(self) -> int:
+        return 1
+
+
+def test_a_row_is_read_once() -> None:
+    """Equal bytes are read once; longer ones than the bound each time."""
+    read: list[bytes] = []
+
+    @remembered(rows=4)
+    def decode(value: bytes) -> int:
+        read.append(value)
+        return len(value)
+
+    for value in (b"one", bytes(bytearray(b"one")), b"x" * (MAX_REMEMBERED_BYTES + 1)):
+        assert (decode(value), decode(value)) == (len(value), len(value))
+    assert list(map(len, read)) == [3, MAX_REMEMBERED_BYTES + 1, MAX_REMEMBERED_BYTES + 1]
+
+
+def test_what_follows_from_an_object_is_that_objects() -> None:
+    """An object that only equals another one, or that came after one was dropped, is worked out for itself."""
+    worked_out: list[int] = []
+
+    @remembered_of(values=3)
+    def number(value: Value) -> int:
+        worked_out.append(id(value))
+        return len(worked_out)
+
+    first, second = Value(), Value()
+    assert [number(first), number(second), number(first), number(second)] == [1, 2, 1, 2]
+    results = [number(Value()) for _ in range(20)]
+    assert results == list(range(3, 23))
+
+
+def test_objects_are_forgotten_beyond_the_bound() -> None:
+    """At most so many objects are held."""
+    held = [Value() for _ in range(3)]
+    calls: list[Value] = []
+
+    @remembered_of(values=2)
+    def note(value: Value) -> None:
+        calls.append(value)
+
+    for value in (held[0], held[1], held[0], held[2], held[0]):
+        note(value)
+    assert list(map(id, calls)) == list(map(id, (held[0], held[1], held[2], held[0])))
