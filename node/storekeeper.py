@@ -3,7 +3,7 @@
 It needs no root secret: what it writes is sealed or public by the time it arrives.
 """
 
-from spaces.errors import SpaceError, StoreLocked
+from spaces.errors import SchemaMismatch, SpaceError, StoreLocked
 from spaces.store.storekeeper import run_storekeeper
 
 from .errors import StoreMisused
@@ -38,4 +38,6 @@ def _refusal(error: SpaceError, launch: Launch) -> StoreMisused:
         return StoreMisused(
             f"another node is running on the data folder {data}", hint="stop it, or choose another --data"
         )
+    if isinstance(error, SchemaMismatch):
+        return StoreMisused(str(error), hint="start the version that wrote the store")
     return StoreMisused(f"the store in {data} does not open: {error}", hint=f"sealspace doctor --data {data}")

@@ -10,6 +10,7 @@
 import fcntl
 import os
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ import lmdb
 from blake3 import blake3
 
 from ..errors import StoreLocked, StoreUnavailable
+from ._format import check_form, say_form
 from ._tombstones import MAX_TABLES, make_table
 
 # Address space, not disk: the true bounds are store.max_bytes and the free disk. The same in every process, so that
@@ -36,12 +38,14 @@ def open_for_writing(folder: Path) -> lmdb.Environment:
 
     Raises:
         StoreUnavailable: it does not open, or there is no room to move them.
+        SchemaMismatch: a later version wrote it; nothing was changed.
     """
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     env = _open(place, readonly=False)
     try:
         make_table(env)
+        say_form(env)
     except lmdb.Error as exc:
         env.close()
         raise StoreUnavailable("the tombstones of the store cannot be moved") from exc
@@ -65,25 +69,31 @@ def open_for_reading(folder: Path) -> lmdb.Environment:
 
     Raises:
         StoreUnavailable: it does not exist yet or does not open.
+        SchemaMismatch: a later version wrote it.
     """
     return _open(environment_folder(folder), readonly=True)
 
 
 def _open(place: Path, *, readonly: bool) -> lmdb.Environment:
-    try:
-        return lmdb.open(
-            str(place),
-            map_size=MAP_BYTES,
-            max_readers=MAX_READERS,
-            max_dbs=MAX_TABLES,
-            max_spare_txns=1,
-            readahead=False,
-            readonly=readonly,
-            create=not readonly,
-            mode=0o600,
-        )
-    except lmdb.Error as exc:
-        raise StoreUnavailable("the store does not open") from exc
+    with ExitStack() as opened:
+        try:
+            env = lmdb.open(
+                str(place),
+                map_size=MAP_BYTES,
+                max_readers=MAX_READERS,
+                max_dbs=MAX_TABLES,
+                max_spare_txns=1,
+                readahead=False,
+                readonly=readonly,
+                create=not readonly,
+                mode=0o600,
+            )
+            opened.callback(env.close)
+            check_form(env)
+        except lmdb.Error as exc:
+            raise StoreUnavailable("the store does not open") from exc
+        opened.pop_all()
+        return env
 
 
 class FolderLock:

@@ -2,6 +2,7 @@
 
     rows     key            stamp, value
              TABLE          the table itself, as LMDB keeps it
+             TABLE ‖ 0xFE   which form all of it has (`_format`)
              TABLE ‖ 0xFF   up to which key tombstones were looked for among the rows: TABLE once there are none
     table    key            tombstone
 

@@ -14,6 +14,8 @@ from running_node import COMMAND, RunningNode, is_alive, until
 from tests_support import REPOSITORY
 
 from node.cli import EXIT_STATUS
+from spaces.store._folder import open_for_writing
+from spaces.store._tombstones import TABLE
 
 pytestmark = pytest.mark.slow
 
@@ -124,6 +126,19 @@ def test_a_second_node_on_the_folder_is_refused(serve: Callable[..., RunningNode
     assert first.url
     assert EXIT_STATUS["store-misused"] == serve("--workers", "1").process.wait(20)
     assert _answers(first.url)
+
+
+def test_a_store_of_a_later_version_is_refused(serve: Callable[..., RunningNode], tmp_path: Path) -> None:
+    """A data folder whose form this version does not know is left alone, and the next step is said."""
+    first = serve("--workers", "1")
+    assert first.url
+    first.process.terminate()
+    assert first.process.wait(20) == 0
+    with open_for_writing(tmp_path / "data") as env, env.begin(write=True) as txn:
+        txn.put(TABLE + b"\xfe", (9).to_bytes(4, "big"))
+    node = serve("--workers", "1")
+    assert EXIT_STATUS["store-misused"] == node.process.wait(20)
+    node.wait_for("^next: start the version that wrote the store")
 
 
 def test_a_taken_port_is_refused(serve: Callable[..., RunningNode]) -> None:
