@@ -143,12 +143,21 @@ class Uploads:
         headers = signed_headers(self._access, method, address, now=datetime.now(UTC))
         try:
             async with session.request(method, URL(address, encoded=True), headers=headers) as answer:
-                body = await answer.content.read(_MAX_ANSWER_BYTES)
                 if answer.status >= 300 and answer.status != _GONE:
                     raise StoreUnavailable(f"the bucket does not tell of unfinished uploads ({answer.status})")
-                return body
+                return await _read_bounded(answer)
         except (aiohttp.ClientError, TimeoutError, OSError):
             raise StoreUnavailable("the bucket of the bodies cannot be reached") from None
+
+
+async def _read_bounded(answer: aiohttp.ClientResponse) -> bytes:
+    """Read a body to its end: it comes in pieces."""
+    body = bytearray()
+    async for piece in answer.content.iter_any():
+        body += piece
+        if len(body) > _MAX_ANSWER_BYTES:
+            raise StoreUnavailable("the bucket's answer about unfinished uploads is too long")
+    return bytes(body)
 
 
 def signed_headers(access: BucketAccess, method: str, address: str, *, now: datetime) -> dict[str, str]:
@@ -187,7 +196,7 @@ def parse_uploads(answer: bytes) -> UploadsPage:
     """Read a ListMultipartUploads answer.
 
     Args:
-        answer: XML of at most 8 MiB; a document type is refused, so that nothing in it expands.
+        answer: XML; a document type is refused, so that nothing in it expands.
     Raises:
         StoreUnavailable: it is not such an answer.
     """

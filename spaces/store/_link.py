@@ -121,7 +121,7 @@ class Link:
             await loop.create_unix_connection(lambda: _Line(self), str(self._socket_path))
         except OSError:
             return False
-        return True
+        return self._line is not None  # a line may be lost as soon as something is written to it
 
     def connected(self, line: "_Line") -> None:
         """Send everything unanswered, in the order in which it was asked."""
@@ -129,10 +129,8 @@ class Link:
         self._outbox.clear()
         line.write([waiting.ask for waiting in self._waiting.values()])
 
-    def lost(self, line: "_Line") -> None:
+    def lost(self) -> None:
         """Look for the storekeeper again while somebody waits."""
-        if self._line is not line:
-            return
         self._line = None
         self._outbox.clear()
         if self._waiting and not self._closed:
@@ -193,7 +191,7 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed.set_result(None)
-        self._link.lost(self)
+        self._link.lost()
 
     def write(self, asks: Sequence[bytes]) -> None:
         """Send questions."""

@@ -80,6 +80,15 @@ class Kept:
         signer = self.stage.services.keyring.node_signer
         return Kept(encode_receipt(sign_receipt(changed, signer)), self.documents, self.stage)
 
+    def with_evidence(self, **changes: Any) -> "Kept":
+        """The same with evidence that says something else, under a receipt that the node signed for it."""
+        judged = self.receipt.evidence
+        assert judged is not None
+        record = encode_evidence(altered(decode_evidence(self.documents[judged.record]), **changes))
+        digest = hashlib.sha256(record).digest()
+        whole = Kept(self.text, {**self.documents, digest: record}, self.stage)
+        return whole.signed_anew(evidence=altered(judged, record=digest))
+
 
 async def kept(stage: HeldStage, owner: Owner, index: int = -1) -> Kept:
     """Fetch a receipt and everything it names, through the routes."""
@@ -209,6 +218,41 @@ async def test_a_node_that_lies_is_found_out(released: Any, lie: Change) -> None
         whole.signed_anew(**lie(whole.receipt)).verify()
 
 
+async def test_a_release_of_a_node_that_asks_for_nothing(released: Any) -> None:
+    """Where the mode is off and nobody stated a policy, no evidence belongs to a release, and none is missed (RC18)."""
+    stage, owner, _ = released
+    whole = await kept(stage, owner)
+    assert whole.signed_anew(ground="off", mode="off", evidence=None, policies=()).verify().evidence is None
+    for lie in ({"mode": "delegates", "policies": ()}, {"mode": "off"}):
+        with pytest.raises(ReceiptRefuted, match="asked for evidence"):
+            whole.signed_anew(**{"ground": "off", "evidence": None, **lie}).verify()
+
+
+FALSE_EVIDENCE: dict[str, dict[str, Any]] = {
+    "another image": {"mrtd": b"\x77" * 48},
+    "another register": {"rtmr3": b"\x77" * 48},
+    "a domain without debugging": {"td_attributes": bytes(8)},
+    "another state of the platform": {"tcb_status": "OutOfDate"},
+    "fewer advisories": {"advisories": ("INTEL-SA-00001",)},
+    "another platform": {"platform_id_hash": bytes(32)},
+    "another root": {"root_ca_sha256": bytes(32)},
+    "an application without a log": {"app_id": bytes(20)},
+    "another holder": {"invoker": "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"},
+    "another receiver key": {"receiver_public_key": bytes(32)},
+    "a life beyond its collateral's": {"expires_at": 1e11},
+}
+
+
+@pytest.mark.parametrize("false", FALSE_EVIDENCE.values(), ids=FALSE_EVIDENCE)
+async def test_evidence_has_to_say_what_its_quote_says(released: Any, false: dict[str, Any]) -> None:
+    """A node that keeps other evidence than it was shown, and signs for it, is found out by the quote (RC18)."""
+    stage, owner, _ = released
+    whole = await kept(stage, owner)
+    assert whole.with_evidence().verify().evidence is not None
+    with pytest.raises(ReceiptRefuted, match=r"evidence|quote|event log"):
+        whole.with_evidence(**false).verify()
+
+
 async def test_todays_collateral_judges_anew(released: Any) -> None:
     """The code of a release is judged by what is known today: kept, or found outdated (RC19)."""
     stage, owner, _ = released
@@ -255,12 +299,11 @@ async def test_an_event_log_is_kept_and_replayed(held: HeldStage) -> None:
     assert whole.verify().evidence is not None
     with pytest.raises(ReceiptRefuted, match="event log"):
         whole.signed_anew(evidence=altered(whole.receipt.evidence, event_log=None)).verify()
-    record = decode_evidence(whole.documents[whole.receipt.evidence.record])
-    lie = encode_evidence(altered(record, key_provider="tpm"))
-    digest = hashlib.sha256(lie).digest()
-    whole.documents[digest] = lie
     with pytest.raises(ReceiptRefuted, match="key provider"):
-        whole.signed_anew(evidence=altered(whole.receipt.evidence, record=digest)).verify()
+        whole.with_evidence(key_provider="tpm").verify()
+    for false in ({"compose_hash": b"\xc1" * 32}, {"app_id": b"\xc1" * 20}):
+        with pytest.raises(ReceiptRefuted, match="another application"):
+            whole.with_evidence(**false).verify()
 
 
 async def test_documents_stay_when_evidence_is_renewed(released: Any) -> None:

@@ -1,6 +1,7 @@
 """Getting a key without being the owner or approved code: every way that was thought of fails."""
 
 import pytest
+from attacks.held_store import HeldStage
 from attacks.parties import (
     DECRYPT,
     GET,
@@ -20,8 +21,13 @@ from attacks.parties import (
 )
 from running_node import new_key
 
+from capabilities.resources import parse_network_id
 from encryption_network.policy import Policy
 from sealspace.wallets import new_wallet
+from spaces.evidence import release_record_key
+from spaces.networks import network_row_key
+from spaces.store.contract import Commit, Put
+from spaces.withdrawals import withdrawals_row_key
 
 pytestmark = pytest.mark.slow
 
@@ -316,3 +322,23 @@ async def test_a_key_that_owns_a_network_cannot_lend_its_person(stage: Stage) ->
     listed = itself.grant(delegate.did, {network.text: [DECRYPT]}, policy=policy_for("approved"))
     delegate.proofs = [await stage.register(listed)]
     assert (await stage.ask(delegate, owner)).said == refused("not_attested")
+
+
+@pytest.mark.parametrize("missing", ["record", "withdrawals", "network"])
+@pytest.mark.parametrize("how", ["deleted", "damaged"])
+async def test_rows_that_are_missing_or_damaged_release_nothing(held: HeldStage, missing: str, how: str) -> None:
+    """Somebody who can take away a row that narrows releases gets no key without it: not even the owner does."""
+    owner = await held.owner()
+    delegate = await approved(held, owner)
+    assert opens(await held.ask(delegate, owner), delegate, owner)
+    network = parse_network_id(owner.network)
+    keys = {"record": release_record_key(), "withdrawals": withdrawals_row_key(), "network": network_row_key(network)}
+    await held.store.commit(Commit(puts=(Put(keys[missing], None if how == "deleted" else b"\xc1"),)))
+    for who in (delegate, owner.session):
+        reply = await held.ask(who, owner)
+        assert reply.status >= 400
+        assert "wrappedKey" not in reply.text
+    if missing == "record":
+        nonce = await held.nonce(delegate.did)
+        quote = held.quote(delegate.did, delegate.receiver.public_key, nonce)
+        assert (await held.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status >= 500

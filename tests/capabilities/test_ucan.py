@@ -16,7 +16,7 @@ from tests_support import fuzzed
 from capabilities.errors import BadSignature, DelegationOutsideWindow, InvocationOutsideWindow, MalformedToken
 from capabilities.strict_json import MAX_NESTING
 from capabilities.tokens import check_window, parse_delegation, parse_invocation, verify_delegation, verify_invocation
-from capabilities.ucan import UcanPayload, encode_ucan, parse_ucan, verify_ucan
+from capabilities.ucan import MAX_PAYLOAD_BYTES, UcanPayload, encode_ucan, parse_ucan, verify_ucan
 
 KV = f"{SESSION_SPACE}/kv"
 HEADER = {"alg": "EdDSA", "typ": "JWT", "ucv": "0.10.0"}
@@ -225,6 +225,17 @@ def test_T1_T6_Q28_claims_that_do_not(changes):
 def test_T3_Q35_payload_text(payload):
     """The payload is one JSON object in UTF-8, not too deep, nothing before or after it."""
     refused(raw_ucan(payload))
+
+
+@pytest.mark.parametrize("size_bytes", [MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES + 1])
+def test_payload_is_bounded_before_it_is_read(size_bytes):
+    """The bound is the reader's own, whoever hands it a text."""
+    token = raw_ucan(claims()[:-1].ljust(size_bytes - 1) + b"}")
+    if size_bytes <= MAX_PAYLOAD_BYTES:
+        assert parse_ucan(token).payload.iss
+    else:
+        with pytest.raises(MalformedToken, match="too large"):
+            parse_ucan(token)
 
 
 def test_nesting_up_to_the_bound_passes():

@@ -17,6 +17,7 @@ from encryption_network.gate import (
     Admission,
     ReleaseRequest,
     admit,
+    in_person_marks,
     paths_in_force,
     policies_in_force,
     session_holders,
@@ -382,6 +383,7 @@ def test_the_nodes_list_counts_only_where_it_suffices(world: Any) -> None:
     [
         ({"invoker": "did:key:z6MkSomebody"}, "not_attested"),
         ({"root_ca_sha256": bytes(32)}, "trust_root"),
+        ({"key_provider": "local-sgx:aa"}, "key_provider"),
         ({"receiver_public_key": bytes(32)}, "receiver"),
         ({"receiver_mode": "signed"}, "receiver"),
         ({"expires_at": 1_795_000_000.0}, "evidence_expired"),
@@ -461,6 +463,17 @@ def test_an_incomplete_closure_refuses(world: Any) -> None:
     links = {grant.delegation.content_key: grant}
     assert reason_of(altered(request, links=links)) == "chain"
     assert reason_of(altered(request, cited=())) == "chain"
+
+
+def test_a_cited_proof_that_is_not_given_refuses(world: Any) -> None:
+    """Of what was not read nobody is in person, no session is looked for, and nothing is released."""
+    sign_ins = [world.sign_in(world.session), world.sign_in(world.session)]
+    request = world.request(world.session, sign_ins)
+    without = altered(request, links={sign_ins[0].delegation.content_key: sign_ins[0]})
+    assert in_person_marks(request.presence) is not None
+    assert in_person_marks(without.presence) is None
+    assert session_holders(without.presence) == frozenset()
+    assert reason_of(without) == "chain"
 
 
 def test_a_missing_ancestor_refuses(world: Any) -> None:

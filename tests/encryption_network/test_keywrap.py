@@ -134,6 +134,14 @@ def test_a_public_key_has_32_bytes(size: int) -> None:
         public_key_of(bytes(size))
 
 
+@pytest.mark.parametrize("size", [0, 31, 33])
+def test_a_private_key_has_32_bytes(size: int) -> None:
+    """A scalar of another length opens nothing: the library would read beyond a shorter one."""
+    blob = wrap(public_key_of(SCALAR), CONTENT_KEY, CountingEntropy())
+    with pytest.raises(KeyBackendError, match="invalid private key length"):
+        open_wrapped(SCALAR[:size].ljust(size, b"\0"), blob)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_into_the_opener(blob: bytes) -> None:
     """Whatever the bytes, they fail with our own error."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests_support import CountingEntropy
 
 from capabilities.resources import parse_network_id
+from encryption_network import networks
 from encryption_network.errors import (
     BodyMalformed,
     DescriptorError,
@@ -111,6 +112,17 @@ def test_the_private_key_belongs_to_the_record() -> None:
         with pytest.raises(KeyBackendError, match="private key material unavailable"):
             private_key(record(public_key=public_key_of(bytes(31) + b"\x01")), KEYRING)
         assert len(private_key(record(sealed_private_key=record().sealed_private_key), KEYRING)) == 32
+
+
+def test_any_number_of_networks_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs that were found to fit are remembered up to a bound; beyond it they are found to fit again."""
+    monkeypatch.setattr(networks, "_MAX_FITTING_PAIRS", 2)
+    monkeypatch.setattr(networks, "_fitting_pairs", fitting := set[bytes]())
+    entropy = CountingEntropy()
+    made = [create_network(parse_network_id(URN), now=1.0, keyring=KEYRING, entropy=entropy) for _ in range(5)]
+    for network in (*made, *made):
+        assert public_key_of(private_key(network, KEYRING)) == network.public_key
+        assert 1 <= len(fitting) <= 2
 
 
 @pytest.mark.parametrize(

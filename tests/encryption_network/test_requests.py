@@ -197,6 +197,12 @@ def test_an_earlier_row_is_told_first(world: Any, row: int) -> None:
         assert text in (None, caught.value.text)
 
 
+def test_a_text_that_is_not_unicode_is_malformed(world: Any) -> None:
+    """A body that has the shape but no canonical form is refused in its own words."""
+    with pytest.raises(BodyMalformed, match="text is not Unicode"):
+        parse_decrypt_body(world.body() | {"alg": "\ud800"})
+
+
 def test_a_request_without_fault_passes(world: Any) -> None:
     """The rows let a proper request through, with its hashes."""
     checked = Attempt(world).run()
@@ -204,6 +210,7 @@ def test_a_request_without_fault_passes(world: Any) -> None:
     assert checked.invocation_cid.startswith("bafkr4i")
     assert checked.request_hash == requests.request_hash(checked.invocation_cid, checked.bound.body.body_hash)
     assert "wrapped_key=" not in repr(checked)
+    assert checked.bound.body.encrypted_symmetric_key not in repr(checked.bound.body)
 
 
 @pytest.mark.parametrize("member", ["type", "targetNode", "networkId", "alg", "keyVersion"])

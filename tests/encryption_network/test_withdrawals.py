@@ -46,7 +46,7 @@ def decide(world: Any, grant: Any, *, evidence: Any = ...) -> Admission:
 def entries(world: Any) -> dict[str, dict[str, frozenset[Any]]]:
     """Entries that hit the backend's release, by what they name."""
     evidence = world.evidence(world.backend)
-    registers = {name: getattr(evidence, name) for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "compose_hash")}
+    registers = {name: getattr(evidence, name) for name in REGISTERS}
     return {
         **{name: {"measurements": frozenset({value})} for name, value in registers.items()},
         "invoker": {"dids": frozenset({Principal(world.backend.did)})},
@@ -56,7 +56,8 @@ def entries(world: Any) -> dict[str, dict[str, frozenset[Any]]]:
     }
 
 
-NAMES = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "compose_hash", "invoker", "delegator", "owner", "evidence")
+REGISTERS = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mr_seam", "compose_hash")
+NAMES = (*REGISTERS, "invoker", "delegator", "owner", "evidence")
 
 
 @pytest.mark.parametrize("where", ["network", "node"])
@@ -161,6 +162,8 @@ def test_requests_name_one_thing() -> None:
         {"measurement": "00" * 48},
         {"measurement": "AB" * 48},
         {"measurement": "ab" * 47},
+        {"measurement": "xy" * 48},
+        {"measurement": "ab " * 32},
         {"measurement": 1},
         {"evidence": "ab" * 48},
         {"did": "nobody"},
@@ -183,6 +186,20 @@ def test_a_list_is_kept_as_it_is(world: Any) -> None:
     assert decode_network(b"\x9c" + older[1:-1]) == world.network  # one field fewer
     with pytest.raises(RecordError):
         decode_network(encode_network(network)[:-1])
+
+
+@pytest.mark.parametrize(
+    ("listed", "reason"),
+    [
+        (Withdrawals(measurements=frozenset({b"\1" * 47})), "measurement of the wrong length"),
+        (Withdrawals(evidence=frozenset({b"\1" * 48})), "digest of the wrong length"),
+        (Withdrawals(evidence=frozenset(n.to_bytes(32, "big") for n in range(16_000))), "too long"),
+    ],
+)
+def test_a_row_that_was_not_written_so_is_unreadable(listed: Withdrawals, reason: str) -> None:
+    """Entries that can name nothing, and more than any list holds, are refused and not overlooked (RC21)."""
+    with pytest.raises(RecordError, match=reason):
+        decode_withdrawals(encode_withdrawals(listed))
 
 
 def test_a_list_is_bounded(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Cutting the audit chain: only what is old, under a signed head, and kept elsewhere; the rest still verifies."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -11,9 +12,9 @@ from spaces.audit import AuditRecord, audit_page, audit_put
 from spaces.audit_chain import Chain, exported_lines, seal_batch
 from spaces.audit_export import verify_export
 from spaces.audit_pruning import PRUNED, exported_through, note_exported, prune_batch, pruned_through
-from spaces.errors import AuditChainBroken
-from spaces.keyspace import AUDIT_HEADS_PREFIX, SEALED_PREFIX
-from spaces.store.contract import Commit, Committed, Range, Store
+from spaces.errors import AuditChainBroken, RecordDamaged
+from spaces.keyspace import AUDIT_HEADS_PREFIX, SEALED_PREFIX, audit_head_key
+from spaces.store.contract import Commit, Committed, Put, Range, Store
 
 NOW = 1_795_000_000.0
 DAY_S = 86_400.0
@@ -132,6 +133,32 @@ async def test_the_export_of_another_chain_counts_nothing(store: Store, entropy:
     assert await exported_through(store) == 0
     assert await note_exported(store, number=1, entry=first.removesuffix(b"\n"))
     assert await note_exported(store, number=1, entry=first.removesuffix(b"\n"))  # again is no harm
+
+
+async def test_exports_that_are_noted_at_once_all_count(store: Store, entropy: CountingEntropy) -> None:
+    """Who meets another's note tries again, and none takes a later one back."""
+    await days_of_records(store, entropy)
+    assert all(await asyncio.gather(*[keep(store, upto=number) for number in (4, 12, 7, 9)]))
+    assert await exported_through(store) == 12
+
+
+@pytest.mark.parametrize("damage", [b"", b"no head", b'{"number": "x"}', b"[" * 10_000])
+async def test_a_damaged_head_stops_the_cut(store: Store, entropy: CountingEntropy, damage: bytes) -> None:
+    """Nothing is cut by a head that does not decode."""
+    await days_of_records(store, entropy, days=2)
+    await store.commit(Commit(puts=(Put(audit_head_key(5), damage),)))
+    with pytest.raises(RecordDamaged):
+        await prune(store, until=NOW + 99 * DAY_S, needs_export=False)
+    assert await pruned_through(store) == 0
+
+
+async def test_a_cut_chain_without_its_head_is_no_export(store: Store, entropy: CountingEntropy) -> None:
+    """The head that the chain was cut at is missed, not left out."""
+    await days_of_records(store, entropy)
+    through = await prune(store, until=NOW + 2 * DAY_S, needs_export=False)
+    await store.commit(Commit(puts=(Put(audit_head_key(through), None),)))
+    with pytest.raises(RecordDamaged, match="cut at"):
+        await exported(store)
 
 
 async def test_a_death_between_cut_and_removal(store: Store, entropy: CountingEntropy) -> None:

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from s3_server import KEY_ID, SECRET_KEY, S3Server, s3_server
 from tests_support import fuzzed
-from value_bench import LARGE, in_pieces
+from value_bench import LARGE, Bench, Write, in_pieces
 
+from spaces import blob_migration
 from spaces._bucket_uploads import (
     BucketAccess,
     BucketPlace,
@@ -24,7 +25,7 @@ from spaces._bucket_uploads import (
 )
 from spaces.blob_bucket import PART_BYTES, BlobBucket
 from spaces.blob_files import BlobFiles
-from spaces.blob_migration import move_bodies
+from spaces.blob_migration import MovedBodies, move_bodies
 from spaces.blob_place import FOLDER, claim_place, recorded_place
 from spaces.blobs import BlobName
 from spaces.bodies import Staging
@@ -232,6 +233,39 @@ async def test_moving_needs_the_right_source(room: Store, tmp_path: Path, bucket
         await move_bodies(
             room, BlobFiles(tmp_path), bucket, origin=FOLDER, to="s3://c/d", progress=lambda _bodies: None
         )
+
+
+async def test_damaged_body_is_not_moved(
+    room: Store,
+    tmp_path: Path,
+    server: S3Server,
+    place: BucketPlace,
+    bucket: BlobBucket,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A body that is missing or altered stops the move, which goes on where it stopped once the body is back."""
+    monkeypatch.setattr(blob_migration, "_PAGE_HEADS", 1)
+    bench = Bench(room, tmp_path / "bodies")
+    await bench.write(Write("a", LARGE), Write("b", b"small"), Write("c", LARGE[1:]), Write("d", LARGE))
+    (body, other) = bench.names()
+    whole = body.read_bytes()
+
+    async def move() -> MovedBodies:
+        return await move_bodies(room, bench.files, bucket, origin=FOLDER, to="s3://c/d", progress=lambda _bodies: None)
+
+    for damage in (bytes([whole[0] ^ 1]) + whole[1:], None):
+        body.unlink()
+        if damage is not None:
+            body.write_bytes(damage)
+        with pytest.raises(RecordDamaged):
+            await move()
+        assert await recorded_place(room) == FOLDER
+        assert [key for key in server.keys(place) if key.startswith("incoming/") or body.name in key] == []
+        body.write_bytes(whole)
+    moved = await move()
+    assert (moved.bodies, moved.size_bytes) == (2, 2 * len(LARGE) - 1)
+    assert await recorded_place(room) == "s3://c/d"
+    assert {body.name, other.name} == {key.rpartition("/")[2] for key in server.keys(place)} - {"store"}
 
 
 # --- signed requests and their answers

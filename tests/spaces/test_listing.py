@@ -13,6 +13,7 @@ from tests_support import CountingEntropy
 
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
+from spaces import listing
 from spaces.blob_files import BlobFiles
 from spaces.bodies import inline_body
 from spaces.errors import CommitTooLarge
@@ -85,8 +86,12 @@ async def test_deleted_paths_are_left_out(room: Store) -> None:
     assert await pages(room, ListingQuery(SPACE, limit=1)) == ["a", "c"]
 
 
-async def test_long_paths_are_listed_whole_and_in_order(room: Store) -> None:
-    """Paths of more than 400 bytes share keys by their beginning and still come in byte order."""
+@pytest.mark.parametrize("rows", [1, 3, 256])
+async def test_long_paths_are_listed_whole_and_in_order(
+    room: Store, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """Paths of more than 400 bytes share keys by their beginning and still come in byte order, read in any steps."""
+    monkeypatch.setattr(listing, "_GROUP_ROWS", rows)
     paths = [LONG, *[f"{LONG}{letter}" for letter in "gbfaedc"], f"{LONG}b{LONG}", "x" * 399 + "y", "x" * 399, "y"]
     await put(room, *paths)
     for limit in (1, 2, 3, 5, 100):

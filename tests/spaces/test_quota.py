@@ -4,6 +4,7 @@ import pytest
 
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
+from spaces import quota
 from spaces.hosting import HostingPolicy, hosting_by_put, plan_hosting
 from spaces.quota import (
     QuotaPolicy,
@@ -57,6 +58,13 @@ async def test_a_limit_is_set_and_taken_away(room: Store) -> None:
     assert override_of((await room.read((override_row_key(space),))).records[0]) is None
 
 
+@pytest.fixture(params=[1, 2, 1024], ids=lambda rows: f"{rows} rows at once")
+def _steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads page after page, of so many rows."""
+    monkeypatch.setattr(quota, "_STEP_ROWS", request.param)
+
+
+@pytest.mark.usefixtures("_steps")
 async def test_all_limits_are_told(room: Store) -> None:
     """Limits are listed by space, at most as many as asked for, and whether there are more."""
     spaces = {_space(name).text: at for at, name in enumerate("abc")}
@@ -75,6 +83,7 @@ async def _host(store: Store, name: str, used_bytes: int) -> None:
     await store.commit(Commit(puts=(*plan.puts, *([weigh] if used_bytes else [])), adds=plan.adds))
 
 
+@pytest.mark.usefixtures("_steps")
 async def test_the_largest_spaces_come_first(room: Store) -> None:
     """Spaces are told by what they hold, empty ones last, and how many there are in all."""
     for name, used_bytes in {"a": 5, "b": 0, "c": 9, "d": 7}.items():

@@ -10,7 +10,7 @@ import libipld
 import pytest
 from attacks.parties import Delegate, Owner, Stage, put_policy, refused, stage_on
 from engines import store_at
-from running_node import Reply, id_of, key_token, new_key, send
+from running_node import Grants, Reply, id_of, key_token, new_key, send
 
 from capabilities.resources import network_id
 from capabilities.strict_json import Json
@@ -125,6 +125,9 @@ async def test_a_policy_that_is_refused(here: Here) -> None:
     assert (await put_policy(here, session, owner, Policy())).status == 401
     session.proofs.append(await here.register(owner.grant(session.did, {owner.network: [_SET]})))
     assert (await _put(here, session, owner.network, {}, fact_network="other")).value["code"] == "session-not-bound"
+    decrypt = "tinycloud.encryption/decrypt"
+    for grants in ({owner.network: [decrypt]}, {owner.network: [_SET, decrypt]}, {f"{owner.space()}/kv/a": [GET]}, {}):
+        assert (await _put(here, session, owner.network, {}, grants=grants)).value["code"] == "session-not-bound"
     absent = network_id(owner.client.session.owner, "absent").text
     session.proofs.append(await here.register(owner.grant(session.did, {absent: [_SET]})))
     assert (await _put(here, session, absent, {})).value["code"] == "network-unknown"
@@ -136,7 +139,13 @@ _SET = "sealspace.encryption/policy"
 
 
 async def _put(
-    here: Here, who: Delegate, network: str, value: dict[str, Json], *, fact_network: str | None = None
+    here: Here,
+    who: Delegate,
+    network: str,
+    value: dict[str, Json],
+    *,
+    fact_network: str | None = None,
+    grants: Grants | None = None,
 ) -> Reply:
     fact: dict[str, Json] = {
         "type": "sealspace.encryption.policy/v1",
@@ -144,7 +153,7 @@ async def _put(
         "networkId": fact_network or network,
         "bodyHash": canonical_hash(value),
     }
-    token = who.grant(here.node_did, {network: [_SET]}, facts=[fact], ttl_s=60)
+    token = who.grant(here.node_did, {network: [_SET]} if grants is None else grants, facts=[fact], ttl_s=60)
     path = f"/encryption/networks/{path_segment(network)}/policy"
     return await send(here.url, "PUT", path, token=token, body=canonical_bytes(value), headers=_JSON)
 

@@ -154,6 +154,7 @@ def test_out_of_order(report: TdReport) -> None:
         {"key_provider": b'{"name":"kms","id":"00","more":1}'},
         {"key_provider": b'{"name":"kms","id":"0"}'},
         {"key_provider": b'{"name":"kms","id":"0 00 0"}'},
+        {"key_provider": b'{"name":"kms","id":"00 00"}'},
         {"key_provider": b'{"name":"kms","id":1}'},
         {"key_provider": b'{"name":"own","id":""}'},
         {"key_provider": b'{"name":["kms"],"id":""}'},

@@ -296,6 +296,17 @@ async def test_something_else_than_was_asked(
             await service.collateral(machine.fmspc, "platform", evaluation_number=21)
 
 
+async def test_another_edition_than_was_asked_for(pcs: PcsSimulator, machine: SimulatedPlatform, now: float) -> None:
+    """A service that answers a question for one evaluation number with another one's whole document is refused."""
+    pcs.publish(machine.collateral_json(now, options=CollateralOptions(evaluation_number=19)))
+    pcs.ignores_editions = True
+    async with asking(pcs) as service:
+        assert 19 == (await service.collateral(machine.fmspc, "platform")).collateral.tcb_info.evaluation_number
+        with pytest.raises(ServiceAnswerRefused) as refused:
+            await service.collateral(machine.fmspc, "platform", evaluation_number=20)
+        assert "another evaluation number" in refused.value.detail
+
+
 async def test_a_lying_service(pcs: PcsSimulator, machine: SimulatedPlatform, root: TrustRoot, now: float) -> None:
     """A service that changes a verdict is found out by the signature, one with a root of its own by the root."""
     text = json.dumps(json.loads(machine.collateral_json(now, options=CollateralOptions(tcb_status="OutOfDate"))))

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests_support import altered
 
 from encryption_network.policy import Measurements
 from tee_backend.attestation.collateral import Collateral, parse_collateral
@@ -21,7 +23,8 @@ from tee_backend.attestation.errors import (
     TrustDomainRefused,
     TrustRootRefused,
 )
-from tee_backend.attestation.quote import BodyKind
+from tee_backend.attestation.pck_chain import check_pck_roles
+from tee_backend.attestation.quote import BodyKind, parse_quote
 from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trust_root
 from tee_backend.attestation.verify import verify_quote
 from tee_backend.evidence.simulated import (
@@ -80,6 +83,29 @@ def test_foreign_leaf_under_our_root(quote: bytes, collateral: Collateral, root:
     assert len(spliced) == len(foreign)
     with pytest.raises(CertificateChainRefused):
         verify_quote(spliced, collateral, root=root, now=now)
+
+
+CHAINS: dict[str, tuple[int, dict[str, Any]]] = {
+    "a leaf of another kind": (0, {"common_name": "Intel SGX PCK Platform CA"}),
+    "a leaf that may issue": (0, {"is_authority": True}),
+    "another authority's kind": (1, {"common_name": "Intel SGX PCK Processor CA"}),
+    "an issuer that may not issue": (1, {"is_authority": False}),
+    "a leaf of another issuer": (0, {"issuer": b"another"}),
+    "an authority of another issuer": (1, {"issuer": b"another"}),
+    "a leaf of later": (0, {"not_before": TIME + 1}),
+    "an authority of before": (1, {"not_after": TIME}),
+}
+
+
+@pytest.mark.parametrize(("at", "changes"), CHAINS.values(), ids=CHAINS)
+def test_certificates_out_of_their_roles(at: int, changes: dict[str, Any]) -> None:
+    """Each certificate has its name, its place and its time; who may sign for a platform is nobody else's leaf."""
+    quote = parse_quote(QUOTE)
+    check_pck_roles(quote, root=ROOT, now=TIME)
+    chain = list(quote.pck_chain)
+    chain[at] = altered(chain[at], **changes)
+    with pytest.raises(CertificateChainRefused):
+        check_pck_roles(altered(quote, pck_chain=tuple(chain)), root=ROOT, now=TIME)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a token asks for: the short ways to an answer say what the long ones do."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
@@ -74,3 +75,20 @@ def test_who_asks_for_nothing_has_no_options(headers: dict[str, str], spelled, s
     except BadOption:
         options = None
     assert options == NO_OPTIONS or asks(lowered)
+
+
+def test_a_batch_puts_each_path_once() -> None:
+    """Which of two bodies for one path would stand depends on nothing that was signed: such a batch is refused."""
+    one, other = (Capability(SpaceResource(SPACE, "kv", path), "tinycloud.kv/put", {}) for path in ("a", "b"))
+    assert plan_of((one, other), kv_steps((one, other)), multipart=True).kind is Kind.PUTS
+    with pytest.raises(BadOption, match="Duplicate"):
+        plan_of((one, other, one), kv_steps((one, other, one)), multipart=True)
+
+
+@pytest.mark.parametrize("digest", ["g" * 64, "a" * 63 + " ", "a" * 62 + "\u0661\u0661"])
+def test_an_etag_is_hexadecimal(digest: str) -> None:
+    """A condition that no value can meet is a mistake of the caller, not an unmet condition."""
+    put = Shape(gets=0, puts=1, deletes=0, multipart=False)
+    assert parse_options({"if-match": f'"blake3-{"a" * 64}"'}, put).replace_etag == "a" * 64
+    with pytest.raises(BadOption, match="hexadecimal"):
+        parse_options({"if-match": f'"blake3-{digest}"'}, put)

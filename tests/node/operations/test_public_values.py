@@ -140,6 +140,13 @@ async def test_who_a_client_is(serve) -> None:
             for n in range(12)
         ]
         assert forged == [200] * 11 + [429]
+    async with serve(http=PROXIED) as node:
+        # Only trusted proxies are named: the peer is who it is, whatever else is said.
+        named = [
+            (await node.send("GET", at(node), x_real_ip=f"192.0.2.{n}", x_forwarded_for="127.0.0.1, 127.0.0.1")).status
+            for n in range(12)
+        ]
+        assert named == [200] * 11 + [429]
 
 
 async def test_a_rate_of_nought_counts_nothing(serve) -> None:

@@ -10,8 +10,12 @@ from spaces.keyspace import claim_key, claim_minute4
 from spaces.store.contract import (
     ABSENT,
     LIVE_MARK,
+    MAX_ADDS,
+    MAX_CHECKS,
     MAX_KEY_BYTES,
+    MAX_LIVE,
     MAX_PUTS,
+    MAX_RANGES,
     MAX_VALUE_BYTES,
     Add,
     Check,
@@ -413,6 +417,11 @@ TOO_LARGE = {
     "all bytes": Commit(puts=tuple(Put(b"K%d" % at, b"v" * MAX_VALUE_BYTES) for at in range(17))),
     "a mark's key": Commit(live=(b"L" * (MAX_KEY_BYTES + 1),)),
     "an account": Commit(puts=(Put(b"K", b"", weight_bytes=1, account=b"c" * 256),)),
+    "marks": Commit(live=tuple(b"L%d" % at for at in range(MAX_LIVE + 1))),
+    "checks": Commit(checks=tuple(Check(b"K%d" % at, b"." * 16) for at in range(MAX_CHECKS + 1))),
+    "a checked key": Commit(checks=(Check(b"K" * (MAX_KEY_BYTES + 1), b"." * 16),)),
+    "adds": Commit(adds=tuple(Add(b"c%d" % at, 1) for at in range(MAX_ADDS + 1))),
+    "a counter's key": Commit(adds=(Add(b"c" * (MAX_KEY_BYTES + 1), 1),)),
 }
 
 
@@ -455,6 +464,12 @@ async def test_read_beyond_a_bound(store: Store) -> None:
     with pytest.raises(CommitInvalid):
         await store.read(follow=Follow((b"I",), b""))
     with pytest.raises(CommitTooLarge):
+        await store.read(ranges=(Range(b"K"),) * (MAX_RANGES + 1))
+    with pytest.raises(CommitTooLarge):
+        await store.read([b"K" * (MAX_KEY_BYTES + 1)])
+    with pytest.raises(CommitTooLarge):
+        await store.read(ranges=(Range(b"K", after=b"K" * (MAX_KEY_BYTES + 1)),))
+    with pytest.raises(CommitTooLarge):
         await store.read(ranges=(Range(b"K", limit=5000),))
     with pytest.raises(CommitInvalid):
         await store.read(ranges=(Range(b"K", limit=0),))
@@ -472,6 +487,31 @@ async def test_closed_store_is_unavailable(store: Store) -> None:
     with pytest.raises(StoreUnavailable):
         await store.commit(Commit(puts=(Put(b"Ka", b"1"),)))
     await store.close()
+
+
+async def test_what_is_under_way_at_the_end_has_an_outcome(engine, store: Store) -> None:
+    """A commit that a closing store acknowledges is there afterwards; of any other the caller hears that it may not."""
+    await store.commit(Commit(puts=(Put(b"Ka", b"connected"),)))
+    asked = [asyncio.create_task(store.commit(Commit(puts=(Put(b"Kb%02d" % at, b"1"),)))) for at in range(40)]
+    await asyncio.sleep(0)
+    await store.close()
+    outcomes = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20)
+    assert {type(outcome) for outcome in outcomes} <= {Committed, StoreUnavailable}
+    again = engine()
+    records = (await again.read([b"Kb%02d" % at for at in range(40)])).records
+    missing = [record is None for record, outcome in zip(records, outcomes, strict=True) if outcome == Committed()]
+    assert not any(missing)
+    await again.close()
+
+
+async def test_who_goes_away_takes_nothing_from_the_others(store: Store) -> None:
+    """Commits beside one whose caller was cancelled have their outcomes."""
+    for _ in range(5):
+        leaving, staying = (asyncio.create_task(store.commit(Commit(puts=(Put(key, b"1"),)))) for key in (b"Ka", b"Kb"))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert await asyncio.wait_for(staying, 20) == Committed()
+        assert leaving.cancelled()
 
 
 async def test_everything_is_there_after_reopening(engine, store: Store) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ import pytest
 from storekeeper_process import StorekeeperProcess
 
 from spaces.errors import StoreFull, StoreLocked, StoreUnavailable
+from spaces.store._frames import Ask, Kind, ask_frames, encode_ask, parse_answers
 from spaces.store.contract import ABSENT, Add, Claim, Commit, Committed, Put, Range, Refused, Store, counter_of
 from spaces.store.lmdb import connect_lmdb, open_lmdb
 from spaces.store.storekeeper import EXIT_BROKEN, EXIT_STOPPED
@@ -166,6 +168,26 @@ async def test_stranger_on_the_socket(tmp_path: Path) -> None:
         await store.close()
 
 
+async def test_commit_that_no_worker_checked_is_judged_alone(tmp_path: Path) -> None:
+    """Of commits that are sent unchecked, those beyond the contract's bounds are not taken; the others are written."""
+    commits = [Commit(puts=(Put(key, key),) * times) for key, times in ((b"Ka", 1), (b"Kb", 2), (b"Kc", 1))]
+    asks = [encode_ask(Ask(at, bytes([at]) * 16, 4_000_000_000, commit)) for at, commit in enumerate(commits)]
+    with StorekeeperProcess(tmp_path / "d") as keeper:
+        reader, writer = await asyncio.open_unix_connection(keeper.folder / "store.sock")
+        writer.writelines(ask_frames(asks))
+        size_bytes = int.from_bytes(await asyncio.wait_for(reader.readexactly(4), 10), "big")
+        answers = parse_answers(await asyncio.wait_for(reader.readexactly(size_bytes), 10))
+        assert [(answer.number, answer.kind) for answer in answers] == [
+            (0, Kind.COMMITTED),
+            (1, Kind.INVALID),
+            (2, Kind.COMMITTED),
+        ]
+        writer.close()
+        store = connect_lmdb(keeper.folder)
+        assert await all_rows(store, b"K") == [b"Ka", b"Kc"]
+        await store.close()
+
+
 async def test_full_store_still_reads_and_revokes(folder_kind, tmp_path: Path) -> None:
     """Beyond its bound the store refuses large commits, takes small ones, and reads as before."""
     with folder_kind(tmp_path / "data", max_bytes=512 * 1024) as engine:
@@ -305,6 +327,24 @@ async def test_lost_answer_is_settled(tmp_path: Path, claim: Claim | None) -> No
             outcome = await store.commit(Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),), claim=claim))
             assert Committed(settled=True) == outcome
             assert line.lost_answers == 0
+            assert counter_of((await store.read((b"cA",))).records[0]) == 1
+            await store.close()
+
+
+async def test_line_that_is_lost_while_it_is_made_is_made_again(tmp_path: Path) -> None:
+    """A storekeeper that ends between accepting a connection and reading from it keeps no commit from the next one."""
+    place = tmp_path / "line"
+    with StorekeeperProcess(tmp_path / "d") as keeper, socket.socket(socket.AF_UNIX) as ending:
+        ending.bind(str(place))
+        ending.listen()
+        store = connect_lmdb(keeper.folder, place)
+        asking = asyncio.create_task(store.commit(Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),))))
+        for _ in range(2):  # the commit is asked for, then the connection is made; nothing is written to it yet
+            await asyncio.sleep(0)
+        ending.close()
+        place.unlink()
+        async with DeafLine(keeper.folder / "store.sock", lost_answers=0).at(place):
+            assert Committed() == await asyncio.wait_for(asking, 5)
             assert counter_of((await store.read((b"cA",))).records[0]) == 1
             await store.close()
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -11,10 +12,16 @@ import asyncpg
 import pytest
 from postgres_relay import Loss, Relay, relayed
 from postgres_server import needs_postgres, postgres_server
-from tests_support import FixedClock
+from tests_support import CountingEntropy, FixedClock
 
+from spaces.audit import AuditRecord, audit_put
+from spaces.audit_chain import Chain, seal_batch
+from spaces.blob_files import BlobFiles
+from spaces.blobs import BlobName, due_put
+from spaces.collector import collect
 from spaces.errors import SchemaMismatch, StoreUnavailable
-from spaces.keyspace import claim_key, claim_minute4
+from spaces.expiry import rows_until
+from spaces.keyspace import AUDIT_PREFIX, DUE_PREFIX, claim_key, claim_minute4, micros8
 from spaces.lease import Lease
 from spaces.store._postgres_housekeeping import keep_house
 from spaces.store._postgres_pool import Connections
@@ -22,6 +29,7 @@ from spaces.store._postgres_schema import prepare_tables
 from spaces.store.contract import (
     ABSENT,
     LIVE_MARK,
+    MAX_PAGE_SCAN,
     Add,
     Claim,
     Commit,
@@ -37,6 +45,7 @@ from spaces.store.postgres import open_postgres
 pytestmark = needs_postgres()
 
 NEVER_SWEPT = 4_000_000_000
+NOW = 1_795_000_000.0
 SEED = 20_260_101
 INTERLEAVINGS = 300
 LONGEST_DELAY_S = 0.004
@@ -443,6 +452,32 @@ async def test_housekeeping_removes_old_tombstones(url: str, clock: FixedClock) 
         assert gone is None
         assert value is not None
         assert young is not None
+
+
+async def test_what_lies_behind_deleted_rows_is_found(url: str, tmp_path: Path, entropy: CountingEntropy) -> None:
+    """A page of deleted rows alone is empty and says that there is more: due work, expiries and records are read on."""
+    record = AuditRecord(at=NOW, action="kv.put", actor="did:key:zA", subject="one")
+    blob = BlobName(b"s" * 16, b"d" * 32, b"g" * 16)
+    async with AsyncExitStack() as opened:
+        store = open_postgres(url)
+        opened.push_async_callback(store.close)
+        due = due_put(blob, due_at=NOW, unlink=True, entropy=entropy)
+        await store.commit(Commit(puts=(due, audit_put(record, entropy=entropy))))
+        connection = await asyncpg.connect(url)
+        opened.push_async_callback(connection.close)
+        for prefix in (DUE_PREFIX, AUDIT_PREFIX):
+            await connection.execute(
+                "insert into sealspace_map (k, s, w, d) select $1::bytea || int8send(at), $2, 0, $3"
+                " from generate_series(1, $4::int) as at",
+                *(prefix, b"." * 16, int(NOW) // 60, MAX_PAGE_SCAN + 1),
+            )
+        page = (await store.read(ranges=(Range(DUE_PREFIX, limit=9),))).pages[0]
+        assert (page.rows, page.more) == ((), True)
+        assert [key for key, _ in await rows_until(store, DUE_PREFIX, micros8(NOW), limit=9)] == [due.key]
+        assert await rows_until(store, DUE_PREFIX, micros8(0.01), limit=9) == ()
+        assert await collect(store, BlobFiles(tmp_path), now=NOW + 1, entropy=entropy) == 1
+        chain = Chain(node_did="did:key:zNode", store_id=b"i" * 16, sign=lambda _: b"-")
+        assert (await seal_batch(store, chain, now=NOW + 100, is_last=True)).count == 1
 
 
 async def _until_waiting(connection: "asyncpg.Connection[asyncpg.Record]", number: int) -> None:

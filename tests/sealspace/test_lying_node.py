@@ -1,0 +1,262 @@
+"""A node, or somebody before it, that answers what the client must not believe."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from multidict import CIMultiDict
+from yarl import URL
+
+from capabilities.signatures import Ed25519Signer
+from capabilities.strict_base64 import encode_standard
+from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.encryption import envelope_bytes
+from sealspace.errors import (
+    InvalidInput,
+    InvalidResponse,
+    InvalidSecretPayload,
+    MalformedAnswer,
+    NetworkNotActive,
+    NetworkNotFound,
+    NodeMismatch,
+    SealspaceError,
+)
+from sealspace.transport import TransportSettings
+
+SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+OTHER = Ed25519Signer(b"\x0e" * 32).did
+_PASSED_BACK = ("content-type", "etag", "x-tinycloud-truncated", "x-tinycloud-next-cursor")
+
+
+@dataclass
+class Answer:
+    """What a node answers, to be changed."""
+
+    path: str
+    status: int
+    headers: CIMultiDict[str]
+    body: bytes
+
+    def change(self, **members: Any) -> None:
+        """Give members of the JSON object, or of the descriptor in it, other values."""
+        value = json.loads(self.body)
+        value.get("descriptor", value).update(members)
+        self.body = json.dumps(value).encode()
+
+
+class Liar:
+    """Passes requests on to a node, and back what `twist` makes of the answers."""
+
+    def __init__(self, target: str) -> None:
+        self.twist: Callable[[Answer], None] = lambda answer: None
+        self._target = target
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Pass on one request."""
+        headers = CIMultiDict(request.headers)
+        headers.pop("Host")
+        address = URL(self._target + request.path_qs, encoded=True)
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(request.method, address, headers=headers, data=await request.read()) as passed,
+        ):
+            kept = CIMultiDict({name: passed.headers[name] for name in _PASSED_BACK if name in passed.headers})
+            answer = Answer(request.path, passed.status, kept, await passed.read())
+        self.twist(answer)
+        return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+
+
+@dataclass
+class Scene:
+    """An owner who is signed in, with a secret and some values, and a client of the same session through the liar."""
+
+    liar: Liar
+    client: Client
+    owner: Client
+    wallet: Any
+
+    def lie(self, part: str, **members: Any) -> None:
+        """Change members of every JSON answer whose path holds a text."""
+
+        def twist(answer: Answer) -> None:
+            if part in answer.path:
+                answer.change(**members)
+
+        self.liar.twist = twist
+
+
+@pytest.fixture
+async def scene(bench: Any) -> AsyncIterator[Scene]:
+    """See `Scene`; nothing is lied about yet."""
+    owner, wallet = await bench.owner()
+    await owner.secrets().put("API_KEY", "value")
+    for key in ("list/a", "list/b", "list/c"):
+        await owner.kv().put(key, b"1")
+    liar = Liar(bench.node.url)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", liar.handle)
+    async with TestServer(app) as server:
+        url = str(server.make_url("")).rstrip("/")
+        client = Client(url, session=owner.session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy)
+        async with client:
+            yield Scene(liar, client, owner, wallet)
+
+
+async def test_an_honest_answer_is_believed(scene: Scene) -> None:
+    """What is refused below is refused for what was changed in it."""
+    assert await scene.client.secrets().get("API_KEY") == "value"
+    assert [key async for key in scene.client.kv().list("list/", page_keys=2)] == ["list/a", "list/b", "list/c"]
+    assert (await scene.client.kv().signed_url("list/a")).url
+
+
+async def test_a_node_has_the_name_under_which_the_session_was_made(scene: Scene) -> None:
+    """A node that names itself by another key is sent nothing that opens a secret."""
+    scene.lie("/info", nodeId=OTHER)
+    for asked in (scene.client.info, lambda: scene.client.secrets().get("API_KEY")):
+        with pytest.raises(NodeMismatch, match="the session was made at"):
+            await asked()
+
+
+@pytest.mark.parametrize("node_id", ["nobody", "did:key:zz", "did:pkh:eip155:1:0x" + "0" * 40])
+async def test_a_node_is_a_key(scene: Scene, bench: Any, node_id: str) -> None:
+    """A node that names itself by no key is no node, also to somebody who has not been here before."""
+    scene.lie("/info", nodeId=node_id)
+    async with Client(scene.client.url, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy) as stranger:
+        with pytest.raises(NodeMismatch):
+            await stranger.info()
+
+
+@pytest.mark.parametrize(
+    ("members", "kind"),
+    [
+        ({"networkId": f"urn:tinycloud:encryption:{OTHER}:default", "ownerDid": OTHER}, MalformedAnswer),
+        ({"alg": "rot13/v1"}, MalformedAnswer),
+        ({"publicEncryptionKey": "AA=="}, MalformedAnswer),
+        ({"publicEncryptionKey": encode_standard(bytes(32))}, InvalidResponse),
+        ({"keyVersion": "one"}, MalformedAnswer),
+    ],
+)
+async def test_nothing_is_sealed_to_a_network_that_is_described_wrongly(
+    scene: Scene, members: dict[str, Any], kind: type[SealspaceError]
+) -> None:
+    """A descriptor of another network, of another algorithm, or with a key that is none, is not used."""
+    scene.lie("/encryption/networks/", **members)
+    with pytest.raises(kind):
+        await scene.client.encryption.encrypt(b"payload", network=scene.client.encryption.network())
+
+
+async def test_nothing_is_sealed_to_a_network_of_another_node(scene: Scene) -> None:
+    """Keys that another node opens are not those of the node that this client was told to trust."""
+
+    def twist(answer: Answer) -> None:
+        answer.body = answer.body.replace(scene.owner.session.node_id.encode(), OTHER.encode())
+
+    await scene.client.info()
+    scene.liar.twist = twist
+    with pytest.raises(NodeMismatch):
+        await scene.client.encryption.encrypt(b"payload", network=scene.client.encryption.network())
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind"),
+    [(401, b"network has been revoked", NetworkNotActive), (404, b"network not found", NetworkNotFound)],
+)
+async def test_a_network_that_ended_meanwhile(
+    scene: Scene, status: int, text: bytes, kind: type[SealspaceError]
+) -> None:
+    """A refused key says whether the network ended or is not there, and its descriptor is asked for anew afterwards."""
+    paths: list[str] = []
+
+    def twist(answer: Answer) -> None:
+        paths.append(answer.path)
+        if answer.path.endswith("/decrypt"):
+            answer.status, answer.body, answer.headers["Content-Type"] = status, text, "text/plain"
+
+    scene.liar.twist = twist
+    for asked in (1, 2):
+        with pytest.raises(kind):
+            await scene.client.secrets().get("API_KEY")
+        assert asked == sum("/encryption/" in path and not path.endswith("/decrypt") for path in paths)
+
+
+async def test_a_list_that_is_cut_short_or_stands_still(scene: Scene) -> None:
+    """A page without the cursor it promises, and one that comes again and again, are no list."""
+
+    def without_cursor(answer: Answer) -> None:
+        answer.headers.pop("x-tinycloud-next-cursor", None)
+
+    first: list[Answer] = []
+
+    def the_first_again(answer: Answer) -> None:
+        if answer.path == "/invoke":
+            first.append(answer)
+            answer.body, answer.headers = first[0].body, first[0].headers
+
+    for twist in (without_cursor, the_first_again):
+        scene.liar.twist = twist
+        with pytest.raises(MalformedAnswer):
+            _ = [key async for key in scene.client.kv().list("list/", page_keys=2)]
+
+
+@pytest.mark.parametrize("url", ["https://elsewhere.example/signed/a", "//elsewhere.example/", "/public/a", ""])
+async def test_a_signed_url_leads_to_the_node(scene: Scene, url: str) -> None:
+    """A URL of somebody else is not handed on as the node's."""
+    scene.lie("/signed/kv", url=url)
+    with pytest.raises(MalformedAnswer):
+        await scene.client.kv().signed_url("list/a")
+
+
+@pytest.mark.parametrize("members", [{"revoked": False}, {"revoked": "true"}, {"cid": "bafkr4ia"}])
+async def test_a_revocation_is_over_when_the_node_says_so(scene: Scene, members: dict[str, Any]) -> None:
+    """An answer that does not confirm this very revocation is not taken for one."""
+    cid = scene.owner.session.grants[0].cid
+    scene.lie("/revoke", **members)
+    with pytest.raises(MalformedAnswer):
+        await scene.client.delegations.revoke_by_wallet(cid, scene.wallet)
+
+
+@pytest.mark.parametrize("members", [{"receipts": None}, {"receipts": {}}, {"after": 1}, {"after": "a" * 40}])
+async def test_receipts_that_are_no_page_or_do_not_advance(scene: Scene, members: dict[str, Any]) -> None:
+    """A list of receipts that is none, or that goes on for ever with nothing in it, ends with an error."""
+    asked: list[str] = []
+
+    def twist(answer: Answer) -> None:
+        if "/receipts" in answer.path:
+            asked.append(answer.path)
+            answer.status, answer.body = 200, json.dumps({"receipts": [], "after": None} | members).encode()
+
+    network = scene.owner.encryption.network().text
+    await scene.owner.delegations.add_right(scene.wallet, [allow(network, "sealspace.encryption/receipts")])
+    scene.client.use(scene.owner.session)
+    scene.liar.twist = twist
+    with pytest.raises(MalformedAnswer):
+        _ = [receipt async for receipt in scene.client.receipts.all()]
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("value", ["\ud800", "x" * 2_000_000])
+async def test_what_cannot_be_a_secret_is_not_sent(scene: Scene, value: str) -> None:
+    """A secret is a Unicode text of a bounded length; what stood before stands."""
+    with pytest.raises(InvalidInput):
+        await scene.client.secrets().put("API_KEY", value)
+    assert await scene.owner.secrets().get("API_KEY") == "value"
+
+
+@pytest.mark.parametrize(
+    "payload", [b"not json", b"[]", b'{"value":"x"}', b'{"value":1,"createdAt":"","updatedAt":""}']
+)
+async def test_a_plaintext_that_is_no_secret_is_not_shown(scene: Scene, payload: bytes) -> None:
+    """Whoever may write a secret may seal anything; the error says nothing of what it was."""
+    kv, encryption = scene.owner.kv("secrets"), scene.owner.encryption
+    label = f"tinycloud.vault:{kv.space.text}:secrets/API_KEY".encode()
+    envelope = await encryption.encrypt(payload, network=encryption.network(), label=label)
+    await kv.put("vault/secrets/API_KEY", envelope_bytes(envelope))
+    with pytest.raises(InvalidSecretPayload) as refused:
+        await scene.client.secrets().get("API_KEY")
+    assert payload.decode() not in str(refused.value)
