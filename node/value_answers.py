@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from spaces.blob_files import PIECE_BYTES
-from spaces.blob_store import OpenedBody
+from spaces.blob_store import OpenedBody, Piece
 from spaces.values import Head
 
 from .answers import UntypedStream, bytes_answer
@@ -86,7 +86,7 @@ async def batch_read_answer(
 
 async def stream_answer(
     request: web.Request,
-    pieces: AsyncIterator[bytes],
+    pieces: AsyncIterator[Piece],
     headers: Mapping[str, str],
     *,
     size_bytes: int | None = None,
@@ -124,7 +124,7 @@ async def stream_answer(
     return answer
 
 
-async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
+async def _joined(pieces: AsyncIterator[Piece]) -> bytes:
     return b"".join([piece async for piece in pieces])
 
 

@@ -37,6 +37,7 @@ from obstore.store import S3Store
 
 from ._bucket_uploads import BucketAccess, BucketPlace, Uploads
 from .blob_files import PIECE_BYTES
+from .blob_store import Piece
 from .blobs import BlobName, parse_file_name
 from .errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
 
@@ -74,6 +75,7 @@ class BlobBucket:
 
     def __init__(self, place: BucketPlace, access: BucketAccess, *, max_bytes: int | None = None) -> None:
         self.max_bytes = max_bytes
+        self.step_bytes = PIECE_BYTES
         self.held_bytes = 0
         self._uploads = Uploads(place, access)
         self._store_id: bytes | None = None
@@ -194,8 +196,9 @@ class IncomingObject:
         self._key: str | None = None
         self._is_discarded = False
 
-    async def append(self, piece: bytes) -> None:
+    async def append(self, *pieces: Piece) -> None:
         """See `IncomingBody.append`."""
+        piece = b"".join(pieces)
         self._hash.update(piece)
         self._size_bytes += len(piece)
         if self._upload is not None:

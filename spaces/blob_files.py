@@ -3,16 +3,19 @@
     <folder>/incoming/<random>                                   a long body on its way; no commit may name it
     <folder>/<first 2 hex of hash>/<space16>-<hash>-<generation> a whole body, synced, under a name of its own
 
-Everything that touches the disk runs on threads, one piece of at most 256 KiB or so at a time, so that neither the
-event loop nor the memory grows with a body. While a body is written it is hashed, and synced every 32 MiB: a client
-that sends faster than the disk takes is slowed down, and the last sync is short.
+Everything that touches the disk runs on threads, a piece of 256 KiB read or some 1 MiB written at a time, so that
+neither the event loop waits nor the memory grows with a body. While a body is written it is hashed, and synced every
+32 MiB: a client that sends faster than the disk takes is slowed down, and the last sync is short.
+
+What the kernel has in memory is read and hashed on the event loop: the way to a thread and back costs more than both.
+The kernel is told not to wait (RWF_NOWAIT); where it would have to, or does not know how not to, a thread reads.
 
 A body of less than one piece waits in memory for its name and is written under it at once: a single step on a thread,
 and a single turn of the file system's journal, since the file and its place in the folder become durable together.
 
 Example:
     incoming = await files.begin()
-    await incoming.append(piece)
+    await incoming.append(piece, next_piece)
     digest, size_bytes = await incoming.finish()
     await incoming.rename(name)
 """
@@ -30,10 +33,18 @@ from typing import Final, TypeVar
 
 from blake3 import blake3
 
+from .blob_store import Piece
 from .blobs import BlobName, parse_file_name
 from .errors import RecordDamaged, StoreFull, StoreUnavailable
 
 PIECE_BYTES: Final = 256 * 1024
+STEP_BYTES: Final = 1024 * 1024
+# So many pieces are read on the event loop before others get their turn.
+_PIECES_A_TURN: Final = 2
+# No kernel takes more buffers in one call (IOV_MAX).
+_BUFFERS_A_CALL: Final = 1024
+# None: this platform always waits.
+_NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 # Free disk that bodies leave alone. It is more than the store's own reserve, so that a disk full of bodies still takes
 # the small commits, a revocation or a delete.
 RESERVE_BYTES: Final = 256 * 1024 * 1024
@@ -54,6 +65,7 @@ class BlobFiles:
 
     def __init__(self, folder: Path, *, max_bytes: int | None = None, reserve_bytes: int = RESERVE_BYTES) -> None:
         self.max_bytes = max_bytes
+        self.step_bytes = STEP_BYTES
         self._folder = folder
         self._reserve_bytes = reserve_bytes
 
@@ -150,26 +162,27 @@ class IncomingFile:
         self._has_thread = False
         self._is_discarded = False
 
-    async def append(self, piece: bytes) -> None:
-        """Write the next piece.
+    async def append(self, *pieces: Piece) -> None:
+        """Write the next pieces in one step.
 
         Raises:
             StoreFull: no room on the disk.
             StoreUnavailable: the disk refuses.
         """
-        if self._held is None:
-            await self._on_thread(self._append, piece)
-        elif len(self._held) + len(piece) < PIECE_BYTES:
-            self._held += piece
+        held = self._held
+        if held is None:
+            await self._on_thread(self._append, pieces)
+        elif len(held) + sum(map(len, pieces)) < PIECE_BYTES:
+            self._held = b"".join((held, *pieces))
         else:
-            piece, self._held = self._held + piece, None
-            await self._on_thread(self._append, piece)
+            self._held = None
+            await self._on_thread(self._append, (held, *pieces))
 
     async def _on_thread(self, step: Callable[..., Result], *arguments: object) -> Result:
         self._has_thread = True
         return await asyncio.to_thread(step, *arguments)
 
-    def _append(self, piece: bytes) -> None:
+    def _append(self, pieces: Sequence[Piece]) -> None:
         with self._lock, _disk_errors("a body cannot be written"):
             if self._is_discarded:
                 return
@@ -177,18 +190,23 @@ class IncomingFile:
                 self._descriptor, self._place = self._files.new_place()
             else:
                 self._files.require_room()
-            self._write(self._descriptor, piece)
-            self._hash.update(piece)
-            self._size_bytes += len(piece)
-            self._unsynced_bytes += len(piece)
+            self._write(self._descriptor, pieces)
+            for piece in pieces:
+                self._hash.update(piece)
+                self._size_bytes += len(piece)
+                self._unsynced_bytes += len(piece)
             if self._unsynced_bytes >= _SYNC_EVERY_BYTES:
                 os.fdatasync(self._descriptor)
                 self._unsynced_bytes = 0
 
-    def _write(self, descriptor: int, piece: bytes) -> None:
-        left = memoryview(piece)
-        while left:
-            left = left[os.write(descriptor, left) :]
+    def _write(self, descriptor: int, pieces: Sequence[Piece]) -> None:
+        for first in range(0, len(pieces), _BUFFERS_A_CALL):
+            some = pieces[first : first + _BUFFERS_A_CALL]
+            written = os.writev(descriptor, some)
+            if written < sum(map(len, some)):
+                left = memoryview(b"".join(some))[written:]
+                while left:
+                    left = left[os.write(descriptor, left) :]
 
     async def finish(self) -> tuple[bytes, int]:
         """Sync what was written; return its BLAKE3 and its size.
@@ -236,7 +254,7 @@ class IncomingFile:
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._place = place  # so that it is discarded when the following fails
         try:
-            self._write(descriptor, body)
+            self._write(descriptor, (body,))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -301,7 +319,7 @@ class OpenBody:
     ) -> None:
         await self.close()
 
-    async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+    async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
         """Yield the body, or the bytes from `start` up to before `stop`, in pieces of at most 256 KiB.
 
         Raises:
@@ -314,8 +332,12 @@ class OpenBody:
         """
         end = self.size_bytes if stop is None else min(stop, self.size_bytes)
         hasher = blake3() if (start, end) == (0, self.size_bytes) else None
-        for offset in range(start, end, PIECE_BYTES):
-            piece = await asyncio.to_thread(self._read, offset, min(PIECE_BYTES, end - offset), hasher)
+        for number, offset in enumerate(range(start, end, PIECE_BYTES)):
+            piece = bytearray(min(PIECE_BYTES, end - offset))
+            if not self._read_at_hand(piece, offset, hasher):
+                await asyncio.to_thread(self._read, piece, offset, hasher)
+            elif number % _PIECES_A_TURN == _PIECES_A_TURN - 1:
+                await asyncio.sleep(0)  # a client that takes everything at once would keep all others waiting
             if hasher is not None and offset + len(piece) == end and hasher.digest() != self._digest:
                 raise RecordDamaged("a body does not have the digest of its head")
             yield piece
@@ -324,16 +346,29 @@ class OpenBody:
         """Return the whole body; raises as `pieces` does."""
         return b"".join([piece async for piece in self.pieces()])
 
-    def _read(self, offset: int, size_bytes: int, hasher: "blake3 | None") -> bytes:
+    def _read_at_hand(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> bool:
+        """Fill a piece with what the kernel has in memory; False: not all of it is there, or a thread is at work."""
+        if _NOWAIT is None or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._descriptor is None or os.preadv(self._descriptor, (piece,), offset, _NOWAIT) != len(piece):
+                return False
+        except OSError:  # it would have to wait, cannot say so, or the disk refuses: the thread finds out
+            return False
+        finally:
+            self._lock.release()
+        if hasher is not None:
+            hasher.update(piece)
+        return True
+
+    def _read(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> None:
         with self._lock, _disk_errors("a body cannot be read"):
             if self._descriptor is None:
                 raise StoreUnavailable("the file of a body is closed")
-            piece = os.pread(self._descriptor, size_bytes, offset)
-            if len(piece) != size_bytes:
+            if os.preadv(self._descriptor, (piece,), offset) != len(piece):
                 raise RecordDamaged("the file of a body ends early")
             if hasher is not None:
                 hasher.update(piece)
-            return piece
 
     async def close(self) -> None:
         """Close the file, once a reading under way has come back."""

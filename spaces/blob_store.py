@@ -6,7 +6,7 @@ opened one before it was removed may be cut short, but is never given other byte
 
 Example:
     incoming = await blobs.begin()
-    await incoming.append(piece)
+    await incoming.append(piece, next_piece)
     digest, size_bytes = await incoming.finish()
     await incoming.rename(name)
     async with await blobs.open(name, size_bytes=size_bytes) as body: ...
@@ -18,12 +18,15 @@ from typing import Protocol
 
 from .blobs import BlobName
 
+Piece = bytes | bytearray
+"""Some bytes of a body; nobody changes them once they were handed on."""
+
 
 class IncomingBody(Protocol):
     """A body on its way. Its methods may be cancelled at any moment."""
 
-    async def append(self, piece: bytes) -> None:
-        """Take the next piece.
+    async def append(self, *pieces: Piece) -> None:
+        """Take the next pieces, all of them or none.
 
         Raises:
             StoreFull: no room.
@@ -60,7 +63,7 @@ class OpenedBody(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+    def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
         """Yield the body, or the bytes from `start` up to before `stop`, in pieces of at most 256 KiB.
 
         Raises:
@@ -87,9 +90,11 @@ class BlobStore(Protocol):
 
     Attributes:
         max_bytes: what all bodies together may have; judged by the commits that name them. None: only the place bounds.
+        step_bytes: how much of a body it is best given at once, where memory allows.
     """
 
     max_bytes: int | None
+    step_bytes: int
 
     async def begin(self) -> IncomingBody:
         """Make room for a body that is on its way; raises as `IncomingBody.append` does."""

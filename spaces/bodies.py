@@ -29,7 +29,11 @@ INLINE_BYTES: Final = 64 * 1024
 INLINE_TOGETHER_BYTES: Final = 7_864_320
 """The most that lies in the heads of one commit; the rest of what it may have (ST6) is for what else it says."""
 INTAKE_BYTES: Final = 128 * 1024 * 1024
-"""What all bodies on their way may hold of one process's memory: five hundred large ones, two thousand of 64 KiB."""
+"""What all bodies on their way may hold of one process's memory: 450 large ones, two thousand of 64 KiB."""
+# Pieces are as short as a client likes, and each takes memory besides its bytes: so many wait before they become one.
+_MOST_PIECES: Final = 1024
+# While no more than this part of it is held, a long body waits for long steps: fewer ways to a thread and back.
+_MUCH_ROOM_SHARE: Final = 8
 # After these nothing was written, so nothing can refer to a file that was named.
 _NOTHING_WRITTEN: Final = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
 
@@ -95,6 +99,16 @@ class Intake:
             raise IntakeFull("too many bodies are on their way")
         self._held_bytes += size_bytes
 
+    @property
+    def held_bytes(self) -> int:
+        """What is held now."""
+        return self._held_bytes
+
+    @property
+    def has_much_room(self) -> bool:
+        """Whether bodies may wait for long steps without being in the way of others."""
+        return self._held_bytes * _MUCH_ROOM_SHARE <= self._max_bytes
+
     def give_back(self, size_bytes: int) -> None:
         """Count bytes that are held no longer."""
         self._held_bytes -= size_bytes
@@ -145,20 +159,23 @@ class Staging:
         held: list[bytes] = []
         held_bytes = 0
         incoming: IncomingBody | None = None
+        is_long = False
         async for piece in pieces:
             self._take(len(piece))
             held.append(piece)
             held_bytes += len(piece)
             if incoming is None and held_bytes > min(INLINE_BYTES, self._inline_room_bytes):
                 incoming = await self._begin()
-            if incoming is not None and held_bytes >= PIECE_BYTES:
-                await incoming.append(b"".join(held))
+            if len(held) == _MOST_PIECES:
+                held = [b"".join(held)]
+            if incoming is not None and held_bytes >= self._step_bytes(is_long):
+                await incoming.append(*held)
                 self._give_back(held_bytes)
-                held, held_bytes = [], 0
+                held, held_bytes, is_long = [], 0, True
         if incoming is None:
             self._inline_room_bytes -= held_bytes
             return inline_body(b"".join(held))
-        await incoming.append(b"".join(held))
+        await incoming.append(*held)
         return await self._finish(incoming)
 
     async def keep(self, whole: bytes) -> Body:
@@ -171,6 +188,9 @@ class Staging:
         incoming = await self._begin()
         await incoming.append(whole)
         return await self._finish(incoming)
+
+    def _step_bytes(self, is_long: bool) -> int:
+        return self._files.step_bytes if is_long and self._intake.has_much_room else PIECE_BYTES
 
     def _take(self, size_bytes: int) -> None:
         self._intake.take(size_bytes)

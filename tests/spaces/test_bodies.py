@@ -2,8 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import resource
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import pytest
 from blake3 import blake3
@@ -11,13 +15,30 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from value_bench import LARGE, SPACE, Bench, Write, in_pieces
 
-from spaces.blob_files import PIECE_BYTES, BlobFiles
+from spaces import blob_files
+from spaces.blob_files import PIECE_BYTES, STEP_BYTES, BlobFiles
 from spaces.blobs import BlobName
-from spaces.bodies import INLINE_BYTES, INLINE_TOGETHER_BYTES, Intake, Staging, inline_body
+from spaces.bodies import INLINE_BYTES, INLINE_TOGETHER_BYTES, INTAKE_BYTES, Intake, Staging, inline_body
 from spaces.errors import CommitTooLarge, IntakeFull, RecordDamaged, StoreBusy, StoreFull, StoreUnavailable
 from spaces.values import Write as ValueWrite
 
 HUGE = bytes(range(256)) * 4096 + b"and a rest"
+
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+
+
+class CountingThreads(ThreadPoolExecutor):
+    """The threads of a loop, with a count of what was done on them."""
+
+    steps = 0
+
+    def submit(
+        self, step: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Future[Result]:
+        """Note a step."""
+        self.steps += 1
+        return super().submit(step, *args, **kwargs)
 
 
 @pytest.fixture
@@ -226,6 +247,49 @@ async def test_last_piece_of_a_damaged_body_is_kept_back(bench: Bench) -> None:
     assert len(given_out) == len(HUGE) // PIECE_BYTES * PIECE_BYTES
 
 
+def knows_how_not_to_wait(place: Path) -> bool:
+    """Tell whether the file system says what it has in memory."""
+    try:
+        with place.open("rb") as stream:
+            return os.preadv(stream.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT) == 1
+    except (AttributeError, OSError):
+        return False
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["in memory", "anywhere"])
+async def test_what_is_in_memory_is_read_without_a_thread(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    """A body that the kernel has is read on the loop, and others get their turn; else each piece takes a thread."""
+    place = await written(bench, HUGE)
+    if not (waits or knows_how_not_to_wait(place)):
+        pytest.skip("this file system does not say what it has in memory")
+    if waits:
+        monkeypatch.setattr(blob_files, "_NOWAIT", None)  # as on a platform without it
+    head = await bench.head("a")
+    assert head is not None
+    threads, turns, is_read = CountingThreads(), 0, False
+    asyncio.get_running_loop().set_default_executor(threads)
+
+    async def others() -> None:
+        nonlocal turns
+        while not is_read:
+            turns += 1
+            await asyncio.sleep(0)
+
+    body = await bench.values.open_body(head)
+    assert not isinstance(body, bytes)
+    async with body, asyncio.TaskGroup() as group:
+        group.create_task(others())
+        threads.steps = 0
+        pieces = [piece async for piece in body.pieces()]
+        is_read = True
+        steps = threads.steps
+    assert b"".join(pieces) == HUGE
+    assert steps == (len(pieces) if waits else 0)
+    assert turns >= len(pieces) // 2
+
+
 @pytest.mark.parametrize("damage", ["missing", "short", "shrinks"])
 async def test_files_that_are_not_whole(bench: Bench, damage: str) -> None:
     """A file that is missing, or shorter than its head says, before or while it is read, is an error."""
@@ -255,6 +319,74 @@ async def test_bodies_on_their_way_hold_a_bounded_memory(files: BlobFiles) -> No
     intake.take(2 * PIECE_BYTES)
     with pytest.raises(IntakeFull):
         intake.take(1)
+
+
+@pytest.mark.parametrize(
+    ("others_bytes", "step_bytes"),
+    [(0, STEP_BYTES), (INTAKE_BYTES // 2, PIECE_BYTES)],
+    ids=["much room", "little room"],
+)
+async def test_long_bodies_wait_for_long_steps_where_there_is_room(
+    files: BlobFiles, others_bytes: int, step_bytes: int
+) -> None:
+    """A long body holds up to 1 MiB of memory while others hold little, and 256 KiB otherwise."""
+    intake = Intake()
+    intake.take(others_bytes)
+    held: list[int] = []
+
+    async def watched() -> AsyncIterator[bytes]:
+        async for piece in in_pieces(HUGE * 4, 65_536):
+            held.append(intake.held_bytes - others_bytes)
+            yield piece
+
+    async with Staging(files, intake) as staging:
+        body = await staging.receive(watched())
+    assert body.digest == blake3(HUGE * 4).digest()
+    assert max(held) + 65_536 == step_bytes
+
+
+async def test_short_pieces_take_little_more_memory_than_their_bytes(files: BlobFiles) -> None:
+    """A client that sends two bytes at a time does not make the node keep an object for each."""
+
+    async def short() -> AsyncIterator[bytes]:
+        for number in range(50_000):
+            yield number.to_bytes(2, "big")
+
+    async with Staging(files) as staging:
+        tracemalloc.start()
+        try:
+            body = await staging.receive(short())
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert body.digest == blake3(b"".join([number.to_bytes(2, "big") for number in range(50_000)])).digest()
+    assert peak_bytes < 1_000_000
+
+
+async def test_any_number_of_pieces_is_written_at_once(files: BlobFiles) -> None:
+    """More pieces than the kernel takes in one call are written all the same."""
+    incoming = await files.begin()
+    pieces = [number.to_bytes(2, "big") * 100 for number in range(3000)]
+    await incoming.append(*pieces)
+    digest, size_bytes = await incoming.finish()
+    assert (digest, size_bytes) == (blake3(b"".join(pieces)).digest(), 600_000)
+    name = BlobName(b"s" * 16, digest, b"g" * 16)
+    await incoming.rename(name)
+    async with await files.open(name, size_bytes=size_bytes) as body:
+        assert await body.read() == b"".join(pieces)
+
+
+async def test_write_that_ends_early(files: BlobFiles, tmp_path: Path) -> None:
+    """What the disk took a part of is not taken for the whole."""
+    _, hard = was = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE_BYTES + 1, hard))
+    try:
+        with pytest.raises(StoreUnavailable):
+            async with Staging(files) as staging:
+                await staging.keep(HUGE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, was)
+    assert left(tmp_path) == []
 
 
 async def test_commit_holds_a_bounded_number_of_bytes_inline(files: BlobFiles) -> None:
