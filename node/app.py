@@ -15,6 +15,7 @@ from aiohttp import web
 
 from .answers import COMMON_HEAD, CommonHead, UntypedStream, WholeAnswer
 from .config import Http
+from .in_step import IN_STEP
 from .pages import page_answer
 from .readiness import PROBE, ReadinessProbe
 from .request_ids import TRACE_HEADER, request_id
@@ -55,11 +56,12 @@ def build_app(services: Services) -> web.Application:
     app[PROBE] = ReadinessProbe()
     guard = StrangerGuard(services.stranger_rates, services.config.http, services.clock)
     for route in ROUTES:
-        handler = bind(route, guard)
+        handler = bind(route, services.in_step, guard, services.tally)
         paths = [route.path] if route.path.endswith("*}") else [route.path, f"{route.path}/"]  # H4
         for path in paths:
             for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
                 app.router.add_route(method, path, handler, expect_handler=meet_expectation)
+    app[IN_STEP] = services.in_step
     app[COMMON_HEAD] = CommonHead(common_headers(services.config.http))
     app.on_response_prepare.append(set_headers(services.config.http))
     return app

@@ -337,6 +337,31 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     level: Annotated[LogLevel, Meta(description="Least severe level that is written.")] = "info"
 
 
+class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Numbers about the node for whoever operates it; without an address nothing is counted."""
+
+    listen: Annotated[
+        str | None,
+        Meta(description="Address and port at which metrics are served, like `127.0.0.1:9464`; none: nowhere."),
+    ] = None
+    off_loopback: Annotated[
+        bool, Meta(description="Serve them on an address other than loopback, to everybody who can reach it.")
+    ] = False
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return host and port of `listen`, which is set.
+
+        Raises:
+            ValueError: it is no such address.
+        """
+        host, _, port = (self.listen or "").rpartition(":")
+        host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+        if not host or not port.isdecimal() or not port.isascii() or int(port) > 65535:
+            raise ValueError("not a host and a port")
+        return host, int(port)
+
+
 class Secret(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where the root secret comes from; without any of it, it is made in the data folder on first start."""
 
@@ -374,6 +399,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     limits: Limits = Limits()
     retention: Retention = Retention()
     log: Log = Log()
+    metrics: Metrics = Metrics()
     secret: Secret = Secret()
 
     @property
@@ -569,6 +595,7 @@ def _refuse_contradictions(config: Config) -> None:
         _refuse_bad_network(network)
     _refuse_short_memory(config.retention)
     _refuse_open_plain_text(config)
+    _refuse_open_metrics(config.metrics)
 
 
 def _refuse_short_memory(retention: Retention) -> None:
@@ -631,6 +658,23 @@ def _refuse_open_plain_text(config: Config) -> None:
         f"http.host {http.host} is not loopback, and no proxy that ends TLS is named",
         hint="set http.trusted_proxies to the proxy's address, or http.plain_text_off_loopback = true for a test",
     )
+
+
+def _refuse_open_metrics(metrics: Metrics) -> None:
+    # Whoever reads them learns how busy the node is, and with what: nobody is asked for a name there.
+    if metrics.listen is None:
+        return
+    try:
+        host, _ = metrics.address
+    except ValueError:
+        raise ConfigurationError(
+            "metrics.listen is not an address with a port", hint="write it like 127.0.0.1:9464 or [::1]:9464"
+        ) from None
+    if not is_loopback(host) and not metrics.off_loopback:
+        raise ConfigurationError(
+            f"metrics.listen {host} is not loopback, and metrics are served to whoever asks",
+            hint="use 127.0.0.1, or set metrics.off_loopback = true where only your own machines reach that address",
+        )
 
 
 def is_loopback(host: str) -> bool:

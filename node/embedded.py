@@ -42,7 +42,7 @@ async def embedded_node(
     """Run a node until the block ends.
 
     Args:
-        config: as for `serve`; the number of workers and the log level have no effect here.
+        config: as for `serve`; the number of workers, the log level and `metrics` have no effect here.
         clock: the system's when None.
         entropy: the system's when None.
 

@@ -33,6 +33,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         listen_fd: the inherited listening socket; -1 for a process that does not listen.
         counts_fd: the inherited table of the workers' connections; -1 where a worker is alone.
         worker: this worker's row in it.
+        metrics_fd: the inherited table of numbers; -1 where nobody asks for them.
+        metrics_row: this process's row in it.
         first: whether this worker does what one of them has to do at a start: it takes in collateral.
         again: whether this worker replaces one of a node that has started: then the release record may have become
             stricter than the configuration, and the stricter one is in force.
@@ -43,6 +45,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     listen_fd: int = -1
     counts_fd: int = -1
     worker: int = 0
+    metrics_fd: int = -1
+    metrics_row: int = 0
     first: bool = False
     again: bool = False
 

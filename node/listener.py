@@ -24,6 +24,7 @@ from .acceptor import Acceptor, Shares
 from .answers import COMMON_HEAD, CommonHead, WholeAnswer
 from .app import FIXED_HEADERS, fixed_paths
 from .config import Http
+from .in_step import IN_STEP, InStep
 from .logs import log_failure
 from .pages import page_answer
 from .request_ids import request_id
@@ -51,10 +52,16 @@ _REFUSALS = {
 class Connection(web.RequestHandler):
     """One client connection; aiohttp's, with our bounds, without its error texts, and without a task per request."""
 
-    __slots__ = ("_common", "_has_paused", "_head_bytes")
+    __slots__ = ("_common", "_due", "_has_paused", "_head_bytes", "_in_step")
 
     def __init__(
-        self, server: web.Server, *, loop: asyncio.AbstractEventLoop, http: Http, common: CommonHead | None
+        self,
+        server: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        http: Http,
+        common: CommonHead | None,
+        in_step: InStep,
     ) -> None:
         super().__init__(
             server,
@@ -67,6 +74,8 @@ class Connection(web.RequestHandler):
             keepalive_timeout=http.keep_alive_s,
         )
         self._common = common
+        self._in_step = in_step
+        self._due = 0  # requests that came here and were not answered
         self._head_bytes = 0
         self._has_paused = False
 
@@ -79,12 +88,21 @@ class Connection(web.RequestHandler):
         """Parse what came, and bound what has come of a request's head so far."""
         count, waiter = self._request_count, self._waiter
         super().data_received(data)
-        if self._request_count != count or waiter is None or waiter.done():
+        if came := self._request_count - count:
+            self._due += came
+            self._in_step.came(came)
+        if came or waiter is None or waiter.done():
             self._head_bytes = 0
             return
         self._head_bytes += len(data)
-        if self._head_bytes > MAX_HEAD_BYTES:
+        if self._head_bytes > MAX_HEAD_BYTES and not self._force_close:  # what follows a refusal is forgotten
             self._refuse(431)  # nothing is being answered: this connection waits for the rest of a head
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End the connection."""
+        super().connection_lost(exc)
+        self._in_step.went(self._due)
+        self._due = 0
 
     def pause_reading(self) -> None:
         """Stop reading and parsing until somebody has taken what is there."""
@@ -118,6 +136,10 @@ class Connection(web.RequestHandler):
 
         What aiohttp does besides has no part here: no form of a request is held, nothing is logged for each answer.
         """
+        await self._in_step.turn()
+        if self._due:
+            self._due -= 1
+            self._in_step.went(1)
         transport, common = self.transport, self._common
         if (
             isinstance(resp, WholeAnswer)
@@ -212,6 +234,11 @@ class Listener:
     runner: web.AppRunner
     server: asyncio.AbstractServer | Acceptor
 
+    @property
+    def open_connections(self) -> int:
+        """How many connections of clients are open."""
+        return 0 if self.runner.server is None else len(self.runner.server.connections)
+
     async def stop(self) -> None:
         """Accept nothing more, let requests under way finish within the drain limit, close everything."""
         self.server.close()
@@ -236,16 +263,16 @@ async def start_listener(
     manager.request_handler = fixed_paths(app, manager.request_handler)
     loop = asyncio.get_running_loop()
     bound.setblocking(False)
-    common = app.get(COMMON_HEAD)
+    common, in_step = app.get(COMMON_HEAD), app.get(IN_STEP) or InStep()
 
     def make() -> Connection:
-        return Connection(manager, loop=loop, http=http, common=common)
+        return Connection(manager, loop=loop, http=http, common=common, in_step=in_step)
 
     if shares is None:
         return Listener(runner, await loop.create_server(make, sock=bound, backlog=_BACKLOG))
 
     def make_shared() -> Connection:
-        connection = _SharedConnection(manager, loop=loop, http=http, common=common)
+        connection = _SharedConnection(manager, loop=loop, http=http, common=common, in_step=in_step)
         connection.acceptor = acceptor
         return connection
 

@@ -10,8 +10,12 @@ import socket
 from .errors import ConfigurationError
 
 
-def bind_socket(host: str, port: int) -> socket.socket:
+def bind_socket(host: str, port: int, *, hint: str = "choose another: --port 0") -> socket.socket:
     """Return a TCP socket bound to an address; port 0 takes a free one.
+
+    Args:
+        host, port: the address.
+        hint: what to do where it cannot be had.
 
     Raises:
         ConfigurationError: no such address here, or it is taken.
@@ -21,13 +25,13 @@ def bind_socket(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = resolved[0]
         bound = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise _unusable(host, port, error) from None
+        raise _unusable(host, port, error, hint) from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except OSError as error:
         bound.close()
-        raise _unusable(host, port, error) from None
+        raise _unusable(host, port, error, hint) from None
     return bound
 
 
@@ -37,6 +41,6 @@ def url_of(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _unusable(host: str, port: int, error: OSError) -> ConfigurationError:
+def _unusable(host: str, port: int, error: OSError, hint: str) -> ConfigurationError:
     reason = (error.strerror or "no such address").lower()
-    return ConfigurationError(f"cannot listen on {host} port {port}: {reason}", hint="choose another: --port 0")
+    return ConfigurationError(f"cannot listen on {host} port {port}: {reason}", hint=hint)

@@ -5,18 +5,27 @@ on the `wire` surface the texts and pages of the wire protocol, on `own` problem
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from aiohttp import web
 
 from .bodies import require_json_type
+from .in_step import InStep
 from .problems import error_answer
 from .strangers import StrangerGuard
 
+if TYPE_CHECKING:
+    from .metrics.series import Operation
+    from .metrics.tally import Tally
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Surface = Literal["wire", "own"]
+
+OPERATION: Final["web.RequestKey[Operation]"] = web.RequestKey("operation", str)  # type: ignore[arg-type]  # one of them
+"""What a request asks for, where its token tells that and not its route; of no use where nothing is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,7 @@ class Route:
         surface: which form errors take.
         json: match only requests that declare JSON; others find no route (H4).
         counted: every request counts against its client (`strangers`), not only a refused one.
+        operation: what is asked for, as it is counted; None: the handler says it by `OPERATION`.
     """
 
     method: str
@@ -38,30 +48,39 @@ class Route:
     surface: Surface = "wire"
     json: bool = False
     counted: bool = False
+    operation: "Operation | None" = "other"
 
 
-def bind(route: Route, guard: StrangerGuard | None = None) -> Handler:
+def bind(route: Route, in_step: InStep, guard: StrangerGuard | None = None, tally: "Tally | None" = None) -> Handler:
     """Return the handler of a route with its errors turned into answers.
 
     Args:
         route: what to bind.
+        in_step: what lets requests that came together go together.
         guard: counts what strangers cost; None: nobody is counted.
+        tally: counts answers; None: nothing is counted.
     """
-    handler, own, json = route.handler, route.surface == "own", route.json
+    handler, own, json, operation = route.handler, route.surface == "own", route.json, route.operation
 
     async def answer(request: web.Request) -> web.StreamResponse:
+        began_ns = 0 if tally is None else time.perf_counter_ns()
+        await in_step.turn()
         try:
             if guard is not None:
                 guard.admit(request, each=route.counted)
             if json:
                 require_json_type(request)
-            return await handler(request)
+            response = await handler(request)
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as error:  # the one place where an error becomes an answer
             response = error_answer(request, error, own=own)
             if guard is not None:
                 guard.note(request, error, response.status)
-            return response
+            if tally is not None:
+                tally.refused(error, response.status)
+        if tally is not None:
+            tally.answered(operation or request.pop(OPERATION, "other"), response.status, began_ns)
+        return response
 
     return answer

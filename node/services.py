@@ -5,7 +5,8 @@ Example:
     services.clock.now()
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -21,10 +22,14 @@ from tee_backend.attestation.trust_root import TrustRoot
 from .admin_key import AdminKey
 from .collateral_source import CollateralSource
 from .config import Config
+from .in_step import InStep
 from .kept_documents import KeptDocuments
 from .own_quotes import OwnQuotes
 from .quotes import Quotes
 from .rates import Rates
+
+if TYPE_CHECKING:
+    from .metrics.tally import Tally  # loaded where somebody asks for numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +56,8 @@ class Services:
         trust_root: the root certificate that this process was started with; the release record has to name it.
         own_quotes: where the node's own quotes are made; None: it runs in no trust domain.
         own_quote_rates: how often one client may ask for them.
+        in_step: lets requests that came together go together.
+        tally: counts for whoever operates the node; None: nobody asks.
     """
 
     config: Config
@@ -72,6 +79,8 @@ class Services:
     trust_root: TrustRoot
     own_quotes: OwnQuotes | None
     own_quote_rates: Rates
+    in_step: InStep = field(default_factory=InStep)
+    tally: "Tally | None" = None
 
     @property
     def quota(self) -> QuotaPolicy:

@@ -5,6 +5,7 @@ before it is done.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from capabilities.ambient import Clock, Entropy
 from capabilities.errors import InvalidIdentifier
@@ -36,9 +37,19 @@ from .release_terms import configured_record, configured_trust_root, loosened, r
 from .root_secret import where_the_secret_is
 from .services import Services
 
+if TYPE_CHECKING:
+    from .metrics.tally import Tally
+
 
 async def claim_store(
-    config: Config, *, store: Store, keyring: Keyring, clock: Clock, entropy: Entropy, again: bool = False
+    config: Config,
+    *,
+    store: Store,
+    keyring: Keyring,
+    clock: Clock,
+    entropy: Entropy,
+    again: bool = False,
+    tally: "Tally | None" = None,
 ) -> Services:
     """Compare the store with the secret and the configuration, and return the services over it.
 
@@ -50,6 +61,7 @@ async def claim_store(
         entropy: makes a new store's id; handed on.
         again: this process replaces one of a node that has started. Then a release record that has become stricter
             than the configuration meanwhile is no reason to stop: the record is what releases are decided on.
+        tally: handed on.
 
     Raises:
         StoreMisused: the store belongs to another root secret or another version, or its own rows do not decode.
@@ -94,6 +106,7 @@ async def claim_store(
         trust_root=configured_trust_root(config.release),
         own_quotes=configured_own_quotes(config.platform),
         own_quote_rates=Rates(per_minute=config.platform.quotes_per_minute),
+        tally=tally,
     )
 
 

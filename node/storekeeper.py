@@ -3,6 +3,8 @@
 It needs no root secret: what it writes is sealed or public by the time it arrives.
 """
 
+from typing import TYPE_CHECKING
+
 from spaces.errors import SchemaMismatch, SpaceError, StoreLocked
 from spaces.store.storekeeper import run_storekeeper
 
@@ -10,6 +12,9 @@ from .errors import StoreMisused
 from .event_loop import loop_factory
 from .launch import Launch, receive_launch, report_ready, report_refusal
 from .logs import configure_logs
+
+if TYPE_CHECKING:
+    from .metrics.commit_tally import CommitTally
 
 
 def main() -> int:
@@ -20,16 +25,32 @@ def main() -> int:
     except EOFError:
         return 0
     configure_logs(launch.config.log.level)
+    tally = _tally(launch)
+
+    def ready() -> None:
+        if tally is not None:
+            tally.start()
+        report_ready()
+
     try:
         return run_storekeeper(
             launch.config.data,
             max_bytes=launch.config.store.max_bytes,
-            ready=report_ready,
+            ready=ready,
+            watch=tally,
             loop_factory=factory,
         )
     except SpaceError as error:
         report_refusal(_refusal(error, launch))
         return 1
+
+
+def _tally(launch: Launch) -> "CommitTally | None":
+    if launch.metrics_fd < 0:
+        return None
+    from .metrics.commit_tally import CommitTally  # nothing of it is loaded where nobody asks for numbers
+
+    return CommitTally(launch.metrics_fd, launch.metrics_row)
 
 
 def _refusal(error: SpaceError, launch: Launch) -> StoreMisused:

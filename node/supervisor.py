@@ -2,7 +2,8 @@
 
 - On a database (`store.url`) there is no storekeeper: workers are told to go on as soon as the secret is read.
 - The socket is bound once and inherited, so that a worker that is replaced loses no port and no connection of others.
-  With it go the counts by which several workers share what comes (`acceptor`).
+  With it go the counts by which several workers share what comes (`acceptor`), and where somebody asks for numbers
+  (`metrics.listen`) the table in which all processes write theirs (`metrics`).
 - Processes start by exec, never by fork with an open environment, and import while the storekeeper opens the store;
   a worker gets its settings, and with them the word to go on, when the storekeeper is ready.
 - SIGTERM or SIGINT: workers finish what is under way within `http.drain_s`, then the storekeeper ends; what is still
@@ -18,9 +19,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -35,6 +37,9 @@ from .launch import READY, REFUSED, Launch, Refusal
 from .listening_socket import bind_socket, url_of
 from .logs import configure_logs, log_event, log_warning
 from .ownership import check_ownership
+
+if TYPE_CHECKING:
+    from .metrics.counting import Counting
 
 _START_TRIES = 3  # before the first `listening on`; afterwards there is no end of trying
 _KILL_AFTER_DRAIN_S = 2.0
@@ -78,16 +83,19 @@ class Supervisor:
         self._counts = ConnectionCounts.of(workers) if workers > 1 else None
         self._has_storekeeper = config.store.url is None
         self._children = (self._storekeeper, *self._workers) if self._has_storekeeper else self._workers
+        self._counting = None if config.metrics.listen is None else _counting_for(config, self._children)
 
     def start(self) -> None:
         """Start everything; the checks of this process run while the others import, and so do its own imports."""
         check_clock(SystemClock())  # AT17
+        if self._counting is not None:
+            self._counting.start()
         for child in sorted(self._children, key=lambda child: child.command == "storekeeper"):
             self._spawn(child)  # workers first: they import for longest
         check_ownership()
         self._load_secret()
         if self._has_storekeeper:
-            self._storekeeper.send(Launch(config=self._told))
+            self._launch_storekeeper()
         else:
             self._launch_workers()
 
@@ -111,6 +119,8 @@ class Supervisor:
         deadline = time.monotonic() + self._config.http.drain_s + _KILL_AFTER_DRAIN_S
         _end(self._workers, deadline, hurry=self._woken)
         _end((self._storekeeper,), max(deadline, time.monotonic() + _KILL_AFTER_DRAIN_S), hurry=self._woken)
+        if self._counting is not None:
+            self._counting.stop()
         self._selector.close()
 
     def _load_secret(self) -> None:
@@ -122,11 +132,20 @@ class Supervisor:
         self._told = msgspec.structs.replace(self._config, secret=Secret(platform=platform))
 
     def _spawn(self, child: Child) -> None:
-        child.spawn(pass_fds=self._inherited() if child.command == "worker" else [])
+        child.spawn(pass_fds=self._inherited(child))
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
 
-    def _inherited(self) -> list[int]:
-        return [self._bound.fileno(), *([] if self._counts is None else [self._counts.fileno()])]
+    def _inherited(self, child: Child) -> list[int]:
+        tables = [self._counting] if child is self._storekeeper else [self._bound, self._counts, self._counting]
+        return [table.fileno() for table in tables if table is not None]
+
+    def _launch_storekeeper(self) -> None:
+        fd, row = self._metrics_of(self._storekeeper)
+        self._storekeeper.send(Launch(config=self._told, metrics_fd=fd, metrics_row=row))
+
+    def _metrics_of(self, child: Child) -> tuple[int, int]:
+        """Return the table of numbers and the row of a process, as they are told to it."""
+        return (-1, 0) if self._counting is None else (self._counting.fileno(), self._counting.row_of(child.name))
 
     def _launch_workers(self) -> None:
         for worker in self._workers:
@@ -135,6 +154,7 @@ class Supervisor:
 
     def _launch_worker(self, child: Child) -> None:
         index = self._workers.index(child)
+        metrics_fd, metrics_row = self._metrics_of(child)
         child.send(
             Launch(
                 config=self._told,
@@ -142,6 +162,8 @@ class Supervisor:
                 listen_fd=self._bound.fileno(),
                 counts_fd=-1 if self._counts is None else self._counts.fileno(),
                 worker=index,
+                metrics_fd=metrics_fd,
+                metrics_row=metrics_row,
                 first=index == 0,
                 again=self._announced,
             )
@@ -172,6 +194,8 @@ class Supervisor:
         status = child.reap()
         if self._counts is not None and child in self._workers:
             self._counts.withdraw(self._workers.index(child))
+        if self._counting is not None:
+            self._counting.ended(child.name)
         log_warning("process-ended", process=child.name, status=status)
         if not self._announced and child.failures >= _START_TRIES:
             raise ProcessFailed(
@@ -185,13 +209,19 @@ class Supervisor:
             if not child.running and child.due_at <= now:
                 self._spawn(child)
                 if child is self._storekeeper:
-                    child.send(Launch(config=self._told))
+                    self._launch_storekeeper()
                 elif self._storekeeper.ready or not self._has_storekeeper:
                     self._launch_worker(child)
 
     def _pause_s(self) -> float | None:
         waiting = [child.due_at for child in self._children if not child.running]
         return None if not waiting else max(0.0, min(waiting) - time.monotonic())
+
+
+def _counting_for(config: Config, children: Sequence[Child]) -> "Counting":
+    from .metrics.counting import Counting  # nothing of it is loaded where nobody asks for numbers
+
+    return Counting(config, [child.name for child in children])
 
 
 @contextmanager

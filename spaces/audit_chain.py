@@ -219,6 +219,26 @@ async def seal_batch(
         await sleep(0)  # a page without a live row has taken milliseconds
 
 
+async def oldest_unsealed_at(store: Store, chain: Chain, *, now: float, window_s: float) -> float | None:
+    """Return when the oldest record was written that is not in the chain, in epoch seconds; None: all are.
+
+    Args:
+        store, chain, now: see `seal_batch`.
+        window_s: look no further back than so long before the last batch that found the queue empty.
+
+    Raises:
+        RecordDamaged: a row does not decode.
+        SpaceError: the store does not answer.
+    """
+    after: bytes | None = AUDIT_PREFIX + micros8(await _since(store, chain, window_s, now))
+    while after is not None:
+        page = (await store.read(ranges=(Range(AUDIT_PREFIX, after=after, limit=1, keys_only=True),))).pages[0]
+        if page.rows:
+            return int.from_bytes(page.rows[0][0][1:9], "big") / 1_000_000
+        after = page.last_key if page.more else None
+    return None
+
+
 async def _since(store: Store, chain: Chain, window_s: float | None, now: float) -> float:
     if window_s is None:
         return 0.0

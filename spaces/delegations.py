@@ -291,8 +291,6 @@ class DelegationCache:
         while self._size_bytes > self._max_bytes and self._by_content:
             _, (_, cost) = self._by_content.popitem(last=False)
             self._size_bytes -= cost
-        while self._size_bytes > self._max_bytes and self._aliases:
-            self._drop_alias()
 
     @property
     def _aliases_bytes(self) -> int:
@@ -309,6 +307,17 @@ class Delegations:
     def __init__(self, store: Store, cache: DelegationCache) -> None:
         self._store = store
         self._cache = cache
+        self._misses = 0
+
+    @property
+    def misses(self) -> int:
+        """How many were looked for and were not in memory, since the beginning."""
+        return self._misses
+
+    @property
+    def cache_bytes(self) -> int:
+        """Estimated memory of those that are."""
+        return self._cache.size_bytes
 
     async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[StoredDelegation | None, ...]:
         """Find delegations by any of their spellings, in order; None for what is not registered (or None).
@@ -325,6 +334,7 @@ class Delegations:
         found = {cid: self._cache.cited(cid) for cid in cids if cid is not None}
         missing = [cid for cid, stored in found.items() if stored is None]
         if missing:
+            self._misses += len(missing)
             aliases = Follow(tuple([alias_key(cid) for cid in missing]), _DELEGATIONS)
             records = (await self._store.read(follow=aliases)).followed
             for cid, record in zip(missing, records, strict=True):

@@ -190,6 +190,11 @@ class Values:
         self._intake = Intake()
         self.files = files
 
+    @property
+    def intake_bytes(self) -> int:
+        """How much memory bodies on their way hold."""
+        return self._intake.held_bytes
+
     def staging(self) -> Staging:
         """Return what takes in the bodies of one operation; see `bodies`."""
         return Staging(self.files, self._intake)

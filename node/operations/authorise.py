@@ -123,6 +123,7 @@ async def read_call(
         ChainError: as `judge_invocation` says (I30 to I35).
         SpaceError: the store does not answer.
     """
+    await services.in_step.turn()
     claim = claim_of(invocation.replay_key, expires_at=invocation.expires_at)
     if found is None:
         check_proof_count(invocation.parents)

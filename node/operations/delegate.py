@@ -59,6 +59,7 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
     unverified = parse_delegation(header)  # D1
     check_proof_count(unverified.parents)  # D3
     delegation = verify_delegation(unverified)  # D5
+    await services.in_step.turn()
 
     done = await until_committed(services, lambda _: _attempt(services, delegation, client))
     if done.stored is not None:

@@ -33,6 +33,7 @@ async def revoke(services: Services, header: str) -> str:
         SpaceError: the store does not answer.
     """
     revocation = verify_revocation(parse_revocation(header))
+    await services.in_step.turn()
 
     async def attempt(_: bool) -> Planned[str]:
         return await _attempt(services, revocation)

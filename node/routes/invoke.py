@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -27,13 +27,24 @@ from ..operations.kv_write import Upload, Written, delete, put
 from ..operations.plan import Branch, Kind, Plan, Step, Verb, branch_of, kv_steps, only_step, plan_of, shape_of
 from ..operations.service_plan import service_step
 from ..pages import FrameworkPage
+from ..route import OPERATION
 from ..services import SERVICES, Services
 from ..token_header import token_of
 from ..value_answers import batch_read_answer, value_answer
 from .invoked_services import answer_service
 
+if TYPE_CHECKING:
+    from ..metrics.series import Operation
+
 _STORED: Final = frozenset({"content-type", "content-encoding", "content-language", "content-disposition"})
 _STORED_PREFIX: Final = "x-tinycloud-meta-"
+_OPERATIONS: Final[Mapping[Verb, "Operation"]] = {
+    Verb.GET: "kv_get",
+    Verb.METADATA: "kv_metadata",
+    Verb.LIST: "kv_list",
+    Verb.PUT: "kv_put",
+    Verb.DELETE: "kv_delete",
+}
 _CACHE: Final = {"Cache-Control": "private, no-cache"}
 
 
@@ -49,6 +60,7 @@ async def post_invocation(request: web.Request) -> web.StreamResponse:
         return await _run(services, invocation, step, NO_OPTIONS, request)
     branch = branch_of(invocation.capabilities)
     if branch is Branch.DECRYPT:
+        _note(services, request, "decrypt")
         return await _decrypt(services, invocation, request)
     if branch is Branch.KV:
         return await _kv(services, invocation, request, multipart=multipart)
@@ -77,12 +89,15 @@ async def _kv(
         case Kind.ONE:
             return await _run(services, invocation, plan.steps[0], options, request)
         case Kind.READS:
+            _note(services, request, "kv_batch")
             bodies = plan.steps[0].verb is Verb.GET
             found = await read_all(services, invocation, plan.steps, options, bodies=bodies)
             return await batch_read_answer(request, services, found, bodies=bodies)
         case Kind.PUTS:
+            _note(services, request, "kv_batch")
             return await _put_all(services, invocation, plan, request)
         case Kind.DELETES:
+            _note(services, request, "kv_batch")
             await delete_all(services, invocation, plan.steps)
             return empty_answer()
 
@@ -90,6 +105,8 @@ async def _kv(
 def _run(
     services: Services, invocation: Invocation, step: Step, options: Options, request: web.Request
 ) -> Awaitable[web.StreamResponse]:
+    if services.tally is not None:
+        _note(services, request, _OPERATIONS[step.verb])
     match step.verb:
         case Verb.GET:
             return _get(services, invocation, step, options, request)
@@ -101,6 +118,12 @@ def _run(
             return _list(services, invocation, step, options)
         case Verb.DELETE:
             return _delete(services, invocation, step, options)
+
+
+def _note(services: Services, request: web.Request, operation: "Operation") -> None:
+    """Say what is asked for, where somebody counts it: a request without notes is answered quicker (`last_id`)."""
+    if services.tally is not None:
+        request[OPERATION] = operation
 
 
 async def _get(

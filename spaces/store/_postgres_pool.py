@@ -14,6 +14,7 @@ import asyncpg
 
 from ..errors import StoreUnavailable
 from ._postgres_errors import CONNECTION_ERRORS, Meaning, meaning_of
+from .watching import PoolUse
 
 RECONNECT_WITHIN_S: Final = 2.0
 ANSWER_WITHIN_S: Final = 10.0
@@ -78,6 +79,10 @@ class Connections:
         finally:
             self._give_back(connection, keep=keep)
         return rows
+
+    def use(self) -> PoolUse:
+        """Return how the connections are used now."""
+        return PoolUse(busy=self._taken, idle=len(self._idle), waiting=len(self._waiting))
 
     async def close(self) -> None:
         """Hang up; statements under way fail."""

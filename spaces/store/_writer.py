@@ -7,10 +7,11 @@ is needed. What fails while rows are being written fails the whole transaction, 
 import enum
 import errno
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import lmdb
 from msgspec import Struct
@@ -22,6 +23,9 @@ from ..keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, claim_key, claim_minute4,
 from ._rows import Row, charge_of, encode_row, encode_tombstone, has_stamp, is_live_mark, record_of
 from ._tombstones import old_tombstones, open_table
 from .contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Refused
+
+if TYPE_CHECKING:
+    from .watching import Watch
 
 BATCH_COMMITS: Final = 512
 BATCH_BYTES: Final = 16 * 1024 * 1024
@@ -96,7 +100,7 @@ class WriterBroken(StoreUnavailable):
 class Writer:
     """The only one who writes an environment. Lives on one thread."""
 
-    def __init__(self, env: lmdb.Environment, room: Room, clock: Clock) -> None:
+    def __init__(self, env: lmdb.Environment, room: Room, clock: Clock, watch: "Watch | None" = None) -> None:
         self._env = env
         self._clock = clock
         self._room = room
@@ -106,6 +110,10 @@ class Writer:
         self._tombstones = open_table(env)
         self._stamps = _stamps()
         self._swept_up_to = b""
+        self._watch = watch
+        if watch is not None:
+            with env.begin() as txn:
+                self._space(txn)
 
     def apply(self, batch: Sequence[Sealed]) -> list[Outcome]:
         """Judge and write a batch; what is returned is durable.
@@ -113,6 +121,12 @@ class Writer:
         Raises:
             WriterBroken: the outcome of the whole batch is unknown and the writer must not be used again.
         """
+        outcomes = self._write(batch)
+        if self._watch is not None:
+            self._watch.judged(outcomes)
+        return outcomes
+
+    def _write(self, batch: Sequence[Sealed]) -> list[Outcome]:
         if self._broken:
             raise WriterBroken("the writer stopped after a failed sync")
         minute = int(self._clock.now()) // 60
@@ -138,11 +152,14 @@ class Writer:
         if not any(isinstance(outcome, Committed) for outcome in outcomes):
             txn.abort()
             return
+        began_ns = time.perf_counter_ns()
         try:
             txn.commit()
         except lmdb.Error as exc:
             # After a failed sync the kernel may report the next one clean although pages were lost.
             self._break(exc)
+        if self._watch is not None:
+            self._watch.synced(time.perf_counter_ns() - began_ns)
 
     def _break(self, exc: lmdb.Error) -> list[Outcome]:
         self._broken = True
@@ -206,6 +223,8 @@ class Writer:
         free_bytes = disk.f_bavail * disk.f_frsize
         limit_bytes = self._room.max_bytes
         used_bytes = 0 if limit_bytes is None else self._page_bytes * (_pages(txn) + _pages(txn, self._tombstones))
+        if self._watch is not None:
+            self._watch.room(used_bytes)
         if free_bytes < self._room.reserve_bytes // 2:
             return _Space.NONE
         if limit_bytes is not None and used_bytes >= limit_bytes + _SMALL_RESERVE_BYTES:

@@ -36,6 +36,7 @@ from ._postgres_pool import Connections
 from ._postgres_reads import READ_CONNECTIONS, Reads
 from ._postgres_schema import prepare_tables
 from .contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store
+from .watching import PoolUse
 
 # What one open store takes of the database's connections, at most.
 MAX_CONNECTIONS: Final = READ_CONNECTIONS + COMMIT_CONNECTIONS
@@ -87,6 +88,9 @@ class _PostgresStore:
     async def commit(self, commit: Commit) -> Committed | Refused:
         self._refuse_closed()
         return await self._commits.commit(commit)
+
+    def pools(self) -> dict[str, PoolUse]:
+        return {"read": self._reading.use(), "commit": self._committing.use()}
 
     async def close(self) -> None:
         if self._closed:

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from capabilities.ambient import Clock, SystemClock
 
@@ -30,6 +30,9 @@ from ._frames import MAX_ASK_BYTES, Answer, Ask, FrameInvalid, FrameReader, answ
 from ._housekeeping import HOUSEKEEPING_S, keep_house
 from ._writer import BATCH_BYTES, BATCH_COMMITS, Outcome, Room, Sealed, Writer, WriterBroken
 from .contract import check_commit
+
+if TYPE_CHECKING:
+    from .watching import Watch
 
 EXIT_STOPPED: Final = 0
 EXIT_BROKEN: Final = 74  # an error of input or output, by the numbers of sysexits
@@ -45,6 +48,7 @@ def run_storekeeper(
     reserve_bytes: int = 64 * 1024 * 1024,
     clock: Clock | None = None,
     ready: Callable[[], None] | None = None,
+    watch: "Watch | None" = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
     """Own the writing of a data folder until told to stop; the main function of a process.
@@ -54,7 +58,8 @@ def run_storekeeper(
         socket_path: where to listen; None: `socket_path_for(path)`.
         max_bytes, reserve_bytes: see `open_lmdb`.
         clock: decides which claims are old; the system's when None.
-        ready: called once when connections are taken.
+        ready: called once when connections are taken, on the event loop.
+        watch: is told of each batch.
         loop_factory: makes the event loop; None: what asyncio takes by itself.
     Returns:
         The exit status: 0 after SIGTERM or SIGINT, 74 after a failed sync.
@@ -72,7 +77,7 @@ def run_storekeeper(
         first_uses = FirstUses(path, boot)
         opened.callback(first_uses.close)
         opened.callback(place.unlink, missing_ok=True)
-        writer = Writer(env, Room(max_bytes=max_bytes, reserve_bytes=reserve_bytes), clock or SystemClock())
+        writer = Writer(env, Room(max_bytes=max_bytes, reserve_bytes=reserve_bytes), clock or SystemClock(), watch)
         keeper = _Keeper(writer, first_uses, clock or SystemClock())
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(_serve(keeper, _listen(place), ready))

@@ -93,6 +93,13 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "node/operations/test_admin_quota.py::test_only_the_operator",
         "node/operations/test_admin_quota.py::test_where_the_secret_may_stand",
     ),
+    "3.2 numbers about the node tell strangers how it is used": (
+        "node/test_metrics.py::test_who_may_read",
+        "node/test_metrics.py::test_label_sets_are_bounded",
+        "node/test_metrics_node.py::test_each_address_serves_its_own",
+        "node/test_metrics_node.py::test_off_by_default",
+        "node/test_config.py::test_metrics_stay_on_loopback",
+    ),
     "3.2 public reads by anybody": (
         _PUBLIC + "test_a_client_reads_so_often",
         _PUBLIC + "test_a_list_in_pages",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from node.config import Config, Release, child_environment, load_config
+from node.config import Config, Release, child_environment, is_loopback, load_config
 from node.errors import ConfigurationError
 from node.settings_table import markdown_table, settings
 
@@ -103,6 +103,7 @@ def test_secret_value_is_not_quoted() -> None:
         {"http.host": "node.example"},
         {"http.trusted_proxies": ["proxy.example"]},
         {"store.url": "mysql://db/x"},
+        {"store.url": "postgresql://[db/x"},
         {"collateral.service_url": "pccs.example"},
         {"collateral.service_url": "https://"},
         {"collateral.service_url": "https://user@pccs.example"},
@@ -112,6 +113,16 @@ def test_secret_value_is_not_quoted() -> None:
         {"collateral.service_url": "ftp://pccs.example"},
         {"collateral.root_crl_url": "file:///etc/passwd"},
         {"collateral.root_crl_url": "https://[pccs"},
+        {"metrics.listen": "0.0.0.0:9464"},
+        {"metrics.listen": "[::]:9464"},
+        {"metrics.listen": "node.example:9464"},
+        {"metrics.listen": "127.0.0.1"},
+        {"metrics.listen": "127.0.0.1:"},
+        {"metrics.listen": ":9464"},
+        {"metrics.listen": "127.0.0.1:65536"},
+        {"metrics.listen": "127.0.0.1:-1"},
+        {"metrics.listen": "127.0.0.1:٣"},
+        {"metrics.listen": ""},
     ],
 )
 def test_contradictions_refuse(flags: dict[str, str]) -> None:
@@ -126,10 +137,42 @@ def test_off_loopback_with_a_reason(also: dict[str, bool]) -> None:
     assert load_config(environment={}, flags={"http.host": "0.0.0.0", **also}).http.host == "0.0.0.0"
 
 
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("127.0.0.1:9464", ("127.0.0.1", 9464)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:9464", ("::1", 9464)),
+    ],
+)
+def test_metrics_stay_on_loopback(listen: str, address: tuple[str, int]) -> None:
+    """Metrics are off, are served on loopback when they are asked for, and elsewhere only when that is said."""
+    assert load_config(environment={}).metrics.listen is None
+    assert load_config(environment={"SEALSPACE_METRICS__LISTEN": listen}).metrics.address == address
+    elsewhere = load_config(environment={}, flags={"metrics.listen": "10.0.0.5:9464", "metrics.off_loopback": True})
+    assert elsewhere.metrics.address == ("10.0.0.5", 9464)
+
+
 def test_missing_file_refuses(tmp_path: Path) -> None:
     """A settings file that was named but is not there refuses to start."""
     with pytest.raises(ConfigurationError):
         load_config(file=tmp_path / "absent.toml", environment={})
+
+
+def test_settings_file_is_bounded(tmp_path: Path) -> None:
+    """A file that is longer than any settings are is not read."""
+    path = tmp_path / "sealspace.toml"
+    path.write_text("# " + "x" * 1_100_000)
+    with pytest.raises(ConfigurationError, match="longer"):
+        load_config(file=path, environment={})
+
+
+@pytest.mark.parametrize(
+    ("host", "answer"), [("localhost", True), ("127.9.9.9", True), ("::1", True), ("::", False), ("node.local", False)]
+)
+def test_loopback_is_told_from_elsewhere(host: str, answer: bool) -> None:
+    """Names other than the machine's own are not taken for it, whatever they resolve to."""
+    assert is_loopback(host) is answer
 
 
 def test_children_inherit_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
@@ -180,3 +181,33 @@ async def _with_route(
         writer.close()
     finally:
         await listener.stop()
+
+
+async def test_what_follows_a_refused_head_is_forgotten(caller, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that goes on sending hears why it was refused, and breaks nothing meanwhile."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(caller.node.url).port)
+    line = b"x-long: " + b"a" * 200_000 + b"\r\n"
+    writer.write(b"GET /info HTTP/1.1\r\n" + line * (MAX_HEAD_BYTES // len(line)))
+    for _ in range(5):
+        writer.write(line)
+        await writer.drain()
+        assert _status(await caller.raw(_request())) == 200  # the node has read the line
+    assert _status(await asyncio.wait_for(reader.read(), 10)) == 431
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
+    writer.close()
+
+
+@pytest.mark.parametrize("expected", ["100-continue", "100-Continue"])
+async def test_who_waits_with_a_body_is_told_to_go_on(caller, expected: str) -> None:
+    """A client that asks first, as many do with long bodies, hears that it may go on, and then its answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(caller.node.url).port)
+    body = b'{"did":"did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"}'
+    head = f"POST /attestation/challenge HTTP/1.1\r\nhost: node\r\nexpect: {expected}\r\n"
+    head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    writer.write(head.encode())
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b'"nonce"' in answer
+    writer.close()

@@ -13,6 +13,7 @@ from node.answers import WireText, bytes_answer, json_answer
 from node.app import set_headers
 from node.bodies import json_body, limited_body
 from node.config import Http
+from node.in_step import InStep
 from node.listener import Listener, start_listener
 from node.listening_socket import bind_socket, url_of
 from node.problems import Problem
@@ -38,7 +39,7 @@ class Serving:
     async def start(self, *routes: Route, drain_s: float = 5) -> None:
         app = web.Application()
         for route in routes:
-            app.router.add_route(route.method, route.path, bind(route))
+            app.router.add_route(route.method, route.path, bind(route, InStep()))
         app.on_response_prepare.append(set_headers(Http()))
         bound = bind_socket("127.0.0.1", 0)
         self.url = url_of(bound)

@@ -25,6 +25,7 @@ from spaces.audit_chain import (
     entry_hash,
     exported_lines,
     genesis_hash,
+    oldest_unsealed_at,
     seal_batch,
 )
 from spaces.audit_export import VerifiedExport, verify_export
@@ -86,6 +87,23 @@ async def test_sealing_moves_every_record_once(room: Store) -> None:
     assert [(entry["number"], entry["subject"]) for entry in entries(lines)] == [(n + 1, f"s{n}") for n in range(7)]
     assert (await room.read(ranges=(Range(AUDIT_PREFIX),))).pages[0].rows == ()
     assert (verified(lines).number, verified(lines).after) == (7, 0)
+
+
+async def test_the_oldest_waiting_record_is_told(room: Store) -> None:
+    """Of the records that wait the time of the oldest is known; of none, none, however many were sealed before."""
+
+    async def oldest() -> float | None:
+        return await oldest_unsealed_at(room, CHAIN, now=NOW + 200, window_s=120)
+
+    assert await oldest() is None
+    await write(room, *(record(number) for number in range(4)))
+    assert await oldest() == pytest.approx(NOW, abs=1e-3)
+    await seal_batch(room, CHAIN, now=NOW + 100, limit=3)
+    assert await oldest() == pytest.approx(NOW + 0.003, abs=1e-6)
+    await seal_all(room)
+    assert await oldest() is None
+    await write(room, record(90_000))
+    assert await oldest() == pytest.approx(NOW + 90, abs=1e-3)
 
 
 async def test_entries_follow_from_each_other(room: Store) -> None:

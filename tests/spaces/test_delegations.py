@@ -1,5 +1,6 @@
 """Registered delegations: rows, lookups, indexes, marks."""
 
+import msgspec
 import pytest
 from space_grants import (
     DAY_S,
@@ -98,6 +99,21 @@ async def test_second_lookup_needs_no_read(room: Store) -> None:
     await delegations.by_cid([known.delegation.cid])
     await room.close()
     assert (stored(known),) == await delegations.by_cid([known.delegation.cid])
+
+
+async def test_misses_are_told(room: Store) -> None:
+    """Each that was not in memory when it was cited is a miss, known or not, and what is found then takes memory."""
+    known = registered(ucan(FILES))
+    await register(room, known)
+    delegations = fresh(room)
+    assert (delegations.misses, delegations.cache_bytes) == (0, 0)
+    cids = [known.delegation.cid, Digest(b"\x07" * 32), None]
+    for misses in (2, 3):
+        await delegations.by_cid(cids)
+        assert delegations.misses == misses
+    await delegations.by_cid(cids[:1])
+    assert delegations.misses == 3
+    assert delegations.cache_bytes > len(known.delegation.header)
 
 
 async def test_unknown_delegation_is_asked_again(room: Store) -> None:
@@ -308,7 +324,35 @@ def test_aliases_in_the_cache_are_bounded_too() -> None:
     assert cache.cited(Digest(bytes(32))) is None
 
 
-@pytest.mark.parametrize("value", [b"", b"\x95", b"\x95\xa1a\x90\xc0\xc0\xcb" + b"\0" * 8, b"\xff" * 50])
+def row_of(header: str, closure: list[bytes]) -> bytes:
+    """A row as delegations are stored, whatever stands in it."""
+    return msgspec.msgpack.encode((header, closure, None, None, NOW, [], []))
+
+
+WHOLE = stored(registered(ucan(FILES))).registered
+MEMBERS = [member.content_key + member.cid for member in WHOLE.closure]
+
+
+def test_row_is_laid_out_so() -> None:
+    """The rows below are damaged in what they say, not in how they are written."""
+    found = decode_delegation(Record(row_of(WHOLE.delegation.header, MEMBERS), b"." * 16))
+    assert found is not None
+    assert found.registered.closure == WHOLE.closure
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"\x95",
+        b"\x95\xa1a\x90\xc0\xc0\xcb" + b"\0" * 8,
+        b"\xff" * 50,
+        row_of(WHOLE.delegation.header, []),
+        row_of(WHOLE.delegation.header, [*MEMBERS, bytes(63)]),
+        row_of(WHOLE.delegation.header[:-9], MEMBERS),
+        row_of("", MEMBERS),
+    ],
+)
 def test_damaged_row_is_told(value: bytes) -> None:
     """A stored delegation that does not decode is an error of its own."""
     with pytest.raises(RecordDamaged):

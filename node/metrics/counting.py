@@ -1,0 +1,75 @@
+"""The supervisor's part: it makes the table, says which row is whose, and answers scrapes.
+
+Example:
+    counting = Counting(config, ["storekeeper", "worker-0", "worker-1"])
+    counting.start()
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+
+from ..config import Config
+from ..listening_socket import bind_socket, url_of
+from ..logs import log_event
+from .scraping import PATH, Scraping
+from .series import DISK_FREE_BYTES, RESTARTS, STORE_LIMIT_BYTES, SUPERVISOR
+from .table import Table
+from .text import exposition
+from .vitals import Vitals
+
+
+class Counting:
+    """The numbers of a node, and the listener that shows them."""
+
+    def __init__(self, config: Config, processes: Sequence[str]) -> None:
+        """Make the table and take the address.
+
+        Args:
+            config: settings; `metrics.listen` is set.
+            processes: names of those that the supervisor starts.
+
+        Raises:
+            ConfigurationError: the address cannot be had.
+        """
+        self._config = config
+        self._names = (SUPERVISOR, *processes)
+        self._table = Table.of(len(self._names))
+        self._own = self._table.row(0)
+        self._vitals = Vitals(self._own)
+        host, port = config.metrics.address
+        self._bound = bind_socket(host, port, hint="choose another metrics.listen")
+        self._scraping = Scraping(self._bound, host, self.text)
+        if config.store.url is None:
+            self._own[STORE_LIMIT_BYTES.start] = config.store.max_bytes
+
+    def start(self) -> None:
+        """Answer scrapes."""
+        self._scraping.start()
+        log_event("metrics-listening", url=f"{url_of(self._bound)}{PATH}")
+
+    def stop(self) -> None:
+        """Answer none any more."""
+        self._scraping.stop()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the table, for a process that inherits it."""
+        return self._table.fileno()
+
+    def row_of(self, process: str) -> int:
+        """Return which row is a process's."""
+        return self._names.index(process)
+
+    def ended(self, process: str) -> None:
+        """Hear that a process has ended and will be started again."""
+        at = self.row_of(process)
+        self._table.clear_gauges(at)
+        self._table.row(at)[RESTARTS.start] += 1
+
+    def text(self) -> str:
+        """Return all numbers as they are now."""
+        self._vitals.tell()
+        with suppress(OSError):  # the folder is not there yet
+            disk = os.statvfs(self._config.data)
+            self._own[DISK_FREE_BYTES.start] = disk.f_bavail * disk.f_frsize
+        return exposition({name: self._table.row(at).tolist() for at, name in enumerate(self._names)})

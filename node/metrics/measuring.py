@@ -1,0 +1,72 @@
+"""A worker that is measured: its pulse, what it holds, and for one worker of a node what stands in the store.
+
+Example:
+    measuring = Measuring(descriptor, at, surveys=True)
+    async with measuring.of(services, listener):
+        await stopped.wait()
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from spaces.store.watching import Pooled
+
+from ..listener import Listener
+from ..services import Services
+from .pulse import Pulse
+from .series import CACHE_BYTES, CACHE_MISSES, DATABASE_CONNECTIONS, INTAKE_BYTES, OPEN_CONNECTIONS
+from .survey import keep_surveying
+from .table import Row, Table
+from .tally import Tally
+
+
+class Measuring:
+    """The row of one worker, and what is written into it."""
+
+    def __init__(self, descriptor: int, at: int, *, surveys: bool) -> None:
+        """Take the table behind a descriptor, and the worker's row in it.
+
+        Args:
+            descriptor: of the table; inherited.
+            at: the row.
+            surveys: whether this worker looks into the store for the whole node; one worker does.
+        """
+        self._row = Table(descriptor).row(at)
+        self._surveys = surveys
+        self.tally = Tally(self._row)
+
+    @asynccontextmanager
+    async def of(self, services: Services, listener: Listener) -> AsyncIterator[None]:
+        """Measure the worker that has these parts until the block ends."""
+        pulse = Pulse(self._row, _holdings(services, listener, self._row))
+        pulse.start()
+        surveying = asyncio.create_task(keep_surveying(services, self._row)) if self._surveys else None
+        try:
+            yield
+        finally:
+            pulse.stop()
+            if surveying is not None:
+                surveying.cancel()
+                await asyncio.gather(surveying, return_exceptions=True)
+
+
+def _holdings(services: Services, listener: Listener, row: Row) -> Callable[[], None]:
+    """Return what notes the things that this worker holds."""
+    misses_told = 0
+
+    def tell() -> None:
+        nonlocal misses_told
+        delegations = services.delegations
+        row[OPEN_CONNECTIONS.start] = listener.open_connections
+        row[INTAKE_BYTES.start] = services.values.intake_bytes
+        row[CACHE_BYTES.start] = delegations.cache_bytes
+        row[CACHE_MISSES.start] += delegations.misses - misses_told
+        misses_told = delegations.misses
+        if isinstance(services.store, Pooled):
+            for pool, use in services.store.pools().items():
+                row[DATABASE_CONNECTIONS.cell(pool, "busy")] = use.busy
+                row[DATABASE_CONNECTIONS.cell(pool, "idle")] = use.idle
+                row[DATABASE_CONNECTIONS.cell(pool, "waiting")] = use.waiting
+
+    return tell

@@ -1,0 +1,34 @@
+"""What a process notes about itself as a process.
+
+Example:
+    vitals = Vitals(row)
+    vitals.tell()
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from .series import CPU_SECONDS, RESIDENT_BYTES, STARTED_AT
+from .table import Row
+
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_STATM: Final = Path("/proc/self/statm")
+
+
+class Vitals:
+    """CPU time and memory of this process."""
+
+    def __init__(self, row: Row) -> None:
+        """Begin; what the process has used before counts with the first `tell`."""
+        self._row = row
+        self._told_ns = 0
+        row[STARTED_AT.start] = int(time.time())
+
+    def tell(self) -> None:
+        """Note what was used since the last time, and what is in memory now."""
+        used_ns = time.process_time_ns()
+        self._row[CPU_SECONDS.start] += used_ns - self._told_ns
+        self._told_ns = used_ns
+        self._row[RESIDENT_BYTES.start] = int(_STATM.read_text("ascii").split()[1]) * _PAGE_BYTES
