@@ -595,7 +595,7 @@ def _refuse_contradictions(config: Config) -> None:
         _refuse_bad_network(network)
     _refuse_short_memory(config.retention)
     _refuse_open_plain_text(config)
-    _refuse_open_metrics(config.metrics)
+    _refuse_open_metrics(config.metrics, config.http.port)
 
 
 def _refuse_short_memory(retention: Retention) -> None:
@@ -660,16 +660,18 @@ def _refuse_open_plain_text(config: Config) -> None:
     )
 
 
-def _refuse_open_metrics(metrics: Metrics) -> None:
+def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
     # Whoever reads them learns how busy the node is, and with what: nobody is asked for a name there.
     if metrics.listen is None:
         return
     try:
-        host, _ = metrics.address
+        host, port = metrics.address
     except ValueError:
         raise ConfigurationError(
             "metrics.listen is not an address with a port", hint="write it like 127.0.0.1:9464 or [::1]:9464"
         ) from None
+    if port and port == requests_port:  # the kernel binds both, and requests would come to the metrics
+        raise ConfigurationError("metrics.listen has the port of http.port", hint="choose another metrics.listen")
     if not is_loopback(host) and not metrics.off_loopback:
         raise ConfigurationError(
             f"metrics.listen {host} is not loopback, and metrics are served to whoever asks",

@@ -75,12 +75,12 @@ class Rates:
         return self._most >= 1 and (client is None or _counted_as(client[:_MAX_NAME_CHARS]) not in self._buckets)
 
     def charge(self, client: str | None, *, now: float) -> None:
-        """Take one from the client's bucket, as far as there is one."""
+        """Take one from the client's bucket; what was let in side by side is owed where the bucket holds less."""
         if client is None or not self._per_second:
             return
         name = _counted_as(client[:_MAX_NAME_CHARS])  # a proxy's header may hold anything
         left = self._left(name, now)
-        self._buckets[name] = (max(left - 1, 0.0), now)
+        self._buckets[name] = (left - 1, now)
         self._buckets.move_to_end(name)
         if len(self._buckets) > MAX_CLIENTS:
             self._buckets.popitem(last=False)

@@ -8,7 +8,8 @@ neither the event loop waits nor the memory grows with a body. While a body is w
 32 MiB: a client that sends faster than the disk takes is slowed down, and the last sync is short.
 
 What the kernel has in memory is read and hashed on the event loop: the way to a thread and back costs more than both.
-The kernel is told not to wait (RWF_NOWAIT); where it would have to, or does not know how not to, a thread reads.
+The kernel is told not to wait (RWF_NOWAIT); where it would have to, or does not know how not to, a thread reads. After
+their first piece all readings together read one in a round of the loop, so that a short request does not wait for each.
 
 A body of less than one piece waits in memory for its name and is written under it at once: a single step on a thread,
 and a single turn of the file system's journal, since the file and its place in the folder become durable together.
@@ -33,14 +34,13 @@ from typing import Final, TypeVar
 
 from blake3 import blake3
 
+from ._reading_turns import ReadingTurns
 from .blob_store import Piece
 from .blobs import BlobName, parse_file_name
 from .errors import RecordDamaged, StoreFull, StoreUnavailable
 
 PIECE_BYTES: Final = 256 * 1024
 STEP_BYTES: Final = 1024 * 1024
-# So many pieces are read on the event loop before others get their turn.
-_PIECES_A_TURN: Final = 2
 # No kernel takes more buffers in one call (IOV_MAX).
 _BUFFERS_A_CALL: Final = 1024
 # None: this platform always waits.
@@ -68,6 +68,7 @@ class BlobFiles:
         self.step_bytes = STEP_BYTES
         self._folder = folder
         self._reserve_bytes = reserve_bytes
+        self._turns = ReadingTurns()
 
     async def begin(self) -> "IncomingFile":
         """Return what takes in a body; the disk is not touched yet."""
@@ -107,7 +108,7 @@ class BlobFiles:
             RecordDamaged: the file is missing or has another size.
             StoreUnavailable: the disk refuses.
         """
-        body = OpenBody(self.place_of(name), digest=name.digest, size_bytes=size_bytes)
+        body = OpenBody(self.place_of(name), digest=name.digest, size_bytes=size_bytes, turns=self._turns)
         try:
             await asyncio.to_thread(body.open)
         except BaseException:
@@ -262,7 +263,7 @@ class IncomingFile:
     async def discard(self) -> None:
         """Remove the file, wherever it lies."""
         if self._has_thread:
-            await asyncio.to_thread(self._discard)
+            await _in_any_case(self._discard)
         else:
             self._held, self._is_discarded = None, True
 
@@ -287,9 +288,10 @@ class OpenBody:
             async for piece in body.pieces(): ...
     """
 
-    def __init__(self, place: Path, *, digest: bytes, size_bytes: int) -> None:
+    def __init__(self, place: Path, *, digest: bytes, size_bytes: int, turns: ReadingTurns) -> None:
         self._place = place
         self._digest = digest
+        self._turns = turns
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         self._is_closed = False
@@ -332,12 +334,12 @@ class OpenBody:
         """
         end = self.size_bytes if stop is None else min(stop, self.size_bytes)
         hasher = blake3() if (start, end) == (0, self.size_bytes) else None
-        for number, offset in enumerate(range(start, end, PIECE_BYTES)):
+        for offset in range(start, end, PIECE_BYTES):
+            if offset > start:  # a body of one piece is no longer than a row might be
+                await self._turns.take()
             piece = bytearray(min(PIECE_BYTES, end - offset))
             if not self._read_at_hand(piece, offset, hasher):
                 await asyncio.to_thread(self._read, piece, offset, hasher)
-            elif number % _PIECES_A_TURN == _PIECES_A_TURN - 1:
-                await asyncio.sleep(0)  # a client that takes everything at once would keep all others waiting
             if hasher is not None and offset + len(piece) == end and hasher.digest() != self._digest:
                 raise RecordDamaged("a body does not have the digest of its head")
             yield piece
@@ -372,7 +374,7 @@ class OpenBody:
 
     async def close(self) -> None:
         """Close the file, once a reading under way has come back."""
-        await asyncio.to_thread(self._close)
+        await _in_any_case(self._close)
 
     def _close(self) -> None:
         with self._lock:
@@ -380,6 +382,11 @@ class OpenBody:
             if self._descriptor is not None:
                 descriptor, self._descriptor = self._descriptor, None
                 os.close(descriptor)
+
+
+async def _in_any_case(step: Callable[[], None]) -> None:
+    """Do a step on a thread, also when all threads are busy and whoever waits for it is cancelled."""
+    await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, step))
 
 
 def sync_folder(folder: Path) -> None:

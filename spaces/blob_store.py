@@ -26,7 +26,7 @@ class IncomingBody(Protocol):
     """A body on its way. Its methods may be cancelled at any moment."""
 
     async def append(self, *pieces: Piece) -> None:
-        """Take the next pieces, all of them or none.
+        """Take the next pieces. After an error or a cancellation the body can only be discarded.
 
         Raises:
             StoreFull: no room.

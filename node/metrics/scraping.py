@@ -97,7 +97,9 @@ def _head_of(taken: socket.socket, within_s: float) -> bytes:
     deadline = time.monotonic() + within_s
     head = b""
     while b"\r\n\r\n" not in head and len(head) < MAX_HEAD_BYTES:
-        taken.settimeout(max(deadline - time.monotonic(), 0.001))
+        if (left_s := deadline - time.monotonic()) <= 0:
+            raise TimeoutError("the head takes too long")
+        taken.settimeout(left_s)
         if not (piece := taken.recv(_READ_BYTES)):
             break
         head += piece

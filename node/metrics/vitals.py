@@ -7,6 +7,7 @@ Example:
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,8 +28,9 @@ class Vitals:
         row[STARTED_AT.start] = int(time.time())
 
     def tell(self) -> None:
-        """Note what was used since the last time, and what is in memory now."""
+        """Note what was used since the last time, and what is in memory now; what cannot be read stays as it was."""
         used_ns = time.process_time_ns()
         self._row[CPU_SECONDS.start] += used_ns - self._told_ns
         self._told_ns = used_ns
-        self._row[RESIDENT_BYTES.start] = int(_STATM.read_text("ascii").split()[1]) * _PAGE_BYTES
+        with suppress(OSError):  # no descriptor is free for now
+            self._row[RESIDENT_BYTES.start] = int(_STATM.read_text("ascii").split()[1]) * _PAGE_BYTES

@@ -123,6 +123,8 @@ def test_secret_value_is_not_quoted() -> None:
         {"metrics.listen": "127.0.0.1:-1"},
         {"metrics.listen": "127.0.0.1:٣"},
         {"metrics.listen": ""},
+        {"metrics.listen": "127.0.0.1:8000"},
+        {"metrics.listen": "localhost:8123", "http.port": 8123},
     ],
 )
 def test_contradictions_refuse(flags: dict[str, str]) -> None:

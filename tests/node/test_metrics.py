@@ -1,11 +1,14 @@
 """The numbers of a node as they are counted, written and served; one process, no node."""
 
+import os
 import re
+import resource
 import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from time import perf_counter_ns
 from typing import get_args
 
@@ -48,6 +51,7 @@ from node.metrics.series import (
 from node.metrics.table import Table
 from node.metrics.tally import Tally
 from node.metrics.text import exposition
+from node.metrics.vitals import Vitals
 from node.pages import FrameworkPage
 from node.problems import KINDS
 from node.rates import TooMany
@@ -291,6 +295,24 @@ def test_what_was_counted_outlives_its_process() -> None:
     assert sum(table.row(0).tolist()) == 0
 
 
+def test_no_free_descriptor_ends_no_pulse() -> None:
+    """A process that may open nothing more for now still notes its CPU time; its memory stays as it was noted last."""
+    row = Table.of(1).row(0)
+    vitals = Vitals(row)
+    vitals.tell()
+    used_ns, resident_bytes = row[CPU_SECONDS.start], row[RESIDENT_BYTES.start]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))  # the least that is free is above it
+    try:
+        vitals.tell()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert row[CPU_SECONDS.start] > used_ns
+    assert row[RESIDENT_BYTES.start] == resident_bytes > 0
+
+
 def test_an_end_is_noted() -> None:
     """When the supervisor hears that a process ended, its memory and start are gone from the text, and a restart is."""
     counting = Counting(Config(metrics=Metrics(listen="127.0.0.1:0")), ["storekeeper", "worker-0"])
@@ -373,6 +395,19 @@ def test_a_silent_client_holds_up_nobody_for_long(port: int) -> None:
         socket.create_connection(("127.0.0.1", port)).close()
         assert _scrape(port) == b"numbers\n"
         assert halting.recv(100) == b""
+
+
+def test_bytes_that_keep_coming_win_no_time() -> None:
+    """When a head's time is over the connection ends, also where the next bytes are there already."""
+    bound = socket.create_server(("127.0.0.1", 0))
+    with socket.create_connection(bound.getsockname()) as client:
+        client.sendall(_GET)
+        scraping = Scraping(bound, "127.0.0.1", lambda: "numbers\n", deadline_s=0.0)
+        scraping.start()
+        client.settimeout(20)
+        with suppress(ConnectionResetError):  # what it did not read it resets
+            assert client.recv(100) == b""
+        scraping.stop()
 
 
 def test_a_long_head_is_refused(port: int) -> None:

@@ -43,15 +43,18 @@ def test_who_is_refused_learns_when_to_come_back() -> None:
 
 
 def test_asking_takes_nothing_and_charging_never_refuses() -> None:
-    """What is asked and what is taken are apart; a debt is not kept."""
+    """What is asked and what is taken are apart; what the bucket does not hold is owed."""
     rates = Rates(per_minute=2)
     for _ in range(5):
         rates.require("192.0.2.1", now=NOW)
     for _ in range(5):
         rates.charge("192.0.2.1", now=NOW)
-    with pytest.raises(TooMany):
+    with pytest.raises(TooMany) as refused:
         rates.require("192.0.2.1", now=NOW)
-    rates.require("192.0.2.1", now=NOW + 30)
+    assert refused.value.retry_after_s == 120
+    with pytest.raises(TooMany):
+        rates.require("192.0.2.1", now=NOW + 119)
+    rates.require("192.0.2.1", now=NOW + 120)
 
 
 @pytest.mark.parametrize("rates", [Rates(per_minute=2), Rates(per_minute=0), Rates(per_minute=60, most=0.5)])

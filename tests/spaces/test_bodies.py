@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -123,6 +124,33 @@ async def test_cancelled_upload_leaves_nothing(files: BlobFiles, tmp_path: Path)
         await asyncio.gather(task, return_exceptions=True)
     assert left(tmp_path) == []
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.mark.parametrize("what", ["reading", "upload"])
+async def test_cancelled_end_closes_the_file(files: BlobFiles, what: str) -> None:
+    """Whoever is cancelled while the file is to be closed, and all threads are busy, leaves no descriptor."""
+    threads, go_on = CountingThreads(1), threading.Event()
+    asyncio.get_running_loop().set_default_executor(threads)
+    incoming = await files.begin()
+    await incoming.append(HUGE)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    end = incoming.discard
+    if what == "reading":
+        name = BlobName(b"s" * 16, (await incoming.finish())[0], b"g" * 16)
+        await incoming.rename(name)
+        end = (await files.open(name, size_bytes=len(HUGE))).close
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    threads.submit(go_on.wait, 10.0)
+    threads.steps = 0
+    task = asyncio.create_task(end())
+    while not threads.steps:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+    await asyncio.to_thread(lambda: None)
+    assert len(os.listdir("/proc/self/fd")) == descriptors - 1
 
 
 async def test_full_disk(tmp_path: Path) -> None:
@@ -260,7 +288,7 @@ def knows_how_not_to_wait(place: Path) -> bool:
 async def test_what_is_in_memory_is_read_without_a_thread(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, waits: bool
 ) -> None:
-    """A body that the kernel has is read on the loop, and others get their turn; else each piece takes a thread."""
+    """A body that the kernel has is read on the loop, and others get their turns; else each piece takes a thread."""
     place = await written(bench, HUGE)
     if not (waits or knows_how_not_to_wait(place)):
         pytest.skip("this file system does not say what it has in memory")
@@ -288,6 +316,42 @@ async def test_what_is_in_memory_is_read_without_a_thread(
     assert b"".join(pieces) == HUGE
     assert steps == (len(pieces) if waits else 0)
     assert turns >= len(pieces) // 2
+
+
+async def test_many_readings_read_one_piece_in_a_round_of_the_loop(bench: Bench) -> None:
+    """However many bodies are read at once, a short request waits for one piece; who is cancelled keeps nobody back."""
+    place = await written(bench, HUGE)
+    if not knows_how_not_to_wait(place):
+        pytest.skip("this file system does not say what it has in memory")
+    head = await bench.head("a")
+    assert head is not None
+    body = await bench.values.open_body(head)
+    assert not isinstance(body, bytes)
+    rounds, later_pieces = 0, list[int]()
+    begun = list[None]()
+
+    async def read() -> bytes:
+        pieces = body.pieces()
+        whole = await anext(pieces)
+        begun.append(None)
+        async for piece in pieces:
+            whole += piece
+            later_pieces.append(rounds)
+        return bytes(whole)
+
+    async with body:
+        readings = [asyncio.create_task(read()) for _ in range(8)]
+        gave_up = asyncio.create_task(read())
+        while not all(reading.done() for reading in readings):
+            rounds += 1
+            await asyncio.sleep(0)
+            if len(begun) == 9:
+                gave_up.cancel()
+        assert {reading.result() for reading in readings} == {HUGE}
+    with pytest.raises(asyncio.CancelledError):
+        await gave_up
+    assert len(later_pieces) >= 8 * 4
+    assert len(set(later_pieces)) == len(later_pieces)
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "shrinks"])

@@ -1,5 +1,6 @@
 """What strangers may cost: refused tokens, registrations, delegations of one signer, and services that are none."""
 
+import asyncio
 import json
 
 import pytest
@@ -36,6 +37,19 @@ async def test_refused_tokens_run_out(serve, method: str, path: str, status: int
         assert (*reply.said, reply.headers["retry-after"]) == (429, "Rate limit exceeded", "20")
         node.clock.advance(20)
         assert (await node.send(method, path, token=refused(node), body=body, **kind)).status == status
+
+
+async def test_refused_tokens_that_came_together_all_count(serve) -> None:
+    """Tokens that are judged side by side take one each, though none was refused yet when the others were let in."""
+    async with serve(limits=THREE) as node:
+        together = [node.send("POST", "/invoke", token=refused(node)) for _ in range(12)]
+        statuses = [reply.status for reply in await asyncio.gather(*together)]
+        assert set(statuses) <= {401, 429}
+        let_in = statuses.count(401)
+        node.clock.advance(20 * (let_in - 3) + 10)  # until half of the next one is there
+        assert (await node.send("POST", "/invoke", token=refused(node))).status == 429
+        node.clock.advance(10)
+        assert (await node.send("POST", "/invoke", token=refused(node))).status == 401
 
 
 async def test_our_own_surface_says_it_as_a_problem(serve) -> None:

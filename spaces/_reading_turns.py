@@ -1,0 +1,42 @@
+"""Turns on the event loop: whoever reads there what is in memory does it one after another, and others come in between.
+
+Without them each of many readings takes its share of every round of the loop, and a short request waits for all.
+
+Example:
+    await turns.take()
+    piece = read_at_once()
+"""
+
+import asyncio
+from collections import deque
+
+
+class ReadingTurns:
+    """Gives one reading a turn in each round of the event loop, in the order in which they asked.
+
+    It serves one event loop; where that is closed while readings wait, they wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self._is_taken = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        """Wait for a turn; where nobody had one in this round, there is nothing to wait for."""
+        loop = asyncio.get_running_loop()
+        if self._is_taken:
+            turn = loop.create_future()
+            self._waiting.append(turn)
+            await turn
+        else:
+            self._is_taken = True
+            loop.call_soon(self._pass_on, loop)
+
+    def _pass_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # else whoever waited was cancelled
+                turn.set_result(None)
+                loop.call_soon(self._pass_on, loop)
+                return
+        self._is_taken = False
