@@ -1,7 +1,8 @@
 """Every series of the node, once: its name, its labels with all their values, and its cells in a process's row.
 
 A label has no value that a caller could choose: operations, classes of status and codes are lists that stand here, and
-processes are as many as the settings say. Numbers are kept whole; a series of seconds counts nanoseconds.
+processes are as many as the settings say. What others list too stands here once more, so that the supervisor loads
+neither gate nor store for it; tests compare. Numbers are kept whole; a series of seconds counts nanoseconds.
 
 Example:
     row[REFUSALS.cell("store-full")] += 1
