@@ -13,14 +13,19 @@ from typing import Final
 
 import libipld
 
+from . import _dag_cbor
 from .errors import BadSignature, InvalidIdentifier, MalformedToken
 from .principals import parse_address, parse_chain_id
 from .resources import is_authority, is_scheme, is_uri
 from .signatures import WalletSigner, recover_address
 from .siwe import SiweMessage, parse_rfc3339, siwe_text
+from .strict_base64 import decode_padded_url, encode_padded_url
 
 MAX_CACAO_BYTES: Final = 294_912
 """What a header of 393,216 characters holds in base64."""
+
+MAX_RESOURCES: Final = 1_024
+"""Most resources of one message; clients write one, and one more for a policy statement."""
 
 _ISSUER_PREFIX: Final = "did:pkh:eip155:"
 _PAYLOAD_REQUIRED: Final = frozenset({"domain", "iss", "aud", "version", "nonce", "iat"})
@@ -58,18 +63,23 @@ def parse_cacao(data: bytes) -> Cacao:
     Does not check:
         The signature (verify_cacao), the time window, the ReCap.
     """
-    envelope = _canonical_map(data)
-    head, payload, signature = (_map_of(envelope, key) for key in "hps")
-    _check_keys(envelope, frozenset("hps"))
-    _check_keys(head, frozenset("t"))
-    _check_keys(signature, frozenset("st"))
-    _check_keys(payload, _PAYLOAD_REQUIRED, _PAYLOAD_OPTIONAL)
-    if head["t"] != "eip4361" or signature["t"] != "eip191":  # C3
-        raise MalformedToken("CACAO of another kind")
-    signed = signature["s"]
-    if not isinstance(signed, bytes) or len(signed) != 65:  # C3
-        raise MalformedToken("CACAO signature is not 65 bytes")
-    return Cacao(_message_of(payload), signed)
+    envelope = _decoded(data)
+    cacao = _cacao_of(envelope)
+    # C2, Q25: decoding lets longer lengths, integers and links pass. Every value is of its type by now: this is cheap.
+    if _dag_cbor.encode(envelope) != data:
+        raise MalformedToken("CACAO is not canonical")
+    return cacao
+
+
+def restore_cacao(data: bytes) -> Cacao:
+    """Read a CACAO that was parsed before it was stored; the caller vouches for the store.
+
+    A store may hold signatures that an earlier version wrote as links (tag 42), which `parse_cacao` refuses.
+
+    Raises:
+        MalformedToken: The stored bytes are damaged.
+    """
+    return _cacao_of(_decoded(data))
 
 
 def encode_cacao(cacao: Cacao) -> bytes:
@@ -93,7 +103,7 @@ def encode_cacao(cacao: Cacao) -> bytes:
         "version": 1,
     }
     signature = {"s": cacao.signature, "t": "eip191"}
-    return libipld.encode_dag_cbor({"h": {"t": "eip4361"}, "p": payload, "s": signature})
+    return _dag_cbor.encode({"h": {"t": "eip4361"}, "p": payload, "s": signature})
 
 
 def sign_cacao(message: SiweMessage, wallet: WalletSigner) -> Cacao:
@@ -115,34 +125,45 @@ def verify_cacao(cacao: Cacao) -> None:
 
 def header_text(data: bytes) -> str:
     """Return the text form of CACAO bytes: base64 with the URL-safe alphabet and padding (E3)."""
-    return libipld.encode_multibase("U", data)[1:]
+    return encode_padded_url(data)
 
 
 def header_bytes(text: str) -> bytes:
     """Read the text form of a CACAO (E3).
 
     Raises:
-        MalformedToken: Another alphabet, padding missing or too much, spare bits set, whitespace.
+        MalformedToken: Another alphabet, padding missing, too much or before the end, spare bits set, whitespace.
     """
-    try:
-        return libipld.decode_multibase("U" + text)[1]
-    except ValueError as exc:
-        raise MalformedToken("CACAO is not padded base64url") from exc
+    data = decode_padded_url(text)
+    if data is None:
+        raise MalformedToken("CACAO is not padded base64url")
+    return data
 
 
-def _canonical_map(data: bytes) -> Mapping[str, object]:
+def _decoded(data: bytes) -> Mapping[str, object]:
     if len(data) > MAX_CACAO_BYTES:
         raise MalformedToken("CACAO too large")
     try:
         value = libipld.decode_dag_cbor(data)
-        canonical = libipld.encode_dag_cbor(value)
     except (ValueError, RecursionError) as exc:
         raise MalformedToken("CACAO is not DAG-CBOR") from exc
-    if (
-        not isinstance(value, dict) or canonical != data
-    ):  # C2, Q25: decoding alone lets longer lengths and integers pass
-        raise MalformedToken("CACAO is not canonical")
+    if not isinstance(value, dict):
+        raise MalformedToken("CACAO is no map")
     return value
+
+
+def _cacao_of(envelope: Mapping[str, object]) -> Cacao:
+    head, payload, signature = (_map_of(envelope, key) for key in "hps")
+    _check_keys(envelope, frozenset("hps"))
+    _check_keys(head, frozenset("t"))
+    _check_keys(signature, frozenset("st"))
+    _check_keys(payload, _PAYLOAD_REQUIRED, _PAYLOAD_OPTIONAL)
+    if head["t"] != "eip4361" or signature["t"] != "eip191":  # C3
+        raise MalformedToken("CACAO of another kind")
+    signed = signature["s"]
+    if not isinstance(signed, bytes) or len(signed) != 65:  # C3
+        raise MalformedToken("CACAO signature is not 65 bytes")
+    return Cacao(_message_of(payload), signed)
 
 
 def _map_of(outer: Mapping[str, object], key: str) -> Mapping[str, object]:
@@ -219,6 +240,8 @@ def _resources(value: object) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list):
         raise MalformedToken("CACAO resources are no array")
+    if len(value) > MAX_RESOURCES:  # C11
+        raise MalformedToken("CACAO names too many resources")
     return tuple(map(_checked_text, value))
 
 

@@ -9,14 +9,14 @@ Example:
     invocation = verify_invocation(parse_invocation(header))
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from .cacao import Cacao, header_bytes, parse_cacao, verify_cacao
+from .cacao import Cacao, header_bytes, parse_cacao, restore_cacao, verify_cacao
 from .caveats import Caveats, caveats_of, same_json
 from .cids import (
     Cid,
@@ -279,11 +279,7 @@ def parse_delegation(header: str) -> UnverifiedDelegation:
     Does not check:
         Signature, time window, chain.
     """
-    _check_header(header)
-    if "." in header:  # E2
-        return _ucan_delegation(header, parse_ucan(header))
-    data = header_bytes(header)
-    return _cacao_delegation(header, data, parse_cacao(data))
+    return _read_delegation(header, parse_cacao)
 
 
 def parse_invocation(header: str) -> UnverifiedInvocation:
@@ -373,7 +369,7 @@ def restore_delegation(header: str) -> Delegation:
     Raises:
         MalformedToken: The stored text is damaged.
     """
-    return Delegation(*astuple(parse_delegation(header))[:-1])
+    return Delegation(*astuple(_read_delegation(header, restore_cacao))[:-1])
 
 
 def check_window(token: Token, now: float) -> None:
@@ -417,6 +413,14 @@ def _verify_envelope(envelope: Cacao | UcanToken) -> None:
         verify_cacao(envelope)
     else:
         verify_ucan(envelope)
+
+
+def _read_delegation(header: str, read_cacao: Callable[[bytes], Cacao]) -> UnverifiedDelegation:
+    _check_header(header)
+    if "." in header:  # E2
+        return _ucan_delegation(header, parse_ucan(header))
+    data = header_bytes(header)
+    return _cacao_delegation(header, data, read_cacao(data))
 
 
 def _ucan_delegation(header: str, token: UcanToken) -> UnverifiedDelegation:

@@ -5,11 +5,14 @@ import base64
 import time
 from typing import Any
 
+import coincurve
+import dag_cbor
 import libipld
 import pytest
 from attacks.parties import (
     DECRYPT,
     DELETE,
+    ENTROPY,
     GET,
     LIST,
     PUT,
@@ -22,8 +25,11 @@ from attacks.parties import (
     opens,
     policy_for,
 )
-from running_node import Reply, key_token, new_key, send
+from coincurve.keys import ffi  # type: ignore[attr-defined]  # what the nonce's type names, exported nowhere else
+from running_node import Reply, key_token, new_key, send, wallet_token
 from wire_replay import token_id
+
+from capabilities.signatures import WalletSigner, eip191_digest
 
 pytestmark = pytest.mark.slow
 
@@ -155,6 +161,45 @@ async def test_two_operations_in_one_token_run_none(stage: Stage, abilities: lis
     assert (await owner.client.kv().get("a")).body == b"a"
 
 
+# --- signatures that look like something else ----------------------------------------------------------------------
+
+
+class UnluckyWallet(WalletSigner):
+    """A wallet each of whose signatures begins as a CID does: version 1, a codec, a hash code, a length that fits."""
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes) -> None:
+        super().__init__(secret)
+        self._secret = coincurve.PrivateKey(secret)
+
+    def sign_eip191(self, text: str) -> bytes:
+        """Sign with one nonce after another until the signature is such a one."""
+        digest = eip191_digest(text.encode())
+        for attempt in range(1_000_000):
+            nonce = (ffi.NULL, ffi.new("unsigned char[32]", attempt.to_bytes(32, "big")))
+            signature = self._secret.sign_recoverable(digest, hasher=None, custom_nonce=nonce)
+            if signature[0] == 1 and max(signature[1:3]) < 0x80 and signature[3] <= 61:
+                return signature[:64] + bytes([27 + signature[64]])
+        raise AssertionError("no such signature")
+
+
+async def test_C1_a_signature_that_reads_as_a_cid(stage: Stage) -> None:
+    """A wallet whose signatures read as CIDs signs in, keeps a secret and grants: none of it is refused."""
+    wallet, client, delegate = UnluckyWallet(ENTROPY.token(32)), await stage.client(), Delegate()
+    await client.sign_in(wallet)
+    await client.secrets().put("API_KEY", "open sesame")
+    assert await client.secrets().get("API_KEY") == "open sesame"
+    await client.kv().put("a", b"a")
+    grants = {f"{client.session.own_space('default').text}/kv/a": [GET]}
+    # Written by the independent encoder: what other clients send.
+    grant = dag_cbor.decode(base64.urlsafe_b64decode(wallet_token(wallet, delegate.did, grants)))
+    token = base64.urlsafe_b64encode(dag_cbor.encode(grant)).decode()
+    await stage.register(token)
+    read = await stage.invoke(delegate.signer, grants, proofs=[token])
+    assert (read.status, read.body) == (200, b"a")
+
+
 # --- revoked grants ------------------------------------------------------------------------------------------------
 
 
@@ -167,7 +212,7 @@ def _spellings(header: str, wallet_address: str) -> dict[str, str]:
         signature = cacao["s"]["s"]
         if "v" in changes:
             signature = signature[:64] + bytes([changes["v"]])
-        event = libipld.encode_dag_cbor({"h": cacao["h"], "p": payload, "s": {**cacao["s"], "s": signature}})
+        event = dag_cbor.encode({"h": cacao["h"], "p": payload, "s": {**cacao["s"], "s": signature}})
         return base64.urlsafe_b64encode(event).decode()
 
     v = cacao["s"]["s"][64]

@@ -1,5 +1,6 @@
 """The wallet's envelope: rules E3, C1 to C10."""
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -8,10 +9,19 @@ import libipld
 import pytest
 from capability_cases import KV, NOW, OWNER, World, cacao, message
 
-from capabilities.cacao import Cacao, encode_cacao, header_bytes, header_text, parse_cacao, sign_cacao, verify_cacao
+from capabilities.cacao import (
+    Cacao,
+    encode_cacao,
+    header_bytes,
+    header_text,
+    parse_cacao,
+    restore_cacao,
+    sign_cacao,
+    verify_cacao,
+)
 from capabilities.errors import BadSignature, DelegationOutsideWindow, MalformedToken, ParentNotFound
 from capabilities.signatures import WalletSigner
-from capabilities.tokens import check_window, parse_delegation, verify_delegation
+from capabilities.tokens import check_window, parse_delegation, restore_delegation, verify_delegation
 
 GOOD = header_bytes(cacao({KV: ["tinycloud.kv/get"]}, expiration_time="2036-01-02T03:04:05Z"))
 ADDRESS = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
@@ -21,7 +31,7 @@ def changed(change: Callable[[dict[str, Any]], Any]) -> bytes:
     """Return the good bytes with a change made to the decoded value."""
     value = libipld.decode_dag_cbor(GOOD)
     change(value)
-    return libipld.encode_dag_cbor(value)
+    return dag_cbor.encode(value)
 
 
 def with_payload(**fields: Any) -> bytes:
@@ -52,6 +62,45 @@ def test_C1_reader_and_writer_agree():
         OWNER,
     )
     assert full == parse_cacao(encode_cacao(full))
+
+
+def test_C1_every_signature_there_and_back():
+    """No signature is taken for anything but bytes: 100,000 random ones, half of which could begin a CID, come back."""
+    drawn, parsed = random.Random(65), parse_cacao(GOOD)
+    head, tail = GOOD.split(parsed.signature)
+    for number in range(100_000):
+        signature = b"\x01" * (number % 2) + drawn.randbytes(65 - number % 2)
+        data = encode_cacao(Cacao(parsed.message, signature))
+        assert data == head + signature + tail
+        assert parse_cacao(data).signature == signature
+
+
+def test_C2_a_link_is_no_signature():
+    """A byte string under the tag of a CID is refused, although the decoder gives its bytes."""
+    parsed = parse_cacao(GOOD)
+    link = b"\xd8\x2a\x58\x42\x00" + (b"\x01\x55\x12\x20" + bytes(32)).ljust(65, b"\0")
+    refused(GOOD.replace(b"\x58\x41" + parsed.signature, link))
+    refused(GOOD.replace(b"\x58\x41" + parsed.signature, b"\xd8\x2a\x58\x25\x00\x01\x55\x12\x20" + bytes(32)))
+
+
+def test_C2_a_link_that_was_stored_is_restored():
+    """A sign-in that was registered with its signature as a link is read again, from the store and nowhere else."""
+    signature = b"\x01\x55\x12\x20" + bytes(61)
+    wanted = Cacao(parse_cacao(GOOD).message, signature)
+    proper = encode_cacao(wanted)
+    stored = proper.replace(b"\x58\x41" + signature, b"\xd8\x2a\x58\x42\x00" + signature)
+    assert stored != proper
+    refused(stored)
+    restored = restore_delegation(header_text(stored))
+    assert restored.content_key == parse_delegation(header_text(proper)).content_key
+    with pytest.raises(MalformedToken):
+        restore_cacao(stored[:-1])
+
+
+def test_C11_as_many_resources_as_may_be():
+    """A message with 1,024 resources is read, one with 1,025 is not, however well its resources are written."""
+    parse_cacao(with_payload(resources=["urn:x:y"] * 1024))
+    refused(with_payload(resources=["urn:x:y"] * 1025))
 
 
 def test_C1_writer_order():
@@ -86,6 +135,8 @@ def test_C1_writer_order():
         header_text(b"\xfb\xff\xfe\xff").replace("-", "+").replace("_", "/"),
         "YWI",
         "YWJ=",
+        "YQ==YWI=",
+        header_text(GOOD[:4]) + header_text(GOOD[4:]),
         "",
         "é",
     ],

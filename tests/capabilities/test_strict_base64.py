@@ -1,4 +1,4 @@
-"""One text for each byte string, in both alphabets."""
+"""One text for each byte string, in both alphabets, with padding and without."""
 
 import base64
 import binascii
@@ -8,14 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
-from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
+from capabilities.strict_base64 import (
+    decode_padded_url,
+    decode_standard,
+    decode_url,
+    encode_padded_url,
+    encode_standard,
+    encode_url,
+)
+
+ALPHABETS = (
+    (decode_standard, encode_standard),
+    (decode_url, encode_url),
+    (decode_padded_url, encode_padded_url),
+)
 
 
 @given(st.binary(max_size=64))
 def test_round_trip(data: bytes) -> None:
     """What is encoded decodes to itself."""
-    assert data == decode_standard(encode_standard(data))
-    assert data == decode_url(encode_url(data))
+    for decode, encode in ALPHABETS:
+        assert data == decode(encode(data))
 
 
 @pytest.mark.parametrize(
@@ -35,7 +48,7 @@ def test_other_url_texts_are_refused(text: object) -> None:
 @given(st.text(max_size=40))
 def test_fuzz_any_text(text: str) -> None:
     """Any text gives bytes that encode back to it, or None."""
-    for decode, encode in ((decode_standard, encode_standard), (decode_url, encode_url)):
+    for decode, encode in ALPHABETS:
         data = decode(text)
         assert data is None or text == encode(data)
 
@@ -51,6 +64,8 @@ def test_the_standard_library_agrees(text: str) -> None:
     """What is read is what Python's own decoder reads from the one text that its encoder writes."""
     assert decode_standard(text) == library_reads(text)
     standard = text.translate(str.maketrans("-_", "+/")) + "=" * (-len(text) % 4)
+    padded = text.translate(str.maketrans("-_", "+/"))
+    assert decode_padded_url(text) == (None if {*"+/"} & {*text} else library_reads(padded))
     assert decode_url(text) == (None if {*"+/="} & {*text} else library_reads(standard))
 
 

@@ -121,6 +121,8 @@ def _sign_ins() -> list[Case]:
     bounded = _sign_in(nbf="2026-11-18t11:06:40+00:00", exp="2027-11-18 11:06:40.000000Z", prf=[cid58(b"a parent")])
     policy = "urn:sealspace:attestation:v1:" + b64url(sorted_json({"inPerson": False}))
     with_policy = _sign_in(before_recap=[policy])
+    # The signature over this nonce begins with 01 01 7a 3c: CID version 1, a codec, a hash code, a length that fits.
+    like_a_cid = _sign_in(nonce="vectornonce283")
     in_chain_0 = ALICE.did.replace(":1:", ":0:")
     chain_0_text = siwe_text(chain_0.payload(), ALICE.address).encode()
     chain_0_digest = keccak(b"\x19Ethereum Signed Message:\n" + str(len(chain_0_text)).encode() + chain_0_text)
@@ -139,6 +141,13 @@ def _sign_ins() -> list[Case]:
             "delegation",
             lower_token.header,
             _sign_in_expect(lower_token, payload),
+        ),
+        _case(
+            "alice-to-session-signature-reads-as-cid",
+            "C1 C5",
+            "delegation",
+            like_a_cid.mint().header,
+            _sign_in_expect(like_a_cid.mint(), like_a_cid.payload()),
         ),
         _case(
             "alice-to-session-null-for-absent",
@@ -199,6 +208,11 @@ def _sign_ins() -> list[Case]:
     ]
 
 
+def _in_two_texts(data: bytes) -> str:
+    """Return base64 of the first four bytes with its padding, followed by that of the rest."""
+    return b64url(data[:4], padded=True) + b64url(data[4:], padded=True)
+
+
 def _broken_cacaos() -> list[Case]:
     payload = _sign_in().payload()
     signature = ALICE.sign(siwe_text(payload, ALICE.address))
@@ -235,6 +249,7 @@ def _broken_cacaos() -> list[Case]:
         _malformed("alice-to-session-unpadded", "E3", spare if len(spare) % 4 else spare[:-1]),
         _malformed("alice-to-session-standard-alphabet", "E3", text.replace("-", "+").replace("_", "/")),
         _malformed("alice-to-session-spare-bits", "E3", respelled),
+        _malformed("alice-to-session-padding-inside", "E3", _in_two_texts(token.event_bytes)),
         _malformed("alice-to-session-bearer", "E1", f"Bearer {text}"),
         _malformed("alice-to-session-trailing-byte", "C1", b64url(token.event_bytes + b"\0", padded=True)),
         _malformed("alice-to-session-keys-in-other-order", "C1", b64url(other_order, padded=True)),
@@ -251,6 +266,7 @@ def _broken_cacaos() -> list[Case]:
         _malformed("alice-to-session-version-2", "C2", in_payload(version=2)),
         _malformed("alice-to-session-newline-in-nonce", "C7", in_payload(nonce="vector\nURI: x")),
         _malformed("alice-to-session-control-in-statement", "C7", in_payload(statement="\x7f" + sentence(_ATT))),
+        _malformed("alice-to-session-1025-resources", "C11", in_payload(resources=["urn:x:y"] * 1025)),
         _malformed("alice-to-session-domain-with-slash", "C2", in_payload(domain="app.example/x")),
         _malformed(
             "alice-to-session-chain-a-word",

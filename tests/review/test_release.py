@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import dag_cbor
 import libipld
 from attacks.parties import DECRYPT, Delegate, Owner, Stage, opens, policy_for, refused
 from review.inside_stage import inside
@@ -38,7 +39,7 @@ async def sign_in_twice(stage: Stage, owner: Owner, session: Delegate) -> tuple[
     parts = libipld.decode_dag_cbor(header_bytes(usual))
     signature = parts["s"]["s"]
     parts["s"]["s"] = signature[:64] + bytes([signature[64] - 27])
-    return usual, header_text(libipld.encode_dag_cbor(parts))
+    return usual, header_text(dag_cbor.encode(parts))
 
 
 async def test_an_approval_counts_whichever_spelling_of_the_sign_in_came_first(stage: Stage) -> None:
