@@ -1,21 +1,27 @@
 """Conditions on a capability, and when a narrower holder still keeps them (section 3.5, rule T2).
 
 In a token a capability carries a list of objects. `[{}]` means no condition and becomes the empty map; any other list
-becomes a map from decimal index to object. No caveat is interpreted here but the resource selector: whoever holds a
-conditioned grant repeats its conditions exactly. SQL statement caveats have no looser rule of their own, since nothing
-here executes SQL: repeating them is containment too.
+becomes a map from decimal index to object. The one caveat that is understood here is the resource selector. The holder
+of a conditioned grant repeats its conditions exactly, and a call is run only under conditions that are understood and
+met: a condition that is merely repeated restricts nothing (I39).
+
+A selector names a resource: its `value` is a whole one, or a path in the service that the capability is about.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
-from .errors import CaveatRefused
+from msgspec import Struct
+
+from .errors import CaveatRefused, InvalidIdentifier
+from .resources import Resource, SpaceResource, extends, parse_resource
 from .strict_json import Json
 
 Caveats: TypeAlias = Mapping[str, Json]
 """Conditions in their stored form (T2): index text to object; empty means none."""
 
 _SELECTOR: Final = "xyz.tinycloud.resource/selector"
+_WHOLE: Final = ("tinycloud:", "urn:")
 _SELECTOR_MEMBERS: Final = frozenset({"type", "kind", "value"})
 
 
@@ -48,10 +54,52 @@ def check_invoked(parent: Caveats, invoked: Caveats) -> None:
 
     Raises:
         CaveatRefused: It does not.
+
+    Does not check:
+        That what is asked for meets the conditions (selection_of).
     """
     if not parent or same_json(dict(parent), dict(invoked)):
         return
     raise CaveatRefused("invocation-caveats-not-subset-of-chain")
+
+
+class Selection(Struct, frozen=True, gc=False):
+    """What a call's conditions leave of what it asks for.
+
+    Attributes:
+        resource: What is selected; it contains what the call asks for.
+        is_exact: Only this resource, and nothing below it.
+    """
+
+    resource: Resource
+    is_exact: bool
+
+
+def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
+    """Return what the conditions of a call select, where they are understood and admit what it asks for (I39).
+
+    Args:
+        resource: What the call asks for.
+        caveats: The conditions that it states; by I35 all those of the grant, if that has any.
+
+    Returns:
+        None without conditions.
+
+    Raises:
+        CaveatRefused: A condition is not a selector, or `resource` is neither what it selects nor, under a prefix,
+            below it.
+    """
+    if not caveats:
+        return None
+    selector = _sole_selector(caveats)
+    if selector is None:
+        raise CaveatRefused("caveat-not-understood")
+    kind, value = selector
+    outer = _named(value, beside=resource)
+    is_exact = kind == "exact"
+    if outer is None or not extends(resource, outer) or (is_exact and not extends(outer, resource)):
+        raise CaveatRefused("selector-caveat-not-met")
+    return Selection(outer, is_exact)
 
 
 def same_json(one: Json, other: Json) -> bool:
@@ -91,3 +139,13 @@ def _sole_selector(caveats: Caveats) -> tuple[str, str] | None:
     if not isinstance(kind, str) or not isinstance(value, str) or kind not in ("exact", "prefix"):
         return None
     return kind, value
+
+
+def _named(value: str, *, beside: Resource) -> Resource | None:
+    """Return the resource that a selector's value names: a whole one, or a path in the service of another."""
+    if value.startswith(_WHOLE):
+        try:
+            return parse_resource(value)
+        except InvalidIdentifier:
+            return None
+    return SpaceResource(beside.space, beside.service, value) if isinstance(beside, SpaceResource) else None

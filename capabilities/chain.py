@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 from .abilities import HOST, REVOKE, sufficient_for
-from .caveats import Caveats, check_delegated, check_invoked
+from .caveats import Caveats, check_delegated, check_invoked, selection_of
 from .cids import ContentKey, Digest, cid_text
 from .errors import (
     AncestorRevoked,
@@ -178,7 +178,8 @@ def judge_invocation(
         now: Epoch seconds.
 
     Returns:
-        The authority; every capability is held, by root authority (1.7) or by a live grant. Rules I13, I30 to I35 hold.
+        The authority; every capability is held, by root authority (1.7) or by a live grant, and meets the conditions it
+        states. Rules I13, I30 to I35 and I39 hold.
 
     Raises:
         ChainError: The first rule that is broken.
@@ -199,6 +200,7 @@ def judge_invocation(
         raise ParentNotFound
     _check_found(invocation.parents, cited, known)  # I31; Q13 for a root's call
     if not dependent:  # I30
+        _check_conditions(invocation.capabilities)
         return Authority((), ())
     held = []
     for grant in known:
@@ -220,6 +222,7 @@ def judge_invocation(
             if reason:
                 raise CaveatsNotContained(reason, boundary="invocation")
             raise UnauthorizedAction(capability.resource.text, capability.ability)
+    _check_conditions(invocation.capabilities)
     return Authority(tuple(members), dependent)
 
 
@@ -230,7 +233,7 @@ def _plain_authority(invocation: Invocation, grant: Registered, marks: Marks, no
     """
     capability, delegation = invocation.capabilities[0], grant.delegation
     resource = capability.resource
-    if not isinstance(resource, SpaceResource) or resource.space.owner == invocation.invoker:
+    if not isinstance(resource, SpaceResource) or resource.space.owner == invocation.invoker or capability.caveats:
         return None
     if delegation.delegate != invocation.invoker or grant.missing_ancestor or not _is_open(grant, now):
         return None
@@ -479,6 +482,15 @@ def _shortfall(
                 else:
                     return None
     return reason
+
+
+def _check_conditions(capabilities: Iterable[Capability]) -> None:
+    """Check that what is asked for meets the conditions it is asked under, the invoker's own ones included (I39)."""
+    for capability in capabilities:
+        try:
+            selection_of(capability.resource, capability.caveats)
+        except CaveatRefused as refusal:
+            raise CaveatsNotContained(refusal.reason, boundary="invocation") from refusal
 
 
 def _joint_window(delegation: Delegation, parents: Sequence[Registered]) -> tuple[float | None, float | None]:

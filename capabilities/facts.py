@@ -48,13 +48,26 @@ def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
 
 
 def states_policy(facts: Iterable[Json]) -> bool:
-    """Tell whether any fact states a policy on who may open keys, of whatever version."""
-    for fact in facts:
-        if isinstance(fact, dict):
-            for name in fact:
-                if name.startswith(_FACT_FAMILY):
-                    return True
+    """Tell whether any member, however deep in the facts, is named as a policy on who may open keys.
+
+    Who reads policies looks at members of the facts themselves, in the one spelling; the rest has to be refused there,
+    so that no condition is passed over (RL8).
+    """
+    left: list[Json] = list(facts)
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            if any(is_policy_name(name) for name in value):
+                return True
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
     return False
+
+
+def is_policy_name(name: str) -> bool:
+    """Tell whether a member is named as a policy, of whatever version, whatever case its name is in."""
+    return name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY
 
 
 def attestation_resource(statement: Mapping[str, Json]) -> str:

@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from capabilities.errors import InvalidIdentifier
+from capabilities.facts import is_policy_name, states_policy
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource, parse_resource
 from capabilities.strict_json import Json
@@ -44,7 +45,6 @@ from .key_providers import MAX_KEY_PROVIDERS, is_accepted, parse_key_provider
 
 FACT: Final = "sealspace.attestation/v1"
 """Member of a delegation's fact that holds a policy."""
-FACT_FAMILY: Final = "sealspace.attestation/"
 """A fact of this family in another version refuses the delegation: skipping it would widen."""
 
 MAX_POLICY_BYTES: Final = 32_768
@@ -395,19 +395,19 @@ def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
     Returns:
         The policies in their order; all of them are in force together.
     Raises:
-        PolicyError: one of them is malformed, is of another version, or there are more than `MAX_POLICIES`. Such a
-            delegation is not registered.
+        PolicyError: one of them is malformed, is of another version, has its name in another case or stands deeper
+            than a fact's own members, or there are more than `MAX_POLICIES`. Such a delegation is not registered.
     """
     policies = []
     for fact in facts:
-        if not isinstance(fact, dict):
-            continue
-        for name, value in fact.items():
-            if not name.startswith(FACT_FAMILY):
-                continue
-            if name != FACT:
-                raise PolicyError("", "unknown version")
-            policies.append(parse_policy(value))
+        members = fact if isinstance(fact, dict) else {"": fact}
+        for name, value in members.items():
+            if name == FACT:
+                policies.append(parse_policy(value))
+            elif is_policy_name(name):
+                raise PolicyError("", "unknown version, or its name in another case")
+            elif states_policy((value,)):  # deeper than where policies are read: a condition must not be passed over
+                raise PolicyError("", "not a member of a fact itself")
     if len(policies) > MAX_POLICIES:
         raise PolicyError("", f"more than {MAX_POLICIES} policies in one delegation")
     return tuple(policies)

@@ -360,8 +360,10 @@ def key_token(
     nonce: str | None = None,
     not_before: float | None = None,
     issuer: str | None = None,
+    caveats: Sequence[Mapping[str, Json]] = ({},),
 ) -> str:
     """Return a UCAN by a key: a delegation or an invocation. `proofs` are tokens or ids."""
+    listed = [dict(caveat) for caveat in caveats]
     payload = UcanPayload(
         iss=issuer or signer.did_url,
         aud=audience,
@@ -370,7 +372,7 @@ def key_token(
         nnc=nonce or fresh_nonce(),
         fct=list(facts) or None,
         prf=[id_of(proof) for proof in proofs],
-        att={resource: {one: [{}] for one in abilities} for resource, abilities in grants.items()},
+        att={resource: dict.fromkeys(abilities, listed) for resource, abilities in grants.items()},
     )
     return encode_ucan(payload, signer)
 

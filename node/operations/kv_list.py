@@ -1,9 +1,12 @@
 """List the paths of a space under a prefix, in byte order and in pages (wire §4.4.4, Q1, Q15, Q32)."""
 
+from enum import Enum, auto
+
 from msgspec import Struct
 
-from capabilities.abilities import sufficient_for
-from capabilities.resources import SpaceResource, extends
+from capabilities.abilities import satisfies, sufficient_for
+from capabilities.caveats import Selection, selection_of
+from capabilities.resources import Resource, SpaceResource, extends
 from capabilities.tokens import Invocation
 from spaces.listing import MAX_LISTING, Listing, ListingQuery, complete, list_paths
 
@@ -42,12 +45,12 @@ async def list_granted(services: Services, invocation: Invocation, step: Step, o
     call.require_hosted()
     scope = _Scope.of(call, step)
     listing = await complete(services.store, query, call.pages[0])
-    paths = scope.within(listing)
+    paths = scope.within(step, listing)
     # Without a limit everything is returned; with one, paths out of the grant do not count towards it.
     while listing.more and (limit is None or len(paths) <= limit):
         query = ListingQuery(step.space, prefix=step.path, after=listing.paths[-1], limit=query.limit)
         listing = await list_paths(services.store, query)
-        paths += scope.within(listing)
+        paths += scope.within(step, listing)
     if limit is None or (len(paths) <= limit and not listing.more):
         return Paths(tuple(paths), None)
     page = paths[:limit]
@@ -58,38 +61,71 @@ def _origin(invocation: Invocation, step: Step, options: Options) -> Cursor:
     return Cursor(invocation.invoker, step.space.text, step.path, options.list_limit)
 
 
-class _Scope(Struct, frozen=True, gc=False):
+class _Scope(Enum):
     """What of a plain prefix the caller was granted: a grant on `photos` says nothing of `photos2` (X6, Q15)."""
 
-    step: Step
-    granted: tuple[SpaceResource, ...] | None
+    ALL = auto()
+    SEGMENT = auto()
+    """The path that the prefix is, and those below it."""
+    PATH = auto()
+    """The path that the prefix is."""
+    NOTHING = auto()
 
     @classmethod
     def of(cls, call: Call, step: Step) -> "_Scope":
-        """Find the granted resources; None where nothing of the prefix can lie outside them."""
-        if call.invocation.invoker == step.space.owner:  # R1; both are canonical (P4)
-            return cls(step, None)
-        asked = SpaceResource(step.space, "kv", step.path)
-        sufficient = sufficient_for(Verb.LIST.value)
-        granted = tuple(
-            [
-                row.resource
-                for stored in call.cited
-                for row in stored.registered.delegation.capabilities
-                if row.ability in sufficient
-                and isinstance(row.resource, SpaceResource)
-                and extends(asked, row.resource)
-            ]
-        )
-        is_whole = any(resource.path != step.path for resource in granted) or step.path.endswith("/")
-        return cls(step, None if is_whole else granted)
+        """Return the scope of a judged call."""
+        selection = _selection(call, step)
+        if selection is not None and selection.is_exact:
+            return cls.PATH
+        if selection is not None:
+            granted: list[Resource] = [selection.resource]
+        elif call.invocation.invoker == step.space.owner:  # R1; both are canonical (P4)
+            return cls.ALL
+        else:
+            granted = _granted(call, step)
+        if not granted:
+            return cls.NOTHING
+        # A grant of more than the prefix, or a prefix that ends a segment: nothing that begins so lies outside.
+        is_whole = step.path.endswith("/") or not all(_is_of(resource, step) for resource in granted)
+        return cls.ALL if is_whole else cls.SEGMENT
 
-    def within(self, listing: Listing) -> list[str]:
+    def within(self, step: Step, listing: Listing) -> list[str]:
         """Return the paths of a listing that were granted."""
-        if self.granted is None:
-            return list(listing.paths)
-        if not self.granted:
-            return []
-        # Each grant is of the prefix itself, and that ends no segment: it covers this one path and those below it.
-        here, below = self.step.path, self.step.path + "/"
-        return [path for path in listing.paths if path == here or path.startswith(below)]
+        match self:
+            case _Scope.ALL:
+                return list(listing.paths)
+            case _Scope.SEGMENT:
+                below = step.path + "/"
+                return [path for path in listing.paths if path == step.path or path.startswith(below)]
+            case _Scope.PATH:
+                return [path for path in listing.paths if path == step.path]
+            case _Scope.NOTHING:
+                return []
+
+
+def _selection(call: Call, step: Step) -> Selection | None:
+    """Return what the call's own conditions select; every grant it rests on states the same or none (I35, I39)."""
+    for capability in call.invocation.capabilities:
+        if _is_of(capability.resource, step) and satisfies(capability.ability, Verb.LIST.value):
+            return selection_of(capability.resource, capability.caveats)
+    return None
+
+
+def _granted(call: Call, step: Step) -> list[Resource]:
+    """Return the resources that contain the prefix and were granted without conditions."""
+    asked, sufficient = SpaceResource(step.space, "kv", step.path), sufficient_for(Verb.LIST.value)
+    return [
+        row.resource
+        for stored in call.cited
+        for row in stored.registered.delegation.capabilities
+        if row.ability in sufficient and not row.caveats and extends(asked, row.resource)
+    ]
+
+
+def _is_of(resource: Resource, step: Step) -> bool:
+    """Tell whether a resource is just the path that is listed; query and fragment do not count."""
+    return isinstance(resource, SpaceResource) and (resource.space, resource.service, resource.path) == (
+        step.space,
+        "kv",
+        step.path,
+    )

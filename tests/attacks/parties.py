@@ -271,6 +271,7 @@ class Stage:
         proofs: Sequence[str] | None = None,
         ttl_s: float = 60,
         envelope: InlineEnvelope | None = None,
+        caveats: Sequence[Mapping[str, Json]] = ({},),
     ) -> Decrypt:
         """Return a request for the content key of the owner's secret."""
         sealed = envelope or owner.envelope
@@ -289,6 +290,7 @@ class Stage:
             proofs=delegate.proofs if proofs is None else proofs,
             facts=[decrypt_fact(body)],
             ttl_s=ttl_s,
+            caveats=caveats,
         )
         return Decrypt(token=token, body=canonical_bytes(body), network=owner.network)
 

@@ -30,11 +30,9 @@ from spaces.store.contract import check_commit, check_read
 
 PROFILE: Final = REPOSITORY / "spec" / "operations" / "profile.md"
 HEADING: Final = "### 2.1 "
-CALLS: Final = "calls"
 COUNTED: Final = ("reads", "commits", "signatures checked", "made", "JSON texts read", "tasks", "threads", "log lines")
 WARM_UP: Final = 3
 
-_ROOMS: Final = tuple(f"{REPOSITORY}/{room}/" for room in ("capabilities", "encryption_network", "node", "spaces"))
 _FUNCTIONS: Final[Mapping[CodeType, str]] = {
     check_read.__code__: "reads",
     check_commit.__code__: "commits",
@@ -64,7 +62,6 @@ class Tally:
             name = _FUNCTIONS.get(frame.f_code)
             if name is not None:
                 self.counts[name] += 1
-            self.counts[CALLS] += frame.f_code.co_filename.startswith(_ROOMS)
         elif event == "c_call":
             self.counts["JSON texts read"] += _reads_json(called)
 
@@ -125,7 +122,7 @@ async def counts_of(folder: Path, loads: list[str]) -> dict[str, dict[str, int]]
         place = await set_up(node.url)
         for load in loads:
             await ask(place, await LOADS[load].make(place, WARM_UP + 1), tally)
-            found[load] = {name: tally.counts[name] for name in (*COUNTED, CALLS)}
+            found[load] = {name: tally.counts[name] for name in COUNTED}
     return found
 
 

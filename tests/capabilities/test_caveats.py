@@ -2,8 +2,9 @@
 
 import pytest
 
-from capabilities.caveats import caveats_of, check_delegated, check_invoked, same_json
+from capabilities.caveats import caveats_of, check_delegated, check_invoked, same_json, selection_of
 from capabilities.errors import CaveatRefused
+from capabilities.resources import parse_resource
 from capabilities.strict_json import Json
 
 
@@ -96,6 +97,78 @@ def test_I35_an_invocation_repeats_a_selector_exactly():
     check_invoked({}, selector("prefix", "a"))
     with pytest.raises(CaveatRefused):
         check_invoked(selector("prefix", "a"), selector("exact", "a/b"))
+
+
+SPACE = "tinycloud:key:z6MksVD6yzrjSyuHLgZvQhxvhVfGW4nmzZsYx31vYYYdSUJM:default"
+NETWORK = "urn:tinycloud:encryption:did:key:z6MksVD6yzrjSyuHLgZvQhxvhVfGW4nmzZsYx31vYYYdSUJM:default"
+
+
+@pytest.mark.parametrize(
+    ("caveats", "resource"),
+    [
+        ({}, f"{SPACE}/kv/secret.txt"),
+        (selector("exact", "public.txt"), f"{SPACE}/kv/public.txt"),
+        (selector("exact", f"{SPACE}/kv/public.txt"), f"{SPACE}/kv/public.txt"),
+        (selector("exact", ""), f"{SPACE}/kv/"),
+        (selector("prefix", "a"), f"{SPACE}/kv/a"),
+        (selector("prefix", "a"), f"{SPACE}/kv/a/b"),
+        (selector("prefix", "a/"), f"{SPACE}/kv/a/b"),
+        (selector("prefix", f"{SPACE}/kv/a"), f"{SPACE}/kv/a/b"),
+        (selector("prefix", f"{SPACE}/kv"), f"{SPACE}/kv/a/b"),
+        (selector("exact", NETWORK), NETWORK),
+        (selector("prefix", NETWORK), NETWORK),
+    ],
+)
+def test_I39_what_a_selector_admits(caveats, resource):
+    """A call under a selector is about what it selects, or below it."""
+    asked = parse_resource(resource)
+    selection = selection_of(asked, caveats)
+    assert selection is None or selection.is_exact == (caveats["0"]["kind"] == "exact")
+
+
+@pytest.mark.parametrize(
+    ("caveats", "resource"),
+    [
+        (selector("exact", "public.txt"), f"{SPACE}/kv/secret.txt"),
+        (selector("exact", "public.txt"), f"{SPACE}/kv/public.txt/x"),
+        (selector("exact", "public.txt"), f"{SPACE}/kv"),
+        (selector("exact", f"{SPACE}/kv/public.txt"), f"{SPACE}/sql/public.txt"),
+        (selector("exact", f"{SPACE}2/kv/public.txt"), f"{SPACE}/kv/public.txt"),
+        (selector("exact", f"{SPACE}/kv"), f"{SPACE}/kv/a"),
+        (selector("exact", "tinycloud://default/kv/a"), f"{SPACE}/kv/a"),
+        (selector("exact", "tinycloud:"), f"{SPACE}/kv/a"),
+        (selector("prefix", "a"), f"{SPACE}/kv/ab"),
+        (selector("prefix", "a"), f"{SPACE}/kv"),
+        (selector("prefix", ""), f"{SPACE}/kv/a"),
+        (selector("prefix", "a"), f"{SPACE}/kv/a#part"),
+        (selector("exact", "default"), NETWORK),
+        (selector("exact", f"{NETWORK}2"), NETWORK),
+    ],
+)
+def test_I39_what_a_selector_does_not_admit(caveats, resource):
+    """Anything else is refused, whatever way the selector is written."""
+    with pytest.raises(CaveatRefused) as caught:
+        selection_of(parse_resource(resource), caveats)
+    assert caught.value.reason == "selector-caveat-not-met"
+
+
+@pytest.mark.parametrize(
+    "caveats",
+    [
+        A,
+        caveats_of([{}, {}]),
+        selector("exact", "a", more=1),
+        selector("other", "a"),
+        selector("exact", 1),
+        caveats_of([{"type": "xyz.tinycloud.resource/selector", "kind": "exact", "value": "a"}, {"b": 1}]),
+        caveats_of([{"type": "xyz.tinycloud.resource/selector", "kind": "exact", "value": "a"}] * 2),
+    ],
+)
+def test_I39_what_nobody_understands_is_not_run(caveats):
+    """A condition that is no selector refuses the call that states it."""
+    with pytest.raises(CaveatRefused) as caught:
+        selection_of(parse_resource(f"{SPACE}/kv/a"), caveats)
+    assert caught.value.reason == "caveat-not-understood"
 
 
 def test_same_json_tells_types_apart():

@@ -49,7 +49,9 @@ PHOTOS = f"tinycloud:{OWNER.did[4:]}:default/kv/photos"
 mostly = st.sampled_from([True] * 12 + [False])
 mark = st.sampled_from([Mark.LIVE] * 19 + [Mark.REVOKED, None])
 SELECTOR = {"type": "xyz.tinycloud.resource/selector", "kind": "prefix", "value": "a"}
-caveats = st.sampled_from([[{}], [{}], [{"k": 1}], [{"k": 2}], [SELECTOR], [SELECTOR | {"value": "a/b"}]])
+caveats = st.sampled_from(
+    [[{}], [{}], [{"k": 1}], [{"k": 2}], *([SELECTOR | {"value": value}] for value in ("a", "a/b", "photos", PHOTOS))]
+)
 begin = st.sampled_from([None] * 9 + [NOW - 60.0, NOW, NOW + 1.0])
 end = st.sampled_from([NOW, NOW + 60.0, NOW + 60.0, NOW + 60.0, NOW + 90.0])
 
@@ -128,10 +130,11 @@ def test_calls_are_judged_as_listed(case: tuple[str, list[Registered | None], Ma
 def listed_call(
     invocation: Invocation, found: Sequence[Registered | None], marks: Marks
 ) -> tuple[tuple[ContentKey, ...], tuple[Capability, ...]]:
-    """Judge by I30 to I37."""
+    """Judge by I30 to I37, and I39."""
     dependent = dependent_on_proofs(invocation.invoker, invocation.capabilities)
     grants = found_all(found) if found or not dependent else not_found()
     if not dependent:
+        refuse_unmet_conditions(invocation.capabilities)
         return (), ()
     if any(grant.delegation.delegate != invocation.invoker for grant in grants):
         raise UnauthorizedInvoker
@@ -148,7 +151,20 @@ def listed_call(
             raise UnauthorizedAction(capability.resource.text, capability.ability)
         if None not in refusals:
             raise CaveatsNotContained(refusals[-1] or "", boundary="invocation")
+    refuse_unmet_conditions(invocation.capabilities)
     return tuple(dict.fromkeys(member.content_key for grant in grants for member in grant.closure)), dependent
+
+
+def refuse_unmet_conditions(capabilities: Iterable[Capability]) -> None:
+    """Judge by I39, for the conditions that are drawn here."""
+    for capability in capabilities:
+        for condition in capability.caveats.values():
+            value = condition.get("value") if isinstance(condition, dict) else None
+            if not isinstance(value, str):
+                raise CaveatsNotContained("caveat-not-understood", boundary="invocation")
+            whole = value if value.startswith("tinycloud:") else f"{PHOTOS.rpartition('/')[0]}/{value}"
+            if capability.resource.text != whole and not capability.resource.text.startswith(f"{whole}/"):
+                raise CaveatsNotContained("selector-caveat-not-met", boundary="invocation")
 
 
 @given(cases())

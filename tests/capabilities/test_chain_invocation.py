@@ -213,17 +213,54 @@ def test_I34_A3_alias_is_held(world, root):
     world.invoke(call(root, att={f"{KV}/photos/a": ["tinycloud.kv/delete"]}))
 
 
+def _under_selector(kind: str, value: str) -> list[dict[str, str]]:
+    return [{"type": "xyz.tinycloud.resource/selector", "kind": kind, "value": value}]
+
+
 def test_I35_caveats_are_repeated_exactly(world):
-    """A call under a conditioned grant repeats the conditions; a free grant takes any."""
-    att: Att = {f"{SESSION_SPACE}/kv": {"tinycloud.kv/get": [{"k": 1}]}, f"{SESSION_SPACE}/sql": ["tinycloud.sql/read"]}
+    """A call under a conditioned grant repeats the conditions; under a free grant it may state some of its own."""
+    att: Att = {
+        f"{SESSION_SPACE}/kv": {"tinycloud.kv/get": _under_selector("prefix", "a")},
+        f"{SESSION_SPACE}/kv/b": GET,
+    }
     grant = world.register(ucan(SESSION, BOB.did, att))
-    world.invoke(call(grant, signer=BOB, att={f"{SESSION_SPACE}/kv/a": {"tinycloud.kv/get": [{"k": 1}]}}))
-    world.invoke(call(grant, signer=BOB, att={f"{SESSION_SPACE}/sql/a": {"tinycloud.sql/read": [{"x": 1}]}}))
-    for caveats in ([{}], [{"k": 2}], [{"k": 1.0}], [{"k": 1}, {}]):
+
+    def invoke(path: str, caveats: list[dict[str, str]]) -> None:
+        world.invoke(call(grant, signer=BOB, att={f"{SESSION_SPACE}/kv/{path}": {"tinycloud.kv/get": caveats}}))
+
+    invoke("a", _under_selector("prefix", "a"))
+    invoke("b", _under_selector("exact", "b"))
+    for caveats in (
+        [{}],
+        _under_selector("prefix", "b"),
+        _under_selector("exact", "a"),
+        [*_under_selector("prefix", "a"), {}],
+    ):
         with pytest.raises(CaveatsNotContained) as caught:
-            world.invoke(call(grant, signer=BOB, att={f"{SESSION_SPACE}/kv/a": {"tinycloud.kv/get": caveats}}))
+            invoke("a", caveats)
         reason = "invocation-caveats-not-subset-of-chain"
         assert caught.value.text == f"{reason}: {reason}"
+
+
+@pytest.mark.parametrize("ability", ["tinycloud.kv/get", "tinycloud.kv/put", "tinycloud.sql/read", "x/y"])
+@pytest.mark.parametrize("signer", [SESSION, BOB], ids=["owner", "delegate"])
+@pytest.mark.parametrize(
+    ("caveats", "reason"),
+    [
+        ([{"k": 1}], "caveat-not-understood"),
+        ([{}, {}], "caveat-not-understood"),
+        (_under_selector("exact", "public.txt"), "selector-caveat-not-met"),
+    ],
+)
+def test_I39_a_repeated_condition_has_to_be_met(world, signer, ability, caveats, reason):
+    """What is asked for under a condition that is not understood or not met is refused, also to the owner."""
+    grant = world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": {ability: caveats}}))
+    token = call(
+        *([grant] if signer is BOB else []), signer=signer, att={f"{SESSION_SPACE}/kv/secret.txt": {ability: caveats}}
+    )
+    with pytest.raises(CaveatsNotContained) as caught:
+        world.invoke(token)
+    assert caught.value.text == f"invocation-caveats-not-subset-of-chain: {reason}"
 
 
 def test_I37_each_capability_is_judged_alone(world, root):

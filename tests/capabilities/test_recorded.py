@@ -30,6 +30,8 @@ DEPARTURES = {
 OTHER_DEPARTURES = {
     "cacao.nonce-newline": "no control character in a signed field",
     "invoke.replay-after-400": "whether an option error comes first is not decided here",
+    "invoke.caveat-equal": "I39: a condition that is not understood refuses the call",
+    "invoke.caveat-added": "I39: a condition that is not understood refuses the call",
     "caps.chain-bad-cid": "the parameters of a reading are not decided here",
 }
 

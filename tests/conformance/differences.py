@@ -111,6 +111,11 @@ DIFFERENCES: dict[str, Difference] = {
     "delegate.prf-twice": Difference("Q26", 401, _NO_PARENT),
     # --- invoking
     "invoke.root-unknown-prf-write": Difference("Q13", 401, _NO_PARENT),
+    **_several(
+        Difference("I39", 401, "invocation-caveats-not-subset-of-chain: caveat-not-understood"),
+        "invoke.caveat-equal",
+        "invoke.caveat-added",
+    ),
     "invoke.precondition-stranger": Difference("Q5", 401, _NO_PARENT),
     "invoke.mixed.put-get-effect": Difference("Q3", 200, "a"),
     **_several(

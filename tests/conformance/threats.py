@@ -14,6 +14,7 @@ _RELEASE = "attacks/test_release.py::"
 _STRANGERS = "attacks/test_strangers.py::"
 _TOKENS = "attacks/test_tokens.py::"
 _WITHDRAWALS = "attacks/test_withdrawals.py::"
+_CONDITIONS = "attacks/test_conditions.py::"
 _COSTS = "node/operations/test_strangers.py::"
 _SIGNED = "node/operations/test_signed_urls.py::"
 _PUBLIC = "node/operations/test_public_values.py::"
@@ -56,6 +57,20 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.1 a revoked delegate registers the grant anew": (
         _TOKENS + "test_a_revoked_grant_in_another_spelling",
         "node/operations/test_sweep_delegations.py::test_a_revoked_delegation_does_not_come_back",
+    ),
+    "3.1 a holder repeats the conditions of a grant and does what they exclude": (
+        _CONDITIONS + "test_a_repeated_selector_restricts",
+        _CONDITIONS + "test_a_selector_restricts_signed_urls",
+        _CONDITIONS + "test_a_selector_restricts_lists",
+        _CONDITIONS + "test_what_nobody_understands_is_not_run",
+    ),
+    "3.1 a policy in another case, or deeper in the facts, is passed over": (
+        _CONDITIONS + "test_a_policy_that_nobody_would_read_is_refused",
+    ),
+    "3.1 a library's canonical form differs for some bytes: two readers, or a refusal of what is canonical": (
+        _TOKENS + "test_C1_a_signature_that_reads_as_a_cid",
+        "capabilities/test_cacao.py::test_C1_every_signature_there_and_back",
+        "capabilities/test_strict_base64.py::test_the_standard_library_agrees",
     ),
     "3.1 a write slips past a revocation on another worker": (
         _RACES + "test_a_put_revoked_before_the_commit",

@@ -265,7 +265,15 @@ def test_any_object_is_a_policy_or_our_error(value: Any) -> None:
 def test_policies_are_found_among_facts() -> None:
     """Every fact that holds a policy counts, whatever stands beside it; other facts are skipped."""
     found = policies_of(
-        [1, None, [], {"other": 1}, {FACT: {"maxAgeSeconds": 1}, "more": 2}, {FACT: {"maxAgeSeconds": 2}}]
+        [
+            1,
+            None,
+            FACT,
+            [FACT],
+            {"other": [{"x": FACT}]},
+            {FACT: {"maxAgeSeconds": 1}, "more": 2},
+            {FACT: {"maxAgeSeconds": 2}},
+        ]
     )
     assert [policy.max_age_s for policy in found] == [1, 2]
     assert policies_of([]) == ()
@@ -278,10 +286,16 @@ def test_policies_are_found_among_facts() -> None:
         {FACT: None},
         {"sealspace.attestation/v2": {}},
         {"sealspace.attestation/": {}},
+        {"Sealspace.attestation/v1": {}},
+        {"SEALSPACE.ATTESTATION/V1": {}},
+        {"more": {FACT: {}}},
+        {"more": [1, {"deeper": [{FACT.upper(): {}}]}]},
+        [{FACT: {}}],
+        [[{"more": {FACT: {}}}]],
     ],
 )
 def test_a_policy_that_is_not_understood_refuses(fact: Any) -> None:
-    """Unknown members and unknown versions are never skipped."""
+    """Unknown members and versions, and policies in another case or place, are never skipped (RL8)."""
     with pytest.raises(PolicyError):
         policies_of([{}, fact])
 

@@ -503,24 +503,38 @@ def _chain_windows(book: _Book) -> None:
 
 def _invocation_caveats(book: _Book) -> None:
     resource = f"{DAVES}/kv/c"
-    jwt = Jwt(issuer=DAVE, audience=BOB.did, att={resource: {GET: [{"k": 1}]}}, exp=NOW + HOUR)
-    free = Jwt(issuer=DAVE, audience=BOB.did, att={resource: {GET: [{}]}}, exp=NOW + HOUR)
+
+    def selector(kind: str, value: str) -> list[dict[str, Any]]:
+        return [{"type": "xyz.tinycloud.resource/selector", "kind": kind, "value": value}]
+
+    def parent(name: str, caveats: list[dict[str, Any]]) -> Token:
+        return book.add(name, Jwt(issuer=DAVE, audience=BOB.did, att={resource: {GET: caveats}}, exp=NOW + HOUR))
+
     parents = {
-        "dave-to-bob-caveat": book.add("dave-to-bob-caveat", jwt),
-        "dave-to-bob-no-caveat": book.add("dave-to-bob-no-caveat", free),
+        "dave-to-bob-caveat": parent("dave-to-bob-caveat", [{"k": 1}]),
+        "dave-to-bob-no-caveat": parent("dave-to-bob-no-caveat", [{}]),
+        "dave-to-bob-exact-c": parent("dave-to-bob-exact-c", selector("exact", "c")),
+        "dave-to-bob-exact-other": parent("dave-to-bob-exact-other", selector("exact", "other")),
+        "dave-to-bob-prefix-of-all": parent("dave-to-bob-prefix-of-all", selector("prefix", f"{DAVES}/kv")),
     }
-    reason = "invocation-caveats-not-subset-of-chain"
-    refused = _failed("caveats-not-contained", f"{reason}: {reason}")
-    for name, parent, caveats, ok in (
-        ("caveat-repeated", "dave-to-bob-caveat", [{"k": 1}], True),
-        ("caveat-dropped", "dave-to-bob-caveat", [{}], False),
-        ("caveat-changed", "dave-to-bob-caveat", [{"k": 2}], False),
-        ("caveat-more", "dave-to-bob-caveat", [{"k": 1}, {"k": 1}], False),
-        ("caveat-added", "dave-to-bob-no-caveat", [{"k": 1}], True),
+    widened = "invocation-caveats-not-subset-of-chain"
+    for name, cited, caveats, refused in (
+        ("caveat-dropped", "dave-to-bob-caveat", [{}], widened),
+        ("caveat-changed", "dave-to-bob-caveat", [{"k": 2}], widened),
+        ("caveat-more", "dave-to-bob-caveat", [{"k": 1}, {"k": 1}], widened),
+        ("selector-narrower", "dave-to-bob-prefix-of-all", selector("exact", "c"), widened),
+        ("caveat-repeated", "dave-to-bob-caveat", [{"k": 1}], "caveat-not-understood"),
+        ("caveat-added", "dave-to-bob-no-caveat", [{"k": 1}], "caveat-not-understood"),
+        ("selector-not-met", "dave-to-bob-exact-other", selector("exact", "other"), "selector-caveat-not-met"),
+        ("selector-met", "dave-to-bob-exact-c", selector("exact", "c"), None),
+        ("selector-met-as-prefix", "dave-to-bob-prefix-of-all", selector("prefix", f"{DAVES}/kv"), None),
+        ("selector-added", "dave-to-bob-no-caveat", selector("exact", "c"), None),
     ):
-        _invoke(book, f"bob-gets-{name}", BOB, {resource: {GET: caveats}}, [parents[parent].cid])
-        expect = {"live": [parent], "dependent": 1} if ok else refused
-        book.invokes(f"bob-{name}", "I35 3.5", f"bob-gets-{name}", parent, expect=expect)
+        _invoke(book, f"bob-gets-{name}", BOB, {resource: {GET: caveats}}, [parents[cited].cid])
+        expect: dict[str, Any] = {"live": [cited], "dependent": 1}
+        if refused is not None:
+            expect = _failed("caveats-not-contained", f"invocation-caveats-not-subset-of-chain: {refused}")
+        book.invokes(f"bob-{name}", "I35 I39 3.5", f"bob-gets-{name}", cited, expect=expect)
 
 
 def _revocations(book: _Book) -> None:
