@@ -4,7 +4,7 @@
     ├── RootSecretTooShort          the root secret has fewer than 32 bytes
     ├── InvalidCanonicalJson        a value has no canonical form
     ├── EnvelopeError               an inline envelope is malformed or does not open
-    ├── DescriptorError             a network descriptor is malformed
+    ├── DescriptorError             a network descriptor is malformed, or the node's signature does not hold
     ├── RecordError                 a stored row of this package cannot be read
     ├── PolicyError                 an attestation policy is malformed
     ├── WithdrawalError             what somebody wants withdrawn is malformed, or the list is full
@@ -77,7 +77,7 @@ class EnvelopeError(EncryptionError):
 
 
 class DescriptorError(EncryptionError):
-    """A network descriptor is malformed."""
+    """A network descriptor is malformed, or the node's signature over it does not hold."""
 
     code = "invalid-descriptor"
     status_dedicated = 400

@@ -341,7 +341,7 @@ def decode_network(value: bytes) -> NetworkRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """What a client knows of a network; unsigned, so only as good as the channel it came by (W2).
+    """What a client read about a network; worth something only once `verify_descriptor` took it (EN28, EN29).
 
     Attributes:
         network_id: canonical id.
@@ -366,10 +366,10 @@ def parse_descriptor(value: Json) -> Descriptor:
     Args:
         value: untrusted JSON; `principal` is read where `ownerDid` is absent (enc 1.7).
     Raises:
-        DescriptorError: a member is missing or of the wrong type, owner and name differ from the id's, or the key is
-            not 32 bytes in canonical base64.
+        DescriptorError: a member is missing, of the wrong type or out of range, owner and name differ from the id's,
+            or the key is not 32 bytes in canonical base64.
     Does not check:
-        Who made it, that the algorithm is known, that the state allows anything.
+        Who made it, see `signed_descriptor`; that the algorithm is known, that the state allows anything.
     """
     fields = value.get("descriptor", value) if isinstance(value, dict) else None
     if not isinstance(fields, dict):
@@ -385,8 +385,8 @@ def parse_descriptor(value: Json) -> Descriptor:
     version = fields.get("keyVersion")
     if key is None or len(key) != KEY_BYTES:
         raise DescriptorError("publicEncryptionKey is not 32 bytes")
-    if isinstance(version, bool) or not isinstance(version, int):
-        raise DescriptorError("keyVersion is not an integer")
+    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version < 1 << 63:
+        raise DescriptorError("keyVersion is not an integer of 63 bits")
     return Descriptor(
         network_id=network,
         public_key=key,

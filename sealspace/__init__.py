@@ -1,6 +1,6 @@
 """The Python SDK: sign in, keep values and secrets, delegate, take up a delegation.
 
-Public modules: attestation, client, delegation_history, delegations, encryption, errors, kv, manifests,
+Public modules: attestation, client, delegation_history, delegations, encryption, errors, kv, manifests, network_pins,
 node_evidence, portable, public, secrets, session, spaces, transport, wallets.
 
 `from sealspace import Client` is the short way to `sealspace.client.Client`; it is looked up when it is first asked

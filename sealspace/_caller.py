@@ -79,6 +79,11 @@ class Caller:
             raise NodeMismatch(f"the node is {self._info.node_id}, the session was made at {session.node_id}")
         self._session = session
 
+    @property
+    def signed_in(self) -> Session | None:
+        """Who acts; None where nobody has signed in yet."""
+        return self._session
+
     async def info(self) -> NodeInfo:
         """Return what the node says about itself; asked for once.
 

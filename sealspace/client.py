@@ -47,8 +47,10 @@ class Client:
         url: address of the node; `http://` only for this machine, see `TransportSettings`.
         session: who acts; None until `sign_in`.
         pinned_node: the only node DID to talk to; None: the session's, or the first one seen.
-        require_node_evidence: what the node has to prove about itself before the first token is sent to it, and again
-            after a while; None: nothing. See `sealspace.node_evidence`.
+        require_node_evidence: what the node has to prove about itself before the first token is sent to it and before
+            anything is sealed to its networks, and again after a while; None: nothing. See `sealspace.node_evidence`.
+        unsigned_descriptors: seal to keys that no node signed, for nodes that cannot: whoever ends the connection to
+            such a node can put a key of his own in place of a network's.
         settings: patience.
         clock: for the times in tokens.
         entropy: for nonces and keys.
@@ -63,6 +65,7 @@ class Client:
         session: Session | None = None,
         pinned_node: str | None = None,
         require_node_evidence: NodeRequirement | None = None,
+        unsigned_descriptors: bool = False,
         settings: TransportSettings | None = None,
         clock: Clock | None = None,
         entropy: Entropy | None = None,
@@ -74,7 +77,7 @@ class Client:
         if require_node_evidence is not None:
             self._guard = NodeGuard(self._caller, require_node_evidence, clock=clock, entropy=entropy)
             self._transport.guard_tokens(self._guard.require)
-        self._encryption = Encryption(self._caller)
+        self._encryption = Encryption(self._caller, unsigned_descriptors=unsigned_descriptors)
         self._delegations = Delegations(self._caller)
         self._attestation = Attestation(self._caller)
         self._backends = Backends(self._caller, self._delegations)

@@ -32,6 +32,7 @@ from encryption_network.policy import FACT, Policy, policy_json
 from ._answers import json_object, required_text
 from ._caller import Caller
 from ._capability import capability, space_capability
+from ._listing import read_pages
 from ._minting import (
     INVOCATION_TTL_S,
     REVOCATION_TTL_S,
@@ -266,21 +267,23 @@ class Delegations:
         Raises:
             InvalidInput: a page of another size, or no space.
             NotGranted, Unauthorized: the session may not list this account's delegations.
+            MalformedAnswer: a page is longer than was asked for, or the list does not advance or has no end.
             NodeRefused, TransportError.
         """
         if not 1 <= page_items <= MAX_PAGE_ITEMS:
             raise InvalidInput(f"a page holds 1 to {MAX_PAGE_ITEMS} delegations")
         asked: dict[str, Json] = {"direction": direction, "status": status, "space": space, "limit": page_items}
         through = self._account_space(account)
-        while True:
-            page = await self._query_page(through, asked)
+
+        async def ask(cursor: str | None) -> tuple[HistoryPage, str | None]:
+            page = await self._query_page(through, asked | {"cursor": cursor})
+            if len(page.records) > page_items:
+                raise MalformedAnswer("a page of the node's delegations is longer than was asked for")
+            return page, page.cursor
+
+        async for page in read_pages(ask):  # a page may be empty and be followed by another one
             for record in page.records:
                 yield record
-            if page.cursor is None:
-                return
-            if page.cursor == asked.get("cursor"):
-                raise MalformedAnswer("the node's list of delegations does not advance")
-            asked["cursor"] = page.cursor
 
     def _account_space(self, account: str | None) -> SpaceId:
         session = self._caller.session

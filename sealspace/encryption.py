@@ -16,7 +16,7 @@ from typing import Final
 
 from capabilities.ambient import Entropy
 from capabilities.resources import NetworkId
-from capabilities.strict_base64 import encode_standard
+from capabilities.strict_base64 import encode_standard, encode_url
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.envelope import InlineEnvelope, encode_envelope, open_envelope, parse_envelope, seal_envelope
@@ -25,6 +25,7 @@ from encryption_network.keywrap import open_wrapped, public_key_of
 from encryption_network.networks import ALGORITHM, Descriptor, parse_descriptor
 from encryption_network.policy import Policy, policy_json
 from encryption_network.requests import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE, admin_fact
+from encryption_network.signed_descriptor import MAX_NONCE_BYTES, SIGNATURE_MEMBER, verify_descriptor
 
 from ._answers import json_object
 from ._caller import Caller
@@ -33,18 +34,22 @@ from ._decrypt_exchange import DecryptRequest, decrypt_request, verify_answer
 from ._minting import token_cid
 from .errors import (
     DecryptDenied,
+    DescriptorUnsigned,
     DuplicateRequest,
     InvalidEnvelope,
     InvalidInput,
     InvalidResponse,
     LabelMismatch,
     MalformedAnswer,
+    NetworkKeyChanged,
     NetworkNotActive,
     NetworkNotFound,
     NodeMismatch,
     NotFound,
+    ResponseSignatureInvalid,
     Unauthorized,
 )
+from .network_pins import NetworkPin, pin_of
 from .session import DEFAULT_NETWORK, network_of_owner
 from .transport import Request, path_segment
 
@@ -78,8 +83,9 @@ def new_receiver_key(entropy: Entropy) -> ReceiverKey:
 class Encryption:
     """The encryption networks of a node, with the session's authority; made by `Client.encryption`."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Caller, *, unsigned_descriptors: bool = False) -> None:
         self._caller = caller
+        self._unsigned_descriptors = unsigned_descriptors
         self._descriptors: dict[str, Descriptor] = {}
 
     def network(self, name: str = DEFAULT_NETWORK, *, owner: str | None = None) -> NetworkId:
@@ -96,24 +102,37 @@ class Encryption:
     async def descriptor(self, network: NetworkId) -> Descriptor:
         """Return what the node says about a network; kept until a request on it is refused.
 
+        The key is pinned in the session (`Client.session`, kept with it): another one is refused later (EN29). Where
+        the client demands evidence of the node, that is demanded here as well.
+
         Returns:
-            The descriptor; its id is the one asked for, and the node that opens keys is the one this client talks to.
+            The descriptor; its id is the one asked for, and the node that this client talks to signed it, for a nonce
+            drawn here, unless the client takes unsigned ones.
         Raises:
             NetworkNotFound: there is no such network here.
+            NetworkKeyChanged: this session was told another key before; see `accept`.
+            DescriptorUnsigned, ResponseSignatureInvalid: the node did not sign this answer.
             NodeMismatch: the descriptor names another node.
-            MalformedAnswer, TransportError.
+            NodeEvidenceRefused, MalformedAnswer, TransportError.
         """
-        known = self._descriptors.get(network.text)
-        if known is not None:
-            return known
-        path = _network_path(network)
-        request = Request("GET", path, repeatable=True, max_answer_bytes=_MAX_DESCRIPTOR_BYTES)
-        answer = await self._caller.transport.exchange(request)
-        if answer.status == 404:
-            raise NetworkNotFound(f"no network {network.text} on this node")
-        descriptor = await self._checked(json_object(self._caller.require(answer)), network)
+        await self._caller.transport.check_node()
+        descriptor = self._descriptors.get(network.text)
+        if descriptor is None:
+            descriptor = await self._asked(network)
+        self._hold_to_pin(descriptor)
         self._descriptors[network.text] = descriptor
         return descriptor
+
+    def accept(self, pin: NetworkPin) -> None:
+        """Hold a network to this key from now on, in place of the one that the session pinned before.
+
+        Args:
+            pin: `NetworkKeyChanged.offered`, once it is known why the key changed; or a key learnt in another way.
+        Raises:
+            RuntimeError: nobody has signed in.
+        """
+        self._descriptors.pop(pin.network, None)
+        self._caller.session = self._caller.session.with_pin(pin)
 
     async def ensure_network(self, name: str = DEFAULT_NETWORK) -> Descriptor:
         """Return the owner's network of this name, created if it is not there.
@@ -121,6 +140,7 @@ class Encryption:
         Raises:
             NotGranted: the session may not create networks.
             NetworkNotActive: it was revoked; its name stays taken.
+            SealspaceError: as `descriptor`, which is what is returned: the answer to creating it is not believed.
         """
         network = self.network(name)
         try:
@@ -196,6 +216,7 @@ class Encryption:
             metadata: likewise.
         Raises:
             NetworkNotFound, NetworkNotActive, NodeMismatch.
+            NetworkKeyChanged, DescriptorUnsigned, ResponseSignatureInvalid, NodeEvidenceRefused: see `descriptor`.
             InvalidResponse: the node's public key cannot be sealed to (low order).
         """
         descriptor = await self.descriptor(network)
@@ -226,6 +247,7 @@ class Encryption:
             LabelMismatch: it carries another label.
             NotGranted, DecryptDenied: no authority, or the gate wants evidence.
             NetworkNotFound, NetworkNotActive, NodeMismatch.
+            NetworkKeyChanged, DescriptorUnsigned: see `descriptor`.
             ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse: the answer is not to be believed.
         """
         read = _read_envelope(envelope)
@@ -288,7 +310,18 @@ class Encryption:
             if exc.text != "network already exists":
                 raise
 
-    async def _checked(self, value: Json, network: NetworkId) -> Descriptor:
+    async def _asked(self, network: NetworkId) -> Descriptor:
+        """Ask the node for a descriptor with a fresh nonce, and check it."""
+        nonce = encode_url(self._caller.entropy.token(MAX_NONCE_BYTES))
+        path = f"{_network_path(network)}?nonce={nonce}"
+        request = Request("GET", path, repeatable=True, max_answer_bytes=_MAX_DESCRIPTOR_BYTES)
+        answer = await self._caller.transport.exchange(request)
+        if answer.status == 404:
+            raise NetworkNotFound(f"no network {network.text} on this node")
+        value = json_object(self._caller.require(answer))
+        return self._checked(value, network, node_id=await self._caller.node_id(), nonce=nonce)
+
+    def _checked(self, value: dict[str, Json], network: NetworkId, *, node_id: str, nonce: str) -> Descriptor:
         try:
             descriptor = parse_descriptor(value)
         except NetworkLibraryError as exc:
@@ -297,11 +330,27 @@ class Encryption:
             raise MalformedAnswer("the node described another network")
         if descriptor.alg != ALGORITHM:
             raise MalformedAnswer("the network uses an algorithm that this client does not know")
-        node_id = await self._caller.node_id()
-        # A descriptor is unsigned; what makes it worth something is that its node is the pinned one.
         if descriptor.node_did != node_id:
             raise NodeMismatch(f"the network's keys are opened by {descriptor.node_did}, this node is {node_id}")
-        return descriptor
+        if SIGNATURE_MEMBER not in value:
+            if self._unsigned_descriptors:
+                return descriptor
+            raise DescriptorUnsigned(f"the node did not sign the key of {network.text}")
+        try:
+            return verify_descriptor(descriptor, value[SIGNATURE_MEMBER], node_did=node_id, nonce=nonce)
+        except NetworkLibraryError as exc:
+            raise ResponseSignatureInvalid("the node's signature over the network's key does not verify") from exc
+
+    def _hold_to_pin(self, descriptor: Descriptor) -> None:
+        """Compare a network's key with what the session holds it to; pin it where that is nothing yet."""
+        session, offered = self._caller.signed_in, pin_of(descriptor)
+        if session is None:
+            return  # nothing to keep it in but this client, which asks once
+        pinned = session.pin_of(descriptor.network_id)
+        if pinned is not None and pinned != offered:
+            self._descriptors.pop(offered.network, None)
+            raise NetworkKeyChanged(pinned, offered)
+        self._caller.session = session.with_pin(offered)
 
 
 def _read_envelope(envelope: InlineEnvelope | bytes) -> InlineEnvelope:

@@ -46,6 +46,8 @@
     └── EncryptionError
         ├── NetworkNotFound
         ├── NetworkNotActive            (state)
+        ├── NetworkKeyChanged           another key than this session used before (pinned, offered)
+        ├── DescriptorUnsigned          the node did not sign what would be sealed to
         ├── InvalidEnvelope
         ├── LabelMismatch               the envelope was written for another place
         ├── DecryptDenied               wraps the refusal that came
@@ -58,7 +60,10 @@ Every class has a stable `code`; every error has a `hint`, which says what to do
 a secret value.
 """
 
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
+
+if TYPE_CHECKING:  # a program that only maps errors loads nothing of encryption for them
+    from .network_pins import NetworkPin
 
 
 class SealspaceError(Exception):
@@ -480,6 +485,39 @@ class NetworkNotActive(EncryptionError):
     def __init__(self, state: str) -> None:
         super().__init__(f"the network is not active (state: {state})")
         self.state = state
+
+
+class NetworkKeyChanged(EncryptionError):
+    """A network has another key than the one that this session sealed to before; nothing was sealed.
+
+    Attributes:
+        pinned: what the session holds the network to.
+        offered: what the node says now.
+    """
+
+    code = "network-key-changed"
+    default_hint = (
+        "seal nothing until the node's operator has said why the key changed; if it is right, "
+        "`client.encryption.accept(error.offered)`, or sign in anew"
+    )
+
+    def __init__(self, pinned: "NetworkPin", offered: "NetworkPin") -> None:
+        super().__init__(
+            f"the key of {pinned.network} changed from version {pinned.key_version} ({pinned.fingerprint}) "
+            f"to version {offered.key_version} ({offered.fingerprint})"
+        )
+        self.pinned = pinned
+        self.offered = offered
+
+
+class DescriptorUnsigned(EncryptionError):
+    """The node did not sign the network's key, so anybody on the way could have put it there; nothing was sealed."""
+
+    code = "descriptor-unsigned"
+    default_hint = (
+        "is this the node's own address, and its version current? for a node that cannot sign, on a way that you "
+        "trust: Client(…, unsigned_descriptors=True)"
+    )
 
 
 class InvalidEnvelope(EncryptionError):

@@ -21,6 +21,7 @@ from capabilities.resources import SpaceId
 from ._answers import json_object, required_text, text_list
 from ._caller import Caller
 from ._capability import space_capability
+from ._listing import read_pages, require_advance
 from .errors import InvalidInput, MalformedAnswer, PreconditionFailed
 from .transport import MAX_ANSWER_BYTES, Answer
 
@@ -225,6 +226,7 @@ class Kv:
             cursor: of the page before.
         Raises:
             InvalidInput: the limit is out of range.
+            MalformedAnswer: the keys do not ascend under the prefix, or a page that another one follows is empty.
             NotGranted, Unauthorized, SpaceNotFound.
         """
         if not 1 <= limit <= MAX_PAGE_KEYS:
@@ -237,27 +239,27 @@ class Kv:
         following = answer.headers.get("x-tinycloud-next-cursor") if truncated else None
         if truncated and not following:
             raise MalformedAnswer("the node's list is cut short without a cursor")
-        return Page(tuple(text_list(answer)), following)
+        keys = text_list(answer)
+        require_advance(keys, prefix=prefix, after=None, limit=limit, is_last=following is None)
+        return Page(tuple(keys), following)
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
         """Yield every key that begins with a prefix, ascending; read page by page.
 
         Raises:
-            As `list_page`.
+            As `list_page`; MalformedAnswer where the list does not advance, or has no end.
         """
-        cursor: str | None = None
-        last: str | None = None
-        while True:
+
+        async def ask(cursor: str | None) -> tuple[Page, str | None]:
             page = await self.list_page(prefix, limit=page_keys, cursor=cursor)
+            return page, page.cursor
+
+        last: str | None = None
+        async for page in read_pages(ask):
             # A node that ignores cursors would send its first page for ever (Q1).
-            if last is not None and last in page.keys:
-                raise MalformedAnswer("the node's list does not advance", hint="list with one page that holds all keys")
-            for key in page.keys:
-                yield key
-            if page.cursor is None:
-                return
-            cursor = page.cursor
-            last = page.keys[-1] if page.keys else last
+            require_advance(page.keys[:1], prefix=prefix, after=last, limit=page_keys, is_last=page.cursor is None)
+            for last in page.keys:
+                yield last
 
     async def _invoke(
         self,

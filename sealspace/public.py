@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator
 from capabilities.resources import SpaceId
 
 from ._answers import text_list
+from ._listing import read_pages, require_advance
 from ._refusals import refusal_of
-from .errors import InvalidInput, MalformedAnswer
+from .errors import InvalidInput
 from .kv import MAX_PAGE_KEYS, Value, header_value, value_of
 from .transport import MAX_ANSWER_BYTES, Answer, Request, Transport, path_segment
 
@@ -65,23 +66,22 @@ class PublicKv:
         Raises:
             InvalidInput: the number of keys is out of range.
             RateLimited: see `get`.
-            MalformedAnswer: the node's pages do not advance.
+            MalformedAnswer: the keys do not ascend under the prefix, or the list has no end.
         """
         if not 1 <= page_keys <= MAX_PAGE_KEYS:
             raise InvalidInput(f"a page holds 1 to {MAX_PAGE_KEYS} keys")
-        after = ""
-        while True:
+
+        async def ask(after: str | None) -> tuple[list[str], str | None]:
             query = f"?prefix={path_segment(prefix)}&limit={page_keys}"
             query += f"&after={path_segment(after)}" if after else ""
             answer = _required(await self._transport.exchange(Request("GET", self._path + query, repeatable=True)))
-            keys = text_list(answer)
-            if keys and keys[0] <= after:
-                raise MalformedAnswer("the node's list does not advance")
+            keys, is_last = text_list(answer), answer.headers.get("x-tinycloud-truncated") != "true"
+            require_advance(keys, prefix=prefix, after=after, limit=page_keys, is_last=is_last)
+            return keys, None if is_last else keys[-1]
+
+        async for keys in read_pages(ask):
             for key in keys:
                 yield key
-            if answer.headers.get("x-tinycloud-truncated") != "true" or not keys:
-                return
-            after = keys[-1]
 
     async def _read(self, key: str, etag: str | None, max_bytes: int) -> Answer:
         # J11: each part of a key is encoded once more; nodes look for the decoded text too.

@@ -13,8 +13,9 @@ Example:
 """
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from capabilities.errors import CapabilityError
@@ -27,6 +28,7 @@ from encryption_network.receipt import Receipt, encode_receipt, parse_receipt, v
 from ._answers import json_object
 from ._caller import Caller
 from ._capability import capability
+from ._listing import read_pages
 from .errors import MalformedAnswer, NotFound, ReceiptInvalid
 from .session import network_of_owner
 from .transport import MAX_ANSWER_BYTES, Answer, Request, path_segment
@@ -35,7 +37,7 @@ READ_RECEIPTS: Final = "sealspace.encryption/receipts"
 """Ability to read a network's receipts."""
 
 MAX_DOCUMENT_BYTES: Final = 512 * 1024
-MAX_PAGES: Final = 100_000
+MAX_PAGE_RECEIPTS: Final = 100
 MAX_ENTRY_BYTES: Final = 256 * 1024
 _MAX_DETAIL_BYTES: Final = 64 * 1024
 _SHA256_BYTES: Final = 32
@@ -70,6 +72,7 @@ class Receipts:
         Raises:
             NotGranted: the session does not hold `sealspace.encryption/receipts` on the network.
             ReceiptInvalid: the node's signature does not hold, or a receipt is of another node or network.
+            MalformedAnswer: no page, too long a one, or receipts out of order.
             Unauthorized, NotFound, NodeRefused, TransportError.
         """
         wanted = self._network(network)
@@ -78,27 +81,32 @@ class Receipts:
         listed, following = value.get("receipts"), value.get("after")
         if not isinstance(listed, list) or not (following is None or isinstance(following, str)):
             raise MalformedAnswer("the node's answer is no page of receipts")
+        if len(listed) > MAX_PAGE_RECEIPTS:
+            raise MalformedAnswer("a page of the node's receipts is too long")
         node_id = await self._caller.node_id()
         receipts = tuple(check_receipt(one, node=node_id, network=wanted.text) for one in listed)
+        _require_in_order(receipts)
         return ReceiptPage(receipts, following)
 
     async def all(self, network: NetworkId | None = None) -> AsyncIterator[Receipt]:
         """Yield every receipt of a network, oldest first, each checked; read page by page.
 
         Raises:
-            As `page`; MalformedAnswer where the list does not advance.
+            As `page`; MalformedAnswer where the list does not advance, or has no end.
         """
-        after: str | None = None
-        for _ in range(MAX_PAGES):
+
+        async def ask(after: str | None) -> tuple[ReceiptPage, str | None]:
             page = await self.page(network, after=after)
+            return page, page.after
+
+        last: tuple[Receipt, ...] = ()
+        async for page in read_pages(ask):
+            _require_in_order((*last, *page.receipts))
+            if page.after is not None and page.receipts[-1:] in ((), last):
+                raise MalformedAnswer("the node's list of receipts does not advance")
             for receipt in page.receipts:
                 yield receipt
-            if page.after is None:
-                return
-            if page.after == after or not page.receipts:
-                break
-            after = page.after
-        raise MalformedAnswer("the node's list of receipts does not advance")
+            last = page.receipts[-1:]
 
     async def document(self, sha256: bytes, network: NetworkId | None = None) -> bytes:
         """Return a document that receipts name, compared with its digest.
@@ -139,6 +147,11 @@ class Receipts:
         path = f"/encryption/networks/{path_segment(network.text)}/{leaf}"
         request = Request("GET", path, mint=mint, repeatable=True, max_answer_bytes=most)
         return self._caller.require(await self._caller.transport.exchange(request))
+
+
+def _require_in_order(receipts: Sequence[Receipt]) -> None:
+    if any(one.at_micros > following.at_micros for one, following in pairwise(receipts)):
+        raise MalformedAnswer("the node's receipts are not in the order of their times")
 
 
 def check_receipt(value: Json, *, node: str, network: str) -> Receipt:

@@ -28,11 +28,14 @@ from encryption_network.canonical_json import canonical_bytes
 
 from ._capability import covers
 from .errors import InvalidInput, InvalidPortableDelegation, InvalidSession, NotGranted, SessionExpired
+from .network_pins import NetworkPin, parse_pins, pins_json
 
 DEFAULT_NETWORK: Final = "default"
 SECRETS_SPACE: Final = "secrets"
 
-_VERSION = 1
+_VERSION = 2
+_WITHOUT_PINS = 1
+"""Version that was written before sessions had pins; read, and written anew as the current one."""
 _MAX_SESSION_BYTES = 8 * 1024 * 1024
 
 
@@ -95,6 +98,7 @@ class Session:
         space: the primary space, where there is one.
         grants: delegations to the key, the sign-in first.
         node_id: DID of the node it was made at; None: any.
+        pins: keys of the networks that it has sealed to, or opened from; see `Encryption.descriptor`.
         seed: the signer's secret, 32 bytes, for `encode_session`; None: the key lives elsewhere and cannot be stored.
     """
 
@@ -103,6 +107,7 @@ class Session:
     space: SpaceId | None = None
     grants: tuple[Grant, ...] = ()
     node_id: str | None = None
+    pins: tuple[NetworkPin, ...] = ()
     seed: bytes | None = field(default=None, repr=False)
 
     @property
@@ -162,6 +167,16 @@ class Session:
     def without_grant(self, cid: str) -> "Session":
         """Return a session that does not hold a grant any more."""
         return replace(self, grants=tuple(held for held in self.grants if held.cid != cid))
+
+    def pin_of(self, network: NetworkId) -> NetworkPin | None:
+        """Return the key that is pinned for a network; None where it was not used yet."""
+        return next((pin for pin in self.pins if pin.network == network.text), None)
+
+    def with_pin(self, pin: NetworkPin) -> "Session":
+        """Return a session that holds a network to this key, in place of what was pinned for it before."""
+        if pin in self.pins:
+            return self
+        return replace(self, pins=(*(held for held in self.pins if held.network != pin.network), pin))
 
     def _proof_of(self, wanted: Capability, live: Sequence[Grant]) -> str:
         for grant in live:
@@ -240,6 +255,7 @@ def encode_session(session: Session) -> bytes:
         "owner": session.owner,
         "space": None if session.space is None else session.space.text,
         "nodeId": session.node_id,
+        "networks": pins_json(session.pins),
         "grants": [grant.header for grant in session.grants],
     }
     return canonical_bytes(value)
@@ -261,15 +277,18 @@ def decode_session(data: bytes) -> Session:
 def _session_of(value: dict[str, Json]) -> Session:
     seed = decode_standard(value.get("seed"))
     owner, space, node_id, headers = (value.get(name) for name in ("owner", "space", "nodeId", "grants"))
-    if value.get("v") != _VERSION or seed is None or len(seed) != 32:
+    version = value.get("v")
+    if version not in (_VERSION, _WITHOUT_PINS) or seed is None or len(seed) != 32:
         raise InvalidSession("the stored session has another version or no key")
-    if not isinstance(owner, str) or not isinstance(headers, list):
+    pins = () if version == _WITHOUT_PINS else parse_pins(value.get("networks"))
+    if not isinstance(owner, str) or not isinstance(headers, list) or pins is None:
         raise InvalidSession("the stored session lacks a member")
     session = Session(
         signer=Ed25519Signer(seed),
         owner=principal_of(owner),
         space=parse_space_id(space) if isinstance(space, str) else None,
         node_id=node_id if isinstance(node_id, str) else None,
+        pins=pins,
         seed=seed,
     )
     for header in headers:

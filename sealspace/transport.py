@@ -124,6 +124,11 @@ class Transport:
         """Await `check` from now on before each try that carries a token; what it raises ends the request unsent."""
         self._before_tokens = check
 
+    async def check_node(self) -> None:
+        """Do what is done before a token is sent: for what is believed, or sealed to, without one."""
+        if self._before_tokens is not None:
+            await self._before_tokens()
+
     @property
     def url(self) -> str:
         """The node's address without a trailing slash."""
@@ -171,8 +176,8 @@ class Transport:
         pause_s = self._settings.backoff_s
         while True:
             tries_left -= 1
-            if request.mint is not None and self._before_tokens is not None:
-                await self._before_tokens()
+            if request.mint is not None:
+                await self.check_node()
             try:
                 answer = await self._try(request)
                 if answer.status != 503 or tries_left <= 0 or request.serves_once:

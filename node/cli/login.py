@@ -203,8 +203,8 @@ async def _sign_in(
         demanding(asked.node, policy, trust_root=asked.trust_root, collateral=asked.collateral) as requirement,
         Client(asked.node, require_node_evidence=requirement) as client,
     ):
-        session = await client.sign_in(wallet, SignIn(ttl_s=days * 86_400, network_abilities=_NETWORK_ABILITIES))
-        await client.encryption.ensure_network()
+        await client.sign_in(wallet, SignIn(ttl_s=days * 86_400, network_abilities=_NETWORK_ABILITIES))
+        await client.encryption.ensure_network()  # the session that is kept holds the network to its key from now on
         if policy is not None:
             policy = replace(policy, store_id=(await client.node_evidence()).statement.store_id)
-        return session, policy
+        return client.session, policy

@@ -18,7 +18,7 @@
     ├── BodyTooLarge            413  the body exceeds what the node takes
     ├── StatusRefused           400  a question about a delegation that is not answered (401, 403)
     ├── QueryRefused            403  who asks may not list an account's delegations
-    ├── BadNonce                400  the nonce of a question for the node's own evidence is none
+    ├── BadNonce                400  the nonce of a question for what the node states is none
     ├── BadQuery                400  a filter of such a listing that is none
     ├── BadDelegationCid        401  a chain is asked for by a text that is no cid
     ├── BadSpaceName            400  a space is to be made under a name that is none
@@ -54,7 +54,7 @@ class BadOption(OperationError):
 
 
 class BadNonce(OperationError):
-    """A nonce is too long, no text, or there are two (AT40)."""
+    """A nonce is not of the size or spelling that is signed or quoted, or there are two (AT40, EN28)."""
 
     code = "bad-nonce"
 

@@ -1,5 +1,7 @@
 """Create, read and revoke encryption networks (enc 2.5, 2.6, 2.8)."""
 
+from collections.abc import Sequence
+
 from capabilities.resources import NetworkId
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
@@ -28,6 +30,7 @@ from encryption_network.requests import (
     parse_create,
     read_body,
 )
+from encryption_network.signed_descriptor import SIGNATURE_MEMBER, is_nonce, sign_descriptor
 from spaces.audit import AuditRecord, audit_put
 from spaces.first_use import NEVER_FORGOTTEN
 from spaces.networks import network_put, network_row_key
@@ -36,16 +39,27 @@ from spaces.store.contract import ABSENT, Claim, Commit, Record
 from ..services import Services
 from .attempts import Planned, until_committed
 from .authorise import Call, admit_signed, read_call
+from .errors import BadNonce
 
 
-async def read_descriptor(services: Services, path_id: str) -> dict[str, Json]:
-    """Return the descriptor of a network, in whatever state.
+async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str]) -> dict[str, Json]:
+    """Return the descriptor of a network, in whatever state, signed for whoever asks with a nonce (EN28).
 
+    Args:
+        services: the node.
+        path_id: untrusted.
+        nonces: every `nonce` of the query, untrusted; none: the answer is unsigned.
     Raises:
-        InvalidNetworkId, NetworkNotFound: the id does not parse, or there is no such network.
+        InvalidNetworkId, BadNonce, NetworkNotFound: the first that applies.
     """
-    record = await _read(services, parse_path_id(path_id))
-    return descriptor_json(record, services.keyring.node_did)
+    network = parse_path_id(path_id)
+    if nonces and not (len(nonces) == 1 and is_nonce(nonces[0])):
+        raise BadNonce("the nonce is one text of 16 to 32 bytes, base64url without padding")
+    record = await _read(services, network)
+    answer: dict[str, Json] = {"descriptor": descriptor_json(record, services.keyring.node_did)}
+    if nonces:
+        answer[SIGNATURE_MEMBER] = sign_descriptor(record, nonces[0], services.keyring.node_signer)
+    return answer
 
 
 async def read_well_known(services: Services, name: str, owner_did: str | None) -> dict[str, Json]:

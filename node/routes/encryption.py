@@ -28,8 +28,9 @@ async def post_network(request: web.Request) -> web.Response:
 
 
 async def get_network(request: web.Request) -> web.Response:
-    """GET /encryption/networks/<id>."""
-    return json_answer({"descriptor": await read_descriptor(request.app[SERVICES], request.match_info["network"])})
+    """GET /encryption/networks/<id>, with `?nonce=` signed (EN28)."""
+    nonces = request.query.getall("nonce", [])
+    return json_answer(await read_descriptor(request.app[SERVICES], request.match_info["network"], nonces))
 
 
 async def get_well_known_network(request: web.Request) -> web.Response:

@@ -43,7 +43,10 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     "EN26": (_CLIENT + "test_a_secret_is_stored_as_other_clients_store_it",),
     "EN27": (_BACKEND + "test_nothing_is_released_before_attesting", _CLIENT + "test_a_stranger_opens_nothing"),
     "enc-W1": (_RELEASE + "test_a_grant_alone_opens_nothing",),
-    "enc-W2": (_CLIENT + "test_another_node_than_the_pinned_one_is_refused",),
+    "enc-W2": (
+        "attacks/test_relays.py::test_a_relay_that_swaps_a_network_s_key",
+        _CLIENT + "test_another_node_than_the_pinned_one_is_refused",
+    ),
     "enc-W3": (_BACKEND + "test_a_policy_can_bind_keys_to_one_path",),
     "enc-W4": (_TOKENS + "test_a_decrypt_token_serves_once_anywhere",),
     "enc-W7": (_CLIENT + "test_an_envelope_that_was_moved_is_noticed",),

@@ -10,6 +10,7 @@ _ATTESTING = "attacks/test_attestation.py::"
 _NODE_EVIDENCE = "sealspace/test_node_evidence.py::"
 _RACES = "attacks/test_races.py::"
 _RECEIPTS = "attacks/test_receipts.py::"
+_RELAYS = "attacks/test_relays.py::"
 _RELEASE = "attacks/test_release.py::"
 _STRANGERS = "attacks/test_strangers.py::"
 _TOKENS = "attacks/test_tokens.py::"
@@ -217,7 +218,12 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.4 old evidence after a policy was narrowed": (_RACES + "test_a_policy_tightened_before_the_commit",),
     # --- client and backend
-    "3.5 a false node serves its own network key": (
+    "3.5 a false node, or a relay, serves its own network key": (
+        _RELAYS + "test_a_relay_that_swaps_a_network_s_key",
+        _RELAYS + "test_a_relay_that_takes_the_signature_away",
+        _RELAYS + "test_a_relay_that_swaps_the_key_of_a_new_network",
+        _RELAYS + "test_a_relay_that_answers_with_a_descriptor_of_before",
+        "sealspace/test_descriptors.py::test_a_key_that_changes",
         "sealspace/test_client.py::test_another_node_than_the_pinned_one_is_refused",
         "sealspace/test_recorded_exchanges.py::test_what_the_node_did_not_sign_is_refused",
     ),
@@ -230,6 +236,13 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.5 a relay in front of a genuine node shows that node's evidence as its own": (
         _NODE_EVIDENCE + "test_evidence_of_another_node",
         _NODE_EVIDENCE + "test_another_nodes_did_in_the_answer",
+        _NODE_EVIDENCE + "test_nothing_is_sealed_before_the_evidence",
+    ),
+    "3.5 a hostile node sends pages of a list for ever": (
+        "sealspace/test_listing.py::test_keys_that_do_not_advance",
+        "sealspace/test_listing.py::test_delegations_that_do_not_end",
+        "sealspace/test_listing.py::test_a_list_has_an_end",
+        "sealspace/test_lying_node.py::test_receipts_that_are_no_page_or_do_not_advance",
     ),
     "3.5 a node in a TEE whose operator kept the root secret": (_NODE_EVIDENCE + "test_who_has_the_secret",),
     "3.5 questions for the node's own quote keep its platform busy": (

@@ -3,6 +3,7 @@
 import base64
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from tests_support import CountingEntropy, fuzzed
 
 from capabilities.resources import parse_network_id
+from capabilities.strict_base64 import encode_url
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.envelope import encode_envelope, open_envelope, parse_envelope, seal_envelope
 from encryption_network.errors import EncryptionError
@@ -55,6 +57,7 @@ from encryption_network.requests import (
     parse_decrypt_body,
     read_body,
 )
+from encryption_network.signed_descriptor import is_nonce, sign_descriptor, verify_descriptor
 
 URN = "urn:tinycloud:encryption:did:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf:default"
 NETWORK = parse_network_id(URN)
@@ -213,6 +216,25 @@ def test_fuzz_descriptors(data: st.DataObject) -> None:
     drawn = data.draw(values | changed_objects(original, values))
     with suppress(EncryptionError):
         parse_descriptor(data.draw(st.sampled_from([drawn, {"descriptor": drawn}])))
+
+
+@fuzzed()
+@given(st.data())
+def test_fuzz_signed_descriptors(data: st.DataObject) -> None:
+    """Whatever is changed in a signed descriptor that a client goes on to use, its signature does not hold (EN29)."""
+    nonce, signer = encode_url(bytes(16)), KEYRING.node_signer
+    signature = sign_descriptor(RECORD, nonce, signer)
+    original = descriptor_json(RECORD, signer.did)
+    values = json_values(URN, base64.b64encode(bytes(32)).decode())
+    changed = data.draw(st.just(original) | changed_objects(original, values))
+    given_signature = data.draw(st.just(signature) | values | damaged_text(signature))
+    asked = data.draw(st.just(nonce) | st.text())
+    with suppress(EncryptionError):
+        read = parse_descriptor(changed)
+        verify_descriptor(read, given_signature, node_did=signer.did, nonce=asked)
+        assert read == replace(parse_descriptor(original), node_did=read.node_did)
+        assert (signature, nonce) == (given_signature, asked)
+    assert is_nonce(asked) is (asked == nonce) or 22 <= len(asked) <= 43
 
 
 @fuzzed()

@@ -3,7 +3,7 @@
 import json
 from pathlib import PurePosixPath
 
-from . import attestation, chain, envelopes, identifiers, networks, requests, tokens
+from . import attestation, chain, descriptors, envelopes, identifiers, networks, requests, tokens
 from .cases import Case
 
 Files = dict[PurePosixPath, str]
@@ -26,7 +26,7 @@ def all_files() -> Files:
         folder / "tokens.json": _document("one token, read and verified", tokens.cases()),
         folder / "chain.json": _document("a token against what is registered", *chain.cases()),
     }
-    encryption = envelopes.documents() | networks.documents() | requests.documents()
+    encryption = envelopes.documents() | networks.documents() | descriptors.documents() | requests.documents()
     for name, document in encryption.items():
         files[PurePosixPath("encryption_network") / f"{name}.json"] = _document(*document)
     for name, document in attestation.documents().items():

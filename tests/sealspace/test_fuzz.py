@@ -30,6 +30,7 @@ from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import SealspaceError
 from sealspace.manifests import compose_manifests, parse_manifest, resolve_manifest
+from sealspace.network_pins import NetworkPin, parse_pins, pins_json
 from sealspace.portable import decode_portable, encode_portable, portable_of
 from sealspace.session import decode_session, encode_session, key_session, network_of_owner, read_grant, space_of
 from sealspace.transport import Transport, TransportSettings
@@ -128,6 +129,17 @@ def test_fuzz_sessions(data: bytes) -> None:
         decode_session(data)
     except SealspaceError as error:
         assert json.loads(STORED)["seed"] not in str(error)
+
+
+PIN: Any = pins_json([NetworkPin(NETWORK.text, public_key_of(SEED), 1)])[0]
+
+
+@fuzzed()
+@given(st.lists(changed_objects(PIN, json_values(NETWORK.text, "AA==")) | json_values(), max_size=3) | json_values())
+def test_fuzz_pins(value: Any) -> None:
+    """Pins of any shape are read as they are written, or not at all."""
+    pins = parse_pins(value)
+    assert pins is None or parse_pins(pins_json(pins)) == pins
 
 
 @fuzzed()

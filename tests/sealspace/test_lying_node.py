@@ -1,16 +1,12 @@
 """A node, or somebody before it, that answers what the client must not believe."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
-from multidict import CIMultiDict
-from yarl import URL
+from relay import Answer, Relay, relay_before
 
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_standard
@@ -19,64 +15,25 @@ from sealspace.delegations import allow
 from sealspace.encryption import envelope_bytes
 from sealspace.errors import (
     InvalidInput,
-    InvalidResponse,
     InvalidSecretPayload,
     MalformedAnswer,
     NetworkNotActive,
     NetworkNotFound,
     NodeMismatch,
+    ResponseSignatureInvalid,
     SealspaceError,
 )
 from sealspace.transport import TransportSettings
 
 SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
 OTHER = Ed25519Signer(b"\x0e" * 32).did
-_PASSED_BACK = ("content-type", "etag", "x-tinycloud-truncated", "x-tinycloud-next-cursor")
-
-
-@dataclass
-class Answer:
-    """What a node answers, to be changed."""
-
-    path: str
-    status: int
-    headers: CIMultiDict[str]
-    body: bytes
-
-    def change(self, **members: Any) -> None:
-        """Give members of the JSON object, or of the descriptor in it, other values."""
-        value = json.loads(self.body)
-        value.get("descriptor", value).update(members)
-        self.body = json.dumps(value).encode()
-
-
-class Liar:
-    """Passes requests on to a node, and back what `twist` makes of the answers."""
-
-    def __init__(self, target: str) -> None:
-        self.twist: Callable[[Answer], None] = lambda answer: None
-        self._target = target
-
-    async def handle(self, request: web.Request) -> web.Response:
-        """Pass on one request."""
-        headers = CIMultiDict(request.headers)
-        headers.pop("Host")
-        address = URL(self._target + request.path_qs, encoded=True)
-        async with (
-            aiohttp.ClientSession() as session,
-            session.request(request.method, address, headers=headers, data=await request.read()) as passed,
-        ):
-            kept = CIMultiDict({name: passed.headers[name] for name in _PASSED_BACK if name in passed.headers})
-            answer = Answer(request.path, passed.status, kept, await passed.read())
-        self.twist(answer)
-        return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
 
 
 @dataclass
 class Scene:
     """An owner who is signed in, with a secret and some values, and a client of the same session through the liar."""
 
-    liar: Liar
+    liar: Relay
     client: Client
     owner: Client
     wallet: Any
@@ -98,12 +55,8 @@ async def scene(bench: Any) -> AsyncIterator[Scene]:
     await owner.secrets().put("API_KEY", "value")
     for key in ("list/a", "list/b", "list/c"):
         await owner.kv().put(key, b"1")
-    liar = Liar(bench.node.url)
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", liar.handle)
-    async with TestServer(app) as server:
-        url = str(server.make_url("")).rstrip("/")
-        client = Client(url, session=owner.session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy)
+    async with relay_before(bench.node.url) as liar:
+        client = Client(liar.url, session=owner.session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy)
         async with client:
             yield Scene(liar, client, owner, wallet)
 
@@ -138,8 +91,11 @@ async def test_a_node_is_a_key(scene: Scene, bench: Any, node_id: str) -> None:
         ({"networkId": f"urn:tinycloud:encryption:{OTHER}:default", "ownerDid": OTHER}, MalformedAnswer),
         ({"alg": "rot13/v1"}, MalformedAnswer),
         ({"publicEncryptionKey": "AA=="}, MalformedAnswer),
-        ({"publicEncryptionKey": encode_standard(bytes(32))}, InvalidResponse),
+        ({"publicEncryptionKey": encode_standard(bytes(32))}, ResponseSignatureInvalid),
         ({"keyVersion": "one"}, MalformedAnswer),
+        ({"keyVersion": 2}, ResponseSignatureInvalid),
+        ({"keyVersion": 1 << 80}, MalformedAnswer),
+        ({"state": "rotating"}, ResponseSignatureInvalid),
     ],
 )
 async def test_nothing_is_sealed_to_a_network_that_is_described_wrongly(

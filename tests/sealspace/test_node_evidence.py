@@ -106,6 +106,26 @@ async def test_evidence_is_renewed(stage: Stage) -> None:
     assert relay.tokens == before
 
 
+async def test_nothing_is_sealed_before_the_evidence(stage: Stage) -> None:
+    """Sealing sends no token, and asks for the evidence all the same: before the key is asked for, and anew (AT45)."""
+    owner = await stage.client((node := await stage.start()).url, None)
+    await owner.sign_in(CountingWallet())
+    relay, url = await stage.relay(node)
+    required = replace(stage.requirement(), renew_after_s=100.0)
+    client = await stage.client(url, required)
+    network = owner.encryption.network()
+    await client.encryption.encrypt(b"payload", network=network)
+    assert ["/info", "/attestation", f"/encryption/networks/{network.text}"] == relay.paths
+    stage.agent.minted = mint_event_log(b"x" * 32)
+    stage.clock.advance(101)
+    for again in (client, await stage.client(url, required)):  # one knows the key already
+        with pytest.raises(NodeEvidenceRefused) as refusal:
+            await again.encryption.encrypt(b"payload", network=network)
+        assert refusal.value.reason == "measurement"
+    assert relay.tokens == 0
+    assert [path for path in relay.paths if "/encryption/" in path] == [f"/encryption/networks/{network.text}"]
+
+
 async def test_a_clock_that_is_set_back(stage: Stage) -> None:
     """Evidence from the future has an unknown age, and is asked for anew."""
     relay, url = await stage.relay(await stage.start())

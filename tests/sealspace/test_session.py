@@ -1,6 +1,8 @@
 """Sessions: what they hold, what they cite, how they are kept."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,10 +11,12 @@ from tests_support import CountingEntropy
 
 from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
+from capabilities.strict_base64 import encode_standard
 from capabilities.tokens import Capability
 from sealspace._minting import Claims, Message, mint, sign_message
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, InvalidPortableDelegation, InvalidSession, NotGranted, SessionExpired
+from sealspace.network_pins import NetworkPin
 from sealspace.session import (
     Grant,
     Session,
@@ -111,6 +115,7 @@ def test_a_session_is_kept_and_read_back(tmp_path: Path) -> None:
         space=space_of(WALLET.did, "default"),
         grants=(granted(GET_NOTES), granted(DECRYPT)),
         node_id=OTHER.did,
+        pins=(NetworkPin(NETWORK, b"k" * 32, 1), NetworkPin("another", b"l" * 32, 2)),
         seed=SEED,
     )
     path = tmp_path / "session.json"
@@ -119,14 +124,59 @@ def test_a_session_is_kept_and_read_back(tmp_path: Path) -> None:
     kept = load_session(path)
     assert path.stat().st_mode & 0o777 == 0o600
     assert [path] == list(tmp_path.iterdir())
-    assert (session.did, session.owner, session.space, session.grants, session.node_id) == (
+    assert (session.did, session.owner, session.space, session.grants, session.node_id, session.pins) == (
         kept.did,
         kept.owner,
         kept.space,
         kept.grants,
         kept.node_id,
+        kept.pins,
     )
     assert encode_session(session) == encode_session(kept)
+
+
+def test_a_session_that_was_kept_before_there_were_pins() -> None:
+    """It is read, and holds no network to a key yet."""
+    value = json.loads(encode_session(key_session(SEED)))
+    del value["networks"]
+    assert () == decode_session(json.dumps(value | {"v": 1}).encode()).pins
+
+
+GOOD_PIN = {"network": NETWORK, "publicEncryptionKey": encode_standard(b"k" * 32), "keyVersion": 1}
+
+
+@pytest.mark.parametrize(
+    "networks",
+    [
+        None,
+        {},
+        [1],
+        [GOOD_PIN, GOOD_PIN],
+        [GOOD_PIN | {"network": 1}],
+        [GOOD_PIN | {"keyVersion": True}],
+        [GOOD_PIN | {"keyVersion": "1"}],
+        [GOOD_PIN | {"publicEncryptionKey": "AAAA"}],
+        [GOOD_PIN | {"publicEncryptionKey": 1}],
+        [GOOD_PIN | {"more": 1}],
+        [{"network": NETWORK}],
+    ],
+)
+def test_pins_that_cannot_be_read(networks: Any) -> None:
+    """A session whose pins are not understood is refused: to go on without them is to seal to anything (EN30)."""
+    value = json.loads(encode_session(key_session(SEED)))
+    assert len(decode_session(json.dumps(value | {"networks": [GOOD_PIN]}).encode()).pins) == 1
+    with pytest.raises(InvalidSession):
+        decode_session(json.dumps(value | {"networks": networks}).encode())
+
+
+def test_a_network_is_held_to_one_key() -> None:
+    """A pin takes the place of the one before it, and none of another network's."""
+    first, second, other = NetworkPin(NETWORK, b"1" * 32, 1), NetworkPin(NETWORK, b"2" * 32, 2), NetworkPin("o", b"", 1)
+    session = key_session(SEED).with_pin(first).with_pin(other).with_pin(first)
+    assert (first, other) == session.pins
+    assert (other, second) == session.with_pin(second).pins
+    assert second == session.with_pin(second).pin_of(network_of_owner(WALLET.did))
+    assert session.pin_of(network_of_owner(WALLET.did, "elsewhere")) is None
 
 
 def test_a_session_shows_no_secret() -> None:

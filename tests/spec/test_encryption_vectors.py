@@ -1,7 +1,9 @@
 """Every vector of spec/vectors/encryption_network, through the product."""
 
+import base64
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +11,18 @@ from tests_support import REPOSITORY
 
 from capabilities.chain import Authority
 from capabilities.resources import parse_network_id, parse_space_id
+from capabilities.signatures import verify_ed25519
 from capabilities.tokens import parse_invocation, verify_invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.envelope import open_envelope, parse_envelope
-from encryption_network.errors import EncryptionError, EnvelopeError, PolicyError, RequestError, RootSecretTooShort
+from encryption_network.errors import (
+    DescriptorError,
+    EncryptionError,
+    EnvelopeError,
+    PolicyError,
+    RequestError,
+    RootSecretTooShort,
+)
 from encryption_network.gate import ReleaseRequest, RowStamp, admit
 from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import open_wrapped, public_key_of, wrap
@@ -22,6 +32,8 @@ from encryption_network.networks import (
     KEY_VERSION,
     NetworkRecord,
     Threshold,
+    create_network,
+    parse_descriptor,
     parse_path_id,
     timestamp,
 )
@@ -42,8 +54,10 @@ from encryption_network.requests import (
     parse_decrypt_body,
     read_body,
 )
+from encryption_network.signed_descriptor import SIGNATURE_MEMBER, is_nonce, sign_descriptor, verify_descriptor
 from encryption_network.withdrawals import NOTHING_WITHDRAWN
 
+SECRET = b"\x07" * 32
 FOLDER = REPOSITORY / "spec" / "vectors" / "encryption_network"
 
 
@@ -117,6 +131,38 @@ def test_keywrap(case: Any) -> None:
         _run_keywrap(case)
     assert case["expect"].get("text", refused.value.text) == refused.value.text
     assert case["expect"]["code"] == refused.value.code
+
+
+@pytest.mark.parametrize("case", [case for case in _cases("descriptor") if "asked" in case.values[0]])
+def test_nonces(case: Any) -> None:
+    """What is signed with a descriptor has one spelling and a bounded size."""
+    assert case["expect"] == ({"is_nonce": True} if is_nonce(case["asked"]) else {"code": "bad-nonce"})
+
+
+@pytest.mark.parametrize("case", [case for case in _cases("descriptor") if "answer" in case.values[0]])
+def test_descriptor(case: Any) -> None:
+    """A descriptor is signed byte for byte, and a client takes no other one."""
+    shared, answer, expect = _document("descriptor"), case["answer"], case["expect"]
+    asked = {"node_did": shared["node_did"], "nonce": shared["nonce"]}
+    if "code" in expect:
+        with pytest.raises(DescriptorError) as refused:
+            verify_descriptor(parse_descriptor(answer), answer.get(SIGNATURE_MEMBER), **asked)
+        assert expect["code"] == refused.value.code
+        return
+    keyring, scalar = Keyring(SECRET), bytes.fromhex(case["network_key_hex"])
+    entropy = _Listed([scalar, bytes(12)])
+    record = create_network(parse_network_id(shared["network"]), now=0, keyring=keyring, entropy=entropy)
+    record = replace(record, state=answer["descriptor"]["state"])
+    assert expect["signature"] == sign_descriptor(record, shared["nonce"], keyring.node_signer)
+    verify_ed25519(
+        keyring.node_signer.public_key, expect["signed_text"].encode(), base64.b64decode(expect["signature"])
+    )
+    verified = verify_descriptor(parse_descriptor(answer), answer[SIGNATURE_MEMBER], **asked)
+    assert (record.public_key, record.state, record.key_version) == (
+        verified.public_key,
+        verified.state,
+        verified.key_version,
+    )
 
 
 @pytest.mark.parametrize("case", _cases("envelope"))

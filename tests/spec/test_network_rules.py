@@ -13,12 +13,16 @@ from engines import store_at
 from running_node import Grants, Reply, id_of, key_token, new_key, send
 
 from capabilities.resources import network_id
+from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.networks import parse_descriptor
 from encryption_network.policy import Policy
 from encryption_network.requests import NETWORK_CREATE, NETWORK_REVOKE, admin_fact
+from encryption_network.signed_descriptor import verify_descriptor
 from node.config import Config, Http, Limits
 from node.embedded import EmbeddedNode, embedded_node
+from sealspace.delegations import allow
 from sealspace.transport import path_segment
 from spaces.audit import audit_page
 from tee_backend.evidence.simulated import SimulatedPlatform
@@ -89,6 +93,62 @@ async def test_delegates_create_and_revoke(here: Here) -> None:
     assert (descriptor["ownerDid"], descriptor["threshold"]) == (owner.client.session.owner, {"n": 1, "t": 1})
     assert (await here.revoke_network(helper, network)).status == 204
     assert (await here.revoke_network(helper, network)).status == 204
+
+
+async def test_a_descriptor_is_signed_for_who_asks_with_a_nonce(here: Here) -> None:
+    """The signature is over key, state and that nonce; without one the answer is the bare descriptor (EN6, EN28)."""
+    owner = await here.owner()
+    client = owner.client
+    await client.delegations.add_right(owner.wallet, [allow(owner.network, NETWORK_REVOKE)])
+    path = f"/encryption/networks/{path_segment(owner.network)}"
+    bare = await send(here.url, "GET", path)
+    assert list(bare.value) == ["descriptor"]
+    nonce = encode_url(bytes(range(16)))
+    for state in ("active", "revoked"):
+        signed = (await send(here.url, "GET", f"{path}?nonce={nonce}&other=1")).value
+        assert list(signed) == ["descriptor", "nodeSignature"]
+        read = parse_descriptor(signed)
+        verify_descriptor(read, signed["nodeSignature"], node_did=here.node_did, nonce=nonce)
+        assert state == read.state
+        assert signed["descriptor"] == (await send(here.url, "GET", path)).value["descriptor"]
+        await client.encryption.revoke_network(client.encryption.network())
+    more = network_id(client.session.owner, "more").text
+    made = await here.create(await delegate_of(here, owner, NETWORK_CREATE, network=more), owner, "more", nonce="first")
+    assert (made.status, list(made.value)) == (200, ["descriptor"])
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "nonce=",
+        "nonce",
+        f"nonce={encode_url(bytes(15))}",
+        f"nonce={encode_url(bytes(33))}",
+        f"nonce={encode_url(bytes(16))}%3D%3D",
+        f"nonce={encode_url(bytes(16))[:-1]}B",
+        f"nonce={encode_url(bytes(16))}%0A",
+        f"nonce={encode_url(bytes(16))}&nonce={encode_url(bytes(16))}",
+        "nonce=" + "A" * 4000,
+        "nonce=%22%2C%22state%22%3A%22active%22%7D",
+    ],
+)
+async def test_what_is_no_nonce(here: Here, query: str) -> None:
+    """Only 16 to 32 bytes in their one spelling are signed, whether or not the network is there (EN28)."""
+    owner = await here.owner()
+    for network in (owner.network, network_id(owner.client.session.owner, "absent").text):
+        answer = await send(here.url, "GET", f"/encryption/networks/{path_segment(network)}?{query}")
+        assert answer.said == (400, "the nonce is one text of 16 to 32 bytes, base64url without padding")
+
+
+async def test_a_network_that_is_not_there_is_not_signed_for(here: Here) -> None:
+    """Asked with a nonce, a bad id and an unknown network are answered as without (EN28)."""
+    absent = network_id(here.node_did, "absent").text
+    for path, said in ((absent, (404, "network not found")), ("x", (400, _NO_PREFIX))):
+        for query in ("", f"?nonce={encode_url(bytes(16))}"):
+            assert (await send(here.url, "GET", f"/encryption/networks/{path_segment(path)}{query}")).said == said
+
+
+_NO_PREFIX = "missing urn:tinycloud:encryption: prefix"
 
 
 async def test_a_nonce_stays_claimed_when_the_call_fails(here: Here) -> None:

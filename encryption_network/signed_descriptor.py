@@ -1,0 +1,100 @@
+"""What a node signs about a network for a client that is going to seal to it (EN28, EN29).
+
+A descriptor names the key that secrets are sealed to, so whoever changes it on the way reads them. Asked with a nonce,
+the node signs canonical JSON with exactly these members:
+
+    type                 "sealspace.encryption.descriptor/v1"
+    node                 the node's DID, did:key; it signs
+    network              the network's id
+    publicEncryptionKey  base64 of 32 bytes
+    alg, keyVersion      of the key
+    state                at this moment
+    nonce                as it was asked with
+
+The text itself is not sent: a client builds it from the descriptor that it read, from its own nonce and from the DID
+that it knows. So whatever it goes on to use is what was signed. The type makes the text unlike every other one that
+the node signs.
+
+Example:
+    signature = sign_descriptor(record, nonce, keyring.node_signer)
+    descriptor = verify_descriptor(parse_descriptor(answer), signature, node_did=node_did, nonce=nonce)
+"""
+
+from typing import Final
+
+from capabilities.errors import BadSignature
+from capabilities.principals import ed25519_public_key
+from capabilities.signatures import Ed25519Signer, verify_ed25519
+from capabilities.strict_base64 import decode_standard, decode_url, encode_standard
+from capabilities.strict_json import Json
+
+from .canonical_json import canonical_members
+from .errors import DescriptorError, InvalidCanonicalJson
+from .networks import Descriptor, NetworkRecord
+
+DESCRIPTOR_TYPE: Final = "sealspace.encryption.descriptor/v1"
+SIGNATURE_MEMBER: Final = "nodeSignature"
+"""Stands beside `descriptor` in the answer, as in the answer to a key request (EN20)."""
+
+MIN_NONCE_BYTES: Final = 16
+MAX_NONCE_BYTES: Final = 32
+_MAX_NONCE_CHARS: Final = 43
+_SIGNATURE_BYTES: Final = 64
+
+
+def is_nonce(text: str) -> bool:
+    """Tell whether a text can be signed as a nonce: 16 to 32 bytes, base64url without padding, in its one spelling."""
+    nonce = decode_url(text) if len(text) <= _MAX_NONCE_CHARS else None
+    return nonce is not None and MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES
+
+
+def sign_descriptor(record: NetworkRecord, nonce: str, signer: Ed25519Signer) -> str:
+    """Sign what a client seals to.
+
+    Args:
+        record: as it stands in the store now.
+        nonce: the asker's; `is_nonce` holds.
+        signer: the node's identity.
+    Returns:
+        The signature in base64.
+    """
+    return encode_standard(signer.sign(_signed_text(record, node_did=signer.did, nonce=nonce)))
+
+
+def verify_descriptor(descriptor: Descriptor, signature: Json, *, node_did: str, nonce: str) -> Descriptor:
+    """Check that a node signed a descriptor for the asker's nonce, and return it.
+
+    Args:
+        descriptor: as it was read, untrusted.
+        signature: what stands beside it, untrusted.
+        node_did: of the node that has to have signed; not out of the descriptor.
+        nonce: that the node was asked with.
+    Raises:
+        DescriptorError: no signature of 64 bytes in base64, the DID is none of an Ed25519 key, or the signature does
+            not hold: another node, network, key, algorithm, version, state or nonce.
+    Does not check:
+        That the state allows anything; that the network is the one that was asked for.
+    """
+    key, given = ed25519_public_key(node_did), decode_standard(signature)
+    if key is None or given is None or len(given) != _SIGNATURE_BYTES:
+        raise DescriptorError("the node's signature cannot be read")
+    try:
+        verify_ed25519(key, _signed_text(descriptor, node_did=node_did, nonce=nonce), given)
+    except (BadSignature, InvalidCanonicalJson) as exc:
+        raise DescriptorError("the node's signature does not hold") from exc
+    return descriptor
+
+
+def _signed_text(network: NetworkRecord | Descriptor, *, node_did: str, nonce: str) -> bytes:
+    return canonical_members(
+        {
+            "type": DESCRIPTOR_TYPE,
+            "node": node_did,
+            "network": network.network_id.text,
+            "publicEncryptionKey": encode_standard(network.public_key),
+            "alg": network.alg,
+            "keyVersion": network.key_version,
+            "state": network.state,
+            "nonce": nonce,
+        }
+    )

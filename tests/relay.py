@@ -1,0 +1,89 @@
+"""Whoever ends the connection between a client and a node, and may change what passes.
+
+Example:
+    async with relay_before(node.url) as relay:
+        relay.twist = lambda answer: answer.change(state="revoked")
+        client = Client(relay.url)
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from multidict import CIMultiDict
+from yarl import URL
+
+_PASSED_BACK = ("content-type", "etag", "x-tinycloud-truncated", "x-tinycloud-next-cursor")
+
+
+@dataclass
+class Answer:
+    """What a node answers, to be changed, and what it was asked.
+
+    Attributes:
+        path, query: of the request.
+        asked: the request's body.
+    """
+
+    path: str
+    query: str
+    asked: bytes
+    status: int
+    headers: CIMultiDict[str]
+    body: bytes
+
+    def drop(self, member: str) -> None:
+        """Take a member of the JSON object away."""
+        value = json.loads(self.body)
+        value.pop(member, None)
+        self.body = json.dumps(value).encode()
+
+    def change(self, **members: Any) -> None:
+        """Give members of the JSON object, or of the descriptor in it, other values."""
+        value = json.loads(self.body)
+        value.get("descriptor", value).update(members)
+        self.body = json.dumps(value).encode()
+
+
+class Relay:
+    """Passes requests on to a node, and back what `twist` makes of the answers.
+
+    Attributes:
+        url: where clients find it.
+        twist: changes an answer.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.url = ""
+        self.twist: Callable[[Answer], None] = lambda answer: None
+        self._target = target
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Pass on one request."""
+        headers = CIMultiDict(request.headers)
+        headers.pop("Host")
+        address = URL(self._target + request.raw_path, encoded=True)
+        asked = await request.read()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(request.method, address, headers=headers, data=asked) as passed,
+        ):
+            kept = CIMultiDict({name: passed.headers[name] for name in _PASSED_BACK if name in passed.headers})
+            answer = Answer(request.path, request.query_string, asked, passed.status, kept, await passed.read())
+        self.twist(answer)
+        return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+
+
+@asynccontextmanager
+async def relay_before(target: str) -> AsyncIterator[Relay]:
+    """Yield a relay before a node while the block runs."""
+    relay, app = Relay(target), web.Application()
+    app.router.add_route("*", "/{path:.*}", relay.handle)
+    async with TestServer(app) as server:
+        relay.url = str(server.make_url("")).rstrip("/")
+        yield relay
