@@ -498,7 +498,7 @@ class NetworkKeyChanged(EncryptionError):
     code = "network-key-changed"
     default_hint = (
         "seal nothing until the node's operator has said why the key changed; if it is right, "
-        "`client.encryption.accept(error.offered)`, or sign in anew"
+        "`client.encryption.accept(error.offered)`, or sign in anew (`sealspace login`)"
     )
 
     def __init__(self, pinned: "NetworkPin", offered: "NetworkPin") -> None:

@@ -17,6 +17,7 @@ import pytest
 from backend_site import Domain, Program, serving
 from tests_support import REPOSITORY, Input
 
+from capabilities.strict_base64 import encode_standard
 from node.cli import main
 from node.config import Config, Http, Release, Store
 from node.embedded import embedded_node
@@ -296,6 +297,13 @@ def _spoil_session(desk: Desk) -> None:
     (desk.home / "session.json").write_text("{}")
 
 
+def _other_network_key(desk: Desk) -> None:
+    value = json.loads((desk.home / "session.json").read_text())
+    (pin,) = value["networks"]  # the login keeps the key that it found
+    pin["publicEncryptionKey"] = encode_standard(bytes(32))
+    (desk.home / "session.json").write_text(json.dumps(value))
+
+
 def _spoil_profile(desk: Desk) -> None:
     (desk.home / "profile.json").write_text("[]")
 
@@ -342,6 +350,14 @@ async def test_what_is_broken_is_named(desk: Desk, spoil: Callable[[Desk], None]
     told = await desk.run("backend", "grant", there.url, "--yes")
     assert (told.status, hint in told.next, there.program.read) == (status, True, {}), told
     assert SECRET not in told.err
+
+
+async def test_a_network_s_key_that_changed(desk: Desk) -> None:
+    """A login holds the network to the key that it found, and nothing is sealed to another one (EN30)."""
+    await desk.log_in()
+    _other_network_key(desk)
+    ran = await desk.run("secret", "put", "API_KEY", given=SECRET)
+    assert (ran.status, "changed" in ran.err, "sealspace login" in ran.next) == (12, True, True)
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 from fuzz_strategies import changed_objects, json_values
 from hypothesis import given
 from hypothesis import strategies as st
 from node_evidence_stage import COMPOSE, IMAGE, CountingWallet, Relay, Stage, evidence_stage
 from simulators.agent import Fault
 from tests_support import FixedClock, fuzzed
+from yarl import URL
 
+from capabilities.strict_base64 import encode_standard
+from encryption_network.keywrap import public_key_of
 from encryption_network.policy import Policy
-from sealspace.errors import InvalidPolicy, NodeEvidenceRefused, NodeFailure, SealspaceError
+from sealspace.errors import (
+    InvalidPolicy,
+    NodeEvidenceRefused,
+    NodeFailure,
+    ResponseSignatureInvalid,
+    SealspaceError,
+)
 from sealspace.node_evidence import (
     LABEL,
     NodeAttestation,
@@ -124,6 +135,28 @@ async def test_nothing_is_sealed_before_the_evidence(stage: Stage) -> None:
         assert refusal.value.reason == "measurement"
     assert relay.tokens == 0
     assert [path for path in relay.paths if "/encryption/" in path] == [f"/encryption/networks/{network.text}"]
+
+
+async def test_good_evidence_is_no_leave_for_another_key(stage: Stage) -> None:
+    """A relay that shows the genuine node's evidence, and its own key as a network's, has nothing sealed to it."""
+    owner = await stage.client((node := await stage.start()).url, None)
+    await owner.sign_in(CountingWallet())
+    relay, url = await stage.relay(node)
+    client = await stage.client(url, stage.requirement())
+
+    async def own_key(request: web.Request) -> web.Response | None:
+        if not request.path.startswith("/encryption/"):
+            return None
+        address = URL(node.url + request.raw_path, encoded=True)
+        async with aiohttp.ClientSession() as session, session.get(address) as genuine:
+            said = await genuine.json()
+        said["descriptor"]["publicEncryptionKey"] = encode_standard(public_key_of(b"r" * 32))
+        return web.json_response(said)
+
+    relay.instead = own_key
+    with pytest.raises(ResponseSignatureInvalid):
+        await client.encryption.encrypt(b"payload", network=owner.encryption.network())
+    assert (await client.node_evidence()).statement.node_did == node.services.keyring.node_did
 
 
 async def test_a_clock_that_is_set_back(stage: Stage) -> None:
