@@ -102,7 +102,7 @@ class Encryption:
     async def descriptor(self, network: NetworkId) -> Descriptor:
         """Return what the node says about a network; kept until a request on it is refused.
 
-        The key is pinned in the session (`Client.session`, kept with it): another one is refused later (EN29). Where
+        The key is pinned in the session (`Client.session`, kept with it): another one is refused later (EN30). Where
         the client demands evidence of the node, that is demanded here as well.
 
         Returns:
@@ -115,7 +115,7 @@ class Encryption:
             NodeMismatch: the descriptor names another node.
             NodeEvidenceRefused, MalformedAnswer, TransportError.
         """
-        await self._caller.transport.check_node()
+        await self._caller.transport.check_node()  # AT45: sealing sends no token
         descriptor = self._descriptors.get(network.text)
         if descriptor is None:
             descriptor = await self._asked(network)
@@ -332,7 +332,7 @@ class Encryption:
             raise MalformedAnswer("the network uses an algorithm that this client does not know")
         if descriptor.node_did != node_id:
             raise NodeMismatch(f"the network's keys are opened by {descriptor.node_did}, this node is {node_id}")
-        if SIGNATURE_MEMBER not in value:
+        if SIGNATURE_MEMBER not in value:  # EN29; one that is there has to hold, whatever the program takes
             if self._unsigned_descriptors:
                 return descriptor
             raise DescriptorUnsigned(f"the node did not sign the key of {network.text}")
@@ -347,7 +347,7 @@ class Encryption:
         if session is None:
             return  # nothing to keep it in but this client, which asks once
         pinned = session.pin_of(descriptor.network_id)
-        if pinned is not None and pinned != offered:
+        if pinned is not None and pinned != offered:  # EN30
             self._descriptors.pop(offered.network, None)
             raise NetworkKeyChanged(pinned, offered)
         self._caller.session = session.with_pin(offered)

@@ -111,6 +111,8 @@ class Secrets:
         Raises:
             InvalidSecretName, InvalidSecretScope, InvalidInput.
             NetworkNotFound: the owner's network does not exist yet; see `Encryption.ensure_network`.
+            NetworkKeyChanged, DescriptorUnsigned, ResponseSignatureInvalid: its key is not to be sealed to; see
+                `Encryption.descriptor`.
             PreconditionFailed, NotGranted, NodeRefused, TransportError.
         """
         secret = parse_secret_name(name, scope=scope)
