@@ -130,6 +130,7 @@ class _DelegationFields(_Token, frozen=True, gc=False):
         content_key: Name of what was signed, whatever its spelling.
         delegator: Who grants.
         delegate: To whom; any URI in a CACAO (P5).
+        audience: The delegate as given, with its fragment.
         capabilities: What, in order of resource text and ability (T7).
         parents: Cited proofs, in signed order.
         expires_at: Epoch seconds; None: never.
@@ -144,6 +145,7 @@ class _DelegationFields(_Token, frozen=True, gc=False):
     content_key: ContentKey
     delegator: Principal
     delegate: Principal
+    audience: str
     capabilities: tuple[Capability, ...]
     parents: tuple[CitedParent, ...]
     expires_at: float | None
@@ -434,6 +436,7 @@ def _ucan_delegation(header: str, token: UcanToken) -> UnverifiedDelegation:
         content_key=content_key_of_ucan(delegator, token.signing_input),
         delegator=delegator,
         delegate=token.audience,
+        audience=payload.aud,
         capabilities=_capabilities(payload.att),
         parents=_parents(payload.prf),
         expires_at=payload.exp,
@@ -455,6 +458,7 @@ def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDeleg
         content_key=content_key_of_cacao(message.iss, message.digest),
         delegator=principal_of(message.iss),  # S9
         delegate=principal_of(message.uri),
+        audience=message.uri,
         capabilities=() if recap is None else _capabilities(_without_caveats(recap.att)),
         parents=() if recap is None else _parents(recap.prf),
         expires_at=_time(message.expiration_time),

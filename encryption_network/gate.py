@@ -6,9 +6,8 @@ takes nothing else. O is the owner of the network, I the invoker.
 In person (no evidence needed), where the mode and every policy in force allow it:
 
     IP1  I is O; or
-    IP2  O is a wallet; every proof cited is a CACAO signed by O, with delegate I, without parents, that expires within
-         30 days of its registration here; and such a CACAO from O to I stands now that holds
-         `tinycloud.capabilities/read` on a space of O.
+    IP2  O is a wallet; every proof cited is a sign-in of O to I (`capabilities.sign_ins`); and such a sign-in stands
+         now that holds `tinycloud.capabilities/read` on a space of O.
 
 Everybody else needs live evidence and an allow-list of measurements that the owner stated: in the network's policy, or
 as a fact of a delegation that the authority to decrypt runs through and that O, or O's in-person session key, signed.
@@ -42,8 +41,9 @@ from msgspec import Struct, field
 from capabilities.abilities import satisfies
 from capabilities.chain import Authority, Mark, Marks, Registered
 from capabilities.cids import ContentKey, Digest, cid_text
-from capabilities.principals import Principal, is_wallet, same_principal
-from capabilities.resources import NetworkId, SpaceResource, network_of
+from capabilities.principals import Principal, same_principal
+from capabilities.resources import NetworkId, network_of
+from capabilities.sign_ins import is_issued, is_session, is_sign_in
 from capabilities.tokens import Delegation
 
 from ._stated import StatedPolicies
@@ -54,10 +54,6 @@ from .release_record import Mode, ReleaseRecord
 from .requests import DECRYPT, CheckedDecrypt
 from .withdrawals import NOTHING_WITHDRAWN, Withdrawals, evidence_digest
 
-CAPABILITIES_READ: Final = "tinycloud.capabilities/read"
-"""What every sign-in grants to its session key, and a delegation to somebody else has no need of."""
-IN_PERSON_LIFETIME_S: Final = 30 * 86_400
-"""Longest life of a session that counts as the owner in person."""
 MAX_PATHS: Final = 256
 """Most paths that the policies of one release may name together: each is a row to read."""
 
@@ -360,7 +356,7 @@ def session_holders(presence: Presence) -> frozenset[Principal]:
     for link in links:
         if _speaks_after_sign_in(presence, link):
             holders.add(link.registered.delegation.delegator)
-    if _are_sign_ins(_proofs(presence), presence.owner, presence.invoker):
+    if _are_sign_ins(presence, _proofs(presence), presence.invoker):
         holders.add(presence.invoker)
     if not holders:
         return _NOBODY
@@ -437,7 +433,7 @@ def in_person_marks(presence: Presence) -> tuple[ContentKey, ...] | None:
     """
     if _same(presence.invoker, presence.owner):  # IP1
         return ()
-    if not _are_sign_ins(_proofs(presence), presence.owner, presence.invoker):  # IP2
+    if not _are_sign_ins(presence, _proofs(presence), presence.invoker):  # IP2
         return None
     return _standing_session(presence, presence.invoker, (*presence.links.values(), *presence.sessions))
 
@@ -461,51 +457,37 @@ def _obstacle(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused | None:
     return None
 
 
-def _are_sign_ins(links: list[Link] | None, owner: Principal, holder: Principal) -> bool:
+def _are_sign_ins(presence: Presence, links: list[Link] | None, holder: Principal) -> bool:
     """Tell whether there is a link and every one is the owner's sign-in of this holder (IP2)."""
     if not links:
         return False
     for link in links:
-        if not _is_sign_in(link, owner, holder):
+        delegation = link.registered.delegation
+        if not (_is_between(presence, delegation, holder) and is_sign_in(delegation, registered_at=link.registered_at)):
             return False
-    return is_wallet(owner)
+    return True
 
 
-def _is_sign_in(link: Link, owner: Principal, holder: Principal) -> bool:
-    delegation = link.registered.delegation
+def _is_between(presence: Presence, delegation: Delegation, holder: Principal) -> bool:
+    """Tell whether O delegated to the holder, by now as the delegation says itself (IP2)."""
     return (
-        delegation.form == "cacao"
-        and not delegation.parents
-        and delegation.expires_at is not None
-        and delegation.expires_at <= link.registered_at + IN_PERSON_LIFETIME_S
-        and (delegation.delegator == owner or _same(delegation.delegator, owner))
-        and (delegation.delegate == holder or _same(delegation.delegate, holder))
+        _same(delegation.delegator, presence.owner)
+        and _same(delegation.delegate, holder)
+        and is_issued(delegation, now=presence.now)
     )
 
 
 def _standing_session(presence: Presence, holder: Principal, links: Iterable[Link]) -> tuple[ContentKey, ...] | None:
-    """Return the mark of a sign-in from O to the holder that stands now and reads O's capabilities (IP2)."""
+    """Return the mark of a session of O's with the holder that stands now (IP2)."""
     for link in links:
         delegation = link.registered.delegation
         if (
-            _is_sign_in(link, presence.owner, holder)
-            and _reads_capabilities(delegation, presence.owner)
+            _is_between(presence, delegation, holder)
+            and is_session(delegation, registered_at=link.registered_at)
             and _stands(presence, link)
         ):
             return (delegation.content_key,)
     return None
-
-
-def _reads_capabilities(delegation: Delegation, owner: Principal) -> bool:
-    for capability in delegation.capabilities:
-        resource = capability.resource
-        if (
-            satisfies(capability.ability, CAPABILITIES_READ)
-            and isinstance(resource, SpaceResource)
-            and (resource.space.owner == owner or _same(resource.space.owner, owner))
-        ):
-            return True
-    return False
 
 
 # --- step 5: the owner's allow-list --------------------------------------------------------------------------------
@@ -573,7 +555,7 @@ def _speaks_after_sign_in(presence: Presence, link: Link) -> bool:
     delegation = link.registered.delegation
     if not delegation.parents:
         return False
-    return _are_sign_ins(_parents(presence, link), presence.owner, delegation.delegator)
+    return _are_sign_ins(presence, _parents(presence, link), delegation.delegator)
 
 
 def _parents(presence: Presence, link: Link) -> list[Link] | None:

@@ -18,6 +18,7 @@ from capabilities.principals import Principal
 
 from .delegations import StoredDelegation, registration_puts
 from .keyspace import EXPIRY_PREFIX, delegation_key, expiry_key, kept_counter, micros8, newest8, x16
+from .sessions import session_row_key
 from .store.contract import Add, Commit, Put, Record
 
 KEPT_AFTER_EXPIRY_S: Final = 30 * 86_400
@@ -68,6 +69,8 @@ def _removal(due: bytes, stored: StoredDelegation, record: Record) -> Commit:
     whole = delegation_key(delegation.content_key)
     written = registration_puts(stored.registered, now=stored.registered_at, accounts=stored.accounts)
     keys = {put.key for put in written} - {whole}
+    if delegation.form == "cacao":
+        keys.add(session_row_key(delegation))  # what counts as a session changed: an earlier version may have filed it
     puts = [Put(whole, None, expect=record.stamp), *(Put(key, None) for key in sorted(keys | {due}))]
     return Commit(puts=tuple(puts), adds=(Add(kept_key(delegation.delegator), -1),))
 

@@ -318,6 +318,7 @@ def wallet_token(
     ttl_s: float | None = 3600,
     policy: Policy | None = None,
     parents: Sequence[str] = (),
+    age_s: float = 0,
 ) -> str:
     """Return a delegation signed by a wallet.
 
@@ -328,6 +329,7 @@ def wallet_token(
         ttl_s: seconds until it expires; None: never.
         policy: what code may receive keys under it.
         parents: ids of delegations it rests on.
+        age_s: how long ago it says it was signed; negative: in the future.
     """
     now = time.time()
     message = SiweMessage(
@@ -336,7 +338,7 @@ def wallet_token(
         chain_id=wallet.chain_id,
         uri=audience,
         nonce=fresh_nonce(),
-        issued_at=time_text(now),
+        issued_at=time_text(now - age_s),
         expiration_time=None if ttl_s is None else time_text(now + ttl_s),
         resources=() if policy is None else (attestation_resource(policy_json(policy)),),
     )

@@ -71,6 +71,11 @@ class Delegate:
         """What owners delegate to."""
         return self.signer.did
 
+    @property
+    def did_url(self) -> str:
+        """What a wallet's sign-in names (J4)."""
+        return self.signer.did_url
+
     def grant(self, audience: str, grants: Grants, *, policy: Policy | None = None, **more: Any) -> str:
         """Return a sub-delegation by this key, resting on all it holds."""
         facts: list[Json] = [] if policy is None else [{FACT: policy_json(policy)}]
@@ -113,6 +118,11 @@ class Owner:
     def grant_decrypt(self, audience: str, **more: Any) -> str:
         """Return a wallet's delegation of decrypt on the default network."""
         return self.grant(audience, {self.network: [DECRYPT]}, **more)
+
+    def sign_in(self, audience: str, *, space: str = "default", **more: Any) -> str:
+        """Return a wallet's delegation of all that a sign-in grants that matters to a release."""
+        grants = {self.network: [DECRYPT], f"{self.space(space)}/capabilities": [READ_CAPABILITIES]}
+        return self.grant(audience, grants, **more)
 
 
 @dataclass(frozen=True, kw_only=True)

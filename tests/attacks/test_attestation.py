@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 from attacks.parties import (
-    DECRYPT,
-    READ_CAPABILITIES,
     ROUTES,
     Delegate,
     Owner,
@@ -200,8 +198,7 @@ async def test_mode_everyone_lets_nobody_in_in_person(folder: Path, platform: Si
             for route in ROUTES:
                 assert (await stage.ask(owner.session, owner, route)).said == refused("mode", route)
             again = Delegate()
-            grants = {owner.network: [DECRYPT], f"{owner.space()}/capabilities": [READ_CAPABILITIES]}
-            again.proofs = [await stage.register(owner.grant(again.did, grants))]
+            again.proofs = [await stage.register(owner.sign_in(again.did_url))]
             assert (await stage.ask(again, owner)).said == refused("mode")
             delegate = Delegate()
             listed = owner.grant_decrypt(delegate.did, policy=policy_for("approved"))

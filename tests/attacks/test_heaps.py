@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 from attacks.held_store import HeldStage
-from attacks.parties import DECRYPT, PUT, READ_CAPABILITIES, Delegate, ids, opens, policy_for, refused
+from attacks.parties import DECRYPT, PUT, Delegate, ids, opens, policy_for, refused
 from running_node import key_token
 
 from capabilities.principals import parse_principal
@@ -19,11 +19,10 @@ LARGE_BYTES = 17 << 20
 async def test_many_sign_ins_of_one_key_hide_none(held: HeldStage) -> None:
     """A key that was signed in a hundred times, and signed out of all but one, is in person by that one (IP2)."""
     owner, key = await held.owner(), Delegate()
-    grants = {owner.network: [DECRYPT], f"{owner.space()}/capabilities": [READ_CAPABILITIES]}
-    sign_ins = [await held.register(owner.grant(key.did, grants)) for _ in range(100)]
+    sign_ins = [await held.register(owner.sign_in(key.did_url)) for _ in range(100)]
     for sign_in in sign_ins[1:]:
         await owner.client.delegations.revoke_by_wallet(ids(sign_in)[0], owner.wallet)
-    spare = await held.register(owner.grant_decrypt(key.did))
+    spare = await held.register(owner.grant_decrypt(key.did_url))
     assert opens(await held.ask(key, owner, proofs=[spare]), key, owner)
     await owner.client.delegations.revoke_by_wallet(ids(sign_ins[0])[0], owner.wallet)
     assert (await held.ask(key, owner, proofs=[spare])).said == refused("no_policy")

@@ -122,7 +122,7 @@ async def test_the_session_behind_an_approval_revoked_before_the_commit(held: He
     """The list was stated by the owner's session key, which is revoked in between; the grant rests on another one."""
     owner, backend = await held.owner(), Delegate()
     session = owner.session
-    spare = await held.register(owner.grant_decrypt(session.did))
+    spare = await held.register(owner.grant_decrypt(session.did_url))
     listed = session.grant(backend.did, {owner.network: [DECRYPT]}, policy=policy_for("approved"), proofs=[spare])
     backend.proofs = [await held.register(listed)]
     await held.attest(backend, owner.network)
@@ -140,7 +140,7 @@ async def test_the_owner_s_session_revoked_before_the_commit(held: HeldStage) ->
     """The session that makes its key the owner in person is revoked in between; its other grant stands (IP2)."""
     owner = await held.owner()
     session = owner.session
-    spare = await held.register(owner.grant_decrypt(session.did))
+    spare = await held.register(owner.grant_decrypt(session.did_url))
     waiting = held.store.hold(is_release)
 
     async def revoke() -> None:

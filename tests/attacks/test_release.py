@@ -105,7 +105,7 @@ async def test_a_share_key_signed_by_the_wallet_needs_evidence(stage: Stage, rou
     """A key that the wallet itself granted decrypt, but never signed in, passes itself off as the owner (IP2)."""
     owner = await stage.owner()
     share = Delegate()
-    share.proofs = [await stage.register(owner.grant_decrypt(share.did))]
+    share.proofs = [await stage.register(owner.grant_decrypt(share.did_url))]
     reply = await stage.ask(share, owner, route)
     assert reply.status == refused("", route)[0]
     assert reply.text in ("release refused: not_attested", "release refused: no_policy")
@@ -114,10 +114,9 @@ async def test_a_share_key_signed_by_the_wallet_needs_evidence(stage: Stage, rou
 async def test_a_session_longer_than_thirty_days_is_not_in_person(stage: Stage) -> None:
     """A wallet's sign-in that holds everything, but never ends or ends after 30 days (IP2)."""
     owner = await stage.owner()
-    grants = {f"{owner.space()}/capabilities": [READ_CAPABILITIES], owner.network: [DECRYPT]}
     for ttl_s in (None, 31 * 86_400):
         key = Delegate()
-        key.proofs = [await stage.register(owner.grant(key.did, grants, ttl_s=ttl_s))]
+        key.proofs = [await stage.register(owner.sign_in(key.did_url, ttl_s=ttl_s))]
         assert (await stage.ask(key, owner)).said == refused("no_policy")
 
 
@@ -125,9 +124,8 @@ async def test_a_sign_in_with_a_parent_is_not_in_person(stage: Stage) -> None:
     """A wallet's message that also cites a delegation is no sign-in, whatever it grants (IP2)."""
     owner = await stage.owner()
     parent = await stage.register(owner.grant(owner.wallet.did, {f"{owner.space()}/kv": [GET]}))
-    grants = {f"{owner.space()}/capabilities": [READ_CAPABILITIES], owner.network: [DECRYPT]}
     key = Delegate()
-    key.proofs = [await stage.register(owner.grant(key.did, grants, ttl_s=600, parents=ids(parent)))]
+    key.proofs = [await stage.register(owner.sign_in(key.did_url, ttl_s=600, parents=ids(parent)))]
     assert (await stage.ask(key, owner)).said == refused("no_policy")
 
 
@@ -135,7 +133,7 @@ async def test_a_sign_in_to_another_owner_does_not_count(stage: Stage) -> None:
     """A delegate signs in to itself with a wallet of its own and cites both (IP2)."""
     owner, accomplice = await stage.owner(), await stage.owner()
     key = accomplice.session
-    grant = await stage.register(owner.grant_decrypt(key.did))
+    grant = await stage.register(owner.grant_decrypt(key.did_url))
     for proofs in ([grant], [grant, *key.proofs], [*key.proofs, grant]):
         assert (await stage.ask(key, owner, proofs=proofs)).said == refused("no_policy")
 
@@ -224,7 +222,7 @@ async def test_the_in_person_way_ends_with_the_session(stage: Stage) -> None:
     """A session is revoked; its key goes on with another grant of the wallet that still stands (IP2)."""
     owner = await stage.owner()
     session = owner.session
-    spare = await stage.register(owner.grant_decrypt(session.did))
+    spare = await stage.register(owner.grant_decrypt(session.did_url))
     assert opens(await stage.ask(session, owner, proofs=[spare]), session, owner)
     await owner.client.delegations.revoke_by_wallet(owner.client.session.grants[0].cid, owner.wallet)
     for route in ROUTES:
@@ -235,7 +233,7 @@ async def test_what_a_revoked_session_approved_counts_no_more(stage: Stage) -> N
     """Code that only the owner's session key approved asks after that session was revoked, resting on another grant."""
     owner = await stage.owner()
     session, backend = owner.session, Delegate()
-    spare = await stage.register(owner.grant_decrypt(session.did))
+    spare = await stage.register(owner.grant_decrypt(session.did_url))
     listed = session.grant(
         backend.did, {owner.network: [DECRYPT]}, policy=policy_for("approved"), proofs=[spare], ttl_s=600
     )

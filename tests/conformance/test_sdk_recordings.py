@@ -65,6 +65,24 @@ async def test_scenario_with_default_settings(scenario: str, default_nodes: Repl
     assert await departures(await default_nodes.new_node(), scenario) == expected
 
 
+# Scenario -> how many keys its recorded server gave out, and how many of them again for a used token (I20).
+RELEASES = {"encryption": (5, 1), "secrets": (7, 0), "vault": (2, 0)}
+
+
+@pytest.mark.parametrize("scenario", RELEASES)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_recorded_releases_pass_the_gate(scenario: str, default_nodes: ReplayNodes) -> None:
+    """With attestation `delegates` no recorded release is refused: who asked is the owner in person (IP2)."""
+    node, exchanges = await default_nodes.new_node(), load_scenario(scenario)
+    answers = [answer async for answer in node.replay(exchanges)]
+    assert [answer.body for answer in answers if b"release refused" in answer.body] == []
+    given = [answer for one, answer in zip(exchanges, answers, strict=True) if b'"wrappedKey"' in one.answer.body]
+    opened = sum(answer.body.startswith(_KEY_FAILURE) for answer in given)  # passed the gate: the key is not recorded
+    print(f"{scenario}: {opened} recorded releases pass the gate")
+    assert RELEASES[scenario] == (opened, sum(answer.body == b"duplicate invocation" for answer in given))
+    assert sum(RELEASES[scenario]) == len(given)
+
+
 async def departures(node: ReplayNode, scenario: str) -> Mapping[str, int]:
     """Replay a scenario and count the exchanges that depart, by reason; those without one fail at once."""
     exchanges = load_scenario(scenario)

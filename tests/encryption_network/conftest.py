@@ -96,7 +96,9 @@ class World:
         decrypt: bool = True,
         policies: Sequence[Policy] = (),
         lifetime_s: float = DAY_S,
+        age_s: float = 0,
         registered_at: float | None = None,
+        audience: str | None = None,
         wallet: WalletSigner | None = None,
         parents: Sequence[Link] = (),
         network: str | None = None,
@@ -113,9 +115,9 @@ class World:
         message = SiweMessage(
             domain="app.example",
             address=signer.address,
-            uri=holder.did_url,
+            uri=audience or holder.did_url,
             nonce=f"nonce{self._nonce}",
-            issued_at=iso(self.now),
+            issued_at=iso(self.now - age_s),
             expiration_time=iso(self.now + lifetime_s),
             resources=tuple(attestation_resource(policy_json(policy)) for policy in policies),
         )

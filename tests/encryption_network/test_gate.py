@@ -116,18 +116,74 @@ def test_reading_capabilities_of_another_space_is_no_session(world: Any) -> None
     assert reason_of(world.request(world.session, [extra], sessions=[foreign])) == "no_policy"
 
 
-@pytest.mark.parametrize(("days", "reason"), [(30, ""), (31, "no_policy")])
-def test_a_session_of_more_than_thirty_days_is_not_in_person(world: Any, days: int, reason: str) -> None:
-    """IP2: the session expires within 30 days of its registration here."""
-    sign_in = world.sign_in(world.session, lifetime_s=days * world.DAY_S)
-    assert reason_of(world.request(world.session, [sign_in])) == reason
+LIVES = {
+    "thirty days": (30 * 86_400, 0, ""),
+    "a second more": (30 * 86_400 + 1, 0, "no_policy"),
+    "thirty days, the last one here": (86_400, 29 * 86_400, ""),
+    "a second more, the last day here": (86_400, 29 * 86_400 + 1, "no_policy"),
+    "thirty days of registration, said to begin later": (30 * 86_400, -300, ""),
+    "a second more, said to begin later": (30 * 86_400 + 1, -300, "no_policy"),
+    "said to begin too late": (86_400, -301, "no_policy"),
+}
+"""How long from now it lasts, how long ago it says that it was signed, and what comes of it."""
 
 
-def test_the_thirty_days_count_from_registration(world: Any) -> None:
-    """IP2: a long grant does not become a session by being used late."""
-    sign_in = world.sign_in(world.session, lifetime_s=31 * world.DAY_S)
-    world.now += 20 * world.DAY_S
+@pytest.mark.parametrize("cited", [True, False])
+@pytest.mark.parametrize(("lifetime_s", "age_s", "reason"), LIVES.values(), ids=LIVES)
+def test_both_bounds_of_a_session_s_life(world: Any, lifetime_s: float, age_s: float, reason: str, cited: bool) -> None:
+    """IP2: it ends within 30 days of its own time of issue and of its registration, and is not of the future."""
+    sign_in = world.sign_in(world.session, lifetime_s=lifetime_s, age_s=age_s)
+    if cited:
+        assert reason_of(world.request(world.session, [sign_in])) == reason
+    else:
+        extra = world.sign_in(world.session, read=False)
+        assert reason_of(world.request(world.session, [extra], sessions=[sign_in])) == reason
+
+
+@pytest.mark.parametrize("age_s", [0, 20 * 86_400])
+def test_a_long_grant_does_not_become_a_session_by_being_used_late(world: Any, age_s: float) -> None:
+    """IP2: both bounds count from fixed points, not from now."""
+    sign_in = world.sign_in(world.session, lifetime_s=31 * world.DAY_S - age_s, age_s=age_s)
+    world.now += 10 * world.DAY_S
     assert reason_of(world.request(world.session, [sign_in])) == "no_policy"
+
+
+def test_a_registration_by_a_clock_that_was_ahead_lengthens_nothing(world: Any) -> None:
+    """IP2: what the message says itself bounds it, whatever this node's clock said when it was registered."""
+    sign_in = world.sign_in(world.session, lifetime_s=300 * world.DAY_S, registered_at=world.now + 290 * world.DAY_S)
+    assert reason_of(world.request(world.session, [sign_in])) == "no_policy"
+
+
+@pytest.mark.parametrize("cited", [True, False])
+def test_a_sign_in_names_the_key_s_own_did_url(world: Any, cited: bool) -> None:
+    """IP2, J4: a grant to somebody else names the DID as given, and is not the owner in person."""
+    audience = world.session.did_url
+    for other in (world.session.did, f"{world.session.did}#", f"{world.session.did}#{world.other.did[8:]}"):
+        grant = world.sign_in(world.session, audience=other)
+        spare = world.sign_in(world.session, audience=audience, read=False)
+        proofs, sessions = ([grant], []) if cited else ([spare], [grant])
+        assert reason_of(world.request(world.session, proofs, sessions=sessions)) == "no_policy"
+    assert reason_of(world.request(world.session, [world.sign_in(world.session, audience=audience)])) == ""
+
+
+def test_a_sign_in_that_states_a_policy_is_not_in_person(world: Any) -> None:
+    """IP2: whoever states which code may receive keys speaks of code; also beside a sign-in that states none."""
+    listed, plain = world.sign_in(world.session, policies=[world.LIST]), world.sign_in(world.session)
+    empty = world.sign_in(world.session, policies=[Policy()])
+    for proofs in ([listed], [listed, plain], [plain, listed]):
+        assert reason_of(world.request(world.session, proofs)) == "not_attested"
+    for proofs in ([empty], [plain, empty]):
+        assert reason_of(world.request(world.session, proofs)) == "no_policy"
+    spare = world.sign_in(world.session, read=False)
+    assert reason_of(world.request(world.session, [spare], sessions=[listed])) == "no_policy"
+    assert reason_of(world.request(world.session, [spare], sessions=[listed, plain])) == ""
+
+
+def test_a_key_under_a_policy_does_not_speak_for_the_owner(world: Any) -> None:
+    """RL4: what a key approves that was signed in under measurements counts for nothing, whoever it is."""
+    sign_in = world.sign_in(world.session, policies=[Policy(min_evaluation_number=1)])
+    grant = world.grant(world.session, world.backend.did, parents=[sign_in], policies=[world.LIST])
+    assert reason_of(world.request(world.backend, [grant], evidence=world.evidence(world.backend))) == "no_policy"
 
 
 def test_one_proof_that_is_no_sign_in_spoils_it(world: Any) -> None:
@@ -427,7 +483,8 @@ def test_a_policy_with_paths_opens_only_keys_that_stand_there(world: Any) -> Non
     """The key has to be in an envelope at one of the paths, of every policy that lists some; in person too."""
     one, two = (f"tinycloud:{world.owner[4:]}:secrets/kv/vault/secrets/{name}" for name in ("ONE", "TWO"))
     world.demand(Policy(paths=(one, two)))
-    sign_in = world.sign_in(world.session, policies=[Policy(paths=(two,))])
+    world.record = dataclasses.replace(world.record, node_policy=Policy(paths=(two,)))
+    sign_in = world.sign_in(world.session)
     assert reason_of(world.request(world.session, [sign_in])) == "path"
     assert reason_of(world.request(world.session, [sign_in], key_paths={one: world.row("one")})) == "path"
     admission = admit(world.request(world.session, [sign_in], key_paths={two: world.row("two")}))

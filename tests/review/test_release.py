@@ -28,7 +28,7 @@ async def sign_in_twice(stage: Stage, owner: Owner, session: Delegate) -> tuple[
         domain="app.example",
         address=owner.wallet.address,
         chain_id=owner.wallet.chain_id,
-        uri=session.did,
+        uri=session.did_url,
         nonce=fresh_nonce(),
         issued_at=time_text(now),
         expiration_time=time_text(now + 3600),
@@ -59,7 +59,7 @@ async def test_what_a_process_remembers_of_a_chain_decides_nothing(stage: Stage)
     owner, share, backend, thief = await stage.owner(), Delegate(), Delegate(), Delegate()
     services = inside(stage).services
     session = owner.session
-    bare = await stage.register(owner.grant_decrypt(session.did))
+    bare = await stage.register(owner.grant_decrypt(session.did_url))
     share.proofs = [await stage.register(owner.grant_decrypt(share.did))]
     session_grant = session.grant(backend.did, {owner.network: [DECRYPT]}, policy=policy_for("approved"))
     backend.proofs = [await stage.register(session_grant)]

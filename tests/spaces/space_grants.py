@@ -55,6 +55,7 @@ def cacao(
     lifetime_s: float | None = HOUR_S,
     nonce: str = "nonce0000",
     issued_at: float = NOW,
+    resources: tuple[str, ...] = (),
 ) -> Delegation:
     """A wallet's sign-in that grants abilities on resources."""
     message = SiweMessage(
@@ -64,6 +65,7 @@ def cacao(
         nonce=nonce,
         issued_at=_iso(issued_at),
         expiration_time=None if lifetime_s is None else _iso(NOW + lifetime_s),
+        resources=resources,
     )
     recap = Recap({resource: {ability: ({},) for ability in abilities} for resource, abilities in att.items()}, ())
     data = encode_cacao(sign_cacao(attach(message, recap), wallet))

@@ -1,5 +1,7 @@
 """Registered delegations: rows, lookups, indexes, marks."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from space_grants import (
@@ -18,8 +20,10 @@ from space_grants import (
 
 from capabilities.chain import Mark, Registered
 from capabilities.cids import Digest, cid_text
+from capabilities.facts import attestation_resource
 from capabilities.principals import Principal
 from capabilities.resources import parse_space_id
+from capabilities.sign_ins import MAX_LIFE_S
 from capabilities.tokens import Delegation
 from spaces.delegations import (
     MAX_SPACES,
@@ -50,7 +54,7 @@ from spaces.revocations import (
     revocation_of,
     revocation_put,
 )
-from spaces.sessions import MAX_SESSION_S, is_session, sessions_range
+from spaces.sessions import sessions_range
 from spaces.store.contract import Commit, Committed, Put, Range, Record, Refused, Store
 
 SPACE = space_text(OWNER.did)
@@ -277,12 +281,22 @@ def test_delegation_with_too_many_spaces() -> None:
 
 READ = "tinycloud.capabilities/read"
 OWN = f"{space_text(WALLET.did)}/capabilities/all"
+
+
+def sign_in(ability: str = READ, **more: Any) -> Delegation:
+    return cacao({OWN: [ability]}, delegate=FRIEND.did_url, **more)
+
+
 IN_PERSON = {
-    "a wallet's sign-in": (cacao({OWN: [READ]}), True),
-    "one that lasts thirty days": (cacao({OWN: [READ]}, lifetime_s=MAX_SESSION_S), True),
-    "one that lasts longer": (cacao({OWN: [READ]}, lifetime_s=MAX_SESSION_S + 1), False),
-    "one without an end": (cacao({OWN: [READ]}, lifetime_s=None), False),
-    "one without the ability": (cacao({OWN: ["tinycloud.capabilities/other"]}), False),
+    "a wallet's sign-in": (sign_in(), True),
+    "one that lasts thirty days": (sign_in(lifetime_s=MAX_LIFE_S), True),
+    "one that lasts longer": (sign_in(lifetime_s=MAX_LIFE_S + 1), False),
+    "an old one": (sign_in(lifetime_s=HOUR_S, issued_at=NOW - MAX_LIFE_S), False),
+    "one by a clock that is ahead": (sign_in(issued_at=NOW + HOUR_S / 2), True),
+    "a grant that names the DID": (cacao({OWN: [READ]}), False),
+    "one with a policy": (sign_in(resources=(attestation_resource({}),)), False),
+    "one without an end": (sign_in(lifetime_s=None), False),
+    "one without the ability": (sign_in("tinycloud.capabilities/other"), False),
     "a key's grant": (ucan({f"{SPACE}/capabilities/all": [READ]}), False),
 }
 
@@ -290,7 +304,6 @@ IN_PERSON = {
 @pytest.mark.parametrize(("delegation", "expected"), IN_PERSON.values(), ids=IN_PERSON)
 async def test_sessions_granted_in_person(room: Store, delegation: Delegation, expected: bool) -> None:
     """Only a wallet's own bounded sign-in is a session in person (IP2)."""
-    assert expected is is_session(delegation, registered_at=NOW)
     await register(room, registered(delegation))
     found = await indexed(room, sessions_range(delegation.delegator, Principal(FRIEND.did)))
     assert ((delegation.content_key,) if expected else ()) == found

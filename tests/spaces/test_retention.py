@@ -10,6 +10,7 @@ from spaces.expiry import rows_until
 from spaces.keyspace import delegation_key
 from spaces.retention import INDEX, KEPT_AFTER_EXPIRY_S, kept_add, kept_key, plan_removal, swept_until
 from spaces.revocations import Revoked, mark_keys, revocation_put
+from spaces.sessions import session_row_key
 from spaces.store.contract import Commit, Committed, Put, Range, Refused, Store, counter_of
 
 KV = {f"{space_text(OWNER.did)}/kv": ["tinycloud.kv/get"]}
@@ -64,6 +65,17 @@ async def test_a_delegation_that_an_earlier_version_filed_leaves_whole(room: Sto
     former = due[: len(INDEX) + 8] + content[:16]
     await room.commit(Commit(puts=(Put(due, None), Put(former, row.value))))
     assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + 59) == 0
+    assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
+    assert await _all_keys(room) == set()
+
+
+async def test_a_session_that_an_earlier_version_filed_leaves_whole(room: Store) -> None:
+    """A row of the index of sessions goes with its delegation, whether or not it would be filed today."""
+    granted = registered(wallet_grant(WALLETS, lifetime_s=60))
+    await _register(room, granted)
+    former = Put(session_row_key(granted.delegation), granted.delegation.content_key)
+    await room.commit(Commit(puts=(former,)))
+    assert former.key in await _all_keys(room)
     assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
     assert await _all_keys(room) == set()
 
