@@ -6,6 +6,7 @@ from typing import Final
 
 from capabilities.principals import Principal, parse_principal
 from capabilities.resources import SpaceId, SpaceResource
+from capabilities.sign_ins import CAPABILITIES_READ, MAX_LIFE_S
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import Capability
 
@@ -22,8 +23,8 @@ from .wallets import Wallet
 SESSION_TTL_S: Final = 7 * 86_400.0
 """How long a sign-in lasts where nothing else is said."""
 
-MAX_SESSION_TTL_S: Final = 30 * 86_400.0
-"""A node counts a session key as its owner in person only up to this lifetime."""
+MAX_SESSION_TTL_S: Final = float(MAX_LIFE_S)
+"""A node counts a session key as its owner in person only up to this lifetime (IP2)."""
 
 KV_ABILITIES: Final = tuple(f"tinycloud.kv/{name}" for name in ("get", "put", "del", "list", "metadata"))
 DELEGATION_ABILITIES: Final = tuple(f"tinycloud.delegation/{name}" for name in ("list", "revoke", "status"))
@@ -202,7 +203,7 @@ def _whole_space(space: SpaceId) -> list[Capability]:
 def _account_of(space: SpaceId) -> list[Capability]:
     """Seeing what was delegated in a space, and ending it."""
     delegation = [space_capability(space, "delegation", None, ability) for ability in DELEGATION_ABILITIES]
-    return [space_capability(space, "capabilities", None, "tinycloud.capabilities/read"), *delegation]
+    return [space_capability(space, "capabilities", None, CAPABILITIES_READ), *delegation]
 
 
 def _require_hosted(skipped: Sequence[SpaceId]) -> None:

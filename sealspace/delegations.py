@@ -20,10 +20,12 @@ Example:
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
+from capabilities.abilities import satisfies
 from capabilities.errors import CapabilityError
 from capabilities.facts import attestation_resource
 from capabilities.principals import parse_principal, same_principal
 from capabilities.resources import SpaceId, root_of
+from capabilities.sign_ins import CAPABILITIES_READ
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
@@ -102,8 +104,10 @@ class Delegations:
         """Grant capabilities to a DID; the grant stands at the node when this returns.
 
         Args:
-            did: the recipient; a fragment is dropped.
-            capabilities: at least one; see `allow`.
+            did: the recipient. A fragment is dropped: a wallet's message to a key's own DID URL signs that key in, and
+                nobody else's delegate is to be its owner in person (IP2).
+            capabilities: at least one; see `allow`. Reading capabilities is left out, for the same reason, unless the
+                recipient is this session's own key: it is what makes a session.
             ttl_s: lifetime in seconds; cut to that of the grant it rests on.
             policy: what code may receive keys under this grant; None: the grant says nothing about code.
             wallet: sign with the owner's wallet instead of the session's key.
@@ -111,7 +115,7 @@ class Delegations:
         Returns:
             The portable form, for the recipient.
         Raises:
-            InvalidInput: the recipient is no DID, or nothing is granted.
+            InvalidInput: the recipient is no DID, or nothing is granted that may be.
             NotGranted, SessionExpired: the session does not hold what it shall grant.
             NodeRefused, TransportError.
         """
@@ -125,10 +129,11 @@ class Delegations:
             raise InvalidInput(
                 "the recipient is no DID", hint="the recipient finds it at `client.session.did`: did:key:…"
             ) from exc
+        granted = capabilities if recipient == self._caller.session.did else _for_others(capabilities)
         if wallet is None:
-            header = self._sign_by_session(recipient, capabilities, ttl_s=ttl_s, policy=policy)
+            header = self._sign_by_session(recipient, granted, ttl_s=ttl_s, policy=policy)
         else:
-            header = self._sign_by_wallet(wallet, recipient, capabilities, ttl_s=ttl_s, policy=policy, domain=domain)
+            header = self._sign_by_wallet(wallet, recipient, granted, ttl_s=ttl_s, policy=policy, domain=domain)
         grant = read_grant(header)
         await register(self._caller, grant)
         return portable_of(grant, owner=self._caller.session.owner, host=self._caller.transport.url)
@@ -393,6 +398,20 @@ class Delegations:
         passed_on = read_grant(header)
         await register(self._caller, passed_on)
         return passed_on
+
+
+def _for_others(capabilities: Sequence[Capability]) -> list[Capability]:
+    """Leave out what only a person's own session holds (IP2).
+
+    Raises:
+        InvalidInput: nothing is left.
+    """
+    granted = [one for one in capabilities if not satisfies(one.ability, CAPABILITIES_READ)]
+    if not granted:
+        raise InvalidInput(
+            f"{CAPABILITIES_READ} is granted to nobody else", hint="grant the resources that the recipient works with"
+        )
+    return granted
 
 
 def _right_to(ability: str, session: Session, *, now: float) -> tuple[str, ...]:

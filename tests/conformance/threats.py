@@ -8,6 +8,7 @@ _BACKENDS = "sealspace/test_backends.py::"
 _RETENTION = "sealspace/test_retention.py::"
 _ATTESTING = "attacks/test_attestation.py::"
 _NODE_EVIDENCE = "sealspace/test_node_evidence.py::"
+_IN_PERSON = "attacks/test_in_person.py::"
 _RACES = "attacks/test_races.py::"
 _RECEIPTS = "attacks/test_receipts.py::"
 _RELAYS = "attacks/test_relays.py::"
@@ -211,6 +212,18 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "node/test_quotes.py::test_junk_makes_the_next_one_wait",
     ),
     "3.4 a genuine TEE with any code": (_RELEASE + "test_a_genuine_quote_without_approval_opens_nothing",),
+    "3.4 a grant with measurements counts as a person, and opens without evidence": (
+        _IN_PERSON + "test_measurements_bind_a_backend_that_also_reads_capabilities",
+        _IN_PERSON + "test_a_harmless_grant_does_not_lift_measurements",
+        _IN_PERSON + "test_a_sign_in_with_a_policy_is_nobody_in_person",
+        "attacks/test_in_person_table.py::test_row",
+        "sealspace/test_client.py::test_a_grant_to_a_manifest_s_target_signs_nobody_in",
+    ),
+    "3.4 an old sign-in, or one of a clock that is off, is posted late": (
+        _IN_PERSON + "test_an_old_grant_posted_today_is_not_in_person",
+        _IN_PERSON + "test_a_sign_in_of_the_future_is_not_in_person_yet",
+        _IN_PERSON + "test_a_clock_that_was_ahead_leaves_no_long_sign_in",
+    ),
     "3.4 a delegate widens a policy": (
         _RELEASE + "test_a_delegate_cannot_approve_itself",
         _RELEASE + "test_a_delegate_can_only_narrow",

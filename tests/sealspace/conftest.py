@@ -11,7 +11,7 @@ from tests_support import CountingEntropy, FixedClock
 
 from node.config import Config, Hosting, Http, Release
 from node.embedded import EmbeddedNode, embedded_node
-from sealspace.client import Client
+from sealspace.client import Client, SignIn
 from sealspace.session import Session
 from sealspace.transport import TransportSettings
 from sealspace.wallets import new_wallet
@@ -41,10 +41,10 @@ class Bench:
         )
         return await self.clients.enter_async_context(client)
 
-    async def owner(self) -> tuple[Client, "CountingWallet"]:
+    async def owner(self, asked: SignIn | None = None) -> tuple[Client, "CountingWallet"]:
         """Sign a new owner in."""
         client, wallet = await self.client(), CountingWallet(self.entropy)
-        await client.sign_in(wallet)
+        await client.sign_in(wallet, asked)
         return client, wallet
 
 

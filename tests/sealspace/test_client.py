@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from libipld import decode_multibase
 
+from capabilities.sign_ins import CAPABILITIES_READ, is_sign_in
 from capabilities.signatures import Ed25519Signer
+from capabilities.tokens import parse_delegation
 from encryption_network.policy import Policy
 from sealspace._minting import Claims, mint
 from sealspace.client import SignIn
@@ -32,7 +34,7 @@ from sealspace.errors import (
     Unauthorized,
     ValueTooLarge,
 )
-from sealspace.manifests import compose_manifests, parse_manifest
+from sealspace.manifests import compose_manifests, parse_manifest, requested_capabilities
 from sealspace.portable import decode_portable, encode_portable
 from sealspace.session import decode_session, encode_session, key_session
 from sealspace.transport import Request, Transport
@@ -461,6 +463,34 @@ async def test_what_is_not_held_is_not_granted(bench) -> None:
     for did, grant, ttl_s in ((agent, [], 60.0), ("nobody", foreign, 60.0), (agent, foreign, 0.0)):
         with pytest.raises(InvalidInput):
             await owner.delegations.delegate(did, grant, ttl_s=ttl_s)
+
+
+@pytest.mark.parametrize("signed_by_wallet", [False, True])
+async def test_a_grant_to_a_manifest_s_target_signs_nobody_in(bench, signed_by_wallet: bool) -> None:
+    """Whoever a manifest names by a DID URL is granted to by the DID, and reads no capabilities (IP2, J4)."""
+    target = Ed25519Signer(SEED)
+    asked = compose_manifests([parse_manifest({"app_id": "a", "name": "A", "did": target.did_url})])
+    owner, wallet = await bench.owner(SignIn(request=asked))
+    (named,) = asked.delegation_targets
+    wanted = requested_capabilities(named.resources, space_id=lambda name: owner.session.own_space(name).text)
+    assert (CAPABILITIES_READ in {one.ability for one in wanted}, named.did) == (True, target.did_url)
+    portable = await owner.delegations.delegate(named.did, wanted, wallet=wallet if signed_by_wallet else None)
+    granted = parse_delegation(portable.header)
+    assert target.did == granted.audience == granted.delegate
+    assert {one.ability for one in wanted} - {CAPABILITIES_READ} == {one.ability for one in granted.capabilities}
+    assert not is_sign_in(granted, registered_at=granted.issued_at or 0)
+
+
+async def test_reading_capabilities_alone_is_granted_to_nobody_else(bench) -> None:
+    """Where nothing else is granted, nothing is; the session's own key may have it."""
+    owner, wallet = await bench.owner()
+    reading = [allow(f"{owner.kv().space.text}/capabilities/all", CAPABILITIES_READ)]
+    for signer in (None, wallet):
+        with pytest.raises(InvalidInput):
+            await owner.delegations.delegate(Ed25519Signer(SEED).did, reading, wallet=signer)
+    signatures = wallet.signatures
+    await owner.delegations.delegate(owner.session.did, reading, wallet=wallet)
+    assert wallet.signatures == signatures + 1
 
 
 async def test_a_description_that_differs_from_its_token_is_refused(bench) -> None:

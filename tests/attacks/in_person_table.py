@@ -1,0 +1,96 @@
+"""Who receives a key, and who of them counts as the owner in person: the truth table that the tests play (IP1, IP2).
+
+`test_in_person_table.py` asks a node about every row, and `in_person_page.py` writes the page that shows it.
+
+Example:
+    for row in TABLE:
+        for policy, mode in product(POLICIES, MODES):
+            row.answer(policy, mode)  # "opens", or the code of the refusal
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+Who = Literal[
+    "owner key",
+    "sign-in",
+    "session key of another app",
+    "session key of another app, granted to",
+    "share key",
+    "manifest target",
+    "backend",
+    "attested backend",
+]
+Stated = Literal["nothing", "in the grant", "on the network"]
+"""Where measurements are stated."""
+Mode = Literal["delegates", "everyone", "off"]
+
+POLICIES: Final[tuple[Stated, ...]] = get_args(Stated)
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+OPENS: Final = "opens"
+
+Answers = Mapping[Stated, tuple[str, str, str]]
+"""Where measurements are stated -> the answer in each of the modes, in their order."""
+
+_PERSON: Final[Answers] = {
+    "nothing": (OPENS, "mode", OPENS),
+    "in the grant": ("not_attested", "not_attested", "not_attested"),
+    "on the network": (OPENS, "mode", OPENS),
+}
+_NOBODY: Final[Answers] = {
+    "nothing": ("no_policy", "no_policy", OPENS),
+    "in the grant": ("not_attested", "not_attested", "not_attested"),
+    "on the network": ("not_attested", "not_attested", "not_attested"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of caller.
+
+    Attributes:
+        who: its name.
+        holds: what it cites and who signed that, as the page says it.
+        answers: what it gets.
+    """
+
+    who: Who
+    holds: str
+    answers: Answers
+
+    def answer(self, policy: Stated, mode: Mode) -> str:
+        """Return `OPENS`, or the code of the refusal."""
+        return self.answers[policy][MODES.index(mode)]
+
+
+TABLE: Final = (
+    Row(
+        "owner key",
+        "nothing, or a grant by itself to itself: a `did:key` that owns the network (IP1)",
+        {**_PERSON, "in the grant": (OPENS, "mode", OPENS)},
+    ),
+    Row("sign-in", "the wallet's message to the key's own DID URL, with `capabilities/read` (IP2)", _PERSON),
+    Row(
+        "session key of another app",
+        "the same, to a key that another app drew: who signs it has signed that app in",
+        _PERSON,
+    ),
+    Row(
+        "session key of another app, granted to",
+        "a UCAN of this app's session to a key that was signed in elsewhere, without decrypt",
+        _NOBODY,
+    ),
+    Row("share key", "a UCAN of the session's key (RL3)", _NOBODY),
+    Row(
+        "manifest target",
+        "the wallet's grant of all that the manifest asks for, `capabilities/read` too, to the DID as given",
+        _NOBODY,
+    ),
+    Row("backend", "the wallet's grant of decrypt to the DID as given", _NOBODY),
+    Row(
+        "attested backend",
+        "the same, and evidence that it runs the code of the policy",
+        {"nothing": _NOBODY["nothing"], "in the grant": (OPENS,) * 3, "on the network": (OPENS,) * 3},
+    ),
+)

@@ -1,0 +1,150 @@
+"""Every row of the table of who is the owner in person, asked of a node in each mode and on both routes (IP1, IP2)."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from attacks.in_person_table import MODES, OPENS, POLICIES, TABLE, Mode, Row, Stated, Who
+from attacks.parties import DECRYPT, ROUTES, SET_POLICY, VALUE, Delegate, Owner, Stage, opens, policy_for, refused
+from engines import store_at
+from running_node import new_key, trust_arguments
+
+from encryption_network.policy import Policy
+from node.config import Config, Http, Limits, Release
+from node.embedded import embedded_node
+from sealspace.delegations import allow
+from sealspace.wallets import new_wallet
+from tee_backend.evidence.simulated import SimulatedPlatform
+
+pytestmark = pytest.mark.slow
+
+Caller = tuple[Delegate, Owner]
+"""Who asks, and whose key."""
+
+
+async def _owner(stage: Stage, on_network: Policy | None) -> Owner:
+    owner = await stage.owner("notes")
+    if on_network is not None:
+        await owner.client.delegations.add_right(owner.wallet, [allow(owner.network, SET_POLICY)])
+        await owner.client.encryption.set_policy(owner.client.encryption.network(), on_network)
+    return owner
+
+
+async def _owner_key(stage: Stage, in_grant: Policy | None, on_network: Policy | None) -> Caller:
+    client, key = await stage.client(), new_key()
+    await client.sign_in_with_key(key, spaces=["secrets"])
+    await client.encryption.ensure_network()
+    network = client.encryption.network()
+    if on_network is not None:
+        await client.encryption.set_policy(network, on_network)
+    owner = Owner(client, new_wallet(), await client.encryption.encrypt(VALUE.encode(), network=network))
+    asking = Delegate(key)
+    if in_grant is not None:
+        asking.proofs = [await stage.register(asking.grant(key.did, {network.text: [DECRYPT]}, policy=in_grant))]
+    return asking, owner
+
+
+async def _sign_in(stage: Stage, in_grant: Policy | None, on_network: Policy | None) -> Caller:
+    owner, key = await _owner(stage, on_network), Delegate()
+    if in_grant is None:
+        return owner.session, owner
+    key.proofs = [await stage.register(owner.sign_in(key.did_url, policy=in_grant))]
+    return key, owner
+
+
+async def _other_app(stage: Stage, in_grant: Policy | None, on_network: Policy | None) -> Caller:
+    owner, key = await _owner(stage, on_network), Delegate()
+    key.proofs = [await stage.register(owner.sign_in(key.did_url, space="notes", policy=in_grant))]
+    return key, owner
+
+
+async def _other_app_granted(stage: Stage, in_grant: Policy | None, on_network: Policy | None) -> Caller:
+    owner, key = await _owner(stage, on_network), Delegate()
+    elsewhere = {f"{owner.space('notes')}/capabilities": ["tinycloud.capabilities/read"]}
+    await stage.register(owner.grant(key.did_url, elsewhere))
+    key.proofs = [await stage.register(_by_session(owner, key, in_grant))]
+    return key, owner
+
+
+async def _share_key(stage: Stage, in_grant: Policy | None, on_network: Policy | None) -> Caller:
+    owner, key = await _owner(stage, on_network), Delegate()
+    key.proofs = [await stage.register(_by_session(owner, key, in_grant))]
+    return key, owner
+
+
+def _by_session(owner: Owner, key: Delegate, in_grant: Policy | None) -> str:
+    session = Delegate(owner.session.signer, owner.session.proofs[:1])  # the sign-in alone
+    return session.grant(key.did, {owner.network: [DECRYPT]}, policy=in_grant)
+
+
+async def _manifest_target(stage: Stage, in_grant: Policy | None, on_network: Policy | None) -> Caller:
+    owner, key = await _owner(stage, on_network), Delegate()
+    key.proofs = [await stage.register(owner.sign_in(key.did, policy=in_grant))]
+    return key, owner
+
+
+async def _backend(stage: Stage, in_grant: Policy | None, on_network: Policy | None) -> Caller:
+    owner, key = await _owner(stage, on_network), Delegate()
+    key.proofs = [await stage.register(owner.grant_decrypt(key.did, policy=in_grant))]
+    return key, owner
+
+
+async def _attested_backend(stage: Stage, in_grant: Policy | None, on_network: Policy | None) -> Caller:
+    key, owner = await _backend(stage, in_grant, on_network)
+    await stage.attest(key, owner.network)
+    return key, owner
+
+
+CALLERS: dict[Who, Callable[[Stage, Policy | None, Policy | None], Awaitable[Caller]]] = {
+    "owner key": _owner_key,
+    "sign-in": _sign_in,
+    "session key of another app": _other_app,
+    "session key of another app, granted to": _other_app_granted,
+    "share key": _share_key,
+    "manifest target": _manifest_target,
+    "backend": _backend,
+    "attested backend": _attested_backend,
+}
+
+
+@pytest.fixture
+async def stage_in(tmp_path: Path, platform: SimulatedPlatform, mode: Mode) -> AsyncIterator[Stage]:
+    """A node of this test's own, in a mode."""
+    _, root, _, collateral = trust_arguments(tmp_path, platform)
+    config = Config(
+        http=Http(port=0, drain_s=1),
+        store=store_at(tmp_path / "data"),
+        release=Release(attestation=mode, trust_root=Path(root), collateral=Path(collateral)),
+        limits=Limits(challenges_per_minute=1_000_000),
+    )
+    async with embedded_node(config) as node, AsyncExitStack() as clients:
+        yield Stage(node.url, platform, clients, node.services.keyring.node_did)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("row", TABLE, ids=[row.who for row in TABLE])
+async def test_row(stage_in: Stage, row: Row, mode: Mode) -> None:
+    """A caller gets on both routes what the table says, wherever measurements are stated."""
+    for policy in POLICIES:
+        caller, owner = await CALLERS[row.who](stage_in, *_stated(policy))
+        expected = row.answer(policy, mode)
+        for route in ROUTES:
+            reply = await stage_in.ask(caller, owner, route)
+            if expected == OPENS:
+                assert opens(reply, caller, owner), (policy, route)
+            else:
+                assert reply.said == refused(expected, route), (policy, route)
+
+
+def _stated(policy: Stated) -> tuple[Policy | None, Policy | None]:
+    """Return the policy in the grant and the one on the network."""
+    listed = policy_for("approved")
+    return (listed if policy == "in the grant" else None), (listed if policy == "on the network" else None)
+
+
+def test_the_table_is_whole() -> None:
+    """Each caller has a row, and each row an answer for every place of a policy and every mode."""
+    assert [*CALLERS] == [row.who for row in TABLE]
+    cells = [row.answer(policy, mode) for row in TABLE for policy in POLICIES for mode in MODES]
+    assert len(CALLERS) * 3 * 3 == len(cells)
