@@ -48,7 +48,7 @@ from capabilities.tokens import Delegation
 
 from ._stated import StatedPolicies
 from .errors import PolicyError, ReleaseRefused
-from .key_providers import is_accepted
+from .key_providers import is_within_terms
 from .policy import Evidence, Policy, Refusal, judge, policy_digest
 from .release_record import Mode, ReleaseRecord
 from .requests import DECRYPT, CheckedDecrypt
@@ -576,15 +576,11 @@ def _evidence_for(request: ReleaseRequest) -> Evidence:
         raise _refused("not_attested", "evidence of another holder")
     if evidence.root_ca_sha256 not in request.release_record.trust_roots:
         raise _refused("trust_root", "evidence under a root that is not trusted")
-    if not _is_provider_accepted(request.release_record, evidence):  # AT29: the terms may have changed since
+    if not is_within_terms(evidence.key_provider, request.release_record.key_providers):  # AT29: they may have changed
         raise _refused("key_provider", "keys from a provider of whose applications the node takes no evidence")
     if evidence.receiver_mode == "attested" and evidence.receiver_public_key != request.decrypt.receiver_public_key:
         raise _refused("receiver", "the evidence names another receiver key")
     return evidence
-
-
-def _is_provider_accepted(record: ReleaseRecord, evidence: Evidence) -> bool:
-    return evidence.key_provider is None or is_accepted(evidence.key_provider, record.key_providers)
 
 
 # --- step 8: withdrawals -------------------------------------------------------------------------------------------

@@ -68,6 +68,20 @@ def is_accepted(provider: str | None, accepted: Collection[str]) -> bool:
     return provider is not None and (provider in accepted or provider.partition(":")[0] in accepted)
 
 
+def is_within_terms(provider: str | None, terms: Collection[str]) -> bool:
+    """Tell whether a node's terms take evidence of an application with this provider (AT29).
+
+    Evidence without an event log tells of no provider. It is taken only under terms that name nobody in particular: the
+    log would otherwise be left out by whoever they exclude. Then RTMR3, which every policy has to state for such
+    evidence, counts the provider in.
+
+    Args:
+        provider: as evidence states it; None: no event log told of one.
+        terms: entries that `parse_key_provider` read.
+    """
+    return are_accepted(DEFAULT_KEY_PROVIDERS, terms) if provider is None else is_accepted(provider, terms)
+
+
 def are_accepted(inner: Iterable[str], outer: Collection[str]) -> bool:
     """Tell whether whatever one list accepts is accepted by the other too; a list without entries accepts nothing."""
     return all(is_accepted(entry, outer) for entry in inner)

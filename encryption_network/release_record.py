@@ -41,8 +41,8 @@ class ReleaseRecord:
         trust_roots: SHA-256 of the root certificates (DER) that evidence may end at, 32 bytes each.
         node_policy: in force beside every other policy, but in mode "off"; None: the node adds nothing.
         node_policy_suffices: True lets the node's allow-list stand in for the owner's.
-        key_providers: whose applications evidence is taken of, where an event log tells; entries of `key_providers`,
-            at most MAX_KEY_PROVIDERS; empty: of none that has a log.
+        key_providers: whose applications evidence is taken of; entries of `key_providers`, at most MAX_KEY_PROVIDERS;
+            empty: of nobody's. Without an event log: see `key_providers.is_within_terms`.
     """
 
     mode: Mode = "delegates"

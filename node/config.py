@@ -165,8 +165,9 @@ class Release(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     key_providers: Annotated[
         tuple[str, ...],
         Meta(
-            description="Who may have given an application its keys, where an event log tells: `kms`, `tpm`, or with "
-            "an id in hex like `kms:3059…`; `local-sgx` only with its id."
+            description="Who may have given an application its keys: `kms`, `tpm`, or with an id in hex like "
+            "`kms:3059…`; `local-sgx` only with its id. Evidence without an event log, which tells of nobody, is taken "
+            "only where `kms` and `tpm` stand without an id."
         ),
     ] = ("kms", "tpm")
     node_policy_suffices: Annotated[

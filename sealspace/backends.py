@@ -23,6 +23,7 @@ from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.strict_base64 import encode_url
 from capabilities.tokens import Capability
 from encryption_network.errors import PolicyError
+from encryption_network.key_providers import NAMES, is_accepted, parse_key_provider
 from encryption_network.policy import (
     DEFAULT_TD_ATTRIBUTES,
     GRACE_STATUSES,
@@ -279,7 +280,8 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
 
     Args:
         seen: from `look_at`.
-        expected: each 64 hex digits (a compose hash) or 96 (MRTD or a run-time register); all have to be there.
+        expected: each 64 hex digits (a compose hash), 96 (MRTD or a run-time register), or a key provider as policies
+            name it (`kms:<hex>`); all have to be there.
     Raises:
         InvalidInput: a text is no such value.
         BackendNotExpected: one is not there.
@@ -289,6 +291,12 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
     evidence = seen.verified.evidence
     registers = (evidence.mrtd, evidence.rtmr0, evidence.rtmr1, evidence.rtmr2, evidence.rtmr3)
     for text in expected:
+        if _is_provider(text):
+            if not is_accepted(evidence.key_provider, (text,)):
+                raise BackendNotExpected(
+                    f"expected keys from {text}, the backend has {evidence.key_provider or 'none'}"
+                )
+            continue
         value = _hex(text)
         if len(value) == 32 and value != evidence.compose_hash:
             found = "shows none" if evidence.compose_hash is None else f"runs {evidence.compose_hash.hex()}"
@@ -298,15 +306,25 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
 
 
 def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
-    """Tell whether expected values leave nothing open: the image, and what was started on it.
+    """Tell whether expected values leave nothing open: the image, what was started on it, and who gives it its keys.
 
     A compose hash alone says nothing, for another image writes any log it likes (AT22), and neither does a part of the
-    image: MRTD and RTMR0 to RTMR2 have to be there, and the compose hash or RTMR3.
+    image: MRTD and RTMR0 to RTMR2 have to be there, and RTMR3, or the compose hash and the key provider with its id.
+    Whoever gives the application its keys can read what it keeps, and anybody can run a service of a kind (AT53).
     """
     evidence = seen.verified.evidence
-    named = {_hex(text) for text in expected}
+    named = {_hex(text) for text in expected if not _is_provider(text)}
     image = {evidence.mrtd, evidence.rtmr0, evidence.rtmr1, evidence.rtmr2}
-    return image <= named and not named.isdisjoint({evidence.compose_hash, evidence.rtmr3})
+    by_compose = evidence.compose_hash in named and evidence.key_provider in expected
+    return image <= named and (evidence.rtmr3 in named or by_compose)
+
+
+def is_whole_policy(seen: Seen, policy: Policy) -> bool:
+    """Tell whether a policy that what was seen satisfies leaves nothing of it open; as `is_whole_code`."""
+    evidence = seen.verified.evidence
+    if evidence.key_provider in policy.key_providers:
+        return policy.is_allow_list
+    return any(entry.rtmr3 is not None and entry.approves(evidence) for entry in policy.measurements)
 
 
 def require_like(seen: Seen, policy: Policy) -> None:
@@ -472,6 +490,23 @@ def _label(path: str) -> str:
     return path.removeprefix(f"{VAULT_PREFIX}secrets/").removeprefix("scoped/")
 
 
+def _is_provider(text: str) -> bool:
+    """Tell whether a text names a key provider.
+
+    Raises:
+        InvalidInput: it begins like one, and is none that can be accepted.
+    """
+    if text.partition(":")[0] not in NAMES:
+        return False
+    try:
+        parse_key_provider(text)
+    except PolicyError as exc:
+        raise InvalidInput(
+            f"what is expected is no key provider: {exc.reason}", hint="kms:<hex>, with the id that `backend show` says"
+        ) from exc
+    return True
+
+
 def _hex(text: str) -> bytes:
     try:
         value = bytes.fromhex(text)
@@ -479,6 +514,7 @@ def _hex(text: str) -> bytes:
         value = b""
     if len(value) not in (32, 48) or value.hex() != text.lower():
         raise InvalidInput(
-            "what is expected is no measurement", hint="64 hex digits (a compose hash) or 96 (MRTD or a register)"
+            "what is expected is no measurement",
+            hint="64 hex digits (a compose hash), 96 (MRTD or a register), or a key provider (kms:<hex>)",
         )
     return value

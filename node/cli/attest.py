@@ -56,13 +56,11 @@ def export(config_file: Path | None, store__data: str | None, network: str | Non
 
 @attest.command("verify")
 @click.option("--evidence", type=click.Path(path_type=Path), required=True, help="Folder of documents.")
-@click.option("--node-did", metavar="DID", help="The node that has to have signed.")
+@click.option("--node-did", required=True, metavar="DID", help="The node that has to have signed.")
 @click.option("--trust-root", type=click.Path(path_type=Path), help="Root certificate instead of Intel's.")
 @click.option("--collateral", type=click.Path(path_type=Path), help="Judge the code with this document too, as of now.")
 @click.argument("receipt", type=click.Path(path_type=Path))
-def verify(
-    evidence: Path, node_did: str | None, trust_root: Path | None, collateral: Path | None, receipt: Path
-) -> int:
+def verify(evidence: Path, node_did: str, trust_root: Path | None, collateral: Path | None, receipt: Path) -> int:
     """Judge RECEIPT again from stored documents, as of then; ends with status 1 when today's verdict differs."""
     root = read_trust_root(trust_root) if trust_root else intel_root()
     release = verify_release(_read(receipt), documents_in(evidence), root=root, node_did=node_did)

@@ -18,6 +18,7 @@ from sealspace.backends import (
     Seen,
     hand_over,
     is_whole_code,
+    is_whole_policy,
     policy_for,
     require_expected,
     require_like,
@@ -53,8 +54,8 @@ class _Asked:
     short_help="Grant secrets to exactly the code that a backend proves to run.",
     epilog="Examples: `sealspace backend grant https://backend.example` shows what it found and asks. With `--like "
     "approved.json`, which `show --json` printed when you approved the code, it does not ask, and grants only to that "
-    "and what it asked for then; nor does it ask where `--expect` names MRTD, RTMR0 to RTMR2, and the compose hash "
-    "or RTMR3, and `--secret` what is granted.",
+    "and what it asked for then; nor does it ask where `--expect` names MRTD, RTMR0 to RTMR2, and RTMR3 or the compose "
+    "hash and the key provider, and `--secret` what is granted.",
 )
 @click.argument("url")
 @click.option("--secret", "secrets", metavar="NAME", multiple=True, help="Which ones; all that it asks for by default.")
@@ -149,15 +150,16 @@ def _confirm(asked: _Asked, seen: Seen) -> None:
     if not sys.stdin.isatty():
         raise InvalidInput(
             "nobody is here to confirm what was seen",
-            hint="name approved code with --like FILE and its secrets with --secret, or add --yes to trust what was "
-            "seen",
+            hint="name approved code with --like FILE, or whole with --expect (a compose hash needs its key provider), "
+            "and its secrets with --secret; or add --yes to trust what was seen",
         )
     click.confirm("grant to exactly this?", abort=True, err=True)
 
 
 def _is_known(asked: _Asked, seen: Seen) -> bool:
-    """Whether nothing of the code is left open: a part of it could be anybody's."""
-    return asked.approved is not None or is_whole_code(seen, asked.expect)
+    """Whether nothing of the code is left open: a part of it, and its keys, could be anybody's (AT53)."""
+    by_policy = asked.approved is not None and is_whole_policy(seen, asked.approved.policy)
+    return by_policy or is_whole_code(seen, asked.expect)
 
 
 def _are_named(asked: _Asked, seen: Seen) -> bool:

@@ -43,9 +43,10 @@ def looking_options(command: Command) -> Command:
     options = (
         click.option(
             "--expect",
-            metavar="HEX",
+            metavar="TEXT",
             multiple=True,
-            help="What the code has to be: a compose hash (64 hex digits) or a measurement (96); may be repeated.",
+            help="What the code has to be: a compose hash (64 hex digits), a measurement (96), or the key provider "
+            "(`kms:<hex>`); may be repeated.",
         ),
         click.option(
             "--like",

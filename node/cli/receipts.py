@@ -22,7 +22,8 @@ from .owner_profile import OwnerHome, home_option
 @click.command(
     short_help="See who got keys, and check the node's receipts.",
     epilog="Examples: `sealspace receipts`; `sealspace receipts --out FOLDER`, then `sealspace attest verify "
-    "FOLDER/receipts/….json --evidence FOLDER/documents` judges a release anew, without the node.",
+    "FOLDER/receipts/….json --evidence FOLDER/documents --node-did DID` judges a release anew, without the node; the "
+    "first command says the DID.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: the receipt as it was signed.")
 @click.option(
@@ -48,7 +49,8 @@ def receipts(as_json: bool, out: Path | None, audit: BinaryIO | None, home: Path
             click.echo(msgspec.json.encode({**receipt_json(receipt), **told}))
         else:
             click.echo(_line(receipt) + ("" if places is None else f"  {_place_words(place)}"))
-    click.echo(f"{len(found)} receipts, each signed by the node", err=True)
+    signer = f" {found[0].node}" if found else ""  # what `attest verify --node-did` has to be told
+    click.echo(f"{len(found)} receipts, each signed by the node{signer}", err=True)
     return 1 if missing else 0
 
 

@@ -51,7 +51,7 @@ def show(config_file: Path | None, store__data: str | None) -> None:
 @click.option("--no-node-policy", is_flag=True, help="Have no policy of the node's own.")
 @click.option("--node-policy-suffices/--owner-policy-needed", default=None, help="Whether the node's list is enough.")
 @click.option("--key-provider", "key_providers", multiple=True, help="Take evidence of its applications; repeatable.")
-@click.option("--no-key-provider", is_flag=True, help="Take no evidence that comes with an event log.")
+@click.option("--no-key-provider", is_flag=True, help="Take evidence of nobody's applications.")
 def set_terms(
     config_file: Path | None,
     store__data: str | None,

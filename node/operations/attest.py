@@ -20,7 +20,7 @@ from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.evidence_record import decode_evidence, encode_evidence
-from encryption_network.key_providers import key_provider_text
+from encryption_network.key_providers import is_within_terms, key_provider_text
 from encryption_network.policy import Evidence, ReceiverMode
 from encryption_network.release_record import ReleaseRecord, decode_release_record
 from encryption_network.requests import DECRYPT, MAX_LIFETIME_S, check_audience, read_body
@@ -38,7 +38,7 @@ from tee_backend.attestation.challenge import (
     check_challenge,
     issue_challenge,
 )
-from tee_backend.attestation.errors import AttestationError
+from tee_backend.attestation.errors import AttestationError, KeyProviderRefused
 from tee_backend.attestation.event_log import read_event_log
 from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.judgement import to_evidence
@@ -289,6 +289,8 @@ def _terms(services: Services, call: Call) -> ReleaseRecord:
 def _claims(terms: ReleaseRecord, handed: _Handed, quote: Quote) -> EventLogClaims | None:
     """Return what the event log says; it is compared with registers of the quote, which is itself verified after."""
     if handed.event_log is None:
+        if not is_within_terms(None, terms.key_providers):  # AT29
+            raise KeyProviderRefused("no event log tells who gave the application its keys")
         return None
     claims = verify_event_log(read_event_log(handed.event_log), quote.report)
     check_key_provider(claims, accepted=tuple(map(accepted_key_provider, terms.key_providers)))  # AT29

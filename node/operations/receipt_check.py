@@ -78,16 +78,14 @@ def documents_in(folder: Path) -> Documents:
     return find
 
 
-def verify_release(
-    data: bytes, documents: Documents, *, root: TrustRoot, node_did: str | None = None
-) -> VerifiedRelease:
+def verify_release(data: bytes, documents: Documents, *, root: TrustRoot, node_did: str) -> VerifiedRelease:
     """Judge a receipt again from stored documents, as of its own time.
 
     Args:
         data: the receipt, untrusted.
         documents: untrusted; each is compared with its digest.
         root: the trust root that you accept.
-        node_did: the node that has to have signed; None accepts whichever node the receipt names.
+        node_did: the node that has to have signed: a key made a minute ago signs receipts of its own (RC16).
     Returns:
         The release. Every step of this module holds for it.
     Raises:
@@ -97,7 +95,7 @@ def verify_release(
     """
     with _naming("receipt"):
         receipt = verify_receipt(parse_receipt(data))  # 1
-    if node_did is not None and receipt.node != node_did:
+    if receipt.node != node_did:
         raise _refuted("receipt", "another node signed it")
     policies = tuple(_policy(documents, digest) for digest in receipt.policies)  # 2
     _check_ground(receipt, policies)  # 3

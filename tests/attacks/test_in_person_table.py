@@ -115,7 +115,7 @@ async def stage_in(tmp_path: Path, platform: SimulatedPlatform, mode: Mode) -> A
     config = Config(
         http=Http(port=0, drain_s=1),
         store=store_at(tmp_path / "data"),
-        release=Release(attestation=mode, trust_root=Path(root), collateral=Path(collateral)),
+        release=Release(attestation=mode, trust_root=root, collateral=collateral),
         limits=Limits(challenges_per_minute=1_000_000),
     )
     async with embedded_node(config) as node, AsyncExitStack() as clients:

@@ -271,9 +271,13 @@ async def test_the_operators_files_are_verified_without_the_node(
     assert (await run("attest", "receipts", "--data", data, "--network", owner.network))[1] == (
         receipt.read_text() + "\n"
     )
-    judge = ("attest", "verify", str(receipt), "--evidence", str(folder / "documents"), "--trust-root", str(root))
-    status, shown = await run(*judge, "--node-did", stage.node_did)
+    anybody = ("attest", "verify", str(receipt), "--evidence", str(folder / "documents"), "--trust-root", str(root))
+    judge = (*anybody, "--node-did", stage.node_did)
+    status, shown = await run(*judge)
     assert (status, json.loads(shown)["ground"]) == (0, "attested")
+    # RC16: a node of anybody's makes whole receipts too; whose receipt this has to be is for the owner to say.
+    assert await run(*anybody) == (2, "")
+    assert await run(*anybody, "--node-did", delegate.did) == (1, "")
     today = tmp_path / "today.json"
     for advisories, expected in (((), 0), (("INTEL-SA-09999",), 1)):
         today.write_bytes(collateral_of(stage, advisories))
@@ -328,8 +332,8 @@ def test_files_that_are_none(tmp_path: Path, content: bytes, capsys: pytest.Capt
     path.write_bytes(content)
     did = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
     for arguments in (
-        ["attest", "verify", str(path), "--evidence", str(tmp_path)],
-        ["attest", "verify", str(tmp_path / "absent"), "--evidence", str(tmp_path)],
+        ["attest", "verify", str(path), "--evidence", str(tmp_path), "--node-did", did],
+        ["attest", "verify", str(tmp_path / "absent"), "--evidence", str(tmp_path), "--node-did", did],
         ["audit", "verify", "--node-did", did, str(path)],
     ):
         assert main(arguments) == 1

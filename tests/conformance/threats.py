@@ -224,6 +224,10 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _IN_PERSON + "test_a_sign_in_of_the_future_is_not_in_person_yet",
         _IN_PERSON + "test_a_clock_that_was_ahead_leaves_no_long_sign_in",
     ),
+    "3.4 an application leaves out its event log, so that nobody sees who gave it its keys": (
+        "node/attestation/test_key_providers.py::test_a_log_that_is_left_out_escapes_no_terms",
+        "node/attestation/test_key_providers.py::test_narrowed_terms_hold_for_evidence_that_tells_of_nobody",
+    ),
     "3.4 a delegate widens a policy": (
         _RELEASE + "test_a_delegate_cannot_approve_itself",
         _RELEASE + "test_a_delegate_can_only_narrow",
@@ -263,6 +267,10 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "node/test_own_evidence.py::test_a_slow_platform",
         "node/test_own_evidence.py::test_a_place_is_held_while_the_platform_hangs",
     ),
+    "3.5 a receipt of anybody's node is shown as the owner's own": (
+        _RECEIPTS + "test_a_receipt_of_another_node_or_root",
+        _WITHDRAWALS + "test_the_operators_files_are_verified_without_the_node",
+    ),
     "3.5 a release is forgotten before its owner looks": (
         _RETENTION + "test_receipts_and_documents_go_when_their_time_has_come",
         _RETENTION + "test_by_default_audit_stays",
@@ -281,6 +289,11 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.5 a hostile image writes an approved compose hash into its log": (
         _BACKENDS + "test_other_code_with_the_same_key_is_refused",
         "node/test_owner_cli.py::test_a_part_of_the_code_is_not_enough",
+    ),
+    "3.5 approved code is given its keys by a service of somebody else's, who reads what it keeps": (
+        "node/test_owner_cli.py::test_a_part_of_the_code_is_not_enough",
+        "node/test_owner_cli.py::test_another_key_provider_than_expected",
+        "node/test_owner_cli.py::test_approved_code_whose_keys_anybody_may_give_is_asked_about",
     ),
     "3.5 a backend's words steer the owner's terminal": (
         _BACKENDS + "test_what_a_stranger_wrote_cannot_steer_a_terminal",

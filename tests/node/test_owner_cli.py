@@ -26,12 +26,13 @@ from sealspace.portable import decode_portable
 from sealspace.session import key_session, load_session
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform, measurements_of
-from tee_backend.evidence.simulated_log import mint_event_log
+from tee_backend.evidence.simulated_log import SIMULATED_KEY_PROVIDER, mint_event_log
 from tee_backend.publishing import BackendSurface
 
 COMPOSE = "services:\n  notes: {}\n"
 EVIL = "services:\n  evil: {}\n"
 COMPOSE_HASH = hashlib.sha256(COMPOSE.encode()).hexdigest()
+PROVIDER = f"kms:{SIMULATED_KEY_PROVIDER.id.hex()}"
 IMAGE = replace(measurements_of("image"), rtmr3=None)
 SECRET = "open sesame, says the owner"
 
@@ -190,17 +191,57 @@ async def test_nobody_confirms_for_the_owner(desk: Desk) -> None:
 
 
 async def test_a_part_of_the_code_is_not_enough(desk: Desk) -> None:
-    """A compose hash alone could stand in any image's log: it takes the image too, or somebody asks (AT22)."""
+    """A compose hash alone could stand in any image's log, and be given keys by anybody: somebody asks (AT22, AT53)."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     image = [one.hex() for one in (IMAGE.mrtd, IMAGE.rtmr0, IMAGE.rtmr1, IMAGE.rtmr2)]
-    for known in ([COMPOSE_HASH], image, [*image[:3], COMPOSE_HASH]):
-        told = await desk.run("backend", "grant", there.url, *(f"--expect={one}" for one in known))
+    application = [*image, COMPOSE_HASH]
+    for known in ([COMPOSE_HASH], image, application, [*application, "kms"], [*image[:3], COMPOSE_HASH, PROVIDER]):
+        told = await desk.run("backend", "grant", there.url, *_expecting(known), "--secret", "API_KEY")
         assert (told.status, there.program.read) == (2, {}), told
-    whole = [f"--expect={one}" for one in [*image, COMPOSE_HASH]]
-    told = await desk.run("backend", "grant", there.url, *whole, "--secret", "API_KEY")
+    assert "key provider" in told.next
+    told = await desk.run("backend", "grant", there.url, *_expecting([*application, PROVIDER]), "--secret", "API_KEY")
     assert (told.status, there.program.read) == (0, {"API_KEY": SECRET}), told
+
+
+async def test_another_key_provider_than_expected(desk: Desk) -> None:
+    """Who gives the application its keys is compared like everything else that is expected (AT53)."""
+    there = await desk.backend()
+    await desk.log_in()
+    for other in ("tpm", PROVIDER + "00", "local-sgx:00"):
+        told = await desk.run("backend", "grant", there.url, *_expecting([other]))
+        assert (told.status, there.program.read) == (14, {}), told
+    for nonsense in ("none", "kms:", "kms:XX", "local-sgx"):
+        assert (await desk.run("backend", "grant", there.url, *_expecting([nonsense]))).status == 2
+
+
+async def test_approved_code_whose_keys_anybody_may_give_is_asked_about(desk: Desk) -> None:
+    """A policy that names the compose file and no key provider is not all that runs there (AT53)."""
+    there = await desk.backend()
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    seen = json.loads((await desk.run("backend", "show", there.url, "--json")).out)["policy"]
+    path = desk.folder / "approved.json"
+    for policy in (without(seen, "keyProviders"), seen | {"keyProviders": ["kms"]}):
+        path.write_text(json.dumps(policy))
+        told = await desk.run("backend", "grant", there.url, "--like", str(path), "--secret", "API_KEY")
+        assert (told.status, there.program.read) == (2, {}), told
+    started = json.loads((await desk.run("backend", "show", there.url, "--json", "--pin", "instance")).out)["policy"]
+    for policy in (seen, without(started, "keyProviders")):
+        there.program.read.clear()
+        path.write_text(json.dumps(policy))
+        told = await desk.run("backend", "grant", there.url, "--like", str(path), "--secret", "API_KEY")
+        assert (told.status, there.program.read) == (0, {"API_KEY": SECRET}), told
+
+
+def without(policy: dict[str, Any], member: str) -> dict[str, Any]:
+    """The policy without one member."""
+    return {name: value for name, value in policy.items() if name != member}
+
+
+def _expecting(known: list[str]) -> list[str]:
+    return [f"--expect={one}" for one in known]
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"policy": null}', '{"policy": {"maxAgeSeconds": 60}}', '{"a": 1}'])
@@ -266,7 +307,8 @@ async def test_receipts(desk: Desk) -> None:
     (receipt,) = map(json.loads, (await desk.run("receipts", "--json", "--out", str(kept))).out.splitlines())
     assert receipt["invoker"] == there.program.backend.did
     (path,) = (kept / "receipts").iterdir()
-    trust = ("--trust-root", str(desk.folder / "root.pem"))
+    assert receipt["node"] in told.err
+    trust = ("--trust-root", str(desk.folder / "root.pem"), "--node-did", receipt["node"])
     judged = await desk.run("attest", "verify", str(path), "--evidence", str(kept / "documents"), *trust, home=False)
     assert judged.status == 0, judged
 

@@ -9,7 +9,7 @@ from libipld import decode_multibase
 
 from capabilities.sign_ins import CAPABILITIES_READ, is_sign_in
 from capabilities.signatures import Ed25519Signer
-from capabilities.tokens import parse_delegation
+from capabilities.tokens import parse_delegation, verify_delegation
 from encryption_network.policy import Policy
 from sealspace._minting import Claims, mint
 from sealspace.client import SignIn
@@ -475,7 +475,7 @@ async def test_a_grant_to_a_manifest_s_target_signs_nobody_in(bench, signed_by_w
     wanted = requested_capabilities(named.resources, space_id=lambda name: owner.session.own_space(name).text)
     assert (CAPABILITIES_READ in {one.ability for one in wanted}, named.did) == (True, target.did_url)
     portable = await owner.delegations.delegate(named.did, wanted, wallet=wallet if signed_by_wallet else None)
-    granted = parse_delegation(portable.header)
+    granted = verify_delegation(parse_delegation(portable.header))
     assert target.did == granted.audience == granted.delegate
     assert {one.ability for one in wanted} - {CAPABILITIES_READ} == {one.ability for one in granted.capabilities}
     assert not is_sign_in(granted, registered_at=granted.issued_at or 0)

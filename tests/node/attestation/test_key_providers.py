@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from attacks.parties import DECRYPT, ROUTES, SET_POLICY, Delegate, Owner, opens, policy_for, put_policy, refused
 from attestation_stage import Here, Stay
+from running_node import Reply
 
 from encryption_network.policy import Policy
 from encryption_network.release_record import encode_release_record
@@ -104,6 +105,41 @@ async def test_terms_hold_for_evidence_that_stands(staying: Stay) -> None:
         await _set_terms(here, ("tpm",))
         for route in ROUTES:
             assert (await here.ask(delegate, owner, route)).said == refused("key_provider", route)
+
+
+async def without_its_log(here: Here, log: MintedLog) -> tuple[Owner, Delegate, Reply]:
+    """An owner who approved a start by all its registers, and the application of it that leaves out its log."""
+    registers = log.run_on(IMAGE)
+    owner, delegate = await here.granted(policy=Policy(measurements=(registers,)))
+    nonce = await here.nonce(delegate.did)
+    bound = here.report_data(delegate.did, delegate.receiver.public_key, nonce)
+    quote = here.platform.mint_quote(registers, bound)
+    return owner, delegate, await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+
+
+@pytest.mark.parametrize("accepted", [("kms:" + b"ours".hex(),), ("kms",), ("tpm", "kms:" + b"ours".hex()), ()])
+async def test_a_log_that_is_left_out_escapes_no_terms(staying: Stay, accepted: tuple[str, ...]) -> None:
+    """Where the node takes evidence of some providers only, an application that does not tell its own is refused."""
+    async with staying(key_providers=accepted) as here:
+        _, _, reply = await without_its_log(here, log_by("kms", b"theirs"))
+        assert reply.status == 403, reply.said
+        assert reply.value["code"] == "key_provider"
+
+
+async def test_narrowed_terms_hold_for_evidence_that_tells_of_nobody(staying: Stay) -> None:
+    """Evidence without a log opens under the default terms, and wider ones, and on both routes under no others."""
+    async with staying() as here:
+        owner, delegate, reply = await without_its_log(here, log_by("kms", b"theirs"))
+        assert reply.status == 200, reply.said
+        wide: list[tuple[str, ...]] = [("kms", "tpm"), ("kms", "tpm", "local-sgx:" + b"l".hex())]
+        for accepted in wide:
+            await _set_terms(here, accepted)
+            assert opens(await here.ask(delegate, owner), delegate, owner)
+        narrow: list[tuple[str, ...]] = [("kms:" + b"theirs".hex(),), ("tpm",), ()]
+        for accepted in narrow:
+            await _set_terms(here, accepted)
+            for route in ROUTES:
+                assert (await here.ask(delegate, owner, route)).said == refused("key_provider", route)
 
 
 POLICIES = [
