@@ -70,7 +70,7 @@ def _removal(due: bytes, stored: StoredDelegation, record: Record) -> Commit:
     written = registration_puts(stored.registered, now=stored.registered_at, accounts=stored.accounts)
     keys = {put.key for put in written} - {whole}
     if delegation.form == "cacao":
-        keys.add(session_row_key(delegation))  # what counts as a session changed: an earlier version may have filed it
+        keys.add(session_row_key(delegation))  # filed by an earlier version, it may be no session by the rules of today
     puts = [Put(whole, None, expect=record.stamp), *(Put(key, None) for key in sorted(keys | {due}))]
     return Commit(puts=tuple(puts), adds=(Add(kept_key(delegation.delegator), -1),))
 
