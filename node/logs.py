@@ -5,30 +5,27 @@ and ids; an exception is logged as its class and the places it passed, because i
 Messages of libraries keep their template and lose their arguments for the same reason: aiohttp puts the first hundred
 bytes of an over-long header, which is a credential, into a message.
 
+A line needs nothing but memory: no import, no file. It can be written while a process has no descriptor left.
+
 Example:
     configure_logs("info")
     log_event("worker-ready", workers=2)
 """
 
+import json
 import logging
 import sys
-import traceback
+from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
-from typing import TYPE_CHECKING, TextIO
+from datetime import UTC, datetime
+from traceback import walk_tb
+from typing import Final, TextIO
 
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
+Field = str | int | float | bool | list[str] | None
 
-_FRAMES = 12
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-
-
-class _State:
-    """What `configure_logs` set; module state, because logging is one for the process."""
-
-    level: int = logging.INFO
-    stream: TextIO | None = None  # None: standard error, whatever it is when a line is written
+_FRAMES: Final = 12
+_LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_FIELDS: Final = "sealspace_fields"  # attribute of a record of ours that holds its named fields
 
 
 def configure_logs(level: str, *, stream: TextIO | None = None) -> None:
@@ -38,75 +35,78 @@ def configure_logs(level: str, *, stream: TextIO | None = None) -> None:
         level: debug, info, warning or error.
         stream: where to; standard error by default.
     """
-    _State.level = _LEVELS[level]
-    _State.stream = stream
-    _logger.cache_clear()
+    _lines.stream = stream
+    _events.setLevel(_LEVELS[level])
     root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, LibraryLines)]:
-        root.removeHandler(handler)
-    root.addHandler(LibraryLines())
-    root.setLevel(max(_State.level, logging.WARNING))  # libraries speak up from warnings on
+    if _lines not in root.handlers:
+        root.addHandler(_lines)
+    root.setLevel(max(_LEVELS[level], logging.WARNING))  # libraries speak up from warnings on
 
 
-def log_event(event: str, **fields: str | int | float | bool | list[str] | None) -> None:
+def log_event(event: str, **fields: Field) -> None:
     """Write one line at level info; `event` is a stable name in kebab case."""
-    if _State.level <= logging.INFO:
-        _logger().info(event, **fields)
+    _log(logging.INFO, event, fields)
 
 
-def log_warning(event: str, **fields: str | int | float | bool | list[str] | None) -> None:
+def log_warning(event: str, **fields: Field) -> None:
     """Write one line at level warning."""
-    if _State.level <= logging.WARNING:
-        _logger().warning(event, **fields)
+    _log(logging.WARNING, event, fields)
 
 
 def log_failure(request_id: str, method: str, error: BaseException) -> None:
     """Write one line about a fault of ours in a request: its class and the places it passed, not its message."""
-    _logger().error("request-failed", request_id=request_id, method=method, **describe(error))
+    _log(logging.ERROR, "request-failed", {"request_id": request_id, "method": method, **describe(error)})
 
 
 def describe(error: BaseException) -> dict[str, str | list[str]]:
     """Return the class of an error and the places it passed, innermost last, without any value."""
-    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
-    places = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
+    # Not `traceback.extract_tb`: it reads the source files.
+    passed = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)][-_FRAMES:]
+    places = [f"{code.co_filename.rpartition('/')[2]}:{line} {code.co_name}" for code, line in passed]
     return {"error": f"{type(error).__module__}.{type(error).__qualname__}", "places": places}
 
 
-class LibraryLines(logging.Handler):
-    """Writes what libraries log in our form: the template of the message, never its arguments."""
+class JsonLine(logging.Formatter):
+    """Makes one JSON object of a record: ours with its fields, a library's with its template alone."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without its end."""
+        fields: Mapping[str, Field] | None = getattr(record, _FIELDS, None)
+        said = {"event": "library", **_of_library(record)} if fields is None else {"event": record.msg, **fields}
+        written_at = datetime.fromtimestamp(record.created, tz=UTC).isoformat(timespec="microseconds")
+        frame = {"level": record.levelname.lower(), "timestamp": written_at.replace("+00:00", "Z")}
+        return json.dumps(said | frame)
+
+
+def _of_library(record: logging.LogRecord) -> dict[str, Field]:
+    template = record.msg if isinstance(record.msg, str) and record.args else "message left out"
+    fields: dict[str, Field] = {"logger": record.name, "template": template}
+    if record.exc_info and record.exc_info[1] is not None:
+        fields.update(describe(record.exc_info[1]))
+    return fields
+
+
+class _Lines(logging.Handler):
+    """Writes each line whole, so that lines of several processes do not mix; a broken pipe loses the line."""
+
+    stream: TextIO | None = None  # None: standard error, whatever it is when a line is written
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        fields: dict[str, str | list[str]] = {"logger": record.name}
-        if record.exc_info and record.exc_info[1] is not None:
-            fields |= describe(record.exc_info[1])
-        template = record.msg if isinstance(record.msg, str) and record.args else "message left out"
-        _logger().log(record.levelno, "library", template=template, **fields)
-
-
-class _Lines:
-    """Writes each line whole, so that lines of several processes do not mix; a broken pipe loses the line."""
-
-    def msg(self, line: str) -> None:
-        """Write one line."""
-        stream = _State.stream or sys.stderr
+        stream = self.stream or sys.stderr
         with suppress(OSError, ValueError):
-            stream.write(line + "\n")
+            stream.write(self.format(record) + "\n")
             stream.flush()
 
-    debug = info = warning = error = critical = msg
+
+def _log(level: int, event: str, fields: Mapping[str, Field]) -> None:
+    if _events.isEnabledFor(level):
+        _events.log(level, event, extra={_FIELDS: fields})
 
 
-@cache
-def _logger() -> "FilteringBoundLogger":
-    import structlog  # a tenth of a second of imports: paid by the first line, not by the start
-
-    return structlog.wrap_logger(  # type: ignore[no-any-return]  # structlog wraps anything
-        _Lines(),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(_State.level),
-    )
+_lines: Final = _Lines()
+_lines.setFormatter(JsonLine())
+_events: Final = logging.getLogger("sealspace")
+_events.propagate = False  # what embeds a node keeps its own handlers for its own lines
+_events.setLevel(logging.INFO)
+_events.addHandler(_lines)

@@ -33,4 +33,4 @@ class Vitals:
         self._row[CPU_SECONDS.start] += used_ns - self._told_ns
         self._told_ns = used_ns
         with suppress(OSError):  # no descriptor is free for now
-            self._row[RESIDENT_BYTES.start] = int(_STATM.read_text("ascii").split()[1]) * _PAGE_BYTES
+            self._row[RESIDENT_BYTES.start] = int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from capabilities.strict_json import Json
 
@@ -54,7 +54,7 @@ def time_member(signed: dict[str, Json], name: str) -> float:
     if not isinstance(value, str) or _TIME.fullmatch(value) is None:
         raise MalformedCollateral(f"{name} is no UTC time in seconds")
     try:
-        return datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+        return datetime.fromisoformat(value).timestamp()  # not strptime: its first call imports
     except (ValueError, OverflowError) as exc:
         raise MalformedCollateral(f"{name} is no time of a calendar") from exc
 

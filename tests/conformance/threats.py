@@ -94,6 +94,10 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _PUTS + "test_body_that_stops",
         "node/values/test_kv_memory.py::test_memory_of_large_values",
     ),
+    "3.2 file descriptors run out": (
+        "attacks/test_late_imports.py::test_no_request_imports",
+        "attacks/test_late_imports.py::test_no_sweep_imports",
+    ),
     "3.2 a guessed signed URL": (
         _SIGNED + "test_made_up_tickets",
         "spaces/test_tickets.py::test_a_ticket_is_found_by_itself_alone",

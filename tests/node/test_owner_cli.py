@@ -472,7 +472,7 @@ async def test_values_come_from_standard_input(desk: Desk) -> None:
 
 WITHOUT_SERVER = (
     "import sys\n"
-    "for absent in ('lmdb', 'dcap_qvl', 'structlog', 'asyncpg', 'obstore', 'uvloop'):\n"
+    "for absent in ('lmdb', 'dcap_qvl', 'asyncpg', 'obstore', 'uvloop'):\n"
     "    sys.modules[absent] = None\n"
     "from node.cli import main\n"
     "sys.exit(main(sys.argv[1:]))\n"

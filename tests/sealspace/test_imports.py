@@ -6,12 +6,12 @@ import sys
 import pytest
 from tests_support import REPOSITORY
 
-SERVER_ONLY = ("lmdb", "dcap_qvl", "structlog", "node", "spaces", "aiohttp.web")
+SERVER_ONLY = ("lmdb", "dcap_qvl", "node", "spaces", "aiohttp.web")
 
 
 @pytest.mark.parametrize("statement", ["from sealspace.client import Client", "from sealspace import Client"])
 def test_a_client_needs_nothing_of_the_server(statement: str) -> None:
-    """Importing the client loads no store, no quote library, no logging stack and no server."""
+    """Importing the client loads no store, no quote library and no server."""
     program = (
         "import sys\n"
         f"{statement}\n"
