@@ -1,6 +1,8 @@
-"""Settings: one typed tree from defaults, `sealspace.toml`, the environment and flags, the later over the earlier.
+"""Settings: one typed tree from defaults, a settings file, the environment and flags, the later over the earlier.
 
 Rules kept here (spec/operations/running.md):
+- A settings file is one that somebody named, or `sealspace.toml` in a data folder that somebody named: what lies in the
+  folder in which a command is started decides nothing.
 - An unknown setting refuses to start; the message names its path and where it stands.
 - A variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are separated by commas.
 - Nothing else in the project reads the environment.
@@ -27,6 +29,7 @@ from .errors import ConfigurationError
 ENVIRONMENT_PREFIX = "SEALSPACE_"
 CONFIG_FILE_NAME = "sealspace.toml"
 _CONFIG_FILE_VARIABLE = "SEALSPACE_CONFIG"
+_DATA_VARIABLE = "SEALSPACE_STORE__DATA"
 # A settings file is a page of text; more is not one.
 _MAX_FILE_BYTES = 1 << 20
 
@@ -418,7 +421,8 @@ def load_config(
     """Read all sources and return the settings in force.
 
     Args:
-        file: settings file; None takes the one that the environment names, else `sealspace.toml` where it exists.
+        file: settings file; None takes the one that the environment names, else `sealspace.toml` in the data folder
+            that a flag or the environment names, where it exists.
         environment: variables; None takes the process's.
         flags: dotted path to value; None values are left out.
 
@@ -429,7 +433,7 @@ def load_config(
         ConfigurationError: anything unknown, ill typed, out of bounds or unreadable, with path and source.
     """
     variables = os.environ if environment is None else environment
-    path = file or _file_of(variables)
+    path = file or _file_of(variables, flags or {})
     settings: _Flat = {}
     if path is not None:
         settings |= _from_file(path)
@@ -459,12 +463,13 @@ def setting_types() -> Mapping[str, object]:
     }
 
 
-def _file_of(variables: Mapping[str, str]) -> Path | None:
-    named = variables.get(_CONFIG_FILE_VARIABLE)
-    if named:
+def _file_of(variables: Mapping[str, str], flags: Mapping[str, Value]) -> Path | None:
+    if named := variables.get(_CONFIG_FILE_VARIABLE):
         return Path(named)
-    default = Path(CONFIG_FILE_NAME)
-    return default if default.is_file() else None
+    # Not the default folder `data`: it lies wherever the command is started, and so may somebody else's file.
+    folder = flags.get("store.data") or variables.get(_DATA_VARIABLE)
+    beside = Path(str(folder)) / CONFIG_FILE_NAME
+    return beside if folder and beside.is_file() else None
 
 
 def _from_file(path: Path) -> _Flat:

@@ -98,6 +98,10 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "attacks/test_late_imports.py::test_no_request_imports",
         "attacks/test_late_imports.py::test_no_sweep_imports",
     ),
+    "3.2 a settings file in the folder in which the node is started": (
+        "attacks/test_settings_files.py::test_a_settings_file_in_the_current_folder",
+        "node/test_config.py::test_no_file_of_the_current_folder",
+    ),
     "3.2 a guessed signed URL": (
         _SIGNED + "test_made_up_tickets",
         "spaces/test_tickets.py::test_a_ticket_is_found_by_itself_alone",

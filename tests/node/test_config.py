@@ -46,11 +46,26 @@ def test_environment_names_the_file(tmp_path: Path) -> None:
     assert load_config(environment={"SEALSPACE_CONFIG": str(path)}).http.port == 9000
 
 
-def test_file_in_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file sealspace.toml in the current folder is read."""
-    _file(tmp_path, "[http]\nport = 9000\n")
+def test_file_in_the_data_folder(tmp_path: Path) -> None:
+    """A file sealspace.toml in a data folder that a flag or a variable names is read, unless another one is named."""
+    (tmp_path / "data").mkdir()
+    _file(tmp_path / "data", "[http]\nport = 9000\n")
+    other = _file(tmp_path, "[http]\nport = 9001\n")
+    flags, environment = {"store.data": str(tmp_path / "data")}, {"SEALSPACE_STORE__DATA": str(tmp_path / "data")}
+    assert load_config(environment={}, flags=flags).http.port == 9000
+    assert load_config(environment=environment).http.port == 9000
+    assert load_config(environment=environment, flags={"store.data": str(tmp_path / "none")}).http.port == 8000
+    assert load_config(file=other, environment=environment).http.port == 9001
+    assert load_config(environment={**environment, "SEALSPACE_CONFIG": str(other)}).http.port == 9001
+
+
+def test_no_file_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in the current folder is not read, nor what lies in the default data folder there."""
+    (tmp_path / "data").mkdir()
+    for folder in (tmp_path, tmp_path / "data"):
+        _file(folder, "[http]\nport = 9000\n")
     monkeypatch.chdir(tmp_path)
-    assert load_config(environment={}).http.port == 9000
+    assert load_config(environment={}).http.port == 8000
 
 
 def test_list_from_environment() -> None:

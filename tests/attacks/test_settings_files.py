@@ -1,0 +1,39 @@
+"""A settings file of somebody else, in a folder in which an operator starts the node."""
+
+from pathlib import Path
+
+import pytest
+from engines import store_arguments
+from running_node import RunningNode, send
+
+pytestmark = pytest.mark.slow
+
+_HOSTILE = '[release]\nattestation = "off"\n[hosting]\nmode = "explicit"\n'
+
+
+async def test_a_settings_file_in_the_current_folder(tmp_path: Path) -> None:
+    """A node that is started in a folder with a settings file keeps its own settings, and says that it does."""
+    trap = tmp_path / "trap"
+    (trap / "data").mkdir(parents=True)
+    for folder in (trap, trap / "data"):
+        (folder / "sealspace.toml").write_text(_HOSTILE)
+    node = RunningNode(tmp_path / "own", "--workers", "1", *store_arguments(tmp_path / "own"), started_in=trap)
+    try:
+        info = (await send(node.url, "GET", "/info")).value
+        assert "delegates" == info["attestation"]
+        node.wait_for("^sealspace.toml of the current folder is not read")
+    finally:
+        node.close()
+
+
+async def test_a_settings_file_in_the_data_folder(tmp_path: Path) -> None:
+    """The same file in the data folder that the operator named is the operator's."""
+    data = tmp_path / "own" / "data"
+    data.mkdir(parents=True, mode=0o700)
+    (data / "sealspace.toml").write_text(_HOSTILE)
+    node = RunningNode(tmp_path / "own", "--workers", "1", *store_arguments(tmp_path / "own"))
+    try:
+        info = (await send(node.url, "GET", "/info")).value
+        assert "off" == info["attestation"]
+    finally:
+        node.close()
