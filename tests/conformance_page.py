@@ -61,7 +61,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Held:
-    """A test: its file, seen from `tests/`, and its name; no name stands for the whole file."""
+    """A test: its file, seen from `tests/`, and its name."""
 
     file: str
     name: str
@@ -131,7 +131,7 @@ def named(text: str) -> set[str]:
 
 @cache
 def naming_tests() -> Mapping[str, frozenset[Held]]:
-    """Return the tests that name an id; a module's docstring counts where no test of the module names it."""
+    """Return the tests that name an id; what a module says of itself names no test."""
     found: dict[str, set[Held]] = defaultdict(set)
     for path in sorted((REPOSITORY / "tests").rglob("test_*.py")):
         _collect(path, found)
@@ -156,15 +156,10 @@ def _collect(path: Path, found: dict[str, set[Held]]) -> None:
     file = path.relative_to(REPOSITORY / "tests").as_posix()
     tree = ast.parse(path.read_text("utf-8"))
     functions = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
-    of_tests: set[str] = set()
     for function in functions:
         if function.name.startswith("test_"):
-            ids = named(_words_of(function))
-            of_tests |= ids
-            for one in ids:
+            for one in named(_words_of(function)):
                 found[one].add(Held(file, function.name))
-    for one in named(ast.get_docstring(tree) or "") - of_tests:
-        found[one].add(Held(file, ""))
 
 
 def _words_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
@@ -299,10 +294,10 @@ def _held_by(rule: Rule) -> str:
 
 
 def _tests_text(held: Sequence[Held]) -> str:
-    shown = sorted(held, key=lambda one: (not one.name, one))[:_MOST_TESTS]
+    shown = sorted(held)[:_MOST_TESTS]
     by_file: dict[str, list[str]] = defaultdict(list)
     for one in sorted(shown):
-        by_file[one.file].append(f"`{one.name}`" if one.name else "the whole file")
+        by_file[one.file].append(f"`{one.name}`")
     more = f", and {len(held) - len(shown)} more" if len(held) > len(shown) else ""
     return "; ".join(f"`{file}` {', '.join(names)}" for file, names in by_file.items()) + more
 

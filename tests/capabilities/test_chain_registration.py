@@ -436,6 +436,21 @@ def test_D40_D41_D42_D44_hosted_spaces(att, hosted):
     assert hosted == [space.text for space in hosted_spaces(delegation)]
 
 
+def test_D45_a_host_grant_is_an_ordinary_delegation(world):
+    """What grants `space/host` needs authority, is passed on and is revoked like any other grant."""
+    grant = {f"{SPACE}/space": ["tinycloud.space/host"]}
+    with pytest.raises(ParentNotFound):
+        world.register(ucan(BOB, CAROL.did, grant))
+    hosting = world.register(cacao(grant))
+    passed_on = child(hosting, grant)
+    assert world.judge(passed_on).closure[1].cid == world.delegation(hosting).cid
+    with pytest.raises(UnauthorizedCapability):
+        world.register(child(hosting, {f"{SPACE}/kv": GET}))
+    world.mark_revoked(hosting)
+    with pytest.raises(ParentRevoked):
+        world.register(passed_on)
+
+
 def test_mentioned_spaces_are_listed_once():
     """Every space of the resources, canonically, once."""
     att = {f"{SPACE}/kv": GET, f"{SPACE.lower()}/sql": GET, f"{SPACE}2/kv": GET, "urn:x:y": GET}

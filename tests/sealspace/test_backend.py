@@ -1,10 +1,15 @@
 """A backend in a simulated trust domain: what it gets, and what it does not."""
 
 import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
+from tests_support import CountingEntropy
 
 from encryption_network.policy import Measurements, Policy
 from sealspace.attestation import Attested, Challenge
@@ -22,6 +27,7 @@ from sealspace.errors import (
 )
 from sealspace.portable import PortableDelegation
 from sealspace.session import key_session
+from sealspace.transport import TransportSettings
 from sealspace.wallets import Wallet
 from tee_backend.attestation.report_data import report_data
 from tee_backend.backend import Backend
@@ -33,6 +39,7 @@ POLICY = Policy(measurements=(APPROVED,))
 GET = "tinycloud.kv/get"
 DECRYPT = "tinycloud.encryption/decrypt"
 SEED = bytes(range(32))
+SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
 
 
 @dataclass
@@ -154,6 +161,59 @@ async def test_keys_are_wrapped_to_the_attested_receiver_only(bench) -> None:
     with pytest.raises(DecryptDenied) as denial:
         await thief.secrets(one.client.session.owner).get("API_KEY", receiver=new_receiver_key(bench.entropy))
     assert reason_of(denial.value) == "receiver"
+
+
+class Drawn(CountingEntropy):
+    """A random source that remembers what it gave."""
+
+    def __init__(self) -> None:
+        super().__init__(b"inside the trust domain")
+        self.given: list[bytes] = []
+
+    def token(self, size_bytes: int) -> bytes:
+        self.given.append(super().token(size_bytes))
+        return self.given[-1]
+
+
+async def test_a_backend_makes_its_receiver_keys(bench) -> None:
+    """Each attestation has a receiver key of its own, drawn inside; neither private key leaves with a request (AT8)."""
+    one, inside, sent = await granted(bench), Drawn(), bytearray()
+    async with (
+        _overheard(bench.node.url, sent) as url,
+        Client(url, session=one.agent.session, settings=SETTINGS, clock=bench.clock) as client,
+    ):
+        backend = Backend(client, one.source, clock=bench.clock, entropy=inside)
+        receivers = [(await backend.attest(one.client.encryption.network())).receiver for _ in range(2)]
+        assert await backend.read_secret(one.client.session.owner, "API_KEY") == "value"
+    private = [receiver.private_key for receiver in receivers]
+    assert private[0] != private[1] and set(private) <= set(inside.given)
+    overheard = bytes(sent)
+    assert all(_appears(receiver.public_key, overheard) for receiver in receivers)
+    assert not any(_appears(secret, overheard) for secret in (*private, SEED))
+
+
+def _appears(secret: bytes, text: bytes) -> bool:
+    coded = (base64.b64encode(secret), base64.urlsafe_b64encode(secret))
+    return any(spelling.rstrip(b"=") in text for spelling in (secret, secret.hex().encode(), *coded))
+
+
+@asynccontextmanager
+async def _overheard(url: str, sent: bytearray) -> AsyncIterator[str]:
+    """Stand between a client and a node, and keep what the client sends."""
+    parts = urlsplit(url)
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: bytearray) -> None:
+        while data := await reader.read(65_536):
+            kept += data
+            writer.write(data)
+        writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(parts.hostname, parts.port)
+        await asyncio.gather(carry(reader, far_writer, sent), carry(far_reader, writer, bytearray()))
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def test_a_revoked_grant_opens_nothing_whatever_the_evidence(bench) -> None:

@@ -1,7 +1,9 @@
 """The client against a real node: signing in, values, secrets, networks, delegations."""
 
+import base64
 import json
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -274,6 +276,20 @@ async def test_a_secret_is_stored_as_other_clients_store_it(bench) -> None:
     space = client.kv("secrets").space.text
     label = f"tinycloud.vault:{space}:secrets/API_KEY".encode()
     assert await client.encryption.decrypt(envelope, expected_label=label)
+
+
+async def test_what_is_sealed_of_a_secret(bench) -> None:
+    """Three members are sealed, to the default network of the space's owner, under the secret's own label (EN26)."""
+    client, wallet = await bench.owner()
+    await client.secrets().put("API_KEY", "value")
+    envelope = await client.secrets().envelope("API_KEY")
+    said = json.loads(await client.encryption.decrypt(envelope))
+    now = said["createdAt"]
+    assert {"value": "value", "createdAt": now, "updatedAt": now} == said
+    assert bench.clock.now() == datetime.fromisoformat(now).timestamp()
+    assert envelope.network_text == f"urn:tinycloud:encryption:{wallet.did}:default"
+    label = f"tinycloud.vault:tinycloud:{wallet.did.removeprefix('did:')}:secrets:secrets/API_KEY"
+    assert envelope.aad == base64.b64encode(label.encode()).decode()
 
 
 async def test_an_envelope_that_was_moved_is_noticed(bench) -> None:

@@ -24,8 +24,7 @@ def _tests_of(file: str) -> frozenset[str]:
 
 
 def _exists(held: Held) -> bool:
-    names = _tests_of(held.file)
-    return held.name in names if held.name else bool(names)
+    return held.name.startswith("test_") and held.name in _tests_of(held.file)
 
 
 def test_the_page_is_up_to_date() -> None:

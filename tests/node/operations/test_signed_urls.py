@@ -1,5 +1,6 @@
 """Signed URLs: who may make one, what it gives, and what ends it."""
 
+import base64
 import json
 from datetime import datetime
 from typing import Any
@@ -226,6 +227,21 @@ async def test_made_up_tickets(serve, ticket: str) -> None:
     """A ticket that was never made is not found, whatever it looks like."""
     async with serve() as node:
         assert (await node.send("GET", f"/signed/kv/{ticket}")).said == (401, "signed URL ticket not found")
+
+
+async def test_tickets_near_a_real_one(serve) -> None:
+    """Each ticket has 28 bytes of chance, and what differs from a real one in a single bit is not found."""
+    async with serve() as node:
+        await node.put("a", b"hello")
+        first, second = [(await made(node)).rpartition("/")[2] for _ in range(2)]
+        assert (await node.send("GET", f"/signed/kv/{first}")).said == (200, "hello")
+        ticket, other = [base64.urlsafe_b64decode(text + "=") for text in (first, second)]
+        assert sum(one == another for one, another in zip(ticket[4:], other[4:], strict=True)) < 8
+        for bit in range(8 * len(ticket)):
+            near = bytearray(ticket)
+            near[bit // 8] ^= 1 << bit % 8
+            text = base64.urlsafe_b64encode(near).decode().rstrip("=")
+            assert (await node.send("GET", f"/signed/kv/{text}")).said == (401, "signed URL ticket not found")
 
 
 async def test_a_url_outlives_a_restart_and_is_audited(serve) -> None:
