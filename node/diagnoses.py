@@ -1,7 +1,7 @@
 """What `sealspace doctor` says about places that other machines keep: a database, a bucket.
 
 Example:
-    for diagnosis in diagnose_database(config): print(diagnosis.line("database"))
+    for diagnosis in diagnose_database(config): tell(*diagnosis.lines("database"))
 """
 
 import asyncio
@@ -34,10 +34,10 @@ class Diagnosis:
     text: str
     next_step: str = ""
 
-    def line(self, name: str) -> str:
+    def lines(self, name: str) -> tuple[str, ...]:
         """Return it as the doctor prints it: one line, or two with the next step."""
         line = f"{self.severity:<8} {name}: {self.text}"
-        return f"{line}\n         next: {self.next_step}" if self.next_step else line
+        return (line, f"         next: {self.next_step}") if self.next_step else (line,)
 
 
 def diagnose_database(config: Config) -> list[Diagnosis]:

@@ -1,7 +1,7 @@
 """The Python SDK: sign in, keep values and secrets, delegate, take up a delegation.
 
 Public modules: attestation, client, delegation_history, delegations, encryption, errors, kv, manifests, network_pins,
-node_evidence, portable, public, secrets, session, spaces, transport, wallets.
+node_evidence, portable, printable, public, secrets, session, spaces, transport, wallets.
 
 `from sealspace import Client` is the short way to `sealspace.client.Client`; it is looked up when it is first asked
 for, so that importing one module of this package never loads the HTTP stack.

@@ -12,8 +12,8 @@ from typing import Final
 from capabilities.strict_json import Json
 from encryption_network.policy import DEFAULT_TD_ATTRIBUTES, Policy, policy_json
 
-from ._printable import printable
 from .backends import Seen
+from .printable import printable
 
 SOON_S: Final = 5 * 86_400.0
 """Collateral that ends within this time is worth a warning: releases stop with it."""

@@ -38,7 +38,6 @@ from encryption_network.requests import DECRYPT
 
 from ._caller import Caller
 from ._capability import capability
-from ._printable import printable
 from ._refusals import refusal_of
 from ._secret_names import SECRETS_SPACE, VAULT_PREFIX, parse_secret_name
 from .delegations import DELEGATION_TTL_S, Delegations
@@ -56,6 +55,7 @@ from .errors import (
 )
 from .manifests import resolve_manifest
 from .portable import PortableDelegation, encode_portable
+from .printable import printable
 from .published import EVIDENCE_PATH, GRANTS_PATH, MAX_PUBLISHED_BYTES, NONCE_BYTES, Published, parse_published
 from .session import network_of_owner, space_of
 from .transport import Answer, Request, Transport, TransportSettings

@@ -28,9 +28,9 @@ from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import InvalidCanonicalJson
 
-from ._printable import printable
 from .errors import BackendAnswerInvalid, BackendNotProven, ManifestInvalid
 from .manifests import Manifest, parse_manifest, resolve_manifest
+from .printable import printable
 
 DOCUMENT_TYPE: Final = "sealspace.backend/v1"
 EVIDENCE_PATH: Final = "/.well-known/sealspace/backend"

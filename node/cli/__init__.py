@@ -4,8 +4,6 @@ Human text goes to standard error, data to standard output. An error is two line
 the exit status follows from the error's code.
 """
 
-import sys
-
 import click
 
 from sealspace.errors import InvalidInput, NodeRefused, SealspaceError
@@ -13,6 +11,7 @@ from sealspace.errors import InvalidInput, NodeRefused, SealspaceError
 from .. import __version__
 from ..errors import NodeError
 from .lazy import LazyGroup
+from .terminal import tell
 
 # name -> module, attribute, one line of help. Listed here so that `--help` imports no command.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -103,12 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
 def fail(code: str, text: str, hint: str, *, otherwise: int = 1) -> int:
     """Say in two lines what happened and what to do next; return the exit status of the code."""
     # What a node or a backend said may stand in it: its signs are not for the terminal.
-    print(f"sealspace: {_shown(text)}\nnext: {_shown(hint)}", file=sys.stderr)
+    tell(f"sealspace: {text}", f"next: {hint}", err=True)
     return EXIT_STATUS.get(code, otherwise)
-
-
-def _shown(text: str) -> str:
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def _status_of(error: SealspaceError) -> int:

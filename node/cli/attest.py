@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import msgspec
 
 from capabilities.ambient import SystemClock
 from capabilities.errors import InvalidIdentifier
@@ -24,6 +23,7 @@ from ..release_terms import read_trust_root
 from .attest_node import node
 from .opened_store import opened_store
 from .settings import config_from, data_options
+from .terminal import tell_exactly, tell_json
 
 _NETWORK_HELP = "Only of this network."
 
@@ -51,7 +51,7 @@ def receipts(config_file: Path | None, store__data: str | None, network: str | N
 def export(config_file: Path | None, store__data: str | None, network: str | None, folder: Path) -> None:
     """Write receipts and every document they refer to into FOLDER, and print how many receipts there are."""
     config = config_from(config_file, {"store__data": store__data})
-    click.echo(msgspec.json.encode({"receipts": asyncio.run(_export(config, _network(network), folder))}))
+    tell_json({"receipts": asyncio.run(_export(config, _network(network), folder))})
 
 
 @attest.command("verify")
@@ -76,7 +76,7 @@ def verify(evidence: Path, node_did: str, trust_root: Path | None, collateral: P
     if collateral is not None:
         today = judge_with(release, read_collateral_file(collateral), root=root, now=SystemClock().now())
         shown["today"] = today
-    click.echo(msgspec.json.encode(shown))
+    tell_json(shown)
     return 1 if any(today.values()) else 0
 
 
@@ -101,7 +101,7 @@ def _read(path: Path) -> bytes:
 async def _print(config: Config, network: NetworkId | None) -> None:
     async with opened_store(config) as store:
         async for text in stored_receipts(store, network):
-            click.echo(text)
+            tell_exactly(text)
 
 
 async def _export(config: Config, network: NetworkId | None, folder: Path) -> int:

@@ -20,6 +20,7 @@ from ..errors import ConfigurationError
 from ..release_terms import read_node_policy
 from .node_judging import ask_node, in_words, node_verifier
 from .node_terms import Accepted, accepting_options
+from .terminal import tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +71,16 @@ async def _verify(asked: Asked, trust_root: Path | None, collateral: Path | None
                 attestation = await ask_node(client)
             now = SystemClock().now()
             facts = await verifier.examine(attestation, now=now)
-            click.echo("ok       the quote is genuine, fresh, and about this node")
-            click.echo("\n".join(f"         {line}" for line in in_words(attestation.statement, facts)))
+            tell("ok       the quote is genuine, fresh, and about this node")
+            tell(*(f"         {line}" for line in in_words(attestation.statement, facts)))
             if asked.code is None:
-                click.echo("wrong    verdict: nobody said which code is approved\n         next: --policy FILE")
+                tell("wrong    verdict: nobody said which code is approved", "         next: --policy FILE")
                 return 1
             await verifier.verify(attestation, asked.accepted.policy(asked.code), now=now)
         except NodeEvidenceRefused as refused:
-            click.echo(f"wrong    verdict: {refused}" + (f"\n         next: {refused.hint}" if refused.hint else ""))
+            tell(f"wrong    verdict: {refused}", *([f"         next: {refused.hint}"] if refused.hint else ()))
             return 1
         except SealspaceError as error:
             raise ConfigurationError(str(error), hint=error.hint or "sealspace attest node --help") from None
-    click.echo("ok       verdict: the node runs approved code")
+    tell("ok       verdict: the node runs approved code")
     return 0

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
-import msgspec
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
@@ -21,6 +20,7 @@ from ..errors import AuditRefuted, StoreMisused
 from ..root_secret import load_root_secret
 from .opened_store import opened_store
 from .settings import config_from, data_options
+from .terminal import tell, tell_exactly, tell_json
 
 
 @click.group(short_help="Export the chain over the audit records, or verify an export.")
@@ -52,7 +52,7 @@ def verify(node_did: str, file: BinaryIO) -> None:
         "hash": verified.hash.hex(),
         "heads": verified.heads,
     }
-    click.echo(msgspec.json.encode(shown))
+    tell_json(shown)
 
 
 @audit.command("kept")
@@ -89,7 +89,7 @@ async def _note_kept(config: Config, file: BinaryIO) -> None:
             raise AuditRefuted("it is the export of another store, or of nothing", hint="export it again")
         if not await note_exported(store, number=verified.number, entry=last[0]):
             raise AuditRefuted("its last entry is not the one in this store", hint="export it again")
-    click.echo(msgspec.json.encode({"kept": verified.number}))
+    tell_json({"kept": verified.number})
 
 
 async def _export(config: Config, after: int) -> None:
@@ -97,12 +97,12 @@ async def _export(config: Config, after: int) -> None:
         chain = await _chain(config, store)
         cut = await pruned_through(store)
         if cut > after:
-            click.echo(f"entries up to {cut} were removed; the export begins with the signed head over them", err=True)
+            tell(f"entries up to {cut} were removed; the export begins with the signed head over them", err=True)
         now = SystemClock().now()
         while (await seal_batch(store, chain, now=now, is_last=True)).more:
             pass
         async for line in exported_lines(store, chain, after=after):
-            click.echo(line, nl=False)
+            tell_exactly(line.removesuffix(b"\n"))
 
 
 async def _chain(config: Config, store: Store) -> Chain:

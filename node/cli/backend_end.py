@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 import click
-import msgspec
 
 from capabilities.strict_json import Json
 from sealspace.client import Client
 from sealspace.errors import InvalidInput
+from sealspace.printable import printable
 
 from .owner_profile import KeptGrant, OwnerHome, home_option
+from .terminal import tell, tell_json
 
 
 @click.command("list", short_help="Show the grants that were made from here, and how they stand.")
@@ -20,8 +21,12 @@ from .owner_profile import KeptGrant, OwnerHome, home_option
 def list_(as_json: bool, home: Path) -> None:
     """Show the grants that were made from here, and how they stand at the node."""
     for row in asyncio.run(_list(OwnerHome(home))):
-        line = f"{row['stands']!s:<10} {row['url']}  {', '.join(map(str, row['paths']))}  {row['did']}"  # type: ignore[arg-type]  # a list
-        click.echo(msgspec.json.encode(row) if as_json else line)
+        if as_json:
+            tell_json(row)
+        else:
+            paths = ", ".join(map(str, row["paths"]))  # type: ignore[arg-type]  # a list
+            url, did = printable(str(row["url"])), printable(str(row["did"]))
+            tell(f"{printable(str(row['stands'])):<10} {url}  {printable(paths)}  {did}")
 
 
 @click.command(
@@ -37,7 +42,7 @@ def revoke(target: str, home: Path) -> None:
     A new grant may be made afterwards.
     """
     ended = asyncio.run(_revoke(OwnerHome(home), target))
-    click.echo(f"revoked {ended} grant{'s' if ended != 1 else ''}", err=True)
+    tell(f"revoked {ended} grant{'s' if ended != 1 else ''}", err=True)
 
 
 @click.command(
@@ -64,7 +69,7 @@ def withdraw(target: str | None, measurement: str | None, evidence: str | None, 
             raise InvalidInput("nobody is here to confirm it, and it is never taken back", hint="add --yes")
         click.confirm(f"withdraw {named[0]} for ever?", abort=True, err=True)
     asyncio.run(_withdraw(OwnerHome(home), target=target, measurement=measurement, evidence=evidence))
-    click.echo(f"withdrawn: {named[0]}", err=True)
+    tell(f"withdrawn: {named[0]}", err=True)
 
 
 async def _list(home: OwnerHome) -> list[dict[str, Json]]:

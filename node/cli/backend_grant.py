@@ -4,7 +4,6 @@ import asyncio
 import re
 import sys
 from dataclasses import dataclass
-from json import dumps
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +27,7 @@ from sealspace.errors import BackendError, InvalidInput
 
 from .backend_show import Approved, approved_in, inspector_for, look, looking_options
 from .owner_profile import KeptGrant, OwnerHome
+from .terminal import tell, tell_json
 
 MAX_TTL_S: Final = 365 * 86_400.0
 _DURATION = re.compile(r"(?P<number>[0-9]{1,5})(?P<unit>[mhd])")
@@ -109,18 +109,18 @@ async def _grant(home: OwnerHome, asked: _Asked, inspector: EvidenceVerifier, *,
         resources = client.backends.resources(seen, asked.secrets)
         await _require_stored(client, resources)
         policy = policy_for(seen, paths=resources, accept=asked.accept, pin=asked.pin, ttl_s=asked.ttl_s)
-        click.echo("\n".join(in_plain_words(seen, policy)), err=json)  # nobody is asked about what is not shown
+        tell(*in_plain_words(seen, policy), err=json)  # nobody is asked about what is not shown
         _confirm(asked, seen)
         portable = await client.backends.grant(
             seen, asked.secrets, ttl_s=asked.ttl_s, accept=asked.accept, pin=asked.pin, wallet=home.wallet()
         )
         path = home.keep_grant(KeptGrant(url=asked.url, portable=portable))
-        click.echo(f"granted: {portable.cid}", err=True)
+        tell(f"granted: {portable.cid}", err=True)
         if asked.hands_over:
             await _hand_over(asked.url, KeptGrant(url=asked.url, portable=portable), path)
         if json:
             told = {"granted": portable.cid, "file": str(path), "expiresAt": portable.expires_at}
-            click.echo(dumps({**told, "handedOver": asked.hands_over, "seen": as_json(seen, policy)}))
+            tell_json({**told, "handedOver": asked.hands_over, "seen": as_json(seen, policy)})
 
 
 async def _hand_over(url: str, kept: KeptGrant, path: Path) -> None:
@@ -129,7 +129,7 @@ async def _hand_over(url: str, kept: KeptGrant, path: Path) -> None:
     except BackendError as refusal:
         refusal.hint = f"the grant stands; hand over {path}, or end it: sealspace backend revoke {url}"
         raise
-    click.echo("handed over: the backend took it up", err=True)
+    tell("handed over: the backend took it up", err=True)
 
 
 async def _require_stored(client: Client, resources: tuple[str, ...]) -> None:

@@ -22,6 +22,7 @@ from encryption_network.policy import Measurements
 from sealspace.client import Client
 from sealspace.errors import DecryptDenied, SealspaceError
 from sealspace.portable import PortableDelegation
+from sealspace.printable import printable
 from sealspace.session import key_session
 from tee_backend.backend import Backend
 from tee_backend.evidence.dstack import DstackSource
@@ -34,6 +35,7 @@ from tee_backend.publishing import BackendSurface
 
 from ..errors import ConfigurationError, ProcessFailed
 from ..listening_socket import bind_socket, url_of
+from .terminal import tell
 
 EXAMPLE_COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
 _IMAGE: Final = "sealspace example image"
@@ -57,9 +59,9 @@ def simulate(folder: Path) -> None:
         (collateral / "platform.json").write_bytes(platform.collateral_json(SystemClock().now()))
     except (OSError, PlatformFolderError) as error:
         raise ConfigurationError(f"{folder} is no simulated platform: {error}", hint="name a new folder") from None
-    click.echo(f"a node that believes it: sealspace serve --trust-root {folder}/root-ca.pem --collateral {collateral}")
-    click.echo(f"an owner who does: sealspace login --trust-root {folder}/root-ca.pem --collateral {collateral} …")
-    click.echo(f"a backend on it: sealspace backend serve --simulate {folder} …")
+    tell(f"a node that believes it: sealspace serve --trust-root {folder}/root-ca.pem --collateral {collateral}")
+    tell(f"an owner who does: sealspace login --trust-root {folder}/root-ca.pem --collateral {collateral} …")
+    tell(f"a backend on it: sealspace backend serve --simulate {folder} …")
 
 
 def _made(folder: Path) -> SimulatedPlatform:
@@ -190,7 +192,7 @@ class _Program:
         self.owners[portable.owner] = None
         for name in self.secrets:
             if any(resource.path.endswith(f"/{name}") for resource in portable.resources):
-                click.echo(f"{name} of {portable.owner}: {await self._read(portable.owner, name)}", err=True)
+                tell(f"{name} of {printable(portable.owner)}: {await self._read(portable.owner, name)}", err=True)
 
     async def _read(self, owner: str, name: str) -> str:
         value = await self.backend.read_secret(owner, name)
@@ -211,7 +213,7 @@ class _Program:
 
 
 def _dumps(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False) + "\n"
+    return json.dumps(value) + "\n"
 
 
 async def _serve(settings: _Settings, host: str, port: int) -> None:
@@ -226,7 +228,7 @@ async def _serve(settings: _Settings, host: str, port: int) -> None:
         try:
             bound = bind_socket(host, port)
             await web.SockSite(runner, bound).start()
-            click.echo(f"listening on {url_of(bound)}", err=True)
+            tell(f"listening on {url_of(bound)}", err=True)
             await stopped.wait()
         finally:
             await runner.cleanup()

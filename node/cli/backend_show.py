@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from json import dumps
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -29,6 +28,7 @@ from sealspace.errors import BackendNotAcceptable
 from ..errors import ConfigurationError, NotSignedIn
 from ..release_terms import read_trust_root
 from .owner_profile import OwnerHome, Profile, home_option
+from .terminal import tell, tell_json
 
 LENIENCIES: Final[tuple[Leniency, ...]] = ("tcb-status", "advisories", "attributes")
 PINS: Final[tuple[Pin, ...]] = ("compose", "instance")
@@ -120,21 +120,23 @@ def show(
         policy = policy_for(seen, accept=accept, pin=pin, ttl_s=_SHOWN_TTL_S)
     except BackendNotAcceptable as refusal:
         # It is shown all the same, so that somebody can read what is the matter.
-        tell(seen_json=as_json(seen), words=in_plain_words(seen), json=as_json_)
+        tell_seen(seen_json=as_json(seen), words=in_plain_words(seen), json=as_json_)
         raise refusal from None
-    tell(seen_json=as_json(seen, policy), words=in_plain_words(seen, policy), json=as_json_)
-    click.echo(f"to grant to exactly this: sealspace backend grant {url}", err=True)
+    tell_seen(seen_json=as_json(seen, policy), words=in_plain_words(seen, policy), json=as_json_)
+    tell(f"to grant to exactly this: sealspace backend grant {url}", err=True)
 
 
-def tell(*, seen_json: dict[str, Json], words: tuple[str, ...], json: bool) -> None:
+def tell_seen(*, seen_json: dict[str, Json], words: tuple[str, ...], json: bool) -> None:
     """Print what was seen."""
-    # Spelled in ASCII: what a stranger called itself is not for the terminal as it is.
-    click.echo(dumps(seen_json) if json else "\n".join(words))
+    if json:
+        tell_json(seen_json)
+    else:
+        tell(*words)
 
 
 async def look(url: str, inspector: EvidenceVerifier) -> Seen:
     """Look at a backend, saying so meanwhile."""
-    click.echo(f"asking {url} for a fresh quote, and verifying it …", err=True)
+    tell(f"asking {url} for a fresh quote, and verifying it …", err=True)
     return await look_at(url, inspector)
 
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-import msgspec
 
 from capabilities.ambient import SystemClock
 from tee_backend.attestation.errors import AttestationError
@@ -24,6 +23,7 @@ from ..errors import CollateralRefused
 from ..release_terms import configured_trust_root, recorded_release
 from .opened_store import opened_store
 from .settings import config_from, data_options
+from .terminal import tell_json
 
 
 @click.group(short_help="What Intel says about its platforms: take it in, look at it.")
@@ -40,7 +40,7 @@ def import_files(config_file: Path | None, files: tuple[Path, ...], **flags: Val
     config = config_from(config_file, flags)
     for imported in asyncio.run(_import(config, files)):
         ends = _time(imported.ends_at)
-        click.echo(msgspec.json.encode({"fmspc": imported.fmspc.hex(), "ca": imported.ca, "ends": ends}))
+        tell_json({"fmspc": imported.fmspc.hex(), "ca": imported.ca, "ends": ends})
 
 
 @collateral.command("list")
@@ -54,7 +54,7 @@ def list_held(config_file: Path | None, **flags: Value) -> None:
     """
     config = config_from(config_file, flags)
     for held in asyncio.run(_held(config)):
-        click.echo(msgspec.json.encode(_description(held)))
+        tell_json(_description(held))
 
 
 async def _held(config: Config) -> Sequence[HeldDocument]:

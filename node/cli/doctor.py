@@ -29,6 +29,7 @@ from ..settings_table import markdown_table
 from ..stores import is_shared
 from .opened_store import opened_store
 from .settings import config_from, data_options
+from .terminal import tell
 
 _LEAST_FREE_BYTES = 1 << 30
 
@@ -39,10 +40,10 @@ _LEAST_FREE_BYTES = 1 << 30
 def doctor(config_file: Path | None, store__data: str | None, settings: bool) -> int:
     """Check the installation, the settings and the data folder; ends with status 1 when something is wrong."""
     if settings:
-        click.echo(markdown_table(), nl=False)
+        tell(*markdown_table().splitlines())
         return 0
     config = config_from(config_file, {"store__data": store__data})
-    click.echo("ok       settings are well typed and known")
+    tell("ok       settings are well typed and known")
     wrong = 0
     for name, check in _checks(config):
         try:
@@ -51,7 +52,7 @@ def doctor(config_file: Path | None, store__data: str | None, settings: bool) ->
             found = [Diagnosis(WRONG, error.text, error.hint)]
         diagnoses = [Diagnosis(OK, found)] if isinstance(found, str) else found
         wrong += sum(diagnosis.severity == WRONG for diagnosis in diagnoses)
-        click.echo("\n".join(diagnosis.line(name) for diagnosis in diagnoses))
+        tell(*(line for diagnosis in diagnoses for line in diagnosis.lines(name)))
     return 1 if wrong else 0
 
 

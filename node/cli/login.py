@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 import click
-import msgspec
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
@@ -16,6 +15,7 @@ from sealspace.client import Client, SignIn
 from sealspace.encryption import SET_POLICY
 from sealspace.errors import InvalidInput
 from sealspace.node_evidence import NodePolicy
+from sealspace.printable import printable
 from sealspace.receipts import READ_RECEIPTS
 from sealspace.session import Session
 
@@ -24,6 +24,7 @@ from ..release_terms import read_node_policy
 from .node_demand import demanding, judging
 from .node_terms import Accepted, accepting_options
 from .owner_profile import OwnerHome, Profile, home_option, make_wallet, read_wallet
+from .terminal import tell, tell_json
 
 _NETWORK_ABILITIES: Final = (
     "tinycloud.encryption/decrypt",
@@ -145,13 +146,13 @@ def login(
     )
     if as_json:
         told = {"owner": wallet.did, "node": session.node_id, "expiresAt": session.expires_at, "keyFile": str(path)}
-        click.echo(msgspec.json.encode({**told, "nodeEvidence": policy is not None}))
+        tell_json({**told, "nodeEvidence": policy is not None})
         return
-    click.echo(f"logged in as {wallet.did}\nat {node}, {session.node_id}")
+    tell(f"logged in as {wallet.did}", f"at {node}, {printable(str(session.node_id))}")
     if policy is not None:
-        click.echo("the node proved approved code, and has to before every later command", err=True)
+        tell("the node proved approved code, and has to before every later command", err=True)
     if new:
-        click.echo(f"the wallet's key is in {path}: keep a copy, nothing is recovered without it", err=True)
+        tell(f"the wallet's key is in {path}: keep a copy, nothing is recovered without it", err=True)
 
 
 def _demanded(home: OwnerHome, asked: _Asked) -> tuple[_Asked, NodePolicy | None]:
@@ -184,7 +185,7 @@ async def _seen_code(asked: _Asked) -> Policy:
         async with Client(asked.node) as client:
             attestation = await judge.ask_node(client)
         facts = await verifier.examine(attestation, now=SystemClock().now())
-    click.echo("\n".join(judge.in_words(attestation.statement, facts)), err=True)
+    tell(*judge.in_words(attestation.statement, facts), err=True)
     if not sys.stdin.isatty():
         raise InvalidInput(
             "nobody is here to approve what the node runs",

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import click
-import msgspec
 
 from spaces.blob_migration import MovedBodies, move_bodies
 from spaces.blob_place import FOLDER
@@ -19,6 +18,7 @@ from ..errors import ConfigurationError, NodeError, StoreMisused
 from ..root_secret import STORE_FOLDER_NAME
 from ..stores import embedded_store, is_shared
 from .settings import config_from, data_options
+from .terminal import tell, tell_json
 
 Place = Literal["bucket", "folder"]
 _TELL_EVERY_BODIES = 100
@@ -45,7 +45,7 @@ def migrate_blobs(config_file: Path | None, target: Place, **flags: Value) -> No
     except SpaceError as error:
         raise _as_node_error(error, config) from error
     shown = {"bodies": moved.bodies, "bytes": moved.size_bytes, "copied": moved.copied}
-    click.echo(msgspec.json.encode(shown))
+    tell_json(shown)
 
 
 async def _move(config: Config, target: Place) -> MovedBodies:
@@ -77,7 +77,7 @@ class _Told:
     def progress(self, bodies: int) -> None:
         if bodies >= self._next:
             self._next = bodies + _TELL_EVERY_BODIES
-            click.echo(f"{bodies} bodies in place", err=True)
+            tell(f"{bodies} bodies in place", err=True)
 
 
 def _as_node_error(error: SpaceError, config: Config) -> NodeError:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import click
-import msgspec
 
 from spaces.errors import SpaceError, StoreLocked
 
@@ -13,6 +12,7 @@ from ..config import Config, Value
 from ..errors import ConfigurationError, NodeError, StoreMisused
 from ..stores import require_database_client
 from .settings import config_from, data_options
+from .terminal import tell, tell_json
 
 Engine = Literal["postgresql", "lmdb"]
 _TELL_EVERY_ROWS = 10_000
@@ -33,7 +33,7 @@ def migrate_store(config_file: Path | None, target: Engine, **flags: Value) -> N
         raise ConfigurationError("store.url names no database", hint="give it with --store postgresql://…")
     require_database_client()
     try:
-        click.echo(msgspec.json.encode(asyncio.run(_move(config, config.store.url, target))))
+        tell_json(asyncio.run(_move(config, config.store.url, target)))
     except SpaceError as error:
         raise _as_node_error(error, config) from error
 
@@ -58,7 +58,7 @@ class _Told:
     def progress(self, rows: int) -> None:
         if rows >= self._next:
             self._next = rows + _TELL_EVERY_ROWS
-            click.echo(f"{rows} rows copied", err=True)
+            tell(f"{rows} rows copied", err=True)
 
 
 def _as_node_error(error: SpaceError, config: Config) -> NodeError:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
-import msgspec
 
 from capabilities.strict_json import Json
 from encryption_network.receipt import Receipt, encode_receipt, receipt_json
+from sealspace.printable import printable
 from sealspace.receipts import digest_of, named_receipt
 from spaces.audit_chain import MAX_ENTRY_BYTES
 from spaces.audit_export import verify_export
@@ -17,6 +17,7 @@ from spaces.errors import AuditChainBroken
 
 from ..errors import AuditRefuted
 from .owner_profile import OwnerHome, home_option
+from .terminal import tell, tell_json
 
 
 @click.command(
@@ -46,11 +47,11 @@ def receipts(as_json: bool, out: Path | None, audit: BinaryIO | None, home: Path
         missing += places is not None and place is None
         if as_json:
             told: dict[str, Json] = {} if places is None else {"auditEntry": place}
-            click.echo(msgspec.json.encode({**receipt_json(receipt), **told}))
+            tell_json({**receipt_json(receipt), **told})
         else:
-            click.echo(_line(receipt) + ("" if places is None else f"  {_place_words(place)}"))
+            tell(_line(receipt) + ("" if places is None else f"  {_place_words(place)}"))
     signer = f" {found[0].node}" if found else ""  # what `attest verify --node-did` has to be told
-    click.echo(f"{len(found)} receipts, each signed by the node{signer}", err=True)
+    tell(f"{len(found)} receipts, each signed by the node{signer}", err=True)
     return 1 if missing else 0
 
 
@@ -93,7 +94,7 @@ def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
 
 def _line(receipt: Receipt) -> str:
     at = datetime.fromtimestamp(receipt.at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return f"{at}  {receipt.ground:<13}  {receipt.invoker}"
+    return f"{at}  {printable(receipt.ground):<13}  {printable(receipt.invoker)}"
 
 
 def _place_words(place: int | None) -> str:

@@ -25,6 +25,7 @@ from ..errors import StoreMisused
 from ..release_terms import key_providers_named, read_node_policy, read_trust_root
 from .opened_store import opened_store
 from .settings import config_from, data_options
+from .terminal import tell_json
 
 Change = Callable[[ReleaseRecord], ReleaseRecord]
 
@@ -39,7 +40,7 @@ def release() -> None:
 def show(config_file: Path | None, store__data: str | None) -> None:
     """Print the release record as JSON."""
     record = asyncio.run(_read(config_from(config_file, {"store__data": store__data})))
-    click.echo(msgspec.json.encode(_shown(record)))
+    tell_json(_shown(record))
 
 
 @release.command("set")
@@ -84,7 +85,7 @@ def set_terms(
     if not changes:
         raise click.UsageError("nothing to set; see `sealspace release set --help`")
     record = asyncio.run(_change(config_from(config_file, {"store__data": store__data}), changes))
-    click.echo(msgspec.json.encode(_shown(record)))
+    tell_json(_shown(record))
 
 
 async def _read(config: Config) -> ReleaseRecord:

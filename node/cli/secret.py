@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 import click
-import msgspec
 
 from sealspace.errors import InvalidInput
 from sealspace.secrets import MAX_SECRET_BYTES
 
 from .owner_profile import OwnerHome, home_option
+from .terminal import tell, tell_json
 
 _scope = click.option("--scope", metavar="SCOPE", help="Keep it under a scope of its own.")
 
@@ -28,7 +28,7 @@ def secret() -> None:
 def put(name: str, scope: str | None, keep_newline: bool, home: Path) -> None:
     """Seal and store a secret; its value comes from standard input, never from an argument."""
     asyncio.run(_put(OwnerHome(home), name, _value(keep_newline=keep_newline), scope=scope))
-    click.echo(f"stored {name}", err=True)
+    tell(f"stored {name}", err=True)
 
 
 @secret.command("list")
@@ -38,7 +38,10 @@ def put(name: str, scope: str | None, keep_newline: bool, home: Path) -> None:
 def list_(scope: str | None, as_json: bool, home: Path) -> None:
     """Print the names of secrets, never a value."""
     names = asyncio.run(_list(OwnerHome(home), scope=scope))
-    click.echo(msgspec.json.encode(names) if as_json else "\n".join(names))
+    if as_json:
+        tell_json(names)
+    else:
+        tell(*names)
 
 
 @secret.command("delete")
@@ -48,7 +51,7 @@ def list_(scope: str | None, as_json: bool, home: Path) -> None:
 def delete(name: str, scope: str | None, home: Path) -> None:
     """Delete a secret."""
     asyncio.run(_delete(OwnerHome(home), name, scope=scope))
-    click.echo(f"deleted {name}", err=True)
+    tell(f"deleted {name}", err=True)
 
 
 def _value(*, keep_newline: bool) -> str:

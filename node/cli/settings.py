@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from ..config import CONFIG_FILE_NAME, Config, Value, load_config
+from .terminal import tell
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -23,5 +24,5 @@ def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
     A settings file in the current folder is not read (see `config`); whoever counts on it is told.
     """
     if config_file is None and Path(CONFIG_FILE_NAME).is_file():
-        click.echo(f"{CONFIG_FILE_NAME} of the current folder is not read; --config names a settings file", err=True)
+        tell(f"{CONFIG_FILE_NAME} of the current folder is not read; --config names a settings file", err=True)
     return load_config(file=config_file, flags={name.replace("__", "."): value for name, value in flags.items()})

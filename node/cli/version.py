@@ -3,9 +3,10 @@
 import click
 
 from .. import __version__
+from .terminal import tell
 
 
 @click.command(short_help="Print the version.")
 def version() -> None:
     """Print the version on standard output."""
-    click.echo(__version__)
+    tell(__version__)

@@ -4,7 +4,6 @@ import asyncio
 from pathlib import Path
 
 import click
-import msgspec
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.errors import RecordError, WithdrawalError
@@ -15,6 +14,7 @@ from ..errors import ConfigurationError, StoreMisused
 from ..operations.withdrawal import withdraw_everywhere, withdrawals_json
 from .opened_store import opened_store
 from .settings import config_from, data_options
+from .terminal import tell_json
 
 
 @click.command(short_help="Withdraw code, a backend or evidence from every release.")
@@ -41,7 +41,7 @@ def withdraw(
         raise ConfigurationError(error.text, hint="sealspace withdraw --help") from None
     except RecordError as error:
         raise StoreMisused(f"the store cannot be read: {error}", hint="sealspace doctor") from error
-    click.echo(msgspec.json.encode(withdrawals_json(listed)))
+    tell_json(withdrawals_json(listed))
 
 
 async def _withdraw(config: Config, entry: Withdrawals) -> Withdrawals:

@@ -14,6 +14,7 @@ _RECEIPTS = "attacks/test_receipts.py::"
 _RELAYS = "attacks/test_relays.py::"
 _RELEASE = "attacks/test_release.py::"
 _STRANGERS = "attacks/test_strangers.py::"
+_TERMINALS = "attacks/test_terminals.py::"
 _TOKENS = "attacks/test_tokens.py::"
 _WITHDRAWALS = "attacks/test_withdrawals.py::"
 _CONDITIONS = "attacks/test_conditions.py::"
@@ -305,8 +306,12 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "node/test_owner_cli.py::test_another_key_provider_than_expected",
         "node/test_owner_cli.py::test_approved_code_whose_keys_anybody_may_give_is_asked_about",
     ),
-    "3.5 a backend's words steer the owner's terminal": (
+    "3.5 words of a backend, a node or an invoker steer the owner's terminal": (
         _BACKENDS + "test_what_a_stranger_wrote_cannot_steer_a_terminal",
+        _TERMINALS + "test_statements_that_a_quote_binds",
+        _TERMINALS + "test_every_text_of_every_answer",
+        _TERMINALS + "test_receipts_that_a_node_signed",
+        _TERMINALS + "test_commands_print_through_one_module",
         "sealspace/test_published.py::test_fuzz_statements",
     ),
     "3.5 questions for a backend's evidence keep its platform busy": (

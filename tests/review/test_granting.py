@@ -24,13 +24,13 @@ from node.cli import fail, main
 from node.config import Config, Http, Limits, Release
 from node.embedded import embedded_node
 from sealspace._minting import Claims, mint
-from sealspace._printable import printable
 from sealspace.backend_words import as_json, in_plain_words
 from sealspace.backends import Seen, hand_over, look_at, policy_for
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import BackendAnswerInvalid
 from sealspace.portable import PortableDelegation, encode_portable, portable_of
+from sealspace.printable import printable
 from sealspace.published import GRANTS_PATH, parse_statement
 from sealspace.session import Session, key_session, read_grant
 from sealspace.transport import TransportSettings

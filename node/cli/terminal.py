@@ -1,0 +1,40 @@
+"""What commands print: lines for people, JSON for programs; nothing else in the commands prints.
+
+Any text may have come from a node, a backend or a stored row, and somebody may look at it in a terminal: lines are made
+printable here, whatever they are made of, and JSON is spelled in ASCII.
+
+Example:
+    tell(f"granted: {cid}", err=True)
+    tell_json({"kept": number})
+"""
+
+import json
+import sys
+
+import click
+import msgspec
+
+from sealspace.printable import printable_line
+
+
+def tell(*lines: str, err: bool = False) -> None:
+    """Print lines, one for each argument whatever stands in it, on standard output or on standard error."""
+    for line in lines:
+        click.echo(printable_line(line), err=err)
+
+
+def tell_json(value: object) -> None:
+    """Print a value as one line of JSON, in ASCII."""
+    click.echo(json.dumps(msgspec.to_builtins(value), separators=(",", ":")))
+
+
+def tell_exactly(line: bytes) -> None:
+    """Print a line of signed text byte for byte, so that it still verifies; printable where a terminal shows it.
+
+    Args:
+        line: UTF-8, without its end.
+    """
+    if sys.stdout.isatty():
+        tell(line.decode("utf-8", "replace"))
+    else:
+        click.echo(line)
