@@ -41,7 +41,8 @@
     │   ├── CollateralNeeded            no collateral, or a stale one, to judge its quote by (problem)
     │   ├── BackendNotExpected          it runs other code than was expected
     │   ├── BackendNotAcceptable        the node would refuse it under the strict terms (problem)
-    │   └── GrantNotTaken               it did not take up a grant
+    │   ├── GrantNotTaken               it did not take up a grant
+    │   └── GrantsFull                  it holds as many grants as it can
     ├── ReceiptInvalid                  a receipt, or a document it names, is not what it says
     └── EncryptionError
         ├── NetworkNotFound
@@ -451,6 +452,13 @@ class GrantNotTaken(BackendError):
 
     code = "grant-not-taken"
     default_hint = "the grant stands: hand it to the backend another way, or revoke it"
+
+
+class GrantsFull(BackendError):
+    """The backend holds as many grants of this owner, or in all, as it can, and something was read from each."""
+
+    code = "grants-full"
+    default_hint = "revoke grants to it that are not needed any more, and wait until they have ended"
 
 
 class ReceiptInvalid(SealspaceError):

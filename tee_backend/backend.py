@@ -28,6 +28,7 @@ from sealspace.errors import NodeFailure, NotGranted
 from sealspace.portable import PortableDelegation
 from tee_backend.attestation.report_data import report_data
 from tee_backend.evidence.source import EvidenceSource, take_quote
+from tee_backend.held_grants import HeldGrants, owners_of
 
 RENEWAL_MARGIN_S: Final = 15.0
 """Evidence that ends sooner is renewed first: a request must not find it ended on arrival."""
@@ -36,6 +37,7 @@ QUIET_S: Final = 10.0
 PATIENCE_S: Final = 60.0
 """How long `attest` waits for a node that asks to come again, as one does that fetches collateral first (AT39)."""
 
+_GET: Final = "tinycloud.kv/get"
 _SHORTEST_PAUSE_S: Final = 1.0
 _NOTHING_DONE: Final = 503
 
@@ -88,6 +90,7 @@ class Backend:
         self._attestation: Attestation | None = None
         self._attested_at = 0.0
         self._renewing = asyncio.Lock()
+        self._held = HeldGrants()
 
     @property
     def did(self) -> Principal:
@@ -99,6 +102,13 @@ class Backend:
         """The evidence that stands; None before `attest`."""
         return self._attestation
 
+    @property
+    def owners(self) -> tuple[Principal, ...]:
+        """Whose resources the grants are about that are held and have not ended, the newest first."""
+        now = self._clock.now()
+        live = (grant for grant in self._client.session.grants if grant.is_live(now))
+        return tuple(dict.fromkeys(owner for grant in live for owner in sorted(owners_of(grant))))
+
     async def take_up(self, portable: PortableDelegation) -> Attestation:
         """Use a grant from now on, before any earlier one, and attest under it.
 
@@ -107,15 +117,17 @@ class Backend:
 
         Raises:
             InvalidPortableDelegation: it is for somebody else, or has ended.
+            GrantsFull: as many grants are held as may be, and all of them serve.
             NotGranted, AttestationRefused, NodeRefused, TransportError: as `attest`.
         """
-        grant = self._client.delegations.read(portable)
-        await self._client.delegations.take_up(portable)
-        session = self._client.session.without_grant(grant.cid)
-        self._client.use(replace(session, grants=(grant, *session.grants)))
+        grant, former, now = self._client.delegations.read(portable), self._client.session, self._clock.now()
+        held = self._held.with_new(grant, former.grants, now=now)  # before the node is asked: AT54
         network = self._client.encryption.network(owner=portable.owner)
         # Whose secrets it is about is told beside the token: a grant has to bear it out.
-        self._client.session.proofs_for([allow(network.text, DECRYPT)], now=self._clock.now())
+        replace(former, grants=held).proofs_for([allow(network.text, DECRYPT)], now=now)
+        await self._client.delegations.take_up(portable)
+        session = self._client.session
+        self._client.use(replace(session, grants=self._held.with_new(grant, session.grants, now=now)))
         standing = self._attestation
         if standing is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
             return standing
@@ -187,7 +199,14 @@ class Backend:
             if standing is not None and standing.expires_at - self._clock.now() < RENEWAL_MARGIN_S:
                 standing = await self._renew(standing, owner)
         receiver = None if standing is None else standing.receiver
-        return await self._client.secrets(owner).get(name, scope=scope, receiver=receiver)
+        secrets = self._client.secrets(owner)
+        decrypt = allow(self._client.encryption.network(owner=owner).text, DECRYPT)
+        wanted = (allow(secrets.resource(name, scope=scope), _GET), decrypt)
+        session, now = self._client.session, self._clock.now()
+        cited = [cid for one in wanted for cid in session.proofs_for([one], now=now)]
+        value = await secrets.get(name, scope=scope, receiver=receiver)
+        self._held.was_read(cited)
+        return value
 
     async def _renew(self, standing: Attestation, owner: str) -> Attestation:
         """Attest anew under the grant of whose secret is read: whoever granted last may have revoked it (AT54)."""

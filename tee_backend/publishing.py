@@ -13,6 +13,7 @@ Example:
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
 import msgspec
@@ -36,14 +37,15 @@ from sealspace.session import read_grant
 from tee_backend.attestation.report_data import published_report_data
 from tee_backend.evidence.errors import EvidenceSourceError
 from tee_backend.evidence.source import EvidenceSource, take_quote
+from tee_backend.grant_rates import GrantRates
 
 MOST_WAITING: Final = 16
 """Requests for evidence that may wait for a quote; beyond that they are answered 503."""
 MOST_GRANTS_UNDER_WAY: Final = 4
-GRANTS_PER_MINUTE: Final = 60
-"""Grants to this backend that are passed on; beyond that they are answered 503. Anybody may send them, and each costs
-the backend requests at its node, which counts by address: a flood at this door must not stop what was granted."""
+"""Grants that are being taken up; beyond that they are answered 503."""
 
+ClientOf = Callable[[web.Request], str | None]
+"""Tells who sends a grant, to be counted by it; None: not counted by itself."""
 OnGrant = Callable[[PortableDelegation], Awaitable[None]]
 """Takes up a grant to this backend; raises SealspaceError where it cannot be used, whose words the sender is told."""
 
@@ -57,6 +59,8 @@ class BackendSurface:
         manifest: an app manifest; what it lists under `secrets` is what owners are asked for.
         compose: text of the compose file that the event log names; None shows none.
         on_grant: called with each grant that arrives and names this DID; None: grants come another way.
+        client_of: tells whose grants are counted together. By default the address of the connection, but for loopback,
+            where a proxy stands; an application behind another proxy that names its clients passes its own.
     Raises:
         ValueError: DID, manifest or compose file are not what owners accept (a mistake of the calling code).
     """
@@ -69,6 +73,7 @@ class BackendSurface:
         manifest: dict[str, Json],
         compose: str | None = None,
         on_grant: OnGrant | None = None,
+        client_of: ClientOf | None = None,
     ) -> None:
         self._source = source
         self._statement = statement_json(did, manifest, compose)
@@ -81,7 +86,8 @@ class BackendSurface:
         self._on_grant = on_grant
         self._quoting = asyncio.Lock()
         self._waiting = self._grants_under_way = 0
-        self._grants_left, self._counted_at = float(GRANTS_PER_MINUTE), 0.0
+        self._rates = GrantRates()
+        self._client_of = client_of or _address_of
 
     def mount(self, app: web.Application) -> None:
         """Add the routes to an application."""
@@ -124,7 +130,8 @@ class BackendSurface:
             return _problem(400, exc.code, str(exc))
         if not is_ours:
             return _problem(403, "grant-for-another", f"grant to {self._did}")
-        if self._grants_under_way >= MOST_GRANTS_UNDER_WAY or not self._may_pass_on():
+        client, now = self._client_of(request), asyncio.get_running_loop().time()
+        if self._grants_under_way >= MOST_GRANTS_UNDER_WAY or not self._rates.let_through(client, now=now):
             return _problem(503, "grants-busy", "others hand in grants; send it again in a moment")
         self._grants_under_way += 1
         try:
@@ -135,16 +142,18 @@ class BackendSurface:
             self._grants_under_way -= 1
         return web.Response(status=204)
 
-    def _may_pass_on(self) -> bool:
-        """Take one of the grants that a minute brings, if one is left."""
-        now = asyncio.get_running_loop().time()
-        brought = (now - self._counted_at) * GRANTS_PER_MINUTE / 60
-        self._grants_left = min(self._grants_left + brought, float(GRANTS_PER_MINUTE))
-        self._counted_at = now
-        if self._grants_left < 1:
-            return False
-        self._grants_left -= 1
-        return True
+
+def _address_of(request: web.Request) -> str | None:
+    """Return the address of a client, of IPv6 the network: somebody has all of one."""
+    try:
+        address = ip_address((request.remote or "").partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    if address.is_loopback:
+        return None
+    return str(address if isinstance(address, IPv4Address) else ip_network((address, 64), strict=False))
 
 
 async def _bounded_body(request: web.Request) -> bytes | None:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import signal
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -184,12 +184,10 @@ class _Program:
     client: Client
     backend: Backend
     secrets: tuple[str, ...]
-    owners: dict[str, None] = field(default_factory=dict)
 
     async def take_up(self, portable: PortableDelegation) -> None:
         """Take up a grant and read what it gives; what cannot be read is told to the sender."""
         await self.backend.take_up(portable)
-        self.owners[portable.owner] = None
         for name in self.secrets:
             if any(resource.path.endswith(f"/{name}") for resource in portable.resources):
                 tell(f"{name} of {printable(portable.owner)}: {await self._read(portable.owner, name)}", err=True)
@@ -201,7 +199,7 @@ class _Program:
     async def state(self, request: web.Request) -> web.Response:
         """GET / -> for each owner and secret, whether it can be read now."""
         told: dict[str, Json] = {}
-        for owner in self.owners:
+        for owner in self.backend.owners:
             for name in self.secrets:
                 try:
                     told[name] = await self._read(owner, name)

@@ -314,6 +314,12 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _TERMINALS + "test_commands_print_through_one_module",
         "sealspace/test_published.py::test_fuzz_statements",
     ),
+    "3.5 grants that strangers hand in stay in a backend for ever, or keep it busy": (
+        "review/test_granting.py::test_strangers_grants_do_not_stay_for_ever",
+        "review/test_granting.py::test_one_client_cannot_shut_the_door",
+        "review/test_granting.py::test_a_flood_of_grants_does_not_stop_the_backend",
+        "tee_backend/test_held_grants.py::test_what_was_read_stays",
+    ),
     "3.5 questions for a backend's evidence keep its platform busy": (
         _BACKENDS + "test_quotes_are_made_one_at_a_time",
     ),

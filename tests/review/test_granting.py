@@ -5,6 +5,7 @@ import io
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from sealspace.transport import TransportSettings
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.grant_rates import GRANTS_OF_A_CLIENT_PER_MINUTE
+from tee_backend.held_grants import MOST_OF_AN_OWNER
 from tee_backend.inspection import Inspector
 from tee_backend.publishing import BackendSurface
 
@@ -194,6 +197,61 @@ async def test_a_flood_of_grants_does_not_stop_the_backend(yard: Yard) -> None:
     answers = [await posted(url, body) for _ in range(400)]
     assert set(answers) == {409, 503}
     assert await program.backend.read_secret(owner.session.owner, "API_KEY") == "value"
+
+
+async def test_strangers_grants_do_not_stay_for_ever(yard: Yard) -> None:
+    """Whoever grants what is good for nothing, a thousand times: ended grants go, and what an owner granted stays."""
+    _, program = await yard.backend()
+    backend, did, now = program.backend, program.backend.did, int(yard.clock.now())
+    owner, stranger = await owner_of(yard), await yard.client(key_session(b"s" * 32))
+    await backend.take_up(await yard.grant(owner, did))
+    assert await backend.read_secret(owner.session.owner, "API_KEY") == "value"
+    me = stranger.session.did
+    wanted = [allow(f"urn:tinycloud:encryption:{me}:default", "tinycloud.encryption/decrypt")]
+    await stranger.encryption.ensure_network()
+
+    async def junk(ends_at: int) -> None:
+        header = mint(
+            stranger.session.signer,
+            Claims(audience=did, capabilities=wanted, proofs=(), expires_at=ends_at),
+            yard.entropy,
+            issuer=me,
+        )
+        await backend.take_up(portable_of(read_grant(header), owner=me, host=yard.url))
+
+    for number in range(30):
+        await junk(now + 100 + number)
+        assert len(program.client.session.grants) <= 1 + MOST_OF_AN_OWNER
+    yard.clock.advance(200)
+    await junk(now + 1000)
+    assert (me, owner.session.owner) == backend.owners and len(program.client.session.grants) == 2
+    assert await backend.read_secret(owner.session.owner, "API_KEY") == "value"
+
+
+async def test_one_client_cannot_shut_the_door(yard: Yard) -> None:
+    """One address that hands in grants without end is refused by itself, and others' grants are taken up (AT54)."""
+    _, program = await yard.backend()
+    domain = Domain(yard.platform, CODE)
+    manifest: dict[str, Any] = {"app_id": "com.example", "name": "Notes", "defaults": False}
+    surface = BackendSurface(
+        domain,
+        did=program.backend.did,
+        manifest={**manifest, "secrets": {"API_KEY": True}},
+        on_grant=program.take_up,
+        client_of=lambda request: request.headers.get("X-Client"),
+    )
+    owner, stranger = await owner_of(yard), await owner_of(yard)
+    theirs, grant = [await yard.grant(one, program.backend.did) for one in (stranger, owner)]
+    async with serving(surface) as url, aiohttp.ClientSession() as session:
+
+        async def send(client: str, sent: bytes) -> int:
+            async with session.post(url + GRANTS_PATH, data=sent, headers={"X-Client": client}) as answer:
+                return answer.status
+
+        answers = [await send("flood", encode_portable(theirs)) for _ in range(200)]
+        assert {204: GRANTS_OF_A_CLIENT_PER_MINUTE, 503: 200 - GRANTS_OF_A_CLIENT_PER_MINUTE} == Counter(answers)
+        assert await send("owner", encode_portable(grant)) == 204
+    assert program.read == {"API_KEY": "value"}
 
 
 async def test_a_strangers_grants_use_up_no_attestations(yard: Yard) -> None:

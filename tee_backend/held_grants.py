@@ -1,0 +1,76 @@
+"""Which grants a backend holds: anybody may hand grants in, so how many stay is bounded (AT54).
+
+Ended grants go first. Where an owner, or all together, would have more than the bound, the oldest grant goes from
+which nothing was ever read; where something was read from all of them, the new one is refused. So whoever hands in
+grants that are good for nothing displaces only their like.
+
+Whose a grant is, is read from the resources in it: the node registered it, so its chain begins with their owners. What
+stands beside the token is anybody's word.
+
+Example:
+    held = HeldGrants()
+    session = replace(session, grants=held.with_new(grant, session.grants, now=clock.now()))
+    held.was_read(session.proofs_for(wanted, now=clock.now()))
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from capabilities.principals import Principal
+from capabilities.resources import root_of
+from sealspace.errors import GrantsFull
+from sealspace.session import Grant
+
+MOST_OF_AN_OWNER: Final = 16
+"""Grants that are held for resources of one owner."""
+MOST: Final = 1024
+"""Grants that are held in all; a search through them is a fraction of a millisecond."""
+
+
+class HeldGrants:
+    """Decides which grants stay, and remembers from which something was read.
+
+    Args:
+        most_of_an_owner: bound for resources of one owner.
+        most: bound in all.
+    """
+
+    def __init__(self, *, most_of_an_owner: int = MOST_OF_AN_OWNER, most: int = MOST) -> None:
+        self._most_of_an_owner = most_of_an_owner
+        self._most = most
+        self._read: frozenset[str] = frozenset()
+
+    def with_new(self, grant: Grant, held: Sequence[Grant], *, now: float) -> tuple[Grant, ...]:
+        """Return the grants to hold from now on, the new one first.
+
+        Args:
+            grant: the new one; one that is held already moves to the front.
+            held: those of before, the newest first.
+            now: epoch seconds.
+        Raises:
+            GrantsFull: there is no room, and something was read from everything that could go.
+        """
+        kept = [one for one in held if one.cid != grant.cid and one.is_live(now)]
+        for owner in owners_of(grant):
+            self._make_room(kept, [one for one in kept if owner in owners_of(one)], self._most_of_an_owner)
+        self._make_room(kept, kept, self._most)
+        self._read &= {grant.cid, *(one.cid for one in kept)}
+        return (grant, *kept)
+
+    def was_read(self, cids: Iterable[str]) -> None:
+        """Note that a secret was opened by these grants."""
+        self._read |= frozenset(cids)
+
+    def _make_room(self, kept: list[Grant], among: Sequence[Grant], most: int) -> None:
+        if len(among) < most:
+            return
+        unread = [one for one in among if one.cid not in self._read]
+        if not unread:
+            raise GrantsFull(f"{most} grants are held, and all of them serve")
+        kept.remove(unread[-1])
+
+
+def owners_of(grant: Grant) -> frozenset[Principal]:
+    """Return whose resources a grant is about."""
+    roots = (root_of(one.resource) for one in grant.capabilities)
+    return frozenset(root for root in roots if root is not None)

@@ -1,0 +1,117 @@
+"""Which grants a backend holds, and how many its door lets through."""
+
+import pytest
+
+from capabilities.principals import Principal
+from sealspace.delegations import allow
+from sealspace.errors import GrantsFull
+from sealspace.session import Grant
+from tee_backend.grant_rates import GRANTS_OF_A_CLIENT_PER_MINUTE, GRANTS_PER_MINUTE, MOST_CLIENTS, GrantRates
+from tee_backend.held_grants import HeldGrants, owners_of
+
+NOW = 1_795_000_000.0
+
+
+def grant(name: str, owner: str = "o", *, expires_at: float | None = None) -> Grant:
+    """A grant on one owner's network and space."""
+    did = f"did:example:{owner}"
+    resources = (f"urn:tinycloud:encryption:{did}:default", f"tinycloud:example:{owner}:secrets/kv/x")
+    capabilities = tuple(allow(resource, "tinycloud.kv/get") for resource in resources)
+    return Grant("header", name, Principal(did), Principal("did:key:x"), capabilities, expires_at)
+
+
+def names(grants: tuple[Grant, ...]) -> list[str]:
+    return [one.cid for one in grants]
+
+
+def taken(held: HeldGrants, *new: Grant, now: float = NOW) -> tuple[Grant, ...]:
+    """What is held when these came, one after the other."""
+    grants: tuple[Grant, ...] = ()
+    for one in new:
+        grants = held.with_new(one, grants, now=now)
+    return grants
+
+
+def test_whose_a_grant_is() -> None:
+    """The owners of networks and spaces in it, whoever signed it."""
+    assert {"did:example:o"} == owners_of(grant("a"))
+
+
+def test_ended_grants_go() -> None:
+    """What has ended is not held any more once a new one comes; the moment of the end belongs to it."""
+    grants = taken(HeldGrants(), grant("old", expires_at=NOW), grant("live", expires_at=NOW + 1), now=NOW - 1)
+    assert ["new", "live"] == names(HeldGrants().with_new(grant("new"), grants, now=NOW))
+
+
+def test_the_new_one_comes_first() -> None:
+    """The newest is cited first, one that was held before too, and nothing is held twice (AT54)."""
+    assert ["a", "c", "b"] == names(taken(HeldGrants(), *map(grant, "abca")))
+
+
+def test_an_owner_has_so_many() -> None:
+    """Beyond the bound of an owner the oldest unread one of that owner goes, and no other owner's."""
+    held = HeldGrants(most_of_an_owner=2)
+    assert ["d", "c", "x"] == names(taken(held, grant("x", "other"), *map(grant, "abcd")))
+
+
+def test_what_was_read_stays() -> None:
+    """Grants from which something was read go before none; without any other the new one is refused."""
+    held = HeldGrants(most_of_an_owner=3)
+    grants = taken(held, *map(grant, "abc"))
+    held.was_read(["a", "c"])
+    grants = held.with_new(grant("d"), grants, now=NOW)
+    assert ["d", "c", "a"] == names(grants)
+    held.was_read(["d"])
+    with pytest.raises(GrantsFull) as full:
+        held.with_new(grant("e"), grants, now=NOW)
+    assert (full.value.code, bool(full.value.hint)) == ("grants-full", True)
+    assert ["d", "c", "a"] == names(held.with_new(grant("d"), grants, now=NOW))
+
+
+def test_all_together_have_so_many() -> None:
+    """Beyond the bound in all strangers displace each other, and not what serves."""
+    held = HeldGrants(most=3)
+    grants = taken(held, grant("honest", "owner"), grant("s1", "one"))
+    held.was_read(["honest"])
+    for number in range(2, 9):
+        grants = held.with_new(grant(f"s{number}", f"n{number}"), grants, now=NOW)
+        assert len(grants) <= 3
+    assert ["s8", "s7", "honest"] == names(grants)
+
+
+def test_what_is_gone_is_not_remembered_as_read() -> None:
+    """A grant that went and comes back has to serve anew before it counts as one that does."""
+    held = HeldGrants(most=2)
+    ended = held.with_new(grant("a", expires_at=NOW + 1), (), now=NOW)
+    held.was_read(["a"])
+    grants = held.with_new(grant("b"), ended, now=NOW + 1)
+    grants = held.with_new(grant("a"), grants, now=NOW + 1)
+    assert ["c", "a"] == names(held.with_new(grant("c"), grants, now=NOW + 1))
+    assert ["d", "c"] == names(held.with_new(grant("d"), taken(held, *map(grant, "ac")), now=NOW + 1))
+
+
+def test_one_client_leaves_room_for_others() -> None:
+    """A client has a share of the grants of a minute, and gets it back over a minute."""
+    rates = GrantRates()
+    assert GRANTS_OF_A_CLIENT_PER_MINUTE == sum(rates.let_through("a", now=NOW) for _ in range(500))
+    assert rates.let_through("b", now=NOW) and rates.let_through(None, now=NOW)
+    assert not rates.let_through("a", now=NOW + 1)
+    assert GRANTS_OF_A_CLIENT_PER_MINUTE == sum(rates.let_through("a", now=NOW + 60) for _ in range(500))
+
+
+def test_all_clients_have_so_many_together() -> None:
+    """However many clients send, no more than the bound in all pass, counted by client or not."""
+    rates = GrantRates()
+    assert GRANTS_PER_MINUTE == sum(rates.let_through(f"client {number}", now=NOW) for number in range(500))
+    assert not rates.let_through(None, now=NOW)
+    assert GRANTS_PER_MINUTE == sum(rates.let_through(None, now=NOW + 60) for _ in range(500))
+
+
+def test_clients_are_forgotten_at_last() -> None:
+    """No number of addresses makes the table grow for ever: the least recent one is forgotten."""
+    rates = GrantRates()
+    for number in range(MOST_CLIENTS):
+        assert rates.let_through(f"client {number}", now=NOW + 10 * number)
+    assert MOST_CLIENTS == len(rates)
+    assert rates.let_through("one more", now=NOW + 10 * MOST_CLIENTS)
+    assert MOST_CLIENTS == len(rates)
