@@ -35,6 +35,12 @@ _DIDS_INVALID = [
     "did:key:",
     "did::abc",
     "DID:key:abc",
+    "did:Key:abc",
+    "did:k-y:abc",
+    "did:k\x1b[2Jy:abc",
+    "did:key:a\x07c",
+    "did:key:a c",
+    "did:key:é",
     "key:z6Mk",
     "https://example.com",
     f"did:pkh:eip155:0:{_LOWER}",
@@ -197,6 +203,8 @@ def canonical() -> list[dict[str, Any]]:
         ("did", "P2", f"did:pkh:eip155:0:{_LOWER}", "invalid EIP-155 chain ID"),
         ("did", "P2", f"did:pkh:eip155:1:{_LOWER}:x", "invalid did:pkh:eip155 DID"),
         ("did", "P3", "did:key", "invalid DID"),
+        ("did", "P3", "did:a\nb:c", "invalid DID"),
+        ("did", "P3", "did:Key:c", "invalid DID"),
         *(("network", "1.6", text, error) for text, error in _NETWORKS_INVALID.items()),
     ]
     good = [_case(kind, rule, text, {"text": rendered}, "") for kind, rule, text, rendered in spellings]
