@@ -78,6 +78,7 @@ class NetworkRecord:
         updated_at: RFC 3339 UTC text.
         policy: what the owner demands of code that is to receive keys; None: nothing stated.
         withdrawals: what the owner withdrew for this network.
+        claimed: whether a create request was answered with it; a sign-in makes a network unclaimed (EN31).
         owner: the canonical principal who owns the network; a fragment in the id's owner is not part of it.
     """
 
@@ -93,6 +94,7 @@ class NetworkRecord:
     updated_at: str
     policy: Policy | None = None
     withdrawals: Withdrawals = NOTHING_WITHDRAWN
+    claimed: bool = True
     owner: Principal = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -104,7 +106,13 @@ class NetworkRecord:
 
 
 def create_network(
-    network: NetworkId, *, now: float, keyring: Keyring, entropy: Entropy, threshold: Threshold | None = None
+    network: NetworkId,
+    *,
+    now: float,
+    keyring: Keyring,
+    entropy: Entropy,
+    threshold: Threshold | None = None,
+    claimed: bool = True,
 ) -> NetworkRecord:
     """Make a new network with a key pair of its own.
 
@@ -114,6 +122,7 @@ def create_network(
         keyring: seals the private key.
         entropy: asked for 32 bytes (the scalar), then for 12 (the seal's nonce).
         threshold: as stated by the creator; None: one of one.
+        claimed: False where nobody asked for it by a create request.
     Returns:
         An active record.
     Does not check:
@@ -133,7 +142,13 @@ def create_network(
         threshold=threshold or Threshold(),
         created_at=moment,
         updated_at=moment,
+        claimed=claimed,
     )
+
+
+def claim(record: NetworkRecord) -> NetworkRecord:
+    """Return the record claimed; nothing that the outside sees of it changes (EN31)."""
+    return replace(record, claimed=True)
 
 
 def revoked(record: NetworkRecord, now: float) -> NetworkRecord:
@@ -277,6 +292,7 @@ class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     updated_at: str
     policy: bytes | None
     withdrawals: bytes | None = None  # absent in rows that were written before there were any
+    claimed: bool = False  # absent in rows of before: nobody knows who made those networks, so they count as unclaimed
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(_Row)
@@ -298,6 +314,7 @@ def encode_network(record: NetworkRecord) -> bytes:
         updated_at=record.updated_at,
         policy=None if record.policy is None else encode_policy(record.policy),
         withdrawals=encode_withdrawals(record.withdrawals) if record.withdrawals else None,
+        claimed=record.claimed,
     )
     return msgspec.msgpack.encode(row)
 
@@ -333,6 +350,7 @@ def decode_network(value: bytes) -> NetworkRecord:
         updated_at=row.updated_at,
         policy=policy,
         withdrawals=NOTHING_WITHDRAWN if row.withdrawals is None else decode_withdrawals(row.withdrawals),
+        claimed=row.claimed,
     )
 
 

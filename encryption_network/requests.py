@@ -495,8 +495,8 @@ def admin_claim_key(invocation: Invocation, nonce: str) -> bytes:
 
 
 def check_create(existing: NetworkRecord | None) -> None:
-    """Require the id to be free (row 18); a revoked network keeps its id (enc 1.8)."""
-    if existing is not None:
+    """Require the id to be free (row 18) or its active network unclaimed (EN31); a revoked one keeps its id (EN7)."""
+    if existing is not None and (existing.claimed or existing.state != "active"):
         raise NetworkExists
 
 

@@ -33,7 +33,7 @@ _DATA_VARIABLE = "SEALSPACE_STORE__DATA"
 # A settings file is a page of text; more is not one.
 _MAX_FILE_BYTES = 1 << 20
 
-HostingMode = Literal["auto", "listed", "explicit"]
+HostingMode = Literal["auto", "listed", "explicit", "permit"]
 CollateralEdition = Literal["standard", "early"]
 AttestationMode = Literal["delegates", "everyone", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -134,11 +134,12 @@ class Hosting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     mode: Annotated[
         HostingMode,
         Meta(
-            description="`auto`: a space is hosted when its owner signs in; `listed`: only owners in `listed`; "
-            "`explicit`: only by a host grant."
+            description="`auto`: anybody's spaces, when their owner signs in; `explicit`: anybody's too, each by its "
+            "owner's host grant; `listed`: only those of the DIDs in `listed`; `permit`: only those of owners whom "
+            "`sealspace admin owners add` admitted. Bounds hold in every mode."
         ),
     ] = "auto"
-    listed: Annotated[tuple[str, ...], Meta(description="DIDs whose spaces are hosted in mode `listed`.")] = ()
+    listed: Annotated[tuple[str, ...], Meta(description="DIDs whose spaces alone are hosted in mode `listed`.")] = ()
     spaces_per_grant: Annotated[int, Meta(description="Spaces that one grant may activate.", ge=1, le=64)] = 16
     spaces_per_owner: Annotated[int, Meta(description="Spaces that one owner may have.", ge=1)] = 32
     spaces_total: Annotated[int, Meta(description="Spaces on this node.", ge=1)] = 1_000_000

@@ -2,13 +2,17 @@
 
 A space belongs to the DID in its name. It is hosted by
 
-- an explicit grant: `tinycloud.space/host` on exactly `<space>/space`, in every mode (D40);
-- in `auto`, and in `listed` for the DIDs of a list: a newly registered delegation without parents whose signer is the
-  space's DID, or a put by that DID itself.
+- an explicit grant: `tinycloud.space/host` on exactly `<space>/space` (D40);
+- except in `explicit`, a newly registered delegation without parents whose signer is the space's DID, or a put by that
+  DID itself.
 
-Never by a read, a sub-delegation or a revoked grant. In `auto` and `listed` everything is bounded, explicit grants too
-(whoever signs a grant may have made the DID a moment ago); only the rule on names differs: an explicit grant may name
-any space but `.`, `..` and names over 255 bytes (Q30). The bounds are judged in the commit, on exact counters.
+Whose spaces are hosted at all is up to the mode: anybody's in `auto` and `explicit`, those of the DIDs on a list in
+`listed` (ST13), those of the DIDs that the operator admitted in `permit` (ST14). That holds for explicit grants too:
+whoever signs one may have made the DID a moment ago.
+
+Never by a read, a sub-delegation or a revoked grant. In every mode everything is bounded, explicit grants too (ST15);
+only the rule on names differs: an explicit grant may name any space but `.`, `..` and names over 255 bytes (Q30). The
+bounds are judged in the commit, on exact counters.
 
 Example:
     wanted = hosting_by_grant(delegation, policy, client=client, now=now)
@@ -19,7 +23,7 @@ Example:
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -32,6 +36,7 @@ from capabilities.resources import SpaceId
 from capabilities.tokens import Delegation
 
 from ._codec import Codec
+from .admissions import admission_check, admission_key, is_admitted
 from .errors import RecordDamaged
 from .keyspace import (
     TOTAL_SPACES_COUNTER,
@@ -57,11 +62,12 @@ class HostingMode(Enum):
     AUTO = "auto"
     LISTED = "listed"
     EXPLICIT = "explicit"
+    PERMIT = "permit"
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many spaces there may be, in the modes `auto` and `listed`.
+    """How many spaces there may be, in every mode.
 
     Attributes:
         per_grant: new spaces from one delegation.
@@ -82,19 +88,27 @@ class HostingPolicy:
 
     Attributes:
         mode: how spaces come to be hosted.
-        listed: canonical DIDs whose spaces are hosted in `listed`.
-        bounds: in force in `auto` and `listed`.
+        listed: canonical DIDs whose spaces are hosted in `listed`, and nobody else's.
+        bounds: in force in every mode.
     """
 
     mode: HostingMode = HostingMode.AUTO
     listed: frozenset[str] = frozenset()
     bounds: Bounds = field(default_factory=Bounds)
 
+    @property
+    def by_admission(self) -> bool:
+        """Whether the store says whose spaces are hosted: a row for each admitted owner."""
+        return self.mode is HostingMode.PERMIT
+
+    def may_host(self, owner: Principal) -> bool:
+        """Whether this DID's spaces may be hosted at all, as far as the settings tell; see also `by_admission`."""
+        return self.mode is not HostingMode.LISTED or owner in self.listed  # ST13
+
     def hosts_by_itself(self, owner: Principal) -> bool:
-        """Whether this DID's spaces need no explicit grant."""
-        if self.mode is HostingMode.LISTED:
-            return owner in self.listed
-        return self.mode is HostingMode.AUTO
+        """Whether this DID's spaces need no explicit grant, where they may be hosted; see also `by_admission`."""
+        mode = self.mode
+        return mode is HostingMode.AUTO or (mode is not HostingMode.EXPLICIT and self.may_host(owner))
 
 
 class HostingRequest(msgspec.Struct, frozen=True, gc=False):
@@ -104,15 +118,17 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
         mentioned: all of them, each once.
         explicit: those with an explicit grant.
         automatic: those that the mode hosts by itself.
-        bounds: None in mode `explicit`.
+        bounds: how many there may be.
         newcomers: counter of new owners for this client and hour; None: not counted.
+        by_admission: whether only spaces of admitted owners are hosted.
     """
 
     mentioned: tuple[SpaceId, ...]
     explicit: frozenset[SpaceId] = frozenset()
     automatic: frozenset[SpaceId] = frozenset()
-    bounds: Bounds | None = None
+    bounds: Bounds = Bounds()
     newcomers: bytes | None = None
+    by_admission: bool = False
 
     @property
     def hosts_nothing(self) -> bool:
@@ -132,7 +148,8 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
             return spaces
         counters = [owner_counter(x16(owner)) for owner in self.owners]
         tail = [TOTAL_SPACES_COUNTER] if self.newcomers is None else [TOTAL_SPACES_COUNTER, self.newcomers]
-        return (*spaces, *counters, *tail)
+        admissions = [admission_key(owner) for owner in self.owners] if self.by_admission else []
+        return (*admissions, *spaces, *counters, *tail)
 
 
 class HostingPlan(msgspec.Struct, frozen=True, gc=False):
@@ -260,7 +277,8 @@ def hosting_by_grant(
     )
     if not explicit and not automatic:
         return HostingRequest(mentioned)  # what nearly every grant is
-    return _request(mentioned, frozenset(explicit), frozenset(automatic), policy, client=client, now=now)
+    allowed = frozenset([space for space in explicit if policy.may_host(space.owner)])
+    return _request(mentioned, allowed, frozenset(automatic), policy, client=client, now=now)
 
 
 def hosting_by_put(
@@ -284,10 +302,8 @@ def _request(
     if not explicit and not automatic:
         return HostingRequest(mentioned)
     counted = counted_client(client)
-    is_bounded = policy.mode is not HostingMode.EXPLICIT
-    newcomers = newcomers_counter(int(now) // 3600, x16(counted)) if counted is not None and is_bounded else None
-    bounds = policy.bounds if is_bounded else None
-    return HostingRequest(mentioned, explicit, automatic, bounds, newcomers)
+    newcomers = None if counted is None else newcomers_counter(int(now) // 3600, x16(counted))
+    return HostingRequest(mentioned, explicit, automatic, policy.bounds, newcomers, policy.by_admission)
 
 
 def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, now: float) -> HostingPlan:
@@ -305,12 +321,17 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
     """
     if request.hosts_nothing:
         return _plan_of_hosted(request.mentioned, records[: len(request.mentioned)])
+    admissions = _admissions(request, records)
+    records = records[len(request.owners) :] if request.by_admission else records
     rows = dict(zip(request.mentioned, records[: len(request.mentioned)], strict=True))
     counts = _Counts(request, records[len(request.mentioned) :])
     new = [
         space
         for space, row in rows.items()
-        if not is_hosted(row) and _may_be_named(request, space) and counts.take(space.owner)
+        if not is_hosted(row)
+        and _may_be_named(request, space)
+        and space.owner in admissions
+        and counts.take(space.owner)
     ]
     activated = [space for space, row in rows.items() if is_hosted(row) or space in new]
     return HostingPlan(
@@ -319,7 +340,10 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
         new=tuple(new),
         puts=tuple([put for space in new for put in _space_puts(space, now)]),
         adds=counts.adds(),
-        checks=tuple([hosting_check(space, row) for space, row in rows.items() if is_hosted(row)]),
+        checks=(
+            *[hosting_check(space, row) for space, row in rows.items() if is_hosted(row)],
+            *[check for owner in dict.fromkeys([space.owner for space in new]) for check in admissions[owner]],
+        ),
     )
 
 
@@ -337,6 +361,15 @@ def _plan_of_hosted(spaces: Sequence[SpaceId], records: Sequence[Record | None])
             activated.append(space)
             checks.append(Check(space_keys(space).row, record.stamp))
     return HostingPlan(tuple(activated), tuple(skipped), (), (), (), tuple(checks))
+
+
+def _admissions(request: HostingRequest, records: Sequence[Record | None]) -> Mapping[Principal, tuple[Check, ...]]:
+    """Return the owners whose spaces may be hosted, each with what has to hold still when they are."""
+    owners = request.owners
+    if not request.by_admission:  # ST14
+        return dict.fromkeys(owners, ())
+    found = zip(owners, records[: len(owners)], strict=True)
+    return {owner: (admission_check(owner, record),) for owner, record in found if is_admitted(record)}
 
 
 def _may_be_named(request: HostingRequest, space: SpaceId) -> bool:
@@ -369,13 +402,12 @@ class _Counts:
     def take(self, owner: Principal) -> bool:
         """Count one more space of this owner, unless that breaks a bound."""
         mine = self._added.get(owner, 0)
-        bounds = self._request.bounds
-        if bounds is not None:
-            added = sum(self._added.values())
-            if added >= bounds.per_grant or self._before[owner] + mine >= bounds.per_owner:
-                return False
-            if self._total + added >= bounds.total or not self._has_room_for(owner, bounds):
-                return False
+        bounds = self._request.bounds  # ST15
+        added = sum(self._added.values())
+        if added >= bounds.per_grant or self._before[owner] + mine >= bounds.per_owner:
+            return False
+        if self._total + added >= bounds.total or not self._has_room_for(owner, bounds):
+            return False
         self._added[owner] = mine + 1
         return True
 
@@ -395,12 +427,9 @@ class _Counts:
         if not self._added:
             return ()
         bounds = self._request.bounds
-        adds = [
-            Add(owner_counter(x16(owner)), count, at_most=None if bounds is None else bounds.per_owner)
-            for owner, count in self._added.items()
-        ]
+        adds = [Add(owner_counter(x16(owner)), count, at_most=bounds.per_owner) for owner, count in self._added.items()]
         total = sum(self._added.values())
-        adds.append(Add(TOTAL_SPACES_COUNTER, total, at_most=None if bounds is None else bounds.total))
-        if self._request.newcomers is not None and bounds is not None and self._new_owners():
+        adds.append(Add(TOTAL_SPACES_COUNTER, total, at_most=bounds.total))
+        if self._request.newcomers is not None and self._new_owners():
             adds.append(Add(self._request.newcomers, self._new_owners(), at_most=bounds.new_owners_per_hour))
         return tuple(adds)

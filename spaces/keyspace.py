@@ -39,6 +39,7 @@ order.
     "v" fmspc6 kind                                     what is known about the fetching of that collateral
     "T" minute4 id16                                    ticket of a signed URL, under the minute of its expiry
     "O" space16                                         a space's own limit of bytes, set by the operator
+    "o" owner16                                         an owner whom the operator admitted
     "c" "U" space16                                     counter: bytes a space holds
     "c" "H" owner16                                     counter: spaces of an owner
     "c" "T"                                             counter: hosted spaces in all
@@ -101,6 +102,7 @@ COLLATERAL_PREFIX: Final = b"V"
 COLLATERAL_STATE_PREFIX: Final = b"v"
 TICKETS_PREFIX: Final = b"T"
 OVERRIDES_PREFIX: Final = b"O"
+ADMISSIONS_PREFIX: Final = b"o"
 USAGE_PREFIX: Final = b"cU"
 
 
@@ -376,6 +378,11 @@ def ticket_key(minute4: bytes, id16: bytes) -> bytes:
 def override_key(space16: bytes) -> bytes:
     """Key of a space's own limit."""
     return OVERRIDES_PREFIX + space16
+
+
+def owner_admission_key(owner16: bytes) -> bytes:
+    """Key of the row that says that the operator admitted an owner."""
+    return ADMISSIONS_PREFIX + owner16
 
 
 def usage_counter(space16: bytes) -> bytes:

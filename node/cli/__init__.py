@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "attest": ("node.cli.attest", "attest", "Show or verify receipts of releases, or a node's own evidence."),
     "audit": ("node.cli.audit", "audit", "Export the chain over the audit records, or verify an export."),
     "withdraw": ("node.cli.withdraw", "withdraw", "Withdraw code, a backend or evidence from every release."),
+    "admin": ("node.cli.admin", "admin", "Say who may have spaces here, in hosting mode `permit`."),
     "migrate-store": ("node.cli.migrate_store", "migrate_store", "Move the store into a database, or back."),
     "migrate-blobs": ("node.cli.migrate_blobs", "migrate_blobs", "Move large values into a bucket, or back."),
     "login": ("node.cli.login", "login", "Sign in to a node as an owner, with a wallet's key."),

@@ -9,6 +9,11 @@ from ..config import AttestationMode, HostingMode, LogLevel, Value
 from ..supervisor import serve as run
 from .settings import config_from, data_options
 
+_HOSTING = (
+    "Whose spaces are hosted. auto, explicit: anybody's, at a sign-in or by a host grant. listed: of the DIDs in "
+    "hosting.listed alone. permit: of owners admitted by `sealspace admin owners add` alone."
+)
+
 
 @click.command(short_help="Run the node.")
 @data_options
@@ -16,7 +21,7 @@ from .settings import config_from, data_options
 @click.option("--port", "http__port", type=int, help="Port to listen on; 0 takes any free one.")
 @click.option("--workers", "http__workers", type=int, help="Worker processes; 0 means one for each core.")
 @click.option("--cors/--no-cors", "http__cors", default=None, help="Let pages of any origin call this node.")
-@click.option("--hosting", "hosting__mode", type=click.Choice(get_args(HostingMode)), help="Which spaces are hosted.")
+@click.option("--hosting", "hosting__mode", type=click.Choice(get_args(HostingMode)), help=_HOSTING)
 @click.option(
     "--attestation", "release__attestation", type=click.Choice(get_args(AttestationMode)), help="Who proves their code."
 )

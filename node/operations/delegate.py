@@ -19,12 +19,12 @@ from spaces.errors import TooManyDelegations
 from spaces.hosting import HostingPlan, hosting_by_grant, plan_hosting
 from spaces.retention import kept_add, kept_key
 from spaces.revocations import mark_keys, marks_of
-from spaces.store.contract import Commit, Put, counter_of
+from spaces.store.contract import Commit, counter_of
 
 from ..services import Services
 from .attempts import Planned, until_committed
 from .authorise import check_proof_count, closure_contents, registered_of
-from .sign_in_network import network_of_sign_in
+from .sign_in_network import NO_NETWORK, NetworkPlan, network_of_sign_in
 
 
 class Registration(Struct, frozen=True, gc=False):
@@ -96,7 +96,7 @@ async def _attempt(
         now=now,
         marks=marks,
         hosting=plan_hosting(wanted, records[known_to + 1 : hosted_to], now=now),
-        network_puts=() if network is None else network.puts(records[hosted_to:], now),
+        network=NO_NETWORK if network is None else network.plan(records[hosted_to:], now),
         kept_at=kept_at,
         kept=counter_of(records[known_to]),
     )
@@ -122,7 +122,7 @@ class _Reading(Struct, frozen=True):
     now: float
     marks: Mapping[ContentKey, Mark]
     hosting: HostingPlan
-    network_puts: tuple[Put, ...]
+    network: NetworkPlan
     kept_at: bytes
     kept: int
 
@@ -146,8 +146,9 @@ async def _repeat(reading: _Reading, known: StoredDelegation) -> Planned[_Regist
             await reading.services.store.commit(Commit(puts=alias))
             raise _revoked(delegation, member)
     check_window(delegation, reading.now)
-    puts = (*alias, *reading.network_puts)
-    commit = Commit(puts=puts, live=mark_keys((delegation.content_key,))) if puts else None
+    network = reading.network
+    puts = (*alias, *network.puts)
+    commit = Commit(puts=puts, live=mark_keys((delegation.content_key,)), checks=network.checks) if puts else None
     return Planned(commit, _Registered(reading.answer()))
 
 
@@ -180,10 +181,10 @@ def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Plann
     puts = (
         *registration_puts(registered, now=now, accounts=accounts),
         *hosting.puts,
-        *reading.network_puts,
+        *reading.network.puts,
         audit_put(audit, entropy=reading.services.entropy),
     )
     # D23 has to hold when the rows are written, not only when they were read.
     adds = (*hosting.adds, kept_add(reading.kept_at, limit=limit))
-    commit = Commit(puts=puts, live=mark_keys(ancestors), checks=hosting.checks, adds=adds)
+    commit = Commit(puts=puts, live=mark_keys(ancestors), checks=(*hosting.checks, *reading.network.checks), adds=adds)
     return Planned(commit, _Registered(answer, StoredDelegation(registered, now, accounts)))

@@ -17,11 +17,13 @@ from encryption_network.networks import (
     well_known_id,
     well_known_json,
 )
+from encryption_network.networks import claim as claim_network
 from encryption_network.requests import (
     MAX_BODY_BYTES,
     NETWORK_CREATE,
     NETWORK_REVOKE,
     REVOKE_BODY_HASH,
+    CreateBody,
     admin_claim_key,
     bind_admin,
     check_audience,
@@ -84,7 +86,7 @@ def _decoded(row: Record | None) -> NetworkRecord | None:
 
 
 async def create(services: Services, header: str, body: bytes) -> dict[str, Json]:
-    """Create a network and return its descriptor; one commit (enc 2.5).
+    """Create a network, or claim the one that a sign-in made, and return its descriptor; one commit (enc 2.5, EN31).
 
     Args:
         services: the node.
@@ -108,18 +110,25 @@ async def create(services: Services, header: str, body: bytes) -> dict[str, Json
         )  # rows 7 to 16
         claim = _claim(invocation, nonce)
         row = await _claimed_row(services, asked.network_id, claim, claiming=is_first)  # row 17
-        check_create(_decoded(row))  # row 18
-        record = create_network(
-            asked.network_id,
-            now=services.clock.now(),
-            keyring=services.keyring,
-            entropy=services.entropy,
-            threshold=asked.threshold,
-        )
-        commit = _commit(services, call, record, "network.created", claim, row)
-        return Planned(commit, descriptor_json(record, node_did))
+        existing = _decoded(row)
+        check_create(existing)  # row 18
+        if existing is not None:  # EN31
+            record, action = claim_network(existing), "network.claimed"
+        else:
+            record, action = _new_network(services, asked), "network.created"
+        return Planned(_commit(services, call, record, action, claim, row), descriptor_json(record, node_did))
 
     return await until_committed(services, attempt)
+
+
+def _new_network(services: Services, asked: CreateBody) -> NetworkRecord:
+    return create_network(
+        asked.network_id,
+        now=services.clock.now(),
+        keyring=services.keyring,
+        entropy=services.entropy,
+        threshold=asked.threshold,
+    )
 
 
 async def revoke(services: Services, header: str, path_id: str) -> None:

@@ -14,13 +14,25 @@ from capabilities.resources import NetworkId, network_of
 from capabilities.tokens import Delegation
 from encryption_network.networks import create_network, encode_network
 from encryption_network.requests import NETWORK_CREATE
+from spaces.admissions import admission_check, admission_key, is_admitted
 from spaces.audit import AuditRecord, audit_put
 from spaces.networks import network_put, network_row_key
-from spaces.store.contract import Put, Record
+from spaces.store.contract import Check, Put, Record
 
 from ..services import Services
 
 DEFAULT_NAME: Final = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPlan:
+    """What a network adds to the commit of a sign-in; nothing, where none is made."""
+
+    puts: tuple[Put, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+
+NO_NETWORK: Final = NetworkPlan()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +44,22 @@ class SignInNetwork:
     network: NetworkId
 
     def keys(self) -> tuple[bytes, ...]:
-        """The rows to read for `puts`."""
-        return (network_row_key(self.network),)
+        """The rows to read for `plan`."""
+        admission = (admission_key(self.delegation.delegator),) if self.services.hosting.by_admission else ()
+        return (network_row_key(self.network), *admission)
 
-    def puts(self, records: Sequence[Record | None], now: float) -> tuple[Put, ...]:
-        """Return the rows of the network and of its audit record; none when it exists, in whatever state."""
-        if records[0] is not None:
-            return ()
+    def plan(self, records: Sequence[Record | None], now: float) -> NetworkPlan:
+        """Return the rows of the network and of its audit record; none when it exists, in whatever state.
+
+        In mode `permit` only for an admitted owner, who has to be admitted still when it is committed.
+        """
+        existing, *admissions = records
+        if existing is not None or not all(is_admitted(record) for record in admissions):
+            return NO_NETWORK
         services = self.services
-        record = create_network(self.network, now=now, keyring=services.keyring, entropy=services.entropy)
+        record = create_network(
+            self.network, now=now, keyring=services.keyring, entropy=services.entropy, claimed=False
+        )
         audit = AuditRecord(
             at=now,
             action="network.created",
@@ -48,7 +67,8 @@ class SignInNetwork:
             subject=self.network.text,
             token=self.delegation.cid,
         )
-        return network_put(self.network, encode_network(record)), audit_put(audit, entropy=services.entropy)
+        puts = (network_put(self.network, encode_network(record)), audit_put(audit, entropy=services.entropy))
+        return NetworkPlan(puts, tuple([admission_check(self.delegation.delegator, one) for one in admissions]))
 
 
 def network_of_sign_in(services: Services, delegation: Delegation) -> SignInNetwork | None:

@@ -270,9 +270,6 @@ _REFUSED = "release refused: no_policy"
 # Spaces that signing in hosts are not listed one by one; see the replay with default settings.
 DEFAULT_SETTINGS_DIFFERENCES: dict[str, Difference] = {
     "invoke.unhosted-write": Difference("store §6: the owner's own put hosts the space", 200, ""),
-    "net.create-lower-owner": Difference(
-        "store §6: the sign-in has made the owner's default network", 409, "network already exists"
-    ),
     **_several(
         Difference("store §6: the owner's own put hosts the space", 200, ""), "quota.unhosted", "quota.public-unhosted"
     ),

@@ -44,9 +44,9 @@ DEFAULT_SETTINGS_DEPARTURES: dict[str, dict[str, int]] = {
     "kv": {HOSTED: 2},
     "delegation": {HOSTED: 3},
     "sharing": {HOSTED: 2},
-    "encryption": {HOSTED: 4, NETWORK_MADE: 2},
-    "secrets": {HOSTED: 1, NETWORK_MADE: 2},
-    "vault": {HOSTED: 1, NETWORK_MADE: 2},
+    "encryption": {HOSTED: 4, NETWORK_MADE: 1},
+    "secrets": {HOSTED: 1, NETWORK_MADE: 1},
+    "vault": {HOSTED: 1, NETWORK_MADE: 1},
 }
 
 
@@ -174,9 +174,7 @@ def _hosts_by_signing_in(exchange: Exchange, answer: Answer, first_answers: Mapp
 
 
 def _made_network_by_signing_in(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
-    """The owner's default network is there before it is asked for; making it is the conflict that clients expect."""
-    if exchange.request.method == "POST":
-        return (answer.status, answer.body, exchange.answer.status) == (409, b"network already exists", 200)
+    """The owner's default network is there before it is asked for."""
     recorded = (exchange.answer.status, exchange.answer.body)
     return recorded == (404, b"network not found") and answer.status == 200 and b":default" in answer.body
 

@@ -136,6 +136,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.2 many spaces, many owners": (
         "spaces/test_hosting.py::test_bound_of_new_owners",
         "spaces/test_hosting.py::test_racing_grants_stay_within_the_bounds",
+        "attacks/test_hosting.py::test_a_stranger_on_a_closed_node",
+        "attacks/test_admission.py::test_removed_between_read_and_commit",
     ),
     "3.2 handler mistakes": (
         "spec/test_node_rules.py::test_other_routes_execute_nothing",

@@ -24,6 +24,7 @@ from encryption_network.keywrap import public_key_of
 from encryption_network.networks import (
     NetworkRecord,
     Threshold,
+    claim,
     create_network,
     decode_network,
     descriptor_json,
@@ -53,10 +54,30 @@ def record(**changes: Any) -> NetworkRecord:
     return replace(made, **changes)
 
 
-@pytest.mark.parametrize("changes", [{}, {"policy": POLICY}, {"state": "revoked"}, {"threshold": Threshold(5, 3)}])
+KEPT = [{}, {"policy": POLICY}, {"state": "revoked"}, {"threshold": Threshold(5, 3)}, {"claimed": False}]
+
+
+@pytest.mark.parametrize("changes", KEPT)
 def test_reading_what_was_written_is_identity(changes: dict[str, Any]) -> None:
     """A record survives the store, its policy included."""
     assert decode_network(encode_network(record(**changes))) == record(**changes)
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+@pytest.mark.parametrize("fields", [12, 13])
+def test_a_record_of_before_is_unclaimed(fields: int, claimed: bool) -> None:
+    """A row that does not say whether it is claimed is unclaimed (EN31); one with a field more is refused."""
+    row = msgspec.msgpack.decode(encode_network(record(claimed=claimed)))
+    assert decode_network(msgspec.msgpack.encode(row[:fields])) == record(claimed=False)
+    with pytest.raises(RecordError):
+        decode_network(msgspec.msgpack.encode([*row, None]))
+
+
+def test_a_claim_changes_nothing_that_is_seen() -> None:
+    """Claiming leaves descriptor and key as they are (EN31)."""
+    unclaimed = record(claimed=False)
+    assert claim(unclaimed) == record()
+    assert descriptor_json(claim(unclaimed), "did:key:zNode") == descriptor_json(unclaimed, "did:key:zNode")
 
 
 def test_a_record_shows_no_key() -> None:

@@ -604,10 +604,17 @@ def test_thresholds_that_mean_nothing_are_refused(threshold: dict[str, Json]) ->
 
 
 def test_create_and_revoke_look_at_what_exists(world: Any) -> None:
-    """Creating needs a free id, revoking an existing network, revoked or not."""
+    """Creating needs a free id or an unclaimed network (EN31), revoking an existing network, revoked or not."""
     check_create(None)
-    with pytest.raises(NetworkExists):
-        check_create(altered(world.network, state="revoked"))
+    check_create(altered(world.network, claimed=False))
+    for taken in (
+        {},
+        {"state": "revoked"},
+        {"state": "revoked", "claimed": False},
+        {"state": "failed", "claimed": False},
+    ):
+        with pytest.raises(NetworkExists):
+            check_create(altered(world.network, **taken))
     assert check_revoke(altered(world.network, state="revoked")).state == "revoked"
     with pytest.raises(NetworkNotFound):
         check_revoke(None)

@@ -10,6 +10,7 @@ from space_grants import FRIEND, NOW, OWNER, STRANGER, WALLET, cacao, space_text
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from capabilities.tokens import Delegation
+from spaces.admissions import admission_check, admission_key, admission_put, is_admitted, removal_put
 from spaces.errors import RecordDamaged
 from spaces.hosting import (
     Bounds,
@@ -31,6 +32,7 @@ from spaces.store.contract import Commit, Committed, Refused, Store
 
 AUTO = HostingPolicy()
 EXPLICIT = HostingPolicy(HostingMode.EXPLICIT)
+PERMIT = HostingPolicy(HostingMode.PERMIT)
 GET = "tinycloud.kv/get"
 HOST = "tinycloud.space/host"
 OWNER_P, FRIEND_P = Principal(OWNER.did), Principal(FRIEND.did)
@@ -116,11 +118,11 @@ async def test_own_put_hosts_the_space(room: Store) -> None:
 
 
 async def test_explicit_mode_asks_for_a_host_grant(room: Store) -> None:
-    """In `explicit` only `space/host` on exactly `<space>/space` hosts, for any number of spaces (D40, D44)."""
+    """In `explicit` only `space/host` on exactly `<space>/space` hosts, for several spaces (D40, D44)."""
     assert await host(room, grant("default"), EXPLICIT) == ([], ["default"])
     below = ucan({f"{space().text}/space/x": [HOST], f"{space().text}/kv": [HOST]})
     assert await host(room, below, EXPLICIT) == ([], ["default"])
-    many = tuple(f"s{at:02d}" for at in range(40))
+    many = tuple(f"s{at:02d}" for at in range(16))
     activated, skipped = await host(room, grant(host=many), EXPLICIT)
     assert (list(many), []) == (activated, skipped)
 
@@ -133,13 +135,58 @@ async def test_host_grant_by_a_delegate(room: Store) -> None:
 
 
 async def test_listed_mode(room: Store) -> None:
-    """In `listed` the spaces of listed DIDs host themselves, others need a host grant (Q20)."""
+    """In `listed` the spaces of listed DIDs host themselves, and others are not hosted in any way (ST13, Q20)."""
     policy = HostingPolicy(HostingMode.LISTED, frozenset({OWNER.did}))
     assert await host(room, grant("default"), policy) == (["default"], [])
+    assert await host(room, grant(host=("more",)), policy) == (["more"], [])
     friends = {f"{space(owner=FRIEND_P).text}/kv": [GET]}
     assert await host(room, ucan(friends, signer=FRIEND), policy) == ([], ["default"])
     friends[f"{space(owner=FRIEND_P).text}/space"] = [HOST]
-    assert await host(room, ucan(friends, signer=FRIEND), policy) == (["default"], [])
+    assert await host(room, ucan(friends, signer=FRIEND), policy) == ([], ["default"])
+    by_friend = await plan(room, hosting_by_put(space(owner=FRIEND_P), FRIEND_P, policy, client=None, now=NOW))
+    assert ((), ()) == (by_friend.activated, by_friend.puts)
+
+
+async def test_permit_mode(room: Store) -> None:
+    """In `permit` the spaces of admitted DIDs host themselves, and others are not hosted in any way (ST14)."""
+    friends = {f"{space(owner=FRIEND_P).text}/{part}": [what] for part, what in (("kv", GET), ("space", HOST))}
+    assert isinstance(await room.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),))), Committed)
+    assert await host(room, grant("default", "a.b"), PERMIT) == (["default"], ["a.b"])
+    assert await host(room, grant(host=("a.b",)), PERMIT) == (["a.b"], [])
+    assert await host(room, ucan(friends, signer=FRIEND), PERMIT) == ([], ["default"])
+    by_friend = await plan(room, hosting_by_put(space(owner=FRIEND_P), FRIEND_P, PERMIT, client=None, now=NOW))
+    assert ((), ()) == (by_friend.activated, by_friend.puts)
+
+
+async def test_owners_are_admitted_one_by_one(room: Store) -> None:
+    """A grant over spaces of two owners hosts those of the one who is admitted, and rests on no more than that."""
+    both = HostingRequest(
+        (space(), space(owner=FRIEND_P)),
+        explicit=frozenset((space(), space(owner=FRIEND_P))),
+        by_admission=True,
+    )
+    nobody = await plan(room, both)
+    assert ((), (), ()) == (nobody.new, nobody.checks, nobody.adds)
+    await room.commit(Commit(puts=(admission_put(FRIEND_P, now=NOW),)))
+    planned = await plan(room, both)
+    assert ((space(owner=FRIEND_P),), (space(),)) == (planned.new, planned.skipped)
+    assert [admission_key(FRIEND_P)] == [check.key for check in planned.checks]
+
+
+async def test_removal_before_the_commit(room: Store) -> None:
+    """Who is removed after the plan was made is not hosted, and nothing is counted (ST14)."""
+    await room.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),)))
+    wanted = hosting_by_grant(grant("default", host=("more",)), PERMIT, client=CLIENT, now=NOW)
+    planned = await plan(room, wanted)
+    row = (await room.read((admission_key(OWNER_P),))).records[0]
+    assert row is not None and is_admitted(row)
+    await room.commit(Commit(puts=(removal_put(OWNER_P, row),)))
+    assert isinstance(await commit(room, planned), Refused)
+    assert ((), ()) == ((await plan(room, wanted)).activated, (await plan(room, wanted)).adds)
+    assert isinstance(await room.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),))), Committed)
+    assert isinstance(await commit(room, planned), Refused)  # another admission than the one it was planned on
+    with pytest.raises(RecordDamaged):
+        admission_check(OWNER_P, None)
 
 
 NAMES = {"letters": "aZ09_-", "64 bytes": "a" * 64, "65 bytes": "a" * 65, "a dot": "a.b", "an escape": "a%20b"}
@@ -162,39 +209,54 @@ def test_names_that_are_never_hosted() -> None:
         assert expected is (named in planned.activated)
 
 
-async def test_bound_of_one_grant(room: Store) -> None:
-    """One grant hosts 16 new spaces; further ones are skipped and the grant stands."""
+LISTED = HostingPolicy(HostingMode.LISTED, frozenset({OWNER.did, FRIEND.did}))
+EVERY_MODE = pytest.mark.parametrize("mode", [AUTO, EXPLICIT, LISTED, PERMIT], ids=lambda policy: policy.mode.value)
+
+
+@pytest.fixture
+async def admitted(room: Store) -> Store:
+    """A store with two admitted owners."""
+    await room.commit(Commit(puts=tuple([admission_put(owner, now=NOW) for owner in (OWNER_P, FRIEND_P)])))
+    return room
+
+
+@EVERY_MODE
+async def test_bound_of_one_grant(admitted: Store, mode: HostingPolicy) -> None:
+    """One grant hosts 16 new spaces; further ones are skipped and the grant stands (ST15)."""
     names = tuple(f"s{at:02d}" for at in range(20))
-    activated, skipped = await host(room, grant(*names))
+    activated, skipped = await host(admitted, grant(host=names), mode)
     assert (list(names[:16]), list(names[16:])) == (activated, skipped)
-    assert (list(names), []) == await host(room, grant(*names, nonce="again"))
+    assert (list(names), []) == await host(admitted, grant(host=names, nonce="again"), mode)
 
 
-async def test_bound_of_one_owner(room: Store) -> None:
-    """An owner has 32 spaces; explicit grants count too."""
+@EVERY_MODE
+async def test_bound_of_one_owner(admitted: Store, mode: HostingPolicy) -> None:
+    """An owner has 32 spaces, whether they host themselves or are granted (ST15)."""
     for first in (0, 16):
-        await host(room, grant(*[f"s{first + at}" for at in range(16)]))
-    assert await host(room, grant("more")) == ([], ["more"])
-    assert await host(room, grant(host=("more",))) == ([], ["more"])
-    friends = ucan({f"{space(owner=FRIEND_P).text}/kv": [GET]}, signer=FRIEND)
-    assert await host(room, friends) == (["default"], [])
+        await host(admitted, grant(host=tuple([f"s{first + at}" for at in range(16)])), mode)
+    assert await host(admitted, grant("more"), mode) == ([], ["more"])
+    assert await host(admitted, grant(host=("more",)), mode) == ([], ["more"])
+    friends = ucan({f"{space(owner=FRIEND_P).text}/space": [HOST]}, signer=FRIEND)
+    assert await host(admitted, friends, mode) == (["default"], [])
 
 
-async def test_bound_of_the_store(room: Store) -> None:
-    """No more spaces than the store's total."""
-    policy = replace(AUTO, bounds=Bounds(total=3))
-    activated, skipped = await host(room, grant("a", "b", "c", "d"), policy)
+@EVERY_MODE
+async def test_bound_of_the_store(admitted: Store, mode: HostingPolicy) -> None:
+    """No more spaces than the store's total (ST15)."""
+    policy = replace(mode, bounds=Bounds(total=3))
+    activated, skipped = await host(admitted, grant(host=("a", "b", "c", "d")), policy)
     assert (activated, skipped) == (["a", "b", "c"], ["d"])
 
 
-async def test_bound_of_new_owners(room: Store) -> None:
+@EVERY_MODE
+async def test_bound_of_new_owners(admitted: Store, mode: HostingPolicy) -> None:
     """One client address brings so many new owners an hour; known owners and loopback are not counted."""
-    policy = replace(AUTO, bounds=Bounds(new_owners_per_hour=1))
-    friends = ucan({f"{space(owner=FRIEND_P).text}/kv": [GET]}, signer=FRIEND)
-    assert await host(room, grant("default"), policy, client=CLIENT) == (["default"], [])
-    assert await host(room, friends, policy, client=CLIENT) == ([], ["default"])
-    assert await host(room, grant("more"), policy, client=CLIENT) == (["more"], [])
-    assert await host(room, friends, policy, client="::1") == (["default"], [])
+    policy = replace(mode, bounds=Bounds(new_owners_per_hour=1))
+    friends = ucan({f"{space(owner=FRIEND_P).text}/space": [HOST]}, signer=FRIEND)
+    assert await host(admitted, grant(host=("default",)), policy, client=CLIENT) == (["default"], [])
+    assert await host(admitted, friends, policy, client=CLIENT) == ([], ["default"])
+    assert await host(admitted, grant(host=("more",)), policy, client=CLIENT) == (["more"], [])
+    assert await host(admitted, friends, policy, client="::1") == (["default"], [])
 
 
 async def test_next_hour_counts_anew(room: Store) -> None:

@@ -155,6 +155,7 @@ async def test_a_nonce_stays_claimed_when_the_call_fails(here: Here) -> None:
     """A nonce that was used for a call that failed is used up, for its issuer alone (EN15)."""
     owner = await here.owner()
     session = owner.session
+    assert (await here.create(session, owner, "default", nonce="claim")).status == 200  # EN31
     assert (await here.create(session, owner, "default", nonce="one")).said == (409, "network already exists")
     assert (await here.create(session, owner, "default", nonce="one")).said == (401, "nonce already used")
     helper = await delegate_of(here, owner, NETWORK_CREATE)

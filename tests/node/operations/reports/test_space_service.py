@@ -90,14 +90,22 @@ async def test_bounds_hold(meet) -> None:
         assert [(await create(people, name, session)).status for name in "abc"] == [200, 403, 403]
 
 
-@pytest.mark.parametrize("hosting", [Hosting(mode="explicit"), Hosting(mode="listed", listed=(BOB.did,))])
-async def test_only_where_the_node_hosts_by_itself(meet, hosting: Hosting) -> None:
+async def test_only_where_the_node_hosts_by_itself(meet) -> None:
     """Where a host grant is needed, the right to make spaces makes none."""
-    async with meet(hosting=hosting) as people:
+    async with meet(hosting=Hosting(mode="explicit")) as people:
         session = await people.sign_in(grants={**GRANTS, f"{space()}/space": [HOST, LIST, INFO, CREATE]})
         assert (await create(people, "notes", session)).said == (403, "Space cannot be hosted here")
         assert (await info(people, "notes", session)).said == (404, "Space not found")
         assert json.loads((await info(people, "default", session)).text)["id"] == space()
+
+
+@pytest.mark.parametrize("hosting", [Hosting(mode="permit"), Hosting(mode="listed", listed=(BOB.did,))])
+async def test_not_where_the_owner_has_no_spaces(meet, hosting: Hosting) -> None:
+    """Where no space of the owner is hosted, there is none to ask through, a host grant or not."""
+    async with meet(hosting=hosting) as people:
+        session = await people.sign_in(grants={**GRANTS, f"{space()}/space": [HOST, LIST, INFO, CREATE]})
+        assert (await create(people, "notes", session)).said == (404, "Space not found")
+        assert (await info(people, "default", session)).said == (404, "Space not found")
 
 
 @pytest.mark.parametrize(

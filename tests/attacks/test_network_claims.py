@@ -1,0 +1,124 @@
+"""The default network that a sign-in made, and whoever creates it afterwards."""
+
+import asyncio
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from attacks.held_store import HeldStage
+from attacks.parties import Delegate, Owner, Stage
+from running_node import Reply, key_token, network_path, send
+
+from capabilities.resources import NetworkId, parse_network_id
+from capabilities.strict_json import Json
+from encryption_network.canonical_json import canonical_bytes
+from encryption_network.requests import NETWORK_CREATE, NETWORK_REVOKE, admin_fact
+from spaces.audit import audit_page
+from spaces.networks import network_put, network_row_key
+from spaces.store.contract import Commit, Committed
+
+EXISTS = (409, "network already exists")
+
+
+async def administer(stage: Stage, who: Delegate, network: str, action: str, body: dict[str, Json], path: str) -> Reply:
+    """Ask with a token of network administration."""
+    fact = admin_fact(network, target_node=stage.node_did, action=action, body=body)
+    token = key_token(who.signer, stage.node_did, {network: [action]}, proofs=who.proofs, facts=[fact])
+    headers = {"Content-Type": "application/json"}
+    return await send(stage.url, "POST", path, token=token, body=canonical_bytes(body), headers=headers)
+
+
+async def create(stage: Stage, who: Delegate, owner: Owner) -> Reply:
+    """Ask to create the owner's default network."""
+    network = parse_network_id(owner.network)
+    body: dict[str, Json] = {"name": network.name, "ownerDid": network.owner}
+    return await administer(stage, who, owner.network, NETWORK_CREATE, body, "/encryption/networks")
+
+
+async def descriptor(stage: Stage, owner: Owner) -> Json:
+    """Return the descriptor that everybody reads."""
+    return (await send(stage.url, "GET", network_path(owner.network, "")[:-1])).value["descriptor"]
+
+
+async def test_the_first_create_after_a_sign_in(stage: Stage) -> None:
+    """A client that creates its network itself gets the one that its sign-in made, once, as it stands (EN31)."""
+    owner = await stage.owner()
+    made = await descriptor(stage, owner)
+    first = await create(stage, owner.session, owner)
+    assert (first.status, first.value) == (200, {"descriptor": made})
+    assert (await create(stage, owner.session, owner)).said == EXISTS
+    assert await descriptor(stage, owner) == made
+
+
+async def test_only_one_of_many_creates(stage: Stage) -> None:
+    """Of creates that come together, on any worker, one is answered as if it had made the network (EN31)."""
+    owner = await stage.owner()
+    replies = await asyncio.gather(*[create(stage, owner.session, owner) for _ in range(8)])
+    assert sorted(reply.status for reply in replies) == [200] + [409] * 7
+
+
+async def test_a_stranger_claims_nothing(stage: Stage) -> None:
+    """A key without the ability is refused as before, and takes nothing from whoever has it."""
+    owner, stranger, delegate = await stage.owner(), Delegate(), Delegate()
+    assert (await create(stage, stranger, owner)).status == 401
+    delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did))]
+    assert (await create(stage, delegate, owner)).status == 401
+    assert (await create(stage, owner.session, owner)).status == 200
+
+
+async def test_signing_in_again_gives_no_further_claim(stage: Stage) -> None:
+    """Neither a further sign-in nor the same one again makes a claimed network unclaimed (EN31)."""
+    owner = await stage.owner()
+    assert (await create(stage, owner.session, owner)).status == 200
+    await stage.register(owner.client.session.grants[0].header)
+    await owner.client.sign_in(owner.wallet)
+    assert (await create(stage, owner.session, owner)).said == EXISTS
+
+
+async def test_a_network_that_was_created(stage: Stage) -> None:
+    """What somebody created exists for everybody who creates it afterwards."""
+    owner = await stage.owner()
+    more = owner.network.replace(":default", ":more")
+    helper = Delegate()
+    helper.proofs = [await stage.register(owner.grant(helper.did, {more: [NETWORK_CREATE]}))]
+    body: dict[str, Json] = {"name": "more", "ownerDid": parse_network_id(more).owner}
+    replies = [await administer(stage, helper, more, NETWORK_CREATE, body, "/encryption/networks") for _ in range(2)]
+    assert ([200, 409], EXISTS) == ([reply.status for reply in replies], replies[1].said)
+
+
+async def test_a_revoked_network_is_not_claimed(stage: Stage) -> None:
+    """A network that was revoked before anybody created it keeps its id taken (EN7)."""
+    owner = await stage.owner()
+    helper = Delegate()
+    helper.proofs = [await stage.register(owner.grant(helper.did, {owner.network: [NETWORK_REVOKE]}))]
+    path = network_path(owner.network, "revoke")
+    assert (await administer(stage, helper, owner.network, NETWORK_REVOKE, {}, path)).status == 204
+    assert (await create(stage, owner.session, owner)).said == EXISTS
+
+
+async def _without_mark(held: HeldStage, network: NetworkId) -> None:
+    """Write a network's row as it was written before it said who claimed it."""
+    store = held.services.store
+    row = (await store.read((network_row_key(network),))).records[0]
+    assert row is not None and row.value is not None
+    fields: list[Any] = msgspec.msgpack.decode(row.value)
+    earlier = msgspec.msgpack.encode(fields[:13])
+    outcome = await store.commit(Commit(puts=(network_put(network, earlier, expect=row.stamp),)))
+    assert isinstance(outcome, Committed)
+
+
+@pytest.mark.parametrize("was_claimed", [False, True])
+async def test_a_record_of_before(held: HeldStage, was_claimed: bool) -> None:
+    """A record that does not say counts as unclaimed; the claim is audited, and the key stays (EN31)."""
+    owner = await held.owner()
+    made = await descriptor(held, owner)
+    if was_claimed:
+        assert (await create(held, owner.session, owner)).status == 200
+    await _without_mark(held, parse_network_id(owner.network))
+    held.clock.advance(10)
+    replies = [await create(held, owner.session, owner) for _ in range(2)]
+    assert ([200, 409], {"descriptor": made}) == ([reply.status for reply in replies], json.loads(replies[0].body))
+    records, _ = await audit_page(held.services.store)
+    claims = [record for record in records if record.action == "network.claimed"]
+    assert [owner.session.did] * (1 + was_claimed) == [record.actor for record in claims]
