@@ -43,7 +43,7 @@ from tee_backend.evidence.simulated import SimulatedPlatform
 
 COMMAND = (sys.executable, "-P", "-c", "import sys; from node.cli import main; sys.exit(main())")
 """The command line as it is installed; with REPOSITORY on PYTHONPATH it runs from any folder."""
-_WAIT_S = 30.0
+_WAIT_S = 120.0  # a start is seconds of CPU in each of four processes, and the machine may be busy
 
 Grants = Mapping[str, Sequence[str]]
 """Resource to abilities, all without caveats."""
