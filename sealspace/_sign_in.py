@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from capabilities.principals import Principal, parse_principal
-from capabilities.resources import SpaceId, SpaceResource
+from capabilities.principals import Principal, parse_principal, same_principal
+from capabilities.resources import SpaceId, SpaceResource, root_of
 from capabilities.sign_ins import CAPABILITIES_READ, MAX_LIFE_S
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import Capability
@@ -14,8 +14,9 @@ from ._answers import json_object, texts_of
 from ._caller import Caller
 from ._capability import capability, space_capability
 from ._minting import Claims, Message, mint, sign_message
-from .errors import InvalidInput, MalformedAnswer, SpacesNotHosted
+from .errors import InvalidInput, InvalidPortableDelegation, MalformedAnswer, NotGranted, SpacesNotHosted
 from .manifests import ACCOUNT_SPACE, DEFAULT_SPACE, ManifestRequest, requested_capabilities
+from .portable import PortableDelegation, grant_of
 from .session import SECRETS_SPACE, Grant, Session, key_session, network_of_owner, read_grant, space_of
 from .transport import Request, path_segment
 from .wallets import Wallet
@@ -44,6 +45,9 @@ class SignIn:
         secrets: whether the owner's secrets are asked for.
         network_abilities: abilities on the owner's default encryption network.
         ttl_s: lifetime in seconds, at most 30 days.
+        received: delegations to the wallet that the session shall use too; what is asked for of other owners has to be
+            among them. The wallet hands on each in a message of its own, one signature for each: whoever owns a space
+            in a delegation can revoke all of it (W22).
         domain: authority that asks, shown to the person in the wallet.
         statement: words of the program's own, shown before the sentence about the capabilities.
     """
@@ -54,6 +58,7 @@ class SignIn:
     secrets: bool = True
     network_abilities: tuple[str, ...] = NETWORK_ABILITIES
     ttl_s: float = SESSION_TTL_S
+    received: tuple[PortableDelegation, ...] = field(default=(), repr=False)
     domain: str = "localhost"
     statement: str | None = None
 
@@ -65,13 +70,19 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
         The session; every space it asks for is hosted.
     Raises:
         InvalidInput: the lifetime or a name is out of bounds.
+        NotGranted: something of another owner's is asked for, and no delegation to the wallet names it.
+        InvalidPortableDelegation: what was received is for somebody else, has ended or cannot be read.
         SpacesNotHosted: the node hosts a space neither by itself nor on the owner's word.
         NodeRefused, TransportError.
     """
     if not 0 < asked.ttl_s <= MAX_SESSION_TTL_S:
         raise InvalidInput("a session lasts more than 0 s and at most 30 days")
     owner = parse_principal(wallet.did)
+    received = _received(owner, asked, now=caller.clock.now())
+    capabilities = _own_part(owner, sign_in_capabilities(owner, asked), received)
     node_id = await caller.node_id()
+    for grant in received:
+        await register(caller, grant)
     seed = caller.entropy.token(32)
     signer = Ed25519Signer(seed)
     now = caller.clock.now()
@@ -80,7 +91,7 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
         uri=signer.did_url,  # J4: a DID URL
         issued_at=now,
         expires_at=now + asked.ttl_s,
-        capabilities=sign_in_capabilities(owner, asked),
+        capabilities=capabilities,
         statement=asked.statement,
     )
     grant = read_grant(sign_message(wallet, message, caller.entropy))
@@ -89,8 +100,38 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
         await _host_by_wallet(caller, wallet, skipped, domain=asked.domain)
         skipped = await register(caller, grant)
     _require_hosted(skipped)
+    handed_on = [await pass_on(caller, wallet, one, signer, ttl_s=asked.ttl_s, domain=asked.domain) for one in received]
     space = space_of(owner, _primary_space(asked))
-    return Session(signer=signer, owner=owner, space=space, grants=(grant,), node_id=node_id, seed=seed)
+    return Session(signer=signer, owner=owner, space=space, grants=(grant, *handed_on), node_id=node_id, seed=seed)
+
+
+async def pass_on(
+    caller: Caller, wallet: Wallet, grant: Grant, signer: Ed25519Signer, *, ttl_s: float, domain: str
+) -> Grant:
+    """Have the wallet hand on everything of a grant to its own session key, in a message that names nothing else (W22).
+
+    Args:
+        caller: to the node, where the grant is registered.
+        wallet: whom the grant is for.
+        grant: what the wallet received.
+        signer: the session's key.
+        ttl_s: lifetime in seconds; cut to that of the grant.
+        domain: authority that asks, shown to the person in the wallet.
+    Raises:
+        NodeRefused, TransportError.
+    """
+    now = caller.clock.now()
+    message = Message(
+        domain=domain,
+        uri=signer.did_url,
+        issued_at=now,
+        expires_at=now + ttl_s if grant.expires_at is None else min(now + ttl_s, grant.expires_at),
+        capabilities=grant.capabilities,
+        parents=[grant.cid],
+    )
+    passed_on = read_grant(sign_message(wallet, message, caller.entropy))
+    await register(caller, passed_on)
+    return passed_on
 
 
 async def key_sign_in(caller: Caller, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()) -> Session:
@@ -101,13 +142,14 @@ async def key_sign_in(caller: Caller, key: Ed25519Signer | bytes, *, spaces: Seq
         key: a signer or a 32-byte seed.
         spaces: short names of spaces of this key; none: an agent that lives on grants, nothing is sent but `/info`.
     Raises:
+        NotGranted: a space is another owner's.
         SpacesNotHosted: the node hosts a space neither by itself nor on the key's word.
     """
     session = replace(key_session(key), node_id=await caller.node_id())
     if not spaces:
         return session
     owned = [space_of(session.owner, name) for name in spaces]
-    wanted = [one for space in owned for one in _whole_space(space)]
+    wanted = _own_part(session.owner, [one for space in owned for one in _whole_space(space)], ())
     skipped = await register(caller, _own_grant(caller, session, session.did, wanted))
     if skipped:
         hosting = [space_capability(space, "space", None, _HOST) for space in skipped]
@@ -117,8 +159,40 @@ async def key_sign_in(caller: Caller, key: Ed25519Signer | bytes, *, spaces: Seq
     return replace(session, space=owned[0])
 
 
+def _received(owner: Principal, asked: SignIn, *, now: float) -> tuple[Grant, ...]:
+    grants = tuple(grant_of(portable, now=now) for portable in asked.received)
+    for grant in grants:
+        if not same_principal(grant.delegate, owner):
+            raise InvalidPortableDelegation(
+                f"the delegation is for {grant.delegate}, this wallet is {owner}",
+                hint="ask the owner to delegate to this wallet's DID",
+            )
+    return grants
+
+
+def _own_part(owner: Principal, wanted: Sequence[Capability], received: Sequence[Grant]) -> tuple[Capability, ...]:
+    """Return what the owner grants of its own; all else has to be named by what was received."""
+    named = {_place(one) for grant in received for one in grant.capabilities}
+    own = []
+    for one in wanted:
+        root = root_of(one.resource)
+        if root is None or same_principal(root, owner):
+            own.append(one)
+        elif _place(one) not in named:
+            raise NotGranted(
+                f"{_place(one)} belongs to another owner, and no delegation to {owner} names it",
+                hint="ask its owner for a delegation, and pass it in `SignIn(received=…)`",
+            )
+    return tuple(own)
+
+
+def _place(one: Capability) -> str:
+    """The space or network that a capability is about."""
+    return one.resource.space.text if isinstance(one.resource, SpaceResource) else one.resource.text
+
+
 def sign_in_capabilities(owner: Principal, asked: SignIn) -> tuple[Capability, ...]:
-    """Return what a wallet's sign-in grants to the session key, distinct, in order.
+    """Return what a wallet's sign-in asks for, distinct, in order.
 
     The primary space (or the manifests' resources), the right to see and end what was delegated, the secrets, and the
     owner's default network.

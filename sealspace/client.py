@@ -140,7 +140,7 @@ class Client:
         return await self._guard.require()
 
     async def sign_in(self, wallet: Wallet, asked: SignIn | None = None) -> Session:
-        """Sign in with a wallet: one signature, to a session key drawn here.
+        """Sign in with a wallet: one signature, to a session key drawn here, and one for each delegation to the wallet.
 
         Where the node hosts spaces by itself (the default), the owner's space for secrets and the owner's encryption
         network are there when this returns. Where it does not, the wallet is asked for a second signature that hosts
@@ -151,6 +151,7 @@ class Client:
             asked: spaces, manifests, lifetime; None: the default space and the secrets, for seven days.
         Raises:
             InvalidInput, SpacesNotHosted, NodeMismatch, NodeRefused, TransportError.
+            NotGranted: something of another owner's is asked for, without a delegation to the wallet.
             NodeEvidenceRefused: the node does not prove what is demanded of it; the wallet was not asked.
         """
         if self._guard is not None:

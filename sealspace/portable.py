@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from capabilities.errors import CapabilityError, InvalidIdentifier
-from capabilities.principals import Principal, eip55, is_wallet, wallet_address
+from capabilities.principals import Principal, eip55, is_wallet, same_principal, wallet_address
 from capabilities.resources import Resource, SpaceResource, network_of
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Json, parse_json
@@ -25,7 +25,7 @@ from encryption_network.canonical_json import canonical_bytes
 
 from ._minting import iso_time
 from .errors import InvalidPortableDelegation
-from .session import Grant
+from .session import Grant, read_grant
 
 MAX_PORTABLE_BYTES: Final = 1024 * 1024
 _ENCRYPTION: Final = "encryption"
@@ -87,6 +87,24 @@ def portable_of(grant: Grant, *, owner: Principal, host: str) -> PortableDelegat
         expires_at=grant.expires_at,
         host=host,
     )
+
+
+def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
+    """Check a portable delegation against the token in it, and return what the token says.
+
+    Args:
+        portable: untrusted.
+        now: epoch seconds.
+    Raises:
+        InvalidPortableDelegation: the token cannot be read, differs from what stands beside it, or has ended.
+    """
+    grant = read_grant(portable.header)
+    # The members beside the token are for people and for routing; authority is only what the token says.
+    if portable.cid != grant.cid or not same_principal(portable.delegate_did, grant.delegate):
+        raise InvalidPortableDelegation("the delegation's token differs from its description")
+    if not grant.is_live(now):
+        raise InvalidPortableDelegation("the delegation has ended", hint="ask the owner for a new one")
+    return grant
 
 
 def encode_portable(portable: PortableDelegation) -> bytes:

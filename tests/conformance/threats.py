@@ -329,6 +329,10 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "node/test_owner_cli.py::test_nothing_secret_is_said_or_left_open",
         "node/test_owner_cli.py::test_what_is_broken_is_named",
     ),
+    "3.5 whoever owns one space that a sign-in or a grant mentions revokes all of it (W22)": (
+        "attacks/test_mentioned_spaces.py::test_the_other_owner_revokes_what_mentions_its_space",
+        "attacks/test_mentioned_spaces.py::test_another_owners_space_without_a_grant",
+    ),
     "3.5 an envelope moved to another key or space": (
         "sealspace/test_client.py::test_an_envelope_that_was_moved_is_noticed",
     ),

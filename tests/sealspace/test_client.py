@@ -466,6 +466,38 @@ async def test_a_grant_for_a_wallet_is_passed_on_to_its_session(bench) -> None:
     assert friend_wallet.signatures == 2
 
 
+async def test_signing_in_with_what_others_granted(bench) -> None:
+    """What a sign-in's manifests ask for of another owner comes from a delegation that the wallet hands on (W22)."""
+    owner, _ = await bench.owner()
+    space = owner.kv().space.text
+    await owner.kv().put("shared/note", b"1")
+    friend, wallet = await bench.owner()
+    portable = await owner.delegations.delegate(wallet.did, [allow(f"{space}/kv/shared/", GET)], ttl_s=600)
+    permission = {"service": "tinycloud.kv", "path": "shared/", "actions": ["get"], "space": space, "skipPrefix": True}
+    manifest = parse_manifest({"app_id": "com.example.notes", "name": "Notes", "permissions": [permission]})
+    with pytest.raises(NotGranted, match="belongs to another owner"):
+        await friend.sign_in(wallet, SignIn(request=compose_manifests([manifest])))
+    assert wallet.signatures == 1  # the sign-in before
+    session = await friend.sign_in(wallet, SignIn(request=compose_manifests([manifest]), received=(portable,)))
+    assert (await friend.kv(space).get("shared/note")).body == b"1"
+    assert (wallet.signatures, len(session.grants)) == (3, 2)
+    assert session.grants[1].expires_at == portable.expires_at
+    assert session.grants[0].expires_at > session.grants[1].expires_at
+
+
+async def test_signing_in_with_a_delegation_of_somebody_else(bench) -> None:
+    """What was received for another wallet, or has ended, stops a sign-in before the wallet is asked."""
+    owner, _ = await bench.owner()
+    (_, wallet), (_, other) = await bench.owner(), await bench.owner()
+    rights = [allow(f"{owner.kv().space.text}/kv/shared/", GET)]
+    for did, wait_s in ((other.did, 0), (wallet.did, 61)):
+        portable = await owner.delegations.delegate(did, rights, ttl_s=60)
+        bench.clock.advance(wait_s)
+        with pytest.raises(InvalidPortableDelegation):
+            await (await bench.client()).sign_in(wallet, SignIn(received=(portable,)))
+    assert wallet.signatures == 1  # the sign-in before
+
+
 async def test_what_is_not_held_is_not_granted(bench) -> None:
     """A session grants from what it holds, a wallet from what it owns."""
     owner, wallet = await bench.owner()

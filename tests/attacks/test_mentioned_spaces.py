@@ -1,0 +1,91 @@
+"""Whoever owns a space that a delegation merely mentions can revoke all of it (W22): what that costs a sign-in."""
+
+import pytest
+from attacks.parties import GET, PUT, Owner, Stage
+from running_node import id_of, new_key, wallet_token
+
+from sealspace.client import Client, SignIn
+from sealspace.delegations import allow
+from sealspace.errors import DelegationRevoked, NotGranted, Unauthorized
+from sealspace.portable import PortableDelegation
+from sealspace.wallets import Wallet, new_wallet
+
+
+class CountingWallet:
+    """A wallet that counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self._signer = new_wallet()
+        self.address, self.chain_id, self.did = self._signer.address, self._signer.chain_id, self._signer.did
+        self.signatures = 0
+
+    def sign_eip191(self, text: str) -> bytes:
+        self.signatures += 1
+        return self._signer.sign_eip191(text)
+
+
+async def shared_with(other: Owner, wallet: Wallet) -> PortableDelegation:
+    """Another owner grants reading and writing in a space of its own to a wallet."""
+    space = other.space("shared")
+    return await other.client.delegations.delegate(wallet.did, [allow(f"{space}/kv", GET), allow(f"{space}/kv", PUT)])
+
+
+async def signed_in(stage: Stage, other: Owner, wallet: Wallet) -> tuple[Client, PortableDelegation]:
+    """Sign in for spaces of the wallet's own and for another owner's."""
+    client, portable = await stage.client(), await shared_with(other, wallet)
+    await client.sign_in(wallet, SignIn(spaces=("notes", other.space("shared")), received=(portable,)))
+    await client.kv("notes").put("mine", b"1")
+    await client.kv(other.space("shared")).put("theirs", b"2")
+    return client, portable
+
+
+async def test_the_other_owner_revokes_what_mentions_its_space(stage: Stage) -> None:
+    """Another owner revokes every delegation that the wallet signed; the sign-in stands, with all of its own spaces."""
+    other, wallet = await stage.owner("shared"), CountingWallet()
+    client, _ = await signed_in(stage, other, wallet)
+    own, handed_on = client.session.grants
+    with pytest.raises(Unauthorized):
+        await other.client.delegations.revoke_by_wallet(own.cid, other.wallet)
+    await other.client.delegations.revoke_by_wallet(handed_on.cid, other.wallet)
+    assert (await client.kv("notes").get("mine")).body == b"1"
+    await client.secrets().put("API_KEY", "still written")
+    with pytest.raises(DelegationRevoked):
+        await client.kv(other.space("shared")).get("theirs")
+
+
+async def test_the_message_of_the_sign_in_names_own_spaces_alone(stage: Stage) -> None:
+    """One signature is for the wallet's own, one for each delegation that it received."""
+    other, wallet = await stage.owner("shared"), CountingWallet()
+    client, portable = await signed_in(stage, other, wallet)
+    first, second = client.session.grants
+    assert wallet.signatures == 2
+    assert "shared" not in " ".join(one.resource.text for one in first.capabilities)
+    assert {one.resource.text for one in second.capabilities} == {f"{other.space('shared')}/kv"}
+    assert portable.cid not in (first.cid, second.cid)
+
+
+async def test_another_owners_space_without_a_grant(stage: Stage) -> None:
+    """A sign-in that asks for a space of somebody else, who granted nothing, is refused before the wallet is asked."""
+    other, wallet = await stage.owner("shared"), CountingWallet()
+    client = await stage.client()
+    with pytest.raises(NotGranted):
+        await client.sign_in(wallet, SignIn(spaces=(other.space("shared"),)))
+    with pytest.raises(NotGranted):
+        await client.sign_in(wallet, SignIn(space=other.space("secrets"), received=(await shared_with(other, wallet),)))
+    with pytest.raises(NotGranted):
+        await client.sign_in_with_key(new_key(), spaces=[other.space("shared")])
+    assert wallet.signatures == 0
+
+
+async def test_one_message_for_all_is_everybodys(stage: Stage) -> None:
+    """A client that signs in with one message for spaces of two owners loses all of it to either (W22)."""
+    other, wallet, session = await stage.owner("shared"), new_wallet(), new_key()
+    space = other.space("shared")
+    granted = await stage.register(other.grant(wallet.did, {f"{space}/kv": [GET]}))
+    own = f"tinycloud:{wallet.did.removeprefix('did:')}:default/kv"
+    await stage.register(wallet_token(wallet, session.did_url, {own: [GET]}))  # hosts the space
+    mixed = wallet_token(wallet, session.did_url, {own: [GET, PUT], f"{space}/kv": [GET]}, parents=[id_of(granted)])
+    await stage.register(mixed)
+    assert (await stage.invoke(session, {f"{own}/x": [PUT]}, proofs=[mixed], body=b"1")).status == 200
+    await other.client.delegations.revoke_by_wallet(id_of(mixed), other.wallet)
+    assert (await stage.invoke(session, {f"{own}/x": [GET]}, proofs=[mixed])).status == 401
