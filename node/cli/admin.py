@@ -1,13 +1,11 @@
 """`sealspace admin owners`: who may have spaces on a node in mode `permit`."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import click
-import msgspec
 
 from capabilities.ambient import Entropy, SystemClock, SystemEntropy
 from capabilities.errors import InvalidIdentifier
@@ -21,6 +19,7 @@ from ..operations.admission import admit_owner, remove_owner
 from ..operations.delegation_listing import time_text
 from .opened_store import opened_store
 from .settings import config_from, data_options
+from .terminal import tell, tell_json
 
 
 class _Change(Protocol):
@@ -86,10 +85,10 @@ async def _change(config: Config, owners: Sequence[Principal], change: _Change, 
     async with opened_store(config) as store:
         for owner in owners:
             changed = await change(store, owner, now=SystemClock().now(), entropy=SystemEntropy())
-            print(f"{owner}: {words[0] if changed else words[1]}", file=sys.stderr)
+            tell(f"{owner}: {words[0] if changed else words[1]}", err=True)
 
 
 async def _list(config: Config) -> None:
     async with opened_store(config) as store:
         async for one in read_admissions(store):
-            click.echo(msgspec.json.encode({"did": one.owner, "admittedAt": time_text(one.admitted_at)}))
+            tell_json({"did": one.owner, "admittedAt": time_text(one.admitted_at)})
