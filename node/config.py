@@ -307,6 +307,22 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             ge=0,
         ),
     ] = 100_000
+    delegation_bytes_per_signer: Annotated[
+        int,
+        Meta(description="Bytes of kept delegations of one signer who hosts a space here. 0: no bound.", ge=0),
+    ] = 512 << 20
+    delegation_bytes_per_address: Annotated[
+        int,
+        Meta(description="Bytes of kept delegations of such signers from one client address. 0: no bound.", ge=0),
+    ] = 16 << 30
+    stranger_bytes_per_signer: Annotated[
+        int,
+        Meta(description="Bytes of kept delegations of one signer who hosts no space here. 0: no bound.", ge=0),
+    ] = 16 << 20
+    stranger_bytes_per_address: Annotated[
+        int,
+        Meta(description="Bytes of kept delegations of such signers from one client address. 0: no bound.", ge=0),
+    ] = 1 << 30
     quotes_waiting: Annotated[
         int, Meta(description="Quotes that may wait for verification in one worker.", ge=1, le=10_000)
     ] = 64

@@ -67,8 +67,9 @@ KINDS: dict[str, Kind] = {
     "record-damaged": Kind(500, "A stored record cannot be read", "report the request id to the operator"),
     "commit-too-large": Kind(400, "The request changes more than one commit may", "send it in parts", say=True),
     "too-many-delegations": Kind(
-        400, "The signer has too many delegations", "let some expire; they leave 30 days later", say=True
+        400, "Too many delegations are kept", "let some expire; they leave 30 days later", say=True
     ),
+    "path-too-long": Kind(400, "The path is too long", "store the value under a shorter path", say=True),
     "too-many-spaces": Kind(400, "The delegation names too many spaces", "sign one for fewer spaces", say=True),
     "metadata-too-large": Kind(400, "The stored metadata is too large", "send fewer or shorter headers", say=True),
     # raised while reading and judging tokens

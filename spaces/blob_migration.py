@@ -16,7 +16,8 @@ from .blob_place import record_move, recorded_place
 from .blob_store import BlobStore
 from .blobs import BlobName
 from .errors import BodiesElsewhere, RecordDamaged
-from .keyspace import VALUES_PREFIX
+from .keyspace import LONG_VALUES_PREFIX, VALUES_PREFIX, says_that_paths_go_on
+from .migrations import bring_up
 from .store.contract import Range, Store
 from .values import Head, head_of
 
@@ -57,6 +58,7 @@ async def move_bodies(
         RecordDamaged: a body is missing in the source or does not have its digest; the move may go on once it is back.
         StoreFull, StoreUnavailable: store, source or target failed; ask again to go on.
     """
+    await bring_up(store)  # so that the heads lie where they are looked for
     if await recorded_place(store) not in (origin, to):
         raise BodiesElsewhere("the store has its bodies in a third place")
     seen: set[bytes] = set()
@@ -73,16 +75,15 @@ async def move_bodies(
 
 
 async def _bodies(store: Store) -> AsyncIterator[tuple[BlobName, int]]:
-    after: bytes | None = None
-    while True:
-        page = (await store.read(ranges=(Range(VALUES_PREFIX, after=after, limit=_PAGE_HEADS),))).pages[0]
-        for key, record in page.rows:
-            head: Head | None = head_of(record, key=key)
-            if head is not None and head.blob is not None:
-                yield head.blob, head.size_bytes
-        if not page.more:
-            return
-        after = page.last_key
+    for prefix in (VALUES_PREFIX, LONG_VALUES_PREFIX):
+        more, after = True, None
+        while more:
+            page = (await store.read(ranges=(Range(prefix, after=after, limit=_PAGE_HEADS),))).pages[0]
+            for key, record in page.rows:
+                head: Head | None = None if says_that_paths_go_on(key) else head_of(record, key=key)
+                if head is not None and head.blob is not None:
+                    yield head.blob, head.size_bytes
+            more, after = page.more, page.last_key
 
 
 async def _copy(source: BlobStore, target: BlobStore, name: BlobName, size_bytes: int) -> bool:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from capabilities.abilities import satisfies
 from capabilities.chain import Ancestor, Registered, mentioned_spaces
@@ -37,6 +38,7 @@ from .keyspace import (
     alias_key,
     delegation_key,
     expiry_key,
+    kept_bytes_counter,
     member_key,
     member_prefix,
     micros8,
@@ -55,6 +57,7 @@ from .store.contract import ABSENT, Follow, Page, Put, Range, Record, Store
 # ST6: with the rows of hosting and audit, 64 spaces stay below 256 puts.
 MAX_SPACES: Final = 64
 LIST_DELEGATIONS: Final = "tinycloud.delegation/list"
+_ROW_COST_BYTES: Final = 64  # of each row besides key and value, rounded up: stamp, lengths, its place in a page
 _PARTY_PREFIX_BYTES: Final = 1 + 16 + 1
 _NEWEST_BYTES: Final = 8
 _CONTENT_BYTES: Final = 32
@@ -121,13 +124,18 @@ def _has_account(delegation: Delegation) -> bool:
     return is_wallet(signer)
 
 
-def registration_puts(registered: Registered, *, now: float, accounts: Sequence[Principal]) -> list[Put]:
+def registration_puts(
+    registered: Registered, *, now: float, accounts: Sequence[Principal], client_account: bytes | None = None
+) -> list[Put]:
     """Return the rows of a new registration; the commit is refused where the delegation is registered already.
+
+    Two of the rows that stay as they are carry what all of them take: one charges it to the signer, one to the client.
 
     Args:
         registered: as judged.
         now: epoch seconds.
         accounts: see `accounts_above`.
+        client_account: counter that the client's address is charged by; None: it is not charged.
     Raises:
         TooManySpaces: it names more than MAX_SPACES spaces.
     """
@@ -153,7 +161,27 @@ def registration_puts(registered: Registered, *, now: float, accounts: Sequence[
     if registered.expires_at is not None:
         puts.append(Put(expiry_key(expiry8, newest_now8, content), content))
     puts += session_puts(delegation, now=now)
+    size_bytes = sum([len(put.key) + len(put.value or b"") for put in puts]) + _ROW_COST_BYTES * len(puts)
+    puts[0] = replace(puts[0], weight_bytes=size_bytes, account=kept_bytes_key(delegation.delegator))
+    if client_account is not None:
+        puts[3] = replace(puts[3], weight_bytes=size_bytes, account=client_account)
     return puts
+
+
+def charged_bytes(puts: Sequence[Put]) -> int:
+    """Return what the rows of `registration_puts` are charged with."""
+    return puts[0].weight_bytes
+
+
+def kept_bytes_key(signer: Principal) -> bytes:
+    """Key of the counter of the bytes that a signer's delegations take."""
+    return kept_bytes_counter(x16(signer))
+
+
+def kept_put(key: bytes, stored: StoredDelegation, record: Record) -> Put:
+    """Charge a delegation that an earlier version stored to its signer, over the very row that was read."""
+    whole = registration_puts(stored.registered, now=stored.registered_at, accounts=stored.accounts)[0]
+    return replace(whole, key=key, value=record.value, expect=record.stamp)
 
 
 def place_of(delegation: Delegation) -> bytes:

@@ -17,6 +17,7 @@
     ├── TooManySpaces             too-many-spaces      a delegation names more spaces than a commit holds
     ├── TooManyDelegations        too-many-delegations a signer has as many delegations as are kept for one
     ├── AuditChainBroken          audit-chain-broken   an exported audit chain is not what it says
+    ├── PathTooLong               path-too-long        a value's path beyond its bound
     └── MetadataTooLarge          metadata-too-large   stored metadata beyond its bound
 
 Each class has a stable `code`; who maps codes to statuses is the node. No message holds a value that is kept.
@@ -162,17 +163,19 @@ class TooManySpaces(SpaceError):
 
 
 class TooManyDelegations(SpaceError):
-    """As many delegations of one signer are kept as may be.
+    """As many delegations, or as many bytes of them, are kept as may be.
 
     Attributes:
         limit: how many that are.
+        what: what is counted, as the message says it.
     """
 
     code = "too-many-delegations"
 
-    def __init__(self, *, limit: int) -> None:
-        super().__init__(f"{limit} delegations of this signer are kept, and no more may be")
+    def __init__(self, *, limit: int, what: str = "delegations of this signer") -> None:
+        super().__init__(f"{limit} {what} are kept, and no more may be")
         self.limit = limit
+        self.what = what
 
 
 class AuditChainBroken(SpaceError):
@@ -203,5 +206,21 @@ class MetadataTooLarge(SpaceError):
 
     def __init__(self, *, limit_bytes: int, got_bytes: int) -> None:
         super().__init__(f"stored metadata may have {limit_bytes} bytes, this has {got_bytes}")
+        self.limit_bytes = limit_bytes
+        self.got_bytes = got_bytes
+
+
+class PathTooLong(SpaceError):
+    """The path of a value that is to be stored is longer than its bound.
+
+    Attributes:
+        limit_bytes: the bound.
+        got_bytes: what the path has.
+    """
+
+    code = "path-too-long"
+
+    def __init__(self, *, limit_bytes: int, got_bytes: int) -> None:
+        super().__init__(f"the path of a value may have {limit_bytes} bytes, this has {got_bytes}")
         self.limit_bytes = limit_bytes
         self.got_bytes = got_bytes

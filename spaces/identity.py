@@ -17,6 +17,7 @@ from capabilities.ambient import Entropy
 from ._codec import Codec
 from .errors import RecordDamaged, SchemaMismatch, StoreBusy, WrongSecret
 from .keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
+from .migrations import OLDEST_SCHEMA, bring_up
 from .store.contract import ABSENT, Commit, Put, Record, Refused, Store
 
 STORE_ID_BYTES: Final = 16
@@ -46,8 +47,10 @@ _CODEC: Final = Codec(_IdentityRow)
 async def recorded_identity(store: Store) -> Identity | None:
     """Return what the store recorded; None for a new store, for which a root secret may be made.
 
+    Says nothing of whether the rows were brought up to this version; who reads or writes values opens the identity.
+
     Raises:
-        SchemaMismatch: another version wrote it.
+        SchemaMismatch: a version wrote it that is not known here.
         RecordDamaged: the rows do not decode.
     """
     schema, identity = (await store.read((SCHEMA_KEY, IDENTITY_KEY))).records
@@ -61,7 +64,7 @@ async def recorded_identity(store: Store) -> Identity | None:
 
 
 async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Identity:
-    """Record the identity of a new store, or compare it with the one recorded.
+    """Record the identity of a new store, or compare it with the one recorded and bring an older store up.
 
     Raises:
         WrongSecret: the store belongs to another node DID.
@@ -78,6 +81,7 @@ async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Ide
         raise StoreBusy("the store's identity could not be recorded")
     if identity.node_did != node_did:
         raise WrongSecret(recorded=identity.node_did, offered=node_did)
+    await bring_up(store)
     return identity
 
 
@@ -91,5 +95,5 @@ def _first_rows(identity: Identity) -> tuple[Put, ...]:
 
 def _check_schema(record: Record | None) -> None:
     found = int.from_bytes(record.value, "big") if record is not None and record.value is not None else 0
-    if found != SCHEMA_VERSION:
+    if not OLDEST_SCHEMA <= found <= SCHEMA_VERSION:
         raise SchemaMismatch(expected=SCHEMA_VERSION, got=found)

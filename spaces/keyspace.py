@@ -16,7 +16,10 @@ order.
     "S" space16                                         a hosted space: its id and owner
     "s" owner16 space16                                 → the space's id, by owner
     "K" space16 path                                    head of a value; paths of at most 400 bytes
-    "K" space16 path[:400] 0xFF digest32                head of a value under a longer path
+    "k" space16 digest32 rest                           head of a value under a longer path: `rest` are its last 1 to
+                                                        400 bytes, the digest is of all before, a multiple of 400
+    "K" space16 path[:400] 0xFF                         that longer paths begin so: they lie under "k"; no value
+    "k" space16 digest32 bytes400 0xFF                  the same, one segment further on
     "P" principal16 role1 newest8 cid59                 → content32; role "f": under its signature, "t": it received
     "M" account16 member16 content16                    → content32; lets the member list the account's delegations
     "X" space16 newest8 content16                       → content32 expiry8; expiry 0xFF×8: never
@@ -40,14 +43,19 @@ order.
     "T" minute4 id16                                    ticket of a signed URL, under the minute of its expiry
     "O" space16                                         a space's own limit of bytes, set by the operator
     "o" owner16                                         an owner whom the operator admitted
-    "c" "U" space16                                     counter: bytes a space holds
+    "c" "U" space16                                     counter: bytes of the bodies in a space
+    "c" "N" space16                                     counter: bytes of the rows of its values beside the bodies
     "c" "H" owner16                                     counter: spaces of an owner
     "c" "T"                                             counter: hosted spaces in all
     "c" "B"                                             counter: bytes of bodies in files
     "c" "h" hour4 client16                              counter: new owners from one client address in one hour
     "c" "D" signer16                                    counter: delegations of one signer that are kept
+    "c" "G" signer16                                    counter: bytes of those
+    "c" "A" client16, "c" "a" client16                  counters: bytes of delegations that came from one client
+                                                        address, by signers who host a space here; by others
 
-Paths hold no 0xFF (they are UTF-8), so the two forms of "K" never meet. `expiry8` is microseconds; `newest8` counts
+Paths hold no 0xFF (they are UTF-8), so no row of a value meets one that says that paths go on, and that one comes right
+behind the path that ends there: rows of a group are in the order of their paths, whatever the length. `expiry8` is microseconds; `newest8` counts
 them down, so that later comes first, and no time last. `cid59` is the text of a cid, so that equal times are in its
 order.
 
@@ -64,15 +72,14 @@ from msgspec import Struct
 
 from capabilities.resources import SpaceId
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 MAX_PLAIN_PATH_BYTES: Final = 400
 ROLE_FROM: Final = b"f"
 ROLE_TO: Final = b"t"
 NEVER8: Final = b"\xff" * 8
 _MEMOISED_CHARS: Final = 512  # so that strangers cannot fill the memo with long texts
-_LONG_MARK: Final = b"\xff"
+_GOES_ON: Final = b"\xff"
 VALUE_PREFIX_BYTES: Final = 1 + 16
-LONG_VALUE_KEY_BYTES: Final = VALUE_PREFIX_BYTES + MAX_PLAIN_PATH_BYTES + 1 + 32
 
 SCHEMA_KEY: Final = b"mschema"
 IDENTITY_KEY: Final = b"midentity"
@@ -90,10 +97,12 @@ SEALED_PREFIX: Final = b"j"
 AUDIT_HEADS_PREFIX: Final = b"y"
 RECEIPTS_PREFIX: Final = b"R"
 DOCUMENT_USES_PREFIX: Final = b"d"
+DELEGATIONS_PREFIX: Final = b"G"
 ALIASES_PREFIX: Final = b"I"
 EVIDENCE_PREFIX: Final = b"A"
 CLAIMS_PREFIX: Final = b"C"
 VALUES_PREFIX: Final = b"K"
+LONG_VALUES_PREFIX: Final = b"k"
 DUE_PREFIX: Final = b"Q"
 EXPIRY_PREFIX: Final = b"E"
 SPACES_PREFIX: Final = b"S"
@@ -104,6 +113,7 @@ TICKETS_PREFIX: Final = b"T"
 OVERRIDES_PREFIX: Final = b"O"
 ADMISSIONS_PREFIX: Final = b"o"
 USAGE_PREFIX: Final = b"cU"
+ROWS_PREFIX: Final = b"cN"
 
 
 def x16(text: str) -> bytes:
@@ -131,13 +141,15 @@ class SpaceKeys(Struct, frozen=True, gc=False):
     Attributes:
         space16: what the space goes by.
         row: that it is hosted.
-        usage: counter of the bytes it holds.
+        usage: counter of the bytes of its bodies.
+        rows: counter of the bytes of the rows of its values.
         override: its own limit.
     """
 
     space16: bytes
     row: bytes
     usage: bytes
+    rows: bytes
     override: bytes
 
 
@@ -149,7 +161,7 @@ def space_keys(space: SpaceId) -> SpaceKeys:
 
 def _lay_out_keys(space: SpaceId) -> SpaceKeys:
     space16 = _hashed16(space.text)
-    return SpaceKeys(space16, space_key(space16), usage_counter(space16), override_key(space16))
+    return SpaceKeys(space16, space_key(space16), usage_counter(space16), rows_counter(space16), override_key(space16))
 
 
 _short_space_keys = lru_cache(maxsize=8192)(_lay_out_keys)
@@ -171,7 +183,7 @@ def newest8(at: float | None) -> bytes:
 
 def delegation_key(content: bytes) -> bytes:
     """Key of a stored delegation, by content key."""
-    return b"G" + content
+    return DELEGATIONS_PREFIX + content
 
 
 def alias_key(cid: bytes) -> bytes:
@@ -200,7 +212,7 @@ def owned_spaces_prefix(owner16: bytes) -> bytes:
 
 
 def values_prefix(space16: bytes) -> bytes:
-    """Prefix of every value head of a space."""
+    """Prefix of the value heads of a space under paths of at most 400 bytes, and of where longer ones begin."""
     return VALUES_PREFIX + space16
 
 
@@ -209,22 +221,44 @@ def value_key(space16: bytes, path: str) -> bytes:
     raw = path.encode("utf-8", "surrogatepass")
     if len(raw) <= MAX_PLAIN_PATH_BYTES:
         return b"K" + space16 + raw
-    return b"K" + space16 + raw[:MAX_PLAIN_PATH_BYTES] + _LONG_MARK + blake3(raw).digest()
+    start = last_segment(raw)
+    return group_prefix(space16, raw[:start]) + raw[start:]
 
 
-def has_long_path(key: bytes) -> bool:
-    """Whether a value key stands for a path that is longer than the key can say."""
-    return len(key) == LONG_VALUE_KEY_BYTES
+def last_segment(raw: bytes) -> int:
+    """Where the last segment of a path's bytes starts, the one that its key holds: a multiple of 400."""
+    return max(len(raw) - 1, 0) // MAX_PLAIN_PATH_BYTES * MAX_PLAIN_PATH_BYTES
 
 
-def long_path_group(key: bytes) -> bytes:
-    """Prefix shared by the keys of all long paths that begin with the same 400 bytes."""
-    return key[: VALUE_PREFIX_BYTES + MAX_PLAIN_PATH_BYTES] + _LONG_MARK
+def group_prefix(space16: bytes, beginning: bytes) -> bytes:
+    """Prefix of the keys of a group: of the paths that begin so and have one segment more, and of where they go on.
+
+    Args:
+        space16: of the space.
+        beginning: whole segments, maybe none.
+    """
+    return LONG_VALUES_PREFIX + space16 + blake3(beginning).digest() if beginning else VALUES_PREFIX + space16
 
 
-def plain_path(key: bytes) -> bytes:
-    """The path bytes that a value key holds: whole, or the first 400 bytes of a long one."""
-    return key[VALUE_PREFIX_BYTES : VALUE_PREFIX_BYTES + MAX_PLAIN_PATH_BYTES]
+def group_prefixes(space16: bytes, raw: bytes) -> list[bytes]:
+    """Prefixes of all groups on the way to a path, the outermost first; its own is the last."""
+    prefixes, hasher = [VALUES_PREFIX + space16], blake3()
+    for start in range(0, last_segment(raw), MAX_PLAIN_PATH_BYTES):
+        hasher.update(raw[start : start + MAX_PLAIN_PATH_BYTES])
+        prefixes.append(LONG_VALUES_PREFIX + space16 + hasher.digest())
+    return prefixes
+
+
+def goes_on_keys(space16: bytes, raw: bytes) -> list[bytes]:
+    """Keys of the rows that lead to a path of more than 400 bytes, the outermost first; none for other paths."""
+    size = MAX_PLAIN_PATH_BYTES
+    prefixes = group_prefixes(space16, raw)[:-1]
+    return [prefix + raw[at * size : (at + 1) * size] + _GOES_ON for at, prefix in enumerate(prefixes)]
+
+
+def says_that_paths_go_on(key: bytes) -> bool:
+    """Whether a key under "K" or "k" is no value's, but says that longer paths begin so."""
+    return len(key) > VALUE_PREFIX_BYTES and key[-1:] == _GOES_ON
 
 
 def party_key(principal16: bytes, role: bytes, place: bytes) -> bytes:
@@ -386,13 +420,28 @@ def owner_admission_key(owner16: bytes) -> bytes:
 
 
 def usage_counter(space16: bytes) -> bytes:
-    """Counter of the bytes a space holds."""
+    """Counter of the bytes of the bodies in a space."""
     return USAGE_PREFIX + space16
+
+
+def rows_counter(space16: bytes) -> bytes:
+    """Counter of the bytes of the rows of a space's values beside the bodies."""
+    return ROWS_PREFIX + space16
 
 
 def kept_counter(signer16: bytes) -> bytes:
     """Counter of the delegations of one signer that are kept."""
     return b"cD" + signer16
+
+
+def kept_bytes_counter(signer16: bytes) -> bytes:
+    """Counter of the bytes of the delegations of one signer that are kept."""
+    return b"cG" + signer16
+
+
+def client_bytes_counter(client16: bytes, *, hosts: bool) -> bytes:
+    """Counter of the bytes of kept delegations from one client address, by signers who host a space here or do not."""
+    return (b"cA" if hosts else b"ca") + client16
 
 
 def owner_counter(owner16: bytes) -> bytes:

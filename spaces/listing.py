@@ -1,7 +1,9 @@
-"""Listing the paths of a space: a plain byte prefix, in byte order, in pages.
+"""Listing the paths of a space: a plain byte prefix, in byte order, in pages; a page costs its own length (M55).
 
-Most pages are one range of one read, and its keys hold whole paths. Paths longer than 400 bytes share keys by their
-first 400 bytes and lie there in the order of their digests; such a group is read whole and put in the order of paths.
+Most pages are one range of one read, and its keys hold whole paths. Paths longer than 400 bytes lie in groups of their
+own, one for each beginning of 400, 800, … bytes, in byte order too; where paths go on, a row says so at their place.
+A listing goes down into a group where it meets such a row, and goes on behind the row when the group is at its end.
+Each such row has a path below it, so there is one of them for every 400 bytes of a path at the most.
 
 Example:
     query = ListingQuery(space, prefix="photos/", after=None, limit=1000)
@@ -9,7 +11,8 @@ Example:
     listing = await complete(store, query, snapshot.pages[0])
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec import Struct
@@ -20,18 +23,19 @@ from .errors import CommitTooLarge
 from .keyspace import (
     MAX_PLAIN_PATH_BYTES,
     VALUE_PREFIX_BYTES,
-    has_long_path,
-    long_path_group,
-    plain_path,
+    goes_on_keys,
+    group_prefix,
+    group_prefixes,
+    last_segment,
+    says_that_paths_go_on,
     space_id16,
-    value_key,
     values_prefix,
 )
 from .store.contract import MAX_PAGE_ROWS, Page, Range, Store
-from .values import head_of
 
 MAX_LISTING: Final = MAX_PAGE_ROWS - 1
-_GROUP_ROWS: Final = 256
+_TEXT: Final = ("utf-8", "surrogatepass")
+_BEHIND_ALL: Final = b"\xff\xff"  # sorts behind every path, and behind the row that says that one goes on
 
 
 class Listing(Struct, frozen=True, gc=False):
@@ -46,6 +50,36 @@ class Listing(Struct, frozen=True, gc=False):
     more: bool
 
 
+@dataclass(slots=True)
+class _Group:
+    """A group that a listing is in.
+
+    Attributes:
+        beginning: bytes that all its paths begin with: whole segments, none for the outermost.
+        prefix: of the keys.
+        wanted: prefix of the keys that are listed.
+        after: key to go on reading behind; None: from the first.
+        keys: read, and not listed yet.
+        more: keys may follow.
+    """
+
+    beginning: bytes
+    prefix: bytes
+    wanted: bytes
+    after: bytes | None
+    keys: Iterator[bytes] = field(default_factory=lambda: iter(()))
+    more: bool = True
+
+    def range(self, limit: int) -> Range:
+        """What to read next: at most so many rows."""
+        return Range(self.wanted, after=self.after, limit=limit, keys_only=True)
+
+    def take(self, page: Page) -> None:
+        """Take in what was read."""
+        self.keys = iter([key for key, _ in page.rows])
+        self.more, self.after = page.more, page.last_key
+
+
 class ListingQuery(Struct, frozen=True, gc=False):
     """What is listed.
 
@@ -54,12 +88,14 @@ class ListingQuery(Struct, frozen=True, gc=False):
         prefix: paths start with these characters; not segment-aware.
         after: paths come strictly after this one; None: from the start.
         limit: at most this many, 1 to MAX_LISTING.
+        enough_bytes: long paths are not read on beyond so many bytes of paths; None: up to the limit.
     """
 
     space: SpaceId
     prefix: str = ""
     after: str | None = None
     limit: int = MAX_LISTING
+    enough_bytes: int | None = None
 
     def ranges(self) -> tuple[Range]:
         """The range of the first read, to be read together with whatever decides on the listing.
@@ -69,35 +105,55 @@ class ListingQuery(Struct, frozen=True, gc=False):
         """
         if not 1 <= self.limit <= MAX_LISTING:
             raise CommitTooLarge(bound="paths of a listing", limit=MAX_LISTING, got=self.limit)
-        return (self._range(None if self.after is None else self._start(self.after)),)
-
-    def _range(self, after: bytes | None) -> Range:
-        head = self.prefix.encode("utf-8", "surrogatepass")[:MAX_PLAIN_PATH_BYTES]
         # One row more than asked tells whether anything follows.
-        prefix = values_prefix(space_id16(self.space)) + head
-        return Range(prefix, after=after, limit=self.limit + 1, keys_only=True)
+        return (self._groups()[-1].range(self.limit + 1),)
 
-    def _start(self, after: str) -> bytes:
-        key = value_key(space_id16(self.space), after)
-        # The rest of a group of long paths may lie before this key: begin before the group.
-        return long_path_group(key) if has_long_path(key) else key
+    def _groups(self) -> list[_Group]:
+        """The groups that the listing begins in: that of the prefix, and those on the way to `after`."""
+        space16 = space_id16(self.space)
+        prefix, after = self.prefix.encode(*_TEXT), b"" if self.after is None else self.after.encode(*_TEXT)
+        start = last_segment(prefix)
+        key_prefix = group_prefix(space16, prefix[:start])
+        first = _Group(prefix[:start], key_prefix, key_prefix + prefix[start:], None)
+        if self.after is None or after < prefix:
+            return [first]
+        if not after.startswith(prefix):  # all that is listed comes before it
+            first.after = first.wanted + _BEHIND_ALL
+            return [first]
+        prefixes = group_prefixes(space16, after)
+        behind = [*goes_on_keys(space16, after), prefixes[-1] + after[last_segment(after) :]]
+        groups = [
+            _Group(after[: at * MAX_PLAIN_PATH_BYTES], key_prefix, key_prefix, behind[at])
+            for at, key_prefix in enumerate(prefixes)
+            if at * MAX_PLAIN_PATH_BYTES >= start
+        ]
+        groups[0].wanted = first.wanted
+        return groups
 
 
 async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
     """Make a listing of the first page, reading on where tombstones or long paths ask for it.
 
     Raises:
-        StoreUnavailable, RecordDamaged: from further reads.
+        StoreUnavailable: from further reads.
     """
     texts = _whole_paths(query, page)
     if texts is not None and (len(texts) > query.limit or not page.more):
         return Listing(paths=tuple(texts[: query.limit]), more=len(texts) > query.limit)
+    groups = query._groups()
+    groups[-1].take(page)
     paths: list[bytes] = []
-    while True:
-        after = await _take(store, query, page, paths)
-        if len(paths) > query.limit or after is None:
-            return Listing(paths=_texts(paths[: query.limit]), more=len(paths) > query.limit)
-        page = (await store.read(ranges=(query._range(after),))).pages[0]
+    size_bytes = 0
+    while groups:
+        path = await _next(store, groups, most=query.limit + 1 - len(paths))
+        if path is None:
+            break
+        size_bytes += len(path)
+        is_enough = query.enough_bytes is not None and size_bytes > query.enough_bytes and paths
+        if is_enough or len(paths) == query.limit:
+            return Listing(paths=_texts(paths), more=True)
+        paths.append(path)
+    return Listing(paths=_texts(paths), more=False)
 
 
 async def list_paths(store: Store, query: ListingQuery) -> Listing:
@@ -107,47 +163,44 @@ async def list_paths(store: Store, query: ListingQuery) -> Listing:
 
 def _whole_paths(query: ListingQuery, page: Page) -> list[str] | None:
     """Return the paths of a page; None where it takes more than its keys to tell them."""
-    if len(query.prefix.encode("utf-8", "surrogatepass")) > MAX_PLAIN_PATH_BYTES:
-        return None  # only partly in the range
+    if not page.rows or not page.rows[0][0].startswith(values_prefix(space_id16(query.space))):
+        return None
+    if query.after is not None and len(query.after.encode(*_TEXT)) > MAX_PLAIN_PATH_BYTES:
+        return None  # further groups follow
     try:
         return [key[VALUE_PREFIX_BYTES:].decode() for key, _ in page.rows]
-    except UnicodeDecodeError:  # a long path, whose key has a byte that is never part of a text, or a surrogate
+    except UnicodeDecodeError:  # paths go on, which is said by a byte that is never part of a text, or a surrogate
         return None
 
 
-async def _take(store: Store, query: ListingQuery, page: Page, paths: list[bytes]) -> bytes | None:
-    """Add the paths of one page; return the key to go on after, None at the end."""
-    prefix = query.prefix.encode("utf-8", "surrogatepass")
-    for key, _ in page.rows:
-        if len(paths) > query.limit:
-            return None
-        if has_long_path(key):
-            group = long_path_group(key)
-            paths += await _long_paths(store, query, group)
-            return group + b"\xff" * 32
-        path = plain_path(key)
-        if path.startswith(prefix):  # a prefix of more than 400 bytes is only partly in the range
-            paths.append(path)
-    return page.last_key if page.more else None
+async def _next(store: Store, groups: list[_Group], *, most: int) -> bytes | None:
+    """Return the next path, going down into groups and up again; None at the end.
+
+    Args:
+        store: where.
+        groups: where the listing is, the innermost last; changed.
+        most: as many paths may still be listed.
+    """
+    while groups:
+        group = groups[-1]
+        for key in group.keys:
+            path = group.beginning + key[len(group.prefix) :]
+            if not says_that_paths_go_on(key):
+                return path
+            groups.append(_below(group, path[:-1]))
+            break
+        else:
+            if not group.more:
+                groups.pop()
+                continue
+            group.take((await store.read(ranges=(group.range(most),))).pages[0])
+    return None
 
 
-async def _long_paths(store: Store, query: ListingQuery, group: bytes) -> list[bytes]:
-    """Read a whole group of long paths and put it in byte order."""
-    prefix = query.prefix.encode("utf-8", "surrogatepass")
-    after = None if query.after is None else query.after.encode("utf-8", "surrogatepass")
-    found: list[bytes] = []
-    wanted = Range(group, limit=_GROUP_ROWS)
-    while True:
-        page = (await store.read(ranges=(wanted,))).pages[0]
-        for key, record in page.rows:
-            head = head_of(record, key=key)
-            path = b"" if head is None else head.path.encode("utf-8", "surrogatepass")
-            if path.startswith(prefix) and (after is None or path > after):
-                found.append(path)
-        if not page.more:
-            return sorted(found)
-        wanted = Range(group, after=page.last_key, limit=_GROUP_ROWS)
+def _below(group: _Group, beginning: bytes) -> _Group:
+    prefix = group_prefix(group.prefix[1:VALUE_PREFIX_BYTES], beginning)
+    return _Group(beginning, prefix, prefix, None)
 
 
-def _texts(paths: Sequence[bytes]) -> tuple[str, ...]:
-    return tuple([path.decode("utf-8", "surrogatepass") for path in paths])
+def _texts(paths: list[bytes]) -> tuple[str, ...]:
+    return tuple([path.decode(*_TEXT) for path in paths])

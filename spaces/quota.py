@@ -1,7 +1,10 @@
 """How many bytes a space holds, and how many it may hold.
 
 Every row that holds a body is weighed with it in the space's counter, inside the commit: usage is exact without being
-read first, and a row that is replaced or deleted gives its weight back (ST7).
+read first, and a row that is replaced or deleted gives its weight back (ST7). That counter is what the wire tells.
+
+What the rows take besides, keys and metadata and a fixed part each, has a counter of its own: it may be as much as the
+limit in force, and LEAST_ROWS_BYTES in any case, so that a limit of a few bytes is one of bodies (M54).
 
 The limit in force is, in this order: for a space named `public` the one for public spaces, whatever else is set (M53);
 the space's own, which the operator sets and which is a row of the store; the default. A put reads the row together with
@@ -39,6 +42,7 @@ from .keyspace import (
 from .store.contract import Add, Put, Range, Record, Store, counter_of
 
 DEFAULT_QUOTA_BYTES: Final = 1 << 30
+LEAST_ROWS_BYTES: Final = 64 * 1024
 PUBLIC_NAME: Final = "public"
 # Rows of one step of a walk over all spaces: a millisecond or two, after which others have their turn.
 _STEP_ROWS: Final = 1024
@@ -66,13 +70,28 @@ _CODEC: Final = Codec(_Override)
 
 
 def usage_key(space: SpaceId) -> bytes:
-    """Key of the counter of a space, which is also the account that its rows are charged to."""
+    """Key of the counter of a space, which is also the account that its bodies are charged to."""
     return space_keys(space).usage
 
 
 def usage_of(record: Record | None) -> int:
-    """Return the bytes that a space holds, from the record under `usage_key`."""
+    """Return the bytes of the bodies that a space holds, from the record under `usage_key`."""
     return counter_of(record)
+
+
+def rows_key(space: SpaceId) -> bytes:
+    """Key of the counter of what the rows of a space's values take besides the bodies (M54)."""
+    return space_keys(space).rows
+
+
+def rows_limit(limit_bytes: int) -> int:
+    """Return how much the rows of a space may take where its bodies may take `limit_bytes`."""
+    return max(limit_bytes, LEAST_ROWS_BYTES)
+
+
+def rows_add(space: SpaceId, *, limit_bytes: int) -> Add:
+    """Refuse the commit if the rows of the space would take more than `rows_limit` after it; as `quota_add`."""
+    return Add(rows_key(space), 0, at_most=rows_limit(limit_bytes))
 
 
 def quota_add(space: SpaceId, *, limit_bytes: int) -> Add:

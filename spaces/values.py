@@ -41,12 +41,21 @@ from .blobs import (
 )
 from .bodies import Body, Intake, StagedFile, Staging
 from .errors import CommitInvalid, MetadataTooLarge, StoreFull
-from .keyspace import BODIES_COUNTER, ORPHAN_SWEEP_KEY, blob_key, space_id16, space_keys, value_key
+from .keyspace import (
+    BODIES_COUNTER,
+    MAX_PLAIN_PATH_BYTES,
+    ORPHAN_SWEEP_KEY,
+    blob_key,
+    space_id16,
+    space_keys,
+    value_key,
+)
+from .long_paths import come_puts, leave_puts
 from .store.contract import ABSENT, Add, Check, Put, Record, Store, counter_of
 
 MAX_METADATA_BYTES: Final = 16 * 1024  # ST6
-# Path and metadata of a value that its space is not charged for: what ordinary ones have.
-FREE_NAME_BYTES: Final = 1024
+# What the row of a value takes besides path, metadata and body, rounded up: stamp, digest, lengths, its place in a page.
+ROW_BYTES: Final = 256
 # Header values come with bytes that are not UTF-8 as lone surrogates, and go back as they came.
 _HEADER_TEXT: Final = ("utf-8", "surrogatepass")
 
@@ -98,9 +107,9 @@ class WritePlan(msgspec.Struct, frozen=True, gc=False):
     """What a commit must hold so that the writes happen.
 
     Attributes:
-        puts: the heads first, in the order of the writes, then rows of bodies.
+        puts: the heads first, in the order of the writes, then rows on the way to long paths, and rows of bodies.
         checks: rows that must not have changed: records of bodies that are shared, and the orphans' sweep.
-        adds: what new files add to the bytes of all bodies.
+        adds: what the rows add to the account of the space's rows, and new files to the bytes of all bodies.
     """
 
     puts: tuple[Put, ...]
@@ -170,15 +179,13 @@ def _metadata_bytes(metadata: Mapping[str, str]) -> int:
     return size_bytes
 
 
-def _weight_bytes(path: str, metadata_bytes: int, inline_bytes: int) -> int:
-    """Return what a head counts for in its space (M50).
+def row_bytes(path: str, metadata: Mapping[str, str]) -> int:
+    """Return what the row of a value is charged with besides the body (M54)."""
+    return _row_bytes(path, _metadata_bytes(metadata))
 
-    A body in a file is weighed once, on its record, however many heads share it (M10). A long name is weighed too:
-    otherwise empty values under long paths would cost nothing.
-    """
-    path_bytes = len(path) if path.isascii() else len(path.encode(*_HEADER_TEXT))
-    charged_bytes = path_bytes + metadata_bytes - FREE_NAME_BYTES
-    return inline_bytes + charged_bytes if charged_bytes > 0 else inline_bytes
+
+def _row_bytes(path: str, metadata_bytes: int) -> int:
+    return ROW_BYTES + (len(path) if path.isascii() else len(path.encode(*_HEADER_TEXT))) + metadata_bytes
 
 
 class Values:
@@ -231,7 +238,9 @@ class Values:
         current: Sequence[Record | None],
         replaced: Sequence[Head | None] | None = None,
     ) -> "Draft":
-        """Lay some writes to one space beside what they replace. Bodies in files cost one read more.
+        """Lay some writes to one space beside what they replace.
+
+        Bodies in files cost one read more, deletes of paths of more than 400 bytes one or more.
 
         Args:
             space: whose values; canonical.
@@ -240,16 +249,24 @@ class Values:
             replaced: the heads in them, where the caller has read them already.
         Raises:
             MetadataTooLarge: see `check_metadata`.
+            PathTooLong: see `come_puts`.
             CommitInvalid: a path comes twice, or one without any row is to be deleted (M31: the caller answers that).
             RecordDamaged, StoreUnavailable: from rows.
         """
         tally = _Tally(space, writes, current, replaced)
+        ways = () if not tally.coming and not tally.leaving else await self._ways(tally)
         if not tally.deltas:
-            return Draft(tally, (), _NO_FILES, self._entropy)
+            return Draft(tally, (), _NO_FILES, self._entropy, ways)
         keys = [blob_key(tally.space16, digest) for digest in tally.deltas]
         *records, sweep, counter = (await self._store.read((*keys, ORPHAN_SWEEP_KEY, BODIES_COUNTER))).records
         folder = _Folder(sweep, counter_of(counter), self.files.max_bytes)
-        return Draft(tally, tuple(zip(keys, records, strict=True)), folder, self._entropy)
+        return Draft(tally, tuple(zip(keys, records, strict=True)), folder, self._entropy, ways)
+
+    async def _ways(self, tally: "_Tally") -> tuple[Put, ...]:
+        """Work out the rows on the way to long paths that come and go."""
+        puts = {put.key: put for put in await leave_puts(self._store, tally.space16, tally.leaving)}
+        puts |= {put.key: put for put in come_puts(tally.space16, tally.coming)}
+        return tuple(puts.values())
 
 
 class Draft:
@@ -261,10 +278,12 @@ class Draft:
         blobs: Sequence[tuple[bytes, Record | None]],
         folder: "_Folder",
         entropy: Entropy,
+        ways: Sequence[Put],
     ) -> None:
         self._tally = tally
         self._folder = folder
         self._entropy = entropy
+        self._ways = ways
         self._changes: list[_Change] = []
         for key, record in blobs:
             change = _change(tally, key, record, entropy)
@@ -273,11 +292,16 @@ class Draft:
 
     @property
     def growth_bytes(self) -> int:
-        """By how much the usage of the space changes: exact for a commit of the plan (ST7)."""
+        """By how much the usage of the space, its bodies, changes: exact for a commit of the plan (ST7)."""
         growth_bytes = self._tally.head_growth_bytes
         for change in self._changes:
             growth_bytes += change.growth_bytes
         return growth_bytes
+
+    @property
+    def row_growth_bytes(self) -> int:
+        """By how much the rows of the space change (M54): exact, because each write is over the very row it replaces."""
+        return self._tally.row_growth_bytes
 
     @property
     def replaced(self) -> tuple[Head | None, ...]:
@@ -293,9 +317,10 @@ class Draft:
             StoreFull: no room for the files.
             StoreUnavailable: from files.
         """
+        rows = self._tally.row_adds()
         if not self._changes:
-            return WritePlan(self._tally.head_puts({}), ())
-        puts: list[Put] = []
+            return WritePlan((*self._tally.head_puts({}), *self._ways), (), rows)
+        puts: list[Put] = [*self._ways]
         checks: list[Check] = []
         adds = self._folder.adds(sum(change.size_bytes for change in self._changes if change.file is not None))
         for change in self._changes:
@@ -312,7 +337,8 @@ class Draft:
             else:
                 checks.append(Check(ORPHAN_SWEEP_KEY, self._folder.sweep.stamp))
         generations = {change.name.digest: change.name.generation for change in self._changes}
-        return WritePlan(puts=(*self._tally.head_puts(generations), *puts), checks=tuple(checks), adds=adds)
+        heads = self._tally.head_puts(generations)
+        return WritePlan(puts=(*heads, *puts), checks=tuple(checks), adds=(*rows, *adds))
 
     def _record_puts(self, change: "_Change", *, now: float) -> list[Put]:
         put = Put(
@@ -421,12 +447,15 @@ class _Tally:
 
     Attributes:
         space16: of the space.
-        account: what the rows are charged to.
+        account: what the bodies are charged to.
         replaced: the live values that are replaced.
+        coming: paths of more than 400 bytes that get a value.
+        leaving: such paths whose values are deleted.
         deltas: digests of bodies in files, and how many references they gain or lose.
         sizes: digests of bodies in files, and their sizes.
         files: digests of bodies to be put, and a file that holds each.
         head_growth_bytes: by how much the heads weigh more.
+        row_growth_bytes: by how much the rows of the values take more besides their bodies.
     """
 
     def __init__(
@@ -437,7 +466,7 @@ class _Tally:
         replaced: Sequence[Head | None] | None,
     ) -> None:
         own = space_keys(space)
-        self.space16, self.account = own.space16, own.usage
+        self.space16, self.account, self._rows = own.space16, own.usage, own.rows
         self._writes = writes
         self._current = current
         self._keys = [value_key(self.space16, write.path) for write in writes]
@@ -449,7 +478,9 @@ class _Tally:
         self.deltas: dict[bytes, int] = {}
         self.sizes: dict[bytes, int] = {}
         self.files: dict[bytes, StagedFile] = {}
-        self.head_growth_bytes = 0
+        self.head_growth_bytes = self.row_growth_bytes = 0
+        self.coming: list[bytes] = []
+        self.leaving: list[bytes] = []
         self._weights: list[int] = []
         for write, record, old in zip(writes, current, replaced, strict=True):
             if write.body is None and record is None:
@@ -458,9 +489,17 @@ class _Tally:
             if old is not None:
                 self._take(old)
             self._give(write, metadata_bytes)
+            if len(write.path) * 4 > MAX_PLAIN_PATH_BYTES and (old is None) is not (write.body is None):
+                self._note_long(write)
+
+    def _note_long(self, write: Write) -> None:
+        raw = write.path.encode(*_HEADER_TEXT)
+        if len(raw) > MAX_PLAIN_PATH_BYTES:
+            (self.leaving if write.body is None else self.coming).append(raw)
 
     def _take(self, old: Head) -> None:
-        self.head_growth_bytes -= _weight_bytes(old.path, _metadata_bytes(old.metadata), len(old.body or b""))
+        self.head_growth_bytes -= len(old.body or b"")
+        self.row_growth_bytes -= row_bytes(old.path, old.metadata)
         if old.blob is not None:
             self._count(old.blob.digest, -1, old.size_bytes)
 
@@ -469,9 +508,10 @@ class _Tally:
         if body is None:
             self._weights.append(0)
             return
-        weight_bytes = _weight_bytes(write.path, metadata_bytes, len(body.inline or b""))
+        weight_bytes = len(body.inline or b"")
         self._weights.append(weight_bytes)
         self.head_growth_bytes += weight_bytes
+        self.row_growth_bytes += _row_bytes(write.path, metadata_bytes)
         if body.file is not None:
             self._count(body.digest, +1, body.size_bytes)
             self.files[body.digest] = body.file
@@ -479,6 +519,10 @@ class _Tally:
     def _count(self, digest: bytes, delta: int, size_bytes: int) -> None:
         self.deltas[digest] = self.deltas.get(digest, 0) + delta
         self.sizes[digest] = size_bytes
+
+    def row_adds(self) -> tuple[Add, ...]:
+        """Charge the rows to their account."""
+        return (Add(self._rows, self.row_growth_bytes),) if self.row_growth_bytes else ()
 
     def uses(self, digest: bytes) -> int:
         """How many of the writes have this body."""

@@ -11,16 +11,17 @@ from msgspec import Struct
 from capabilities.chain import Ancestor, Mark, judge_registration
 from capabilities.cids import ContentKey, cid_text
 from capabilities.errors import AncestorRevoked, CapabilityError, DelegationRevoked
+from capabilities.principals import same_principal
 from capabilities.tokens import Delegation, check_window, parse_delegation, verify_delegation
 from encryption_network.policy import policies_of
 from spaces.audit import AuditRecord, audit_put
-from spaces.delegations import StoredDelegation, accounts_above, alias_put, registration_puts
-from spaces.errors import TooManyDelegations
-from spaces.hosting import HostingPlan, hosting_by_grant, plan_hosting
-from spaces.retention import kept_add, kept_key
+from spaces.delegations import StoredDelegation, accounts_above, alias_put, charged_bytes, registration_puts
+from spaces.hosting import HostingPlan, counted_client, hosting_by_grant, plan_hosting
+from spaces.retention import Kept, KeptBounds, kept_keys, kept_of
 from spaces.revocations import mark_keys, marks_of
-from spaces.store.contract import Commit, counter_of
+from spaces.store.contract import Commit
 
+from ..config import Limits
 from ..services import Services
 from .attempts import Planned, until_committed
 from .authorise import check_proof_count, closure_contents, registered_of
@@ -47,13 +48,14 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
     Args:
         services: the node.
         header: untrusted text of the `Authorization` header.
-        client: network address of the caller, counted against the bound on new owners; None: not counted.
+        client: network address of the caller, counted against the bounds on new owners and on the bytes of
+            delegations; None: not counted.
 
     Raises:
         MalformedToken (D1), BadSignature (D5), ChainError (D6 to D30): the delegation cannot be registered.
         DelegationRevoked, DelegationOutsideWindow: a repeat, in any spelling, of one that no longer stands (Q6).
         PolicyError: a fact states an attestation policy that is not understood.
-        TooManyDelegations: as many of this signer are kept as may be.
+        TooManyDelegations: as many of this signer, or as many bytes of them or from this address, are kept as may be.
         SpaceError: the store does not answer, or a bound of it.
     """
     unverified = parse_delegation(header)  # D1
@@ -85,20 +87,23 @@ async def _attempt(
     contents = (content, *closure_contents((known,) if known else found))
     wanted = hosting_by_grant(delegation, services.hosting, client=client, now=now, is_new=known is None)
     network = network_of_sign_in(services, delegation)
-    kept_at, hosting_keys = kept_key(delegation.delegator), wanted.keys()
+    kept_at, hosting_keys = kept_keys(delegation.delegator, counted_client(client)), wanted.keys()
     network_keys = () if network is None else network.keys()
-    records = (await services.store.read((*mark_keys(contents), kept_at, *hosting_keys, *network_keys))).records
-    known_to, hosted_to = len(contents), len(contents) + 1 + len(hosting_keys)
-    marks = marks_of(contents, records[:known_to])
+    records = (await services.store.read((*mark_keys(contents), *kept_at, *hosting_keys, *network_keys))).records
+    kept_from = len(contents)
+    hosting_from = kept_from + len(kept_at)
+    network_from = hosting_from + len(hosting_keys)
+    marks = marks_of(contents, records[:kept_from])
+    hosting = plan_hosting(wanted, records[hosting_from:network_from], now=now)
+    hosts_now = any(same_principal(space.owner, delegation.delegator) for space in hosting.new)
     reading = _Reading(
         services=services,
         delegation=delegation,
         now=now,
         marks=marks,
-        hosting=plan_hosting(wanted, records[known_to + 1 : hosted_to], now=now),
-        network=NO_NETWORK if network is None else network.plan(records[hosted_to:], now),
-        kept_at=kept_at,
-        kept=counter_of(records[known_to]),
+        hosting=hosting,
+        network=NO_NETWORK if network is None else network.plan(records[network_from:], now),
+        kept=kept_of(kept_at, records[kept_from:hosting_from], hosts_now=hosts_now),
     )
     if known is not None and content in marks:
         return await _repeat(reading, known)
@@ -110,12 +115,7 @@ async def _attempt(
 
 
 class _Reading(Struct, frozen=True):
-    """A posted delegation, and what the store said about it at one moment.
-
-    Attributes:
-        kept_at: key of the counter of its signer's delegations.
-        kept: what it said.
-    """
+    """A posted delegation, and what the store said about it at one moment."""
 
     services: Services
     delegation: Delegation
@@ -123,8 +123,7 @@ class _Reading(Struct, frozen=True):
     marks: Mapping[ContentKey, Mark]
     hosting: HostingPlan
     network: NetworkPlan
-    kept_at: bytes
-    kept: int
+    kept: Kept
 
     def answer(self) -> Registration:
         """Say what is hosted once everything planned is committed."""
@@ -164,11 +163,11 @@ def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Plann
     delegation, now, hosting = reading.delegation, reading.now, reading.hosting
     policies_of(delegation.facts)  # an attestation policy that is not understood refuses the delegation
     registered = judge_registration(delegation, registered_of(found), reading.marks, now=now)  # D6, D20 to D30
-    limit = reading.services.config.limits.delegations_per_signer or None
-    if limit is not None and reading.kept >= limit:
-        raise TooManyDelegations(limit=limit)
     ancestors = tuple([member.content_key for member in registered.closure[1:]])
     accounts = accounts_above(delegation, found)
+    rows = registration_puts(registered, now=now, accounts=accounts, client_account=reading.kept.client_account)
+    bounds = _bounds(reading.services.config.limits, hosts=reading.kept.hosts)
+    kept = reading.kept.adds(bounds, size_bytes=charged_bytes(rows))  # D12
     answer = reading.answer()
     audit = AuditRecord(
         at=now,
@@ -179,12 +178,21 @@ def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Plann
         authority=ancestors,
     )
     puts = (
-        *registration_puts(registered, now=now, accounts=accounts),
+        *rows,
         *hosting.puts,
         *reading.network.puts,
         audit_put(audit, entropy=reading.services.entropy),
     )
     # D23 has to hold when the rows are written, not only when they were read.
-    adds = (*hosting.adds, kept_add(reading.kept_at, limit=limit))
-    commit = Commit(puts=puts, live=mark_keys(ancestors), checks=(*hosting.checks, *reading.network.checks), adds=adds)
+    checks = (*hosting.checks, *reading.network.checks)
+    commit = Commit(puts=puts, live=mark_keys(ancestors), checks=checks, adds=(*hosting.adds, *kept))
     return Planned(commit, _Registered(answer, StoredDelegation(registered, now, accounts)))
+
+
+def _bounds(limits: Limits, *, hosts: bool) -> KeptBounds:
+    """Return what may be kept of a signer who hosts a space here, or of one who does not; 0 in the settings: no bound."""
+    return KeptBounds(
+        count=limits.delegations_per_signer or None,
+        signer_bytes=(limits.delegation_bytes_per_signer if hosts else limits.stranger_bytes_per_signer) or None,
+        client_bytes=(limits.delegation_bytes_per_address if hosts else limits.stranger_bytes_per_address) or None,
+    )

@@ -15,7 +15,7 @@ from capabilities.tokens import Invocation
 from spaces.audit import audit_put
 from spaces.bodies import Body, Staging
 from spaces.errors import CommitTooLarge
-from spaces.store.contract import MAX_COMMIT_BYTES, Check, Commit, Put, Record
+from spaces.store.contract import MAX_COMMIT_BYTES, Add, Check, Commit, Put, Record
 from spaces.values import Head, Write, check_metadata, head_key, head_of
 
 from ..services import Services
@@ -152,13 +152,16 @@ async def _delete_commit(services: Services, call: Call, wanted: Sequence[tuple[
         by_space.setdefault(space, []).append((Write(path, None), record))
     puts: list[Put] = []
     checks: list[Check] = []
+    adds: list[Add] = []
     for space, writes in by_space.items():
         draft = await services.values.draft(space, [write for write, _ in writes], [record for _, record in writes])
         plan = await draft.plan(now=services.clock.now())
         audit = audit_of(services, call, "kv.del", f"{space.text}/kv", [write.path for write, _ in writes])
         puts += (*plan.puts, audit_put(audit, entropy=services.entropy))
         checks += plan.checks
-    return Commit(puts=tuple(puts), live=call.live, checks=tuple(checks), claim=durable_claim(services, call))
+        adds += plan.adds
+    claim = durable_claim(services, call)
+    return Commit(puts=tuple(puts), live=call.live, checks=tuple(checks), adds=tuple(adds), claim=claim)
 
 
 class Found(Struct, frozen=True, gc=False):

@@ -14,8 +14,8 @@ from capabilities.tokens import Invocation
 from spaces.audit import MAX_DETAIL_BYTES, AuditRecord, audit_put
 from spaces.hosting import HostingPlan, hosting_by_put, plan_for_hosted, plan_hosting
 from spaces.keyspace import space_keys, value_key
-from spaces.quota import effective_limit, quota_add, usage_of
-from spaces.store.contract import Add, Claim, Commit, Record
+from spaces.quota import effective_limit, quota_add, rows_add, rows_limit, usage_of
+from spaces.store.contract import Add, Claim, Commit, Record, counter_of
 from spaces.values import Draft, Head, WritePlan, head_of
 
 from ..services import Services
@@ -38,7 +38,8 @@ class PutReading(Struct, frozen=True, gc=False):
         space: where the values go.
         records: rows of the heads, in the order of the paths.
         heads: the live values among them.
-        used_bytes: what the space holds.
+        used_bytes: what the bodies of the space hold.
+        row_bytes: what the rows of its values take besides (M54).
         limit_bytes: what it may hold; None: no limit.
         room_bytes: the most that bodies in place of these values can have; None: no limit.
         hosting: what hosts the space along with this put.
@@ -49,6 +50,7 @@ class PutReading(Struct, frozen=True, gc=False):
     records: tuple[Record | None, ...]
     heads: tuple[Head | None, ...]
     used_bytes: int
+    row_bytes: int
     limit_bytes: int | None
     room_bytes: int | None
     hosting: HostingPlan
@@ -84,17 +86,24 @@ class PutReading(Struct, frozen=True, gc=False):
         return QuotaExceeded(self.used_bytes, self.limit_bytes or 0)
 
     def quota(self, draft: Draft) -> tuple[Add, ...]:
-        """Return the bound that the commit has to keep; what does not grow the space is not bounded.
+        """Return the bounds that the commit has to keep; what does not grow the space is not bounded.
 
         Raises:
             QuotaExceeded: the values would not fit.
         """
-        growth_bytes = draft.growth_bytes
-        if self.limit_bytes is None or growth_bytes <= 0:
+        limit_bytes = self.limit_bytes
+        if limit_bytes is None:
             return ()
-        if self.used_bytes + growth_bytes > self.limit_bytes:
-            raise self.quota_exceeded()
-        return (quota_add(self.space, limit_bytes=self.limit_bytes),)
+        adds = []
+        if draft.growth_bytes > 0:
+            if self.used_bytes + draft.growth_bytes > limit_bytes:
+                raise self.quota_exceeded()
+            adds.append(quota_add(self.space, limit_bytes=limit_bytes))
+        if draft.row_growth_bytes > 0:
+            if self.row_bytes + draft.row_growth_bytes > rows_limit(limit_bytes):
+                raise QuotaExceeded(self.row_bytes, rows_limit(limit_bytes))
+            adds.append(rows_add(self.space, limit_bytes=limit_bytes))
+        return tuple(adds)
 
 
 async def read_put(
@@ -124,10 +133,10 @@ async def read_put(
     """
     own = space_keys(space)
     heads = [value_key(own.space16, path) for path in paths]
-    keys = (*heads, own.usage, own.override, own.row)
+    keys = (*heads, own.usage, own.rows, own.override, own.row)
     call = await read_call(services, invocation, keys=keys, claiming=claiming)
-    records = call.records[:-3]
-    usage, override, row = call.records[-3:]
+    records = call.records[:-4]
+    usage, rows, override, row = call.records[-4:]
     if call.unhosted or row is None:
         hosting = await _hosting(services, call, space, client)
     else:
@@ -139,7 +148,8 @@ async def read_put(
         live.append(head := head_of(record, key=key))
         if head is not None and room_bytes is not None:
             room_bytes += head.size_bytes
-    return PutReading(call, space, records, tuple(live), used_bytes, limit_bytes, room_bytes, hosting)
+    row_bytes = counter_of(rows)
+    return PutReading(call, space, records, tuple(live), used_bytes, row_bytes, limit_bytes, room_bytes, hosting)
 
 
 async def _hosting(services: Services, call: Call, space: SpaceId, client: str | None) -> HostingPlan:

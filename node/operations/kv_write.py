@@ -133,6 +133,7 @@ async def delete(services: Services, invocation: Invocation, step: Step, options
             puts=(*plan.puts, audit_put(audit, entropy=services.entropy)),
             live=call.live,
             checks=plan.checks,
+            adds=plan.adds,
             claim=durable_claim(services, call),
         )
         return Planned(commit, Written(None if head is None else head.etag_header))

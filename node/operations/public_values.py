@@ -72,7 +72,7 @@ async def list_public(services: Services, space: SpaceId, asked: PublicPage) -> 
         SpaceError: the store does not answer.
     """
     limit = min(max(asked.limit, 1), MAX_PAGE_PATHS)
-    query = ListingQuery(space, prefix=asked.prefix, after=asked.after, limit=limit)
+    query = ListingQuery(space, prefix=asked.prefix, after=asked.after, limit=limit, enough_bytes=_MAX_PAGE_BYTES)
     listing = await list_paths(services.store, query)
     sizes = accumulate(len(path) for path in listing.paths)
     fitting = max(sum(size <= _MAX_PAGE_BYTES for size in sizes), 1)

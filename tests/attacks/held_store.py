@@ -57,6 +57,8 @@ class HeldStore:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._held: Held | None = None
+        self.rows_read = 0
+        """Rows of pages that reads have returned, since the beginning."""
         self.claimed = asyncio.Event()
         """Set once a read has claimed a first use: a call was authorised, or refused, on what that read saw."""
 
@@ -74,6 +76,7 @@ class HeldStore:
         follow: Follow | None = None,
     ) -> Snapshot:
         snapshot = await self._store.read(keys, claim=claim, ranges=ranges, follow=follow)
+        self.rows_read += sum(len(page.rows) for page in snapshot.pages)
         if claim is not None:
             self.claimed.set()
         return snapshot

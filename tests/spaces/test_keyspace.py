@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from spaces import keyspace
-from spaces.keyspace import has_long_path, long_path_group, micros8, plain_path, value_key, x16
+from spaces.keyspace import goes_on_keys, group_prefixes, micros8, says_that_paths_go_on, value_key, x16
 from spaces.store.contract import MAX_KEY_BYTES
 
 SPACE16 = x16("tinycloud:key:z6Mk:default")
@@ -19,6 +19,7 @@ ONE_OF_EACH = {
     "space": keyspace.space_key(H16),
     "owned space": keyspace.owned_space_key(H16, H16),
     "value": value_key(H16, "a"),
+    "value under a long path": value_key(H16, "a" * 401),
     "party": keyspace.party_key(H16, keyspace.ROLE_TO, b"\0" * 67),
     "member": keyspace.member_key(H16, H16, H32),
     "space's grant": keyspace.space_grant_key(H16, b"\0" * 8, H32),
@@ -58,28 +59,41 @@ def test_counters_are_told_apart() -> None:
         keyspace.TOTAL_SPACES_COUNTER,
         keyspace.newcomers_counter(1, H16),
         keyspace.kept_counter(H16),
+        keyspace.rows_counter(H16),
+        keyspace.kept_bytes_counter(H16),
+        keyspace.client_bytes_counter(H16, hosts=True),
+        keyspace.client_bytes_counter(H16, hosts=False),
     ]
-    assert len({key[:2] for key in counters}) == 5
+    assert len({key[:2] for key in counters}) == 9
 
 
-@given(st.text(max_size=600))
-def test_value_keys_fit_and_keep_their_path(path: str) -> None:
-    """Any path has a key within the bound; a path of up to 400 bytes is read back from it."""
+TEXTS = st.text(max_size=600) | st.builds(
+    lambda letter, size: letter * size, st.sampled_from("aü"), st.integers(0, 2500)
+)
+
+
+@given(TEXTS)
+def test_value_keys_fit_and_keep_the_end_of_their_path(path: str) -> None:
+    """Any path has a key within the bound, which holds its last 1 to 400 bytes; rows that lead to it are told apart."""
     raw = path.encode("utf-8", "surrogatepass")
-    key = value_key(SPACE16, path)
-    assert len(key) <= MAX_KEY_BYTES
-    assert (len(raw) > 400) is has_long_path(key)
-    assert raw[:400] == plain_path(key)
+    key, prefixes, leading = value_key(SPACE16, path), group_prefixes(SPACE16, raw), goes_on_keys(SPACE16, raw)
+    assert max(len(one) for one in (key, *leading)) <= MAX_KEY_BYTES
+    assert key == prefixes[-1] + raw[400 * len(leading) :]
+    assert len(leading) == len(prefixes) - 1 == max(len(raw) - 1, 0) // 400
+    assert not says_that_paths_go_on(key)
+    assert all(says_that_paths_go_on(one) for one in leading)
 
 
-@given(st.text(alphabet="ab", min_size=395, max_size=405), st.text(alphabet="ab", min_size=395, max_size=405))
-def test_value_keys_are_distinct_and_in_order(one: str, other: str) -> None:
-    """Different paths have different keys, in the order of the paths except inside a group of long ones."""
-    keys = value_key(SPACE16, one), value_key(SPACE16, other)
-    assert (one == other) is (keys[0] == keys[1])
-    both_long = has_long_path(keys[0]) and has_long_path(keys[1])
-    if not (both_long and long_path_group(keys[0]) == long_path_group(keys[1])):
-        assert (one < other) is (keys[0] < keys[1])
+NEARLY = st.text(alphabet="ab", min_size=395, max_size=405)
+
+
+@given(NEARLY, NEARLY, st.sampled_from(["", "c" * 400]))
+def test_value_keys_are_distinct_and_in_order(one: str, other: str, before: str) -> None:
+    """Different paths have different keys, in the order of the paths; a longer one has the place of what leads to it."""
+    one, other = before + one, before + other
+    assert (one == other) is (value_key(SPACE16, one) == value_key(SPACE16, other))
+    places = [[*goes_on_keys(SPACE16, path.encode()), value_key(SPACE16, path)] for path in (one, other)]
+    assert (one < other) is (places[0] < places[1])
 
 
 @given(st.floats(0, 4e9), st.floats(0, 4e9))

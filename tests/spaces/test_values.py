@@ -11,7 +11,7 @@ from spaces.bodies import INLINE_BYTES
 from spaces.errors import CommitInvalid, MetadataTooLarge, RecordDamaged
 from spaces.quota import quota_add
 from spaces.store.contract import Commit, Committed, Put, Refused
-from spaces.values import FREE_NAME_BYTES, MAX_METADATA_BYTES, head_key
+from spaces.values import MAX_METADATA_BYTES, ROW_BYTES, head_key
 
 BODIES = {"empty": b"", "small": SMALL, "inline": b"i" * INLINE_BYTES, "file": b"f" * (INLINE_BYTES + 1)}
 BODIES["large file"] = LARGE
@@ -123,18 +123,19 @@ async def test_quota_is_exact_among_racing_writes(bench: Bench) -> None:
     assert (await bench.plan(Write("p0", None))).draft.growth_bytes == -100
 
 
-async def test_long_names_are_charged(bench: Bench) -> None:
-    """Path and metadata count towards the usage beyond the free part of each value, and are given back (M50)."""
-    long = "p" * 2000
+async def test_rows_are_charged_apart(bench: Bench) -> None:
+    """Path, metadata and a fixed part of each value count in an account of their own, and are given back (M54)."""
     metadata = {"content-type": "t" * 100}
-    for body in (b"", SMALL, LARGE):
-        planned = await bench.write(Write(long, body, metadata))
-        expected = len(body) + 2000 + len("content-type") + 100 - FREE_NAME_BYTES
-        assert expected == await bench.usage()
-        assert planned.draft.growth_bytes <= expected
-    await bench.write(Write(long, None))
-    await bench.write(Write("p" * FREE_NAME_BYTES, b""))
-    assert await bench.usage() == 0
+    for path in ("p", "ü" * 20, "p" * 2000):
+        for body in (b"", SMALL, LARGE):
+            planned = await bench.write(Write(path, body, metadata))
+            expected = ROW_BYTES + len(path.encode()) + len("content-type") + 100
+            assert (expected, len(body)) == (await bench.rows(), await bench.usage())
+        assert planned.draft.row_growth_bytes == 0
+        await bench.write(Write(path, b""), Write("other", b""))
+        assert 2 * ROW_BYTES + len(path.encode()) + len("other") == await bench.rows()
+        await bench.write(Write(path, None), Write("other", None))
+        assert (await bench.rows(), await bench.usage()) == (0, 0)
 
 
 async def test_metadata_is_bounded(bench: Bench) -> None:

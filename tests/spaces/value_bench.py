@@ -15,8 +15,8 @@ from spaces.blobs import blob_record_of
 from spaces.bodies import Body, Staging
 from spaces.collector import collect
 from spaces.keyspace import blob_key, x16
-from spaces.quota import usage_key, usage_of
-from spaces.store.contract import Add, Commit, Committed, Refused, Store
+from spaces.quota import rows_key, usage_key, usage_of
+from spaces.store.contract import Add, Commit, Committed, Refused, Store, counter_of
 from spaces.values import Draft, Head, Values, WritePlan, head_key, head_of
 from spaces.values import Write as ValueWrite
 
@@ -74,11 +74,12 @@ class Bench:
         )
 
     async def write(self, *writes: Write, space: SpaceId = SPACE) -> Planned:
-        before = await self.usage(space)
+        before, rows_before = await self.usage(space), await self.rows(space)
         async with self.values.staging() as staging:
             planned = await self.plan(*writes, space=space, staging=staging)
             assert isinstance(await self.commit(planned), Committed)
         assert before + planned.draft.growth_bytes == await self.usage(space)
+        assert rows_before + planned.draft.row_growth_bytes == await self.rows(space)
         return planned
 
     async def head(self, path: str, space: SpaceId = SPACE) -> Head | None:
@@ -91,6 +92,9 @@ class Bench:
 
     async def usage(self, space: SpaceId = SPACE) -> int:
         return usage_of((await self.store.read((usage_key(space),))).records[0])
+
+    async def rows(self, space: SpaceId = SPACE) -> int:
+        return counter_of((await self.store.read((rows_key(space),))).records[0])
 
     async def references(self, body: bytes, space: SpaceId = SPACE) -> int | None:
         record = (await self.store.read((blob_key(x16(space.text), blake3(body).digest()),))).records[0]

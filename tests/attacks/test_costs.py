@@ -1,0 +1,80 @@
+"""What somebody may cost the node without it showing: rows that a page reads, and bytes that nobody is charged."""
+
+from collections.abc import Sequence
+
+import pytest
+from attacks.held_store import HeldStage
+from attacks.parties import GET, PUT, Delegate, Owner
+from running_node import Reply, new_key, send
+
+from node.operations.admin_quota import set_quota
+
+pytestmark = pytest.mark.slow
+
+LONG = "x" * 400
+FORM = {"Content-Type": "multipart/form-data; boundary=probe"}
+
+
+async def put_empty(held: HeldStage, owner: Owner, space: str, paths: Sequence[str], *, metadata: str = "") -> Reply:
+    """Put values without a body under some paths, in one call."""
+    part = (
+        '--probe\r\nContent-Disposition: form-data; name="{}"; filename="{}"\r\nX-TinyCloud-Meta-Note: {}\r\n\r\n\r\n'
+    )
+    body = "".join(part.format(path, path, metadata) for path in paths) + "--probe--\r\n"
+    session = owner.session
+    grants = {f"{space}/kv/{path}": [PUT] for path in paths}
+    return await held.invoke(session.signer, grants, proofs=session.proofs, body=body.encode(), headers=FORM)
+
+
+def _listing(space: str, **asked: str) -> str:
+    query = "&".join(f"{name}={value}" for name, value in asked.items())
+    return f"/public/{space.replace(':', '%3A')}/kv?{query}"
+
+
+@pytest.mark.parametrize("shared", [LONG, LONG * 3], ids=["400 bytes", "1200 bytes"])
+async def test_long_paths_beside_cost_nobody_a_page(held: HeldStage, shared: str) -> None:
+    """Many long paths with one beginning lie in a public space: a page costs its own length, and pages are complete."""
+    owner = await held.owner("public")
+    space = owner.space("public")
+    paths = [f"{shared}{number:03}" for number in range(0, 400, 2)]
+    for start in range(0, len(paths), 50):
+        reply = await put_empty(held, owner, space, paths[start : start + 50])
+        assert reply.status == 200, reply.said
+    for after, expected in (("", paths[:1]), (f"{shared}300", [f"{shared}302"]), (f"{shared}301", [f"{shared}302"])):
+        before = held.store.rows_read
+        reply = await send(held.url, "GET", _listing(space, limit="1", after=after))
+        assert (reply.status, reply.value) == (200, expected)
+        assert held.store.rows_read - before <= 12
+    reply = await send(held.url, "GET", _listing(space, limit="1000"))
+    assert (reply.status, reply.value) == (200, paths)
+
+
+async def test_keys_and_metadata_are_charged(held: HeldStage) -> None:
+    """Values without a body, all key and metadata, fill a space as bodies do, and give the room back (M54)."""
+    owner = await held.owner()
+    space = owner.space()
+    await set_quota(held.services, space, 100_000)
+    batches = [[f"{batch}-{number:03}{'n' * 370}" for number in range(50)] for batch in range(4)]
+    replies = [await put_empty(held, owner, space, paths, metadata="m" * 500) for paths in batches]
+    assert [reply.status for reply in replies] == [200, 413, 413, 413]
+    small = await put_empty(held, owner, space, ["small"])
+    assert small.status == 200, small.said
+
+
+async def test_delegations_are_charged_by_their_size(held: HeldStage) -> None:
+    """A key that was granted one path, and hosts nothing, fills the store with large delegations of its own."""
+    owner, delegate = await held.owner(), Delegate()
+    path = {f"{owner.space()}/kv/mine": [GET]}
+    delegate.proofs = [await held.register(owner.grant(delegate.did, path))]
+    filler = ["f" * 280_000]
+    size_bytes = 0
+    for _ in range(100):
+        token = delegate.grant(new_key().did, path, facts=[{"filler": filler}])
+        reply = await held.post("/delegate", token)
+        if reply.status != 200:
+            break
+        size_bytes += len(token)
+    assert reply.status == 400, f"{size_bytes} bytes of delegations were taken"
+    assert "bytes of delegations of this signer" in reply.text
+    assert size_bytes <= 16 << 20
+    await held.register(owner.grant(new_key().did, path))
