@@ -55,9 +55,9 @@ order.
                                                         address, by signers who host a space here; by others
 
 Paths hold no 0xFF (they are UTF-8), so no row of a value meets one that says that paths go on, and that one comes right
-behind the path that ends there: rows of a group are in the order of their paths, whatever the length. `expiry8` is microseconds; `newest8` counts
-them down, so that later comes first, and no time last. `cid59` is the text of a cid, so that equal times are in its
-order.
+behind the path that ends there: rows of a group are in the order of their paths, whatever the length. `expiry8` is
+microseconds; `newest8` counts them down, so that later comes first, and no time last. `cid59` is the text of a cid, so
+that equal times are in its order.
 
 Example:
     key = mark_key(content_key)

@@ -74,7 +74,7 @@ async def _holds_others(store: Store, wanted: Range, page: Page, keys: set[bytes
 
 
 def _leave(leaving: dict[bytes, tuple[bytes, set[bytes]]], raw: bytes, key: bytes, space16: bytes) -> None:
-    """Note that the row of a path, or the one that says that a beginning goes on, leaves its group; not the outermost."""
+    """Note that the row of a path, or the one that says that a beginning goes on, leaves its group."""
     start = last_segment(raw)
-    if start:
+    if start:  # nothing leads to the outermost group
         leaving.setdefault(raw[:start], (group_prefixes(space16, raw)[-1], set()))[1].add(key)

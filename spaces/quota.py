@@ -19,7 +19,7 @@ Example:
 
 import heapq
 from asyncio import sleep
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,9 +32,11 @@ from ._codec import Codec
 from .hosting import space_of
 from .keyspace import (
     OVERRIDES_PREFIX,
+    ROWS_PREFIX,
     SPACES_PREFIX,
     TOTAL_SPACES_COUNTER,
     USAGE_PREFIX,
+    rows_counter,
     space_key,
     space_keys,
     usage_counter,
@@ -175,10 +177,17 @@ async def read_overrides(store: Store, *, limit: int) -> Overrides:
 
 @dataclass(frozen=True, slots=True)
 class SpaceUsage:
-    """A hosted space and the bytes it holds."""
+    """A hosted space and what it holds.
+
+    Attributes:
+        space: which.
+        used_bytes: its bodies.
+        row_bytes: the rows of its values besides (M54).
+    """
 
     space: SpaceId
     used_bytes: int
+    row_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +195,7 @@ class Usage:
     """The largest spaces.
 
     Attributes:
-        spaces: largest first; spaces of one size in the order of their hashes.
+        spaces: largest first, bodies and rows together; spaces of one size in the order of their hashes.
         count: hosted spaces in all.
     """
 
@@ -209,31 +218,42 @@ async def largest_spaces(store: Store, *, limit: int) -> Usage:
     found: dict[bytes, SpaceUsage] = {}
     for start in range(0, len(largest), _STEP_ROWS):
         step = largest[start : start + _STEP_ROWS]
-        records = (await store.read([space_key(space16) for _, space16 in step])).records
-        for (used_bytes, space16), record in zip(step, records, strict=True):
+        records = (await store.read([space_key(space16) for _, space16, _ in step])).records
+        for (size_bytes, space16, used_bytes), record in zip(step, records, strict=True):
             if (hosted := space_of(record)) is not None:
-                found[space16] = SpaceUsage(hosted.space, used_bytes)
+                found[space16] = SpaceUsage(hosted.space, used_bytes, size_bytes - used_bytes)
     await _add_empty_spaces(store, found, limit)
     total = (await store.read((TOTAL_SPACES_COUNTER,))).records[0]
     return Usage(tuple(found.values()), counter_of(total))
 
 
-async def _largest_counters(store: Store, limit: int) -> list[tuple[int, bytes]]:
-    """Walk the counters of all spaces and keep the largest."""
-    heap: list[tuple[int, bytes]] = []
-    after: bytes | None = None
-    while True:
-        page = (await store.read(ranges=(Range(USAGE_PREFIX, after=after, limit=_STEP_ROWS),))).pages[0]
-        for key, record in page.rows:
-            entry = (counter_of(record), key[len(USAGE_PREFIX) :])
-            if len(heap) < limit:
-                heapq.heappush(heap, entry)
-            elif entry > heap[0]:
-                heapq.heapreplace(heap, entry)
-        if not page.more:
-            return sorted(heap, reverse=True)
-        after = page.last_key
-        await sleep(0)
+async def _largest_counters(store: Store, limit: int) -> list[tuple[int, bytes, int]]:
+    """Walk the counters of all spaces and keep the largest: bytes in all, which space, bytes of bodies."""
+    heap: list[tuple[int, bytes, int]] = []
+    async for usage, rows, space16 in _counters(store):
+        entry = (usage + rows, space16, usage)
+        if len(heap) < limit:
+            heapq.heappush(heap, entry)
+        elif entry > heap[0]:
+            heapq.heapreplace(heap, entry)
+    return sorted(heap, reverse=True)
+
+
+async def _counters(store: Store) -> AsyncIterator[tuple[int, int, bytes]]:
+    """Yield bytes of bodies and of rows of each space that holds something, each space once."""
+    for prefix, beside in ((USAGE_PREFIX, rows_counter), (ROWS_PREFIX, usage_counter)):
+        more, after = True, None
+        while more:
+            page = (await store.read(ranges=(Range(prefix, after=after, limit=_STEP_ROWS),))).pages[0]
+            spaces = [key[len(prefix) :] for key, _ in page.rows]
+            others = (await store.read([beside(space16) for space16 in spaces])).records
+            for space16, (_, record), other in zip(spaces, page.rows, others, strict=True):
+                if prefix == USAGE_PREFIX:
+                    yield counter_of(record), counter_of(other), space16
+                elif counter_of(other) == 0:  # else it was among the first
+                    yield 0, counter_of(record), space16
+            more, after = page.more, page.last_key
+            await sleep(0)
 
 
 async def _add_empty_spaces(store: Store, found: dict[bytes, SpaceUsage], limit: int) -> None:
@@ -246,7 +266,7 @@ async def _add_empty_spaces(store: Store, found: dict[bytes, SpaceUsage], limit:
         for space16, (_, record), counter in zip(hashes, page.rows, counters, strict=True):
             hosted = space_of(record)
             if hosted is not None and len(found) < limit and counter_of(counter) == 0:
-                found.setdefault(space16, SpaceUsage(hosted.space, 0))
+                found.setdefault(space16, SpaceUsage(hosted.space, 0, 0))
         if not page.more:
             return
         after = page.last_key

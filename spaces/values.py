@@ -54,7 +54,7 @@ from .long_paths import come_puts, leave_puts
 from .store.contract import ABSENT, Add, Check, Put, Record, Store, counter_of
 
 MAX_METADATA_BYTES: Final = 16 * 1024  # ST6
-# What the row of a value takes besides path, metadata and body, rounded up: stamp, digest, lengths, its place in a page.
+# What the row of a value takes besides path, metadata and body, rounded up: stamp, digest, lengths, place in a page.
 ROW_BYTES: Final = 256
 # Header values come with bytes that are not UTF-8 as lone surrogates, and go back as they came.
 _HEADER_TEXT: Final = ("utf-8", "surrogatepass")
@@ -300,7 +300,7 @@ class Draft:
 
     @property
     def row_growth_bytes(self) -> int:
-        """By how much the rows of the space change (M54): exact, because each write is over the very row it replaces."""
+        """By how much the rows of the space change (M54): exact, each write being over the very row it replaces."""
         return self._tally.row_growth_bytes
 
     @property

@@ -49,7 +49,10 @@ async def get_usage(request: web.Request) -> web.Response:
     """GET /admin/usage?limit= -> the largest spaces, largest first, and how many spaces there are."""
     services = _opened(request)
     found = await usage(services, limit=whole_number(request, "limit", default=DEFAULT_USAGE_SPACES))
-    spaces = [{"space_id": entry.space.text, "usage_bytes": entry.used_bytes} for entry in found.spaces]
+    spaces = [
+        {"space_id": entry.space.text, "usage_bytes": entry.used_bytes, "row_bytes": entry.row_bytes}
+        for entry in found.spaces
+    ]
     return json_answer({"spaces": spaces, "count": found.count})
 
 

@@ -20,7 +20,7 @@ from spaces.evidence import (
 )
 from spaces.first_use import claim_of
 from spaces.identity import Identity, open_identity, recorded_identity
-from spaces.keyspace import IDENTITY_KEY, SCHEMA_KEY
+from spaces.keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
 from spaces.networks import network_put, network_row_key
 from spaces.store.contract import Commit, Committed, Put, Refused, Store
 
@@ -56,7 +56,7 @@ async def test_another_schema_is_refused(room: Store) -> None:
     await room.commit(Commit(puts=(Put(SCHEMA_KEY, (9).to_bytes(4, "big")),)))
     with pytest.raises(SchemaMismatch) as raised:
         await recorded_identity(room)
-    assert (raised.value.expected, raised.value.got) == (1, 9)
+    assert (raised.value.expected, raised.value.got) == (SCHEMA_VERSION, 9)
 
 
 async def test_damaged_identity_is_refused(room: Store) -> None:

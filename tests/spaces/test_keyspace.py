@@ -89,7 +89,7 @@ NEARLY = st.text(alphabet="ab", min_size=395, max_size=405)
 
 @given(NEARLY, NEARLY, st.sampled_from(["", "c" * 400]))
 def test_value_keys_are_distinct_and_in_order(one: str, other: str, before: str) -> None:
-    """Different paths have different keys, in the order of the paths; a longer one has the place of what leads to it."""
+    """Different paths have different keys, in the order of the paths; longer ones stand where they are led to."""
     one, other = before + one, before + other
     assert (one == other) is (value_key(SPACE16, one) == value_key(SPACE16, other))
     places = [[*goes_on_keys(SPACE16, path.encode()), value_key(SPACE16, path)] for path in (one, other)]

@@ -14,6 +14,7 @@ from spaces.quota import (
     override_put,
     override_row_key,
     read_overrides,
+    rows_key,
     usage_key,
 )
 from spaces.store.contract import Add, Commit, Put, Record, Store
@@ -75,12 +76,13 @@ async def test_all_limits_are_told(room: Store) -> None:
     assert (len(some.limits), some.more) == (2, True)
 
 
-async def _host(store: Store, name: str, used_bytes: int) -> None:
+async def _host(store: Store, name: str, used_bytes: int, row_bytes: int = 0) -> None:
     space = _space(name)
     wanted = hosting_by_put(space, OWNER, HostingPolicy(), client=None, now=0.0)
     plan = plan_hosting(wanted, (await store.read(wanted.keys())).records, now=0.0)
     weigh = Put(b"Kx" + name.encode(), b"", weight_bytes=used_bytes, account=usage_key(space))
     await store.commit(Commit(puts=(*plan.puts, *([weigh] if used_bytes else [])), adds=plan.adds))
+    await store.commit(Commit(adds=(Add(rows_key(space), row_bytes),)))
 
 
 @pytest.mark.usefixtures("_steps")
@@ -95,3 +97,19 @@ async def test_the_largest_spaces_come_first(room: Store) -> None:
     some = await largest_spaces(room, limit=2)
     assert [(entry.space.name, entry.used_bytes) for entry in some.spaces] == [("c", 9), ("b", 0)]
     assert some.count == 4
+
+
+@pytest.mark.usefixtures("_steps")
+async def test_rows_make_a_space_large_too(room: Store) -> None:
+    """What the rows of values take counts in the order, also where there are no bodies (M54)."""
+    for name, (used_bytes, row_bytes) in {"a": (5, 1), "b": (0, 8), "c": (7, 0), "d": (0, 0), "e": (4, 5)}.items():
+        await _host(room, name, used_bytes, row_bytes)
+    told = (await largest_spaces(room, limit=10)).spaces
+    assert [(entry.space.name, entry.used_bytes, entry.row_bytes) for entry in told] == [
+        ("e", 4, 5),
+        ("b", 0, 8),
+        ("c", 7, 0),
+        ("a", 5, 1),
+        ("d", 0, 0),
+    ]
+    assert [entry.space.name for entry in (await largest_spaces(room, limit=2)).spaces[:1]] == ["e"]

@@ -8,6 +8,7 @@ import pytest
 from node.config import Admin, Config, Hosting, load_config
 from node.errors import ConfigurationError
 from spaces.audit import audit_page
+from spaces.values import ROW_BYTES
 
 SECRET = "canary-of-the-operator"
 ADMIN = Admin(secret=SECRET)
@@ -166,6 +167,7 @@ async def test_usage_is_told_largest_first(serve) -> None:
             (node.space("a"), 2),
             (node.space("c"), 0),
         ]
+        assert [row["row_bytes"] for row in told["spaces"]] == [ROW_BYTES + 1] * 3
         assert told["count"] == 3
         one = json.loads((await ask(node, "GET", "usage?limit=1")).body)
         assert ([row["usage_bytes"] for row in one["spaces"]], one["count"]) == ([3], 3)
