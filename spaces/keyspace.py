@@ -16,10 +16,11 @@ order.
     "S" space16                                         a hosted space: its id and owner
     "s" owner16 space16                                 → the space's id, by owner
     "K" space16 path                                    head of a value; paths of at most 400 bytes
+    "K" space16 path[:400] 0xFF                         that longer paths begin so; no value
     "k" space16 digest32 rest                           head of a value under a longer path: `rest` are its last 1 to
-                                                        400 bytes, the digest is of all before, a multiple of 400
-    "K" space16 path[:400] 0xFF                         that longer paths begin so: they lie under "k"; no value
-    "k" space16 digest32 bytes400 0xFF                  the same, one segment further on
+                                                        400 bytes, the digest is of the key that says that paths begin
+                                                        with all bytes before, a multiple of 400
+    "k" space16 digest32 bytes400 0xFF                  that paths go on, one segment further; no value
     "P" principal16 role1 newest8 cid59                 → content32; role "f": under its signature, "t": it received
     "M" account16 member16 content16                    → content32; lets the member list the account's delegations
     "X" space16 newest8 content16                       → content32 expiry8; expiry 0xFF×8: never
@@ -221,8 +222,7 @@ def value_key(space16: bytes, path: str) -> bytes:
     raw = path.encode("utf-8", "surrogatepass")
     if len(raw) <= MAX_PLAIN_PATH_BYTES:
         return b"K" + space16 + raw
-    start = last_segment(raw)
-    return group_prefix(space16, raw[:start]) + raw[start:]
+    return group_prefixes(space16, raw)[-1] + raw[last_segment(raw) :]
 
 
 def last_segment(raw: bytes) -> int:
@@ -230,23 +230,20 @@ def last_segment(raw: bytes) -> int:
     return max(len(raw) - 1, 0) // MAX_PLAIN_PATH_BYTES * MAX_PLAIN_PATH_BYTES
 
 
-def group_prefix(space16: bytes, beginning: bytes) -> bytes:
-    """Prefix of the keys of a group: of the paths that begin so and have one segment more, and of where they go on.
-
-    Args:
-        space16: of the space.
-        beginning: whole segments, maybe none.
-    """
-    return LONG_VALUES_PREFIX + space16 + blake3(beginning).digest() if beginning else VALUES_PREFIX + space16
-
-
 def group_prefixes(space16: bytes, raw: bytes) -> list[bytes]:
-    """Prefixes of all groups on the way to a path, the outermost first; its own is the last."""
-    prefixes, hasher = [VALUES_PREFIX + space16], blake3()
+    """Prefixes of all groups on the way to a path, the outermost first; its own is the last.
+
+    A group has the paths that begin alike and have one segment more, and rows that say where paths go on.
+    """
+    prefixes = [VALUES_PREFIX + space16]
     for start in range(0, last_segment(raw), MAX_PLAIN_PATH_BYTES):
-        hasher.update(raw[start : start + MAX_PLAIN_PATH_BYTES])
-        prefixes.append(LONG_VALUES_PREFIX + space16 + hasher.digest())
+        prefixes.append(group_below(prefixes[-1] + raw[start : start + MAX_PLAIN_PATH_BYTES] + _GOES_ON))
     return prefixes
+
+
+def group_below(key: bytes) -> bytes:
+    """Prefix of the group to which a row leads that says that paths go on, by the key of that row."""
+    return LONG_VALUES_PREFIX + key[1:VALUE_PREFIX_BYTES] + blake3(key).digest()
 
 
 def goes_on_keys(space16: bytes, raw: bytes) -> list[bytes]:

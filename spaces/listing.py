@@ -24,7 +24,7 @@ from .keyspace import (
     MAX_PLAIN_PATH_BYTES,
     VALUE_PREFIX_BYTES,
     goes_on_keys,
-    group_prefix,
+    group_below,
     group_prefixes,
     last_segment,
     says_that_paths_go_on,
@@ -113,7 +113,7 @@ class ListingQuery(Struct, frozen=True, gc=False):
         space16 = space_id16(self.space)
         prefix, after = self.prefix.encode(*_TEXT), b"" if self.after is None else self.after.encode(*_TEXT)
         start = last_segment(prefix)
-        key_prefix = group_prefix(space16, prefix[:start])
+        key_prefix = group_prefixes(space16, prefix)[-1]
         first = _Group(prefix[:start], key_prefix, key_prefix + prefix[start:], None)
         if self.after is None or after < prefix:
             return [first]
@@ -187,7 +187,8 @@ async def _next(store: Store, groups: list[_Group], *, most: int) -> bytes | Non
             path = group.beginning + key[len(group.prefix) :]
             if not says_that_paths_go_on(key):
                 return path
-            groups.append(_below(group, path[:-1]))
+            below = group_below(key)
+            groups.append(_Group(path[:-1], below, below, None))
             break
         else:
             if not group.more:
@@ -195,11 +196,6 @@ async def _next(store: Store, groups: list[_Group], *, most: int) -> bytes | Non
                 continue
             group.take((await store.read(ranges=(group.range(most),))).pages[0])
     return None
-
-
-def _below(group: _Group, beginning: bytes) -> _Group:
-    prefix = group_prefix(group.prefix[1:VALUE_PREFIX_BYTES], beginning)
-    return _Group(beginning, prefix, prefix, None)
 
 
 def _texts(paths: list[bytes]) -> tuple[str, ...]:

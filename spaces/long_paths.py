@@ -18,7 +18,7 @@ from .errors import PathTooLong
 from .keyspace import MAX_PLAIN_PATH_BYTES, goes_on_keys, group_prefixes, last_segment
 from .store.contract import Page, Put, Range, Store
 
-MAX_PATH_BYTES: Final = 65_536  # so that the rows on the way to a path fit into one commit with it (ST6)
+MAX_PATH_BYTES: Final = 100_000  # so that the rows on the way to a path fit into one commit with it (ST6)
 # A path of an earlier version may be longer: what lies further up stays, and leads to nothing.
 _MOST_LEVELS: Final = MAX_PATH_BYTES // MAX_PLAIN_PATH_BYTES + 1
 

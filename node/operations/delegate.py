@@ -190,7 +190,7 @@ def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Plann
 
 
 def _bounds(limits: Limits, *, hosts: bool) -> KeptBounds:
-    """Return what may be kept of a signer who hosts a space here, or of one who does not; a setting of 0 is no bound."""
+    """Return what may be kept of a signer who hosts a space here, or of another; a setting of 0 is no bound."""
     return KeptBounds(
         count=limits.delegations_per_signer or None,
         signer_bytes=(limits.delegation_bytes_per_signer if hosts else limits.stranger_bytes_per_signer) or None,

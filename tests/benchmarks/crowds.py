@@ -24,7 +24,7 @@ from spaces.bodies import Body, inline_body
 from spaces.hosting import HostingMode, HostingPolicy, hosting_by_put, plan_hosting
 from spaces.store.contract import Add, Commit, Put, Refused, Store
 from spaces.store.lmdb import open_lmdb
-from spaces.values import Values, Write
+from spaces.values import Values, Write, WritePlan
 
 PER_SPACE = 10
 PAGE = 100
@@ -177,13 +177,14 @@ async def _committed(store: Store, commit: Commit) -> None:
 async def _values(values: Values, space: SpaceId, count: int, body: Body) -> AsyncIterator[Commit]:
     for start in range(0, count, _PUTS):
         numbers = range(start, min(start + _PUTS, count))
-        yield Commit(puts=await _value_puts(values, space, numbers, body))
+        plan = await _plan(values, space, numbers, body)
+        yield Commit(puts=plan.puts, adds=plan.adds)
 
 
-async def _value_puts(values: Values, space: SpaceId, numbers: Sequence[int], body: Body) -> tuple[Put, ...]:
+async def _plan(values: Values, space: SpaceId, numbers: Sequence[int], body: Body) -> WritePlan:
     drafted = [Write(_path(number), body) for number in numbers]
     draft = await values.draft(space, drafted, [None] * len(drafted))
-    return (await draft.plan(now=_HOSTED_AT)).puts
+    return await draft.plan(now=_HOSTED_AT)
 
 
 async def _spaces(values: Values, count: int, body: Body) -> AsyncIterator[Commit]:
@@ -196,7 +197,8 @@ async def _spaces(values: Values, count: int, body: Body) -> AsyncIterator[Commi
             space = _space_of(owner_of(number))
             wanted = hosting_by_put(space, space.owner, policy, client=None, now=_HOSTED_AT)
             hosted = plan_hosting(wanted, [None] * len(wanted.keys()), now=_HOSTED_AT)
-            for add in hosted.adds:
+            plan = await _plan(values, space, range(PER_SPACE), body)
+            for add in (*hosted.adds, *plan.adds):
                 adds[add.counter] = adds.get(add.counter, 0) + add.delta
-            puts += [*hosted.puts, *await _value_puts(values, space, range(PER_SPACE), body)]
+            puts += [*hosted.puts, *plan.puts]
         yield Commit(puts=tuple(puts), adds=tuple([Add(counter, delta) for counter, delta in adds.items()]))

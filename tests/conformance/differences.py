@@ -193,6 +193,11 @@ DIFFERENCES: dict[str, Difference] = {
     **_several(Difference("Q5", 404, "Space not found"), "quota.unhosted", "quota.public-unhosted"),
     "quota.not-refunded": Difference("ST7: a deleted value gives its weight back", 200, ""),
     "quota.dedup": Difference("ST7: a small value is weighed under each of its keys", 200, _quota("default", used=10)),
+    "admin.usage": Difference(
+        "M54: what the rows take is told too",
+        200,
+        '[{"row_bytes": 257, "space_id": "tinycloud:key:{owner}:default", "usage_bytes": 5}]',
+    ),
     "quota.public-override-shown": Difference(
         "M53: the limit that puts heed is told", 200, _quota("public", limit=10 << 20, own=1, used=0)
     ),

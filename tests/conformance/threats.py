@@ -133,6 +133,15 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _PUBLIC + "test_a_list_in_pages",
         "node/test_rates.py::test_memory_is_bounded",
     ),
+    "3.2 long keys that begin alike make every page dear": (
+        "attacks/test_costs.py::test_long_paths_beside_cost_nobody_a_page",
+        "spaces/test_long_paths.py::test_a_page_costs_its_own_length",
+    ),
+    "3.2 bytes that nobody is charged: keys, metadata, delegations": (
+        "attacks/test_costs.py::test_keys_and_metadata_are_charged",
+        "attacks/test_costs.py::test_delegations_are_charged_by_their_size",
+        "node/operations/test_strangers.py::test_bytes_from_one_address_are_bounded",
+    ),
     "3.2 many spaces, many owners": (
         "spaces/test_hosting.py::test_bound_of_new_owners",
         "spaces/test_hosting.py::test_racing_grants_stay_within_the_bounds",

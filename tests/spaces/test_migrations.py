@@ -4,11 +4,11 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import former_store
 import pytest
-from conftest import Engine
 from engines import database_of, is_on_postgresql
 from former_store import FailingStore, Interrupted, former_key, register_formerly, say_schema_1, write_formerly
 from space_grants import NOW, OWNER, registered, space_text, ucan
@@ -143,7 +143,7 @@ async def test_processes_that_start_together(former: Bench) -> None:
 
 
 @pytest.mark.slow
-async def test_killed_midway(room_engine: Engine, tmp_path: Path) -> None:
+async def test_killed_midway(room_engine: Callable[[], Store], tmp_path: Path) -> None:
     """The process that brings a store up is killed after so many commits; the next one finishes its work."""
     store = room_engine()
     bench = Bench(store, tmp_path / "data" / "blobs")

@@ -4,8 +4,10 @@ import asyncio
 import json
 
 import pytest
+from running_node import new_key
 
 from node.config import Admin, Http, Limits
+from node.operations.sweep_delegations import sweep_delegations
 
 GET, PUT = "tinycloud.kv/get", "tinycloud.kv/put"
 THREE = Limits(strangers_per_minute=3)
@@ -117,6 +119,67 @@ async def test_one_signer_has_so_many_delegations(serve) -> None:
         own = f"{node.space(owner=node.other)}/kv"
         other = node.token({own: [GET]}, signer=node.other, audience=node.friend.did)
         assert (await node.delegate(other)).status == 200
+
+
+PROXIED = Http(port=0, drain_s=0, trusted_proxies=("127.0.0.1",))
+
+
+NOT_HOSTED = "n" * 65  # no name that is hosted by its owner's grant alone
+
+
+async def posted(node, *, signer=None, name: str = "default", address: str = "192.0.2.1", size_bytes: int = 10_000):
+    """Post a delegation of so many bytes and some more, by the owner or another signer, from an address."""
+    signer = signer or node.owner
+    resource = f"{node.space(name, owner=signer)}/kv/{'f' * (size_bytes * 3 // 4)}"
+    grant = node.token({resource: [GET]}, signer=signer, audience=node.friend.did)
+    return await node.send("POST", "/delegate", token=grant, x_forwarded_for=address)
+
+
+async def test_bytes_of_one_signer_are_bounded(serve) -> None:
+    """Delegations are charged to their signer by their size, small ones fit where a large one does not (D12)."""
+    async with serve(limits=Limits(delegation_bytes_per_signer=40_000)) as node:
+        replies = [await posted(node) for _ in range(4)]
+        assert [reply.status for reply in replies] == [200, 200, 200, 400]
+        assert replies[3].text == "40000 bytes of delegations of this signer are kept, and no more may be"
+        assert (await posted(node, size_bytes=100)).status == 200
+        assert (await posted(node, signer=node.other)).status == 200
+
+
+async def test_a_signer_who_hosts_nothing_may_keep_less(serve) -> None:
+    """Whoever hosts a space here has the larger bound, from its first delegation on; others the smaller (D12)."""
+    limits = Limits(delegation_bytes_per_signer=60_000, stranger_bytes_per_signer=30_000)
+    async with serve(limits=limits) as node:
+        strange = [(await posted(node, signer=node.other, name=NOT_HOSTED)).status for _ in range(4)]
+        assert strange == [200, 200, 400, 400]
+        assert [200] * 5 + [400] == [(await posted(node)).status for _ in range(6)]
+        hosted_since = [(await posted(node, signer=node.other)).status for _ in range(4)]
+        assert hosted_since == [200, 200, 200, 400]
+
+
+async def test_bytes_from_one_address_are_bounded(serve) -> None:
+    """However many signers there are, an address keeps so much; signers who host nothing use up nobody else's (D12)."""
+    limits = Limits(delegation_bytes_per_address=60_000, stranger_bytes_per_address=30_000)
+    async with serve(http=PROXIED, limits=limits) as node:
+        strangers = [new_key() for _ in range(6)]
+        for address in ("192.0.2.1", "192.0.2.2"):
+            replies = [await posted(node, signer=one, name=NOT_HOSTED, address=address) for one in strangers[:3]]
+            assert [reply.status for reply in replies] == [200, 200, 400]
+            assert replies[2].text == "30000 bytes of delegations from this address are kept, and no more may be"
+            strangers = strangers[3:]
+        owners = [new_key() for _ in range(6)]
+        statuses = [(await posted(node, signer=one)).status for one in owners]
+        assert statuses == [200, 200, 200, 200, 200, 400]
+        assert (await posted(node, signer=owners[5], address="127.0.0.1")).status == 200  # loopback is not counted
+
+
+async def test_what_leaves_gives_its_bytes_back(serve) -> None:
+    """A delegation that leaves 30 days after its end makes room for its signer and its address (D12)."""
+    limits = Limits(delegation_bytes_per_signer=15_000, delegation_bytes_per_address=15_000)
+    async with serve(http=PROXIED, limits=limits) as node:
+        assert [(await posted(node)).status for _ in range(2)] == [200, 400]
+        node.clock.advance(31 * 86_400)
+        await sweep_delegations(node.node.services)
+        assert [(await posted(node)).status for _ in range(2)] == [200, 400]
 
 
 @pytest.mark.parametrize(

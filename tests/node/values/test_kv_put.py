@@ -1,6 +1,7 @@
 """Putting values: bodies of any size, what is judged before a byte of them is kept, and what a broken one leaves."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
@@ -10,6 +11,8 @@ from kv_client import Owner, etag
 from node.config import Config, Hosting, Http, Store
 from spaces.bodies import Intake
 from spaces.collector import UNFINISHED_AFTER_S, sweep_unfinished
+from spaces.long_paths import MAX_PATH_BYTES
+from spaces.values import ROW_BYTES
 
 LARGE = bytes(range(256)) * 4096 + b"and a rest"
 
@@ -289,3 +292,28 @@ def test_default_limit_is_that_of_the_protocol() -> None:
     """By default a value may have 1,000,000,000 bytes, and a space 1 GiB."""
     config = Config(store=Store(), http=Http(), hosting=Hosting())
     assert (config.http.max_body_bytes, config.hosting.default_quota_bytes) == (1_000_000_000, 1 << 30)
+
+
+async def test_rows_fill_a_space_too(small: Owner) -> None:
+    """Keys, metadata and a fixed part of each value have an account of their own, as large as the limit (M54)."""
+    note = {"X_TinyCloud_Meta_Note": "m" * 15_000}
+    replies = [await small.put(f"{number:03}", b"", **note) for number in range(14)]
+    assert {200} == {reply.status for reply in replies[:13]}
+    each = ROW_BYTES + 3 + len("x-tinycloud-meta-note") + 15_000
+    text = f"Write exceeds remaining storage. Used: {13 * each} bytes, Limit: {LIMIT_BYTES} bytes"
+    assert replies[13].said == (413, text)
+    assert await small.used_bytes() == 0
+    assert (await small.put("000", b"", **note)).status == 200  # takes no more than what it replaces
+    assert (await small.invoke(("del", "000"))).status == 200
+    assert (await small.put("013", b"", **note)).status == 200
+
+
+async def test_long_paths_are_bounded(owner: Owner) -> None:
+    """A path of 100,000 bytes can be put, listed and deleted; a longer one is 400 with the bound."""
+    path = "p" * MAX_PATH_BYTES
+    assert (await owner.put(path, b"x")).status == 200
+    assert json.loads((await owner.invoke(("list", ""))).body) == [path]
+    reply = await owner.put(path + "p", b"x")
+    assert reply.said == (400, f"the path of a value may have {MAX_PATH_BYTES} bytes, this has {MAX_PATH_BYTES + 1}")
+    assert (await owner.invoke(("del", path))).status == 200
+    assert json.loads((await owner.invoke(("list", ""))).body) == []
