@@ -46,12 +46,14 @@ async def list_granted(services: Services, invocation: Invocation, step: Step, o
     scope = _Scope.of(call, step)
     listing = await complete(services.store, query, call.pages[0])
     paths = scope.within(step, listing)
-    # Without a limit everything is returned; with one, paths out of the grant do not count towards it.
-    while listing.more and (limit is None or len(paths) <= limit):
-        query = ListingQuery(step.space, prefix=step.path, after=listing.paths[-1], limit=query.limit)
+    rest = scope.rest(step)
+    # Without a limit everything is returned; with one, paths out of the grant do not count towards it. Those are left
+    # out unread, however many lie beside what was granted (M55).
+    while rest is not None and listing.more and (limit is None or len(paths) <= limit):
+        query = ListingQuery(step.space, prefix=rest, after=listing.paths[-1], limit=query.limit)
         listing = await list_paths(services.store, query)
         paths += scope.within(step, listing)
-    if limit is None or (len(paths) <= limit and not listing.more):
+    if limit is None or len(paths) <= limit:
         return Paths(tuple(paths), None)
     page = paths[:limit]
     return Paths(tuple(page), encode_cursor(services.keyring, _origin(invocation, step, options), page[-1]))
@@ -88,6 +90,16 @@ class _Scope(Enum):
         # A grant of more than the prefix, or a prefix that ends a segment: nothing that begins so lies outside.
         is_whole = step.path.endswith("/") or not all(_is_of(resource, step) for resource in granted)
         return cls.ALL if is_whole else cls.SEGMENT
+
+    def rest(self, step: Step) -> str | None:
+        """Return the prefix of what was granted behind the first page, where the path itself is; None: nothing."""
+        match self:
+            case _Scope.ALL:
+                return step.path
+            case _Scope.SEGMENT:
+                return step.path + "/"
+            case _Scope.PATH | _Scope.NOTHING:
+                return None
 
     def within(self, step: Step, listing: Listing) -> list[str]:
         """Return the paths of a listing that were granted."""

@@ -1,10 +1,11 @@
 """What somebody may cost the node without it showing: rows that a page reads, and bytes that nobody is charged."""
 
+import json
 from collections.abc import Sequence
 
 import pytest
 from attacks.held_store import HeldStage
-from attacks.parties import GET, PUT, Delegate, Owner
+from attacks.parties import GET, LIST, PUT, Delegate, Owner
 from running_node import Reply, new_key, send
 
 from node.operations.admin_quota import set_quota
@@ -43,10 +44,31 @@ async def test_long_paths_beside_cost_nobody_a_page(held: HeldStage, shared: str
     for after, expected in (("", paths[:1]), (f"{shared}300", [f"{shared}302"]), (f"{shared}301", [f"{shared}302"])):
         before = held.store.rows_read
         reply = await send(held.url, "GET", _listing(space, limit="1", after=after))
-        assert (reply.status, reply.value) == (200, expected)
+        assert (reply.status, json.loads(reply.text)) == (200, expected)
         assert held.store.rows_read - before <= 12
     reply = await send(held.url, "GET", _listing(space, limit="1000"))
-    assert (reply.status, reply.value) == (200, paths)
+    assert (reply.status, json.loads(reply.text)) == (200, paths)
+
+
+async def test_paths_beside_a_grant_are_not_read(held: HeldStage) -> None:
+    """Many paths begin like the one that was granted and lie outside the grant: a page does not go through them."""
+    owner, delegate = await held.owner(), Delegate()
+    space = owner.space()
+    grants = {f"{space}/kv/photos": [LIST]}
+    delegate.proofs = [await held.register(owner.grant(delegate.did, grants))]
+    for start in range(0, 200, 50):
+        await put_empty(held, owner, space, [f"photos-{number:03}" for number in range(start, start + 50)])
+    await put_empty(held, owner, space, ["photos", "photos/1", "photos/2", "photos2"])
+    for headers, expected in (
+        ({}, ["photos", "photos/1", "photos/2"]),
+        ({"x-tinycloud-limit": "2"}, ["photos", "photos/1"]),
+    ):
+        before = held.store.rows_read
+        reply = await held.invoke(delegate.signer, grants, proofs=delegate.proofs, headers=headers)
+        assert reply.status == 200, reply.said
+        listed = json.loads(reply.text)
+        assert (listed if isinstance(listed, list) else listed["keys"]) == expected
+        assert not headers or held.store.rows_read - before <= 12
 
 
 async def test_keys_and_metadata_are_charged(held: HeldStage) -> None:

@@ -115,7 +115,7 @@ class CountingStore:
         self.reads = self.rows = 0
         self.commit, self.close = store.commit, store.close
 
-    async def read(self, *arguments, **named):  # type: ignore[no-untyped-def]  # as the store's
+    async def read(self, *arguments, **named):
         snapshot = await self._store.read(*arguments, **named)
         self.reads += 1
         self.rows += sum(len(page.rows) for page in snapshot.pages)
