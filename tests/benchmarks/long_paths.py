@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from crowds import owner_of
@@ -36,7 +37,7 @@ TARGET_RATIO = 1.5
 _SHARED = "x" * 400
 _AT_ONCE = 200
 _IN_FLIGHT = 32
-_UNBOUNDED = {"SEALSPACE_PUBLIC_SPACES__REQUESTS_PER_MINUTE": "0"}
+_UNBOUNDED: dict[str, Any] = {"SEALSPACE_PUBLIC_SPACES__REQUESTS_PER_MINUTE": "0"}
 
 
 def space_of(number: int) -> SpaceId:

@@ -110,7 +110,7 @@ async def test_values_on_their_way_hold_a_bounded_memory(owner: Owner) -> None:
 
 
 async def test_usage_shrinks(owner: Owner) -> None:
-    """Overwriting and deleting give room back, for values in rows and in files."""
+    """Overwriting and deleting give room back, for values in rows and in files (M50)."""
     for body, used_bytes in [(LARGE, len(LARGE)), (b"12", 2), (LARGE, len(LARGE)), (b"", 0)]:
         await owner.put("a", body)
         assert await owner.used_bytes() == used_bytes
