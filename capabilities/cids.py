@@ -4,7 +4,6 @@ A cid is the hash of bytes as received. One signature fits many byte strings, so
 content key instead: the hash of the signer and of what was signed.
 
     content key = BLAKE3-256( label NUL ‖ canonical signer NUL ‖ what was signed )
-    replay key  = BLAKE3-256( label NUL ‖ issuer NUL ‖ signing input )
 
 The label separates the forms, NUL ends label and signer (neither can hold one), so no two inputs are the same bytes.
 """
@@ -23,9 +22,6 @@ Digest = NewType("Digest", bytes)
 ContentKey = NewType("ContentKey", bytes)
 """32 bytes: the name of a signed statement, whatever its spelling."""
 
-ReplayKey = NewType("ReplayKey", bytes)
-"""32 bytes: what makes a second use of an invocation recognisable."""
-
 RAW: Final = 0x55
 BLAKE3_256: Final = 0x1E
 MAX_CID_CHARS: Final = 512
@@ -34,7 +30,6 @@ MAX_CID_CHARS: Final = 512
 _PREFIX: Final = b"\x01\x55\x1e\x20"
 _CACAO_LABEL: Final = b"sealspace/content/cacao/v1\0"
 _UCAN_LABEL: Final = b"sealspace/content/ucan/v1\0"
-_REPLAY_LABEL: Final = b"sealspace/replay/v1\0"
 
 
 class Cid(Struct, frozen=True, gc=False):
@@ -103,11 +98,6 @@ def content_key_of_cacao(signer: str, eip191_digest: bytes) -> ContentKey:
 def content_key_of_ucan(signer: str, signing_input: bytes) -> ContentKey:
     """Return the content key of a UCAN: its canonical issuer and the token's text before the last dot."""
     return ContentKey(blake3(b"%b%b\0%b" % (_UCAN_LABEL, signer.encode(), signing_input)).digest())
-
-
-def replay_key_of(issuer: str, signing_input: bytes) -> ReplayKey:
-    """Return the replay key of an invocation: its canonical issuer and the token's text before the last dot."""
-    return ReplayKey(blake3(b"%b%b\0%b" % (_REPLAY_LABEL, issuer.encode(), signing_input)).digest())
 
 
 def _decoded(data: bytes) -> Cid:

@@ -7,6 +7,7 @@ The tree (a name in brackets is its stable `code`)::
     ├── MalformedToken               [token-malformed]         undecodable or structurally invalid (E5)
     ├── InvalidIdentifier            [identifier-invalid]      DID, space, resource, network id, ability, CID
     ├── BadSignature                 [signature-invalid]       K9, C5
+    ├── WrongKind                    [token-kind]              T8 to T12
     ├── CaveatRefused                [caveat-refused]          3.5; carried on by CaveatsNotContained
     └── ChainError
         ├── PolicyProfileRefused     [policy-profile-refused]  3.8
@@ -91,6 +92,14 @@ class BadSignature(CapabilityError):
     code = "signature-invalid"
     rule = "K9"
     wording = "Failed to verify signature"
+
+
+class WrongKind(CapabilityError):
+    """The token was signed for something else than the route it came to; one text for every mixture (T8 to T12)."""
+
+    code = "token-kind"
+    rule = "T8"
+    wording = "Token of another kind"
 
 
 class CaveatRefused(_Reasoned):

@@ -16,19 +16,18 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from .abilities import REVOKE
 from .cacao import Cacao, header_bytes, parse_cacao, restore_cacao, verify_cacao
 from .caveats import Caveats, caveats_of, same_json
 from .cids import (
     Cid,
     ContentKey,
     Digest,
-    ReplayKey,
     cid_text,
     content_key_of_cacao,
     content_key_of_ucan,
     digest_of,
     parse_cid,
-    replay_key_of,
 )
 from .errors import (
     DelegationOutsideWindow,
@@ -36,6 +35,7 @@ from .errors import (
     InvocationOutsideWindow,
     MalformedToken,
     RevocationOutsideWindow,
+    WrongKind,
 )
 from .facts import attestation_facts, is_terminal
 from .principals import Principal, principal_of
@@ -58,8 +58,10 @@ MAX_FACTS: Final = 256
 
 Form: TypeAlias = Literal["cacao", "ucan"]
 _MEMOISED_PROOF_CHARS: Final = 128
+CID_AUDIENCE: Final = "ucan:"
+"""What `aud` of a wallet's revocation begins with (V3)."""
+
 _CID_URN: Final = "urn:cid:"
-_CID_AUDIENCE: Final = "ucan:"
 
 
 class Capability(Struct, frozen=True, gc=False):
@@ -175,10 +177,11 @@ class _InvocationFields(_Token, frozen=True, gc=False):
 
     Attributes:
         header: The text as received.
-        replay_key: What may be used once.
+        content_key: Name of what was signed, whatever its spelling: what may be used once.
         invoker: Who acts.
         issuer_url: `iss` as given.
-        audience: `aud` as given; not checked for ordinary invocations (T8).
+        audience: `aud` as given.
+        addressee: Whom `aud` names, canonical where that is possible; see kinds.check_addressed.
         capabilities: What is asked, in order of resource text and ability (T7).
         parents: Cited proofs, in signed order.
         expires_at: Epoch seconds.
@@ -187,10 +190,11 @@ class _InvocationFields(_Token, frozen=True, gc=False):
         facts: `fct`, as given.
     """
 
-    replay_key: ReplayKey
+    content_key: ContentKey
     invoker: Principal
     issuer_url: str
     audience: str
+    addressee: Principal
     capabilities: tuple[Capability, ...]
     parents: tuple[CitedParent, ...]
     expires_at: float
@@ -207,11 +211,6 @@ class _InvocationFields(_Token, frozen=True, gc=False):
     def cid(self) -> Digest:
         """BLAKE3-256 of the token's text (E6, E7)."""
         return digest_of(self.signed_bytes)
-
-    @property
-    def content_key(self) -> ContentKey:
-        """Name of what was signed, whatever its spelling."""
-        return content_key_of_ucan(self.invoker, self.header.rpartition(".")[0].encode())
 
 
 class UnverifiedInvocation(_InvocationFields, frozen=True, gc=False):
@@ -233,6 +232,7 @@ class _RevocationFields(_Token, frozen=True, gc=False):
         cid: BLAKE3-256 of the bytes received (E6).
         content_key: Name of what was signed, whatever its spelling.
         revoker: Who revokes.
+        addressee: Whom a UCAN's `aud` names, see kinds.check_addressed; None for a CACAO, where it names the target.
         target: What is revoked.
         parents: Cited proofs, in signed order; none in a CACAO (V3).
         expires_at: Epoch seconds; None: never.
@@ -243,6 +243,7 @@ class _RevocationFields(_Token, frozen=True, gc=False):
     cid: Digest
     content_key: ContentKey
     revoker: Principal
+    addressee: Principal | None
     target: RevocationTarget
     parents: tuple[CitedParent, ...]
     expires_at: float | None
@@ -294,18 +295,19 @@ def parse_invocation(header: str) -> UnverifiedInvocation:
         MalformedToken: Too large, undecodable, or of a shape that no rule allows (E5).
 
     Does not check:
-        Signature, time window, audience (T8), replay, chain.
+        Signature, time window, whom it addresses (kinds.check_addressed), replay, chain.
     """
     _check_header(header)
     token = parse_ucan(header)
     payload, invoker = token.payload, token.issuer  # T5
     return UnverifiedInvocation(
         header=header,
-        # I20, by what was signed: another spelling of a used token is used
-        replay_key=replay_key_of(invoker, token.signing_input),
+        # I20, T9, by what was signed: another spelling of a used token is used, of a delegation is the delegation
+        content_key=content_key_of_ucan(invoker, token.signing_input),
         invoker=invoker,
         issuer_url=payload.iss,
         audience=payload.aud,
+        addressee=token.audience,
         capabilities=_capabilities(payload.att),
         parents=_parents(payload.prf),
         expires_at=payload.exp,
@@ -324,9 +326,10 @@ def parse_revocation(header: str) -> UnverifiedRevocation:
 
     Raises:
         MalformedToken: As for a delegation, or no target is named (V1, V3). A target is never guessed from `prf` (Q8).
+        WrongKind: It names a delegation for something else than to revoke it, or for more than that (V1, V3).
 
     Does not check:
-        Signature, time window, whether the target exists, who may revoke it.
+        Signature, time window, whom it addresses (kinds.check_addressed), whether the target exists, who may revoke it.
     """
     _check_header(header)
     if "." in header:  # E2
@@ -472,7 +475,10 @@ def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDeleg
 
 def _ucan_revocation(header: str, token: UcanToken) -> UnverifiedRevocation:
     payload = token.payload
-    _capabilities(payload.att)  # T1: every member has to be valid, also those that are not looked at
+    capabilities = _capabilities(payload.att)
+    target = _target_among(payload.att)
+    if len(capabilities) != 1 or capabilities[0].ability != REVOKE:  # V1
+        raise WrongKind
     revoker = token.issuer  # T5
     return UnverifiedRevocation(
         form="ucan",
@@ -480,7 +486,8 @@ def _ucan_revocation(header: str, token: UcanToken) -> UnverifiedRevocation:
         cid=digest_of(header.encode()),
         content_key=content_key_of_ucan(revoker, token.signing_input),
         revoker=revoker,
-        target=_target_among(payload.att),
+        addressee=token.audience,
+        target=target,
         parents=_parents(payload.prf),
         expires_at=payload.exp,
         not_before=payload.nbf,
@@ -490,15 +497,18 @@ def _ucan_revocation(header: str, token: UcanToken) -> UnverifiedRevocation:
 
 def _cacao_revocation(header: str, data: bytes, cacao: Cacao) -> UnverifiedRevocation:
     message = cacao.message
-    if not message.uri.startswith(_CID_AUDIENCE):  # V3
+    if not message.uri.startswith(CID_AUDIENCE):  # V3
         raise MalformedToken("revocation names no target")
-    text = message.uri.removeprefix(_CID_AUDIENCE)
+    if recap_of(message) is not None:  # V3
+        raise WrongKind
+    text = message.uri.removeprefix(CID_AUDIENCE)
     return UnverifiedRevocation(
         form="cacao",
         header=header,
         cid=digest_of(data),
         content_key=content_key_of_cacao(message.iss, message.digest),
         revoker=principal_of(message.iss),
+        addressee=None,
         target=_target(text, _cid(text)),
         parents=(),
         expires_at=_time(message.expiration_time),

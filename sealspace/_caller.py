@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from capabilities.ambient import Clock, Entropy
 from capabilities.principals import ed25519_public_key
@@ -16,6 +17,9 @@ from .session import Session
 from .transport import MAX_ANSWER_BYTES, Answer, Method, Request, Transport
 
 PROTOCOL = 1
+_SIGN_IN_AGAIN: Final = (
+    "make sure that this is the node you mean; if it was restored as a new one, sign in again, with `sealspace login`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class Caller:
     @session.setter
     def session(self, session: Session) -> None:
         if self._info is not None and session.node_id not in (None, self._info.node_id):
-            raise NodeMismatch(f"the node is {self._info.node_id}, the session was made at {session.node_id}")
+            raise _made_elsewhere(self._info.node_id, session.node_id)
         self._session = session
 
     @property
@@ -110,7 +114,7 @@ class Caller:
             raise NodeMismatch(f"the node is {node_id}, expected {self._pinned_node}")
         expected = None if self._session is None else self._session.node_id
         if expected is not None and node_id != expected:
-            raise NodeMismatch(f"the node is {node_id}, the session was made at {expected}")
+            raise _made_elsewhere(node_id, expected)
         return NodeInfo(
             node_id=node_id,
             version=str(value.get("version", "")),
@@ -118,32 +122,35 @@ class Caller:
             in_tee=value.get("inTEE") is True,
         )
 
-    def minter(
+    async def minter(
         self,
         wanted: Sequence[Capability],
         *,
-        audience: str | None = None,
+        proofs: Sequence[str] | None = None,
         facts: Sequence[Json] = (),
         minted: Callable[[str], None] | None = None,
     ) -> Callable[[], str]:
-        """Return a function that mints a fresh token for each try (J5).
+        """Return a function that mints a fresh token for each try (J5), addressed to this node: none other takes it.
 
         Args:
             wanted: the capabilities of the request.
-            audience: the node's DID where a route wants it; else the session's own.
+            proofs: cids to cite; None: what the session holds that covers it.
             facts: `fct` items.
             minted: is told each token before it is sent.
         Raises:
             NotGranted, SessionExpired: the session holds nothing that covers it.
+            NodeMismatch, TransportError: as `info`.
         """
         session = self.session
-        proofs = session.proofs_for(wanted, now=self.clock.now())
+        if proofs is None:
+            proofs = session.proofs_for(wanted, now=self.clock.now())
+        cited, audience = proofs, await self.node_id()
 
         def mint_one() -> str:
             claims = Claims(
-                audience=audience or session.did,
+                audience=audience,
                 capabilities=wanted,
-                proofs=proofs,
+                proofs=cited,
                 expires_at=self.clock.now() + INVOCATION_TTL_S,
                 facts=facts,
             )
@@ -168,7 +175,7 @@ class Caller:
             Request(
                 "POST",
                 "/invoke",
-                mint=self.minter(wanted),
+                mint=await self.minter(wanted),
                 headers=headers or {},
                 body=body,
                 repeatable=repeatable,
@@ -195,3 +202,7 @@ class Caller:
         if not answer.is_success:
             raise refusal_of(answer.status, answer.headers, answer.body)
         return answer
+
+
+def _made_elsewhere(node_id: str, expected: str | None) -> NodeMismatch:
+    return NodeMismatch(f"the node is {node_id}, the session was made at {expected}", hint=_SIGN_IN_AGAIN)

@@ -93,19 +93,6 @@ def mint(signer: Ed25519Signer, claims: Claims, entropy: Entropy, *, issuer: str
     return encode_ucan(payload, signer)
 
 
-def mint_revocation(signer: Ed25519Signer, cid: str, *, proofs: Sequence[str], now: float, entropy: Entropy) -> str:
-    """Return a session key's revocation of a delegation (V2)."""
-    payload = UcanPayload(
-        iss=signer.did_url,
-        aud=signer.did,
-        exp=round(now + REVOCATION_TTL_S, 3),
-        nnc=f"urn:uuid:{uuid.UUID(bytes=entropy.token(16), version=4)}",
-        prf=list(proofs),
-        att={f"urn:cid:{cid}": {REVOKE_ABILITY: [{}]}},
-    )
-    return encode_ucan(payload, signer)
-
-
 def sign_message(wallet: Wallet, message: Message, entropy: Entropy) -> str:
     """Ask a wallet to sign, and return the CACAO as a header (J4).
 

@@ -124,7 +124,7 @@ class Attestation:
             "nonce": encode_url(challenge.nonce),
             "bodyHash": canonical_hash(body),
         }
-        mint = self._caller.minter([capability(network.text, DECRYPT)], audience=challenge.audience, facts=[fact])
+        mint = await self._caller.minter([capability(network.text, DECRYPT)], facts=[fact])
         answer = await self._caller.send_json(
             "POST", "/attestation/sessions", canonical_bytes(body), mint=mint, serves_once=True
         )

@@ -36,13 +36,11 @@ from ._caller import Caller
 from ._capability import capability, space_capability
 from ._listing import read_pages
 from ._minting import (
-    INVOCATION_TTL_S,
     REVOCATION_TTL_S,
     REVOKE_ABILITY,
     Claims,
     Message,
     mint,
-    mint_revocation,
     sign_message,
 )
 from ._sign_in import pass_on, register
@@ -208,11 +206,7 @@ class Delegations:
         issued_here = not isinstance(delegation, str) and read_grant(delegation.header).delegator == session.did
         proofs = () if issued_here else _right_to(REVOKE_ABILITY, session, now=self._caller.clock.now())
 
-        def mint_one() -> str:
-            return mint_revocation(
-                session.signer, cid, proofs=proofs, now=self._caller.clock.now(), entropy=self._caller.entropy
-            )
-
+        mint_one = await self._caller.minter([capability(f"urn:cid:{cid}", REVOKE_ABILITY)], proofs=proofs)
         await self._post_revocation(Request("POST", "/revoke", mint=mint_one, repeatable=True), cid)
 
     async def revoke_by_wallet(
@@ -297,23 +291,13 @@ class Delegations:
         return session.space
 
     async def _query_page(self, through: SpaceId, asked: dict[str, Json]) -> HistoryPage:
-        mint_one = self._caller.minter([space_capability(through, "delegation", None, _LIST)])
+        mint_one = await self._caller.minter([space_capability(through, "delegation", None, _LIST)])
         body = canonical_bytes({name: value for name, value in asked.items() if value is not None})
         answer = await self._caller.send_json("POST", "/delegation/query", body, mint=mint_one)
         return page_of(self._caller.require(answer))
 
     async def _ask_status(self, cid: str, proofs: Sequence[str]) -> DelegationStatus:
-        session = self._caller.session
-
-        def mint_one() -> str:
-            claims = Claims(
-                audience=session.did,
-                capabilities=[capability(f"urn:cid:{cid}", _STATUS)],
-                proofs=proofs,
-                expires_at=self._caller.clock.now() + INVOCATION_TTL_S,
-            )
-            return mint(session.signer, claims, self._caller.entropy)
-
+        mint_one = await self._caller.minter([capability(f"urn:cid:{cid}", _STATUS)], proofs=proofs)
         body = canonical_bytes({"cid": cid})
         answer = await self._caller.send_json("POST", "/delegation/status", body, mint=mint_one)
         return status_of(answer if answer.status == 404 else self._caller.require(answer), cid)

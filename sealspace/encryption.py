@@ -160,7 +160,7 @@ class Encryption:
         """
         node_id = await self._caller.node_id()
         fact = admin_fact(network.text, target_node=node_id, action=NETWORK_REVOKE, body={})
-        mint = self._caller.minter([capability(network.text, NETWORK_REVOKE)], audience=node_id, facts=[fact])
+        mint = await self._caller.minter([capability(network.text, NETWORK_REVOKE)], facts=[fact])
         self._descriptors.pop(network.text, None)
         try:
             self._caller.require(
@@ -191,7 +191,7 @@ class Encryption:
             "networkId": network.text,
             "bodyHash": canonical_hash(value),
         }
-        mint = self._caller.minter([capability(network.text, SET_POLICY)], audience=node_id, facts=[fact])
+        mint = await self._caller.minter([capability(network.text, SET_POLICY)], facts=[fact])
         path = f"{_network_path(network)}/policy"
         answer = await self._caller.send_json("PUT", path, canonical_bytes(value), mint=mint)
         try:
@@ -268,9 +268,8 @@ class Encryption:
     async def _ask(self, request: DecryptRequest, network: NetworkId) -> bytes:
         """Have a content key wrapped anew; return it wrapped, out of an answer that was checked."""
         sent: list[str] = []
-        mint = self._caller.minter(
+        mint = await self._caller.minter(
             [capability(network.text, DECRYPT)],
-            audience=request.target_node,
             facts=[request.fact],
             minted=sent.append,
         )
@@ -301,7 +300,7 @@ class Encryption:
         node_id = await self._caller.node_id()
         body: dict[str, Json] = {"name": network.name, "ownerDid": network.owner, "threshold": {"n": 1, "t": 1}}
         fact = admin_fact(network.text, target_node=node_id, action=NETWORK_CREATE, body=body)
-        mint = self._caller.minter([capability(network.text, NETWORK_CREATE)], audience=node_id, facts=[fact])
+        mint = await self._caller.minter([capability(network.text, NETWORK_CREATE)], facts=[fact])
         answer = await self._caller.send_json("POST", "/encryption/networks", canonical_bytes(body), mint=mint)
         try:
             self._caller.require(answer)

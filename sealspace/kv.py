@@ -209,7 +209,7 @@ class Kv:
             body["ttlSeconds"] = ttl_s
         if etag is not None:
             body["etag"] = etag
-        mint = self._caller.minter([space_capability(self._space, "kv", key, "tinycloud.kv/get")])
+        mint = await self._caller.minter([space_capability(self._space, "kv", key, "tinycloud.kv/get")])
         answer = await self._caller.send_json("POST", "/signed/kv", msgspec.json.encode(body), mint=mint)
         said = json_object(self._caller.require(answer))
         path = required_text(said, "url")

@@ -142,8 +142,7 @@ class Receipts:
         return network_of_owner(self._caller.session.owner) if network is None else network
 
     async def _get(self, network: NetworkId, leaf: str, *, most: int = MAX_ANSWER_BYTES) -> Answer:
-        node_id = await self._caller.node_id()
-        mint = self._caller.minter([capability(network.text, READ_RECEIPTS)], audience=node_id)
+        mint = await self._caller.minter([capability(network.text, READ_RECEIPTS)])
         path = f"/encryption/networks/{path_segment(network.text)}/{leaf}"
         request = Request("GET", path, mint=mint, repeatable=True, max_answer_bytes=most)
         return self._caller.require(await self._caller.transport.exchange(request))

@@ -82,7 +82,7 @@ class Withdrawals:
             "networkId": wanted.text,
             "bodyHash": canonical_hash(value),
         }
-        mint = self._caller.minter([capability(wanted.text, SET_POLICY)], audience=node_id, facts=[fact])
+        mint = await self._caller.minter([capability(wanted.text, SET_POLICY)], facts=[fact])
         path = f"/encryption/networks/{path_segment(wanted.text)}/withdraw"
         answer = await self._caller.send_json("POST", path, canonical_bytes(value), mint=mint)
         try:

@@ -22,7 +22,8 @@ from capabilities.chain import (
     mentioned_spaces,
 )
 from capabilities.cids import ContentKey
-from capabilities.errors import ChainTooLarge
+from capabilities.errors import ChainTooLarge, WrongKind
+from capabilities.kinds import check_addressed
 from capabilities.resources import SpaceId
 from capabilities.tokens import (
     CitedParent,
@@ -36,7 +37,7 @@ from spaces.delegations import StoredDelegation
 from spaces.first_use import claim_of
 from spaces.hosting import is_hosted
 from spaces.keyspace import space_keys
-from spaces.revocations import mark_keys, marks_of
+from spaces.revocations import mark_keys, mark_of, marks_of
 from spaces.store.contract import Claim, Page, Range, Record
 
 from ..services import Services
@@ -50,7 +51,7 @@ def admit_token(header: str, *, now: float, max_lifetime_s: int) -> Invocation:
         MalformedToken, InvocationOutsideWindow, BadSignature, LifetimeTooLong: in this order.
 
     Does not check:
-        First use, chain, audience.
+        Whom it addresses, first use, chain: `read_call` does.
     """
     invocation = admit_signed(parse_invocation(header), now=now)  # I1
     check_lifetime(invocation, now, max_lifetime_s)  # I4
@@ -109,8 +110,9 @@ async def read_call(
     ranges: Sequence[Range] = (),
     found: Sequence[StoredDelegation | None] | None = None,
     claiming: bool,
+    addressed: bool = True,
 ) -> Call:
-    """Read what the call needs at one moment, claim its first use, and judge its chain.
+    """Read what the call needs at one moment, claim its first use, and judge its kind and chain.
 
     Args:
         invocation: verified; see `admit_token`.
@@ -118,28 +120,37 @@ async def read_call(
         ranges: pages the operation needs.
         found: what the token cites, in signed order, its count checked; None: it is looked up here.
         claiming: whether this read claims the first use; False only where a commit is planned again (ST4).
+        addressed: whether the token has to address this node or its own signer; False only where the caller says so
+            itself, in the words and the place that the wire has for it.
     Raises:
+        WrongKind: it addresses somebody else, or is registered as a delegation (T8, T9).
         DuplicateInvocation: the token was used before, in whatever spelling (I20).
         ChainError: as `judge_invocation` says (I30 to I35).
         SpaceError: the store does not answer.
     """
+    if addressed:
+        check_addressed(invocation, services.keyring.node_did)  # T8: nothing is claimed for another node's token
     await services.in_step.turn()
-    claim = claim_of(invocation.replay_key, expires_at=invocation.expires_at)
+    own = invocation.content_key
+    claim = claim_of(own, expires_at=invocation.expires_at)
     if found is None:
         check_proof_count(invocation.parents)
         found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
     contents = closure_contents(found)
     mentioned = mentioned_spaces(invocation.capabilities)
-    wanted = list(mark_keys(contents))
+    wanted = list(mark_keys((own, *contents)))
     for space in mentioned:
         wanted.append(space_keys(space).row)
     wanted += keys
     snapshot = await services.store.read(wanted, claim=claim if claiming else None, ranges=ranges)
     if snapshot.first_use is False:
         raise DuplicateInvocation  # I12, I20
-    marks = marks_of(contents, snapshot.records[: len(contents)])
+    if mark_of(snapshot.records[0]) is not None:  # T9: revoked or not
+        raise WrongKind
+    known_to = 1 + len(contents)
+    marks = marks_of(contents, snapshot.records[1:known_to])
     authority = judge_invocation(invocation, registered_of(found), marks, now=services.clock.now())  # I13, I14
-    rows = snapshot.records[len(contents) :]
+    rows = snapshot.records[known_to:]
     unhosted = set()
     for space, row in zip(mentioned, rows, strict=False):
         if not is_hosted(row):

@@ -120,13 +120,24 @@ async def _decrypt(
 async def _read(
     services: Services, invocation: Invocation, rows: ReleaseRows | None, *, claiming: bool
 ) -> tuple[Call, LikelyPresence]:
-    """Judge the call, and read what the release rests on as far as the request tells; see `read_call`."""
+    """Judge the call, and read what the release rests on as far as the request tells; see `read_call`.
+
+    Whom the token addresses is said in rows 2 and 8, in their words.
+    """
     if rows is None:
-        return await read_call(services, invocation, claiming=claiming), NOTHING_KNOWN
+        return await read_call(services, invocation, claiming=claiming, addressed=False), NOTHING_KNOWN
     check_proof_count(invocation.parents)
     found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
     likely = likely_presence(services, found, owner=rows.owner, invoker=invocation.invoker)
-    call = await read_call(services, invocation, keys=rows.keys, ranges=likely.ranges, found=found, claiming=claiming)
+    call = await read_call(
+        services,
+        invocation,
+        keys=rows.keys,
+        ranges=likely.ranges,
+        found=found,
+        claiming=claiming,
+        addressed=False,
+    )
     return call, likely
 
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 from capabilities.chain import Ancestor, Mark, judge_registration
 from capabilities.cids import ContentKey, cid_text
 from capabilities.errors import AncestorRevoked, CapabilityError, DelegationRevoked
+from capabilities.kinds import check_granting
 from capabilities.principals import same_principal
 from capabilities.tokens import Delegation, check_window, parse_delegation, verify_delegation
 from encryption_network.policy import policies_of
@@ -52,7 +53,7 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
             delegations; None: not counted.
 
     Raises:
-        MalformedToken (D1), BadSignature (D5), ChainError (D6 to D30): the delegation cannot be registered.
+        MalformedToken (D1), BadSignature (D5), WrongKind (T10), ChainError (D6 to D30): it cannot be registered.
         DelegationRevoked, DelegationOutsideWindow: a repeat, in any spelling, of one that no longer stands (Q6).
         PolicyError: a fact states an attestation policy that is not understood.
         TooManyDelegations: as many of this signer, or as many bytes of them or from this address, are kept as may be.
@@ -61,6 +62,7 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
     unverified = parse_delegation(header)  # D1
     check_proof_count(unverified.parents)  # D3
     delegation = verify_delegation(unverified)  # D5
+    check_granting(delegation, services.keyring.node_did)  # T10
     await services.in_step.turn()
 
     done = await until_committed(services, lambda _: _attempt(services, delegation, client))

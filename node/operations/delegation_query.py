@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from capabilities.cids import ContentKey
-from capabilities.errors import CapabilityError
+from capabilities.errors import CapabilityError, WrongKind
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource
 from capabilities.strict_base64 import encode_url
@@ -83,6 +83,7 @@ async def query_delegations(
 
     Raises:
         QueryRefused: the token is not good or not entitled, or the cursor names none of the account's delegations.
+        WrongKind: it addresses somebody else, or is registered as a delegation (T8, T9).
         BadQuery: the body.
         SpaceError: the store does not answer.
     """
@@ -168,6 +169,8 @@ async def _authorised_read(
     ranges = [source.wanted() for source in sources]
     try:
         call = await read_call(services, invocation, keys=keys, ranges=ranges, claiming=False)
+    except WrongKind:
+        raise
     except CapabilityError:
         raise QueryRefused from None
     if not invocation.parents and invocation.invoker != view.account:

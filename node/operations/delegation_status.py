@@ -14,6 +14,7 @@ from typing import Final
 from capabilities.chain import ControlQuestion, acting_principal, has_say
 from capabilities.cids import ContentKey, Digest, parse_cid
 from capabilities.errors import CapabilityError, InvalidIdentifier
+from capabilities.kinds import check_addressed
 from capabilities.principals import Principal
 from capabilities.resources import OpaqueResource
 from capabilities.tokens import Invocation, UnverifiedInvocation
@@ -67,6 +68,7 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
 
     Raises:
         StatusRefused: the token is not good (401), asks for another delegation (403), or the text is no cid (400).
+        WrongKind: it addresses somebody else (T8).
         SpaceError: the store does not answer.
     """
     now = services.clock.now()
@@ -74,6 +76,7 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
         invocation = admit_signed(unverified, now=now)
     except CapabilityError:
         raise StatusRefused(401, "Invalid status invocation") from None
+    check_addressed(invocation, services.keyring.node_did)  # T8; none is a registered grant (T11)
     if not _is_bound(invocation, cid):
         raise StatusRefused(403, "Status invocation is not bound to the requested CID")
     try:

@@ -20,6 +20,7 @@ from encryption_network.networks import (
 from encryption_network.networks import claim as claim_network
 from encryption_network.requests import (
     MAX_BODY_BYTES,
+    MAX_LIFETIME_S,
     NETWORK_CREATE,
     NETWORK_REVOKE,
     REVOKE_BODY_HASH,
@@ -34,7 +35,7 @@ from encryption_network.requests import (
 )
 from encryption_network.signed_descriptor import SIGNATURE_MEMBER, is_nonce, sign_descriptor
 from spaces.audit import AuditRecord, audit_put
-from spaces.first_use import NEVER_FORGOTTEN
+from spaces.first_use import claims_whenever
 from spaces.networks import network_put, network_row_key
 from spaces.store.contract import ABSENT, Claim, Commit, Record
 
@@ -108,15 +109,15 @@ async def create(services: Services, header: str, body: bytes) -> dict[str, Json
         nonce = bind_admin(
             invocation, asked.network_id, action=NETWORK_CREATE, body_hash=asked.body_hash, node_did=node_did
         )  # rows 7 to 16
-        claim = _claim(invocation, nonce)
-        row = await _claimed_row(services, asked.network_id, claim, claiming=is_first)  # row 17
+        claims = _claims(services, invocation, nonce)
+        row = await _claimed_row(services, asked.network_id, claims, claiming=is_first)  # row 17
         existing = _decoded(row)
         check_create(existing)  # row 18
         if existing is not None:  # EN31
             record, action = claim_network(existing), "network.claimed"
         else:
             record, action = _new_network(services, asked), "network.created"
-        return Planned(_commit(services, call, record, action, claim, row), descriptor_json(record, node_did))
+        return Planned(_commit(services, call, record, action, claims[0], row), descriptor_json(record, node_did))
 
     return await until_committed(services, attempt)
 
@@ -146,25 +147,28 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
         call = await read_call(services, invocation, claiming=False)
         network = parse_path_id(path_id)
         nonce = bind_admin(invocation, network, action=NETWORK_REVOKE, body_hash=REVOKE_BODY_HASH, node_did=node_did)
-        claim = _claim(invocation, nonce)
-        row = await _claimed_row(services, network, claim, claiming=is_first)
+        claims = _claims(services, invocation, nonce)
+        row = await _claimed_row(services, network, claims, claiming=is_first)
         record = revoked(check_revoke(_decoded(row)), services.clock.now())
-        return Planned(_commit(services, call, record, "network.revoked", claim, row), None)
+        return Planned(_commit(services, call, record, "network.revoked", claims[0], row), None)
 
     await until_committed(services, attempt)
 
 
-def _claim(invocation: Invocation, nonce: str) -> Claim:
-    # One fixed minute for all: a nonce is good for one token whatever its expiry, and is never forgotten (EN15).
-    return Claim(key=admin_claim_key(invocation, nonce), expires_at=NEVER_FORGOTTEN)
+def _claims(services: Services, invocation: Invocation, nonce: str) -> tuple[Claim, Claim]:
+    # EN15: a token that lives longer is repeated in vain, for what it did is done for good. Its nonce need not be kept.
+    ends_at = min(invocation.expires_at, services.clock.now() + MAX_LIFETIME_S)
+    return claims_whenever(admin_claim_key(invocation, nonce), expires_at=ends_at, max_lifetime_s=MAX_LIFETIME_S)
 
 
-async def _claimed_row(services: Services, network: NetworkId, claim: Claim, *, claiming: bool) -> Record | None:
+async def _claimed_row(
+    services: Services, network: NetworkId, claims: Sequence[Claim], *, claiming: bool
+) -> Record | None:
     """Read the network's row and use up the nonce, even when the request fails afterwards (row 17)."""
-    snapshot = await services.store.read((network_row_key(network),), claim=claim if claiming else None)
-    if snapshot.first_use is False:
-        raise NonceUsed
-    return snapshot.records[0]
+    for claim in claims if claiming else ():
+        if (await services.store.read(claim=claim)).first_use is False:
+            raise NonceUsed
+    return (await services.store.read((network_row_key(network),))).records[0]
 
 
 def _commit(

@@ -7,6 +7,7 @@ Example:
 from capabilities.chain import judge_revocation
 from capabilities.cids import cid_text
 from capabilities.errors import ParentNotFound
+from capabilities.kinds import check_addressed
 from capabilities.tokens import Revocation, parse_revocation, verify_revocation
 from spaces.audit import AuditRecord, audit_put
 from spaces.revocations import Revoked, mark_keys, marks_of, revocation_put
@@ -29,10 +30,12 @@ async def revoke(services: Services, header: str) -> str:
 
     Raises:
         MalformedToken: undecodable, or without an explicit target (Q8).
+        WrongKind: something else than a revocation, sent to this node or to nobody (V1, V3).
         BadSignature, RevocationOutsideWindow, ParentNotFound, UnauthorizedRevoker: W20 to W23.
         SpaceError: the store does not answer.
     """
     revocation = verify_revocation(parse_revocation(header))
+    check_addressed(revocation, services.keyring.node_did)  # V1
     await services.in_step.turn()
 
     async def attempt(_: bool) -> Planned[str]:

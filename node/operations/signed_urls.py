@@ -1,6 +1,6 @@
 """Signed URLs: one version of one value, readable by whoever holds the URL, for minutes (wire §5.10).
 
-A token that may read the value makes the URL; of that token nothing is executed (Q27). What the URL rests on is read
+A token that may read the value makes one URL; of that token nothing is executed (Q27). What the URL rests on is read
 again each time it is used: a revocation ends it at once (Q24).
 
 Example:
@@ -65,15 +65,16 @@ class SignedUrl:
 async def mint(services: Services, invocation: Invocation, asked: Asked) -> SignedUrl:
     """Make a ticket for the value; durable when this returns.
 
-    The token is not used up by it (I23): a ticket gives less than the token itself.
+    The token is used up, as it would be on `/invoke` (I23); not so one that says nothing of the value asked for.
 
     Args:
         services: the node.
-        invocation: verified; of any lifetime.
+        invocation: verified; its lifetime is checked.
         asked: untrusted.
 
     Raises:
-        ChainError, SpaceNotFound, SpaceError: see `read_call`; whoever is not authorised learns nothing more.
+        WrongKind, DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`; whoever is not
+            authorised learns nothing more.
         BadOption: a use limit, no space id, or digests that are none or differ.
         ScopeRefused: the token does not hold `kv/get` on the value.
         NoValue: nothing is there, and no version was named.
@@ -82,9 +83,10 @@ async def mint(services: Services, invocation: Invocation, asked: Asked) -> Sign
     space = _space(asked.space)
     key = None if space is None else head_key(space, asked.path)
     keys = () if key is None else (key,)
+    covers = space is not None and _covers(invocation, SpaceResource(space, "kv", asked.path))
 
-    async def attempt(_: bool) -> Planned[SignedUrl]:
-        call = await read_call(services, invocation, keys=keys, claiming=False)
+    async def attempt(is_first: bool) -> Planned[SignedUrl]:
+        call = await read_call(services, invocation, keys=keys, claiming=is_first and covers)
         call.require_hosted()
         value = _authorised(call, space, asked)
         assert key is not None  # without a space nothing is authorised
@@ -109,10 +111,17 @@ def _authorised(call: Call, space: SpaceId | None, asked: Asked) -> SpaceResourc
     if space is None:
         raise BadOption("Invalid space ID")
     value = SpaceResource(space, "kv", asked.path)
-    for held in call.invocation.capabilities:
-        if satisfies(held.ability, Verb.GET.value) and extends(value, held.resource):
-            return value
-    raise ScopeRefused
+    if not _covers(call.invocation, value):
+        raise ScopeRefused
+    return value
+
+
+def _covers(invocation: Invocation, value: SpaceResource) -> bool:
+    """Tell whether a token asks for the value, or for more; whether it may is the chain's judgement."""
+    for asked in invocation.capabilities:
+        if satisfies(asked.ability, Verb.GET.value) and extends(value, asked.resource):
+            return True
+    return False
 
 
 def _pinned(digests: tuple[str, ...]) -> bytes | None:
@@ -157,7 +166,8 @@ def _planned(services: Services, call: Call, value: SpaceResource, said: Ticket)
         token=call.invocation.cid,
         authority=call.authority.live,
     )
-    commit = Commit(puts=(ticket_put(ticket, said), audit_put(audit, entropy=services.entropy)), live=call.live)
+    puts = (ticket_put(ticket, said), audit_put(audit, entropy=services.entropy))
+    commit = Commit(puts=puts, live=call.live, claim=call.claim)
     return Planned(commit, SignedUrl(encode_url(ticket), said.expires_at))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from capabilities.errors import CapabilityError
+from capabilities.errors import CapabilityError, WrongKind
 from capabilities.tokens import Invocation
 from encryption_network.errors import BodyTooLarge as DecryptBodyTooLarge
 from encryption_network.errors import EncryptionError
@@ -20,6 +20,7 @@ from ..operations.authorise import admit_token, read_call
 from ..operations.conditions import NO_OPTIONS, Options, asks, parse_options
 from ..operations.decrypt import decrypt_invoked
 from ..operations.errors import BodyTooLarge, NotEnabled
+from ..operations.kinds import check_call
 from ..operations.kv_batch import BatchUpload, Part, delete_all, put_all, read_all
 from ..operations.kv_get import get, metadata
 from ..operations.kv_list import list_granted
@@ -62,6 +63,7 @@ async def post_invocation(request: web.Request) -> web.StreamResponse:
     if branch is Branch.DECRYPT:
         _note(services, request, "decrypt")
         return await _decrypt(services, invocation, request)
+    check_call(invocation)  # T12
     if branch is Branch.KV:
         return await _kv(services, invocation, request, multipart=multipart)
     call = await read_call(services, invocation, claiming=True)
@@ -224,12 +226,14 @@ def _written(written: Written) -> web.Response:
 
 
 async def _decrypt(services: Services, invocation: Invocation, request: web.Request) -> web.Response:
-    """Open a key; after admission every refusal of this branch is 403 (4.8)."""
+    """Open a key; after admission every refusal of this branch is 403 (4.8), but that of another kind (T9)."""
     try:
         body = await _decrypt_body(request)
         return json_answer(await decrypt_invoked(services, invocation, body))
     except EncryptionError as error:
         raise WireText(error.status_invoke, error.invoke_text) from error
+    except WrongKind:
+        raise
     except CapabilityError as error:
         raise WireText(403, error.text) from error
 

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 import msgspec
 from aiohttp import web
 
+from capabilities.chain import check_lifetime
 from capabilities.tokens import parse_invocation
 from encryption_network.networks import timestamp
 from spaces.values import Head
@@ -12,6 +13,7 @@ from spaces.values import Head
 from ..answers import SANDBOX, bytes_answer, json_answer
 from ..bodies import json_body
 from ..operations.authorise import admit_signed
+from ..operations.kinds import check_call
 from ..operations.signed_urls import Asked, mint, redeem
 from ..partial import Unsatisfiable, matches_weakly, parse_range
 from ..services import SERVICES
@@ -52,7 +54,10 @@ async def post_signed_url(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     unverified = parse_invocation(token_of(request))
     body = await json_body(request, _Body, max_bytes=_MAX_BODY_BYTES)
-    invocation = admit_signed(unverified, now=services.clock.now())
+    now = services.clock.now()
+    invocation = admit_signed(unverified, now=now)
+    check_lifetime(invocation, now, services.config.invocation.max_lifetime_s)  # I4
+    check_call(invocation)  # T12
     made = await mint(services, invocation, body.asked())
     return json_answer(
         {"url": f"/signed/kv/{made.ticket}", "ticketId": made.ticket, "expiresAt": timestamp(made.expires_at)}

@@ -4,7 +4,7 @@ Nothing above this folder knows which engine is at work. The rules (ST1 to ST8) 
 docstrings here say what a caller may rely on.
 
 Example:
-    snapshot = await store.read((key,), claim=Claim(key=replay_key, expires_at=exp))
+    snapshot = await store.read((key,), claim=Claim(key=content_key, expires_at=exp))
     if snapshot.first_use is False: ...
     outcome = await store.commit(Commit(puts=(Put(key, b"value", expect=ABSENT),), live=(mark,)))
     if isinstance(outcome, Refused): ...        # nothing was written; read again to find out why

@@ -13,7 +13,6 @@ from capabilities.cids import (
     content_key_of_ucan,
     digest_of,
     parse_cid,
-    replay_key_of,
 )
 from capabilities.errors import InvalidIdentifier
 
@@ -93,16 +92,15 @@ def test_E8_what_is_no_cid(text):
 
 
 def test_content_keys_separate_forms_and_signers():
-    """One text signed in two forms, or by two signers, or for replay, has different keys."""
+    """One text signed in two forms, or by two signers, has different keys."""
     digest = bytes(32)
     keys = {
         content_key_of_cacao("did:key:a", digest),
         content_key_of_ucan("did:key:a", digest),
         content_key_of_ucan("did:key:b", digest),
         content_key_of_ucan("did:key:a", digest + b"x"),
-        replay_key_of("did:key:a", digest),
     }
-    assert len(keys) == 5
+    assert len(keys) == 4
     assert all(len(key) == 32 for key in keys)
 
 
@@ -112,4 +110,3 @@ def test_content_key_definition():
     assert blake3(b"sealspace/content/cacao/v1\0did:x\0" + bytes(32)).digest() == content_key_of_cacao(
         "did:x", bytes(32)
     )
-    assert blake3(b"sealspace/replay/v1\0did:key:a\0x.y").digest() == replay_key_of("did:key:a", b"x.y")

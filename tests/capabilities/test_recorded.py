@@ -32,6 +32,7 @@ OTHER_DEPARTURES = {
     "invoke.replay-after-400": "whether an option error comes first is not decided here",
     "invoke.caveat-equal": "I39: a condition that is not understood refuses the call",
     "invoke.caveat-added": "I39: a condition that is not understood refuses the call",
+    "revoke.other-ability": "V1: a revocation revokes, and does nothing else",
     "caps.chain-bad-cid": "the parameters of a reading are not decided here",
 }
 
@@ -57,9 +58,9 @@ class Node(World):
         check_window(unverified, self.now)
         invocation = verify_invocation(unverified)
         check_lifetime(invocation, self.now)
-        if invocation.replay_key in self.used:
+        if invocation.content_key in self.used:
             return "duplicate invocation"
-        self.used.add(invocation.replay_key)
+        self.used.add(invocation.content_key)
         self.invoke(header)
         return None
 

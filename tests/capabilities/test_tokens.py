@@ -10,7 +10,7 @@ from capability_cases import BOB, KV, NOW, OWNER, SESSION, SPACE, base58, cacao,
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, sign_cacao
 from capabilities.cids import Cid, parse_cid
-from capabilities.errors import BadSignature, MalformedToken, RevocationOutsideWindow
+from capabilities.errors import BadSignature, MalformedToken, RevocationOutsideWindow, WrongKind
 from capabilities.facts import ATTESTATION_URN, attestation_resource
 from capabilities.strict_json import Json
 from capabilities.tokens import (
@@ -73,15 +73,14 @@ def test_E9_reserialised_token_is_another_content():
     assert one.content_key != other.content_key
     again = parse_invocation(ucan(SESSION, BOB.did, {}))
     assert one.content_key == again.content_key
-    assert bytes(again.replay_key) != bytes(again.content_key)
 
 
-def test_I20_replay_key_is_what_was_signed():
+def test_I20_a_use_is_of_what_was_signed():
     """Two signatures over one text by one issuer are one use."""
     token = ucan(SESSION, BOB.did, {})
     forged = token.rpartition(".")[0] + "." + "A" * 86
-    assert parse_invocation(token).replay_key == parse_invocation(forged).replay_key
-    assert parse_invocation(token).replay_key != parse_invocation(ucan(SESSION, BOB.did, {}, nnc="n")).replay_key
+    assert parse_invocation(token).content_key == parse_invocation(forged).content_key
+    assert parse_invocation(token).content_key != parse_invocation(ucan(SESSION, BOB.did, {}, nnc="n")).content_key
 
 
 def test_T2_caveats_are_kept_by_index():
@@ -183,13 +182,34 @@ def test_policy_statement_that_is_not_understood_refuses(resource):
 
 
 def test_V1_V2_target_of_a_token():
-    """The first resource in sorted order that names a CID is the target, whatever the ability and the others."""
-    revocation = parse_revocation(ucan(SESSION, SESSION.did, {KV: ["a/b"], "urn:cid:word": ["a/b"], **target_urn()}))
+    """The one resource of a revocation names the target, and its signer is the revoker."""
+    revocation = parse_revocation(ucan(SESSION, SESSION.did, target_urn()))
     assert (TARGET, parse_cid(TARGET).digest32, TARGET) == msgspec.structs.astuple(revocation.target)
-    assert SESSION.did == revocation.revoker
-    two = {**target_urn(fixed.HOST_CID), **target_urn()}
-    assert min(fixed.HOST_CID, TARGET) == parse_revocation(ucan(SESSION, SESSION.did, two)).target.text
-    assert parse_revocation(ucan(SESSION, SESSION.did, {f"urn:cid:{TARGET}": ["any/thing"]})).target.text == TARGET
+    assert SESSION.did == revocation.revoker == revocation.addressee
+
+
+@pytest.mark.parametrize(
+    "att",
+    [
+        {f"urn:cid:{TARGET}": ["any/thing"]},
+        {f"urn:cid:{TARGET}": ["tinycloud.delegation/status"]},
+        {f"urn:cid:{TARGET}": ["tinycloud.delegation/revoke", "tinycloud.delegation/status"]},
+        {**target_urn(fixed.HOST_CID), **target_urn()},
+        {KV: ["a/b"], **target_urn()},
+        {"urn:cid:word": ["tinycloud.delegation/revoke"], **target_urn()},
+    ],
+)
+def test_V1_a_revocation_does_nothing_else(att):
+    """What names a delegation for another end, or for several, is of another kind."""
+    with pytest.raises(WrongKind):
+        parse_revocation(ucan(SESSION, SESSION.did, att))
+
+
+def test_V3_a_wallet_revokes_without_a_recap():
+    """A wallet's text that grants something is no revocation, whatever its URI names."""
+    assert parse_revocation(cacao(None, uri=f"ucan:{TARGET}")).addressee is None
+    with pytest.raises(WrongKind):
+        parse_revocation(cacao({KV: ["a/b"]}, uri=f"ucan:{TARGET}"))
 
 
 def test_V1_W27_echo_keeps_the_codec():

@@ -33,6 +33,8 @@ _NO_PARENT = "Cannot find parent delegation"
 _BAD_SIGNATURE = "Failed to verify signature"
 _NOT_ONE_KIND = "Multiple invocation outcomes require a homogeneous KV get or metadata batch"
 _DUPLICATE = "duplicate invocation"
+_OTHER_KIND = "Token of another kind"
+_TOO_LONG = "Invocation lifetime exceeds server maximum"
 
 
 def _key_error(reason: str, status: int, text: str) -> Difference:
@@ -109,6 +111,14 @@ DIFFERENCES: dict[str, Difference] = {
     "delegate.repeat-revoked": Difference("Q6", 401, "delegation-revoked: {cid2}"),
     "delegate.root-unknown-prf": Difference("Q13", 401, _NO_PARENT),
     "delegate.prf-twice": Difference("Q26", 401, _NO_PARENT),
+    # --- a token is of one kind
+    **_several(
+        Difference("T8: a request addresses this node or its own signer", 401, _OTHER_KIND),
+        "invoke.aud-any",
+        "invoke.wallet-signs",
+    ),
+    "revoke.other-ability": Difference("V1: a revocation revokes, and does nothing else", 401, _OTHER_KIND),
+    "signed.mint-long-token": Difference("I4: as on every route that uses a token up", 401, _TOO_LONG),
     # --- invoking
     "invoke.root-unknown-prf-write": Difference("Q13", 401, _NO_PARENT),
     **_several(

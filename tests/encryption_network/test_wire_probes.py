@@ -238,7 +238,7 @@ class MiniNode:
         parse_invocation(header)
         value = requests.read_body(body, max_bytes=requests.MAX_BODY_BYTES)
         invocation = self.authorised(header)
-        self.claim(invocation.replay_key, DuplicateInvocation)
+        self.claim(invocation.content_key, DuplicateInvocation)
         judged = self.judged(invocation)
         return self.opened(invocation, networks.parse_path_id(text), value, judged)
 
@@ -252,7 +252,7 @@ class MiniNode:
             return 200, None
         value = requests.read_body(body, max_bytes=requests.MAX_BODY_BYTES)
         self.early = False
-        self.claim(invocation.replay_key, DuplicateInvocation)
+        self.claim(invocation.content_key, DuplicateInvocation)
         judged = self.judged(invocation)
         return self.opened(invocation, network, value, judged)
 

@@ -86,6 +86,7 @@ _NOT_FOUND = _failed("parent-not-found", "Cannot find parent delegation")
 _TOO_LARGE = _failed("chain-too-large", "delegation-chain-traversal-limit-exceeded")
 _OUTSIDE = _failed("delegation-outside-window", "Delegation expired or not yet valid")
 _NO_INVOKER = _failed("invoker-unauthorized", "Unauthorized Invoker")
+_NO_RECAP = {"resources": [], "statement": "Revoke."}
 _NO_REVOKER = _failed("revoker-unauthorized", "Unauthorized Revoker")
 
 
@@ -546,7 +547,7 @@ def _revocations(book: _Book) -> None:
         return name
 
     def by_wallet(name: str, wallet: Wallet, target: Token) -> str:
-        book.add(name, SignIn(wallet=wallet, audience=f"ucan:{target.cid}", att={}, exp=None))
+        book.add(name, SignIn(wallet=wallet, audience=f"ucan:{target.cid}", att={}, exp=None, extra=_NO_RECAP))
         return name
 
     never = Token("", b"never registered")

@@ -54,6 +54,10 @@ def _malformed(name: str, rules: str, header: str, kind: str = "delegation") -> 
     return _case(f"{name}_fail", rules, kind, header, {"code": "token-malformed"})
 
 
+def _of_another_kind(name: str, rules: str, header: str) -> Case:
+    return _case(f"{name}_fail", rules, "revocation", header, {"code": "token-kind", "text": "Token of another kind"})
+
+
 def _unsigned(name: str, rules: str, header: str, kind: str = "delegation") -> Case:
     return _case(
         f"{name}_fail", rules, kind, header, {"code": "signature-invalid", "text": "Failed to verify signature"}
@@ -429,7 +433,7 @@ def _jwts() -> list[Case]:
             invocation.header,
             {
                 "cid": invocation.cid,
-                "replay_key": _content_key("replay", SESSION.did, signing_input),
+                "content_key": _content_key("content/ucan", SESSION.did, signing_input),
                 "invoker": SESSION.did,
                 "nonce": "urn:uuid:00000000-0000-4000-8000-000000000001",
             },
@@ -519,7 +523,8 @@ def _revocations() -> list[Case]:
     target = cid(b"a target")
     explicit = _jwt(audience=SESSION.did, att={f"urn:cid:{target}": plain(revoke)}, prf=[_PARENT]).mint()
     base58_target = _jwt(audience=SESSION.did, att={f"urn:cid:{cid58(b'a target')}": plain(revoke)}).mint()
-    first = _jwt(audience=SESSION.did, att={f"urn:cid:{t}": plain(revoke) for t in ("x", target)}).mint()
+    two = _jwt(audience=SESSION.did, att={f"urn:cid:{t}": plain(revoke) for t in ("x", target)}).mint()
+    status = _jwt(audience=SESSION.did, att={f"urn:cid:{target}": plain("tinycloud.delegation/status")}).mint()
     helper = _jwt(audience=SESSION.did, att={f"{SPACE}/delegation/{target}": plain(revoke)}, prf=[_PARENT]).mint()
     payload = {**_sign_in(exp=None).payload(), "aud": f"ucan:{target}", "statement": "Revoke.", "resources": []}
     by_wallet = _signed(payload)
@@ -540,7 +545,11 @@ def _revocations() -> list[Case]:
             base58_target.header,
             {**session, "cid": base58_target.cid},
         ),
-        _case("session-revokes-first-that-parses", "V1", "revocation", first.header, {**session, "cid": first.cid}),
+        _of_another_kind("session-revokes-two", "V1", two.header),
+        _of_another_kind("session-asks-for-the-status", "V1", status.header),
+        _of_another_kind(
+            "alice-grants-to-a-cid", "V3", _signed({**_sign_in().payload(), "aud": f"ucan:{target}"}).header
+        ),
         _case(
             "alice-revokes",
             "V3 W23",

@@ -146,7 +146,7 @@ def _member(token: Any, name: str) -> Any:
     """Return a member of a verified token in the form of the vectors."""
     if name == "cid":
         return cid_text(token.cid)
-    if name in ("content_key", "replay_key"):
+    if name == "content_key":
         return getattr(token, name).hex()
     if name == "capabilities":
         return [[held.resource.text, held.ability, dict(held.caveats)] for held in token.capabilities]

@@ -1,0 +1,50 @@
+"""Requests that have a route of their own: none of them is taken for a call of values (T12).
+
+Example:
+    check_call(invocation)
+"""
+
+from typing import Final
+
+from capabilities.abilities import REVOKE
+from capabilities.errors import WrongKind
+from capabilities.resources import OpaqueResource
+from capabilities.tokens import Capability, Invocation
+from encryption_network.requests import ADMIN_TYPE
+
+from .attest import SESSION_FACT
+from .delegation_status import STATUS
+from .owner_policy import POLICY_FACT
+from .plan import is_decrypt
+from .withdrawal import WITHDRAWAL_FACT
+
+_FACTS: Final = frozenset({ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT})
+_OF_DELEGATIONS: Final = frozenset({REVOKE, STATUS})
+_OWN: Final = "sealspace."
+
+
+def check_call(invocation: Invocation) -> None:
+    """Check that a token is no request that another route serves.
+
+    A question for the delegations of an account passes: as a call it does nothing. On `/invoke` decrypt requests have
+    been told apart before (I6).
+
+    Args:
+        invocation: verified.
+
+    Raises:
+        WrongKind: a fact binds it to another route, or a capability can only be meant for one.
+    """
+    for fact in invocation.facts:
+        stated = fact.get("type") if isinstance(fact, dict) else None
+        if isinstance(stated, str) and stated in _FACTS:
+            raise WrongKind
+    for capability in invocation.capabilities:
+        if _is_for_another_route(capability):
+            raise WrongKind
+
+
+def _is_for_another_route(capability: Capability) -> bool:
+    if is_decrypt(capability) or capability.ability.startswith(_OWN):  # the latter: policies, withdrawals, receipts
+        return True
+    return capability.ability in _OF_DELEGATIONS and isinstance(capability.resource, OpaqueResource)

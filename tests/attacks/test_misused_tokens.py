@@ -1,0 +1,206 @@
+"""Texts that were signed for one thing are sent where they would do another; tokens are taken from node to node."""
+
+import json
+
+import pytest
+from attacks.parties import DELETE, GET, LIST, PUT, REVOKE, Delegate, Owner, Stage
+from running_node import Grants, Reply, key_token, new_key, send, wallet_token
+from wire_replay import token_id
+
+from sealspace.wallets import new_wallet
+
+pytestmark = pytest.mark.slow
+
+OTHER_KIND = (401, "Token of another kind")
+STATUS = "tinycloud.delegation/status"
+
+
+async def signed(stage: Stage, owner: Owner, token: str, path: str = "notes/one") -> Reply:
+    """Ask for a signed URL of a value of the owner's."""
+    body = json.dumps({"space": owner.space(), "path": path}).encode()
+    return await send(stage.url, "POST", "/signed/kv", token=token, body=body)
+
+
+async def invoked(stage: Stage, token: str, body: bytes | None = None) -> Reply:
+    """Send a bare token to `/invoke`."""
+    return await send(stage.url, "POST", "/invoke", token=token, body=body)
+
+
+async def noted(stage: Stage) -> Owner:
+    """Return an owner who keeps one value."""
+    owner = await stage.owner()
+    await owner.client.kv().put("notes/one", b"first")
+    return owner
+
+
+# --- delegations ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ttl_s", [200, 3600])
+async def test_a_revoked_grant_makes_no_signed_url(stage: Stage, ttl_s: float) -> None:
+    """The text of a revoked grant is sent for signed URLs, in the name of its delegator (T8)."""
+    owner, delegate = await noted(stage), Delegate()
+    grant = owner.session.grant(delegate.did, {f"{owner.space()}/kv/notes/one": [GET]}, ttl_s=ttl_s)
+    await stage.register(grant)
+    await owner.client.delegations.revoke(token_id(grant))
+    await owner.client.kv().put("notes/one", b"newer")
+    replies = [(await signed(stage, owner, grant)).said for _ in range(3)]
+    assert replies[0] == (OTHER_KIND if ttl_s <= 300 else (401, "Invocation lifetime exceeds server maximum"))
+    assert set(replies) == {replies[0]}
+
+
+@pytest.mark.parametrize("ability", [GET, PUT, DELETE, LIST])
+async def test_a_grant_is_no_invocation(stage: Stage, ability: str) -> None:
+    """The text of a short grant, registered or not, is sent to `/invoke`, in the name of its delegator (T8)."""
+    owner, delegate = await noted(stage), Delegate()
+    for is_registered in (False, True):
+        grant = owner.session.grant(delegate.did, {f"{owner.space()}/kv/notes/one": [ability]}, ttl_s=200)
+        if is_registered:
+            await stage.register(grant)
+        body = b"second" if ability == PUT else None
+        assert (await invoked(stage, grant, body)).said == OTHER_KIND
+    assert (await owner.client.kv().get("notes/one")).body == b"first"
+
+
+@pytest.mark.parametrize("is_revoked", [False, True])
+async def test_a_grant_to_oneself_is_no_invocation(stage: Stage, is_revoked: bool) -> None:
+    """The text of a grant that a key gave itself, which its shape does not betray, is sent as an invocation (T9)."""
+    owner = await noted(stage)
+    session = owner.session
+    grants = {f"{owner.space()}/kv/notes/one": [GET]}
+    grant = await stage.register(session.grant(session.did, grants, ttl_s=200))
+    if is_revoked:
+        await owner.client.delegations.revoke(token_id(grant))
+    assert (await signed(stage, owner, grant)).said == OTHER_KIND
+    with stage.only(0):
+        assert (await invoked(stage, grant)).said in (OTHER_KIND, (409, "duplicate invocation"))
+    fresh = await stage.register(session.grant(session.did, grants, ttl_s=200))
+    with stage.only(1):
+        assert (await invoked(stage, fresh)).said == OTHER_KIND
+
+
+@pytest.mark.parametrize("addressed", ["node", "issuer"])
+async def test_an_invocation_is_no_grant(stage: Stage, addressed: str) -> None:
+    """The text of an invocation is posted as a delegation: refused, or no more than what its key has (T10)."""
+    owner = await noted(stage)
+    session = owner.session
+    audience = stage.node_did if addressed == "node" else session.did
+    token = session.grant(audience, {f"{owner.space()}/kv/notes/one": [GET]}, ttl_s=60)
+    reply = await stage.post("/delegate", token)
+    if addressed == "node":
+        assert reply.said == OTHER_KIND
+        assert (await invoked(stage, token)).said == (200, "first")
+    else:  # its shape does not betray it
+        assert reply.status == 200
+        assert (await invoked(stage, token)).said == OTHER_KIND
+
+
+# --- other nodes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ability", [GET, PUT, DELETE, LIST])
+async def test_a_call_to_another_node_is_not_replayed_here(stage: Stage, ability: str) -> None:
+    """A hostile node sends on what it was told by a client that names its node (T8)."""
+    owner = await noted(stage)
+    token = owner.session.grant(new_key().did, {f"{owner.space()}/kv/notes/one": [ability]}, ttl_s=60)
+    assert (await invoked(stage, token, b"second" if ability == PUT else None)).said == OTHER_KIND
+    assert (await signed(stage, owner, token)).said == OTHER_KIND
+    assert (await owner.client.kv().get("notes/one")).body == b"first"
+
+
+async def test_whom_an_invocation_may_address(stage: Stage) -> None:
+    """Its own issuer, in any spelling of an address (P4), or this node; nobody else, however alike."""
+    owner = await noted(stage)
+    session = owner.session
+    grants = {f"{owner.space()}/kv/notes/one": [GET]}
+    for audience in (session.did, stage.node_did):
+        assert (await invoked(stage, session.grant(audience, grants, ttl_s=60))).said == (200, "first")
+    wallet = new_wallet().did
+    for audience in (session.did + "x", session.did[:-1], stage.node_did.upper(), "did:web:here.example", wallet):
+        reply = await invoked(stage, session.grant(audience, grants, ttl_s=60))
+        assert reply.status == 401
+        assert "first" not in reply.text
+
+
+# --- signed URLs ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_token_makes_one_signed_url(stage: Stage) -> None:
+    """One token is sent again and again for URLs, on every worker, before and after it served on `/invoke` (I23)."""
+    owner = await noted(stage)
+    grants = {f"{owner.space()}/kv/notes/one": [GET]}
+    used, invoked_first = (owner.session.grant(owner.session.did, grants, ttl_s=60) for _ in range(2))
+    with stage.only(0):
+        assert (await signed(stage, owner, used)).status == 200
+        assert (await signed(stage, owner, used)).said == (409, "duplicate invocation")
+        assert (await invoked(stage, used)).said == (409, "duplicate invocation")
+        assert (await invoked(stage, invoked_first)).status == 200
+    with stage.only(1):
+        for token in (used, invoked_first):
+            assert (await signed(stage, owner, token)).said == (409, "duplicate invocation")
+
+
+async def test_a_token_that_lives_long_makes_no_signed_url(stage: Stage) -> None:
+    """A token that outlives what one may is sent for a URL (I4)."""
+    owner = await noted(stage)
+    token = owner.session.grant(owner.session.did, {f"{owner.space()}/kv/notes/one": [GET]}, ttl_s=400)
+    assert (await signed(stage, owner, token)).said == (401, "Invocation lifetime exceeds server maximum")
+
+
+# --- revocations ---------------------------------------------------------------------------------------------------
+
+
+def revoking_texts(owner: Owner, target: str) -> dict[str, str]:
+    """Return what is no revocation and names a delegation, each signed by who may revoke it."""
+    session, resource = owner.session, f"urn:cid:{token_id(target)}"
+    space = {f"{owner.space()}/kv/notes/one": [GET]}
+
+    def text(grants: Grants, audience: str = "") -> str:
+        return key_token(session.signer, audience or session.did, grants, ttl_s=60)
+
+    return {
+        "a question for its status": text({resource: [STATUS]}),
+        "a read of a value": text({resource: [GET]}),
+        "an ability that means nothing": text({resource: ["x/y"]}),
+        "a revocation beside another ability": text({resource: [REVOKE, STATUS]}),
+        "a revocation beside another resource": text({resource: [REVOKE], **space}),
+        "two revocations": text({resource: [REVOKE], f"urn:cid:{token_id('a.b.c')}": [REVOKE]}),
+        "a grant of the status": text({resource: [STATUS]}, new_key().did),
+        "a grant of the revocation": text({resource: [REVOKE]}, new_key().did),
+        "a sign-in text with a ReCap": wallet_token(owner.wallet, f"ucan:{token_id(target)}", space, ttl_s=60),
+    }
+
+
+async def test_what_is_no_revocation_revokes_nothing(stage: Stage) -> None:
+    """Tokens that only look, read or grant are sent to `/revoke`, by the delegator of what they name (V1, V3)."""
+    owner, delegate = await noted(stage), Delegate()
+    grants = {f"{owner.space()}/kv/notes/one": [GET]}
+    delegate.proofs = [await stage.register(owner.session.grant(delegate.did, grants, ttl_s=600))]
+    for what, text in revoking_texts(owner, delegate.proofs[0]).items():
+        assert (await stage.post("/revoke", text)).said == OTHER_KIND, what
+    assert (await stage.invoke(delegate.signer, grants, proofs=delegate.proofs)).said == (200, "first")
+    for audience in (owner.session.did, stage.node_did):  # and what is one does
+        resource = f"urn:cid:{token_id(delegate.proofs[0])}"
+        revocation = key_token(owner.session.signer, audience, {resource: [REVOKE]}, ttl_s=60)
+        assert (await stage.post("/revoke", revocation)).status == 200
+    assert (await stage.invoke(delegate.signer, grants, proofs=delegate.proofs)).status == 401
+
+
+async def test_a_right_over_one_delegation_cannot_be_registered(stage: Stage) -> None:
+    """Whoever may revoke signs a grant of it that names the cid: its text could not be told from a revocation (T11)."""
+    owner, delegate, helper = await noted(stage), Delegate(), Delegate()
+    grants = {f"{owner.space()}/kv/notes/one": [GET]}
+    target = await stage.register(owner.session.grant(delegate.did, grants, ttl_s=600))
+    helper.proofs = [await stage.register(owner.grant(helper.did, {f"{owner.space()}/delegation": [REVOKE, STATUS]}))]
+    for ability in (REVOKE, STATUS):
+        right = {f"urn:cid:{token_id(target)}": [ability]}
+        assert (await stage.post("/delegate", owner.grant(helper.did, right))).status == 401
+        assert (await stage.post("/delegate", helper.grant(helper.did, right, ttl_s=60))).status == 401
+
+
+async def test_a_wallet_s_revocation_is_no_grant(stage: Stage) -> None:
+    """The text by which a wallet revokes is posted as a delegation (V3)."""
+    owner, delegate = await noted(stage), Delegate()
+    target = owner.session.grant(delegate.did, {f"{owner.space()}/kv/notes/one": [GET]}, ttl_s=600)
+    text = wallet_token(owner.wallet, f"ucan:{token_id(target)}", {}, ttl_s=60)
+    assert (await stage.post("/delegate", text)).said == OTHER_KIND
