@@ -1,5 +1,6 @@
 """The nonce of a network's administration: it serves one token, and is not kept for ever."""
 
+import json
 import time
 from dataclasses import dataclass
 
@@ -91,7 +92,7 @@ async def test_a_token_that_lives_long_does_nothing_twice(held: HeldStage) -> No
         assert (await ask(held, creating)).said == (409, "network already exists")
         assert (await ask(held, revoking)).status == 204
     described = await send(held.url, "GET", network_path(network_of(key, "first"), "").rstrip("/"))
-    assert described.value["descriptor"]["state"] == "revoked"
+    assert json.loads(described.body)["descriptor"]["state"] == "revoked"
 
 
 @pytest.mark.parametrize("is_refused", [False, True])
