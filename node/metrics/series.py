@@ -133,6 +133,7 @@ CODE: Final = Label(
         "challenge-used",
         # who may not
         "token-malformed",
+        "token-kind",
         "signature-invalid",
         "invocation-outside-window",
         "delegation-revoked",

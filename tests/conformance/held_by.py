@@ -60,7 +60,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     "enc-W3": (_BACKEND + "test_a_policy_can_bind_keys_to_one_path",),
     "enc-W4": (_TOKENS + "test_a_decrypt_token_serves_once_anywhere",),
     "enc-W7": (_CLIENT + "test_an_envelope_that_was_moved_is_noticed",),
-    "enc-W9": ("spaces/store/test_housekeeping.py::test_claims_are_forgotten_after_their_expiry_and_stay_refused",),
+    "enc-W9": ("attacks/test_network_nonces.py::test_a_nonce_is_forgotten",),
     "enc-W11": ("node/test_root_secret.py::test_lost_secret_is_not_replaced",),
     "enc-W14": ("node/test_own_evidence.py::test_what_is_bound",),
     "enc-W18": (_TOKENS + "test_a_decrypt_token_does_nothing_else",),

@@ -5,6 +5,9 @@ test of this repository can hold says why. A row of the page that is in neither 
 """
 
 _BACKENDS = "sealspace/test_backends.py::"
+_CALLER = "sealspace/test_addressing.py::"
+_MISUSED = "attacks/test_misused_tokens.py::"
+_NONCES = "attacks/test_network_nonces.py::"
 _RETENTION = "sealspace/test_retention.py::"
 _ATTESTING = "attacks/test_attestation.py::"
 _NODE_EVIDENCE = "sealspace/test_node_evidence.py::"
@@ -75,6 +78,19 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "capabilities/test_cacao.py::test_C1_every_signature_there_and_back",
         "capabilities/test_strict_base64.py::test_the_standard_library_agrees",
     ),
+    "3.1 a hostile node sends a call on to the node that its client meant": (
+        _MISUSED + "test_a_call_to_another_node_is_not_replayed_here",
+        _CALLER + "test_every_token_names_the_node",
+    ),
+    "3.1 the text of a grant, revoked or not, is sent as a call in its delegator's name": (
+        _MISUSED + "test_a_revoked_grant_makes_no_signed_url",
+        _MISUSED + "test_a_grant_is_no_invocation",
+        _MISUSED + "test_a_grant_to_oneself_is_no_invocation",
+        "attacks/test_token_kinds.py::test_a_kind_on_every_route",
+    ),
+    "3.1 a token that only looks, reads or grants revokes what it names": (
+        _MISUSED + "test_what_is_no_revocation_revokes_nothing",
+    ),
     "3.1 a write slips past a revocation on another worker": (
         _RACES + "test_a_put_revoked_before_the_commit",
         "durability/test_load.py::test_a_revocation_holds_everywhere_at_once",
@@ -108,6 +124,10 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _SIGNED + "test_made_up_tickets",
         _SIGNED + "test_tickets_near_a_real_one",
         "spaces/test_tickets.py::test_a_ticket_is_found_by_itself_alone",
+    ),
+    "3.2 one token makes URL after URL": (
+        _MISUSED + "test_a_token_makes_one_signed_url",
+        _MISUSED + "test_a_token_that_lives_long_makes_no_signed_url",
     ),
     "3.2 a signed URL that got about": (
         _SIGNED + "test_a_revocation_ends_the_url_at_once",
@@ -227,6 +247,11 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "encryption_network/test_release.py::test_no_key_stays_behind",
     ),
     "3.4 platforms linked through their ids": ("tee_backend/test_judgement.py::test_no_machine_identity",),
+    "3.4 nonces of network administration fill the store": (
+        _NONCES + "test_a_nonce_is_forgotten",
+        _NONCES + "test_a_token_that_lives_long_does_nothing_twice",
+        _NONCES + "test_a_nonce_serves_one_token_whenever_each_ends",
+    ),
     "3.4 junk quotes": (
         _ATTESTING + "test_a_stranger_s_quote_is_not_looked_at",
         _ATTESTING + "test_a_challenge_cannot_be_made_up",
