@@ -37,7 +37,7 @@ from spaces.delegations import StoredDelegation
 from spaces.first_use import claim_of
 from spaces.hosting import is_hosted
 from spaces.keyspace import space_keys
-from spaces.revocations import mark_keys, mark_of, marks_of
+from spaces.revocations import mark_keys, marks_of
 from spaces.store.contract import Claim, Page, Range, Record
 
 from ..services import Services
@@ -136,21 +136,20 @@ async def read_call(
     if found is None:
         check_proof_count(invocation.parents)
         found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
-    contents = closure_contents(found)
+    contents = (own, *closure_contents(found))
     mentioned = mentioned_spaces(invocation.capabilities)
-    wanted = list(mark_keys((own, *contents)))
+    wanted = list(mark_keys(contents))
     for space in mentioned:
         wanted.append(space_keys(space).row)
     wanted += keys
     snapshot = await services.store.read(wanted, claim=claim if claiming else None, ranges=ranges)
     if snapshot.first_use is False:
         raise DuplicateInvocation  # I12, I20
-    if mark_of(snapshot.records[0]) is not None:  # T9: revoked or not
+    marks = marks_of(contents, snapshot.records[: len(contents)])
+    if own in marks:  # T9: a delegation, revoked or not
         raise WrongKind
-    known_to = 1 + len(contents)
-    marks = marks_of(contents, snapshot.records[1:known_to])
     authority = judge_invocation(invocation, registered_of(found), marks, now=services.clock.now())  # I13, I14
-    rows = snapshot.records[known_to:]
+    rows = snapshot.records[len(contents) :]
     unhosted = set()
     for space, row in zip(mentioned, rows, strict=False):
         if not is_hosted(row):

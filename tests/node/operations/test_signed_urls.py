@@ -24,7 +24,7 @@ async def ask(node: Any, token: str, **body: object) -> Any:
 
 async def made(node: Any, token: str | None = None, **body: object) -> str:
     """Make a URL, by default with the owner's own token."""
-    reply = await ask(node, token or node.token({node.kv("a"): [GET]}, lifetime_s=1000), **body)
+    reply = await ask(node, token or node.token({node.kv("a"): [GET]}, lifetime_s=300), **body)
     assert reply.status == 200, reply.text
     return str(json.loads(reply.body)["url"])
 
@@ -80,11 +80,11 @@ async def test_parts_of_a_value(serve, size_bytes: int) -> None:
 @pytest.mark.parametrize(
     ("body", "lifetime_s", "expected_s"),
     [
-        ({}, 1000, 300),
-        ({"ttlSeconds": 30}, 1000, 30),
-        ({"ttl_seconds": 30}, 1000, 30),
-        ({"ttlSeconds": 40, "ttl_seconds": 30}, 1000, 30),
-        ({"ttlSeconds": 900}, 1000, 300),
+        ({}, 300, 300),
+        ({"ttlSeconds": 30}, 300, 30),
+        ({"ttl_seconds": 30}, 300, 30),
+        ({"ttlSeconds": 40, "ttl_seconds": 30}, 300, 30),
+        ({"ttlSeconds": 900}, 300, 300),
         ({}, 20, 20),
     ],
 )
@@ -110,7 +110,7 @@ async def test_a_url_ends_with_the_grants_it_rests_on(serve) -> None:
         await node.put("a", b"hello")
         grant = node.token({node.kv("a"): [GET]}, audience=node.friend.did, lifetime_s=50)
         await node.delegate(grant)
-        token = node.token({node.kv("a"): [GET]}, signer=node.friend, proofs=[grant], lifetime_s=1000)
+        token = node.token({node.kv("a"): [GET]}, signer=node.friend, proofs=[grant], lifetime_s=300)
         assert ends_in(node, await ask(node, token)) == 50
 
 
@@ -204,16 +204,22 @@ async def test_bodies_of_another_shape(serve, body: bytes) -> None:
 
 
 async def test_nothing_is_executed(serve) -> None:
-    """A token that could delete only makes a URL, and is not used up by it (Q27, I23)."""
+    """A token that could delete only makes a URL, and is used up by it; not one that asks for something else (I23)."""
     async with serve() as node:
         await node.put("a", b"hello")
         token = node.token({node.kv("a"): [GET, DEL]})
         url = await made(node, token)
         assert (await node.send("GET", url)).said == (200, "hello")
-        both = node.token({node.kv("a"): [GET]})
-        await made(node, both)
-        assert (await node.send("POST", "/invoke", token=both)).said == (200, "hello")
-        assert (await node.send("POST", "/invoke", token=both)).status == 409
+        assert (await ask(node, token)).said == (409, "duplicate invocation")
+        used = node.token({node.kv("a"): [GET]})
+        await made(node, used)
+        assert (await node.send("POST", "/invoke", token=used)).said == (409, "duplicate invocation")
+        other = node.token({node.kv("b"): [GET], node.kv("a"): [DEL]})
+        assert (await ask(node, other)).status == 403
+        only = node.token({node.kv(""): [LIST]})
+        assert (await ask(node, only)).status == 403
+        assert (await node.send("POST", "/invoke", token=only)).status == 200
+        assert (await node.send("GET", url)).said == (200, "hello")  # what could delete did not
 
 
 async def test_an_unhosted_space(serve) -> None:
