@@ -58,10 +58,8 @@ MAX_FACTS: Final = 256
 
 Form: TypeAlias = Literal["cacao", "ucan"]
 _MEMOISED_PROOF_CHARS: Final = 128
-CID_AUDIENCE: Final = "ucan:"
-"""What `aud` of a wallet's revocation begins with (V3)."""
-
 _CID_URN: Final = "urn:cid:"
+CID_AUDIENCE: Final = "ucan:"  # what `aud` of a wallet's revocation begins with (V3)
 
 
 class Capability(Struct, frozen=True, gc=False):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .cases import Case
-from .minting import HOUR_LATER, NOW, Jwt, Key, SignIn, Token, Wallet, cid, plain
+from .minting import HOUR_LATER, NO_RECAP, NOW, Jwt, Key, SignIn, Token, Wallet, cid, plain
 
 ALICE, ZOE = Wallet(0x11), Wallet(0x13)
 SESSION, BOB, CAROL, DAVE, MALLORY = (Key(fill) for fill in (0x21, 0x31, 0x41, 0x61, 0x51))
@@ -86,7 +86,6 @@ _NOT_FOUND = _failed("parent-not-found", "Cannot find parent delegation")
 _TOO_LARGE = _failed("chain-too-large", "delegation-chain-traversal-limit-exceeded")
 _OUTSIDE = _failed("delegation-outside-window", "Delegation expired or not yet valid")
 _NO_INVOKER = _failed("invoker-unauthorized", "Unauthorized Invoker")
-_NO_RECAP = {"resources": [], "statement": "Revoke."}
 _NO_REVOKER = _failed("revoker-unauthorized", "Unauthorized Revoker")
 
 
@@ -547,7 +546,7 @@ def _revocations(book: _Book) -> None:
         return name
 
     def by_wallet(name: str, wallet: Wallet, target: Token) -> str:
-        book.add(name, SignIn(wallet=wallet, audience=f"ucan:{target.cid}", att={}, exp=None, extra=_NO_RECAP))
+        book.add(name, SignIn(wallet=wallet, audience=f"ucan:{target.cid}", att={}, exp=None, extra=NO_RECAP))
         return name
 
     never = Token("", b"never registered")

@@ -189,6 +189,10 @@ def _without_none(members: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
+NO_RECAP = {"resources": [], "statement": "Revoke."}
+"""What makes a sign-in text that grants nothing: a wallet's revocation (V3)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SignIn:
     """A CACAO; `statement` None means the sentence of the ReCap."""

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from engines import store_at
-from generate_vectors.minting import HOUR_LATER, NOW, Jwt, Key, SignIn, Token, Wallet, plain
+from generate_vectors.minting import HOUR_LATER, NO_RECAP, NOW, Jwt, Key, SignIn, Token, Wallet, plain
 from tests_support import FixedClock
 
 from node.config import Config, Hosting, HostingMode, Http
@@ -116,7 +116,7 @@ async def test_repeat_of_a_live_delegation(nodes: Nodes) -> None:
 async def test_repeat_of_a_dead_delegation(nodes: Nodes) -> None:
     """A delegation that expired or was revoked is refused when it is posted again (D4)."""
     short = sign_in(exp=HOUR_LATER)
-    revocation = SignIn(wallet=ALICE, audience=f"ucan:{sign_in().cid}", att={}, exp=None).mint()
+    revocation = SignIn(wallet=ALICE, audience=f"ucan:{sign_in().cid}", att={}, exp=None, extra=NO_RECAP).mint()
     async with nodes() as node:
         await node.delegate(sign_in())
         await node.delegate(short)

@@ -204,7 +204,7 @@ async def test_bodies_of_another_shape(serve, body: bytes) -> None:
 
 
 async def test_nothing_is_executed(serve) -> None:
-    """A token that could delete only makes a URL, and is used up by it; not one that asks for something else (I23)."""
+    """A token that could delete only makes a URL, and is used up by it; not one for something else (Q27, I23)."""
     async with serve() as node:
         await node.put("a", b"hello")
         token = node.token({node.kv("a"): [GET, DEL]})
