@@ -300,11 +300,10 @@ async def test_a_stranger_cannot_revoke(stage: Stage) -> None:
     grant = await stage.register(owner.grant(delegate.did, grants))
     delegate.proofs = [grant]
     helper.proofs = [await stage.register(delegate.grant(helper.did, grants))]
-    target = {f"urn:cid:{token_id(grant)}": [REVOKE]}
+    target, session = {f"urn:cid:{token_id(grant)}": [REVOKE]}, other.session
     attempts = [
-        key_token(new_key(), helper.did, target),
-        key_token(helper.signer, helper.did, target, proofs=helper.proofs),
-        key_token(other.session.signer, helper.did, target, proofs=other.session.proofs),
+        key_token(signer, signer.did, target, proofs=proofs)
+        for signer, proofs in ((new_key(), ()), (helper.signer, helper.proofs), (session.signer, session.proofs))
     ]
     for token in attempts:
         assert (await stage.post("/revoke", token)).status == 403

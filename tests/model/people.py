@@ -118,7 +118,7 @@ class People:
             return self._sign_in(step.signer, uri=uri, label=step.label, recap=recap, begins=None, ends=step.ends)
         return key_token(
             self._keys[step.signer],
-            audience=self.names["K3"],
+            audience=self.names[step.signer],  # T8
             grants=self._granted(step.rows),
             expires_at=self._start + step.ends,
             proofs=[self.cids[proof] for proof in step.proofs],
@@ -135,7 +135,7 @@ class People:
         else:
             token = key_token(  # V2
                 self._keys[step.signer],
-                audience=self.names["K3"],
+                audience=self.names[step.signer],  # T8
                 grants={f"urn:cid:{target}": [REVOKE]},
                 expires_at=self._start + step.ends,
                 proofs=[self.cids[proof] for proof in step.proofs],
