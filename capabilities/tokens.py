@@ -10,6 +10,7 @@ Example:
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
@@ -428,14 +429,13 @@ def _read_delegation(header: str, read_cacao: Callable[[bytes], Cacao]) -> Unver
 
 def _ucan_delegation(header: str, token: UcanToken) -> UnverifiedDelegation:
     payload = token.payload
-    delegator = token.issuer  # T5
     facts = () if payload.fct is None else _facts(payload.fct)
     return UnverifiedDelegation(
         form="ucan",
         header=header,
         cid=digest_of(header.encode()),  # E6, E7
-        content_key=content_key_of_ucan(delegator, token.signing_input),
-        delegator=delegator,
+        content_key=content_key_of_ucan(token.issuer, token.signing_input),
+        delegator=token.issuer,  # T5
         delegate=token.audience,
         audience=payload.aud,
         capabilities=_capabilities(payload.att),
@@ -477,13 +477,12 @@ def _ucan_revocation(header: str, token: UcanToken) -> UnverifiedRevocation:
     target = _target_among(payload.att)
     if len(capabilities) != 1 or capabilities[0].ability != REVOKE:  # V1
         raise WrongKind
-    revoker = token.issuer  # T5
     return UnverifiedRevocation(
         form="ucan",
         header=header,
         cid=digest_of(header.encode()),
-        content_key=content_key_of_ucan(revoker, token.signing_input),
-        revoker=revoker,
+        content_key=content_key_of_ucan(token.issuer, token.signing_input),
+        revoker=token.issuer,  # T5
         addressee=token.audience,
         target=target,
         parents=_parents(payload.prf),
@@ -520,10 +519,8 @@ def _target_among(att: Iterable[str]) -> RevocationTarget:
     for resource in sorted(att):
         if resource.startswith(_CID_URN):
             text = resource.removeprefix(_CID_URN)
-            try:
+            with suppress(InvalidIdentifier):
                 return _target(text, parse_cid(text))
-            except InvalidIdentifier:
-                continue
     raise MalformedToken("revocation names no target")  # V4, Q8: never a proof in its place
 
 
@@ -593,10 +590,9 @@ def _cid(text: str) -> Cid:
 
 
 def _facts(listed: Sequence[Json]) -> tuple[Json, ...]:
-    facts = tuple(listed)
-    if len(facts) > MAX_FACTS:
+    if len(listed) > MAX_FACTS:
         raise MalformedToken("too many facts")
-    return facts
+    return tuple(listed)
 
 
 def _time(text: str | None) -> float | None:
