@@ -12,6 +12,7 @@ from attacks.test_hosting import (
     CREATE,
     CREATE_NETWORK,
     HOST,
+    PEER,
     WAYS,
     Way,
     creation_by_a_key,
@@ -88,7 +89,7 @@ async def test_bounds_of_an_admitted_owner(tmp_path: Path, platform: SimulatedPl
         activated = []
         for at in range(3):
             names = {f"{own_space(who.did, f's{at}-{n}')}/space": [HOST] for n in range(20)}
-            reply = await stage.post("/delegate", who.grant(stage.node_did, names))
+            reply = await stage.post("/delegate", who.grant(PEER, names))
             activated.append(len(told(reply, "activated")))
         assert activated == [16, 16, 0]
 

@@ -23,6 +23,8 @@ from tee_backend.evidence.simulated import SimulatedPlatform
 
 HOST, CREATE = "tinycloud.space/host", "tinycloud.space/create"
 CREATE_NETWORK = "tinycloud.encryption/network.create"
+# Whom a host grant addresses is not asked (D42), but no grant of a key addresses the node (T10).
+PEER = new_key().did
 BEHIND_A_PROXY = Http(port=0, drain_s=1, trusted_proxies=("127.0.0.1",))
 
 
@@ -61,7 +63,7 @@ async def post_from(stage: HeldStage, client: str, token: str, *, path: str = "/
 
 async def host_grant_of_a_key(stage: HeldStage, who: Delegate, wallet: WalletSigner) -> Reply:
     """A key's own word that its space shall be hosted."""
-    return await stage.post("/delegate", who.grant(stage.node_did, {f"{own_space(who.did)}/space": [HOST]}))
+    return await stage.post("/delegate", who.grant(PEER, {f"{own_space(who.did)}/space": [HOST]}))
 
 
 async def host_grant_of_a_wallet(stage: HeldStage, who: Delegate, wallet: WalletSigner) -> Reply:
@@ -76,7 +78,7 @@ async def host_grant_handed_on(stage: HeldStage, who: Delegate, wallet: WalletSi
     right = {f"{own_space(wallet.did)}/space": [HOST]}
     parent = wallet_token(wallet, who.did, right)
     assert (await stage.post("/delegate", parent)).status == 200
-    return await stage.post("/delegate", who.grant(stage.node_did, right, proofs=[parent], ttl_s=600))
+    return await stage.post("/delegate", who.grant(PEER, right, proofs=[parent], ttl_s=600))
 
 
 def default_network(wallet: WalletSigner) -> str:
@@ -148,7 +150,7 @@ async def test_an_owner_on_the_list(tmp_path: Path, platform: SimulatedPlatform)
         parent = wallet_token(stranger, who.did, right)
         assert (await stage.post("/delegate", parent)).status == 200
         both = right | {f"{own_space(who.did)}/space": [HOST]}
-        reply = await stage.post("/delegate", who.grant(stage.node_did, both, proofs=[parent], ttl_s=600))
+        reply = await stage.post("/delegate", who.grant(PEER, both, proofs=[parent], ttl_s=600))
         assert reply.value["activated"] == [own_space(who.did)]
         assert reply.value["skipped"] == [own_space(stranger.did)]
         assert (await put_of_a_key(stage, who, stranger)).status == 200
@@ -167,7 +169,7 @@ async def test_spaces_of_one_stranger(tmp_path: Path, platform: SimulatedPlatfor
         stranger, activated = Delegate(), []
         for at in range(8):
             names = {f"{own_space(stranger.did, f's{at}-{number}')}/space": [HOST] for number in range(64)}
-            reply = await stage.post("/delegate", stranger.grant(stage.node_did, names))
+            reply = await stage.post("/delegate", stranger.grant(PEER, names))
             assert reply.status == 200
             activated.append(len(told(reply, "activated")))
         assert ([16, 16, 0, 0, 0, 0, 0, 0], 32) == (activated, await hosted_in_all(stage))
@@ -180,7 +182,7 @@ async def test_new_owners_from_one_address(tmp_path: Path, platform: SimulatedPl
         for client, expected in (("203.0.113.7", 3), ("203.0.113.8", 6)):
             for _ in range(5):
                 one = new_key()
-                token = key_token(one, stage.node_did, {f"{own_space(one.did)}/space": [HOST]}, ttl_s=600)
+                token = key_token(one, PEER, {f"{own_space(one.did)}/space": [HOST]}, ttl_s=600)
                 assert (await post_from(stage, client, token)).status == 200
             assert await hosted_in_all(stage) == expected
 
