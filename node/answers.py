@@ -27,6 +27,9 @@ _MEMOISED_CHARS: Final = 256
 # Of answers that a browser may open as a page: values are their owners' pages, not the node's, and get no origin.
 SANDBOX = {"Content-Security-Policy": "sandbox allow-downloads allow-forms allow-popups allow-scripts"}
 
+CLOSED_TO_PAGES: Final = web.RequestKey("closed_to_pages", bool)
+"""Set where no page of another origin may read the answer, whatever `http.cors` says."""
+
 
 class WireText(Exception):
     """Ends a request with this text as the whole body, `text/plain; charset=utf-8` (H1).
@@ -116,6 +119,8 @@ class WholeAnswer(web.Response):
         Whoever takes the piece sends it, and does not ask for `prepare`.
         """
         if self._status != 200 or request.version != HttpVersion11 or request.method == "HEAD":
+            return None
+        if len(request) and CLOSED_TO_PAGES in request:  # the common head lets pages read the answer
             return None
         own = common.own_lines(self._given)
         if own is None or not request.keep_alive:

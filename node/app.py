@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from .answers import COMMON_HEAD, CommonHead, UntypedStream, WholeAnswer
+from .answers import CLOSED_TO_PAGES, COMMON_HEAD, CommonHead, UntypedStream, WholeAnswer
 from .config import Http
 from .in_step import IN_STEP
 from .pages import page_answer
@@ -36,7 +36,8 @@ FIXED_HEADERS = {
     "Permissions-Policy": "interest-cohort=()",
 }
 
-# H6, wire 5.2: on every answer, over what a route set.
+# H6, wire 5.2: on every answer but the operator's, over what a route set. A page is nobody here: no cookie, address or
+# certificate of whoever looks at it entitles to anything, and it sends a token only if it has one.
 CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, PUT, GET, OPTIONS, DELETE",
@@ -121,7 +122,7 @@ def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Await
     headers = common_headers(http)
 
     async def set_on(request: web.Request, response: web.StreamResponse) -> None:
-        response.headers.update(headers)
+        response.headers.update(FIXED_HEADERS if CLOSED_TO_PAGES in request else headers)
         response.headers[TRACE_HEADER] = request_id(request)
         if isinstance(response, UntypedStream) or (isinstance(response, WholeAnswer) and response.is_untyped):
             response.headers.popall("Content-Type", None)

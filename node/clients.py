@@ -30,6 +30,16 @@ def client_address(request: web.Request, http: Http) -> str | None:
     return peer
 
 
+def is_counted(peer: str | None, http: Http) -> bool:
+    """Whether a connection's peer is a client of its own: neither this machine nor a proxy, which bring many."""
+    if peer is None or _is_within(peer, http.trusted_proxies):
+        return False
+    try:
+        return not ipaddress.ip_address(peer).is_loopback
+    except ValueError:
+        return True
+
+
 def _is_within(address: str, networks: Sequence[str]) -> bool:
     try:
         parsed = ipaddress.ip_address(address)

@@ -56,7 +56,7 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     host: Annotated[str, Meta(description="Address to listen on.", min_length=1)] = "127.0.0.1"
     port: Annotated[int, Meta(description="Port to listen on; 0 takes any free one.", ge=0, le=65535)] = 8000
     workers: Annotated[int, Meta(description="Worker processes; 0 means one for each core.", ge=0, le=256)] = 0
-    cors: Annotated[bool, Meta(description="Let pages of any origin call this node.")] = False
+    cors: Annotated[bool, Meta(description="Let pages of any origin call this node, `/admin` apart.")] = True
     trusted_proxies: Annotated[
         tuple[str, ...],
         Meta(description="Addresses or networks of proxies whose forwarded headers are believed."),
@@ -75,6 +75,29 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     idle_body_s: Annotated[
         float, Meta(description="Seconds without a byte after which an upload is given up.", gt=0, le=3600)
     ] = 60.0
+    head_s: Annotated[
+        float, Meta(description="Seconds within which a request's head has to come, once it has begun.", gt=0, le=3600)
+    ] = 30.0
+    unread_answer_s: Annotated[
+        float,
+        Meta(description="Seconds for which a client may take nothing of its answer before it is given up.", gt=0),
+    ] = 60.0
+    max_connections: Annotated[
+        int,
+        Meta(
+            description="Open connections in each worker, fewer where the process may open few files; one more is "
+            "closed as it comes.",
+            ge=1,
+        ),
+    ] = 4096
+    connections_per_client: Annotated[
+        int,
+        Meta(
+            description="Those of one client address; loopback and `http.trusted_proxies` are not counted. 0: no "
+            "bound.",
+            ge=0,
+        ),
+    ] = 128
     drain_s: Annotated[
         float, Meta(description="Seconds that requests under way get to finish after SIGTERM.", ge=0, le=3600)
     ] = 10.0
@@ -295,8 +318,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     strangers_per_minute: Annotated[
         int,
         Meta(
-            description="Refused tokens, and registrations of any kind, per client address and minute, in each "
-            "worker; 0 counts nothing.",
+            description="Refused tokens, and first delegations and networks of signers unknown here, per client "
+            "address and minute, in each worker; 0 counts nothing.",
             ge=0,
         ),
     ] = 3000

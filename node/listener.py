@@ -4,6 +4,9 @@ Rules kept here (H5, H6):
 - one header value of `http.max_header_line_bytes`, 100 header lines, a request target of 65,534 bytes; beyond: 431 or
   414 with an empty body, as the HTTP stack of the protocol's clients expects;
 - bodies stay as they were sent: nothing is unpacked;
+- what comes behind a request stays in the kernel until that request is answered and its answer is taken;
+- a head has to come within `http.head_s`; a client that takes nothing of its answer for `http.unread_answer_s` is
+  given up; there are so many connections and no more (`connection_bounds`);
 - nothing of a request that could not be parsed is logged: the first bytes of an over-long header are a credential.
 
 Example:
@@ -13,21 +16,25 @@ Example:
 
 import asyncio
 import socket
+import struct
 from collections.abc import Awaitable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import TypeVar
 
-from aiohttp import web
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from .acceptor import Acceptor, Shares
 from .answers import COMMON_HEAD, CommonHead, WholeAnswer
 from .app import FIXED_HEADERS, fixed_paths
 from .config import Http
+from .connection_bounds import ConnectionBounds
 from .in_step import IN_STEP, InStep
 from .logs import log_failure
 from .pages import page_answer
 from .request_ids import request_id
+from .services import SERVICES
+from .unsent import bound_unsent
 
 MAX_TARGET_BYTES = 65_534
 MAX_HEADER_LINES = 100
@@ -37,22 +44,51 @@ MAX_HEAD_BYTES = 1 << 20
 _NAME_ROOM_BYTES = 64  # the parser counts a header's name with its value
 _BACKLOG = 1024
 
+# Of a client that has asked so often, nothing more is read before it has its answers. (Nor is it seen that it has gone:
+# of one that asks a little ahead it is.)
+_MANY_DUE = 8
+
 # How long a refused client may go on sending: closing a socket with unread bytes resets the connection, and the client
 # would not see the answer.
 _LINGER_S = 2.0
 
+# What a client has not taken goes with the connection, instead of waiting in the kernel for somebody who reads.
+_DISCARD = struct.pack("ii", 1, 0)
+
 _Answered = TypeVar("_Answered")
 
 _REFUSALS = {
+    408: b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
     431: b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
     414: b"HTTP/1.1 414 URI Too Long\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
 }
 
 
 class Connection(web.RequestHandler):
-    """One client connection; aiohttp's, with our bounds, without its error texts, and without a task per request."""
+    """One client connection; aiohttp's, with our bounds, without its error texts, and without a task per request.
 
-    __slots__ = ("_common", "_due", "_has_paused", "_head_bytes", "_in_step")
+    It reads what is awaited: a head, or the body of the request that is being answered. When anything else has come,
+    as much as the kernel hands over at once, no more is read until it is awaited: nobody fills a worker's memory behind
+    an answer that they do not take.
+    """
+
+    __slots__ = (
+        "_body",
+        "_bounds",
+        "_common",
+        "_due",
+        "_has_paused",
+        "_head_bytes",
+        "_heard",
+        "_http",
+        "_in_step",
+        "_is_held",
+        "_is_taken",
+        "_late_head",
+        "_left_bytes",
+        "_peer",
+        "_unread_answer",
+    )
 
     def __init__(
         self,
@@ -62,6 +98,7 @@ class Connection(web.RequestHandler):
         http: Http,
         common: CommonHead | None,
         in_step: InStep,
+        bounds: ConnectionBounds,
     ) -> None:
         super().__init__(
             server,
@@ -73,36 +110,132 @@ class Connection(web.RequestHandler):
             max_headers=MAX_HEADER_LINES,
             keepalive_timeout=http.keep_alive_s,
         )
+        self._http = http
         self._common = common
         self._in_step = in_step
-        self._due = 0  # requests that came here and were not answered
+        self._bounds = bounds
+        self._peer: str | None = None
+        self._is_taken = False  # counts as an open connection
+        self._heard = 0  # requests that came here
+        self._due = 0  # those that were not answered
+        self._body: StreamReader = EMPTY_PAYLOAD  # of the request that came last
         self._head_bytes = 0
         self._has_paused = False
+        self._is_held = False  # nothing is read, whoever asks for it
+        self._late_head: asyncio.TimerHandle | None = None
+        self._unread_answer: asyncio.TimerHandle | None = None
+        self._left_bytes: int | None = None  # of an answer, at the last look since sending paused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to serve; requests are answered in the connection's own task."""
+        """Begin to serve, where there is room for one more; requests are answered in the connection's own task."""
+        peer = transport.get_extra_info("peername")
+        peer = peer[0] if isinstance(peer, tuple) else None
+        if not self._bounds.take(peer):
+            self._force_close = True
+            transport.close()
+            return
+        self._peer, self._is_taken = peer, True
         super().connection_made(transport)
         self._loop = _InTask(self._loop, self._messages)  # type: ignore[assignment]  # what of a loop is used from here on
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and bound what has come of a request's head so far."""
-        count, waiter = self._request_count, self._waiter
+        is_body, is_awaited = not self._body.is_eof(), self._is_awaited()
         super().data_received(data)
-        if came := self._request_count - count:
-            self._due += came
-            self._in_step.came(came)
-        if came or waiter is None or waiter.done():
-            self._head_bytes = 0
+        if self._request_count > self._heard:
+            self._hear()
+        elif not is_body:
+            self._head_bytes += len(data)
+        if self._due > _MANY_DUE or (data and not is_awaited):
+            self._hold()
+        elif self._head_bytes:
+            self._bound_head()
+
+    def _hear(self) -> None:
+        """Note requests whose heads have come whole."""
+        came, self._heard = self._request_count - self._heard, self._request_count
+        self._due += came
+        self._in_step.came(came)
+        self._body = self._messages[-1][1]
+        self._head_bytes = 0
+        if self._late_head is not None:
+            self._late_head.cancel()
+            self._late_head = None
+
+    def _is_awaited(self) -> bool:
+        """Whether what comes next is a head that is waited for, or belongs to the request that is being answered."""
+        if self._body.is_eof():
+            return not (self._due or self.writing_paused)
+        return self._due <= 1
+
+    def _bound_head(self) -> None:
+        """Refuse a head that gets too long, or that comes too slowly."""
+        if self._force_close:  # what follows a refusal is forgotten
             return
-        self._head_bytes += len(data)
-        if self._head_bytes > MAX_HEAD_BYTES and not self._force_close:  # what follows a refusal is forgotten
-            self._refuse(431)  # nothing is being answered: this connection waits for the rest of a head
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(431)
+        elif self._late_head is None:
+            self._late_head = self._loop.call_later(self._http.head_s, self._refuse_late_head)
+
+    def _refuse_late_head(self) -> None:
+        if not self._force_close:  # by then it may have been refused for its length
+            self._bounds.met("http.head_s")
+            self._refuse(408)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the connection."""
         super().connection_lost(exc)
+        if self._is_taken:
+            self._is_taken = False
+            self._bounds.give_back(self._peer)
         self._in_step.went(self._due)
         self._due = 0
+        for timer in (self._late_head, self._unread_answer):
+            if timer is not None:
+                timer.cancel()
+
+    def pause_writing(self) -> None:
+        """Hear that the client takes its answer slower than it is sent; see to it that it takes something."""
+        super().pause_writing()
+        self._left_bytes = None
+        if self._unread_answer is None:
+            self._unread_answer = self._loop.call_later(self._http.unread_answer_s, self._judge_answer)
+
+    def resume_writing(self) -> None:
+        """Hear that it has taken nearly all."""
+        super().resume_writing()
+        self._release()  # an answer may have been written to its end before it was taken
+
+    def _judge_answer(self) -> None:
+        """Give the client up where it has taken nothing since the last look; a pause that is new is looked at twice."""
+        transport, self._unread_answer = self.transport, None
+        if transport is None or not self.writing_paused:
+            return
+        before, self._left_bytes = self._left_bytes, transport.get_write_buffer_size()
+        if before is None or self._left_bytes < before:
+            self._unread_answer = self._loop.call_later(self._http.unread_answer_s, self._judge_answer)
+            return
+        self._bounds.met("http.unread_answer_s")
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
+        transport.abort()
+
+    def _hold(self) -> None:
+        """Read nothing more until it is awaited."""
+        if not self._is_held:
+            self._is_held = True
+            self._pause_transport_reading()
+
+    def _release(self) -> None:
+        """Read on, if what comes next is awaited now and nothing else keeps it waiting."""
+        if self._is_held and self._is_awaited():
+            self._is_held = False
+            if not (self._reading_paused or self._buffer_paused):
+                self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        """Read on, as aiohttp asks for where its own buffers have room."""
+        if not self._is_held:
+            super()._resume_transport_reading()
 
     def pause_reading(self) -> None:
         """Stop reading and parsing until somebody has taken what is there."""
@@ -149,8 +282,13 @@ class Connection(web.RequestHandler):
             and (piece := resp.piece(request, common)) is not None
         ):
             transport.write(piece)
-            return resp, self.writing_paused and await self._is_lost(request)
-        return await super().finish_response(request, resp, start_time)
+            is_lost = self.writing_paused and await self._is_lost(request)
+        else:
+            resp, is_lost = await super().finish_response(request, resp, start_time)
+            if self._request_count > self._heard and self._messages:  # behind an upgrade that nobody wants
+                self._hear()
+        self._release()
+        return resp, is_lost
 
     @staticmethod
     async def _is_lost(request: web.BaseRequest) -> bool:
@@ -263,16 +401,18 @@ async def start_listener(
     manager.request_handler = fixed_paths(app, manager.request_handler)
     loop = asyncio.get_running_loop()
     bound.setblocking(False)
-    common, in_step = app.get(COMMON_HEAD), app.get(IN_STEP) or InStep()
+    bound_unsent(bound)  # its connections inherit it
+    common, in_step, services = app.get(COMMON_HEAD), app.get(IN_STEP) or InStep(), app.get(SERVICES)
+    bounds = ConnectionBounds(http, None if services is None else services.tally)
 
     def make() -> Connection:
-        return Connection(manager, loop=loop, http=http, common=common, in_step=in_step)
+        return Connection(manager, loop=loop, http=http, common=common, in_step=in_step, bounds=bounds)
 
     if shares is None:
         return Listener(runner, await loop.create_server(make, sock=bound, backlog=_BACKLOG))
 
     def make_shared() -> Connection:
-        connection = _SharedConnection(manager, loop=loop, http=http, common=common, in_step=in_step)
+        connection = _SharedConnection(manager, loop=loop, http=http, common=common, in_step=in_step, bounds=bounds)
         connection.acceptor = acceptor
         return connection
 

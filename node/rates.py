@@ -63,7 +63,7 @@ class Rates:
         """
         if client is None or not self._per_second:
             return
-        name = _counted_as(client[:_MAX_NAME_CHARS])
+        name = counted_as(client)
         left = self._left(name, now)
         if left >= self._most:
             self._buckets.pop(name, None)  # a bucket that is full again is as good as none
@@ -72,13 +72,13 @@ class Rates:
 
     def is_new(self, client: str | None) -> bool:
         """Whether the client has a full bucket, whatever the time: nothing is known to have been taken out of it."""
-        return self._most >= 1 and (client is None or _counted_as(client[:_MAX_NAME_CHARS]) not in self._buckets)
+        return self._most >= 1 and (client is None or counted_as(client) not in self._buckets)
 
     def charge(self, client: str | None, *, now: float) -> None:
         """Take one from the client's bucket; what was let in side by side is owed where the bucket holds less."""
         if client is None or not self._per_second:
             return
-        name = _counted_as(client[:_MAX_NAME_CHARS])  # a proxy's header may hold anything
+        name = counted_as(client)  # a proxy's header may hold anything
         left = self._left(name, now)
         self._buckets[name] = (left - 1, now)
         self._buckets.move_to_end(name)
@@ -90,9 +90,13 @@ class Rates:
         return min(left + max(now - at, 0.0) * self._per_second, self._most)
 
 
+def counted_as(client: str) -> str:
+    """Return under which name a client's address is counted: an IPv6 address by its /64, any other text as it is."""
+    return _counted_as(client[:_MAX_NAME_CHARS])
+
+
 @lru_cache(maxsize=MAX_CLIENTS)
 def _counted_as(client: str) -> str:
-    """Return the name of a client's bucket: an IPv6 address counts by its /64, any other text as it is."""
     if ":" not in client:
         return client
     try:

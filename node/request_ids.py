@@ -1,32 +1,39 @@
 """A name for every request, the same in the answer's trace header, in problem+json and in the log.
 
-It is not a secret: eight random bytes of the process, then a count, as 32 hexadecimal digits.
+It is random, 32 hexadecimal digits: a count would tell strangers how many requests others make.
 """
 
-import itertools
-import secrets
+import os
+from collections.abc import Iterator
+from typing import Final
 
 from aiohttp import web
 
 TRACE_HEADER = "TinyCloud-Trace-Id"
 
 _KEY: web.RequestKey[str] = web.RequestKey("request_id", str)
-_PROCESS = secrets.token_hex(8)
-_count = itertools.count(1)
+_ID_BYTES: Final = 16
+_IDS_AT_ONCE: Final = 256  # asking the kernel for each costs more than all else that is done for it
 
 
 def request_id(request: web.BaseRequest) -> str:
     """Return the name of this request; the first call gives it one."""
     known = request.get(_KEY) if len(request) else None  # asking in vain costs an exception
     if known is None:
-        known = request[_KEY] = _new_id()
+        known = request[_KEY] = next(_ids)
     return known
 
 
 def last_id(request: web.BaseRequest) -> str:
     """Return the name of a request that is being answered: nobody will ask for it again."""
-    return request_id(request) if len(request) else _new_id()
+    return request_id(request) if len(request) else next(_ids)
 
 
-def _new_id() -> str:
-    return _PROCESS + next(_count).to_bytes(8, "big").hex()
+def _random_ids() -> Iterator[str]:
+    while True:
+        digits = os.urandom(_ID_BYTES * _IDS_AT_ONCE).hex()
+        for start in range(0, len(digits), 2 * _ID_BYTES):
+            yield digits[start : start + 2 * _ID_BYTES]
+
+
+_ids: Final = _random_ids()

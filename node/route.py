@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from aiohttp import web
 
+from .answers import CLOSED_TO_PAGES
 from .bodies import require_json_type
 from .in_step import InStep
 from .problems import error_answer
@@ -38,7 +39,7 @@ class Route:
         handler: what answers.
         surface: which form errors take.
         json: match only requests that declare JSON; others find no route (H4).
-        counted: every request counts against its client (`strangers`), not only a refused one.
+        cors: pages of other origins may call it where `http.cors` is on.
         operation: what is asked for, as it is counted; None: the handler says it by `OPERATION`.
     """
 
@@ -47,7 +48,7 @@ class Route:
     handler: Handler
     surface: Surface = "wire"
     json: bool = False
-    counted: bool = False
+    cors: bool = True
     operation: "Operation | None" = "other"
 
 
@@ -61,13 +62,16 @@ def bind(route: Route, in_step: InStep, guard: StrangerGuard | None = None, tall
         tally: counts answers; None: nothing is counted.
     """
     handler, own, json, operation = route.handler, route.surface == "own", route.json, route.operation
+    is_closed = not route.cors
 
     async def answer(request: web.Request) -> web.StreamResponse:
         began_ns = 0 if tally is None else time.perf_counter_ns()
+        if is_closed:
+            request[CLOSED_TO_PAGES] = True
         await in_step.turn()
         try:
             if guard is not None:
-                guard.admit(request, each=route.counted)
+                guard.admit(request)
             if json:
                 require_json_type(request)
             response = await handler(request)

@@ -1,9 +1,9 @@
 """What a client may cost the node before it has shown that it may do anything.
 
 Checking a signature, and finding out that a chain does not hold, is work for whoever asks. A client address has a
-bucket of it (`limits.strangers_per_minute`): each refused token takes one, and so does every request of a route that
-stores something for anybody who asks, like a delegation of a key that was made a moment ago. An empty bucket is 429
-before a token is looked at. What is granted takes nothing, so a busy client that is entitled is not counted.
+bucket of it (`limits.strangers_per_minute`): each refused token takes one, and so does the first thing that is kept for
+a signer who has nothing here yet, a key that was made a moment ago. An empty bucket is 429 before a token is looked at.
+What else is granted takes nothing, so a busy client that is entitled is not counted, nor who shares its address.
 
 Requests without a token cost no signature and are not counted here; public values have a rate of their own.
 """
@@ -36,8 +36,8 @@ class StrangerGuard:
     http: Http
     clock: Clock
 
-    def admit(self, request: web.Request, *, each: bool) -> None:
-        """Ask whether the client may still cost something. `each`: take one for the request itself.
+    def admit(self, request: web.Request) -> None:
+        """Ask whether the client may still cost something.
 
         Raises:
             TooMany: the client's bucket is empty.
@@ -45,9 +45,7 @@ class StrangerGuard:
         if "Authorization" not in request.headers:
             return
         client = client_address(request, self.http)
-        if each:
-            self.rates.take(client, now=self.clock.now())
-        elif not self.rates.is_new(client):  # nearly everybody who asks has cost nothing so far
+        if not self.rates.is_new(client):  # nearly everybody who asks has cost nothing so far
             self.rates.require(client, now=self.clock.now())
 
     def note(self, request: web.Request, error: Exception, status: int) -> None:

@@ -23,6 +23,7 @@ from .logs import log_failure
 from .operations.kv_batch import Found
 from .request_ids import request_id
 from .services import Services
+from .unsent import in_large_pieces
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 _LEAST_WRITE_BYTES: Final = 64 * 1024
@@ -111,8 +112,9 @@ async def stream_answer(
         await answer.write_eof()
         return answer
     try:
-        async for piece in pieces:
-            await answer.write(piece)
+        with in_large_pieces(request.transport):
+            async for piece in pieces:
+                await answer.write(piece)
     except ConnectionError:
         raise
     except Exception as error:

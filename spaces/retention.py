@@ -108,6 +108,11 @@ class Kept(Struct, frozen=True, gc=False):
     hosts: bool
 
     @property
+    def is_first(self) -> bool:
+        """Nothing is kept of the signer yet."""
+        return self.count[1] == 0
+
+    @property
     def client_account(self) -> bytes | None:
         """What the address is charged by."""
         return None if self.client_bytes is None else self.client_bytes[0]

@@ -20,7 +20,9 @@ _HOSTING = (
 @click.option("--host", "http__host", metavar="ADDRESS", help="Address to listen on.")
 @click.option("--port", "http__port", type=int, help="Port to listen on; 0 takes any free one.")
 @click.option("--workers", "http__workers", type=int, help="Worker processes; 0 means one for each core.")
-@click.option("--cors/--no-cors", "http__cors", default=None, help="Let pages of any origin call this node.")
+@click.option(
+    "--cors/--no-cors", "http__cors", default=None, help="Let pages of any origin call this node; the default."
+)
 @click.option("--hosting", "hosting__mode", type=click.Choice(get_args(HostingMode)), help=_HOSTING)
 @click.option(
     "--attestation", "release__attestation", type=click.Choice(get_args(AttestationMode)), help="Who proves their code."

@@ -170,6 +170,9 @@ REASON: Final = Label(
         "receiver",
     ),
 )
+BOUND: Final = Label(
+    "bound", ("http.max_connections", "http.connections_per_client", "http.head_s", "http.unread_answer_s")
+)
 OUTCOME: Final = Label("outcome", ("committed", "refused", "failed"))
 POOL: Final = Label("pool", ("read", "commit"))
 STATE: Final = Label("state", ("busy", "idle", "waiting"))
@@ -196,6 +199,12 @@ RELEASE_REFUSALS: Final = Series(
 )
 OPEN_CONNECTIONS: Final = Series(
     "sealspace_open_connections", "gauge", "Connections of clients that are open.", writers=(WORKER,)
+)
+GIVEN_UP: Final = Series(
+    "sealspace_connections_given_up_total",
+    "counter",
+    "Connections that were not taken, or were ended, by the setting whose bound they met.",
+    labels=(BOUND,),
 )
 COMMITS: Final = Series(
     "sealspace_commits_total",
@@ -286,6 +295,7 @@ SERIES: Final = (
     RELEASES,
     RELEASE_REFUSALS,
     OPEN_CONNECTIONS,
+    GIVEN_UP,
     COMMITS,
     BATCH_COMMITS,
     SYNC_SECONDS,

@@ -13,7 +13,9 @@ from encryption_network.errors import ReleaseRefused
 
 from ..answers import WireText
 from .series import (
+    BOUND,
     CODE,
+    GIVEN_UP,
     GROUND,
     OPERATION,
     OTHER,
@@ -34,6 +36,7 @@ _ANSWERED: Final = {name: REQUEST_SECONDS.cell(name, "2xx") - 2 * _WIDTH for nam
 _REFUSED: Final = {code: REFUSALS.cell(code) for code in CODE.values}
 _RELEASED: Final = {ground: RELEASES.cell(ground) for ground in GROUND.values}
 _WITHHELD: Final = {reason: RELEASE_REFUSALS.cell(reason) for reason in REASON.values}
+_GIVEN_UP: Final = {setting: GIVEN_UP.cell(setting) for setting in BOUND.values}
 
 
 class Tally:
@@ -62,3 +65,7 @@ class Tally:
     def released(self, ground: str) -> None:
         """Count a release that was authorised, and is durable."""
         self._row[_RELEASED[ground]] += 1
+
+    def gave_up(self, setting: str) -> None:
+        """Count a connection that was not taken or was ended, by the setting whose bound it met."""
+        self._row[_GIVEN_UP[setting]] += 1

@@ -49,7 +49,7 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
     Args:
         services: the node.
         header: untrusted text of the `Authorization` header.
-        client: network address of the caller, counted against the bounds on new owners and on the bytes of
+        client: network address of the caller, counted against the bounds on new owners, on strangers and on bytes of
             delegations; None: not counted.
 
     Raises:
@@ -68,14 +68,17 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
     done = await until_committed(services, lambda _: _attempt(services, delegation, client))
     if done.stored is not None:
         services.delegations.remember(done.stored)
+    if done.is_newcomer:  # wire 5.13
+        services.stranger_rates.charge(client, now=services.clock.now())
     return done.answer
 
 
 class _Registered(Struct, frozen=True, gc=False):
-    """What a registration came to; `stored` is None for a repeat."""
+    """What a registration came to; `stored` is None for a repeat, a newcomer's signer had nothing here before."""
 
     answer: Registration
     stored: StoredDelegation | None = None
+    is_newcomer: bool = False
 
 
 async def _attempt(
@@ -188,7 +191,8 @@ def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Plann
     # D23 has to hold when the rows are written, not only when they were read.
     checks = (*hosting.checks, *reading.network.checks)
     commit = Commit(puts=puts, live=mark_keys(ancestors), checks=checks, adds=(*hosting.adds, *kept))
-    return Planned(commit, _Registered(answer, StoredDelegation(registered, now, accounts)))
+    stored = StoredDelegation(registered, now, accounts)
+    return Planned(commit, _Registered(answer, stored, is_newcomer=reading.kept.is_first))
 
 
 def _bounds(limits: Limits, *, hosts: bool) -> KeptBounds:

@@ -86,13 +86,14 @@ def _decoded(row: Record | None) -> NetworkRecord | None:
     return None if row is None or row.value is None else decode_network(row.value)
 
 
-async def create(services: Services, header: str, body: bytes) -> dict[str, Json]:
+async def create(services: Services, header: str, body: bytes, *, client: str | None) -> dict[str, Json]:
     """Create a network, or claim the one that a sign-in made, and return its descriptor; one commit (enc 2.5, EN31).
 
     Args:
         services: the node.
         header: untrusted text of the `Authorization` header.
         body: untrusted bytes.
+        client: network address of the caller, counted against the bound on strangers; None: not counted.
 
     Raises:
         MalformedToken, CapabilityError, EncryptionError, SpaceError: the first row that fails.
@@ -119,7 +120,10 @@ async def create(services: Services, header: str, body: bytes) -> dict[str, Json
             record, action = _new_network(services, asked), "network.created"
         return Planned(_commit(services, call, record, action, claims[0], row), descriptor_json(record, node_did))
 
-    return await until_committed(services, attempt)
+    descriptor = await until_committed(services, attempt)
+    if not invocation.parents:  # nothing that is known here stands behind its signer (wire 5.13)
+        services.stranger_rates.charge(client, now=services.clock.now())
+    return descriptor
 
 
 def _new_network(services: Services, asked: CreateBody) -> NetworkRecord:

@@ -10,6 +10,7 @@ from encryption_network.requests import MAX_BODY_BYTES
 
 from ..answers import empty_answer, json_answer
 from ..bodies import limited_body
+from ..clients import client_address
 from ..operations.decrypt import decrypt_on_route
 from ..operations.networks import create, read_descriptor, read_well_known, revoke
 from ..pages import FrameworkPage
@@ -21,9 +22,10 @@ Answer = TypeVar("Answer")
 
 async def post_network(request: web.Request) -> web.Response:
     """POST /encryption/networks."""
-    header = token_of(request)
+    services, header = request.app[SERVICES], token_of(request)
     body = await limited_body(request, max_bytes=MAX_BODY_BYTES)
-    descriptor = await _paged(create(request.app[SERVICES], header, body))
+    client = client_address(request, services.config.http)
+    descriptor = await _paged(create(services, header, body, client=client))
     return json_answer({"descriptor": descriptor})
 
 

@@ -10,9 +10,10 @@ from ..clients import client_address
 from ..operations.public_values import MAX_PAGE_PATHS, PublicPage, find_public, list_public, public_space
 from ..queries import whole_number
 from ..services import SERVICES, Services
+from ..shown_types import CONTENT_TYPE, shown_type
 from ..value_answers import value_answer
 
-_SHOWN: Final = frozenset({"content-type", "content-encoding", "content-language"})
+_SHOWN: Final = frozenset({"content-encoding", "content-language"})
 _EXPOSED: Final = "ETag, Content-Type, Content-Length"
 _TRUNCATED: Final = "x-tinycloud-truncated"
 _FIXED: Final = {
@@ -34,6 +35,7 @@ async def get_public_value(request: web.Request) -> web.StreamResponse:
     if request.headers.get("If-None-Match") == head.etag_header:  # 5.11: equal texts only
         return bytes_answer(b"", headers=headers, status=304)
     shown = {name: value for name, value in head.metadata.items() if name in _SHOWN}
+    shown[CONTENT_TYPE] = shown_type(head.metadata.get(CONTENT_TYPE))
     return await value_answer(request, await services.values.open_body(head), {**shown, **headers})
 
 

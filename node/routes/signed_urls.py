@@ -17,6 +17,7 @@ from ..operations.kinds import check_call
 from ..operations.signed_urls import Asked, mint, redeem
 from ..partial import Unsatisfiable, matches_weakly, parse_range
 from ..services import SERVICES
+from ..shown_types import CONTENT_TYPE, shown_type
 from ..token_header import token_of
 from ..value_answers import value_answer
 
@@ -75,7 +76,7 @@ async def get_signed_value(request: web.Request) -> web.StreamResponse:
         wanted = _range(request, head)
     except Unsatisfiable:
         return bytes_answer(b"", headers={**fixed, "Content-Range": f"bytes */{head.size_bytes}"}, status=416)
-    headers = {**head.metadata, **fixed}
+    headers = {**head.metadata, CONTENT_TYPE: shown_type(head.metadata.get(CONTENT_TYPE)), **fixed}
     body = await services.values.open_body(head)
     if wanted is None:
         return await value_answer(request, body, headers)

@@ -1,7 +1,7 @@
 """The route table: every route of the node, once.
 
 The first match wins; `/invoke` stands first because it is the busiest. A trailing `/` is ignored (H4). The last two
-rows answer what no other row matches.
+rows answer what no other row matches. The operator's routes are closed to pages of other origins.
 """
 
 from ..route import Route
@@ -27,14 +27,14 @@ from . import (
 
 ROUTES: tuple[Route, ...] = (
     Route("POST", "/invoke", invoke.post_invocation, operation=None),
-    Route("POST", "/delegate", delegate.post_delegation, counted=True, operation="delegate"),
-    Route("POST", "/revoke", revoke.post_revocation, counted=True, operation="revoke"),
+    Route("POST", "/delegate", delegate.post_delegation, operation="delegate"),
+    Route("POST", "/revoke", revoke.post_revocation, operation="revoke"),
     Route("POST", "/delegation/status", delegation_status.post_status, json=True),
     Route("POST", "/delegation/query", delegation_query.post_query, json=True),
-    Route("POST", "/encryption/networks", encryption.post_network, json=True, counted=True),
+    Route("POST", "/encryption/networks", encryption.post_network, json=True),
     Route("GET", "/encryption/networks/{network}", encryption.get_network),
     Route("POST", "/encryption/networks/{network}/decrypt", encryption.post_decrypt, json=True, operation="decrypt"),
-    Route("POST", "/encryption/networks/{network}/revoke", encryption.post_revocation, counted=True),
+    Route("POST", "/encryption/networks/{network}/revoke", encryption.post_revocation),
     Route("GET", "/.well-known/encryption/network/{name}", encryption.get_well_known_network),
     Route("PUT", "/encryption/networks/{network}/policy", attestation_sessions.put_policy, surface="own", json=True),
     Route("POST", "/encryption/networks/{network}/withdraw", receipts.post_withdrawal, surface="own", json=True),
@@ -67,11 +67,13 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/peer/generate/{space}", peer.get_host_did),
     Route("GET", "/.well-known/tinycloud/node-keys", well_known.get_node_keys),
     Route("GET", "/attestation", attestation.get_attestation),
-    Route("GET", "/admin/quota", admin.get_quotas),
-    Route("GET", "/admin/quota/{space}", admin.get_quota),
-    Route("PUT", "/admin/quota/{space}", admin.put_quota, json=True),
-    Route("DELETE", "/admin/quota/{space}", admin.delete_quota),
-    Route("GET", "/admin/usage", admin.get_usage),
+    Route("GET", "/admin/quota", admin.get_quotas, cors=False),
+    Route("GET", "/admin/quota/{space}", admin.get_quota, cors=False),
+    Route("PUT", "/admin/quota/{space}", admin.put_quota, json=True, cors=False),
+    Route("DELETE", "/admin/quota/{space}", admin.delete_quota, cors=False),
+    Route("GET", "/admin/usage", admin.get_usage, cors=False),
+    Route("OPTIONS", "/admin/{path:.*}", fallback.options_any, cors=False),
+    Route("*", "/admin/{path:.*}", fallback.no_route, cors=False),
     Route("OPTIONS", "/public/{space}/kv/{key:.*}", fallback.options_public),
     Route("OPTIONS", "/{path:.*}", fallback.options_any),
     Route("*", "/hooks/{path:.*}", not_offered.hooks),

@@ -254,7 +254,8 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     "wire 7.2": ("node/operations/test_strangers.py::test_services_that_are_not_offered",),
     "wire 5.13": (
         "node/operations/test_strangers.py::test_refused_tokens_run_out",
-        "node/operations/test_strangers.py::test_every_registration_is_counted",
+        "node/operations/test_strangers.py::test_registrations_of_somebody_known_are_not_counted",
+        "node/operations/test_strangers.py::test_first_registrations_of_strangers_are_counted",
         "node/operations/test_strangers.py::test_one_signer_has_so_many_delegations",
     ),
     "wire 7.1": ("spec/test_texts.py::test_the_route_table_is_the_nodes",),

@@ -135,7 +135,22 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _SIGNED + "test_how_long_a_url_lives",
     ),
     "3.2 a page among public or signed values acts as the node's own": (
+        "attacks/test_browsers.py::test_no_value_is_a_page_of_the_nodes_origin",
         _SIGNED + "test_a_url_gives_the_value_to_anybody",
+    ),
+    "3.2 a page of another origin calls the node through its visitor's browser (CORS is on)": (
+        "attacks/test_browsers.py::test_the_operator_is_closed_to_pages",
+        "attacks/test_browsers.py::test_a_page_of_any_origin_calls_what_the_sdk_calls",
+        "node/test_routes.py::test_options",
+    ),
+    "3.2 memory and connections without a token: heads that never end, requests behind answers that nobody reads": (
+        "attacks/test_connections.py::test_heads_behind_an_unread_answer_take_no_memory",
+        "node/test_listener.py::test_a_head_that_does_not_end_is_given_up",
+        "node/test_listener.py::test_whoever_takes_nothing_of_an_answer_is_given_up",
+        "node/test_connection_bounds.py::test_a_client_has_so_many_connections",
+    ),
+    "3.2 ids of requests tell how many requests others make": (
+        "node/test_routes.py::test_each_answer_has_its_own_trace_id",
     ),
     "3.2 the operator's secret": (
         "node/operations/test_admin_quota.py::test_only_the_operator",

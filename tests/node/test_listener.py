@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -165,16 +166,99 @@ async def test_requests_behind_a_body_that_came_late_are_answered(behind: int) -
     await _with_route(take, talk)
 
 
+@pytest.mark.parametrize("body", [b"", b"b" * 10, b"b" * 300_000])
+async def test_requests_behind_answers_that_are_taken_late_are_answered(body: bytes) -> None:
+    """A client that sends everything before it reads anything gets every answer, in order, with or without bodies."""
+    count = 200
+    answer = bytes(50_000)
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        size_bytes = sum([len(piece) async for piece in body_pieces(request, max_bytes=1 << 24)])
+        return bytes_answer(answer, headers={"X-Told": f"{request.headers['X-Number']} {size_bytes}"})
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = "POST /it HTTP/1.1\r\nHost: a\r\nX-Number: {}\r\nContent-Length: {}\r\n\r\n"
+        for number in range(count):
+            writer.write(head.format(number, len(body)).encode() + body)
+        for number in range(count):
+            told = await reader.readuntil(b"\r\n\r\n")
+            assert f"X-Told: {number} {len(body)}\r\n".encode() in told
+            await reader.readexactly(len(answer))
+
+    await _with_route(take, talk)
+
+
+async def _answer(request: web.Request) -> web.StreamResponse:
+    return bytes_answer(b"", headers={})
+
+
+async def _answer_at_length(request: web.Request) -> web.StreamResponse:
+    return bytes_answer(bytes(32 << 20), headers={})
+
+
+_ASKED = b"POST /it HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.mark.parametrize("before", [b"", _ASKED + b"\r\n"], ids=["first", "later"])
+async def test_a_head_that_does_not_end_is_given_up(before: bytes) -> None:
+    """Whoever begins a head and does not end it in time is told 408 with an empty body, and is done with (H8)."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if before:
+            writer.write(before)
+            await reader.readuntil(b"\r\n\r\n")
+        writer.write(_ASKED)
+        told = await reader.read()
+        assert told == b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+    await _with_route(_answer, talk, head_s=0.05)
+
+
+async def test_a_head_that_ends_in_time_is_answered() -> None:
+    """The time of one head has nothing to do with the next, nor with the wait between them."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(3):
+            for piece in (_ASKED[:5], _ASKED[5:], b"\r\n"):
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+    await _with_route(_answer, talk, head_s=20)
+
+
+async def test_whoever_takes_nothing_of_an_answer_is_given_up() -> None:
+    """A connection whose answer nobody takes ends; until then it counts (H8, H9)."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(_ASKED + b"\r\n")
+        address = writer.get_extra_info("peername")
+        while True:  # as long as there is no room
+            second, sender = await asyncio.open_connection(*address)
+            sender.write(b"GET /none HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            told = b""
+            with suppress(ConnectionError):
+                told = await second.read()
+            sender.close()
+            if told:
+                assert _status(told) == 404
+                return
+
+    await _with_route(_answer_at_length, talk, max_connections=1, unread_answer_s=0.05)
+
+
 async def _with_route(
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    **bounds: float,
 ) -> None:
     """Serve one route, and let a client talk to it over one connection until it has what it wants."""
     app = web.Application()
     app.router.add_post("/it", handler)
     app[COMMON_HEAD] = CommonHead({})
     bound = bind_socket("127.0.0.1", 0)
-    listener = await start_listener(app, bound, Http(drain_s=1))
+    listener = await start_listener(app, bound, Http(drain_s=1, **bounds))  # type: ignore[arg-type]  # by name
     try:
         reader, writer = await asyncio.open_connection(*bound.getsockname())
         await asyncio.wait_for(talk(reader, writer), 20)

@@ -34,6 +34,7 @@ from node.metrics.counting import Counting
 from node.metrics.scraping import MAX_HEAD_BYTES, Scraping, status_of
 from node.metrics.series import (
     BATCH_COMMITS,
+    BOUND,
     CODE,
     COMMITS,
     CPU_SECONDS,
@@ -179,9 +180,9 @@ def test_the_page_lists_every_series() -> None:
 
 
 def test_the_page_lists_the_operations() -> None:
-    """The page for operators names each operation, and each series of an example is one that there is."""
+    """The page for operators names each operation and bound, and each series of an example is one that there is."""
     text = PAGE.read_text("utf-8")
-    assert {name for name in OPERATION.values if f"`{name}`" not in text} == set()
+    assert {name for name in (*OPERATION.values, *BOUND.values) if f"`{name}`" not in text} == set()
     named = set(re.findall(r"\bsealspace_\w+", text))
     assert named <= {series.name for series in SERIES} | {"sealspace_requests_total"}
 

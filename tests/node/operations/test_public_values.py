@@ -24,11 +24,11 @@ async def test_a_public_value(serve) -> None:
     """Anybody reads it, with its type and nothing else of its metadata; a cache may keep it a minute."""
     async with serve() as node:
         await keep(
-            node, "a", body=b"hello", content_type="text/html", content_disposition="inline", x_tinycloud_meta_a="1"
+            node, "a", body=b"hello", content_type="image/png", content_disposition="inline", x_tinycloud_meta_a="1"
         )
         reply = await node.send("GET", at(node, "/a"))
         assert reply.said == (200, "hello")
-        assert reply.headers["content-type"] == "text/html"
+        assert reply.headers["content-type"] == "image/png"
         assert reply.headers["cache-control"] == "public, max-age=60"
         assert reply.headers["access-control-allow-origin"] == "*"
         assert reply.headers["content-security-policy"].startswith("sandbox")
@@ -90,7 +90,7 @@ async def test_only_spaces_named_public(serve) -> None:
 
 async def test_a_list_in_pages(serve) -> None:
     """Keys come in byte order, deleted ones left out, in pages that go on after the last key."""
-    async with serve(public_spaces=NO_RATE) as node:
+    async with serve(http=Http(port=0, drain_s=0, cors=False), public_spaces=NO_RATE) as node:
         await keep(node, "d/1", "d/2", "d/3", "da", "e")
         await node.send("POST", "/invoke", token=node.token({node.kv("d/2", "public"): ["tinycloud.kv/del"]}))
         whole = await node.send("GET", at(node, "?prefix=d"))

@@ -37,11 +37,11 @@ def ends_in(node: Any, reply: Any) -> float:
 async def test_a_url_gives_the_value_to_anybody(serve) -> None:
     """Whoever has the URL reads the value with its metadata, and as a page it gets no origin."""
     async with serve() as node:
-        await node.put("a", b"hello", content_type="text/html", x_tinycloud_meta_a="1")
+        await node.put("a", b"hello", content_type="image/png", x_tinycloud_meta_a="1")
         reply = await node.send("GET", await made(node))
         assert reply.said == (200, "hello")
         shown = ("content-type", "x-tinycloud-meta-a", "etag", "cache-control", "accept-ranges")
-        assert [reply.headers[name] for name in shown] == ["text/html", "1", HELLO, "private, no-store", "bytes"]
+        assert [reply.headers[name] for name in shown] == ["image/png", "1", HELLO, "private, no-store", "bytes"]
         assert reply.headers["content-security-policy"].startswith("sandbox")
 
 

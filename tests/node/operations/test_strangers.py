@@ -4,8 +4,14 @@ import asyncio
 import json
 
 import pytest
-from running_node import new_key
+from conformance.minting import key_token
+from running_node import Reply, new_key
+from wire_replay import token_id
 
+from capabilities.signatures import Ed25519Signer
+from capabilities.strict_json import Json
+from encryption_network.canonical_json import canonical_bytes
+from encryption_network.requests import NETWORK_CREATE, admin_fact
 from node.config import Admin, Http, Limits
 from node.operations.sweep_delegations import sweep_delegations
 
@@ -82,13 +88,48 @@ async def test_a_key_of_a_moment_ago_is_a_stranger(serve) -> None:
         assert [404] * 3 + [429] == [(await node.send("POST", "/invoke", token=token)).status for token in tokens]
 
 
-async def test_every_registration_is_counted(serve) -> None:
-    """What stores something for anybody counts each time, repeats included."""
+async def test_registrations_of_somebody_known_are_not_counted(serve) -> None:
+    """Whoever has something here registers, repeats and revokes as often as they like; what is refused counts."""
     async with serve(limits=THREE) as node:
-        grant = node.token({node.kv("a"): [GET]}, audience=node.friend.did)
-        assert [200] * 3 + [429] == [(await node.delegate(grant)).status for _ in range(4)]
-        assert (await node.send("POST", "/revoke", token=grant)).status == 429
-        assert (await node.put("a", b"x")).status == 429
+        for number in range(8):
+            grant = node.token({node.kv(f"a{number}"): [GET]}, audience=node.friend.did)
+            assert [200, 200] == [(await node.delegate(grant)).status for _ in range(2)]
+            revocation = node.token({f"urn:cid:{token_id(grant)}": ["tinycloud.delegation/revoke"]})
+            assert (await node.send("POST", "/revoke", token=revocation)).status == 200
+        # The first grant of a signer unknown so far took one: two are left.
+        assert [401] * 2 + [429] == [(await node.delegate(refused(node))).status for _ in range(3)]
+
+
+async def test_first_registrations_of_strangers_are_counted(serve) -> None:
+    """A key of a moment ago costs its address one for the first delegation, and one for each network of its own."""
+
+    def grant(signer: Ed25519Signer) -> str:
+        granted: str = node.token({f"{node.space(owner=signer)}/kv": [GET]}, signer=signer, audience=node.friend.did)
+        return granted
+
+    async with serve(limits=THREE) as node:
+        signers = [Ed25519Signer(bytes([fill]) * 32) for fill in range(1, 5)]
+        assert [200] * 3 + [429] == [(await node.delegate(grant(signer))).status for signer in signers]
+        node.clock.advance(60)
+        statuses = [(await _create_network(node, f"own{number}")).status for number in range(4)]
+        assert statuses == [200] * 3 + [429]
+
+
+async def _create_network(node, name: str) -> Reply:
+    network = f"urn:tinycloud:encryption:{node.owner.did}:{name}"
+    body: dict[str, Json] = {"name": name, "ownerDid": node.owner.did}
+    node_did = node.node.services.keyring.node_did
+    fact = admin_fact(network, target_node=node_did, action=NETWORK_CREATE, body=body)
+    token = key_token(
+        node.owner,
+        audience=node_did,
+        grants={network: [NETWORK_CREATE]},
+        expires_at=node.clock.now() + 60,
+        nonce=f"network-{name}",
+        facts=[fact],
+    )
+    reply: Reply = await node.json("POST", "/encryption/networks", canonical_bytes(body), token=token)
+    return reply
 
 
 async def test_clients_are_counted_apart(serve) -> None:

@@ -1,0 +1,69 @@
+"""What a client costs that nobody knows: memory, connections and time of a worker."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from attacks.parties import PUT, Stage, stage_on
+from hoarders import Hoarder, long_heads, resident_bytes
+from running_node import new_key, running_node, send
+
+from tee_backend.evidence.simulated import SimulatedPlatform
+
+pytestmark = pytest.mark.slow
+
+HOARDERS = 4
+VALUE = bytes(8 << 20)
+# Rounds in which nobody took a byte, each with a request that the same worker answered: it does not read any more.
+IDLE_ROUNDS = 50
+MiB = 1 << 20
+
+
+@pytest.fixture
+async def narrow(folder: Path, platform: SimulatedPlatform) -> AsyncIterator[Stage]:
+    """A node with one worker."""
+    with running_node(folder, platform=platform, workers=1) as node:
+        async with AsyncExitStack() as clients:
+            stage = await stage_on(node.url, platform, clients)
+            stage.node = node
+            yield stage
+
+
+async def _value() -> AsyncIterator[bytes]:
+    for start in range(0, len(VALUE), MiB):
+        yield VALUE[start : start + MiB]
+
+
+async def _put_public(stage: Stage) -> str:
+    """Put a large value into a stranger's public space, and return where everybody may read it."""
+    stranger = new_key()
+    space = f"tinycloud:{stranger.did.removeprefix('did:')}:public"
+    reply = await stage.invoke(stranger, {f"{space}/kv/large": [PUT]}, body=_value())
+    assert reply.status == 200, reply.said
+    return f"/public/{space}/kv/large"
+
+
+async def test_heads_behind_an_unread_answer_take_no_memory(narrow: Stage) -> None:
+    """A worker stops reading from whoever does not read its answer, and goes on where that answer is read."""
+    assert narrow.node is not None
+    path = await _put_public(narrow)
+    [worker] = narrow.node.children("worker")
+    assert (await send(narrow.url, "GET", path)).body == VALUE
+    more = long_heads()
+    with ExitStack() as ended:
+        hoarders = [Hoarder(urlsplit(narrow.url).port or 0, path, more) for _ in range(HOARDERS)]
+        for hoarder in hoarders:
+            ended.callback(hoarder.close)
+        before, idle_rounds = resident_bytes(worker), 0
+        while idle_rounds < IDLE_ROUNDS and not all(hoarder.is_done for hoarder in hoarders):
+            pushed = sum([hoarder.push() for hoarder in hoarders])
+            assert (await send(narrow.url, "GET", "/healthz")).status == 200
+            idle_rounds = 0 if pushed else idle_rounds + 1
+        grown = resident_bytes(worker) - before
+        assert grown < HOARDERS * 4 * MiB, f"{grown / MiB:.0f} MiB for {HOARDERS} connections"
+        assert [False] * HOARDERS == [hoarder.is_done or hoarder.is_ended for hoarder in hoarders]
+        assert all(hoarder.sent_bytes > 1 << 18 for hoarder in hoarders)
+        _, _, answer = hoarders[0].read_all().partition(b"\r\n\r\n")
+        assert (VALUE, b"HTTP/1.1 431 ") == (answer[: len(VALUE)], answer[len(VALUE) :][:13])

@@ -1,0 +1,103 @@
+"""Connections that ask for an answer, never read it, and go on sending as much as anybody takes.
+
+Nothing here waits: a socket that takes nothing now is tried again after somebody else was served.
+
+Example:
+    hoarder = Hoarder(port, "/public/…/kv/large", long_heads())
+    hoarder.push()
+"""
+
+import select
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_LINES: Final = 96
+_LINE_BYTES: Final = 393_000
+_REQUESTS: Final = 20_000
+_PIECE_BYTES: Final = 1 << 18
+_RECEIVE_BYTES: Final = 4096
+_WAIT_S: Final = 20.0
+
+
+def long_heads() -> bytes:
+    """Return as many header lines as a request may have, each nearly as long as one may be: 37 MB of one head."""
+    lines = [b"x-%d: " % number + b"a" * _LINE_BYTES for number in range(_LINES)]
+    return b"\r\n".join([b"GET / HTTP/1.1", *lines, b""])
+
+
+def small_requests() -> bytes:
+    """Return many small requests of many short lines, whose answers are more than buffers hold."""
+    lines = [b"a%d:b" % number for number in range(90)]
+    return b"\r\n".join([b"GET /info HTTP/1.1", b"Host: node", *lines, b"", b""]) * _REQUESTS
+
+
+class Hoarder:
+    """One such connection.
+
+    Attributes:
+        sent_bytes: what the other side, or the kernel between, has taken.
+        is_ended: whether the other side has closed the connection.
+    """
+
+    def __init__(self, port: int, path: str, more: bytes) -> None:
+        """Connect to a node on loopback, and ask for a path.
+
+        Args:
+            port: where the node listens.
+            path: what is asked for; its answer should be larger than buffers are.
+            more: what is sent behind it.
+        """
+        self.sent_bytes = 0
+        self.is_ended = False
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+        self._socket.connect(("127.0.0.1", port))
+        self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: node\r\n\r\n".encode())
+        self._socket.setblocking(False)
+        self._more = memoryview(more)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything was sent that there is."""
+        return self.sent_bytes == len(self._more)
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._socket.fileno()
+
+    def push(self) -> int:
+        """Send as much as is taken now; return how many bytes that were."""
+        before = self.sent_bytes
+        with suppress(BlockingIOError):
+            while not (self.is_ended or self.is_done):
+                try:
+                    self.sent_bytes += self._socket.send(self._more[self.sent_bytes :][:_PIECE_BYTES])
+                except ConnectionError:
+                    self.is_ended = True
+        return self.sent_bytes - before
+
+    def read_all(self) -> bytes:
+        """Read until the other side closes the connection, and go on sending meanwhile."""
+        pieces = []
+        with suppress(ConnectionResetError):
+            while True:
+                wants_more = not (self.is_ended or self.is_done)
+                readable, _, _ = select.select([self._socket], [self._socket] if wants_more else [], [], _WAIT_S)
+                self.push()
+                if readable:
+                    if not (piece := self._socket.recv(_PIECE_BYTES)):
+                        break
+                    pieces.append(piece)
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._socket.close()
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process that is its own, without files that it has mapped."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) << 10
