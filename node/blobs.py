@@ -110,7 +110,13 @@ def _bucket_of(blobs: Blobs) -> tuple[str, str]:
         raise ConfigurationError("blobs.url is not an address", hint=_BUCKET_HINT) from None
     if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
         raise ConfigurationError("blobs.url names no bucket that this version knows", hint=_BUCKET_HINT)
-    return parts.netloc, parts.path.strip("/")
+    prefix = parts.path.strip("/")
+    if "incoming" in prefix.split("/"):
+        raise ConfigurationError(
+            "blobs.url has a folder called incoming, of which each store has one for what is on its way",
+            hint="choose another prefix",
+        )
+    return parts.netloc, prefix
 
 
 def _endpoint(blobs: Blobs) -> str | None:

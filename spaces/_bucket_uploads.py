@@ -24,6 +24,7 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, connect=2)
 _EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 _MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 _GONE: Final = 404
+INCOMING: Final = "incoming"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,18 @@ class BucketPlace:
 
     Attributes:
         bucket: name of the bucket.
-        prefix: of every key, without slashes around it; may be empty.
+        prefix: of every key, without slashes around it; may be empty. It has no segment `incoming`: what lies below one
+            a store above would sweep as never finished.
+    Raises:
+        ValueError: it has one (a mistake of the calling code).
     """
 
     bucket: str
     prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if INCOMING in self.prefix.split("/"):
+            raise ValueError("a prefix with the segment incoming")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +104,7 @@ class Uploads:
     """The unfinished uploads below a prefix."""
 
     def __init__(self, place: BucketPlace, access: BucketAccess) -> None:
-        self._prefix = f"{place.prefix}/incoming/" if place.prefix else "incoming/"
+        self._prefix = f"{place.prefix}/{INCOMING}/" if place.prefix else f"{INCOMING}/"
         self._path = f"/{place.bucket}"
         self._access = access
 

@@ -4,6 +4,9 @@
     <prefix>/incoming/<random>                                   a body on its way; no commit may name it
     <prefix>/<first 2 hex of hash>/<space16>-<hash>-<generation> a whole body under a name of its own
 
+Nothing but names of these forms is ever swept, and a place inside another store's, or around it, is refused: so no
+store removes what is another's (`_bucket_neighbours`).
+
 A body of up to 5 MiB waits in memory for its name and is put under it in one request, which fails where the name is
 taken. A larger one is sent to `incoming/` in parts while it comes, copied inside the bucket when it gets its name, and
 removed from where it was. Parts of an upload that was never finished show in no listing of objects; they are listed
@@ -21,6 +24,7 @@ Example:
 """
 
 import asyncio
+import re
 import secrets
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -35,7 +39,8 @@ from blake3 import blake3
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from ._bucket_uploads import BucketAccess, BucketPlace, Uploads
+from ._bucket_neighbours import MARKER, TooManyFolders, marker_above, marker_below
+from ._bucket_uploads import INCOMING, BucketAccess, BucketPlace, Uploads
 from .blob_files import PIECE_BYTES
 from .blob_store import Piece
 from .blobs import BlobName, parse_file_name
@@ -59,8 +64,8 @@ _ABORT_S: Final = 5.0
 # An upload in parts shows only when it was begun, so that it may last a day before it counts as abandoned.
 _LONGEST_UPLOAD_S: Final = 86_400.0
 _LISTED: Final = 1000
-_INCOMING: Final = "incoming"
-_MARKER: Final = "store"
+_ON_ITS_WAY: Final = re.compile(rf"{INCOMING}/[0-9a-f]{{32}}")
+_BODIES_FOLDER: Final = re.compile(r"[0-9a-f]{2}")
 _ERRORS: Final = (BaseError, OSError, ValueError)
 
 
@@ -80,6 +85,8 @@ class BlobBucket:
         self._uploads = Uploads(place, access)
         self._store_id: bytes | None = None
         self.objects: Final = _objects(place, access)
+        self._prefix = place.prefix
+        self._whole = _objects(BucketPlace(place.bucket), access) if place.prefix else self.objects
 
     def give_back(self, size_bytes: int) -> None:
         """Count memory as free again."""
@@ -89,25 +96,40 @@ class BlobBucket:
         """Make sure that no other store has its bodies here: a sweep would take them for orphans.
 
         Raises:
-            BodiesElsewhere: another store's id stands in the bucket.
+            BodiesElsewhere: another store's id stands here, or above, or, when the place is new, below.
             StoreUnavailable: the bucket refuses, or cannot be reached.
         """
         self._store_id = store_id
         with _bucket_errors("the bucket of the bodies cannot be used"):
             if await self._marker() is None:
+                await self._refuse_above()
+                await self._refuse_below()
                 with suppress(AlreadyExistsError):
-                    await obstore.put_async(self.objects, _MARKER, store_id.hex().encode(), mode="create")
+                    await obstore.put_async(self.objects, MARKER, store_id.hex().encode(), mode="create")
             await self._require_own()
 
     async def _marker(self) -> bytes | None:
         try:
-            return bytes(await (await obstore.get_async(self.objects, _MARKER)).bytes_async())
+            return bytes(await (await obstore.get_async(self.objects, MARKER)).bytes_async())
         except FileNotFoundError:
             return None
 
     async def _require_own(self) -> None:
         if self._store_id is None or await self._marker() != self._store_id.hex().encode():
             raise BodiesElsewhere("the bucket and prefix of blobs.url hold the bodies of another store")
+        await self._refuse_above()
+
+    async def _refuse_above(self) -> None:
+        if (key := await marker_above(self._whole, self._prefix)) is not None:
+            raise BodiesElsewhere(f"the prefix of blobs.url lies inside that of another store, whose object is {key}")
+
+    async def _refuse_below(self) -> None:
+        try:
+            key = await marker_below(self.objects)
+        except TooManyFolders:
+            raise BodiesElsewhere("too much lies below the prefix of blobs.url: take one that is empty") from None
+        if key is not None:
+            raise BodiesElsewhere(f"below the prefix of blobs.url lies another store, whose object is {key}")
 
     async def begin(self) -> "IncomingObject":
         """Make room for a body that is on its way; nothing is sent before it outgrows the memory it may have."""
@@ -133,20 +155,23 @@ class BlobBucket:
         """See `BlobStore.older_than`. The times are the bucket's."""
         with _bucket_errors("the bodies cannot be listed"):
             await self._require_own()
-            async for found in obstore.list(self.objects, chunk_size=_LISTED):
-                old = (one["path"].rpartition("/")[2] for one in found if one["last_modified"].timestamp() < before)
-                names = [name for name in map(parse_file_name, old) if name is not None]
-                if names:
-                    yield names
+            for folder in (await obstore.list_with_delimiter_async(self.objects))["common_prefixes"]:
+                if _BODIES_FOLDER.fullmatch(folder) is None:
+                    continue
+                async for found in obstore.list(self.objects, f"{folder}/", chunk_size=_LISTED):
+                    old = (one["path"] for one in found if one["last_modified"].timestamp() < before)
+                    names = [name for name in map(_name_of, old) if name is not None]
+                    if names:
+                        yield names
 
     async def remove_unfinished(self, before: float) -> int:
         """See `BlobStore.remove_unfinished`; an upload in parts may take a day before it counts as unfinished."""
         removed = 0
         with _bucket_errors("unfinished bodies cannot be removed"):
             await self._require_own()
-            async for found in obstore.list(self.objects, f"{_INCOMING}/", chunk_size=_LISTED):
+            async for found in obstore.list(self.objects, f"{INCOMING}/", chunk_size=_LISTED):
                 for one in found:
-                    if one["last_modified"].timestamp() < before:
+                    if _ON_ITS_WAY.fullmatch(one["path"]) and one["last_modified"].timestamp() < before:
                         await self.delete(one["path"])
                         removed += 1
         return removed + await self._uploads.abort_older_than(before - _LONGEST_UPLOAD_S)
@@ -162,7 +187,7 @@ class BlobBucket:
         Raises:
             StoreUnavailable: the bucket refuses one of them; the text says which.
         """
-        first, second = (f"{_INCOMING}/{secrets.token_hex(16)}" for _ in range(2))
+        first, second = (f"{INCOMING}/{secrets.token_hex(16)}" for _ in range(2))
         with _bucket_errors("the bucket takes no objects"):
             await obstore.put_async(self.objects, first, b"x", mode="create")
         try:
@@ -174,7 +199,7 @@ class BlobBucket:
             with _bucket_errors("the bucket gives no object back"):
                 await obstore.get_range_async(self.objects, second, start=0, end=1)
             with _bucket_errors("the bucket does not list its objects"):
-                await anext(obstore.list(self.objects, f"{_INCOMING}/", chunk_size=1))
+                await anext(obstore.list(self.objects, f"{INCOMING}/", chunk_size=1))
             await self._uploads.try_out()
         finally:
             with _bucket_errors("the bucket does not delete objects"):
@@ -267,7 +292,7 @@ class _Upload:
     """An upload in parts to a key of its own: what is sent waits until the bucket took what came before."""
 
     objects: S3Store
-    key: str = field(default_factory=lambda: f"{_INCOMING}/{secrets.token_hex(16)}")
+    key: str = field(default_factory=lambda: f"{INCOMING}/{secrets.token_hex(16)}")
     _pieces: "asyncio.Queue[bytes | None]" = field(default_factory=lambda: asyncio.Queue(maxsize=4))
     _is_aborted: bool = False
     _done: "asyncio.Future[obstore.PutResult] | None" = None
@@ -408,6 +433,12 @@ class OpenObject:
 def key_of(name: BlobName) -> str:
     """Return the key of a body, without the prefix."""
     return f"{name.digest[:1].hex()}/{name.file_name}"
+
+
+def _name_of(key: str) -> BlobName | None:
+    """Read the key of a body; None for anything else, further down too."""
+    name = parse_file_name(key.rpartition("/")[2])
+    return name if name is not None and key_of(name) == key else None
 
 
 def _objects(place: BucketPlace, access: BucketAccess) -> S3Store:

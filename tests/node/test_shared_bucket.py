@@ -256,6 +256,7 @@ _GOOD = {"url": "s3://bucket/some/prefix", "key_id": "k", "secret_key": "hush"}
         {"url": "s3://"},
         {"url": "s3://user:hush@bucket"},
         {"url": "s3://bucket?x=y"},
+        {"url": "s3://bucket/a/incoming/b"},
         {"url": "s3://[bucket"},
         {"key_id": None},
         {"secret_key": None},

@@ -70,6 +70,84 @@ async def test_place_belongs_to_one_store(server: S3Server, place: BucketPlace, 
     assert [names async for names in bucket.older_than(4e9)] == []
 
 
+@pytest.mark.parametrize("inner", ["x", "ff", "x/ff/y"])
+async def test_place_inside_another_is_refused(server: S3Server, inner: str) -> None:
+    """Whoever comes second, inside or around, is refused and leaves no marker; places side by side are none of that."""
+    name = server.new_bucket().bucket
+    for first, second in ((f"a/{inner}", "a"), ("b", f"b/{inner}")):
+        await BlobBucket(BucketPlace(name, first), server.access).claim(STORE_ID)
+        for store_id in (STORE_ID, b"j" * 16):
+            with pytest.raises(BodiesElsewhere, match="another store"):
+                await BlobBucket(BucketPlace(name, second), server.access).claim(store_id)
+        await BlobBucket(BucketPlace(name, f"{first}-beside"), server.access).claim(b"k" * 16)
+    with pytest.raises(BodiesElsewhere, match="another store"):
+        await BlobBucket(BucketPlace(name), server.access).claim(STORE_ID)
+    assert b"<Key>store</Key>" not in server.ask("GET", f"/{name}?list-type=2")
+
+
+async def test_places_that_were_made_inside_each_other_are_told(server: S3Server) -> None:
+    """Where an earlier version let two in, the inner one neither starts nor sweeps."""
+    name = server.new_bucket().bucket
+    inner = BlobBucket(BucketPlace(name, "a/b"), server.access)
+    await inner.claim(STORE_ID)
+    await obstore.put_async(BlobBucket(BucketPlace(name, "a"), server.access).objects, "store", b"0" * 32)
+    with pytest.raises(BodiesElsewhere, match="a/store"):
+        await inner.claim(STORE_ID)
+    with pytest.raises(BodiesElsewhere, match="a/store"):
+        await inner.remove_unfinished(4e9)
+    with pytest.raises(BodiesElsewhere, match="a/store"):
+        [names async for names in inner.older_than(4e9)]
+
+
+async def test_objects_called_store_that_are_no_markers(server: S3Server) -> None:
+    """What only has the name of a marker keeps nobody out."""
+    name = server.new_bucket().bucket
+    whole = BlobBucket(BucketPlace(name), server.access).objects
+    for key, value in (("store", b"a shop"), ("a/store", b"g" * 32), ("a/b/c/store", b"0" * 31)):
+        await obstore.put_async(whole, key, value)
+    await BlobBucket(BucketPlace(name, "a/b"), server.access).claim(STORE_ID)
+
+
+async def test_too_much_below_a_new_place(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where more folders lie below than are looked through, the place is refused."""
+    monkeypatch.setattr("spaces._bucket_neighbours.MOST_FOLDERS", 3)
+    name = server.new_bucket().bucket
+    bucket = BlobBucket(BucketPlace(name, "a"), server.access)
+    for folder in ("x", "y", "z/z"):
+        await obstore.put_async(bucket.objects, f"{folder}/object", b"")
+    with pytest.raises(BodiesElsewhere, match="too much"):
+        await bucket.claim(STORE_ID)
+
+
+async def test_sweeps_keep_to_names_of_their_own(server: S3Server, place: BucketPlace, bucket: BlobBucket) -> None:
+    """What lies further down, or has another form, is neither listed as a body nor removed as unfinished."""
+    name = BlobName(b"s" * 16, bytes(32), b"g" * 16)
+    own, others = (
+        f"00/{name.file_name}",
+        (
+            f"00/00/{name.file_name}",
+            f"incoming/00/{name.file_name}",
+            f"node/00/{name.file_name}",
+            f"01/{name.file_name}",
+            "incoming/store",
+            "incoming/" + "A" * 32,
+        ),
+    )
+    for key in (own, "incoming/" + "a" * 32, *others):
+        await obstore.put_async(bucket.objects, key, b"body")
+    assert [one async for names in bucket.older_than(4e9) for one in names] == [name]
+    assert await bucket.remove_unfinished(4e9) == 1
+    assert sorted(server.keys(place)) == sorted((own, "store", *others))
+
+
+def test_prefix_inside_what_is_on_its_way() -> None:
+    """A prefix with the segment in which every store above it sweeps is no place."""
+    for prefix in ("incoming", "a/incoming", "incoming/a", "a/incoming/b"):
+        with pytest.raises(ValueError, match="incoming"):
+            BucketPlace("bodies", prefix)
+    assert BucketPlace("bodies", "a/incoming-1").prefix
+
+
 async def test_two_nodes_share_a_bucket(server: S3Server, place: BucketPlace, bucket: BlobBucket) -> None:
     """What one keeps another reads."""
     other = BlobBucket(place, server.access)
