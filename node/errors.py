@@ -91,7 +91,7 @@ class PlatformSilent(NodeError):
 
 
 class ClockWrong(NodeError):
-    """The machine's clock is before the version at hand was made."""
+    """The machine's clock is before the version at hand was made, or long after."""
 
     code = "clock-wrong"
 

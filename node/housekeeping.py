@@ -4,6 +4,9 @@ Each worker takes a turn every half minute. Whoever holds the lease then does th
 the others look again later. A holder that ends gives the lease back; one that dies loses it within two minutes. A job
 does its work in rounds, between which the lease is renewed, or the turn ends; and it does no harm when two do it.
 
+A process whose clock is apart from that of the store it shares takes no turn (ST9). Where nobody can be asked, what
+goes by age alone waits: a day from when the clock was found more than a day ahead of where it was, or set back (ST11).
+
 A new job is a row of `JOBS`.
 
 Example:
@@ -12,7 +15,7 @@ Example:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +23,7 @@ from typing import Final
 from spaces.collector import collect, sweep_orphans, sweep_unfinished
 from spaces.errors import SpaceError
 from spaces.lease import Lease
+from spaces.store.watching import MAX_CLOCK_SKEW_S, Clocked
 from spaces.tickets import sweep_tickets
 
 from .logs import describe, log_event, log_warning
@@ -31,6 +35,14 @@ LEASE_S: Final = 120.0
 # Jobs that are due more often than this are not noted in the store: a holder that follows may begin them early.
 _NOTED_FROM_S: Final = 60.0
 _RELEASE_WITHIN_S: Final = 1.0
+LEAP_S: Final = 86_400.0
+"""A clock this much ahead of where it was last seen has leapt, or nobody kept house for so long."""
+STEADY_S: Final = 86_400.0
+"""How long a clock has to go on evenly after that before anything is removed by its age: time to set it right."""
+# When the clock was last seen, and where it was when it had leapt: noted beside the jobs, as if they were two.
+_SEEN: Final = "clock-seen"
+_LEAPT: Final = "clock-leapt"
+_SEEN_EVERY_S: Final = 60.0
 _BATCH: Final = 256
 
 
@@ -43,11 +55,13 @@ class Job:
         every_s: seconds from one beginning to the next; shorter than a turn is as often as a turn comes.
         round: does some of the work; True when there is more to do at once. It may raise whatever it wants: that is
             logged, and the job is tried again when it is due.
+        by_age: removes what is old enough, for good; waits where the clock may be ahead.
     """
 
     name: str
     every_s: float
     round: Callable[[Services], Awaitable[bool]]
+    by_age: bool = False
 
 
 async def _collect_bodies(services: Services) -> bool:
@@ -84,15 +98,15 @@ JOBS: Final[tuple[Job, ...]] = (
     Job("seal-audit-late", 3600.0, seal_audit.seal_audit),
     Job("fetch-collateral", 5.0, refresh_collateral.fetch_due),
     Job("collect-bodies", 30.0, _collect_bodies),
-    Job("sweep-tickets", 60.0, _sweep_tickets),
-    Job("sweep-receipts", 60.0, retention.sweep_receipts),
-    Job("sweep-evidence", 60.0, retention.sweep_evidence),
+    Job("sweep-tickets", 60.0, _sweep_tickets, by_age=True),
+    Job("sweep-receipts", 60.0, retention.sweep_receipts, by_age=True),
+    Job("sweep-evidence", 60.0, retention.sweep_evidence, by_age=True),
     Job("sweep-aliases", 60.0, retention.sweep_aliases),
     Job("watch-collateral", 21_600.0, refresh_collateral.tell_alarms),
-    Job("sweep-unfinished", 3600.0, _sweep_unfinished),
-    Job("sweep-delegations", 3600.0, _sweep_delegations),
-    Job("prune-audit", 3600.0, retention.prune_audit),
-    Job("sweep-orphans", 86_400.0, _sweep_orphans),
+    Job("sweep-unfinished", 3600.0, _sweep_unfinished, by_age=True),
+    Job("sweep-delegations", 3600.0, _sweep_delegations, by_age=True),
+    Job("prune-audit", 3600.0, retention.prune_audit, by_age=True),
+    Job("sweep-orphans", 86_400.0, _sweep_orphans, by_age=True),
 )
 
 
@@ -130,13 +144,44 @@ class Housekeeper:
             SpaceError: the lease cannot be read or written.
         """
         lease = self._own_lease()
+        if await self._is_apart():
+            await lease.release()
+            return False
         if not await lease.take(now=self._services.clock.now()):
             return False
-        begun = {**await lease.begun(), **self._begun}
+        noted = await lease.begun()
+        is_steady = await self._is_steady(lease, noted)
+        begun = {**noted, **self._begun}
         for job in self._jobs:
+            if job.by_age and not is_steady:
+                continue
             if self._is_due(job, begun.get(job.name)) and not await self._do(job, lease):
                 return False
         return True
+
+    async def _is_apart(self) -> bool:
+        """Whether this process's clock differs from that of a store that others have too (ST9)."""
+        store = self._services.store
+        if not isinstance(store, Clocked):
+            return False
+        clocks = await store.clocks()
+        if clocks.is_apart:
+            log_warning("housekeeping-clock-apart", ahead_s=round(clocks.ahead_s))
+        return clocks.is_apart
+
+    async def _is_steady(self, lease: Lease, noted: Mapping[str, float]) -> bool:
+        """Whether the clock has gone on evenly for long enough to remove by it what is old (ST11)."""
+        now = self._services.clock.now()
+        seen_at, leapt_at = noted.get(_SEEN), noted.get(_LEAPT)
+        if seen_at is None and not noted:
+            seen_at = now - _SEEN_EVERY_S  # where nobody ever kept house there is nothing old
+        if seen_at is None or not seen_at - MAX_CLOCK_SKEW_S <= now <= seen_at + LEAP_S:
+            log_warning("housekeeping-clock-leapt", by_s=0 if seen_at is None else round(now - seen_at))
+            seen_at, leapt_at = None, now
+            await lease.note(_LEAPT, now=now)
+        if seen_at is None or now >= seen_at + _SEEN_EVERY_S:
+            await lease.note(_SEEN, now=now)
+        return leapt_at is None or leapt_at + STEADY_S <= now
 
     def _own_lease(self) -> Lease:
         if self._lease is None:

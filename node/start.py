@@ -15,7 +15,7 @@ from encryption_network.keyring import Keyring
 from encryption_network.release_record import encode_release_record
 from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
 from spaces.delegations import DelegationCache, Delegations
-from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, WrongSecret
+from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, StoreMoved, WrongSecret
 from spaces.evidence import release_record_put
 from spaces.hosting import Bounds, HostingMode, HostingPolicy
 from spaces.identity import open_identity
@@ -36,6 +36,7 @@ from .rates import Rates
 from .release_terms import configured_record, configured_trust_root, loosened, recorded_release
 from .root_secret import where_the_secret_is
 from .services import Services
+from .stores import moved_error
 
 if TYPE_CHECKING:
     from .metrics.tally import Tally
@@ -73,6 +74,8 @@ async def claim_store(
         identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
     except WrongSecret as error:
         raise StoreMisused(str(error), hint=where_the_secret_is(config, error.recorded)) from error
+    except StoreMoved as error:
+        raise moved_error(config, error) from error
     except SchemaMismatch as error:
         raise StoreMisused(str(error), hint="start the version that wrote the store, or migrate a backup") from error
     except RecordDamaged as error:

@@ -5,13 +5,14 @@ It needs no root secret: what it writes is sealed or public by the time it arriv
 
 from typing import TYPE_CHECKING
 
-from spaces.errors import SchemaMismatch, SpaceError, StoreLocked
+from spaces.errors import SchemaMismatch, SpaceError, StoreLocked, StoreMoved
 from spaces.store.storekeeper import run_storekeeper
 
 from .errors import StoreMisused
 from .event_loop import loop_factory
 from .launch import Launch, receive_launch, report_ready, report_refusal
 from .logs import configure_logs
+from .stores import moved_error
 
 if TYPE_CHECKING:
     from .metrics.commit_tally import CommitTally
@@ -59,6 +60,8 @@ def _refusal(error: SpaceError, launch: Launch) -> StoreMisused:
         return StoreMisused(
             f"another node is running on the data folder {data}", hint="stop it, or choose another --data"
         )
+    if isinstance(error, StoreMoved):
+        return moved_error(launch.config, error)
     if isinstance(error, SchemaMismatch):
         return StoreMisused(str(error), hint="start the version that wrote the store")
     return StoreMisused(f"the store in {data} does not open: {error}", hint=f"sealspace doctor --data {data}")

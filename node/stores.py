@@ -9,11 +9,12 @@ Example:
 """
 
 from capabilities.ambient import Clock
+from spaces.errors import StoreMoved
 from spaces.store.contract import Store
-from spaces.store.lmdb import connect_lmdb, open_lmdb
+from spaces.store.lmdb import connect_lmdb, open_lmdb, read_lmdb
 
 from .config import Config
-from .errors import ConfigurationError
+from .errors import ConfigurationError, StoreMisused
 
 
 def is_shared(config: Config) -> bool:
@@ -43,7 +44,28 @@ def embedded_store(config: Config, *, clock: Clock | None = None) -> Store:
     return open_lmdb(config.data, max_bytes=config.store.max_bytes, clock=clock)
 
 
-def shared_store(config: Config, *, clock: Clock | None = None) -> Store:
+def left_store(config: Config) -> Store:
+    """Open a store that was moved away, for reading alone.
+
+    Raises:
+        StoreUnavailable: see `read_lmdb`.
+        ConfigurationError: see `shared_store`.
+    """
+    return shared_store(config, may_be_moved=True) if is_shared(config) else read_lmdb(config.data)
+
+
+def moved_error(config: Config, error: StoreMoved) -> StoreMisused:
+    """Return what to say of a store that was moved away: where it went, and how to start there (ST12)."""
+    if is_shared(config):
+        hint = "start without store.url, on that machine: sealspace serve --data with that folder"
+    else:
+        hint = "sealspace serve --store postgresql://…, with the address of that database"
+    moved = StoreMisused(f"{place_of(config)}: {error}", hint=hint)
+    moved.code = error.code
+    return moved
+
+
+def shared_store(config: Config, *, clock: Clock | None = None, may_be_moved: bool = False) -> Store:
     """Open the database that `store.url` names.
 
     Raises:
@@ -52,9 +74,12 @@ def shared_store(config: Config, *, clock: Clock | None = None) -> Store:
     if config.store.url is None:
         raise ConfigurationError("store.url names no database", hint="set store.url to postgresql://…")
     require_database_client()
+    from encryption_network.requests import MAX_LIFETIME_S
     from spaces.store.postgres import open_postgres
 
-    return open_postgres(config.store.url, clock=clock)
+    # How long before its expiry a token or a challenge may be claimed here; a minute for the reading of clocks.
+    longest_life_s = max(config.invocation.max_lifetime_s, config.release.challenge_s, MAX_LIFETIME_S) + 60
+    return open_postgres(config.store.url, clock=clock, longest_life_s=longest_life_s, may_be_moved=may_be_moved)
 
 
 def require_database_client() -> None:

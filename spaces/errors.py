@@ -12,6 +12,7 @@
     │   └── RecordDamaged         record-damaged       stored bytes that do not decode
     ├── StartRefused
     │   ├── SchemaMismatch        schema-mismatch      written by another version
+    │   ├── StoreMoved            store-moved          what is here is what was left behind by a move
     │   ├── WrongSecret           wrong-secret         the store belongs to another node DID
     │   └── BodiesElsewhere       bodies-elsewhere     large values lie in another place than the settings name
     ├── TooManySpaces             too-many-spaces      a delegation names more spaces than a commit holds
@@ -122,6 +123,20 @@ class SchemaMismatch(StartRefused):
         super().__init__(f"the store has schema {found}, this version needs {expected}")
         self.expected = expected
         self.got = got
+
+
+class StoreMoved(StartRefused):
+    """The store was moved elsewhere; what is here may be read, and nothing may be served from it (ST12).
+
+    Attributes:
+        place: where it went; without user and password.
+    """
+
+    code = "store-moved"
+
+    def __init__(self, place: str) -> None:
+        super().__init__(f"the store was moved to {place}, and what is here is as it was then")
+        self.place = place
 
 
 class WrongSecret(StartRefused):

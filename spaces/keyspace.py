@@ -316,9 +316,9 @@ def claim_minute4(expires_at: int) -> bytes:
     return (expires_at // 60).to_bytes(4, "big")
 
 
-def minute_after(minute4: bytes) -> bytes:
-    """The minute that follows, as 4 bytes; nothing for none."""
-    return min(int.from_bytes(minute4, "big") + 1, (1 << 32) - 1).to_bytes(4, "big") if minute4 else b""
+def floor_ahead_s(floor: bytes, now: float) -> float:
+    """How far a floor of claims, the first minute that is not swept, lies ahead of a time in epoch seconds; or 0.0."""
+    return max(60 * int.from_bytes(floor[:4], "big") - now, 0.0)
 
 
 def claim_key(minute4: bytes, id16: bytes) -> bytes:

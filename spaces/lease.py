@@ -5,6 +5,8 @@ commit that expects the very row that was read, so of any number who try at once
 the clock of whoever looks: clocks that differ by more than the lease lets two hold it, and so may a holder that stands
 still. What is done under a lease must therefore do no harm when two do it.
 
+An end that lies further ahead than a lease lasts was written by a clock that stood ahead, and is nobody's (ST10).
+
 Example:
     lease = Lease(store, owner=entropy.token(16), ttl_s=120)
     if await lease.take(now=clock.now()): ...
@@ -17,6 +19,7 @@ import msgspec
 from ._codec import Codec
 from .keyspace import LEASE_KEY
 from .store.contract import ABSENT, Commit, Committed, Put, Record, Store
+from .store.watching import MAX_CLOCK_SKEW_S
 
 
 class _LeaseRow(msgspec.Struct, frozen=True, array_like=True):
@@ -47,10 +50,12 @@ class Lease:
             StoreUnavailable, StoreFull: the store does not take the commit.
         """
         record, row = await self._read()
-        if row.owner != self._owner and row.expires_at > now:
-            return False
-        if row.owner == self._owner and row.expires_at > now + self._ttl_s / 2:
-            return True
+        # ST10; by the slack of clocks that agree the lease of one that is a little ahead is its own.
+        if now < row.expires_at <= now + self._ttl_s + MAX_CLOCK_SKEW_S:
+            if row.owner != self._owner:
+                return False
+            if row.expires_at > now + self._ttl_s / 2:
+                return True
         return await self._write(record, _LeaseRow(self._owner, now + self._ttl_s, row.begun))
 
     async def begun(self) -> Mapping[str, float]:

@@ -42,6 +42,7 @@ EXIT_STATUS = {
     "foreign-distribution": 3,
     "secret-unusable": 4,
     "store-misused": 5,
+    "store-moved": 5,
     "release-loosened": 6,
     "collateral-refused": 7,
     "store-unavailable": 8,

@@ -11,8 +11,10 @@ import click
 from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.errors import EncryptionError
 from encryption_network.keyring import Keyring
-from spaces.errors import SpaceError
-from spaces.identity import recorded_identity
+from encryption_network.release_record import ReleaseRecord
+from spaces.errors import SpaceError, StoreMoved
+from spaces.identity import Identity, recorded_identity
+from spaces.store.contract import Store
 from tee_backend.attestation.report_data import REPORT_DATA_BYTES
 from tee_backend.evidence.errors import EvidenceSourceError
 from tee_backend.evidence.source import take_quote
@@ -76,7 +78,7 @@ def _packages() -> str:
 
 def _clock() -> str:
     check_clock(SystemClock())
-    return "not before this version was made"
+    return "not before this version was made, nor long after"
 
 
 def _platform(config: Config) -> str:
@@ -103,12 +105,17 @@ def _data_folder(config: Config) -> str:
 
 
 async def _store(config: Config) -> str:
-    async with opened_store(config) as store:
-        try:
-            identity = await recorded_identity(store)
-            record = await recorded_release(store)
-        except (SpaceError, EncryptionError) as error:
-            raise StoreMisused(f"the store cannot be read: {error}", hint="restore a backup") from error
+    try:
+        async with opened_store(config) as store:
+            identity, record = await _recorded(store)
+    except StoreMisused as error:
+        if error.code != StoreMoved.code:
+            raise
+        async with opened_store(config, is_left=True) as store:
+            identity, _ = await _recorded(store)
+        if identity is not None:
+            error.text = f"{error.text}; it belongs to {identity.node_did}"
+        raise
     if identity is None or record is None:
         return "new"
     keyring = _keyring(config)
@@ -120,6 +127,15 @@ async def _store(config: Config) -> str:
     if (difference := loosened(config.release, record)) is not None:
         raise StoreMisused(difference, hint="sealspace release show")
     return f"belongs to {identity.node_did}, attestation {record.mode}"
+
+
+async def _recorded(store: Store) -> tuple[Identity | None, ReleaseRecord | None]:
+    try:
+        return await recorded_identity(store), await recorded_release(store)
+    except StoreMoved:
+        raise
+    except (SpaceError, EncryptionError) as error:
+        raise StoreMisused(f"the store cannot be read: {error}", hint="restore a backup") from error
 
 
 async def _large_values(config: Config) -> str:

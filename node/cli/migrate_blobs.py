@@ -8,7 +8,7 @@ import click
 
 from spaces.blob_migration import MovedBodies, move_bodies
 from spaces.blob_place import FOLDER
-from spaces.errors import SpaceError, StoreLocked
+from spaces.errors import SpaceError, StoreLocked, StoreMoved
 from spaces.identity import recorded_identity
 from spaces.store.contract import Store
 
@@ -16,7 +16,7 @@ from ..blobs import claim_bucket, open_bucket, open_folder, place_text
 from ..config import Config, Value
 from ..errors import ConfigurationError, NodeError, StoreMisused
 from ..root_secret import STORE_FOLDER_NAME
-from ..stores import embedded_store, is_shared
+from ..stores import embedded_store, is_shared, moved_error
 from .settings import config_from, data_options
 from .terminal import tell, tell_json
 
@@ -81,6 +81,8 @@ class _Told:
 
 
 def _as_node_error(error: SpaceError, config: Config) -> NodeError:
+    if isinstance(error, StoreMoved):
+        return moved_error(config, error)
     hint = "start the same command again to go on"
     if isinstance(error, StoreLocked):
         hint = f"stop the node that runs on {config.data}"

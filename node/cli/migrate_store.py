@@ -22,30 +22,31 @@ _TELL_EVERY_ROWS = 10_000
 @data_options
 @click.option("--store", "store__url", metavar="URL", help="The database, without a password.")
 @click.option("--to", "target", type=click.Choice(get_args(Engine)), required=True, help="Where the store goes.")
-def migrate_store(config_file: Path | None, target: Engine, **flags: Value) -> None:
+@click.option("--again", is_flag=True, help="It was moved before, and what it was moved to is lost.")
+def migrate_store(config_file: Path | None, target: Engine, again: bool, **flags: Value) -> None:
     """Copy every row of the store, compare both sides, and print one JSON object.
 
-    No node may run meanwhile. The source is left as it is; blobs and the root secret stay in the data folder. When it
-    was interrupted, the same command goes on.
+    No node may run meanwhile. What stays in the source says where the store went, and no node serves it; blobs and the
+    root secret stay in the data folder. When it was interrupted, the same command goes on.
     """
     config = config_from(config_file, flags)
     if config.store.url is None:
         raise ConfigurationError("store.url names no database", hint="give it with --store postgresql://…")
     require_database_client()
     try:
-        tell_json(asyncio.run(_move(config, config.store.url, target)))
+        tell_json(asyncio.run(_move(config, config.store.url, target, again=again)))
     except SpaceError as error:
         raise _as_node_error(error, config) from error
 
 
-async def _move(config: Config, url: str, target: Engine) -> dict[str, int | str]:
+async def _move(config: Config, url: str, target: Engine, *, again: bool) -> dict[str, int | str]:
     from spaces.store.migration import move_from_postgres, move_to_postgres
 
     told = _Told()
     if target == "postgresql":
-        moved = await move_to_postgres(config.data, url, progress=told.progress)
+        moved = await move_to_postgres(config.data, url, progress=told.progress, again=again)
     else:
-        moved = await move_from_postgres(url, config.data, progress=told.progress)
+        moved = await move_from_postgres(url, config.data, progress=told.progress, again=again)
     return {"rows": moved.rows, "claims": moved.claims, "digest": moved.digest}
 
 

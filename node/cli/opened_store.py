@@ -3,19 +3,23 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from spaces.errors import SpaceError, StoreLocked
+from spaces.errors import SpaceError, StoreLocked, StoreMoved
 from spaces.store.contract import Store
 from spaces.store.lmdb import connect_lmdb
 
 from ..config import Config
 from ..errors import NodeError, StoreMisused
 from ..root_secret import STORE_FOLDER_NAME
-from ..stores import embedded_store, is_shared, place_of
+from ..stores import embedded_store, is_shared, left_store, moved_error, place_of
 
 
 @asynccontextmanager
-async def opened_store(config: Config) -> AsyncIterator[Store]:
+async def opened_store(config: Config, *, is_left: bool = False) -> AsyncIterator[Store]:
     """Open the store of the data folder, of which a command never makes a new one, or the database of `store.url`.
+
+    Args:
+        config: settings in force.
+        is_left: it was moved away; open what was left, for reading alone.
 
     Raises:
         StoreMisused: there is no store, or it does not answer.
@@ -25,7 +29,7 @@ async def opened_store(config: Config) -> AsyncIterator[Store]:
             f"there is no store in {config.data}", hint=f"sealspace serve --data {config.data} makes one"
         )
     try:
-        store = _open(config)
+        store = left_store(config) if is_left else _open(config)
         try:
             yield store
         finally:
@@ -42,6 +46,8 @@ def _open(config: Config) -> Store:
 
 
 def _as_node_error(error: SpaceError, config: Config) -> NodeError:
+    if isinstance(error, StoreMoved):
+        return moved_error(config, error)
     failed = StoreMisused(f"the store in {place_of(config)} does not do it: {error}", hint="sealspace doctor")
     failed.code = error.code
     return failed

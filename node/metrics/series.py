@@ -35,6 +35,7 @@ SUPERVISOR: Final = "supervisor"
 
 OTHER: Final = "other"
 _NS: Final = 1_000_000_000
+_MS: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ CODE: Final = Label(
         "body-too-large",
         # what was used before
         "duplicate-invocation",
+        "first-use-unknown",
         "nonce-used",
         "challenge-used",
         # who may not
@@ -176,6 +178,7 @@ BOUND: Final = Label(
 OUTCOME: Final = Label("outcome", ("committed", "refused", "failed"))
 POOL: Final = Label("pool", ("read", "commit"))
 STATE: Final = Label("state", ("busy", "idle", "waiting"))
+SIDE: Final = Label("side", ("ahead", "behind"))
 
 _ANY: Final = (SUPERVISOR, STOREKEEPER, WORKER)
 
@@ -248,6 +251,18 @@ DATABASE_CONNECTIONS: Final = Series(
     "Connections to the database that are at work or idle, and statements that wait for one.",
     labels=(POOL, STATE),
 )
+CLOCK_SKEW: Final = Series(
+    "sealspace_clock_skew_seconds",
+    "gauge",
+    "How far the node's clock is ahead of the database's, or behind.",
+    labels=(SIDE,),
+    unit=_MS,
+)
+CLAIM_FLOOR_AHEAD: Final = Series(
+    "sealspace_claim_floor_ahead_seconds",
+    "gauge",
+    "How far the minute up to which first uses are forgotten is ahead of the database's clock.",
+)
 COLLATERAL_DOCUMENTS: Final = Series(
     "sealspace_collateral_documents", "gauge", "Platform families whose collateral is held."
 )
@@ -307,6 +322,8 @@ SERIES: Final = (
     CACHE_BYTES,
     CACHE_MISSES,
     DATABASE_CONNECTIONS,
+    CLOCK_SKEW,
+    CLAIM_FLOOR_AHEAD,
     COLLATERAL_DOCUMENTS,
     COLLATERAL_AGE,
     COLLATERAL_FAILING,

@@ -13,10 +13,19 @@ from spaces.collateral import collateral_states
 from spaces.errors import SpaceError
 from spaces.keyspace import BODIES_COUNTER
 from spaces.store.contract import counter_of
+from spaces.store.watching import Clocked
 
 from ..operations.seal_audit import DELAYED_S, chain_of
 from ..services import Services
-from .series import AUDIT_LAG, COLLATERAL_AGE, COLLATERAL_DOCUMENTS, COLLATERAL_FAILING, STORE_FILES_BYTES
+from .series import (
+    AUDIT_LAG,
+    CLAIM_FLOOR_AHEAD,
+    CLOCK_SKEW,
+    COLLATERAL_AGE,
+    COLLATERAL_DOCUMENTS,
+    COLLATERAL_FAILING,
+    STORE_FILES_BYTES,
+)
 from .table import Row
 
 PERIOD_S: Final = 15.0
@@ -45,6 +54,11 @@ async def survey(services: Services, row: Row) -> None:
     row[STORE_FILES_BYTES.start] = _whole(counter_of((await store.read((BODIES_COUNTER,))).records[0]))
     unsealed_at = await oldest_unsealed_at(store, chain_of(services), now=now, window_s=DELAYED_S)
     row[AUDIT_LAG.start] = 0 if unsealed_at is None else _whole(now - unsealed_at)
+    if isinstance(store, Clocked):
+        clocks = await store.clocks()
+        row[CLOCK_SKEW.cell("ahead")] = _whole(clocks.ahead_s * CLOCK_SKEW.unit)
+        row[CLOCK_SKEW.cell("behind")] = _whole(-clocks.ahead_s * CLOCK_SKEW.unit)
+        row[CLAIM_FLOOR_AHEAD.start] = _whole(clocks.floor_ahead_s)
 
 
 def _whole(number: float) -> int:

@@ -155,7 +155,11 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
     network, nonce = _bound(invocation, handed)
     scope = _scope(services, invocation.invoker)
     nonce_ends_at = check_challenge(  # MAC
-        services.keyring.challenge_mac_key(), scope, nonce, now=services.clock.now()
+        services.keyring.challenge_mac_key(),
+        scope,
+        nonce,
+        now=services.clock.now(),
+        ttl_s=services.config.release.challenge_s,
     )
     claim = claim_of(blake3(_NONCE_LABEL + nonce).digest(), expires_at=nonce_ends_at)
 
@@ -230,7 +234,12 @@ def _bound(invocation: Invocation, handed: _Handed) -> tuple[NetworkId, bytes]:
 
 
 async def _claim_challenge(services: Services, claim: Claim, *, claiming: bool) -> None:
-    if claiming and (await services.store.read(claim=claim)).first_use is False:
+    if not claiming:
+        return
+    snapshot = await services.store.read(claim=claim)
+    if snapshot.is_forgotten:
+        raise ChallengeUsed("by the clock of the node's store it is over; set the node's clock, then ask for a new one")
+    if snapshot.first_use is False:
         raise ChallengeUsed("ask for a new challenge and make a new quote over it")
 
 

@@ -41,7 +41,7 @@ from spaces.revocations import mark_keys, marks_of
 from spaces.store.contract import Claim, Page, Range, Record
 
 from ..services import Services
-from .errors import DuplicateInvocation, SpaceNotFound
+from .errors import DuplicateInvocation, FirstUseUnknown, SpaceNotFound
 
 
 def admit_token(header: str, *, now: float, max_lifetime_s: int) -> Invocation:
@@ -144,7 +144,7 @@ async def read_call(
     wanted += keys
     snapshot = await services.store.read(wanted, claim=claim if claiming else None, ranges=ranges)
     if snapshot.first_use is False:
-        raise DuplicateInvocation  # I12, I20
+        raise FirstUseUnknown if snapshot.is_forgotten else DuplicateInvocation  # I12, I20
     marks = marks_of(contents, snapshot.records[: len(contents)])
     if own in marks:  # T9: a delegation, revoked or not
         raise WrongKind

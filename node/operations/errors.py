@@ -3,6 +3,7 @@
     OperationError
     ├── BadOption               400  a header or a combination that the call cannot have
     ├── DuplicateInvocation     409  the token was used before (I20)
+    │   └── FirstUseUnknown     409  whether it was cannot be said any more (ST4)
     ├── SpaceNotFound           404  a mentioned space is not hosted
     ├── KeyNotFound             404  no live value (error page)
     ├── NoSuchKey               404  delete of a key that was never written
@@ -65,8 +66,20 @@ class DuplicateInvocation(OperationError):
     code = "duplicate-invocation"
     status = 409
 
+    def __init__(self, text: str = "duplicate invocation") -> None:
+        super().__init__(text)
+
+
+class FirstUseUnknown(DuplicateInvocation):
+    """The store has forgotten what was used under the token's last minute: by its clock that was over (ST4, ST9)."""
+
+    code = "first-use-unknown"
+
     def __init__(self) -> None:
-        super().__init__("duplicate invocation")
+        super().__init__(
+            "duplicate invocation cannot be ruled out: by the clock of the node's store this token ended minutes ago;"
+            " set the clocks of client and node, then sign a new one"
+        )
 
 
 class SpaceNotFound(OperationError):

@@ -11,6 +11,7 @@ from typing import Final
 
 from encryption_network.errors import RecordError
 from encryption_network.evidence_record import decode_evidence
+from encryption_network.policy import CLOCK_SKEW_S
 from spaces import receipts
 from spaces.audit_pruning import prune_batch
 from spaces.keyspace import ALIASES_PREFIX, EVIDENCE_PREFIX, mark_key
@@ -73,19 +74,21 @@ async def sweep_evidence(services: Services) -> bool:
     Raises:
         SpaceError: the store does not answer.
     """
-    until = services.clock.now() - EVIDENCE_KEPT_S
+    now = services.clock.now()
     place = await walk_place(services.store, "evidence")
     page = await walk_page(services.store, EVIDENCE_PREFIX, place, limit=_EVIDENCE)
-    ended = [(key, record) for key, record in page.rows if _has_ended(record, until)]
+    ended = [(key, record) for key, record in page.rows if _is_void(record, now)]
     puts = [put for key, record in ended for put in (Put(key, None, expect=record.stamp), Put(basis_beside(key), None))]
     if puts or page.place != place:
         await services.store.commit(Commit(puts=(*puts, walk_put("evidence", page.place))))
     return bool(puts) and page.place is not None
 
 
-def _has_ended(record: Record, until: float) -> bool:
+def _is_void(record: Record, now: float) -> bool:
+    """Whether evidence ended a day ago, or was taken in by a clock that stood ahead: nothing is released on that."""
     try:
-        return decode_evidence(record.value or b"").expires_at <= until
+        evidence = decode_evidence(record.value or b"")
+        return evidence.expires_at <= now - EVIDENCE_KEPT_S or evidence.attested_at > now + CLOCK_SKEW_S
     except RecordError:
         log_event("sweep-record-damaged", kind="evidence")
         return False

@@ -1,6 +1,6 @@
 """First uses of plain reads: an LMDB environment of their own, unsynced and shared by every process of the folder.
 
-    b"f"                    the floor: minutes before it were swept, so nothing under them counts as a first use
+    b"f"                    minutes that were swept, so nothing under them counts as a first use (`_closed_minutes`)
     b"u" minute4 id16       → empty
 
 A claim is a write transaction of some microseconds, made inline, in memory that all processes map (`_shared_map`). It
@@ -19,11 +19,12 @@ from typing import Final
 import lmdb
 
 from ..errors import StoreFull, StoreUnavailable
-from ..keyspace import claim_minute4, minute_after
+from ..keyspace import claim_minute4
+from ._closed_minutes import is_closed, with_closed
 from ._shared_map import SharedMap
 from .contract import Claim
 
-_FLOOR: Final = b"f"
+_CLOSED: Final = b"f"
 _USED: Final = b"u"
 _FOLDER: Final = "first-use-"
 # Rows removed in one write transaction: each worker's claims wait for it.
@@ -80,7 +81,7 @@ class FirstUses:
             while True:
                 try:
                     with self._env.begin(None, None, True) as txn:
-                        if minute4 < txn.get(_FLOOR, b""):
+                        if is_closed(txn.get(_CLOSED, b""), minute4):
                             return False
                         return txn.put(key, b"", True, False)  # not over a row that is there
                 except (lmdb.MapFullError, lmdb.MapResizedError):
@@ -89,6 +90,11 @@ class FirstUses:
                     raise StoreFull("no room to record a first use") from exc
                 except lmdb.Error as exc:
                     raise StoreUnavailable("the record of first uses cannot be written") from exc
+
+    def is_closed(self, claim: Claim) -> bool:
+        """Tell whether a claim is refused because its minute was swept, used or not."""
+        with self._env.begin() as txn:
+            return is_closed(txn.get(_CLOSED, b""), claim_minute4(claim.expires_at))
 
     def claims(self) -> list[bytes]:
         """Return every recorded claim as its minute and its id: minute4 ‖ id16."""
@@ -100,8 +106,8 @@ class FirstUses:
     def sweep(self, before_minute: int) -> int:
         """Forget claims of minutes before `before_minute`; return how many rows went.
 
-        The floor moves with the first row that goes, so that a claim under a swept minute is refused and not taken for
-        a first use.
+        A minute is closed with the first row that goes, so that a claim under a swept minute is refused and not taken
+        for a first use.
         """
         end = _USED + before_minute.to_bytes(4, "big")
         removed = 0
@@ -132,18 +138,16 @@ class FirstUses:
 
 
 def _swept(txn: "lmdb.Transaction[bytes]", end: bytes) -> int:
-    """Remove the first rows before a key, and move the floor; return how many went."""
+    """Remove the first rows before a key, and close their minutes; return how many went."""
     cursor = txn.cursor()
     found = cursor.set_range(_USED)
-    swept = b""
+    swept: set[bytes] = set()
     rows = 0
     # After the last row is deleted the cursor has an empty key.
     while found and rows < _SWEEP_ROWS and _USED <= cursor.key() < end:
-        swept = cursor.key()[len(_USED) :][:4]
+        swept.add(cursor.key()[len(_USED) :][:4])
         found = cursor.delete()  # moves to the next row
         rows += 1
-    # Only minutes that lost a claim are closed, so that a clock which once stood ahead does no harm.
-    closed = minute_after(swept)
-    if rows and txn.get(_FLOOR, b"") < closed:
-        txn.put(_FLOOR, closed)
+    if swept:
+        txn.put(_CLOSED, with_closed(txn.get(_CLOSED, b""), swept))
     return rows

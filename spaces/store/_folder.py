@@ -18,7 +18,7 @@ import lmdb
 from blake3 import blake3
 
 from ..errors import StoreLocked, StoreUnavailable
-from ._format import check_form, say_form
+from ._format import check_form, say_form, say_moved
 from ._tombstones import MAX_TABLES, make_table
 
 # Address space, not disk: the true bounds are store.max_bytes and the free disk. The same in every process, so that
@@ -39,6 +39,7 @@ def open_for_writing(folder: Path) -> lmdb.Environment:
     Raises:
         StoreUnavailable: it does not open, or there is no room to move them.
         SchemaMismatch: a later version wrote it; nothing was changed.
+        StoreMoved: it was left behind by a move; nothing was changed.
     """
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -64,17 +65,31 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def open_for_reading(folder: Path) -> lmdb.Environment:
-    """Open the durable environment of a folder that somebody else writes.
+def open_for_reading(folder: Path, *, may_be_moved: bool = False) -> lmdb.Environment:
+    """Open the durable environment of a folder that somebody else writes, or that was moved and nobody writes.
 
     Raises:
         StoreUnavailable: it does not exist yet or does not open.
         SchemaMismatch: a later version wrote it.
+        StoreMoved: the store was moved, and `may_be_moved` does not hold.
     """
-    return _open(environment_folder(folder), readonly=True)
+    return _open(environment_folder(folder), readonly=True, may_be_moved=may_be_moved)
 
 
-def _open(place: Path, *, readonly: bool) -> lmdb.Environment:
+def mark_moved(folder: Path, place: str) -> None:
+    """Say in the environment of a folder that its store was moved; durable when this returns, and again is allowed.
+
+    Raises:
+        StoreUnavailable: it cannot be written.
+    """
+    with _open(environment_folder(folder), readonly=False, may_be_moved=True) as env:
+        try:
+            say_moved(env, place)
+        except lmdb.Error as exc:
+            raise StoreUnavailable("it cannot be written into the store that it was moved") from exc
+
+
+def _open(place: Path, *, readonly: bool, may_be_moved: bool = False) -> lmdb.Environment:
     with ExitStack() as opened:
         try:
             env = lmdb.open(
@@ -89,7 +104,7 @@ def _open(place: Path, *, readonly: bool) -> lmdb.Environment:
                 mode=0o600,
             )
             opened.callback(env.close)
-            check_form(env)
+            check_form(env, may_be_moved=may_be_moved)
         except lmdb.Error as exc:
             raise StoreUnavailable("the store does not open") from exc
         opened.pop_all()

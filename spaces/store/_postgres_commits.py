@@ -45,6 +45,7 @@ class Commits:
     """Orders commits and has them written."""
 
     def __init__(self, connections: Connections, clock: Clock) -> None:
+        """`clock`: the database's, as far as it is known."""
         self._connections = connections
         self._clock = clock
         self._lanes = Lanes()

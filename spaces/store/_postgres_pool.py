@@ -36,7 +36,7 @@ _PLANNING: Final = (
     "jit = off",
 )
 
-Argument: TypeAlias = Sequence[bytes | int | None] | bytes | int | None
+Argument: TypeAlias = Sequence[bytes | int | None] | bytes | str | int | None
 Opened: TypeAlias = "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[None]]"
 
 

@@ -226,19 +226,23 @@ class _Found:
         pages = tuple([_page(asked, self._pages.get(at, [])) for at, asked in enumerate(wanted.ranges)])
         follow = wanted.follow
         followed = () if follow is None else tuple([self._led_to(key, follow.prefix) for key in follow.keys])
-        return Snapshot(first_use=self._first_use(wanted), records=records, pages=pages, followed=followed)
+        is_forgotten = self._is_forgotten(wanted)
+        first_use = False if is_forgotten else self._first_use(wanted)
+        return Snapshot(first_use=first_use, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
 
     def _led_to(self, key: bytes, prefix: bytes) -> Record | None:
         record = self._records.get(key)
         return None if record is None or record.value is None else self._records.get(prefix + record.value)
 
+    def _is_forgotten(self, wanted: _Wanted) -> bool:
+        """Under a swept minute nobody can say whether it was used."""
+        row, floor = wanted.claim_row, self._records.get(CLAIM_FLOOR_KEY)
+        return row is not None and floor is not None and row[:4] < (floor.value or b"")
+
     def _first_use(self, wanted: _Wanted) -> bool | None:
         row = wanted.claim_row
         if row is None:
             return None
-        floor = self._records.get(CLAIM_FLOOR_KEY)
-        if floor is not None and row[:4] < (floor.value or b""):
-            return False  # under a swept minute nobody can say whether it was used
         if claim_key(row[:4], row[4:]) in self._records:
             return False  # claimed durably (ST4)
         return self._claims.pop(row, False)

@@ -6,10 +6,12 @@ from typing import Final
 
 import asyncpg
 
-from ..errors import SchemaMismatch, StoreUnavailable
-from ._postgres_sql import CREATE, READ_SCHEMA, RECORD_VERSION
+from ..errors import SchemaMismatch, StoreMoved, StoreUnavailable
+from ._postgres_sql import CREATE, PLACE_OF_MOVE, READ_SCHEMA, RECORD_VERSION
 
 TABLES_VERSION: Final = 1
+# Instead of the version once the store was moved: no version knows it, so none serves what was left behind (ST12).
+MOVED_VERSION: Final = TABLES_VERSION | 1 << 31
 MIGRATING: Final = "migrating"
 # What two processes that make the same tables at once may meet; the loser looks again.
 _RACED: Final = frozenset({"23505", "42P07", "42P16", "40001", "40P01", "XX000"})
@@ -17,15 +19,19 @@ _TRIES: Final = 20
 _LONGEST_PAUSE_S: Final = 0.05
 
 
-async def prepare_tables(connection: "asyncpg.Connection[asyncpg.Record]", *, may_migrate: bool = False) -> None:
+async def prepare_tables(
+    connection: "asyncpg.Connection[asyncpg.Record]", *, may_migrate: bool = False, may_be_moved: bool = False
+) -> None:
     """Make the tables where they are missing, and compare their version.
 
     Args:
         connection: a new one.
         may_migrate: tables that a migration has not filled to the end are welcome.
+        may_be_moved: tables that a migration left behind are welcome.
 
     Raises:
         SchemaMismatch: the tables are of another version.
+        StoreMoved: the store was moved elsewhere.
         StoreUnavailable: a migration into these tables was not finished.
         asyncpg.PostgresError: the role may not make tables, or the database failed.
     """
@@ -33,7 +39,10 @@ async def prepare_tables(connection: "asyncpg.Connection[asyncpg.Record]", *, ma
     if "version" not in schema:
         await _create(connection)
         schema = await _schema(connection)
-    if schema.get("version") != TABLES_VERSION:
+    if schema.get("version") == MOVED_VERSION:
+        if not may_be_moved:
+            raise StoreMoved(await connection.fetchval(PLACE_OF_MOVE) or "another place")
+    elif schema.get("version") != TABLES_VERSION:
         raise SchemaMismatch(expected=TABLES_VERSION, got=schema.get("version", 0))
     if schema.get(MIGRATING) and not may_migrate:
         raise StoreUnavailable("a migration into this database was not finished")

@@ -174,16 +174,26 @@ union all select {FIRST_PAGE_PART + at}, k, s, v, n, place from (
 ) as page{at}"""  # noqa: S608  # only numbers of ours and fixed words
 
 
+# The moment itself, not the beginning of the transaction; without a schema, so that tests can put another in its place.
+DATABASE_TIME: Final = "select cast(extract(epoch from clock_timestamp()) as double precision)"
 TURN_OF_HOUSEKEEPING: Final = """
-insert into sealspace_schema (name, value) values ('housekeeping', $1)
+insert into sealspace_schema (name, value)
+values ('housekeeping', cast(floor(extract(epoch from clock_timestamp())) as bigint))
 on conflict (name) do update set value = excluded.value
-where sealspace_schema.value <= excluded.value - $2 or sealspace_schema.value > excluded.value
-returning name
+where sealspace_schema.value <= excluded.value - $1::bigint or sealspace_schema.value > excluded.value
+returning value
 """
 RAISE_FLOOR: Final = """
 insert into sealspace_map (k, s, v, w) values ($1, $2, $3, 0)
 on conflict (k) do update set v = excluded.v, s = excluded.s where sealspace_map.v < excluded.v
 """
+LOWER_FLOOR: Final = "update sealspace_map set v = $3, s = $2 where k = $1 and v = $4"
+# Since when a floor is known that lies ahead of the clock; another floor is another name.
+NOTE_STUCK_FLOOR: Final = """
+insert into sealspace_schema (name, value) values ($1, $2)
+on conflict (name) do update set value = least(sealspace_schema.value, excluded.value) returning value
+"""
+FORGET_STUCK_FLOORS: Final = "delete from sealspace_schema where name like 'floor-ahead-%'"
 READ_VALUE: Final = "select v from sealspace_map where k = $1"
 
 
@@ -207,6 +217,21 @@ BEGIN_MIGRATION: Final = (
 )
 END_MIGRATION: Final = "delete from sealspace_schema where name = 'migrating'"
 IS_MIGRATING: Final = "select 1 from sealspace_schema where name = 'migrating'"
+# What a move leaves behind: where the store went, another version, and tables that take no row any more, from whatever
+# process has them open.
+CREATE_PLACE: Final = "create table if not exists sealspace_moved (place varchar(1024) primary key)"
+RECORD_PLACE: Final = "insert into sealspace_moved (place) values ($1) on conflict (place) do nothing"
+PLACE_OF_MOVE: Final = "select place from sealspace_moved limit 1"
+FORGET_PLACE: Final = "delete from sealspace_moved"
+CHANGE_VERSION: Final = "update sealspace_schema set value = $1 where name = 'version'"
+FREEZE: Final = (
+    "alter table sealspace_map add constraint sealspace_map_moved check (false) not valid",
+    "alter table sealspace_claims add constraint sealspace_claims_moved check (false) not valid",
+)
+THAW: Final = (
+    "alter table sealspace_map drop constraint if exists sealspace_map_moved",
+    "alter table sealspace_claims drop constraint if exists sealspace_claims_moved",
+)
 LAST_KEY: Final = "select k from sealspace_map order by k desc limit 1"
 COPY_IN: Final = """
 insert into sealspace_map (k, s, v, w, a, n, d) select * from

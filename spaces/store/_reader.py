@@ -44,6 +44,7 @@ class Reader:
         """See `Store.read`. The claim is made before the moment of the read, so that the read sees what it allows."""
         check_read(keys, claim, ranges, follow)
         first_use = None if claim is None else self._first_uses.claim(claim)
+        is_forgotten = first_use is False and claim is not None and self._first_uses.is_closed(claim)
         try:
             # A transaction of its own for each read: it sees every commit acknowledged before now (ST1).
             with self._env.begin() as txn:
@@ -55,7 +56,7 @@ class Reader:
                 followed = () if follow is None else records_of([self._led_to(txn, key, follow) for key in follow.keys])
         except lmdb.Error as exc:
             raise StoreUnavailable("the store cannot be read") from exc
-        return Snapshot(first_use=first_use, records=records, pages=pages, followed=followed)
+        return Snapshot(first_use=first_use, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
 
     def _led_to(self, txn: "lmdb.Transaction[bytes]", key: bytes, follow: Follow) -> Row | None:
         row = txn.get(key)

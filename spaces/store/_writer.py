@@ -19,7 +19,8 @@ from msgspec import Struct
 from capabilities.ambient import Clock
 
 from ..errors import StoreError, StoreFull, StoreUnavailable
-from ..keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, claim_key, claim_minute4, minute_after
+from ..keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, claim_key, claim_minute4
+from ._closed_minutes import is_closed, with_closed
 from ._rows import Row, charge_of, encode_row, encode_tombstone, has_stamp, is_live_mark, record_of
 from ._tombstones import old_tombstones, open_table
 from .contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Refused
@@ -132,8 +133,8 @@ class Writer:
         minute = int(self._clock.now()) // 60
         txn = self._env.begin(write=True)
         try:
-            space, floor = self._space(txn), _floor(txn)
-            outcomes = [self._apply_one(txn, sealed, space, minute, floor) for sealed in batch]
+            space, closed = self._space(txn), _closed(txn)
+            outcomes = [self._apply_one(txn, sealed, space, minute, closed) for sealed in batch]
         except (lmdb.MapFullError, lmdb.DiskError):
             txn.abort()
             return _all_full(batch)
@@ -166,11 +167,11 @@ class Writer:
         raise WriterBroken("writing or syncing the store failed") from exc
 
     def _apply_one(
-        self, txn: "lmdb.Transaction[bytes]", sealed: Sealed, space: _Space, minute: int, floor: bytes
+        self, txn: "lmdb.Transaction[bytes]", sealed: Sealed, space: _Space, minute: int, closed: bytes
     ) -> Outcome:
         outcome_key, commit = sealed.outcome_key, sealed.commit
         if outcome_key is not None:
-            settled = _settled(txn, sealed, outcome_key, floor)
+            settled = _settled(txn, sealed, outcome_key, closed)
             if settled is not None:
                 return settled
         if space is not _Space.PLENTY and not _fits(commit, space):
@@ -239,28 +240,26 @@ class Writer:
         Raises:
             WriterBroken: as `apply`.
         """
-        floor = before_minute.to_bytes(4, "big")
+        end = CLAIMS_PREFIX + before_minute.to_bytes(4, "big")
         removed = 0
-        while (rows := self._sweep_some(floor)) > 0:
+        while (rows := self._sweep_some(end)) > 0:
             removed += rows
         return removed
 
-    def _sweep_some(self, floor: bytes) -> int:
-        end = CLAIMS_PREFIX + floor
+    def _sweep_some(self, end: bytes) -> int:
         rows = 0
         try:
             with self._env.begin(write=True) as txn:
                 cursor = txn.cursor()
                 found = cursor.set_range(CLAIMS_PREFIX)
-                swept = b""
+                swept: set[bytes] = set()
                 # After the last row is deleted the cursor may have an empty key.
                 while found and rows < _SWEEP_ROWS and CLAIMS_PREFIX <= cursor.key() < end:
-                    swept = cursor.key()[len(CLAIMS_PREFIX) :][:4]
+                    swept.add(cursor.key()[len(CLAIMS_PREFIX) :][:4])
                     found = cursor.delete()
                     rows += 1
-                # Only minutes that lost a claim are closed, so that a clock which once stood ahead does no harm.
-                closed = minute_after(swept)
-                if rows and _floor(txn) < closed:
+                if swept:
+                    closed = with_closed(_closed(txn), swept)
                     txn.put(CLAIM_FLOOR_KEY, encode_row(os.urandom(16), closed))
         except (lmdb.MapFullError, lmdb.DiskError):
             return 0
@@ -313,7 +312,7 @@ def _fits(commit: Commit, space: _Space) -> bool:
 
 
 def _settled(
-    txn: "lmdb.Transaction[bytes]", sealed: Sealed, outcome_key: bytes, floor: bytes
+    txn: "lmdb.Transaction[bytes]", sealed: Sealed, outcome_key: bytes, closed: bytes
 ) -> Committed | Refused | None:
     """Find out whether this very commit happened, or another one with its claim (ST4); None: neither."""
     found = txn.get(outcome_key)
@@ -324,10 +323,10 @@ def _settled(
     if sealed.commit.claim is None:
         return None  # its name is random and asked for within seconds: no clock that steps back can bar it
     # Under a swept minute nobody can say whether the claim was made.
-    return _REFUSED if outcome_key[1:5] < floor else None
+    return _REFUSED if is_closed(closed, outcome_key[1:5]) else None
 
 
-def _floor(txn: "lmdb.Transaction[bytes]") -> bytes:
+def _closed(txn: "lmdb.Transaction[bytes]") -> bytes:
     row = txn.get(CLAIM_FLOOR_KEY)
     return b"" if row is None else record_of(row).value or b""
 

@@ -118,12 +118,15 @@ class Snapshot(Struct, frozen=True, array_like=True, gc=False):
         pages: in the order of the ranges.
         followed: in the order of the keys to follow, what they lead to; None where either row does not exist, the
             first is a tombstone, or what it leads to is longer than a key.
+        is_forgotten: the claim was refused because its minute was swept, and nobody can say whether it was made before:
+            by the clock of the store, what is claimed was over minutes ago (ST4).
     """
 
     first_use: bool | None
     records: tuple[Record | None, ...]
     pages: tuple[Page, ...]
     followed: tuple[Record | None, ...] = ()
+    is_forgotten: bool = False
 
 
 class Put(Struct, frozen=True, array_like=True, gc=False):

@@ -29,7 +29,7 @@ from capabilities.ambient import Clock, SystemClock
 from ..errors import StoreError, StoreUnavailable
 from ._first_use import FirstUses, boot_id, discard_other_boots
 from ._folder import FolderLock, open_for_reading, open_for_writing, socket_path_for
-from ._housekeeping import HOUSEKEEPING_S, keep_house
+from ._housekeeping import HOUSEKEEPING_S, Housekeeping
 from ._link import Link
 from ._reader import Reader
 from ._writer import BATCH_COMMITS, Outcome, Room, Sealed, Writer
@@ -64,6 +64,47 @@ def connect_lmdb(path: Path, socket_path: Path | None = None, *, clock: Clock | 
         StoreUnavailable: the folder holds no store yet, or one that only an earlier version has written.
     """
     return _WorkerStore(path, socket_path or socket_path_for(path), clock or SystemClock())
+
+
+def read_lmdb(path: Path) -> Store:
+    """Open the store of a data folder for reading alone, also one that was moved; nothing may run on the folder (ST12).
+
+    Raises:
+        StoreUnavailable: the folder holds no store, or one that only an earlier version has written.
+        SchemaMismatch: a later version wrote it.
+    """
+    return _ReadStore(path)
+
+
+class _ReadStore:
+    """Reads inline; takes neither claims nor commits."""
+
+    def __init__(self, folder: Path) -> None:
+        with ExitStack() as opened:
+            env = open_for_reading(folder, may_be_moved=True)
+            opened.callback(env.close)
+            first_uses = FirstUses(folder, boot_id())
+            opened.callback(first_uses.close)
+            self._reader = Reader(env, first_uses)
+            self._opened = opened.pop_all()
+
+    async def read(
+        self,
+        keys: Sequence[bytes] = (),
+        *,
+        claim: Claim | None = None,
+        ranges: Sequence[Range] = (),
+        follow: Follow | None = None,
+    ) -> Snapshot:
+        if claim is not None:
+            raise StoreUnavailable("the store is open for reading alone")
+        return self._reader.read(keys, None, ranges, follow)
+
+    async def commit(self, commit: Commit) -> Committed | Refused:
+        raise StoreUnavailable("the store is open for reading alone")
+
+    async def close(self) -> None:
+        self._opened.close()
 
 
 class _WorkerStore:
@@ -163,12 +204,13 @@ class _EmbeddedStore:
     def _write(self, writer: Writer) -> None:
         """Write what was asked, batch by batch, until None comes."""
         assert threading.current_thread() is self._thread  # never on the event loop
+        housekeeping = Housekeeping(writer, self._first_uses, self._clock)
         next_housekeeping = 0.0
         while True:
             if time.monotonic() >= next_housekeeping:
                 next_housekeeping = time.monotonic() + HOUSEKEEPING_S
                 with suppress(StoreUnavailable):  # the next commit meets the same error and answers with it
-                    keep_house(writer, self._first_uses, self._clock)
+                    housekeeping.keep_house()
             batch = self._next_batch()
             if batch is None:
                 return

@@ -6,18 +6,33 @@ so a source that changed meanwhile is found out. Bodies in files are no part of 
 
 Claims of plain reads are moved too: a token that was used before the move is used after it.
 
+A store lives in one place (ST12): the source says where it went, durably, before the target opens as a store, and no
+version serves it from then on.
+
+    interrupted                           source                          target
+    ────────────────────────────────────  ──────────────────────────────  ─────────────────────────
+    while rows are copied                 the store                       does not open
+    between the mark and the last step    refuses, names the target       does not open
+    after the last step                   refuses, names the target       the store
+
+Asked for again the move goes on from either. A database is closed to every process that has it open, too, before it is
+compared; where the two differ it is opened again. What was left behind is moved once more only where somebody says that
+its target is lost (`again`).
+
 Example:
     moved = await move_to_postgres(Path("data"), "postgresql://…", progress=print)
 """
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 import lmdb
 from blake3 import blake3
@@ -25,11 +40,12 @@ from blake3 import blake3
 from ..errors import StoreError
 from . import _postgres_sql as sql
 from ._first_use import FirstUses, boot_id
-from ._folder import FolderLock, environment_folder, open_for_reading, open_for_writing, sync_folder
+from ._folder import FolderLock, environment_folder, mark_moved, open_for_reading, open_for_writing, sync_folder
+from ._format import moved_to
 from ._postgres_errors import CONNECTION_ERRORS, store_error_of
 from ._postgres_pool import Argument, Connections
 from ._postgres_reads import value_of
-from ._postgres_schema import prepare_tables
+from ._postgres_schema import MOVED_VERSION, TABLES_VERSION, prepare_tables
 from ._rows import charge_of, encode_row, encode_tombstone, minute_of, record_of
 from ._tombstones import last_key, open_table, rows_and_tombstones
 from .contract import COUNTER_BYTES, Claim
@@ -78,25 +94,28 @@ class _Row:
         return len(self.key) + len(self.value or b"")
 
 
-async def move_to_postgres(folder: Path, url: str, *, progress: Progress) -> Moved:
-    """Copy the store of a data folder into an empty database; the folder is left as it is.
+async def move_to_postgres(folder: Path, url: str, *, progress: Progress, again: bool = False) -> Moved:
+    """Move the store of a data folder into an empty database; what stays in the folder says so, else it is as it was.
 
     Args:
         folder: a data folder on which nothing runs.
         url: as for `open_postgres`.
         progress: called with the number of rows after each part.
+        again: the store was moved before, and the target of that move is lost.
 
     Raises:
-        MigrationRefused: no store in the folder, something else in the database, or the two differ at the end.
+        MigrationRefused: no store in the folder, one that was moved elsewhere, something else in the database, or the
+            two differ at the end.
         StoreLocked: a node runs on the folder.
         StoreUnavailable: the database failed; ask again to go on.
     """
     if not environment_folder(folder).is_dir():
         raise MigrationRefused("the data folder holds no store")
-    lock = FolderLock(folder)
+    lock, place = FolderLock(folder), place_of_database(url)
     try:
-        with open_for_reading(folder) as env:
-            async with _database(url) as database:
+        async with _database(url) as database:
+            with open_for_reading(folder, may_be_moved=True) as env:
+                _refuse_moved(moved_to(env), place, again=again)
                 await _begin(database)
                 found = await database.ask(sql.LAST_KEY, [])
                 await _copy_in(database, _lmdb_rows(env, found[0][0] if found else b""), progress)
@@ -104,30 +123,34 @@ async def move_to_postgres(folder: Path, url: str, *, progress: Progress) -> Mov
                 kept, digest = _digest(_lmdb_rows(env, b""))
                 if (kept, digest) != await _database_digest(database):
                     raise MigrationRefused("the database differs from the data folder: empty it and start again")
-                await database.ask(sql.END_MIGRATION, [])
+            mark_moved(folder, place)  # before the target is one: never two stores (ST12)
+            await database.ask(sql.END_MIGRATION, [])
     finally:
         lock.close()
     return Moved(rows=kept, claims=claims, digest=digest)
 
 
-async def move_from_postgres(url: str, folder: Path, *, progress: Progress) -> Moved:
-    """Copy the store of a database into a data folder that has none; the database is left as it is.
+async def move_from_postgres(url: str, folder: Path, *, progress: Progress, again: bool = False) -> Moved:
+    """Move the store of a database into a data folder that has none; what stays in the database says so.
 
     Args, Raises: as `move_to_postgres`, the other way round.
     """
     if environment_folder(folder).exists():
-        raise MigrationRefused("the data folder holds a store already")
-    lock = FolderLock(folder)
+        raise MigrationRefused(f"the data folder holds a store already: {environment_folder(folder)}")
+    lock, place = FolderLock(folder), place_of_folder(folder)
     staging = folder / _STAGING
     try:
         async with _database(url) as database:
             if await database.ask(sql.IS_MIGRATING, []):
                 raise MigrationRefused("the database holds a part of a migration only")
+            _refuse_moved(await database.moved_to(), place, again=again)
             with open_for_writing(staging) as env:
                 await _copy_out(database, env, progress)
+                await database.close_for(place)  # nothing is written or claimed in it from here on (ST12)
                 claims = await _copy_claims_out(database, folder)
                 kept, digest = _digest(_lmdb_rows(env, b""))
                 if (kept, digest) != await _database_digest(database):
+                    await database.open_again()
                     raise MigrationRefused(f"the database changed meanwhile: remove {staging} and start again")
             environment_folder(staging).rename(environment_folder(folder))
             sync_folder(folder)
@@ -137,18 +160,60 @@ async def move_from_postgres(url: str, folder: Path, *, progress: Progress) -> M
     return Moved(rows=kept, claims=claims, digest=digest)
 
 
+def place_of_database(url: str) -> str:
+    """Return words for a database: without user, password and whatever else an address may hold."""
+    parts = urlsplit(url)
+    said = dict(parse_qsl(parts.query))
+    host = said.get("host") or parts.netloc.rpartition("@")[2] or "localhost"
+    schema = f", schema {said['search_path']}" if "search_path" in said else ""
+    return f"the database {parts.path.strip('/') or 'of the role'} at {host}{schema}"
+
+
+def place_of_folder(folder: Path) -> str:
+    """Return words for a data folder, and the machine that it is on."""
+    return f"the data folder {folder.resolve()} on {socket.gethostname()}"
+
+
+def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
+    """Let a move to the same place go on, and no other: what was left behind is as it was then."""
+    if former is not None and former != place and not again:
+        raise MigrationRefused(f"the store was moved to {former}: move it from there; where that is lost, say --again")
+
+
 class _Database:
     """One connection, whose errors are ours."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
-    async def ask(self, statement: str, arguments: Sequence[Argument]) -> "list[tuple[bytes, ...]]":
-        """Run a statement; its rows have the columns in their order."""
+    async def ask(self, statement: str, arguments: Sequence[Argument]) -> list[tuple[Any, ...]]:
+        """Run a statement; its rows have the columns in their order, of whatever types the statement says."""
         try:
             return [tuple(row) for row in await self._connections.run(statement, arguments)]
         except CONNECTION_ERRORS as exc:
             raise store_error_of(exc) from None
+
+    async def moved_to(self) -> str | None:
+        """Return where the store of the database was moved to; None where it was not."""
+        schema = dict(await self.ask(sql.READ_SCHEMA, []))
+        if schema.get("version") != MOVED_VERSION:
+            return None
+        return str((await self.ask(sql.PLACE_OF_MOVE, []))[0][0])
+
+    async def close_for(self, place: str) -> None:
+        """Say where the store goes, and take no row any more, from whatever process; again is allowed."""
+        await self.ask(sql.CREATE_PLACE, [])
+        await self.ask(sql.FORGET_PLACE, [])
+        await self.ask(sql.RECORD_PLACE, [place])
+        await self.ask(sql.CHANGE_VERSION, [MOVED_VERSION])
+        for statement in (*sql.THAW, *sql.FREEZE):
+            await self.ask(statement, [])
+
+    async def open_again(self) -> None:
+        """Be a store again."""
+        for statement in sql.THAW:
+            await self.ask(statement, [])
+        await self.ask(sql.CHANGE_VERSION, [TABLES_VERSION])
 
     async def rows_after(self, key: bytes) -> AsyncIterator[list[_Row]]:
         """Yield the rows after a key in parts."""
@@ -166,7 +231,9 @@ class _Database:
 
 @asynccontextmanager
 async def _database(url: str) -> AsyncIterator[_Database]:
-    connections = Connections(url, size=1, session={}, opened=partial(prepare_tables, may_migrate=True))
+    connections = Connections(
+        url, size=1, session={}, opened=partial(prepare_tables, may_migrate=True, may_be_moved=True)
+    )
     try:
         yield _Database(connections)
     finally:
@@ -176,6 +243,8 @@ async def _database(url: str) -> AsyncIterator[_Database]:
 async def _begin(database: _Database) -> None:
     if await database.ask(sql.IS_MIGRATING, []):
         return
+    if (former := await database.moved_to()) is not None:
+        raise MigrationRefused(f"the database holds what was left of a store that was moved to {former}: empty it")
     if not (await database.ask(sql.IS_EMPTY, []))[0][0]:
         raise MigrationRefused("the database holds a store already")
     await database.ask(sql.BEGIN_MIGRATION, [])

@@ -4,6 +4,9 @@ Three things go wrong in silence. A proxy that pools by transaction hands each s
 settings and prepared statements are another's. A server that does not sync, or acknowledges before it has, forgets what
 was acknowledged. And one that fails over to a standby which was not waited for forgets it too.
 
+And a clock that is not the database's keeps a process from keeping house, as a floor of claims that lies ahead keeps
+tokens from being used (ST9).
+
 The proxy shows itself like this: one connection asks for the process that serves it; others begin transactions, which
 keep their sessions; then the first one asks again. Without such a proxy the answer is the same.
 
@@ -19,8 +22,14 @@ from typing import Final
 
 import asyncpg
 
+from capabilities.ambient import Clock, SystemClock
+
 from ..errors import StoreUnavailable
+from ..keyspace import CLAIM_FLOOR_KEY, floor_ahead_s
+from ._postgres_clock import DatabaseClock
 from ._postgres_errors import CONNECTION_ERRORS
+from ._postgres_sql import DATABASE_TIME, READ_VALUE
+from .watching import Clocks
 
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 3.0
@@ -65,11 +74,12 @@ class Finding:
     next_step: str = ""
 
 
-async def examine(url: str) -> tuple[Finding, ...]:
+async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...]:
     """Look at the database of an address; nothing is written.
 
     Args:
         url: as for `open_postgres`.
+        clock: compared with the database's; the system's when None.
 
     Raises:
         StoreUnavailable: it cannot be reached, or does not say. The address is not in the text.
@@ -82,11 +92,26 @@ async def examine(url: str) -> tuple[Finding, ...]:
             rows = await first.fetch(SETTINGS)
             settings = {str(row["name"]): str(row["setting"]) for row in rows}
             standbys = [row["sync_state"] for row in await first.fetch(STANDBYS)]
+            clocks = await _clocks(first, clock or SystemClock())
     except CONNECTION_ERRORS as exc:
         reason = getattr(exc, "sqlstate", None) or type(exc).__name__
         raise StoreUnavailable(f"the database cannot be examined ({reason})") from None
     own = Finding(Severity.OK, "each connection has a session of its own")
-    return (own, *disk_findings(settings), *standby_findings(settings, standbys))
+    return (own, *disk_findings(settings), *standby_findings(settings, standbys), *clock_findings(clocks))
+
+
+async def _clocks(connection: "asyncpg.Connection[asyncpg.Record]", clock: Clock) -> Clocks:
+    async def ask() -> float:
+        told: float = await connection.fetchval(DATABASE_TIME)
+        return told
+
+    theirs = DatabaseClock(clock)
+    await theirs.compare(ask)
+    try:
+        floor: bytes | None = await connection.fetchval(READ_VALUE, CLAIM_FLOOR_KEY)
+    except asyncpg.UndefinedTableError:  # no node was started on it yet
+        floor = None
+    return Clocks(theirs.ahead_s, floor_ahead_s(floor or b"", theirs.now()))
 
 
 async def _connection(url: str, opened: AsyncExitStack) -> "asyncpg.Connection[asyncpg.Record]":
@@ -187,6 +212,26 @@ def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]
             "start the standby, or look at its application_name in primary_conninfo",
         )
     ]
+
+
+def clock_findings(clocks: Clocks) -> list[Finding]:
+    """Judge whether this machine's clock is the database's, and whether what was forgotten is over by it."""
+    found = []
+    side = "ahead of" if clocks.ahead_s > 0 else "behind"
+    skew = f"this machine's clock is {abs(clocks.ahead_s):.0f} s {side} the database's"
+    if clocks.is_apart:
+        text = f"{skew}: a node here keeps no house, and refuses tokens that others take"
+        found.append(Finding(Severity.WRONG, text, "set both clocks: timedatectl set-ntp true"))
+    if clocks.floor_ahead_s > 0:
+        found.append(
+            Finding(
+                Severity.WRONG,
+                f"first uses are forgotten up to {clocks.floor_ahead_s:.0f} s ahead of the database's clock:"
+                " tokens that end before are refused",
+                "set the clocks of the database and of all nodes; housekeeping lowers it when what was claimed is over",
+            )
+        )
+    return found or [Finding(Severity.OK, skew)]
 
 
 def _without_names(standbys: int) -> Finding:

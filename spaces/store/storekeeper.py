@@ -27,7 +27,7 @@ from ..errors import CommitInvalid, CommitTooLarge, StoreUnavailable
 from ._first_use import FirstUses, boot_id, discard_other_boots
 from ._folder import FolderLock, open_for_writing, socket_path_for
 from ._frames import MAX_ASK_BYTES, Answer, Ask, FrameInvalid, FrameReader, answer_frame, answer_of, parse_asks
-from ._housekeeping import HOUSEKEEPING_S, keep_house
+from ._housekeeping import HOUSEKEEPING_S, Housekeeping
 from ._writer import BATCH_BYTES, BATCH_COMMITS, Outcome, Room, Sealed, Writer, WriterBroken
 from .contract import check_commit
 
@@ -78,7 +78,7 @@ def run_storekeeper(
         opened.callback(first_uses.close)
         opened.callback(place.unlink, missing_ok=True)
         writer = Writer(env, Room(max_bytes=max_bytes, reserve_bytes=reserve_bytes), clock or SystemClock(), watch)
-        keeper = _Keeper(writer, first_uses, clock or SystemClock())
+        keeper = _Keeper(writer, Housekeeping(writer, first_uses, clock or SystemClock()))
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(_serve(keeper, _listen(place), ready))
 
@@ -114,10 +114,9 @@ async def _serve(keeper: "_Keeper", listener: socket.socket, ready: Callable[[],
 class _Keeper:
     """The queue of commits and the writer."""
 
-    def __init__(self, writer: Writer, first_uses: FirstUses, clock: Clock) -> None:
+    def __init__(self, writer: Writer, housekeeping: Housekeeping) -> None:
         self._writer = writer
-        self._first_uses = first_uses
-        self._clock = clock
+        self._housekeeping = housekeeping
         self._queue: deque[tuple[_Connection, Sequence[Ask], int]] = deque()
         self._is_due = False
         self.connections: set[_Connection] = set()
@@ -214,7 +213,7 @@ class _Keeper:
 
     def _keep_house(self) -> None:
         try:
-            keep_house(self._writer, self._first_uses, self._clock)
+            self._housekeeping.keep_house()
         except WriterBroken:
             self._break()
             return

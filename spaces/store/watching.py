@@ -1,12 +1,13 @@
-"""What a storekeeper tells whoever watches it, and what a store on a database tells of its connections.
+"""What a storekeeper tells whoever watches it, and what a store on a database tells of its connections and its clock.
 
 Example:
     run_storekeeper(data, watch=watch)
+    if isinstance(store, Clocked) and (await store.clocks()).is_apart: ...
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from ..errors import StoreError
 from .contract import Committed, Refused
@@ -38,6 +39,41 @@ class PoolUse:
     busy: int
     idle: int
     waiting: int
+
+
+MAX_CLOCK_SKEW_S: Final = 60.0
+"""How far clocks of those who share a store may differ: whose clock differs more keeps no house (ST9)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """What a comparison of clocks found.
+
+    Attributes:
+        ahead_s: how far the process's clock is ahead of the store's; negative: behind.
+        floor_ahead_s: how far the floor of claims is ahead of the store's clock; 0.0 where it is behind, as it should.
+    """
+
+    ahead_s: float
+    floor_ahead_s: float
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the process must not keep house."""
+        return abs(self.ahead_s) > MAX_CLOCK_SKEW_S
+
+
+@runtime_checkable
+class Clocked(Protocol):
+    """A store with a clock of its own, by which all go who share it."""
+
+    async def clocks(self) -> Clocks:
+        """Compare the clock of this process with the store's.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        ...
 
 
 @runtime_checkable

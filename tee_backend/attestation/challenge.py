@@ -17,6 +17,8 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
+from encryption_network.policy import CLOCK_SKEW_S
+
 from .errors import ChallengeExpired, ChallengeInvalid
 
 LABEL = b"sealspace/attestation-challenge/1"
@@ -67,7 +69,9 @@ def issue_challenge(
     return random + expiry + _mac(key, scope, random=random, expiry=expiry)
 
 
-def check_challenge(key: bytes, scope: ChallengeScope, nonce: bytes, *, now: float) -> int:
+def check_challenge(
+    key: bytes, scope: ChallengeScope, nonce: bytes, *, now: float, ttl_s: int = CHALLENGE_TTL_S
+) -> int:
     """Check that a nonce was made here for this scope and is still good.
 
     Args:
@@ -75,11 +79,13 @@ def check_challenge(key: bytes, scope: ChallengeScope, nonce: bytes, *, now: flo
         scope: for whom and where it has to be good.
         nonce: untrusted.
         now: epoch seconds.
+        ttl_s: how long nonces are good that are made here.
     Returns:
         Its expiry, epoch seconds: the minute under which its use is claimed.
     Raises:
         ChallengeInvalid: another size, key, holder, audience or store, or a changed byte.
-        ChallengeExpired: made here for this scope, and over.
+        ChallengeExpired: made here for this scope, and over; or it ends later than one that is made now, and so was
+            made by a clock that stood ahead.
     Does not check:
         Whether it was used before.
     """
@@ -92,6 +98,8 @@ def check_challenge(key: bytes, scope: ChallengeScope, nonce: bytes, *, now: flo
     expires_at = int.from_bytes(expiry, "big")
     if not now < expires_at:  # also refuses a `now` that is no number
         raise ChallengeExpired("nonce is over")
+    if expires_at > now + ttl_s + CLOCK_SKEW_S:
+        raise ChallengeExpired("nonce was made by a clock that stands ahead")
     return expires_at
 
 

@@ -10,6 +10,9 @@ _MISUSED = "attacks/test_misused_tokens.py::"
 _NONCES = "attacks/test_network_nonces.py::"
 _RETENTION = "sealspace/test_retention.py::"
 _ATTESTING = "attacks/test_attestation.py::"
+_BUCKET = "spaces/test_blob_bucket.py::"
+_CLOCKS = "attacks/test_clocks.py::"
+_MIGRATION = "spaces/store/test_migration.py::"
 _NODE_EVIDENCE = "sealspace/test_node_evidence.py::"
 _IN_PERSON = "attacks/test_in_person.py::"
 _RACES = "attacks/test_races.py::"
@@ -199,6 +202,23 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.3 audit rewritten": (
         "spaces/test_audit_chain.py::test_every_flipped_byte_is_found",
         "node/operations/test_seal_audit.py::test_a_turn_of_the_housekeeping_seals",
+    ),
+    "3.3 one wrong clock locks the others out, or keeps the house from being kept": (
+        _CLOCKS + "test_one_wrong_clock_locks_nobody_out",
+        _CLOCKS + "test_a_floor_that_a_wrong_clock_raised_is_lowered",
+        "spaces/test_lease.py::test_end_that_a_clock_ahead_wrote_is_nobody_s",
+    ),
+    "3.3 a clock that stood ahead makes the store forget what was used or revoked": (
+        _CLOCKS + "test_a_revoked_grant_outlives_a_clock_that_stood_ahead",
+        "spaces/store/test_housekeeping.py::test_clock_that_stood_ahead",
+    ),
+    "3.3 what a move left behind is served on, with grants that were revoked since": (
+        _MIGRATION + "test_folder_that_was_moved_is_no_store_any_more",
+        _MIGRATION + "test_database_that_was_moved_is_no_store_any_more",
+    ),
+    "3.3 one store's sweep removes another's bodies from a shared bucket": (
+        _BUCKET + "test_place_inside_another_is_refused",
+        _BUCKET + "test_sweeps_keep_to_names_of_their_own",
     ),
     "3.3 stolen disk": (
         "encryption_network/test_keywrap.py::test_seals_at_rest",

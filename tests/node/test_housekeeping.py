@@ -190,3 +190,86 @@ async def test_what_a_dead_process_left_goes(services: Services, clock: FixedClo
         assert 4_000_000_000.0 - place.stat().st_mtime > max(ORPHAN_AFTER_S, UNFINISHED_AFTER_S)
         assert await housekeeper.turn()
         assert not place.exists()
+
+
+# --- clocks --------------------------------------------------------------------------------------------------------
+
+
+DAY_S, YEAR_S = 86_400.0, 365 * 86_400.0
+
+
+async def test_clock_that_leapt_removes_nothing_for_a_day(services: Services, clock: FixedClock) -> None:
+    """What goes by age waits a day after the clock was found far ahead; everything else goes on (ST11)."""
+    work = Work()
+    aged = replace(work.job("aged", 60.0), by_age=True)
+    housekeeper = Housekeeper(services, (aged, work.job("other", 60.0)))
+    assert await housekeeper.turn()
+    assert work.done == ["aged", "other"]
+    clock.advance(YEAR_S)
+    for _ in range(24):
+        assert await housekeeper.turn()
+        clock.advance(DAY_S / 24)
+    assert work.done.count("other") == 25
+    assert work.done.count("aged") == 1
+    assert await housekeeper.turn()
+    assert work.done.count("aged") == 2
+
+
+@pytest.mark.parametrize("stood_ahead_s", [0.0, 2 * DAY_S])
+async def test_clock_that_leapt_and_was_set_back(services: Services, clock: FixedClock, stood_ahead_s: float) -> None:
+    """After it was set right what goes by age waits another day, and no longer (ST11)."""
+    work = Work()
+    housekeeper = Housekeeper(services, (replace(work.job("aged", 3600.0), by_age=True),))
+    await housekeeper.turn()
+    clock.advance(YEAR_S)
+    await housekeeper.turn()
+    clock.advance(stood_ahead_s / 2)
+    await housekeeper.turn()
+    clock.advance(stood_ahead_s / 2 - YEAR_S)
+    work.done.clear()
+    for _ in range(24):
+        assert await housekeeper.turn()
+        clock.advance(DAY_S / 24)
+    assert work.done == []
+    assert await housekeeper.turn()
+    assert work.done == ["aged"]
+
+
+async def test_store_of_an_earlier_version_waits_too(services: Services, clock: FixedClock) -> None:
+    """Where somebody kept house and nobody watched the clock, what goes by age waits a day (ST11)."""
+    work = Work()
+    lease = Lease(services.store, owner=b"e" * 16, ttl_s=LEASE_S)
+    assert await lease.take(now=clock.now())
+    await lease.note("sweep-orphans", now=clock.now())
+    await lease.release()
+    housekeeper = Housekeeper(services, (replace(work.job("aged", 60.0), by_age=True),))
+    assert await housekeeper.turn()
+    assert work.done == []
+    for _ in range(2):
+        clock.advance(DAY_S / 2)
+        assert await housekeeper.turn()
+    assert work.done == ["aged"]
+
+
+async def test_two_processes_whose_clocks_differ_share_the_house(services: Services, clock: FixedClock) -> None:
+    """Beside one that is a year ahead the other keeps house at each turn, and neither removes by age (ST10, ST11)."""
+    work, wrong_clock = Work(), FixedClock(clock.now() + YEAR_S)
+    jobs = (work.job("minutely", 60.0, rounds=0), replace(work.job("aged", 60.0), by_age=True))
+    right = Housekeeper(services, jobs)
+    wrong = Housekeeper(replace(other_process(services), clock=wrong_clock), jobs)
+    assert await wrong.turn()
+    work.done.clear()
+    for at in range(6):
+        for one in (right, wrong) if at % 2 else (wrong, right):
+            assert await one.turn()
+        clock.advance(60.0)
+        wrong_clock.advance(60.0)
+    assert work.done.count("minutely") >= 6
+    assert work.done.count("aged") == 0
+
+
+def test_what_goes_by_age() -> None:
+    """Each job that removes for good what is old enough says so."""
+    kept = {"seal-audit", "seal-audit-delayed", "seal-audit-late", "fetch-collateral", "watch-collateral"}
+    kept |= {"collect-bodies", "sweep-aliases"}  # one goes by references, an hour behind them, the other by marks
+    assert {job.name for job in JOBS if not job.by_age} == kept

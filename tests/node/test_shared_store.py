@@ -15,11 +15,13 @@ from running_node import COMMAND, Reply, RunningNode, key_token, new_key, runnin
 from tests_support import REPOSITORY
 from wire_replay import token_id
 
+from node.cli import EXIT_STATUS
 from node.config import load_config
 from node.errors import ConfigurationError
 from spaces.errors import StoreUnavailable
 from spaces.store.contract import Commit, Put, Range, Store
 from spaces.store.lmdb import open_lmdb
+from spaces.store.migration import place_of_database
 from spaces.store.postgres import open_postgres
 
 pytestmark = [needs_postgres(), pytest.mark.slow]
@@ -136,6 +138,13 @@ def test_store_moves_into_a_database_and_the_node_goes_on(tmp_path: Path, url: s
     assert checked.returncode == 1, checked.stdout
     wrong = [line.split()[2] for line in checked.stdout.splitlines() if line.startswith("wrong ")]
     assert wrong == ["fsync", "full_page_writes"]
+    left = _command("doctor", "--data", str(tmp_path / "data"))
+    assert f"the store was moved to {place_of_database(url)}" in left.stdout
+    assert f"it belongs to {before}" in left.stdout
+    served = _command("serve", "--data", str(tmp_path / "data"), "--port", "0")
+    assert served.returncode == EXIT_STATUS["store-moved"], served.stderr
+    assert f"the store was moved to {place_of_database(url)}" in served.stderr
+    assert "next: sealspace serve --store postgresql://" in served.stderr
     with running_node(tmp_path, "--workers", "1", "--store", url) as node:
         assert before == _get(f"{node.url}/info")["nodeId"]
     again = _command("migrate-store", "--data", str(tmp_path / "data"), "--store", url, "--to", "postgresql")

@@ -8,6 +8,7 @@ from backend_site import OWNER_ABILITIES, backend_of, owner_of, reads
 from running_node import send
 
 from capabilities.cacao import Cacao, encode_cacao, header_bytes, header_text, parse_cacao
+from encryption_network.policy import CLOCK_SKEW_S
 from node.collateral import import_collateral
 from node.config import Config, Retention
 from node.operations.retention import prune_audit, sweep_aliases, sweep_evidence, sweep_receipts
@@ -198,3 +199,16 @@ async def test_by_default_audit_stays(bench) -> None:
     bench.clock.advance(10 * 365 * DAY_S)
     await all_of(prune_audit, services)
     assert await rows(services, b"j") == before > 0
+
+
+async def test_evidence_from_a_clock_that_stood_ahead_goes(short) -> None:
+    """Nothing is released on it, and it need not wait until that clock's time has come (RC29)."""
+    owner = await owner_of(short)
+    services = short.node.services
+    await backend_of(short, owner)
+    short.clock.advance(-CLOCK_SKEW_S)
+    await all_of(sweep_evidence, services)
+    assert await rows(services, EVIDENCE_PREFIX) == 1
+    short.clock.advance(-1)
+    await all_of(sweep_evidence, services)
+    assert await rows(services, EVIDENCE_PREFIX) == await rows(services, b"a") == 0

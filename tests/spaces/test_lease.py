@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from space_grants import NOW
 
 from spaces.lease import Lease
@@ -50,3 +51,31 @@ async def test_released_lease_is_free(room: Store) -> None:
     assert not await other.take(now=NOW)
     await mine.release()
     assert await other.take(now=NOW)
+
+
+@pytest.mark.parametrize("ahead_s", [300.0, 365 * 86_400.0])
+async def test_end_that_a_clock_ahead_wrote_is_nobody_s(room: Store, ahead_s: float) -> None:
+    """A holder whose clock stood ahead, and that died, keeps nobody from the lease (ST10)."""
+    dead, mine, other = lease(room, "dead"), lease(room, "mine"), lease(room, "other")
+    assert await dead.take(now=NOW + ahead_s)
+    assert await dead.note("sweep", now=NOW + ahead_s)
+    assert await mine.take(now=NOW)
+    assert not await other.take(now=NOW)
+    assert not await dead.note("sweep", now=NOW + ahead_s)
+    assert await mine.begun() == {"sweep": NOW + ahead_s}
+
+
+async def test_own_end_that_lies_too_far_ahead_is_written_anew(room: Store) -> None:
+    """A holder whose clock was set back holds a lease that others respect (ST10)."""
+    mine, other = lease(room, "mine"), lease(room, "other")
+    assert await mine.take(now=NOW + 86_400)
+    assert await mine.take(now=NOW)
+    assert not await other.take(now=NOW + 1)
+
+
+async def test_clocks_that_nearly_agree_respect_each_other(room: Store) -> None:
+    """The lease of a holder that is less than a minute ahead stays its own (ST10)."""
+    ahead, mine = lease(room, "ahead"), lease(room, "mine")
+    assert await ahead.take(now=NOW + 59)
+    assert not await mine.take(now=NOW)
+    assert await mine.take(now=NOW + TTL_S + 60)

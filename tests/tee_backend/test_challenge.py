@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import CountingEntropy, FixedClock
 
+from encryption_network.policy import CLOCK_SKEW_S
 from tee_backend.attestation.challenge import (
     CHALLENGE_TTL_S,
     NONCE_BYTES,
@@ -39,6 +40,16 @@ def test_good_until_its_expiry(clock: FixedClock, entropy: CountingEntropy) -> N
     for late in (expires_at, expires_at + 1, math.nan, math.inf):
         with pytest.raises(ChallengeExpired):
             check_challenge(KEY, SCOPE, nonce, now=late)
+
+
+@pytest.mark.parametrize("ahead_s", [CLOCK_SKEW_S + 1, 300, 365 * 86_400])
+def test_made_by_a_clock_that_stood_ahead(ahead_s: int) -> None:
+    """A nonce that ends later than one made now is over, but for what clocks may differ (AT17)."""
+    nonce = issue_challenge(KEY, SCOPE, random=bytes(16), now=NOW + ahead_s)
+    with pytest.raises(ChallengeExpired):
+        check_challenge(KEY, SCOPE, nonce, now=NOW)
+    assert check_challenge(KEY, SCOPE, nonce, now=NOW + ahead_s)
+    assert check_challenge(KEY, SCOPE, nonce, now=NOW, ttl_s=CHALLENGE_TTL_S + ahead_s)
 
 
 @pytest.mark.parametrize(

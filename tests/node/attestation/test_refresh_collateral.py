@@ -215,7 +215,8 @@ async def test_two_machines_fetch_once(
     tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock, pcs: PcsSimulator
 ) -> None:
     """Two nodes on one database, each with a folder of its own: one of them fetches for both (AT31)."""
-    url, secret = postgres_server().new_database(), tmp_path / "secret"
+    (url, set_database), secret = postgres_server().clocked_database(), tmp_path / "secret"
+    set_database(clock.now())
     secret.write_bytes(b"s" * 32)
     secret.chmod(0o600)
     jobs = (Job("fetch-collateral", 5.0, fetch_due),)
@@ -228,6 +229,7 @@ async def test_two_machines_fetch_once(
         here, there = (Kept(services, clock, pcs, platform, b"") for services in nodes)
         await bring(here.services, here.publish(), clock)
         clock.advance(DAY_S)
+        set_database(clock.now())
         fresh = here.publish()
         keepers = [Housekeeper(services, jobs) for services in nodes]
         assert sorted(await asyncio.gather(*(keeper.turn() for keeper in keepers))) == [False, True]

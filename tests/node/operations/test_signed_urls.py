@@ -104,6 +104,17 @@ async def test_how_long_a_url_lives(serve, body: dict[str, int], lifetime_s: int
         assert (await node.send("GET", url)).said == (401, "signed URL ticket not found")
 
 
+async def test_a_url_made_by_a_clock_that_stood_ahead(serve) -> None:
+    """After the clock was set back by more than a minute the URL is void: nobody meant it to live so long."""
+    async with serve() as node:
+        await node.put("a", b"hello")
+        url = await made(node)
+        node.clock.advance(-60)
+        assert (await node.send("GET", url)).status == 200
+        node.clock.advance(-1)
+        assert (await node.send("GET", url)).said == (401, "signed URL expired")
+
+
 async def test_a_url_ends_with_the_grants_it_rests_on(serve) -> None:
     """A URL does not outlive a delegation in the chain."""
     async with serve() as node:

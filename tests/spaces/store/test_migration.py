@@ -1,18 +1,21 @@
 """Moving a store between the engines."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import lmdb
 import pytest
 from postgres_server import needs_postgres, postgres_server
 
-from spaces.errors import StoreLocked, StoreUnavailable
+from spaces.errors import StoreLocked, StoreMoved, StoreUnavailable
 from spaces.store._folder import MAP_BYTES, environment_folder, open_for_reading
+from spaces.store._format import FORM
+from spaces.store._postgres_schema import TABLES_VERSION
 from spaces.store._rows import encode_row, encode_tombstone, is_tombstone
 from spaces.store._tombstones import MAX_TABLES, TABLE, move_some, rows_and_tombstones
 from spaces.store.contract import Add, Claim, Commit, Committed, Put, Range, Snapshot, Store, counter_of
-from spaces.store.lmdb import open_lmdb
-from spaces.store.migration import MigrationRefused, move_from_postgres, move_to_postgres
+from spaces.store.lmdb import connect_lmdb, open_lmdb, read_lmdb
+from spaces.store.migration import MigrationRefused, move_from_postgres, move_to_postgres, place_of_database
 from spaces.store.postgres import open_postgres
 
 pytestmark = needs_postgres()
@@ -20,6 +23,7 @@ pytestmark = needs_postgres()
 NEVER_SWEPT = 4_000_000_000
 USED = Claim(b"used".ljust(32, b"."), NEVER_SWEPT)
 CLAIMED = Claim(b"claimed".ljust(32, b"."), NEVER_SWEPT)
+CLAIMED_LATER = Claim(b"later".ljust(32, b"."), NEVER_SWEPT)
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ def ignore(_rows: int) -> None:
 
 
 async def test_folder_of_an_earlier_version_is_moved(tmp_path: Path, url: str) -> None:
-    """Tombstones that lie among the rows, or partly so, are moved in their place; the folder is left as it is."""
+    """Tombstones that lie among the rows, or partly so, are moved in their place; of the folder no row changes."""
     place = environment_folder(tmp_path)
     place.mkdir()
     with lmdb.open(str(place), map_size=MAP_BYTES, max_dbs=MAX_TABLES) as env:
@@ -60,13 +64,13 @@ async def test_folder_of_an_earlier_version_is_moved(tmp_path: Path, url: str) -
                 txn.put(b"K%05d" % at, encode_row(stamp, b"v") if at % 5 else encode_tombstone(stamp, at))
         env.open_db(TABLE)
         move_some(env, b"")
-        kept = env.info()["last_txnid"]
+        kept = list(rows_and_tombstones(env, b""))
     moved = await move_to_postgres(tmp_path, url, progress=ignore)
     assert moved.rows == 25_000
     returned = await move_from_postgres(url, tmp_path / "two", progress=ignore)
     assert (returned.rows, returned.digest) == (moved.rows, moved.digest)
-    with open_for_reading(tmp_path) as env:
-        assert env.info()["last_txnid"] == kept
+    with open_for_reading(tmp_path, may_be_moved=True) as env:
+        assert list(rows_and_tombstones(env, b"")) == kept
     with open_for_reading(tmp_path / "two") as env:
         rows = list(rows_and_tombstones(env, b""))
         assert [is_tombstone(row) for _, row in rows] == [at % 5 == 0 for at in range(25_000)]
@@ -166,3 +170,163 @@ async def test_moves_that_are_refused(tmp_path: Path, url: str) -> None:
         await move_to_postgres(tmp_path / "one", url, progress=ignore)
     with pytest.raises(MigrationRefused):
         await move_from_postgres(url, tmp_path / "one", progress=ignore)
+
+
+# --- one store, one place (ST12) -----------------------------------------------------------------------------------
+
+
+async def filled(folder: Path) -> Snapshot:
+    """Make a store in a folder, and return what is to be found again."""
+    store = open_lmdb(folder)
+    try:
+        return await fill(store)
+    finally:
+        await store.close()
+
+
+async def refusal_of(url: str) -> StoreMoved | None:
+    """How a database is refused as a store; None where it is not."""
+    store = open_postgres(url)
+    try:
+        await store.read((b"K",))
+    except StoreMoved as error:
+        return error
+    finally:
+        await store.close()
+    return None
+
+
+async def test_folder_that_was_moved_is_no_store_any_more(tmp_path: Path, url: str) -> None:
+    """Nobody opens it to serve from, and the refusal names the database without its password; it can be read (ST12)."""
+    before = await filled(tmp_path)
+    await move_to_postgres(tmp_path, url, progress=ignore)
+    for opening in (open_lmdb, connect_lmdb):
+        with pytest.raises(StoreMoved) as refused:
+            opening(tmp_path)
+        assert refused.value.place == place_of_database(url)
+        assert refused.value.place in str(refused.value)
+    left = read_lmdb(tmp_path)
+    assert [page.rows for page in (await everything(left)).pages] == [page.rows for page in before.pages]
+    with pytest.raises(StoreUnavailable):
+        await left.commit(Commit(puts=(Put(b"Ka", b"1"),)))
+    with pytest.raises(StoreUnavailable):
+        await left.read(claim=USED)
+    await left.close()
+    assert await refusal_of(url) is None
+
+
+async def test_database_that_was_moved_is_no_store_any_more(tmp_path: Path, url: str) -> None:
+    """Nobody opens it to serve from, whoever has it open writes and claims nothing more; it can be read (ST12)."""
+    running = open_postgres(url)
+    before = await fill(running)
+    await move_from_postgres(url, tmp_path, progress=ignore)
+    with pytest.raises(StoreUnavailable):
+        await running.commit(Commit(puts=(Put(b"K0000", b"revoked"),)))
+    with pytest.raises(StoreUnavailable):
+        await running.read(claim=Claim(b"new".ljust(32, b"."), NEVER_SWEPT))
+    await running.close()
+    refused = await refusal_of(url)
+    assert refused is not None
+    assert str(tmp_path) in refused.place
+    left = open_postgres(url, may_be_moved=True)
+    assert [page.rows for page in (await everything(left)).pages] == [page.rows for page in before.pages]
+    with pytest.raises(StoreUnavailable):
+        await left.commit(Commit(puts=(Put(b"Ka", b"1"),)))
+    await left.close()
+    store = open_lmdb(tmp_path)
+    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),))), Committed)
+    await store.close()
+
+
+async def test_versions_that_know_no_moves_refuse_what_was_left(tmp_path: Path, url: str) -> None:
+    """The form of a folder and the version of tables that were moved are none that any version has (ST12)."""
+    await filled(tmp_path)
+    await move_to_postgres(tmp_path, url, progress=ignore)
+    with open_for_reading(tmp_path, may_be_moved=True) as env, env.begin() as txn:
+        assert txn.get(TABLE + b"\xfe") == ((1 << 31) | FORM).to_bytes(4, "big")
+    await move_from_postgres(url, tmp_path / "two", progress=ignore)
+    asked = "select value from sealspace_schema where name = 'version'"
+    assert int(postgres_server().run(_name(url), asked)) == (1 << 31) | TABLES_VERSION
+
+
+async def test_move_to_a_database_interrupted_before_its_last_step(tmp_path: Path, url: str) -> None:
+    """Between mark and last step neither side is a store; asked for again the move ends, and one is (ST12)."""
+    before = await filled(tmp_path)
+    moved = await move_to_postgres(tmp_path, url, progress=ignore)
+    # What is left when the move is broken off there: the mark is written, the database still counts as half filled.
+    postgres_server().run(_name(url), "insert into sealspace_schema (name, value) values ('migrating', 1)")
+    with pytest.raises(StoreMoved):
+        open_lmdb(tmp_path)
+    store = open_postgres(url)
+    with pytest.raises(StoreUnavailable):
+        await store.read()
+    await store.close()
+    assert (await move_to_postgres(tmp_path, url, progress=ignore)).digest == moved.digest
+    with pytest.raises(StoreMoved):
+        open_lmdb(tmp_path)
+    store = open_postgres(url)
+    assert [page.rows for page in (await everything(store)).pages] == [page.rows for page in before.pages]
+    await store.close()
+
+
+async def test_move_from_a_database_interrupted_before_its_last_step(tmp_path: Path, url: str) -> None:
+    """The same the other way round: until the folder has its name neither side is a store (ST12)."""
+    store = open_postgres(url)
+    before = await fill(store)
+    await store.close()
+    moved = await move_from_postgres(url, tmp_path, progress=ignore)
+    (tmp_path / "migrating").mkdir()
+    environment_folder(tmp_path).rename(environment_folder(tmp_path / "migrating"))
+    assert await refusal_of(url) is not None
+    with pytest.raises(StoreUnavailable):
+        connect_lmdb(tmp_path)
+    assert (await move_from_postgres(url, tmp_path, progress=ignore)).digest == moved.digest
+    assert await refusal_of(url) is not None
+    store = open_lmdb(tmp_path)
+    assert [page.rows for page in (await everything(store)).pages] == [page.rows for page in before.pages]
+    await store.close()
+
+
+async def test_database_that_changed_meanwhile_stays_the_store(tmp_path: Path, url: str) -> None:
+    """Where the two differ at the end the database is opened again, and the folder holds no store."""
+    store = open_postgres(url)
+    await fill(store)
+
+    def change(rows: int) -> None:
+        postgres_server().run(_name(url), "update sealspace_map set v = 'changed' where k = 'K0000'")
+
+    with pytest.raises(MigrationRefused):
+        await move_from_postgres(url, tmp_path, progress=change)
+    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),), claim=CLAIMED_LATER)), Committed)
+    await store.close()
+    assert await refusal_of(url) is None
+    assert not environment_folder(tmp_path).exists()
+
+
+async def test_what_was_left_is_not_moved_to_a_second_place(tmp_path: Path, url: str) -> None:
+    """A move to elsewhere is refused, in both directions, unless somebody says that the first target is lost (ST12)."""
+    await filled(tmp_path / "one")
+    await move_to_postgres(tmp_path / "one", url, progress=ignore)
+    second = postgres_server().new_database()
+    with pytest.raises(MigrationRefused, match="--again"):
+        await move_to_postgres(tmp_path / "one", second, progress=ignore)
+    assert (await move_to_postgres(tmp_path / "one", second, progress=ignore, again=True)).rows
+    await move_from_postgres(url, tmp_path / "two", progress=ignore)
+    with pytest.raises(MigrationRefused, match="--again"):
+        await move_from_postgres(url, tmp_path / "three", progress=ignore)
+    assert (await move_from_postgres(url, tmp_path / "three", progress=ignore, again=True)).rows
+    with pytest.raises(MigrationRefused, match="moved to"):
+        await move_to_postgres(tmp_path / "three", url, progress=ignore)
+
+
+def test_words_for_a_database_hold_no_password() -> None:
+    """User, password and options of an address are no part of what a store says about its place."""
+    place = place_of_database("postgresql://user:hush@db.example:5433/kept?sslmode=require&password=hush")
+    assert place == "the database kept at db.example:5433"
+    assert (
+        place_of_database("postgresql:///kept?host=/run/db&search_path=a") == "the database kept at /run/db, schema a"
+    )
+
+
+def _name(url: str) -> str:
+    return urlsplit(url).path.lstrip("/")

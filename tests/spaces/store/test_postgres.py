@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -21,8 +22,9 @@ from spaces.blobs import BlobName, due_put
 from spaces.collector import collect
 from spaces.errors import SchemaMismatch, StoreUnavailable
 from spaces.expiry import rows_until
-from spaces.keyspace import AUDIT_PREFIX, DUE_PREFIX, claim_key, claim_minute4, micros8
+from spaces.keyspace import AUDIT_PREFIX, CLAIM_FLOOR_KEY, DUE_PREFIX, claim_key, claim_minute4, micros8
 from spaces.lease import Lease
+from spaces.store._postgres_clock import DatabaseClock
 from spaces.store._postgres_housekeeping import keep_house
 from spaces.store._postgres_pool import Connections
 from spaces.store._postgres_schema import prepare_tables
@@ -41,6 +43,8 @@ from spaces.store.contract import (
     counter_of,
 )
 from spaces.store.postgres import open_postgres
+from spaces.store.postgres_promises import Severity, examine
+from spaces.store.watching import Clocked, Clocks
 
 pytestmark = needs_postgres()
 
@@ -49,6 +53,7 @@ NOW = 1_795_000_000.0
 SEED = 20_260_101
 INTERLEAVINGS = 300
 LONGEST_DELAY_S = 0.004
+LIFE_S = 360
 T = TypeVar("T")
 
 
@@ -83,6 +88,41 @@ async def through_relay(url: str) -> AsyncIterator[tuple[Store, Relay]]:
         await store.read((b"Kwarm",))
         await store.read((b"Kwarm",), ranges=(Range(b"K"),))
         yield store, relay
+
+
+@dataclass
+class Timed:
+    """A database whose clock is set with the clock of its stores."""
+
+    url: str
+    set_database: Callable[[float], None]
+    clock: FixedClock
+
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.set_database(self.clock.now())
+
+    @asynccontextmanager
+    async def keeper(self, clock: FixedClock | None = None) -> AsyncIterator[tuple[Store, Connections]]:
+        """A store of a process, and connections to keep house over by hand."""
+        store = open_postgres(self.url, clock=clock or self.clock)
+        keeping = Connections(self.url, size=1, session={}, opened=prepare_tables)
+        try:
+            yield store, keeping
+        finally:
+            await keeping.close()
+            await store.close()
+
+    async def round(self, keeping: Connections, clock: FixedClock | None = None) -> bool:
+        return await keep_house(keeping, DatabaseClock(clock or self.clock), longest_life_s=LIFE_S)
+
+
+@pytest.fixture
+def timed(clock: FixedClock) -> Timed:
+    """A database and a process that agree about the time."""
+    url, set_database = postgres_server().clocked_database()
+    set_database(clock.now())
+    return Timed(url, set_database, clock)
 
 
 async def after(delay_s: float, what: Awaitable[T]) -> T:
@@ -409,45 +449,72 @@ async def test_closing_between_preparing_and_executing(url: str, monkeypatch: py
         await connections.run("select 2", [])
 
 
-async def test_housekeeping_forgets_claims_and_keeps_them_refused(url: str, clock: FixedClock) -> None:
+async def test_housekeeping_forgets_claims_and_keeps_them_refused(timed: Timed) -> None:
     """Expired claims go, a round after their minute was barred, and never count as a first use again (ST4)."""
-    async with AsyncExitStack() as opened:
-        store = open_postgres(url, clock=clock)
-        opened.push_async_callback(store.close)
-        keeping = Connections(url, size=1, session={}, opened=prepare_tables)
-        opened.push_async_callback(keeping.close)
+    clock = timed.clock
+    async with timed.keeper() as (store, keeping):
         read = Claim(b"read".ljust(32, b"."), int(clock.now()) + 60)
         committed = Claim(b"committed".ljust(32, b"."), int(clock.now()) + 60)
         durable = claim_key(claim_minute4(committed.expires_at), committed.key[:16])
         assert (await store.read(claim=read)).first_use is True
         assert isinstance(await store.commit(Commit(claim=committed)), Committed)
-        assert await keep_house(keeping, clock)
-        assert not await keep_house(keeping, clock)  # another process had this turn
-        clock.advance(120)
-        assert await keep_house(keeping, clock)
+        assert await timed.round(keeping)
+        assert not await timed.round(keeping)  # another process had this turn
+        timed.advance(120)
+        assert await timed.round(keeping)
         assert (await store.read((durable,))).records[0] is not None
         for _ in range(2):
-            clock.advance(3600)
-            assert await keep_house(keeping, clock)
+            timed.advance(3600)
+            assert await timed.round(keeping)
         assert (await store.read((durable,))).records == (None,)
         assert await keeping.run("select 1 from sealspace_claims where k < $1", [b"\xff"]) == []
         for old in (read, committed):
-            assert (await store.read(claim=old)).first_use is False
+            snapshot = await store.read(claim=old)
+            assert (snapshot.first_use, snapshot.is_forgotten) == (False, True)
             assert isinstance(await store.commit(Commit(claim=old)), Refused)
         assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),))), Committed)
 
 
-async def test_housekeeping_removes_old_tombstones(url: str, clock: FixedClock) -> None:
+async def test_clocks_are_compared(timed: Timed) -> None:
+    """A store tells how far its process is ahead of the database, and how far the floor of claims is (ST9)."""
+    ahead = FixedClock(timed.clock.now() + 61)
+    async with timed.keeper(ahead) as (store, keeping):
+        assert isinstance(store, Clocked)
+        assert await store.clocks() == Clocks(ahead_s=61.0, floor_ahead_s=0.0)
+        assert (await store.clocks()).is_apart
+        assert not await timed.round(keeping, ahead)
+        assert (await store.read((CLAIM_FLOOR_KEY,))).records == (None,)
+        ahead.advance(-1)
+        assert not (await store.clocks()).is_apart
+        assert await timed.round(keeping, ahead)
+        timed.set_database(timed.clock.now() - 3600)
+        told = await store.clocks()
+        assert (told.ahead_s, told.floor_ahead_s > 3000) == (3660.0, True)
+        wrong = [found.text for found in await examine(timed.url, clock=ahead) if found.severity is Severity.WRONG]
+        assert any("3660 s ahead of the database's" in text for text in wrong)
+        assert any("first uses are forgotten" in text for text in wrong)
+
+
+async def test_rows_that_a_clock_ahead_writes_are_of_the_database_s_time(timed: Timed) -> None:
+    """Tombstones and outcomes of a process whose clock stands a year ahead go when those of others do (ST9)."""
+    ahead = FixedClock(timed.clock.now() + 365 * 86_400)
+    async with timed.keeper(ahead) as (store, _), timed.keeper() as (other, keeping):
+        await store.commit(Commit(puts=(Put(b"Ka", None),)))
+        assert len((await other.read(ranges=(Range(b"C"),))).pages[0].rows) == 1
+        for _ in range(2):
+            timed.advance(86_400 + 3600)
+            assert await timed.round(keeping)
+        assert (await other.read((b"Ka",))).records == (None,)
+        assert (await other.read(ranges=(Range(b"C"),))).pages[0].rows == ()
+
+
+async def test_housekeeping_removes_old_tombstones(timed: Timed) -> None:
     """A deleted row is told from one never written for a day; values and young tombstones stay (M31)."""
-    async with AsyncExitStack() as opened:
-        store = open_postgres(url, clock=clock)
-        opened.push_async_callback(store.close)
-        keeping = Connections(url, size=1, session={}, opened=prepare_tables)
-        opened.push_async_callback(keeping.close)
+    async with timed.keeper() as (store, keeping):
         await store.commit(Commit(puts=(Put(b"Ka", None), Put(b"Kb", b"1"))))
-        clock.advance(86_400 + 3600)
+        timed.advance(86_400 + 3600)
         await store.commit(Commit(puts=(Put(b"Kc", None),)))
-        assert await keep_house(keeping, clock)
+        assert await timed.round(keeping)
         gone, value, young = (await store.read((b"Ka", b"Kb", b"Kc"))).records
         assert gone is None
         assert value is not None

@@ -27,6 +27,10 @@ _LOOKS = {
     "octet-join": r"\|\|",
     "partial-index": r"create index .* where",
     "if-not-exists": r"if not exists",
+    "clock": r"clock_timestamp\(\)",
+    "least": r"\bleast\(",
+    "not-valid": r"not valid",
+    "drop-constraint": r"drop constraint if exists",
     "delete-returning": r"delete[^;]* returning",
     "raise": r"judged\.verdict / sound\.whole",
     "catalog": r"\bpg_\w+",
@@ -39,7 +43,8 @@ def statements() -> dict[str, str]:
     found: dict[str, str] = {}
     for module in (_postgres_sql, postgres_promises):
         for name, value in vars(module).items():
-            text = "\n".join(value) if name == "CREATE" else value
+            is_several = isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+            text = "\n".join(value) if is_several else value
             if isinstance(text, str) and not name.startswith("_") and _SQL.match(text):
                 found[name] = text
     shapes = tuple((reverse, keys) for reverse in (False, True) for keys in (False, True))

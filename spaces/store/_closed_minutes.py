@@ -1,0 +1,62 @@
+"""Minutes that lost a claim to a sweep: nobody can say what was used under them, so nothing counts as new (ST4).
+
+    offset   size  field
+    ───────  ────  ─────────────────────────────────────────────
+    0        4     every minute before this one is closed
+    4 + 8n   4     the first minute of a further span
+    8 + 8n   4     the minute behind its last
+
+A clock that stood ahead leaves a span of its own, far from the others: after it was set back, the minutes between are
+open. Minutes are those of `claim_minute4`. The first four bytes alone are what an earlier version wrote.
+
+Example:
+    closed = with_closed(closed, {minute4})
+    if is_closed(closed, minute4): ...
+"""
+
+from collections.abc import Collection, Iterator
+from itertools import pairwise
+from typing import Final
+
+_MINUTE_BYTES: Final = 4
+_LAST_MINUTE: Final = (1 << 32) - 1
+# A store that is used once an hour has as many; beyond, the two that lie closest become one.
+MAX_SPANS: Final = 16
+
+_Span = tuple[int, int]
+
+
+def is_closed(closed: bytes, minute4: bytes) -> bool:
+    """Tell whether a minute lost a claim."""
+    if minute4 < closed[:_MINUTE_BYTES]:
+        return True
+    return any(closed[at : at + 4] <= minute4 < closed[at + 4 : at + 8] for at in range(4, len(closed), 8))
+
+
+def with_closed(closed: bytes, minutes: Collection[bytes]) -> bytes:
+    """Return what is closed when these minutes are too; `minutes`: four bytes each, at least one."""
+    numbers = [int.from_bytes(minute4, "big") for minute4 in minutes]
+    spans = _merged([*_spans(closed), *[(number, min(number + 1, _LAST_MINUTE)) for number in numbers]])
+    while len(spans) > MAX_SPANS:
+        gaps = [later[0] - former[1] for former, later in pairwise(spans)]
+        at = gaps.index(min(gaps))
+        spans[at : at + 2] = [(spans[at][0], spans[at + 1][1])]
+    edges = [edge for span in spans for edge in span][1:]  # the first span begins with time
+    return b"".join([edge.to_bytes(_MINUTE_BYTES, "big") for edge in edges])
+
+
+def _spans(closed: bytes) -> Iterator[_Span]:
+    yield 0, int.from_bytes(closed[:_MINUTE_BYTES], "big")
+    for at in range(4, len(closed), 8):
+        yield int.from_bytes(closed[at : at + 4], "big"), int.from_bytes(closed[at + 4 : at + 8], "big")
+
+
+def _merged(spans: Collection[_Span]) -> list[_Span]:
+    """Join spans that touch."""
+    merged: list[_Span] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
