@@ -12,13 +12,15 @@ Example:
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 from blake3 import blake3
-from running_node import Reply, exchange, key_token, new_key, wallet_token
+from running_node import Reply, RunningNode, exchange, key_token, new_key, wallet_token
 from wire_replay import token_id
 
 from capabilities.signatures import Ed25519Signer, WalletSigner
@@ -182,9 +184,29 @@ class Granter:
                 assert reply.status == expected, reply.said
 
 
-def worker_of(reply: Reply) -> str:
-    """Return what is the same in all answers of one worker process."""
-    return reply.headers["tinycloud-trace-id"][:16]
+async def ask_somebody(node: RunningNode, token: str) -> tuple[int, int]:
+    """Invoke on a connection of its own; return the status, and the process id of the worker that answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(node.url.rpartition(":")[2]))
+    try:
+        head = f"POST /invoke HTTP/1.1\r\nHost: node\r\nAuthorization: {token}\r\nContent-Length: 0\r\n\r\n"
+        writer.write(head.encode())
+        status = int((await reader.readuntil(b"\r\n")).split()[1])
+        return status, _holder(node, writer.get_extra_info("sockname")[1], int(node.url.rpartition(":")[2]))
+    finally:
+        writer.close()
+
+
+def _holder(node: RunningNode, client_port: int, node_port: int) -> int:
+    """Return the worker that holds the node's end of a connection, by the kernel's table of sockets."""
+    ends = f":{node_port:04X}", f":{client_port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    (inode,) = [row[9] for row in rows if (row[1][-5:], row[2][-5:]) == ends]
+    for pid in node.children("worker"):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed since it was listed
+                if os.readlink(descriptor) == f"socket:[{inode}]":
+                    return pid
+    raise AssertionError("no worker holds the connection")
 
 
 def new_session(*, connections: int = 16, keeps: bool = True) -> aiohttp.ClientSession:
