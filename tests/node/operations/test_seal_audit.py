@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
-from tests_support import CountingEntropy
+import pytest
+from tests_support import CountingEntropy, FixedClock
 
 from node.housekeeping import JOBS, Housekeeper
 from node.operations.seal_audit import DELAYED_S, RECENT_S, chain_of, seal_audit, seal_delayed, seal_recent
@@ -16,6 +18,12 @@ from spaces.audit_export import verify_export
 from spaces.store.contract import Commit
 
 SEALING = tuple(job for job in JOBS if job.name.startswith("seal-audit"))
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    """Half a minute slow: a database finds no clock apart that a test moves on by a minute (ST9)."""
+    return FixedClock(time.time() - 30)
 
 
 async def write(services: Services, *subjects: str, entropy: CountingEntropy, at: float | None = None) -> None:
