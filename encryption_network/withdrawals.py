@@ -5,7 +5,7 @@ and an entry more can only refuse.
 
     member of a request     withdraws
     measurement             96 hex digits: evidence with this register, MRTD, RTMR0 to RTMR3 or MRSEAM;
-                            64 hex digits: evidence with this compose hash
+                            64 hex digits: evidence with this compose hash, or one that it may conceal
     did                     releases to this DID, and under any delegation that it signed or received
     evidence                releases on the evidence with this SHA-256, as receipts and the audit name it
 
@@ -71,9 +71,11 @@ class Withdrawals:
         return bool(self.dids) and any(party in self.dids or principal_of(party) in self.dids for party in parties)
 
     def withdraw(self, evidence: Evidence) -> bool:
-        """Tell whether evidence is listed: itself, or a measurement in it. Its holder is another question."""
+        """Tell whether evidence is listed: itself, a measurement in it, or one that it may conceal."""
         if self.measurements and not self.measurements.isdisjoint(_measured(evidence)):
             return True
+        if self.measurements and _conceals_application(evidence) and any(map(_is_compose_hash, self.measurements)):
+            return True  # RC30: whoever is withdrawn by a compose hash would leave out the log that tells it
         return bool(self.evidence) and evidence_digest(evidence) in self.evidence
 
 
@@ -97,6 +99,15 @@ def _measured(evidence: Evidence) -> tuple[bytes, ...]:
         evidence.mr_seam,
     )
     return registers if evidence.compose_hash is None else (*registers, evidence.compose_hash)
+
+
+def _conceals_application(evidence: Evidence) -> bool:
+    """Tell whether something was written into RTMR3, and no event log tells what."""
+    return evidence.compose_hash is None and any(evidence.rtmr3)
+
+
+def _is_compose_hash(measurement: bytes) -> bool:
+    return len(measurement) == _DIGEST_BYTES
 
 
 def parse_withdrawal(value: Json) -> Withdrawals:

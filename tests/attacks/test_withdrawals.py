@@ -15,6 +15,7 @@ from tests_support import CountingEntropy
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.errors import WithdrawalError
+from encryption_network.policy import Policy
 from encryption_network.withdrawals import (
     MAX_NODE_ENTRIES,
     Withdrawals,
@@ -29,6 +30,7 @@ from spaces.errors import RecordDamaged
 from spaces.store.contract import Commit, Put, Refused
 from spaces.withdrawals import withdrawals_row_key
 from tee_backend.evidence.simulated import measurements_of
+from tee_backend.evidence.simulated_log import MintedLog, mint_event_log
 
 APPROVED = measurements_of("approved")
 
@@ -135,6 +137,39 @@ async def test_a_withdrawn_backend_hands_nothing_on(held: HeldStage) -> None:
     assert opens(await held.ask(fresh, owner), fresh, owner)
     await withdraw(held, owner.session, owner.network, {"did": delegate.did})
     assert (await held.ask(fresh, owner)).said == refused("withdrawn")
+
+
+async def hand_in_log(held: HeldStage, delegate: Delegate, owner: Owner, log: MintedLog, *, shown: bool) -> None:
+    """Attest the approved image on which a log was written, with the log or without."""
+    nonce = await held.nonce(delegate.did)
+    bound = held.report_data(delegate.did, delegate.receiver.public_key, nonce)
+    quote = held.platform.mint_quote(log.run_on(APPROVED), bound)
+    more: dict[str, Json] = {"eventLog": log.log.to_json() if shown else None}
+    reply = await held.hand_in(delegate, owner.network, nonce=nonce, quote=quote, more=more)
+    assert reply.status == 200, reply.said
+
+
+@pytest.mark.parametrize("by_owner", [True, False], ids=["owner", "operator"])
+async def test_a_withdrawn_application_leaves_its_log_out(held: HeldStage, by_owner: bool) -> None:
+    """An application, withdrawn by its compose hash, attests anew without the event log that tells the hash (RC30)."""
+    owner, delegate = await ready(held)
+    log, another, other = mint_event_log(b"\xc0" * 32), mint_event_log(b"\xc1" * 32), Delegate()
+    policy, rest = (Policy(measurements=(one.run_on(APPROVED),)) for one in (log, another))
+    delegate.proofs = [await held.register(owner.grant_decrypt(delegate.did, policy=policy))]
+    for shown in (True, False):
+        await hand_in_log(held, delegate, owner, log, shown=shown)
+        assert opens(await held.ask(delegate, owner), delegate, owner)
+    value: dict[str, Json] = {"measurement": (b"\xc0" * 32).hex()}
+    if by_owner:
+        assert (await withdraw(held, owner.session, owner.network, value)).status == 204
+    else:
+        await withdraw_everywhere(held.store, parse_withdrawal(value), now=0.0, entropy=CountingEntropy())
+    for shown in (True, False):
+        await hand_in_log(held, delegate, owner, log, shown=shown)
+        assert (await held.ask(delegate, owner)).said == refused("withdrawn")
+    other.proofs = [await held.register(owner.grant_decrypt(other.did, policy=rest))]
+    await hand_in_log(held, other, owner, another, shown=True)
+    assert opens(await held.ask(other, owner), other, owner)  # another application, which shows its log
 
 
 async def test_who_may_withdraw(held: HeldStage) -> None:

@@ -269,6 +269,9 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _WITHDRAWALS + "test_withdrawn_between_read_and_commit",
         _WITHDRAWALS + "test_the_operator_withdraws_everywhere_at_once",
     ),
+    "3.4 an application that was withdrawn by its compose hash attests anew and leaves out the event log": (
+        _WITHDRAWALS + "test_a_withdrawn_application_leaves_its_log_out",
+    ),
     "3.4 receipts, documents and audit entries fill the store": (
         _RECEIPTS + "test_documents_stay_when_evidence_is_renewed",
         _RETENTION + "test_receipts_and_documents_go_when_their_time_has_come",
