@@ -3,6 +3,7 @@
 Both are one write: a token for exactly this change, the owner in person, the network's record over the one that was
 read, and an audit record with it. "In person" is the gate's own word: the owner's own key, or a session that the
 owner's wallet signed and that stands. A delegate may never write so, whatever it was granted: it would approve itself.
+Neither may whom the owner or the operator withdrew (RC31).
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from capabilities.principals import Principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
@@ -17,10 +19,13 @@ from encryption_network.canonical_json import canonical_hash
 from encryption_network.gate import in_person_marks
 from encryption_network.networks import NetworkRecord, decode_network, encode_network, parse_path_id
 from encryption_network.requests import MAX_LIFETIME_S, check_audience
+from encryption_network.withdrawals import Withdrawals, decode_withdrawals
 from spaces.audit import AuditRecord, audit_put
+from spaces.errors import RecordDamaged
 from spaces.networks import network_put, network_row_key
 from spaces.revocations import mark_keys
-from spaces.store.contract import Commit
+from spaces.store.contract import Check, Commit
+from spaces.withdrawals import withdrawals_row_key
 
 from ..services import Services
 from .attempts import Planned, until_committed
@@ -29,6 +34,7 @@ from .authorise import Call, admit_token, read_call
 from .in_person import read_presence
 
 SET_POLICY: Final = "sealspace.encryption/policy"
+_WITHDRAWALS_KEY: Final = withdrawals_row_key()
 
 
 class Change(Struct, frozen=True):
@@ -73,22 +79,32 @@ async def change_in_person(services: Services, header: str, *, path_id: str, cha
     _check_bound(invocation, network, change, node_did)
 
     async def attempt(is_first: bool) -> Planned[None]:
-        call = await read_call(services, invocation, keys=(network_row_key(network),), claiming=is_first)
-        row = call.records[0]
+        call = await read_call(
+            services, invocation, keys=(network_row_key(network), _WITHDRAWALS_KEY), claiming=is_first
+        )
+        row, listed = call.records
         if row is None or row.value is None:
             raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
+        if listed is None or listed.value is None:
+            raise RecordDamaged("the store has no list of withdrawals")
         record = decode_network(row.value)
         marks = in_person_marks(await read_presence(services, call, record.owner))
-        if marks is None:
+        if marks is None or _is_withdrawn(invocation.invoker, record.withdrawals, decode_withdrawals(listed.value)):
             raise PolicyNotInPerson(change.in_person)
         puts = (
             network_put(network, encode_network(change.make(record)), expect=row.stamp),
             audit_put(_audit(services, call, network, change), entropy=services.entropy),
         )
         live = tuple(dict.fromkeys((*call.live, *mark_keys(marks))))
-        return Planned(Commit(puts=puts, live=live, claim=call.claim), None)
+        unchanged = (Check(_WITHDRAWALS_KEY, listed.stamp),)
+        return Planned(Commit(puts=puts, live=live, checks=unchanged, claim=call.claim), None)
 
     await until_committed(services, attempt)
+
+
+def _is_withdrawn(invoker: Principal, *lists: Withdrawals) -> bool:
+    """Tell whether the owner or the operator withdrew whoever asks (RC31)."""
+    return any(listed.names_any((invoker,)) for listed in lists)
 
 
 def _check_bound(invocation: Invocation, network: NetworkId, change: Change, node_did: str) -> None:

@@ -7,7 +7,20 @@ from pathlib import Path
 
 import pytest
 from attacks.held_store import HeldStage
-from attacks.parties import DECRYPT, ROUTES, SET_POLICY, Delegate, Owner, Route, Stage, opens, policy_for, refused
+from attacks.parties import (
+    DECRYPT,
+    READ_CAPABILITIES,
+    ROUTES,
+    SET_POLICY,
+    Delegate,
+    Owner,
+    Route,
+    Stage,
+    opens,
+    policy_for,
+    put_policy,
+    refused,
+)
 from attacks.test_races import is_release, meanwhile, ready, release_records
 from running_node import Reply, RunningNode, network_path, send
 from tests_support import CountingEntropy
@@ -194,6 +207,44 @@ async def test_who_may_withdraw(held: HeldStage) -> None:
     ]
     assert (await withdraw(held, delegate, owner.network, value)).status == 401
     assert opens(await held.ask(delegate, owner), delegate, owner)
+
+
+@pytest.mark.parametrize("by_owner", [True, False], ids=["owner", "operator"])
+async def test_a_withdrawn_session_changes_nothing_more(held: HeldStage, by_owner: bool) -> None:
+    """A session's key that was withdrawn loosens the policy, and withdraws others, before it is revoked (RC31)."""
+    owner, thief = await held.owner(), Delegate()
+    grants = {owner.network: [DECRYPT, SET_POLICY], f"{owner.space()}/capabilities": [READ_CAPABILITIES]}
+    for key in (owner_key := Delegate(), thief):
+        key.proofs = [await held.register(owner.grant(key.did_url, grants))]
+    assert (await put_policy(held, thief, owner, policy_for("approved"))).status == 204
+    value: dict[str, Json] = {"did": thief.did}
+    if by_owner:
+        assert (await withdraw(held, owner_key, owner.network, value)).status == 204
+    else:
+        await withdraw_everywhere(held.store, parse_withdrawal(value), now=0.0, entropy=CountingEntropy())
+    replies = [
+        await put_policy(held, thief, owner, policy_for("mine")),
+        await withdraw(held, thief, owner.network, {"did": owner_key.did}),
+    ]
+    assert [(reply.status, reply.value["code"]) for reply in replies] == [(403, "policy-not-in-person")] * 2
+    assert (await put_policy(held, owner_key, owner, policy_for("approved"))).status == 204
+    assert opens(await held.ask(owner_key, owner), owner_key, owner)
+
+
+async def test_withdrawn_before_a_policy_is_written(held: HeldStage) -> None:
+    """The operator withdraws a session's key while its policy waits for the disk: the policy stays (RC31)."""
+    owner, thief = await held.owner(), Delegate()
+    grants = {owner.network: [DECRYPT, SET_POLICY], f"{owner.space()}/capabilities": [READ_CAPABILITIES]}
+    thief.proofs = [await held.register(owner.grant(thief.did_url, grants))]
+    waiting = held.store.hold(lambda commit: any(put.key[:1] == b"N" for put in commit.puts))
+
+    async def change() -> None:
+        entry, entropy = parse_withdrawal({"did": thief.did}), CountingEntropy()
+        await withdraw_everywhere(held.store, entry, now=held.clock.now(), entropy=entropy)
+
+    reply = await meanwhile(put_policy(held, thief, owner, policy_for("mine")), waiting, change)
+    assert (reply.status, reply.value["code"]) == (403, "policy-not-in-person")
+    assert release_records(waiting) == 0
 
 
 async def test_a_network_that_is_not(held: HeldStage) -> None:

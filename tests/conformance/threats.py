@@ -269,6 +269,10 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _WITHDRAWALS + "test_withdrawn_between_read_and_commit",
         _WITHDRAWALS + "test_the_operator_withdraws_everywhere_at_once",
     ),
+    "3.4 a stolen session that was withdrawn loosens the policy for others": (
+        _WITHDRAWALS + "test_a_withdrawn_session_changes_nothing_more",
+        _WITHDRAWALS + "test_withdrawn_before_a_policy_is_written",
+    ),
     "3.4 an application that was withdrawn by its compose hash attests anew and leaves out the event log": (
         _WITHDRAWALS + "test_a_withdrawn_application_leaves_its_log_out",
     ),
