@@ -29,11 +29,10 @@ from tee_backend.attestation.collateral import (
     MAX_COLLATERAL_BYTES,
     Collateral,
     CollateralFile,
-    check_not_older,
     parse_collateral,
     parse_collateral_file,
 )
-from tee_backend.attestation.collateral_trust import verify_collateral
+from tee_backend.attestation.collateral_trust import check_replaces, verify_collateral
 from tee_backend.attestation.errors import AttestationError, CollateralOutsideWindow, CollateralRollback
 from tee_backend.attestation.refresh import DEFAULT_RULES, Holding, RefreshRules, due_at
 from tee_backend.attestation.trust_root import TrustRoot
@@ -112,6 +111,7 @@ async def keep_collateral(
         Whether it differs from the one that was held.
     Raises:
         CollateralRollback: it is older than the one held.
+        CollateralSignatureInvalid: its PCK list is not by the authority that the one held carries.
         CollateralUnusable: the one held cannot be read.
         SpaceError: the store does not take it.
     """
@@ -128,7 +128,7 @@ async def keep_collateral(
             due_at=due_at(Holding(offered.collateral, now, now), rules=rules),
         )
         if held is not None and held.value is not None and is_new:
-            check_not_older(offered.collateral, parse_collateral(held.value))
+            check_replaces(offered.collateral, parse_collateral(held.value))
         # A document that is there already stays untouched: sessions under way rest on its row.
         put = Put(keys[0], offered.raw, expect=ABSENT if held is None else held.stamp)
         checks = () if is_new or held is None else (Check(keys[0], held.stamp),)

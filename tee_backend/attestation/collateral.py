@@ -161,6 +161,11 @@ class Collateral:
         return self.tcb_info.fmspc
 
     @property
+    def carries_authority(self) -> bool:
+        """Whether the certificate of the authority that signed the PCK list is in the document."""
+        return self.pck_crl_issuer_chain.signer.subject == self.pck_crl.issuer
+
+    @property
     def windows(self) -> tuple[tuple[str, Window], ...]:
         """Name and window of every part that has one, certificates included."""
         chains = (self.tcb_info.issuer_chain, self.qe_identity.issuer_chain, self.pck_crl_issuer_chain)
@@ -209,18 +214,23 @@ def parse_collateral_file(data: bytes) -> CollateralFile:
     Raises:
         MalformedCollateral, CollateralMismatch: as `parse_collateral`.
     Does not check:
-        Signatures and windows: see `collateral_trust.verify_collateral`. Age against what is held: `check_not_older`.
+        Signatures and windows: see `collateral_trust.verify_collateral`. Age against what is held: see
+        `collateral_trust.check_replaces`.
     """
     collateral = parse_collateral(data)
     return CollateralFile(fmspc=collateral.fmspc, ca=collateral.ca, raw=data, collateral=collateral)
 
 
-def check_not_older(offered: Collateral, held: Collateral) -> None:
+def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool = True) -> None:
     """Refuse a document that would take a platform family back in time.
 
     For about a month two documents with different verdicts are both validly signed; the kinder, older one must not
     return.
 
+    Args:
+        offered: to be kept.
+        held: kept so far.
+        with_pck_crl: whether the PCK lists are compared; see `collateral_trust.check_replaces`.
     Raises:
         CollateralRollback: a lower evaluation number, of TCB info or QE identity, or any part issued before the one
             held.
@@ -234,12 +244,13 @@ def check_not_older(offered: Collateral, held: Collateral) -> None:
     for number, known in numbers:
         if number < known:
             raise CollateralRollback(f"evaluation number {number} below {known}")
-    pairs = (
+    pairs = [
         ("TCB info", new.window, old.window),
         ("QE identity", offered.qe_identity.window, held.qe_identity.window),
         ("root CRL", offered.root_crl.window, held.root_crl.window),
-        ("PCK CRL", offered.pck_crl.window, held.pck_crl.window),
-    )
+    ]
+    if with_pck_crl:
+        pairs.append(("PCK CRL", offered.pck_crl.window, held.pck_crl.window))
     for name, newer, older in pairs:
         if newer.starts_at < older.starts_at:
             raise CollateralRollback(f"{name} is older than the one held")

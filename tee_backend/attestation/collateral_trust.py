@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from ._members import IssuerChain
 from .certificates import READER_ERRORS, Certificate, load_certificate, load_crl
-from .collateral import MAX_DOCUMENT_BYTES, Collateral, QeIdentity, RevocationList, TcbInfo
+from .collateral import MAX_DOCUMENT_BYTES, Collateral, QeIdentity, RevocationList, TcbInfo, check_not_older
 from .errors import (
     CollateralMismatch,
     CollateralOutsideWindow,
@@ -123,11 +123,33 @@ def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) ->
     for chain in (*(d.issuer_chain for d in documents), collateral.pck_crl_issuer_chain):
         _check_issued_by_root(chain.signer, root=root)
         _check_not_revoked(chain.signer, collateral.root_crl)
-    authority = collateral.pck_crl_issuer_chain.signer
-    if authority.subject == collateral.pck_crl.issuer:
-        _check_crl_signature(collateral.pck_crl, issuer=authority)
+    if collateral.carries_authority:
+        _check_crl_signature(collateral.pck_crl, issuer=collateral.pck_crl_issuer_chain.signer)
     for document in documents:
         _check_text_signature(document)
+
+
+def check_replaces(offered: Collateral, held: Collateral) -> None:
+    """Check that a document may take the place of the one that is held.
+
+    Where a document leaves out the authority of its PCK list, nobody verified the list: the other one's authority does.
+
+    Args:
+        offered: verified with `verify_collateral`.
+        held: the same, when it was kept.
+    Raises:
+        CollateralSignatureInvalid: the authority that the held document carries did not sign the offered list.
+        CollateralRollback: as `check_not_older`; a held list that the offered document's authority did not sign does
+            not count.
+    """
+    # AT55
+    is_forged = False
+    if offered.pck_crl.issuer == held.pck_crl.issuer and offered.carries_authority != held.carries_authority:
+        if held.carries_authority:
+            _check_crl_signature(offered.pck_crl, issuer=held.pck_crl_issuer_chain.signer)
+        else:
+            is_forged = not _is_signed(held.pck_crl, issuer=offered.pck_crl_issuer_chain.signer)
+    check_not_older(offered, held, with_pck_crl=not is_forged)
 
 
 def verify_signed_text(document: SignedDocument, *, root: TrustRoot, root_crl: RevocationList, now: float) -> None:
@@ -196,6 +218,14 @@ def _check_crl_signature(crl: RevocationList, *, issuer: Certificate) -> None:
         raise CollateralSignatureInvalid("revocation list cannot be verified") from exc
     if not holds:
         raise CollateralSignatureInvalid(f"revocation list is not signed by {issuer.common_name[:80]!r}")
+
+
+def _is_signed(crl: RevocationList, *, issuer: Certificate) -> bool:
+    try:
+        _check_crl_signature(crl, issuer=issuer)
+    except CollateralSignatureInvalid:
+        return False
+    return True
 
 
 def _check_text_signature(document: SignedDocument) -> None:

@@ -12,8 +12,9 @@ Chains are PEM, URL-encoded. Revocation lists come as DER, PEM or hex text. The 
 answers byte for byte.
 
 Nothing that is fetched is believed: the document is parsed, compared with what was asked for, and handed on to be
-verified (`collateral_trust.verify_collateral`) and compared with what is held (`collateral.check_not_older`) as if an
-operator had brought it. A service, or whoever speaks in its place, can withhold documents and cannot forge them.
+verified (`collateral_trust.verify_collateral`) and compared with what is held (`collateral_trust.check_replaces`) as if
+an operator had brought it. A service, or whoever speaks in its place, can withhold documents and cannot forge them, but
+for a PCK list without its authority where none was held: no quote passes by that one (AT55).
 
 Example:
     async with aiohttp.ClientSession() as session:

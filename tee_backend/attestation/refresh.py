@@ -2,7 +2,7 @@
 
 A document is renewed daily, long before its windows end, so that a service may fail for days without anybody being
 refused. What is over is not used, whatever the service says; there is no grace beyond a signed window, and no way back
-to an older document (`collateral.check_not_older`).
+to an older document (`collateral_trust.check_replaces`).
 
 Example:
     plan = plan_refresh([Holding(collateral, refreshed_at=t, tried_at=t)], now=clock.now())

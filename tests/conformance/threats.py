@@ -11,6 +11,7 @@ _NONCES = "attacks/test_network_nonces.py::"
 _RETENTION = "sealspace/test_retention.py::"
 _ATTESTING = "attacks/test_attestation.py::"
 _BUCKET = "spaces/test_blob_bucket.py::"
+_COLLATERAL = "attacks/test_collateral.py::"
 _CLOCKS = "attacks/test_clocks.py::"
 _MIGRATION = "spaces/store/test_migration.py::"
 _NODE_EVIDENCE = "sealspace/test_node_evidence.py::"
@@ -251,6 +252,11 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.4 kind collateral chosen by the prover": (
         _ATTESTING + "test_collateral_of_the_caller_is_not_taken",
         "node/test_collateral.py::test_older_does_not_replace_newer",
+    ),
+    "3.4 a mirror, or whoever speaks in its place, puts in a PCK list that the authority never signed, and no quote "
+    "is good": (
+        _COLLATERAL + "test_a_forged_list_does_not_replace_the_authority_s_own",
+        _COLLATERAL + "test_a_forged_list_gives_way_to_a_genuine_one",
     ),
     "3.4 looser settings at a restart": (
         "node/test_start.py::test_looser_configuration_is_refused",
