@@ -146,6 +146,8 @@ def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
     is_owner = same_principal(receipt.invoker, receipt.owner)
     match receipt.ground:
         case "attested":
+            if not policies:
+                raise _refuted("receipt", "no policy was in force that code could satisfy")  # RC32
             if receipt.mode != "off" and not any(policy.is_allow_list for policy in policies):
                 raise _refuted("receipt", "no policy in force names code")
         case "off":
@@ -206,6 +208,8 @@ def _check_event_log(judged: Judged, evidence: Evidence, quote: Quote, documents
     provider = key_provider_text(claims.key_provider.name, claims.key_provider.id)
     if evidence.key_provider not in (None, provider):  # None: kept before evidence named it
         raise _refuted("event log", "it names another key provider than the evidence")
+    if claims.key_provider.name == "none":
+        raise _refuted("event log", "an application without a key provider is never accepted")  # RC32
 
 
 def _check_facts(receipt: Receipt, evidence: Evidence, quote: Quote, collateral: Collateral, root: TrustRoot) -> None:

@@ -26,9 +26,11 @@ from spaces.audit import audit_page
 from spaces.evidence import evidence_row_key
 from spaces.receipts import basis_beside, document_row_key
 from spaces.store.contract import Commit, Put
+from tee_backend.attestation.application import KeyProvider, KeyProviderName
+from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
-from tee_backend.evidence.simulated_log import mint_event_log
+from tee_backend.evidence.simulated_log import LogOptions, mint_event_log
 
 
 async def fetch(stage: Stage, who: Delegate, network: str, leaf: str = "receipts", **more: Any) -> Reply:
@@ -88,6 +90,17 @@ class Kept:
         digest = hashlib.sha256(record).digest()
         whole = Kept(self.text, {**self.documents, digest: record}, self.stage)
         return whole.signed_anew(evidence=altered(judged, record=digest))
+
+    def with_log(self, quote: bytes, log: bytes, **changes: Any) -> "Kept":
+        """The same with another quote and event log, and evidence that says what these say."""
+        judged, parsed = self.receipt.evidence, parse_quote(quote)
+        assert judged is not None
+        found = {hashlib.sha256(document).digest(): document for document in (quote, log)}
+        quote_sha256, log_sha256 = found
+        lying = altered(judged, quote=quote_sha256, event_log=log_sha256)
+        whole = Kept(self.text, {**self.documents, **found}, self.stage).signed_anew(evidence=lying)
+        said = {"rtmr3": parsed.report.rtmr3, "quote_sha256": parsed.statement_sha256}
+        return whole.with_evidence(**said, **changes)
 
 
 async def kept(stage: HeldStage, owner: Owner, index: int = -1) -> Kept:
@@ -228,6 +241,16 @@ async def test_a_release_of_a_node_that_asks_for_nothing(released: Any) -> None:
             whole.signed_anew(**{"ground": "off", "evidence": None, **lie}).verify()
 
 
+async def test_no_code_was_judged_by_no_policy(released: Any) -> None:
+    """A node of mode off claims that code attested, under no policy, by evidence that ended days before (RC32)."""
+    stage, owner, _ = released
+    whole = await kept(stage, owner)
+    for later_s in (0, 5 * 86_400):
+        at_micros = whole.receipt.at_micros + later_s * 1_000_000
+        with pytest.raises(ReceiptRefuted, match="no policy"):
+            whole.signed_anew(mode="off", policies=(), at_micros=at_micros).verify()
+
+
 FALSE_EVIDENCE: dict[str, dict[str, Any]] = {
     "another image": {"mrtd": b"\x77" * 48},
     "another register": {"rtmr3": b"\x77" * 48},
@@ -304,6 +327,33 @@ async def test_an_event_log_is_kept_and_replayed(held: HeldStage) -> None:
     for false in ({"compose_hash": b"\xc1" * 32}, {"app_id": b"\xc1" * 20}):
         with pytest.raises(ReceiptRefuted, match="another application"):
             whole.with_evidence(**false).verify()
+
+
+async def test_an_application_that_nobody_gave_keys(held: HeldStage) -> None:
+    """A node claims a release to an application without a key provider, which none may make (AT29, RC32)."""
+    owner, delegate = await held.owner(), Delegate()
+    await reader(held, owner)
+    image = policy_for("approved").measurements[0]
+    policy = Policy(measurements=(altered(image, rtmr3=None),), compose_hashes=(b"\xc0" * 32,))
+    delegate.proofs = [await held.register(owner.grant_decrypt(delegate.did, policy=policy))]
+    nonce = await held.nonce(delegate.did)
+    bound = held.report_data(delegate.did, delegate.receiver.public_key, nonce)
+    log = mint_event_log(b"\xc0" * 32)
+    quote = held.platform.mint_quote(log.run_on(image), bound)
+    reply = await held.hand_in(delegate, owner.network, nonce=nonce, quote=quote, more={"eventLog": log.log.to_json()})
+    assert reply.status == 200, reply.said
+    assert opens(await held.ask(delegate, owner), delegate, owner)
+    whole = await kept(held, owner)
+    names: tuple[KeyProviderName, ...] = ("kms", "none")
+    for name in names:
+        log = mint_event_log(b"\xc0" * 32, options=LogOptions(key_provider=KeyProvider(name, b"")))
+        quote = held.platform.mint_quote(log.run_on(image), bound)
+        lying = whole.with_log(quote, log.text.encode(), key_provider=name)
+        if name == "kms":
+            assert lying.verify().evidence is not None
+            continue
+        with pytest.raises(ReceiptRefuted, match="key provider"):
+            lying.verify()
 
 
 async def test_documents_stay_when_evidence_is_renewed(released: Any) -> None:

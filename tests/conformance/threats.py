@@ -362,6 +362,10 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "node/test_own_evidence.py::test_a_slow_platform",
         "node/test_own_evidence.py::test_a_place_is_held_while_the_platform_hangs",
     ),
+    "3.5 a node signs, as a release to attested code, what was judged by nothing": (
+        _RECEIPTS + "test_no_code_was_judged_by_no_policy",
+        _RECEIPTS + "test_an_application_that_nobody_gave_keys",
+    ),
     "3.5 a receipt of anybody's node is shown as the owner's own": (
         _RECEIPTS + "test_a_receipt_of_another_node_or_root",
         _WITHDRAWALS + "test_the_operators_files_are_verified_without_the_node",
