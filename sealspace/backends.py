@@ -315,16 +315,22 @@ def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
     evidence = seen.verified.evidence
     named = {_hex(text) for text in expected if not _is_provider(text)}
     image = {evidence.mrtd, evidence.rtmr0, evidence.rtmr1, evidence.rtmr2}
-    by_compose = evidence.compose_hash in named and evidence.key_provider in expected
+    by_compose = evidence.compose_hash in named and _has_provider_named(evidence, expected)
     return image <= named and (evidence.rtmr3 in named or by_compose)
 
 
 def is_whole_policy(seen: Seen, policy: Policy) -> bool:
     """Tell whether a policy that what was seen satisfies leaves nothing of it open; as `is_whole_code`."""
     evidence = seen.verified.evidence
-    if evidence.key_provider in policy.key_providers:
+    if _has_provider_named(evidence, policy.key_providers):
         return policy.is_allow_list
     return any(entry.rtmr3 is not None and entry.approves(evidence) for entry in policy.measurements)
+
+
+def _has_provider_named(evidence: Evidence, named: Sequence[str]) -> bool:
+    """Tell whether one of some texts names the key provider by its id: one that has none could be anybody."""
+    provider = evidence.key_provider
+    return provider is not None and ":" in provider and provider in named
 
 
 def require_like(seen: Seen, policy: Policy) -> None:

@@ -393,6 +393,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "node/test_owner_cli.py::test_a_part_of_the_code_is_not_enough",
         "node/test_owner_cli.py::test_another_key_provider_than_expected",
         "node/test_owner_cli.py::test_approved_code_whose_keys_anybody_may_give_is_asked_about",
+        "attacks/test_expected_code.py::test_a_key_provider_without_an_id_is_anybody",
     ),
     "3.5 words of a backend, a node or an invoker steer the owner's terminal": (
         _BACKENDS + "test_what_a_stranger_wrote_cannot_steer_a_terminal",

@@ -1,0 +1,47 @@
+"""Backends that an owner is not asked about, since all that runs there seems to be named."""
+
+import hashlib
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from attacks.parties import Delegate
+from backend_site import Domain, serving
+
+from capabilities.strict_json import Json
+from sealspace.backends import is_whole_code, is_whole_policy, look_at, policy_for, require_expected, require_like
+from tee_backend.attestation.application import KeyProvider, KeyProviderName
+from tee_backend.attestation.trust_root import parse_trust_root
+from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated_log import LogOptions, mint_event_log
+from tee_backend.inspection import CollateralFolder, Inspector
+from tee_backend.publishing import BackendSurface
+
+IMAGE = replace(measurements_of("image"), rtmr3=None)
+COMPOSE = "services:\n  notes: {}\n"
+COMPOSE_SHA256 = hashlib.sha256(COMPOSE.encode()).digest()
+MANIFEST: dict[str, Json] = {"app_id": "com.example", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}}
+
+
+@pytest.mark.parametrize("name", ["kms", "tpm"])
+@pytest.mark.parametrize("provider_id", [b"", b"\x01"], ids=["without an id", "with an id"])
+async def test_a_key_provider_without_an_id_is_anybody(
+    tmp_path: Path, platform: SimulatedPlatform, name: KeyProviderName, provider_id: bytes
+) -> None:
+    """A log names a kind of key provider and no id, and the owner expects, or approved, the kind alone (AT53)."""
+    (tmp_path / "platform.json").write_bytes(platform.collateral_json(time.time()))
+    log = mint_event_log(COMPOSE_SHA256, options=LogOptions(key_provider=KeyProvider(name, provider_id)))
+    surface = BackendSurface(Domain(platform, IMAGE, log), did=Delegate().did, manifest=MANIFEST, compose=COMPOSE)
+    inspector = Inspector(CollateralFolder(tmp_path), root=parse_trust_root(platform.root_der))
+    async with serving(surface) as url:
+        seen = await look_at(url, inspector)
+    provider = f"{name}:{provider_id.hex()}".removesuffix(":")
+    image = [one.hex() for one in (IMAGE.mrtd, IMAGE.rtmr0, IMAGE.rtmr1, IMAGE.rtmr2)]
+    expected = [*image, COMPOSE_SHA256.hex(), provider]
+    approved = policy_for(seen, ttl_s=60)
+    require_expected(seen, expected)
+    require_like(seen, approved)
+    assert is_whole_code(seen, expected) is is_whole_policy(seen, approved) is bool(provider_id)
+    started = policy_for(seen, pin="instance", ttl_s=60)
+    assert is_whole_policy(seen, started)  # RTMR3 counts the provider in
