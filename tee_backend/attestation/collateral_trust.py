@@ -144,7 +144,8 @@ def check_replaces(offered: Collateral, held: Collateral) -> None:
     """
     # AT55
     is_forged = False
-    if offered.pck_crl.issuer == held.pck_crl.issuer and offered.carries_authority != held.carries_authority:
+    is_same_name = offered.pck_crl.issuer_name == held.pck_crl.issuer_name  # a name has more than one encoding
+    if is_same_name and offered.carries_authority != held.carries_authority:
         if held.carries_authority:
             _check_crl_signature(offered.pck_crl, issuer=held.pck_crl_issuer_chain.signer)
         else:

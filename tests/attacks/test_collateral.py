@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.name import _ASN1Type
 
 from node.collateral import import_collateral
 from node.errors import CollateralRefused
@@ -25,12 +26,18 @@ def without_authority(document: bytes) -> bytes:
     return json.dumps({**members, "pck_crl_issuer_chain": members["tcb_info_issuer_chain"]}).encode()
 
 
-def with_forged_list(document: bytes, *, now: float) -> bytes:
+def respelled(name: x509.Name) -> x509.Name:
+    """The same name in another encoding of its texts."""
+    return x509.Name([x509.NameAttribute(one.oid, one.value, _ASN1Type.PrintableString) for one in name])
+
+
+def with_forged_list(document: bytes, *, now: float, is_respelled: bool = False) -> bytes:
     """The same with a PCK list of right now, in the authority's name, by a key of the attacker's."""
     members = json.loads(document)
-    genuine = x509.load_der_x509_crl(bytes.fromhex(members["pck_crl"]))
-    at = datetime.fromtimestamp(int(now), UTC)
-    builder = x509.CertificateRevocationListBuilder(genuine.issuer, at, at + timedelta(days=30))
+    genuine = x509.load_der_x509_crl(bytes.fromhex(members["pck_crl"])).issuer
+    issuer, at = respelled(genuine) if is_respelled else genuine, datetime.fromtimestamp(int(now), UTC)
+    assert (issuer.public_bytes() == genuine.public_bytes()) is not is_respelled
+    builder = x509.CertificateRevocationListBuilder(issuer, at, at + timedelta(days=30))
     forged = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
     return json.dumps({**members, "pck_crl": forged.public_bytes(Encoding.DER).hex()}).encode()
 
@@ -47,12 +54,15 @@ async def kept(held: HeldStage, platform: SimulatedPlatform) -> bytes | None:
     return None if row is None else row.value
 
 
-async def test_a_forged_list_does_not_replace_the_authority_s_own(held: HeldStage) -> None:
+@pytest.mark.parametrize("is_respelled", [False, True], ids=["its name", "its name in another encoding"])
+async def test_a_forged_list_does_not_replace_the_authority_s_own(held: HeldStage, is_respelled: bool) -> None:
     """A document leaves the PCK authority out, so that nobody sees that its list is forged: backends go on (AT55)."""
     genuine = held.platform.collateral_json(held.clock.now())
     await bring(held, genuine)
-    with pytest.raises(CollateralRefused, match="signature"):
-        await bring(held, without_authority(with_forged_list(genuine, now=held.clock.now())))
+    forged = with_forged_list(genuine, now=held.clock.now(), is_respelled=is_respelled)
+    for document in (without_authority(forged), forged):
+        with pytest.raises(CollateralRefused, match="signature"):
+            await bring(held, document)
     assert await kept(held, held.platform) == genuine
     owner, delegate = await held.owner(), Delegate()
     delegate.proofs = [await held.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))]
@@ -63,11 +73,12 @@ async def test_a_forged_list_does_not_replace_the_authority_s_own(held: HeldStag
     assert await kept(held, held.platform) == careless
 
 
-async def test_a_forged_list_gives_way_to_a_genuine_one(held: HeldStage) -> None:
+@pytest.mark.parametrize("is_respelled", [False, True], ids=["its name", "its name in another encoding"])
+async def test_a_forged_list_gives_way_to_a_genuine_one(held: HeldStage, is_respelled: bool) -> None:
     """A forged list of this moment was kept first: a document with the authority replaces it all the same (AT55)."""
     machine = held.platform.another_machine(b"of another family", fmspc=FAMILY)
     genuine = machine.collateral_json(held.clock.now())
-    forged = without_authority(with_forged_list(genuine, now=held.clock.now()))
+    forged = without_authority(with_forged_list(genuine, now=held.clock.now(), is_respelled=is_respelled))
     await bring(held, forged)
     assert await kept(held, machine) == forged
     await bring(held, genuine)
