@@ -64,7 +64,7 @@ def parse_cacao(data: bytes) -> Cacao:
         The signature (verify_cacao), the time window, the ReCap.
     """
     envelope = _decoded(data)
-    cacao = _cacao_of(envelope)
+    cacao = _cacao_of(envelope, most_resources=MAX_RESOURCES)
     # C2, Q25: decoding lets longer lengths, integers and links pass. Every value is of its type by now: this is cheap.
     if _dag_cbor.encode(envelope) != data:
         raise MalformedToken("CACAO is not canonical")
@@ -74,12 +74,13 @@ def parse_cacao(data: bytes) -> Cacao:
 def restore_cacao(data: bytes) -> Cacao:
     """Read a CACAO that was parsed before it was stored; the caller vouches for the store.
 
-    A store may hold signatures that an earlier version wrote as links (tag 42), which `parse_cacao` refuses.
+    A store may hold what an earlier version took and `parse_cacao` refuses: signatures that were written as links
+    (tag 42), more than MAX_RESOURCES resources.
 
     Raises:
         MalformedToken: The stored bytes are damaged.
     """
-    return _cacao_of(_decoded(data))
+    return _cacao_of(_decoded(data), most_resources=MAX_CACAO_BYTES)
 
 
 def encode_cacao(cacao: Cacao) -> bytes:
@@ -140,6 +141,18 @@ def header_bytes(text: str) -> bytes:
     return data
 
 
+def restore_header_bytes(text: str) -> bytes:
+    """Read a text form that was read before it was stored: earlier versions let padding before the end pass.
+
+    Raises:
+        MalformedToken: The stored text is damaged.
+    """
+    try:
+        return libipld.decode_multibase("U" + text)[1]
+    except ValueError as exc:
+        raise MalformedToken("CACAO is not padded base64url") from exc
+
+
 def _decoded(data: bytes) -> Mapping[str, object]:
     if len(data) > MAX_CACAO_BYTES:
         raise MalformedToken("CACAO too large")
@@ -152,7 +165,7 @@ def _decoded(data: bytes) -> Mapping[str, object]:
     return value
 
 
-def _cacao_of(envelope: Mapping[str, object]) -> Cacao:
+def _cacao_of(envelope: Mapping[str, object], *, most_resources: int) -> Cacao:
     head, payload, signature = (_map_of(envelope, key) for key in "hps")
     _check_keys(envelope, frozenset("hps"))
     _check_keys(head, frozenset("t"))
@@ -163,7 +176,7 @@ def _cacao_of(envelope: Mapping[str, object]) -> Cacao:
     signed = signature["s"]
     if not isinstance(signed, bytes) or len(signed) != 65:  # C3
         raise MalformedToken("CACAO signature is not 65 bytes")
-    return Cacao(_message_of(payload), signed)
+    return Cacao(_message_of(payload, most_resources), signed)
 
 
 def _map_of(outer: Mapping[str, object], key: str) -> Mapping[str, object]:
@@ -178,7 +191,7 @@ def _check_keys(value: Mapping[str, object], required: frozenset[str], optional:
         raise MalformedToken("CACAO keys missing or unknown")
 
 
-def _message_of(payload: Mapping[str, object]) -> SiweMessage:
+def _message_of(payload: Mapping[str, object], most_resources: int) -> SiweMessage:
     version = payload["version"]
     if type(version) is not int or version != 1:  # neither "1" nor 1.0 nor true (C4)
         raise MalformedToken("CACAO version is not 1")
@@ -194,7 +207,7 @@ def _message_of(payload: Mapping[str, object]) -> SiweMessage:
         expiration_time=_optional_text(payload, "exp"),
         not_before=_optional_text(payload, "nbf"),
         request_id=_optional_text(payload, "request_id"),
-        resources=_resources(payload.get("resources")),
+        resources=_resources(payload.get("resources"), most_resources),
         scheme=_optional_text(payload, "scheme"),
     )
     _check_syntax(message)
@@ -235,12 +248,12 @@ def _optional_text(payload: Mapping[str, object], key: str) -> str | None:
     return None if value is None else _checked_text(value)
 
 
-def _resources(value: object) -> tuple[str, ...]:
+def _resources(value: object, most: int) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
         raise MalformedToken("CACAO resources are no array")
-    if len(value) > MAX_RESOURCES:  # C11
+    if len(value) > most:  # C11
         raise MalformedToken("CACAO names too many resources")
     return tuple(map(_checked_text, value))
 

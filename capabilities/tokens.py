@@ -9,7 +9,7 @@ Example:
     invocation = verify_invocation(parse_invocation(header))
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias
@@ -18,7 +18,15 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from .abilities import REVOKE
-from .cacao import Cacao, header_bytes, parse_cacao, restore_cacao, verify_cacao
+from .cacao import (
+    Cacao,
+    header_bytes,
+    header_text,
+    parse_cacao,
+    restore_cacao,
+    restore_header_bytes,
+    verify_cacao,
+)
 from .caveats import Caveats, caveats_of, same_json
 from .cids import (
     Cid,
@@ -281,7 +289,11 @@ def parse_delegation(header: str) -> UnverifiedDelegation:
     Does not check:
         Signature, time window, chain.
     """
-    return _read_delegation(header, parse_cacao)
+    _check_header(header)
+    if "." in header:  # E2
+        return _ucan_delegation(header, parse_ucan(header))
+    data = header_bytes(header)
+    return _cacao_delegation(header, data, parse_cacao(data))
 
 
 def parse_invocation(header: str) -> UnverifiedInvocation:
@@ -370,10 +382,16 @@ def verify_revocation(unverified: UnverifiedRevocation) -> Revocation:
 def restore_delegation(header: str) -> Delegation:
     """Read a delegation that was verified before it was stored; the caller vouches for the store.
 
+    What an earlier version took stays readable, also where it is refused by now; its header is in today's spelling.
+
     Raises:
         MalformedToken: The stored text is damaged.
     """
-    return Delegation(*astuple(_read_delegation(header, restore_cacao))[:-1])
+    _check_header(header)
+    if "." in header:  # E2
+        return Delegation(*astuple(_ucan_delegation(header, parse_ucan(header)))[:-1])
+    data = restore_header_bytes(header)
+    return Delegation(*astuple(_cacao_delegation(header_text(data), data, restore_cacao(data)))[:-1])
 
 
 def check_window(token: Token, now: float) -> None:
@@ -417,14 +435,6 @@ def _verify_envelope(envelope: Cacao | UcanToken) -> None:
         verify_cacao(envelope)
     else:
         verify_ucan(envelope)
-
-
-def _read_delegation(header: str, read_cacao: Callable[[bytes], Cacao]) -> UnverifiedDelegation:
-    _check_header(header)
-    if "." in header:  # E2
-        return _ucan_delegation(header, parse_ucan(header))
-    data = header_bytes(header)
-    return _cacao_delegation(header, data, read_cacao(data))
 
 
 def _ucan_delegation(header: str, token: UcanToken) -> UnverifiedDelegation:

@@ -17,7 +17,7 @@ from key_types import ISSUERS, token
 from tests_support import fuzzed
 
 from capabilities.abilities import parse_ability
-from capabilities.cacao import header_bytes, header_text, parse_cacao, restore_cacao
+from capabilities.cacao import header_bytes, header_text, parse_cacao, restore_cacao, restore_header_bytes
 from capabilities.cids import parse_cid
 from capabilities.errors import CapabilityError
 from capabilities.issuers import verify_jws
@@ -48,6 +48,7 @@ TEXT_PARSERS: list[Callable[[str], object]] = [
     parse_recap,
     parse_ucan,
     header_bytes,
+    restore_header_bytes,
     parse_delegation,
     parse_invocation,
     parse_revocation,

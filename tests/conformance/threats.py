@@ -217,6 +217,10 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _MIGRATION + "test_folder_that_was_moved_is_no_store_any_more",
         _MIGRATION + "test_database_that_was_moved_is_no_store_any_more",
     ),
+    "3.3 what an earlier version registered, and this one would refuse, bars an owner's lists and revocations": (
+        "attacks/test_former_texts.py::test_a_stranger_s_text_bars_no_list",
+        "attacks/test_former_texts.py::test_a_former_grant_is_used_and_revoked",
+    ),
     "3.3 one store's sweep removes another's bodies from a shared bucket": (
         _BUCKET + "test_place_inside_another_is_refused",
         _BUCKET + "test_sweeps_keep_to_names_of_their_own",

@@ -1,0 +1,98 @@
+"""What was handed in before an update, in a text that is refused by now, bars nobody's way after it."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import replace
+
+import libipld
+import pytest
+from attacks.held_store import HeldStage
+from attacks.parties import GET, READ_CAPABILITIES, Delegate, Owner
+from msgspec.structs import replace as replace_fields
+from running_node import Grants, wallet_token
+
+from capabilities import cacao
+from capabilities.cacao import encode_cacao, header_text, parse_cacao, sign_cacao
+from capabilities.chain import Ancestor, Registered
+from capabilities.cids import cid_text, digest_of
+from capabilities.signatures import WalletSigner
+from capabilities.tokens import Delegation, parse_delegation, verify_delegation
+from sealspace.wallets import new_wallet
+from spaces.delegations import accounts_above, registration_puts
+from spaces.retention import kept_add, kept_key
+from spaces.store.contract import Commit, Committed
+
+Former = Callable[[WalletSigner, str, Grants], Delegation]
+
+
+def respelt(wallet: WalletSigner, audience: str, grants: Grants) -> Delegation:
+    """Base64 with padding before its end (E3)."""
+    token = wallet_token(wallet, audience, grants)
+    data = base64.urlsafe_b64decode(token)
+    text = base64.urlsafe_b64encode(data[:100]) + base64.urlsafe_b64encode(data[100:])
+    assert text.decode() != token
+    return replace_fields(verify_delegation(parse_delegation(token)), header=text.decode())
+
+
+def of_many_resources(wallet: WalletSigner, audience: str, grants: Grants) -> Delegation:
+    """More resources than a payload names by now (C11)."""
+    message = parse_cacao(base64.urlsafe_b64decode(wallet_token(wallet, audience, grants))).message
+    others = tuple([f"urn:other:{number}" for number in range(cacao.MAX_RESOURCES)])
+    longer = replace(message, resources=(*others, *message.resources))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cacao, "MAX_RESOURCES", 1 << 20)
+        return verify_delegation(parse_delegation(header_text(encode_cacao(sign_cacao(longer, wallet)))))
+
+
+def with_a_link(wallet: WalletSigner, audience: str, grants: Grants) -> Delegation:
+    """A signature that reads as a CID, and so was written as a link (C2)."""
+    while True:
+        delegation = verify_delegation(parse_delegation(wallet_token(wallet, audience, grants)))
+        written = libipld.encode_dag_cbor(libipld.decode_dag_cbor(delegation.signed_bytes))
+        if written != delegation.signed_bytes:
+            return replace_fields(delegation, header=header_text(written), cid=digest_of(written))
+
+
+FORMER = [respelt, of_many_resources, with_a_link]
+
+
+async def register_formerly(held: HeldStage, delegation: Delegation) -> None:
+    """Store a delegation with the text that an earlier version took."""
+    own = Ancestor(delegation.content_key, delegation.cid)
+    whole = Registered(delegation, (own,), delegation.not_before, delegation.expires_at, ())
+    puts = registration_puts(whole, now=held.clock.now(), accounts=accounts_above(delegation, ()))
+    counted = kept_add(kept_key(delegation.delegator), limit=None)
+    assert isinstance(await held.store.commit(Commit(puts=tuple(puts), adds=(counted,))), Committed)
+
+
+async def received(owner: Owner) -> set[str]:
+    """Return the ids of what the owner received."""
+    return {record.cid async for record in owner.client.delegations.query(direction="received")}
+
+
+@pytest.mark.parametrize("former", FORMER)
+async def test_a_stranger_s_text_bars_no_list(held: HeldStage, former: Former) -> None:
+    """A stranger's grant to an owner, in a text that is refused by now, is listed like any other (D13)."""
+    owner, stranger = await held.owner(), new_wallet()
+    space = f"tinycloud:{stranger.did.removeprefix('did:')}:default"
+    before = await received(owner)
+    given = former(stranger, owner.wallet.did, {f"{space}/kv/a": [GET]})
+    await register_formerly(held, given)
+    assert await received(owner) - before == {cid_text(given.cid)}
+
+
+@pytest.mark.parametrize("former", FORMER)
+async def test_a_former_grant_is_used_and_revoked(held: HeldStage, former: Former) -> None:
+    """A grant in a text that is refused by now stands until its owner revokes it (D13)."""
+    owner, friend = await held.owner(), Delegate()
+    await owner.client.kv().put("a", b"value")
+    grant = former(owner.wallet, friend.did, {f"{owner.space()}/kv/a": [GET]})
+    await register_formerly(held, grant)
+    cid = cid_text(grant.cid)
+    reads = {f"{owner.space()}/capabilities/all": [READ_CAPABILITIES]}
+    listed = await held.invoke(owner.session.signer, reads, proofs=owner.session.proofs)
+    assert (listed.status, cid in listed.text) == (200, True), listed.text
+    get = {f"{owner.space()}/kv/a": [GET]}
+    assert (await held.invoke(friend.signer, get, proofs=[cid])).said == (200, "value")
+    await owner.client.delegations.revoke_by_wallet(cid, owner.wallet)
+    assert (await held.invoke(friend.signer, get, proofs=[cid])).status == 401
