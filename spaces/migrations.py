@@ -68,7 +68,9 @@ async def bring_up(store: Store) -> None:
         if schema is None:
             return
         if schema.value == OLDEST_SCHEMA.to_bytes(4, "big"):
-            _LOG.warning("the rows of an earlier version are brought up to this one; this takes a while, once")
+            # With arguments: of a message without, which may quote anybody, the log keeps nothing.
+            former, own = OLDEST_SCHEMA, SCHEMA_VERSION
+            _LOG.warning("the rows of schema %d are brought up to schema %d; this takes a while, once", former, own)
             said = Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big"), expect=schema.stamp)
             await store.commit(Commit(puts=(said, Put(_PLACE_KEY, _KINDS[0]))))
         elif place is None or place.value is None:
@@ -138,7 +140,7 @@ async def _bring_up_some(store: Store, place: Record, reached: bytes) -> None:
     adds = tuple([Add(counter, size_bytes) for counter, size_bytes in change.charges.items()])
     outcome = await store.commit(Commit(puts=(*change.puts, *ways, moved_on), checks=tuple(change.checks), adds=adds))
     if not isinstance(outcome, Refused) and not reached:
-        _LOG.warning("all rows are brought up")
+        _LOG.warning("all rows are brought up to schema %d", SCHEMA_VERSION)
 
 
 def _kind_after(kind: bytes) -> bytes | None:

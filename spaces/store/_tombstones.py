@@ -50,7 +50,8 @@ def make_table(env: lmdb.Environment) -> None:
     env.open_db(TABLE)
     place = move_some(env, place)
     if place != TABLE:
-        _LOG.warning("tombstones that an earlier version left among the rows are moved; this takes a while, once")
+        # With an argument: of a message without, which may quote anybody, the log keeps nothing.
+        _LOG.warning("tombstones that lie among the rows, as in form %d, are moved; this takes a while, once", 1)
     while place != TABLE:
         place = move_some(env, place)
 
