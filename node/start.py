@@ -15,7 +15,7 @@ from encryption_network.keyring import Keyring
 from encryption_network.release_record import encode_release_record
 from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
 from spaces.delegations import DelegationCache, Delegations
-from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, StoreMoved, WrongSecret
+from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, StoreFull, StoreMoved, WrongSecret
 from spaces.evidence import release_record_put
 from spaces.hosting import Bounds, HostingMode, HostingPolicy
 from spaces.identity import open_identity
@@ -65,7 +65,8 @@ async def claim_store(
         tally: handed on.
 
     Raises:
-        StoreMisused: the store belongs to another root secret or another version, or its own rows do not decode.
+        StoreMisused: the store belongs to another root secret or another version, has no room to be brought up to this
+            one, or its own rows do not decode.
         ReleaseLoosened: the configuration would release more than the store's record allows.
         ConfigurationError: a file that the configuration names cannot be used.
         SpaceError: the store does not answer.
@@ -78,6 +79,9 @@ async def claim_store(
         raise moved_error(config, error) from error
     except SchemaMismatch as error:
         raise StoreMisused(str(error), hint="start the version that wrote the store, or migrate a backup") from error
+    except StoreFull as error:
+        hint = "raise store.max_bytes or free the disk, and start again: it goes on where it was"
+        raise StoreMisused("the store has no room to be brought up to this version", hint=hint) from error
     except RecordDamaged as error:
         raise _unreadable(error) from error
     try:
