@@ -5,7 +5,7 @@ from enum import Enum, auto
 from msgspec import Struct
 
 from capabilities.abilities import satisfies, sufficient_for
-from capabilities.caveats import Selection, selection_of
+from capabilities.caveats import Caveats, same_json, selection_of
 from capabilities.resources import Resource, SpaceResource, extends
 from capabilities.tokens import Invocation
 from spaces.listing import MAX_LISTING, Listing, ListingQuery, complete, list_paths
@@ -75,20 +75,20 @@ class _Scope(Enum):
 
     @classmethod
     def of(cls, call: Call, step: Step) -> "_Scope":
-        """Return the scope of a judged call."""
-        selection = _selection(call, step)
+        """Return the scope of a judged call: what its grants and its own conditions both leave."""
+        caveats = _caveats(call, step)
+        selection = selection_of(SpaceResource(step.space, "kv", step.path), caveats)
         if selection is not None and selection.is_exact:
             return cls.PATH
-        if selection is not None:
-            granted: list[Resource] = [selection.resource]
-        elif call.invocation.invoker == step.space.owner:  # R1; both are canonical (P4)
+        ends_segment = step.path.endswith("/")  # then nothing that begins so lies outside
+        if selection is not None and not ends_segment and _is_of(selection.resource, step):
+            return cls.SEGMENT
+        if call.invocation.invoker == step.space.owner:  # R1; both are canonical (P4)
             return cls.ALL
-        else:
-            granted = _granted(call, step)
+        granted = _granted(call, step, caveats)
         if not granted:
             return cls.NOTHING
-        # A grant of more than the prefix, or a prefix that ends a segment: nothing that begins so lies outside.
-        is_whole = step.path.endswith("/") or not all(_is_of(resource, step) for resource in granted)
+        is_whole = ends_segment or not all(_is_of(resource, step) for resource in granted)
         return cls.ALL if is_whole else cls.SEGMENT
 
     def rest(self, step: Step) -> str | None:
@@ -115,22 +115,24 @@ class _Scope(Enum):
                 return []
 
 
-def _selection(call: Call, step: Step) -> Selection | None:
-    """Return what the call's own conditions select; every grant it rests on states the same or none (I35, I39)."""
+def _caveats(call: Call, step: Step) -> Caveats:
+    """Return the call's own conditions on the path; every grant it rests on states the same or none (I35, I39)."""
     for capability in call.invocation.capabilities:
         if _is_of(capability.resource, step) and satisfies(capability.ability, Verb.LIST.value):
-            return selection_of(capability.resource, capability.caveats)
-    return None
+            return capability.caveats
+    return {}
 
 
-def _granted(call: Call, step: Step) -> list[Resource]:
-    """Return the resources that contain the prefix and were granted without conditions."""
+def _granted(call: Call, step: Step, caveats: Caveats) -> list[Resource]:
+    """Return the resources that contain the prefix and were granted without conditions, or under those of the call."""
     asked, sufficient = SpaceResource(step.space, "kv", step.path), sufficient_for(Verb.LIST.value)
     return [
         row.resource
         for stored in call.cited
         for row in stored.registered.delegation.capabilities
-        if row.ability in sufficient and not row.caveats and extends(asked, row.resource)
+        if row.ability in sufficient
+        and (not row.caveats or same_json(dict(row.caveats), dict(caveats)))
+        and extends(asked, row.resource)
     ]
 
 

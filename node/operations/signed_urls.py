@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from capabilities.abilities import satisfies
+from capabilities.caveats import Caveats, selection_of
 from capabilities.chain import Mark
-from capabilities.errors import InvalidIdentifier
+from capabilities.errors import CaveatRefused, InvalidIdentifier
 from capabilities.resources import SpaceId, SpaceResource, extends, parse_space_id
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.tokens import Invocation
@@ -120,9 +121,18 @@ def _authorised(call: Call, space: SpaceId | None, asked: Asked) -> SpaceResourc
 def _covers(invocation: Invocation, value: SpaceResource) -> bool:
     """Tell whether a token asks for the value, or for more; whether it may is the chain's judgement."""
     for asked in invocation.capabilities:
-        if satisfies(asked.ability, Verb.GET.value) and extends(value, asked.resource):
+        if satisfies(asked.ability, Verb.GET.value) and extends(value, asked.resource) and _admit(asked.caveats, value):
             return True
     return False
+
+
+def _admit(caveats: Caveats, value: SpaceResource) -> bool:
+    """Tell whether the conditions of a call admit the value, not only what the call names above it (I39)."""
+    try:
+        selection_of(value, caveats)
+    except CaveatRefused:
+        return False
+    return True
 
 
 def _pinned(digests: tuple[str, ...]) -> bytes | None:

@@ -91,7 +91,7 @@ async def test_a_selector_restricts_signed_urls(stage: Stage) -> None:
         ("public.txt", "public.txt", (200, None)),
         ("secret.txt", "secret.txt", NOT_MET),
         ("secret.txt", None, NOT_MET),
-        ("public.txt/below", "public.txt", (200, None)),
+        ("public.txt/below", "public.txt", (403, "signed URL scope is not authorized")),
     ):
         body = json.dumps({"space": held.space, "path": asked}).encode()
         reply = await held.ask(GET, resource, route="/signed/kv", body=body)
@@ -112,6 +112,17 @@ async def test_a_selector_restricts_lists(stage: Stage, conditions: Conditions, 
     held = await Conditioned.by(stage, conditions)
     reply = await held.ask(LIST, path)
     assert (reply.status, json.loads(reply.body)) == (200, listed)
+
+
+async def test_a_selector_widens_no_list(stage: Stage) -> None:
+    """A call with a grant of one path states a selector of all values, as the grant does or not: it stays narrow."""
+    held = await Conditioned.by(stage, selector("exact", "elsewhere"))
+    resource = f"{held.space}/kv/public.txt"
+    wide = selector("prefix", f"{held.space}/kv")
+    for conditions in (({},), wide):
+        proofs = [await held.grant({resource: [LIST]}, conditions)]
+        reply = await stage.invoke(held.delegate.signer, {resource: [LIST]}, proofs=proofs, caveats=wide)
+        assert (reply.status, json.loads(reply.body)) == (200, ["public.txt", "public.txt/below"])
 
 
 async def test_a_wider_conditioned_grant_adds_nothing_to_a_list(stage: Stage) -> None:

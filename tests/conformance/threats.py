@@ -72,6 +72,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _CONDITIONS + "test_a_repeated_selector_restricts",
         _CONDITIONS + "test_a_selector_restricts_signed_urls",
         _CONDITIONS + "test_a_selector_restricts_lists",
+        _CONDITIONS + "test_a_selector_widens_no_list",
         _CONDITIONS + "test_what_nobody_understands_is_not_run",
     ),
     "3.1 a policy in another case, or deeper in the facts, is passed over": (
