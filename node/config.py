@@ -318,7 +318,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     strangers_per_minute: Annotated[
         int,
         Meta(
-            description="Refused tokens, and first delegations and networks of signers unknown here, per client "
+            description="Refused tokens, further cids, first delegations and networks of unknown signers, per client "
             "address and minute, in each worker; 0 counts nothing.",
             ge=0,
         ),

@@ -161,11 +161,16 @@ def registration_puts(
     if registered.expires_at is not None:
         puts.append(Put(expiry_key(expiry8, newest_now8, content), content))
     puts += session_puts(delegation, now=now)
-    size_bytes = sum([len(put.key) + len(put.value or b"") for put in puts]) + _ROW_COST_BYTES * len(puts)
+    size_bytes = row_bytes(puts)
     puts[0] = replace(puts[0], weight_bytes=size_bytes, account=kept_bytes_key(delegation.delegator))
     if client_account is not None:
         puts[3] = replace(puts[3], weight_bytes=size_bytes, account=client_account)
     return puts
+
+
+def row_bytes(puts: Sequence[Put]) -> int:
+    """Return what rows of delegations take, the fixed part of each included."""
+    return sum([len(put.key) + len(put.value or b"") for put in puts]) + _ROW_COST_BYTES * len(puts)
 
 
 def charged_bytes(puts: Sequence[Put]) -> int:

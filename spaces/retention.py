@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from capabilities.principals import Principal
 
-from .delegations import StoredDelegation, registration_puts
+from .delegations import StoredDelegation, registration_puts, row_bytes
 from .errors import TooManyDelegations
 from .keyspace import (
     EXPIRY_PREFIX,
@@ -133,6 +134,23 @@ class Kept(Struct, frozen=True, gc=False):
                 raise TooManyDelegations(limit=limit, what=what)
         bytes_of = [Add(key, 0, at_most=limit) for (key, _), _, limit, _ in wanted[1:] if limit is not None]
         return (kept_add(self.count[0], limit=bounds.count), *bytes_of)
+
+    def charge(self, alias: Put, bounds: KeptBounds) -> tuple[Put, tuple[Add, ...]]:
+        """Charge the row of one more cid to the address it came from, or to the signer where that is not counted.
+
+        Raises:
+            TooManyDelegations: it would go over a bound.
+        """
+        (account, said), limit, what = self.signer_bytes, bounds.signer_bytes, "bytes of delegations of this signer"
+        if self.client_bytes is not None:
+            (account, said), limit = self.client_bytes, bounds.client_bytes
+            what = "bytes of delegations from this address"
+        size_bytes = row_bytes((alias,))
+        if limit is None:
+            return replace(alias, weight_bytes=size_bytes, account=account), ()
+        if said + size_bytes > limit:
+            raise TooManyDelegations(limit=limit, what=what)
+        return replace(alias, weight_bytes=size_bytes, account=account), (Add(account, 0, at_most=limit),)
 
 
 def kept_of(keys: Sequence[bytes], records: Sequence[Record | None], *, hosts_now: bool) -> Kept:

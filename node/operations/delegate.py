@@ -5,6 +5,7 @@ Example:
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -17,6 +18,7 @@ from capabilities.tokens import Delegation, check_window, parse_delegation, veri
 from encryption_network.policy import policies_of
 from spaces.audit import AuditRecord, audit_put
 from spaces.delegations import StoredDelegation, accounts_above, alias_put, charged_bytes, registration_puts
+from spaces.errors import TooManyDelegations
 from spaces.hosting import HostingPlan, counted_client, hosting_by_grant, plan_hosting
 from spaces.retention import Kept, KeptBounds, kept_keys, kept_of
 from spaces.revocations import mark_keys, marks_of
@@ -68,17 +70,17 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
     done = await until_committed(services, lambda _: _attempt(services, delegation, client))
     if done.stored is not None:
         services.delegations.remember(done.stored)
-    if done.is_newcomer:  # wire 5.13
+    if done.is_counted:  # wire 5.13
         services.stranger_rates.charge(client, now=services.clock.now())
     return done.answer
 
 
 class _Registered(Struct, frozen=True, gc=False):
-    """What a registration came to; `stored` is None for a repeat, a newcomer's signer had nothing here before."""
+    """What a registration came to; `stored` is None for a repeat; a signer's first and a new spelling count."""
 
     answer: Registration
     stored: StoredDelegation | None = None
-    is_newcomer: bool = False
+    is_counted: bool = False
 
 
 async def _attempt(
@@ -141,19 +143,32 @@ class _Reading(Struct, frozen=True):
 
 async def _repeat(reading: _Reading, known: StoredDelegation) -> Planned[_Registered]:
     """Answer for a delegation that is registered, in this spelling or another (D4, Q6, Q25)."""
-    delegation = reading.delegation
-    is_new_spelling = delegation.cid != known.registered.delegation.cid
-    alias = (alias_put(delegation.cid, delegation.content_key),) if is_new_spelling else ()
+    delegation, services = reading.delegation, reading.services
+    is_new_spelling = not any(await services.delegations.by_cid([delegation.cid]))
     for member in known.registered.closure:
         if reading.marks.get(member.content_key) is not Mark.LIVE:
-            # The alias is added all the same: whoever cites this spelling learns that it is revoked.
-            await reading.services.store.commit(Commit(puts=alias))
+            if is_new_spelling:  # added all the same, where there is room: whoever cites it learns that it is revoked
+                with suppress(TooManyDelegations):
+                    await services.store.commit(_spelling(reading))
             raise _revoked(delegation, member)
     check_window(delegation, reading.now)
-    network = reading.network
-    puts = (*alias, *network.puts)
-    commit = Commit(puts=puts, live=mark_keys((delegation.content_key,)), checks=network.checks) if puts else None
-    return Planned(commit, _Registered(reading.answer()))
+    added, network = _spelling(reading) if is_new_spelling else Commit(), reading.network
+    commit = None
+    if is_new_spelling or network.puts:
+        live = mark_keys((delegation.content_key,))
+        commit = Commit(puts=(*added.puts, *network.puts), live=live, checks=network.checks, adds=added.adds)
+    return Planned(commit, _Registered(reading.answer(), is_counted=is_new_spelling))
+
+
+def _spelling(reading: _Reading) -> Commit:
+    """Let another cid lead to a delegation; whoever signs can make any number of them, so it is charged (D12).
+
+    Raises:
+        TooManyDelegations: there is no room.
+    """
+    bounds = _bounds(reading.services.config.limits, hosts=reading.kept.hosts)
+    alias, adds = reading.kept.charge(alias_put(reading.delegation.cid, reading.delegation.content_key), bounds)
+    return Commit(puts=(alias,), adds=adds)
 
 
 def _revoked(delegation: Delegation, member: Ancestor) -> CapabilityError:
@@ -192,7 +207,7 @@ def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Plann
     checks = (*hosting.checks, *reading.network.checks)
     commit = Commit(puts=puts, live=mark_keys(ancestors), checks=checks, adds=(*hosting.adds, *kept))
     stored = StoredDelegation(registered, now, accounts)
-    return Planned(commit, _Registered(answer, stored, is_newcomer=reading.kept.is_first))
+    return Planned(commit, _Registered(answer, stored, is_counted=reading.kept.is_first))
 
 
 def _bounds(limits: Limits, *, hosts: bool) -> KeptBounds:

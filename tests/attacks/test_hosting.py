@@ -15,7 +15,7 @@ from tests_support import FixedClock
 
 from capabilities.ambient import SystemClock
 from capabilities.signatures import WalletSigner
-from node.config import Config, Hosting, Http
+from node.config import Config, Hosting, Http, Limits
 from sealspace.wallets import new_wallet
 from spaces.keyspace import TOTAL_SPACES_COUNTER
 from spaces.store.contract import counter_of
@@ -29,10 +29,13 @@ BEHIND_A_PROXY = Http(port=0, drain_s=1, trusted_proxies=("127.0.0.1",))
 
 
 @asynccontextmanager
-async def hosting_stage(folder: Path, platform: SimulatedPlatform, hosting: Hosting) -> AsyncIterator[HeldStage]:
+async def hosting_stage(
+    folder: Path, platform: SimulatedPlatform, hosting: Hosting, *, limits: Limits | None = None
+) -> AsyncIterator[HeldStage]:
     """Run a node with some rules of hosting, behind a proxy that says where requests come from."""
     clock = FixedClock(SystemClock().now())
-    config = Config(http=BEHIND_A_PROXY, store=store_at(folder / "data"), hosting=hosting)
+    store_config, limits = store_at(folder / "data"), limits or Limits()
+    config = Config(http=BEHIND_A_PROXY, store=store_config, hosting=hosting, limits=limits)
     async with held_node(config, clock=clock) as (node, store), AsyncExitStack() as clients:
         stage = await stage_on(node.url, platform, clients)
         parts = (stage.url, platform, clients, stage.node_did)
