@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from capabilities.errors import UnauthorizedAction
+from capabilities.principals import principal_of
 from capabilities.resources import NetworkId
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
@@ -34,10 +36,11 @@ from encryption_network.requests import (
     read_body,
 )
 from encryption_network.signed_descriptor import SIGNATURE_MEMBER, is_nonce, sign_descriptor
+from spaces.admissions import admission_check, admission_key, is_admitted
 from spaces.audit import AuditRecord, audit_put
 from spaces.first_use import claims_whenever
 from spaces.networks import network_put, network_row_key
-from spaces.store.contract import ABSENT, Claim, Commit, Record
+from spaces.store.contract import ABSENT, Check, Claim, Commit, Record
 
 from ..services import Services
 from .attempts import Planned, until_committed
@@ -112,18 +115,38 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
         )  # rows 7 to 16
         claims = _claims(services, invocation, nonce)
         row = await _claimed_row(services, asked.network_id, claims, claiming=is_first)  # row 17
-        existing = _decoded(row)
+        existing, checks = _decoded(row), tuple[Check, ...]()
         check_create(existing)  # row 18
         if existing is not None:  # EN31
             record, action = claim_network(existing), "network.claimed"
         else:
+            checks = await _owner_checks(services, asked.network_id)  # row 19
             record, action = _new_network(services, asked), "network.created"
-        return Planned(_commit(services, call, record, action, claims[0], row), descriptor_json(record, node_did))
+        commit = _commit(services, call, record, action, claims[0], row, checks)
+        return Planned(commit, descriptor_json(record, node_did))
 
     descriptor = await until_committed(services, attempt)
     if not invocation.parents:  # nothing that is known here stands behind its signer (wire 5.13)
         services.stranger_rates.charge(client, now=services.clock.now())
     return descriptor
+
+
+async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, ...]:
+    """Return what has to hold still when a network is made, where spaces of its owner are hosted (EN32).
+
+    Raises:
+        UnauthorizedAction: they are not.
+    """
+    owner, hosting = principal_of(network.owner), services.hosting
+    refusal = UnauthorizedAction(network.text, NETWORK_CREATE)
+    if not hosting.may_host(owner):  # ST13
+        raise refusal
+    if not hosting.by_admission:
+        return ()
+    admission = (await services.store.read((admission_key(owner),))).records[0]
+    if not is_admitted(admission):  # ST14
+        raise refusal
+    return (admission_check(owner, admission),)
 
 
 def _new_network(services: Services, asked: CreateBody) -> NetworkRecord:
@@ -176,7 +199,13 @@ async def _claimed_row(
 
 
 def _commit(
-    services: Services, call: Call, record: NetworkRecord, action: str, claim: Claim, row: Record | None
+    services: Services,
+    call: Call,
+    record: NetworkRecord,
+    action: str,
+    claim: Claim,
+    row: Record | None,
+    checks: tuple[Check, ...] = (),
 ) -> Commit:
     audit = AuditRecord(
         at=services.clock.now(),
@@ -191,4 +220,4 @@ def _commit(
         network_put(record.network_id, encode_network(record), expect=expect),
         audit_put(audit, entropy=services.entropy),
     )
-    return Commit(puts=puts, live=call.live, claim=claim)
+    return Commit(puts=puts, live=call.live, checks=checks, claim=claim)

@@ -187,6 +187,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "spaces/test_hosting.py::test_bound_of_new_owners",
         "spaces/test_hosting.py::test_racing_grants_stay_within_the_bounds",
         "attacks/test_hosting.py::test_a_stranger_on_a_closed_node",
+        "attacks/test_closed_networks.py::test_a_network_of_a_stranger",
         "attacks/test_admission.py::test_removed_between_read_and_commit",
     ),
     "3.2 handler mistakes": (

@@ -1,0 +1,114 @@
+"""Encryption networks of owners who get no space on a node that its operator closed (EN32)."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from attacks.held_store import HeldStage
+from attacks.parties import DECRYPT, Delegate
+from attacks.test_hosting import CLOSED, default_network, hosting_stage, sign_in_token
+from attacks.test_network_claims import administer
+from running_node import Reply, network_path, send, wallet_token
+
+from capabilities.principals import Principal
+from capabilities.resources import parse_network_id
+from capabilities.signatures import WalletSigner
+from encryption_network.requests import NETWORK_CREATE
+from node.config import Hosting
+from sealspace.wallets import new_wallet
+from spaces.admissions import admission_key, admission_put, removal_put
+from spaces.store.contract import Commit, Committed
+from tee_backend.evidence.simulated import SimulatedPlatform
+
+
+async def create(stage: HeldStage, who: Delegate, network: str) -> Reply:
+    """Ask to create a network."""
+    asked = parse_network_id(network)
+    body = {"name": asked.name, "ownerDid": asked.owner}
+    return await administer(stage, who, network, NETWORK_CREATE, {**body}, "/encryption/networks")
+
+
+async def exists(stage: HeldStage, network: str) -> bool:
+    """Whether somebody made it."""
+    return (await send(stage.url, "GET", network_path(network, "")[:-1])).status == 200
+
+
+def refused(network: str) -> tuple[int, str]:
+    """What a create answers that nobody may make."""
+    return 401, f"Unauthorized Action: {network} / {NETWORK_CREATE}"
+
+
+async def helper_of(stage: HeldStage, wallet: WalletSigner, network: str) -> Delegate:
+    """Return a key that the wallet lets create the network."""
+    helper = Delegate()
+    grant = wallet_token(wallet, helper.did, {network: [NETWORK_CREATE, DECRYPT]})
+    helper.proofs = [await stage.register(grant)]
+    return helper
+
+
+async def admit(stage: HeldStage, owner: str) -> None:
+    """Admit an owner, as the operator does."""
+    put = admission_put(Principal(owner), now=stage.clock.now())
+    assert isinstance(await stage.services.store.commit(Commit(puts=(put,))), Committed)
+
+
+async def remove(stage: HeldStage, owner: str) -> None:
+    """Take the admission back."""
+    record = (await stage.services.store.read((admission_key(Principal(owner)),))).records[0]
+    assert record is not None
+    removal = removal_put(Principal(owner), record)
+    assert isinstance(await stage.services.store.commit(Commit(puts=(removal,))), Committed)
+
+
+@pytest.mark.parametrize("hosting", CLOSED.values(), ids=CLOSED)
+async def test_a_network_of_a_stranger(tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting) -> None:
+    """A stranger, and a key that a strange wallet sends, leave no network on a closed node (EN32)."""
+    async with hosting_stage(tmp_path, platform, hosting) as stage:
+        stranger, wallet = Delegate(), new_wallet()
+        own, walleted = f"urn:tinycloud:encryption:{stranger.did}:n", default_network(wallet)
+        helper = await helper_of(stage, wallet, walleted)
+        for who, network in ((stranger, own), (helper, walleted)):
+            assert (await create(stage, who, network)).said == refused(network)
+            assert not await exists(stage, network)
+
+
+@pytest.mark.parametrize("mode", CLOSED)
+async def test_a_network_of_an_owner_who_is_let_in(tmp_path: Path, platform: SimulatedPlatform, mode: str) -> None:
+    """An owner who is listed or admitted creates networks, and so does whoever holds their word."""
+    wallet = new_wallet()
+    hosting = Hosting(mode="listed", listed=(wallet.did,)) if mode == "listed" else CLOSED[mode]
+    async with hosting_stage(tmp_path, platform, hosting) as stage:
+        network = default_network(wallet).replace(":default", ":more")
+        if mode == "permit":
+            await admit(stage, wallet.did)
+        helper = await helper_of(stage, wallet, network)
+        assert (await create(stage, helper, network)).status == 200
+        assert (await create(stage, helper, network)).said == (409, "network already exists")
+
+
+async def test_a_removal_between_reading_and_writing(tmp_path: Path, platform: SimulatedPlatform) -> None:
+    """The operator removes the owner while the network is on its way into the store: none is made (EN32)."""
+    async with hosting_stage(tmp_path, platform, CLOSED["permit"]) as stage:
+        wallet = new_wallet()
+        network = default_network(wallet).replace(":default", ":more")
+        await admit(stage, wallet.did)
+        helper = await helper_of(stage, wallet, network)
+        held = stage.store.hold(lambda commit: any(put.key.startswith(b"N") for put in commit.puts))
+        asking = asyncio.create_task(create(stage, helper, network))
+        await held.reached.wait()
+        await remove(stage, wallet.did)
+        held.go.set()
+        assert (await asking).said == refused(network)
+        assert not await exists(stage, network)
+
+
+async def test_a_network_that_exists_stays(tmp_path: Path, platform: SimulatedPlatform) -> None:
+    """What a sign-in made is claimed, found taken and read after the owner was removed (EN32)."""
+    async with hosting_stage(tmp_path, platform, CLOSED["permit"]) as stage:
+        wallet = new_wallet()
+        network, who = default_network(wallet), Delegate()
+        await admit(stage, wallet.did)
+        who.proofs = [await stage.register(sign_in_token(wallet, who))]
+        await remove(stage, wallet.did)
+        assert [200, 409] == [(await create(stage, who, network)).status for _ in range(2)]
+        assert await exists(stage, network)
