@@ -67,7 +67,7 @@ def live_put(content: ContentKey) -> Put:
 
 
 def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
-    """Replace a mark. Idempotent in effect: what was revoked stays so, under the newer revocation."""
+    """Replace a mark. Idempotent in effect: what was revoked stays so; of two that race the later one is noted."""
     details = _CODEC.encode(_Details(at=revoked.at, by=revoked.by))
     return Put(mark_key(content), _REVOKED + revoked.cid + details)
 

@@ -4,7 +4,7 @@ Example:
     echo = await revoke(services, header)
 """
 
-from capabilities.chain import judge_revocation
+from capabilities.chain import Mark, judge_revocation
 from capabilities.cids import cid_text
 from capabilities.errors import ParentNotFound
 from capabilities.kinds import check_addressed
@@ -50,7 +50,8 @@ async def _attempt(services: Services, revocation: Revocation) -> Planned[str]:
     cids = [revocation.target.digest, *(parent.digest for parent in revocation.parents[:2])]
     target, *proofs = await services.delegations.by_cid(cids)
     contents = closure_contents(proofs)
-    marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
+    asked = contents if target is None else (*contents, target.registered.delegation.content_key)
+    marks = marks_of(asked, (await services.store.read(mark_keys(asked))).records)
     acting = judge_revocation(
         revocation,
         registered_of(proofs),
@@ -61,6 +62,8 @@ async def _attempt(services: Services, revocation: Revocation) -> Planned[str]:
     if target is None:
         raise ParentNotFound  # W20
     content = target.registered.delegation.content_key
+    if marks.get(content) is Mark.REVOKED:  # W24: whoever repeats a text, for nothing, leaves no record for each
+        return Planned(None, revocation.target.echo)
     audit = AuditRecord(
         at=now,
         action="delegation.revoked",

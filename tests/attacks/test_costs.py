@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 from attacks.held_store import HeldStage
-from attacks.parties import GET, LIST, PUT, Delegate, Owner
-from running_node import Reply, new_key, send
+from attacks.parties import GET, LIST, PUT, REVOKE, Delegate, Owner
+from running_node import Reply, id_of, key_token, new_key, send
 
 from node.operations.admin_quota import set_quota
+from spaces.store.contract import Commit
 
 pytestmark = pytest.mark.slow
 
@@ -100,3 +101,23 @@ async def test_delegations_are_charged_by_their_size(held: HeldStage) -> None:
     assert "bytes of delegations of this signer" in reply.text
     assert size_bytes <= 16 << 20
     await held.register(owner.grant(new_key().did, path))
+
+
+async def test_a_repeated_revocation_writes_nothing(held: HeldStage) -> None:
+    """A stranger sends revocations of one delegation, each again and again: the first is recorded (W24)."""
+    stranger, commits = new_key(), list[Commit]()
+
+    def noted(commit: Commit) -> bool:
+        commits.append(commit)
+        return False  # it goes on
+
+    grant = key_token(stranger, new_key().did, {f"tinycloud:{stranger.did.removeprefix('did:')}:x/kv": [GET]})
+    await held.register(grant)
+    held.store.hold(noted)
+    right = {f"urn:cid:{id_of(grant)}": [REVOKE]}
+    texts = [key_token(stranger, stranger.did, right) for _ in range(3)]
+    replies = [await held.post("/revoke", text) for text in texts for _ in range(3)]
+    assert {reply.status for reply in replies} == {200}
+    assert len({reply.body for reply in replies}) == 1
+    assert len(commits) == 1
+    assert (await held.post("/delegate", grant)).said == (401, f"delegation-revoked: {id_of(grant)}")

@@ -181,6 +181,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "attacks/test_costs.py::test_keys_and_metadata_are_charged",
         "attacks/test_costs.py::test_delegations_are_charged_by_their_size",
         "attacks/test_spellings.py::test_names_of_one_delegation_are_charged",
+        "attacks/test_costs.py::test_a_repeated_revocation_writes_nothing",
         "node/operations/test_strangers.py::test_bytes_from_one_address_are_bounded",
     ),
     "3.2 many spaces, many owners": (
