@@ -57,7 +57,7 @@ async def post_invocation(request: web.Request) -> web.StreamResponse:
     )
     step, headers = only_step(invocation.capabilities), request.headers
     multipart = headers.get("Content-Type", "").lower().startswith("multipart/form-data")
-    if step is not None and not multipart and not asks(headers):
+    if step is not None and not multipart and not asks(headers) and not invocation.facts:
         return await _run(services, invocation, step, NO_OPTIONS, request)
     branch = branch_of(invocation.capabilities)
     if branch is Branch.DECRYPT:

@@ -7,6 +7,10 @@ from attacks.parties import DELETE, GET, LIST, PUT, REVOKE, Delegate, Owner, Sta
 from running_node import Grants, Reply, key_token, new_key, send, wallet_token
 from wire_replay import token_id
 
+from encryption_network.requests import ADMIN_TYPE
+from node.operations.attest import SESSION_FACT
+from node.operations.owner_policy import POLICY_FACT
+from node.operations.withdrawal import WITHDRAWAL_FACT
 from sealspace.wallets import new_wallet
 
 pytestmark = pytest.mark.slow
@@ -93,6 +97,18 @@ async def test_an_invocation_is_no_grant(stage: Stage, addressed: str) -> None:
     else:  # its shape does not betray it
         assert reply.status == 200
         assert (await invoked(stage, token)).said == OTHER_KIND
+
+
+@pytest.mark.parametrize("fact", [ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT])
+@pytest.mark.parametrize("headers", [{}, {"x-tinycloud-limit": "1"}], ids=["bare", "with an option"])
+async def test_what_is_bound_to_another_route_is_no_call(stage: Stage, fact: str, headers: dict[str, str]) -> None:
+    """A token for one value says by a fact that it is for another route: it is not carried out (T12)."""
+    owner = await noted(stage)
+    session, grants = owner.session, {f"{owner.space()}/kv/notes/one": [DELETE]}
+    token = session.grant(stage.node_did, grants, ttl_s=60, facts=[{"type": fact}])
+    reply = await send(stage.url, "POST", "/invoke", token=token, headers=headers)
+    assert reply.said == OTHER_KIND
+    assert (await owner.client.kv().get("notes/one")).body == b"first"
 
 
 # --- other nodes ---------------------------------------------------------------------------------------------------
