@@ -35,14 +35,24 @@ def is_counted(peer: str | None, http: Http) -> bool:
     if peer is None or _is_within(peer, http.trusted_proxies):
         return False
     try:
-        return not ipaddress.ip_address(peer).is_loopback
+        return not _parsed(peer).is_loopback
     except ValueError:
         return True
 
 
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Read an address; one of IPv4 as itself, too where a socket of both families has put `::ffff:` in front.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parsed = ipaddress.ip_address(address)
+    return (parsed.version == 6 and parsed.ipv4_mapped) or parsed
+
+
 def _is_within(address: str, networks: Sequence[str]) -> bool:
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = _parsed(address)
     except ValueError:
         return False
     return any(parsed in ipaddress.ip_network(network, strict=False) for network in networks)

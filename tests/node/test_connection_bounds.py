@@ -38,7 +38,9 @@ def test_an_ipv6_client_has_a_whole_network() -> None:
     assert bounds.take("2001:db8:0:1::1")
 
 
-@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "10.1.2.3", None])
+@pytest.mark.parametrize(
+    "peer", ["127.0.0.1", "127.8.8.8", "::1", "10.1.2.3", "::ffff:127.0.0.1", "::ffff:10.1.2.3", None]
+)
 def test_who_brings_many_clients_is_bounded_by_the_whole(peer: str | None) -> None:
     """This machine and trusted proxies have as many as there are in all."""
     bounds = ConnectionBounds(BOUNDED)

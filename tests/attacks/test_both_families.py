@@ -1,0 +1,49 @@
+"""A node that listens on all addresses of both families hears of those of IPv4 with `::ffff:` in front."""
+
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from engines import store_at
+from running_node import send
+from tests_support import FixedClock
+
+from capabilities.ambient import SystemClock
+from node.config import Config, Http, Limits
+from node.embedded import embedded_node
+
+
+def _has_both() -> bool:
+    """Whether this machine lets one socket listen on both."""
+    try:
+        with socket.socket(socket.AF_INET6) as listening:
+            listening.bind(("::", 0))
+            listening.listen()
+            with socket.create_connection(("127.0.0.1", listening.getsockname()[1])):
+                return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not _has_both(), reason="no socket here listens on both families")
+async def test_a_proxy_is_known_under_either_address(tmp_path: Path) -> None:
+    """Clients behind a trusted proxy of IPv4 are counted apart, and its connections are not one client's."""
+    http = Http(host="::", port=0, drain_s=0, trusted_proxies=("127.0.0.1",), connections_per_client=2)
+    config = Config(http=http, store=store_at(tmp_path), limits=Limits(strangers_per_minute=2))
+    async with embedded_node(config, clock=FixedClock(SystemClock().now())) as node:
+        port = urlsplit(node.url).port or 0
+        url = f"http://127.0.0.1:{port}"
+        statuses = {
+            client: [
+                (await send(url, "POST", "/invoke", token="none", headers={"X-Forwarded-For": client})).status
+                for _ in range(3)
+            ]
+            for client in ("192.0.2.1", "192.0.2.2")
+        }
+        assert list(statuses.values()) == [[401, 401, 429]] * 2
+        with ExitStack() as ended:
+            for _ in range(4):
+                ended.enter_context(socket.create_connection(("127.0.0.1", port)))
+            assert (await send(url, "GET", "/info")).status == 200
