@@ -151,13 +151,12 @@ class Delegations:
             NodeRefused, TransportError: the node does not accept it.
         """
         grant = self.read(portable)
-        session = self._caller.session
+        signer = self._caller.session.signer
         await register(self._caller, grant)
         if wallet is not None and same_principal(grant.delegate, wallet.did):
-            grant = await pass_on(
-                self._caller, wallet, grant, session.signer, ttl_s=SUB_DELEGATION_TTL_S, domain=domain
-            )
-        self._caller.session = session.with_grant(grant)
+            grant = await pass_on(self._caller, wallet, grant, signer, ttl_s=SUB_DELEGATION_TTL_S, domain=domain)
+        # Not the session of before the requests: others may have taken up grants, or pinned keys, meanwhile.
+        self._caller.session = self._caller.session.with_grant(grant)
 
     def read(self, portable: PortableDelegation) -> Grant:
         """Check a portable delegation against what it carries.
@@ -187,7 +186,7 @@ class Delegations:
         header = self._wallet_message(wallet, session.signer.did_url, capabilities, ttl_s=ttl_s, domain=domain)
         grant = read_grant(header)
         await register(self._caller, grant)
-        self._caller.session = session.with_grant(grant)
+        self._caller.session = self._caller.session.with_grant(grant)
 
     async def revoke(self, delegation: PortableDelegation | str) -> None:
         """Revoke a delegation with the session's key; in force, for ever, when this returns (V2).

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from capabilities.errors import CapabilityError
+from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
 from capabilities.strict_json import parse_json
 from encryption_network.envelope import InlineEnvelope, parse_envelope
@@ -143,7 +144,8 @@ class Secrets:
         Raises:
             InvalidSecretName, InvalidSecretScope.
             NotFound: there is no such secret.
-            InvalidEnvelope, LabelMismatch, InvalidSecretPayload: what is stored there is no secret of this name.
+            InvalidEnvelope, LabelMismatch, InvalidSecretPayload: what is stored there is no secret of this name, or is
+                sealed to a network of another owner than the space's.
             NotGranted, Unauthorized, DecryptDenied: no authority for the envelope, or none for the key.
             NodeRefused, TransportError, EncryptionError.
         """
@@ -163,9 +165,13 @@ class Secrets:
         secret = parse_secret_name(name, scope=scope)
         stored = await self._kv.get(secret.path)
         try:
-            return parse_envelope(stored.body)
+            envelope = parse_envelope(stored.body)
         except NetworkLibraryError as exc:
             raise InvalidEnvelope(f"{secret.path} holds no envelope: {exc}") from exc
+        # J15: who reads for several owners would open one's key with its own rights, and take it for the other's.
+        if not same_principal(envelope.network.owner, self._space.owner):
+            raise InvalidEnvelope(f"{secret.path} holds an envelope of another owner's network")
+        return envelope
 
     async def delete(self, name: str, *, scope: str | None = None) -> None:
         """Delete a secret; the deletion is durable when this returns.

@@ -19,12 +19,13 @@ from typing import Final
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.principals import Principal, same_principal
 from capabilities.resources import NetworkId
+from capabilities.tokens import Capability
 from encryption_network.requests import DECRYPT
 from sealspace.attestation import Attested
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.encryption import ReceiverKey, new_receiver_key
-from sealspace.errors import NodeFailure, NotGranted
+from sealspace.errors import DecryptDenied, NodeFailure, NotGranted, Unauthorized
 from sealspace.portable import PortableDelegation
 from tee_backend.attestation.report_data import report_data
 from tee_backend.evidence.source import EvidenceSource, take_quote
@@ -200,19 +201,57 @@ class Backend:
                 standing = await self._renew(standing, owner)
         receiver = None if standing is None else standing.receiver
         secrets = self._client.secrets(owner)
+        get = allow(secrets.resource(name, scope=scope), _GET)
         decrypt = allow(self._client.encryption.network(owner=owner).text, DECRYPT)
-        wanted = (allow(secrets.resource(name, scope=scope), _GET), decrypt)
-        session, now = self._client.session, self._clock.now()
-        cited = [cid for one in wanted for cid in session.proofs_for([one], now=now)]
-        value = await secrets.get(name, scope=scope, receiver=receiver)
-        self._held.was_read(cited)
-        return value
+        passed: set[str] = set()
+        while True:
+            by_get, by_decrypt = self._cited(get), self._cited(decrypt)
+            try:
+                value = await secrets.get(name, scope=scope, receiver=receiver)
+            except (DecryptDenied, Unauthorized) as refusal:
+                of_key = isinstance(refusal, DecryptDenied)
+                if not self._passes_on(decrypt if of_key else get, by_decrypt if of_key else by_get, passed):
+                    raise
+            else:
+                self._held.was_read((*by_get, *by_decrypt))
+                return value
+
+    def _cited(self, wanted: Capability) -> tuple[str, ...]:
+        return self._client.session.proofs_for([wanted], now=self._clock.now())
+
+    def _passes_on(self, wanted: Capability, refused: tuple[str, ...], passed: set[str]) -> bool:
+        """Put a grant that the node refused behind all others; tell whether another one covers what was wanted.
+
+        Whoever else holds something of the owner's can hand that on to this backend, with conditions of its own, and
+        revoke it: the grant that came last is not the only one that counts (AT54).
+
+        Args:
+            wanted: what was asked for.
+            refused: what was cited for it.
+            passed: what was refused before in this attempt; added to.
+        """
+        passed.update(refused)
+        session = self._client.session
+        last = tuple(one for one in session.grants if one.cid in refused)
+        self._client.use(replace(session, grants=(*(one for one in session.grants if one.cid not in refused), *last)))
+        return passed.isdisjoint(self._cited(wanted)) and bool(refused)
 
     async def _renew(self, standing: Attestation, owner: str) -> Attestation:
         """Attest anew under the grant of whose secret is read: whoever granted last may have revoked it (AT54)."""
-        if same_principal(standing.network.owner, owner):
-            return await self.attest(standing.network)
         try:
-            return await self.attest(self._client.encryption.network(owner=owner))
+            return await self._attest_by_any(self._client.encryption.network(owner=owner))
         except NotGranted:
+            if same_principal(standing.network.owner, owner):
+                raise
             return await self.attest(standing.network)
+
+    async def _attest_by_any(self, network: NetworkId) -> Attestation:
+        """Attest under the first grant on a network that the node accepts."""
+        decrypt, passed = allow(network.text, DECRYPT), set[str]()
+        while True:
+            cited = self._cited(decrypt)
+            try:
+                return await self.attest(network)
+            except Unauthorized:
+                if not self._passes_on(decrypt, cited, passed):
+                    raise

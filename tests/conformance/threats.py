@@ -420,6 +420,14 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "review/test_granting.py::test_a_flood_of_grants_does_not_stop_the_backend",
         "tee_backend/test_held_grants.py::test_what_was_read_stays",
     ),
+    "3.5 another delegate of an owner hands its rights on to a backend, with conditions or revoked, so that they are "
+    "cited in place of the owner's grant": (
+        "attacks/test_held_grants.py::test_another_delegate_s_grant_hides_none",
+        "attacks/test_held_grants.py::test_evidence_is_renewed_under_a_grant_that_stands",
+        "attacks/test_held_grants.py::test_grants_that_arrive_together_are_all_held",
+    ),
+    "3.5 an owner's envelope is kept as a stranger's secret, or sent in its place by a relay, for a backend of both to "
+    "open": ("attacks/test_held_grants.py::test_an_envelope_of_another_owner_is_no_secret_of_a_stranger",),
     "3.5 questions for a backend's evidence keep its platform busy": (
         _BACKENDS + "test_quotes_are_made_one_at_a_time",
     ),

@@ -1,0 +1,95 @@
+"""Strangers and other delegates around a backend that holds grants: what an owner granted it opens all the same."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from attacks.held_store import HeldStage
+from attacks.parties import DECRYPT, ENTROPY, GET, SECRET, SETTINGS, VALUE, Owner, Stage, policy_for
+from backend_site import Domain
+
+from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.encryption import envelope_bytes
+from sealspace.errors import InvalidEnvelope
+from sealspace.portable import PortableDelegation
+from sealspace.session import key_session
+from tee_backend.backend import Backend
+from tee_backend.evidence.simulated import measurements_of
+
+pytestmark = pytest.mark.slow
+
+
+async def _backend(stage: Stage, program: str = "approved") -> tuple[Client, Backend]:
+    clock = stage.clock if isinstance(stage, HeldStage) else None
+    client = await stage.clients.enter_async_context(
+        Client(stage.url, session=key_session(ENTROPY.token(32)), settings=SETTINGS, clock=clock)
+    )
+    return client, Backend(client, Domain(stage.platform, measurements_of(program)), clock=clock)
+
+
+async def _grant(owner: Owner, did: str, *, name: str = SECRET, program: str = "approved") -> PortableDelegation:
+    path = owner.client.secrets().resource(name)
+    wanted = [allow(path, GET), allow(owner.network, DECRYPT)]
+    policy = replace(policy_for(program), paths=(path,))
+    return await owner.client.delegations.delegate(did, wanted, policy=policy)
+
+
+async def test_grants_that_arrive_together_are_all_held(stage: Stage) -> None:
+    """A grant that is taken up while another one is on its way to the node is held as that one is (AT55)."""
+    _, backend = await _backend(stage)
+    owner, stranger = await stage.owner(), await stage.owner()
+    both = [await _grant(one, backend.did) for one in (owner, stranger)]
+    await asyncio.gather(*(backend.take_up(one) for one in both))
+    assert set(backend.owners) == {owner.client.session.owner, stranger.client.session.owner}
+    for one in (owner, stranger):
+        assert await backend.read_secret(one.client.session.owner, SECRET) == VALUE
+
+
+async def test_another_delegate_s_grant_hides_none(stage: Stage) -> None:
+    """Who holds decrypt for one secret hands that on to a backend, which opens its own as before (AT55)."""
+    _, backend = await _backend(stage)
+    other, _ = await _backend(stage, "another")
+    owner = await stage.owner()
+    await owner.client.secrets().put("OTHER_KEY", "another value")
+    await backend.take_up(await _grant(owner, backend.did))
+    assert await backend.read_secret(owner.client.session.owner, SECRET) == VALUE
+
+    theirs = await _grant(owner, other.session.did, name="OTHER_KEY", program="another")
+    await other.delegations.take_up(theirs)
+    handed_on = await other.delegations.delegate(backend.did, [allow(owner.network, DECRYPT)])
+    await backend.take_up(replace(handed_on, owner=owner.client.session.owner))
+    assert await backend.read_secret(owner.client.session.owner, SECRET) == VALUE
+    await other.delegations.revoke(handed_on)
+    assert await backend.read_secret(owner.client.session.owner, SECRET) == VALUE
+
+
+async def test_an_envelope_of_another_owner_is_no_secret_of_a_stranger(stage: Stage) -> None:
+    """An owner's envelope, kept as a stranger's own, is not opened by a backend that both granted to (J15)."""
+    _, backend = await _backend(stage)
+    owner, stranger = await stage.owner(), await stage.owner()
+    for one in (owner, stranger):
+        await backend.take_up(await _grant(one, backend.did))
+    path = owner.secret.partition("/kv/")[2]
+    copied = replace(owner.envelope, aad=None)
+    await stranger.client.kv("secrets").put(path, envelope_bytes(copied).decode())
+    with pytest.raises(InvalidEnvelope):
+        await backend.read_secret(stranger.client.session.owner, SECRET)
+    assert await backend.read_secret(owner.client.session.owner, SECRET) == VALUE
+
+
+async def test_evidence_is_renewed_under_a_grant_that_stands(held: HeldStage) -> None:
+    """A grant that another delegate handed on and revoked does not stop the renewal under the owner's own (AT55)."""
+    _, backend = await _backend(held)
+    other, _ = await _backend(held, "another")
+    owner = await held.owner()
+    await other.delegations.take_up(await _grant(owner, other.session.did, name="OTHER_KEY", program="another"))
+    await backend.take_up(await _grant(owner, backend.did))
+    handed_on = await other.delegations.delegate(backend.did, [allow(owner.network, DECRYPT)])
+    await backend.take_up(replace(handed_on, owner=owner.client.session.owner))
+    await other.delegations.revoke(handed_on)
+    standing = backend.attestation
+    assert standing is not None
+    held.clock.advance(standing.expires_at - held.clock.now() - 1)
+    assert await backend.read_secret(owner.client.session.owner, SECRET) == VALUE
+    assert backend.attestation != standing
