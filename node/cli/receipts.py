@@ -50,8 +50,8 @@ def receipts(as_json: bool, out: Path | None, audit: BinaryIO | None, home: Path
             tell_json({**receipt_json(receipt), **told})
         else:
             tell(_line(receipt) + ("" if places is None else f"  {_place_words(place)}"))
-    signer = f" {found[0].node}" if found else ""  # what `attest verify --node-did` has to be told
-    tell(f"{len(found)} receipts, each signed by the node{signer}", err=True)
+    # What `attest verify --node-did` has to be told.
+    tell(f"{len(found)} receipts, each signed by the node {found[0].node}" if found else "no receipts", err=True)
     return 1 if missing else 0
 
 
