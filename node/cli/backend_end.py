@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from capabilities.principals import same_principal
 from capabilities.strict_json import Json
 from sealspace.client import Client
-from sealspace.errors import InvalidInput
+from sealspace.errors import InvalidInput, NodeRefused
 from sealspace.printable import printable
 
 from .owner_profile import KeptGrant, OwnerHome, home_option
@@ -91,10 +92,23 @@ async def _list(home: OwnerHome) -> list[dict[str, Json]]:
 
 
 async def _revoke(home: OwnerHome, target: str) -> int:
-    grants = _known(home, target)
+    """Revoke every grant of this owner; one that the node refuses to revoke does not keep the others."""
+    wallet = home.wallet()
+    grants = [one for one in _known(home, target) if same_principal(one.portable.owner, wallet.did)]
+    if not grants:
+        raise InvalidInput(
+            f"the grants to {target} were made by another wallet", hint="sealspace login --key-file FILE, with its key"
+        )
+    refused: NodeRefused | None = None
     async with home.client() as client:
         for one in grants:
-            await client.delegations.revoke_by_wallet(one.portable, home.wallet())
+            try:
+                await client.delegations.revoke_by_wallet(one.portable, wallet)
+            except NodeRefused as refusal:
+                refused = refusal
+                tell(f"not revoked: {one.portable.cid}", err=True)
+    if refused is not None:
+        raise refused
     return len(grants)
 
 
