@@ -93,7 +93,9 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        stream = self.stream or sys.stderr
+        stream: TextIO | None = self.stream or sys.stderr
+        if stream is None:  # a process that was started with standard error closed
+            return
         with suppress(OSError, ValueError):
             stream.write(self.format(record) + "\n")
             stream.flush()

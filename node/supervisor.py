@@ -20,7 +20,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -186,7 +186,8 @@ class Supervisor:
             self._launch_workers()
         elif not self._announced and all(worker.ready for worker in self._workers):
             self._announced = True
-            print(f"listening on {url_of(self._bound)}", file=sys.stderr, flush=True)
+            with suppress(OSError):  # nobody reads it any more, or there is no room: as for every line of the log
+                print(f"listening on {url_of(self._bound)}", file=sys.stderr, flush=True)
             log_event("node-ready", workers=len(self._workers))
 
     def _ended(self, child: Child) -> None:

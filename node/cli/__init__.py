@@ -4,14 +4,17 @@ Human text goes to standard error, data to standard output. An error is two line
 the exit status follows from the error's code.
 """
 
+import os
+
 import click
 
 from sealspace.errors import InvalidInput, NodeRefused, SealspaceError
+from sealspace.printable import printable
 
 from .. import __version__
 from ..errors import NodeError
 from .lazy import LazyGroup
-from .terminal import tell
+from .terminal import hold_standard_streams, tell
 
 # name -> module, attribute, one line of help. Listed here so that `--help` imports no command.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -87,6 +90,7 @@ click.version_option(__version__, message="%(version)s")(cli)
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status."""
+    hold_standard_streams()
     try:
         status = cli.main(arguments, prog_name="sealspace", standalone_mode=False)
     except NodeError as error:
@@ -98,6 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except click.Abort:
         return fail("aborted", "aborted", "start it again")
+    except OSError as error:
+        return _refused_by_system(error)
     return status if isinstance(status, int) else 0
 
 
@@ -106,6 +112,14 @@ def fail(code: str, text: str, hint: str, *, otherwise: int = 1) -> int:
     # What a node or a backend said may stand in it: its signs are not for the terminal.
     tell(f"sealspace: {text}", f"next: {hint}", err=True)
     return EXIT_STATUS.get(code, otherwise)
+
+
+def _refused_by_system(error: OSError) -> int:
+    reason = error.strerror or type(error).__name__
+    if error.filename is None:  # of no file: a full disk under a stream, a lack of descriptors
+        return fail("system-refused", reason, "sealspace doctor")
+    named = printable(os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename))
+    return fail("system-refused", f"{named}: {reason}", f"ls -ld {named}")
 
 
 def _status_of(error: SealspaceError) -> int:

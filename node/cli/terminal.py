@@ -9,12 +9,27 @@ Example:
 """
 
 import json
+import os
 import sys
 
 import click
 import msgspec
 
 from sealspace.printable import printable_line
+
+
+def hold_standard_streams() -> None:
+    """Put the null device where a standard stream was closed: the next file that is opened would be in its place.
+
+    Whatever is written there then, by this process or one that it starts, would go into that file.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+            os.set_inheritable(opened, True)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def tell(*lines: str, err: bool = False) -> None:

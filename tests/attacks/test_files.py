@@ -1,0 +1,107 @@
+"""Files and streams that commands are given and that are something else: two lines, and a node that serves."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+from engines import store_arguments
+from running_node import COMMAND
+from tests_support import REPOSITORY
+
+from node.cli import main
+from node.logs import configure_logs, log_event
+
+TOO_LARGE_BYTES = 8 << 40
+START_S = 120.0
+
+
+def _said(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def test_a_compose_file_without_an_end_is_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a file of eight terabytes no more is read than a compose file may have."""
+    compose = tmp_path / "compose.yaml"
+    compose.touch()
+    os.truncate(compose, TOO_LARGE_BYTES)
+    asked = ("--node", "http://127.0.0.1:1", "--secret", "API_KEY", "--simulate", str(tmp_path))
+    assert main(["backend", "serve", *asked, "--compose", str(compose)]) == 2
+    told, following = _said(capsys)
+    assert told == f"sealspace: {compose} is no compose file" and following.startswith("next: ")
+
+
+@pytest.mark.parametrize("name", ["file/folder", "n" * 300])
+def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """What the system has against a named folder is said in two lines, as every error is."""
+    (tmp_path / "file").touch()
+    status = main(["attest", "export", "--data", str(tmp_path / "data"), str(tmp_path / name)])
+    told, following = _said(capsys)
+    assert status == 1 and following.startswith("next: ls -ld ")
+    assert told.startswith(f"sealspace: {tmp_path}/")
+
+
+def _ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _started(folder: Path, port: int, stderr: int | None) -> subprocess.Popen[bytes]:
+    """Start a node; None: with standard error closed."""
+    # Without one the shell closes it, for `subprocess` cannot.
+    command = [*COMMAND, "serve", "--data", str(folder / "data"), "--port", str(port), "--workers", "1"]
+    command = command if stderr is not None else ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen([*command, *store_arguments(folder)], stderr=stderr, env=environment, cwd=folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nobody", ["full", "broken", "closed"])
+def test_a_node_whose_words_nobody_takes_serves(tmp_path: Path, nobody: str) -> None:
+    """A node starts and serves when standard error is a full device, a pipe without a reader, or closed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    with ExitStack() as opened:
+        stderr: int | None = None
+        if nobody == "full":
+            stderr = opened.enter_context(Path("/dev/full").open("wb")).fileno()
+        elif nobody == "broken":
+            reader, stderr = os.pipe()
+            os.close(reader)
+            opened.callback(os.close, stderr)
+        process = _started(tmp_path, port, stderr)
+        try:
+            until = time.monotonic() + START_S
+            while not _ready(port) and time.monotonic() < until:
+                with suppress(subprocess.TimeoutExpired):
+                    pytest.fail(f"it ended with status {process.wait(timeout=0.2)}")
+            assert _ready(port)
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+    assert process.returncode == 0
+
+
+def test_a_file_does_not_take_the_place_of_standard_error(tmp_path: Path) -> None:
+    """What is opened by a command that was started with standard error closed has another number."""
+    program = "from node.cli import main; main(['version']); print(open('file', 'w').fileno() > 2)"
+    command = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", program]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    ran = subprocess.run(command, stdout=subprocess.PIPE, env=environment, cwd=tmp_path, check=True, timeout=60)
+    assert ran.stdout.split()[-1] == b"True"
+
+
+def test_a_log_without_a_place_loses_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that embeds a node and has no standard error logs nothing, and goes on."""
+    monkeypatch.setattr(sys, "stderr", None)
+    configure_logs("info")
+    log_event("nobody-listens")
