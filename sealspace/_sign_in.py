@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from capabilities.errors import CapabilityError
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.resources import SpaceId, SpaceResource, root_of
 from capabilities.sign_ins import CAPABILITIES_READ, MAX_LIFE_S
@@ -77,7 +78,10 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
     """
     if not 0 < asked.ttl_s <= MAX_SESSION_TTL_S:
         raise InvalidInput("a session lasts more than 0 s and at most 30 days")
-    owner = parse_principal(wallet.did)
+    try:
+        owner = parse_principal(wallet.did)
+    except CapabilityError as exc:
+        raise InvalidInput("the wallet's DID is none", hint="did:pkh:eip155:<chain>:<address>") from exc
     received = _received(owner, asked, now=caller.clock.now())
     capabilities = _own_part(owner, sign_in_capabilities(owner, asked), received)
     node_id = await caller.node_id()

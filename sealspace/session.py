@@ -278,16 +278,19 @@ def _session_of(value: dict[str, Json]) -> Session:
     seed = decode_standard(value.get("seed"))
     owner, space, node_id, headers = (value.get(name) for name in ("owner", "space", "nodeId", "grants"))
     version = value.get("v")
-    if version not in (_VERSION, _WITHOUT_PINS) or seed is None or len(seed) != 32:
+    if isinstance(version, bool) or version not in (_VERSION, _WITHOUT_PINS) or seed is None or len(seed) != 32:
         raise InvalidSession("the stored session has another version or no key")
     pins = () if version == _WITHOUT_PINS else parse_pins(value.get("networks"))
     if not isinstance(owner, str) or not isinstance(headers, list) or pins is None:
         raise InvalidSession("the stored session lacks a member")
+    # Something else than a text is not the same as nothing: a session without a node acts at any.
+    if not isinstance(space, str | None) or not isinstance(node_id, str | None):
+        raise InvalidSession("a member of the stored session is of another type")
     session = Session(
         signer=Ed25519Signer(seed),
         owner=principal_of(owner),
-        space=parse_space_id(space) if isinstance(space, str) else None,
-        node_id=node_id if isinstance(node_id, str) else None,
+        space=None if space is None else parse_space_id(space),
+        node_id=node_id,
         pins=pins,
         seed=seed,
     )

@@ -3,8 +3,9 @@
     GET  /.well-known/sealspace/backend?nonce=    what this backend is, bound to the nonce by a fresh quote
     POST /.well-known/sealspace/backend/grants    a portable delegation to this backend's DID; 204 when it is taken up
 
-An application mounts it beside its own routes; TLS is its server's matter. Whoever reaches the first route makes the
-platform work for some 40 ms, so quotes are made one at a time and few may wait: beyond that it answers 503.
+An application mounts it beside its own routes; TLS is its server's matter, and that it unpacks no packed bodies
+(`AppRunner(app, auto_decompress=False)`): a megabyte of them is a second of work. Whoever reaches the first route makes
+the platform work for some 40 ms, so quotes are made one at a time and few may wait: beyond that it answers 503.
 
 Example:
     surface = BackendSurface(source, did=backend.did, manifest=manifest, on_grant=take_up)
@@ -41,6 +42,8 @@ from tee_backend.grant_rates import GrantRates
 
 MOST_WAITING: Final = 16
 """Requests for evidence that may wait for a quote; beyond that they are answered 503."""
+BODY_S: Final = 10.0
+"""Seconds in which a grant has to arrive: whoever sends half of one holds memory meanwhile."""
 MOST_GRANTS_UNDER_WAY: Final = 4
 """Grants that are being taken up; beyond that they are answered 503."""
 
@@ -119,7 +122,11 @@ class BackendSurface:
     async def _post_grant(self, request: web.Request) -> web.Response:
         """Hand a grant to the application (AT54)."""
         assert self._on_grant is not None  # the route is there only then
-        body = await _bounded_body(request)
+        try:
+            async with asyncio.timeout(BODY_S):
+                body = await _bounded_body(request)
+        except TimeoutError:
+            return _problem(408, "grant-too-slow", f"a grant arrives within {BODY_S:g} s")
         if body is None:
             return _problem(413, "grant-too-large", f"a grant has at most {MAX_GRANT_BYTES} bytes")
         try:

@@ -169,7 +169,8 @@ def _source(folder: Path | None, quotes: Quotes, compose: str, *, is_named: bool
 
 def _read_compose(path: Path) -> str:
     try:
-        data = path.read_bytes()[: _MAX_COMPOSE_BYTES + 1]
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_COMPOSE_BYTES + 1)
         if len(data) <= _MAX_COMPOSE_BYTES:
             return data.decode()
     except (OSError, UnicodeDecodeError):
@@ -221,7 +222,7 @@ async def _serve(settings: _Settings, host: str, port: int) -> None:
     async with Client(settings.node, session=key_session(SystemEntropy().token(32))) as client:
         backend = Backend(client, settings.source)
         program = _Program(client, backend, settings.secrets)
-        runner = web.AppRunner(_application(settings, program), access_log=None, shutdown_timeout=1)
+        runner = runner_of(_application(settings, program))
         await runner.setup()
         try:
             bound = bind_socket(host, port)
@@ -230,6 +231,11 @@ async def _serve(settings: _Settings, host: str, port: int) -> None:
             await stopped.wait()
         finally:
             await runner.cleanup()
+
+
+def runner_of(app: web.Application) -> web.AppRunner:
+    """Return what runs the backend: bodies of strangers stay as they are sent."""
+    return web.AppRunner(app, access_log=None, shutdown_timeout=1, auto_decompress=False)
 
 
 def _application(settings: _Settings, program: _Program) -> web.Application:

@@ -428,6 +428,10 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.5 an owner's envelope is kept as a stranger's secret, or sent in its place by a relay, for a backend of both to "
     "open": ("attacks/test_held_grants.py::test_an_envelope_of_another_owner_is_no_secret_of_a_stranger",),
+    "3.5 halves of grants, or packed ones, take a backend's memory and time": (
+        "attacks/test_backend_door.py::test_half_a_grant_is_not_held_for_ever",
+        "attacks/test_backend_door.py::test_a_packed_grant_is_not_unpacked",
+    ),
     "3.5 questions for a backend's evidence keep its platform busy": (
         _BACKENDS + "test_quotes_are_made_one_at_a_time",
     ),

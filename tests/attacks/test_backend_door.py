@@ -1,0 +1,75 @@
+"""Strangers at a backend's door who send half a grant, or one that is packed."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+from backend_site import Domain, serving
+
+from node.cli.backend_serve import runner_of
+from sealspace.portable import PortableDelegation
+from sealspace.published import GRANTS_PATH
+from sealspace.session import key_session
+from tee_backend import publishing
+from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.publishing import BackendSurface
+
+
+def _surface(platform: SimulatedPlatform) -> BackendSurface:
+    async def take_up(portable: PortableDelegation) -> None:
+        raise AssertionError(portable)
+
+    return BackendSurface(
+        Domain(platform, measurements_of("approved")),
+        did=key_session(bytes(32)).did,
+        manifest={"app_id": "com.example", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}},
+        on_grant=take_up,
+    )
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def test_half_a_grant_is_not_held_for_ever(platform: SimulatedPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends a part of a grant and waits is answered when the time for it is over (AT56)."""
+    monkeypatch.setattr(publishing, "BODY_S", 0.1)
+    async with serving(_surface(platform)) as url, _connected(url) as (reader, writer), asyncio.timeout(30):
+        head = f"POST {GRANTS_PATH} HTTP/1.1\r\nHost: backend\r\nContent-Length: 1000\r\n\r\n"
+        writer.write(head.encode() + b"{")
+        assert b" 408 " in await reader.readline()
+
+
+async def test_a_packed_grant_is_not_unpacked(platform: SimulatedPlatform) -> None:
+    """The example backend reads bodies as they are sent: a packed one is no grant, however small or large (AT56)."""
+    sent: list[bytes] = []
+
+    async def note(request: web.Request) -> web.Response:
+        sent.append(await request.read())
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/", note)
+    _surface(platform).mount(app)
+    runner = runner_of(app)
+    await runner.setup()
+    packed = gzip.compress(b'{"a":1}')
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with aiohttp.ClientSession(headers={"Content-Encoding": "gzip"}) as session:
+            async with session.post(url, data=packed):
+                assert sent == [packed]
+            async with session.post(url + GRANTS_PATH, data=packed) as answer:
+                assert answer.status == 400
+    finally:
+        await runner.cleanup()
