@@ -42,6 +42,7 @@ Value: TypeAlias = bool | int | float | str | Sequence[str] | None
 _Flat: TypeAlias = dict[str, object]  # dotted path -> value
 
 _HINT = "sealspace doctor --settings"
+_PASSWORDS = frozenset({"password", "sslpassword"})
 _LEAST_DAYS = {"receipts_days": 90, "audit_days": 365}
 _STANDARD_CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "blobs.key_id",
@@ -553,7 +554,7 @@ def _refuse_password(url: object, *, source: str) -> None:
         return
     try:
         parts = urlsplit(url)
-        has_password = bool(parts.password) or "password" in parse_qs(parts.query)
+        has_password = bool(parts.password) or not _PASSWORDS.isdisjoint(parse_qs(parts.query))
     except ValueError:
         raise ConfigurationError(f"setting store.url ({source}) is not an address", hint=_HINT) from None
     if has_password:
@@ -570,6 +571,8 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
             continue
         path = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
         text: object = variables[name]
+        if not _is_unicode(variables[name]):
+            raise ConfigurationError(f"environment variable {name} is no Unicode text", hint=_HINT)
         if path in setting_types() and _is_list(setting_types()[path]):
             text = [part.strip() for part in variables[name].split(",") if part.strip()]
         settings |= _checked({path: text}, source=f"environment variable {name}", strict=False)
@@ -614,6 +617,14 @@ def _nested(settings: _Flat) -> dict[str, _Flat]:
     return tree
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _is_list(kind: object) -> bool:
     bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     return get_origin(bare) is tuple
@@ -628,6 +639,7 @@ def _refuse_contradictions(config: Config) -> None:
         raise ConfigurationError(
             "store.url names no database that this version knows", hint="write it like postgresql://user@host/database"
         )
+    _refuse_torn_address(config.store.url)
     if config.blobs.secret_key and config.blobs.secret_key_file is not None:
         raise ConfigurationError("blobs.secret_key and blobs.secret_key_file are both set", hint="unset one of them")
     if config.secret.file is not None and config.secret.value is not None:
@@ -642,6 +654,20 @@ def _refuse_contradictions(config: Config) -> None:
     _refuse_short_memory(config.retention)
     _refuse_open_plain_text(config)
     _refuse_open_metrics(config.metrics, config.http.port)
+
+
+def _refuse_torn_address(url: str | None) -> None:
+    """Refuse a database's address that a sign in its password tears: what reads it next would quote a part of that."""
+    try:
+        hosts = "" if url is None else urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        hosts = ":"
+    for host in filter(None, hosts.split(",")):
+        _, separator, port = host.rpartition("]")[2].rpartition(":")
+        if separator and not (port.isascii() and port.isdigit()):
+            raise ConfigurationError(
+                "store.url is not an address", hint="write :, /, ?, # and @ in a password as %3A, %2F, %3F, %23 and %40"
+            )
 
 
 def _refuse_short_memory(retention: Retention) -> None:

@@ -255,6 +255,7 @@ async def _read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> byt
 def _checked_base(url: str, *, allow_plain_http: bool) -> str:
     """Check the node's address and take off a trailing slash."""
     try:
+        url.encode()  # a lone surrogate is a ValueError too
         parsed = URL(url)
         host = parsed.host
     except ValueError as exc:

@@ -18,7 +18,7 @@ from typing import Final
 
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.principals import Principal, same_principal
-from capabilities.resources import NetworkId
+from capabilities.resources import NetworkId, parse_network_id
 from capabilities.tokens import Capability
 from encryption_network.requests import DECRYPT
 from sealspace.attestation import Attested
@@ -128,7 +128,11 @@ class Backend:
         replace(former, grants=held).proofs_for([allow(network.text, DECRYPT)], now=now)
         await self._client.delegations.take_up(portable)
         session = self._client.session
-        self._client.use(replace(session, grants=self._held.with_new(grant, session.grants, now=now)))
+        held = self._held.with_new(grant, session.grants, now=now)
+        # Keys that were pinned for owners whose grants are gone would stay for ever as well.
+        owners = frozenset(owner for one in held for owner in owners_of(one))
+        pins = tuple(pin for pin in session.pins if parse_network_id(pin.network).owner in owners)
+        self._client.use(replace(session, grants=held, pins=pins))
         standing = self._attestation
         if standing is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
             return standing

@@ -136,8 +136,6 @@ class OwnerHome:
 
     def keep(self, profile: Profile, session: Session) -> None:
         """Keep a login in place of the one before."""
-        self._make_folder(self.folder)
-        save_session(session, self.folder / "session.json")
         value: dict[str, Json] = {
             "v": _VERSION,
             "node": profile.node,
@@ -147,7 +145,15 @@ class OwnerHome:
             "collateral": None if profile.collateral is None else str(profile.collateral),
             "nodePolicy": None if profile.node_policy is None else node_policy_json(profile.node_policy),
         }
-        _write_private(self.folder / "profile.json", canonical_bytes(value))
+        try:
+            data = canonical_bytes(value)
+        except UnicodeEncodeError:
+            raise KeyFileUnusable(
+                "a path that is remembered is no Unicode text", hint="give the file another name"
+            ) from None
+        self._make_folder(self.folder)
+        save_session(session, self.folder / "session.json")
+        _write_private(self.folder / "profile.json", data)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:

@@ -41,7 +41,7 @@ async def _connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
 
 
 async def test_half_a_grant_is_not_held_for_ever(platform: SimulatedPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sends a part of a grant and waits is answered when the time for it is over (AT56)."""
+    """Who sends a part of a grant and waits is answered when the time for it is over (AT57)."""
     monkeypatch.setattr(publishing, "BODY_S", 0.1)
     async with serving(_surface(platform)) as url, _connected(url) as (reader, writer), asyncio.timeout(30):
         head = f"POST {GRANTS_PATH} HTTP/1.1\r\nHost: backend\r\nContent-Length: 1000\r\n\r\n"
@@ -50,7 +50,7 @@ async def test_half_a_grant_is_not_held_for_ever(platform: SimulatedPlatform, mo
 
 
 async def test_a_packed_grant_is_not_unpacked(platform: SimulatedPlatform) -> None:
-    """The example backend reads bodies as they are sent: a packed one is no grant, however small or large (AT56)."""
+    """The example backend reads bodies as they are sent: a packed one is no grant, however small or large (AT57)."""
     sent: list[bytes] = []
 
     async def note(request: web.Request) -> web.Response:

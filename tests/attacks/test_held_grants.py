@@ -28,15 +28,17 @@ async def _backend(stage: Stage, program: str = "approved") -> tuple[Client, Bac
     return client, Backend(client, Domain(stage.platform, measurements_of(program)), clock=clock)
 
 
-async def _grant(owner: Owner, did: str, *, name: str = SECRET, program: str = "approved") -> PortableDelegation:
+async def _grant(
+    owner: Owner, did: str, *, name: str = SECRET, program: str = "approved", ttl_s: float = 3600
+) -> PortableDelegation:
     path = owner.client.secrets().resource(name)
     wanted = [allow(path, GET), allow(owner.network, DECRYPT)]
     policy = replace(policy_for(program), paths=(path,))
-    return await owner.client.delegations.delegate(did, wanted, policy=policy)
+    return await owner.client.delegations.delegate(did, wanted, ttl_s=ttl_s, policy=policy)
 
 
 async def test_grants_that_arrive_together_are_all_held(stage: Stage) -> None:
-    """A grant that is taken up while another one is on its way to the node is held as that one is (AT55)."""
+    """A grant that is taken up while another one is on its way to the node is held as that one is (AT56)."""
     _, backend = await _backend(stage)
     owner, stranger = await stage.owner(), await stage.owner()
     both = [await _grant(one, backend.did) for one in (owner, stranger)]
@@ -47,7 +49,7 @@ async def test_grants_that_arrive_together_are_all_held(stage: Stage) -> None:
 
 
 async def test_another_delegate_s_grant_hides_none(stage: Stage) -> None:
-    """Who holds decrypt for one secret hands that on to a backend, which opens its own as before (AT55)."""
+    """Who holds decrypt for one secret hands that on to a backend, which opens its own as before (AT56)."""
     _, backend = await _backend(stage)
     other, _ = await _backend(stage, "another")
     owner = await stage.owner()
@@ -79,7 +81,7 @@ async def test_an_envelope_of_another_owner_is_no_secret_of_a_stranger(stage: St
 
 
 async def test_evidence_is_renewed_under_a_grant_that_stands(held: HeldStage) -> None:
-    """A grant that another delegate handed on and revoked does not stop the renewal under the owner's own (AT55)."""
+    """A grant that another delegate handed on and revoked does not stop the renewal under the owner's own (AT56)."""
     _, backend = await _backend(held)
     other, _ = await _backend(held, "another")
     owner = await held.owner()
@@ -93,3 +95,18 @@ async def test_evidence_is_renewed_under_a_grant_that_stands(held: HeldStage) ->
     held.clock.advance(standing.expires_at - held.clock.now() - 1)
     assert await backend.read_secret(owner.client.session.owner, SECRET) == VALUE
     assert backend.attestation != standing
+
+
+async def test_keys_of_owners_whose_grants_ended_are_forgotten(held: HeldStage) -> None:
+    """A backend keeps the network keys of those alone whose grants it holds: anybody may hand in grants (AT54)."""
+    client, backend = await _backend(held)
+    strangers = [await held.owner() for _ in range(3)]
+    for one in strangers:
+        await backend.take_up(await _grant(one, backend.did, ttl_s=30))
+        assert await backend.read_secret(one.client.session.owner, SECRET) == VALUE
+    assert len(client.session.pins) == 3
+    held.clock.advance(40)  # less than a token lives: owners go by another clock
+    owner = await held.owner()
+    await backend.take_up(await _grant(owner, backend.did))
+    assert await backend.read_secret(owner.client.session.owner, SECRET) == VALUE
+    assert [pin.network for pin in client.session.pins] == [owner.network]
