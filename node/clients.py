@@ -22,12 +22,19 @@ def client_address(request: web.Request, http: Http) -> str | None:
     if peer is None or not http.trusted_proxies or not _is_within(peer, http.trusted_proxies):
         return peer
     forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
-    for hop in reversed([part.strip() for part in forwarded.split(",") if part.strip()]):
+    for hop in reversed([_without_port(part.strip()) for part in forwarded.split(",") if part.strip()]):
         if not _is_within(hop, http.trusted_proxies):
             return hop
     if not forwarded.strip():
         return request.headers.get("X-Real-IP", "").strip() or peer
     return peer
+
+
+def _without_port(hop: str) -> str:
+    """Return an address as some proxies write it, with the port of the connection, without that."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
 def is_counted(peer: str | None, http: Http) -> bool:

@@ -103,7 +103,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     # --- HTTP surface
     "3.2 forged `X-Forwarded-For` evades limits per address": (
         _PUBLIC + "test_who_a_client_is",
-        "attacks/test_both_families.py::test_a_proxy_is_known_under_either_address",
+        "attacks/test_client_addresses.py::test_a_proxy_is_known_under_either_address",
+        "attacks/test_client_addresses.py::test_a_port_makes_no_other_client",
     ),
     "3.2 tokens or values in logs": (
         "node/test_redaction.py::test_canaries_stay_out_of_logs_numbers_audit_and_errors",

@@ -1,4 +1,4 @@
-"""A node that listens on all addresses of both families hears of those of IPv4 with `::ffff:` in front."""
+"""Addresses in other spellings: of IPv4 with `::ffff:` in front, on a socket of both families; with a port behind."""
 
 import socket
 from contextlib import ExitStack
@@ -47,3 +47,18 @@ async def test_a_proxy_is_known_under_either_address(tmp_path: Path) -> None:
             for _ in range(4):
                 ended.enter_context(socket.create_connection(("127.0.0.1", port)))
             assert (await send(url, "GET", "/info")).status == 200
+
+
+@pytest.mark.parametrize("spelling", ["192.0.2.1:{}", "[2001:db8::1]:{}", "192.0.2.1:{}, 127.0.0.1:99"])
+async def test_a_port_makes_no_other_client(tmp_path: Path, spelling: str) -> None:
+    """A proxy forwards addresses with the port of each connection: they are one client, and the proxy none."""
+    http = Http(port=0, drain_s=0, trusted_proxies=("127.0.0.1",))
+    config = Config(http=http, store=store_at(tmp_path), limits=Limits(strangers_per_minute=2))
+    async with embedded_node(config, clock=FixedClock(SystemClock().now())) as node:
+        replies = [
+            (await send(node.url, "POST", "/invoke", token="none", headers={"X-Forwarded-For": spelling.format(port)}))
+            for port in range(5000, 5003)
+        ]
+        assert [reply.status for reply in replies] == [401, 401, 429]
+        other = {"X-Forwarded-For": "192.0.2.2:5000"}
+        assert (await send(node.url, "POST", "/invoke", token="none", headers=other)).status == 401
