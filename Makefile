@@ -9,10 +9,11 @@ BIN := $(VENV)/bin
 PACKAGES := capabilities spaces encryption_network sealspace tee_backend node
 PYTEST := $(BIN)/pytest -q --numprocesses=2 --dist=loadgroup
 # What is built on the store and what speaks the wire; the tests of the store itself run on each engine anyway.
-ON_POSTGRESQL := tests/attacks tests/conformance tests/durability/test_load.py tests/model tests/node/attestation \
-	tests/node/operations tests/node/values tests/node/test_answers.py tests/node/test_listener.py \
-	tests/node/test_problems.py tests/node/test_routes.py tests/review tests/sealspace tests/spec/test_*_rules.py \
-	tests/tee_backend/test_backend_*.py tests/spaces --ignore=tests/spaces/store
+ON_POSTGRESQL := tests/attacks tests/conformance tests/durability/test_load.py tests/model tests/node/operations \
+	tests/node/http/messages/test_answers.py tests/node/http/test_listener.py \
+	tests/node/http/messages/test_problems.py tests/node/http/test_routes.py \
+	tests/node/housekeeping/test_seal_audit.py tests/node/housekeeping/test_sweep_delegations.py tests/sealspace \
+	tests/spec/test_*_rules.py tests/tee_backend/test_backend_*.py tests/spaces --ignore=tests/spaces/store
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -43,7 +44,7 @@ test: check test-postgresql ## check, then run the whole test suite
 	@$(PYTEST)
 
 test-postgresql: $(VENV)/.installed ## the tests of spaces and of the wire, with every store in PostgreSQL where that is installed
-	@if PYTHONPATH=tests $(BIN)/python -c 'import sys; from postgres_server import programs; sys.exit(not programs())'; \
+	@if PYTHONPATH=tests/support $(BIN)/python -c 'import sys; from postgres_server import programs; sys.exit(not programs())'; \
 	then TEST_ENGINE=postgresql $(PYTEST) $(ON_POSTGRESQL); \
 	else echo "the programs of a PostgreSQL server are not installed: spaces and the wire are tested on LMDB alone"; fi
 

@@ -25,7 +25,7 @@ from encryption_network.key_providers import (
 )
 from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy
 from encryption_network.release_record import ReleaseRecord, decode_release_record
-from spaces.evidence import release_record_key
+from spaces.documents.evidence import release_record_key
 from spaces.store.contract import Store
 from tee_backend.attestation.errors import TrustRootRefused
 from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trust_root

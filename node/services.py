@@ -12,20 +12,20 @@ from aiohttp import web
 
 from capabilities.ambient import Clock, Entropy
 from encryption_network.keyring import Keyring
-from spaces.delegations import Delegations
-from spaces.hosting import HostingPolicy
-from spaces.quota import QuotaPolicy
+from spaces.grants.delegations import Delegations
+from spaces.grants.hosting import HostingPolicy
 from spaces.store.contract import Store
-from spaces.values import Values
+from spaces.values.quota import QuotaPolicy
+from spaces.values.value_heads import Values
 from tee_backend.attestation.trust_root import TrustRoot
 
 from .admin_key import AdminKey
-from .collateral_source import CollateralSource
+from .cohort import InStep
+from .collateral.quotes import Quotes
+from .collateral.source import CollateralSource
 from .config import Config
-from .in_step import InStep
-from .kept_documents import KeptDocuments
-from .own_quotes import OwnQuotes
-from .quotes import Quotes
+from .document_cache import KeptDocuments
+from .platform.own_quotes import OwnQuotes
 from .rates import Rates
 
 if TYPE_CHECKING:

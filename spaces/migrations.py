@@ -22,8 +22,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from .delegations import decode_delegation, kept_put
 from .errors import RecordDamaged
+from .grants.delegations import decode_delegation, kept_put
 from .keyspace import (
     DELEGATIONS_PREFIX,
     MAX_PLAIN_PATH_BYTES,
@@ -40,8 +40,8 @@ from .keyspace import (
     walk_key,
 )
 from .store.contract import ABSENT, Add, Check, Commit, Put, Range, Record, Refused, Store
-from .tickets import moved_ticket, ticket_of
-from .values import ROW_BYTES, Head, head_of, row_bytes
+from .values.tickets import moved_ticket, ticket_of
+from .values.value_heads import ROW_BYTES, Head, head_of, row_bytes
 
 OLDEST_SCHEMA: Final = 1
 _PLACE_KEY: Final = walk_key("schema-2")

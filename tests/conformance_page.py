@@ -11,12 +11,15 @@ the checkout.
 import ast
 import json
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
+
+sys.path.append(str(Path(__file__).parent / "support"))
 
 from conformance.differences import DIFFERENCES
 from conformance.held_by import HELD_BY, UNHELD

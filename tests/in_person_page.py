@@ -3,7 +3,11 @@
 python tests/in_person_page.py
 """
 
+import sys
+from pathlib import Path
 from typing import Final
+
+sys.path.append(str(Path(__file__).parent / "support"))
 
 from attacks.in_person_table import MODES, OPENS, POLICIES, TABLE, Row, Stated
 from tests_support import REPOSITORY

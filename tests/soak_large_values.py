@@ -3,10 +3,7 @@
 make soak
 """
 
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent / "node" / "values"))
 
 from large_values import MIB, measure
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 from spaces.store.watching import Pooled
 
-from ..listener import Listener
+from ..http.listener import Listener
 from ..services import Services
 from .pulse import Pulse
 from .series import CACHE_BYTES, CACHE_MISSES, DATABASE_CONNECTIONS, INTAKE_BYTES, OPEN_CONNECTIONS

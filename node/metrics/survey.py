@@ -8,14 +8,14 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-from spaces.audit_chain import oldest_unsealed_at
-from spaces.collateral import collateral_states
+from spaces.audit.chain import oldest_unsealed_at
+from spaces.documents.collateral import collateral_states
 from spaces.errors import SpaceError
 from spaces.keyspace import BODIES_COUNTER
 from spaces.store.contract import counter_of
 from spaces.store.watching import Clocked
 
-from ..operations.seal_audit import DELAYED_S, chain_of
+from ..housekeeping.seal_audit import DELAYED_S, chain_of
 from ..services import Services
 from .series import (
     AUDIT_LAG,

@@ -11,7 +11,7 @@ from typing import Final
 
 from encryption_network.errors import ReleaseRefused
 
-from ..answers import WireText
+from ..http.messages.answers import WireText
 from .series import (
     BOUND,
     CODE,

@@ -33,11 +33,11 @@ from capabilities.tokens import (
     parse_invocation,
     verify_invocation,
 )
-from spaces.delegations import StoredDelegation
-from spaces.first_use import claim_of
-from spaces.hosting import is_hosted
+from spaces.grants.delegations import StoredDelegation
+from spaces.grants.hosting import is_hosted
+from spaces.grants.replay_records import claim_of
+from spaces.grants.revocations import mark_keys, marks_of
 from spaces.keyspace import space_keys
-from spaces.revocations import mark_keys, marks_of
 from spaces.store.contract import Claim, Page, Range, Record
 
 from ..services import Services

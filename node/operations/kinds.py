@@ -12,11 +12,11 @@ from capabilities.resources import OpaqueResource
 from capabilities.tokens import Capability, Invocation
 from encryption_network.requests import ADMIN_TYPE
 
-from .attest import SESSION_FACT
-from .delegation_status import STATUS
-from .owner_policy import POLICY_FACT
-from .plan import is_decrypt
-from .withdrawal import WITHDRAWAL_FACT
+from .attestation.attest import SESSION_FACT
+from .delegations.delegation_status import STATUS
+from .releases.owner_policy import POLICY_FACT
+from .releases.withdrawal import WITHDRAWAL_FACT
+from .values.plan import is_decrypt
 
 _FACTS: Final = frozenset({ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT})
 _OF_DELEGATIONS: Final = frozenset({REVOKE, STATUS})

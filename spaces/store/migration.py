@@ -38,17 +38,17 @@ import lmdb
 from blake3 import blake3
 
 from ..errors import StoreError
-from . import _postgres_sql as sql
-from ._first_use import FirstUses, boot_id
-from ._folder import FolderLock, environment_folder, mark_moved, open_for_reading, open_for_writing, sync_folder
-from ._format import moved_to
-from ._postgres_errors import CONNECTION_ERRORS, store_error_of
-from ._postgres_pool import Argument, Connections
-from ._postgres_reads import value_of
-from ._postgres_schema import MOVED_VERSION, TABLES_VERSION, prepare_tables
-from ._rows import charge_of, encode_row, encode_tombstone, minute_of, record_of
-from ._tombstones import last_key, open_table, rows_and_tombstones
 from .contract import COUNTER_BYTES, Claim
+from .lmdb._folder import FolderLock, environment_folder, mark_moved, open_for_reading, open_for_writing, sync_folder
+from .lmdb._format import moved_to
+from .lmdb._replay_records import FirstUses, boot_id
+from .lmdb._rows import charge_of, encode_row, encode_tombstone, minute_of, record_of
+from .lmdb._tombstones import last_key, open_table, rows_and_tombstones
+from .postgres import _statements as sql
+from .postgres._errors import CONNECTION_ERRORS, store_error_of
+from .postgres._pool import Argument, Connections
+from .postgres._reads import value_of
+from .postgres._schema import MOVED_VERSION, TABLES_VERSION, prepare_tables
 
 Progress = Callable[[int], None]
 

@@ -20,15 +20,15 @@ from tests_support import FixedClock
 
 from capabilities.ambient import Clock, SystemEntropy
 from encryption_network.keyring import Keyring
-from node.app import build_app
 from node.config import Config
-from node.embedded import EmbeddedNode
-from node.listener import start_listener
+from node.http.app import build_app
+from node.http.listener import start_listener
 from node.listening_socket import bind_socket, url_of
-from node.root_secret import load_root_secret
+from node.platform.root_secret import load_root_secret
+from node.processes.embedded import EmbeddedNode
+from node.processes.start import claim_store, load_collateral
 from node.services import Services
-from node.start import claim_store, load_collateral
-from node.stores import embedded_store
+from node.storage.stores import embedded_store
 from spaces.store.contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store
 
 _WAIT_S = 20.0

@@ -35,10 +35,10 @@ from capabilities.principals import Principal, parse_principal
 from capabilities.signatures import WalletSigner
 from node.cli import main
 from node.config import Hosting
-from node.operations.admission import admit_owner, remove_owner
+from node.operations.values.admission import admit_owner, remove_owner
 from sealspace.wallets import new_wallet
-from spaces.admissions import admission_put, read_admissions
-from spaces.audit import audit_page
+from spaces.audit.records import audit_page
+from spaces.grants.admissions import admission_put, read_admissions
 from spaces.keyspace import NETWORKS_PREFIX, SPACES_PREFIX
 from spaces.store.contract import Commit, Refused
 from tee_backend.evidence.simulated import SimulatedPlatform

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from backend_site import Domain, serving
 
-from node.cli.backend_serve import runner_of
+from node.cli.owner.backend_serve import runner_of
 from sealspace.portable import PortableDelegation
 from sealspace.published import GRANTS_PATH
 from sealspace.session import key_session

@@ -12,7 +12,7 @@ from tests_support import FixedClock
 
 from capabilities.ambient import SystemClock
 from node.config import Config, Http, Limits
-from node.embedded import embedded_node
+from node.processes.embedded import embedded_node
 
 
 def _has_both() -> bool:

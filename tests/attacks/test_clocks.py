@@ -21,18 +21,18 @@ from wire_replay import token_id
 from capabilities.ambient import SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from encryption_network.keyring import Keyring
-from node.app import build_app
 from node.config import Config, Http, Store
-from node.housekeeping import Housekeeper
-from node.listener import start_listener
+from node.housekeeping.rounds import Housekeeper
+from node.http.app import build_app
+from node.http.listener import start_listener
 from node.listening_socket import bind_socket, url_of
-from node.start import claim_store
+from node.processes.start import claim_store
 from spaces.keyspace import CLAIM_FLOOR_KEY
-from spaces.store._postgres_clock import DatabaseClock
-from spaces.store._postgres_housekeeping import keep_house
-from spaces.store._postgres_pool import Connections
-from spaces.store._postgres_schema import prepare_tables
-from spaces.store.postgres import open_postgres
+from spaces.store.postgres._clock import DatabaseClock
+from spaces.store.postgres._housekeeping import keep_house
+from spaces.store.postgres._pool import Connections
+from spaces.store.postgres._schema import prepare_tables
+from spaces.store.postgres.engine import open_postgres
 
 MINUTE_S, YEAR_S = 60.0, 365 * 86_400.0
 LONGEST_LIFE_S = 360

@@ -16,7 +16,7 @@ from capabilities.signatures import WalletSigner
 from encryption_network.requests import NETWORK_CREATE
 from node.config import Hosting
 from sealspace.wallets import new_wallet
-from spaces.admissions import admission_key, admission_put, removal_put
+from spaces.grants.admissions import admission_key, admission_put, removal_put
 from spaces.store.contract import Commit, Committed
 from tee_backend.evidence.simulated import SimulatedPlatform
 

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.name import _ASN1Type
 
-from node.collateral import import_collateral
+from node.collateral.intake import import_collateral
 from node.errors import CollateralRefused
-from spaces.collateral import collateral_row_key
+from spaces.documents.collateral import collateral_row_key
 from tee_backend.evidence.simulated import SimulatedPlatform
 
 FAMILY = b"family"

@@ -8,7 +8,7 @@ from attacks.held_store import HeldStage
 from attacks.parties import GET, LIST, PUT, REVOKE, Delegate, Owner
 from running_node import Reply, id_of, key_token, new_key, send
 
-from node.operations.admin_quota import set_quota
+from node.operations.values.admin_quota import set_quota
 from spaces.store.contract import Commit
 
 pytestmark = pytest.mark.slow

@@ -37,7 +37,7 @@ from running_node import Reply, RunningNode, running_node, trust_arguments, unti
 from capabilities.strict_json import Json
 from encryption_network.receipt import encode_receipt
 from node.cli import EXIT_STATUS
-from node.operations.receipt_check import verify_release
+from node.operations.releases.receipt_check import verify_release
 from sealspace.encryption import new_receiver_key
 from sealspace.receipts import READ_RECEIPTS
 from tee_backend.attestation.trust_root import parse_trust_root

@@ -18,8 +18,8 @@ from capabilities.cids import cid_text, digest_of
 from capabilities.signatures import WalletSigner
 from capabilities.tokens import Delegation, parse_delegation, verify_delegation
 from sealspace.wallets import new_wallet
-from spaces.delegations import accounts_above, registration_puts
-from spaces.retention import kept_add, kept_key
+from spaces.grants.delegations import accounts_above, registration_puts
+from spaces.grants.retention import kept_add, kept_key
 from spaces.store.contract import Commit, Committed
 
 Former = Callable[[WalletSigner, str, Grants], Delegation]

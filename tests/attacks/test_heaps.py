@@ -11,7 +11,7 @@ from running_node import key_token
 from capabilities.principals import parse_principal
 from encryption_network.envelope import encode_envelope
 from encryption_network.policy import ReceiverMode
-from spaces.evidence import evidence_range
+from spaces.documents.evidence import evidence_range
 
 LARGE_BYTES = 17 << 20
 

@@ -12,7 +12,7 @@ from running_node import new_key, trust_arguments
 
 from encryption_network.policy import Policy
 from node.config import Config, Http, Limits, Release
-from node.embedded import embedded_node
+from node.processes.embedded import embedded_node
 from sealspace.delegations import allow
 from sealspace.wallets import new_wallet
 from tee_backend.evidence.simulated import SimulatedPlatform

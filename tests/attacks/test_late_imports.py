@@ -13,7 +13,7 @@ from attacks.parties import GET, VALUE, Delegate, Stage, opens, policy_for, refu
 from running_node import key_token, new_key, running_node, send, trust_arguments
 from tests_support import REPOSITORY
 
-from node.routes.table import ROUTES
+from node.http.routes.table import ROUTES
 from sealspace.delegations import allow
 from tee_backend.evidence.simulated import SimulatedPlatform
 
@@ -119,8 +119,8 @@ import asyncio, json, os, resource, sys
 from pathlib import Path
 from capabilities.ambient import SystemClock
 from node.config import load_config
-from node.embedded import embedded_node
-from node.housekeeping import Housekeeper
+from node.processes.embedded import embedded_node
+from node.housekeeping.rounds import Housekeeper
 
 class Clock(SystemClock):
     ahead_s = 0.0

@@ -8,9 +8,9 @@ from running_node import Grants, Reply, key_token, new_key, send, wallet_token
 from wire_replay import token_id
 
 from encryption_network.requests import ADMIN_TYPE
-from node.operations.attest import SESSION_FACT
-from node.operations.owner_policy import POLICY_FACT
-from node.operations.withdrawal import WITHDRAWAL_FACT
+from node.operations.attestation.attest import SESSION_FACT
+from node.operations.releases.owner_policy import POLICY_FACT
+from node.operations.releases.withdrawal import WITHDRAWAL_FACT
 from sealspace.wallets import new_wallet
 
 pytestmark = pytest.mark.slow

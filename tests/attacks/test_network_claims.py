@@ -14,8 +14,8 @@ from capabilities.resources import NetworkId, parse_network_id
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.requests import NETWORK_CREATE, NETWORK_REVOKE, admin_fact
-from spaces.audit import audit_page
-from spaces.networks import network_put, network_row_key
+from spaces.audit.records import audit_page
+from spaces.documents.networks import network_put, network_row_key
 from spaces.store.contract import Commit, Committed
 
 EXISTS = (409, "network already exists")

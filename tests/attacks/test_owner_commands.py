@@ -8,7 +8,7 @@ from attacks.parties import ENTROPY, GET, Stage
 from running_node import new_key
 
 from node.cli import main
-from node.cli.owner_profile import KeptGrant, OwnerHome
+from node.cli.owner.owner_profile import KeptGrant, OwnerHome
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.portable import PortableDelegation

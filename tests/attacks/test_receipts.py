@@ -18,13 +18,13 @@ from encryption_network.evidence_record import decode_evidence, encode_evidence
 from encryption_network.policy import Policy, policy_json
 from encryption_network.receipt import Receipt, encode_receipt, parse_receipt, sign_receipt
 from node.errors import ReceiptRefuted
-from node.operations import receipts as operation
-from node.operations.receipt_check import VerifiedRelease, judge_with, verify_release
-from node.operations.receipts import READ_RECEIPTS
+from node.operations.releases import receipts as operation
+from node.operations.releases.receipt_check import VerifiedRelease, judge_with, verify_release
+from node.operations.releases.receipts import READ_RECEIPTS
 from sealspace.delegations import allow
-from spaces.audit import audit_page
-from spaces.evidence import evidence_row_key
-from spaces.receipts import basis_beside, document_row_key
+from spaces.audit.records import audit_page
+from spaces.documents.evidence import evidence_row_key
+from spaces.documents.receipts import basis_beside, document_row_key
 from spaces.store.contract import Commit, Put
 from tee_backend.attestation.application import KeyProvider, KeyProviderName
 from tee_backend.attestation.quote import parse_quote

@@ -24,10 +24,10 @@ from running_node import new_key
 from capabilities.resources import parse_network_id
 from encryption_network.policy import Policy
 from sealspace.wallets import new_wallet
-from spaces.evidence import release_record_key
-from spaces.networks import network_row_key
+from spaces.documents.evidence import release_record_key
+from spaces.documents.networks import network_row_key
+from spaces.documents.withdrawals import withdrawals_row_key
 from spaces.store.contract import Commit, Put
-from spaces.withdrawals import withdrawals_row_key
 
 pytestmark = pytest.mark.slow
 

@@ -20,8 +20,8 @@ from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
 from node.config import Hosting, Limits
-from node.operations.retention import sweep_aliases
-from node.operations.sweep_delegations import sweep_delegations
+from node.housekeeping.retention import sweep_aliases
+from node.housekeeping.sweep_delegations import sweep_delegations
 from spaces.keyspace import ALIASES_PREFIX, client_bytes_counter, x16
 from spaces.store.contract import Range, counter_of
 from tee_backend.evidence.simulated import SimulatedPlatform

@@ -29,7 +29,7 @@ from encryption_network.canonical_json import canonical_bytes
 from encryption_network.receipt import parse_receipt, receipt_json, sign_receipt
 from node.cli import main
 from node.config import Config, Http, Release
-from node.embedded import EmbeddedNode, embedded_node
+from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client
 from sealspace.published import encode_published, statement_json
 from sealspace.session import key_session
@@ -328,7 +328,7 @@ def test_commands_print_through_one_module() -> None:
     printing = {"click.echo", "click.secho", "print", "sys.stdout.write", "sys.stderr.write"}
     found = {
         path.name
-        for path in (REPOSITORY / "node" / "cli").glob("*.py")
+        for path in (REPOSITORY / "node" / "cli").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in printing
     }

@@ -20,10 +20,10 @@ from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.policy import Policy, policy_json
 from encryption_network.requests import NETWORK_CREATE, NETWORK_REVOKE, admin_fact
-from node.operations.owner_policy import POLICY_FACT
-from node.operations.receipts import READ_RECEIPTS
-from node.operations.withdrawal import WITHDRAWAL_FACT
-from node.routes.table import ROUTES as ALL_ROUTES
+from node.http.routes.table import ROUTES as ALL_ROUTES
+from node.operations.releases.owner_policy import POLICY_FACT
+from node.operations.releases.receipts import READ_RECEIPTS
+from node.operations.releases.withdrawal import WITHDRAWAL_FACT
 from sealspace.delegations import allow
 from spaces.store.contract import Range
 

@@ -37,11 +37,11 @@ from encryption_network.withdrawals import (
     parse_withdrawal,
 )
 from node.cli import main
-from node.operations.withdrawal import WITHDRAWAL_FACT, withdraw_everywhere
-from spaces.audit import audit_page
+from node.operations.releases.withdrawal import WITHDRAWAL_FACT, withdraw_everywhere
+from spaces.audit.records import audit_page
+from spaces.documents.withdrawals import withdrawals_row_key
 from spaces.errors import RecordDamaged
 from spaces.store.contract import Commit, Put, Refused
-from spaces.withdrawals import withdrawals_row_key
 from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.simulated_log import MintedLog, mint_event_log
 

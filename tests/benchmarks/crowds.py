@@ -19,12 +19,12 @@ from capabilities.ambient import SystemEntropy
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId, parse_space_id
 from capabilities.signatures import Ed25519Signer
-from spaces.blob_files import BlobFiles
-from spaces.bodies import Body, inline_body
-from spaces.hosting import HostingMode, HostingPolicy, hosting_by_put, plan_hosting
+from spaces.grants.hosting import HostingMode, HostingPolicy, hosting_by_put, plan_hosting
 from spaces.store.contract import Add, Commit, Put, Refused, Store
-from spaces.store.lmdb import open_lmdb
-from spaces.values import Values, Write, WritePlan
+from spaces.store.lmdb.engine import open_lmdb
+from spaces.values.object_folder import BlobFiles
+from spaces.values.value_bodies import Body, inline_body
+from spaces.values.value_heads import Values, Write, WritePlan
 
 PER_SPACE = 10
 PAGE = 100

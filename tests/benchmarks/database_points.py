@@ -25,14 +25,14 @@ from processes import used_by
 from serving import own_node
 from simulate_database import Carried, Costs, Setting, simulate
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[1] / "support"))
 from postgres_server import PostgresServer, new_server
 
 from capabilities.cids import ContentKey
+from spaces.grants.revocations import live_put
 from spaces.keyspace import audit_key, mark_key, usage_counter, value_key
-from spaces.revocations import live_put
 from spaces.store.contract import Add, Claim, Commit, Put
-from spaces.store.postgres import open_postgres
+from spaces.store.postgres.engine import open_postgres
 
 POINTS = (
     Setting(1, together=True),

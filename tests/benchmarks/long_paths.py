@@ -26,11 +26,11 @@ from serving import own_node
 from capabilities.ambient import SystemEntropy
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
-from spaces.blob_files import BlobFiles
-from spaces.bodies import inline_body
 from spaces.store.contract import Commit, Committed, Store
-from spaces.store.lmdb import open_lmdb
-from spaces.values import Values, Write
+from spaces.store.lmdb.engine import open_lmdb
+from spaces.values.object_folder import BlobFiles
+from spaces.values.value_bodies import inline_body
+from spaces.values.value_heads import Values, Write
 
 FEW_KEYS = 10
 TARGET_RATIO = 1.5

@@ -36,16 +36,16 @@ from capabilities.ucan import UcanPayload, encode_ucan
 from encryption_network.keyring import Keyring
 from node.config import Config, Store
 from node.operations.authorise import admit_token, read_call
-from node.operations.delegation_query import query_delegations
-from node.operations.delegation_status import delegation_status
-from node.operations.read_capabilities import read_capabilities
+from node.operations.delegations.delegation_query import query_delegations
+from node.operations.delegations.delegation_status import delegation_status
+from node.operations.delegations.read_capabilities import read_capabilities
+from node.processes.start import claim_store
 from node.services import Services
-from node.start import claim_store
-from spaces.delegations import DelegationCache, Delegations, StoredDelegation, accounts_above, registration_puts
-from spaces.hosting import HostingPolicy, hosting_by_put, plan_hosting
+from spaces.grants.delegations import DelegationCache, Delegations, StoredDelegation, accounts_above, registration_puts
+from spaces.grants.hosting import HostingPolicy, hosting_by_put, plan_hosting
 from spaces.store.contract import Commit, Put
-from spaces.store.lmdb import open_lmdb
-from spaces.values import head_key
+from spaces.store.lmdb.engine import open_lmdb
+from spaces.values.value_heads import head_key
 
 FEW = 100
 TARGET_RATIO = 1.5

@@ -14,13 +14,13 @@ from serving import own_node
 
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
-from spaces.hosting import is_hosted, space_row_key
+from spaces.grants.hosting import is_hosted, space_row_key
 from spaces.keyspace import TOTAL_SPACES_COUNTER, values_prefix, x16
-from spaces.listing import ListingQuery, list_paths
-from spaces.quota import usage_key, usage_of
 from spaces.store.contract import Range, counter_of
-from spaces.store.lmdb import open_lmdb
-from spaces.values import head_key, head_of
+from spaces.store.lmdb.engine import open_lmdb
+from spaces.values.listing import ListingQuery, list_paths
+from spaces.values.quota import usage_key, usage_of
+from spaces.values.value_heads import head_key, head_of
 
 HERE = Path(__file__).parent
 

@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from select import select
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 from driving import drive
 from hoarders import Hoarder, long_heads, resident_bytes, small_requests

@@ -13,20 +13,20 @@ _RECORDED = "sealspace/test_recorded_exchanges.py::"
 _ATTESTING = "attacks/test_attestation.py::"
 _RELEASE = "attacks/test_release.py::"
 _TOKENS = "attacks/test_tokens.py::"
-_BATCH = "node/values/test_kv_batch.py::"
-_PUT = "node/values/test_kv_put.py::"
-_LIST = "node/values/test_kv_list.py::"
-_FORMS = "node/test_multipart.py::"
+_BATCH = "node/operations/values/test_kv_batch.py::"
+_PUT = "node/operations/values/test_kv_put.py::"
+_LIST = "node/operations/values/test_kv_list.py::"
+_FORMS = "node/http/messages/test_multipart.py::"
 _RACES = "attacks/test_races.py::"
-_READ = "node/operations/reports/test_read_capabilities.py::"
-_SPACES = "node/operations/reports/test_space_service.py::"
-_STATUS = "node/operations/reports/test_delegation_status.py::"
-_QUERY = "node/operations/reports/test_delegation_query.py::"
-_PROBLEMS = "node/test_problems.py::"
-_ROUTES = "node/test_routes.py::"
-_SIGNED = "node/operations/test_signed_urls.py::"
-_PUBLIC = "node/operations/test_public_values.py::"
-_OPERATOR = "node/operations/test_admin_quota.py::"
+_READ = "node/operations/delegations/test_read_capabilities.py::"
+_SPACES = "node/operations/delegations/test_space_service.py::"
+_STATUS = "node/operations/delegations/test_delegation_status.py::"
+_QUERY = "node/operations/delegations/test_delegation_query.py::"
+_PROBLEMS = "node/http/messages/test_problems.py::"
+_ROUTES = "node/http/test_routes.py::"
+_SIGNED = "node/operations/values/test_signed_urls.py::"
+_PUBLIC = "node/operations/values/test_public_values.py::"
+_OPERATOR = "node/operations/values/test_admin_quota.py::"
 
 HELD_BY: dict[str, tuple[str, ...]] = {
     # --- encryption
@@ -61,8 +61,8 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     "enc-W4": (_TOKENS + "test_a_decrypt_token_serves_once_anywhere",),
     "enc-W7": (_CLIENT + "test_an_envelope_that_was_moved_is_noticed",),
     "enc-W9": ("attacks/test_network_nonces.py::test_a_nonce_is_forgotten",),
-    "enc-W11": ("node/test_root_secret.py::test_lost_secret_is_not_replaced",),
-    "enc-W14": ("node/test_own_evidence.py::test_what_is_bound",),
+    "enc-W11": ("node/platform/test_root_secret.py::test_lost_secret_is_not_replaced",),
+    "enc-W14": ("node/platform/test_node_evidence.py::test_what_is_bound",),
     "enc-W18": (_TOKENS + "test_a_decrypt_token_does_nothing_else",),
     "enc-W20": (_TOKENS + "test_a_revoked_grant_in_another_spelling",),
     "enc-D1": (_REQUESTS + "test_create_bodies_are_tolerant",),
@@ -88,7 +88,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     ),
     "AT16": (_ATTESTING + "test_collateral_of_the_caller_is_not_taken",),
     "AT18": (
-        "node/test_collateral.py::test_a_document_is_kept_as_it_came",
+        "node/collateral/test_intake.py::test_a_document_is_kept_as_it_came",
         "tee_backend/test_collateral.py::test_import_keeps_the_bytes",
     ),
     "AT27": (
@@ -98,7 +98,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         "tee_backend/test_tsm.py::test_a_quote_for_somebody_else",
         "tee_backend/test_tsm.py::test_somebody_else_writes",
     ),
-    "AT25": ("node/test_routes.py::test_attestation_without_tee",),
+    "AT25": ("node/http/test_routes.py::test_attestation_without_tee",),
     # --- release
     "RL1": (
         _GATE + "test_a_policy_can_take_the_owners_way_away",
@@ -156,15 +156,15 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         "node/test_shared_store.py::test_two_nodes_on_one_database",
     ),
     # --- decisions
-    "Q1": ("node/values/test_kv_list.py::test_pages_of_any_size_equal_the_whole",),
-    "Q7": ("node/operations/test_strangers.py::test_services_that_are_not_offered",),
+    "Q1": ("node/operations/values/test_kv_list.py::test_pages_of_any_size_equal_the_whole",),
+    "Q7": ("node/operations/values/test_strangers.py::test_services_that_are_not_offered",),
     "Q16": (
-        "node/test_problems.py::test_passing_trouble_says_when_to_try_again",
+        "node/http/messages/test_problems.py::test_passing_trouble_says_when_to_try_again",
         "spaces/store/test_durability.py::test_without_a_storekeeper_commits_are_unavailable_and_reads_go_on",
     ),
     "Q18": ("spec/test_node_rules.py::test_services_that_are_not_offered",),
     "Q21": ("spec/test_node_rules.py::test_hosting_by_a_delegate",),
-    "Q22": ("node/values/test_kv_batch.py::test_batch_of_gets",),
+    "Q22": ("node/operations/values/test_kv_batch.py::test_batch_of_gets",),
     "Q29": (
         "durability/test_load.py::test_rivals_for_one_key",
         "durability/test_load.py::test_writers_and_readers_side_by_side",
@@ -183,7 +183,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         _LIST + "test_delegated_listing_in_pages",
     ),
     "wire 4.4.5": (
-        "node/values/test_kv_list.py::test_options_that_a_call_cannot_have",
+        "node/operations/values/test_kv_list.py::test_options_that_a_call_cannot_have",
         _PUT + "test_conditions_on_large_values",
     ),
     "wire 4.4.6": (
@@ -251,12 +251,12 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         _OPERATOR + "test_a_limit_holds_and_outlives_a_restart",
         _OPERATOR + "test_usage_is_told_largest_first",
     ),
-    "wire 7.2": ("node/operations/test_strangers.py::test_services_that_are_not_offered",),
+    "wire 7.2": ("node/operations/values/test_strangers.py::test_services_that_are_not_offered",),
     "wire 5.13": (
-        "node/operations/test_strangers.py::test_refused_tokens_run_out",
-        "node/operations/test_strangers.py::test_registrations_of_somebody_known_are_not_counted",
-        "node/operations/test_strangers.py::test_first_registrations_of_strangers_are_counted",
-        "node/operations/test_strangers.py::test_one_signer_has_so_many_delegations",
+        "node/operations/values/test_strangers.py::test_refused_tokens_run_out",
+        "node/operations/values/test_strangers.py::test_registrations_of_somebody_known_are_not_counted",
+        "node/operations/values/test_strangers.py::test_first_registrations_of_strangers_are_counted",
+        "node/operations/values/test_strangers.py::test_one_signer_has_so_many_delegations",
     ),
     "wire 7.1": ("spec/test_texts.py::test_the_route_table_is_the_nodes",),
 }

@@ -22,7 +22,7 @@ from tests_support import FixedClock
 from wire_replay import ADMIN_SECRET, NODE_SECRET, Answer, Case, Exchange, load_network_keys
 
 from node.config import Admin, AttestationMode, Config, Hosting, HostingMode, Http, Limits, Release, Secret
-from node.embedded import embedded_node
+from node.processes.embedded import embedded_node
 
 # A store in memory, where the machine has such a folder: hundreds of cases wait for their commits.
 _MEMORY_FOLDER = Path("/dev/shm")

@@ -10,7 +10,7 @@ _MISUSED = "attacks/test_misused_tokens.py::"
 _NONCES = "attacks/test_network_nonces.py::"
 _RETENTION = "sealspace/test_retention.py::"
 _ATTESTING = "attacks/test_attestation.py::"
-_BUCKET = "spaces/test_blob_bucket.py::"
+_BUCKET = "spaces/values/test_object_bucket.py::"
 _COLLATERAL = "attacks/test_collateral.py::"
 _CLOCKS = "attacks/test_clocks.py::"
 _MIGRATION = "spaces/store/test_migration.py::"
@@ -25,10 +25,10 @@ _TERMINALS = "attacks/test_terminals.py::"
 _TOKENS = "attacks/test_tokens.py::"
 _WITHDRAWALS = "attacks/test_withdrawals.py::"
 _CONDITIONS = "attacks/test_conditions.py::"
-_COSTS = "node/operations/test_strangers.py::"
-_SIGNED = "node/operations/test_signed_urls.py::"
-_PUBLIC = "node/operations/test_public_values.py::"
-_PUTS = "node/values/test_kv_put.py::"
+_COSTS = "node/operations/values/test_strangers.py::"
+_SIGNED = "node/operations/values/test_signed_urls.py::"
+_PUBLIC = "node/operations/values/test_public_values.py::"
+_PUTS = "node/operations/values/test_kv_put.py::"
 
 TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     # --- tokens and chains
@@ -48,8 +48,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "capabilities/test_cacao.py::test_C2_unknown_and_missing_keys",
     ),
     '3.1 "I never granted that"': (
-        "spaces/test_delegations.py::test_registered_delegation_is_found_by_cid",
-        "node/operations/reports/test_read_capabilities.py::test_a_delegation_as_it_is_told",
+        "spaces/grants/test_delegations.py::test_registered_delegation_is_found_by_cid",
+        "node/operations/delegations/test_read_capabilities.py::test_a_delegation_as_it_is_told",
     ),
     "3.1 answers before authorisation tell what exists": (
         _STRANGERS + "test_spaces_and_values_cannot_be_told_apart",
@@ -58,15 +58,15 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.1 deep or wide chains, large tokens": (
         _COSTS + "test_refused_tokens_run_out",
-        "node/test_listener.py::test_longer_token_is_431",
+        "node/http/test_listener.py::test_longer_token_is_431",
     ),
     "3.1 delegations without end fill the store": (
         _COSTS + "test_one_signer_has_so_many_delegations",
-        "spaces/test_retention.py::test_an_expired_delegation_leaves_whole",
+        "spaces/grants/test_retention.py::test_an_expired_delegation_leaves_whole",
     ),
     "3.1 a revoked delegate registers the grant anew": (
         _TOKENS + "test_a_revoked_grant_in_another_spelling",
-        "node/operations/test_sweep_delegations.py::test_a_revoked_delegation_does_not_come_back",
+        "node/housekeeping/test_sweep_delegations.py::test_a_revoked_delegation_does_not_come_back",
     ),
     "3.1 a holder repeats the conditions of a grant and does what they exclude": (
         _CONDITIONS + "test_a_repeated_selector_restricts",
@@ -113,13 +113,13 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.2 error texts tell internals": (
         "node/test_redaction.py::test_an_unforeseen_error_is_logged_without_its_message",
-        "node/test_problems.py::test_own_errors_are_problems",
+        "node/http/messages/test_problems.py::test_own_errors_are_problems",
     ),
     "3.2 large bodies": (
         "attacks/test_heaps.py::test_a_body_is_not_waited_for_without_authority",
         _PUTS + "test_body_over_the_limit",
         _PUTS + "test_body_that_stops",
-        "node/values/test_kv_memory.py::test_memory_of_large_values",
+        "node/operations/values/test_kv_memory.py::test_memory_of_large_values",
     ),
     "3.2 file descriptors run out": (
         "attacks/test_late_imports.py::test_no_request_imports",
@@ -132,7 +132,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.2 a guessed signed URL": (
         _SIGNED + "test_made_up_tickets",
         _SIGNED + "test_tickets_near_a_real_one",
-        "spaces/test_tickets.py::test_a_ticket_is_found_by_itself_alone",
+        "spaces/values/test_tickets.py::test_a_ticket_is_found_by_itself_alone",
     ),
     "3.2 one token makes URL after URL": (
         _MISUSED + "test_a_token_makes_one_signed_url",
@@ -150,26 +150,26 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.2 a page of another origin calls the node through its visitor's browser (CORS is on)": (
         "attacks/test_browsers.py::test_the_operator_is_closed_to_pages",
         "attacks/test_browsers.py::test_a_page_of_any_origin_calls_what_the_sdk_calls",
-        "node/test_routes.py::test_options",
+        "node/http/test_routes.py::test_options",
     ),
     "3.2 memory and connections without a token: heads that never end, requests behind answers that nobody reads": (
         "attacks/test_connections.py::test_heads_behind_an_unread_answer_take_no_memory",
-        "node/test_listener.py::test_a_head_that_does_not_end_is_given_up",
-        "node/test_listener.py::test_whoever_takes_nothing_of_an_answer_is_given_up",
-        "node/test_connection_bounds.py::test_a_client_has_so_many_connections",
+        "node/http/test_listener.py::test_a_head_that_does_not_end_is_given_up",
+        "node/http/test_listener.py::test_whoever_takes_nothing_of_an_answer_is_given_up",
+        "node/http/test_connection_bounds.py::test_a_client_has_so_many_connections",
     ),
     "3.2 ids of requests tell how many requests others make": (
-        "node/test_routes.py::test_each_answer_has_its_own_trace_id",
+        "node/http/test_routes.py::test_each_answer_has_its_own_trace_id",
     ),
     "3.2 the operator's secret": (
-        "node/operations/test_admin_quota.py::test_only_the_operator",
-        "node/operations/test_admin_quota.py::test_where_the_secret_may_stand",
+        "node/operations/values/test_admin_quota.py::test_only_the_operator",
+        "node/operations/values/test_admin_quota.py::test_where_the_secret_may_stand",
     ),
     "3.2 numbers about the node tell strangers how it is used": (
-        "node/test_metrics.py::test_who_may_read",
-        "node/test_metrics.py::test_label_sets_are_bounded",
-        "node/test_metrics_node.py::test_each_address_serves_its_own",
-        "node/test_metrics_node.py::test_off_by_default",
+        "node/metrics/test_metrics.py::test_who_may_read",
+        "node/metrics/test_metrics.py::test_label_sets_are_bounded",
+        "node/metrics/test_metrics_node.py::test_each_address_serves_its_own",
+        "node/metrics/test_metrics_node.py::test_off_by_default",
         "node/test_config.py::test_metrics_stay_on_loopback",
     ),
     "3.2 public reads by anybody": (
@@ -179,18 +179,18 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.2 long keys that begin alike make every page dear": (
         "attacks/test_costs.py::test_long_paths_beside_cost_nobody_a_page",
-        "spaces/test_long_paths.py::test_a_page_costs_its_own_length",
+        "spaces/values/test_long_paths.py::test_a_page_costs_its_own_length",
     ),
     "3.2 bytes that nobody is charged: keys, metadata, delegations": (
         "attacks/test_costs.py::test_keys_and_metadata_are_charged",
         "attacks/test_costs.py::test_delegations_are_charged_by_their_size",
         "attacks/test_spellings.py::test_names_of_one_delegation_are_charged",
         "attacks/test_costs.py::test_a_repeated_revocation_writes_nothing",
-        "node/operations/test_strangers.py::test_bytes_from_one_address_are_bounded",
+        "node/operations/values/test_strangers.py::test_bytes_from_one_address_are_bounded",
     ),
     "3.2 many spaces, many owners": (
-        "spaces/test_hosting.py::test_bound_of_new_owners",
-        "spaces/test_hosting.py::test_racing_grants_stay_within_the_bounds",
+        "spaces/grants/test_hosting.py::test_bound_of_new_owners",
+        "spaces/grants/test_hosting.py::test_racing_grants_stay_within_the_bounds",
         "attacks/test_hosting.py::test_a_stranger_on_a_closed_node",
         "attacks/test_closed_networks.py::test_a_network_of_a_stranger",
         "attacks/test_admission.py::test_removed_between_read_and_commit",
@@ -209,8 +209,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "spaces/store/test_durability.py::test_killed_storekeeper_loses_nothing_and_repeats_nothing",
     ),
     "3.3 audit rewritten": (
-        "spaces/test_audit_chain.py::test_every_flipped_byte_is_found",
-        "node/operations/test_seal_audit.py::test_a_turn_of_the_housekeeping_seals",
+        "spaces/audit/test_chain.py::test_every_flipped_byte_is_found",
+        "node/housekeeping/test_seal_audit.py::test_a_turn_of_the_housekeeping_seals",
     ),
     "3.3 one wrong clock locks the others out, or keeps the house from being kept": (
         _CLOCKS + "test_one_wrong_clock_locks_nobody_out",
@@ -219,7 +219,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.3 a clock that stood ahead makes the store forget what was used or revoked": (
         _CLOCKS + "test_a_revoked_grant_outlives_a_clock_that_stood_ahead",
-        "spaces/store/test_housekeeping.py::test_clock_that_stood_ahead",
+        "spaces/store/lmdb/test_housekeeping.py::test_clock_that_stood_ahead",
     ),
     "3.3 what a move left behind is served on, with grants that were revoked since": (
         _MIGRATION + "test_folder_that_was_moved_is_no_store_any_more",
@@ -243,8 +243,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "spaces/store/test_durability.py::test_full_store_still_reads_and_revokes",
     ),
     "3.3 two nodes on one secret": (
-        "node/test_start.py::test_a_store_keeps_its_secret",
-        "node/test_supervisor.py::test_a_second_node_on_the_folder_is_refused",
+        "node/processes/test_start.py::test_a_store_keeps_its_secret",
+        "node/processes/test_supervisor.py::test_a_second_node_on_the_folder_is_refused",
     ),
     # --- release and attestation
     "3.4 a relayed quote": (
@@ -263,7 +263,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.4 kind collateral chosen by the prover": (
         _ATTESTING + "test_collateral_of_the_caller_is_not_taken",
-        "node/test_collateral.py::test_older_does_not_replace_newer",
+        "node/collateral/test_intake.py::test_older_does_not_replace_newer",
     ),
     "3.4 a mirror, or whoever speaks in its place, puts in a PCK list that the authority never signed, and no quote "
     "is good": (
@@ -271,8 +271,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _COLLATERAL + "test_a_forged_list_gives_way_to_a_genuine_one",
     ),
     "3.4 looser settings at a restart": (
-        "node/test_start.py::test_looser_configuration_is_refused",
-        "node/test_supervisor.py::test_looser_terms_are_refused",
+        "node/processes/test_start.py::test_looser_configuration_is_refused",
+        "node/processes/test_supervisor.py::test_looser_terms_are_refused",
     ),
     '3.4 "that key was never released", "that was approved code"': (
         _RECEIPTS + "test_a_release_leaves_a_receipt",
@@ -316,7 +316,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _ATTESTING + "test_a_stranger_s_quote_is_not_looked_at",
         _ATTESTING + "test_a_challenge_cannot_be_made_up",
         "spec/test_network_rules.py::test_challenges",
-        "node/test_quotes.py::test_junk_makes_the_next_one_wait",
+        "node/collateral/test_quotes.py::test_junk_makes_the_next_one_wait",
     ),
     "3.4 a genuine TEE with any code": (_RELEASE + "test_a_genuine_quote_without_approval_opens_nothing",),
     "3.4 a grant with measurements counts as a person, and opens without evidence": (
@@ -332,8 +332,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _IN_PERSON + "test_a_clock_that_was_ahead_leaves_no_long_sign_in",
     ),
     "3.4 an application leaves out its event log, so that nobody sees who gave it its keys": (
-        "node/attestation/test_key_providers.py::test_a_log_that_is_left_out_escapes_no_terms",
-        "node/attestation/test_key_providers.py::test_narrowed_terms_hold_for_evidence_that_tells_of_nobody",
+        "node/operations/attestation/test_key_providers.py::test_a_log_that_is_left_out_escapes_no_terms",
+        "node/operations/attestation/test_key_providers.py::test_narrowed_terms_hold_for_evidence_that_tells_of_nobody",
     ),
     "3.4 a delegate widens a policy": (
         _RELEASE + "test_a_delegate_cannot_approve_itself",
@@ -370,9 +370,9 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.5 a node in a TEE whose operator kept the root secret": (_NODE_EVIDENCE + "test_who_has_the_secret",),
     "3.5 questions for the node's own quote keep its platform busy": (
-        "node/test_own_evidence.py::test_a_rate_for_each_client",
-        "node/test_own_evidence.py::test_a_slow_platform",
-        "node/test_own_evidence.py::test_a_place_is_held_while_the_platform_hangs",
+        "node/platform/test_node_evidence.py::test_a_rate_for_each_client",
+        "node/platform/test_node_evidence.py::test_a_slow_platform",
+        "node/platform/test_node_evidence.py::test_a_place_is_held_while_the_platform_hangs",
     ),
     "3.5 a node signs, as a release to attested code, what was judged by nothing": (
         _RECEIPTS + "test_no_code_was_judged_by_no_policy",
@@ -385,8 +385,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.5 a release is forgotten before its owner looks": (
         _RETENTION + "test_receipts_and_documents_go_when_their_time_has_come",
         _RETENTION + "test_by_default_audit_stays",
-        "node/test_audit_cli.py::test_memory_is_not_too_short",
-        "spaces/test_audit_pruning.py::test_nothing_is_cut_that_is_not_kept_elsewhere",
+        "node/cli/operator/test_audit.py::test_memory_is_not_too_short",
+        "spaces/audit/test_pruning.py::test_nothing_is_cut_that_is_not_kept_elsewhere",
     ),
     "3.5 evidence recorded, or of another backend, is shown to an owner who asks": (
         _BACKENDS + "test_recorded_evidence",
@@ -399,12 +399,12 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.5 a hostile image writes an approved compose hash into its log": (
         _BACKENDS + "test_other_code_with_the_same_key_is_refused",
-        "node/test_owner_cli.py::test_a_part_of_the_code_is_not_enough",
+        "node/cli/owner/test_owner_commands.py::test_a_part_of_the_code_is_not_enough",
     ),
     "3.5 approved code is given its keys by a service of somebody else's, who reads what it keeps": (
-        "node/test_owner_cli.py::test_a_part_of_the_code_is_not_enough",
-        "node/test_owner_cli.py::test_another_key_provider_than_expected",
-        "node/test_owner_cli.py::test_approved_code_whose_keys_anybody_may_give_is_asked_about",
+        "node/cli/owner/test_owner_commands.py::test_a_part_of_the_code_is_not_enough",
+        "node/cli/owner/test_owner_commands.py::test_another_key_provider_than_expected",
+        "node/cli/owner/test_owner_commands.py::test_approved_code_whose_keys_anybody_may_give_is_asked_about",
         "attacks/test_expected_code.py::test_a_key_provider_without_an_id_is_anybody",
     ),
     "3.5 words of a backend, a node or an invoker steer the owner's terminal": (
@@ -416,9 +416,9 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "sealspace/test_published.py::test_fuzz_statements",
     ),
     "3.5 grants that strangers hand in stay in a backend for ever, or keep it busy": (
-        "review/test_granting.py::test_strangers_grants_do_not_stay_for_ever",
-        "review/test_granting.py::test_one_client_cannot_shut_the_door",
-        "review/test_granting.py::test_a_flood_of_grants_does_not_stop_the_backend",
+        "attacks/inside/test_granting.py::test_strangers_grants_do_not_stay_for_ever",
+        "attacks/inside/test_granting.py::test_one_client_cannot_shut_the_door",
+        "attacks/inside/test_granting.py::test_a_flood_of_grants_does_not_stop_the_backend",
         "tee_backend/test_held_grants.py::test_what_was_read_stays",
     ),
     "3.5 another delegate of an owner hands its rights on to a backend, with conditions or revoked, so that they are "
@@ -437,8 +437,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _BACKENDS + "test_quotes_are_made_one_at_a_time",
     ),
     "3.5 the owner's key on the owner's machine": (
-        "node/test_owner_cli.py::test_nothing_secret_is_said_or_left_open",
-        "node/test_owner_cli.py::test_what_is_broken_is_named",
+        "node/cli/owner/test_owner_commands.py::test_nothing_secret_is_said_or_left_open",
+        "node/cli/owner/test_owner_commands.py::test_what_is_broken_is_named",
     ),
     "3.5 whoever owns one space that a sign-in or a grant mentions revokes all of it (W22)": (
         "attacks/test_mentioned_spaces.py::test_the_other_owner_revokes_what_mentions_its_space",

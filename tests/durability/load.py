@@ -25,7 +25,7 @@ from wire_replay import token_id
 
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from sealspace.wallets import new_wallet
-from spaces.bodies import INLINE_BYTES
+from spaces.values.value_bodies import INLINE_BYTES
 
 GET, PUT, DELETE = (f"tinycloud.kv/{name}" for name in ("get", "put", "del"))
 KEYS = 4

@@ -13,9 +13,9 @@ from durability.load import Granter, Writer, new_session
 from running_node import RunningNode, running_node, send, until
 
 from capabilities.resources import parse_space_id
-from spaces.quota import usage_key, usage_of
 from spaces.store.contract import Store
-from spaces.store.lmdb import open_lmdb
+from spaces.store.lmdb.engine import open_lmdb
+from spaces.values.quota import usage_key, usage_of
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from running_node import Reply, RunningNode, exchange, key_token, new_key, runni
 
 from capabilities.signatures import Ed25519Signer
 from node.cli import EXIT_STATUS
-from node.root_secret import SECRET_FILE_NAME
+from node.platform.root_secret import SECRET_FILE_NAME
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,7 @@ from running_node import Reply, exchange, key_token, network_path, new_key, trus
 from wire_replay import token_id
 
 from node.config import Config, Hosting, Http, Limits, Release, Secret, Store
-from node.embedded import embedded_node
+from node.processes.embedded import embedded_node
 from tee_backend.evidence.simulated import SimulatedPlatform
 
 LIMIT_BYTES = 2000

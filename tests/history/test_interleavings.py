@@ -6,7 +6,7 @@ import pytest
 from history.interleavings import Report, run
 from postgres_server import needs_postgres, postgres_server
 
-from spaces.store._postgres_sql import COMMIT
+from spaces.store.postgres._statements import COMMIT
 
 pytestmark = [needs_postgres(), pytest.mark.slow]
 
@@ -61,7 +61,7 @@ async def test_spoiled_store_is_found_out(
     for sound, broken in (spoiled, ("written.n > c.m", "false")):
         assert sound in statement
         statement = statement.replace(sound, broken)
-    monkeypatch.setattr("spaces.store._postgres_commits.COMMIT", statement)
+    monkeypatch.setattr("spaces.store.postgres._commits.COMMIT", statement)
     for seed in range(MOST_TRIES):
         report = await run(postgres_server().new_database(), tmp_path, interleavings=INTERLEAVINGS // 2, seed=seed)
         if report.faults:

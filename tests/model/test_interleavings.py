@@ -16,7 +16,7 @@ from model.traces import Comparison
 from tests_support import FixedClock
 
 from node.config import Config, Http, Limits
-from node.embedded import embedded_node
+from node.processes.embedded import embedded_node
 
 _SEED_VARIABLE = "MODEL_SEED"
 _TRACES, _LENGTH = 20, 200

@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 from engines import store_at
+from serving_node import Serve, serve_at
 from tests_support import CountingEntropy, FixedClock
 
 from node.config import Config, Http
-from node.embedded import EmbeddedNode, embedded_node
 from node.logs import configure_logs
+from node.processes.embedded import EmbeddedNode, embedded_node
 from tee_backend.evidence.simulated import SimulatedPlatform
 
 
@@ -81,6 +82,12 @@ def call_with(tmp_path: Path) -> Callable[..., Awaitable[Reply]]:
             return await Caller(node, session).send(method, path, headers=headers)
 
     return call
+
+
+@pytest.fixture
+def serve(tmp_path: Path, clock: FixedClock) -> Serve:
+    """Return what runs a node with some sections of the settings; on one folder, however often."""
+    return serve_at(tmp_path, clock)
 
 
 @pytest.fixture(scope="session")

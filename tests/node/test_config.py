@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from node.cli.operator.settings_table import markdown_table, settings
 from node.config import Config, Release, child_environment, is_loopback, load_config
 from node.errors import ConfigurationError
-from node.settings_table import markdown_table, settings
 
 
 def _file(tmp_path: Path, text: str) -> Path:

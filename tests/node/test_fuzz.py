@@ -35,18 +35,18 @@ from encryption_network.errors import EncryptionError
 from encryption_network.keyring import Keyring
 from encryption_network.requests import DECRYPT, admin_fact, decrypt_body_json, decrypt_fact
 from node.config import Admin, Config, Http, Limits, PublicSpaces, Secret, Store, load_config, setting_types
-from node.embedded import embedded_node
 from node.errors import NodeError
+from node.http.messages.multipart import boundary_of, multipart_parts, part_path
+from node.http.messages.partial import Unsatisfiable, matches_weakly, parse_range
+from node.http.routes.table import ROUTES
 from node.logs import configure_logs
-from node.multipart import boundary_of, multipart_parts, part_path
-from node.operations.conditions import Shape, parse_options
-from node.operations.cursor import Cursor, encode_cursor, parse_cursor
+from node.operations.delegations.query_filters import parse_filters
 from node.operations.errors import OperationError
-from node.operations.query_filters import parse_filters
-from node.partial import Unsatisfiable, matches_weakly, parse_range
+from node.operations.values.conditions import Shape, parse_options
+from node.operations.values.cursor import Cursor, encode_cursor, parse_cursor
+from node.platform.root_secret import load_root_secret
+from node.processes.embedded import embedded_node
 from node.release_terms import read_node_policy, read_trust_root
-from node.root_secret import load_root_secret
-from node.routes.table import ROUTES
 from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
 
 NOW = 1_795_000_000.0

@@ -12,10 +12,10 @@ import pytest
 from node.logs import configure_logs, describe, log_event, log_failure, log_warning
 from spaces.keyspace import SCHEMA_KEY
 from spaces.migrations import OLDEST_SCHEMA, bring_up
-from spaces.store import _tombstones
-from spaces.store._rows import encode_tombstone
 from spaces.store.contract import Commit, Put
-from spaces.store.lmdb import open_lmdb
+from spaces.store.lmdb import _tombstones
+from spaces.store.lmdb._rows import encode_tombstone
+from spaces.store.lmdb.engine import open_lmdb
 
 CANARY = "canary-c2VjcmV0"
 

@@ -28,8 +28,8 @@ from running_node import Grants, Reply, key_token, new_key, running_node, send, 
 from tests_support import REPOSITORY
 
 from node.cli import main
+from node.http.routes.table import ROUTES as ALL_ROUTES
 from node.logs import configure_logs
-from node.routes.table import ROUTES as ALL_ROUTES
 from tee_backend.evidence.simulated import SimulatedPlatform
 
 CANARY = "canaryZ0tEc2VjcmV0"
@@ -304,7 +304,7 @@ _SEARCHED = """
 import asyncio, gc, json, os, sys
 from pathlib import Path
 from node.config import load_config
-from node.embedded import embedded_node
+from node.processes.embedded import embedded_node
 
 def fields_of(one):
     names = getattr(type(one), "__struct_fields__", ())  # of msgspec; the collector is not told of all of them

@@ -16,8 +16,8 @@ from running_node import Reply, exchange, key_token, new_key, trust_arguments, w
 from wire_replay import token_id
 
 from node.config import Config, Http, Limits, Release, Store
-from node.embedded import EmbeddedNode, embedded_node
-from spaces.delegations import DelegationCache
+from node.processes.embedded import EmbeddedNode, embedded_node
+from spaces.grants.delegations import DelegationCache
 from tee_backend.evidence.simulated import SimulatedPlatform
 
 pytestmark = needs_postgres()

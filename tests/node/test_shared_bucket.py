@@ -19,10 +19,10 @@ from running_node import COMMAND, Reply, RunningNode, exchange, key_token, new_k
 from s3_server import KEY_ID, SECRET_KEY, S3Server, s3_server
 from tests_support import REPOSITORY
 
-from node.blobs import open_bucket, place_text
 from node.config import Blobs, Config, Http, load_config
 from node.errors import ConfigurationError
-from spaces._bucket_uploads import BucketPlace
+from node.storage.blobs import open_bucket, place_text
+from spaces.values._bucket_uploads import BucketPlace
 
 pytestmark = pytest.mark.slow
 

@@ -20,9 +20,9 @@ from node.config import load_config
 from node.errors import ConfigurationError
 from spaces.errors import StoreUnavailable
 from spaces.store.contract import Commit, Put, Range, Store
-from spaces.store.lmdb import open_lmdb
+from spaces.store.lmdb.engine import open_lmdb
 from spaces.store.migration import place_of_database
-from spaces.store.postgres import open_postgres
+from spaces.store.postgres.engine import open_postgres
 
 pytestmark = [needs_postgres(), pytest.mark.slow]
 

@@ -11,7 +11,7 @@ from running_node import running_node
 from tests_support import REPOSITORY
 
 from node.config import Config, Http, Store
-from node.embedded import embedded_node
+from node.processes.embedded import embedded_node
 from sealspace.client import Client, SignIn
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, NotFound, SealspaceError

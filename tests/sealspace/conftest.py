@@ -10,7 +10,7 @@ from engines import store_at
 from tests_support import CountingEntropy, FixedClock
 
 from node.config import Config, Hosting, Http, Release
-from node.embedded import EmbeddedNode, embedded_node
+from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client, SignIn
 from sealspace.session import Session
 from sealspace.transport import TransportSettings

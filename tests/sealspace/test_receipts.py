@@ -24,8 +24,8 @@ from sealspace.errors import (
 from sealspace.receipts import check_receipt, digest_of, documents_of, named_receipt
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
-from spaces.audit_chain import Chain, exported_lines, seal_batch
-from spaces.audit_export import verify_export
+from spaces.audit.chain import Chain, exported_lines, seal_batch
+from spaces.audit.export import verify_export
 from tee_backend.evidence.simulated import measurements_of
 
 # --- receipts ------------------------------------------------------------------------------------------------------

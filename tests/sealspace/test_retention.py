@@ -9,22 +9,22 @@ from running_node import send
 
 from capabilities.cacao import Cacao, encode_cacao, header_bytes, header_text, parse_cacao
 from encryption_network.policy import CLOCK_SKEW_S
-from node.collateral import import_collateral
+from node.collateral.intake import import_collateral
 from node.config import Config, Retention
-from node.operations.retention import prune_audit, sweep_aliases, sweep_evidence, sweep_receipts
-from node.operations.seal_audit import chain_of, seal_audit
-from node.operations.sweep_delegations import sweep_delegations
+from node.housekeeping.retention import prune_audit, sweep_aliases, sweep_evidence, sweep_receipts
+from node.housekeeping.seal_audit import chain_of, seal_audit
+from node.housekeeping.sweep_delegations import sweep_delegations
 from node.services import Services
 from sealspace.client import Client, SignIn
 from sealspace.errors import NotFound
 from sealspace.receipts import documents_of
 from sealspace.session import Session, read_grant
 from sealspace.wallets import new_wallet
-from spaces.audit_chain import exported_lines
-from spaces.audit_export import verify_export
-from spaces.audit_pruning import note_exported
+from spaces.audit.chain import exported_lines
+from spaces.audit.export import verify_export
+from spaces.audit.pruning import note_exported
+from spaces.documents.receipts import PERIOD_S
 from spaces.keyspace import ALIASES_PREFIX, DOCUMENT_USES_PREFIX, EVIDENCE_PREFIX
-from spaces.receipts import PERIOD_S
 from spaces.store.contract import Range
 
 DAY_S = 86_400.0

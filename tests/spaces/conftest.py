@@ -1,22 +1,18 @@
-"""Makes this folder's own builders importable, and opens every engine that the contract is tested on."""
+"""Opens every engine that the contract is tested on."""
 
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from engines import database_of, is_on_postgresql
 from postgres_server import needs_postgres
 from storekeeper_process import StorekeeperProcess
 from value_bench import Bench
 
 from spaces.store.contract import Store
-from spaces.store.lmdb import connect_lmdb, open_lmdb
+from spaces.store.lmdb.engine import connect_lmdb, open_lmdb
 
 
 class Engine(Protocol):
@@ -41,7 +37,7 @@ def with_storekeeper(folder: Path, **options: Any) -> Iterator[Engine]:
 @contextmanager
 def on_postgres(folder: Path) -> Iterator[Engine]:
     """The engine on tables of its own in a database."""
-    from spaces.store.postgres import open_postgres
+    from spaces.store.postgres.engine import open_postgres
 
     url = database_of(folder)
     yield lambda: open_postgres(url)

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces.blobs import blob_record_of, parse_file_name
-from spaces.collateral import state_of
-from spaces.delegations import decode_delegation
+from spaces.documents.collateral import state_of
 from spaces.errors import RecordDamaged
-from spaces.hosting import space_of
-from spaces.revocations import mark_of, revocation_of
+from spaces.grants.delegations import decode_delegation
+from spaces.grants.hosting import space_of
+from spaces.grants.revocations import mark_of, revocation_of
 from spaces.store.contract import Record, counter_of
-from spaces.values import head_of
+from spaces.values.object_records import blob_record_of, parse_file_name
+from spaces.values.value_heads import head_of
 
 STAMP = b"." * 16
 KEY = b"K" + b"." * 20

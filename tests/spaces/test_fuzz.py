@@ -15,24 +15,10 @@ from hypothesis import strategies as st
 from storekeeper_process import StorekeeperProcess
 from tests_support import fuzzed
 
-from spaces.audit import AuditRecord, audit_page
-from spaces.blobs import parse_blob_work
+from spaces.audit.records import AuditRecord, audit_page
 from spaces.errors import SpaceError
 from spaces.identity import recorded_identity
 from spaces.keyspace import AUDIT_PREFIX
-from spaces.store._folder import socket_path_for
-from spaces.store._frames import (
-    MAX_ASK_BYTES,
-    Answer,
-    Ask,
-    FrameReader,
-    Kind,
-    answer_frame,
-    ask_frames,
-    encode_ask,
-    parse_answers,
-    parse_asks,
-)
 from spaces.store.contract import (
     ABSENT,
     Add,
@@ -51,7 +37,21 @@ from spaces.store.contract import (
     check_commit,
     check_read,
 )
-from spaces.store.lmdb import connect_lmdb
+from spaces.store.lmdb._folder import socket_path_for
+from spaces.store.lmdb._frames import (
+    MAX_ASK_BYTES,
+    Answer,
+    Ask,
+    FrameReader,
+    Kind,
+    answer_frame,
+    ask_frames,
+    encode_ask,
+    parse_answers,
+    parse_asks,
+)
+from spaces.store.lmdb.engine import connect_lmdb
+from spaces.values.object_records import parse_blob_work
 
 STAMP = b"." * 16
 COMMIT = Commit(

@@ -8,20 +8,20 @@ from tests_support import CountingEntropy
 
 from capabilities.principals import Principal
 from capabilities.resources import parse_network_id
-from spaces.audit import MAX_DETAIL_BYTES, AuditRecord, audit_page, audit_put
-from spaces.collateral import collateral_row_key
-from spaces.errors import CommitTooLarge, RecordDamaged, SchemaMismatch, WrongSecret
-from spaces.evidence import (
+from spaces.audit.records import MAX_DETAIL_BYTES, AuditRecord, audit_page, audit_put
+from spaces.documents.collateral import collateral_row_key
+from spaces.documents.evidence import (
     evidence_put,
     evidence_range,
     evidence_row_key,
     release_record_key,
     release_record_put,
 )
-from spaces.first_use import claim_of
+from spaces.documents.networks import network_put, network_row_key
+from spaces.errors import CommitTooLarge, RecordDamaged, SchemaMismatch, WrongSecret
+from spaces.grants.replay_records import claim_of
 from spaces.identity import Identity, open_identity, recorded_identity
 from spaces.keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
-from spaces.networks import network_put, network_row_key
 from spaces.store.contract import Commit, Committed, Put, Refused, Store
 
 

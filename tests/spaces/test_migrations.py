@@ -19,17 +19,23 @@ from capabilities.chain import Registered
 from capabilities.cids import ContentKey
 from capabilities.principals import Principal
 from spaces import migrations
-from spaces.delegations import accounts_above, charged_bytes, decode_delegation, kept_bytes_key, registration_puts
 from spaces.expiry import rows_until
+from spaces.grants.delegations import (
+    accounts_above,
+    charged_bytes,
+    decode_delegation,
+    kept_bytes_key,
+    registration_puts,
+)
+from spaces.grants.retention import INDEX, KEPT_AFTER_EXPIRY_S, plan_removal, swept_until
 from spaces.identity import open_identity, recorded_identity
 from spaces.keyspace import SCHEMA_KEY, delegation_key
-from spaces.listing import ListingQuery, list_paths
-from spaces.long_paths import MAX_PATH_BYTES
 from spaces.migrations import bring_up
-from spaces.retention import INDEX, KEPT_AFTER_EXPIRY_S, plan_removal, swept_until
 from spaces.store.contract import Commit, Put, Range, Store, counter_of
-from spaces.tickets import Ticket, new_ticket, ticket_of, ticket_put, ticket_row_key
-from spaces.values import ROW_BYTES, head_key
+from spaces.values.listing import ListingQuery, list_paths
+from spaces.values.long_paths import MAX_PATH_BYTES
+from spaces.values.tickets import Ticket, new_ticket, ticket_of, ticket_put, ticket_row_key
+from spaces.values.value_heads import ROW_BYTES, head_key
 
 LONG = "x" * 400
 METADATA = {"content-type": "t" * 100}

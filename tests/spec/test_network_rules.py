@@ -21,10 +21,10 @@ from encryption_network.policy import Policy
 from encryption_network.requests import NETWORK_CREATE, NETWORK_REVOKE, admin_fact
 from encryption_network.signed_descriptor import verify_descriptor
 from node.config import Config, Http, Limits
-from node.embedded import EmbeddedNode, embedded_node
+from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.delegations import allow
 from sealspace.transport import path_segment
-from spaces.audit import audit_page
+from spaces.audit.records import audit_page
 from tee_backend.evidence.simulated import SimulatedPlatform
 
 CHALLENGES = 3

@@ -18,7 +18,7 @@ from generate_vectors.minting import HOUR_LATER, NO_RECAP, NOW, Jwt, Key, SignIn
 from tests_support import FixedClock
 
 from node.config import Config, Hosting, HostingMode, Http
-from node.embedded import embedded_node
+from node.processes.embedded import embedded_node
 
 ALICE = Wallet(0x11)
 SESSION, BOB, MALLORY, NODE = (Key(fill) for fill in (0x21, 0x31, 0x51, 0x71))

@@ -10,7 +10,7 @@ from tests_support import REPOSITORY
 from encryption_network.gate import REASONS
 from node.cli import COMMANDS, EXIT_STATUS, HIDDEN
 from node.config import setting_types
-from node.routes.table import ROUTES
+from node.http.routes.table import ROUTES
 
 SPEC = REPOSITORY / "spec"
 PAGES = sorted(SPEC.rglob("*.md"))

@@ -7,7 +7,7 @@ from engines import needs_folder, store_at
 from running_node import key_token, new_key, running_node, send, wallet_token
 
 from node.config import Config, Hosting, Http
-from node.embedded import embedded_node
+from node.processes.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.wallets import new_wallet
 

@@ -13,7 +13,7 @@ from tests_support import CountingEntropy, FixedClock
 
 from encryption_network.policy import Policy
 from node.config import Config, Http, Release
-from node.embedded import embedded_node
+from node.processes.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import AttestationRefused, DecryptDenied, ReleaseRefused

@@ -12,8 +12,8 @@ from tests_support import CountingEntropy, FixedClock
 
 from encryption_network.policy import Policy
 from node.config import Collateral, Config, Http, Release
-from node.embedded import EmbeddedNode, embedded_node
-from node.operations.refresh_collateral import ASK_AGAIN_S, fetch_due
+from node.operations.attestation.refresh_collateral import ASK_AGAIN_S, fetch_due
+from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import AttestationRefused, NodeFailure

@@ -14,10 +14,10 @@ import pytest
 from storekeeper_process import StorekeeperProcess
 
 from spaces.errors import StoreFull, StoreLocked, StoreUnavailable
-from spaces.store._frames import Ask, Kind, ask_frames, encode_ask, parse_answers
 from spaces.store.contract import ABSENT, Add, Claim, Commit, Committed, Put, Range, Refused, Store, counter_of
-from spaces.store.lmdb import connect_lmdb, open_lmdb
-from spaces.store.storekeeper import EXIT_BROKEN, EXIT_STOPPED
+from spaces.store.lmdb._frames import Ask, Kind, ask_frames, encode_ask, parse_answers
+from spaces.store.lmdb.engine import connect_lmdb, open_lmdb
+from spaces.store.lmdb.storekeeper import EXIT_BROKEN, EXIT_STOPPED
 
 ROUNDS = 8
 WRITERS = 32
@@ -220,7 +220,7 @@ _CLAIM_EVERYTHING = """
 import asyncio, json, sys
 from pathlib import Path
 from spaces.store.contract import Claim
-from spaces.store.lmdb import connect_lmdb
+from spaces.store.lmdb.engine import connect_lmdb
 
 async def main():
     store = connect_lmdb(Path(sys.argv[1]))

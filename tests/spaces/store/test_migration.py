@@ -8,15 +8,15 @@ import pytest
 from postgres_server import needs_postgres, postgres_server
 
 from spaces.errors import StoreLocked, StoreMoved, StoreUnavailable
-from spaces.store._folder import MAP_BYTES, environment_folder, open_for_reading
-from spaces.store._format import FORM
-from spaces.store._postgres_schema import TABLES_VERSION
-from spaces.store._rows import encode_row, encode_tombstone, is_tombstone
-from spaces.store._tombstones import MAX_TABLES, TABLE, move_some, rows_and_tombstones
 from spaces.store.contract import Add, Claim, Commit, Committed, Put, Range, Snapshot, Store, counter_of
-from spaces.store.lmdb import connect_lmdb, open_lmdb, read_lmdb
+from spaces.store.lmdb._folder import MAP_BYTES, environment_folder, open_for_reading
+from spaces.store.lmdb._format import FORM
+from spaces.store.lmdb._rows import encode_row, encode_tombstone, is_tombstone
+from spaces.store.lmdb._tombstones import MAX_TABLES, TABLE, move_some, rows_and_tombstones
+from spaces.store.lmdb.engine import connect_lmdb, open_lmdb, read_lmdb
 from spaces.store.migration import MigrationRefused, move_from_postgres, move_to_postgres, place_of_database
-from spaces.store.postgres import open_postgres
+from spaces.store.postgres._schema import TABLES_VERSION
+from spaces.store.postgres.engine import open_postgres
 
 pytestmark = needs_postgres()
 

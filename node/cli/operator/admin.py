@@ -1,0 +1,94 @@
+"""`sealspace admin owners`: who may have spaces on a node in mode `permit`."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import click
+
+from capabilities.ambient import Entropy, SystemClock, SystemEntropy
+from capabilities.errors import InvalidIdentifier
+from capabilities.principals import Principal, parse_principal
+from spaces.grants.admissions import read_admissions
+from spaces.store.contract import Store
+
+from ...config import Config
+from ...errors import ConfigurationError
+from ...operations.delegations.delegation_listing import time_text
+from ...operations.values.admission import admit_owner, remove_owner
+from ..terminal import tell, tell_json
+from .opened_store import opened_store
+from .settings import config_from, data_options
+
+
+class _Change(Protocol):
+    """Admits or removes an owner; tells whether anything changed."""
+
+    def __call__(self, store: Store, owner: Principal, *, now: float, entropy: Entropy) -> Awaitable[bool]: ...
+
+
+_DIDS = click.argument("dids", metavar="DID...", nargs=-1, required=True)
+
+
+@click.group(short_help="Operator: say who may have spaces here, in hosting mode `permit`.")
+def admin() -> None:
+    """Run what is the operator's alone, on a store that may be in use."""
+
+
+@admin.group(short_help="Admit owners, remove them, list them.")
+def owners() -> None:
+    """Say whose spaces a node in hosting mode `permit` hosts, for every process on its store.
+
+    In the other modes the list is kept and does nothing.
+    """
+
+
+@owners.command("add")
+@data_options
+@_DIDS
+def add(config_file: Path | None, store__data: str | None, dids: Sequence[str]) -> None:
+    """Admit owners: their spaces are hosted from now on, within the bounds of hosting; audited."""
+    config = config_from(config_file, {"store__data": store__data})
+    asyncio.run(_change(config, _owners_of(dids), admit_owner, ("admitted", "was admitted already")))
+
+
+@owners.command("remove")
+@data_options
+@_DIDS
+def remove(config_file: Path | None, store__data: str | None, dids: Sequence[str]) -> None:
+    """Remove owners: nothing new of theirs is hosted from now on; audited.
+
+    Spaces that are hosted stay: who was granted something there reads and writes on, and so does the owner. To end
+    writing, give a space a quota of 0 (`/admin/quota`).
+    """
+    config = config_from(config_file, {"store__data": store__data})
+    asyncio.run(_change(config, _owners_of(dids), remove_owner, ("removed", "was not admitted")))
+
+
+@owners.command("list")
+@data_options
+def list_owners(config_file: Path | None, store__data: str | None) -> None:
+    """Print the admitted owners, one JSON object a line."""
+    asyncio.run(_list(config_from(config_file, {"store__data": store__data})))
+
+
+def _owners_of(dids: Sequence[str]) -> list[Principal]:
+    """Read all DIDs before anything is done with one."""
+    try:
+        return [parse_principal(did) for did in dids]
+    except InvalidIdentifier as error:
+        raise ConfigurationError(error.text, hint="write whole DIDs, like did:key:z6Mk…") from None
+
+
+async def _change(config: Config, owners: Sequence[Principal], change: _Change, words: tuple[str, str]) -> None:
+    async with opened_store(config) as store:
+        for owner in owners:
+            changed = await change(store, owner, now=SystemClock().now(), entropy=SystemEntropy())
+            tell(f"{owner}: {words[0] if changed else words[1]}", err=True)
+
+
+async def _list(config: Config) -> None:
+    async with opened_store(config) as store:
+        async for one in read_admissions(store):
+            tell_json({"did": one.owner, "admittedAt": time_text(one.admitted_at)})

@@ -1,0 +1,116 @@
+"""`sealspace audit`: the chain over the audit records, and its verification without the node."""
+
+import asyncio
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from capabilities.ambient import SystemClock, SystemEntropy
+from encryption_network.keyring import Keyring
+from spaces.audit.chain import MAX_ENTRY_BYTES, Chain, exported_lines, seal_batch
+from spaces.audit.export import verify_export
+from spaces.audit.pruning import exported_through, note_exported, pruned_through
+from spaces.errors import AuditChainBroken
+from spaces.identity import recorded_identity
+from spaces.store.contract import Store
+
+from ...config import Config
+from ...errors import AuditRefuted, StoreMisused
+from ...platform.root_secret import load_root_secret
+from ..terminal import tell, tell_exactly, tell_json
+from .opened_store import opened_store
+from .settings import config_from, data_options
+
+
+@click.group(short_help="Export the chain over the audit records, or verify an export.")
+def audit() -> None:
+    """Export the chain over the audit records, or verify an export without the node."""
+
+
+@audit.command("export")
+@data_options
+@click.option("--after", type=click.IntRange(min=0), default=0, help="Begin behind this entry.")
+def export(config_file: Path | None, store__data: str | None, after: int) -> None:
+    """Seal what is not sealed yet, sign a head over all, and print the chain as JSON lines."""
+    asyncio.run(_export(config_from(config_file, {"store__data": store__data}), after))
+
+
+@audit.command("verify")
+@click.option("--node-did", required=True, metavar="DID", help="The node that has to have signed the heads.")
+@click.argument("file", type=click.File("rb"))
+def verify(node_did: str, file: BinaryIO) -> None:
+    """Verify an exported chain in FILE (- for standard input) and print what it holds."""
+    try:
+        verified = verify_export(iter(lambda: file.readline(MAX_ENTRY_BYTES + 2), b""), node_did=node_did)
+    except AuditChainBroken as error:
+        raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
+    shown = {
+        "store": verified.store_id.hex(),
+        "after": verified.after,
+        "number": verified.number,
+        "hash": verified.hash.hex(),
+        "heads": verified.heads,
+    }
+    tell_json(shown)
+
+
+@audit.command("kept")
+@data_options
+@click.argument("file", type=click.File("rb"))
+def kept(config_file: Path | None, store__data: str | None, file: BinaryIO) -> None:
+    """Note that FILE, an export of this store's chain, is kept elsewhere, so that what it holds may be removed here.
+
+    FILE is verified and compared with the chain first. Nothing is removed unless `retention.audit_days` says so.
+    """
+    asyncio.run(_note_kept(config_from(config_file, {"store__data": store__data}), file))
+
+
+async def _note_kept(config: Config, file: BinaryIO) -> None:
+    last: list[bytes] = []
+    async with opened_store(config) as store:
+        chain = await _chain(config, store)
+        try:
+            verified = verify_export(
+                iter(lambda: file.readline(MAX_ENTRY_BYTES + 2), b""),
+                node_did=chain.node_did,
+                on_entry=lambda _, entry: last.__setitem__(slice(None), [entry]),
+            )
+        except AuditChainBroken as error:
+            raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
+        # What was cut without an export cannot be kept any more, and does not stand in the way of the rest.
+        before = max(await exported_through(store), await pruned_through(store))
+        if verified.after > before:
+            raise AuditRefuted(
+                f"the export begins behind entry {verified.after}, kept are those up to {before}",
+                hint=f"sealspace audit export --after {before}",
+            )
+        if verified.store_id != chain.store_id or not last:
+            raise AuditRefuted("it is the export of another store, or of nothing", hint="export it again")
+        if not await note_exported(store, number=verified.number, entry=last[0]):
+            raise AuditRefuted("its last entry is not the one in this store", hint="export it again")
+    tell_json({"kept": verified.number})
+
+
+async def _export(config: Config, after: int) -> None:
+    async with opened_store(config) as store:
+        chain = await _chain(config, store)
+        cut = await pruned_through(store)
+        if cut > after:
+            tell(f"entries up to {cut} were removed; the export begins with the signed head over them", err=True)
+        now = SystemClock().now()
+        while (await seal_batch(store, chain, now=now, is_last=True)).more:
+            pass
+        async for line in exported_lines(store, chain, after=after):
+            tell_exactly(line.removesuffix(b"\n"))
+
+
+async def _chain(config: Config, store: Store) -> Chain:
+    """Return whose chain the store's is, when the secret at hand is the store's."""
+    keyring = Keyring(load_root_secret(config, SystemEntropy()))
+    identity = await recorded_identity(store)
+    if identity is None or identity.node_did != keyring.node_did:
+        raise StoreMisused(
+            "the root secret at hand is not the one of this store", hint="name the store's secret with --config FILE"
+        )
+    return Chain(node_did=keyring.node_did, store_id=identity.store_id, sign=keyring.node_signer.sign)

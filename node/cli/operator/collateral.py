@@ -1,0 +1,108 @@
+"""`sealspace collateral`: take in what Intel says about its platforms, and look at what is held."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from capabilities.ambient import SystemClock
+from tee_backend.attestation.errors import AttestationError
+
+from ...collateral.intake import (
+    HeldDocument,
+    ImportedCollateral,
+    held_collateral,
+    import_collateral,
+    read_collateral_file,
+)
+from ...collateral.source import refresh_rules
+from ...config import Config, Value
+from ...errors import CollateralRefused
+from ...release_terms import configured_trust_root, recorded_release
+from ..terminal import tell_json
+from .opened_store import opened_store
+from .settings import config_from, data_options
+
+
+@click.group(short_help="What Intel says about its platforms: take it in, look at it.")
+def collateral() -> None:
+    """What Intel says about its platforms: one document for each platform family."""
+
+
+@collateral.command("import")
+@data_options
+@click.option("--trust-root", "release__trust_root", metavar="FILE", help="Root certificate instead of Intel's.")
+@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
+def import_files(config_file: Path | None, files: tuple[Path, ...], **flags: Value) -> None:
+    """Verify FILES and keep them; prints one JSON object for each."""
+    config = config_from(config_file, flags)
+    for imported in asyncio.run(_import(config, files)):
+        ends = _time(imported.ends_at)
+        tell_json({"fmspc": imported.fmspc.hex(), "ca": imported.ca, "ends": ends})
+
+
+@collateral.command("list")
+@data_options
+def list_held(config_file: Path | None, **flags: Value) -> None:
+    """Print what is held: one JSON object for each platform family.
+
+    `source` says what brought the document: "import", or the host it was fetched from. `refreshed` is when it was last
+    found to be the newest, `failed` why the last try to fetch it brought nothing. A family without `windows` was named
+    by a quote, and no document of it is held.
+    """
+    config = config_from(config_file, flags)
+    for held in asyncio.run(_held(config)):
+        tell_json(_description(held))
+
+
+async def _held(config: Config) -> Sequence[HeldDocument]:
+    async with opened_store(config) as store:
+        try:
+            return await held_collateral(store)
+        except AttestationError as error:
+            raise CollateralRefused(
+                f"a document that is held cannot be read: {error.code}: {error.detail}",
+                hint="import a fresh document for the platform family",
+            ) from error
+
+
+def _description(held: HeldDocument) -> dict[str, object]:
+    state, document = held.state, held.collateral
+    described: dict[str, object] = {"fmspc": held.fmspc.hex(), "ca": held.ca}
+    if document is None:
+        described["wanted"] = _time(state.wanted_at)
+    else:
+        described |= {
+            "source": state.source,
+            "evaluationNumber": document.tcb_info.evaluation_number,
+            "issued": _time(document.tcb_info.window.starts_at),
+            "ends": _time(document.ends_at),
+            "windows": {name: [_time(w.starts_at), _time(w.ends_at)] for name, w in document.windows},
+            "refreshed": _time(state.refreshed_at),
+        }
+    tried = _time(state.tried_at) if state.tried_at else None
+    return described | {"tried": tried, "failed": state.failed or None, "failures": state.failures}
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+async def _import(config: Config, files: tuple[Path, ...]) -> list[ImportedCollateral]:
+    async with opened_store(config) as store:
+        root = configured_trust_root(config.release)
+        record = await recorded_release(store)
+        if record is None or root.sha256 not in record.trust_roots:
+            raise CollateralRefused(
+                "the trust root is not the one that the store's release record names",
+                hint="give it with --trust-root FILE; sealspace release show prints the record",
+            )
+        clock, rules = SystemClock(), refresh_rules(config.collateral)
+        return [
+            await import_collateral(
+                store, read_collateral_file(path), root=root, clock=clock, source=str(path), rules=rules
+            )
+            for path in files
+        ]

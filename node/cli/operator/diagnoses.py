@@ -1,0 +1,90 @@
+"""What `sealspace doctor` says about places that other machines keep: a database, a bucket.
+
+Example:
+    for diagnosis in diagnose_database(config): tell(*diagnosis.lines("database"))
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from spaces.errors import SpaceError
+from spaces.identity import recorded_identity
+from spaces.store.contract import Store
+from spaces.values.object_place import recorded_place
+
+from ...config import Config
+from ...errors import StoreMisused
+from ...storage.blobs import claim_bucket, open_bucket, place_text
+from ...storage.stores import require_database_client
+
+OK, WARNING, WRONG = "ok", "warn", "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One thing that was looked at.
+
+    Attributes:
+        severity: OK; WARNING, which may be meant; or WRONG.
+        text: what was found.
+        next_step: what to do; empty when nothing is to be done.
+    """
+
+    severity: str
+    text: str
+    next_step: str = ""
+
+    def lines(self, name: str) -> tuple[str, ...]:
+        """Return it as the doctor prints it: one line, or two with the next step."""
+        line = f"{self.severity:<8} {name}: {self.text}"
+        return (line, f"         next: {self.next_step}") if self.next_step else (line,)
+
+
+def diagnose_database(config: Config) -> list[Diagnosis]:
+    """Look at what the database promises; see `spaces.store.postgres.promises`.
+
+    Raises:
+        StoreMisused: it cannot be reached.
+        ConfigurationError: its client is not installed.
+    """
+    require_database_client()
+    from spaces.store.postgres.promises import examine
+
+    assert config.store.url is not None  # asked only where one is named
+    try:
+        findings = asyncio.run(examine(config.store.url))
+    except SpaceError as error:
+        raise StoreMisused(str(error), hint="look at the server's log, and at the address in store.url") from None
+    return [Diagnosis(finding.severity.value, finding.text, finding.next_step) for finding in findings]
+
+
+async def diagnose_blobs(config: Config, store: Store) -> str:
+    """Try out the place of large values, and compare it with what the store says.
+
+    Args:
+        config: settings in force.
+        store: opened; it may be new.
+
+    Raises:
+        StoreMisused: the values lie elsewhere, or the bucket does not do what it has to.
+        ConfigurationError: see `open_bucket`.
+        SpaceError: the store does not answer.
+    """
+    recorded, identity = await recorded_place(store), await recorded_identity(store)
+    if identity is not None and recorded != place_text(config):
+        raise StoreMisused(
+            f"the store has its large values in {recorded}, the settings say {place_text(config)}",
+            hint="set blobs.url to where they are, or move them with sealspace migrate-blobs",
+        )
+    if config.blobs.url is None:
+        return "in the folder blobs of the data folder"
+    bucket = open_bucket(config)
+    try:
+        await bucket.try_out()
+        if identity is not None:
+            await claim_bucket(bucket, identity.store_id)
+    except SpaceError as error:
+        raise StoreMisused(
+            str(error), hint="look at blobs.url, blobs.endpoint, blobs.region and what the credentials may do"
+        ) from None
+    return "the bucket writes, refuses to overwrite, copies, reads, lists and deletes"

@@ -1,0 +1,91 @@
+"""`sealspace migrate-blobs`: move large values from the data folder into a bucket, or back."""
+
+import asyncio
+from pathlib import Path
+from typing import Literal, get_args
+
+import click
+
+from spaces.errors import SpaceError, StoreLocked, StoreMoved
+from spaces.identity import recorded_identity
+from spaces.store.contract import Store
+from spaces.values.object_migration import MovedBodies, move_bodies
+from spaces.values.object_place import FOLDER
+
+from ...config import Config, Value
+from ...errors import ConfigurationError, NodeError, StoreMisused
+from ...platform.root_secret import STORE_FOLDER_NAME
+from ...storage.blobs import claim_bucket, open_bucket, open_folder, place_text
+from ...storage.stores import embedded_store, is_shared, moved_error
+from ..terminal import tell, tell_json
+from .settings import config_from, data_options
+
+Place = Literal["bucket", "folder"]
+_TELL_EVERY_BODIES = 100
+
+
+@click.command(short_help="Move large values into a bucket, or back.")
+@data_options
+@click.option("--store", "store__url", metavar="URL", help="Another store than LMDB in the data folder.")
+@click.option("--blobs", "blobs__url", metavar="URL", help="The bucket: s3://bucket/prefix.")
+@click.option("--to", "target", type=click.Choice(get_args(Place)), required=True, help="Where the values go.")
+def migrate_blobs(config_file: Path | None, target: Place, **flags: Value) -> None:
+    """Copy every large value, compare each with its digest, and print one JSON object.
+
+    No node may run meanwhile. The source is left as it is. When it was interrupted, the same command goes on; the node
+    looks for large values in the new place once it has ended.
+    """
+    config = config_from(config_file, flags)
+    if config.blobs.url is None:
+        raise ConfigurationError("blobs.url names no bucket", hint="give it with --blobs s3://bucket/prefix")
+    if not is_shared(config) and not (config.data / STORE_FOLDER_NAME).is_dir():
+        raise StoreMisused(f"there is no store in {config.data}", hint="name the data folder with --data")
+    try:
+        moved = asyncio.run(_move(config, target))
+    except SpaceError as error:
+        raise _as_node_error(error, config) from error
+    shown = {"bodies": moved.bodies, "bytes": moved.size_bytes, "copied": moved.copied}
+    tell_json(shown)
+
+
+async def _move(config: Config, target: Place) -> MovedBodies:
+    store = embedded_store(config)
+    try:
+        return await _move_of(config, store, target)
+    finally:
+        await store.close()
+
+
+async def _move_of(config: Config, store: Store, target: Place) -> MovedBodies:
+    identity = await recorded_identity(store)
+    if identity is None:
+        raise StoreMisused("no node was started on this store yet", hint="sealspace serve")
+    files, bucket = open_folder(config), open_bucket(config)
+    await claim_bucket(bucket, identity.store_id)
+    progress = _Told().progress
+    if target == "bucket":
+        return await move_bodies(store, files, bucket, origin=FOLDER, to=place_text(config), progress=progress)
+    return await move_bodies(store, bucket, files, origin=place_text(config), to=FOLDER, progress=progress)
+
+
+class _Told:
+    """Tells a person on standard error how far it is."""
+
+    def __init__(self) -> None:
+        self._next = 1
+
+    def progress(self, bodies: int) -> None:
+        if bodies >= self._next:
+            self._next = bodies + _TELL_EVERY_BODIES
+            tell(f"{bodies} bodies in place", err=True)
+
+
+def _as_node_error(error: SpaceError, config: Config) -> NodeError:
+    if isinstance(error, StoreMoved):
+        return moved_error(config, error)
+    hint = "start the same command again to go on"
+    if isinstance(error, StoreLocked):
+        hint = f"stop the node that runs on {config.data}"
+    failed = StoreMisused(f"the large values were not moved: {error}", hint=hint)
+    failed.code = error.code
+    return failed

@@ -1,0 +1,71 @@
+"""`sealspace migrate-store`: move the store from the data folder into a database, or back."""
+
+import asyncio
+from pathlib import Path
+from typing import Literal, get_args
+
+import click
+
+from spaces.errors import SpaceError, StoreLocked
+
+from ...config import Config, Value
+from ...errors import ConfigurationError, NodeError, StoreMisused
+from ...storage.stores import require_database_client
+from ..terminal import tell, tell_json
+from .settings import config_from, data_options
+
+Engine = Literal["postgresql", "lmdb"]
+_TELL_EVERY_ROWS = 10_000
+
+
+@click.command(short_help="Move the store into a database, or back.")
+@data_options
+@click.option("--store", "store__url", metavar="URL", help="The database, without a password.")
+@click.option("--to", "target", type=click.Choice(get_args(Engine)), required=True, help="Where the store goes.")
+@click.option("--again", is_flag=True, help="It was moved before, and what it was moved to is lost.")
+def migrate_store(config_file: Path | None, target: Engine, again: bool, **flags: Value) -> None:
+    """Copy every row of the store, compare both sides, and print one JSON object.
+
+    No node may run meanwhile. What stays in the source says where the store went, and no node serves it; blobs and the
+    root secret stay in the data folder. When it was interrupted, the same command goes on.
+    """
+    config = config_from(config_file, flags)
+    if config.store.url is None:
+        raise ConfigurationError("store.url names no database", hint="give it with --store postgresql://…")
+    require_database_client()
+    try:
+        tell_json(asyncio.run(_move(config, config.store.url, target, again=again)))
+    except SpaceError as error:
+        raise _as_node_error(error, config) from error
+
+
+async def _move(config: Config, url: str, target: Engine, *, again: bool) -> dict[str, int | str]:
+    from spaces.store.migration import move_from_postgres, move_to_postgres
+
+    told = _Told()
+    if target == "postgresql":
+        moved = await move_to_postgres(config.data, url, progress=told.progress, again=again)
+    else:
+        moved = await move_from_postgres(url, config.data, progress=told.progress, again=again)
+    return {"rows": moved.rows, "claims": moved.claims, "digest": moved.digest}
+
+
+class _Told:
+    """Tells a person on standard error how far it is."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def progress(self, rows: int) -> None:
+        if rows >= self._next:
+            self._next = rows + _TELL_EVERY_ROWS
+            tell(f"{rows} rows copied", err=True)
+
+
+def _as_node_error(error: SpaceError, config: Config) -> NodeError:
+    hint = "start the same command again to go on"
+    if isinstance(error, StoreLocked):
+        hint = f"stop the node that runs on {config.data}"
+    failed = StoreMisused(f"the store was not moved: {error}", hint=hint)
+    failed.code = error.code
+    return failed

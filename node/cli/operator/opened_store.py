@@ -1,0 +1,53 @@
+"""The store for a command: through the running node where there is one, else opened by the command itself."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from spaces.errors import SpaceError, StoreLocked, StoreMoved
+from spaces.store.contract import Store
+from spaces.store.lmdb.engine import connect_lmdb
+
+from ...config import Config
+from ...errors import NodeError, StoreMisused
+from ...platform.root_secret import STORE_FOLDER_NAME
+from ...storage.stores import embedded_store, is_shared, left_store, moved_error, place_of
+
+
+@asynccontextmanager
+async def opened_store(config: Config, *, is_left: bool = False) -> AsyncIterator[Store]:
+    """Open the store of the data folder, of which a command never makes a new one, or the database of `store.url`.
+
+    Args:
+        config: settings in force.
+        is_left: it was moved away; open what was left, for reading alone.
+
+    Raises:
+        StoreMisused: there is no store, or it does not answer.
+    """
+    if not is_shared(config) and not (config.data / STORE_FOLDER_NAME).is_dir():
+        raise StoreMisused(
+            f"there is no store in {config.data}", hint=f"sealspace serve --data {config.data} makes one"
+        )
+    try:
+        store = left_store(config) if is_left else _open(config)
+        try:
+            yield store
+        finally:
+            await store.close()
+    except SpaceError as error:
+        raise _as_node_error(error, config) from error
+
+
+def _open(config: Config) -> Store:
+    try:
+        return embedded_store(config)
+    except StoreLocked:
+        return connect_lmdb(config.data)  # a running node owns the writing; ask its storekeeper
+
+
+def _as_node_error(error: SpaceError, config: Config) -> NodeError:
+    if isinstance(error, StoreMoved):
+        return moved_error(config, error)
+    failed = StoreMisused(f"the store in {place_of(config)} does not do it: {error}", hint="sealspace doctor")
+    failed.code = error.code
+    return failed

@@ -1,0 +1,28 @@
+"""Options that several commands share: how flags become settings."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ...config import CONFIG_FILE_NAME, Config, Value, load_config
+from ..terminal import tell
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def data_options(command: Command) -> Command:
+    """Add the options that name a data folder and a settings file."""
+    command = click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings file.")(command)
+    return click.option("--data", "store__data", metavar="DIR", help="Data folder.")(command)
+
+
+def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
+    """Return the settings in force; an option `http__port` is the setting `http.port`.
+
+    A settings file in the current folder is not read (see `config`); whoever counts on it is told.
+    """
+    if config_file is None and Path(CONFIG_FILE_NAME).is_file():
+        tell(f"{CONFIG_FILE_NAME} of the current folder is not read; --config names a settings file", err=True)
+    return load_config(file=config_file, flags={name.replace("__", "."): value for name, value in flags.items()})

@@ -1,0 +1,1 @@
+"""Commands of owners; they need the base install alone."""

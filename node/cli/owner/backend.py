@@ -1,0 +1,31 @@
+"""`sealspace backend`: look at a backend, grant to exactly what was seen, end that again, and try being one."""
+
+from ..lazy import LazyGroup, Table
+
+COMMANDS: Table = {
+    "show": (
+        "node.cli.owner.backend_show",
+        "show",
+        "Ask a backend what it runs, verify it, and say it in plain words.",
+    ),
+    "grant": (
+        "node.cli.owner.backend_grant",
+        "grant",
+        "Grant secrets to exactly the code that a backend proves to run.",
+    ),
+    "list": ("node.cli.owner.backend_end", "list_", "Show the grants that were made from here, and how they stand."),
+    "revoke": ("node.cli.owner.backend_end", "revoke", "End the grants to a backend; it may be granted to again."),
+    "withdraw": ("node.cli.owner.backend_end", "withdraw", "Never again: withdraw a backend or code from the network."),
+    "serve": ("node.cli.owner.backend_serve", "serve", "Run an example backend, in a trust domain or a simulated one."),
+    "simulate": ("node.cli.owner.backend_serve", "simulate", "Make a simulated platform, to try things out."),
+}
+
+backend = LazyGroup(
+    COMMANDS,
+    name="backend",
+    help="Look at a backend, grant to exactly what was seen, and end that again.",
+    epilog="From an address to a grant: `sealspace login --node URL --new`, `sealspace secret put NAME`, "
+    "`sealspace backend show URL`, `sealspace backend grant URL`. Exit status: 0 done; 2 an argument; 10 log in first; "
+    "11 no answer; 12 the evidence does not hold; 13 collateral is missing or stale; 14 not the expected or not "
+    "acceptable code; 15 the node or the backend refuses.",
+)

@@ -1,0 +1,176 @@
+"""`sealspace backend grant`: secrets to exactly the code that a backend proves to run."""
+
+import asyncio
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from sealspace.backend_words import as_json, in_plain_words
+from sealspace.backends import (
+    EvidenceVerifier,
+    Leniency,
+    Pin,
+    Seen,
+    hand_over,
+    is_whole_code,
+    is_whole_policy,
+    policy_for,
+    require_expected,
+    require_like,
+)
+from sealspace.client import Client
+from sealspace.errors import BackendError, InvalidInput
+
+from ..terminal import tell, tell_json
+from .backend_show import Approved, approved_in, inspector_for, look, looking_options
+from .owner_profile import KeptGrant, OwnerHome
+
+MAX_TTL_S: Final = 365 * 86_400.0
+_DURATION = re.compile(r"(?P<number>[0-9]{1,5})(?P<unit>[mhd])")
+_UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What the owner wants."""
+
+    url: str
+    secrets: tuple[str, ...] | None
+    expect: tuple[str, ...]
+    approved: Approved | None
+    accept: tuple[Leniency, ...]
+    pin: Pin
+    ttl_s: float
+    is_sure: bool
+    hands_over: bool
+
+
+@click.command(
+    "grant",
+    short_help="Grant secrets to exactly the code that a backend proves to run.",
+    epilog="Examples: `sealspace backend grant https://backend.example` shows what it found and asks. With `--like "
+    "approved.json`, which `show --json` printed when you approved the code, it does not ask, and grants only to that "
+    "and what it asked for then; nor does it ask where `--expect` names MRTD, RTMR0 to RTMR2, and RTMR3 or the compose "
+    "hash and the key provider, and `--secret` what is granted.",
+)
+@click.argument("url")
+@click.option("--secret", "secrets", metavar="NAME", multiple=True, help="Which ones; all that it asks for by default.")
+@click.option("--expires", metavar="TIME", default="7d", show_default=True, help="For how long: 30m, 12h, 90d.")
+@click.option("--yes", is_flag=True, help="Do not ask; what was seen is granted to, whatever it is.")
+@click.option("--no-hand-over", is_flag=True, help="Keep the grant's file; do not send it to the backend.")
+@looking_options
+def grant(
+    url: str,
+    secrets: tuple[str, ...],
+    expires: str,
+    yes: bool,
+    no_hand_over: bool,
+    expect: tuple[str, ...],
+    like: Path | None,
+    accept: tuple[Leniency, ...],
+    pin: Pin,
+    trust_root: Path | None,
+    collateral: Path | None,
+    as_json_: bool,
+    home: Path,
+) -> None:
+    """Look at the backend at URL, show what it runs, and grant secrets to exactly that.
+
+    The grant names the backend's DID and its code: whoever holds the one and does not run the other gets no key. The
+    wallet signs it, and the backend is told.
+    """
+    asked = _Asked(
+        url=url,
+        secrets=secrets or None,
+        expect=expect,
+        approved=None if like is None else approved_in(like),
+        accept=accept,
+        pin=pin,
+        ttl_s=_ttl_s(expires),
+        is_sure=yes,
+        hands_over=not no_hand_over,
+    )
+    place = OwnerHome(home)
+    place.profile()  # who is not logged in need not wait for a quote
+    inspector = inspector_for(place, trust_root=trust_root, collateral=collateral)
+    asyncio.run(_grant(place, asked, inspector, json=as_json_))
+
+
+async def _grant(home: OwnerHome, asked: _Asked, inspector: EvidenceVerifier, *, json: bool) -> None:
+    async with home.client() as client:
+        seen = await look(asked.url, inspector)
+        require_expected(seen, asked.expect)
+        if asked.approved is not None:
+            require_like(seen, asked.approved.policy)
+        resources = client.backends.resources(seen, asked.secrets)
+        await _require_stored(client, resources)
+        policy = policy_for(seen, paths=resources, accept=asked.accept, pin=asked.pin, ttl_s=asked.ttl_s)
+        tell(*in_plain_words(seen, policy), err=json)  # nobody is asked about what is not shown
+        _confirm(asked, seen)
+        portable = await client.backends.grant(
+            seen, asked.secrets, ttl_s=asked.ttl_s, accept=asked.accept, pin=asked.pin, wallet=home.wallet()
+        )
+        path = home.keep_grant(KeptGrant(url=asked.url, portable=portable))
+        tell(f"granted: {portable.cid}", err=True)
+        if asked.hands_over:
+            await _hand_over(asked.url, KeptGrant(url=asked.url, portable=portable), path)
+        if json:
+            told = {"granted": portable.cid, "file": str(path), "expiresAt": portable.expires_at}
+            tell_json({**told, "handedOver": asked.hands_over, "seen": as_json(seen, policy)})
+
+
+async def _hand_over(url: str, kept: KeptGrant, path: Path) -> None:
+    try:
+        await hand_over(url, kept.portable)
+    except BackendError as refusal:
+        refusal.hint = f"the grant stands; hand over {path}, or end it: sealspace backend revoke {url}"
+        raise
+    tell("handed over: the backend took it up", err=True)
+
+
+async def _require_stored(client: Client, resources: tuple[str, ...]) -> None:
+    """Say before granting that a secret is not there: the backend would only find out later."""
+    prefix = client.secrets().resource("A").removesuffix("A")
+    stored = set(await client.secrets().list())
+    missing = [
+        name for name in (one.removeprefix(prefix) for one in resources) if "/" not in name and name not in stored
+    ]
+    if missing:
+        raise InvalidInput(f"there is no secret {missing[0]}", hint=f"sealspace secret put {missing[0]} < FILE")
+
+
+def _confirm(asked: _Asked, seen: Seen) -> None:
+    """Ask, unless the owner knows from elsewhere all that runs there, and has said what it is to read."""
+    if asked.is_sure or (_is_known(asked, seen) and _are_named(asked, seen)):
+        return
+    if not sys.stdin.isatty():
+        raise InvalidInput(
+            "nobody is here to confirm what was seen",
+            hint="name approved code with --like FILE, or whole with --expect (a compose hash needs its key provider), "
+            "and its secrets with --secret; or add --yes to trust what was seen",
+        )
+    click.confirm("grant to exactly this?", abort=True, err=True)
+
+
+def _is_known(asked: _Asked, seen: Seen) -> bool:
+    """Whether nothing of the code is left open: a part of it, and its keys, could be anybody's (AT53)."""
+    by_policy = asked.approved is not None and is_whole_policy(seen, asked.approved.policy)
+    return by_policy or is_whole_code(seen, asked.expect)
+
+
+def _are_named(asked: _Asked, seen: Seen) -> bool:
+    """Whether the owner named the secrets, now or when the code was approved: a manifest is no part of the code."""
+    approved = None if asked.approved is None else asked.approved.secrets
+    return asked.secrets is not None or (approved is not None and {one.label for one in seen.wanted} <= approved)
+
+
+def _ttl_s(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    ttl_s = 0.0 if match is None else int(match["number"]) * _UNITS_S[match["unit"]]
+    if not 60 <= ttl_s <= MAX_TTL_S:
+        raise InvalidInput(f"--expires {text[:20]} is no time", hint="1m to 365d, like 30m, 12h or 90d")
+    return ttl_s

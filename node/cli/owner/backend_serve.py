@@ -1,0 +1,262 @@
+"""`sealspace backend serve`: an example backend, to try granting with; in a trust domain, or in a simulated one.
+
+It does what every backend does: its key is made where it runs, it publishes evidence, takes up grants, attests, and
+reads what it was granted. `GET /` tries to read everything now and says how it went, never a value.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+import click
+from aiohttp import web
+
+from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.strict_json import Json
+from encryption_network.policy import Measurements
+from sealspace.client import Client
+from sealspace.errors import DecryptDenied, SealspaceError
+from sealspace.portable import PortableDelegation
+from sealspace.printable import printable
+from sealspace.session import key_session
+from tee_backend.backend import Backend
+from tee_backend.evidence.dstack import DstackSource
+from tee_backend.evidence.errors import EvidenceSourceError
+from tee_backend.evidence.simulated import PlatformFolderError, SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated_log import MintedLog, mint_event_log
+from tee_backend.evidence.source import EvidenceSource, Quoted
+from tee_backend.evidence.tsm import TsmSource
+from tee_backend.publishing import BackendSurface
+
+from ...errors import ConfigurationError, ProcessFailed
+from ...listening_socket import bind_socket, url_of
+from ..terminal import tell
+
+EXAMPLE_COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
+_IMAGE: Final = "sealspace example image"
+_MAX_COMPOSE_BYTES: Final = 64 * 1024
+
+Quotes = Literal["dstack", "tsm"]
+
+
+@click.command("simulate", short_help="Make a simulated platform, to try things out.")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def simulate(folder: Path) -> None:
+    """Make a simulated platform in FOLDER, or renew its collateral for 30 days.
+
+    Its quotes have the genuine format and prove nothing: whoever has the folder can make them. A node believes them
+    only when it is started with the platform's root certificate.
+    """
+    try:
+        platform = SimulatedPlatform.load(folder) if folder.exists() else _made(folder)
+        collateral = folder / "collateral"
+        collateral.mkdir(exist_ok=True)
+        (collateral / "platform.json").write_bytes(platform.collateral_json(SystemClock().now()))
+    except (OSError, PlatformFolderError) as error:
+        raise ConfigurationError(f"{folder} is no simulated platform: {error}", hint="name a new folder") from None
+    tell(f"a node that believes it: sealspace serve --trust-root {folder}/root-ca.pem --collateral {collateral}")
+    tell(f"an owner who does: sealspace login --trust-root {folder}/root-ca.pem --collateral {collateral} …")
+    tell(f"a backend on it: sealspace backend serve --simulate {folder} …")
+
+
+def _made(folder: Path) -> SimulatedPlatform:
+    platform = SimulatedPlatform.from_seed(SystemEntropy().token(32))
+    platform.save(folder)
+    return platform
+
+
+@click.command(
+    "serve",
+    short_help="Run an example backend, in a trust domain or a simulated one.",
+    epilog="Example: `sealspace backend simulate tee`, then `sealspace backend serve --simulate tee --node "
+    "http://127.0.0.1:8000 --secret API_KEY`.",
+)
+@click.option("--node", required=True, metavar="URL", help="The node where grants stand.")
+@click.option("--secret", "secrets", metavar="NAME", multiple=True, required=True, help="What it asks for.")
+@click.option(
+    "--simulate",
+    "platform_folder",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Simulated platform; without it this machine's own is asked.",
+)
+@click.option(
+    "--quotes",
+    type=click.Choice(["dstack", "tsm"]),
+    default="dstack",
+    show_default=True,
+    help="How this machine's own is asked: a guest agent, or the kernel.",
+)
+@click.option(
+    "--compose",
+    "compose_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Compose file: in a simulated domain, the code that runs.",
+)
+@click.option("--name", default="Example backend", show_default=True, help="What owners are shown.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address; TLS is a proxy's matter.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes any free one.")
+def serve(
+    node: str,
+    secrets: tuple[str, ...],
+    platform_folder: Path | None,
+    quotes: Quotes,
+    compose_file: Path | None,
+    name: str,
+    host: str,
+    port: int,
+) -> None:
+    """Run an example backend until SIGTERM or SIGINT: it publishes evidence, takes grants, and reads what it got.
+
+    Prints `listening on http://HOST:PORT` on standard error. `GET /` says what it can read at this moment. Its key
+    lives as long as it runs.
+    """
+    compose = EXAMPLE_COMPOSE if compose_file is None else _read_compose(compose_file)
+    source, shown = _source(platform_folder, quotes, compose, is_named=compose_file is not None)
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
+    asyncio.run(_serve(_Settings(node, secrets, source, shown, name), host, port))
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    node: str
+    secrets: tuple[str, ...]
+    source: EvidenceSource
+    compose: str | None
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedDomain:
+    """A simulated trust domain in which one compose file was started."""
+
+    platform: SimulatedPlatform
+    image: Measurements
+    minted: MintedLog
+
+    def quote(self, report_data: bytes) -> bytes:
+        """Mint a quote over 64 bytes."""
+        return self.quote_with_log(report_data).quote
+
+    def quote_with_log(self, report_data: bytes) -> Quoted:
+        """Mint a quote over 64 bytes, with the log."""
+        quote = self.platform.mint_quote(self.minted.run_on(self.image), report_data)
+        return Quoted(quote, self.minted.log)
+
+
+def _source(folder: Path | None, quotes: Quotes, compose: str, *, is_named: bool) -> tuple[EvidenceSource, str | None]:
+    """Return where quotes come from, and the compose file to show: in a real domain only one that was named."""
+    if folder is not None:
+        try:
+            platform = SimulatedPlatform.load(folder)
+        except PlatformFolderError as error:
+            raise ConfigurationError(str(error), hint=f"sealspace backend simulate {folder}") from None
+        minted = mint_event_log(hashlib.sha256(compose.encode()).digest())
+        return SimulatedDomain(platform, replace(measurements_of(_IMAGE), rtmr3=None), minted), compose
+    try:
+        source: EvidenceSource = DstackSource.find() if quotes == "dstack" else TsmSource()
+    except EvidenceSourceError as error:
+        raise ConfigurationError(
+            f"this machine gives no quotes: {error.detail}", hint="to try it out: --simulate FOLDER"
+        ) from None
+    return source, compose if is_named else None
+
+
+def _read_compose(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_COMPOSE_BYTES + 1)
+        if len(data) <= _MAX_COMPOSE_BYTES:
+            return data.decode()
+    except (OSError, UnicodeDecodeError):
+        pass
+    raise ConfigurationError(f"{path} is no compose file", hint=f"a text of at most {_MAX_COMPOSE_BYTES} bytes")
+
+
+@dataclass
+class _Program:
+    """What the example does."""
+
+    client: Client
+    backend: Backend
+    secrets: tuple[str, ...]
+
+    async def take_up(self, portable: PortableDelegation) -> None:
+        """Take up a grant and read what it gives; what cannot be read is told to the sender."""
+        await self.backend.take_up(portable)
+        for name in self.secrets:
+            if any(resource.path.endswith(f"/{name}") for resource in portable.resources):
+                tell(f"{name} of {printable(portable.owner)}: {await self._read(portable.owner, name)}", err=True)
+
+    async def _read(self, owner: str, name: str) -> str:
+        value = await self.backend.read_secret(owner, name)
+        return f"read, sha256 {hashlib.sha256(value.encode()).hexdigest()[:16]}"
+
+    async def state(self, request: web.Request) -> web.Response:
+        """GET / -> for each owner and secret, whether it can be read now."""
+        told: dict[str, Json] = {}
+        for owner in self.backend.owners:
+            for name in self.secrets:
+                try:
+                    told[name] = await self._read(owner, name)
+                except DecryptDenied as denial:
+                    told[name] = f"refused: {denial.refusal.text}"
+                except SealspaceError as error:
+                    told[name] = f"refused: {error}"
+        return web.json_response(told or dict.fromkeys(self.secrets, "not granted"), dumps=_dumps)
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value) + "\n"
+
+
+async def _serve(settings: _Settings, host: str, port: int) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with Client(settings.node, session=key_session(SystemEntropy().token(32))) as client:
+        backend = Backend(client, settings.source)
+        program = _Program(client, backend, settings.secrets)
+        runner = runner_of(_application(settings, program))
+        await runner.setup()
+        try:
+            bound = bind_socket(host, port)
+            await web.SockSite(runner, bound).start()
+            tell(f"listening on {url_of(bound)}", err=True)
+            await stopped.wait()
+        finally:
+            await runner.cleanup()
+
+
+def runner_of(app: web.Application) -> web.AppRunner:
+    """Return what runs the backend: bodies of strangers stay as they are sent."""
+    return web.AppRunner(app, access_log=None, shutdown_timeout=1, auto_decompress=False)
+
+
+def _application(settings: _Settings, program: _Program) -> web.Application:
+    manifest: dict[str, Json] = {
+        "app_id": "com.example.backend",
+        "name": settings.name,
+        "did": program.backend.did,
+        "defaults": False,
+        "secrets": dict.fromkeys(settings.secrets, True),
+    }
+    app = web.Application()
+    app.router.add_get("/", program.state)
+    try:
+        surface = BackendSurface(
+            settings.source,
+            did=program.backend.did,
+            manifest=manifest,
+            compose=settings.compose,
+            on_grant=program.take_up,
+        )
+    except ValueError as error:
+        raise ProcessFailed(f"no backend to publish: {error}", hint="secrets are named like API_KEY") from None
+    surface.mount(app)
+    return app

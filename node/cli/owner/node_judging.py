@@ -1,0 +1,120 @@
+"""Judging a node's own evidence on the command line: by which documents, what it says in words, what to do next.
+
+Example:
+    async with node_verifier(trust_root=None, collateral=Path("documents")) as verifier:
+        evidence = await verifier.verify(attestation, policy, now=now)
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from encryption_network.policy import Evidence, Measurements, Policy, policy_json
+from encryption_network.release_record import Mode
+from sealspace.client import Client
+from sealspace.errors import NodeEvidenceRefused
+from sealspace.node_evidence import NodeAttestation, NodeStatement, SecretOrigin
+from tee_backend.attestation.collateral_fetcher import Service
+from tee_backend.attestation.errors import CollateralUnusable
+from tee_backend.attestation.held_collateral import HeldCollateral
+from tee_backend.attestation.pcs import CollateralService, ServiceSettings
+from tee_backend.attestation.trust_root import intel_root
+from tee_backend.node_verifier import TdxNodeVerifier
+
+from ...collateral.intake import read_collateral_file
+from ...errors import CollateralRefused
+from ...release_terms import read_trust_root
+
+_ORIGINS: Final[dict[SecretOrigin, str]] = {
+    "platform": "its platform keeps the root secret; nobody outside the trust domain has it",
+    "operator": "its operator has the root secret, and can open what it seals",
+}
+_MODES: Final[dict[Mode, str]] = {
+    "everyone": "it releases keys only to code that proves itself, the owner's own included",
+    "delegates": "it releases keys to owners in person, and to code that proves itself",
+    "off": "it releases keys to anybody who was granted them, whatever code they run",
+}
+_LISTS: Final = {
+    False: "owners approve the code that their keys are released to",
+    True: "where an owner approved no code, its operator's list decides",
+}
+
+
+@asynccontextmanager
+async def node_verifier(*, trust_root: Path | None, collateral: Path | None) -> AsyncIterator[TdxNodeVerifier]:
+    """Yield a verifier.
+
+    Args:
+        trust_root: root certificate; None: Intel's.
+        collateral: folder of documents; None: Intel's service is asked.
+    Raises:
+        ConfigurationError: the root is none.
+        CollateralRefused: there is no such folder, or a document in it is refused.
+    """
+    root = intel_root() if trust_root is None else read_trust_root(trust_root)
+    async with _documents(collateral) as documents:
+        yield TdxNodeVerifier(root, documents)
+
+
+async def ask_node(client: Client) -> NodeAttestation:
+    """Ask a node for its evidence, and see that it calls itself the same in /info.
+
+    Raises:
+        NodeEvidenceRefused: it has none, or another node's.
+        NodeRefused, TransportError.
+    """
+    info, attestation = await client.info(), await client.node_attestation()
+    if info.node_id != attestation.statement.node_did:
+        raise NodeEvidenceRefused("node_did", f"/info says {info.node_id}, the evidence says another")
+    return attestation
+
+
+def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
+    """Say line by line what genuine evidence shows."""
+    ends = datetime.fromtimestamp(facts.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    lines = [
+        f"node: {statement.node_did}, store {statement.store_id.hex()}",
+        f"secret: {_ORIGINS[statement.secret_origin]}",
+        f"release: {_MODES[statement.attestation]}",
+        f"approval: {_LISTS[statement.node_policy_suffices]}",
+        f"applications: with keys from {', '.join(statement.key_providers) or 'nobody'}",
+        f"platform: {facts.tcb_status}, family {facts.fmspc.hex()}, judged until {ends}",
+    ]
+    if facts.advisories:
+        lines.append(f"advisories: {', '.join(facts.advisories)}")
+    if facts.compose_hash is not None:
+        lines.append(f"application: compose hash {facts.compose_hash.hex()}, keys from {facts.key_provider}")
+    text = msgspec.json.encode(policy_json(exact_code(facts))).decode()
+    return (*lines, f"a policy that approves exactly this code: {text}")
+
+
+def exact_code(facts: Evidence) -> Policy:
+    """Return the policy that approves what was seen, this one start of it, and no other."""
+    shown = Measurements(mrtd=facts.mrtd, rtmr0=facts.rtmr0, rtmr1=facts.rtmr1, rtmr2=facts.rtmr2, rtmr3=facts.rtmr3)
+    return Policy(measurements=(shown,))
+
+
+@asynccontextmanager
+async def _documents(folder: Path | None) -> AsyncIterator[Service]:
+    """Yield the documents of a folder, or Intel's service where none is named."""
+    if folder is None:
+        async with aiohttp.ClientSession() as session:
+            yield CollateralService(session, ServiceSettings())
+    else:
+        yield _held(folder)
+
+
+def _held(folder: Path) -> HeldCollateral:
+    if not folder.is_dir():
+        raise CollateralRefused(f"there is no folder {folder}", hint=f"ls -ld {folder}")
+    try:
+        return HeldCollateral([read_collateral_file(path) for path in sorted(folder.glob("*.json"))])
+    except CollateralUnusable as error:
+        raise CollateralRefused(
+            f"a document in {folder} is refused: {error.code}: {error.detail}", hint=f"look at the files in {folder}"
+        ) from None

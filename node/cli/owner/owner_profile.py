@@ -1,0 +1,314 @@
+"""Who an owner is on this machine: the node, the wallet's key, the session, and what was granted; all of it mode 0600.
+
+    ~/.sealspace/profile.json       node, owner, where the key is, what the owner trusts and demands; no secret
+                 session.json       the session that the wallet signed in, with its key
+                 wallet.key         the wallet's private key as 64 hex digits, unless another file is named
+                 grants/<cid>.json  grants that were made from here, in portable form, and to which address
+
+Example:
+    with home.open():
+        async with home.client() as client: ...
+"""
+
+import os
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from capabilities.ambient import SystemClock
+from capabilities.errors import CapabilityError, InvalidJson
+from capabilities.signatures import WalletSigner
+from capabilities.strict_json import Json, parse_json
+from encryption_network.canonical_json import canonical_bytes
+from sealspace.client import Client
+from sealspace.errors import InvalidPortableDelegation, InvalidSession
+from sealspace.node_evidence import NodePolicy
+from sealspace.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
+from sealspace.session import Session, load_session, save_session
+
+from ...errors import KeyFileUnusable, NotSignedIn
+from .node_demand import demanding
+from .node_terms import node_policy_json, parse_node_policy
+
+FOLDER_NAME: Final = ".sealspace"
+_VERSION: Final = 1
+_MAX_PROFILE_BYTES: Final = 128 * 1024
+_MAX_KEY_FILE_BYTES: Final = 256
+_HINT: Final = "sealspace login --node URL"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def home_option(command: Command) -> Command:
+    """Add the option that names the folder."""
+    return click.option(
+        "--home",
+        metavar="DIR",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=lambda: Path.home() / FOLDER_NAME,
+        help=f"Where the owner's session and grants are kept; ~/{FOLDER_NAME} by default.",
+    )(command)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What is remembered of a login beside the session.
+
+    Attributes:
+        node: address of the node.
+        owner: the wallet's DID.
+        key_file: file with the wallet's key.
+        trust_root: root certificate that the owner trusts instead of Intel's; None: Intel's.
+        collateral: folder of collateral; None: Intel's service is asked.
+        node_policy: what the node has to prove about itself before each command's first token; None: nothing.
+    """
+
+    node: str
+    owner: str
+    key_file: Path
+    trust_root: Path | None
+    collateral: Path | None
+    node_policy: NodePolicy | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptGrant:
+    """A grant that was made from here.
+
+    Attributes:
+        url: address of the backend.
+        portable: the grant.
+    """
+
+    url: str
+    portable: PortableDelegation
+
+
+class OwnerHome:
+    """The folder of one owner.
+
+    Args:
+        folder: made, mode 0700, when something is first kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def default_key_file(self) -> Path:
+        """Where the wallet's key is unless another file is named."""
+        return self.folder / "wallet.key"
+
+    def profile(self) -> Profile:
+        """Return what a login left.
+
+        Raises:
+            NotSignedIn: there was none, or it cannot be read.
+        """
+        path = self.folder / "profile.json"
+        self._require_own()
+        try:
+            value = parse_json(_read_private(path, _MAX_PROFILE_BYTES), max_bytes=_MAX_PROFILE_BYTES)
+        except FileNotFoundError:
+            raise NotSignedIn("nobody is logged in on this machine", hint=_HINT) from None
+        except (OSError, InvalidJson):
+            raise NotSignedIn(f"{path} cannot be read", hint=_HINT) from None
+        node, owner, key_file = value.get("node"), value.get("owner"), value.get("keyFile")
+        if not (isinstance(node, str) and isinstance(owner, str) and isinstance(key_file, str)):
+            raise NotSignedIn(f"{path} is not a login", hint=_HINT)
+        demanded = value.get("nodePolicy")
+        node_policy = None if demanded is None else parse_node_policy(demanded)
+        if demanded is not None and node_policy is None:  # not understood is not the same as not demanded
+            raise NotSignedIn(f"what {path} demands of the node cannot be read", hint=_HINT)
+        return Profile(
+            node=node,
+            owner=owner,
+            key_file=Path(key_file),
+            trust_root=_optional_path(value.get("trustRoot")),
+            collateral=_optional_path(value.get("collateral")),
+            node_policy=node_policy,
+        )
+
+    def keep(self, profile: Profile, session: Session) -> None:
+        """Keep a login in place of the one before."""
+        value: dict[str, Json] = {
+            "v": _VERSION,
+            "node": profile.node,
+            "owner": profile.owner,
+            "keyFile": str(profile.key_file),
+            "trustRoot": None if profile.trust_root is None else str(profile.trust_root),
+            "collateral": None if profile.collateral is None else str(profile.collateral),
+            "nodePolicy": None if profile.node_policy is None else node_policy_json(profile.node_policy),
+        }
+        try:
+            data = canonical_bytes(value)
+        except UnicodeEncodeError:
+            raise KeyFileUnusable(
+                "a path that is remembered is no Unicode text", hint="give the file another name"
+            ) from None
+        self._make_folder(self.folder)
+        save_session(session, self.folder / "session.json")
+        _write_private(self.folder / "profile.json", data)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """Open the node with the session that the login left; what was demanded of the node then is demanded again.
+
+        Raises:
+            NotSignedIn: nobody logged in, or the session ended.
+            ConfigurationError, CollateralRefused: evidence is demanded, and cannot be verified here.
+            NodeEvidenceRefused: the node does not prove what is demanded.
+        """
+        profile = self.profile()
+        path = self.folder / "session.json"
+        try:
+            session = load_session(path)
+        except (OSError, InvalidSession):
+            raise NotSignedIn("the session of the last login cannot be read", hint=_again(profile)) from None
+        if session.expires_at is not None and session.expires_at <= SystemClock().now():
+            raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
+        trust_root, collateral = profile.trust_root, profile.collateral
+        async with (
+            demanding(profile.node, profile.node_policy, trust_root=trust_root, collateral=collateral) as requirement,
+            Client(profile.node, session=session, require_node_evidence=requirement) as client,
+        ):
+            if requirement is not None:
+                await client.node_evidence()  # before anything of the node is believed, not only before a token
+            yield client
+
+    def wallet(self) -> WalletSigner:
+        """Return the wallet that logged in.
+
+        Raises:
+            NotSignedIn, KeyFileUnusable.
+        """
+        profile = self.profile()
+        wallet = read_wallet(profile.key_file)
+        if wallet.did != profile.owner:
+            raise KeyFileUnusable(f"{profile.key_file} holds the key of another wallet", hint=_again(profile))
+        return wallet
+
+    # --- grants ----------------------------------------------------------------------------------------------------
+
+    def keep_grant(self, grant: KeptGrant) -> Path:
+        """Keep a grant; returns its file, which may be handed to the backend as it is."""
+        folder = self.folder / "grants"
+        self._make_folder(folder)
+        path = folder / f"{grant.portable.cid}.json"
+        # The address first: a grant without one is not found again.
+        _write_private(path.with_suffix(".url"), grant.url.encode())
+        _write_private(path, encode_portable(grant.portable))
+        return path
+
+    def grants(self) -> tuple[KeptGrant, ...]:
+        """Return the grants that are kept, in no order that means anything; what cannot be read is left out."""
+        found = []
+        for path in sorted((self.folder / "grants").glob("*.json")):
+            try:
+                portable = decode_portable(_read_private(path, MAX_PORTABLE_BYTES))
+                url = _read_private(path.with_suffix(".url"), _MAX_PROFILE_BYTES).decode("utf-8", "replace")
+            except (OSError, InvalidPortableDelegation):
+                continue
+            found.append(KeptGrant(url=url, portable=portable))
+        return tuple(found)
+
+    def grants_to(self, target: str) -> tuple[KeptGrant, ...]:
+        """Return the grants to a backend, named by its address or its DID."""
+        wanted = target.rstrip("/")
+        return tuple(one for one in self.grants() if wanted in (one.url.rstrip("/"), one.portable.delegate_did))
+
+    def _make_folder(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._require_own()
+
+    def _require_own(self) -> None:
+        """Refuse a folder in which somebody else could put another profile: it says whose quotes are believed."""
+        try:
+            found = self.folder.stat()
+        except OSError:
+            return  # absent: whoever reads says so
+        if found.st_uid not in (0, os.geteuid()) or stat.S_IMODE(found.st_mode) & 0o022:
+            raise KeyFileUnusable(
+                f"others may write to the folder {self.folder}",
+                hint=f"chmod 700 {self.folder}, or name a folder of your own with --home",
+            )
+
+
+def read_wallet(path: Path) -> WalletSigner:
+    """Read a wallet's private key: 64 hex digits, with or without `0x`.
+
+    Raises:
+        KeyFileUnusable: absent, open to others, or no key. The message holds no byte of it.
+    """
+    try:
+        with path.open("rb") as stream:
+            # Of the file that is read, not of one that has its name a moment later.
+            if stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o077:
+                raise KeyFileUnusable(f"the key file {path} is open to others", hint=f"chmod 600 {path}")
+            data = stream.read(_MAX_KEY_FILE_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise KeyFileUnusable(
+            f"cannot read the wallet's key in {path}: {reason}", hint="add --new to make one, or --key-file FILE"
+        ) from None
+    try:
+        return WalletSigner(bytes.fromhex(data.decode("ascii").strip().removeprefix("0x")))
+    except (ValueError, CapabilityError):
+        raise KeyFileUnusable(
+            f"{path} holds no wallet's key", hint="put the private key there, as 64 hex digits"
+        ) from None
+
+
+def make_wallet(path: Path, secret: bytes) -> WalletSigner:
+    """Write a new wallet's key, mode 0600, to a file that is not there yet.
+
+    Raises:
+        KeyFileUnusable: the file is there, or cannot be written.
+    """
+    wallet = WalletSigner(secret)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(secret.hex().encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except FileExistsError:
+        raise KeyFileUnusable(f"{path} is there already", hint="leave --new out to use it") from None
+    except OSError as error:
+        reason = error.strerror or "cannot be written"
+        raise KeyFileUnusable(f"cannot make the key file {path}: {reason}", hint=f"ls -ld {path.parent}") from None
+    return wallet
+
+
+def _again(profile: Profile) -> str:
+    return f"sealspace login --node {profile.node}"
+
+
+def _optional_path(value: Json) -> Path | None:
+    return Path(value) if isinstance(value, str) else None
+
+
+def _read_private(path: Path, max_bytes: int) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(max_bytes + 1)
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner can read, replacing it as a whole."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,218 @@
+"""Taking in collateral: what Intel says about its platforms, one document for each platform family and authority.
+
+A document is verified against the trust root in force before it is kept, and never replaces a newer one. Beside each
+stands where it came from, when it was found to be the newest, and what came of the last try to fetch it.
+
+Example:
+    imported = await import_collateral(store, data, root=root, clock=clock, source="a.json")
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from capabilities.ambient import Clock
+from spaces.documents.collateral import (
+    CollateralState,
+    Family,
+    collateral_documents,
+    collateral_row_key,
+    collateral_states,
+    state_of,
+    state_put,
+    state_row_key,
+)
+from spaces.errors import StoreBusy
+from spaces.store.contract import ABSENT, Check, Commit, Put, Refused, Store
+from tee_backend.attestation.collateral import (
+    MAX_COLLATERAL_BYTES,
+    Collateral,
+    CollateralFile,
+    parse_collateral,
+    parse_collateral_file,
+)
+from tee_backend.attestation.collateral_trust import check_replaces, verify_collateral
+from tee_backend.attestation.errors import AttestationError, CollateralOutsideWindow, CollateralRollback
+from tee_backend.attestation.refresh import DEFAULT_RULES, Holding, RefreshRules, due_at
+from tee_backend.attestation.trust_root import TrustRoot
+
+from ..errors import CollateralRefused
+from ..logs import log_warning
+
+IMPORTED: Final = "import"
+"""Source of documents that an operator brought."""
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedCollateral:
+    """What was taken in.
+
+    Attributes:
+        fmspc: platform family, 6 bytes.
+        ca: `platform` or `processor`.
+        ends_at: epoch seconds after which it judges nothing any more.
+    """
+
+    fmspc: bytes
+    ca: str
+    ends_at: float
+
+
+async def import_collateral(
+    store: Store, data: bytes, *, root: TrustRoot, clock: Clock, source: str, rules: RefreshRules = DEFAULT_RULES
+) -> ImportedCollateral:
+    """Verify one document that an operator brought, and keep it.
+
+    Args:
+        store: where to.
+        data: JSON, see `tee_backend.attestation.collateral`.
+        root: the trust root; claim_store saw that the release record names it.
+        clock: documents outside their window are refused.
+        source: named in messages, for example a file name.
+        rules: when it is fetched again, where something is.
+
+    Raises:
+        CollateralRefused: malformed, unsigned, outside its window, of another root, or older than what is held.
+        SpaceError: the store does not take it.
+    """
+    try:
+        offered = parse_collateral_file(data)
+        verify_collateral(offered.collateral, root=root, now=clock.now())
+        await keep_collateral(store, offered, source=IMPORTED, now=clock.now(), rules=rules)
+    except AttestationError as error:
+        raise CollateralRefused(
+            f"the collateral {source} is refused: {error.code}: {error.detail}",
+            hint="fetch a fresh document for the platform family, then import it again",
+        ) from error
+    return ImportedCollateral(offered.fmspc, offered.ca, offered.collateral.ends_at)
+
+
+async def keep_collateral(
+    store: Store,
+    offered: CollateralFile,
+    *,
+    source: str,
+    now: float,
+    rules: RefreshRules = DEFAULT_RULES,
+    beside: Sequence[Put] = (),
+) -> bool:
+    """Write a verified document unless a newer one is there, whoever else brings one at the same time (AT19).
+
+    Args:
+        store: where to.
+        offered: verified.
+        source: where it came from: IMPORTED, or the service's name.
+        now: epoch seconds.
+        rules: when it is due again.
+        beside: what else is written with a document that differs from the one held.
+    Returns:
+        Whether it differs from the one that was held.
+    Raises:
+        CollateralRollback: it is older than the one held.
+        CollateralSignatureInvalid: its PCK list is not by the authority that the one held carries.
+        CollateralUnusable: the one held cannot be read.
+        SpaceError: the store does not take it.
+    """
+    family = (offered.fmspc, offered.ca)
+    keys = collateral_row_key(*family), state_row_key(*family)
+    for _ in range(_TRIES):
+        held, noted = (await store.read(keys)).records
+        is_new = held is None or held.value != offered.raw
+        known = state_of(noted)
+        state = CollateralState(
+            source=source if is_new or known is None or known.is_wish else known.source,
+            refreshed_at=now,
+            tried_at=now,
+            due_at=due_at(Holding(offered.collateral, now, now), rules=rules),
+        )
+        if held is not None and held.value is not None and is_new:
+            check_replaces(offered.collateral, parse_collateral(held.value))
+        # A document that is there already stays untouched: sessions under way rest on its row.
+        put = Put(keys[0], offered.raw, expect=ABSENT if held is None else held.stamp)
+        checks = () if is_new or held is None else (Check(keys[0], held.stamp),)
+        puts = (put, state_put(family, state), *beside) if is_new else (state_put(family, state),)
+        if not isinstance(await store.commit(Commit(puts=puts, checks=checks)), Refused):
+            return is_new
+    raise StoreBusy("others import collateral for the same platforms")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldDocument:
+    """What is held for one platform family, and what is known about it.
+
+    Attributes:
+        fmspc: platform family, 6 bytes.
+        ca: `platform` or `processor`.
+        state: of its fetching; assumed where nothing was noted.
+        is_noted: whether the store has that state.
+        collateral: the document; None: a quote asked for one, and none is held yet.
+    """
+
+    fmspc: bytes
+    ca: str
+    state: CollateralState
+    is_noted: bool
+    collateral: Collateral | None
+
+
+async def held_collateral(store: Store) -> Sequence[HeldDocument]:
+    """Return everything that is held or wished for, by family.
+
+    Raises:
+        CollateralUnusable: a document does not parse.
+        SpaceError: the store does not answer, or a row does not decode.
+    """
+    states: dict[Family, CollateralState] = {family: state for family, state, _ in await collateral_states(store)}
+    documents = {family: parse_collateral(raw) for family, raw in await collateral_documents(store)}
+    return [_held(family, states.get(family), documents.get(family)) for family in sorted({*states, *documents})]
+
+
+def _held(family: Family, state: CollateralState | None, collateral: Collateral | None) -> HeldDocument:
+    issued_at = 0.0 if collateral is None else collateral.tcb_info.window.starts_at
+    assumed = CollateralState(source=IMPORTED, refreshed_at=issued_at, tried_at=issued_at, due_at=issued_at)
+    return HeldDocument(*family, state or assumed, is_noted=state is not None, collateral=collateral)
+
+
+async def import_folder(
+    store: Store, folder: Path, *, root: TrustRoot, clock: Clock, rules: RefreshRules = DEFAULT_RULES
+) -> int:
+    """Take in every JSON file of a folder, by name, and return how many there were.
+
+    A document that is outdated, or older than the one held, is passed over: a folder that was filled once must not keep
+    a node from starting.
+
+    Raises:
+        CollateralRefused: the folder or a file is unreadable, or a document is refused for another reason than age.
+    """
+    paths = _documents(folder)
+    for path in paths:
+        try:
+            data = read_collateral_file(path)
+            await import_collateral(store, data, root=root, clock=clock, source=str(path), rules=rules)
+        except CollateralRefused as error:
+            if not isinstance(error.__cause__, CollateralOutsideWindow | CollateralRollback):
+                raise
+            log_warning("collateral-passed-over", file=path.name, code=error.__cause__.code)
+    return len(paths)
+
+
+def _documents(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise CollateralRefused(f"there is no folder {folder}", hint=f"mkdir {folder}, or unset release.collateral")
+    return sorted(path for path in folder.glob("*.json") if path.is_file())
+
+
+def read_collateral_file(path: Path) -> bytes:
+    """Read one file, at most as much of it as a document may have.
+
+    Raises:
+        CollateralRefused: unreadable.
+    """
+    try:
+        with path.open("rb") as stream:
+            return stream.read(MAX_COLLATERAL_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise CollateralRefused(f"cannot read {path}: {reason}", hint=f"ls -l {path}") from None

@@ -1,0 +1,117 @@
+"""The service that collateral is fetched from, as the settings name it; without one nothing is fetched.
+
+Example:
+    source = configured_source(config.collateral, clock=clock)
+    if source is not None:
+        fetched = await source.fetch(fmspc, "platform")
+"""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from capabilities.ambient import Clock
+from tee_backend.attestation.certificates import PlatformCa
+from tee_backend.attestation.collateral import Collateral as Document
+from tee_backend.attestation.collateral import CollateralFile
+from tee_backend.attestation.collateral_fetcher import CollateralFetcher
+from tee_backend.attestation.evaluation_numbers import (
+    Evaluation,
+    EvaluationNumbers,
+    check_edition,
+    verify_evaluation_numbers,
+)
+from tee_backend.attestation.pcs import INTEL_ROOT_CRL_URL, INTEL_SERVICE_URL, CollateralService, ServiceSettings
+from tee_backend.attestation.refresh import RefreshRules
+from tee_backend.attestation.trust_root import TrustRoot
+
+from ..config import Collateral
+
+MAX_NAME_CHARS: Final = 255
+
+
+class CollateralSource:
+    """Fetches documents; what it returns is not believed before it was verified.
+
+    Args:
+        settings: which service.
+        clock: how long failures are remembered.
+        checks_numbers: whether the list of evaluation numbers is asked for too.
+
+    Attributes:
+        name: the service's host, for the log and whoever asks where a document came from.
+    """
+
+    def __init__(self, settings: ServiceSettings, *, clock: Clock, checks_numbers: bool) -> None:
+        self._service = _Connecting(settings)
+        self._fetcher = CollateralFetcher(self._service, clock=clock)
+        self._checks_numbers = checks_numbers
+        self.name = (urlsplit(settings.base_url).hostname or "")[:MAX_NAME_CHARS]
+
+    async def fetch(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
+        """Fetch one document (AT30, AT32).
+
+        Raises:
+            CollateralServiceFailed: see `pcs.CollateralService.collateral`.
+        Does not check:
+            Signatures, windows, and whether it is newer than the one held.
+        """
+        return await self._fetcher.fetch(fmspc, ca)
+
+    async def check_edition(self, document: Document, *, root: TrustRoot, now: float) -> Evaluation | None:
+        """Refuse a document of an edition that was replaced, where the settings want that (AT33).
+
+        Args:
+            document: verified.
+            root: the configured anchor.
+            now: epoch seconds.
+        Returns:
+            The edition that follows the document's; None when none is published, or nobody asked.
+        Raises:
+            CollateralRollback: its edition was replaced.
+            CollateralServiceFailed, CollateralUnusable: the list of editions cannot be had, or does not hold.
+        """
+        if not self._checks_numbers:
+            return None
+        numbers = await self._service.evaluation_numbers()
+        verify_evaluation_numbers(numbers, root=root, root_crl=document.root_crl, now=now)
+        check_edition(document, numbers, now=now)
+        return numbers.following(document.tcb_info.evaluation_number)
+
+
+class _Connecting:
+    """Asks on connections of their own: a document is fetched once a day."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+
+    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
+        async with aiohttp.ClientSession() as session:
+            return await CollateralService(session, self._settings).collateral(fmspc, ca)
+
+    async def evaluation_numbers(self) -> EvaluationNumbers:
+        async with aiohttp.ClientSession() as session:
+            return await CollateralService(session, self._settings).evaluation_numbers()
+
+
+def configured_source(settings: Collateral, *, clock: Clock) -> CollateralSource | None:
+    """Return the service that the settings name; None: nothing is fetched."""
+    if settings.service_url is None:
+        return None
+    base_url = settings.service_url.rstrip("/")
+    is_intel = base_url == INTEL_SERVICE_URL
+    service = ServiceSettings(
+        base_url=base_url,
+        root_crl_url=settings.root_crl_url or (INTEL_ROOT_CRL_URL if is_intel else None),
+        update=settings.update,
+        timeout_s=settings.timeout_s,
+    )
+    return CollateralSource(service, clock=clock, checks_numbers=settings.check_numbers)
+
+
+def refresh_rules(settings: Collateral) -> RefreshRules:
+    """Return how eagerly documents are renewed, and what is told about them."""
+    return RefreshRules(
+        every_s=settings.refresh_s, ahead_s=settings.lead_s, retry_s=settings.retry_s, stale_s=settings.stale_s
+    )

@@ -1,0 +1,1 @@
+"""Work that one process of a store does for all, under a lease."""

@@ -1,0 +1,241 @@
+"""Work that one process of a store does for all: every worker tries, and a lease in the store lets one of them.
+
+Each worker takes a turn every half minute. Whoever holds the lease then does the jobs that are due, one after another;
+the others look again later. A holder that ends gives the lease back; one that dies loses it within two minutes. A job
+does its work in rounds, between which the lease is renewed, or the turn ends; and it does no harm when two do it.
+
+A process whose clock is apart from that of the store it shares takes no turn (ST9). Where nobody can be asked, what
+goes by age alone waits: a day from when the clock was found more than a day ahead of where it was, or set back (ST11).
+
+A new job is a row of `JOBS`.
+
+Example:
+    async with keeping_house(services):
+        await stopped.wait()
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from spaces.errors import SpaceError
+from spaces.lease import Lease
+from spaces.store.watching import MAX_CLOCK_SKEW_S, Clocked
+from spaces.values.collector import collect, sweep_orphans, sweep_unfinished
+from spaces.values.tickets import sweep_tickets
+
+from ..logs import describe, log_event, log_warning
+from ..operations.attestation import refresh_collateral
+from ..services import Services
+from . import retention, seal_audit, sweep_delegations
+
+TURN_S: Final = 30.0
+LEASE_S: Final = 120.0
+# Jobs that are due more often than this are not noted in the store: a holder that follows may begin them early.
+_NOTED_FROM_S: Final = 60.0
+_RELEASE_WITHIN_S: Final = 1.0
+LEAP_S: Final = 86_400.0
+"""A clock this much ahead of where it was last seen has leapt, or nobody kept house for so long."""
+STEADY_S: Final = 86_400.0
+"""How long a clock has to go on evenly after that before anything is removed by its age: time to set it right."""
+# When the clock was last seen, and where it was when it had leapt: noted beside the jobs, as if they were two.
+_SEEN: Final = "clock-seen"
+_LEAPT: Final = "clock-leapt"
+_SEEN_EVERY_S: Final = 60.0
+_BATCH: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One kind of work.
+
+    Attributes:
+        name: stable, in kebab case: the log and the store know it by this.
+        every_s: seconds from one beginning to the next; shorter than a turn is as often as a turn comes.
+        round: does some of the work; True when there is more to do at once. It may raise whatever it wants: that is
+            logged, and the job is tried again when it is due.
+        by_age: removes what is old enough, for good; waits where the clock may be ahead.
+    """
+
+    name: str
+    every_s: float
+    round: Callable[[Services], Awaitable[bool]]
+    by_age: bool = False
+
+
+async def _collect_bodies(services: Services) -> bool:
+    now = services.clock.now()
+    return await collect(services.store, services.values.files, now=now, entropy=services.entropy, limit=_BATCH) > 0
+
+
+async def _sweep_unfinished(services: Services) -> bool:
+    removed = await sweep_unfinished(services.values.files, now=services.clock.now())
+    if removed:
+        log_event("unfinished-uploads-removed", count=removed)
+    return False
+
+
+async def _sweep_orphans(services: Services) -> bool:
+    now = services.clock.now()
+    noted = await sweep_orphans(services.store, services.values.files, now=now, entropy=services.entropy)
+    if noted:
+        log_event("orphaned-bodies-found", count=noted)
+    return False
+
+
+async def _sweep_tickets(services: Services) -> bool:
+    return await sweep_tickets(services.store, now=services.clock.now(), limit=_BATCH) == _BATCH
+
+
+async def _sweep_delegations(services: Services) -> bool:
+    return await sweep_delegations.sweep_delegations(services) == sweep_delegations.BATCH
+
+
+JOBS: Final[tuple[Job, ...]] = (
+    Job("seal-audit", 1.0, seal_audit.seal_recent),
+    Job("seal-audit-delayed", 60.0, seal_audit.seal_delayed),
+    Job("seal-audit-late", 3600.0, seal_audit.seal_audit),
+    Job("fetch-collateral", 5.0, refresh_collateral.fetch_due),
+    Job("collect-bodies", 30.0, _collect_bodies),
+    Job("sweep-tickets", 60.0, _sweep_tickets, by_age=True),
+    Job("sweep-receipts", 60.0, retention.sweep_receipts, by_age=True),
+    Job("sweep-evidence", 60.0, retention.sweep_evidence, by_age=True),
+    Job("sweep-aliases", 60.0, retention.sweep_aliases),
+    Job("watch-collateral", 21_600.0, refresh_collateral.tell_alarms),
+    Job("sweep-unfinished", 3600.0, _sweep_unfinished, by_age=True),
+    Job("sweep-delegations", 3600.0, _sweep_delegations, by_age=True),
+    Job("prune-audit", 3600.0, retention.prune_audit, by_age=True),
+    Job("sweep-orphans", 86_400.0, _sweep_orphans, by_age=True),
+)
+
+
+class Housekeeper:
+    """Takes turns for one process.
+
+    Args:
+        services: the node.
+        jobs: what is to be done.
+        pause: waits for some seconds.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        jobs: Sequence[Job] = JOBS,
+        *,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._services = services
+        self._jobs = jobs
+        self._pause = pause
+        self._begun: dict[str, float] = {}
+        self._lease: Lease | None = None
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds from one turn to the next."""
+        return min((job.every_s for job in self._jobs), default=TURN_S)
+
+    async def turn(self) -> bool:
+        """Do the jobs that are due, if this process may; tell whether it might.
+
+        Raises:
+            SpaceError: the lease cannot be read or written.
+        """
+        lease = self._own_lease()
+        if await self._is_apart():
+            await lease.release()
+            return False
+        if not await lease.take(now=self._services.clock.now()):
+            return False
+        noted = await lease.begun()
+        is_steady = await self._is_steady(lease, noted)
+        begun = {**noted, **self._begun}
+        for job in self._jobs:
+            if job.by_age and not is_steady:
+                continue
+            if self._is_due(job, begun.get(job.name)) and not await self._do(job, lease):
+                return False
+        return True
+
+    async def _is_apart(self) -> bool:
+        """Whether this process's clock differs from that of a store that others have too (ST9)."""
+        store = self._services.store
+        if not isinstance(store, Clocked):
+            return False
+        clocks = await store.clocks()
+        if clocks.is_apart:
+            log_warning("housekeeping-clock-apart", ahead_s=round(clocks.ahead_s))
+        return clocks.is_apart
+
+    async def _is_steady(self, lease: Lease, noted: Mapping[str, float]) -> bool:
+        """Whether the clock has gone on evenly for long enough to remove by it what is old (ST11)."""
+        now = self._services.clock.now()
+        seen_at, leapt_at = noted.get(_SEEN), noted.get(_LEAPT)
+        if seen_at is None and not noted:
+            seen_at = now - _SEEN_EVERY_S  # where nobody ever kept house there is nothing old
+        if seen_at is None or not seen_at - MAX_CLOCK_SKEW_S <= now <= seen_at + LEAP_S:
+            log_warning("housekeeping-clock-leapt", by_s=0 if seen_at is None else round(now - seen_at))
+            seen_at, leapt_at = None, now
+            await lease.note(_LEAPT, now=now)
+        if seen_at is None or now >= seen_at + _SEEN_EVERY_S:
+            await lease.note(_SEEN, now=now)
+        return leapt_at is None or leapt_at + STEADY_S <= now
+
+    def _own_lease(self) -> Lease:
+        if self._lease is None:
+            owner = self._services.entropy.token(16)
+            self._lease = Lease(self._services.store, owner=owner, ttl_s=LEASE_S)
+        return self._lease
+
+    def _is_due(self, job: Job, begun_at: float | None) -> bool:
+        # A beginning in the future is the trace of a clock that was set back.
+        return begun_at is None or not begun_at <= self._services.clock.now() < begun_at + job.every_s
+
+    async def _do(self, job: Job, lease: Lease) -> bool:
+        """Do one job; False when the lease was lost over it."""
+        now = self._services.clock.now()
+        if job.every_s < _NOTED_FROM_S:
+            self._begun[job.name] = now
+        elif not await lease.note(job.name, now=now):
+            return False
+        try:
+            while await job.round(self._services):
+                if not await lease.take(now=self._services.clock.now()):
+                    return False
+        except Exception as error:  # one job must not keep the others from being done
+            log_warning("housekeeping-failed", job=job.name, **describe(error))
+        return True
+
+    async def keep(self) -> None:
+        """Take turns until it is cancelled."""
+        is_holder = False
+        while True:
+            await self._pause(min(self.pause_s, TURN_S) if is_holder else TURN_S)
+            try:
+                is_holder = await self.turn()
+            except Exception as error:  # the next turn may fare better
+                is_holder = False
+                log_warning("housekeeping-failed", job="lease", **describe(error))
+
+    async def leave(self) -> None:
+        """Give the lease back, if that can be done at once."""
+        if self._lease is not None:
+            with suppress(SpaceError, TimeoutError):
+                async with asyncio.timeout(_RELEASE_WITHIN_S):
+                    await self._lease.release()
+
+
+@asynccontextmanager
+async def keeping_house(services: Services) -> AsyncIterator[Housekeeper]:
+    """Keep house beside whatever the block does; at its end a job under way is broken off and the lease given back."""
+    housekeeper = Housekeeper(services)
+    task = asyncio.create_task(housekeeper.keep())
+    try:
+        yield housekeeper
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await housekeeper.leave()

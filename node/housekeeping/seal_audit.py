@@ -1,0 +1,66 @@
+"""Sealing the audit records into the chain: the housekeeping's part (RC4, RC5).
+
+A record is sealed about a second after it was written. Its time is that of its writer's clock when it planned the
+commit; one that came late is found by the rounds that look further back. They are rarer, because before the last
+record that was sealed lie mostly rows that were taken away and are not swept yet.
+
+Example:
+    while await seal_recent(services): ...
+"""
+
+from typing import Final
+
+from spaces.audit.chain import Chain, seal_batch
+
+from ..services import Services
+
+RECENT_S: Final = 2.0
+"""How far before the last time it found nothing more the frequent round looks: what nearly every commit keeps to."""
+DELAYED_S: Final = 120.0
+"""How far the round of each minute looks: beyond any commit's way to the store."""
+_BATCHES: Final = 8
+"""Batches of one round: less than a second of the disk's time."""
+
+
+async def seal_recent(services: Services) -> bool:
+    """Seal records that came since the last round, or shortly before it; True when there is more to do at once.
+
+    Raises:
+        SpaceError: the store does not answer, or a row does not decode.
+    """
+    return await _seal(services, window_s=RECENT_S)
+
+
+async def seal_delayed(services: Services) -> bool:
+    """Seal records that were long on their way too; True when there is more to do at once.
+
+    Raises:
+        SpaceError: the store does not answer, or a row does not decode.
+    """
+    return await _seal(services, window_s=DELAYED_S)
+
+
+async def seal_audit(services: Services) -> bool:
+    """Seal records of whatever time; True when there is more to do at once.
+
+    Raises:
+        SpaceError: the store does not answer, or a row does not decode.
+    """
+    return await _seal(services, window_s=None)
+
+
+async def _seal(services: Services, *, window_s: float | None) -> bool:
+    chain, after, more = chain_of(services), None, True
+    for _ in range(_BATCHES):
+        now = services.clock.now()
+        sealed = await seal_batch(services.store, chain, now=now, window_s=window_s, after=after)
+        after, more = sealed.last_key, sealed.more
+        if not more:
+            break
+    return more
+
+
+def chain_of(services: Services) -> Chain:
+    """Return whose chain it is."""
+    keyring = services.keyring
+    return Chain(node_did=keyring.node_did, store_id=services.store_id, sign=keyring.node_signer.sign)

@@ -1,0 +1,1 @@
+"""HTTP: the application, the listener below it, messages and routes."""

@@ -1,0 +1,154 @@
+"""How a worker takes its part of the connections that come to a socket which several workers listen on.
+
+Left to themselves, workers take what they find: whoever wakes first takes a whole burst, and clients that keep their
+connections sit on one worker for hours. So a worker that has more connections than another lets that one come first.
+It waits two milliseconds and no more: then it takes one all the same, and after many vain waits more and more at a
+time, so nobody depends on a worker that stands still. All listen on one socket: what a worker that dies leaves in its
+queue, another takes.
+
+Example:
+    acceptor = Acceptor(bound, make_protocol, open_now, shares=Shares(counts, worker=0), backlog=1024)
+    acceptor.start()
+    acceptor.close()
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ..logs import describe, log_warning
+from .connection_counts import ConnectionCounts
+
+_LET_OTHERS_S: Final = 0.002
+_PATIENT_WAITS: Final = 25
+_REST_S: Final = 1.0
+_MOST_AT_ONCE: Final = 64  # in one turn of the loop, so that requests are answered between them
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Whose turn it is.
+
+    Attributes:
+        counts: of all workers.
+        worker: this one's row.
+    """
+
+    counts: ConnectionCounts
+    worker: int
+
+    def is_ours(self, own: int) -> bool:
+        """Tell everybody what this worker has, and return whether the next connection is for it to take."""
+        self.counts.tell(self.worker, own)
+        least = self.counts.least_beside(self.worker)
+        # Among many connections some more or less are even enough, and waiting costs time.
+        return least is None or own <= least + 1 + least // 8
+
+    def withdraw(self) -> None:
+        """Let nobody wait for this worker."""
+        self.counts.withdraw(self.worker)
+
+
+class Acceptor:
+    """Takes connections from a shared socket while it is started; stands where an `asyncio.Server` would."""
+
+    def __init__(
+        self,
+        bound: socket.socket,
+        make: Callable[[], asyncio.Protocol],
+        open_now: Callable[[], int],
+        *,
+        shares: Shares,
+        backlog: int,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            bound: stream socket that does not block, this acceptor's to close; other processes listen on it too.
+            make: makes the protocol of a connection.
+            open_now: counts the connections that such protocols have.
+            shares: what the workers know of each other.
+            backlog: connections that the kernel keeps until one is taken.
+        """
+        self._bound = bound
+        self._make = make
+        self._open_now = open_now
+        self._shares = shares
+        self._backlog = backlog
+        self._loop = asyncio.get_running_loop()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._vain_waits = 0
+        self._out_of_turn = 0  # connections that may be taken although it is others' turn
+
+    def start(self) -> None:
+        """Listen."""
+        self._bound.listen(self._backlog)
+        self._is_our_turn()
+        self._loop.add_reader(self._bound, self._take_some)
+
+    def close(self) -> None:
+        """Close the socket and take no more connections; those that are open stay.
+
+        Once every process has closed it, the kernel refuses who comes: nobody waits for the end of a drain.
+        """
+        self._loop.remove_reader(self._bound)
+        self._bound.close()
+        if self._pause is not None:
+            self._pause.cancel()
+        self._is_closed = True
+        self._shares.withdraw()
+
+    def lost(self) -> None:
+        """Hear that a connection has ended, so that the others know."""
+        if not self._is_closed:
+            self._is_our_turn()
+
+    def _take_some(self) -> None:
+        for _ in range(_MOST_AT_ONCE):
+            if self._is_our_turn():
+                self._vain_waits = self._out_of_turn = 0
+            elif self._out_of_turn:
+                self._out_of_turn -= 1
+            else:
+                self._stand_back(_LET_OTHERS_S)
+                return
+            try:
+                taken, _ = self._bound.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # somebody else was faster
+                self._vain_waits = self._out_of_turn = 0
+                return
+            except OSError as error:  # no descriptors or no memory; connections wait in the queue meanwhile
+                log_warning("accept-failed", code=errno.errorcode.get(error.errno or 0, ""), **describe(error))
+                self._stand_back(_REST_S)
+                return
+            self._open(taken)
+
+    def _is_our_turn(self) -> bool:
+        return self._shares.is_ours(self._open_now() + len(self._opening))
+
+    def _stand_back(self, pause_s: float) -> None:
+        self._loop.remove_reader(self._bound)
+        self._pause = self._loop.call_later(pause_s, self._come_back)
+
+    def _come_back(self) -> None:
+        self._vain_waits += 1
+        self._out_of_turn = 1 << min(max(self._vain_waits - _PATIENT_WAITS, 0), 6)
+        self._loop.add_reader(self._bound, self._take_some)
+        self._take_some()
+
+    def _open(self, taken: socket.socket) -> None:
+        taken.setblocking(False)
+        opening = self._loop.create_task(self._opened(taken))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+
+    async def _opened(self, taken: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._make, taken)
+        except OSError:  # the client has gone
+            taken.close()

@@ -1,0 +1,130 @@
+"""The web application: the route table, bound to one node's services, and the headers that every answer carries.
+
+There is no middleware: a route's errors become answers where the route is bound (`route.bind`), and the headers of
+every answer, streamed ones too, are set when it is prepared. A path without a placeholder is looked up, not resolved
+(`fixed_paths`): the busiest routes are such paths.
+
+Example:
+    app = build_app(services)
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from aiohttp import web
+
+from ..cohort import IN_STEP
+from ..config import Http
+from ..operations.readiness import PROBE, ReadinessProbe
+from ..services import SERVICES, Services
+from .messages.answers import CLOSED_TO_PAGES, COMMON_HEAD, CommonHead, UntypedStream, WholeAnswer
+from .messages.pages import page_answer
+from .messages.request_ids import TRACE_HEADER, request_id
+from .messages.route import bind
+from .messages.unauthenticated import StrangerGuard
+from .routes.table import ROUTES
+
+SERVER_NAME = "sealspace"
+
+_Server: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+# H6. `Server` is our own: the framework's would tell its version.
+FIXED_HEADERS = {
+    "Server": SERVER_NAME,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Permissions-Policy": "interest-cohort=()",
+}
+
+# H6, wire 5.2: on every answer but the operator's, over what a route set. A page is nobody here: no cookie, address or
+# certificate of whoever looks at it entitles to anything, and it sends a token only if it has one.
+CORS_HEADERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, PUT, GET, OPTIONS, DELETE",
+    "Access-Control-Expose-Headers": "*, Authorization",
+    "Access-Control-Allow-Headers": "*, Authorization",
+    "Access-Control-Allow-Credentials": "true",
+}
+
+
+def build_app(services: Services) -> web.Application:
+    """Return the application that serves every route of the table with these services.
+
+    Bodies have no bound of the framework's: each route states its own (H5).
+    """
+    app = web.Application(client_max_size=0)
+    app[SERVICES] = services
+    app[PROBE] = ReadinessProbe()
+    guard = StrangerGuard(services.stranger_rates, services.config.http, services.clock)
+    for route in ROUTES:
+        handler = bind(route, services.in_step, guard, services.tally)
+        paths = [route.path] if route.path.endswith("*}") else [route.path, f"{route.path}/"]  # H4
+        for path in paths:
+            for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+                app.router.add_route(method, path, handler, expect_handler=meet_expectation)
+    app[IN_STEP] = services.in_step
+    app[COMMON_HEAD] = CommonHead(common_headers(services.config.http))
+    app.on_response_prepare.append(set_headers(services.config.http))
+    return app
+
+
+def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
+    """Return what answers a request: by the exact text of its method and target, where a route has that text.
+
+    What is resolved with a request (a query, a spelling with escapes, a placeholder, an expectation) goes the
+    framework's way, and so does every method that a path does not have.
+
+    Args:
+        app: with all its routes, frozen.
+        otherwise: the framework's own handler.
+    """
+    fixed = {
+        (route.method, route.resource.canonical): (_match_of(app, route), route.handler)
+        for route in app.router.routes()
+        if isinstance(route.resource, web.PlainResource)
+    }
+
+    def answer(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        found = fixed.get((request.method, request.raw_path))
+        if found is None or "Expect" in request.headers:
+            return otherwise(request)
+        assert isinstance(request, web.Request)  # the application's factory makes them
+        request._match_info, handler = found  # what resolving would have set; nothing in it belongs to one request
+        return handler(request)
+
+    return answer
+
+
+def _match_of(app: web.Application, route: web.AbstractRoute) -> web.UrlMappingMatchInfo:
+    match = web.UrlMappingMatchInfo({}, route)
+    match.add_app(app)
+    match.freeze()
+    return match
+
+
+async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
+    """Tell a client that waits with its body to go on; refuse every other expectation without repeating it."""
+    expected = request.headers.get("Expect", "").lower()
+    if expected != "100-continue":
+        return page_answer(417, request.headers.get("Accept", ""))
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer itself has not begun
+    return None
+
+
+def common_headers(http: Http) -> dict[str, str]:
+    """Return the headers that are the same on every answer."""
+    return {**FIXED_HEADERS, **(CORS_HEADERS if http.cors else {})}
+
+
+def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Return what sets the headers of every answer that the framework prepares, streamed ones too."""
+    headers = common_headers(http)
+
+    async def set_on(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(FIXED_HEADERS if CLOSED_TO_PAGES in request else headers)
+        response.headers[TRACE_HEADER] = request_id(request)
+        if isinstance(response, UntypedStream) or (isinstance(response, WholeAnswer) and response.is_untyped):
+            response.headers.popall("Content-Type", None)
+
+    return set_on

@@ -1,0 +1,92 @@
+"""How many connections clients may have open in one worker, and what becomes of those that meet a bound.
+
+Whoever has shown no token yet costs a worker a connection and what it keeps of a request. A client address has so many
+of them (`http.connections_per_client`), all together so many (`http.max_connections`). What meets a bound, these or
+those of time that the listener holds, is counted under the name of the setting, and the first time a line says so: a
+line for each would let a stranger fill the log.
+
+Example:
+    bounds = ConnectionBounds(config.http, tally)
+    if bounds.take("192.0.2.7"):
+        ...
+        bounds.give_back("192.0.2.7")
+"""
+
+import resource
+from typing import TYPE_CHECKING, Final, Literal
+
+from ..config import Http
+from ..logs import log_warning
+from ..rates import counted_as
+from .messages.clients import is_counted
+
+if TYPE_CHECKING:
+    from ..metrics.tally import Tally
+
+Bound = Literal["http.max_connections", "http.connections_per_client", "http.head_s", "http.unread_answer_s"]
+
+# Descriptors for the store, for files of values and for what else a worker opens.
+_KEPT_DESCRIPTORS: Final = 128
+
+
+class ConnectionBounds:
+    """The open connections of one worker; belongs to its event loop's thread."""
+
+    def __init__(self, http: Http, tally: "Tally | None" = None) -> None:
+        """Begin with no connection.
+
+        Args:
+            http: the bounds, and which proxies bring many clients.
+            tally: counts what meets a bound; None: nobody asks.
+        """
+        self._http = http
+        self._tally = tally
+        self._most = min(http.max_connections, _descriptors_for_clients())
+        self._open = 0
+        self._by_client: dict[str, int] = {}
+        self._told: set[Bound] = set()
+
+    def take(self, peer: str | None) -> bool:
+        """Count a new connection from an address, where it may be had; what was taken is to be given back.
+
+        Args:
+            peer: the other end's address; None: it has none.
+        """
+        if self._open >= self._most:
+            self.met("http.max_connections")
+            return False
+        if (client := self._client(peer)) is not None:
+            count = self._by_client.get(client, 0)
+            if count >= self._http.connections_per_client:
+                self.met("http.connections_per_client")
+                return False
+            self._by_client[client] = count + 1
+        self._open += 1
+        return True
+
+    def give_back(self, peer: str | None) -> None:
+        """Hear that a connection that was taken has ended."""
+        self._open -= 1
+        if (client := self._client(peer)) is not None:
+            self._by_client[client] -= 1
+            if not self._by_client[client]:
+                del self._by_client[client]
+
+    def met(self, bound: Bound) -> None:
+        """Count a connection that was given up for the bound of a setting."""
+        if self._tally is not None:
+            self._tally.gave_up(bound)
+        if bound not in self._told:
+            self._told.add(bound)
+            log_warning("connection-given-up", bound=bound)
+
+    def _client(self, peer: str | None) -> str | None:
+        if not self._http.connections_per_client or peer is None or not is_counted(peer, self._http):
+            return None
+        return counted_as(peer)
+
+
+def _descriptors_for_clients() -> int:
+    """Return how many connections leave descriptors for everything else: without any, accepting stands still."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(soft - _KEPT_DESCRIPTORS, 1) if soft != resource.RLIM_INFINITY else 1 << 30

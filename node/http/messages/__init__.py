@@ -1,0 +1,1 @@
+"""What a route reads from a request and writes into an answer."""

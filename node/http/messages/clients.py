@@ -1,0 +1,65 @@
+"""Who is calling, as a network address: the peer, or what a trusted proxy says of it (Q12).
+
+A forwarded header counts only from an address of `http.trusted_proxies`; then the last address in `X-Forwarded-For`
+that is not itself a trusted proxy is the client. A proxy that sends no `X-Forwarded-For` may send `X-Real-IP`.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from ...config import Http
+
+
+def client_address(request: web.Request, http: Http) -> str | None:
+    """Return the client's address in text; None for a caller without one (a Unix socket).
+
+    Does not check:
+        That the client is who it says: behind a trusted proxy this is the proxy's word.
+    """
+    peer = request.remote
+    if peer is None or not http.trusted_proxies or not _is_within(peer, http.trusted_proxies):
+        return peer
+    forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
+    for hop in reversed([_without_port(part.strip()) for part in forwarded.split(",") if part.strip()]):
+        if not _is_within(hop, http.trusted_proxies):
+            return hop
+    if not forwarded.strip():
+        return request.headers.get("X-Real-IP", "").strip() or peer
+    return peer
+
+
+def _without_port(hop: str) -> str:
+    """Return an address as some proxies write it, with the port of the connection, without that."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
+
+
+def is_counted(peer: str | None, http: Http) -> bool:
+    """Whether a connection's peer is a client of its own: neither this machine nor a proxy, which bring many."""
+    if peer is None or _is_within(peer, http.trusted_proxies):
+        return False
+    try:
+        return not _parsed(peer).is_loopback
+    except ValueError:
+        return True
+
+
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Read an address; one of IPv4 as itself, too where a socket of both families has put `::ffff:` in front.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parsed = ipaddress.ip_address(address)
+    return (parsed.version == 6 and parsed.ipv4_mapped) or parsed
+
+
+def _is_within(address: str, networks: Sequence[str]) -> bool:
+    try:
+        parsed = _parsed(address)
+    except ValueError:
+        return False
+    return any(parsed in ipaddress.ip_network(network, strict=False) for network in networks)

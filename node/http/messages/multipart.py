@@ -1,0 +1,202 @@
+"""Reading `multipart/form-data` (RFC 7578, RFC 2046) from a stream of bytes: the values of a batch put (wire §4.4.6).
+
+Own code, because clients read the texts of its refusals, and because it is stricter than libraries are: no preamble, no
+folded or malformed header, bounds on everything that is held in memory. A part is read piece by piece and never held.
+
+    --boundary CRLF (header CRLF)* CRLF bytes CRLF --boundary CRLF … CRLF --boundary--        what follows is not read
+
+Example:
+    async for part in multipart_parts(pieces, boundary_of(content_type)):
+        part.name, part.headers
+        async for piece in part.pieces: ...
+"""
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from ...operations.errors import BadOption
+
+# A name is a path of a token, which fits one header line, encoded once more.
+MAX_PART_HEADER_BYTES: Final = 512 * 1024
+MAX_PART_HEADER_LINES: Final = 32
+_WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_HEADER: Final = re.compile(rf"({_WORD}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+_PARAMETER: Final = re.compile(rf';[ \t]*({_WORD})=("((?:[^"\\]|\\.)*)"|({_WORD}))[ \t]*')
+_ESCAPE: Final = re.compile(r"\\(.)")
+_BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+_CRLF: Final = b"\r\n"
+_HEAD_END: Final = b"\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class MultipartPart:
+    """One part.
+
+    Attributes:
+        name: of its field, as sent.
+        headers: by lower-case name, all but `content-disposition`; of a repeated one the last value.
+        pieces: its bytes; to be read before the next part is asked for.
+    """
+
+    name: str
+    headers: Mapping[str, str]
+    pieces: AsyncIterator[bytes]
+
+
+def boundary_of(content_type: str) -> bytes:
+    """Return the boundary that a content type names.
+
+    Args:
+        content_type: a `multipart/form-data` header value; untrusted.
+    Raises:
+        BadOption: it names none, or one that cannot be.
+    """
+    boundary = _parameters(content_type).get("boundary", "")
+    if _BOUNDARY.fullmatch(boundary) is None:
+        raise BadOption("multipart boundary is missing or malformed")
+    return boundary.encode("ascii")
+
+
+def part_path(name: str) -> str:
+    """Return the key that a part's name stands for: percent-decoded once.
+
+    Raises:
+        BadOption: the bytes are not UTF-8.
+    """
+    raw = unquote_to_bytes(name.encode("utf-8", "surrogateescape"))
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadOption(f"Multipart KV part name is not valid percent-encoded UTF-8: {_where(error)}") from None
+
+
+def _where(error: UnicodeDecodeError) -> str:
+    if error.reason == "unexpected end of data":
+        return f"incomplete utf-8 byte sequence from index {error.start}"
+    return f"invalid utf-8 sequence of {error.end - error.start} bytes from index {error.start}"
+
+
+async def multipart_parts(pieces: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[MultipartPart]:
+    """Yield the parts of a body in the order they come.
+
+    Args:
+        pieces: the body; whoever gives it bounds its size.
+        boundary: see `boundary_of`.
+    Raises:
+        BadOption: the body is not whole, or malformed; from here or from the pieces of a part.
+    """
+    source = _Source(pieces, b"--" + boundary)
+    await source.skip_first_delimiter()
+    while not await source.is_at_end():
+        headers = _headers(await source.head())
+        name = _field_name(headers.pop("content-disposition", ""))
+        part = MultipartPart(name, headers, source.part(name))
+        yield part
+        async for _ in part.pieces:  # whatever was not read
+            pass
+
+
+class _Source:
+    """The bytes of a body, and how far they have been read."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], delimiter: bytes) -> None:
+        self._pieces = pieces
+        self._delimiter = delimiter
+        self._held = bytearray()
+
+    async def _more(self) -> bool:
+        """Hold one piece more; False at the end."""
+        async for piece in self._pieces:
+            if piece:
+                self._held += piece
+                return True
+        return False
+
+    async def _take(self, size_bytes: int) -> bytes:
+        """Return the next bytes; fewer at the end."""
+        while len(self._held) < size_bytes and await self._more():
+            pass
+        taken = bytes(self._held[:size_bytes])
+        del self._held[:size_bytes]
+        return taken
+
+    async def skip_first_delimiter(self) -> None:
+        """Read the delimiter that a body begins with."""
+        if await self._take(len(self._delimiter)) != self._delimiter:
+            raise _incomplete()
+
+    async def is_at_end(self) -> bool:
+        """Read what stands behind a delimiter: whether it was the last one."""
+        follows = await self._take(2)
+        if follows not in (_CRLF, b"--"):
+            raise _incomplete()
+        return follows == b"--"
+
+    async def head(self) -> bytes:
+        """Read the header lines of a part."""
+        self._held[:0] = _CRLF  # so that no header at all ends like some
+        looked = 0
+        while (end := self._held.find(_HEAD_END, max(looked - len(_HEAD_END), 0))) < 0:
+            looked = len(self._held)
+            if looked > MAX_PART_HEADER_BYTES:
+                raise BadOption(f"multipart headers of one part exceed {MAX_PART_HEADER_BYTES} bytes")
+            if not await self._more():
+                raise _incomplete()
+        return (await self._take(end + len(_HEAD_END)))[len(_CRLF) : -len(_HEAD_END)]
+
+    async def part(self, name: str) -> AsyncIterator[bytes]:
+        """Yield the bytes of a part, up to the delimiter after it."""
+        end = _CRLF + self._delimiter
+        while (found := self._held.find(end)) < 0:
+            # The end may have begun in what is held.
+            if piece := await self._take(max(len(self._held) - len(end) + 1, 0)):
+                yield piece
+            if not await self._more():
+                raise BadOption(f'field "{name}" received with incomplete data')
+        piece = await self._take(found)
+        await self._take(len(end))
+        if piece:
+            yield piece
+
+
+def _incomplete() -> BadOption:
+    return BadOption("incomplete multipart stream")
+
+
+def _headers(head: bytes) -> dict[str, str]:
+    # As the header lines of the request itself: bytes that are not UTF-8 become lone surrogates.
+    lines = head.decode("utf-8", "surrogateescape").split("\r\n") if head else []
+    if len(lines) > MAX_PART_HEADER_LINES:
+        raise BadOption(f"multipart part has more than {MAX_PART_HEADER_LINES} headers")
+    headers: dict[str, str] = {}
+    for line in lines:
+        match = _HEADER.fullmatch(line)
+        if match is None:
+            raise BadOption("multipart part has a malformed header")
+        headers[match[1].lower()] = match[2].rstrip(" \t")
+    return headers
+
+
+def _field_name(disposition: str) -> str:
+    """Return the name in a part's `Content-Disposition`."""
+    name = _parameters(disposition).get("name")
+    if disposition.partition(";")[0].strip().lower() != "form-data" or name is None:
+        raise BadOption("Multipart KV part is missing a field name")
+    return name
+
+
+def _parameters(value: str) -> dict[str, str]:
+    """Return the parameters of a header value; none of them when they are malformed or repeated."""
+    start = value.find(";")
+    parameters: dict[str, str] = {}
+    while 0 <= start < len(value):
+        match = _PARAMETER.match(value, start)
+        if match is None or match[1].lower() in parameters:
+            return {}
+        quoted = match[3]
+        parameters[match[1].lower()] = match[4] if quoted is None else _ESCAPE.sub(r"\1", quoted)
+        start = match.end()
+    return parameters

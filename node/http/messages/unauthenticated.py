@@ -1,0 +1,54 @@
+"""What a client may cost the node before it has shown that it may do anything.
+
+Checking a signature, and finding out that a chain does not hold, is work for whoever asks. A client address has a
+bucket of it (`limits.strangers_per_minute`): each refused token takes one, and so does the first thing that is kept for
+a signer who has nothing here yet, a key that was made a moment ago. An empty bucket is 429 before a token is looked at.
+What else is granted takes nothing, so a busy client that is entitled is not counted, nor who shares its address.
+
+Requests without a token cost no signature and are not counted here; public values have a rate of their own.
+"""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from capabilities.ambient import Clock
+
+from ...config import Http
+from ...operations.errors import SpaceNotFound
+from ...rates import Rates
+from .clients import client_address
+
+_REFUSED = frozenset((401, 403))
+
+
+@dataclass(frozen=True, slots=True)
+class StrangerGuard:
+    """Counts what strangers cost.
+
+    Attributes:
+        rates: one bucket for each client address.
+        http: whose forwarded headers are believed.
+        clock: tells the time.
+    """
+
+    rates: Rates
+    http: Http
+    clock: Clock
+
+    def admit(self, request: web.Request) -> None:
+        """Ask whether the client may still cost something.
+
+        Raises:
+            TooMany: the client's bucket is empty.
+        """
+        if "Authorization" not in request.headers:
+            return
+        client = client_address(request, self.http)
+        if not self.rates.is_new(client):  # nearly everybody who asks has cost nothing so far
+            self.rates.require(client, now=self.clock.now())
+
+    def note(self, request: web.Request, error: Exception, status: int) -> None:
+        """Take one for a token that was refused, or that was good for a space that does not exist."""
+        if "Authorization" in request.headers and (status in _REFUSED or isinstance(error, SpaceNotFound)):
+            self.rates.charge(client_address(request, self.http), now=self.clock.now())

@@ -1,0 +1,70 @@
+"""The operator's routes: quotas and usage (wire §5.12). One secret opens them all; without one they answer 503."""
+
+from typing import Annotated, Final
+
+import msgspec
+from aiohttp import web
+
+from ...operations.values.admin_quota import DEFAULT_USAGE_SPACES, all_overrides, set_quota, show_quota, usage
+from ...services import SERVICES, Services
+from ..messages.answers import json_answer
+from ..messages.pages import FrameworkPage
+from ..messages.queries import whole_number
+from ..messages.request_bodies import json_body
+
+_MAX_BODY_BYTES: Final = 4096
+
+
+class _Limit(msgspec.Struct):
+    """The body of a PUT. More than 2^62 bytes no counter could reach."""
+
+    limit_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+
+
+async def get_quotas(request: web.Request) -> web.Response:
+    """GET /admin/quota -> `{"overrides", "default_limit_bytes"}`, and `"more"` when there are too many to tell."""
+    found = await all_overrides(_opened(request))
+    more = {"more": True} if found.more else {}
+    return json_answer({"overrides": found.overrides, "default_limit_bytes": found.default_limit_bytes, **more})
+
+
+async def get_quota(request: web.Request) -> web.Response:
+    """GET /admin/quota/<space> -> its limits and what it holds."""
+    return json_answer(await show_quota(_opened(request), request.match_info["space"]))
+
+
+async def put_quota(request: web.Request) -> web.Response:
+    """PUT /admin/quota/<space> `{"limit_bytes"}`."""
+    services = _opened(request)
+    body = await json_body(request, _Limit, max_bytes=_MAX_BODY_BYTES)
+    return json_answer(await set_quota(services, request.match_info["space"], body.limit_bytes))
+
+
+async def delete_quota(request: web.Request) -> web.Response:
+    """DELETE /admin/quota/<space>: from now on the default."""
+    return json_answer(await set_quota(_opened(request), request.match_info["space"], None))
+
+
+async def get_usage(request: web.Request) -> web.Response:
+    """GET /admin/usage?limit= -> the largest spaces, largest first, and how many spaces there are."""
+    services = _opened(request)
+    found = await usage(services, limit=whole_number(request, "limit", default=DEFAULT_USAGE_SPACES))
+    spaces = [
+        {"space_id": entry.space.text, "usage_bytes": entry.used_bytes, "row_bytes": entry.row_bytes}
+        for entry in found.spaces
+    ]
+    return json_answer({"spaces": spaces, "count": found.count})
+
+
+def _opened(request: web.Request) -> Services:
+    """Return the services to the operator.
+
+    Raises:
+        FrameworkPage: 503 when the node has no operator's secret, 401 when the request has not.
+    """
+    services = request.app[SERVICES]
+    if services.admin_key is None:
+        raise FrameworkPage(503)
+    if not services.admin_key.opens(request.headers.get("Authorization", "")):
+        raise FrameworkPage(401)
+    return services

@@ -1,0 +1,46 @@
+"""Our own surface of attestation: challenges, sessions, and the owner's policy (AT1, AT4, RL17)."""
+
+from aiohttp import web
+
+from encryption_network.policy import MAX_POLICY_BYTES
+
+from ...operations.attestation.attest import MAX_SESSION_BODY_BYTES, challenge, open_session
+from ...operations.releases.owner_policy import set_policy
+from ...services import SERVICES, Services
+from ..messages.answers import empty_answer, json_answer
+from ..messages.clients import client_address
+from ..messages.request_bodies import limited_body
+from ..messages.token_header import token_of
+
+_MAX_CHALLENGE_BODY_BYTES = 4096
+
+
+async def post_challenge(request: web.Request) -> web.Response:
+    """POST /attestation/challenge `{"did"}` -> `{"nonce", "expiresAt"}`."""
+    services = request.app[SERVICES]
+    _take_rate(services, request)
+    made = challenge(services, await limited_body(request, max_bytes=_MAX_CHALLENGE_BODY_BYTES))
+    return json_answer({"nonce": made.nonce, "expiresAt": made.expires_at})
+
+
+async def post_session(request: web.Request) -> web.Response:
+    """POST /attestation/sessions -> `{"expiresAt", "evidence"}`."""
+    services = request.app[SERVICES]
+    header = token_of(request)
+    body = await limited_body(request, max_bytes=MAX_SESSION_BODY_BYTES)  # sizes, then the client's rate
+    _take_rate(services, request)
+    session = await open_session(services, header, body)
+    return json_answer({"expiresAt": session.expires_at, "evidence": session.evidence})
+
+
+async def put_policy(request: web.Request) -> web.Response:
+    """PUT /encryption/networks/<id>/policy: the owner's policy, or `null` to take it away."""
+    header = token_of(request)
+    body = await limited_body(request, max_bytes=MAX_POLICY_BYTES)
+    await set_policy(request.app[SERVICES], header, path_id=request.match_info["network"], body=body)
+    return empty_answer(204)
+
+
+def _take_rate(services: Services, request: web.Request) -> None:
+    client = client_address(request, services.config.http)
+    services.challenge_rates.take(client, now=services.clock.now())

@@ -1,0 +1,32 @@
+"""POST /delegation/status: how one delegation stands (wire 5.3)."""
+
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from capabilities.tokens import parse_invocation
+from spaces.errors import StoreUnavailable
+
+from ...operations.delegations.delegation_status import delegation_status
+from ...services import SERVICES
+from ..messages.answers import WireText, json_answer
+from ..messages.request_bodies import json_body
+from ..messages.token_header import token_of
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+
+
+class _Question(msgspec.Struct, frozen=True):
+    cid: str
+
+
+async def post_status(request: web.Request) -> web.Response:
+    """Answer `{"cid", "status", "exists", "active", "revoked", "expired"}`, with 404 when there is nothing to tell."""
+    token = parse_invocation(token_of(request))
+    question = await json_body(request, _Question, max_bytes=MAX_BODY_BYTES)
+    try:
+        report = await delegation_status(request.app[SERVICES], token, question.cid)
+    except StoreUnavailable:
+        raise WireText(503, "Status unavailable") from None
+    return json_answer(report, status=200 if report.exists else 404)

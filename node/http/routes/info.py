@@ -1,0 +1,68 @@
+"""What the node says about itself: /info, /version, /healthz, /readyz (wire 5.1, 7.1)."""
+
+import msgspec
+from aiohttp import web
+
+from spaces.errors import RecordDamaged
+from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
+
+from ... import __version__
+from ...operations.readiness import PROBE
+from ...release_terms import in_force, recorded_release
+from ...services import SERVICES, Services
+from ..messages.answers import empty_answer, json_answer
+
+PROTOCOL = 1  # J1: the number that clients compare
+FEATURES = ("kv", "delegation", "sharing", "signed-urls", "encryption", "attestation")
+
+
+class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """The members of /info, in the order in which clients have always seen them."""
+
+    protocol: int
+    version: str
+    features: tuple[str, ...]
+    node_id: str
+    in_tee: bool = msgspec.field(name="inTEE")
+    attestation: str
+    trust_roots: tuple[str, ...] = ()
+
+
+async def service_information(services: Services) -> ServiceInformation:
+    """Return what /info says.
+
+    The attestation mode in force is said openly, and so is a trust root that is not Intel's: evidence under it proves
+    what its owner wants (AT26).
+    """
+    record = await recorded_release(services.store)
+    if record is None:
+        raise RecordDamaged("the release record was deleted")
+    return ServiceInformation(
+        protocol=PROTOCOL,
+        version=__version__,
+        features=FEATURES,
+        node_id=services.keyring.node_did,
+        in_tee=services.own_quotes is not None,
+        attestation=in_force(services.config.release, record).mode,
+        trust_roots=tuple(root.hex() for root in record.trust_roots if root != INTEL_ROOT_SHA256),
+    )
+
+
+async def get_information(request: web.Request) -> web.Response:
+    """GET /info and /version."""
+    return json_answer(await service_information(request.app[SERVICES]))
+
+
+async def get_health(request: web.Request) -> web.Response:
+    """GET /healthz: this process lives and its store answers."""
+    try:
+        await request.app[SERVICES].store.read(keys=())
+    except Exception:  # whatever it is, the answer is the same; /readyz says which
+        return empty_answer(500)
+    return empty_answer()
+
+
+async def get_readiness(request: web.Request) -> web.Response:
+    """GET /readyz: a canary write inside its limit, the schema, the release record."""
+    report = await request.app[PROBE].check(request.app[SERVICES])
+    return json_answer(report, status=200 if report.ready else 503)

@@ -1,0 +1,340 @@
+"""Challenges and attestation sessions: how a backend's quote becomes evidence (AT1 to AT7).
+
+The order is part of the defence: sizes, the client's rate, signature, the challenge's MAC, the chain, the challenge's
+first use, our own parser, report data, collateral, and only then the curve arithmetic of the quote, one at a time.
+
+What is kept is evidence without a verdict, under the DID and the receiver key; each release judges it anew.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from blake3 import blake3
+
+from capabilities.errors import InvalidIdentifier
+from capabilities.principals import Principal, parse_principal
+from capabilities.resources import NetworkId, network_of
+from capabilities.strict_base64 import decode_standard, decode_url, encode_url
+from capabilities.strict_json import Json
+from capabilities.tokens import Invocation, parse_invocation
+from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.evidence_record import decode_evidence, encode_evidence
+from encryption_network.key_providers import is_within_terms, key_provider_text
+from encryption_network.policy import Evidence, ReceiverMode
+from encryption_network.release_record import ReleaseRecord, decode_release_record
+from encryption_network.requests import DECRYPT, MAX_LIFETIME_S, check_audience, read_body
+from spaces.audit.records import AuditRecord, audit_put
+from spaces.documents.evidence import evidence_put, evidence_range, evidence_row_key, release_record_key
+from spaces.documents.networks import network_row_key
+from spaces.documents.receipts import Basis, basis_beside, basis_put
+from spaces.errors import RecordDamaged
+from spaces.grants.replay_records import claim_of
+from spaces.store.contract import Check, Claim, Commit, Put
+from tee_backend.attestation.application import EventLogClaims, accepted_key_provider, check_key_provider
+from tee_backend.attestation.challenge import (
+    RANDOM_BYTES,
+    ChallengeScope,
+    check_challenge,
+    issue_challenge,
+)
+from tee_backend.attestation.errors import AttestationError, KeyProviderRefused
+from tee_backend.attestation.event_log import read_event_log
+from tee_backend.attestation.event_log_claims import verify_event_log
+from tee_backend.attestation.judgement import to_evidence
+from tee_backend.attestation.quote import MAX_QUOTE_BYTES, Quote, parse_quote
+from tee_backend.attestation.report_data import check_report_data, report_data
+
+from ...logs import log_warning
+from ...release_terms import in_force
+from ...services import Services
+from ..attempts import Planned, until_committed
+from ..authorise import Call, admit_token, read_call
+from ..releases.receipts import missing_documents
+from .collateral_use import usable_collateral
+from .own_errors import (
+    ChallengeUsed,
+    MalformedRequest,
+    NetworkUnknown,
+    SessionNotBound,
+)
+
+SESSION_FACT: Final = "sealspace.attestation.session/v1"
+MAX_SESSION_BODY_BYTES: Final = 256 * 1024
+_MAX_DID_CHARS: Final = 512
+_NONCE_LABEL: Final = b"sealspace/first-use/challenge/v1\0"
+_RECEIVER_KEY_BYTES: Final = 32
+_MOST_ENDED: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A nonce for one DID; nothing is stored for it.
+
+    Attributes:
+        nonce: base64url without padding, 32 bytes.
+        expires_at: epoch seconds.
+    """
+
+    nonce: str
+    expires_at: int
+
+
+def challenge(services: Services, body: bytes) -> Challenge:
+    """Make a challenge for the DID that the body names.
+
+    Raises:
+        MalformedRequest: the body is not `{"did": …}` with a DID.
+    """
+    value = read_body(body, max_bytes=4096)
+    did = value.get("did") if isinstance(value, dict) else None
+    if not isinstance(did, str) or len(did) > _MAX_DID_CHARS:
+        raise MalformedRequest('send {"did": "<your DID>"}')
+    try:
+        holder = parse_principal(did)
+    except InvalidIdentifier:
+        raise MalformedRequest('send {"did": "<your DID>"}') from None
+    now, ttl_s = services.clock.now(), services.config.release.challenge_s
+    nonce = issue_challenge(
+        services.keyring.challenge_mac_key(),
+        _scope(services, holder),
+        random=services.entropy.token(RANDOM_BYTES),
+        now=now,
+        ttl_s=ttl_s,
+    )
+    return Challenge(encode_url(nonce), int(now) + ttl_s)
+
+
+def _scope(services: Services, holder: Principal) -> ChallengeScope:
+    return ChallengeScope(holder=holder, audience=services.keyring.node_did, store_id=services.store_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Evidence that stands.
+
+    Attributes:
+        expires_at: epoch seconds; never past the collateral's own end.
+        evidence: hex SHA-256 of the stored evidence, as the audit names it.
+    """
+
+    expires_at: float
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Handed:
+    """The body of a session request; shapes checked, nothing believed."""
+
+    quote: bytes
+    event_log: Json
+    receiver_public_key: bytes
+    receiver_mode: ReceiverMode
+    body_hash: str
+
+
+async def open_session(services: Services, header: str, body: bytes) -> Session:
+    """Take in a quote; from then on the evidence speaks for the invoker's DID.
+
+    Args:
+        services: the node.
+        header: untrusted text of the `Authorization` header: a UCAN to this node with decrypt on one network here, and
+            the fact `{"type", "nonce", "bodyHash"}`.
+        body: untrusted; `{"quote", "eventLog", "receiverPublicKey", "receiverMode"}`.
+
+    Raises:
+        MalformedToken, CapabilityError: the token, or its chain.
+        AttestationRequestError: the request, its binding, the challenge's second use, missing collateral.
+        AttestationError: the challenge or the quote; `code` is coarse, the audit record has the detail.
+        QuotesBusy, SpaceError, RecordError.
+    """
+    handed = _read(body)  # sizes
+    unverified = parse_invocation(header)
+    check_audience(unverified.audience, services.keyring.node_did)
+    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S)  # signature
+    network, nonce = _bound(invocation, handed)
+    scope = _scope(services, invocation.invoker)
+    nonce_ends_at = check_challenge(  # MAC
+        services.keyring.challenge_mac_key(),
+        scope,
+        nonce,
+        now=services.clock.now(),
+        ttl_s=services.config.release.challenge_s,
+    )
+    claim = claim_of(blake3(_NONCE_LABEL + nonce).digest(), expires_at=nonce_ends_at)
+
+    async def attempt(is_first: bool) -> Planned[Session]:
+        keys = (network_row_key(network), release_record_key())
+        call = await read_call(services, invocation, keys=keys, claiming=False)  # chain
+        if call.records[0] is None:
+            raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
+        await _claim_challenge(services, claim, claiming=is_first)  # first use
+        try:
+            judged = await _verified(services, call, handed, nonce)
+        except AttestationError as error:
+            await _record_refusal(services, call, network, error)
+            raise
+        evidence, value = judged.evidence, encode_evidence(judged.evidence)
+        digest = hashlib.sha256(value)
+        audit = _audit(services, call, network, "evidence.accepted", digest.hexdigest())
+        basis = _basis(judged, handed, nonce, digest.digest())
+        commit = Commit(
+            puts=(
+                evidence_put(invocation.invoker, handed.receiver_public_key, value),
+                basis_put(invocation.invoker, handed.receiver_public_key, basis),
+                *await missing_documents(services, (judged.collateral,)),  # RC13: it may be replaced before a release
+                *await _ended(services, evidence),
+                audit_put(audit, entropy=services.entropy),
+            ),
+            live=call.live,
+            checks=(judged.relied,),
+            claim=claim,
+        )
+        return Planned(commit, Session(evidence.expires_at, digest.hexdigest()))
+
+    return await until_committed(services, attempt)
+
+
+def _read(body: bytes) -> _Handed:
+    value = read_body(body, max_bytes=MAX_SESSION_BODY_BYTES)
+    if not isinstance(value, dict) or not value.keys() <= {"quote", "eventLog", "receiverPublicKey", "receiverMode"}:
+        raise MalformedRequest("send quote, eventLog, receiverPublicKey and receiverMode, and nothing else")
+    log = value.get("eventLog")
+    if log is not None and not isinstance(log, list):
+        raise MalformedRequest("eventLog is the array of the log's entries, or null")
+    quote, key = _bytes(value, "quote"), _bytes(value, "receiverPublicKey")
+    mode = value.get("receiverMode")
+    if not 0 < len(quote) <= MAX_QUOTE_BYTES:
+        raise MalformedRequest(f"quote has 1 to {MAX_QUOTE_BYTES} bytes in standard base64")
+    if len(key) != _RECEIVER_KEY_BYTES:
+        raise MalformedRequest("receiverPublicKey has 32 bytes in standard base64")
+    if mode not in ("attested", "signed"):
+        raise MalformedRequest("receiverMode is attested or signed")
+    return _Handed(quote, log, key, "attested" if mode == "attested" else "signed", canonical_hash(value))
+
+
+def _bytes(value: dict[str, Json], name: str) -> bytes:
+    data = decode_standard(value.get(name))
+    if data is None:
+        raise MalformedRequest(f"{name} is canonical standard base64 with padding")
+    return data
+
+
+def _bound(invocation: Invocation, handed: _Handed) -> tuple[NetworkId, bytes]:
+    """Return network and nonce of a token that is bound to this body and to nothing else."""
+    only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
+    network = network_of(only.resource) if only is not None and only.ability == DECRYPT else None
+    facts = [f for f in invocation.facts if isinstance(f, dict) and f.get("type") == SESSION_FACT]
+    if network is None or len(facts) != 1 or facts[0].get("bodyHash") != handed.body_hash:
+        raise SessionNotBound("sign one decrypt capability and one fact with this body's hash")
+    nonce = decode_url(facts[0].get("nonce"))
+    if nonce is None:
+        raise SessionNotBound("name the challenge's nonce in the fact, in base64url")
+    return network, nonce
+
+
+async def _claim_challenge(services: Services, claim: Claim, *, claiming: bool) -> None:
+    if not claiming:
+        return
+    snapshot = await services.store.read(claim=claim)
+    if snapshot.is_forgotten:
+        raise ChallengeUsed("by the clock of the node's store it is over; set the node's clock, then ask for a new one")
+    if snapshot.first_use is False:
+        raise ChallengeUsed("ask for a new challenge and make a new quote over it")
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Evidence, the bytes it was judged from, and the row of the collateral, a condition of keeping it."""
+
+    evidence: Evidence
+    quote: bytes
+    collateral: bytes
+    relied: Check
+
+
+def _basis(judged: _Judged, handed: _Handed, nonce: bytes, evidence_sha256: bytes) -> Basis:
+    log = None if handed.event_log is None else canonical_bytes(handed.event_log)
+    return Basis(evidence_sha256=evidence_sha256, nonce=nonce, quote=judged.quote, event_log=log)
+
+
+async def _verified(services: Services, call: Call, handed: _Handed, nonce: bytes) -> _Judged:
+    """Verify the quote against the operator's collateral and state what it says."""
+    invocation = call.invocation
+    quote = parse_quote(handed.quote)  # our own parser
+    expected = report_data(
+        nonce,
+        services.keyring.node_did,
+        invocation.invoker,
+        handed.receiver_mode,
+        handed.receiver_public_key,
+    )
+    check_report_data(quote.report.report_data, expected)
+    claims = _claims(_terms(services, call), handed, quote)
+    usable = await usable_collateral(services, quote)
+    root, collateral = services.trust_root, usable.collateral
+    verified = await services.quotes.verify(handed.quote, collateral, root=root, now=services.clock.now())
+    evidence = to_evidence(
+        verified,
+        invoker=invocation.invoker,
+        receiver_public_key=handed.receiver_public_key,
+        receiver_mode=handed.receiver_mode,
+        ttl_s=min(services.config.release.evidence_s, usable.stale_at - verified.verified_at),
+        compose_hash=None if claims is None else claims.compose_hash,
+        app_id=None if claims is None else claims.app_id,
+        key_provider=None if claims is None else key_provider_text(claims.key_provider.name, claims.key_provider.id),
+    )
+    return _Judged(evidence, verified.quote.raw, collateral.raw, usable.relied)
+
+
+def _terms(services: Services, call: Call) -> ReleaseRecord:
+    """Return the terms in force, as they stood when the call was read."""
+    row = call.records[1]
+    if row is None or row.value is None:
+        raise RecordDamaged("the release record was deleted")
+    return in_force(services.config.release, decode_release_record(row.value))
+
+
+def _claims(terms: ReleaseRecord, handed: _Handed, quote: Quote) -> EventLogClaims | None:
+    """Return what the event log says; it is compared with registers of the quote, which is itself verified after."""
+    if handed.event_log is None:
+        if not is_within_terms(None, terms.key_providers):  # AT29
+            raise KeyProviderRefused("no event log tells who gave the application its keys")
+        return None
+    claims = verify_event_log(read_event_log(handed.event_log), quote.report)
+    check_key_provider(claims, accepted=tuple(map(accepted_key_provider, terms.key_providers)))  # AT29
+    return claims
+
+
+async def _ended(services: Services, fresh: Evidence) -> tuple[Put, ...]:
+    """Take away evidence of the same holder that has ended: it is renewed every few minutes, under a new key each time.
+
+    A release of mode `signed` looks through what there is, and finds nothing in a heap.
+    """
+    page = (await services.store.read(ranges=(evidence_range(fresh.invoker, limit=_MOST_ENDED),))).pages[0]
+    own, now = evidence_row_key(fresh.invoker, fresh.receiver_public_key), services.clock.now()
+    return tuple(
+        put
+        for key, record in page.rows
+        for put in (Put(key, None, expect=record.stamp), Put(basis_beside(key), None))
+        if key != own and record.value is not None and decode_evidence(record.value).expires_at <= now
+    )
+
+
+def _audit(services: Services, call: Call, network: NetworkId, action: str, detail: str) -> AuditRecord:
+    return AuditRecord(
+        at=services.clock.now(),
+        action=action,
+        actor=call.invocation.invoker,
+        subject=network.text,
+        token=call.invocation.cid,
+        authority=call.authority.live,
+        detail=detail.encode(),
+    )
+
+
+async def _record_refusal(services: Services, call: Call, network: NetworkId, error: AttestationError) -> None:
+    audit = _audit(services, call, network, "evidence.refused", f"{error.code}: {error.detail}")
+    if error.alarms:  # the operator has to look: the library said something new, or the collateral is of no use
+        log_warning("attestation-alarm", code=error.code)
+    await services.store.commit(Commit(puts=(audit_put(audit, entropy=services.entropy),)))

@@ -1,0 +1,152 @@
+"""The node's own evidence: a fresh quote that binds the asker's nonce to what it says about itself (AT40 to AT43).
+
+What a quote binds is a hash of it all: the text that other nodes of the protocol put into report data is longer than
+the 64 bytes there are (Q10). That text stays a member of the answer, for clients that show it.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from sealspace.node_evidence import LABEL, MAX_NONCE_BYTES, NodeStatement, SecretOrigin
+from spaces.errors import RecordDamaged
+from tee_backend.attestation.application import EventLogClaims
+from tee_backend.attestation.errors import AttestationError
+from tee_backend.attestation.event_log_claims import verify_event_log
+from tee_backend.attestation.quote import parse_quote
+from tee_backend.attestation.report_data import node_report_data
+from tee_backend.evidence.source import Quoted
+
+from ...config import AttestationMode, PlatformSource
+from ...platform.own_quotes import OwnQuotes
+from ...platform.root_secret import secret_origin
+from ...release_terms import recorded_release
+from ...services import Services
+from ..errors import BadNonce
+
+# The mode of every guest agent, whichever generation it is of: what clients compare.
+_MODES: Final[dict[PlatformSource, str]] = {"dstack": "dstack", "tappd": "dstack", "tsm": "tsm"}
+# A backslash and a zero, not a NUL: what the other nodes write.
+_KEY_BINDING: Final = r"xyz.tinycloud.share/tee-key/v1\0"
+
+
+class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer; bytes are lower-case hex.
+
+    Attributes:
+        mode: `dstack` or `tsm`.
+        quote: over `report_data`.
+        event_log: JSON text of the run-time entries; None where the platform keeps no log.
+        compose_hash: of the application, out of that log; None without one, or where it does not fit the quote.
+        app_id: likewise.
+        enforcer_did: the node's DID.
+        key_binding: label, DID and nonce in one text, as other nodes of the protocol write it; nothing is bound by it.
+        timestamp: when the quote was made, UTC.
+        nonce: as it was asked with.
+        report_data: 64 bytes, computed as `report_data_label` names it (AT41).
+        report_data_label: the formula.
+        store_id: of the store, 16 bytes.
+        secret_origin: who may have the root secret.
+        attestation: the mode of attestation in the release record: no process on the store has a looser one.
+        trust_roots: SHA-256 of each root under which backends are believed.
+        node_policy_suffices: whether the operator's list of code may stand for an owner's.
+        key_providers: whose applications evidence is taken of.
+    """
+
+    mode: str
+    quote: str
+    event_log: str | None
+    compose_hash: str | None
+    app_id: str | None
+    enforcer_did: str
+    key_binding: str
+    timestamp: str
+    nonce: str
+    report_data: str
+    report_data_label: str
+    store_id: str
+    secret_origin: SecretOrigin
+    attestation: AttestationMode
+    trust_roots: tuple[str, ...]
+    node_policy_suffices: bool
+    key_providers: tuple[str, ...]
+
+
+def checked_nonce(given: list[str]) -> str:
+    """Return the nonce of a request; none is an empty one, which binds no moment.
+
+    Raises:
+        BadNonce: more than one, no text, or longer than MAX_NONCE_BYTES.
+    """
+    if len(given) > 1:
+        raise BadNonce("name one nonce")
+    nonce = given[0] if given else ""
+    try:
+        size_bytes = len(nonce.encode())
+    except UnicodeEncodeError:
+        raise BadNonce("the nonce is no text") from None
+    if size_bytes > MAX_NONCE_BYTES:
+        raise BadNonce(f"the nonce is longer than {MAX_NONCE_BYTES} bytes")
+    return nonce
+
+
+async def own_evidence(services: Services, quotes: OwnQuotes, nonce: str) -> OwnEvidence:
+    """Make a quote over the nonce and what the node says about itself.
+
+    Args:
+        services: the node.
+        quotes: its own.
+        nonce: from `checked_nonce`.
+    Raises:
+        OwnQuotesBusy, OwnQuoteFailed: see `own_quotes`.
+        SpaceError, RecordError: the release record cannot be read.
+    """
+    statement = await _statement(services)
+    report_data = node_report_data(nonce, statement)
+    quoted = await quotes.quote(report_data)
+    claims = _claims(quoted)
+    return OwnEvidence(
+        mode=_MODES[quotes.source],
+        quote=quoted.quote.hex(),
+        event_log=None if quoted.event_log is None else msgspec.json.encode(quoted.event_log.to_json()).decode(),
+        compose_hash=None if claims is None else claims.compose_hash.hex(),
+        app_id=None if claims is None else claims.app_id.hex(),
+        enforcer_did=statement.node_did,
+        key_binding=f"{_KEY_BINDING}:{statement.node_did}:{nonce}",
+        timestamp=datetime.fromtimestamp(services.clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        nonce=nonce,
+        report_data=report_data.hex(),
+        report_data_label=LABEL,
+        store_id=statement.store_id.hex(),
+        secret_origin=statement.secret_origin,
+        attestation=statement.attestation,
+        trust_roots=tuple(root.hex() for root in statement.trust_roots),
+        node_policy_suffices=statement.node_policy_suffices,
+        key_providers=statement.key_providers,
+    )
+
+
+async def _statement(services: Services) -> NodeStatement:
+    record = await recorded_release(services.store)
+    if record is None:
+        raise RecordDamaged("the release record was deleted")
+    return NodeStatement(
+        node_did=services.keyring.node_did,
+        store_id=services.store_id,
+        secret_origin=secret_origin(services.config),
+        attestation=record.mode,  # a stricter setting of this process does not bind the others of the store (RL16)
+        trust_roots=tuple(sorted(record.trust_roots)),
+        node_policy_suffices=record.node_policy_suffices,
+        key_providers=tuple(sorted(record.key_providers)),
+    )
+
+
+def _claims(quoted: Quoted) -> EventLogClaims | None:
+    """Return what the log says where it fits the quote; where it does not, whoever verifies it finds that out."""
+    if quoted.event_log is None:
+        return None
+    try:
+        return verify_event_log(quoted.event_log, parse_quote(quoted.quote).report)
+    except AttestationError:
+        return None

@@ -1,0 +1,241 @@
+"""Fetching collateral: ahead of its end, for platforms that quotes name, and never while somebody waits (AT31, AT39).
+
+One process of a store does the fetching, under the lease of the housekeeping. Nothing else asks the service: a session
+whose platform nobody holds collateral of is refused at once, and leaves a wish that the next round fulfils. What was
+fetched goes the way of every document: verified, compared with what is held, kept if it is not older.
+
+Example:
+    await fetch_due(services)
+    await tell_alarms(services)
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from capabilities.strict_json import Json
+from encryption_network.canonical_json import canonical_bytes
+from spaces.audit.records import AuditRecord, audit_put
+from spaces.documents.collateral import (
+    MAX_FAMILIES,
+    CollateralState,
+    Family,
+    collateral_states,
+    state_put,
+)
+from spaces.store.contract import ABSENT, Commit
+from tee_backend.attestation.certificates import PlatformCa
+from tee_backend.attestation.collateral import Collateral
+from tee_backend.attestation.collateral_trust import verify_collateral
+from tee_backend.attestation.errors import AttestationError, PlatformUnknown, ServiceUnavailable
+from tee_backend.attestation.pck_chain import verify_pck_chain
+from tee_backend.attestation.quote import Quote
+from tee_backend.attestation.refresh import Alarm, Holding, RefreshRules, due_at, plan_refresh
+
+from ...collateral.intake import HeldDocument, held_collateral, keep_collateral
+from ...collateral.source import CollateralSource, refresh_rules
+from ...logs import log_event, log_warning
+from ...services import Services
+
+FETCHED: Final = "collateral.fetched"
+"""Action of audit records of documents that were fetched and differ from the one before."""
+ALARM: Final = "collateral.alarm"
+"""Action of audit records about collateral that ends, is stale or cannot be renewed."""
+FORGOTTEN_AFTER_S: Final = 86_400.0
+"""How long a wish stands: a backend that is still there wishes anew."""
+ASK_AGAIN_S: Final = 15
+"""What a backend is told to wait when its platform's document is about to be fetched: a round comes every few
+seconds."""
+TOLD_BEFORE_S: Final = 30 * 86_400.0
+"""How long before machines are judged by the next edition an operator is told, each day: some will be out of date."""
+_FIRST_RETRY_S: Final = 60.0
+
+
+async def fetch_due(services: Services) -> bool:
+    """Fetch the one document that is due first.
+
+    Returns:
+        False: the next one is for the next turn, so that a slow service does not hold up the other jobs.
+    Raises:
+        SpaceError: the store does not answer. What the service does wrong is noted, and told to the log.
+    """
+    source, now = services.collateral_source, services.clock.now()
+    if source is None:
+        return False
+    states = await collateral_states(services.store)
+    due = [_Due(*entry) for entry in states if _is_due(entry[1], now)]
+    if not due:
+        return False
+    # A wish keeps somebody waiting; a document that is due is still good for days.
+    first = min(due, key=lambda entry: (not entry.state.is_wish, entry.state.due_at))
+    if first.state.is_wish and not first.state.wanted_at <= now < first.state.wanted_at + FORGOTTEN_AFTER_S:
+        await _note(services, first, None)
+    else:
+        await _fetch(services, source, first)
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What is due: of which family, as it was noted, and the stamp of that note."""
+
+    family: Family
+    state: CollateralState
+    stamp: bytes
+
+
+def _is_due(state: CollateralState, now: float) -> bool:
+    # A try in the future is the trace of a clock that was set back.
+    return state.due_at <= now or state.tried_at > now
+
+
+async def _fetch(services: Services, source: CollateralSource, due: _Due) -> None:
+    fmspc, ca = due.family
+    try:
+        fetched = await source.fetch(fmspc, _authority(ca))
+        now, root = services.clock.now(), services.trust_root
+        await asyncio.to_thread(verify_collateral, fetched.collateral, root=root, now=now)
+        following = await source.check_edition(fetched.collateral, root=root, now=now)
+        rules = refresh_rules(services.config.collateral)
+        audit = audit_put(_fetched_record(services, fetched.collateral, source), entropy=services.entropy)
+        is_new = await keep_collateral(
+            services.store, fetched, source=source.name, now=now, rules=rules, beside=(audit,)
+        )
+    except AttestationError as error:
+        await _note_failure(services, due, error)
+        return
+    log_event("collateral-refreshed", fmspc=fmspc.hex(), ca=ca, source=source.name, is_new=is_new)
+    if following is not None and following.standard_from - now < TOLD_BEFORE_S:
+        log_warning(
+            "collateral-edition-follows",
+            fmspc=fmspc.hex(),
+            ca=ca,
+            number=following.number,
+            at=int(following.standard_from),
+        )
+
+
+def _authority(ca: str) -> PlatformCa:
+    return "processor" if ca == "processor" else "platform"
+
+
+async def _note_failure(services: Services, due: _Due, error: AttestationError) -> None:
+    now, (fmspc, ca), state = services.clock.now(), due.family, due.state
+    failures = state.failures + 1
+    next_at = now + _wait_s(error, failures, is_wish=state.is_wish, retry_s=services.config.collateral.retry_s)
+    failed = msgspec.structs.replace(state, tried_at=now, due_at=next_at, failed=error.code, failures=failures)
+    await _note(services, due, failed)
+    log_warning("collateral-refresh-failed", fmspc=fmspc.hex(), ca=ca, code=error.code, failures=failures)
+
+
+async def _note(services: Services, due: _Due, state: CollateralState | None) -> None:
+    """Note what came of a try; where somebody brought a document meanwhile, what they noted stands."""
+    await services.store.commit(Commit(puts=(state_put(due.family, state, expect=due.stamp),)))
+
+
+def _wait_s(error: AttestationError, failures: int, *, is_wish: bool, retry_s: float) -> float:
+    """Return how long the service is left alone: longer each time, and as long as it asks (AT31, AT32)."""
+    asked_for = error.retry_after_s if isinstance(error, ServiceUnavailable) else None
+    if is_wish and not isinstance(error, PlatformUnknown):
+        retry_s = min(_FIRST_RETRY_S * 2 ** min(failures - 1, 16), retry_s)
+    return max(retry_s, asked_for or 0.0)
+
+
+# --- wishes --------------------------------------------------------------------------------------------------------
+
+
+async def wish_for(services: Services, quote: Quote, state: CollateralState | None) -> int | None:
+    """Note that a quote wants collateral that nobody has, and return when to ask again, in seconds (AT39).
+
+    Only a platform that was certified under the root is wished for, so that whoever invents platforms neither fills the
+    store nor has the service asked.
+
+    Args:
+        services: the node.
+        quote: parsed; its holder is entitled to attest.
+        state: what is known about the family, as it was read with the document that was not there.
+    Returns:
+        Seconds; None: nothing is fetched, or there are as many families as are kept account of.
+    Raises:
+        TrustRootRefused, CertificateChainRefused: nobody certified such a platform.
+        SpaceError: the store does not answer.
+    """
+    now = services.clock.now()
+    if services.collateral_source is None:
+        return None
+    verify_pck_chain(quote, root=services.trust_root, now=now)
+    if state is not None:
+        return max(int(state.due_at - now), 0) + ASK_AGAIN_S
+    if len(await collateral_states(services.store)) >= MAX_FAMILIES:
+        log_warning("collateral-wish-refused", families=MAX_FAMILIES)
+        return None
+    family = (quote.platform.fmspc, quote.platform.ca)
+    # Whoever wishes at the same time is refused here, and the wish stands all the same.
+    wish = state_put(family, CollateralState(due_at=now, wanted_at=now), expect=ABSENT)
+    await services.store.commit(Commit(puts=(wish,)))
+    return ASK_AGAIN_S
+
+
+# --- alarms --------------------------------------------------------------------------------------------------------
+
+
+async def tell_alarms(services: Services) -> bool:
+    """Tell the log and the audit which documents end soon, ended, are stale or cannot be renewed (AT31).
+
+    Returns:
+        False: there is no more to do at once.
+    Raises:
+        AttestationError: a document that is kept does not parse any more.
+        SpaceError: the store does not answer.
+    """
+    now, rules = services.clock.now(), refresh_rules(services.config.collateral)
+    held = await held_collateral(services.store)
+    await _note_unknown(services, held, rules)
+    holdings = [
+        Holding(entry.collateral, entry.state.refreshed_at, entry.state.tried_at)
+        for entry in held
+        if entry.collateral is not None
+    ]
+    for alarm in plan_refresh(holdings, now=now, rules=rules).alarms:
+        log_warning(f"collateral-{alarm.kind}", fmspc=alarm.fmspc.hex(), ca=alarm.ca, part=alarm.part, at=int(alarm.at))
+        await services.store.commit(Commit(puts=(audit_put(_alarm_record(services, alarm), entropy=services.entropy),)))
+    return False
+
+
+async def _note_unknown(services: Services, held: Sequence[HeldDocument], rules: RefreshRules) -> None:
+    """Begin to keep account of documents that were taken in before states were kept."""
+    for entry in held:
+        if not entry.is_noted and entry.collateral is not None:
+            due = due_at(Holding(entry.collateral, entry.state.refreshed_at, entry.state.tried_at), rules=rules)
+            put = state_put((entry.fmspc, entry.ca), msgspec.structs.replace(entry.state, due_at=due), expect=ABSENT)
+            await services.store.commit(Commit(puts=(put,)))
+
+
+# --- audit ---------------------------------------------------------------------------------------------------------
+
+
+def _alarm_record(services: Services, alarm: Alarm) -> AuditRecord:
+    detail: dict[str, Json] = {"kind": alarm.kind, "part": alarm.part, "at": int(alarm.at)}
+    return _record(services, ALARM, (alarm.fmspc, alarm.ca), detail)
+
+
+def _fetched_record(services: Services, collateral: Collateral, source: CollateralSource) -> AuditRecord:
+    detail: dict[str, Json] = {
+        "source": source.name,
+        "sha256": collateral.sha256.hex(),
+        "evaluationNumber": collateral.tcb_info.evaluation_number,
+    }
+    return _record(services, FETCHED, (collateral.fmspc, collateral.ca), detail)
+
+
+def _record(services: Services, action: str, family: Family, detail: dict[str, Json]) -> AuditRecord:
+    return AuditRecord(
+        at=services.clock.now(),
+        action=action,
+        actor=services.keyring.node_did,
+        subject=f"collateral:{family[0].hex()}:{family[1]}",
+        detail=canonical_bytes(detail),
+    )

@@ -1,0 +1,1 @@
+"""Use cases of delegations: register, revoke, report."""

@@ -1,0 +1,219 @@
+"""Register a delegation, host what it hosts, and make the owner's network where a sign-in asks for it (wire §3).
+
+Example:
+    answer = await register(services, header, client="192.0.2.7")
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from msgspec import Struct
+
+from capabilities.chain import Ancestor, Mark, judge_registration
+from capabilities.cids import ContentKey, cid_text
+from capabilities.errors import AncestorRevoked, CapabilityError, DelegationRevoked
+from capabilities.kinds import check_granting
+from capabilities.principals import same_principal
+from capabilities.tokens import Delegation, check_window, parse_delegation, verify_delegation
+from encryption_network.policy import policies_of
+from spaces.audit.records import AuditRecord, audit_put
+from spaces.errors import TooManyDelegations
+from spaces.grants.delegations import StoredDelegation, accounts_above, alias_put, charged_bytes, registration_puts
+from spaces.grants.hosting import HostingPlan, counted_client, hosting_by_grant, plan_hosting
+from spaces.grants.retention import Kept, KeptBounds, kept_keys, kept_of
+from spaces.grants.revocations import mark_keys, marks_of
+from spaces.store.contract import Commit
+
+from ...config import Limits
+from ...services import Services
+from ..attempts import Planned, until_committed
+from ..authorise import check_proof_count, closure_contents, registered_of
+from .sign_in_network import NO_NETWORK, NetworkPlan, network_of_sign_in
+
+
+class Registration(Struct, frozen=True, gc=False):
+    """The answer to a posted delegation.
+
+    Attributes:
+        cid: text of the cid of the bytes received (E7).
+        activated: mentioned spaces that are hosted, in the order of the capabilities.
+        skipped: mentioned spaces that are not.
+    """
+
+    cid: str
+    activated: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+async def register(services: Services, header: str, *, client: str | None) -> Registration:
+    """Register a delegation; a repeat of a live one answers the true lists (Q6). Durable when it returns.
+
+    Args:
+        services: the node.
+        header: untrusted text of the `Authorization` header.
+        client: network address of the caller, counted against the bounds on new owners, on strangers and on bytes of
+            delegations; None: not counted.
+
+    Raises:
+        MalformedToken (D1), BadSignature (D5), WrongKind (T10), ChainError (D6 to D30): it cannot be registered.
+        DelegationRevoked, DelegationOutsideWindow: a repeat, in any spelling, of one that no longer stands (Q6).
+        PolicyError: a fact states an attestation policy that is not understood.
+        TooManyDelegations: as many of this signer, or as many bytes of them or from this address, are kept as may be.
+        SpaceError: the store does not answer, or a bound of it.
+    """
+    unverified = parse_delegation(header)  # D1
+    check_proof_count(unverified.parents)  # D3
+    delegation = verify_delegation(unverified)  # D5
+    check_granting(delegation, services.keyring.node_did)  # T10
+    await services.in_step.turn()
+
+    done = await until_committed(services, lambda _: _attempt(services, delegation, client))
+    if done.stored is not None:
+        services.delegations.remember(done.stored)
+    if done.is_counted:  # wire 5.13
+        services.stranger_rates.charge(client, now=services.clock.now())
+    return done.answer
+
+
+class _Registered(Struct, frozen=True, gc=False):
+    """What a registration came to; `stored` is None for a repeat; a signer's first and a new spelling count."""
+
+    answer: Registration
+    stored: StoredDelegation | None = None
+    is_counted: bool = False
+
+
+async def _attempt(
+    services: Services, delegation: Delegation, client: str | None, known: StoredDelegation | None = None
+) -> Planned[_Registered]:
+    now = services.clock.now()
+    content = delegation.content_key
+    if known is None:  # most are new: whether one is registered is told by its mark, in the one read there is
+        known = services.delegations.remembered(content)
+    found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
+    contents = (content, *closure_contents((known,) if known else found))
+    wanted = hosting_by_grant(delegation, services.hosting, client=client, now=now, is_new=known is None)
+    network = network_of_sign_in(services, delegation)
+    kept_at, hosting_keys = kept_keys(delegation.delegator, counted_client(client)), wanted.keys()
+    network_keys = () if network is None else network.keys()
+    records = (await services.store.read((*mark_keys(contents), *kept_at, *hosting_keys, *network_keys))).records
+    kept_from = len(contents)
+    hosting_from = kept_from + len(kept_at)
+    network_from = hosting_from + len(hosting_keys)
+    marks = marks_of(contents, records[:kept_from])
+    hosting = plan_hosting(wanted, records[hosting_from:network_from], now=now)
+    hosts_now = any(same_principal(space.owner, delegation.delegator) for space in hosting.new)
+    reading = _Reading(
+        services=services,
+        delegation=delegation,
+        now=now,
+        marks=marks,
+        hosting=hosting,
+        network=NO_NETWORK if network is None else network.plan(records[network_from:], now),
+        kept=kept_of(kept_at, records[kept_from:hosting_from], hosts_now=hosts_now),
+    )
+    if known is not None and content in marks:
+        return await _repeat(reading, known)
+    if known is None and content in marks:  # registered, and not in memory yet
+        (known,) = await services.delegations.by_content((content,))
+        return await _attempt(services, delegation, client, known)
+    # One that is remembered without a mark has been swept, and is as new as any that expired long ago.
+    return _first(reading, found)
+
+
+class _Reading(Struct, frozen=True):
+    """A posted delegation, and what the store said about it at one moment."""
+
+    services: Services
+    delegation: Delegation
+    now: float
+    marks: Mapping[ContentKey, Mark]
+    hosting: HostingPlan
+    network: NetworkPlan
+    kept: Kept
+
+    def answer(self) -> Registration:
+        """Say what is hosted once everything planned is committed."""
+        return Registration(
+            cid=cid_text(self.delegation.cid),
+            activated=tuple([space.text for space in self.hosting.activated]),
+            skipped=tuple([space.text for space in self.hosting.skipped]),
+        )
+
+
+async def _repeat(reading: _Reading, known: StoredDelegation) -> Planned[_Registered]:
+    """Answer for a delegation that is registered, in this spelling or another (D4, Q6, Q25)."""
+    delegation, services = reading.delegation, reading.services
+    is_new_spelling = not any(await services.delegations.by_cid([delegation.cid]))
+    for member in known.registered.closure:
+        if reading.marks.get(member.content_key) is not Mark.LIVE:
+            if is_new_spelling:  # added all the same, where there is room: whoever cites it learns that it is revoked
+                with suppress(TooManyDelegations):
+                    await services.store.commit(_spelling(reading))
+            raise _revoked(delegation, member)
+    check_window(delegation, reading.now)
+    added, network = _spelling(reading) if is_new_spelling else Commit(), reading.network
+    commit = None
+    if is_new_spelling or network.puts:
+        live = mark_keys((delegation.content_key,))
+        commit = Commit(puts=(*added.puts, *network.puts), live=live, checks=network.checks, adds=added.adds)
+    return Planned(commit, _Registered(reading.answer(), is_counted=is_new_spelling))
+
+
+def _spelling(reading: _Reading) -> Commit:
+    """Let another cid lead to a delegation; whoever signs can make any number of them, so it is charged (D12).
+
+    Raises:
+        TooManyDelegations: there is no room.
+    """
+    bounds = _bounds(reading.services.config.limits, hosts=reading.kept.hosts)
+    alias, adds = reading.kept.charge(alias_put(reading.delegation.cid, reading.delegation.content_key), bounds)
+    return Commit(puts=(alias,), adds=adds)
+
+
+def _revoked(delegation: Delegation, member: Ancestor) -> CapabilityError:
+    own = cid_text(delegation.cid)
+    if member.content_key == delegation.content_key:
+        return DelegationRevoked(own)
+    return AncestorRevoked(cid_text(member.cid), parent=own)
+
+
+def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Planned[_Registered]:
+    """Judge a delegation that is not registered, and plan its rows (D6 to D8)."""
+    delegation, now, hosting = reading.delegation, reading.now, reading.hosting
+    policies_of(delegation.facts)  # an attestation policy that is not understood refuses the delegation
+    registered = judge_registration(delegation, registered_of(found), reading.marks, now=now)  # D6, D20 to D30
+    ancestors = tuple([member.content_key for member in registered.closure[1:]])
+    accounts = accounts_above(delegation, found)
+    rows = registration_puts(registered, now=now, accounts=accounts, client_account=reading.kept.client_account)
+    bounds = _bounds(reading.services.config.limits, hosts=reading.kept.hosts)
+    kept = reading.kept.adds(bounds, size_bytes=charged_bytes(rows))  # D12
+    answer = reading.answer()
+    audit = AuditRecord(
+        at=now,
+        action="delegation.registered",
+        actor=delegation.delegator,
+        subject=answer.cid,
+        token=delegation.cid,
+        authority=ancestors,
+    )
+    puts = (
+        *rows,
+        *hosting.puts,
+        *reading.network.puts,
+        audit_put(audit, entropy=reading.services.entropy),
+    )
+    # D23 has to hold when the rows are written, not only when they were read.
+    checks = (*hosting.checks, *reading.network.checks)
+    commit = Commit(puts=puts, live=mark_keys(ancestors), checks=checks, adds=(*hosting.adds, *kept))
+    stored = StoredDelegation(registered, now, accounts)
+    return Planned(commit, _Registered(answer, stored, is_counted=reading.kept.is_first))
+
+
+def _bounds(limits: Limits, *, hosts: bool) -> KeptBounds:
+    """Return what may be kept of a signer who hosts a space here, or of another; a setting of 0 is no bound."""
+    return KeptBounds(
+        count=limits.delegations_per_signer or None,
+        signer_bytes=(limits.delegation_bytes_per_signer if hosts else limits.stranger_bytes_per_signer) or None,
+        client_bytes=(limits.delegation_bytes_per_address if hosts else limits.stranger_bytes_per_address) or None,
+    )

@@ -1,0 +1,91 @@
+"""One delegation as the listing of an account shows it (wire 5.4)."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Final
+
+import msgspec
+
+from capabilities.caveats import Caveats
+from capabilities.cids import cid_text
+from capabilities.tokens import Capability
+from spaces.grants.delegations import StoredDelegation
+
+from .query_filters import Direction
+from .standing import Verdict
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_S: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()
+_LAST_S: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds() - 1
+
+
+class ListedResource(msgspec.Struct, frozen=True):
+    """What is granted on one resource; the conditions stand beside their actions, in the same order."""
+
+    resource: str
+    actions: tuple[str, ...]
+    caveats: tuple[Caveats, ...]
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """A delegation in a page; the last three members only where something was revoked."""
+
+    cid: str
+    direction: Direction
+    delegator_did: str
+    delegate_did: str
+    resources: tuple[ListedResource, ...]
+    parents: tuple[str, ...]
+    issued_at: str | None
+    not_before: str | None
+    expires_at: str | None
+    status: str
+    revoked_at: str | None = None
+    revoked_by: str | None = None
+    revoked_ancestor_cid: str | None = None
+
+
+def listed_of(stored: StoredDelegation, direction: Direction, verdict: Verdict) -> Listed:
+    """Return what is said of a delegation.
+
+    Args:
+        stored: the delegation.
+        direction: relative to the account.
+        verdict: how it stands.
+    """
+    delegation = stored.registered.delegation
+    revoked, ancestor = verdict.revoked, verdict.ancestor
+    return Listed(
+        cid=cid_text(delegation.cid),
+        direction=direction,
+        delegator_did=delegation.delegator,
+        delegate_did=delegation.delegate,
+        resources=tuple(_resources(delegation.capabilities)),
+        parents=tuple([parent.echo for parent in delegation.parents]),
+        issued_at=time_text(delegation.issued_at),
+        not_before=time_text(delegation.not_before),
+        expires_at=time_text(delegation.expires_at),
+        status=verdict.standing.value,
+        revoked_at=None if revoked is None else time_text(revoked.at),
+        revoked_by=None if revoked is None else revoked.by,
+        revoked_ancestor_cid=None if ancestor is None else cid_text(ancestor.cid),
+    )
+
+
+def _resources(capabilities: Iterable[Capability]) -> Iterable[ListedResource]:
+    """Group capabilities, which are in order of their resources (T7)."""
+    for resource, rows in groupby(capabilities, key=lambda row: row.resource):
+        held = list(rows)
+        yield ListedResource(resource.text, tuple([row.ability for row in held]), tuple([row.caveats for row in held]))
+
+
+def time_text(at: float | None) -> str | None:
+    """Return epoch seconds in UTC, `2026-01-02T03:04:05Z`, with a fraction where there is one; None stays None.
+
+    What a signer wrote may lie outside every calendar: the ends of the calendar stand for it.
+    """
+    if at is None:
+        return None
+    moment = _EPOCH + timedelta(seconds=min(max(at, _FIRST_S), _LAST_S))
+    return moment.replace(tzinfo=None).isoformat() + "Z"

@@ -1,0 +1,320 @@
+"""List what an account granted and received, page by page (wire 5.4).
+
+A page costs what it holds, however much the account has: the index of parties is read in its order, latest issued
+first, from where the page before ended. An account's delegations are
+
+- those that its owner signed or received;
+- those that somebody signed under a delegation of the owner, who may list the account's delegations as well;
+- those that the asking key signed or received itself.
+
+What a key signed or received otherwise is not the owner's to see: anybody may grant a key a right without asking it.
+
+Example:
+    page = await query_delegations(services, parse_invocation(header), body)
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from capabilities.cids import ContentKey
+from capabilities.errors import CapabilityError, WrongKind
+from capabilities.principals import Principal
+from capabilities.resources import SpaceResource
+from capabilities.strict_base64 import encode_url
+from capabilities.tokens import Invocation, UnverifiedInvocation
+from spaces.grants.delegations import (
+    LIST_DELEGATIONS,
+    StoredDelegation,
+    cid_at,
+    is_account,
+    membership_range,
+    party_range,
+    party_row_key,
+    party_rows,
+    place_at,
+    place_of,
+)
+from spaces.grants.revocations import mark_keys, mark_of
+from spaces.keyspace import ROLE_FROM, ROLE_TO
+from spaces.store.contract import Page, Range, Record, Store
+
+from ...services import Services
+from ..authorise import admit_signed, closure_contents, read_call
+from ..errors import QueryRefused
+from .delegation_listing import Listed, listed_of
+from .query_filters import Direction, Filters, parse_filters
+from .standing import Standing, Verdict, joint_window, standing_of
+
+MAX_EXAMINED: Final = 512
+"""Most delegations that one page looks at: with a filter that fits few, a page may be short or empty and go on."""
+
+_STEP: Final = 32  # delegations between two turns of others: some milliseconds
+_LEAST_STEP: Final = 8  # where a filter fits few: what lies beyond the page is looked at in vain
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPage:
+    """A page of an account's delegations.
+
+    Attributes:
+        items: at most the limit, latest issued first.
+        next_cursor: gives the following page, which may be empty; None on the last one.
+    """
+
+    items: tuple[Listed, ...]
+    next_cursor: str | None
+
+
+async def query_delegations(
+    services: Services, unverified: UnverifiedInvocation, body: bytes, *, most_examined: int = MAX_EXAMINED
+) -> QueryPage:
+    """Return a page of the delegations of the account that the token names.
+
+    A token may be used again and live as long as it says: nothing comes of a second reading (I23).
+
+    Args:
+        services: the node.
+        unverified: the token as it was read.
+        body: untrusted; see `parse_filters`.
+        most_examined: delegations that the page looks at, at least one.
+
+    Raises:
+        QueryRefused: the token is not good or not entitled, or the cursor names none of the account's delegations.
+        WrongKind: it addresses somebody else, or is registered as a delegation (T8, T9).
+        BadQuery: the body.
+        SpaceError: the store does not answer.
+    """
+    try:
+        invocation = admit_signed(unverified, now=services.clock.now())
+    except CapabilityError:
+        raise QueryRefused from None
+    view = _View(_account(invocation), invocation.invoker, parse_filters(body))
+    place = await _place(services, view.filters)
+    sources = [_Source(principal, role, view.filters.limit + 1, place) for principal, role in view.lists()]
+    found = await _authorised_read(services, invocation, view, place, sources)
+    for source, page in zip(sources, found, strict=True):
+        source.take_in(page)
+    return await _page(services, view, _Merge(services.store, sources), most_examined)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """Whose delegations are listed, for whom, and which of them."""
+
+    account: Principal
+    asker: Principal
+    filters: Filters
+
+    def lists(self) -> list[tuple[Principal, bytes]]:
+        """Name the lists to go through: of the account and of the key that asks."""
+        roles = {"granted": (ROLE_FROM,), "received": (ROLE_TO,), None: (ROLE_FROM, ROLE_TO)}
+        return [(party, role) for party in self.parties for role in roles[self.filters.direction]]
+
+    @property
+    def parties(self) -> tuple[Principal, ...]:
+        """The account and the key that asks, once each."""
+        return tuple(dict.fromkeys((self.account, self.asker)))
+
+    def direction(self, stored: StoredDelegation, members: frozenset[Principal]) -> Direction | None:
+        """Return which way a delegation goes, seen from the account; None: it is not the account's to see.
+
+        Args:
+            stored: the delegation.
+            members: those of the signers in question who may list the account's delegations.
+        """
+        delegation = stored.registered.delegation
+        if delegation.delegator in self.parties:
+            return "granted"
+        if self.account in stored.accounts and delegation.delegator in members:
+            return "granted"
+        return "received" if delegation.delegate in self.parties else None
+
+
+def _account(invocation: Invocation) -> Principal:
+    """Return whose delegations the token asks for: it holds one capability, on `<space>/delegation` of theirs."""
+    if len(invocation.capabilities) != 1:
+        raise QueryRefused
+    (asked,) = invocation.capabilities
+    if asked.ability != LIST_DELEGATIONS or not isinstance(asked.resource, SpaceResource):
+        raise QueryRefused
+    if not is_account(asked.resource):
+        raise QueryRefused
+    return asked.resource.space.owner
+
+
+async def _place(services: Services, filters: Filters) -> bytes | None:
+    """Return where the page before ended; None: this is the first one."""
+    if filters.after is None:
+        return None
+    (last,) = await services.delegations.by_cid([filters.after])
+    if last is None:
+        raise QueryRefused
+    return place_of(last.registered.delegation)
+
+
+async def _authorised_read(
+    services: Services, invocation: Invocation, view: _View, place: bytes | None, sources: "Sequence[_Source]"
+) -> tuple[Page, ...]:
+    """Judge the token and read the beginning of every list, at one moment.
+
+    Raises:
+        QueryRefused: neither the owner asks nor somebody under exactly one proof that goes back to the owner, or the
+            cursor names nothing in these lists.
+    """
+    roles = (ROLE_FROM, ROLE_TO)
+    keys = [] if place is None else [party_row_key(party, role, place) for party in view.parties for role in roles]
+    ranges = [source.wanted() for source in sources]
+    try:
+        call = await read_call(services, invocation, keys=keys, ranges=ranges, claiming=False)
+    except WrongKind:
+        raise
+    except CapabilityError:
+        raise QueryRefused from None
+    if not invocation.parents and invocation.invoker != view.account:
+        raise QueryRefused
+    if invocation.parents and (len(call.cited) != 1 or view.account not in call.cited[0].accounts):
+        raise QueryRefused
+    if keys and not any(record is not None and record.value is not None for record in call.records):
+        raise QueryRefused
+    return call.pages
+
+
+# --- going through the lists -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Source:
+    """One list of the index, as far as it was read.
+
+    Attributes:
+        principal, role: whose list, and which of the two.
+        step: rows that are read at once.
+        after: place up to which it was read; None: not begun.
+        more: rows may follow what was read.
+        rows: place and content key of what was read and not taken yet.
+    """
+
+    principal: Principal
+    role: bytes
+    step: int
+    after: bytes | None
+    more: bool = True
+    rows: deque[tuple[bytes, ContentKey]] = field(default_factory=deque)
+
+    def wanted(self) -> Range:
+        """Return the range that goes on."""
+        return party_range(self.principal, self.role, after=self.after, limit=self.step)
+
+    def take_in(self, page: Page) -> None:
+        """Add what was read of the range."""
+        self.rows.extend(party_rows(page))
+        self.more = page.more
+        self.after = self.after if page.last_key is None else place_at(page.last_key)
+
+
+class _Merge:
+    """All lists as one, in order; a delegation that is in several of them comes once."""
+
+    def __init__(self, store: Store, sources: Sequence[_Source]) -> None:
+        self._store = store
+        self._sources = sources
+
+    async def take(self, count: int) -> list[tuple[bytes, ContentKey]]:
+        """Return the next places and content keys, fewer than `count` at the end only."""
+        taken: list[tuple[bytes, ContentKey]] = []
+        while len(taken) < count and await self.goes_on():
+            heads = [source.rows for source in self._sources if source.rows]
+            first = min(rows[0] for rows in heads)
+            taken.append(first)
+            for rows in heads:
+                if rows[0] == first:
+                    rows.popleft()
+        return taken
+
+    async def goes_on(self) -> bool:
+        """Whether anything follows; no list has run dry then that has more."""
+        while dry := [source for source in self._sources if source.more and not source.rows]:
+            pages = (await self._store.read(ranges=[source.wanted() for source in dry])).pages
+            for source, page in zip(dry, pages, strict=True):
+                source.take_in(page)
+        return any(source.rows for source in self._sources)
+
+
+async def _page(services: Services, view: _View, merge: _Merge, most_examined: int) -> QueryPage:
+    items: list[Listed] = []
+    examined = 0
+    place = b""
+    while examined < most_examined:
+        wanted = max(view.filters.limit - len(items), _LEAST_STEP)
+        step = await merge.take(min(wanted, _STEP, most_examined - examined))
+        if not step:
+            return QueryPage(tuple(items), None)
+        examined += len(step)
+        listed = await _listed(services, view, [content for _, content in step])
+        for at, ((place, _), item) in enumerate(zip(step, listed, strict=True), 1):
+            if item is not None:
+                items.append(item)
+            if len(items) == view.filters.limit:
+                return _ended(items, place, more=at < len(step) or await merge.goes_on())
+        await asyncio.sleep(0)  # others have their turn
+    return _ended(items, place, more=await merge.goes_on())
+
+
+def _ended(items: Sequence[Listed], place: bytes, *, more: bool) -> QueryPage:
+    """A page goes on after the last delegation that was looked at, whether it was listed or not."""
+    return QueryPage(tuple(items), encode_url(cid_at(place).encode()) if more else None)
+
+
+async def _listed(services: Services, view: _View, contents: Sequence[ContentKey]) -> list[Listed | None]:
+    """Return what is said of each delegation; None for one that is not to be seen or not asked for."""
+    found = await services.delegations.by_content(contents)
+    members = _strangers(view, found)
+    closures = tuple(dict.fromkeys(member for stored in found for member in closure_contents([stored])))
+    ranges = [membership_range(view.account, signer) for signer in members]
+    snapshot = await services.store.read(mark_keys(closures), ranges=ranges)
+    marks = dict(zip(closures, snapshot.records, strict=True))
+    known = frozenset(signer for signer, page in zip(members, snapshot.pages, strict=True) if page.rows)
+    now = services.clock.now()
+    return [None if stored is None else _item(view, stored, known, marks, now) for stored in found]
+
+
+def _strangers(view: _View, found: Sequence[StoredDelegation | None]) -> tuple[Principal, ...]:
+    """Return the signers, each once, who are neither the account nor the key that asks."""
+    signers = (stored.registered.delegation.delegator for stored in found if stored is not None)
+    return tuple(dict.fromkeys(signer for signer in signers if signer not in view.parties))
+
+
+def _item(
+    view: _View,
+    stored: StoredDelegation,
+    members: frozenset[Principal],
+    marks: Mapping[ContentKey, Record | None],
+    now: float,
+) -> Listed | None:
+    registered, filters = stored.registered, view.filters
+    direction = view.direction(stored, members)
+    # Without a mark it was removed long after its end, and only this process remembers it.
+    if direction is None or mark_of(marks[registered.delegation.content_key]) is None:
+        return None
+    if filters.direction not in (None, direction) or not _names(stored, filters.space):
+        return None
+    verdict = standing_of(registered, marks, joint_window(registered), now=now)
+    return listed_of(stored, direction, verdict) if _stands_so(verdict, filters.standing) else None
+
+
+def _names(stored: StoredDelegation, space: str | None) -> bool:
+    """Whether a delegation names a space of this id or this name."""
+    if space is None:
+        return True
+    rows = stored.registered.delegation.capabilities
+    spaces = (row.resource.space for row in rows if isinstance(row.resource, SpaceResource))
+    return any(space in (named.text, named.name) for named in spaces)
+
+
+def _stands_so(verdict: Verdict, wanted: Standing | None) -> bool:
+    if wanted is Standing.REVOKED:
+        return verdict.standing.is_revoked
+    return wanted is None or verdict.standing is wanted

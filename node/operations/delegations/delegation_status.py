@@ -1,0 +1,141 @@
+"""Tell whoever has a say over one delegation how it stands (wire 5.3).
+
+Who may ask is who may revoke (W21, W22), with another ability. Whoever may not is answered as if there were no such
+delegation.
+
+Example:
+    report = await delegation_status(services, parse_invocation(header), "bafkr4i…")
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from capabilities.chain import ControlQuestion, acting_principal, has_say
+from capabilities.cids import ContentKey, Digest, parse_cid
+from capabilities.errors import CapabilityError, InvalidIdentifier
+from capabilities.kinds import check_addressed
+from capabilities.principals import Principal
+from capabilities.resources import OpaqueResource
+from capabilities.tokens import Invocation, UnverifiedInvocation
+from spaces.grants.delegations import StoredDelegation
+from spaces.grants.revocations import mark_keys, mark_of, marks_of
+from spaces.store.contract import Record
+
+from ...services import Services
+from ..authorise import admit_signed, closure_contents
+from ..errors import StatusRefused
+from .standing import Standing, own_window, standing_of
+
+STATUS: Final = "tinycloud.delegation/status"
+_WORDS: Final = {
+    Standing.REVOKED: "revoked",
+    Standing.ANCESTOR_REVOKED: "revoked",
+    Standing.EXPIRED: "expired",
+    Standing.PENDING: "unavailable",
+    Standing.ACTIVE: "active",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """What is said of a delegation, in the order of the wire.
+
+    Attributes:
+        cid: as it was asked for.
+        status: `active`, `revoked` (itself or an ancestor), `expired`, `unavailable` (not valid yet) or `not_found`.
+        exists: False for what is not registered, and for what the asker has no say over.
+        active, revoked, expired: whether `status` is that word.
+    """
+
+    cid: str
+    status: str
+    exists: bool
+    active: bool
+    revoked: bool
+    expired: bool
+
+
+async def delegation_status(services: Services, unverified: UnverifiedInvocation, cid: str) -> StatusReport:
+    """Return how a delegation stands now, to who has a say over it.
+
+    A token may be used again and live as long as it says: nothing comes of a second reading (I23).
+
+    Args:
+        services: the node.
+        unverified: the token as it was read.
+        cid: untrusted text, the delegation asked about in any multibase.
+
+    Raises:
+        StatusRefused: the token is not good (401), asks for another delegation (403), or the text is no cid (400).
+        WrongKind: it addresses somebody else (T8).
+        SpaceError: the store does not answer.
+    """
+    now = services.clock.now()
+    try:
+        invocation = admit_signed(unverified, now=now)
+    except CapabilityError:
+        raise StatusRefused(401, "Invalid status invocation") from None
+    check_addressed(invocation, services.keyring.node_did)  # T8; none is a registered grant (T11)
+    if not _is_bound(invocation, cid):
+        raise StatusRefused(403, "Status invocation is not bound to the requested CID")
+    try:
+        digest = parse_cid(cid).digest32
+    except InvalidIdentifier:
+        raise StatusRefused(400, "Invalid delegation CID") from None
+    cited = invocation.parents[:1]  # W21: more than one proof says nothing, whatever they are
+    target, *proofs = await services.delegations.by_cid([digest, *(parent.digest for parent in cited)])
+    contents = tuple(dict.fromkeys((*closure_contents([target]), *closure_contents(proofs))))
+    records = (await services.store.read(mark_keys(contents))).records
+    found = _Found(digest, target, proofs[0] if proofs else None, dict(zip(contents, records, strict=True)))
+    return _report(found, invocation, cid, now)
+
+
+def _is_bound(invocation: Invocation, cid: str) -> bool:
+    """Whether the token asks for this delegation's status, in this very spelling, and for nothing else."""
+    return [(c.ability, c.resource) for c in invocation.capabilities] == [(STATUS, OpaqueResource(f"urn:cid:{cid}"))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was asked for, and what the store held of it: delegation, proof, and the marks of both closures."""
+
+    named: Digest | None
+    target: StoredDelegation | None
+    proof: StoredDelegation | None
+    marks: Mapping[ContentKey, Record | None]
+
+
+def _report(found: _Found, invocation: Invocation, cid: str, now: float) -> StatusReport:
+    target = found.target
+    if target is None or not _may_ask(found, target, invocation, now):
+        return StatusReport(cid, "not_found", exists=False, active=False, revoked=False, expired=False)
+    standing = standing_of(target.registered, found.marks, own_window(target.registered), now=now).standing
+    return StatusReport(
+        cid=cid,
+        status=_WORDS[standing],
+        exists=True,
+        active=standing is Standing.ACTIVE,
+        revoked=standing.is_revoked,
+        expired=standing is Standing.EXPIRED,
+    )
+
+
+def _may_ask(found: _Found, target: StoredDelegation, invocation: Invocation, now: float) -> bool:
+    delegation = target.registered.delegation
+    # Without a mark it was removed long after its end, and only this process remembers it.
+    if mark_of(found.marks[delegation.content_key]) is None:
+        return False
+    acting = _acting(found, target, invocation, now)
+    return acting is not None and has_say(acting, delegation)
+
+
+def _acting(found: _Found, target: StoredDelegation, invocation: Invocation, now: float) -> Principal | None:
+    if not invocation.parents:
+        return invocation.invoker
+    if found.proof is None or len(invocation.parents) != 1:
+        return None
+    delegation = target.registered.delegation
+    question = ControlQuestion(invocation.invoker, STATUS, found.named or delegation.cid, now)
+    marks = marks_of(tuple(found.marks), tuple(found.marks.values()))
+    return acting_principal(question, delegation, found.proof.registered, marks)

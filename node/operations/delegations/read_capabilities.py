@@ -1,0 +1,247 @@
+"""Read which delegations touch a space: a list of them, or one with the chain it rests on (wire 4.5).
+
+A list holds the newest, within bounds on how many are looked at, how many are told and how long they are, and gives
+others their turn in between. It reads in steps: each delegation is told as it stood at its own step.
+
+Example:
+    told = await read_capabilities(services, invocation, space)
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from capabilities.cacao import encode_cacao, header_text, restore_cacao
+from capabilities.caveats import Caveats
+from capabilities.chain import MAX_CHAIN_NODES, Mark, Marks, mentioned_spaces
+from capabilities.cids import ContentKey, Digest, cid_text, parse_cid
+from capabilities.errors import InvalidIdentifier
+from capabilities.principals import Principal
+from capabilities.resources import SpaceId
+from capabilities.tokens import Delegation, Invocation
+from spaces.grants.delegations import StoredDelegation, space_grants_range, unexpired_of
+from spaces.grants.revocations import mark_keys, marks_of
+from spaces.store.contract import Page
+
+from ...services import Services
+from ..authorise import closure_contents, read_call
+from ..errors import BadDelegationCid
+from .capability_filters import Chain, GrantFilters, asked_of
+from .root_identity import root_identity
+from .standing import Standing, own_window
+
+_STEP: Final = 16  # delegations between two turns of others: a few milliseconds
+
+_ENCODER: Final = msgspec.json.Encoder()
+_CID_PREFIX: Final = (0x01, 0x55, 0x1E, 0x20)  # E7: version 1, raw, BLAKE3, 32 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ListBounds:
+    """How much one answer may cost; beyond, it is cut and says so.
+
+    Attributes:
+        told: delegations in a list.
+        told_bytes: an answer ends with the delegation that makes it as long as this; one alone is below 1 MiB.
+        examined: rows of a space's index that a list looks at, the expired ones included.
+        page_rows: rows of the index that are read at once.
+    """
+
+    told: int = 1000
+    told_bytes: int = 8 * 1024 * 1024
+    examined: int = 8192
+    page_rows: int = 512
+
+
+DEFAULT_BOUNDS: Final = ListBounds()
+
+
+class _Held(msgspec.Struct, frozen=True):
+    resource: str
+    ability: str
+    caveats: Caveats
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """A delegation as it is told; parents as the bytes of their cids, one number each (Q23)."""
+
+    capabilities: tuple[_Held, ...]
+    delegator: str
+    delegate: str
+    parents: tuple[tuple[int, ...], ...]
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantList:
+    """Delegations that touch a space.
+
+    Attributes:
+        grants: cid to the delegation in JSON, newest registered first.
+        truncated: there are more than were looked at, or than an answer holds.
+    """
+
+    grants: dict[str, msgspec.Raw]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GrantChain:
+    """A delegation and what it rests on.
+
+    Attributes:
+        grants: delegations in JSON, each resting on the next; none for an unknown one.
+        truncated: the chain goes on beyond what an answer holds.
+    """
+
+    grants: list[msgspec.Raw]
+    truncated: bool
+
+
+async def read_capabilities(
+    services: Services, invocation: Invocation, space: SpaceId, *, bounds: ListBounds = DEFAULT_BOUNDS
+) -> GrantList | GrantChain:
+    """Return what the call's facts ask for.
+
+    Args:
+        services: the node.
+        invocation: admitted; asks for `tinycloud.capabilities/read` on the space.
+        space: whose delegations.
+        bounds: how much the answer may cost.
+
+    Raises:
+        BadDelegationCid: a chain is asked for by a text that is no cid.
+        DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
+    """
+    asked = asked_of(invocation.facts)
+    ranges = () if isinstance(asked, Chain) else (space_grants_range(space, limit=bounds.page_rows),)
+    call = await read_call(services, invocation, ranges=ranges, claiming=True)
+    call.require_hosted()
+    if isinstance(asked, Chain):
+        return await _chain(services, space, asked, bounds)
+    telling = _Telling(services, asked, await root_identity(services, call), bounds)
+    return await _list(telling, space, call.pages[0])
+
+
+# --- a list ------------------------------------------------------------------------------------------------------
+
+
+async def _list(telling: "_Telling", space: SpaceId, page: Page) -> GrantList:
+    services, bounds, examined = telling.services, telling.bounds, 0
+    while True:
+        contents = unexpired_of(page, now=services.clock.now())
+        for start in range(0, len(contents), _STEP):
+            if not await telling.take(contents[start : start + _STEP]):
+                return GrantList(telling.grants, truncated=True)
+            await asyncio.sleep(0)  # others have their turn
+        examined += len(page.rows)
+        if not page.more or examined >= bounds.examined:
+            return GrantList(telling.grants, truncated=page.more)
+        wanted = space_grants_range(space, after=page.last_key, limit=bounds.page_rows)
+        page = (await services.store.read(ranges=(wanted,))).pages[0]
+
+
+@dataclass(slots=True)
+class _Telling:
+    """A list while it grows.
+
+    Attributes:
+        services: the node.
+        filters: what is listed.
+        identity: to which the direction is relative.
+        bounds: how long it may become.
+        grants: what is told so far.
+        size_bytes: of all that.
+    """
+
+    services: Services
+    filters: GrantFilters
+    identity: Principal
+    bounds: ListBounds
+    grants: dict[str, msgspec.Raw] = field(default_factory=dict)
+    size_bytes: int = 0
+
+    async def take(self, contents: Sequence[ContentKey]) -> bool:
+        """Tell those delegations that stand and fit; False when there was no room for one more."""
+        found = await self.services.delegations.by_content(contents)
+        marks = marks_of(contents, (await self.services.store.read(mark_keys(contents))).records)
+        now = self.services.clock.now()
+        for stored in found:
+            if stored is None or not _stands(stored, marks, now):
+                continue
+            delegation = stored.registered.delegation
+            if not self.filters.fit(delegation, self.identity):
+                continue
+            if len(self.grants) >= self.bounds.told or self.size_bytes >= self.bounds.told_bytes:
+                return False
+            told = _told(delegation)
+            self.grants[cid_text(delegation.cid)] = msgspec.Raw(told)
+            self.size_bytes += len(told)
+        return True
+
+
+# --- a chain -----------------------------------------------------------------------------------------------------
+
+
+async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListBounds) -> GrantChain:
+    """Follow first parents up, as long as they stand and touch the space."""
+    try:
+        digest = parse_cid(asked.cid).digest32
+    except InvalidIdentifier:
+        raise BadDelegationCid(asked.cid) from None
+    (stored,) = await services.delegations.by_cid([digest])
+    contents = closure_contents([stored])
+    marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
+    now = services.clock.now()
+    grants: list[msgspec.Raw] = []
+    size_bytes = 0
+    while stored is not None and _stands(stored, marks, now) and _touches(stored, space):
+        if len(grants) >= MAX_CHAIN_NODES or size_bytes >= bounds.told_bytes:
+            return GrantChain(grants, truncated=True)
+        delegation = stored.registered.delegation
+        told = _told(delegation)
+        grants.append(msgspec.Raw(told))
+        size_bytes += len(told)
+        above = await services.delegations.by_content(stored.registered.parents[:1])
+        stored = above[0] if above else None
+    return GrantChain(grants, truncated=False)
+
+
+def _touches(stored: StoredDelegation, space: SpaceId) -> bool:
+    return space in mentioned_spaces(stored.registered.delegation.capabilities)
+
+
+# --- one delegation ----------------------------------------------------------------------------------------------
+
+
+def _stands(stored: StoredDelegation, marks: Marks, now: float) -> bool:
+    """Whether a delegation is not revoked itself and inside its own window; what stands above it does not count."""
+    registered = stored.registered
+    is_live = marks.get(registered.delegation.content_key) is Mark.LIVE
+    return is_live and own_window(registered).standing(now) is Standing.ACTIVE
+
+
+def _told(delegation: Delegation) -> bytes:
+    held = [_Held(row.resource.text, row.ability, row.caveats) for row in delegation.capabilities]
+    told = _Told(
+        capabilities=tuple(held),
+        delegator=delegation.delegator,
+        delegate=delegation.delegate,
+        parents=tuple([_cid_bytes(parent.digest) for parent in delegation.parents if parent.digest is not None]),
+        raw=_raw(delegation),
+    )
+    return _ENCODER.encode(told)
+
+
+def _cid_bytes(digest: Digest) -> tuple[int, ...]:
+    return (*_CID_PREFIX, *digest)
+
+
+def _raw(delegation: Delegation) -> str:
+    """Return the delegation as it could be posted: a CACAO in its canonical spelling, a JWT as it came."""
+    if delegation.form == "ucan":
+        return delegation.header
+    return header_text(encode_cacao(restore_cacao(delegation.signed_bytes)))

@@ -1,0 +1,32 @@
+"""For whom a key acts: the wallet at the beginning of the chain that its call cites."""
+
+from typing import Final
+
+from capabilities.chain import MAX_CHAIN_NODES
+from capabilities.principals import Principal, is_wallet
+
+from ...services import Services
+from ..authorise import Call
+
+_STEPS: Final = range(MAX_CHAIN_NODES)
+
+
+async def root_identity(services: Services, call: Call) -> Principal:
+    """Return the first wallet on the way up from the caller, along the first proof of each delegation.
+
+    Where there is no wallet it is whoever signed the last delegation on the way. Whoever acts in their own right is
+    themselves, whatever they cite.
+
+    Raises:
+        SpaceError: the store does not answer.
+    """
+    identity = call.invocation.invoker
+    stored = call.cited[0] if call.authority.dependent else None
+    for _ in _STEPS:
+        # An owner's own grant may cite what was not for the owner at all: that leads nowhere.
+        if stored is None or is_wallet(identity) or stored.registered.delegation.delegate != identity:
+            break
+        identity = stored.registered.delegation.delegator
+        above = await services.delegations.by_content(stored.registered.parents[:1])
+        stored = above[0] if above else None
+    return identity

@@ -1,0 +1,96 @@
+"""Whether a registered delegation stands at a moment, as the routes that report on delegations say it.
+
+    revoked > an ancestor is revoked > expired > not valid yet > active
+
+The judgement for use is the chain rules' own (`capabilities.chain`); this one only tells.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from capabilities.chain import Ancestor, Registered
+from capabilities.cids import ContentKey
+from spaces.grants.revocations import Revoked, revocation_of
+from spaces.store.contract import Record
+
+
+class Standing(Enum):
+    """How a delegation stands; the values are the words of `/delegation/query` (wire 5.4)."""
+
+    REVOKED = "revoked"
+    ANCESTOR_REVOKED = "ancestor_revoked"
+    EXPIRED = "expired"
+    PENDING = "pending"
+    ACTIVE = "active"
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether it was taken back, itself or with a delegation above it."""
+        return self in (Standing.REVOKED, Standing.ANCESTOR_REVOKED)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When a delegation is valid: epoch seconds, None for an open end; the expiry itself lies outside (I33)."""
+
+    not_before: float | None
+    expires_at: float | None
+
+    def standing(self, now: float) -> Standing:
+        """Return how the window alone stands."""
+        if self.expires_at is not None and now >= self.expires_at:
+            return Standing.EXPIRED
+        if self.not_before is not None and now < self.not_before:
+            return Standing.PENDING
+        return Standing.ACTIVE
+
+
+def own_window(registered: Registered) -> Window:
+    """Return the window that the delegation states itself."""
+    return Window(registered.delegation.not_before, registered.delegation.expires_at)
+
+
+def joint_window(registered: Registered) -> Window:
+    """Return what the windows of the delegation and everything above it have in common."""
+    return Window(registered.not_before, registered.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a delegation stands, and through what.
+
+    Attributes:
+        standing: the word.
+        revoked: who took it back, or took back what stands above it.
+        ancestor: the delegation above it that was revoked, where it was not itself.
+    """
+
+    standing: Standing
+    revoked: Revoked | None = None
+    ancestor: Ancestor | None = None
+
+
+def standing_of(
+    registered: Registered, marks: Mapping[ContentKey, Record | None], window: Window, *, now: float
+) -> Verdict:
+    """Tell how a delegation stands.
+
+    Args:
+        registered: as stored.
+        marks: the rows of the marks of its closure; a missing one belongs to an ancestor that was removed long after
+            its end.
+        window: which window counts.
+        now: epoch seconds.
+    Raises:
+        RecordDamaged: a mark does not decode.
+    """
+    own, *above = registered.closure
+    revoked = revocation_of(marks.get(own.content_key))
+    if revoked is not None:
+        return Verdict(Standing.REVOKED, revoked)
+    for ancestor in above:
+        revoked = revocation_of(marks.get(ancestor.content_key))
+        if revoked is not None:
+            return Verdict(Standing.ANCESTOR_REVOKED, revoked, ancestor)
+    return Verdict(window.standing(now))

@@ -1,0 +1,1 @@
+"""Use cases of encryption networks: networks, policies, releases of keys, receipts, withdrawals."""

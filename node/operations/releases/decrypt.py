@@ -1,0 +1,159 @@
+"""Open a key of an encryption network, on the dedicated route and through `/invoke` (enc 2.7; RL15).
+
+Both ways are one: bind token and body, read what the release rests on, ask the gate, make the decision durable, and
+only then open the key. A token opens once, on both routes together: its first use is claimed with the first read.
+
+Example:
+    answer = await decrypt_on_route(services, header, path_id="urn:…:default", body=body)
+"""
+
+from collections.abc import Callable
+
+from capabilities.resources import NetworkId
+from capabilities.strict_base64 import decode_standard
+from capabilities.strict_json import Json
+from capabilities.tokens import Invocation, parse_invocation
+from encryption_network.errors import InvalidNetworkId, ReleaseRefused, RequestError
+from encryption_network.gate import Admission, admit
+from encryption_network.networks import parse_path_id
+from encryption_network.release import open_key
+from encryption_network.requests import (
+    MAX_BODY_BYTES,
+    MAX_LIFETIME_S,
+    BoundDecrypt,
+    bind_decrypt,
+    check_audience,
+    invoked_network,
+    parse_decrypt_body,
+    read_body,
+)
+from spaces.grants.revocations import mark_keys
+from spaces.store.contract import Check, Commit
+
+from ...services import Services
+from ..attempts import Planned, until_committed
+from ..authorise import Call, admit_signed, check_proof_count, read_call
+from .in_person import NOTHING_KNOWN, LikelyPresence, likely_presence
+from .receipts import NewReceipt, new_receipt, note_durable
+from .release_audit import authorised_put, refused_put
+from .release_reading import ReleaseRows, read_release, release_rows
+
+
+async def decrypt_on_route(services: Services, header: str, *, path_id: str, body: bytes) -> dict[str, Json]:
+    """Answer `POST /encryption/networks/<id>/decrypt`, in the order of its rows.
+
+    Args:
+        services: the node.
+        header: untrusted text of the `Authorization` header.
+        path_id: network id of the path, percent-decoded once.
+        body: untrusted bytes.
+
+    Returns:
+        The signed answer; the key is in it only under the receiver's key.
+
+    Raises:
+        MalformedToken, CapabilityError, EncryptionError, DuplicateInvocation, SpaceError: the first row that fails.
+    """
+    unverified = parse_invocation(header)  # row 1
+    value = read_body(body, max_bytes=MAX_BODY_BYTES)
+    check_audience(unverified.audience, services.keyring.node_did)  # row 2
+    invocation = admit_signed(unverified, now=services.clock.now())  # row 3, with the chain below
+    try:
+        named = parse_path_id(path_id)
+    except InvalidNetworkId:
+        named = None  # said in its row, after the chain
+
+    def bind() -> BoundDecrypt:
+        network = parse_path_id(path_id) if named is None else named  # row 4
+        return bind_decrypt(invocation, parse_decrypt_body(value), network, services.keyring.node_did)  # 5 to 12
+
+    rows = None if named is None else _rows(named, invocation, value)
+    return await _decrypt(services, invocation, rows, bind)
+
+
+async def decrypt_invoked(services: Services, invocation: Invocation, body: bytes) -> dict[str, Json]:
+    """Answer a decrypt request on `/invoke`; the token is admitted already (rows 1 and 3).
+
+    Raises:
+        CapabilityError, EncryptionError, DuplicateInvocation, SpaceError: the first row that fails.
+    """
+    network = invoked_network(invocation.capabilities)  # row 4
+    assert network is not None  # this branch was chosen by such a capability
+    value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 1
+
+    def bind() -> BoundDecrypt:
+        return bind_decrypt(invocation, parse_decrypt_body(value), network, services.keyring.node_did)  # 5 to 12
+
+    return await _decrypt(services, invocation, _rows(network, invocation, value), bind)
+
+
+def _rows(network: NetworkId, invocation: Invocation, value: Json) -> ReleaseRows:
+    """Return what to read with the call, before token and body are bound to each other."""
+    stated = value.get("receiverPublicKey") if isinstance(value, dict) else None
+    return release_rows(network, invocation.invoker, decode_standard(stated))
+
+
+async def _decrypt(
+    services: Services, invocation: Invocation, rows: ReleaseRows | None, bind: Callable[[], BoundDecrypt]
+) -> dict[str, Json]:
+    async def attempt(is_first: bool) -> Planned[tuple[Admission, NewReceipt]]:
+        # A token that lives too long is refused further down; claiming it would keep the claim for as long.
+        is_bounded = invocation.expires_at <= services.clock.now() + MAX_LIFETIME_S + 1
+        call, likely = await _read(services, invocation, rows, claiming=is_first and is_bounded)
+        try:
+            bound = bind()
+            assert rows is not None  # without a network nothing can be bound
+            admission = admit(await read_release(services, call, rows, bound, likely))
+        except (ReleaseRefused, RequestError) as refusal:
+            await _record_refusal(services, call, refusal)
+            raise
+        receipt = await new_receipt(services, admission)
+        return Planned(_commit(services, call, admission, receipt), (admission, receipt))
+
+    admission, receipt = await until_committed(services, attempt)
+    note_durable(services, receipt)
+    if services.tally is not None:
+        services.tally.released(admission.audit.ground)
+    return open_key(admission, keyring=services.keyring, entropy=services.entropy)
+
+
+async def _read(
+    services: Services, invocation: Invocation, rows: ReleaseRows | None, *, claiming: bool
+) -> tuple[Call, LikelyPresence]:
+    """Judge the call, and read what the release rests on as far as the request tells; see `read_call`.
+
+    Whom the token addresses is said in rows 2 and 8, in their words.
+    """
+    if rows is None:
+        return await read_call(services, invocation, claiming=claiming, addressed=False), NOTHING_KNOWN
+    check_proof_count(invocation.parents)
+    found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
+    likely = likely_presence(services, found, owner=rows.owner, invoker=invocation.invoker)
+    call = await read_call(
+        services,
+        invocation,
+        keys=rows.keys,
+        ranges=likely.ranges,
+        found=found,
+        claiming=claiming,
+        addressed=False,
+    )
+    return call, likely
+
+
+def _commit(services: Services, call: Call, admission: Admission, receipt: NewReceipt) -> Commit:
+    """Make the decision and its receipt durable, on condition that everything it rests on still stands."""
+    audit = authorised_put(admission.audit, call, receipt=receipt.sha256, entropy=services.entropy)
+    return Commit(
+        puts=(audit, *receipt.puts),
+        live=mark_keys(admission.live),
+        checks=tuple([Check(row.key, row.stamp) for row in admission.checks]),
+        claim=call.claim,
+    )
+
+
+async def _record_refusal(services: Services, call: Call, refusal: ReleaseRefused | RequestError) -> None:
+    """Keep the full cause where the caller learns the coarse one (RL14)."""
+    put = refused_put(refusal, call, at=services.clock.now(), entropy=services.entropy)
+    if put is not None:
+        await services.store.commit(Commit(puts=(put,)))

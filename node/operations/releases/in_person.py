@@ -1,0 +1,169 @@
+"""Reading what tells whether a caller is a network's owner in person (IP1 and IP2).
+
+Example:
+    likely = likely_presence(services, found, owner=owner, invoker=invocation.invoker)
+    call = await read_call(services, invocation, found=found, ranges=likely.ranges, claiming=True)
+    presence = await read_presence(services, call, owner, likely=likely)
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from capabilities.chain import MAX_CHAIN_NODES, Mark, Marks
+from capabilities.cids import ContentKey
+from capabilities.principals import Principal
+from encryption_network.gate import Link, Presence, session_holders
+from spaces.grants.delegations import StoredDelegation, contents_of
+from spaces.grants.revocations import mark_keys, marks_of
+from spaces.grants.sessions import sessions_range
+from spaces.store.contract import Page, Range
+
+from ...services import Services
+from ..authorise import Call, closure_contents
+
+_MOST_SESSIONS: Final = 1024
+"""Sign-ins of one owner that are looked through, of all keys together: a client that keeps its key renews them."""
+
+
+class LikelyPresence(Struct, frozen=True, gc=False):
+    """What tells whether somebody is the owner in person, if no mark of what is cited says otherwise.
+
+    Attributes:
+        presence: with live marks; None where nothing is known, since not all of what is cited is in memory.
+        holders: whose sign-ins may matter.
+        ranges: the sign-ins of all holders.
+    """
+
+    presence: Presence | None = None
+    holders: frozenset[Principal] = frozenset()
+    ranges: tuple[Range, ...] = ()
+
+
+NOTHING_KNOWN: Final = LikelyPresence()
+"""Nothing is read with the call."""
+
+
+def likely_presence(
+    services: Services, found: Sequence[StoredDelegation | None], *, owner: Principal, invoker: Principal
+) -> LikelyPresence:
+    """Work out, before a call is read, which sign-ins to read with it; decides nothing.
+
+    Args:
+        services: the node.
+        found: what the call cites, as stored.
+        owner: of the network that is asked for.
+        invoker: who asks.
+    """
+    cited = []
+    for stored in found:
+        if stored is None or stored.registered.delegation.delegate != invoker:
+            return NOTHING_KNOWN  # nothing is read for what was granted to somebody else
+        cited.append(stored)
+    links = _remembered_links(services, cited)
+    if links is None:
+        return NOTHING_KNOWN
+    marks = dict.fromkeys(links, Mark.LIVE)
+    presence = _presence(cited, links, marks, owner=owner, invoker=invoker, now=services.clock.now())
+    holders = session_holders(presence)
+    return LikelyPresence(presence, holders, _session_ranges(owner, holders) if holders else ())
+
+
+async def read_presence(
+    services: Services, call: Call, owner: Principal, *, likely: LikelyPresence = NOTHING_KNOWN
+) -> Presence:
+    """Gather the delegations of every cited closure, the owner's sign-ins that may matter, and their marks.
+
+    Nothing is read where what the call cites says it all, as a sign-in and what its key granted do.
+
+    Args:
+        services: the node.
+        call: read with the ranges of `likely`, and no others.
+        owner: of the network that is asked for.
+        likely: worked out for this call and owner.
+    Raises:
+        SpaceError: the store does not answer, or a row does not decode.
+    """
+    now = services.clock.now()
+    pages: Sequence[Page] | None = None
+    if likely.presence is not None and likely.presence.marks == call.marks:
+        presence, holders, pages = msgspec.structs.replace(likely.presence, now=now), likely.holders, call.pages
+    else:
+        links = _remembered_links(services, call.cited) or await _links(services, call.cited)
+        presence = _presence(call.cited, links, call.marks, owner=owner, invoker=call.invocation.invoker, now=now)
+        holders = session_holders(presence)
+    if not holders:
+        return presence
+    sessions = await _sessions(services, owner, holders, pages)
+    if not sessions:
+        return presence  # no mark to read: a question to a database for nothing
+    # A sign-in has no parents: its own mark is the whole of its closure.
+    contents = tuple([link.delegation.content_key for link in sessions])
+    marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
+    return msgspec.structs.replace(presence, sessions=sessions, marks={**call.marks, **marks})
+
+
+def _presence(
+    cited: Sequence[StoredDelegation],
+    links: Mapping[ContentKey, Link],
+    marks: Marks,
+    *,
+    owner: Principal,
+    invoker: Principal,
+    now: float,
+) -> Presence:
+    return Presence(
+        owner=owner,
+        invoker=invoker,
+        cited=tuple([stored.registered.delegation.content_key for stored in cited]),
+        links=links,
+        sessions=(),
+        marks=marks,
+        now=now,
+    )
+
+
+def _link(stored: StoredDelegation) -> Link:
+    return Link(stored.registered, stored.registered_at)
+
+
+def _remembered_links(services: Services, cited: Sequence[StoredDelegation]) -> dict[ContentKey, Link] | None:
+    """Return what `_links` does where all of it is in memory; None where one is not, or for more than a chain holds."""
+    links: dict[ContentKey, Link] = {}
+    for stored in cited:
+        own = stored.registered.delegation.content_key
+        for member in stored.registered.closure:
+            content = member.content_key
+            if content not in links:
+                found = stored if content == own else services.delegations.remembered(content)
+                if found is None:
+                    return None
+                links[content] = Link(found.registered, found.registered_at)
+        if len(links) > MAX_CHAIN_NODES:
+            return None  # the chain rules refuse it
+    return links
+
+
+async def _links(services: Services, cited: Sequence[StoredDelegation]) -> dict[ContentKey, Link]:
+    """Return every delegation of every cited closure; one that is missing the gate will miss too."""
+    contents = closure_contents(cited)
+    found = await services.delegations.by_content(contents)
+    return {content: _link(stored) for content, stored in zip(contents, found, strict=True) if stored is not None}
+
+
+def _session_ranges(owner: Principal, holders: Collection[Principal]) -> tuple[Range, ...]:
+    limit = _MOST_SESSIONS // len(holders)
+    return tuple([sessions_range(owner, holder, limit=limit) for holder in sorted(holders)])
+
+
+async def _sessions(
+    services: Services, owner: Principal, holders: Collection[Principal], pages: Sequence[Page] | None
+) -> tuple[Link, ...]:
+    """Return the sign-ins of the owner's with some keys, from the pages of their ranges; None: they are read here."""
+    if pages is None:
+        pages = (await services.store.read(ranges=_session_ranges(owner, holders))).pages
+    contents = tuple(dict.fromkeys([content for page in pages for content in contents_of(page)]))
+    found = await services.delegations.by_content(contents)
+    return tuple([_link(stored) for stored in found if stored is not None])

@@ -1,0 +1,135 @@
+"""What an owner changes of a network in person: the policy, and what is withdrawn (RL17, RC22).
+
+Both are one write: a token for exactly this change, the owner in person, the network's record over the one that was
+read, and an audit record with it. "In person" is the gate's own word: the owner's own key, or a session that the
+owner's wallet signed and that stands. A delegate may never write so, whatever it was granted: it would approve itself.
+Neither may whom the owner or the operator withdrew (RC31).
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from capabilities.principals import Principal
+from capabilities.resources import NetworkId, network_of
+from capabilities.strict_json import Json
+from capabilities.tokens import Invocation, parse_invocation
+from encryption_network.canonical_json import canonical_hash
+from encryption_network.gate import in_person_marks
+from encryption_network.networks import NetworkRecord, decode_network, encode_network, parse_path_id
+from encryption_network.requests import MAX_LIFETIME_S, check_audience
+from encryption_network.withdrawals import Withdrawals, decode_withdrawals
+from spaces.audit.records import AuditRecord, audit_put
+from spaces.documents.networks import network_put, network_row_key
+from spaces.documents.withdrawals import withdrawals_row_key
+from spaces.errors import RecordDamaged
+from spaces.grants.revocations import mark_keys
+from spaces.store.contract import Check, Commit
+
+from ...services import Services
+from ..attempts import Planned, until_committed
+from ..attestation.own_errors import NetworkUnknown, PolicyNotInPerson, SessionNotBound
+from ..authorise import Call, admit_token, read_call
+from .in_person import read_presence
+
+SET_POLICY: Final = "sealspace.encryption/policy"
+_WITHDRAWALS_KEY: Final = withdrawals_row_key()
+
+
+class Change(Struct, frozen=True):
+    """A change of a network's record.
+
+    Attributes:
+        fact_type: of the one fact that the token has to bear.
+        value: the body, as it was read; the fact names its hash.
+        make: gives the changed record; may refuse with an error of its own.
+        action: what the audit calls it.
+        detail: what the audit keeps of it.
+        in_person: what to do next, for somebody who is not the owner in person.
+    """
+
+    fact_type: str
+    value: Json
+    make: Callable[[NetworkRecord], NetworkRecord]
+    action: str
+    detail: bytes
+    in_person: str
+
+
+async def change_in_person(services: Services, header: str, *, path_id: str, change: Change) -> None:
+    """Change a network's record for its owner in person; in force for the next release.
+
+    Args:
+        services: the node.
+        header: untrusted: a UCAN to this node with `sealspace.encryption/policy` on the network, and the fact
+            `{"type", "targetNode", "networkId", "bodyHash"}`.
+        path_id: network id of the path, percent-decoded once.
+        change: its value is read, its bounds are checked.
+
+    Raises:
+        MalformedToken, CapabilityError, EncryptionError: what is wrong with token, chain or id, or the change itself.
+        AttestationRequestError: not bound to this request, no such network, or not the owner in person.
+        SpaceError: the store does not answer.
+    """
+    node_did = services.keyring.node_did
+    check_audience(parse_invocation(header).audience, node_did)
+    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S)
+    network = parse_path_id(path_id)
+    _check_bound(invocation, network, change, node_did)
+
+    async def attempt(is_first: bool) -> Planned[None]:
+        call = await read_call(
+            services, invocation, keys=(network_row_key(network), _WITHDRAWALS_KEY), claiming=is_first
+        )
+        row, listed = call.records
+        if row is None or row.value is None:
+            raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
+        if listed is None or listed.value is None:
+            raise RecordDamaged("the store has no list of withdrawals")
+        record = decode_network(row.value)
+        marks = in_person_marks(await read_presence(services, call, record.owner))
+        if marks is None or _is_withdrawn(invocation.invoker, record.withdrawals, decode_withdrawals(listed.value)):
+            raise PolicyNotInPerson(change.in_person)
+        puts = (
+            network_put(network, encode_network(change.make(record)), expect=row.stamp),
+            audit_put(_audit(services, call, network, change), entropy=services.entropy),
+        )
+        live = tuple(dict.fromkeys((*call.live, *mark_keys(marks))))
+        unchanged = (Check(_WITHDRAWALS_KEY, listed.stamp),)
+        return Planned(Commit(puts=puts, live=live, checks=unchanged, claim=call.claim), None)
+
+    await until_committed(services, attempt)
+
+
+def _is_withdrawn(invoker: Principal, *lists: Withdrawals) -> bool:
+    """Tell whether the owner or the operator withdrew whoever asks (RC31)."""
+    return any(listed.names_any((invoker,)) for listed in lists)
+
+
+def _check_bound(invocation: Invocation, network: NetworkId, change: Change, node_did: str) -> None:
+    """Check that a token is for this network, this body and this kind of change, and for nothing else.
+
+    Raises:
+        SessionNotBound: another capability than `sealspace.encryption/policy`, or not exactly that one fact.
+    """
+    only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
+    if only is None or only.ability != SET_POLICY or network_of(only.resource) != network:
+        raise SessionNotBound(f"sign the one capability {SET_POLICY} on the network of the path")
+    body_hash = canonical_hash(change.value)
+    expected = {"type": change.fact_type, "targetNode": node_did, "networkId": network.text, "bodyHash": body_hash}
+    facts = [fact for fact in invocation.facts if isinstance(fact, dict) and fact.get("type") == change.fact_type]
+    if facts != [expected]:
+        raise SessionNotBound("sign one fact with type, targetNode, networkId and this body's hash")
+
+
+def _audit(services: Services, call: Call, network: NetworkId, change: Change) -> AuditRecord:
+    return AuditRecord(
+        at=services.clock.now(),
+        action=change.action,
+        actor=call.invocation.invoker,
+        subject=network.text,
+        token=call.invocation.cid,
+        authority=call.authority.live,
+        detail=change.detail,
+    )

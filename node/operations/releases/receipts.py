@@ -1,0 +1,272 @@
+"""Receipts: writing one with each release, and handing them to the owner of the network (RC7 to RC10, RC13 to RC15).
+
+The receipt and whatever it refers to are written in the release's own commit, so that all of it is durable before the
+key leaves. A document that is there already is not written again.
+
+Example:
+    receipt = await new_receipt(services, admission)
+    commit = Commit(puts=(*receipt.puts, audit), ...)  # and when it is durable: note_durable(services, receipt)
+    page = await read_receipts(services, header, path_id="urn:…:default", after="")
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec import Struct
+
+from capabilities.resources import NetworkId, network_of
+from capabilities.tokens import Invocation, parse_invocation
+from encryption_network.evidence_record import encode_evidence
+from encryption_network.gate import Admission
+from encryption_network.networks import parse_path_id
+from encryption_network.policy import Evidence, encode_policy
+from encryption_network.receipt import Judged, Receipt, signed_text
+from encryption_network.requests import MAX_LIFETIME_S, check_audience
+from encryption_network.withdrawals import evidence_digest
+from spaces.documents.networks import network_row_key
+from spaces.documents.receipts import (
+    PLACE_BYTES,
+    Basis,
+    basis_row_key,
+    decode_basis,
+    document_row_key,
+    document_span,
+    document_use_puts,
+    document_use_row_key,
+    receipt_page,
+    receipt_put,
+    receipts_range,
+)
+from spaces.store.contract import Put
+
+from ...services import Services
+from ..attestation.own_errors import DocumentUnknown, MalformedRequest, NetworkUnknown, SessionNotBound
+from ..authorise import Call, admit_token, read_call
+
+READ_RECEIPTS: Final = "sealspace.encryption/receipts"
+PAGE_RECEIPTS: Final = 100
+_SHA256_BYTES: Final = 32
+
+
+async def missing_documents(
+    services: Services, documents: Sequence[bytes], *, kept: Sequence[bytes] = ()
+) -> tuple[Put, ...]:
+    """Return the puts that keep documents as long as what refers to them now; none where that is noted already (RC26).
+
+    Args:
+        services: the node.
+        documents: whole.
+        kept: digests of documents that are in the store.
+    """
+    now = services.clock.now()
+    wanted: dict[bytes, bytes | None] = {hashlib.sha256(document).digest(): document for document in documents}
+    wanted |= {digest: None for digest in kept if digest not in wanted}
+    uses = [document_use_row_key(digest, now=now) for digest in wanted]
+    records = (await services.store.read(uses)).records if uses else ()
+    unnoted = [digest for digest, row in zip(wanted, records, strict=True) if row is None or row.value is None]
+    absent = [digest for digest in unnoted if wanted[digest] is None]
+    rows = (await services.store.read([document_row_key(digest) for digest in absent])).records if absent else ()
+    wanted |= {digest: None if row is None else row.value for digest, row in zip(absent, rows, strict=True)}
+    found = (wanted[digest] for digest in unnoted)
+    return tuple(put for document in found if document is not None for put in document_use_puts(document, now=now))
+
+
+class NewReceipt(Struct, frozen=True, gc=False):
+    """The receipt of a release, not durable yet.
+
+    Attributes:
+        puts: its row and the rows of documents that are not kept yet.
+        sha256: of the receipt, hex.
+        span: in which its documents are noted.
+        policies: SHA-256 in hex of the policies that are kept only when the puts are durable.
+        judged: evidence of which the same holds; None: of none.
+    """
+
+    puts: tuple[Put, ...]
+    sha256: str
+    span: int
+    policies: Sequence[str]
+    judged: Judged | None
+
+
+async def new_receipt(services: Services, admission: Admission) -> NewReceipt:
+    """Make the receipt of a release, with what it refers to.
+
+    Raises:
+        RecordDamaged, SpaceError: what the evidence was judged from does not decode, or the store does not answer.
+    """
+    audit = admission.audit
+    span = document_span(services.clock.now())
+    services.kept.enter(span)
+    documents, policies = list[bytes](), list[str]()
+    for policy, digest in zip(admission.policies, audit.policy_sha256, strict=True):
+        if not services.kept.has_policy(digest):
+            documents.append(encode_policy(policy))
+            policies.append(digest)
+    evidence, judged, newly_judged = admission.evidence, None, None
+    kept: tuple[bytes, ...] = ()
+    if evidence is not None:
+        record = evidence_digest(evidence)
+        judged = services.kept.judged(record)
+        if judged is None:
+            judged, parts = await _judged(services, evidence, record)
+            documents += parts
+            newly_judged, kept = None if judged.quote is None else judged, (judged.collateral,)
+    text = signed_text(_receipt(services, admission, judged), services.keyring.node_signer)
+    put = receipt_put(admission.decrypt.network.network_id, text, at=audit.decided_at, entropy=services.entropy)
+    return NewReceipt(
+        puts=(put, *await missing_documents(services, documents, kept=kept)) if documents else (put,),
+        sha256=hashlib.sha256(text).hexdigest(),
+        span=span,
+        policies=policies,
+        judged=newly_judged,
+    )
+
+
+def note_durable(services: Services, receipt: NewReceipt) -> None:
+    """Remember that a receipt's documents are kept, once its commit is durable."""
+    if receipt.policies or receipt.judged is not None:
+        services.kept.note(receipt.span, policies=receipt.policies, judged=receipt.judged)
+
+
+def _receipt(services: Services, admission: Admission, judged: Judged | None) -> Receipt:
+    audit = admission.audit
+    return Receipt(
+        node=services.keyring.node_did,
+        network=audit.network_id,
+        owner=audit.owner,
+        invoker=audit.invoker,
+        invocation=audit.invocation_cid,
+        request_hash=audit.request_hash,
+        receiver_public_key_hash=audit.receiver_public_key_hash,
+        chain=audit.chain,
+        policies=tuple([bytes.fromhex(digest) for digest in audit.policy_sha256]),
+        ground=audit.ground,
+        mode=audit.mode,
+        at_micros=int(audit.decided_at * 1_000_000),
+        evidence=judged,
+    )
+
+
+async def _judged(services: Services, evidence: Evidence, record: bytes) -> tuple[Judged, list[bytes]]:
+    """Return what the code was judged by, and its documents, which may not be kept yet."""
+    basis = await _basis(services, evidence, record)
+    log = None if basis is None else basis.event_log
+    judged = Judged(
+        record=record,
+        quote=None if basis is None else hashlib.sha256(basis.quote).digest(),
+        event_log=None if log is None else hashlib.sha256(log).digest(),
+        collateral=evidence.collateral_sha256,
+        nonce=None if basis is None else basis.nonce,
+    )
+    parts = (encode_evidence(evidence), None if basis is None else basis.quote, log)
+    return judged, [part for part in parts if part is not None]
+
+
+async def _basis(services: Services, evidence: Evidence, record: bytes) -> Basis | None:
+    """Return what evidence was judged from; None when it is not kept, or belongs to newer evidence already.
+
+    Newer evidence means another stamp of the evidence's row, which the release's commit checks.
+    """
+    key = basis_row_key(evidence.invoker, evidence.receiver_public_key)
+    row = (await services.store.read((key,))).records[0]
+    basis = None if row is None or row.value is None else decode_basis(row.value)
+    return basis if basis is not None and basis.evidence_sha256 == record else None
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptsFound:
+    """A page of a network's receipts.
+
+    Attributes:
+        receipts: signed texts, oldest first.
+        after: what to ask with for the next page; None when nothing follows now.
+    """
+
+    receipts: tuple[bytes, ...]
+    after: str | None
+
+
+async def read_receipts(services: Services, header: str, *, path_id: str, after: str) -> ReceiptsFound:
+    """Return receipts of a network, to its owner or to whom the owner granted them (RC14).
+
+    Args:
+        services: the node.
+        header: untrusted: a UCAN to this node with `sealspace.encryption/receipts` on the network, and nothing else.
+        path_id: network id of the path, percent-decoded once.
+        after: untrusted: what the page before said; empty for the first one.
+
+    Raises:
+        MalformedToken, CapabilityError, EncryptionError: what is wrong with token, chain or id.
+        AttestationRequestError: another capability, no such network, or a place that is none.
+        SpaceError: the store does not answer.
+    """
+    invocation, network = _admitted(services, header, path_id)
+    place = _place(after)
+    wanted = receipts_range(network, after=place, limit=PAGE_RECEIPTS)
+    call = await read_call(services, invocation, keys=(network_row_key(network),), ranges=(wanted,), claiming=True)
+    _require_network(call)
+    page = receipt_page(call.pages[0])
+    return ReceiptsFound(page.receipts, None if page.next_place is None else page.next_place.hex())
+
+
+async def read_document(services: Services, header: str, *, path_id: str, digest: str) -> bytes:
+    """Return a document that receipts refer to (RC15).
+
+    The digest itself says that its bearer has seen a receipt: it cannot be guessed.
+
+    Args:
+        services: the node.
+        header: as for `read_receipts`.
+        path_id: network id of the path, percent-decoded once.
+        digest: untrusted: 64 lower-case hex digits.
+
+    Raises:
+        As `read_receipts`; DocumentUnknown: there is no such document.
+    """
+    invocation, network = _admitted(services, header, path_id)
+    sha256 = _hex(digest, _SHA256_BYTES)
+    if sha256 is None:
+        raise MalformedRequest("name a document by 64 lower-case hex digits")
+    keys = (network_row_key(network), document_row_key(sha256))
+    call = await read_call(services, invocation, keys=keys, claiming=True)
+    _require_network(call)
+    row = call.records[1]
+    if row is None or row.value is None:
+        raise DocumentUnknown("take digests from receipts of this node")
+    return row.value
+
+
+def _admitted(services: Services, header: str, path_id: str) -> tuple[Invocation, NetworkId]:
+    check_audience(parse_invocation(header).audience, services.keyring.node_did)
+    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S)
+    network = parse_path_id(path_id)
+    only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
+    if only is None or only.ability != READ_RECEIPTS or network_of(only.resource) != network:
+        raise SessionNotBound(f"sign the one capability {READ_RECEIPTS} on the network of the path")
+    return invocation, network
+
+
+def _require_network(call: Call) -> None:
+    if call.records[0] is None:
+        raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
+
+
+def _place(text: str) -> bytes | None:
+    if not text:
+        return None
+    place = _hex(text, PLACE_BYTES)
+    if place is None:
+        raise MalformedRequest("after is what the page before said")
+    return place
+
+
+def _hex(text: str, size_bytes: int) -> bytes | None:
+    if len(text) != 2 * size_bytes or set(text) - set("0123456789abcdef"):
+        return None
+    return bytes.fromhex(text)

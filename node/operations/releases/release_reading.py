@@ -1,0 +1,211 @@
+"""Reading everything that a release is decided on, for the gate (RL12).
+
+The gate decides on plain values. This module fetches them: the network with its owner's policy and withdrawals, the
+release record, the operator's withdrawals, the evidence for the caller and the receiver key, every delegation of every
+cited closure with its mark, the sessions that may show the owner in person, and the envelopes at the paths that
+policies name. Each row comes with its stamp, so that the commit of the release can require it unchanged.
+
+What the request alone tells is read with the call, in one read: see `release_rows`. The rest is read only where it can
+matter: sessions beyond the chain, evidence for another receiver key, envelopes at paths.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final
+
+from msgspec import Struct
+
+from capabilities.principals import Principal, principal_of, same_principal
+from capabilities.resources import MAX_MEMOISED_CHARS, NetworkId, SpaceResource, parse_resource
+from encryption_network.errors import NetworkNotFound
+from encryption_network.evidence_record import decode_evidence
+from encryption_network.gate import ReleaseRequest, RowStamp, needs_evidence, paths_in_force, policies_in_force
+from encryption_network.networks import decode_network
+from encryption_network.policy import Evidence
+from encryption_network.release_record import decode_release_record
+from encryption_network.requests import BoundDecrypt, CheckedDecrypt, check_decrypt
+from encryption_network.withdrawals import decode_withdrawals
+from spaces.documents.evidence import evidence_range, evidence_row_key, release_record_key
+from spaces.documents.networks import network_row_key
+from spaces.documents.withdrawals import withdrawals_row_key
+from spaces.errors import RecordDamaged
+from spaces.store.contract import Page, Record
+from spaces.values.value_heads import head_key, head_of
+
+from ...release_terms import in_force
+from ...services import Services
+from ..authorise import Call
+from ..values.sealed_values import key_digest, stands_at
+from .in_person import LikelyPresence, read_presence
+
+_RECEIVER_KEY_BYTES: Final = 32
+_RECORD_KEY: Final = release_record_key()
+_WITHDRAWALS_KEY: Final = withdrawals_row_key()
+_NO_PATHS: Final[Mapping[str, RowStamp]] = MappingProxyType({})
+_MOST_EVIDENCE: Final = 512
+"""Rows of one holder that are looked through for mode `signed`; handing in new evidence removes what has ended."""
+_MOST_ENVELOPE_BYTES: Final = 2 * 1024 * 1024
+"""Bytes of values that one release reads. Whoever writes a policy chooses the paths, so a path beyond counts as one
+that holds nothing; secrets are small."""
+_PATHS_AT_ONCE: Final = 16
+"""Heads read at a time; each may hold a body of some 64 KiB."""
+
+
+class ReleaseRows(Struct, frozen=True):
+    """Keys of the rows that a release rests on, known from the request alone: they are read with the call.
+
+    Attributes:
+        owner: of the network.
+        network: the network with its policy and withdrawals.
+        evidence: evidence for exactly this caller and receiver key; None where the receiver key is none.
+        keys: what to read, in the order in which `read_release` expects it.
+    """
+
+    owner: Principal
+    network: bytes
+    evidence: bytes | None
+    keys: tuple[bytes, ...]
+
+
+def release_rows(network: NetworkId, invoker: Principal, receiver_public_key: bytes | None) -> ReleaseRows:
+    """Return the rows of a request for a network, whatever else is right or wrong with it.
+
+    Args:
+        network: the network asked for.
+        invoker: who asks.
+        receiver_public_key: as stated, of any length; None where none is stated.
+    """
+    is_short = len(network.owner) + len(network.name) <= MAX_MEMOISED_CHARS
+    owner, fixed = _remembered_fixed_rows(network) if is_short else _fixed_rows(network)
+    if receiver_public_key is None or len(receiver_public_key) != _RECEIVER_KEY_BYTES:
+        return ReleaseRows(owner, fixed[0], None, fixed)
+    evidence = evidence_row_key(invoker, receiver_public_key)
+    return ReleaseRows(owner, fixed[0], evidence, (*fixed, evidence))
+
+
+def _fixed_rows(network: NetworkId) -> tuple[Principal, tuple[bytes, bytes, bytes]]:
+    return principal_of(network.owner), (network_row_key(network), _RECORD_KEY, _WITHDRAWALS_KEY)
+
+
+_remembered_fixed_rows: Final = lru_cache(maxsize=4096)(_fixed_rows)
+
+
+async def read_release(
+    services: Services, call: Call, rows: ReleaseRows, bound: BoundDecrypt, likely: LikelyPresence
+) -> ReleaseRequest:
+    """Check a bound request against its network and gather what the gate decides on.
+
+    Args:
+        services: the node.
+        call: read with the keys of `rows` and the ranges of `likely`.
+        rows: of this request.
+        bound: the request.
+        likely: for this call and the owner of the network.
+
+    Raises:
+        RequestError: rows 13 to 21 of the ladder (enc 2.7).
+        ReleaseRefused: a policy in force cannot be read.
+        SpaceError, RecordError: the store does not answer, or a row does not decode.
+    """
+    now = services.clock.now()
+    network_row, record_row, withdrawn_row, *evidence_rows = call.records
+    checked = check_decrypt(bound, None if network_row is None else decode_network(_value(network_row)), now)
+    if network_row is None or record_row is None:
+        raise NetworkNotFound if network_row is None else RecordDamaged("the store has no release record")
+    if withdrawn_row is None:
+        raise RecordDamaged("the store has no list of withdrawals")  # RC21: an absent row is no empty list
+    release_record = in_force(services.config.release, decode_release_record(_value(record_row)))
+    presence = await read_presence(services, call, checked.network.owner, likely=likely)
+    policies = policies_in_force(checked.network.policy, release_record, presence.links.values())
+    paths = paths_in_force(policies)
+    evidence, evidence_row = _exact(rows, evidence_rows)
+    if evidence is None and needs_evidence(presence, release_record, policies):
+        evidence, evidence_row = await _of_any_receiver(services, call.invocation.invoker)
+    return ReleaseRequest(
+        decrypt=checked,
+        authority=call.authority,
+        cited=presence.cited,
+        links=presence.links,
+        sessions=presence.sessions,
+        marks=presence.marks,
+        release_record=release_record,
+        evidence=evidence,
+        evidence_row=evidence_row,
+        key_paths=await _key_paths(services, checked, paths) if paths else _NO_PATHS,
+        network_row=RowStamp(rows.network, network_row.stamp),
+        record_row=RowStamp(_RECORD_KEY, record_row.stamp),
+        withdrawals=decode_withdrawals(_value(withdrawn_row)),
+        withdrawals_row=RowStamp(_WITHDRAWALS_KEY, withdrawn_row.stamp),
+        now=presence.now,
+    )
+
+
+def _value(record: Record) -> bytes:
+    if record.value is None:
+        raise RecordDamaged("a row that is never deleted was deleted")
+    return record.value
+
+
+def _exact(rows: ReleaseRows, found: Sequence[Record | None]) -> tuple[Evidence | None, RowStamp | None]:
+    """Return the evidence for exactly this receiver key."""
+    row = found[0] if found else None
+    if rows.evidence is None or row is None or row.value is None:
+        return None, None
+    return decode_evidence(row.value), RowStamp(rows.evidence, row.stamp)
+
+
+async def _of_any_receiver(services: Services, invoker: Principal) -> tuple[Evidence | None, RowStamp | None]:
+    """Return evidence of the DID whose mode allows any receiver key (RL7)."""
+    return _newest((await services.store.read(ranges=(evidence_range(invoker, limit=_MOST_EVIDENCE),))).pages[0])
+
+
+def _newest(page: Page) -> tuple[Evidence | None, RowStamp | None]:
+    """Choose the newest evidence of mode `signed`, else the newest of all: the gate refuses that for its receiver."""
+    rows = [(decode_evidence(_value(record)), RowStamp(key, record.stamp)) for key, record in page.rows]
+    if not rows:
+        return None, None
+    return max(rows, key=lambda row: (row[0].receiver_mode == "signed", row[0].attested_at))
+
+
+async def _key_paths(services: Services, checked: CheckedDecrypt, named: frozenset[str]) -> Mapping[str, RowStamp]:
+    """Return the paths among those that policies name at which an envelope with this wrapped key stands.
+
+    Only spaces of the network's owner are looked at: a policy must not make the node read what belongs to others.
+    """
+    paths = [path for path in sorted(named) if _is_owned(path, checked.network.owner)]
+    if not paths:
+        return _NO_PATHS
+    digest = key_digest(checked.bound.body.encrypted_symmetric_key)
+    found: dict[str, RowStamp] = {}
+    left_bytes = _MOST_ENVELOPE_BYTES
+    for start in range(0, len(paths), _PATHS_AT_ONCE):
+        if left_bytes <= 0:
+            break
+        batch = paths[start : start + _PATHS_AT_ONCE]
+        keys = [_head_key(path) for path in batch]
+        for path, key, record in zip(batch, keys, (await services.store.read(keys)).records, strict=True):
+            head = head_of(record, key=key)
+            if record is None or head is None:
+                continue
+            if await stands_at(services, head, digest, most_bytes=left_bytes):  # RL19
+                found[path] = RowStamp(key, record.stamp)
+            if head.body is not None or head.size_bytes <= left_bytes:
+                left_bytes -= head.size_bytes
+    return found
+
+
+def _is_owned(path: str, owner: Principal) -> bool:
+    return same_principal(_kv_resource(path).space.owner, owner)
+
+
+def _head_key(path: str) -> bytes:
+    resource = _kv_resource(path)
+    assert resource.path is not None
+    return head_key(resource.space, resource.path)
+
+
+def _kv_resource(path: str) -> SpaceResource:
+    resource = parse_resource(path)
+    assert isinstance(resource, SpaceResource)  # a policy's paths are parsed when it is read
+    return resource

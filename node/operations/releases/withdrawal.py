@@ -1,0 +1,106 @@
+"""Withdrawing code, a backend or evidence: by the owner for a network, by the operator for all (RC20 to RC24).
+
+What is withdrawn stands in rows that every release reads, and whose stamps its commit checks: a withdrawal that was
+acknowledged before a release is durable wins against it.
+
+Example:
+    await withdraw_for_network(services, header, path_id="urn:…:default", body=body)
+    await withdraw_everywhere(store, parse_withdrawal({"did": did}), now=clock.now(), entropy=entropy)
+"""
+
+from typing import Final
+
+from capabilities.ambient import Entropy
+from capabilities.principals import principal_of
+from capabilities.strict_json import Json
+from encryption_network.canonical_json import canonical_bytes
+from encryption_network.errors import WithdrawalError
+from encryption_network.networks import NetworkRecord, with_withdrawals
+from encryption_network.requests import read_body
+from encryption_network.withdrawals import (
+    MAX_NODE_ENTRIES,
+    MAX_REQUEST_BYTES,
+    Withdrawals,
+    decode_withdrawals,
+    encode_withdrawals,
+    parse_withdrawal,
+)
+from spaces.audit.records import AuditRecord, audit_put
+from spaces.documents.withdrawals import withdrawals_put, withdrawals_row_key
+from spaces.errors import RecordDamaged, StoreBusy
+from spaces.store.contract import Commit, Refused, Store
+
+from ...services import Services
+from .in_person_write import Change, change_in_person
+
+WITHDRAWAL_FACT: Final = "sealspace.encryption.withdrawal/v1"
+WITHDRAWN: Final = "release.withdrawn"
+_TRIES: Final = 8
+
+
+async def withdraw_for_network(services: Services, header: str, *, path_id: str, body: bytes) -> None:
+    """Withdraw code, a backend or evidence for one network, in person; in force for the next release (RC22).
+
+    Args:
+        services: the node.
+        header: untrusted, see `change_in_person`.
+        path_id: network id of the path, percent-decoded once.
+        body: untrusted JSON, see `encryption_network.withdrawals`.
+
+    Raises:
+        EncryptionError: what is wrong with the body; and as `change_in_person`.
+    """
+    value = read_body(body, max_bytes=MAX_REQUEST_BYTES)
+    entry = parse_withdrawal(value)
+
+    def make(record: NetworkRecord) -> NetworkRecord:
+        if principal_of(record.owner) in entry.dids:
+            raise WithdrawalError("the owner's own DID cannot be withdrawn; revoke the network instead")
+        return with_withdrawals(record, entry, services.clock.now())
+
+    change = Change(
+        fact_type=WITHDRAWAL_FACT,
+        value=value,
+        make=make,
+        action=WITHDRAWN,
+        detail=canonical_bytes(value),
+        in_person="sign in with the owner's wallet and withdraw from that session",
+    )
+    await change_in_person(services, header, path_id=path_id, change=change)
+
+
+async def withdraw_everywhere(store: Store, entry: Withdrawals, *, now: float, entropy: Entropy) -> Withdrawals:
+    """Withdraw for every network on a store, and return all that is withdrawn so (RC21).
+
+    Raises:
+        WithdrawalError: the list is full (RC23).
+        RecordDamaged: the store has no such list: no node of this version was started on it.
+        RecordError, SpaceError: the list does not decode, or the store does not take the commit.
+    """
+    for _ in range(_TRIES):
+        row = (await store.read((withdrawals_row_key(),))).records[0]
+        if row is None or row.value is None:
+            raise RecordDamaged("the store has no list of withdrawals")
+        listed = decode_withdrawals(row.value).joined(entry)
+        if len(listed) > MAX_NODE_ENTRIES:
+            raise WithdrawalError(f"a node lists at most {MAX_NODE_ENTRIES} withdrawals")
+        audit = AuditRecord(
+            at=now,
+            action=WITHDRAWN,
+            actor="operator",
+            subject="every network",
+            detail=canonical_bytes(withdrawals_json(entry)),
+        )
+        puts = (withdrawals_put(encode_withdrawals(listed), expect=row.stamp), audit_put(audit, entropy=entropy))
+        if not isinstance(await store.commit(Commit(puts=puts)), Refused):
+            return listed
+    raise StoreBusy("others withdraw at the same time")
+
+
+def withdrawals_json(listed: Withdrawals) -> dict[str, Json]:
+    """Show a list as JSON, entries in order."""
+    return {
+        "measurements": [entry.hex() for entry in sorted(listed.measurements)],
+        "dids": [*sorted(listed.dids)],
+        "evidence": [entry.hex() for entry in sorted(listed.evidence)],
+    }

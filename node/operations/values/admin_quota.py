@@ -1,0 +1,141 @@
+"""The operator's view of what spaces hold and may hold, and limits for single spaces (wire §5.12).
+
+A limit is a row of the store: it survives a restart and holds on every worker and machine from the next put on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from capabilities.errors import InvalidIdentifier
+from capabilities.resources import SpaceId, parse_space_id
+from spaces.audit.records import AuditRecord, audit_put
+from spaces.grants.hosting import is_hosted, space_row_key
+from spaces.store.contract import Commit
+from spaces.values.quota import (
+    Usage,
+    effective_limit,
+    largest_spaces,
+    override_of,
+    override_put,
+    override_row_key,
+    read_overrides,
+    usage_key,
+    usage_of,
+)
+
+from ...services import Services
+from ..errors import BadOption
+
+MAX_OVERRIDES: Final = 10_000
+DEFAULT_USAGE_SPACES: Final = 1000
+MAX_USAGE_SPACES: Final = 10_000
+_OPERATOR: Final = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaView:
+    """The limits of one space.
+
+    Attributes:
+        space_id: as it was asked for.
+        override_bytes: its own limit; None: it has none.
+        effective_limit_bytes: the limit that puts heed; None: no limit.
+        current_usage_bytes: bytes it holds; None: not hosted, or not asked for.
+    """
+
+    space_id: str
+    override_bytes: int | None
+    effective_limit_bytes: int | None
+    current_usage_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AllOverrides:
+    """Every limit that the operator has set.
+
+    Attributes:
+        overrides: space id to bytes, at most MAX_OVERRIDES.
+        default_limit_bytes: of every other space; None: no limit.
+        more: there are more overrides.
+    """
+
+    overrides: Mapping[str, int]
+    default_limit_bytes: int | None
+    more: bool
+
+
+async def all_overrides(services: Services) -> AllOverrides:
+    """Return the limits that the operator has set, and the default.
+
+    Raises:
+        SpaceError: the store does not answer.
+    """
+    found = await read_overrides(services.store, limit=MAX_OVERRIDES)
+    return AllOverrides(found.limits, services.quota.default_bytes, found.more)
+
+
+async def show_quota(services: Services, space_text: str) -> QuotaView:
+    """Return the limits of a space and what it holds.
+
+    Raises:
+        BadOption: no space id.
+        SpaceError: the store does not answer.
+    """
+    space = _space(space_text)
+    keys = (override_row_key(space), usage_key(space), space_row_key(space))
+    override, usage, hosted = (await services.store.read(keys)).records
+    return QuotaView(
+        space_id=space_text,
+        override_bytes=override_of(override),
+        effective_limit_bytes=effective_limit(space, override, services.quota),
+        current_usage_bytes=usage_of(usage) if is_hosted(hosted) else None,
+    )
+
+
+async def set_quota(services: Services, space_text: str, limit_bytes: int | None) -> QuotaView:
+    """Give a space a limit of its own, or take it away (None); durable, with its audit record, when this returns.
+
+    Args:
+        services: the node.
+        space_text: untrusted text of a space id; the space need not be hosted.
+        limit_bytes: 0 lets nothing more be stored.
+
+    Raises:
+        BadOption: no space id.
+        SpaceError: the store does not answer.
+    """
+    space = _space(space_text)
+    record = AuditRecord(
+        at=services.clock.now(),
+        action="quota.cleared" if limit_bytes is None else "quota.set",
+        actor=_OPERATOR,
+        subject=space.text,
+        detail=b"" if limit_bytes is None else str(limit_bytes).encode(),
+    )
+    puts = (override_put(space, limit_bytes), audit_put(record, entropy=services.entropy))
+    await services.store.commit(Commit(puts=puts))
+    override = (await services.store.read((override_row_key(space),))).records[0]
+    return QuotaView(
+        space_id=space_text,
+        override_bytes=override_of(override),
+        effective_limit_bytes=effective_limit(space, override, services.quota),
+        current_usage_bytes=None,
+    )
+
+
+async def usage(services: Services, *, limit: int = DEFAULT_USAGE_SPACES) -> Usage:
+    """Return the spaces that hold the most, largest first, and how many there are; see `largest_spaces`.
+
+    Args:
+        services: the node.
+        limit: at most that many; brought within 1 and MAX_USAGE_SPACES.
+    """
+    return await largest_spaces(services.store, limit=min(max(limit, 1), MAX_USAGE_SPACES))
+
+
+def _space(text: str) -> SpaceId:
+    try:
+        return parse_space_id(text)
+    except InvalidIdentifier:
+        raise BadOption("Invalid space ID") from None

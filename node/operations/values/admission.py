@@ -1,0 +1,76 @@
+"""Admitting owners to a node in mode `permit`, and removing them (ST14).
+
+In force everywhere at once: whatever hosts a space reads the owner's row and has its commit check it.
+
+Example:
+    await admit_owner(store, owner, now=clock.now(), entropy=entropy)
+    await remove_owner(store, owner, now=clock.now(), entropy=entropy)
+"""
+
+from typing import Final, Literal
+
+from capabilities.ambient import Entropy
+from capabilities.principals import Principal
+from spaces.audit.records import AuditRecord, audit_put
+from spaces.errors import StoreBusy
+from spaces.grants.admissions import admission_key, admission_put, is_admitted, removal_put
+from spaces.store.contract import Commit, Put, Record, Refused, Store
+
+_TRIES: Final = 8
+
+
+async def admit_owner(store: Store, owner: Principal, *, now: float, entropy: Entropy) -> bool:
+    """Let an owner have spaces here; durable, with its audit record, when this returns.
+
+    Returns:
+        Whether the owner was not admitted before.
+
+    Raises:
+        SpaceError: the store does not take the commit.
+    """
+    for _ in range(_TRIES):
+        record = await _read(store, owner)
+        if is_admitted(record):
+            return False
+        if await _commit(store, admission_put(owner, now=now), "owner.admitted", owner, now=now, entropy=entropy):
+            return True
+    raise StoreBusy("others admit and remove the same owner at the same time")
+
+
+async def remove_owner(store: Store, owner: Principal, *, now: float, entropy: Entropy) -> bool:
+    """Let an owner have no new space here; durable, with its audit record, when this returns.
+
+    What is hosted stays hosted, and goes on serving whom its owner granted to.
+
+    Returns:
+        Whether the owner was admitted before.
+
+    Raises:
+        SpaceError: the store does not take the commit.
+    """
+    for _ in range(_TRIES):
+        record = await _read(store, owner)
+        if record is None or not is_admitted(record):
+            return False
+        if await _commit(store, removal_put(owner, record), "owner.removed", owner, now=now, entropy=entropy):
+            return True
+    raise StoreBusy("others admit and remove the same owner at the same time")
+
+
+async def _read(store: Store, owner: Principal) -> Record | None:
+    return (await store.read((admission_key(owner),))).records[0]
+
+
+async def _commit(
+    store: Store,
+    put: Put,
+    action: Literal["owner.admitted", "owner.removed"],
+    owner: Principal,
+    *,
+    now: float,
+    entropy: Entropy,
+) -> bool:
+    """Write a row and its audit record; False when somebody else was faster."""
+    audit = AuditRecord(at=now, action=action, actor="operator", subject=owner)
+    outcome = await store.commit(Commit(puts=(put, audit_put(audit, entropy=entropy))))
+    return not isinstance(outcome, Refused)

@@ -1,0 +1,140 @@
+"""Option headers of KV calls: preconditions and limits, judged before anything runs (wire rules I9, 4.4.5).
+
+Example:
+    options = parse_options(headers, shape) if asks(headers) else NO_OPTIONS
+"""
+
+import re
+from collections.abc import Container, Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from ..errors import BadOption
+
+MAX_LIST_LIMIT = 1000
+_HEX64 = re.compile(r"[0-9a-fA-F]{64}")
+_POSITIVE = re.compile(r"\+?0{0,64}[1-9][0-9]{0,18}")
+
+
+class Options(Struct, frozen=True, gc=False):
+    """What the option headers of one call ask for.
+
+    Attributes:
+        create_only: the put must find no live value (`If-None-Match: *`).
+        replace_etag: the put or delete must find this value: 64 lower-case hex digits of its BLAKE3; None: any.
+        unless_etags: entity tags without their weak mark; the get answers 304 when one matches; None: no condition.
+        max_response_bytes: a larger object is refused; None: no bound.
+        list_limit: at most that many keys, 1 to 1000; None: all.
+        list_cursor: where an earlier page ended, as that page gave it; None: from the start.
+    """
+
+    create_only: bool = False
+    replace_etag: str | None = None
+    unless_etags: tuple[str, ...] | None = None
+    max_response_bytes: int | None = None
+    list_limit: int | None = None
+    list_cursor: str | None = None
+
+
+NO_OPTIONS: Final = Options()
+"""What most calls ask for."""
+
+
+class Shape(Struct, frozen=True, gc=False):
+    """How many operations of each kind a token asks for; decides what a condition can mean."""
+
+    gets: int
+    puts: int
+    deletes: int
+    multipart: bool
+
+
+def asks(headers: Container[str]) -> bool:
+    """Tell whether any of the options is among these headers, which know their names in any case.
+
+    One by one, since every call is asked this and few say yes.
+    """
+    return (
+        "if-match" in headers
+        or "if-none-match" in headers
+        or "x-tinycloud-cursor" in headers
+        or "x-tinycloud-expected-version" in headers
+        or "x-tinycloud-limit" in headers
+        or "x-tinycloud-max-response-bytes" in headers
+    )
+
+
+def parse_options(headers: Mapping[str, str], shape: Shape) -> Options:
+    """Read the option headers of a call.
+
+    Args:
+        headers: request headers by lower-case name; untrusted.
+        shape: the operations the token asks for.
+
+    Raises:
+        BadOption: a header is malformed, or asks for a condition this call cannot have; text as on the wire.
+    """
+    if "x-tinycloud-expected-version" in headers:
+        raise BadOption("x-tinycloud-expected-version is not a production precondition; use If-Match")
+    create_only, replace_etag, unless_etags = _conditions(headers, shape)
+    return Options(
+        create_only=create_only,
+        replace_etag=replace_etag,
+        unless_etags=unless_etags,
+        max_response_bytes=_positive(headers, "x-tinycloud-max-response-bytes"),
+        list_limit=_list_limit(headers),
+        list_cursor=headers.get("x-tinycloud-cursor"),
+    )
+
+
+def _conditions(headers: Mapping[str, str], shape: Shape) -> tuple[bool, str | None, tuple[str, ...] | None]:
+    unless, only_if = headers.get("if-none-match"), headers.get("if-match")
+    mutations = shape.puts + shape.deletes
+    if unless is not None and only_if is None and mutations == 0 and shape.gets == 1:
+        return False, None, _weak_tags(unless)
+    if unless is not None and only_if is not None:
+        raise BadOption("KV preconditions cannot be combined")
+    if unless is not None:
+        if unless.strip() != "*":
+            raise BadOption("If-None-Match only supports * for KV create")
+        if shape.puts != 1 or mutations != 1 or shape.multipart:
+            raise BadOption("If-None-Match: * requires exactly one non-multipart KV put")
+        return True, None, None
+    if only_if is not None:
+        etag = _strong_tag(only_if.strip())
+        if mutations != 1 or shape.multipart:
+            raise BadOption("If-Match requires exactly one non-multipart KV put or delete")
+        return False, etag, None
+    return False, None, None
+
+
+def _weak_tags(value: str) -> tuple[str, ...]:
+    return tuple(tag.strip().removeprefix("W/") for tag in value.split(","))
+
+
+def _strong_tag(value: str) -> str:
+    inner = value.removeprefix('"blake3-').removesuffix('"')
+    if len(inner) + len('"blake3-"') != len(value):
+        raise BadOption('If-Match must be a strong TinyCloud ETag: "blake3-<64 hex characters>"')
+    if len(inner) != 64:
+        raise BadOption("If-Match must contain a 32-byte BLAKE3 digest")
+    if _HEX64.fullmatch(inner) is None:
+        raise BadOption("If-Match BLAKE3 digest must be hexadecimal")
+    return inner.lower()
+
+
+def _positive(headers: Mapping[str, str], name: str) -> int | None:
+    value = headers.get(name)
+    if value is None:
+        return None
+    if _POSITIVE.fullmatch(value.strip()) is None:
+        raise BadOption(f"{name} must be a positive integer")
+    return int(value)
+
+
+def _list_limit(headers: Mapping[str, str]) -> int | None:
+    limit = _positive(headers, "x-tinycloud-limit")
+    if limit is not None and limit > MAX_LIST_LIMIT:
+        raise BadOption(f"x-tinycloud-limit must be between 1 and {MAX_LIST_LIMIT}")
+    return limit

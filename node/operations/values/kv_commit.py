@@ -1,0 +1,242 @@
+"""What every write of values reads at one moment, and the commit it makes (wire §4.4.3, §4.4.6, §4.4.8).
+
+A put is read and judged before a byte of its body is kept. A large body takes its time to come, so it is read and
+judged once more afterwards; and in any case the commit compares every row that the decision rests on.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from capabilities.resources import SpaceId
+from capabilities.tokens import Invocation
+from spaces.audit.records import MAX_DETAIL_BYTES, AuditRecord, audit_put
+from spaces.grants.hosting import HostingPlan, hosting_by_put, plan_for_hosted, plan_hosting
+from spaces.keyspace import space_keys, value_key
+from spaces.store.contract import Add, Claim, Commit, Record, counter_of
+from spaces.values.quota import effective_limit, quota_add, rows_add, rows_limit, usage_of
+from spaces.values.value_heads import Draft, Head, WritePlan, head_of
+
+from ...services import Services
+from ..authorise import Call, read_call
+from ..errors import PreconditionFailed, QuotaExceeded, SpaceNotFound
+from .conditions import Options
+
+# A token this long after its expiry is refused by its time alone, however the clocks of one store differ.
+_CLAIM_GRACE_S: Final = 60.0
+
+_FRESH_S: Final = 1.0
+"""How old a reading may be that a put rests on; an older one is made again when the bodies are there."""
+
+
+class PutReading(Struct, frozen=True, gc=False):
+    """Everything a put is judged by, read at one moment.
+
+    Attributes:
+        call: the judged call.
+        space: where the values go.
+        records: rows of the heads, in the order of the paths.
+        heads: the live values among them.
+        used_bytes: what the bodies of the space hold.
+        row_bytes: what the rows of its values take besides (M54).
+        limit_bytes: what it may hold; None: no limit.
+        room_bytes: the most that bodies in place of these values can have; None: no limit.
+        hosting: what hosts the space along with this put.
+    """
+
+    call: Call
+    space: SpaceId
+    records: tuple[Record | None, ...]
+    heads: tuple[Head | None, ...]
+    used_bytes: int
+    row_bytes: int
+    limit_bytes: int | None
+    room_bytes: int | None
+    hosting: HostingPlan
+
+    def require_room(self, declared_bytes: int | None) -> None:
+        """Refuse bodies that cannot fit before they are read (M51).
+
+        A full space takes no further value, not even an empty one; over values that are there it takes what is no
+        larger than they are together.
+
+        Raises:
+            QuotaExceeded: there is no room.
+        """
+        room_bytes = self.room_bytes
+        if room_bytes is None or (room_bytes > 0 and (declared_bytes or 0) <= room_bytes):
+            return
+        is_new = not any(head is not None and head.size_bytes for head in self.heads)
+        if is_new or (declared_bytes or 0) > max(room_bytes, 0):
+            raise self.quota_exceeded()
+
+    def require_taken(self, taken_bytes: int) -> None:
+        """Refuse bodies that have become larger than there is room for (M51).
+
+        Raises:
+            QuotaExceeded: there is no room.
+        """
+        room_bytes = self.room_bytes
+        if room_bytes is not None and taken_bytes > room_bytes:
+            raise self.quota_exceeded()
+
+    def quota_exceeded(self) -> QuotaExceeded:
+        """Return the refusal that says how full the space is."""
+        return QuotaExceeded(self.used_bytes, self.limit_bytes or 0)
+
+    def quota(self, draft: Draft) -> tuple[Add, ...]:
+        """Return the bounds that the commit has to keep; what does not grow the space is not bounded.
+
+        Raises:
+            QuotaExceeded: the values would not fit.
+        """
+        limit_bytes = self.limit_bytes
+        if limit_bytes is None:
+            return ()
+        adds = []
+        if draft.growth_bytes > 0:
+            if self.used_bytes + draft.growth_bytes > limit_bytes:
+                raise self.quota_exceeded()
+            adds.append(quota_add(self.space, limit_bytes=limit_bytes))
+        if draft.row_growth_bytes > 0:
+            if self.row_bytes + draft.row_growth_bytes > rows_limit(limit_bytes):
+                raise QuotaExceeded(self.row_bytes, rows_limit(limit_bytes))
+            adds.append(rows_add(self.space, limit_bytes=limit_bytes))
+        return tuple(adds)
+
+
+async def read_put(
+    services: Services,
+    invocation: Invocation,
+    space: SpaceId,
+    paths: Sequence[str],
+    *,
+    client: str | None,
+    claiming: bool,
+) -> PutReading:
+    """Read and judge a put.
+
+    A space that is not hosted yet is hosted by the put of its own DID, where the node's mode says so (store §6). What
+    that depends on is read only then, and the commit compares it.
+
+    Args:
+        services: the node.
+        invocation: verified.
+        space: where the values go.
+        paths: of the values, each once.
+        client: network address of the caller, counted against the bound on new owners; None: not counted.
+        claiming: see `read_call`.
+    Raises:
+        SpaceNotFound: a mentioned space is not hosted and this put does not host it.
+        DuplicateInvocation, ChainError, SpaceError: see `read_call`.
+    """
+    own = space_keys(space)
+    heads = [value_key(own.space16, path) for path in paths]
+    keys = (*heads, own.usage, own.rows, own.override, own.row)
+    call = await read_call(services, invocation, keys=keys, claiming=claiming)
+    records = call.records[:-4]
+    usage, rows, override, row = call.records[-4:]
+    if call.unhosted or row is None:
+        hosting = await _hosting(services, call, space, client)
+    else:
+        hosting = plan_for_hosted(space, own.row, row)
+    used_bytes, limit_bytes = usage_of(usage), effective_limit(space, override, services.quota)
+    room_bytes = None if limit_bytes is None else limit_bytes - used_bytes
+    live = []
+    for record, key in zip(records, heads, strict=True):
+        live.append(head := head_of(record, key=key))
+        if head is not None and room_bytes is not None:
+            room_bytes += head.size_bytes
+    row_bytes = counter_of(rows)
+    return PutReading(call, space, records, tuple(live), used_bytes, row_bytes, limit_bytes, room_bytes, hosting)
+
+
+async def _hosting(services: Services, call: Call, space: SpaceId, client: str | None) -> HostingPlan:
+    """Plan how a put hosts its space, or raise SpaceNotFound when a mentioned space stays without a host."""
+    now = services.clock.now()
+    wanted = hosting_by_put(space, call.invocation.invoker, services.hosting, client=client, now=now)
+    hosting = plan_hosting(wanted, (await services.store.read(wanted.keys())).records, now=now)
+    if call.unhosted - set(hosting.activated):
+        raise SpaceNotFound
+    return hosting
+
+
+def check_conditions(head: Head | None, options: Options) -> None:
+    """Compare the condition with the live value; a deleted one counts as absent (4.4.5).
+
+    Raises:
+        PreconditionFailed: it does not hold.
+    """
+    if options.create_only and head is not None:
+        raise PreconditionFailed
+    if options.replace_etag is not None and (head is None or head.etag != options.replace_etag):
+        raise PreconditionFailed
+
+
+async def within_room(pieces: AsyncIterator[bytes], reading: PutReading, taken_bytes: int = 0) -> AsyncIterator[bytes]:
+    """Yield a body, and stop it where the space has no room for more (M51).
+
+    Args:
+        pieces: the body.
+        reading: says how much room there is.
+        taken_bytes: of other bodies of the same commit.
+    Raises:
+        QuotaExceeded: there is no room.
+    """
+    async for piece in pieces:
+        taken_bytes += len(piece)
+        reading.require_taken(taken_bytes)
+        yield piece
+
+
+def is_fresh(services: Services, began: float) -> bool:
+    """Tell whether a commit may rest on a reading that was made after `began`, before small bodies came.
+
+    The commit judges marks, but only a read judges windows (I33), and a small body can come slowly.
+    """
+    return services.clock.now() - began <= _FRESH_S
+
+
+def put_commit(
+    services: Services, reading: PutReading, audit: AuditRecord, plan: WritePlan, quota: tuple[Add, ...]
+) -> Commit:
+    """Return the commit of a put: heads, bodies, what hosts the space, the bound on its size, and the record of it."""
+    hosting = reading.hosting
+    return Commit(
+        puts=(*plan.puts, *hosting.puts, audit_put(audit, entropy=services.entropy)),
+        live=reading.call.live,
+        checks=(*plan.checks, *hosting.checks),
+        adds=(*plan.adds, *quota, *hosting.adds),
+        claim=durable_claim(services, reading.call),
+    )
+
+
+def durable_claim(services: Services, call: Call) -> Claim | None:
+    """Return the claim that a commit makes again (ST4); None for a token that ended while its body was coming.
+
+    Such a token is refused by its time alone, and under its minute nothing may be claimed any more.
+    """
+    is_over = services.clock.now() > call.claim.expires_at + _CLAIM_GRACE_S
+    return None if is_over else call.claim
+
+
+def audit_of(services: Services, call: Call, action: str, subject: str, paths: Sequence[str] = ()) -> AuditRecord:
+    """Return the record of a write.
+
+    Args:
+        services: the node.
+        call: the judged call.
+        action: a short stable word.
+        subject: the resource that was written to.
+        paths: of several values; as many of them are kept as a record holds.
+    """
+    return AuditRecord(
+        at=services.clock.now(),
+        action=action,
+        actor=call.invocation.invoker,
+        subject=subject,
+        token=call.invocation.cid,
+        authority=call.authority.live,
+        detail="\n".join(paths).encode("utf-8", "surrogatepass")[:MAX_DETAIL_BYTES],
+    )

@@ -1,0 +1,64 @@
+"""Read one value (wire §4.4.1) or its metadata alone (§4.4.2)."""
+
+from msgspec import Struct
+
+from capabilities.tokens import Invocation
+from spaces.values.object_store import OpenedBody
+from spaces.values.value_heads import Head, head_key, head_of
+
+from ...services import Services
+from ..authorise import Call, read_call
+from ..errors import KeyNotFound, ResponseTooLarge
+from .conditions import NO_OPTIONS, Options
+from .plan import Step
+
+
+class Value(Struct, frozen=True, gc=False):
+    """A value that was read.
+
+    Attributes:
+        head: entity tag, metadata, size.
+        body: the bytes, or the open file that holds them, which the caller closes; None when the caller has them
+            already (304) or asked for metadata only.
+    """
+
+    head: Head
+    body: bytes | OpenedBody | None
+
+
+async def get(services: Services, invocation: Invocation, step: Step, options: Options) -> Value:
+    """Return the value under the step's path.
+
+    Raises:
+        KeyNotFound: nothing there, or deleted.
+        ResponseTooLarge: larger than the caller's bound.
+        DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
+    """
+    key = head_key(step.space, step.path)
+    head = _live_head(await read_call(services, invocation, keys=(key,), claiming=True), key)
+    if options is not NO_OPTIONS and _has_it(head, options):
+        return Value(head, None)
+    limit_bytes = options.max_response_bytes
+    if limit_bytes is not None and head.size_bytes > limit_bytes:
+        raise ResponseTooLarge(head.size_bytes, limit_bytes)
+    return Value(head, head.body if head.body is not None else await services.values.open_body(head))
+
+
+async def metadata(services: Services, invocation: Invocation, step: Step) -> Value:
+    """Return entity tag and metadata of the value under the step's path; raises as `get` does."""
+    key = head_key(step.space, step.path)
+    return Value(_live_head(await read_call(services, invocation, keys=(key,), claiming=True), key), None)
+
+
+def _live_head(call: Call, key: bytes) -> Head:
+    call.require_hosted()
+    head = head_of(call.records[0], key=key)
+    if head is None:
+        raise KeyNotFound
+    return head
+
+
+def _has_it(head: Head, options: Options) -> bool:
+    """Weak comparison of the caller's entity tags with the value's."""
+    tags = options.unless_etags
+    return tags is not None and ("*" in tags or head.etag_header in tags)

@@ -1,0 +1,141 @@
+"""Put or delete one value (wire §4.4.3, §4.4.8), in one commit with its authority, its claim and its audit record."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+
+from msgspec import Struct
+
+from capabilities.tokens import Invocation
+from spaces.audit.records import audit_put
+from spaces.store.contract import Commit
+from spaces.values.value_bodies import Body, Staging
+from spaces.values.value_heads import Write, head_key, head_of
+
+from ...services import Services
+from ..attempts import Planned, until_committed
+from ..authorise import read_call
+from ..errors import NoSuchKey
+from .conditions import Options
+from .kv_commit import (
+    PutReading,
+    audit_of,
+    check_conditions,
+    durable_claim,
+    is_fresh,
+    put_commit,
+    read_put,
+    within_room,
+)
+from .plan import Step
+from .sealed_values import sealed_key_of
+
+
+class Written(Struct, frozen=True):
+    """What a write did.
+
+    Attributes:
+        etag: entity tag of the new value, or of the value that a delete removed; None when there was none.
+    """
+
+    etag: str | None
+
+
+class Upload(Struct, frozen=True, kw_only=True):
+    """What a put stores.
+
+    Attributes:
+        at_hand: gives the whole value when all of it has come, else None; called once, when the call is authorised.
+        pieces: gives the value piece by piece; called once, after `at_hand` gave None.
+        declared_bytes: the size that the caller states beforehand; None: it does not.
+        metadata: header names in lower case and their values.
+        client: network address of the caller, counted against the bound on new owners; None: not counted.
+    """
+
+    at_hand: Callable[[], bytes | None]
+    pieces: Callable[[], AsyncIterator[bytes]]
+    declared_bytes: int | None
+    metadata: Mapping[str, str]
+    client: str | None
+
+
+async def put(services: Services, invocation: Invocation, step: Step, options: Options, upload: Upload) -> Written:
+    """Store a value and its metadata under the step's path, replacing both (M2); durable when it returns.
+
+    No byte of the body is taken in before the call is authorised, its condition holds and there is room; all of that is
+    judged again with the commit, which comes later.
+
+    Raises:
+        PreconditionFailed: the condition does not hold.
+        QuotaExceeded: the value does not fit into the space.
+        SpaceNotFound, DuplicateInvocation, ChainError, SpaceError: see `read_put`.
+        Whatever `upload.at_hand` and `upload.pieces` raise.
+    """
+    read = partial(read_put, services, invocation, step.space, (step.path,), client=upload.client)
+    async with services.values.staging() as staging:
+        began = services.clock.now()
+        admitted = await read(claiming=True)
+        check_conditions(admitted.heads[0], options)
+        admitted.require_room(upload.declared_bytes)
+        body = await _taken_in(staging, upload, admitted)
+        write = Write(step.path, body, upload.metadata, sealed_key=sealed_key_of(body))
+
+        async def attempt(is_first: bool) -> "Planned[Written]":  # quoted: else each put works the type out anew
+            staging.recall()
+            reading = admitted
+            if not (is_first and body.inline is not None and is_fresh(services, began)):
+                reading = await read(claiming=False)
+                check_conditions(reading.heads[0], options)
+            return await _planned(services, reading, step, write, body)
+
+        return await until_committed(services, attempt)
+
+
+async def _taken_in(staging: Staging, upload: Upload, admitted: PutReading) -> Body:
+    whole = upload.at_hand()
+    if whole is None:
+        return await staging.receive(within_room(upload.pieces(), admitted))
+    if len(whole) != upload.declared_bytes:  # else there is room for it, or it would not be here
+        admitted.require_taken(len(whole))
+    return await staging.keep(whole)
+
+
+async def _planned(services: Services, reading: PutReading, step: Step, write: Write, body: Body) -> Planned[Written]:
+    draft = await services.values.draft(step.space, (write,), reading.records, reading.heads)
+    quota = reading.quota(draft)  # before a file is named
+    plan = await draft.plan(now=services.clock.now())
+    audit = audit_of(services, reading.call, "kv.put", f"{step.space.text}/kv/{step.path}")
+    return Planned(put_commit(services, reading, audit, plan, quota), Written(f'"blake3-{body.digest.hex()}"'))
+
+
+async def delete(services: Services, invocation: Invocation, step: Step, options: Options) -> Written:
+    """Delete the value under the step's path; what was deleted before stays so (M31).
+
+    Raises:
+        NoSuchKey: nothing was ever written there.
+        PreconditionFailed: the condition does not hold.
+        DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
+    """
+    key = head_key(step.space, step.path)
+    write = Write(step.path, None)
+
+    async def attempt(is_first: bool) -> Planned[Written]:
+        call = await read_call(services, invocation, keys=(key,), claiming=is_first)
+        call.require_hosted()
+        record = call.records[0]
+        head = head_of(record, key=key)
+        check_conditions(head, options)
+        if record is None:
+            raise NoSuchKey(step.path)
+        draft = await services.values.draft(step.space, (write,), (record,))
+        plan = await draft.plan(now=services.clock.now())
+        audit = audit_of(services, call, "kv.del", f"{step.space.text}/kv/{step.path}")
+        commit = Commit(
+            puts=(*plan.puts, audit_put(audit, entropy=services.entropy)),
+            live=call.live,
+            checks=plan.checks,
+            adds=plan.adds,
+            claim=durable_claim(services, call),
+        )
+        return Planned(commit, Written(None if head is None else head.etag_header))
+
+    return await until_committed(services, attempt)

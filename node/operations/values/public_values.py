@@ -1,0 +1,79 @@
+"""Values that everybody may read: those of spaces named `public` (wire §5.11, U8)."""
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+
+from capabilities.errors import InvalidIdentifier
+from capabilities.resources import SpaceId, parse_space_id
+from spaces.values.listing import Listing, ListingQuery, list_paths
+from spaces.values.quota import PUBLIC_NAME
+from spaces.values.value_heads import Head, head_key, head_of
+
+from ...services import Services
+from ..errors import BadOption, NotPublic, NoValue
+
+MAX_PAGE_PATHS: Final = 1000
+# Paths may be long, and nobody has to prove anything to list them.
+_MAX_PAGE_BYTES: Final = 256 * 1024
+
+
+def public_space(text: str) -> SpaceId:
+    """Read a space id that has to be that of a public space; says nothing of whether it is hosted.
+
+    Raises:
+        BadOption: no space id.
+        NotPublic: another name.
+    """
+    try:
+        space = parse_space_id(text)
+    except InvalidIdentifier:
+        raise BadOption("Invalid space ID") from None
+    if space.name != PUBLIC_NAME:  # U8
+        raise NotPublic
+    return space
+
+
+async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]) -> Head:
+    """Return the head of the first path that has a live value; all are read at one moment.
+
+    Raises:
+        NoValue: none has; in a space that is not hosted too.
+        SpaceError: the store does not answer.
+    """
+    keys = [head_key(space, path) for path in paths]
+    records = (await services.store.read(keys)).records
+    for key, record in zip(keys, records, strict=True):
+        head = head_of(record, key=key)
+        if head is not None:
+            return head
+    raise NoValue
+
+
+@dataclass(frozen=True, slots=True)
+class PublicPage:
+    """What is listed.
+
+    Attributes:
+        prefix: paths start with it; not segment-aware.
+        after: paths come strictly after this one; None: from the start.
+        limit: at most that many; brought within 1 and MAX_PAGE_PATHS.
+    """
+
+    prefix: str = ""
+    after: str | None = None
+    limit: int = MAX_PAGE_PATHS
+
+
+async def list_public(services: Services, space: SpaceId, asked: PublicPage) -> Listing:
+    """Return one page of the paths of a public space; none for a space that is not hosted.
+
+    Raises:
+        SpaceError: the store does not answer.
+    """
+    limit = min(max(asked.limit, 1), MAX_PAGE_PATHS)
+    query = ListingQuery(space, prefix=asked.prefix, after=asked.after, limit=limit, enough_bytes=_MAX_PAGE_BYTES)
+    listing = await list_paths(services.store, query)
+    sizes = accumulate(len(path) for path in listing.paths)
+    fitting = max(sum(size <= _MAX_PAGE_BYTES for size in sizes), 1)
+    return Listing(listing.paths[:fitting], more=listing.more or fitting < len(listing.paths))

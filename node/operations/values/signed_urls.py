@@ -1,0 +1,217 @@
+"""Signed URLs: one version of one value, readable by whoever holds the URL, for minutes (wire §5.10).
+
+A token that may read the value makes one URL; of that token nothing is executed (Q27). What the URL rests on is read
+again each time it is used: a revocation ends it at once (Q24).
+
+Example:
+    made = await mint(services, invocation, Asked(space="tinycloud:…:default", path="a"))
+    head = await redeem(services, made.ticket)
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from capabilities.abilities import satisfies
+from capabilities.caveats import Caveats, selection_of
+from capabilities.chain import Mark
+from capabilities.errors import CaveatRefused, InvalidIdentifier
+from capabilities.resources import SpaceId, SpaceResource, extends, parse_space_id
+from capabilities.strict_base64 import decode_url, encode_url
+from capabilities.tokens import Invocation
+from spaces.audit.records import AuditRecord, audit_put
+from spaces.grants.revocations import mark_keys, marks_of
+from spaces.store.contract import Commit, Record
+from spaces.store.watching import MAX_CLOCK_SKEW_S
+from spaces.values.tickets import TICKET_BYTES, Ticket, new_ticket, ticket_of, ticket_put, ticket_row_key
+from spaces.values.value_heads import Head, head_key, head_of
+
+from ...services import Services
+from ..attempts import Planned, until_committed
+from ..authorise import Call, read_call
+from ..errors import BadOption, NoValue, ScopeRefused, TicketRefused, ValueChanged
+from .plan import Verb
+
+MAX_TTL_S: Final = 300
+_DIGEST: Final = re.compile(r"(?:blake3-)?([0-9a-fA-F]{64})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a signed URL is asked for.
+
+    Attributes:
+        space: untrusted text of a space id.
+        path: untrusted raw path of the value.
+        ttl_s: seconds that the URL shall live; None: as long as it may.
+        is_use_limited: the caller asks for a bound on uses, which there is none of.
+        digests: texts that name the version; none: the current one.
+    """
+
+    space: str
+    path: str
+    ttl_s: int | None = None
+    is_use_limited: bool = False
+    digests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SignedUrl:
+    """A ticket, and when it ends (epoch seconds)."""
+
+    ticket: str
+    expires_at: float
+
+
+async def mint(services: Services, invocation: Invocation, asked: Asked) -> SignedUrl:
+    """Make a ticket for the value; durable when this returns.
+
+    The token is used up, as it would be on `/invoke` (I23); not so one that says nothing of the value asked for.
+
+    Args:
+        services: the node.
+        invocation: verified; its lifetime is checked.
+        asked: untrusted.
+
+    Raises:
+        WrongKind, DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`; whoever is not
+            authorised learns nothing more.
+        BadOption: a use limit, no space id, or digests that are none or differ.
+        ScopeRefused: the token does not hold `kv/get` on the value.
+        NoValue: nothing is there, and no version was named.
+        TicketRefused: the URL would be void at once.
+    """
+    space = _space(asked.space)
+    key = None if space is None else head_key(space, asked.path)
+    keys = () if key is None else (key,)
+    covers = space is not None and _covers(invocation, SpaceResource(space, "kv", asked.path))
+
+    async def attempt(is_first: bool) -> Planned[SignedUrl]:
+        call = await read_call(services, invocation, keys=keys, claiming=is_first and covers)
+        call.require_hosted()
+        value = _authorised(call, space, asked)
+        assert key is not None  # without a space nothing is authorised
+        digest = _pinned(asked.digests) or _current(call.records[0], key)
+        expires_at = _expiry(call, asked.ttl_s, now=services.clock.now())
+        return _planned(services, call, value, Ticket(key, digest, expires_at, call.authority.live))
+
+    return await until_committed(services, attempt)
+
+
+def _space(text: str) -> SpaceId | None:
+    try:
+        return parse_space_id(text)
+    except InvalidIdentifier:
+        return None
+
+
+def _authorised(call: Call, space: SpaceId | None, asked: Asked) -> SpaceResource:
+    """Return the value's resource, which some capability of the judged token covers."""
+    if asked.is_use_limited:
+        raise BadOption("maxUses is not supported for signed KV URLs yet")
+    if space is None:
+        raise BadOption("Invalid space ID")
+    value = SpaceResource(space, "kv", asked.path)
+    if not _covers(call.invocation, value):
+        raise ScopeRefused
+    return value
+
+
+def _covers(invocation: Invocation, value: SpaceResource) -> bool:
+    """Tell whether a token asks for the value, or for more; whether it may is the chain's judgement."""
+    for asked in invocation.capabilities:
+        if satisfies(asked.ability, Verb.GET.value) and extends(value, asked.resource) and _admit(asked.caveats, value):
+            return True
+    return False
+
+
+def _admit(caveats: Caveats, value: SpaceResource) -> bool:
+    """Tell whether the conditions of a call admit the value, not only what the call names above it (I39)."""
+    try:
+        selection_of(value, caveats)
+    except CaveatRefused:
+        return False
+    return True
+
+
+def _pinned(digests: tuple[str, ...]) -> bytes | None:
+    """Return the version that the caller names; hexadecimal, `blake3-…` or quoted."""
+    found: set[bytes] = set()
+    for text in digests:
+        is_quoted = len(text) > 1 and text[0] == text[-1] == '"'
+        match = _DIGEST.fullmatch(text[1:-1] if is_quoted else text)
+        if match is None:
+            raise BadOption("contentHash must be a blake3 hex digest")
+        found.add(bytes.fromhex(match[1]))
+    if len(found) > 1:
+        raise BadOption("contentHash and ETag must identify the same object")
+    return found.pop() if found else None
+
+
+def _current(record: Record | None, key: bytes) -> bytes:
+    head = head_of(record, key=key)
+    if head is None:
+        raise NoValue
+    return bytes.fromhex(head.etag)
+
+
+def _expiry(call: Call, ttl_s: int | None, *, now: float) -> float:
+    """Return when the URL ends: never after the token or a delegation that it rests on."""
+    ends = [now + min(MAX_TTL_S if ttl_s is None else ttl_s, MAX_TTL_S), float(math.floor(call.invocation.expires_at))]
+    # The end of a closure is the earliest in it, so that no window has to be looked at when the URL is used.
+    ends += [stored.registered.expires_at for stored in call.cited if stored.registered.expires_at is not None]
+    expires_at = min(ends)
+    if expires_at <= now:
+        raise TicketRefused("signed URL expired immediately")
+    return expires_at
+
+
+def _planned(services: Services, call: Call, value: SpaceResource, said: Ticket) -> Planned[SignedUrl]:
+    ticket = new_ticket(said.expires_at, services.entropy)
+    audit = AuditRecord(
+        at=services.clock.now(),
+        action="signed-url.made",
+        actor=call.invocation.invoker,
+        subject=value.text,
+        token=call.invocation.cid,
+        authority=call.authority.live,
+    )
+    puts = (ticket_put(ticket, said), audit_put(audit, entropy=services.entropy))
+    commit = Commit(puts=puts, live=call.live, claim=call.claim)
+    return Planned(commit, SignedUrl(encode_url(ticket), said.expires_at))
+
+
+async def redeem(services: Services, text: str) -> Head:
+    """Return the head of the value that a ticket gives.
+
+    Args:
+        services: the node.
+        text: untrusted; the last part of the URL, percent-decoded.
+
+    Raises:
+        TicketRefused: unknown, expired, or a delegation that it rests on was revoked since.
+        NoValue: the value was deleted.
+        ValueChanged: it is another version now.
+        SpaceError: the store does not answer.
+    """
+    ticket = decode_url(text)
+    if ticket is None or len(ticket) != TICKET_BYTES:
+        raise TicketRefused("signed URL ticket not found")
+    said = ticket_of((await services.store.read((ticket_row_key(ticket),))).records[0])
+    if said is None:
+        raise TicketRefused("signed URL ticket not found")
+    # One that ends later than any that is made now was made by a clock that stood ahead, and its life is not known.
+    if not 0 < said.expires_at - services.clock.now() <= MAX_TTL_S + MAX_CLOCK_SKEW_S:
+        raise TicketRefused("signed URL expired")
+    # Marks and value are of one moment: what is answered stood while its authority did (Q24).
+    *marks, record = (await services.store.read((*mark_keys(said.contents), said.value_key))).records
+    live = marks_of(said.contents, marks)
+    if any(live.get(content) is not Mark.LIVE for content in said.contents):
+        raise TicketRefused("signed URL ticket is invalid")
+    head = head_of(record, key=said.value_key)
+    if head is None:
+        raise NoValue
+    if bytes.fromhex(head.etag) != said.digest:
+        raise ValueChanged
+    return head

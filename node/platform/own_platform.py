@@ -1,0 +1,39 @@
+"""The trust domain that the node itself runs in: who makes its quotes, who gives it its root secret.
+
+A guest agent is looked for each time it is needed: it may be started after the node, or anew.
+"""
+
+from pathlib import Path
+
+from tee_backend.evidence.dstack import DstackSource
+from tee_backend.evidence.errors import SourceUnavailable
+from tee_backend.evidence.source import EvidenceSource, KeySource
+from tee_backend.evidence.tsm import TsmSource
+
+from ..config import Platform
+
+
+def quote_source(platform: Platform) -> EvidenceSource:
+    """Return what makes the node's quotes.
+
+    Raises:
+        SourceUnavailable: there is no guest agent where one should be, or no source is configured.
+    """
+    return TsmSource() if platform.source == "tsm" else _agent(platform)
+
+
+def key_source(platform: Platform) -> KeySource:
+    """Return what gives the node keys of its own.
+
+    Raises:
+        SourceUnavailable: as `quote_source`.
+    """
+    return _agent(platform)
+
+
+def _agent(platform: Platform) -> DstackSource:
+    if platform.source != "dstack" and platform.source != "tappd":
+        raise SourceUnavailable(f"platform.source {platform.source} is no guest agent")
+    if platform.socket is not None:
+        return DstackSource(Path(platform.socket), platform.source, timeout_s=platform.quote_s)
+    return DstackSource.find(generations=(platform.source,), timeout_s=platform.quote_s)

@@ -1,0 +1,128 @@
+"""The node's own quotes: one at a time in a worker, in a thread of their own, behind a bounded queue.
+
+A platform takes some 40 ms for a quote, and may take any time when it is in trouble. Whoever asks waits for a stated
+time and no longer; a quote that is under way then holds its place, so that threads cannot pile up behind it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar, Final
+
+from tee_backend.evidence.errors import EvidenceSourceError, SourceUnavailable
+from tee_backend.evidence.source import Quoted, take_quote
+
+from ..config import Platform, PlatformSource
+from ..logs import log_event, log_warning
+from .own_platform import quote_source
+
+UNTRIED: Final = "untried"
+WORKS: Final = "ok"
+TOO_SLOW: Final = "source_slow"
+
+
+class OwnQuotesBusy(Exception):
+    """As many wait as may."""
+
+    code: ClassVar[str] = "own-quotes-busy"
+    text: ClassVar[str] = "too many wait for a quote"
+
+
+class OwnQuoteFailed(Exception):
+    """The platform made no quote.
+
+    Attributes:
+        reason: code of the source's error, or that it took too long.
+    """
+
+    code: ClassVar[str] = "own-quote-failed"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.text = f"quote generation failed: {reason}"
+
+
+class OwnQuotes:
+    """The one place where the node's own quotes are made.
+
+    Args:
+        take: returns a quote over 64 bytes and the log beside it; may block, raises EvidenceSourceError.
+        source: what the quotes are from; never "none".
+        most_waiting: how many may wait, the one under way included.
+        patience_s: how long each of them waits.
+    """
+
+    def __init__(
+        self, take: Callable[[bytes], Quoted], *, source: PlatformSource, most_waiting: int, patience_s: float
+    ) -> None:
+        self._take = take
+        self.source = source
+        self._most_waiting = most_waiting
+        self._patience_s = patience_s
+        self._waiting = 0
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="own-quote")
+        self._state = UNTRIED
+
+    @property
+    def state(self) -> str:
+        """How the last one went: `untried`, `ok`, or the code of the failure."""
+        return self._state
+
+    async def quote(self, report_data: bytes) -> Quoted:
+        """Return a quote over 64 bytes of report data, when its turn comes.
+
+        Raises:
+            OwnQuotesBusy: the queue is full; nothing was asked of the platform.
+            OwnQuoteFailed: the platform refuses, is not there, answers nonsense, or took too long.
+        """
+        if self._waiting >= self._most_waiting:
+            raise OwnQuotesBusy
+        self._waiting += 1
+        loop = asyncio.get_running_loop()
+        asked = self._thread.submit(self._take, report_data)
+        # A place is free when the thread is, not when somebody stops waiting for it.
+        asked.add_done_callback(lambda _: _in_loop(loop, self._leave))
+        try:
+            async with asyncio.timeout(self._patience_s):
+                quoted = await asyncio.wrap_future(asked)
+        except TimeoutError:
+            raise self._failed(TOO_SLOW) from None
+        except EvidenceSourceError as error:
+            raise self._failed(error.code) from error
+        except OSError as error:  # the platform's files, beyond what its source foresaw
+            raise self._failed(SourceUnavailable.code) from error
+        self._note(WORKS)
+        return quoted
+
+    def _leave(self) -> None:
+        self._waiting -= 1
+
+    def _failed(self, reason: str) -> OwnQuoteFailed:
+        self._note(reason)
+        return OwnQuoteFailed(reason)
+
+    def _note(self, state: str) -> None:
+        """Remember how it went; the operator hears of each change, not of each failure."""
+        if state != self._state and state != WORKS:
+            log_warning("own-quote-failed", code=state)
+        elif self._state not in (UNTRIED, state):
+            log_event("own-quote-works-again")
+        self._state = state
+
+
+def configured_own_quotes(platform: Platform) -> OwnQuotes | None:
+    """Return where the node's own quotes are made, as the settings say; None: nowhere."""
+    if platform.source == "none":
+        return None
+    return OwnQuotes(
+        lambda report_data: take_quote(quote_source(platform), report_data),
+        source=platform.source,
+        most_waiting=platform.quotes_waiting,
+        patience_s=platform.quote_s,
+    )
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call)

@@ -1,0 +1,142 @@
+"""The root secret: every key of the node derives from it, so it is read once and shown never.
+
+In order: the environment (base64url without padding), a file of raw bytes, the key service of the platform where that
+is set, the file `secret` in the data folder, which the first start makes with mode 0600. It is made only for an empty
+folder: a store whose secret is lost must not be opened with a new one.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from libipld import decode_multibase
+
+from capabilities.ambient import Entropy
+from sealspace.node_evidence import SecretOrigin
+from tee_backend.evidence.errors import EvidenceSourceError, SourceUnavailable
+
+from ..config import Config
+from ..errors import SecretUnusable
+from .own_platform import key_source
+
+MIN_SECRET_BYTES = 32
+MAX_SECRET_BYTES = 4096
+SECRET_FILE_NAME = "secret"  # noqa: S105  # a file name
+STORE_FOLDER_NAME = "store"
+
+
+def load_root_secret(config: Config, entropy: Entropy) -> bytes:
+    """Return the root secret, and make it on the first start.
+
+    Args:
+        config: says where it comes from.
+        entropy: makes a new one.
+
+    Returns:
+        32 bytes or more.
+
+    Raises:
+        SecretUnusable: unreadable, too short or too long, not base64url, readable by others, or lost; or the platform
+            does not give it.
+    """
+    if config.secret.value is not None:
+        return _bounded(_from_text(config.secret.value), "secret.value")
+    if config.secret.file is not None:
+        return _from_file(Path(config.secret.file))
+    if config.secret.platform:
+        return _from_platform(config)
+    path = config.data / SECRET_FILE_NAME
+    if path.exists():
+        _refuse_open_file(path)
+        return _from_file(path)
+    if (config.data / STORE_FOLDER_NAME).exists():
+        raise SecretUnusable(
+            f"the data folder {config.data} holds a store, but its secret is missing",
+            hint=f"put the store's secret back as {path} with mode 0600, or name it with --secret-file",
+        )
+    return _make(path, entropy)
+
+
+def secret_origin(config: Config) -> SecretOrigin:
+    """Return who else may have the root secret: with "platform" nobody outside the trust domain (AT42)."""
+    named = config.secret.value is not None or config.secret.file is not None
+    return "platform" if config.secret.platform and not named else "operator"
+
+
+def where_the_secret_is(config: Config, node_did: str) -> str:
+    """Return what to do where the store belongs to another node DID than the secret at hand gives."""
+    if secret_origin(config) == "platform":
+        return "run the application, key provider and secret.platform_path that the store was made with: see its app id"
+    return f"start with the secret of {node_did}: --secret-file FILE"
+
+
+def _from_platform(config: Config) -> bytes:
+    try:
+        secret = key_source(config.platform).key(config.secret.platform_path)
+    except EvidenceSourceError as error:
+        # What an agent says when it refuses is the agent's own text, and is not repeated beside a secret.
+        detail = f": {error.detail}" if isinstance(error, SourceUnavailable) else ""
+        raise SecretUnusable(
+            f"the platform gives no root secret ({error.code}){detail}",
+            hint="sealspace doctor; is the guest agent's socket mounted, and platform.socket right?",
+        ) from None
+    return _bounded(secret, "the platform")
+
+
+def _from_text(text: str) -> bytes:
+    try:
+        return bytes(decode_multibase("u" + text)[1])  # strict: no padding, no spare bits, no other alphabet
+    except ValueError:
+        raise SecretUnusable(
+            "secret.value is not base64url without padding",
+            hint="make one: head -c 32 /dev/urandom | basenc --base64url | tr -d '='",
+        ) from None
+
+
+def _from_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            secret = stream.read(MAX_SECRET_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise SecretUnusable(f"cannot read the secret file {path}: {reason}", hint=f"ls -l {path}") from None
+    return _bounded(secret, str(path))
+
+
+def _bounded(secret: bytes, source: str) -> bytes:
+    if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
+        raise SecretUnusable(
+            f"the root secret from {source} has {len(secret)} bytes, not {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES}",
+            hint="make one: head -c 32 /dev/urandom > secret && chmod 600 secret",
+        )
+    return secret
+
+
+def _refuse_open_file(path: Path) -> None:
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise SecretUnusable(f"the secret file {path} is open to others", hint=f"chmod 600 {path}")
+
+
+def _make(path: Path, entropy: Entropy) -> bytes:
+    """Write a new secret so that it is whole and durable before anything is derived from it."""
+    secret = entropy.token(MIN_SECRET_BYTES)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(secret)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _sync_folder(path.parent)
+    except OSError as error:
+        reason = error.strerror or "cannot be written"
+        raise SecretUnusable(f"cannot make the secret file {path}: {reason}", hint=f"ls -ld {path.parent}") from None
+    return secret
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

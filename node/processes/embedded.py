@@ -1,0 +1,66 @@
+"""A whole node in this process, on a real socket of loopback: for tests and for programs that embed one.
+
+One process, the store's writer in a thread. For traffic use `supervisor.serve`: a writer thread starves beside a busy
+event loop.
+
+Example:
+    async with embedded_node(config) as node:
+        node.url  # "http://127.0.0.1:43121"
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
+from encryption_network.keyring import Keyring
+
+from ..config import Config
+from ..housekeeping.rounds import keeping_house
+from ..http.app import build_app
+from ..http.listener import start_listener
+from ..listening_socket import bind_socket, url_of
+from ..platform.root_secret import load_root_secret
+from ..services import Services
+from ..storage.stores import embedded_store
+from .start import claim_store, load_collateral
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedNode:
+    """A running node: where it listens, and its parts."""
+
+    url: str
+    services: Services
+
+
+@asynccontextmanager
+async def embedded_node(
+    config: Config, *, clock: Clock | None = None, entropy: Entropy | None = None
+) -> AsyncIterator[EmbeddedNode]:
+    """Run a node until the block ends.
+
+    Args:
+        config: as for `serve`; the number of workers, the log level and `metrics` have no effect here.
+        clock: the system's when None.
+        entropy: the system's when None.
+
+    Raises:
+        NodeError: what would keep `serve` from starting.
+    """
+    clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
+    keyring = Keyring(await asyncio.to_thread(load_root_secret, config, entropy))  # it may ask the platform
+    store = embedded_store(config, clock=clock)
+    try:
+        services = await claim_store(config, store=store, keyring=keyring, clock=clock, entropy=entropy)
+        await load_collateral(services)
+        bound = bind_socket(config.http.host, config.http.port)
+        listener = await start_listener(build_app(services), bound, config.http)
+        async with keeping_house(services):
+            try:
+                yield EmbeddedNode(url_of(bound), services)
+            finally:
+                await listener.stop()
+    finally:
+        await store.close()

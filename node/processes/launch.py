@@ -1,0 +1,106 @@
+"""What the supervisor and its processes say to each other.
+
+A process starts without settings: it imports first, then reads one line of JSON from its standard input. The line
+holds the root secret, which therefore stands neither in an argument nor in the environment. The supervisor keeps the
+other end of that pipe open; when it closes, because the supervisor died however it died, the process ends itself.
+
+On its standard output a process says `ready` once, or `refused` and why. Logs go to standard error.
+"""
+
+import gc
+import os
+import signal
+import sys
+import threading
+
+import msgspec
+
+from ..config import Config
+from ..errors import NodeError
+
+READY = b"ready"
+REFUSED = b"refused "
+# A list of hosted DIDs is the longest thing in it.
+_MAX_LAUNCH_BYTES = 16 << 20
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process needs to know.
+
+    Attributes:
+        config: settings in force.
+        secret: the root secret; empty for a process that derives no keys.
+        listen_fd: the inherited listening socket; -1 for a process that does not listen.
+        counts_fd: the inherited table of the workers' connections; -1 where a worker is alone.
+        worker: this worker's row in it.
+        metrics_fd: the inherited table of numbers; -1 where nobody asks for them.
+        metrics_row: this process's row in it.
+        first: whether this worker does what one of them has to do at a start: it takes in collateral.
+        again: whether this worker replaces one of a node that has started: then the release record may have become
+            stricter than the configuration, and the stricter one is in force.
+    """
+
+    config: Config
+    secret: bytes = b""
+    listen_fd: int = -1
+    counts_fd: int = -1
+    worker: int = 0
+    metrics_fd: int = -1
+    metrics_row: int = 0
+    first: bool = False
+    again: bool = False
+
+    def __repr__(self) -> str:
+        """Show everything but the secret."""
+        return f"Launch(config={self.config!r}, listen_fd={self.listen_fd}, first={self.first}, again={self.again})"
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a process will not start, however often it is tried."""
+
+    code: str
+    text: str
+    hint: str
+
+
+def encode_launch(launch: Launch) -> bytes:
+    """Return the line that starts a process."""
+    return msgspec.json.encode(launch) + b"\n"
+
+
+def receive_launch() -> Launch:
+    """Read the line that starts this process, and from then on end with the supervisor.
+
+    What was imported until now stays as long as the process, so the garbage collector leaves it out of its rounds.
+
+    Raises:
+        EOFError: the supervisor went away before it said anything.
+    """
+    gc.freeze()
+    gc.enable()
+    line = sys.stdin.buffer.readline(_MAX_LAUNCH_BYTES)
+    if not line.endswith(b"\n"):
+        raise EOFError
+    threading.Thread(target=_end_with_supervisor, name="lifeline", daemon=True).start()
+    return msgspec.json.decode(line, type=Launch)
+
+
+def report_ready() -> None:
+    """Say that this process does its work."""
+    _report(READY)
+
+
+def report_refusal(error: NodeError) -> None:
+    """Say why this process will not start."""
+    _report(REFUSED + msgspec.json.encode(Refusal(error.code, error.text, error.hint)))
+
+
+def _report(line: bytes) -> None:
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _end_with_supervisor() -> None:
+    while os.read(sys.stdin.fileno(), 4096):  # nothing more is ever said; only the end comes
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,173 @@
+"""Taking up a store at the start of a process: schema, identity, release record (store §7, RL16).
+
+Every process that opens the store does this; the first one ever writes the rows, the others compare. Nothing is served
+before it is done.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from capabilities.ambient import Clock, Entropy
+from capabilities.errors import InvalidIdentifier
+from capabilities.principals import parse_principal
+from encryption_network.errors import RecordError
+from encryption_network.keyring import Keyring
+from encryption_network.release_record import encode_release_record
+from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
+from spaces.documents.evidence import release_record_put
+from spaces.documents.withdrawals import ensure_withdrawals
+from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, StoreFull, StoreMoved, WrongSecret
+from spaces.grants.delegations import DelegationCache, Delegations
+from spaces.grants.hosting import Bounds, HostingMode, HostingPolicy
+from spaces.identity import open_identity
+from spaces.store.contract import ABSENT, Commit, Store
+from spaces.values.value_heads import Values
+
+from ..admin_key import load_admin_key
+from ..collateral.intake import import_folder
+from ..collateral.quotes import Quotes
+from ..collateral.source import configured_source, refresh_rules
+from ..config import Config, Hosting, PublicSpaces
+from ..document_cache import KeptDocuments
+from ..errors import ConfigurationError, ReleaseLoosened, StoreMisused
+from ..platform.own_quotes import configured_own_quotes
+from ..platform.root_secret import where_the_secret_is
+from ..rates import Rates
+from ..release_terms import configured_record, configured_trust_root, loosened, recorded_release
+from ..services import Services
+from ..storage.blobs import claim_blobs, open_blobs
+from ..storage.stores import moved_error
+
+if TYPE_CHECKING:
+    from ..metrics.tally import Tally
+
+
+async def claim_store(
+    config: Config,
+    *,
+    store: Store,
+    keyring: Keyring,
+    clock: Clock,
+    entropy: Entropy,
+    again: bool = False,
+    tally: "Tally | None" = None,
+) -> Services:
+    """Compare the store with the secret and the configuration, and return the services over it.
+
+    Args:
+        config: settings in force.
+        store: opened, new or not.
+        keyring: of the root secret at hand.
+        clock: handed on.
+        entropy: makes a new store's id; handed on.
+        again: this process replaces one of a node that has started. Then a release record that has become stricter
+            than the configuration meanwhile is no reason to stop: the record is what releases are decided on.
+        tally: handed on.
+
+    Raises:
+        StoreMisused: the store belongs to another root secret or another version, has no room to be brought up to this
+            one, or its own rows do not decode.
+        ReleaseLoosened: the configuration would release more than the store's record allows.
+        ConfigurationError: a file that the configuration names cannot be used.
+        SpaceError: the store does not answer.
+    """
+    try:
+        identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
+    except WrongSecret as error:
+        raise StoreMisused(str(error), hint=where_the_secret_is(config, error.recorded)) from error
+    except StoreMoved as error:
+        raise moved_error(config, error) from error
+    except SchemaMismatch as error:
+        raise StoreMisused(str(error), hint="start the version that wrote the store, or migrate a backup") from error
+    except StoreFull as error:
+        hint = "raise store.max_bytes or free the disk, and start again: it goes on where it was"
+        raise StoreMisused("the store has no room to be brought up to this version", hint=hint) from error
+    except RecordDamaged as error:
+        raise _unreadable(error) from error
+    try:
+        if not again:
+            await _claim_release_record(config, store)
+            await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))  # RC21
+    except RecordError as error:
+        raise _unreadable(error) from error
+    blobs = open_blobs(config)
+    if not again:
+        await claim_blobs(config, store, blobs, store_id=identity.store_id)
+    return Services(
+        config=config,
+        clock=clock,
+        entropy=entropy,
+        store=store,
+        keyring=keyring,
+        store_id=identity.store_id,
+        delegations=Delegations(store, DelegationCache(max_bytes=config.store.delegation_cache_bytes)),
+        values=Values(store, blobs, entropy),
+        hosting=hosting_policy(config.hosting),
+        quotes=Quotes(most_waiting=config.limits.quotes_waiting),
+        kept=KeptDocuments(),
+        collateral_source=configured_source(config.collateral, clock=clock),
+        challenge_rates=Rates(per_minute=config.limits.challenges_per_minute),
+        public_rates=_public_rates(config.public_spaces),
+        stranger_rates=Rates(per_minute=config.limits.strangers_per_minute),
+        admin_key=load_admin_key(config.admin),
+        trust_root=configured_trust_root(config.release),
+        own_quotes=configured_own_quotes(config.platform),
+        own_quote_rates=Rates(per_minute=config.platform.quotes_per_minute),
+        tally=tally,
+    )
+
+
+def _public_rates(public: PublicSpaces) -> Rates:
+    """Return the buckets of public reads: a second's worth and the burst (wire 5.11)."""
+    per_minute = public.requests_per_minute
+    return Rates(per_minute=per_minute, most=max(public.burst + per_minute / 60, 1.0))
+
+
+def _unreadable(error: Exception) -> StoreMisused:
+    return StoreMisused(
+        f"the store cannot be read: {error}", hint="start the version that wrote the store, or restore a backup"
+    )
+
+
+def hosting_policy(hosting: Hosting) -> HostingPolicy:
+    """Return the hosting rules that the settings ask for; listed DIDs in their canonical form.
+
+    Raises:
+        ConfigurationError: a listed text is no DID; it would silently list nobody.
+    """
+    try:
+        listed = frozenset(parse_principal(did) for did in hosting.listed)
+    except InvalidIdentifier as error:
+        raise ConfigurationError(f"hosting.listed: {error.text}", hint="write whole DIDs, like did:key:z6Mk…") from None
+    bounds = Bounds(
+        per_grant=hosting.spaces_per_grant,
+        per_owner=hosting.spaces_per_owner,
+        total=hosting.spaces_total,
+        new_owners_per_hour=hosting.new_owners_per_hour,
+    )
+    return HostingPolicy(mode=HostingMode(hosting.mode), listed=listed, bounds=bounds)
+
+
+async def load_collateral(services: Services) -> None:
+    """Take in the collateral that the configuration names; one process of a node does this.
+
+    Raises:
+        CollateralRefused: see `collateral.import_folder`.
+    """
+    folder = services.config.release.collateral
+    if folder is None:
+        return
+    rules = refresh_rules(services.config.collateral)
+    await import_folder(services.store, Path(folder), root=services.trust_root, clock=services.clock, rules=rules)
+
+
+async def _claim_release_record(config: Config, store: Store) -> None:
+    record = await recorded_release(store)
+    if record is None:
+        put = release_record_put(encode_release_record(configured_record(config.release)), expect=ABSENT)
+        await store.commit(Commit(puts=(put,)))
+        record = await recorded_release(store)  # ours, or that of a process that was faster
+    if record is None:
+        raise StoreBusy("the release record could not be written")
+    if (difference := loosened(config.release, record)) is not None:
+        raise ReleaseLoosened(difference, hint="sealspace release show; sealspace release set changes the record")

@@ -1,0 +1,67 @@
+"""The process that owns the writing of the store, started by the supervisor.
+
+It needs no root secret: what it writes is sealed or public by the time it arrives.
+"""
+
+from typing import TYPE_CHECKING
+
+from spaces.errors import SchemaMismatch, SpaceError, StoreLocked, StoreMoved
+from spaces.store.lmdb.storekeeper import run_storekeeper
+
+from ..errors import StoreMisused
+from ..logs import configure_logs
+from ..storage.stores import moved_error
+from .event_loop import loop_factory
+from .launch import Launch, receive_launch, report_ready, report_refusal
+
+if TYPE_CHECKING:
+    from ..metrics.commit_tally import CommitTally
+
+
+def main() -> int:
+    """Keep the store until SIGTERM; return the exit status."""
+    factory = loop_factory()  # imports what makes it
+    try:
+        launch = receive_launch()
+    except EOFError:
+        return 0
+    configure_logs(launch.config.log.level)
+    tally = _tally(launch)
+
+    def ready() -> None:
+        if tally is not None:
+            tally.start()
+        report_ready()
+
+    try:
+        return run_storekeeper(
+            launch.config.data,
+            max_bytes=launch.config.store.max_bytes,
+            ready=ready,
+            watch=tally,
+            loop_factory=factory,
+        )
+    except SpaceError as error:
+        report_refusal(_refusal(error, launch))
+        return 1
+
+
+def _tally(launch: Launch) -> "CommitTally | None":
+    if launch.metrics_fd < 0:
+        return None
+    from ..metrics.commit_tally import CommitTally  # nothing of it is loaded where nobody asks for numbers
+
+    return CommitTally(launch.metrics_fd, launch.metrics_row)
+
+
+def _refusal(error: SpaceError, launch: Launch) -> StoreMisused:
+    data = launch.config.data
+    if isinstance(error, StoreLocked):
+        return StoreMisused(
+            f"another node is running on the data folder {data}", hint="stop it, or choose another --data"
+        )
+    if isinstance(error, StoreMoved):
+        return moved_error(launch.config, error)
+    if isinstance(error, SchemaMismatch):
+        return StoreMisused(str(error), hint="start the version that wrote the store")
+    return StoreMisused(f"the store in {data} does not open: {error}", hint=f"sealspace doctor --data {data}")

@@ -1,0 +1,273 @@
+"""`sealspace serve`: one listening socket, one storekeeper, N workers; what dies is started again.
+
+- On a database (`store.url`) there is no storekeeper: workers are told to go on as soon as the secret is read.
+- The socket is bound once and inherited, so that a worker that is replaced loses no port and no connection of others.
+  With it go the counts by which several workers share what comes (`acceptor`), and where somebody asks for numbers
+  (`metrics.listen`) the table in which all processes write theirs (`metrics`).
+- Processes start by exec, never by fork with an open environment, and import while the storekeeper opens the store;
+  a worker gets its settings, and with them the word to go on, when the storekeeper is ready.
+- SIGTERM or SIGINT: workers finish what is under way within `http.drain_s`, then the storekeeper ends; what is still
+  there two seconds later is killed. A second signal kills at once.
+
+Example:
+    sys.exit(serve(load_config()))
+"""
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from capabilities.ambient import SystemClock, SystemEntropy
+
+from ..config import Config, Secret
+from ..errors import NodeError, ProcessFailed
+from ..http.connection_counts import ConnectionCounts
+from ..listening_socket import bind_socket, url_of
+from ..logs import configure_logs, log_event, log_warning
+from .child import Child
+from .clock_check import check_clock
+from .launch import READY, REFUSED, Launch, Refusal
+from .ownership import check_ownership
+
+if TYPE_CHECKING:
+    from ..metrics.counting import Counting
+
+_START_TRIES = 3  # before the first `listening on`; afterwards there is no end of trying
+_KILL_AFTER_DRAIN_S = 2.0
+_READ_BYTES = 65_536
+_POLL_S = 0.05
+
+
+def serve(config: Config) -> int:
+    """Run the node until a signal ends it; return the exit status.
+
+    Raises:
+        NodeError: what keeps it from starting; nothing is left running.
+    """
+    configure_logs(config.log.level)
+    with bind_socket(config.http.host, config.http.port) as bound, _signals() as woken:
+        supervisor = Supervisor(config, bound, woken)
+        try:
+            supervisor.start()
+            supervisor.watch()
+        finally:
+            supervisor.stop()
+    return 0
+
+
+class Supervisor:
+    """The processes of one node, and the loop that watches them."""
+
+    def __init__(self, config: Config, bound: socket.socket, woken: socket.socket) -> None:
+        self._config = config
+        self._bound = bound
+        self._woken = woken
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(woken, selectors.EVENT_READ, None)
+        self._secret = b""
+        self._told = msgspec.structs.replace(config, secret=Secret())
+        self._announced = False
+        self._stopping = False
+        workers = config.http.workers or os.cpu_count() or 1
+        self._storekeeper = Child("storekeeper", "storekeeper")
+        self._workers = tuple(Child(f"worker-{index}", "worker") for index in range(workers))
+        self._counts = ConnectionCounts.of(workers) if workers > 1 else None
+        self._has_storekeeper = config.store.url is None
+        self._children = (self._storekeeper, *self._workers) if self._has_storekeeper else self._workers
+        self._counting = None if config.metrics.listen is None else _counting_for(config, self._children)
+
+    def start(self) -> None:
+        """Start everything; the checks of this process run while the others import, and so do its own imports."""
+        check_clock(SystemClock())  # AT17
+        if self._counting is not None:
+            self._counting.start()
+        for child in sorted(self._children, key=lambda child: child.command == "storekeeper"):
+            self._spawn(child)  # workers first: they import for longest
+        check_ownership()
+        self._load_secret()
+        if self._has_storekeeper:
+            self._launch_storekeeper()
+        else:
+            self._launch_workers()
+
+    def watch(self) -> None:
+        """Handle what happens to the processes until a signal comes.
+
+        Raises:
+            NodeError: a process says that it will never start.
+        """
+        while not self._stopping:
+            for key, _ in self._selector.select(self._pause_s()):
+                if key.data is None:
+                    self._stopping = _rung(self._woken)
+                else:
+                    self._hear(key.data)
+            self._start_due()
+
+    def stop(self) -> None:
+        """End every process: workers first, within the drain limit, then the storekeeper."""
+        self._bound.close()  # connections that nobody accepted are refused now rather than after the drain
+        deadline = time.monotonic() + self._config.http.drain_s + _KILL_AFTER_DRAIN_S
+        _end(self._workers, deadline, hurry=self._woken)
+        _end((self._storekeeper,), max(deadline, time.monotonic() + _KILL_AFTER_DRAIN_S), hurry=self._woken)
+        if self._counting is not None:
+            self._counting.stop()
+        self._selector.close()
+
+    def _load_secret(self) -> None:
+        from ..platform.root_secret import (  # platforms and their formats: nothing else needs them
+            load_root_secret,
+            secret_origin,
+        )
+
+        self._secret = load_root_secret(self._config, SystemEntropy())
+        # Who keeps the secret is part of what a worker proves about the node; the secret travels beside.
+        platform = secret_origin(self._config) == "platform"
+        self._told = msgspec.structs.replace(self._config, secret=Secret(platform=platform))
+
+    def _spawn(self, child: Child) -> None:
+        child.spawn(pass_fds=self._inherited(child))
+        self._selector.register(child.status_fd, selectors.EVENT_READ, child)
+
+    def _inherited(self, child: Child) -> list[int]:
+        tables = [self._counting] if child is self._storekeeper else [self._bound, self._counts, self._counting]
+        return [table.fileno() for table in tables if table is not None]
+
+    def _launch_storekeeper(self) -> None:
+        fd, row = self._metrics_of(self._storekeeper)
+        self._storekeeper.send(Launch(config=self._told, metrics_fd=fd, metrics_row=row))
+
+    def _metrics_of(self, child: Child) -> tuple[int, int]:
+        """Return the table of numbers and the row of a process, as they are told to it."""
+        return (-1, 0) if self._counting is None else (self._counting.fileno(), self._counting.row_of(child.name))
+
+    def _launch_workers(self) -> None:
+        for worker in self._workers:
+            if not worker.launched:
+                self._launch_worker(worker)
+
+    def _launch_worker(self, child: Child) -> None:
+        index = self._workers.index(child)
+        metrics_fd, metrics_row = self._metrics_of(child)
+        child.send(
+            Launch(
+                config=self._told,
+                secret=self._secret,
+                listen_fd=self._bound.fileno(),
+                counts_fd=-1 if self._counts is None else self._counts.fileno(),
+                worker=index,
+                metrics_fd=metrics_fd,
+                metrics_row=metrics_row,
+                first=index == 0,
+                again=self._announced,
+            )
+        )
+
+    def _hear(self, child: Child) -> None:
+        said = os.read(child.status_fd, _READ_BYTES)
+        if not said:
+            self._ended(child)
+            return
+        for line in child.lines(said):
+            if line == READY:
+                self._ready(child)
+            elif line.startswith(REFUSED):
+                raise _refusal(line.removeprefix(REFUSED))
+
+    def _ready(self, child: Child) -> None:
+        child.ready = True
+        if child is self._storekeeper:
+            self._launch_workers()
+        elif not self._announced and all(worker.ready for worker in self._workers):
+            self._announced = True
+            with suppress(OSError):  # nobody reads it any more, or there is no room: as for every line of the log
+                print(f"listening on {url_of(self._bound)}", file=sys.stderr, flush=True)
+            log_event("node-ready", workers=len(self._workers))
+
+    def _ended(self, child: Child) -> None:
+        self._selector.unregister(child.status_fd)
+        status = child.reap()
+        if self._counts is not None and child in self._workers:
+            self._counts.withdraw(self._workers.index(child))
+        if self._counting is not None:
+            self._counting.ended(child.name)
+        log_warning("process-ended", process=child.name, status=status)
+        if not self._announced and child.failures >= _START_TRIES:
+            raise ProcessFailed(
+                f"the {child.name} ended {child.failures} times before it was ready, last with status {status}",
+                hint="see the messages above; sealspace doctor checks the data folder",
+            )
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for child in self._children:
+            if not child.running and child.due_at <= now:
+                self._spawn(child)
+                if child is self._storekeeper:
+                    self._launch_storekeeper()
+                elif self._storekeeper.ready or not self._has_storekeeper:
+                    self._launch_worker(child)
+
+    def _pause_s(self) -> float | None:
+        waiting = [child.due_at for child in self._children if not child.running]
+        return None if not waiting else max(0.0, min(waiting) - time.monotonic())
+
+
+def _counting_for(config: Config, children: Sequence[Child]) -> "Counting":
+    from ..metrics.counting import Counting  # nothing of it is loaded where nobody asks for numbers
+
+    return Counting(config, [child.name for child in children])
+
+
+@contextmanager
+def _signals() -> Iterator[socket.socket]:
+    """Turn SIGTERM and SIGINT into bytes on a socket, so that one `select` waits for everything."""
+    woken, bell = socket.socketpair()
+    woken.setblocking(False)
+    bell.setblocking(False)
+    former_fd = signal.set_wakeup_fd(bell.fileno(), warn_on_full_buffer=False)
+    former = {number: signal.signal(number, _noted) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield woken
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(former_fd)
+        woken.close()
+        bell.close()
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """Let a signal do nothing but ring the bell."""
+
+
+def _rung(woken: socket.socket) -> bool:
+    try:
+        return bool(woken.recv(64))
+    except BlockingIOError:
+        return False
+
+
+def _end(children: tuple[Child, ...], deadline: float, *, hurry: socket.socket) -> None:
+    for child in children:
+        child.signal(signal.SIGTERM)
+    for child in children:
+        while not child.join(min(deadline, time.monotonic() + _POLL_S)):
+            if time.monotonic() >= deadline or _rung(hurry):
+                child.signal(signal.SIGKILL)
+
+
+def _refusal(line: bytes) -> NodeError:
+    refusal = msgspec.json.decode(line, type=Refusal)
+    error = ProcessFailed(refusal.text, hint=refusal.hint)
+    error.code = refusal.code
+    return error

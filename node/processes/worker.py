@@ -1,0 +1,95 @@
+"""One worker: the web application on the supervisor's socket, over the storekeeper's store or over a database.
+
+It holds nothing that another worker would miss. SIGTERM: accept nothing more, finish what is under way, end.
+"""
+
+import asyncio
+import signal
+import socket
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from capabilities.ambient import SystemClock, SystemEntropy
+from encryption_network.keyring import Keyring
+
+from ..errors import NodeError
+from ..housekeeping.rounds import keeping_house
+from ..http.acceptor import Shares
+from ..http.app import build_app
+from ..http.connection_counts import ConnectionCounts
+from ..http.listener import start_listener
+from ..logs import configure_logs, describe, log_event, log_warning
+from ..storage.stores import worker_store
+from .event_loop import loop_factory, loop_name
+from .freed_memory import keep_freed_memory
+from .launch import Launch, receive_launch, report_ready, report_refusal
+from .start import claim_store, load_collateral
+
+if TYPE_CHECKING:
+    from ..metrics.measuring import Measuring
+
+
+def main() -> int:
+    """Run a worker until SIGTERM; return the exit status."""
+    keep_freed_memory()
+    factory = loop_factory()  # imports what makes it
+    try:
+        launch = receive_launch()
+    except EOFError:
+        return 0
+    configure_logs(launch.config.log.level)
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(_work(launch))
+    except NodeError as error:
+        report_refusal(error)
+        return 1
+    except Exception as error:  # it may pass: the supervisor tries again; a traceback would show the message
+        log_warning("worker-failed", **describe(error))
+        return 1
+    return 0
+
+
+async def _work(launch: Launch) -> None:
+    config, clock, entropy = launch.config, SystemClock(), SystemEntropy()
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    store = worker_store(config)
+    measuring = _measuring(launch)
+    try:
+        keyring = Keyring(launch.secret)
+        services = await claim_store(
+            config,
+            store=store,
+            keyring=keyring,
+            clock=clock,
+            entropy=entropy,
+            again=launch.again,
+            tally=None if measuring is None else measuring.tally,
+        )
+        if launch.first:
+            await load_collateral(services)
+        with socket.socket(fileno=launch.listen_fd) as bound:
+            listener = await start_listener(build_app(services), bound, config.http, shares=_shares(launch))
+            async with (
+                keeping_house(services),
+                nullcontext() if measuring is None else measuring.of(services, listener),
+            ):
+                log_event("worker-started", event_loop=loop_name(asyncio.get_running_loop()))
+                report_ready()
+                await stopped.wait()
+                await listener.stop()
+    finally:
+        await store.close()
+
+
+def _measuring(launch: Launch) -> "Measuring | None":
+    if launch.metrics_fd < 0:
+        return None
+    from ..metrics.measuring import Measuring  # nothing of it is loaded where nobody asks for numbers
+
+    return Measuring(launch.metrics_fd, launch.metrics_row, surveys=launch.first)
+
+
+def _shares(launch: Launch) -> Shares | None:
+    return None if launch.counts_fd < 0 else Shares(ConnectionCounts(launch.counts_fd), launch.worker)

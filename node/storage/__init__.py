@@ -1,0 +1,1 @@
+"""Which store and which place for large values the settings name."""

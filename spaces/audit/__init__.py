@@ -1,0 +1,1 @@
+"""Audit records, the chain over them, export and pruning."""

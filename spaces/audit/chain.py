@@ -1,0 +1,351 @@
+"""The chain over the audit records: numbered, each with the hash of the one before, under signed heads (RC1 to RC6).
+
+A record is written unchained, in the commit of what it records (ST8). Sealing moves it: one commit takes rows of the
+queue away, writes them under their numbers and moves the head on, all or nothing. The commit requires the head and
+every row of the queue unchanged, so of any number who seal at once one wins and the others have written nothing (RC4).
+
+An entry is canonical JSON of texts, whole numbers and lists of texts: names in order, no space, UTF-8. Its hash is
+SHA-256(label ‖ entry). The hash before the first is that of the store's own id (RC3), so that no chain continues
+another store's.
+
+Example:
+    while (await seal_batch(store, chain, now=now)).more: ...
+    async for line in exported_lines(store, chain): out.write(line)
+"""
+
+import hashlib
+import json
+from asyncio import sleep
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import msgspec
+
+from .._codec import Codec
+from ..errors import RecordDamaged
+from ..keyspace import (
+    AUDIT_CHAIN_KEY,
+    AUDIT_HEADS_PREFIX,
+    AUDIT_PREFIX,
+    SEALED_PREFIX,
+    audit_head_key,
+    micros8,
+    sealed_key,
+)
+from ..store.contract import ABSENT, Commit, Committed, Page, Put, Range, Record, Store
+from .pruning import pruned_through
+from .records import AuditRecord, parse_audit_row
+
+Member: TypeAlias = "str | int | list[str]"
+Sign: TypeAlias = Callable[[bytes], bytes]
+"""Signs bytes with the node's identity key; 64 bytes."""
+
+MAX_BATCH: Final = 100
+"""Records of one commit: each is a row taken away and a row written, of the 256 that a commit may put (ST6)."""
+HEAD_EVERY_S: Final = 60.0
+"""How long records may stand in the chain without a signed head over them (RC5)."""
+MAX_TEXT_BYTES: Final = 8 * 1024
+"""A longer text of a record stands in its entry as `sha256:` and its hash (RC2)."""
+MAX_ENTRY_BYTES: Final = 256 * 1024
+"""Four texts of which each character is escaped, the detail in hex, and the marks of a whole chain take less."""
+_MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+HEAD_TYPE: Final = "sealspace.audit-head/v1"
+ENTRY_TYPE: Final = "sealspace.audit-entry/v1"
+EXPORT_TYPE: Final = "sealspace.audit-export/v1"
+_ENTRY_LABEL: Final = b"sealspace/audit-entry/v1\0"
+_GENESIS_LABEL: Final = b"sealspace/audit-genesis/v1\0"
+_PAGE: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Whose chain it is, and who signs its heads.
+
+    Attributes:
+        node_did: the node's DID.
+        store_id: 16 bytes.
+        sign: by the node's identity key.
+    """
+
+    node_did: str
+    store_id: bytes
+    sign: Sign
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What one batch did.
+
+    Attributes:
+        count: records that are now in the chain, by this call.
+        more: there may be more to do at once.
+        last_key: where this batch ended; one that follows at once looks on from there.
+    """
+
+    count: int
+    more: bool
+    last_key: bytes | None = None
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    """Where the chain ends, up to where a signed head stands, and when the queue was last found empty."""
+
+    number: int
+    hash: bytes
+    signed_number: int
+    signed_at: float
+    emptied_at: float
+
+
+_HEAD_CODEC: Final = Codec(_Head)
+
+
+def canonical(members: Mapping[str, Member]) -> bytes:
+    """Return the one JSON text of an object of texts, whole numbers and lists of texts (RC1)."""
+    return json.dumps(members, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def entry_hash(entry: bytes) -> bytes:
+    """Return the hash of an entry, over its canonical text."""
+    return hashlib.sha256(_ENTRY_LABEL + entry).digest()
+
+
+def genesis_hash(store_id: bytes) -> bytes:
+    """Return what stands before the first entry of a store's chain (RC3)."""
+    return hashlib.sha256(_GENESIS_LABEL + store_id).digest()
+
+
+def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
+    """Lay out a record as an entry of the chain.
+
+    Args:
+        record: as it was written.
+        number: from 1.
+        previous: hash of the entry before, 32 bytes.
+    """
+    return _ENTRY_ENCODER.encode(
+        _Entry(
+            action=_bounded(record.action),
+            actor=_bounded(record.actor),
+            at_micros=int(record.at * 1_000_000),
+            authority=[key.hex() for key in record.authority],
+            detail=record.detail.hex(),
+            number=number,
+            previous=previous.hex(),
+            request_id=_bounded(record.request_id),
+            subject=_bounded(record.subject),
+            token=record.token.hex(),
+        )
+    )
+
+
+class _Entry(msgspec.Struct, gc=False, kw_only=True, rename="camel"):
+    """An entry whose fields stand in the order of their names, so that it is encoded as `canonical` does."""
+
+    action: str
+    actor: str
+    at_micros: int
+    authority: list[str]
+    detail: str
+    number: int
+    previous: str
+    request_id: str
+    subject: str
+    token: str
+    type: str = ENTRY_TYPE
+
+
+_ENTRY_ENCODER: Final = msgspec.json.Encoder()
+
+
+def _head_members(chain: Chain, number: int, hash_: bytes, at: float) -> dict[str, Member]:
+    return {
+        "type": HEAD_TYPE,
+        "node": chain.node_did,
+        "store": chain.store_id.hex(),
+        "number": number,
+        "hash": hash_.hex(),
+        "atMicros": int(at * 1_000_000),
+    }
+
+
+def _bounded(text: str) -> str:
+    """Keep an entry inside the bound of a row, whatever a record says: one that did not fit would stop the chain."""
+    if len(text) <= MAX_TEXT_BYTES and text.isascii():
+        return text
+    raw = text.encode()
+    return text if len(raw) <= MAX_TEXT_BYTES else f"sha256:{hashlib.sha256(raw).hexdigest()}"
+
+
+async def seal_batch(
+    store: Store,
+    chain: Chain,
+    *,
+    now: float,
+    window_s: float | None = None,
+    is_last: bool = False,
+    limit: int = MAX_BATCH,
+    after: bytes | None = None,
+) -> Sealed:
+    """Move the oldest records of the queue into the chain, and sign a head when one is due; one commit.
+
+    Args:
+        store: where the queue and the chain are.
+        chain: whose it is.
+        now: epoch seconds.
+        window_s: look no further back than so long before the last batch that found the queue empty; None: at every
+            time. Before it lie mostly rows that were taken away and are not swept yet.
+        is_last: sign a head over all that is sealed, however young the last one is.
+        limit: most records of this batch, at most MAX_BATCH.
+        after: the `last_key` of a batch that was sealed just before; what it took away is not looked at again.
+
+    Returns:
+        What was done. When another holder was faster nothing was, and there is more.
+
+    Raises:
+        RecordDamaged: a row does not decode.
+        SpaceError: the store does not answer.
+    """
+    if after is None:
+        after = AUDIT_PREFIX + micros8(await _since(store, chain, window_s, now))
+    while True:
+        wanted = Range(AUDIT_PREFIX, after=after, limit=min(limit, MAX_BATCH))
+        snapshot = await store.read((AUDIT_CHAIN_KEY,), ranges=(wanted,))
+        head_row, page = snapshot.records[0], snapshot.pages[0]
+        if page.rows or not page.more or page.last_key is None:
+            return await _commit(store, chain, head_row, page, now=now, is_last=is_last)
+        after = page.last_key  # rows that were taken away and are not swept yet (ST5)
+        await sleep(0)  # a page without a live row has taken milliseconds
+
+
+async def oldest_unsealed_at(store: Store, chain: Chain, *, now: float, window_s: float) -> float | None:
+    """Return when the oldest record was written that is not in the chain, in epoch seconds; None: all are.
+
+    Args:
+        store, chain, now: see `seal_batch`.
+        window_s: look no further back than so long before the last batch that found the queue empty.
+
+    Raises:
+        RecordDamaged: a row does not decode.
+        SpaceError: the store does not answer.
+    """
+    after: bytes | None = AUDIT_PREFIX + micros8(await _since(store, chain, window_s, now))
+    while after is not None:
+        page = (await store.read(ranges=(Range(AUDIT_PREFIX, after=after, limit=1, keys_only=True),))).pages[0]
+        if page.rows:
+            return int.from_bytes(page.rows[0][0][1:9], "big") / 1_000_000
+        after = page.last_key if page.more else None
+    return None
+
+
+async def _since(store: Store, chain: Chain, window_s: float | None, now: float) -> float:
+    if window_s is None:
+        return 0.0
+    head = _head_of((await store.read((AUDIT_CHAIN_KEY,))).records[0], chain)
+    return max(min(head.emptied_at, now) - window_s, 0.0)
+
+
+async def _commit(
+    store: Store,
+    chain: Chain,
+    head_row: Record | None,
+    page: Page,
+    *,
+    now: float,
+    is_last: bool,
+) -> Sealed:
+    """Write one batch, on condition that head and queue are what was read (RC4)."""
+    head = _head_of(head_row, chain)
+    puts: list[Put] = []
+    number, hash_, size_bytes = head.number, head.hash, 0
+    for key, record in page.rows:
+        if size_bytes > _MAX_BATCH_BYTES:
+            break
+        number += 1
+        entry = encode_entry(parse_audit_row(record.value or b""), number=number, previous=hash_)
+        hash_ = entry_hash(entry)
+        size_bytes += len(entry)
+        puts += [Put(key, None, expect=record.stamp), Put(sealed_key(number), entry, expect=ABSENT)]
+    is_due = number > head.signed_number and (is_last or not head.signed_at <= now < head.signed_at + HEAD_EVERY_S)
+    if is_due:
+        puts.append(_signed_head(chain, number, hash_, now))
+    if not puts:
+        return Sealed(0, more=False)
+    count = number - head.number
+    more = page.more or count < len(page.rows)
+    signed = (number, now) if is_due else (head.signed_number, head.signed_at)
+    moved = _Head(number, hash_, *signed, emptied_at=head.emptied_at if more else now)
+    expect = ABSENT if head_row is None else head_row.stamp
+    puts.append(Put(AUDIT_CHAIN_KEY, _HEAD_CODEC.encode(moved), expect=expect))
+    if not isinstance(await store.commit(Commit(puts=tuple(puts))), Committed):
+        return Sealed(0, more=True)
+    return Sealed(count, more=more, last_key=page.rows[count - 1][0] if count else None)
+
+
+def _head_of(record: Record | None, chain: Chain) -> _Head:
+    if record is None:
+        return _Head(0, genesis_hash(chain.store_id), 0, 0.0, 0.0)
+    if record.value is None:
+        raise RecordDamaged("the head of the audit chain was deleted")
+    return _HEAD_CODEC.decode(record.value)
+
+
+def _signed_head(chain: Chain, number: int, hash_: bytes, at: float) -> Put:
+    members = _head_members(chain, number, hash_, at)
+    members["signature"] = chain.sign(canonical(members)).hex()
+    return Put(audit_head_key(number), canonical(members), expect=ABSENT)
+
+
+async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> AsyncIterator[bytes]:
+    """Yield the chain as JSON lines: what it is, then entries in order, each head behind the entry it is over (RC6).
+
+    A chain that was cut begins with the head that it was cut at (RC28).
+
+    Args:
+        store: read in pages; entries that are sealed meanwhile come last.
+        chain: whose it is.
+        after: number of the entry to begin behind; 0, or one that was cut off, for all there is.
+
+    Raises:
+        RecordDamaged: an entry or a head is missing.
+        SpaceError: the store does not answer.
+    """
+    cut = await pruned_through(store)
+    after = max(after, cut)
+    opening: dict[str, Member] = {
+        "type": EXPORT_TYPE,
+        "node": chain.node_did,
+        "store": chain.store_id.hex(),
+        "after": after,
+    }
+    yield canonical(opening) + b"\n"
+    if after == cut > 0:
+        yield await _checkpoint(store, cut) + b"\n"
+    key = sealed_key(after)
+    while True:
+        wanted = (Range(SEALED_PREFIX, after=key, limit=_PAGE),)
+        page = (await store.read(ranges=wanted)).pages[0]
+        if page.rows:
+            heads = await _heads(store, after=key[1:], until=page.rows[-1][0][1:])
+            for row_key, record in page.rows:
+                yield (record.value or b"") + b"\n"
+                if row_key[1:] in heads:
+                    yield heads[row_key[1:]] + b"\n"
+        if not page.more or page.last_key is None:
+            return
+        key = page.last_key
+
+
+async def _checkpoint(store: Store, number: int) -> bytes:
+    head = (await store.read((audit_head_key(number),))).records[0]
+    if head is None or head.value is None:
+        raise RecordDamaged("the head that the audit chain was cut at is missing")
+    return head.value
+
+
+async def _heads(store: Store, *, after: bytes, until: bytes) -> dict[bytes, bytes]:
+    """Return the heads over entries of a page; there are at most as many as entries."""
+    wanted = Range(AUDIT_HEADS_PREFIX, after=AUDIT_HEADS_PREFIX + after, limit=_PAGE)
+    page = (await store.read(ranges=(wanted,))).pages[0]
+    return {key[1:]: record.value or b"" for key, record in page.rows if key[1:] <= until}

@@ -1,0 +1,166 @@
+"""Removing the oldest part of the audit chain, so that what is left can still be verified (RC27, RC28).
+
+The chain is cut at a signed head only: the head stays as the checkpoint that the rest follows from. What is cut was
+exported before, and the export was verified and compared with the chain, unless somebody asked for less. How far both
+have come stands in one row, written before the first entry goes.
+
+Example:
+    await note_exported(store, number=verified.number, entry=last_line)
+    while (await prune_batch(store, until=now - days, ...)).more: ...
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from capabilities.ambient import Entropy
+
+from .._codec import Codec
+from ..errors import RecordDamaged, StoreBusy
+from ..expiry import rows_until
+from ..keyspace import AUDIT_HEADS_PREFIX, AUDIT_PRUNING_KEY, SEALED_PREFIX, audit_head_key, sealed_key
+from ..store.contract import ABSENT, Commit, Committed, Put, Range, Record, Store
+from .records import AuditRecord, audit_put
+
+PRUNED: Final = "audit.pruned"
+_BATCH: Final = 200
+_TRIES: Final = 8
+
+
+class _Pruning(msgspec.Struct, frozen=True, array_like=True):
+    """Numbers of entries: up to where an export is kept elsewhere, and up to where the chain was cut."""
+
+    exported: int
+    pruned: int
+
+
+_CODEC: Final = Codec(_Pruning)
+
+
+class _Head(msgspec.Struct, frozen=True, rename="camel"):
+    """What is needed of a signed head."""
+
+    number: int
+    at_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What one batch did.
+
+    Attributes:
+        through: number of the last entry that the chain was cut behind; 0: it is whole.
+        more: there may be more to do at once.
+    """
+
+    through: int
+    more: bool
+
+
+async def pruned_through(store: Store) -> int:
+    """Return the number of the last entry that was cut off; 0 where the chain is whole.
+
+    Raises:
+        RecordDamaged: the row does not decode.
+        SpaceError: the store does not answer.
+    """
+    return (await _read(store))[1].pruned
+
+
+async def exported_through(store: Store) -> int:
+    """Return up to which entry somebody keeps a verified export; as `pruned_through`."""
+    return (await _read(store))[1].exported
+
+
+async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
+    """Note that every entry up to a number is kept elsewhere.
+
+    Args:
+        store: where the chain is.
+        number: of the last entry of a verified export.
+        entry: that entry; it has to stand here under the number, so that no other chain's export counts.
+    Returns:
+        Whether it is this chain's.
+    Raises:
+        RecordDamaged, SpaceError: from reading and writing.
+    """
+    for _ in range(_TRIES):
+        held = (await store.read((sealed_key(number),))).records[0]
+        if held is None or held.value != entry:
+            return False
+        row, state = await _read(store)
+        if state.exported >= number:
+            return True
+        if await _write(store, row, _Pruning(number, state.pruned)):
+            return True
+    raise StoreBusy("others prune the audit chain at the same time")
+
+
+async def prune_batch(store: Store, *, until: float, needs_export: bool, now: float, entropy: Entropy) -> Pruned:
+    """Cut the chain at the last signed head from before a time, and remove entries that were cut off; some of them.
+
+    Args:
+        store: where the chain is.
+        until: epoch seconds; every entry under a head signed before is older.
+        needs_export: cut no further than an export is kept (`note_exported`).
+        now: epoch seconds, for the audit record that tells of the cut.
+        entropy: for the same.
+    Raises:
+        RecordDamaged: a head or the row of this module does not decode.
+        SpaceError: the store does not answer.
+    """
+    row, state = await _read(store)
+    cut, more_heads = await _last_head(store, state, until=until, needs_export=needs_export)
+    if cut > state.pruned:
+        record = AuditRecord(at=now, action=PRUNED, actor="node", subject=f"entries to {cut}")
+        told = audit_put(record, entropy=entropy)
+        # The cut is durable before the first entry goes: readers begin behind it from then on.
+        moved = await _write(store, row, _Pruning(state.exported, cut), told)
+        return Pruned(cut if moved else state.pruned, more=True)
+    removed = await _remove(store, state.pruned)
+    return Pruned(state.pruned, more=more_heads or removed)
+
+
+async def _last_head(store: Store, state: _Pruning, *, until: float, needs_export: bool) -> tuple[int, bool]:
+    """Return the number of the head to cut at, and whether there are more heads to look at beyond it."""
+    wanted = Range(AUDIT_HEADS_PREFIX, after=audit_head_key(state.pruned), limit=_BATCH)
+    page = (await store.read(ranges=(wanted,))).pages[0]
+    cut = state.pruned
+    for _, record in page.rows:
+        head = _head(record)
+        if head.at_micros >= until * 1_000_000 or (needs_export and head.number > state.exported):
+            return cut, False
+        cut = head.number
+    return cut, page.more and cut > state.pruned
+
+
+async def _remove(store: Store, pruned: int) -> bool:
+    """Remove entries up to the cut, then heads below it; True when there were any."""
+    if not pruned:
+        return False
+    entries = await rows_until(store, SEALED_PREFIX, sealed_key(pruned)[1:], limit=_BATCH, keys_only=True)
+    rows = entries or await rows_until(
+        store, AUDIT_HEADS_PREFIX, audit_head_key(pruned - 1)[1:], limit=_BATCH, keys_only=True
+    )
+    if rows:
+        await store.commit(Commit(puts=tuple(Put(key, None) for key, _ in rows)))
+    return bool(rows)
+
+
+def _head(record: Record) -> _Head:
+    try:
+        return msgspec.json.decode(record.value or b"", type=_Head)
+    except (ValueError, RecursionError) as exc:
+        raise RecordDamaged("a head of the audit chain does not decode") from exc
+
+
+async def _read(store: Store) -> tuple[Record | None, _Pruning]:
+    row = (await store.read((AUDIT_PRUNING_KEY,))).records[0]
+    return row, _Pruning(0, 0) if row is None or row.value is None else _CODEC.decode(row.value)
+
+
+async def _write(store: Store, row: Record | None, state: _Pruning, *more: Put) -> bool:
+    expect = ABSENT if row is None else row.stamp
+    put = Put(AUDIT_PRUNING_KEY, _CODEC.encode(state), expect=expect)
+    return isinstance(await store.commit(Commit(puts=(put, *more))), Committed)

@@ -1,0 +1,1 @@
+"""Rows of one document each: networks, evidence, withdrawals, receipts, collateral."""

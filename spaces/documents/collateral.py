@@ -1,0 +1,114 @@
+"""Rows of collateral: the documents, opaque here, and what is known about the fetching of each (AT31, AT32).
+
+A document is written only when it changes, so that whoever judges by it is not disturbed by tries that bring nothing
+new. What was tried, and when it is due again, stands in a row beside it. Such a row without a document is a wish: a
+quote named a platform family of which nothing is held.
+
+Example:
+    for family, state in await collateral_states(store):
+        if state.due_at <= now: ...
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from .._codec import Codec
+from ..keyspace import COLLATERAL_PREFIX, COLLATERAL_STATE_PREFIX, collateral_key, collateral_state_key
+from ..store.contract import ANY, Expect, Page, Put, Range, Record, Store
+
+MAX_FAMILIES: Final = 256
+"""Most platform families, held and wished for, that are kept account of; there are a few dozen in the world."""
+_FMSPC_BYTES: Final = 6
+_PAGE_ROWS: Final = 32
+"""Documents read at once: each has at most 256 KiB, so that a page of them stays within its bound."""
+
+Family = tuple[bytes, str]
+"""FMSPC of 6 bytes, and the name of a PCK authority."""
+
+
+class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What is known about the document of one family. Times are epoch seconds.
+
+    Attributes:
+        source: where the document came from; empty when none is held.
+        refreshed_at: when it was last brought, or found to be the newest; 0.0 when none is held.
+        tried_at: when it was last tried to fetch one; 0.0: never.
+        due_at: when to fetch next.
+        failed: code of why the last try failed; empty when it did not.
+        failures: tries that failed since the last that did not.
+        wanted_at: when a quote first asked for it while none was held; 0.0 where one is.
+    """
+
+    source: str = ""
+    refreshed_at: float = 0.0
+    tried_at: float = 0.0
+    due_at: float = 0.0
+    failed: str = ""
+    failures: int = 0
+    wanted_at: float = 0.0
+
+    @property
+    def is_wish(self) -> bool:
+        """Whether no document is held."""
+        return not self.source
+
+
+_CODEC: Final = Codec(CollateralState)
+
+
+def collateral_row_key(fmspc: bytes, ca: str) -> bytes:
+    """Key of a document: 6 bytes of platform family, and the ASCII name of its PCK authority."""
+    return collateral_key(fmspc, ca)
+
+
+def state_row_key(fmspc: bytes, ca: str) -> bytes:
+    """Key of what is known about the document's fetching."""
+    return collateral_state_key(fmspc, ca)
+
+
+def state_of(record: Record | None) -> CollateralState | None:
+    """Read the state of a document; None where nothing was ever noted.
+
+    Raises:
+        RecordDamaged: it does not decode.
+    """
+    return None if record is None or record.value is None else _CODEC.decode(record.value)
+
+
+def state_put(family: Family, state: CollateralState | None, *, expect: Expect = ANY) -> Put:
+    """Write the state of a document; None takes it away."""
+    return Put(state_row_key(*family), None if state is None else _CODEC.encode(state), expect=expect)
+
+
+async def collateral_states(store: Store) -> Sequence[tuple[Family, CollateralState, bytes]]:
+    """Return the states of all families, with the stamp of each row; at most twice MAX_FAMILIES.
+
+    Raises:
+        RecordDamaged: one does not decode.
+        StoreUnavailable: from reading.
+    """
+    page = (await store.read(ranges=(Range(COLLATERAL_STATE_PREFIX, limit=2 * MAX_FAMILIES),))).pages[0]
+    return [(_family(key), _CODEC.decode(record.value or b""), record.stamp) for key, record in page.rows]
+
+
+async def collateral_documents(store: Store) -> Sequence[tuple[Family, bytes]]:
+    """Return all documents, by family.
+
+    Raises:
+        StoreUnavailable: from reading.
+    """
+    found: list[tuple[Family, bytes]] = []
+    after: bytes | None = None
+    while True:
+        page: Page = (await store.read(ranges=(Range(COLLATERAL_PREFIX, after=after, limit=_PAGE_ROWS),))).pages[0]
+        found += [(_family(key), record.value) for key, record in page.rows if record.value is not None]
+        if not page.more:
+            return found
+        after = page.last_key
+
+
+def _family(key: bytes) -> Family:
+    """Return the family that a key of either kind of row names: both have one letter before it."""
+    return key[1 : 1 + _FMSPC_BYTES], key[1 + _FMSPC_BYTES :].decode("ascii", "replace")

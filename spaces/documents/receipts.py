@@ -1,0 +1,236 @@
+"""Rows of receipts: the receipts of a network in the order of time, and the documents that they refer to (RC10, RC13).
+
+All of it is opaque here. A document lies under its SHA-256 and is never changed; what evidence was judged from lies
+beside the evidence until a release refers to it. Beside a document stands in which spans of 30 days it was referred to,
+so that it can go when the receipts of the last of them have gone (RC25, RC26).
+
+Example:
+    commit = Commit(puts=(receipt_put(network, encoded, at=now, entropy=entropy), document_put(quote)))
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from capabilities.ambient import Entropy
+from capabilities.principals import Principal
+from capabilities.resources import NetworkId
+
+from .._codec import Codec
+from ..expiry import rows_until
+from ..keyspace import (
+    DOCUMENT_USES_PREFIX,
+    RECEIPTS_PREFIX,
+    basis_key,
+    document_key,
+    document_use_key,
+    micros8,
+    receipt_key,
+    receipts_prefix,
+    x16,
+)
+from ..store.contract import ABSENT, Commit, Page, Put, Range, Record, Store
+from ..walks import walk_page, walk_place, walk_put
+
+PLACE_BYTES: Final = 24
+_PAGE: Final = 200
+
+
+def receipt_put(network: NetworkId, value: bytes, *, at: float, entropy: Entropy) -> Put:
+    """Write the receipt of a release at a time, epoch seconds."""
+    return Put(receipt_key(x16(network.text), micros8(at) + entropy.token(16)), value, expect=ABSENT)
+
+
+def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Range:
+    """Receipts of a network, oldest first, behind a place of `PLACE_BYTES` bytes; None: from the first on."""
+    network16 = x16(network.text)
+    start = None if after is None else receipt_key(network16, after)
+    return Range(receipts_prefix(network16), after=start, limit=limit)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptPage:
+    """Some receipts of a network.
+
+    Attributes:
+        receipts: as they were written.
+        next_place: where to go on; None when nothing follows now.
+    """
+
+    receipts: tuple[bytes, ...]
+    next_place: bytes | None
+
+
+def receipt_page(page: Page) -> ReceiptPage:
+    """Read a page of `receipts_range`."""
+    receipts = tuple(record.value or b"" for _, record in page.rows)
+    return ReceiptPage(receipts, page.last_key[-PLACE_BYTES:] if page.more and page.last_key is not None else None)
+
+
+async def stored_receipts(store: Store, network: NetworkId | None = None) -> AsyncIterator[bytes]:
+    """Yield the receipts of a network, oldest first; of every network, one after the other, when none is named.
+
+    Raises:
+        SpaceError: the store does not answer.
+    """
+    prefix = RECEIPTS_PREFIX if network is None else receipts_prefix(x16(network.text))
+    after: bytes | None = None
+    while True:
+        page = (await store.read(ranges=(Range(prefix, after=after, limit=_PAGE),))).pages[0]
+        for _, record in page.rows:
+            yield record.value or b""
+        if not page.more or page.last_key is None:
+            return
+        after = page.last_key
+
+
+def document_row_key(sha256: bytes) -> bytes:
+    """Key of the document with this SHA-256, 32 bytes."""
+    return document_key(sha256)
+
+
+def document_put(document: bytes) -> Put:
+    """Write a document under its SHA-256; writing it again changes nothing but the stamp."""
+    return Put(document_key(hashlib.sha256(document).digest()), document)
+
+
+class Basis(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What evidence was judged from.
+
+    Attributes:
+        evidence_sha256: of the evidence's row, 32 bytes.
+        nonce: of the challenge that the quote answers, 32 bytes.
+        quote: the quote without padding, at most 16 KiB.
+        event_log: canonical JSON, at most 256 KiB; None without one.
+    """
+
+    evidence_sha256: bytes
+    nonce: bytes
+    quote: bytes
+    event_log: bytes | None
+
+
+_BASIS_CODEC: Final = Codec(Basis)
+
+
+def basis_row_key(holder: Principal, receiver_public_key: bytes) -> bytes:
+    """Key of what the evidence of one DID for one receiver key of 32 bytes was judged from."""
+    return basis_key(x16(holder), receiver_public_key)
+
+
+def basis_beside(evidence_row_key: bytes) -> bytes:
+    """Key of what the evidence under a key was judged from."""
+    return basis_key(evidence_row_key[1:17], evidence_row_key[17:])
+
+
+def basis_put(holder: Principal, receiver_public_key: bytes, basis: Basis) -> Put:
+    """Write what evidence was judged from, in the commit that writes the evidence."""
+    return Put(basis_row_key(holder, receiver_public_key), _BASIS_CODEC.encode(basis))
+
+
+def decode_basis(value: bytes) -> Basis:
+    """Read such a row.
+
+    Raises:
+        RecordDamaged: it does not decode.
+    """
+    return _BASIS_CODEC.decode(value)
+
+
+# --- how long they are kept ----------------------------------------------------------------------------------------
+
+PERIOD_S: Final = 30 * 86_400.0
+"""Length of the spans by which it is noted when a document was referred to."""
+
+_MOST_RECEIPTS: Final = 250
+_END_OF_NETWORK: Final = b"\xff" * PLACE_BYTES
+_PLACE_AT: Final = len(RECEIPTS_PREFIX) + 16
+_WALK: Final = "receipts"
+
+
+def document_use_row_key(sha256: bytes, *, now: float) -> bytes:
+    """Key of the row that says that a document is referred to by receipts of these days."""
+    return document_use_key(document_span(now), sha256)
+
+
+def document_use_puts(document: bytes, *, now: float) -> tuple[Put, Put]:
+    """Write a document and that it is referred to now, in the commit of what refers to it.
+
+    Needed once in a span of PERIOD_S: while the row of `document_use_row_key` is there, so is the document (RC26).
+    """
+    sha256 = hashlib.sha256(document).digest()
+    return document_put(document), Put(document_use_row_key(sha256, now=now), b"")
+
+
+async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> bool:
+    """Remove receipts that were written before a time; True when some were, and there may be more at once.
+
+    Walks through the networks, of each of which only the oldest receipts are looked at.
+
+    Args:
+        store: where.
+        until: epoch seconds.
+        pages: most reads of this call.
+    Raises:
+        SpaceError: the store does not answer.
+    """
+    until8 = micros8(until)
+    place = begun = await walk_place(store, _WALK)
+    for _ in range(pages):
+        page = await walk_page(store, RECEIPTS_PREFIX, place, limit=_MOST_RECEIPTS, keys_only=True)
+        old = [key for key, _ in page.rows if key[_PLACE_AT : _PLACE_AT + 8] < until8]
+        place = page.place
+        last = page.rows[-1][0] if page.rows else None
+        if place is not None and last is not None and last not in old:
+            place = last[:_PLACE_AT] + _END_OF_NETWORK  # what follows in this network is younger still
+        if old:
+            await store.commit(Commit(puts=(*(Put(key, None) for key in old), walk_put(_WALK, place))))
+            return True
+        if place is None:
+            break
+    if place != begun:
+        await store.commit(Commit(puts=(walk_put(_WALK, place),)))
+    return False
+
+
+async def sweep_documents(store: Store, *, until: float, now: float, limit: int = 64) -> int:
+    """Remove documents that no receipt since a time refers to; return how many rows were dealt with.
+
+    Args:
+        store: where.
+        until: epoch seconds; receipts from before are gone.
+        now: epoch seconds.
+        limit: at most that many; each costs a read and a commit.
+    Raises:
+        SpaceError: the store does not answer.
+    """
+    last = document_span(until) - 1
+    if last < 0:
+        return 0
+    due = await rows_until(store, DOCUMENT_USES_PREFIX, last.to_bytes(4, "big"), limit=limit)
+    for key, record in due:
+        await store.commit(await _document_removal(store, key, record, now=now))
+    return len(due)
+
+
+async def _document_removal(store: Store, key: bytes, record: Record, *, now: float) -> Commit:
+    """Remove a use of a document, and with the last one the document."""
+    period, sha256 = int.from_bytes(key[1:5], "big"), key[5:]
+    current = document_span(now)
+    later = [document_use_key(number, sha256) for number in range(period + 1, current + 2)]
+    found = (await store.read(later)).records
+    gone = Put(key, None, expect=record.stamp)
+    if any(one is not None and one.value is not None for one in found):
+        return Commit(puts=(gone,))
+    # Whoever refers to it at this moment writes one of these rows, and the document with it: one of the two is refused
+    # or comes later, and then the document is there (RC26). Clocks may differ by less than a span.
+    unused = [Put(one, None, expect=ABSENT) for one in later[-3:]]
+    return Commit(puts=(gone, Put(document_key(sha256), None), *unused))
+
+
+def document_span(at: float) -> int:
+    """Return the number of the span of PERIOD_S that a time is in."""
+    return max(int(at // PERIOD_S), 0)

@@ -1,0 +1,31 @@
+"""The row of the operator's withdrawals: there from the first start on, so that a commit can check its stamp (RC21).
+
+Opaque here. A network's own withdrawals stand in the network's row.
+
+Example:
+    await ensure_withdrawals(store, encode_withdrawals(Withdrawals()))
+    record = (await store.read((withdrawals_row_key(),))).records[0]
+"""
+
+from ..keyspace import WITHDRAWALS_KEY
+from ..store.contract import ABSENT, Commit, Expect, Put, Store
+
+
+def withdrawals_row_key() -> bytes:
+    """Key of the row of withdrawals that hold for every network."""
+    return WITHDRAWALS_KEY
+
+
+def withdrawals_put(value: bytes, *, expect: Expect) -> Put:
+    """Write the row over the one with this stamp."""
+    return Put(WITHDRAWALS_KEY, value, expect=expect)
+
+
+async def ensure_withdrawals(store: Store, empty: bytes) -> None:
+    """Write the row if there is none; whoever else does so at the same time, there is one afterwards.
+
+    Raises:
+        SpaceError: the store does not take it.
+    """
+    if (await store.read((WITHDRAWALS_KEY,))).records[0] is None:
+        await store.commit(Commit(puts=(Put(WITHDRAWALS_KEY, empty, expect=ABSENT),)))

@@ -1,0 +1,1 @@
+"""Delegations, revocations, sessions, hosting, replay records."""

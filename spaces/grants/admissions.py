@@ -1,0 +1,94 @@
+"""Owners whom the operator admitted: the only ones who get spaces in mode `permit` (ST14).
+
+One row for each. What hosts a space reads the row of its owner in the same read as everything else and names it under
+`checks`, so that a removal acknowledged before that commit wins, on every worker and machine.
+
+Example:
+    record = (await store.read((admission_key(owner),))).records[0]
+    if is_admitted(record): commit = Commit(puts=puts, checks=(admission_check(owner, record),))
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from capabilities.principals import Principal
+
+from .._codec import Codec
+from ..errors import RecordDamaged
+from ..keyspace import ADMISSIONS_PREFIX, owner_admission_key, x16
+from ..store.contract import ABSENT, Check, Put, Range, Record, Store
+
+_PAGE_ROWS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """An admitted owner.
+
+    Attributes:
+        owner: canonical DID.
+        admitted_at: epoch seconds.
+    """
+
+    owner: Principal
+    admitted_at: float
+
+
+class _Row(msgspec.Struct, frozen=True, array_like=True):
+    owner: str
+    admitted_at: float
+
+
+_CODEC: Final = Codec(_Row)
+
+
+def admission_key(owner: Principal) -> bytes:
+    """Key of the row of an admitted owner."""
+    return owner_admission_key(x16(owner))
+
+
+def is_admitted(record: Record | None) -> bool:
+    """Whether the record under `admission_key` says that the owner is admitted."""
+    return record is not None and record.value is not None
+
+
+def admission_check(owner: Principal, record: Record | None) -> Check:
+    """The condition that an owner is still admitted, for the commit that hosts a space.
+
+    Raises:
+        RecordDamaged: the record does not say that the owner is.
+    """
+    if record is None or record.value is None:
+        raise RecordDamaged("the owner is not admitted")
+    return Check(admission_key(owner), record.stamp)
+
+
+def admission_put(owner: Principal, *, now: float) -> Put:
+    """Admit an owner who is not."""
+    return Put(admission_key(owner), _CODEC.encode(_Row(owner, now)), expect=ABSENT)
+
+
+def removal_put(owner: Principal, record: Record) -> Put:
+    """Remove an admitted owner; `record` is the row as it was read."""
+    return Put(admission_key(owner), None, expect=record.stamp)
+
+
+async def read_admissions(store: Store) -> AsyncIterator[Admission]:
+    """Yield every admitted owner, page by page, in the order of the hashes of their DIDs.
+
+    Raises:
+        RecordDamaged: a row does not decode.
+        SpaceError: the store does not answer.
+    """
+    after: bytes | None = None
+    while True:
+        page = (await store.read(ranges=(Range(ADMISSIONS_PREFIX, after=after, limit=_PAGE_ROWS),))).pages[0]
+        for _, record in page.rows:
+            row = _CODEC.decode(record.value or b"")
+            yield Admission(Principal(row.owner), row.admitted_at)
+        if not page.more:
+            return
+        after = page.last_key

@@ -1,0 +1,470 @@
+"""Registered delegations: what is stored with each, how they are found, and their decoded form in memory.
+
+A delegation never changes, so its decoded form is kept in memory under its content key. What can change is its mark
+(`revocations`), which is read with every answer. A cid is an alias: several spellings lead to one content key.
+
+Rows of one registration: the delegation itself, its alias, its mark, one row for each of its two parties and each
+account that stands above it, one for each space it names, one for each account that it lets its delegate list, one for
+the sweep when it expires, one when it is a session granted in person (`sessions`).
+
+Example:
+    found = await delegations.by_cid([parent.digest for parent in token.parents])
+    registered = judge_registration(token, [f and f.registered for f in found], marks, now=now)
+    accounts = accounts_above(token, found)
+    commit = Commit(puts=(*registration_puts(registered, now=now, accounts=accounts), *plan.puts), live=mark_keys(...))
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from capabilities.abilities import satisfies
+from capabilities.chain import Ancestor, Registered, mentioned_spaces
+from capabilities.cids import ContentKey, Digest, cid_text
+from capabilities.errors import CapabilityError
+from capabilities.principals import Principal, is_wallet
+from capabilities.resources import SpaceId, SpaceResource
+from capabilities.tokens import Delegation, restore_delegation
+
+from .._codec import Codec
+from ..errors import RecordDamaged, TooManySpaces
+from ..keyspace import (
+    NEVER8,
+    ROLE_FROM,
+    ROLE_TO,
+    alias_key,
+    delegation_key,
+    expiry_key,
+    kept_bytes_counter,
+    member_key,
+    member_prefix,
+    micros8,
+    newest8,
+    party_key,
+    party_prefix,
+    space_grant_key,
+    space_grants_prefix,
+    space_id16,
+    x16,
+)
+from ..store.contract import ABSENT, Follow, Page, Put, Range, Record, Store
+from .revocations import live_put
+from .sessions import session_puts
+
+# ST6: with the rows of hosting and audit, 64 spaces stay below 256 puts.
+MAX_SPACES: Final = 64
+LIST_DELEGATIONS: Final = "tinycloud.delegation/list"
+_ROW_COST_BYTES: Final = 64  # of each row besides key and value, rounded up: stamp, lengths, its place in a page
+_PARTY_PREFIX_BYTES: Final = 1 + 16 + 1
+_NEWEST_BYTES: Final = 8
+_CONTENT_BYTES: Final = 32
+_DELEGATIONS: Final = delegation_key(b"")  # what an alias leads to, by its value
+DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
+# What a decoded delegation takes: at most 4 bytes for each of its text, measured on grants of one to four hundred
+# abilities, 187 for each ancestor, 205 for each alias. Rounded up.
+_COST_PER_HEADER_BYTE: Final = 5
+_COST_PER_ANCESTOR: Final = 250
+_COST_FIXED: Final = 2048
+_COST_OF_ALIAS: Final = 250
+_SHARE_OF_ALIASES: Final = 4  # one part in so many
+
+
+class StoredDelegation(msgspec.Struct, frozen=True, gc=False):
+    """A delegation as it was registered here.
+
+    Attributes:
+        registered: the delegation, its closure and the closure's window.
+        registered_at: epoch seconds by the node's clock.
+        accounts: the wallets and owners of spaces that signed it or a delegation above it; it is listed under each.
+    """
+
+    registered: Registered
+    registered_at: float
+    accounts: tuple[Principal, ...] = ()
+
+
+class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    header: str
+    closure: list[bytes]
+    not_before: float | None
+    expires_at: float | None
+    registered_at: float
+    accounts: list[str]
+    parents: list[bytes]
+
+
+_CODEC: Final = Codec(_Row)
+_ANCESTOR_BYTES: Final = 64
+
+
+def accounts_above(delegation: Delegation, parents: Iterable[StoredDelegation | None]) -> tuple[Principal, ...]:
+    """Return in whose accounts a delegation is listed: `StoredDelegation.accounts`.
+
+    Args:
+        delegation: about to be registered.
+        parents: what it cites, as stored.
+    """
+    accounts = dict.fromkeys((delegation.delegator,) if _has_account(delegation) else ())
+    for parent in parents:
+        if parent is not None:
+            accounts.update(dict.fromkeys(parent.accounts))
+    return tuple(accounts)
+
+
+def _has_account(delegation: Delegation) -> bool:
+    """Whether the signer is somebody to whom spaces belong, not only a key that passes on."""
+    signer = delegation.delegator
+    for capability in delegation.capabilities:
+        resource = capability.resource
+        if isinstance(resource, SpaceResource) and resource.space.owner == signer:
+            return True
+    return is_wallet(signer)
+
+
+def registration_puts(
+    registered: Registered, *, now: float, accounts: Sequence[Principal], client_account: bytes | None = None
+) -> list[Put]:
+    """Return the rows of a new registration; the commit is refused where the delegation is registered already.
+
+    Two of the rows that stay as they are carry what all of them take: one charges it to the signer, one to the client.
+
+    Args:
+        registered: as judged.
+        now: epoch seconds.
+        accounts: see `accounts_above`.
+        client_account: counter that the client's address is charged by; None: it is not charged.
+    Raises:
+        TooManySpaces: it names more than MAX_SPACES spaces.
+    """
+    delegation = registered.delegation
+    content = delegation.content_key
+    spaces = mentioned_spaces(delegation.capabilities)
+    if len(spaces) > MAX_SPACES:
+        raise TooManySpaces(limit=MAX_SPACES, got=len(spaces))
+    expiry8, newest_now8 = micros8(registered.expires_at, absent=NEVER8), newest8(now)
+    place, member16 = place_of(delegation), x16(delegation.delegate)
+    puts = [
+        Put(delegation_key(content), _encode(registered, now, accounts), ABSENT),
+        alias_put(delegation.cid, content),
+        live_put(content),
+        Put(party_key(member16, ROLE_TO, place), content),
+    ]
+    for signer in dict.fromkeys((delegation.delegator, *accounts)):
+        puts.append(Put(party_key(x16(signer), ROLE_FROM, place), content))
+    for space in spaces:
+        puts.append(Put(space_grant_key(space_id16(space), newest_now8, content), content + expiry8))
+    for account in _opened_accounts(delegation):
+        puts.append(Put(member_key(x16(account), member16, content), content))
+    if registered.expires_at is not None:
+        puts.append(Put(expiry_key(expiry8, newest_now8, content), content))
+    puts += session_puts(delegation, now=now)
+    size_bytes = row_bytes(puts)
+    puts[0] = replace(puts[0], weight_bytes=size_bytes, account=kept_bytes_key(delegation.delegator))
+    if client_account is not None:
+        puts[3] = replace(puts[3], weight_bytes=size_bytes, account=client_account)
+    return puts
+
+
+def row_bytes(puts: Sequence[Put]) -> int:
+    """Return what rows of delegations take, the fixed part of each included."""
+    return sum([len(put.key) + len(put.value or b"") for put in puts]) + _ROW_COST_BYTES * len(puts)
+
+
+def charged_bytes(puts: Sequence[Put]) -> int:
+    """Return what the rows of `registration_puts` are charged with."""
+    return puts[0].weight_bytes
+
+
+def kept_bytes_key(signer: Principal) -> bytes:
+    """Key of the counter of the bytes that a signer's delegations take."""
+    return kept_bytes_counter(x16(signer))
+
+
+def kept_put(key: bytes, stored: StoredDelegation, record: Record) -> Put:
+    """Charge a delegation that an earlier version stored to its signer, over the very row that was read."""
+    whole = registration_puts(stored.registered, now=stored.registered_at, accounts=stored.accounts)[0]
+    return replace(whole, key=key, value=record.value, expect=record.stamp)
+
+
+def place_of(delegation: Delegation) -> bytes:
+    """Return where a delegation stands in every list of a principal: latest issued first, then by the text of its cid.
+
+    A UCAN says no time of issue and comes after all that do.
+    """
+    return newest8(delegation.issued_at) + cid_text(delegation.cid).encode()
+
+
+def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
+    """Return whose delegations this one lets its delegate list.
+
+    The chain rules have seen to it that the right comes from the owner, through holders of the same right.
+    """
+    owners: dict[Principal, None] = {}
+    for row in delegation.capabilities:
+        resource = row.resource
+        if (
+            isinstance(resource, SpaceResource)
+            and resource.service == "delegation"
+            and is_account(resource)
+            and satisfies(row.ability, LIST_DELEGATIONS)
+        ):
+            owners[resource.space.owner] = None
+    return tuple(owners)
+
+
+def is_account(resource: SpaceResource) -> bool:
+    """Whether the resource stands for what was delegated in a space: `<space>/delegation`, nothing behind it."""
+    is_bare = resource.query is None and resource.fragment is None
+    return resource.service == "delegation" and not resource.path and is_bare
+
+
+def alias_put(cid: Digest, content: ContentKey) -> Put:
+    """Let a cid lead to a delegation; harmless to repeat."""
+    return Put(alias_key(cid), content)
+
+
+def _encode(registered: Registered, registered_at: float, accounts: Sequence[Principal]) -> bytes:
+    row = _Row(
+        header=registered.delegation.header,
+        closure=[member.content_key + member.cid for member in registered.closure],
+        not_before=registered.not_before,
+        expires_at=registered.expires_at,
+        registered_at=registered_at,
+        accounts=list(accounts),
+        parents=list(registered.parents),
+    )
+    return _CODEC.encode(row)
+
+
+def decode_delegation(record: Record | None) -> StoredDelegation | None:
+    """Read a stored delegation; the signature was checked before it was stored and is not checked again.
+
+    Raises:
+        RecordDamaged: the row does not decode.
+    """
+    if record is None or record.value is None:
+        return None
+    row = _CODEC.decode(record.value)
+    if not row.closure or any(len(member) != _ANCESTOR_BYTES for member in row.closure):
+        raise RecordDamaged("a stored closure does not decode")
+    try:
+        delegation = restore_delegation(row.header)
+    except CapabilityError as exc:
+        raise RecordDamaged("a stored delegation does not parse") from exc
+    closure = tuple([Ancestor(ContentKey(member[:32]), Digest(member[32:])) for member in row.closure])
+    parents = tuple([ContentKey(parent) for parent in row.parents])
+    registered = Registered(delegation, closure, row.not_before, row.expires_at, parents)
+    return StoredDelegation(registered, row.registered_at, tuple([Principal(account) for account in row.accounts]))
+
+
+class DelegationCache:
+    """Decoded delegations by content key, and content keys by cid; the least recently used go first.
+
+    Holds nothing that can change, so nothing ever has to be taken out.
+    """
+
+    def __init__(self, *, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._size_bytes = 0
+        self._by_content: OrderedDict[ContentKey, tuple[StoredDelegation, int]] = OrderedDict()
+        self._aliases: OrderedDict[Digest, ContentKey] = OrderedDict()
+
+    @property
+    def size_bytes(self) -> int:
+        """Estimated memory of what is held; at most the bound."""
+        return self._size_bytes
+
+    def get(self, content: ContentKey) -> StoredDelegation | None:
+        """Return a decoded delegation."""
+        entry = self._by_content.get(content)
+        if entry is None:
+            return None
+        self._by_content.move_to_end(content)
+        return entry[0]
+
+    def cited(self, cid: Digest) -> StoredDelegation | None:
+        """Return the decoded delegation that a cid leads to, where both are in memory."""
+        content = self._aliases.get(cid)
+        entry = None if content is None else self._by_content.get(content)
+        if content is None or entry is None:
+            return None
+        self._by_content.move_to_end(content)
+        return entry[0]
+
+    def add(self, found: StoredDelegation) -> None:
+        """Keep a decoded delegation."""
+        content = found.registered.delegation.content_key
+        if content in self._by_content:
+            return
+        cost = (
+            _COST_FIXED
+            + _COST_PER_HEADER_BYTE * len(found.registered.delegation.header)
+            + _COST_PER_ANCESTOR * (len(found.registered.closure) + len(found.accounts))
+        )
+        self._by_content[content] = (found, cost)
+        self._size_bytes += cost
+        if self._size_bytes > self._max_bytes:
+            self._shrink()
+
+    def add_alias(self, cid: Digest, content: ContentKey) -> None:
+        """Remember where a cid leads."""
+        if cid not in self._aliases:
+            self._aliases[cid] = content
+            self._size_bytes += _COST_OF_ALIAS
+            if self._size_bytes > self._max_bytes:
+                self._shrink()
+
+    def _shrink(self) -> None:
+        """Keep to the bound; aliases, which cost little to find again, keep to a share of it."""
+        while self._size_bytes > self._max_bytes and self._aliases_bytes > self._max_bytes // _SHARE_OF_ALIASES:
+            self._drop_alias()
+        while self._size_bytes > self._max_bytes and self._by_content:
+            _, (_, cost) = self._by_content.popitem(last=False)
+            self._size_bytes -= cost
+
+    @property
+    def _aliases_bytes(self) -> int:
+        return _COST_OF_ALIAS * len(self._aliases)
+
+    def _drop_alias(self) -> None:
+        self._aliases.popitem(last=False)
+        self._size_bytes -= _COST_OF_ALIAS
+
+
+class Delegations:
+    """Finds registered delegations: in memory, else in the store."""
+
+    def __init__(self, store: Store, cache: DelegationCache) -> None:
+        self._store = store
+        self._cache = cache
+        self._misses = 0
+
+    @property
+    def misses(self) -> int:
+        """How many were looked for and were not in memory, since the beginning."""
+        return self._misses
+
+    @property
+    def cache_bytes(self) -> int:
+        """Estimated memory of those that are."""
+        return self._cache.size_bytes
+
+    async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[StoredDelegation | None, ...]:
+        """Find delegations by any of their spellings, in order; None for what is not registered (or None).
+
+        No read when all of them are in memory, else one for all that are not. Says nothing about marks: read them with
+        `mark_keys` afterwards, in the read that the answer rests on.
+
+        Raises:
+            RecordDamaged, StoreUnavailable: from reading.
+        """
+        known = self._remembered(cids)
+        if known is not None:
+            return known
+        found = {cid: self._cache.cited(cid) for cid in cids if cid is not None}
+        missing = [cid for cid, stored in found.items() if stored is None]
+        if missing:
+            self._misses += len(missing)
+            aliases = Follow(tuple([alias_key(cid) for cid in missing]), _DELEGATIONS)
+            records = (await self._store.read(follow=aliases)).followed
+            for cid, record in zip(missing, records, strict=True):
+                found[cid] = stored = decode_delegation(record)
+                if stored is not None:
+                    self._cache.add(stored)
+                    self._cache.add_alias(cid, stored.registered.delegation.content_key)
+        return tuple([None if cid is None else found[cid] for cid in cids])
+
+    def _remembered(self, cids: Sequence[Digest | None]) -> tuple[StoredDelegation, ...] | None:
+        """Return delegations that are all in memory; None where one is not."""
+        found = []
+        for cid in cids:
+            stored = None if cid is None else self._cache.cited(cid)
+            if stored is None:
+                return None
+            found.append(stored)
+        return tuple(found)
+
+    def remembered(self, content: ContentKey) -> StoredDelegation | None:
+        """Return a delegation that is in memory; None says nothing about the store."""
+        return self._cache.get(content)
+
+    def remember(self, stored: StoredDelegation) -> None:
+        """Keep a delegation that was just made durable: whoever comes next cites it, or takes it back."""
+        delegation = stored.registered.delegation
+        self._cache.add(stored)
+        self._cache.add_alias(delegation.cid, delegation.content_key)
+
+    async def by_content(self, contents: Sequence[ContentKey]) -> tuple[StoredDelegation | None, ...]:
+        """Find delegations by content key, in order; None for what is not registered.
+
+        Raises:
+            RecordDamaged, StoreUnavailable: from reading.
+        """
+        found = {content: self._cache.get(content) for content in contents}
+        missing = [content for content, known in found.items() if known is None]
+        if missing:
+            records = (await self._store.read([delegation_key(content) for content in missing])).records
+            for content, record in zip(missing, records, strict=True):
+                found[content] = stored = decode_delegation(record)
+                if stored is not None:
+                    self._cache.add(stored)
+        return tuple([found[content] for content in contents])
+
+
+def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int = 1000) -> Range:
+    """Rows of the delegations that name a space, latest registered first; read them with `unexpired_of`.
+
+    Args:
+        after: a page's `last_key`, to go on.
+    """
+    return Range(space_grants_prefix(space_id16(space)), after=after, limit=limit)
+
+
+def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
+    """Return the content keys of a page of `space_grants_range` whose closure has not expired."""
+    now8 = micros8(now)
+    values = [record.value for _, record in page.rows if record.value]
+    return tuple([ContentKey(value[:_CONTENT_BYTES]) for value in values if value[_CONTENT_BYTES:] > now8])
+
+
+def party_range(principal: Principal, role: bytes, *, after: bytes | None = None, limit: int = 1000) -> Range:
+    """Rows of the delegations under a principal's signature (ROLE_FROM) or for it (ROLE_TO), in order of `place_of`.
+
+    Args:
+        after: a place, to go on strictly after it.
+    """
+    prefix = party_prefix(x16(principal), role)
+    return Range(prefix, after=None if after is None else prefix + after, limit=limit)
+
+
+def party_row_key(principal: Principal, role: bytes, place: bytes) -> bytes:
+    """Key of the row of `party_range` at a place."""
+    return party_key(x16(principal), role, place)
+
+
+def place_at(key: bytes) -> bytes:
+    """Return the place that a key of a row of `party_range` stands for."""
+    return key[_PARTY_PREFIX_BYTES:]
+
+
+def cid_at(place: bytes) -> str:
+    """Return the text of the cid in a place."""
+    return place[_NEWEST_BYTES:].decode("ascii")
+
+
+def party_rows(page: Page) -> tuple[tuple[bytes, ContentKey], ...]:
+    """Return place and content key of each row of a page of `party_range`."""
+    return tuple([(place_at(key), ContentKey(record.value)) for key, record in page.rows if record.value])
+
+
+def membership_range(account: Principal, member: Principal) -> Range:
+    """The first delegation that lets a principal list what an account delegated, if there is one."""
+    return Range(member_prefix(x16(account), x16(member)), limit=1)
+
+
+def contents_of(page: Page) -> tuple[ContentKey, ...]:
+    """Return the content keys that the rows of an index lead to."""
+    return tuple([ContentKey(record.value) for _, record in page.rows if record.value])

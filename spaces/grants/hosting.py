@@ -1,0 +1,435 @@
+"""Which spaces exist, and how they come to exist (store §6).
+
+A space belongs to the DID in its name. It is hosted by
+
+- an explicit grant: `tinycloud.space/host` on exactly `<space>/space` (D40);
+- except in `explicit`, a newly registered delegation without parents whose signer is the space's DID, or a put by that
+  DID itself.
+
+Whose spaces are hosted at all is up to the mode: anybody's in `auto` and `explicit`, those of the DIDs on a list in
+`listed` (ST13), those of the DIDs that the operator admitted in `permit` (ST14). That holds for explicit grants too:
+whoever signs one may have made the DID a moment ago.
+
+Never by a read, a sub-delegation or a revoked grant. In every mode everything is bounded, explicit grants too (ST15);
+only the rule on names differs: an explicit grant may name any space but `.`, `..` and names over 255 bytes (Q30). The
+bounds are judged in the commit, on exact counters.
+
+Example:
+    wanted = hosting_by_grant(delegation, policy, client=client, now=now)
+    snapshot = await store.read((*marks, *wanted.keys()))
+    plan = plan_hosting(wanted, snapshot.records[len(marks):])
+    commit = Commit(puts=(*rows, *plan.puts), adds=plan.adds, checks=plan.checks)
+"""
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+from capabilities.chain import hosted_spaces, mentioned_spaces
+from capabilities.principals import Principal, same_principal
+from capabilities.resources import SpaceId
+from capabilities.tokens import Delegation
+
+from .._codec import Codec
+from ..errors import RecordDamaged
+from ..keyspace import (
+    TOTAL_SPACES_COUNTER,
+    newcomers_counter,
+    owned_space_key,
+    owned_spaces_prefix,
+    owner_counter,
+    space_id16,
+    space_key,
+    space_keys,
+    x16,
+)
+from ..store.contract import ABSENT, Add, Check, Put, Range, Record, counter_of
+from .admissions import admission_check, admission_key, is_admitted
+
+MAX_NAME_BYTES: Final = 255  # Q30
+_AUTOMATIC_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_IPV6_CLIENT_BITS: Final = 64  # one household or machine has a whole /64 to draw addresses from
+
+
+class HostingMode(Enum):
+    """How spaces come to be hosted."""
+
+    AUTO = "auto"
+    LISTED = "listed"
+    EXPLICIT = "explicit"
+    PERMIT = "permit"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many spaces there may be, in every mode.
+
+    Attributes:
+        per_grant: new spaces from one delegation.
+        per_owner: spaces of one DID.
+        total: spaces in the store.
+        new_owners_per_hour: DIDs that get their first space from one client address in one hour.
+    """
+
+    per_grant: int = 16
+    per_owner: int = 32
+    total: int = 1_000_000
+    new_owners_per_hour: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class HostingPolicy:
+    """The configured mode, with its list and bounds.
+
+    Attributes:
+        mode: how spaces come to be hosted.
+        listed: canonical DIDs whose spaces are hosted in `listed`, and nobody else's.
+        bounds: in force in every mode.
+    """
+
+    mode: HostingMode = HostingMode.AUTO
+    listed: frozenset[str] = frozenset()
+    bounds: Bounds = field(default_factory=Bounds)
+
+    @property
+    def by_admission(self) -> bool:
+        """Whether the store says whose spaces are hosted: a row for each admitted owner."""
+        return self.mode is HostingMode.PERMIT
+
+    def may_host(self, owner: Principal) -> bool:
+        """Whether this DID's spaces may be hosted at all, as far as the settings tell; see also `by_admission`."""
+        return self.mode is not HostingMode.LISTED or owner in self.listed  # ST13
+
+    def hosts_by_itself(self, owner: Principal) -> bool:
+        """Whether this DID's spaces need no explicit grant, where they may be hosted; see also `by_admission`."""
+        mode = self.mode
+        return mode is HostingMode.AUTO or (mode is not HostingMode.EXPLICIT and self.may_host(owner))
+
+
+class HostingRequest(msgspec.Struct, frozen=True, gc=False):
+    """Spaces that a request names, and which of them it would host.
+
+    Attributes:
+        mentioned: all of them, each once.
+        explicit: those with an explicit grant.
+        automatic: those that the mode hosts by itself.
+        bounds: how many there may be.
+        newcomers: counter of new owners for this client and hour; None: not counted.
+        by_admission: whether only spaces of admitted owners are hosted.
+    """
+
+    mentioned: tuple[SpaceId, ...]
+    explicit: frozenset[SpaceId] = frozenset()
+    automatic: frozenset[SpaceId] = frozenset()
+    bounds: Bounds = Bounds()
+    newcomers: bytes | None = None
+    by_admission: bool = False
+
+    @property
+    def hosts_nothing(self) -> bool:
+        """Whether the request hosts no space, whatever is stored: then no counter is looked at."""
+        return not self.explicit and not self.automatic
+
+    @property
+    def owners(self) -> tuple[Principal, ...]:
+        """Owners of the spaces that would be hosted, each once."""
+        wanted = [space.owner for space in self.mentioned if space in self.explicit or space in self.automatic]
+        return tuple(dict.fromkeys(wanted))
+
+    def keys(self) -> tuple[bytes, ...]:
+        """The rows to read for `plan_hosting`, in its order."""
+        spaces = tuple([space_keys(space).row for space in self.mentioned])
+        if self.hosts_nothing:
+            return spaces
+        counters = [owner_counter(x16(owner)) for owner in self.owners]
+        tail = [TOTAL_SPACES_COUNTER] if self.newcomers is None else [TOTAL_SPACES_COUNTER, self.newcomers]
+        admissions = [admission_key(owner) for owner in self.owners] if self.by_admission else []
+        return (*admissions, *spaces, *counters, *tail)
+
+
+class HostingPlan(msgspec.Struct, frozen=True, gc=False):
+    """What hosting adds to a commit, and what is true once it is committed.
+
+    Attributes:
+        activated: mentioned spaces that are hosted then.
+        skipped: mentioned spaces that are not.
+        new: those of `activated` that this commit hosts.
+        puts, adds, checks: parts of the commit; the counters refuse it when a bound was reached meanwhile.
+    """
+
+    activated: tuple[SpaceId, ...]
+    skipped: tuple[SpaceId, ...]
+    new: tuple[SpaceId, ...]
+    puts: tuple[Put, ...]
+    adds: tuple[Add, ...]
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostedSpace:
+    """A space as it is stored.
+
+    Attributes:
+        space: its id.
+        hosted_at: epoch seconds.
+    """
+
+    space: SpaceId
+    hosted_at: float
+
+
+class _Row(msgspec.Struct, frozen=True, array_like=True):
+    owner: str
+    name: str
+    hosted_at: float
+
+
+_CODEC: Final = Codec(_Row)
+
+
+def space_row_key(space: SpaceId) -> bytes:
+    """Key of the row of a space."""
+    return space_key(space_id16(space))
+
+
+def is_hosted(record: Record | None) -> bool:
+    """Whether the record under `space_row_key` says that the space exists."""
+    return record is not None and record.value is not None
+
+
+def space_of(record: Record | None) -> HostedSpace | None:
+    """Read the row of a space.
+
+    Raises:
+        RecordDamaged: the row does not decode.
+    """
+    if record is None or record.value is None:
+        return None
+    row = _CODEC.decode(record.value)
+    return HostedSpace(SpaceId(owner=Principal(row.owner), name=row.name), row.hosted_at)
+
+
+def owned_spaces_range(owner: Principal, *, after: bytes | None = None, limit: int = 1000) -> Range:
+    """Rows of the spaces of one owner; each value is the row of `space_of`."""
+    return Range(owned_spaces_prefix(x16(owner)), after=after, limit=limit)
+
+
+def hosting_check(space: SpaceId, record: Record | None) -> Check:
+    """The condition that a space is still hosted, for a commit that writes into it.
+
+    Raises:
+        RecordDamaged: the record does not say that it is.
+    """
+    if record is None or record.value is None:
+        raise RecordDamaged("the space is not hosted")
+    return Check(space_row_key(space), record.stamp)
+
+
+def counted_client(address: str | None) -> str | None:
+    """Return the text under which a client address is counted: loopback is not, IPv6 by its /64.
+
+    An address that does not parse is counted under its own text.
+    """
+    if address is None:
+        return None
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    if parsed.is_loopback:
+        return None
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((int(parsed), _IPV6_CLIENT_BITS), strict=False))
+    return str(parsed)
+
+
+def hosting_by_grant(
+    delegation: Delegation, policy: HostingPolicy, *, client: str | None, now: float, is_new: bool = True
+) -> HostingRequest:
+    """Work out what a delegation would host once it is registered.
+
+    Args:
+        delegation: verified, about to be registered, or registered and live.
+        policy: as configured.
+        client: address the request came from; None: not counted.
+        now: epoch seconds.
+        is_new: False for a repeat, which hosts nothing and learns what is hosted.
+    """
+    mentioned = mentioned_spaces(delegation.capabilities)
+    if not is_new:
+        return HostingRequest(mentioned)
+    explicit = hosted_spaces(delegation)  # D40, D44
+    automatic = (
+        []
+        if delegation.parents
+        else [
+            space
+            for space in mentioned
+            if same_principal(space.owner, delegation.delegator) and policy.hosts_by_itself(space.owner)
+        ]
+    )
+    if not explicit and not automatic:
+        return HostingRequest(mentioned)  # what nearly every grant is
+    allowed = frozenset([space for space in explicit if policy.may_host(space.owner)])
+    return _request(mentioned, allowed, frozenset(automatic), policy, client=client, now=now)
+
+
+def hosting_by_put(
+    space: SpaceId, invoker: Principal, policy: HostingPolicy, *, client: str | None, now: float
+) -> HostingRequest:
+    """Work out whether a put would host the space it writes to: only its own DID's, and only where the mode says so."""
+    is_own = same_principal(space.owner, invoker) and policy.hosts_by_itself(space.owner)
+    automatic = frozenset((space,)) if is_own else frozenset[SpaceId]()
+    return _request((space,), frozenset(), automatic, policy, client=client, now=now)
+
+
+def _request(
+    mentioned: tuple[SpaceId, ...],
+    explicit: frozenset[SpaceId],
+    automatic: frozenset[SpaceId],
+    policy: HostingPolicy,
+    *,
+    client: str | None,
+    now: float,
+) -> HostingRequest:
+    if not explicit and not automatic:
+        return HostingRequest(mentioned)
+    counted = counted_client(client)
+    newcomers = None if counted is None else newcomers_counter(int(now) // 3600, x16(counted))
+    return HostingRequest(mentioned, explicit, automatic, policy.bounds, newcomers, policy.by_admission)
+
+
+def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, now: float) -> HostingPlan:
+    """Decide which spaces are hosted with this commit. Pure.
+
+    Over a bound a space is skipped and nothing else happens to it. A commit that is refused because somebody else
+    reached a bound first is planned again from a new read, and then skips.
+
+    Args:
+        request: what is asked.
+        records: under `request.keys()`, in that order.
+        now: epoch seconds.
+    Raises:
+        RecordDamaged: a counter does not decode.
+    """
+    if request.hosts_nothing:
+        return _plan_of_hosted(request.mentioned, records[: len(request.mentioned)])
+    admissions = _admissions(request, records)
+    records = records[len(request.owners) :] if request.by_admission else records
+    rows = dict(zip(request.mentioned, records[: len(request.mentioned)], strict=True))
+    counts = _Counts(request, records[len(request.mentioned) :])
+    new = [
+        space
+        for space, row in rows.items()
+        if not is_hosted(row)
+        and _may_be_named(request, space)
+        and space.owner in admissions
+        and counts.take(space.owner)
+    ]
+    activated = [space for space, row in rows.items() if is_hosted(row) or space in new]
+    return HostingPlan(
+        activated=tuple(activated),
+        skipped=tuple([space for space in request.mentioned if space not in activated]),
+        new=tuple(new),
+        puts=tuple([put for space in new for put in _space_puts(space, now)]),
+        adds=counts.adds(),
+        checks=(
+            *[hosting_check(space, row) for space, row in rows.items() if is_hosted(row)],
+            *[check for owner in dict.fromkeys([space.owner for space in new]) for check in admissions[owner]],
+        ),
+    )
+
+
+def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
+    """Return the plan for a space of which the record under its key says that it is hosted: that it has to stay so."""
+    return HostingPlan((space,), (), (), (), (), (Check(key, record.stamp),))
+
+
+def _plan_of_hosted(spaces: Sequence[SpaceId], records: Sequence[Record | None]) -> HostingPlan:
+    activated, skipped, checks = [], [], []
+    for space, record in zip(spaces, records, strict=True):
+        if record is None or record.value is None:
+            skipped.append(space)
+        else:
+            activated.append(space)
+            checks.append(Check(space_keys(space).row, record.stamp))
+    return HostingPlan(tuple(activated), tuple(skipped), (), (), (), tuple(checks))
+
+
+def _admissions(request: HostingRequest, records: Sequence[Record | None]) -> Mapping[Principal, tuple[Check, ...]]:
+    """Return the owners whose spaces may be hosted, each with what has to hold still when they are."""
+    owners = request.owners
+    if not request.by_admission:  # ST14
+        return dict.fromkeys(owners, ())
+    found = zip(owners, records[: len(owners)], strict=True)
+    return {owner: (admission_check(owner, record),) for owner, record in found if is_admitted(record)}
+
+
+def _may_be_named(request: HostingRequest, space: SpaceId) -> bool:
+    if space in request.explicit:
+        return space.name not in (".", "..") and len(space.name.encode()) <= MAX_NAME_BYTES  # Q30
+    return space in request.automatic and _AUTOMATIC_NAME.fullmatch(space.name) is not None
+
+
+def _space_puts(space: SpaceId, now: float) -> tuple[Put, Put]:
+    space16 = space_id16(space)
+    value = _CODEC.encode(_Row(owner=space.owner, name=space.name, hosted_at=now))
+    return (
+        Put(space_key(space16), value, expect=ABSENT),
+        Put(owned_space_key(x16(space.owner), space16), value, expect=ABSENT),
+    )
+
+
+class _Counts:
+    """The counters as they were read, and what this plan adds to them."""
+
+    def __init__(self, request: HostingRequest, records: Sequence[Record | None]) -> None:
+        owners = request.owners
+        values = [counter_of(record) for record in records]
+        self._request = request
+        self._before = dict(zip(owners, values, strict=False))
+        self._total = values[len(owners)] if owners else 0
+        self._newcomers = values[len(owners) + 1] if owners and request.newcomers is not None else 0
+        self._added: dict[Principal, int] = {}
+
+    def take(self, owner: Principal) -> bool:
+        """Count one more space of this owner, unless that breaks a bound."""
+        mine = self._added.get(owner, 0)
+        bounds = self._request.bounds  # ST15
+        added = sum(self._added.values())
+        if added >= bounds.per_grant or self._before[owner] + mine >= bounds.per_owner:
+            return False
+        if self._total + added >= bounds.total or not self._has_room_for(owner, bounds):
+            return False
+        self._added[owner] = mine + 1
+        return True
+
+    def _has_room_for(self, owner: Principal, bounds: Bounds) -> bool:
+        if self._request.newcomers is None or not self._is_newcomer(owner) or owner in self._added:
+            return True
+        return self._newcomers + self._new_owners() < bounds.new_owners_per_hour
+
+    def _is_newcomer(self, owner: Principal) -> bool:
+        return self._before[owner] == 0
+
+    def _new_owners(self) -> int:
+        return sum(self._is_newcomer(owner) for owner in self._added)
+
+    def adds(self) -> tuple[Add, ...]:
+        """The counters' part of the commit; each refuses it beyond its bound."""
+        if not self._added:
+            return ()
+        bounds = self._request.bounds
+        adds = [Add(owner_counter(x16(owner)), count, at_most=bounds.per_owner) for owner, count in self._added.items()]
+        total = sum(self._added.values())
+        adds.append(Add(TOTAL_SPACES_COUNTER, total, at_most=bounds.total))
+        if self._request.newcomers is not None and self._new_owners():
+            adds.append(Add(self._request.newcomers, self._new_owners(), at_most=bounds.new_owners_per_hour))
+        return tuple(adds)

@@ -1,0 +1,214 @@
+"""How many delegations are kept, of how many bytes, of one signer and from one client address; and when one leaves.
+
+Each registration counts in its signer's counter, inside the commit, and its bytes are charged to the signer and to the
+address it came from (`delegations.registration_puts`). A signer who hosts no space here may keep less, and addresses
+are charged for such signers apart: whoever has nothing here cannot use up what others share an address with (D12).
+
+A delegation that expired leaves 30 days later with
+every row that its registration wrote, its mark included: what it says itself forbids it to be registered again, revoked
+or not, so nothing comes back. One that never expires stays.
+
+The index `E` is in the order of the closure's expiry. Where the delegation itself would end later than its closure, it
+is filed again under its own end: until then it could be posted again, and its mark has to be there.
+
+Example:
+    keys = kept_keys(signer, client)
+    kept = kept_of(keys, (await store.read(keys)).records, hosts_now=False)
+    puts = registration_puts(..., client_account=kept.client_account)
+    commit = Commit(puts=tuple(puts), adds=kept.adds(bounds, size_bytes=charged_bytes(puts)))
+    removal = plan_removal(key, stored, record, now=now)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from capabilities.principals import Principal
+
+from ..errors import TooManyDelegations
+from ..keyspace import (
+    EXPIRY_PREFIX,
+    client_bytes_counter,
+    delegation_key,
+    expiry_key,
+    kept_bytes_counter,
+    kept_counter,
+    micros8,
+    newest8,
+    owner_counter,
+    x16,
+)
+from ..store.contract import Add, Commit, Put, Record, counter_of
+from .delegations import StoredDelegation, registration_puts, row_bytes
+from .sessions import session_row_key
+
+KEPT_AFTER_EXPIRY_S: Final = 30 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBounds:
+    """What may be kept; None: no bound.
+
+    Attributes:
+        count: delegations of one signer.
+        signer_bytes: their bytes.
+        client_bytes: bytes of delegations from one client address.
+    """
+
+    count: int | None = None
+    signer_bytes: int | None = None
+    client_bytes: int | None = None
+
+
+def kept_key(signer: Principal) -> bytes:
+    """Key of the counter of a signer's delegations."""
+    return kept_counter(x16(signer))
+
+
+def kept_add(key: bytes, *, limit: int | None) -> Add:
+    """Count one delegation more; the commit is refused where the signer has `limit` of them already.
+
+    Args:
+        key: the signer's counter, from `kept_key`.
+        limit: most delegations of one signer; None: any number.
+    """
+    return Add(key, 1, at_most=limit)
+
+
+def kept_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
+    """Return the rows to read for `kept_of`.
+
+    Args:
+        signer: of a delegation.
+        client: address as it is counted, see `hosting.counted_client`; None: not counted.
+    """
+    signer16 = x16(signer)
+    keys = (kept_counter(signer16), kept_bytes_counter(signer16), owner_counter(signer16))
+    if client is None:
+        return keys
+    client16 = x16(client)
+    return (*keys, *[client_bytes_counter(client16, hosts=hosts) for hosts in (False, True)])
+
+
+class Kept(Struct, frozen=True, gc=False):
+    """What is kept of a signer and from a client address, as it was read: keys of counters, and what they said.
+
+    Attributes:
+        count: the signer's delegations.
+        signer_bytes: their bytes.
+        client_bytes: bytes from the address, those of such signers; None: the address is not counted.
+        hosts: the signer hosts a space here, or will with this registration.
+    """
+
+    count: tuple[bytes, int]
+    signer_bytes: tuple[bytes, int]
+    client_bytes: tuple[bytes, int] | None
+    hosts: bool
+
+    @property
+    def is_first(self) -> bool:
+        """Nothing is kept of the signer yet."""
+        return self.count[1] == 0
+
+    @property
+    def client_account(self) -> bytes | None:
+        """What the address is charged by."""
+        return None if self.client_bytes is None else self.client_bytes[0]
+
+    def adds(self, bounds: KeptBounds, *, size_bytes: int) -> tuple[Add, ...]:
+        """Count one delegation more, within the bounds; its bytes come with its rows.
+
+        Raises:
+            TooManyDelegations: it would go over a bound.
+        """
+        wanted = [(self.count, 1, bounds.count, "delegations of this signer")]
+        wanted.append((self.signer_bytes, size_bytes, bounds.signer_bytes, "bytes of delegations of this signer"))
+        if self.client_bytes is not None:
+            what = "bytes of delegations from this address"
+            wanted.append((self.client_bytes, size_bytes, bounds.client_bytes, what))
+        for (_, said), more, limit, what in wanted:
+            if limit is not None and said + more > limit:
+                raise TooManyDelegations(limit=limit, what=what)
+        bytes_of = [Add(key, 0, at_most=limit) for (key, _), _, limit, _ in wanted[1:] if limit is not None]
+        return (kept_add(self.count[0], limit=bounds.count), *bytes_of)
+
+    def charge(self, alias: Put, bounds: KeptBounds) -> tuple[Put, tuple[Add, ...]]:
+        """Charge the row of one more cid to the address it came from, or to the signer where that is not counted.
+
+        Raises:
+            TooManyDelegations: it would go over a bound.
+        """
+        (account, said), limit, what = self.signer_bytes, bounds.signer_bytes, "bytes of delegations of this signer"
+        if self.client_bytes is not None:
+            (account, said), limit = self.client_bytes, bounds.client_bytes
+            what = "bytes of delegations from this address"
+        size_bytes = row_bytes((alias,))
+        if limit is None:
+            return replace(alias, weight_bytes=size_bytes, account=account), ()
+        if said + size_bytes > limit:
+            raise TooManyDelegations(limit=limit, what=what)
+        return replace(alias, weight_bytes=size_bytes, account=account), (Add(account, 0, at_most=limit),)
+
+
+def kept_of(keys: Sequence[bytes], records: Sequence[Record | None], *, hosts_now: bool) -> Kept:
+    """Take apart what was read under `kept_keys`.
+
+    Args:
+        keys: those.
+        records: under them.
+        hosts_now: the registration itself hosts a space of the signer.
+    Raises:
+        RecordDamaged: a counter does not decode.
+    """
+    said = [counter_of(record) for record in records]
+    hosts = hosts_now or said[2] > 0
+    client = None if len(keys) == 3 else 3 + hosts
+    client_bytes = None if client is None else (keys[client], said[client])
+    return Kept((keys[0], said[0]), (keys[1], said[1]), client_bytes, hosts)
+
+
+def plan_removal(due: bytes, stored: StoredDelegation | None, record: Record | None, *, now: float) -> Commit:
+    """Return what to do with a delegation that the index says has expired.
+
+    Args:
+        due: key of its row in the index `E`.
+        stored: the delegation; None when it is gone.
+        record: its record, as it was read.
+        now: epoch seconds; `due` was found up to `swept_until(now)`.
+
+    Returns:
+        A commit that removes every row of its registration and counts one less; that files it under its own end; or
+        that only clears the row of the index. It is refused when somebody else has removed it.
+    """
+    if stored is None or record is None:
+        return Commit(puts=(Put(due, None),))
+    delegation = stored.registered.delegation
+    own_end = delegation.expires_at
+    if own_end is None:
+        return Commit(puts=(Put(due, None),))
+    if micros8(own_end) > swept_until(now):
+        later = expiry_key(micros8(own_end), newest8(stored.registered_at), delegation.content_key)
+        return Commit(puts=(Put(due, None), Put(later, delegation.content_key)))
+    return _removal(due, stored, record)
+
+
+def _removal(due: bytes, stored: StoredDelegation, record: Record) -> Commit:
+    delegation = stored.registered.delegation
+    whole = delegation_key(delegation.content_key)
+    written = registration_puts(stored.registered, now=stored.registered_at, accounts=stored.accounts)
+    keys = {put.key for put in written} - {whole}
+    if delegation.form == "cacao":
+        keys.add(session_row_key(delegation))  # filed by an earlier version, it may be no session by the rules of today
+    puts = [Put(whole, None, expect=record.stamp), *(Put(key, None) for key in sorted(keys | {due}))]
+    return Commit(puts=tuple(puts), adds=(Add(kept_key(delegation.delegator), -1),))
+
+
+def swept_until(now: float) -> bytes:
+    """The latest expiry whose delegations may leave now, as it stands in the index."""
+    return micros8(now - KEPT_AFTER_EXPIRY_S)
+
+
+INDEX: Final = EXPIRY_PREFIX

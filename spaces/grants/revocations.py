@@ -1,0 +1,102 @@
+"""Marks: whether a delegation is live or revoked.
+
+Registration writes the mark `live`; a revocation replaces it in place and nothing ever takes it away, so a commit that
+lists a mark under `live` loses against every revocation that was acknowledged before (ST2).
+
+    b"L"                           live
+    b"R" cid32 details             revoked by the revocation with that cid; details are MessagePack
+
+Example:
+    marks = marks_of(contents, snapshot.records)
+    commit = Commit(puts=(revocation_put(target, by),))
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from capabilities.chain import Mark
+from capabilities.cids import ContentKey, Digest
+from capabilities.principals import Principal
+
+from .._codec import Codec
+from ..errors import RecordDamaged
+from ..keyspace import mark_key
+from ..store.contract import ABSENT, LIVE_MARK, Put, Record
+
+LIVE: Final = LIVE_MARK
+_PREFIX: Final = mark_key(b"")
+_REVOKED: Final = b"R"
+_DETAILS_AT: Final = 1 + 32
+_LIVE_MARK, _REVOKED_MARK = Mark.LIVE, Mark.REVOKED  # an enum's member is slow to look up
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """Who took a delegation back.
+
+    Attributes:
+        cid: digest of the revocation.
+        at: epoch seconds by the node's clock.
+        by: the principal with whose authority it was done.
+    """
+
+    cid: Digest
+    at: float
+    by: Principal
+
+
+class _Details(msgspec.Struct, frozen=True, array_like=True):
+    at: float
+    by: str
+
+
+_CODEC: Final = Codec(_Details)
+
+
+def mark_keys(contents: Iterable[ContentKey]) -> tuple[bytes, ...]:
+    """Return the keys of marks, to be read or to be listed under `live`."""
+    return tuple([_PREFIX + content for content in contents])
+
+
+def live_put(content: ContentKey) -> Put:
+    """Mark a delegation live at its registration; refused where any mark exists."""
+    return Put(mark_key(content), LIVE, expect=ABSENT)
+
+
+def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
+    """Replace a mark. Idempotent in effect: what was revoked stays so; of two that race the later one is noted."""
+    details = _CODEC.encode(_Details(at=revoked.at, by=revoked.by))
+    return Put(mark_key(content), _REVOKED + revoked.cid + details)
+
+
+def mark_of(record: Record | None) -> Mark | None:
+    """Read one mark; None when the delegation is not registered. Whatever is not `live` counts as revoked."""
+    if record is None or record.value is None:
+        return None
+    return Mark.LIVE if record.value == LIVE else Mark.REVOKED
+
+
+def marks_of(contents: Sequence[ContentKey], records: Sequence[Record | None]) -> dict[ContentKey, Mark]:
+    """Pair content keys with the records read under `mark_keys` of them; the unknown ones are left out."""
+    marks: dict[ContentKey, Mark] = {}
+    for content, record in zip(contents, records, strict=True):
+        if record is not None and record.value is not None:
+            marks[content] = _LIVE_MARK if record.value == LIVE else _REVOKED_MARK
+    return marks
+
+
+def revocation_of(record: Record | None) -> Revoked | None:
+    """Return who revoked, when the mark says so.
+
+    Raises:
+        RecordDamaged: the mark is neither form.
+    """
+    if record is None or record.value is None or record.value == LIVE:
+        return None
+    if record.value[:1] != _REVOKED or len(record.value) < _DETAILS_AT:
+        raise RecordDamaged("a mark does not decode")
+    details = _CODEC.decode(record.value[_DETAILS_AT:])
+    return Revoked(cid=Digest(record.value[1:_DETAILS_AT]), at=details.at, by=Principal(details.by))

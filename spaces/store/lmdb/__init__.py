@@ -1,0 +1,1 @@
+"""The embedded engine: LMDB, written by a single process."""

@@ -1,0 +1,157 @@
+"""The data folder: where the environments and the socket lie, and who may write.
+
+<data>/store/                   the LMDB environment that everything durable is in
+<data>/first-use-<boot id>/     claims of plain reads
+<data>/blobs/                   bodies above the inline threshold
+<data>/storekeeper.lock         locked by the one process that writes
+<data>/store.sock               where it listens
+"""
+
+import fcntl
+import os
+import stat
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import lmdb
+from blake3 import blake3
+
+from ...errors import StoreLocked, StoreUnavailable
+from ._format import check_form, say_form, say_moved
+from ._tombstones import MAX_TABLES, make_table
+
+# Address space, not disk: the true bounds are store.max_bytes and the free disk. The same in every process, so that
+# no process ever meets a map that another one grew.
+MAP_BYTES: Final = 1 << 40
+MAX_READERS: Final = 512
+MAX_SOCKET_PATH_BYTES: Final = 107  # sun_path less its final zero byte
+
+
+def environment_folder(folder: Path) -> Path:
+    """Where the durable environment of a data folder lies."""
+    return folder / "store"
+
+
+def open_for_writing(folder: Path) -> lmdb.Environment:
+    """Open the durable environment, making it when it is new; of an earlier version's, tombstones are moved first.
+
+    Raises:
+        StoreUnavailable: it does not open, or there is no room to move them.
+        SchemaMismatch: a later version wrote it; nothing was changed.
+        StoreMoved: it was left behind by a move; nothing was changed.
+    """
+    place = environment_folder(folder)
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    env = _open(place, readonly=False)
+    try:
+        make_table(env)
+        say_form(env)
+    except lmdb.Error as exc:
+        env.close()
+        raise StoreUnavailable("the tombstones of the store cannot be moved") from exc
+    # LMDB syncs its file, not the folders in which the file was made.
+    for made_in in (place, folder, folder.parent):
+        sync_folder(made_in)
+    return env
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the entries of a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_for_reading(folder: Path, *, may_be_moved: bool = False) -> lmdb.Environment:
+    """Open the durable environment of a folder that somebody else writes, or that was moved and nobody writes.
+
+    Raises:
+        StoreUnavailable: it does not exist yet or does not open.
+        SchemaMismatch: a later version wrote it.
+        StoreMoved: the store was moved, and `may_be_moved` does not hold.
+    """
+    return _open(environment_folder(folder), readonly=True, may_be_moved=may_be_moved)
+
+
+def mark_moved(folder: Path, place: str) -> None:
+    """Say in the environment of a folder that its store was moved; durable when this returns, and again is allowed.
+
+    Raises:
+        StoreUnavailable: it cannot be written.
+    """
+    with _open(environment_folder(folder), readonly=False, may_be_moved=True) as env:
+        try:
+            say_moved(env, place)
+        except lmdb.Error as exc:
+            raise StoreUnavailable("it cannot be written into the store that it was moved") from exc
+
+
+def _open(place: Path, *, readonly: bool, may_be_moved: bool = False) -> lmdb.Environment:
+    with ExitStack() as opened:
+        try:
+            env = lmdb.open(
+                str(place),
+                map_size=MAP_BYTES,
+                max_readers=MAX_READERS,
+                max_dbs=MAX_TABLES,
+                max_spare_txns=1,
+                readahead=False,
+                readonly=readonly,
+                create=not readonly,
+                mode=0o600,
+            )
+            opened.callback(env.close)
+            check_form(env, may_be_moved=may_be_moved)
+        except lmdb.Error as exc:
+            raise StoreUnavailable("the store does not open") from exc
+        opened.pop_all()
+        return env
+
+
+class FolderLock:
+    """The right to write a data folder, held until closed or until the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the right.
+
+        Raises:
+            StoreLocked: another process has it.
+        """
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._descriptor = os.open(folder / "storekeeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            os.close(self._descriptor)
+            raise StoreLocked("another process writes this data folder") from exc
+
+    def close(self) -> None:
+        """Give the right back."""
+        os.close(self._descriptor)
+
+
+def socket_path_for(folder: Path) -> Path:
+    """Return where the storekeeper of a data folder listens: in the folder, or in a short place of this user's.
+
+    Raises:
+        StoreUnavailable: the short place belongs to somebody else or is open to others.
+    """
+    resolved = folder.resolve()
+    inside = resolved / "store.sock"
+    if len(os.fsencode(inside)) <= MAX_SOCKET_PATH_BYTES:
+        return inside
+    name = blake3(os.fsencode(resolved)).hexdigest(length=16)
+    return _private_folder() / f"{name}.sock"
+
+
+def _private_folder() -> Path:
+    # The same for every process whatever its environment; whose it is and who may enter is checked before use.
+    place = Path(f"/tmp/sealspace-{os.geteuid()}")  # noqa: S108  # checked below
+    place.mkdir(mode=0o700, exist_ok=True)
+    found = place.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise StoreUnavailable("the folder for the store's socket is not this user's alone")
+    return place

@@ -1,0 +1,187 @@
+"""What workers and the storekeeper say to each other: frames of a 4-byte big-endian length and MessagePack.
+
+    worker       → ["commits/1", [[number, settle16, settle_at, commit], …]]
+    storekeeper  → ["outcomes/1", [[number, kind, settled], …]]
+
+A frame holds what one turn of a loop asks, or answers. `number` pairs an answer with its question on one connection.
+`settle16` names the commit for good: sent again on another connection, with the same bytes, it is written once and
+answered as settled.
+"""
+
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from typing import Annotated, Final
+
+import msgspec
+
+from ...errors import CommitInvalid, StoreError, StoreFull, StoreUnavailable
+from ..contract import MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_LIVE, Commit, Committed, Refused
+from ._writer import BATCH_COMMITS, Outcome
+
+_LENGTH_BYTES: Final = 4
+_COUNT_BYTES: Final = 4
+# A commit at all its bounds; keys of every kind, the framing of MessagePack and that of the frame included.
+MAX_ASK_BYTES: Final = MAX_COMMIT_BYTES + 4 * MAX_LIVE * (MAX_KEY_BYTES + 64)
+# An outcome is a number of at most 9 bytes, two of one byte and what holds them together.
+MAX_ANSWER_BYTES: Final = 64 + 16 * BATCH_COMMITS
+
+
+class FrameInvalid(StoreUnavailable):
+    """The other side does not speak this protocol; the connection is useless."""
+
+
+class Kind(IntEnum):
+    """How a commit ended."""
+
+    COMMITTED = 0
+    REFUSED = 1
+    FULL = 2
+    INVALID = 3
+
+
+class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A commit on its way to the storekeeper; see `Sealed`."""
+
+    number: int
+    settle: bytes
+    settle_at: int
+    commit: Commit
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An outcome on its way back."""
+
+    number: int
+    kind: Kind
+    settled: bool = False
+
+    def outcome(self) -> Outcome:
+        """The outcome as the caller of `commit` sees it."""
+        match self.kind:
+            case Kind.COMMITTED:
+                return Committed(self.settled)
+            case Kind.REFUSED:
+                return Refused()
+            case Kind.FULL:
+                return StoreFull("the store has reached its bound")
+            case Kind.INVALID:
+                return CommitInvalid("the storekeeper does not take this commit")
+
+
+class _Asks(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="commits/1"):
+    asks: Annotated[tuple[Ask, ...], msgspec.Meta(min_length=1, max_length=BATCH_COMMITS)]
+
+
+class _Answers(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="outcomes/1"):
+    answers: Annotated[tuple[Answer, ...], msgspec.Meta(min_length=1, max_length=BATCH_COMMITS)]
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_ASKS: Final = msgspec.msgpack.Decoder(_Asks)
+_ANSWERS: Final = msgspec.msgpack.Decoder(_Answers)
+# What stands before the questions of a frame: an array of the word and of an array whose length comes next.
+_ASKS_HEAD: Final = _ENCODER.encode(_Asks(()))[:-1] + b"\xdd"
+_MAX_ASKS_BYTES: Final = MAX_ASK_BYTES - len(_ASKS_HEAD) - _COUNT_BYTES
+
+
+def answer_of(number: int, outcome: Outcome) -> Answer:
+    """Put an outcome into words."""
+    match outcome:
+        case Committed(settled=settled):
+            return Answer(number, Kind.COMMITTED, settled)
+        case Refused():
+            return Answer(number, Kind.REFUSED)
+        case StoreFull():
+            return Answer(number, Kind.FULL)
+        case StoreError():
+            return Answer(number, Kind.INVALID)
+
+
+def encode_ask(ask: Ask) -> bytes:
+    """Lay out a question, to be put into frames."""
+    return _ENCODER.encode(ask)
+
+
+def ask_frames(asks: Sequence[bytes]) -> list[bytes]:
+    """Put questions into frames, as few as their bounds allow.
+
+    Args:
+        asks: one or more, from `encode_ask`; of commits that keep the contract's bounds.
+    """
+    if len(asks) <= BATCH_COMMITS and sum(map(len, asks)) <= _MAX_ASKS_BYTES:
+        return [_ask_frame(asks)]
+    frames, held, held_bytes = [], list[bytes](), 0
+    for ask in asks:
+        if held and (len(held) == BATCH_COMMITS or held_bytes + len(ask) > _MAX_ASKS_BYTES):
+            frames.append(_ask_frame(held))
+            held, held_bytes = [], 0
+        held.append(ask)
+        held_bytes += len(ask)
+    return [*frames, _ask_frame(held)]
+
+
+def _ask_frame(asks: Sequence[bytes]) -> bytes:
+    payload = b"".join((_ASKS_HEAD, len(asks).to_bytes(_COUNT_BYTES, "big"), *asks))
+    return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
+
+
+def answer_frame(answers: Sequence[Answer]) -> bytes:
+    """Lay out a frame of answers, at most BATCH_COMMITS."""
+    payload = _ENCODER.encode(_Answers(tuple(answers)))
+    return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
+
+
+def parse_asks(payload: bytes | memoryview) -> tuple[Ask, ...]:
+    """Read questions.
+
+    Raises:
+        FrameInvalid: they are none.
+    """
+    try:
+        return _ASKS.decode(payload).asks
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+        raise FrameInvalid("a frame is not of commits") from exc
+
+
+def parse_answers(payload: bytes | memoryview) -> tuple[Answer, ...]:
+    """Read answers.
+
+    Raises:
+        FrameInvalid: they are none.
+    """
+    try:
+        return _ANSWERS.decode(payload).answers
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+        raise FrameInvalid("a frame is not of outcomes") from exc
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held = bytearray()  # the beginning of a frame
+        self._wanted_bytes = _LENGTH_BYTES  # with so many bytes held there is something to do
+
+    def feed(self, data: bytes) -> Iterator[memoryview]:
+        """Take bytes, yield the payloads that are complete, each without a copy.
+
+        Raises:
+            FrameInvalid: a frame claims to be longer than it may be.
+        """
+        if self._held:
+            self._held += data
+            if len(self._held) < self._wanted_bytes:
+                return
+        view = memoryview(self._held or data)
+        start, self._wanted_bytes = 0, _LENGTH_BYTES
+        while (body := start + _LENGTH_BYTES) <= len(view):
+            size_bytes = int.from_bytes(view[start:body], "big")
+            if size_bytes > self._max_bytes:
+                raise FrameInvalid("a frame is too long")
+            if len(view) < body + size_bytes:
+                self._wanted_bytes = _LENGTH_BYTES + size_bytes
+                break
+            yield view[body : body + size_bytes]
+            start = body + size_bytes
+        self._held = bytearray(view[start:])

@@ -1,0 +1,66 @@
+"""What the writer of a folder does every minute."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from capabilities.ambient import Clock
+
+from ._replay_records import FirstUses
+from ._writer import Writer
+
+HOUSEKEEPING_S: Final = 60.0
+# Claims outlive their expiry by this much before they are forgotten: a clock that stands no further ahead, and is set
+# back, has forgotten nothing that can still be used.
+CLAIM_GRACE_MINUTES: Final = 10
+# For a day a deleted row is told from one that was never written (M31).
+TOMBSTONE_MINUTES: Final = 24 * 60
+STEADY_S: Final = 600.0
+"""How long a clock that went ahead has to stay there before anything is forgotten by it: twice a token's life, so that
+what was claimed before it went ahead is over by whatever clock (ST9)."""
+
+
+class Housekeeping:
+    """Rounds of one writer; on its thread.
+
+    Args:
+        writer, first_uses: of one folder.
+        clock: decides what is old.
+        elapsed: seconds from some beginning, of a clock that nobody sets.
+    """
+
+    def __init__(
+        self, writer: Writer, first_uses: FirstUses, clock: Clock, *, elapsed: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._writer = writer
+        self._first_uses = first_uses
+        self._clock = clock
+        self._elapsed = elapsed
+        self._seen: deque[tuple[float, float]] = deque()
+
+    def keep_house(self) -> None:
+        """Free dead reader slots, forget expired claims and old tombstones.
+
+        Raises:
+            WriterBroken: a sync failed.
+        """
+        self._writer.check_readers()
+        self._first_uses.check_readers()
+        now = self._steady_now()
+        if now is None:
+            return
+        before_minute = max(int(now) // 60 - CLAIM_GRACE_MINUTES, 0)
+        self._first_uses.sweep(before_minute)
+        self._writer.sweep_claims(before_minute)
+        self._writer.sweep_tombstones(max(before_minute - TOMBSTONE_MINUTES, 0))
+
+    def _steady_now(self) -> float | None:
+        """Return the time by the slowest the clock was in the last STEADY_S; None: it was not watched for as long."""
+        at = self._elapsed()
+        self._seen.append((at, self._clock.now() - at))
+        while len(self._seen) > 1 and self._seen[1][0] <= at - STEADY_S:
+            self._seen.popleft()
+        if self._seen[0][0] > at - STEADY_S:
+            return None
+        return at + min([ahead_s for _, ahead_s in self._seen])

@@ -1,0 +1,204 @@
+"""A worker's line to the storekeeper: many commits in flight on one connection, outcomes found again after a loss.
+
+Each commit carries 16 random bytes that name it. When the connection breaks, every unanswered commit is sent again as
+it was to whoever listens then; the storekeeper finds under that name whether it happened (ST4).
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, cast
+
+from msgspec import Struct
+
+from capabilities.ambient import Clock
+
+from ...errors import StoreBusy, StoreError, StoreUnavailable
+from ..contract import Commit, Committed, Refused
+from ._frames import MAX_ANSWER_BYTES, Ask, FrameInvalid, FrameReader, ask_frames, encode_ask, parse_answers
+
+RECONNECT_WITHIN_S: Final = 2.0
+ANSWER_WITHIN_S: Final = 10.0
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+# How long an outcome can be asked for; the connection is given up long before.
+_OUTCOME_KEPT_S: Final = 120
+_FIRST_DELAY_S: Final = 0.005
+_LONGEST_DELAY_S: Final = 0.2
+_WATCH_S: Final = 1.0
+_NAMES: Final = 1 << 128
+
+
+class _Waiting(Struct, frozen=True):
+    ask: bytes
+    future: "asyncio.Future[Committed | Refused]"
+    since: float
+
+
+class Link:
+    """The line of one worker; belongs to the event loop of its first commit."""
+
+    def __init__(self, socket_path: Path, clock: Clock) -> None:
+        self._socket_path = socket_path
+        self._clock = clock
+        self._waiting: dict[int, _Waiting] = {}
+        self._waiting_bytes = 0
+        self._outbox: list[bytes] = []
+        self._number = 0
+        self._first_name = int.from_bytes(os.urandom(16), "big")
+        self._line: _Line | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def commit(self, commit: Commit) -> Committed | Refused:
+        """Send a checked commit and wait for its outcome; see `Store.commit`."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        if self._waiting_bytes > MAX_WAITING_BYTES:
+            raise StoreBusy("too many bytes wait for the storekeeper")
+        loop = asyncio.get_running_loop()
+        self._number = number = self._number + 1
+        # What names a commit for good is counted on from a random beginning: no other link has the same.
+        settle = ((self._first_name + number) % _NAMES).to_bytes(16, "big")
+        ask = encode_ask(Ask(number, settle, int(self._clock.now()) + _OUTCOME_KEPT_S, commit))
+        future: asyncio.Future[Committed | Refused] = loop.create_future()
+        self._waiting[number] = _Waiting(ask, future, loop.time())
+        self._waiting_bytes += len(ask)
+        self._send(ask, loop)
+        return await future
+
+    async def close(self) -> None:
+        """Hang up, and wait until the connection is gone."""
+        self._closed = True
+        self._fail(lambda _: True, "the store is closed")
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        if self._line is not None:
+            self._line.abort()
+            await self._line.closed
+
+    def _send(self, ask: bytes, loop: asyncio.AbstractEventLoop) -> None:
+        if self._watch is None:
+            self._watch = loop.call_later(_WATCH_S, self._look, loop)
+        if self._line is None:
+            self._connect()
+            return
+        if not self._outbox:  # one frame for all commits of one turn of the loop
+            loop.call_soon(self._flush)
+        self._outbox.append(ask)
+
+    def _flush(self) -> None:
+        if self._outbox and self._line is not None:
+            self._line.write(self._outbox)
+        self._outbox.clear()
+
+    def _connect(self) -> None:
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._reconnect())
+
+    async def _reconnect(self) -> None:
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + RECONNECT_WITHIN_S
+        delay_s = _FIRST_DELAY_S
+        try:
+            while not await self._is_reached():
+                # Judged after an attempt, so that a process that was held up itself tries once more.
+                if loop.time() >= give_up_at:
+                    self._fail(lambda _: True, "the storekeeper does not answer")
+                    return
+                await asyncio.sleep(delay_s)
+                delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
+        finally:
+            self._connecting = None
+
+    async def _is_reached(self) -> bool:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_unix_connection(lambda: _Line(self), str(self._socket_path))
+        except OSError:
+            return False
+        return self._line is not None  # a line may be lost as soon as something is written to it
+
+    def connected(self, line: "_Line") -> None:
+        """Send everything unanswered, in the order in which it was asked."""
+        self._line = line
+        self._outbox.clear()
+        line.write([waiting.ask for waiting in self._waiting.values()])
+
+    def lost(self) -> None:
+        """Look for the storekeeper again while somebody waits."""
+        self._line = None
+        self._outbox.clear()
+        if self._waiting and not self._closed:
+            self._connect()
+
+    def answered(self, payload: memoryview) -> None:
+        """Hand outcomes to who waits for them."""
+        for answer in parse_answers(payload):
+            waiting = self._waiting.pop(answer.number, None)
+            if waiting is None:
+                continue
+            self._waiting_bytes -= len(waiting.ask)
+            if waiting.future.done():  # whoever asked was cancelled
+                continue
+            outcome = answer.outcome()
+            if isinstance(outcome, StoreError):
+                waiting.future.set_exception(outcome)
+            else:
+                waiting.future.set_result(outcome)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give up on what was asked too long ago: one timer for all, none for each commit."""
+        self._watch = None
+        asked_before = loop.time() - ANSWER_WITHIN_S
+        self._fail(lambda waiting: waiting.since < asked_before, "the storekeeper takes too long")
+        if self._waiting and not self._closed:
+            self._watch = loop.call_later(_WATCH_S, self._look, loop)
+
+    def _fail(self, is_lost: Callable[[_Waiting], bool], reason: str) -> None:
+        for number, waiting in list(self._waiting.items()):
+            if not is_lost(waiting):
+                continue
+            del self._waiting[number]
+            self._waiting_bytes -= len(waiting.ask)
+            if not waiting.future.done():
+                waiting.future.set_exception(StoreUnavailable(reason))
+
+
+class _Line(asyncio.Protocol):
+    """One connection of a link."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._reader = FrameReader(MAX_ANSWER_BYTES)
+        self._transport: asyncio.Transport | None = None
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own transports do not derive from it
+        self._link.connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for payload in self._reader.feed(data):
+                self._link.answered(payload)
+        except FrameInvalid:
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set_result(None)
+        self._link.lost()
+
+    def write(self, asks: Sequence[bytes]) -> None:
+        """Send questions."""
+        if self._transport is not None and asks:
+            self._transport.writelines(ask_frames(asks))
+
+    def abort(self) -> None:
+        """Hang up now."""
+        if self._transport is not None:
+            self._transport.abort()

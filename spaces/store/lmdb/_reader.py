@@ -1,0 +1,128 @@
+"""Reads: inline, in one read transaction of microseconds that never lives across an await."""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import islice, repeat
+from typing import Final
+
+import lmdb
+
+from ...errors import StoreUnavailable
+from ...keyspace import claim_key, claim_minute4
+from ..contract import (
+    MAX_KEY_BYTES,
+    MAX_PAGE_BYTES,
+    Claim,
+    Follow,
+    Page,
+    Range,
+    Record,
+    Snapshot,
+    check_read,
+)
+from ._replay_records import FirstUses
+from ._rows import Row, record_of, records_of
+from ._tombstones import TABLE, open_table
+
+
+class Reader:
+    """Reads of one opened environment."""
+
+    def __init__(self, env: lmdb.Environment, first_uses: FirstUses) -> None:
+        """Take up an environment.
+
+        Raises:
+            StoreUnavailable: an earlier version wrote it last.
+        """
+        self._env = env
+        self._tombstones = open_table(env)
+        self._first_uses = first_uses
+
+    def read(
+        self, keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range], follow: Follow | None
+    ) -> Snapshot:
+        """See `Store.read`. The claim is made before the moment of the read, so that the read sees what it allows."""
+        check_read(keys, claim, ranges, follow)
+        first_use = None if claim is None else self._first_uses.claim(claim)
+        is_forgotten = first_use is False and claim is not None and self._first_uses.is_closed(claim)
+        try:
+            # A transaction of its own for each read: it sees every commit acknowledged before now (ST1).
+            with self._env.begin() as txn:
+                if first_use and claim is not None:
+                    first_use = _is_durably_unused(txn, claim)
+                get, tombstones = txn.get, self._tombstones
+                records = records_of([get(key) or get(key, None, tombstones) for key in keys])
+                pages = tuple([_page(txn, wanted) for wanted in ranges]) if ranges else ()
+                followed = () if follow is None else records_of([self._led_to(txn, key, follow) for key in follow.keys])
+        except lmdb.Error as exc:
+            raise StoreUnavailable("the store cannot be read") from exc
+        return Snapshot(first_use=first_use, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
+
+    def _led_to(self, txn: "lmdb.Transaction[bytes]", key: bytes, follow: Follow) -> Row | None:
+        row = txn.get(key)
+        value = None if row is None else record_of(row).value
+        if value is None or len(follow.prefix) + len(value) > MAX_KEY_BYTES:
+            return None
+        end = follow.prefix + value
+        return txn.get(end) or txn.get(end, None, self._tombstones)
+
+
+def _is_durably_unused(txn: "lmdb.Transaction[bytes]", claim: Claim) -> bool:
+    """A claim that a commit made durable survives the loss of the unsynced ones (ST4)."""
+    return txn.get(claim_key(claim_minute4(claim.expires_at), claim.key[:16])) is None
+
+
+_KEY_ALONE: Final = Record(value=b"", stamp=b"")
+_KEYS_AT_ONCE: Final = 32
+
+
+def _page(txn: "lmdb.Transaction[bytes]", wanted: Range) -> Page:
+    first, end = _bounds(wanted)
+    cursor = txn.cursor()
+    # TABLE lies behind every key, so there is always a row at or after a key.
+    if not cursor.set_range(end if wanted.reverse else first) or (wanted.reverse and not cursor.prev()):
+        return Page(rows=(), more=False)
+    if wanted.keys_only:
+        keys = cursor.iterprev(values=False) if wanted.reverse else cursor.iternext(values=False)
+        return _page_of_keys(keys, wanted, first, end)
+    return _page_of_rows(cursor.iterprev() if wanted.reverse else cursor.iternext(), wanted.limit, first, end)
+
+
+def _bounds(wanted: Range) -> tuple[bytes, bytes]:
+    """Return between which keys a range lies: the first is in it, the second is not."""
+    prefix, after = wanted.prefix, wanted.after
+    stripped = prefix.rstrip(b"\xff")
+    end = stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else TABLE
+    if after is None:
+        return prefix, end
+    return (prefix, min(after, end)) if wanted.reverse else (max(prefix, after + b"\0"), end)
+
+
+def _page_of_keys(walk: Iterator[bytes], wanted: Range, first: bytes, end: bytes) -> Page:
+    """Make a page of the first keys of a walk, taken from the engine many at once: more each time, few in vain."""
+    keys: list[bytes] = []
+    limit = wanted.limit
+    while (taken := len(keys)) <= limit:
+        keys += islice(walk, min(max(taken, _KEYS_AT_ONCE), limit + 1 - taken))
+        if len(keys) == taken or not first <= keys[-1] < end:
+            del keys[len(keys) - bisect_left(keys[::-1], first) if wanted.reverse else bisect_left(keys, end) :]
+            break
+    more = len(keys) > limit
+    del keys[limit:]
+    return Page(rows=tuple(zip(keys, repeat(_KEY_ALONE))), more=more, last_key=keys[-1] if keys else None)
+
+
+def _page_of_rows(walk: Iterator[tuple[bytes, Row]], limit: int, first: bytes, end: bytes) -> Page:
+    rows: list[tuple[bytes, Record]] = []
+    size_bytes = 0
+    more = False
+    for key, row in walk:
+        if not first <= key < end:
+            break
+        if len(rows) == limit or size_bytes >= MAX_PAGE_BYTES:
+            more = True
+            break
+        record = record_of(row)
+        size_bytes += len(key) + len(record.value or b"")
+        rows.append((key, record))
+    return Page(rows=tuple(rows), more=more, last_key=rows[-1][0] if rows else None)

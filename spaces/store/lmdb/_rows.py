@@ -1,0 +1,106 @@
+"""How a record lies in LMDB.
+
+    offset  size  field
+    ──────  ────  ──────────────────────────────────────────────────────────────────────────
+    0       16    stamp
+    16      1     flags: 1 = there is a value (else a tombstone), 2 = the row is weighed
+    17      8     weight in bytes, big-endian        } only with flag 2
+    25      1     length n of the account            }
+    26      n     account                            }
+    …       …     value
+
+    17      4     minute of the deletion             } only in a tombstone
+
+The weight travels with the row, so that replacing a row takes back exactly what it was charged (ST7). Rows are read as
+bytes, not as views of the map: copying a kilobyte costs less than a view, and a large value is copied once more than it
+has to be. Tombstones lie in a table of their own (`_tombstones`).
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from ..contract import LIVE_MARK, Expect, Record
+
+_STAMP_END: Final = 16
+_VALUE: Final = 1
+_WEIGHED: Final = 2
+_HEADER_END: Final = 17
+_WEIGHT_END: Final = 25
+_ACCOUNT_START: Final = 26
+
+_FLAG_BYTE: Final = (b"\0", b"\1", b"\2", b"\3")
+_LIVE_MARK_ALONE: Final = _FLAG_BYTE[_VALUE] + LIVE_MARK  # what follows the stamp of a mark that weighs nothing
+
+Row = bytes
+
+
+def encode_row(stamp: bytes, value: bytes, *, weight_bytes: int = 0, account: bytes | None = None) -> bytes:
+    """Lay out a row with a value."""
+    if account is None or weight_bytes == 0:
+        return stamp + _FLAG_BYTE[_VALUE] + value
+    weighed = weight_bytes.to_bytes(8, "big") + bytes((len(account),)) + account
+    return stamp + _FLAG_BYTE[_VALUE | _WEIGHED] + weighed + value
+
+
+def encode_tombstone(stamp: bytes, minute: int) -> bytes:
+    """Lay out a row that stands for nothing, weighs nothing and says since when."""
+    return stamp + _FLAG_BYTE[0] + minute.to_bytes(4, "big")
+
+
+def minute_of(row: Row) -> int:
+    """Return the minute of the deletion that a tombstone records."""
+    return int.from_bytes(row[_HEADER_END:], "big")
+
+
+def keys_of_old(tombstones: Iterable[tuple[bytes, Row]], *, before_minute: int) -> list[bytes]:
+    """Return the keys of those tombstones that are from before a minute."""
+    before = before_minute.to_bytes(4, "big")
+    return [key for key, row in tombstones if row[_HEADER_END:] < before]
+
+
+def record_of(row: Row) -> Record:
+    """Take a row or tombstone apart."""
+    flags = row[_STAMP_END]
+    if not flags & _VALUE:
+        return Record(None, row[:_STAMP_END])
+    start = _ACCOUNT_START + row[_WEIGHT_END] if flags & _WEIGHED else _HEADER_END
+    return Record(row[start:], row[:_STAMP_END])
+
+
+def records_of(rows: Iterable[Row | None]) -> tuple[Record | None, ...]:
+    """Take rows apart; those that weigh nothing, which most are, without a call for each."""
+    return tuple(
+        [
+            None
+            if row is None
+            else Record(row[_HEADER_END:], row[:_STAMP_END])
+            if row[_STAMP_END] == _VALUE
+            else record_of(row)
+            for row in rows
+        ]
+    )
+
+
+def is_tombstone(row: Row | memoryview) -> bool:
+    """Whether a row stands for nothing (ST5)."""
+    return not row[_STAMP_END] & _VALUE
+
+
+def is_live_mark(row: Row | None) -> bool:
+    """Whether a row exists and holds the live mark (ST2)."""
+    if row is None:
+        return False
+    return row[_STAMP_END:] == _LIVE_MARK_ALONE or record_of(row).value == LIVE_MARK
+
+
+def has_stamp(row: Row | None, stamp: Expect) -> bool:
+    """Whether a row exists with this stamp."""
+    return row is not None and row[:_STAMP_END] == stamp
+
+
+def charge_of(row: Row) -> tuple[bytes, int] | None:
+    """Return the account that a row is charged to, and with how many bytes."""
+    if not row[_STAMP_END] & _WEIGHED:
+        return None
+    weight_bytes = int.from_bytes(row[_HEADER_END:_WEIGHT_END], "big")
+    return row[_ACCOUNT_START : _ACCOUNT_START + row[_WEIGHT_END]], weight_bytes

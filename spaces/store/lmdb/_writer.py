@@ -1,0 +1,352 @@
+"""The writing itself: commits judged one after another inside one LMDB transaction, then one sync for all of them.
+
+A commit is judged completely before its first row is written, so a refused one leaves nothing and no child transaction
+is needed. What fails while rows are being written fails the whole transaction, and with it every commit of the batch.
+"""
+
+import enum
+import errno
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import lmdb
+from msgspec import Struct
+
+from capabilities.ambient import Clock
+
+from ...errors import StoreError, StoreFull, StoreUnavailable
+from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, claim_key, claim_minute4
+from ..contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Refused
+from ._closed_minutes import is_closed, with_closed
+from ._rows import Row, charge_of, encode_row, encode_tombstone, has_stamp, is_live_mark, record_of
+from ._tombstones import old_tombstones, open_table
+
+if TYPE_CHECKING:
+    from ..watching import Watch
+
+BATCH_COMMITS: Final = 512
+BATCH_BYTES: Final = 16 * 1024 * 1024
+
+# What may still be written when the store is full: a revocation, a delete, an audit record.
+SMALL_COMMIT_BYTES: Final = 4096
+# How far small commits may go beyond `max_bytes`.
+_SMALL_RESERVE_BYTES: Final = 16 * 1024 * 1024
+_SWEEP_ROWS: Final = 1000
+# Tombstones looked at each minute: some milliseconds in which commits wait, some tens where all of them are removed.
+_SWEEP_LOOKS: Final = 50_000
+
+_COUNTER_END: Final = 1 << 63
+_STAMPS_AT_ONCE: Final = 256
+
+Outcome = Committed | Refused | StoreError
+_COMMITTED: Final = Committed()
+_REFUSED: Final = Refused()
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much may be stored.
+
+    Attributes:
+        max_bytes: pages in use, at most; None: only the disk bounds.
+        reserve_bytes: free disk below which nothing but small commits is taken; below half of it, nothing.
+    """
+
+    max_bytes: int | None = None
+    reserve_bytes: int = 64 * 1024 * 1024
+
+
+class _Space(enum.Enum):
+    PLENTY = enum.auto()
+    SCARCE = enum.auto()
+    NONE = enum.auto()
+
+
+class Sealed(Struct, frozen=True, gc=False):
+    """A commit and how its outcome is found again.
+
+    Attributes:
+        settle: 16 random bytes, the same however often this commit is sent.
+        settle_at: epoch seconds for whose minute the outcome of a commit without a claim is kept; None: not kept.
+    """
+
+    commit: Commit
+    settle: bytes
+    settle_at: int | None = None
+
+    @property
+    def outcome_key(self) -> bytes | None:
+        """The row that says this commit happened: its claim, or one of its own (ST4)."""
+        claim = self.commit.claim
+        if claim is not None:
+            return claim_key(claim_minute4(claim.expires_at), claim.key[:16])
+        return None if self.settle_at is None else claim_key(claim_minute4(self.settle_at), self.settle)
+
+
+def _stamps() -> Iterator[bytes]:
+    """Yield random stamps, drawn many at once: a call of the kernel for each costs more than the rest of a row."""
+    while True:
+        drawn = os.urandom(_STAMPS_AT_ONCE * STAMP_BYTES)
+        yield from [drawn[at : at + STAMP_BYTES] for at in range(0, len(drawn), STAMP_BYTES)]
+
+
+class WriterBroken(StoreUnavailable):
+    """A sync failed: nobody can say what the disk holds, so nothing is acknowledged any more."""
+
+
+class Writer:
+    """The only one who writes an environment. Lives on one thread."""
+
+    def __init__(self, env: lmdb.Environment, room: Room, clock: Clock, watch: "Watch | None" = None) -> None:
+        self._env = env
+        self._clock = clock
+        self._room = room
+        self._place = Path(env.path())
+        self._page_bytes = int(env.stat()["psize"])
+        self._broken = False
+        self._tombstones = open_table(env)
+        self._stamps = _stamps()
+        self._swept_up_to = b""
+        self._watch = watch
+        if watch is not None:
+            with env.begin() as txn:
+                self._space(txn)
+
+    def apply(self, batch: Sequence[Sealed]) -> list[Outcome]:
+        """Judge and write a batch; what is returned is durable.
+
+        Raises:
+            WriterBroken: the outcome of the whole batch is unknown and the writer must not be used again.
+        """
+        outcomes = self._write(batch)
+        if self._watch is not None:
+            self._watch.judged(outcomes)
+        return outcomes
+
+    def _write(self, batch: Sequence[Sealed]) -> list[Outcome]:
+        if self._broken:
+            raise WriterBroken("the writer stopped after a failed sync")
+        minute = int(self._clock.now()) // 60
+        txn = self._env.begin(write=True)
+        try:
+            space, closed = self._space(txn), _closed(txn)
+            outcomes = [self._apply_one(txn, sealed, space, minute, closed) for sealed in batch]
+        except (lmdb.MapFullError, lmdb.DiskError):
+            txn.abort()
+            return _all_full(batch)
+        except lmdb.Error as exc:
+            txn.abort()
+            if exc.code in (errno.ENOSPC, errno.EDQUOT):
+                return _all_full(batch)
+            return self._break(exc)
+        except BaseException:
+            txn.abort()
+            raise
+        self._sync(txn, outcomes)
+        return outcomes
+
+    def _sync(self, txn: "lmdb.Transaction[bytes]", outcomes: Sequence[Outcome]) -> None:
+        if not any(isinstance(outcome, Committed) for outcome in outcomes):
+            txn.abort()
+            return
+        began_ns = time.perf_counter_ns()
+        try:
+            txn.commit()
+        except lmdb.Error as exc:
+            # After a failed sync the kernel may report the next one clean although pages were lost.
+            self._break(exc)
+        if self._watch is not None:
+            self._watch.synced(time.perf_counter_ns() - began_ns)
+
+    def _break(self, exc: lmdb.Error) -> list[Outcome]:
+        self._broken = True
+        raise WriterBroken("writing or syncing the store failed") from exc
+
+    def _apply_one(
+        self, txn: "lmdb.Transaction[bytes]", sealed: Sealed, space: _Space, minute: int, closed: bytes
+    ) -> Outcome:
+        outcome_key, commit = sealed.outcome_key, sealed.commit
+        if outcome_key is not None:
+            settled = _settled(txn, sealed, outcome_key, closed)
+            if settled is not None:
+                return settled
+        if space is not _Space.PLENTY and not _fits(commit, space):
+            return StoreFull("the store has reached its bound")
+        counters = self._judge(txn, commit)
+        if counters is None:
+            return _REFUSED
+        take, write = self._stamps.__next__, txn.put
+        for put in commit.puts:
+            if put.value is None:
+                txn.delete(put.key)
+                write(put.key, encode_tombstone(take(), minute), db=self._tombstones)
+            else:  # hides the tombstone, if there is one
+                write(put.key, encode_row(take(), put.value, weight_bytes=put.weight_bytes, account=put.account))
+        for key, count in counters.items():
+            write(key, encode_row(take(), count.to_bytes(COUNTER_BYTES, "big", signed=True)))
+        if outcome_key is not None:
+            write(outcome_key, encode_row(sealed.settle, b""))  # its stamp is what settles it
+        return _COMMITTED
+
+    def _judge(self, txn: "lmdb.Transaction[bytes]", commit: Commit) -> dict[bytes, int] | None:
+        """Compare everything a commit relies on with the rows as they are now; None: refused (ST3).
+
+        Returns the counters that it changes, as they will be.
+        """
+        get, tombstones = txn.get, self._tombstones
+        for key in commit.live:
+            if not is_live_mark(get(key)):  # ST2
+                return None
+        for check in commit.checks:
+            if not has_stamp(get(check.key) or get(check.key, None, tombstones), check.stamp):
+                return None
+        deltas: dict[bytes, int] = {}  # what weights change in the counters of accounts
+        for put in commit.puts:
+            row, expect = get(put.key), put.expect
+            if expect == ABSENT:
+                if row is not None:  # ST5
+                    return None
+            elif expect != ANY and not has_stamp(row or get(put.key, None, tombstones), expect):
+                return None
+            if row is not None and (charge := charge_of(row)) is not None:
+                deltas[charge[0]] = deltas.get(charge[0], 0) - charge[1]
+            if put.account is not None and put.value is not None:
+                deltas[put.account] = deltas.get(put.account, 0) + put.weight_bytes
+        return _counters(txn, commit, deltas) if deltas or commit.adds else deltas
+
+    def _space(self, txn: "lmdb.Transaction[bytes]") -> _Space:
+        """Judge the room that is left. Pages that deletes gave back count as free."""
+        disk = os.statvfs(self._place)
+        free_bytes = disk.f_bavail * disk.f_frsize
+        limit_bytes = self._room.max_bytes
+        used_bytes = 0 if limit_bytes is None else self._page_bytes * (_pages(txn) + _pages(txn, self._tombstones))
+        if self._watch is not None:
+            self._watch.room(used_bytes)
+        if free_bytes < self._room.reserve_bytes // 2:
+            return _Space.NONE
+        if limit_bytes is not None and used_bytes >= limit_bytes + _SMALL_RESERVE_BYTES:
+            return _Space.NONE
+        if free_bytes < self._room.reserve_bytes or (limit_bytes is not None and used_bytes >= limit_bytes):
+            return _Space.SCARCE
+        return _Space.PLENTY
+
+    def sweep_claims(self, before_minute: int) -> int:
+        """Forget durable claims of minutes before `before_minute`, and refuse new ones there; return the rows removed.
+
+        Raises:
+            WriterBroken: as `apply`.
+        """
+        end = CLAIMS_PREFIX + before_minute.to_bytes(4, "big")
+        removed = 0
+        while (rows := self._sweep_some(end)) > 0:
+            removed += rows
+        return removed
+
+    def _sweep_some(self, end: bytes) -> int:
+        rows = 0
+        try:
+            with self._env.begin(write=True) as txn:
+                cursor = txn.cursor()
+                found = cursor.set_range(CLAIMS_PREFIX)
+                swept: set[bytes] = set()
+                # After the last row is deleted the cursor may have an empty key.
+                while found and rows < _SWEEP_ROWS and CLAIMS_PREFIX <= cursor.key() < end:
+                    swept.add(cursor.key()[len(CLAIMS_PREFIX) :][:4])
+                    found = cursor.delete()
+                    rows += 1
+                if swept:
+                    closed = with_closed(_closed(txn), swept)
+                    txn.put(CLAIM_FLOOR_KEY, encode_row(os.urandom(16), closed))
+        except (lmdb.MapFullError, lmdb.DiskError):
+            return 0
+        except lmdb.Error as exc:
+            self._break(exc)
+        return rows
+
+    def sweep_tombstones(self, before_minute: int) -> int:
+        """Remove tombstones from before a minute, looking at some further on each time; return how many went.
+
+        Raises:
+            WriterBroken: as `apply`.
+        """
+        found, self._swept_up_to = old_tombstones(
+            self._env, self._tombstones, self._swept_up_to, before_minute=before_minute, looks=_SWEEP_LOOKS
+        )
+        if not found:
+            return 0
+        try:
+            # The only writer is this thread, so nothing changed since these were read.
+            with self._env.begin(write=True) as txn:
+                for key in found:
+                    txn.delete(key, db=self._tombstones)
+        except (lmdb.MapFullError, lmdb.DiskError):
+            return 0
+        except lmdb.Error as exc:
+            self._break(exc)
+        return len(found)
+
+    def check_readers(self) -> None:
+        """Free the reader slots of processes that died."""
+        self._env.reader_check()
+
+
+def _pages(txn: "lmdb.Transaction[bytes]", table: "lmdb._Database | None" = None) -> int:
+    used = txn.stat(table)
+    return used["branch_pages"] + used["leaf_pages"] + used["overflow_pages"]
+
+
+def _all_full(batch: Sequence[Sealed]) -> list[Outcome]:
+    return [StoreFull("no room for the batch") for _ in batch]
+
+
+def _fits(commit: Commit, space: _Space) -> bool:
+    """Whether there is room for a commit where it is short."""
+    return (
+        space is _Space.SCARCE
+        and sum(len(put.key) + len(put.value or b"") for put in commit.puts) <= SMALL_COMMIT_BYTES
+    )
+
+
+def _settled(
+    txn: "lmdb.Transaction[bytes]", sealed: Sealed, outcome_key: bytes, closed: bytes
+) -> Committed | Refused | None:
+    """Find out whether this very commit happened, or another one with its claim (ST4); None: neither."""
+    found = txn.get(outcome_key)
+    if found is not None:
+        if has_stamp(found, sealed.settle):
+            return Committed(settled=True)
+        return _REFUSED
+    if sealed.commit.claim is None:
+        return None  # its name is random and asked for within seconds: no clock that steps back can bar it
+    # Under a swept minute nobody can say whether the claim was made.
+    return _REFUSED if is_closed(closed, outcome_key[1:5]) else None
+
+
+def _closed(txn: "lmdb.Transaction[bytes]") -> bytes:
+    row = txn.get(CLAIM_FLOOR_KEY)
+    return b"" if row is None else record_of(row).value or b""
+
+
+def _counters(txn: "lmdb.Transaction[bytes]", commit: Commit, deltas: dict[bytes, int]) -> dict[bytes, int] | None:
+    """Return the counters as they will be, weights in `deltas` included (ST7); None when one would pass its bound."""
+    for add in commit.adds:
+        deltas[add.counter] = deltas.get(add.counter, 0) + add.delta
+    counters = {key: _counter(txn.get(key)) + delta for key, delta in deltas.items()}
+    for add in commit.adds:
+        if add.at_most is not None and counters[add.counter] > add.at_most:
+            return None
+    for count in counters.values():
+        if not -_COUNTER_END <= count < _COUNTER_END:
+            return None
+    return {key: count for key, count in counters.items() if deltas[key]}
+
+
+def _counter(row: Row | None) -> int:
+    if row is None:
+        return 0
+    value = record_of(row).value
+    return int.from_bytes(value, "big", signed=True) if value is not None and len(value) == COUNTER_BYTES else 0

@@ -1,0 +1,261 @@
+"""The storekeeper: one process for each data folder, which owns the writing.
+
+It takes the commits of all workers from a Unix socket, writes what has come in one LMDB transaction with one sync, and
+answers after the sync. While the disk syncs, the next commits gather; so the load makes the batches.
+
+It stops acknowledging and ends with a status that is not 0 when a sync fails. It ends with 0 on SIGTERM, after
+answering what it had read. Whoever starts it starts it again; workers find the new one and settle what they did not
+hear.
+
+Example:
+    sys.exit(run_storekeeper(data, ready=lambda: print("ready", flush=True)))
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from capabilities.ambient import Clock, SystemClock
+
+from ...errors import CommitInvalid, CommitTooLarge, StoreUnavailable
+from ..contract import check_commit
+from ._folder import FolderLock, open_for_writing, socket_path_for
+from ._frames import MAX_ASK_BYTES, Answer, Ask, FrameInvalid, FrameReader, answer_frame, answer_of, parse_asks
+from ._housekeeping import HOUSEKEEPING_S, Housekeeping
+from ._replay_records import FirstUses, boot_id, discard_other_boots
+from ._writer import BATCH_BYTES, BATCH_COMMITS, Outcome, Room, Sealed, Writer, WriterBroken
+
+if TYPE_CHECKING:
+    from ..watching import Watch
+
+EXIT_STOPPED: Final = 0
+EXIT_BROKEN: Final = 74  # an error of input or output, by the numbers of sysexits
+_DRAIN_S: Final = 2.0
+_LOG: Final = logging.getLogger(__name__)
+
+
+def run_storekeeper(
+    path: Path,
+    socket_path: Path | None = None,
+    *,
+    max_bytes: int | None = None,
+    reserve_bytes: int = 64 * 1024 * 1024,
+    clock: Clock | None = None,
+    ready: Callable[[], None] | None = None,
+    watch: "Watch | None" = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> int:
+    """Own the writing of a data folder until told to stop; the main function of a process.
+
+    Args:
+        path: the data folder; made when it does not exist.
+        socket_path: where to listen; None: `socket_path_for(path)`.
+        max_bytes, reserve_bytes: see `open_lmdb`.
+        clock: decides which claims are old; the system's when None.
+        ready: called once when connections are taken, on the event loop.
+        watch: is told of each batch.
+        loop_factory: makes the event loop; None: what asyncio takes by itself.
+    Returns:
+        The exit status: 0 after SIGTERM or SIGINT, 74 after a failed sync.
+    Raises:
+        StoreLocked: another process owns the folder.
+        StoreUnavailable: the environment does not open, or the socket cannot be made.
+    """
+    place = socket_path or socket_path_for(path)
+    with ExitStack() as opened:
+        opened.callback(FolderLock(path).close)
+        boot = boot_id()
+        discard_other_boots(path, boot)
+        env = open_for_writing(path)
+        opened.callback(env.close)
+        first_uses = FirstUses(path, boot)
+        opened.callback(first_uses.close)
+        opened.callback(place.unlink, missing_ok=True)
+        writer = Writer(env, Room(max_bytes=max_bytes, reserve_bytes=reserve_bytes), clock or SystemClock(), watch)
+        keeper = _Keeper(writer, Housekeeping(writer, first_uses, clock or SystemClock()))
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(_serve(keeper, _listen(place), ready))
+
+
+def _listen(place: Path) -> socket.socket:
+    # The lock on the folder is ours, so a socket that lies there belongs to a process that ended.
+    place.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(place))
+        place.chmod(0o600)
+    except OSError as exc:
+        listener.close()
+        raise StoreUnavailable("the storekeeper's socket cannot be made") from exc
+    return listener
+
+
+async def _serve(keeper: "_Keeper", listener: socket.socket, ready: Callable[[], None] | None) -> int:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, keeper.stop, EXIT_STOPPED)
+    server = await loop.create_unix_server(lambda: _Connection(keeper), sock=listener)
+    keeper.start()
+    if ready is not None:
+        ready()
+    status = await keeper.stopped
+    server.close()
+    if status == EXIT_STOPPED:
+        await keeper.drain()
+    return status
+
+
+class _Keeper:
+    """The queue of commits and the writer."""
+
+    def __init__(self, writer: Writer, housekeeping: Housekeeping) -> None:
+        self._writer = writer
+        self._housekeeping = housekeeping
+        self._queue: deque[tuple[_Connection, Sequence[Ask], int]] = deque()
+        self._is_due = False
+        self.connections: set[_Connection] = set()
+        self.stopped: asyncio.Future[int]
+
+    def start(self) -> None:
+        """Begin to keep house."""
+        self.stopped = asyncio.get_running_loop().create_future()
+        self._keep_house()
+
+    def stop(self, status: int) -> None:
+        """End with this status; the first one counts."""
+        if not self.stopped.done():
+            self.stopped.set_result(status)
+
+    def take(self, connection: "_Connection", asks: Sequence[Ask], size_bytes: int) -> None:
+        """Queue the commits of a frame. They are written once every socket that is readable now was read."""
+        self._queue.append((connection, asks, size_bytes))
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._work)
+
+    def _work(self) -> None:
+        """Write one batch and answer it. Blocks the loop on purpose: what arrives meanwhile is the next batch."""
+        self._is_due = False
+        batch = self._next_batch()
+        asked = [ask for _, asks in batch for ask in asks]
+        try:
+            outcomes = self._outcomes(asked)
+        except WriterBroken:
+            self._break()
+            return
+        except Exception:
+            # Nothing was written. Ending here would meet the same commit again from every worker that repeats it.
+            _LOG.exception("a batch of commits failed")
+            outcomes = [CommitInvalid("the writer failed") for _ in asked]
+        answers: dict[_Connection, list[Answer]] = {}
+        found = iter(outcomes)
+        for connection, asks in batch:
+            answers.setdefault(connection, []).extend([answer_of(ask.number, next(found)) for ask in asks])
+        for connection, answered in answers.items():
+            connection.write(answer_frame(answered))
+        if self._queue and not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._work)
+
+    def _next_batch(self) -> list[tuple["_Connection", Sequence[Ask]]]:
+        """Take the oldest frame, and those after it that fit into a batch with it."""
+        batch: list[tuple[_Connection, Sequence[Ask]]] = []
+        commits = size_bytes = 0
+        while self._queue:
+            connection, asks, asks_bytes = self._queue[0]
+            commits, size_bytes = commits + len(asks), size_bytes + asks_bytes
+            if batch and (commits > BATCH_COMMITS or size_bytes > BATCH_BYTES):
+                break
+            self._queue.popleft()
+            batch.append((connection, asks))
+        return batch
+
+    def _outcomes(self, asked: Sequence[Ask]) -> list[Outcome]:
+        """Write the commits that keep the contract's bounds; the workers checked them before."""
+        refusals: dict[int, Outcome] = {}
+        good = []
+        for at, ask in enumerate(asked):
+            try:
+                check_commit(ask.commit)
+            except (CommitInvalid, CommitTooLarge) as exc:
+                refusals[at] = exc
+            else:
+                good.append(Sealed(ask.commit, ask.settle, ask.settle_at))
+        written = self._writer.apply(good) if good else []
+        if not refusals:
+            return written
+        others = iter(written)
+        return [refusals[at] if at in refusals else next(others) for at in range(len(asked))]
+
+    def _break(self) -> None:
+        """Acknowledge nothing more: whoever waits must ask the next storekeeper what happened."""
+        self._queue.clear()
+        for connection in self.connections:
+            connection.abort()
+        self.stop(EXIT_BROKEN)
+
+    async def drain(self) -> None:
+        """Answer what was read already, then hang up."""
+        while self._queue:
+            self._work()
+        for connection in list(self.connections):
+            connection.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                while self.connections:
+                    await asyncio.gather(*[connection.closed for connection in self.connections])
+
+    def _keep_house(self) -> None:
+        try:
+            self._housekeeping.keep_house()
+        except WriterBroken:
+            self._break()
+            return
+        asyncio.get_running_loop().call_later(HOUSEKEEPING_S, self._keep_house)
+
+
+class _Connection(asyncio.Protocol):
+    """One worker's connection."""
+
+    def __init__(self, keeper: _Keeper) -> None:
+        self._keeper = keeper
+        self._reader = FrameReader(MAX_ASK_BYTES)
+        self._transport: asyncio.Transport | None = None
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own transports do not derive from it
+        self._keeper.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for payload in self._reader.feed(data):
+                self._keeper.take(self, parse_asks(payload), len(payload))
+        except FrameInvalid:
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._keeper.connections.discard(self)
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def write(self, data: bytes) -> None:
+        """Answer."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Hang up after what was written has gone."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Hang up now."""
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,47 @@
+"""The clock of the database: what the engine goes by wherever it writes of time itself (ST9).
+
+Each process compares its own clock with the database's when it connects, and before each round of housekeeping; between
+two comparisons its own goes on. So a machine whose clock is wrong neither forgets what others may still ask for, nor
+leaves rows that nobody forgets.
+
+Example:
+    clock = DatabaseClock(SystemClock())
+    await clock.compare(ask)
+    if clock.is_apart: ...
+"""
+
+from collections.abc import Awaitable, Callable
+
+from capabilities.ambient import Clock
+
+from ..watching import MAX_CLOCK_SKEW_S
+
+
+class DatabaseClock:
+    """A process's clock, set right by the database's."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.ahead_s = 0.0
+        """How far the process's own clock is ahead of the database's; negative: behind."""
+
+    def now(self) -> float:
+        """Return epoch seconds as the database would."""
+        return self._clock.now() - self.ahead_s
+
+    async def compare(self, ask: Callable[[], Awaitable[float]]) -> None:
+        """Ask the database for the time; the answer may have been on its way for as long as it took.
+
+        Args:
+            ask: returns the database's epoch seconds.
+        Raises:
+            What `ask` raises.
+        """
+        began = self._clock.now()
+        told = await ask()
+        self.ahead_s = (began + self._clock.now()) / 2 - told
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the two differ by more than clocks of one store may."""
+        return abs(self.ahead_s) > MAX_CLOCK_SKEW_S

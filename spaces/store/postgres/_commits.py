@@ -1,0 +1,232 @@
+"""Commits: each one statement, judged and written by the database at one moment, or undone.
+
+Every commit leaves a row that settles it: its claim, or one of its own under the claims (ST4). When the connection
+breaks before the answer, the same statement is sent again; it finds that row, or it happens now. The statement that
+was lost may still be running: whichever comes second meets that row by its primary key and undoes itself.
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+from capabilities.ambient import Clock
+
+from ...errors import StoreBusy, StoreUnavailable
+from ...keyspace import CLAIM_FLOOR_KEY, claim_key, claim_minute4
+from ..contract import ABSENT, ANY, Commit, Committed, Put, Refused, check_commit
+from ._errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
+from ._lanes import Lanes, Turn
+from ._pool import ANSWER_WITHIN_S, LONGEST_PAUSE_S, RECONNECT_WITHIN_S, Argument, Connections
+from ._statements import COMMIT, EXPECT_ABSENT, EXPECT_NOTHING_THERE, KEYS_END, REFUSED, SETTLED
+
+COMMIT_CONNECTIONS: Final = 4
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+_RETRY_WITHIN_S: Final = 2.0
+# How long an outcome can be asked for; the attempt is given up long before.
+_OUTCOME_KEPT_S: Final = 120
+_NUMBER_END: Final = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    commit: Commit
+    arguments: list[Argument]
+    turn: Turn
+    since: float
+    answer: "asyncio.Future[Committed | Refused]"
+
+
+class Commits:
+    """Orders commits and has them written."""
+
+    def __init__(self, connections: Connections, clock: Clock) -> None:
+        """`clock`: the database's, as far as it is known."""
+        self._connections = connections
+        self._clock = clock
+        self._lanes = Lanes()
+        self._waiting_bytes = 0
+        self._writing: set[asyncio.Task[None]] = set()
+
+    async def commit(self, commit: Commit) -> Committed | Refused:
+        """See `Store.commit`. It goes on when whoever asked is cancelled, as a commit that was sent would."""
+        check_commit(commit)
+        if self._waiting_bytes > MAX_WAITING_BYTES:
+            raise StoreBusy("too many bytes wait for the database")
+        counters = _counters(commit)
+        if counters is None:
+            return Refused()
+        loop = asyncio.get_running_loop()
+        asked = self._asked(commit, counters, loop)
+        task = loop.create_task(self._in_turn(asked, _size_bytes(commit)))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        return await asked.answer
+
+    async def close(self) -> None:
+        """Wait until every commit under way has its outcome, after the connections were closed."""
+        await asyncio.gather(*self._writing, return_exceptions=True)
+
+    def _asked(self, commit: Commit, counters: "list[_Counter]", loop: asyncio.AbstractEventLoop) -> _Asked:
+        settle = os.urandom(16)
+        outcome_key = self._outcome_key(commit, settle)
+        arguments = _arguments(
+            commit, counters, outcome_key=outcome_key, settle=settle, minute=int(self._clock.now()) // 60
+        )
+        turn = self._lanes.enter(
+            written=[outcome_key, *[put.key for put in commit.puts], *[counter.key for counter in counters]],
+            relied=[*commit.live, *[check.key for check in commit.checks]],
+        )
+        return _Asked(commit, arguments, turn, loop.time(), loop.create_future())
+
+    def _outcome_key(self, commit: Commit, settle: bytes) -> bytes:
+        if commit.claim is not None:
+            return claim_key(claim_minute4(commit.claim.expires_at), commit.claim.key[:16])
+        return claim_key(claim_minute4(int(self._clock.now()) + _OUTCOME_KEPT_S), settle)
+
+    async def _in_turn(self, asked: _Asked, size_bytes: int) -> None:
+        """Write when those before have written, and answer whoever still waits."""
+        answer = asked.answer
+        self._waiting_bytes += size_bytes
+        try:
+            await _wait_for(asked)
+            outcome = await self._write(asked)
+            if not answer.done():
+                answer.set_result(outcome)
+        except Exception as exc:
+            if not answer.done():
+                answer.set_exception(exc)
+        finally:
+            answer.cancel()  # of no effect on an answer that was given
+            self._waiting_bytes -= size_bytes
+            self._lanes.leave(asked.turn)
+
+    async def _write(self, asked: _Asked) -> Committed | Refused:
+        """Send the statement until it has an outcome.
+
+        Raises:
+            StoreBusy: overtaken for too long; nothing was written.
+            StoreUnavailable: no outcome, or one that cannot be trusted after a lost connection.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        was_lost = False
+        while True:
+            try:
+                rows = await self._connections.run(COMMIT, asked.arguments)
+            except CONNECTION_ERRORS as exc:
+                meaning = meaning_of(exc)
+                if meaning is Meaning.OUT_OF_RANGE and not was_lost:
+                    return Refused()  # a counter that would not fit its row
+                if meaning in (Meaning.OUT_OF_RANGE, Meaning.FAILED):
+                    raise (_unknown() if was_lost else store_error_of(exc)) from None
+                was_lost = was_lost or meaning is Meaning.LOST
+                waited_s = loop.time() - started
+                if isinstance(exc, TimeoutError) or (was_lost and waited_s >= RECONNECT_WITHIN_S):
+                    raise _unknown() from None
+                if waited_s >= _RETRY_WITHIN_S:
+                    raise StoreBusy("other commits overtook this one for too long") from None
+                if meaning is Meaning.REPEAT:
+                    await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))  # noqa: S311  # parts two that collided
+                continue
+            outcome = _outcome(rows)
+            if was_lost and isinstance(outcome, Refused):
+                # The statement that was lost may still be waiting for a lock, and pass where this one did not.
+                raise _unknown()
+            return outcome
+
+
+async def _wait_for(asked: _Asked) -> None:
+    """Wait for the commits that come before.
+
+    Raises:
+        StoreBusy: they take too long; nothing was sent.
+    """
+    loop = asyncio.get_running_loop()
+    for former in asked.turn.pending():
+        await asyncio.wait((former,), timeout=max(0.0, asked.since + ANSWER_WITHIN_S - loop.time()))
+        if not former.done():
+            raise StoreBusy("too many commits of the same rows wait")
+
+
+def _unknown() -> StoreUnavailable:
+    return StoreUnavailable("the connection to the database was lost, and with it the outcome")
+
+
+def _outcome(rows: "Sequence[asyncpg.Record]") -> Committed | Refused:
+    verdict = rows[0][0]
+    return Refused() if verdict == REFUSED else Committed(settled=verdict == SETTLED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counter:
+    """What one counter row is changed by, as far as this process knows: the weight it gives back is the row's."""
+
+    key: bytes
+    change: int
+    at_most: int | None
+
+
+def _counters(commit: Commit) -> list[_Counter] | None:
+    """Sum up adds and weights by counter; None when a sum fits no counter, so that the commit cannot pass."""
+    changes: dict[bytes, int] = {}
+    bounds: dict[bytes, int] = {}
+    for add in commit.adds:
+        changes[add.counter] = changes.get(add.counter, 0) + add.delta
+        if add.at_most is not None:
+            bounds[add.counter] = min(add.at_most, bounds.get(add.counter, add.at_most), _NUMBER_END - 1)
+    for put in commit.puts:
+        if _is_weighed(put) and put.account is not None:
+            changes[put.account] = changes.get(put.account, 0) + put.weight_bytes
+    if any(not -_NUMBER_END <= number < _NUMBER_END for number in (*changes.values(), *bounds.values())):
+        return None
+    return [_Counter(key, change, bounds.get(key)) for key, change in changes.items()]
+
+
+def _is_weighed(put: Put) -> bool:
+    return put.account is not None and put.value is not None and put.weight_bytes > 0
+
+
+def _arguments(
+    commit: Commit, counters: Sequence[_Counter], *, outcome_key: bytes, settle: bytes, minute: int
+) -> list[Argument]:
+    """Lay out the parameters of `COMMIT`."""
+    puts = commit.puts
+    stamps = os.urandom(16 * (len(puts) + 1))
+    put_keys = {put.key for put in puts}
+    relied = [*commit.live, *[check.key for check in commit.checks]]
+    floor = KEYS_END if commit.claim is None else outcome_key[1:5]  # a name of our own is barred by no floor
+    return [
+        [*[put.key for put in puts], outcome_key],
+        [*[put.value for put in puts], b""],
+        [*[stamps[16 * at : 16 * at + 16] for at in range(len(puts))], settle],
+        [*[put.weight_bytes if _is_weighed(put) else 0 for put in puts], 0],
+        [*[put.account if _is_weighed(put) else None for put in puts], None],
+        [*[minute if put.value is None else None for put in puts], None],
+        [*[_expectation(put) for put in puts], EXPECT_NOTHING_THERE],
+        [key for key in dict.fromkeys(relied) if key not in put_keys],
+        relied,
+        [*[None for _ in commit.live], *[check.stamp for check in commit.checks]],
+        [counter.key for counter in counters],
+        [counter.change for counter in counters],
+        [counter.at_most for counter in counters],
+        stamps[-16:],
+        outcome_key,
+        settle,
+        CLAIM_FLOOR_KEY,
+        floor,
+    ]
+
+
+def _expectation(put: Put) -> bytes | None:
+    if put.expect == ANY:
+        return None
+    return EXPECT_ABSENT if put.expect == ABSENT else put.expect
+
+
+def _size_bytes(commit: Commit) -> int:
+    return sum(len(put.key) + len(put.value or b"") for put in commit.puts)

@@ -1,0 +1,271 @@
+"""Reads: those of one turn of the event loop are one statement, and see one moment.
+
+A read with ranges goes alone, so that no point read waits for a long page. While every connection is busy, reads go on
+gathering; a statement that starts later sees no less (ST1).
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+from ...errors import StoreBusy, StoreError, StoreUnavailable
+from ...keyspace import CLAIM_FLOOR_KEY, claim_key, claim_minute4
+from ..contract import (
+    COUNTER_BYTES,
+    MAX_PAGE_BYTES,
+    MAX_PAGE_SCAN,
+    MAX_READ_KEYS,
+    Claim,
+    Follow,
+    Page,
+    Range,
+    Record,
+    Snapshot,
+    check_read,
+)
+from ._errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
+from ._pool import LONGEST_PAUSE_S, RECONNECT_WITHIN_S, Argument, Connections
+from ._statements import CLAIMED_PART, FIRST_PAGE_PART, KEYS_END, read_statement
+
+READ_CONNECTIONS: Final = 2
+_BATCH_READS: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    keys: tuple[bytes, ...]
+    claim: Claim | None
+    ranges: tuple[Range, ...]
+    follow: Follow | None
+    settle: bytes  # names this read, so that a claim that was made before its answer got lost is known again
+    answer: "asyncio.Future[Snapshot]"
+
+    @property
+    def claim_row(self) -> bytes | None:
+        """The key of its claim among the claims of reads."""
+        return None if self.claim is None else claim_minute4(self.claim.expires_at) + self.claim.key[:16]
+
+
+class Reads:
+    """Gathers reads and asks for them."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._gathered: list[_Wanted] = []
+        self._is_due = False  # a task was made that has not begun
+        self._at_work = 0  # tasks that ask, each over a connection
+        self._asking: set[asyncio.Task[None]] = set()
+
+    async def read(
+        self, keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range], follow: Follow | None
+    ) -> Snapshot:
+        """See `Store.read`."""
+        check_read(keys, claim, ranges, follow)
+        loop = asyncio.get_running_loop()
+        settle = b"" if claim is None else os.urandom(16)
+        wanted = _Wanted(tuple(keys), claim, tuple(ranges), follow, settle, loop.create_future())
+        self._gathered.append(wanted)
+        self._begin(loop)
+        return await wanted.answer
+
+    async def close(self) -> None:
+        """Fail what waits, after the connections were closed."""
+        for wanted in self._gathered:
+            _fail(wanted, StoreUnavailable("the store is closed"))
+        self._gathered.clear()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ask from the next turn of the loop on, unless every connection is at it or somebody is about to."""
+        if self._is_due or self._at_work == READ_CONNECTIONS:
+            return
+        self._is_due = True
+        self._at_work += 1
+        task = loop.create_task(self._ask())
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _ask(self) -> None:
+        """Ask for what is gathered, and go on as long as there is something."""
+        self._is_due = False
+        try:
+            while self._gathered:
+                batch = self._next_batch()
+                if self._gathered:  # what is no part of this statement need not wait for it
+                    self._begin(asyncio.get_running_loop())
+                await self._answer(batch)
+        finally:
+            self._at_work -= 1
+
+    def _next_batch(self) -> list[_Wanted]:
+        """Take reads in their order: as many point reads as fit one statement, or one read with ranges.
+
+        Of those that follow rows, a statement takes such as follow them under one prefix.
+        """
+        keys = 0
+        taken = 0
+        prefix: bytes | None = None
+        for wanted in self._gathered[:_BATCH_READS]:
+            keys += len(wanted.keys)
+            if wanted.follow is not None:
+                keys += 2 * len(wanted.follow.keys)
+                prefix = prefix or wanted.follow.prefix
+            is_other = wanted.follow is not None and wanted.follow.prefix != prefix
+            if taken and (wanted.ranges or keys > MAX_READ_KEYS or is_other):
+                break
+            taken += 1
+            if wanted.ranges:
+                break
+        batch, self._gathered = self._gathered[:taken], self._gathered[taken:]
+        return batch
+
+    async def _answer(self, batch: Sequence[_Wanted]) -> None:
+        try:
+            rows = await self._rows(batch)
+            found = _Found(rows)
+            for wanted in batch:
+                snapshot = found.snapshot(wanted)
+                if not wanted.answer.done():  # else whoever asked was cancelled
+                    wanted.answer.set_result(snapshot)
+        except Exception as exc:  # a mistake of ours must reach the callers, not hang them
+            for wanted in batch:
+                _fail(wanted, exc)
+
+    async def _rows(self, batch: Sequence[_Wanted]) -> "list[asyncpg.Record]":
+        """Ask, and ask again after what passes: a deadlock of claims, a lost connection. Nothing is claimed twice."""
+        statement, arguments = _question(batch)
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + RECONNECT_WITHIN_S
+        while True:
+            try:
+                return await self._connections.run(statement, arguments)
+            except CONNECTION_ERRORS as exc:
+                meaning = meaning_of(exc)
+                if isinstance(exc, TimeoutError):
+                    raise StoreUnavailable("the database takes too long") from None
+                if meaning not in (Meaning.REPEAT, Meaning.LOST):
+                    raise store_error_of(exc) from None
+                if loop.time() >= give_up_at:
+                    raise _given_up(meaning) from None
+                await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))  # noqa: S311  # parts two that collided
+
+
+def _given_up(meaning: Meaning) -> StoreError:
+    if meaning is Meaning.REPEAT:
+        return StoreBusy("the database refused a read for too long")
+    return StoreUnavailable("the connection to the database was lost again and again")
+
+
+def _fail(wanted: _Wanted, error: Exception) -> None:
+    if not wanted.answer.done():
+        wanted.answer.set_exception(error)
+
+
+def _question(batch: Sequence[_Wanted]) -> tuple[str, list[Argument]]:
+    keys = {key for wanted in batch for key in wanted.keys}
+    claims: dict[bytes, bytes] = {}
+    for wanted in batch:
+        if wanted.claim is not None and wanted.claim_row is not None:
+            claims.setdefault(wanted.claim_row, wanted.settle)  # of two in one statement the earlier is the first
+            keys |= {CLAIM_FLOOR_KEY, claim_key(wanted.claim_row[:4], wanted.claim_row[4:])}
+    ranges = [wanted for one in batch for wanted in one.ranges]
+    follows = [wanted.follow for wanted in batch if wanted.follow is not None]
+    links = {key for follow in follows for key in follow.keys}
+    keys |= links
+    arguments: list[Argument] = [list(keys)]
+    if claims:
+        arguments += [list(claims.keys()), list(claims.values())]
+    if links:
+        arguments += [list(links), follows[0].prefix]
+    for wanted_range in ranges:
+        arguments += [*_bounds(wanted_range), wanted_range.limit + 1]
+    shape = tuple((wanted_range.reverse, wanted_range.keys_only) for wanted_range in ranges)
+    return read_statement(with_claims=bool(claims), with_follow=bool(links), ranges=shape), arguments
+
+
+def _bounds(wanted: Range) -> tuple[bytes, bytes]:
+    """Return the least key of a range and the key beyond its last."""
+    low, high = wanted.prefix, _after_prefix(wanted.prefix)
+    if wanted.after is not None:
+        if wanted.reverse:
+            high = min(high, wanted.after)
+        else:
+            low = max(low, wanted.after + b"\0")
+    return low, high
+
+
+def _after_prefix(prefix: bytes) -> bytes:
+    stripped = prefix.rstrip(b"\xff")
+    return stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else KEYS_END
+
+
+class _Found:
+    """What one statement returned, taken apart."""
+
+    def __init__(self, rows: "Iterable[asyncpg.Record]") -> None:
+        self._records: dict[bytes, Record] = {}
+        self._claims: dict[bytes, bool] = {}
+        self._pages: dict[int, list[tuple[bytes, Record, int]]] = {}
+        for part, key, stamp, value, number, place in rows:
+            if part == CLAIMED_PART:
+                self._claims[key] = True
+            elif part < FIRST_PAGE_PART:
+                self._records[key] = Record(value=value_of(value, number), stamp=stamp)
+            else:
+                record = Record(value=value_of(value, number), stamp=stamp)
+                self._pages.setdefault(part - FIRST_PAGE_PART, []).append((key, record, place))
+
+    def snapshot(self, wanted: _Wanted) -> Snapshot:
+        """Return the part that one read asked for; of two reads with one claim the first to ask is the first use."""
+        records = tuple([self._records.get(key) for key in wanted.keys])
+        pages = tuple([_page(asked, self._pages.get(at, [])) for at, asked in enumerate(wanted.ranges)])
+        follow = wanted.follow
+        followed = () if follow is None else tuple([self._led_to(key, follow.prefix) for key in follow.keys])
+        is_forgotten = self._is_forgotten(wanted)
+        first_use = False if is_forgotten else self._first_use(wanted)
+        return Snapshot(first_use=first_use, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
+
+    def _led_to(self, key: bytes, prefix: bytes) -> Record | None:
+        record = self._records.get(key)
+        return None if record is None or record.value is None else self._records.get(prefix + record.value)
+
+    def _is_forgotten(self, wanted: _Wanted) -> bool:
+        """Under a swept minute nobody can say whether it was used."""
+        row, floor = wanted.claim_row, self._records.get(CLAIM_FLOOR_KEY)
+        return row is not None and floor is not None and row[:4] < (floor.value or b"")
+
+    def _first_use(self, wanted: _Wanted) -> bool | None:
+        row = wanted.claim_row
+        if row is None:
+            return None
+        if claim_key(row[:4], row[4:]) in self._records:
+            return False  # claimed durably (ST4)
+        return self._claims.pop(row, False)
+
+
+def value_of(value: bytes | None, number: int | None) -> bytes | None:
+    """Return the value of a row: a counter is 8 bytes to everybody else."""
+    return value if number is None else number.to_bytes(COUNTER_BYTES, "big", signed=True)
+
+
+def _page(wanted: Range, found: list[tuple[bytes, Record, int]]) -> Page:
+    # Sorted again because only the order inside the subquery is promised; costs one look at what is sorted already.
+    found.sort(key=lambda row: row[0], reverse=wanted.reverse)
+    rows: list[tuple[bytes, Record]] = []
+    last_key: bytes | None = None
+    size_bytes = 0
+    for key, record, place in found:
+        if len(rows) == wanted.limit:
+            return Page(rows=tuple(rows), more=True, last_key=last_key)
+        last_key = key
+        if record.value is not None:  # ST5
+            size_bytes += len(key) + len(record.value)
+            rows.append((key, record))
+        if place == MAX_PAGE_SCAN or size_bytes >= MAX_PAGE_BYTES:
+            return Page(rows=tuple(rows), more=True, last_key=last_key)
+    return Page(rows=tuple(rows), more=False, last_key=last_key)

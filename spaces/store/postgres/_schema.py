@@ -1,0 +1,71 @@
+"""Making the tables on the first open, and refusing those of another version."""
+
+import asyncio
+import random
+from typing import Final
+
+import asyncpg
+
+from ...errors import SchemaMismatch, StoreMoved, StoreUnavailable
+from ._statements import CREATE, PLACE_OF_MOVE, READ_SCHEMA, RECORD_VERSION
+
+TABLES_VERSION: Final = 1
+# Instead of the version once the store was moved: no version knows it, so none serves what was left behind (ST12).
+MOVED_VERSION: Final = TABLES_VERSION | 1 << 31
+MIGRATING: Final = "migrating"
+# What two processes that make the same tables at once may meet; the loser looks again.
+_RACED: Final = frozenset({"23505", "42P07", "42P16", "40001", "40P01", "XX000"})
+_TRIES: Final = 20
+_LONGEST_PAUSE_S: Final = 0.05
+
+
+async def prepare_tables(
+    connection: "asyncpg.Connection[asyncpg.Record]", *, may_migrate: bool = False, may_be_moved: bool = False
+) -> None:
+    """Make the tables where they are missing, and compare their version.
+
+    Args:
+        connection: a new one.
+        may_migrate: tables that a migration has not filled to the end are welcome.
+        may_be_moved: tables that a migration left behind are welcome.
+
+    Raises:
+        SchemaMismatch: the tables are of another version.
+        StoreMoved: the store was moved elsewhere.
+        StoreUnavailable: a migration into these tables was not finished.
+        asyncpg.PostgresError: the role may not make tables, or the database failed.
+    """
+    schema = await _schema(connection)
+    if "version" not in schema:
+        await _create(connection)
+        schema = await _schema(connection)
+    if schema.get("version") == MOVED_VERSION:
+        if not may_be_moved:
+            raise StoreMoved(await connection.fetchval(PLACE_OF_MOVE) or "another place")
+    elif schema.get("version") != TABLES_VERSION:
+        raise SchemaMismatch(expected=TABLES_VERSION, got=schema.get("version", 0))
+    if schema.get(MIGRATING) and not may_migrate:
+        raise StoreUnavailable("a migration into this database was not finished")
+
+
+async def _schema(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
+    try:
+        return {row["name"]: row["value"] for row in await connection.fetch(READ_SCHEMA)}
+    except asyncpg.UndefinedTableError:
+        return {}
+
+
+async def _create(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    # Each statement stands alone and may be repeated: not every database undoes tables with a transaction. The
+    # version comes last, so whoever sees it sees them all.
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            for statement in CREATE:
+                await connection.execute(statement)
+            await connection.execute(RECORD_VERSION, TABLES_VERSION)
+        except asyncpg.PostgresError as exc:
+            if exc.sqlstate not in _RACED or not tries_left:
+                raise
+            await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE_S))  # noqa: S311  # spreads processes, keeps no secret
+        else:
+            return

@@ -1,0 +1,244 @@
+"""The statements of the PostgreSQL engine, and the tables they work on.
+
+    sealspace_map       k key, s stamp, v value, w weight in bytes, a account, n counter, d minute of the deletion, o
+    sealspace_claims    k minute4 ‖ id16, s the 16 bytes of the read that made it
+    sealspace_schema    name, value: the version of these tables, whether a migration fills them, the last housekeeping
+
+A row has a value (v), is a counter (n) or is a tombstone (d). `o` is never stored: it carries the stamp of the row that
+a put replaces into the upsert, which compares it with the row it finds. So no put ever replaces a row that was not
+judged, whatever the database's locks are worth, and a row that appeared meanwhile is met by the primary key.
+
+Everything is one table because CockroachDB takes one upsert of a table in a statement, not two; nothing here is
+beyond what CockroachDB and YugabyteDB document: no function, no advisory lock, no enumeration, no `serial`.
+
+All statements run at READ COMMITTED. A locking read there waits and then returns the row as it is, which is what makes
+marks and stamps exact; an absent row is made exact by the primary key alone, at this level and at any other.
+"""
+
+from functools import cache
+from typing import Final
+
+from ..contract import LIVE_MARK, MAX_PAGE_BYTES, MAX_PAGE_SCAN
+
+# What a put expects of the row it finds, as bytes of the column `e`; a stamp has 16.
+EXPECT_NOTHING_THERE: Final = b"-"  # no row and no tombstone either
+EXPECT_ABSENT: Final = b"~"
+# Greater than every key: they have 480 bytes at most.
+KEYS_END: Final = b"\xff" * 481
+
+CREATE: Final = (
+    "create table if not exists sealspace_map (k bytea primary key, s bytea not null, v bytea, w bigint not null,"
+    " a bytea, n bigint, d bigint, o bytea)",
+    "create index if not exists sealspace_map_deleted on sealspace_map (d) where d is not null",
+    "create table if not exists sealspace_claims (k bytea primary key, s bytea not null)",
+    "create table if not exists sealspace_schema (name varchar(32) primary key, value bigint not null)",
+)
+RECORD_VERSION: Final = (
+    "insert into sealspace_schema (name, value) values ('version', $1) on conflict (name) do nothing"
+)
+READ_SCHEMA: Final = "select name, value from sealspace_schema"
+
+_LIVE: Final = f"'\\x{LIVE_MARK.hex()}'::bytea"
+_ABSENT: Final = f"'\\x{EXPECT_ABSENT.hex()}'::bytea"
+_NOTHING: Final = f"'\\x{EXPECT_NOTHING_THERE.hex()}'::bytea"
+
+# Parameters of a commit
+#   $1-$7   puts: key, value, stamp, weight, account, minute of the deletion, expectation (null: anything)
+#   $8      keys to lock that are relied on and not put
+#   $9, $10 what is relied on: key, stamp (null: the row is a live mark)
+#   $11-$13 counters: key, change, bound (null: none)
+#   $14     stamp of the counters
+#   $15-$18 the row that settles the outcome: its key, its stamp; the key and least value of the floor of claims
+COMMIT: Final = f"""
+with p as (
+    select * from unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[])
+        as p (k, v, s, w, a, d, e)
+), held as (
+    select k, s, v = {_LIVE} as live from sealspace_map where k = any($8::bytea[]) order by k for share
+), old as (
+    select k, s, v, w, a, d from sealspace_map where k = any($1::bytea[]) order by k for update
+), seen as (
+    select k, s, live from held union all select k, s, v = {_LIVE} from old
+), c as (
+    select k, cast(sum(n) as bigint) as n, min(m) as m, min(b) as b from (
+        select k, n, m, case when m is null then 1 else 0 end as b
+            from unnest($11::bytea[], $12::bigint[], $13::bigint[]) as t (k, n, m)
+        union all select a, -w, null, 1 from old where a is not null and w <> 0
+    ) as changes group by k
+), bounded as (
+    select k, n from sealspace_map where k = any(array(select k from c where m is not null)) order by k for update
+), judged as (
+    select case
+        when exists (select 1 from old where k = $15::bytea and s = $16::bytea) then 2
+        when exists (select 1 from sealspace_map where k = $17::bytea and v > $18::bytea) then 0
+        when exists (
+            select 1 from unnest($9::bytea[], $10::bytea[]) as r (k, s) left join seen on seen.k = r.k
+            where not coalesce(case when r.s is null then seen.live else seen.s = r.s end, false)
+        ) then 0
+        when exists (
+            select 1 from p left join old on old.k = p.k
+            where p.e is not null and not (case
+                when p.e = {_ABSENT} then old.k is null or old.d is not null
+                when p.e = {_NOTHING} then old.k is null
+                else coalesce(old.s = p.e, false) end)
+        ) then 0
+        when exists (
+            select 1 from c left join bounded on bounded.k = c.k
+            where c.m is not null and coalesce(bounded.n, 0) + c.n > c.m
+        ) then 0
+        else 1 end as verdict
+), rows as (
+    select p.k, p.s, p.v, p.w, p.a, cast(null as bigint) as n, p.d, old.s as o from p left join old on old.k = p.k
+    union all select k, $14::bytea, null, 0, null, n, null, null from c where n <> 0 or b = 0
+), written as (
+    insert into sealspace_map (k, s, v, w, a, n, d, o)
+    select k, s, v, w, a, n, d, o from rows where (select verdict from judged) = 1 order by k
+    on conflict (k) do update set
+        s = case when excluded.n = 0 then sealspace_map.s else excluded.s end,
+        v = excluded.v, w = excluded.w, a = excluded.a, d = excluded.d, o = null,
+        n = case when excluded.n is null then null else coalesce(sealspace_map.n, 0) + excluded.n end
+    where excluded.n is not null or sealspace_map.s = excluded.o
+    returning k, n
+), sound as (
+    select case
+        when (select verdict from judged) <> 1 then 1
+        when (select count(*) from written) <> (select count(*) from rows) then 0
+        when exists (select 1 from written join c on c.k = written.k where written.n > c.m) then 0
+        else 1 end as whole
+)
+select judged.verdict / sound.whole as verdict from judged cross join sound
+"""  # noqa: S608  # only fixed words of ours
+# Division by zero undoes the whole statement: between its snapshot and its locks a row or a counter appeared.
+OVERTAKEN_STATE: Final = "22012"
+REFUSED: Final = 0
+COMMITTED: Final = 1
+SETTLED: Final = 2
+
+_CLAIM: Final = """with claimed as (
+    insert into sealspace_claims (k, s) select k, s from unnest($2::bytea[], $3::bytea[]) as t (k, s) order by k
+    on conflict (k) do update set s = excluded.s where sealspace_claims.s = excluded.s
+    returning k
+)
+"""
+# What rows lead to: their own keys are among $1 as well.
+_FOLLOWED: Final = """
+union all select 0, k, s, v, n, 0 from sealspace_map
+    where k = any(array(select ${prefix}::bytea || v from sealspace_map where k = any(${keys}::bytea[])))"""
+_KEYS: Final = "select 0 as part, k, s, v, n, 0 as place from sealspace_map where k = any($1::bytea[])"
+_CLAIMED: Final = "\nunion all select 1, k, null, null, null, 0 from claimed"
+CLAIMED_PART: Final = 1
+FIRST_PAGE_PART: Final = 2
+PARAMETERS_OF_A_RANGE: Final = 3
+
+
+@cache
+def read_statement(*, with_claims: bool, with_follow: bool, ranges: tuple[tuple[bool, bool], ...]) -> str:
+    """Return the statement of a read.
+
+    Args:
+        with_claims: $2 and $3 are claims to make: keys and the 16 bytes that name who makes them.
+        with_follow: the next two are the keys of rows to follow, which $1 has too, and the prefix of what they lead to.
+        ranges: for each range whether it is reversed and whether it is of keys only; its parameters follow: least key,
+            key beyond the last, and one more than its limit.
+    """
+    parts = [_CLAIM if with_claims else "", _KEYS, _CLAIMED if with_claims else ""]
+    first = 4 if with_claims else 2
+    if with_follow:
+        parts.append(_FOLLOWED.format(keys=first, prefix=first + 1))
+        first += 2
+    for at, (reverse, keys_only) in enumerate(ranges):
+        parts.append(_page(at, first + PARAMETERS_OF_A_RANGE * at, reverse=reverse, keys_only=keys_only))
+    return "".join(parts)
+
+
+def _page(at: int, first: int, *, reverse: bool, keys_only: bool) -> str:
+    """One range: bounded in rows looked at, in bytes and in live rows; the last row looked at shows when it is a
+    tombstone too, so that the reader knows where to go on."""
+    order = "k desc" if reverse else "k"
+    value = "case when d is null then ''::bytea end" if keys_only else "v"
+    size = "octet_length(k)" if keys_only else "octet_length(k) + coalesce(octet_length(v), 8)"
+    return f"""
+union all select {FIRST_PAGE_PART + at}, k, s, v, n, place from (
+    select k, s, v, n, place from (
+        select k, s, {value} as v, {"null::bigint as n" if keys_only else "n"}, d,
+            cast(row_number() over (order by {order}) as int) as place,
+            sum(case when d is null then {size} else 0 end) over (order by {order}
+                rows between unbounded preceding and 1 preceding) as before
+        from (
+            select k, s, v, n, d from sealspace_map
+            where k >= ${first}::bytea and k < ${first + 1}::bytea order by {order} limit {MAX_PAGE_SCAN}
+        ) as looked_at
+    ) as measured
+    where (d is null or place = {MAX_PAGE_SCAN}) and coalesce(before, 0) < {MAX_PAGE_BYTES}
+    order by {order} limit ${first + 2}::bigint
+) as page{at}"""  # noqa: S608  # only numbers of ours and fixed words
+
+
+# The moment itself, not the beginning of the transaction; without a schema, so that tests can put another in its place.
+DATABASE_TIME: Final = "select cast(extract(epoch from clock_timestamp()) as double precision)"
+TURN_OF_HOUSEKEEPING: Final = """
+insert into sealspace_schema (name, value)
+values ('housekeeping', cast(floor(extract(epoch from clock_timestamp())) as bigint))
+on conflict (name) do update set value = excluded.value
+where sealspace_schema.value <= excluded.value - $1::bigint or sealspace_schema.value > excluded.value
+returning value
+"""
+RAISE_FLOOR: Final = """
+insert into sealspace_map (k, s, v, w) values ($1, $2, $3, 0)
+on conflict (k) do update set v = excluded.v, s = excluded.s where sealspace_map.v < excluded.v
+"""
+LOWER_FLOOR: Final = "update sealspace_map set v = $3, s = $2 where k = $1 and v = $4"
+# Since when a floor is known that lies ahead of the clock; another floor is another name.
+NOTE_STUCK_FLOOR: Final = """
+insert into sealspace_schema (name, value) values ($1, $2)
+on conflict (name) do update set value = least(sealspace_schema.value, excluded.value) returning value
+"""
+FORGET_STUCK_FLOORS: Final = "delete from sealspace_schema where name like 'floor-ahead-%'"
+READ_VALUE: Final = "select v from sealspace_map where k = $1"
+
+
+def sweep_statement(table: str) -> str:
+    """Delete at most $3 rows with keys from $1 up to $2, which is left out; return them."""
+    return (
+        f"delete from {table} where k in (select k from {table} where k >= $1::bytea and k < $2::bytea"  # noqa: S608  # fixed words of ours
+        " order by k limit $3::bigint) returning k"
+    )
+
+
+# The outer condition is judged on the row as it is then: one that was put again meanwhile stays.
+SWEEP_TOMBSTONES: Final = """
+delete from sealspace_map where d < $1 and k in (select k from sealspace_map where d < $1 limit $2::bigint) returning k
+"""
+
+
+IS_EMPTY: Final = "select not exists (select 1 from sealspace_map) and not exists (select 1 from sealspace_claims)"
+BEGIN_MIGRATION: Final = (
+    "insert into sealspace_schema (name, value) values ('migrating', 1) on conflict (name) do nothing"
+)
+END_MIGRATION: Final = "delete from sealspace_schema where name = 'migrating'"
+IS_MIGRATING: Final = "select 1 from sealspace_schema where name = 'migrating'"
+# What a move leaves behind: where the store went, another version, and tables that take no row any more, from whatever
+# process has them open.
+CREATE_PLACE: Final = "create table if not exists sealspace_moved (place varchar(1024) primary key)"
+RECORD_PLACE: Final = "insert into sealspace_moved (place) values ($1) on conflict (place) do nothing"
+PLACE_OF_MOVE: Final = "select place from sealspace_moved limit 1"
+FORGET_PLACE: Final = "delete from sealspace_moved"
+CHANGE_VERSION: Final = "update sealspace_schema set value = $1 where name = 'version'"
+FREEZE: Final = (
+    "alter table sealspace_map add constraint sealspace_map_moved check (false) not valid",
+    "alter table sealspace_claims add constraint sealspace_claims_moved check (false) not valid",
+)
+THAW: Final = (
+    "alter table sealspace_map drop constraint if exists sealspace_map_moved",
+    "alter table sealspace_claims drop constraint if exists sealspace_claims_moved",
+)
+LAST_KEY: Final = "select k from sealspace_map order by k desc limit 1"
+COPY_IN: Final = """
+insert into sealspace_map (k, s, v, w, a, n, d) select * from
+unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[])
+"""
+COPY_OUT: Final = "select k, s, v, w, a, n, d from sealspace_map where k > $1 order by k limit $2::bigint"
+COPY_CLAIMS_IN: Final = """
+insert into sealspace_claims (k, s) select * from unnest($1::bytea[], $2::bytea[]) on conflict (k) do nothing
+"""
+COPY_CLAIMS_OUT: Final = "select k from sealspace_claims where k > $1 order by k limit $2::bigint"

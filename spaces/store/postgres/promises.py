@@ -1,0 +1,248 @@
+"""Whether a database keeps what the PostgreSQL engine needs of it: a session of one's own, and commits that stay.
+
+Three things go wrong in silence. A proxy that pools by transaction hands each statement to any session, so that
+settings and prepared statements are another's. A server that does not sync, or acknowledges before it has, forgets what
+was acknowledged. And one that fails over to a standby which was not waited for forgets it too.
+
+And a clock that is not the database's keeps a process from keeping house, as a floor of claims that lies ahead keeps
+tokens from being used (ST9).
+
+The proxy shows itself like this: one connection asks for the process that serves it; others begin transactions, which
+keep their sessions; then the first one asks again. Without such a proxy the answer is the same.
+
+Example:
+    for finding in await examine("postgresql://…"): print(finding.text, finding.next_step)
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+from capabilities.ambient import Clock, SystemClock
+
+from ...errors import StoreUnavailable
+from ...keyspace import CLAIM_FLOOR_KEY, floor_ahead_s
+from ..watching import Clocks
+from ._clock import DatabaseClock
+from ._errors import CONNECTION_ERRORS
+from ._statements import DATABASE_TIME, READ_VALUE
+
+_CONNECT_S: Final = 5.0
+_ANSWER_S: Final = 3.0
+# As many sessions are kept busy, so that a proxy with as many to spare is found out.
+_BUSY_CONNECTIONS: Final = 4
+_DURABLE_COMMIT: Final = frozenset({"on", "remote_apply"})
+_WAITED_FOR: Final = frozenset({"sync", "quorum"})
+# What a session that is another's says to a statement that was prepared in ours, and what the kinds of proxies say.
+_NOT_OURS: Final = frozenset({"26000", "42P05", "08P01", "08003"})
+_PROXY_TEXT: Final = "a proxy between node and database hands statements of one connection to several sessions"
+_PROXY_NEXT: Final = "let it pool by session (pgbouncer: pool_mode = session), or name the database itself"
+
+SETTINGS: Final = (
+    "select name, setting from pg_settings"
+    " where name in ('fsync', 'full_page_writes', 'synchronous_commit', 'synchronous_standby_names')"
+)
+# Without the right to see more (pg_monitor), the states of others are null.
+STANDBYS: Final = "select sync_state from pg_stat_replication"
+SESSION: Final = "select pg_backend_pid()"
+
+
+class Severity(enum.Enum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARNING = "warn"  # may be meant
+    WRONG = "wrong"  # acknowledged writes can be lost, or nothing works
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, and what to do.
+
+    Attributes:
+        severity: how bad it is.
+        text: what was found; starts lower case, ends without a full stop.
+        next_step: what to do; empty when nothing is to be done.
+    """
+
+    severity: Severity
+    text: str
+    next_step: str = ""
+
+
+async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...]:
+    """Look at the database of an address; nothing is written.
+
+    Args:
+        url: as for `open_postgres`.
+        clock: compared with the database's; the system's when None.
+
+    Raises:
+        StoreUnavailable: it cannot be reached, or does not say. The address is not in the text.
+    """
+    try:
+        async with AsyncExitStack() as opened:
+            first = await _connection(url, opened)
+            if await _is_pooled(first, url, opened):
+                return (Finding(Severity.WRONG, _PROXY_TEXT, _PROXY_NEXT),)
+            rows = await first.fetch(SETTINGS)
+            settings = {str(row["name"]): str(row["setting"]) for row in rows}
+            standbys = [row["sync_state"] for row in await first.fetch(STANDBYS)]
+            clocks = await _clocks(first, clock or SystemClock())
+    except CONNECTION_ERRORS as exc:
+        reason = getattr(exc, "sqlstate", None) or type(exc).__name__
+        raise StoreUnavailable(f"the database cannot be examined ({reason})") from None
+    own = Finding(Severity.OK, "each connection has a session of its own")
+    return (own, *disk_findings(settings), *standby_findings(settings, standbys), *clock_findings(clocks))
+
+
+async def _clocks(connection: "asyncpg.Connection[asyncpg.Record]", clock: Clock) -> Clocks:
+    async def ask() -> float:
+        told: float = await connection.fetchval(DATABASE_TIME)
+        return told
+
+    theirs = DatabaseClock(clock)
+    await theirs.compare(ask)
+    try:
+        floor: bytes | None = await connection.fetchval(READ_VALUE, CLAIM_FLOOR_KEY)
+    except asyncpg.UndefinedTableError:  # no node was started on it yet
+        floor = None
+    return Clocks(theirs.ahead_s, floor_ahead_s(floor or b"", theirs.now()))
+
+
+async def _connection(url: str, opened: AsyncExitStack) -> "asyncpg.Connection[asyncpg.Record]":
+    # Plain on purpose: a proxy may not let through the session's settings that the engine starts with.
+    connection = await asyncpg.connect(
+        url,
+        timeout=_CONNECT_S,
+        command_timeout=_ANSWER_S,
+        statement_cache_size=0,
+        target_session_attrs="read-write",
+    )
+    opened.callback(connection.terminate)
+    return connection
+
+
+async def _is_pooled(first: "asyncpg.Connection[asyncpg.Record]", url: str, opened: AsyncExitStack) -> bool:
+    try:
+        session = await first.fetchval(SESSION)
+        for _ in range(_BUSY_CONNECTIONS):
+            other = await _connection(url, opened)
+            await other.execute("begin")
+            await other.fetchval(SESSION)
+            if await first.fetchval(SESSION) != session:
+                return True
+    except asyncpg.PostgresError as exc:
+        if exc.sqlstate in _NOT_OURS:
+            return True
+        raise
+    except TimeoutError:
+        return True  # it has no session to spare, because those that are busy are not the first connection's
+    return False
+
+
+def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
+    """Judge whether the server's own disk keeps what was acknowledged; what a database does not know is left out."""
+    findings = []
+    if settings.get("fsync") == "off":
+        findings.append(
+            Finding(
+                Severity.WRONG,
+                "fsync is off: after a crash of the machine the database is damaged",
+                "set fsync = on in postgresql.conf and restart the server; restore it if the machine crashed meanwhile",
+            )
+        )
+    if settings.get("full_page_writes") == "off":
+        findings.append(
+            Finding(
+                Severity.WRONG,
+                "full_page_writes is off: a page that was half written when the machine crashed stays so",
+                "alter system set full_page_writes = on; select pg_reload_conf()",
+            )
+        )
+    if settings.get("synchronous_commit") == "off":
+        findings.append(
+            Finding(
+                Severity.WRONG,
+                "synchronous_commit is off: writes are acknowledged before they are on the disk",
+                "alter system set synchronous_commit = on; look at alter role and alter database too",
+            )
+        )
+    return findings or [Finding(Severity.OK, "what is acknowledged is on the server's disk")]
+
+
+def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]) -> list[Finding]:
+    """Judge whether a standby that may take over has what was acknowledged.
+
+    Args:
+        settings: the server's, by name; without `synchronous_standby_names` it is another kind of database.
+        standbys: `sync_state` of each that is connected; None where the role may not see it.
+    """
+    names, commit = settings.get("synchronous_standby_names"), settings.get("synchronous_commit")
+    if names is None:
+        return []
+    if not names:
+        return [_without_names(len(standbys))]
+    if commit not in _DURABLE_COMMIT:
+        return [
+            Finding(
+                Severity.WRONG,
+                f"synchronous_commit is {commit}: the standbys named are not waited for",
+                "alter system set synchronous_commit = on; look at alter role and alter database too",
+            )
+        ]
+    if any(state in _WAITED_FOR for state in standbys):
+        return [Finding(Severity.OK, "commits wait for a standby")]
+    if any(state is None for state in standbys):
+        return [
+            Finding(
+                Severity.WARNING,
+                "standbys are connected, and this role may not see whether commits wait for them",
+                "grant pg_monitor to the role, or look at pg_stat_replication by hand",
+            )
+        ]
+    return [
+        Finding(
+            Severity.WRONG,
+            "no standby of synchronous_standby_names is connected: commits wait until one is",
+            "start the standby, or look at its application_name in primary_conninfo",
+        )
+    ]
+
+
+def clock_findings(clocks: Clocks) -> list[Finding]:
+    """Judge whether this machine's clock is the database's, and whether what was forgotten is over by it."""
+    found = []
+    side = "ahead of" if clocks.ahead_s > 0 else "behind"
+    skew = f"this machine's clock is {abs(clocks.ahead_s):.0f} s {side} the database's"
+    if clocks.is_apart:
+        text = f"{skew}: a node here keeps no house, and refuses tokens that others take"
+        found.append(Finding(Severity.WRONG, text, "set both clocks: timedatectl set-ntp true"))
+    if clocks.floor_ahead_s > 0:
+        found.append(
+            Finding(
+                Severity.WRONG,
+                f"first uses are forgotten up to {clocks.floor_ahead_s:.0f} s ahead of the database's clock:"
+                " tokens that end before are refused",
+                "set the clocks of the database and of all nodes; housekeeping lowers it when what was claimed is over",
+            )
+        )
+    return found or [Finding(Severity.OK, skew)]
+
+
+def _without_names(standbys: int) -> Finding:
+    if standbys:
+        return Finding(
+            Severity.WRONG,
+            f"standbys are connected ({standbys}), and commits wait for none: a failover forgets what was acknowledged",
+            "set synchronous_standby_names, such as 'ANY 1 (*)', and reload the server",
+        )
+    return Finding(
+        Severity.WARNING,
+        "no standby is connected: the store is gone with the server's disk, back to the last backup",
+        "add a synchronous standby, or have the disk replicated and backups tested",
+    )

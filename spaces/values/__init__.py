@@ -1,0 +1,1 @@
+"""Values: heads, bodies, objects, listings, quotas."""

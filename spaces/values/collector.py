@@ -1,0 +1,104 @@
+"""Removing bodies that nobody refers to. Run by one lease-holder; two at once do no harm.
+
+- `collect`: a record at zero references is deleted by a commit, and its file unlinked an hour later, so that whoever
+  read the head before still finds the body. A put that shared the body meanwhile changed the record, and the deletion
+  is refused.
+- `sweep_orphans`: a file of which no record speaks, a day after it was written, becomes such due work too. A put may
+  still hold it: a process that stood still for a day, say. So the sweep first puts a new stamp on a row that every put
+  which names a file checks. A put that planned before that is refused and names its file anew; one that committed
+  before is seen by the reads that follow.
+- `sweep_unfinished`: what arrives in a file and was not written to for an hour goes; its put fails.
+
+Example:
+    while await collect(store, files, now=clock.now(), entropy=entropy): ...
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from capabilities.ambient import Entropy
+
+from ..keyspace import BODIES_COUNTER, DUE_PREFIX, ORPHAN_SWEEP_KEY, blob_key, micros8
+from ..store.contract import Add, Commit, Put, Range, Record, Refused, Store
+from .object_records import UNLINK_AFTER_S, BlobName, BlobRecord, BlobWork, blob_record_of, due_put, parse_blob_work
+from .object_store import BlobStore
+
+ORPHAN_AFTER_S: Final = 86_400.0
+UNFINISHED_AFTER_S: Final = 3600.0
+# Files looked up in one read and noted in one commit.
+_BATCH: Final = 128
+
+
+async def collect(store: Store, files: BlobStore, *, now: float, entropy: Entropy, limit: int = 256) -> int:
+    """Do the due work on bodies; return how many items were done. Run it again while it returns more than 0.
+
+    A crash between any two steps leaves the item due, and doing an item again does no harm.
+    """
+    due = await _due_rows(store, now=now, limit=limit)
+    for key, record in due:
+        work = parse_blob_work(record.value or b"")
+        if work.unlink:
+            await files.remove(work.name)
+            # Over the very row that was read: the file is counted less once, whoever else does the same.
+            await store.commit(
+                Commit(puts=(Put(key, None, expect=record.stamp),), adds=(Add(BODIES_COUNTER, -work.size_bytes),))
+            )
+        else:
+            await _delete_record(store, work, key, now=now, entropy=entropy)
+    return len(due)
+
+
+async def _due_rows(store: Store, *, now: float, limit: int) -> list[tuple[bytes, Record]]:
+    """Return what is due, reading on over items that are done and not swept yet."""
+    end = DUE_PREFIX + micros8(now) + b"\xff" * 16
+    after: bytes | None = None
+    while True:
+        page = (await store.read(ranges=(Range(DUE_PREFIX, after=after, limit=limit),))).pages[0]
+        if page.rows or not page.more:
+            return [row for row in page.rows if row[0] <= end]
+        after = page.last_key
+
+
+async def _delete_record(store: Store, work: BlobWork, due: bytes, *, now: float, entropy: Entropy) -> None:
+    """Delete the record if it still is this generation's and nobody refers to it; the item is done either way."""
+    key = blob_key(work.space16, work.digest)
+    record = (await store.read((key,))).records[0]
+    found = blob_record_of(record)
+    if record is not None and found is not None and found == BlobRecord(work.generation, 0):
+        due_at = now + UNLINK_AFTER_S
+        unlink = due_put(work.name, due_at=due_at, unlink=True, entropy=entropy, size_bytes=work.size_bytes)
+        outcome = await store.commit(Commit(puts=(Put(key, None, expect=record.stamp), Put(due, None), unlink)))
+        if not isinstance(outcome, Refused):
+            return
+    await store.commit(Commit(puts=(Put(due, None),)))
+
+
+async def sweep_orphans(store: Store, files: BlobStore, *, now: float, entropy: Entropy) -> int:
+    """Note for removal the files that were written over a day ago and that no record names; return how many."""
+    noted = 0
+    async for names in files.older_than(now - ORPHAN_AFTER_S):
+        # After the files were listed and before their records are read.
+        await store.commit(Commit(puts=(Put(ORPHAN_SWEEP_KEY, b""),)))
+        for first in range(0, len(names), _BATCH):
+            noted += await _note_orphans(store, names[first : first + _BATCH], now=now, entropy=entropy)
+    return noted
+
+
+async def _note_orphans(store: Store, names: Sequence[BlobName], *, now: float, entropy: Entropy) -> int:
+    records = (await store.read([blob_key(name.space16, name.digest) for name in names])).records
+    orphans = [name for name, record in zip(names, records, strict=True) if not _names(record, name)]
+    if orphans:
+        due_at = now + UNLINK_AFTER_S
+        puts = tuple(due_put(name, due_at=due_at, unlink=True, entropy=entropy) for name in orphans)
+        await store.commit(Commit(puts=puts))
+    return len(orphans)
+
+
+def _names(record: Record | None, name: BlobName) -> bool:
+    found = blob_record_of(record)
+    return found is not None and found.generation == name.generation
+
+
+async def sweep_unfinished(files: BlobStore, *, now: float) -> int:
+    """Remove bodies that stopped arriving over an hour ago; return how many."""
+    return await files.remove_unfinished(now - UNFINISHED_AFTER_S)

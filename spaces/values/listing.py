@@ -1,0 +1,202 @@
+"""Listing the paths of a space: a plain byte prefix, in byte order, in pages; a page costs its own length (M55).
+
+Most pages are one range of one read, and its keys hold whole paths. Paths longer than 400 bytes lie in groups of their
+own, one for each beginning of 400, 800, … bytes, in byte order too; where paths go on, a row says so at their place.
+A listing goes down into a group where it meets such a row, and goes on behind the row when the group is at its end.
+Each such row has a path below it, so there is one of them for every 400 bytes of a path at the most.
+
+Example:
+    query = ListingQuery(space, prefix="photos/", after=None, limit=1000)
+    snapshot = await store.read(marks, ranges=query.ranges())
+    listing = await complete(store, query, snapshot.pages[0])
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from msgspec import Struct
+
+from capabilities.resources import SpaceId
+
+from ..errors import CommitTooLarge
+from ..keyspace import (
+    MAX_PLAIN_PATH_BYTES,
+    VALUE_PREFIX_BYTES,
+    goes_on_keys,
+    group_below,
+    group_prefixes,
+    last_segment,
+    says_that_paths_go_on,
+    space_id16,
+    values_prefix,
+)
+from ..store.contract import MAX_PAGE_ROWS, Page, Range, Store
+
+MAX_LISTING: Final = MAX_PAGE_ROWS - 1
+_TEXT: Final = ("utf-8", "surrogatepass")
+_BEHIND_ALL: Final = b"\xff\xff"  # sorts behind every path, and behind the row that says that one goes on
+
+
+class Listing(Struct, frozen=True, gc=False):
+    """A page of paths.
+
+    Attributes:
+        paths: in byte order, at most the limit.
+        more: paths with the prefix follow; go on with the last path as `after`.
+    """
+
+    paths: tuple[str, ...]
+    more: bool
+
+
+@dataclass(slots=True)
+class _Group:
+    """A group that a listing is in.
+
+    Attributes:
+        beginning: bytes that all its paths begin with: whole segments, none for the outermost.
+        prefix: of the keys.
+        wanted: prefix of the keys that are listed.
+        after: key to go on reading behind; None: from the first.
+        keys: read, and not listed yet.
+        more: keys may follow.
+    """
+
+    beginning: bytes
+    prefix: bytes
+    wanted: bytes
+    after: bytes | None
+    keys: Iterator[bytes] = field(default_factory=lambda: iter(()))
+    more: bool = True
+
+    def range(self, limit: int) -> Range:
+        """What to read next: at most so many rows."""
+        return Range(self.wanted, after=self.after, limit=limit, keys_only=True)
+
+    def take(self, page: Page) -> None:
+        """Take in what was read."""
+        self.keys = iter([key for key, _ in page.rows])
+        self.more, self.after = page.more, page.last_key
+
+
+class ListingQuery(Struct, frozen=True, gc=False):
+    """What is listed.
+
+    Attributes:
+        space: canonical.
+        prefix: paths start with these characters; not segment-aware.
+        after: paths come strictly after this one; None: from the start.
+        limit: at most this many, 1 to MAX_LISTING.
+        enough_bytes: long paths are not read on beyond so many bytes of paths; None: up to the limit.
+    """
+
+    space: SpaceId
+    prefix: str = ""
+    after: str | None = None
+    limit: int = MAX_LISTING
+    enough_bytes: int | None = None
+
+    def ranges(self) -> tuple[Range]:
+        """The range of the first read, to be read together with whatever decides on the listing.
+
+        Raises:
+            CommitTooLarge: the limit is out of bounds.
+        """
+        if not 1 <= self.limit <= MAX_LISTING:
+            raise CommitTooLarge(bound="paths of a listing", limit=MAX_LISTING, got=self.limit)
+        # One row more than asked tells whether anything follows.
+        return (self._groups()[-1].range(self.limit + 1),)
+
+    def _groups(self) -> list[_Group]:
+        """The groups that the listing begins in: that of the prefix, and those on the way to `after`."""
+        space16 = space_id16(self.space)
+        prefix, after = self.prefix.encode(*_TEXT), b"" if self.after is None else self.after.encode(*_TEXT)
+        start = last_segment(prefix)
+        key_prefix = group_prefixes(space16, prefix)[-1]
+        first = _Group(prefix[:start], key_prefix, key_prefix + prefix[start:], None)
+        if self.after is None or after < prefix:
+            return [first]
+        if not after.startswith(prefix):  # all that is listed comes before it
+            first.after = first.wanted + _BEHIND_ALL
+            return [first]
+        prefixes = group_prefixes(space16, after)
+        behind = [*goes_on_keys(space16, after), prefixes[-1] + after[last_segment(after) :]]
+        groups = [
+            _Group(after[: at * MAX_PLAIN_PATH_BYTES], key_prefix, key_prefix, behind[at])
+            for at, key_prefix in enumerate(prefixes)
+            if at * MAX_PLAIN_PATH_BYTES >= start
+        ]
+        groups[0].wanted = first.wanted
+        return groups
+
+
+async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
+    """Make a listing of the first page, reading on where tombstones or long paths ask for it.
+
+    Raises:
+        StoreUnavailable: from further reads.
+    """
+    texts = _whole_paths(query, page)
+    if texts is not None and (len(texts) > query.limit or not page.more):
+        return Listing(paths=tuple(texts[: query.limit]), more=len(texts) > query.limit)
+    groups = query._groups()
+    groups[-1].take(page)
+    paths: list[bytes] = []
+    size_bytes = 0
+    while groups:
+        path = await _next(store, groups, most=query.limit + 1 - len(paths))
+        if path is None:
+            break
+        size_bytes += len(path)
+        is_enough = query.enough_bytes is not None and size_bytes > query.enough_bytes and paths
+        if is_enough or len(paths) == query.limit:
+            return Listing(paths=_texts(paths), more=True)
+        paths.append(path)
+    return Listing(paths=_texts(paths), more=False)
+
+
+async def list_paths(store: Store, query: ListingQuery) -> Listing:
+    """Read and complete a listing that depends on nothing else."""
+    return await complete(store, query, (await store.read(ranges=query.ranges())).pages[0])
+
+
+def _whole_paths(query: ListingQuery, page: Page) -> list[str] | None:
+    """Return the paths of a page; None where it takes more than its keys to tell them."""
+    if not page.rows or not page.rows[0][0].startswith(values_prefix(space_id16(query.space))):
+        return None
+    if query.after is not None and len(query.after.encode(*_TEXT)) > MAX_PLAIN_PATH_BYTES:
+        return None  # further groups follow
+    try:
+        return [key[VALUE_PREFIX_BYTES:].decode() for key, _ in page.rows]
+    except UnicodeDecodeError:  # paths go on, which is said by a byte that is never part of a text, or a surrogate
+        return None
+
+
+async def _next(store: Store, groups: list[_Group], *, most: int) -> bytes | None:
+    """Return the next path, going down into groups and up again; None at the end.
+
+    Args:
+        store: where.
+        groups: where the listing is, the innermost last; changed.
+        most: as many paths may still be listed.
+    """
+    while groups:
+        group = groups[-1]
+        for key in group.keys:
+            path = group.beginning + key[len(group.prefix) :]
+            if not says_that_paths_go_on(key):
+                return path
+            below = group_below(key)
+            groups.append(_Group(path[:-1], below, below, None))
+            break
+        else:
+            if not group.more:
+                groups.pop()
+                continue
+            group.take((await store.read(ranges=(group.range(most),))).pages[0])
+    return None
+
+
+def _texts(paths: list[bytes]) -> tuple[str, ...]:
+    return tuple([path.decode(*_TEXT) for path in paths])

@@ -1,0 +1,479 @@
+"""An S3 bucket with the bodies: for nodes on several machines, or where disks are small.
+
+    <prefix>/store                                               the id of the store whose bodies these are
+    <prefix>/incoming/<random>                                   a body on its way; no commit may name it
+    <prefix>/<first 2 hex of hash>/<space16>-<hash>-<generation> a whole body under a name of its own
+
+Nothing but names of these forms is ever swept, and a place inside another store's, or around it, is refused: so no
+store removes what is another's (`_bucket_neighbours`).
+
+A body of up to 5 MiB waits in memory for its name and is put under it in one request, which fails where the name is
+taken. A larger one is sent to `incoming/` in parts while it comes, copied inside the bucket when it gets its name, and
+removed from where it was. Parts of an upload that was never finished show in no listing of objects; they are listed
+and aborted by requests of their own (`_bucket_uploads`).
+
+Reading asks for ranges of a few MiB: a client that reads slowly holds no connection to the bucket, and memory does not
+grow with a body.
+
+Every request ends within `_REQUEST_S`, tries again for `_RETRY_S`, and then raises StoreUnavailable, whose text names
+neither bucket nor key.
+
+Example:
+    bucket = BlobBucket(BucketPlace("bodies", "node-1"), BucketAccess(key_id="…", secret_key="…"))
+    await bucket.claim(store_id)
+"""
+
+import asyncio
+import re
+import secrets
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Final
+
+import obstore
+from blake3 import blake3
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import S3Store
+
+from ..errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
+from ._bucket_neighbours import MARKER, TooManyFolders, marker_above, marker_below
+from ._bucket_uploads import INCOMING, BucketAccess, BucketPlace, Uploads
+from .object_folder import PIECE_BYTES
+from .object_records import BlobName, parse_file_name
+from .object_store import Piece
+
+__all__ = ["MAX_BODY_BYTES", "BlobBucket", "BucketAccess", "BucketPlace"]
+
+# Beyond this a bucket does not copy an object in one request.
+MAX_BODY_BYTES: Final = 5_000_000_000
+PART_BYTES: Final = 5 * 1024 * 1024  # the least that a part may have which is not the last
+_WINDOW_BYTES: Final = 4 * 1024 * 1024
+_PARTS_AT_ONCE: Final = 2
+# Bodies that wait in the memory of one process for their names.
+_HELD_BYTES: Final = 64 * 1024 * 1024
+_REQUEST_S: Final = 30
+_CONNECT_S: Final = 2
+_RETRIES: Final = 3
+_RETRY_S: Final = 5
+# How long an upload is waited for that was told to end; what is left of it then is swept.
+_ABORT_S: Final = 5.0
+# An upload in parts shows only when it was begun, so that it may last a day before it counts as abandoned.
+_LONGEST_UPLOAD_S: Final = 86_400.0
+_LISTED: Final = 1000
+_ON_ITS_WAY: Final = re.compile(rf"{INCOMING}/[0-9a-f]{{32}}")
+_BODIES_FOLDER: Final = re.compile(r"[0-9a-f]{2}")
+_ERRORS: Final = (BaseError, OSError, ValueError)
+
+
+class BlobBucket:
+    """The bodies of one store in a bucket; any number of processes may use it.
+
+    Args:
+        place: which bucket, and the prefix of every key.
+        access: how to reach it, and as whom.
+        max_bytes: see `BlobStore`.
+    """
+
+    def __init__(self, place: BucketPlace, access: BucketAccess, *, max_bytes: int | None = None) -> None:
+        self.max_bytes = max_bytes
+        self.step_bytes = PIECE_BYTES
+        self.held_bytes = 0
+        self._uploads = Uploads(place, access)
+        self._store_id: bytes | None = None
+        self.objects: Final = _objects(place, access)
+        self._prefix = place.prefix
+        self._whole = _objects(BucketPlace(place.bucket), access) if place.prefix else self.objects
+
+    def give_back(self, size_bytes: int) -> None:
+        """Count memory as free again."""
+        self.held_bytes -= size_bytes
+
+    async def claim(self, store_id: bytes) -> None:
+        """Make sure that no other store has its bodies here: a sweep would take them for orphans.
+
+        Raises:
+            BodiesElsewhere: another store's id stands here, or above, or, when the place is new, below.
+            StoreUnavailable: the bucket refuses, or cannot be reached.
+        """
+        self._store_id = store_id
+        with _bucket_errors("the bucket of the bodies cannot be used"):
+            if await self._marker() is None:
+                await self._refuse_above()
+                await self._refuse_below()
+                with suppress(AlreadyExistsError):
+                    await obstore.put_async(self.objects, MARKER, store_id.hex().encode(), mode="create")
+            await self._require_own()
+
+    async def _marker(self) -> bytes | None:
+        try:
+            return bytes(await (await obstore.get_async(self.objects, MARKER)).bytes_async())
+        except FileNotFoundError:
+            return None
+
+    async def _require_own(self) -> None:
+        if self._store_id is None or await self._marker() != self._store_id.hex().encode():
+            raise BodiesElsewhere("the bucket and prefix of blobs.url hold the bodies of another store")
+        await self._refuse_above()
+
+    async def _refuse_above(self) -> None:
+        if (key := await marker_above(self._whole, self._prefix)) is not None:
+            raise BodiesElsewhere(f"the prefix of blobs.url lies inside that of another store, whose object is {key}")
+
+    async def _refuse_below(self) -> None:
+        try:
+            key = await marker_below(self.objects)
+        except TooManyFolders:
+            raise BodiesElsewhere("too much lies below the prefix of blobs.url: take one that is empty") from None
+        if key is not None:
+            raise BodiesElsewhere(f"below the prefix of blobs.url lies another store, whose object is {key}")
+
+    async def begin(self) -> "IncomingObject":
+        """Make room for a body that is on its way; nothing is sent before it outgrows the memory it may have."""
+        return IncomingObject(self)
+
+    async def open(self, name: BlobName, *, size_bytes: int) -> "OpenObject":
+        """See `BlobStore.open`."""
+        body = OpenObject(self.objects, key_of(name), digest=name.digest, size_bytes=size_bytes)
+        await body.open()
+        return body
+
+    async def remove(self, name: BlobName) -> None:
+        """See `BlobStore.remove`."""
+        with _bucket_errors("a body cannot be removed"):
+            await self.delete(key_of(name))
+
+    async def delete(self, key: str) -> None:
+        """Delete an object if it is there."""
+        with suppress(FileNotFoundError):
+            await obstore.delete_async(self.objects, key)
+
+    async def older_than(self, before: float) -> AsyncIterator[Sequence[BlobName]]:
+        """See `BlobStore.older_than`. The times are the bucket's."""
+        with _bucket_errors("the bodies cannot be listed"):
+            await self._require_own()
+            for folder in (await obstore.list_with_delimiter_async(self.objects))["common_prefixes"]:
+                if _BODIES_FOLDER.fullmatch(folder) is None:
+                    continue
+                async for found in obstore.list(self.objects, f"{folder}/", chunk_size=_LISTED):
+                    old = (one["path"] for one in found if one["last_modified"].timestamp() < before)
+                    names = [name for name in map(_name_of, old) if name is not None]
+                    if names:
+                        yield names
+
+    async def remove_unfinished(self, before: float) -> int:
+        """See `BlobStore.remove_unfinished`; an upload in parts may take a day before it counts as unfinished."""
+        removed = 0
+        with _bucket_errors("unfinished bodies cannot be removed"):
+            await self._require_own()
+            async for found in obstore.list(self.objects, f"{INCOMING}/", chunk_size=_LISTED):
+                for one in found:
+                    if _ON_ITS_WAY.fullmatch(one["path"]) and one["last_modified"].timestamp() < before:
+                        await self.delete(one["path"])
+                        removed += 1
+        return removed + await self._uploads.abort_older_than(before - _LONGEST_UPLOAD_S)
+
+    async def check(self) -> None:
+        """See `BlobStore.check`: asks for the marker."""
+        with _bucket_errors("the bucket of the bodies cannot be reached"):
+            await self._marker()
+
+    async def try_out(self) -> None:
+        """Do once everything that bodies need: write, refuse to overwrite, copy, read, list and delete.
+
+        Raises:
+            StoreUnavailable: the bucket refuses one of them; the text says which.
+        """
+        first, second = (f"{INCOMING}/{secrets.token_hex(16)}" for _ in range(2))
+        with _bucket_errors("the bucket takes no objects"):
+            await obstore.put_async(self.objects, first, b"x", mode="create")
+        try:
+            with _bucket_errors("the bucket knows no put that only creates"), suppress(AlreadyExistsError):
+                await obstore.put_async(self.objects, first, b"y", mode="create")
+                raise StoreUnavailable("the bucket overwrites where it was told to create")
+            with _bucket_errors("the bucket does not copy objects"):
+                await obstore.copy_async(self.objects, first, second)
+            with _bucket_errors("the bucket gives no object back"):
+                await obstore.get_range_async(self.objects, second, start=0, end=1)
+            with _bucket_errors("the bucket does not list its objects"):
+                await anext(obstore.list(self.objects, f"{INCOMING}/", chunk_size=1))
+            await self._uploads.try_out()
+        finally:
+            with _bucket_errors("the bucket does not delete objects"):
+                await self.delete(first)
+                await self.delete(second)
+
+
+class IncomingObject:
+    """A body on its way: hashed as it comes; small ones in memory, larger ones sent to the bucket in parts."""
+
+    def __init__(self, bucket: BlobBucket) -> None:
+        self._bucket = bucket
+        self._hash = blake3()
+        self._size_bytes = 0
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._upload: _Upload | None = None
+        self._give_back: Callable[[], object] | None = None
+        self._key: str | None = None
+        self._is_discarded = False
+
+    async def append(self, *pieces: Piece) -> None:
+        """See `IncomingBody.append`."""
+        piece = b"".join(pieces)
+        self._hash.update(piece)
+        self._size_bytes += len(piece)
+        if self._upload is not None:
+            await self._upload.send(piece)
+            return
+        self._held.append(piece)
+        self._held_bytes += len(piece)
+        if self._held_bytes > PART_BYTES:
+            await self._send_held()
+
+    async def _send_held(self) -> None:
+        self._upload = _Upload(self._bucket.objects)
+        held, self._held, self._held_bytes = self._held, [], 0
+        for piece in held:
+            await self._upload.send(piece)
+
+    async def finish(self) -> tuple[bytes, int]:
+        """See `IncomingBody.finish`."""
+        if self._upload is None and self._bucket.held_bytes + self._held_bytes > _HELD_BYTES:
+            await self._send_held()
+        if self._upload is None:
+            self._bucket.held_bytes += self._held_bytes
+            # Whoever commits the body lets go of it without a word.
+            self._give_back = weakref.finalize(self, self._bucket.give_back, self._held_bytes)
+        else:
+            self._key = await self._upload.finish()
+            self._upload = None
+        return self._hash.digest(), self._size_bytes
+
+    async def rename(self, name: BlobName) -> None:
+        """See `IncomingBody.rename`."""
+        if self._is_discarded or (self._key is None and not self._held):
+            raise StoreUnavailable("a body was discarded before it was named")
+        key, former = key_of(name), self._key
+        with _bucket_errors("a body cannot be named"):
+            if self._held:
+                await obstore.put_async(self._bucket.objects, key, b"".join(self._held), mode="create")
+            elif former is not None:
+                # Plain, because few of those who speak S3 copy only where nothing is; the name holds 16 random bytes.
+                await obstore.copy_async(self._bucket.objects, former, key)
+            self._key = key
+        if former is not None:
+            with suppress(*_ERRORS):  # what stays is swept later
+                await self._bucket.delete(former)
+
+    async def discard(self) -> None:
+        """See `IncomingBody.discard`."""
+        self._is_discarded = True
+        self._held.clear()
+        if self._give_back is not None:
+            self._give_back()  # once, however often it is called
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            await upload.abort()
+        if self._key is not None:
+            with suppress(*_ERRORS):  # what stays is swept later
+                await self._bucket.delete(self._key)
+
+
+class _Aborted(Exception):
+    """Ends the pieces of an upload, upon which the bucket is told to forget its parts."""
+
+
+@dataclass(slots=True)
+class _Upload:
+    """An upload in parts to a key of its own: what is sent waits until the bucket took what came before."""
+
+    objects: S3Store
+    key: str = field(default_factory=lambda: f"{INCOMING}/{secrets.token_hex(16)}")
+    _pieces: "asyncio.Queue[bytes | None]" = field(default_factory=lambda: asyncio.Queue(maxsize=4))
+    _is_aborted: bool = False
+    _done: "asyncio.Future[obstore.PutResult] | None" = None
+
+    async def send(self, piece: bytes | None) -> None:
+        """Hand on a piece, or None at the end.
+
+        Raises:
+            StoreUnavailable: the bucket refuses, or cannot be reached.
+        """
+        done = self._done = self._done or self._begun()
+        taking = asyncio.ensure_future(self._pieces.put(piece))
+        waited: set[asyncio.Future[Any]] = {taking, done}
+        try:
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            taking.cancel()
+        if done.done() and not taking.done():
+            with _bucket_errors("a body cannot be sent to the bucket"):
+                done.result()
+            raise StoreUnavailable("a body cannot be sent to the bucket")
+
+    def _begun(self) -> "asyncio.Future[obstore.PutResult]":
+        return asyncio.ensure_future(
+            obstore.put_async(
+                self.objects, self.key, self._given(), chunk_size=PART_BYTES, max_concurrency=_PARTS_AT_ONCE
+            )
+        )
+
+    async def _given(self) -> AsyncIterator[bytes]:
+        while (piece := await self._pieces.get()) is not None:
+            if self._is_aborted:
+                raise _Aborted
+            yield piece
+        if self._is_aborted:
+            raise _Aborted
+
+    async def finish(self) -> str:
+        """Wait until the bucket has the whole body; return its key."""
+        await self.send(None)
+        assert self._done is not None
+        with _bucket_errors("a body cannot be sent to the bucket"):
+            await asyncio.shield(self._done)
+        return self.key
+
+    async def abort(self) -> None:
+        """Let the bucket forget what it has of the body."""
+        self._is_aborted = True
+        if self._done is None:
+            return
+        while not self._pieces.empty():
+            self._pieces.get_nowait()
+        self._pieces.put_nowait(None)
+        await asyncio.wait((self._done,), timeout=_ABORT_S)
+        if self._done.done() and not self._done.cancelled() and self._done.exception() is None:
+            with suppress(*_ERRORS):  # it was whole already
+                await obstore.delete_async(self.objects, self.key)
+        self._done.cancel()
+
+
+class OpenObject:
+    """A body in the bucket, read range by range; the last piece of a whole reading comes only when the digest is right.
+
+    Args:
+        objects: the bucket.
+        key: of the object.
+        digest: BLAKE3 of the whole.
+        size_bytes: as its head says.
+    """
+
+    def __init__(self, objects: S3Store, key: str, *, digest: bytes, size_bytes: int) -> None:
+        self._objects = objects
+        self._key = key
+        self._digest = digest
+        self._first = b""
+        self._is_closed = False
+        self.size_bytes = size_bytes
+
+    async def open(self) -> None:
+        """Ask for the first bytes, and compare the size.
+
+        Raises:
+            RecordDamaged, StoreUnavailable: see `BlobStore.open`.
+        """
+        with _reading_errors():
+            options: obstore.GetOptions = {"range": (0, PIECE_BYTES)}
+            found = await obstore.get_async(self._objects, self._key, options=options)
+            if found.meta["size"] != self.size_bytes:
+                raise RecordDamaged("a body does not have the size of its head")
+            self._first = bytes(await found.bytes_async())
+
+    async def __aenter__(self) -> "OpenObject":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """See `OpenedBody.pieces`."""
+        end = self.size_bytes if stop is None else min(stop, self.size_bytes)
+        hasher = blake3() if (start, end) == (0, self.size_bytes) else None
+        offset = start
+        while offset < end:
+            window = await self._window(offset, end)
+            for first in range(0, len(window), PIECE_BYTES):
+                piece = window[first : first + PIECE_BYTES]
+                offset += len(piece)
+                if hasher is not None:
+                    hasher.update(piece)
+                    if offset == end and hasher.digest() != self._digest:
+                        raise RecordDamaged("a body does not have the digest of its head")
+                yield piece
+
+    async def _window(self, start: int, end: int) -> bytes:
+        if self._is_closed:
+            raise StoreUnavailable("the body is closed")
+        if start < len(self._first):
+            return self._first[start:end]
+        stop = min(start + _WINDOW_BYTES, end)
+        with _reading_errors():
+            window = bytes(await obstore.get_range_async(self._objects, self._key, start=start, end=stop))
+            if len(window) != stop - start:
+                raise RecordDamaged("a body ends early")
+            return window
+
+    async def read(self) -> bytes:
+        """Return the whole body; raises as `pieces` does."""
+        return b"".join([piece async for piece in self.pieces()])
+
+    async def close(self) -> None:
+        """Forget what was read."""
+        self._is_closed = True
+        self._first = b""
+
+
+def key_of(name: BlobName) -> str:
+    """Return the key of a body, without the prefix."""
+    return f"{name.digest[:1].hex()}/{name.file_name}"
+
+
+def _name_of(key: str) -> BlobName | None:
+    """Read the key of a body; None for anything else, further down too."""
+    name = parse_file_name(key.rpartition("/")[2])
+    return name if name is not None and key_of(name) == key else None
+
+
+def _objects(place: BucketPlace, access: BucketAccess) -> S3Store:
+    """Return the client; what is not said here it would take from variables of the environment."""
+    options: dict[str, str] = {"region": access.region, "access_key_id": access.key_id}
+    options["secret_access_key"] = access.secret_key
+    options["endpoint"] = options["aws_endpoint_url_s3"] = access.address
+    if access.session_token is not None:
+        options["session_token"] = access.session_token
+    return S3Store(
+        place.bucket,
+        prefix=place.prefix or None,
+        config=options,  # type: ignore[arg-type]  # a dictionary of some of its names
+        client_options={
+            "allow_http": access.address.startswith("http://"),
+            "timeout": timedelta(seconds=_REQUEST_S),
+            "connect_timeout": timedelta(seconds=_CONNECT_S),
+        },
+        retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_RETRY_S)},
+    )
+
+
+@contextmanager
+def _bucket_errors(what: str) -> Iterator[None]:
+    """Turn what the client says into an error of ours; its own text shows addresses and keys."""
+    try:
+        yield
+    except _ERRORS:
+        raise StoreUnavailable(what) from None
+
+
+@contextmanager
+def _reading_errors() -> Iterator[None]:
+    with _bucket_errors("a body cannot be read"):
+        try:
+            yield
+        except FileNotFoundError:
+            raise RecordDamaged("the object of a body is missing") from None

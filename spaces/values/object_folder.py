@@ -1,0 +1,431 @@
+"""The folder with the bodies: files that are written once, in pieces, and read in pieces.
+
+    <folder>/incoming/<random>                                   a long body on its way; no commit may name it
+    <folder>/<first 2 hex of hash>/<space16>-<hash>-<generation> a whole body, synced, under a name of its own
+
+Everything that touches the disk runs on threads, a piece of 256 KiB read or some 1 MiB written at a time, so that
+neither the event loop waits nor the memory grows with a body. While a body is written it is hashed, and synced every
+32 MiB: a client that sends faster than the disk takes is slowed down, and the last sync is short.
+
+What the kernel has in memory is read and hashed on the event loop: the way to a thread and back costs more than both.
+The kernel is told not to wait (RWF_NOWAIT); where it would have to, or does not know how not to, a thread reads. After
+their first piece all readings together read one in a round of the loop, so that a short request does not wait for each.
+
+A body of less than one piece waits in memory for its name and is written under it at once: a single step on a thread,
+and a single turn of the file system's journal, since the file and its place in the folder become durable together.
+
+Example:
+    incoming = await files.begin()
+    await incoming.append(piece, next_piece)
+    digest, size_bytes = await incoming.finish()
+    await incoming.rename(name)
+"""
+
+import asyncio
+import errno
+import os
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, TypeVar
+
+from blake3 import blake3
+
+from ..errors import RecordDamaged, StoreFull, StoreUnavailable
+from ._read_cohorts import ReadingTurns
+from .object_records import BlobName, parse_file_name
+from .object_store import Piece
+
+PIECE_BYTES: Final = 256 * 1024
+STEP_BYTES: Final = 1024 * 1024
+# No kernel takes more buffers in one call (IOV_MAX).
+_BUFFERS_A_CALL: Final = 1024
+# None: this platform always waits.
+_NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
+# Free disk that bodies leave alone. It is more than the store's own reserve, so that a disk full of bodies still takes
+# the small commits, a revocation or a delete.
+RESERVE_BYTES: Final = 256 * 1024 * 1024
+_SYNC_EVERY_BYTES: Final = 32 * 1024 * 1024
+_INCOMING: Final = "incoming"
+
+Result = TypeVar("Result")
+
+
+class BlobFiles:
+    """The folder with the bodies; any number of processes may have it open.
+
+    Args:
+        folder: made with the first body.
+        max_bytes: what all bodies together may have; judged by the commits that name them. None: only the disk bounds.
+        reserve_bytes: free disk that is left alone.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int | None = None, reserve_bytes: int = RESERVE_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self.step_bytes = STEP_BYTES
+        self._folder = folder
+        self._reserve_bytes = reserve_bytes
+        self._turns = ReadingTurns()
+
+    async def begin(self) -> "IncomingFile":
+        """Return what takes in a body; the disk is not touched yet."""
+        return IncomingFile(self)
+
+    def new_place(self) -> tuple[int, Path]:
+        """Make an empty file under a name that nobody has, and return it open; on a thread."""
+        folder = self._folder / _INCOMING
+        self.make_folder(folder)
+        self.require_room()
+        descriptor, place = tempfile.mkstemp(dir=folder)
+        return descriptor, Path(place)
+
+    def require_room(self) -> None:
+        """Raise StoreFull when less free disk is left than bodies may use; on a thread."""
+        disk = os.statvfs(self._folder)
+        if disk.f_bavail * disk.f_frsize < self._reserve_bytes:
+            raise StoreFull("no room for a body")
+
+    def place_of(self, name: BlobName) -> Path:
+        """Return where a body lies."""
+        return self._folder / name.digest[:1].hex() / name.file_name
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder below this one, so that it survives a power cut; on a thread."""
+        if folder.is_dir():
+            return
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(self._folder)
+        sync_folder(self._folder.parent)
+
+    async def open(self, name: BlobName, *, size_bytes: int) -> "OpenBody":
+        """Open a body for reading; whoever unlinks its file afterwards does not disturb the reading.
+
+        Raises:
+            RecordDamaged: the file is missing or has another size.
+            StoreUnavailable: the disk refuses.
+        """
+        body = OpenBody(self.place_of(name), digest=name.digest, size_bytes=size_bytes, turns=self._turns)
+        try:
+            await asyncio.to_thread(body.open)
+        except BaseException:
+            await body.close()
+            raise
+        return body
+
+    async def remove(self, name: BlobName) -> None:
+        """Unlink a file if it is there."""
+        await asyncio.to_thread(self.place_of(name).unlink, missing_ok=True)
+
+    async def older_than(self, before: float) -> AsyncIterator[Sequence[BlobName]]:
+        """Yield the names of files last written before `before`, folder by folder: a 256th of all at a time."""
+        for first in range(256):
+            folder = self._folder / f"{first:02x}"
+            names = await asyncio.to_thread(_old_names, folder, before)
+            if names:
+                yield names
+
+    async def check(self) -> None:
+        """See `BlobStore.check`; a folder that is not there yet is no fault."""
+        await asyncio.to_thread(self._check)
+
+    def _check(self) -> None:
+        with _disk_errors("the folder of the bodies cannot be reached"), suppress(FileNotFoundError):
+            self._folder.stat()
+
+    async def remove_unfinished(self, before: float) -> int:
+        """Remove bodies that nobody has written to since `before`; return how many.
+
+        Whoever still holds such a body fails when it is to be named, so nothing acknowledged is lost.
+        """
+        return await asyncio.to_thread(_remove_old, self._folder / _INCOMING, before)
+
+
+class IncomingFile:
+    """A body on its way: held while it is short, else written and hashed piece by piece; then named.
+
+    Its methods may be cancelled at any moment. A thread that still works then is waited for by whoever discards the
+    file: otherwise it could write to a descriptor that has become another file's.
+    """
+
+    def __init__(self, files: BlobFiles) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        self._hash = blake3()
+        self._size_bytes = 0
+        self._unsynced_bytes = 0
+        self._held: bytes | None = b""  # all of the body, as long as nothing is on the disk
+        self._place: Path | None = None
+        self._descriptor: int | None = None
+        self._has_thread = False
+        self._is_discarded = False
+
+    async def append(self, *pieces: Piece) -> None:
+        """Write the next pieces in one step.
+
+        Raises:
+            StoreFull: no room on the disk.
+            StoreUnavailable: the disk refuses.
+        """
+        held = self._held
+        if held is None:
+            await self._on_thread(self._append, pieces)
+        elif len(held) + sum(map(len, pieces)) < PIECE_BYTES:
+            self._held = b"".join((held, *pieces))
+        else:
+            self._held = None
+            await self._on_thread(self._append, (held, *pieces))
+
+    async def _on_thread(self, step: Callable[..., Result], *arguments: object) -> Result:
+        self._has_thread = True
+        return await asyncio.to_thread(step, *arguments)
+
+    def _append(self, pieces: Sequence[Piece]) -> None:
+        with self._lock, _disk_errors("a body cannot be written"):
+            if self._is_discarded:
+                return
+            if self._descriptor is None:
+                self._descriptor, self._place = self._files.new_place()
+            else:
+                self._files.require_room()
+            self._write(self._descriptor, pieces)
+            for piece in pieces:
+                self._hash.update(piece)
+                self._size_bytes += len(piece)
+                self._unsynced_bytes += len(piece)
+            if self._unsynced_bytes >= _SYNC_EVERY_BYTES:
+                os.fdatasync(self._descriptor)
+                self._unsynced_bytes = 0
+
+    def _write(self, descriptor: int, pieces: Sequence[Piece]) -> None:
+        for first in range(0, len(pieces), _BUFFERS_A_CALL):
+            some = pieces[first : first + _BUFFERS_A_CALL]
+            written = os.writev(descriptor, some)
+            if written < sum(map(len, some)):
+                left = memoryview(b"".join(some))[written:]
+                while left:
+                    left = left[os.write(descriptor, left) :]
+
+    async def finish(self) -> tuple[bytes, int]:
+        """Sync what was written; return its BLAKE3 and its size.
+
+        Raises:
+            StoreFull, StoreUnavailable: as `append`.
+        """
+        if self._held is not None:
+            return blake3(self._held).digest(), len(self._held)
+        return await self._on_thread(self._finish)
+
+    def _finish(self) -> tuple[bytes, int]:
+        with self._lock, _disk_errors("a body cannot be written"):
+            if self._descriptor is not None:
+                os.fsync(self._descriptor)
+                self._close()
+            return self._hash.digest(), self._size_bytes
+
+    async def rename(self, name: BlobName) -> None:
+        """Give the finished body a name, durably; it may have had another one before.
+
+        Raises:
+            StoreFull: no room on the disk.
+            StoreUnavailable: the disk refuses, or the file was removed as abandoned.
+        """
+        held, self._held = self._held, None
+        await self._on_thread(self._rename, name, held)
+
+    def _rename(self, name: BlobName, held: bytes | None) -> None:
+        with self._lock, _disk_errors("a body cannot be named"):
+            if self._is_discarded or (self._place is None and held is None):
+                raise StoreUnavailable("a body was discarded before it was named")
+            place = self._files.place_of(name)
+            self._files.make_folder(place.parent)
+            if self._place is not None:
+                self._place.rename(place)
+            elif held is not None:
+                self._write_whole(place, held)
+            self._place = place
+            sync_folder(place.parent)
+
+    def _write_whole(self, place: Path, body: bytes) -> None:
+        """Write a body that is short under its name: nobody knows that name before a commit says it."""
+        self._files.require_room()
+        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._place = place  # so that it is discarded when the following fails
+        try:
+            self._write(descriptor, (body,))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    async def discard(self) -> None:
+        """Remove the file, wherever it lies."""
+        if self._has_thread:
+            await _in_any_case(self._discard)
+        else:
+            self._held, self._is_discarded = None, True
+
+    def _discard(self) -> None:
+        with self._lock, suppress(OSError):  # what stays is swept later
+            self._is_discarded = True
+            self._close()
+            if self._place is not None:
+                self._place.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+
+
+class OpenBody:
+    """An open file of a body, read in pieces; the last piece of a whole reading comes only when the digest is right.
+
+    Example:
+        async with body:
+            async for piece in body.pieces(): ...
+    """
+
+    def __init__(self, place: Path, *, digest: bytes, size_bytes: int, turns: ReadingTurns) -> None:
+        self._place = place
+        self._digest = digest
+        self._turns = turns
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._is_closed = False
+        self.size_bytes = size_bytes
+
+    def open(self) -> None:
+        """Open the file; on a thread, once.
+
+        Raises:
+            RecordDamaged, StoreUnavailable: as `BlobFiles.open`.
+        """
+        with self._lock, _disk_errors("a body cannot be read"):
+            if self._is_closed:
+                return
+            try:
+                self._descriptor = os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError as exc:
+                raise RecordDamaged("the file of a body is missing") from exc
+            if os.fstat(self._descriptor).st_size != self.size_bytes:
+                raise RecordDamaged("a body does not have the size of its head")
+
+    async def __aenter__(self) -> "OpenBody":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
+        """Yield the body, or the bytes from `start` up to before `stop`, in pieces of at most 256 KiB.
+
+        Raises:
+            RecordDamaged: the file ends early; or it was read whole and does not have its digest: then the last piece
+                was not yielded.
+            StoreUnavailable: the disk refuses.
+
+        Does not check:
+            The digest, when a part of the body is asked for.
+        """
+        end = self.size_bytes if stop is None else min(stop, self.size_bytes)
+        hasher = blake3() if (start, end) == (0, self.size_bytes) else None
+        for offset in range(start, end, PIECE_BYTES):
+            if offset > start:  # a body of one piece is no longer than a row might be
+                await self._turns.take()
+            piece = bytearray(min(PIECE_BYTES, end - offset))
+            if not self._read_at_hand(piece, offset, hasher):
+                await asyncio.to_thread(self._read, piece, offset, hasher)
+            if hasher is not None and offset + len(piece) == end and hasher.digest() != self._digest:
+                raise RecordDamaged("a body does not have the digest of its head")
+            yield piece
+
+    async def read(self) -> bytes:
+        """Return the whole body; raises as `pieces` does."""
+        return b"".join([piece async for piece in self.pieces()])
+
+    def _read_at_hand(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> bool:
+        """Fill a piece with what the kernel has in memory; False: not all of it is there, or a thread is at work."""
+        if _NOWAIT is None or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._descriptor is None or os.preadv(self._descriptor, (piece,), offset, _NOWAIT) != len(piece):
+                return False
+        except OSError:  # it would have to wait, cannot say so, or the disk refuses: the thread finds out
+            return False
+        finally:
+            self._lock.release()
+        if hasher is not None:
+            hasher.update(piece)
+        return True
+
+    def _read(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> None:
+        with self._lock, _disk_errors("a body cannot be read"):
+            if self._descriptor is None:
+                raise StoreUnavailable("the file of a body is closed")
+            if os.preadv(self._descriptor, (piece,), offset) != len(piece):
+                raise RecordDamaged("the file of a body ends early")
+            if hasher is not None:
+                hasher.update(piece)
+
+    async def close(self) -> None:
+        """Close the file, once a reading under way has come back."""
+        await _in_any_case(self._close)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            if self._descriptor is not None:
+                descriptor, self._descriptor = self._descriptor, None
+                os.close(descriptor)
+
+
+async def _in_any_case(step: Callable[[], None]) -> None:
+    """Do a step on a thread, also when all threads are busy and whoever waits for it is cancelled."""
+    await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, step))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut; on a thread."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _disk_errors(what: str) -> Iterator[None]:
+    """Turn what the operating system says into an error of ours."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFull("no room for a body") from exc
+        raise StoreUnavailable(what) from exc
+
+
+def _old_places(folder: Path, before: float) -> Iterator[Path]:
+    with suppress(FileNotFoundError):
+        for place in folder.iterdir():
+            with suppress(FileNotFoundError):
+                if place.stat().st_mtime < before:
+                    yield place
+
+
+def _old_names(folder: Path, before: float) -> list[BlobName]:
+    names = (parse_file_name(place.name) for place in _old_places(folder, before))
+    return [name for name in names if name is not None]
+
+
+def _remove_old(folder: Path, before: float) -> int:
+    removed = 0
+    for place in list(_old_places(folder, before)):
+        with suppress(OSError):
+            place.unlink()
+            removed += 1
+    return removed

@@ -1,0 +1,112 @@
+"""Moving the bodies of a store from one place to another: every body that a head refers to, compared with its digest.
+
+No node may run meanwhile. A move that was interrupted goes on when it is asked for again: a body has its name in the
+target only when it is whole and has its digest. The store says that the bodies lie in the target when all are there;
+until then every node looks for them where they were. The source is left as it is.
+
+Example:
+    moved = await move_bodies(store, files, bucket, to="s3://bodies/node-1", progress=print)
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ..errors import BodiesElsewhere, RecordDamaged
+from ..keyspace import LONG_VALUES_PREFIX, VALUES_PREFIX, says_that_paths_go_on
+from ..migrations import bring_up
+from ..store.contract import Range, Store
+from .object_place import record_move, recorded_place
+from .object_records import BlobName
+from .object_store import BlobStore
+from .value_heads import Head, head_of
+
+Progress = Callable[[int], None]
+_PAGE_HEADS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class MovedBodies:
+    """What is in the target now.
+
+    Attributes:
+        bodies: that heads refer to.
+        size_bytes: of them together.
+        copied: of them, in this move.
+    """
+
+    bodies: int
+    size_bytes: int
+    copied: int
+
+
+async def move_bodies(
+    store: Store, source: BlobStore, target: BlobStore, *, origin: str, to: str, progress: Progress
+) -> MovedBodies:
+    """Copy all bodies and record where they are.
+
+    Args:
+        store: on which nothing else runs.
+        source: has the bodies.
+        target: gets them.
+        origin: the source's place, as the store records it.
+        to: the target's place.
+        progress: called with the number of bodies after each.
+
+    Raises:
+        BodiesElsewhere: the store says that its bodies lie neither in the source nor in the target.
+        RecordDamaged: a body is missing in the source or does not have its digest; the move may go on once it is back.
+        StoreFull, StoreUnavailable: store, source or target failed; ask again to go on.
+    """
+    await bring_up(store)  # so that the heads lie where they are looked for
+    if await recorded_place(store) not in (origin, to):
+        raise BodiesElsewhere("the store has its bodies in a third place")
+    seen: set[bytes] = set()
+    size_bytes = copied = 0
+    async for name, body_bytes in _bodies(store):
+        if name.generation in seen:
+            continue
+        seen.add(name.generation)
+        copied += await _copy(source, target, name, body_bytes)
+        size_bytes += body_bytes
+        progress(len(seen))
+    await record_move(store, to)
+    return MovedBodies(bodies=len(seen), size_bytes=size_bytes, copied=copied)
+
+
+async def _bodies(store: Store) -> AsyncIterator[tuple[BlobName, int]]:
+    for prefix in (VALUES_PREFIX, LONG_VALUES_PREFIX):
+        more, after = True, None
+        while more:
+            page = (await store.read(ranges=(Range(prefix, after=after, limit=_PAGE_HEADS),))).pages[0]
+            for key, record in page.rows:
+                head: Head | None = None if says_that_paths_go_on(key) else head_of(record, key=key)
+                if head is not None and head.blob is not None:
+                    yield head.blob, head.size_bytes
+            more, after = page.more, page.last_key
+
+
+async def _copy(source: BlobStore, target: BlobStore, name: BlobName, size_bytes: int) -> bool:
+    """Copy a body unless it is there; tell whether it was copied."""
+    if await _has(target, name, size_bytes):
+        return False
+    incoming = await target.begin()
+    try:
+        async with await source.open(name, size_bytes=size_bytes) as body:
+            async for piece in body.pieces():
+                await incoming.append(piece)
+        if await incoming.finish() != (name.digest, size_bytes):
+            raise RecordDamaged("a body does not have the digest of its head")
+        await incoming.rename(name)
+    except BaseException:
+        await incoming.discard()
+        raise
+    return True
+
+
+async def _has(target: BlobStore, name: BlobName, size_bytes: int) -> bool:
+    try:
+        async with await target.open(name, size_bytes=size_bytes):
+            return True
+    except RecordDamaged:
+        return False

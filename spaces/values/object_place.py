@@ -1,0 +1,61 @@
+"""Where a store has its bodies: recorded in the store, so that no process looks for them in another place.
+
+A store without the row has them in the folder `blobs` of its data. The row is written by the first start on a bucket,
+which is refused when there are bodies in files already, and by a move of the bodies.
+
+Example:
+    await claim_place(store, "s3://bodies/node-1")
+"""
+
+from typing import Final
+
+from ..errors import BodiesElsewhere, StoreBusy
+from ..keyspace import BODIES_COUNTER, BODIES_PLACE_KEY
+from ..store.contract import ABSENT, Add, Commit, Put, Record, Refused, Store, counter_of
+
+FOLDER: Final = "folder"
+
+
+async def recorded_place(store: Store) -> str:
+    """Return where the store says that its bodies are: FOLDER, or the address of a bucket."""
+    return _place_of((await store.read((BODIES_PLACE_KEY,))).records[0])
+
+
+async def claim_place(store: Store, place: str) -> None:
+    """Compare a place with the one recorded, or record it while there is no body in files.
+
+    Raises:
+        BodiesElsewhere: the bodies lie in another place.
+        StoreBusy: others changed the row or named bodies at the same time.
+    """
+    for _ in range(2):
+        row, counter = (await store.read((BODIES_PLACE_KEY, BODIES_COUNTER))).records
+        if _place_of(row) == place:
+            return
+        if counter_of(counter):
+            raise BodiesElsewhere(f"large values of this store lie in {_words(_place_of(row))}")
+        put = Put(BODIES_PLACE_KEY, place.encode(), expect=ABSENT if row is None else row.stamp)
+        # The bound is judged in the commit: a body that is named meanwhile refuses it.
+        if not isinstance(await store.commit(Commit(puts=(put,), adds=(Add(BODIES_COUNTER, 0, at_most=0),))), Refused):
+            return
+    raise StoreBusy("where the bodies lie could not be recorded")
+
+
+async def record_move(store: Store, place: str) -> None:
+    """Record that the bodies were moved.
+
+    Raises:
+        StoreBusy: somebody else changed the row.
+    """
+    row = (await store.read((BODIES_PLACE_KEY,))).records[0]
+    put = Put(BODIES_PLACE_KEY, place.encode(), expect=ABSENT if row is None else row.stamp)
+    if isinstance(await store.commit(Commit(puts=(put,))), Refused):
+        raise StoreBusy("where the bodies lie could not be recorded")
+
+
+def _place_of(row: Record | None) -> str:
+    return FOLDER if row is None or row.value is None else row.value.decode("utf-8", "replace")
+
+
+def _words(place: str) -> str:
+    return "the folder blobs of its data" if place == FOLDER else place

@@ -1,0 +1,130 @@
+"""Bodies above the inline threshold: how their files are named, and the records that count who refers to them.
+
+    <folder>/<first 2 hex of hash>/<space16 hex>-<hash hex>-<generation hex>
+
+A file is written once, synced, and given a name that nobody used before (the generation is random); only then may a
+commit name it. Its record `B space16 hash32` holds the generation and the number of heads that refer to it, and changes
+only in the commits that change those heads. So a crash leaves at worst a file that no record names.
+
+A body that is already there is shared only by a commit that compares the stamp of a record with at least one reference;
+a record at zero is on its way out and is never revived: the next put writes a new generation.
+
+What is removed, and when: `collector`. The files themselves: `blob_files`.
+
+Example:
+    name = BlobName(space16, digest, entropy.token(GENERATION_BYTES))
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from capabilities.ambient import Entropy
+
+from .._codec import Codec
+from ..keyspace import due_key
+from ..store.contract import Check, Put, Record
+
+GENERATION_BYTES: Final = 16
+# For this long after its record went, a file stays for those who read the head before.
+UNLINK_AFTER_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class BlobName:
+    """Which file.
+
+    Attributes:
+        space16: 16 bytes of the space's id.
+        digest: BLAKE3 of the body, 32 bytes.
+        generation: 16 random bytes.
+    """
+
+    space16: bytes
+    digest: bytes
+    generation: bytes
+
+    @property
+    def file_name(self) -> str:
+        """The name of the file, without its folder."""
+        return f"{self.space16.hex()}-{self.digest.hex()}-{self.generation.hex()}"
+
+
+def parse_file_name(name: str) -> BlobName | None:
+    """Read a file's name; None for anything else that lies in the folder."""
+    parts = name.split("-")
+    if [len(part) for part in parts] != [32, 64, 32]:
+        return None
+    try:
+        space16, digest, generation = (bytes.fromhex(part) for part in parts)
+    except ValueError:
+        return None
+    found = BlobName(space16=space16, digest=digest, generation=generation)
+    return found if found.file_name == name else None
+
+
+class BlobRecord(msgspec.Struct, frozen=True, array_like=True):
+    """The row of a blob.
+
+    Attributes:
+        generation: which file holds the body.
+        references: heads of this space that refer to it.
+    """
+
+    generation: bytes
+    references: int
+
+
+class BlobWork(msgspec.Struct, frozen=True, array_like=True):
+    """Work on one blob that is due: delete its record (`unlink` False), or unlink its file.
+
+    `size_bytes` is what the file counts for among all bodies; 0 when it never was counted.
+    """
+
+    space16: bytes
+    digest: bytes
+    generation: bytes
+    unlink: bool
+    size_bytes: int = 0
+
+    @property
+    def name(self) -> BlobName:
+        """Which file this is about."""
+        return BlobName(self.space16, self.digest, self.generation)
+
+
+_RECORD_CODEC: Final = Codec(BlobRecord)
+_WORK_CODEC: Final = Codec(BlobWork)
+
+
+def blob_record_of(record: Record | None) -> BlobRecord | None:
+    """Read a blob's row; None when there is none or it was collected."""
+    return None if record is None or record.value is None else _RECORD_CODEC.decode(record.value)
+
+
+def encode_blob_record(record: BlobRecord) -> bytes:
+    """Lay out a blob's row."""
+    return _RECORD_CODEC.encode(record)
+
+
+def parse_blob_work(value: bytes) -> BlobWork:
+    """Read a row of due work.
+
+    Raises:
+        RecordDamaged: the bytes are not such a row.
+    """
+    return _WORK_CODEC.decode(value)
+
+
+def due_put(name: BlobName, *, due_at: float, unlink: bool, entropy: Entropy, size_bytes: int = 0) -> Put:
+    """Note work on a blob for the collector; see `BlobWork`."""
+    work = BlobWork(
+        space16=name.space16, digest=name.digest, generation=name.generation, unlink=unlink, size_bytes=size_bytes
+    )
+    return Put(due_key(due_at, entropy.token(16)), _WORK_CODEC.encode(work))
+
+
+def reuse_check(key: bytes, record: Record) -> Check:
+    """The condition under which a stored body may be shared: its record is unchanged."""
+    return Check(key, record.stamp)

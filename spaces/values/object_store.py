@@ -1,0 +1,142 @@
+"""What keeps bodies promises: they come in pieces, get a name that nobody used before, and are read in pieces.
+
+`blob_files` keeps them in a folder, `blob_bucket` in an S3 bucket; nothing else of the package knows which. Both hold
+the same rules (spec/store.md §4): a body has no name that a commit may use before it is whole and durable, and whoever
+opened one before it was removed may be cut short, but is never given other bytes.
+
+Example:
+    incoming = await blobs.begin()
+    await incoming.append(piece, next_piece)
+    digest, size_bytes = await incoming.finish()
+    await incoming.rename(name)
+    async with await blobs.open(name, size_bytes=size_bytes) as body: ...
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Protocol
+
+from .object_records import BlobName
+
+Piece = bytes | bytearray
+"""Some bytes of a body; nobody changes them once they were handed on."""
+
+
+class IncomingBody(Protocol):
+    """A body on its way. Its methods may be cancelled at any moment."""
+
+    async def append(self, *pieces: Piece) -> None:
+        """Take the next pieces. After an error or a cancellation the body can only be discarded.
+
+        Raises:
+            StoreFull: no room.
+            StoreUnavailable: the place refuses, or cannot be reached.
+        """
+        ...
+
+    async def finish(self) -> tuple[bytes, int]:
+        """End the body; return its BLAKE3, 32 bytes, and its size. Raises as `append` does."""
+        ...
+
+    async def rename(self, name: BlobName) -> None:
+        """Give the finished body a name, durably; it may have had another one before, which goes.
+
+        Raises:
+            StoreFull: no room.
+            StoreUnavailable: the place refuses, or the body was removed as abandoned.
+        """
+        ...
+
+    async def discard(self) -> None:
+        """Remove the body, whatever its name; what cannot be removed is swept later."""
+        ...
+
+
+class OpenedBody(Protocol):
+    """A body that is being read; its size is that of its head."""
+
+    size_bytes: int
+
+    async def __aenter__(self) -> "OpenedBody": ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
+        """Yield the body, or the bytes from `start` up to before `stop`, in pieces of at most 256 KiB.
+
+        Raises:
+            RecordDamaged: the body ends early; or it was read whole and does not have its digest: then the last piece
+                was not yielded.
+            StoreUnavailable: the place refuses, or cannot be reached.
+
+        Does not check:
+            The digest, when a part of the body is asked for.
+        """
+        ...
+
+    async def read(self) -> bytes:
+        """Return the whole body; raises as `pieces` does."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what the reading held."""
+        ...
+
+
+class BlobStore(Protocol):
+    """A place with the bodies of one store; any number of processes may use it.
+
+    Attributes:
+        max_bytes: what all bodies together may have; judged by the commits that name them. None: only the place bounds.
+        step_bytes: how much of a body it is best given at once, where memory allows.
+    """
+
+    max_bytes: int | None
+    step_bytes: int
+
+    async def begin(self) -> IncomingBody:
+        """Make room for a body that is on its way; raises as `IncomingBody.append` does."""
+        ...
+
+    async def open(self, name: BlobName, *, size_bytes: int) -> OpenedBody:
+        """Open a body for reading.
+
+        Raises:
+            RecordDamaged: it is missing or has another size.
+            StoreUnavailable: the place refuses, or cannot be reached.
+        """
+        ...
+
+    async def remove(self, name: BlobName) -> None:
+        """Remove a body if it is there.
+
+        Raises:
+            StoreUnavailable: the place cannot be reached.
+        """
+        ...
+
+    def older_than(self, before: float) -> AsyncIterator[Sequence[BlobName]]:
+        """Yield the names of bodies last written before `before`, in epoch seconds, some at a time.
+
+        Raises:
+            StoreUnavailable: the place refuses, or cannot be reached.
+            BodiesElsewhere: it is another store's, so that nothing in it may be taken for an orphan.
+        """
+        ...
+
+    async def remove_unfinished(self, before: float) -> int:
+        """Remove bodies without a name that nobody has written to since `before`; return how many.
+
+        Whoever still holds such a body fails when it is to be named, so nothing acknowledged is lost.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Find out whether the place can be reached.
+
+        Raises:
+            StoreUnavailable: it cannot.
+        """
+        ...

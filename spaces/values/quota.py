@@ -1,0 +1,273 @@
+"""How many bytes a space holds, and how many it may hold.
+
+Every row that holds a body is weighed with it in the space's counter, inside the commit: usage is exact without being
+read first, and a row that is replaced or deleted gives its weight back (ST7). That counter is what the wire tells.
+
+What the rows take besides, keys and metadata and a fixed part each, has a counter of its own: it may be as much as the
+limit in force, and LEAST_ROWS_BYTES in any case, so that a limit of a few bytes is one of bodies (M54).
+
+The limit in force is, in this order: for a space named `public` the one for public spaces, whatever else is set (M53);
+the space's own, which the operator sets and which is a row of the store; the default. A put reads the row together with
+everything else it decides on.
+
+Example:
+    keys = (usage_key(space), override_row_key(space))
+    limit_bytes = effective_limit(space, records[1], policy)
+    commit = Commit(puts=plan.puts, adds=(quota_add(space, limit_bytes=limit_bytes),))
+    if isinstance(outcome, Refused): ...      # read the counter again: is there room?
+"""
+
+import heapq
+from asyncio import sleep
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from capabilities.principals import Principal
+from capabilities.resources import SpaceId
+
+from .._codec import Codec
+from ..grants.hosting import space_of
+from ..keyspace import (
+    OVERRIDES_PREFIX,
+    ROWS_PREFIX,
+    SPACES_PREFIX,
+    TOTAL_SPACES_COUNTER,
+    USAGE_PREFIX,
+    rows_counter,
+    space_key,
+    space_keys,
+    usage_counter,
+)
+from ..store.contract import Add, Put, Range, Record, Store, counter_of
+
+DEFAULT_QUOTA_BYTES: Final = 1 << 30
+LEAST_ROWS_BYTES: Final = 64 * 1024
+PUBLIC_NAME: Final = "public"
+# Rows of one step of a walk over all spaces: a millisecond or two, after which others have their turn.
+_STEP_ROWS: Final = 1024
+
+
+class QuotaPolicy(msgspec.Struct, frozen=True, gc=False):
+    """The configured limits.
+
+    Attributes:
+        default_bytes: of a space without one of its own; None: no limit.
+        public_bytes: of every space named `public`.
+    """
+
+    default_bytes: int | None
+    public_bytes: int
+
+
+class _Override(msgspec.Struct, frozen=True, array_like=True):
+    limit_bytes: int
+    owner: str
+    name: str
+
+
+_CODEC: Final = Codec(_Override)
+
+
+def usage_key(space: SpaceId) -> bytes:
+    """Key of the counter of a space, which is also the account that its bodies are charged to."""
+    return space_keys(space).usage
+
+
+def usage_of(record: Record | None) -> int:
+    """Return the bytes of the bodies that a space holds, from the record under `usage_key`."""
+    return counter_of(record)
+
+
+def rows_key(space: SpaceId) -> bytes:
+    """Key of the counter of what the rows of a space's values take besides the bodies (M54)."""
+    return space_keys(space).rows
+
+
+def rows_limit(limit_bytes: int) -> int:
+    """Return how much the rows of a space may take where its bodies may take `limit_bytes`."""
+    return max(limit_bytes, LEAST_ROWS_BYTES)
+
+
+def rows_add(space: SpaceId, *, limit_bytes: int) -> Add:
+    """Refuse the commit if the rows of the space would take more than `rows_limit` after it; as `quota_add`."""
+    return Add(rows_key(space), 0, at_most=rows_limit(limit_bytes))
+
+
+def quota_add(space: SpaceId, *, limit_bytes: int) -> Add:
+    """Refuse the commit if the space would hold more than the limit after it.
+
+    Add it only to commits that grow a space: a delete must work beyond the limit.
+    """
+    return Add(usage_key(space), 0, at_most=limit_bytes)
+
+
+def override_row_key(space: SpaceId) -> bytes:
+    """Key of a space's own limit."""
+    return space_keys(space).override
+
+
+def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
+    """Set a space's own limit, or take it away (None). The space need not be hosted."""
+    if limit_bytes is None:
+        return Put(override_row_key(space), None)
+    return Put(override_row_key(space), _CODEC.encode(_Override(limit_bytes, space.owner, space.name)))
+
+
+def override_of(record: Record | None) -> int | None:
+    """Return a space's own limit, from the record under `override_row_key`; None: it has none.
+
+    Raises:
+        RecordDamaged: the row does not decode.
+    """
+    return None if record is None or record.value is None else _CODEC.decode(record.value).limit_bytes
+
+
+def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy) -> int | None:
+    """Return how many bytes a space may hold (M52, M53).
+
+    Args:
+        space: whose.
+        override: the record under `override_row_key`, read together with the usage.
+        policy: the configured limits.
+
+    Returns:
+        Bytes; 0 is a limit of nothing; None: no limit.
+
+    Raises:
+        RecordDamaged: the row does not decode.
+    """
+    if space.name == PUBLIC_NAME:
+        return policy.public_bytes
+    own = override_of(override)
+    return policy.default_bytes if own is None else own
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """Limits that spaces have of their own.
+
+    Attributes:
+        limits: canonical space id to bytes.
+        more: there are more of them than were asked for.
+    """
+
+    limits: Mapping[str, int]
+    more: bool
+
+
+async def read_overrides(store: Store, *, limit: int) -> Overrides:
+    """Return the limits that the operator has set, at most `limit` of them."""
+    limits: dict[str, int] = {}
+    after: bytes | None = None
+    while True:
+        page = (await store.read(ranges=(Range(OVERRIDES_PREFIX, after=after, limit=_STEP_ROWS),))).pages[0]
+        for _, record in page.rows:
+            if len(limits) == limit:
+                return Overrides(limits, more=True)
+            row = _CODEC.decode(record.value or b"")
+            limits[SpaceId(Principal(row.owner), row.name).text] = row.limit_bytes
+        if not page.more:
+            return Overrides(limits, more=False)
+        after = page.last_key
+        await sleep(0)
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceUsage:
+    """A hosted space and what it holds.
+
+    Attributes:
+        space: which.
+        used_bytes: its bodies.
+        row_bytes: the rows of its values besides (M54).
+    """
+
+    space: SpaceId
+    used_bytes: int
+    row_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The largest spaces.
+
+    Attributes:
+        spaces: largest first, bodies and rows together; spaces of one size in the order of their hashes.
+        count: hosted spaces in all.
+    """
+
+    spaces: tuple[SpaceUsage, ...]
+    count: int
+
+
+async def largest_spaces(store: Store, *, limit: int) -> Usage:
+    """Find the spaces that hold the most.
+
+    The counters of all spaces are walked once, in steps between which others have their turn, and only the `limit`
+    largest are held in memory: a million spaces cost about a second of one worker and a page of memory. What changes
+    during the walk may be seen or not.
+
+    Args:
+        store: where.
+        limit: at most that many.
+    """
+    largest = await _largest_counters(store, limit)
+    found: dict[bytes, SpaceUsage] = {}
+    for start in range(0, len(largest), _STEP_ROWS):
+        step = largest[start : start + _STEP_ROWS]
+        records = (await store.read([space_key(space16) for _, space16, _ in step])).records
+        for (size_bytes, space16, used_bytes), record in zip(step, records, strict=True):
+            if (hosted := space_of(record)) is not None:
+                found[space16] = SpaceUsage(hosted.space, used_bytes, size_bytes - used_bytes)
+    await _add_empty_spaces(store, found, limit)
+    total = (await store.read((TOTAL_SPACES_COUNTER,))).records[0]
+    return Usage(tuple(found.values()), counter_of(total))
+
+
+async def _largest_counters(store: Store, limit: int) -> list[tuple[int, bytes, int]]:
+    """Walk the counters of all spaces and keep the largest: bytes in all, which space, bytes of bodies."""
+    heap: list[tuple[int, bytes, int]] = []
+    async for usage, rows, space16 in _counters(store):
+        entry = (usage + rows, space16, usage)
+        if len(heap) < limit:
+            heapq.heappush(heap, entry)
+        elif entry > heap[0]:
+            heapq.heapreplace(heap, entry)
+    return sorted(heap, reverse=True)
+
+
+async def _counters(store: Store) -> AsyncIterator[tuple[int, int, bytes]]:
+    """Yield bytes of bodies and of rows of each space that holds something, each space once."""
+    for prefix, beside in ((USAGE_PREFIX, rows_counter), (ROWS_PREFIX, usage_counter)):
+        more, after = True, None
+        while more:
+            page = (await store.read(ranges=(Range(prefix, after=after, limit=_STEP_ROWS),))).pages[0]
+            spaces = [key[len(prefix) :] for key, _ in page.rows]
+            others = (await store.read([beside(space16) for space16 in spaces])).records
+            for space16, (_, record), other in zip(spaces, page.rows, others, strict=True):
+                if prefix == USAGE_PREFIX:
+                    yield counter_of(record), counter_of(other), space16
+                elif counter_of(other) == 0:  # else it was among the first
+                    yield 0, counter_of(record), space16
+            more, after = page.more, page.last_key
+            await sleep(0)
+
+
+async def _add_empty_spaces(store: Store, found: dict[bytes, SpaceUsage], limit: int) -> None:
+    """Fill up with hosted spaces that hold nothing."""
+    after: bytes | None = None
+    while len(found) < limit:
+        page = (await store.read(ranges=(Range(SPACES_PREFIX, after=after, limit=_STEP_ROWS),))).pages[0]
+        hashes = [key[len(SPACES_PREFIX) :] for key, _ in page.rows]
+        counters = (await store.read([usage_counter(space16) for space16 in hashes])).records
+        for space16, (_, record), counter in zip(hashes, page.rows, counters, strict=True):
+            hosted = space_of(record)
+            if hosted is not None and len(found) < limit and counter_of(counter) == 0:
+                found.setdefault(space16, SpaceUsage(hosted.space, 0, 0))
+        if not page.more:
+            return
+        after = page.last_key
+        await sleep(0)

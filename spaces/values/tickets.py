@@ -1,0 +1,106 @@
+"""Tickets of signed URLs: rows that say for how long, and under whose authority, one value may be read by anybody.
+
+A ticket is 32 bytes, in a URL 43 characters of base64url:
+
+    offset  size  field
+    ──────  ────  ─────────────────────────────────────────────
+    0       4     minute of the expiry since the epoch, big-endian
+    4       28    random
+
+The row lies under the minute and a hash of the ticket: sweeps find it by time, and whoever reads the store does not
+learn a ticket. It pins one version of one value and names the content keys of the delegations that it rests on; their
+windows cannot change and bound the expiry, their marks are read each time the URL is (Q24).
+
+Example:
+    ticket = new_ticket(expires_at, entropy)
+    commit = Commit(puts=(ticket_put(ticket, Ticket(...)),), live=call.live)
+"""
+
+from typing import Final
+
+import msgspec
+from blake3 import blake3
+
+from capabilities.ambient import Entropy
+from capabilities.cids import ContentKey
+
+from .._codec import Codec
+from ..expiry import rows_until
+from ..keyspace import TICKETS_PREFIX, claim_minute4, ticket_key
+from ..store.contract import ABSENT, Commit, Put, Record, Store
+
+TICKET_BYTES: Final = 32
+_MINUTE_BYTES: Final = 4
+_ID_BYTES: Final = 16
+# For so long an expired ticket is told from one that never was.
+KEPT_AFTER_EXPIRY_S: Final = 3600
+
+
+class Ticket(msgspec.Struct, frozen=True, array_like=True):
+    """What a signed URL gives.
+
+    Attributes:
+        value_key: key of the value's head in the store.
+        digest: BLAKE3 of the one body that may be read, 32 bytes.
+        expires_at: epoch seconds from which on the ticket is void; inside the window of every delegation named.
+        authority: content keys of the delegations it rests on; none when the space's own DID asked for it.
+    """
+
+    value_key: bytes
+    digest: bytes
+    expires_at: float
+    authority: tuple[bytes, ...]
+
+    @property
+    def contents(self) -> tuple[ContentKey, ...]:
+        """The delegations whose marks decide."""
+        return tuple([ContentKey(content) for content in self.authority])
+
+
+_CODEC: Final = Codec(Ticket)
+
+
+def new_ticket(expires_at: float, entropy: Entropy) -> bytes:
+    """Make a ticket that nobody can guess."""
+    return claim_minute4(int(expires_at)) + entropy.token(TICKET_BYTES - _MINUTE_BYTES)
+
+
+def ticket_row_key(ticket: bytes) -> bytes:
+    """Key of a ticket's row. `ticket`: 32 bytes, possibly made up."""
+    return ticket_key(ticket[:_MINUTE_BYTES], blake3(ticket).digest(length=_ID_BYTES))
+
+
+def ticket_put(ticket: bytes, said: Ticket) -> Put:
+    """Keep a new ticket."""
+    return Put(ticket_row_key(ticket), _CODEC.encode(said), expect=ABSENT)
+
+
+def moved_ticket(key: bytes, said: Ticket, record: Record) -> Put:
+    """Let the ticket under a key say something else, over the very row that was read."""
+    return Put(key, _CODEC.encode(said), expect=record.stamp)
+
+
+def ticket_of(record: Record | None) -> Ticket | None:
+    """Read the row of a ticket; None when there is none.
+
+    Raises:
+        RecordDamaged: the row does not decode.
+    """
+    return None if record is None or record.value is None else _CODEC.decode(record.value)
+
+
+async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> int:
+    """Forget tickets an hour after they expired; return how many went. Run again while it returns `limit`.
+
+    Args:
+        store: where they are kept.
+        now: epoch seconds.
+        limit: at most that many, 1 to 256.
+    Raises:
+        StoreError: from reading or writing.
+    """
+    end = claim_minute4(max(int(now) - KEPT_AFTER_EXPIRY_S - 60, 0))
+    rows = await rows_until(store, TICKETS_PREFIX, end, limit=limit, keys_only=True)
+    if rows:
+        await store.commit(Commit(puts=tuple([Put(key, None) for key, _ in rows])))
+    return len(rows)

@@ -1,0 +1,213 @@
+"""Bodies on their way into a space: taken in piece by piece, the small ones in memory, the large ones in files.
+
+Whoever takes in bodies does so within a `Staging`, which clears away at its end every file that no commit may have come
+to name. A file that a commit with an unknown outcome named stays; if nobody refers to it, it is swept a day later.
+
+All operations of a process together hold a bounded number of bytes in memory (`Intake`); beyond it a body is refused,
+and whoever sends it comes back.
+
+Example:
+    async with values.staging() as staging:
+        body = await staging.receive(pieces)
+        ...                                  # plan and commit; before each further attempt: staging.recall()
+"""
+
+from collections.abc import AsyncIterable
+from types import TracebackType
+from typing import Final
+
+from blake3 import blake3
+from msgspec import Struct
+
+from ..errors import CommitInvalid, CommitTooLarge, IntakeFull, StoreBusy, StoreFull
+from .object_folder import PIECE_BYTES
+from .object_records import BlobName
+from .object_store import BlobStore, IncomingBody
+
+INLINE_BYTES: Final = 64 * 1024
+"""The most that lies in a head. Up to here a row costs the machine less than a file; far beyond, the file less."""
+INLINE_TOGETHER_BYTES: Final = 7_864_320
+"""The most that lies in the heads of one commit; the rest of what it may have (ST6) is for what else it says."""
+INTAKE_BYTES: Final = 128 * 1024 * 1024
+"""What all bodies on their way may hold of one process's memory: 450 large ones, two thousand of 64 KiB."""
+# Pieces are as short as a client likes, and each takes memory besides its bytes: so many wait before they become one.
+_MOST_PIECES: Final = 1024
+# While no more than this part of it is held, a long body waits for long steps: fewer ways to a thread and back.
+_MUCH_ROOM_SHARE: Final = 8
+# After these nothing was written, so nothing can refer to a file that was named.
+_NOTHING_WRITTEN: Final = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
+
+
+class StagedFile:
+    """A whole body in a file that nobody refers to yet."""
+
+    def __init__(self, incoming: IncomingBody) -> None:
+        self._incoming = incoming
+        self.is_named = False
+
+    async def name_as(self, name: BlobName) -> None:
+        """Give the file the name under which the next commit refers to it.
+
+        Raises:
+            StoreUnavailable: the disk refuses, or the file was removed as abandoned.
+        """
+        self.is_named = True
+        await self._incoming.rename(name)
+
+    async def discard(self) -> None:
+        """Remove the file."""
+        await self._incoming.discard()
+
+
+class Body(Struct, frozen=True):
+    """A body that was taken in whole.
+
+    Attributes:
+        digest: its BLAKE3, 32 bytes.
+        size_bytes: its size.
+        inline: the bytes, when they are few enough to lie in the head.
+        file: where it lies, when it is larger.
+    """
+
+    digest: bytes
+    size_bytes: int
+    inline: bytes | None
+    file: StagedFile | None = None
+
+
+def inline_body(data: bytes) -> Body:
+    """Return a body of at most INLINE_BYTES that is at hand."""
+    if len(data) > INLINE_BYTES:
+        raise ValueError("a body of this size belongs in a file")
+    return Body(digest=blake3(data).digest(), size_bytes=len(data), inline=data)
+
+
+class Intake:
+    """How much of one process's memory the bodies on their way hold, within a bound."""
+
+    def __init__(self, max_bytes: int = INTAKE_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._held_bytes = 0
+
+    def take(self, size_bytes: int) -> None:
+        """Count bytes that have come.
+
+        Raises:
+            IntakeFull: too many are held already; these are not counted.
+        """
+        if self._held_bytes + size_bytes > self._max_bytes:
+            raise IntakeFull("too many bodies are on their way")
+        self._held_bytes += size_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held now."""
+        return self._held_bytes
+
+    @property
+    def has_much_room(self) -> bool:
+        """Whether bodies may wait for long steps without being in the way of others."""
+        return self._held_bytes * _MUCH_ROOM_SHARE <= self._max_bytes
+
+    def give_back(self, size_bytes: int) -> None:
+        """Count bytes that are held no longer."""
+        self._held_bytes -= size_bytes
+
+
+class Staging:
+    """Takes in the bodies of one operation."""
+
+    def __init__(self, files: BlobStore, intake: Intake | None = None) -> None:
+        self._files = files
+        self._intake = intake or Intake()
+        self._taken_bytes = 0
+        self._inline_room_bytes = INLINE_TOGETHER_BYTES
+        self._incoming: list[IncomingBody] = []
+        self._staged: list[StagedFile] = []
+
+    async def __aenter__(self) -> "Staging":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove what was not finished, and what no commit may have named."""
+        self._give_back(self._taken_bytes)
+        if isinstance(error, _NOTHING_WRITTEN):
+            self.recall()
+        for staged in self._staged:
+            if not staged.is_named:
+                await staged.discard()
+        for incoming in self._incoming:
+            await incoming.discard()
+
+    def recall(self) -> None:
+        """Note that the last commit was refused, so that nothing refers to the files it named."""
+        for staged in self._staged:
+            staged.is_named = False
+
+    async def receive(self, pieces: AsyncIterable[bytes]) -> Body:
+        """Take in a body; what `pieces` raises ends it.
+
+        Args:
+            pieces: the bytes in order; whoever gives them bounds their sum.
+        Raises:
+            IntakeFull: too much is on its way already.
+            StoreFull: no room on the disk.
+            StoreUnavailable: the disk refuses.
+        """
+        held: list[bytes] = []
+        held_bytes = 0
+        incoming: IncomingBody | None = None
+        is_long = False
+        async for piece in pieces:
+            self._take(len(piece))
+            held.append(piece)
+            held_bytes += len(piece)
+            if incoming is None and held_bytes > min(INLINE_BYTES, self._inline_room_bytes):
+                incoming = await self._begin()
+            if len(held) == _MOST_PIECES:
+                held = [b"".join(held)]
+            if incoming is not None and held_bytes >= self._step_bytes(is_long):
+                await incoming.append(*held)
+                self._give_back(held_bytes)
+                held, held_bytes, is_long = [], 0, True
+        if incoming is None:
+            self._inline_room_bytes -= held_bytes
+            return inline_body(b"".join(held))
+        await incoming.append(*held)
+        return await self._finish(incoming)
+
+    async def keep(self, whole: bytes) -> Body:
+        """Take in a body that is at hand; raises as `receive` does."""
+        size_bytes = len(whole)
+        self._take(size_bytes)
+        if size_bytes <= INLINE_BYTES and size_bytes <= self._inline_room_bytes:
+            self._inline_room_bytes -= size_bytes
+            return Body(blake3(whole).digest(), size_bytes, whole)
+        incoming = await self._begin()
+        await incoming.append(whole)
+        return await self._finish(incoming)
+
+    def _step_bytes(self, is_long: bool) -> int:
+        return self._files.step_bytes if is_long and self._intake.has_much_room else PIECE_BYTES
+
+    def _take(self, size_bytes: int) -> None:
+        self._intake.take(size_bytes)
+        self._taken_bytes += size_bytes
+
+    def _give_back(self, size_bytes: int) -> None:
+        self._intake.give_back(size_bytes)
+        self._taken_bytes -= size_bytes
+
+    async def _begin(self) -> IncomingBody:
+        incoming = await self._files.begin()
+        self._incoming.append(incoming)
+        return incoming
+
+    async def _finish(self, incoming: IncomingBody) -> Body:
+        digest, size_bytes = await incoming.finish()
+        self._incoming.remove(incoming)
+        staged = StagedFile(incoming)
+        self._staged.append(staged)
+        return Body(digest=digest, size_bytes=size_bytes, inline=None, file=staged)

@@ -1,0 +1,162 @@
+"""What one request of a stranger can make the node do."""
+
+import asyncio
+import time
+
+import pytest
+from attacks.inside_stage import inside
+from attacks.parties import GET, PUT, Stage, base64_of
+from running_node import Grants, key_token, network_path, new_key, send
+
+from capabilities.chain import Mark, Registered, judge_registration
+from capabilities.cids import ContentKey, Digest
+from capabilities.signatures import Ed25519Signer
+from capabilities.strict_json import Json
+from capabilities.tokens import parse_delegation, verify_delegation
+from encryption_network.canonical_json import canonical_bytes
+from encryption_network.policy import FACT, Policy, policy_json
+from encryption_network.requests import NETWORK_CREATE, admin_fact, decrypt_body_json, decrypt_fact
+from spaces.grants.delegations import DelegationCache, StoredDelegation
+
+DECRYPT = "tinycloud.encryption/decrypt"
+
+
+async def own_network(stage: Stage, key: Ed25519Signer) -> str:
+    """Make a network of a key that nobody knows."""
+    network = f"urn:tinycloud:encryption:{key.did}:default"
+    body: dict[str, Json] = {"name": "default", "ownerDid": key.did}
+    fact = admin_fact(network, target_node=stage.node_did, action=NETWORK_CREATE, body=body)
+    token = key_token(key, stage.node_did, {network: [NETWORK_CREATE]}, facts=[fact])
+    reply = await send(stage.url, "POST", "/encryption/networks", token=token, body=canonical_bytes(body))
+    assert reply.status == 200, reply.said
+    return network
+
+
+async def ask_with_path(stage: Stage, key: Ed25519Signer, path: str) -> tuple[int, str]:
+    """Ask for a key of one's own network under a grant of one's own whose policy names a path."""
+    network = await own_network(stage, key)
+    policy = policy_json(Policy(paths=(path,)))
+    grant = await stage.register(key_token(key, key.did, {network: [DECRYPT]}, facts=[{FACT: policy}]))
+    body = decrypt_body_json(
+        network,
+        target_node=stage.node_did,
+        alg="x25519-aes256gcm/v1",
+        key_version=1,
+        encrypted_symmetric_key=base64_of(bytes(93)),
+        receiver_public_key=bytes(32),
+    )
+    token = key_token(key, stage.node_did, {network: [DECRYPT]}, proofs=[grant], facts=[decrypt_fact(body)])
+    reply = await send(stage.url, "POST", network_path(network, "decrypt"), token=token, body=canonical_bytes(body))
+    return reply.said
+
+
+async def store_large(stage: Stage, key: Ed25519Signer, size_bytes: int) -> str:
+    """Store a value in a file, take the file away, and return the value's resource: whoever reads it meets a fault."""
+    path = f"tinycloud:{key.did[4:]}:default/kv/large"
+    reply = await stage.invoke(key, {path: [PUT]}, body=b"[" + b" " * size_bytes + b"]")
+    assert reply.status == 200, reply.said
+    for place in (inside(stage).services.config.data / "blobs").glob("??/*"):
+        place.unlink()
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+async def test_what_is_no_envelope_by_its_size_is_not_read_for_a_policy(stage: Stage) -> None:
+    """A policy names a path with a value far larger than any secret: the value is not loaded and parsed for it.
+
+    Parsing 48 MB of nested arrays holds the event loop for thirteen seconds, and a request may name 256 such paths,
+    all of them one file.
+    """
+    stranger = new_key()
+    path = await store_large(stage, stranger, 40_000_000)
+    assert await ask_with_path(stage, stranger, path) == (401, "release refused: path")
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+async def test_looking_for_an_envelope_does_not_hold_the_event_loop(stage: Stage) -> None:
+    """A policy names a path with twelve megabytes of nested arrays: others are answered while it is looked at."""
+    stranger = new_key()
+    path = f"tinycloud:{stranger.did[4:]}:default/kv/nested"
+    nested = b'{"v":1,"x":[' + b"[]," * 4_000_000 + b"[]]}"
+    assert (await stage.invoke(stranger, {path: [PUT]}, body=nested)).status == 200
+    longest_s = 0.0
+
+    async def watch() -> None:
+        nonlocal longest_s
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(0)
+            longest_s = max(longest_s, loop.time() - before)
+
+    watching = asyncio.create_task(watch())
+    said = await ask_with_path(stage, stranger, path)
+    watching.cancel()
+    assert said == (401, "release refused: path")
+    assert longest_s < 1.0
+
+
+async def test_a_policy_does_not_make_the_node_read_other_peoples_values(stage: Stage) -> None:
+    """A stranger's policy names a path in the space of somebody who never heard of the stranger's network."""
+    victim, stranger = new_key(), new_key()
+    path = await store_large(stage, victim, 80_000)
+    assert await ask_with_path(stage, stranger, path) == (401, "release refused: path")
+
+
+async def test_more_proofs_than_a_chain_may_have_are_refused_before_they_are_read(stage: Stage) -> None:
+    """A token that cites 65 delegations is refused without decoding them; each may take 16 ms of the event loop."""
+    key = new_key()
+    resource = f"tinycloud:{key.did[4:]}:default/kv/a"
+    grants = [await stage.register(key_token(key, key.did, {resource: [GET]}, ttl_s=600)) for _ in range(65)]
+    cache = inside(stage).services.delegations._cache
+    before = cache.size_bytes
+    reply = await stage.invoke(new_key(), {resource: [GET]}, proofs=grants)
+    assert reply.status == 401
+    assert cache.size_bytes == before
+
+
+def seconds_to_judge(resources: list[str], ability: str) -> float:
+    """Time how long a delegation of many resources takes to be judged against a parent with the same ones."""
+    one, other = new_key(), new_key()
+    grants: Grants = {resource.format(did=one.did, key=one.did[4:]): [ability] for resource in resources}
+    parent = verify_delegation(parse_delegation(key_token(one, other.did, grants, ttl_s=600)))
+    held = judge_registration(parent, (), {}, now=time.time())
+    token = key_token(other, new_key().did, grants, proofs=[parent.header])
+    child = verify_delegation(parse_delegation(token))
+    best = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        judge_registration(child, (held,), {parent.content_key: Mark.LIVE}, now=time.time())
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def test_comparing_networks_costs_no_more_than_comparing_paths() -> None:
+    """The bound on comparisons is stated for some 80 ms; networks are parsed anew in every single comparison."""
+    numbers = [f"{number:03}" for number in range(512)]
+    paths = seconds_to_judge([f"tinycloud:{{key}}:default/kv/{number}" for number in numbers], GET)
+    networks = seconds_to_judge([f"urn:tinycloud:encryption:{{did}}:{number}" for number in numbers], DECRYPT)
+    assert networks < 4 * paths, (networks, paths)
+
+
+def test_aliases_do_not_drive_delegations_out_of_memory() -> None:
+    """However many cids were looked up, a delegation that is used now stays in memory."""
+    key = new_key()
+    token = verify_delegation(parse_delegation(key_token(key, key.did, {f"tinycloud:{key.did[4:]}:a/kv": [GET]})))
+    cache = DelegationCache(max_bytes=100_000)
+    for number in range(1000):
+        cache.add_alias(Digest(number.to_bytes(32, "big")), ContentKey(bytes(32)))
+    cache.add(StoredDelegation(Registered(token, (), None, None, ()), 0.0))
+    assert cache.get(token.content_key) is not None
+
+
+async def test_strangers_cannot_make_the_node_sync_its_disk(stage: Stage) -> None:
+    """Asking twice in one moment whether the node is ready writes at most once."""
+    store = inside(stage).services.store
+    stamps = set()
+    for _ in range(3):
+        assert (await send(stage.url, "GET", "/readyz")).status == 200
+        record = (await store.read((b"mcanary",))).records[0]
+        assert record is not None
+        stamps.add(record.stamp)
+    assert len(stamps) == 1

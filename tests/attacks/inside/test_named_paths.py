@@ -1,0 +1,87 @@
+"""Policies that name paths, against whoever may write there: texts that two readers could read as two keys (RL19)."""
+
+import json
+
+import pytest
+from tests_support import CountingEntropy
+
+from capabilities.principals import parse_principal
+from capabilities.resources import network_id
+from encryption_network.envelope import encode_envelope, parse_envelope, seal_envelope
+from encryption_network.errors import EnvelopeError
+from encryption_network.keyring import Keyring
+from encryption_network.networks import create_network, descriptor_json, parse_descriptor
+from node.operations.values.sealed_values import NO_ENVELOPE, key_digest, sealed_key_of
+from spaces.values.value_bodies import inline_body
+
+KEY, HASH = "encryptedSymmetricKey", "encryptedSymmetricKeyHash"
+
+
+def sealed(seed: bytes) -> dict[str, object]:
+    """An envelope as a client writes it."""
+    entropy = CountingEntropy(seed)
+    owner = parse_principal("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK")
+    network = create_network(network_id(owner, "default"), now=0.0, keyring=Keyring(b"k" * 32), entropy=entropy)
+    descriptor = parse_descriptor(descriptor_json(network, "did:key:node"))
+    value: dict[str, object] = json.loads(encode_envelope(seal_envelope(descriptor, b"secret", entropy)))
+    return value
+
+
+HONEST, OTHER = sealed(b"honest"), sealed(b"other")
+
+
+def text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def spelled(name: str) -> str:
+    return '"' + "".join(f"\\u{ord(sign):04x}" for sign in name) + '"'
+
+
+def members(*pairs: tuple[str, object], last: dict[str, object] = HONEST) -> str:
+    """An envelope with members before its own."""
+    before = "".join(f"{name}:{text(value)}," for name, value in pairs)
+    return "{" + before + text(last)[1:]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        members((f'"{KEY}"', OTHER[KEY]), (f'"{HASH}"', OTHER[HASH])),
+        members((f'"{KEY}"', OTHER[KEY])),
+        members((spelled(KEY), OTHER[KEY]), (spelled(HASH), OTHER[HASH])),
+        members(('"x"', OTHER), ('"y"', [OTHER, text(OTHER)])),
+        text([OTHER, HONEST]),
+        text({"envelope": HONEST}),
+        text(HONEST) + text(OTHER),
+        text(HONEST)[:-1] + f",{spelled(KEY)}:{text(OTHER[KEY])},{spelled(HASH)}:{text(OTHER[HASH])}" + "}",
+        text(HONEST)[:-1] + f',"{KEY}\\u0000":{text(OTHER[KEY])}' + "}",
+        "\ufeff" + text(HONEST),
+        text({**HONEST, "v": 2}),
+        text({**HONEST, "v": True}),
+        text({**HONEST, "v": 1.0}),
+        text({**HONEST, KEY: [HONEST[KEY]]}),
+        text({**HONEST, KEY: str(HONEST[KEY]) + "\n"}),
+        text({**HONEST, HASH: str(HONEST[HASH]).upper()}),
+        text({**HONEST, "pad": [[]] * 10}).replace("[]", "[" * 400 + "]" * 400),
+    ],
+)
+def test_a_note_says_what_every_reader_reads(body: str) -> None:
+    """No note, or that of the key which readers see: the strict one refuses, the lax one takes the last (RL19)."""
+    data = body.encode()
+    noted = sealed_key_of(inline_body(data))
+    if noted == NO_ENVELOPE:
+        return
+    assert noted == key_digest(json.loads(body)[KEY])
+    try:
+        strict = parse_envelope(data)
+    except EnvelopeError:
+        return
+    assert noted == key_digest(strict.encrypted_symmetric_key)
+
+
+def test_another_spelling_of_a_wrapped_key_is_another_key() -> None:
+    """The text is compared, so that spare bits and other alphabets of base64 stand nowhere (RL19)."""
+    wrapped = str(HONEST[KEY])
+    for other in (wrapped + "\n", wrapped + "=", wrapped.replace("+", "-").replace("/", "_"), ""):
+        assert key_digest(other) != key_digest(wrapped)

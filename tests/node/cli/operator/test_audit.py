@@ -1,0 +1,99 @@
+"""Exporting the audit chain, noting that a file is kept, and what an export of a cut chain looks like."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests_support import FixedClock
+
+from node.cli import main
+from node.config import Config, Http, Retention, Store
+from node.housekeeping.retention import prune_audit
+from node.housekeeping.seal_audit import seal_audit
+from node.processes.embedded import embedded_node
+from sealspace.client import Client
+from sealspace.wallets import new_wallet
+
+DAY_S = 86_400.0
+
+
+def config_of(folder: Path, **retention: Any) -> Config:
+    return Config(
+        http=Http(port=0, drain_s=0), store=Store(data=str(folder / "data")), retention=Retention(**retention)
+    )
+
+
+async def used(folder: Path, clock: FixedClock, *, owners: int = 1, **retention: int) -> str:
+    """Run a node on a folder, have it used, and sweep what is due; returns its DID."""
+    async with embedded_node(config_of(folder, **retention), clock=clock) as node:
+        for _ in range(owners):
+            async with Client(node.url, clock=clock) as client:
+                await client.sign_in(new_wallet())
+        while await prune_audit(node.services):
+            pass
+        while await seal_audit(node.services):
+            pass
+        return node.services.keyring.node_did
+
+
+def ran(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    status = main([*arguments])
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+async def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    return await asyncio.to_thread(ran, capsys, *arguments)
+
+
+async def test_from_an_export_to_a_cut_chain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Export, verify, note it as kept; a year later the old part is gone, and the rest verifies (RC27, RC28)."""
+    clock, data = FixedClock(1_700_000_000.0), ("--data", str(tmp_path / "data"))
+    did = await used(tmp_path, clock, owners=2, audit_days=365)
+    first = tmp_path / "first.jsonl"
+    status, text, _ = await run(capsys, "audit", "export", *data)
+    first.write_text(text)
+    assert status == 0
+    number = json.loads((await run(capsys, "audit", "verify", "--node-did", did, str(first)))[1])["number"]
+    status, text, _ = await run(capsys, "audit", "kept", *data, str(first))
+    assert (status, json.loads(text)) == (0, {"kept": number})
+    clock.advance(4000 * DAY_S)  # an export is signed by the system's clock
+    await used(tmp_path, clock, audit_days=365)
+    status, text, told = await run(capsys, "audit", "export", *data)
+    assert (status, f"entries up to {number} were removed" in told) == (0, True)
+    second = tmp_path / "second.jsonl"
+    second.write_text(text)
+    left = json.loads((await run(capsys, "audit", "verify", "--node-did", did, str(second)))[1])
+    assert (left["after"], left["number"] > number) == (number, True)
+    assert (await run(capsys, "audit", "kept", *data, str(second)))[0] == 0
+
+
+async def test_files_that_do_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that does not verify, is another store's, or begins too late is not noted; each error says what to do."""
+    clock, data = FixedClock(), ("--data", str(tmp_path / "a" / "data"))
+    await used(tmp_path / "a", clock, owners=2)
+    await used(tmp_path / "b", clock)
+    (_, whole, _), (_, other, _), (_, late, _) = [
+        await run(capsys, "audit", "export", "--data", str(tmp_path / name / "data"), *more)
+        for name, more in (("a", ()), ("b", ()), ("a", ("--after", "1")))
+    ]
+    changed = whole.replace("delegation.registered", "delegation.forgotten", 1)
+    assert changed != whole
+    for text, hint in ((changed, "export it again"), (other, "export it again"), (late, "--after 0")):
+        path = tmp_path / "file.jsonl"
+        path.write_text(text)
+        status, out, told = await run(capsys, "audit", "kept", *data, str(path))
+        assert (status, out, hint in told.splitlines()[-1]) == (1, "", True), told
+
+
+@pytest.mark.parametrize("setting", [{"receipts_days": 89}, {"audit_days": 364}])
+def test_memory_is_not_too_short(tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: dict[str, int]) -> None:
+    """Settings under what the pages promise refuse to start (RC25, RC27)."""
+    ((name, days),) = setting.items()
+    path = tmp_path / "sealspace.toml"
+    path.write_text(f"[retention]\n{name} = {days}\n")
+    status, _, told = ran(capsys, "serve", "--config", str(path), "--data", str(tmp_path / "data"))
+    assert (status, f"retention.{name}" in told) == (2, True)

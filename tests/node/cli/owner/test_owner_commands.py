@@ -1,0 +1,502 @@
+"""An owner's commands against a real node and a real backend: from an address to a granted and a refused backend."""
+
+import asyncio
+import hashlib
+import json
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backend_site import Domain, Program, serving
+from tests_support import REPOSITORY, Input
+
+from capabilities.strict_base64 import encode_standard
+from node.cli import main
+from node.config import Config, Http, Release, Store
+from node.processes.embedded import embedded_node
+from sealspace.client import Client
+from sealspace.portable import decode_portable
+from sealspace.session import key_session, load_session
+from tee_backend.backend import Backend
+from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated_log import SIMULATED_KEY_PROVIDER, mint_event_log
+from tee_backend.publishing import BackendSurface
+
+COMPOSE = "services:\n  notes: {}\n"
+EVIL = "services:\n  evil: {}\n"
+COMPOSE_HASH = hashlib.sha256(COMPOSE.encode()).hexdigest()
+PROVIDER = f"kms:{SIMULATED_KEY_PROVIDER.id.hex()}"
+IMAGE = replace(measurements_of("image"), rtmr3=None)
+SECRET = "open sesame, says the owner"
+
+
+@dataclass
+class Ran:
+    """How a command ended and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def next(self) -> str:
+        """What an error says to do."""
+        last = self.err.splitlines()[-1]
+        assert last.startswith("next: "), self
+        return last.removeprefix("next: ")
+
+
+@dataclass
+class Site:
+    """A running backend."""
+
+    url: str
+    program: Program
+
+
+@dataclass
+class Desk:
+    """An owner's machine, a node, and backends."""
+
+    node: str
+    home: Path
+    folder: Path
+    platform: SimulatedPlatform
+    stack: AsyncExitStack
+    capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch
+
+    async def run(self, *arguments: str, given: str = "", typed: str | None = None, home: bool = True) -> Ran:
+        """Run a command as a process would, on a thread of its own."""
+        self.monkeypatch.setattr(sys, "stdin", Input(typed or given, is_terminal=typed is not None))
+        self.capsys.readouterr()
+        options = ("--home", str(self.home)) if home else ()
+        status = await asyncio.to_thread(main, [*arguments, *options])
+        told = self.capsys.readouterr()
+        return Ran(status, told.out, told.err)
+
+    async def log_in(self, *more: str) -> Ran:
+        trust = ("--trust-root", str(self.folder / "root.pem"), "--collateral", str(self.folder / "collateral"))
+        ran = await self.run("login", "--node", self.node, "--new", *trust, *more)
+        assert ran.status == 0, ran
+        return ran
+
+    async def backend(self, compose: str = COMPOSE, *, seed: int = 1, wants: tuple[str, ...] = ("API_KEY",)) -> Site:
+        domain = Domain(self.platform, IMAGE, mint_event_log(hashlib.sha256(compose.encode()).digest()))
+        client = await self.stack.enter_async_context(Client(self.node, session=key_session(bytes(31) + bytes([seed]))))
+        program = Program(client, Backend(client, domain), wants)
+        asked: dict[str, Any] = {"app_id": "com.example", "name": "Notes", "defaults": False}
+        surface = BackendSurface(
+            domain,
+            did=program.backend.did,
+            manifest={**asked, "secrets": dict.fromkeys(wants, True)},
+            compose=compose,
+            on_grant=program.take_up,
+        )
+        return Site(await self.stack.enter_async_context(serving(surface)), program)
+
+
+@pytest.fixture
+async def desk(
+    tmp_path: Path,
+    platform: SimulatedPlatform,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Desk]:
+    """A node that believes the simulated platform."""
+    (tmp_path / "root.pem").write_text(platform.root_pem)
+    (tmp_path / "collateral").mkdir()
+    (tmp_path / "collateral" / "platform.json").write_bytes(platform.collateral_json(time.time()))
+    config = Config(
+        http=Http(port=0, drain_s=0),
+        store=Store(data=str(tmp_path / "data")),
+        release=Release(trust_root=str(tmp_path / "root.pem"), collateral=str(tmp_path / "collateral")),
+    )
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(embedded_node(config))
+        yield Desk(node.url, tmp_path / "home", tmp_path, platform, stack, capsys, monkeypatch)
+
+
+async def test_from_an_address_to_a_granted_and_a_refused_backend(desk: Desk) -> None:
+    """Login, secret, grant: the good backend reads. The other one is refused, and the first one after a withdrawal."""
+    good, evil = await desk.backend(), await desk.backend(EVIL, seed=2)
+    await desk.log_in()
+    assert (await desk.run("secret", "put", "API_KEY", given=SECRET + "\n")).status == 0
+    approved = desk.folder / "approved.json"
+    approved.write_text((await desk.run("backend", "show", good.url, "--json")).out)
+    granted = await desk.run("backend", "grant", good.url, "--like", str(approved))
+    assert (granted.status, good.program.read) == (0, {"API_KEY": SECRET}), granted
+    assert "handed over" in granted.err and COMPOSE_HASH in granted.out
+    for option in (("--like", str(approved)), ("--expect", COMPOSE_HASH)):
+        refused = await desk.run("backend", "grant", evil.url, *option)
+        assert (refused.status, evil.program.read) == (14, {})
+        assert "do not grant" in refused.next
+    withdrawn = await desk.run("backend", "withdraw", good.url, "--yes")
+    assert withdrawn.status == 0, withdrawn
+    again = await desk.run("backend", "grant", good.url, "--yes")
+    assert (again.status, "withdrawn" in again.err) == (15, True)
+    assert "sealspace backend revoke" in again.next
+
+
+async def test_nothing_secret_is_said_or_left_open(desk: Desk) -> None:
+    """No value and no key stands in what is printed; everything that is kept is the owner's alone."""
+    there = await desk.backend()
+    said = [await desk.log_in()]
+    said.append(await desk.run("secret", "put", "API_KEY", given=SECRET))
+    for arguments in (
+        ("secret", "list"),
+        ("backend", "show", there.url),
+        ("backend", "grant", there.url, "--yes"),
+        ("backend", "list", "--json"),
+        ("receipts", "--json"),
+    ):
+        said.append(await desk.run(*arguments))
+    assert [ran.status for ran in said] == [0] * len(said), said
+    key = (desk.home / "wallet.key").read_text().strip()
+    session = json.loads((desk.home / "session.json").read_text())["seed"]
+    for ran in said:
+        for hidden in (SECRET, key, session):
+            assert hidden not in ran.out + ran.err
+    for path in (desk.home, *desk.home.rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+async def test_show_needs_no_login(desk: Desk) -> None:
+    """Anybody may look: what runs there, in plain words or as JSON."""
+    there = await desk.backend()
+    trust = ("--trust-root", str(desk.folder / "root.pem"), "--collateral", str(desk.folder / "collateral"))
+    told = await desk.run("backend", "show", there.url, *trust)
+    assert (told.status, COMPOSE_HASH in told.out, "debug off" in told.out) == (0, True, True), told
+    told = await desk.run("backend", "show", there.url, "--json", *trust)
+    assert json.loads(told.out)["secrets"] == ["API_KEY"]
+    assert not desk.home.exists()
+
+
+async def test_nobody_confirms_for_the_owner(desk: Desk) -> None:
+    """Without a terminal and without a word, nothing is granted; what was seen is shown all the same."""
+    there = await desk.backend()
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    told = await desk.run("backend", "grant", there.url)
+    assert (told.status, COMPOSE_HASH in told.out) == (2, True)
+    assert "--like" in told.next and "--yes" in told.next
+    assert there.program.read == {} and (await desk.run("backend", "list")).out == ""
+
+
+async def test_a_part_of_the_code_is_not_enough(desk: Desk) -> None:
+    """A compose hash alone could stand in any image's log, and be given keys by anybody: somebody asks (AT22, AT53)."""
+    there = await desk.backend()
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    image = [one.hex() for one in (IMAGE.mrtd, IMAGE.rtmr0, IMAGE.rtmr1, IMAGE.rtmr2)]
+    application = [*image, COMPOSE_HASH]
+    for known in ([COMPOSE_HASH], image, application, [*application, "kms"], [*image[:3], COMPOSE_HASH, PROVIDER]):
+        told = await desk.run("backend", "grant", there.url, *_expecting(known), "--secret", "API_KEY")
+        assert (told.status, there.program.read) == (2, {}), told
+    assert "key provider" in told.next
+    told = await desk.run("backend", "grant", there.url, *_expecting([*application, PROVIDER]), "--secret", "API_KEY")
+    assert (told.status, there.program.read) == (0, {"API_KEY": SECRET}), told
+
+
+async def test_another_key_provider_than_expected(desk: Desk) -> None:
+    """Who gives the application its keys is compared like everything else that is expected (AT53)."""
+    there = await desk.backend()
+    await desk.log_in()
+    for other in ("tpm", PROVIDER + "00", "local-sgx:00"):
+        told = await desk.run("backend", "grant", there.url, *_expecting([other]))
+        assert (told.status, there.program.read) == (14, {}), told
+    for nonsense in ("none", "kms:", "kms:XX", "local-sgx"):
+        assert (await desk.run("backend", "grant", there.url, *_expecting([nonsense]))).status == 2
+
+
+async def test_approved_code_whose_keys_anybody_may_give_is_asked_about(desk: Desk) -> None:
+    """A policy that names the compose file and no key provider is not all that runs there (AT53)."""
+    there = await desk.backend()
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    seen = json.loads((await desk.run("backend", "show", there.url, "--json")).out)["policy"]
+    path = desk.folder / "approved.json"
+    for policy in (without(seen, "keyProviders"), seen | {"keyProviders": ["kms"]}):
+        path.write_text(json.dumps(policy))
+        told = await desk.run("backend", "grant", there.url, "--like", str(path), "--secret", "API_KEY")
+        assert (told.status, there.program.read) == (2, {}), told
+    started = json.loads((await desk.run("backend", "show", there.url, "--json", "--pin", "instance")).out)["policy"]
+    for policy in (seen, without(started, "keyProviders")):
+        there.program.read.clear()
+        path.write_text(json.dumps(policy))
+        told = await desk.run("backend", "grant", there.url, "--like", str(path), "--secret", "API_KEY")
+        assert (told.status, there.program.read) == (0, {"API_KEY": SECRET}), told
+
+
+def without(policy: dict[str, Any], member: str) -> dict[str, Any]:
+    """The policy without one member."""
+    return {name: value for name, value in policy.items() if name != member}
+
+
+def _expecting(known: list[str]) -> list[str]:
+    return [f"--expect={one}" for one in known]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"policy": null}', '{"policy": {"maxAgeSeconds": 60}}', '{"a": 1}'])
+async def test_files_that_approve_nothing(desk: Desk, text: str) -> None:
+    """A file that names no code grants nothing."""
+    there = await desk.backend()
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    path = desk.folder / "approved.json"
+    path.write_text(text)
+    told = await desk.run("backend", "grant", there.url, "--like", str(path))
+    assert (told.status, there.program.read) == (2, {}), told
+    assert told.next
+
+
+@pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("n\n", 1), ("", 1)])
+async def test_an_owner_at_a_terminal_is_asked(desk: Desk, typed: str, status: int) -> None:
+    """What was seen is shown, and the owner decides: no answer is no."""
+    there = await desk.backend()
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    told = await desk.run("backend", "grant", there.url, typed=typed or "\n")
+    assert (told.status, there.program.read == {}) == (status, status != 0), told
+    assert COMPOSE_HASH in told.out and "grant to exactly this?" in told.err
+
+
+async def test_how_grants_stand(desk: Desk) -> None:
+    """A list of what was granted from here; a revoked grant ends at once, and a new one may follow."""
+    there = await desk.backend()
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    assert (await desk.run("backend", "grant", there.url, "--yes", "--expires", "12h")).status == 0
+    (row,) = map(json.loads, (await desk.run("backend", "list", "--json")).out.splitlines())
+    assert (row["stands"], row["url"], row["paths"]) == ("active", there.url, ["vault/secrets/API_KEY"])
+    assert (await desk.run("backend", "revoke", there.url)).status == 0
+    assert (await desk.run("backend", "list")).out.startswith("revoked")
+    there.program.read.clear()
+    assert (await desk.run("backend", "grant", there.url, "--yes")).status == 0
+    assert there.program.read == {"API_KEY": SECRET}
+
+
+async def test_a_grant_by_file(desk: Desk) -> None:
+    """A grant may be handed over another way: its file is the portable form."""
+    there = await desk.backend()
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    told = await desk.run("backend", "grant", there.url, "--yes", "--no-hand-over", "--json")
+    path = Path(json.loads(told.out)["file"])
+    assert there.program.read == {}
+    await there.program.take_up(decode_portable(path.read_bytes()))
+    assert there.program.read == {"API_KEY": SECRET}
+
+
+async def test_receipts(desk: Desk) -> None:
+    """Who got keys, each signed by the node; kept in a folder they are judged anew without it; the chain names them."""
+    there = await desk.backend()
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    await desk.run("backend", "grant", there.url, "--yes")
+    told = await desk.run("receipts")
+    assert (told.status, there.program.backend.did in told.out, "1 receipts" in told.err) == (0, True, True)
+    kept = desk.folder / "kept"
+    (receipt,) = map(json.loads, (await desk.run("receipts", "--json", "--out", str(kept))).out.splitlines())
+    assert receipt["invoker"] == there.program.backend.did
+    (path,) = (kept / "receipts").iterdir()
+    assert receipt["node"] in told.err
+    trust = ("--trust-root", str(desk.folder / "root.pem"), "--node-did", receipt["node"])
+    judged = await desk.run("attest", "verify", str(path), "--evidence", str(kept / "documents"), *trust, home=False)
+    assert judged.status == 0, judged
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "hint"),
+    [
+        (("secret", "list"), 10, "sealspace login --node URL"),
+        (("backend", "list"), 10, "sealspace login --node URL"),
+        (("backend", "grant", "http://127.0.0.1:1"), 10, "sealspace login --node URL"),
+        (("receipts",), 10, "sealspace login --node URL"),
+        (("login", "--node", "http://127.0.0.1:1"), 10, "--new"),
+        (("login", "--node", "http://127.0.0.1:1", "--new"), 11, "running"),
+        (("login", "--node", "http://node.example", "--new"), 2, "https://"),
+        (("backend", "show", "http://127.0.0.1:1"), 11, "running"),
+        (("backend", "show", "backend"), 2, "https://"),
+    ],
+)
+async def test_errors_name_the_next_step(desk: Desk, arguments: tuple[str, ...], status: int, hint: str) -> None:
+    """On an empty machine every command says in two lines what is missing and what to do."""
+    told = await desk.run(*arguments)
+    assert (told.status, told.out) == (status, "")
+    assert hint in told.next, told
+    assert told.err.splitlines()[-2].startswith("sealspace: ")
+
+
+def _spoil_session(desk: Desk) -> None:
+    (desk.home / "session.json").write_text("{}")
+
+
+def _other_network_key(desk: Desk) -> None:
+    value = json.loads((desk.home / "session.json").read_text())
+    (pin,) = value["networks"]  # the login keeps the key that it found
+    pin["publicEncryptionKey"] = encode_standard(bytes(32))
+    (desk.home / "session.json").write_text(json.dumps(value))
+
+
+def _spoil_profile(desk: Desk) -> None:
+    (desk.home / "profile.json").write_text("[]")
+
+
+def _open_key(desk: Desk) -> None:
+    (desk.home / "wallet.key").chmod(0o644)
+
+
+def _other_key(desk: Desk) -> None:
+    (desk.home / "wallet.key").write_text("0x" + "11" * 32)
+
+
+def _no_key(desk: Desk) -> None:
+    (desk.home / "wallet.key").write_text(SECRET)
+
+
+def _no_collateral(desk: Desk) -> None:
+    (desk.folder / "collateral" / "platform.json").unlink()
+
+
+def _stale_collateral(desk: Desk) -> None:
+    document = desk.platform.collateral_json(time.time(), options=CollateralOptions(issued_before_s=40 * 86_400))
+    (desk.folder / "collateral" / "platform.json").write_bytes(document)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "status", "hint"),
+    [
+        (_spoil_session, 10, "sealspace login"),
+        (_spoil_profile, 10, "sealspace login"),
+        (_open_key, 10, "chmod 600"),
+        (_other_key, 10, "sealspace login"),
+        (_no_key, 10, "64 hex digits"),
+        (_no_collateral, 13, "collateral"),
+        (_stale_collateral, 13, "anew"),
+    ],
+)
+async def test_what_is_broken_is_named(desk: Desk, spoil: Callable[[Desk], None], status: int, hint: str) -> None:
+    """A spoilt session, key or collateral: the error says which, and what to do; nothing is granted."""
+    there = await desk.backend()
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    spoil(desk)
+    told = await desk.run("backend", "grant", there.url, "--yes")
+    assert (told.status, hint in told.next, there.program.read) == (status, True, {}), told
+    assert SECRET not in told.err
+
+
+async def test_a_network_s_key_that_changed(desk: Desk) -> None:
+    """A login holds the network to the key that it found, and nothing is sealed to another one (EN30)."""
+    await desk.log_in()
+    _other_network_key(desk)
+    ran = await desk.run("secret", "put", "API_KEY", given=SECRET)
+    assert (ran.status, "changed" in ran.err, "sealspace login" in ran.next) == (12, True, True)
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "hint"),
+    [
+        (("--secret", "OTHER"), 2, "manifest"),
+        (("--expires", "never"), 2, "30m"),
+        (("--expires", "0d"), 2, "30m"),
+        (("--expect", "abc"), 2, "64 hex digits"),
+    ],
+)
+async def test_arguments_that_make_no_sense(desk: Desk, more: tuple[str, ...], status: int, hint: str) -> None:
+    """A secret that is not asked for, a time that is none: said before anything is granted."""
+    there = await desk.backend()
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    told = await desk.run("backend", "grant", there.url, "--yes", *more)
+    assert (told.status, hint in told.next, there.program.read) == (status, True, {}), told
+
+
+async def test_a_secret_that_is_not_there(desk: Desk) -> None:
+    """Granting what is not stored yet names the command that stores it."""
+    there = await desk.backend()
+    await desk.log_in()
+    told = await desk.run("backend", "grant", there.url, "--yes")
+    assert (told.status, "sealspace secret put API_KEY" in told.next) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("withdraw",),
+        ("withdraw", "x", "--measurement", "y"),
+        ("revoke", "http://127.0.0.1:1"),
+        ("withdraw", "x", "--yes"),
+    ],
+)
+async def test_ending_what_there_is_not(desk: Desk, arguments: tuple[str, ...]) -> None:
+    """Nothing is ended by mistake: exactly one thing is named, and it is known."""
+    await desk.log_in()
+    assert (await desk.run("backend", *arguments)).status == 2
+
+
+async def test_withdrawing_code(desk: Desk) -> None:
+    """Code is withdrawn wherever it runs; without a terminal it takes a word."""
+    there = await desk.backend()
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    asked = await desk.run("backend", "withdraw", "--measurement", COMPOSE_HASH)
+    assert (asked.status, asked.next) == (2, "add --yes")
+    assert (await desk.run("backend", "withdraw", "--measurement", COMPOSE_HASH, "--yes")).status == 0
+    told = await desk.run("backend", "grant", there.url, "--yes")
+    assert (told.status, there.program.read) == (15, {})
+
+
+async def test_values_come_from_standard_input(desk: Desk) -> None:
+    """One line break at the end is dropped unless it is wanted; nothing at all, and what is no text, is refused."""
+    await desk.log_in()
+    async with AsyncExitStack() as stack:
+        session = load_session(desk.home / "session.json")
+        client = await stack.enter_async_context(Client(desk.node, session=session))
+        for given, more, kept in ((" a\n", (), " a"), ("a\r\n", (), "a"), ("a\n", ("--keep-newline",), "a\n")):
+            assert (await desk.run("secret", "put", "NAME", *more, given=given)).status == 0
+            assert await client.secrets().get("NAME") == kept
+    assert (await desk.run("secret", "put", "NAME", given="\n")).status == 2
+    assert (await desk.run("secret", "put", "name", given="x")).status == 2
+    assert (await desk.run("secret", "delete", "NAME")).status == 0
+    assert (await desk.run("secret", "list", "--json")).out == "[]\n"
+
+
+WITHOUT_SERVER = (
+    "import sys\n"
+    "for absent in ('lmdb', 'dcap_qvl', 'asyncpg', 'obstore', 'uvloop'):\n"
+    "    sys.modules[absent] = None\n"
+    "from node.cli import main\n"
+    "sys.exit(main(sys.argv[1:]))\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "hint"),
+    [
+        (("backend", "show", "http://127.0.0.1:1"), 2, "pip install 'sealspace[node]'"),
+        (("login", "--node", "http://127.0.0.1:1", "--new"), 11, "node is running"),
+        (("secret", "list"), 10, "sealspace login"),
+        (("receipts",), 10, "sealspace login"),
+        (("backend", "withdraw", "did:key:z6Mk", "--yes"), 10, "sealspace login"),
+    ],
+)
+def test_the_client_s_install_is_enough(tmp_path: Path, arguments: tuple[str, ...], status: int, hint: str) -> None:
+    """An owner's commands run without the server's libraries; what needs the quote library says how to get it."""
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT_SERVER, *arguments, "--home", str(tmp_path / "home")],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (status, ""), ran
+    assert hint in ran.stderr.splitlines()[-1]

@@ -1,0 +1,218 @@
+"""The command line: voice, exit status, and what each command does."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from node import __version__
+from node.cli import COMMANDS, EXIT_STATUS, HIDDEN, main
+from node.cli.operator.settings_table import markdown_table
+from node.config import Config, Release, Store
+from node.processes.embedded import embedded_node
+from tee_backend.evidence.simulated import SimulatedPlatform
+
+
+async def _started(folder: Path, **release: str) -> None:
+    """Start a node on a folder once, so that there is a store."""
+    config = Config(store=Store(data=str(folder)), release=Release(**release))  # type: ignore[arg-type]  # by name
+    config = Config(http=type(config.http)(port=0, drain_s=0), store=config.store, release=config.release)
+    async with embedded_node(config):
+        pass
+
+
+@pytest.fixture
+async def data(tmp_path: Path) -> Path:
+    """A data folder on which a node ran."""
+    await _started(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The version is data: it goes to standard output."""
+    assert main(["version"]) == 0
+    assert (f"{__version__}\n", "") == capsys.readouterr()
+    assert main(["--version"]) == 0
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Help names every command that is not hidden, and imports none of them."""
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all((f"  {name} " in shown) == (name not in HIDDEN) for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command of the table imports and describes itself."""
+    assert main([name, "--help"]) == 0
+    assert "Usage: sealspace" in capsys.readouterr().out
+
+
+def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown command is status 2, said on standard error."""
+    assert main(["nothing"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_settings_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """The hint of every configuration error shows the table of settings."""
+    assert main(["doctor", "--settings"]) == 0
+    assert markdown_table() == capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["serve", "--config", "absent.toml"], "configuration-invalid"),
+        (["serve", "--host", "0.0.0.0"], "configuration-invalid"),
+        (["serve", "--host", "203.0.113.1", "--port", "1", "--config", "open.toml"], "configuration-invalid"),
+        (["release", "show", "--data", "absent"], "store-misused"),
+        (["collateral", "import", "--data", "absent", "x.json"], "store-misused"),
+    ],
+)
+def test_errors_are_two_lines(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: str,
+) -> None:
+    """An error says what happened and the next step in two lines, and its code is the exit status."""
+    monkeypatch.chdir(tmp_path)
+    Path("open.toml").write_text("[http]\nplain_text_off_loopback = true\n")
+    assert EXIT_STATUS[code] == main(arguments)
+    out, err = capsys.readouterr()
+    first, second = err.splitlines()
+    assert (out, second[:6]) == ("", "next: ")
+    assert re.match(r"sealspace: [a-z]", first) and not first.endswith(".")
+
+
+@pytest.mark.parametrize("arguments", [["release", "set"], ["release", "set", "--trust-root", "x", "--intel-root"]])
+def test_usage_errors(arguments: list[str]) -> None:
+    """Options that say nothing or contradict each other are status 2."""
+    assert main(arguments) == 2
+
+
+def test_release_show(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The release record is printed as one JSON object."""
+    assert main(["release", "show", "--data", str(data)]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == {
+        "attestation": "delegates",
+        "trustRoots": ["intel"],
+        "nodePolicy": None,
+        "nodePolicySuffices": False,
+        "keyProviders": ["kms", "tpm"],
+    }
+
+
+def test_release_set(data: Path, tmp_path: Path, other_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Setting terms changes what is named and nothing else; a later show says the same."""
+    policy = tmp_path / "policy.json"
+    policy.write_text('{"mode": "everyone"}')
+    set_all = ["release", "set", "--data", str(data), "--attestation", "off", "--trust-root", str(other_root)]
+    assert main(set_all) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["attestation"], len(said["trustRoots"][0]), said["nodePolicy"]) == ("off", 64, None)
+    assert main(["release", "set", "--data", str(data), "--intel-root", "--node-policy-suffices"]) == 0
+    assert main(["release", "show", "--data", str(data)]) == 0
+    *_, shown = capsys.readouterr().out.splitlines()
+    assert tuple(json.loads(shown)[k] for k in ("attestation", "trustRoots", "nodePolicySuffices")) == (
+        "off",
+        ["intel"],
+        True,
+    )
+
+
+def test_release_set_names_key_providers(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Key providers are named one by one, or none; what is no provider, and a contradiction, change nothing (RL16)."""
+
+    def told(*options: str) -> object:
+        assert main(["release", "set", "--data", str(data), *options]) == 0
+        return json.loads(capsys.readouterr().out.splitlines()[-1])["keyProviders"]
+
+    assert told("--key-provider", "tpm", "--key-provider", "kms:0a") == ["kms:0a", "tpm"]
+    for wrong in (
+        ["--key-provider", "local-sgx"],
+        [part for n in range(17) for part in ("--key-provider", f"tpm:{n:02x}")],
+    ):
+        assert main(["release", "set", "--data", str(data), *wrong]) == EXIT_STATUS["configuration-invalid"]
+    assert main(["release", "set", "--data", str(data), "--key-provider", "tpm", "--no-key-provider"]) == 2
+    assert told("--attestation", "everyone") == ["kms:0a", "tpm"]
+    assert told("--no-key-provider") == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"unknown member": 1}'])
+def test_release_set_refuses_a_bad_policy(data: Path, tmp_path: Path, text: str) -> None:
+    """A file that is no policy changes nothing."""
+    policy = tmp_path / "policy.json"
+    policy.write_text(text)
+    arguments = ["release", "set", "--data", str(data), "--node-policy", str(policy)]
+    assert EXIT_STATUS["configuration-invalid"] == main(arguments)
+
+
+async def test_release_set_is_audited(data: Path) -> None:
+    """A change of the release record leaves an audit record with what stands now."""
+    import asyncio
+
+    from spaces.audit.records import audit_page
+    from spaces.store.lmdb.engine import open_lmdb
+
+    assert await asyncio.to_thread(main, ["release", "set", "--data", str(data), "--attestation", "everyone"]) == 0
+    store = open_lmdb(data)
+    try:
+        (record,), _ = await audit_page(store)
+    finally:
+        await store.close()
+    assert (record.action, record.actor) == ("release.set", "operator")
+    assert json.loads(record.detail)["attestation"] == "everyone"
+
+
+def test_collateral_import(
+    data: Path, tmp_path: Path, other_root: Path, platform: SimulatedPlatform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Imported documents are printed as one JSON object each; a refused one is an error."""
+    import time
+
+    path = tmp_path / "a.json"
+    path.write_bytes(platform.collateral_json(time.time()))
+    refused = main(["collateral", "import", "--data", str(data), str(path)])
+    assert EXIT_STATUS["collateral-refused"] == refused  # Intel's root is trusted, not this one
+    assert main(["release", "set", "--data", str(data), "--trust-root", str(other_root)]) == 0
+    capsys.readouterr()
+    assert main(["collateral", "import", "--data", str(data), "--trust-root", str(other_root), str(path)]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {"fmspc": platform.fmspc.hex(), "ca": "platform"}.items() <= said.items()
+
+
+def test_doctor_is_content(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The doctor finds nothing wrong with a data folder on which a node ran, nor with one that is not there yet."""
+    assert main(["doctor", "--data", str(data)]) == 0
+    assert "belongs to did:key:z6Mk" in capsys.readouterr().out
+    assert main(["doctor", "--data", str(data.with_name("new"))]) == 0
+
+
+def test_doctor_finds_another_secret(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The doctor says that the secret is not the store's, and what to do."""
+    (data / "secret").write_bytes(bytes(32))
+    assert main(["doctor", "--data", str(data)]) == 1
+    shown = capsys.readouterr().out
+    assert "wrong    store" in shown and "next: " in shown
+
+
+def test_doctor_finds_a_lost_secret(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The doctor says that the secret is missing, and makes none."""
+    (data / "secret").unlink()
+    assert main(["doctor", "--data", str(data)]) == 1
+    assert "wrong" in capsys.readouterr().out and not (data / "secret").exists()
+
+
+def test_serve_options_are_settings() -> None:
+    """Every option of `serve` names a setting that exists."""
+    from node.cli.operator.serve import serve
+    from node.config import setting_types
+
+    names = {parameter.name for parameter in serve.params} - {"config_file"}
+    assert {name.replace("__", ".") for name in names if name} <= setting_types().keys()

@@ -1,0 +1,137 @@
+"""Quotes are verified one at a time, few may wait, and junk makes the next one wait: a flood leaves room for others."""
+
+import asyncio
+
+import pytest
+
+from node.collateral.quotes import MOST_REST_S, REST, Quotes, QuotesBusy
+from tee_backend.attestation.collateral import Collateral, parse_collateral
+from tee_backend.attestation.errors import AttestationError, MalformedQuote
+from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
+from tee_backend.attestation.verify import VerifiedQuote
+from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+
+NOW = 1_795_000_000.0
+JUNK = b"\4\0"
+STEP_S = 0.002
+
+
+class Watch:
+    """A time that goes on by one step at each look and by each pause, which lasts until it is let go."""
+
+    def __init__(self, *, step_s: float = STEP_S) -> None:
+        self.now_s, self.step_s = 100.0, step_s
+        self.rests_s: list[float] = []
+        self.gate = asyncio.Event()
+        self.resting = asyncio.Event()
+
+    def time_s(self) -> float:
+        self.now_s += self.step_s
+        return self.now_s
+
+    async def pause(self, duration_s: float) -> None:
+        self.rests_s.append(duration_s)
+        self.resting.set()
+        await self.gate.wait()
+        self.now_s += duration_s
+
+
+class Prover:
+    """Quotes of one platform, handed to one queue."""
+
+    def __init__(self, platform: SimulatedPlatform, *, most_waiting: int, step_s: float = STEP_S) -> None:
+        self.root: TrustRoot = parse_trust_root(platform.root_der)
+        self.collateral: Collateral = parse_collateral(platform.collateral_json(NOW))
+        self.quote = platform.mint_quote(measurements_of("backend"), bytes(64))
+        self.watch = Watch(step_s=step_s)
+        self.quotes = Quotes(most_waiting=most_waiting, pause=self.watch.pause, time_s=self.watch.time_s)
+
+    async def verify(self, quote: bytes | None = None) -> VerifiedQuote:
+        return await self.quotes.verify(quote or self.quote, self.collateral, root=self.root, now=NOW)
+
+    def asked(self, times: int) -> list[asyncio.Task[VerifiedQuote]]:
+        return [asyncio.create_task(self.verify()) for _ in range(times)]
+
+    async def refuse(self, quote: bytes = JUNK) -> None:
+        with pytest.raises(AttestationError):
+            await self.verify(quote)
+
+
+async def test_one_at_a_time(platform: SimulatedPlatform) -> None:
+    """However many quotes wait, one has its turn, and the loop goes on meanwhile (AT5)."""
+    prover = Prover(platform, most_waiting=5)
+    waiting = prover.asked(5)
+    await prover.watch.resting.wait()
+    assert not any(task.done() for task in waiting)
+    assert len(prover.watch.rests_s) == 1
+    prover.watch.gate.set()
+    assert len(await asyncio.gather(*waiting)) == 5
+
+
+async def test_a_full_queue_refuses_at_once(platform: SimulatedPlatform) -> None:
+    """One more than may wait is refused without being looked at; when one is done there is room (AT5)."""
+    prover = Prover(platform, most_waiting=2)
+    waiting = prover.asked(2)
+    await prover.watch.resting.wait()
+    for _ in range(3):
+        with pytest.raises(QuotesBusy):
+            await prover.verify()
+    prover.watch.gate.set()
+    await asyncio.gather(*waiting)
+    assert (await prover.verify()).tcb_status == "UpToDate"
+
+
+async def test_who_fails_or_leaves_makes_room(platform: SimulatedPlatform) -> None:
+    """A quote that is refused and a caller that goes away give their place back (AT5)."""
+    prover = Prover(platform, most_waiting=1)
+    prover.watch.gate.set()
+    for _ in range(3):
+        with pytest.raises(MalformedQuote):
+            await prover.verify(JUNK)
+    prover.watch.gate.clear()
+    prover.watch.resting.clear()
+    (leaving,) = prover.asked(1)
+    await prover.watch.resting.wait()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    prover.watch.gate.set()
+    assert (await prover.verify()).tcb_status == "UpToDate"
+
+
+async def test_junk_makes_the_next_one_wait(platform: SimulatedPlatform) -> None:
+    """After a refused quote nobody has a turn for several times as long as it took (AT5)."""
+    prover = Prover(platform, most_waiting=4)
+    prover.watch.gate.set()
+    await prover.refuse()
+    await prover.refuse(prover.quote[:-1])
+    await prover.verify()
+    await prover.verify()
+    first, *after_junk, after_a_good_one = prover.watch.rests_s
+    assert (first, after_a_good_one) == (0.0, 0.0)
+    assert after_junk == pytest.approx([(REST - 1) * STEP_S] * 2)  # one step went by until somebody asked
+
+
+async def test_leaving_does_not_end_a_rest(platform: SimulatedPlatform) -> None:
+    """Who hands in junk and hangs up while another one waits gains nothing: the rest goes on for the next (AT5)."""
+    prover = Prover(platform, most_waiting=4)
+    prover.watch.gate.set()
+    await prover.refuse()
+    prover.watch.gate.clear()
+    prover.watch.resting.clear()
+    leaving, staying = prover.asked(2)
+    await prover.watch.resting.wait()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    prover.watch.gate.set()
+    await staying
+    assert prover.watch.rests_s[1:] == pytest.approx([(REST - 1) * STEP_S, (REST - 2) * STEP_S])
+
+
+async def test_a_rest_is_bounded(platform: SimulatedPlatform) -> None:
+    """A machine that stood still for a while does not keep honest quotes waiting for it (AT5)."""
+    prover = Prover(platform, most_waiting=2, step_s=60.0)
+    prover.watch.gate.set()
+    await prover.refuse()
+    prover.watch.step_s = 0.0
+    await prover.verify()
+    assert prover.watch.rests_s[-1] == pytest.approx(MOST_REST_S)

@@ -1,0 +1,137 @@
+"""Sealing as a part of the housekeeping: whoever holds the lease, on however many processes."""
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+from tests_support import CountingEntropy, FixedClock
+
+from node.housekeeping.rounds import JOBS, Housekeeper
+from node.housekeeping.seal_audit import DELAYED_S, RECENT_S, chain_of, seal_audit, seal_delayed, seal_recent
+from node.processes.start import claim_store
+from node.services import Services
+from spaces.audit.chain import MAX_BATCH, exported_lines
+from spaces.audit.export import verify_export
+from spaces.audit.records import AuditRecord, audit_put
+from spaces.store.contract import Commit
+
+SEALING = tuple(job for job in JOBS if job.name.startswith("seal-audit"))
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    """Half a minute slow: a database finds no clock apart that a test moves on by a minute (ST9)."""
+    return FixedClock(time.time() - 30)
+
+
+async def write(services: Services, *subjects: str, entropy: CountingEntropy, at: float | None = None) -> None:
+    """Write records as operations do."""
+    at = services.clock.now() if at is None else at
+    for subject in subjects:
+        record = AuditRecord(at=at, action="kv.put", actor="did:key:zA", subject=subject)
+        await services.store.commit(Commit(puts=(audit_put(record, entropy=entropy),)))
+
+
+async def sealed(services: Services) -> list[str]:
+    """Subjects of the sealed records, in the order of the chain."""
+    entries = [json.loads(line) async for line in exported_lines(services.store, chain_of(services))]
+    return [entry["subject"] for entry in entries if entry["type"] == "sealspace.audit-entry/v1"]
+
+
+async def another(services: Services, clock: Any) -> Services:
+    """The parts of a second process on the same store."""
+    return await claim_store(
+        services.config,
+        store=services.store,
+        keyring=services.keyring,
+        clock=clock,
+        entropy=CountingEntropy(b"another"),
+        again=True,
+    )
+
+
+async def test_a_turn_of_the_housekeeping_seals(serve, clock, entropy) -> None:
+    """The holder of the lease seals what was written, signs a head, and goes on at the next turn (RC4, RC5)."""
+    async with serve() as node:
+        services = node.node.services
+        keeper = Housekeeper(services, SEALING)
+        await write(services, "one", "two", entropy=entropy)
+        assert await keeper.turn()
+        assert sorted(await sealed(services)) == ["one", "two"]
+        clock.advance(2)
+        await write(services, "three", entropy=entropy)
+        assert await keeper.turn()
+        clock.advance(61)
+        assert await keeper.turn()
+        lines = [line async for line in exported_lines(services.store, chain_of(services))]
+        found = verify_export(lines, node_did=services.keyring.node_did)
+        assert (found.number, found.heads) == (3, 2)
+
+
+async def test_one_of_two_processes_seals(serve, clock, entropy) -> None:
+    """Of two processes one has the lease and seals; when it leaves, the other goes on with the same chain (RC4)."""
+    async with serve() as node:
+        services = node.node.services
+        other = await another(services, clock)
+        first, second = Housekeeper(services, SEALING), Housekeeper(other, SEALING)
+        await write(services, "one", entropy=entropy)
+        assert [await first.turn(), await second.turn()] == [True, False]
+        await first.leave()
+        clock.advance(2)
+        await write(other, "two", entropy=entropy)
+        assert await second.turn()
+        assert await sealed(services) == ["one", "two"]
+
+
+async def test_two_who_both_believe_to_hold_the_lease(serve, clock, entropy) -> None:
+    """Two processes that seal at once, as clocks that differ allow, seal each record once (RC4)."""
+    async with serve() as node:
+        services = node.node.services
+        other = await another(services, clock)
+        subjects = [f"s{number}" for number in range(130)]
+        await write(services, *subjects, entropy=entropy)
+
+        async def seal(one: Services) -> None:
+            while await seal_recent(one):
+                pass
+
+        await asyncio.gather(*(seal(one) for one in (services, other, services, other)))
+        assert sorted(await sealed(services)) == sorted(subjects)
+
+
+async def test_a_record_that_was_long_on_its_way_is_found(serve, clock, entropy) -> None:
+    """A record that came late is sealed by the round that looks further back than the frequent one."""
+    async with serve() as node:
+        services = node.node.services
+        await write(services, "first", entropy=entropy)
+        assert not await seal_recent(services)
+        await write(services, "late", entropy=entropy, at=clock.now() - 2 * RECENT_S)
+        assert not await seal_recent(services)
+        assert await sealed(services) == ["first"]
+        assert not await seal_delayed(services)
+        assert await sealed(services) == ["first", "late"]
+
+
+async def test_one_round_seals_many(serve, clock, entropy) -> None:
+    """What one commit cannot take is sealed by further ones of the same round, each going on behind the last."""
+    async with serve() as node:
+        services = node.node.services
+        subjects = [f"s{number:03}" for number in range(2 * MAX_BATCH + 7)]
+        await write(services, *subjects, entropy=entropy)
+        assert not await seal_recent(services)
+        assert sorted(await sealed(services)) == subjects
+
+
+async def test_a_record_from_long_ago_is_found(serve, clock, entropy) -> None:
+    """A record of a clock that is far behind is sealed by the round that looks at every time."""
+    async with serve() as node:
+        services = node.node.services
+        await write(services, "first", entropy=entropy)
+        assert not await seal_recent(services)
+        await write(services, "late", entropy=entropy, at=clock.now() - 10 * DELAYED_S)
+        assert not await seal_recent(services)
+        assert await sealed(services) == ["first"]
+        assert not await seal_audit(services)
+        assert await sealed(services) == ["first", "late"]

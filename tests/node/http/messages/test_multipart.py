@@ -1,0 +1,220 @@
+"""Forms: parts as they come, whatever the pieces; and what is no form is refused with a text."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.http.messages.multipart import (
+    MAX_PART_HEADER_BYTES,
+    MAX_PART_HEADER_LINES,
+    boundary_of,
+    multipart_parts,
+    part_path,
+)
+from node.operations.errors import BadOption
+
+BOUNDARY = b"probe"
+Parts = list[tuple[str, dict[str, str], bytes]]
+
+
+async def in_pieces(data: bytes, size_bytes: int) -> AsyncIterator[bytes]:
+    for first in range(0, len(data), size_bytes):
+        yield data[first : first + size_bytes]
+
+
+def read(data: bytes, size_bytes: int = 1000, *, boundary: bytes = BOUNDARY, skip: bool = False) -> Parts:
+    """Read a form that comes in pieces of a size; `skip` leaves the bytes of the parts unread."""
+
+    async def run() -> Parts:
+        found: Parts = []
+        async for part in multipart_parts(in_pieces(data, size_bytes), boundary):
+            value = b"" if skip else b"".join([piece async for piece in part.pieces])
+            found.append((part.name, dict(part.headers), value))
+        return found
+
+    return asyncio.run(run())
+
+
+def form(*parts: tuple[bytes, bytes]) -> bytes:
+    """Lay out parts: header lines and bytes."""
+    return b"".join(b"--probe\r\n%b\r\n\r\n%b\r\n" % part for part in parts) + b"--probe--\r\n"
+
+
+def named(name: str, *more: str) -> bytes:
+    return "\r\n".join([f'Content-Disposition: form-data; name="{name}"', *more]).encode("utf-8", "surrogateescape")
+
+
+def refused(data: bytes, **options: Any) -> str:
+    with pytest.raises(BadOption) as error:
+        read(data, **options)
+    return str(error.value.text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    values=st.lists(
+        st.binary(max_size=60) | st.sampled_from([b"\r\n", b"\r\n--prob", b"--probe", b"\r\n--"]), max_size=4
+    ),
+    size_bytes=st.integers(1, 40),
+    skip=st.booleans(),
+)
+def test_parts_are_what_was_laid_out(values: list[bytes], size_bytes: int, skip: bool) -> None:
+    """Whatever the bytes of the parts and the pieces they come in, read or skipped: names and bytes are those sent."""
+    values = [value for value in values if b"\r\n--probe" not in b"\r\n" + value + b"\r\n"]
+    data = form(*((named(f"k{at}", "X-A: 1"), value) for at, value in enumerate(values)))
+    expected = [(f"k{at}", {"x-a": "1"}, b"" if skip else value) for at, value in enumerate(values)]
+    assert expected == read(data, size_bytes, skip=skip)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"--probe", b"\r\n", b"--", b":", b'Content-Disposition: form-data; name="a"', b"x", b'"', b";"]
+        )
+        | st.binary(max_size=6),
+        max_size=14,
+    ),
+    st.integers(1, 30),
+)
+def test_fuzz_of_forms(fragments: list[bytes], size_bytes: int) -> None:
+    """Any bytes are a form or refused."""
+    with contextlib.suppress(BadOption):
+        read(b"".join(fragments), size_bytes)
+
+
+@given(st.text(max_size=80), st.text(max_size=30))
+def test_fuzz_of_header_values(content_type: str, name: str) -> None:
+    """Any content type has a boundary or is refused, and any name is a path or refused."""
+    for attempt in (lambda: boundary_of(content_type), lambda: part_path(name), lambda: part_path(f"%{name}")):
+        with contextlib.suppress(BadOption):
+            attempt()
+
+
+WHOLE = form((named("a"), b"1"), (named("b"), b"2"))
+
+
+@pytest.mark.parametrize("size_bytes", range(len(WHOLE) - 3))
+def test_a_form_that_ends_early(size_bytes: int) -> None:
+    """Wherever a form is cut off it is refused, and never passes for a shorter one."""
+    text = refused(WHOLE[:size_bytes])
+    assert text in ("incomplete multipart stream", *(f'field "{name}" received with incomplete data' for name in "ab"))
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"", "incomplete multipart stream"),
+        (b"preamble\r\n" + WHOLE, "incomplete multipart stream"),
+        (WHOLE.replace(b"--probe\r\n", b"--probe \r\n", 1), "incomplete multipart stream"),
+        (WHOLE.replace(b"\r\n--probe\r\n", b"\r\n--probeX\r\n"), "incomplete multipart stream"),
+        (WHOLE.replace(b"\r\n", b"\n"), "incomplete multipart stream"),
+        (form((b"X-A: 1", b"1")), "Multipart KV part is missing a field name"),
+        (b"--probe\r\n\r\n1\r\n--probe--", "Multipart KV part is missing a field name"),
+        (form((b"Content-Disposition: form-data", b"1")), "Multipart KV part is missing a field name"),
+        (form((b'Content-Disposition: attachment; name="a"', b"1")), "Multipart KV part is missing a field name"),
+        (form((b'Content-Disposition: form-data; name="a', b"1")), "Multipart KV part is missing a field name"),
+        (form((b"Content-Disposition: form-data; name=a; name=b", b"1")), "Multipart KV part is missing a field name"),
+        (form((named("a", "no colon"), b"1")), "multipart part has a malformed header"),
+        (form((named("a", "X A: 1"), b"1")), "multipart part has a malformed header"),
+        (form((named("a", "X-A: 1\nX-B: 2"), b"1")), "multipart part has a malformed header"),
+        (form((named("a", "X-A: 1", " folded"), b"1")), "multipart part has a malformed header"),
+        (form((named("a", "X-A: a\0b"), b"1")), "multipart part has a malformed header"),
+    ],
+)
+def test_what_is_no_form(data: bytes, text: str) -> None:
+    """What is malformed is refused; a line break or a control character in a header above all."""
+    assert refused(data) == text
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        ('form-data; name="a"', "a"),
+        ("Form-Data; NAME=a", "a"),
+        ('form-data; filename="x; name=b"; name="a"', "a"),
+        (r'form-data; name="a\"b\\c"', r'a"b\c'),
+        ('form-data; name=""', ""),
+        ('form-data;name="ü"', "ü"),
+    ],
+)
+def test_names(disposition: str, name: str) -> None:
+    """A name stands in quotes or not, after other parameters or before."""
+    assert [(name, {}, b"1")] == read(form((f"Content-Disposition: {disposition}".encode(), b"1")))
+
+
+def test_headers_of_a_part() -> None:
+    """Names are in lower case, blanks around values go, the last of a repeated one counts, other bytes are kept."""
+    head = named("a", "X-A: 1", "x-a:  2 \t", "X-B:", "X-C: \udcff")
+    assert [("a", {"x-a": "2", "x-b": "", "x-c": "\udcff"}, b"1")] == read(form((head, b"1")))
+
+
+def test_bounds_of_a_part_head() -> None:
+    """The head of a part is bounded in lines and bytes, and so is what is held while it is looked for."""
+    lines = [f"X-{number}: 1" for number in range(MAX_PART_HEADER_LINES)]
+    assert refused(form((named("a", *lines), b"1"))) == f"multipart part has more than {MAX_PART_HEADER_LINES} headers"
+    assert len(read(form((named("a", *lines[1:]), b"1")))[0][1]) == MAX_PART_HEADER_LINES - 1
+    endless = b"--probe\r\nX-A: " + b"x" * (2 * MAX_PART_HEADER_BYTES)
+    assert refused(endless, size_bytes=65_536).startswith("multipart headers of one part exceed ")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "boundary"),
+    [
+        ("multipart/form-data; boundary=probe", b"probe"),
+        ('Multipart/Form-Data; charset=utf-8; Boundary="a b:c"', b"a b:c"),
+        ("multipart/form-data;boundary=----x", b"----x"),
+        ("multipart/form-data; boundary=" + "x" * 70, b"x" * 70),
+        ("multipart/form-data", None),
+        ("multipart/form-data; boundary=", None),
+        ('multipart/form-data; boundary=""', None),
+        ('multipart/form-data; boundary="x "', None),
+        ("multipart/form-data; boundary=" + "x" * 71, None),
+        ("multipart/form-data; boundary=a; boundary=b", None),
+        ("multipart/form-data; boundary=a b", None),
+        ("multipart/form-data; boundary=ä", None),
+    ],
+)
+def test_boundaries(content_type: str, boundary: bytes | None) -> None:
+    """A boundary has 1 to 70 of the characters that the standard allows, and is named once."""
+    if boundary is None:
+        with pytest.raises(BadOption, match="boundary"):
+            boundary_of(content_type)
+    else:
+        assert boundary == boundary_of(content_type)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("a%2Fb", "a/b"),
+        ("a%252Fb", "a%2Fb"),
+        ("%zz%", "%zz%"),
+        ("%C3%A9", "é"),
+        ("é", "é"),
+        ("a+b", "a+b"),
+    ],
+)
+def test_names_are_decoded_once(name: str, path: str) -> None:
+    """A part's name is its key, percent-encoded once more; what is no escape stays."""
+    assert path == part_path(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("%FF", "invalid utf-8 sequence of 1 bytes from index 0"),
+        ("ab%C3", "incomplete utf-8 byte sequence from index 2"),
+        ("%F0%9F%92x", "invalid utf-8 sequence of 3 bytes from index 0"),
+    ],
+)
+def test_names_that_are_not_utf8(name: str, where: str) -> None:
+    """The text says what is wrong and where."""
+    with pytest.raises(BadOption) as error:
+        part_path(name)
+    assert error.value.text == f"Multipart KV part name is not valid percent-encoded UTF-8: {where}"

@@ -1,0 +1,139 @@
+"""How many connections clients may have open, and when one is given up: by addresses that no test machine has."""
+
+import asyncio
+import io
+import json
+import resource
+import socket
+from collections.abc import Callable
+
+import pytest
+from aiohttp import web
+
+from node.cohort import InStep
+from node.config import Http
+from node.http.connection_bounds import ConnectionBounds
+from node.http.listener import Connection
+from node.logs import configure_logs
+from node.metrics.series import BOUND, GIVEN_UP
+from node.metrics.table import Table
+from node.metrics.tally import Tally
+
+BOUNDED = Http(connections_per_client=2, max_connections=5, trusted_proxies=("10.0.0.0/8",))
+
+
+def test_a_client_has_so_many_connections() -> None:
+    """Connections of one address are bounded, others' are not touched, and one that ended makes room."""
+    bounds = ConnectionBounds(BOUNDED)
+    assert [True, True, False] == [bounds.take("192.0.2.7") for _ in range(3)]
+    assert bounds.take("192.0.2.8")
+    bounds.give_back("192.0.2.7")
+    assert [True, False] == [bounds.take("192.0.2.7") for _ in range(2)]
+
+
+def test_an_ipv6_client_has_a_whole_network() -> None:
+    """Addresses of one /64 are one client, as they are for rates."""
+    bounds = ConnectionBounds(BOUNDED)
+    assert [True, True, False] == [bounds.take(f"2001:db8::{number}") for number in range(3)]
+    assert bounds.take("2001:db8:0:1::1")
+
+
+@pytest.mark.parametrize(
+    "peer", ["127.0.0.1", "127.8.8.8", "::1", "10.1.2.3", "::ffff:127.0.0.1", "::ffff:10.1.2.3", None]
+)
+def test_who_brings_many_clients_is_bounded_by_the_whole(peer: str | None) -> None:
+    """This machine and trusted proxies have as many as there are in all."""
+    bounds = ConnectionBounds(BOUNDED)
+    assert [True] * 5 + [False] == [bounds.take(peer) for _ in range(6)]
+    assert not bounds.take("192.0.2.7")
+    bounds.give_back(peer)
+    assert bounds.take("192.0.2.7")
+
+
+def test_no_bound_for_a_client() -> None:
+    """0 bounds nobody apart from the whole."""
+    bounds = ConnectionBounds(Http(connections_per_client=0, max_connections=5))
+    assert [True] * 5 + [False] == [bounds.take("192.0.2.7") for _ in range(6)]
+
+
+def test_descriptors_are_left_for_the_store() -> None:
+    """Where a process may open few files, connections leave some of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        bounds = ConnectionBounds(Http())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert 72 == sum([bounds.take(None) for _ in range(200)])
+
+
+def test_what_meets_a_bound_is_counted_and_said_once() -> None:
+    """Each one counts under the name of its setting; the log has one line for each setting, and no address."""
+    stream = io.StringIO()
+    configure_logs("info", stream=stream)
+    row = Table.of(1).row(0)
+    bounds = ConnectionBounds(Http(connections_per_client=1, max_connections=2), Tally(row))
+    for _ in range(3):
+        bounds.take("192.0.2.7")
+    bounds.take("192.0.2.8")
+    bounds.take("192.0.2.9")
+    bounds.met("http.head_s")
+    bounds.met("http.unread_answer_s")
+    assert {name: row[GIVEN_UP.cell(name)] for name in BOUND.values} == {
+        "http.max_connections": 1,
+        "http.connections_per_client": 2,
+        "http.head_s": 1,
+        "http.unread_answer_s": 1,
+    }
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert sorted(BOUND.values) == sorted(line["bound"] for line in lines)
+    assert "192.0.2" not in stream.getvalue()
+
+
+class _Peer(asyncio.Transport):
+    """A client's end, which takes of an answer what a test says."""
+
+    family = socket.AF_UNIX  # of a kind that is not tuned
+
+    def __init__(self, left_bytes: list[int]) -> None:
+        super().__init__()
+        self._left_bytes = left_bytes
+        self.aborted = asyncio.get_running_loop().create_future()
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return self if name == "socket" else default
+
+    def setsockopt(self, *_: object) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return self._left_bytes.pop(0)
+
+    def pause_reading(self) -> None: ...
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None:
+        self.aborted.set_result(None)
+
+
+async def _connection(peer: _Peer, act: Callable[[Connection], None]) -> None:
+    loop, http = asyncio.get_running_loop(), Http(unread_answer_s=1e-6)
+    server = web.Server(lambda _: asyncio.sleep(0, web.Response()))
+    bounds = ConnectionBounds(http)
+    connection = Connection(server, loop=loop, http=http, common=None, in_step=InStep(), bounds=bounds)
+    connection.connection_made(peer)
+    act(connection)
+    try:
+        await asyncio.wait_for(peer.aborted, 20)
+    finally:
+        connection.connection_lost(None)
+
+
+async def test_whoever_takes_something_is_waited_for() -> None:
+    """A client is given up when it took nothing since the last look, however slow it was before."""
+    left_bytes = [90_000, 80_000, 79_999, 79_999]
+    await _connection(_Peer(left_bytes), Connection.pause_writing)
+    assert left_bytes == []

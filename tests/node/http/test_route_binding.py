@@ -1,0 +1,189 @@
+"""Binding of routes, on a listener with routes of its own: JSON routes, bounded bodies, untyped answers, draining."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+
+from node.cohort import InStep
+from node.config import Http
+from node.http.app import set_headers
+from node.http.listener import Listener, start_listener
+from node.http.messages.answers import WireText, bytes_answer, json_answer
+from node.http.messages.problems import Problem
+from node.http.messages.request_bodies import json_body, limited_body
+from node.http.messages.route import Handler, Route, bind
+from node.listening_socket import bind_socket, url_of
+
+LIMIT_BYTES = 1000
+
+
+class Question(msgspec.Struct):
+    """A body with one member."""
+
+    cid: str
+
+
+class Serving:
+    """A listener with a few routes."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.listener: Listener
+        self.session: aiohttp.ClientSession
+
+    async def start(self, *routes: Route, drain_s: float = 5) -> None:
+        app = web.Application()
+        for route in routes:
+            app.router.add_route(route.method, route.path, bind(route, InStep()))
+        app.on_response_prepare.append(set_headers(Http()))
+        bound = bind_socket("127.0.0.1", 0)
+        self.url = url_of(bound)
+        self.listener = await start_listener(app, bound, Http(drain_s=drain_s))
+
+    async def post(
+        self, path: str, body: bytes, headers: dict[str, str] | None = None, *, chunked: bool | None = None
+    ) -> tuple[int, str, bytes]:
+        url, skip = self.url + path, ("Content-Type",)
+        async with self.session.post(
+            url, data=body, headers=headers, skip_auto_headers=skip, chunked=chunked
+        ) as answer:
+            return answer.status, answer.headers.get("Content-Type", ""), await answer.read()
+
+
+@pytest.fixture
+async def serving() -> AsyncIterator[Serving]:
+    """An empty listener, closed at the end."""
+    it = Serving()
+    async with aiohttp.ClientSession() as it.session:
+        yield it
+    await it.listener.stop()
+
+
+async def _read_question(request: web.Request) -> web.Response:
+    return json_answer(await json_body(request, Question, max_bytes=LIMIT_BYTES))
+
+
+async def _read_bytes(request: web.Request) -> web.Response:
+    return bytes_answer(await limited_body(request, max_bytes=LIMIT_BYTES), headers={"ETag": '"x"'})
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        (JSON, b'{"cid":"x"}', 200),
+        ({"Content-Type": "Application/JSON ; charset=utf-8"}, b'{"cid":"x","more":1}', 200),
+        ({}, b'{"cid":"x"}', 404),
+        ({"Content-Type": "text/plain"}, b'{"cid":"x"}', 404),
+        ({"Content-Type": "application/vnd.x+json"}, b'{"cid":"x"}', 404),
+        (JSON, b"", 400),
+        (JSON, b"{", 400),
+        (JSON, b'{"cid":"\xff"}', 400),
+        (JSON, b"[" * 900, 400),
+        (JSON, b'["x"]', 422),
+        (JSON, b"{}", 422),
+        (JSON, b'{"cid":1}', 422),
+        (JSON, b'{"cid":"' + b"a" * LIMIT_BYTES + b'"}', 413),
+    ],
+)
+async def test_json_routes(serving: Serving, headers: dict[str, str], body: bytes, status: int) -> None:
+    """A JSON route takes its type only, and tells unreadable, wrong and too large bodies apart (H4, H5)."""
+    await serving.start(Route("POST", "/json", _read_question, json=True))
+    got, kind, _ = await serving.post("/json", body, headers)
+    assert got == status
+    assert kind.startswith("application/json" if status == 200 else "text/html")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(("size_bytes", "status"), [(0, 200), (LIMIT_BYTES, 200), (LIMIT_BYTES + 1, 413)])
+async def test_bodies_are_bounded(serving: Serving, chunked: bool, size_bytes: int, status: int) -> None:
+    """A body is bounded whether its length was announced or not."""
+    await serving.start(Route("POST", "/bytes", _read_bytes))
+    assert (await serving.post("/bytes", b"a" * size_bytes, chunked=chunked or None))[0] == status
+
+
+async def test_bodies_stay_packed(serving: Serving) -> None:
+    """A body that says it is compressed is read as it was sent."""
+    await serving.start(Route("POST", "/bytes", _read_bytes))
+    status, _, body = await serving.post("/bytes", b"not gzip at all", {"Content-Encoding": "gzip"})
+    assert (status, body) == (200, b"not gzip at all")
+
+
+async def test_a_value_without_type_has_none(serving: Serving) -> None:
+    """A value that was stored without a content type is answered without one (J7)."""
+    await serving.start(Route("POST", "/bytes", _read_bytes))
+    status, kind, body = await serving.post("/bytes", b"hello")
+    assert (status, kind, body) == (200, "", b"hello")
+
+
+def _failing(error: Exception) -> Handler:
+    async def fail(_request: web.Request) -> web.StreamResponse:
+        raise error
+
+    return fail
+
+
+async def test_the_surface_decides_the_form(serving: Serving) -> None:
+    """One error is text on the wire surface and problem+json on our own."""
+    await serving.start(
+        Route("POST", "/wire", _failing(Problem("too-many-requests"))),
+        Route("POST", "/own", _failing(Problem("too-many-requests")), surface="own"),
+        Route("POST", "/text", _failing(WireText(404, "Space not found"))),
+    )
+    assert (await serving.post("/wire", b""))[:2] == (429, "text/plain; charset=utf-8")
+    assert (await serving.post("/own", b""))[:2] == (429, "application/problem+json")
+    assert await serving.post("/text", b"") == (404, "text/plain; charset=utf-8", b"Space not found")
+
+
+def _waiting(started: asyncio.Event, released: asyncio.Event) -> Handler:
+    async def wait(_request: web.Request) -> web.StreamResponse:
+        started.set()
+        await released.wait()
+        return json_answer("done")
+
+    return wait
+
+
+async def test_requests_under_way_finish(serving: Serving) -> None:
+    """Stopping refuses new connections and lets the request under way finish."""
+    started, released = asyncio.Event(), asyncio.Event()
+    await serving.start(Route("POST", "/slow", _waiting(started, released)))
+    answer = asyncio.create_task(serving.post("/slow", b""))
+    await started.wait()
+    stopping = asyncio.create_task(serving.listener.stop())
+    await asyncio.sleep(0)
+    port = int(serving.url.rpartition(":")[2])
+    with pytest.raises(OSError):
+        await asyncio.open_connection("127.0.0.1", port)
+    released.set()
+    assert await answer == (200, "application/json", b'"done"')
+    await stopping
+
+
+async def test_draining_has_an_end(serving: Serving) -> None:
+    """A request that does not finish is given up when the drain limit is over."""
+    started = asyncio.Event()
+    await serving.start(Route("POST", "/slow", _waiting(started, asyncio.Event())), drain_s=0.1)
+    answer = asyncio.create_task(serving.post("/slow", b""))
+    await started.wait()
+    begun = time.monotonic()
+    await serving.listener.stop()
+    assert time.monotonic() - begun < 2
+    with pytest.raises(aiohttp.ClientError):
+        await answer
+
+
+async def test_idle_connections_do_not_hold_up_a_stop(serving: Serving) -> None:
+    """A kept-alive connection that waits for nothing is closed at once."""
+    await serving.start(Route("POST", "/bytes", _read_bytes), drain_s=30)
+    await serving.post("/bytes", b"a")
+    begun = time.monotonic()
+    await serving.listener.stop()
+    assert time.monotonic() - begun < 5

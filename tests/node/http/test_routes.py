@@ -1,0 +1,148 @@
+"""The public routes of the server itself: shapes, headers, pages, preflights."""
+
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+from running_node import Reply
+
+from node.http.app import CORS_HEADERS, FIXED_HEADERS
+from node.http.routes.table import ROUTES
+
+Call = Callable[..., Awaitable[Reply]]
+
+SPACE = "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:default"
+
+
+@pytest.mark.parametrize("path", ["/info", "/version", "/info/"])
+async def test_information(caller, path: str) -> None:
+    """/info and /version carry the numeric protocol, the features, the node's DID and the attestation mode (J1)."""
+    reply = await caller.send("GET", path)
+    said = json.loads(reply.body)
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+    assert list(said) == ["protocol", "version", "features", "nodeId", "inTEE", "attestation"]
+    assert (said["protocol"], said["inTEE"], said["attestation"]) == (1, False, "delegates")
+    assert caller.node.services.keyring.node_did == said["nodeId"]
+
+
+async def test_health_is_empty(caller) -> None:
+    """/healthz is 200 with neither body nor content type (H3)."""
+    reply = await caller.send("GET", "/healthz")
+    assert (reply.status, reply.body, reply.headers.get("content-type")) == (200, b"", None)
+
+
+async def test_health_without_store(caller) -> None:
+    """/healthz is an empty 500, and /readyz a 503 that says why, when the store does not answer."""
+    await caller.node.services.store.close()
+    assert ((reply := await caller.send("GET", "/healthz")).status, reply.body) == (500, b"")
+    ready = await caller.send("GET", "/readyz")
+    assert (
+        ready.status,
+        json.loads(ready.body)["ready"],
+        json.loads(ready.body)["write"],
+    ) == (503, False, "store-unavailable")
+
+
+async def test_readiness(caller) -> None:
+    """/readyz has written a canary and found schema and release record."""
+    reply = await caller.send("GET", "/readyz")
+    assert (
+        reply.status,
+        json.loads(reply.body),
+    ) == (200, {"ready": True, "write": "ok", "schema": "ok", "release": "ok", "blobs": "ok"})
+
+
+async def test_node_keys(caller) -> None:
+    """The well-known document names the node's DID and its invitation key."""
+    reply = await caller.send("GET", "/.well-known/tinycloud/node-keys")
+    keyring = caller.node.services.keyring
+    assert {"nodeDid": keyring.node_did, "shareInvitationPublicKey": keyring.invitation_public_key} == json.loads(
+        reply.body
+    )
+
+
+@pytest.mark.parametrize("path", [f"/peer/generate/{SPACE}", f"/peer/generate/{SPACE.lower()}", "/peer/generate/x"])
+async def test_host_did(caller, path: str) -> None:
+    """The host DID is plain text without a newline, and the same for every spelling of a space (J3, U6)."""
+    reply = await caller.send("GET", path)
+    if path.endswith("/x"):
+        assert (reply.status, reply.text) == (400, "Invalid space ID")
+        return
+    same = await caller.send("GET", f"/peer/generate/{SPACE.replace(':', '%3A')}")
+    assert reply.text.startswith("did:key:z6Mk") and reply.text == same.text
+    assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+async def test_attestation_without_tee(caller) -> None:
+    """Outside a trust domain the node says so, with 200 (wire 5.9)."""
+    reply = await caller.send("GET", "/attestation?nonce=abc")
+    assert (reply.status, json.loads(reply.body)["mode"]) == (200, "classic")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/nothing"),
+        ("POST", "/info"),
+        ("PUT", "/healthz"),
+        ("PROPFIND", "/info"),
+        ("GET", "/peer/generate/"),
+        ("GET", f"/peer/generate/{SPACE}/kv"),
+    ],
+)
+async def test_no_route(caller, method: str, path: str) -> None:
+    """An unknown path and a method that a path does not have are the 404 page, with every fixed header (H2, H6)."""
+    reply = await caller.send(method, path)
+    assert (reply.status, reply.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert b"404: Not Found" in reply.body
+    assert {name.lower(): value for name, value in FIXED_HEADERS.items()}.items() <= reply.headers.items()
+
+
+async def test_page_as_json(caller) -> None:
+    """A page is JSON for who prefers it (H2)."""
+    reply = await caller.send("GET", "/nothing", headers={"Accept": "application/json"})
+    assert (json.loads(reply.body)["error"]["code"], json.loads(reply.body)["error"]["reason"]) == (404, "Not Found")
+
+
+@pytest.mark.parametrize("path", ["/info", "/healthz", "/peer/generate/x", "/nothing"])
+async def test_head_is_get_without_body(caller, path: str) -> None:
+    """HEAD answers status and headers of GET, and no body."""
+    head, get = await caller.send("HEAD", path), await caller.send("GET", path)
+    assert (get.status, b"") == (head.status, head.body)
+    assert get.headers.get("content-type") == head.headers.get("content-type")
+    assert get.body == b"" or get.headers["content-length"] == head.headers["content-length"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/invoke", 200), ("/no/such/route", 200), (f"/public/{SPACE}/kv/a/b", 204)]
+)
+async def test_options(call_with: Call, path: str, status: int) -> None:
+    """OPTIONS is empty, 204 on a key of a public space, else 200; a node may be closed to pages (wire 5.2)."""
+    reply = await call_with("OPTIONS", path, cors=False)
+    assert (status, b"") == (reply.status, reply.body)
+    assert not [name for name in reply.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize("path", ["/info", "/nothing", "/peer/generate/x"])
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+async def test_cors_on_every_answer(call_with: Call, method: str, path: str) -> None:
+    """By default every answer has all five headers, errors too, whoever asks (wire 5.2)."""
+    reply = await call_with(method, path)
+    assert {name.lower(): value for name, value in CORS_HEADERS.items()}.items() <= reply.headers.items()
+
+
+async def test_each_answer_has_its_own_trace_id(caller) -> None:
+    """The trace header names the request: 32 random hexadecimal digits, which tell nothing of other requests (H6)."""
+    ids = [(await caller.send("GET", path)).headers["tinycloud-trace-id"] for path in ("/nothing", "/info") * 150]
+    parts = [(one[:16], one[16:]) for one in ids]
+    assert all(len(bytes.fromhex(one)) == 16 for one in ids)
+    assert [len({part[half] for part in parts}) for half in (0, 1)] == [300, 300]
+    numbers = [int(second, 16) for _, second in parts]
+    assert sorted(numbers) != numbers
+
+
+def test_table_lists_a_route_once() -> None:
+    """No two rows of the table answer the same method on the same path."""
+    rows = [(route.method, route.path) for route in ROUTES]
+    assert len(set(rows)) == len(rows)

@@ -1,0 +1,96 @@
+"""What one worker looks up in the store for the numbers of the node."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from engines import store_at
+from tests_support import CountingEntropy, FixedClock
+
+from node.config import Config, Http
+from node.housekeeping.seal_audit import seal_recent
+from node.metrics.series import (
+    AUDIT_LAG,
+    COLLATERAL_AGE,
+    COLLATERAL_DOCUMENTS,
+    COLLATERAL_FAILING,
+    STORE_FILES_BYTES,
+    Series,
+)
+from node.metrics.survey import keep_surveying, survey
+from node.metrics.table import Table
+from node.processes.embedded import embedded_node
+from node.services import Services
+from spaces.audit.records import AuditRecord, audit_put
+from spaces.documents.collateral import CollateralState, state_put
+from spaces.keyspace import BODIES_COUNTER
+from spaces.store.contract import Add, Commit
+
+WATCHED = (COLLATERAL_DOCUMENTS, COLLATERAL_AGE, COLLATERAL_FAILING, STORE_FILES_BYTES, AUDIT_LAG)
+
+
+@pytest.fixture
+async def services(tmp_path: Path, clock: FixedClock, entropy: CountingEntropy) -> AsyncIterator[Services]:
+    """The parts of a running node."""
+    config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path))
+    async with embedded_node(config, clock=clock, entropy=entropy) as node:
+        yield node.services
+
+
+async def _seen(services: Services) -> dict[Series, int]:
+    row = Table.of(1).row(0)
+    await survey(services, row)
+    return {series: row[series.start] for series in WATCHED}
+
+
+async def test_an_empty_store(services: Services) -> None:
+    """Where nothing is, all numbers are 0."""
+    assert await _seen(services) == dict.fromkeys(WATCHED, 0)
+
+
+async def test_collateral(services: Services, clock: FixedClock) -> None:
+    """The document that was not renewed for longest counts, wishes are no documents, and failures are told of both."""
+    now = clock.now()
+    states = (
+        CollateralState(source="import", refreshed_at=now - 50),
+        CollateralState(source="import", refreshed_at=now - 7000, failed="service_answer", failures=1),
+        CollateralState(wanted_at=now, failed="platform_unknown", failures=2),
+    )
+    puts = tuple([state_put((bytes([at]) * 6, "platform"), state) for at, state in enumerate(states)])
+    await services.store.commit(Commit(puts=puts))
+    seen = await _seen(services)
+    assert (seen[COLLATERAL_DOCUMENTS], seen[COLLATERAL_AGE], seen[COLLATERAL_FAILING]) == (2, 7000, 2)
+
+
+async def test_a_clock_that_was_set_back(services: Services, clock: FixedClock) -> None:
+    """What seems to come from later has no age, and fails nothing."""
+    state = CollateralState(source="import", refreshed_at=clock.now() + 1000)
+    await services.store.commit(Commit(puts=(state_put((b"\x01" * 6, "platform"), state),)))
+    assert (await _seen(services))[COLLATERAL_AGE] == 0
+
+
+async def test_files_and_waiting_audit(services: Services, clock: FixedClock) -> None:
+    """Bytes in files are those that commits count; audit records wait until they are sealed."""
+    record = AuditRecord(at=clock.now() - 70, action="kv.put", actor="did:key:zA", subject="s")
+    adds = (Add(BODIES_COUNTER, 123_456),)
+    await services.store.commit(Commit(puts=(audit_put(record, entropy=services.entropy),), adds=adds))
+    seen = await _seen(services)
+    assert (seen[STORE_FILES_BYTES], seen[AUDIT_LAG]) == (123_456, 70)
+    await seal_recent(services)
+    assert (await _seen(services))[AUDIT_LAG] == 0
+
+
+async def test_what_was_seen_stands_while_the_store_is_away(services: Services) -> None:
+    """A store that does not answer ends no survey and changes no number."""
+    row = Table.of(1).row(0)
+    await services.store.commit(Commit(adds=(Add(BODIES_COUNTER, 5),)))
+    await survey(services, row)
+    await services.store.close()
+    surveying = asyncio.create_task(keep_surveying(services, row))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not surveying.done()
+    assert row[STORE_FILES_BYTES.start] == 5
+    surveying.cancel()
+    await asyncio.gather(surveying, return_exceptions=True)

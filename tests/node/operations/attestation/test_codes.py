@@ -1,0 +1,147 @@
+"""The codes that a refused session can have: in the specification's table with their status, and nowhere else."""
+
+import inspect
+import json
+import re
+from typing import Any
+
+import libipld
+import pytest
+from aiohttp.test_utils import make_mocked_request
+from attacks.parties import DECRYPT, base64_of, policy_for
+from attestation_stage import Stay
+from running_node import key_token, send
+from tests_support import REPOSITORY
+
+from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from node.collateral.quotes import QuotesBusy
+from node.config import Collateral
+from node.http.messages.problems import error_answer
+from node.operations.attestation import own_errors as attestation_errors
+from node.operations.attestation.own_errors import AttestationRequestError
+from sealspace.attestation import SESSION_FACT
+from tee_backend.attestation import errors
+from tee_backend.attestation.errors import AttestationError
+from tee_backend.attestation.quote import MAX_QUOTE_BYTES
+from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+
+PAGE = REPOSITORY / "spec" / "attestation.md"
+# Families, of which only members are raised; and a certificate, of which the caller learns what it stood in.
+NOT_SHOWN = {"attestation", "evidence_refused", "collateral", "attestation-request", "certificate_malformed"}
+# Errors of the other routes of the same surface.
+ELSEWHERE = {"document-unknown", "policy-not-in-person"}
+
+
+def table() -> dict[str, int]:
+    """Return the rows of AT7: code to status."""
+    rows = re.findall(r"^\| (`[a-zA-Z_, `-]+`) \| (\d{3}) \|", PAGE.read_text("utf-8"), re.MULTILINE)
+    return {code: int(status) for codes, status in rows for code in re.findall(r"`([^`]+)`", codes)}
+
+
+def raised() -> list[Exception]:
+    """Return one of each error that the operation may raise."""
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, AttestationError)]
+    asked = [
+        kind
+        for _, kind in inspect.getmembers(attestation_errors, inspect.isclass)
+        if issubclass(kind, AttestationRequestError)
+    ]
+    return [kind("canary") for kind in (*kinds, *asked)]
+
+
+def test_the_table_says_what_is_answered() -> None:
+    """Every error's status is the one of the table, and the table has no row that nothing answers (AT7)."""
+    answered = {}
+    for error in raised():
+        reply = error_answer(make_mocked_request("POST", "/attestation/sessions"), error, own=True)
+        assert isinstance(reply.body, bytes)
+        problem = json.loads(reply.body)
+        assert problem["code"] not in problem["title"]
+        answered[problem["code"]] = reply.status
+    shown = {code: status for code, status in answered.items() if code not in NOT_SHOWN | ELSEWHERE}
+    assert shown == table()
+
+
+def test_a_full_queue() -> None:
+    """A queue that is full answers 503 and says when to come again (AT5)."""
+    reply = error_answer(make_mocked_request("POST", "/attestation/sessions"), QuotesBusy(), own=True)
+    assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
+
+
+MISSHAPEN: dict[str, dict[str, Any]] = {
+    "no quote": {"quote": ""},
+    "a quote in other base64": {"quote": "AB=="},
+    "a quote that is none": {"quote": 1},
+    "too long a quote": {"quote": base64_of(bytes(MAX_QUOTE_BYTES + 1))},
+    "a short key": {"receiverPublicKey": base64_of(bytes(31))},
+    "a long key": {"receiverPublicKey": base64_of(bytes(33))},
+    "no mode": {"receiverMode": None},
+    "another mode": {"receiverMode": "any"},
+    "a log that is no list": {"eventLog": {}},
+    "a further member": {"policy": None},
+}
+
+
+async def test_what_is_no_evidence_by_its_shape(staying: Stay) -> None:
+    """A body that cannot be evidence is refused before its challenge is used: the same one serves afterwards (AT7)."""
+    async with staying() as here:
+        owner, delegate = await here.granted(policy=policy_for("approved"))
+        nonce = await here.nonce(delegate.did)
+        quote = here.quote(delegate.did, delegate.receiver.public_key, nonce)
+        for name, more in MISSHAPEN.items():
+            reply = await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote, more=more)
+            assert (reply.status, reply.value["code"]) == (400, "request-malformed"), name
+        assert (await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status == 200
+
+
+async def test_a_session_s_token_does_that_and_nothing_else(staying: Stay) -> None:
+    """A token with more or other capabilities, without its fact or with two, or for another body opens no session."""
+    async with staying() as here:
+        owner, delegate = await here.granted(policy=policy_for("approved"))
+        nonce = await here.nonce(delegate.did)
+        quote = here.quote(delegate.did, delegate.receiver.public_key, nonce)
+        _, body = here.session_request(delegate, owner.network, nonce=nonce, quote=quote)
+        good: dict[str, Any] = {
+            "type": SESSION_FACT,
+            "nonce": libipld.encode_multibase("u", nonce)[1:],
+            "bodyHash": canonical_hash(json.loads(body)),
+        }
+        decrypt = {owner.network: [DECRYPT]}
+        cases: dict[str, tuple[dict[str, Any], list[Any]]] = {
+            "no fact": (decrypt, []),
+            "two facts": (decrypt, [good, good]),
+            "another body": (decrypt, [good | {"bodyHash": canonical_hash({})}]),
+            "another fact": (decrypt, [good | {"type": "sealspace.other/v1"}]),
+            "no nonce": (decrypt, [good | {"nonce": None}]),
+            "two networks": (decrypt | {owner.network + "2": [DECRYPT]}, [good]),
+            "a right more": ({owner.network: [DECRYPT, "tinycloud.encryption/network.revoke"]}, [good]),
+            "another right": ({owner.network: ["tinycloud.encryption/network.revoke"]}, [good]),
+            "no right": ({}, [good]),
+        }
+        for name, (grants, facts) in cases.items():
+            token = key_token(delegate.signer, here.node_did, grants, proofs=delegate.proofs, facts=facts, ttl_s=60)
+            reply = await send(here.url, "POST", "/attestation/sessions", token=token, body=body)
+            assert (reply.status, reply.value["code"]) == (403, "session-not-bound"), (name, reply.said)
+        assert (await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status == 200
+
+
+@pytest.mark.parametrize("did", [None, "", "somebody", "did:pkh:eip155:1:0x12", "did:key:z" + "a" * 2000])
+async def test_a_challenge_is_for_somebody(staying: Stay, did: str | None) -> None:
+    """Who does not say for whom, by a DID that is one, gets no challenge (AT7)."""
+    async with staying() as here:
+        body = canonical_bytes({"did": did})
+        reply = await send(here.url, "POST", "/attestation/challenge", body=body)
+        assert (reply.status, reply.value["code"]) == (400, "request-malformed")
+
+
+@pytest.mark.parametrize("fetching", [Collateral(), Collateral(service_url="http://127.0.0.1:1")])
+async def test_whose_fault_another_root_is(staying: Stay, platform: SimulatedPlatform, fetching: Collateral) -> None:
+    """A quote under another root is the prover's, 403, with and without collateral of its family (AT7, AT12)."""
+    stranger = SimulatedPlatform.from_seed(b"a root of somebody else", fmspc=platform.fmspc)
+    async with staying(fetching=fetching) as here:
+        owner, delegate = await here.granted(policy=policy_for("approved"))
+        nonce = await here.nonce(delegate.did)
+        bound = here.report_data(delegate.did, delegate.receiver.public_key, nonce)
+        quote = stranger.mint_quote(measurements_of("approved"), bound)
+        reply = await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+        assert (reply.status, reply.value["code"]) == (403, "untrusted_root")

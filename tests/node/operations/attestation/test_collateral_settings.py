@@ -1,0 +1,83 @@
+"""Which service the settings name, and what an operator is shown of what is held."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+import pytest
+from attestation_stage import Stay
+from tests_support import FixedClock
+
+from node.cli import main
+from node.collateral.intake import import_collateral
+from node.collateral.source import configured_source, refresh_rules
+from node.config import Collateral, Config, Store, load_config
+from node.storage.stores import embedded_store
+from spaces.documents.collateral import CollateralState, collateral_row_key, state_put
+from spaces.store.contract import Commit, Put
+from tee_backend.attestation.pcs import INTEL_SERVICE_URL
+from tee_backend.attestation.refresh import RefreshRules
+from tee_backend.attestation.trust_root import parse_trust_root
+from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
+
+
+def test_no_service_by_default() -> None:
+    """A node without that setting fetches nothing (AT18)."""
+    assert configured_source(load_config(environment={}).collateral, clock=FixedClock()) is None
+
+
+@pytest.mark.parametrize("url", [INTEL_SERVICE_URL, INTEL_SERVICE_URL + "/", "http://127.0.0.1:8081/pccs/"])
+def test_a_service_is_named_by_its_host(url: str) -> None:
+    """What is shown of a service is its host."""
+    source = configured_source(Collateral(service_url=url), clock=FixedClock())
+    assert source is not None
+    assert source.name == ("127.0.0.1" if "127" in url else "api.trustedservices.intel.com")
+
+
+def test_rules_follow_the_settings() -> None:
+    """How eagerly documents are renewed is the operator's to say; by default as the library has it."""
+    settings = Collateral(refresh_s=7200, lead_s=3601, retry_s=60, stale_s=5000)
+    assert refresh_rules(settings) == RefreshRules(every_s=7200, ahead_s=3601, retry_s=60, stale_s=5000)
+    default = RefreshRules()
+    found = refresh_rules(Collateral())
+    assert (found.every_s, found.ahead_s, found.retry_s) == (default.every_s, default.ahead_s, default.retry_s)
+
+
+async def test_a_list_of_what_is_held(
+    staying: Stay, platform: SimulatedPlatform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The list names source, windows, when a document was found to be the newest, and why the last try failed."""
+    now = int(time.time())
+    async with staying(with_collateral=False) as here:
+        root = parse_trust_root(platform.root_der)
+        document = platform.collateral_json(now, options=CollateralOptions(issued_before_s=0))
+        await import_collateral(here.services.store, document, root=root, clock=FixedClock(now), source="a.json")
+        wish = CollateralState(wanted_at=now, tried_at=now + 60, failed="platform_unknown", failures=2)
+        await here.services.store.commit(Commit(puts=(state_put((b"\xffothers"[:6], "processor"), wish),)))
+    arguments = ["collateral", "list", "--data", str(tmp_path / "data")]
+    assert await asyncio.to_thread(main, arguments) == 0
+    held, wanted = map(json.loads, capsys.readouterr().out.splitlines())
+    day = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+    assert (held["fmspc"], held["ca"], held["source"]) == (platform.fmspc.hex(), "platform", "import")
+    assert (held["issued"], held["refreshed"], held["evaluationNumber"]) == (day, day, 20)
+    assert held["windows"]["TCB info"][0] == day
+    assert min(ends for _, ends in held["windows"].values()) == held["ends"]
+    assert (held["failed"], held["failures"]) == (None, 0)
+    assert (wanted["wanted"], wanted["failed"], wanted["failures"]) == (day, "platform_unknown", 2)
+    assert "windows" not in wanted
+
+
+async def test_a_list_of_a_document_that_is_damaged(
+    staying: Stay, platform: SimulatedPlatform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A kept document that does not parse is an error of its own, not a trace."""
+    async with staying():
+        pass
+    store = embedded_store(Config(store=Store(data=str(tmp_path / "data"))))
+    try:
+        await store.commit(Commit(puts=(Put(collateral_row_key(platform.fmspc, "platform"), b"{}"),)))
+    finally:
+        await store.close()
+    assert await asyncio.to_thread(main, ["collateral", "list", "--data", str(tmp_path / "data")]) == 7
+    assert "collateral_malformed" in capsys.readouterr().err

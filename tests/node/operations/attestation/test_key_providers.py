@@ -1,0 +1,220 @@
+"""Who gave an application its keys: what the node takes evidence of, and what owners accept."""
+
+from dataclasses import replace
+
+import pytest
+from attacks.parties import DECRYPT, ROUTES, SET_POLICY, Delegate, Owner, opens, policy_for, put_policy, refused
+from attestation_stage import Here, Stay
+from running_node import Reply
+
+from encryption_network.policy import Policy
+from encryption_network.release_record import encode_release_record
+from node.config import Release
+from node.errors import ConfigurationError
+from node.release_terms import configured_record, key_providers_named, recorded_release
+from sealspace.delegations import allow
+from spaces.documents.evidence import release_record_key
+from spaces.store.contract import Commit, Put, Refused
+from tee_backend.attestation.application import (
+    AcceptedKeyProvider,
+    KeyProvider,
+    KeyProviderName,
+    accepted_key_provider,
+)
+from tee_backend.evidence.simulated import measurements_of
+from tee_backend.evidence.simulated_log import LogOptions, MintedLog, mint_event_log
+
+COMPOSE = b"\xc0" * 32
+IMAGE = replace(measurements_of("approved"), rtmr3=None)
+APPLICATION = Policy(measurements=(IMAGE,), compose_hashes=(COMPOSE,))
+
+
+def log_by(name: KeyProviderName, provider_id: bytes) -> MintedLog:
+    """The log of an application whose keys came from somebody."""
+    return mint_event_log(COMPOSE, options=LogOptions(key_provider=KeyProvider(name, provider_id)))
+
+
+@pytest.mark.parametrize(
+    ("accepted", "name", "provider_id", "status"),
+    [
+        (("kms", "tpm"), "kms", b"any", 200),
+        (("kms", "tpm"), "tpm", b"", 200),
+        (("kms", "tpm"), "local-sgx", b"l", 403),
+        (("kms", "tpm"), "none", b"", 403),
+        (("kms:" + b"ours".hex(),), "kms", b"ours", 200),
+        (("kms:" + b"ours".hex(), "kms:" + b"too".hex()), "kms", b"too", 200),
+        (("kms:" + b"ours".hex(),), "kms", b"theirs", 403),
+        (("kms:" + b"ours".hex(),), "kms", b"", 403),
+        (("kms:" + b"ours".hex(),), "tpm", b"", 403),
+        (("local-sgx:" + b"l".hex(),), "local-sgx", b"l", 200),
+        (("local-sgx:" + b"l".hex(),), "local-sgx", b"", 403),
+        (("local-sgx:" + b"l".hex(),), "none", b"", 403),
+        ((), "kms", b"any", 403),
+    ],
+)
+async def test_the_node_takes_evidence_of_named_providers(
+    staying: Stay, accepted: tuple[str, ...], name: KeyProviderName, provider_id: bytes, status: int
+) -> None:
+    """`release.key_providers` says whose applications the node takes evidence of; "none" never (AT29)."""
+    async with staying(key_providers=accepted) as here:
+        owner, delegate = await here.granted(policy=APPLICATION)
+        reply = await here.attest_with_log(delegate, owner, log_by(name, provider_id))
+        assert reply.status == status, reply.said
+        assert status == 200 or reply.value["code"] == "key_provider"
+
+
+@pytest.mark.parametrize("text", ["none", "local-sgx", "kms:", "kms:xyz", "KMS", "", "vault:aa"])
+def test_settings_that_name_no_provider(text: str) -> None:
+    """An entry that can accept nothing, or would accept a local provider with any id, refuses to start (AT29)."""
+    with pytest.raises(ConfigurationError):
+        configured_record(Release(key_providers=("kms", text)))
+
+
+def test_settings_that_name_providers() -> None:
+    """A kind alone accepts any id, a kind with an id that one."""
+    named = key_providers_named(("tpm", "kms:0a", "tpm"), where="here")
+    kinds = tuple(map(accepted_key_provider, named))
+    assert kinds == (AcceptedKeyProvider("kms", frozenset({b"\n"})), AcceptedKeyProvider("tpm"))
+
+
+async def _set_terms(here: Here, key_providers: tuple[str, ...]) -> None:
+    """Change the release record while the node runs, as `sealspace release set` does."""
+    record = await recorded_release(here.services.store)
+    assert record is not None
+    put = Put(release_record_key(), encode_release_record(replace(record, key_providers=key_providers)))
+    assert not isinstance(await here.services.store.commit(Commit(puts=(put,))), Refused)
+
+
+async def test_terms_hold_from_the_next_session_on(staying: Stay) -> None:
+    """Evidence is taken by the record as it stands, whatever the process was started with (RL16, AT29)."""
+    async with staying() as here:
+        owner, delegate = await here.granted(policy=APPLICATION)
+        await _set_terms(here, ("kms:" + b"ours".hex(),))
+        assert (await here.attest_with_log(delegate, owner, log_by("kms", b"theirs"))).value["code"] == "key_provider"
+        assert (await here.attest_with_log(delegate, owner, log_by("kms", b"ours"))).status == 200
+        await _set_terms(here, ("kms", "tpm", "local-sgx:" + b"l".hex()))  # wider than the process was started with
+        assert (await here.attest_with_log(delegate, owner, log_by("local-sgx", b"l"))).value["code"] == "key_provider"
+
+
+async def test_terms_hold_for_evidence_that_stands(staying: Stay) -> None:
+    """A key provider that the terms accept no more gets no key on evidence of before, on both routes (RL12, RL13)."""
+    async with staying() as here:
+        owner, delegate = await here.granted(policy=APPLICATION)
+        assert (await here.attest_with_log(delegate, owner, log_by("kms", b"ours"))).status == 200
+        assert opens(await here.ask(delegate, owner, ROUTES[0]), delegate, owner)
+        await _set_terms(here, ("tpm",))
+        for route in ROUTES:
+            assert (await here.ask(delegate, owner, route)).said == refused("key_provider", route)
+
+
+async def without_its_log(here: Here, log: MintedLog) -> tuple[Owner, Delegate, Reply]:
+    """An owner who approved a start by all its registers, and the application of it that leaves out its log."""
+    registers = log.run_on(IMAGE)
+    owner, delegate = await here.granted(policy=Policy(measurements=(registers,)))
+    nonce = await here.nonce(delegate.did)
+    bound = here.report_data(delegate.did, delegate.receiver.public_key, nonce)
+    quote = here.platform.mint_quote(registers, bound)
+    return owner, delegate, await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+
+
+@pytest.mark.parametrize("accepted", [("kms:" + b"ours".hex(),), ("kms",), ("tpm", "kms:" + b"ours".hex()), ()])
+async def test_a_log_that_is_left_out_escapes_no_terms(staying: Stay, accepted: tuple[str, ...]) -> None:
+    """Where the node takes evidence of some providers only, an application that does not tell its own is refused."""
+    async with staying(key_providers=accepted) as here:
+        _, _, reply = await without_its_log(here, log_by("kms", b"theirs"))
+        assert reply.status == 403, reply.said
+        assert reply.value["code"] == "key_provider"
+
+
+async def test_narrowed_terms_hold_for_evidence_that_tells_of_nobody(staying: Stay) -> None:
+    """Evidence without a log opens under the default terms, and wider ones, and on both routes under no others."""
+    async with staying() as here:
+        owner, delegate, reply = await without_its_log(here, log_by("kms", b"theirs"))
+        assert reply.status == 200, reply.said
+        wide: list[tuple[str, ...]] = [("kms", "tpm"), ("kms", "tpm", "local-sgx:" + b"l".hex())]
+        for accepted in wide:
+            await _set_terms(here, accepted)
+            assert opens(await here.ask(delegate, owner), delegate, owner)
+        narrow: list[tuple[str, ...]] = [("kms:" + b"theirs".hex(),), ("tpm",), ()]
+        for accepted in narrow:
+            await _set_terms(here, accepted)
+            for route in ROUTES:
+                assert (await here.ask(delegate, owner, route)).said == refused("key_provider", route)
+
+
+POLICIES = [
+    (("kms:" + b"ours".hex(),), "kms", b"ours", True),
+    (("kms",), "kms", b"whoever", True),
+    (("kms:" + b"ours".hex(),), "kms", b"theirs", False),
+    (("tpm",), "kms", b"ours", False),
+]
+
+
+@pytest.mark.parametrize("place", ["grant", "network", "link"])
+@pytest.mark.parametrize(("named", "name", "provider_id", "is_released"), POLICIES)
+async def test_owners_name_providers(
+    staying: Stay,
+    place: str,
+    named: tuple[str, ...],
+    name: KeyProviderName,
+    provider_id: bytes,
+    is_released: bool,
+) -> None:
+    """A policy's list of key providers holds wherever it stands, on both routes (RL8, RL9)."""
+    async with staying() as here:
+        demand = Policy(key_providers=named)
+        in_grant = replace(APPLICATION, key_providers=named) if place == "grant" else APPLICATION
+        owner, delegate = await here.granted(policy=in_grant)
+        if place == "network":
+            await owner.client.delegations.add_right(owner.wallet, [allow(owner.network, SET_POLICY)])
+            assert (await put_policy(here, owner.session, owner, demand)).status == 204
+        if place == "link":
+            delegate = await _handed_on(here, owner, delegate, demand)
+        assert (await here.attest_with_log(delegate, owner, log_by(name, provider_id))).status == 200
+        for route in ROUTES:
+            reply = await here.ask(delegate, owner, route)
+            if is_released:
+                assert opens(reply, delegate, owner)
+            else:
+                assert reply.said == refused("key_provider", route)
+
+
+async def test_a_quote_without_a_log_has_no_provider(staying: Stay) -> None:
+    """Where a policy names key providers, a quote alone opens nothing on either route (AT29)."""
+    async with staying() as here:
+        owner, delegate = await here.granted(policy=policy_for("approved", key_providers=("kms", "tpm")))
+        await here.attest(delegate, owner.network)
+        for route in ROUTES:
+            assert (await here.ask(delegate, owner, route)).said == refused("key_provider", route)
+
+
+async def _handed_on(here: Here, owner: Owner, delegate: Delegate, policy: Policy) -> Delegate:
+    below = Delegate()
+    token = delegate.grant(below.did, {owner.network: [DECRYPT]}, policy=policy)
+    below.proofs = [await here.register(token)]
+    return below
+
+
+@pytest.mark.parametrize(
+    ("app_ids", "is_released"), [((COMPOSE[:20],), True), ((b"\x01" * 20,), False), ((COMPOSE[:19],), False)]
+)
+async def test_owners_name_applications(staying: Stay, app_ids: tuple[bytes, ...], is_released: bool) -> None:
+    """An app id out of the replayed log has to be one that the policy names, on both routes (RL8, AT21)."""
+    async with staying() as here:
+        owner, delegate = await here.granted(policy=replace(APPLICATION, app_ids=app_ids))
+        assert (await here.attest_with_log(delegate, owner, log_by("kms", b"ours"))).status == 200
+        for route in ROUTES:
+            reply = await here.ask(delegate, owner, route)
+            if is_released:
+                assert opens(reply, delegate, owner)
+            else:
+                assert reply.said == refused("measurement", route)
+
+
+async def test_a_log_that_names_another_provider_than_the_register(staying: Stay) -> None:
+    """A log in which an accepted provider stands over the register of another one is refused at once (AT20, AT29)."""
+    async with staying() as here:
+        owner, delegate = await here.granted(policy=APPLICATION)
+        said, ran = log_by("kms", b"ours"), log_by("local-sgx", b"l")
+        reply = await here.attest_with_log(delegate, owner, replace(said, rtmr3=ran.rtmr3))
+        assert (reply.status, reply.value["code"]) == (403, "event_log")

@@ -1,0 +1,268 @@
+"""Policies that name paths: a key is released only while its envelope stands at one of them (RL19)."""
+
+import itertools
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pytest
+from attacks.parties import DELETE, PUT, ROUTES, Delegate, Owner, opens, policy_for, refused
+from attestation_stage import Here, Stay
+from hypothesis import given
+from hypothesis import strategies as st
+from postgres_server import needs_postgres, postgres_server
+from tests_support import CountingEntropy, fuzzed
+
+from capabilities.principals import parse_principal
+from capabilities.resources import SpaceId, network_id, parse_space_id
+from encryption_network.canonical_json import canonical_hash
+from encryption_network.envelope import encode_envelope, parse_envelope, seal_envelope
+from encryption_network.errors import EnvelopeError
+from encryption_network.keyring import Keyring
+from encryption_network.networks import create_network, descriptor_json, parse_descriptor
+from node.operations.values.sealed_values import NO_ENVELOPE, key_digest, sealed_key_of
+from spaces.store.contract import Commit, Put
+from spaces.values.value_bodies import INLINE_BYTES, Body, inline_body
+from spaces.values.value_heads import head_key, head_of
+
+_FORM = {"Content-Type": "multipart/form-data; boundary=probe"}
+_COUNT = itertools.count()
+
+
+@dataclass
+class Bound:
+    """An owner, a backend whose policy names one path of the owner's, and what stands there."""
+
+    here: Here
+    owner: Owner
+    delegate: Delegate
+    path: str
+
+    @property
+    def envelope(self) -> bytes:
+        """The owner's secret as it lies in a space."""
+        return encode_envelope(self.owner.envelope)
+
+    @property
+    def space(self) -> SpaceId:
+        """The space of the path."""
+        return parse_space_id(self.owner.space())
+
+    def resource(self, path: str | None = None) -> str:
+        return f"{self.owner.space()}/kv/{path or self.path}"
+
+    async def put(self, body: bytes, path: str | None = None) -> None:
+        who = self.owner.session
+        reply = await self.here.invoke(who.signer, {self.resource(path): [PUT]}, proofs=who.proofs, body=body)
+        assert reply.status == 200, reply.said
+
+    async def put_all(self, values: Mapping[str, bytes]) -> None:
+        """Put several values in one commit."""
+        who, grants = self.owner.session, {self.resource(path): [PUT] for path in values}
+        parts = b"".join(
+            b'--probe\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (name.encode(), value)
+            for name, value in values.items()
+        )
+        body = parts + b"--probe--\r\n"
+        reply = await self.here.invoke(who.signer, grants, proofs=who.proofs, body=body, headers=_FORM)
+        assert reply.status == 200, reply.said
+
+    async def delete(self, *paths: str) -> None:
+        who, grants = self.owner.session, {self.resource(path): [DELETE] for path in paths or (self.path,)}
+        reply = await self.here.invoke(who.signer, grants, proofs=who.proofs)
+        assert reply.status == 200, reply.said
+
+    async def opens(self) -> bool:
+        """Ask on both routes, which have to agree."""
+        answers = []
+        for route in ROUTES:
+            reply = await self.here.ask(self.delegate, self.owner, route)
+            answers.append(reply.said != refused("path", route))
+            assert not answers[-1] or opens(reply, self.delegate, self.owner)
+        assert len(set(answers)) == 1
+        return answers[0]
+
+    async def note(self, path: str | None = None) -> bytes | None:
+        """What the value's head notes."""
+        key = head_key(self.space, path or self.path)
+        head = head_of((await self.here.services.store.read((key,))).records[0], key=key)
+        assert head is not None
+        return head.sealed_key
+
+
+async def bound_on(here: Here, path: str = "sealed/a") -> Bound:
+    """Return an attested backend that may have keys which stand at one path."""
+    owner, delegate = await here.owner(), Delegate()
+    policy = policy_for("approved", paths=(f"{owner.space()}/kv/{path}",))
+    delegate.proofs = [await here.register(owner.grant_decrypt(delegate.did, policy=policy))]
+    await here.attest(delegate, owner.network)
+    return Bound(here, owner, delegate, path)
+
+
+@pytest.fixture(params=["lmdb", pytest.param("postgres", marks=needs_postgres())])
+async def bound(request: pytest.FixtureRequest, staying: Stay) -> AsyncIterator[Bound]:
+    """The same on a node over each engine."""
+    url = postgres_server().new_database() if request.param == "postgres" else None
+    async with staying(store_url=url) as here:
+        yield await bound_on(here)
+
+
+async def test_what_stands_at_the_path_opens(bound: Bound) -> None:
+    """A key opens from the put of its envelope at the path until that value is replaced, by whatever (RL19)."""
+    assert not await bound.opens()
+    await bound.put(bound.envelope)
+    assert await bound.opens()
+    await bound.put(b"something else")
+    assert not await bound.opens()
+    await bound.put(bound.envelope)
+    assert await bound.opens()
+    other = await bound.owner.client.encryption.encrypt(b"another", network=bound.owner.client.encryption.network())
+    await bound.put(encode_envelope(other))
+    assert not await bound.opens()
+
+
+async def test_what_was_deleted_opens_no_more(bound: Bound) -> None:
+    """After a delete, single or of several, the key stands nowhere; put again, it opens (RL19)."""
+    for paths in ((bound.path,), (bound.path, "b")):
+        await bound.put(bound.envelope)
+        await bound.put(b"x", "b")
+        assert await bound.opens()
+        await bound.delete(*paths)
+        assert not await bound.opens()
+
+
+async def test_what_moved_to_another_path_opens_no_more(bound: Bound) -> None:
+    """A key whose envelope stands only at paths that the policy does not name is refused (RL19)."""
+    await bound.put(bound.envelope)
+    for path in ("sealed/b", "sealed/a/b", "sealed", "SEALED/a"):
+        await bound.put(bound.envelope, path)
+    assert await bound.opens()
+    await bound.delete()
+    assert not await bound.opens()
+
+
+async def test_batches_count_as_single_puts_do(bound: Bound) -> None:
+    """An envelope put in a batch stands at its path; one replaced in a batch does no more (M5, RL19)."""
+    await bound.put_all({"x": b"1", bound.path: bound.envelope, "y": b"2"})
+    assert await bound.opens()
+    await bound.put_all({"x": bound.envelope, bound.path: b"3"})
+    assert not await bound.opens()
+
+
+async def test_a_batch_of_envelopes_is_as_large_as_any(bound: Bound) -> None:
+    """Two hundred and fifty envelopes are one commit: notes are no rows of their own (ST6)."""
+    await bound.put_all({bound.path: bound.envelope, **{f"n{n}": bound.envelope for n in range(249)}})
+    assert await bound.opens()
+    assert await bound.note("n248") == await bound.note()
+
+
+async def test_a_copy_in_another_owners_space_does_not_count(bound: Bound) -> None:
+    """Somebody copies the envelope to a path of their own that the policy names: the key stands nowhere (RL19)."""
+    thief = await bound.here.owner()
+    theirs = f"{thief.space()}/kv/{bound.path}"
+    who = thief.session
+    reply = await bound.here.invoke(who.signer, {theirs: [PUT]}, proofs=who.proofs, body=bound.envelope)
+    assert reply.status == 200
+    policy = policy_for("approved", paths=(theirs,))
+    grant = bound.owner.grant_decrypt(bound.delegate.did, policy=policy)
+    bound.delegate.proofs = [await bound.here.register(grant)]
+    assert not await bound.opens()
+
+
+async def test_every_policy_s_paths_count(bound: Bound) -> None:
+    """Where two links name different paths, the envelope has to stand at one of each (RL9, RL19)."""
+    below = Delegate()
+    narrowed = policy_for("approved", paths=(bound.resource("sealed/b"),))
+    grant = bound.delegate.grant(below.did, {bound.owner.network: ["tinycloud.encryption/decrypt"]}, policy=narrowed)
+    below.proofs = [await bound.here.register(grant)]
+    await bound.here.attest(below, bound.owner.network)
+    bound.delegate = below
+    await bound.put(bound.envelope)
+    assert not await bound.opens()
+    await bound.put(bound.envelope, "sealed/b")
+    assert await bound.opens()
+    await bound.delete()
+    assert not await bound.opens()
+
+
+async def test_values_of_before_there_were_notes(bound: Bound) -> None:
+    """A value whose head notes nothing is read and parsed, so it counts as it did (RL19)."""
+    await bound.put(bound.envelope)
+    noted = await bound.note()
+    key, store = head_key(bound.space, bound.path), bound.here.services.store
+    (record,) = (await store.read((key,))).records
+    assert record is not None and record.value is not None and noted is not None
+    # The note is the last field of the row: an array of seven, the last of them 32 bytes.
+    assert (record.value[:1], record.value[-34:-32], record.value[-32:]) == (b"\x97", b"\xc4\x20", noted)
+    await store.commit(Commit(puts=(Put(key, b"\x96" + record.value[1:-34], expect=record.stamp),)))
+    assert await bound.note() is None
+    assert await bound.opens()
+    await bound.put(b"no envelope")
+    assert await bound.note() == NO_ENVELOPE
+    assert not await bound.opens()
+
+
+async def test_large_envelopes_are_read(bound: Bound) -> None:
+    """An envelope that lies in a file has no note, and counts as long as it is not too large (RL19)."""
+    padded = bound.envelope[:-1] + b',"padding":"' + b"A" * INLINE_BYTES + b'"}'
+    await bound.put(padded)
+    assert await bound.note() is None
+    assert await bound.opens()
+    await bound.put(padded.replace(b"encryptedSymmetricKeyHash", b"encryptedSymmetricKeyHush"))
+    assert not await bound.opens()
+
+
+# --- the note ------------------------------------------------------------------------------------------------------
+
+
+def an_envelope() -> bytes:
+    """An envelope as a client writes it."""
+    entropy = CountingEntropy(b"envelopes %d" % next(_COUNT))
+    owner = parse_principal("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK")
+    network = create_network(network_id(owner, "default"), now=0.0, keyring=Keyring(b"k" * 32), entropy=entropy)
+    descriptor = parse_descriptor(descriptor_json(network, "did:key:node"))
+    return encode_envelope(seal_envelope(descriptor, b"secret", entropy))
+
+
+def test_the_note_is_the_hash_of_the_key() -> None:
+    """What is noted is the hash that the envelope states of its wrapped key (EN11, RL19)."""
+    data = an_envelope()
+    envelope = parse_envelope(data)
+    noted = sealed_key_of(inline_body(data))
+    assert noted == bytes.fromhex(envelope.encrypted_symmetric_key_hash)
+    assert noted == key_digest(envelope.encrypted_symmetric_key)
+    assert canonical_hash(envelope.encrypted_symmetric_key) == envelope.encrypted_symmetric_key_hash
+    spread = b" \n" + data.replace(b",", b" ,\n ")
+    assert sealed_key_of(inline_body(spread)) == noted
+
+
+def test_what_is_no_envelope_has_an_empty_note() -> None:
+    """Other values are noted as none, and bodies in files not at all."""
+    data = an_envelope()
+    for other in (b"", b"{}", b'"encryptedSymmetricKey"', data[:-1], data + b"x", data.replace(b"Hash", b"Hush")):
+        assert sealed_key_of(inline_body(other)) == NO_ENVELOPE
+    spelled = data.replace(b"encryptedSymmetricKey", b"\\u0065ncryptedSymmetricKey")
+    assert parse_envelope(spelled).encrypted_symmetric_key == parse_envelope(data).encrypted_symmetric_key
+    assert sealed_key_of(inline_body(spelled)) == NO_ENVELOPE
+    assert sealed_key_of(Body(digest=bytes(32), size_bytes=10**6, inline=None)) is None
+
+
+@fuzzed()
+@given(st.data())
+def test_any_bytes_have_a_note(data: st.DataObject) -> None:
+    """Whatever bytes are put, each envelope is noted by its key, and nothing by a key that it does not state (RL19)."""
+    base = an_envelope()
+    at = data.draw(st.integers(0, len(base)))
+    mutated = base[:at] + data.draw(st.binary(max_size=4)) + base[at + data.draw(st.integers(0, 4)) :]
+    noted = sealed_key_of(inline_body(mutated))
+    assert noted == NO_ENVELOPE or noted == key_digest(_stated(mutated))
+    with suppress(EnvelopeError):
+        is_plain = b'"encryptedSymmetricKey"' in mutated
+        assert not is_plain or noted == key_digest(parse_envelope(mutated).encrypted_symmetric_key)
+
+
+def _stated(data: bytes) -> str:
+    """The wrapped key that a text states; what the note skips over may be no Unicode, and hold control characters."""
+    value = json.loads(data.decode("utf-8", "replace"), strict=False)
+    return str(value["encryptedSymmetricKey"])

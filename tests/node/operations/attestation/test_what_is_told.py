@@ -1,0 +1,67 @@
+"""What callers, operators and rows learn of an attestation: codes here, causes there, machines nowhere."""
+
+import hashlib
+import json
+from typing import Any
+
+import dcap_qvl
+import pytest
+from attacks.parties import policy_for
+from attestation_stage import Stay
+
+from capabilities.principals import parse_principal
+from encryption_network.evidence_record import decode_evidence
+from spaces.audit.records import audit_page
+from spaces.documents.evidence import evidence_row_key
+from tee_backend.attestation.quote import parse_quote
+
+NEWS = "Verification failed: a reason of a later version"
+
+
+class LaterVersion:
+    """A library whose texts changed."""
+
+    def __init__(self, root_der: bytes) -> None: ...
+
+    def verify_with_policy(self, *_: Any) -> Any:
+        raise ValueError(NEWS)
+
+
+async def test_an_unknown_text_of_the_library_alarms(
+    staying: Stay, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reason that the table does not know refuses, is told to the operator, and not to the caller (AT7)."""
+    async with staying() as here:
+        owner, delegate = await here.granted(policy=policy_for("approved"))
+        monkeypatch.setattr(dcap_qvl, "QuoteVerifier", LaterVersion)
+        nonce = await here.nonce(delegate.did)
+        quote = here.quote(delegate.did, delegate.receiver.public_key, nonce)
+        capsys.readouterr()
+        reply = await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+        assert (reply.status, reply.value["code"]) == (403, "verdict_unknown")
+        assert "later version" not in reply.text
+        told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        (alarm,) = [line for line in told if line["event"] == "attestation-alarm"]
+        assert (alarm["level"], alarm["code"]) == ("warning", "verdict_unknown")
+        records, _ = await audit_page(here.services.store)
+        (refusal,) = [record.detail.decode() for record in records if record.action == "evidence.refused"]
+        assert refusal == f"verdict_unknown: {NEWS}"
+
+
+async def test_a_machine_is_known_by_a_hash(staying: Stay) -> None:
+    """Evidence and audit name a machine by the SHA-256 of its PPID, and hold the PPID nowhere (AT23)."""
+    async with staying() as here:
+        owner, delegate = await here.granted(policy=policy_for("approved"))
+        nonce = await here.nonce(delegate.did)
+        quote = here.quote(delegate.did, delegate.receiver.public_key, nonce)
+        assert (await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status == 200
+        platform = parse_quote(quote).platform
+        key = evidence_row_key(parse_principal(delegate.did), delegate.receiver.public_key)
+        (row,) = (await here.services.store.read((key,))).records
+        assert row is not None and row.value is not None
+        assert decode_evidence(row.value).platform_id_hash == hashlib.sha256(platform.ppid).digest()
+        records, _ = await audit_page(here.services.store)
+        written = row.value + b"".join(record.detail + record.subject.encode() for record in records)
+        for identity in (platform.ppid, platform.instance_id or platform.ppid):
+            assert identity not in written
+            assert identity.hex().encode() not in written

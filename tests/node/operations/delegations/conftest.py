@@ -1,0 +1,37 @@
+"""A node for people who delegate and ask what was delegated."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from delegation_bench import Delegating
+from engines import store_at
+from tests_support import FixedClock
+
+from node.config import Config, Http
+from node.processes.embedded import embedded_node
+
+Meet = Callable[..., AbstractAsyncContextManager[Delegating]]
+
+
+@pytest.fixture
+def meet(tmp_path: Path, clock: FixedClock) -> Meet:
+    """Runs a node on this test's folder; sections of the configuration by name."""
+
+    @asynccontextmanager
+    async def run(**sections: Any) -> AsyncIterator[Delegating]:
+        config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path), **sections)
+        async with embedded_node(config, clock=clock) as node, aiohttp.ClientSession() as session:
+            yield Delegating(node, session, clock)
+
+    return run
+
+
+@pytest.fixture
+async def people(meet: Meet) -> AsyncIterator[Delegating]:
+    """People at a node with default settings."""
+    async with meet() as them:
+        yield them

@@ -1,0 +1,339 @@
+"""POST /delegation/query: whose delegations, in which order, in pages, and for whom."""
+
+import json
+from typing import Any
+
+import pytest
+from delegation_bench import (
+    ALICE,
+    BOB,
+    CAROL,
+    GET,
+    LIST,
+    MALLORY,
+    PUT,
+    SECOND,
+    SESSION,
+    STATUS,
+    Delegating,
+    everything,
+    space,
+)
+from wire_replay import token_id
+
+from capabilities.strict_base64 import encode_url
+from capabilities.tokens import parse_invocation
+from node.housekeeping.sweep_delegations import sweep_delegations
+from node.operations.delegations.delegation_query import query_delegations
+
+FILES = {f"{space()}/kv/a": [GET]}
+REFUSED = (403, "Delegation query proof is not authorized")
+
+
+def cids(page: Any) -> list[str]:
+    return [item["cid"] for item in page["items"]]
+
+
+async def walked(people: Delegating, asker: Any, *proofs: str, **filters: Any) -> list[str]:
+    """Every cid of all pages, in order."""
+    found: list[str] = []
+    while True:
+        page = await people.query(asker, *proofs, **filters)
+        found += cids(page)
+        if "nextCursor" not in page:
+            return found
+        filters["cursor"] = page["nextCursor"]
+
+
+async def test_latest_issued_first(people) -> None:
+    """What says when it was issued comes first, the latest before, and the rest in the order of cids."""
+    wallet_tokens = []
+    for _ in range(3):
+        wallet_tokens.append(await people.sign_in())
+        people.clock.advance(1)
+    session = wallet_tokens[-1]
+    keys = [await people.grant(SESSION, CAROL.did, FILES, session) for _ in range(5)]
+    expected = [*(token_id(token) for token in reversed(wallet_tokens)), *sorted(token_id(token) for token in keys)]
+    assert expected == cids(await people.query(SESSION, session))
+    for limit in (1, 2, 3, 100):
+        assert expected == await walked(people, SESSION, session, limit=limit)
+    for known in expected:  # each place is one from which a page goes on
+        rest = await people.query(SESSION, session, cursor=encode_url(known.encode()))
+        assert expected[expected.index(known) + 1 :] == cids(rest)
+
+
+async def test_an_item_says_all_of_a_delegation(people) -> None:
+    """Parties, resources with actions and conditions side by side, parents, times, standing."""
+    session = await people.sign_in()
+    grants = {f"{space()}/kv/b": [PUT, GET], f"{space()}/kv/a": [GET]}
+    grant = await people.grant(SESSION, CAROL.did, grants, session, lifetime_s=60.5)
+    (item,) = (await people.query(SESSION, session, limit=1, cursor=encode_url(token_id(session).encode())))["items"]
+    assert item == {
+        "cid": token_id(grant),
+        "direction": "granted",
+        "delegatorDid": SESSION.did,
+        "delegateDid": CAROL.did,
+        "resources": [
+            {"resource": f"{space()}/kv/a", "actions": [GET], "caveats": [{}]},
+            {"resource": f"{space()}/kv/b", "actions": [GET, PUT], "caveats": [{}, {}]},
+        ],
+        "parents": [token_id(session)],
+        "issuedAt": None,
+        "notBefore": None,
+        "expiresAt": "2026-11-18T11:07:40.500000Z",
+        "status": "active",
+    }
+
+
+async def test_standings_in_order(people) -> None:
+    """Revoked, an ancestor revoked, expired, active; each with its filter, and `revoked` finds both kinds."""
+    session = await people.sign_in()
+    listed = {f"{space()}/delegation": [LIST], **FILES}
+    revoked = await people.grant(SESSION, SECOND.did, listed, session)
+    below = await people.grant(SECOND, CAROL.did, FILES, revoked, lifetime_s=100)
+    short = await people.grant(SESSION, CAROL.did, FILES, session, lifetime_s=100)
+    people.clock.advance(50)
+    await people.revoke(revoked, SESSION)
+    people.clock.advance(50)  # the revoked ones end too: revoked comes first
+    expected = {
+        "active": [session],
+        "expired": [short],
+        "ancestor_revoked": [below],
+        "revoked": sorted((revoked, below), key=token_id),
+        "pending": [],
+    }
+    for status, tokens in expected.items():
+        page = await people.query(SESSION, session, status=status)
+        assert [token_id(token) for token in tokens] == cids(page), status
+    items = {item["cid"]: item for item in (await people.query(SESSION, session, status="revoked"))["items"]}
+    told = {name: items[token_id(below)][name] for name in ("revokedAt", "revokedBy", "revokedAncestorCid")}
+    assert told == {
+        "revokedAt": "2026-11-18T11:07:30Z",
+        "revokedBy": SESSION.did,
+        "revokedAncestorCid": token_id(revoked),
+    }
+    assert "revokedAncestorCid" not in items[token_id(revoked)]
+
+
+async def test_what_has_not_begun_is_pending(people) -> None:
+    """A clock that steps back finds a delegation that is not valid yet."""
+    people.clock.advance(100)
+    session = await people.sign_in(grants=everything())
+    later = people.token(SESSION, FILES, session, audience=CAROL.did, not_before=people.now - 10, lifetime_s=600)
+    await people.register(later)
+    people.clock.advance(-20)
+    assert [token_id(later)] == cids(await people.query(SESSION, session, status="pending"))
+
+
+async def test_directions(people) -> None:
+    """Granted is what the account's people signed, received what the owner or the asking key got from others."""
+    session = await people.sign_in()
+    granted = await people.grant(SESSION, CAROL.did, FILES, session)
+    bobs = await people.sign_in(BOB, SECOND)
+    to_alice = await people.grant(SECOND, ALICE.did, {f"{space(BOB)}/kv/x": [GET]}, bobs)
+    to_session = await people.grant(SECOND, SESSION.did, {f"{space(BOB)}/kv/y": [GET]}, bobs)
+    every = cids(await people.query(SESSION, session))
+    received = sorted(token_id(token) for token in (to_alice, to_session))
+    assert {token_id(session), token_id(granted), *received} == set(every)
+    assert received == cids(await people.query(SESSION, session, direction="received"))
+    assert [token_id(session), token_id(granted)] == cids(await people.query(SESSION, session, direction="granted"))
+    assert every == cids(await people.query(SESSION, session, direction="all"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (space(), True),
+        (space().lower(), True),
+        ("default", True),
+        (space(name="other"), False),
+        ("other", False),
+        ("tinycloud:x", False),
+    ],
+)
+async def test_spaces(people, wanted: str, found: bool) -> None:
+    """A space is found by its id in any spelling and by its bare name."""
+    session = await people.sign_in()
+    assert found is bool(cids(await people.query(SESSION, session, space=wanted)))
+
+
+async def test_every_session_of_an_account_is_seen(people) -> None:
+    """What another of the owner's keys passed on is listed, by whichever right, once that key may list itself."""
+    right = {f"{space()}/kv/a": [GET]}
+    session = await people.sign_in()
+    plain = await people.sign_in(key=SECOND, grants=right)
+    unseen = await people.grant(SECOND, CAROL.did, FILES, plain)
+    assert token_id(unseen) not in cids(await people.query(SESSION, session))
+    await people.sign_in(key=SECOND)
+    assert token_id(unseen) in cids(await people.query(SESSION, session))
+
+
+async def test_a_key_cannot_be_listed_against_its_will(people) -> None:
+    """Whoever grants a stranger's key a right to list learns nothing of that key's other delegations."""
+    carols = await people.sign_in(key=CAROL)  # Carol's key is a session of Alice's
+    secret = await people.grant(CAROL, SECOND.did, FILES, carols)
+    bobs = await people.sign_in(BOB, SESSION)
+    lure = await people.sign_in(BOB, CAROL)  # and Bob makes it a member of his own account
+    seen = await people.query(SESSION, bobs, owner=BOB)
+    assert {token_id(bobs), token_id(lure)} == set(cids(seen))
+    assert token_id(secret) not in json.dumps(seen)
+
+
+async def test_the_owner_asks_without_a_proof(people) -> None:
+    """A key that owns a space lists its own account by its own word, and what it passed on below it."""
+    home = {f"{space(CAROL)}/kv": [GET], f"{space(CAROL)}/delegation": [LIST]}
+    grant = await people.grant(CAROL, SECOND.did, home)
+    below = await people.grant(SECOND, MALLORY.did, {f"{space(CAROL)}/kv/a": [GET]}, grant)
+    assert {token_id(grant), token_id(below)} == set(cids(await people.query(CAROL, owner=CAROL)))
+
+
+async def test_strangers_and_wrong_proofs(people) -> None:
+    """Everything that is not entitled has one answer: no proof, two, another's, a revoked, an ended one."""
+    session, again = await people.sign_in(), await people.sign_in()
+    plain = await people.sign_in(key=SECOND, grants=FILES)
+    ended = await people.sign_in(lifetime_s=10)
+    revoked = await people.sign_in()
+    await people.revoke(revoked, ALICE)
+    people.clock.advance(10)
+    for asker, proofs in (
+        (MALLORY, ()),
+        (SESSION, ()),
+        (SESSION, (session, again)),
+        (MALLORY, (session,)),
+        (SECOND, (plain,)),
+        (SESSION, (ended,)),
+        (SESSION, (revoked,)),
+    ):
+        assert (await people.asked(asker, *proofs)).said == REFUSED
+    assert (await people.asked(SESSION, session, owner=BOB)).said == REFUSED
+
+
+async def test_an_owner_with_a_foreign_proof(people) -> None:
+    """Even an owner's own call cites nothing, or what goes back to the owner."""
+    home = {f"{space(CAROL)}/delegation": [LIST]}
+    own, foreign = await people.grant(CAROL, CAROL.did, home), await people.sign_in(key=CAROL)
+    assert (await people.asked(CAROL, foreign, owner=CAROL)).said == REFUSED
+    assert (await people.asked(CAROL, own, owner=CAROL)).status == 200
+
+
+@pytest.mark.parametrize(
+    "grants",
+    [
+        {f"{space()}/delegation": [LIST, STATUS]},
+        {f"{space()}/delegation": [LIST], f"{space()}/kv": [GET]},
+        {f"{space()}/delegation": [STATUS]},
+        {f"{space()}/delegation/x": [LIST]},
+        {f"{space()}/delegation?x": [LIST]},
+        {f"{space()}/kv": [LIST]},
+        {"urn:x:y": [LIST]},
+        {},
+    ],
+)
+async def test_a_token_for_anything_else(people, grants: dict[str, list[str]]) -> None:
+    """The token asks for the account's list and for nothing else."""
+    wide = {f"{space()}/delegation": [LIST, STATUS], f"{space()}/kv": [GET, LIST]}
+    session = await people.sign_in(grants=wide)
+    reply = await people.json("/delegation/query", people.token(SESSION, grants, session), b"{}")
+    assert reply.said == REFUSED
+
+
+async def test_cursors_name_what_is_listed(people) -> None:
+    """A cursor is the cid of one of the account's delegations; of another's or of none it is refused alike."""
+    session, bobs = await people.sign_in(), await people.sign_in(BOB, SECOND)
+    unknown = people.wallet_token(ALICE, SESSION)
+    for token in (bobs, unknown):
+        cursor = encode_url(token_id(token).encode())
+        assert (await people.asked(SESSION, session, cursor=cursor)).said == REFUSED
+    for cursor in ("!", "", "YQ", encode_url(b"bafy"), encode_url(b"\xff"), encode_url(b"Qm" + b"a" * 44)):
+        told = (await people.asked(SESSION, session, cursor=cursor)).said
+        assert told == (400, "Invalid delegation query: invalid delegation query cursor")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "expected a JSON object"),
+        (b"{", "expected a JSON object"),
+        (b'{"limit":1,"limit":2}', "expected a JSON object"),
+        (b"\xff", "expected a JSON object"),
+        (b'{"limit":0}', "limit must be between 1 and 100"),
+        (b'{"limit":true}', "limit must be between 1 and 100"),
+        (b'{"limit":"5"}', "limit must be between 1 and 100"),
+        (b'{"limit":5.0}', "limit must be between 1 and 100"),
+        (b'{"space":1}', "space must be a text"),
+        (b'{"direction":"sideways"}', "direction must be one of granted, received, all"),
+        (b'{"status":"dead"}', "status must be one of revoked, ancestor_revoked, expired, pending, active"),
+        (b'{"status":[]}', "status must be one of revoked, ancestor_revoked, expired, pending, active"),
+        (b'{"cursor":7}', "invalid delegation query cursor"),
+    ],
+)
+async def test_bad_filters(people, body: bytes, reason: str) -> None:
+    """What cannot be read is said, each with its reason."""
+    session = await people.sign_in()
+    token = people.token(SESSION, {f"{space()}/delegation": [LIST]}, session)
+    assert (await people.json("/delegation/query", token, body)).said == (400, f"Invalid delegation query: {reason}")
+
+
+async def test_null_members_are_absent(people) -> None:
+    """A member that is null is not asked for."""
+    session = await people.sign_in()
+    nothing = dict.fromkeys(("direction", "status", "space", "limit", "cursor"))
+    assert [token_id(session)] == cids(await people.query(SESSION, session, **nothing))
+
+
+async def test_a_token_may_come_again(people) -> None:
+    """A query uses nothing up and has no bound on its lifetime; an ended or forged token is refused (I23)."""
+    session = await people.sign_in()
+    token = people.token(SESSION, {f"{space()}/delegation": [LIST]}, session, lifetime_s=1e6)
+    for _ in range(2):
+        assert (await people.json("/delegation/query", token, b"{}")).status == 200
+    forged = token[:-4] + ("AAAA" if token[-4:] != "AAAA" else "BBBB")
+    assert (await people.json("/delegation/query", forged, b"{}")).said == REFUSED
+    people.clock.advance(1e6 + 1)
+    assert (await people.json("/delegation/query", token, b"{}")).said == REFUSED
+
+
+async def test_a_page_looks_at_a_bounded_number(people) -> None:
+    """With a filter that fits few a page may be short or empty; the walk still finds all, in order."""
+    session = await people.sign_in()
+    keys = [await people.grant(SESSION, CAROL.did, FILES, session) for _ in range(40)]
+    for token in keys[::13]:
+        await people.revoke(token, SESSION)
+    expected = sorted(token_id(token) for token in keys[::13])
+    assert expected == await walked(people, SESSION, session, status="revoked")
+    token = parse_invocation(people.token(SESSION, {f"{space()}/delegation": [LIST]}, session))
+    for most in (1, 3, 33):
+        found, cursor, pages = [], None, 0
+        while pages == 0 or cursor is not None:
+            body = json.dumps({"status": "revoked", "limit": 2, "cursor": cursor}).encode()
+            page = await query_delegations(people.node.services, token, body, most_examined=most)
+            found += [item.cid for item in page.items]
+            cursor, pages = page.next_cursor, pages + 1
+        assert expected == found
+        assert pages >= 41 // most
+
+
+async def test_what_was_swept_is_gone(people) -> None:
+    """What was removed long after its end leaves no trace in lists, and a cursor that names it is refused."""
+    short = await people.sign_in(lifetime_s=100)
+    gone = await people.grant(SESSION, CAROL.did, FILES, short, lifetime_s=50)
+    people.clock.advance(40 * 86_400)
+    session = await people.sign_in()
+    assert {token_id(short), token_id(gone), token_id(session)} == set(cids(await people.query(SESSION, session)))
+    while await sweep_delegations(people.node.services):
+        pass
+    assert [token_id(session)] == cids(await people.query(SESSION, session))
+    assert (await people.asked(SESSION, session, cursor=encode_url(token_id(gone).encode()))).said == REFUSED
+
+
+async def test_the_store_is_gone(people) -> None:
+    """Trouble of the store is 503 with the route's own words."""
+    session = people.wallet_token(ALICE, SESSION)
+    await people.node.services.store.close()
+    assert (await people.asked(SESSION, session)).said == (503, "Delegation query unavailable")
+
+
+async def test_a_body_is_bounded(people) -> None:
+    """A body of more than 64 KiB is not read."""
+    token = people.token(SESSION, {f"{space()}/delegation": [LIST]})
+    assert (await people.json("/delegation/query", token, b" " * 65_537)).status == 413

@@ -1,0 +1,111 @@
+"""Any body of a query, any fact of a read, any path of a space: a value or an error of ours."""
+
+import json
+from typing import Any
+
+from delegation_bench import ALICE, GET, LIST, space
+from fuzz_strategies import changed_objects, damaged_bytes, damaged_text, json_values, large_texts
+from hypothesis import given
+from hypothesis import strategies as st
+from tests_support import fuzzed
+
+from capabilities.errors import InvalidIdentifier
+from capabilities.resources import SpaceResource, parse_resource, parse_space_id
+from capabilities.strict_base64 import encode_url
+from capabilities.tokens import Capability
+from node.operations.delegations.capability_filters import Chain, GrantFilters, asked_of
+from node.operations.delegations.delegation_listing import time_text
+from node.operations.delegations.query_filters import MAX_ITEMS, Filters, parse_filters
+from node.operations.delegations.service_plan import ServiceStep, service_step
+from node.operations.errors import BadOption, BadQuery
+
+CID = "bafkr4ihz4cvap3g5oi2yhmwbtiavqk2rokgkvi6m772smkbt4xu5skiuee"
+ASKED = {
+    "direction": "granted",
+    "status": "revoked",
+    "space": space(),
+    "limit": 7,
+    "cursor": encode_url(CID.encode()),
+}
+VALUES = json_values("all", "active", "default", "", encode_url(b"x"), members=tuple(ASKED))
+
+
+@fuzzed()
+@given(
+    damaged_bytes(json.dumps(ASKED).encode())
+    | changed_objects(ASKED, VALUES).map(lambda asked: json.dumps(asked).encode("utf-8", "surrogatepass"))
+    | VALUES.map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass"))
+    | large_texts.map(str.encode)
+    | st.binary()
+)
+def test_any_body(body: bytes) -> None:
+    """A body is filters within bounds, or refused with a reason."""
+    try:
+        filters = parse_filters(body)
+    except BadQuery as error:
+        assert str(error.text).startswith("Invalid delegation query: ")
+        return
+    assert isinstance(filters, Filters)
+    assert 1 <= filters.limit <= MAX_ITEMS
+    assert filters.after is None or len(filters.after) == 32
+
+
+PARAMS = {"type": "list", "filters": {"direction": "created", "path": "a", "actions": [GET]}, "delegation_cid": CID}
+
+
+@fuzzed()
+@given(
+    st.lists(
+        changed_objects(
+            PARAMS, json_values("list", "chain", "created", GET, members=("filters", "path", "actions"))
+        ).map(lambda params: {"capabilitiesReadParams": params})
+        | json_values("capabilitiesReadParams", members=("capabilitiesReadParams",)),
+        max_size=3,
+    )
+)
+def test_any_facts(facts: list[Any]) -> None:
+    """Facts ask for a list or a chain, whatever they are."""
+    asked = asked_of(facts)
+    assert isinstance(asked, GrantFilters | Chain)
+    assert isinstance(asked, Chain) or asked.actions is None or all(isinstance(one, str) for one in asked.actions)
+
+
+@fuzzed()
+@given(
+    damaged_text(f"{space()}/space/{space()}", f"{space()}/capabilities/all", f"{space()}/space"),
+    st.sampled_from(["tinycloud.space/create", "tinycloud.space/info", "tinycloud.space/list", LIST, GET]),
+)
+def test_any_resource(text: str, ability: str) -> None:
+    """A capability asks for one call of a space at most, whatever its resource is."""
+    try:
+        resource = parse_resource(text)
+    except InvalidIdentifier:
+        return
+    one = Capability(resource, ability, {})
+    step = service_step((one,), beside=False)
+    assert step is None or isinstance(step, ServiceStep)
+    if step is not None:
+        assert isinstance(resource, SpaceResource)
+        assert resource.space == step.space
+        try:
+            service_step((one, Capability(resource, ability, {})), beside=False)
+        except BadOption:
+            return
+        raise AssertionError("two outcomes have no common answer")
+
+
+@given(st.floats() | st.none())
+def test_any_time(at: float | None) -> None:
+    """Every time has a text, the ends of the calendar for what lies outside; no time has none."""
+    if at is not None and at != at:
+        return  # no token holds what is no number
+    told = time_text(at)
+    assert (told is None) is (at is None)
+    assert told is None or told.endswith("Z")
+
+
+def test_times() -> None:
+    """Whole seconds have no fraction."""
+    assert time_text(1_767_323_045.0) == "2026-01-02T03:04:05Z"
+    assert time_text(0.5) == "1970-01-01T00:00:00.500000Z"
+    assert parse_space_id(space()).owner == ALICE.did

@@ -1,0 +1,190 @@
+"""`tinycloud.space/{list,info,create}`: an owner's spaces, told to whom the owner lets see them."""
+
+import asyncio
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from delegation_bench import ALICE, BOB, CAROL, GET, MALLORY, SECOND, SESSION, Delegating, space
+
+from capabilities.resources import parse_space_id
+from node.config import Hosting
+from node.operations.authorise import admit_token
+from node.operations.delegations.service_plan import ServiceStep, ServiceVerb
+from node.operations.delegations.space_service import list_spaces
+from spaces.audit.records import audit_page
+
+LIST, INFO, CREATE = (f"tinycloud.space/{name}" for name in ("list", "info", "create"))
+HOST = "tinycloud.space/host"
+GRANTS = {f"{space()}/kv": [GET], f"{space()}/space": [LIST, INFO, CREATE]}
+HOSTED_AT = "2026-11-18T11:06:40Z"
+
+
+async def create(people: Delegating, name: str, *proofs: str, key: Any = SESSION) -> Any:
+    return await people.invoke(key, f"{space()}/space/{name}", CREATE, *proofs)
+
+
+async def info(people: Delegating, target: str, *proofs: str, key: Any = SESSION) -> Any:
+    return await people.invoke(key, f"{space()}/space/{target}", INFO, *proofs)
+
+
+async def test_a_space_is_made_told_and_listed(people) -> None:
+    """A session makes a space of its owner's, which then takes values; told are id, name, owner and since when."""
+    session = await people.sign_in(grants={**GRANTS, f"{space(name='photos')}/kv": ["tinycloud.kv/put"]})
+    other = await people.sign_in(grants=GRANTS)
+    made = json.loads((await create(people, "notes", other)).text)
+    entry = {"id": space(name="notes"), "name": "notes", "owner": ALICE.did, "createdAt": HOSTED_AT}
+    assert made == entry
+    assert {**entry, "type": "owned"} == json.loads((await info(people, "notes", other)).text)
+    for path in ("", "/"):
+        reply = await people.invoke(SESSION, f"{space()}/space{path}", LIST, other)
+        assert [space(name=name) for name in ("default", "notes", "photos")] == [
+            one["id"] for one in json.loads(reply.text)
+        ]
+        assert entry in json.loads(reply.text)
+        assert "x-tinycloud-truncated" not in reply.headers
+    assert session != other
+
+
+async def test_making_is_on_record(people) -> None:
+    """Who made which space by which authority stands in the audit."""
+    session = await people.sign_in(grants=GRANTS)
+    assert (await create(people, "notes", session)).status == 200
+    records, _ = await audit_page(people.node.services.store)
+    (record,) = [one for one in records if one.action == "space.created"]
+    assert (SESSION.did, space(name="notes")) == (record.actor, record.subject)
+    assert len(record.authority) == 1
+
+
+async def test_a_space_is_made_once(people) -> None:
+    """An existing space is 409, for whoever comes later and for all but one of those who come at once."""
+    session = await people.sign_in(grants=GRANTS)
+    replies = await asyncio.gather(*(create(people, "notes", session) for _ in range(6)))
+    assert [200] + [409] * 5 == sorted(reply.status for reply in replies)
+    assert (await create(people, "notes", session)).said == (409, "Space already exists")
+    assert (await create(people, "default", session)).said == (409, "Space already exists")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a/b", (400, "Invalid space name")),
+        ("a:b", (400, "Invalid space name")),
+        ("a:", (400, "Invalid space name")),
+        ("a%20b", (403, "Space cannot be hosted here")),
+        ("a.b", (403, "Space cannot be hosted here")),
+        ("x" * 65, (403, "Space cannot be hosted here")),
+    ],
+)
+async def test_names(people, name: str, said: tuple[int, str]) -> None:
+    """A name is one part of an id, and such as this node hosts by itself."""
+    session = await people.sign_in(grants=GRANTS)
+    assert (await create(people, name, session)).said == said
+
+
+async def test_bounds_hold(meet) -> None:
+    """An owner makes as many spaces as the node hosts for one."""
+    async with meet(hosting=Hosting(spaces_per_owner=2)) as people:
+        session = await people.sign_in(grants=GRANTS)
+        assert [(await create(people, name, session)).status for name in "abc"] == [200, 403, 403]
+
+
+async def test_only_where_the_node_hosts_by_itself(meet) -> None:
+    """Where a host grant is needed, the right to make spaces makes none."""
+    async with meet(hosting=Hosting(mode="explicit")) as people:
+        session = await people.sign_in(grants={**GRANTS, f"{space()}/space": [HOST, LIST, INFO, CREATE]})
+        assert (await create(people, "notes", session)).said == (403, "Space cannot be hosted here")
+        assert (await info(people, "notes", session)).said == (404, "Space not found")
+        assert json.loads((await info(people, "default", session)).text)["id"] == space()
+
+
+@pytest.mark.parametrize("hosting", [Hosting(mode="permit"), Hosting(mode="listed", listed=(BOB.did,))])
+async def test_not_where_the_owner_has_no_spaces(meet, hosting: Hosting) -> None:
+    """Where no space of the owner is hosted, there is none to ask through, a host grant or not."""
+    async with meet(hosting=hosting) as people:
+        session = await people.sign_in(grants={**GRANTS, f"{space()}/space": [HOST, LIST, INFO, CREATE]})
+        assert (await create(people, "notes", session)).said == (404, "Space not found")
+        assert (await info(people, "default", session)).said == (404, "Space not found")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["default", space(), space().lower(), quote(space(), safe=""), quote(space(), safe=":")],
+    ids=["name", "id", "lower case", "encoded", "as it is"],
+)
+async def test_targets(people, target: str) -> None:
+    """A space is named by its id, as it is or encoded once, or by its name (J13)."""
+    session = await people.sign_in(grants=GRANTS)
+    assert json.loads((await info(people, target, session)).text)["id"] == space()
+
+
+async def test_what_others_have_is_not_told(people) -> None:
+    """The target is probed, not the space that is asked through; another owner's is as one that does not exist."""
+    session = await people.sign_in(grants=GRANTS)
+    await people.sign_in(BOB, SECOND)
+    for target in ("public", space(name="public"), space(BOB), "tinycloud:key", "a/b", "tinycloud:"):
+        assert (await info(people, target, session)).said in ((404, "Space not found"),), target
+
+
+async def test_without_the_right_nothing_is_told(people) -> None:
+    """Whoever was not granted the ability gets the same 401, whatever exists."""
+    session = await people.sign_in(grants={f"{space()}/kv": [GET]})
+    for ability, path in ((LIST, ""), (INFO, "/default"), (INFO, "/none"), (CREATE, "/notes")):
+        resource = f"{space()}/space{path}"
+        told = (await people.invoke(SESSION, resource, ability, session)).said
+        assert told == (401, f"Unauthorized Action: {resource} / {ability}")
+        assert (await people.invoke(MALLORY, resource, ability)).said == (401, "Cannot find parent delegation")
+
+
+async def test_a_friend_sees_it_as_delegated(people) -> None:
+    """Who acts for another wallet is told that the space is not theirs."""
+    session = await people.sign_in(grants=GRANTS)
+    share = await people.grant(SESSION, BOB.did, {f"{space()}/space": [INFO]}, session)
+    taken = await people.register(
+        people.wallet_token(BOB, SECOND, {f"{space()}/space": [INFO]}, parents=[share], lifetime_s=60)
+    )
+    assert json.loads((await info(people, "default", taken, key=SECOND)).text)["type"] == "delegated"
+
+
+async def test_a_key_owner_makes_its_own(people) -> None:
+    """A key makes spaces under its own did:key without a proof, once one of them is hosted."""
+    home = space(CAROL)
+    assert (await people.invoke(CAROL, f"{home}/space/notes", CREATE)).said == (404, "Space not found")
+    await people.grant(CAROL, CAROL.did, {f"{home}/kv": [GET]})
+    reply = await people.invoke(CAROL, f"{home}/space/notes", CREATE)
+    assert (200, space(CAROL, "notes")) == (reply.status, json.loads(reply.text)["id"])
+
+
+async def test_a_token_makes_once(people) -> None:
+    """A token that made a space is used up (I20)."""
+    token = people.token(SESSION, {f"{space()}/space/notes": [CREATE]}, await people.sign_in(grants=GRANTS))
+    assert [(await people.send("/invoke", token)).status for _ in range(2)] == [200, 409]
+    assert (await people.send("/invoke", token)).text == "duplicate invocation"
+
+
+async def test_a_revoked_session_makes_nothing(people) -> None:
+    """From the acknowledgement of a revocation on, no space is made under it."""
+    session = await people.sign_in(grants=GRANTS)
+    await people.revoke(session, ALICE)
+    assert (await create(people, "notes", session)).status == 401
+
+
+async def test_long_lists_say_so(people) -> None:
+    """A list that is cut says so."""
+    session = await people.sign_in(grants=GRANTS)
+    await create(people, "notes", session)
+    step = ServiceStep(ServiceVerb.LIST_SPACES, parse_space_id(space()), "")
+    for limit in (1, 2):
+        header = people.token(SESSION, {f"{space()}/space/": [LIST]}, session)
+        invocation = admit_token(header, now=people.now, max_lifetime_s=300)
+        listed = await list_spaces(people.node.services, invocation, step, limit=limit)
+        assert (limit, limit == 1) == (len(listed.spaces), listed.truncated)
+
+
+async def test_a_bare_space_resource_asks_nothing(people) -> None:
+    """`space/info` on a space itself, and what has a query, is authorised and does nothing."""
+    session = await people.sign_in(grants=GRANTS)
+    for path in ("/space", "/space/", "/space/default?x=1", "/space/default#x"):
+        granted = await people.sign_in(grants={f"{space()}{path}": [INFO]}) if "#" in path else session
+        assert (await people.invoke(SESSION, f"{space()}{path}", INFO, granted)).said == (200, "")

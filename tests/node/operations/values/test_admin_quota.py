@@ -1,0 +1,194 @@
+"""The operator's routes: who may use them, what they say, and that limits hold."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from node.config import Admin, Config, Hosting, load_config
+from node.errors import ConfigurationError
+from spaces.audit.records import audit_page
+from spaces.values.value_heads import ROW_BYTES
+
+SECRET = "canary-of-the-operator"
+ADMIN = Admin(secret=SECRET)
+BEARER = f"Bearer {SECRET}"
+
+
+async def ask(node, method: str, rest: str = "", body: bytes | None = None, token: str = BEARER):
+    path = f"/admin/{rest}"
+    return await (node.send(method, path, token=token) if body is None else node.json(method, path, body, token=token))
+
+
+def quota_of(node, name: str = "default") -> str:
+    return f"quota/{node.space(name).replace(':', '%3A')}"
+
+
+@pytest.mark.parametrize("token", [None, "", "Bearer", SECRET, f"bearer {SECRET}", f"Bearer {SECRET}x", "Bearer ä"])
+@pytest.mark.parametrize(
+    ("method", "rest"), [("GET", "quota"), ("GET", "usage"), ("DELETE", "quota/x"), ("PUT", "quota/x")]
+)
+async def test_only_the_operator(serve, method: str, rest: str, token: str | None) -> None:
+    """Without the exact secret every route is the 401 page, before anything else is looked at."""
+    async with serve(admin=ADMIN) as node:
+        body = b'{"limit_bytes":1}' if method == "PUT" else None
+        sent = None if token is None else token.encode("utf-8").decode("latin-1")
+        kind = {"content_type": "application/json"} if body else {}
+        assert (await node.send(method, f"/admin/{rest}", token=sent, body=body, **kind)).status == 401
+
+
+@pytest.mark.parametrize("admin", [Admin(), Admin(secret="")])
+async def test_without_a_secret_there_is_no_operator(serve, admin: Admin) -> None:
+    """A node without a secret answers 503, to an empty token too."""
+    async with serve(admin=admin) as node:
+        for token in (BEARER, "Bearer ", None):
+            assert (await node.send("GET", "/admin/quota", token=token)).status == 503
+
+
+async def test_the_secret_from_a_file(serve, tmp_path: Path) -> None:
+    """The secret may stand in a file; blanks around it do not belong to it."""
+    file = tmp_path / "admin-secret"
+    file.write_text(f"{SECRET}\n")
+    async with serve(admin=Admin(secret_file=str(file))) as node:
+        assert (await ask(node, "GET", "quota")).status == 200
+
+
+@pytest.mark.parametrize("content", [None, b"x" * 5000])
+async def test_a_file_that_is_no_secret(serve, tmp_path: Path, content: bytes | None) -> None:
+    """A file that is absent or too long keeps the node from starting."""
+    file = tmp_path / "admin-secret"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigurationError):
+        async with serve(admin=Admin(secret_file=str(file))):
+            pass
+
+
+def test_where_the_secret_may_stand(tmp_path: Path) -> None:
+    """The secret comes from the environment, never from a settings file, and is never printed."""
+    config = load_config(environment={"SEALSPACE_ADMIN__SECRET": SECRET})
+    assert config.admin == ADMIN
+    assert SECRET not in repr(config)
+    file = tmp_path / "sealspace.toml"
+    file.write_text(f'[admin]\nsecret = "{SECRET}"\n')
+    with pytest.raises(ConfigurationError) as refused:
+        load_config(file=file, environment={})
+    assert SECRET not in str(refused.value)
+    with pytest.raises(ConfigurationError):
+        load_config(environment={"SEALSPACE_ADMIN__SECRET": SECRET, "SEALSPACE_ADMIN__SECRET_FILE": "x"})
+
+
+async def test_a_limit_holds_and_outlives_a_restart(serve) -> None:
+    """A limit of a space counts from the next put on, also after a restart, until it is taken away."""
+    async with serve(admin=ADMIN) as node:
+        await node.put("a", b"hello")
+        view = json.loads((await ask(node, "PUT", quota_of(node), b'{"limit_bytes":7}')).body)
+        assert view == {
+            "space_id": node.space(),
+            "override_bytes": 7,
+            "effective_limit_bytes": 7,
+            "current_usage_bytes": None,
+        }
+        assert (await node.put("b", b"xyz")).said == (
+            413,
+            "Write exceeds remaining storage. Used: 5 bytes, Limit: 7 bytes",
+        )
+    async with serve(admin=ADMIN) as node:
+        assert (await node.put("b", b"xyz")).status == 413
+        assert (await node.put("b", b"xy")).status == 200
+        assert (await node.put("c", b"x")).said == (402, "Storage quota exceeded. Used: 7 bytes, Limit: 7 bytes")
+        told = json.loads((await ask(node, "GET", "quota")).body)
+        assert told == {"overrides": {node.space(): 7}, "default_limit_bytes": 1 << 30}
+        gone = json.loads((await ask(node, "DELETE", quota_of(node))).body)
+        assert (gone["override_bytes"], gone["effective_limit_bytes"]) == (None, 1 << 30)
+        assert (await node.put("c", b"x")).status == 200
+        assert json.loads((await ask(node, "GET", quota_of(node))).body)["current_usage_bytes"] == 8
+
+
+async def test_a_limit_of_nothing(serve) -> None:
+    """A limit of 0 lets nothing be stored; deleting works all the same."""
+    async with serve(admin=ADMIN) as node:
+        await node.put("a", b"x")
+        await ask(node, "PUT", quota_of(node), b'{"limit_bytes":0}')
+        assert (await node.put("b", b"x")).status == 402
+        assert (
+            await node.send("POST", "/invoke", token=node.token({node.kv("a"): ["tinycloud.kv/del"]}))
+        ).status == 200
+
+
+async def test_the_limit_of_a_public_space_is_told_truly(serve) -> None:
+    """A public space heeds the public limit, and that is what is told (M53)."""
+    async with serve(admin=ADMIN) as node:
+        view = json.loads((await ask(node, "PUT", quota_of(node, "public"), b'{"limit_bytes":1}')).body)
+        assert (view["override_bytes"], view["effective_limit_bytes"]) == (1, 10 << 20)
+        assert (await node.put("a", b"hello", name="public")).status == 200
+
+
+async def test_no_default_limit(serve) -> None:
+    """Where the default is switched off there is no limit, and none is told."""
+    async with serve(admin=ADMIN, hosting=Hosting(default_quota_bytes=0)) as node:
+        assert json.loads((await ask(node, "GET", "quota")).body)["default_limit_bytes"] is None
+        assert json.loads((await ask(node, "GET", quota_of(node))).body) == {
+            "space_id": node.space(),
+            "override_bytes": None,
+            "effective_limit_bytes": None,
+            "current_usage_bytes": None,
+        }
+
+
+@pytest.mark.parametrize(
+    ("rest", "body", "status"),
+    [
+        ("quota/nonsense", b'{"limit_bytes":1}', 400),
+        (None, b'{"limit_bytes":-1}', 422),
+        (None, b'{"limit_bytes":1.5}', 422),
+        (None, b'{"limit_bytes":99999999999999999999}', 422),
+        (None, b'{"limit":1}', 422),
+        (None, b"[1]", 422),
+        (None, b"{", 400),
+        (None, b'{"limit_bytes":1' + b" " * 5000 + b"}", 413),
+    ],
+)
+async def test_limits_that_are_none(serve, rest: str | None, body: bytes, status: int) -> None:
+    """What names no space, or no number of bytes, changes nothing."""
+    async with serve(admin=ADMIN) as node:
+        assert (await ask(node, "PUT", rest or quota_of(node), body)).status == status
+        assert json.loads((await ask(node, "GET", "quota")).body)["overrides"] == {}
+
+
+async def test_usage_is_told_largest_first(serve) -> None:
+    """Spaces come by what they hold, as many as are asked for, with the number of all."""
+    async with serve(admin=ADMIN) as node:
+        for name, body in {"a": b"12", "b": b"123", "c": b""}.items():
+            await node.put("x", body, name=name)
+        told = json.loads((await ask(node, "GET", "usage")).body)
+        assert [(row["space_id"], row["usage_bytes"]) for row in told["spaces"]] == [
+            (node.space("b"), 3),
+            (node.space("a"), 2),
+            (node.space("c"), 0),
+        ]
+        assert [row["row_bytes"] for row in told["spaces"]] == [ROW_BYTES + 1] * 3
+        assert told["count"] == 3
+        one = json.loads((await ask(node, "GET", "usage?limit=1")).body)
+        assert ([row["usage_bytes"] for row in one["spaces"]], one["count"]) == ([3], 3)
+
+
+async def test_what_the_operator_does_is_audited(serve) -> None:
+    """Setting a limit and taking it away leave a record each."""
+    async with serve(admin=ADMIN) as node:
+        await ask(node, "PUT", quota_of(node), b'{"limit_bytes":7}')
+        node.clock.advance(1)
+        await ask(node, "DELETE", quota_of(node))
+        records, _ = await audit_page(node.node.services.store)
+        found = [(r.action, r.actor, r.subject, r.detail) for r in records if r.action.startswith("quota")]
+        assert found == [
+            ("quota.set", "operator", node.space(), b"7"),
+            ("quota.cleared", "operator", node.space(), b""),
+        ]
+
+
+def test_settings_are_kept_apart() -> None:
+    """The sections of the settings have the defaults of the protocol."""
+    config = Config()
+    assert (config.public_spaces.requests_per_minute, config.public_spaces.burst) == (60, 10)
+    assert config.public_spaces.storage_limit_bytes == 10 << 20

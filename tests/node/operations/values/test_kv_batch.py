@@ -1,0 +1,252 @@
+"""Several values in one token: batch puts, batch reads, deletes, and what cannot be combined."""
+
+import base64
+import json
+
+import pytest
+from kv_client import FORM_TYPE, Owner, etag, form
+
+from node.operations.values.kv_batch import MAX_BATCH_READ_BYTES
+from spaces.values.value_bodies import INLINE_TOGETHER_BYTES
+
+LARGE = bytes(range(256)) * 1024
+NOT_ONE_KIND = "Multiple invocation outcomes require a homogeneous KV get or metadata batch"
+
+
+# --- deletes (Q4)
+
+
+async def test_several_deletes(owner: Owner) -> None:
+    """Deletes of one token happen together, large values among them; the second time they are 200 as well (Q4, M31)."""
+    await owner.put_all({"a": b"1", "b": LARGE, "c": b"3"})
+    for _ in range(2):
+        assert (200, "") == (await owner.invoke(("del", "a"), ("delete", "b"))).said
+    assert (await owner.invoke(("list", ""))).text == '["c"]'
+
+
+async def test_one_unknown_key_keeps_all(owner: Owner) -> None:
+    """When one of the keys was never written, nothing is deleted (M5)."""
+    await owner.put_all({"a": b"1", "b": b"2"})
+    assert (404, "No Such Key: x") == (await owner.invoke(("del", "a"), ("del", "b"), ("del", "x"))).said
+    assert (await owner.invoke(("list", ""))).text == '["a","b"]'
+
+
+async def test_both_names_of_a_delete_on_one_key(owner: Owner) -> None:
+    """`kv/del` and `kv/delete` on one path are one delete."""
+    await owner.put("a", b"1")
+    assert (200, "") == (await owner.invoke(("del", "a"), ("delete", "a"))).said
+    assert (await owner.get("a")).status == 404
+
+
+async def test_deletes_in_two_spaces(owner: Owner) -> None:
+    """A token may delete in several spaces; that is one commit too."""
+    await owner.put("a", LARGE)
+    await owner.invoke(("put", "a"), body=LARGE, space="other")
+    more = {f"{owner.space_named('other').text}/kv/a": "tinycloud.kv/del"}
+    assert (200, "") == (await owner.invoke(("del", "a"), more=more)).said
+    assert (await owner.get("a")).status == 404
+    assert (await owner.invoke(("get", "a"), space="other")).status == 404
+
+
+async def test_too_many_deletes(owner: Owner) -> None:
+    """A token deletes at most 250 keys (ST6)."""
+    many = [("del", f"k{number:03}") for number in range(251)]
+    assert (400, "KV batch delete accepts at most 250 keys") == (await owner.invoke(*many)).said
+    await owner.put_all({path: b"" for _, path in many[:250]})
+    assert (200, "") == (await owner.invoke(*many[:250])).said
+    assert (await owner.invoke(("list", ""))).text == "[]"
+
+
+# --- what cannot be combined (Q3)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        [("put", "a"), ("get", "a")],
+        [("put", "a"), ("del", "b")],
+        [("get", "a"), ("del", "b")],
+        [("get", "a"), ("metadata", "b")],
+        [("list", ""), ("list", "a")],
+        [("list", ""), ("get", "b")],
+    ],
+    ids=lambda wanted: "+".join(name for name, _ in wanted),
+)
+async def test_outcomes_without_a_common_answer(owner: Owner, wanted: list[tuple[str, str]]) -> None:
+    """They are refused before anything is written, and before the token is used (Q3, I15)."""
+    await owner.put_all({"a": b"1", "b": b"2"})
+    token = owner.token(wanted)
+    for _ in range(2):
+        assert (400, NOT_ONE_KIND) == (await owner.invoke(*wanted, body=b"new", token=token)).said
+    assert [(await owner.get(path)).text for path in "ab"] == ["1", "2"]
+
+
+async def test_a_read_beside_the_capabilities(owner: Owner) -> None:
+    """What a space's delegations are is an outcome of its own."""
+    more = {f"{owner.space.text}/capabilities/all": "tinycloud.capabilities/read"}
+    assert (400, NOT_ONE_KIND) == (await owner.invoke(("get", "a"), more=more)).said
+
+
+async def test_two_puts_without_a_form(owner: Owner) -> None:
+    """Several puts need a form to bring their values (4.4.6)."""
+    assert (400, "KV batch put requires multipart/form-data") == (
+        await owner.invoke(("put", "a"), ("put", "b"), body=b"x")
+    ).said
+
+
+# --- batch reads (Q22)
+
+
+async def test_batch_of_gets(owner: Owner) -> None:
+    """Values come in the order of the paths, whatever their size, absent ones said so."""
+    await owner.put_all({"b": LARGE, "a": b"1", "d": b""}, headers=["Content-Type: text/x", "X-TinyCloud-Meta-A: é"])
+    reply = await owner.invoke(("get", "c"), ("get", "b"), ("get", "a"), ("get", "d"))
+    assert reply.headers["content-type"] == "application/json"
+    results = json.loads(reply.body)["results"]
+    assert ["a", "b", "c", "d"] == [result["key"] for result in results]
+    assert {"key": "c", "ok": False, "error": {"code": "KV_NOT_FOUND", "message": "Key not found: c"}} == results[2]
+    for result, body in zip((results[0], results[1], results[3]), (b"1", LARGE, b""), strict=True):
+        assert body == base64.b64decode(result["dataBase64"], validate=True)
+        assert result["headers"] == {
+            "content-length": str(len(body)),
+            "content-type": "text/x",
+            "etag": etag(body),
+            "x-tinycloud-meta-a": "é",
+        }
+
+
+async def test_batch_of_metadata(owner: Owner) -> None:
+    """Metadata alone has neither value nor length."""
+    await owner.put_all({"a": LARGE})
+    reply = await owner.invoke(("metadata", "a"), ("metadata", "b"))
+    assert json.loads(reply.body)["results"] == [
+        {"key": "a", "ok": True, "headers": {"etag": etag(LARGE)}},
+        {"key": "b", "ok": False, "error": {"code": "KV_NOT_FOUND", "message": "Key not found: b"}},
+    ]
+
+
+async def test_streamed_batch(owner: Owner) -> None:
+    """A batch that is too large to be held is the same text, sent in pieces."""
+    values = {f"k{number}": bytes([number]) * (300_001 + number) for number in range(4)} | {"small": b"s"}
+    for path, body in values.items():
+        assert (await owner.put(path, body)).status == 200
+    reply = await owner.invoke(*(("get", path) for path in values), ("get", "none"))
+    assert "content-length" not in reply.headers
+    found = {item["key"]: item.get("dataBase64") for item in json.loads(reply.body)["results"]}
+    assert {path: base64.b64encode(body).decode() for path, body in values.items()} | {"none": None} == found
+
+
+async def test_bounds_of_a_batch_read(owner: Owner) -> None:
+    """The caller's bound holds for each value; the node's for all together; and there are at most 100."""
+    await owner.put_all({"a": b"12345", "b": b"1"})
+    reply = await owner.invoke(("get", "a"), ("get", "b"), headers={"x-tinycloud-max-response-bytes": "4"})
+    assert (413, "KV response is 5 bytes, exceeding the requested limit of 4 bytes") == reply.said
+    many = [("get", f"k{number}") for number in range(101)]
+    assert (400, "KV batch reads accept at most 100 keys") == (await owner.invoke(*many)).said
+    assert (400, "KV batch reads accept at most 100 keys") == (await owner.invoke(("put", "a"), *many)).said
+    size_bytes = MAX_BATCH_READ_BYTES // 2 + 1
+    for path in "ab":
+        assert (await owner.put(path, b"x" * size_bytes)).status == 200
+    text = f"KV batch read holds {2 * size_bytes} bytes, more than the {MAX_BATCH_READ_BYTES} bytes of one answer"
+    assert (413, text) == (await owner.invoke(("get", "a"), ("get", "b"))).said
+    assert (await owner.invoke(("metadata", "a"), ("metadata", "b"))).status == 200
+
+
+async def test_damaged_value_in_a_batch(owner: Owner) -> None:
+    """A body that is not what its head says makes a small batch 500 and breaks off a streamed one."""
+    await owner.put_all({"a": b"x" * 80_000, "b": b"1"})
+    (place,) = owner.files()
+    place.write_bytes(b"y" * 80_000)
+    assert (await owner.invoke(("get", "a"), ("get", "b"))).status == 500
+
+
+# --- batch puts
+
+
+async def test_metadata_of_parts(owner: Owner) -> None:
+    """A part brings its own metadata; that of the form as a whole is not stored."""
+    body = (
+        b'--probe\r\nContent-Disposition: form-data; name="a"; filename="x.txt"\r\nContent-Type: text/plain\r\n'
+        b"X-TinyCloud-Meta-A: 1\r\nX-TinyCloud-Meta-A: 2\r\nX-Other: 3\r\nContent-Language: de\r\n\r\n1\r\n--probe--"
+    )
+    headers = {**FORM_TYPE, "x-tinycloud-meta-whole": "no", "content-language": "en"}
+    assert (await owner.invoke(("put", "a"), body=body, headers=headers)).said == (200, '{"written":["a"],"count":1}')
+    reply = await owner.get("a")
+    stored = {name: value for name, value in reply.headers.items() if name in _METADATA}
+    assert stored == {"content-type": "text/plain", "content-language": "de", "x-tinycloud-meta-a": "2"}
+
+
+_METADATA = {"content-type", "content-language", "content-disposition", "x-tinycloud-meta-a", "x-tinycloud-meta-whole"}
+
+
+async def test_batch_replaces_and_shares(owner: Owner) -> None:
+    """Values of a batch replace what was there, large ones share a file, and the usage is exact (M10)."""
+    await owner.put_all({"a": LARGE, "b": LARGE, "c": b"12345"})
+    assert len(owner.files()) == 1
+    await owner.put_all({"a": b"1", "c": LARGE, "d": b""})
+    assert [(await owner.get(path)).body for path in "abcd"] == [b"1", LARGE, LARGE, b""]
+    assert await owner.used_bytes() == len(LARGE) + 1
+
+
+async def test_too_many_puts(owner: Owner) -> None:
+    """A batch holds at most 250 keys (ST6), and 250 it holds."""
+    values = {f"k{number:03}": b"v" for number in range(251)}
+    assert (400, "KV batch put accepts at most 250 keys") == (await owner.put_all(values)).said
+    del values["k250"]
+    reply = await owner.put_all(values)
+    assert json.loads(reply.body) == {"written": sorted(values), "count": 250}
+
+
+async def test_small_values_of_a_batch_are_bounded_together(owner: Owner) -> None:
+    """Values and what is said of them have at most 8 MiB of rows; the bound is said, and nothing is written (ST6)."""
+    about, value = b"X-TinyCloud-Meta-A: " + b"m" * 5_000, b"v" * 40_000
+    names = [f"k{number:03}" for number in range(190)]
+    head = b'--probe\r\nContent-Disposition: form-data; name="%b"\r\n%b\r\n\r\n%b\r\n'
+    body = b"".join([head % (name.encode(), about, value) for name in names]) + b"--probe--"
+    reply = await owner.invoke(*[("put", name) for name in names], body=body, headers=FORM_TYPE)
+    assert reply.status == 400
+    assert "8388608" in reply.text
+    assert (404, "Space not found") == (await owner.invoke(("list", ""))).said
+
+
+async def test_values_of_a_batch_that_find_no_room_in_rows_lie_in_files(owner: Owner) -> None:
+    """Of many values that are small enough for rows, those that would make the commit too large lie in files (ST6)."""
+    values = {f"k{number:03}": number.to_bytes(2, "big") * 24_000 for number in range(200)}
+    assert (await owner.put_all(values)).status == 200
+    assert len(owner.files()) == 200 - INLINE_TOGETHER_BYTES // 48_000
+    assert (await owner.get("k199")).body == values["k199"]
+
+
+async def test_large_values_of_a_batch_count_for_more_rows(owner: Owner) -> None:
+    """A commit changes at most 256 rows, and a value in a file has a row of its own; beyond, no file stays (ST6)."""
+    values = {f"k{number:03}": number.to_bytes(2, "big") * 40_000 for number in range(140)}
+    reply = await owner.put_all(values)
+    assert (reply.status, "256" in reply.text, owner.files()) == (400, True, [])
+    few = dict(list(values.items())[:100])
+    assert (await owner.put_all(few)).status == 200
+    assert len(owner.files()) == 100
+
+
+async def test_batch_leaves_nothing_when_it_fails(owner: Owner) -> None:
+    """What was taken in before a part turns out wrong is not kept."""
+    await owner.put("a", b"before")
+    body = form({"a": LARGE, "x": b"1"})
+    reply = await owner.invoke(("put", "a"), ("put", "b"), body=body, headers=FORM_TYPE)
+    assert (400, "Multipart KV part x is not authorized by the invocation") == reply.said
+    assert ((await owner.get("a")).text, owner.files()) == ("before", [])
+
+
+async def test_batch_that_needs_no_form(owner: Owner) -> None:
+    """A form beside a token without a put is not looked at."""
+    await owner.put("a", b"1")
+    reply = await owner.invoke(("get", "a"), body=b"no form at all", headers=FORM_TYPE)
+    assert reply.said == (200, "1")
+
+
+async def test_batch_of_a_stranger(owner: Owner) -> None:
+    """Whoever is not authorised gets 401 before a byte of the form is looked at (Q5, I11)."""
+    await owner.put("a", b"1")
+    stranger = Owner(owner.node, owner.session, owner.clock)
+    token = stranger.token((), more={f"{owner.space.text}/kv/a": "tinycloud.kv/put"})
+    reply = await owner.invoke(token=token, body=b"no form at all", headers=FORM_TYPE)
+    assert (401, "Cannot find parent delegation") == reply.said

@@ -1,0 +1,198 @@
+"""A put that meets the collector, or a death, is never acknowledged and gone; and nothing half-written stays."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+from attacks.held_store import HeldStore, held_node
+from kv_client import Owner
+from running_node import Reply, running_node
+from tests_support import FixedClock
+
+from node.config import Config, Http, Store
+from node.housekeeping.rounds import LEASE_S, Housekeeper
+from node.processes.embedded import EmbeddedNode
+from spaces.store.contract import Commit, Committed, Refused
+from spaces.values.collector import ORPHAN_AFTER_S, UNFINISHED_AFTER_S, sweep_unfinished
+from spaces.values.object_folder import BlobFiles
+from spaces.values.object_records import UNLINK_AFTER_S
+
+LARGE = bytes(range(256)) * 1024
+
+
+@pytest.fixture
+async def held(tmp_path: Path) -> AsyncIterator[tuple[Owner, HeldStore]]:
+    """An owner at a node whose store can hold a commit back; the clock begins after the times of files."""
+    clock = FixedClock(time.time() + 10)
+    config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path)))
+    async with held_node(config, clock=clock) as (node, store), aiohttp.ClientSession() as session:
+        yield Owner(node, session, clock), store
+
+
+def puts_head(commit: Commit) -> bool:
+    """Tell the commits of puts."""
+    return any(put.key.startswith(b"K") and put.value is not None for put in commit.puts)
+
+
+async def keep_house(node: EmbeddedNode, clock: FixedClock, *, days: int) -> None:
+    """Let days pass, with housekeeping every four hours, by another process after the first one is gone."""
+    clock.advance(LEASE_S)
+    housekeeper = Housekeeper(node.services)
+    for _ in range(days * 6):
+        assert await housekeeper.turn()
+        clock.advance(4 * 3600.0)
+    await housekeeper.leave()
+
+
+async def meanwhile(
+    held: tuple[Owner, HeldStore], path: str, body: bytes, change: Callable[[], Awaitable[object]]
+) -> tuple[Reply, Sequence[object]]:
+    """Let a put come to its commit, let something happen, let it go on."""
+    owner, store = held
+    hold = store.hold(puts_head)
+    putting = asyncio.create_task(owner.put(path, body))
+    async with asyncio.timeout(20):
+        await hold.reached.wait()
+    try:
+        await change()
+    finally:
+        hold.go.set()
+    return await putting, hold.outcomes
+
+
+async def still_there(held: tuple[Owner, HeldStore], reply: Reply, path: str, body: bytes) -> None:
+    """What was acknowledged is there now, and after days of housekeeping."""
+    owner, _ = held
+    assert reply.status == 200
+    for days in (0, 3):
+        await keep_house(owner.node, owner.clock, days=days)
+        assert (await owner.get(path)).body == body
+    assert len(owner.files()) == 1
+
+
+async def test_shared_body_that_is_collected(held: tuple[Owner, HeldStore]) -> None:
+    """Between plan and commit of a put that shares a body the body is given up, collected and unlinked."""
+    owner, _ = held
+    await owner.put("a", LARGE)
+
+    async def change() -> None:
+        assert (await owner.invoke(("del", "a"))).status == 200
+        (brought,) = (owner.blobs / "incoming").iterdir()
+        os.utime(brought, (owner.clock.now() + 2 * ORPHAN_AFTER_S,) * 2)  # as if it had just come
+        await keep_house(owner.node, owner.clock, days=1)
+        assert owner.files() == [brought]
+
+    reply, outcomes = await meanwhile(held, "b", LARGE, change)
+    assert [type(outcome) for outcome in outcomes] == [Refused, Committed]
+    await still_there(held, reply, "b", LARGE)
+
+
+async def test_body_that_is_given_up_and_not_collected_yet(held: tuple[Owner, HeldStore]) -> None:
+    """The same, when the collector comes only after the put."""
+    owner, _ = held
+    await owner.put("a", LARGE)
+    reply, outcomes = await meanwhile(held, "b", LARGE, lambda: owner.invoke(("del", "a")))
+    assert [type(outcome) for outcome in outcomes] == [Refused, Committed]
+    await still_there(held, reply, "b", LARGE)
+
+
+@pytest.mark.parametrize("swept_before", [False, True], ids=["first sweep", "later sweep"])
+async def test_file_that_is_taken_for_an_orphan(held: tuple[Owner, HeldStore], swept_before: bool) -> None:
+    """A put stands still between naming its file and its commit, while days pass and orphans are swept."""
+    owner, _ = held
+    if swept_before:
+        await owner.put("z", b"small")
+        await keep_house(owner.node, owner.clock, days=2)
+        await owner.put("y", LARGE[1:])
+        await owner.invoke(("del", "y"))
+
+    async def change() -> None:
+        for place in owner.files():
+            os.utime(place, (owner.clock.now(),) * 2)
+        owner.clock.advance(ORPHAN_AFTER_S + UNLINK_AFTER_S)
+        await keep_house(owner.node, owner.clock, days=3)
+
+    reply, outcomes = await meanwhile(held, "a", LARGE, change)
+    # After an hour its own unlinking is due, so whether it finds its file decides: acknowledged and there, or neither.
+    assert type(outcomes[0]) is Refused
+    assert reply.status == 503
+    assert (await owner.get("a")).status == 404
+    await keep_house(owner.node, owner.clock, days=3)
+    assert owner.files() == []
+
+
+async def test_sweep_that_comes_just_before_the_commit(held: tuple[Owner, HeldStore]) -> None:
+    """When the file was noted as an orphan and is not unlinked yet, the put names it anew and it stays."""
+    owner, _ = held
+
+    async def change() -> None:
+        for place in owner.files():
+            os.utime(place, (owner.clock.now(),) * 2)
+        owner.clock.advance(ORPHAN_AFTER_S + 1)
+        assert await Housekeeper(owner.node.services).turn()
+
+    reply, outcomes = await meanwhile(held, "a", LARGE, change)
+    assert [type(outcome) for outcome in outcomes] == [Refused, Committed]
+    owner.clock.advance(LEASE_S)
+    await still_there(held, reply, "a", LARGE)
+
+
+# --- processes that die
+
+
+@pytest.mark.slow
+async def test_death_in_the_middle_of_a_put(tmp_path: Path) -> None:
+    """SIGKILL in the middle of a body: the value before stands, and what had arrived is gone after collection."""
+    clock = FixedClock(time.time())
+    blobs = tmp_path / "data" / "blobs"
+    with running_node(tmp_path, workers=1) as node:
+        async with aiohttp.ClientSession() as session:
+            owner = Owner(Remote(node.url), session, clock)  # type: ignore[arg-type]  # only its address is asked for
+            assert (await owner.put("a", b"before")).status == 200
+            assert (await owner.put("b", LARGE)).status == 200
+            _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(node.url).port)
+            head = f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {owner.token([('put', 'a')])}\r\n"
+            writer.write(head.encode() + b"Content-Length: 9000000\r\n\r\n" + LARGE)
+            await until(lambda: len(files(blobs)) == 2)
+            (worker,) = node.children("worker")
+            os.kill(worker, signal.SIGKILL)
+            await until(lambda: node.children("worker") not in ([], [worker]))
+            writer.close()
+            assert (await answered(owner, "a")).text == "before"
+            assert (await owner.get("b")).body == LARGE
+    assert len(files(blobs)) == 2
+    assert await sweep_unfinished(BlobFiles(blobs), now=time.time() + UNFINISHED_AFTER_S + 1) == 1
+    assert [place.parent.name for place in files(blobs)] != ["incoming"]
+
+
+class Remote:
+    """A node in other processes."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+def files(folder: Path) -> list[Path]:
+    return [place for place in folder.rglob("*") if place.is_file()]
+
+
+async def answered(owner: Owner, path: str) -> Reply:
+    """Ask until the worker that took over answers."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await owner.get(path)
+            except aiohttp.ClientError:
+                await asyncio.to_thread(lambda: None)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.to_thread(lambda: None)

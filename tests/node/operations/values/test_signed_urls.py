@@ -1,0 +1,272 @@
+"""Signed URLs: who may make one, what it gives, and what ends it."""
+
+import base64
+import json
+from datetime import datetime
+from typing import Any
+
+import pytest
+from wire_replay import token_id
+
+from spaces.audit.records import audit_page
+from spaces.values.tickets import KEPT_AFTER_EXPIRY_S, sweep_tickets
+
+GET, PUT, DEL, LIST = (f"tinycloud.kv/{name}" for name in ("get", "put", "del", "list"))
+REVOKE = "tinycloud.delegation/revoke"
+HELLO = '"blake3-ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f"'
+
+
+async def ask(node: Any, token: str, **body: object) -> Any:
+    """Ask for a URL of the value `a`, unless the body says otherwise."""
+    asked = {"space": node.space(), "path": "a", **body}
+    return await node.json("POST", "/signed/kv", json.dumps(asked).encode(), token=token)
+
+
+async def made(node: Any, token: str | None = None, **body: object) -> str:
+    """Make a URL, by default with the owner's own token."""
+    reply = await ask(node, token or node.token({node.kv("a"): [GET]}, lifetime_s=300), **body)
+    assert reply.status == 200, reply.text
+    return str(json.loads(reply.body)["url"])
+
+
+def ends_in(node: Any, reply: Any) -> float:
+    """Seconds from now to the expiry that was answered; whole seconds have no decimals."""
+    return datetime.fromisoformat(json.loads(reply.body)["expiresAt"]).timestamp() - float(node.clock.now())
+
+
+async def test_a_url_gives_the_value_to_anybody(serve) -> None:
+    """Whoever has the URL reads the value with its metadata, and as a page it gets no origin."""
+    async with serve() as node:
+        await node.put("a", b"hello", content_type="image/png", x_tinycloud_meta_a="1")
+        reply = await node.send("GET", await made(node))
+        assert reply.said == (200, "hello")
+        shown = ("content-type", "x-tinycloud-meta-a", "etag", "cache-control", "accept-ranges")
+        assert [reply.headers[name] for name in shown] == ["image/png", "1", HELLO, "private, no-store", "bytes"]
+        assert reply.headers["content-security-policy"].startswith("sandbox")
+
+
+async def test_head_is_get_without_a_body(serve) -> None:
+    """HEAD has the headers of GET and the size of the value, be it in a file or not (Q31)."""
+    async with serve() as node:
+        for body in (b"hello", bytes(100_000)):
+            await node.put("a", body, content_type="text/plain")
+            url = await made(node)
+            head, whole = await node.send("HEAD", url), await node.send("GET", url)
+            for reply in (head, whole):
+                reply.headers.pop("tinycloud-trace-id")
+                reply.headers.pop("date")
+            assert (head.status, head.body, head.headers) == (200, b"", whole.headers)
+            assert head.headers["content-length"] == str(len(body))
+
+
+@pytest.mark.parametrize("size_bytes", [1000, 600_000])
+async def test_parts_of_a_value(serve, size_bytes: int) -> None:
+    """A range is served from small values and from large ones, under If-Range only for this version."""
+    body = bytes(number % 251 for number in range(size_bytes))
+    async with serve() as node:
+        etag = (await node.put("a", body)).headers["etag"]
+        url = await made(node)
+        part = await node.send("GET", url, range=f"bytes=7-{size_bytes - 3}", if_range=etag)
+        assert (part.status, part.body) == (206, body[7 : size_bytes - 2])
+        assert part.headers["content-range"] == f"bytes 7-{size_bytes - 3}/{size_bytes}"
+        whole = await node.send("GET", url, range="bytes=7-9", if_range=HELLO)
+        assert (whole.status, whole.body) == (200, body)
+        beyond = await node.send("GET", url, range=f"bytes={size_bytes}-")
+        assert (beyond.status, beyond.headers["content-range"]) == (416, f"bytes */{size_bytes}")
+        assert (await node.send("GET", url, range="bytes=0-", if_none_match=f'"x", W/{etag}')).status == 304
+        assert (await node.send("HEAD", url, range="bytes=0-1")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "lifetime_s", "expected_s"),
+    [
+        ({}, 300, 300),
+        ({"ttlSeconds": 30}, 300, 30),
+        ({"ttl_seconds": 30}, 300, 30),
+        ({"ttlSeconds": 40, "ttl_seconds": 30}, 300, 30),
+        ({"ttlSeconds": 900}, 300, 300),
+        ({}, 20, 20),
+    ],
+)
+async def test_how_long_a_url_lives(serve, body: dict[str, int], lifetime_s: int, expected_s: int) -> None:
+    """As long as is asked for, in either spelling (Q9), at most 300 s and never past the token."""
+    async with serve() as node:
+        await node.put("a", b"hello")
+        reply = await ask(node, node.token({node.kv("a"): [GET]}, lifetime_s=lifetime_s), **body)
+        assert ends_in(node, reply) == expected_s
+        url = json.loads(reply.body)["url"]
+        node.clock.advance(expected_s - 0.5)
+        assert (await node.send("GET", url)).status == 200
+        node.clock.advance(0.5)
+        assert (await node.send("GET", url)).said == (401, "signed URL expired")
+        node.clock.advance(KEPT_AFTER_EXPIRY_S + 120)
+        assert await sweep_tickets(node.node.services.store, now=node.clock.now()) == 1
+        assert (await node.send("GET", url)).said == (401, "signed URL ticket not found")
+
+
+async def test_a_url_made_by_a_clock_that_stood_ahead(serve) -> None:
+    """After the clock was set back by more than a minute the URL is void: nobody meant it to live so long."""
+    async with serve() as node:
+        await node.put("a", b"hello")
+        url = await made(node)
+        node.clock.advance(-60)
+        assert (await node.send("GET", url)).status == 200
+        node.clock.advance(-1)
+        assert (await node.send("GET", url)).said == (401, "signed URL expired")
+
+
+async def test_a_url_ends_with_the_grants_it_rests_on(serve) -> None:
+    """A URL does not outlive a delegation in the chain."""
+    async with serve() as node:
+        await node.put("a", b"hello")
+        grant = node.token({node.kv("a"): [GET]}, audience=node.friend.did, lifetime_s=50)
+        await node.delegate(grant)
+        token = node.token({node.kv("a"): [GET]}, signer=node.friend, proofs=[grant], lifetime_s=300)
+        assert ends_in(node, await ask(node, token)) == 50
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["itself", "ancestor"])
+async def test_a_revocation_ends_the_url_at_once(serve, which: int) -> None:
+    """When a delegation of the chain is revoked, the URL made under it is void, and others are not (Q24)."""
+    async with serve() as node:
+        await node.put("a", b"hello")
+        first = node.token({node.kv("a"): [GET]}, audience=node.friend.did)
+        second = node.token({node.kv("a"): [GET]}, signer=node.friend, audience=node.other.did, proofs=[first])
+        for grant in (first, second):
+            assert (await node.delegate(grant)).status == 200
+        url = await made(node, node.token({node.kv("a"): [GET]}, signer=node.other, proofs=[second]))
+        own = await made(node)
+        assert (await node.send("GET", url)).status == 200
+        revoked, signer = ((second, node.friend), (first, node.owner))[which]
+        revocation = node.token({f"urn:cid:{token_id(revoked)}": [REVOKE]}, signer=signer)
+        assert (await node.send("POST", "/revoke", token=revocation)).status == 200
+        assert (await node.send("GET", url)).said == (401, "signed URL ticket is invalid")
+        assert (await node.send("GET", own)).status == 200
+
+
+async def test_a_url_is_for_one_version(serve) -> None:
+    """After an overwrite it is 412, after a deletion 404, and with the old value again it works again."""
+    async with serve() as node:
+        await node.put("a", b"hello")
+        url = await made(node)
+        await node.put("a", b"other")
+        assert (await node.send("GET", url)).said == (412, "signed URL content hash does not match")
+        assert (await node.send("POST", "/invoke", token=node.token({node.kv("a"): [DEL]}))).status == 200
+        assert (await node.send("GET", url)).said == (404, "Key not found")
+        await node.put("a", b"hello")
+        assert (await node.send("GET", url)).said == (200, "hello")
+
+
+async def test_strangers_learn_nothing(serve) -> None:
+    """Who is not authorised gets one answer, whatever exists and whatever else is wrong."""
+    async with serve() as node:
+        await node.put("a", b"hello")
+        replies = []
+        for body in ({}, {"path": "absent"}, {"maxUses": 1}, {"space": "x"}, {"contentHash": "x"}):
+            replies.append(await ask(node, node.token({node.kv("a"): [GET]}, signer=node.other), **body))
+        unhosted = node.token({f"{node.space('nowhere')}/kv/a": [GET]}, signer=node.other)
+        replies.append(await ask(node, unhosted, space=node.space("nowhere")))
+        assert {reply.said for reply in replies} == {(401, "Cannot find parent delegation")}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"maxUses": 1}, (400, "maxUses is not supported for signed KV URLs yet")),
+        ({"max_uses": 0}, (400, "maxUses is not supported for signed KV URLs yet")),
+        ({"space": "x"}, (400, "Invalid space ID")),
+        ({"path": "b"}, (403, "signed URL scope is not authorized")),
+        ({"path": "a2"}, (403, "signed URL scope is not authorized")),
+        ({"path": "a/absent"}, (404, "Key not found")),
+        ({"contentHash": "abc"}, (400, "contentHash must be a blake3 hex digest")),
+        ({"content_hash": '"'}, (400, "contentHash must be a blake3 hex digest")),
+        ({"etag": HELLO, "content_hash": "0" * 64}, (400, "contentHash and ETag must identify the same object")),
+        ({"ttlSeconds": 0}, (401, "signed URL expired immediately")),
+    ],
+)
+async def test_what_is_asked_for_wrongly(serve, body: dict[str, object], expected: tuple[int, str]) -> None:
+    """Each thing that is wrong has its own text, for whoever is authorised."""
+    async with serve() as node:
+        await node.put("a", b"hello")
+        assert (await ask(node, node.token({node.kv("a"): [GET]}), **body)).said == expected
+
+
+@pytest.mark.parametrize("digest", [HELLO, HELLO.strip('"'), HELLO[8:-1], HELLO[8:-1].upper()])
+async def test_a_version_is_named_in_several_ways(serve, digest: str) -> None:
+    """A digest is taken quoted, with its prefix and in either case; a version that is not there yet may be named."""
+    async with serve() as node:
+        await node.put("a", b"other")
+        url = await made(node, contentHash=digest, etag=HELLO)
+        assert (await node.send("GET", url)).status == 412
+        await node.put("a", b"hello")
+        assert (await node.send("GET", url)).status == 200
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b'{"space":"x"}', b'{"space":1,"path":"a"}', b'{"space":"x","path":"a","ttlSeconds":-1}']
+)
+async def test_bodies_of_another_shape(serve, body: bytes) -> None:
+    """What is no such object is 422, what is no JSON 400, and without a token everything is 401."""
+    async with serve() as node:
+        token = node.token({node.kv("a"): [GET]})
+        assert (await node.json("POST", "/signed/kv", body, token=token)).status == 422
+        assert (await node.json("POST", "/signed/kv", b"{", token=token)).status == 400
+        assert (await node.json("POST", "/signed/kv", body)).status == 401
+
+
+async def test_nothing_is_executed(serve) -> None:
+    """A token that could delete only makes a URL, and is used up by it; not one for something else (Q27, I23)."""
+    async with serve() as node:
+        await node.put("a", b"hello")
+        token = node.token({node.kv("a"): [GET, DEL]})
+        url = await made(node, token)
+        assert (await node.send("GET", url)).said == (200, "hello")
+        assert (await ask(node, token)).said == (409, "duplicate invocation")
+        used = node.token({node.kv("a"): [GET]})
+        await made(node, used)
+        assert (await node.send("POST", "/invoke", token=used)).said == (409, "duplicate invocation")
+        other = node.token({node.kv("b"): [GET], node.kv("a"): [DEL]})
+        assert (await ask(node, other)).status == 403
+        only = node.token({node.kv(""): [LIST]})
+        assert (await ask(node, only)).status == 403
+        assert (await node.send("POST", "/invoke", token=only)).status == 200
+        assert (await node.send("GET", url)).said == (200, "hello")  # what could delete did not
+
+
+async def test_an_unhosted_space(serve) -> None:
+    """Its owner learns that a space is not hosted."""
+    async with serve() as node:
+        assert (await ask(node, node.token({node.kv("a"): [GET]}))).said == (404, "Space not found")
+
+
+@pytest.mark.parametrize("ticket", ["x", "A" * 43, "A" * 42 + "B", "A" * 44, "%00", "A" * 43 + "="])
+async def test_made_up_tickets(serve, ticket: str) -> None:
+    """A ticket that was never made is not found, whatever it looks like."""
+    async with serve() as node:
+        assert (await node.send("GET", f"/signed/kv/{ticket}")).said == (401, "signed URL ticket not found")
+
+
+async def test_tickets_near_a_real_one(serve) -> None:
+    """Each ticket has 28 bytes of chance, and what differs from a real one in a single bit is not found."""
+    async with serve() as node:
+        await node.put("a", b"hello")
+        first, second = [(await made(node)).rpartition("/")[2] for _ in range(2)]
+        assert (await node.send("GET", f"/signed/kv/{first}")).said == (200, "hello")
+        ticket, other = [base64.urlsafe_b64decode(text + "=") for text in (first, second)]
+        assert sum(one == another for one, another in zip(ticket[4:], other[4:], strict=True)) < 8
+        for bit in range(8 * len(ticket)):
+            near = bytearray(ticket)
+            near[bit // 8] ^= 1 << bit % 8
+            text = base64.urlsafe_b64encode(near).decode().rstrip("=")
+            assert (await node.send("GET", f"/signed/kv/{text}")).said == (401, "signed URL ticket not found")
+
+
+async def test_a_url_outlives_a_restart_and_is_audited(serve) -> None:
+    """A URL is a row of the store; who made it is recorded in the same commit."""
+    async with serve() as node:
+        await node.put("a", b"hello")
+        url = await made(node)
+        records, _ = await audit_page(node.node.services.store)
+        assert [record.subject for record in records if record.action == "signed-url.made"] == [node.kv("a")]
+    async with serve() as node:
+        assert (await node.send("GET", url)).said == (200, "hello")

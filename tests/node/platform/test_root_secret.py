@@ -1,0 +1,102 @@
+"""The root secret: where it comes from, how it is made, when it is refused."""
+
+import base64
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests_support import CountingEntropy
+
+from node.config import Config, Secret, Store
+from node.errors import SecretUnusable
+from node.platform.root_secret import load_root_secret
+
+SECRET = bytes(range(32))
+
+
+def _config(tmp_path: Path, **secret: Any) -> Config:
+    return Config(store=Store(data=str(tmp_path / "data")), secret=Secret(**secret))
+
+
+def test_first_start_makes_one(tmp_path: Path, entropy: CountingEntropy) -> None:
+    """The first start makes 32 bytes in a file that only its owner may read; the next one reads them."""
+    made = load_root_secret(_config(tmp_path), entropy)
+    path = tmp_path / "data" / "secret"
+    assert (32, made) == (len(made), path.read_bytes())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert made == load_root_secret(_config(tmp_path), entropy)
+
+
+def test_mode_does_not_depend_on_umask(tmp_path: Path, entropy: CountingEntropy) -> None:
+    """The file is closed to others even under an open umask."""
+    former = os.umask(0)
+    try:
+        load_root_secret(_config(tmp_path), entropy)
+    finally:
+        os.umask(former)
+    assert stat.S_IMODE((tmp_path / "data" / "secret").stat().st_mode) == 0o600
+
+
+def test_from_the_environment(tmp_path: Path, entropy: CountingEntropy) -> None:
+    """A secret from the environment is base64url without padding, and no file is made."""
+    text = base64.urlsafe_b64encode(SECRET).decode().rstrip("=")
+    assert load_root_secret(_config(tmp_path, value=text), entropy) == SECRET
+    assert not (tmp_path / "data").exists()
+
+
+def test_from_a_file(tmp_path: Path, entropy: CountingEntropy) -> None:
+    """A secret file holds the raw bytes; any length from 32 on is used as it is."""
+    path = tmp_path / "elsewhere"
+    path.write_bytes(SECRET + b"more")
+    assert load_root_secret(_config(tmp_path, file=str(path)), entropy) == SECRET + b"more"
+
+
+@pytest.mark.parametrize("text", ["canary=", "can+ary", "can ary", "", "A" * 41, base64.b64encode(SECRET).decode()])
+def test_bad_text_is_refused(tmp_path: Path, entropy: CountingEntropy, text: str) -> None:
+    """Padding, another alphabet and short secrets are refused, without quoting the text."""
+    with pytest.raises(SecretUnusable) as refused:
+        load_root_secret(_config(tmp_path, value=text), entropy)
+    assert "canary" not in refused.value.text
+
+
+@pytest.mark.parametrize("size_bytes", [0, 31, 4097])
+def test_length_is_bounded(tmp_path: Path, entropy: CountingEntropy, size_bytes: int) -> None:
+    """A file with fewer than 32 or more than 4,096 bytes is no root secret."""
+    path = tmp_path / "elsewhere"
+    path.write_bytes(b"a" * size_bytes)
+    with pytest.raises(SecretUnusable):
+        load_root_secret(_config(tmp_path, file=str(path)), entropy)
+
+
+def test_missing_file_is_refused(tmp_path: Path, entropy: CountingEntropy) -> None:
+    """A secret file that was named must be there: none is made."""
+    with pytest.raises(SecretUnusable):
+        load_root_secret(_config(tmp_path, file=str(tmp_path / "absent")), entropy)
+
+
+def test_open_file_is_refused(tmp_path: Path, entropy: CountingEntropy) -> None:
+    """A secret in the data folder that others may read refuses to start, and says how to mend it."""
+    load_root_secret(_config(tmp_path), entropy)
+    path = tmp_path / "data" / "secret"
+    path.chmod(0o640)
+    with pytest.raises(SecretUnusable) as refused:
+        load_root_secret(_config(tmp_path), entropy)
+    assert f"chmod 600 {path}" == refused.value.hint
+
+
+def test_lost_secret_is_not_replaced(tmp_path: Path, entropy: CountingEntropy) -> None:
+    """A data folder with a store but without its secret gets no new one."""
+    (tmp_path / "data" / "store").mkdir(parents=True)
+    with pytest.raises(SecretUnusable):
+        load_root_secret(_config(tmp_path), entropy)
+    assert not (tmp_path / "data" / "secret").exists()
+
+
+def test_unwritable_folder_is_refused(tmp_path: Path, entropy: CountingEntropy) -> None:
+    """A data folder that cannot be made is an error with a next step."""
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(SecretUnusable):
+        load_root_secret(_config(tmp_path), entropy)

@@ -1,0 +1,44 @@
+"""A machine whose clock cannot be right starts no node (AT17)."""
+
+from pathlib import Path
+
+import pytest
+from tests_support import FixedClock
+
+from node.cli import EXIT_STATUS, main
+from node.errors import ClockWrong
+from node.processes import clock_check
+from node.processes.clock_check import LONGEST_USE_S, MADE_AT, check_clock
+
+
+def test_the_edge() -> None:
+    """From the second on at which this version was made a clock is possible; before, both days are told."""
+    check_clock(FixedClock(float(MADE_AT)))
+    with pytest.raises(ClockWrong) as refused:
+        check_clock(FixedClock(MADE_AT - 1.0))
+    assert "2026-10-31" in refused.value.text and "2026-11-01" in refused.value.text
+    assert refused.value.hint
+
+
+def test_the_other_edge() -> None:
+    """Up to ten years later a clock is possible; beyond, both days are told."""
+    check_clock(FixedClock(float(MADE_AT + LONGEST_USE_S)))
+    with pytest.raises(ClockWrong) as refused:
+        check_clock(FixedClock(MADE_AT + LONGEST_USE_S + 86_400.0))
+    assert "2036-10-30" in refused.value.text and "2026-11-01" in refused.value.text
+    assert "timedatectl" in refused.value.hint
+
+
+@pytest.mark.parametrize("years", [100, -100])
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+def test_commands(
+    tmp_path: Path, command: str, years: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`serve` refuses before it starts or makes anything, and `doctor` tells it."""
+    monkeypatch.setattr(clock_check, "MADE_AT", MADE_AT + years * 365 * 86_400)
+    data = tmp_path / "data"
+    status = main([command, "--data", str(data), *(("--port", "0") if command == "serve" else ())])
+    told = capsys.readouterr()
+    assert status == (EXIT_STATUS["clock-wrong"] if command == "serve" else 1)
+    assert "the clock says" in told.out + told.err and "timedatectl" in told.out + told.err
+    assert not data.exists()

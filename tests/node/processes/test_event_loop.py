@@ -1,0 +1,30 @@
+"""The event loop of a worker: uvloop where it is installed, the standard library's elsewhere."""
+
+import asyncio
+import importlib.util
+
+import pytest
+
+from node.processes.event_loop import loop_factory, loop_name
+
+
+async def _name() -> str:
+    return loop_name(asyncio.get_running_loop())
+
+
+def _runs_on() -> str:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(_name())
+
+
+def test_uvloop_where_it_is_installed() -> None:
+    """With uvloop a worker runs on it."""
+    pytest.importorskip("uvloop")
+    assert _runs_on() == "uvloop"
+
+
+def test_asyncio_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it nothing is said and the standard loop is taken."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr("node.processes.event_loop.find_spec", lambda name: None if name == "uvloop" else find(name))
+    assert _runs_on() == "asyncio"

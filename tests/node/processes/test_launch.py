@@ -1,0 +1,38 @@
+"""How the processes of a node are started."""
+
+import subprocess
+import sys
+
+from tests_support import REPOSITORY
+
+from node.config import Config
+from node.processes.launch import Launch, encode_launch
+
+
+def _started(program: str) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); {program}"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def test_the_supervisor_imports_little_before_it_starts_the_others() -> None:
+    """Workers import for longest, so nothing that only the checks of the supervisor need stands before their start."""
+    large = {"aiohttp", "asyncio", "cryptography", "encryption_network", "lmdb", "spaces", "tee_backend"}
+    started = _started("import node.cli.operator.serve; print(*sys.modules)")
+    imported = started.communicate(timeout=60)[0].decode().split()
+    assert "node.processes.supervisor" in imported
+    assert large.isdisjoint(imported)
+
+
+def test_the_collector_rests_until_a_process_is_launched() -> None:
+    """What was imported before the launch is left to itself; from then on garbage is collected as ever."""
+    program = (
+        "import gc; gc.disable(); from node.processes.launch import receive_launch; launch = receive_launch(); "
+        "print(gc.isenabled(), gc.get_freeze_count() > 1000, launch.worker, flush=True); sys.stdin.read()"
+    )
+    with _started(program) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(encode_launch(Launch(config=Config(), worker=3)))
+        process.stdin.flush()
+        assert process.stdout.readline().split() == [b"True", b"True", b"3"]
+        process.stdin.close()  # the supervisor is gone
+        process.wait(60)

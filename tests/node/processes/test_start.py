@@ -1,0 +1,226 @@
+"""Taking up a store: identity and release record."""
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from running_node import key_token, new_key
+from tests_support import CountingEntropy, FixedClock
+
+from capabilities.chain import Ancestor, Registered
+from capabilities.tokens import parse_delegation, verify_delegation
+from encryption_network.keyring import Keyring
+from encryption_network.release_record import ReleaseRecord
+from node.config import Config, Hosting, Release, Store
+from node.errors import ConfigurationError, ReleaseLoosened, StoreMisused
+from node.processes.embedded import embedded_node
+from node.processes.start import claim_store, hosting_policy
+from node.release_terms import in_force, loosened, read_node_policy, recorded_release
+from spaces.documents.evidence import release_record_key
+from spaces.grants.delegations import registration_puts
+from spaces.keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
+from spaces.migrations import OLDEST_SCHEMA
+from spaces.store.contract import Commit, Put
+from spaces.store.lmdb.engine import open_lmdb
+from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
+
+
+def _record(**members: object) -> ReleaseRecord:
+    return ReleaseRecord(**({"trust_roots": (INTEL_ROOT_SHA256,)} | members))  # type: ignore[arg-type]  # by name
+
+
+async def _start(
+    folder: Path, *, secret: bytes = bytes(32), release: Release | None = None, max_bytes: int | None = None
+) -> ReleaseRecord:
+    config = Config(store=Store(data=str(folder)), release=release or Release())
+    store = open_lmdb(folder, max_bytes=max_bytes)
+    try:
+        await claim_store(config, store=store, keyring=Keyring(secret), clock=FixedClock(), entropy=CountingEntropy())
+        record = await recorded_release(store)
+        assert record is not None
+        return record
+    finally:
+        await store.close()
+
+
+async def test_a_store_keeps_its_secret(tmp_path: Path) -> None:
+    """A store that was made with one root secret does not start with another, and does with its own."""
+    await _start(tmp_path)
+    with pytest.raises(StoreMisused) as refused:
+        await _start(tmp_path, secret=bytes(31) + b"\1")
+    assert "did:key:z6Mko6nD6G5AKtGER7mYjNhxdM5KMi5wb8x2yRfhh99HiSLY" in refused.value.text
+    assert "--secret-file" in refused.value.hint
+    await _start(tmp_path)
+
+
+async def test_a_full_store_of_before_says_what_it_lacks(tmp_path: Path) -> None:
+    """A full store that has to be brought up does not start, says why, and starts once there is room."""
+    await _start(tmp_path)
+    signer = new_key()
+    token = key_token(signer, new_key().did, {"tinycloud:key:z6Mk:a/kv/a": ["tinycloud.kv/get"]}, facts=["f" * 6000])
+    grant = verify_delegation(parse_delegation(token))
+    own = Ancestor(grant.content_key, grant.cid)
+    rows = registration_puts(Registered(grant, (own,), None, grant.expires_at, ()), now=0.0, accounts=())
+    store = open_lmdb(tmp_path)
+    said = Put(SCHEMA_KEY, OLDEST_SCHEMA.to_bytes(4, "big"))
+    await store.commit(Commit(puts=(said, *[replace(row, weight_bytes=0, account=None) for row in rows])))
+    await store.commit(Commit(puts=tuple([Put(b"z%d" % number, bytes(60_000)) for number in range(20)])))
+    await store.close()
+    with pytest.raises(StoreMisused) as refused:
+        await _start(tmp_path, max_bytes=1 << 20)
+    assert "store.max_bytes" in refused.value.hint
+    await _start(tmp_path)
+    assert await _schema(tmp_path) == SCHEMA_VERSION
+
+
+async def _schema(folder: Path) -> int:
+    store = open_lmdb(folder)
+    (record,) = (await store.read((SCHEMA_KEY,))).records
+    await store.close()
+    assert record is not None
+    return int.from_bytes(record.value or b"", "big")
+
+
+async def test_first_start_writes_the_record(tmp_path: Path) -> None:
+    """The first start writes the release record from the configuration; later ones keep it."""
+    assert _record(mode="everyone") == await _start(tmp_path, release=Release(attestation="everyone"))
+    assert _record(mode="everyone") == await _start(tmp_path, release=Release(attestation="everyone"))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "configured", "starts"),
+    [
+        ("everyone", "everyone", True),
+        ("delegates", "everyone", True),
+        ("off", "delegates", True),
+        ("everyone", "delegates", False),
+        ("everyone", "off", False),
+        ("delegates", "off", False),
+    ],
+)
+async def test_looser_configuration_is_refused(tmp_path: Path, recorded: str, configured: str, starts: bool) -> None:
+    """A stricter mode than the record's starts, a looser one does not; the record stays."""
+    await _start(tmp_path, release=Release(attestation=recorded))  # type: ignore[arg-type]  # a text
+    if not starts:
+        with pytest.raises(ReleaseLoosened):
+            await _start(tmp_path, release=Release(attestation=configured))  # type: ignore[arg-type]  # a text
+        return
+    assert recorded == (await _start(tmp_path, release=Release(attestation=configured))).mode  # type: ignore[arg-type]  # a text
+
+
+def test_stricter_of_both_is_in_force() -> None:
+    """In force is the stricter mode of configuration and record."""
+    assert in_force(Release(attestation="everyone"), _record()).mode == "everyone"
+    assert in_force(Release(attestation="delegates"), _record(mode="off")).mode == "delegates"
+
+
+def test_node_policy_cannot_be_made_to_suffice() -> None:
+    """A configuration alone does not let the node's list stand for the owners'."""
+    assert loosened(Release(node_policy_suffices=True), _record()) is not None
+    assert loosened(Release(node_policy_suffices=True), _record(node_policy_suffices=True)) is None
+
+
+def test_another_trust_root_is_looser(tmp_path: Path, other_root: Path) -> None:
+    """A configuration that trusts a root the record does not name is looser, Intel's own root included."""
+    assert loosened(Release(trust_root=str(other_root)), _record()) is not None
+    assert loosened(Release(), _record(trust_roots=(bytes(32),))) is not None
+    assert loosened(Release(), _record(trust_roots=(bytes(32), INTEL_ROOT_SHA256))) is None
+
+
+@pytest.mark.parametrize(
+    ("recorded", "configured", "starts"),
+    [
+        (("kms", "tpm"), ("kms", "tpm"), True),
+        (("kms", "tpm"), ("tpm", "kms:0a"), True),
+        (("kms", "tpm"), (), True),
+        (("kms:0a",), ("kms:0a",), True),
+        (("kms", "tpm"), ("kms", "local-sgx:0a"), False),
+        (("kms:0a",), ("kms",), False),
+        (("kms:0a",), ("kms:0b",), False),
+        ((), ("tpm",), False),
+    ],
+)
+async def test_further_key_providers_are_looser(
+    tmp_path: Path, recorded: tuple[str, ...], configured: tuple[str, ...], starts: bool
+) -> None:
+    """A configuration that takes evidence of further key providers than the record does not start (RL16, AT29)."""
+    assert (await _start(tmp_path, release=Release(key_providers=recorded))).key_providers == recorded
+    later = Release(key_providers=configured)
+    if starts:
+        assert (await _start(tmp_path, release=later)).key_providers == recorded
+        return
+    with pytest.raises(ReleaseLoosened, match="key_providers accepts"):
+        await _start(tmp_path, release=later)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "configured", "both"),
+    [
+        (("kms", "tpm"), ("tpm", "kms"), ("kms", "tpm")),
+        (("kms", "tpm"), ("kms:0a",), ("kms:0a",)),
+        (("kms:0a", "kms:0b"), ("kms", "tpm"), ("kms:0a", "kms:0b")),
+        (("kms:0a",), ("kms:0b",), ()),
+        ((), ("kms",), ()),
+    ],
+)
+def test_key_providers_of_both_are_in_force(
+    recorded: tuple[str, ...], configured: tuple[str, ...], both: tuple[str, ...]
+) -> None:
+    """In force is what configuration and record both accept: the record may have become stricter since the start."""
+    assert in_force(Release(key_providers=configured), _record(key_providers=recorded)).key_providers == both
+
+
+async def test_a_root_is_recorded_at_the_first_start(tmp_path: Path, other_root: Path) -> None:
+    """The first start records the certificate's digest, and a later one under another root is refused."""
+    release = Release(trust_root=str(other_root))
+    record = await _start(tmp_path / "data", release=release)
+    (root,) = record.trust_roots
+    assert root != INTEL_ROOT_SHA256 and record == await _start(tmp_path / "data", release=release)
+    with pytest.raises(ReleaseLoosened):
+        await _start(tmp_path / "data")
+
+
+@pytest.mark.parametrize("content", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nAA\n"])
+async def test_a_bad_root_is_refused(tmp_path: Path, content: bytes) -> None:
+    """A trust root that is no root certificate keeps the node from starting."""
+    path = tmp_path / "root.pem"
+    path.write_bytes(content)
+    for name in (str(path), str(tmp_path / "absent")):
+        with pytest.raises(ConfigurationError):
+            await _start(tmp_path / "data", release=Release(trust_root=name))
+
+
+def test_a_node_policy_is_no_matter_of_configuration(tmp_path: Path) -> None:
+    """A policy that stands in the record does not make every configuration looser."""
+    path = tmp_path / "policy.json"
+    path.write_text('{"minEvaluationNumber": 20}')
+    assert loosened(Release(), _record(node_policy=read_node_policy(path))) is None
+
+
+def test_listed_owners_are_dids() -> None:
+    """A listed owner that is no DID refuses to start; one in another spelling is made canonical."""
+    with pytest.raises(ConfigurationError):
+        hosting_policy(Hosting(mode="listed", listed=("alice",)))
+    lower = "did:pkh:eip155:1:0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
+    policy = hosting_policy(Hosting(mode="listed", listed=(lower,)))
+    assert {"did:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"} == policy.listed
+
+
+async def test_embedded_node_lets_go_of_everything(tmp_path: Path) -> None:
+    """A node that failed to start, and one that ended, leave the data folder free for the next."""
+    bad = Config(store=Store(data=str(tmp_path)), release=Release(collateral=str(tmp_path / "absent")))
+    with pytest.raises(Exception, match="there is no folder"):
+        async with embedded_node(bad):
+            raise AssertionError("it started")
+    await _start(tmp_path, secret=(tmp_path / "secret").read_bytes())
+
+
+async def test_a_damaged_record_refuses(tmp_path: Path) -> None:
+    """A store whose identity or release record does not decode refuses to start and says so."""
+    await _start(tmp_path)
+    for key in (release_record_key(), IDENTITY_KEY):
+        store = open_lmdb(tmp_path)
+        await store.commit(Commit(puts=(Put(key, b"damaged"),)))
+        await store.close()
+        with pytest.raises(StoreMisused, match="cannot be read"):
+            await _start(tmp_path)

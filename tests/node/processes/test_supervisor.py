@@ -1,0 +1,203 @@
+"""`sealspace serve` with real processes: start, restart, stop, refusal."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from running_node import COMMAND, RunningNode, is_alive, until
+from tests_support import REPOSITORY
+
+from node.cli import EXIT_STATUS
+from spaces.store.lmdb._folder import open_for_writing
+from spaces.store.lmdb._tombstones import TABLE
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., RunningNode]]:
+    """Starts nodes on one data folder, and ends them."""
+    running: list[RunningNode] = []
+
+    def start(
+        *arguments: str, environment: Mapping[str, str] | None = None, started_in: Path | None = None
+    ) -> RunningNode:
+        running.append(RunningNode(tmp_path, *arguments, environment=environment, started_in=started_in))
+        return running[-1]
+
+    yield start
+    for node in running:
+        node.close()
+
+
+def _get(url: str) -> dict[str, object]:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        said: dict[str, object] = json.loads(answer.read())
+        return said
+
+
+def _answers(url: str) -> bool:
+    try:
+        return bool(_get(f"{url}/readyz")["ready"])
+    except OSError:
+        return False
+
+
+def test_start_and_stop(serve: Callable[..., RunningNode]) -> None:
+    """The node prints where it listens when it accepts requests, works, and ends with status 0 on SIGTERM."""
+    node = serve("--workers", "2")
+    assert _get(f"{node.url}/readyz")["ready"] is True
+    assert (len(node.children("storekeeper")), len(node.children("worker"))) == (1, 2)
+    pids = node.children("storekeeper") + node.children("worker")
+    node.process.terminate()  # not stop(), which waits for the children too
+    assert node.process.wait(20) == 0
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_ctrl_c_stops_in_order(serve: Callable[..., RunningNode]) -> None:
+    """SIGINT ends the node as SIGTERM does."""
+    node = serve("--workers", "1")
+    assert node.url and node.stop(signal.SIGINT) == 0
+
+
+def test_identity_survives_a_restart(serve: Callable[..., RunningNode]) -> None:
+    """The secret that the first start made is the second start's, and settings come from the environment too."""
+    first = serve("--workers", "1")
+    did = _get(f"{first.url}/info")["nodeId"]
+    first.stop()
+    second = serve("--workers", "1", environment={"SEALSPACE_RELEASE__ATTESTATION": "everyone"})
+    said = _get(f"{second.url}/info")
+    assert (did, "everyone") == (said["nodeId"], said["attestation"])
+
+
+@pytest.mark.parametrize("kind", ["worker", "storekeeper"])
+def test_a_killed_process_is_replaced(serve: Callable[..., RunningNode], kind: str) -> None:
+    """A worker or storekeeper that dies is started again, and the node writes as before."""
+    node = serve("--workers", "2")
+    url = node.url
+    victim, *_ = before = node.children(kind)
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: len({*node.children(kind)} - {victim}) == len(before))
+    until(lambda: _answers(url))
+    node.wait_for(r'"process-ended"')
+    assert all(_answers(url) for _ in range(4))
+
+
+def test_children_end_with_the_supervisor(serve: Callable[..., RunningNode]) -> None:
+    """A supervisor that is killed leaves no process behind, and the folder is free again."""
+    node = serve("--workers", "1")
+    assert node.url
+    pids = node.children("storekeeper") + node.children("worker")
+    node.process.kill()
+    node.process.wait()
+    until(lambda: not [pid for pid in pids if is_alive(pid)])
+    assert _get(f"{serve('--workers', '1').url}/readyz")["ready"] is True
+
+
+def test_another_secret_is_refused(serve: Callable[..., RunningNode], tmp_path: Path) -> None:
+    """A store does not start with another root secret: two lines say so, and nothing is left running."""
+    first = serve("--workers", "1")
+    assert first.url and first.stop() == 0
+    other = tmp_path / "other"
+    other.write_bytes(bytes(32))
+    node = serve("--workers", "2", "--secret-file", str(other))
+    assert EXIT_STATUS["store-misused"] == node.process.wait(20)
+    node.wait_for("^sealspace: the store belongs to did:key:")
+    node.wait_for("^next: .*--secret-file")
+
+
+def test_looser_terms_are_refused(serve: Callable[..., RunningNode]) -> None:
+    """A node whose configuration releases more than the store's record does not start."""
+    first = serve("--workers", "1", "--attestation", "everyone")
+    assert first.url and first.stop() == 0
+    node = serve("--workers", "1", "--attestation", "off")
+    assert EXIT_STATUS["release-loosened"] == node.process.wait(20)
+
+
+def test_a_second_node_on_the_folder_is_refused(serve: Callable[..., RunningNode]) -> None:
+    """Two nodes do not share a data folder."""
+    first = serve("--workers", "1")
+    assert first.url
+    assert EXIT_STATUS["store-misused"] == serve("--workers", "1").process.wait(20)
+    assert _answers(first.url)
+
+
+def test_a_store_of_a_later_version_is_refused(serve: Callable[..., RunningNode], tmp_path: Path) -> None:
+    """A data folder whose form this version does not know is left alone, and the next step is said."""
+    first = serve("--workers", "1")
+    assert first.url
+    first.process.terminate()
+    assert first.process.wait(20) == 0
+    with open_for_writing(tmp_path / "data") as env, env.begin(write=True) as txn:
+        txn.put(TABLE + b"\xfe", (9).to_bytes(4, "big"))
+    node = serve("--workers", "1")
+    assert EXIT_STATUS["store-misused"] == node.process.wait(20)
+    node.wait_for("^next: start the version that wrote the store")
+
+
+def test_a_taken_port_is_refused(serve: Callable[..., RunningNode]) -> None:
+    """A port that is taken is an error with a next step."""
+    first = serve("--workers", "1")
+    port = first.url.rpartition(":")[2]
+    node = serve("--port", port)
+    assert EXIT_STATUS["configuration-invalid"] == node.process.wait(20)
+    node.wait_for("^next: choose another")
+
+
+def test_the_current_folder_is_not_imported(serve: Callable[..., RunningNode], tmp_path: Path) -> None:
+    """A folder with packages of our names, in which the node is started, hijacks none of its processes."""
+    trap = tmp_path / "trap"
+    for name in ("spaces", "node", "capabilities"):
+        (trap / name).mkdir(parents=True)
+        (trap / name / "__init__.py").write_text("raise SystemExit('hijacked')")
+    node = serve("--workers", "1", started_in=trap)
+    assert _get(f"{node.url}/readyz")["ready"] is True
+
+
+def test_secrets_are_in_no_argument_or_environment(serve: Callable[..., RunningNode]) -> None:
+    """The root secret of the environment reaches the workers, but stands in no child's arguments or environment."""
+    text = "A" * 43
+    node = serve("--workers", "1", environment={"SEALSPACE_SECRET__VALUE": text})
+    assert _get(f"{node.url}/info")["nodeId"] == "did:key:z6Mko6nD6G5AKtGER7mYjNhxdM5KMi5wb8x2yRfhh99HiSLY"
+    for pid in node.children("storekeeper") + node.children("worker"):
+        assert text.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert text.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_first_answer_on_an_existing_folder(
+    serve: Callable[..., RunningNode], record_property: Callable[[str, object], None]
+) -> None:
+    """A node on a data folder from before answers as soon as it says that it listens; the time is noted, not judged."""
+    first = serve("--workers", "1")
+    assert first.url and first.stop() == 0
+    began = time.monotonic()
+    node = serve("--workers", "1")
+    assert _answers(node.url)
+    record_property("first_answer_s", round(time.monotonic() - began, 3))
+    print(f"first answer after {time.monotonic() - began:.2f} s")
+    assert node.stop() == 0
+
+
+def test_release_set_reaches_a_running_node(serve: Callable[..., RunningNode], tmp_path: Path) -> None:
+    """`release set` goes through the running node's storekeeper and holds at once, everywhere."""
+    node = serve("--workers", "2")
+    assert _get(f"{node.url}/info")["attestation"] == "delegates"
+    command = [*COMMAND, "release", "set", "--attestation", "everyone"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run(
+        [*command, "--data", str(tmp_path / "data")], check=True, env=environment, capture_output=True, timeout=20
+    )
+    assert {_get(f"{node.url}/info")["attestation"] for _ in range(4)} == {"everyone"}
+    victim = min(node.children("worker"))
+    os.kill(victim, signal.SIGKILL)
+    node.wait_for(r'"process-ended"')
+    until(lambda: len({*node.children("worker")} - {victim}) == 2 and _answers(node.url))
+    assert node.stop() == 0
+    # A new start with the former terms would be looser than the record.
+    assert serve("--workers", "1").process.wait(20) == EXIT_STATUS["release-loosened"]

@@ -1,0 +1,45 @@
+"""What a process remembers of documents that are kept: of one span, and no more than so many."""
+
+import pytest
+
+from encryption_network.receipt import Judged
+from node import document_cache as kept_documents
+from node.document_cache import KeptDocuments
+
+
+def judged(number: int) -> Judged:
+    """Evidence, and what it was judged from."""
+    return Judged(
+        record=number.to_bytes(32, "big"),
+        quote=b"q" * 32,
+        event_log=None,
+        collateral=b"c" * 32,
+        nonce=b"n" * 32,
+    )
+
+
+def test_another_span_knows_nothing() -> None:
+    """With each span everything is forgotten, and what a release of an earlier one notes late is not believed."""
+    kept = KeptDocuments()
+    kept.enter(7)
+    kept.note(7, policies=["one"], judged=judged(1))
+    kept.enter(7)
+    assert kept.has_policy("one")
+    assert kept.judged(judged(1).record) == judged(1)
+    kept.enter(8)
+    kept.note(7, policies=["two"], judged=judged(2))
+    assert [kept.has_policy(name) for name in ("one", "two")] == [False, False]
+    assert [kept.judged(judged(number).record) for number in (1, 2)] == [None, None]
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound all is forgotten, and found out again."""
+    monkeypatch.setattr(kept_documents, "MAX_POLICIES", 2)
+    monkeypatch.setattr(kept_documents, "MAX_EVIDENCE", 2)
+    kept = KeptDocuments()
+    for number in range(5):
+        kept.note(0, policies=[f"policy {number}"], judged=judged(number))
+        assert kept.has_policy(f"policy {number}")
+        assert kept.judged(judged(number).record) is not None
+        assert sum(kept.has_policy(f"policy {at}") for at in range(5)) <= 2
+        assert sum(kept.judged(judged(at).record) is not None for at in range(5)) <= 2

@@ -1,0 +1,380 @@
+"""The chain over the audit records: nothing is lost, nothing is twice, and whoever has the file can check it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from fuzz_strategies import damaged_bytes, json_values
+from hypothesis import given
+from hypothesis import strategies as st
+from tests_support import CountingEntropy, fuzzed
+
+from capabilities.signatures import Ed25519Signer
+from spaces.audit.chain import (
+    HEAD_EVERY_S,
+    MAX_ENTRY_BYTES,
+    MAX_TEXT_BYTES,
+    Chain,
+    canonical,
+    entry_hash,
+    exported_lines,
+    genesis_hash,
+    oldest_unsealed_at,
+    seal_batch,
+)
+from spaces.audit.export import VerifiedExport, verify_export
+from spaces.audit.records import AuditRecord, audit_page, audit_put, parse_audit_row
+from spaces.documents.receipts import decode_basis
+from spaces.errors import AuditChainBroken, RecordDamaged, SpaceError
+from spaces.keyspace import AUDIT_CHAIN_KEY, AUDIT_PREFIX, sealed_key
+from spaces.store.contract import ANY, Commit, Committed, Put, Range, Refused, Store
+
+NOW = 1_795_000_000.0
+NODE = Ed25519Signer(b"\x71" * 32)
+STORE_ID = b"\x17" * 16
+CHAIN = Chain(node_did=NODE.did, store_id=STORE_ID, sign=NODE.sign)
+
+
+def record(number: int, **members: Any) -> AuditRecord:
+    """A record that tells itself from others."""
+    named = {"action": "kv.put", "actor": "did:key:zA", "subject": f"s{number}", "token": b"t" * 32} | members
+    return AuditRecord(at=NOW + number / 1000, authority=(b"m" * 32,), **named)
+
+
+async def write(store: Store, *records: AuditRecord, entropy: CountingEntropy | None = None) -> None:
+    """Write records as operations do, each in a commit of its own."""
+    entropy = entropy or CountingEntropy()
+    for one in records:
+        assert isinstance(await store.commit(Commit(puts=(audit_put(one, entropy=entropy),))), Committed)
+
+
+async def seal_all(store: Store, *, now: float = NOW + 100, is_last: bool = True, limit: int = 100) -> int:
+    """Seal until there is nothing more; return how many records were."""
+    count = 0
+    while True:
+        sealed = await seal_batch(store, CHAIN, now=now, is_last=is_last, limit=limit)
+        count += sealed.count
+        if not sealed.more:
+            return count
+
+
+async def exported(store: Store, *, after: int = 0) -> list[bytes]:
+    """The lines of an export."""
+    return [line async for line in exported_lines(store, CHAIN, after=after)]
+
+
+def entries(lines: list[bytes]) -> list[Any]:
+    """The entries among the lines of an export."""
+    return [value for value in map(json.loads, lines) if value["type"] == "sealspace.audit-entry/v1"]
+
+
+def verified(lines: list[bytes]) -> VerifiedExport:
+    """What an export holds."""
+    return verify_export(lines, node_did=NODE.did)
+
+
+async def test_sealing_moves_every_record_once(room: Store) -> None:
+    """Each record has one number, in the order of time, and the queue is empty (RC1, RC2, RC4)."""
+    await write(room, *(record(number) for number in range(7)))
+    assert await seal_all(room, limit=3) == 7
+    assert await seal_all(room) == 0
+    lines = await exported(room)
+    assert [(entry["number"], entry["subject"]) for entry in entries(lines)] == [(n + 1, f"s{n}") for n in range(7)]
+    assert (await room.read(ranges=(Range(AUDIT_PREFIX),))).pages[0].rows == ()
+    assert (verified(lines).number, verified(lines).after) == (7, 0)
+
+
+async def test_the_oldest_waiting_record_is_told(room: Store) -> None:
+    """Of the records that wait the time of the oldest is known; of none, none, however many were sealed before."""
+
+    async def oldest() -> float | None:
+        return await oldest_unsealed_at(room, CHAIN, now=NOW + 200, window_s=120)
+
+    assert await oldest() is None
+    await write(room, *(record(number) for number in range(4)))
+    assert await oldest() == pytest.approx(NOW, abs=1e-3)
+    await seal_batch(room, CHAIN, now=NOW + 100, limit=3)
+    assert await oldest() == pytest.approx(NOW + 0.003, abs=1e-6)
+    await seal_all(room)
+    assert await oldest() is None
+    await write(room, record(90_000))
+    assert await oldest() == pytest.approx(NOW + 90, abs=1e-3)
+
+
+async def test_entries_follow_from_each_other(room: Store) -> None:
+    """The first entry stands on the store's own id, each other on the hash of the one before (RC2, RC3)."""
+    await write(room, *(record(number) for number in range(3)))
+    await seal_all(room)
+    previous = genesis_hash(STORE_ID)
+    for line in await exported(room):
+        if json.loads(line)["type"] == "sealspace.audit-entry/v1":
+            assert json.loads(line)["previous"] == previous.hex()
+            previous = entry_hash(line.rstrip(b"\n"))
+    assert verified(await exported(room)).hash == previous
+
+
+async def test_sealed_and_waiting_records_are_one_listing(room: Store) -> None:
+    """Whoever reads the audit sees sealed records and those that wait, page by page, each with all it said."""
+    entropy = CountingEntropy()
+    written = [record(number, detail=b"\x00\xff", request_id="r") for number in range(5)]
+    await write(room, *written[:3], entropy=entropy)
+    await seal_all(room)
+    await write(room, *written[3:], entropy=entropy)
+    found, after = await audit_page(room)
+    assert (list(found), after) == (written, None)
+    for size in (1, 2, 3, 4):
+        paged: list[AuditRecord] = []
+        after = None
+        while True:
+            page, after = await audit_page(room, after=after, limit=size)
+            paged += page
+            if after is None:
+                break
+        assert paged == written
+    assert list((await audit_page(room, since=NOW + 0.002))[0]) == written[2:]
+
+
+async def test_heads_are_signed_now_and_then(room: Store) -> None:
+    """A head is signed when none was for a minute, and when the chain is exported; also over records sealed before it
+    was due (RC5)."""
+    entropy = CountingEntropy()
+    kinds = []
+    for number, now in enumerate((NOW, NOW + 1, NOW + HEAD_EVERY_S - 1)):
+        await write(room, record(number), entropy=entropy)
+        await seal_all(room, now=now, is_last=False)
+    kinds = [json.loads(line)["type"].split("/")[0].rpartition("-")[2] for line in await exported(room)]
+    assert kinds == ["export", "entry", "head", "entry", "entry"]
+    with pytest.raises(AuditChainBroken, match="does not end with a head"):
+        verified(await exported(room))
+    assert await seal_all(room, now=NOW + HEAD_EVERY_S, is_last=False) == 0
+    assert (verified(await exported(room)).heads, verified(await exported(room)).number) == (2, 3)
+
+
+@pytest.fixture
+async def holders(tmp_path: Path, engine_kind: Any) -> AsyncIterator[list[Store]]:
+    """Three processes' views of one store, on every engine that more than one may open."""
+    with engine_kind(tmp_path / "shared") as engine:
+        async with AsyncExitStack() as stack:
+            first = engine()
+            stack.push_async_callback(first.close)
+            stores = [first]
+            for _ in range(2):
+                try:
+                    stores.append(engine())
+                except SpaceError:  # one process alone has the embedded store
+                    stores.append(first)
+                else:
+                    stack.push_async_callback(stores[-1].close)
+            yield stores
+
+
+async def test_of_many_who_seal_at_once_none_loses_a_record(holders: list[Store]) -> None:
+    """Holders who believe that each is the only one seal while records come: all are sealed, each once (RC4)."""
+    count = 60
+
+    async def come() -> None:
+        await write(holders[0], *(record(number) for number in range(count)))
+
+    async def seal(store: Store) -> int:
+        done = 0
+        for _ in range(25):
+            done += (await seal_batch(store, CHAIN, now=NOW + 100, limit=4)).count
+        return done
+
+    _, *done = await asyncio.gather(come(), *(seal(store) for store in holders))
+    assert sum(done) + await seal_all(holders[-1]) == count  # type: ignore[arg-type]  # only come() answers nothing
+    lines = await exported(holders[1])
+    assert sorted(entry["subject"] for entry in entries(lines)) == sorted(f"s{number}" for number in range(count))
+    assert verified(lines).number == count
+
+
+class Losing:
+    """A store whose commits fail at a chosen one: before it is done, or after it, with the answer lost."""
+
+    def __init__(self, store: Store, *, at: int, is_done: bool) -> None:
+        self._store, self._left, self._is_done = store, at, is_done
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def commit(self, commit: Commit) -> Committed | Refused:
+        self._left -= 1
+        if self._left >= 0:
+            return await self._store.commit(commit)
+        if self._is_done:
+            await self._store.commit(commit)
+        raise ConnectionResetError
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+@pytest.mark.parametrize("at", range(3))
+async def test_a_holder_may_die_at_any_commit(room: Store, at: int, is_done: bool) -> None:
+    """Whoever goes on after a death, whether its last commit came about or not, makes the same whole chain (RC4)."""
+    await write(room, *(record(number) for number in range(8)))
+    with pytest.raises(ConnectionResetError):
+        await seal_all(Losing(room, at=at, is_done=is_done), limit=3)
+    await seal_all(room)
+    assert [entry["subject"] for entry in entries(await exported(room))] == [f"s{number}" for number in range(8)]
+    assert verified(await exported(room)).number == 8
+
+
+async def test_records_that_come_late_are_sealed(room: Store) -> None:
+    """A record whose time lies before sealed ones is sealed after them, by the round that looks at every time."""
+    entropy = CountingEntropy()
+    await write(room, record(5), entropy=entropy)
+    await seal_all(room)
+    await write(room, record(1), entropy=entropy)
+    assert (await seal_batch(room, CHAIN, now=NOW + 200, window_s=99)).count == 0
+    assert (await seal_batch(room, CHAIN, now=NOW + 200)).count == 1
+    await write(room, record(2), entropy=entropy)
+    assert (await seal_batch(room, CHAIN, now=NOW, window_s=99)).count == 1  # a clock that was set back
+
+
+async def test_what_waited_while_nobody_sealed_is_sealed_first(room: Store) -> None:
+    """However long no process sealed, the frequent round goes on where the last one found nothing more."""
+    entropy = CountingEntropy()
+    await write(room, record(0), entropy=entropy)
+    await seal_all(room)
+    await write(
+        room,
+        *(msgspec.structs.replace(record(number), at=NOW + 150 + number) for number in range(1, 5)),
+        entropy=entropy,
+    )
+    sealed = [(await seal_batch(room, CHAIN, now=NOW + 10_000, window_s=10, limit=2)).count for _ in range(3)]
+    assert sealed == [2, 2, 0]
+
+
+async def test_no_record_stops_the_chain(room: Store) -> None:
+    """A record with very long texts is sealed under their hashes, and many large ones in several commits (RC2)."""
+    entropy = CountingEntropy()
+    huge = [record(number, subject="\x01" * MAX_TEXT_BYTES, detail=b"d" * 16_384) for number in range(90)]
+    await write(room, record(-1, subject="p" * 300_000), *huge, entropy=entropy)
+    assert await seal_all(room) == 91
+    lines = await exported(room)
+    assert entries(lines)[0]["subject"].startswith("sha256:")
+    assert max(map(len, lines)) < MAX_ENTRY_BYTES
+    assert verified(lines).number == 91
+
+
+async def test_a_damaged_head_stops_sealing(room: Store) -> None:
+    """Nothing is sealed on a head that does not decode or was deleted: a second chain would hide the first."""
+    await write(room, record(0))
+    for value in (b"\x93", None):
+        await room.commit(Commit(puts=(Put(AUDIT_CHAIN_KEY, value, expect=ANY),)))
+        with pytest.raises(RecordDamaged):
+            await seal_batch(room, CHAIN, now=NOW)
+
+
+async def test_a_damaged_entry_does_not_read(room: Store) -> None:
+    """An entry that is none is damage, not an empty record."""
+    await room.commit(Commit(puts=(Put(sealed_key(1), b"{}", expect=ANY),)))
+    with pytest.raises(RecordDamaged):
+        await audit_page(room)
+
+
+# --- verifying an export -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def lines(room: Store) -> list[bytes]:
+    """An export of six entries under two heads."""
+    entropy = CountingEntropy()
+    for start in (0, 3):
+        await write(room, *(record(start + number) for number in range(3)), entropy=entropy)
+        await seal_all(room)
+    return await exported(room)
+
+
+async def test_every_flipped_byte_is_found(lines: list[bytes]) -> None:
+    """Whichever byte of an export is changed, verification fails, and at the latest at the head over it (RC6)."""
+    text = b"".join(lines)
+    assert verified(lines).number == 6
+    for position in range(0, len(text), 7):
+        damaged = text[:position] + bytes([text[position] ^ 1]) + text[position + 1 :]
+        with pytest.raises(AuditChainBroken):
+            verified(damaged.splitlines(keepends=True))
+
+
+async def test_lines_taken_away_moved_or_added(lines: list[bytes]) -> None:
+    """No line can be missing, be moved or come in, except a whole tail behind a head (RC6)."""
+    assert [json.loads(line)["type"].rpartition("-")[2][:4] for line in lines] == [
+        *("expo", "entr", "entr", "entr", "head", "entr", "entr", "entr", "head")
+    ]
+    assert verified(lines[:5]).number == 3
+    for broken in (
+        [],
+        lines[1:],
+        lines[:4],
+        [*lines[:2], *lines[3:]],
+        [lines[0], lines[2], lines[1], *lines[3:]],
+        [*lines, lines[1]],
+        [*lines, lines[0]],
+        [*lines, b"{}\n"],
+        [*lines, canonical({"type": "x"})],
+        [lines[0], lines[4]],
+        [*lines[:4], lines[8]],
+    ):
+        with pytest.raises(AuditChainBroken):
+            verified(broken)
+
+
+async def test_another_nodes_export(lines: list[bytes]) -> None:
+    """Only the named node's signature counts, and the name has to be one (RC6)."""
+    for did in (Ed25519Signer(b"\x72" * 32).did, "did:web:example.org", ""):
+        with pytest.raises(AuditChainBroken):
+            verify_export(lines, node_did=did)
+
+
+async def test_a_chain_made_anew_needs_the_nodes_key(lines: list[bytes]) -> None:
+    """Whoever rewrites an entry and all hashes after it still has no head over them (RC5)."""
+    forged, previous = [lines[0]], genesis_hash(STORE_ID)
+    for line in lines[1:]:
+        members = json.loads(line)
+        if "previous" in members:
+            members |= {"previous": previous.hex(), "subject": "forged"}
+            previous = entry_hash(canonical(members))
+        else:
+            members |= {"hash": previous.hex()}
+        forged.append(canonical(members) + b"\n")
+    with pytest.raises(AuditChainBroken, match="signature"):
+        verified(forged)
+
+
+async def test_a_part_of_the_chain(room: Store, lines: list[bytes]) -> None:
+    """A part begins behind a number and says so; it is verified by the heads in it (RC6)."""
+    part = await exported(room, after=3)
+    assert (verified(part).after, verified(part).number, verified(part).heads) == (3, 6, 1)
+    assert verified(part).hash == verified(lines).hash
+
+
+@fuzzed()
+@given(
+    st.lists(
+        st.binary(max_size=200)
+        | json_values(NODE.did, members=("type", "node", "store", "after")).map(lambda v: json.dumps(v).encode())
+        | damaged_bytes(
+            canonical({"type": "sealspace.audit-export/v1", "node": NODE.did, "store": STORE_ID.hex(), "after": 0})
+        ),
+        max_size=4,
+    )
+)
+def test_fuzz_exports(lines: list[bytes]) -> None:
+    """Any lines are an export, or broken."""
+    with pytest.raises(AuditChainBroken):
+        verify_export(lines, node_did=NODE.did)
+
+
+@fuzzed()
+@given(st.binary(max_size=80))
+def test_fuzz_rows(value: bytes) -> None:
+    """Any bytes are a row, or damaged."""
+    for parse in (parse_audit_row, decode_basis):
+        try:
+            parse(value)
+        except RecordDamaged:
+            continue

@@ -1,0 +1,155 @@
+"""How long receipts and documents are kept: receipts by their age, documents as long as a receipt refers to them."""
+
+import hashlib
+
+import pytest
+from tests_support import CountingEntropy
+
+from capabilities.resources import NetworkId, parse_network_id
+from spaces.documents.receipts import (
+    PERIOD_S,
+    document_row_key,
+    document_span,
+    document_use_puts,
+    document_use_row_key,
+    receipt_put,
+    stored_receipts,
+    sweep_documents,
+    sweep_receipts,
+)
+from spaces.keyspace import document_key, document_use_key
+from spaces.store.contract import Commit, Committed, Put, Refused, Store
+from spaces.walks import walk_page, walk_place, walk_put
+
+SPAN = 700
+NOW = SPAN * PERIOD_S + 1000.0
+OWNERS = tuple(f"urn:tinycloud:encryption:did:pkh:eip155:1:0x{'0' * 39}{number}:default" for number in range(5))
+NETWORKS = tuple(parse_network_id(text) for text in OWNERS)
+
+
+async def write(store: Store, network: NetworkId, text: bytes, at: float, entropy: CountingEntropy) -> None:
+    """Write a receipt as a release does, with the documents that it names: here the one with its own text."""
+    puts = (receipt_put(network, text, at=at, entropy=entropy), *document_use_puts(b"of " + text, now=at))
+    assert isinstance(await store.commit(Commit(puts=puts)), Committed)
+
+
+async def kept(store: Store) -> set[bytes]:
+    return {text async for text in stored_receipts(store)}
+
+
+async def has(store: Store, document: bytes) -> bool:
+    row = (await store.read((document_row_key(hashlib.sha256(document).digest()),))).records[0]
+    return row is not None and row.value is not None
+
+
+async def sweep_all(store: Store, *, until: float, now: float = NOW) -> None:
+    while await sweep_receipts(store, until=until):
+        pass
+    await sweep_receipts(store, until=until)
+    while await sweep_documents(store, until=until, now=now):
+        pass
+
+
+async def test_receipts_go_by_age(store: Store, entropy: CountingEntropy) -> None:
+    """Of every network the receipts from before a time go, and no others (RC25)."""
+    for at in range(10):
+        for network in NETWORKS:
+            await write(store, network, f"{network.text} {at}".encode(), NOW + at, entropy)
+    await sweep_all(store, until=NOW + 6)
+    assert await kept(store) == {f"{n.text} {at}".encode() for n in NETWORKS for at in range(6, 10)}
+    await sweep_all(store, until=NOW + 100)
+    assert await kept(store) == set()
+
+
+async def test_a_long_history_is_swept_in_rounds(room: Store, entropy: CountingEntropy) -> None:
+    """A network with more old receipts than a round removes, before one with none."""
+    for at in range(600):
+        put = receipt_put(NETWORKS[0], b"%d" % at, at=NOW + at / 1000, entropy=entropy)
+        assert isinstance(await room.commit(Commit(puts=(put,))), Committed)
+    await write(room, NETWORKS[1], b"young", NOW + 50, entropy)
+    rounds = 0
+    while await sweep_receipts(room, until=NOW + 1):
+        rounds += 1
+    assert (await kept(room), rounds) == ({b"young"}, 3)
+
+
+async def test_young_networks_are_passed_over(room: Store, entropy: CountingEntropy) -> None:
+    """A walk looks at the oldest receipts of a network and then at the next: what is old behind it is found."""
+    for at in range(600):
+        put = receipt_put(NETWORKS[at % 2], b"%d" % at, at=NOW + 10 + at, entropy=entropy)
+        assert isinstance(await room.commit(Commit(puts=(put,))), Committed)
+    for network in NETWORKS[2:]:
+        await write(room, network, b"old " + network.text.encode(), NOW - 10, entropy)
+    for _ in range(10):
+        await sweep_receipts(room, until=NOW, pages=2)
+    assert not any(text.startswith(b"old") for text in await kept(room))
+    assert len(await kept(room)) == 600
+
+
+async def test_a_document_outlives_its_receipts_by_a_span_at_most(store: Store, entropy: CountingEntropy) -> None:
+    """A document goes when every receipt that may refer to it has gone (RC26)."""
+    await write(store, NETWORKS[0], b"a", NOW, entropy)
+    await sweep_all(store, until=NOW + 1, now=NOW + 1)
+    assert (await kept(store), await has(store, b"of a")) == (set(), True)
+    end = (SPAN + 1) * PERIOD_S
+    await sweep_all(store, until=end - 1, now=end)
+    assert await has(store, b"of a")
+    await sweep_all(store, until=end, now=end)
+    assert not await has(store, b"of a")
+
+
+async def test_a_document_that_is_referred_to_again_stays(store: Store, entropy: CountingEntropy) -> None:
+    """Referred to in a later span, it stays until the receipts of that span have gone."""
+    await write(store, NETWORKS[0], b"a", NOW, entropy)
+    await write(store, NETWORKS[0], b"a", NOW + 3 * PERIOD_S, entropy)
+    until = (SPAN + 2) * PERIOD_S
+    await sweep_all(store, until=until, now=NOW + 4 * PERIOD_S)
+    assert (await kept(store), await has(store, b"of a")) == ({b"a"}, True)
+    await sweep_all(store, until=until + 2 * PERIOD_S, now=NOW + 6 * PERIOD_S)
+    assert not await has(store, b"of a")
+
+
+@pytest.mark.parametrize("release_first", [True, False])
+async def test_a_release_that_refers_to_a_document_meanwhile(store: Store, release_first: bool) -> None:
+    """Of a removal and a release that refers to the document at the same moment, none leaves a receipt without it."""
+    document, now = b"the document", NOW + 50 * PERIOD_S
+    sha256 = hashlib.sha256(document).digest()
+    await store.commit(Commit(puts=document_use_puts(document, now=NOW)))
+    old = document_use_key(SPAN, sha256)
+    row = (await store.read((old,))).records[0]
+    assert row is not None
+    span = document_span(now)
+    removal = Commit(
+        puts=(
+            Put(old, None, expect=row.stamp),
+            Put(document_key(sha256), None),
+            *(Put(document_use_key(number, sha256), None, expect=b"absent") for number in (span - 1, span, span + 1)),
+        )
+    )
+    release = Commit(puts=document_use_puts(document, now=now))
+    first, second = (release, removal) if release_first else (removal, release)
+    await store.commit(first)
+    assert isinstance(await store.commit(second), Refused) == release_first
+    assert await has(store, document)
+    noted = (await store.read((document_use_row_key(sha256, now=now),))).records[0]
+    assert noted is not None and noted.value is not None
+
+
+async def test_nothing_is_swept_before_its_time(room: Store, entropy: CountingEntropy) -> None:
+    """A clock at the beginning of time removes nothing."""
+    await write(room, NETWORKS[0], b"a", NOW, entropy)
+    await sweep_all(room, until=-1.0, now=0.0)
+    assert (await kept(room), await has(room, b"of a")) == ({b"a"}, True)
+
+
+async def test_a_walk_goes_on_where_it_was(room: Store) -> None:
+    """Whoever comes next goes on behind the rows that were dealt with, and at the end from the beginning."""
+    rows = [b"zz%d" % number for number in range(5)]
+    await room.commit(Commit(puts=tuple(Put(key, b"") for key in rows)))
+    seen = []
+    for _ in range(6):
+        page = await walk_page(room, b"zz", await walk_place(room, "test"), limit=2)
+        seen.append([key for key, _ in page.rows])
+        await room.commit(Commit(puts=(walk_put("test", page.place),)))
+    assert [len(one) for one in seen] == [2, 2, 1, 2, 2, 1]
+    assert sorted(key for one in seen[:3] for key in one) == rows

@@ -1,0 +1,372 @@
+"""Registered delegations: rows, lookups, indexes, marks."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from space_grants import (
+    DAY_S,
+    FRIEND,
+    HOUR_S,
+    NOW,
+    OWNER,
+    STRANGER,
+    WALLET,
+    cacao,
+    registered,
+    space_text,
+    ucan,
+)
+
+from capabilities.chain import Mark, Registered
+from capabilities.cids import Digest, cid_text
+from capabilities.facts import attestation_resource
+from capabilities.principals import Principal
+from capabilities.resources import parse_space_id
+from capabilities.sign_ins import MAX_LIFE_S
+from capabilities.tokens import Delegation
+from spaces.errors import RecordDamaged, TooManySpaces
+from spaces.grants.delegations import (
+    MAX_SPACES,
+    DelegationCache,
+    Delegations,
+    StoredDelegation,
+    accounts_above,
+    alias_put,
+    cid_at,
+    contents_of,
+    decode_delegation,
+    membership_range,
+    party_range,
+    party_row_key,
+    party_rows,
+    place_at,
+    place_of,
+    registration_puts,
+    space_grants_range,
+    unexpired_of,
+)
+from spaces.grants.revocations import (
+    Revoked,
+    mark_keys,
+    marks_of,
+    revocation_of,
+    revocation_put,
+)
+from spaces.grants.sessions import sessions_range
+from spaces.keyspace import ROLE_FROM, ROLE_TO, delegation_key
+from spaces.store.contract import Commit, Committed, Put, Range, Record, Refused, Store
+
+SPACE = space_text(OWNER.did)
+FILES = {f"{SPACE}/kv/photos": ["tinycloud.kv/get"]}
+OWN_FILES = {f"{space_text(WALLET.did)}/kv": ["tinycloud.kv/get"]}
+
+
+def stored(found: Registered, *parents: StoredDelegation) -> StoredDelegation:
+    return StoredDelegation(found, NOW, accounts_above(found.delegation, parents))
+
+
+async def register(
+    store: Store, found: Registered, *parents: StoredDelegation, now: float = NOW
+) -> Committed | Refused:
+    puts = registration_puts(found, now=now, accounts=stored(found, *parents).accounts)
+    return await store.commit(Commit(puts=tuple(puts)))
+
+
+async def indexed(store: Store, wanted: Range) -> tuple[bytes, ...]:
+    return contents_of((await store.read(ranges=(wanted,))).pages[0])
+
+
+def fresh(store: Store) -> Delegations:
+    return Delegations(store, DelegationCache())
+
+
+async def test_registered_delegation_is_found_by_cid(room: Store) -> None:
+    """What was registered comes back equal, closure and window included."""
+    parent = registered(ucan(FILES))
+    child = registered(
+        ucan(FILES, signer=FRIEND, delegate=STRANGER.did, parents=[parent.delegation], lifetime_s=60), parent
+    )
+    assert isinstance(await register(room, parent), Committed)
+    assert isinstance(await register(room, child, stored(parent)), Committed)
+    found = await fresh(room).by_cid([child.delegation.cid, None, parent.delegation.cid, Digest(b"?" * 32)])
+    assert (stored(child, stored(parent)), None, stored(parent), None) == found
+    assert len(found[0].registered.closure) == 2
+    assert found[0].registered.expires_at == NOW + 60
+
+
+async def test_second_lookup_needs_no_read(room: Store) -> None:
+    """What was decoded once is found in memory."""
+    known = registered(ucan(FILES))
+    await register(room, known)
+    delegations = fresh(room)
+    await delegations.by_cid([known.delegation.cid])
+    await room.close()
+    assert (stored(known),) == await delegations.by_cid([known.delegation.cid])
+
+
+async def test_misses_are_told(room: Store) -> None:
+    """Each that was not in memory when it was cited is a miss, known or not, and what is found then takes memory."""
+    known = registered(ucan(FILES))
+    await register(room, known)
+    delegations = fresh(room)
+    assert (delegations.misses, delegations.cache_bytes) == (0, 0)
+    cids = [known.delegation.cid, Digest(b"\x07" * 32), None]
+    for misses in (2, 3):
+        await delegations.by_cid(cids)
+        assert delegations.misses == misses
+    await delegations.by_cid(cids[:1])
+    assert delegations.misses == 3
+    assert delegations.cache_bytes > len(known.delegation.header)
+
+
+async def test_unknown_delegation_is_asked_again(room: Store) -> None:
+    """That a delegation is not there is never remembered."""
+    known = registered(ucan(FILES))
+    delegations = fresh(room)
+    assert await delegations.by_cid([known.delegation.cid]) == (None,)
+    await register(room, known)
+    assert (stored(known),) == await delegations.by_cid([known.delegation.cid])
+
+
+async def test_alias_leads_to_the_same_delegation(room: Store) -> None:
+    """Another spelling of a known delegation is another cid of it (Q25)."""
+    known = registered(ucan(FILES))
+    await register(room, known)
+    other = Digest(b"\x07" * 32)
+    await room.commit(Commit(puts=(alias_put(other, known.delegation.content_key),)))
+    assert (stored(known),) == await fresh(room).by_cid([other])
+
+
+async def test_second_registration_is_refused(room: Store) -> None:
+    """A registration happens once; whoever comes second finds it registered."""
+    known = registered(ucan(FILES))
+    assert isinstance(await register(room, known), Committed)
+    assert isinstance(await register(room, known), Refused)
+
+
+async def test_revocation_replaces_the_mark_and_outlives_the_row(room: Store) -> None:
+    """A revoked delegation cannot come back to life, even where its own row is gone (ST2, W25)."""
+    known = registered(ucan(FILES))
+    content = known.delegation.content_key
+    await register(room, known)
+    keys = mark_keys([content])
+    assert {content: Mark.LIVE} == marks_of([content], (await room.read(keys)).records)
+    revoked = Revoked(cid=Digest(b"\x09" * 32), at=NOW + 5, by=Principal(OWNER.did))
+    assert isinstance(await room.commit(Commit(puts=(revocation_put(content, revoked),), live=keys)), Committed)
+    records = (await room.read(keys)).records
+    assert {content: Mark.REVOKED} == marks_of([content], records)
+    assert revoked == revocation_of(records[0])
+    assert isinstance(await room.commit(Commit(live=keys)), Refused)
+    await room.commit(Commit(puts=(Put(delegation_key(content), None),)))
+    assert isinstance(await register(room, known), Refused)
+
+
+async def test_unknown_mark_is_left_out(room: Store) -> None:
+    """A delegation that is not registered has no mark."""
+    content = ucan(FILES).content_key
+    assert marks_of([content], (await room.read(mark_keys([content]))).records) == {}
+    assert revocation_of(None) is None
+
+
+@pytest.mark.parametrize("value", [b"", b"R", b"LL", b"R" + b"." * 32, b"X" * 60])
+def test_damaged_mark_is_not_live(value: bytes) -> None:
+    """A mark of neither form counts as revoked, and asking who revoked says that it is damaged."""
+    content = ucan(FILES).content_key
+    record = Record(value, b"." * 16)
+    assert {content: Mark.REVOKED} == marks_of([content], [record])
+    with pytest.raises(RecordDamaged):
+        revocation_of(record)
+
+
+async def test_parties_find_their_delegations(room: Store) -> None:
+    """Who signed and who received find a delegation, latest issued first, what says no time last and by cid."""
+    dated = [registered(cacao(OWN_FILES, nonce=f"nonce000{at}", issued_at=NOW + at)) for at in (0, 1)]
+    undated = [registered(ucan(FILES, nonce=str(at))) for at in range(3)]
+    for known in (*dated, *undated):
+        await register(room, known)
+    by_cid = sorted(undated, key=lambda known: cid_text(known.delegation.cid))
+    expected = tuple(known.delegation.content_key for known in (dated[1], dated[0], *by_cid))
+    friend = Principal(FRIEND.did)
+    assert expected == await indexed(room, party_range(friend, ROLE_TO))
+    assert expected[2:] == await indexed(room, party_range(Principal(OWNER.did), ROLE_FROM))
+    assert await indexed(room, party_range(friend, ROLE_FROM)) == ()
+    for at, known in enumerate((dated[1], dated[0], *by_cid), 1):
+        after = place_of(known.delegation)
+        assert expected[at:] == await indexed(room, party_range(friend, ROLE_TO, after=after))
+        assert cid_text(known.delegation.cid) == cid_at(after)
+
+
+async def test_a_place_is_where_the_row_stands(room: Store) -> None:
+    """A row is found again by its place, and a page tells the places of its rows."""
+    known = registered(ucan(FILES))
+    await register(room, known)
+    place = place_of(known.delegation)
+    key = party_row_key(Principal(OWNER.did), ROLE_FROM, place)
+    assert place == place_at(key)
+    assert (await room.read((key,))).records[0] is not None
+    page = (await room.read(ranges=(party_range(Principal(OWNER.did), ROLE_FROM),))).pages[0]
+    assert ((place, known.delegation.content_key),) == party_rows(page)
+
+
+async def test_owners_find_what_was_passed_on(room: Store) -> None:
+    """A delegation is listed under every wallet and owner of a space above it, and not under keys that pass on."""
+    root = registered(cacao(OWN_FILES))
+    child = registered(ucan(OWN_FILES, signer=FRIEND, delegate=STRANGER.did, parents=[root.delegation]), root)
+    grandchild = registered(
+        ucan(OWN_FILES, signer=STRANGER, delegate=OWNER.did, parents=[child.delegation], lifetime_s=60), child
+    )
+    wallet = Principal(WALLET.did)
+    below = stored(child, stored(root))
+    for known, parents in ((root, ()), (child, (stored(root),)), (grandchild, (below,))):
+        await register(room, known, *parents)
+    assert (wallet,) == stored(root).accounts == below.accounts == stored(grandchild, below).accounts
+    found = await indexed(room, party_range(wallet, ROLE_FROM))
+    assert {root.delegation.content_key, child.delegation.content_key, grandchild.delegation.content_key} == {*found}
+    assert (child.delegation.content_key,) == await indexed(room, party_range(Principal(FRIEND.did), ROLE_FROM))
+
+
+@pytest.mark.parametrize(
+    ("resource", "ability", "opens"),
+    [
+        (f"{SPACE}/delegation", "tinycloud.delegation/list", True),
+        (f"{SPACE}/delegation/", "tinycloud.delegation/list", True),
+        (f"{SPACE}/delegation/x", "tinycloud.delegation/list", False),
+        (f"{SPACE}/delegation?x", "tinycloud.delegation/list", False),
+        (f"{SPACE}/delegation#x", "tinycloud.delegation/list", False),
+        (f"{SPACE}/kv", "tinycloud.delegation/list", False),
+        (f"{SPACE}/delegation", "tinycloud.delegation/status", False),
+    ],
+)
+async def test_who_may_list_an_account_is_known(room: Store, resource: str, ability: str, opens: bool) -> None:
+    """The right to list what was delegated in a space makes its holder a member of the owner's account."""
+    await register(room, registered(ucan({resource: [ability]})))
+    owner, friend = Principal(OWNER.did), Principal(FRIEND.did)
+    assert opens is bool(await indexed(room, membership_range(owner, friend)))
+    assert await indexed(room, membership_range(friend, owner)) == ()
+
+
+async def test_space_finds_what_has_not_expired(room: Store) -> None:
+    """Delegations that name a space are listed latest registered first, the expired ones left out."""
+    short = registered(ucan(FILES, lifetime_s=100))
+    long = registered(ucan(FILES, lifetime_s=200))
+    await register(room, long, now=NOW)
+    await register(room, short, now=NOW + 1)
+    page = (await room.read(ranges=(space_grants_range(parse_space_id(SPACE)),))).pages[0]
+    both = (short.delegation.content_key, long.delegation.content_key)
+    assert both == unexpired_of(page, now=NOW + 99)
+    assert both[1:] == unexpired_of(page, now=NOW + 100)
+    assert unexpired_of(page, now=NOW + 200) == ()
+    rest = (await room.read(ranges=(space_grants_range(parse_space_id(SPACE), after=page.rows[0][0]),))).pages[0]
+    assert both[1:] == unexpired_of(rest, now=NOW)
+
+
+async def test_delegation_without_expiry_is_listed_for_ever(room: Store) -> None:
+    """No expiry never passes."""
+    await register(room, registered(cacao(OWN_FILES, lifetime_s=None)))
+    page = (await room.read(ranges=(space_grants_range(parse_space_id(space_text(WALLET.did))),))).pages[0]
+    assert len(unexpired_of(page, now=NOW + 1e9)) == 1
+
+
+def test_delegation_with_too_many_spaces() -> None:
+    """A delegation may name 64 spaces; the rows of more would not fit a commit (ST6)."""
+
+    def naming(count: int) -> Registered:
+        return registered(ucan({f"{space_text(OWNER.did, f's{at}')}/kv": ["tinycloud.kv/get"] for at in range(count)}))
+
+    assert 64 < len(registration_puts(naming(MAX_SPACES), now=NOW, accounts=())) < 128
+    with pytest.raises(TooManySpaces):
+        registration_puts(naming(MAX_SPACES + 1), now=NOW, accounts=())
+
+
+READ = "tinycloud.capabilities/read"
+OWN = f"{space_text(WALLET.did)}/capabilities/all"
+
+
+def sign_in(ability: str = READ, **more: Any) -> Delegation:
+    return cacao({OWN: [ability]}, delegate=FRIEND.did_url, **more)
+
+
+IN_PERSON = {
+    "a wallet's sign-in": (sign_in(), True),
+    "one that lasts thirty days": (sign_in(lifetime_s=MAX_LIFE_S), True),
+    "one that lasts longer": (sign_in(lifetime_s=MAX_LIFE_S + 1), False),
+    "an old one": (sign_in(lifetime_s=HOUR_S, issued_at=NOW - MAX_LIFE_S), False),
+    "one by a clock that is ahead": (sign_in(issued_at=NOW + HOUR_S / 2), True),
+    "a grant that names the DID": (cacao({OWN: [READ]}), False),
+    "one with a policy": (sign_in(resources=(attestation_resource({}),)), False),
+    "one without an end": (sign_in(lifetime_s=None), False),
+    "one without the ability": (sign_in("tinycloud.capabilities/other"), False),
+    "a key's grant": (ucan({f"{SPACE}/capabilities/all": [READ]}), False),
+}
+
+
+@pytest.mark.parametrize(("delegation", "expected"), IN_PERSON.values(), ids=IN_PERSON)
+async def test_sessions_granted_in_person(room: Store, delegation: Delegation, expected: bool) -> None:
+    """Only a wallet's own bounded sign-in is a session in person (IP2)."""
+    await register(room, registered(delegation))
+    found = await indexed(room, sessions_range(delegation.delegator, Principal(FRIEND.did)))
+    assert ((delegation.content_key,) if expected else ()) == found
+
+
+def test_cache_is_bounded_in_bytes() -> None:
+    """The least recently used delegations go first, and the estimate never exceeds the bound."""
+    found = [
+        StoredDelegation(registered(ucan(FILES, nonce=str(at), lifetime_s=DAY_S)), NOW + HOUR_S) for at in range(30)
+    ]
+    cache = DelegationCache(max_bytes=100_000)
+    for known in found:
+        cache.add(known)
+        assert found[0] == cache.get(found[0].registered.delegation.content_key)
+        assert cache.size_bytes <= 100_000
+    held = [known for known in found if cache.get(known.registered.delegation.content_key)]
+    assert found[0] in held
+    assert found[-1] in held
+    assert 2 < len(held) < 30
+
+
+def test_aliases_in_the_cache_are_bounded_too() -> None:
+    """Strangers cannot fill the memory with spellings."""
+    cache = DelegationCache(max_bytes=10_000)
+    known = stored(registered(ucan(FILES)))
+    cache.add(known)
+    for at in range(200):
+        cache.add_alias(Digest(at.to_bytes(32, "big")), known.registered.delegation.content_key)
+        assert cache.size_bytes <= 10_000
+    assert known == cache.cited(Digest((199).to_bytes(32, "big")))
+    assert cache.cited(Digest(bytes(32))) is None
+
+
+def row_of(header: str, closure: list[bytes]) -> bytes:
+    """A row as delegations are stored, whatever stands in it."""
+    return msgspec.msgpack.encode((header, closure, None, None, NOW, [], []))
+
+
+WHOLE = stored(registered(ucan(FILES))).registered
+MEMBERS = [member.content_key + member.cid for member in WHOLE.closure]
+
+
+def test_row_is_laid_out_so() -> None:
+    """The rows below are damaged in what they say, not in how they are written."""
+    found = decode_delegation(Record(row_of(WHOLE.delegation.header, MEMBERS), b"." * 16))
+    assert found is not None
+    assert found.registered.closure == WHOLE.closure
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"\x95",
+        b"\x95\xa1a\x90\xc0\xc0\xcb" + b"\0" * 8,
+        b"\xff" * 50,
+        row_of(WHOLE.delegation.header, []),
+        row_of(WHOLE.delegation.header, [*MEMBERS, bytes(63)]),
+        row_of(WHOLE.delegation.header[:-9], MEMBERS),
+        row_of("", MEMBERS),
+    ],
+)
+def test_damaged_row_is_told(value: bytes) -> None:
+    """A stored delegation that does not decode is an error of its own."""
+    with pytest.raises(RecordDamaged):
+        decode_delegation(Record(value, b"." * 16))

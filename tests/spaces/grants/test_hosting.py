@@ -1,0 +1,326 @@
+"""Hosting: which spaces come to exist, and within which bounds (store §6)."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from space_grants import FRIEND, NOW, OWNER, STRANGER, WALLET, cacao, space_text, ucan
+
+from capabilities.principals import Principal
+from capabilities.resources import SpaceId
+from capabilities.tokens import Delegation
+from spaces.errors import RecordDamaged
+from spaces.grants.admissions import admission_check, admission_key, admission_put, is_admitted, removal_put
+from spaces.grants.hosting import (
+    Bounds,
+    HostingMode,
+    HostingPlan,
+    HostingPolicy,
+    HostingRequest,
+    counted_client,
+    hosting_by_grant,
+    hosting_by_put,
+    hosting_check,
+    is_hosted,
+    owned_spaces_range,
+    plan_hosting,
+    space_of,
+    space_row_key,
+)
+from spaces.store.contract import Commit, Committed, Refused, Store
+
+AUTO = HostingPolicy()
+EXPLICIT = HostingPolicy(HostingMode.EXPLICIT)
+PERMIT = HostingPolicy(HostingMode.PERMIT)
+GET = "tinycloud.kv/get"
+HOST = "tinycloud.space/host"
+OWNER_P, FRIEND_P = Principal(OWNER.did), Principal(FRIEND.did)
+CLIENT = "203.0.113.7"
+
+
+def space(name: str = "default", owner: Principal = OWNER_P) -> SpaceId:
+    return SpaceId(owner, name)
+
+
+def grant(*names: str, host: tuple[str, ...] = (), nonce: str = "n", **kwargs: Any) -> Delegation:
+    att = {f"{space(name).text}/kv": [GET] for name in names}
+    att |= {f"{space(name).text}/space": [HOST] for name in host}
+    return ucan(att, nonce=nonce, **kwargs)
+
+
+async def plan(store: Store, wanted: HostingRequest) -> HostingPlan:
+    return plan_hosting(wanted, (await store.read(wanted.keys())).records, now=NOW)
+
+
+async def commit(store: Store, planned: HostingPlan) -> Committed | Refused:
+    return await store.commit(Commit(puts=planned.puts, adds=planned.adds, checks=planned.checks))
+
+
+async def host(
+    store: Store,
+    delegation: Delegation,
+    policy: HostingPolicy = AUTO,
+    *,
+    client: str | None = None,
+    is_new: bool = True,
+) -> tuple[list[str], list[str]]:
+    """Plan and commit; the names that are activated and skipped."""
+    wanted = hosting_by_grant(delegation, policy, client=client, now=NOW, is_new=is_new)
+    planned = await plan(store, wanted)
+    assert isinstance(await commit(store, planned), Committed)
+    return [space.name for space in planned.activated], [space.name for space in planned.skipped]
+
+
+async def test_owners_grant_hosts_its_spaces(room: Store) -> None:
+    """In `auto` a grant without parents by the space's own DID hosts it, and a repeat tells the truth (Q6)."""
+    delegation = grant("default", "notes")
+    assert await host(room, delegation) == (["default", "notes"], [])
+    assert await host(room, delegation, is_new=False) == (["default", "notes"], [])
+    records = (await room.read((space_row_key(space()), space_row_key(space("other"))))).records
+    assert [is_hosted(record) for record in records] == [True, False]
+    assert space_of(records[0]).space == space()
+    page = (await room.read(ranges=(owned_spaces_range(OWNER_P),))).pages[0]
+    assert {"default", "notes"} == {space_of(record).space.name for _, record in page.rows}
+
+
+async def test_wallets_grant_hosts_its_spaces(room: Store) -> None:
+    """A sign-in hosts the wallet's space, however the address is spelt."""
+    text = space_text(WALLET.did)
+    assert await host(room, cacao({f"{text.lower()}/kv": [GET]})) == (["default"], [])
+
+
+async def test_grant_over_anothers_space_hosts_nothing(room: Store) -> None:
+    """Whoever is not the space's DID does not host it: not by naming it, not with a parent."""
+    stranger = grant("default", signer=STRANGER)
+    assert await host(room, stranger) == ([], ["default"])
+    parent = grant("default")
+    child = grant("default", signer=FRIEND, delegate=STRANGER.did, parents=[parent])
+    assert await host(room, child) == ([], ["default"])
+    owners_child = grant("default", parents=[parent])
+    assert await host(room, owners_child) == ([], ["default"])
+
+
+async def test_repeat_hosts_nothing(room: Store) -> None:
+    """Only a new registration hosts; a repeat learns what is hosted."""
+    assert await host(room, grant("default"), is_new=False) == ([], ["default"])
+
+
+async def test_own_put_hosts_the_space(room: Store) -> None:
+    """A put by the space's DID hosts it; a put by a delegate does not."""
+    by_friend = await plan(room, hosting_by_put(space(), FRIEND_P, AUTO, client=None, now=NOW))
+    assert ((), (space(),), ()) == (by_friend.activated, by_friend.skipped, by_friend.puts)
+    by_owner = await plan(room, hosting_by_put(space(), OWNER_P, AUTO, client=None, now=NOW))
+    assert ((space(),), (space(),)) == (by_owner.activated, by_owner.new)
+    assert isinstance(await commit(room, by_owner), Committed)
+    in_explicit = await plan(room, hosting_by_put(space("x"), OWNER_P, EXPLICIT, client=None, now=NOW))
+    assert (space("x"),) == in_explicit.skipped
+
+
+async def test_explicit_mode_asks_for_a_host_grant(room: Store) -> None:
+    """In `explicit` only `space/host` on exactly `<space>/space` hosts, for several spaces (D40, D44)."""
+    assert await host(room, grant("default"), EXPLICIT) == ([], ["default"])
+    below = ucan({f"{space().text}/space/x": [HOST], f"{space().text}/kv": [HOST]})
+    assert await host(room, below, EXPLICIT) == ([], ["default"])
+    many = tuple(f"s{at:02d}" for at in range(16))
+    activated, skipped = await host(room, grant(host=many), EXPLICIT)
+    assert (list(many), []) == (activated, skipped)
+
+
+async def test_host_grant_by_a_delegate(room: Store) -> None:
+    """A host grant works in every mode and from whoever was granted it (D41)."""
+    parent = grant(host=("default",))
+    child = grant(host=("default",), signer=FRIEND, delegate=STRANGER.did, parents=[parent])
+    assert await host(room, child) == (["default"], [])
+
+
+async def test_listed_mode(room: Store) -> None:
+    """In `listed` the spaces of listed DIDs host themselves, and others are not hosted in any way (ST13, Q20)."""
+    policy = HostingPolicy(HostingMode.LISTED, frozenset({OWNER.did}))
+    assert await host(room, grant("default"), policy) == (["default"], [])
+    assert await host(room, grant(host=("more",)), policy) == (["more"], [])
+    friends = {f"{space(owner=FRIEND_P).text}/kv": [GET]}
+    assert await host(room, ucan(friends, signer=FRIEND), policy) == ([], ["default"])
+    friends[f"{space(owner=FRIEND_P).text}/space"] = [HOST]
+    assert await host(room, ucan(friends, signer=FRIEND), policy) == ([], ["default"])
+    by_friend = await plan(room, hosting_by_put(space(owner=FRIEND_P), FRIEND_P, policy, client=None, now=NOW))
+    assert ((), ()) == (by_friend.activated, by_friend.puts)
+
+
+async def test_permit_mode(room: Store) -> None:
+    """In `permit` the spaces of admitted DIDs host themselves, and others are not hosted in any way (ST14)."""
+    friends = {f"{space(owner=FRIEND_P).text}/{part}": [what] for part, what in (("kv", GET), ("space", HOST))}
+    assert isinstance(await room.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),))), Committed)
+    assert await host(room, grant("default", "a.b"), PERMIT) == (["default"], ["a.b"])
+    assert await host(room, grant(host=("a.b",)), PERMIT) == (["a.b"], [])
+    assert await host(room, ucan(friends, signer=FRIEND), PERMIT) == ([], ["default"])
+    by_friend = await plan(room, hosting_by_put(space(owner=FRIEND_P), FRIEND_P, PERMIT, client=None, now=NOW))
+    assert ((), ()) == (by_friend.activated, by_friend.puts)
+
+
+async def test_owners_are_admitted_one_by_one(room: Store) -> None:
+    """A grant over spaces of two owners hosts those of the one who is admitted, and rests on no more than that."""
+    both = HostingRequest(
+        (space(), space(owner=FRIEND_P)),
+        explicit=frozenset((space(), space(owner=FRIEND_P))),
+        by_admission=True,
+    )
+    nobody = await plan(room, both)
+    assert ((), (), ()) == (nobody.new, nobody.checks, nobody.adds)
+    await room.commit(Commit(puts=(admission_put(FRIEND_P, now=NOW),)))
+    planned = await plan(room, both)
+    assert ((space(owner=FRIEND_P),), (space(),)) == (planned.new, planned.skipped)
+    assert [admission_key(FRIEND_P)] == [check.key for check in planned.checks]
+
+
+async def test_removal_before_the_commit(room: Store) -> None:
+    """Who is removed after the plan was made is not hosted, and nothing is counted (ST14)."""
+    await room.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),)))
+    wanted = hosting_by_grant(grant("default", host=("more",)), PERMIT, client=CLIENT, now=NOW)
+    planned = await plan(room, wanted)
+    row = (await room.read((admission_key(OWNER_P),))).records[0]
+    assert row is not None and is_admitted(row)
+    await room.commit(Commit(puts=(removal_put(OWNER_P, row),)))
+    assert isinstance(await commit(room, planned), Refused)
+    assert ((), ()) == ((await plan(room, wanted)).activated, (await plan(room, wanted)).adds)
+    assert isinstance(await room.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),))), Committed)
+    assert isinstance(await commit(room, planned), Refused)  # another admission than the one it was planned on
+    with pytest.raises(RecordDamaged):
+        admission_check(OWNER_P, None)
+
+
+NAMES = {"letters": "aZ09_-", "64 bytes": "a" * 64, "65 bytes": "a" * 65, "a dot": "a.b", "an escape": "a%20b"}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+async def test_names_that_host_themselves(room: Store, name: str) -> None:
+    """Names of up to 64 letters, digits, `_` and `-` host themselves; others need a host grant."""
+    is_plain = name in (NAMES["letters"], NAMES["64 bytes"])
+    assert (([name], []) if is_plain else ([], [name])) == await host(room, grant(name))
+    assert ([name], []) == await host(room, grant(host=(name,)))
+
+
+def test_names_that_are_never_hosted() -> None:
+    """No grant hosts `.`, `..` or a name over 255 bytes (Q30)."""
+    for name, expected in {".": False, "..": False, "...": True, "a" * 255: True, "a" * 256: False}.items():
+        named = space(name)
+        wanted = HostingRequest((named,), explicit=frozenset((named,)))
+        planned = plan_hosting(wanted, [None] * len(wanted.keys()), now=NOW)
+        assert expected is (named in planned.activated)
+
+
+LISTED = HostingPolicy(HostingMode.LISTED, frozenset({OWNER.did, FRIEND.did}))
+EVERY_MODE = pytest.mark.parametrize("mode", [AUTO, EXPLICIT, LISTED, PERMIT], ids=lambda policy: policy.mode.value)
+
+
+@pytest.fixture
+async def admitted(room: Store) -> Store:
+    """A store with two admitted owners."""
+    await room.commit(Commit(puts=tuple([admission_put(owner, now=NOW) for owner in (OWNER_P, FRIEND_P)])))
+    return room
+
+
+@EVERY_MODE
+async def test_bound_of_one_grant(admitted: Store, mode: HostingPolicy) -> None:
+    """One grant hosts 16 new spaces; further ones are skipped and the grant stands (ST15)."""
+    names = tuple(f"s{at:02d}" for at in range(20))
+    activated, skipped = await host(admitted, grant(host=names), mode)
+    assert (list(names[:16]), list(names[16:])) == (activated, skipped)
+    assert (list(names), []) == await host(admitted, grant(host=names, nonce="again"), mode)
+
+
+@EVERY_MODE
+async def test_bound_of_one_owner(admitted: Store, mode: HostingPolicy) -> None:
+    """An owner has 32 spaces, whether they host themselves or are granted (ST15)."""
+    for first in (0, 16):
+        await host(admitted, grant(host=tuple([f"s{first + at}" for at in range(16)])), mode)
+    assert await host(admitted, grant("more"), mode) == ([], ["more"])
+    assert await host(admitted, grant(host=("more",)), mode) == ([], ["more"])
+    friends = ucan({f"{space(owner=FRIEND_P).text}/space": [HOST]}, signer=FRIEND)
+    assert await host(admitted, friends, mode) == (["default"], [])
+
+
+@EVERY_MODE
+async def test_bound_of_the_store(admitted: Store, mode: HostingPolicy) -> None:
+    """No more spaces than the store's total (ST15)."""
+    policy = replace(mode, bounds=Bounds(total=3))
+    activated, skipped = await host(admitted, grant(host=("a", "b", "c", "d")), policy)
+    assert (activated, skipped) == (["a", "b", "c"], ["d"])
+
+
+@EVERY_MODE
+async def test_bound_of_new_owners(admitted: Store, mode: HostingPolicy) -> None:
+    """One client address brings so many new owners an hour; known owners and loopback are not counted."""
+    policy = replace(mode, bounds=Bounds(new_owners_per_hour=1))
+    friends = ucan({f"{space(owner=FRIEND_P).text}/space": [HOST]}, signer=FRIEND)
+    assert await host(admitted, grant(host=("default",)), policy, client=CLIENT) == (["default"], [])
+    assert await host(admitted, friends, policy, client=CLIENT) == ([], ["default"])
+    assert await host(admitted, grant(host=("more",)), policy, client=CLIENT) == (["more"], [])
+    assert await host(admitted, friends, policy, client="::1") == (["default"], [])
+
+
+async def test_next_hour_counts_anew(room: Store) -> None:
+    """The bound on new owners is one of each hour."""
+    policy = replace(AUTO, bounds=Bounds(new_owners_per_hour=1))
+    await host(room, grant("default"), policy, client=CLIENT)
+    friends = ucan({f"{space(owner=FRIEND_P).text}/kv": [GET]}, signer=FRIEND)
+    wanted = hosting_by_grant(friends, policy, client=CLIENT, now=NOW + 3600)
+    assert (space(owner=FRIEND_P),) == (await plan(room, wanted)).activated
+
+
+CLIENTS = {
+    "nothing": (None, None),
+    "loopback": ("127.0.0.1", None),
+    "more loopback": ("127.8.9.1", None),
+    "loopback of version 6": ("::1", None),
+    "mapped loopback": ("::ffff:127.0.0.1", None),
+    "an address": ("203.0.113.7", "203.0.113.7"),
+    "mapped": ("::ffff:203.0.113.7", "203.0.113.7"),
+    "one of a network": ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+    "another of it": ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+    "no address": ("unix", "unix"),
+}
+
+
+@pytest.mark.parametrize(("address", "expected"), CLIENTS.values(), ids=CLIENTS)
+def test_how_clients_are_counted(address: str | None, expected: str | None) -> None:
+    """Loopback is not counted, IPv6 by its /64, everything else by itself."""
+    assert expected == counted_client(address)
+
+
+async def test_racing_grants_stay_within_the_bounds(room: Store) -> None:
+    """Plans made on the same read cannot go over a bound together; the refused one skips on its next read."""
+    policy = replace(AUTO, bounds=Bounds(per_owner=3))
+    grants = [grant(f"{letter}1", f"{letter}2", nonce=letter) for letter in "ab"]
+    wanted = [hosting_by_grant(delegation, policy, client=None, now=NOW) for delegation in grants]
+    plans = [await plan(room, request) for request in wanted]
+    outcomes = await asyncio.gather(*[commit(room, planned) for planned in plans])
+    assert [Committed, Refused] == [type(outcome) for outcome in outcomes]
+    again = await plan(room, wanted[1])
+    assert ([s.name for s in again.activated], [s.name for s in again.skipped]) == (["b1"], ["b2"])
+    assert isinstance(await commit(room, again), Committed)
+
+
+async def test_racing_hosts_of_one_space(room: Store) -> None:
+    """Two grants that host the same space at once: one does, the other finds it hosted."""
+    wanted = [hosting_by_grant(grant("default", nonce=nonce), AUTO, client=None, now=NOW) for nonce in ("one", "two")]
+    plans = [await plan(room, request) for request in wanted]
+    outcomes = [await commit(room, planned) for planned in plans]
+    assert [Committed, Refused] == [type(outcome) for outcome in outcomes]
+    assert ((space(),), ()) == ((await plan(room, wanted[1])).activated, (await plan(room, wanted[1])).new)
+
+
+async def test_write_may_depend_on_the_space(room: Store) -> None:
+    """A hosted space gives a condition for commits; one that is not hosted gives none."""
+    await host(room, grant("default"))
+    record = (await room.read((space_row_key(space()),))).records[0]
+    assert isinstance(await room.commit(Commit(checks=(hosting_check(space(), record),))), Committed)
+    with pytest.raises(RecordDamaged):
+        hosting_check(space(), None)
+
+
+def test_grant_without_spaces() -> None:
+    """A grant that names no space hosts and skips nothing."""
+    wanted = hosting_by_grant(cacao({}), AUTO, client=CLIENT, now=NOW)
+    assert wanted.keys() == ()
+    assert HostingPlan((), (), (), (), (), ()) == plan_hosting(wanted, (), now=NOW)

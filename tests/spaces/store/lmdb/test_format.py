@@ -1,0 +1,66 @@
+"""An environment says which form it has, and one of a form that is not known is left as it is."""
+
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from spaces.errors import SchemaMismatch
+from spaces.store.lmdb._folder import MAP_BYTES, environment_folder, open_for_reading, open_for_writing
+from spaces.store.lmdb._format import FORM
+from spaces.store.lmdb._tombstones import MAX_TABLES, TABLE
+from spaces.store.lmdb.engine import connect_lmdb, open_lmdb
+
+FORM_KEY = TABLE + b"\xfe"
+
+
+def raw(folder: Path) -> lmdb.Environment:
+    """Open an environment and look at nothing in it."""
+    return lmdb.open(str(environment_folder(folder)), map_size=MAP_BYTES, max_dbs=MAX_TABLES)
+
+
+def say(folder: Path, form: bytes | None) -> int:
+    """Write what a folder says of its form; return the number of its last transaction."""
+    with raw(folder) as env:
+        with env.begin(write=True) as txn:
+            if form is None:
+                txn.delete(FORM_KEY)
+            else:
+                txn.put(FORM_KEY, form)
+        return env.info()["last_txnid"]
+
+
+def said(folder: Path) -> tuple[bytes | None, int]:
+    """Return what a folder says of its form, and the number of its last transaction."""
+    with raw(folder) as env, env.begin() as txn:
+        return txn.get(FORM_KEY), env.info()["last_txnid"]
+
+
+def test_an_environment_says_its_form_once(tmp_path: Path) -> None:
+    """One that is new says it, so does one that said nothing, and opening it once more writes nothing."""
+    open_for_writing(tmp_path).close()
+    form, transaction = said(tmp_path)
+    assert form == FORM.to_bytes(4, "big")
+    open_for_writing(tmp_path).close()
+    assert said(tmp_path) == (form, transaction)
+    say(tmp_path, None)
+    open_for_reading(tmp_path).close()
+    assert said(tmp_path)[0] is None
+    open_for_writing(tmp_path).close()
+    assert said(tmp_path)[0] == form
+
+
+@pytest.mark.parametrize("form", [b"\0\0\0\3", b"\0\0\0\1", b"", b"\2", b"\0\0\0\2\0"])
+def test_a_form_that_is_not_known_is_left_alone(tmp_path: Path, form: bytes) -> None:
+    """Neither who writes nor who reads opens it, and nothing in it changes, tombstones that would be moved included."""
+    open_for_writing(tmp_path).close()
+    with raw(tmp_path) as env, env.begin(write=True) as txn:
+        txn.delete(TABLE + b"\xff")
+    transaction = say(tmp_path, form)
+    for opening in (open_for_writing, open_for_reading, open_lmdb, connect_lmdb):
+        with pytest.raises(SchemaMismatch) as raised:
+            opening(tmp_path)
+        assert raised.value.expected == FORM
+    assert said(tmp_path) == (form, transaction)
+    say(tmp_path, FORM.to_bytes(4, "big"))
+    open_for_writing(tmp_path).close()  # what was refused holds no lock

@@ -1,0 +1,232 @@
+"""What the writer forgets, and what it must not forget, however its clock goes."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from tests_support import FixedClock
+
+from spaces.keyspace import claim_key, claim_minute4
+from spaces.store.contract import Claim, Commit, Committed, Put, Range, Refused, Snapshot
+from spaces.store.lmdb._closed_minutes import MAX_SPANS, is_closed, with_closed
+from spaces.store.lmdb._folder import open_for_writing
+from spaces.store.lmdb._housekeeping import CLAIM_GRACE_MINUTES, STEADY_S, Housekeeping
+from spaces.store.lmdb._reader import Reader
+from spaces.store.lmdb._replay_records import FirstUses
+from spaces.store.lmdb._writer import Outcome, Room, Sealed, Writer
+
+MINUTE_S, HOUR_S, DAY_S, YEAR_S = 60, 3600, 86_400, 365 * 86_400
+GRACE_S = 60 * CLAIM_GRACE_MINUTES
+
+
+class Folder:
+    """A data folder whose writer keeps house when a test lets time go by."""
+
+    def __init__(self, folder: Path, clock: FixedClock, *, lived_s: float = STEADY_S) -> None:
+        self.clock, self._elapsed = clock, FixedClock(0.0)
+        self._env = open_for_writing(folder)
+        self.first_uses = FirstUses(folder, "boot")
+        self._reader = Reader(self._env, self.first_uses)
+        self._writer = Writer(self._env, Room(), clock)
+        self._house = Housekeeping(self._writer, self.first_uses, clock, elapsed=self._elapsed.now)
+        self.live(lived_s)
+
+    def read(self, keys: Sequence[bytes] = (), *, claim: Claim | None = None, ranges: Sequence[Range] = ()) -> Snapshot:
+        return self._reader.read(keys, claim, ranges, None)
+
+    def commit(self, commit: Commit) -> Outcome:
+        return self._writer.apply([Sealed(commit, os.urandom(16))])[0]
+
+    def live(self, seconds: float, *, step_s: float = MINUTE_S) -> None:
+        """Let time go by evenly, keeping house at each step."""
+        self._house.keep_house()
+        while seconds > 0:
+            step_s = min(step_s, seconds)
+            self.clock.advance(step_s)
+            self._elapsed.advance(step_s)
+            self._house.keep_house()
+            seconds -= step_s
+
+    def close(self) -> None:
+        self.first_uses.close()
+        self._env.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clock: FixedClock) -> Iterator[Folder]:
+    """A new folder whose clock is known to be steady."""
+    opened = Folder(tmp_path, clock)
+    yield opened
+    opened.close()
+
+
+def claim(name: bytes, clock: FixedClock, *, life_s: int = 60) -> Claim:
+    return Claim(key=name.ljust(32, b"."), expires_at=int(clock.now()) + life_s)
+
+
+def durable_key(claimed: Claim) -> bytes:
+    return claim_key(claim_minute4(claimed.expires_at), claimed.key[:16])
+
+
+def test_claims_are_forgotten_after_their_expiry_and_stay_refused(folder: Folder, clock: FixedClock) -> None:
+    """A swept claim is gone, yet never a first use again: not for a read, not for a commit (ST4)."""
+    read, committed = claim(b"read", clock), claim(b"committed", clock)
+    assert folder.read(claim=read).first_use is True
+    assert isinstance(folder.commit(Commit(claim=committed)), Committed)
+    folder.live(HOUR_S)
+    assert folder.read((durable_key(committed),)).records == (None,)
+    assert folder.first_uses.claims() == []
+    for old in (read, committed):
+        snapshot = folder.read(claim=old)
+        assert (snapshot.first_use, snapshot.is_forgotten) == (False, True)
+        assert isinstance(folder.commit(Commit(claim=old)), Refused)
+    assert folder.read(claim=claim(b"read", clock)).first_use is True
+
+
+def test_claims_are_kept_until_their_expiry(folder: Folder, clock: FixedClock) -> None:
+    """A claim outlives restarts as long as the token could be used, and ten minutes more."""
+    read, committed = claim(b"read", clock), claim(b"committed", clock)
+    folder.read(claim=read)
+    folder.commit(Commit(claim=committed))
+    folder.live(60 + GRACE_S - MINUTE_S)
+    assert folder.read((durable_key(committed),)).records[0] is not None
+    assert folder.read(claim=read).first_use is False
+    assert isinstance(folder.commit(Commit(claim=committed)), Refused)
+    folder.live(3 * MINUTE_S)
+    assert folder.first_uses.claims() == []
+
+
+def test_nothing_is_forgotten_by_a_clock_that_nobody_watched(tmp_path: Path, clock: FixedClock) -> None:
+    """A writer that was just started forgets nothing, whatever its clock says, until it went on evenly (ST9)."""
+    opened = Folder(tmp_path, clock)
+    used = claim(b"used", clock)
+    opened.read(claim=used)
+    opened.close()
+    clock.advance(YEAR_S)
+    opened = Folder(tmp_path, clock, lived_s=STEADY_S - MINUTE_S)
+    assert opened.first_uses.claims() != []
+    opened.live(2 * MINUTE_S)
+    assert opened.first_uses.claims() == []
+    opened.close()
+
+
+@pytest.mark.parametrize("stood_ahead_s", [MINUTE_S, STEADY_S - MINUTE_S, STEADY_S + MINUTE_S, DAY_S])
+@pytest.mark.parametrize("ahead_s", [5 * MINUTE_S, HOUR_S, YEAR_S])
+def test_clock_that_stood_ahead(folder: Folder, clock: FixedClock, ahead_s: int, stood_ahead_s: int) -> None:
+    """After it was set back no good token is refused and no used one taken, from before or meanwhile (ST4, ST9)."""
+    before = claim(b"before", clock, life_s=299)
+    assert folder.read(claim=before).first_use is True
+    clock.advance(ahead_s)
+    meanwhile = claim(b"meanwhile", clock, life_s=299)
+    assert folder.read(claim=meanwhile).first_use is True
+    assert isinstance(folder.commit(Commit(claim=claim(b"durable", clock, life_s=299))), Committed)
+    folder.live(stood_ahead_s, step_s=max(MINUTE_S, stood_ahead_s / 24))
+    clock.advance(-ahead_s)
+    for minute in range(6):
+        for life_s in (1, 61, 299):
+            assert folder.read(claim=claim(b"good %d %d" % (minute, life_s), clock, life_s=life_s)).first_use is True
+            fresh = claim(b"kept %d %d" % (minute, life_s), clock, life_s=life_s)
+            assert isinstance(folder.commit(Commit(claim=fresh)), Committed)
+        assert folder.read(claim=meanwhile).first_use is False
+        if before.expires_at > clock.now():
+            assert folder.read(claim=before).first_use is False
+        folder.live(MINUTE_S)
+    assert folder.read(claim=meanwhile).first_use is False
+
+
+def test_house_is_kept_by_a_clock_that_was_set_right(folder: Folder, clock: FixedClock) -> None:
+    """A clock that went ahead, and stays there, is followed after a while: what is over by it goes (ST9)."""
+    folder.read(claim=claim(b"before", clock))
+    clock.advance(HOUR_S)
+    folder.live(STEADY_S - MINUTE_S)
+    assert folder.first_uses.claims() != []
+    folder.live(2 * MINUTE_S)
+    assert folder.first_uses.claims() == []
+
+
+def test_clock_that_steps_back_does_not_stop_commits(folder: Folder, clock: FixedClock) -> None:
+    """Commits without a claim pass whatever was swept; what was used before the sweep is refused (ST4)."""
+    used = claim(b"one", clock)
+    folder.commit(Commit(claim=used))
+    folder.live(HOUR_S)
+    clock.advance(-HOUR_S)
+    assert isinstance(folder.commit(Commit(puts=(Put(b"Ka", b"1"),))), Committed)
+    assert isinstance(folder.commit(Commit(claim=used)), Refused)
+
+
+def test_tombstones_go_after_a_day(folder: Folder) -> None:
+    """A deleted row is told from one never written for a day; values stay (M31)."""
+    folder.commit(Commit(puts=(Put(b"Ka", None), Put(b"Kb", b"1"))))
+    folder.live(DAY_S, step_s=HOUR_S)
+    assert folder.read((b"Ka",)).records[0] is not None
+    folder.commit(Commit(puts=(Put(b"Kc", None),)))
+    folder.live(HOUR_S)
+    gone, value, young = folder.read((b"Ka", b"Kb", b"Kc")).records
+    assert gone is None
+    assert value is not None
+    assert young is not None
+
+
+def test_many_claims_are_swept_in_parts(folder: Folder, clock: FixedClock) -> None:
+    """More claims than one sweep transaction takes go all the same."""
+    claims = [claim(b"%d" % at, clock) for at in range(1200)]
+    for claimed in claims:
+        folder.read(claim=claimed)
+    puts = tuple(Put(durable_key(claimed), b"") for claimed in claims)
+    for first in range(0, 1200, 200):
+        folder.commit(Commit(puts=puts[first : first + 200]))
+    folder.live(HOUR_S)
+    page = folder.read(ranges=(Range(b"C", keys_only=True),)).pages[0]
+    assert page.rows == ()
+    assert folder.read(claim=claims[-1]).first_use is False
+
+
+# --- closed minutes ------------------------------------------------------------------------------------------------
+
+
+def minute4(number: int) -> bytes:
+    return number.to_bytes(4, "big")
+
+
+def closed_of(*numbers: int, before: bytes = b"") -> list[int]:
+    """Close minutes one after the other; return which of the first thousand are closed."""
+    closed = before
+    for number in numbers:
+        closed = with_closed(closed, {minute4(number)})
+    return [number for number in range(1000) if is_closed(closed, minute4(number))]
+
+
+@pytest.mark.parametrize(
+    ("said", "before", "numbers", "expected"),
+    [
+        ("nothing is closed at first", b"", (), []),
+        ("a minute alone", b"", (7,), [7]),
+        ("minutes that touch, in any order", b"", (8, 6, 7), [6, 7, 8]),
+        ("what lies between two is open", b"", (3, 900), [3, 900]),
+        ("an earlier version closed all before one", minute4(5), (), [0, 1, 2, 3, 4]),
+        ("and is gone on from", minute4(5), (5, 9), [0, 1, 2, 3, 4, 5, 9]),
+        ("again changes nothing", b"", (7, 7), [7]),
+    ],
+)
+def test_closed_minutes(said: str, before: bytes, numbers: tuple[int, ...], expected: list[int]) -> None:
+    """Exactly the minutes that lost a claim are closed."""
+    assert expected == closed_of(*numbers, before=before), said
+
+
+def test_many_spans_become_fewer() -> None:
+    """Beyond the bound the two that lie closest become one, and a clock that stood ahead stays far away."""
+    numbers = [*range(100, 140, 2), 999]
+    closed = closed_of(*numbers)
+    assert set(numbers) <= set(closed)
+    assert set(closed) <= {*range(100, 140), 999}
+    encoded = b""
+    for number in range(1, 4 * MAX_SPANS, 2):
+        encoded = with_closed(encoded, {minute4(number)})
+        assert len(encoded) <= 4 + 8 * (MAX_SPANS - 1)
+
+
+def test_the_last_minute_is_never_passed() -> None:
+    """What may be used once for good lies under the last minute, which no sweep reaches."""
+    closed = with_closed(b"", {minute4((1 << 32) - 2)})
+    assert not is_closed(closed, minute4((1 << 32) - 1))

@@ -1,0 +1,149 @@
+"""A worker's line to a storekeeper that answers late, wrongly or not at all."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from capabilities.ambient import SystemClock
+from spaces.errors import CommitInvalid, StoreBusy, StoreFull, StoreUnavailable
+from spaces.store.contract import Commit, Committed, Put
+from spaces.store.lmdb import _link
+from spaces.store.lmdb._frames import MAX_ASK_BYTES, Answer, Ask, FrameReader, Kind, answer_frame, parse_asks
+from spaces.store.lmdb._link import Link
+
+COMMIT = Commit(puts=(Put(b"Ka", b"1"),))
+
+
+class Listener:
+    """Stands where the storekeeper does: hears what is asked, and answers what a test says."""
+
+    def __init__(self) -> None:
+        self.asked: asyncio.Queue[Ask] = asyncio.Queue()
+        self.connections = 0
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Hear one connection to its end."""
+        self.connections += 1
+        self._writer = writer
+        frames = FrameReader(MAX_ASK_BYTES)
+        while data := await reader.read(65_536):
+            for payload in frames.feed(data):
+                for ask in parse_asks(payload):
+                    self.asked.put_nowait(ask)
+        writer.close()
+
+    async def next(self) -> Ask:
+        """Return what is asked next."""
+        return await asyncio.wait_for(self.asked.get(), 10)
+
+    def say(self, data: bytes) -> None:
+        """Send bytes on the latest connection."""
+        assert self._writer is not None
+        self._writer.write(data)
+
+    def answer(self, ask: Ask, kind: Kind = Kind.COMMITTED) -> None:
+        """Answer a question."""
+        self.say(answer_frame([Answer(ask.number, kind)]))
+
+
+@pytest.fixture
+async def listener(tmp_path: Path) -> AsyncIterator[Listener]:
+    """Somebody who listens at the place."""
+    listener = Listener()
+    server = await asyncio.start_unix_server(listener.hear, tmp_path / "sock")
+    yield listener
+    server.close()
+
+
+@pytest.fixture
+async def link(tmp_path: Path) -> AsyncIterator[Link]:
+    """A line to that place."""
+    link = Link(tmp_path / "sock", SystemClock())
+    yield link
+    await link.close()
+
+
+@pytest.mark.parametrize(("kind", "error"), [(Kind.FULL, StoreFull), (Kind.INVALID, CommitInvalid)])
+async def test_what_the_storekeeper_does_not_write_is_an_error(
+    link: Link, listener: Listener, kind: Kind, error: type[Exception]
+) -> None:
+    """No room, and a commit that the storekeeper does not take, are told apart."""
+    asking = asyncio.create_task(link.commit(COMMIT))
+    listener.answer(await listener.next(), kind)
+    with pytest.raises(error):
+        await asking
+
+
+async def test_bytes_that_are_no_answer_end_the_connection(link: Link, listener: Listener) -> None:
+    """What was asked is asked again, as it was, on another connection."""
+    asking = asyncio.create_task(link.commit(COMMIT))
+    first = await listener.next()
+    listener.say(b"\0\0\0\1\xc1")
+    again = await listener.next()
+    assert (again, listener.connections) == (first, 2)
+    listener.answer(again)
+    assert await asking == Committed()
+
+
+async def test_caller_that_goes_away_takes_nothing_from_the_others(link: Link, listener: Listener) -> None:
+    """The outcome of a cancelled commit is nobody's; that of the next one arrives."""
+    leaving, staying = (asyncio.create_task(link.commit(COMMIT)) for _ in range(2))
+    first, second = await listener.next(), await listener.next()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    listener.answer(first)
+    listener.answer(second)
+    assert await staying == Committed()
+
+
+async def test_answer_that_comes_too_late_is_nobodys(
+    link: Link, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit is given up after its time, and a later answer to it disturbs no other; a cancelled one goes with it."""
+    monkeypatch.setattr(_link, "ANSWER_WITHIN_S", 0.0)
+    monkeypatch.setattr(_link, "_WATCH_S", 0.01)
+    cancelled, given_up = (asyncio.create_task(link.commit(COMMIT)) for _ in range(2))
+    late = [await listener.next() for _ in range(2)]
+    cancelled.cancel()
+    with pytest.raises(StoreUnavailable, match="takes too long"):
+        await asyncio.wait_for(given_up, 10)
+    monkeypatch.setattr(_link, "ANSWER_WITHIN_S", 60.0)
+    asking = asyncio.create_task(link.commit(COMMIT))
+    for ask in (*late, await listener.next()):
+        listener.answer(ask)
+    assert await asking == Committed()
+    assert listener.connections == 1
+
+
+async def test_what_waits_is_bounded(link: Link, listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many bytes without an answer commits are refused at once, until answers come."""
+    monkeypatch.setattr(_link, "MAX_WAITING_BYTES", 10)
+    asking = asyncio.create_task(link.commit(COMMIT))
+    ask = await listener.next()
+    with pytest.raises(StoreBusy):
+        await link.commit(COMMIT)
+    listener.answer(ask)
+    assert await asking == Committed()
+    asking = asyncio.create_task(link.commit(COMMIT))
+    listener.answer(await listener.next())
+    assert await asking == Committed()
+
+
+async def test_closing_while_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that is closed while it looks for the storekeeper fails what waits, and looks no longer."""
+    monkeypatch.setattr(_link, "RECONNECT_WITHIN_S", 3600.0)
+    link = Link(tmp_path / "nobody", SystemClock())
+    before = asyncio.all_tasks()
+    asking = asyncio.create_task(link.commit(COMMIT))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await asyncio.wait_for(link.close(), 20)
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await asking
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await link.commit(COMMIT)
+    assert asyncio.all_tasks() == before

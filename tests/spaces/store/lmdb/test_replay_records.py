@@ -1,0 +1,240 @@
+"""The record of first uses: exact while its file grows, while processes die, and where there is no room."""
+
+import json
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from spaces.errors import StoreFull
+from spaces.store.contract import Claim
+from spaces.store.lmdb import _shared_map
+from spaces.store.lmdb._replay_records import FirstUses
+
+BOOT = "boot"
+MINUTE = 60_000_000
+# More than the file has room for at first: it grows twice and more.
+MANY = 12_000
+
+
+def claim(number: int, *, minute: int = MINUTE) -> Claim:
+    # Spread over the keys, as digests are: pages split everywhere.
+    return Claim((number * 0x9E3779B97F4A7C15 % (1 << 64)).to_bytes(8, "big").ljust(32, b"."), 60 * minute)
+
+
+def file_of(folder: Path) -> Path:
+    return folder / f"first-use-{BOOT}" / "data.mdb"
+
+
+@contextmanager
+def first_uses(folder: Path) -> Iterator[FirstUses]:
+    opened = FirstUses(folder, BOOT)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def won(record: FirstUses, numbers: Iterable[int], *, minute: int = MINUTE) -> list[int]:
+    """Claim so many; return those that were first uses."""
+    return [number for number in numbers if record.claim(claim(number, minute=minute))]
+
+
+_CLAIM = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import json
+from pathlib import Path
+from test_replay_records import MANY, BOOT, FirstUses, claim, won
+record = FirstUses(Path(sys.argv[1]), BOOT)
+print("ready", flush=True)
+"""
+
+
+def process(folder: Path, program: str, *arguments: str) -> "subprocess.Popen[str]":
+    """Start a process that has opened the record, and then runs a program."""
+    command = [sys.executable, "-P", "-c", _CLAIM + program, str(folder), *arguments]
+    started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None and started.stdout.readline() == "ready\n"
+    return started
+
+
+@pytest.mark.slow
+def test_each_claim_is_won_once_while_the_file_grows(tmp_path: Path) -> None:
+    """Processes that claim the same things, each growing the file or following another: one winner for each thing."""
+    program = "sys.stdin.readline(); print(json.dumps(won(record, range(MANY))))"
+    with first_uses(tmp_path) as record:
+        before = file_of(tmp_path).stat().st_size
+        others = [process(tmp_path, program) for _ in range(2)]
+        for other in others:
+            assert other.stdin is not None
+            other.stdin.write("go\n")
+            other.stdin.flush()
+        here = won(record, range(MANY))
+        there = [json.loads(other.communicate(timeout=60)[0]) for other in others]
+        assert sorted([*here, *there[0], *there[1]]) == list(range(MANY))
+        assert won(record, range(MANY)) == []
+    assert file_of(tmp_path).stat().st_size >= 4 * before
+
+
+def test_threads_of_one_process_share_a_growing_file(tmp_path: Path) -> None:
+    """The writer's thread sweeps while the event loop claims; neither meets a map that the other exchanges."""
+    with first_uses(tmp_path) as record:
+        assert won(record, range(MANY), minute=MINUTE - 9) == list(range(MANY))
+        found: list[list[int]] = []
+        claiming = threading.Thread(target=lambda: found.append(won(record, range(2 * MANY))))
+        claiming.start()
+        assert record.sweep(MINUTE - 8) == MANY
+        claiming.join()
+        assert found == [list(range(2 * MANY))]
+        assert len(record.claims()) == 2 * MANY
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_no_claim(tmp_path: Path) -> None:
+    """What was acknowledged before a SIGKILL stays used, and those who live go on, the file growing meanwhile."""
+    program = """
+first, told = int(sys.argv[2]), open(sys.argv[3], "ab", buffering=0)
+for number in range(first, first + (1 << 20)):
+    assert record.claim(claim(number))
+    told.write(b"%d\\n" % number)
+"""
+    acknowledged = tmp_path / "acknowledged"
+    with first_uses(tmp_path) as record:
+        for turn in range(6):
+            dying = process(tmp_path, program, str((turn + 1) << 20), str(acknowledged))
+            mine = range(turn * 2000, turn * 2000 + 2000)
+            assert won(record, mine) == list(mine)  # beside it
+            dying.kill()
+            dying.communicate()
+    told = [int(line) for line in acknowledged.read_bytes().splitlines()]
+    with first_uses(tmp_path) as record:
+        assert len(told) > 1000
+        assert won(record, [*told, *range(12_000)]) == []
+        assert record.claim(claim(1 << 50))
+
+
+def test_every_byte_of_the_file_is_allocated(tmp_path: Path) -> None:
+    """What is mapped for writing has its blocks on the disk, at first and after it grew."""
+    with first_uses(tmp_path) as record:
+        for numbers in (range(1), range(1, MANY)):
+            won(record, numbers)
+            found = file_of(tmp_path).stat()
+            assert found.st_blocks * 512 >= found.st_size
+
+
+@contextmanager
+def at_most(what: int, limit: int) -> Iterator[None]:
+    """This process gets no more of something of the kernel's."""
+    soft, hard = resource.getrlimit(what)
+    resource.setrlimit(what, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(what, (soft, hard))
+
+
+def files_of_at_most(limit_bytes: int) -> AbstractContextManager[None]:
+    """No file of this process grows beyond a limit; the kernel says so as it does for a full disk."""
+    return at_most(resource.RLIMIT_FSIZE, limit_bytes)
+
+
+def no_descriptor() -> AbstractContextManager[None]:
+    """This process opens no file."""
+    return at_most(resource.RLIMIT_NOFILE, 0)
+
+
+def test_no_room_to_grow(tmp_path: Path) -> None:
+    """Where the file cannot grow a claim is refused as for a full store; nothing is forgotten, and room helps."""
+    with first_uses(tmp_path) as record:
+        number = 0
+        with files_of_at_most(2 * _shared_map.FIRST_BYTES):
+            with pytest.raises(StoreFull):
+                while True:
+                    assert record.claim(claim(number))
+                    number += 1
+            assert 1000 < number < MANY
+            assert won(record, range(number)) == []
+            record.sweep(MINUTE)  # there is nothing to sweep, nor room to do it
+        assert won(record, range(MANY)) == list(range(number, MANY))
+
+
+@pytest.mark.parametrize("short_of", [nullcontext, no_descriptor], ids=["room", "room and descriptors"])
+def test_a_sweep_without_room_is_made_up_for(
+    tmp_path: Path, short_of: Callable[[], AbstractContextManager[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Removing takes room as well: without it a sweep leaves what it cannot remove to the next one, and says so."""
+    with first_uses(tmp_path) as record:
+        number = 0
+        with files_of_at_most(_shared_map.FIRST_BYTES):
+            with pytest.raises(StoreFull):
+                while record.claim(claim(number)):
+                    number += 1
+            with short_of():
+                swept = record.sweep(MINUTE + 1)
+            assert swept < number
+            assert "first uses that have expired stay for now" in caplog.text
+            assert not record.claim(claim(0))
+        assert record.sweep(MINUTE + 1) == number - swept
+        assert record.claims() == []
+
+
+def test_no_room_to_begin(tmp_path: Path) -> None:
+    """Without room for the file the record does not open; with room it does."""
+    with files_of_at_most(_shared_map.FIRST_BYTES - 1), pytest.raises(StoreFull):
+        FirstUses(tmp_path, BOOT)
+    with first_uses(tmp_path) as record:
+        assert record.claim(claim(1))
+
+
+def test_a_steady_rate_takes_no_more_room(tmp_path: Path) -> None:
+    """Pages of swept claims are used again: the file stops growing when as many go as come."""
+    sizes = []
+    with first_uses(tmp_path) as record:
+        for minute in range(MINUTE, MINUTE + 24):
+            won(record, range(2000), minute=minute)
+            record.sweep(minute - 1)
+            sizes.append(file_of(tmp_path).stat().st_size)
+    assert sizes[8] == sizes[-1]
+
+
+def _plain(folder: Path) -> lmdb.Environment:
+    """The record as versions opened it that wrote by calls of the kernel."""
+    file_of(folder).parent.mkdir(exist_ok=True)
+    return lmdb.open(str(file_of(folder).parent), map_size=64 << 30, max_readers=512, sync=False)
+
+
+def _row(number: int) -> bytes:
+    claimed = claim(number)
+    return b"u" + (claimed.expires_at // 60).to_bytes(4, "big") + claimed.key[:16]
+
+
+def test_a_record_of_the_former_kind_counts(tmp_path: Path) -> None:
+    """A node exchanged within one boot knows the first uses of the one before; one that is put back knows its."""
+    with _plain(tmp_path) as env:
+        for number in range(1000):
+            with env.begin(write=True) as txn:
+                txn.put(_row(number), b"")
+    with first_uses(tmp_path) as record:
+        assert won(record, range(MANY)) == list(range(1000, MANY))
+        found = file_of(tmp_path).stat()
+        assert found.st_blocks * 512 >= found.st_size
+    with _plain(tmp_path) as env, env.begin() as txn:
+        assert all(txn.get(_row(number)) == b"" for number in range(MANY))
+
+
+def test_where_files_are_not_overwritten_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On other file systems the record is written by calls of the kernel, and counts all the same."""
+    monkeypatch.setattr(_shared_map, "_OVERWRITE_IN_PLACE", frozenset())
+    with first_uses(tmp_path) as record:
+        assert won(record, range(1000)) == list(range(1000))
+        assert file_of(tmp_path).stat().st_size < _shared_map.FIRST_BYTES
+    monkeypatch.undo()
+    with first_uses(tmp_path) as record:
+        assert won(record, range(1001)) == [1000]

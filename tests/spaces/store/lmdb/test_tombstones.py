@@ -1,0 +1,323 @@
+"""Deleted rows lie beside the others: nothing meets them that does not ask for them, in folders of any age."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import lmdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests_support import FixedClock
+
+from spaces.errors import StoreUnavailable
+from spaces.store.contract import ABSENT, MAX_KEY_BYTES, Commit, Committed, Page, Put, Range, Store
+from spaces.store.lmdb._folder import MAP_BYTES, environment_folder, open_for_reading, open_for_writing
+from spaces.store.lmdb._reader import Reader
+from spaces.store.lmdb._replay_records import FirstUses
+from spaces.store.lmdb._rows import encode_row, encode_tombstone, is_tombstone
+from spaces.store.lmdb._tombstones import MAX_TABLES, TABLE, last_key, make_table, move_some, rows_and_tombstones
+from spaces.store.lmdb._writer import Room, Sealed, Writer
+from spaces.store.lmdb.engine import connect_lmdb, open_lmdb
+
+DAY_MINUTES = 24 * 60
+KEYS = [b"K", b"Ka", b"Ka\xff", b"Kb", b"L", b"\xff", b"\xff\xff", b"\xff" * MAX_KEY_BYTES]
+PREFIXES = [b"K", b"Ka", b"L", b"\xff", b"\xff\xff", b"M"]
+
+
+class Folder:
+    """A store's environment with its writer and reader, which can end without a word, and a model of what it holds."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._lives = 0
+        self._clock = FixedClock()
+        self.rows: dict[bytes, bytes] = {}
+        self.deleted: dict[bytes, int] = {}  # and when, as a minute
+        self._open()
+
+    def _open(self) -> None:
+        self.env = open_for_writing(self._data)
+        self._first_uses = FirstUses(self._data, "boot")
+        self._writer = Writer(self.env, Room(max_bytes=1 << 30), self._clock)
+        self._reader = Reader(self.env, self._first_uses)
+
+    @property
+    def _data(self) -> Path:
+        return self._place / str(self._lives)
+
+    def close(self) -> None:
+        """Close everything."""
+        self._first_uses.close()
+        self.env.close()
+
+    def crash(self) -> None:
+        """Go on with what a process that was killed now would leave."""
+        shutil.copytree(self._data, self._place / str(self._lives + 1))
+        self.close()
+        self._lives += 1
+        self._open()
+
+    def wait(self, minutes: int) -> None:
+        """Let time pass."""
+        self._clock.advance(60 * minutes)
+
+    def sweep(self, minutes: int) -> None:
+        """Forget what was deleted so long ago."""
+        before_minute = int(self._clock.now()) // 60 - minutes
+        self._writer.sweep_tombstones(before_minute)
+        self.deleted = {key: minute for key, minute in self.deleted.items() if minute >= before_minute}
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        """Write or delete a row."""
+        assert isinstance(self._apply(Put(key, value)), Committed)
+        self.rows.pop(key, None)
+        self.deleted.pop(key, None)
+        if value is None:
+            self.deleted[key] = int(self._clock.now()) // 60
+        else:
+            self.rows[key] = value
+
+    def put_where_absent(self, key: bytes) -> None:
+        """Write a row where there is none."""
+        if isinstance(self._apply(Put(key, b"new", expect=ABSENT)), Committed):
+            assert key not in self.rows
+            self.deleted.pop(key, None)
+            self.rows[key] = b"new"
+        else:
+            assert key in self.rows
+
+    def _apply(self, put: Put) -> object:
+        (outcome,) = self._writer.apply([Sealed(Commit(puts=(put,)), b"s" * 16)])
+        return outcome
+
+    def page(self, wanted: Range) -> Page:
+        """Read one page."""
+        return self._reader.read((), None, (wanted,), None).pages[0]
+
+    def check(self) -> None:
+        """Compare everything that can be read with the model."""
+        records = self._reader.read(KEYS, None, (), None).records
+        for key, record in zip(KEYS, records, strict=True):
+            assert (record is None) == (key not in self.rows and key not in self.deleted)
+            assert record is None or record.value == self.rows.get(key)
+        for prefix in PREFIXES:
+            whole = sorted(key for key in self.rows if key.startswith(prefix))
+            for keys_only in (False, True):
+                for reverse in (False, True):
+                    page = self.page(Range(prefix, reverse=reverse, keys_only=keys_only))
+                    assert whole == sorted(key for key, _ in page.rows)
+                    assert [key for key, _ in page.rows] == (whole[::-1] if reverse else whole)
+                    assert not page.more
+        with self.env.begin() as txn, closing(txn.cursor()) as cursor:
+            assert not [key for key, row in cursor.iternext() if key < TABLE and is_tombstone(row)]
+
+
+steps = st.one_of(
+    st.tuples(st.just("put"), st.sampled_from(KEYS), st.sampled_from([b"", b"1", b"2", None, None])),
+    st.tuples(st.just("put_where_absent"), st.sampled_from(KEYS)),
+    st.tuples(st.just("wait"), st.integers(1, 40)),
+    st.tuples(st.just("sweep"), st.integers(0, 50)),
+    st.tuples(st.just("crash")),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(steps, max_size=20))
+def test_any_life_of_a_store_equals_the_model(tmp_path_factory: pytest.TempPathFactory, life: list[tuple]) -> None:
+    """Writing, deleting, sweeping and dying in any order: rows, tombstones and pages are the model's (ST5)."""
+    with closing(Folder(tmp_path_factory.mktemp("life"))) as folder:
+        for name, *arguments in life:
+            getattr(folder, name)(*arguments)
+        folder.check()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("keys_only", [False, True])
+async def test_deleted_rows_do_not_lengthen_a_page(room: Store, reverse: bool, keys_only: bool) -> None:
+    """However many rows were deleted in between: one page has as many rows as were asked for, and tells of more."""
+    keys = [b"K%05d" % at for at in range(20_000)]
+    for first in range(0, len(keys), 250):
+        await room.commit(Commit(puts=tuple(Put(key, b"v") for key in keys[first : first + 250])))
+    left = keys[::4_000]
+    for first in range(0, len(keys), 250):
+        gone = [key for key in keys[first : first + 250] if key not in left]
+        await room.commit(Commit(puts=tuple(Put(key, None) for key in gone)))
+    whole = left[::-1] if reverse else left
+    opening, rest, exact = (
+        await room.read(
+            ranges=(
+                Range(b"K", limit=3, reverse=reverse, keys_only=keys_only),
+                Range(b"K", after=whole[2], limit=3, reverse=reverse, keys_only=keys_only),
+                Range(b"K", after=whole[2], limit=2, reverse=reverse, keys_only=keys_only),
+            )
+        )
+    ).pages
+    assert ([key for key, _ in opening.rows], opening.more, opening.last_key) == (whole[:3], True, whole[2])
+    for page in (rest, exact):
+        assert ([key for key, _ in page.rows], page.more) == (whole[3:], False)
+
+
+async def test_page_of_keys_ends_with_its_range(room: Store) -> None:
+    """Keys behind a range are not in its page, however few are in it and wherever the page begins."""
+    await room.commit(Commit(puts=tuple(Put(b"%c%02d" % (65 + at % 3, at), b"") for at in range(150))))
+    for limit in (1, 31, 32, 33, 49, 50, 51, 4096):
+        for after in (None, b"", b"A99", b"B", b"B01", b"B50", b"B9", b"C"):
+            for reverse in (False, True):
+                wanted = [b"B%02d" % at for at in range(1, 150, 3)]
+                wanted = sorted(
+                    (key for key in wanted if after is None or (key < after if reverse else key > after)),
+                    reverse=reverse,
+                )
+                page = (
+                    await room.read(ranges=(Range(b"B", after, limit=limit, reverse=reverse, keys_only=True),))
+                ).pages[0]
+                assert [key for key, _ in page.rows] == wanted[:limit]
+                assert page.more is (len(wanted) > limit)
+
+
+@contextmanager
+def as_earlier_versions_did(folder: Path) -> Iterator["lmdb.Transaction[bytes]"]:
+    """Write an environment in which nothing but rows lies, tombstones among them."""
+    place = environment_folder(folder)
+    place.mkdir(parents=True)
+    with lmdb.open(str(place), map_size=MAP_BYTES) as env, env.begin(write=True) as txn:
+        yield txn
+
+
+ROWS = 50_000  # more than are looked at in two parts
+
+
+def write_old_folder(folder: Path, minute: int) -> None:
+    """Write many rows, every tenth of which was deleted."""
+    with as_earlier_versions_did(folder) as txn:
+        for at in range(ROWS):
+            stamp = at.to_bytes(16, "big")
+            row = encode_row(stamp, b"%d" % at) if at % 10 else encode_tombstone(stamp, minute)
+            txn.put(b"K%06d" % at, row)
+
+
+def open_old_folder(folder: Path) -> lmdb.Environment:
+    """Open an environment for writing and do nothing further."""
+    return lmdb.open(str(environment_folder(folder)), map_size=MAP_BYTES, max_dbs=MAX_TABLES)
+
+
+async def check_old_folder(store: Store) -> None:
+    """Compare with what was written."""
+    keys = [b"K%06d" % at for at in range(ROWS)]
+    for first in range(0, ROWS, 8000):
+        for at, record in enumerate((await store.read(keys[first : first + 8000])).records, first):
+            assert record is not None
+            assert record.stamp == at.to_bytes(16, "big")
+            assert record.value == (b"%d" % at if at % 10 else None)
+    page = (await store.read(ranges=(Range(b"K", limit=4000, keys_only=True),))).pages[0]
+    assert [key for key, _ in page.rows] == [key for at, key in enumerate(keys) if at % 10][:4000]
+
+
+async def test_folder_of_an_earlier_version_opens(
+    tmp_path: Path, clock: FixedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its tombstones are moved when it is opened for writing, the log tells, and rows and stamps are as they were."""
+    write_old_folder(tmp_path, int(clock.now()) // 60)
+    for _ in range(2):
+        store = open_lmdb(tmp_path, clock=clock)
+        await check_old_folder(store)
+        await store.close()
+    assert ["spaces.store.lmdb._tombstones"] == [record.name for record in caplog.records]
+    with open_for_writing(tmp_path) as env:
+        Writer(env, Room(), clock).sweep_tombstones(int(clock.now()) // 60 + 1)
+    store = open_lmdb(tmp_path, clock=clock)
+    assert (await store.read((b"K000000", b"K049990"))).records == (None, None)
+    await store.close()
+
+
+@pytest.mark.parametrize("parts", [0, 1, 2])
+async def test_moving_that_was_interrupted_goes_on(tmp_path: Path, clock: FixedClock, parts: int) -> None:
+    """A folder in which some tombstones were moved is read by nobody, and the next who writes it moves the rest."""
+    write_old_folder(tmp_path, int(clock.now()) // 60)
+    env = open_old_folder(tmp_path)
+    place = b""
+    if parts:
+        env.open_db(TABLE)
+    for _ in range(parts):
+        place = move_some(env, place)
+    assert place < TABLE
+    assert len(list(rows_and_tombstones(env, b""))) == ROWS
+    env.close()
+    with pytest.raises(StoreUnavailable):
+        connect_lmdb(tmp_path)
+    store = open_lmdb(tmp_path, clock=clock)
+    await check_old_folder(store)
+    await store.close()
+
+
+def test_moving_needs_as_many_parts_as_there_are_rows(tmp_path: Path) -> None:
+    """Each part is a transaction that looks at so many rows, and the last one says that none are left."""
+    write_old_folder(tmp_path, 1)
+    with open_old_folder(tmp_path) as env:
+        env.open_db(TABLE)
+        places = [place := move_some(env, b"")]
+        while place != TABLE:
+            places.append(place := move_some(env, place))
+        assert len(places) == 3
+        assert places == sorted(places)
+        table = env.open_db(TABLE, create=False)
+        with env.begin() as txn:
+            assert ROWS // 10 == txn.stat(table)["entries"]
+        before = env.info()["last_txnid"]
+        make_table(env)
+        assert before == env.info()["last_txnid"]
+
+
+def test_sweep_looks_at_tombstones_only(tmp_path: Path, clock: FixedClock) -> None:
+    """One sweep finds the few old tombstones among any number of rows, and leaves the young ones."""
+    old, young = int(clock.now()) // 60 - 10, int(clock.now()) // 60
+    with as_earlier_versions_did(tmp_path) as txn:
+        for at in range(ROWS):
+            txn.put(b"K%06d" % at, encode_row(b"s" * 16, b""))
+        for at in range(20):
+            txn.put(b"L%d" % at, encode_tombstone(b"s" * 16, young if at % 2 else old))
+    with open_for_writing(tmp_path) as env:
+        writer = Writer(env, Room(), clock)
+        assert writer.sweep_tombstones(young) == 10
+        assert writer.sweep_tombstones(young) == 0
+        assert len(list(rows_and_tombstones(env, b""))) == ROWS + 10
+
+
+def test_tombstone_of_a_row_that_came_back_is_hidden(tmp_path: Path) -> None:
+    """A row is read in the place of an older tombstone, and stays when that is swept."""
+    with closing(Folder(tmp_path)) as folder:
+        folder.put(b"Ka", None)
+        folder.put(b"Ka", b"back")
+        assert [key for key, _ in rows_and_tombstones(folder.env, b"")] == [b"Ka"]
+        folder.check()
+        folder.wait(10)
+        folder.sweep(5)
+        folder.check()
+
+
+def test_last_key_is_that_of_a_row_or_a_tombstone(tmp_path: Path) -> None:
+    """Who copies a store knows how far it came, whichever was copied last."""
+    with closing(Folder(tmp_path)) as folder:
+        assert last_key(folder.env) == b""
+        folder.put(b"Kb", None)
+        assert last_key(folder.env) == b"Kb"
+        folder.put(b"Ka", b"1")
+        assert last_key(folder.env) == b"Kb"
+        folder.put(b"\xff" * MAX_KEY_BYTES, b"1")
+        assert last_key(folder.env) == b"\xff" * MAX_KEY_BYTES
+
+
+def test_copy_of_a_store_has_its_tombstones(tmp_path: Path) -> None:
+    """A compacted copy of the environment, made while the store is open, is the whole store."""
+    place = environment_folder(tmp_path / "copy")
+    place.mkdir(parents=True)
+    with closing(Folder(tmp_path)) as folder:
+        folder.put(b"Ka", b"1")
+        folder.put(b"Kb", None)
+        kept = list(rows_and_tombstones(folder.env, b""))
+        folder.env.copy(str(place), compact=True)
+    with open_for_reading(tmp_path / "copy") as env:
+        assert list(rows_and_tombstones(env, b"")) == kept
+        assert len(kept) == 2

@@ -1,0 +1,58 @@
+"""What the database's errors mean: what is asked again, what is told, and what is kept to ourselves."""
+
+import asyncpg
+import pytest
+
+from spaces.errors import CommitInvalid, StoreError, StoreFull, StoreUnavailable
+from spaces.store.postgres._errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
+from spaces.store.postgres._statements import OVERTAKEN_STATE
+
+
+def error(state: str) -> asyncpg.PostgresError:
+    """What the client raises for a state that a server sent, with a message that quotes a row."""
+    return asyncpg.PostgresError.new({"C": state, "M": "key (k)=(a secret row) already exists"})
+
+
+@pytest.mark.parametrize(
+    ("state", "meaning"),
+    [
+        ("40001", Meaning.REPEAT),
+        ("40P01", Meaning.REPEAT),
+        (OVERTAKEN_STATE, Meaning.OVERTAKEN),
+        ("22003", Meaning.OUT_OF_RANGE),
+        ("40003", Meaning.LOST),
+        ("25006", Meaning.LOST),
+        ("08006", Meaning.LOST),
+        ("57P01", Meaning.LOST),
+        ("57014", Meaning.FAILED),
+        ("53100", Meaning.FAILED),
+        ("42501", Meaning.FAILED),
+    ],
+)
+def test_states(state: str, meaning: Meaning) -> None:
+    """A lost connection is told apart from a statement that was undone; one that was cut short for time was undone."""
+    assert meaning is meaning_of(error(state))
+
+
+@pytest.mark.parametrize("exc", [TimeoutError(), ConnectionResetError(), asyncpg.InterfaceError("closed")])
+def test_what_no_server_said_leaves_the_outcome_open(exc: Exception) -> None:
+    """Nobody can say what became of a statement whose connection broke."""
+    assert isinstance(exc, CONNECTION_ERRORS)
+    assert meaning_of(exc) is Meaning.LOST
+
+
+@pytest.mark.parametrize(
+    ("exc", "kind", "told"),
+    [
+        (error("53100"), StoreFull, "room"),
+        (error("21000"), CommitInvalid, "counts"),
+        (error("42501"), StoreUnavailable, "42501"),
+        (ConnectionResetError("10.0.0.7"), StoreUnavailable, "ConnectionResetError"),
+    ],
+)
+def test_an_error_that_stays_is_told_without_its_message(exc: Exception, kind: type[StoreError], told: str) -> None:
+    """A full disk is a full store; of anything else only the state or the kind is told."""
+    ours = store_error_of(exc)
+    assert isinstance(ours, kind)
+    assert told in str(ours)
+    assert "secret" not in str(ours) and "10.0.0.7" not in str(ours)

@@ -1,0 +1,225 @@
+"""What becomes of a commit or a read of which the database says something else than its answer."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+
+import asyncpg
+import pytest
+from tests_support import FixedClock
+
+from spaces.errors import StoreBusy, StoreError, StoreFull, StoreUnavailable
+from spaces.store.contract import Add, Commit, Committed, Put, Refused
+from spaces.store.postgres import _commits as _postgres_commits
+from spaces.store.postgres import _reads as _postgres_reads
+from spaces.store.postgres._commits import Commits
+from spaces.store.postgres._pool import Connections
+from spaces.store.postgres._reads import Reads
+from spaces.store.postgres._statements import COMMITTED, OVERTAKEN_STATE, REFUSED
+
+COMMIT = Commit(puts=(Put(b"Ka", b"1"),))
+OTHER = Commit(puts=(Put(b"Kb", b"1"),))
+
+
+def state(code: str) -> asyncpg.PostgresError:
+    """An error that a server sent."""
+    return asyncpg.PostgresError.new({"C": code, "M": "-"})
+
+
+LOST = state("08006")
+
+
+class Database:
+    """Answers statements with what is laid out for it, the last of it again and again; a future is waited for."""
+
+    def __init__(self, *answers: Any) -> None:
+        self._answers = list(answers)
+        self.asked: list[Sequence[Any]] = []
+
+    async def run(self, _statement: str, arguments: Sequence[Any]) -> Any:
+        """Answer one statement."""
+        self.asked.append(arguments)
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, asyncio.Future):
+            return await answer
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def commits(database: Database) -> Commits:
+    return Commits(cast(Connections, database), FixedClock())
+
+
+def reads(database: Database) -> Reads:
+    return Reads(cast(Connections, database))
+
+
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is tried again was tried for long enough after the first time."""
+    monkeypatch.setattr(_postgres_commits, "RECONNECT_WITHIN_S", 0.0)
+    monkeypatch.setattr(_postgres_commits, "_RETRY_WITHIN_S", 0.0)
+    monkeypatch.setattr(_postgres_reads, "RECONNECT_WITHIN_S", 0.0)
+
+
+@pytest.mark.parametrize("passing", ["40001", "40P01", OVERTAKEN_STATE, "08006"])
+async def test_commit_that_was_undone_is_sent_again(passing: str) -> None:
+    """What passes is tried again with the very same arguments, so that it can happen only once."""
+    database = Database(state(passing), [(COMMITTED,)])
+    assert await commits(database).commit(COMMIT) == Committed()
+    assert len(database.asked) == 2
+    assert database.asked[0] == database.asked[1]
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        ((state("53100"),), StoreFull),
+        ((state("42501"),), StoreUnavailable),
+        ((TimeoutError(),), StoreUnavailable),
+        # Nothing that is said after a lost connection tells of the statement that was lost.
+        ((LOST, state("53100")), StoreUnavailable),
+        ((LOST, state("22003")), StoreUnavailable),
+        ((LOST, [(REFUSED,)]), StoreUnavailable),
+    ],
+)
+async def test_commit_without_an_outcome(answers: Sequence[Any], kind: type[StoreError]) -> None:
+    """A full disk is told as such, but never where the commit may have happened; nothing is asked once more."""
+    database = Database(*answers)
+    with pytest.raises(StoreError) as told:
+        await commits(database).commit(COMMIT)
+    assert type(told.value) is kind
+    assert len(database.asked) == len(answers)
+
+
+async def test_counter_that_would_not_fit_refuses() -> None:
+    """A count beyond 63 bits is refused, by the database or before it is asked."""
+    database = Database(state("22003"))
+    assert await commits(database).commit(COMMIT) == Refused()
+    assert await commits(database).commit(Commit(adds=(Add(b"cA", 1 << 62), Add(b"cA", 1 << 62)))) == Refused()
+    assert len(database.asked) == 1
+
+
+@pytest.mark.usefixtures("no_patience")
+@pytest.mark.parametrize(
+    ("passing", "kind"), [("40001", StoreBusy), (OVERTAKEN_STATE, StoreBusy), ("08006", StoreUnavailable)]
+)
+async def test_commit_is_not_tried_for_ever(passing: str, kind: type[StoreError]) -> None:
+    """Who was undone again and again is told to come back; who lost the connection, that the outcome is unknown."""
+    with pytest.raises(StoreError) as told:
+        await commits(Database(state(passing))).commit(COMMIT)
+    assert type(told.value) is kind
+
+
+async def test_commits_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many bytes under way commits are refused at once, until one has its outcome."""
+    monkeypatch.setattr(_postgres_commits, "MAX_WAITING_BYTES", 2)
+    held = asyncio.get_running_loop().create_future()
+    database = Database(held, [(COMMITTED,)])
+    store = commits(database)
+    first = asyncio.create_task(store.commit(COMMIT))
+    while not database.asked:
+        await asyncio.sleep(0)
+    with pytest.raises(StoreBusy):
+        await store.commit(OTHER)
+    held.set_result([(COMMITTED,)])
+    assert await first == Committed()
+    assert await store.commit(OTHER) == Committed()
+
+
+async def test_commit_that_waits_for_another_of_its_rows_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit behind one that has no answer is given up; it was never sent."""
+    monkeypatch.setattr(_postgres_commits, "ANSWER_WITHIN_S", 0.0)
+    held = asyncio.get_running_loop().create_future()
+    database = Database(held)
+    store = commits(database)
+    first = asyncio.create_task(store.commit(COMMIT))
+    await asyncio.sleep(0)
+    with pytest.raises(StoreBusy):
+        await store.commit(COMMIT)
+    held.set_result([(COMMITTED,)])
+    assert await first == Committed()
+    assert len(database.asked) == 1
+
+
+async def test_caller_that_goes_away_leaves_its_commit_under_way() -> None:
+    """A commit that was begun ends, also badly, when nobody waits for it any longer."""
+    for ends_in in ([(COMMITTED,)], state("42501")):
+        held = asyncio.get_running_loop().create_future()
+        database = Database(held)
+        store = commits(database)
+        leaving = asyncio.create_task(store.commit(COMMIT))
+        while not database.asked:
+            await asyncio.sleep(0)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        if isinstance(ends_in, Exception):
+            held.set_exception(ends_in)
+        else:
+            held.set_result(ends_in)
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [((TimeoutError(),), StoreUnavailable), ((state("42501"),), StoreUnavailable), ((state("53100"),), StoreFull)],
+)
+async def test_read_without_an_answer(answers: Sequence[Any], kind: type[StoreError]) -> None:
+    """An error that stays is told to who reads."""
+    with pytest.raises(StoreError) as told:
+        await reads(Database(*answers)).read((b"Ka",), None, (), None)
+    assert type(told.value) is kind
+
+
+@pytest.mark.usefixtures("no_patience")
+@pytest.mark.parametrize(("passing", "kind"), [("40P01", StoreBusy), ("08006", StoreUnavailable)])
+async def test_read_is_not_tried_for_ever(passing: str, kind: type[StoreError]) -> None:
+    """A read that meets the same again and again ends."""
+    with pytest.raises(StoreError) as told:
+        await reads(Database(state(passing))).read((b"Ka",), None, (), None)
+    assert type(told.value) is kind
+
+
+@pytest.mark.parametrize("passing", ["40P01", "40001", "08006"])
+async def test_read_that_was_undone_is_asked_again(passing: str) -> None:
+    """A deadlock of claims or a lost connection is nothing that who reads has to know."""
+    database = Database(state(passing), [])
+    snapshot = await reads(database).read((b"Ka",), None, (), None)
+    assert snapshot.records == (None,)
+    assert len(database.asked) == 2
+
+
+async def test_reader_that_goes_away_takes_nothing_from_the_others() -> None:
+    """Reads that are asked in one go are answered each for itself, with rows or with an error."""
+    for ends_in in ([], state("42501")):
+        held = asyncio.get_running_loop().create_future()
+        database = Database(held)
+        store = reads(database)
+        leaving, staying = (asyncio.create_task(store.read((b"Ka",), None, (), None)) for _ in range(2))
+        while not database.asked:
+            await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.sleep(0)
+        if isinstance(ends_in, Exception):
+            held.set_exception(ends_in)
+            with pytest.raises(StoreUnavailable):
+                await staying
+        else:
+            held.set_result(ends_in)
+            assert (await staying).records == (None,)
+        assert leaving.cancelled()
+        await store.close()
+
+
+async def test_closing_fails_what_was_not_asked_yet() -> None:
+    """A read that never left is told so."""
+    database = Database([])
+    store = reads(database)
+    waiting = asyncio.create_task(store.read((b"Ka",), None, (), None))
+    await asyncio.sleep(0)
+    assert database.asked == []
+    await store.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await waiting

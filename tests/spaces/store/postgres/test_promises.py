@@ -1,0 +1,125 @@
+"""What a database has to promise, looked at on real servers: its disk, its standbys, a proxy before it."""
+
+from collections.abc import Iterator
+
+import pytest
+from pgbouncer import needs_pgbouncer, pgbouncer
+from postgres_server import PostgresServer, needs_postgres, new_server, postgres_server
+
+from spaces.errors import StoreUnavailable
+from spaces.store.postgres.engine import open_postgres
+from spaces.store.postgres.promises import Finding, Severity, disk_findings, examine, standby_findings
+
+pytestmark = needs_postgres()
+
+SOUND = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
+
+
+def wrong(findings: tuple[Finding, ...]) -> list[str]:
+    return [finding.text for finding in findings if finding.severity is Severity.WRONG]
+
+
+@pytest.fixture(scope="module")
+def sound_server() -> Iterator[PostgresServer]:
+    """A server with the settings of a fresh installation, which can have a standby."""
+    server = new_server(SOUND)
+    server.start()
+    yield server
+    server.kill()
+
+
+async def test_server_that_does_not_sync() -> None:
+    """A server that does not sync is wrong on each count, and each finding has a next step."""
+    findings = await examine(postgres_server().new_database())
+    assert [text.partition(" is off")[0] for text in wrong(findings)] == ["fsync", "full_page_writes"]
+    assert all(finding.next_step for finding in findings if finding.severity is not Severity.OK)
+
+
+async def test_server_that_acknowledges_too_early(sound_server: PostgresServer) -> None:
+    """A role or database for which commits do not wait for the disk is found, whoever set it."""
+    url = sound_server.new_database()
+    name = url.partition("@/")[2].partition("?")[0]
+    assert wrong(await examine(url)) == []
+    sound_server.run("postgres", f"alter database {name} set synchronous_commit = off")
+    assert "acknowledged before" in wrong(await examine(url))[0]
+
+
+async def test_standbys(sound_server: PostgresServer) -> None:
+    """No standby is a warning, one that is not waited for is wrong, one that is waited for is right, and one that is
+    named and absent is wrong."""
+    url = sound_server.new_database()
+    (alone,) = [finding for finding in await examine(url) if finding.severity is not Severity.OK]
+    assert (alone.severity, alone.text[:22]) == (Severity.WARNING, "no standby is connecte")
+    standby = new_server(standby_of=sound_server)
+    standby.start()
+    try:
+        assert "a failover forgets" in (await _settled(url, lambda texts: bool(texts)))[0]
+        sound_server.run("postgres", "alter system set synchronous_standby_names = 'standby'")
+        sound_server.run("postgres", "select pg_reload_conf()")
+        assert await _settled(url, lambda texts: not texts) == []
+        assert "commits wait for a standby" in [finding.text for finding in await examine(url)]
+        with pytest.raises(StoreUnavailable):
+            await examine(standby.url("postgres"))
+        standby.kill()
+        assert "no standby of" in (await _settled(url, lambda texts: bool(texts)))[0]
+    finally:
+        # Else every later commit on this server would wait for a standby that is gone.
+        sound_server.run("postgres", "alter system reset synchronous_standby_names")
+        sound_server.run("postgres", "select pg_reload_conf()")
+        standby.kill()
+
+
+async def _settled(url: str, is_so: object) -> list[str]:
+    """Ask until the server has noticed what was done to it."""
+    assert callable(is_so)
+    for _ in range(2000):
+        texts = wrong(await examine(url))
+        if is_so(texts):
+            return texts
+    raise AssertionError(texts)
+
+
+@pytest.mark.parametrize("commit", ["off", "local", "remote_write"])
+def test_standby_that_is_not_waited_for(commit: str) -> None:
+    """Naming standbys is not enough: below `on` nothing waits until they have it."""
+    settings = {"synchronous_standby_names": "a", "synchronous_commit": commit}
+    (found,) = standby_findings(settings, ["sync"])
+    assert (found.severity, commit in found.text) == (Severity.WRONG, True)
+
+
+def test_what_may_not_be_seen() -> None:
+    """A role that may not see the states of standbys is told so; a database without such settings is not judged."""
+    settings = {"synchronous_standby_names": "a", "synchronous_commit": "on"}
+    (found,) = standby_findings(settings, [None])
+    assert found.severity is Severity.WARNING
+    assert standby_findings({}, []) == []
+    assert [finding.severity for finding in disk_findings({})] == [Severity.OK]
+
+
+@needs_pgbouncer()
+@pytest.mark.parametrize("pool_mode", ["transaction", "statement"])
+@pytest.mark.parametrize("pool_size", [1, 2, 20])
+async def test_proxy_that_pools_by_transaction(pool_mode: str, pool_size: int) -> None:
+    """A proxy that hands statements of one connection to several sessions is found, however many it has."""
+    with pgbouncer(postgres_server().new_database(), pool_mode=pool_mode, pool_size=pool_size) as url:
+        (text,) = wrong(await examine(url))
+    assert "a proxy between node and database" in text
+
+
+@needs_pgbouncer()
+async def test_proxy_that_pools_by_session() -> None:
+    """A proxy that leaves each connection its session is no harm: the store works through it."""
+    with pgbouncer(postgres_server().new_database(), pool_mode="session") as url:
+        assert not any("proxy" in text for text in wrong(await examine(url)))
+        store = open_postgres(url)
+        try:
+            assert (await store.read((b"Ka",))).records == (None,)
+        finally:
+            await store.close()
+
+
+async def test_database_that_cannot_be_examined() -> None:
+    """A database that is not there is told without the password of its address."""
+    with pytest.raises(StoreUnavailable) as raised:
+        await examine("postgresql://user:hush@127.0.0.1:1/db")
+    assert "hush" not in str(raised.value)

@@ -1,0 +1,88 @@
+"""The page about statements says of each one in the code which features it needs, and no more."""
+
+import ast
+import re
+
+from tests_support import REPOSITORY
+
+from spaces.store.postgres import _statements as _postgres_sql
+from spaces.store.postgres import promises as postgres_promises
+from spaces.store.postgres._statements import read_statement, sweep_statement
+
+PAGE = (REPOSITORY / "spec" / "operations" / "sql.md").read_text("utf-8")
+STORE = REPOSITORY / "spaces" / "store"
+_SQL = re.compile(r"^\s*(select|insert|delete|update|create|with|set|alter|drop|union)\s")
+# What a feature looks like in a statement.
+_LOOKS = {
+    "cte": r"\bwith \w+ as \(\s*select|, \w+ as \(\s*select",
+    "writing-cte": r"as \(\s*insert",
+    "upsert": r"do update set",
+    "do-nothing": r"do nothing",
+    "for-share": r"for share",
+    "for-update": r"for update",
+    "any-array": r"= any\(",
+    "unnest": r"unnest\(\$\d+::\w+\[\], ",
+    "array-subquery": r"array\(\s*select",
+    "window": r"\bover \(",
+    "octet-length": r"octet_length",
+    "octet-join": r"\|\|",
+    "partial-index": r"create index .* where",
+    "if-not-exists": r"if not exists",
+    "clock": r"clock_timestamp\(\)",
+    "least": r"\bleast\(",
+    "not-valid": r"not valid",
+    "drop-constraint": r"drop constraint if exists",
+    "delete-returning": r"delete[^;]* returning",
+    "raise": r"judged\.verdict / sound\.whole",
+    "catalog": r"\bpg_\w+",
+}
+_ROW = re.compile(r"^\| `(\w+)` \| [^|]+ \| ([^|]*) ?\|$", re.MULTILINE)
+
+
+def statements() -> dict[str, str]:
+    """Return every statement by the name of the constant or function that has it."""
+    found: dict[str, str] = {}
+    for module in (_postgres_sql, postgres_promises):
+        for name, value in vars(module).items():
+            is_several = isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+            text = "\n".join(value) if is_several else value
+            if isinstance(text, str) and not name.startswith("_") and _SQL.match(text):
+                found[name] = text
+    shapes = tuple((reverse, keys) for reverse in (False, True) for keys in (False, True))
+    found["read_statement"] = "\n".join(
+        read_statement(with_claims=claims, with_follow=claims, ranges=shapes) for claims in (False, True)
+    )
+    found["sweep_statement"] = sweep_statement("sealspace_map")
+    return found
+
+
+def test_every_statement_has_its_row() -> None:
+    """The page lists the statements of the code and the features that each shows, and nothing else."""
+    rows = {name: set(re.findall(r"`([\w-]+)`", features)) for name, features in _ROW.findall(PAGE)}
+    shown = {
+        name: {feature for feature, look in _LOOKS.items() if re.search(look, text, re.DOTALL)}
+        for name, text in statements().items()
+    }
+    # The claims of a read are its only common table, and they write.
+    shown["read_statement"] |= {"cte"}
+    assert rows == shown
+
+
+def test_every_feature_is_documented() -> None:
+    """The page says of each feature what it means and where both databases promise it."""
+    features = re.findall(r"^\| `([\w-]+)` \| [^|]+ \| [^|]+ \| [^|]+ \|$", PAGE, re.MULTILINE)
+    assert sorted(features) == sorted(_LOOKS)
+
+
+def test_no_statement_stands_elsewhere() -> None:
+    """What looks like a statement stands in the modules that the page is compared with; hints to a session apart."""
+    homes = {"_statements.py", "promises.py"}
+    elsewhere = {
+        (path.name, node.value)
+        for path in STORE.rglob("*.py")
+        if path.name not in homes
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.match(_SQL, node.value)
+        if "\n" not in node.value.strip()
+    }
+    assert elsewhere == {("_pool.py", "set ")}

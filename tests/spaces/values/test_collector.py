@@ -1,0 +1,209 @@
+"""The collector: bodies that nobody refers to go, and no put that was acknowledged loses its body."""
+
+import os
+
+import pytest
+from space_grants import NOW
+from value_bench import LARGE, SMALL, SPACE, Bench, Write, in_pieces
+
+from spaces.errors import RecordDamaged, StoreFull, StoreUnavailable
+from spaces.keyspace import BODIES_COUNTER
+from spaces.store.contract import Committed, Refused, counter_of
+from spaces.values.collector import ORPHAN_AFTER_S, UNFINISHED_AFTER_S, collect, sweep_orphans, sweep_unfinished
+from spaces.values.object_records import UNLINK_AFTER_S
+from spaces.values.value_heads import Write as ValueWrite
+from spaces.values.value_heads import head_key
+
+BODY = b"never committed" * 10_000
+
+
+async def test_collector_removes_what_nobody_refers_to(bench: Bench) -> None:
+    """The record of a body without references goes at once, its file an hour later."""
+    await bench.write(Write("a", LARGE))
+    head = await bench.head("a")
+    assert head is not None
+    await bench.write(Write("a", SMALL))
+    assert (0, len(SMALL)) == (await bench.references(LARGE), await bench.usage())
+    await bench.collect(NOW + 1)
+    assert (await bench.references(LARGE), len(bench.names())) == (None, 1)
+    assert await bench.values.read_body(head) == LARGE
+    await bench.collect(NOW + UNLINK_AFTER_S)
+    assert len(bench.names()) == 1
+    await bench.collect(NOW + UNLINK_AFTER_S + 2)
+    assert bench.names() == []
+    with pytest.raises(RecordDamaged):
+        await bench.values.read_body(head)
+
+
+async def test_collector_leaves_what_came_back(bench: Bench) -> None:
+    """A body that was put again before the collector came has a new file, and the collector leaves it."""
+    await bench.write(Write("a", LARGE))
+    await bench.write(Write("a", None))
+    await bench.write(Write("a", LARGE))
+    await bench.collect(NOW + 1)
+    await bench.collect(NOW + UNLINK_AFTER_S + 2)
+    assert (await bench.references(LARGE), await bench.body("a")) == (1, LARGE)
+
+
+async def test_collector_finds_nothing_twice(bench: Bench) -> None:
+    """Work that is done stays done, and work of later waits."""
+    await bench.write(Write("a", LARGE))
+    await bench.write(Write("a", None))
+    assert await collect(bench.store, bench.files, now=NOW - 1, entropy=bench.entropy) == 0
+    assert await collect(bench.store, bench.files, now=NOW, entropy=bench.entropy) == 1
+    assert await collect(bench.store, bench.files, now=NOW, entropy=bench.entropy) == 0
+
+
+async def orphans(bench: Bench, now: float) -> int:
+    return await sweep_orphans(bench.store, bench.files, now=now, entropy=bench.entropy)
+
+
+def age(bench: Bench) -> None:
+    """Let every file have been written at NOW."""
+    for place in bench.names():
+        os.utime(place, (NOW, NOW))
+
+
+async def test_orphans_go_after_a_day(bench: Bench) -> None:
+    """Files that no record names go an hour after they were found a day old; named ones and young ones stay."""
+    await bench.write(Write("a", LARGE))
+    await bench.plan(Write("b", BODY))
+    age(bench)
+    await bench.plan(Write("c", b"young" * 20_000))
+    found_at = NOW + ORPHAN_AFTER_S + 1
+    assert await orphans(bench, NOW + ORPHAN_AFTER_S) == 0
+    assert await orphans(bench, found_at) == 1
+    await bench.collect(found_at + UNLINK_AFTER_S - 1)
+    assert len(bench.names()) == 3
+    await bench.collect(found_at + UNLINK_AFTER_S + 1)
+    assert len(bench.names()) == 2
+    assert await bench.body("a") == LARGE
+
+
+async def test_file_of_a_record_that_came_back_goes(bench: Bench) -> None:
+    """A body that is put again while its record is on its way out leaves no old file behind."""
+    await bench.write(Write("a", LARGE))
+    await bench.write(Write("a", None))
+    await bench.write(Write("a", LARGE))
+    assert len(bench.names()) == 2
+    await bench.collect(NOW + UNLINK_AFTER_S + 1)
+    assert (await bench.body("a"), len(bench.names())) == (LARGE, 1)
+
+
+async def test_unfinished_bodies_go_after_an_hour(bench: Bench) -> None:
+    """A body that stopped arriving goes; one that still arrives stays, and its put goes on."""
+    staging = bench.values.staging()
+    body = await staging.receive(in_pieces(8 * LARGE))
+    (place,) = bench.names()
+    os.utime(place, (NOW, NOW))
+    assert await sweep_unfinished(bench.files, now=NOW + UNFINISHED_AFTER_S) == 0
+    assert body.file is not None
+    assert await sweep_unfinished(bench.files, now=NOW + UNFINISHED_AFTER_S + 1) == 1
+    draft = await bench.values.draft(SPACE, (ValueWrite("a", body),), (None,))
+    with pytest.raises(StoreUnavailable):
+        await draft.plan(now=NOW)
+
+
+async def test_nothing_to_sweep(bench: Bench) -> None:
+    """Before the first body there is no folder, and that is no error."""
+    assert await orphans(bench, NOW) == 0
+    assert await sweep_unfinished(bench.files, now=NOW) == 0
+    assert await collect(bench.store, bench.files, now=NOW, entropy=bench.entropy) == 0
+
+
+# --- what all bodies have together
+
+
+async def counted_bytes(bench: Bench) -> int:
+    return counter_of((await bench.store.read((BODIES_COUNTER,))).records[0])
+
+
+async def test_bodies_are_counted_while_their_files_lie_there(bench: Bench) -> None:
+    """All files of bodies together are counted from the commit that names them until they are unlinked, each once."""
+    await bench.write(Write("a", LARGE), Write("b", LARGE), Write("c", LARGE[1:]))
+    assert await counted_bytes(bench) == 2 * len(LARGE) - 1
+    await bench.write(Write("a", None), Write("b", SMALL), Write("c", None))
+    await bench.collect(NOW + 1)
+    await bench.write(Write("c", LARGE[1:]))
+    assert await counted_bytes(bench) == 3 * len(LARGE) - 2
+    await bench.collect(NOW + UNLINK_AFTER_S + 2)
+    assert (await counted_bytes(bench), len(bench.names())) == (len(LARGE) - 1, 1)
+    await bench.plan(Write("d", BODY))
+    age(bench)
+    assert await orphans(bench, NOW + ORPHAN_AFTER_S + 1) == 1
+    await bench.collect(NOW + 2 * ORPHAN_AFTER_S)
+    assert (await counted_bytes(bench), len(bench.names())) == (len(LARGE) - 1, 1)
+
+
+async def test_bodies_are_bounded_together(bench: Bench) -> None:
+    """No body is named beyond the bound, neither at once nor by commits that race; one that is shared costs nothing."""
+    bench.files.max_bytes = 2 * len(LARGE)
+    await bench.write(Write("a", LARGE))
+    racing = [await bench.plan(Write(path, LARGE[1:] + path.encode())) for path in "bc"]
+    assert [type(await bench.commit(plan)) for plan in racing] == [Committed, Refused]
+    with pytest.raises(StoreFull):
+        await bench.write(Write("d", LARGE[2:]))
+    await bench.write(Write("d", LARGE), Write("e", SMALL))
+    await bench.write(Write("a", None), Write("b", None), Write("d", None))
+    await bench.collect(NOW + UNLINK_AFTER_S + 2)
+    await bench.collect(NOW + 2 * UNLINK_AFTER_S + 4)
+    await bench.write(Write("d", LARGE[2:]))
+
+
+# --- a put that meets the collector is never acknowledged and gone
+
+
+async def test_sharing_put_meets_the_collector(bench: Bench) -> None:
+    """A put that planned to share a body is refused when the collector was faster, and then brings the body itself."""
+    await bench.write(Write("a", LARGE))
+    async with bench.values.staging() as staging:
+        sharing = await bench.plan(Write("b", LARGE), staging=staging)
+        await bench.write(Write("a", None))
+        await bench.collect(NOW + UNLINK_AFTER_S + 2)
+        assert isinstance(await bench.commit(sharing), Refused)
+        staging.recall()
+        records = (await bench.store.read((head_key(SPACE, "b"),))).records
+        draft = await bench.values.draft(SPACE, (ValueWrite("b", sharing.bodies[0]),), records)
+        plan = await draft.plan(now=NOW)
+        assert isinstance(await bench.commit(type(sharing)(plan, draft, sharing.bodies)), Committed)
+    await bench.collect(NOW + 3 * UNLINK_AFTER_S)
+    assert await bench.body("b") == LARGE
+
+
+async def test_collector_meets_a_sharing_put(bench: Bench) -> None:
+    """A put that shares a body first keeps the collector from deleting its record."""
+    await bench.write(Write("a", LARGE))
+    await bench.write(Write("b", LARGE))
+    await bench.write(Write("a", None))
+    await bench.collect(NOW + UNLINK_AFTER_S + 2)
+    assert (await bench.references(LARGE), await bench.body("b")) == (1, LARGE)
+
+
+@pytest.mark.parametrize("swept_before", [False, True], ids=["first sweep", "later sweep"])
+async def test_put_that_stood_still_meets_the_sweep(bench: Bench, swept_before: bool) -> None:
+    """A put that named its file a day ago is refused when the orphans were swept meanwhile, and names it anew."""
+    if swept_before:
+        await bench.plan(Write("z", BODY))
+        age(bench)
+        assert await orphans(bench, NOW + ORPHAN_AFTER_S + 1) == 1
+        await bench.collect(NOW + 2 * ORPHAN_AFTER_S)
+    async with bench.values.staging() as staging:
+        standing = await bench.plan(Write("a", LARGE), staging=staging)
+        age(bench)
+        assert await orphans(bench, NOW + ORPHAN_AFTER_S + 1) == 1
+        assert isinstance(await bench.commit(standing), Refused)
+        staging.recall()
+        draft = await bench.values.draft(SPACE, (ValueWrite("a", standing.bodies[0]),), (None,))
+        plan = await draft.plan(now=NOW)
+        assert isinstance(await bench.commit(type(standing)(plan, draft, standing.bodies)), Committed)
+    await bench.collect(NOW + 2 * ORPHAN_AFTER_S)
+    assert (await bench.body("a"), len(bench.names())) == (LARGE, 1)
+
+
+async def test_sweep_sees_what_was_committed_before(bench: Bench) -> None:
+    """A put that committed before the sweep began is seen by it, however old its file."""
+    standing = await bench.plan(Write("a", LARGE))
+    age(bench)
+    assert isinstance(await bench.commit(standing), Committed)
+    assert await orphans(bench, NOW + ORPHAN_AFTER_S + 1) == 0
+    assert await bench.body("a") == LARGE

@@ -1,0 +1,451 @@
+"""Bodies in a bucket, beyond what every place does alike: whose it is, what happens when it is away, what is left."""
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import obstore
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from s3_server import KEY_ID, SECRET_KEY, S3Server, s3_server
+from tests_support import fuzzed
+from value_bench import LARGE, Bench, Write, in_pieces
+
+from spaces.errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
+from spaces.store.contract import Store
+from spaces.values import object_migration as blob_migration
+from spaces.values._bucket_uploads import (
+    BucketAccess,
+    BucketPlace,
+    UnfinishedUpload,
+    UploadsPage,
+    canonical_query,
+    parse_uploads,
+    signed_headers,
+)
+from spaces.values.object_bucket import PART_BYTES, BlobBucket
+from spaces.values.object_folder import BlobFiles
+from spaces.values.object_migration import MovedBodies, move_bodies
+from spaces.values.object_place import FOLDER, claim_place, recorded_place
+from spaces.values.object_records import BlobName
+from spaces.values.value_bodies import Staging
+
+STORE_ID = b"i" * 16
+BIG = LARGE * 100
+
+
+@pytest.fixture
+def server() -> S3Server:
+    """The server with the buckets."""
+    return s3_server()
+
+
+@pytest.fixture
+def place(server: S3Server) -> BucketPlace:
+    """An empty place in a bucket."""
+    return server.new_bucket()
+
+
+@pytest.fixture
+async def bucket(server: S3Server, place: BucketPlace) -> BlobBucket:
+    """That place, claimed."""
+    bucket = BlobBucket(place, server.access)
+    await bucket.claim(STORE_ID)
+    return bucket
+
+
+async def test_place_belongs_to_one_store(server: S3Server, place: BucketPlace, bucket: BlobBucket) -> None:
+    """Nodes of one store share a place; another store is refused, and nobody sweeps a place that is not theirs."""
+    await BlobBucket(place, server.access).claim(STORE_ID)
+    other = BlobBucket(place, server.access)
+    with pytest.raises(BodiesElsewhere):
+        await other.claim(b"j" * 16)
+    for stranger in (other, BlobBucket(place, server.access)):
+        with pytest.raises(BodiesElsewhere):
+            [names async for names in stranger.older_than(4e9)]
+        with pytest.raises(BodiesElsewhere):
+            await stranger.remove_unfinished(4e9)
+    assert [names async for names in bucket.older_than(4e9)] == []
+
+
+@pytest.mark.parametrize("inner", ["x", "ff", "x/ff/y"])
+async def test_place_inside_another_is_refused(server: S3Server, inner: str) -> None:
+    """Whoever comes second, inside or around, is refused and leaves no marker; places side by side are none of that."""
+    name = server.new_bucket().bucket
+    for first, second in ((f"a/{inner}", "a"), ("b", f"b/{inner}")):
+        await BlobBucket(BucketPlace(name, first), server.access).claim(STORE_ID)
+        for store_id in (STORE_ID, b"j" * 16):
+            with pytest.raises(BodiesElsewhere, match="another store"):
+                await BlobBucket(BucketPlace(name, second), server.access).claim(store_id)
+        await BlobBucket(BucketPlace(name, f"{first}-beside"), server.access).claim(b"k" * 16)
+    with pytest.raises(BodiesElsewhere, match="another store"):
+        await BlobBucket(BucketPlace(name), server.access).claim(STORE_ID)
+    assert b"<Key>store</Key>" not in server.ask("GET", f"/{name}?list-type=2")
+
+
+async def test_places_that_were_made_inside_each_other_are_told(server: S3Server) -> None:
+    """Where an earlier version let two in, the inner one neither starts nor sweeps."""
+    name = server.new_bucket().bucket
+    inner = BlobBucket(BucketPlace(name, "a/b"), server.access)
+    await inner.claim(STORE_ID)
+    await obstore.put_async(BlobBucket(BucketPlace(name, "a"), server.access).objects, "store", b"0" * 32)
+    with pytest.raises(BodiesElsewhere, match="a/store"):
+        await inner.claim(STORE_ID)
+    with pytest.raises(BodiesElsewhere, match="a/store"):
+        await inner.remove_unfinished(4e9)
+    with pytest.raises(BodiesElsewhere, match="a/store"):
+        [names async for names in inner.older_than(4e9)]
+
+
+async def test_objects_called_store_that_are_no_markers(server: S3Server) -> None:
+    """What only has the name of a marker keeps nobody out."""
+    name = server.new_bucket().bucket
+    whole = BlobBucket(BucketPlace(name), server.access).objects
+    for key, value in (("store", b"a shop"), ("a/store", b"g" * 32), ("a/b/c/store", b"0" * 31)):
+        await obstore.put_async(whole, key, value)
+    await BlobBucket(BucketPlace(name, "a/b"), server.access).claim(STORE_ID)
+
+
+async def test_too_much_below_a_new_place(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where more folders lie below than are looked through, the place is refused."""
+    monkeypatch.setattr("spaces.values._bucket_neighbours.MOST_FOLDERS", 3)
+    name = server.new_bucket().bucket
+    bucket = BlobBucket(BucketPlace(name, "a"), server.access)
+    for folder in ("x", "y", "z/z"):
+        await obstore.put_async(bucket.objects, f"{folder}/object", b"")
+    with pytest.raises(BodiesElsewhere, match="too much"):
+        await bucket.claim(STORE_ID)
+
+
+async def test_sweeps_keep_to_names_of_their_own(server: S3Server, place: BucketPlace, bucket: BlobBucket) -> None:
+    """What lies further down, or has another form, is neither listed as a body nor removed as unfinished."""
+    name = BlobName(b"s" * 16, bytes(32), b"g" * 16)
+    own, others = (
+        f"00/{name.file_name}",
+        (
+            f"00/00/{name.file_name}",
+            f"incoming/00/{name.file_name}",
+            f"node/00/{name.file_name}",
+            f"01/{name.file_name}",
+            "incoming/store",
+            "incoming/" + "A" * 32,
+        ),
+    )
+    for key in (own, "incoming/" + "a" * 32, *others):
+        await obstore.put_async(bucket.objects, key, b"body")
+    assert [one async for names in bucket.older_than(4e9) for one in names] == [name]
+    assert await bucket.remove_unfinished(4e9) == 1
+    assert sorted(server.keys(place)) == sorted((own, "store", *others))
+
+
+def test_prefix_inside_what_is_on_its_way() -> None:
+    """A prefix with the segment in which every store above it sweeps is no place."""
+    for prefix in ("incoming", "a/incoming", "incoming/a", "a/incoming/b"):
+        with pytest.raises(ValueError, match="incoming"):
+            BucketPlace("bodies", prefix)
+    assert BucketPlace("bodies", "a/incoming-1").prefix
+
+
+async def test_two_nodes_share_a_bucket(server: S3Server, place: BucketPlace, bucket: BlobBucket) -> None:
+    """What one keeps another reads."""
+    other = BlobBucket(place, server.access)
+    for size_bytes in (len(LARGE), PART_BYTES + 1):
+        async with Staging(bucket) as staging:
+            body = await staging.receive(in_pieces(BIG[:size_bytes]))
+            assert body.file is not None
+            name = BlobName(b"s" * 16, body.digest, b"g" * 16)
+            await body.file.name_as(name)
+        async with await other.open(name, size_bytes=size_bytes) as opened:
+            assert await opened.read() == BIG[:size_bytes]
+
+
+async def test_name_is_taken_once(bucket: BlobBucket) -> None:
+    """A body is put where nothing is: what has the name already stays."""
+    name = BlobName(b"s" * 16, bytes(32), b"g" * 16)
+    for data, is_taken in ((b"1" * 100, False), (b"2" * 100, True)):
+        incoming = await bucket.begin()
+        await incoming.append(data)
+        await incoming.finish()
+        if is_taken:
+            with pytest.raises(StoreUnavailable):
+                await incoming.rename(name)
+        else:
+            await incoming.rename(name)
+    async with await bucket.open(name, size_bytes=100) as opened:
+        assert [piece async for piece in opened.pieces(0, 1)] == [b"1"]
+
+
+async def test_memory_of_waiting_bodies_is_bounded(
+    server: S3Server, place: BucketPlace, bucket: BlobBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bodies wait for their names in memory up to a bound; more of them wait in the bucket, and all give it back."""
+    monkeypatch.setattr("spaces.values.object_bucket._HELD_BYTES", 2 * len(LARGE))
+    async with Staging(bucket) as staging:
+        bodies = [await staging.receive(in_pieces(LARGE[at:] + bytes(at))) for at in range(3)]
+        assert bucket.held_bytes == 2 * len(LARGE)
+        assert len(server.keys(place)) == 2  # the marker, and one that found no room in memory
+        for at, body in enumerate(bodies):
+            assert body.file is not None
+            await body.file.name_as(BlobName(b"s" * 16, body.digest, bytes((at,)) * 16))
+        assert sum(key.startswith("incoming/") for key in server.keys(place)) == 0
+        del body, bodies
+    del staging
+    assert bucket.held_bytes == 0
+    assert len(server.keys(place)) == 4
+
+
+async def test_upload_that_nobody_ended_is_aborted(server: S3Server, place: BucketPlace, bucket: BlobBucket) -> None:
+    """Parts that a killed process left behind go a day after their upload was begun."""
+    for key in (f"{place.prefix}/incoming/x", f"{place.prefix}/incoming/y z", "elsewhere/incoming/x"):
+        server.ask("POST", f"/{place.bucket}/{key.replace(' ', '%20')}?uploads")
+    assert server.unfinished(place) == 3
+    assert await bucket.remove_unfinished(1e9) == 0
+    assert await bucket.remove_unfinished(4e9) == 2
+    assert server.unfinished(place) == 1
+
+
+async def test_bucket_that_is_away_and_comes_back(server: S3Server, place: BucketPlace, bucket: BlobBucket) -> None:
+    """While the server is away everything about bodies is unavailable; afterwards it works without any help."""
+    async with Staging(bucket) as staging:
+        small = await staging.receive(in_pieces(LARGE))
+        large = await staging.receive(in_pieces(BIG))
+        assert small.file is not None and large.file is not None
+        names = [BlobName(b"s" * 16, body.digest, b"g" * 16) for body in (small, large)]
+        with server.away():
+            for attempt in (
+                small.file.name_as(names[0]),
+                large.file.name_as(names[1]),
+                staging.receive(in_pieces(BIG)),
+                bucket.open(names[0], size_bytes=len(LARGE)),
+                bucket.remove(names[0]),
+                bucket.check(),
+                bucket.claim(STORE_ID),
+                bucket.remove_unfinished(4e9),
+                bucket.try_out(),
+            ):
+                with pytest.raises(StoreUnavailable) as raised:
+                    await attempt
+                assert place.bucket not in str(raised.value)
+        await bucket.check()
+        await small.file.name_as(names[0])
+        await large.file.name_as(names[1])
+    for name, data in zip(names, (LARGE, BIG), strict=True):
+        async with await bucket.open(name, size_bytes=len(data)) as opened:
+            assert await opened.read() == data
+
+
+async def test_bucket_that_goes_away_while_a_body_is_read(server: S3Server, bucket: BlobBucket) -> None:
+    """A reading that loses its bucket ends with an error, and never as if it were whole."""
+    async with Staging(bucket) as staging:
+        body = await staging.receive(in_pieces(BIG))
+        assert body.file is not None
+        name = BlobName(b"s" * 16, body.digest, b"g" * 16)
+        await body.file.name_as(name)
+    async with await bucket.open(name, size_bytes=len(BIG)) as opened:
+        pieces = opened.pieces()
+        assert await anext(pieces) == BIG[:262_144]
+        with server.away(), pytest.raises(StoreUnavailable):
+            async for _ in pieces:
+                pass
+
+
+async def test_body_that_vanishes_is_damaged(bucket: BlobBucket) -> None:
+    """A body that somebody deleted, or cut short, while it was read is damaged, not unavailable."""
+    async with Staging(bucket) as staging:
+        body = await staging.receive(in_pieces(BIG))
+        assert body.file is not None
+        name = BlobName(b"s" * 16, body.digest, b"g" * 16)
+        await body.file.name_as(name)
+    key = f"{name.digest[:1].hex()}/{name.file_name}"
+    async with await bucket.open(name, size_bytes=len(BIG)) as opened:
+        await obstore.put_async(bucket.objects, key, BIG[:-1])
+        with pytest.raises(RecordDamaged):
+            await opened.read()
+        await bucket.remove(name)
+        with pytest.raises(RecordDamaged):
+            await opened.read()
+
+
+async def test_wrong_bucket_is_found_out(server: S3Server, bucket: BlobBucket) -> None:
+    """Trying a bucket out passes where everything works and leaves nothing; a bucket that is not there fails it."""
+    await bucket.try_out()
+    absent = BlobBucket(BucketPlace("no-such-bucket"), server.access)
+    for attempt in (absent.try_out(), absent.claim(STORE_ID)):
+        with pytest.raises(StoreUnavailable):
+            await attempt
+
+
+async def test_trying_out_leaves_nothing(server: S3Server, place: BucketPlace, bucket: BlobBucket) -> None:
+    """What a trial writes it removes."""
+    await bucket.try_out()
+    assert server.keys(place) == ["store"]
+
+
+def test_credentials_are_not_shown(server: S3Server, place: BucketPlace) -> None:
+    """Neither the access nor the bucket shows the secret."""
+    shown = repr(server.access) + repr(BlobBucket(place, server.access))
+    assert KEY_ID in shown
+    assert SECRET_KEY not in shown
+
+
+# --- where the bodies lie
+
+
+async def test_place_is_recorded_while_there_is_no_body(room: Store) -> None:
+    """A store without bodies takes any place, and then no other once it has bodies."""
+    await claim_place(room, FOLDER)
+    assert await recorded_place(room) == FOLDER
+    await claim_place(room, "s3://a/b")
+    await claim_place(room, "s3://a/b")
+    assert await recorded_place(room) == "s3://a/b"
+    await claim_place(room, FOLDER)
+    assert await recorded_place(room) == FOLDER
+
+
+async def test_moving_needs_the_right_source(room: Store, tmp_path: Path, bucket: BlobBucket) -> None:
+    """A store whose bodies lie in a third place is not moved."""
+    await claim_place(room, "s3://a/b")
+    with pytest.raises(BodiesElsewhere):
+        await move_bodies(
+            room, BlobFiles(tmp_path), bucket, origin=FOLDER, to="s3://c/d", progress=lambda _bodies: None
+        )
+
+
+async def test_damaged_body_is_not_moved(
+    room: Store,
+    tmp_path: Path,
+    server: S3Server,
+    place: BucketPlace,
+    bucket: BlobBucket,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A body that is missing or altered stops the move, which goes on where it stopped once the body is back."""
+    monkeypatch.setattr(blob_migration, "_PAGE_HEADS", 1)
+    bench = Bench(room, tmp_path / "bodies")
+    await bench.write(Write("a", LARGE), Write("b", b"small"), Write("c", LARGE[1:]), Write("d", LARGE))
+    (body, other) = bench.names()
+    whole = body.read_bytes()
+
+    async def move() -> MovedBodies:
+        return await move_bodies(room, bench.files, bucket, origin=FOLDER, to="s3://c/d", progress=lambda _bodies: None)
+
+    for damage in (bytes([whole[0] ^ 1]) + whole[1:], None):
+        body.unlink()
+        if damage is not None:
+            body.write_bytes(damage)
+        with pytest.raises(RecordDamaged):
+            await move()
+        assert await recorded_place(room) == FOLDER
+        assert [key for key in server.keys(place) if key.startswith("incoming/") or body.name in key] == []
+        body.write_bytes(whole)
+    moved = await move()
+    assert (moved.bodies, moved.size_bytes) == (2, 2 * len(LARGE) - 1)
+    assert await recorded_place(room) == "s3://c/d"
+    assert {body.name, other.name} == {key.rpartition("/")[2] for key in server.keys(place)} - {"store"}
+
+
+# --- signed requests and their answers
+
+_PUBLISHED = BucketAccess(key_id="AKIAIOSFODNN7EXAMPLE", secret_key="wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+_HOST = "https://examplebucket.s3.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    ("query", "signature"),
+    [
+        ({"lifecycle": ""}, "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
+        ({"prefix": "J", "max-keys": "2"}, "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"),
+    ],
+)
+def test_signature_is_the_published_one(query: dict[str, str], signature: str) -> None:
+    """Requests of the service's own documentation get the signatures printed there."""
+    now = datetime(2013, 5, 24, tzinfo=UTC)
+    headers = signed_headers(_PUBLISHED, "GET", f"{_HOST}/?{canonical_query(query)}", now=now)
+    assert headers["Authorization"].rpartition("Signature=")[2] == signature
+
+
+def test_session_token_is_signed() -> None:
+    """Temporary credentials carry their token in a signed header."""
+    access = BucketAccess(key_id="k", secret_key="s", session_token="t")
+    headers = signed_headers(access, "GET", _HOST, now=datetime(2013, 5, 24, tzinfo=UTC))
+    assert headers["x-amz-security-token"] == "t"
+    assert "x-amz-security-token" in headers["Authorization"]
+
+
+_ANSWER = """<?xml version="1.0" encoding="UTF-8"?>
+<ListMultipartUploadsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+  <NextKeyMarker>k &amp; k</NextKeyMarker><NextUploadIdMarker>id</NextUploadIdMarker>
+  <IsTruncated>true</IsTruncated>
+  <Upload><Key>incoming/x</Key><UploadId>one</UploadId><Owner><ID>who</ID></Owner>
+    <Initiated>2026-01-01T00:00:01.000Z</Initiated></Upload>
+</ListMultipartUploadsResult>"""
+
+
+def test_answer_about_uploads() -> None:
+    """Keys, ids, times and where the next page begins are read from the answer."""
+    upload = UnfinishedUpload("incoming/x", "one", 1_767_225_601.0)
+    assert parse_uploads(_ANSWER.encode()) == UploadsPage((upload,), "k & k", "id")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "<Error/>",
+        _ANSWER[:-5],
+        _ANSWER.replace("2026-01-01T00:00:01.000Z", "soon"),
+        _ANSWER.replace("01.000Z", "01"),
+        _ANSWER.replace("<UploadId>one</UploadId>", ""),
+        _ANSWER.replace("<NextKeyMarker>k &amp; k</NextKeyMarker>", ""),
+        _ANSWER.replace("?>\n", '?>\n<!DOCTYPE a [<!ENTITY b "c">]>\n', 1),
+    ],
+)
+def test_other_answers_are_refused(answer: str) -> None:
+    """What is no such answer is an error of ours."""
+    with pytest.raises(StoreUnavailable):
+        parse_uploads(answer.encode())
+
+
+_ELEMENTS = (
+    "ListMultipartUploadsResult",
+    "Upload",
+    "Key",
+    "UploadId",
+    "Initiated",
+    "IsTruncated",
+    "true",
+    "<",
+    "/",
+    ">",
+)
+
+
+@fuzzed()
+@given(
+    st.one_of(st.binary(max_size=300), st.lists(st.sampled_from(_ELEMENTS)).map(lambda parts: "".join(parts).encode()))
+)
+def test_fuzz_answers_about_uploads(answer: bytes) -> None:
+    """Any bytes give a page or an error of ours."""
+    with suppress(StoreUnavailable):
+        assert isinstance(parse_uploads(answer), UploadsPage)
+
+
+async def test_cancelling_a_reading_does_no_harm(bucket: BlobBucket) -> None:
+    """A reading that is cancelled while a range is under way leaves the bucket usable."""
+    async with Staging(bucket) as staging:
+        body = await staging.receive(in_pieces(BIG))
+        assert body.file is not None
+        name = BlobName(b"s" * 16, body.digest, b"g" * 16)
+        await body.file.name_as(name)
+
+    async def read() -> None:
+        async with await bucket.open(name, size_bytes=len(BIG)) as opened:
+            await opened.read()
+
+    task = asyncio.create_task(read())
+    await asyncio.to_thread(lambda: None)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await read()

@@ -1,0 +1,115 @@
+"""Which limit is in force, limits of single spaces, and the largest spaces."""
+
+import pytest
+
+from capabilities.principals import Principal
+from capabilities.resources import SpaceId
+from spaces.grants.hosting import HostingPolicy, hosting_by_put, plan_hosting
+from spaces.store.contract import Add, Commit, Put, Record, Store
+from spaces.values import quota
+from spaces.values.quota import (
+    QuotaPolicy,
+    effective_limit,
+    largest_spaces,
+    override_of,
+    override_put,
+    override_row_key,
+    read_overrides,
+    rows_key,
+    usage_key,
+)
+
+OWNER = Principal("did:key:z6Mkowner")
+POLICY = QuotaPolicy(default_bytes=100, public_bytes=10)
+
+
+def _space(name: str) -> SpaceId:
+    return SpaceId(OWNER, name)
+
+
+def _row(limit_bytes: int) -> Record:
+    return Record(override_put(_space("x"), limit_bytes).value, bytes(16))
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "policy", "expected"),
+    [
+        ("default", None, POLICY, 100),
+        ("default", 7, POLICY, 7),
+        ("default", 0, POLICY, 0),
+        ("default", None, QuotaPolicy(None, 10), None),
+        ("default", 7, QuotaPolicy(None, 10), 7),
+        ("public", None, POLICY, 10),
+        ("public", 7, POLICY, 10),
+        ("publico", None, POLICY, 100),
+    ],
+)
+def test_the_limit_in_force(name: str, own: int | None, policy: QuotaPolicy, expected: int | None) -> None:
+    """A public space has the public limit whatever is set (M53); another its own, else the default, if any (M52)."""
+    record = None if own is None else _row(own)
+    assert effective_limit(_space(name), record, policy) == expected
+
+
+async def test_a_limit_is_set_and_taken_away(room: Store) -> None:
+    """A limit is a row that is there until it is taken away; a space need not be hosted."""
+    space = _space("default")
+    await room.commit(Commit(puts=(override_put(space, 5),)))
+    assert override_of((await room.read((override_row_key(space),))).records[0]) == 5
+    await room.commit(Commit(puts=(override_put(space, None),)))
+    assert override_of((await room.read((override_row_key(space),))).records[0]) is None
+
+
+@pytest.fixture(params=[1, 2, 1024], ids=lambda rows: f"{rows} rows at once")
+def _steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads page after page, of so many rows."""
+    monkeypatch.setattr(quota, "_STEP_ROWS", request.param)
+
+
+@pytest.mark.usefixtures("_steps")
+async def test_all_limits_are_told(room: Store) -> None:
+    """Limits are listed by space, at most as many as asked for, and whether there are more."""
+    spaces = {_space(name).text: at for at, name in enumerate("abc")}
+    await room.commit(Commit(puts=tuple(override_put(_space(name), at) for at, name in enumerate("abc"))))
+    every = await read_overrides(room, limit=3)
+    assert (dict(every.limits), every.more) == (spaces, False)
+    some = await read_overrides(room, limit=2)
+    assert (len(some.limits), some.more) == (2, True)
+
+
+async def _host(store: Store, name: str, used_bytes: int, row_bytes: int = 0) -> None:
+    space = _space(name)
+    wanted = hosting_by_put(space, OWNER, HostingPolicy(), client=None, now=0.0)
+    plan = plan_hosting(wanted, (await store.read(wanted.keys())).records, now=0.0)
+    weigh = Put(b"Kx" + name.encode(), b"", weight_bytes=used_bytes, account=usage_key(space))
+    await store.commit(Commit(puts=(*plan.puts, *([weigh] if used_bytes else [])), adds=plan.adds))
+    await store.commit(Commit(adds=(Add(rows_key(space), row_bytes),)))
+
+
+@pytest.mark.usefixtures("_steps")
+async def test_the_largest_spaces_come_first(room: Store) -> None:
+    """Spaces are told by what they hold, empty ones last, and how many there are in all."""
+    for name, used_bytes in {"a": 5, "b": 0, "c": 9, "d": 7}.items():
+        await _host(room, name, used_bytes)
+    await room.commit(Commit(adds=(Add(usage_key(_space("never-hosted")), 99),)))
+    every = await largest_spaces(room, limit=10)
+    assert [(entry.space.name, entry.used_bytes) for entry in every.spaces] == [("c", 9), ("d", 7), ("a", 5), ("b", 0)]
+    assert every.count == 4
+    some = await largest_spaces(room, limit=2)
+    assert [(entry.space.name, entry.used_bytes) for entry in some.spaces] == [("c", 9), ("b", 0)]
+    assert some.count == 4
+
+
+@pytest.mark.usefixtures("_steps")
+async def test_rows_make_a_space_large_too(room: Store) -> None:
+    """What the rows of values take counts in the order, also where there are no bodies (M54)."""
+    for name, (used_bytes, row_bytes) in {"a": (5, 1), "b": (0, 8), "c": (7, 0), "d": (0, 0), "e": (4, 5)}.items():
+        await _host(room, name, used_bytes, row_bytes)
+    told = (await largest_spaces(room, limit=10)).spaces
+    assert [(entry.space.name, entry.used_bytes, entry.row_bytes) for entry in told] == [
+        ("e", 4, 5),
+        ("b", 0, 8),
+        ("c", 7, 0),
+        ("a", 5, 1),
+        ("d", 0, 0),
+    ]
+    assert [entry.space.name for entry in (await largest_spaces(room, limit=2)).spaces[:1]] == ["e"]

@@ -1,0 +1,462 @@
+"""Bodies on their way: taken in piece by piece, cleared away when nothing came of them, read piece by piece."""
+
+import asyncio
+import os
+import resource
+import threading
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import pytest
+from blake3 import blake3
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from value_bench import LARGE, SPACE, Bench, Write, in_pieces
+
+from spaces.errors import CommitTooLarge, IntakeFull, RecordDamaged, StoreBusy, StoreFull, StoreUnavailable
+from spaces.values import object_folder as blob_files
+from spaces.values.object_folder import PIECE_BYTES, STEP_BYTES, BlobFiles
+from spaces.values.object_records import BlobName
+from spaces.values.value_bodies import INLINE_BYTES, INLINE_TOGETHER_BYTES, INTAKE_BYTES, Intake, Staging, inline_body
+from spaces.values.value_heads import Write as ValueWrite
+
+HUGE = bytes(range(256)) * 4096 + b"and a rest"
+
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+
+
+class CountingThreads(ThreadPoolExecutor):
+    """The threads of a loop, with a count of what was done on them."""
+
+    steps = 0
+
+    def submit(
+        self, step: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Future[Result]:
+        """Note a step."""
+        self.steps += 1
+        return super().submit(step, *args, **kwargs)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> BlobFiles:
+    """An empty folder for bodies."""
+    return BlobFiles(tmp_path / "blobs")
+
+
+def left(folder: Path) -> list[Path]:
+    """What lies in the folder of bodies."""
+    return [place for place in (folder / "blobs").rglob("*") if place.is_file()]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    size_bytes=st.one_of(
+        st.integers(0, 200), st.integers(INLINE_BYTES - 2, INLINE_BYTES + 2), st.integers(0, 3 * PIECE_BYTES)
+    ),
+    piece_bytes=st.sampled_from([1000, 4096, 65_536, 262_144, 300_000, 1_000_000]),
+)
+def test_body_is_what_came(tmp_path: Path, size_bytes: int, piece_bytes: int) -> None:
+    """Whatever the size and the pieces: digest, size and bytes are those of the whole, inline up to the bound."""
+    data = (HUGE * 2)[:size_bytes]
+
+    async def check() -> None:
+        files = BlobFiles(tmp_path / "blobs")
+        async with Staging(files) as staging:
+            body = await staging.receive(in_pieces(data, piece_bytes))
+            assert (blake3(data).digest(), size_bytes) == (body.digest, body.size_bytes)
+            assert (body.file is None) is (size_bytes <= INLINE_BYTES)
+            assert body.inline == (data if size_bytes <= INLINE_BYTES else None)
+            if body.file is not None:
+                name = BlobName(b"s" * 16, body.digest, b"g" * 16)
+                await body.file.name_as(name)
+                async with await files.open(name, size_bytes=size_bytes) as opened:
+                    pieces = [piece async for piece in opened.pieces()]
+                assert b"".join(pieces) == data
+                assert max(map(len, pieces)) <= PIECE_BYTES
+                body.file.is_named = False
+        assert left(tmp_path) == []
+
+    asyncio.run(check())
+
+
+async def test_broken_upload_leaves_nothing(files: BlobFiles, tmp_path: Path) -> None:
+    """When the pieces end with an error, the error goes on and no file stays."""
+
+    async def broken() -> AsyncIterator[bytes]:
+        async for piece in in_pieces(HUGE):
+            yield piece
+        assert len(left(tmp_path)) == 1
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        async with Staging(files) as staging:
+            await staging.receive(broken())
+    assert left(tmp_path) == []
+
+
+async def test_cancelled_upload_leaves_nothing(files: BlobFiles, tmp_path: Path) -> None:
+    """An upload that is cancelled while it waits, or while a thread writes, leaves no file and no descriptor."""
+    descriptors = len(os.listdir("/proc/self/fd"))
+    arrived = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield HUGE
+        arrived.set()
+        await asyncio.Event().wait()
+
+    async def upload() -> None:
+        async with Staging(files) as staging:
+            await staging.receive(endless())
+
+    for wait_for_it in (True, False):
+        arrived.clear()
+        task = asyncio.create_task(upload())
+        if wait_for_it:
+            await arrived.wait()
+        else:
+            await asyncio.to_thread(lambda: None)  # a turn or two, somewhere in the writing
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert left(tmp_path) == []
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.mark.parametrize("what", ["reading", "upload"])
+async def test_cancelled_end_closes_the_file(files: BlobFiles, what: str) -> None:
+    """Whoever is cancelled while the file is to be closed, and all threads are busy, leaves no descriptor."""
+    threads, go_on = CountingThreads(1), threading.Event()
+    asyncio.get_running_loop().set_default_executor(threads)
+    incoming = await files.begin()
+    await incoming.append(HUGE)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    end = incoming.discard
+    if what == "reading":
+        name = BlobName(b"s" * 16, (await incoming.finish())[0], b"g" * 16)
+        await incoming.rename(name)
+        end = (await files.open(name, size_bytes=len(HUGE))).close
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    threads.submit(go_on.wait, 10.0)
+    threads.steps = 0
+    task = asyncio.create_task(end())
+    while not threads.steps:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+    await asyncio.to_thread(lambda: None)
+    assert len(os.listdir("/proc/self/fd")) == descriptors - 1
+
+
+async def test_full_disk(tmp_path: Path) -> None:
+    """Bodies leave a reserve of free disk alone; what has begun is removed."""
+    files = BlobFiles(tmp_path / "blobs", reserve_bytes=1 << 62)
+    with pytest.raises(StoreFull):
+        async with Staging(files) as staging:
+            await staging.receive(in_pieces(HUGE))
+    assert left(tmp_path) == []
+    async with Staging(files) as staging:
+        assert (await staging.receive(in_pieces(b"small"))).inline == b"small"
+
+
+async def test_unusable_folder(tmp_path: Path) -> None:
+    """A disk that refuses is an error of ours."""
+    (tmp_path / "blobs").write_bytes(b"no folder")
+    with pytest.raises(StoreUnavailable):
+        async with Staging(BlobFiles(tmp_path / "blobs")) as staging:
+            await staging.receive(in_pieces(HUGE))
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [
+        (StoreBusy("x"), False),
+        (StoreFull("x"), False),
+        (CommitTooLarge(bound="x", limit=1, got=2), False),
+        (StoreUnavailable("the outcome is unknown"), True),
+        (asyncio.CancelledError(), True),
+    ],
+    ids=["busy", "full", "too large", "unavailable", "cancelled"],
+)
+async def test_named_files_stay_only_where_a_commit_may_refer_to_them(
+    bench: Bench, error: BaseException, stays: bool
+) -> None:
+    """A file that was named for a commit goes when nothing was written, and stays when nobody can say."""
+    with pytest.raises(type(error)):
+        async with bench.values.staging() as staging:
+            await bench.plan(Write("a", LARGE), staging=staging)
+            raise error
+    assert len(bench.names()) == stays
+
+
+async def test_refused_commit_names_its_file_anew(bench: Bench) -> None:
+    """A file has one name at a time, and after a refusal none that a commit knows."""
+    async with bench.values.staging() as staging:
+        planned = await bench.plan(Write("a", LARGE), staging=staging)
+        (first,) = bench.names()
+        staging.recall()
+        draft = await bench.values.draft(SPACE, (ValueWrite("a", planned.bodies[0]),), (None,))
+        await draft.plan(now=0.0)
+        (second,) = bench.names()
+        assert first.name.rpartition("-")[0] == second.name.rpartition("-")[0]
+        assert first != second
+        staging.recall()
+    assert bench.names() == []
+
+
+async def test_equal_bodies_of_a_batch_share_a_file(bench: Bench) -> None:
+    """Of two staged files with the same bytes one is kept."""
+    await bench.write(Write("a", LARGE), Write("b", LARGE))
+    assert (await bench.references(LARGE), len(bench.names())) == (2, 1)
+
+
+def test_inline_body_is_bounded() -> None:
+    """A body at hand that belongs in a file is a mistake of the caller."""
+    assert inline_body(b"x" * INLINE_BYTES).size_bytes == INLINE_BYTES
+    with pytest.raises(ValueError, match="file"):
+        inline_body(b"x" * (INLINE_BYTES + 1))
+
+
+# --- reading
+
+
+async def written(bench: Bench, body: bytes) -> Path:
+    await bench.write(Write("a", body))
+    (place,) = bench.names()
+    return place
+
+
+async def test_ranges(bench: Bench) -> None:
+    """A part of a body is what lies there, however it meets the pieces."""
+    await written(bench, HUGE)
+    head = await bench.head("a")
+    assert head is not None
+    body = await bench.values.open_body(head)
+    assert not isinstance(body, bytes)
+    async with body:
+        for start, stop in [(0, 1), (PIECE_BYTES - 1, PIECE_BYTES + 1), (5, len(HUGE)), (0, None), (7, 7), (9, 3)]:
+            assert b"".join([piece async for piece in body.pieces(start, stop)]) == HUGE[start:stop]
+    with pytest.raises(StoreUnavailable):
+        await body.read()
+
+
+async def test_reading_goes_on_after_the_file_is_gone(bench: Bench) -> None:
+    """Whoever has a body open reads it to its end, whatever the collector does."""
+    place = await written(bench, HUGE)
+    head = await bench.head("a")
+    assert head is not None
+    body = await bench.values.open_body(head)
+    assert not isinstance(body, bytes)
+    async with body:
+        pieces = body.pieces()
+        first = await anext(pieces)
+        place.unlink()
+        assert first + b"".join([piece async for piece in pieces]) == HUGE
+
+
+async def test_last_piece_of_a_damaged_body_is_kept_back(bench: Bench) -> None:
+    """A file that does not hold its body is never handed out whole (M13)."""
+    place = await written(bench, HUGE)
+    head = await bench.head("a")
+    assert head is not None
+    place.write_bytes(HUGE[:-1] + b"x")
+    body = await bench.values.open_body(head)
+    assert not isinstance(body, bytes)
+    given_out = b""
+    with pytest.raises(RecordDamaged):
+        async with body:
+            async for piece in body.pieces():
+                given_out += piece
+    assert len(given_out) == len(HUGE) // PIECE_BYTES * PIECE_BYTES
+
+
+def knows_how_not_to_wait(place: Path) -> bool:
+    """Tell whether the file system says what it has in memory."""
+    try:
+        with place.open("rb") as stream:
+            return os.preadv(stream.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT) == 1
+    except (AttributeError, OSError):
+        return False
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["in memory", "anywhere"])
+async def test_what_is_in_memory_is_read_without_a_thread(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    """A body that the kernel has is read on the loop, and others get their turns; else each piece takes a thread."""
+    place = await written(bench, HUGE)
+    if not (waits or knows_how_not_to_wait(place)):
+        pytest.skip("this file system does not say what it has in memory")
+    if waits:
+        monkeypatch.setattr(blob_files, "_NOWAIT", None)  # as on a platform without it
+    head = await bench.head("a")
+    assert head is not None
+    threads, turns, is_read = CountingThreads(), 0, False
+    asyncio.get_running_loop().set_default_executor(threads)
+
+    async def others() -> None:
+        nonlocal turns
+        while not is_read:
+            turns += 1
+            await asyncio.sleep(0)
+
+    body = await bench.values.open_body(head)
+    assert not isinstance(body, bytes)
+    async with body, asyncio.TaskGroup() as group:
+        group.create_task(others())
+        threads.steps = 0
+        pieces = [piece async for piece in body.pieces()]
+        is_read = True
+        steps = threads.steps
+    assert b"".join(pieces) == HUGE
+    assert steps == (len(pieces) if waits else 0)
+    assert turns >= len(pieces) // 2
+
+
+async def test_many_readings_read_one_piece_in_a_round_of_the_loop(bench: Bench) -> None:
+    """However many bodies are read at once, a short request waits for one piece; who is cancelled keeps nobody back."""
+    place = await written(bench, HUGE)
+    if not knows_how_not_to_wait(place):
+        pytest.skip("this file system does not say what it has in memory")
+    head = await bench.head("a")
+    assert head is not None
+    body = await bench.values.open_body(head)
+    assert not isinstance(body, bytes)
+    rounds, later_pieces = 0, list[int]()
+    begun = list[None]()
+
+    async def read() -> bytes:
+        pieces = body.pieces()
+        whole = await anext(pieces)
+        begun.append(None)
+        async for piece in pieces:
+            whole += piece
+            later_pieces.append(rounds)
+        return bytes(whole)
+
+    async with body:
+        readings = [asyncio.create_task(read()) for _ in range(8)]
+        gave_up = asyncio.create_task(read())
+        while not all(reading.done() for reading in readings):
+            rounds += 1
+            await asyncio.sleep(0)
+            if len(begun) == 9:
+                gave_up.cancel()
+        assert {reading.result() for reading in readings} == {HUGE}
+    with pytest.raises(asyncio.CancelledError):
+        await gave_up
+    assert len(later_pieces) >= 8 * 4
+    assert len(set(later_pieces)) == len(later_pieces)
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "shrinks"])
+async def test_files_that_are_not_whole(bench: Bench, damage: str) -> None:
+    """A file that is missing, or shorter than its head says, before or while it is read, is an error."""
+    place = await written(bench, HUGE)
+    head = await bench.head("a")
+    assert head is not None
+    if damage == "missing":
+        place.unlink()
+    if damage == "short":
+        os.truncate(place, 10)
+    with pytest.raises(RecordDamaged):
+        body = await bench.values.open_body(head)
+        assert not isinstance(body, bytes)
+        async with body:
+            os.truncate(place, PIECE_BYTES + 1)
+            await body.read()
+
+
+async def test_bodies_on_their_way_hold_a_bounded_memory(files: BlobFiles) -> None:
+    """What all operations hold together is bounded; a body beyond it is refused, and what ends gives its part back."""
+    intake = Intake(2 * PIECE_BYTES)
+    async with Staging(files, intake) as first, Staging(files, intake) as second:
+        await first.receive(in_pieces(HUGE))  # most of it lies on the disk
+        await first.keep(LARGE)
+        with pytest.raises(IntakeFull):
+            await second.receive(in_pieces(HUGE))
+    intake.take(2 * PIECE_BYTES)
+    with pytest.raises(IntakeFull):
+        intake.take(1)
+
+
+@pytest.mark.parametrize(
+    ("others_bytes", "step_bytes"),
+    [(0, STEP_BYTES), (INTAKE_BYTES // 2, PIECE_BYTES)],
+    ids=["much room", "little room"],
+)
+async def test_long_bodies_wait_for_long_steps_where_there_is_room(
+    files: BlobFiles, others_bytes: int, step_bytes: int
+) -> None:
+    """A long body holds up to 1 MiB of memory while others hold little, and 256 KiB otherwise."""
+    intake = Intake()
+    intake.take(others_bytes)
+    held: list[int] = []
+
+    async def watched() -> AsyncIterator[bytes]:
+        async for piece in in_pieces(HUGE * 4, 65_536):
+            held.append(intake.held_bytes - others_bytes)
+            yield piece
+
+    async with Staging(files, intake) as staging:
+        body = await staging.receive(watched())
+    assert body.digest == blake3(HUGE * 4).digest()
+    assert max(held) + 65_536 == step_bytes
+
+
+async def test_short_pieces_take_little_more_memory_than_their_bytes(files: BlobFiles) -> None:
+    """A client that sends two bytes at a time does not make the node keep an object for each."""
+
+    async def short() -> AsyncIterator[bytes]:
+        for number in range(50_000):
+            yield number.to_bytes(2, "big")
+
+    async with Staging(files) as staging:
+        tracemalloc.start()
+        try:
+            body = await staging.receive(short())
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert body.digest == blake3(b"".join([number.to_bytes(2, "big") for number in range(50_000)])).digest()
+    assert peak_bytes < 1_000_000
+
+
+async def test_any_number_of_pieces_is_written_at_once(files: BlobFiles) -> None:
+    """More pieces than the kernel takes in one call are written all the same."""
+    incoming = await files.begin()
+    pieces = [number.to_bytes(2, "big") * 100 for number in range(3000)]
+    await incoming.append(*pieces)
+    digest, size_bytes = await incoming.finish()
+    assert (digest, size_bytes) == (blake3(b"".join(pieces)).digest(), 600_000)
+    name = BlobName(b"s" * 16, digest, b"g" * 16)
+    await incoming.rename(name)
+    async with await files.open(name, size_bytes=size_bytes) as body:
+        assert await body.read() == b"".join(pieces)
+
+
+async def test_write_that_ends_early(files: BlobFiles, tmp_path: Path) -> None:
+    """What the disk took a part of is not taken for the whole."""
+    _, hard = was = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE_BYTES + 1, hard))
+    try:
+        with pytest.raises(StoreUnavailable):
+            async with Staging(files) as staging:
+                await staging.keep(HUGE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, was)
+    assert left(tmp_path) == []
+
+
+async def test_commit_holds_a_bounded_number_of_bytes_inline(files: BlobFiles) -> None:
+    """Of many bodies that are small enough for a head, those beyond the bound of a commit lie in files (ST6)."""
+    async with Staging(files) as staging:
+        bodies = [await staging.keep(b"b" * INLINE_BYTES) for _ in range(INLINE_TOGETHER_BYTES // INLINE_BYTES + 2)]
+        last = await staging.keep(b"")
+    assert [body.file is None for body in bodies] == [True] * (len(bodies) - 2) + [False] * 2
+    assert last.inline == b""

@@ -1,0 +1,171 @@
+"""Values: heads, bodies in rows and in files, references and quota."""
+
+import asyncio
+
+import pytest
+from blake3 import blake3
+from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
+
+from spaces.errors import CommitInvalid, MetadataTooLarge, RecordDamaged
+from spaces.store.contract import Commit, Committed, Put, Refused
+from spaces.values.object_records import BlobName, parse_file_name
+from spaces.values.quota import quota_add
+from spaces.values.value_bodies import INLINE_BYTES
+from spaces.values.value_heads import MAX_METADATA_BYTES, ROW_BYTES, head_key
+
+BODIES = {"empty": b"", "small": SMALL, "inline": b"i" * INLINE_BYTES, "file": b"f" * (INLINE_BYTES + 1)}
+BODIES["large file"] = LARGE
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+async def test_body_comes_back(bench: Bench, body: bytes) -> None:
+    """A value is what was put, under the ETag of its bytes, inline or in a file (M1)."""
+    plan = await bench.write(Write("a/b", body, {"content-type": "text/plain"}))
+    head = await bench.head("a/b")
+    assert head is not None
+    digest = blake3(body).hexdigest()
+    assert (digest, digest, f'"blake3-{digest}"') == (plan.bodies[0].digest.hex(), head.etag, head.etag_header)
+    assert (len(body), "a/b", {"content-type": "text/plain"}) == (head.size_bytes, head.path, head.metadata)
+    assert body == await bench.body("a/b")
+    assert (len(body) > INLINE_BYTES) is (head.body is None)
+    assert len(body) == await bench.usage()
+
+
+async def test_put_replaces_value_and_metadata(bench: Bench) -> None:
+    """A put replaces everything; nothing is merged (M2)."""
+    await bench.write(Write("a", b"1", {"content-type": "x", "x-tinycloud-meta-a": "1"}))
+    plan = await bench.write(Write("a", b"22", {"content-language": "de"}))
+    head = await bench.head("a")
+    assert head is not None
+    assert (head.body, head.metadata) == (b"22", {"content-language": "de"})
+    assert plan.draft.replaced[0].body == b"1"
+    assert await bench.usage() == 2
+
+
+async def test_delete_leaves_a_tombstone(bench: Bench) -> None:
+    """A deleted path is told from one never written; deleting the latter is the caller's to refuse (M31)."""
+    await bench.write(Write("a", b"1"))
+    plan = await bench.write(Write("a", None))
+    assert (plan.bodies, plan.draft.replaced[0] is not None) == ((None,), True)
+    deleted, never = (await bench.store.read((head_key(SPACE, "a"), head_key(SPACE, "b")))).records
+    assert deleted is not None
+    assert never is None
+    assert (await bench.write(Write("a", None))).draft.replaced == (None,)
+    with pytest.raises(CommitInvalid):
+        await bench.plan(Write("b", None))
+    assert await bench.usage() == 0
+    await bench.write(Write("a", b"2"))
+    assert await bench.body("a") == b"2"
+
+
+async def test_racing_writes_of_one_path(bench: Bench) -> None:
+    """Of two writes planned on the same read one is refused, so that no reference is ever lost."""
+    plans = [await bench.plan(Write("a", body)) for body in (SMALL, LARGE)]
+    assert [Committed, Refused] == [type(await bench.commit(plan)) for plan in plans]
+
+
+async def test_batch_is_written_together(bench: Bench) -> None:
+    """Several paths in one commit, equal bodies among them, count and read as written."""
+    await bench.write(Write("a", LARGE), Write("b", LARGE), Write("c", SMALL), Write("d", SMALL))
+    assert [await bench.body(path) for path in "abcd"] == [LARGE, LARGE, SMALL, SMALL]
+    assert await bench.references(LARGE) == 2
+    assert len(LARGE) + 2 * len(SMALL) == await bench.usage()
+    with pytest.raises(CommitInvalid):
+        await bench.plan(Write("a", b"1"), Write("a", b"2"))
+
+
+async def test_equal_bodies_share_a_file_within_a_space(bench: Bench) -> None:
+    """A large body under two paths of a space is stored and counted once, in two spaces twice (M10)."""
+    await bench.write(Write("a", LARGE))
+    await bench.write(Write("b", LARGE))
+    assert (2, 1, len(LARGE)) == (await bench.references(LARGE), len(bench.names()), await bench.usage())
+    await bench.write(Write("a", LARGE), space=OTHER)
+    assert (await bench.references(LARGE, OTHER), len(bench.names())) == (1, 2)
+
+
+async def test_same_body_again_keeps_its_file(bench: Bench) -> None:
+    """Putting the bytes that are there already changes neither file nor count."""
+    await bench.write(Write("a", LARGE))
+    plan = await bench.write(Write("a", LARGE, {"content-type": "x"}))
+    assert (len(plan.plan.puts), len(plan.plan.checks)) == (1, 1)
+    assert (1, 1, len(LARGE)) == (await bench.references(LARGE), len(bench.names()), await bench.usage())
+    assert await bench.body("a") == LARGE
+
+
+async def test_shared_file_that_is_leaving_refuses_the_commit(bench: Bench) -> None:
+    """A body is shared only while its record stands unchanged."""
+    await bench.write(Write("a", LARGE))
+    sharing = await bench.plan(Write("b", LARGE))
+    await bench.write(Write("a", None))
+    assert isinstance(await bench.commit(sharing), Refused)
+    await bench.write(Write("b", LARGE))
+    assert await bench.references(LARGE) == 1
+    assert await bench.body("b") == LARGE
+
+
+async def test_damaged_file_is_told(bench: Bench) -> None:
+    """A file that does not hold the body of its head is an error, never an answer (M13)."""
+    await bench.write(Write("a", LARGE))
+    (place,) = bench.names()
+    place.chmod(0o600)
+    place.write_bytes(LARGE[:-1] + b"x")
+    with pytest.raises(RecordDamaged):
+        await bench.body("a")
+
+
+async def test_quota_is_exact_among_racing_writes(bench: Bench) -> None:
+    """Of many writes at once exactly as many pass as the quota has room for; deletes pass beyond it."""
+    plans = [await bench.plan(Write(f"p{at}", b"x" * 100)) for at in range(10)]
+    limit = quota_add(SPACE, limit_bytes=350)
+    outcomes = await asyncio.gather(*[bench.commit(plan, limit) for plan in plans])
+    assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 3
+    assert await bench.usage() == 300
+    assert (await bench.plan(Write("p0", None))).draft.growth_bytes == -100
+
+
+async def test_rows_are_charged_apart(bench: Bench) -> None:
+    """Path, metadata and a fixed part of each value count in an account of their own, and are given back (M54)."""
+    metadata = {"content-type": "t" * 100}
+    for path in ("p", "ü" * 20, "p" * 2000):
+        for body in (b"", SMALL, LARGE):
+            planned = await bench.write(Write(path, body, metadata))
+            expected = ROW_BYTES + len(path.encode()) + len("content-type") + 100
+            assert (expected, len(body)) == (await bench.rows(), await bench.usage())
+        assert planned.draft.row_growth_bytes == 0
+        await bench.write(Write(path, b""), Write("other", b""))
+        assert 2 * ROW_BYTES + len(path.encode()) + len("other") == await bench.rows()
+        await bench.write(Write(path, None), Write("other", None))
+        assert (await bench.rows(), await bench.usage()) == (0, 0)
+
+
+async def test_metadata_is_bounded(bench: Bench) -> None:
+    """Stored metadata has at most 16 KiB of names and values (ST6)."""
+    name = "x-tinycloud-meta-a"
+    room_bytes = MAX_METADATA_BYTES - len(name)
+    await bench.write(Write("a", b"", {name: "v" * room_bytes}))
+    with pytest.raises(MetadataTooLarge):
+        await bench.plan(Write("a", b"", {name: "v" * (room_bytes + 1)}))
+
+
+async def test_metadata_that_is_not_utf8(bench: Bench) -> None:
+    """Header bytes that are not UTF-8 come back as they were decoded."""
+    metadata = {"content-disposition": "caf\udce9 ü"}
+    await bench.write(Write("a", b"", metadata))
+    head = await bench.head("a")
+    assert head is not None
+    assert metadata == head.metadata
+
+
+async def test_damaged_head_is_told(bench: Bench) -> None:
+    """A head that does not decode is an error of its own."""
+    await bench.store.commit(Commit(puts=(Put(head_key(SPACE, "a"), b"\x90"),)))
+    with pytest.raises(RecordDamaged):
+        await bench.head("a")
+
+
+def test_names_of_files() -> None:
+    """A file's name is read back, and anything else is not one."""
+    name = BlobName(b"\x01" * 16, b"\x02" * 32, b"\x03" * 16)
+    assert name == parse_file_name(name.file_name)
+    for text in ("", "a-b-c", name.file_name[:-1], name.file_name[:-1] + "z", name.file_name + "-00"):
+        assert parse_file_name(text) is None

@@ -1,0 +1,91 @@
+"""A node in this process that believes a simulated platform, with any release settings, and people on it.
+
+Example:
+    async with staying(tmp_path, platform, key_providers=("tpm",)) as here:
+        owner, delegate = await here.granted(policy=policy_for("approved"))
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from attacks.parties import Delegate, Owner, Stage, stage_on
+from running_node import Reply, trust_arguments
+from tests_support import FixedClock
+
+from encryption_network.policy import Policy
+from node.config import Collateral, Config, Http, Limits, Release, Store
+from node.processes.embedded import embedded_node
+from node.services import Services
+from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated_log import MintedLog
+
+
+@dataclass(kw_only=True)
+class Here(Stage):
+    """A stage in this process.
+
+    Attributes:
+        services: the node's own parts.
+        clock: the node's; people's tokens go by the machine's, so it moves by minutes only where they ask.
+    """
+
+    services: Services
+    clock: FixedClock
+
+    async def granted(self, *, policy: Policy) -> tuple[Owner, Delegate]:
+        """Return an owner, and a backend with a grant to decrypt under a policy."""
+        owner, delegate = await self.owner(), Delegate()
+        delegate.proofs = [await self.register(owner.grant_decrypt(delegate.did, policy=policy))]
+        return owner, delegate
+
+    async def attest_with_log(self, delegate: Delegate, owner: Owner, log: MintedLog) -> Reply:
+        """Hand in a quote of the image "approved" on which a log was written."""
+        nonce = await self.nonce(delegate.did)
+        bound = self.report_data(delegate.did, delegate.receiver.public_key, nonce)
+        image = replace(measurements_of("approved"), rtmr3=None)
+        quote = self.platform.mint_quote(log.run_on(image), bound)
+        return await self.hand_in(
+            delegate, owner.network, nonce=nonce, quote=quote, more={"eventLog": log.log.to_json()}
+        )
+
+
+Stay = Callable[..., AbstractAsyncContextManager[Here]]
+
+
+@asynccontextmanager
+async def staying(
+    folder: Path,
+    platform: SimulatedPlatform,
+    *,
+    with_collateral: bool = True,
+    store_url: str | None = None,
+    fetching: Collateral = Collateral(),  # noqa: B008  # settings are frozen
+    **release: object,
+) -> AsyncIterator[Here]:
+    """Run a node on a folder until the block ends; on one folder, however often.
+
+    Args:
+        folder: where root certificate, collateral and data go.
+        platform: whose root the node trusts.
+        with_collateral: whether the node loads its documents at start.
+        store_url: a database instead of a store in that folder.
+        fetching: where further documents come from.
+        release: settings of this section.
+    """
+    _, root, _, collateral = trust_arguments(folder, platform)
+    settings = {"trust_root": root, "collateral": collateral if with_collateral else None} | release
+    config = Config(
+        http=Http(port=0, drain_s=0),
+        store=Store(data=str(folder / "data"), url=store_url),
+        release=Release(**settings),  # type: ignore[arg-type]  # by name
+        collateral=fetching,
+        limits=Limits(challenges_per_minute=1_000_000),
+    )
+    clock = FixedClock(time.time())
+    async with embedded_node(config, clock=clock) as node, AsyncExitStack() as clients:
+        stage = await stage_on(node.url, platform, clients)
+        parts = (stage.url, platform, clients, stage.node_did)
+        yield Here(*parts, services=node.services, clock=clock)

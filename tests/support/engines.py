@@ -1,0 +1,67 @@
+"""Which engine the nodes of the tests keep their store in: LMDB, or PostgreSQL where TEST_ENGINE says so.
+
+    TEST_ENGINE=postgresql pytest tests/conformance tests/attacks …
+
+runs the tests of the wire and of what lies above the store on the other engine, with the same answers. A node that
+is started again on a folder finds the database that it had.
+"""
+
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from postgres_server import PROGRAMS_ABSENT, postgres_server, programs
+
+from node.config import Store
+
+ENGINE_VARIABLE = "TEST_ENGINE"
+POSTGRESQL = "postgresql"
+
+
+def is_on_postgresql() -> bool:
+    """Tell whether nodes keep their stores in a database in this run."""
+    engine = os.environ.get(ENGINE_VARIABLE, "lmdb")
+    assert engine in ("lmdb", POSTGRESQL), engine
+    return engine == POSTGRESQL
+
+
+def needs_folder() -> pytest.MarkDecorator:
+    """Return the mark of tests that look at or damage what lies in the folder of LMDB."""
+    return pytest.mark.skipif(is_on_postgresql(), reason="about the store in the data folder")
+
+
+def store_at(folder: Path | str) -> Store:
+    """Return the settings of a store that belongs to a folder."""
+    return Store(data=str(folder), url=database_of(folder) if is_on_postgresql() else None)
+
+
+def store_arguments(folder: Path | str) -> tuple[str, ...]:
+    """Return the arguments of `serve` for a store that belongs to a folder, beside `--data`."""
+    return ("--store", database_of(folder)) if is_on_postgresql() else ()
+
+
+def database_of(folder: Path | str) -> str:
+    """Return the address of a folder's database; it is empty the first time."""
+    return _database(str(Path(folder).absolute()))
+
+
+@contextmanager
+def no_housekeeping() -> Iterator[None]:
+    """Let no store in a database that is opened meanwhile in this process forget claims of its own accord.
+
+    For nodes whose clock goes back: a database refuses claims from before what it has swept, and no clock of a node in
+    use goes back by more than the sweep leaves. The files of LMDB know no such bound.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spaces.store.postgres.engine.HOUSEKEEPING_S", 1e9)
+        yield
+
+
+@functools.cache
+def _database(_folder: str) -> str:
+    if programs() is None:
+        pytest.skip(PROGRAMS_ABSENT)
+    return postgres_server().new_schema()

@@ -1,0 +1,95 @@
+"""An S3-compatible server of the tests' own: one for each test process, on a port of loopback, its objects in memory.
+
+It is started when a test first asks for it, and ends with the process. It can be away for a while; what it holds is
+still there afterwards.
+"""
+
+import functools
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+
+from moto.server import ThreadedMotoServer
+
+from spaces.values.object_bucket import BucketAccess, BucketPlace
+
+KEY_ID = "key-of-tests"
+SECRET_KEY = "hush-hush-the-secret-of-the-tests"
+_HOST = "127.0.0.1"
+
+
+@dataclass
+class S3Server:
+    """A running server."""
+
+    port: int = 0
+    _server: ThreadedMotoServer | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        """Take connections, on the port it had before."""
+        logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
+        self._server = ThreadedMotoServer(ip_address=_HOST, port=self.port, verbose=False)
+        self._server.start()
+        self.port = self._server.get_host_and_port()[1]
+
+    def stop(self) -> None:
+        """Be away."""
+        assert self._server is not None
+        self._server.stop()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Be away while the block runs."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    @property
+    def endpoint(self) -> str:
+        """Its address."""
+        return f"http://{_HOST}:{self.port}"
+
+    @property
+    def access(self) -> BucketAccess:
+        """How to reach it."""
+        return BucketAccess(key_id=KEY_ID, secret_key=SECRET_KEY, endpoint=self.endpoint)
+
+    def ask(self, method: str, path: str) -> bytes:
+        """Send a request by hand."""
+        connection = HTTPConnection(_HOST, self.port, timeout=20)
+        try:
+            connection.request(method, path, headers={"Content-Length": "0"})
+            return connection.getresponse().read()
+        finally:
+            connection.close()
+
+    def new_bucket(self) -> BucketPlace:
+        """Make an empty bucket, and return a place in it."""
+        name = f"bodies-{next(_NUMBERS)}"
+        self.ask("PUT", f"/{name}")
+        return BucketPlace(name, "some/node")
+
+    def unfinished(self, place: BucketPlace) -> int:
+        """Return how many uploads in parts were begun and neither ended nor aborted."""
+        return self.ask("GET", f"/{place.bucket}?uploads").count(b"<UploadId>")
+
+    def keys(self, place: BucketPlace) -> list[str]:
+        """Return the keys of all objects, without the prefix."""
+        listed = self.ask("GET", f"/{place.bucket}?list-type=2").decode()
+        keys = [part.partition("</Key>")[0] for part in listed.split("<Key>")[1:]]
+        return [key.removeprefix(f"{place.prefix}/") for key in keys]
+
+
+_NUMBERS = iter(range(1, 1_000_000))
+
+
+@functools.cache
+def s3_server() -> S3Server:
+    """Return the server of this process; start it when it does not run yet."""
+    server = S3Server()
+    server.start()
+    return server

@@ -1,0 +1,148 @@
+"""What every test may use: the reference vectors beside the checkout, a clock and a random source that stand still,
+and how long fuzz tests run.
+
+Tests that read the reference vectors are marked `shared`; in a checkout without them they are skipped by name, and the
+number is printed at the end of the run.
+
+Tests with `fuzz` in their name throw bytes at parsers: a short run in the suite, a long one where the environment
+variable FUZZ_EXAMPLES says how many examples the quickest tests draw (`make fuzz`).
+"""
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from blake3 import blake3
+from engines import is_on_postgresql
+from hypothesis import HealthCheck, settings
+from pgbouncer import PGBOUNCER_ABSENT
+from postgres_server import PROGRAMS_ABSENT
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SHARED_VECTORS = REPOSITORY.parent / "shared" / "vectors"
+VECTORS_ABSENT = "reference vectors are not beside this checkout"
+
+FUZZ_VARIABLE = "FUZZ_EXAMPLES"
+# Of a short run, and what an ordinary test takes of the number that is asked for: only the quickest take all of it.
+_SHORT_EXAMPLES, _FEWEST_EXAMPLES = 50, 10
+_ORDINARY_SHARE = 1 / 5
+# No input may be pondered: far above what any example takes on a busy machine, far below what a quadratic reader takes.
+_LONGEST_EXAMPLE = timedelta(seconds=5)
+
+settings.register_profile(
+    "fuzz",
+    max_examples=int(os.environ.get(FUZZ_VARIABLE, _SHORT_EXAMPLES / _ORDINARY_SHARE)),
+    deadline=_LONGEST_EXAMPLE,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
+# A busy machine makes no test fail: nothing is judged by the time it takes.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("fuzz" if FUZZ_VARIABLE in os.environ else "suite")
+
+
+def fuzzed(share: float = _ORDINARY_SHARE) -> settings:
+    """Return the settings of a fuzz test that takes a share of the examples; a dear one takes a small share."""
+    profile = settings.get_profile("fuzz")
+    return settings(profile, max_examples=max(_FEWEST_EXAMPLES, round(profile.max_examples * share)))
+
+
+def shared_vectors(name: str) -> Path:
+    """Return the path of a file or folder of the reference vectors; only for tests marked `shared`."""
+    return SHARED_VECTORS / name
+
+
+def json_lines(path: Path) -> Iterator[Any]:
+    """Yield the objects of a file that holds one JSON object a line."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def altered(value: Any, **changes: object) -> Any:
+    """Return a frozen value with some fields replaced, whichever kind of record it is."""
+    return msgspec.structs.replace(value, **changes) if isinstance(value, msgspec.Struct) else replace(value, **changes)
+
+
+class FixedClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now: float = 1_795_000_000.0) -> None:
+        self.time = now
+
+    def now(self) -> float:
+        """Return the time that was set."""
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward."""
+        self.time += seconds
+
+
+class CountingEntropy:
+    """A reproducible random source: BLAKE3 of a seed and a counter."""
+
+    def __init__(self, seed: bytes = b"tests") -> None:
+        self._seed = seed
+        self._count = 0
+
+    def token(self, size_bytes: int) -> bytes:
+        """Return the next `size_bytes` bytes of the stream."""
+        self._count += 1
+        return blake3(self._seed + self._count.to_bytes(8, "big")).digest(length=size_bytes)
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    """A clock that stands still until it is moved."""
+    return FixedClock()
+
+
+@pytest.fixture
+def entropy() -> CountingEntropy:
+    """A reproducible random source."""
+    return CountingEntropy()
+
+
+class Input:
+    """Standard input as a program sees it: a pipe that holds a text, or a terminal at which it is typed."""
+
+    def __init__(self, text: str = "", *, is_terminal: bool = False) -> None:
+        self.buffer = io.BytesIO(text.encode())
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        """Whether somebody types."""
+        return self._is_terminal
+
+    def readline(self, *_: int) -> str:
+        """Return the next line."""
+        return self.buffer.readline().decode()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip by name what needs the reference vectors where they are absent."""
+    if SHARED_VECTORS.is_dir():
+        return
+    for item in items:
+        if item.get_closest_marker("shared") is not None:
+            item.add_marker(pytest.mark.skip(reason=VECTORS_ABSENT))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print how many tests were left out for want of something that this machine does not have."""
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    for reason in (VECTORS_ABSENT, PROGRAMS_ABSENT, PGBOUNCER_ABSENT):
+        number = sum(reason in told for told in skipped)
+        if number:
+            terminalreporter.write_line(f"{number} tests skipped: {reason}")
+    if is_on_postgresql():
+        ran = sum(len(terminalreporter.stats.get(outcome, [])) for outcome in ("passed", "failed"))
+        terminalreporter.write_line(f"{ran} tests ran with their stores in PostgreSQL")
