@@ -12,7 +12,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from .config import Admin
+from .config.tree import Admin
 from .errors import ConfigurationError
 
 _MAX_BYTES: Final = 4096

@@ -9,33 +9,21 @@ Example:
     terms = in_force(services.config.release, record)
 """
 
-from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from capabilities.errors import InvalidJson
-from capabilities.strict_json import parse_json
-from encryption_network.errors import PolicyError
-from encryption_network.key_providers import (
-    MAX_KEY_PROVIDERS,
-    accepted_by_both,
-    is_accepted,
-    parse_key_provider,
-)
-from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy
+from encryption_network.key_providers import accepted_by_both, is_accepted
 from encryption_network.release_record import ReleaseRecord, decode_release_record
 from spaces.documents.evidence import release_record_key
 from spaces.store.contract import Store
-from tee_backend.attestation.errors import TrustRootRefused
-from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trust_root
+from tee_backend.attestation.trust_root import TrustRoot, intel_root
 
-from .config import AttestationMode, Release
-from .errors import ConfigurationError
+from .config.tree import AttestationMode, Release
+from .term_files import key_providers_named, read_trust_root
 
 # From the strictest to the loosest.
 _STRICTNESS: Final[tuple[AttestationMode, ...]] = ("everyone", "delegates", "off")
-_MAX_TRUST_ROOT_BYTES: Final = 16 * 1024
 
 
 def configured_record(release: Release) -> ReleaseRecord:
@@ -106,58 +94,3 @@ def configured_trust_root(release: Release) -> TrustRoot:
         ConfigurationError: unreadable, or no root certificate.
     """
     return intel_root() if release.trust_root is None else read_trust_root(Path(release.trust_root))
-
-
-def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...]:
-    """Return a list of key providers (AT29) in order of its texts, each once.
-
-    Args:
-        texts: as somebody wrote them.
-        where: what to name in the error.
-    Raises:
-        ConfigurationError: too many, or an entry is no key provider, or one that can never be accepted.
-    """
-    try:
-        named = {parse_key_provider(text) for text in texts}
-    except PolicyError as error:
-        raise ConfigurationError(
-            f"{where}: {error.reason}", hint="write kms, tpm, kms:<hex id> or local-sgx:<hex id>"
-        ) from None
-    if len(named) > MAX_KEY_PROVIDERS:
-        raise ConfigurationError(f"{where}: more than {MAX_KEY_PROVIDERS} entries", hint="name fewer, or a whole kind")
-    return tuple(sorted(named))
-
-
-def read_trust_root(path: Path) -> TrustRoot:
-    """Return the root certificate in a file, PEM or DER.
-
-    Raises:
-        ConfigurationError: unreadable, or no root certificate.
-    """
-    try:
-        return parse_trust_root(_read(path, "trust root", _MAX_TRUST_ROOT_BYTES))
-    except TrustRootRefused as error:
-        raise ConfigurationError(
-            f"{path} is not a root certificate: {error.detail}", hint="name one root certificate, PEM or DER"
-        ) from None
-
-
-def read_node_policy(path: Path) -> Policy:
-    """Return the policy in a JSON file.
-
-    Raises:
-        ConfigurationError: unreadable, or no policy.
-    """
-    try:
-        return parse_policy(parse_json(_read(path, "policy", MAX_POLICY_BYTES), max_bytes=MAX_POLICY_BYTES))
-    except (InvalidJson, PolicyError) as error:
-        raise ConfigurationError(f"{path} is not a policy: {error}", hint=f"edit {path}") from None
-
-
-def _read(path: Path, what: str, max_bytes: int) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(max_bytes + 1)
-    except OSError as error:
-        reason = error.strerror or "unreadable"
-        raise ConfigurationError(f"cannot read the {what} {path}: {reason}", hint=f"ls -l {path}") from None

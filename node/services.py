@@ -6,7 +6,6 @@ Example:
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -23,13 +22,11 @@ from .admin_key import AdminKey
 from .cohort import InStep
 from .collateral.quotes import Quotes
 from .collateral.source import CollateralSource
-from .config import Config
+from .config.tree import Config
+from .counts import RequestCounter
 from .document_cache import KeptDocuments
 from .platform.own_quotes import OwnQuotes
 from .rates import Rates
-
-if TYPE_CHECKING:
-    from .metrics.tally import Tally  # loaded where somebody asks for numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +77,7 @@ class Services:
     own_quotes: OwnQuotes | None
     own_quote_rates: Rates
     in_step: InStep = field(default_factory=InStep)
-    tally: "Tally | None" = None
+    tally: RequestCounter | None = None
 
     @property
     def quota(self) -> QuotaPolicy:

@@ -26,7 +26,7 @@ from tee_backend.attestation.pcs import INTEL_ROOT_CRL_URL, INTEL_SERVICE_URL, C
 from tee_backend.attestation.refresh import RefreshRules
 from tee_backend.attestation.trust_root import TrustRoot
 
-from ..config import Collateral
+from ..config.tree import Collateral
 
 MAX_NAME_CHARS: Final = 255
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from aiohttp import web
 
 from ..cohort import IN_STEP
-from ..config import Http
+from ..config.tree import Http
 from ..operations.readiness import PROBE, ReadinessProbe
 from ..services import SERVICES, Services
 from .messages.answers import CLOSED_TO_PAGES, COMMON_HEAD, CommonHead, UntypedStream, WholeAnswer

@@ -13,15 +13,13 @@ Example:
 """
 
 import resource
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
-from ..config import Http
+from ..config.tree import Http
+from ..counts import RequestCounter
 from ..logs import log_warning
 from ..rates import counted_as
 from .messages.clients import is_counted
-
-if TYPE_CHECKING:
-    from ..metrics.tally import Tally
 
 Bound = Literal["http.max_connections", "http.connections_per_client", "http.head_s", "http.unread_answer_s"]
 
@@ -32,7 +30,7 @@ _KEPT_DESCRIPTORS: Final = 128
 class ConnectionBounds:
     """The open connections of one worker; belongs to its event loop's thread."""
 
-    def __init__(self, http: Http, tally: "Tally | None" = None) -> None:
+    def __init__(self, http: Http, tally: RequestCounter | None = None) -> None:
         """Begin with no connection.
 
         Args:

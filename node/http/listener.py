@@ -25,7 +25,7 @@ from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from ..cohort import IN_STEP, InStep
-from ..config import Http
+from ..config.tree import Http
 from ..logs import log_failure
 from ..services import SERVICES
 from .acceptor import Acceptor, Shares

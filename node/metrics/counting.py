@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ..config import Config
+from ..config.tree import Config
 from ..listening_socket import bind_socket, url_of
 from ..logs import log_event
 from .scraping import PATH, Scraping

@@ -13,22 +13,9 @@ from functools import cached_property
 from itertools import accumulate, product
 from typing import Final, Literal, get_args
 
+from ..counts import Operation
+
 Kind = Literal["counter", "gauge", "histogram"]
-Operation = Literal[
-    "kv_get",
-    "kv_metadata",
-    "kv_list",
-    "kv_put",
-    "kv_delete",
-    "kv_batch",
-    "delegate",
-    "revoke",
-    "decrypt",
-    "challenge",
-    "session",
-    "public",
-    "other",
-]
 WORKER: Final = "worker"
 STOREKEEPER: Final = "storekeeper"
 SUPERVISOR: Final = "supervisor"

@@ -11,6 +11,7 @@ from typing import Final
 
 from encryption_network.errors import ReleaseRefused
 
+from ..counts import Operation
 from ..http.messages.answers import WireText
 from .series import (
     BOUND,
@@ -24,7 +25,6 @@ from .series import (
     RELEASE_REFUSALS,
     RELEASES,
     REQUEST_SECONDS,
-    Operation,
 )
 from .table import Row
 

@@ -38,7 +38,7 @@ from spaces.grants.hosting import is_hosted
 from spaces.grants.replay_records import claim_of
 from spaces.grants.revocations import mark_keys, marks_of
 from spaces.keyspace import space_keys
-from spaces.store.contract import Claim, Page, Range, Record
+from spaces.store.contract import Claim, Page, Range, Record, Snapshot
 
 from ..services import Services
 from .errors import DuplicateInvocation, FirstUseUnknown, SpaceNotFound
@@ -143,27 +143,33 @@ async def read_call(
         wanted.append(space_keys(space).row)
     wanted += keys
     snapshot = await services.store.read(wanted, claim=claim if claiming else None, ranges=ranges)
-    if snapshot.first_use is False:
-        raise FirstUseUnknown if snapshot.is_forgotten else DuplicateInvocation  # I12, I20
+    _refuse_replay(snapshot)
     marks = marks_of(contents, snapshot.records[: len(contents)])
     if own in marks:  # T9: a delegation, revoked or not
         raise WrongKind
     authority = judge_invocation(invocation, registered_of(found), marks, now=services.clock.now())  # I13, I14
     rows = snapshot.records[len(contents) :]
-    unhosted = set()
-    for space, row in zip(mentioned, rows, strict=False):
-        if not is_hosted(row):
-            unhosted.add(space)
     return Call(
         invocation=invocation,
         authority=authority,
         cited=tuple(filter(None, found)),
         records=rows[len(mentioned) :],
         pages=snapshot.pages,
-        unhosted=frozenset(unhosted),
+        unhosted=_unhosted(mentioned, rows[: len(mentioned)]),
         claim=claim,
         marks=marks,
     )
+
+
+def _refuse_replay(snapshot: Snapshot) -> None:
+    """Refuse a token that was used before, or of which nobody can know any more; what claims nothing passes."""
+    if snapshot.first_use is False:
+        raise FirstUseUnknown if snapshot.is_forgotten else DuplicateInvocation  # I12, I20
+
+
+def _unhosted(spaces: Sequence[SpaceId], rows: Sequence[Record | None]) -> frozenset[SpaceId]:
+    """Return the spaces whose rows, in the same order, do not say that they are hosted."""
+    return frozenset([space for space, row in zip(spaces, rows, strict=True) if not is_hosted(row)])
 
 
 def check_proof_count(parents: Sequence[CitedParent]) -> None:

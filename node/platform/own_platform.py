@@ -10,7 +10,7 @@ from tee_backend.evidence.errors import SourceUnavailable
 from tee_backend.evidence.source import EvidenceSource, KeySource
 from tee_backend.evidence.tsm import TsmSource
 
-from ..config import Platform
+from ..config.tree import Platform
 
 
 def quote_source(platform: Platform) -> EvidenceSource:

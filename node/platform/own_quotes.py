@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 from tee_backend.evidence.errors import EvidenceSourceError, SourceUnavailable
 from tee_backend.evidence.source import Quoted, take_quote
 
-from ..config import Platform, PlatformSource
+from ..config.tree import Platform, PlatformSource
 from ..logs import log_event, log_warning
 from .own_platform import quote_source
 

@@ -15,7 +15,7 @@ from capabilities.ambient import Entropy
 from sealspace.node_evidence import SecretOrigin
 from tee_backend.evidence.errors import EvidenceSourceError, SourceUnavailable
 
-from ..config import Config
+from ..config.tree import Config
 from ..errors import SecretUnusable
 from .own_platform import key_source
 

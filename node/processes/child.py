@@ -14,7 +14,7 @@ import sys
 import time
 from contextlib import suppress
 
-from ..config import child_environment
+from ..config.loading import child_environment
 from .launch import Launch, encode_launch
 
 _FIRST_DELAY_S = 0.1

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
 
-from ..config import Config
+from ..config.tree import Config
 from ..housekeeping.rounds import keeping_house
 from ..http.app import build_app
 from ..http.listener import start_listener

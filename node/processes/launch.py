@@ -15,7 +15,7 @@ import threading
 
 import msgspec
 
-from ..config import Config
+from ..config.tree import Config
 from ..errors import NodeError
 
 READY = b"ready"

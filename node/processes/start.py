@@ -5,7 +5,6 @@ before it is done.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from capabilities.ambient import Clock, Entropy
 from capabilities.errors import InvalidIdentifier
@@ -19,7 +18,7 @@ from spaces.documents.withdrawals import ensure_withdrawals
 from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, StoreFull, StoreMoved, WrongSecret
 from spaces.grants.delegations import DelegationCache, Delegations
 from spaces.grants.hosting import Bounds, HostingMode, HostingPolicy
-from spaces.identity import open_identity
+from spaces.identity import Identity, open_identity
 from spaces.store.contract import ABSENT, Commit, Store
 from spaces.values.value_heads import Values
 
@@ -27,7 +26,8 @@ from ..admin_key import load_admin_key
 from ..collateral.intake import import_folder
 from ..collateral.quotes import Quotes
 from ..collateral.source import configured_source, refresh_rules
-from ..config import Config, Hosting, PublicSpaces
+from ..config.tree import Config, Hosting, PublicSpaces
+from ..counts import RequestCounter
 from ..document_cache import KeptDocuments
 from ..errors import ConfigurationError, ReleaseLoosened, StoreMisused
 from ..platform.own_quotes import configured_own_quotes
@@ -38,9 +38,6 @@ from ..services import Services
 from ..storage.blobs import claim_blobs, open_blobs
 from ..storage.stores import moved_error
 
-if TYPE_CHECKING:
-    from ..metrics.tally import Tally
-
 
 async def claim_store(
     config: Config,
@@ -50,7 +47,7 @@ async def claim_store(
     clock: Clock,
     entropy: Entropy,
     again: bool = False,
-    tally: "Tally | None" = None,
+    tally: RequestCounter | None = None,
 ) -> Services:
     """Compare the store with the secret and the configuration, and return the services over it.
 
@@ -71,25 +68,9 @@ async def claim_store(
         ConfigurationError: a file that the configuration names cannot be used.
         SpaceError: the store does not answer.
     """
-    try:
-        identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
-    except WrongSecret as error:
-        raise StoreMisused(str(error), hint=where_the_secret_is(config, error.recorded)) from error
-    except StoreMoved as error:
-        raise moved_error(config, error) from error
-    except SchemaMismatch as error:
-        raise StoreMisused(str(error), hint="start the version that wrote the store, or migrate a backup") from error
-    except StoreFull as error:
-        hint = "raise store.max_bytes or free the disk, and start again: it goes on where it was"
-        raise StoreMisused("the store has no room to be brought up to this version", hint=hint) from error
-    except RecordDamaged as error:
-        raise _unreadable(error) from error
-    try:
-        if not again:
-            await _claim_release_record(config, store)
-            await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))  # RC21
-    except RecordError as error:
-        raise _unreadable(error) from error
+    identity = await _open_identity(config, store, node_did=keyring.node_did, entropy=entropy)
+    if not again:
+        await _claim_records(config, store)
     blobs = open_blobs(config)
     if not again:
         await claim_blobs(config, store, blobs, store_id=identity.store_id)
@@ -115,6 +96,42 @@ async def claim_store(
         own_quote_rates=Rates(per_minute=config.platform.quotes_per_minute),
         tally=tally,
     )
+
+
+async def _open_identity(config: Config, store: Store, *, node_did: str, entropy: Entropy) -> Identity:
+    """Compare the store with the root secret and this version, and bring an older one up.
+
+    Raises:
+        StoreMisused: as `claim_store` says.
+        SpaceError: the store does not answer.
+    """
+    try:
+        return await open_identity(store, node_did=node_did, entropy=entropy)
+    except WrongSecret as error:
+        raise StoreMisused(str(error), hint=where_the_secret_is(config, error.recorded)) from error
+    except StoreMoved as error:
+        raise moved_error(config, error) from error
+    except SchemaMismatch as error:
+        raise StoreMisused(str(error), hint="start the version that wrote the store, or migrate a backup") from error
+    except StoreFull as error:
+        hint = "raise store.max_bytes or free the disk, and start again: it goes on where it was"
+        raise StoreMisused("the store has no room to be brought up to this version", hint=hint) from error
+    except RecordDamaged as error:
+        raise _unreadable(error) from error
+
+
+async def _claim_records(config: Config, store: Store) -> None:
+    """Write the release record and the list of withdrawals where they are absent, and compare the record (RL16).
+
+    Raises:
+        StoreMisused: a record does not decode.
+        ReleaseLoosened, ConfigurationError, SpaceError: as `claim_store` says.
+    """
+    try:
+        await _claim_release_record(config, store)
+        await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))  # RC21
+    except RecordError as error:
+        raise _unreadable(error) from error
 
 
 def _public_rates(public: PublicSpaces) -> Rates:

@@ -28,7 +28,7 @@ import msgspec
 
 from capabilities.ambient import SystemClock, SystemEntropy
 
-from ..config import Config, Secret
+from ..config.tree import Config, Secret
 from ..errors import NodeError, ProcessFailed
 from ..http.connection_counts import ConnectionCounts
 from ..listening_socket import bind_socket, url_of

@@ -17,7 +17,7 @@ from spaces.values.object_folder import BlobFiles
 from spaces.values.object_place import FOLDER, claim_place
 from spaces.values.object_store import BlobStore
 
-from ..config import Blobs, Config
+from ..config.tree import Blobs, Config
 from ..errors import ConfigurationError, StoreMisused
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from spaces.errors import StoreMoved
 from spaces.store.contract import Store
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb, read_lmdb
 
-from ..config import Config
+from ..config.tree import Config
 from ..errors import ConfigurationError, StoreMisused
 
 

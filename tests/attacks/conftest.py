@@ -13,7 +13,7 @@ from engines import database_of, is_on_postgresql, store_at
 from running_node import RunningNode, running_node, trust_arguments
 from tests_support import FixedClock
 
-from node.config import Config, Http, Limits, Release
+from node.config.tree import Config, Http, Limits, Release
 from tee_backend.evidence.simulated import SimulatedPlatform
 
 

@@ -20,7 +20,7 @@ from tests_support import FixedClock
 
 from capabilities.ambient import Clock, SystemEntropy
 from encryption_network.keyring import Keyring
-from node.config import Config
+from node.config.tree import Config
 from node.http.app import build_app
 from node.http.listener import start_listener
 from node.listening_socket import bind_socket, url_of

@@ -34,7 +34,7 @@ from tests_support import CountingEntropy
 from capabilities.principals import Principal, parse_principal
 from capabilities.signatures import WalletSigner
 from node.cli import main
-from node.config import Hosting
+from node.config.tree import Hosting
 from node.operations.values.admission import admit_owner, remove_owner
 from sealspace.wallets import new_wallet
 from spaces.audit.records import audit_page

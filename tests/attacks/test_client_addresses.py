@@ -11,7 +11,7 @@ from running_node import send
 from tests_support import FixedClock
 
 from capabilities.ambient import SystemClock
-from node.config import Config, Http, Limits
+from node.config.tree import Config, Http, Limits
 from node.processes.embedded import embedded_node
 
 

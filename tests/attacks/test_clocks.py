@@ -21,7 +21,7 @@ from wire_replay import token_id
 from capabilities.ambient import SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from encryption_network.keyring import Keyring
-from node.config import Config, Http, Store
+from node.config.tree import Config, Http, Store
 from node.housekeeping.rounds import Housekeeper
 from node.http.app import build_app
 from node.http.listener import start_listener

@@ -14,7 +14,7 @@ from capabilities.principals import Principal
 from capabilities.resources import parse_network_id
 from capabilities.signatures import WalletSigner
 from encryption_network.requests import NETWORK_CREATE
-from node.config import Hosting
+from node.config.tree import Hosting
 from sealspace.wallets import new_wallet
 from spaces.grants.admissions import admission_key, admission_put, removal_put
 from spaces.store.contract import Commit, Committed

@@ -15,7 +15,7 @@ from tests_support import FixedClock
 
 from capabilities.ambient import SystemClock
 from capabilities.signatures import WalletSigner
-from node.config import Config, Hosting, Http, Limits
+from node.config.tree import Config, Hosting, Http, Limits
 from sealspace.wallets import new_wallet
 from spaces.keyspace import TOTAL_SPACES_COUNTER
 from spaces.store.contract import counter_of

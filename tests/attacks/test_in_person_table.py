@@ -11,7 +11,7 @@ from engines import store_at
 from running_node import new_key, trust_arguments
 
 from encryption_network.policy import Policy
-from node.config import Config, Http, Limits, Release
+from node.config.tree import Config, Http, Limits, Release
 from node.processes.embedded import embedded_node
 from sealspace.delegations import allow
 from sealspace.wallets import new_wallet

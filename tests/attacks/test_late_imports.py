@@ -118,7 +118,7 @@ _KEEPING_HOUSE = """
 import asyncio, json, os, resource, sys
 from pathlib import Path
 from capabilities.ambient import SystemClock
-from node.config import load_config
+from node.config.loading import load_config
 from node.processes.embedded import embedded_node
 from node.housekeeping.rounds import Housekeeper
 

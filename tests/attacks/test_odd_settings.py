@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from node.cli import main
-from node.config import load_config
+from node.config.loading import load_config
 from node.errors import ConfigurationError
 from sealspace.errors import InvalidInput
 from sealspace.transport import Transport

@@ -19,7 +19,7 @@ from wire_replay import token_id
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
-from node.config import Hosting, Limits
+from node.config.tree import Hosting, Limits
 from node.housekeeping.retention import sweep_aliases
 from node.housekeeping.sweep_delegations import sweep_delegations
 from spaces.keyspace import ALIASES_PREFIX, client_bytes_counter, x16

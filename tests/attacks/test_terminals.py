@@ -28,7 +28,7 @@ from capabilities.principals import Principal, parse_principal
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.receipt import parse_receipt, receipt_json, sign_receipt
 from node.cli import main
-from node.config import Config, Http, Release
+from node.config.tree import Config, Http, Release
 from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client
 from sealspace.published import encode_published, statement_json

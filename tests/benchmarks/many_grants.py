@@ -34,7 +34,7 @@ from capabilities.strict_json import Json
 from capabilities.tokens import parse_delegation, parse_invocation, verify_delegation
 from capabilities.ucan import UcanPayload, encode_ucan
 from encryption_network.keyring import Keyring
-from node.config import Config, Store
+from node.config.tree import Config, Store
 from node.operations.authorise import admit_token, read_call
 from node.operations.delegations.delegation_query import query_delegations
 from node.operations.delegations.delegation_status import delegation_status

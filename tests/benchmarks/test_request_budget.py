@@ -23,7 +23,7 @@ from places import Place, set_up
 from tests_support import REPOSITORY
 
 from capabilities.signatures import Ed25519Signer, recover_public_key, verify_ed25519
-from node.config import Config, Http, Limits, Release, Store
+from node.config.tree import Config, Http, Limits, Release, Store
 from node.logs import configure_logs
 from node.processes.embedded import embedded_node
 from spaces.store.contract import check_commit, check_read

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 from conformance.replay_node import ReplayNodes
 
-from node.config import Hosting
+from node.config.tree import Hosting
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

@@ -21,7 +21,7 @@ from engines import no_housekeeping, store_at
 from tests_support import FixedClock
 from wire_replay import ADMIN_SECRET, NODE_SECRET, Answer, Case, Exchange, load_network_keys
 
-from node.config import Admin, AttestationMode, Config, Hosting, HostingMode, Http, Limits, Release, Secret
+from node.config.tree import Admin, AttestationMode, Config, Hosting, HostingMode, Http, Limits, Release, Secret
 from node.processes.embedded import embedded_node
 
 # A store in memory, where the machine has such a folder: hundreds of cases wait for their commits.

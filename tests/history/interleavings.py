@@ -26,7 +26,7 @@ from postgres_relay import Loss, Relay, relayed
 from running_node import Reply, exchange, key_token, network_path, new_key, trust_arguments, wallet_token
 from wire_replay import token_id
 
-from node.config import Config, Hosting, Http, Limits, Release, Secret, Store
+from node.config.tree import Config, Hosting, Http, Limits, Release, Secret, Store
 from node.processes.embedded import embedded_node
 from tee_backend.evidence.simulated import SimulatedPlatform
 

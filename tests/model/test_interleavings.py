@@ -15,7 +15,7 @@ from engines import store_at
 from model.traces import Comparison
 from tests_support import FixedClock
 
-from node.config import Config, Http, Limits
+from node.config.tree import Config, Http, Limits
 from node.processes.embedded import embedded_node
 
 _SEED_VARIABLE = "MODEL_SEED"

@@ -12,7 +12,7 @@ from engines import store_at
 from serving_node import Serve, serve_at
 from tests_support import CountingEntropy, FixedClock
 
-from node.config import Config, Http
+from node.config.tree import Config, Http
 from node.logs import configure_logs
 from node.processes.embedded import EmbeddedNode, embedded_node
 from tee_backend.evidence.simulated import SimulatedPlatform

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from node.cohort import IN_STEP, InStep
-from node.config import Http
+from node.config.tree import Http
 from node.http.listener import start_listener
 from node.http.messages.answers import bytes_answer
 from node.http.messages.route import Route, bind

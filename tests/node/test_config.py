@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from node.cli.operator.settings_table import markdown_table, settings
-from node.config import Config, Release, child_environment, is_loopback, load_config
+from node.config.checks import is_loopback
+from node.config.loading import child_environment, load_config
+from node.config.tree import Config, Release
 from node.errors import ConfigurationError
 
 

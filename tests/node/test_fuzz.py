@@ -34,7 +34,8 @@ from encryption_network.canonical_json import canonical_hash
 from encryption_network.errors import EncryptionError
 from encryption_network.keyring import Keyring
 from encryption_network.requests import DECRYPT, admin_fact, decrypt_body_json, decrypt_fact
-from node.config import Admin, Config, Http, Limits, PublicSpaces, Secret, Store, load_config, setting_types
+from node.config.loading import load_config
+from node.config.tree import Admin, Config, Http, Limits, PublicSpaces, Secret, Store, setting_types
 from node.errors import NodeError
 from node.http.messages.multipart import boundary_of, multipart_parts, part_path
 from node.http.messages.partial import Unsatisfiable, matches_weakly, parse_range
@@ -46,7 +47,7 @@ from node.operations.values.conditions import Shape, parse_options
 from node.operations.values.cursor import Cursor, encode_cursor, parse_cursor
 from node.platform.root_secret import load_root_secret
 from node.processes.embedded import embedded_node
-from node.release_terms import read_node_policy, read_trust_root
+from node.term_files import read_node_policy, read_trust_root
 from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
 
 NOW = 1_795_000_000.0

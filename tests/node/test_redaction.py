@@ -303,7 +303,7 @@ async def test_canaries_stay_out_of_logs_numbers_audit_and_errors(
 _SEARCHED = """
 import asyncio, gc, json, os, sys
 from pathlib import Path
-from node.config import load_config
+from node.config.loading import load_config
 from node.processes.embedded import embedded_node
 
 def fields_of(one):

@@ -15,7 +15,7 @@ from postgres_server import needs_postgres, postgres_server
 from running_node import Reply, exchange, key_token, new_key, trust_arguments, wallet_token
 from wire_replay import token_id
 
-from node.config import Config, Http, Limits, Release, Store
+from node.config.tree import Config, Http, Limits, Release, Store
 from node.processes.embedded import EmbeddedNode, embedded_node
 from spaces.grants.delegations import DelegationCache
 from tee_backend.evidence.simulated import SimulatedPlatform

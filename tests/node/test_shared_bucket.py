@@ -19,7 +19,8 @@ from running_node import COMMAND, Reply, RunningNode, exchange, key_token, new_k
 from s3_server import KEY_ID, SECRET_KEY, S3Server, s3_server
 from tests_support import REPOSITORY
 
-from node.config import Blobs, Config, Http, load_config
+from node.config.loading import load_config
+from node.config.tree import Blobs, Config, Http
 from node.errors import ConfigurationError
 from node.storage.blobs import open_bucket, place_text
 from spaces.values._bucket_uploads import BucketPlace

@@ -16,7 +16,7 @@ from tests_support import REPOSITORY
 from wire_replay import token_id
 
 from node.cli import EXIT_STATUS
-from node.config import load_config
+from node.config.loading import load_config
 from node.errors import ConfigurationError
 from spaces.errors import StoreUnavailable
 from spaces.store.contract import Commit, Put, Range, Store

@@ -10,7 +10,7 @@ import pytest
 from running_node import running_node
 from tests_support import REPOSITORY
 
-from node.config import Config, Http, Store
+from node.config.tree import Config, Http, Store
 from node.processes.embedded import embedded_node
 from sealspace.client import Client, SignIn
 from sealspace.delegations import allow

@@ -9,7 +9,7 @@ import pytest
 from engines import store_at
 from tests_support import CountingEntropy, FixedClock
 
-from node.config import Config, Hosting, Http, Release
+from node.config.tree import Config, Hosting, Http, Release
 from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client, SignIn
 from sealspace.session import Session

@@ -10,7 +10,7 @@ from running_node import send
 from capabilities.cacao import Cacao, encode_cacao, header_bytes, header_text, parse_cacao
 from encryption_network.policy import CLOCK_SKEW_S
 from node.collateral.intake import import_collateral
-from node.config import Config, Retention
+from node.config.tree import Config, Retention
 from node.housekeeping.retention import prune_audit, sweep_aliases, sweep_evidence, sweep_receipts
 from node.housekeeping.seal_audit import chain_of, seal_audit
 from node.housekeeping.sweep_delegations import sweep_delegations

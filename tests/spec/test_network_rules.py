@@ -20,7 +20,7 @@ from encryption_network.networks import parse_descriptor
 from encryption_network.policy import Policy
 from encryption_network.requests import NETWORK_CREATE, NETWORK_REVOKE, admin_fact
 from encryption_network.signed_descriptor import verify_descriptor
-from node.config import Config, Http, Limits
+from node.config.tree import Config, Http, Limits
 from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.delegations import allow
 from sealspace.transport import path_segment

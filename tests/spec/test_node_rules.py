@@ -17,7 +17,7 @@ from engines import store_at
 from generate_vectors.minting import HOUR_LATER, NO_RECAP, NOW, Jwt, Key, SignIn, Token, Wallet, plain
 from tests_support import FixedClock
 
-from node.config import Config, Hosting, HostingMode, Http
+from node.config.tree import Config, Hosting, HostingMode, Http
 from node.processes.embedded import embedded_node
 
 ALICE = Wallet(0x11)

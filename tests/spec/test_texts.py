@@ -9,7 +9,7 @@ from tests_support import REPOSITORY
 
 from encryption_network.gate import REASONS
 from node.cli import COMMANDS, EXIT_STATUS, HIDDEN
-from node.config import setting_types
+from node.config.tree import setting_types
 from node.http.routes.table import ROUTES
 
 SPEC = REPOSITORY / "spec"

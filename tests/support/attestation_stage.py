@@ -16,7 +16,7 @@ from running_node import Reply, trust_arguments
 from tests_support import FixedClock
 
 from encryption_network.policy import Policy
-from node.config import Collateral, Config, Http, Limits, Release, Store
+from node.config.tree import Collateral, Config, Http, Limits, Release, Store
 from node.processes.embedded import embedded_node
 from node.services import Services
 from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from postgres_server import PROGRAMS_ABSENT, postgres_server, programs
 
-from node.config import Store
+from node.config.tree import Store
 
 ENGINE_VARIABLE = "TEST_ENGINE"
 POSTGRESQL = "postgresql"

@@ -18,7 +18,7 @@ from capabilities.resources import SpaceId, parse_space_id
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
 from capabilities.ucan import UcanPayload, encode_ucan
-from node.config import Config, Hosting, Http
+from node.config.tree import Config, Hosting, Http
 from node.processes.embedded import EmbeddedNode, embedded_node
 from spaces.values.quota import usage_key, usage_of
 

@@ -21,7 +21,7 @@ from yarl import URL
 
 from capabilities.ambient import SystemEntropy
 from encryption_network.policy import Policy
-from node.config import Config, Http, Platform, Release, Secret, Store
+from node.config.tree import Config, Http, Platform, Release, Secret, Store
 from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client
 from sealspace.node_evidence import NodePolicy, NodeRequirement

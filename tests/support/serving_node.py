@@ -14,7 +14,7 @@ from wire_replay import token_id
 from yarl import URL
 
 from capabilities.signatures import Ed25519Signer
-from node.config import Config, Http
+from node.config.tree import Config, Http
 from node.processes.embedded import EmbeddedNode, embedded_node
 
 _COUNT = itertools.count()

@@ -12,7 +12,7 @@ from simulators.tsm import TsmSimulator
 from tests_support import CountingEntropy, FixedClock
 
 from encryption_network.policy import Policy
-from node.config import Config, Http, Release
+from node.config.tree import Config, Http, Release
 from node.processes.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.delegations import allow

@@ -11,7 +11,7 @@ from simulators.pcs import CERTIFICATES, TCB, PcsSimulator, pcs_on_loopback
 from tests_support import CountingEntropy, FixedClock
 
 from encryption_network.policy import Policy
-from node.config import Collateral, Config, Http, Release
+from node.config.tree import Collateral, Config, Http, Release
 from node.operations.attestation.refresh_collateral import ASK_AGAIN_S, fetch_due
 from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client

@@ -13,7 +13,7 @@ from capabilities.principals import Principal, parse_principal
 from spaces.grants.admissions import read_admissions
 from spaces.store.contract import Store
 
-from ...config import Config
+from ...config.tree import Config
 from ...errors import ConfigurationError
 from ...operations.delegations.delegation_listing import time_text
 from ...operations.values.admission import admit_owner, remove_owner

@@ -16,10 +16,10 @@ from spaces.documents.receipts import document_row_key, stored_receipts
 from tee_backend.attestation.trust_root import intel_root
 
 from ...collateral.intake import read_collateral_file
-from ...config import Config
+from ...config.tree import Config
 from ...errors import ConfigurationError, ReceiptRefuted
 from ...operations.releases.receipt_check import documents_in, judge_with, verify_release
-from ...release_terms import read_trust_root
+from ...term_files import read_trust_root
 from ..owner.attest_node import node
 from ..terminal import tell_exactly, tell_json
 from .opened_store import opened_store

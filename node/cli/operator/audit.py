@@ -15,7 +15,7 @@ from spaces.errors import AuditChainBroken
 from spaces.identity import recorded_identity
 from spaces.store.contract import Store
 
-from ...config import Config
+from ...config.tree import Config
 from ...errors import AuditRefuted, StoreMisused
 from ...platform.root_secret import load_root_secret
 from ..terminal import tell, tell_exactly, tell_json

@@ -18,7 +18,8 @@ from ...collateral.intake import (
     read_collateral_file,
 )
 from ...collateral.source import refresh_rules
-from ...config import Config, Value
+from ...config.loading import Value
+from ...config.tree import Config
 from ...errors import CollateralRefused
 from ...release_terms import configured_trust_root, recorded_release
 from ..terminal import tell_json

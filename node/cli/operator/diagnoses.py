@@ -12,7 +12,7 @@ from spaces.identity import recorded_identity
 from spaces.store.contract import Store
 from spaces.values.object_place import recorded_place
 
-from ...config import Config
+from ...config.tree import Config
 from ...errors import StoreMisused
 from ...storage.blobs import claim_bucket, open_bucket, place_text
 from ...storage.stores import require_database_client

@@ -19,7 +19,7 @@ from tee_backend.attestation.report_data import REPORT_DATA_BYTES
 from tee_backend.evidence.errors import EvidenceSourceError
 from tee_backend.evidence.source import take_quote
 
-from ...config import Config
+from ...config.tree import Config
 from ...errors import NodeError, PlatformSilent, StoreMisused
 from ...platform.own_platform import quote_source
 from ...platform.root_secret import STORE_FOLDER_NAME, load_root_secret, where_the_secret_is

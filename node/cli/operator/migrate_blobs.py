@@ -8,11 +8,12 @@ import click
 
 from spaces.errors import SpaceError, StoreLocked, StoreMoved
 from spaces.identity import recorded_identity
+from spaces.object_migration import MovedBodies, move_bodies
 from spaces.store.contract import Store
-from spaces.values.object_migration import MovedBodies, move_bodies
 from spaces.values.object_place import FOLDER
 
-from ...config import Config, Value
+from ...config.loading import Value
+from ...config.tree import Config
 from ...errors import ConfigurationError, NodeError, StoreMisused
 from ...platform.root_secret import STORE_FOLDER_NAME
 from ...storage.blobs import claim_bucket, open_bucket, open_folder, place_text

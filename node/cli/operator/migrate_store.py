@@ -8,7 +8,8 @@ import click
 
 from spaces.errors import SpaceError, StoreLocked
 
-from ...config import Config, Value
+from ...config.loading import Value
+from ...config.tree import Config
 from ...errors import ConfigurationError, NodeError, StoreMisused
 from ...storage.stores import require_database_client
 from ..terminal import tell, tell_json

@@ -7,7 +7,7 @@ from spaces.errors import SpaceError, StoreLocked, StoreMoved
 from spaces.store.contract import Store
 from spaces.store.lmdb.engine import connect_lmdb
 
-from ...config import Config
+from ...config.tree import Config
 from ...errors import NodeError, StoreMisused
 from ...platform.root_secret import STORE_FOLDER_NAME
 from ...storage.stores import embedded_store, is_shared, left_store, moved_error, place_of

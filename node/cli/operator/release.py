@@ -20,9 +20,9 @@ from spaces.store.contract import Commit, Refused
 from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
 from tee_backend.attestation.trust_root import intel_root as intels_root
 
-from ...config import AttestationMode, Config
+from ...config.tree import AttestationMode, Config
 from ...errors import StoreMisused
-from ...release_terms import key_providers_named, read_node_policy, read_trust_root
+from ...term_files import key_providers_named, read_node_policy, read_trust_root
 from ..terminal import tell_json
 from .opened_store import opened_store
 from .settings import config_from, data_options

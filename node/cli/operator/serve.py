@@ -5,7 +5,8 @@ from typing import get_args
 
 import click
 
-from ...config import AttestationMode, HostingMode, LogLevel, Value
+from ...config.loading import Value
+from ...config.tree import AttestationMode, HostingMode, LogLevel
 from ...processes.supervisor import serve as run
 from .settings import config_from, data_options
 

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
-from ...config import CONFIG_FILE_NAME, Config, Value, load_config
+from ...config.loading import CONFIG_FILE_NAME, Value, load_config
+from ...config.tree import Config
 from ..terminal import tell
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -9,7 +9,8 @@ from typing import Annotated, Literal, get_args, get_origin
 
 import msgspec
 
-from ...config import ENVIRONMENT_PREFIX, Config, setting_types
+from ...config.loading import ENVIRONMENT_PREFIX
+from ...config.tree import Config, setting_types
 
 
 @dataclass(frozen=True, slots=True)

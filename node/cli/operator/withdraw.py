@@ -9,7 +9,7 @@ from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.errors import RecordError, WithdrawalError
 from encryption_network.withdrawals import Withdrawals, parse_withdrawal
 
-from ...config import Config
+from ...config.tree import Config
 from ...errors import ConfigurationError, StoreMisused
 from ...operations.releases.withdrawal import withdraw_everywhere, withdrawals_json
 from ..terminal import tell_json

@@ -17,7 +17,7 @@ from sealspace.errors import NodeEvidenceRefused, SealspaceError
 from sealspace.transport import TransportSettings
 
 from ...errors import ConfigurationError
-from ...release_terms import read_node_policy
+from ...term_files import read_node_policy
 from ..terminal import tell
 from .node_judging import ask_node, in_words, node_verifier
 from .node_terms import Accepted, accepting_options

@@ -26,7 +26,7 @@ from sealspace.backends import (
 from sealspace.errors import BackendNotAcceptable
 
 from ...errors import ConfigurationError, NotSignedIn
-from ...release_terms import read_trust_root
+from ...term_files import read_trust_root
 from ..terminal import tell, tell_json
 from .owner_profile import OwnerHome, Profile, home_option
 

@@ -20,7 +20,7 @@ from sealspace.receipts import READ_RECEIPTS
 from sealspace.session import Session
 
 from ...errors import NotSignedIn
-from ...release_terms import read_node_policy
+from ...term_files import read_node_policy
 from ..terminal import tell, tell_json
 from .node_demand import demanding, judging
 from .node_terms import Accepted, accepting_options

@@ -28,7 +28,7 @@ from tee_backend.node_verifier import TdxNodeVerifier
 
 from ...collateral.intake import read_collateral_file
 from ...errors import CollateralRefused
-from ...release_terms import read_trust_root
+from ...term_files import read_trust_root
 
 _ORIGINS: Final[dict[SecretOrigin, str]] = {
     "platform": "its platform keeps the root secret; nobody outside the trust domain has it",

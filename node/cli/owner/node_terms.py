@@ -21,7 +21,7 @@ from sealspace.errors import InvalidPolicy
 from sealspace.node_evidence import STORE_ID_BYTES, NodePolicy, SecretOrigin
 
 from ...errors import ConfigurationError
-from ...release_terms import key_providers_named
+from ...term_files import key_providers_named
 
 _ROOT_BYTES: Final = 32
 _STRICT_ORIGINS: Final[tuple[SecretOrigin, ...]] = ("platform",)

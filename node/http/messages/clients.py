@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from ...config import Http
+from ...config.tree import Http
 
 
 def client_address(request: web.Request, http: Http) -> str | None:

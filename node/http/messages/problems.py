@@ -18,8 +18,8 @@ from encryption_network.errors import EncryptionError, KeyBackendError
 from tee_backend.attestation.errors import AttestationError, CollateralUnusable
 
 from ...logs import log_failure
-from ...operations.attestation.own_errors import AttestationRequestError
 from ...operations.errors import OperationError
+from ...operations.own_errors import AttestationRequestError
 from .answers import WireText, text_answer
 from .pages import FrameworkPage, page_answer, reason_of
 from .request_ids import request_id

@@ -8,24 +8,21 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from aiohttp import web
 
 from ...cohort import InStep
+from ...counts import Operation, RequestCounter
 from .answers import CLOSED_TO_PAGES
 from .problems import error_answer
 from .request_bodies import require_json_type
 from .unauthenticated import StrangerGuard
 
-if TYPE_CHECKING:
-    from ...metrics.series import Operation
-    from ...metrics.tally import Tally
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Surface = Literal["wire", "own"]
 
-OPERATION: Final["web.RequestKey[Operation]"] = web.RequestKey("operation", str)  # type: ignore[arg-type]  # one of them
+OPERATION: Final[web.RequestKey[Operation]] = web.RequestKey("operation", str)  # type: ignore[arg-type]  # one of them
 """What a request asks for, where its token tells that and not its route; of no use where nothing is counted."""
 
 
@@ -49,10 +46,12 @@ class Route:
     surface: Surface = "wire"
     json: bool = False
     cors: bool = True
-    operation: "Operation | None" = "other"
+    operation: Operation | None = "other"
 
 
-def bind(route: Route, in_step: InStep, guard: StrangerGuard | None = None, tally: "Tally | None" = None) -> Handler:
+def bind(
+    route: Route, in_step: InStep, guard: StrangerGuard | None = None, tally: RequestCounter | None = None
+) -> Handler:
     """Return the handler of a route with its errors turned into answers.
 
     Args:

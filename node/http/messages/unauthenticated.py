@@ -14,7 +14,7 @@ from aiohttp import web
 
 from capabilities.ambient import Clock
 
-from ...config import Http
+from ...config.tree import Http
 from ...operations.errors import SpaceNotFound
 from ...rates import Rates
 from .clients import client_address

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -12,6 +12,7 @@ from encryption_network.errors import BodyTooLarge as DecryptBodyTooLarge
 from encryption_network.errors import EncryptionError
 from encryption_network.requests import MAX_BODY_BYTES
 
+from ...counts import Operation
 from ...operations.authorise import admit_token, read_call
 from ...operations.delegations.service_plan import service_step
 from ...operations.errors import BodyTooLarge, NotEnabled
@@ -34,12 +35,9 @@ from ..messages.token_header import token_of
 from ..messages.value_answers import batch_read_answer, value_answer
 from .invoked_services import answer_service
 
-if TYPE_CHECKING:
-    from ...metrics.series import Operation
-
 _STORED: Final = frozenset({"content-type", "content-encoding", "content-language", "content-disposition"})
 _STORED_PREFIX: Final = "x-tinycloud-meta-"
-_OPERATIONS: Final[Mapping[Verb, "Operation"]] = {
+_OPERATIONS: Final[Mapping[Verb, Operation]] = {
     Verb.GET: "kv_get",
     Verb.METADATA: "kv_metadata",
     Verb.LIST: "kv_list",
@@ -122,7 +120,7 @@ def _run(
             return _delete(services, invocation, step, options)
 
 
-def _note(services: Services, request: web.Request, operation: "Operation") -> None:
+def _note(services: Services, request: web.Request, operation: Operation) -> None:
     """Say what is asked for, where somebody counts it: a request without notes is answered quicker (`last_id`)."""
     if services.tally is not None:
         request[OPERATION] = operation

@@ -50,14 +50,14 @@ from ...release_terms import in_force
 from ...services import Services
 from ..attempts import Planned, until_committed
 from ..authorise import Call, admit_token, read_call
-from ..releases.receipts import missing_documents
-from .collateral_use import usable_collateral
-from .own_errors import (
+from ..own_errors import (
     ChallengeUsed,
     MalformedRequest,
     NetworkUnknown,
     SessionNotBound,
 )
+from ..releases.receipts import missing_documents
+from .collateral_use import usable_collateral
 
 SESSION_FACT: Final = "sealspace.attestation.session/v1"
 MAX_SESSION_BODY_BYTES: Final = 256 * 1024

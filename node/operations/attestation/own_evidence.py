@@ -18,7 +18,7 @@ from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.report_data import node_report_data
 from tee_backend.evidence.source import Quoted
 
-from ...config import AttestationMode, PlatformSource
+from ...config.tree import AttestationMode, PlatformSource
 from ...platform.own_quotes import OwnQuotes
 from ...platform.root_secret import secret_origin
 from ...release_terms import recorded_release

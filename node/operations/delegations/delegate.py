@@ -24,7 +24,7 @@ from spaces.grants.retention import Kept, KeptBounds, kept_keys, kept_of
 from spaces.grants.revocations import mark_keys, marks_of
 from spaces.store.contract import Commit
 
-from ...config import Limits
+from ...config.tree import Limits
 from ...services import Services
 from ..attempts import Planned, until_committed
 from ..authorise import check_proof_count, closure_contents, registered_of

@@ -29,8 +29,8 @@ from spaces.store.contract import Check, Commit
 
 from ...services import Services
 from ..attempts import Planned, until_committed
-from ..attestation.own_errors import NetworkUnknown, PolicyNotInPerson, SessionNotBound
 from ..authorise import Call, admit_token, read_call
+from ..own_errors import NetworkUnknown, PolicyNotInPerson, SessionNotBound
 from .in_person import read_presence
 
 SET_POLICY: Final = "sealspace.encryption/policy"

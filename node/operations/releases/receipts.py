@@ -42,8 +42,8 @@ from spaces.documents.receipts import (
 from spaces.store.contract import Put
 
 from ...services import Services
-from ..attestation.own_errors import DocumentUnknown, MalformedRequest, NetworkUnknown, SessionNotBound
 from ..authorise import Call, admit_token, read_call
+from ..own_errors import DocumentUnknown, MalformedRequest, NetworkUnknown, SessionNotBound
 
 READ_RECEIPTS: Final = "sealspace.encryption/receipts"
 PAGE_RECEIPTS: Final = 100

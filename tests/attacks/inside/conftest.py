@@ -11,7 +11,7 @@ from attacks.parties import Stage
 from engines import store_at
 
 from capabilities.ambient import Clock
-from node.config import Config, Hosting, Http, Limits, Release
+from node.config.tree import Config, Hosting, Http, Limits, Release
 from node.processes.embedded import embedded_node
 from tee_backend.evidence.simulated import SimulatedPlatform
 

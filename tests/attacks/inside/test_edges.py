@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests_support import FixedClock
 
-from node.config import Config
+from node.config.tree import Config
 from node.operations.errors import BadOption
 from node.operations.values.conditions import Shape, parse_options
 from node.processes.launch import Launch

@@ -22,7 +22,7 @@ from tests_support import CountingEntropy, FixedClock
 from capabilities.strict_json import Json
 from encryption_network.policy import Policy
 from node.cli import fail, main
-from node.config import Config, Http, Limits, Release
+from node.config.tree import Config, Http, Limits, Release
 from node.processes.embedded import embedded_node
 from sealspace._minting import Claims, mint
 from sealspace.backend_words import as_json, in_plain_words

@@ -10,7 +10,7 @@ from attacks.parties import LIST, PUT, Stage
 from running_node import id_of, key_token, new_key, send
 from tests_support import FixedClock
 
-from node.config import Hosting
+from node.config.tree import Hosting
 
 
 async def test_listing_with_a_query_shows_no_more_than_the_grant(stage: Stage) -> None:

@@ -9,7 +9,7 @@ import pytest
 from node import __version__
 from node.cli import COMMANDS, EXIT_STATUS, HIDDEN, main
 from node.cli.operator.settings_table import markdown_table
-from node.config import Config, Release, Store
+from node.config.tree import Config, Release, Store
 from node.processes.embedded import embedded_node
 from tee_backend.evidence.simulated import SimulatedPlatform
 
@@ -212,7 +212,7 @@ def test_doctor_finds_a_lost_secret(data: Path, capsys: pytest.CaptureFixture[st
 def test_serve_options_are_settings() -> None:
     """Every option of `serve` names a setting that exists."""
     from node.cli.operator.serve import serve
-    from node.config import setting_types
+    from node.config.tree import setting_types
 
     names = {parameter.name for parameter in serve.params} - {"config_file"}
     assert {name.replace("__", ".") for name in names if name} <= setting_types().keys()

@@ -13,7 +13,7 @@ from simulators.agent import AgentSimulator, agent_on
 
 from encryption_network.policy import Policy, policy_json
 from node.cli import main
-from node.config import Config, Http, Platform, Release, Secret, Store
+from node.config.tree import Config, Http, Platform, Release, Secret, Store
 from node.processes.embedded import EmbeddedNode, embedded_node
 from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
 from tee_backend.evidence.dstack import DstackSource

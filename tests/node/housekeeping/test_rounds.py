@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests_support import CountingEntropy, FixedClock
 
-from node.config import Config, Http, Store
+from node.config.tree import Config, Http, Store
 from node.housekeeping.rounds import JOBS, LEASE_S, TURN_S, Housekeeper, Job
 from node.processes.embedded import embedded_node
 from node.services import Services

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from node.cohort import InStep
-from node.config import Http
+from node.config.tree import Http
 from node.http.connection_bounds import ConnectionBounds
 from node.http.listener import Connection
 from node.logs import configure_logs

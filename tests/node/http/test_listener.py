@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import web
 
-from node.config import Http
+from node.config.tree import Http
 from node.http.listener import MAX_HEAD_BYTES, MAX_HEADER_LINES, MAX_TARGET_BYTES, start_listener
 from node.http.messages.answers import COMMON_HEAD, CommonHead, bytes_answer
 from node.http.messages.request_bodies import body_pieces

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from node.cohort import InStep
-from node.config import Http
+from node.config.tree import Http
 from node.http.app import set_headers
 from node.http.listener import Listener, start_listener
 from node.http.messages.answers import WireText, bytes_answer, json_answer

@@ -21,13 +21,13 @@ from tests_support import REPOSITORY
 
 import capabilities.errors
 import encryption_network.errors
-import node.operations.attestation.own_errors
 import node.operations.errors
+import node.operations.own_errors
 import spaces.errors
 import tee_backend.attestation.errors
 from encryption_network.errors import NetworkNotFound, ReleaseRefused
 from encryption_network.gate import REASONS, Ground
-from node.config import Config, Metrics
+from node.config.tree import Config, Metrics
 from node.http.messages.answers import WireText
 from node.http.messages.pages import FrameworkPage
 from node.http.messages.problems import KINDS
@@ -100,7 +100,7 @@ def test_every_counted_code_exists() -> None:
     modules = (
         capabilities.errors,
         encryption_network.errors,
-        node.operations.attestation.own_errors,
+        node.operations.own_errors,
         node.operations.errors,
         spaces.errors,
         tee_backend.attestation.errors,

@@ -8,7 +8,7 @@ import pytest
 from engines import store_at
 from tests_support import CountingEntropy, FixedClock
 
-from node.config import Config, Http
+from node.config.tree import Config, Http
 from node.housekeeping.seal_audit import seal_recent
 from node.metrics.series import (
     AUDIT_LAG,

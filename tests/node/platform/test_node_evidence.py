@@ -18,7 +18,8 @@ from simulators.tsm import TsmSimulator
 from tests_support import CountingEntropy, FixedClock, fuzzed
 from yarl import URL
 
-from node.config import Config, Http, Platform, Release, Secret, Store, load_config
+from node.config.loading import load_config
+from node.config.tree import Config, Http, Platform, Release, Secret, Store
 from node.errors import ConfigurationError, SecretUnusable, StoreMisused
 from node.operations.attestation.own_evidence import checked_nonce
 from node.operations.errors import BadNonce

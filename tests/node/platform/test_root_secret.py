@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests_support import CountingEntropy
 
-from node.config import Config, Secret, Store
+from node.config.tree import Config, Secret, Store
 from node.errors import SecretUnusable
 from node.platform.root_secret import load_root_secret
 

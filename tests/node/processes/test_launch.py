@@ -5,7 +5,7 @@ import sys
 
 from tests_support import REPOSITORY
 
-from node.config import Config
+from node.config.tree import Config
 from node.processes.launch import Launch, encode_launch
 
 

@@ -11,11 +11,12 @@ from capabilities.chain import Ancestor, Registered
 from capabilities.tokens import parse_delegation, verify_delegation
 from encryption_network.keyring import Keyring
 from encryption_network.release_record import ReleaseRecord
-from node.config import Config, Hosting, Release, Store
+from node.config.tree import Config, Hosting, Release, Store
 from node.errors import ConfigurationError, ReleaseLoosened, StoreMisused
 from node.processes.embedded import embedded_node
 from node.processes.start import claim_store, hosting_policy
-from node.release_terms import in_force, loosened, read_node_policy, recorded_release
+from node.release_terms import in_force, loosened, recorded_release
+from node.term_files import read_node_policy
 from spaces.documents.evidence import release_record_key
 from spaces.grants.delegations import registration_puts
 from spaces.keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION

@@ -13,9 +13,10 @@ from s3_server import KEY_ID, SECRET_KEY, S3Server, s3_server
 from tests_support import fuzzed
 from value_bench import LARGE, Bench, Write, in_pieces
 
+from spaces import object_migration as blob_migration
 from spaces.errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
+from spaces.object_migration import MovedBodies, move_bodies
 from spaces.store.contract import Store
-from spaces.values import object_migration as blob_migration
 from spaces.values._bucket_uploads import (
     BucketAccess,
     BucketPlace,
@@ -27,7 +28,6 @@ from spaces.values._bucket_uploads import (
 )
 from spaces.values.object_bucket import PART_BYTES, BlobBucket
 from spaces.values.object_folder import BlobFiles
-from spaces.values.object_migration import MovedBodies, move_bodies
 from spaces.values.object_place import FOLDER, claim_place, recorded_place
 from spaces.values.object_records import BlobName
 from spaces.values.value_bodies import Staging

@@ -9,7 +9,7 @@ import pytest
 from tests_support import FixedClock
 
 from node.cli import main
-from node.config import Config, Http, Retention, Store
+from node.config.tree import Config, Http, Retention, Store
 from node.housekeeping.retention import prune_audit
 from node.housekeeping.seal_audit import seal_audit
 from node.processes.embedded import embedded_node

@@ -19,7 +19,7 @@ from tests_support import REPOSITORY, Input
 
 from capabilities.strict_base64 import encode_standard
 from node.cli import main
-from node.config import Config, Http, Release, Store
+from node.config.tree import Config, Http, Release, Store
 from node.processes.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.portable import decode_portable

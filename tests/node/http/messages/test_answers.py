@@ -11,7 +11,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.config import Http
+from node.config.tree import Http
 from node.http.app import common_headers, set_headers
 from node.http.listener import start_listener
 from node.http.messages.answers import COMMON_HEAD, CommonHead, bytes_answer, empty_answer, json_answer

@@ -15,10 +15,10 @@ from tests_support import REPOSITORY
 
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from node.collateral.quotes import QuotesBusy
-from node.config import Collateral
+from node.config.tree import Collateral
 from node.http.messages.problems import error_answer
-from node.operations.attestation import own_errors as attestation_errors
-from node.operations.attestation.own_errors import AttestationRequestError
+from node.operations import own_errors as attestation_errors
+from node.operations.own_errors import AttestationRequestError
 from sealspace.attestation import SESSION_FACT
 from tee_backend.attestation import errors
 from tee_backend.attestation.errors import AttestationError

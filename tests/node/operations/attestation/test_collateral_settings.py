@@ -12,7 +12,8 @@ from tests_support import FixedClock
 from node.cli import main
 from node.collateral.intake import import_collateral
 from node.collateral.source import configured_source, refresh_rules
-from node.config import Collateral, Config, Store, load_config
+from node.config.loading import load_config
+from node.config.tree import Collateral, Config, Store
 from node.storage.stores import embedded_store
 from spaces.documents.collateral import CollateralState, collateral_row_key, state_put
 from spaces.store.contract import Commit, Put

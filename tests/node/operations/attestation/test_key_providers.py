@@ -9,9 +9,10 @@ from running_node import Reply
 
 from encryption_network.policy import Policy
 from encryption_network.release_record import encode_release_record
-from node.config import Release
+from node.config.tree import Release
 from node.errors import ConfigurationError
-from node.release_terms import configured_record, key_providers_named, recorded_release
+from node.release_terms import configured_record, recorded_release
+from node.term_files import key_providers_named
 from sealspace.delegations import allow
 from spaces.documents.evidence import release_record_key
 from spaces.store.contract import Commit, Put, Refused

@@ -16,7 +16,7 @@ from tests_support import CountingEntropy, FixedClock, shared_vectors
 
 from node.collateral.intake import IMPORTED, held_collateral, import_collateral
 from node.collateral.source import refresh_rules
-from node.config import Collateral, Config, Http, Release, Secret, Store
+from node.config.tree import Collateral, Config, Http, Release, Secret, Store
 from node.housekeeping.rounds import Housekeeper, Job
 from node.operations.attestation.refresh_collateral import ALARM, FETCHED, FORGOTTEN_AFTER_S, fetch_due, tell_alarms
 from node.processes.embedded import embedded_node

@@ -12,7 +12,7 @@ from simulators.pcs import CERTIFICATES, TCB, PcsSimulator, pcs_on_loopback
 from capabilities.principals import parse_principal
 from encryption_network.evidence_record import decode_evidence
 from node.collateral.intake import import_collateral
-from node.config import Collateral
+from node.config.tree import Collateral
 from node.operations.attestation.refresh_collateral import ASK_AGAIN_S, fetch_due
 from spaces.documents.collateral import MAX_FAMILIES, CollateralState, collateral_states, state_put
 from spaces.documents.evidence import evidence_row_key

@@ -11,7 +11,7 @@ from delegation_bench import Delegating
 from engines import store_at
 from tests_support import FixedClock
 
-from node.config import Config, Http
+from node.config.tree import Config, Http
 from node.processes.embedded import embedded_node
 
 Meet = Callable[..., AbstractAsyncContextManager[Delegating]]

@@ -24,7 +24,7 @@ from wire_replay import token_id
 from capabilities.cacao import encode_cacao, header_bytes, header_text, parse_cacao
 from capabilities.resources import parse_space_id
 from capabilities.ucan import UcanPayload, encode_ucan
-from node.config import Hosting
+from node.config.tree import Hosting
 from node.operations.authorise import admit_token
 from node.operations.delegations.read_capabilities import ListBounds, read_capabilities
 

@@ -9,7 +9,7 @@ import pytest
 from delegation_bench import ALICE, BOB, CAROL, GET, MALLORY, SECOND, SESSION, Delegating, space
 
 from capabilities.resources import parse_space_id
-from node.config import Hosting
+from node.config.tree import Hosting
 from node.operations.authorise import admit_token
 from node.operations.delegations.service_plan import ServiceStep, ServiceVerb
 from node.operations.delegations.space_service import list_spaces

@@ -7,7 +7,7 @@ import pytest
 from kv_client import Owner, owner_at
 from tests_support import FixedClock
 
-from node.config import Hosting, Http
+from node.config.tree import Hosting, Http
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from node.config import Admin, Config, Hosting, load_config
+from node.config.loading import load_config
+from node.config.tree import Admin, Config, Hosting
 from node.errors import ConfigurationError
 from spaces.audit.records import audit_page
 from spaces.values.value_heads import ROW_BYTES

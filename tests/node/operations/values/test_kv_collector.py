@@ -15,7 +15,7 @@ from kv_client import Owner
 from running_node import Reply, running_node
 from tests_support import FixedClock
 
-from node.config import Config, Http, Store
+from node.config.tree import Config, Http, Store
 from node.housekeeping.rounds import LEASE_S, Housekeeper
 from node.processes.embedded import EmbeddedNode
 from spaces.store.contract import Commit, Committed, Refused

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kv_client import Owner, owner_at
 from tests_support import FixedClock
 
-from node.config import Hosting, Http
+from node.config.tree import Hosting, Http
 
 
 async def pages(owner: Owner, prefix: str, limit: int) -> AsyncIterator[list[str]]:

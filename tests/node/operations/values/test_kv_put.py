@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from kv_client import Owner, etag
 
-from node.config import Config, Hosting, Http, Store
+from node.config.tree import Config, Hosting, Http, Store
 from spaces.values.collector import UNFINISHED_AFTER_S, sweep_unfinished
 from spaces.values.long_paths import MAX_PATH_BYTES
 from spaces.values.value_bodies import Intake

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from node.config import Http, PublicSpaces
+from node.config.tree import Http, PublicSpaces
 from node.operations.values.public_values import MAX_PAGE_PATHS
 
 PROXIED = Http(port=0, drain_s=0, trusted_proxies=("127.0.0.1",))

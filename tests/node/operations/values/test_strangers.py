@@ -12,7 +12,7 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.requests import NETWORK_CREATE, admin_fact
-from node.config import Admin, Http, Limits
+from node.config.tree import Admin, Http, Limits
 from node.housekeeping.sweep_delegations import sweep_delegations
 
 GET, PUT = "tinycloud.kv/get", "tinycloud.kv/put"

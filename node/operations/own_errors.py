@@ -1,4 +1,4 @@
-"""What the attestation routes refuse beyond what tokens, chains and quotes raise themselves.
+"""What attestation, releases and receipts refuse beyond what tokens, chains and quotes raise themselves.
 
 AttestationRequestError     (our own surface: problem+json)
 ├── MalformedRequest        request-malformed     400  a member is missing, of another type or too long

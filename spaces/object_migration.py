@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ..errors import BodiesElsewhere, RecordDamaged
-from ..keyspace import LONG_VALUES_PREFIX, VALUES_PREFIX, says_that_paths_go_on
-from ..migrations import bring_up
-from ..store.contract import Range, Store
-from .object_place import record_move, recorded_place
-from .object_records import BlobName
-from .object_store import BlobStore
-from .value_heads import Head, head_of
+from .errors import BodiesElsewhere, RecordDamaged
+from .keyspace import LONG_VALUES_PREFIX, VALUES_PREFIX, says_that_paths_go_on
+from .migrations import bring_up
+from .store.contract import Range, Store
+from .values.object_place import record_move, recorded_place
+from .values.object_records import BlobName
+from .values.object_store import BlobStore
+from .values.value_heads import Head, head_of
 
 Progress = Callable[[int], None]
 _PAGE_HEADS: Final = 200

@@ -1,0 +1,156 @@
+"""Settings that contradict each other, or that would open the node to more than the settings say.
+
+Example:
+    refuse_contradictions(config)
+"""
+
+from ipaddress import ip_address, ip_network
+from typing import Final
+from urllib.parse import urlsplit
+
+from ..errors import ConfigurationError
+from .tree import Config, Metrics, Retention
+
+_LEAST_DAYS: Final = {"receipts_days": 90, "audit_days": 365}
+
+
+def refuse_contradictions(config: Config) -> None:
+    """Check settings against each other.
+
+    Args:
+        config: well typed, each setting inside its bounds.
+
+    Raises:
+        ConfigurationError: two settings contradict each other, or a text is not what its setting takes.
+
+    Does not check:
+        That files, addresses and services which settings name exist.
+    """
+    if config.hosting.mode == "listed" and not config.hosting.listed:
+        raise ConfigurationError(
+            "hosting.mode is `listed` but hosting.listed names nobody", hint="set hosting.listed to one DID or more"
+        )
+    if config.store.url is not None and not config.store.url.startswith(("postgresql://", "postgres://")):
+        raise ConfigurationError(
+            "store.url names no database that this version knows", hint="write it like postgresql://user@host/database"
+        )
+    _refuse_torn_address(config.store.url)
+    if config.blobs.secret_key and config.blobs.secret_key_file is not None:
+        raise ConfigurationError("blobs.secret_key and blobs.secret_key_file are both set", hint="unset one of them")
+    if config.secret.file is not None and config.secret.value is not None:
+        raise ConfigurationError("secret.file and secret.value are both set", hint="unset one of them")
+    _refuse_no_agent(config)
+    if config.admin.secret_file is not None and config.admin.secret:
+        raise ConfigurationError("admin.secret and admin.secret_file are both set", hint="unset one of them")
+    for name in ("service_url", "root_crl_url"):
+        _refuse_bad_service(f"collateral.{name}", getattr(config.collateral, name))
+    for network in config.http.trusted_proxies:
+        _refuse_bad_network(network)
+    _refuse_short_memory(config.retention)
+    _refuse_open_plain_text(config)
+    _refuse_open_metrics(config.metrics, config.http.port)
+
+
+def _refuse_torn_address(url: str | None) -> None:
+    """Refuse a database's address that a sign in its password tears: what reads it next would quote a part of that."""
+    try:
+        hosts = "" if url is None else urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        hosts = ":"
+    for host in filter(None, hosts.split(",")):
+        _, separator, port = host.rpartition("]")[2].rpartition(":")
+        if separator and not (port.isascii() and port.isdigit()):
+            raise ConfigurationError(
+                "store.url is not an address", hint="write :, /, ?, # and @ in a password as %3A, %2F, %3F, %23 and %40"
+            )
+
+
+def _refuse_short_memory(retention: Retention) -> None:
+    for name, least in _LEAST_DAYS.items():
+        if 0 < getattr(retention, name) < least:
+            raise ConfigurationError(
+                f"retention.{name} is shorter than {least} days",
+                hint=f"set it to {least} or more, or to 0 to keep everything",
+            )
+
+
+def _refuse_no_agent(config: Config) -> None:
+    if config.platform.source in ("dstack", "tappd"):
+        return
+    if config.secret.platform:
+        raise ConfigurationError(
+            f"secret.platform is set, and platform.source {config.platform.source} has no key service",
+            hint="set platform.source to dstack or tappd, or unset secret.platform",
+        )
+    if config.platform.socket is not None:
+        raise ConfigurationError(
+            f"platform.socket is set, and platform.source {config.platform.source} has no socket",
+            hint="set platform.source to dstack or tappd, or unset platform.socket",
+        )
+
+
+def _refuse_bad_service(name: str, url: str | None) -> None:
+    """Refuse what is no plain web address: it is shown to whoever asks where a document came from."""
+    if url is not None and not _is_plain_address(url):
+        raise ConfigurationError(
+            f"{name} is not an address without credentials and query", hint="write it like https://pccs.example"
+        )
+
+
+def _is_plain_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return is_address and "@" not in parts.netloc and not parts.query and not parts.fragment
+
+
+def _refuse_bad_network(network: str) -> None:
+    try:
+        ip_network(network, strict=False)
+    except ValueError:
+        raise ConfigurationError(
+            f"http.trusted_proxies: {network} is neither an address nor a network",
+            hint="write it like 10.0.0.7 or 10.0.0.0/24",
+        ) from None
+
+
+def _refuse_open_plain_text(config: Config) -> None:
+    # Off loopback only behind a proxy that ends TLS: tokens travel in a header (spec/operations/running.md).
+    http = config.http
+    if is_loopback(http.host) or http.trusted_proxies or http.plain_text_off_loopback:
+        return
+    raise ConfigurationError(
+        f"http.host {http.host} is not loopback, and no proxy that ends TLS is named",
+        hint="set http.trusted_proxies to the proxy's address, or http.plain_text_off_loopback = true for a test",
+    )
+
+
+def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
+    # Whoever reads them learns how busy the node is, and with what: nobody is asked for a name there.
+    if metrics.listen is None:
+        return
+    try:
+        host, port = metrics.address
+    except ValueError:
+        raise ConfigurationError(
+            "metrics.listen is not an address with a port", hint="write it like 127.0.0.1:9464 or [::1]:9464"
+        ) from None
+    if port and port == requests_port:  # the kernel binds both, and requests would come to the metrics
+        raise ConfigurationError("metrics.listen has the port of http.port", hint="choose another metrics.listen")
+    if not is_loopback(host) and not metrics.off_loopback:
+        raise ConfigurationError(
+            f"metrics.listen {host} is not loopback, and metrics are served to whoever asks",
+            hint="use 127.0.0.1, or set metrics.off_loopback = true where only your own machines reach that address",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a listening address can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,177 @@
+"""Reading settings: defaults, a settings file, the environment and flags, the later over the earlier.
+
+Rules kept here (spec/operations/running.md):
+- A settings file is one that somebody named, or `sealspace.toml` in a data folder that somebody named: what lies in the
+  folder in which a command is started decides nothing.
+- An unknown setting refuses to start; the message names its path and where it stands.
+- A variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are separated by commas.
+- Nothing else in the project reads the environment.
+
+Example:
+    config = load_config(flags={"http.port": 0})
+    config.http.port
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, TypeAlias, get_args, get_origin
+
+import msgspec
+
+from ..errors import ConfigurationError
+from .checks import refuse_contradictions
+from .redaction import refuse_password, refuse_secrets
+from .tree import Config, setting_types
+
+ENVIRONMENT_PREFIX = "SEALSPACE_"
+CONFIG_FILE_NAME = "sealspace.toml"
+_CONFIG_FILE_VARIABLE = "SEALSPACE_CONFIG"
+_DATA_VARIABLE = "SEALSPACE_STORE__DATA"
+# A settings file is a page of text; more is not one.
+_MAX_FILE_BYTES = 1 << 20
+
+Value: TypeAlias = bool | int | float | str | Sequence[str] | None
+_Flat: TypeAlias = dict[str, object]  # dotted path -> value
+
+_HINT = "sealspace doctor --settings"
+_STANDARD_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "blobs.key_id",
+    "AWS_SECRET_ACCESS_KEY": "blobs.secret_key",
+    "AWS_SESSION_TOKEN": "blobs.session_token",
+}
+
+
+def load_config(
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Value] | None = None,
+) -> Config:
+    """Read all sources and return the settings in force.
+
+    Args:
+        file: settings file; None takes the one that the environment names, else `sealspace.toml` in the data folder
+            that a flag or the environment names, where it exists.
+        environment: variables; None takes the process's.
+        flags: dotted path to value; None values are left out.
+
+    Returns:
+        Settings that are well typed, inside their bounds and free of contradictions.
+
+    Raises:
+        ConfigurationError: anything unknown, ill typed, out of bounds or unreadable, with path and source.
+    """
+    variables = os.environ if environment is None else environment
+    path = file or _file_of(variables, flags or {})
+    settings: _Flat = {}
+    if path is not None:
+        settings |= _from_file(path)
+    settings |= _from_environment(variables)
+    given = _checked({name: value for name, value in (flags or {}).items() if value is not None}, source="flags")
+    refuse_password(given.get("store.url"), source="flags")
+    settings |= given
+    if settings.get("blobs.url") is not None:
+        settings = _standard_credentials(variables, settings) | settings
+    config = msgspec.convert(_nested(settings), Config)
+    refuse_contradictions(config)
+    return config
+
+
+def child_environment() -> dict[str, str]:
+    """Return the process's variables without ours: a child gets its settings from its parent, not by inheritance."""
+    return {name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
+
+
+def _file_of(variables: Mapping[str, str], flags: Mapping[str, Value]) -> Path | None:
+    if named := variables.get(_CONFIG_FILE_VARIABLE):
+        return Path(named)
+    # Not the default folder `data`: it lies wherever the command is started, and so may somebody else's file.
+    folder = flags.get("store.data") or variables.get(_DATA_VARIABLE)
+    beside = Path(str(folder)) / CONFIG_FILE_NAME
+    return beside if folder and beside.is_file() else None
+
+
+def _from_file(path: Path) -> _Flat:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise ConfigurationError(f"cannot read the settings file {path}: {reason}", hint=f"ls -l {path}") from None
+    if len(data) > _MAX_FILE_BYTES:
+        raise ConfigurationError(f"the settings file {path} is longer than {_MAX_FILE_BYTES} bytes", hint=_HINT)
+    try:
+        leaves = dict(_leaves(tomllib.loads(data.decode("utf-8"))))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"the settings file {path} is not TOML: {error}", hint=f"edit {path}") from None
+    settings = _checked(leaves, source=str(path))
+    refuse_secrets(settings, source=str(path))
+    return settings
+
+
+def _from_environment(variables: Mapping[str, str]) -> _Flat:
+    settings: _Flat = {}
+    for name in sorted(variables):
+        if not name.startswith(ENVIRONMENT_PREFIX) or name == _CONFIG_FILE_VARIABLE:
+            continue
+        path = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+        text: object = variables[name]
+        if not _is_unicode(variables[name]):
+            raise ConfigurationError(f"environment variable {name} is no Unicode text", hint=_HINT)
+        if path in setting_types() and _is_list(setting_types()[path]):
+            text = [part.strip() for part in variables[name].split(",") if part.strip()]
+        settings |= _checked({path: text}, source=f"environment variable {name}", strict=False)
+    return settings
+
+
+def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Flat:
+    """Return the credentials in the variables that every S3 client knows; none of them beside any of ours."""
+    if any(name in settings for name in ("blobs.key_id", "blobs.secret_key", "blobs.secret_key_file")):
+        return {}
+    return {path: variables[name] for name, path in _STANDARD_CREDENTIALS.items() if variables.get(name)}
+
+
+def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
+    """Return the settings as their types, or refuse by path and source what is unknown or ill typed."""
+    known = setting_types()
+    result: _Flat = {}
+    for path, value in settings.items():
+        if path not in known:
+            raise ConfigurationError(f"unknown setting {path} ({source})", hint=_HINT)
+        try:
+            result[path] = msgspec.convert(value, known[path], strict=strict)
+        except msgspec.ValidationError as error:
+            # The message names types and bounds; msgspec puts no value into it.
+            raise ConfigurationError(f"setting {path} ({source}): {error}", hint=_HINT) from None
+    return result
+
+
+def _leaves(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _nested(settings: _Flat) -> dict[str, _Flat]:
+    tree: dict[str, _Flat] = {}
+    for path, value in settings.items():
+        section, _, name = path.partition(".")
+        tree.setdefault(section, {})[name] = value
+    return tree
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_list(kind: object) -> bool:
+    bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return get_origin(bare) is tuple

@@ -1,0 +1,81 @@
+"""Secrets among the settings: none is shown, and none is read from where others can read it too.
+
+Example:
+    refuse_secrets({"secret.value": "AAAA"}, source="sealspace.toml")
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Final
+from urllib.parse import parse_qs, urlsplit
+
+from msgspec import Struct
+
+from ..errors import ConfigurationError
+
+_PASSWORDS: Final = frozenset({"password", "sslpassword"})
+_CREDENTIAL: Final = (
+    "a credential",
+    "put it into a file with mode 0600 and set blobs.secret_key_file, or into the environment",
+)
+# setting -> what it is, and where it belongs. A settings file is copied, backed up and committed.
+_NOT_IN_A_FILE: Final = {
+    "secret.value": ("the root secret", "put the raw bytes into a file with mode 0600 and set secret.file"),
+    "admin.secret": ("the operator's secret", "put it into a file with mode 0600 and set admin.secret_file"),
+    "blobs.secret_key": _CREDENTIAL,
+    "blobs.session_token": _CREDENTIAL,
+}
+
+
+class Redacted(Struct, frozen=True):
+    """A section of settings that is printed without its secrets.
+
+    Attributes:
+        secrets: names of its settings of which only that they are set is shown.
+    """
+
+    secrets: ClassVar[frozenset[str]] = frozenset()
+
+    def __repr__(self) -> str:
+        """Show every setting, and of a secret whether there is one."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        hidden = {name: "…" for name in self.secrets if values[name]}
+        shown = ", ".join([f"{name}={value!r}" for name, value in (values | hidden).items()])
+        return f"{type(self).__name__}({shown})"
+
+
+def refuse_secrets(settings: Mapping[str, object], *, source: str) -> None:
+    """Refuse secrets in a settings file.
+
+    Args:
+        settings: of the file, by their dotted paths.
+        source: the file, for the message.
+
+    Raises:
+        ConfigurationError: there is one.
+    """
+    for name, (what, hint) in _NOT_IN_A_FILE.items():
+        if name in settings:
+            raise ConfigurationError(f"{name} in {source}: {what} does not belong in a settings file", hint=hint)
+    refuse_password(settings.get("store.url"), source=source)
+
+
+def refuse_password(url: object, *, source: str) -> None:
+    """Refuse a database's password where others read it: in a settings file, or in the arguments of a process.
+
+    Raises:
+        ConfigurationError: the address has a password, or is no address.
+    """
+    if not isinstance(url, str):
+        return
+    try:
+        parts = urlsplit(url)
+        has_password = bool(parts.password) or not _PASSWORDS.isdisjoint(parse_qs(parts.query))
+    except ValueError:
+        raise ConfigurationError(
+            f"setting store.url ({source}) is not an address", hint="sealspace doctor --settings"
+        ) from None
+    if has_password:
+        raise ConfigurationError(
+            f"store.url ({source}): a password does not belong there",
+            hint="put it into ~/.pgpass, or the whole address into SEALSPACE_STORE__URL",
+        )

@@ -1,0 +1,79 @@
+"""What states terms of release outside the store: a trust root and a policy in files, and lists of key providers.
+
+The operator's settings and commands name them, and so do the owner's commands, which have no settings.
+
+Example:
+    root = read_trust_root(Path("root.pem"))
+    providers = key_providers_named(["kms"], where="--key-provider")
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+from capabilities.errors import InvalidJson
+from capabilities.strict_json import parse_json
+from encryption_network.errors import PolicyError
+from encryption_network.key_providers import MAX_KEY_PROVIDERS, parse_key_provider
+from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy
+from tee_backend.attestation.errors import TrustRootRefused
+from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
+
+from .errors import ConfigurationError
+
+_MAX_TRUST_ROOT_BYTES: Final = 16 * 1024
+
+
+def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...]:
+    """Return a list of key providers (AT29) in order of its texts, each once.
+
+    Args:
+        texts: as somebody wrote them.
+        where: what to name in the error.
+    Raises:
+        ConfigurationError: too many, or an entry is no key provider, or one that can never be accepted.
+    """
+    try:
+        named = {parse_key_provider(text) for text in texts}
+    except PolicyError as error:
+        raise ConfigurationError(
+            f"{where}: {error.reason}", hint="write kms, tpm, kms:<hex id> or local-sgx:<hex id>"
+        ) from None
+    if len(named) > MAX_KEY_PROVIDERS:
+        raise ConfigurationError(f"{where}: more than {MAX_KEY_PROVIDERS} entries", hint="name fewer, or a whole kind")
+    return tuple(sorted(named))
+
+
+def read_trust_root(path: Path) -> TrustRoot:
+    """Return the root certificate in a file, PEM or DER.
+
+    Raises:
+        ConfigurationError: unreadable, or no root certificate.
+    """
+    try:
+        return parse_trust_root(_read(path, "trust root", _MAX_TRUST_ROOT_BYTES))
+    except TrustRootRefused as error:
+        raise ConfigurationError(
+            f"{path} is not a root certificate: {error.detail}", hint="name one root certificate, PEM or DER"
+        ) from None
+
+
+def read_node_policy(path: Path) -> Policy:
+    """Return the policy in a JSON file.
+
+    Raises:
+        ConfigurationError: unreadable, or no policy.
+    """
+    try:
+        return parse_policy(parse_json(_read(path, "policy", MAX_POLICY_BYTES), max_bytes=MAX_POLICY_BYTES))
+    except (InvalidJson, PolicyError) as error:
+        raise ConfigurationError(f"{path} is not a policy: {error}", hint=f"edit {path}") from None
+
+
+def _read(path: Path, what: str, max_bytes: int) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(max_bytes + 1)
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise ConfigurationError(f"cannot read the {what} {path}: {reason}", hint=f"ls -l {path}") from None
