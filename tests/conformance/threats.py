@@ -127,7 +127,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.2 a settings file in the folder in which the node is started": (
         "attacks/test_settings_files.py::test_a_settings_file_in_the_current_folder",
-        "node/test_config.py::test_no_file_of_the_current_folder",
+        "node/config/test_loading.py::test_no_file_of_the_current_folder",
     ),
     "3.2 a guessed signed URL": (
         _SIGNED + "test_made_up_tickets",
@@ -170,7 +170,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "node/metrics/test_metrics.py::test_label_sets_are_bounded",
         "node/metrics/test_metrics_node.py::test_each_address_serves_its_own",
         "node/metrics/test_metrics_node.py::test_off_by_default",
-        "node/test_config.py::test_metrics_stay_on_loopback",
+        "node/config/test_checks.py::test_metrics_stay_on_loopback",
     ),
     "3.2 public reads by anybody": (
         _PUBLIC + "test_a_client_reads_so_often",

@@ -1,0 +1,75 @@
+"""Settings that contradict each other, or that open the node to the network."""
+
+import pytest
+
+from node.config.checks import is_loopback
+from node.config.loading import load_config
+from node.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"hosting.mode": "listed"},
+        {"http.host": "0.0.0.0"},
+        {"http.host": "node.example"},
+        {"http.trusted_proxies": ["proxy.example"]},
+        {"store.url": "mysql://db/x"},
+        {"store.url": "postgresql://[db/x"},
+        {"collateral.service_url": "pccs.example"},
+        {"collateral.service_url": "https://"},
+        {"collateral.service_url": "https://user@pccs.example"},
+        {"collateral.service_url": "https://:secret@pccs.example"},
+        {"collateral.service_url": "https://pccs.example/?key=1"},
+        {"collateral.service_url": "https://pccs.example:99999"},
+        {"collateral.service_url": "ftp://pccs.example"},
+        {"collateral.root_crl_url": "file:///etc/passwd"},
+        {"collateral.root_crl_url": "https://[pccs"},
+        {"metrics.listen": "0.0.0.0:9464"},
+        {"metrics.listen": "[::]:9464"},
+        {"metrics.listen": "node.example:9464"},
+        {"metrics.listen": "127.0.0.1"},
+        {"metrics.listen": "127.0.0.1:"},
+        {"metrics.listen": ":9464"},
+        {"metrics.listen": "127.0.0.1:65536"},
+        {"metrics.listen": "127.0.0.1:-1"},
+        {"metrics.listen": "127.0.0.1:٣"},
+        {"metrics.listen": ""},
+        {"metrics.listen": "127.0.0.1:8000"},
+        {"metrics.listen": "localhost:8123", "http.port": 8123},
+    ],
+)
+def test_contradictions_refuse(flags: dict[str, str]) -> None:
+    """Settings that contradict each other or open plain text to the network refuse to start."""
+    with pytest.raises(ConfigurationError):
+        load_config(environment={}, flags=flags)
+
+
+@pytest.mark.parametrize("also", [{"http.trusted_proxies": ["10.0.0.1"]}, {"http.plain_text_off_loopback": True}])
+def test_off_loopback_with_a_reason(also: dict[str, bool]) -> None:
+    """An address other than loopback is taken behind a named proxy, or when plain text is asked for."""
+    assert load_config(environment={}, flags={"http.host": "0.0.0.0", **also}).http.host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("127.0.0.1:9464", ("127.0.0.1", 9464)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:9464", ("::1", 9464)),
+    ],
+)
+def test_metrics_stay_on_loopback(listen: str, address: tuple[str, int]) -> None:
+    """Metrics are off, are served on loopback when they are asked for, and elsewhere only when that is said."""
+    assert load_config(environment={}).metrics.listen is None
+    assert load_config(environment={"SEALSPACE_METRICS__LISTEN": listen}).metrics.address == address
+    elsewhere = load_config(environment={}, flags={"metrics.listen": "10.0.0.5:9464", "metrics.off_loopback": True})
+    assert elsewhere.metrics.address == ("10.0.0.5", 9464)
+
+
+@pytest.mark.parametrize(
+    ("host", "answer"), [("localhost", True), ("127.9.9.9", True), ("::1", True), ("::", False), ("node.local", False)]
+)
+def test_loopback_is_told_from_elsewhere(host: str, answer: bool) -> None:
+    """Names other than the machine's own are not taken for it, whatever they resolve to."""
+    assert is_loopback(host) is answer

@@ -1,0 +1,51 @@
+"""Secrets among the settings: not shown, and not read from where others read too."""
+
+from pathlib import Path
+
+import pytest
+
+from node.cli.operator.settings_table import settings
+from node.config.loading import load_config
+from node.config.tree import Config
+from node.errors import ConfigurationError
+
+SECRETS = {setting.path for setting in settings() if "only from the environment" in setting.description}
+CANARY = "c2VjcmV0LW9mLXRoaXMtdGVzdA"
+
+
+def test_secret_value_is_not_quoted() -> None:
+    """A message about the secret does not show it, and neither does the printed configuration."""
+    environment = {"SEALSPACE_SECRET__VALUE": "c2VjcmV0"}
+    assert "c2VjcmV0" not in repr(load_config(environment=environment))
+    with pytest.raises(ConfigurationError) as refused:
+        load_config(environment={**environment, "SEALSPACE_SECRET__FILE": "x"})
+    assert "c2VjcmV0" not in str(refused.value)
+
+
+def test_what_is_secret() -> None:
+    """The settings that say of themselves that they are secret are these."""
+    assert {"admin.secret", "blobs.secret_key", "blobs.session_token", "secret.value"} == SECRETS
+
+
+@pytest.mark.parametrize("path", sorted(SECRETS))
+def test_secrets_do_not_belong_in_a_file(tmp_path: Path, path: str) -> None:
+    """A secret in a settings file is refused by its name, without being quoted."""
+    section, _, name = path.partition(".")
+    file = tmp_path / "sealspace.toml"
+    file.write_text(f'[{section}]\n{name} = "{CANARY}"\n')
+    with pytest.raises(ConfigurationError, match=path) as refused:
+        load_config(file=file, environment={})
+    assert CANARY not in f"{refused.value} {refused.value.hint}"
+
+
+@pytest.mark.parametrize("path", sorted(SECRETS | {"blobs.key_id", "store.url"}))
+def test_secrets_are_not_shown(path: str) -> None:
+    """Printed settings say that there is a secret, and not what it is; of others they say what is set."""
+    value = f"postgresql://u:{CANARY}@h/d" if path == "store.url" else CANARY
+    config = load_config(
+        environment={f"SEALSPACE_{path.upper().replace('.', '__')}": value, "SEALSPACE_LOG__LEVEL": "debug"}
+    )
+    section, _, name = path.partition(".")
+    assert value == getattr(getattr(config, section), name)
+    assert CANARY not in repr(config) and f"{name}='…'" in repr(config)
+    assert f"{name}=None" in repr(Config()) and "level='debug'" in repr(config)
