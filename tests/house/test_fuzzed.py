@@ -4,9 +4,8 @@ import ast
 import re
 from pathlib import Path
 
-from tests_support import REPOSITORY
+from tests_support import PACKAGES, REPOSITORY
 
-PACKAGES = ("capabilities", "encryption_network", "node", "sealspace", "spaces", "tee_backend")
 _READER = re.compile(r"^(?:parse|decode|restore|recover)_")
 
 # reader -> why no fuzz test names it

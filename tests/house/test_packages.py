@@ -8,11 +8,9 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from tests_support import REPOSITORY
+from tests_support import PACKAGES, REPOSITORY
 
 from node.processes.ownership import foreign_claims
-
-PACKAGES = ("capabilities", "encryption_network", "node", "sealspace", "spaces", "tee_backend")
 
 
 def _modules(package: str) -> list[str]:

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests_support import REPOSITORY
+from tests_support import PACKAGES, REPOSITORY
 
-PACKAGES = ("capabilities", "encryption_network", "node", "sealspace", "spaces", "tee_backend")
 ROOT_FILES = ("CHANGELOG.md", "Makefile", "README.md", "pyproject.toml", "requirements.lock")
 # Files that look for such words themselves.
 LOOKING = ("tests/house/test_words.py", "tests/spec/test_texts.py")
