@@ -3,6 +3,7 @@
 NodeError                      code
 ├── ConfigurationError         configuration-invalid
 ├── ForeignDistribution        foreign-distribution
+├── ExtraMissing               extra-missing
 ├── SecretUnusable             secret-unusable
 ├── StoreMisused               store-misused
 ├── ReleaseLoosened            release-loosened
@@ -46,6 +47,12 @@ class ForeignDistribution(NodeError):
     """Another installed distribution claims one of our package names."""
 
     code = "foreign-distribution"
+
+
+class ExtraMissing(NodeError):
+    """A command needs a library that the base install does not have."""
+
+    code = "extra-missing"
 
 
 class SecretUnusable(NodeError):

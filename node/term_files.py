@@ -1,4 +1,4 @@
-"""What states terms of release outside the store: a trust root and a policy in files, and lists of key providers.
+"""What states terms of release outside the store: a trust root, a policy or collateral in a file, key providers.
 
 The operator's settings and commands name them, and so do the owner's commands, which have no settings.
 
@@ -16,10 +16,11 @@ from capabilities.strict_json import parse_json
 from encryption_network.errors import PolicyError
 from encryption_network.key_providers import MAX_KEY_PROVIDERS, parse_key_provider
 from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy
+from tee_backend.attestation.collateral import MAX_COLLATERAL_BYTES
 from tee_backend.attestation.errors import TrustRootRefused
 from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
 
-from .errors import ConfigurationError
+from .errors import CollateralRefused, ConfigurationError
 
 _MAX_TRUST_ROOT_BYTES: Final = 16 * 1024
 
@@ -68,6 +69,20 @@ def read_node_policy(path: Path) -> Policy:
         return parse_policy(parse_json(_read(path, "policy", MAX_POLICY_BYTES), max_bytes=MAX_POLICY_BYTES))
     except (InvalidJson, PolicyError) as error:
         raise ConfigurationError(f"{path} is not a policy: {error}", hint=f"edit {path}") from None
+
+
+def read_collateral_file(path: Path) -> bytes:
+    """Read one file, at most as much of it as a document may have.
+
+    Raises:
+        CollateralRefused: unreadable.
+    """
+    try:
+        with path.open("rb") as stream:
+            return stream.read(MAX_COLLATERAL_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise CollateralRefused(f"cannot read {path}: {reason}", hint=f"ls -l {path}") from None
 
 
 def _read(path: Path, what: str, max_bytes: int) -> bytes:

@@ -3,7 +3,7 @@
 The same code that a node verifies with, and collateral that the one who asks chose: a folder of documents, or Intel's
 service. What the backend says about its own platform is not used.
 
-Needs the quote library (`pip install 'sealspace[node]'`); the SDK without it knows this module by a Protocol only.
+Needs the quote library (`pip install 'sealspace[verify]'`); the SDK without it knows this module by a Protocol only.
 
 Example:
     inspector = Inspector(CollateralFolder(Path("collateral")), root=intel_root())

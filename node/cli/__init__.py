@@ -13,29 +13,45 @@ from sealspace.printable import printable
 
 from .. import __version__
 from ..errors import NodeError
-from .lazy import LazyGroup
+from .lazy import LazyGroup, Row, Table
 from .terminal import hold_standard_streams, tell
 
-# name -> module, attribute, one line of help. Listed here so that `--help` imports no command.
-COMMANDS: dict[str, tuple[str, str, str]] = {
-    "serve": ("node.cli.operator.serve", "serve", "Run the node."),
-    "demo": ("node.cli.demo", "demo", "Run a node and a simulated backend, and show what they do."),
-    "doctor": ("node.cli.operator.doctor", "doctor", "Check the installation, the settings and the data folder."),
-    "release": ("node.cli.operator.release", "release", "Show or set the terms under which keys are released."),
-    "collateral": ("node.cli.operator.collateral", "collateral", "Take in what Intel says about its platforms."),
-    "attest": ("node.cli.operator.attest", "attest", "Show or verify receipts of releases, or a node's own evidence."),
-    "audit": ("node.cli.operator.audit", "audit", "Export the chain over the audit records, or verify an export."),
-    "withdraw": ("node.cli.operator.withdraw", "withdraw", "Withdraw code, a backend or evidence from every release."),
-    "admin": ("node.cli.operator.admin", "admin", "Say who may have spaces here, in hosting mode `permit`."),
-    "migrate-store": ("node.cli.operator.migrate_store", "migrate_store", "Move the store into a database, or back."),
-    "migrate-blobs": ("node.cli.operator.migrate_blobs", "migrate_blobs", "Move large values into a bucket, or back."),
-    "login": ("node.cli.owner.login", "login", "Sign in to a node as an owner, with a wallet's key."),
-    "secret": ("node.cli.owner.secret", "secret", "Owner: keep secrets: put, list, delete."),
-    "backend": ("node.cli.owner.backend", "backend", "Owner: look at a backend, grant to exactly that, end it again."),
-    "receipts": ("node.cli.owner.receipts", "receipts", "Owner: see who got keys, and check the node's receipts."),
-    "version": ("node.cli.version", "version", "Print the version."),
-    "storekeeper": ("node.cli.operator.storekeeper", "storekeeper", ""),
-    "worker": ("node.cli.operator.worker", "worker", ""),
+# Listed here so that `--help` imports no command.
+COMMANDS: Table = {
+    "serve": Row("node.cli.operator.serve", "serve", "Run the node.", "node"),
+    "demo": Row("node.cli.demo", "demo", "Run a node and a simulated backend, and show what they do.", "node"),
+    "doctor": Row(
+        "node.cli.operator.doctor", "doctor", "Check the installation, the settings and the data folder.", "node"
+    ),
+    "release": Row(
+        "node.cli.operator.release", "release", "Show or set the terms under which keys are released.", "node"
+    ),
+    "collateral": Row(
+        "node.cli.operator.collateral", "collateral", "Take in what Intel says about its platforms.", "node"
+    ),
+    "attest": Row("node.cli.attest", "attest", "Show or verify receipts of releases, or a node's own evidence."),
+    "audit": Row(
+        "node.cli.operator.audit", "audit", "Export the chain over the audit records, or verify an export.", "node"
+    ),
+    "withdraw": Row(
+        "node.cli.operator.withdraw", "withdraw", "Withdraw code, a backend or evidence from every release.", "node"
+    ),
+    "admin": Row("node.cli.operator.admin", "admin", "Say who may have spaces here, in hosting mode `permit`.", "node"),
+    "migrate-store": Row(
+        "node.cli.operator.migrate_store", "migrate_store", "Move the store into a database, or back.", "node"
+    ),
+    "migrate-blobs": Row(
+        "node.cli.operator.migrate_blobs", "migrate_blobs", "Move large values into a bucket, or back.", "node"
+    ),
+    "login": Row("node.cli.owner.login", "login", "Sign in to a node as an owner, with a wallet's key."),
+    "secret": Row("node.cli.owner.secret", "secret", "Owner: keep secrets: put, list, delete."),
+    "backend": Row(
+        "node.cli.owner.backend", "backend", "Owner: look at a backend, grant to exactly that, end it again."
+    ),
+    "receipts": Row("node.cli.owner.receipts", "receipts", "Owner: see who got keys, and check the node's receipts."),
+    "version": Row("node.cli.version", "version", "Print the version."),
+    "storekeeper": Row("node.cli.operator.storekeeper", "storekeeper", "", "node"),
+    "worker": Row("node.cli.operator.worker", "worker", "", "node"),
 }
 HIDDEN = frozenset({"storekeeper", "worker"})  # started by `serve`
 
@@ -43,6 +59,7 @@ HIDDEN = frozenset({"storekeeper", "worker"})  # started by `serve`
 EXIT_STATUS = {
     "configuration-invalid": 2,
     "foreign-distribution": 3,
+    "extra-missing": 3,
     "secret-unusable": 4,
     "store-misused": 5,
     "store-moved": 5,

@@ -1,17 +1,48 @@
 """Groups of commands that are imported when they are called, so that help and start cost nothing.
 
+A command that needs more than the base install names the extra in its row, and is not imported without it. A library
+that is imported later, when an option or a setting asks for it, is looked up in the same table when it is missing.
+
 Example:
     backend = LazyGroup(COMMANDS, name="backend", help="…")
 """
 
-import importlib
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import click
 
-Table: TypeAlias = Mapping[str, tuple[str, str, str]]
-"""Name of a command -> module, attribute, one line of help."""
+from ..errors import ExtraMissing
+
+# Extra of the distribution -> the modules that it installs; of two extras with one module the smaller stands first.
+EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
+    "verify": ("dcap_qvl",),
+    "node": ("lmdb", "dcap_qvl"),
+    "postgres": ("asyncpg",),
+    "s3": ("obstore",),
+}
+
+
+class Row(NamedTuple):
+    """Where a command is, and what it needs.
+
+    Attributes:
+        module: its module.
+        attribute: its name there.
+        summary: one line of help.
+        extra: what it needs beyond the base install, whatever its options say; None: nothing.
+    """
+
+    module: str
+    attribute: str
+    summary: str
+    extra: str | None = None
+
+
+Table: TypeAlias = Mapping[str, Row]
+"""Name of a command -> where it is."""
 
 
 class LazyGroup(click.Group):
@@ -25,22 +56,50 @@ class LazyGroup(click.Group):
 
     def __init__(self, table: Table, *, hidden: frozenset[str] = frozenset(), **attributes: Any) -> None:
         super().__init__(**attributes)
-        self._table = table
+        self.table = table
         self._hidden = hidden
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands that help shows."""
-        return [name for name in self._table if name not in self._hidden]
+        return [name for name in self.table if name not in self._hidden]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command."""
-        if cmd_name not in self._table:
+        """Import one command.
+
+        Raises:
+            ExtraMissing: the extra that it needs is not installed.
+        """
+        row = self.table.get(cmd_name)
+        if row is None:
             return None
-        module, attribute, _ = self._table[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        for needed in EXTRAS.get(row.extra or "", ()):
+            if find_spec(needed) is None:
+                raise _missing(needed, row.extra)
+        command: click.Command = getattr(import_module(row.module), row.attribute)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command.
+
+        Raises:
+            ExtraMissing: it came to import what an extra installs. Any other module that is missing is a fault of ours.
+        """
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            extra = next((extra for extra, modules in EXTRAS.items() if error.name in modules), None)
+            if extra is None:
+                raise
+            raise _missing(str(error.name), extra) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table, without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, self._table[name][2]) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, self.table[name].summary) for name in self.list_commands(ctx)])
+
+
+def _missing(module: str, extra: str | None) -> ExtraMissing:
+    return ExtraMissing(
+        f"this needs the extra {extra}, which is not installed: there is no module {module}",
+        hint=f"pip install 'sealspace[{extra}]'",
+    )

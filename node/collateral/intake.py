@@ -26,7 +26,6 @@ from spaces.documents.collateral import (
 from spaces.errors import StoreBusy
 from spaces.store.contract import ABSENT, Check, Commit, Put, Refused, Store
 from tee_backend.attestation.collateral import (
-    MAX_COLLATERAL_BYTES,
     Collateral,
     CollateralFile,
     parse_collateral,
@@ -39,6 +38,7 @@ from tee_backend.attestation.trust_root import TrustRoot
 
 from ..errors import CollateralRefused
 from ..logs import log_warning
+from ..term_files import read_collateral_file
 
 IMPORTED: Final = "import"
 """Source of documents that an operator brought."""
@@ -202,17 +202,3 @@ def _documents(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise CollateralRefused(f"there is no folder {folder}", hint=f"mkdir {folder}, or unset release.collateral")
     return sorted(path for path in folder.glob("*.json") if path.is_file())
-
-
-def read_collateral_file(path: Path) -> bytes:
-    """Read one file, at most as much of it as a document may have.
-
-    Raises:
-        CollateralRefused: unreadable.
-    """
-    try:
-        with path.open("rb") as stream:
-            return stream.read(MAX_COLLATERAL_BYTES + 1)
-    except OSError as error:
-        reason = error.strerror or "unreadable"
-        raise CollateralRefused(f"cannot read {path}: {reason}", hint=f"ls -l {path}") from None

@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,9 @@ def serve(config: Config) -> int:
 
     Raises:
         NodeError: what keeps it from starting; nothing is left running.
+        ModuleNotFoundError: the client of a database or a bucket that the settings name is not installed.
     """
+    _check_clients(config)
     configure_logs(config.log.level)
     with bind_socket(config.http.host, config.http.port) as bound, _signals() as woken:
         supervisor = Supervisor(config, bound, woken)
@@ -220,6 +223,14 @@ class Supervisor:
     def _pause_s(self) -> float | None:
         waiting = [child.due_at for child in self._children if not child.running]
         return None if not waiting else max(0.0, min(waiting) - time.monotonic())
+
+
+def _check_clients(config: Config) -> None:
+    """Look for the clients that workers import: one that missed its client would only end, and be started again."""
+    named = {"asyncpg": config.store.url, "obstore": config.blobs.url}
+    for module, url in named.items():
+        if url is not None and find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def _counting_for(config: Config, children: Sequence[Child]) -> "Counting":

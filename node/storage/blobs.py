@@ -46,14 +46,10 @@ def open_bucket(config: Config) -> "BlobBucket":
     """Return the bucket that the settings name; nothing is asked of it yet.
 
     Raises:
-        ConfigurationError: none is named, its client is not installed, or the settings about it do not fit.
+        ConfigurationError: none is named, or the settings about it do not fit.
     """
-    try:
-        from spaces.values.object_bucket import MAX_BODY_BYTES, BlobBucket, BucketAccess, BucketPlace
-    except ImportError:
-        raise ConfigurationError(
-            "blobs.url names a bucket, and its client is not installed", hint="pip install 'sealspace[node,s3]'"
-        ) from None
+    from spaces.values.object_bucket import MAX_BODY_BYTES, BlobBucket, BucketAccess, BucketPlace
+
     blobs = config.blobs
     bucket, prefix = _bucket_of(blobs)
     if config.http.max_body_bytes > MAX_BODY_BYTES:

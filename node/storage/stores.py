@@ -69,32 +69,16 @@ def shared_store(config: Config, *, clock: Clock | None = None, may_be_moved: bo
     """Open the database that `store.url` names.
 
     Raises:
-        ConfigurationError: no database is named, or its client is not installed.
+        ConfigurationError: no database is named.
     """
     if config.store.url is None:
         raise ConfigurationError("store.url names no database", hint="set store.url to postgresql://…")
-    require_database_client()
     from encryption_network.requests import MAX_LIFETIME_S
     from spaces.store.postgres.engine import open_postgres
 
     # How long before its expiry a token or a challenge may be claimed here; a minute for the reading of clocks.
     longest_life_s = max(config.invocation.max_lifetime_s, config.release.challenge_s, MAX_LIFETIME_S) + 60
     return open_postgres(config.store.url, clock=clock, longest_life_s=longest_life_s, may_be_moved=may_be_moved)
-
-
-def require_database_client() -> None:
-    """Refuse to go on where the database's client is missing.
-
-    Raises:
-        ConfigurationError: it is not installed.
-    """
-    try:
-        import asyncpg  # noqa: F401  # only whether it is there
-    except ImportError:
-        raise ConfigurationError(
-            "store.url names a database, and its client is not installed",
-            hint="pip install 'sealspace[node,postgres]'",
-        ) from None
 
 
 def place_of(config: Config) -> str:

@@ -1,4 +1,4 @@
-"""`sealspace attest`: receipts of releases, and their verification without the node."""
+"""`sealspace attest receipts` and `export`: the receipts of releases in the store."""
 
 import asyncio
 import hashlib
@@ -7,20 +7,14 @@ from pathlib import Path
 
 import click
 
-from capabilities.ambient import SystemClock
 from capabilities.errors import InvalidIdentifier
 from capabilities.resources import NetworkId, parse_network_id
 from encryption_network.errors import ReceiptError
-from encryption_network.receipt import MAX_RECEIPT_BYTES, Receipt, parse_receipt
+from encryption_network.receipt import Receipt, parse_receipt
 from spaces.documents.receipts import document_row_key, stored_receipts
-from tee_backend.attestation.trust_root import intel_root
 
-from ...collateral.intake import read_collateral_file
 from ...config.tree import Config
 from ...errors import ConfigurationError, ReceiptRefuted
-from ...operations.releases.receipt_check import documents_in, judge_with, verify_release
-from ...term_files import read_trust_root
-from ..owner.attest_node import node
 from ..terminal import tell_exactly, tell_json
 from .opened_store import opened_store
 from .settings import config_from, data_options
@@ -28,15 +22,7 @@ from .settings import config_from, data_options
 _NETWORK_HELP = "Only of this network."
 
 
-@click.group(short_help="Show receipts of releases, or verify one.")
-def attest() -> None:
-    """Show receipts of releases, or verify one without the node; ask a node what code it runs."""
-
-
-attest.add_command(node)
-
-
-@attest.command("receipts")
+@click.command("receipts")
 @data_options
 @click.option("--network", metavar="ID", help=_NETWORK_HELP)
 def receipts(config_file: Path | None, store__data: str | None, network: str | None) -> None:
@@ -44,7 +30,7 @@ def receipts(config_file: Path | None, store__data: str | None, network: str | N
     asyncio.run(_print(config_from(config_file, {"store__data": store__data}), _network(network)))
 
 
-@attest.command("export")
+@click.command("export")
 @data_options
 @click.option("--network", metavar="ID", help=_NETWORK_HELP)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
@@ -54,32 +40,6 @@ def export(config_file: Path | None, store__data: str | None, network: str | Non
     tell_json({"receipts": asyncio.run(_export(config, _network(network), folder))})
 
 
-@attest.command("verify")
-@click.option("--evidence", type=click.Path(path_type=Path), required=True, help="Folder of documents.")
-@click.option("--node-did", required=True, metavar="DID", help="The node that has to have signed.")
-@click.option("--trust-root", type=click.Path(path_type=Path), help="Root certificate instead of Intel's.")
-@click.option("--collateral", type=click.Path(path_type=Path), help="Judge the code with this document too, as of now.")
-@click.argument("receipt", type=click.Path(path_type=Path))
-def verify(evidence: Path, node_did: str, trust_root: Path | None, collateral: Path | None, receipt: Path) -> int:
-    """Judge RECEIPT again from stored documents, as of then; ends with status 1 when today's verdict differs."""
-    root = read_trust_root(trust_root) if trust_root else intel_root()
-    release = verify_release(_read(receipt), documents_in(evidence), root=root, node_did=node_did)
-    shown: dict[str, object] = {
-        "node": release.receipt.node,
-        "network": release.receipt.network,
-        "invoker": release.receipt.invoker,
-        "ground": release.receipt.ground,
-        "atMicros": release.receipt.at_micros,
-        "policies": len(release.policies),
-    }
-    today: dict[str, str | None] = {}
-    if collateral is not None:
-        today = judge_with(release, read_collateral_file(collateral), root=root, now=SystemClock().now())
-        shown["today"] = today
-    tell_json(shown)
-    return 1 if any(today.values()) else 0
-
-
 def _network(text: str | None) -> NetworkId | None:
     try:
         return None if text is None else parse_network_id(text)
@@ -87,15 +47,6 @@ def _network(text: str | None) -> NetworkId | None:
         raise ConfigurationError(
             f"{text!r} is no network: {error.text}", hint="write urn:tinycloud:encryption:<DID>:<name>"
         ) from None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(MAX_RECEIPT_BYTES + 2)
-    except OSError as error:
-        reason = error.strerror or "unreadable"
-        raise ReceiptRefuted(f"cannot read {path}: {reason}", hint=f"ls -l {path}") from None
 
 
 async def _print(config: Config, network: NetworkId | None) -> None:

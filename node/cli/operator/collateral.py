@@ -15,13 +15,13 @@ from ...collateral.intake import (
     ImportedCollateral,
     held_collateral,
     import_collateral,
-    read_collateral_file,
 )
 from ...collateral.source import refresh_rules
 from ...config.loading import Value
 from ...config.tree import Config
 from ...errors import CollateralRefused
 from ...release_terms import configured_trust_root, recorded_release
+from ...term_files import read_collateral_file
 from ..terminal import tell_json
 from .opened_store import opened_store
 from .settings import config_from, data_options

@@ -15,7 +15,6 @@ from spaces.values.object_place import recorded_place
 from ...config.tree import Config
 from ...errors import StoreMisused
 from ...storage.blobs import claim_bucket, open_bucket, place_text
-from ...storage.stores import require_database_client
 
 OK, WARNING, WRONG = "ok", "warn", "wrong"
 
@@ -45,9 +44,7 @@ def diagnose_database(config: Config) -> list[Diagnosis]:
 
     Raises:
         StoreMisused: it cannot be reached.
-        ConfigurationError: its client is not installed.
     """
-    require_database_client()
     from spaces.store.postgres.promises import examine
 
     assert config.store.url is not None  # asked only where one is named

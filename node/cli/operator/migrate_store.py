@@ -11,7 +11,6 @@ from spaces.errors import SpaceError, StoreLocked
 from ...config.loading import Value
 from ...config.tree import Config
 from ...errors import ConfigurationError, NodeError, StoreMisused
-from ...storage.stores import require_database_client
 from ..terminal import tell, tell_json
 from .settings import config_from, data_options
 
@@ -33,7 +32,6 @@ def migrate_store(config_file: Path | None, target: Engine, again: bool, **flags
     config = config_from(config_file, flags)
     if config.store.url is None:
         raise ConfigurationError("store.url names no database", hint="give it with --store postgresql://…")
-    require_database_client()
     try:
         tell_json(asyncio.run(_move(config, config.store.url, target, again=again)))
     except SpaceError as error:

@@ -1,23 +1,29 @@
 """`sealspace backend`: look at a backend, grant to exactly what was seen, end that again, and try being one."""
 
-from ..lazy import LazyGroup, Table
+from ..lazy import LazyGroup, Row, Table
 
 COMMANDS: Table = {
-    "show": (
+    "show": Row(
         "node.cli.owner.backend_show",
         "show",
         "Ask a backend what it runs, verify it, and say it in plain words.",
+        "verify",
     ),
-    "grant": (
+    "grant": Row(
         "node.cli.owner.backend_grant",
         "grant",
         "Grant secrets to exactly the code that a backend proves to run.",
+        "verify",
     ),
-    "list": ("node.cli.owner.backend_end", "list_", "Show the grants that were made from here, and how they stand."),
-    "revoke": ("node.cli.owner.backend_end", "revoke", "End the grants to a backend; it may be granted to again."),
-    "withdraw": ("node.cli.owner.backend_end", "withdraw", "Never again: withdraw a backend or code from the network."),
-    "serve": ("node.cli.owner.backend_serve", "serve", "Run an example backend, in a trust domain or a simulated one."),
-    "simulate": ("node.cli.owner.backend_serve", "simulate", "Make a simulated platform, to try things out."),
+    "list": Row("node.cli.owner.backend_end", "list_", "Show the grants that were made from here, and how they stand."),
+    "revoke": Row("node.cli.owner.backend_end", "revoke", "End the grants to a backend; it may be granted to again."),
+    "withdraw": Row(
+        "node.cli.owner.backend_end", "withdraw", "Never again: withdraw a backend or code from the network."
+    ),
+    "serve": Row(
+        "node.cli.owner.backend_serve", "serve", "Run an example backend, in a trust domain or a simulated one."
+    ),
+    "simulate": Row("node.cli.owner.backend_serve", "simulate", "Make a simulated platform, to try things out."),
 }
 
 backend = LazyGroup(

@@ -24,6 +24,7 @@ from sealspace.backends import (
     require_like,
 )
 from sealspace.errors import BackendNotAcceptable
+from tee_backend.inspection import CollateralFolder, FetchedCollateral, Inspector
 
 from ...errors import ConfigurationError, NotSignedIn
 from ...term_files import read_trust_root
@@ -176,15 +177,8 @@ def inspector_for(home: OwnerHome, *, trust_root: Path | None, collateral: Path 
     """Return the verifier by the owner's options, or by what the last login remembered.
 
     Raises:
-        ConfigurationError: the quote library is not installed, or the trust root is none.
+        ConfigurationError: the trust root is none.
     """
-    try:
-        from tee_backend.inspection import CollateralFolder, FetchedCollateral, Inspector
-    except ImportError:
-        raise ConfigurationError(
-            "the quote library is not installed, so nothing can be verified here",
-            hint="pip install 'sealspace[node]'",
-        ) from None
     remembered = _remembered(home)
     root_file = trust_root or (None if remembered is None else remembered.trust_root)
     folder = collateral or (None if remembered is None else remembered.collateral)

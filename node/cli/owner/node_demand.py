@@ -8,13 +8,10 @@ Example:
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Final
 
 from sealspace.errors import NodeEvidenceRefused
 from sealspace.node_evidence import NodePolicy, NodeRequirement
-
-from ...errors import ConfigurationError
 
 _ACCEPTING: Final = {
     "secret_origin": "--accept-operator-secret",
@@ -36,35 +33,21 @@ async def demanding(
         trust_root: root certificate; None: Intel's.
         collateral: folder of documents; None: Intel's service is asked.
     Raises:
-        ConfigurationError: the quote library is not installed, or the trust root is none.
+        ConfigurationError: the trust root is none.
         CollateralRefused: the folder of collateral cannot be used.
         NodeEvidenceRefused: from inside.
     """
     if policy is None:
         yield None
         return
-    async with judging().node_verifier(trust_root=trust_root, collateral=collateral) as verifier:
+    from .node_judging import node_verifier  # needs the extra `verify`; who demands nothing does without
+
+    async with node_verifier(trust_root=trust_root, collateral=collateral) as verifier:
         try:
             yield NodeRequirement(verifier, policy)
         except NodeEvidenceRefused as refused:
             refused.hint = _next(refused, node)
             raise
-
-
-def judging() -> ModuleType:
-    """Return the module `node_judging`, which needs the quote library; the other commands do without.
-
-    Raises:
-        ConfigurationError: it is not installed.
-    """
-    try:
-        from . import node_judging
-    except ImportError:
-        raise ConfigurationError(
-            "the quote library is not installed, so nothing can be verified here",
-            hint="pip install 'sealspace[node]'",
-        ) from None
-    return node_judging
 
 
 def _next(refused: NodeEvidenceRefused, node: str) -> str:

@@ -26,9 +26,8 @@ from tee_backend.attestation.pcs import CollateralService, ServiceSettings
 from tee_backend.attestation.trust_root import intel_root
 from tee_backend.node_verifier import TdxNodeVerifier
 
-from ...collateral.intake import read_collateral_file
 from ...errors import CollateralRefused
-from ...term_files import read_trust_root
+from ...term_files import read_collateral_file, read_trust_root
 
 _ORIGINS: Final[dict[SecretOrigin, str]] = {
     "platform": "its platform keeps the root secret; nobody outside the trust domain has it",

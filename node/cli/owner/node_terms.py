@@ -9,6 +9,7 @@ Example:
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Any, Final, get_args
 
 import click
@@ -60,8 +61,22 @@ class Accepted:
 
 
 def accepting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that accept what the strict terms refuse; the command is given them as one, `accepted`."""
+    """Add the options that accept what the strict terms refuse; the command receives them as one, `accepted`."""
 
+    @click.option("--accept-operator-secret", is_flag=True, help="Accept a root secret that the operator has.")
+    @click.option(
+        "--accept-root", "accept_roots", multiple=True, metavar="HEX", help="Accept backends under this root (SHA-256)."
+    )
+    @click.option("--accept-node-policy", is_flag=True, help="Accept that the operator may approve code for owners.")
+    @click.option(
+        "--accept-key-provider",
+        "accept_key_providers",
+        multiple=True,
+        default=DEFAULT_KEY_PROVIDERS,
+        show_default=True,
+        metavar="TEXT",
+        help="Accept that the node takes evidence of its applications; repeatable, in place of the default.",
+    )
     @wraps(command)
     def gathered(
         *arguments: Any,
@@ -79,32 +94,75 @@ def accepting_options(command: Callable[..., Any]) -> Callable[..., Any]:
         )
         return command(*arguments, accepted=accepted, **others)
 
-    options = (
-        click.option("--accept-operator-secret", is_flag=True, help="Accept a root secret that the operator has."),
-        click.option(
-            "--accept-root",
-            "accept_roots",
-            multiple=True,
-            metavar="HEX",
-            help="Accept backends under this root (SHA-256).",
-        ),
-        click.option(
-            "--accept-node-policy", is_flag=True, help="Accept that the operator may approve code for owners."
-        ),
-        click.option(
-            "--accept-key-provider",
-            "accept_key_providers",
-            multiple=True,
-            default=DEFAULT_KEY_PROVIDERS,
-            show_default=True,
-            metavar="TEXT",
-            help="Accept that the node takes evidence of its applications; repeatable, in place of the default.",
-        ),
+    return gathered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What the owner wants a node to prove about itself.
+
+    Attributes:
+        insists: whether it has to prove its code; None: as at the login before.
+        code_file: approved code; None: what is seen now, if the owner approves of it.
+        accepted: beside the strict terms.
+        trust_root: root certificate instead of Intel's.
+        collateral: folder of documents instead of Intel's service.
+    """
+
+    insists: bool | None
+    code_file: Path | None
+    accepted: Accepted
+    trust_root: Path | None
+    collateral: Path | None
+
+
+def demand_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what the node has to prove; the command receives them as one, `demand`."""
+
+    @click.option(
+        "--require-node-evidence/--no-node-evidence",
+        "insists",
+        default=None,
+        help="Whether the node has to prove what code it runs, before this and every later command; remembered.",
     )
-    found: Callable[..., Any] = gathered
-    for option in reversed(options):
-        found = option(found)
-    return found
+    @click.option(
+        "--node-policy",
+        "code_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Which code the node may run, as JSON; without it you are shown what runs there, and asked.",
+    )
+    @accepting_options
+    @click.option(
+        "--trust-root",
+        metavar="FILE",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=True),
+        help="Root certificate that quotes have to end at, instead of Intel's; remembered.",
+    )
+    @click.option(
+        "--collateral",
+        metavar="FOLDER",
+        type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
+        help="Folder of collateral to judge quotes by, instead of asking Intel; remembered.",
+    )
+    @wraps(command)
+    def gathered(
+        *arguments: Any,
+        insists: bool | None,
+        code_file: Path | None,
+        accepted: Accepted,
+        trust_root: Path | None,
+        collateral: Path | None,
+        **others: Any,
+    ) -> object:
+        if insists is not True and (code_file is not None or accepted != Accepted()):
+            raise click.UsageError("--node-policy and --accept-… go with --require-node-evidence")
+        demand = Demand(
+            insists=insists, code_file=code_file, accepted=accepted, trust_root=trust_root, collateral=collateral
+        )
+        return command(*arguments, demand=demand, **others)
+
+    return gathered
 
 
 def node_policy_json(policy: NodePolicy) -> dict[str, Json]:

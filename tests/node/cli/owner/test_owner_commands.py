@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 from backend_site import Domain, Program, serving
-from tests_support import REPOSITORY, Input
+from tests_support import Input
 
 from capabilities.strict_base64 import encode_standard
 from node.cli import main
@@ -468,35 +467,3 @@ async def test_values_come_from_standard_input(desk: Desk) -> None:
     assert (await desk.run("secret", "put", "name", given="x")).status == 2
     assert (await desk.run("secret", "delete", "NAME")).status == 0
     assert (await desk.run("secret", "list", "--json")).out == "[]\n"
-
-
-WITHOUT_SERVER = (
-    "import sys\n"
-    "for absent in ('lmdb', 'dcap_qvl', 'asyncpg', 'obstore', 'uvloop'):\n"
-    "    sys.modules[absent] = None\n"
-    "from node.cli import main\n"
-    "sys.exit(main(sys.argv[1:]))\n"
-)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "hint"),
-    [
-        (("backend", "show", "http://127.0.0.1:1"), 2, "pip install 'sealspace[node]'"),
-        (("login", "--node", "http://127.0.0.1:1", "--new"), 11, "node is running"),
-        (("secret", "list"), 10, "sealspace login"),
-        (("receipts",), 10, "sealspace login"),
-        (("backend", "withdraw", "did:key:z6Mk", "--yes"), 10, "sealspace login"),
-    ],
-)
-def test_the_client_s_install_is_enough(tmp_path: Path, arguments: tuple[str, ...], status: int, hint: str) -> None:
-    """An owner's commands run without the server's libraries; what needs the quote library says how to get it."""
-    ran = subprocess.run(
-        [sys.executable, "-c", WITHOUT_SERVER, *arguments, "--home", str(tmp_path / "home")],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (ran.returncode, ran.stdout) == (status, ""), ran
-    assert hint in ran.stderr.splitlines()[-1]

@@ -1,0 +1,231 @@
+"""Commands where only the base install is, or one extra beside it: each works, or names the extra that it needs."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from base_install import Ended, Environment, environment, requirements_of, stated_extras, top_level
+from command_tree import leaves
+from packaging.requirements import Requirement
+
+from encryption_network.policy import Policy, policy_json
+from node.cli import EXIT_STATUS
+from node.cli.lazy import EXTRAS, LazyGroup, Row
+from node.config import Config, Http, Store
+from node.processes.embedded import embedded_node
+from tee_backend.evidence.simulated import measurements_of
+
+MISSING = EXIT_STATUS["extra-missing"]
+BACKEND = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
+NOWHERE = "http://127.0.0.1:1"
+DATABASE = "postgresql://owner@127.0.0.1:1/none"
+BUCKET = "s3://bucket/prefix"
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a command is called.
+
+    Attributes:
+        arguments: after its name; words in braces stand for what a test made.
+        given: on standard input.
+        status: with which it ends, if it needs no extra.
+    """
+
+    arguments: str = ""
+    given: str = ""
+    status: int = 0
+
+
+DATA = Call("--data {data}")
+HOME = Call("--home {home}")
+# In this order they make a story: what one command leaves, another finds.
+CALLS: Mapping[str, Call] = {
+    "version": Call(),
+    "login": Call("--node {node} --new --home {home}"),
+    "secret put": Call("API_KEY --home {home}", given="open sesame"),
+    "secret list": HOME,
+    "secret delete": Call("API_KEY --home {home}"),
+    "receipts": HOME,
+    "backend show": Call(f"{NOWHERE} --home {{home}}"),
+    "backend grant": Call(f"{NOWHERE} --yes --home {{home}}"),
+    "backend list": HOME,
+    "backend revoke": Call(f"{BACKEND} --home {{home}}", status=2),  # nothing was granted to it
+    "backend withdraw": Call(f"{BACKEND} --yes --home {{home}}"),
+    "backend simulate": Call("{folder}/tee"),
+    "backend serve": Call("--simulate {folder}/absent --node {node} --secret API_KEY", status=2),
+    "attest node": Call(NOWHERE),
+    "attest verify": Call(f"--evidence {{folder}} --node-did {BACKEND} {{folder}}/receipt.json"),
+    "attest receipts": DATA,
+    "attest export": Call("--data {data} {folder}/receipts"),
+    "serve": Call("--data {data} --port 0"),
+    "demo": Call("--dir {folder}"),
+    "doctor": DATA,
+    "release show": DATA,
+    "release set": Call("--data {data} --attestation everyone"),
+    "collateral import": Call("--data {data} {folder}/platform.json"),
+    "collateral list": DATA,
+    "audit export": DATA,
+    "audit verify": Call(f"--node-did {BACKEND} {{folder}}/audit.jsonl"),
+    "audit kept": Call("--data {data} {folder}/audit.jsonl"),
+    "withdraw": Call(f"--data {{data}} --did {BACKEND}"),
+    "admin owners add": Call(f"--data {{data}} {BACKEND}"),
+    "admin owners remove": Call(f"--data {{data}} {BACKEND}"),
+    "admin owners list": DATA,
+    "migrate-store": Call(f"--data {{data}} --store {DATABASE} --to postgresql"),
+    "migrate-blobs": Call(f"--data {{data}} --blobs {BUCKET} --to bucket"),
+    "storekeeper": Call(),
+    "worker": Call(),
+}
+NEEDS = {" ".join(leaf.words): leaf.extra for leaf in leaves()}
+
+
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Environment]:
+    """The base install, and what one extra beside it gives."""
+    folder = tmp_path_factory.mktemp("environments")
+    return {"base": environment(folder / "base")} | {
+        extra: environment(folder / extra, extra) for extra in ("verify", "node")
+    }
+
+
+def _names_the_extra(ended: Ended, extra: str) -> bool:
+    """Whether a command ended in two lines of which the second is what installs the extra."""
+    first, *rest = ended.err.splitlines()
+    is_told = first.startswith(f"sealspace: this needs the extra {extra}, ") and rest == [
+        f"next: pip install 'sealspace[{extra}]'"
+    ]
+    return (ended.status, ended.out) == (MISSING, "") and is_told
+
+
+def test_the_environments_hold_what_they_say(environments: dict[str, Environment]) -> None:
+    """The base install has nothing of an extra or of the tests, and each extra brings its own modules alone."""
+    beyond = ("asyncpg", "dcap_qvl", "lmdb", "obstore", "pytest", "uvloop")
+    assert environments["base"].absent("aiohttp", "node", *beyond) == list(beyond)
+    assert environments["verify"].absent(*beyond) == [name for name in beyond if name != "dcap_qvl"]
+    assert environments["node"].absent(*beyond) == ["asyncpg", "obstore", "pytest", "uvloop"]
+
+
+def test_the_table_of_extras_is_the_distribution_s() -> None:
+    """Each extra that a command can miss installs exactly the modules that the table gives it."""
+    assert EXTRAS.keys() == stated_extras().keys() - {"fast", "dev"}  # nobody misses those
+    for extra, modules in EXTRAS.items():
+        installed = {
+            name
+            for text in requirements_of(extra)
+            for name in top_level(distribution(Requirement(text).name))
+            if not name.endswith(".dist-info")
+        }
+        assert installed == set(modules), extra
+
+
+def test_every_command_has_an_entry() -> None:
+    """A new command is called here too."""
+    assert CALLS.keys() == NEEDS.keys()
+    assert set(NEEDS.values()) == {None, "verify", "node"}
+
+
+@pytest.mark.parametrize("place", ["base", "verify", "node"])
+def test_help_is_there_for_what_can_run(environments: dict[str, Environment], place: str) -> None:
+    """A command is imported where its extra is installed, and its help names the extra where it is not."""
+    extras: dict[str, tuple[str | None, ...]] = {"base": (), "verify": ("verify",), "node": ("verify", "node")}
+    enough = (None, *extras[place])
+    ended = environments[place].run_all([([*name.split(), "--help"], "") for name in NEEDS])
+    for (name, extra), one in zip(NEEDS.items(), ended, strict=True):
+        if extra in enough:
+            assert (one.status, one.err) == (0, "") and one.out.startswith(f"Usage: sealspace {name} "), (name, one)
+        else:
+            assert extra is not None and _names_the_extra(one, extra), (name, one)
+
+
+async def test_each_command_of_the_base_install(environments: dict[str, Environment], tmp_path: Path) -> None:
+    """Owners sign in, keep secrets and end grants without an extra; every other command names the one that it needs."""
+    config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
+    (tmp_path / "audit.jsonl").touch()
+    async with embedded_node(config) as node:
+        made = {"node": node.url, "home": tmp_path / "home", "folder": tmp_path, "data": tmp_path / "data"}
+        calls = [([*name.split(), *call.arguments.format(**made).split()], call.given) for name, call in CALLS.items()]
+        ended = await asyncio.to_thread(environments["base"].run_all, calls)
+    for (name, call), one in zip(CALLS.items(), ended, strict=True):
+        extra = NEEDS[name]
+        if extra is None:
+            assert one.status == call.status and "Traceback" not in one.err, (name, one)
+        else:
+            assert _names_the_extra(one, extra), (name, one)
+
+
+@pytest.mark.parametrize("arguments", ["serve", "doctor", "demo", "release show", "attest receipts", "worker"])
+def test_a_process_names_the_extra_that_it_needs(environments: dict[str, Environment], arguments: str) -> None:
+    """What runs first in a fresh process ends the same way: two lines and status 3."""
+    assert _names_the_extra(environments["base"].run(*arguments.split()), "node")
+
+
+def test_a_login_that_demands_evidence_names_the_extra(environments: dict[str, Environment], tmp_path: Path) -> None:
+    """What only an option needs is named when it is needed: before the node is asked, and no login is kept."""
+    policy, home = tmp_path / "policy.json", tmp_path / "home"
+    code = Policy(measurements=(measurements_of("image"),))
+    policy.write_text(json.dumps(policy_json(code)))
+    demanding = ("--require-node-evidence", "--node-policy", str(policy))
+    login = ("login", "--node", NOWHERE, "--new", "--home", str(home))
+    assert _names_the_extra(environments["base"].run(*login, *demanding), "verify")
+    assert not (home / "profile.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (f"serve --data {{data}} --port 0 --store {DATABASE}", "postgres"),
+        (f"serve --data {{data}} --port 0 --blobs {BUCKET}", "s3"),
+        (f"migrate-store --data {{data}} --store {DATABASE} --to postgresql", "postgres"),
+        (f"migrate-blobs --data {{data}} --blobs {BUCKET} --to bucket", "s3"),
+    ],
+)
+async def test_a_client_that_is_not_installed_names_its_extra(
+    environments: dict[str, Environment], tmp_path: Path, arguments: str, extra: str
+) -> None:
+    """What only a setting needs is named too, by `serve` before it starts a process: it says nothing else."""
+    config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
+    async with embedded_node(config):
+        pass
+    ended = await asyncio.to_thread(environments["node"].run, *arguments.format(data=tmp_path / "data").split())
+    assert _names_the_extra(ended, extra), ended
+
+
+def test_another_module_that_is_missing_is_a_fault() -> None:
+    """Only a module that an extra installs is explained; a module of ours that is not there is an error of ours."""
+    group = LazyGroup({"absent": Row("node.cli.absent", "absent", "Is not there.")}, name="group")
+    with pytest.raises(ModuleNotFoundError, match=r"node\.cli\.absent"):
+        group.main(["absent"], standalone_mode=False)
+
+
+@pytest.mark.slow
+def test_the_extra_is_enough_to_run_a_node(environments: dict[str, Environment], tmp_path: Path) -> None:
+    """What the hint installs serves, on the standard event loop."""
+    _serves(environments["node"], "serve", "--data", str(tmp_path / "data"), "--port", "0", "--workers", "1")
+
+
+@pytest.mark.slow
+def test_the_base_install_is_enough_for_the_example_backend(
+    environments: dict[str, Environment], tmp_path: Path
+) -> None:
+    """A backend runs on a simulated platform without an extra."""
+    base, platform = environments["base"], str(tmp_path / "tee")
+    assert base.run("backend", "simulate", platform).status == 0
+    _serves(base, "backend", "serve", "--simulate", platform, "--node", NOWHERE, "--secret", "API_KEY", "--port", "0")
+
+
+def _serves(place: Environment, *arguments: str) -> None:
+    """Start a command, wait until it listens, and end it."""
+    with place.start(*arguments) as process:
+        try:
+            assert process.stderr is not None
+            assert any(line.startswith("listening on http://127.0.0.1:") for line in process.stderr)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()

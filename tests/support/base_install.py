@@ -1,0 +1,163 @@
+"""Environments of the base install alone, or with named extras: a folder of links to exactly those distributions.
+
+A process in one sees the standard library and that folder: neither the packages of the environment that runs the tests
+nor the current folder. What it starts takes its import path from it.
+
+Example:
+    base = environment(tmp_path / "base")
+    ran = base.run("serve", "--data", "data")
+"""
+
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from tests_support import REPOSITORY
+
+OURS = "sealspace"
+PACKAGES = ("capabilities", "encryption_network", "node", "sealspace", "spaces", "tee_backend")
+_PATH = "import sys; sys.path.append(sys.argv.pop(1))\n"
+_ONE = "from node.cli import main; sys.exit(main())"
+_MANY = """
+import io, json, traceback
+from node.cli import main
+
+ended = []
+for arguments, given in json.load(sys.stdin):
+    streams = [io.TextIOWrapper(io.BytesIO(data)) for data in (given.encode(), b"", b"")]
+    sys.stdin, sys.stdout, sys.stderr = streams
+    try:
+        status = main(arguments)
+    except BaseException:
+        status = -1
+        traceback.print_exc()
+    said = []
+    for stream in streams[1:]:
+        stream.flush()
+        said.append(stream.buffer.getvalue().decode())
+    ended.append([status, *said])
+sys.stdout = sys.__stdout__
+json.dump(ended, sys.stdout)
+"""
+_WAIT_S = 120
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it printed; the status is -1 where an exception came out of it."""
+
+    status: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A folder of packages, and processes that see no other.
+
+    Attributes:
+        site: the folder; processes run in the one that holds it.
+    """
+
+    site: Path
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start `sealspace`; its standard error can be read."""
+        return subprocess.Popen(self._python(_ONE, arguments), stderr=subprocess.PIPE, text=True, cwd=self.site.parent)
+
+    def run(self, *arguments: str) -> Ended:
+        """Run `sealspace` in a process of its own, to its end."""
+        return self._run(_ONE, arguments)
+
+    def run_all(self, calls: Sequence[tuple[Sequence[str], str]]) -> list[Ended]:
+        """Run `sealspace` with each call's arguments and standard input, one after the other in one process."""
+        ran = self._run(_MANY, given=json.dumps(calls))
+        assert ran.status == 0, ran
+        return [Ended(*one) for one in json.loads(ran.out)]
+
+    def absent(self, *modules: str) -> list[str]:
+        """Return those modules that cannot be imported in it."""
+        program = (
+            "from importlib.util import find_spec\nprint(*(name for name in sys.argv[1:] if find_spec(name) is None))"
+        )
+        ran = self._run(program, modules)
+        assert ran.status == 0, ran
+        return ran.out.split()
+
+    def _run(self, program: str, arguments: Sequence[str] = (), *, given: str = "") -> Ended:
+        ran = subprocess.run(
+            self._python(program, arguments),
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.site.parent,
+            timeout=_WAIT_S,
+        )
+        return Ended(ran.returncode, ran.stdout, ran.stderr)
+
+    def _python(self, program: str, arguments: Sequence[str]) -> list[str]:
+        return [sys.executable, "-I", "-S", "-B", "-c", _PATH + program, str(self.site), *arguments]
+
+
+def environment(folder: Path, *extras: str) -> Environment:
+    """Make the environment of `pip install 'sealspace[…]'` in a folder that is not there yet."""
+    site = folder / "site"
+    site.mkdir(parents=True)
+    for package in PACKAGES:
+        (site / package).symlink_to(REPOSITORY / package)
+    stated = _project()
+    wanted = [*stated["dependencies"], *requirements_of(*extras)]
+    for found in _closure(wanted):
+        for name in top_level(found):
+            (site / name).symlink_to(Path(str(found.locate_file(name))))
+    return Environment(site)
+
+
+def stated_extras() -> dict[str, list[str]]:
+    """Return each extra that the distribution states, with its own requirements."""
+    return dict(_project()["optional-dependencies"])
+
+
+def requirements_of(*extras: str) -> list[str]:
+    """Return what extras require, those of other extras that they name included."""
+    stated, found = stated_extras(), []
+    for extra in extras:
+        for text in stated[extra]:
+            named = Requirement(text)
+            found += requirements_of(*sorted(named.extras)) if named.name == OURS else [text]
+    return found
+
+
+def top_level(found: Distribution) -> list[str]:
+    """Return the names of the files and folders that a distribution puts into an environment's packages."""
+    assert found.files
+    return sorted({file.parts[0] for file in found.files} - {"..", "__pycache__"})
+
+
+def _closure(wanted: Sequence[str]) -> Iterator[Distribution]:
+    """Yield the installed distributions that satisfy requirements, and those that they require in turn, once each."""
+    seen: set[str] = set()
+    queue = list(wanted)
+    while queue:
+        required = Requirement(queue.pop())
+        name = canonicalize_name(required.name)
+        if name in seen or (required.marker is not None and not required.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(name)
+        found = distribution(name)
+        queue += found.requires or ()
+        yield found
+
+
+def _project() -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    return project
