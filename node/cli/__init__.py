@@ -13,6 +13,8 @@ from sealspace.printable import printable
 
 from .. import __version__
 from ..errors import NodeError
+from .exit_status import EXIT_STATUS as EXIT_STATUS
+from .exit_status import EXIT_STATUSES, FAILED, REFUSED, WRONG_ARGUMENT
 from .lazy import LazyGroup, Row, Table
 from .terminal import hold_standard_streams, tell
 
@@ -27,7 +29,7 @@ COMMANDS: Table = {
         "node.cli.operator.release", "release", "Show or set the terms under which keys are released.", "node"
     ),
     "collateral": Row(
-        "node.cli.operator.collateral", "collateral", "Take in what Intel says about its platforms.", "node"
+        "node.cli.operator.collateral", "collateral", "Take in what Intel publishes about its platforms.", "node"
     ),
     "attest": Row("node.cli.attest", "attest", "Show or verify receipts of releases, or a node's own evidence."),
     "audit": Row(
@@ -55,45 +57,17 @@ COMMANDS: Table = {
 }
 HIDDEN = frozenset({"storekeeper", "worker"})  # started by `serve`
 
-# Exit status by code; 1 for every other.
-EXIT_STATUS = {
-    "configuration-invalid": 2,
-    "foreign-distribution": 3,
-    "extra-missing": 3,
-    "secret-unusable": 4,
-    "store-misused": 5,
-    "store-moved": 5,
-    "release-loosened": 6,
-    "collateral-refused": 7,
-    "store-unavailable": 8,
-    "store-locked": 8,
-    "store-full": 9,
-    "not-signed-in": 10,
-    "key-file-unusable": 10,
-    "session-expired": 10,
-    "backend-unreachable": 11,
-    "node-unreachable": 11,
-    "node-timeout": 11,
-    "node-mismatch": 11,
-    "malformed-answer": 11,
-    "backend-answer-invalid": 12,
-    "backend-not-proven": 12,
-    "node-evidence-refused": 12,
-    "receipt-invalid": 12,
-    "descriptor-unsigned": 12,
-    "network-key-changed": 12,
-    "response-signature-invalid": 12,
-    "collateral-needed": 13,
-    "backend-not-expected": 14,
-    "backend-not-acceptable": 14,
-    "grant-not-taken": 15,
-    "clock-wrong": 16,
-}
-_ARGUMENT_STATUS = 2
-_REFUSED_STATUS = 15
+
+class _Root(LazyGroup):
+    """The command `sealspace`, whose help ends with the exit statuses."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Exit status"):
+            formatter.write_dl([(str(status.number), status.meaning) for status in EXIT_STATUSES])
 
 
-cli = LazyGroup(
+cli = _Root(
     COMMANDS,
     hidden=HIDDEN,
     name="sealspace",
@@ -116,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         return fail(error.code, _sentence(str(error)), error.hint or "sealspace --help", otherwise=_status_of(error))
     except click.ClickException as error:
         error.show()
-        return 2
+        return WRONG_ARGUMENT
     except click.Abort:
         return fail("aborted", "aborted", "start it again")
     except OSError as error:
@@ -124,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     return status if isinstance(status, int) else 0
 
 
-def fail(code: str, text: str, hint: str, *, otherwise: int = 1) -> int:
+def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
     """Say in two lines what happened and what to do next; return the exit status of the code."""
     # What a node or a backend said may stand in it: its signs are not for the terminal.
     tell(f"sealspace: {text}", f"next: {hint}", err=True)
@@ -142,8 +116,8 @@ def _refused_by_system(error: OSError) -> int:
 def _status_of(error: SealspaceError) -> int:
     """Return the exit status of a kind of error that has none of its own."""
     if isinstance(error, InvalidInput):
-        return _ARGUMENT_STATUS
-    return _REFUSED_STATUS if isinstance(error, NodeRefused) else 1
+        return WRONG_ARGUMENT
+    return REFUSED if isinstance(error, NodeRefused) else FAILED
 
 
 def _sentence(text: str) -> str:

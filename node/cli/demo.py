@@ -48,6 +48,7 @@ from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
 
 from ..errors import ProcessFailed
+from .exit_status import INTERRUPTED
 
 SECRET: Final = "FIREFLIES_API_KEY"  # noqa: S105  # the name of a secret, not a secret
 APPROVED: Final = "meeting-notes 1.0"
@@ -63,7 +64,7 @@ _DECRYPT = "tinycloud.encryption/decrypt"
 _NODE_CODE = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from node.cli import main; sys.exit(main())"
 
 
-@click.command(short_help="Run a node and a simulated backend, and show what they do.")
+@click.command()
 @click.option(
     "--dir",
     "parent",
@@ -81,7 +82,7 @@ def demo(parent: Path | None) -> int:
         return asyncio.run(_run(folder))
     except (KeyboardInterrupt, asyncio.CancelledError):
         click.echo("\ninterrupted")
-        return 130
+        return INTERRUPTED
     finally:
         shutil.rmtree(folder)
 

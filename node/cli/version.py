@@ -6,7 +6,7 @@ from .. import __version__
 from .terminal import tell
 
 
-@click.command(short_help="Print the version.")
+@click.command()
 def version() -> None:
     """Print the version on standard output."""
     tell(__version__)

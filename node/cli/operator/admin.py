@@ -31,7 +31,7 @@ class _Change(Protocol):
 _DIDS = click.argument("dids", metavar="DID...", nargs=-1, required=True)
 
 
-@click.group(short_help="Operator: say who may have spaces here, in hosting mode `permit`.")
+@click.group()
 def admin() -> None:
     """Run what is the operator's alone, on a store that may be in use."""
 

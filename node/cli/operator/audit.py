@@ -23,7 +23,7 @@ from .opened_store import opened_store
 from .settings import config_from, data_options
 
 
-@click.group(short_help="Export the chain over the audit records, or verify an export.")
+@click.group()
 def audit() -> None:
     """Export the chain over the audit records, or verify an export without the node."""
 

@@ -27,9 +27,9 @@ from .opened_store import opened_store
 from .settings import config_from, data_options
 
 
-@click.group(short_help="What Intel says about its platforms: take it in, look at it.")
+@click.group()
 def collateral() -> None:
-    """What Intel says about its platforms: one document for each platform family."""
+    """Take in what Intel publishes about its platforms, and list it: one document for each platform family."""
 
 
 @collateral.command("import")

@@ -36,7 +36,7 @@ from .settings_table import markdown_table
 _LEAST_FREE_BYTES = 1 << 30
 
 
-@click.command(short_help="Check the installation, the settings and the data folder.")
+@click.command()
 @data_options
 @click.option("--settings", is_flag=True, help="Print the table of all settings instead.")
 def doctor(config_file: Path | None, store__data: str | None, settings: bool) -> int:

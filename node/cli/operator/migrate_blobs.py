@@ -25,7 +25,7 @@ Place = Literal["bucket", "folder"]
 _TELL_EVERY_BODIES = 100
 
 
-@click.command(short_help="Move large values into a bucket, or back.")
+@click.command()
 @data_options
 @click.option("--store", "store__url", metavar="URL", help="Another store than LMDB in the data folder.")
 @click.option("--blobs", "blobs__url", metavar="URL", help="The bucket: s3://bucket/prefix.")

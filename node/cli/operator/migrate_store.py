@@ -18,11 +18,11 @@ Engine = Literal["postgresql", "lmdb"]
 _TELL_EVERY_ROWS = 10_000
 
 
-@click.command(short_help="Move the store into a database, or back.")
+@click.command()
 @data_options
 @click.option("--store", "store__url", metavar="URL", help="The database, without a password.")
 @click.option("--to", "target", type=click.Choice(get_args(Engine)), required=True, help="Where the store goes.")
-@click.option("--again", is_flag=True, help="It was moved before, and what it was moved to is lost.")
+@click.option("--again", is_flag=True, help="Move it once more: what it was moved to before is lost.")
 def migrate_store(config_file: Path | None, target: Engine, again: bool, **flags: Value) -> None:
     """Copy every row of the store, compare both sides, and print one JSON object.
 

@@ -30,7 +30,7 @@ from .settings import config_from, data_options
 Change = Callable[[ReleaseRecord], ReleaseRecord]
 
 
-@click.group(short_help="Show or set the terms under which keys are released.")
+@click.group()
 def release() -> None:
     """Show or set the terms under which keys are released, for every process on this store."""
 

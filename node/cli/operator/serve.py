@@ -16,7 +16,7 @@ _HOSTING = (
 )
 
 
-@click.command(short_help="Run the node.")
+@click.command()
 @data_options
 @click.option("--host", "http__host", metavar="ADDRESS", help="Address to listen on.")
 @click.option("--port", "http__port", type=int, help="Port to listen on; 0 takes any free one.")
@@ -26,7 +26,10 @@ _HOSTING = (
 )
 @click.option("--hosting", "hosting__mode", type=click.Choice(get_args(HostingMode)), help=_HOSTING)
 @click.option(
-    "--attestation", "release__attestation", type=click.Choice(get_args(AttestationMode)), help="Who proves their code."
+    "--attestation",
+    "release__attestation",
+    type=click.Choice(get_args(AttestationMode)),
+    help="Who has to prove what code they run.",
 )
 @click.option("--store", "store__url", metavar="URL", help="Another store than LMDB in the data folder.")
 @click.option("--blobs", "blobs__url", metavar="URL", help="A bucket for large values: s3://bucket/prefix.")

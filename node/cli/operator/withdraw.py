@@ -17,7 +17,7 @@ from .opened_store import opened_store
 from .settings import config_from, data_options
 
 
-@click.command(short_help="Withdraw code, a backend or evidence from every release.")
+@click.command()
 @data_options
 @click.option("--measurement", metavar="HEX", help="A register (96 hex digits) or a compose hash (64).")
 @click.option("--did", metavar="DID", help="A backend, and every delegation that it signed or received.")

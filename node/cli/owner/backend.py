@@ -15,7 +15,9 @@ COMMANDS: Table = {
         "Grant secrets to exactly the code that a backend proves to run.",
         "verify",
     ),
-    "list": Row("node.cli.owner.backend_end", "list_", "Show the grants that were made from here, and how they stand."),
+    "list": Row(
+        "node.cli.owner.backend_end", "list_", "Show the grants that were made from here, and the state of each."
+    ),
     "revoke": Row("node.cli.owner.backend_end", "revoke", "End the grants to a backend; it may be granted to again."),
     "withdraw": Row(
         "node.cli.owner.backend_end", "withdraw", "Never again: withdraw a backend or code from the network."
@@ -31,7 +33,5 @@ backend = LazyGroup(
     name="backend",
     help="Look at a backend, grant to exactly what was seen, and end that again.",
     epilog="From an address to a grant: `sealspace login --node URL --new`, `sealspace secret put NAME`, "
-    "`sealspace backend show URL`, `sealspace backend grant URL`. Exit status: 0 done; 2 an argument; 10 log in first; "
-    "11 no answer; 12 the evidence does not hold; 13 collateral is missing or stale; 14 not the expected or not "
-    "acceptable code; 15 the node or the backend refuses.",
+    "`sealspace backend show URL`, `sealspace backend grant URL`. `sealspace --help` lists the exit statuses.",
 )

@@ -16,11 +16,11 @@ from ..terminal import tell, tell_json
 from .owner_profile import KeptGrant, OwnerHome, home_option
 
 
-@click.command("list", short_help="Show the grants that were made from here, and how they stand.")
+@click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @home_option
 def list_(as_json: bool, home: Path) -> None:
-    """Show the grants that were made from here, and how they stand at the node."""
+    """Show the grants that were made from here, and the state of each at the node."""
     for row in asyncio.run(_list(OwnerHome(home))):
         if as_json:
             tell_json(row)
@@ -32,7 +32,6 @@ def list_(as_json: bool, home: Path) -> None:
 
 @click.command(
     "revoke",
-    short_help="End the grants to a backend; it may be granted to again.",
     epilog="Example: `sealspace backend revoke https://backend.example`.",
 )
 @click.argument("target", metavar="URL|DID")
@@ -48,7 +47,6 @@ def revoke(target: str, home: Path) -> None:
 
 @click.command(
     "withdraw",
-    short_help="Never again: withdraw a backend or code from the network.",
     epilog="Examples: `sealspace backend withdraw https://backend.example`; `sealspace backend withdraw --measurement "
     "HEX`, for code that turned out to be bad wherever it runs.",
 )

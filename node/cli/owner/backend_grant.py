@@ -51,15 +51,22 @@ class _Asked:
 
 @click.command(
     "grant",
-    short_help="Grant secrets to exactly the code that a backend proves to run.",
     epilog="Examples: `sealspace backend grant https://backend.example` shows what it found and asks. With `--like "
     "approved.json`, which `show --json` printed when you approved the code, it does not ask, and grants only to that "
     "and what it asked for then; nor does it ask where `--expect` names MRTD, RTMR0 to RTMR2, and RTMR3 or the compose "
     "hash and the key provider, and `--secret` what is granted.",
 )
 @click.argument("url")
-@click.option("--secret", "secrets", metavar="NAME", multiple=True, help="Which ones; all that it asks for by default.")
-@click.option("--expires", metavar="TIME", default="7d", show_default=True, help="For how long: 30m, 12h, 90d.")
+@click.option(
+    "--secret",
+    "secrets",
+    metavar="NAME",
+    multiple=True,
+    help="A secret to grant; repeatable. All that the backend asks for by default.",
+)
+@click.option(
+    "--expires", metavar="TIME", default="7d", show_default=True, help="How long the grant lasts: 30m, 12h, 90d."
+)
 @click.option("--yes", is_flag=True, help="Do not ask; what was seen is granted to, whatever it is.")
 @click.option("--no-hand-over", is_flag=True, help="Keep the grant's file; do not send it to the backend.")
 @looking_options
@@ -81,7 +88,7 @@ def grant(
     """Look at the backend at URL, show what it runs, and grant secrets to exactly that.
 
     The grant names the backend's DID and its code: whoever holds the one and does not run the other gets no key. The
-    wallet signs it, and the backend is told.
+    wallet signs it, and the backend receives it.
     """
     asked = _Asked(
         url=url,

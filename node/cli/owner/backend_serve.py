@@ -44,7 +44,7 @@ _MAX_COMPOSE_BYTES: Final = 64 * 1024
 Quotes = Literal["dstack", "tsm"]
 
 
-@click.command("simulate", short_help="Make a simulated platform, to try things out.")
+@click.command("simulate")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def simulate(folder: Path) -> None:
     """Make a simulated platform in FOLDER, or renew its collateral for 30 days.
@@ -72,12 +72,13 @@ def _made(folder: Path) -> SimulatedPlatform:
 
 @click.command(
     "serve",
-    short_help="Run an example backend, in a trust domain or a simulated one.",
     epilog="Example: `sealspace backend simulate tee`, then `sealspace backend serve --simulate tee --node "
     "http://127.0.0.1:8000 --secret API_KEY`.",
 )
-@click.option("--node", required=True, metavar="URL", help="The node where grants stand.")
-@click.option("--secret", "secrets", metavar="NAME", multiple=True, required=True, help="What it asks for.")
+@click.option("--node", required=True, metavar="URL", help="The node at which owners grant.")
+@click.option(
+    "--secret", "secrets", metavar="NAME", multiple=True, required=True, help="A secret to ask for; repeatable."
+)
 @click.option(
     "--simulate",
     "platform_folder",
@@ -100,7 +101,9 @@ def _made(folder: Path) -> SimulatedPlatform:
 )
 @click.option("--name", default="Example backend", show_default=True, help="What owners are shown.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address; TLS is a proxy's matter.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes any free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 takes any free one."
+)
 def serve(
     node: str,
     secrets: tuple[str, ...],

@@ -90,7 +90,6 @@ def looking_options(command: Command) -> Command:
 
 @click.command(
     "show",
-    short_help="Ask a backend what it runs, verify it, and say it in plain words.",
     epilog="Example: `sealspace backend show https://backend.example`; with `--json > approved.json` it is kept for "
     "`grant --like approved.json`. Nobody has to be logged in.",
 )

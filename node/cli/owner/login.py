@@ -48,8 +48,14 @@ _NETWORK_ABILITIES: Final = (
     type=click.Path(path_type=Path, dir_okay=False),
     help="The wallet's private key as 64 hex digits, mode 0600; wallet.key in the owner's folder by default.",
 )
-@click.option("--new", "is_new", is_flag=True, help="Make that file, with a new key; keep a copy of it.")
-@click.option("--days", type=click.FloatRange(min=0.01, max=30), default=7.0, show_default=True, help="How long.")
+@click.option("--new", "is_new", is_flag=True, help="Make the key file, with a new key; keep a copy of it.")
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0.01, max=30),
+    default=7.0,
+    show_default=True,
+    help="Days until the session ends.",
+)
 @demand_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @home_option

@@ -51,7 +51,8 @@ def home_option(command: Command) -> Command:
         metavar="DIR",
         type=click.Path(path_type=Path, file_okay=False),
         default=lambda: Path.home() / FOLDER_NAME,
-        help=f"Where the owner's session and grants are kept; ~/{FOLDER_NAME} by default.",
+        show_default=f"~/{FOLDER_NAME}",
+        help="Where the owner's session and grants are kept.",
     )(command)
 
 

@@ -21,7 +21,6 @@ from .owner_profile import OwnerHome, home_option
 
 
 @click.command(
-    short_help="See who got keys, and check the node's receipts.",
     epilog="Examples: `sealspace receipts`; `sealspace receipts --out FOLDER`, then `sealspace attest verify "
     "FOLDER/receipts/….json --evidence FOLDER/documents --node-did DID` judges a release anew, without the node; the "
     "first command says the DID.",

@@ -15,7 +15,7 @@ from .owner_profile import OwnerHome, home_option
 _scope = click.option("--scope", metavar="SCOPE", help="Keep it under a scope of its own.")
 
 
-@click.group(short_help="Keep secrets: put, list, delete.")
+@click.group()
 def secret() -> None:
     """Keep secrets in the owner's space, sealed before they leave this machine."""
 

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from encryption_network.policy import Policy, policy_json
 from node.cli import EXIT_STATUS
 from node.cli.lazy import EXTRAS, LazyGroup, Row
-from node.config import Config, Http, Store
+from node.config.tree import Config, Http, Store
 from node.processes.embedded import embedded_node
 from tee_backend.evidence.simulated import measurements_of
 

@@ -4,13 +4,19 @@ import json
 import re
 from pathlib import Path
 
+import click
 import pytest
+from command_tree import command_tree
 
 from node import __version__
 from node.cli import COMMANDS, EXIT_STATUS, HIDDEN, main
+from node.cli.exit_status import EXIT_STATUSES
 from node.cli.operator.settings_table import markdown_table
 from node.config.tree import Config, Release, Store
+from node.errors import NodeError
 from node.processes.embedded import embedded_node
+from sealspace.errors import SealspaceError
+from spaces.errors import SpaceError
 from tee_backend.evidence.simulated import SimulatedPlatform
 
 
@@ -48,6 +54,24 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     """Every command of the table imports and describes itself."""
     assert main([name, "--help"]) == 0
     assert "Usage: sealspace" in capsys.readouterr().out
+
+
+def test_every_command_and_option_is_described() -> None:
+    """Help says in its first sentence what a command does, and describes each option."""
+    nodes = list(command_tree())
+    assert [node.words for node in nodes if not re.match(r"[A-Z][^\n]+(\n[^\n]+)*[.:]", node.command.help or "")] == []
+    options = [(node.words, one) for node in nodes for one in node.command.params if isinstance(one, click.Option)]
+    assert [(words, one.name) for words, one in options if not (one.help or "").endswith(".")] == []
+    assert len(options) > 100
+
+
+def test_every_code_with_an_exit_status_is_an_error() -> None:
+    """The table of exit statuses names only codes that an error has, each once."""
+    families: list[type[NodeError | SealspaceError | SpaceError]] = [NodeError, SealspaceError, SpaceError]
+    for family in families:
+        families += family.__subclasses__()
+    assert EXIT_STATUS.keys() <= {family.code for family in families}
+    assert len(EXIT_STATUS) == sum(len(status.codes) for status in EXIT_STATUSES)
 
 
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,81 @@
+"""How a command ends: each exit status, what it means, and the codes of the errors that lead to it.
+
+The help of `sealspace` prints the table, and `spec/operations/commands.md` is made from it.
+"""
+
+from typing import Final, NamedTuple
+
+
+class ExitStatus(NamedTuple):
+    """One exit status.
+
+    Attributes:
+        number: what the process ends with.
+        meaning: why it ended, for a person.
+        codes: of the errors that end a command so.
+    """
+
+    number: int
+    meaning: str
+    codes: tuple[str, ...] = ()
+
+
+FAILED: Final = 1
+WRONG_ARGUMENT: Final = 2
+REFUSED: Final = 15
+INTERRUPTED: Final = 130
+
+EXIT_STATUSES: Final = (
+    ExitStatus(0, "done"),
+    ExitStatus(FAILED, "what was examined does not hold, or any other failure; the message names it"),
+    ExitStatus(WRONG_ARGUMENT, "an option, an argument or a setting is wrong", ("configuration-invalid",)),
+    ExitStatus(
+        3,
+        "an extra is not installed, or another distribution owns one of our package names",
+        ("extra-missing", "foreign-distribution"),
+    ),
+    ExitStatus(4, "the root secret cannot be used", ("secret-unusable",)),
+    ExitStatus(
+        5,
+        "the store belongs to another node or version, was moved, or cannot be read",
+        ("store-misused", "store-moved"),
+    ),
+    ExitStatus(6, "the settings are looser than the release record", ("release-loosened",)),
+    ExitStatus(7, "collateral was refused", ("collateral-refused",)),
+    ExitStatus(8, "the store cannot be reached, or another process has it", ("store-unavailable", "store-locked")),
+    ExitStatus(9, "the store is full", ("store-full",)),
+    ExitStatus(
+        10,
+        "nobody is logged in, the session has ended, or the key file cannot be used",
+        ("not-signed-in", "key-file-unusable", "session-expired"),
+    ),
+    ExitStatus(
+        11,
+        "the node or the backend does not answer, or is not what it was",
+        ("backend-unreachable", "node-unreachable", "node-timeout", "node-mismatch", "malformed-answer"),
+    ),
+    ExitStatus(
+        12,
+        "evidence, a receipt or the signature of a network's key does not hold, or that key changed since the login",
+        (
+            "backend-answer-invalid",
+            "backend-not-proven",
+            "node-evidence-refused",
+            "receipt-invalid",
+            "descriptor-unsigned",
+            "network-key-changed",
+            "response-signature-invalid",
+        ),
+    ),
+    ExitStatus(13, "collateral is missing or stale", ("collateral-needed",)),
+    ExitStatus(
+        14,
+        "the backend runs other code than is expected, or the node would refuse it",
+        ("backend-not-expected", "backend-not-acceptable"),
+    ),
+    ExitStatus(REFUSED, "the node or the backend refuses", ("grant-not-taken",)),
+    ExitStatus(16, "the clock is before the version at hand was made, or over ten years after", ("clock-wrong",)),
+    ExitStatus(INTERRUPTED, "the demo was interrupted"),
+)
+EXIT_STATUS: Final = {code: status.number for status in EXIT_STATUSES for code in status.codes}
+"""Code of an error -> exit status; 1 for every other."""
