@@ -7,7 +7,7 @@ Example:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -146,21 +146,11 @@ def demand_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Folder of collateral to judge quotes by, instead of asking Intel; remembered.",
     )
     @wraps(command)
-    def gathered(
-        *arguments: Any,
-        insists: bool | None,
-        code_file: Path | None,
-        accepted: Accepted,
-        trust_root: Path | None,
-        collateral: Path | None,
-        **others: Any,
-    ) -> object:
-        if insists is not True and (code_file is not None or accepted != Accepted()):
+    def gathered(*arguments: Any, **options: Any) -> object:
+        demand = Demand(**{field.name: options.pop(field.name) for field in fields(Demand)})
+        if demand.insists is not True and (demand.code_file is not None or demand.accepted != Accepted()):
             raise click.UsageError("--node-policy and --accept-… go with --require-node-evidence")
-        demand = Demand(
-            insists=insists, code_file=code_file, accepted=accepted, trust_root=trust_root, collateral=collateral
-        )
-        return command(*arguments, demand=demand, **others)
+        return command(*arguments, demand=demand, **options)
 
     return gathered
 
