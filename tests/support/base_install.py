@@ -20,10 +20,10 @@ from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from tests_support import REPOSITORY
+from tests_support import PACKAGES, REPOSITORY
 
 OURS = "sealspace"
-PACKAGES = ("capabilities", "encryption_network", "node", "sealspace", "spaces", "tee_backend")
+
 _PATH = "import sys; sys.path.append(sys.argv.pop(1))\n"
 _ONE = "from node.cli import main; sys.exit(main())"
 _MANY = """
