@@ -16,8 +16,11 @@ from packaging.requirements import Requirement
 from encryption_network.policy import Policy, policy_json
 from node.cli import EXIT_STATUS
 from node.cli.lazy import EXTRAS, LazyGroup, Row
+from node.cli.owner.owner_profile import OwnerHome, Profile
 from node.config.tree import Config, Http, Store
 from node.processes.embedded import embedded_node
+from sealspace.node_evidence import NodePolicy
+from sealspace.session import key_session
 from tee_backend.evidence.simulated import measurements_of
 
 MISSING = EXIT_STATUS["extra-missing"]
@@ -174,6 +177,21 @@ def test_a_login_that_demands_evidence_names_the_extra(environments: dict[str, E
     login = ("login", "--node", NOWHERE, "--new", "--home", str(home))
     assert _names_the_extra(environments["base"].run(*login, *demanding), "verify")
     assert not (home / "profile.json").exists()
+
+
+def test_a_demand_that_is_remembered_is_not_dropped(environments: dict[str, Environment], tmp_path: Path) -> None:
+    """What a login demanded of the node cannot be judged without the extra, and no command goes on without it."""
+    demanded = NodePolicy(code=Policy(measurements=(measurements_of("image"),)))
+    login = Profile(
+        node=NOWHERE,
+        owner=BACKEND,
+        key_file=tmp_path / "wallet.key",
+        trust_root=None,
+        collateral=None,
+        node_policy=demanded,
+    )
+    OwnerHome(tmp_path / "home").keep(login, key_session(bytes(range(32))))
+    assert _names_the_extra(environments["base"].run("secret", "list", "--home", str(tmp_path / "home")), "verify")
 
 
 @pytest.mark.parametrize(
