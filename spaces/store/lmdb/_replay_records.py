@@ -3,15 +3,17 @@
     b"f"                    minutes that were swept, so nothing under them counts as a first use (`_closed_minutes`)
     b"u" minute4 id16       → empty
 
-A claim is a write transaction of some microseconds, made inline, in memory that all processes map (`_shared_map`). It
-survives SIGKILL (the pages are the kernel's), but perhaps not a power cut, after which an unsynced environment may be
-damaged: so it is named after the kernel's boot and never opened in another one (ST4; store §3: the one exception to
-durability).
+A claim is a write transaction of some microseconds, made inline, with no sync. It survives SIGKILL (the pages are the
+kernel's), but perhaps not a power cut, after which an unsynced environment may be damaged: so it is named after the
+kernel's boot and never opened in another one (ST4; store §3: the one exception to durability).
+
+LMDB writes the pages with calls of the kernel. Where the disk is full the call fails and the claim is refused; a write
+through the map (`writemap`) would end the process instead (SIGBUS).
 """
 
+import errno
 import logging
 import shutil
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -22,13 +24,17 @@ from ...errors import StoreFull, StoreUnavailable
 from ...keyspace import claim_minute4
 from ..contract import Claim
 from ._closed_minutes import is_closed, with_closed
-from ._shared_map import SharedMap
+from ._folder import MAX_READERS
 
 _CLOSED: Final = b"f"
 _USED: Final = b"u"
 _FOLDER: Final = "first-use-"
 # Rows removed in one write transaction: each worker's claims wait for it.
 _SWEEP_ROWS: Final = 500
+# Address space, not disk, and the same in every process: no process meets a map that another one enlarged.
+_MAP_BYTES: Final = 64 << 30
+# A write that was cut short for want of space is reported as EIO.
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -63,10 +69,18 @@ class FirstUses:
         """
         place = folder / f"{_FOLDER}{boot}"
         place.mkdir(mode=0o700, exist_ok=True)
-        self._map = SharedMap(place)
-        self._env = self._map.env
-        # The map may grow while nobody in this process has a transaction; sweeps may come from another thread.
-        self._turn = threading.Lock()
+        try:
+            self._env = lmdb.open(
+                str(place),
+                map_size=_MAP_BYTES,
+                max_readers=MAX_READERS,
+                max_spare_txns=1,
+                readahead=False,
+                sync=False,
+                mode=0o600,
+            )
+        except lmdb.Error as exc:
+            raise _error_of(exc, "the record of first uses does not open") from exc
 
     def claim(self, claim: Claim) -> bool:
         """Record a use; True when it is the first.
@@ -77,19 +91,13 @@ class FirstUses:
         """
         minute4 = claim_minute4(claim.expires_at)
         key = _USED + minute4 + claim.key[:16]
-        with self._turn:
-            while True:
-                try:
-                    with self._env.begin(None, None, True) as txn:
-                        if is_closed(txn.get(_CLOSED, b""), minute4):
-                            return False
-                        return txn.put(key, b"", True, False)  # not over a row that is there
-                except (lmdb.MapFullError, lmdb.MapResizedError):
-                    self._map.grow()
-                except lmdb.DiskError as exc:
-                    raise StoreFull("no room to record a first use") from exc
-                except lmdb.Error as exc:
-                    raise StoreUnavailable("the record of first uses cannot be written") from exc
+        try:
+            with self._env.begin(None, None, True) as txn:
+                if is_closed(txn.get(_CLOSED, b""), minute4):
+                    return False
+                return txn.put(key, b"", True, False)  # not over a row that is there
+        except lmdb.Error as exc:
+            raise _error_of(exc, "the record of first uses cannot be written") from exc
 
     def is_closed(self, claim: Claim) -> bool:
         """Tell whether a claim is refused because its minute was swept, used or not."""
@@ -114,18 +122,13 @@ class FirstUses:
         try:
             while (rows := self._sweep_some(end)) > 0:
                 removed += rows
-        except (StoreFull, StoreUnavailable, lmdb.Error) as exc:  # removing takes room too; the next sweep goes on
+        except lmdb.Error as exc:  # removing takes room too; the next sweep goes on
             _LOG.warning("first uses that have expired stay for now: %s", type(exc).__name__)
         return removed
 
     def _sweep_some(self, end: bytes) -> int:
-        with self._turn:
-            while True:
-                try:
-                    with self._env.begin(write=True) as txn:
-                        return _swept(txn, end)
-                except (lmdb.MapFullError, lmdb.MapResizedError):
-                    self._map.grow()
+        with self._env.begin(write=True) as txn:
+            return _swept(txn, end)
 
     def check_readers(self) -> None:
         """Free the reader slots of processes that died."""
@@ -134,7 +137,13 @@ class FirstUses:
 
     def close(self) -> None:
         """Close the environment."""
-        self._map.close()
+        self._env.close()
+
+
+def _error_of(exc: lmdb.Error, what: str) -> StoreFull | StoreUnavailable:
+    if isinstance(exc, lmdb.MapFullError) or exc.code in _NO_SPACE:
+        return StoreFull("no room for the record of first uses")
+    return StoreUnavailable(what)
 
 
 def _swept(txn: "lmdb.Transaction[bytes]", end: bytes) -> int:

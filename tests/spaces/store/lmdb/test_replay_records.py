@@ -1,4 +1,4 @@
-"""The record of first uses: exact while its file grows, while processes die, and where there is no room."""
+"""The record of first uses: exact among processes, while they die, and where there is no room."""
 
 import json
 import resource
@@ -14,13 +14,13 @@ import pytest
 
 from spaces.errors import StoreFull
 from spaces.store.contract import Claim
-from spaces.store.lmdb import _shared_map
 from spaces.store.lmdb._replay_records import FirstUses
 
 BOOT = "boot"
 MINUTE = 60_000_000
-# More than the file has room for at first: it grows twice and more.
 MANY = 12_000
+PAGE_BYTES = 4096
+SOME_BYTES = 64 * PAGE_BYTES
 
 
 def claim(number: int, *, minute: int = MINUTE) -> Claim:
@@ -66,11 +66,10 @@ def process(folder: Path, program: str, *arguments: str) -> "subprocess.Popen[st
 
 
 @pytest.mark.slow
-def test_each_claim_is_won_once_while_the_file_grows(tmp_path: Path) -> None:
-    """Processes that claim the same things, each growing the file or following another: one winner for each thing."""
+def test_each_claim_is_won_once(tmp_path: Path) -> None:
+    """Processes that claim the same things at the same time: one winner for each thing."""
     program = "sys.stdin.readline(); print(json.dumps(won(record, range(MANY))))"
     with first_uses(tmp_path) as record:
-        before = file_of(tmp_path).stat().st_size
         others = [process(tmp_path, program) for _ in range(2)]
         for other in others:
             assert other.stdin is not None
@@ -80,11 +79,10 @@ def test_each_claim_is_won_once_while_the_file_grows(tmp_path: Path) -> None:
         there = [json.loads(other.communicate(timeout=60)[0]) for other in others]
         assert sorted([*here, *there[0], *there[1]]) == list(range(MANY))
         assert won(record, range(MANY)) == []
-    assert file_of(tmp_path).stat().st_size >= 4 * before
 
 
-def test_threads_of_one_process_share_a_growing_file(tmp_path: Path) -> None:
-    """The writer's thread sweeps while the event loop claims; neither meets a map that the other exchanges."""
+def test_threads_of_one_process_share_the_record(tmp_path: Path) -> None:
+    """The writer's thread sweeps while the event loop claims: each waits for the other's transaction."""
     with first_uses(tmp_path) as record:
         assert won(record, range(MANY), minute=MINUTE - 9) == list(range(MANY))
         found: list[list[int]] = []
@@ -98,7 +96,7 @@ def test_threads_of_one_process_share_a_growing_file(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_process_loses_no_claim(tmp_path: Path) -> None:
-    """What was acknowledged before a SIGKILL stays used, and those who live go on, the file growing meanwhile."""
+    """What was acknowledged before a SIGKILL stays used, and those who live go on."""
     program = """
 first, told = int(sys.argv[2]), open(sys.argv[3], "ab", buffering=0)
 for number in range(first, first + (1 << 20)):
@@ -118,15 +116,6 @@ for number in range(first, first + (1 << 20)):
         assert len(told) > 1000
         assert won(record, [*told, *range(12_000)]) == []
         assert record.claim(claim(1 << 50))
-
-
-def test_every_byte_of_the_file_is_allocated(tmp_path: Path) -> None:
-    """What is mapped for writing has its blocks on the disk, at first and after it grew."""
-    with first_uses(tmp_path) as record:
-        for numbers in (range(1), range(1, MANY)):
-            won(record, numbers)
-            found = file_of(tmp_path).stat()
-            assert found.st_blocks * 512 >= found.st_size
 
 
 @contextmanager
@@ -150,11 +139,12 @@ def no_descriptor() -> AbstractContextManager[None]:
     return at_most(resource.RLIMIT_NOFILE, 0)
 
 
-def test_no_room_to_grow(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most_bytes", [SOME_BYTES, SOME_BYTES + 1], ids=["whole pages", "part of a page"])
+def test_no_room_to_grow(tmp_path: Path, most_bytes: int) -> None:
     """Where the file cannot grow a claim is refused as for a full store; nothing is forgotten, and room helps."""
     with first_uses(tmp_path) as record:
         number = 0
-        with files_of_at_most(2 * _shared_map.FIRST_BYTES):
+        with files_of_at_most(most_bytes):
             with pytest.raises(StoreFull):
                 while True:
                     assert record.claim(claim(number))
@@ -172,7 +162,7 @@ def test_a_sweep_without_room_is_made_up_for(
     """Removing takes room as well: without it a sweep leaves what it cannot remove to the next one, and says so."""
     with first_uses(tmp_path) as record:
         number = 0
-        with files_of_at_most(_shared_map.FIRST_BYTES):
+        with files_of_at_most(SOME_BYTES):
             with pytest.raises(StoreFull):
                 while record.claim(claim(number)):
                     number += 1
@@ -187,7 +177,7 @@ def test_a_sweep_without_room_is_made_up_for(
 
 def test_no_room_to_begin(tmp_path: Path) -> None:
     """Without room for the file the record does not open; with room it does."""
-    with files_of_at_most(_shared_map.FIRST_BYTES - 1), pytest.raises(StoreFull):
+    with files_of_at_most(PAGE_BYTES - 1), pytest.raises(StoreFull):
         FirstUses(tmp_path, BOOT)
     with first_uses(tmp_path) as record:
         assert record.claim(claim(1))
@@ -204,10 +194,11 @@ def test_a_steady_rate_takes_no_more_room(tmp_path: Path) -> None:
     assert sizes[8] == sizes[-1]
 
 
-def _plain(folder: Path) -> lmdb.Environment:
-    """The record as versions opened it that wrote by calls of the kernel."""
+def _former(folder: Path) -> lmdb.Environment:
+    """The record as an earlier version opened it, which wrote through the map of an allocated file."""
     file_of(folder).parent.mkdir(exist_ok=True)
-    return lmdb.open(str(file_of(folder).parent), map_size=64 << 30, max_readers=512, sync=False)
+    size_bytes = file_of(folder).stat().st_size if file_of(folder).exists() else 1 << 20
+    return lmdb.open(str(file_of(folder).parent), map_size=size_bytes, max_readers=512, sync=False, writemap=True)
 
 
 def _row(number: int) -> bytes:
@@ -217,24 +208,11 @@ def _row(number: int) -> bytes:
 
 def test_a_record_of_the_former_kind_counts(tmp_path: Path) -> None:
     """A node exchanged within one boot knows the first uses of the one before; one that is put back knows its."""
-    with _plain(tmp_path) as env:
+    with _former(tmp_path) as env:
         for number in range(1000):
             with env.begin(write=True) as txn:
                 txn.put(_row(number), b"")
     with first_uses(tmp_path) as record:
         assert won(record, range(MANY)) == list(range(1000, MANY))
-        found = file_of(tmp_path).stat()
-        assert found.st_blocks * 512 >= found.st_size
-    with _plain(tmp_path) as env, env.begin() as txn:
+    with _former(tmp_path) as env, env.begin() as txn:
         assert all(txn.get(_row(number)) == b"" for number in range(MANY))
-
-
-def test_where_files_are_not_overwritten_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On other file systems the record is written by calls of the kernel, and counts all the same."""
-    monkeypatch.setattr(_shared_map, "_OVERWRITE_IN_PLACE", frozenset())
-    with first_uses(tmp_path) as record:
-        assert won(record, range(1000)) == list(range(1000))
-        assert file_of(tmp_path).stat().st_size < _shared_map.FIRST_BYTES
-    monkeypatch.undo()
-    with first_uses(tmp_path) as record:
-        assert won(record, range(1001)) == [1000]
