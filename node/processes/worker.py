@@ -21,7 +21,6 @@ from ..http.listener import start_listener
 from ..logs import configure_logs, describe, log_event, log_warning
 from ..storage.stores import worker_store
 from .event_loop import loop_factory, loop_name
-from .freed_memory import keep_freed_memory
 from .launch import Launch, receive_launch, report_ready, report_refusal
 from .start import claim_store, load_collateral
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Run a worker until SIGTERM; return the exit status."""
-    keep_freed_memory()
     factory = loop_factory()  # imports what makes it
     try:
         launch = receive_launch()
