@@ -1,10 +1,10 @@
 """The listener for scrapes: `GET /metrics` on an address of its own, answered by a thread of the supervisor.
 
-It depends on no worker: who answers requests may stand still or be gone, and the numbers are there. One scrape is
-answered at a time, within a deadline and for a head of bounded size, and its connection is closed.
+It depends on no worker: the numbers are there while workers stand still or are gone. One scrape is answered at a time,
+within a deadline and for a head of bounded size, and its connection is closed.
 
-A page in somebody's browser cannot read it through a name that leads here (DNS rebinding): the `Host` has to be an
-address, `localhost`, or the host that the settings name.
+A page in a browser cannot read it through a name that leads here (DNS rebinding): the `Host` has to be an address,
+`localhost`, or the host that the settings name.
 
 Example:
     scraping = Scraping(bound, "127.0.0.1", lambda: exposition(rows))
@@ -13,11 +13,14 @@ Example:
 
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from ipaddress import ip_address
+from http.server import BaseHTTPRequestHandler
+from io import BytesIO
+from socketserver import TCPServer
 from typing import Final
 
 from ..logs import describe, log_warning
@@ -26,14 +29,13 @@ from .text import CONTENT_TYPE
 PATH: Final = "/metrics"
 MAX_HEAD_BYTES: Final = 8192
 DEADLINE_S: Final = 2.0
-_BACKLOG: Final = 16
-_READ_BYTES: Final = 4096
-_REASONS: Final = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"}
-_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::\d{1,5})?")
+_HEAD_END: Final = b"\r\n\r\n"
 
 
-class Scraping:
+class Scraping(TCPServer):
     """Answers scrapes while it is started."""
+
+    request_queue_size = 16
 
     def __init__(
         self, bound: socket.socket, host: str, text: Callable[[], str], *, deadline_s: float = DEADLINE_S
@@ -46,98 +48,105 @@ class Scraping:
             text: makes what is served.
             deadline_s: for a request's head, and as much again for taking the answer.
         """
-        self._bound = bound
-        self._deadline_s = deadline_s
-        self._host = host
-        self._text = text
-        self._is_stopped = False
-        self._thread = threading.Thread(target=self._serve, name="metrics", daemon=True)
+        super().__init__(bound.getsockname(), _Scrape, bind_and_activate=False)
+        self.socket.close()  # TCPServer makes one of its own
+        self.socket = bound
+        # No host that another's name server could have led here.
+        hosts = rf"(localhost|{re.escape(host)}|\[[0-9a-f:.]+\]|[0-9.]+)(:[0-9]{{1,5}})?"
+        self.hosts = re.compile(hosts, re.IGNORECASE)
+        self.text = text
+        self.deadline_s = deadline_s
+        self._stopped = threading.Event()
 
     def start(self) -> None:
         """Listen."""
-        self._bound.listen(_BACKLOG)
-        self._thread.start()
+        self.server_activate()
+        threading.Thread(target=self._serve, name="metrics", daemon=True).start()
 
     def stop(self) -> None:
         """Answer nothing more; a scrape under way may end without an answer."""
-        self._is_stopped = True
+        self._stopped.set()
         with suppress(OSError):
-            self._bound.shutdown(socket.SHUT_RDWR)  # wakes the thread, which closing alone does not
-        self._bound.close()
+            self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread, which closing alone does not
+        self.server_close()
 
     def _serve(self) -> None:
-        while True:
-            try:
-                taken, _ = self._bound.accept()
-            except OSError:
-                if self._is_stopped:
-                    return
-                time.sleep(self._deadline_s)  # no descriptors or no memory for now
-                continue
-            with taken:
-                try:
-                    self._answer(taken)
-                except OSError:  # whoever asked is gone, or too slow
-                    continue
-                except Exception as error:  # the next scrape may fare better
-                    log_warning("scrape-failed", **describe(error))
+        # Not `serve_forever`, which wakes up twice a second.
+        while not self._stopped.is_set():
+            with suppress(OSError, ValueError):  # the socket was closed
+                self.handle_request()
 
-    def _answer(self, taken: socket.socket) -> None:
-        status = status_of(_head_of(taken, self._deadline_s), self._host)
-        body = self._text().encode() if status == 200 else b""
-        head = (
-            f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {CONTENT_TYPE}\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        taken.settimeout(self._deadline_s)
-        taken.sendall(head.encode("ascii") + body)
+    def get_request(self) -> tuple[socket.socket, object]:
+        """Accept a connection; wait a little where there are no descriptors or no memory for now."""
+        try:
+            return super().get_request()
+        except OSError:
+            self._stopped.wait(self.deadline_s)
+            raise
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Go on after a scrape that failed: the next one may fare better."""
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, OSError):  # an OSError: the client is gone, or too slow
+            log_warning("scrape-failed", **describe(error))
+
+
+class _Scrape(BaseHTTPRequestHandler):
+    """One connection, with one request."""
+
+    protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.0"  # of a line without a version, which is refused with a whole answer
+    server: Scraping
+
+    def setup(self) -> None:
+        super().setup()
+        # The standard library bounds neither the size of a head nor its time, so it gets one that was read before.
+        self.rfile.close()
+        self.rfile = BytesIO(_head_of(self.connection, self.server.deadline_s))
+        self.connection.settimeout(self.server.deadline_s)
+
+    def do_GET(self) -> None:
+        """Answer with the numbers, or with a refusal."""
+        hosts = self.headers.get_all("Host", [])
+        if len(self.requestline.split(" ")) != 3 or len(hosts) != 1:
+            self.send_error(400)
+        elif self.server.hosts.fullmatch(hosts[0].strip()) is None:
+            self.send_error(403)
+        elif self.path.partition("?")[0] != PATH:
+            self.send_error(404)
+        else:
+            self._answer(200, self.server.text().encode())
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what the standard library refuses, without its page, which repeats what came."""
+        self._answer(code, b"")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Write nothing to standard error, which is the log's."""
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response_only(status)
+        self.send_header("Content-Type", CONTENT_TYPE)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
 
 
 def _head_of(taken: socket.socket, within_s: float) -> bytes:
+    """Read the head of a request.
+
+    Raises:
+        OSError: it takes too long, is too long, or has no end.
+    """
     deadline = time.monotonic() + within_s
     head = b""
-    while b"\r\n\r\n" not in head and len(head) < MAX_HEAD_BYTES:
+    while _HEAD_END not in head:
         if (left_s := deadline - time.monotonic()) <= 0:
             raise TimeoutError("the head takes too long")
         taken.settimeout(left_s)
-        if not (piece := taken.recv(_READ_BYTES)):
-            break
+        piece = taken.recv(MAX_HEAD_BYTES - len(head))
+        if not piece:
+            raise ConnectionError("the head is too long or has no end")
         head += piece
     return head
-
-
-def status_of(head: bytes, host: str) -> int:
-    """Return the status that a request has to get.
-
-    Args:
-        head: what came; untrusted, whole or not.
-        host: by which the listener was bound.
-    """
-    lines, end, _ = head.decode("latin-1").partition("\r\n\r\n")
-    asked, *fields = lines.split("\r\n")
-    words = asked.split(" ")
-    hosts = [text.strip() for name, _, text in (field.partition(":") for field in fields) if name.lower() == "host"]
-    if not end or len(words) != 3 or not words[2].startswith("HTTP/1.") or len(hosts) != 1:
-        return 400
-    if not _leads_here(hosts[0], host):
-        return 403
-    if words[1].partition("?")[0] != PATH:
-        return 404
-    return 200 if words[0] == "GET" else 405
-
-
-def _leads_here(named: str, host: str) -> bool:
-    """Whether a `Host` is none that somebody else's name server could have led here."""
-    match = _HOST.fullmatch(named)
-    if match is None:
-        return False
-    name = (match[1] or match[2]).lower()
-    return name in ("localhost", host.lower()) or _is_address(name)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
