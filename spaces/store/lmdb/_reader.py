@@ -28,8 +28,8 @@ from ._tombstones import TABLE, open_table
 class Reader:
     """Reads of one opened environment."""
 
-    def __init__(self, env: lmdb.Environment, first_uses: FirstUses) -> None:
-        """Take up an environment.
+    def __init__(self, env: lmdb.Environment, first_uses: FirstUses | None) -> None:
+        """Take up an environment; without `first_uses` no read may make a claim.
 
         Raises:
             StoreUnavailable: an earlier version wrote it last.
@@ -43,8 +43,7 @@ class Reader:
     ) -> Snapshot:
         """See `Store.read`. The claim is made before the moment of the read, so that the read sees what it allows."""
         check_read(keys, claim, ranges, follow)
-        first_use = None if claim is None else self._first_uses.claim(claim)
-        is_forgotten = first_use is False and claim is not None and self._first_uses.is_closed(claim)
+        first_use, is_forgotten = (None, False) if claim is None else self._claimed(claim)
         try:
             # A transaction of its own for each read: it sees every commit acknowledged before now (ST1).
             with self._env.begin() as txn:
@@ -57,6 +56,13 @@ class Reader:
         except lmdb.Error as exc:
             raise StoreUnavailable("the store cannot be read") from exc
         return Snapshot(first_use=first_use, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
+
+    def _claimed(self, claim: Claim) -> tuple[bool, bool]:
+        """Make a claim; return whether it is a first use, and whether it is none because its minute was swept."""
+        if self._first_uses is None:
+            raise StoreUnavailable("the store is open for reading alone")
+        first_use = self._first_uses.claim(claim)
+        return first_use, not first_use and self._first_uses.is_closed(claim)
 
     def _led_to(self, txn: "lmdb.Transaction[bytes]", key: bytes, follow: Follow) -> Row | None:
         row = txn.get(key)

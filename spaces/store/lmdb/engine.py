@@ -1,7 +1,6 @@
 """The LMDB engine: `open_lmdb` writes from a thread of this process, `connect_lmdb` through the storekeeper.
 
-Reads are inline on the event loop in both. A writer thread starves beside a busy loop (the interpreter lock), so a node
-with traffic uses a storekeeper; the thread is for tests and for programs that embed a node.
+Reads are inline on the event loop in both.
 
 What the store may hold is bounded by `max_bytes` (pages in use) and by a reserve of free disk; beyond either, commits
 raise StoreFull and reads go on. Small commits (at most 4 KiB: a revocation, a delete) are taken a little longer.
@@ -14,26 +13,22 @@ Example:
     finally: await store.close()
 """
 
-import asyncio
-import os
-import queue
-import threading
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 from capabilities.ambient import Clock, SystemClock
 
-from ...errors import StoreError, StoreUnavailable
+from ...errors import StoreUnavailable
 from ..contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store, check_commit
-from ._folder import FolderLock, open_for_reading, open_for_writing, socket_path_for
-from ._housekeeping import HOUSEKEEPING_S, Housekeeping
+from ._folder import open_for_reading, socket_path_for
 from ._link import Link
+from ._owned_folder import owned_folder
 from ._reader import Reader
-from ._replay_records import FirstUses, boot_id, discard_other_boots
-from ._writer import BATCH_COMMITS, Outcome, Room, Sealed, Writer
+from ._replay_records import FirstUses, boot_id
+from ._writer import Room
+from ._writer_thread import WriterThread
 
 
 def open_lmdb(
@@ -50,7 +45,11 @@ def open_lmdb(
         StoreLocked: another process writes this folder.
         StoreUnavailable: the environment does not open.
     """
-    return _EmbeddedStore(path, Room(max_bytes=max_bytes, reserve_bytes=reserve_bytes), clock or SystemClock())
+    room = Room(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
+    with ExitStack() as opened:
+        owned = opened.enter_context(owned_folder(path, room, clock or SystemClock()))
+        reader = Reader(owned.env, owned.first_uses)
+        return _LmdbStore(reader, WriterThread(owned.writer, owned.housekeeping), opened.pop_all())
 
 
 def connect_lmdb(path: Path, socket_path: Path | None = None, *, clock: Clock | None = None) -> Store:
@@ -63,7 +62,13 @@ def connect_lmdb(path: Path, socket_path: Path | None = None, *, clock: Clock | 
     Raises:
         StoreUnavailable: the folder holds no store yet, or one that only an earlier version has written.
     """
-    return _WorkerStore(path, socket_path or socket_path_for(path), clock or SystemClock())
+    with ExitStack() as opened:
+        env = open_for_reading(path)
+        opened.callback(env.close)
+        first_uses = FirstUses(path, boot_id())
+        opened.callback(first_uses.close)
+        link = Link(socket_path or socket_path_for(path), clock or SystemClock())
+        return _LmdbStore(Reader(env, first_uses), link, opened.pop_all())
 
 
 def read_lmdb(path: Path) -> Store:
@@ -73,20 +78,28 @@ def read_lmdb(path: Path) -> Store:
         StoreUnavailable: the folder holds no store, or one that only an earlier version has written.
         SchemaMismatch: a later version wrote it.
     """
-    return _ReadStore(path)
+    with ExitStack() as opened:
+        env = open_for_reading(path, may_be_moved=True)
+        opened.callback(env.close)
+        return _LmdbStore(Reader(env, None), None, opened.pop_all())
 
 
-class _ReadStore:
-    """Reads inline; takes neither claims nor commits."""
+class _CommitLine(Protocol):
+    """The way of commits to the writer: a thread or a connection."""
 
-    def __init__(self, folder: Path) -> None:
-        with ExitStack() as opened:
-            env = open_for_reading(folder, may_be_moved=True)
-            opened.callback(env.close)
-            first_uses = FirstUses(folder, boot_id())
-            opened.callback(first_uses.close)
-            self._reader = Reader(env, first_uses)
-            self._opened = opened.pop_all()
+    async def commit(self, commit: Commit) -> Committed | Refused: ...
+
+    async def close(self) -> None: ...
+
+
+class _LmdbStore:
+    """Reads inline; commits go to the writer, where there is one."""
+
+    def __init__(self, reader: Reader, writer: _CommitLine | None, opened: ExitStack) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._opened = opened
+        self._closed = False
 
     async def read(
         self,
@@ -96,170 +109,20 @@ class _ReadStore:
         ranges: Sequence[Range] = (),
         follow: Follow | None = None,
     ) -> Snapshot:
-        if claim is not None:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        return self._reader.read(keys, claim, ranges, follow)
+
+    async def commit(self, commit: Commit) -> Committed | Refused:
+        check_commit(commit)
+        if self._writer is None:
             raise StoreUnavailable("the store is open for reading alone")
-        return self._reader.read(keys, None, ranges, follow)
-
-    async def commit(self, commit: Commit) -> Committed | Refused:
-        raise StoreUnavailable("the store is open for reading alone")
-
-    async def close(self) -> None:
-        self._opened.close()
-
-
-class _WorkerStore:
-    """Reads inline, a storekeeper that writes."""
-
-    def __init__(self, folder: Path, socket_path: Path, clock: Clock) -> None:
-        with ExitStack() as opened:
-            env = open_for_reading(folder)
-            opened.callback(env.close)
-            first_uses = FirstUses(folder, boot_id())
-            opened.callback(first_uses.close)
-            self._reader = Reader(env, first_uses)
-            self._opened = opened.pop_all()
-        self._link = Link(socket_path, clock)
-        self._closed = False
-
-    async def read(
-        self,
-        keys: Sequence[bytes] = (),
-        *,
-        claim: Claim | None = None,
-        ranges: Sequence[Range] = (),
-        follow: Follow | None = None,
-    ) -> Snapshot:
-        if self._closed:
-            raise StoreUnavailable("the store is closed")
-        return self._reader.read(keys, claim, ranges, follow)
-
-    async def commit(self, commit: Commit) -> Committed | Refused:
-        check_commit(commit)
-        return await self._link.commit(commit)
+        return await self._writer.commit(commit)
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        await self._link.close()
+        if self._writer is not None:
+            await self._writer.close()
         self._opened.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    sealed: Sealed
-    loop: asyncio.AbstractEventLoop
-    future: "asyncio.Future[Committed | Refused]"
-
-
-class _EmbeddedStore:
-    """Reads inline, a thread that writes."""
-
-    def __init__(self, folder: Path, room: Room, clock: Clock) -> None:
-        with ExitStack() as opened:
-            opened.callback(FolderLock(folder).close)
-            boot = boot_id()
-            discard_other_boots(folder, boot)
-            env = open_for_writing(folder)
-            opened.callback(env.close)
-            self._first_uses = FirstUses(folder, boot)
-            opened.callback(self._first_uses.close)
-            self._reader = Reader(env, self._first_uses)
-            self._opened = opened.pop_all()
-        self._clock = clock
-        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
-        self._closed = False
-        self._thread = threading.Thread(target=self._write, args=(Writer(env, room, clock),), daemon=True)
-        self._thread.start()
-
-    async def read(
-        self,
-        keys: Sequence[bytes] = (),
-        *,
-        claim: Claim | None = None,
-        ranges: Sequence[Range] = (),
-        follow: Follow | None = None,
-    ) -> Snapshot:
-        if self._closed:
-            raise StoreUnavailable("the store is closed")
-        return self._reader.read(keys, claim, ranges, follow)
-
-    async def commit(self, commit: Commit) -> Committed | Refused:
-        check_commit(commit)
-        if self._closed:
-            raise StoreUnavailable("the store is closed")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Committed | Refused] = loop.create_future()
-        self._queue.put(_Asked(Sealed(commit, os.urandom(16)), loop, future))
-        return await future
-
-    async def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
-        self._opened.close()
-
-    def _write(self, writer: Writer) -> None:
-        """Write what was asked, batch by batch, until None comes."""
-        assert threading.current_thread() is self._thread  # never on the event loop
-        housekeeping = Housekeeping(writer, self._first_uses, self._clock)
-        next_housekeeping = 0.0
-        while True:
-            if time.monotonic() >= next_housekeeping:
-                next_housekeeping = time.monotonic() + HOUSEKEEPING_S
-                with suppress(StoreUnavailable):  # the next commit meets the same error and answers with it
-                    housekeeping.keep_house()
-            batch = self._next_batch()
-            if batch is None:
-                return
-            if batch:
-                _answer(batch, _outcomes(writer, batch))
-
-    def _next_batch(self) -> list[_Asked] | None:
-        """Wait for something to write, take what else is there; empty when nothing came, None at the end."""
-        try:
-            asked = self._queue.get(timeout=HOUSEKEEPING_S)
-        except queue.Empty:
-            return []
-        batch: list[_Asked] = []
-        while asked is not None:
-            batch.append(asked)
-            if len(batch) == BATCH_COMMITS or self._queue.empty():
-                return batch
-            asked = self._queue.get()
-        if not batch:
-            return None
-        self._queue.put(None)
-        return batch
-
-
-def _outcomes(writer: Writer, batch: Sequence[_Asked]) -> list[Outcome]:
-    try:
-        return writer.apply([asked.sealed for asked in batch])
-    except StoreUnavailable as exc:
-        return [exc] * len(batch)
-    except Exception as exc:  # a mistake of ours must reach the caller, not hang it
-        failed = StoreUnavailable("the writer failed")
-        failed.__cause__ = exc
-        return [failed] * len(batch)
-
-
-def _answer(batch: Sequence[_Asked], outcomes: Sequence[Outcome]) -> None:
-    answers: dict[asyncio.AbstractEventLoop, list[tuple[_Asked, Outcome]]] = {}
-    for asked, outcome in zip(batch, outcomes, strict=True):
-        answers.setdefault(asked.loop, []).append((asked, outcome))
-    for loop, answered in answers.items():
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(_resolve, answered)
-
-
-def _resolve(answered: Sequence[tuple[_Asked, Outcome]]) -> None:
-    for asked, outcome in answered:
-        if asked.future.done():
-            continue
-        if isinstance(outcome, StoreError):
-            asked.future.set_exception(outcome)
-        else:
-            asked.future.set_result(outcome)

@@ -25,10 +25,10 @@ from capabilities.ambient import Clock, SystemClock
 
 from ...errors import CommitInvalid, CommitTooLarge, StoreUnavailable
 from ..contract import check_commit
-from ._folder import FolderLock, open_for_writing, socket_path_for
+from ._folder import socket_path_for
 from ._frames import MAX_ASK_BYTES, Answer, Ask, FrameInvalid, FrameReader, answer_frame, answer_of, parse_asks
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping
-from ._replay_records import FirstUses, boot_id, discard_other_boots
+from ._owned_folder import owned_folder
 from ._writer import BATCH_BYTES, BATCH_COMMITS, Outcome, Room, Sealed, Writer, WriterBroken
 
 if TYPE_CHECKING:
@@ -68,17 +68,11 @@ def run_storekeeper(
         StoreUnavailable: the environment does not open, or the socket cannot be made.
     """
     place = socket_path or socket_path_for(path)
+    room = Room(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
-        opened.callback(FolderLock(path).close)
-        boot = boot_id()
-        discard_other_boots(path, boot)
-        env = open_for_writing(path)
-        opened.callback(env.close)
-        first_uses = FirstUses(path, boot)
-        opened.callback(first_uses.close)
+        owned = opened.enter_context(owned_folder(path, room, clock or SystemClock(), watch))
         opened.callback(place.unlink, missing_ok=True)
-        writer = Writer(env, Room(max_bytes=max_bytes, reserve_bytes=reserve_bytes), clock or SystemClock(), watch)
-        keeper = _Keeper(writer, Housekeeping(writer, first_uses, clock or SystemClock()))
+        keeper = _Keeper(owned.writer, owned.housekeeping)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(_serve(keeper, _listen(place), ready))
 
