@@ -199,7 +199,7 @@ def mark_key(content: bytes) -> bytes:
 
 def space_key(space16: bytes) -> bytes:
     """Key of a hosted space."""
-    return b"S" + space16
+    return SPACES_PREFIX + space16
 
 
 def owned_space_key(owner16: bytes, space16: bytes) -> bytes:
@@ -221,7 +221,7 @@ def value_key(space16: bytes, path: str) -> bytes:
     """Key of the head of the value under `path`, of any length."""
     raw = path.encode("utf-8", "surrogatepass")
     if len(raw) <= MAX_PLAIN_PATH_BYTES:
-        return b"K" + space16 + raw
+        return VALUES_PREFIX + space16 + raw
     return group_prefixes(space16, raw)[-1] + raw[last_segment(raw) :]
 
 
@@ -293,12 +293,12 @@ def expiry_key(expiry8: bytes, registered8: bytes, content: bytes) -> bytes:
 
     So that what is registered together lies together, as tokens of one length of life do.
     """
-    return b"E" + expiry8 + registered8 + content[:16]
+    return EXPIRY_PREFIX + expiry8 + registered8 + content[:16]
 
 
 def network_key(network16: bytes) -> bytes:
     """Key of an encryption network."""
-    return b"N" + network16
+    return NETWORKS_PREFIX + network16
 
 
 def evidence_key(did16: bytes, receiver32: bytes) -> bytes:
@@ -323,7 +323,7 @@ def floor_ahead_s(floor: bytes, now: float) -> float:
 
 def claim_key(minute4: bytes, id16: bytes) -> bytes:
     """Key of a durable claim."""
-    return b"C" + minute4 + id16
+    return CLAIMS_PREFIX + minute4 + id16
 
 
 def blob_key(space16: bytes, digest32: bytes) -> bytes:
@@ -333,12 +333,12 @@ def blob_key(space16: bytes, digest32: bytes) -> bytes:
 
 def due_key(due_at: float, id16: bytes) -> bytes:
     """Key of work that is due at a time."""
-    return b"Q" + micros8(due_at) + id16
+    return DUE_PREFIX + micros8(due_at) + id16
 
 
 def audit_key(at: float, random16: bytes) -> bytes:
     """Key of an audit record."""
-    return b"J" + micros8(at) + random16
+    return AUDIT_PREFIX + micros8(at) + random16
 
 
 def sealed_key(number: int) -> bytes:
@@ -393,7 +393,7 @@ def sessions_prefix(owner16: bytes, did16: bytes) -> bytes:
 
 def collateral_key(fmspc6: bytes, kind: str) -> bytes:
     """Key of attestation collateral of one platform kind."""
-    return b"V" + fmspc6 + kind.encode("ascii")
+    return COLLATERAL_PREFIX + fmspc6 + kind.encode("ascii")
 
 
 def collateral_state_key(fmspc6: bytes, kind: str) -> bytes:

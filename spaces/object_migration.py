@@ -15,7 +15,7 @@ from typing import Final
 from .errors import BodiesElsewhere, RecordDamaged
 from .keyspace import LONG_VALUES_PREFIX, VALUES_PREFIX, says_that_paths_go_on
 from .migrations import bring_up
-from .store.contract import Range, Store
+from .store.contract import Range, Store, pages_of
 from .values.object_place import record_move, recorded_place
 from .values.object_records import BlobName
 from .values.object_store import BlobStore
@@ -76,14 +76,11 @@ async def move_bodies(
 
 async def _bodies(store: Store) -> AsyncIterator[tuple[BlobName, int]]:
     for prefix in (VALUES_PREFIX, LONG_VALUES_PREFIX):
-        more, after = True, None
-        while more:
-            page = (await store.read(ranges=(Range(prefix, after=after, limit=_PAGE_HEADS),))).pages[0]
+        async for page in pages_of(store, Range(prefix, limit=_PAGE_HEADS)):
             for key, record in page.rows:
                 head: Head | None = None if says_that_paths_go_on(key) else head_of(record, key=key)
                 if head is not None and head.blob is not None:
                     yield head.blob, head.size_bytes
-            more, after = page.more, page.last_key
 
 
 async def _copy(source: BlobStore, target: BlobStore, name: BlobName, size_bytes: int) -> bool:

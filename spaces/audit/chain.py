@@ -33,7 +33,7 @@ from ..keyspace import (
     micros8,
     sealed_key,
 )
-from ..store.contract import ABSENT, Commit, Committed, Page, Put, Range, Record, Store
+from ..store.contract import ABSENT, Commit, Committed, Page, Put, Range, Record, Store, pages_of
 from .pruning import pruned_through
 from .records import AuditRecord, parse_audit_row
 
@@ -323,18 +323,13 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
     if after == cut > 0:
         yield await _checkpoint(store, cut) + b"\n"
     key = sealed_key(after)
-    while True:
-        wanted = (Range(SEALED_PREFIX, after=key, limit=_PAGE),)
-        page = (await store.read(ranges=wanted)).pages[0]
-        if page.rows:
-            heads = await _heads(store, after=key[1:], until=page.rows[-1][0][1:])
-            for row_key, record in page.rows:
-                yield (record.value or b"") + b"\n"
-                if row_key[1:] in heads:
-                    yield heads[row_key[1:]] + b"\n"
-        if not page.more or page.last_key is None:
-            return
-        key = page.last_key
+    async for page in pages_of(store, Range(SEALED_PREFIX, after=key, limit=_PAGE)):
+        heads = await _heads(store, after=key[1:], until=page.rows[-1][0][1:]) if page.rows else {}
+        for row_key, record in page.rows:
+            yield (record.value or b"") + b"\n"
+            if row_key[1:] in heads:
+                yield heads[row_key[1:]] + b"\n"
+        key = page.last_key or key
 
 
 async def _checkpoint(store: Store, number: int) -> bytes:

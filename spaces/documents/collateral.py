@@ -16,7 +16,7 @@ import msgspec
 
 from .._codec import Codec
 from ..keyspace import COLLATERAL_PREFIX, COLLATERAL_STATE_PREFIX, collateral_key, collateral_state_key
-from ..store.contract import ANY, Expect, Page, Put, Range, Record, Store
+from ..store.contract import ANY, Expect, Put, Range, Record, Store, pages_of
 
 MAX_FAMILIES: Final = 256
 """Most platform families, held and wished for, that are kept account of; there are a few dozen in the world."""
@@ -100,13 +100,9 @@ async def collateral_documents(store: Store) -> Sequence[tuple[Family, bytes]]:
         StoreUnavailable: from reading.
     """
     found: list[tuple[Family, bytes]] = []
-    after: bytes | None = None
-    while True:
-        page: Page = (await store.read(ranges=(Range(COLLATERAL_PREFIX, after=after, limit=_PAGE_ROWS),))).pages[0]
+    async for page in pages_of(store, Range(COLLATERAL_PREFIX, limit=_PAGE_ROWS)):
         found += [(_family(key), record.value) for key, record in page.rows if record.value is not None]
-        if not page.more:
-            return found
-        after = page.last_key
+    return found
 
 
 def _family(key: bytes) -> Family:

@@ -32,7 +32,7 @@ from ..keyspace import (
     receipts_prefix,
     x16,
 )
-from ..store.contract import ABSENT, Commit, Page, Put, Range, Record, Store
+from ..store.contract import ABSENT, Commit, Page, Put, Range, Record, Store, pages_of
 from ..walks import walk_page, walk_place, walk_put
 
 PLACE_BYTES: Final = 24
@@ -77,14 +77,9 @@ async def stored_receipts(store: Store, network: NetworkId | None = None) -> Asy
         SpaceError: the store does not answer.
     """
     prefix = RECEIPTS_PREFIX if network is None else receipts_prefix(x16(network.text))
-    after: bytes | None = None
-    while True:
-        page = (await store.read(ranges=(Range(prefix, after=after, limit=_PAGE),))).pages[0]
+    async for page in pages_of(store, Range(prefix, limit=_PAGE)):
         for _, record in page.rows:
             yield record.value or b""
-        if not page.more or page.last_key is None:
-            return
-        after = page.last_key
 
 
 def document_row_key(sha256: bytes) -> bytes:

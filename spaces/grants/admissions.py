@@ -19,7 +19,7 @@ from capabilities.principals import Principal
 from .._codec import Codec
 from ..errors import RecordDamaged
 from ..keyspace import ADMISSIONS_PREFIX, owner_admission_key, x16
-from ..store.contract import ABSENT, Check, Put, Range, Record, Store
+from ..store.contract import ABSENT, Check, Put, Range, Record, Store, pages_of
 
 _PAGE_ROWS: Final = 1000
 
@@ -83,12 +83,7 @@ async def read_admissions(store: Store) -> AsyncIterator[Admission]:
         RecordDamaged: a row does not decode.
         SpaceError: the store does not answer.
     """
-    after: bytes | None = None
-    while True:
-        page = (await store.read(ranges=(Range(ADMISSIONS_PREFIX, after=after, limit=_PAGE_ROWS),))).pages[0]
+    async for page in pages_of(store, Range(ADMISSIONS_PREFIX, limit=_PAGE_ROWS)):
         for _, record in page.rows:
             row = _CODEC.decode(record.value or b"")
             yield Admission(Principal(row.owner), row.admitted_at)
-        if not page.more:
-            return
-        after = page.last_key

@@ -288,11 +288,7 @@ class DelegationCache:
     def cited(self, cid: Digest) -> StoredDelegation | None:
         """Return the decoded delegation that a cid leads to, where both are in memory."""
         content = self._aliases.get(cid)
-        entry = None if content is None else self._by_content.get(content)
-        if content is None or entry is None:
-            return None
-        self._by_content.move_to_end(content)
-        return entry[0]
+        return None if content is None else self.get(content)
 
     def add(self, found: StoredDelegation) -> None:
         """Keep a decoded delegation."""
@@ -361,9 +357,6 @@ class Delegations:
         Raises:
             RecordDamaged, StoreUnavailable: from reading.
         """
-        known = self._remembered(cids)
-        if known is not None:
-            return known
         found = {cid: self._cache.cited(cid) for cid in cids if cid is not None}
         missing = [cid for cid, stored in found.items() if stored is None]
         if missing:
@@ -376,16 +369,6 @@ class Delegations:
                     self._cache.add(stored)
                     self._cache.add_alias(cid, stored.registered.delegation.content_key)
         return tuple([None if cid is None else found[cid] for cid in cids])
-
-    def _remembered(self, cids: Sequence[Digest | None]) -> tuple[StoredDelegation, ...] | None:
-        """Return delegations that are all in memory; None where one is not."""
-        found = []
-        for cid in cids:
-            stored = None if cid is None else self._cache.cited(cid)
-            if stored is None:
-                return None
-            found.append(stored)
-        return tuple(found)
 
     def remembered(self, content: ContentKey) -> StoredDelegation | None:
         """Return a delegation that is in memory; None says nothing about the store."""

@@ -319,8 +319,6 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
     Raises:
         RecordDamaged: a counter does not decode.
     """
-    if request.hosts_nothing:
-        return _plan_of_hosted(request.mentioned, records[: len(request.mentioned)])
     admissions = _admissions(request, records)
     records = records[len(request.owners) :] if request.by_admission else records
     rows = dict(zip(request.mentioned, records[: len(request.mentioned)], strict=True))
@@ -350,17 +348,6 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
 def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
     """Return the plan for a space of which the record under its key says that it is hosted: that it has to stay so."""
     return HostingPlan((space,), (), (), (), (), (Check(key, record.stamp),))
-
-
-def _plan_of_hosted(spaces: Sequence[SpaceId], records: Sequence[Record | None]) -> HostingPlan:
-    activated, skipped, checks = [], [], []
-    for space, record in zip(spaces, records, strict=True):
-        if record is None or record.value is None:
-            skipped.append(space)
-        else:
-            activated.append(space)
-            checks.append(Check(space_keys(space).row, record.stamp))
-    return HostingPlan(tuple(activated), tuple(skipped), (), (), (), tuple(checks))
 
 
 def _admissions(request: HostingRequest, records: Sequence[Record | None]) -> Mapping[Principal, tuple[Check, ...]]:

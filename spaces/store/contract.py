@@ -10,10 +10,12 @@ Example:
     if isinstance(outcome, Refused): ...        # nothing was written; read again to find out why
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..errors import CommitInvalid, CommitTooLarge, RecordDamaged
 
@@ -238,6 +240,16 @@ class Store(Protocol):
     async def close(self) -> None:
         """Give everything back. Commits still in flight raise StoreUnavailable."""
         ...
+
+
+async def pages_of(store: Store, wanted: Range) -> AsyncIterator[Page]:
+    """Yield a whole range page by page, each of a moment of its own; between them other tasks run."""
+    more = True
+    while more:
+        page = (await store.read(ranges=(wanted,))).pages[0]
+        yield page
+        more, wanted = page.more, replace(wanted, after=page.last_key)
+        await asyncio.sleep(0)  # a page of tombstones has taken milliseconds (ST5)
 
 
 COUNTER_BYTES: Final = 8

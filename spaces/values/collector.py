@@ -18,8 +18,9 @@ from typing import Final
 
 from capabilities.ambient import Entropy
 
+from ..expiry import rows_until
 from ..keyspace import BODIES_COUNTER, DUE_PREFIX, ORPHAN_SWEEP_KEY, blob_key, micros8
-from ..store.contract import Add, Commit, Put, Range, Record, Refused, Store
+from ..store.contract import Add, Commit, Put, Record, Refused, Store
 from .object_records import UNLINK_AFTER_S, BlobName, BlobRecord, BlobWork, blob_record_of, due_put, parse_blob_work
 from .object_store import BlobStore
 
@@ -34,7 +35,7 @@ async def collect(store: Store, files: BlobStore, *, now: float, entropy: Entrop
 
     A crash between any two steps leaves the item due, and doing an item again does no harm.
     """
-    due = await _due_rows(store, now=now, limit=limit)
+    due = await rows_until(store, DUE_PREFIX, micros8(now), limit=limit)
     for key, record in due:
         work = parse_blob_work(record.value or b"")
         if work.unlink:
@@ -46,17 +47,6 @@ async def collect(store: Store, files: BlobStore, *, now: float, entropy: Entrop
         else:
             await _delete_record(store, work, key, now=now, entropy=entropy)
     return len(due)
-
-
-async def _due_rows(store: Store, *, now: float, limit: int) -> list[tuple[bytes, Record]]:
-    """Return what is due, reading on over items that are done and not swept yet."""
-    end = DUE_PREFIX + micros8(now) + b"\xff" * 16
-    after: bytes | None = None
-    while True:
-        page = (await store.read(ranges=(Range(DUE_PREFIX, after=after, limit=limit),))).pages[0]
-        if page.rows or not page.more:
-            return [row for row in page.rows if row[0] <= end]
-        after = page.last_key
 
 
 async def _delete_record(store: Store, work: BlobWork, due: bytes, *, now: float, entropy: Entropy) -> None:

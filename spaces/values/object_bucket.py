@@ -31,7 +31,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from types import TracebackType
 from typing import Any, Final
 
 import obstore
@@ -44,7 +43,7 @@ from ._bucket_neighbours import MARKER, TooManyFolders, marker_above, marker_bel
 from ._bucket_uploads import INCOMING, BucketAccess, BucketPlace, Uploads
 from .object_folder import PIECE_BYTES
 from .object_records import BlobName, parse_file_name
-from .object_store import Piece
+from .object_store import OpenedBody, Piece
 
 __all__ = ["MAX_BODY_BYTES", "BlobBucket", "BucketAccess", "BucketPlace"]
 
@@ -353,7 +352,7 @@ class _Upload:
         self._done.cancel()
 
 
-class OpenObject:
+class OpenObject(OpenedBody):
     """A body in the bucket, read range by range; the last piece of a whole reading comes only when the digest is right.
 
     Args:
@@ -384,14 +383,6 @@ class OpenObject:
                 raise RecordDamaged("a body does not have the size of its head")
             self._first = bytes(await found.bytes_async())
 
-    async def __aenter__(self) -> "OpenObject":
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """See `OpenedBody.pieces`."""
         end = self.size_bytes if stop is None else min(stop, self.size_bytes)
@@ -419,10 +410,6 @@ class OpenObject:
             if len(window) != stop - start:
                 raise RecordDamaged("a body ends early")
             return window
-
-    async def read(self) -> bytes:
-        """Return the whole body; raises as `pieces` does."""
-        return b"".join([piece async for piece in self.pieces()])
 
     async def close(self) -> None:
         """Forget what was read."""

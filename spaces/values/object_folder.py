@@ -29,7 +29,6 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Final, TypeVar
 
 from blake3 import blake3
@@ -37,7 +36,7 @@ from blake3 import blake3
 from ..errors import RecordDamaged, StoreFull, StoreUnavailable
 from ._read_cohorts import ReadingTurns
 from .object_records import BlobName, parse_file_name
-from .object_store import Piece
+from .object_store import OpenedBody, Piece
 
 PIECE_BYTES: Final = 256 * 1024
 STEP_BYTES: Final = 1024 * 1024
@@ -280,7 +279,7 @@ class IncomingFile:
             os.close(descriptor)
 
 
-class OpenBody:
+class OpenBody(OpenedBody):
     """An open file of a body, read in pieces; the last piece of a whole reading comes only when the digest is right.
 
     Example:
@@ -313,14 +312,6 @@ class OpenBody:
             if os.fstat(self._descriptor).st_size != self.size_bytes:
                 raise RecordDamaged("a body does not have the size of its head")
 
-    async def __aenter__(self) -> "OpenBody":
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
         """Yield the body, or the bytes from `start` up to before `stop`, in pieces of at most 256 KiB.
 
@@ -343,10 +334,6 @@ class OpenBody:
             if hasher is not None and offset + len(piece) == end and hasher.digest() != self._digest:
                 raise RecordDamaged("a body does not have the digest of its head")
             yield piece
-
-    async def read(self) -> bytes:
-        """Return the whole body; raises as `pieces` does."""
-        return b"".join([piece async for piece in self.pieces()])
 
     def _read_at_hand(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> bool:
         """Fill a piece with what the kernel has in memory; False: not all of it is there, or a thread is at work."""

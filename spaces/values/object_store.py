@@ -14,7 +14,7 @@ Example:
 
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 
 from .object_records import BlobName
 
@@ -57,11 +57,13 @@ class OpenedBody(Protocol):
 
     size_bytes: int
 
-    async def __aenter__(self) -> "OpenedBody": ...
+    async def __aenter__(self) -> Self:
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        await self.close()
 
     def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
         """Yield the body, or the bytes from `start` up to before `stop`, in pieces of at most 256 KiB.
@@ -78,7 +80,7 @@ class OpenedBody(Protocol):
 
     async def read(self) -> bytes:
         """Return the whole body; raises as `pieces` does."""
-        ...
+        return b"".join([piece async for piece in self.pieces()])
 
     async def close(self) -> None:
         """Give back what the reading held."""

@@ -41,9 +41,8 @@ from ..keyspace import (
     space_keys,
     usage_counter,
 )
-from ..store.contract import Add, Put, Range, Record, Store, counter_of
+from ..store.contract import Add, Put, Range, Record, Store, counter_of, pages_of
 
-DEFAULT_QUOTA_BYTES: Final = 1 << 30
 LEAST_ROWS_BYTES: Final = 64 * 1024
 PUBLIC_NAME: Final = "public"
 # Rows of one step of a walk over all spaces: a millisecond or two, after which others have their turn.
@@ -242,9 +241,7 @@ async def _largest_counters(store: Store, limit: int) -> list[tuple[int, bytes, 
 async def _counters(store: Store) -> AsyncIterator[tuple[int, int, bytes]]:
     """Yield bytes of bodies and of rows of each space that holds something, each space once."""
     for prefix, beside in ((USAGE_PREFIX, rows_counter), (ROWS_PREFIX, usage_counter)):
-        more, after = True, None
-        while more:
-            page = (await store.read(ranges=(Range(prefix, after=after, limit=_STEP_ROWS),))).pages[0]
+        async for page in pages_of(store, Range(prefix, limit=_STEP_ROWS)):
             spaces = [key[len(prefix) :] for key, _ in page.rows]
             others = (await store.read([beside(space16) for space16 in spaces])).records
             for space16, (_, record), other in zip(spaces, page.rows, others, strict=True):
@@ -252,8 +249,6 @@ async def _counters(store: Store) -> AsyncIterator[tuple[int, int, bytes]]:
                     yield counter_of(record), counter_of(other), space16
                 elif counter_of(other) == 0:  # else it was among the first
                     yield 0, counter_of(record), space16
-            more, after = page.more, page.last_key
-            await sleep(0)
 
 
 async def _add_empty_spaces(store: Store, found: dict[bytes, SpaceUsage], limit: int) -> None:

@@ -42,8 +42,6 @@ from ._reads import READ_CONNECTIONS, Reads
 from ._schema import prepare_tables
 from ._statements import DATABASE_TIME, READ_VALUE
 
-# What one open store takes of the database's connections, at most.
-MAX_CONNECTIONS: Final = READ_CONNECTIONS + COMMIT_CONNECTIONS
 LONGEST_LIFE_S: Final = 86_400
 """Longest life of a token that any setting allows."""
 _LOG: Final = logging.getLogger(__name__)
