@@ -1,5 +1,4 @@
 """What an operator watches: numbers that all processes of a node write into one table in memory, and their text.
 
-Modules: series (what is counted), table (where), tally and commit_tally (who counts), pulse (once a second), survey
-(what stands in the store), text, scraping (the listener).
+Public modules: commit_tally, counting, measuring, pulse, scraping, series, survey, table, tally, text, vitals.
 """

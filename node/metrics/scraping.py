@@ -29,7 +29,6 @@ from .text import CONTENT_TYPE
 PATH: Final = "/metrics"
 MAX_HEAD_BYTES: Final = 8192
 DEADLINE_S: Final = 2.0
-_HEAD_END: Final = b"\r\n\r\n"
 
 
 class Scraping(TCPServer):
@@ -134,14 +133,10 @@ class _Scrape(BaseHTTPRequestHandler):
 
 
 def _head_of(taken: socket.socket, within_s: float) -> bytes:
-    """Read the head of a request.
-
-    Raises:
-        OSError: it takes too long, is too long, or has no end.
-    """
+    """Read the head of a request; an OSError where it takes too long, is too long, or has no end."""
     deadline = time.monotonic() + within_s
     head = b""
-    while _HEAD_END not in head:
+    while b"\r\n\r\n" not in head:
         if (left_s := deadline - time.monotonic()) <= 0:
             raise TimeoutError("the head takes too long")
         taken.settimeout(left_s)

@@ -1,1 +1,4 @@
-"""Audit records, the chain over them, export and pruning."""
+"""The audit: records, the chain over them, its export and its pruning.
+
+Public modules: chain, export, pruning, records.
+"""

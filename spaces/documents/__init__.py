@@ -1,1 +1,4 @@
-"""Rows of one document each: networks, evidence, withdrawals, receipts, collateral."""
+"""Rows of one document each, read and written whole.
+
+Public modules: collateral, evidence, networks, receipts, withdrawals.
+"""

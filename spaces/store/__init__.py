@@ -1,5 +1,5 @@
 """An ordered map of bytes behind one contract.
 
-Public modules: contract, lmdb, migration, postgres, postgres_promises, storekeeper. `migration`, `postgres` and
-`postgres_promises` need the extra `postgres`.
+Public modules: contract, migration, watching; those of the engines are named in `lmdb` and `postgres`. `migration` and
+`postgres` need the extra `postgres`.
 """

@@ -9,7 +9,7 @@ only in the commits that change those heads. So a crash leaves at worst a file t
 A body that is already there is shared only by a commit that compares the stamp of a record with at least one reference;
 a record at zero is on its way out and is never revived: the next put writes a new generation.
 
-What is removed, and when: `collector`. The files themselves: `blob_files`.
+What is removed, and when: `collector`. The files themselves: `object_folder`.
 
 Example:
     name = BlobName(space16, digest, entropy.token(GENERATION_BYTES))

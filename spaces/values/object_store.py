@@ -1,8 +1,8 @@
 """What keeps bodies promises: they come in pieces, get a name that nobody used before, and are read in pieces.
 
-`blob_files` keeps them in a folder, `blob_bucket` in an S3 bucket; nothing else of the package knows which. Both hold
-the same rules (spec/store.md §4): a body has no name that a commit may use before it is whole and durable, and whoever
-opened one before it was removed may be cut short, but is never given other bytes.
+`object_folder` keeps them in a folder, `object_bucket` in an S3 bucket; nothing else of the package knows which. Both
+hold the same rules (spec/store.md §4): a body has no name that a commit may use before it is whole and durable, and
+whoever opened one before it was removed may be cut short, but is never given other bytes.
 
 Example:
     incoming = await blobs.begin()

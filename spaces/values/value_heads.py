@@ -7,7 +7,7 @@ Every head is written only over the very row that was read, because the referenc
 the commits that change heads. A writer that loses a race is refused and plans again on a new read; that is at most one
 retry for each write that came before on the same path.
 
-Large bodies come and go in pieces, through a `blob_store`: `bodies` takes them in.
+Large bodies come and go in pieces, through an `object_store`: `value_bodies` takes them in.
 
 Example:
     async with values.staging() as staging:
@@ -203,7 +203,7 @@ class Values:
         return self._intake.held_bytes
 
     def staging(self) -> Staging:
-        """Return what takes in the bodies of one operation; see `bodies`."""
+        """Return what takes in the bodies of one operation; see `value_bodies`."""
         return Staging(self.files, self._intake)
 
     async def open_body(self, head: Head) -> bytes | OpenedBody:

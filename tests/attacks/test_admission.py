@@ -27,6 +27,7 @@ from attacks.test_hosting import (
 )
 from attacks.test_races import meanwhile, puts_row
 from attacks.test_withdrawals import data_of
+from audit_records import audit_records
 from engines import database_of, is_on_postgresql
 from running_node import RunningNode, new_key, running_node, send, wallet_token
 from tests_support import CountingEntropy
@@ -37,7 +38,6 @@ from node.cli import main
 from node.config.tree import Hosting
 from node.operations.values.admission import admit_owner, remove_owner
 from sealspace.wallets import new_wallet
-from spaces.audit.records import audit_page
 from spaces.grants.admissions import admission_put, read_admissions
 from spaces.keyspace import NETWORKS_PREFIX, SPACES_PREFIX
 from spaces.store.contract import Commit, Refused
@@ -217,7 +217,7 @@ async def test_admissions_are_audited(tmp_path: Path, platform: SimulatedPlatfor
             stage.clock.advance(1)  # records are in the order of time
             changes.append(await change(stage, did, step))
         assert changes == [True, False, True, False]
-        records, _ = await audit_page(stage.services.store)
+        records = await audit_records(stage.services.store)
         told = [
             (record.action, record.actor, record.subject) for record in records if record.action.startswith("owner.")
         ]

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 from attacks.held_store import HeldStage
 from attacks.parties import Delegate, Owner, Stage
+from audit_records import audit_records
 from running_node import Reply, key_token, network_path, send
 
 from capabilities.resources import NetworkId, parse_network_id
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.requests import NETWORK_CREATE, NETWORK_REVOKE, admin_fact
-from spaces.audit.records import audit_page
 from spaces.documents.networks import network_put, network_row_key
 from spaces.store.contract import Commit, Committed
 
@@ -119,6 +119,6 @@ async def test_a_record_of_before(held: HeldStage, was_claimed: bool) -> None:
     held.clock.advance(10)
     replies = [await create(held, owner.session, owner) for _ in range(2)]
     assert ([200, 409], {"descriptor": made}) == ([reply.status for reply in replies], json.loads(replies[0].body))
-    records, _ = await audit_page(held.services.store)
+    records = await audit_records(held.services.store)
     claims = [record for record in records if record.action == "network.claimed"]
     assert [owner.session.did] * (1 + was_claimed) == [record.actor for record in claims]

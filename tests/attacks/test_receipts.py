@@ -10,6 +10,7 @@ import pytest
 from attacks.held_store import HeldStage
 from attacks.parties import DECRYPT, Delegate, Owner, Stage, opens, policy_for
 from attacks.test_races import is_release, meanwhile, ready
+from audit_records import audit_records
 from running_node import Reply, network_path, send
 from tests_support import altered
 
@@ -22,7 +23,6 @@ from node.operations.releases import receipts as operation
 from node.operations.releases.receipt_check import VerifiedRelease, judge_with, verify_release
 from node.operations.releases.receipts import READ_RECEIPTS
 from sealspace.delegations import allow
-from spaces.audit.records import audit_page
 from spaces.documents.evidence import evidence_row_key
 from spaces.documents.receipts import basis_beside, document_row_key
 from spaces.store.contract import Commit, Put
@@ -146,7 +146,7 @@ async def test_a_release_leaves_a_receipt(released: Any) -> None:
     )
     assert receipt.policies == (bytes.fromhex(canonical_hash(policy_json(policy))),)
     assert len(receipt.chain) == 1
-    records, _ = await audit_page(stage.services.store)
+    records = await audit_records(stage.services.store)
     (detail,) = [json.loads(record.detail) for record in records if record.action == "release.authorised"]
     assert detail["receipt"] == hashlib.sha256(text).hexdigest()
     accepted = [record.detail.decode() for record in records if record.action == "evidence.accepted"]

@@ -22,6 +22,7 @@ from attacks.parties import (
     refused,
 )
 from attacks.test_races import is_release, meanwhile, ready, release_records
+from audit_records import audit_records
 from running_node import Reply, RunningNode, network_path, send
 from tests_support import CountingEntropy
 
@@ -38,7 +39,6 @@ from encryption_network.withdrawals import (
 )
 from node.cli import main
 from node.operations.releases.withdrawal import WITHDRAWAL_FACT, withdraw_everywhere
-from spaces.audit.records import audit_page
 from spaces.documents.withdrawals import withdrawals_row_key
 from spaces.errors import RecordDamaged
 from spaces.store.contract import Commit, Put, Refused
@@ -78,7 +78,7 @@ KINDS = ("measurement", "register", "did", "evidence")
 
 async def accepted_evidence(held: HeldStage) -> str:
     """The digest of the evidence that was taken last, as the audit names it."""
-    records, _ = await audit_page(held.services.store)
+    records = await audit_records(held.services.store)
     return [record.detail.decode() for record in records if record.action == "evidence.accepted"][-1]
 
 
@@ -127,7 +127,7 @@ async def test_the_owner_withdraws_for_one_network(held: HeldStage, route: Route
     assert opens(await held.ask(backend, other, route), backend, other)
     session = owner.session
     assert opens(await held.ask(session, owner, route), session, owner)  # in person, without code
-    records, _ = await audit_page(held.services.store)
+    records = await audit_records(held.services.store)
     told = [record for record in records if record.action == "release.withdrawn"]
     assert [(record.actor, json.loads(record.detail)) for record in told] == [(owner.session.did, value)] * 2
     assert [json.loads(r.detail)["reason"] for r in records if r.action == "release.refused"] == ["withdrawn"]

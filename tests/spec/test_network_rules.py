@@ -9,6 +9,7 @@ from pathlib import Path
 import libipld
 import pytest
 from attacks.parties import Delegate, Owner, Stage, put_policy, refused, stage_on
+from audit_records import audit_records
 from engines import store_at
 from running_node import Grants, Reply, id_of, key_token, new_key, send
 
@@ -24,7 +25,6 @@ from node.config.tree import Config, Http, Limits
 from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.delegations import allow
 from sealspace.transport import path_segment
-from spaces.audit.records import audit_page
 from tee_backend.evidence.simulated import SimulatedPlatform
 
 CHALLENGES = 3
@@ -170,7 +170,7 @@ async def test_each_decision_is_recorded(here: Here) -> None:
     assert (await here.ask(delegate, owner, "invoke")).said == refused("no_policy", "invoke")
     assert (await here.ask(owner.session, owner)).status == 200
     assert here.embedded is not None
-    records, _ = await audit_page(here.embedded.services.store)
+    records = await audit_records(here.embedded.services.store)
     told = [(one.action, one.actor) for one in records if one.action.startswith("release.")]
     refusal = ("release.refused", delegate.did)
     assert told == [refusal, refusal, ("release.authorised", owner.session.did)]

@@ -1,1 +1,4 @@
-"""The embedded engine: LMDB, written by a single process."""
+"""The embedded engine: LMDB, written by a single process.
+
+Public modules: engine, storekeeper.
+"""

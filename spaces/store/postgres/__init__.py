@@ -1,1 +1,4 @@
-"""The engine on PostgreSQL, for several machines."""
+"""The engine on PostgreSQL, for several machines.
+
+Public modules: engine, promises.
+"""

@@ -181,13 +181,14 @@ async def test_release_set_is_audited(data: Path) -> None:
     """A change of the release record leaves an audit record with what stands now."""
     import asyncio
 
-    from spaces.audit.records import audit_page
+    from audit_records import audit_records
+
     from spaces.store.lmdb.engine import open_lmdb
 
     assert await asyncio.to_thread(main, ["release", "set", "--data", str(data), "--attestation", "everyone"]) == 0
     store = open_lmdb(data)
     try:
-        (record,), _ = await audit_page(store)
+        (record,) = await audit_records(store)
     finally:
         await store.close()
     assert (record.action, record.actor) == ("release.set", "operator")

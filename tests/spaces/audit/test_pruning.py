@@ -5,13 +5,14 @@ import json
 from typing import Any
 
 import pytest
+from audit_records import audit_records
 from tests_support import CountingEntropy
 
 from capabilities.signatures import Ed25519Signer
 from spaces.audit.chain import Chain, exported_lines, seal_batch
 from spaces.audit.export import verify_export
 from spaces.audit.pruning import PRUNED, exported_through, note_exported, prune_batch, pruned_through
-from spaces.audit.records import AuditRecord, audit_page, audit_put
+from spaces.audit.records import AuditRecord, audit_put
 from spaces.errors import AuditChainBroken, RecordDamaged
 from spaces.keyspace import AUDIT_HEADS_PREFIX, SEALED_PREFIX, audit_head_key
 from spaces.store.contract import Commit, Committed, Put, Range, Store
@@ -120,7 +121,7 @@ async def test_sealing_goes_on_after_a_cut(store: Store, entropy: CountingEntrop
         pass
     lines = await exported(store)
     assert verify_export(lines, node_did=NODE.did).number == 11
-    (record,) = (await audit_page(store))[0]
+    (record,) = await audit_records(store)
     assert (record.action, record.subject) == (PRUNED, "entries to 10")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from audit_records import audit_records
 from postgres_server import needs_postgres, postgres_server
 from simulators.pcs import CERTIFICATES, IDENTITY, NUMBERS, PCK_CRL, TCB, PcsSimulator, pcs_on_loopback
 from tests_support import CountingEntropy, FixedClock, shared_vectors
@@ -21,7 +22,6 @@ from node.housekeeping.rounds import Housekeeper, Job
 from node.operations.attestation.refresh_collateral import ALARM, FETCHED, FORGOTTEN_AFTER_S, fetch_due, tell_alarms
 from node.processes.embedded import embedded_node
 from node.services import Services
-from spaces.audit.records import audit_page
 from spaces.documents.collateral import CollateralState, collateral_row_key, state_of, state_put, state_row_key
 from spaces.store.contract import Commit
 from tee_backend.attestation.collateral import parse_collateral
@@ -155,7 +155,7 @@ async def test_a_document_is_renewed_daily(kept: Kept) -> None:
     assert json.loads(await kept.document() or b"") == json.loads(fresh)
     state, now = await kept.known(), kept.clock.now()
     assert (state.source, state.refreshed_at, state.tried_at, state.failed) == ("127.0.0.1", now, now, "")
-    (record,) = [record for record in (await audit_page(kept.services.store))[0] if record.action == FETCHED]
+    (record,) = [record for record in await audit_records(kept.services.store) if record.action == FETCHED]
     detail = json.loads(record.detail)
     held = parse_collateral(await kept.document() or b"")
     assert detail == {"source": "127.0.0.1", "sha256": held.sha256.hex(), "evaluationNumber": 20}
@@ -455,10 +455,10 @@ async def test_a_clock_that_was_set_back(kept: Kept) -> None:
 async def alarms_of(kept: Kept, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Have the alarms told, and return their kinds; log and audit have to agree."""
     capsys.readouterr()
-    before = len([record for record in (await audit_page(kept.services.store))[0] if record.action == ALARM])
+    before = len([record for record in await audit_records(kept.services.store) if record.action == ALARM])
     assert not await tell_alarms(kept.services)
     told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    records = [record for record in (await audit_page(kept.services.store))[0] if record.action == ALARM]
+    records = [record for record in await audit_records(kept.services.store) if record.action == ALARM]
     assert {record.subject for record in records} <= {f"collateral:{kept.platform.fmspc.hex()}:platform"}
     kinds = [json.loads(record.detail)["kind"] for record in records[before:]]
     assert sorted(kinds) == sorted(line["event"].removeprefix("collateral-") for line in told)

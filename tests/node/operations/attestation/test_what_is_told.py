@@ -8,10 +8,10 @@ import dcap_qvl
 import pytest
 from attacks.parties import policy_for
 from attestation_stage import Stay
+from audit_records import audit_records
 
 from capabilities.principals import parse_principal
 from encryption_network.evidence_record import decode_evidence
-from spaces.audit.records import audit_page
 from spaces.documents.evidence import evidence_row_key
 from tee_backend.attestation.quote import parse_quote
 
@@ -43,7 +43,7 @@ async def test_an_unknown_text_of_the_library_alarms(
         told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
         (alarm,) = [line for line in told if line["event"] == "attestation-alarm"]
         assert (alarm["level"], alarm["code"]) == ("warning", "verdict_unknown")
-        records, _ = await audit_page(here.services.store)
+        records = await audit_records(here.services.store)
         (refusal,) = [record.detail.decode() for record in records if record.action == "evidence.refused"]
         assert refusal == f"verdict_unknown: {NEWS}"
 
@@ -60,7 +60,7 @@ async def test_a_machine_is_known_by_a_hash(staying: Stay) -> None:
         (row,) = (await here.services.store.read((key,))).records
         assert row is not None and row.value is not None
         assert decode_evidence(row.value).platform_id_hash == hashlib.sha256(platform.ppid).digest()
-        records, _ = await audit_page(here.services.store)
+        records = await audit_records(here.services.store)
         written = row.value + b"".join(record.detail + record.subject.encode() for record in records)
         for identity in (platform.ppid, platform.instance_id or platform.ppid):
             assert identity not in written

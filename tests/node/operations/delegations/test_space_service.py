@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from audit_records import audit_records
 from delegation_bench import ALICE, BOB, CAROL, GET, MALLORY, SECOND, SESSION, Delegating, space
 
 from capabilities.resources import parse_space_id
@@ -13,7 +14,6 @@ from node.config.tree import Hosting
 from node.operations.authorise import admit_token
 from node.operations.delegations.service_plan import ServiceStep, ServiceVerb
 from node.operations.delegations.space_service import list_spaces
-from spaces.audit.records import audit_page
 
 LIST, INFO, CREATE = (f"tinycloud.space/{name}" for name in ("list", "info", "create"))
 HOST = "tinycloud.space/host"
@@ -51,7 +51,7 @@ async def test_making_is_on_record(people) -> None:
     """Who made which space by which authority stands in the audit."""
     session = await people.sign_in(grants=GRANTS)
     assert (await create(people, "notes", session)).status == 200
-    records, _ = await audit_page(people.node.services.store)
+    records = await audit_records(people.node.services.store)
     (record,) = [one for one in records if one.action == "space.created"]
     assert (SESSION.did, space(name="notes")) == (record.actor, record.subject)
     assert len(record.authority) == 1

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from audit_records import audit_records
 
 from node.config.loading import load_config
 from node.config.tree import Admin, Config, Hosting
 from node.errors import ConfigurationError
-from spaces.audit.records import audit_page
 from spaces.values.value_heads import ROW_BYTES
 
 SECRET = "canary-of-the-operator"
@@ -180,7 +180,7 @@ async def test_what_the_operator_does_is_audited(serve) -> None:
         await ask(node, "PUT", quota_of(node), b'{"limit_bytes":7}')
         node.clock.advance(1)
         await ask(node, "DELETE", quota_of(node))
-        records, _ = await audit_page(node.node.services.store)
+        records = await audit_records(node.node.services.store)
         found = [(r.action, r.actor, r.subject, r.detail) for r in records if r.action.startswith("quota")]
         assert found == [
             ("quota.set", "operator", node.space(), b"7"),

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from audit_records import audit_records
 from wire_replay import token_id
 
-from spaces.audit.records import audit_page
 from spaces.values.tickets import KEPT_AFTER_EXPIRY_S, sweep_tickets
 
 GET, PUT, DEL, LIST = (f"tinycloud.kv/{name}" for name in ("get", "put", "del", "list"))
@@ -266,7 +266,7 @@ async def test_a_url_outlives_a_restart_and_is_audited(serve) -> None:
     async with serve() as node:
         await node.put("a", b"hello")
         url = await made(node)
-        records, _ = await audit_page(node.node.services.store)
+        records = await audit_records(node.node.services.store)
         assert [record.subject for record in records if record.action == "signed-url.made"] == [node.kv("a")]
     async with serve() as node:
         assert (await node.send("GET", url)).said == (200, "hello")
