@@ -34,8 +34,6 @@ DEADLINE_S: Final = 2.0
 class Scraping(TCPServer):
     """Answers scrapes while it is started."""
 
-    request_queue_size = 16
-
     def __init__(
         self, bound: socket.socket, host: str, text: Callable[[], str], *, deadline_s: float = DEADLINE_S
     ) -> None:
@@ -140,8 +138,7 @@ def _head_of(taken: socket.socket, within_s: float) -> bytes:
         if (left_s := deadline - time.monotonic()) <= 0:
             raise TimeoutError("the head takes too long")
         taken.settimeout(left_s)
-        piece = taken.recv(MAX_HEAD_BYTES - len(head))
-        if not piece:
+        if not (piece := taken.recv(MAX_HEAD_BYTES - len(head))):
             raise ConnectionError("the head is too long or has no end")
         head += piece
     return head

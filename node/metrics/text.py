@@ -45,8 +45,7 @@ def _blocks(series: Series, row: _Numbers) -> Iterator[tuple[_Labels, _Numbers]]
 
 def _plain(series: Series, numbers: Sequence[tuple[_Labels, _Numbers]]) -> Iterator[str]:
     yield from _head(series.name, series.kind, series.help)
-    for labels, block in numbers:
-        yield _line(series.name, labels, _scaled(block[0], series))
+    yield from [_line(series.name, labels, _scaled(block[0], series)) for labels, block in numbers]
 
 
 def _histogram(series: Series, numbers: Sequence[tuple[_Labels, _Numbers]]) -> Iterator[str]:
