@@ -14,13 +14,36 @@ from .errors import InvalidIdentifier
 MAX_ABILITY_CHARS: Final = 256
 """Longest ability (A1); the longest that is known has 40 characters."""
 
+# Abilities that more than one package writes or compares; what only one of them knows is named there.
+KV_GET: Final = "tinycloud.kv/get"
+KV_METADATA: Final = "tinycloud.kv/metadata"
+KV_LIST: Final = "tinycloud.kv/list"
+KV_PUT: Final = "tinycloud.kv/put"
+KV_DELETE: Final = "tinycloud.kv/del"
+
 HOST: Final = "tinycloud.space/host"
+SPACE_LIST: Final = "tinycloud.space/list"
+SPACE_CREATE: Final = "tinycloud.space/create"
+SPACE_INFO: Final = "tinycloud.space/info"
+
+CAPABILITIES_READ: Final = "tinycloud.capabilities/read"
+"""What every sign-in grants to its session key."""
+DELEGATION_LIST: Final = "tinycloud.delegation/list"
+DELEGATION_STATUS: Final = "tinycloud.delegation/status"
 REVOKE: Final = "tinycloud.delegation/revoke"
+
+DECRYPT: Final = "tinycloud.encryption/decrypt"
+NETWORK_CREATE: Final = "tinycloud.encryption/network.create"
+NETWORK_REVOKE: Final = "tinycloud.encryption/network.revoke"
+SET_POLICY: Final = "sealspace.encryption/policy"
+"""Changes a network in person: its policy, and what is withdrawn (RL17, RC22)."""
+READ_RECEIPTS: Final = "sealspace.encryption/receipts"
+"""Reads a network's receipts."""
 
 # A3
 _ALIASES: Final = MappingProxyType(
     {
-        "tinycloud.kv/delete": "tinycloud.kv/del",
+        "tinycloud.kv/delete": KV_DELETE,
         "tinycloud.sql/select": "tinycloud.sql/read",
         "tinycloud.duckdb/select": "tinycloud.duckdb/read",
     }

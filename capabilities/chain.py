@@ -42,8 +42,9 @@ from .errors import (
 )
 from .facts import policy_profile_refusal
 from .principals import Principal
+from .references import CID_URN, CitedParent
 from .resources import OpaqueResource, SpaceId, SpaceResource, extends, root_of
-from .tokens import MAX_CAPABILITIES, Capability, CitedParent, Delegation, Invocation, Revocation, check_window
+from .tokens import MAX_CAPABILITIES, Capability, Delegation, Invocation, Revocation, check_window
 
 MAX_CHAIN_NODES: Final = 64
 """Most distinct delegations in a closure (D30): bounds what one request can make the node read."""
@@ -137,31 +138,15 @@ def judge_registration(
     closure = _closure(delegation, above)  # D3, D30
     check_window(delegation, now)  # D6
     dependent = _dependent(delegation.delegator, delegation.capabilities)
-    if dependent and not delegation.parents:  # D21
-        raise ParentNotFound
-    _check_found(delegation.parents, parents, known)  # D22; Q13, Q26 for a root's grant
+    _check_found(delegation.parents, parents, known, dependent)  # D21, D22; Q13, Q26 for a root's grant
     if dependent:
         for parent in known:
             if parent.delegation.delegate != delegation.delegator:  # D22
                 raise UnauthorizedDelegator(delegation.delegator)
     # D23, for a root's grant too: its closure would hold the revoked member, so that nothing could be done with it.
-    for place, parent in enumerate(known):
-        for member in parent.closure:
-            mark = marks.get(member.content_key)
-            if mark is not _LIVE:
-                raise _fallen_parent(delegation.parents[place], parent, member, mark)
+    _check_live(delegation.parents, known, marks, _revoked_parent)
     if dependent:  # D20: without any, the grant is valid whatever it cites
-        for parent in known:
-            if parent.delegation.terminal:  # D24
-                raise TerminalParent
-        supporting = _containing_window(delegation, known)  # D25; with D6 this makes every parent valid now (D26)
-        _check_effort(dependent, supporting)
-        for capability in dependent:  # D27, D28: direct parents only
-            reason = _shortfall(capability, supporting, check_delegated)
-            if reason is not None:
-                if reason:
-                    raise CaveatsNotContained(reason, boundary="delegation")
-                raise UnauthorizedCapability(capability.resource.text, capability.ability)
+        _check_attenuation(delegation, dependent, known)  # D24 to D28
     keys = tuple([parent.delegation.content_key for parent in known])
     return Registered(delegation, closure, *_joint_window(delegation, known), keys)  # D29
 
@@ -187,65 +172,16 @@ def judge_invocation(
     Does not check:
         Signature, own window (check_window), lifetime (check_lifetime), replay, whether spaces are hosted.
     """
-    if len(cited) == len(invocation.parents) == len(invocation.capabilities) == 1 and cited[0] is not None:
-        authority = _plain_authority(invocation, cited[0], marks, now)
-        if authority is not None:
-            return authority
     known, members = _known(cited)
     if len(members) > MAX_CHAIN_NODES:  # I13, D30
         raise ChainTooLarge
-    invoker = invocation.invoker
-    dependent = _dependent(invoker, invocation.capabilities)
-    if dependent and not invocation.parents:  # I31
-        raise ParentNotFound
-    _check_found(invocation.parents, cited, known)  # I31; Q13 for a root's call
-    if not dependent:  # I30
-        _check_conditions(invocation.capabilities)
-        return Authority((), ())
-    held = []
-    for grant in known:
-        if grant.delegation.delegate != invoker:  # I32
-            raise UnauthorizedInvoker
-        held.append(grant.delegation)
-    for place, grant in enumerate(known):  # I32
-        for member in grant.closure:
-            mark = marks.get(member.content_key)
-            if mark is not _LIVE:
-                raise _fallen_grant(invocation.parents[place], grant, member, mark)
-    for grant in known:
-        if not _is_open(grant, now):  # I33
-            raise UnauthorizedAction(dependent[0].resource.text, dependent[0].ability)
-    _check_effort(dependent, held)
-    for capability in dependent:  # I34, I35, I37: directly cited grants only
-        reason = _shortfall(capability, held, check_invoked)
-        if reason is not None:
-            if reason:
-                raise CaveatsNotContained(reason, boundary="invocation")
-            raise UnauthorizedAction(capability.resource.text, capability.ability)
-    _check_conditions(invocation.capabilities)
-    return Authority(tuple(members), dependent)
-
-
-def _plain_authority(invocation: Invocation, grant: Registered, marks: Marks, now: float) -> Authority | None:
-    """Return the authority of what nearly every call is: one thing, in a space of another, under one grant in force.
-
-    None is no refusal: the list of rules says then what is wrong, if anything is.
-    """
-    capability, delegation = invocation.capabilities[0], grant.delegation
-    resource = capability.resource
-    if not isinstance(resource, SpaceResource) or resource.space.owner == invocation.invoker or capability.caveats:
-        return None
-    if delegation.delegate != invocation.invoker or grant.missing_ancestor or not _is_open(grant, now):
-        return None
-    members: dict[ContentKey, None] = {}
-    for member in grant.closure:
-        key = member.content_key
-        if marks.get(key) is not _LIVE:
-            return None
-        members[key] = None
-    if len(members) > MAX_CHAIN_NODES or _shortfall(capability, (delegation,), check_invoked) is not None:
-        return None
-    return Authority(tuple(members), invocation.capabilities)
+    dependent = _dependent(invocation.invoker, invocation.capabilities)
+    _check_found(invocation.parents, cited, known, dependent)  # I31; Q13 for a root's call
+    if dependent:  # I30: else the invoker is root, and what it cites is not looked at further
+        _check_usable(invocation, dependent, known, marks, now)  # I32, I33
+        _check_covered(dependent, [grant.delegation for grant in known])  # I34, I35, I37
+    _check_conditions(invocation.capabilities)  # I39
+    return Authority(tuple(members) if dependent else (), dependent)
 
 
 def check_lifetime(invocation: Invocation, now: float, max_lifetime_s: int = MAX_LIFETIME_S) -> None:
@@ -328,14 +264,28 @@ def acting_principal(
         marks: Of the proof's closure; a member without one supports nothing.
     """
     held = proof.delegation
-    if proof.missing_ancestor or held.delegate != question.signer or not _is_open(proof, question.now):
+    if held.delegate != question.signer or not is_in_force(proof, marks, now=question.now):
         return None
-    if any(marks.get(member.content_key) is not Mark.LIVE for member in proof.closure):
-        return None
-    names = {f"urn:cid:{cid_text(digest)}" for digest in (target.cid, question.target) if digest is not None}
+    names = {f"{CID_URN}{cid_text(digest)}" for digest in (target.cid, question.target) if digest is not None}
     if not any(_gives_control(row, held, question, names) for row in held.capabilities):
         return None
     return held.delegator
+
+
+def is_in_force(grant: Registered, marks: Marks, *, now: float) -> bool:
+    """Tell whether a delegation and all its ancestors are stored, live and inside their windows (I32, I33).
+
+    Args:
+        grant: The delegation.
+        marks: Of its closure; a member without one counts as not found.
+        now: Epoch seconds.
+    """
+    if grant.missing_ancestor:
+        return False
+    for member in grant.closure:
+        if marks.get(member.content_key) is not _LIVE:
+            return False
+    return _is_open(grant, now)
 
 
 def has_say(principal: Principal, target: Delegation) -> bool:
@@ -407,11 +357,18 @@ def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tu
     return closure
 
 
-def _check_found(cited: Sequence[CitedParent], found: Sequence[Registered | None], known: Sequence[Registered]) -> None:
-    """Check that every cited proof is in the store with all its ancestors, and none is cited twice."""
+def _check_found(
+    cited: Sequence[CitedParent],
+    found: Sequence[Registered | None],
+    known: Sequence[Registered],
+    dependent: Sequence[Capability],
+) -> None:
+    """Check that there is a proof where one is needed, every cited one is stored with its ancestors, none twice."""
+    if dependent and not cited:  # D21, I31
+        raise ParentNotFound
     if len(cited) != len(found):
         raise RuntimeError("one stored delegation, or None, is needed for each cited proof")
-    if len(known) != len(cited):
+    if len(known) != len(cited):  # D22, I31
         raise ParentNotFound
     for grant in known:
         if grant.missing_ancestor:
@@ -420,22 +377,73 @@ def _check_found(cited: Sequence[CitedParent], found: Sequence[Registered | None
         raise ParentNotFound
 
 
-def _fallen_parent(cited: CitedParent, parent: Registered, member: Ancestor, mark: Mark | None) -> ChainError:
-    """Return what to say of a parent, a member of whose closure does not stand."""
-    if mark is None:  # a member that the store does not know supports nothing
-        return ParentNotFound()
+def _check_live(
+    cited: Sequence[CitedParent],
+    grants: Sequence[Registered],
+    marks: Marks,
+    revoked: Callable[[CitedParent, Registered, Ancestor], ChainError],
+) -> None:
+    """Check that every member of every closure is known and live; `revoked` makes the error for one that is revoked."""
+    for place, grant in enumerate(grants):
+        for member in grant.closure:
+            mark = marks.get(member.content_key)
+            if mark is None:  # a member that the store does not know supports nothing
+                raise ParentNotFound
+            if mark is not _LIVE:
+                raise revoked(cited[place], grant, member)
+
+
+def _revoked_parent(cited: CitedParent, parent: Registered, member: Ancestor) -> ChainError:
+    """Return the error for a parent, a member of whose closure is revoked (D23)."""
     if member == parent.closure[0]:
         return ParentRevoked(cited.echo)
     return AncestorRevoked(cid_text(member.cid), parent=cited.echo)
 
 
-def _fallen_grant(cited: CitedParent, grant: Registered, member: Ancestor, mark: Mark | None) -> ChainError:
-    """Return what to say of a cited grant, a member of whose closure does not stand."""
-    if mark is None:
-        return ParentNotFound()
+def _revoked_grant(cited: CitedParent, grant: Registered, member: Ancestor) -> ChainError:
+    """Return the error for a cited grant, a member of whose closure is revoked (I32)."""
     if member == grant.closure[0]:
         return DelegationRevoked(cited.echo)
     return AncestorRevoked(cid_text(member.cid), invoked=cited.echo)
+
+
+def _check_attenuation(delegation: Delegation, dependent: Sequence[Capability], parents: Sequence[Registered]) -> None:
+    """Check that a delegation grants no more, and for no longer, than its direct parents let it (D24 to D28)."""
+    for parent in parents:
+        if parent.delegation.terminal:  # D24
+            raise TerminalParent
+    supporting = _containing_window(delegation, parents)  # D25; with D6 this makes every parent valid now (D26)
+    _check_effort(dependent, supporting)
+    for capability in dependent:  # D27, D28: direct parents only
+        reason = _shortfall(capability, supporting, check_delegated)
+        if reason:
+            raise CaveatsNotContained(reason, boundary="delegation")
+        if reason is not None:
+            raise UnauthorizedCapability(capability.resource.text, capability.ability)
+
+
+def _check_usable(
+    invocation: Invocation, dependent: Sequence[Capability], grants: Sequence[Registered], marks: Marks, now: float
+) -> None:
+    """Check that every cited grant was given to the invoker, is live with all its ancestors, and is open now."""
+    for grant in grants:
+        if grant.delegation.delegate != invocation.invoker:  # I32
+            raise UnauthorizedInvoker
+    _check_live(invocation.parents, grants, marks, _revoked_grant)  # I32
+    for grant in grants:
+        if not _is_open(grant, now):  # I33
+            raise UnauthorizedAction(dependent[0].resource.text, dependent[0].ability)
+
+
+def _check_covered(dependent: Sequence[Capability], grants: Sequence[Delegation]) -> None:
+    """Check that one row of a directly cited grant covers each capability, under the caveats of that row."""
+    _check_effort(dependent, grants)
+    for capability in dependent:  # I34, I35, I37
+        reason = _shortfall(capability, grants, check_invoked)
+        if reason:
+            raise CaveatsNotContained(reason, boundary="invocation")
+        if reason is not None:
+            raise UnauthorizedAction(capability.resource.text, capability.ability)
 
 
 def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list[Delegation]:

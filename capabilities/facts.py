@@ -16,8 +16,16 @@ from .errors import InvalidJson, MalformedToken
 from .strict_json import Json, parse_json
 
 ATTESTATION_FACT: Final = "sealspace.attestation/v1"
+"""Member of a delegation's fact that holds a policy."""
 ATTESTATION_URN: Final = "urn:sealspace:attestation:v1:"
 MAX_STATEMENT_BYTES: Final = 65_536
+
+SESSION_FACT: Final = "sealspace.attestation.session/v1"
+"""`type` of the fact that binds a token to a quote that is handed in."""
+POLICY_FACT: Final = "sealspace.encryption.policy/v1"
+"""`type` of the fact that binds a token to a network's new policy."""
+WITHDRAWAL_FACT: Final = "sealspace.encryption.withdrawal/v1"
+"""`type` of the fact that binds a token to what is withdrawn of a network."""
 
 _FACT_FAMILY: Final = "sealspace.attestation/"
 _ATTESTATION_FAMILY: Final = "urn:sealspace:attestation:"

@@ -10,7 +10,8 @@ Example:
 """
 
 from .errors import WrongKind
-from .tokens import CID_AUDIENCE, Delegation, Invocation, Revocation
+from .references import CID_AUDIENCE
+from .tokens import Delegation, Invocation, Revocation
 
 
 def check_addressed(token: Invocation | Revocation, node: str) -> None:

@@ -18,7 +18,7 @@ Example:
 
 from typing import Final
 
-from .abilities import satisfies
+from .abilities import CAPABILITIES_READ, satisfies
 from .principals import is_wallet, same_principal
 from .resources import SpaceResource
 from .tokens import Delegation
@@ -27,8 +27,6 @@ MAX_LIFE_S: Final = 30 * 86_400
 """Longest life of a message that counts as the owner in person: a key that an app lost is of no use for longer."""
 MAX_AHEAD_S: Final = 300
 """How far ahead of the judging clock a message may say that it was signed: what clocks of people's machines are off."""
-CAPABILITIES_READ: Final = "tinycloud.capabilities/read"
-"""What every sign-in grants to its session key."""
 
 _KEY_PREFIX: Final = "did:key:z"
 _METHOD_CHARS: Final = len("did:key:")

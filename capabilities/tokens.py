@@ -9,9 +9,7 @@ Example:
     invocation = verify_invocation(parse_invocation(header))
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
@@ -29,14 +27,11 @@ from .cacao import (
 )
 from .caveats import Caveats, caveats_of, same_json
 from .cids import (
-    Cid,
     ContentKey,
     Digest,
-    cid_text,
     content_key_of_cacao,
     content_key_of_ucan,
     digest_of,
-    parse_cid,
 )
 from .errors import (
     DelegationOutsideWindow,
@@ -49,6 +44,7 @@ from .errors import (
 from .facts import attestation_facts, is_terminal
 from .principals import Principal, principal_of
 from .recap import recap_of
+from .references import CID_AUDIENCE, CitedParent, RevocationTarget, cited_parents, target_among, target_of
 from .resources import Resource, parse_resource
 from .siwe import parse_rfc3339
 from .strict_json import Json
@@ -60,15 +56,9 @@ MAX_HEADER_BYTES: Final = 393_216
 MAX_CAPABILITIES: Final = 1024
 """Most pairs of resource and ability in one token."""
 
-MAX_PARENTS: Final = 256
-"""Most proofs that are read; the chain rules allow fewer (D30) and say so in words."""
-
 MAX_FACTS: Final = 256
 
 Form: TypeAlias = Literal["cacao", "ucan"]
-_MEMOISED_PROOF_CHARS: Final = 128
-_CID_URN: Final = "urn:cid:"
-CID_AUDIENCE: Final = "ucan:"  # what `aud` of a wallet's revocation begins with (V3)
 
 
 class Capability(Struct, frozen=True, gc=False):
@@ -83,37 +73,6 @@ class Capability(Struct, frozen=True, gc=False):
     resource: Resource
     ability: str
     caveats: Caveats
-
-
-class CitedParent(Struct, frozen=True, gc=False):
-    """A delegation that a token cites as its proof.
-
-    Attributes:
-        text: The entry as given.
-        digest: Its BLAKE3-256, the only part that is looked up (E8); None for another hash, which never matches.
-    """
-
-    text: str
-    digest: Digest | None
-
-    @property
-    def echo(self) -> str:
-        """The CID in base32 with codec raw, as error texts print it; another hash as given."""
-        return self.text if self.digest is None else cid_text(self.digest)
-
-
-class RevocationTarget(Struct, frozen=True, gc=False):
-    """The delegation that a revocation names.
-
-    Attributes:
-        text: The CID as given.
-        digest: Its BLAKE3-256; None for another hash, which never matches.
-        echo: The CID in base32 with the codec given: what the answer prints (E8, W27).
-    """
-
-    text: str
-    digest: Digest | None
-    echo: str
 
 
 class _Token(Struct, frozen=True, gc=False):
@@ -320,7 +279,7 @@ def parse_invocation(header: str) -> UnverifiedInvocation:
         audience=payload.aud,
         addressee=token.audience,
         capabilities=_capabilities(payload.att),
-        parents=_parents(payload.prf),
+        parents=cited_parents(payload.prf),
         expires_at=payload.exp,
         not_before=payload.nbf,
         nonce=payload.nnc,
@@ -449,7 +408,7 @@ def _ucan_delegation(header: str, token: UcanToken) -> UnverifiedDelegation:
         delegate=token.audience,
         audience=payload.aud,
         capabilities=_capabilities(payload.att),
-        parents=_parents(payload.prf),
+        parents=cited_parents(payload.prf),
         expires_at=payload.exp,
         not_before=payload.nbf,
         issued_at=None,
@@ -471,7 +430,7 @@ def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDeleg
         delegate=principal_of(message.uri),
         audience=message.uri,
         capabilities=() if recap is None else _capabilities(_without_caveats(recap.att)),
-        parents=() if recap is None else _parents(recap.prf),
+        parents=() if recap is None else cited_parents(recap.prf),
         expires_at=_time(message.expiration_time),
         not_before=_time(message.not_before),
         issued_at=_time(message.issued_at),
@@ -484,7 +443,7 @@ def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDeleg
 def _ucan_revocation(header: str, token: UcanToken) -> UnverifiedRevocation:
     payload = token.payload
     capabilities = _capabilities(payload.att)
-    target = _target_among(payload.att)
+    target = target_among(payload.att)
     if len(capabilities) != 1 or capabilities[0].ability != REVOKE:  # V1
         raise WrongKind
     return UnverifiedRevocation(
@@ -495,7 +454,7 @@ def _ucan_revocation(header: str, token: UcanToken) -> UnverifiedRevocation:
         revoker=token.issuer,  # T5
         addressee=token.audience,
         target=target,
-        parents=_parents(payload.prf),
+        parents=cited_parents(payload.prf),
         expires_at=payload.exp,
         not_before=payload.nbf,
         envelope=token,
@@ -516,26 +475,12 @@ def _cacao_revocation(header: str, data: bytes, cacao: Cacao) -> UnverifiedRevoc
         content_key=content_key_of_cacao(message.iss, message.digest),
         revoker=principal_of(message.iss),
         addressee=None,
-        target=_target(text, _cid(text)),
+        target=target_of(text),
         parents=(),
         expires_at=_time(message.expiration_time),
         not_before=_time(message.not_before),
         envelope=cacao,
     )
-
-
-def _target_among(att: Iterable[str]) -> RevocationTarget:
-    """Return the target of the first resource, in sorted order, that names a CID (V1, V2)."""
-    for resource in sorted(att):
-        if resource.startswith(_CID_URN):
-            text = resource.removeprefix(_CID_URN)
-            with suppress(InvalidIdentifier):
-                return _target(text, parse_cid(text))
-    raise MalformedToken("revocation names no target")  # V4, Q8: never a proof in its place
-
-
-def _target(text: str, cid: Cid) -> RevocationTarget:
-    return RevocationTarget(text, cid.digest32, cid.text())
 
 
 def _capabilities(att: Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]]) -> tuple[Capability, ...]:
@@ -573,30 +518,6 @@ def _resource(text: str) -> Resource:
         return parse_resource(text)
     except InvalidIdentifier as exc:  # T1
         raise MalformedToken("resource is no URI") from exc
-
-
-def _parents(texts: Sequence[str]) -> tuple[CitedParent, ...]:
-    if len(texts) == 1 and len(texts[0]) <= _MEMOISED_PROOF_CHARS:
-        return (_short_cited(texts[0]),)
-    if len(texts) > MAX_PARENTS:
-        raise MalformedToken("too many proofs")
-    are_short = max(map(len, texts), default=0) <= _MEMOISED_PROOF_CHARS
-    return tuple(map(_short_cited if are_short else _cited, texts))
-
-
-def _cited(text: str) -> CitedParent:
-    return CitedParent(text, _cid(text).digest32)
-
-
-# The tokens of a session cite the same proofs again and again. Only proofs are kept: what raises is not.
-_short_cited = lru_cache(maxsize=8192)(_cited)
-
-
-def _cid(text: str) -> Cid:
-    try:
-        return parse_cid(text)
-    except InvalidIdentifier as exc:
-        raise MalformedToken("proof or target is no CID") from exc
 
 
 def _facts(listed: Sequence[Json]) -> tuple[Json, ...]:

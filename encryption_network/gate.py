@@ -38,7 +38,7 @@ from typing import Final, Literal, get_args
 
 from msgspec import Struct, field
 
-from capabilities.abilities import satisfies
+from capabilities.abilities import DECRYPT, satisfies
 from capabilities.chain import Authority, Mark, Marks, Registered
 from capabilities.cids import ContentKey, Digest, cid_text
 from capabilities.principals import Principal, same_principal
@@ -51,7 +51,7 @@ from .errors import PolicyError, ReleaseRefused
 from .key_providers import is_within_terms
 from .policy import Evidence, Policy, Refusal, judge, policy_digest
 from .release_record import Mode, ReleaseRecord
-from .requests import DECRYPT, CheckedDecrypt
+from .requests import CheckedDecrypt
 from .withdrawals import NOTHING_WITHDRAWN, Withdrawals, evidence_digest
 
 MAX_PATHS: Final = 256

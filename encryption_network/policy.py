@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from capabilities.errors import InvalidIdentifier
-from capabilities.facts import is_policy_name, states_policy
+from capabilities.facts import ATTESTATION_FACT, is_policy_name, states_policy
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource, parse_resource
 from capabilities.strict_json import Json
@@ -42,10 +42,6 @@ from ._memo import remembered_of
 from .canonical_json import canonical_bytes
 from .errors import InvalidCanonicalJson, PolicyError
 from .key_providers import MAX_KEY_PROVIDERS, is_accepted, parse_key_provider
-
-FACT: Final = "sealspace.attestation/v1"
-"""Member of a delegation's fact that holds a policy."""
-"""A fact of this family in another version refuses the delegation: skipping it would widen."""
 
 MAX_POLICY_BYTES: Final = 32_768
 """Longest policy as canonical JSON: 64 measurements of five registers take 31 KB."""
@@ -402,9 +398,9 @@ def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
     for fact in facts:
         members = fact if isinstance(fact, dict) else {"": fact}
         for name, value in members.items():
-            if name == FACT:
+            if name == ATTESTATION_FACT:
                 policies.append(parse_policy(value))
-            elif is_policy_name(name):
+            elif is_policy_name(name):  # skipping it would widen
                 raise PolicyError("", "unknown version, or its name in another case")
             elif states_policy((value,)):  # deeper than where policies are read: a condition must not be passed over
                 raise PolicyError("", "not a member of a fact itself")

@@ -4,8 +4,6 @@ Example:
     answer = open_key(admission, keyring=keyring, entropy=entropy)  # 200, after the audit record is durable
 """
 
-from typing import Final
-
 from capabilities.ambient import Entropy
 from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json
@@ -15,8 +13,7 @@ from .gate import Admission
 from .keyring import Keyring
 from .keywrap import open_wrapped, wrap
 from .networks import private_key
-
-RESULT_TYPE: Final = "tinycloud.encryption.decrypt-result/v1"
+from .requests import RESULT_TYPE
 
 
 def open_key(admission: Admission, *, keyring: Keyring, entropy: Entropy) -> dict[str, Json]:

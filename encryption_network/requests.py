@@ -25,6 +25,7 @@ from typing import Annotated, Final, TypeAlias, cast
 from blake3 import blake3
 from msgspec import Meta, Struct, ValidationError, convert
 
+from capabilities.abilities import DECRYPT
 from capabilities.cids import Digest, cid_text
 from capabilities.errors import InvalidIdentifier
 from capabilities.resources import NETWORK_PREFIX, NetworkId, network_id, network_of, parse_network_id
@@ -58,11 +59,9 @@ from .errors import (
 )
 from .networks import NetworkRecord, Threshold
 
-DECRYPT: Final = "tinycloud.encryption/decrypt"
-NETWORK_CREATE: Final = "tinycloud.encryption/network.create"
-NETWORK_REVOKE: Final = "tinycloud.encryption/network.revoke"
-
 DECRYPT_TYPE: Final = "tinycloud.encryption.decrypt/v1"
+RESULT_TYPE: Final = "tinycloud.encryption.decrypt-result/v1"
+"""`type` of the answer to a decrypt request."""
 ADMIN_TYPE: Final = "tinycloud.encryption.network-admin/v1"
 
 MAX_BODY_BYTES: Final = 1_000_000

@@ -6,7 +6,6 @@ opened before the last of them has passed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 from capabilities.errors import CapabilityError
 from capabilities.principals import ed25519_public_key
@@ -16,11 +15,9 @@ from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.envelope import InlineEnvelope
 from encryption_network.errors import EncryptionError
-from encryption_network.requests import decrypt_body_json, decrypt_fact, request_hash
+from encryption_network.requests import RESULT_TYPE, decrypt_body_json, decrypt_fact, request_hash
 
 from .errors import InvalidResponse, ResponseBindingMismatch, ResponseSignatureInvalid
-
-RESULT_TYPE: Final = "tinycloud.encryption.decrypt-result/v1"
 
 _ECHOED = ("alg", "keyVersion", "encryptedSymmetricKeyHash", "receiverPublicKeyHash")
 

@@ -27,7 +27,6 @@ INVOCATION_TTL_S: Final = 60.0
 """How long a request's token lives; a node takes at most 300 s, and a lost token dies soon."""
 
 REVOCATION_TTL_S: Final = 60.0
-REVOKE_ABILITY: Final = "tinycloud.delegation/revoke"
 _NONCE_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _NONCE_CHARS = 17
 

@@ -4,10 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from capabilities.abilities import (
+    CAPABILITIES_READ,
+    DECRYPT,
+    DELEGATION_LIST,
+    DELEGATION_STATUS,
+    HOST,
+    KV_DELETE,
+    KV_GET,
+    KV_LIST,
+    KV_METADATA,
+    KV_PUT,
+    NETWORK_CREATE,
+    REVOKE,
+)
 from capabilities.errors import CapabilityError
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.resources import SpaceId, SpaceResource, root_of
-from capabilities.sign_ins import CAPABILITIES_READ, MAX_LIFE_S
+from capabilities.sign_ins import MAX_LIFE_S
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import Capability
 
@@ -28,10 +42,9 @@ SESSION_TTL_S: Final = 7 * 86_400.0
 MAX_SESSION_TTL_S: Final = float(MAX_LIFE_S)
 """A node counts a session key as its owner in person only up to this lifetime (IP2)."""
 
-KV_ABILITIES: Final = tuple(f"tinycloud.kv/{name}" for name in ("get", "put", "del", "list", "metadata"))
-DELEGATION_ABILITIES: Final = tuple(f"tinycloud.delegation/{name}" for name in ("list", "revoke", "status"))
-NETWORK_ABILITIES: Final = tuple(f"tinycloud.encryption/{name}" for name in ("decrypt", "network.create"))
-_HOST = "tinycloud.space/host"
+KV_ABILITIES: Final = (KV_GET, KV_PUT, KV_DELETE, KV_LIST, KV_METADATA)
+DELEGATION_ABILITIES: Final = (DELEGATION_LIST, REVOKE, DELEGATION_STATUS)
+NETWORK_ABILITIES: Final = (DECRYPT, NETWORK_CREATE)
 _HOST_GRANT_TTL_S = 3_600.0
 
 
@@ -156,7 +169,7 @@ async def key_sign_in(caller: Caller, key: Ed25519Signer | bytes, *, spaces: Seq
     wanted = _own_part(session.owner, [one for space in owned for one in _whole_space(space)], ())
     skipped = await register(caller, _own_grant(caller, session, session.did, wanted))
     if skipped:
-        hosting = [space_capability(space, "space", None, _HOST) for space in skipped]
+        hosting = [space_capability(space, "space", None, HOST) for space in skipped]
         host = await _host_did(caller, skipped[0])
         skipped = await register(caller, _own_grant(caller, session, host, hosting))
     _require_hosted(skipped)
@@ -239,7 +252,7 @@ async def _host_by_wallet(caller: Caller, wallet: Wallet, spaces: Sequence[Space
         uri=await _host_did(caller, spaces[0]),
         issued_at=caller.clock.now(),
         expires_at=caller.clock.now() + _HOST_GRANT_TTL_S,
-        capabilities=[space_capability(space, "space", None, _HOST) for space in spaces],
+        capabilities=[space_capability(space, "space", None, HOST) for space in spaces],
     )
     await register(caller, read_grant(sign_message(wallet, message, caller.entropy)))
 

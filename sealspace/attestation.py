@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from capabilities.abilities import DECRYPT
+from capabilities.facts import SESSION_FACT
 from capabilities.resources import NetworkId
 from capabilities.strict_base64 import decode_url, encode_standard, encode_url
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
-from encryption_network.requests import DECRYPT
 
 from ._answers import json_object, required_number, required_text
 from ._caller import Caller
@@ -24,7 +25,6 @@ from ._capability import capability
 from .errors import AttestationRefused, MalformedAnswer, NodeRefused
 from .transport import Answer
 
-SESSION_FACT: Final = "sealspace.attestation.session/v1"
 NONCE_BYTES: Final = 32
 
 ReceiverMode = Literal["attested", "signed"]

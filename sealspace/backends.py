@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
+from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.strict_base64 import encode_url
 from capabilities.tokens import Capability
@@ -34,7 +35,6 @@ from encryption_network.policy import (
     Refusal,
     judge,
 )
-from encryption_network.requests import DECRYPT
 
 from ._caller import Caller
 from ._capability import capability
@@ -70,7 +70,6 @@ Pin = Literal["compose", "instance"]
 Leniency = Literal["tcb-status", "advisories", "attributes"]
 """What the strict terms refuse and an owner may accept, each by name."""
 
-_GET: Final = "tinycloud.kv/get"
 _KV: Final = "tinycloud.kv"
 _READS_CAPABILITIES: Final = "tinycloud.capabilities"
 _LENIENCY_OF: Final[dict[Refusal, Leniency]] = {
@@ -164,7 +163,7 @@ class Seen:
         return tuple(
             WantedSecret(_label(one.path), one.path)
             for one in resolve_manifest(self.published.statement.manifest).resources
-            if one.service == _KV and one.space == SECRETS_SPACE and _is_secret(one.path) and _GET in one.actions
+            if one.service == _KV and one.space == SECRETS_SPACE and _is_secret(one.path) and KV_GET in one.actions
         )
 
     @property
@@ -175,7 +174,7 @@ class Seen:
             for one in resolve_manifest(self.published.statement.manifest).resources
             if one.service != _READS_CAPABILITIES
             for action in one.actions
-            if not (one.space == SECRETS_SPACE and _is_secret(one.path) and action == _GET)
+            if not (one.space == SECRETS_SPACE and _is_secret(one.path) and action == KV_GET)
         )
 
 
@@ -472,7 +471,7 @@ class Backends:
             raise BackendNotAcceptable("what was seen is too old to grant to", problem="age", hint="look again")
         policy = policy_for(seen, paths=resources, accept=accept, pin=pin, ttl_s=ttl_s)
         network = network_of_owner(self._caller.session.owner)
-        wanted: list[Capability] = [capability(resource, _GET) for resource in resources]
+        wanted: list[Capability] = [capability(resource, KV_GET) for resource in resources]
         wanted.append(capability(network.text, DECRYPT))
         return await self._delegations.delegate(seen.did, wanted, ttl_s=ttl_s, policy=policy, wallet=wallet)
 

@@ -20,29 +20,22 @@ Example:
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from capabilities.abilities import satisfies
+from capabilities.abilities import CAPABILITIES_READ, DELEGATION_LIST, DELEGATION_STATUS, REVOKE, satisfies
 from capabilities.errors import CapabilityError
-from capabilities.facts import attestation_resource
+from capabilities.facts import ATTESTATION_FACT, attestation_resource
 from capabilities.principals import parse_principal, same_principal
+from capabilities.references import CID_URN
 from capabilities.resources import SpaceId, root_of
-from capabilities.sign_ins import CAPABILITIES_READ
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.policy import FACT, Policy, policy_json
+from encryption_network.policy import Policy, policy_json
 
 from ._answers import json_object, required_text
 from ._caller import Caller
 from ._capability import capability, space_capability
 from ._listing import read_pages
-from ._minting import (
-    REVOCATION_TTL_S,
-    REVOKE_ABILITY,
-    Claims,
-    Message,
-    mint,
-    sign_message,
-)
+from ._minting import REVOCATION_TTL_S, Claims, Message, mint, sign_message
 from ._sign_in import pass_on, register
 from .delegation_history import (
     MAX_PAGE_ITEMS,
@@ -67,8 +60,6 @@ SUB_DELEGATION_TTL_S: Final = 3_600.0
 """How long a wallet's word to its own session key lasts, when it takes up a grant or adds a right."""
 
 _SESSION_MARGIN_S = 60.0
-_STATUS = "tinycloud.delegation/status"
-_LIST = "tinycloud.delegation/list"
 
 
 def allow(resource: str, ability: str) -> Capability:
@@ -203,9 +194,9 @@ class Delegations:
         session = self._caller.session
         cid = delegation if isinstance(delegation, str) else delegation.cid
         issued_here = not isinstance(delegation, str) and read_grant(delegation.header).delegator == session.did
-        proofs = () if issued_here else _right_to(REVOKE_ABILITY, session, now=self._caller.clock.now())
+        proofs = () if issued_here else _right_to(REVOKE, session, now=self._caller.clock.now())
 
-        mint_one = await self._caller.minter([capability(f"urn:cid:{cid}", REVOKE_ABILITY)], proofs=proofs)
+        mint_one = await self._caller.minter([capability(CID_URN + cid, REVOKE)], proofs=proofs)
         await self._post_revocation(Request("POST", "/revoke", mint=mint_one, repeatable=True), cid)
 
     async def revoke_by_wallet(
@@ -237,7 +228,7 @@ class Delegations:
             NodeRefused, TransportError.
         """
         cid = delegation if isinstance(delegation, str) else delegation.cid
-        right = _right_to(_STATUS, self._caller.session, now=self._caller.clock.now())
+        right = _right_to(DELEGATION_STATUS, self._caller.session, now=self._caller.clock.now())
         status = await self._ask_status(cid, right)
         if right and status.word == "not_found":
             return await self._ask_status(cid, ())
@@ -290,13 +281,13 @@ class Delegations:
         return session.space
 
     async def _query_page(self, through: SpaceId, asked: dict[str, Json]) -> HistoryPage:
-        mint_one = await self._caller.minter([space_capability(through, "delegation", None, _LIST)])
+        mint_one = await self._caller.minter([space_capability(through, "delegation", None, DELEGATION_LIST)])
         body = canonical_bytes({name: value for name, value in asked.items() if value is not None})
         answer = await self._caller.send_json("POST", "/delegation/query", body, mint=mint_one)
         return page_of(self._caller.require(answer))
 
     async def _ask_status(self, cid: str, proofs: Sequence[str]) -> DelegationStatus:
-        mint_one = await self._caller.minter([capability(f"urn:cid:{cid}", _STATUS)], proofs=proofs)
+        mint_one = await self._caller.minter([capability(CID_URN + cid, DELEGATION_STATUS)], proofs=proofs)
         body = canonical_bytes({"cid": cid})
         answer = await self._caller.send_json("POST", "/delegation/status", body, mint=mint_one)
         return status_of(answer if answer.status == 404 else self._caller.require(answer), cid)
@@ -316,7 +307,7 @@ class Delegations:
         expires_at = min([now + ttl_s, *ends])
         if ends and min(ends) - now < _SESSION_MARGIN_S:
             raise SessionExpired("the session ends within a minute")
-        facts: list[Json] = [] if policy is None else [{FACT: policy_json(policy)}]
+        facts: list[Json] = [] if policy is None else [{ATTESTATION_FACT: policy_json(policy)}]
         claims = Claims(
             audience=recipient,
             capabilities=capabilities,

@@ -12,9 +12,10 @@ Example:
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
+from capabilities.abilities import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE, SET_POLICY
 from capabilities.ambient import Entropy
+from capabilities.facts import POLICY_FACT
 from capabilities.resources import NetworkId
 from capabilities.strict_base64 import encode_standard, encode_url
 from capabilities.strict_json import Json
@@ -24,7 +25,7 @@ from encryption_network.errors import EncryptionError as NetworkLibraryError
 from encryption_network.keywrap import open_wrapped, public_key_of
 from encryption_network.networks import ALGORITHM, Descriptor, parse_descriptor
 from encryption_network.policy import Policy, policy_json
-from encryption_network.requests import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE, admin_fact
+from encryption_network.requests import admin_fact
 from encryption_network.signed_descriptor import MAX_NONCE_BYTES, SIGNATURE_MEMBER, verify_descriptor
 
 from ._answers import json_object
@@ -53,9 +54,6 @@ from .network_pins import NetworkPin, pin_of
 from .session import DEFAULT_NETWORK, network_of_owner
 from .transport import Request, path_segment
 
-SET_POLICY: Final = "sealspace.encryption/policy"
-
-_POLICY_FACT = "sealspace.encryption.policy/v1"
 _USABLE_STATES = frozenset({"active", "rotating"})
 _MAX_DESCRIPTOR_BYTES = 64 * 1024
 _MAX_DECRYPT_ANSWER_BYTES = 64 * 1024
@@ -186,7 +184,7 @@ class Encryption:
         node_id = await self._caller.node_id()
         value: Json = None if policy is None else policy_json(policy)
         fact: dict[str, Json] = {
-            "type": _POLICY_FACT,
+            "type": POLICY_FACT,
             "targetNode": node_id,
             "networkId": network.text,
             "bodyHash": canonical_hash(value),

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from capabilities.abilities import KV_DELETE, KV_GET, KV_LIST, KV_METADATA, KV_PUT
 from capabilities.resources import SpaceId
 
 from ._answers import json_object, required_text, text_list
@@ -104,7 +105,7 @@ class Kv:
             NotGranted, Unauthorized: the session may not read it.
         """
         headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
-        answer = await self._invoke("tinycloud.kv/get", key, headers=headers, repeatable=True, max_bytes=max_bytes)
+        answer = await self._invoke(KV_GET, key, headers=headers, repeatable=True, max_bytes=max_bytes)
         return value_of(answer)
 
     async def get_if_changed(self, key: str, etag: str, *, max_bytes: int = MAX_ANSWER_BYTES) -> Value | None:
@@ -117,7 +118,7 @@ class Kv:
         """
         headers = {"If-None-Match": header_value(etag), "x-tinycloud-max-response-bytes": str(max_bytes)}
         answer = await self._caller.exchange(
-            [space_capability(self._space, "kv", key, "tinycloud.kv/get")],
+            [space_capability(self._space, "kv", key, KV_GET)],
             headers=headers,
             repeatable=True,
             max_answer_bytes=max_bytes,
@@ -132,7 +133,7 @@ class Kv:
         Raises:
             As `get`.
         """
-        return value_of(await self._invoke("tinycloud.kv/metadata", key, repeatable=True))
+        return value_of(await self._invoke(KV_METADATA, key, repeatable=True))
 
     async def put(
         self,
@@ -171,7 +172,7 @@ class Kv:
         if content_type is not None:
             headers["Content-Type"] = header_value(content_type)
         headers |= _condition(if_absent=if_absent, if_match=if_match)
-        answer = await self._invoke("tinycloud.kv/put", key, headers=headers, body=data)
+        answer = await self._invoke(KV_PUT, key, headers=headers, body=data)
         return _etag(answer)
 
     async def delete(self, key: str, *, if_match: str | None = None) -> str | None:
@@ -184,7 +185,7 @@ class Kv:
             PreconditionFailed: the value is not of version `if_match`.
             NotGranted, Unauthorized: the session may not delete it.
         """
-        answer = await self._invoke("tinycloud.kv/del", key, headers=_condition(if_absent=False, if_match=if_match))
+        answer = await self._invoke(KV_DELETE, key, headers=_condition(if_absent=False, if_match=if_match))
         return answer.headers.get("ETag")
 
     async def signed_url(self, key: str, *, ttl_s: int | None = None, etag: str | None = None) -> SignedUrl:
@@ -209,7 +210,7 @@ class Kv:
             body["ttlSeconds"] = ttl_s
         if etag is not None:
             body["etag"] = etag
-        mint = await self._caller.minter([space_capability(self._space, "kv", key, "tinycloud.kv/get")])
+        mint = await self._caller.minter([space_capability(self._space, "kv", key, KV_GET)])
         answer = await self._caller.send_json("POST", "/signed/kv", msgspec.json.encode(body), mint=mint)
         said = json_object(self._caller.require(answer))
         path = required_text(said, "url")
@@ -234,7 +235,7 @@ class Kv:
         headers = {"x-tinycloud-limit": str(limit)}
         if cursor is not None:
             headers["x-tinycloud-cursor"] = header_value(cursor)
-        answer = await self._invoke("tinycloud.kv/list", prefix, headers=headers, repeatable=True)
+        answer = await self._invoke(KV_LIST, prefix, headers=headers, repeatable=True)
         truncated = answer.headers.get("x-tinycloud-truncated") == "true"
         following = answer.headers.get("x-tinycloud-next-cursor") if truncated else None
         if truncated and not following:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from capabilities.abilities import READ_RECEIPTS
 from capabilities.errors import CapabilityError
 from capabilities.resources import NetworkId
 from capabilities.strict_json import Json, parse_json
@@ -32,9 +33,6 @@ from ._listing import read_pages
 from .errors import MalformedAnswer, NotFound, ReceiptInvalid
 from .session import network_of_owner
 from .transport import MAX_ANSWER_BYTES, Answer, Request, path_segment
-
-READ_RECEIPTS: Final = "sealspace.encryption/receipts"
-"""Ability to read a network's receipts."""
 
 MAX_DOCUMENT_BYTES: Final = 512 * 1024
 MAX_PAGE_RECEIPTS: Final = 100

@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeVar
 
 import msgspec
 
+from capabilities.abilities import SPACE_CREATE, SPACE_INFO, SPACE_LIST
 from capabilities.errors import CapabilityError
 from capabilities.resources import SpaceId, parse_space_id
 from capabilities.tokens import Capability
@@ -22,10 +23,6 @@ from ._capability import space_capability
 from .errors import InvalidInput, MalformedAnswer
 from .session import space_of
 from .transport import Answer
-
-LIST: Final = "tinycloud.space/list"
-CREATE: Final = "tinycloud.space/create"
-INFO: Final = "tinycloud.space/info"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,9 @@ class Spaces:
     @property
     def rights(self) -> tuple[Capability, ...]:
         """What a session has to hold for everything here; see `Delegations.add_right`."""
-        return tuple(space_capability(self._space, "space", None, ability) for ability in (LIST, CREATE, INFO))
+        return tuple(
+            space_capability(self._space, "space", None, ability) for ability in (SPACE_LIST, SPACE_CREATE, SPACE_INFO)
+        )
 
     async def list(self) -> tuple[SpaceEntry, ...]:
         """Return the owner's spaces, by id.
@@ -80,7 +79,7 @@ class Spaces:
             NotGranted, Unauthorized: the session may not see them.
             SpaceNotFound: the space that is asked through is not hosted.
         """
-        answer = await self._invoke("", LIST, repeatable=True)
+        answer = await self._invoke("", SPACE_LIST, repeatable=True)
         return entries_of(answer)
 
     async def create(self, name: str) -> SpaceEntry:
@@ -96,7 +95,7 @@ class Spaces:
         path = space_of(self._space.owner, name).name
         if path != name:
             raise InvalidInput("a space is made by its name, not by its id")
-        return entry_of(await self._invoke(path, CREATE))
+        return entry_of(await self._invoke(path, SPACE_CREATE))
 
     async def info(self, name: str) -> SpaceEntry:
         """Return a space of the owner.
@@ -108,7 +107,7 @@ class Spaces:
             NotGranted, Unauthorized: the session may not ask.
         """
         target = space_of(self._space.owner, name)
-        return entry_of(await self._invoke(target.text, INFO, repeatable=True))
+        return entry_of(await self._invoke(target.text, SPACE_INFO, repeatable=True))
 
     async def _invoke(self, path: str, ability: str, *, repeatable: bool = False) -> Answer:
         wanted = space_capability(self._space, "space", path, ability)

@@ -9,8 +9,8 @@ Example:
     await client.withdrawals.withdraw_measurement(seen.verified.evidence.mrtd)
 """
 
-from typing import Final
-
+from capabilities.abilities import SET_POLICY
+from capabilities.facts import WITHDRAWAL_FACT
 from capabilities.principals import parse_principal
 from capabilities.resources import NetworkId
 from capabilities.strict_json import Json
@@ -20,12 +20,9 @@ from encryption_network.withdrawals import parse_withdrawal
 
 from ._caller import Caller
 from ._capability import capability
-from .encryption import SET_POLICY
 from .errors import InvalidInput, NetworkNotFound, NotFound
 from .session import network_of_owner
 from .transport import path_segment
-
-_FACT: Final = "sealspace.encryption.withdrawal/v1"
 
 
 class Withdrawals:
@@ -77,7 +74,7 @@ class Withdrawals:
             raise InvalidInput("an owner's own DID cannot be withdrawn", hint="revoke the network instead")
         node_id = await self._caller.node_id()
         fact: dict[str, Json] = {
-            "type": _FACT,
+            "type": WITHDRAWAL_FACT,
             "targetNode": node_id,
             "networkId": wanted.text,
             "bodyHash": canonical_hash(value),

@@ -16,11 +16,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.principals import Principal, same_principal
 from capabilities.resources import NetworkId, parse_network_id
 from capabilities.tokens import Capability
-from encryption_network.requests import DECRYPT
 from sealspace.attestation import Attested
 from sealspace.client import Client
 from sealspace.delegations import allow
@@ -38,7 +38,6 @@ QUIET_S: Final = 10.0
 PATIENCE_S: Final = 60.0
 """How long `attest` waits for a node that asks to come again, as one does that fetches collateral first (AT39)."""
 
-_GET: Final = "tinycloud.kv/get"
 _SHORTEST_PAUSE_S: Final = 1.0
 _NOTHING_DONE: Final = 503
 
@@ -205,7 +204,7 @@ class Backend:
                 standing = await self._renew(standing, owner)
         receiver = None if standing is None else standing.receiver
         secrets = self._client.secrets(owner)
-        get = allow(secrets.resource(name, scope=scope), _GET)
+        get = allow(secrets.resource(name, scope=scope), KV_GET)
         decrypt = allow(self._client.encryption.network(owner=owner).text, DECRYPT)
         passed: set[str] = set()
         while True:

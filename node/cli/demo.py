@@ -22,6 +22,7 @@ from typing import Final
 
 import click
 
+from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.cacao import Cacao, encode_cacao, header_bytes, header_text, parse_cacao
 from capabilities.resources import NetworkId
@@ -58,8 +59,6 @@ _START_LIMIT_S = 60.0
 _STOP_LIMIT_S = 20.0
 _LISTENING = "listening on "
 _LOG_LINES_SHOWN = 20
-_KV_GET = "tinycloud.kv/get"
-_DECRYPT = "tinycloud.encryption/decrypt"
 # The node imports from where this process does, never from the current directory.
 _NODE_CODE = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from node.cli import main; sys.exit(main())"
 
@@ -419,7 +418,7 @@ class Story:
             self._telling.note(f"{manifest.name} asks for {asked[0].actions[0]} on {asked[0].space}/{asked[0].path}")
             self._telling.note(f"for its backend {_short(backend.did)}")
             # A manifest cannot name the owner's network; the owner adds the right to open what is read.
-            return [*(allow(path, action) for action in asked[0].actions), allow(self._network.text, _DECRYPT)]
+            return [*(allow(path, action) for action in asked[0].actions), allow(self._network.text, DECRYPT)]
 
     async def _grant_to_backend(self, wanted: Sequence[Capability]) -> None:
         with self._telling.step("the owner approves one measurement and grants that one secret to the backend"):
@@ -532,7 +531,7 @@ class Story:
             exp=SystemClock().now() + 60,
             nnc=f"urn:sealspace:demo:{secrets.token_hex(16)}",
             prf=[self._grant.cid],
-            att={self._owner.secrets().resource(SECRET): {_KV_GET: [{}]}},
+            att={self._owner.secrets().resource(SECRET): {KV_GET: [{}]}},
         )
         return encode_ucan(payload, session.signer)
 

@@ -24,9 +24,9 @@ from capabilities.chain import (
 from capabilities.cids import ContentKey
 from capabilities.errors import ChainTooLarge, WrongKind
 from capabilities.kinds import check_addressed
+from capabilities.references import CitedParent
 from capabilities.resources import SpaceId
 from capabilities.tokens import (
-    CitedParent,
     Invocation,
     UnverifiedInvocation,
     check_window,

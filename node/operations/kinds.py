@@ -6,20 +6,17 @@ Example:
 
 from typing import Final
 
-from capabilities.abilities import REVOKE
+from capabilities.abilities import DELEGATION_STATUS, REVOKE
 from capabilities.errors import WrongKind
+from capabilities.facts import POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
 from capabilities.resources import OpaqueResource
 from capabilities.tokens import Capability, Invocation
 from encryption_network.requests import ADMIN_TYPE
 
-from .attestation.attest import SESSION_FACT
-from .delegations.delegation_status import STATUS
-from .releases.owner_policy import POLICY_FACT
-from .releases.withdrawal import WITHDRAWAL_FACT
 from .values.plan import is_decrypt
 
 _FACTS: Final = frozenset({ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT})
-_OF_DELEGATIONS: Final = frozenset({REVOKE, STATUS})
+_OF_DELEGATIONS: Final = frozenset({REVOKE, DELEGATION_STATUS})
 _OWN: Final = "sealspace."
 
 

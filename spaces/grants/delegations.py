@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from capabilities.abilities import satisfies
+from capabilities.abilities import DELEGATION_LIST, satisfies
 from capabilities.chain import Ancestor, Registered, mentioned_spaces
 from capabilities.cids import ContentKey, Digest, cid_text
 from capabilities.errors import CapabilityError
@@ -56,7 +56,6 @@ from .sessions import session_puts
 
 # ST6: with the rows of hosting and audit, 64 spaces stay below 256 puts.
 MAX_SPACES: Final = 64
-LIST_DELEGATIONS: Final = "tinycloud.delegation/list"
 _ROW_COST_BYTES: Final = 64  # of each row besides key and value, rounded up: stamp, lengths, its place in a page
 _PARTY_PREFIX_BYTES: Final = 1 + 16 + 1
 _NEWEST_BYTES: Final = 8
@@ -209,7 +208,7 @@ def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
             isinstance(resource, SpaceResource)
             and resource.service == "delegation"
             and is_account(resource)
-            and satisfies(row.ability, LIST_DELEGATIONS)
+            and satisfies(row.ability, DELEGATION_LIST)
         ):
             owners[resource.space.owner] = None
     return tuple(owners)

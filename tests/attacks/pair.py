@@ -14,11 +14,10 @@ from typing import Literal
 from attacks.parties import SET_POLICY, SETTINGS, Delegate, Owner, Stage, policy_for
 from running_node import RunningNode, stands_still
 
-from encryption_network.requests import NETWORK_REVOKE
+from capabilities.abilities import NETWORK_REVOKE, READ_RECEIPTS
 from node.cli import main
 from sealspace.client import Client
 from sealspace.delegations import allow
-from sealspace.receipts import READ_RECEIPTS
 
 End = Literal[0, 1]
 ENDS: tuple[End, End] = (0, 1)

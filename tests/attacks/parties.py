@@ -19,15 +19,15 @@ import libipld
 from running_node import Grants, Reply, RunningNode, id_of, key_token, network_path, new_key, send, wallet_token
 
 from capabilities.ambient import SystemEntropy
+from capabilities.facts import ATTESTATION_FACT, SESSION_FACT
 from capabilities.principals import parse_principal
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.envelope import InlineEnvelope, open_envelope, parse_envelope
 from encryption_network.keywrap import open_wrapped
-from encryption_network.policy import FACT, Policy, ReceiverMode, policy_json
+from encryption_network.policy import Policy, ReceiverMode, policy_json
 from encryption_network.requests import decrypt_body_json, decrypt_fact
-from sealspace.attestation import SESSION_FACT
 from sealspace.client import Client, SignIn
 from sealspace.encryption import ReceiverKey, new_receiver_key
 from sealspace.transport import TransportSettings
@@ -78,7 +78,7 @@ class Delegate:
 
     def grant(self, audience: str, grants: Grants, *, policy: Policy | None = None, **more: Any) -> str:
         """Return a sub-delegation by this key, resting on all it holds."""
-        facts: list[Json] = [] if policy is None else [{FACT: policy_json(policy)}]
+        facts: list[Json] = [] if policy is None else [{ATTESTATION_FACT: policy_json(policy)}]
         given: dict[str, Any] = {"ttl_s": 600, "proofs": self.proofs, "facts": facts} | more
         return key_token(self.signer, audience, grants, **given)
 

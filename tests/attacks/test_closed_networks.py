@@ -10,10 +10,10 @@ from attacks.test_hosting import CLOSED, default_network, hosting_stage, sign_in
 from attacks.test_network_claims import administer
 from running_node import Reply, network_path, send, wallet_token
 
+from capabilities.abilities import NETWORK_CREATE
 from capabilities.principals import Principal
 from capabilities.resources import parse_network_id
 from capabilities.signatures import WalletSigner
-from encryption_network.requests import NETWORK_CREATE
 from node.config.tree import Hosting
 from sealspace.wallets import new_wallet
 from spaces.grants.admissions import admission_key, admission_put, removal_put

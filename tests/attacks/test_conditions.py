@@ -8,9 +8,9 @@ import pytest
 from attacks.parties import DECRYPT, DELETE, GET, LIST, PUT, READ_CAPABILITIES, ROUTES, Delegate, Route, Stage
 from running_node import Grants, Reply, key_token, new_key, send
 
+from capabilities.facts import ATTESTATION_FACT
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
-from encryption_network.policy import FACT
 
 pytestmark = pytest.mark.slow
 
@@ -170,9 +170,9 @@ async def test_capabilities_are_not_read_under_a_condition(stage: Stage) -> None
     "fact",
     [
         {"Sealspace.Attestation/v1": {"measurements": []}},
-        [{FACT: {"maxAgeSeconds": 1}}],
-        {"conditions": [{FACT: {"maxAgeSeconds": 1}}]},
-        {FACT.upper(): {}},
+        [{ATTESTATION_FACT: {"maxAgeSeconds": 1}}],
+        {"conditions": [{ATTESTATION_FACT: {"maxAgeSeconds": 1}}]},
+        {ATTESTATION_FACT.upper(): {}},
     ],
 )
 async def test_a_policy_that_nobody_would_read_is_refused(stage: Stage, fact: Json) -> None:

@@ -34,12 +34,12 @@ from attacks.test_withdrawals import withdraw
 from postgres_server import needs_postgres, postgres_server
 from running_node import Reply, RunningNode, running_node, trust_arguments, until
 
+from capabilities.abilities import READ_RECEIPTS
 from capabilities.strict_json import Json
 from encryption_network.receipt import encode_receipt
 from node.cli import EXIT_STATUS
 from node.operations.releases.receipt_check import verify_release
 from sealspace.encryption import new_receiver_key
-from sealspace.receipts import READ_RECEIPTS
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform, measurements_of
 

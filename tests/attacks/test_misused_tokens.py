@@ -7,10 +7,8 @@ from attacks.parties import DELETE, GET, LIST, PUT, REVOKE, Delegate, Owner, Sta
 from running_node import Grants, Reply, key_token, new_key, send, wallet_token
 from wire_replay import token_id
 
+from capabilities.facts import POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
 from encryption_network.requests import ADMIN_TYPE
-from node.operations.attestation.attest import SESSION_FACT
-from node.operations.releases.owner_policy import POLICY_FACT
-from node.operations.releases.withdrawal import WITHDRAWAL_FACT
 from sealspace.wallets import new_wallet
 
 pytestmark = pytest.mark.slow

@@ -11,10 +11,11 @@ from attacks.parties import Delegate, Owner, Stage
 from audit_records import audit_records
 from running_node import Reply, key_token, network_path, send
 
+from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
 from capabilities.resources import NetworkId, parse_network_id
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.requests import NETWORK_CREATE, NETWORK_REVOKE, admin_fact
+from encryption_network.requests import admin_fact
 from spaces.documents.networks import network_put, network_row_key
 from spaces.store.contract import Commit, Committed
 

@@ -9,9 +9,10 @@ from attacks.held_store import HeldStage
 from attacks.parties import Delegate
 from running_node import Reply, key_token, network_path, send
 
+from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.requests import NETWORK_CREATE, NETWORK_REVOKE, admin_fact
+from encryption_network.requests import admin_fact
 
 pytestmark = pytest.mark.slow
 

@@ -26,10 +26,10 @@ from attacks.parties import (
 )
 from running_node import Reply, exchange, key_token
 
+from capabilities.abilities import NETWORK_REVOKE
 from capabilities.principals import parse_principal
 from encryption_network.envelope import encode_envelope
 from encryption_network.release_record import decode_release_record, encode_release_record
-from encryption_network.requests import NETWORK_REVOKE
 from sealspace.delegations import allow
 from spaces.documents.evidence import evidence_row_key, release_record_key, release_record_put
 from spaces.store.contract import Commit, Committed, Put, Refused

@@ -14,6 +14,7 @@ from audit_records import audit_records
 from running_node import Reply, network_path, send
 from tests_support import altered
 
+from capabilities.abilities import READ_RECEIPTS
 from encryption_network.canonical_json import canonical_hash
 from encryption_network.evidence_record import decode_evidence, encode_evidence
 from encryption_network.policy import Policy, policy_json
@@ -21,7 +22,6 @@ from encryption_network.receipt import Receipt, encode_receipt, parse_receipt, s
 from node.errors import ReceiptRefuted
 from node.operations.releases import receipts as operation
 from node.operations.releases.receipt_check import VerifiedRelease, judge_with, verify_release
-from node.operations.releases.receipts import READ_RECEIPTS
 from sealspace.delegations import allow
 from spaces.documents.evidence import evidence_row_key
 from spaces.documents.receipts import basis_beside, document_row_key

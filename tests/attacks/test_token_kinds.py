@@ -14,16 +14,15 @@ from running_node import Grants, Reply, fresh_nonce, key_token, network_path, ne
 from tests_support import REPOSITORY
 from wire_replay import token_id
 
+from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE, READ_RECEIPTS
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
+from capabilities.facts import POLICY_FACT, WITHDRAWAL_FACT
 from capabilities.siwe import SiweMessage
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.policy import Policy, policy_json
-from encryption_network.requests import NETWORK_CREATE, NETWORK_REVOKE, admin_fact
+from encryption_network.requests import admin_fact
 from node.http.routes.table import ROUTES as ALL_ROUTES
-from node.operations.releases.owner_policy import POLICY_FACT
-from node.operations.releases.receipts import READ_RECEIPTS
-from node.operations.releases.withdrawal import WITHDRAWAL_FACT
 from sealspace.delegations import allow
 from spaces.store.contract import Range
 

@@ -26,6 +26,7 @@ from audit_records import audit_records
 from running_node import Reply, RunningNode, network_path, send
 from tests_support import CountingEntropy
 
+from capabilities.facts import WITHDRAWAL_FACT
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.errors import WithdrawalError
@@ -38,7 +39,7 @@ from encryption_network.withdrawals import (
     parse_withdrawal,
 )
 from node.cli import main
-from node.operations.releases.withdrawal import WITHDRAWAL_FACT, withdraw_everywhere
+from node.operations.releases.withdrawal import withdraw_everywhere
 from spaces.documents.withdrawals import withdrawals_row_key
 from spaces.errors import RecordDamaged
 from spaces.store.contract import Commit, Put, Refused

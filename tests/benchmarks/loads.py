@@ -26,12 +26,13 @@ from places import (
     token,
 )
 
+from capabilities.abilities import DECRYPT
+from capabilities.facts import SESSION_FACT
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
-from encryption_network.requests import DECRYPT, decrypt_body_json, decrypt_fact
-from sealspace.attestation import SESSION_FACT
+from encryption_network.requests import decrypt_body_json, decrypt_fact
 from sealspace.encryption import ReceiverKey
 from tee_backend.attestation.report_data import report_data
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from driving import drive
 
+from capabilities.abilities import DECRYPT
 from capabilities.ambient import SystemEntropy
 from capabilities.cids import cid_text
 from capabilities.signatures import Ed25519Signer
@@ -21,7 +22,6 @@ from capabilities.tokens import parse_delegation
 from capabilities.ucan import UcanPayload, encode_ucan
 from encryption_network.keywrap import wrap
 from encryption_network.policy import Policy
-from encryption_network.requests import DECRYPT
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.encryption import ReceiverKey, new_receiver_key

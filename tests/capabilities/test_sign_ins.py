@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from capability_cases import KV, OWNER, SESSION, SESSION_SPACE, SPACE, base58, cacao, ucan
 
+from capabilities.abilities import CAPABILITIES_READ
 from capabilities.cids import cid_text, digest_of
 from capabilities.facts import attestation_resource
-from capabilities.sign_ins import CAPABILITIES_READ, MAX_AHEAD_S, MAX_LIFE_S, is_issued, is_session, is_sign_in
+from capabilities.sign_ins import MAX_AHEAD_S, MAX_LIFE_S, is_issued, is_session, is_sign_in
 from capabilities.siwe import parse_rfc3339
 from capabilities.tokens import Delegation, parse_delegation, verify_delegation
 

@@ -12,12 +12,12 @@ from capabilities.cacao import encode_cacao, header_bytes, header_text, sign_cac
 from capabilities.cids import Cid, parse_cid
 from capabilities.errors import BadSignature, MalformedToken, RevocationOutsideWindow, WrongKind
 from capabilities.facts import ATTESTATION_URN, attestation_resource
+from capabilities.references import MAX_PARENTS
 from capabilities.strict_json import Json
 from capabilities.tokens import (
     MAX_CAPABILITIES,
     MAX_FACTS,
     MAX_HEADER_BYTES,
-    MAX_PARENTS,
     check_window,
     parse_delegation,
     parse_invocation,

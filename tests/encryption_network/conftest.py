@@ -10,10 +10,11 @@ import libipld
 import pytest
 from tests_support import CountingEntropy
 
+from capabilities.abilities import DECRYPT
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
 from capabilities.chain import Authority, Mark, judge_invocation, judge_registration
 from capabilities.cids import ContentKey, cid_text
-from capabilities.facts import attestation_resource
+from capabilities.facts import ATTESTATION_FACT, attestation_resource
 from capabilities.principals import Principal
 from capabilities.recap import Recap, attach
 from capabilities.resources import parse_network_id
@@ -33,10 +34,9 @@ from encryption_network.gate import Link, ReleaseRequest, RowStamp
 from encryption_network.keyring import Keyring
 from encryption_network.keywrap import public_key_of, wrap
 from encryption_network.networks import create_network
-from encryption_network.policy import FACT, Evidence, Measurements, Policy, policy_json
+from encryption_network.policy import Evidence, Measurements, Policy, policy_json
 from encryption_network.release_record import ReleaseRecord
 from encryption_network.requests import (
-    DECRYPT,
     CheckedDecrypt,
     bind_decrypt,
     check_decrypt,
@@ -142,7 +142,7 @@ class World:
             aud=holder,
             exp=self.now + lifetime_s,
             nnc=f"urn:uuid:{self._nonce}",
-            fct=[{FACT: policy_json(policy)} for policy in policies] or None,
+            fct=[{ATTESTATION_FACT: policy_json(policy)} for policy in policies] or None,
             prf=[cid_text(parent.delegation.cid) for parent in parents],
             att={self.urn: {DECRYPT: [{}]}} if att is None else att,
         )

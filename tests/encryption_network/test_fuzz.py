@@ -22,6 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import CountingEntropy, fuzzed
 
+from capabilities.abilities import NETWORK_CREATE
+from capabilities.facts import ATTESTATION_FACT
 from capabilities.resources import parse_network_id
 from capabilities.strict_base64 import encode_url
 from encryption_network.canonical_json import canonical_bytes
@@ -41,11 +43,10 @@ from encryption_network.networks import (
     well_known_id,
     well_known_json,
 )
-from encryption_network.policy import FACT, Measurements, Policy, encode_policy, parse_policy, policies_of, policy_json
+from encryption_network.policy import Measurements, Policy, encode_policy, parse_policy, policies_of, policy_json
 from encryption_network.release_record import ReleaseRecord, decode_release_record, encode_release_record
 from encryption_network.requests import (
     MAX_BODY_BYTES,
-    NETWORK_CREATE,
     REVOKE_BODY_HASH,
     admin_fact,
     bind_admin,
@@ -242,7 +243,7 @@ def test_fuzz_signed_descriptors(data: st.DataObject) -> None:
 def test_fuzz_policies(value: Any) -> None:
     """Policies, and facts that hold one, of any shape are read or refused; what was read is written and read again."""
     with suppress(EncryptionError):
-        policies_of([value, {FACT: value}])
+        policies_of([value, {ATTESTATION_FACT: value}])
     with suppress(EncryptionError):
         policy = parse_policy(value)
         assert policy == parse_policy(json.loads(encode_policy(policy)))

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from capabilities.facts import ATTESTATION_FACT
 from capabilities.strict_json import Json
 from encryption_network.errors import PolicyError
 from encryption_network.policy import (
     CLOCK_SKEW_S,
-    FACT,
     MAX_POLICIES,
     Measurements,
     Policy,
@@ -268,11 +268,11 @@ def test_policies_are_found_among_facts() -> None:
         [
             1,
             None,
-            FACT,
-            [FACT],
-            {"other": [{"x": FACT}]},
-            {FACT: {"maxAgeSeconds": 1}, "more": 2},
-            {FACT: {"maxAgeSeconds": 2}},
+            ATTESTATION_FACT,
+            [ATTESTATION_FACT],
+            {"other": [{"x": ATTESTATION_FACT}]},
+            {ATTESTATION_FACT: {"maxAgeSeconds": 1}, "more": 2},
+            {ATTESTATION_FACT: {"maxAgeSeconds": 2}},
         ]
     )
     assert [policy.max_age_s for policy in found] == [1, 2]
@@ -282,16 +282,16 @@ def test_policies_are_found_among_facts() -> None:
 @pytest.mark.parametrize(
     "fact",
     [
-        {FACT: {"unknown": 1}},
-        {FACT: None},
+        {ATTESTATION_FACT: {"unknown": 1}},
+        {ATTESTATION_FACT: None},
         {"sealspace.attestation/v2": {}},
         {"sealspace.attestation/": {}},
         {"Sealspace.attestation/v1": {}},
         {"SEALSPACE.ATTESTATION/V1": {}},
-        {"more": {FACT: {}}},
-        {"more": [1, {"deeper": [{FACT.upper(): {}}]}]},
-        [{FACT: {}}],
-        [[{"more": {FACT: {}}}]],
+        {"more": {ATTESTATION_FACT: {}}},
+        {"more": [1, {"deeper": [{ATTESTATION_FACT.upper(): {}}]}]},
+        [{ATTESTATION_FACT: {}}],
+        [[{"more": {ATTESTATION_FACT: {}}}]],
     ],
 )
 def test_a_policy_that_is_not_understood_refuses(fact: Any) -> None:
@@ -302,9 +302,9 @@ def test_a_policy_that_is_not_understood_refuses(fact: Any) -> None:
 
 def test_policies_of_one_delegation_are_bounded() -> None:
     """More policies than the bound refuse the delegation."""
-    assert len(policies_of([{FACT: {}}] * MAX_POLICIES)) == MAX_POLICIES
+    assert len(policies_of([{ATTESTATION_FACT: {}}] * MAX_POLICIES)) == MAX_POLICIES
     with pytest.raises(PolicyError):
-        policies_of([{FACT: {}}] * (MAX_POLICIES + 1))
+        policies_of([{ATTESTATION_FACT: {}}] * (MAX_POLICIES + 1))
 
 
 # --- judging -------------------------------------------------------------------------------------------------------

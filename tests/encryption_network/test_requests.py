@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests_support import altered
 
+from capabilities.abilities import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE
 from capabilities.resources import OpaqueResource, SpaceId, SpaceResource, parse_network_id
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
@@ -41,9 +42,6 @@ from encryption_network.errors import (
 )
 from encryption_network.networks import Threshold
 from encryption_network.requests import (
-    DECRYPT,
-    NETWORK_CREATE,
-    NETWORK_REVOKE,
     REVOKE_BODY_HASH,
     admin_claim_key,
     admin_fact,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from capabilities.abilities import NETWORK_CREATE
 from capabilities.cids import cid_text
 from capabilities.resources import parse_network_id, parse_space_id
 from capabilities.strict_json import Json
@@ -17,7 +18,6 @@ from encryption_network.keyring import LIST_CURSOR, NETWORK_SEAL, NODE_IDENTITY,
 from encryption_network.keywrap import open_wrapped, public_key_of, wrap
 from encryption_network.networks import Descriptor, create_network, descriptor_json, private_key
 from encryption_network.requests import (
-    NETWORK_CREATE,
     REVOKE_BODY_HASH,
     admin_fact,
     bind_decrypt,

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from tests_support import CountingEntropy, json_lines, shared_vectors
 
+from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
 from capabilities.chain import Mark, check_lifetime, judge_invocation, judge_registration, judge_revocation
 from capabilities.errors import CapabilityError, ChainError, MalformedToken
 from capabilities.principals import ed25519_public_key
@@ -194,7 +195,7 @@ class MiniNode:
         nonce = requests.bind_admin(
             invocation,
             wanted.network_id,
-            action=requests.NETWORK_CREATE,
+            action=NETWORK_CREATE,
             body_hash=wanted.body_hash,
             node_did=self.keyring.node_did,
         )
@@ -223,7 +224,7 @@ class MiniNode:
         nonce = requests.bind_admin(
             invocation,
             network,
-            action=requests.NETWORK_REVOKE,
+            action=NETWORK_REVOKE,
             body_hash=requests.REVOKE_BODY_HASH,
             node_did=self.keyring.node_did,
         )

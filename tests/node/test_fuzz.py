@@ -24,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import CountingEntropy, FixedClock, fuzzed
 
+from capabilities.abilities import DECRYPT
 from capabilities.cids import Digest, cid_text
 from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
@@ -33,7 +34,7 @@ from capabilities.ucan import UcanPayload, encode_ucan
 from encryption_network.canonical_json import canonical_hash
 from encryption_network.errors import EncryptionError
 from encryption_network.keyring import Keyring
-from encryption_network.requests import DECRYPT, admin_fact, decrypt_body_json, decrypt_fact
+from encryption_network.requests import admin_fact, decrypt_body_json, decrypt_fact
 from node.config.loading import load_config
 from node.config.tree import Admin, Config, Http, Limits, PublicSpaces, Secret, Store, setting_types
 from node.errors import NodeError

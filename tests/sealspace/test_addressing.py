@@ -12,13 +12,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from capabilities.abilities import READ_RECEIPTS, SET_POLICY
 from capabilities.signatures import Ed25519Signer
 from encryption_network.policy import Policy
 from sealspace.client import Client
 from sealspace.delegations import allow
-from sealspace.encryption import SET_POLICY
 from sealspace.errors import NodeMismatch, SealspaceError
-from sealspace.receipts import READ_RECEIPTS
 from sealspace.session import decode_session, encode_session
 from sealspace.transport import TransportSettings
 

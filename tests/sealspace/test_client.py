@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from libipld import decode_multibase
 
-from capabilities.sign_ins import CAPABILITIES_READ, is_sign_in
+from capabilities.abilities import CAPABILITIES_READ, SET_POLICY
+from capabilities.sign_ins import is_sign_in
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import parse_delegation, verify_delegation
 from encryption_network.policy import Policy
 from sealspace._minting import Claims, mint
 from sealspace.client import SignIn
 from sealspace.delegations import allow
-from sealspace.encryption import SET_POLICY, new_receiver_key
+from sealspace.encryption import new_receiver_key
 from sealspace.errors import (
     ActionNotAuthorized,
     DecryptDenied,

@@ -6,11 +6,11 @@ import pytest
 from aiohttp import web
 from backend_site import NOTES, backend_of, owner_of, reads, serving
 
+from capabilities.abilities import SET_POLICY
 from capabilities.strict_json import Json
 from encryption_network.receipt import receipt_json
 from sealspace.client import Client
 from sealspace.delegations import allow
-from sealspace.encryption import SET_POLICY
 from sealspace.errors import (
     DecryptDenied,
     InvalidInput,

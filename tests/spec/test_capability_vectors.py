@@ -21,6 +21,7 @@ from capabilities.chain import (
 from capabilities.cids import ContentKey, Digest, cid_text, parse_cid
 from capabilities.errors import CapabilityError, InvalidIdentifier
 from capabilities.principals import parse_principal, principal_of, same_principal
+from capabilities.references import CitedParent
 from capabilities.resources import (
     OpaqueResource,
     SpaceResource,
@@ -30,7 +31,6 @@ from capabilities.resources import (
     parse_space_id,
 )
 from capabilities.tokens import (
-    CitedParent,
     check_window,
     parse_delegation,
     parse_invocation,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests_support import REPOSITORY
 
+from capabilities.abilities import NETWORK_CREATE
 from capabilities.chain import Authority
 from capabilities.resources import parse_network_id, parse_space_id
 from capabilities.signatures import verify_ed25519
@@ -42,7 +43,6 @@ from encryption_network.release import open_key
 from encryption_network.release_record import ReleaseRecord
 from encryption_network.requests import (
     MAX_BODY_BYTES,
-    NETWORK_CREATE,
     REVOKE_BODY_HASH,
     bind_admin,
     bind_decrypt,

@@ -13,13 +13,14 @@ from audit_records import audit_records
 from engines import store_at
 from running_node import Grants, Reply, id_of, key_token, new_key, send
 
+from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
 from capabilities.resources import network_id
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.networks import parse_descriptor
 from encryption_network.policy import Policy
-from encryption_network.requests import NETWORK_CREATE, NETWORK_REVOKE, admin_fact
+from encryption_network.requests import admin_fact
 from encryption_network.signed_descriptor import verify_descriptor
 from node.config.tree import Config, Http, Limits
 from node.processes.embedded import EmbeddedNode, embedded_node

@@ -12,12 +12,11 @@ from typing import Any
 
 from aiohttp import web
 
+from capabilities.abilities import READ_RECEIPTS, SET_POLICY
 from encryption_network.policy import Measurements, Policy
 from sealspace.client import Client, SignIn
 from sealspace.delegations import allow
-from sealspace.encryption import SET_POLICY
 from sealspace.portable import PortableDelegation
-from sealspace.receipts import READ_RECEIPTS
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 from tee_backend.attestation.collateral import Collateral, parse_collateral

@@ -8,16 +8,15 @@ from typing import Final
 
 import click
 
+from capabilities.abilities import DECRYPT, NETWORK_CREATE, READ_RECEIPTS, SET_POLICY
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json
 from encryption_network.policy import Policy
 from sealspace.client import Client, SignIn
-from sealspace.encryption import SET_POLICY
 from sealspace.errors import InvalidInput
 from sealspace.node_evidence import NodePolicy
 from sealspace.printable import printable
-from sealspace.receipts import READ_RECEIPTS
 from sealspace.session import Session
 
 from ...errors import NotSignedIn
@@ -28,8 +27,8 @@ from .node_terms import Demand, demand_options
 from .owner_profile import OwnerHome, Profile, home_option, make_wallet, read_wallet
 
 _NETWORK_ABILITIES: Final = (
-    "tinycloud.encryption/decrypt",
-    "tinycloud.encryption/network.create",
+    DECRYPT,
+    NETWORK_CREATE,
     SET_POLICY,
     READ_RECEIPTS,
 )

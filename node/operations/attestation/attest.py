@@ -12,7 +12,9 @@ from typing import Final
 
 from blake3 import blake3
 
+from capabilities.abilities import DECRYPT
 from capabilities.errors import InvalidIdentifier
+from capabilities.facts import SESSION_FACT
 from capabilities.principals import Principal, parse_principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.strict_base64 import decode_standard, decode_url, encode_url
@@ -23,7 +25,7 @@ from encryption_network.evidence_record import decode_evidence, encode_evidence
 from encryption_network.key_providers import is_within_terms, key_provider_text
 from encryption_network.policy import Evidence, ReceiverMode
 from encryption_network.release_record import ReleaseRecord, decode_release_record
-from encryption_network.requests import DECRYPT, MAX_LIFETIME_S, check_audience, read_body
+from encryption_network.requests import MAX_LIFETIME_S, check_audience, read_body
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.evidence import evidence_put, evidence_range, evidence_row_key, release_record_key
 from spaces.documents.networks import network_row_key
@@ -59,7 +61,6 @@ from ..own_errors import (
 from ..releases.receipts import missing_documents
 from .collateral_use import usable_collateral
 
-SESSION_FACT: Final = "sealspace.attestation.session/v1"
 MAX_SESSION_BODY_BYTES: Final = 256 * 1024
 _MAX_DID_CHARS: Final = 512
 _NONCE_LABEL: Final = b"sealspace/first-use/challenge/v1\0"

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from capabilities.abilities import DELEGATION_LIST
 from capabilities.cids import ContentKey
 from capabilities.errors import CapabilityError, WrongKind
 from capabilities.principals import Principal
@@ -26,7 +27,6 @@ from capabilities.resources import SpaceResource
 from capabilities.strict_base64 import encode_url
 from capabilities.tokens import Invocation, UnverifiedInvocation
 from spaces.grants.delegations import (
-    LIST_DELEGATIONS,
     StoredDelegation,
     cid_at,
     is_account,
@@ -138,7 +138,7 @@ def _account(invocation: Invocation) -> Principal:
     if len(invocation.capabilities) != 1:
         raise QueryRefused
     (asked,) = invocation.capabilities
-    if asked.ability != LIST_DELEGATIONS or not isinstance(asked.resource, SpaceResource):
+    if asked.ability != DELEGATION_LIST or not isinstance(asked.resource, SpaceResource):
         raise QueryRefused
     if not is_account(asked.resource):
         raise QueryRefused

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from capabilities.abilities import DELEGATION_STATUS
 from capabilities.chain import ControlQuestion, acting_principal, has_say
 from capabilities.cids import ContentKey, Digest, parse_cid
 from capabilities.errors import CapabilityError, InvalidIdentifier
 from capabilities.kinds import check_addressed
 from capabilities.principals import Principal
+from capabilities.references import CID_URN
 from capabilities.resources import OpaqueResource
 from capabilities.tokens import Invocation, UnverifiedInvocation
 from spaces.grants.delegations import StoredDelegation
@@ -27,7 +29,6 @@ from ..authorise import admit_signed, closure_contents
 from ..errors import StatusRefused
 from .standing import Standing, own_window, standing_of
 
-STATUS: Final = "tinycloud.delegation/status"
 _WORDS: Final = {
     Standing.REVOKED: "revoked",
     Standing.ANCESTOR_REVOKED: "revoked",
@@ -93,7 +94,9 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
 
 def _is_bound(invocation: Invocation, cid: str) -> bool:
     """Whether the token asks for this delegation's status, in this very spelling, and for nothing else."""
-    return [(c.ability, c.resource) for c in invocation.capabilities] == [(STATUS, OpaqueResource(f"urn:cid:{cid}"))]
+    return [(c.ability, c.resource) for c in invocation.capabilities] == [
+        (DELEGATION_STATUS, OpaqueResource(CID_URN + cid))
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,6 @@ def _acting(found: _Found, target: StoredDelegation, invocation: Invocation, now
     if found.proof is None or len(invocation.parents) != 1:
         return None
     delegation = target.registered.delegation
-    question = ControlQuestion(invocation.invoker, STATUS, found.named or delegation.cid, now)
+    question = ControlQuestion(invocation.invoker, DELEGATION_STATUS, found.named or delegation.cid, now)
     marks = marks_of(tuple(found.marks), tuple(found.marks.values()))
     return acting_principal(question, delegation, found.proof.registered, marks)

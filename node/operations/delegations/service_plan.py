@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from capabilities.abilities import CAPABILITIES_READ, SPACE_CREATE, SPACE_INFO, SPACE_LIST
 from capabilities.resources import SpaceId, SpaceResource
 from capabilities.tokens import Capability
 
@@ -17,10 +18,10 @@ from ..errors import BadOption
 class ServiceVerb(Enum):
     """The calls of services beside KV."""
 
-    READ_CAPABILITIES = "tinycloud.capabilities/read"
-    LIST_SPACES = "tinycloud.space/list"
-    MAKE_SPACE = "tinycloud.space/create"
-    READ_SPACE = "tinycloud.space/info"
+    READ_CAPABILITIES = CAPABILITIES_READ
+    LIST_SPACES = SPACE_LIST
+    MAKE_SPACE = SPACE_CREATE
+    READ_SPACE = SPACE_INFO
 
 
 @dataclass(frozen=True, slots=True)

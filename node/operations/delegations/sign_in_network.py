@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from capabilities.abilities import NETWORK_CREATE
 from capabilities.principals import is_wallet, same_principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.tokens import Delegation
 from encryption_network.networks import create_network, encode_network
-from encryption_network.requests import NETWORK_CREATE
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.networks import network_put, network_row_key
 from spaces.grants.admissions import admission_check, admission_key, is_admitted

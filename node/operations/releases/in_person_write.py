@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from capabilities.abilities import SET_POLICY
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.strict_json import Json
@@ -33,7 +34,6 @@ from ..authorise import Call, admit_token, read_call
 from ..own_errors import NetworkUnknown, PolicyNotInPerson, SessionNotBound
 from .in_person import read_presence
 
-SET_POLICY: Final = "sealspace.encryption/policy"
 _WITHDRAWALS_KEY: Final = withdrawals_row_key()
 
 

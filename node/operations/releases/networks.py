@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
 from capabilities.errors import UnauthorizedAction
 from capabilities.principals import principal_of
 from capabilities.resources import NetworkId
@@ -23,8 +24,6 @@ from encryption_network.networks import claim as claim_network
 from encryption_network.requests import (
     MAX_BODY_BYTES,
     MAX_LIFETIME_S,
-    NETWORK_CREATE,
-    NETWORK_REVOKE,
     REVOKE_BODY_HASH,
     CreateBody,
     admin_claim_key,

@@ -1,7 +1,6 @@
 """The policy that an owner states for a network, written in person (RL17)."""
 
-from typing import Final
-
+from capabilities.facts import POLICY_FACT
 from encryption_network.canonical_json import canonical_hash
 from encryption_network.networks import with_policy
 from encryption_network.policy import MAX_POLICY_BYTES, parse_policy, policy_json
@@ -9,8 +8,6 @@ from encryption_network.requests import read_body
 
 from ...services import Services
 from .in_person_write import Change, change_in_person
-
-POLICY_FACT: Final = "sealspace.encryption.policy/v1"
 
 
 async def set_policy(services: Services, header: str, *, path_id: str, body: bytes) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from capabilities.abilities import READ_RECEIPTS
 from capabilities.resources import NetworkId, network_of
 from capabilities.tokens import Invocation, parse_invocation
 from encryption_network.evidence_record import encode_evidence
@@ -45,7 +46,6 @@ from ...services import Services
 from ..authorise import Call, admit_token, read_call
 from ..own_errors import DocumentUnknown, MalformedRequest, NetworkUnknown, SessionNotBound
 
-READ_RECEIPTS: Final = "sealspace.encryption/receipts"
 PAGE_RECEIPTS: Final = 100
 _SHA256_BYTES: Final = 32
 

@@ -6,13 +6,13 @@ a token or a value.
 
 from typing import Final
 
+from capabilities.abilities import DECRYPT
 from capabilities.ambient import Entropy
 from capabilities.cids import Digest
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_members
 from encryption_network.errors import ReleaseRefused, RequestError
 from encryption_network.gate import ReleaseAudit
-from encryption_network.requests import DECRYPT
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.store.contract import Put
 

@@ -11,6 +11,7 @@ Example:
 from typing import Final
 
 from capabilities.ambient import Entropy
+from capabilities.facts import WITHDRAWAL_FACT
 from capabilities.principals import principal_of
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
@@ -33,7 +34,6 @@ from spaces.store.contract import Commit, Refused, Store
 from ...services import Services
 from .in_person_write import Change, change_in_person
 
-WITHDRAWAL_FACT: Final = "sealspace.encryption.withdrawal/v1"
 WITHDRAWN: Final = "release.withdrawn"
 _TRIES: Final = 8
 

@@ -13,7 +13,16 @@ from typing import Final
 
 from msgspec import Struct
 
-from capabilities.abilities import resolve_alias
+from capabilities.abilities import (
+    CAPABILITIES_READ,
+    DECRYPT,
+    KV_DELETE,
+    KV_GET,
+    KV_LIST,
+    KV_METADATA,
+    KV_PUT,
+    resolve_alias,
+)
 from capabilities.resources import OpaqueResource, SpaceId, SpaceResource
 from capabilities.tokens import Capability
 
@@ -23,18 +32,17 @@ from .conditions import Shape
 MAX_BATCH_READS: Final = 100
 MAX_BATCH_WRITES: Final = 250  # ST6
 _ENCRYPTION_PREFIX = "urn:tinycloud:encryption:"
-_DECRYPT = "tinycloud.encryption/decrypt"
 _KV_PREFIX = "tinycloud.kv/"
 
 
 class Verb(Enum):
     """The KV operations a capability can name."""
 
-    GET = "tinycloud.kv/get"
-    METADATA = "tinycloud.kv/metadata"
-    LIST = "tinycloud.kv/list"
-    PUT = "tinycloud.kv/put"
-    DELETE = "tinycloud.kv/del"
+    GET = KV_GET
+    METADATA = KV_METADATA
+    LIST = KV_LIST
+    PUT = KV_PUT
+    DELETE = KV_DELETE
 
 
 class Branch(Enum):
@@ -71,7 +79,7 @@ def is_decrypt(capability: Capability) -> bool:
     """Tell whether the capability asks for a key of an encryption network."""
     resource = capability.resource
     return (
-        capability.ability == _DECRYPT
+        capability.ability == DECRYPT
         and isinstance(resource, OpaqueResource)
         and resource.text.startswith(_ENCRYPTION_PREFIX)
     )
@@ -93,7 +101,7 @@ def reads_capabilities(capabilities: tuple[Capability, ...]) -> bool:
     """Tell whether the token asks which delegations touch a space (4.5)."""
     return any(
         isinstance(c.resource, SpaceResource)
-        and (c.resource.service, c.resource.path, c.ability) == ("capabilities", "all", "tinycloud.capabilities/read")
+        and (c.resource.service, c.resource.path, c.ability) == ("capabilities", "all", CAPABILITIES_READ)
         for c in capabilities
     )
 

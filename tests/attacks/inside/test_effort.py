@@ -8,14 +8,16 @@ from attacks.inside_stage import inside
 from attacks.parties import GET, PUT, Stage, base64_of
 from running_node import Grants, key_token, network_path, new_key, send
 
+from capabilities.abilities import NETWORK_CREATE
 from capabilities.chain import Mark, Registered, judge_registration
 from capabilities.cids import ContentKey, Digest
+from capabilities.facts import ATTESTATION_FACT
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
 from capabilities.tokens import parse_delegation, verify_delegation
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.policy import FACT, Policy, policy_json
-from encryption_network.requests import NETWORK_CREATE, admin_fact, decrypt_body_json, decrypt_fact
+from encryption_network.policy import Policy, policy_json
+from encryption_network.requests import admin_fact, decrypt_body_json, decrypt_fact
 from spaces.grants.delegations import DelegationCache, StoredDelegation
 
 DECRYPT = "tinycloud.encryption/decrypt"
@@ -36,7 +38,7 @@ async def ask_with_path(stage: Stage, key: Ed25519Signer, path: str) -> tuple[in
     """Ask for a key of one's own network under a grant of one's own whose policy names a path."""
     network = await own_network(stage, key)
     policy = policy_json(Policy(paths=(path,)))
-    grant = await stage.register(key_token(key, key.did, {network: [DECRYPT]}, facts=[{FACT: policy}]))
+    grant = await stage.register(key_token(key, key.did, {network: [DECRYPT]}, facts=[{ATTESTATION_FACT: policy}]))
     body = decrypt_body_json(
         network,
         target_node=stage.node_did,

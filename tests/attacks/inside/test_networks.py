@@ -3,9 +3,10 @@
 from attacks.parties import Stage
 from running_node import fresh_nonce, key_token, new_key, send
 
+from capabilities.abilities import NETWORK_CREATE
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.requests import NETWORK_CREATE, admin_fact
+from encryption_network.requests import admin_fact
 
 
 async def test_a_nonce_is_good_for_one_token_whatever_its_expiry(stage: Stage) -> None:

@@ -10,11 +10,12 @@ from attacks.parties import DECRYPT, Delegate, Owner, Stage, opens, policy_for, 
 from running_node import fresh_nonce, key_token, send, time_text
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, sign_cacao
+from capabilities.facts import ATTESTATION_FACT
 from capabilities.principals import parse_principal
 from capabilities.recap import Recap, attach
 from capabilities.siwe import SiweMessage
 from encryption_network.evidence_record import decode_evidence
-from encryption_network.policy import FACT, Policy, policy_json
+from encryption_network.policy import Policy, policy_json
 from node.collateral.intake import import_collateral
 from spaces.documents.evidence import evidence_row_key
 from spaces.grants.delegations import DelegationCache
@@ -129,7 +130,7 @@ async def test_a_policy_stated_twice_in_one_fact_refuses_the_delegation(stage: S
         backend.did,
         {owner.network: [DECRYPT]},
         proofs=owner.session.proofs,
-        facts=[{FACT: strict, "sealspace.attestation/v9": loose}],
+        facts=[{ATTESTATION_FACT: strict, "sealspace.attestation/v9": loose}],
         ttl_s=600,
     )
     head, payload, _ = token.split(".")

@@ -13,13 +13,13 @@ from attestation_stage import Stay
 from running_node import key_token, send
 from tests_support import REPOSITORY
 
+from capabilities.facts import SESSION_FACT
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from node.collateral.quotes import QuotesBusy
 from node.config.tree import Collateral
 from node.http.messages.problems import error_answer
 from node.operations import own_errors as attestation_errors
 from node.operations.own_errors import AttestationRequestError
-from sealspace.attestation import SESSION_FACT
 from tee_backend.attestation import errors
 from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.quote import MAX_QUOTE_BYTES

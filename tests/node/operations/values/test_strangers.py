@@ -8,10 +8,11 @@ from conformance.minting import key_token
 from running_node import Reply, new_key
 from wire_replay import token_id
 
+from capabilities.abilities import NETWORK_CREATE
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.requests import NETWORK_CREATE, admin_fact
+from encryption_network.requests import admin_fact
 from node.config.tree import Admin, Http, Limits
 from node.housekeeping.sweep_delegations import sweep_delegations
 

@@ -1,0 +1,113 @@
+"""Delegations that a token names by CID: the proofs that it cites, and what a revocation revokes (E8, V1 to V4).
+
+Example:
+    parents = cited_parents(payload.prf)
+    target = target_among(payload.att)
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from typing import Final
+
+from msgspec import Struct
+
+from .cids import Cid, Digest, cid_text, parse_cid
+from .errors import InvalidIdentifier, MalformedToken
+
+MAX_PARENTS: Final = 256
+"""Most proofs that are read; the chain rules allow fewer (D30) and say so in words."""
+
+CID_URN: Final = "urn:cid:"
+"""What a resource begins with that is a delegation."""
+CID_AUDIENCE: Final = "ucan:"
+"""What `aud` of a wallet's revocation begins with (V3)."""
+
+_MEMOISED_PROOF_CHARS: Final = 128
+
+
+class CitedParent(Struct, frozen=True, gc=False):
+    """A delegation that a token cites as its proof.
+
+    Attributes:
+        text: The entry as given.
+        digest: Its BLAKE3-256, the only part that is looked up (E8); None for another hash, which never matches.
+    """
+
+    text: str
+    digest: Digest | None
+
+    @property
+    def echo(self) -> str:
+        """The CID in base32 with codec raw, as error texts print it; another hash as given."""
+        return self.text if self.digest is None else cid_text(self.digest)
+
+
+class RevocationTarget(Struct, frozen=True, gc=False):
+    """The delegation that a revocation names.
+
+    Attributes:
+        text: The CID as given.
+        digest: Its BLAKE3-256; None for another hash, which never matches.
+        echo: The CID in base32 with the codec given: what the answer prints (E8, W27).
+    """
+
+    text: str
+    digest: Digest | None
+    echo: str
+
+
+def cited_parents(texts: Sequence[str]) -> tuple[CitedParent, ...]:
+    """Read the proofs of a token, untrusted, in signed order.
+
+    Raises:
+        MalformedToken: More than MAX_PARENTS, or one is no CID.
+    """
+    if len(texts) == 1 and len(texts[0]) <= _MEMOISED_PROOF_CHARS:
+        return (_short_cited(texts[0]),)
+    if len(texts) > MAX_PARENTS:
+        raise MalformedToken("too many proofs")
+    are_short = max(map(len, texts), default=0) <= _MEMOISED_PROOF_CHARS
+    return tuple(map(_short_cited if are_short else _cited, texts))
+
+
+def target_among(resources: Iterable[str]) -> RevocationTarget:
+    """Return the target of the first resource, in sorted order, that names a CID (V1, V2).
+
+    Raises:
+        MalformedToken: None does. A target is never guessed from the proofs (V4, Q8).
+    """
+    for resource in sorted(resources):
+        if resource.startswith(CID_URN):
+            text = resource.removeprefix(CID_URN)
+            with suppress(InvalidIdentifier):
+                return _target(text, parse_cid(text))
+    raise MalformedToken("revocation names no target")  # V4, Q8: never a proof in its place
+
+
+def target_of(text: str) -> RevocationTarget:
+    """Return the target that a CID names.
+
+    Raises:
+        MalformedToken: It is no CID.
+    """
+    return _target(text, _cid(text))
+
+
+def _target(text: str, cid: Cid) -> RevocationTarget:
+    return RevocationTarget(text, cid.digest32, cid.text())
+
+
+def _cited(text: str) -> CitedParent:
+    return CitedParent(text, _cid(text).digest32)
+
+
+# The tokens of a session cite the same proofs again and again. Only proofs are kept: what raises is not.
+_short_cited = lru_cache(maxsize=8192)(_cited)
+
+
+def _cid(text: str) -> Cid:
+    try:
+        return parse_cid(text)
+    except InvalidIdentifier as exc:
+        raise MalformedToken("proof or target is no CID") from exc
