@@ -74,10 +74,19 @@ def same_principal(one: str, other: str) -> bool:
     """Tell whether two DIDs or DID URLs name one principal (P4)."""
     if one == other:
         return True
+    # A release compares the same few, again and again.
+    is_short = len(one) <= _MAX_REMEMBERED_CHARS and len(other) <= _MAX_REMEMBERED_CHARS
+    return _remembered_same(one, other) if is_short else _is_same(one, other)
+
+
+def _is_same(one: str, other: str) -> bool:
     try:
         return parse_principal(one) == parse_principal(other)
     except InvalidIdentifier:
         return False  # P4: one has no canonical form, so only equal texts would have matched
+
+
+_remembered_same: Final = lru_cache(maxsize=4096)(_is_same)
 
 
 def did_key(public_key: bytes) -> str:

@@ -1,4 +1,11 @@
-"""Who signed in: when a wallet's message makes a session key the wallet's owner in person (IP2).
+"""Who is the owner in person: O itself, or a session key that O's wallet signed in (IP1, IP2).
+
+    IP1  I is O; or
+    IP2  O is a wallet; every proof cited is a sign-in of O to I; and such a sign-in is in force now that holds
+         `tinycloud.capabilities/read` on a space of O.
+
+O is the owner, I the invoker. Nothing else in the code states the rule: whoever lets an owner act in person calls
+`in_person_marks`, and whose word counts as the owner's (RL4) is `owner_word_marks`.
 
 A person signs in to an app by a message to a key that the app drew; a backend, a share or a manifest's target is
 granted to by a message of the same form. What tells them apart is stated in the message alone:
@@ -12,14 +19,19 @@ A session is such a message that also reads the owner's capabilities. Further gr
 while a session stands.
 
 Example:
-    if is_session(delegation, registered_at=now): ...                                       # index it
-    if is_sign_in(delegation, registered_at=stored_at) and is_issued(delegation, now=now): ...   # it counts now
+    if is_session(delegation, registered_at=now): ...          # index it
+    marks = in_person_marks(presence)                          # None: not in person
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from msgspec import Struct
+
 from .abilities import CAPABILITIES_READ, satisfies
-from .principals import is_wallet, same_principal
+from .chain import Marks, Registered, is_in_force
+from .cids import ContentKey
+from .principals import Principal, is_wallet, same_principal
 from .resources import SpaceResource
 from .tokens import Delegation
 
@@ -76,10 +88,157 @@ def is_session(delegation: Delegation, *, registered_at: float) -> bool:
         if (
             satisfies(capability.ability, CAPABILITIES_READ)
             and isinstance(resource, SpaceResource)
-            and (resource.space.owner == owner or same_principal(resource.space.owner, owner))
+            and same_principal(resource.space.owner, owner)
         ):
             return True
     return False
+
+
+class Link(Struct, frozen=True, gc=False):
+    """One delegation of a chain as the store holds it.
+
+    Attributes:
+        registered: the delegation with its closure and the closure's window.
+        registered_at: when it was first registered here, epoch seconds.
+    """
+
+    registered: Registered
+    registered_at: float
+
+    @property
+    def delegation(self) -> Delegation:
+        """The delegation itself."""
+        return self.registered.delegation
+
+
+class Presence(Struct, frozen=True, kw_only=True, gc=False):
+    """What tells whether somebody is the owner in person.
+
+    Attributes:
+        owner: O.
+        invoker: I.
+        cited: content key of every proof, in signed order.
+        links: every delegation of every cited closure, by content key.
+        sessions: further delegations that may be the standing session of a holder; see `session_holders`.
+        marks: the mark of every delegation in `links` and `sessions`.
+        now: epoch seconds.
+    """
+
+    owner: Principal
+    invoker: Principal
+    cited: tuple[ContentKey, ...]
+    links: Mapping[ContentKey, Link]
+    sessions: tuple[Link, ...]
+    marks: Marks
+    now: float
+
+
+def in_person_marks(presence: Presence) -> tuple[ContentKey, ...] | None:
+    """Return the marks that IP1 or IP2 rests on, none for IP1; None when neither holds.
+
+    Does not check:
+        That the chain grants anything, and that the owner in person may do what is asked: the caller does.
+    """
+    if same_principal(presence.invoker, presence.owner):  # IP1
+        return ()
+    if not _are_sign_ins(presence, _cited(presence), presence.invoker):  # IP2
+        return None
+    return _standing_session(presence, presence.invoker, (*presence.links.values(), *presence.sessions))
+
+
+def session_holders(presence: Presence) -> frozenset[Principal]:
+    """Return the principals of whom a session beyond the links may matter.
+
+    The invoker, where everything cited is the owner's sign-in (IP2), and whoever signed a delegation that cites the
+    owner's sign-ins only (RL4): those of them for whom no link is a session that stands.
+
+    Args:
+        presence: with its links and their marks; its sessions are not looked at.
+    """
+    links, holders = presence.links.values(), set()
+    for link in links:
+        if _speaks_after_sign_in(presence, link):
+            holders.add(link.registered.delegation.delegator)
+    if _are_sign_ins(presence, _cited(presence), presence.invoker):
+        holders.add(presence.invoker)
+    if not holders:
+        return frozenset()
+    return frozenset([holder for holder in holders if _standing_session(presence, holder, links) is None])
+
+
+def owner_word_marks(presence: Presence, link: Link) -> tuple[ContentKey, ...] | None:
+    """Return the marks by which a delegation is O's word: signed by O, or by O's session key in person (RL4).
+
+    Args:
+        presence: with the sessions of `session_holders`.
+        link: one of its links.
+    Returns:
+        The marks, none where O signed it itself; None where it is not O's word.
+    """
+    signer = link.registered.delegation.delegator
+    if same_principal(signer, presence.owner):
+        return ()
+    if not _speaks_after_sign_in(presence, link):
+        return None
+    return _standing_session(presence, signer, (*presence.links.values(), *presence.sessions))
+
+
+def _speaks_after_sign_in(presence: Presence, link: Link) -> bool:
+    """Tell whether a delegation cites the owner's sign-ins of its signer, and nothing else (RL4)."""
+    delegation = link.registered.delegation
+    if not delegation.parents:
+        return False
+    return _are_sign_ins(presence, cited_links(presence, link), delegation.delegator)
+
+
+def cited_links(presence: Presence, link: Link) -> list[Link] | None:
+    """Return the delegations that a link cites, in whatever spelling; None when one of them is not given."""
+    registered = link.registered
+    parents = [presence.links[key] for key in registered.parents if key in presence.links]
+    return parents if len(parents) == len(registered.delegation.parents) else None
+
+
+def _cited(presence: Presence) -> list[Link] | None:
+    """Return what is cited; None when one of them is not given."""
+    proofs = []
+    for key in presence.cited:
+        if key not in presence.links:
+            return None
+        proofs.append(presence.links[key])
+    return proofs
+
+
+def _are_sign_ins(presence: Presence, links: list[Link] | None, holder: Principal) -> bool:
+    """Tell whether there is a link and every one is the owner's sign-in of this holder (IP2)."""
+    if not links:
+        return False
+    for link in links:
+        delegation = link.registered.delegation
+        if not (_is_between(presence, delegation, holder) and is_sign_in(delegation, registered_at=link.registered_at)):
+            return False
+    return True
+
+
+def _is_between(presence: Presence, delegation: Delegation, holder: Principal) -> bool:
+    """Tell whether O delegated to the holder, by now as the delegation says itself (IP2)."""
+    return (
+        same_principal(delegation.delegator, presence.owner)
+        and same_principal(delegation.delegate, holder)
+        and is_issued(delegation, now=presence.now)
+    )
+
+
+def _standing_session(presence: Presence, holder: Principal, links: Iterable[Link]) -> tuple[ContentKey, ...] | None:
+    """Return the mark of a session of O's with the holder that stands now (IP2)."""
+    for link in links:
+        delegation = link.registered.delegation
+        if (
+            _is_between(presence, delegation, holder)
+            and is_session(delegation, registered_at=link.registered_at)
+            and is_in_force(link.registered, presence.marks, now=presence.now)
+        ):
+            return (delegation.content_key,)
+    return None
 
 
 def _names_own_key(delegation: Delegation) -> bool:

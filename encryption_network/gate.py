@@ -3,12 +3,8 @@
 `admit` is asked after the chain was judged, on both routes, and is the only maker of an `Admission`; `release.open_key`
 takes nothing else. O is the owner of the network, I the invoker.
 
-In person (no evidence needed), where the mode and every policy in force allow it:
-
-    IP1  I is O; or
-    IP2  O is a wallet; every proof cited is a sign-in of O to I (`capabilities.sign_ins`); and such a sign-in stands
-         now that holds `tinycloud.capabilities/read` on a space of O.
-
+The owner in person (IP1, IP2: `capabilities.sign_ins`) needs no evidence, where the mode and every policy in force
+allow it.
 Everybody else needs live evidence and an allow-list of measurements that the owner stated: in the network's policy, or
 as a fact of a delegation that the authority to decrypt runs through and that O, or O's in-person session key, signed.
 In force is the conjunction of the policies of the node, the owner and every delegation in every cited closure:
@@ -22,7 +18,7 @@ a policy, a link or a proof more can only narrow.
     5     no_policy  the owner named no code
     6     not_attested, trust_root, key_provider, receiver     no evidence for this caller and key, or of another root,
           or of an application whose keys come from somebody else than the node's terms say
-    7     what `policy.judge` says, policy by policy
+    7     what `judgement.judge` says, policy by policy
     8     withdrawn  a party, or the code or evidence that was judged, has been withdrawn (RC20)
 
 Example:
@@ -31,28 +27,27 @@ Example:
     answer = open_key(admission, keyring=keyring, entropy=entropy)
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import InitVar, dataclass
-from functools import lru_cache
 from typing import Final, Literal, get_args
 
-from msgspec import Struct, field
-
 from capabilities.abilities import DECRYPT, satisfies
-from capabilities.chain import Authority, Mark, Marks, Registered
+from capabilities.chain import is_in_force
 from capabilities.cids import ContentKey, Digest, cid_text
 from capabilities.principals import Principal, same_principal
 from capabilities.resources import NetworkId, network_of
-from capabilities.sign_ins import is_issued, is_session, is_sign_in
+from capabilities.sign_ins import Link, Presence, cited_links, in_person_marks, owner_word_marks
 from capabilities.tokens import Delegation
 
 from ._stated import StatedPolicies
 from .errors import PolicyError, ReleaseRefused
+from .judgement import Refusal, judge
 from .key_providers import is_within_terms
-from .policy import Evidence, Policy, Refusal, judge, policy_digest
+from .policy import Evidence, Policy, policy_digest
+from .release_facts import Ground, ReleaseAudit, ReleaseRequest, RowStamp
 from .release_record import Mode, ReleaseRecord
 from .requests import CheckedDecrypt
-from .withdrawals import NOTHING_WITHDRAWN, Withdrawals, evidence_digest
+from .withdrawals import NOTHING_WITHDRAWN, evidence_digest
 
 MAX_PATHS: Final = 256
 """Most paths that the policies of one release may name together: each is a row to read."""
@@ -71,154 +66,7 @@ Reason = Literal[
 REASONS: Final = frozenset(get_args(Reason))
 """Every coarse cause a caller can see."""
 
-Ground = Literal["owner", "owner_session", "attested", "off"]
-"""Why a release was admitted: IP1, IP2, evidence, or a node that asks for nothing."""
-
 _stated: Final = StatedPolicies()
-_NOBODY: Final = frozenset[Principal]()
-_MAX_REMEMBERED_CHARS: Final = 128
-
-
-class Link(Struct, frozen=True, gc=False):
-    """One delegation of a chain as the store holds it.
-
-    Attributes:
-        registered: the delegation with its closure and the closure's window.
-        registered_at: when it was first registered here, epoch seconds.
-    """
-
-    registered: Registered
-    registered_at: float
-
-    @property
-    def delegation(self) -> Delegation:
-        """The delegation itself."""
-        return self.registered.delegation
-
-
-class RowStamp(Struct, frozen=True, gc=False):
-    """A row of the store that a decision rests on; opaque here, the commit checks that it is unchanged."""
-
-    key: bytes
-    stamp: bytes
-
-
-class Presence(Struct, frozen=True, kw_only=True, gc=False):
-    """What tells whether somebody is the owner in person.
-
-    Attributes:
-        owner: O.
-        invoker: I.
-        cited: content key of every proof, in signed order.
-        links: every delegation of every cited closure, by content key.
-        sessions: further delegations that may be the standing session of a holder; see `session_holders`.
-        marks: the mark of every delegation in `links` and `sessions`.
-        now: epoch seconds.
-    """
-
-    owner: Principal
-    invoker: Principal
-    cited: tuple[ContentKey, ...]
-    links: Mapping[ContentKey, Link]
-    sessions: tuple[Link, ...]
-    marks: Marks
-    now: float
-
-
-class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
-    """Everything a release is decided on.
-
-    Attributes:
-        decrypt: the checked request; holds invoker, receiver key and the network with its policy.
-        authority: what the chain rules returned for the invocation.
-        cited: content key of every proof, in signed order.
-        links: every delegation of every cited closure, by content key.
-        sessions: further delegations that may be the standing session of a holder; see `session_holders`.
-        marks: the mark of every delegation in `links` and `sessions`.
-        release_record: the node's own demands.
-        evidence: what is kept for exactly (invoker, receiver key), or the invoker's evidence of mode "signed".
-        key_paths: paths of `paths_in_force` at which an envelope with this very wrapped key stands, each with its row.
-        network_row: row of the network and its policy.
-        record_row: row of the release record.
-        withdrawals: what the operator withdrew for every network; the network carries its own.
-        withdrawals_row: row of the operator's withdrawals.
-        evidence_row: row of the evidence; None where there is none.
-        now: epoch seconds.
-    """
-
-    decrypt: CheckedDecrypt
-    authority: Authority
-    cited: tuple[ContentKey, ...]
-    links: Mapping[ContentKey, Link]
-    marks: Marks
-    release_record: ReleaseRecord
-    network_row: RowStamp
-    record_row: RowStamp
-    withdrawals: Withdrawals
-    withdrawals_row: RowStamp
-    now: float
-    sessions: tuple[Link, ...] = ()
-    evidence: Evidence | None = None
-    evidence_row: RowStamp | None = None
-    key_paths: Mapping[str, RowStamp] = field(default_factory=dict)
-
-    @property
-    def invoker(self) -> Principal:
-        """I."""
-        return self.decrypt.bound.invocation.invoker
-
-    @property
-    def presence(self) -> Presence:
-        """What tells whether I is O in person."""
-        decrypt = self.decrypt
-        return Presence(
-            owner=decrypt.network.owner,
-            invoker=decrypt.bound.invocation.invoker,
-            cited=self.cited,
-            links=self.links,
-            sessions=self.sessions,
-            marks=self.marks,
-            now=self.now,
-        )
-
-
-class ReleaseAudit(Struct, frozen=True, kw_only=True, gc=False):
-    """What the audit record of an admitted release says; no key, no token.
-
-    Attributes:
-        ground: why.
-        mode: the node's mode at that moment.
-        owner: O. invoker: I.
-        network_id: canonical text.
-        token: digest of the invocation.
-        invocation_cid: the same as the text of a cid.
-        chain: cid texts of every delegation in every cited closure, each once.
-        request_hash: hex, over cid and body hash.
-        receiver_public_key_hash: hex, as bound in the request.
-        policy_sha256: hex SHA-256 of every policy in force, as canonical JSON.
-        evidence_sha256: hex, of the evidence's row; None unless evidence was judged.
-        quote_sha256: hex, of the statement in the quote; None unless evidence was judged.
-        collateral_sha256: hex; None unless evidence was judged.
-        decided_at: epoch seconds.
-    """
-
-    ground: Ground
-    mode: Mode
-    owner: Principal
-    invoker: Principal
-    network_id: str
-    token: Digest
-    invocation_cid: str
-    chain: tuple[str, ...]
-    request_hash: str
-    receiver_public_key_hash: str
-    policy_sha256: tuple[str, ...]
-    evidence_sha256: str | None
-    quote_sha256: str | None
-    collateral_sha256: str | None
-    decided_at: float
-
-
 _SEAL: Final = object()
 
 
@@ -273,7 +121,7 @@ def admit(request: ReleaseRequest) -> Admission:
     if session is not None:
         obstacle = _obstacle(request.release_record.mode, in_force)  # 4
         if obstacle is None:
-            ground: Ground = "owner" if _same(presence.invoker, presence.owner) else "owner_session"
+            ground: Ground = "owner" if same_principal(presence.invoker, presence.owner) else "owner_session"
             return _admission(request, ground=ground, policies=in_force, relied=session, rows=path_rows)
         if request.evidence is None:
             raise obstacle
@@ -343,26 +191,6 @@ def policies_in_force(
     return tuple(stated)
 
 
-def session_holders(presence: Presence) -> frozenset[Principal]:
-    """Return the principals of whom a session beyond the links may matter to `admit`.
-
-    The invoker, where everything cited is the owner's sign-in (IP2), and whoever signed a delegation that cites the
-    owner's sign-ins only (RL4): those of them for whom no link is a session that stands.
-
-    Args:
-        presence: with its links and their marks; its sessions are not looked at.
-    """
-    links, holders = presence.links.values(), set()
-    for link in links:
-        if _speaks_after_sign_in(presence, link):
-            holders.add(link.registered.delegation.delegator)
-    if _are_sign_ins(presence, _proofs(presence), presence.invoker):
-        holders.add(presence.invoker)
-    if not holders:
-        return _NOBODY
-    return frozenset([holder for holder in holders if _standing_session(presence, holder, links) is None])
-
-
 # --- step 1 --------------------------------------------------------------------------------------------------------
 
 
@@ -382,27 +210,14 @@ def _check_chain(request: ReleaseRequest, presence: Presence) -> Collection[Link
             if above is None:
                 raise _refused("chain", "a closure is incomplete")
             found[member.content_key] = above
-    if _same(presence.invoker, presence.owner):
+    if same_principal(presence.invoker, presence.owner):
         return found.values()  # root authority rests on no proof (R2)
     if not request.authority.dependent or not cited:
         raise _refused("chain", "no proof for a caller who is not the owner")
     for key in cited:
-        if not _stands(presence, links[key]):
+        if not is_in_force(links[key].registered, request.marks, now=request.now):
             raise _refused("chain", "a proof does not stand")
     return found.values()
-
-
-def _stands(presence: Presence, link: Link) -> bool:
-    """Tell whether a delegation and all above it are live and inside their windows now (I32, I33)."""
-    registered = link.registered
-    if registered.missing_ancestor:
-        return False
-    for member in registered.closure:
-        if presence.marks.get(member.content_key) is not Mark.LIVE:
-            return False
-    if registered.expires_at is not None and presence.now >= registered.expires_at:
-        return False
-    return registered.not_before is None or presence.now >= registered.not_before
 
 
 # --- step 3 --------------------------------------------------------------------------------------------------------
@@ -425,68 +240,12 @@ def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple
 # --- step 4: in person ---------------------------------------------------------------------------------------------
 
 
-def in_person_marks(presence: Presence) -> tuple[ContentKey, ...] | None:
-    """Return the marks that IP1 or IP2 rests on; None when neither holds.
-
-    Does not check:
-        That the mode or a policy lets a person do without evidence; `admit` does.
-    """
-    if _same(presence.invoker, presence.owner):  # IP1
-        return ()
-    if not _are_sign_ins(presence, _proofs(presence), presence.invoker):  # IP2
-        return None
-    return _standing_session(presence, presence.invoker, (*presence.links.values(), *presence.sessions))
-
-
-def _proofs(presence: Presence) -> list[Link] | None:
-    """Return what is cited; None when one of them is not given."""
-    proofs = []
-    for key in presence.cited:
-        if key not in presence.links:
-            return None
-        proofs.append(presence.links[key])
-    return proofs
-
-
 def _obstacle(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused | None:
     """Return why being there in person is not enough; None when it is."""
     if mode == "everyone":
         return _refused("mode", "nobody is in person in this mode")
     if not all(policy.in_person for policy in in_force):
         return _refused("policy", "a policy wants code from the owner too")
-    return None
-
-
-def _are_sign_ins(presence: Presence, links: list[Link] | None, holder: Principal) -> bool:
-    """Tell whether there is a link and every one is the owner's sign-in of this holder (IP2)."""
-    if not links:
-        return False
-    for link in links:
-        delegation = link.registered.delegation
-        if not (_is_between(presence, delegation, holder) and is_sign_in(delegation, registered_at=link.registered_at)):
-            return False
-    return True
-
-
-def _is_between(presence: Presence, delegation: Delegation, holder: Principal) -> bool:
-    """Tell whether O delegated to the holder, by now as the delegation says itself (IP2)."""
-    return (
-        _same(delegation.delegator, presence.owner)
-        and _same(delegation.delegate, holder)
-        and is_issued(delegation, now=presence.now)
-    )
-
-
-def _standing_session(presence: Presence, holder: Principal, links: Iterable[Link]) -> tuple[ContentKey, ...] | None:
-    """Return the mark of a session of O's with the holder that stands now (IP2)."""
-    for link in links:
-        delegation = link.registered.delegation
-        if (
-            _is_between(presence, delegation, holder)
-            and is_session(delegation, registered_at=link.registered_at)
-            and _stands(presence, link)
-        ):
-            return (delegation.content_key,)
     return None
 
 
@@ -502,9 +261,11 @@ def _owner_list(request: ReleaseRequest, presence: Presence) -> tuple[ContentKey
     if network_policy is not None and network_policy.is_allow_list:
         return ()
     for link in _supporting(request, presence):
-        if not _stated.name_code(link.registered.delegation) or not _stands(presence, link):
+        if not _stated.name_code(link.registered.delegation) or not is_in_force(
+            link.registered, request.marks, now=request.now
+        ):
             continue
-        relied = _signed_for_owner(presence, link)
+        relied = owner_word_marks(presence, link)
         if relied is not None:
             return (*relied, *[member.content_key for member in link.registered.closure])
     if request.release_record.states_list or request.release_record.mode == "off":
@@ -523,14 +284,14 @@ def _supporting(request: ReleaseRequest, presence: Presence) -> Iterator[Link]:
     while below:
         holder, link = below.pop(0)
         delegation = link.registered.delegation
-        if delegation.content_key in seen or not _same(delegation.delegate, holder):
+        if delegation.content_key in seen or not same_principal(delegation.delegate, holder):
             continue
         if not _holds_decrypt(delegation, network):
             continue
         seen.add(delegation.content_key)
         yield link
-        if not _same(delegation.delegator, presence.owner):
-            below.extend((delegation.delegator, parent) for parent in _parents(presence, link) or ())
+        if not same_principal(delegation.delegator, presence.owner):
+            below.extend((delegation.delegator, parent) for parent in cited_links(presence, link) or ())
 
 
 def _holds_decrypt(delegation: Delegation, network: NetworkId) -> bool:
@@ -540,31 +301,6 @@ def _holds_decrypt(delegation: Delegation, network: NetworkId) -> bool:
     return False
 
 
-def _signed_for_owner(presence: Presence, link: Link) -> tuple[ContentKey, ...] | None:
-    """Return the marks by which a delegation speaks for O: signed by O, or by O's in-person session key."""
-    signer = link.registered.delegation.delegator
-    if _same(signer, presence.owner):
-        return ()
-    if not _speaks_after_sign_in(presence, link):
-        return None
-    return _standing_session(presence, signer, (*presence.links.values(), *presence.sessions))
-
-
-def _speaks_after_sign_in(presence: Presence, link: Link) -> bool:
-    """Tell whether a delegation cites the owner's sign-ins of its signer, and nothing else (RL4)."""
-    delegation = link.registered.delegation
-    if not delegation.parents:
-        return False
-    return _are_sign_ins(presence, _parents(presence, link), delegation.delegator)
-
-
-def _parents(presence: Presence, link: Link) -> list[Link] | None:
-    """Return the delegations that a link cites, in whatever spelling; None when one of them is not given."""
-    registered = link.registered
-    parents = [presence.links[key] for key in registered.parents if key in presence.links]
-    return parents if len(parents) == len(registered.delegation.parents) else None
-
-
 # --- step 6 --------------------------------------------------------------------------------------------------------
 
 
@@ -572,7 +308,7 @@ def _evidence_for(request: ReleaseRequest) -> Evidence:
     evidence = request.evidence
     if evidence is None:
         raise _refused("not_attested", "no evidence")
-    if not _same(evidence.invoker, request.invoker):
+    if not same_principal(evidence.invoker, request.invoker):
         raise _refused("not_attested", "evidence of another holder")
     if evidence.root_ca_sha256 not in request.release_record.trust_roots:
         raise _refused("trust_root", "evidence under a root that is not trusted")
@@ -659,17 +395,6 @@ def _chain(request: ReleaseRequest) -> tuple[str, ...]:
         for member in request.links[key].registered.closure:
             cids[member.cid] = None
     return tuple([cid_text(cid) for cid in cids])
-
-
-def _same(one: Principal, other: Principal) -> bool:
-    """Tell whether two principals are one; a release asks it of the same few, again and again."""
-    if one == other:
-        return True
-    is_short = len(one) <= _MAX_REMEMBERED_CHARS and len(other) <= _MAX_REMEMBERED_CHARS
-    return _remembered_same(one, other) if is_short else same_principal(one, other)
-
-
-_remembered_same: Final = lru_cache(maxsize=4096)(same_principal)
 
 
 def _refused(reason: Reason, detail: str) -> ReleaseRefused:

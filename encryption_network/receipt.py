@@ -37,7 +37,7 @@ from capabilities.strict_json import Json, parse_json
 
 from .canonical_json import canonical_bytes, canonical_members
 from .errors import InvalidCanonicalJson, ReceiptError
-from .gate import Ground
+from .release_facts import Ground
 from .release_record import Mode
 
 RECEIPT_TYPE: Final = "sealspace.receipt/v1"

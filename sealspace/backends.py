@@ -24,17 +24,9 @@ from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.strict_base64 import encode_url
 from capabilities.tokens import Capability
 from encryption_network.errors import PolicyError
+from encryption_network.judgement import Refusal, judge
 from encryption_network.key_providers import NAMES, is_accepted, parse_key_provider
-from encryption_network.policy import (
-    DEFAULT_TD_ATTRIBUTES,
-    GRACE_STATUSES,
-    MAX_SECONDS,
-    Evidence,
-    Measurements,
-    Policy,
-    Refusal,
-    judge,
-)
+from encryption_network.policy import DEFAULT_TD_ATTRIBUTES, GRACE_STATUSES, MAX_SECONDS, Evidence, Measurements, Policy
 
 from ._caller import Caller
 from ._capability import capability

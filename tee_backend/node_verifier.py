@@ -9,8 +9,9 @@ Example:
 import asyncio
 
 from capabilities.principals import ed25519_public_key, parse_principal
+from encryption_network.judgement import judge
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS, are_accepted, is_accepted, key_provider_text
-from encryption_network.policy import Evidence, judge
+from encryption_network.policy import Evidence
 from sealspace.errors import NodeEvidenceRefused
 from sealspace.node_evidence import NodeAttestation, NodeEvidence, NodePolicy, NodeStatement
 from tee_backend.attestation.application import EventLogClaims

@@ -11,7 +11,7 @@ from typing import Final
 
 from encryption_network.errors import RecordError
 from encryption_network.evidence_record import decode_evidence
-from encryption_network.policy import CLOCK_SKEW_S
+from encryption_network.judgement import CLOCK_SKEW_S
 from spaces.audit.pruning import prune_batch
 from spaces.documents import receipts
 from spaces.documents.receipts import basis_beside

@@ -17,7 +17,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
-from encryption_network.policy import CLOCK_SKEW_S
+from encryption_network.judgement import CLOCK_SKEW_S
 
 from .errors import ChallengeExpired, ChallengeInvalid
 

@@ -8,8 +8,8 @@ import pytest
 from tests_support import json_lines, shared_vectors
 
 from capabilities.chain import Ancestor, Mark, Registered
+from capabilities.sign_ins import Link, Presence, in_person_marks
 from capabilities.tokens import Delegation, parse_delegation, verify_delegation
-from encryption_network.gate import Link, Presence, in_person_marks
 
 pytestmark = pytest.mark.shared
 

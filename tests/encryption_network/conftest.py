@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import libipld
 import pytest
-from tests_support import CountingEntropy
+from tests_support import CountingEntropy, altered
 
 from capabilities.abilities import DECRYPT
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
@@ -18,6 +18,7 @@ from capabilities.facts import ATTESTATION_FACT, attestation_resource
 from capabilities.principals import Principal
 from capabilities.recap import Recap, attach
 from capabilities.resources import parse_network_id
+from capabilities.sign_ins import Link
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.siwe import SiweMessage
 from capabilities.strict_json import Json
@@ -30,11 +31,13 @@ from capabilities.tokens import (
     verify_invocation,
 )
 from capabilities.ucan import UcanPayload, encode_ucan
-from encryption_network.gate import Link, ReleaseRequest, RowStamp
+from encryption_network.errors import ReleaseRefused
+from encryption_network.gate import REASONS, admit
 from encryption_network.keyring import Keyring
 from encryption_network.keywrap import public_key_of, wrap
 from encryption_network.networks import create_network
 from encryption_network.policy import Evidence, Measurements, Policy, policy_json
+from encryption_network.release_facts import ReleaseRequest, RowStamp
 from encryption_network.release_record import ReleaseRecord
 from encryption_network.requests import (
     CheckedDecrypt,
@@ -255,6 +258,23 @@ class World:
     def evidence(self, holder: Ed25519Signer, **changes: object) -> Evidence:
         """Evidence that satisfies `LIST` at `NOW`, with fields replaced."""
         return evidence_of(holder, **changes)
+
+    def reason_of(self, request: ReleaseRequest) -> str:
+        """Return why a request is refused; empty when it is admitted."""
+        try:
+            admit(request)
+        except ReleaseRefused as refusal:
+            assert refusal.reason in REASONS
+            assert refusal.text == f"release refused: {refusal.reason}"
+            return refusal.reason
+        return ""
+
+    def own_network(self) -> ReleaseRequest:
+        """Return a request of a did:key on its own network."""
+        self.owner = Principal(self.backend.did)
+        self.urn = f"urn:tinycloud:encryption:{self.owner}:default"
+        self.network = altered(self.network, network_id=parse_network_id(self.urn))
+        return self.request(self.backend, [])
 
     def row(self, name: str) -> RowStamp:
         """A row of the store."""

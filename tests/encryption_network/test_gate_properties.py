@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests_support import altered
 
+from capabilities import principals
 from capabilities.chain import Mark
-from capabilities.principals import same_principal
+from capabilities.sign_ins import session_holders
 from encryption_network._stated import StatedPolicies
 from encryption_network.errors import ReleaseRefused
 from encryption_network.evidence_record import decode_evidence, encode_evidence
-from encryption_network.gate import Admission, admit, needs_evidence, policies_in_force, session_holders
+from encryption_network.gate import Admission, admit, needs_evidence, policies_in_force
 from encryption_network.networks import decode_network, encode_network
 from encryption_network.policy import Measurements, Policy, encode_policy, policies_of, policy_digest
 from encryption_network.release_record import decode_release_record, encode_release_record
@@ -182,7 +183,7 @@ def test_what_is_remembered_decides_nothing(
     request = build(new_world, scene)
     with monkeypatch.context() as forgetful:
         forgetful.setattr("encryption_network.gate._stated", StatedPolicies(max_header_bytes=0))
-        forgetful.setattr("encryption_network.gate._remembered_same", same_principal)
+        forgetful.setattr("capabilities.principals._remembered_same", principals._is_same)
         forgetful.setattr("encryption_network.gate.policy_digest", policy_digest.__wrapped__)  # type: ignore[attr-defined]  # a memo keeps what it wraps
         expected = outcome(read_anew(request, remembering=False))
     assert outcome(read_anew(request, remembering=True)) == expected

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from capabilities.facts import ATTESTATION_FACT
 from capabilities.strict_json import Json
 from encryption_network.errors import PolicyError
+from encryption_network.judgement import CLOCK_SKEW_S, judge
 from encryption_network.policy import (
-    CLOCK_SKEW_S,
     MAX_POLICIES,
     Measurements,
     Policy,
     encode_policy,
-    judge,
     parse_policy,
     policies_of,
     policy_json,

@@ -14,6 +14,7 @@ from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
 from capabilities.chain import Mark, check_lifetime, judge_invocation, judge_registration, judge_revocation
 from capabilities.errors import CapabilityError, ChainError, MalformedToken
 from capabilities.principals import ed25519_public_key
+from capabilities.sign_ins import Link
 from capabilities.signatures import verify_ed25519
 from capabilities.tokens import (
     check_window,
@@ -27,10 +28,11 @@ from capabilities.tokens import (
 from encryption_network import networks, requests
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import BodyNotJson, DuplicateInvocation, EncryptionError, NetworkNotFound, NonceUsed
-from encryption_network.gate import Link, ReleaseRequest, RowStamp, admit
+from encryption_network.gate import admit
 from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import open_wrapped
 from encryption_network.release import open_key
+from encryption_network.release_facts import ReleaseRequest, RowStamp
 from encryption_network.release_record import ReleaseRecord
 from encryption_network.withdrawals import NOTHING_WITHDRAWN
 

@@ -8,7 +8,7 @@ from backend_site import OWNER_ABILITIES, backend_of, owner_of, reads
 from running_node import send
 
 from capabilities.cacao import Cacao, encode_cacao, header_bytes, header_text, parse_cacao
-from encryption_network.policy import CLOCK_SKEW_S
+from encryption_network.judgement import CLOCK_SKEW_S
 from node.collateral.intake import import_collateral
 from node.config.tree import Config, Retention
 from node.housekeeping.retention import prune_audit, sweep_aliases, sweep_evidence, sweep_receipts

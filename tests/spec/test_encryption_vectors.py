@@ -24,7 +24,8 @@ from encryption_network.errors import (
     RequestError,
     RootSecretTooShort,
 )
-from encryption_network.gate import ReleaseRequest, RowStamp, admit
+from encryption_network.gate import admit
+from encryption_network.judgement import judge
 from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import open_wrapped, public_key_of, wrap
 from encryption_network.networks import (
@@ -38,8 +39,9 @@ from encryption_network.networks import (
     parse_path_id,
     timestamp,
 )
-from encryption_network.policy import Evidence, encode_policy, judge, parse_policy, policy_json
+from encryption_network.policy import Evidence, encode_policy, parse_policy, policy_json
 from encryption_network.release import open_key
+from encryption_network.release_facts import ReleaseRequest, RowStamp
 from encryption_network.release_record import ReleaseRecord
 from encryption_network.requests import (
     MAX_BODY_BYTES,

@@ -9,7 +9,8 @@ import pytest
 from tests_support import SHARED_VECTORS, shared_vectors
 
 from capabilities.principals import parse_principal
-from encryption_network.policy import Policy, judge
+from encryption_network.judgement import judge
+from encryption_network.policy import Policy
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.errors import AttestationError, MalformedQuote, UnsupportedQuote
 from tee_backend.attestation.judgement import to_evidence

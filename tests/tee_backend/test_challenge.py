@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import CountingEntropy, FixedClock
 
-from encryption_network.policy import CLOCK_SKEW_S
+from encryption_network.judgement import CLOCK_SKEW_S
 from tee_backend.attestation.challenge import (
     CHALLENGE_TTL_S,
     NONCE_BYTES,

@@ -6,7 +6,8 @@ from dataclasses import fields
 import pytest
 
 from capabilities.principals import parse_principal
-from encryption_network.policy import Evidence, Measurements, Policy, judge
+from encryption_network.judgement import judge
+from encryption_network.policy import Evidence, Measurements, Policy
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.judgement import EVIDENCE_TTL_S, to_evidence
 from tee_backend.attestation.trust_root import TrustRoot

@@ -33,7 +33,7 @@ from spaces.store.contract import Check, Commit
 from ...services import Services
 from ..attempts import Planned, until_committed
 from ..authorise import Call, admit_signed, check_proof_count, read_call
-from .in_person import NOTHING_KNOWN, LikelyPresence, likely_presence
+from .in_person import NO_SESSIONS, LikelySessions, likely_sessions
 from .receipts import NewReceipt, new_receipt, note_durable
 from .release_audit import authorised_put, refused_put
 from .release_reading import ReleaseRows, read_release, release_rows
@@ -119,16 +119,16 @@ async def _decrypt(
 
 async def _read(
     services: Services, invocation: Invocation, rows: ReleaseRows | None, *, claiming: bool
-) -> tuple[Call, LikelyPresence]:
+) -> tuple[Call, LikelySessions]:
     """Judge the call, and read what the release rests on as far as the request tells; see `read_call`.
 
     Whom the token addresses is said in rows 2 and 8, in their words.
     """
     if rows is None:
-        return await read_call(services, invocation, claiming=claiming, addressed=False), NOTHING_KNOWN
+        return await read_call(services, invocation, claiming=claiming, addressed=False), NO_SESSIONS
     check_proof_count(invocation.parents)
     found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
-    likely = likely_presence(services, found, owner=rows.owner, invoker=invocation.invoker)
+    likely = likely_sessions(services, found, owner=rows.owner, invoker=invocation.invoker)
     call = await read_call(
         services,
         invocation,

@@ -1,7 +1,7 @@
-"""Reading what tells whether a caller is a network's owner in person (IP1 and IP2).
+"""Reading what tells whether a caller is a network's owner in person; the rule is `capabilities.sign_ins` (IP1, IP2).
 
 Example:
-    likely = likely_presence(services, found, owner=owner, invoker=invocation.invoker)
+    likely = likely_sessions(services, found, owner=owner, invoker=invocation.invoker)
     call = await read_call(services, invocation, found=found, ranges=likely.ranges, claiming=True)
     presence = await read_presence(services, call, owner, likely=likely)
 """
@@ -15,7 +15,7 @@ from msgspec import Struct
 from capabilities.chain import MAX_CHAIN_NODES, Mark, Marks
 from capabilities.cids import ContentKey
 from capabilities.principals import Principal
-from encryption_network.gate import Link, Presence, session_holders
+from capabilities.sign_ins import Link, Presence, session_holders
 from spaces.grants.delegations import StoredDelegation, contents_of
 from spaces.grants.revocations import mark_keys, marks_of
 from spaces.grants.sessions import sessions_range
@@ -28,27 +28,25 @@ _MOST_SESSIONS: Final = 1024
 """Sign-ins of one owner that are looked through, of all keys together: a client that keeps its key renews them."""
 
 
-class LikelyPresence(Struct, frozen=True, gc=False):
-    """What tells whether somebody is the owner in person, if no mark of what is cited says otherwise.
+class LikelySessions(Struct, frozen=True, gc=False):
+    """Which sign-ins are read with a call, before it is known what matters.
 
     Attributes:
-        presence: with live marks; None where nothing is known, since not all of what is cited is in memory.
-        holders: whose sign-ins may matter.
+        holders: whose sign-ins may matter, if every delegation that is cited is live.
         ranges: the sign-ins of all holders.
     """
 
-    presence: Presence | None = None
     holders: frozenset[Principal] = frozenset()
     ranges: tuple[Range, ...] = ()
 
 
-NOTHING_KNOWN: Final = LikelyPresence()
+NO_SESSIONS: Final = LikelySessions()
 """Nothing is read with the call."""
 
 
-def likely_presence(
+def likely_sessions(
     services: Services, found: Sequence[StoredDelegation | None], *, owner: Principal, invoker: Principal
-) -> LikelyPresence:
+) -> LikelySessions:
     """Work out, before a call is read, which sign-ins to read with it; decides nothing.
 
     Args:
@@ -60,19 +58,18 @@ def likely_presence(
     cited = []
     for stored in found:
         if stored is None or stored.registered.delegation.delegate != invoker:
-            return NOTHING_KNOWN  # nothing is read for what was granted to somebody else
+            return NO_SESSIONS  # nothing is read for what was granted to somebody else
         cited.append(stored)
     links = _remembered_links(services, cited)
     if links is None:
-        return NOTHING_KNOWN
-    marks = dict.fromkeys(links, Mark.LIVE)
-    presence = _presence(cited, links, marks, owner=owner, invoker=invoker, now=services.clock.now())
-    holders = session_holders(presence)
-    return LikelyPresence(presence, holders, _session_ranges(owner, holders) if holders else ())
+        return NO_SESSIONS
+    live = dict.fromkeys(links, Mark.LIVE)
+    holders = session_holders(_presence(services, cited, links, live, owner=owner, invoker=invoker))
+    return LikelySessions(holders, _session_ranges(owner, holders)) if holders else NO_SESSIONS
 
 
 async def read_presence(
-    services: Services, call: Call, owner: Principal, *, likely: LikelyPresence = NOTHING_KNOWN
+    services: Services, call: Call, owner: Principal, *, likely: LikelySessions = NO_SESSIONS
 ) -> Presence:
     """Gather the delegations of every cited closure, the owner's sign-ins that may matter, and their marks.
 
@@ -86,17 +83,13 @@ async def read_presence(
     Raises:
         SpaceError: the store does not answer, or a row does not decode.
     """
-    now = services.clock.now()
-    pages: Sequence[Page] | None = None
-    if likely.presence is not None and likely.presence.marks == call.marks:
-        presence, holders, pages = msgspec.structs.replace(likely.presence, now=now), likely.holders, call.pages
-    else:
-        links = _remembered_links(services, call.cited) or await _links(services, call.cited)
-        presence = _presence(call.cited, links, call.marks, owner=owner, invoker=call.invocation.invoker, now=now)
-        holders = session_holders(presence)
+    links = _remembered_links(services, call.cited) or await _links(services, call.cited)
+    presence = _presence(services, call.cited, links, call.marks, owner=owner, invoker=call.invocation.invoker)
+    holders = session_holders(presence)
     if not holders:
         return presence
-    sessions = await _sessions(services, owner, holders, pages)
+    # The ranges follow from owner and holders: where the marks left other holders than were likely, they are read here.
+    sessions = await _sessions(services, owner, holders, call.pages if holders == likely.holders else None)
     if not sessions:
         return presence  # no mark to read: a question to a database for nothing
     # A sign-in has no parents: its own mark is the whole of its closure.
@@ -106,13 +99,13 @@ async def read_presence(
 
 
 def _presence(
+    services: Services,
     cited: Sequence[StoredDelegation],
     links: Mapping[ContentKey, Link],
     marks: Marks,
     *,
     owner: Principal,
     invoker: Principal,
-    now: float,
 ) -> Presence:
     return Presence(
         owner=owner,
@@ -121,7 +114,7 @@ def _presence(
         links=links,
         sessions=(),
         marks=marks,
-        now=now,
+        now=services.clock.now(),
     )
 
 

@@ -14,10 +14,10 @@ from msgspec import Struct
 from capabilities.abilities import SET_POLICY
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, network_of
+from capabilities.sign_ins import in_person_marks
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
 from encryption_network.canonical_json import canonical_hash
-from encryption_network.gate import in_person_marks
 from encryption_network.networks import NetworkRecord, decode_network, encode_network, parse_path_id
 from encryption_network.requests import MAX_LIFETIME_S, check_audience
 from encryption_network.withdrawals import Withdrawals, decode_withdrawals

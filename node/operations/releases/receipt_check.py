@@ -28,8 +28,9 @@ from capabilities.strict_json import parse_json
 from encryption_network.canonical_json import canonical_hash
 from encryption_network.errors import EncryptionError
 from encryption_network.evidence_record import decode_evidence
+from encryption_network.judgement import judge
 from encryption_network.key_providers import key_provider_text
-from encryption_network.policy import MAX_POLICY_BYTES, Evidence, Policy, judge, parse_policy
+from encryption_network.policy import MAX_POLICY_BYTES, Evidence, Policy, parse_policy
 from encryption_network.receipt import Judged, Receipt, parse_receipt, verify_receipt
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.errors import AttestationError

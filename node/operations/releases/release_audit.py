@@ -12,7 +12,7 @@ from capabilities.cids import Digest
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_members
 from encryption_network.errors import ReleaseRefused, RequestError
-from encryption_network.gate import ReleaseAudit
+from encryption_network.release_facts import ReleaseAudit
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.store.contract import Put
 

@@ -20,9 +20,10 @@ from capabilities.principals import Principal, principal_of, same_principal
 from capabilities.resources import MAX_MEMOISED_CHARS, NetworkId, SpaceResource, parse_resource
 from encryption_network.errors import NetworkNotFound
 from encryption_network.evidence_record import decode_evidence
-from encryption_network.gate import ReleaseRequest, RowStamp, needs_evidence, paths_in_force, policies_in_force
+from encryption_network.gate import needs_evidence, paths_in_force, policies_in_force
 from encryption_network.networks import decode_network
 from encryption_network.policy import Evidence
+from encryption_network.release_facts import ReleaseRequest, RowStamp
 from encryption_network.release_record import decode_release_record
 from encryption_network.requests import BoundDecrypt, CheckedDecrypt, check_decrypt
 from encryption_network.withdrawals import decode_withdrawals
@@ -37,7 +38,7 @@ from ...release_terms import in_force
 from ...services import Services
 from ..authorise import Call
 from ..values.sealed_values import key_digest, stands_at
-from .in_person import LikelyPresence, read_presence
+from .in_person import LikelySessions, read_presence
 
 _RECEIVER_KEY_BYTES: Final = 32
 _RECORD_KEY: Final = release_record_key()
@@ -92,7 +93,7 @@ _remembered_fixed_rows: Final = lru_cache(maxsize=4096)(_fixed_rows)
 
 
 async def read_release(
-    services: Services, call: Call, rows: ReleaseRows, bound: BoundDecrypt, likely: LikelyPresence
+    services: Services, call: Call, rows: ReleaseRows, bound: BoundDecrypt, likely: LikelySessions
 ) -> ReleaseRequest:
     """Check a bound request against its network and gather what the gate decides on.
 

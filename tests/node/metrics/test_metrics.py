@@ -26,7 +26,8 @@ import node.operations.own_errors
 import spaces.errors
 import tee_backend.attestation.errors
 from encryption_network.errors import NetworkNotFound, ReleaseRefused
-from encryption_network.gate import REASONS, Ground
+from encryption_network.gate import REASONS
+from encryption_network.release_facts import Ground
 from node.config.tree import Config, Metrics
 from node.http.messages.answers import WireText
 from node.http.messages.pages import FrameworkPage

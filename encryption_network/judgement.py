@@ -1,0 +1,93 @@
+"""Judging evidence by a policy: pure, and done anew at every release (RL8, RL11).
+
+Example:
+    for policy in policies_of(delegation.facts):
+        refusal = judge(evidence, policy, now)
+"""
+
+from typing import Final, Literal
+
+from .key_providers import is_accepted
+from .policy import GRACE_STATUSES, Evidence, Policy
+
+CLOCK_SKEW_S: Final = 60
+"""How far ahead of the judging machine's clock the attesting machine's may stand."""
+
+# Life-cycle notices that may stand beside UpToDate; they name no hole.
+_NOTICE_PREFIX: Final = "INTEL-DOC-"
+
+Refusal = Literal[
+    "evidence_expired",
+    "measurement",
+    "key_provider",
+    "attributes",
+    "platform",
+    "tcb_status",
+    "advisory",
+    "evaluation",
+    "age",
+    "receiver",
+]
+"""What evidence can fail at."""
+
+
+def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
+    """Judge evidence by one policy.
+
+    Args:
+        evidence: facts of a verified quote.
+        policy: one policy; the caller judges every policy in force.
+        now: epoch seconds.
+    Returns:
+        None when the evidence satisfies the policy now, else the first thing that it fails at.
+    Does not check:
+        Whose evidence it is, which receiver key the release names, the trust root, the paths; see `gate.admit`.
+    """
+    if not evidence.attested_at - CLOCK_SKEW_S <= now < evidence.expires_at:
+        return "evidence_expired"
+    if not _measured(evidence, policy):
+        return "measurement"
+    if policy.key_providers and not is_accepted(evidence.key_provider, policy.key_providers):
+        return "key_provider"
+    if evidence.td_attributes not in policy.td_attributes:
+        return "attributes"
+    if policy.platform_ids and evidence.platform_id_hash not in policy.platform_ids:
+        return "platform"
+    if not _status_accepted(evidence, policy, now):
+        return "tcb_status"
+    for advisory in evidence.advisories:
+        if not _advisory_accepted(advisory, policy):
+            return "advisory"
+    if evidence.evaluation_number < policy.min_evaluation_number:
+        return "evaluation"
+    if policy.max_age_s is not None and now - evidence.attested_at > policy.max_age_s:
+        return "age"
+    if evidence.receiver_mode != "attested" and policy.receiver != "signed":
+        return "receiver"
+    return None
+
+
+def _measured(evidence: Evidence, policy: Policy) -> bool:
+    if policy.compose_hashes and evidence.compose_hash not in policy.compose_hashes:
+        return False
+    if policy.app_ids and evidence.app_id not in policy.app_ids:
+        return False
+    for entry in policy.measurements:
+        if entry.approves(evidence):
+            return True
+    return not policy.measurements
+
+
+def _status_accepted(evidence: Evidence, policy: Policy, now: float) -> bool:
+    # The level's date is the platform's: an outdated quoting enclave has no date to count a grace from.
+    if evidence.qe_status not in policy.tcb_statuses or evidence.qe_status in GRACE_STATUSES:
+        return False
+    if evidence.tcb_status not in policy.tcb_statuses:
+        return False
+    if evidence.tcb_status not in GRACE_STATUSES:
+        return True
+    return policy.tcb_grace_s is not None and now <= evidence.tcb_date + policy.tcb_grace_s
+
+
+def _advisory_accepted(advisory: str, policy: Policy) -> bool:
+    return advisory in policy.advisories or advisory.startswith(_NOTICE_PREFIX)

@@ -1,0 +1,128 @@
+"""The records of a request for release: what the gate decides on, and what is written down of its decision.
+
+Everything is read at one moment, by the caller; rows come with their stamps, so that the commit of the release requires
+them unchanged.
+
+Example:
+    request = ReleaseRequest(decrypt=checked, authority=authority, ...)
+    admission = admit(request)
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from msgspec import Struct, field
+
+from capabilities.chain import Authority, Marks
+from capabilities.cids import ContentKey, Digest
+from capabilities.principals import Principal
+from capabilities.sign_ins import Link, Presence
+
+from .policy import Evidence
+from .release_record import Mode, ReleaseRecord
+from .requests import CheckedDecrypt
+from .withdrawals import Withdrawals
+
+Ground = Literal["owner", "owner_session", "attested", "off"]
+"""Why a release was admitted: IP1, IP2, evidence, or a node that asks for nothing."""
+
+
+class RowStamp(Struct, frozen=True, gc=False):
+    """A row of the store that a decision rests on; opaque here, the commit checks that it is unchanged."""
+
+    key: bytes
+    stamp: bytes
+
+
+class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
+    """Everything a release is decided on.
+
+    Attributes:
+        decrypt: the checked request; holds invoker, receiver key and the network with its policy.
+        authority: what the chain rules returned for the invocation.
+        cited: content key of every proof, in signed order.
+        links: every delegation of every cited closure, by content key.
+        sessions: further delegations that may be the standing session of a holder; see `session_holders`.
+        marks: the mark of every delegation in `links` and `sessions`.
+        release_record: the node's own demands.
+        evidence: what is kept for exactly (invoker, receiver key), or the invoker's evidence of mode "signed".
+        key_paths: paths of `paths_in_force` at which an envelope with this very wrapped key stands, each with its row.
+        network_row: row of the network and its policy.
+        record_row: row of the release record.
+        withdrawals: what the operator withdrew for every network; the network carries its own.
+        withdrawals_row: row of the operator's withdrawals.
+        evidence_row: row of the evidence; None where there is none.
+        now: epoch seconds.
+    """
+
+    decrypt: CheckedDecrypt
+    authority: Authority
+    cited: tuple[ContentKey, ...]
+    links: Mapping[ContentKey, Link]
+    marks: Marks
+    release_record: ReleaseRecord
+    network_row: RowStamp
+    record_row: RowStamp
+    withdrawals: Withdrawals
+    withdrawals_row: RowStamp
+    now: float
+    sessions: tuple[Link, ...] = ()
+    evidence: Evidence | None = None
+    evidence_row: RowStamp | None = None
+    key_paths: Mapping[str, RowStamp] = field(default_factory=dict)
+
+    @property
+    def invoker(self) -> Principal:
+        """I."""
+        return self.decrypt.bound.invocation.invoker
+
+    @property
+    def presence(self) -> Presence:
+        """What tells whether I is O in person."""
+        decrypt = self.decrypt
+        return Presence(
+            owner=decrypt.network.owner,
+            invoker=decrypt.bound.invocation.invoker,
+            cited=self.cited,
+            links=self.links,
+            sessions=self.sessions,
+            marks=self.marks,
+            now=self.now,
+        )
+
+
+class ReleaseAudit(Struct, frozen=True, kw_only=True, gc=False):
+    """What the audit record of an admitted release says; no key, no token.
+
+    Attributes:
+        ground: why.
+        mode: the node's mode at that moment.
+        owner: O. invoker: I.
+        network_id: canonical text.
+        token: digest of the invocation.
+        invocation_cid: the same as the text of a cid.
+        chain: cid texts of every delegation in every cited closure, each once.
+        request_hash: hex, over cid and body hash.
+        receiver_public_key_hash: hex, as bound in the request.
+        policy_sha256: hex SHA-256 of every policy in force, as canonical JSON.
+        evidence_sha256: hex, of the evidence's row; None unless evidence was judged.
+        quote_sha256: hex, of the statement in the quote; None unless evidence was judged.
+        collateral_sha256: hex; None unless evidence was judged.
+        decided_at: epoch seconds.
+    """
+
+    ground: Ground
+    mode: Mode
+    owner: Principal
+    invoker: Principal
+    network_id: str
+    token: Digest
+    invocation_cid: str
+    chain: tuple[str, ...]
+    request_hash: str
+    receiver_public_key_hash: str
+    policy_sha256: tuple[str, ...]
+    evidence_sha256: str | None
+    quote_sha256: str | None
+    collateral_sha256: str | None
+    decided_at: float

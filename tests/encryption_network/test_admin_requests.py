@@ -1,0 +1,174 @@
+"""Creating and revoking a network: the ladder of its requests, row by row, and what bodies may hold."""
+
+from typing import Any
+
+import pytest
+from tests_support import altered
+
+from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
+from capabilities.strict_json import Json
+from encryption_network.errors import (
+    ActionNotPermitted,
+    AudienceMismatch,
+    BodyMalformed,
+    CreateBodyMalformed,
+    EncryptionError,
+    HashMismatch,
+    InvalidNetworkId,
+    NetworkExists,
+    NetworkMismatch,
+    NetworkNotFound,
+    TargetNodeMismatch,
+    TypeMismatch,
+)
+from encryption_network.networks import Threshold
+from encryption_network.requests import (
+    REVOKE_BODY_HASH,
+    admin_claim_key,
+    admin_fact,
+    bind_admin,
+    check_audience,
+    check_create,
+    check_revoke,
+    parse_create,
+)
+
+ANOTHER = "urn:tinycloud:encryption:did:key:zElse:default"
+
+
+def admin(world: Any, **changes: Any) -> Any:
+    """Bind a create token whose fact, token or claims are changed."""
+    body = {"name": "default", "ownerDid": world.owner, "threshold": {"n": 1, "t": 1}}
+    wanted = parse_create(body)
+    fact = admin_fact(world.urn, target_node=world.keyring.node_did, action=NETWORK_CREATE, body=body)
+    fact |= changes.pop("fact", {})
+    facts = changes.pop("facts", [fact])
+    action = changes.pop("action", NETWORK_CREATE)
+    body_hash = changes.pop("body_hash", wanted.body_hash)
+    token = {"att": {world.urn: {NETWORK_CREATE: [{}]}}} | changes
+    invocation = world.invocation(world.session, facts=facts, **token)
+    nonce = bind_admin(
+        invocation, wanted.network_id, action=action, body_hash=body_hash, node_did=world.keyring.node_did
+    )
+    return invocation, nonce
+
+
+def test_admin_facts_tolerate_further_members(world: Any) -> None:
+    """An admin fact may hold more than it has to."""
+    _, nonce = admin(world, fact={"more": [1]})
+    assert nonce == "urn:uuid:1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"facts": []}, BodyMalformed),
+        ({"fact": {"networkId": "x"}}, BodyMalformed),
+        ({"fact": {"type": "tinycloud.encryption.decrypt/v1"}}, TypeMismatch),
+        ({"aud": "did:key:zSomebody"}, AudienceMismatch),
+        ({"fact": {"targetNode": "did:key:zSomebody"}}, TargetNodeMismatch),
+        ({"fact": {"networkId": ANOTHER}}, NetworkMismatch),
+        ({"fact": {"action": NETWORK_REVOKE}}, ActionNotPermitted),
+        ({"action": NETWORK_REVOKE}, ActionNotPermitted),
+        ({"att": {}}, ActionNotPermitted),
+        ({"att": {ANOTHER: {NETWORK_CREATE: [{}]}}}, NetworkMismatch),
+        ({"fact": {"bodyHash": "00"}}, HashMismatch),
+        ({"body_hash": REVOKE_BODY_HASH}, HashMismatch),
+        ({"nonce": None}, BodyMalformed),
+    ],
+)
+def test_each_row_of_the_admin_ladder(world: Any, changes: dict[str, Any], kind: type[EncryptionError]) -> None:
+    """A create token with one fault is refused by its row."""
+    with pytest.raises(kind):
+        admin(world, **changes)
+
+
+def test_a_missing_nonce_says_so(world: Any) -> None:
+    """Create and revoke need a nonce."""
+    with pytest.raises(BodyMalformed) as caught:
+        admin(world, nonce=None)
+    assert caught.value.text == "decrypt request body is malformed: missing nonce"
+
+
+def test_a_nonce_belongs_to_its_issuer(world: Any) -> None:
+    """The claim is over issuer and nonce: other issuers and other nonces do not collide, other tokens do."""
+    first, nonce = admin(world)
+    again, _ = admin(world, exp=world.now + 30)
+    assert first.cid != again.cid
+    assert admin_claim_key(first, nonce) == admin_claim_key(again, nonce)
+    assert admin_claim_key(first, nonce) != admin_claim_key(first, nonce + "x")
+    assert admin_claim_key(first, nonce) != admin_claim_key(altered(first, invoker="did:key:zElse"), nonce)
+    assert len(admin_claim_key(first, nonce)) == 32
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "text"),
+    [
+        ({"ownerDid": "did:key:z:x"}, CreateBodyMalformed, "missing field `name`"),
+        ({"name": "n"}, CreateBodyMalformed, "missing field `ownerDid`"),
+        ({"name": 1, "ownerDid": "x"}, CreateBodyMalformed, "invalid type: integer `1`, expected a string"),
+        (
+            {"name": "n", "ownerDid": "x", "threshold": {"n": 1}},
+            CreateBodyMalformed,
+            "missing field `t`",
+        ),
+        (
+            {"name": "n", "ownerDid": "x", "threshold": {"n": -1, "t": 1}},
+            CreateBodyMalformed,
+            "invalid value: integer `-1`, expected u32",
+        ),
+        ({"name": "n", "ownerDid": ""}, InvalidNetworkId, "empty owner DID"),
+        ({"name": "", "ownerDid": "x"}, InvalidNetworkId, "empty network name"),
+        ({"name": "a:b", "ownerDid": "x"}, InvalidNetworkId, "network name may not contain ':' or '/'"),
+    ],
+)
+def test_malformed_create_bodies(body: Any, kind: type[EncryptionError], text: str) -> None:
+    """Shape first, then the id; both are 400 with the bare text."""
+    with pytest.raises(kind) as caught:
+        parse_create(body)
+    assert (caught.value.text, caught.value.status_dedicated) == (text, 400)
+
+
+def test_create_bodies_are_tolerant(world: Any) -> None:
+    """Further members enter the hash; a threshold is one of one, also when absent or null."""
+    body: dict[str, Json] = {"name": "odd-1", "ownerDid": "not a did"}
+    assert parse_create(body).threshold == parse_create(body | {"threshold": None}).threshold == Threshold(1, 1)
+    assert parse_create(body).body_hash != parse_create(body | {"x": 1.5}).body_hash
+
+
+@pytest.mark.parametrize("name", ["Odd", "-odd", "o_d", "o.d", "ä", "o d"])
+def test_new_networks_have_names_that_clients_can_write(name: str) -> None:
+    """A name that no client can write makes no network (enc-D4)."""
+    with pytest.raises(CreateBodyMalformed, match="the name of a new network"):
+        parse_create({"name": name, "ownerDid": "did:key:z"})
+
+
+@pytest.mark.parametrize("threshold", [{"n": 5, "t": 3}, {"n": 1, "t": 2}, {"n": 0, "t": 0}])
+def test_thresholds_that_mean_nothing_are_refused(threshold: dict[str, Json]) -> None:
+    """Only one of one is what the node does (enc-D1)."""
+    with pytest.raises(CreateBodyMalformed, match="threshold must be n 1 and t 1"):
+        parse_create({"name": "n", "ownerDid": "did:key:z", "threshold": threshold})
+
+
+def test_create_and_revoke_look_at_what_exists(world: Any) -> None:
+    """Creating needs a free id or an unclaimed network (EN31), revoking an existing network, revoked or not."""
+    check_create(None)
+    check_create(altered(world.network, claimed=False))
+    for taken in (
+        {},
+        {"state": "revoked"},
+        {"state": "revoked", "claimed": False},
+        {"state": "failed", "claimed": False},
+    ):
+        with pytest.raises(NetworkExists):
+            check_create(altered(world.network, **taken))
+    assert check_revoke(altered(world.network, state="revoked")).state == "revoked"
+    with pytest.raises(NetworkNotFound):
+        check_revoke(None)
+
+
+def test_the_audience_is_compared_as_text(world: Any) -> None:
+    """A fragment makes another audience."""
+    check_audience(world.keyring.node_did, world.keyring.node_did)
+    with pytest.raises(AudienceMismatch):
+        check_audience(world.keyring.node_did + "#x", world.keyring.node_did)
