@@ -8,7 +8,6 @@ NodeError                      code
 ├── StoreMisused               store-misused
 ├── ReleaseLoosened            release-loosened
 ├── CollateralRefused          collateral-refused
-├── ReceiptRefuted             receipt-refuted
 ├── AuditRefuted               audit-refuted
 ├── PlatformSilent             platform-silent
 ├── ClockWrong                 clock-wrong
@@ -77,12 +76,6 @@ class CollateralRefused(NodeError):
     """A collateral document is not what it has to be, or older than the one held."""
 
     code = "collateral-refused"
-
-
-class ReceiptRefuted(NodeError):
-    """A receipt, or a document that it refers to, is not what it says."""
-
-    code = "receipt-refuted"
 
 
 class AuditRefuted(NodeError):

@@ -12,42 +12,31 @@ Example:
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import aiohttp
 
-from encryption_network.key_providers import key_provider_text
-from encryption_network.policy import Evidence
+from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS
 from sealspace.backends import ValidWindow, Verified
 from sealspace.errors import BackendNotProven, CollateralNeeded
 from sealspace.published import Published
-from tee_backend.attestation.application import EventLogClaims, check_key_provider
+from tee_backend.attestation.application import EventLogClaims
 from tee_backend.attestation.certificates import PlatformCa
-from tee_backend.attestation.collateral import (
-    MAX_COLLATERAL_BYTES,
-    Collateral,
-    CollateralFile,
-    parse_collateral_file,
-)
+from tee_backend.attestation.collateral import MAX_COLLATERAL_BYTES, CollateralFile, CollateralProvider
 from tee_backend.attestation.errors import (
     AttestationError,
     CollateralOutsideWindow,
     CollateralUnusable,
     MalformedCertificate,
+    PlatformUnknown,
     TrustRootRefused,
 )
-from tee_backend.attestation.event_log import read_event_log
-from tee_backend.attestation.event_log_claims import verify_event_log
-from tee_backend.attestation.judgement import to_evidence
+from tee_backend.attestation.examine import bind_quote, examine
+from tee_backend.attestation.held_collateral import HeldCollateral
 from tee_backend.attestation.pcs import CollateralService, ServiceSettings
-from tee_backend.attestation.quote import Quote, parse_quote
-from tee_backend.attestation.report_data import check_report_data, published_report_data
+from tee_backend.attestation.report_data import published_binding
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
-from tee_backend.attestation.verify import VerifiedQuote, verify_quote
-
-MAX_FOLDER_FILES: Final = 256
 
 # What does not hold -> what to say and to do; every other kind is said by its own name.
 _SAID: Final[dict[str, tuple[str, str]]] = {
@@ -79,14 +68,6 @@ _SAID: Final[dict[str, tuple[str, str]]] = {
 }
 
 
-class CollateralSource(Protocol):
-    """Where the one who asks has collateral from."""
-
-    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Return the document for one platform family and authority; raises CollateralNeeded."""
-        ...
-
-
 class CollateralFolder:
     """Documents as files `*.json` of a folder, as `sealspace collateral` and nodes read them.
 
@@ -97,29 +78,44 @@ class CollateralFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
+    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
         """Return the newest document for the family.
 
         Raises:
-            CollateralNeeded: the folder has none.
+            CollateralNeeded: the folder has none, or a document in it cannot be read: the damaged one could be the
+                newest, and an older one would judge more kindly.
         """
-        found = await asyncio.to_thread(lambda: list(self._documents()))
-        fitting = [one.collateral for one in found if (one.fmspc, one.ca) == (fmspc, ca)]
-        if not fitting:
+        documents = await asyncio.to_thread(self._read)
+        try:
+            held = HeldCollateral(documents)
+        except CollateralUnusable as error:
+            raise CollateralNeeded(
+                f"a document in {self._folder} is refused: {error.code}: {error.detail}",
+                problem=error.code,
+                hint=f"look at the files in {self._folder}",
+            ) from error
+        try:
+            return await held.collateral(fmspc, ca)
+        except PlatformUnknown as error:
             raise CollateralNeeded(
                 f"no collateral for platform family {fmspc.hex()} ({ca}) in {self._folder}",
                 problem="collateral-missing",
                 hint=f"put the family's document into {self._folder}, or leave --collateral out to ask Intel",
-            )
-        return max(fitting, key=lambda one: one.starts_at)
+            ) from error
 
-    def _documents(self) -> Iterator[CollateralFile]:
-        for path in sorted(self._folder.glob("*.json"))[:MAX_FOLDER_FILES]:
+    def _read(self) -> list[bytes]:
+        documents = []
+        for path in sorted(self._folder.glob("*.json")):
             try:
                 with path.open("rb") as stream:
-                    yield parse_collateral_file(stream.read(MAX_COLLATERAL_BYTES + 1))
-            except (OSError, AttestationError):
-                continue  # another's file; a family without a document is said above
+                    documents.append(stream.read(MAX_COLLATERAL_BYTES + 1))
+            except OSError as error:
+                raise CollateralNeeded(
+                    f"cannot read {path}: {error.strerror or 'unreadable'}",
+                    problem="collateral_malformed",
+                    hint=f"ls -l {path}",
+                ) from error
+        return documents
 
 
 class FetchedCollateral:
@@ -132,7 +128,7 @@ class FetchedCollateral:
     def __init__(self, settings: ServiceSettings | None = None) -> None:
         self._settings = settings or ServiceSettings()
 
-    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
+    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
         """Fetch the document for the family.
 
         Raises:
@@ -140,7 +136,7 @@ class FetchedCollateral:
         """
         async with aiohttp.ClientSession() as session:
             try:
-                return (await CollateralService(session, self._settings).collateral(fmspc, ca)).collateral
+                return await CollateralService(session, self._settings).collateral(fmspc, ca)
             except CollateralUnusable as exc:
                 raise CollateralNeeded(
                     f"{self._settings.base_url} gives no collateral for platform family {fmspc.hex()}: {exc.code}",
@@ -153,12 +149,12 @@ class Inspector:
     """Verifies evidence for whoever wants to grant; an `EvidenceVerifier` of the SDK.
 
     Args:
-        source: of collateral.
+        provider: of collateral.
         root: where chains have to end; None: Intel's.
     """
 
-    def __init__(self, source: CollateralSource, *, root: TrustRoot | None = None) -> None:
-        self._source = source
+    def __init__(self, provider: CollateralProvider, *, root: TrustRoot | None = None) -> None:
+        self._provider = provider
         self._root = root or intel_root()
 
     async def verify(self, published: Published, *, now: float) -> Verified:
@@ -168,47 +164,30 @@ class Inspector:
             BackendNotProven: something does not hold; `problem` names it.
             CollateralNeeded: there is no collateral, or none that holds now.
         """
+        statement = published.statement
+        binding = published_binding(published.nonce, statement.did, statement.sha256)  # AT51
         try:
-            quote = parse_quote(published.quote)
-            statement = published.statement
-            expected = published_report_data(published.nonce, statement.did, statement.sha256)
-            check_report_data(quote.report.report_data, expected)  # AT51
-            claims = _claims(published, quote)
-            collateral = await self._source.collateral(quote.platform.fmspc, quote.platform.ca)
-            verified = await asyncio.to_thread(verify_quote, quote.raw, collateral, root=self._root, now=now)
+            bound = bind_quote(published.quote, binding, event_log=published.event_log, accepted=DEFAULT_KEY_PROVIDERS)
+            _check_compose(statement.compose, bound.claims)
+            document = await self._provider.collateral(*bound.family)
+            evidence = await asyncio.to_thread(examine, bound, document.collateral, root=self._root, now=now)
         except AttestationError as exc:
             raise _as_refusal(exc) from exc
         return Verified(
-            evidence=_evidence(published, verified, claims),
-            windows=tuple(ValidWindow(name, one.starts_at, one.ends_at) for name, one in collateral.windows),
+            evidence=evidence,
+            windows=tuple(ValidWindow(name, one.starts_at, one.ends_at) for name, one in document.collateral.windows),
             root_is_intel=self._root.is_intel,
         )
 
 
-def _claims(published: Published, quote: Quote) -> EventLogClaims | None:
-    """Return what the event log says; a compose file is shown only where the log names it."""
-    compose = published.statement.compose
-    if published.event_log is None:
-        if compose is not None:
-            raise BackendNotProven("it shows a compose file, and no event log that names it", problem="event_log")
-        return None
-    claims = verify_event_log(read_event_log(published.event_log), quote.report)
-    check_key_provider(claims)
-    if compose is not None and hashlib.sha256(compose.encode()).digest() != claims.compose_hash:
+def _check_compose(compose: str | None, claims: EventLogClaims | None) -> None:
+    """Check that a compose file is shown only where the log names it (AT52)."""
+    if compose is None:
+        return
+    if claims is None:
+        raise BackendNotProven("it shows a compose file, and no event log that names it", problem="event_log")
+    if hashlib.sha256(compose.encode()).digest() != claims.compose_hash:
         raise BackendNotProven("the compose file that it shows is not the one that it runs", problem="compose")
-    return claims
-
-
-def _evidence(published: Published, verified: VerifiedQuote, claims: EventLogClaims | None) -> Evidence:
-    return to_evidence(
-        verified,
-        invoker=published.statement.did,
-        receiver_public_key=b"",  # nothing is to be received yet; such evidence is never kept
-        receiver_mode="attested",
-        compose_hash=None if claims is None else claims.compose_hash,
-        app_id=None if claims is None else claims.app_id,
-        key_provider=None if claims is None else key_provider_text(claims.key_provider.name, claims.key_provider.id),
-    )
 
 
 def _as_refusal(error: AttestationError) -> BackendNotProven | CollateralNeeded:

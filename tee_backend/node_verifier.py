@@ -6,24 +6,16 @@ Example:
     client = Client("https://node.example", require_node_evidence=required)
 """
 
-import asyncio
-
-from capabilities.principals import ed25519_public_key, parse_principal
 from encryption_network.judgement import judge
-from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS, are_accepted, is_accepted, key_provider_text
+from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS, NAMES, are_accepted, is_accepted
 from encryption_network.policy import Evidence
 from sealspace.errors import NodeEvidenceRefused
 from sealspace.node_evidence import NodeAttestation, NodeEvidence, NodePolicy, NodeStatement
-from tee_backend.attestation.application import EventLogClaims
-from tee_backend.attestation.collateral_fetcher import Service
+from tee_backend.attestation.collateral import CollateralProvider
 from tee_backend.attestation.errors import AttestationError
-from tee_backend.attestation.event_log import read_event_log
-from tee_backend.attestation.event_log_claims import verify_event_log
-from tee_backend.attestation.judgement import to_evidence
-from tee_backend.attestation.quote import Quote, parse_quote
-from tee_backend.attestation.report_data import check_report_data, node_report_data
+from tee_backend.attestation.examine import bind_quote, examine_with
+from tee_backend.attestation.report_data import node_binding
 from tee_backend.attestation.trust_root import TrustRoot
-from tee_backend.attestation.verify import verify_quote
 
 
 class TdxNodeVerifier:
@@ -31,13 +23,13 @@ class TdxNodeVerifier:
 
     Args:
         root: where the quote's chain has to end.
-        collateral: asked for the document of the node's platform family: `held_collateral.HeldCollateral`, or Intel's
+        provider: gives the document of the node's platform family: `held_collateral.HeldCollateral`, or Intel's
             service (`pcs.CollateralService`). Never the node: who chooses the collateral chooses the verdict.
     """
 
-    def __init__(self, root: TrustRoot, collateral: Service) -> None:
+    def __init__(self, root: TrustRoot, provider: CollateralProvider) -> None:
         self._root = root
-        self._collateral = collateral
+        self._provider = provider
 
     async def verify(self, attestation: NodeAttestation, policy: NodePolicy, *, now: float) -> NodeEvidence:
         """Return the evidence if it is genuine, is about the statement, and satisfies the policy; see NodeVerifier.
@@ -63,29 +55,13 @@ class TdxNodeVerifier:
         Does not check:
             Whether anybody approves of the code, its platform, its key provider or the statement.
         """
+        binding = node_binding(attestation.nonce, attestation.statement)  # AT41
         try:
-            quote = parse_quote(attestation.quote)
-            # AT41
-            check_report_data(quote.report.report_data, node_report_data(attestation.nonce, attestation.statement))
-            claims = _claims(attestation, quote)
-            document = await self._collateral.collateral(quote.platform.fmspc, quote.platform.ca)
-            verified = await asyncio.to_thread(
-                verify_quote, attestation.quote, document.collateral, root=self._root, now=now
-            )
+            # Which kinds of key provider are accepted is the policy's to say (AT45); nobody's keys are no node's.
+            bound = bind_quote(attestation.quote, binding, event_log=attestation.event_log, accepted=NAMES)
+            return await examine_with(bound, self._provider, root=self._root, now=now)
         except AttestationError as exc:
             raise NodeEvidenceRefused(exc.code, exc.detail) from exc
-        node_did = parse_principal(attestation.statement.node_did)
-        return to_evidence(
-            verified,
-            invoker=node_did,
-            receiver_public_key=ed25519_public_key(node_did) or b"",
-            receiver_mode="attested",
-            compose_hash=None if claims is None else claims.compose_hash,
-            app_id=None if claims is None else claims.app_id,
-            key_provider=None
-            if claims is None
-            else key_provider_text(claims.key_provider.name, claims.key_provider.id),
-        )
 
     def _check_statement(self, statement: NodeStatement, policy: NodePolicy) -> None:
         # AT45
@@ -122,9 +98,3 @@ def _check_key_provider(facts: Evidence, statement: NodeStatement, policy: NodeP
     if not is_accepted(found, providers):
         told = "nobody who can be told" if found is None else found[:80]
         raise NodeEvidenceRefused("key_provider", f"the node's keys come from {told}")
-
-
-def _claims(attestation: NodeAttestation, quote: Quote) -> EventLogClaims | None:
-    if attestation.event_log is None:
-        return None
-    return verify_event_log(read_event_log(list(attestation.event_log)), quote.report)

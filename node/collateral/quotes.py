@@ -11,10 +11,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from encryption_network.policy import Evidence
 from tee_backend.attestation.collateral import Collateral
 from tee_backend.attestation.errors import AttestationError
+from tee_backend.attestation.examine import BoundQuote, examine
 from tee_backend.attestation.trust_root import TrustRoot
-from tee_backend.attestation.verify import VerifiedQuote, verify_quote
 
 REST: Final = 5
 """How many times as long as a refused quote took the next one waits: junk gets a sixth of a worker at the most."""
@@ -46,12 +47,14 @@ class Quotes:
         self._turn = asyncio.Lock()
         self._rests_until_s = 0.0
 
-    async def verify(self, quote: bytes, collateral: Collateral, *, root: TrustRoot, now: float) -> VerifiedQuote:
-        """Verify a quote when its turn comes.
+    async def examine(
+        self, bound: BoundQuote, collateral: Collateral, *, root: TrustRoot, now: float, ttl_s: float
+    ) -> Evidence:
+        """Examine a quote when its turn comes.
 
         Raises:
             QuotesBusy: the queue is full; nothing was verified.
-            AttestationError: as `verify_quote` says.
+            AttestationError: as `examine` says.
         """
         if self._waiting >= self._most_waiting:
             raise QuotesBusy
@@ -59,7 +62,7 @@ class Quotes:
         try:
             async with self._turn:
                 await self._rest()
-                return self._verified(quote, collateral, root=root, now=now)
+                return self._examined(bound, collateral, root=root, now=now, ttl_s=ttl_s)
         finally:
             self._waiting -= 1
 
@@ -67,10 +70,12 @@ class Quotes:
         """Let everything that is ready run first, and all the rest that the last refusal asks for."""
         await self._pause(max(0.0, self._rests_until_s - self._time_s()))
 
-    def _verified(self, quote: bytes, collateral: Collateral, *, root: TrustRoot, now: float) -> VerifiedQuote:
+    def _examined(
+        self, bound: BoundQuote, collateral: Collateral, *, root: TrustRoot, now: float, ttl_s: float
+    ) -> Evidence:
         began_s = self._time_s()
         try:
-            return verify_quote(quote, collateral, root=root, now=now)
+            return examine(bound, collateral, root=root, now=now, ttl_s=ttl_s)
         except AttestationError:
             ended_s = self._time_s()
             self._rests_until_s = ended_s + min(REST * (ended_s - began_s), MOST_REST_S)

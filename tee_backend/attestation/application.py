@@ -2,14 +2,14 @@
 
 Example:
     claims = verify_event_log(log, quote.report)
-    check_key_provider(claims, accepted=(AcceptedKeyProvider("kms", ids=frozenset({kms_id})),))
+    check_key_provider(claims.key_provider, ("tpm", "kms:3059…"))
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
-from encryption_network import key_providers
+from encryption_network.key_providers import is_within_terms, key_provider_text
 
 from .errors import KeyProviderRefused
 
@@ -31,6 +31,11 @@ class KeyProvider:
 
     name: KeyProviderName
     id: bytes
+
+    @property
+    def text(self) -> str:
+        """The provider as evidence and policies write it."""
+        return key_provider_text(self.name, self.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,50 +64,21 @@ class EventLogClaims:
     init_script_hashes: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedKeyProvider:
-    """A key provider that somebody accepts.
-
-    Attributes:
-        name: the kind; "none" is never accepted, whoever names it.
-        ids: accepted ids; empty: any.
-    """
-
-    name: KeyProviderName
-    ids: frozenset[bytes] = frozenset()
-
-
-def accepted_key_provider(text: str) -> AcceptedKeyProvider:
-    """Return what an entry of `encryption_network.key_providers` accepts; a kind that stands alone: any id.
-
-    Args:
-        text: from `parse_key_provider`.
-    """
-    name, _, provider_id = text.partition(":")
-    ids = frozenset({bytes.fromhex(provider_id)} if provider_id else ())
-    return AcceptedKeyProvider(cast(KeyProviderName, name), ids)
-
-
-DEFAULT_KEY_PROVIDERS: Final = tuple(accepted_key_provider(text) for text in key_providers.DEFAULT_KEY_PROVIDERS)
-"""Accepted unless somebody says otherwise. A local provider runs on the host's own word, so it has to be named."""
-
-
-def check_key_provider(
-    claims: EventLogClaims, *, accepted: Collection[AcceptedKeyProvider] = DEFAULT_KEY_PROVIDERS
-) -> None:
+def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) -> None:
     """Refuse an application whose keys somebody else may hold.
 
     Args:
-        claims: of a verified log.
-        accepted: what the operator or owner accepts.
+        provider: of a verified log; None: there is no log that names one.
+        accepted: whom the operator or owner accepts: entries of `encryption_network.key_providers`.
     Raises:
-        KeyProviderRefused: another kind or id than accepted, or no provider at all (AT29).
+        KeyProviderRefused: another kind or id than accepted, no provider at all, or no log under terms that exclude
+            somebody (AT29).
     """
     # AT29
-    provider = claims.key_provider
-    if provider.name == "none":
+    if provider is not None and provider.name == "none":  # whoever names it
         raise KeyProviderRefused("the application has no key provider")
-    for entry in accepted:
-        if entry.name == provider.name and (not entry.ids or provider.id in entry.ids):
-            return
+    if is_within_terms(None if provider is None else provider.text, accepted):
+        return
+    if provider is None:
+        raise KeyProviderRefused("no event log tells who gave the application its keys")
     raise KeyProviderRefused(f"key provider {provider.name!r} with id {provider.id[:16].hex()}")

@@ -21,7 +21,7 @@ Source: Intel PCS API v4, TCB info and enclave identity v2; the quote verificati
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 
 from capabilities.strict_json import Json
 
@@ -204,6 +204,17 @@ class CollateralFile:
     ca: PlatformCa
     raw: bytes
     collateral: Collateral
+
+
+class CollateralProvider(Protocol):
+    """Where whoever examines quotes has collateral from: never from the prover, who would choose the kinder one.
+
+    See `held_collateral.HeldCollateral`, `pcs.CollateralService`.
+    """
+
+    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
+        """Return the document of one platform family and authority; raises CollateralUnusable where there is none."""
+        ...
 
 
 def parse_collateral_file(data: bytes) -> CollateralFile:

@@ -12,12 +12,12 @@ Source: spec/attestation.md AT32.
 
 import asyncio
 from collections import OrderedDict
-from typing import Final, Protocol
+from typing import Final
 
 from capabilities.ambient import Clock
 
 from .certificates import PlatformCa
-from .collateral import CollateralFile
+from .collateral import CollateralFile, CollateralProvider
 from .errors import CollateralServiceFailed, PlatformUnknown, ServiceUnavailable
 
 MAX_REMEMBERED: Final = 256
@@ -31,14 +31,6 @@ FAILED_FOR_S: Final = 30.0
 Family = tuple[bytes, PlatformCa]
 
 
-class Service(Protocol):
-    """Where documents come from; see `pcs.CollateralService`."""
-
-    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
-        """Fetch the collateral of one platform family and authority; raises CollateralServiceFailed."""
-        ...
-
-
 class CollateralFetcher:
     """Fetches collateral on demand.
 
@@ -47,7 +39,7 @@ class CollateralFetcher:
         clock: how long failures are remembered.
     """
 
-    def __init__(self, service: Service, *, clock: Clock) -> None:
+    def __init__(self, service: CollateralProvider, *, clock: Clock) -> None:
         self._service = service
         self._clock = clock
         self._under_way: dict[Family, asyncio.Task[CollateralFile]] = {}

@@ -20,8 +20,7 @@ register like the rest and says nothing.
 
 Example:
     claims = verify_event_log(parse_event_log(text), verified.quote.report)
-    check_key_provider(claims)
-    evidence = to_evidence(verified, ..., compose_hash=claims.compose_hash, app_id=claims.app_id)
+    check_key_provider(claims.key_provider, accepted)
 
 Source: spec/attestation.md AT20 to AT22, AT28.
 """

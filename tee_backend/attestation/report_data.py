@@ -14,8 +14,10 @@ Source: spec/attestation.md AT9, AT51, AT41.
 
 import hashlib
 import hmac
-from typing import Literal
+from dataclasses import dataclass
 
+from capabilities.principals import Principal, ed25519_public_key, parse_principal
+from encryption_network.policy import ReceiverMode
 from sealspace.node_evidence import LABEL as NODE_LABEL
 from sealspace.node_evidence import NodeStatement
 
@@ -25,7 +27,46 @@ LABEL = b"sealspace/report-data/1"
 PUBLISHED_LABEL = b"sealspace/backend-evidence/1"
 REPORT_DATA_BYTES = 64
 RECEIVER_KEY_BYTES = 32
-ReceiverMode = Literal["attested", "signed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """What a quote has to be for; made by the functions below, which compute the report data from the rest.
+
+    Attributes:
+        report_data: 64 bytes that the quote has to hold.
+        holder: canonical DID of whom the quote is about.
+        receiver_public_key: key that it binds, 32 bytes; empty where nothing is to be received.
+        receiver_mode: mode that it binds.
+    """
+
+    report_data: bytes
+    holder: Principal
+    receiver_public_key: bytes = b""
+    receiver_mode: ReceiverMode = "attested"
+
+
+def session_binding(nonce: bytes, audience: str, holder: Principal, mode: ReceiverMode, receiver_key: bytes) -> Binding:
+    """Return what a quote has to be for that a backend attests with (AT9); as `report_data`."""
+    expected = report_data(nonce, audience, holder, mode, receiver_key)
+    return Binding(report_data=expected, holder=holder, receiver_public_key=receiver_key, receiver_mode=mode)
+
+
+def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) -> Binding:
+    """Return what a quote has to be for that a backend publishes (AT51); as `published_report_data`."""
+    return Binding(report_data=published_report_data(nonce, holder, statement_sha256), holder=holder)
+
+
+def node_binding(nonce: str, statement: NodeStatement) -> Binding:
+    """Return what a node's own quote has to be for (AT41); in place of a receiver key stands the node's public key.
+
+    Raises:
+        InvalidIdentifier: the node's DID is none.
+        UnicodeEncodeError: as `node_report_data`.
+    """
+    node_did = parse_principal(statement.node_did)
+    public_key = ed25519_public_key(node_did) or b""
+    return Binding(report_data=node_report_data(nonce, statement), holder=node_did, receiver_public_key=public_key)
 
 
 def report_data(nonce: bytes, audience: str, holder: str, mode: ReceiverMode, receiver_key: bytes) -> bytes:

@@ -38,10 +38,10 @@ from capabilities.abilities import READ_RECEIPTS
 from capabilities.strict_json import Json
 from encryption_network.receipt import encode_receipt
 from node.cli import EXIT_STATUS
-from node.operations.releases.receipt_check import verify_release
 from sealspace.encryption import new_receiver_key
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform, measurements_of
+from tee_backend.receipt_check import verify_release
 
 pytestmark = pytest.mark.slow
 

@@ -19,10 +19,9 @@ from encryption_network.canonical_json import canonical_hash
 from encryption_network.evidence_record import decode_evidence, encode_evidence
 from encryption_network.policy import Policy, policy_json
 from encryption_network.receipt import Receipt, encode_receipt, parse_receipt, sign_receipt
-from node.errors import ReceiptRefuted
 from node.operations.releases import receipts as operation
-from node.operations.releases.receipt_check import VerifiedRelease, judge_with, verify_release
 from sealspace.delegations import allow
+from sealspace.errors import ReceiptInvalid
 from spaces.documents.evidence import evidence_row_key
 from spaces.documents.receipts import basis_beside, document_row_key
 from spaces.store.contract import Commit, Put
@@ -31,6 +30,7 @@ from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
 from tee_backend.evidence.simulated_log import LogOptions, mint_event_log
+from tee_backend.receipt_check import VerifiedRelease, judge_with, verify_release
 
 
 async def fetch(stage: Stage, who: Delegate, network: str, leaf: str = "receipts", **more: Any) -> Reply:
@@ -171,14 +171,14 @@ async def test_every_flipped_byte_is_named(released: Any) -> None:
         for position in range(0, len(document), max(1, len(document) // 40)):
             flipped = document[:position] + bytes([document[position] ^ 1]) + document[position + 1 :]
             broken = Kept(whole.text, {**whole.documents, digest: flipped}, stage)
-            with pytest.raises(ReceiptRefuted, match=digest.hex()):
+            with pytest.raises(ReceiptInvalid, match=digest.hex()):
                 broken.verify()
         missing = Kept(whole.text, {d: b for d, b in whole.documents.items() if d != digest}, stage)
-        with pytest.raises(ReceiptRefuted, match=f"{digest.hex()}: it is missing"):
+        with pytest.raises(ReceiptInvalid, match=f"{digest.hex()}: it is missing"):
             missing.verify()
     for position in range(0, len(whole.text), 17):
         flipped = whole.text[:position] + bytes([whole.text[position] ^ 1]) + whole.text[position + 1 :]
-        with pytest.raises(ReceiptRefuted, match=r"^receipt: "):
+        with pytest.raises(ReceiptInvalid, match=r"^receipt: "):
             Kept(flipped, whole.documents, stage).verify()
 
 
@@ -186,9 +186,9 @@ async def test_a_receipt_of_another_node_or_root(released: Any) -> None:
     """Whoever verifies names the node and the root that they accept (RC16, RC18)."""
     stage, owner, _ = released
     whole = await kept(stage, owner)
-    with pytest.raises(ReceiptRefuted, match="another node"):
+    with pytest.raises(ReceiptInvalid, match="another node"):
         whole.verify(node_did="did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK")
-    with pytest.raises(ReceiptRefuted, match="quote"):
+    with pytest.raises(ReceiptInvalid, match="quote"):
         whole.verify(platform=SimulatedPlatform.from_seed(b"somebody else's platform"))
 
 
@@ -227,7 +227,7 @@ async def test_a_node_that_lies_is_found_out(released: Any, lie: Change) -> None
     """A receipt that the node itself signed, but that its documents do not bear out, is refuted (RC18)."""
     stage, owner, _ = released
     whole = await kept(stage, owner)
-    with pytest.raises(ReceiptRefuted):
+    with pytest.raises(ReceiptInvalid):
         whole.signed_anew(**lie(whole.receipt)).verify()
 
 
@@ -237,7 +237,7 @@ async def test_a_release_of_a_node_that_asks_for_nothing(released: Any) -> None:
     whole = await kept(stage, owner)
     assert whole.signed_anew(ground="off", mode="off", evidence=None, policies=()).verify().evidence is None
     for lie in ({"mode": "delegates", "policies": ()}, {"mode": "off"}):
-        with pytest.raises(ReceiptRefuted, match="asked for evidence"):
+        with pytest.raises(ReceiptInvalid, match="asked for evidence"):
             whole.signed_anew(**{"ground": "off", "evidence": None, **lie}).verify()
 
 
@@ -247,7 +247,7 @@ async def test_no_code_was_judged_by_no_policy(released: Any) -> None:
     whole = await kept(stage, owner)
     for later_s in (0, 5 * 86_400):
         at_micros = whole.receipt.at_micros + later_s * 1_000_000
-        with pytest.raises(ReceiptRefuted, match="no policy"):
+        with pytest.raises(ReceiptInvalid, match="no policy"):
             whole.signed_anew(mode="off", policies=(), at_micros=at_micros).verify()
 
 
@@ -272,7 +272,7 @@ async def test_evidence_has_to_say_what_its_quote_says(released: Any, false: dic
     stage, owner, _ = released
     whole = await kept(stage, owner)
     assert whole.with_evidence().verify().evidence is not None
-    with pytest.raises(ReceiptRefuted, match=r"evidence|quote|event log"):
+    with pytest.raises(ReceiptInvalid, match=r"evidence|quote|event log"):
         whole.with_evidence(**false).verify()
 
 
@@ -287,7 +287,7 @@ async def test_todays_collateral_judges_anew(released: Any) -> None:
     outdated = stage.platform.collateral_json(now, options=CollateralOptions(advisories=("INTEL-SA-09999",)))
     assert judge_with(release, outdated, root=root, now=now) == {digest: "advisory"}
     for collateral, at in ((b"{}", now), (fresh, now + 10**8)):
-        with pytest.raises(ReceiptRefuted, match="today"):
+        with pytest.raises(ReceiptInvalid, match="today"):
             judge_with(release, collateral, root=root, now=at)
 
 
@@ -299,7 +299,7 @@ async def test_the_owner_in_person_leaves_a_receipt_too(released: Any) -> None:
     assert opens(await stage.ask(session, owner), session, owner)
     whole = await kept(stage, owner)
     assert (whole.receipt.ground, whole.receipt.evidence) == ("owner_session", None)
-    with pytest.raises(ReceiptRefuted, match="no code"):
+    with pytest.raises(ReceiptInvalid, match="no code"):
         judge_with(whole.verify(), b"", root=parse_trust_root(stage.platform.root_der), now=0.0)
 
 
@@ -320,12 +320,12 @@ async def test_an_event_log_is_kept_and_replayed(held: HeldStage) -> None:
     whole = await kept(held, owner)
     assert whole.receipt.evidence is not None and whole.receipt.evidence.event_log is not None
     assert whole.verify().evidence is not None
-    with pytest.raises(ReceiptRefuted, match="event log"):
+    with pytest.raises(ReceiptInvalid, match="event log"):
         whole.signed_anew(evidence=altered(whole.receipt.evidence, event_log=None)).verify()
-    with pytest.raises(ReceiptRefuted, match="key provider"):
+    with pytest.raises(ReceiptInvalid, match="key provider"):
         whole.with_evidence(key_provider="tpm").verify()
     for false in ({"compose_hash": b"\xc1" * 32}, {"app_id": b"\xc1" * 20}):
-        with pytest.raises(ReceiptRefuted, match="another application"):
+        with pytest.raises(ReceiptInvalid, match="another application"):
             whole.with_evidence(**false).verify()
 
 
@@ -352,7 +352,7 @@ async def test_an_application_that_nobody_gave_keys(held: HeldStage) -> None:
         if name == "kms":
             assert lying.verify().evidence is not None
             continue
-        with pytest.raises(ReceiptRefuted, match="key provider"):
+        with pytest.raises(ReceiptInvalid, match="key provider"):
             lying.verify()
 
 
@@ -380,7 +380,7 @@ async def test_evidence_without_its_basis_still_releases(released: Any) -> None:
     assert opens(await stage.ask(delegate, owner), delegate, owner)
     judged = (await kept(stage, owner)).receipt.evidence
     assert judged is not None and (judged.quote, judged.nonce) == (None, None)
-    with pytest.raises(ReceiptRefuted, match="no longer had it"):
+    with pytest.raises(ReceiptInvalid, match="no longer had it"):
         (await kept(stage, owner)).verify()
 
 

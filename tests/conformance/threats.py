@@ -306,7 +306,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.4 keys of networks, or content keys, read out of a worker's memory later": (
         "encryption_network/test_release.py::test_no_key_stays_behind",
     ),
-    "3.4 platforms linked through their ids": ("tee_backend/test_judgement.py::test_no_machine_identity",),
+    "3.4 platforms linked through their ids": ("tee_backend/test_examine.py::test_no_machine_identity",),
     "3.4 nonces of network administration fill the store": (
         _NONCES + "test_a_nonce_is_forgotten",
         _NONCES + "test_a_token_that_lives_long_does_nothing_twice",

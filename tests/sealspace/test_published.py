@@ -8,8 +8,9 @@ import pytest
 from fuzz_strategies import changed_objects, damaged_bytes, json_values, large_texts
 from hypothesis import given
 from hypothesis import strategies as st
-from tests_support import fuzzed
+from tests_support import altered, fuzzed
 
+from capabilities.principals import parse_principal
 from capabilities.strict_json import Json
 from sealspace.backend_words import as_json, in_plain_words
 from sealspace.backends import Seen, ValidWindow, Verified, require_expected
@@ -17,9 +18,11 @@ from sealspace.errors import BackendAnswerInvalid, BackendError, BackendNotProve
 from sealspace.published import encode_published, parse_published, parse_statement, statement_json
 from sealspace.receipts import check_receipt, named_receipt
 from sealspace.session import key_session
-from tee_backend.attestation.judgement import to_evidence
+from tee_backend.attestation.collateral import parse_collateral
+from tee_backend.attestation.examine import BoundQuote, examine
 from tee_backend.attestation.quote import parse_quote
-from tee_backend.attestation.verify import VerifiedQuote
+from tee_backend.attestation.report_data import Binding
+from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
 
 NONCE = bytes(range(32))
@@ -33,7 +36,15 @@ MANIFEST: dict[str, Json] = {
     "secrets": {"API_KEY": True},
 }
 STATEMENT = statement_json(DID, MANIFEST, "services: {}\n")
-QUOTE = SimulatedPlatform.from_seed(bytes(32)).mint_quote(measurements_of("notes"), bytes(64))
+NOW = 1_795_000_000.0
+PLATFORM = SimulatedPlatform.from_seed(bytes(32))
+QUOTE = PLATFORM.mint_quote(measurements_of("notes"), bytes(64))
+EVIDENCE = examine(
+    BoundQuote(parse_quote(QUOTE), Binding(report_data=bytes(64), holder=parse_principal(DID)), None),
+    parse_collateral(PLATFORM.collateral_json(NOW)),
+    root=parse_trust_root(PLATFORM.root_der),
+    now=NOW,
+)
 DOCUMENT = encode_published(NONCE, STATEMENT, quote=QUOTE, event_log=[])
 VALUE: dict[str, Any] = json.loads(DOCUMENT)
 
@@ -129,13 +140,11 @@ def test_fuzz_statements(value: Any) -> None:
 
 
 def _seen(document: bytes) -> Seen:
-    quote = parse_quote(QUOTE)
-    verified = VerifiedQuote(quote, "UpToDate", "UpToDate", (), 20, 0.0, bytes(32), bytes(32), 1000.0, 2000.0)
     published = parse_published(document, nonce=NONCE)
-    evidence = to_evidence(verified, invoker=published.statement.did, receiver_public_key=b"", receiver_mode="attested")
-    window = ValidWindow("TCB info", 0.0, 2000.0)
+    evidence = altered(EVIDENCE, invoker=published.statement.did)
+    window = ValidWindow("TCB info", NOW - 1000.0, NOW + 1000.0)
     found = Verified(evidence=evidence, windows=(window,), root_is_intel=False)
-    return Seen(url="http://127.0.0.1:1", published=published, verified=found, seen_at=1000.0)
+    return Seen(url="http://127.0.0.1:1", published=published, verified=found, seen_at=NOW)
 
 
 @fuzzed()

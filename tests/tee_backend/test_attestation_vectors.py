@@ -13,8 +13,9 @@ from encryption_network.judgement import judge
 from encryption_network.policy import Policy
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.errors import AttestationError, MalformedQuote, UnsupportedQuote
-from tee_backend.attestation.judgement import to_evidence
+from tee_backend.attestation.examine import BoundQuote, examine
 from tee_backend.attestation.quote import BodyKind, parse_quote
+from tee_backend.attestation.report_data import Binding
 from tee_backend.attestation.trust_root import intel_root, parse_trust_root
 from tee_backend.attestation.verify import VerifiedQuote, verify_quote
 
@@ -79,11 +80,14 @@ def _policy_of(case: Case) -> Policy:
 
 def _refusal(case: Case) -> str | None:
     """Return the code of the refusal, by verification or by policy; None when accepted."""
+    root = parse_trust_root(_read(case.root))
     try:
-        verified = _verify(case)
+        quote = parse_quote(_read(case.quote))
+        binding = Binding(report_data=quote.report.report_data, holder=HOLDER, receiver_public_key=bytes(32))
+        collateral = parse_collateral(_read(case.collateral))
+        evidence = examine(BoundQuote(quote, binding, None), collateral, root=root, now=case.now)
     except AttestationError as refused:
         return refused.code
-    evidence = to_evidence(verified, invoker=HOLDER, receiver_public_key=bytes(32), receiver_mode="attested")
     return judge(evidence, _policy_of(case), case.now)
 
 

@@ -6,9 +6,9 @@ from itertools import permutations
 
 import pytest
 
+from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS, NAMES
 from encryption_network.policy import Measurements
 from tee_backend.attestation.application import (
-    AcceptedKeyProvider,
     EventLogClaims,
     KeyProvider,
     check_key_provider,
@@ -202,20 +202,29 @@ def test_a_stated_configuration_has_to_fit(machine: SimulatedPlatform, code: Mea
                 verify_event_log(minted.log, report)
 
 
-def _provided_by(provider: KeyProvider, report: TdReport) -> EventLogClaims:
-    return claims_of(mint_event_log(COMPOSE, options=LogOptions(key_provider=provider)), report)
+def _provided_by(provider: KeyProvider, report: TdReport) -> KeyProvider:
+    return claims_of(mint_event_log(COMPOSE, options=LogOptions(key_provider=provider)), report).key_provider
 
 
 def test_key_providers(report: TdReport) -> None:
     """A key service is accepted unless ids are named, a local one if it is named, none never (AT29)."""
     kms, local = KeyProvider("kms", b"k"), KeyProvider("local-sgx", b"l")
-    check_key_provider(_provided_by(kms, report))
-    check_key_provider(_provided_by(KeyProvider("tpm", b""), report))
-    check_key_provider(_provided_by(local, report), accepted=[AcceptedKeyProvider("local-sgx", frozenset({b"l"}))])
+    check_key_provider(_provided_by(kms, report), DEFAULT_KEY_PROVIDERS)
+    check_key_provider(_provided_by(KeyProvider("tpm", b""), report), DEFAULT_KEY_PROVIDERS)
+    check_key_provider(_provided_by(local, report), ["local-sgx:6c"])
     with pytest.raises(KeyProviderRefused):
-        check_key_provider(_provided_by(local, report))
+        check_key_provider(_provided_by(local, report), DEFAULT_KEY_PROVIDERS)
     with pytest.raises(KeyProviderRefused):
-        check_key_provider(_provided_by(kms, report), accepted=[AcceptedKeyProvider("kms", frozenset({b"x"}))])
-    nobody = _provided_by(KeyProvider("none", b""), report)
-    with pytest.raises(KeyProviderRefused):
-        check_key_provider(nobody, accepted=[AcceptedKeyProvider("none")])
+        check_key_provider(_provided_by(kms, report), ["kms:78"])
+    for accepted in (["none"], NAMES):
+        with pytest.raises(KeyProviderRefused):
+            check_key_provider(_provided_by(KeyProvider("none", b""), report), accepted)
+
+
+def test_no_log_tells_of_no_provider() -> None:
+    """Without a log the provider is not known: taken under terms that exclude nobody, and no others (AT29)."""
+    for accepted in (DEFAULT_KEY_PROVIDERS, NAMES):
+        check_key_provider(None, accepted)
+    for excluding in (["kms"], ["tpm", "kms:78"], []):
+        with pytest.raises(KeyProviderRefused):
+            check_key_provider(None, excluding)

@@ -11,10 +11,11 @@ from capabilities.errors import InvalidIdentifier
 from capabilities.resources import NetworkId, parse_network_id
 from encryption_network.errors import ReceiptError
 from encryption_network.receipt import Receipt, parse_receipt
+from sealspace.errors import ReceiptInvalid
 from spaces.documents.receipts import document_row_key, stored_receipts
 
 from ...config.tree import Config
-from ...errors import ConfigurationError, ReceiptRefuted
+from ...errors import ConfigurationError
 from ..terminal import tell_exactly, tell_json
 from .opened_store import opened_store
 from .settings import config_from, data_options
@@ -77,7 +78,7 @@ def _stored(text: bytes) -> Receipt:
     try:
         return parse_receipt(text)
     except ReceiptError as error:
-        raise ReceiptRefuted(f"a stored receipt does not read: {error}", hint="restore a backup") from error
+        raise ReceiptInvalid(f"a stored receipt does not read: {error}", hint="restore a backup") from error
 
 
 def _referred(receipt: Receipt) -> Iterator[bytes]:

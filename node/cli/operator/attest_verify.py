@@ -6,10 +6,10 @@ import click
 
 from capabilities.ambient import SystemClock
 from encryption_network.receipt import MAX_RECEIPT_BYTES
+from sealspace.errors import ReceiptInvalid
 from tee_backend.attestation.trust_root import intel_root
+from tee_backend.receipt_check import documents_in, judge_with, verify_release
 
-from ...errors import ReceiptRefuted
-from ...operations.releases.receipt_check import documents_in, judge_with, verify_release
 from ...term_files import read_collateral_file, read_trust_root
 from ..terminal import tell_json
 
@@ -46,4 +46,4 @@ def _read(path: Path) -> bytes:
             return stream.read(MAX_RECEIPT_BYTES + 2)
     except OSError as error:
         reason = error.strerror or "unreadable"
-        raise ReceiptRefuted(f"cannot read {path}: {reason}", hint=f"ls -l {path}") from None
+        raise ReceiptInvalid(f"cannot read {path}: {reason}", hint=f"ls -l {path}") from None

@@ -19,7 +19,7 @@ from encryption_network.release_record import Mode
 from sealspace.client import Client
 from sealspace.errors import NodeEvidenceRefused
 from sealspace.node_evidence import NodeAttestation, NodeStatement, SecretOrigin
-from tee_backend.attestation.collateral_fetcher import Service
+from tee_backend.attestation.collateral import CollateralProvider
 from tee_backend.attestation.errors import CollateralUnusable
 from tee_backend.attestation.held_collateral import HeldCollateral
 from tee_backend.attestation.pcs import CollateralService, ServiceSettings
@@ -99,7 +99,7 @@ def exact_code(facts: Evidence) -> Policy:
 
 
 @asynccontextmanager
-async def _documents(folder: Path | None) -> AsyncIterator[Service]:
+async def _documents(folder: Path | None) -> AsyncIterator[CollateralProvider]:
     """Yield the documents of a folder, or Intel's service where none is named."""
     if folder is None:
         async with aiohttp.ClientSession() as session:

@@ -22,7 +22,6 @@ from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.evidence_record import decode_evidence, encode_evidence
-from encryption_network.key_providers import is_within_terms, key_provider_text
 from encryption_network.policy import Evidence, ReceiverMode
 from encryption_network.release_record import ReleaseRecord, decode_release_record
 from encryption_network.requests import MAX_LIFETIME_S, check_audience, read_body
@@ -33,19 +32,16 @@ from spaces.documents.receipts import Basis, basis_beside, basis_put
 from spaces.errors import RecordDamaged
 from spaces.grants.replay_records import claim_of
 from spaces.store.contract import Check, Claim, Commit, Put
-from tee_backend.attestation.application import EventLogClaims, accepted_key_provider, check_key_provider
 from tee_backend.attestation.challenge import (
     RANDOM_BYTES,
     ChallengeScope,
     check_challenge,
     issue_challenge,
 )
-from tee_backend.attestation.errors import AttestationError, KeyProviderRefused
-from tee_backend.attestation.event_log import read_event_log
-from tee_backend.attestation.event_log_claims import verify_event_log
-from tee_backend.attestation.judgement import to_evidence
-from tee_backend.attestation.quote import MAX_QUOTE_BYTES, Quote, parse_quote
-from tee_backend.attestation.report_data import check_report_data, report_data
+from tee_backend.attestation.errors import AttestationError
+from tee_backend.attestation.examine import bind_quote
+from tee_backend.attestation.quote import MAX_QUOTE_BYTES
+from tee_backend.attestation.report_data import session_binding
 
 from ...logs import log_warning
 from ...release_terms import in_force
@@ -128,7 +124,7 @@ class _Handed:
     """The body of a session request; shapes checked, nothing believed."""
 
     quote: bytes
-    event_log: Json
+    event_log: list[Json] | None
     receiver_public_key: bytes
     receiver_mode: ReceiverMode
     body_hash: str
@@ -261,31 +257,25 @@ def _basis(judged: _Judged, handed: _Handed, nonce: bytes, evidence_sha256: byte
 
 async def _verified(services: Services, call: Call, handed: _Handed, nonce: bytes) -> _Judged:
     """Verify the quote against the operator's collateral and state what it says."""
-    invocation = call.invocation
-    quote = parse_quote(handed.quote)  # our own parser
-    expected = report_data(
+    binding = session_binding(
         nonce,
         services.keyring.node_did,
-        invocation.invoker,
+        call.invocation.invoker,
         handed.receiver_mode,
         handed.receiver_public_key,
     )
-    check_report_data(quote.report.report_data, expected)
-    claims = _claims(_terms(services, call), handed, quote)
-    usable = await usable_collateral(services, quote)
-    root, collateral = services.trust_root, usable.collateral
-    verified = await services.quotes.verify(handed.quote, collateral, root=root, now=services.clock.now())
-    evidence = to_evidence(
-        verified,
-        invoker=invocation.invoker,
-        receiver_public_key=handed.receiver_public_key,
-        receiver_mode=handed.receiver_mode,
-        ttl_s=min(services.config.release.evidence_s, usable.stale_at - verified.verified_at),
-        compose_hash=None if claims is None else claims.compose_hash,
-        app_id=None if claims is None else claims.app_id,
-        key_provider=None if claims is None else key_provider_text(claims.key_provider.name, claims.key_provider.id),
+    accepted = _terms(services, call).key_providers  # AT29
+    bound = bind_quote(handed.quote, binding, event_log=handed.event_log, accepted=accepted)
+    usable = await usable_collateral(services, bound.quote)
+    now = services.clock.now()
+    evidence = await services.quotes.examine(
+        bound,
+        usable.collateral,
+        root=services.trust_root,
+        now=now,
+        ttl_s=min(services.config.release.evidence_s, usable.stale_at - now),
     )
-    return _Judged(evidence, verified.quote.raw, collateral.raw, usable.relied)
+    return _Judged(evidence, bound.quote.raw, usable.collateral.raw, usable.relied)
 
 
 def _terms(services: Services, call: Call) -> ReleaseRecord:
@@ -294,17 +284,6 @@ def _terms(services: Services, call: Call) -> ReleaseRecord:
     if row is None or row.value is None:
         raise RecordDamaged("the release record was deleted")
     return in_force(services.config.release, decode_release_record(row.value))
-
-
-def _claims(terms: ReleaseRecord, handed: _Handed, quote: Quote) -> EventLogClaims | None:
-    """Return what the event log says; it is compared with registers of the quote, which is itself verified after."""
-    if handed.event_log is None:
-        if not is_within_terms(None, terms.key_providers):  # AT29
-            raise KeyProviderRefused("no event log tells who gave the application its keys")
-        return None
-    claims = verify_event_log(read_event_log(handed.event_log), quote.report)
-    check_key_provider(claims, accepted=tuple(map(accepted_key_provider, terms.key_providers)))  # AT29
-    return claims
 
 
 async def _ended(services: Services, fresh: Evidence) -> tuple[Put, ...]:

@@ -1,8 +1,8 @@
 """Which collateral judges a quote: the node's, never the prover's, and none that is too old (AT16, AT17, AT39).
 
 Example:
-    usable = await usable_collateral(services, quote)
-    verified = await services.quotes.verify(raw, usable.collateral, root=root, now=now)
+    usable = await usable_collateral(services, bound.quote)
+    evidence = await services.quotes.examine(bound, usable.collateral, root=root, now=now, ttl_s=ttl_s)
 """
 
 from dataclasses import dataclass

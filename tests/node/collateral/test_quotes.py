@@ -4,16 +4,22 @@ import asyncio
 
 import pytest
 
+from capabilities.principals import parse_principal
+from encryption_network.policy import Evidence
 from node.collateral.quotes import MOST_REST_S, REST, Quotes, QuotesBusy
 from tee_backend.attestation.collateral import Collateral, parse_collateral
-from tee_backend.attestation.errors import AttestationError, MalformedQuote
+from tee_backend.attestation.errors import AttestationError, QuoteSignatureInvalid
+from tee_backend.attestation.examine import BoundQuote
+from tee_backend.attestation.quote import parse_quote
+from tee_backend.attestation.report_data import Binding
 from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
-from tee_backend.attestation.verify import VerifiedQuote
 from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
 
 NOW = 1_795_000_000.0
-JUNK = b"\4\0"
+HOLDER = parse_principal("did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH")
 STEP_S = 0.002
+SIGNATURE_AT, KEY_AT = 640, 700
+"""Bytes of the signature over the quote, and of the key that it is made with."""
 
 
 class Watch:
@@ -46,15 +52,21 @@ class Prover:
         self.watch = Watch(step_s=step_s)
         self.quotes = Quotes(most_waiting=most_waiting, pause=self.watch.pause, time_s=self.watch.time_s)
 
-    async def verify(self, quote: bytes | None = None) -> VerifiedQuote:
-        return await self.quotes.verify(quote or self.quote, self.collateral, root=self.root, now=NOW)
+    async def examine(self, quote: bytes | None = None) -> Evidence:
+        parsed = parse_quote(quote or self.quote)
+        bound = BoundQuote(parsed, Binding(report_data=bytes(64), holder=HOLDER), None)
+        return await self.quotes.examine(bound, self.collateral, root=self.root, now=NOW, ttl_s=600.0)
 
-    def asked(self, times: int) -> list[asyncio.Task[VerifiedQuote]]:
-        return [asyncio.create_task(self.verify()) for _ in range(times)]
+    def changed(self, at: int) -> bytes:
+        """A quote that reads well, and whose signatures do not hold."""
+        return self.quote[:at] + bytes([self.quote[at] ^ 1]) + self.quote[at + 1 :]
 
-    async def refuse(self, quote: bytes = JUNK) -> None:
+    def asked(self, times: int) -> list[asyncio.Task[Evidence]]:
+        return [asyncio.create_task(self.examine()) for _ in range(times)]
+
+    async def refuse(self, at: int = SIGNATURE_AT) -> None:
         with pytest.raises(AttestationError):
-            await self.verify(quote)
+            await self.examine(self.changed(at))
 
 
 async def test_one_at_a_time(platform: SimulatedPlatform) -> None:
@@ -75,10 +87,10 @@ async def test_a_full_queue_refuses_at_once(platform: SimulatedPlatform) -> None
     await prover.watch.resting.wait()
     for _ in range(3):
         with pytest.raises(QuotesBusy):
-            await prover.verify()
+            await prover.examine()
     prover.watch.gate.set()
     await asyncio.gather(*waiting)
-    assert (await prover.verify()).tcb_status == "UpToDate"
+    assert (await prover.examine()).tcb_status == "UpToDate"
 
 
 async def test_who_fails_or_leaves_makes_room(platform: SimulatedPlatform) -> None:
@@ -86,8 +98,8 @@ async def test_who_fails_or_leaves_makes_room(platform: SimulatedPlatform) -> No
     prover = Prover(platform, most_waiting=1)
     prover.watch.gate.set()
     for _ in range(3):
-        with pytest.raises(MalformedQuote):
-            await prover.verify(JUNK)
+        with pytest.raises(QuoteSignatureInvalid):
+            await prover.examine(prover.changed(SIGNATURE_AT))
     prover.watch.gate.clear()
     prover.watch.resting.clear()
     (leaving,) = prover.asked(1)
@@ -95,7 +107,7 @@ async def test_who_fails_or_leaves_makes_room(platform: SimulatedPlatform) -> No
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
     prover.watch.gate.set()
-    assert (await prover.verify()).tcb_status == "UpToDate"
+    assert (await prover.examine()).tcb_status == "UpToDate"
 
 
 async def test_junk_makes_the_next_one_wait(platform: SimulatedPlatform) -> None:
@@ -103,9 +115,9 @@ async def test_junk_makes_the_next_one_wait(platform: SimulatedPlatform) -> None
     prover = Prover(platform, most_waiting=4)
     prover.watch.gate.set()
     await prover.refuse()
-    await prover.refuse(prover.quote[:-1])
-    await prover.verify()
-    await prover.verify()
+    await prover.refuse(KEY_AT)
+    await prover.examine()
+    await prover.examine()
     first, *after_junk, after_a_good_one = prover.watch.rests_s
     assert (first, after_a_good_one) == (0.0, 0.0)
     assert after_junk == pytest.approx([(REST - 1) * STEP_S] * 2)  # one step went by until somebody asked
@@ -133,5 +145,5 @@ async def test_a_rest_is_bounded(platform: SimulatedPlatform) -> None:
     prover.watch.gate.set()
     await prover.refuse()
     prover.watch.step_s = 0.0
-    await prover.verify()
+    await prover.examine()
     assert prover.watch.rests_s[-1] == pytest.approx(MOST_REST_S)

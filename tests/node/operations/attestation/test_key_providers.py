@@ -17,11 +17,11 @@ from sealspace.delegations import allow
 from spaces.documents.evidence import release_record_key
 from spaces.store.contract import Commit, Put, Refused
 from tee_backend.attestation.application import (
-    AcceptedKeyProvider,
     KeyProvider,
     KeyProviderName,
-    accepted_key_provider,
+    check_key_provider,
 )
+from tee_backend.attestation.errors import KeyProviderRefused
 from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.simulated_log import LogOptions, MintedLog, mint_event_log
 
@@ -74,8 +74,10 @@ def test_settings_that_name_no_provider(text: str) -> None:
 def test_settings_that_name_providers() -> None:
     """A kind alone accepts any id, a kind with an id that one."""
     named = key_providers_named(("tpm", "kms:0a", "tpm"), where="here")
-    kinds = tuple(map(accepted_key_provider, named))
-    assert kinds == (AcceptedKeyProvider("kms", frozenset({b"\n"})), AcceptedKeyProvider("tpm"))
+    for provider in (KeyProvider("kms", b"\n"), KeyProvider("tpm", b"any")):
+        check_key_provider(provider, named)
+    with pytest.raises(KeyProviderRefused):
+        check_key_provider(KeyProvider("kms", b"other"), named)
 
 
 async def _set_terms(here: Here, key_providers: tuple[str, ...]) -> None:

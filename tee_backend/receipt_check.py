@@ -15,9 +15,10 @@ Example:
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
@@ -29,20 +30,16 @@ from encryption_network.canonical_json import canonical_hash
 from encryption_network.errors import EncryptionError
 from encryption_network.evidence_record import decode_evidence
 from encryption_network.judgement import judge
-from encryption_network.key_providers import key_provider_text
+from encryption_network.key_providers import NAMES
 from encryption_network.policy import MAX_POLICY_BYTES, Evidence, Policy, parse_policy
 from encryption_network.receipt import Judged, Receipt, parse_receipt, verify_receipt
+from sealspace.errors import ReceiptInvalid
+from tee_backend.attestation.application import EventLogClaims
 from tee_backend.attestation.collateral import Collateral, parse_collateral
-from tee_backend.attestation.errors import AttestationError
-from tee_backend.attestation.event_log import parse_event_log
-from tee_backend.attestation.event_log_claims import verify_event_log
-from tee_backend.attestation.judgement import to_evidence
-from tee_backend.attestation.quote import Quote, parse_quote
-from tee_backend.attestation.report_data import check_report_data, report_data
+from tee_backend.attestation.errors import AttestationError, EventLogRefused, KeyProviderRefused, MalformedEventLog
+from tee_backend.attestation.examine import BoundQuote, bind_quote, examine
+from tee_backend.attestation.report_data import session_binding
 from tee_backend.attestation.trust_root import TrustRoot
-from tee_backend.attestation.verify import VerifiedQuote, verify_quote
-
-from ...errors import ReceiptRefuted
 
 MAX_DOCUMENT_BYTES: Final = 512 * 1024
 Documents = Callable[[bytes], bytes | None]
@@ -57,13 +54,13 @@ class VerifiedRelease:
         receipt: the receipt.
         policies: every policy that was in force.
         evidence: what the code was judged by; None where no code was.
-        quote: the quote behind it; None where there is no evidence.
+        bound: the quote behind it, with its event log; None where there is no evidence.
     """
 
     receipt: Receipt
     policies: tuple[Policy, ...]
     evidence: Evidence | None
-    quote: Quote | None
+    bound: BoundQuote | None
 
 
 def documents_in(folder: Path) -> Documents:
@@ -90,7 +87,7 @@ def verify_release(data: bytes, documents: Documents, *, root: TrustRoot, node_d
     Returns:
         The release. Every step of this module holds for it.
     Raises:
-        ReceiptRefuted: the first thing that does not hold, named.
+        ReceiptInvalid: the first thing that does not hold, named.
     Does not check:
         That the delegations of the chain existed and stood: the receipt names them by cid only.
     """
@@ -102,12 +99,12 @@ def verify_release(data: bytes, documents: Documents, *, root: TrustRoot, node_d
     _check_ground(receipt, policies)  # 3
     if receipt.evidence is None:
         return VerifiedRelease(receipt, policies, None, None)
-    evidence, quote = _evidence(receipt, receipt.evidence, documents, root)  # 4 to 6
+    evidence, bound = _evidence(receipt, receipt.evidence, documents, root)  # 4 to 6
     for digest, policy in zip(receipt.policies, policies, strict=True):  # 7
         refusal = judge(evidence, policy, receipt.at)
         if refusal is not None:
             raise _refuted(f"policy {digest.hex()}", f"the evidence does not satisfy it: {refusal}")
-    return VerifiedRelease(receipt, policies, evidence, quote)
+    return VerifiedRelease(receipt, policies, evidence, bound)
 
 
 def judge_with(release: VerifiedRelease, collateral: bytes, *, root: TrustRoot, now: float) -> dict[str, str | None]:
@@ -121,13 +118,12 @@ def judge_with(release: VerifiedRelease, collateral: bytes, *, root: TrustRoot, 
     Returns:
         For each policy, by its SHA-256 in hex: None where the code would satisfy it, else what it fails at.
     Raises:
-        ReceiptRefuted: no code was judged, or quote or collateral do not verify now.
+        ReceiptInvalid: no code was judged, or quote or collateral do not verify now.
     """
-    if release.evidence is None or release.quote is None:
+    if release.bound is None:
         raise _refuted("receipt", "no code was judged for this release")
     with _naming("today's collateral"):
-        verified = verify_quote(release.quote.raw, parse_collateral(collateral), root=root, now=now)
-    evidence = _said(verified, release.evidence)
+        evidence = examine(release.bound, parse_collateral(collateral), root=root, now=now)
     policies = zip(release.receipt.policies, release.policies, strict=True)
     return {digest.hex(): judge(evidence, policy, now) for digest, policy in policies}
 
@@ -164,78 +160,67 @@ def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
 # --- steps 4 to 6 --------------------------------------------------------------------------------------------------
 
 
-def _evidence(receipt: Receipt, judged: Judged, documents: Documents, root: TrustRoot) -> tuple[Evidence, Quote]:
+def _evidence(receipt: Receipt, judged: Judged, documents: Documents, root: TrustRoot) -> tuple[Evidence, BoundQuote]:
     record = _document(documents, "evidence", judged.record)
     with _naming(f"evidence {judged.record.hex()}"):
         evidence = decode_evidence(record)
     if not same_principal(evidence.invoker, receipt.invoker) or evidence.collateral_sha256 != judged.collateral:
         raise _refuted("evidence", "it is of another holder, or of other collateral")
-    quote = _quote(receipt, judged, evidence, documents)
-    _check_event_log(judged, evidence, quote, documents)
+    bound = _bound(receipt, judged, evidence, documents)
+    _check_application(evidence, bound.claims)
     document = _document(documents, "collateral", judged.collateral)
     with _naming(f"collateral {judged.collateral.hex()}"):
         collateral = parse_collateral(document)
-    _check_facts(receipt, evidence, quote, collateral, root)
-    return evidence, quote
+    _check_facts(receipt, evidence, bound, collateral, root)
+    return evidence, bound
 
 
-def _quote(receipt: Receipt, judged: Judged, evidence: Evidence, documents: Documents) -> Quote:
-    """Return the quote, bound to the challenge, the node, the invoker and the receiver key (5)."""
+def _bound(receipt: Receipt, judged: Judged, evidence: Evidence, documents: Documents) -> BoundQuote:
+    """Return the quote with its event log, bound to the challenge, the node, the invoker and the receiver key (5)."""
     if judged.quote is None or judged.nonce is None:
         raise _refuted("quote", "the node no longer had it when it made the receipt")
-    document = _document(documents, "quote", judged.quote)
-    expected = report_data(
-        judged.nonce, receipt.node, evidence.invoker, evidence.receiver_mode, evidence.receiver_public_key
-    )
-    with _naming(f"quote {judged.quote.hex()}"):
-        quote = parse_quote(document)
-        check_report_data(quote.report.report_data, expected)
     key_hash = canonical_hash(encode_standard(evidence.receiver_public_key))
     if evidence.receiver_mode == "attested" and key_hash != receipt.receiver_public_key_hash:
         raise _refuted("evidence", "it names another receiver key than the request")
-    return quote
+    quote = _document(documents, "quote", judged.quote)
+    log = None if judged.event_log is None else _document(documents, "event log", judged.event_log)
+    binding = session_binding(
+        judged.nonce, receipt.node, evidence.invoker, evidence.receiver_mode, evidence.receiver_public_key
+    )
+    log_name = "event log" if judged.event_log is None else f"event log {judged.event_log.hex()}"
+    with _naming(f"quote {judged.quote.hex()}", log=log_name):
+        try:
+            # Whose keys the node took evidence of is no part of a receipt; nobody's ("none") no node may take.
+            return bind_quote(quote, binding, event_log=log, accepted=NAMES)
+        except KeyProviderRefused:  # RC32
+            raise _refuted("event log", "an application without a key provider is never accepted") from None
 
 
-def _check_event_log(judged: Judged, evidence: Evidence, quote: Quote, documents: Documents) -> None:
-    if judged.event_log is None:
+def _check_application(evidence: Evidence, claims: EventLogClaims | None) -> None:
+    """Compare what the event log says of the application with the evidence."""
+    if claims is None:
         if (evidence.compose_hash, evidence.app_id, evidence.key_provider) != (None, None, None):
             raise _refuted("event log", "the evidence names an application, and there is no log")
         return
-    document = _document(documents, "event log", judged.event_log)
-    with _naming(f"event log {judged.event_log.hex()}"):
-        claims = verify_event_log(parse_event_log(document), quote.report)
     if (claims.compose_hash, claims.app_id) != (evidence.compose_hash, evidence.app_id):
         raise _refuted("event log", "it names another application than the evidence")
-    provider = key_provider_text(claims.key_provider.name, claims.key_provider.id)
-    if evidence.key_provider not in (None, provider):  # None: kept before evidence named it
+    if evidence.key_provider not in (None, claims.key_provider.text):  # None: kept before evidence named it
         raise _refuted("event log", "it names another key provider than the evidence")
-    if claims.key_provider.name == "none":
-        raise _refuted("event log", "an application without a key provider is never accepted")  # RC32
 
 
-def _check_facts(receipt: Receipt, evidence: Evidence, quote: Quote, collateral: Collateral, root: TrustRoot) -> None:
-    """Verify the quote at the receipt's time and compare what it says with the evidence (6)."""
+def _check_facts(
+    receipt: Receipt, evidence: Evidence, bound: BoundQuote, collateral: Collateral, root: TrustRoot
+) -> None:
+    """Examine the quote at the receipt's time and compare what it says with the evidence (6)."""
     with _naming("quote"):
-        verified = verify_quote(quote.raw, collateral, root=root, now=receipt.at)
-    said = replace(_said(verified, evidence), attested_at=evidence.attested_at, expires_at=evidence.expires_at)
-    differing = [field.name for field in fields(Evidence) if getattr(said, field.name) != getattr(evidence, field.name)]
+        shown = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)  # ends with its collateral
+    kept = {"attested_at", "expires_at", "key_provider"}  # two moments of then; the last was compared with the log
+    names = [field.name for field in fields(Evidence) if field.name not in kept]
+    differing = [name for name in names if getattr(shown, name) != getattr(evidence, name)]
     if differing:
         raise _refuted("evidence", f"the quote says otherwise: {', '.join(differing)}")
-    if evidence.expires_at > verified.collateral_ends_at:
+    if evidence.expires_at > shown.expires_at:
         raise _refuted("evidence", "it outlives its collateral")
-
-
-def _said(verified: VerifiedQuote, evidence: Evidence) -> Evidence:
-    """Return what a verified quote says about the holder of evidence, beginning at the verification."""
-    return to_evidence(
-        verified,
-        invoker=evidence.invoker,
-        receiver_public_key=evidence.receiver_public_key,
-        receiver_mode=evidence.receiver_mode,
-        compose_hash=evidence.compose_hash,
-        app_id=evidence.app_id,
-        key_provider=evidence.key_provider,
-    )
 
 
 # --- documents and faults ------------------------------------------------------------------------------------------
@@ -251,15 +236,16 @@ def _document(documents: Documents, what: str, digest: bytes) -> bytes:
 
 
 @contextmanager
-def _naming(what: str) -> Iterator[None]:
-    """Turn what a reader or verifier refuses into a refutation that names the thing."""
+def _naming(what: str, *, log: str = "event log") -> Iterator[None]:
+    """Turn what a reader or verifier refuses into a refutation that names the thing, or the log where that is it."""
     try:
         yield
     except AttestationError as error:
-        raise _refuted(what, f"{error.code}: {error.detail}") from error
+        is_log = isinstance(error, EventLogRefused | MalformedEventLog)
+        raise _refuted(log if is_log else what, f"{error.code}: {error.detail}") from error
     except (EncryptionError, InvalidJson) as error:
         raise _refuted(what, str(error)) from error
 
 
-def _refuted(what: str, why: str) -> ReceiptRefuted:
-    return ReceiptRefuted(f"{what}: {why}", hint="fetch receipt and documents again, from the node or a copy")
+def _refuted(what: str, why: str) -> ReceiptInvalid:
+    return ReceiptInvalid(f"{what}: {why}", hint="fetch receipt and documents again, from the node or a copy")

@@ -1,0 +1,157 @@
+"""Examining a quote: from what a prover hands over to the evidence that policies judge, or to a refusal.
+
+Every quote goes this way, whoever examines it: a node that a backend attests to, an owner who looks at a backend, a
+client that insists on a node's evidence, and whoever judges a receipt again. They differ in what the quote has to name
+(`Binding`), in whose keys they accept, and in where the collateral comes from; not in what holds.
+
+    bind_quote   cheap: our own reading, report data, event log, key provider; nobody's collateral is asked for before
+    examine      the quote against collateral: signatures, revocation, levels; then the evidence
+
+Example:
+    bound = bind_quote(raw, node_binding(nonce, statement), event_log=entries, accepted=DEFAULT_KEY_PROVIDERS)
+    document = await provider.collateral(*bound.family)
+    evidence = examine(bound, document.collateral, root=intel_root(), now=clock.now())
+
+Source: spec/attestation.md AT5, AT9, AT16, AT20 to AT22, AT28, AT29, AT41, AT51.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from capabilities.strict_json import Json
+from encryption_network.policy import Evidence
+
+from .application import EventLogClaims, check_key_provider
+from .certificates import PlatformCa
+from .collateral import Collateral, CollateralProvider
+from .event_log import parse_event_log, read_event_log
+from .event_log_claims import verify_event_log
+from .quote import Quote, parse_quote
+from .report_data import Binding, check_report_data
+from .trust_root import TrustRoot
+from .verify import VerifiedQuote, verify_quote
+
+EVIDENCE_TTL_S: Final = 600.0
+"""How long evidence counts unless a policy asks for less; renewal needs a new quote."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundQuote:
+    """A quote that names what it has to, with an event log that fits it; made by `bind_quote` only, not yet verified.
+
+    Attributes:
+        quote: as our own reader reads it.
+        binding: what its report data name.
+        claims: what the event log says; None without one.
+    """
+
+    quote: Quote
+    binding: Binding
+    claims: EventLogClaims | None
+
+    @property
+    def family(self) -> tuple[bytes, PlatformCa]:
+        """Platform family and authority that the quote claims: whose collateral has to judge it."""
+        return self.quote.platform.fmspc, self.quote.platform.ca
+
+
+def bind_quote(
+    quote: bytes, binding: Binding, *, event_log: Sequence[Json] | bytes | None, accepted: Collection[str]
+) -> BoundQuote:
+    """Read a quote and its event log, and check what can be checked without collateral.
+
+    Args:
+        quote: untrusted.
+        binding: what its report data have to name.
+        event_log: untrusted: the entries, or the text of their array; None: there is none.
+        accepted: whose keys an application may have: entries of `encryption_network.key_providers`. Nobody's ("none")
+            is never accepted, and no log only under terms that exclude nobody (AT29).
+    Raises:
+        EvidenceRefused: `malformed`, `unsupported`, `report_data`, `event_log_malformed`, `event_log`, `key_provider`:
+            the first that does not hold.
+    Does not check:
+        Whether the quote is genuine: nothing of it holds before `examine`.
+    """
+    parsed = parse_quote(quote)
+    check_report_data(parsed.report.report_data, binding.report_data)  # AT9, AT41, AT51
+    claims = _read_log(event_log, parsed)
+    check_key_provider(None if claims is None else claims.key_provider, accepted)
+    return BoundQuote(parsed, binding, claims)
+
+
+def examine(
+    bound: BoundQuote, collateral: Collateral, *, root: TrustRoot, now: float, ttl_s: float = EVIDENCE_TTL_S
+) -> Evidence:
+    """Verify a bound quote and state what it says.
+
+    Args:
+        bound: from `bind_quote`.
+        collateral: of its platform family, chosen by whoever examines, never by the prover (AT16).
+        root: the configured anchor.
+        now: epoch seconds; when the evidence begins.
+        ttl_s: longest life of the evidence; the collateral's end cuts it shorter (AT17).
+    Returns:
+        Evidence, without a verdict: policies judge it. Its `quote_sha256` is the digest of the signed statement, the
+        same for every spelling of one quote; its `platform_id_hash` hides the machine's PPID from whoever reads it.
+    Raises:
+        EvidenceRefused, CollateralUnusable, TrustRootRefused: as `verify_quote`.
+    """
+    return _evidence(bound, verify_quote(bound.quote.raw, collateral, root=root, now=now), ttl_s)
+
+
+async def examine_with(bound: BoundQuote, provider: CollateralProvider, *, root: TrustRoot, now: float) -> Evidence:
+    """Examine a quote with the collateral that a provider gives for its platform family; off the event loop.
+
+    Raises:
+        AttestationError: as `examine`; CollateralUnusable also where the provider has no document.
+    """
+    document = await provider.collateral(*bound.family)
+    return await asyncio.to_thread(examine, bound, document.collateral, root=root, now=now)
+
+
+def _read_log(event_log: Sequence[Json] | bytes | None, quote: Quote) -> EventLogClaims | None:
+    """Return what a log says where it fits the registers of the quote, which is itself verified after."""
+    if event_log is None:
+        return None
+    log = parse_event_log(event_log) if isinstance(event_log, bytes) else read_event_log(list(event_log))
+    return verify_event_log(log, quote.report)  # AT20 to AT22, AT28
+
+
+def _evidence(bound: BoundQuote, verified: VerifiedQuote, ttl_s: float) -> Evidence:
+    report, platform = verified.quote.report, verified.quote.platform
+    binding, claims = bound.binding, bound.claims
+    return Evidence(
+        invoker=binding.holder,
+        receiver_public_key=binding.receiver_public_key,
+        receiver_mode=binding.receiver_mode,
+        mrtd=report.mrtd,
+        rtmr0=report.rtmr0,
+        rtmr1=report.rtmr1,
+        rtmr2=report.rtmr2,
+        rtmr3=report.rtmr3,
+        mr_config_id=report.mr_config_id,
+        mr_owner=report.mr_owner,
+        mr_owner_config=report.mr_owner_config,
+        td_attributes=report.td_attributes,
+        xfam=report.xfam,
+        tee_tcb_svn=report.tee_tcb_svn,
+        mr_seam=report.mr_seam,
+        tcb_status=verified.tcb_status,
+        qe_status=verified.qe_status,
+        advisories=verified.advisories,
+        evaluation_number=verified.evaluation_number,
+        tcb_date=verified.tcb_date,
+        fmspc=platform.fmspc,
+        platform_id_hash=hashlib.sha256(platform.ppid).digest(),
+        root_ca_sha256=verified.root_sha256,
+        quote_sha256=verified.quote.statement_sha256,
+        collateral_sha256=verified.collateral_sha256,
+        attested_at=verified.verified_at,
+        expires_at=min(verified.verified_at + ttl_s, verified.collateral_ends_at),
+        compose_hash=None if claims is None else claims.compose_hash,
+        app_id=None if claims is None else claims.app_id,
+        key_provider=None if claims is None else claims.key_provider.text,
+    )
