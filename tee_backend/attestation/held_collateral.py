@@ -8,12 +8,12 @@ Example:
 from collections.abc import Sequence
 
 from .certificates import PlatformCa
-from .collateral import CollateralFile, check_not_older, parse_collateral_file
-from .errors import CollateralRollback, PlatformUnknown
+from .collateral import Collateral, CollateralFile, parse_collateral_file
+from .errors import PlatformUnknown
 
 
 class HeldCollateral:
-    """Documents by platform family and authority; of two for one family the newer counts.
+    """Documents by platform family and authority; of two for one family the newer edition counts, in either order.
 
     Args:
         documents: each as `parse_collateral_file` reads it.
@@ -25,8 +25,11 @@ class HeldCollateral:
 
     def __init__(self, documents: Sequence[bytes]) -> None:
         self._held: dict[tuple[bytes, PlatformCa], CollateralFile] = {}
-        for document in documents:
-            self._hold(parse_collateral_file(document))
+        for offered in map(parse_collateral_file, documents):
+            family = (offered.fmspc, offered.ca)
+            held = self._held.get(family)
+            if held is None or _edition(offered.collateral) > _edition(held.collateral):
+                self._held[family] = offered
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
         """Return the document of one platform family and authority.
@@ -39,12 +42,9 @@ class HeldCollateral:
             raise PlatformUnknown(f"no collateral is held for platform family {fmspc.hex()} ({ca})")
         return found
 
-    def _hold(self, offered: CollateralFile) -> None:
-        family = (offered.fmspc, offered.ca)
-        held = self._held.get(family)
-        try:
-            if held is not None:
-                check_not_older(offered.collateral, held.collateral)
-        except CollateralRollback:
-            return
-        self._held[family] = offered
+
+def _edition(document: Collateral) -> tuple[float, ...]:
+    """Return what orders the documents of one family: editions first, for older ones are issued anew for a year."""
+    dated = (document.tcb_info, document.qe_identity, document.root_crl, document.pck_crl)
+    numbers = (document.tcb_info.evaluation_number, document.qe_identity.evaluation_number)
+    return (*numbers, *[part.window.starts_at for part in dated])
