@@ -3,9 +3,8 @@
 import ast
 import re
 
-from tests_support import REPOSITORY
+from tests_support import PACKAGES, REPOSITORY
 
-PACKAGES = ("capabilities", "encryption_network", "node", "sealspace", "spaces", "tee_backend")
 # An ability, the type of a fact or of a document: `tinycloud.kv/get`, `sealspace.encryption.policy/v1`.
 _NAME = re.compile(r"(?:tinycloud|sealspace)(?:\.[a-z-]+)+/[a-z0-9.*-]+")
 
