@@ -13,7 +13,7 @@ A member without a mark counts as not found: what is not known is not trusted.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from math import floor
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -179,7 +179,7 @@ def judge_invocation(
     _check_found(invocation.parents, cited, known, dependent)  # I31; Q13 for a root's call
     if dependent:  # I30: else the invoker is root, and what it cites is not looked at further
         _check_usable(invocation, dependent, known, marks, now)  # I32, I33
-        _check_covered(dependent, [grant.delegation for grant in known])  # I34, I35, I37
+        _check_covered(dependent, [grant.delegation for grant in known], boundary="invocation")  # I34, I35, I37
     _check_conditions(invocation.capabilities)  # I39
     return Authority(tuple(members) if dependent else (), dependent)
 
@@ -413,13 +413,7 @@ def _check_attenuation(delegation: Delegation, dependent: Sequence[Capability], 
         if parent.delegation.terminal:  # D24
             raise TerminalParent
     supporting = _containing_window(delegation, parents)  # D25; with D6 this makes every parent valid now (D26)
-    _check_effort(dependent, supporting)
-    for capability in dependent:  # D27, D28: direct parents only
-        reason = _shortfall(capability, supporting, check_delegated)
-        if reason:
-            raise CaveatsNotContained(reason, boundary="delegation")
-        if reason is not None:
-            raise UnauthorizedCapability(capability.resource.text, capability.ability)
+    _check_covered(dependent, supporting, boundary="delegation")  # D27, D28
 
 
 def _check_usable(
@@ -435,15 +429,19 @@ def _check_usable(
             raise UnauthorizedAction(dependent[0].resource.text, dependent[0].ability)
 
 
-def _check_covered(dependent: Sequence[Capability], grants: Sequence[Delegation]) -> None:
+def _check_covered(
+    dependent: Sequence[Capability], grants: Sequence[Delegation], *, boundary: Literal["delegation", "invocation"]
+) -> None:
     """Check that one row of a directly cited grant covers each capability, under the caveats of that row."""
     _check_effort(dependent, grants)
-    for capability in dependent:  # I34, I35, I37
-        reason = _shortfall(capability, grants, check_invoked)
+    check_caveats = check_delegated if boundary == "delegation" else check_invoked  # D28, I35
+    for capability in dependent:  # D27, I34, I37
+        reason = _shortfall(capability, grants, check_caveats)
         if reason:
-            raise CaveatsNotContained(reason, boundary="invocation")
+            raise CaveatsNotContained(reason, boundary=boundary)
         if reason is not None:
-            raise UnauthorizedAction(capability.resource.text, capability.ability)
+            refused = UnauthorizedCapability if boundary == "delegation" else UnauthorizedAction
+            raise refused(capability.resource.text, capability.ability)
 
 
 def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list[Delegation]:
