@@ -4,8 +4,8 @@
     IP2  O is a wallet; every proof cited is a sign-in of O to I; and such a sign-in is in force now that holds
          `tinycloud.capabilities/read` on a space of O.
 
-O is the owner, I the invoker. Nothing else in the code states the rule: whoever lets an owner act in person calls
-`in_person_marks`, and whose word counts as the owner's (RL4) is `owner_word_marks`.
+O is the owner, I the invoker. The rule is stated here alone: what an owner may do in person asks `in_person_marks`, and
+`owner_word_marks` says which delegations count as the owner's word (RL4).
 
 A person signs in to an app by a message to a key that the app drew; a backend, a share or a manifest's target is
 granted to by a message of the same form. What tells them apart is stated in the message alone:

@@ -1,7 +1,7 @@
-"""The records of a request for release: what the gate decides on, and what is written down of its decision.
+"""The records of a request for release: what the gate decides on, and what the audit keeps of its decision.
 
-Everything is read at one moment, by the caller; rows come with their stamps, so that the commit of the release requires
-them unchanged.
+The caller reads everything at one moment. Rows come with their stamps: the commit of the release requires them
+unchanged.
 
 Example:
     request = ReleaseRequest(decrypt=checked, authority=authority, ...)

@@ -566,3 +566,8 @@ def admin_fact(network: str, *, target_node: str, action: str, body: dict[str, J
         "bodyHash": canonical_hash(body),
         "action": action,
     }
+
+
+def change_fact(fact_type: str, network: str, *, target_node: str, body: Json) -> dict[str, Json]:
+    """Make the fact that binds a token to a change of a network in person (RL17, RC22): `POLICY_FACT` and alike."""
+    return {"type": fact_type, "targetNode": target_node, "networkId": network, "bodyHash": canonical_hash(body)}

@@ -19,13 +19,13 @@ from capabilities.facts import POLICY_FACT
 from capabilities.resources import NetworkId
 from capabilities.strict_base64 import encode_standard, encode_url
 from capabilities.strict_json import Json
-from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.canonical_json import canonical_bytes
 from encryption_network.envelope import InlineEnvelope, encode_envelope, open_envelope, parse_envelope, seal_envelope
 from encryption_network.errors import EncryptionError as NetworkLibraryError
 from encryption_network.keywrap import open_wrapped, public_key_of
 from encryption_network.networks import ALGORITHM, Descriptor, parse_descriptor
 from encryption_network.policy import Policy, policy_json
-from encryption_network.requests import admin_fact
+from encryption_network.requests import admin_fact, change_fact
 from encryption_network.signed_descriptor import MAX_NONCE_BYTES, SIGNATURE_MEMBER, verify_descriptor
 
 from ._answers import json_object
@@ -183,12 +183,7 @@ class Encryption:
         """
         node_id = await self._caller.node_id()
         value: Json = None if policy is None else policy_json(policy)
-        fact: dict[str, Json] = {
-            "type": POLICY_FACT,
-            "targetNode": node_id,
-            "networkId": network.text,
-            "bodyHash": canonical_hash(value),
-        }
+        fact = change_fact(POLICY_FACT, network.text, target_node=node_id, body=value)
         mint = await self._caller.minter([capability(network.text, SET_POLICY)], facts=[fact])
         path = f"{_network_path(network)}/policy"
         answer = await self._caller.send_json("PUT", path, canonical_bytes(value), mint=mint)

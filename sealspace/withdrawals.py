@@ -14,8 +14,9 @@ from capabilities.facts import WITHDRAWAL_FACT
 from capabilities.principals import parse_principal
 from capabilities.resources import NetworkId
 from capabilities.strict_json import Json
-from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import WithdrawalError
+from encryption_network.requests import change_fact
 from encryption_network.withdrawals import parse_withdrawal
 
 from ._caller import Caller
@@ -73,12 +74,7 @@ class Withdrawals:
         if parse_principal(wanted.owner) in entry.dids:
             raise InvalidInput("an owner's own DID cannot be withdrawn", hint="revoke the network instead")
         node_id = await self._caller.node_id()
-        fact: dict[str, Json] = {
-            "type": WITHDRAWAL_FACT,
-            "targetNode": node_id,
-            "networkId": wanted.text,
-            "bodyHash": canonical_hash(value),
-        }
+        fact = change_fact(WITHDRAWAL_FACT, wanted.text, target_node=node_id, body=value)
         mint = await self._caller.minter([capability(wanted.text, SET_POLICY)], facts=[fact])
         path = f"/encryption/networks/{path_segment(wanted.text)}/withdraw"
         answer = await self._caller.send_json("POST", path, canonical_bytes(value), mint=mint)

@@ -82,8 +82,8 @@ class CollateralFolder:
         """Return the newest document for the family.
 
         Raises:
-            CollateralNeeded: the folder has none, or a document in it cannot be read: the damaged one could be the
-                newest, and an older one would judge more kindly.
+            CollateralNeeded: the folder has none, or a document in it cannot be read: a damaged one may be the newest,
+                and an older one would judge more kindly.
         """
         documents = await asyncio.to_thread(self._read)
         try:

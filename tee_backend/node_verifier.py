@@ -57,7 +57,7 @@ class TdxNodeVerifier:
         """
         binding = node_binding(attestation.nonce, attestation.statement)  # AT41
         try:
-            # Which kinds of key provider are accepted is the policy's to say (AT45); nobody's keys are no node's.
+            # The policy names the accepted key providers, in `verify` (AT45); "none" is accepted by no policy.
             bound = bind_quote(attestation.quote, binding, event_log=attestation.event_log, accepted=NAMES)
             return await examine_with(bound, self._provider, root=self._root, now=now)
         except AttestationError as exc:

@@ -190,7 +190,7 @@ def _bound(receipt: Receipt, judged: Judged, evidence: Evidence, documents: Docu
     log_name = "event log" if judged.event_log is None else f"event log {judged.event_log.hex()}"
     with _naming(f"quote {judged.quote.hex()}", log=log_name):
         try:
-            # Whose keys the node took evidence of is no part of a receipt; nobody's ("none") no node may take.
+            # The terms of the node are no part of a receipt; "none" is accepted under no terms.
             return bind_quote(quote, binding, event_log=log, accepted=NAMES)
         except KeyProviderRefused:  # RC32
             raise _refuted("event log", "an application without a key provider is never accepted") from None

@@ -68,14 +68,14 @@ def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) 
     """Refuse an application whose keys somebody else may hold.
 
     Args:
-        provider: of a verified log; None: there is no log that names one.
-        accepted: whom the operator or owner accepts: entries of `encryption_network.key_providers`.
+        provider: of a verified log; None: no log names one.
+        accepted: what the operator or owner accepts: entries of `encryption_network.key_providers`.
     Raises:
         KeyProviderRefused: another kind or id than accepted, no provider at all, or no log under terms that exclude
-            somebody (AT29).
+            a provider of the default (AT29).
     """
     # AT29
-    if provider is not None and provider.name == "none":  # whoever names it
+    if provider is not None and provider.name == "none":  # no list can accept it
         raise KeyProviderRefused("the application has no key provider")
     if is_within_terms(None if provider is None else provider.text, accepted):
         return

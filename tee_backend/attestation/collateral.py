@@ -207,7 +207,7 @@ class CollateralFile:
 
 
 class CollateralProvider(Protocol):
-    """Where whoever examines quotes has collateral from: never from the prover, who would choose the kinder one.
+    """A verifier's source of collateral, by platform family; never the prover, who would choose the kinder document.
 
     See `held_collateral.HeldCollateral`, `pcs.CollateralService`.
     """

@@ -1,11 +1,11 @@
-"""Examining a quote: from what a prover hands over to the evidence that policies judge, or to a refusal.
+"""Examining a quote: from the bytes of a prover to evidence that policies judge, or to a refusal.
 
-Every quote goes this way, whoever examines it: a node that a backend attests to, an owner who looks at a backend, a
-client that insists on a node's evidence, and whoever judges a receipt again. They differ in what the quote has to name
-(`Binding`), in whose keys they accept, and in where the collateral comes from; not in what holds.
+All quotes are examined here: those that backends attest to a node with, those that owners look at, a node's own that
+clients demand, and those behind receipts. The four differ in what the quote has to name (`Binding`), in the key
+providers that they accept, and in the source of the collateral; the verdict on the quote is one.
 
-    bind_quote   cheap: our own reading, report data, event log, key provider; nobody's collateral is asked for before
-    examine      the quote against collateral: signatures, revocation, levels; then the evidence
+    bind_quote   cheap: own parser, report data, event log, key provider; before it no collateral is read or fetched
+    examine      the quote against collateral: signatures, revocation, TCB levels; then the evidence
 
 Example:
     bound = bind_quote(raw, node_binding(nonce, statement), event_log=entries, accepted=DEFAULT_KEY_PROVIDERS)
@@ -40,7 +40,7 @@ EVIDENCE_TTL_S: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class BoundQuote:
-    """A quote that names what it has to, with an event log that fits it; made by `bind_quote` only, not yet verified.
+    """A quote with the expected report data and an event log that fits it; made by `bind_quote`, not yet verified.
 
     Attributes:
         quote: as our own reader reads it.
@@ -54,7 +54,7 @@ class BoundQuote:
 
     @property
     def family(self) -> tuple[bytes, PlatformCa]:
-        """Platform family and authority that the quote claims: whose collateral has to judge it."""
+        """Platform family and authority that the quote claims; by them its collateral is found."""
         return self.quote.platform.fmspc, self.quote.platform.ca
 
 
@@ -67,13 +67,13 @@ def bind_quote(
         quote: untrusted.
         binding: what its report data have to name.
         event_log: untrusted: the entries, or the text of their array; None: there is none.
-        accepted: whose keys an application may have: entries of `encryption_network.key_providers`. Nobody's ("none")
-            is never accepted, and no log only under terms that exclude nobody (AT29).
+        accepted: accepted providers of an application's keys, entries of `encryption_network.key_providers`. "none" is
+            never accepted; a missing log only under terms that exclude no provider of the default (AT29).
     Raises:
         EvidenceRefused: `malformed`, `unsupported`, `report_data`, `event_log_malformed`, `event_log`, `key_provider`:
-            the first that does not hold.
+            the first check that fails.
     Does not check:
-        Whether the quote is genuine: nothing of it holds before `examine`.
+        Signatures: nothing of the quote is verified before `examine`.
     """
     parsed = parse_quote(quote)
     check_report_data(parsed.report.report_data, binding.report_data)  # AT9, AT41, AT51
@@ -89,13 +89,13 @@ def examine(
 
     Args:
         bound: from `bind_quote`.
-        collateral: of its platform family, chosen by whoever examines, never by the prover (AT16).
+        collateral: of its platform family, chosen by the verifier, never by the prover (AT16).
         root: the configured anchor.
         now: epoch seconds; when the evidence begins.
         ttl_s: longest life of the evidence; the collateral's end cuts it shorter (AT17).
     Returns:
         Evidence, without a verdict: policies judge it. Its `quote_sha256` is the digest of the signed statement, the
-        same for every spelling of one quote; its `platform_id_hash` hides the machine's PPID from whoever reads it.
+        same for every spelling of one quote; its `platform_id_hash` hides the machine's PPID.
     Raises:
         EvidenceRefused, CollateralUnusable, TrustRootRefused: as `verify_quote`.
     """
@@ -113,7 +113,7 @@ async def examine_with(bound: BoundQuote, provider: CollateralProvider, *, root:
 
 
 def _read_log(event_log: Sequence[Json] | bytes | None, quote: Quote) -> EventLogClaims | None:
-    """Return what a log says where it fits the registers of the quote, which is itself verified after."""
+    """Return the claims of a log that fits the registers of the quote; the quote itself is verified later."""
     if event_log is None:
         return None
     log = parse_event_log(event_log) if isinstance(event_log, bytes) else read_event_log(list(event_log))

@@ -31,11 +31,11 @@ RECEIVER_KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """What a quote has to be for; made by the functions below, which compute the report data from the rest.
+    """What a quote has to name; made by the functions below, which compute the report data from the rest.
 
     Attributes:
-        report_data: 64 bytes that the quote has to hold.
-        holder: canonical DID of whom the quote is about.
+        report_data: the 64 bytes that the quote has to hold.
+        holder: canonical DID of the subject of the quote.
         receiver_public_key: key that it binds, 32 bytes; empty where nothing is to be received.
         receiver_mode: mode that it binds.
     """
@@ -47,18 +47,18 @@ class Binding:
 
 
 def session_binding(nonce: bytes, audience: str, holder: Principal, mode: ReceiverMode, receiver_key: bytes) -> Binding:
-    """Return what a quote has to be for that a backend attests with (AT9); as `report_data`."""
+    """Return the binding of a quote that a backend attests with (AT9); arguments as of `report_data`."""
     expected = report_data(nonce, audience, holder, mode, receiver_key)
     return Binding(report_data=expected, holder=holder, receiver_public_key=receiver_key, receiver_mode=mode)
 
 
 def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) -> Binding:
-    """Return what a quote has to be for that a backend publishes (AT51); as `published_report_data`."""
+    """Return the binding of a quote that a backend publishes (AT51); arguments as of `published_report_data`."""
     return Binding(report_data=published_report_data(nonce, holder, statement_sha256), holder=holder)
 
 
 def node_binding(nonce: str, statement: NodeStatement) -> Binding:
-    """Return what a node's own quote has to be for (AT41); in place of a receiver key stands the node's public key.
+    """Return the binding of a node's own quote (AT41); its receiver key is the node's public key.
 
     Raises:
         InvalidIdentifier: the node's DID is none.

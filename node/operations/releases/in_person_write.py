@@ -17,9 +17,8 @@ from capabilities.resources import NetworkId, network_of
 from capabilities.sign_ins import in_person_marks
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
-from encryption_network.canonical_json import canonical_hash
 from encryption_network.networks import NetworkRecord, decode_network, encode_network, parse_path_id
-from encryption_network.requests import MAX_LIFETIME_S, check_audience
+from encryption_network.requests import MAX_LIFETIME_S, change_fact, check_audience
 from encryption_network.withdrawals import Withdrawals, decode_withdrawals
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.networks import network_put, network_row_key
@@ -116,8 +115,7 @@ def _check_bound(invocation: Invocation, network: NetworkId, change: Change, nod
     only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
     if only is None or only.ability != SET_POLICY or network_of(only.resource) != network:
         raise SessionNotBound(f"sign the one capability {SET_POLICY} on the network of the path")
-    body_hash = canonical_hash(change.value)
-    expected = {"type": change.fact_type, "targetNode": node_did, "networkId": network.text, "bodyHash": body_hash}
+    expected = change_fact(change.fact_type, network.text, target_node=node_did, body=change.value)
     facts = [fact for fact in invocation.facts if isinstance(fact, dict) and fact.get("type") == change.fact_type]
     if facts != [expected]:
         raise SessionNotBound("sign one fact with type, targetNode, networkId and this body's hash")
