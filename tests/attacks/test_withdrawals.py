@@ -364,14 +364,14 @@ async def test_the_operators_files_are_verified_without_the_node(
     assert (status, json.loads(shown)["ground"]) == (0, "attested")
     # RC16: a node of anybody's makes whole receipts too; whose receipt this has to be is for the owner to say.
     assert await run(*anybody) == (2, "")
-    assert await run(*anybody, "--node-did", delegate.did) == (1, "")
+    assert await run(*anybody, "--node-did", delegate.did) == (12, "")
     today = tmp_path / "today.json"
     for advisories, expected in (((), 0), (("INTEL-SA-09999",), 1)):
         today.write_bytes(collateral_of(stage, advisories))
         assert (await run(*judge, "--collateral", str(today)))[0] == expected
     document = next((folder / "documents").iterdir())
     document.write_bytes(document.read_bytes() + b" ")
-    assert (await run(*judge))[0] == 1
+    assert (await run(*judge))[0] == 12
 
     status, lines = await run("audit", "export", "--data", data)
     audit = tmp_path / "audit.jsonl"
@@ -414,14 +414,14 @@ def test_commands_that_say_nothing_useful(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff"])
 def test_files_that_are_none(tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that is no receipt or no export is status 1, in two lines."""
+    """A file that is no receipt is status 12, one that is no export status 1, in two lines."""
     path = tmp_path / "file"
     path.write_bytes(content)
     did = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
-    for arguments in (
-        ["attest", "verify", str(path), "--evidence", str(tmp_path), "--node-did", did],
-        ["attest", "verify", str(tmp_path / "absent"), "--evidence", str(tmp_path), "--node-did", did],
-        ["audit", "verify", "--node-did", did, str(path)],
+    for status, arguments in (
+        (12, ["attest", "verify", str(path), "--evidence", str(tmp_path), "--node-did", did]),
+        (12, ["attest", "verify", str(tmp_path / "absent"), "--evidence", str(tmp_path), "--node-did", did]),
+        (1, ["audit", "verify", "--node-did", did, str(path)]),
     ):
-        assert main(arguments) == 1
+        assert main(arguments) == status
         assert len(capsys.readouterr().err.splitlines()) == 2

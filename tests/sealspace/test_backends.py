@@ -349,36 +349,13 @@ async def test_stale_collateral(site, look, options) -> None:
 
 
 async def test_no_collateral(bench, site, tmp_path) -> None:
-    """A folder without the platform family's document is named, and so is one with a document that cannot be read.
-
-    The damaged document could be the newest: beside it, an older one would judge more kindly.
-    """
+    """A folder without the platform family's document is named."""
     root = parse_trust_root(bench.platform.root_der)
     there, inspector = await site(), Inspector(CollateralFolder(tmp_path), root=root)
     told = await refusal(look_at(there.url, inspector, clock=bench.clock), CollateralNeeded)
     assert (told.problem, str(tmp_path) in told.hint) == ("collateral-missing", True)
     (tmp_path / "ours.json").write_bytes(bench.platform.collateral_json(bench.clock.now()))
     assert (await look_at(there.url, inspector, clock=bench.clock)).seen_at == bench.clock.now()
-    (tmp_path / "other.json").write_text("{}")
-    told = await refusal(look_at(there.url, inspector, clock=bench.clock), CollateralNeeded)
-    assert (told.problem, str(tmp_path) in told.hint) == ("collateral_malformed", True)
-    (tmp_path / "other.json").unlink()
-    (tmp_path / "other.json").mkdir()
-    told = await refusal(look_at(there.url, inspector, clock=bench.clock), CollateralNeeded)
-    assert (told.problem, "other.json" in told.hint) == ("collateral_malformed", True)
-
-
-@pytest.mark.parametrize("names", ["ab", "ba"])
-async def test_the_older_edition_does_not_return(bench, site, tmp_path, names) -> None:
-    """Of two documents for one family the one with the higher evaluation number judges, whichever was issued later."""
-    now = bench.clock.now()
-    older = CollateralOptions(evaluation_number=19, issued_before_s=60)
-    newer = CollateralOptions(evaluation_number=20, issued_before_s=7200, advisories=("INTEL-SA-00615",))
-    for name, options in zip(names, (newer, older), strict=True):
-        (tmp_path / f"{name}.json").write_bytes(bench.platform.collateral_json(now, options=options))
-    inspector = Inspector(CollateralFolder(tmp_path), root=parse_trust_root(bench.platform.root_der))
-    seen = await look_at((await site()).url, inspector, clock=bench.clock)
-    assert (seen.verified.evidence.evaluation_number, seen.verified.evidence.advisories) == (20, ("INTEL-SA-00615",))
 
 
 @pytest.mark.parametrize(
