@@ -32,7 +32,7 @@ from tee_backend.attestation.errors import (
     PlatformUnknown,
     TrustRootRefused,
 )
-from tee_backend.attestation.examine import bind_quote, examine
+from tee_backend.attestation.examine import bind_quote, examine_with
 from tee_backend.attestation.held_collateral import HeldCollateral
 from tee_backend.attestation.pcs import CollateralService, ServiceSettings
 from tee_backend.attestation.report_data import published_binding
@@ -149,12 +149,12 @@ class Inspector:
     """Verifies evidence for whoever wants to grant; an `EvidenceVerifier` of the SDK.
 
     Args:
-        provider: of collateral.
+        source: of collateral.
         root: where chains have to end; None: Intel's.
     """
 
-    def __init__(self, provider: CollateralProvider, *, root: TrustRoot | None = None) -> None:
-        self._provider = provider
+    def __init__(self, source: CollateralProvider, *, root: TrustRoot | None = None) -> None:
+        self._source = source
         self._root = root or intel_root()
 
     async def verify(self, published: Published, *, now: float) -> Verified:
@@ -169,13 +169,12 @@ class Inspector:
         try:
             bound = bind_quote(published.quote, binding, event_log=published.event_log, accepted=DEFAULT_KEY_PROVIDERS)
             _check_compose(statement.compose, bound.claims)
-            document = await self._provider.collateral(*bound.family)
-            evidence = await asyncio.to_thread(examine, bound, document.collateral, root=self._root, now=now)
+            evidence, collateral = await examine_with(bound, self._source, root=self._root, now=now)
         except AttestationError as exc:
             raise _as_refusal(exc) from exc
         return Verified(
             evidence=evidence,
-            windows=tuple(ValidWindow(name, one.starts_at, one.ends_at) for name, one in document.collateral.windows),
+            windows=tuple(ValidWindow(name, one.starts_at, one.ends_at) for name, one in collateral.windows),
             root_is_intel=self._root.is_intel,
         )
 

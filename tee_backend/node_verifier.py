@@ -23,13 +23,13 @@ class TdxNodeVerifier:
 
     Args:
         root: where the quote's chain has to end.
-        provider: gives the document of the node's platform family: `held_collateral.HeldCollateral`, or Intel's
+        collateral: gives the document of the node's platform family: `held_collateral.HeldCollateral`, or Intel's
             service (`pcs.CollateralService`). Never the node: who chooses the collateral chooses the verdict.
     """
 
-    def __init__(self, root: TrustRoot, provider: CollateralProvider) -> None:
+    def __init__(self, root: TrustRoot, collateral: CollateralProvider) -> None:
         self._root = root
-        self._provider = provider
+        self._collateral = collateral
 
     async def verify(self, attestation: NodeAttestation, policy: NodePolicy, *, now: float) -> NodeEvidence:
         """Return the evidence if it is genuine, is about the statement, and satisfies the policy; see NodeVerifier.
@@ -51,15 +51,16 @@ class TdxNodeVerifier:
         Returns:
             Facts; `invoker` is the node's DID, and in place of a receiver key stands the node's public key.
         Raises:
-            NodeEvidenceRefused: a signature, a window, the report data or the event log does not hold.
+            NodeEvidenceRefused: a signature, a window, the report data or the event log does not hold, or the log says
+                that the application has no key provider.
         Does not check:
-            Whether anybody approves of the code, its platform, its key provider or the statement.
+            That a policy approves of the code, its platform, its key provider and the statement.
         """
         binding = node_binding(attestation.nonce, attestation.statement)  # AT41
         try:
             # The policy names the accepted key providers, in `verify` (AT45); "none" is accepted by no policy.
             bound = bind_quote(attestation.quote, binding, event_log=attestation.event_log, accepted=NAMES)
-            return await examine_with(bound, self._provider, root=self._root, now=now)
+            return (await examine_with(bound, self._collateral, root=self._root, now=now))[0]
         except AttestationError as exc:
             raise NodeEvidenceRefused(exc.code, exc.detail) from exc
 

@@ -9,8 +9,7 @@ providers that they accept, and in the source of the collateral; the verdict on 
 
 Example:
     bound = bind_quote(raw, node_binding(nonce, statement), event_log=entries, accepted=DEFAULT_KEY_PROVIDERS)
-    document = await provider.collateral(*bound.family)
-    evidence = examine(bound, document.collateral, root=intel_root(), now=clock.now())
+    evidence, _ = await examine_with(bound, provider, root=intel_root(), now=clock.now())
 
 Source: spec/attestation.md AT5, AT9, AT16, AT20 to AT22, AT28, AT29, AT41, AT51.
 """
@@ -102,14 +101,18 @@ def examine(
     return _evidence(bound, verify_quote(bound.quote.raw, collateral, root=root, now=now), ttl_s)
 
 
-async def examine_with(bound: BoundQuote, provider: CollateralProvider, *, root: TrustRoot, now: float) -> Evidence:
+async def examine_with(
+    bound: BoundQuote, provider: CollateralProvider, *, root: TrustRoot, now: float
+) -> tuple[Evidence, Collateral]:
     """Examine a quote with the collateral that a provider gives for its platform family; off the event loop.
 
+    Returns:
+        The evidence, and the collateral that it was examined with.
     Raises:
         AttestationError: as `examine`; CollateralUnusable also where the provider has no document.
     """
-    document = await provider.collateral(*bound.family)
-    return await asyncio.to_thread(examine, bound, document.collateral, root=root, now=now)
+    collateral = (await provider.collateral(*bound.family)).collateral
+    return await asyncio.to_thread(examine, bound, collateral, root=root, now=now), collateral
 
 
 def _read_log(event_log: Sequence[Json] | bytes | None, quote: Quote) -> EventLogClaims | None:
