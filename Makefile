@@ -8,12 +8,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := capabilities spaces encryption_network sealspace tee_backend node
 PYTEST := $(BIN)/pytest -q --numprocesses=2 --dist=loadgroup
-# What is built on the store and what speaks the wire; the tests of the store itself run on each engine anyway.
+# What is built on the store and what speaks the wire; of that not what opens no store. The tests of the store itself, and
+# all that start a server for themselves, run on a database in every run.
 ON_POSTGRESQL := tests/attacks tests/conformance tests/durability/test_load.py tests/model tests/node/operations \
-	tests/node/http/messages/test_answers.py tests/node/http/test_listener.py \
-	tests/node/http/messages/test_problems.py tests/node/http/test_routes.py \
+	tests/node/http/messages/test_answers.py tests/node/http/test_listener.py tests/node/http/test_routes.py \
 	tests/node/housekeeping/test_seal_audit.py tests/node/housekeeping/test_sweep_delegations.py tests/sealspace \
-	tests/spec/test_*_rules.py tests/tee_backend/test_backend_*.py tests/spaces --ignore=tests/spaces/store
+	tests/spec/test_*_rules.py tests/tee_backend/test_backend_*.py tests/spaces
+WITHOUT_A_STORE := tests/spaces/store tests/spaces/test_damaged_rows.py tests/spaces/test_keyspace.py \
+	tests/spaces/values/test_bucket_uploads.py tests/node/operations/attestation \
+	$(addprefix tests/attacks/,inside/test_ambiguous_envelopes.py inside/test_own_evidence.py test_backend_door.py \
+		test_expected_code.py test_files.py test_odd_parties.py test_odd_settings.py test_terminals.py) \
+	$(addprefix tests/sealspace/test_,demo.py fuzz.py imports.py manifests.py node_evidence.py portable.py published.py \
+		recorded_exchanges.py refusals.py secret_names.py session.py transport.py)
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -45,7 +51,7 @@ test: check test-postgresql ## check, then run the whole test suite
 
 test-postgresql: $(VENV)/.installed ## the tests of spaces and of the wire, with every store in PostgreSQL where that is installed
 	@if PYTHONPATH=tests/support $(BIN)/python -c 'import sys; from postgres_server import programs; sys.exit(not programs())'; \
-	then TEST_ENGINE=postgresql $(PYTEST) $(ON_POSTGRESQL); \
+	then TEST_ENGINE=postgresql $(PYTEST) $(ON_POSTGRESQL) $(addprefix --ignore=,$(WITHOUT_A_STORE)); \
 	else echo "the programs of a PostgreSQL server are not installed: spaces and the wire are tested on LMDB alone"; fi
 
 check: $(VENV)/.installed ## formatting, lint, types and the order of the packages
@@ -62,7 +68,7 @@ bench: $(VENV)/.installed ## CPU time per request, of a node that it starts on l
 	@$(BIN)/python tests/benchmarks/requests_per_cpu.py --out .cache/bench $(BENCH)
 
 soak: $(VENV)/.installed ## kill the node under load, many times, and look for a lost write; the largest values; thousands of races
-	@$(BIN)/pytest -q -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak.py tests/soak_large_values.py tests/soak_histories.py
+	@$(BIN)/pytest -q -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak/soak_*.py
 
 fuzz: $(VENV)/.installed ## throw bytes at every parser for some minutes
 	@FUZZ_EXAMPLES=20000 $(BIN)/pytest -q -k fuzz

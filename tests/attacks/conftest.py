@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from attacks.held_store import HeldStage, held_node
 from attacks.parties import Stage, stage_on
-from engines import database_of, is_on_postgresql, store_at
-from running_node import RunningNode, running_node, trust_arguments
+from believing import MANY_CHALLENGES, believing
+from engines import database_of, is_on_postgresql
+from running_node import RunningNode, running_node
 from tests_support import FixedClock
 
-from node.config.tree import Config, Http, Limits, Release
 from tee_backend.evidence.simulated import SimulatedPlatform
 
 
@@ -55,14 +55,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 async def held(tmp_path: Path, platform: SimulatedPlatform) -> AsyncIterator[HeldStage]:
     """A node of this test's own, in this process, whose store can hold a commit and whose clock can be moved."""
-    _, root, _, collateral = trust_arguments(tmp_path, platform)
-    config = Config(
-        http=Http(port=0, drain_s=1),
-        store=store_at(tmp_path / "data"),
-        release=Release(trust_root=root, collateral=collateral),
-        limits=Limits(challenges_per_minute=1_000_000),
-    )
     clock = FixedClock(time.time())
+    config = believing(tmp_path, platform, limits=MANY_CHALLENGES)
     async with held_node(config, clock=clock) as (node, store), AsyncExitStack() as clients:
         stage = await stage_on(node.url, platform, clients)
         parts = (stage.url, platform, clients, stage.node_did)

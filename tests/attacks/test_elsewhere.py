@@ -31,8 +31,9 @@ from attacks.parties import (
 )
 from attacks.test_receipts import fetch
 from attacks.test_withdrawals import withdraw
+from believing import trust_arguments
 from postgres_server import needs_postgres, postgres_server
-from running_node import Reply, RunningNode, running_node, trust_arguments, until
+from running_node import Reply, RunningNode, running_node, until
 
 from capabilities.abilities import READ_RECEIPTS
 from capabilities.strict_json import Json

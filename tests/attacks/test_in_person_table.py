@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 from attacks.in_person_table import MODES, OPENS, POLICIES, TABLE, Mode, Row, Stated, Who
 from attacks.parties import DECRYPT, ROUTES, SET_POLICY, VALUE, Delegate, Owner, Stage, opens, policy_for, refused
-from engines import store_at
-from running_node import new_key, trust_arguments
+from believing import MANY_CHALLENGES, believing
+from running_node import new_key
 
 from encryption_network.policy import Policy
-from node.config.tree import Config, Http, Limits, Release
 from node.processes.embedded import embedded_node
 from sealspace.delegations import allow
 from sealspace.wallets import new_wallet
@@ -111,13 +110,7 @@ CALLERS: dict[Who, Callable[[Stage, Policy | None, Policy | None], Awaitable[Cal
 @pytest.fixture
 async def stage_in(tmp_path: Path, platform: SimulatedPlatform, mode: Mode) -> AsyncIterator[Stage]:
     """A node of this test's own, in a mode."""
-    _, root, _, collateral = trust_arguments(tmp_path, platform)
-    config = Config(
-        http=Http(port=0, drain_s=1),
-        store=store_at(tmp_path / "data"),
-        release=Release(attestation=mode, trust_root=root, collateral=collateral),
-        limits=Limits(challenges_per_minute=1_000_000),
-    )
+    config = believing(tmp_path, platform, release={"attestation": mode}, limits=MANY_CHALLENGES)
     async with embedded_node(config) as node, AsyncExitStack() as clients:
         yield Stage(node.url, platform, clients, node.services.keyring.node_did)
 

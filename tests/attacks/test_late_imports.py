@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from attacks.parties import GET, VALUE, Delegate, Stage, opens, policy_for, refused, stage_on
-from running_node import key_token, new_key, running_node, send, trust_arguments
+from believing import trust_files
+from running_node import key_token, new_key, running_node, send
 from tests_support import REPOSITORY
 
 from node.http.routes.table import ROUTES
@@ -174,7 +175,7 @@ class Keeping:
 @contextmanager
 def keeping_house(folder: Path, platform: SimulatedPlatform, notes: Notes) -> Iterator[tuple[Keeping, Path]]:
     """Run such a node; beside it comes the file of its log."""
-    _, root, _, collateral = trust_arguments(folder, platform)
+    root, collateral = trust_files(folder, platform)
     settings, log = folder / "settings.toml", folder / "log"
     settings.write_text(
         f'[http]\nport = 0\n[store]\ndata = "{folder}/data"\n'

@@ -5,7 +5,6 @@ import asyncio
 import hashlib
 import json
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from backend_site import Domain, Program, serving
-from engines import store_at
+from believing import believing
 from multidict import CIMultiDict
 from tests_support import REPOSITORY, Input, altered
 from yarl import URL
@@ -28,7 +27,6 @@ from capabilities.principals import Principal, parse_principal
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.receipt import parse_receipt, receipt_json, sign_receipt
 from node.cli import main
-from node.config.tree import Config, Http, Release
 from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client
 from sealspace.published import encode_published, statement_json
@@ -163,16 +161,8 @@ async def desk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Desk]:
     """A node that believes the simulated platform, and a backend on it."""
-    (tmp_path / "root.pem").write_text(platform.root_pem)
-    (tmp_path / "collateral").mkdir()
-    (tmp_path / "collateral" / "platform.json").write_bytes(platform.collateral_json(time.time()))
-    config = Config(
-        http=Http(port=0, drain_s=0),
-        store=store_at(tmp_path / "data"),
-        release=Release(trust_root=str(tmp_path / "root.pem"), collateral=str(tmp_path / "collateral")),
-    )
     async with AsyncExitStack() as stack:
-        node = await stack.enter_async_context(embedded_node(config))
+        node = await stack.enter_async_context(embedded_node(believing(tmp_path, platform)))
         domain = Domain(platform, IMAGE, mint_event_log(hashlib.sha256(COMPOSE.encode()).digest()))
         client = await stack.enter_async_context(Client(node.url, session=key_session(bytes(32))))
         program = Program(client, Backend(client, domain), ("API_KEY",))

@@ -35,11 +35,11 @@ def run_at_size(*arguments: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_node_on_a_hundred_thousand_values(tmp_path: Path) -> None:
-    """Every kind of request is answered on a store of 100,000 values, and the copy beside it is whole."""
-    found = run_at_size("--keys", "100000", "--folder", str(tmp_path))
+def test_a_node_on_many_values(tmp_path: Path) -> None:
+    """Every kind of request is answered on a store of 20,000 values, and the copy beside it is whole."""
+    found = run_at_size("--keys", "20000", "--folder", str(tmp_path))
     assert ["get", "put", "list a page", "delegate"] == list(found["requests"])
-    assert found["store"]["copy, MiB"] > 20
+    assert found["store"]["copy, MiB"] > 4
     assert [] == list(tmp_path.iterdir())
 
 

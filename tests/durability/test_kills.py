@@ -19,7 +19,7 @@ from spaces.values.quota import usage_key, usage_of
 
 pytestmark = pytest.mark.slow
 
-KILLS = 20
+KILLS = 8
 WRITERS = 12
 
 
@@ -154,19 +154,17 @@ async def _until_writing(url: str) -> None:
 
 
 async def test_the_first_answer(tmp_path: Path) -> None:
-    """On an existing data folder the node answers soon after it was started; the figure is printed, not asserted."""
-    with running_node(tmp_path) as node:
+    """A node on a data folder from before answers as soon as it says that it listens, and holds what it held; how soon
+    that is, is printed and not judged."""
+    with running_node(tmp_path, workers=1) as node:
         writer = Writer(0)
         async with new_session() as session:
             for _ in range(30):
                 await writer.write(session, node.url)
         assert node.stop() == 0
-    figures_s = []
-    for _ in range(3):
-        with running_node(tmp_path) as node:
-            assert (await send(node.url, "GET", "/readyz")).status == 200
-            figures_s.append(time.monotonic() - node.started_at)
-            async with new_session() as session:
-                await writer.check(session, node.url)
-            assert node.stop() == 0
-    print("first answer on an existing data folder after", ", ".join(f"{figure:.2f} s" for figure in figures_s))
+    with running_node(tmp_path, workers=1) as node:
+        assert (await send(node.url, "GET", "/readyz")).status == 200
+        print(f"first answer on an existing data folder after {time.monotonic() - node.started_at:.2f} s")
+        async with new_session() as session:
+            await writer.check(session, node.url)
+        assert node.stop() == 0

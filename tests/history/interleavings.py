@@ -21,12 +21,13 @@ from pathlib import Path
 
 import aiohttp
 from attacks.parties import DECRYPT, DELETE, GET, PUT, Delegate, Owner, Stage, policy_for, stage_on
+from believing import believing
 from history.checker import Call, Did, Said, faults
 from postgres_relay import Loss, Relay, relayed
-from running_node import Reply, exchange, key_token, network_path, new_key, trust_arguments, wallet_token
+from running_node import Reply, exchange, key_token, network_path, new_key, wallet_token
 from wire_replay import token_id
 
-from node.config.tree import Config, Hosting, Http, Limits, Release, Secret, Store
+from node.config.tree import Hosting, Limits, Secret, Store
 from node.processes.embedded import embedded_node
 from tee_backend.evidence.simulated import SimulatedPlatform
 
@@ -77,17 +78,16 @@ class Nodes:
 async def two_nodes(database: str, folder: Path, chance: random.Random) -> AsyncIterator[Nodes]:
     """Run two nodes of one secret, each behind a relay that holds commits back."""
     platform = SimulatedPlatform.from_seed(b"platform of the interleavings")
-    _, root, _, collateral = trust_arguments(folder, platform)
     async with AsyncExitStack() as running:
         urls, relays = [], []
         for name in ("one", "two"):
             address, relay = await running.enter_async_context(relayed(database))
             relay.delay = lambda: _hold(chance)
-            config = Config(
-                http=Http(port=0, drain_s=1),
+            config = believing(
+                folder,
+                platform,
                 store=Store(data=str(folder / name), url=address),
                 hosting=Hosting(default_quota_bytes=LIMIT_BYTES),
-                release=Release(trust_root=root, collateral=collateral),
                 limits=Limits(strangers_per_minute=0, challenges_per_minute=1_000_000),
                 secret=Secret(value="c2VjcmV0IG9mIHRoZSB0d28gbm9kZXMgb2YgdGhlIGludGVybGVhdmluZ3M"),
             )

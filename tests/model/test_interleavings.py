@@ -19,8 +19,8 @@ from node.config.tree import Config, Http, Limits
 from node.processes.embedded import embedded_node
 
 _SEED_VARIABLE = "MODEL_SEED"
-_TRACES, _LENGTH = 20, 200
-_FEWEST_ANSWERS = 3000
+_TRACES, _LENGTH = 12, 200
+_FEWEST_ANSWERS = 1800
 # A store in memory, where the machine has such a folder: thousands of steps wait for their commits.
 _MEMORY_FOLDER = Path("/dev/shm")
 

@@ -23,8 +23,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from attacks.parties import DELETE, GET, LIST, PUT, ROUTES, Delegate, Owner, Stage, opens, policy_for, refused, stage_on
+from believing import trust_files
 from engines import needs_folder
-from running_node import Grants, Reply, key_token, new_key, running_node, send, trust_arguments
+from running_node import Grants, Reply, key_token, new_key, running_node, send
 from tests_support import REPOSITORY
 
 from node.cli import main
@@ -347,7 +348,7 @@ asyncio.run(main())
 
 @contextmanager
 def _searched(folder: Path, platform: SimulatedPlatform) -> Iterator["subprocess.Popen[str]"]:
-    _, root, _, collateral = trust_arguments(folder, platform)
+    root, collateral = trust_files(folder, platform)
     settings = folder / "settings.toml"
     settings.write_text(
         f'[http]\nport = 0\nidle_body_s = 0.2\n[store]\ndata = "{folder}/data"\n'

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from attacks.parties import DECRYPT, DELETE, GET, LIST, PUT, REVOKE, Delegate, Owner, Stage, policy_for, stage_on
+from believing import believing
 from engines import no_housekeeping
 from postgres_relay import Relay, relayed
 from postgres_server import needs_postgres, postgres_server
-from running_node import Reply, exchange, key_token, new_key, trust_arguments, wallet_token
+from running_node import Reply, exchange, key_token, new_key, wallet_token
 from wire_replay import token_id
 
-from node.config.tree import Config, Http, Limits, Release, Store
+from node.config.tree import Limits, Store
 from node.processes.embedded import EmbeddedNode, embedded_node
 from spaces.grants.delegations import DelegationCache
 from tee_backend.evidence.simulated import SimulatedPlatform
@@ -66,14 +67,13 @@ class Place:
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
     """A node that does nothing of its own accord."""
     platform = SimulatedPlatform.from_seed(b"platform of the round trips")
-    _, root, _, collateral = trust_arguments(tmp_path, platform)
     async with AsyncExitStack() as opened:
         opened.enter_context(no_housekeeping())
         address, relay = await opened.enter_async_context(relayed(postgres_server().new_database()))
-        config = Config(
-            http=Http(port=0, drain_s=1),
+        config = believing(
+            tmp_path,
+            platform,
             store=Store(data=str(tmp_path / "data"), url=address),
-            release=Release(trust_root=root, collateral=collateral),
             limits=Limits(strangers_per_minute=0, challenges_per_minute=1_000_000),
         )
         node = await opened.enter_async_context(embedded_node(config))

@@ -1,15 +1,15 @@
 """A real node on loopback, a platform it trusts, and clients on it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from engines import store_at
+from believing import believing
 from tests_support import CountingEntropy, FixedClock
 
-from node.config.tree import Config, Hosting, Http, Release
+from node.config.tree import Config, Hosting
 from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client, SignIn
 from sealspace.session import Session
@@ -68,17 +68,9 @@ def platform(entropy: CountingEntropy) -> SimulatedPlatform:
 
 
 @pytest.fixture
-def config(tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock) -> Iterator[Config]:
+def config(tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock) -> Config:
     """Settings of a node that trusts the platform."""
-    root, collateral = tmp_path / "root.pem", tmp_path / "collateral"
-    root.write_text(platform.root_pem)
-    collateral.mkdir()
-    (collateral / "platform.json").write_bytes(platform.collateral_json(clock.now()))
-    yield Config(
-        http=Http(port=0, drain_s=1),
-        store=store_at(tmp_path / "data"),
-        release=Release(trust_root=str(root), collateral=str(collateral)),
-    )
+    return believing(tmp_path, platform, published_at=clock.now())
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ it. What may lack one of the two is listed below with the reason; an exception t
 """
 
 import ast
+import functools
 import json
 import re
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,10 @@ def _remarks(path: Path) -> Iterator[str]:
             yield node.value.value
 
 
-def _in_code() -> set[str]:
+@functools.cache
+def _in_code() -> frozenset[str]:
     files = (path for package in CODE for path in (REPOSITORY / package).rglob("*.py"))
-    return {rule for path in files for remark in _remarks(path) for rule in _named(remark)}
+    return frozenset(rule for path in files for remark in _remarks(path) for rule in _named(remark))
 
 
 def _test_texts(path: Path) -> Iterator[tuple[str, str]]:
@@ -122,7 +124,7 @@ def test_the_page_lists_every_rule() -> None:
     [("code", _in_code, NOT_IN_CODE | NAMED_AS), ("tests", _in_tests, NOT_IN_TESTS)],
     ids=["code", "tests"],
 )
-def test_every_rule_stands(where: str, found: Callable[[], set[str]], exceptions: dict[str, str]) -> None:
+def test_every_rule_stands(where: str, found: Callable[[], Set[str]], exceptions: dict[str, str]) -> None:
     """Each rule is named in the code and in a test, unless an exception says why not."""
     missing = set(_rules()) - found()
     assert sorted(missing - set(exceptions)) == [], f"no {where} names these rules"

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attacks.parties import Delegate, Owner, Stage, stage_on
-from running_node import Reply, trust_arguments
+from believing import MANY_CHALLENGES, believing
+from running_node import Reply
 from tests_support import FixedClock
 
 from encryption_network.policy import Policy
-from node.config.tree import Collateral, Config, Http, Limits, Release, Store
+from node.config.tree import Collateral, Store
 from node.processes.embedded import embedded_node
 from node.services import Services
 from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
@@ -75,14 +76,13 @@ async def staying(
         fetching: where further documents come from.
         release: settings of this section.
     """
-    _, root, _, collateral = trust_arguments(folder, platform)
-    settings = {"trust_root": root, "collateral": collateral if with_collateral else None} | release
-    config = Config(
-        http=Http(port=0, drain_s=0),
+    config = believing(
+        folder,
+        platform,
         store=Store(data=str(folder / "data"), url=store_url),
-        release=Release(**settings),  # type: ignore[arg-type]  # by name
+        release=release if with_collateral else {"collateral": None, **release},
         collateral=fetching,
-        limits=Limits(challenges_per_minute=1_000_000),
+        limits=MANY_CHALLENGES,
     )
     clock = FixedClock(time.time())
     async with embedded_node(config, clock=clock) as node, AsyncExitStack() as clients:

@@ -3,7 +3,8 @@
     TEST_ENGINE=postgresql pytest tests/conformance tests/attacks …
 
 runs the tests of the wire and of what lies above the store on the other engine, with the same answers. A node that
-is started again on a folder finds the database that it had.
+is started again on a folder finds the database that it had. Tests that start a server for themselves are left out of
+such a run: they do so in every other one.
 """
 
 import functools

@@ -26,6 +26,7 @@ from urllib.parse import quote as percent_encoded
 
 import aiohttp
 import libipld
+from believing import trust_arguments
 from engines import store_arguments
 from tests_support import REPOSITORY
 from wire_replay import token_id
@@ -215,15 +216,6 @@ def running_node(
         yield node
     finally:
         node.close()
-
-
-def trust_arguments(folder: Path, platform: SimulatedPlatform) -> tuple[str, ...]:
-    """Lay out a platform's root certificate and collateral, and return the arguments that name them."""
-    root, collateral = folder / "root.pem", folder / "collateral"
-    collateral.mkdir(parents=True, exist_ok=True)
-    root.write_text(platform.root_pem)
-    (collateral / "platform.json").write_bytes(platform.collateral_json(time.time()))
-    return ("--trust-root", str(root), "--collateral", str(collateral))
 
 
 # --- requests ------------------------------------------------------------------------------------------------------

@@ -128,13 +128,24 @@ class Input:
         return self.buffer.readline().decode()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip by name what needs the reference vectors where they are absent."""
-    if SHARED_VECTORS.is_dir():
-        return
-    for item in items:
-        if item.get_closest_marker("shared") is not None:
-            item.add_marker(pytest.mark.skip(reason=VECTORS_ABSENT))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip by name what needs the reference vectors where they are absent; leave out what another run does; begin with
+    what takes long."""
+    if not SHARED_VECTORS.is_dir():
+        for item in items:
+            if item.get_closest_marker("shared") is not None:
+                item.add_marker(pytest.mark.skip(reason=VECTORS_ABSENT))
+    if is_on_postgresql():
+        ours = [item for item in items if starts_a_server(item)]
+        config.hook.pytest_deselected(items=ours)
+        items[:] = [item for item in items if not starts_a_server(item)]
+    if hasattr(config, "workerinput"):  # several processes: none is left alone with a long test at the end
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def starts_a_server(item: pytest.Item) -> bool:
+    """Whether a test runs on a database of its own, whichever engine the nodes of this run have."""
+    return any(mark.kwargs.get("reason") == PROGRAMS_ABSENT for mark in item.iter_markers("skipif"))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

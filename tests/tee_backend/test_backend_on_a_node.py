@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from engines import store_at
+from believing import believing
 from simulators.agent import AgentSimulator, agent_on
 from simulators.tsm import TsmSimulator
 from tests_support import CountingEntropy, FixedClock
 
 from encryption_network.policy import Policy
-from node.config.tree import Config, Http, Release
 from node.processes.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.delegations import allow
@@ -61,15 +60,7 @@ async def parties(
     machine: SimulatedPlatform, tmp_path: Path, clock: FixedClock, entropy: CountingEntropy
 ) -> AsyncIterator[Parties]:
     """A node that trusts the simulated root; a grant that approves one compose file on one image."""
-    root, collateral = tmp_path / "root.pem", tmp_path / "collateral"
-    root.write_text(machine.root_pem)
-    collateral.mkdir()
-    (collateral / "platform.json").write_bytes(machine.collateral_json(clock.now()))
-    config = Config(
-        http=Http(port=0, drain_s=1),
-        store=store_at(tmp_path / "data"),
-        release=Release(trust_root=str(root), collateral=str(collateral)),
-    )
+    config = believing(tmp_path, machine, published_at=clock.now())
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(embedded_node(config, clock=clock, entropy=entropy))
         clients = [

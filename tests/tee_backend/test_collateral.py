@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -161,6 +162,17 @@ def test_the_way_forward(machine: SimulatedPlatform, collateral: Collateral, now
     """The same document, a newer one and one with a higher number replace the held one."""
     for options in (CollateralOptions(), CollateralOptions(issued_before_s=0), CollateralOptions(evaluation_number=21)):
         check_not_older(parse_collateral(machine.collateral_json(now, options=options)), collateral)
+
+
+def test_an_older_edition_of_the_quoting_enclave_does_not_return(
+    machine: SimulatedPlatform, collateral: Collateral, now: float
+) -> None:
+    """Signed anew today, it is later than the one held, and kinder to old enclaves: refused all the same (AT19)."""
+    today = parse_collateral(machine.collateral_json(now + 86_400.0))
+    check_not_older(today, collateral)
+    older = replace(today.qe_identity, evaluation_number=collateral.qe_identity.evaluation_number - 1)
+    with pytest.raises(CollateralRollback):
+        check_not_older(replace(today, qe_identity=older), collateral)
 
 
 @given(st.binary(max_size=512))

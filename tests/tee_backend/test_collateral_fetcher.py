@@ -132,3 +132,15 @@ async def test_bounds(service: Service, fetcher: CollateralFetcher) -> None:
     with pytest.raises(PlatformUnknown):
         await fetcher.fetch(first, "platform")
     assert service.asked[first] > 1
+
+
+async def test_a_clock_that_was_set_back_holds_no_family_up(service: Service, clock: FixedClock) -> None:
+    """A failure is remembered as long as it may be, whatever the clock said when it happened (AT32)."""
+    service.failure = PlatformUnknown("unknown")
+    service.gate.set()
+    fetcher = CollateralFetcher(service, clock=clock)
+    for step_s in (0.0, UNKNOWN_FOR_S - 1, -300 * 86_400.0):
+        clock.advance(step_s)
+        with pytest.raises(PlatformUnknown):
+            await fetcher.fetch(b"family", "platform")
+    assert service.asked[b"family"] == 2

@@ -16,13 +16,13 @@ import aiohttp
 import msgspec
 import pytest
 from backend_site import Documents, Domain, Program, owner_of, serving
-from engines import store_at
+from believing import believing
 from tests_support import CountingEntropy, FixedClock
 
 from capabilities.strict_json import Json
 from encryption_network.policy import Policy
 from node.cli import fail, main
-from node.config.tree import Config, Http, Limits, Release
+from node.config.tree import Limits
 from node.processes.embedded import embedded_node
 from sealspace._minting import Claims, mint
 from sealspace.backend_words import as_json, in_plain_words
@@ -89,16 +89,7 @@ class Yard:
 @pytest.fixture
 async def yard(tmp_path: Path, platform: SimulatedPlatform, entropy: CountingEntropy) -> AsyncIterator[Yard]:
     clock = FixedClock(time.time())
-    root, collateral = tmp_path / "root.pem", tmp_path / "collateral"
-    root.write_text(platform.root_pem)
-    collateral.mkdir()
-    (collateral / "platform.json").write_bytes(platform.collateral_json(clock.now()))
-    config = Config(
-        http=Http(port=0, drain_s=1),
-        store=store_at(tmp_path / "data"),
-        release=Release(trust_root=str(root), collateral=str(collateral)),
-        limits=Limits(strangers_per_minute=200),
-    )
+    config = believing(tmp_path, platform, published_at=clock.now(), limits=Limits(strangers_per_minute=200))
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(embedded_node(config, clock=clock, entropy=entropy))
         clients = await stack.enter_async_context(AsyncExitStack())

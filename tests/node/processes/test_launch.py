@@ -36,3 +36,8 @@ def test_the_collector_rests_until_a_process_is_launched() -> None:
         assert process.stdout.readline().split() == [b"True", b"True", b"3"]
         process.stdin.close()  # the supervisor is gone
         process.wait(60)
+
+
+def test_what_starts_a_process_does_not_show_the_secret() -> None:
+    """The root secret stands in no text of the launch message."""
+    assert "root secret" not in repr(Launch(config=Config(), secret=b"the root secret, 32 bytes or more"))

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -100,18 +99,6 @@ def test_children_end_with_the_supervisor(serve: Callable[..., RunningNode]) -> 
     assert _get(f"{serve('--workers', '1').url}/readyz")["ready"] is True
 
 
-def test_another_secret_is_refused(serve: Callable[..., RunningNode], tmp_path: Path) -> None:
-    """A store does not start with another root secret: two lines say so, and nothing is left running."""
-    first = serve("--workers", "1")
-    assert first.url and first.stop() == 0
-    other = tmp_path / "other"
-    other.write_bytes(bytes(32))
-    node = serve("--workers", "2", "--secret-file", str(other))
-    assert EXIT_STATUS["store-misused"] == node.process.wait(20)
-    node.wait_for("^sealspace: the store belongs to did:key:")
-    node.wait_for("^next: .*--secret-file")
-
-
 def test_looser_terms_are_refused(serve: Callable[..., RunningNode]) -> None:
     """A node whose configuration releases more than the store's record does not start."""
     first = serve("--workers", "1", "--attestation", "everyone")
@@ -168,20 +155,6 @@ def test_secrets_are_in_no_argument_or_environment(serve: Callable[..., RunningN
     for pid in node.children("storekeeper") + node.children("worker"):
         assert text.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
         assert text.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
-
-
-def test_first_answer_on_an_existing_folder(
-    serve: Callable[..., RunningNode], record_property: Callable[[str, object], None]
-) -> None:
-    """A node on a data folder from before answers as soon as it says that it listens; the time is noted, not judged."""
-    first = serve("--workers", "1")
-    assert first.url and first.stop() == 0
-    began = time.monotonic()
-    node = serve("--workers", "1")
-    assert _answers(node.url)
-    record_property("first_answer_s", round(time.monotonic() - began, 3))
-    print(f"first answer after {time.monotonic() - began:.2f} s")
-    assert node.stop() == 0
 
 
 def test_release_set_reaches_a_running_node(serve: Callable[..., RunningNode], tmp_path: Path) -> None:

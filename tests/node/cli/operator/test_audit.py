@@ -71,6 +71,21 @@ async def test_from_an_export_to_a_cut_chain(tmp_path: Path, capsys: pytest.Capt
     assert (await run(capsys, "audit", "kept", *data, str(second)))[0] == 0
 
 
+async def test_exports_count_again_after_a_cut_without_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever cut the chain once without an export can note exports of what is left (RC27)."""
+    clock, data = FixedClock(1_700_000_000.0), ("--data", str(tmp_path / "data"))
+    await used(tmp_path, clock, audit_days=365)
+    await run(capsys, "audit", "export", *data)  # seals, and signs a head
+    clock.advance(4000 * DAY_S)
+    await used(tmp_path, clock, audit_days=365, audit_unexported=True)
+    status, text, _ = await run(capsys, "audit", "export", *data)
+    assert status == 0 and json.loads(text.splitlines()[0])["after"] > 0
+    file = tmp_path / "left.jsonl"
+    file.write_text(text)
+    status, text, _ = await run(capsys, "audit", "kept", *data, str(file))
+    assert (status, json.loads(text or "{}").get("kept", 0) > 0) == (0, True)
+
+
 async def test_files_that_do_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file that does not verify, is another store's, or begins too late is not noted; each error says what to do."""
     clock, data = FixedClock(), ("--data", str(tmp_path / "a" / "data"))

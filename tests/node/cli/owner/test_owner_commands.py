@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 from backend_site import Domain, Program, serving
+from believing import believing
 from tests_support import Input
 
 from capabilities.strict_base64 import encode_standard
 from node.cli import main
-from node.config.tree import Config, Http, Release, Store
 from node.processes.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.portable import decode_portable
@@ -110,16 +110,8 @@ async def desk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Desk]:
     """A node that believes the simulated platform."""
-    (tmp_path / "root.pem").write_text(platform.root_pem)
-    (tmp_path / "collateral").mkdir()
-    (tmp_path / "collateral" / "platform.json").write_bytes(platform.collateral_json(time.time()))
-    config = Config(
-        http=Http(port=0, drain_s=0),
-        store=Store(data=str(tmp_path / "data")),
-        release=Release(trust_root=str(tmp_path / "root.pem"), collateral=str(tmp_path / "collateral")),
-    )
     async with AsyncExitStack() as stack:
-        node = await stack.enter_async_context(embedded_node(config))
+        node = await stack.enter_async_context(embedded_node(believing(tmp_path, platform)))
         yield Desk(node.url, tmp_path / "home", tmp_path, platform, stack, capsys, monkeypatch)
 
 

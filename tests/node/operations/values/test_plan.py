@@ -92,3 +92,13 @@ def test_an_etag_is_hexadecimal(digest: str) -> None:
     assert parse_options({"if-match": f'"blake3-{"a" * 64}"'}, put).replace_etag == "a" * 64
     with pytest.raises(BadOption, match="hexadecimal"):
         parse_options({"if-match": f'"blake3-{digest}"'}, put)
+
+
+def test_a_long_number_in_a_header_is_the_caller_s_mistake() -> None:
+    """Thousands of leading zeros are read or refused; they are no fault of the node's."""
+    headers = {"x-tinycloud-max-response-bytes": "0" * 5000 + "1"}
+    try:
+        options = parse_options(headers, Shape(gets=1, puts=0, deletes=0, multipart=False))
+    except BadOption:
+        return
+    assert options.max_response_bytes == 1

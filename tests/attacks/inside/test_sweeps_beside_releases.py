@@ -1,4 +1,4 @@
-"""Two that write at the same moment, on both engines: a sweep and a release, a release and whoever replaces a value."""
+"""A sweep of documents and releases that refer to them, at the same moment, on both engines."""
 
 import asyncio
 import hashlib
