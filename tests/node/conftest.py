@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 from engines import store_at
+from running_node import Reply
 from serving_node import Serve, serve_at
 from tests_support import CountingEntropy, FixedClock
 
@@ -16,19 +16,6 @@ from node.config.tree import Config, Http
 from node.logs import configure_logs
 from node.processes.embedded import EmbeddedNode, embedded_node
 from tee_backend.evidence.simulated import SimulatedPlatform
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer as it came."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
 
 
 class Caller:

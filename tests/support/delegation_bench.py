@@ -2,14 +2,14 @@
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 from conformance.minting import Grants
 from libipld import decode_multibase, encode_multibase
+from running_node import Reply
 from tests_support import FixedClock
 from wire_replay import token_id
 
@@ -39,23 +39,6 @@ def everything(owner: WalletSigner | Ed25519Signer = ALICE) -> Grants:
     return {f"{home}/kv": [GET, PUT], f"{home}/capabilities": [READ], f"{home}/delegation": [LIST, STATUS, REVOKE]}
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer; header names in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    text: str
-
-    @property
-    def said(self) -> tuple[int, str]:
-        return self.status, self.text
-
-    @property
-    def told(self) -> Any:
-        return json.loads(self.text)
-
-
 class Delegating:
     """What people do at a node; whatever is registered is taken."""
 
@@ -73,7 +56,7 @@ class Delegating:
             self.node.url + path, headers=sent, data=body, skip_auto_headers=("Content-Type",)
         ) as answer:
             lowered = {name.lower(): value for name, value in answer.headers.items()}
-            return Reply(answer.status, lowered, await answer.text())
+            return Reply(answer.status, lowered, await answer.read())
 
     async def json(self, path: str, token: str, body: bytes) -> Reply:
         return await self.send(path, token, body, **{"Content-Type": "application/json"})

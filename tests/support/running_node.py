@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote as percent_encoded
 
 import aiohttp
@@ -223,7 +224,7 @@ def running_node(
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer as it came."""
+    """An answer as it came; header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -244,6 +245,11 @@ class Reply:
         """The body as a JSON object."""
         value: dict[str, Json] = json.loads(self.body)
         return value
+
+    @property
+    def told(self) -> Any:
+        """The body as JSON of whatever kind, for tests that know what they look for in it."""
+        return json.loads(self.body)
 
 
 async def send(

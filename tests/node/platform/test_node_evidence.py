@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from running_node import Reply
 from simulators.agent import AgentSimulator, Fault, agent_on
 from simulators.tsm import TsmSimulator
 from tests_support import CountingEntropy, FixedClock, fuzzed
@@ -50,30 +51,16 @@ def agent(platform: SimulatedPlatform) -> AgentSimulator:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """An answer as it came."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def value(self) -> dict[str, Any]:
-        value: dict[str, Any] = json.loads(self.body)
-        return value
-
-
-@dataclass(frozen=True, slots=True)
 class Stage:
     """A node in a trust domain, and who asks it."""
 
     node: EmbeddedNode
     session: aiohttp.ClientSession
 
-    async def ask(self, path: str) -> Asked:
+    async def ask(self, path: str) -> Reply:
         async with self.session.get(URL(self.node.url + path, encoded=True)) as answer:
             headers = {name.lower(): value for name, value in answer.headers.items()}
-            return Asked(answer.status, headers, await answer.read())
+            return Reply(answer.status, headers, await answer.read())
 
 
 def config_of(folder: Path, root: Path | None = None, secret: Secret | None = None, **platform: Any) -> Config:
@@ -109,7 +96,7 @@ async def test_what_is_bound(tmp_path: Path, agent: AgentSimulator, other_root: 
     async with agent_on(tmp_path / "agent.sock", agent), stage_of(config, FixedClock()) as stage:
         answer = await stage.ask(f"/attestation?nonce={NONCE.replace(' ', '%20').replace('/', '%2F')}")
         services = stage.node.services
-    said = answer.value
+    said = answer.told
     read = parse_node_attestation(answer.body, nonce=NONCE)
     report = parse_quote(bytes.fromhex(said["quote"])).report
     assert (200, "dstack", NONCE) == (answer.status, said["mode"], said["nonce"])
