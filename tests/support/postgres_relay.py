@@ -128,6 +128,7 @@ class Relay:
             while data := await base_in.read(_CHUNK):
                 await self._hold(of)
                 client_out.write(data)
+            client_out.close()  # the database has hung up: whoever said goodbye waits for that
 
     async def _hold(self, of: "_Kind") -> None:
         if self.delay is None or not of.commits:
