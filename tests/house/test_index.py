@@ -6,7 +6,6 @@ from pathlib import Path
 from tests_support import REPOSITORY
 
 TESTS = REPOSITORY / "tests"
-LONGER = {"encryption_network/test_gate.py", "encryption_network/test_requests.py"}
 INDEX = (TESTS / "README.md").read_text("utf-8")
 
 
@@ -47,4 +46,4 @@ def test_attacks() -> None:
 def test_length() -> None:
     """No file of tests is longer than 600 lines."""
     lines = {str(path.relative_to(TESTS)): path.read_text("utf-8").count("\n") for path in TESTS.rglob("test_*.py")}
-    assert {path for path, number in lines.items() if number > 600} <= LONGER
+    assert [] == [path for path, number in lines.items() if number > 600]
