@@ -30,7 +30,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help demo test test-postgresql check fmt bench soak fuzz lock clean
+.PHONY: help demo test test-postgresql check pages fmt wheel test-wheel bench soak fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -54,15 +54,30 @@ test-postgresql: $(VENV)/.installed ## the tests of spaces and of the wire, with
 	then TEST_ENGINE=postgresql $(PYTEST) $(ON_POSTGRESQL) $(addprefix --ignore=,$(WITHOUT_A_STORE)); \
 	else echo "the programs of a PostgreSQL server are not installed: spaces and the wire are tested on LMDB alone"; fi
 
-check: $(VENV)/.installed ## formatting, lint, types and the order of the packages
+check: $(VENV)/.installed ## formatting, lint, types, the order of the packages, generated pages
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python tests/pages --check
+
+pages: $(VENV)/.installed ## write the generated pages, and generated parts of pages
+	@$(BIN)/python tests/pages --write
 
 fmt: $(VENV)/.installed ## rewrite the code in the house style
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
+
+wheel: $(VENV)/.installed ## build the wheel into dist
+	@rm -rf dist
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
+	@ls dist/*.whl
+
+test-wheel: ## install the wheel of dist into a fresh environment, and play the story with it
+	@$(PYTHON) -m venv --clear .cache/wheel
+	@.cache/wheel/bin/pip install --quiet --require-hashes --requirement requirements.lock
+	@.cache/wheel/bin/pip install --quiet --no-deps --no-index dist/sealspace-*.whl
+	@cd .cache && wheel/bin/sealspace version && wheel/bin/sealspace demo
 
 bench: $(VENV)/.installed ## CPU time per request, of a node that it starts on loopback; plots in .cache/bench (BENCH=--compare judges)
 	@$(BIN)/python tests/benchmarks/requests_per_cpu.py --out .cache/bench $(BENCH)

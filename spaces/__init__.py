@@ -1,5 +1,16 @@
-"""What is stored: an ordered map of bytes (`store`), and what its rows mean.
+"""Storage: the store's engines, and the rows of everything that a node keeps.
 
-Public modules: errors, expiry, identity, keyspace, lease, migrations, object_migration, walks; those of `values`,
-`audit`, `documents`, `grants` and `store` are named there.
+The layout and meaning of each row are defined here. Who may write it is decided by `capabilities` and by the operations
+of `node`. In the root is what several folders use.
+
+Modules:
+    errors: the error tree of this package.
+    expiry: rows in the order of a time, for sweeps.
+    identity: schema version, node DID and store id of a store.
+    keyspace: the byte layout of every key.
+    lease: one holder at a time among all workers and machines.
+    migrations: bringing an earlier version's rows up to this schema.
+    walks: walking through all rows of a kind in steps.
+
+Folders: audit, documents, grants, store, values.
 """

@@ -1,5 +1,14 @@
-"""Turning quotes into evidence, and being a backend that proves itself.
+"""TDX quotes and evidence: verifying them, and being a backend that attests.
 
-Public modules: backend, grant_rates, held_grants, inspection, node_verifier, publishing, receipt_check; those of
-`attestation` (what a node does with a quote) and `evidence` (where a backend gets one), named there.
+Which evidence suffices for a release is decided elsewhere: `encryption_network.gate`.
+
+Modules:
+    backend: attest, then read what owners granted.
+    grant_rates: how many grants a backend takes in a minute.
+    held_grants: the bounded set of grants that a backend keeps.
+    inspection: verifying what a backend published, on an owner's machine.
+    node_verifier: verifying a node's own evidence.
+    publishing: a backend's HTTP routes: evidence, and taking grants.
+
+Folders: attestation, evidence.
 """

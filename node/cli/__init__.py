@@ -1,7 +1,15 @@
-"""The command line: one file a command, imported when it is called.
+"""The command line: one module a command, imported when the command is called.
 
 Human text goes to standard error, data to standard output. An error is two lines, what happened and the next command;
 the exit status follows from the error's code.
+
+Modules:
+    demo: `sealspace demo`.
+    lazy: groups of commands that are imported on use.
+    terminal: everything that commands print.
+    version: `sealspace version`.
+
+Folders: operator, owner.
 """
 
 import os

@@ -1,4 +1,15 @@
-"""What an operator watches: numbers that all processes of a node write into one table in memory, and their text.
+"""Metrics: numbers of all processes in one table of shared memory, and their text for Prometheus.
 
-Public modules: commit_tally, counting, measuring, pulse, scraping, series, survey, table, tally, text, vitals.
+Modules:
+    commit_tally: what the storekeeper counts.
+    counting: the supervisor's part: the table and its rows.
+    measuring: a worker's part.
+    pulse: what each process notes once a second.
+    scraping: the listener for scrapes.
+    series: every series, with its labels and cells.
+    survey: numbers from the store, read by one worker.
+    table: the table in memory.
+    tally: what a worker counts for each request.
+    text: the exposition format.
+    vitals: CPU time and memory of a process.
 """

@@ -1,5 +1,14 @@
-"""The use cases: one module each; every writing one builds its commit.
+"""Operations: what a request does, one module each; each that writes builds its commit.
 
-An operation takes the services and what the request says, calls the rooms below, and returns a typed outcome or
-raises one of the errors that `node.http.messages.problems` maps to an answer. It knows nothing of HTTP.
+An operation takes the services and the parameters of a request, and returns a typed outcome or raises an error with a
+code. It knows nothing of HTTP: `node.http.messages.problems` maps codes to answers.
+
+Modules:
+    attempts: read, judge, plan, commit; and again when rows changed in between.
+    authorise: from the text of an invocation to a judged call.
+    errors: errors of operations.
+    kinds: requests that have a route of their own.
+    readiness: whether writes work.
+
+Folders: attestation, delegations, releases, values.
 """

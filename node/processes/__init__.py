@@ -1,1 +1,15 @@
-"""The processes of a node: supervisor, workers, the single writer of the store; how they start and end."""
+"""The processes of a node: supervisor, workers, the single writer; how they start, talk and end.
+
+Modules:
+    child: one process that the supervisor starts and restarts.
+    clock_check: whether the machine's clock is possible.
+    embedded: a whole node inside a program.
+    event_loop: uvloop where it is installed, else asyncio's.
+    freed_memory: how much freed memory a worker keeps.
+    launch: messages between the supervisor and its processes.
+    ownership: whether the six package names are ours.
+    start: opening a store: schema, identity, release record.
+    storekeeper: running the single writer process of the store.
+    supervisor: one socket, one writer, N workers.
+    worker: one worker process.
+"""

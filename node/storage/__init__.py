@@ -1,1 +1,6 @@
-"""Which store and which place for large values the settings name."""
+"""Opening what the settings name: the engine of the store, and the place of large values.
+
+Modules:
+    blobs: a folder or a bucket for large values.
+    stores: LMDB or PostgreSQL.
+"""

@@ -1,4 +1,8 @@
-"""The audit: records, the chain over them, its export and its pruning.
+"""The audit: records, the hash chain over them, its export and its pruning.
 
-Public modules: chain, export, pruning, records.
+Modules:
+    chain: numbered, hashed entries under signed heads.
+    export: verifying an exported chain offline.
+    pruning: removing the oldest part of a chain.
+    records: audit records, written in the commit of what they record.
 """

@@ -1,4 +1,13 @@
-"""Who may do what: delegations and what becomes of them, and which spaces are hosted.
+"""Rows of authority: delegations, revocations, sessions, hosted spaces, and what was used once.
 
-Public modules: admissions, delegations, hosting, replay_records, retention, revocations, sessions.
+The rules that judge them are `capabilities.chain`.
+
+Modules:
+    admissions: owners that the operator admitted (mode `permit`).
+    delegations: registered delegations, and their decoded form in memory.
+    hosting: which spaces exist.
+    replay_records: tokens and nonces that were used (ST4).
+    retention: bounds on kept delegations, and when one is removed.
+    revocations: whether a delegation is live or revoked.
+    sessions: sessions granted by an owner in person.
 """

@@ -1,5 +1,11 @@
-"""An ordered map of bytes behind one contract.
+"""An ordered map of bytes with atomic commits, behind one contract with two engines.
 
-Public modules: contract, migration, watching; those of the engines are named in `lmdb` and `postgres`. `migration` and
-`postgres` need the extra `postgres`.
+Rows mean nothing here. `migration` and the folder `postgres` need the extra `postgres`.
+
+Modules:
+    contract: what every engine promises.
+    migration: moving a store from one engine to the other.
+    watching: what a store reports to metrics.
+
+Folders: lmdb, postgres.
 """

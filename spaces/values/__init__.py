@@ -1,5 +1,19 @@
-"""Values: their heads and bodies, the objects of large bodies, listings, quotas, signed URLs.
+"""Values of spaces: heads, inline bodies, objects in files or a bucket, listings, quotas, signed-URL tickets.
 
-Public modules: collector, listing, long_paths, object_bucket, object_folder, object_place, object_records,
-object_store, quota, tickets, value_bodies, value_heads.
+What a request may do to a value is judged in `node.operations.values`.
+
+Modules:
+    collector: removing objects that no head refers to.
+    listing: paths of a space under a prefix, in pages.
+    long_paths: index rows that keep listings of long paths short.
+    object_bucket: objects in an S3 bucket.
+    object_folder: objects as files.
+    object_migration: moving objects between folder and bucket.
+    object_place: which place of objects a store is bound to.
+    object_records: names and reference counts of objects.
+    object_store: the contract of a place of objects.
+    quota: bytes that a space has, and its limit.
+    tickets: rows of signed URLs.
+    value_bodies: bodies on their way into a space.
+    value_heads: heads of values, with small bodies inline.
 """

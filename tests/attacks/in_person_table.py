@@ -1,6 +1,6 @@
 """Who receives a key, and who of them counts as the owner in person: the truth table that the tests play (IP1, IP2).
 
-`test_in_person_table.py` asks a node about every row, and `in_person_page.py` writes the page that shows it.
+`test_in_person_table.py` asks a node about every row, and `pages/in_person_page.py` makes the page that shows it.
 
 Example:
     for row in TABLE:

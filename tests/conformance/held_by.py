@@ -1,4 +1,4 @@
-"""Tests that hold a rule without naming its id, and rules that no test can hold: for `conformance_page.py`.
+"""Tests that hold a rule without naming its id, and rules that no test can hold: for `pages/conformance_page.py`.
 
 A test is `file::name`, seen from `tests/`, never a file alone. Entries that are no longer needed fail a test.
 """
@@ -264,3 +264,31 @@ HELD_BY: dict[str, tuple[str, ...]] = {
 
 # id -> why no test holds it; what a page marks as describing needs no entry.
 UNHELD: dict[str, str] = {}
+
+_CAPABILITY = "spec/test_capability_vectors.py::"
+_ENCRYPTION = "spec/test_encryption_vectors.py::"
+_ATTESTATION = "spec/test_attestation_vectors.py::"
+
+# file of vectors -> the test that runs every case of it: rules that no other test names are covered by it
+VECTOR_TESTS: dict[str, tuple[str, ...]] = {
+    "attestation/backend_report_data.json": (_ATTESTATION + "test_backend_report_data",),
+    "attestation/challenge.json": (_ATTESTATION + "test_challenge",),
+    "attestation/node_report_data.json": (_ATTESTATION + "test_node_report_data",),
+    "attestation/quotes.json": (_ATTESTATION + "test_quote",),
+    "attestation/report_data.json": (_ATTESTATION + "test_report_data",),
+    "capabilities/abilities.json": (_CAPABILITY + "test_ability",),
+    "capabilities/chain.json": (_CAPABILITY + "test_chain",),
+    "capabilities/containment.json": (_CAPABILITY + "test_containment",),
+    "capabilities/identifiers/canonical.json": (_CAPABILITY + "test_canonical_spelling",),
+    "capabilities/identifiers/principals.json": (_CAPABILITY + "test_principal",),
+    "capabilities/identifiers/resources.json": (_CAPABILITY + "test_resource_parts",),
+    "capabilities/tokens.json": (_CAPABILITY + "test_token",),
+    "encryption_network/admin.json": (_ENCRYPTION + "test_admin",),
+    "encryption_network/canonical_json.json": (_ENCRYPTION + "test_canonical_json",),
+    "encryption_network/decrypt.json": (_ENCRYPTION + "test_decrypt",),
+    "encryption_network/descriptor.json": (_ENCRYPTION + "test_descriptor", _ENCRYPTION + "test_nonces"),
+    "encryption_network/envelope.json": (_ENCRYPTION + "test_envelope",),
+    "encryption_network/keys.json": (_ENCRYPTION + "test_keys",),
+    "encryption_network/keywrap.json": (_ENCRYPTION + "test_keywrap",),
+    "encryption_network/policy.json": (_ENCRYPTION + "test_policy",),
+}

@@ -1,4 +1,4 @@
-"""Which tests hold the rows of the threat model's tables: for `conformance_page.py`.
+"""Which tests hold the rows of the threat model's tables: for `pages/conformance_page.py`.
 
 A row is named by its section and the words of its threat, a test is `file::name`, seen from `tests/`. A row that no
 test of this repository can hold says why. A row of the page that is in neither table fails a test.

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from tests_support import PACKAGES, REPOSITORY
 
-ROOT_FILES = ("CHANGELOG.md", "Makefile", "README.md", "pyproject.toml", "requirements.lock")
+ROOT_FILES = (
+    *(".editorconfig", ".pre-commit-config.yaml", "CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md"),
+    *("Makefile", "README.md", "SECURITY.md", "pyproject.toml", "requirements.lock"),
+)
 # Files that look for such words themselves.
 LOOKING = ("tests/house/test_words.py", "tests/spec/test_texts.py")
 
@@ -21,9 +24,9 @@ _SILENCED = re.compile(r"# (?:noqa|type: ignore)(?P<codes>\[[a-z, -]+\]|: [A-Z]+
 
 
 def _files() -> Iterator[Path]:
-    for folder in (*PACKAGES, "spec", "tests"):
+    for folder in (*PACKAGES, "spec", "tests", ".github"):
         for path in sorted((REPOSITORY / folder).rglob("*")):
-            if path.suffix in {".md", ".py", ".toml"} and str(path.relative_to(REPOSITORY)) not in LOOKING:
+            if path.suffix in {".md", ".py", ".toml", ".yml"} and str(path.relative_to(REPOSITORY)) not in LOOKING:
                 yield path
     yield from (REPOSITORY / name for name in ROOT_FILES)
 

@@ -10,7 +10,7 @@ from tests_support import REPOSITORY
 
 SPEC = REPOSITORY / "spec"
 FOLDERS = ("capabilities", "encryption_network", "node", "sealspace", "spaces", "spec", "tee_backend", "tests")
-ROOT_FILES = ("CHANGELOG.md", "Makefile", "README.md", "pyproject.toml")
+ROOT_FILES = ("CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "README.md", "SECURITY.md", "pyproject.toml")
 
 # Short names of pages: the two pages of the wire protocol count on (spec/README.md).
 PAGES = {

@@ -1,17 +1,15 @@
-"""spec/conformance.md says of each rule and threat what holds it, and is the page that the tests make now."""
+"""spec/conformance.md names the tests and vectors of each rule and threat."""
 
 import ast
 from functools import cache
 
-import conformance_page
 import pytest
-from conformance.held_by import HELD_BY, UNHELD
+from conformance.held_by import HELD_BY, UNHELD, VECTOR_TESTS
 from conformance.test_probes import GROUPS
 from conformance.threats import TESTS_OF_THREATS, UNHELD_THREATS
-from conformance_page import CASES_TABLE, PAGE, Held, held_of, is_held, naming_tests, rules, sections, threats
+from pages import conformance_page
+from pages.conformance_page import Held, held_of, is_held, naming_tests, rules, sections, threats
 from tests_support import REPOSITORY
-
-AGAIN = "run `python tests/conformance_page.py`"
 
 
 @cache
@@ -25,11 +23,6 @@ def _tests_of(file: str) -> frozenset[str]:
 
 def _exists(held: Held) -> bool:
     return held.name.startswith("test_") and held.name in _tests_of(held.file)
-
-
-def test_the_page_is_up_to_date() -> None:
-    """The committed page is the generated one."""
-    assert PAGE.read_text("utf-8") == conformance_page.page(), AGAIN
 
 
 def test_every_rule_is_held_or_says_why_not() -> None:
@@ -47,11 +40,17 @@ def test_every_threat_is_held_or_says_why_not() -> None:
     assert set(TESTS_OF_THREATS).isdisjoint(UNHELD_THREATS)
 
 
-@pytest.mark.parametrize("table", [HELD_BY, TESTS_OF_THREATS], ids=["rules", "threats"])
+@pytest.mark.parametrize("table", [HELD_BY, TESTS_OF_THREATS, VECTOR_TESTS], ids=["rules", "threats", "vectors"])
 def test_listed_tests_exist(table: dict[str, tuple[str, ...]]) -> None:
     """A test that is said to hold something is there."""
     held = {held_of(one) for listed in table.values() for one in listed}
     assert sorted(one for one in held if not _exists(one)) == []
+
+
+def test_every_file_of_vectors_is_run() -> None:
+    """Each file of vectors has its tests in the table, and no other file is in it."""
+    folder = REPOSITORY / "spec" / "vectors"
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.json")) == sorted(VECTOR_TESTS)
 
 
 def test_no_entry_is_stale() -> None:
@@ -87,8 +86,8 @@ def test_a_test_is_found_by_its_name_too() -> None:
 
 
 @pytest.mark.shared
-def test_the_table_of_cases_is_that_of_the_recordings() -> None:
-    """The committed table states what the recorded cases state, and each of them is replayed."""
+def test_every_recorded_case_is_replayed() -> None:
+    """Each recorded case belongs to a group that is replayed."""
     table = conformance_page.recorded_table()
-    assert conformance_page.case_table_text(table) == CASES_TABLE.read_text("utf-8"), AGAIN
     assert {name.partition(".")[0] for names in table.values() for name in names} <= set(GROUPS)
+    assert len(table) > 100

@@ -15,15 +15,46 @@ from node.http.routes.table import ROUTES
 
 SPEC = REPOSITORY / "spec"
 PAGES = sorted(SPEC.rglob("*.md"))
-_LINK = re.compile(r"\]\(([^)#\s]+)\)")
+OTHERS = ("*.md", ".github/**/*.md", "tests/**/*.md", "docs/**/*.md", "examples/**/*.md")
+EVERY_PAGE = [*PAGES, *[page for others in OTHERS for page in sorted(REPOSITORY.glob(others))]]
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 _RULE = re.compile(r"^- \*\*([A-Z]{1,2}\d+a?)\*\*", re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(SPEC)))
-def test_links_lead_to_files(page: Path) -> None:
-    """Every relative link of a page names a file or folder of the repository."""
-    links = [link for link in _LINK.findall(page.read_text("utf-8")) if "://" not in link]
-    assert [link for link in links if not (page.parent / link).exists()] == []
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors that a forge makes of a page's headings: lower case, no punctuation, hyphens for blanks."""
+    counts: Counter[str] = Counter()
+    found = set()
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for heading in _HEADING.findall(text):
+        slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        found.add(f"{slug}-{counts[slug]}" if counts[slug] else slug)
+        counts[slug] += 1
+    return found
+
+
+def _is_dead(page: Path, link: str) -> bool:
+    file, _, anchor = link.partition("#")
+    target = page.parent / file if file else page
+    return not target.exists() or (bool(anchor) and anchor not in _anchors(target))
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link of a page names a file or folder of the repository, and of a page a heading that it has."""
+    links = [link for link in _LINK.findall(_CODE.sub("", page.read_text("utf-8"))) if "://" not in link]
+    assert [link for link in links if _is_dead(page, link)] == []
+
+
+def test_dead_links_are_found(tmp_path: Path) -> None:
+    """A link to a file or a heading that does not exist is dead, one to a heading of the same page is not."""
+    page = tmp_path / "page.md"
+    page.write_text("# A page\n\n## 1. What `it` is\n\n```\n# no heading\n```\n\n## Again\n\n## Again\n")
+    alive = ["page.md", "#1-what-it-is", "page.md#a-page", "#again-1"]
+    dead = ["absent.md", "#no-heading", "page.md#absent", "#again-2"]
+    assert [link for link in alive + dead if _is_dead(page, link)] == dead
 
 
 def test_rule_ids_stand_once() -> None:

@@ -1,1 +1,17 @@
-"""Commands of owners; they need the base install alone."""
+"""Commands of owners: they speak to a node over HTTP, and need the base install alone.
+
+Modules:
+    attest_node: `sealspace attest node`.
+    backend: `sealspace backend`, the group.
+    backend_end: `sealspace backend list`, `revoke` and `withdraw`.
+    backend_grant: `sealspace backend grant`.
+    backend_serve: `sealspace backend serve` and `simulate`.
+    backend_show: `sealspace backend show`.
+    login: `sealspace login`.
+    node_demand: holding a session to the node's own evidence.
+    node_judging: judging a node's evidence, in words.
+    node_terms: options that say what a node has to prove.
+    owner_profile: the owner's folder: key, session, grants.
+    receipts: `sealspace receipts`.
+    secret: `sealspace secret`.
+"""

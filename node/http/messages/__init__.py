@@ -1,1 +1,20 @@
-"""What a route reads from a request and writes into an answer."""
+"""What routes read from requests and write into answers: tokens, bodies, queries, answers, problems.
+
+No decision about authority is made here.
+
+Modules:
+    answers: answers as text, JSON or bytes.
+    clients: the network address of a client, behind proxies too.
+    multipart: `multipart/form-data`, read from a stream.
+    pages: bodies of errors before a route runs.
+    partial: conditional requests and ranges.
+    problems: from an error's code to status and body.
+    queries: members of a URL's query.
+    request_bodies: request bodies, within their bounds.
+    request_ids: the id of a request.
+    route: one row of the route table.
+    shown_types: content types that are safe to show in a browser.
+    token_header: the token of a request.
+    unauthenticated: what a client without authority may cost.
+    value_answers: values in one piece or as a stream.
+"""

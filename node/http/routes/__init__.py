@@ -1,1 +1,23 @@
-"""Routes: one resource a module; `table` lists every route once."""
+"""Routes: one resource a module. Each reads the request, calls one operation and shapes the answer.
+
+Modules:
+    admin: the operator's quotas and usage.
+    attestation: the node's own quote.
+    attestation_sessions: challenges, sessions, and an owner's policy.
+    delegate: registering a delegation.
+    delegation_query: what an account granted and received.
+    delegation_status: the state of one delegation.
+    encryption: networks, and requests for keys.
+    fallback: preflights and the 404 page.
+    info: version, health, readiness.
+    invoke: everything that a token's capabilities ask for.
+    invoked_services: services beside values on `/invoke`.
+    not_offered: services that this node refuses by name.
+    peer: the DID that a host grant names.
+    public: values of public spaces.
+    receipts: receipts and withdrawals of a network.
+    revoke: revoking a delegation.
+    signed_urls: making and reading signed URLs.
+    table: every route, once.
+    well_known: the node's public keys.
+"""

@@ -1,1 +1,9 @@
-"""Use cases of evidence: a backend's, the node's own, and the collateral to judge it by."""
+"""Operations of evidence: a backend's, the node's own, and the collateral that both are judged by.
+
+Modules:
+    attest: challenges and sessions of backends.
+    collateral_use: which collateral judges a quote.
+    own_errors: errors of the attestation routes.
+    own_evidence: a fresh quote over the node's statement.
+    refresh_collateral: fetching collateral before it is needed.
+"""

@@ -1,1 +1,16 @@
-"""Use cases of encryption networks: networks, policies, releases of keys, receipts, withdrawals."""
+"""Operations of encryption networks: networks, policies, releases of keys, receipts, withdrawals.
+
+The decision on a release is `encryption_network.gate`; what is read for it, and what a release writes, is here.
+
+Modules:
+    decrypt: a request for a key.
+    in_person: rows that tell whether a caller is the owner in person.
+    in_person_write: writes that only an owner in person may make.
+    networks: create, read and revoke networks.
+    owner_policy: the policy of a network.
+    receipt_check: judging a receipt again, offline.
+    receipts: writing receipts, and listing them.
+    release_audit: audit records of releases and refusals.
+    release_reading: everything that a release is decided on.
+    withdrawal: withdrawing code, a backend or evidence.
+"""

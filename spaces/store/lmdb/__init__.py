@@ -1,4 +1,6 @@
-"""The embedded engine: LMDB, written by a single process.
+"""The embedded engine: LMDB, written by a single process for each data folder.
 
-Public modules: engine, storekeeper.
+Modules:
+    engine: opening a store, alone or through the storekeeper.
+    storekeeper: the single writer process of a data folder.
 """

@@ -1,4 +1,6 @@
-"""The engine on PostgreSQL, for several machines.
+"""The engine on PostgreSQL, for nodes on several machines.
 
-Public modules: engine, promises.
+Modules:
+    engine: opening and running a store in a database.
+    promises: checks that a database keeps what the engine needs.
 """

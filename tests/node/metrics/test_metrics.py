@@ -164,15 +164,21 @@ def test_a_process_shows_only_what_it_has() -> None:
 
 
 def test_the_page_lists_every_series() -> None:
-    """The page for operators names each series with its labels, and each code, and none that there is not."""
-    rows = re.findall(r"^\| `(sealspace_\w+)` \| ([^|]*)\|", PAGE.read_text("utf-8"), re.MULTILINE)
-    said = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    """The generated table has each series that is scraped, with its type and labels, and each has advice above it."""
+    advice, _, generated = PAGE.read_text("utf-8").partition("<!-- generated: series")
+    rows = re.findall(r"^\| `(sealspace_\w+)` \| (\w+) \| ([^|]*)\|", generated, re.MULTILINE)
+    said = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     assert len(said) == len(rows)
-    shown: dict[str, set[str]] = {}
+    shown: dict[str, tuple[str, set[str]]] = {}
     for family in _families("supervisor", "storekeeper", "worker-0").values():
         name = family.name + ("_total" if family.type == "counter" else "")
-        shown[name] = {label for sample in family.samples for label in sample.labels} - {"le"}
+        shown[name] = (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
     assert said == shown
+    assert sorted(re.findall(r"^\| `(sealspace_\w+)` \|", advice, re.MULTILINE)) == sorted(shown)
+
+
+def test_the_page_lists_every_code() -> None:
+    """The page for operators says of each counted code what to do, and names no other."""
     codes = PAGE.read_text("utf-8").partition("| `code` | what to do |")[2].partition("\n## ")[0]
     listed = [
         code for row in re.findall(r"^\| (`[^|]+) \|", codes, re.MULTILINE) for code in re.findall(r"`([^`]+)`", row)

@@ -1,0 +1,33 @@
+"""Write all generated pages, or compare them: `python tests/pages --write`, `python tests/pages --check`.
+
+A generator is a module of this folder with `PAGE`, the path of a page, and `page()`, which returns its text; it has a
+line in `GENERATED`. Of a page that is generated in part, `page()` replaces only what is between the markers (`marked`).
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+# A folder that is run has no other folder of tests on its path.
+sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[1] / "support"))
+
+from pages import conformance_page, in_person_page, metrics_table, package_tables, settings_page
+from pages.writing import Generated, check, write
+
+GENERATED: Final = (
+    # First the table of recorded cases: the page of conformance reads it.
+    Generated(conformance_page.CASES_TABLE, conformance_page.case_table, source=conformance_page.RECORDED),
+    Generated(conformance_page.PAGE, conformance_page.page),
+    Generated(in_person_page.PAGE, in_person_page.page),
+    Generated(settings_page.PAGE, settings_page.page),
+    Generated(metrics_table.PAGE, metrics_table.page),
+    *[Generated(path, partial(package_tables.page, path)) for path in package_tables.PAGES],
+)
+_COMMANDS: Final = {"--write": write, "--check": check}
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in _COMMANDS:
+        sys.exit("usage: python tests/pages --write | --check")
+    sys.exit(_COMMANDS[sys.argv[1]](GENERATED))

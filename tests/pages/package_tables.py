@@ -1,0 +1,38 @@
+"""Tables of the packages and their folders, from the docstrings of the packages, for every page that shows one."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from pages.marked import with_part
+from tests_support import REPOSITORY
+
+# From the top down, as imports go.
+PACKAGES: Final = ("node", "tee_backend", "sealspace", "encryption_network", "spaces", "capabilities")
+# Page -> its part: the six packages, or the folders inside them too.
+PAGES: Final[Mapping[Path, str]] = {
+    REPOSITORY / "README.md": "packages",
+    REPOSITORY / "CONTRIBUTING.md": "packages",
+    REPOSITORY / "spec" / "overview.md": "folders",
+}
+
+
+def page(path: Path) -> str:
+    """Return a page with its table as it is now."""
+    part = PAGES[path]
+    rows = [_row(name) for name in PACKAGES] if part == "packages" else [_row(folder) for folder in _folders()]
+    return with_part(path.read_text("utf-8"), part, "\n".join(["| folder | contents |", "|---|---|", *rows]) + "\n")
+
+
+def _folders() -> Iterator[str]:
+    for package in PACKAGES:
+        for path in sorted((REPOSITORY / package).rglob("__init__.py")):
+            yield path.parent.relative_to(REPOSITORY).as_posix()
+
+
+def _row(folder: str) -> str:
+    """Return the row of a folder: its first paragraph, which is one sentence or two."""
+    tree = ast.parse((REPOSITORY / folder / "__init__.py").read_text("utf-8"))
+    first = (ast.get_docstring(tree) or "").partition("\n\n")[0]
+    return f"| `{folder}` | {' '.join(first.split()).removesuffix('.')} |"
