@@ -75,7 +75,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _CONDITIONS + "test_a_selector_widens_no_list",
         _CONDITIONS + "test_what_nobody_understands_is_not_run",
     ),
-    "3.1 a policy in another case, or deeper in the facts, is passed over": (
+    "3.1 a policy in another case, or deeper in the facts, is ignored": (
         _CONDITIONS + "test_a_policy_that_nobody_would_read_is_refused",
     ),
     "3.1 a library's canonical form differs for some bytes: two readers, or a refusal of what is canonical": (
@@ -83,7 +83,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "capabilities/test_cacao.py::test_C1_every_signature_there_and_back",
         "capabilities/test_strict_base64.py::test_the_standard_library_agrees",
     ),
-    "3.1 a hostile node sends a call on to the node that its client meant": (
+    "3.1 a hostile node forwards a call to the node that its client meant": (
         _MISUSED + "test_a_call_to_another_node_is_not_replayed_here",
         _CALLER + "test_every_token_names_the_node",
     ),
@@ -93,7 +93,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _MISUSED + "test_a_grant_to_oneself_is_no_invocation",
         "attacks/test_token_kinds.py::test_a_kind_on_every_route",
     ),
-    "3.1 a token that only looks, reads or grants revokes what it names": (
+    "3.1 a token for a look-up, a read or a grant is accepted as a revocation of what it names": (
         _MISUSED + "test_what_is_no_revocation_revokes_nothing",
     ),
     "3.1 a write slips past a revocation on another worker": (
@@ -111,7 +111,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "node/test_redaction.py::test_nothing_that_was_sent_stays_in_a_process",
         "node/test_logs.py::test_a_failure_has_no_message",
     ),
-    "3.2 error texts tell internals": (
+    "3.2 error texts reveal internals": (
         "node/test_redaction.py::test_an_unforeseen_error_is_logged_without_its_message",
         "node/http/messages/test_problems.py::test_own_errors_are_problems",
     ),
@@ -134,11 +134,11 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _SIGNED + "test_tickets_near_a_real_one",
         "spaces/values/test_tickets.py::test_a_ticket_is_found_by_itself_alone",
     ),
-    "3.2 one token makes URL after URL": (
+    "3.2 one token makes many URLs": (
         _MISUSED + "test_a_token_makes_one_signed_url",
         _MISUSED + "test_a_token_that_lives_long_makes_no_signed_url",
     ),
-    "3.2 a signed URL that got about": (
+    "3.2 a leaked signed URL": (
         _SIGNED + "test_a_revocation_ends_the_url_at_once",
         _SIGNED + "test_a_url_is_for_one_version",
         _SIGNED + "test_how_long_a_url_lives",
@@ -152,36 +152,37 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "attacks/test_browsers.py::test_a_page_of_any_origin_calls_what_the_sdk_calls",
         "node/http/test_routes.py::test_options",
     ),
-    "3.2 memory and connections without a token: heads that never end, requests behind answers that nobody reads": (
+    "3.2 memory and connections without a token: request heads that never end, pipelined requests behind "
+    "unread answers": (
         "attacks/test_connections.py::test_heads_behind_an_unread_answer_take_no_memory",
         "node/http/test_listener.py::test_a_head_that_does_not_end_is_given_up",
         "node/http/test_listener.py::test_whoever_takes_nothing_of_an_answer_is_given_up",
         "node/http/test_connection_bounds.py::test_a_client_has_so_many_connections",
     ),
-    "3.2 ids of requests tell how many requests others make": (
+    "3.2 request ids reveal how many requests others make": (
         "node/http/test_routes.py::test_each_answer_has_its_own_trace_id",
     ),
     "3.2 the operator's secret": (
         "node/operations/values/test_admin_quota.py::test_only_the_operator",
         "node/operations/values/test_admin_quota.py::test_where_the_secret_may_stand",
     ),
-    "3.2 numbers about the node tell strangers how it is used": (
+    "3.2 metrics reveal to others how the node is used": (
         "node/metrics/test_metrics.py::test_who_may_read",
         "node/metrics/test_metrics.py::test_label_sets_are_bounded",
         "node/metrics/test_metrics_node.py::test_each_address_serves_its_own",
         "node/metrics/test_metrics_node.py::test_off_by_default",
         "node/config/test_checks.py::test_metrics_stay_on_loopback",
     ),
-    "3.2 public reads by anybody": (
+    "3.2 public reads by any client": (
         _PUBLIC + "test_a_client_reads_so_often",
         _PUBLIC + "test_a_list_in_pages",
         "node/test_rates.py::test_memory_is_bounded",
     ),
-    "3.2 long keys that begin alike make every page dear": (
+    "3.2 long keys with a common beginning make every page expensive": (
         "attacks/test_costs.py::test_long_paths_beside_cost_nobody_a_page",
         "spaces/values/test_long_paths.py::test_a_page_costs_its_own_length",
     ),
-    "3.2 bytes that nobody is charged: keys, metadata, delegations": (
+    "3.2 bytes that are charged to no account: keys, metadata, delegations": (
         "attacks/test_costs.py::test_keys_and_metadata_are_charged",
         "attacks/test_costs.py::test_delegations_are_charged_by_their_size",
         "attacks/test_spellings.py::test_names_of_one_delegation_are_charged",
@@ -212,20 +213,21 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "spaces/audit/test_chain.py::test_every_flipped_byte_is_found",
         "node/housekeeping/test_seal_audit.py::test_a_turn_of_the_housekeeping_seals",
     ),
-    "3.3 one wrong clock locks the others out, or keeps the house from being kept": (
+    "3.3 one wrong clock locks the others out, or prevents housekeeping": (
         _CLOCKS + "test_one_wrong_clock_locks_nobody_out",
         _CLOCKS + "test_a_floor_that_a_wrong_clock_raised_is_lowered",
         "spaces/test_lease.py::test_end_that_a_clock_ahead_wrote_is_nobody_s",
     ),
-    "3.3 a clock that stood ahead makes the store forget what was used or revoked": (
+    "3.3 a clock that was ahead makes the store forget what was used or revoked": (
         _CLOCKS + "test_a_revoked_grant_outlives_a_clock_that_stood_ahead",
         "spaces/store/lmdb/test_housekeeping.py::test_clock_that_stood_ahead",
     ),
-    "3.3 what a move left behind is served on, with grants that were revoked since": (
+    "3.3 the source of a move is still served, with grants that were revoked since": (
         _MIGRATION + "test_folder_that_was_moved_is_no_store_any_more",
         _MIGRATION + "test_database_that_was_moved_is_no_store_any_more",
     ),
-    "3.3 what an earlier version registered, and this one would refuse, bars an owner's lists and revocations": (
+    "3.3 a delegation that an earlier version registered, and this one would refuse, breaks an owner's lists "
+    "and revocations": (
         "attacks/test_former_texts.py::test_a_stranger_s_text_bars_no_list",
         "attacks/test_former_texts.py::test_a_former_grant_is_used_and_revoked",
     ),
@@ -261,12 +263,12 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "tee_backend/test_backend_on_a_node.py::test_another_machine",
         "tee_backend/test_simulated.py::test_one_machine_is_revoked",
     ),
-    "3.4 kind collateral chosen by the prover": (
+    "3.4 favourable collateral chosen by the prover": (
         _ATTESTING + "test_collateral_of_the_caller_is_not_taken",
         "node/collateral/test_intake.py::test_older_does_not_replace_newer",
     ),
-    "3.4 a mirror, or whoever speaks in its place, puts in a PCK list that the authority never signed, and no quote "
-    "is good": (
+    "3.4 a mirror, or an attacker in its place, supplies a PCK list that the authority never signed, and no "
+    "quote verifies": (
         _COLLATERAL + "test_a_forged_list_does_not_replace_the_authority_s_own",
         _COLLATERAL + "test_a_forged_list_gives_way_to_a_genuine_one",
     ),
@@ -279,7 +281,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _RECEIPTS + "test_a_receipt_is_judged_again_offline",
         _RECEIPTS + "test_no_receipt_without_a_release",
     ),
-    "3.4 documents of receipts tell of other networks": (
+    "3.4 documents of receipts reveal other networks": (
         _RECEIPTS + "test_who_reads_receipts",
         _RECEIPTS + "test_what_is_no_place_or_document",
     ),
@@ -291,7 +293,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _WITHDRAWALS + "test_a_withdrawn_session_changes_nothing_more",
         _WITHDRAWALS + "test_withdrawn_before_a_policy_is_written",
     ),
-    "3.4 an application that was withdrawn by its compose hash attests anew and leaves out the event log": (
+    "3.4 an application that was withdrawn by its compose hash attests again without the event log": (
         _WITHDRAWALS + "test_a_withdrawn_application_leaves_its_log_out",
     ),
     "3.4 receipts, documents and audit entries fill the store": (
@@ -326,12 +328,12 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "attacks/test_in_person_table.py::test_row",
         "sealspace/test_client.py::test_a_grant_to_a_manifest_s_target_signs_nobody_in",
     ),
-    "3.4 an old sign-in, or one of a clock that is off, is posted late": (
+    "3.4 an old sign-in, or one made under a wrong clock, is posted late": (
         _IN_PERSON + "test_an_old_grant_posted_today_is_not_in_person",
         _IN_PERSON + "test_a_sign_in_of_the_future_is_not_in_person_yet",
         _IN_PERSON + "test_a_clock_that_was_ahead_leaves_no_long_sign_in",
     ),
-    "3.4 an application leaves out its event log, so that nobody sees who gave it its keys": (
+    "3.4 an application leaves out its event log, which names its key provider": (
         "node/operations/attestation/test_key_providers.py::test_a_log_that_is_left_out_escapes_no_terms",
         "node/operations/attestation/test_key_providers.py::test_narrowed_terms_hold_for_evidence_that_tells_of_nobody",
     ),
@@ -362,38 +364,38 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _NODE_EVIDENCE + "test_another_nodes_did_in_the_answer",
         _NODE_EVIDENCE + "test_nothing_is_sealed_before_the_evidence",
     ),
-    "3.5 a hostile node sends pages of a list for ever": (
+    "3.5 a hostile node sends pages of a list without end": (
         "sealspace/test_listing.py::test_keys_that_do_not_advance",
         "sealspace/test_listing.py::test_delegations_that_do_not_end",
         "sealspace/test_listing.py::test_a_list_has_an_end",
         "sealspace/test_lying_node.py::test_receipts_that_are_no_page_or_do_not_advance",
     ),
     "3.5 a node in a TEE whose operator kept the root secret": (_NODE_EVIDENCE + "test_who_has_the_secret",),
-    "3.5 questions for the node's own quote keep its platform busy": (
+    "3.5 requests for the node's own quote keep its platform busy": (
         "node/platform/test_node_evidence.py::test_a_rate_for_each_client",
         "node/platform/test_node_evidence.py::test_a_slow_platform",
         "node/platform/test_node_evidence.py::test_a_place_is_held_while_the_platform_hangs",
     ),
-    "3.5 a node signs, as a release to attested code, what was judged by nothing": (
+    "3.5 a node signs, as a release to attested code, a release that was judged by no policy": (
         _RECEIPTS + "test_no_code_was_judged_by_no_policy",
         _RECEIPTS + "test_an_application_that_nobody_gave_keys",
     ),
-    "3.5 a receipt of anybody's node is shown as the owner's own": (
+    "3.5 a receipt of another node is presented as one of the owner's node": (
         _RECEIPTS + "test_a_receipt_of_another_node_or_root",
         _WITHDRAWALS + "test_the_operators_files_are_verified_without_the_node",
     ),
-    "3.5 a release is forgotten before its owner looks": (
+    "3.5 a release is forgotten before its owner checks": (
         _RETENTION + "test_receipts_and_documents_go_when_their_time_has_come",
         _RETENTION + "test_by_default_audit_stays",
         "node/cli/operator/test_audit.py::test_memory_is_not_too_short",
         "spaces/audit/test_pruning.py::test_nothing_is_cut_that_is_not_kept_elsewhere",
     ),
-    "3.5 evidence recorded, or of another backend, is shown to an owner who asks": (
+    "3.5 recorded evidence, or that of another backend, is shown to an owner": (
         _BACKENDS + "test_recorded_evidence",
         _BACKENDS + "test_a_changed_statement",
         _BACKENDS + "test_other_code_with_the_same_key_is_refused",
     ),
-    "3.5 a secret is added on the way to what a backend asks for": (
+    "3.5 a secret is added in transit to what a backend asks for": (
         _BACKENDS + "test_a_changed_statement",
         _BACKENDS + "test_a_grant_reaches_no_other_secret",
     ),
@@ -401,13 +403,13 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _BACKENDS + "test_other_code_with_the_same_key_is_refused",
         "node/cli/owner/test_owner_commands.py::test_a_part_of_the_code_is_not_enough",
     ),
-    "3.5 approved code is given its keys by a service of somebody else's, who reads what it keeps": (
+    "3.5 approved code gets its keys from another party's service, which can read its data": (
         "node/cli/owner/test_owner_commands.py::test_a_part_of_the_code_is_not_enough",
         "node/cli/owner/test_owner_commands.py::test_another_key_provider_than_expected",
         "node/cli/owner/test_owner_commands.py::test_approved_code_whose_keys_anybody_may_give_is_asked_about",
         "attacks/test_expected_code.py::test_a_key_provider_without_an_id_is_anybody",
     ),
-    "3.5 words of a backend, a node or an invoker steer the owner's terminal": (
+    "3.5 text from a backend, a node or an invoker controls the owner's terminal": (
         _BACKENDS + "test_what_a_stranger_wrote_cannot_steer_a_terminal",
         _TERMINALS + "test_statements_that_a_quote_binds",
         _TERMINALS + "test_every_text_of_every_answer",
@@ -415,32 +417,32 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _TERMINALS + "test_commands_print_through_one_module",
         "sealspace/test_published.py::test_fuzz_statements",
     ),
-    "3.5 grants that strangers hand in stay in a backend for ever, or keep it busy": (
+    "3.5 grants from any client stay in a backend for ever, or keep it busy": (
         "attacks/inside/test_granting.py::test_strangers_grants_do_not_stay_for_ever",
         "attacks/inside/test_granting.py::test_one_client_cannot_shut_the_door",
         "attacks/inside/test_granting.py::test_a_flood_of_grants_does_not_stop_the_backend",
         "tee_backend/test_held_grants.py::test_what_was_read_stays",
     ),
-    "3.5 another delegate of an owner hands its rights on to a backend, with conditions or revoked, so that they are "
-    "cited in place of the owner's grant": (
+    "3.5 another delegate of an owner delegates to a backend, with conditions or revoked, so that its grant "
+    "is cited in place of the owner's": (
         "attacks/test_held_grants.py::test_another_delegate_s_grant_hides_none",
         "attacks/test_held_grants.py::test_evidence_is_renewed_under_a_grant_that_stands",
         "attacks/test_held_grants.py::test_grants_that_arrive_together_are_all_held",
     ),
-    "3.5 an owner's envelope is kept as a stranger's secret, or sent in its place by a relay, for a backend of both to "
-    "open": ("attacks/test_held_grants.py::test_an_envelope_of_another_owner_is_no_secret_of_a_stranger",),
-    "3.5 halves of grants, or packed ones, take a backend's memory and time": (
+    "3.5 an owner's envelope is stored as another owner's secret, or sent in its place by a relay, for a "
+    "backend of both to open": (
+        "attacks/test_held_grants.py::test_an_envelope_of_another_owner_is_no_secret_of_a_stranger",
+    ),
+    "3.5 incomplete or compressed grants take a backend's memory and time": (
         "attacks/test_backend_door.py::test_half_a_grant_is_not_held_for_ever",
         "attacks/test_backend_door.py::test_a_packed_grant_is_not_unpacked",
     ),
-    "3.5 questions for a backend's evidence keep its platform busy": (
-        _BACKENDS + "test_quotes_are_made_one_at_a_time",
-    ),
+    "3.5 requests for a backend's evidence keep its platform busy": (_BACKENDS + "test_quotes_are_made_one_at_a_time",),
     "3.5 the owner's key on the owner's machine": (
         "node/cli/owner/test_owner_commands.py::test_nothing_secret_is_said_or_left_open",
         "node/cli/owner/test_owner_commands.py::test_what_is_broken_is_named",
     ),
-    "3.5 whoever owns one space that a sign-in or a grant mentions revokes all of it (W22)": (
+    "3.5 the owner of one space that a sign-in or a grant mentions revokes all of it (W22)": (
         "attacks/test_mentioned_spaces.py::test_the_other_owner_revokes_what_mentions_its_space",
         "attacks/test_mentioned_spaces.py::test_another_owners_space_without_a_grant",
     ),
@@ -448,8 +450,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "sealspace/test_client.py::test_an_envelope_that_was_moved_is_noticed",
     ),
     # --- attacks that others have suffered
-    "3.6 evidence of an honest machine diverted to another end of a connection (CVE-2026-33697 and the relays of "
-    "attested TLS)": (
+    "3.6 evidence of an honest machine diverted to another end of a connection (CVE-2026-33697 and the relays "
+    "of attested TLS)": (
         _ATTESTING + "test_a_quote_for_another_receiver_key_is_refused",
         _ATTESTING + "test_a_challenge_serves_once_anywhere",
         "tee_backend/test_report_data.py::test_every_field_is_bound",
