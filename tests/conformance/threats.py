@@ -51,7 +51,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "spaces/grants/test_delegations.py::test_registered_delegation_is_found_by_cid",
         "node/operations/delegations/test_read_capabilities.py::test_a_delegation_as_it_is_told",
     ),
-    "3.1 answers before authorisation tell what exists": (
+    "3.1 answers before authorisation reveal what exists": (
         _STRANGERS + "test_spaces_and_values_cannot_be_told_apart",
         _STRANGERS + "test_keys_of_networks_cannot_be_told_apart",
         _STRANGERS + "test_delegations_cannot_be_told_apart",
@@ -64,7 +64,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _COSTS + "test_one_signer_has_so_many_delegations",
         "spaces/grants/test_retention.py::test_an_expired_delegation_leaves_whole",
     ),
-    "3.1 a revoked delegate registers the grant anew": (
+    "3.1 a revoked delegate registers the grant again": (
         _TOKENS + "test_a_revoked_grant_in_another_spelling",
         "node/housekeeping/test_sweep_delegations.py::test_a_revoked_delegation_does_not_come_back",
     ),
@@ -395,7 +395,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _BACKENDS + "test_a_changed_statement",
         _BACKENDS + "test_other_code_with_the_same_key_is_refused",
     ),
-    "3.5 a secret is added in transit to what a backend asks for": (
+    "3.5 a secret is added in transit to a backend's request": (
         _BACKENDS + "test_a_changed_statement",
         _BACKENDS + "test_a_grant_reaches_no_other_secret",
     ),
