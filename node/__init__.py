@@ -5,7 +5,7 @@ In the root is what several folders use. A rule about tokens, keys or rows belon
 Modules:
     admin_key: the operator's secret, compared in constant time.
     cohort: cohort scheduling: requests that are ready take each step together.
-    config: the tree of settings.
+    counts: the interface by which requests are counted.
     document_cache: documents known to be stored beside receipts.
     errors: what keeps a node or a command from going on.
     listening_socket: the socket that all workers share.
@@ -13,8 +13,9 @@ Modules:
     rates: token buckets for each client.
     release_terms: the terms of release that are in force.
     services: what every handler and operation works with.
+    term_files: files with terms of release that a command names.
 
-Folders: cli, collateral, housekeeping, http, metrics, operations, platform, processes, storage.
+Folders: cli, collateral, config, housekeeping, http, metrics, operations, platform, processes, storage.
 """
 
 __version__ = "0.1.0"

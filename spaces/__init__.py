@@ -10,6 +10,7 @@ Modules:
     keyspace: the byte layout of every key.
     lease: one holder at a time among all workers and machines.
     migrations: bringing an earlier version's rows up to this schema.
+    object_migration: moving objects between folder and bucket.
     walks: walking through all rows of a kind in steps.
 
 Folders: audit, documents, grants, store, values.

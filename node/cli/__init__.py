@@ -4,7 +4,9 @@ Human text goes to standard error, data to standard output. An error is two line
 the exit status follows from the error's code.
 
 Modules:
+    attest: `sealspace attest`, the group.
     demo: `sealspace demo`.
+    exit_status: exit statuses, and the codes of errors that lead to them.
     lazy: groups of commands that are imported on use.
     terminal: everything that commands print.
     version: `sealspace version`.

@@ -8,6 +8,7 @@ Modules:
     authorise: from the text of an invocation to a judged call.
     errors: errors of operations.
     kinds: requests that have a route of their own.
+    own_errors: errors of attestation that releases raise too.
     readiness: whether writes work.
 
 Folders: attestation, delegations, releases, values.

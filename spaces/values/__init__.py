@@ -8,7 +8,6 @@ Modules:
     long_paths: index rows that keep listings of long paths short.
     object_bucket: objects in an S3 bucket.
     object_folder: objects as files.
-    object_migration: moving objects between folder and bucket.
     object_place: which place of objects a store is bound to.
     object_records: names and reference counts of objects.
     object_store: the contract of a place of objects.

@@ -3,6 +3,7 @@
 Modules:
     admin: `sealspace admin owners`.
     attest: `sealspace attest`.
+    attest_verify: `sealspace attest verify`.
     audit: `sealspace audit`.
     collateral: `sealspace collateral`.
     diagnoses: what `doctor` says about databases and buckets.

@@ -3,7 +3,6 @@
 Modules:
     attest: challenges and sessions of backends.
     collateral_use: which collateral judges a quote.
-    own_errors: errors of the attestation routes.
     own_evidence: a fresh quote over the node's statement.
     refresh_collateral: fetching collateral before it is needed.
 """
