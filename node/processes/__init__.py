@@ -5,7 +5,6 @@ Modules:
     clock_check: whether the machine's clock is possible.
     embedded: a whole node inside a program.
     event_loop: uvloop where it is installed, else asyncio's.
-    freed_memory: how much freed memory a worker keeps.
     launch: messages between the supervisor and its processes.
     ownership: whether the six package names are ours.
     start: opening a store: schema, identity, release record.
