@@ -16,6 +16,7 @@ Modules:
     kinds: what a token is for: a grant or a request.
     principals: DIDs and their canonical form.
     recap: capabilities inside a sign-in text.
+    references: delegations that a token names by CID.
     resources: spaces, resources, encryption networks, and containment.
     sign_ins: which session keys act as the owner in person.
     signatures: verifying and making signatures.

@@ -9,6 +9,7 @@ Modules:
     inspection: verifying what a backend published, on an owner's machine.
     node_verifier: verifying a node's own evidence.
     publishing: a backend's HTTP routes: evidence, and taking grants.
+    receipt_check: judging a receipt again, offline.
 
 Folders: attestation, evidence.
 """

@@ -12,8 +12,8 @@ Modules:
     evaluation_numbers: which edition of the TCB levels is in force.
     event_log: entries of an event log, parsed and bounded.
     event_log_claims: an event log, replayed against a quote's registers.
+    examine: from a quote to evidence, or a refusal: the one way for every quote.
     held_collateral: documents at hand, found by platform family.
-    judgement: from a verified quote to evidence.
     mr_config: MRCONFIGID: what the host stated about the application.
     pck_chain: the certificates inside a quote.
     pcs: fetching collateral from Intel's service or a mirror.

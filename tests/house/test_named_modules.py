@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import tests_support
 from pages.package_tables import PACKAGES
 from tests_support import REPOSITORY
 
@@ -33,6 +34,7 @@ def test_modules_are_named_truly(folder: Path) -> None:
 def test_every_folder_of_a_package_is_one() -> None:
     """A folder with modules has an `__init__.py`, whose docstring begins with one line about it."""
     assert len(FOLDERS) > 20
+    assert sorted(PACKAGES) == sorted(tests_support.PACKAGES)
     holding = {path.parent for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")}
     assert holding == set(FOLDERS)
     assert [folder for folder in FOLDERS if not re.match(r"\S[^\n]+\.(\n\n|$)", _docstring(folder))] == []

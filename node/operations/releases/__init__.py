@@ -8,7 +8,6 @@ Modules:
     in_person_write: writes that only an owner in person may make.
     networks: create, read and revoke networks.
     owner_policy: the policy of a network.
-    receipt_check: judging a receipt again, offline.
     receipts: writing receipts, and listing them.
     release_audit: audit records of releases and refusals.
     release_reading: everything that a release is decided on.
