@@ -5,7 +5,9 @@ one state. The order of the checks is the wire's; a stranger learns nothing that
 
 Example:
     invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=300)
-    call = await read_call(services, invocation, keys=(head_key,), claiming=True)
+    reading = Reading()
+    head = reading.row(head_key)
+    call = await read_call(services, invocation, reading, claiming=True)
 """
 
 from collections.abc import Sequence
@@ -38,10 +40,11 @@ from spaces.grants.hosting import is_hosted
 from spaces.grants.replay_records import claim_of
 from spaces.grants.revocations import mark_keys, marks_of
 from spaces.keyspace import space_keys
-from spaces.store.contract import Claim, Page, Range, Record, Snapshot
+from spaces.store.contract import Claim, Record, Snapshot
 
 from ..services import Services
 from .errors import DuplicateInvocation, FirstUseUnknown, SpaceNotFound
+from .reading import Reading
 
 
 def admit_token(header: str, *, now: float, max_lifetime_s: int) -> Invocation:
@@ -69,14 +72,12 @@ def admit_signed(unverified: UnverifiedInvocation, *, now: float) -> Invocation:
 
 
 class Call(Struct, frozen=True, gc=False):
-    """A judged invocation and what was read with it, all at one moment.
+    """A judged invocation; what was read with it, at the same moment, is in the handles of the reading.
 
     Attributes:
         invocation: the verified token.
         authority: on what it may act; its marks go into every commit under `live`.
         cited: the delegations it cites, in signed order.
-        records: the rows asked for, in their order.
-        pages: the ranges asked for, in their order.
         unhosted: mentioned spaces that are not hosted.
         claim: the first use, to be claimed again with a commit.
         marks: of every delegation of every cited closure.
@@ -85,8 +86,6 @@ class Call(Struct, frozen=True, gc=False):
     invocation: Invocation
     authority: Authority
     cited: tuple[StoredDelegation, ...]
-    records: tuple[Record | None, ...]
-    pages: tuple[Page, ...]
     unhosted: frozenset[SpaceId]
     claim: Claim
     marks: Marks
@@ -105,9 +104,8 @@ class Call(Struct, frozen=True, gc=False):
 async def read_call(
     services: Services,
     invocation: Invocation,
+    reading: Reading,
     *,
-    keys: Sequence[bytes] = (),
-    ranges: Sequence[Range] = (),
     found: Sequence[StoredDelegation | None] | None = None,
     claiming: bool,
     addressed: bool = True,
@@ -116,8 +114,7 @@ async def read_call(
 
     Args:
         invocation: verified; see `admit_token`.
-        keys: rows the operation needs.
-        ranges: pages the operation needs.
+        reading: has asked for what the operation needs, and was not made yet; it is made here.
         found: what the token cites, in signed order, its count checked; None: it is looked up here.
         claiming: whether this read claims the first use; False only where a commit is planned again (ST4).
         addressed: whether the token has to address this node or its own signer; False only where the caller says so
@@ -138,24 +135,18 @@ async def read_call(
         found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
     contents = (own, *closure_contents(found))
     mentioned = mentioned_spaces(invocation.capabilities)
-    wanted = list(mark_keys(contents))
-    for space in mentioned:
-        wanted.append(space_keys(space).row)
-    wanted += keys
-    snapshot = await services.store.read(wanted, claim=claim if claiming else None, ranges=ranges)
-    _refuse_replay(snapshot)
-    marks = marks_of(contents, snapshot.records[: len(contents)])
+    mark_rows = reading.rows(mark_keys(contents))
+    space_rows = reading.rows([space_keys(space).row for space in mentioned])
+    _refuse_replay(await reading.read(services.store, claim=claim if claiming else None))
+    marks = marks_of(contents, mark_rows.found)
     if own in marks:  # T9: a delegation, revoked or not
         raise WrongKind
     authority = judge_invocation(invocation, registered_of(found), marks, now=services.clock.now())  # I13, I14
-    rows = snapshot.records[len(contents) :]
     return Call(
         invocation=invocation,
         authority=authority,
         cited=tuple(filter(None, found)),
-        records=rows[len(mentioned) :],
-        pages=snapshot.pages,
-        unhosted=_unhosted(mentioned, rows[: len(mentioned)]),
+        unhosted=_unhosted(mentioned, space_rows.found),
         claim=claim,
         marks=marks,
     )

@@ -11,9 +11,9 @@ from capabilities.errors import WrongKind
 from capabilities.facts import POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
 from capabilities.resources import OpaqueResource
 from capabilities.tokens import Capability, Invocation
-from encryption_network.requests import ADMIN_TYPE
+from encryption_network.requests import ADMIN_TYPE, DECRYPT
 
-from .values.plan import is_decrypt
+from .releases.decrypt import is_about_network
 
 _FACTS: Final = frozenset({ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT})
 _OF_DELEGATIONS: Final = frozenset({REVOKE, DELEGATION_STATUS})
@@ -42,6 +42,9 @@ def check_call(invocation: Invocation) -> None:
 
 
 def _is_for_another_route(capability: Capability) -> bool:
-    if is_decrypt(capability) or capability.ability.startswith(_OWN):  # the latter: policies, withdrawals, receipts
+    ability, resource = capability.ability, capability.resource
+    if ability.startswith(_OWN):  # policies, withdrawals, receipts
         return True
-    return capability.ability in _OF_DELEGATIONS and isinstance(capability.resource, OpaqueResource)
+    if ability == DECRYPT:
+        return is_about_network(resource)
+    return ability in _OF_DELEGATIONS and isinstance(resource, OpaqueResource)

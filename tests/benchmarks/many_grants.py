@@ -39,6 +39,7 @@ from node.operations.authorise import admit_token, read_call
 from node.operations.delegations.delegation_query import query_delegations
 from node.operations.delegations.delegation_status import delegation_status
 from node.operations.delegations.read_capabilities import read_capabilities
+from node.operations.reading import Reading
 from node.processes.start import claim_store
 from node.services import Services
 from spaces.grants.delegations import DelegationCache, Delegations, StoredDelegation, accounts_above, registration_puts
@@ -243,7 +244,9 @@ def call(account: Account) -> Callable[[], Awaitable[object]]:
 
     async def ask() -> object:
         invocation = admit_token(header, now=NOW, max_lifetime_s=300)
-        return await read_call(account.services, invocation, keys=(key,), claiming=True)
+        reading = Reading()
+        reading.row(key)
+        return await read_call(account.services, invocation, reading, claiming=True)
 
     return ask
 

@@ -31,7 +31,7 @@ from spaces.documents.networks import network_row_key
 from spaces.documents.receipts import Basis, basis_beside, basis_put
 from spaces.errors import RecordDamaged
 from spaces.grants.replay_records import claim_of
-from spaces.store.contract import Check, Claim, Commit, Put
+from spaces.store.contract import Check, Claim, Commit, Put, Record
 from tee_backend.attestation.challenge import (
     RANDOM_BYTES,
     ChallengeScope,
@@ -54,6 +54,7 @@ from ..own_errors import (
     NetworkUnknown,
     SessionNotBound,
 )
+from ..reading import Reading
 from ..releases.receipts import missing_documents
 from .collateral_use import usable_collateral
 
@@ -161,13 +162,14 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
     claim = claim_of(blake3(_NONCE_LABEL + nonce).digest(), expires_at=nonce_ends_at)
 
     async def attempt(is_first: bool) -> Planned[Session]:
-        keys = (network_row_key(network), release_record_key())
-        call = await read_call(services, invocation, keys=keys, claiming=False)  # chain
-        if call.records[0] is None:
+        reading = Reading()
+        of_network, terms = reading.row(network_row_key(network)), reading.row(release_record_key())
+        call = await read_call(services, invocation, reading, claiming=False)  # chain
+        if of_network.found is None:
             raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
         await _claim_challenge(services, claim, claiming=is_first)  # first use
         try:
-            judged = await _verified(services, call, handed, nonce)
+            judged = await _verified(services, call, terms.found, handed, nonce)
         except AttestationError as error:
             await _record_refusal(services, call, network, error)
             raise
@@ -255,7 +257,7 @@ def _basis(judged: _Judged, handed: _Handed, nonce: bytes, evidence_sha256: byte
     return Basis(evidence_sha256=evidence_sha256, nonce=nonce, quote=judged.quote, event_log=log)
 
 
-async def _verified(services: Services, call: Call, handed: _Handed, nonce: bytes) -> _Judged:
+async def _verified(services: Services, call: Call, terms: Record | None, handed: _Handed, nonce: bytes) -> _Judged:
     """Verify the quote against the operator's collateral and state what it says."""
     binding = session_binding(
         nonce,
@@ -264,7 +266,7 @@ async def _verified(services: Services, call: Call, handed: _Handed, nonce: byte
         handed.receiver_mode,
         handed.receiver_public_key,
     )
-    accepted = _terms(services, call).key_providers  # AT29
+    accepted = _terms(services, terms).key_providers  # AT29
     bound = bind_quote(handed.quote, binding, event_log=handed.event_log, accepted=accepted)
     usable = await usable_collateral(services, bound.quote)
     now = services.clock.now()
@@ -278,9 +280,8 @@ async def _verified(services: Services, call: Call, handed: _Handed, nonce: byte
     return _Judged(evidence, bound.quote.raw, usable.collateral.raw, usable.relied)
 
 
-def _terms(services: Services, call: Call) -> ReleaseRecord:
+def _terms(services: Services, row: Record | None) -> ReleaseRecord:
     """Return the terms in force, as they stood when the call was read."""
-    row = call.records[1]
     if row is None or row.value is None:
         raise RecordDamaged("the release record was deleted")
     return in_force(services.config.release, decode_release_record(row.value))

@@ -28,6 +28,7 @@ from ...config.tree import Limits
 from ...services import Services
 from ..attempts import Planned, until_committed
 from ..authorise import check_proof_count, closure_contents, registered_of
+from ..reading import Reading
 from .sign_in_network import NO_NETWORK, NetworkPlan, network_of_sign_in
 
 
@@ -83,45 +84,61 @@ class _Registered(Struct, frozen=True, gc=False):
     is_counted: bool = False
 
 
-async def _attempt(
-    services: Services, delegation: Delegation, client: str | None, known: StoredDelegation | None = None
-) -> Planned[_Registered]:
-    now = services.clock.now()
+async def _attempt(services: Services, delegation: Delegation, client: str | None) -> Planned[_Registered]:
     content = delegation.content_key
-    if known is None:  # most are new: whether one is registered is told by its mark, in the one read there is
-        known = services.delegations.remembered(content)
     found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
-    contents = (content, *closure_contents((known,) if known else found))
+    # Most are new: whether one is registered is told by its mark, in the one read there is.
+    known = services.delegations.remembered(content)
+    posted = await _read(services, delegation, client, known, found)
+    if known is None and content in posted.marks:  # registered, and not in memory yet
+        (known,) = await services.delegations.by_content((content,))
+        posted = await _read(services, delegation, client, known, found)
+    if known is not None and content in posted.marks:
+        return await _repeat(posted, known)
+    # One that is remembered without a mark has been swept, and is as new as any that expired long ago.
+    return _first(posted, found)
+
+
+async def _read(
+    services: Services,
+    delegation: Delegation,
+    client: str | None,
+    known: StoredDelegation | None,
+    found: Sequence[StoredDelegation | None],
+) -> "_Posted":
+    """Read everything that a registration depends on at one moment, and plan what it hosts and makes.
+
+    Args:
+        services: the node.
+        delegation: verified.
+        client: as `register` has it.
+        known: the delegation as it is registered; None: it is not known to be.
+        found: what it cites.
+    """
+    now, reading = services.clock.now(), Reading()
+    contents = (delegation.content_key, *closure_contents((known,) if known else found))
+    mark_rows = reading.rows(mark_keys(contents))
+    counters = kept_keys(delegation.delegator, counted_client(client))
+    counter_rows = reading.rows(counters)
     wanted = hosting_by_grant(delegation, services.hosting, client=client, now=now, is_new=known is None)
+    hosting_rows = reading.rows(wanted.keys())
     network = network_of_sign_in(services, delegation)
-    kept_at, hosting_keys = kept_keys(delegation.delegator, counted_client(client)), wanted.keys()
-    network_keys = () if network is None else network.keys()
-    records = (await services.store.read((*mark_keys(contents), *kept_at, *hosting_keys, *network_keys))).records
-    kept_from = len(contents)
-    hosting_from = kept_from + len(kept_at)
-    network_from = hosting_from + len(hosting_keys)
-    marks = marks_of(contents, records[:kept_from])
-    hosting = plan_hosting(wanted, records[hosting_from:network_from], now=now)
+    network_rows = reading.rows(() if network is None else network.keys())
+    await reading.read(services.store)
+    hosting = plan_hosting(wanted, hosting_rows.found, now=now)
     hosts_now = any(same_principal(space.owner, delegation.delegator) for space in hosting.new)
-    reading = _Reading(
+    return _Posted(
         services=services,
         delegation=delegation,
         now=now,
-        marks=marks,
+        marks=marks_of(contents, mark_rows.found),
         hosting=hosting,
-        network=NO_NETWORK if network is None else network.plan(records[network_from:], now),
-        kept=kept_of(kept_at, records[kept_from:hosting_from], hosts_now=hosts_now),
+        network=NO_NETWORK if network is None else network.plan(network_rows.found, now),
+        kept=kept_of(counters, counter_rows.found, hosts_now=hosts_now),
     )
-    if known is not None and content in marks:
-        return await _repeat(reading, known)
-    if known is None and content in marks:  # registered, and not in memory yet
-        (known,) = await services.delegations.by_content((content,))
-        return await _attempt(services, delegation, client, known)
-    # One that is remembered without a mark has been swept, and is as new as any that expired long ago.
-    return _first(reading, found)
 
 
-class _Reading(Struct, frozen=True):
+class _Posted(Struct, frozen=True):
     """A posted delegation, and what the store said about it at one moment."""
 
     services: Services
@@ -141,33 +158,33 @@ class _Reading(Struct, frozen=True):
         )
 
 
-async def _repeat(reading: _Reading, known: StoredDelegation) -> Planned[_Registered]:
+async def _repeat(posted: _Posted, known: StoredDelegation) -> Planned[_Registered]:
     """Answer for a delegation that is registered, in this spelling or another (D4, Q6, Q25)."""
-    delegation, services = reading.delegation, reading.services
+    delegation, services = posted.delegation, posted.services
     is_new_spelling = not any(await services.delegations.by_cid([delegation.cid]))
     for member in known.registered.closure:
-        if reading.marks.get(member.content_key) is not Mark.LIVE:
+        if posted.marks.get(member.content_key) is not Mark.LIVE:
             if is_new_spelling:  # added all the same, where there is room: whoever cites it learns that it is revoked
                 with suppress(TooManyDelegations):
-                    await services.store.commit(_spelling(reading))
+                    await services.store.commit(_spelling(posted))
             raise _revoked(delegation, member)
-    check_window(delegation, reading.now)
-    added, network = _spelling(reading) if is_new_spelling else Commit(), reading.network
+    check_window(delegation, posted.now)
+    added, network = _spelling(posted) if is_new_spelling else Commit(), posted.network
     commit = None
     if is_new_spelling or network.puts:
         live = mark_keys((delegation.content_key,))
         commit = Commit(puts=(*added.puts, *network.puts), live=live, checks=network.checks, adds=added.adds)
-    return Planned(commit, _Registered(reading.answer(), is_counted=is_new_spelling))
+    return Planned(commit, _Registered(posted.answer(), is_counted=is_new_spelling))
 
 
-def _spelling(reading: _Reading) -> Commit:
+def _spelling(posted: _Posted) -> Commit:
     """Let another cid lead to a delegation; whoever signs can make any number of them, so it is charged (D12).
 
     Raises:
         TooManyDelegations: there is no room.
     """
-    bounds = _bounds(reading.services.config.limits, hosts=reading.kept.hosts)
-    alias, adds = reading.kept.charge(alias_put(reading.delegation.cid, reading.delegation.content_key), bounds)
+    bounds = _bounds(posted.services.config.limits, hosts=posted.kept.hosts)
+    alias, adds = posted.kept.charge(alias_put(posted.delegation.cid, posted.delegation.content_key), bounds)
     return Commit(puts=(alias,), adds=adds)
 
 
@@ -178,17 +195,17 @@ def _revoked(delegation: Delegation, member: Ancestor) -> CapabilityError:
     return AncestorRevoked(cid_text(member.cid), parent=own)
 
 
-def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Planned[_Registered]:
+def _first(posted: _Posted, found: Sequence[StoredDelegation | None]) -> Planned[_Registered]:
     """Judge a delegation that is not registered, and plan its rows (D6 to D8)."""
-    delegation, now, hosting = reading.delegation, reading.now, reading.hosting
+    delegation, now, hosting = posted.delegation, posted.now, posted.hosting
     policies_of(delegation.facts)  # an attestation policy that is not understood refuses the delegation
-    registered = judge_registration(delegation, registered_of(found), reading.marks, now=now)  # D6, D20 to D30
+    registered = judge_registration(delegation, registered_of(found), posted.marks, now=now)  # D6, D20 to D30
     ancestors = tuple([member.content_key for member in registered.closure[1:]])
     accounts = accounts_above(delegation, found)
-    rows = registration_puts(registered, now=now, accounts=accounts, client_account=reading.kept.client_account)
-    bounds = _bounds(reading.services.config.limits, hosts=reading.kept.hosts)
-    kept = reading.kept.adds(bounds, size_bytes=charged_bytes(rows))  # D12
-    answer = reading.answer()
+    rows = registration_puts(registered, now=now, accounts=accounts, client_account=posted.kept.client_account)
+    bounds = _bounds(posted.services.config.limits, hosts=posted.kept.hosts)
+    kept = posted.kept.adds(bounds, size_bytes=charged_bytes(rows))  # D12
+    answer = posted.answer()
     audit = AuditRecord(
         at=now,
         action="delegation.registered",
@@ -200,14 +217,14 @@ def _first(reading: _Reading, found: Sequence[StoredDelegation | None]) -> Plann
     puts = (
         *rows,
         *hosting.puts,
-        *reading.network.puts,
-        audit_put(audit, entropy=reading.services.entropy),
+        *posted.network.puts,
+        audit_put(audit, entropy=posted.services.entropy),
     )
     # D23 has to hold when the rows are written, not only when they were read.
-    checks = (*hosting.checks, *reading.network.checks)
+    checks = (*hosting.checks, *posted.network.checks)
     commit = Commit(puts=puts, live=mark_keys(ancestors), checks=checks, adds=(*hosting.adds, *kept))
     stored = StoredDelegation(registered, now, accounts)
-    return Planned(commit, _Registered(answer, stored, is_counted=reading.kept.is_first))
+    return Planned(commit, _Registered(answer, stored, is_counted=posted.kept.is_first))
 
 
 def _bounds(limits: Limits, *, hosts: bool) -> KeptBounds:

@@ -44,6 +44,7 @@ from spaces.store.contract import Page, Range, Record, Store
 from ...services import Services
 from ..authorise import admit_signed, closure_contents, read_call
 from ..errors import QueryRefused
+from ..reading import Reading
 from .delegation_listing import Listed, listed_of
 from .query_filters import Direction, Filters, parse_filters
 from .standing import Standing, Verdict, joint_window, standing_of
@@ -166,9 +167,10 @@ async def _authorised_read(
     """
     roles = (ROLE_FROM, ROLE_TO)
     keys = [] if place is None else [party_row_key(party, role, place) for party in view.parties for role in roles]
-    ranges = [source.wanted() for source in sources]
+    reading = Reading()
+    at_place, pages = reading.rows(keys), reading.pages([source.wanted() for source in sources])
     try:
-        call = await read_call(services, invocation, keys=keys, ranges=ranges, claiming=False)
+        call = await read_call(services, invocation, reading, claiming=False)
     except WrongKind:
         raise
     except CapabilityError:
@@ -177,9 +179,9 @@ async def _authorised_read(
         raise QueryRefused
     if invocation.parents and (len(call.cited) != 1 or view.account not in call.cited[0].accounts):
         raise QueryRefused
-    if keys and not any(record is not None and record.value is not None for record in call.records):
+    if keys and not any(record is not None and record.value is not None for record in at_place.found):
         raise QueryRefused
-    return call.pages
+    return pages.found
 
 
 # --- going through the lists -------------------------------------------------------------------------------------

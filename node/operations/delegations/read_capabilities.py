@@ -20,7 +20,7 @@ from capabilities.chain import MAX_CHAIN_NODES, Mark, Marks, mentioned_spaces
 from capabilities.cids import ContentKey, Digest, cid_text, parse_cid
 from capabilities.errors import InvalidIdentifier
 from capabilities.principals import Principal
-from capabilities.resources import SpaceId
+from capabilities.resources import Resource, SpaceId, SpaceResource
 from capabilities.tokens import Delegation, Invocation
 from spaces.grants.delegations import StoredDelegation, space_grants_range, unexpired_of
 from spaces.grants.revocations import mark_keys, marks_of
@@ -29,10 +29,12 @@ from spaces.store.contract import Page
 from ...services import Services
 from ..authorise import closure_contents, read_call
 from ..errors import BadDelegationCid
+from ..reading import Reading
 from .capability_filters import Chain, GrantFilters, asked_of
 from .root_identity import root_identity
 from .standing import Standing, own_window
 
+READ_CAPABILITIES: Final = "tinycloud.capabilities/read"
 _STEP: Final = 16  # delegations between two turns of others: a few milliseconds
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -101,6 +103,11 @@ class GrantChain:
     truncated: bool
 
 
+def is_about_grants(resource: Resource) -> bool:
+    """Whether a resource is exactly `<space>/capabilities/all`."""
+    return isinstance(resource, SpaceResource) and resource == SpaceResource(resource.space, "capabilities", "all")
+
+
 async def read_capabilities(
     services: Services, invocation: Invocation, space: SpaceId, *, bounds: ListBounds = DEFAULT_BOUNDS
 ) -> GrantList | GrantChain:
@@ -108,7 +115,7 @@ async def read_capabilities(
 
     Args:
         services: the node.
-        invocation: admitted; asks for `tinycloud.capabilities/read` on the space.
+        invocation: admitted; asks for READ_CAPABILITIES on the space.
         space: whose delegations.
         bounds: how much the answer may cost.
 
@@ -116,14 +123,16 @@ async def read_capabilities(
         BadDelegationCid: a chain is asked for by a text that is no cid.
         DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
     """
-    asked = asked_of(invocation.facts)
-    ranges = () if isinstance(asked, Chain) else (space_grants_range(space, limit=bounds.page_rows),)
-    call = await read_call(services, invocation, ranges=ranges, claiming=True)
-    call.require_hosted()
+    asked, reading = asked_of(invocation.facts), Reading()
     if isinstance(asked, Chain):
+        call = await read_call(services, invocation, reading, claiming=True)
+        call.require_hosted()
         return await _chain(services, space, asked, bounds)
+    newest = reading.page(space_grants_range(space, limit=bounds.page_rows))
+    call = await read_call(services, invocation, reading, claiming=True)
+    call.require_hosted()
     telling = _Telling(services, asked, await root_identity(services, call), bounds)
-    return await _list(telling, space, call.pages[0])
+    return await _list(telling, space, newest.found)
 
 
 # --- a list ------------------------------------------------------------------------------------------------------

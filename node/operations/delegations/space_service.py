@@ -7,7 +7,7 @@ The resource names a space of the owner in question; what lies behind it names t
     tinycloud.space/info     <space>/space/<target>   a space of the owner, by its id or by its name
 
 Example:
-    listed = await list_spaces(services, invocation, step)
+    listed = await list_spaces(services, invocation, owner)
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ from urllib.parse import unquote
 import msgspec
 
 from capabilities.errors import InvalidIdentifier
-from capabilities.resources import SpaceId, parse_space_id
+from capabilities.principals import Principal
+from capabilities.resources import Resource, SpaceId, SpaceResource, parse_space_id
 from capabilities.tokens import Invocation
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.hosting import (
@@ -35,10 +36,13 @@ from ...services import Services
 from ..attempts import Planned, until_committed
 from ..authorise import Call, read_call
 from ..errors import BadSpaceName, SpaceExists, SpaceNotFound, SpaceNotMade
+from ..reading import Reading
 from .delegation_listing import time_text
 from .root_identity import root_identity
-from .service_plan import ServiceStep
 
+LIST_SPACES: Final = "tinycloud.space/list"
+MAKE_SPACE: Final = "tinycloud.space/create"
+READ_SPACE: Final = "tinycloud.space/info"
 MAX_LISTED: Final = 1000
 """Most spaces in a list; in the modes that host by themselves an owner has far fewer."""
 
@@ -71,64 +75,85 @@ class SpaceList:
     truncated: bool
 
 
+def is_about_spaces(resource: Resource) -> bool:
+    """Whether a resource is `<space>/space`, with or without a `/` behind it."""
+    return isinstance(resource, SpaceResource) and _is_plain(resource) and not resource.path
+
+
+def is_about_one(resource: Resource) -> bool:
+    """Whether a resource is `<space>/space/<name or id>`."""
+    return isinstance(resource, SpaceResource) and _is_plain(resource) and bool(resource.path)
+
+
+def _is_plain(resource: SpaceResource) -> bool:
+    return (resource.service, resource.query, resource.fragment) == ("space", None, None)
+
+
 async def list_spaces(
-    services: Services, invocation: Invocation, step: ServiceStep, *, limit: int = MAX_LISTED
+    services: Services, invocation: Invocation, owner: Principal, *, limit: int = MAX_LISTED
 ) -> SpaceList:
-    """Return the hosted spaces of the step's owner, at most `limit` of them.
+    """Return the hosted spaces of an owner, at most `limit` of them.
 
     Raises:
         DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
     """
-    wanted = owned_spaces_range(step.space.owner, limit=limit)
-    call = await read_call(services, invocation, ranges=(wanted,), claiming=True)
+    reading = Reading()
+    owned = reading.page(owned_spaces_range(owner, limit=limit))
+    call = await read_call(services, invocation, reading, claiming=True)
     call.require_hosted()
-    (page,) = call.pages
-    hosted = (space_of(record) for _, record in page.rows)
+    hosted = (space_of(record) for _, record in owned.found.rows)
     entries = sorted((_entry(one) for one in hosted if one is not None), key=lambda entry: entry.id)
-    return SpaceList(tuple(entries), page.more)
+    return SpaceList(tuple(entries), owned.found.more)
 
 
-async def read_space(services: Services, invocation: Invocation, step: ServiceStep) -> SpaceEntry:
-    """Return the space that the step's path names, where it is hosted and the step's owner has it.
+async def read_space(services: Services, invocation: Invocation, owner: Principal, target: str) -> SpaceEntry:
+    """Return the space of an owner that an id or a name means, where it is hosted.
+
+    Args:
+        services: the node.
+        invocation: admitted; asks for READ_SPACE.
+        owner: whose.
+        target: untrusted; the path as signed.
 
     Raises:
         SpaceNotFound: it is not, or is somebody else's: nobody learns what others have.
         DuplicateInvocation, ChainError, SpaceError: see `read_call`.
     """
-    target = _target(step)
-    keys = () if target is None else (space_row_key(target),)
-    call = await read_call(services, invocation, keys=keys, claiming=True)
+    space, reading = _target(owner, target), Reading()
+    row = None if space is None else reading.row(space_row_key(space))
+    call = await read_call(services, invocation, reading, claiming=True)
     call.require_hosted()
-    hosted = space_of(call.records[0]) if call.records else None
+    hosted = None if row is None else space_of(row.found)
     if hosted is None:
         raise SpaceNotFound
     is_own = await root_identity(services, call) == hosted.space.owner
     return _entry(hosted, "owned" if is_own else "delegated")
 
 
-def _target(step: ServiceStep) -> SpaceId | None:
+def _target(owner: Principal, target: str) -> SpaceId | None:
     """Read an id, as it is or percent-encoded once, or a name; None for what is no space of the owner."""
-    for text in (step.path, unquote(step.path), SpaceId(step.space.owner, step.path).text):
+    for text in (target, unquote(target), SpaceId(owner, target).text):
         try:
             space = parse_space_id(text)
         except InvalidIdentifier:
             continue
-        return space if space.owner == step.space.owner else None
+        return space if space.owner == owner else None
     return None
 
 
 async def make_space(
-    services: Services, invocation: Invocation, step: ServiceStep, *, client: str | None
+    services: Services, invocation: Invocation, owner: Principal, name: str, *, client: str | None
 ) -> SpaceEntry:
-    """Host a space of the step's owner under the name in its path; durable when it returns.
+    """Host a space of an owner; durable when it returns.
 
     The owner's word is enough where the node hosts that owner's spaces by itself, within the same bounds; where it
     does not, only a host grant makes a space.
 
     Args:
         services: the node.
-        invocation: admitted; asks for `tinycloud.space/create`.
-        step: owner and name.
+        invocation: admitted; asks for MAKE_SPACE.
+        owner: whose.
+        name: untrusted; the path as signed.
         client: network address of the caller, counted against the bound on new owners; None: not counted.
 
     Raises:
@@ -137,14 +162,16 @@ async def make_space(
         SpaceNotMade: mode, bounds or the rule on names of this node.
         DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
     """
-    space = _named(step)
+    space = _named(owner, name)
 
     async def attempt(is_first: bool) -> Planned[SpaceEntry]:
         now = services.clock.now()
         wanted = hosting_by_put(space, space.owner, services.hosting, client=client, now=now)
-        call = await read_call(services, invocation, keys=wanted.keys(), claiming=is_first)
+        reading = Reading()
+        rows = reading.rows(wanted.keys())
+        call = await read_call(services, invocation, reading, claiming=is_first)
         call.require_hosted()
-        plan = plan_hosting(wanted, call.records, now=now)
+        plan = plan_hosting(wanted, rows.found, now=now)
         if not plan.new:
             raise SpaceExists if plan.activated else SpaceNotMade
         commit = _commit(call, plan, _audit(services, call, space, now))
@@ -153,8 +180,8 @@ async def make_space(
     return await until_committed(services, attempt)
 
 
-def _named(step: ServiceStep) -> SpaceId:
-    space = SpaceId(step.space.owner, step.path)
+def _named(owner: Principal, name: str) -> SpaceId:
+    space = SpaceId(owner, name)
     try:
         parsed = parse_space_id(space.text)
     except InvalidIdentifier:

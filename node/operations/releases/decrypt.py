@@ -8,12 +8,14 @@ Example:
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Protocol, TypeAlias
 
-from capabilities.resources import NetworkId
+from capabilities.resources import NETWORK_PREFIX, NetworkId, OpaqueResource, Resource
 from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
-from encryption_network.errors import InvalidNetworkId, ReleaseRefused, RequestError
+from encryption_network.errors import BodyTooLarge, InvalidNetworkId, ReleaseRefused, RequestError
 from encryption_network.gate import Admission, admit
 from encryption_network.networks import parse_path_id
 from encryption_network.release import open_key
@@ -33,6 +35,7 @@ from spaces.store.contract import Check, Commit
 from ...services import Services
 from ..attempts import Planned, until_committed
 from ..authorise import Call, admit_signed, check_proof_count, read_call
+from ..reading import Reading
 from .in_person import NO_SESSIONS, LikelySessions, likely_sessions
 from .receipts import NewReceipt, new_receipt, note_durable
 from .release_audit import authorised_put, refused_put
@@ -67,16 +70,33 @@ async def decrypt_on_route(services: Services, header: str, *, path_id: str, bod
         network = parse_path_id(path_id) if named is None else named  # row 4
         return bind_decrypt(invocation, parse_decrypt_body(value), network, services.keyring.node_did)  # 5 to 12
 
-    rows = None if named is None else _rows(named, invocation, value)
-    return await _decrypt(services, invocation, rows, bind)
+    ask = None if named is None else _asking(named, invocation, value)
+    return await _decrypt(services, invocation, ask, bind)
 
 
-async def decrypt_invoked(services: Services, invocation: Invocation, body: bytes) -> dict[str, Json]:
+def is_about_network(resource: Resource) -> bool:
+    """Whether a resource is written as a network, even if none can have that id: a key is asked for (I6)."""
+    return isinstance(resource, OpaqueResource) and resource.text.startswith(NETWORK_PREFIX)
+
+
+class _ReadBody(Protocol):
+    async def __call__(self, *, max_bytes: int) -> bytes | None: ...
+
+
+async def decrypt_invoked(services: Services, invocation: Invocation, read: _ReadBody) -> dict[str, Json]:
     """Answer a decrypt request on `/invoke`; the token is admitted already (rows 1 and 3).
+
+    Args:
+        services: the node.
+        invocation: admitted; asks for DECRYPT on a network.
+        read: gives the body; None where it is longer, or does not come.
 
     Raises:
         CapabilityError, EncryptionError, DuplicateInvocation, SpaceError: the first row that fails.
     """
+    body = await read(max_bytes=MAX_BODY_BYTES)
+    if body is None:
+        raise BodyTooLarge(MAX_BODY_BYTES)
     network = invoked_network(invocation.capabilities)  # row 4
     assert network is not None  # this branch was chosen by such a capability
     value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 1
@@ -84,22 +104,26 @@ async def decrypt_invoked(services: Services, invocation: Invocation, body: byte
     def bind() -> BoundDecrypt:
         return bind_decrypt(invocation, parse_decrypt_body(value), network, services.keyring.node_did)  # 5 to 12
 
-    return await _decrypt(services, invocation, _rows(network, invocation, value), bind)
+    return await _decrypt(services, invocation, _asking(network, invocation, value), bind)
 
 
-def _rows(network: NetworkId, invocation: Invocation, value: Json) -> ReleaseRows:
-    """Return what to read with the call, before token and body are bound to each other."""
+_Ask: TypeAlias = Callable[[Reading], ReleaseRows]
+
+
+def _asking(network: NetworkId, invocation: Invocation, value: Json) -> _Ask:
+    """Return what asks for the rows to read with the call, before token and body are bound to each other."""
     stated = value.get("receiverPublicKey") if isinstance(value, dict) else None
-    return release_rows(network, invocation.invoker, decode_standard(stated))
+    key = decode_standard(stated)
+    return partial(release_rows, network=network, invoker=invocation.invoker, receiver_public_key=key)
 
 
 async def _decrypt(
-    services: Services, invocation: Invocation, rows: ReleaseRows | None, bind: Callable[[], BoundDecrypt]
+    services: Services, invocation: Invocation, ask: _Ask | None, bind: Callable[[], BoundDecrypt]
 ) -> dict[str, Json]:
     async def attempt(is_first: bool) -> Planned[tuple[Admission, NewReceipt]]:
         # A token that lives too long is refused further down; claiming it would keep the claim for as long.
         is_bounded = invocation.expires_at <= services.clock.now() + MAX_LIFETIME_S + 1
-        call, likely = await _read(services, invocation, rows, claiming=is_first and is_bounded)
+        call, rows, likely = await _read(services, invocation, ask, claiming=is_first and is_bounded)
         try:
             bound = bind()
             assert rows is not None  # without a network nothing can be bound
@@ -118,27 +142,21 @@ async def _decrypt(
 
 
 async def _read(
-    services: Services, invocation: Invocation, rows: ReleaseRows | None, *, claiming: bool
-) -> tuple[Call, LikelySessions]:
+    services: Services, invocation: Invocation, ask: _Ask | None, *, claiming: bool
+) -> tuple[Call, ReleaseRows | None, LikelySessions]:
     """Judge the call, and read what the release rests on as far as the request tells; see `read_call`.
 
     Whom the token addresses is said in rows 2 and 8, in their words.
     """
-    if rows is None:
-        return await read_call(services, invocation, claiming=claiming, addressed=False), NO_SESSIONS
+    reading = Reading()
+    if ask is None:
+        return await read_call(services, invocation, reading, claiming=claiming, addressed=False), None, NO_SESSIONS
     check_proof_count(invocation.parents)
     found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
-    likely = likely_sessions(services, found, owner=rows.owner, invoker=invocation.invoker)
-    call = await read_call(
-        services,
-        invocation,
-        keys=rows.keys,
-        ranges=likely.ranges,
-        found=found,
-        claiming=claiming,
-        addressed=False,
-    )
-    return call, likely
+    rows = ask(reading)
+    likely = likely_sessions(services, reading, found, owner=rows.owner, invoker=invocation.invoker)
+    call = await read_call(services, invocation, reading, found=found, claiming=claiming, addressed=False)
+    return call, rows, likely
 
 
 def _commit(services: Services, call: Call, admission: Admission, receipt: NewReceipt) -> Commit:

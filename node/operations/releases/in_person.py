@@ -1,8 +1,9 @@
 """Reading what tells whether a caller is a network's owner in person; the rule is `capabilities.sign_ins` (IP1, IP2).
 
 Example:
-    likely = likely_sessions(services, found, owner=owner, invoker=invocation.invoker)
-    call = await read_call(services, invocation, found=found, ranges=likely.ranges, claiming=True)
+    reading = Reading()
+    likely = likely_sessions(services, reading, found, owner=owner, invoker=invocation.invoker)
+    call = await read_call(services, invocation, reading, found=found, claiming=True)
     presence = await read_presence(services, call, owner, likely=likely)
 """
 
@@ -23,6 +24,7 @@ from spaces.store.contract import Page, Range
 
 from ...services import Services
 from ..authorise import Call, closure_contents
+from ..reading import Handle, Reading
 
 _MOST_SESSIONS: Final = 1024
 """Sign-ins of one owner that are looked through, of all keys together: a client that keeps its key renews them."""
@@ -33,11 +35,11 @@ class LikelySessions(Struct, frozen=True, gc=False):
 
     Attributes:
         holders: whose sign-ins may matter, if every delegation that is cited is live.
-        ranges: the sign-ins of all holders.
+        sign_ins: those of all holders, read with the call; None where no holder is known.
     """
 
     holders: frozenset[Principal] = frozenset()
-    ranges: tuple[Range, ...] = ()
+    sign_ins: Handle[tuple[Page, ...]] | None = None
 
 
 NO_SESSIONS: Final = LikelySessions()
@@ -45,12 +47,18 @@ NO_SESSIONS: Final = LikelySessions()
 
 
 def likely_sessions(
-    services: Services, found: Sequence[StoredDelegation | None], *, owner: Principal, invoker: Principal
+    services: Services,
+    reading: Reading,
+    found: Sequence[StoredDelegation | None],
+    *,
+    owner: Principal,
+    invoker: Principal,
 ) -> LikelySessions:
-    """Work out, before a call is read, which sign-ins to read with it; decides nothing.
+    """Work out, before a call is read, which sign-ins to read with it, and ask for them; decides nothing.
 
     Args:
         services: the node.
+        reading: the call's.
         found: what the call cites, as stored.
         owner: of the network that is asked for.
         invoker: who asks.
@@ -65,7 +73,7 @@ def likely_sessions(
         return NO_SESSIONS
     live = dict.fromkeys(links, Mark.LIVE)
     holders = session_holders(_presence(services, cited, links, live, owner=owner, invoker=invoker))
-    return LikelySessions(holders, _session_ranges(owner, holders)) if holders else NO_SESSIONS
+    return LikelySessions(holders, reading.pages(_session_ranges(owner, holders))) if holders else NO_SESSIONS
 
 
 async def read_presence(
@@ -77,7 +85,7 @@ async def read_presence(
 
     Args:
         services: the node.
-        call: read with the ranges of `likely`, and no others.
+        call: read with what `likely` asked for.
         owner: of the network that is asked for.
         likely: worked out for this call and owner.
     Raises:
@@ -89,7 +97,7 @@ async def read_presence(
     if not holders:
         return presence
     # The ranges follow from owner and holders: where the marks left other holders than were likely, they are read here.
-    sessions = await _sessions(services, owner, holders, call.pages if holders == likely.holders else None)
+    sessions = await _sessions(services, owner, holders, likely.sign_ins if holders == likely.holders else None)
     if not sessions:
         return presence  # no mark to read: a question to a database for nothing
     # A sign-in has no parents: its own mark is the whole of its closure.
@@ -152,11 +160,13 @@ def _session_ranges(owner: Principal, holders: Collection[Principal]) -> tuple[R
 
 
 async def _sessions(
-    services: Services, owner: Principal, holders: Collection[Principal], pages: Sequence[Page] | None
+    services: Services, owner: Principal, holders: Collection[Principal], sign_ins: Handle[tuple[Page, ...]] | None
 ) -> tuple[Link, ...]:
-    """Return the sign-ins of the owner's with some keys, from the pages of their ranges; None: they are read here."""
-    if pages is None:
-        pages = (await services.store.read(ranges=_session_ranges(owner, holders))).pages
-    contents = tuple(dict.fromkeys([content for page in pages for content in contents_of(page)]))
+    """Return the sign-ins of the owner's with some keys, read with the call; None: they are read here."""
+    if sign_ins is None:
+        reading = Reading()
+        sign_ins = reading.pages(_session_ranges(owner, holders))
+        await reading.read(services.store)
+    contents = tuple(dict.fromkeys([content for page in sign_ins.found for content in contents_of(page)]))
     found = await services.delegations.by_content(contents)
     return tuple([_link(stored) for stored in found if stored is not None])

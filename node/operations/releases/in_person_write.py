@@ -31,6 +31,7 @@ from ...services import Services
 from ..attempts import Planned, until_committed
 from ..authorise import Call, admit_token, read_call
 from ..own_errors import NetworkUnknown, PolicyNotInPerson, SessionNotBound
+from ..reading import Reading
 from .in_person import read_presence
 
 _WITHDRAWALS_KEY: Final = withdrawals_row_key()
@@ -78,10 +79,10 @@ async def change_in_person(services: Services, header: str, *, path_id: str, cha
     _check_bound(invocation, network, change, node_did)
 
     async def attempt(is_first: bool) -> Planned[None]:
-        call = await read_call(
-            services, invocation, keys=(network_row_key(network), _WITHDRAWALS_KEY), claiming=is_first
-        )
-        row, listed = call.records
+        reading = Reading()
+        of_network, of_operator = reading.row(network_row_key(network)), reading.row(_WITHDRAWALS_KEY)
+        call = await read_call(services, invocation, reading, claiming=is_first)
+        row, listed = of_network.found, of_operator.found
         if row is None or row.value is None:
             raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
         if listed is None or listed.value is None:

@@ -45,6 +45,7 @@ from ...services import Services
 from ..attempts import Planned, until_committed
 from ..authorise import Call, admit_signed, read_call
 from ..errors import BadNonce
+from ..reading import Reading
 
 
 async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str]) -> dict[str, Json]:
@@ -107,7 +108,7 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
     invocation = admit_signed(unverified, now=services.clock.now())  # row 4, with the chain below
 
     async def attempt(is_first: bool) -> Planned[dict[str, Json]]:
-        call = await read_call(services, invocation, claiming=False)
+        call = await read_call(services, invocation, Reading(), claiming=False)
         asked = parse_create(value)  # rows 5, 6
         nonce = bind_admin(
             invocation, asked.network_id, action=NETWORK_CREATE, body_hash=asked.body_hash, node_did=node_did
@@ -170,7 +171,7 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
     invocation = admit_signed(unverified, now=services.clock.now())
 
     async def attempt(is_first: bool) -> Planned[None]:
-        call = await read_call(services, invocation, claiming=False)
+        call = await read_call(services, invocation, Reading(), claiming=False)
         network = parse_path_id(path_id)
         nonce = bind_admin(invocation, network, action=NETWORK_REVOKE, body_hash=REVOKE_BODY_HASH, node_did=node_did)
         claims = _claims(services, invocation, nonce)

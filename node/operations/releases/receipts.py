@@ -10,7 +10,7 @@ Example:
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,11 +40,12 @@ from spaces.documents.receipts import (
     receipt_put,
     receipts_range,
 )
-from spaces.store.contract import Put
+from spaces.store.contract import Put, Record
 
 from ...services import Services
-from ..authorise import Call, admit_token, read_call
+from ..authorise import admit_token, read_call
 from ..own_errors import DocumentUnknown, MalformedRequest, NetworkUnknown, SessionNotBound
+from ..reading import Reading
 
 PAGE_RECEIPTS: Final = 100
 _SHA256_BYTES: Final = 32
@@ -58,19 +59,24 @@ async def missing_documents(
     Args:
         services: the node.
         documents: whole.
-        kept: digests of documents that are in the store.
+        kept: digests of documents that are in the store, and are read only where their use is not noted.
     """
     now = services.clock.now()
-    wanted: dict[bytes, bytes | None] = {hashlib.sha256(document).digest(): document for document in documents}
-    wanted |= {digest: None for digest in kept if digest not in wanted}
-    uses = [document_use_row_key(digest, now=now) for digest in wanted]
-    records = (await services.store.read(uses)).records if uses else ()
-    unnoted = [digest for digest, row in zip(wanted, records, strict=True) if row is None or row.value is None]
-    absent = [digest for digest in unnoted if wanted[digest] is None]
-    rows = (await services.store.read([document_row_key(digest) for digest in absent])).records if absent else ()
-    wanted |= {digest: None if row is None else row.value for digest, row in zip(absent, rows, strict=True)}
-    found = (wanted[digest] for digest in unnoted)
-    return tuple(put for document in found if document is not None for put in document_use_puts(document, now=now))
+    whole = {hashlib.sha256(document).digest(): document for document in documents}
+    digests = tuple(dict.fromkeys((*whole, *kept)))
+    uses = await _values(services, {digest: document_use_row_key(digest, now=now) for digest in digests})
+    unnoted = [digest for digest in digests if digest not in uses]
+    found = await _values(services, {digest: document_row_key(digest) for digest in unnoted if digest not in whole})
+    found |= whole
+    return tuple([put for digest in unnoted if digest in found for put in document_use_puts(found[digest], now=now)])
+
+
+async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return the values of some rows, by digest as their keys are; nothing for a row that is not there."""
+    rows = (await services.store.read([*keys.values()])).records if keys else ()
+    return {
+        digest: row.value for digest, row in zip(keys, rows, strict=True) if row is not None and row.value is not None
+    }
 
 
 class NewReceipt(Struct, frozen=True, gc=False):
@@ -207,11 +213,12 @@ async def read_receipts(services: Services, header: str, *, path_id: str, after:
         SpaceError: the store does not answer.
     """
     invocation, network = _admitted(services, header, path_id)
-    place = _place(after)
-    wanted = receipts_range(network, after=place, limit=PAGE_RECEIPTS)
-    call = await read_call(services, invocation, keys=(network_row_key(network),), ranges=(wanted,), claiming=True)
-    _require_network(call)
-    page = receipt_page(call.pages[0])
+    place, reading = _place(after), Reading()
+    of_network = reading.row(network_row_key(network))
+    receipts = reading.page(receipts_range(network, after=place, limit=PAGE_RECEIPTS))
+    await read_call(services, invocation, reading, claiming=True)
+    _require_network(of_network.found)
+    page = receipt_page(receipts.found)
     return ReceiptsFound(page.receipts, None if page.next_place is None else page.next_place.hex())
 
 
@@ -233,10 +240,11 @@ async def read_document(services: Services, header: str, *, path_id: str, digest
     sha256 = _hex(digest, _SHA256_BYTES)
     if sha256 is None:
         raise MalformedRequest("name a document by 64 lower-case hex digits")
-    keys = (network_row_key(network), document_row_key(sha256))
-    call = await read_call(services, invocation, keys=keys, claiming=True)
-    _require_network(call)
-    row = call.records[1]
+    reading = Reading()
+    of_network, document = reading.row(network_row_key(network)), reading.row(document_row_key(sha256))
+    await read_call(services, invocation, reading, claiming=True)
+    _require_network(of_network.found)
+    row = document.found
     if row is None or row.value is None:
         raise DocumentUnknown("take digests from receipts of this node")
     return row.value
@@ -252,8 +260,8 @@ def _admitted(services: Services, header: str, path_id: str) -> tuple[Invocation
     return invocation, network
 
 
-def _require_network(call: Call) -> None:
-    if call.records[0] is None:
+def _require_network(row: Record | None) -> None:
+    if row is None:
         raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
 
 

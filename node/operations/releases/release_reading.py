@@ -9,7 +9,7 @@ What the request alone tells is read with the call, in one read: see `release_ro
 matter: sessions beyond the chain, evidence for another receiver key, envelopes at paths.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
@@ -37,6 +37,7 @@ from spaces.values.value_heads import head_key, head_of
 from ...release_terms import in_force
 from ...services import Services
 from ..authorise import Call
+from ..reading import Handle, Reading
 from ..values.sealed_values import key_digest, stands_at
 from .in_person import LikelySessions, read_presence
 
@@ -54,42 +55,52 @@ _PATHS_AT_ONCE: Final = 16
 
 
 class ReleaseRows(Struct, frozen=True):
-    """Keys of the rows that a release rests on, known from the request alone: they are read with the call.
+    """The rows that a release rests on, known from the request alone: they are read with the call.
 
     Attributes:
         owner: of the network.
+        network_key: key of `network`.
         network: the network with its policy and withdrawals.
+        record: the release record.
+        withdrawals: the operator's.
+        evidence_key: key of `evidence`.
         evidence: evidence for exactly this caller and receiver key; None where the receiver key is none.
-        keys: what to read, in the order in which `read_release` expects it.
     """
 
     owner: Principal
-    network: bytes
-    evidence: bytes | None
-    keys: tuple[bytes, ...]
+    network_key: bytes
+    network: Handle[Record | None]
+    record: Handle[Record | None]
+    withdrawals: Handle[Record | None]
+    evidence_key: bytes = b""
+    evidence: Handle[Record | None] | None = None
 
 
-def release_rows(network: NetworkId, invoker: Principal, receiver_public_key: bytes | None) -> ReleaseRows:
-    """Return the rows of a request for a network, whatever else is right or wrong with it.
+def release_rows(
+    reading: Reading, *, network: NetworkId, invoker: Principal, receiver_public_key: bytes | None
+) -> ReleaseRows:
+    """Ask for the rows of a request for a network, whatever else is right or wrong with it.
 
     Args:
+        reading: the call's.
         network: the network asked for.
         invoker: who asks.
         receiver_public_key: as stated, of any length; None where none is stated.
     """
     is_short = len(network.owner) + len(network.name) <= MAX_MEMOISED_CHARS
-    owner, fixed = _remembered_fixed_rows(network) if is_short else _fixed_rows(network)
+    owner, network_key = _remembered_owner_and_key(network) if is_short else _owner_and_key(network)
+    fixed = (reading.row(network_key), reading.row(_RECORD_KEY), reading.row(_WITHDRAWALS_KEY))
     if receiver_public_key is None or len(receiver_public_key) != _RECEIVER_KEY_BYTES:
-        return ReleaseRows(owner, fixed[0], None, fixed)
-    evidence = evidence_row_key(invoker, receiver_public_key)
-    return ReleaseRows(owner, fixed[0], evidence, (*fixed, evidence))
+        return ReleaseRows(owner, network_key, *fixed)
+    evidence_key = evidence_row_key(invoker, receiver_public_key)
+    return ReleaseRows(owner, network_key, *fixed, evidence_key, reading.row(evidence_key))
 
 
-def _fixed_rows(network: NetworkId) -> tuple[Principal, tuple[bytes, bytes, bytes]]:
-    return principal_of(network.owner), (network_row_key(network), _RECORD_KEY, _WITHDRAWALS_KEY)
+def _owner_and_key(network: NetworkId) -> tuple[Principal, bytes]:
+    return principal_of(network.owner), network_row_key(network)
 
 
-_remembered_fixed_rows: Final = lru_cache(maxsize=4096)(_fixed_rows)
+_remembered_owner_and_key: Final = lru_cache(maxsize=4096)(_owner_and_key)
 
 
 async def read_release(
@@ -99,7 +110,7 @@ async def read_release(
 
     Args:
         services: the node.
-        call: read with the keys of `rows` and the ranges of `likely`.
+        call: read with `rows` and `likely`.
         rows: of this request.
         bound: the request.
         likely: for this call and the owner of the network.
@@ -110,7 +121,7 @@ async def read_release(
         SpaceError, RecordError: the store does not answer, or a row does not decode.
     """
     now = services.clock.now()
-    network_row, record_row, withdrawn_row, *evidence_rows = call.records
+    network_row, record_row, withdrawn_row = rows.network.found, rows.record.found, rows.withdrawals.found
     checked = check_decrypt(bound, None if network_row is None else decode_network(_value(network_row)), now)
     if network_row is None or record_row is None:
         raise NetworkNotFound if network_row is None else RecordDamaged("the store has no release record")
@@ -120,7 +131,7 @@ async def read_release(
     presence = await read_presence(services, call, checked.network.owner, likely=likely)
     policies = policies_in_force(checked.network.policy, release_record, presence.links.values())
     paths = paths_in_force(policies)
-    evidence, evidence_row = _exact(rows, evidence_rows)
+    evidence, evidence_row = _exact(rows)
     if evidence is None and needs_evidence(presence, release_record, policies):
         evidence, evidence_row = await _of_any_receiver(services, call.invocation.invoker)
     return ReleaseRequest(
@@ -134,7 +145,7 @@ async def read_release(
         evidence=evidence,
         evidence_row=evidence_row,
         key_paths=await _key_paths(services, checked, paths) if paths else _NO_PATHS,
-        network_row=RowStamp(rows.network, network_row.stamp),
+        network_row=RowStamp(rows.network_key, network_row.stamp),
         record_row=RowStamp(_RECORD_KEY, record_row.stamp),
         withdrawals=decode_withdrawals(_value(withdrawn_row)),
         withdrawals_row=RowStamp(_WITHDRAWALS_KEY, withdrawn_row.stamp),
@@ -148,12 +159,12 @@ def _value(record: Record) -> bytes:
     return record.value
 
 
-def _exact(rows: ReleaseRows, found: Sequence[Record | None]) -> tuple[Evidence | None, RowStamp | None]:
+def _exact(rows: ReleaseRows) -> tuple[Evidence | None, RowStamp | None]:
     """Return the evidence for exactly this receiver key."""
-    row = found[0] if found else None
-    if rows.evidence is None or row is None or row.value is None:
+    row = None if rows.evidence is None else rows.evidence.found
+    if row is None or row.value is None:
         return None, None
-    return decode_evidence(row.value), RowStamp(rows.evidence, row.stamp)
+    return decode_evidence(row.value), RowStamp(rows.evidence_key, row.stamp)
 
 
 async def _of_any_receiver(services: Services, invoker: Principal) -> tuple[Evidence | None, RowStamp | None]:

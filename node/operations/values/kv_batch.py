@@ -22,6 +22,7 @@ from ...services import Services
 from ..attempts import Planned, until_committed
 from ..authorise import Call, read_call
 from ..errors import BadOption, BatchTooLarge, NoSuchKey, ResponseTooLarge
+from ..reading import Reading
 from .conditions import Options
 from .kv_commit import PutReading, audit_of, durable_claim, is_fresh, put_commit, read_put, within_room
 from .plan import Step
@@ -59,10 +60,16 @@ class BatchUpload:
     client: str | None
 
 
+class BatchWritten(Struct, frozen=True):
+    """The paths that a batch put wrote, in the order of the token's capabilities."""
+
+    paths: tuple[str, ...]
+
+
 async def put_all(
     services: Services, invocation: Invocation, steps: Sequence[Step], upload: BatchUpload
-) -> tuple[str, ...]:
-    """Store the values of a batch in one commit, and return their paths in the order of the steps.
+) -> BatchWritten:
+    """Store the values of a batch in one commit.
 
     Args:
         services: the node.
@@ -86,7 +93,7 @@ async def put_all(
         is_small = all(body.inline is not None for body, _ in bodies.values())
         writes = tuple([Write(path, *bodies[path], sealed_key_of(bodies[path][0])) for path in paths])
 
-        async def attempt(is_first: bool) -> "Planned[tuple[str, ...]]":  # quoted: see `kv_write.put`
+        async def attempt(is_first: bool) -> "Planned[BatchWritten]":  # quoted: see `kv_write.put`
             staging.recall()
             is_good = is_first and is_small and is_fresh(services, began)
             reading = admitted if is_good else await read(claiming=False)
@@ -94,7 +101,7 @@ async def put_all(
             quota = reading.quota(draft)  # before a file is named
             plan = await draft.plan(now=services.clock.now())
             audit = audit_of(services, reading.call, "kv.put", f"{space.text}/kv", paths)
-            return Planned(put_commit(services, reading, audit, plan, quota), paths)
+            return Planned(put_commit(services, reading, audit, plan, quota), BatchWritten(paths))
 
         return await until_committed(services, attempt)
 
@@ -136,19 +143,23 @@ async def delete_all(services: Services, invocation: Invocation, steps: Sequence
     keys = [head_key(space, path) for space, path in wanted]
 
     async def attempt(is_first: bool) -> Planned[None]:
-        call = await read_call(services, invocation, keys=keys, claiming=is_first)
+        reading = Reading()
+        heads = reading.rows(keys)
+        call = await read_call(services, invocation, reading, claiming=is_first)
         call.require_hosted()
-        for (_, path), record in zip(wanted, call.records, strict=True):
+        for (_, path), record in zip(wanted, heads.found, strict=True):
             if record is None:
                 raise NoSuchKey(path)
-        return Planned(await _delete_commit(services, call, wanted), None)
+        return Planned(await _delete_commit(services, call, wanted, heads.found), None)
 
     await until_committed(services, attempt)
 
 
-async def _delete_commit(services: Services, call: Call, wanted: Sequence[tuple[SpaceId, str]]) -> Commit:
+async def _delete_commit(
+    services: Services, call: Call, wanted: Sequence[tuple[SpaceId, str]], records: Sequence[Record | None]
+) -> Commit:
     by_space: dict[SpaceId, list[tuple[Write, Record | None]]] = {}
-    for (space, path), record in zip(wanted, call.records, strict=True):
+    for (space, path), record in zip(wanted, records, strict=True):
         by_space.setdefault(space, []).append((Write(path, None), record))
     puts: list[Put] = []
     checks: list[Check] = []
@@ -171,9 +182,21 @@ class Found(Struct, frozen=True, gc=False):
     head: Head | None
 
 
+class BatchFound(Struct, frozen=True, gc=False):
+    """What lies under the paths of a batch read.
+
+    Attributes:
+        items: in the order of the token's capabilities (Q22).
+        bodies: whether the values are asked for, or their metadata alone.
+    """
+
+    items: tuple[Found, ...]
+    bodies: bool
+
+
 async def read_all(
     services: Services, invocation: Invocation, steps: Sequence[Step], options: Options, *, bodies: bool
-) -> tuple[Found, ...]:
+) -> BatchFound:
     """Return what lies under the paths of several reads, in the order of the steps (Q22), all of one moment.
 
     Args:
@@ -188,12 +211,14 @@ async def read_all(
         DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
     """
     keys = [head_key(step.space, step.path) for step in steps]
-    call = await read_call(services, invocation, keys=keys, claiming=True)
+    reading = Reading()
+    rows = reading.rows(keys)
+    call = await read_call(services, invocation, reading, claiming=True)
     call.require_hosted()
-    heads = [head_of(record, key=key) for record, key in zip(call.records, keys, strict=True)]
+    heads = [head_of(record, key=key) for record, key in zip(rows.found, keys, strict=True)]
     if bodies:
         _check_sizes([head.size_bytes for head in heads if head is not None], options.max_response_bytes)
-    return tuple([Found(step.path, head) for step, head in zip(steps, heads, strict=True)])
+    return BatchFound(tuple([Found(step.path, head) for step, head in zip(steps, heads, strict=True)]), bodies)
 
 
 def _check_sizes(sizes: Sequence[int], limit_bytes: int | None) -> None:

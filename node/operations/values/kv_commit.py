@@ -21,6 +21,7 @@ from spaces.values.value_heads import Draft, Head, WritePlan, head_of
 from ...services import Services
 from ..authorise import Call, read_call
 from ..errors import PreconditionFailed, QuotaExceeded, SpaceNotFound
+from ..reading import Reading
 from .conditions import Options
 
 # A token this long after its expiry is refused by its time alone, however the clocks of one store differ.
@@ -132,24 +133,24 @@ async def read_put(
         DuplicateInvocation, ChainError, SpaceError: see `read_call`.
     """
     own = space_keys(space)
-    heads = [value_key(own.space16, path) for path in paths]
-    keys = (*heads, own.usage, own.rows, own.override, own.row)
-    call = await read_call(services, invocation, keys=keys, claiming=claiming)
-    records = call.records[:-4]
-    usage, rows, override, row = call.records[-4:]
-    if call.unhosted or row is None:
+    keys = [value_key(own.space16, path) for path in paths]
+    reading = Reading()
+    heads, usage, rows = reading.rows(keys), reading.row(own.usage), reading.row(own.rows)
+    override, hosted = reading.row(own.override), reading.row(own.row)
+    call = await read_call(services, invocation, reading, claiming=claiming)
+    if call.unhosted or hosted.found is None:
         hosting = await _hosting(services, call, space, client)
     else:
-        hosting = plan_for_hosted(space, own.row, row)
-    used_bytes, limit_bytes = usage_of(usage), effective_limit(space, override, services.quota)
+        hosting = plan_for_hosted(space, own.row, hosted.found)
+    used_bytes, limit_bytes = usage_of(usage.found), effective_limit(space, override.found, services.quota)
     room_bytes = None if limit_bytes is None else limit_bytes - used_bytes
     live = []
-    for record, key in zip(records, heads, strict=True):
+    for record, key in zip(heads.found, keys, strict=True):
         live.append(head := head_of(record, key=key))
         if head is not None and room_bytes is not None:
             room_bytes += head.size_bytes
-    row_bytes = counter_of(rows)
-    return PutReading(call, space, records, tuple(live), used_bytes, row_bytes, limit_bytes, room_bytes, hosting)
+    row_bytes = counter_of(rows.found)
+    return PutReading(call, space, heads.found, tuple(live), used_bytes, row_bytes, limit_bytes, room_bytes, hosting)
 
 
 async def _hosting(services: Services, call: Call, space: SpaceId, client: str | None) -> HostingPlan:

@@ -7,8 +7,9 @@ from spaces.values.object_store import OpenedBody
 from spaces.values.value_heads import Head, head_key, head_of
 
 from ...services import Services
-from ..authorise import Call, read_call
+from ..authorise import read_call
 from ..errors import KeyNotFound, ResponseTooLarge
+from ..reading import Reading
 from .conditions import NO_OPTIONS, Options
 from .plan import Step
 
@@ -19,7 +20,7 @@ class Value(Struct, frozen=True, gc=False):
     Attributes:
         head: entity tag, metadata, size.
         body: the bytes, or the open file that holds them, which the caller closes; None when the caller has them
-            already (304) or asked for metadata only.
+            already (304).
     """
 
     head: Head
@@ -34,8 +35,7 @@ async def get(services: Services, invocation: Invocation, step: Step, options: O
         ResponseTooLarge: larger than the caller's bound.
         DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
     """
-    key = head_key(step.space, step.path)
-    head = _live_head(await read_call(services, invocation, keys=(key,), claiming=True), key)
+    head = await metadata(services, invocation, step)
     if options is not NO_OPTIONS and _has_it(head, options):
         return Value(head, None)
     limit_bytes = options.max_response_bytes
@@ -44,15 +44,19 @@ async def get(services: Services, invocation: Invocation, step: Step, options: O
     return Value(head, head.body if head.body is not None else await services.values.open_body(head))
 
 
-async def metadata(services: Services, invocation: Invocation, step: Step) -> Value:
-    """Return entity tag and metadata of the value under the step's path; raises as `get` does."""
+async def metadata(services: Services, invocation: Invocation, step: Step) -> Head:
+    """Return the head of the value under the step's path.
+
+    Raises:
+        KeyNotFound: nothing there, or deleted.
+        DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
+    """
     key = head_key(step.space, step.path)
-    return Value(_live_head(await read_call(services, invocation, keys=(key,), claiming=True), key), None)
-
-
-def _live_head(call: Call, key: bytes) -> Head:
+    reading = Reading()
+    row = reading.row(key)
+    call = await read_call(services, invocation, reading, claiming=True)
     call.require_hosted()
-    head = head_of(call.records[0], key=key)
+    head = head_of(row.found, key=key)
     if head is None:
         raise KeyNotFound
     return head

@@ -12,9 +12,10 @@ from spaces.values.listing import MAX_LISTING, Listing, ListingQuery, complete, 
 
 from ...services import Services
 from ..authorise import Call, read_call
+from ..reading import Reading
 from .conditions import Options
 from .cursor import Cursor, encode_cursor, parse_cursor
-from .plan import Step, Verb
+from .plan import LIST, Step
 
 
 class Paths(Struct, frozen=True, gc=False):
@@ -41,10 +42,12 @@ async def list_granted(services: Services, invocation: Invocation, step: Step, o
     if options.list_cursor is not None:
         after = parse_cursor(services.keyring, options.list_cursor, _origin(invocation, step, options))
     query = ListingQuery(step.space, prefix=step.path, after=after, limit=limit or MAX_LISTING)
-    call = await read_call(services, invocation, ranges=query.ranges(), claiming=True)
+    reading = Reading()
+    pages = reading.pages(query.ranges())
+    call = await read_call(services, invocation, reading, claiming=True)
     call.require_hosted()
     scope = _Scope.of(call, step)
-    listing = await complete(services.store, query, call.pages[0])
+    listing = await complete(services.store, query, pages.found[0])
     paths = scope.within(step, listing)
     rest = scope.rest(step)
     # Without a limit everything is returned; with one, paths out of the grant do not count towards it. Those are left
@@ -118,14 +121,14 @@ class _Scope(Enum):
 def _caveats(call: Call, step: Step) -> Caveats:
     """Return the call's own conditions on the path; every grant it rests on states the same or none (I35, I39)."""
     for capability in call.invocation.capabilities:
-        if _is_of(capability.resource, step) and satisfies(capability.ability, Verb.LIST.value):
+        if _is_of(capability.resource, step) and satisfies(capability.ability, LIST):
             return capability.caveats
     return {}
 
 
 def _granted(call: Call, step: Step, caveats: Caveats) -> list[Resource]:
     """Return the resources that contain the prefix and were granted without conditions, or under those of the call."""
-    asked, sufficient = SpaceResource(step.space, "kv", step.path), sufficient_for(Verb.LIST.value)
+    asked, sufficient = SpaceResource(step.space, "kv", step.path), sufficient_for(LIST)
     return [
         row.resource
         for stored in call.cited

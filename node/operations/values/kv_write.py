@@ -15,6 +15,7 @@ from ...services import Services
 from ..attempts import Planned, until_committed
 from ..authorise import read_call
 from ..errors import NoSuchKey
+from ..reading import Reading
 from .conditions import Options
 from .kv_commit import (
     PutReading,
@@ -119,9 +120,11 @@ async def delete(services: Services, invocation: Invocation, step: Step, options
     write = Write(step.path, None)
 
     async def attempt(is_first: bool) -> Planned[Written]:
-        call = await read_call(services, invocation, keys=(key,), claiming=is_first)
+        reading = Reading()
+        row = reading.row(key)
+        call = await read_call(services, invocation, reading, claiming=is_first)
         call.require_hosted()
-        record = call.records[0]
+        record = row.found
         head = head_of(record, key=key)
         check_conditions(head, options)
         if record is None:

@@ -31,7 +31,8 @@ from ...services import Services
 from ..attempts import Planned, until_committed
 from ..authorise import Call, read_call
 from ..errors import BadOption, NoValue, ScopeRefused, TicketRefused, ValueChanged
-from .plan import Verb
+from ..reading import Reading
+from .plan import GET
 
 MAX_TTL_S: Final = 300
 _DIGEST: Final = re.compile(r"(?:blake3-)?([0-9a-fA-F]{64})")
@@ -84,15 +85,16 @@ async def mint(services: Services, invocation: Invocation, asked: Asked) -> Sign
     """
     space = _space(asked.space)
     key = None if space is None else head_key(space, asked.path)
-    keys = () if key is None else (key,)
     covers = space is not None and _covers(invocation, SpaceResource(space, "kv", asked.path))
 
     async def attempt(is_first: bool) -> Planned[SignedUrl]:
-        call = await read_call(services, invocation, keys=keys, claiming=is_first and covers)
+        reading = Reading()
+        head = None if key is None else reading.row(key)
+        call = await read_call(services, invocation, reading, claiming=is_first and covers)
         call.require_hosted()
         value = _authorised(call, space, asked)
-        assert key is not None  # without a space nothing is authorised
-        digest = _pinned(asked.digests) or _current(call.records[0], key)
+        assert key is not None and head is not None  # without a space nothing is authorised
+        digest = _pinned(asked.digests) or _current(head.found, key)
         expires_at = _expiry(call, asked.ttl_s, now=services.clock.now())
         return _planned(services, call, value, Ticket(key, digest, expires_at, call.authority.live))
 
@@ -121,7 +123,7 @@ def _authorised(call: Call, space: SpaceId | None, asked: Asked) -> SpaceResourc
 def _covers(invocation: Invocation, value: SpaceResource) -> bool:
     """Tell whether a token asks for the value, or for more; whether it may is the chain's judgement."""
     for asked in invocation.capabilities:
-        if satisfies(asked.ability, Verb.GET.value) and extends(value, asked.resource) and _admit(asked.caveats, value):
+        if satisfies(asked.ability, GET) and extends(value, asked.resource) and _admit(asked.caveats, value):
             return True
     return False
 
@@ -205,11 +207,13 @@ async def redeem(services: Services, text: str) -> Head:
     if not 0 < said.expires_at - services.clock.now() <= MAX_TTL_S + MAX_CLOCK_SKEW_S:
         raise TicketRefused("signed URL expired")
     # Marks and value are of one moment: what is answered stood while its authority did (Q24).
-    *marks, record = (await services.store.read((*mark_keys(said.contents), said.value_key))).records
-    live = marks_of(said.contents, marks)
+    reading = Reading()
+    marks, value = reading.rows(mark_keys(said.contents)), reading.row(said.value_key)
+    await reading.read(services.store)
+    live = marks_of(said.contents, marks.found)
     if any(live.get(content) is not Mark.LIVE for content in said.contents):
         raise TicketRefused("signed URL ticket is invalid")
-    head = head_of(record, key=said.value_key)
+    head = head_of(value.found, key=said.value_key)
     if head is None:
         raise NoValue
     if bytes.fromhex(head.etag) != said.digest:

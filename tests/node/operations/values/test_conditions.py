@@ -1,33 +1,12 @@
-"""What a token asks for: the short ways to an answer say what the long ones do."""
+"""The option headers of a call: which of them ask for something, and what a condition can name."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from capabilities.principals import Principal
-from capabilities.resources import OpaqueResource, SpaceId, SpaceResource
-from capabilities.tokens import Capability
 from node.operations.errors import BadOption
 from node.operations.values.conditions import NO_OPTIONS, Shape, asks, parse_options
-from node.operations.values.plan import Branch, Kind, Plan, Verb, branch_of, kv_steps, only_step, plan_of
-
-SPACE = SpaceId(Principal("did:key:z6Mk"), "default")
-_SERVICES = ("kv", "sql", "duckdb", "capabilities", "")
-_ABILITIES = (
-    *[verb.value for verb in Verb],
-    "tinycloud.kv/delete",
-    "tinycloud.kv/*",
-    "tinycloud.sql/read",
-    "tinycloud.duckdb/read",
-    "tinycloud.capabilities/read",
-    "tinycloud.encryption/decrypt",
-)
-_PATHS = st.none() | st.sampled_from(["", "a", "all", "a/b"])
-_RESOURCES = st.builds(SpaceResource, st.just(SPACE), st.sampled_from(_SERVICES), _PATHS, _PATHS) | st.sampled_from(
-    [OpaqueResource("urn:tinycloud:encryption:x"), OpaqueResource("urn:x")]
-)
-_CAPABILITIES = st.lists(st.builds(Capability, _RESOURCES, st.sampled_from(_ABILITIES), st.just({})), max_size=3)
 
 _OPTIONS = (
     "If-Match",
@@ -40,23 +19,6 @@ _OPTIONS = (
 _NAMES = st.sampled_from(["Host", "Accept", "Content-Type", "If-Range", "X-TinyCloud-Meta-A"]) | st.sampled_from(
     _OPTIONS
 )
-
-
-@given(capabilities=_CAPABILITIES.map(tuple))
-def test_one_step_is_found_at_once_or_not_at_all(capabilities: tuple[Capability, ...]) -> None:
-    """A step that is found at once is the one step of the KV branch, and its plan; nothing else is asked for."""
-    step = only_step(capabilities)
-    if step is None:
-        assert (
-            len(capabilities) != 1
-            or capabilities[0].ability not in [verb.value for verb in Verb]
-            or (kv_steps(capabilities) == ())
-        )
-        return
-    steps = kv_steps(capabilities)
-    assert branch_of(capabilities) is Branch.KV
-    assert (steps, len(capabilities)) == ((step,), 1)
-    assert plan_of(capabilities, steps, multipart=False) == Plan(Kind.ONE, (step,))
 
 
 @given(
@@ -75,14 +37,6 @@ def test_who_asks_for_nothing_has_no_options(headers: dict[str, str], spelled, s
     except BadOption:
         options = None
     assert options == NO_OPTIONS or asks(lowered)
-
-
-def test_a_batch_puts_each_path_once() -> None:
-    """Which of two bodies for one path would stand depends on nothing that was signed: such a batch is refused."""
-    one, other = (Capability(SpaceResource(SPACE, "kv", path), "tinycloud.kv/put", {}) for path in ("a", "b"))
-    assert plan_of((one, other), kv_steps((one, other)), multipart=True).kind is Kind.PUTS
-    with pytest.raises(BadOption, match="Duplicate"):
-        plan_of((one, other, one), kv_steps((one, other, one)), multipart=True)
 
 
 @pytest.mark.parametrize("digest", ["g" * 64, "a" * 63 + " ", "a" * 62 + "\u0661\u0661"])

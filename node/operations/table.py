@@ -1,0 +1,306 @@
+"""What a token can ask for on `/invoke`: a row for each ability, and how a call is carried out (wire §4, I6 to I15).
+
+    ability, resource → row → plan of the whole token → run → result
+
+A service is added by its module and a row here. The surface that was called reads the `Message`, and lays out what a
+run returns by its type.
+
+Example:
+    plan = plan_call(services, invocation, message)
+    result = await plan.run(plan.request)
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Protocol, TypeAlias
+
+from msgspec import Struct
+
+from capabilities.abilities import resolve_alias
+from capabilities.resources import Resource, SpaceResource
+from capabilities.tokens import Capability, Invocation
+from encryption_network.requests import DECRYPT
+
+from ..counts import Operation
+from ..services import Services
+from .authorise import read_call
+from .delegations.read_capabilities import READ_CAPABILITIES, is_about_grants, read_capabilities
+from .delegations.space_service import (
+    LIST_SPACES,
+    MAKE_SPACE,
+    READ_SPACE,
+    is_about_one,
+    is_about_spaces,
+    list_spaces,
+    make_space,
+    read_space,
+)
+from .errors import BadOption, NotEnabled
+from .kinds import check_call
+from .reading import Reading
+from .releases.decrypt import decrypt_invoked, is_about_network
+from .values.conditions import NO_OPTIONS, Options, Shape, asks, parse_options
+from .values.kv_batch import BatchUpload, delete_all, put_all, read_all
+from .values.kv_get import get, metadata
+from .values.kv_list import list_granted
+from .values.kv_write import Upload, delete, put
+from .values.plan import (
+    DELETE,
+    GET,
+    LIST,
+    METADATA,
+    PUT,
+    Step,
+    check_batch_delete,
+    check_batch_put,
+    check_batch_read,
+    is_value,
+    no_common_answer,
+)
+
+
+class Message(Protocol):
+    """A request without its token, untrusted. Nothing of its body is taken before a run asks for it (I11).
+
+    Attributes:
+        headers: by name in any case; of a repeated one the last value comes last.
+        is_form: the body is `multipart/form-data`.
+    """
+
+    headers: Mapping[str, str]
+    is_form: bool
+
+    @property
+    def client(self) -> str | None:
+        """Network address of the caller, counted against the bound on new owners; None: not counted."""
+
+    def upload(self) -> Upload:
+        """Return the body as one value."""
+
+    def uploads(self) -> BatchUpload:
+        """Return the body as a form of several values; BadOption where it has no boundary."""
+
+    async def whole_body(self, *, max_bytes: int) -> bytes | None:
+        """Read the whole body; None: it is longer, or does not come."""
+
+
+class Request(Struct, frozen=True):
+    """What a run gets.
+
+    Attributes:
+        services: the node.
+        invocation: admitted, not judged.
+        steps: of the capabilities that its row is about, in signed order; none for a row that takes all.
+        options: of the option headers.
+        message: the rest of the request.
+    """
+
+    services: Services
+    invocation: Invocation
+    steps: tuple[Step, ...]
+    options: Options
+    message: Message
+
+    @property
+    def step(self) -> Step:
+        """The first step."""
+        return self.steps[0]
+
+
+Run: TypeAlias = Callable[[Request], Awaitable[object]]
+
+
+class Batch(Struct, frozen=True, eq=False):
+    """How several capabilities of one row share an answer.
+
+    Attributes:
+        check: raises BadOption where those of a token cannot; gets all its capabilities, and their steps.
+        run: carries them out together.
+        operation: what they are counted as.
+    """
+
+    check: Callable[[Sequence[Capability], Sequence[Step]], None]
+    run: Run
+    operation: Operation = "kv_batch"
+
+
+class Row(Struct, frozen=True, eq=False):
+    """A service of `/invoke`.
+
+    Attributes:
+        ability: what asks for it, its other names included; one that ends with `/` stands for all that begin so.
+        about: whether a resource is one that it serves; on any other the ability is authorised and does nothing.
+        run: carries out one capability; it judges the token in the read that its result rests on (I14).
+        operation: what it is counted as.
+        batch: how several are carried out; None: they have no common answer (Q3).
+        takes_all: the token is this service's, whatever else it holds.
+    """
+
+    ability: str
+    about: Callable[[Resource], bool]
+    run: Run
+    operation: Operation = "other"
+    batch: Batch | None = None
+    takes_all: bool = False
+
+
+async def _authorise(request: Request) -> None:
+    """Judge the token, and do nothing."""
+    call = await read_call(request.services, request.invocation, Reading(), claiming=True)
+    call.require_hosted()
+
+
+def _not_enabled(name: str) -> Run:
+    async def refuse(request: Request) -> None:
+        await _authorise(request)
+        raise NotEnabled(name)
+
+    return refuse
+
+
+def _is_of(service: str) -> Callable[[Resource], bool]:
+    return lambda resource: isinstance(resource, SpaceResource) and resource.service == service
+
+
+GET_VALUE: Final = Row(
+    GET,
+    is_value,
+    lambda r: get(r.services, r.invocation, r.step, r.options),
+    "kv_get",
+    Batch(check_batch_read, lambda r: read_all(r.services, r.invocation, r.steps, r.options, bodies=True)),
+)
+PUT_VALUE: Final = Row(
+    PUT,
+    is_value,
+    lambda r: put(r.services, r.invocation, r.step, r.options, r.message.upload()),
+    "kv_put",
+    Batch(check_batch_put, lambda r: put_all(r.services, r.invocation, r.steps, r.message.uploads())),
+)
+DELETE_VALUE: Final = Row(
+    DELETE,
+    is_value,
+    lambda r: delete(r.services, r.invocation, r.step, r.options),
+    "kv_delete",
+    Batch(check_batch_delete, lambda r: delete_all(r.services, r.invocation, r.steps)),
+)
+OPEN_KEY: Final = Row(
+    DECRYPT,
+    is_about_network,
+    lambda r: decrypt_invoked(r.services, r.invocation, r.message.whole_body),
+    "decrypt",
+    takes_all=True,
+)
+TABLE: Final = (
+    GET_VALUE,
+    Row(
+        METADATA,
+        is_value,
+        lambda r: metadata(r.services, r.invocation, r.step),
+        "kv_metadata",
+        Batch(check_batch_read, lambda r: read_all(r.services, r.invocation, r.steps, r.options, bodies=False)),
+    ),
+    Row(LIST, is_value, lambda r: list_granted(r.services, r.invocation, r.step, r.options), "kv_list"),
+    PUT_VALUE,
+    DELETE_VALUE,
+    Row(READ_CAPABILITIES, is_about_grants, lambda r: read_capabilities(r.services, r.invocation, r.step.space)),
+    Row(LIST_SPACES, is_about_spaces, lambda r: list_spaces(r.services, r.invocation, r.step.space.owner)),
+    Row(
+        MAKE_SPACE,
+        is_about_one,
+        lambda r: make_space(r.services, r.invocation, r.step.space.owner, r.step.path, client=r.message.client),
+    ),
+    Row(READ_SPACE, is_about_one, lambda r: read_space(r.services, r.invocation, r.step.space.owner, r.step.path)),
+    # Of those that take a whole token the first one has it (I6, I7, I8).
+    OPEN_KEY,
+    Row("tinycloud.sql/", _is_of("sql"), _not_enabled("SQL"), takes_all=True),
+    Row("tinycloud.duckdb/", _is_of("duckdb"), _not_enabled("DuckDB"), takes_all=True),
+)
+_NOTHING: Final = Row("", lambda _: False, _authorise)
+_ROWS: Final = {row.ability: row for row in TABLE}
+_TAKING_ALL: Final = tuple(row for row in TABLE if row.takes_all)
+
+
+class Plan(Struct, frozen=True):
+    """What a token amounts to; nothing has run.
+
+    Attributes:
+        row: whose the call is.
+        operation: what it is counted as.
+        run: carries it out.
+        request: what `run` gets.
+    """
+
+    row: Row
+    operation: Operation
+    run: Run
+    request: Request
+
+
+def plan_call(services: Services, invocation: Invocation, message: Message) -> Plan:
+    """Decide what a token asks for; its capabilities alone choose, and nothing runs.
+
+    A token may hold many capabilities; each that a row is about has one outcome, every other one is authorised and
+    does nothing. Outcomes that cannot share an answer are refused (Q3).
+
+    Args:
+        services: the node.
+        invocation: admitted, see `admit_token`.
+        message: what came with it.
+    Raises:
+        WrongKind: another route serves it (T12).
+        BadOption: a header is malformed or asks for what this call cannot have (I9), or the outcomes have no common
+            answer (I10, I15).
+    Does not check:
+        On what the token may act, and whether it was used: the run does, in its first read.
+    """
+    rows: list[Row] = []
+    steps: list[Step] = []
+    for capability in invocation.capabilities:
+        row, resource = row_of(capability.ability), capability.resource
+        if row is not None and row.about(resource):
+            rows.append(row)
+            if isinstance(resource, SpaceResource):
+                steps.append(Step(resource.space, resource.path or ""))
+    if OPEN_KEY not in rows:  # I6 is before
+        check_call(invocation)  # T12
+    for row in _TAKING_ALL:
+        if row in rows:
+            return Plan(row, row.operation, row.run, Request(services, invocation, (), NO_OPTIONS, message))
+    options = NO_OPTIONS
+    if asks(message.headers):  # I9
+        shape = Shape(
+            gets=rows.count(GET_VALUE),
+            puts=rows.count(PUT_VALUE),
+            deletes=rows.count(DELETE_VALUE),
+            multipart=message.is_form,
+        )
+        lowered = {name.lower(): value for name, value in message.headers.items()}  # 4.4.3: the last of a repeated one
+        options = parse_options(lowered, shape)
+    request = Request(services, invocation, tuple(steps), options, message)
+    is_form = message.is_form and PUT_VALUE in rows
+    if is_form or len(rows) > 1:
+        return _plan_batch(rows, request, is_form=is_form)
+    row = rows[0] if rows else _NOTHING
+    return Plan(row, row.operation, row.run, request)
+
+
+def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan:
+    """Decide how several outcomes share one answer (4.4.7).
+
+    Raises:
+        BadOption: they cannot, or there are too many of them.
+    """
+    if not is_form and rows.count(PUT_VALUE) > 1:
+        raise BadOption("KV batch put requires multipart/form-data")
+    row = PUT_VALUE if is_form else rows[0]  # I10: its check refuses what is no put beside a form
+    if row.batch is None or not (is_form or rows.count(row) == len(rows)):
+        raise no_common_answer(len(rows))  # Q3
+    row.batch.check(request.invocation.capabilities, request.steps)
+    return Plan(row, row.batch.operation, row.batch.run, request)
+
+
+def row_of(ability: str) -> Row | None:
+    """Return the row that an ability asks for, under any of its names (T7)."""
+    row = _ROWS.get(ability)
+    if row is not None:
+        return row
+    return _ROWS.get(resolve_alias(ability)) or _ROWS.get(ability.partition("/")[0] + "/")

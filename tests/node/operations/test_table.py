@@ -1,0 +1,193 @@
+"""What a token asks for on /invoke: whose row it is, what it is counted as, what is refused before anything runs."""
+
+from collections.abc import AsyncIterator, Mapping
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+
+from capabilities.errors import WrongKind
+from capabilities.resources import parse_space_id
+from capabilities.tokens import Invocation
+from node.config import Http
+from node.http.messages.invocation_messages import InvocationMessage
+from node.operations.authorise import admit_token
+from node.operations.errors import BadOption
+from node.operations.table import TABLE, Plan, plan_call, row_of
+from node.operations.values.conditions import NO_OPTIONS
+from node.operations.values.plan import Step
+
+KV = ("get", "metadata", "list", "put", "del")
+NETWORK = "urn:tinycloud:encryption:did:key:z6Mk:default"
+READ = "tinycloud.capabilities/read"
+DECRYPT = "tinycloud.encryption/decrypt"
+NO_COMMON_ANSWER = "Multiple invocation outcomes require a homogeneous KV get or metadata batch"
+ONLY_PUTS = "KV batch put only accepts tinycloud.kv/put capabilities with paths"
+FORM = {"Content-Type": "Multipart/Form-Data; boundary=x"}
+
+
+class Asking:
+    """Plans tokens of an owner's at a node; runs none of them."""
+
+    def __init__(self, there) -> None:
+        self.there = there
+        self.space = there.space()
+
+    def invocation(self, grants: Mapping[str, list[str]]) -> Invocation:
+        """Return an admitted token."""
+        return admit_token(self.there.token(grants), now=self.there.clock.now(), max_lifetime_s=300)
+
+    def plan(self, *grants: tuple[str, str], headers: Mapping[str, str] | None = None) -> Plan:
+        """Plan a token with some abilities on resources; one that begins with `/` is of the space."""
+        wanted: dict[str, list[str]] = {}
+        for ability, resource in grants:
+            name = f"{self.space}{resource}" if resource.startswith("/") else resource
+            wanted.setdefault(name, []).append(ability)
+        request: web.Request = make_mocked_request("POST", "/invoke", headers=headers)
+        message = InvocationMessage(request, Http())
+        return plan_call(self.there.node.services, self.invocation(wanted), message)
+
+
+@pytest.fixture
+async def asking(serve) -> AsyncIterator[Asking]:
+    """An owner at a node."""
+    async with serve() as there:
+        yield Asking(there)
+
+
+def test_a_row_has_its_ability_for_itself() -> None:
+    """No two rows serve one ability, and every row is found by its own; another name leads to the same row."""
+    assert len({row.ability for row in TABLE}) == len(TABLE)
+    assert [row_of(row.ability + "any" * row.ability.endswith("/")) for row in TABLE] == list(TABLE)
+    assert row_of("tinycloud.kv/delete") is row_of("tinycloud.kv/del")
+    assert [row_of(f"tinycloud.{name}") for name in ("kv/*", "kv", "sqlite/read", "delegation/list")] == [None] * 4
+
+
+@pytest.mark.parametrize("name", [*KV, "delete"])
+async def test_one_value(asking: Asking, name: str) -> None:
+    """A token that asks for one operation is planned as that one, without options where it states none."""
+    plan = asking.plan((f"tinycloud.kv/{name}", "/kv/a/b"))
+    assert plan.row is row_of(f"tinycloud.kv/{name}")
+    assert (plan.operation, plan.run) == (plan.row.operation, plan.row.run)
+    assert plan.request.steps == (Step(parse_space_id(asking.space), "a/b"),)
+    assert plan.request.options is NO_OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("ability", "resource"),
+    [
+        ("tinycloud.kv/get", "/kv"),
+        ("tinycloud.kv/get", "/photos/a"),
+        ("tinycloud.kv/get", "urn:x"),
+        (READ, "/capabilities/all?x"),
+        (READ, "/capabilities/all/"),
+        ("tinycloud.space/info", "/space"),
+        ("tinycloud.space/list", "/space/a"),
+        ("tinycloud.sql/read", "/kv/a"),
+        ("tinycloud.duckdb/read", "/sql/a"),
+        (DECRYPT, "urn:x"),
+        (DECRYPT, "/kv/a"),
+        ("tinycloud.delegation/revoke", "/delegation"),
+        ("anybody.else/does", "/kv/a"),
+    ],
+)
+async def test_what_asks_for_nothing(asking: Asking, ability: str, resource: str) -> None:
+    """An ability on a resource that its row is not about runs nothing, alone or beside a value."""
+    assert asking.plan((ability, resource)).row not in TABLE
+    beside = asking.plan((ability, resource), ("tinycloud.kv/get", "/kv/a"))
+    assert (beside.operation, [step.path for step in beside.request.steps]) == ("kv_get", ["a"])
+
+
+async def test_who_takes_a_token(asking: Asking) -> None:
+    """A key, then SQL, then DuckDB have a token whatever else it holds (I6 to I8)."""
+    rest = [
+        ("tinycloud.kv/get", "/kv/a"),
+        ("tinycloud.duckdb/write", "/duckdb/a"),
+        ("tinycloud.sql/select", "/sql/a"),
+        (DECRYPT, NETWORK),
+    ]
+    while len(rest) > 1:
+        ability, _ = rest[-1]
+        for grants in (rest, rest[::-1]):
+            plan = asking.plan(*grants, headers={"X-TinyCloud-Limit": "none"})
+            assert plan.row is row_of(ability)
+        rest.pop()
+
+
+async def test_other_routes(asking: Asking) -> None:
+    """What another route serves is of another kind, beside whatever it stands but a request for a key (T12, I6)."""
+    for ability, resource in (
+        ("tinycloud.delegation/revoke", "urn:cid:x"),
+        ("sealspace.encryption/policy", NETWORK),
+        ("sealspace.any/thing", "/kv/a"),
+    ):
+        for beside in ((), (("tinycloud.sql/read", "/sql/a"),), (("tinycloud.kv/get", "/kv/a"),)):
+            with pytest.raises(WrongKind):
+                asking.plan((ability, resource), *beside)
+        assert asking.plan((ability, resource), (DECRYPT, NETWORK)).operation == "decrypt"
+
+
+@pytest.mark.parametrize(
+    ("names", "operation"),
+    [(("get", "get"), "kv_batch"), (("metadata",) * 3, "kv_batch"), (("del", "delete"), "kv_batch")],
+)
+async def test_batches(asking: Asking, names: tuple[str, ...], operation: str) -> None:
+    """Gets, metadata reads and deletes share an answer with their like."""
+    plan = asking.plan(*[(f"tinycloud.kv/{name}", f"/kv/{at}") for at, name in enumerate(names)])
+    assert plan.row.batch is not None
+    assert (plan.operation, plan.run) == (operation, plan.row.batch.run)
+    assert ["0", "1", "2"][: len(names)] == [step.path for step in plan.request.steps]
+
+
+@pytest.mark.parametrize(
+    ("grants", "said"),
+    [
+        ([("kv/get", "/kv/a"), ("kv/metadata", "/kv/a")], NO_COMMON_ANSWER),
+        ([("kv/list", "/kv/a"), ("kv/list", "/kv/b")], NO_COMMON_ANSWER),
+        ([("kv/get", "/kv/a"), ("space/list", "/space")], NO_COMMON_ANSWER),
+        ([("space/info", "/space/a"), ("space/info", "/space/b")], NO_COMMON_ANSWER),
+        ([("kv/put", "/kv/a"), ("kv/del", "/kv/b")], NO_COMMON_ANSWER),
+        ([("kv/put", "/kv/a"), ("kv/put", "/kv/b")], "KV batch put requires multipart/form-data"),
+        ([("kv/get", f"/kv/{at}") for at in range(101)], "KV batch reads accept at most 100 keys"),
+        ([("kv/list", f"/kv/{at}") for at in range(101)], "KV batch reads accept at most 100 keys"),
+        ([("kv/del", f"/kv/{at}") for at in range(251)], "KV batch delete accepts at most 250 keys"),
+    ],
+)
+async def test_outcomes_without_a_common_answer(asking: Asking, grants: list[tuple[str, str]], said: str) -> None:
+    """They are refused before anything runs (Q3)."""
+    with pytest.raises(BadOption) as refused:
+        asking.plan(*[(f"tinycloud.{name}", resource) for name, resource in grants])
+    assert said == refused.value.text
+
+
+@pytest.mark.parametrize(
+    ("grants", "said"),
+    [
+        ([("kv/put", "/kv/a")], None),
+        ([("kv/put", "/kv/a"), ("kv/put", "/kv/b")], None),
+        ([("kv/get", "/kv/a")], "as it is"),
+        ([("kv/put", "/kv/a"), ("kv/get", "/kv/a")], ONLY_PUTS),
+        ([("kv/put", "/kv/a"), ("kv/put", "/kv")], ONLY_PUTS),
+        ([("kv/put", "/kv/a"), ("capabilities/read", "/capabilities/all")], ONLY_PUTS),
+        ([("kv/put", f"/kv/{at}") for at in range(251)], "KV batch put accepts at most 250 keys"),
+        ([("kv/put", "/kv/a"), ("kv/put", "/kv/a?b")], "Duplicate KV batch put capability for path a"),
+    ],
+)
+async def test_forms(asking: Asking, grants: list[tuple[str, str]], said: str | None) -> None:
+    """A form makes a batch of puts where there is a put, and nothing beside puts goes with it (I10)."""
+    wanted = [(f"tinycloud.{name}", resource) for name, resource in grants]
+    if said in (None, "as it is"):
+        assert asking.plan(*wanted, headers=FORM).operation == ("kv_batch" if said is None else "kv_get")
+        return
+    with pytest.raises(BadOption) as refused:
+        asking.plan(*wanted, headers=FORM)
+    assert said == refused.value.text
+
+
+async def test_options_come_before_outcomes(asking: Asking) -> None:
+    """A malformed option is named whatever the outcomes are, and a good one reaches the run (I9)."""
+    grants = [("tinycloud.kv/get", "/kv/a"), ("tinycloud.space/list", "/space")]
+    with pytest.raises(BadOption, match="positive integer"):
+        asking.plan(*grants, headers={"X-TINYCLOUD-LIMIT": "none"})
+    plan = asking.plan(("tinycloud.kv/list", "/kv/a"), headers={"X-TINYCLOUD-LIMIT": "7"})
+    assert plan.request.options.list_limit == 7
