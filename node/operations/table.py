@@ -252,6 +252,23 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
     Does not check:
         On what the token may act, and whether it was used: the run does, in its first read.
     """
+    rows, steps = _asked(invocation)
+    if OPEN_KEY not in rows:  # I6 comes first: a request for a key is bound to its own body and fact
+        check_call(invocation)  # T12
+    for row in _TAKING_ALL:
+        if row in rows:
+            return Plan(row, row.operation, row.run, Request(services, invocation, (), NO_OPTIONS, message))
+    options = _options(message, rows) if asks(message.headers) else NO_OPTIONS  # I9
+    request = Request(services, invocation, steps, options, message)
+    is_form = message.is_form and PUT_VALUE in rows
+    if is_form or len(rows) > 1:
+        return _plan_batch(rows, request, is_form=is_form)
+    row = rows[0] if rows else _NOTHING
+    return Plan(row, row.operation, row.run, request)
+
+
+def _asked(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
+    """Return the row of each capability that asks for something, and the steps of those on spaces."""
     rows: list[Row] = []
     steps: list[Step] = []
     for capability in invocation.capabilities:
@@ -260,27 +277,18 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
             rows.append(row)
             if isinstance(resource, SpaceResource):
                 steps.append(Step(resource.space, resource.path or ""))
-    if OPEN_KEY not in rows:  # I6 is before
-        check_call(invocation)  # T12
-    for row in _TAKING_ALL:
-        if row in rows:
-            return Plan(row, row.operation, row.run, Request(services, invocation, (), NO_OPTIONS, message))
-    options = NO_OPTIONS
-    if asks(message.headers):  # I9
-        shape = Shape(
-            gets=rows.count(GET_VALUE),
-            puts=rows.count(PUT_VALUE),
-            deletes=rows.count(DELETE_VALUE),
-            multipart=message.is_form,
-        )
-        lowered = {name.lower(): value for name, value in message.headers.items()}  # 4.4.3: the last of a repeated one
-        options = parse_options(lowered, shape)
-    request = Request(services, invocation, tuple(steps), options, message)
-    is_form = message.is_form and PUT_VALUE in rows
-    if is_form or len(rows) > 1:
-        return _plan_batch(rows, request, is_form=is_form)
-    row = rows[0] if rows else _NOTHING
-    return Plan(row, row.operation, row.run, request)
+    return rows, tuple(steps)
+
+
+def _options(message: Message, rows: Sequence[Row]) -> Options:
+    shape = Shape(
+        gets=rows.count(GET_VALUE),
+        puts=rows.count(PUT_VALUE),
+        deletes=rows.count(DELETE_VALUE),
+        multipart=message.is_form,
+    )
+    # Of a repeated header the last value counts (4.4.3).
+    return parse_options({name.lower(): value for name, value in message.headers.items()}, shape)
 
 
 def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan:

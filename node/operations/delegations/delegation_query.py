@@ -42,7 +42,7 @@ from spaces.keyspace import ROLE_FROM, ROLE_TO
 from spaces.store.contract import Page, Range, Record, Store
 
 from ...services import Services
-from ..authorise import admit_signed, closure_contents, read_call
+from ..authorise import Call, admit_signed, closure_contents, read_call
 from ..errors import QueryRefused
 from ..reading import Reading
 from .delegation_listing import Listed, listed_of
@@ -173,15 +173,21 @@ async def _authorised_read(
         call = await read_call(services, invocation, reading, claiming=False)
     except WrongKind:
         raise
-    except CapabilityError:
+    except CapabilityError:  # 5.4: one refusal, so that it tells nobody which rule of the chain it was
         raise QueryRefused from None
-    if not invocation.parents and invocation.invoker != view.account:
+    if not _is_entitled(call, view.account):
         raise QueryRefused
-    if invocation.parents and (len(call.cited) != 1 or view.account not in call.cited[0].accounts):
-        raise QueryRefused
+    # A cursor that is in none of these lists would ask where a delegation stands that is not the account's.
     if keys and not any(record is not None and record.value is not None for record in at_place.found):
         raise QueryRefused
     return pages.found
+
+
+def _is_entitled(call: Call, account: Principal) -> bool:
+    """Whether the owner asks, or somebody under exactly one proof, which goes back to the owner (5.4)."""
+    if not call.invocation.parents:
+        return call.invocation.invoker == account
+    return len(call.cited) == 1 and account in call.cited[0].accounts
 
 
 # --- going through the lists -------------------------------------------------------------------------------------

@@ -192,16 +192,17 @@ async def _key_paths(services: Services, checked: CheckedDecrypt, named: frozens
     found: dict[str, RowStamp] = {}
     left_bytes = _MOST_ENVELOPE_BYTES
     for start in range(0, len(paths), _PATHS_AT_ONCE):
-        if left_bytes <= 0:
+        if left_bytes <= 0:  # whatever the policy names, one release reads no more
             break
         batch = paths[start : start + _PATHS_AT_ONCE]
         keys = [_head_key(path) for path in batch]
         for path, key, record in zip(batch, keys, (await services.store.read(keys)).records, strict=True):
             head = head_of(record, key=key)
-            if record is None or head is None:
+            if record is None or head is None:  # nothing there, or deleted
                 continue
             if await stands_at(services, head, digest, most_bytes=left_bytes):  # RL19
                 found[path] = RowStamp(key, record.stamp)
+            # What does not fit was not read; what lies in the row was read with it, however little is left.
             if head.body is not None or head.size_bytes <= left_bytes:
                 left_bytes -= head.size_bytes
     return found

@@ -90,20 +90,21 @@ def parse_options(headers: Mapping[str, str], shape: Shape) -> Options:
 
 def _conditions(headers: Mapping[str, str], shape: Shape) -> tuple[bool, str | None, tuple[str, ...] | None]:
     unless, only_if = headers.get("if-none-match"), headers.get("if-match")
-    mutations = shape.puts + shape.deletes
-    if unless is not None and only_if is None and mutations == 0 and shape.gets == 1:
-        return False, None, _weak_tags(unless)
     if unless is not None and only_if is not None:
         raise BadOption("KV preconditions cannot be combined")
+    writes = shape.puts + shape.deletes
+    writes_one = writes == 1 and not shape.multipart  # of several nobody could say which value is meant
     if unless is not None:
+        if writes == 0 and shape.gets == 1:  # a read: these are the versions that the caller has (4.4.1)
+            return False, None, _weak_tags(unless)
         if unless.strip() != "*":
             raise BadOption("If-None-Match only supports * for KV create")
-        if shape.puts != 1 or mutations != 1 or shape.multipart:
+        if not writes_one or not shape.puts:
             raise BadOption("If-None-Match: * requires exactly one non-multipart KV put")
         return True, None, None
     if only_if is not None:
         etag = _strong_tag(only_if.strip())
-        if mutations != 1 or shape.multipart:
+        if not writes_one:
             raise BadOption("If-Match requires exactly one non-multipart KV put or delete")
         return False, etag, None
     return False, None, None

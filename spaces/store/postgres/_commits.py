@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from capabilities.ambient import Clock
 
@@ -35,7 +37,7 @@ _NUMBER_END: Final = 1 << 63
 @dataclass(frozen=True, slots=True)
 class _Asked:
     commit: Commit
-    arguments: list[Argument]
+    arguments: Sequence[Argument]
     turn: Turn
     since: float
     answer: "asyncio.Future[Committed | Refused]"
@@ -74,14 +76,13 @@ class Commits:
     def _asked(self, commit: Commit, counters: "list[_Counter]", loop: asyncio.AbstractEventLoop) -> _Asked:
         settle = os.urandom(16)
         outcome_key = self._outcome_key(commit, settle)
-        arguments = _arguments(
-            commit, counters, outcome_key=outcome_key, settle=settle, minute=int(self._clock.now()) // 60
-        )
+        minute = int(self._clock.now()) // 60
+        parameters = _parameters(commit, counters, outcome_key=outcome_key, outcome_stamp=settle, minute=minute)
         turn = self._lanes.enter(
             written=[outcome_key, *[put.key for put in commit.puts], *[counter.key for counter in counters]],
             relied=[*commit.live, *[check.key for check in commit.checks]],
         )
-        return _Asked(commit, arguments, turn, loop.time(), loop.create_future())
+        return _Asked(commit, astuple(parameters), turn, loop.time(), loop.create_future())
 
     def _outcome_key(self, commit: Commit, settle: bytes) -> bytes:
         if commit.claim is not None:
@@ -191,35 +192,68 @@ def _is_weighed(put: Put) -> bool:
     return put.account is not None and put.value is not None and put.weight_bytes > 0
 
 
-def _arguments(
-    commit: Commit, counters: Sequence[_Counter], *, outcome_key: bytes, settle: bytes, minute: int
-) -> list[Argument]:
-    """Lay out the parameters of `COMMIT`."""
+class _Parameters(Struct, frozen=True, kw_only=True):
+    """The parameters of `COMMIT`, in the order of its numbers; the lists of one kind of row are of one length.
+
+    Attributes:
+        put_keys, put_values, put_stamps, put_weights, put_accounts, put_minutes, put_expectations: what is written; the
+            last one is the row that settles the outcome.
+        locked_keys: what is relied on and not put.
+        relied_keys, relied_stamps: what is relied on; a stamp of None: the row is a live mark.
+        counter_keys, counter_changes, counter_bounds: what is counted; a bound of None: there is none.
+        counter_stamp: of all counters.
+        outcome_key, outcome_stamp: the row that settles the outcome.
+        floor_key, least_floor: of the floor of claims.
+    """
+
+    put_keys: list[bytes]
+    put_values: list[bytes | None]
+    put_stamps: list[bytes]
+    put_weights: list[int]
+    put_accounts: list[bytes | None]
+    put_minutes: list[int | None]
+    put_expectations: list[bytes | None]
+    locked_keys: list[bytes]
+    relied_keys: list[bytes]
+    relied_stamps: list[bytes | None]
+    counter_keys: list[bytes]
+    counter_changes: list[int]
+    counter_bounds: list[int | None]
+    counter_stamp: bytes
+    outcome_key: bytes
+    outcome_stamp: bytes
+    floor_key: bytes
+    least_floor: bytes
+
+
+def _parameters(
+    commit: Commit, counters: Sequence[_Counter], *, outcome_key: bytes, outcome_stamp: bytes, minute: int
+) -> _Parameters:
     puts = commit.puts
     stamps = os.urandom(16 * (len(puts) + 1))
     put_keys = {put.key for put in puts}
     relied = [*commit.live, *[check.key for check in commit.checks]]
-    floor = KEYS_END if commit.claim is None else outcome_key[1:5]  # a name of our own is barred by no floor
-    return [
-        [*[put.key for put in puts], outcome_key],
-        [*[put.value for put in puts], b""],
-        [*[stamps[16 * at : 16 * at + 16] for at in range(len(puts))], settle],
-        [*[put.weight_bytes if _is_weighed(put) else 0 for put in puts], 0],
-        [*[put.account if _is_weighed(put) else None for put in puts], None],
-        [*[minute if put.value is None else None for put in puts], None],
-        [*[_expectation(put) for put in puts], EXPECT_NOTHING_THERE],
-        [key for key in dict.fromkeys(relied) if key not in put_keys],
-        relied,
-        [*[None for _ in commit.live], *[check.stamp for check in commit.checks]],
-        [counter.key for counter in counters],
-        [counter.change for counter in counters],
-        [counter.at_most for counter in counters],
-        stamps[-16:],
-        outcome_key,
-        settle,
-        CLAIM_FLOOR_KEY,
-        floor,
-    ]
+    return _Parameters(
+        put_keys=[*[put.key for put in puts], outcome_key],
+        put_values=[*[put.value for put in puts], b""],
+        put_stamps=[*[stamps[16 * at : 16 * at + 16] for at in range(len(puts))], outcome_stamp],
+        put_weights=[*[put.weight_bytes if _is_weighed(put) else 0 for put in puts], 0],
+        put_accounts=[*[put.account if _is_weighed(put) else None for put in puts], None],
+        put_minutes=[*[minute if put.value is None else None for put in puts], None],
+        put_expectations=[*[_expectation(put) for put in puts], EXPECT_NOTHING_THERE],
+        locked_keys=[key for key in dict.fromkeys(relied) if key not in put_keys],
+        relied_keys=relied,
+        relied_stamps=[*[None for _ in commit.live], *[check.stamp for check in commit.checks]],
+        counter_keys=[counter.key for counter in counters],
+        counter_changes=[counter.change for counter in counters],
+        counter_bounds=[counter.at_most for counter in counters],
+        counter_stamp=stamps[-16:],
+        outcome_key=outcome_key,
+        outcome_stamp=outcome_stamp,
+        floor_key=CLAIM_FLOOR_KEY,
+        # A name of our own is barred by no floor.
+        least_floor=KEYS_END if commit.claim is None else outcome_key[1:5],
+    )
 
 
 def _expectation(put: Put) -> bytes | None:
