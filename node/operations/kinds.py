@@ -10,7 +10,7 @@ from capabilities.abilities import DELEGATION_STATUS, REVOKE
 from capabilities.errors import WrongKind
 from capabilities.facts import POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
 from capabilities.resources import OpaqueResource
-from capabilities.tokens import Capability, Invocation
+from capabilities.tokens import Invocation
 from encryption_network.requests import ADMIN_TYPE, DECRYPT
 
 from .releases.decrypt import is_about_network
@@ -37,14 +37,10 @@ def check_call(invocation: Invocation) -> None:
         if isinstance(stated, str) and stated in _FACTS:
             raise WrongKind
     for capability in invocation.capabilities:
-        if _is_for_another_route(capability):
+        ability, resource = capability.ability, capability.resource
+        if ability.startswith(_OWN):  # policies, withdrawals, receipts
             raise WrongKind
-
-
-def _is_for_another_route(capability: Capability) -> bool:
-    ability, resource = capability.ability, capability.resource
-    if ability.startswith(_OWN):  # policies, withdrawals, receipts
-        return True
-    if ability == DECRYPT:
-        return is_about_network(resource)
-    return ability in _OF_DELEGATIONS and isinstance(resource, OpaqueResource)
+        if ability == DECRYPT and is_about_network(resource):
+            raise WrongKind
+        if ability in _OF_DELEGATIONS and isinstance(resource, OpaqueResource):
+            raise WrongKind

@@ -52,9 +52,10 @@ class Reading:
     def rows(self, keys: Iterable[bytes]) -> Handle[tuple[Record | None, ...]]:
         """Ask for the rows under some keys."""
         handle: Handle[tuple[Record | None, ...]] = Handle()
-        begin = len(self._keys)
-        self._keys += keys
-        self._records.append((handle, slice(begin, len(self._keys))))
+        asked = self._keys
+        begin = len(asked)
+        asked.extend(keys)
+        self._records.append((handle, slice(begin, len(asked))))
         return handle
 
     def page(self, wanted: Range) -> Handle[Page]:
@@ -67,9 +68,10 @@ class Reading:
     def pages(self, wanted: Iterable[Range]) -> Handle[tuple[Page, ...]]:
         """Ask for some ranges."""
         handle: Handle[tuple[Page, ...]] = Handle()
-        begin = len(self._ranges)
-        self._ranges += wanted
-        self._pages.append((handle, slice(begin, len(self._ranges))))
+        asked = self._ranges
+        begin = len(asked)
+        asked.extend(wanted)
+        self._pages.append((handle, slice(begin, len(asked))))
         return handle
 
     async def read(self, store: Store, *, claim: Claim | None = None) -> Snapshot:
@@ -82,8 +84,9 @@ class Reading:
             SpaceError: as `Store.read`.
         """
         snapshot = await store.read(self._keys, claim=claim, ranges=self._ranges)
+        records, pages = snapshot.records, snapshot.pages
         for handle, place in self._records:
-            handle.found = snapshot.records[place]
+            handle.found = records[place]
         for handle, place in self._pages:
-            handle.found = snapshot.pages[place]
+            handle.found = pages[place]
         return snapshot

@@ -272,7 +272,7 @@ def _asked(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
     rows: list[Row] = []
     steps: list[Step] = []
     for capability in invocation.capabilities:
-        row, resource = row_of(capability.ability), capability.resource
+        row, resource = _ROWS.get(capability.ability) or row_of(capability.ability), capability.resource
         if row is not None and row.about(resource):
             rows.append(row)
             if isinstance(resource, SpaceResource):
@@ -308,7 +308,4 @@ def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan
 
 def row_of(ability: str) -> Row | None:
     """Return the row that an ability asks for, under any of its names (T7)."""
-    row = _ROWS.get(ability)
-    if row is not None:
-        return row
-    return _ROWS.get(resolve_alias(ability)) or _ROWS.get(ability.partition("/")[0] + "/")
+    return _ROWS.get(resolve_alias(ability)) or _ROWS.get(f"{ability.partition('/')[0]}/")
