@@ -272,7 +272,7 @@ def _asked(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
     rows: list[Row] = []
     steps: list[Step] = []
     for capability in invocation.capabilities:
-        row, resource = _ROWS.get(capability.ability) or row_of(capability.ability), capability.resource
+        row, resource = row_of(capability.ability), capability.resource
         if row is not None and row.about(resource):
             rows.append(row)
             if isinstance(resource, SpaceResource):
