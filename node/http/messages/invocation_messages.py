@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
-from ...config import Http
+from ...config.tree import Http
 from ...operations.errors import BodyTooLarge
 from ...operations.values.kv_batch import BatchUpload, Part
 from ...operations.values.kv_write import Upload

@@ -9,7 +9,7 @@ from aiohttp.test_utils import make_mocked_request
 from capabilities.errors import WrongKind
 from capabilities.resources import parse_space_id
 from capabilities.tokens import Invocation
-from node.config import Http
+from node.config.tree import Http
 from node.http.messages.invocation_messages import InvocationMessage
 from node.operations.authorise import admit_token
 from node.operations.errors import BadOption
