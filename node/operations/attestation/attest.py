@@ -176,19 +176,14 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
         evidence, value = judged.evidence, encode_evidence(judged.evidence)
         digest = hashlib.sha256(value)
         audit = _audit(services, call, network, "evidence.accepted", digest.hexdigest())
-        basis = _basis(judged, handed, nonce, digest.digest())
-        commit = Commit(
-            puts=(
-                evidence_put(invocation.invoker, handed.receiver_public_key, value),
-                basis_put(invocation.invoker, handed.receiver_public_key, basis),
-                *await missing_documents(services, (judged.collateral,)),  # RC13: it may be replaced before a release
-                *await _ended(services, evidence),
-                audit_put(audit, entropy=services.entropy),
-            ),
-            live=call.live,
-            checks=(judged.relied,),
-            claim=claim,
+        puts = (
+            evidence_put(invocation.invoker, handed.receiver_public_key, value),
+            basis_put(invocation.invoker, handed.receiver_public_key, _basis(judged, handed, nonce, digest.digest())),
+            *await missing_documents(services, (judged.collateral,)),  # RC13: it may be replaced before a release
+            *await _ended(services, evidence),
+            audit_put(audit, entropy=services.entropy),
         )
+        commit = Commit(puts=puts, live=call.live, checks=(judged.relied,), claim=claim)
         return Planned(commit, Session(evidence.expires_at, digest.hexdigest()))
 
     return await until_committed(services, attempt)
