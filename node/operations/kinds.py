@@ -6,12 +6,12 @@ Example:
 
 from typing import Final
 
-from capabilities.abilities import DELEGATION_STATUS, REVOKE
+from capabilities.abilities import DECRYPT, DELEGATION_STATUS, REVOKE
 from capabilities.errors import WrongKind
 from capabilities.facts import POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
 from capabilities.resources import OpaqueResource
 from capabilities.tokens import Invocation
-from encryption_network.requests import ADMIN_TYPE, DECRYPT
+from encryption_network.requests import ADMIN_TYPE
 
 from .releases.decrypt import is_about_network
 

@@ -15,25 +15,27 @@ from typing import Final, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from capabilities.abilities import resolve_alias
+from capabilities.abilities import (
+    CAPABILITIES_READ,
+    DECRYPT,
+    KV_DELETE,
+    KV_GET,
+    KV_LIST,
+    KV_METADATA,
+    KV_PUT,
+    SPACE_CREATE,
+    SPACE_INFO,
+    SPACE_LIST,
+    resolve_alias,
+)
 from capabilities.resources import Resource, SpaceResource
 from capabilities.tokens import Capability, Invocation
-from encryption_network.requests import DECRYPT
 
 from ..counts import Operation
 from ..services import Services
 from .authorise import read_call
-from .delegations.read_capabilities import READ_CAPABILITIES, is_about_grants, read_capabilities
-from .delegations.space_service import (
-    LIST_SPACES,
-    MAKE_SPACE,
-    READ_SPACE,
-    is_about_one,
-    is_about_spaces,
-    list_spaces,
-    make_space,
-    read_space,
-)
+from .delegations.read_capabilities import is_about_grants, read_capabilities
+from .delegations.space_service import is_about_one, is_about_spaces, list_spaces, make_space, read_space
 from .errors import BadOption, NotEnabled
 from .kinds import check_call
 from .reading import Reading
@@ -43,19 +45,7 @@ from .values.kv_batch import BatchUpload, delete_all, put_all, read_all
 from .values.kv_get import get, metadata
 from .values.kv_list import list_granted
 from .values.kv_write import Upload, delete, put
-from .values.plan import (
-    DELETE,
-    GET,
-    LIST,
-    METADATA,
-    PUT,
-    Step,
-    check_batch_delete,
-    check_batch_put,
-    check_batch_read,
-    is_value,
-    no_common_answer,
-)
+from .values.plan import Step, check_batch_delete, check_batch_put, check_batch_read, is_value, no_common_answer
 
 
 class Message(Protocol):
@@ -162,21 +152,21 @@ def _is_of(service: str) -> Callable[[Resource], bool]:
 
 
 GET_VALUE: Final = Row(
-    GET,
+    KV_GET,
     is_value,
     lambda r: get(r.services, r.invocation, r.step, r.options),
     "kv_get",
     Batch(check_batch_read, lambda r: read_all(r.services, r.invocation, r.steps, r.options, bodies=True)),
 )
 PUT_VALUE: Final = Row(
-    PUT,
+    KV_PUT,
     is_value,
     lambda r: put(r.services, r.invocation, r.step, r.options, r.message.upload()),
     "kv_put",
     Batch(check_batch_put, lambda r: put_all(r.services, r.invocation, r.steps, r.message.uploads())),
 )
 DELETE_VALUE: Final = Row(
-    DELETE,
+    KV_DELETE,
     is_value,
     lambda r: delete(r.services, r.invocation, r.step, r.options),
     "kv_delete",
@@ -192,23 +182,23 @@ OPEN_KEY: Final = Row(
 TABLE: Final = (
     GET_VALUE,
     Row(
-        METADATA,
+        KV_METADATA,
         is_value,
         lambda r: metadata(r.services, r.invocation, r.step),
         "kv_metadata",
         Batch(check_batch_read, lambda r: read_all(r.services, r.invocation, r.steps, r.options, bodies=False)),
     ),
-    Row(LIST, is_value, lambda r: list_granted(r.services, r.invocation, r.step, r.options), "kv_list"),
+    Row(KV_LIST, is_value, lambda r: list_granted(r.services, r.invocation, r.step, r.options), "kv_list"),
     PUT_VALUE,
     DELETE_VALUE,
-    Row(READ_CAPABILITIES, is_about_grants, lambda r: read_capabilities(r.services, r.invocation, r.step.space)),
-    Row(LIST_SPACES, is_about_spaces, lambda r: list_spaces(r.services, r.invocation, r.step.space.owner)),
+    Row(CAPABILITIES_READ, is_about_grants, lambda r: read_capabilities(r.services, r.invocation, r.step.space)),
+    Row(SPACE_LIST, is_about_spaces, lambda r: list_spaces(r.services, r.invocation, r.step.space.owner)),
     Row(
-        MAKE_SPACE,
+        SPACE_CREATE,
         is_about_one,
         lambda r: make_space(r.services, r.invocation, r.step.space.owner, r.step.path, client=r.message.client),
     ),
-    Row(READ_SPACE, is_about_one, lambda r: read_space(r.services, r.invocation, r.step.space.owner, r.step.path)),
+    Row(SPACE_INFO, is_about_one, lambda r: read_space(r.services, r.invocation, r.step.space.owner, r.step.path)),
     # Of those that take a whole token the first one has it (I6, I7, I8).
     OPEN_KEY,
     Row("tinycloud.sql/", _is_of("sql"), _not_enabled("SQL"), takes_all=True),

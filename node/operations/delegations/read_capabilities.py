@@ -34,7 +34,6 @@ from .capability_filters import Chain, GrantFilters, asked_of
 from .root_identity import root_identity
 from .standing import Standing, own_window
 
-READ_CAPABILITIES: Final = "tinycloud.capabilities/read"
 _STEP: Final = 16  # delegations between two turns of others: a few milliseconds
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -115,7 +114,7 @@ async def read_capabilities(
 
     Args:
         services: the node.
-        invocation: admitted; asks for READ_CAPABILITIES on the space.
+        invocation: admitted; asks for `tinycloud.capabilities/read` on the space.
         space: whose delegations.
         bounds: how much the answer may cost.
 

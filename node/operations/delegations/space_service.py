@@ -40,9 +40,6 @@ from ..reading import Reading
 from .delegation_listing import time_text
 from .root_identity import root_identity
 
-LIST_SPACES: Final = "tinycloud.space/list"
-MAKE_SPACE: Final = "tinycloud.space/create"
-READ_SPACE: Final = "tinycloud.space/info"
 MAX_LISTED: Final = 1000
 """Most spaces in a list; in the modes that host by themselves an owner has far fewer."""
 
@@ -111,7 +108,7 @@ async def read_space(services: Services, invocation: Invocation, owner: Principa
 
     Args:
         services: the node.
-        invocation: admitted; asks for READ_SPACE.
+        invocation: admitted; asks for `tinycloud.space/info`.
         owner: whose.
         target: untrusted; the path as signed.
 
@@ -151,7 +148,7 @@ async def make_space(
 
     Args:
         services: the node.
-        invocation: admitted; asks for MAKE_SPACE.
+        invocation: admitted; asks for `tinycloud.space/create`.
         owner: whose.
         name: untrusted; the path as signed.
         client: network address of the caller, counted against the bound on new owners; None: not counted.

@@ -4,7 +4,7 @@ from enum import Enum, auto
 
 from msgspec import Struct
 
-from capabilities.abilities import satisfies, sufficient_for
+from capabilities.abilities import KV_LIST, satisfies, sufficient_for
 from capabilities.caveats import Caveats, same_json, selection_of
 from capabilities.resources import Resource, SpaceResource, extends
 from capabilities.tokens import Invocation
@@ -15,7 +15,7 @@ from ..authorise import Call, read_call
 from ..reading import Reading
 from .conditions import Options
 from .cursor import Cursor, encode_cursor, parse_cursor
-from .plan import LIST, Step
+from .plan import Step
 
 
 class Paths(Struct, frozen=True, gc=False):
@@ -121,14 +121,14 @@ class _Scope(Enum):
 def _caveats(call: Call, step: Step) -> Caveats:
     """Return the call's own conditions on the path; every grant it rests on states the same or none (I35, I39)."""
     for capability in call.invocation.capabilities:
-        if _is_of(capability.resource, step) and satisfies(capability.ability, LIST):
+        if _is_of(capability.resource, step) and satisfies(capability.ability, KV_LIST):
             return capability.caveats
     return {}
 
 
 def _granted(call: Call, step: Step, caveats: Caveats) -> list[Resource]:
     """Return the resources that contain the prefix and were granted without conditions, or under those of the call."""
-    asked, sufficient = SpaceResource(step.space, "kv", step.path), sufficient_for(LIST)
+    asked, sufficient = SpaceResource(step.space, "kv", step.path), sufficient_for(KV_LIST)
     return [
         row.resource
         for stored in call.cited

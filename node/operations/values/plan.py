@@ -11,16 +11,11 @@ from typing import Final
 
 from msgspec import Struct
 
+from capabilities.abilities import KV_PUT
 from capabilities.resources import Resource, SpaceId, SpaceResource
 from capabilities.tokens import Capability
 
 from ..errors import BadOption
-
-GET: Final = "tinycloud.kv/get"
-METADATA: Final = "tinycloud.kv/metadata"
-LIST: Final = "tinycloud.kv/list"
-PUT: Final = "tinycloud.kv/put"
-DELETE: Final = "tinycloud.kv/del"
 
 MAX_BATCH_READS: Final = 100
 MAX_BATCH_WRITES: Final = 250  # ST6
@@ -47,7 +42,7 @@ def check_batch_put(capabilities: Sequence[Capability], steps: Sequence[Step]) -
     Raises:
         BadOption: they make none, or there are too many of them.
     """
-    if len(steps) != len(capabilities) or any(capability.ability != PUT for capability in capabilities):
+    if len(steps) != len(capabilities) or any(capability.ability != KV_PUT for capability in capabilities):
         raise BadOption("KV batch put only accepts tinycloud.kv/put capabilities with paths")
     if len({step.space for step in steps}) > 1:
         raise BadOption("KV batch put must target one space")

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from capabilities.abilities import satisfies
+from capabilities.abilities import KV_GET, satisfies
 from capabilities.caveats import Caveats, selection_of
 from capabilities.chain import Mark
 from capabilities.errors import CaveatRefused, InvalidIdentifier
@@ -32,7 +32,6 @@ from ..attempts import Planned, until_committed
 from ..authorise import Call, read_call
 from ..errors import BadOption, NoValue, ScopeRefused, TicketRefused, ValueChanged
 from ..reading import Reading
-from .plan import GET
 
 MAX_TTL_S: Final = 300
 _DIGEST: Final = re.compile(r"(?:blake3-)?([0-9a-fA-F]{64})")
@@ -123,7 +122,7 @@ def _authorised(call: Call, space: SpaceId | None, asked: Asked) -> SpaceResourc
 def _covers(invocation: Invocation, value: SpaceResource) -> bool:
     """Tell whether a token asks for the value, or for more; whether it may is the chain's judgement."""
     for asked in invocation.capabilities:
-        if satisfies(asked.ability, GET) and extends(value, asked.resource) and _admit(asked.caveats, value):
+        if satisfies(asked.ability, KV_GET) and extends(value, asked.resource) and _admit(asked.caveats, value):
             return True
     return False
 
