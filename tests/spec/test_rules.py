@@ -37,13 +37,12 @@ NOT_IN_CODE: dict[str, str] = {
     "D43": DESCRIBES,
     "D45": DESCRIBES,
     "I5": DESCRIBES,
-    "I11": NOTHING_DONE,
     "I11a": NOTHING_DONE,
     "I24": DESCRIBES,
 }
 
 # id -> the rule that it follows from, which is the one that remarks in code name
-NAMED_AS: dict[str, str] = {"I15": "Q3", "I21": "ST4", "I22": "Q25", "I38": "ST2"}
+NAMED_AS: dict[str, str] = {"I21": "ST4", "I22": "Q25", "I38": "ST2"}
 
 # id -> why no test names it
 NOT_IN_TESTS: dict[str, str] = {
