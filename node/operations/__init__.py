@@ -10,6 +10,8 @@ Modules:
     kinds: requests that have a route of their own.
     own_errors: errors of attestation that releases raise too.
     readiness: whether writes work.
+    reading: rows that the parts of an operation ask for, read at one moment.
+    table: the services of `/invoke`: abilities, plan and run.
 
 Folders: attestation, delegations, releases, values.
 """

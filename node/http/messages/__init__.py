@@ -5,6 +5,8 @@ No decision about authority is made here.
 Modules:
     answers: answers as text, JSON or bytes.
     clients: the network address of a client, behind proxies too.
+    invocation_answers: results of `/invoke`, as answers.
+    invocation_messages: what a request of `/invoke` states beside its token.
     multipart: `multipart/form-data`, read from a stream.
     pages: bodies of errors before a route runs.
     partial: conditional requests and ranges.

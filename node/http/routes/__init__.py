@@ -11,7 +11,6 @@ Modules:
     fallback: preflights and the 404 page.
     info: version, health, readiness.
     invoke: everything that a token's capabilities ask for.
-    invoked_services: services beside values on `/invoke`.
     not_offered: services that this node refuses by name.
     peer: the DID that a host grant names.
     public: values of public spaces.

@@ -10,7 +10,6 @@ Modules:
     read_capabilities: delegations that touch a space.
     revoke: revoke a delegation and all below it.
     root_identity: the wallet that a key acts for.
-    service_plan: which service beside values a token asks for.
     sign_in_network: the network that a sign-in creates.
     space_service: the spaces of an owner.
     standing: whether a delegation is in force at a moment.

@@ -10,7 +10,7 @@ Modules:
     kv_get: one value, or its metadata.
     kv_list: paths under a prefix, in pages.
     kv_write: put or delete one value.
-    plan: what an invocation asks for.
+    plan: what several operations of a token need for one answer.
     public_values: values that everyone may read.
     sealed_values: which values are sealed, and by which key.
     signed_urls: one version of one value behind a URL.
