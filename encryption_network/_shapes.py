@@ -15,7 +15,7 @@ from capabilities.errors import InvalidIdentifier, InvalidJson
 from capabilities.resources import NetworkId, parse_network_id
 from capabilities.strict_json import Json, check_text
 
-from .errors import BodyNotJson, BodyTooLarge
+from .errors import BodyNotJson, RequestTooLarge
 
 Kind = Literal["string", "i64", "u32", "network", "object"]
 
@@ -65,11 +65,11 @@ def read_body(data: bytes, *, max_bytes: int) -> Json:
     Returns:
         Any JSON value; of a member that stands twice, the last (enc 2.3).
     Raises:
-        BodyTooLarge: longer than `max_bytes`.
+        RequestTooLarge: longer than `max_bytes`.
         BodyNotJson: not JSON in UTF-8, a number beyond a double, or nested deeper than 64.
     """
     if len(data) > max_bytes:
-        raise BodyTooLarge(max_bytes)
+        raise RequestTooLarge(max_bytes)
     try:
         check_text(data, max_bytes=max_bytes)
         value = cast(Json, _DECODER.decode(data))

@@ -11,18 +11,17 @@
     ├── ReceiptError                a receipt is malformed, or its signature does not hold
     ├── ReleaseRefused              the gate refuses a release; `reason` is the coarse cause
     └── RequestError                one row of the request ladders
-        ├── BodyNotJson             BodyTooLarge            BodyMalformed           CreateBodyMalformed
+        ├── BodyNotJson             RequestTooLarge         BodyMalformed           CreateBodyMalformed
         ├── InvalidNetworkId        NetworkNotFound         NetworkExists
         ├── NetworkRevoked          NetworkNotActive        MultipleNetworks
         ├── AudienceMismatch        TargetNodeMismatch      TypeMismatch
         ├── NetworkMismatch         ActionNotPermitted      VersionMismatch
         ├── NotYetValid             Expired                 InvalidBase64
-        ├── HashMismatch            NonceUsed               DuplicateInvocation
+        ├── HashMismatch            NonceUsed
         └── KeyBackendError         unwrapping or wrapping failed
 
-The texts and statuses of `RequestError` are the wire's: an error carries one text and status for the dedicated
-`/encryption` routes and one for `/invoke`, because the same condition is answered differently there
-(enc 2.5, 2.7).
+The texts of `RequestError` are the wire's on the dedicated `/encryption` routes. Which status a condition has, and how
+`/invoke` says it (enc 2.5, 2.7), is the node's: its table of refusals has a row for each code.
 """
 
 from typing import ClassVar
@@ -33,23 +32,14 @@ class EncryptionError(Exception):
 
     Attributes:
         code: stable name of the condition, for logs, metrics and problem documents.
-        status_dedicated: HTTP status on the `/encryption` routes.
-        status_invoke: HTTP status on `/invoke`.
     """
 
     code: ClassVar[str] = "encryption"
-    status_dedicated: ClassVar[int] = 500
-    status_invoke: ClassVar[int] = 403
 
     @property
     def text(self) -> str:
         """The wire text on the `/encryption` routes; never holds a key, a token or a plaintext."""
         return str(self)
-
-    @property
-    def invoke_text(self) -> str:
-        """The wire text on `/invoke`."""
-        return self.text
 
 
 class RootSecretTooShort(EncryptionError):
@@ -66,21 +56,18 @@ class InvalidCanonicalJson(EncryptionError):
     """A value cannot be written as canonical JSON (not finite, or text that is not Unicode)."""
 
     code = "invalid-canonical-json"
-    status_dedicated = 400
 
 
 class EnvelopeError(EncryptionError):
     """An inline envelope is malformed, or its ciphertext does not open."""
 
     code = "invalid-envelope"
-    status_dedicated = 400
 
 
 class DescriptorError(EncryptionError):
     """A network descriptor is malformed, or the node's signature over it does not hold."""
 
     code = "invalid-descriptor"
-    status_dedicated = 400
 
 
 class RecordError(EncryptionError):
@@ -98,7 +85,6 @@ class PolicyError(EncryptionError):
     """
 
     code = "invalid-policy"
-    status_dedicated = 400
 
     def __init__(self, member: str, reason: str) -> None:
         self.member = member
@@ -112,7 +98,6 @@ class WithdrawalError(EncryptionError):
     """What somebody wants withdrawn is malformed, or the list has no room for it."""
 
     code = "invalid-withdrawal"
-    status_dedicated = 400
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -123,7 +108,6 @@ class ReceiptError(EncryptionError):
     """A receipt is malformed, or its signature does not hold."""
 
     code = "invalid-receipt"
-    status_dedicated = 400
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -139,8 +123,6 @@ class ReleaseRefused(EncryptionError):
     """
 
     code = "release-refused"
-    status_dedicated = 401
-    status_invoke = 403
 
     def __init__(self, reason: str, detail: str) -> None:
         self.reason = reason
@@ -156,27 +138,19 @@ class RequestError(EncryptionError):
     """
 
     code = "encryption-request"
-    status_dedicated = 401
     audit_outcome: str | None = None
 
 
 class BodyNotJson(RequestError):
-    """The body is no JSON text.
-
-    On the dedicated routes the answer is the framework's page for the status, on `/invoke` the parser's text.
-    """
+    """The body is no JSON text; the message is the parser's."""
 
     code = "body-not-json"
-    status_dedicated = 400
-    status_invoke = 400
 
 
-class BodyTooLarge(RequestError):
+class RequestTooLarge(RequestError):
     """The body is longer than the limit; on `/invoke` it is cut there and so is no JSON."""
 
-    code = "body-too-large"
-    status_dedicated = 413
-    status_invoke = 400
+    code = "request-too-large"
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
@@ -187,7 +161,6 @@ class BodyMalformed(RequestError):
     """A body, a fact or a query has the wrong shape."""
 
     code = "body-malformed"
-    status_dedicated = 400
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -198,21 +171,18 @@ class CreateBodyMalformed(RequestError):
     """The body of a create request has the wrong shape; the text is the bare reason (enc 2.5 row 5)."""
 
     code = "create-body-malformed"
-    status_dedicated = 400
 
 
 class InvalidNetworkId(RequestError):
     """A network id, or the owner and name of one, is malformed; the text says how (enc 1.1)."""
 
     code = "invalid-network-id"
-    status_dedicated = 400
 
 
 class NetworkNotFound(RequestError):
     """No such network here."""
 
     code = "network-not-found"
-    status_dedicated = 404
 
     def __init__(self) -> None:
         super().__init__("network not found")
@@ -222,8 +192,6 @@ class NetworkExists(RequestError):
     """The id is taken, be the network active or revoked."""
 
     code = "network-exists"
-    status_dedicated = 409
-    status_invoke = 409
 
     def __init__(self) -> None:
         super().__init__("network already exists")
@@ -238,17 +206,11 @@ class NetworkRevoked(RequestError):
     def __init__(self) -> None:
         super().__init__("network has been revoked")
 
-    @property
-    def invoke_text(self) -> str:
-        """The wire text on `/invoke`, which knows only the state."""
-        return "network is not active (state: revoked)"
-
 
 class NetworkNotActive(RequestError):
     """The network is in another state than active or revoked."""
 
     code = "network-not-active"
-    status_dedicated = 409
     audit_outcome = "denied:state"
 
     def __init__(self, state: str) -> None:
@@ -283,11 +245,6 @@ class AudienceMismatch(RequestError):
     def __init__(self) -> None:
         super().__init__("invocation audience does not match this node")
 
-    @property
-    def invoke_text(self) -> str:
-        """The wire text on `/invoke`."""
-        return "invocation type is not a decrypt invocation"
-
 
 class TargetNodeMismatch(RequestError):
     """Body or fact names another node."""
@@ -297,11 +254,6 @@ class TargetNodeMismatch(RequestError):
 
     def __init__(self) -> None:
         super().__init__("invocation target node does not match this node")
-
-    @property
-    def invoke_text(self) -> str:
-        """The wire text on `/invoke`."""
-        return "invocation type is not a decrypt invocation"
 
 
 class NetworkMismatch(RequestError):
@@ -353,7 +305,6 @@ class InvalidBase64(RequestError):
     """A key field is not canonical standard base64 with padding."""
 
     code = "invalid-base64"
-    status_dedicated = 400
 
     def __init__(self) -> None:
         super().__init__("hex decode error: invalid base64")
@@ -378,11 +329,6 @@ class HashMismatch(RequestError):
         self.audit_outcome = self._OUTCOMES.get(field)
         super().__init__(f"invocation hash mismatch: {field}")
 
-    @property
-    def invoke_text(self) -> str:
-        """The wire text on `/invoke`, which names one field whatever differs."""
-        return "invocation hash mismatch: bodyHash"
-
 
 class NonceUsed(RequestError):
     """A create or revoke token carries a nonce that its issuer has used."""
@@ -393,17 +339,6 @@ class NonceUsed(RequestError):
         super().__init__("nonce already used")
 
 
-class DuplicateInvocation(RequestError):
-    """The token has been used before, on either route."""
-
-    code = "duplicate-invocation"
-    status_dedicated = 409
-    status_invoke = 409
-
-    def __init__(self) -> None:
-        super().__init__("duplicate invocation")
-
-
 class KeyBackendError(RequestError):
     """A wrapped key, a receiver key or a sealed key cannot be used.
 
@@ -412,7 +347,6 @@ class KeyBackendError(RequestError):
     """
 
     code = "key-backend"
-    status_dedicated = 500
 
     def __init__(self, reason: str) -> None:
         self.reason = reason

@@ -64,7 +64,7 @@ Reason = Literal[
     "withdrawn",
 ]
 REASONS: Final = frozenset(get_args(Reason))
-"""Every coarse cause a caller can see."""
+"""Every coarse cause a caller can see; not in kebab-case, for clients read them in a body of the wire (RL14)."""
 
 _stated: Final = StatedPolicies()
 _SEAL: Final = object()

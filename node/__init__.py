@@ -11,6 +11,7 @@ Modules:
     listening_socket: the socket that all workers share.
     logs: JSON lines on standard error.
     rates: token buckets for each client.
+    refusal: the base of what ends a request.
     release_terms: the terms of release that are in force.
     services: what every handler and operation works with.
     term_files: files with terms of release that a command names.

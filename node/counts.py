@@ -34,8 +34,8 @@ class RequestCounter(Protocol):
     def answered(self, operation: Operation, status: int, began_ns: int) -> None:
         """Count an answer: its operation, its status, and how long it took until now by `perf_counter_ns`."""
 
-    def refused(self, error: Exception, status: int) -> None:
-        """Count an error that was turned into an answer with this status."""
+    def refused(self, error: Exception, code: str) -> None:
+        """Count an error that was turned into an answer, by the code it is answered under."""
 
     def released(self, ground: str) -> None:
         """Count a release that was authorised, and is durable."""

@@ -11,6 +11,8 @@ from collections import OrderedDict
 from functools import lru_cache
 from typing import Final
 
+from .refusal import Refusal
+
 MAX_CLIENTS: Final = 10_000
 """Most clients remembered; the one that was quiet the longest is forgotten first."""
 
@@ -18,19 +20,13 @@ _MAX_NAME_CHARS: Final = 64
 _IPV6_CLIENT_BITS: Final = 64  # one household or machine has a whole /64 to draw addresses from
 
 
-class TooMany(Exception):
-    """A client asked more often than it may.
-
-    Attributes:
-        retry_after_s: whole seconds after which the bucket holds one again.
-    """
+class TooMany(Refusal):
+    """A client asked more often than it may; it can again when the bucket holds one."""
 
     code = "too-many-requests"
-    text = "Rate limit exceeded"
 
     def __init__(self, retry_after_s: int) -> None:
-        super().__init__(self.text)
-        self.retry_after_s = retry_after_s
+        super().__init__("Rate limit exceeded", retry_after_s=retry_after_s)
 
 
 class Rates:

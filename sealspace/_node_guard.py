@@ -95,7 +95,7 @@ class NodeGuard:
         statement, now = attestation.statement, self._clock.now()
         # AT45
         if statement.node_did != node_id:
-            raise NodeEvidenceRefused("node_did", f"the evidence is of {statement.node_did}, the node is {node_id}")
+            raise NodeEvidenceRefused("node-did", f"the evidence is of {statement.node_did}, the node is {node_id}")
         if self._store_id not in (None, statement.store_id):
             raise NodeEvidenceRefused("store", "the evidence is of another store than the one before")
         evidence = await self._requirement.verifier.verify(attestation, self._requirement.policy, now=now)

@@ -147,19 +147,19 @@ class SessionExpired(SealspaceError):
 
 
 _NODE_HINTS: Final = {
-    "no_tee": "use a node that runs in a trust domain, or do not insist on evidence",
-    "node_did": "do not go on: the evidence is another node's",
+    "no-tee": "use a node that runs in a trust domain, or do not insist on evidence",
+    "node-did": "do not go on: the evidence is another node's",
     "store": "do not go on: the evidence is of another store than expected",
-    "secret_origin": "the operator has the root secret: ask for a node whose platform keeps it, or accept `operator`",
+    "secret-origin": "the operator has the root secret: ask for a node whose platform keeps it, or accept `operator`",
     "mode": "the node releases keys on other terms than the policy accepts",
-    "trust_roots": "the node believes quotes under another root: ask its operator, or accept that root",
-    "node_policy": "the node's operator may approve code in place of an owner: ask for a node where only owners do",
-    "key_providers": "the node's operator accepts key providers that the policy does not: read which, then accept them",
+    "trust-roots": "the node believes quotes under another root: ask its operator, or accept that root",
+    "node-policy": "the node's operator may approve code in place of an owner: ask for a node where only owners do",
+    "key-providers": "the node's operator accepts key providers that the policy does not: read which, then accept them",
     "measurement": "the node runs other code than was approved: read its source, then approve the new measurements",
-    "report_data": "do not go on: the quote was made for another request or another node",
-    "platform_unknown": "get the collateral of the node's platform family from Intel, and pass it to the verifier",
-    "collateral_window": "get fresh collateral for the node's platform family",
-    "untrusted_root": "the quote ends at another root: is this a simulated platform? then name its root",
+    "report-data": "do not go on: the quote was made for another request or another node",
+    "platform-unknown": "get the collateral of the node's platform family from Intel, and pass it to the verifier",
+    "collateral-window": "get fresh collateral for the node's platform family",
+    "untrusted-root": "the quote ends at another root: is this a simulated platform? then name its root",
 }
 
 
@@ -167,8 +167,8 @@ class NodeEvidenceRefused(SealspaceError):
     """The node does not prove what this program demands of it; no token was sent to it.
 
     Attributes:
-        reason: stable name of what does not hold: "no_tee", "malformed", "node_did", "store", "secret_origin", "mode",
-            "trust_roots", "node_policy", "key_providers", a code of `tee_backend.attestation.errors`, or what a policy
+        reason: stable name of what does not hold: "no-tee", "malformed", "node-did", "store", "secret-origin", "mode",
+            "trust-roots", "node-policy", "key-providers", a code of `tee_backend.attestation.errors`, or what a policy
             refuses evidence for.
         detail: what was found, for a person.
     """
@@ -400,7 +400,7 @@ class BackendNotProven(BackendError):
     """The evidence does not hold: quote, event log, or what they are bound to.
 
     Attributes:
-        problem: stable name of what does not hold, as nodes name it: `report_data`, `td_attributes`, …
+        problem: stable name of what does not hold, as nodes name it: `report-data`, `td-attributes`, …
     """
 
     code = "backend-not-proven"
@@ -415,7 +415,7 @@ class CollateralNeeded(BackendError):
     """There is nothing current to judge the backend's platform by.
 
     Attributes:
-        problem: stable name of what is wrong with it: `collateral-missing`, `collateral_window`, …
+        problem: stable name of what is wrong with it: `collateral-missing`, `collateral-window`, …
     """
 
     code = "collateral-needed"

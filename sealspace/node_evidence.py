@@ -182,7 +182,7 @@ def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
         body: JSON, untrusted; at most MAX_ATTESTATION_BYTES.
         nonce: what it was asked with; the answer's own word for it counts for nothing.
     Raises:
-        NodeEvidenceRefused: the node runs in no trust domain ("no_tee"), or the answer has another shape ("malformed").
+        NodeEvidenceRefused: the node runs in no trust domain ("no-tee"), or the answer has another shape ("malformed").
     Does not check:
         Quote and event log: see NodeVerifier.
     """
@@ -191,7 +191,7 @@ def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
     except CapabilityError as exc:
         raise NodeEvidenceRefused("malformed", "the answer is no JSON object") from exc
     if value.get("mode") == "classic":
-        raise NodeEvidenceRefused("no_tee", "the node says that it has no quote to show")
+        raise NodeEvidenceRefused("no-tee", "the node says that it has no quote to show")
     if value.get("report_data_label") != LABEL:
         raise NodeEvidenceRefused("malformed", "the answer's report data follow no formula that is known here")
     return NodeAttestation(

@@ -133,7 +133,7 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
         nonce: what the backend was asked with, 32 bytes.
     Raises:
         BackendAnswerInvalid: cut off, too long, no such document.
-        BackendNotProven: it answers another nonce (`report_data`): it was recorded.
+        BackendNotProven: it answers another nonce (`report-data`): it was recorded.
     Does not check:
         Quote and event log.
     """
@@ -149,7 +149,7 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
     if answered != nonce:  # AT52
         raise BackendNotProven(
             "the evidence answers another question than ours: it was recorded",
-            problem="report_data",
+            problem="report-data",
             hint="ask again; if it stays, somebody replays old evidence: do not grant, tell the backend's operator",
         )
     quote, log = decode_standard(value["quote"]), value["eventLog"]

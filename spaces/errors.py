@@ -6,7 +6,7 @@
     │   │   └── StoreLocked       store-locked         another process writes this folder
     │   ├── StoreFull             store-full           no room; reads go on
     │   ├── StoreBusy             store-busy           refused again and again, or too much in flight
-    │   │   └── IntakeFull        store-busy           too many bodies on their way
+    │   │   └── IntakeFull        intake-full          too many bodies on their way
     │   ├── CommitTooLarge        commit-too-large     beyond a bound of the contract (ST6)
     │   ├── CommitInvalid         commit-invalid       a commit or read that contradicts itself
     │   └── RecordDamaged         record-damaged       stored bytes that do not decode
@@ -69,7 +69,7 @@ class StoreBusy(StoreError):
 class IntakeFull(StoreBusy):
     """Bodies on their way hold as much of this process's memory as they may; nothing was written."""
 
-    text = "Too many values are on their way"
+    code = "intake-full"
 
 
 class CommitTooLarge(StoreError):

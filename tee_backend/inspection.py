@@ -40,28 +40,28 @@ from tee_backend.attestation.trust_root import TrustRoot, intel_root
 
 # What does not hold -> what to say and to do; every other kind is said by its own name.
 _SAID: Final[dict[str, tuple[str, str]]] = {
-    "report_data": (
+    "report-data": (
         "the quote is not about this answer: nonce, DID, manifest or compose file were changed on the way",
         "ask again; if it stays, somebody stands between you and the backend: do not grant",
     ),
-    "td_attributes": (
+    "td-attributes": (
         "the trust domain is in a state that proves nothing: debugged, migratable, or impossible",
         "do not grant: its operator can read its memory; ask for one that runs in production mode",
     ),
     "revoked": ("the platform's certificate or level is revoked", "do not grant; the backend has to move elsewhere"),
-    "tcb_too_old": (
+    "tcb-too-old": (
         "the platform is older than every level that is listed",
         "do not grant; the platform needs updates",
     ),
-    "event_log": (
+    "event-log": (
         "the event log is not the one that the quote's registers tell of",
         "ask again; if it stays, do not grant: the application that it names did not start this way",
     ),
-    "key_provider": (
+    "key-provider": (
         "the application's keys come from nobody, or from a provider on its host's own word",
         "do not grant; ask the backend's operator for one with a key service",
     ),
-    "untrusted_root": (
+    "untrusted-root": (
         "the quote ends at another root certificate than the one you trust",
         "a simulated platform has a root of its own: --trust-root FILE, for trying things out only",
     ),
@@ -112,7 +112,7 @@ class CollateralFolder:
             except OSError as error:
                 raise CollateralNeeded(
                     f"cannot read {path}: {error.strerror or 'unreadable'}",
-                    problem="collateral_malformed",
+                    problem="collateral-malformed",
                     hint=f"ls -l {path}",
                 ) from error
         return documents
@@ -184,7 +184,7 @@ def _check_compose(compose: str | None, claims: EventLogClaims | None) -> None:
     if compose is None:
         return
     if claims is None:
-        raise BackendNotProven("it shows a compose file, and no event log that names it", problem="event_log")
+        raise BackendNotProven("it shows a compose file, and no event log that names it", problem="event-log")
     if hashlib.sha256(compose.encode()).digest() != claims.compose_hash:
         raise BackendNotProven("the compose file that it shows is not the one that it runs", problem="compose")
 

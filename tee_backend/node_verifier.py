@@ -42,7 +42,8 @@ class TdxNodeVerifier:
         _check_key_provider(facts, attestation.statement, policy)
         refusal = judge(facts, policy.code, now)
         if refusal is not None:
-            raise NodeEvidenceRefused(refusal, "the policy does not approve what the quote shows")
+            # Refusals of a policy are spelled as the wire says them; a client's codes are in kebab-case.
+            raise NodeEvidenceRefused(refusal.replace("_", "-"), "the policy does not approve what the quote shows")
         return NodeEvidence(statement=attestation.statement, facts=facts)
 
     async def examine(self, attestation: NodeAttestation, *, now: float) -> Evidence:
@@ -70,18 +71,18 @@ class TdxNodeVerifier:
             raise NodeEvidenceRefused("store", f"the node's store is {statement.store_id.hex()}")
         if statement.secret_origin not in policy.secret_origins:
             raise NodeEvidenceRefused(
-                "secret_origin", f"the node has its root secret from its {statement.secret_origin}"
+                "secret-origin", f"the node has its root secret from its {statement.secret_origin}"
             )
         if statement.attestation not in policy.modes:
             raise NodeEvidenceRefused("mode", f"the node's attestation mode is {statement.attestation}")
         foreign = set(statement.trust_roots) - {self._root.sha256} - policy.release_roots
         if foreign:
-            raise NodeEvidenceRefused("trust_roots", f"the node believes backends under {min(foreign).hex()}")
+            raise NodeEvidenceRefused("trust-roots", f"the node believes backends under {min(foreign).hex()}")
         if statement.node_policy_suffices and not policy.accepts_node_policy:
-            raise NodeEvidenceRefused("node_policy", "the node's own list of code may stand for that of an owner")
+            raise NodeEvidenceRefused("node-policy", "the node's own list of code may stand for that of an owner")
         if not are_accepted(statement.key_providers, policy.release_key_providers):
             told = ", ".join(statement.key_providers)[:200]
-            raise NodeEvidenceRefused("key_providers", f"the node takes evidence of applications with keys from {told}")
+            raise NodeEvidenceRefused("key-providers", f"the node takes evidence of applications with keys from {told}")
 
 
 def _check_key_provider(facts: Evidence, statement: NodeStatement, policy: NodePolicy) -> None:
@@ -98,4 +99,4 @@ def _check_key_provider(facts: Evidence, statement: NodeStatement, policy: NodeP
         return
     if not is_accepted(found, providers):
         told = "nobody who can be told" if found is None else found[:80]
-        raise NodeEvidenceRefused("key_provider", f"the node's keys come from {told}")
+        raise NodeEvidenceRefused("key-provider", f"the node's keys come from {told}")

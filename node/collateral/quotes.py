@@ -17,6 +17,8 @@ from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.examine import BoundQuote, examine
 from tee_backend.attestation.trust_root import TrustRoot
 
+from ..refusal import Refusal
+
 REST: Final = 5
 """How many times as long as a refused quote took the next one waits: junk gets a sixth of a worker at the most."""
 
@@ -24,7 +26,7 @@ MOST_REST_S: Final = 0.1
 """A rest is no longer, however slow the machine was just then."""
 
 
-class QuotesBusy(Exception):
+class QuotesBusy(Refusal):
     """As many quotes wait as may."""
 
     code = "quotes-busy"

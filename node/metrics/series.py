@@ -101,18 +101,20 @@ CODE: Final = Label(
         # what the node or its surroundings lack
         "store-full",
         "store-busy",
+        "intake-full",
         "store-unavailable",
         "record-damaged",
+        "invalid-record",
         "internal",
-        "not-ready",
         "quotes-busy",
         "own-quotes-busy",
         "own-quote-failed",
         "collateral-missing",
-        "collateral_window",
+        "collateral-window",
         # what bounds callers
         "too-many-requests",
         "quota-exceeded",
+        "value-exceeds-quota",
         "too-many-delegations",
         "body-too-large",
         # what was used before

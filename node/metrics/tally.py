@@ -12,7 +12,6 @@ from typing import Final
 from encryption_network.errors import ReleaseRefused
 
 from ..counts import Operation
-from ..http.messages.answers import WireText
 from .series import (
     BOUND,
     CODE,
@@ -54,13 +53,11 @@ class Tally:
         row[cell + bisect_left(_BOUNDS, took_ns)] += 1
         row[cell + _SUM] += took_ns
 
-    def refused(self, error: Exception, status: int) -> None:
-        """Count what became an answer of an error."""
-        cause = error.__context__ if isinstance(error, WireText) else error
-        code = getattr(cause, "code", "internal" if status == 500 else OTHER)
+    def refused(self, error: Exception, code: str) -> None:
+        """Count an error that became an answer, by the code it is answered under."""
         self._row[_REFUSED.get(code, _REFUSED[OTHER])] += 1
-        if isinstance(cause, ReleaseRefused):
-            self._row[_WITHHELD[cause.reason]] += 1
+        if isinstance(error, ReleaseRefused):
+            self._row[_WITHHELD[error.reason]] += 1
 
     def released(self, ground: str) -> None:
         """Count a release that was authorised, and is durable."""

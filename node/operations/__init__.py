@@ -1,14 +1,13 @@
 """Operations: what a request does, one module each; each that writes builds its commit.
 
 An operation takes the services and the parameters of a request, and returns a typed outcome or raises an error with a
-code. It knows nothing of HTTP: `node.http.messages.problems` maps codes to answers.
+code. It knows nothing of HTTP: `node.http.messages.refusals` maps codes to statuses.
 
 Modules:
     attempts: read, judge, plan, commit; and again when rows changed in between.
     authorise: from the text of an invocation to a judged call.
     errors: errors of operations.
     kinds: requests that have a route of their own.
-    own_errors: errors of attestation that releases raise too.
     readiness: whether writes work.
     reading: rows that the parts of an operation ask for, read at one moment.
     table: the services of `/invoke`: abilities, plan and run.

@@ -7,40 +7,42 @@ time and no longer; a quote that is under way then holds its place, so that thre
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar, Final
+from typing import Final
 
 from tee_backend.evidence.errors import EvidenceSourceError, SourceUnavailable
 from tee_backend.evidence.source import Quoted, take_quote
 
 from ..config.tree import Platform, PlatformSource
 from ..logs import log_event, log_warning
+from ..refusal import Refusal
 from .own_platform import quote_source
 
 UNTRIED: Final = "untried"
 WORKS: Final = "ok"
-TOO_SLOW: Final = "source_slow"
+TOO_SLOW: Final = "source_slow"  # spelled as the codes of sources, beside which the wire says it (AT44)
 
 
-class OwnQuotesBusy(Exception):
+class OwnQuotesBusy(Refusal):
     """As many wait as may."""
 
-    code: ClassVar[str] = "own-quotes-busy"
-    text: ClassVar[str] = "too many wait for a quote"
+    code = "own-quotes-busy"
+
+    def __init__(self) -> None:
+        super().__init__("too many wait for a quote")
 
 
-class OwnQuoteFailed(Exception):
+class OwnQuoteFailed(Refusal):
     """The platform made no quote.
 
     Attributes:
         reason: code of the source's error, or that it took too long.
     """
 
-    code: ClassVar[str] = "own-quote-failed"
+    code = "own-quote-failed"
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+        super().__init__(f"quote generation failed: {reason}")
         self.reason = reason
-        self.text = f"quote generation failed: {reason}"
 
 
 class OwnQuotes:

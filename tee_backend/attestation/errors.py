@@ -1,37 +1,37 @@
 """What can be wrong with a quote, its collateral, or the challenge it answers.
 
     AttestationError                      attestation
-    ├── EvidenceRefused                   evidence_refused       the prover's data is bad
+    ├── EvidenceRefused                   evidence-refused       the prover's data is bad
     │   ├── MalformedQuote                malformed
     │   ├── UnsupportedQuote              unsupported
-    │   ├── TrustDomainRefused            td_attributes
-    │   ├── CertificateChainRefused       certificate_chain
-    │   ├── QuoteSignatureInvalid         quote_signature
-    │   ├── QuotingEnclaveRefused         qe_binding
+    │   ├── TrustDomainRefused            td-attributes
+    │   ├── CertificateChainRefused       certificate-chain
+    │   ├── QuoteSignatureInvalid         quote-signature
+    │   ├── QuotingEnclaveRefused         qe-binding
     │   ├── Revoked                       revoked
-    │   ├── TcbTooOld                     tcb_too_old
-    │   ├── EvidenceInvalid               evidence_invalid
-    │   │   └── VerdictUnknown            verdict_unknown
-    │   ├── MalformedEventLog             event_log_malformed
-    │   ├── EventLogRefused               event_log
-    │   ├── KeyProviderRefused            key_provider
-    │   ├── ReportDataMismatch            report_data
-    │   ├── ChallengeInvalid              challenge_invalid
-    │   └── ChallengeExpired              challenge_expired
+    │   ├── TcbTooOld                     tcb-too-old
+    │   ├── EvidenceInvalid               evidence-invalid
+    │   │   └── VerdictUnknown            verdict-unknown
+    │   ├── MalformedEventLog             event-log-malformed
+    │   ├── EventLogRefused               event-log
+    │   ├── KeyProviderRefused            key-provider
+    │   ├── ReportDataMismatch            report-data
+    │   ├── ChallengeInvalid              challenge-invalid
+    │   └── ChallengeExpired              challenge-expired
     ├── CollateralUnusable                collateral             the operator's data is bad: refresh it
-    │   ├── MalformedCollateral           collateral_malformed
-    │   ├── CollateralOutsideWindow       collateral_window
-    │   ├── CollateralSignatureInvalid    collateral_signature
-    │   ├── CollateralMismatch            collateral_mismatch
-    │   ├── CollateralRootRefused         collateral_root
-    │   ├── CollateralRollback            collateral_rollback
-    │   └── CollateralServiceFailed       collateral_service     the service that documents are fetched from
-    │       ├── PlatformUnknown           platform_unknown
-    │       ├── EvaluationWithdrawn       evaluation_withdrawn
-    │       ├── ServiceUnavailable        service_unavailable
-    │       └── ServiceAnswerRefused      service_answer
-    ├── MalformedCertificate              certificate_malformed
-    └── TrustRootRefused                  untrusted_root
+    │   ├── MalformedCollateral           collateral-malformed
+    │   ├── CollateralOutsideWindow       collateral-window
+    │   ├── CollateralSignatureInvalid    collateral-signature
+    │   ├── CollateralMismatch            collateral-mismatch
+    │   ├── CollateralRootRefused         collateral-root
+    │   ├── CollateralRollback            collateral-rollback
+    │   └── CollateralServiceFailed       collateral-service     the service that documents are fetched from
+    │       ├── PlatformUnknown           platform-unknown
+    │       ├── EvaluationWithdrawn       evaluation-withdrawn
+    │       ├── ServiceUnavailable        service-unavailable
+    │       └── ServiceAnswerRefused      service-answer
+    ├── MalformedCertificate              certificate-malformed
+    └── TrustRootRefused                  untrusted-root
 
 `code` is coarse and stable: it may be shown to whoever sent the quote. `detail` is for the audit record alone; `str()`
 of an error is its code, so that no detail reaches a caller by accident. Errors with `alarms` tell of this installation
@@ -67,7 +67,7 @@ class AttestationError(Exception):
 class EvidenceRefused(AttestationError):
     """The prover's evidence is bad."""
 
-    code = "evidence_refused"
+    code = "evidence-refused"
 
 
 class MalformedQuote(EvidenceRefused):
@@ -85,25 +85,25 @@ class UnsupportedQuote(EvidenceRefused):
 class TrustDomainRefused(EvidenceRefused):
     """The trust domain is in a state that can never be trusted: debug, migratable, an impossible register."""
 
-    code = "td_attributes"
+    code = "td-attributes"
 
 
 class CertificateChainRefused(EvidenceRefused):
     """The platform's certificates do not form a valid chain at this time."""
 
-    code = "certificate_chain"
+    code = "certificate-chain"
 
 
 class QuoteSignatureInvalid(EvidenceRefused):
     """The attestation key did not sign these bytes."""
 
-    code = "quote_signature"
+    code = "quote-signature"
 
 
 class QuotingEnclaveRefused(EvidenceRefused):
     """The quoting enclave's report does not bind the attestation key, is not signed, or is of another enclave."""
 
-    code = "qe_binding"
+    code = "qe-binding"
 
 
 class Revoked(EvidenceRefused):
@@ -115,56 +115,56 @@ class Revoked(EvidenceRefused):
 class TcbTooOld(EvidenceRefused):
     """The platform is older than every level that is listed for it."""
 
-    code = "tcb_too_old"
+    code = "tcb-too-old"
 
 
 class EvidenceInvalid(EvidenceRefused):
     """The verifier library failed, or two readings of one quote differ."""
 
-    code = "evidence_invalid"
+    code = "evidence-invalid"
     alarms = True
 
 
 class VerdictUnknown(EvidenceInvalid):
     """The verifier library gave a reason that our table does not know: another version than the pinned one answers."""
 
-    code = "verdict_unknown"
+    code = "verdict-unknown"
 
 
 class MalformedEventLog(EvidenceRefused):
     """The bytes are not an event log of the expected shape."""
 
-    code = "event_log_malformed"
+    code = "event-log-malformed"
 
 
 class EventLogRefused(EvidenceRefused):
     """The log is not the one that the quote's registers tell of, or it does not say what a log has to say."""
 
-    code = "event_log"
+    code = "event-log"
 
 
 class KeyProviderRefused(EvidenceRefused):
     """Who provided the application's keys is not accepted here."""
 
-    code = "key_provider"
+    code = "key-provider"
 
 
 class ReportDataMismatch(EvidenceRefused):
     """The quote does not name this nonce, audience, holder, receiver mode and key."""
 
-    code = "report_data"
+    code = "report-data"
 
 
 class ChallengeInvalid(EvidenceRefused):
     """The nonce was not made here, or not for this holder."""
 
-    code = "challenge_invalid"
+    code = "challenge-invalid"
 
 
 class ChallengeExpired(EvidenceRefused):
     """The nonce was made here for this holder, and its time is over."""
 
-    code = "challenge_expired"
+    code = "challenge-expired"
 
 
 class CollateralUnusable(AttestationError):
@@ -176,55 +176,55 @@ class CollateralUnusable(AttestationError):
 class MalformedCollateral(CollateralUnusable):
     """The document is not a collateral of the expected shape."""
 
-    code = "collateral_malformed"
+    code = "collateral-malformed"
 
 
 class CollateralOutsideWindow(CollateralUnusable):
     """A part of the collateral is expired or comes from the future."""
 
-    code = "collateral_window"
+    code = "collateral-window"
 
 
 class CollateralSignatureInvalid(CollateralUnusable):
     """A part of the collateral is not signed by the certificate whose role it is."""
 
-    code = "collateral_signature"
+    code = "collateral-signature"
 
 
 class CollateralMismatch(CollateralUnusable):
     """The collateral is of another technology, platform family or certificate authority."""
 
-    code = "collateral_mismatch"
+    code = "collateral-mismatch"
 
 
 class CollateralRootRefused(CollateralUnusable):
     """A chain of the collateral ends at another root than the configured one."""
 
-    code = "collateral_root"
+    code = "collateral-root"
 
 
 class CollateralRollback(CollateralUnusable):
     """The document is older than the one already held for its platform family."""
 
-    code = "collateral_rollback"
+    code = "collateral-rollback"
 
 
 class CollateralServiceFailed(CollateralUnusable):
     """The service that collateral is fetched from gave none."""
 
-    code = "collateral_service"
+    code = "collateral-service"
 
 
 class PlatformUnknown(CollateralServiceFailed):
     """The service knows no such platform family: 404."""
 
-    code = "platform_unknown"
+    code = "platform-unknown"
 
 
 class EvaluationWithdrawn(CollateralServiceFailed):
     """The service no longer publishes the evaluation number that was asked for: 410."""
 
-    code = "evaluation_withdrawn"
+    code = "evaluation-withdrawn"
 
 
 class ServiceUnavailable(CollateralServiceFailed):
@@ -234,7 +234,7 @@ class ServiceUnavailable(CollateralServiceFailed):
         retry_after_s: what the service asked for; None when it did not say.
     """
 
-    code = "service_unavailable"
+    code = "service-unavailable"
 
     def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(detail)
@@ -244,7 +244,7 @@ class ServiceUnavailable(CollateralServiceFailed):
 class ServiceAnswerRefused(CollateralServiceFailed):
     """The service's answer is too large, of another shape, or about something else than was asked."""
 
-    code = "service_answer"
+    code = "service-answer"
     alarms = True
 
 
@@ -254,10 +254,10 @@ class MalformedCertificate(AttestationError):
     Whoever reads a quote or collateral says what the certificate stood in: it never reaches a caller of the node (AT7).
     """
 
-    code = "certificate_malformed"
+    code = "certificate-malformed"
 
 
 class TrustRootRefused(AttestationError):
     """A quote's chain does not end at the configured root, or what was configured is no root."""
 
-    code = "untrusted_root"
+    code = "untrusted-root"

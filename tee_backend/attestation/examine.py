@@ -69,7 +69,7 @@ def bind_quote(
         accepted: accepted providers of an application's keys, entries of `encryption_network.key_providers`. "none" is
             never accepted; a missing log only under terms that exclude no provider of the default (AT29).
     Raises:
-        EvidenceRefused: `malformed`, `unsupported`, `report_data`, `event_log_malformed`, `event_log`, `key_provider`:
+        EvidenceRefused: `malformed`, `unsupported`, `report-data`, `event-log-malformed`, `event-log`, `key-provider`:
             the first check that fails.
     Does not check:
         Signatures: nothing of the quote is verified before `examine`.

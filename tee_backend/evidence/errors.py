@@ -5,7 +5,8 @@
     ├── SourceRefused          source_refused          it was asked, and says no
     └── SourceMalformed        source_malformed        its answer is none, or a quote over something else
 
-`detail` may hold words of the platform's; it is for the log of the backend itself.
+`detail` may hold words of the platform's; it is for the log of the backend itself. The codes are not in kebab-case: a
+body of the wire ends with them (`GET /attestation`, AT44).
 """
 
 from typing import ClassVar

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusal_forms import on_route
 from tests_support import CountingEntropy
 
 from capabilities.resources import parse_network_id
@@ -166,7 +167,7 @@ def test_malformed_ids_say_how(text: str, message: str) -> None:
     """A malformed id in the path is a 400 with the wire's text."""
     with pytest.raises(InvalidNetworkId) as caught:
         parse_path_id(text)
-    assert (caught.value.text, caught.value.status_dedicated) == (message, 400)
+    assert on_route(caught.value) == (400, message)
 
 
 def test_any_spelling_of_the_owner_is_one_id() -> None:

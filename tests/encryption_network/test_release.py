@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 import pytest
+from refusal_forms import on_invoke, on_route
 from tests_support import CountingEntropy, altered
 
 from capabilities.principals import ed25519_public_key
@@ -76,8 +77,8 @@ def test_keys_that_cannot_be_used(world: Any, changes: dict[str, Any], reason: s
     """Wraps that do not open and receiver keys that hide nothing are 500 on the route, 403 on `/invoke`."""
     with pytest.raises(KeyBackendError) as caught:
         open_key(admitted(world, **changes), keyring=world.keyring, entropy=world.entropy)
-    assert caught.value.text == f"key backend error: {reason}"
-    assert (caught.value.status_dedicated, caught.value.status_invoke) == (500, 403)
+    text = f"key backend error: {reason}"
+    assert (on_route(caught.value), on_invoke(caught.value)) == ((500, text), (403, text))
 
 
 def test_a_network_sealed_under_another_key_opens_nothing(world: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 from fuzz_strategies import changed_objects, json_values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from refusal_forms import on_invoke, on_route
 from tests_support import altered
 
 from capabilities.abilities import DECRYPT, NETWORK_CREATE
@@ -20,7 +21,6 @@ from encryption_network.errors import (
     AudienceMismatch,
     BodyMalformed,
     BodyNotJson,
-    BodyTooLarge,
     EncryptionError,
     Expired,
     HashMismatch,
@@ -33,6 +33,7 @@ from encryption_network.errors import (
     NetworkRevoked,
     NotYetValid,
     RequestError,
+    RequestTooLarge,
     TargetNodeMismatch,
     TypeMismatch,
     VersionMismatch,
@@ -166,9 +167,8 @@ def test_each_row_of_the_decrypt_ladder(world: Any, row: int) -> None:
     with pytest.raises(kind) as caught:
         attempt.run()
     error = caught.value
-    assert (error.status_dedicated, error.status_invoke) == (status, 403)
-    if text is not None:
-        assert (error.text, error.invoke_text) == (text, invoke_text or text)
+    assert on_route(error) == (status, text or error.text)
+    assert on_invoke(error) == (403, invoke_text or text or error.text)
 
 
 @pytest.mark.parametrize("row", sorted(TEXTS)[:-1])
@@ -275,7 +275,7 @@ def test_a_network_in_another_state(world: Any) -> None:
     with pytest.raises(NetworkNotActive) as caught:
         attempt.run()
     assert caught.value.text == "network is not active (state: rotating)"
-    assert (caught.value.status_dedicated, caught.value.status_invoke) == (409, 403)
+    assert (on_route(caught.value)[0], on_invoke(caught.value)[0]) == (409, 403)
 
 
 def test_the_first_fact_that_fits_counts(world: Any) -> None:
@@ -342,16 +342,15 @@ def test_what_is_no_json_says_where(data: bytes, text: str) -> None:
     """On `/invoke` the answer is the parser's text, with 400; on the routes a page."""
     with pytest.raises(BodyNotJson) as caught:
         read_body(data, max_bytes=1_000_000)
-    assert caught.value.invoke_text == text
-    assert (caught.value.status_dedicated, caught.value.status_invoke) == (400, 400)
+    assert (on_route(caught.value), on_invoke(caught.value)) == ((400, None), (400, text))
 
 
 def test_a_body_is_bounded() -> None:
     """A longer body is not parsed."""
     assert read_body(b'"' + b"a" * 98 + b'"', max_bytes=100) == "a" * 98
-    with pytest.raises(BodyTooLarge) as caught:
+    with pytest.raises(RequestTooLarge) as caught:
         read_body(b'"' + b"a" * 99 + b'"', max_bytes=100)
-    assert (caught.value.status_dedicated, caught.value.status_invoke) == (413, 400)
+    assert (on_route(caught.value), on_invoke(caught.value)[0]) == ((413, None), 400)
 
 
 def test_of_a_repeated_member_the_last_counts(world: Any) -> None:
@@ -418,7 +417,7 @@ def test_any_bytes_are_json_or_our_error(data: bytes) -> None:
     """Whatever the bytes, they give a value or our own error."""
     try:
         value = read_body(data, max_bytes=50)
-    except (BodyNotJson, BodyTooLarge):
+    except (BodyNotJson, RequestTooLarge):
         return
     assert value == json.loads(data)
 
@@ -466,7 +465,7 @@ def test_invoke_tokens_name_one_network(world: Any) -> None:
     assert invoked_network([capability(world.urn), capability(lower)]) == parse_network_id(world.urn)
     with pytest.raises(MultipleNetworks) as several:
         invoked_network([capability(world.urn), capability(ANOTHER)])
-    assert (several.value.status_invoke, several.value.text) == (403, "decrypt invocation contains multiple networks")
+    assert on_invoke(several.value) == (403, "decrypt invocation contains multiple networks")
     with pytest.raises(InvalidNetworkId):
         invoked_network([capability("urn:tinycloud:encryption:x")])
     with pytest.raises(MultipleNetworks):

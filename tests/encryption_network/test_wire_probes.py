@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from refusal_forms import on_invoke, on_route
 from tests_support import CountingEntropy, json_lines, shared_vectors
 
 from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
@@ -27,7 +28,7 @@ from capabilities.tokens import (
 )
 from encryption_network import networks, requests
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.errors import BodyNotJson, DuplicateInvocation, EncryptionError, NetworkNotFound, NonceUsed
+from encryption_network.errors import EncryptionError, NetworkNotFound, NonceUsed
 from encryption_network.gate import admit
 from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import open_wrapped
@@ -35,6 +36,7 @@ from encryption_network.release import open_key
 from encryption_network.release_facts import ReleaseRequest, RowStamp
 from encryption_network.release_record import ReleaseRecord
 from encryption_network.withdrawals import NOTHING_WITHDRAWN
+from node.operations.errors import DuplicateInvocation
 
 pytestmark = pytest.mark.shared
 
@@ -108,10 +110,10 @@ class MiniNode:
             return page.status, None
         except MalformedToken:
             return 401, None
-        except BodyNotJson as exc:
-            return (exc.status_invoke, exc.invoke_text) if invoke else (exc.status_dedicated, None)
         except EncryptionError as exc:
-            return (exc.status_invoke, exc.invoke_text) if invoke else (exc.status_dedicated, exc.text)
+            return on_invoke(exc) if invoke else on_route(exc)
+        except DuplicateInvocation as exc:
+            return 409, str(exc)
         except CapabilityError as exc:
             return (403 if invoke and isinstance(exc, ChainError) and not self.early else 401), exc.text
 
@@ -181,7 +183,7 @@ class MiniNode:
         check_window(invocation, self.now)
         return invocation
 
-    def claim(self, key: bytes, error: type[EncryptionError]) -> None:
+    def claim(self, key: bytes, error: type[NonceUsed | DuplicateInvocation]) -> None:
         if key in self.claims:
             raise error
         self.claims.add(key)

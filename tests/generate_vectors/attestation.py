@@ -158,7 +158,7 @@ def _challenges() -> list[Case]:
     text = _fields(label, random, expiry, _HOLDER.encode(), _NODE.encode(), _STORE_ID)
     nonce = random + expiry + hmac.new(_MAC_KEY, text, hashlib.sha256).digest()[:12]
     later = random + (NOW + 999).to_bytes(4, "big") + nonce[20:]
-    invalid, expired = {"code": "challenge_invalid"}, {"code": "challenge_expired"}
+    invalid, expired = {"code": "challenge-invalid"}, {"code": "challenge-expired"}
     table: list[tuple[str, bytes, Mapping[str, str], float, dict[str, Any]]] = [
         ("own", nonce, {}, NOW, {"expires_at": NOW + 120, "issued_hex": nonce.hex()}),
         ("before-its-end", nonce, {}, NOW + 119.5, {"expires_at": NOW + 120}),
@@ -217,14 +217,14 @@ def _quotes() -> tuple[list[Case], Case]:
     no_xfam = platform.mint_quote(code, data, options=DomainOptions(xfam=0))
     foreign = stranger.mint_quote(code, data)
     codes = (
-        "untrusted_root",
+        "untrusted-root",
         "malformed",
         "unsupported",
-        "quote_signature",
-        "td_attributes",
-        "collateral_window",
+        "quote-signature",
+        "td-attributes",
+        "collateral-window",
         "revoked",
-        "collateral_mismatch",
+        "collateral-mismatch",
     )
     refused = {code: {"code": code} for code in codes}
     # name, rules, quote, edit, collateral, root, now, expect
@@ -242,15 +242,15 @@ def _quotes() -> tuple[list[Case], Case]:
             NOW,
             accepted,
         ),
-        ("other-root", "AT12", quote, {}, collateral, stranger.root_der, NOW, refused["untrusted_root"]),
-        ("quote-of-another-platform", "AT12", foreign, {}, collateral, root, NOW, refused["untrusted_root"]),
+        ("other-root", "AT12", quote, {}, collateral, stranger.root_der, NOW, refused["untrusted-root"]),
+        ("quote-of-another-platform", "AT12", foreign, {}, collateral, root, NOW, refused["untrusted-root"]),
         ("trailing-byte", "AT11", quote, {"append_hex": "01"}, collateral, root, NOW, refused["malformed"]),
         ("truncated", "AT11", quote, {"drop_last": 1}, collateral, root, NOW, refused["malformed"]),
         ("another-version", "AT11", quote, {"flip_offset": 0}, collateral, root, NOW, refused["unsupported"]),
         ("another-vendor", "AT11", quote, {"flip_offset": 12}, collateral, root, NOW, refused["unsupported"]),
-        ("measurement-flipped", "AT13", quote, {"flip_offset": 184}, collateral, root, NOW, refused["quote_signature"]),
-        ("report-data-flipped", "AT13", quote, {"flip_offset": 568}, collateral, root, NOW, refused["quote_signature"]),
-        ("signature-flipped", "AT13", quote, {"flip_offset": 640}, collateral, root, NOW, refused["quote_signature"]),
+        ("measurement-flipped", "AT13", quote, {"flip_offset": 184}, collateral, root, NOW, refused["quote-signature"]),
+        ("report-data-flipped", "AT13", quote, {"flip_offset": 568}, collateral, root, NOW, refused["quote-signature"]),
+        ("signature-flipped", "AT13", quote, {"flip_offset": 640}, collateral, root, NOW, refused["quote-signature"]),
         (
             "debug",
             "AT14",
@@ -259,7 +259,7 @@ def _quotes() -> tuple[list[Case], Case]:
             collateral,
             root,
             NOW,
-            refused["td_attributes"],
+            refused["td-attributes"],
         ),
         (
             "migratable",
@@ -269,11 +269,11 @@ def _quotes() -> tuple[list[Case], Case]:
             collateral,
             root,
             NOW,
-            refused["td_attributes"],
+            refused["td-attributes"],
         ),
-        ("sept-ve-not-disabled", "AT14", with_attributes(0), {}, collateral, root, NOW, refused["td_attributes"]),
-        ("xfam-zero", "AT14", no_xfam, {}, collateral, root, NOW, refused["td_attributes"]),
-        ("collateral-over", "AT17", quote, {}, collateral, root, NOW + 31 * 86_400, refused["collateral_window"]),
+        ("sept-ve-not-disabled", "AT14", with_attributes(0), {}, collateral, root, NOW, refused["td-attributes"]),
+        ("xfam-zero", "AT14", no_xfam, {}, collateral, root, NOW, refused["td-attributes"]),
+        ("collateral-over", "AT17", quote, {}, collateral, root, NOW + 31 * 86_400, refused["collateral-window"]),
         (
             "collateral-from-the-future",
             "AT14 AT17",
@@ -282,7 +282,7 @@ def _quotes() -> tuple[list[Case], Case]:
             published(issued_before_s=-60),
             root,
             NOW,
-            refused["collateral_window"],
+            refused["collateral-window"],
         ),
         ("platform-revoked", "AT13", quote, {}, published(revoked=["pck"]), root, NOW, refused["revoked"]),
         ("status-revoked", "AT13", quote, {}, published(tcb_status="Revoked"), root, NOW, refused["revoked"]),
@@ -294,7 +294,7 @@ def _quotes() -> tuple[list[Case], Case]:
             published(pce_id=b"\x00\x01"),
             root,
             NOW,
-            refused["collateral_mismatch"],
+            refused["collateral-mismatch"],
         ),
     ]
     # Quotes, collateral and roots recur: the cases name them, and say what is changed in the quote.

@@ -43,11 +43,11 @@ from node.http.messages.partial import Unsatisfiable, matches_weakly, parse_rang
 from node.http.routes.table import ROUTES
 from node.logs import configure_logs
 from node.operations.delegations.query_filters import parse_filters
-from node.operations.errors import OperationError
 from node.operations.values.conditions import Shape, parse_options
 from node.operations.values.cursor import Cursor, encode_cursor, parse_cursor
 from node.platform.root_secret import load_root_secret
 from node.processes.embedded import embedded_node
+from node.refusal import Refusal
 from node.term_files import read_node_policy, read_trust_root
 from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
 
@@ -151,7 +151,7 @@ options = st.dictionaries(st.sampled_from(OPTION_NAMES), option_values)
 @given(options, st.integers(0, 2), st.integers(0, 2), st.integers(0, 2), st.booleans())
 def test_fuzz_options(headers: dict[str, str], gets: int, puts: int, deletes: int, multipart: bool) -> None:
     """Option headers of any text are options or refused."""
-    with suppress(OperationError):
+    with suppress(Refusal):
         parse_options(headers, Shape(gets=gets, puts=puts, deletes=deletes, multipart=multipart))
 
 
@@ -186,7 +186,7 @@ filter_values = json_values("issued", "received", "active", SPACE, str(FILTERS["
 )
 def test_fuzz_queries(body: bytes) -> None:
     """The filters of a query, of any bytes, are read or refused."""
-    with suppress(OperationError):
+    with suppress(Refusal):
         parse_filters(body)
 
 
@@ -218,7 +218,7 @@ def test_fuzz_multipart(body: bytes, cuts: list[int], content_type: str) -> None
                 pass
             part_path(part.name)
 
-    with suppress(OperationError):
+    with suppress(Refusal):
         asyncio.run(read())
 
 
@@ -231,7 +231,7 @@ CURSOR = encode_cursor(KEYRING, ORIGIN, "photos/\udce4")
 @given(st.text() | damaged_text(CURSOR, most=4) | large_texts)
 def test_fuzz_cursors(text: str) -> None:
     """A cursor of any text goes on where this node said, or is refused."""
-    with suppress(OperationError):
+    with suppress(Refusal):
         assert parse_cursor(KEYRING, text, ORIGIN) == "photos/\udce4"
 
 

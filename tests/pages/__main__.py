@@ -13,7 +13,15 @@ from typing import Final
 sys.path.append(str(Path(__file__).parents[1]))
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
-from pages import commands_page, conformance_page, in_person_page, metrics_table, package_tables, settings_page
+from pages import (
+    commands_page,
+    conformance_page,
+    in_person_page,
+    metrics_table,
+    package_tables,
+    refusals_page,
+    settings_page,
+)
 from pages.writing import Generated, check, write
 
 GENERATED: Final = (
@@ -21,6 +29,7 @@ GENERATED: Final = (
     Generated(conformance_page.CASES_TABLE, conformance_page.case_table, source=conformance_page.RECORDED),
     Generated(conformance_page.PAGE, conformance_page.page),
     Generated(in_person_page.PAGE, in_person_page.page),
+    Generated(refusals_page.PAGE, refusals_page.page),
     Generated(commands_page.PAGE, commands_page.page),
     Generated(settings_page.PAGE, settings_page.page),
     Generated(metrics_table.PAGE, metrics_table.page),

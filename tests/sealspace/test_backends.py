@@ -285,7 +285,7 @@ async def test_another_measurement_than_expected(bench, site, look) -> None:
 async def test_a_changed_statement(site, look, stack, change) -> None:
     """Whoever stands between can change neither DID nor manifest nor compose file: the quote binds them (AT51)."""
     url = await stack.enter_async_context(serving(through((await site()).url, change)))
-    assert (await refusal(look(url), BackendNotProven)).problem == "report_data"
+    assert (await refusal(look(url), BackendNotProven)).problem == "report-data"
 
 
 @pytest.mark.parametrize("honest", [True, False], ids=["as-it-was", "under-our-nonce"])
@@ -298,7 +298,7 @@ async def test_recorded_evidence(site, look, stack, honest) -> None:
         return web.json_response(recorded if honest else {**recorded, "nonce": request.query["nonce"]})
 
     told = await refusal(look(await stack.enter_async_context(serving(replay))), BackendNotProven)
-    assert told.problem == "report_data" and "do not grant" in told.hint
+    assert told.problem == "report-data" and "do not grant" in told.hint
 
 
 async def _answer(url: str) -> dict[str, Any]:
@@ -310,10 +310,10 @@ async def _answer(url: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("domain", "problem"),
     [
-        (Domain(None, IMAGE, LOG, DomainOptions(td_attributes=SEPT_VE_DISABLE | DEBUG)), "td_attributes"),  # type: ignore[arg-type]  # its platform comes with the fixture
+        (Domain(None, IMAGE, LOG, DomainOptions(td_attributes=SEPT_VE_DISABLE | DEBUG)), "td-attributes"),  # type: ignore[arg-type]  # its platform comes with the fixture
         (Domain(None, IMAGE, mint_event_log(b"x" * 32)), "compose"),  # type: ignore[arg-type]  # its platform comes with the fixture
-        (Domain(None, measurements_of("notes")), "event_log"),  # type: ignore[arg-type]  # its platform comes with the fixture
-        (Domain(None, IMAGE, KEYLESS), "key_provider"),  # type: ignore[arg-type]  # its platform comes with the fixture
+        (Domain(None, measurements_of("notes")), "event-log"),  # type: ignore[arg-type]  # its platform comes with the fixture
+        (Domain(None, IMAGE, KEYLESS), "key-provider"),  # type: ignore[arg-type]  # its platform comes with the fixture
     ],
     ids=["debug", "another-compose-file", "compose-without-log", "no-key-provider"],
 )
@@ -328,13 +328,13 @@ async def test_a_platform_of_another_root(bench, site, look) -> None:
     there = await site()
     documents = Documents(bench.platform, bench.clock.now())
     looking = look_at(there.url, Inspector(documents), clock=bench.clock, entropy=bench.entropy)
-    assert (await refusal(looking, BackendNotProven)).problem == "untrusted_root"
+    assert (await refusal(looking, BackendNotProven)).problem == "untrusted-root"
 
 
 async def test_a_changed_log(site, look, stack) -> None:
     """A log that leaves an entry out is not the one that the registers tell of (AT20)."""
     url = await stack.enter_async_context(serving(through((await site()).url, lambda value: value["eventLog"].pop(1))))
-    assert (await refusal(look(url), BackendNotProven)).problem == "event_log"
+    assert (await refusal(look(url), BackendNotProven)).problem == "event-log"
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ async def test_a_changed_log(site, look, stack) -> None:
 async def test_stale_collateral(site, look, options) -> None:
     """Collateral outside its windows judges nothing; the error says to fetch it anew (AT17)."""
     told = await refusal(look((await site()).url, options), CollateralNeeded)
-    assert (told.problem, "anew" in told.hint) == ("collateral_window", True)
+    assert (told.problem, "anew" in told.hint) == ("collateral-window", True)
 
 
 async def test_no_collateral(bench, site, tmp_path) -> None:

@@ -184,7 +184,7 @@ async def test_another_nonce(stage: Stage) -> None:
     """A quote over another nonce is no answer (AT41)."""
     relay, url = await stage.relay(await stage.start())
     relay.ask_with = "nonce=another"
-    assert (await refused(stage, url, stage.requirement(), relay)).reason == "report_data"
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == "report-data"
 
 
 async def test_replayed_evidence(stage: Stage) -> None:
@@ -201,7 +201,7 @@ async def test_replayed_evidence(stage: Stage) -> None:
     await (await stage.client(url, stage.requirement())).node_evidence()
     relay.paths.clear()
     relay.tamper = lambda body: json.dumps({**json.loads(seen[0]), "nonce": json.loads(body)["nonce"]}).encode()
-    assert (await refused(stage, url, stage.requirement(), relay)).reason == "report_data"
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == "report-data"
 
 
 async def test_evidence_of_another_node(stage: Stage) -> None:
@@ -209,7 +209,7 @@ async def test_evidence_of_another_node(stage: Stage) -> None:
     ordinary = await stage.start("plain", secret={"platform": False}, platform={"source": "none", "socket": None})
     relay, url = await stage.relay(ordinary)
     relay.borrowed_from = (await stage.start("other")).url
-    assert (await refused(stage, url, stage.requirement(), relay)).reason == "node_did"
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == "node-did"
 
 
 async def test_another_nodes_did_in_the_answer(stage: Stage) -> None:
@@ -218,7 +218,7 @@ async def test_another_nodes_did_in_the_answer(stage: Stage) -> None:
     relay, url = await stage.relay(node)
     other = "did:key:z6MkfhoxdzVTa6fLWMgEJNiRJomE5grMqkWyHiRbU9Tt7mAq"
     relay.tamper = lambda body: body.replace(node.services.keyring.node_did.encode(), other.encode())
-    assert (await refused(stage, url, stage.requirement(), relay)).reason == "node_did"
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == "node-did"
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ async def test_a_changed_answer(stage: Stage, member: str, value: Any) -> None:
     """Whatever of the answer is changed on the way does not go with the quote (AT41)."""
     relay, url = await stage.relay(await stage.start())
     relay.tamper = lambda body: json.dumps({**json.loads(body), member: value}).encode()
-    expected = {"quote": "unsupported", "event_log": "event_log"}.get(member, "report_data")
+    expected = {"quote": "unsupported", "event_log": "event-log"}.get(member, "report-data")
     assert (await refused(stage, url, stage.requirement(), relay)).reason == expected
 
 
@@ -269,7 +269,7 @@ async def test_other_code(stage: Stage) -> None:
     stage.agent.minted = mint_event_log(b"y" * 32)
     assert (await refused(stage, url, required, relay)).reason == "measurement"
     stage.agent.options = DomainOptions(td_attributes=(1 << 28) | DEBUG)
-    assert (await refused(stage, url, required, relay)).reason == "td_attributes"
+    assert (await refused(stage, url, required, relay)).reason == "td-attributes"
 
 
 @pytest.mark.parametrize(("name", "accepted"), [("local-sgx", False), ("tpm", True)])
@@ -280,13 +280,13 @@ async def test_who_keeps_the_nodes_keys(stage: Stage, name: Any, accepted: bool)
     if accepted:
         assert (await (await stage.client(url, stage.requirement())).node_evidence()).facts.key_provider
         return
-    assert (await refused(stage, url, stage.requirement(), relay)).reason == "key_provider"
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == "key-provider"
     approved = Policy(measurements=(stage.agent.minted.run_on(IMAGE),), key_providers=(f"{name}:{'01' * 8}",))
     await (await stage.client(url, stage.requirement(code=approved))).node_evidence()
 
 
 @pytest.mark.parametrize(
-    ("collateral_at", "expected"), [(-90 * 86_400.0, "collateral_window"), (90 * 86_400.0, "collateral_window")]
+    ("collateral_at", "expected"), [(-90 * 86_400.0, "collateral-window"), (90 * 86_400.0, "collateral-window")]
 )
 async def test_collateral_outside_its_window(stage: Stage, collateral_at: float, expected: str) -> None:
     """Documents that ended, or come from the future, judge nothing."""
@@ -299,17 +299,17 @@ async def test_another_root_or_family(stage: Stage) -> None:
     document = stage.machine.collateral_json(stage.clock.now())
     code = stage.requirement().policy
     foreign = NodeRequirement(TdxNodeVerifier(intel_root(), HeldCollateral([document])), code)
-    assert await reason(stage, foreign) == "untrusted_root"
+    assert await reason(stage, foreign) == "untrusted-root"
     bare = NodeRequirement(TdxNodeVerifier(parse_trust_root(stage.machine.root_der), HeldCollateral([])), code)
     relay, url = await stage.relay(await stage.start("second"))
-    assert (await refused(stage, url, bare, relay)).reason == "platform_unknown"
+    assert (await refused(stage, url, bare, relay)).reason == "platform-unknown"
 
 
 async def test_who_has_the_secret(stage: Stage) -> None:
     """A secret that the operator has is refused, unless the program accepts it (AT42, AT45)."""
     node = await stage.start(secret={"platform": False})
     relay, url = await stage.relay(node)
-    assert (await refused(stage, url, stage.requirement(), relay)).reason == "secret_origin"
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == "secret-origin"
     lenient = stage.requirement(secret_origins=frozenset({"operator"}))
     assert (await (await stage.client(url, lenient)).node_evidence()).statement.secret_origin == "operator"
 
@@ -318,7 +318,7 @@ async def test_on_what_terms_keys_are_released(stage: Stage) -> None:
     """A node that demands no proof of backends, or believes another root, is refused unless that is accepted (AT45)."""
     assert await reason(stage, stage.requirement(), release={"attestation": "off"}) == "mode"
     relay, url = await stage.relay(await stage.start("intel", release={"trust_root": None}))
-    assert (await refused(stage, url, stage.requirement(), relay)).reason == "trust_roots"
+    assert (await refused(stage, url, stage.requirement(), relay)).reason == "trust-roots"
     lenient = stage.requirement(release_roots=frozenset({intel_root().sha256}))
     await (await stage.client(url, lenient)).node_evidence()
 
@@ -327,7 +327,7 @@ async def test_whose_list_is_enough(stage: Stage) -> None:
     """A node whose operator may approve code in place of owners is refused, unless that is accepted (AT41, AT45)."""
     relay, url = await stage.relay(await stage.start(release={"node_policy_suffices": True}))
     refusal = await refused(stage, url, stage.requirement(), relay)
-    assert refusal.reason == "node_policy" and "owner" in refusal.hint
+    assert refusal.reason == "node-policy" and "owner" in refusal.hint
     lenient = stage.requirement(accepts_node_policy=True)
     evidence = await (await stage.client(url, lenient)).node_evidence()
     assert evidence.statement.node_policy_suffices
@@ -338,12 +338,12 @@ async def test_of_which_applications_evidence_is_taken(stage: Stage) -> None:
     local = f"local-sgx:{'01' * 8}"
     relay, url = await stage.relay(await stage.start(release={"key_providers": ("kms", local)}))
     refusal = await refused(stage, url, stage.requirement(), relay)
-    assert refusal.reason == "key_providers" and local in refusal.detail
+    assert refusal.reason == "key-providers" and local in refusal.detail
     lenient = stage.requirement(release_key_providers=("kms", local))
     evidence = await (await stage.client(url, lenient)).node_evidence()
     assert evidence.statement.key_providers == ("kms", local)
     nobody = stage.requirement(release_key_providers=())
-    assert (await refused(stage, url, nobody, relay)).reason == "key_providers"
+    assert (await refused(stage, url, nobody, relay)).reason == "key-providers"
     with pytest.raises(InvalidPolicy):
         stage.requirement(release_key_providers=("local-sgx",))
 
@@ -353,7 +353,7 @@ async def test_no_trust_domain(stage: Stage) -> None:
     relay, url = await stage.relay(await stage.start())
     relay.tamper = lambda _body: b'{"mode":"classic","message":"This instance is not running in a TEE"}'
     refusal = await refused(stage, url, stage.requirement(), relay)
-    assert refusal.reason == "no_tee" and "trust domain" in refusal.hint
+    assert refusal.reason == "no-tee" and "trust domain" in refusal.hint
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"\xff", b'{"mode":"dstack"}', b"<html>"])

@@ -22,7 +22,7 @@ from tee_backend.attestation.verify import VerifiedQuote, verify_quote
 HOLDER = parse_principal("did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH")
 
 # Where the set leaves the answer open: a document no longer holds at the second that it names as its end.
-PINNED = {"at_next_update_exactly": "collateral_window"}
+PINNED = {"at_next_update_exactly": "collateral-window"}
 
 REFUSED_BY_THE_PARSER = {
     "quotes/v3_sgx_00a0_dcapqvl.bin",  # SGX
@@ -118,7 +118,7 @@ def test_minted(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_refusals_are_mapped(case: Case) -> None:
     """No refusal of the set is one that our table of the library's texts does not know."""
-    assert _refusal(case) not in {"attestation", "evidence_invalid", "evidence_refused", "verdict_unknown"}
+    assert _refusal(case) not in {"attestation", "evidence-invalid", "evidence-refused", "verdict-unknown"}
 
 
 @pytest.mark.shared
@@ -139,35 +139,35 @@ def test_the_library_answers_as_recorded() -> None:
 @pytest.mark.parametrize(
     ("name", "code"),
     [
-        ("expired_by_1s", "collateral_window"),
-        ("not_yet_valid", "collateral_window"),
-        ("collateral_pck_crl_stale", "collateral_window"),
-        ("minted_collateral_pck_crl_from_the_future", "collateral_window"),
-        ("wrong_fmspc_collateral", "collateral_mismatch"),
-        ("sgx_collateral_for_tdx_quote", "collateral_mismatch"),
-        ("other_quotes_pck_chain_in_collateral", "collateral_mismatch"),
-        ("minted_collateral_pceid_mismatch", "collateral_mismatch"),
-        ("collateral_tcb_sig_flip", "collateral_signature"),
-        ("collateral_tcb_info_reserialised", "collateral_signature"),
-        ("collateral_pck_crl_empty", "collateral_malformed"),
+        ("expired_by_1s", "collateral-window"),
+        ("not_yet_valid", "collateral-window"),
+        ("collateral_pck_crl_stale", "collateral-window"),
+        ("minted_collateral_pck_crl_from_the_future", "collateral-window"),
+        ("wrong_fmspc_collateral", "collateral-mismatch"),
+        ("sgx_collateral_for_tdx_quote", "collateral-mismatch"),
+        ("other_quotes_pck_chain_in_collateral", "collateral-mismatch"),
+        ("minted_collateral_pceid_mismatch", "collateral-mismatch"),
+        ("collateral_tcb_sig_flip", "collateral-signature"),
+        ("collateral_tcb_info_reserialised", "collateral-signature"),
+        ("collateral_pck_crl_empty", "collateral-malformed"),
         ("tdx_collateral_for_sgx_quote", "unsupported"),
         ("outer_cert_type_7", "unsupported"),
         ("truncated", "malformed"),
         ("trailing_garbage", "malformed"),
-        ("tamper_mrtd", "quote_signature"),
-        ("spliced", "quote_signature"),
-        ("tamper_qe_auth_data", "qe_binding"),
-        ("tamper_qe_report_mrsigner", "qe_binding"),
-        ("v4_td10_b0c0_tappd+b0c0_2025-06", "tcb_too_old"),
-        ("v4_td10_5080_trustee4_DEBUG+5080_2023-06_gotdx", "td_attributes"),
-        ("minted_v4_xfam_zero", "td_attributes"),
+        ("tamper_mrtd", "quote-signature"),
+        ("spliced", "quote-signature"),
+        ("tamper_qe_auth_data", "qe-binding"),
+        ("tamper_qe_report_mrsigner", "qe-binding"),
+        ("v4_td10_b0c0_tappd+b0c0_2025-06", "tcb-too-old"),
+        ("v4_td10_5080_trustee4_DEBUG+5080_2023-06_gotdx", "td-attributes"),
+        ("minted_v4_xfam_zero", "td-attributes"),
         ("minted_v4_perfmon", "attributes"),
         ("minted_collateral_pck_revoked", "revoked"),
         ("minted_collateral_tcb_signer_revoked", "revoked"),
         ("minted_collateral_Revoked", "revoked"),
-        ("v4_td10_90c0_dstack_lite+90c0_2026-02", "certificate_chain"),
-        ("minted_against_intel_root", "untrusted_root"),
-        ("genuine_against_test_root", "untrusted_root"),
+        ("v4_td10_90c0_dstack_lite+90c0_2026-02", "certificate-chain"),
+        ("minted_against_intel_root", "untrusted-root"),
+        ("genuine_against_test_root", "untrusted-root"),
         ("v4_td10_b0c0_dcapqvl+b0c0_2026-08_eval20", "tcb_status"),
         ("minted_collateral_sa_advisory_UpToDate", "advisory"),
         ("minted_collateral_eval_number_3", "evaluation"),

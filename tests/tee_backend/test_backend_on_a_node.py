@@ -159,7 +159,7 @@ async def test_a_forged_log(parties: Parties, source: DstackSource, agent: Agent
     agent.minted = replace(other, log=EventLog(tuple(entries)))
     with pytest.raises(AttestationRefused) as refusal:
         await parties.attest(source)
-    assert "event_log" == refusal.value.problem
+    assert "event-log" == refusal.value.problem
 
 
 async def test_a_log_that_ends_early(parties: Parties, source: DstackSource, agent: AgentSimulator) -> None:
@@ -168,7 +168,7 @@ async def test_a_log_that_ends_early(parties: Parties, source: DstackSource, age
     agent.minted = replace(whole, log=EventLog(whole.log.entries[:-1]))
     with pytest.raises(AttestationRefused) as refusal:
         await parties.attest(source)
-    assert "event_log" == refusal.value.problem
+    assert "event-log" == refusal.value.problem
 
 
 @pytest.mark.parametrize("name", ["none", "local-sgx"])
@@ -178,7 +178,7 @@ async def test_key_providers(parties: Parties, source: DstackSource, agent: Agen
     agent.minted = mint_event_log(COMPOSE, options=LogOptions(key_provider=provider))
     with pytest.raises(AttestationRefused) as refusal:
         await parties.attest(source)
-    assert "key_provider" == refusal.value.problem
+    assert "key-provider" == refusal.value.problem
 
 
 async def test_another_machine(

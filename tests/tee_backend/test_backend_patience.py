@@ -145,4 +145,4 @@ async def test_a_refusal_is_no_reason_to_wait(parties: Parties) -> None:
     source = Source(SimulatedPlatform.from_seed(b"a root of somebody else"))
     with pytest.raises(AttestationRefused) as refused:
         await parties.backend(source, while_waiting=parties.nothing).attest(parties.owner.encryption.network())
-    assert (refused.value.problem, len(source.asked), parties.pauses) == ("untrusted_root", 1, [])
+    assert (refused.value.problem, len(source.asked), parties.pauses) == ("untrusted-root", 1, [])

@@ -108,11 +108,11 @@ def test_texts_are_mapped() -> None:
     """Known texts have their code, with the cause before the step; an unknown text refuses all the same."""
     texts = {
         "Verification failed: Failed to verify certificate chain\n\nCaused by:\n    CertRevoked": "revoked",
-        "Verification failed: Failed to verify certificate chain": "certificate_chain",
-        "Verification failed: Failed to parse PCK CRL\n\nCaused by:\n    TrailingData": "collateral_malformed",
-        "Verification failed: QE Identity expired": "collateral_window",
-        "Verification failed: something new": "verdict_unknown",
-        "": "verdict_unknown",
+        "Verification failed: Failed to verify certificate chain": "certificate-chain",
+        "Verification failed: Failed to parse PCK CRL\n\nCaused by:\n    TrailingData": "collateral-malformed",
+        "Verification failed: QE Identity expired": "collateral-window",
+        "Verification failed: something new": "verdict-unknown",
+        "": "verdict-unknown",
     }
     assert list(texts.values()) == [error_of_text(text).code for text in texts]
 

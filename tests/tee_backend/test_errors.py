@@ -34,12 +34,12 @@ def test_who_must_act() -> None:
     evidence = {c for c in CLASSES if issubclass(c, EvidenceRefused)}
     collateral = {c for c in CLASSES if issubclass(c, CollateralUnusable)}
     assert not evidence & collateral
-    assert {"certificate_malformed", "untrusted_root", "attestation"} == {
+    assert {"certificate-malformed", "untrusted-root", "attestation"} == {
         c.code for c in set(CLASSES) - evidence - collateral
     }
 
 
 def test_what_alarms() -> None:
     """An operator hears of what tells of the installation: an unknown verdict, two readings, a service's odd answer."""
-    alarming = {"evidence_invalid", "verdict_unknown", "service_answer"}
+    alarming = {"evidence-invalid", "verdict-unknown", "service-answer"}
     assert alarming == {c.code for c in CLASSES if c.alarms}

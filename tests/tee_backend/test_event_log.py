@@ -206,7 +206,7 @@ def test_any_bytes(data: bytes) -> None:
     try:
         runtime_entries(parse_event_log(data))
     except AttestationError as refused:
-        assert refused.code.startswith("event_log")
+        assert refused.code.startswith("event-log")
 
 
 _JSON = st.recursive(
@@ -223,4 +223,4 @@ def test_any_entries(value: list[Any]) -> None:
     try:
         replay(runtime_entries(read_event_log(value)))
     except AttestationError as refused:
-        assert refused.code.startswith("event_log")
+        assert refused.code.startswith("event-log")

@@ -46,9 +46,9 @@ async def test_a_damaged_document_is_not_passed_over(machine: SimulatedPlatform,
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(CollateralNeeded, match="is refused") as damaged:
         await folder.collateral(machine.fmspc, "platform")
-    assert (damaged.value.problem, str(tmp_path) in damaged.value.hint) == ("collateral_malformed", True)
+    assert (damaged.value.problem, str(tmp_path) in damaged.value.hint) == ("collateral-malformed", True)
     (tmp_path / "other.json").unlink()
     (tmp_path / "other.json").mkdir()
     with pytest.raises(CollateralNeeded, match=r"other\.json") as unreadable:
         await folder.collateral(machine.fmspc, "platform")
-    assert unreadable.value.problem == "collateral_malformed"
+    assert unreadable.value.problem == "collateral-malformed"

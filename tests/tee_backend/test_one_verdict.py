@@ -214,8 +214,8 @@ async def to_a_receipts_reader(defect: Defect, folder: Path, now: float) -> str:
         verify_release(text, documents.get, root=_root(), node_did=NODE.did)
     except ReceiptInvalid as refused:
         if "without a key provider is never accepted" in str(refused):  # RC32 has words of its own
-            return "key_provider"
-        found = re.match(r"(?:quote|event log|collateral)[ 0-9a-f]*: ([a-z_]+): ", str(refused))
+            return "key-provider"
+        found = re.match(r"(?:quote|event log|collateral)[ 0-9a-f]*: ([a-z-]+): ", str(refused))
         assert found is not None, str(refused)
         return found[1]
     return ""
@@ -241,36 +241,36 @@ def _renamed(entries: list[Json]) -> Entries:
 
 TABLE: dict[str, tuple[Defect, str]] = {
     "nothing": (Defect(), ""),
-    "report data of another moment": (Defect(bound=lambda bound: _flipped(bound, 0)), "report_data"),
+    "report data of another moment": (Defect(bound=lambda bound: _flipped(bound, 0)), "report-data"),
     "a quote that is cut off": (Defect(quote=lambda quote: quote[:-1]), "malformed"),
     "a quote of another version": (Defect(quote=lambda quote: b"\3\0" + quote[2:]), "unsupported"),
     "a domain that is debugged": (
         Defect(domain=DomainOptions(td_attributes=SEPT_VE_DISABLE | DEBUG)),
-        "td_attributes",
+        "td-attributes",
     ),
-    "a signature that does not hold": (Defect(quote=lambda quote: _flipped(quote, 640)), "quote_signature"),
-    "another quoting enclave": (Defect(quote=lambda quote: _flipped(quote, 700)), "qe_binding"),
-    "a platform of another root": (Defect(platform=STRANGER), "untrusted_root"),
-    "a log that is none": (Defect(shown=lambda entries: [*entries, {}]), "event_log_malformed"),
-    "a log with another entry": (Defect(shown=_renamed), "event_log"),
-    "a log that is cut off": (Defect(shown=lambda entries: entries[:-1]), "event_log"),
+    "a signature that does not hold": (Defect(quote=lambda quote: _flipped(quote, 640)), "quote-signature"),
+    "another quoting enclave": (Defect(quote=lambda quote: _flipped(quote, 700)), "qe-binding"),
+    "a platform of another root": (Defect(platform=STRANGER), "untrusted-root"),
+    "a log that is none": (Defect(shown=lambda entries: [*entries, {}]), "event-log-malformed"),
+    "a log with another entry": (Defect(shown=_renamed), "event-log"),
+    "a log that is cut off": (Defect(shown=lambda entries: entries[:-1]), "event-log"),
     "an application with nobody's keys": (
         Defect(logged=LogOptions(key_provider=KeyProvider("none", b""))),
-        "key_provider",
+        "key-provider",
     ),
-    "a document that is none": (Defect(collateral=lambda now: b"{}"), "collateral_malformed"),
-    "a document with a member too many": (Defect(collateral=_with(more=1)), "collateral_malformed"),
+    "a document that is none": (Defect(collateral=lambda now: b"{}"), "collateral-malformed"),
+    "a document with a member too many": (Defect(collateral=_with(more=1)), "collateral-malformed"),
     "a document that is over": (
         Defect(collateral=lambda now: PLATFORM.collateral_json(now - 40 * 86_400)),
-        "collateral_window",
+        "collateral-window",
     ),
     "a document from the future": (
         Defect(collateral=lambda now: PLATFORM.collateral_json(now + 40 * 86_400)),
-        "collateral_window",
+        "collateral-window",
     ),
-    "a document that nobody signed": (Defect(collateral=_with(tcb_info_signature="00" * 64)), "collateral_signature"),
-    "a document of another root": (Defect(collateral=STRANGER.collateral_json), "collateral_root"),
-    "a document of another platform": (Defect(collateral=_published(pce_id=b"\1\1")), "collateral_mismatch"),
+    "a document that nobody signed": (Defect(collateral=_with(tcb_info_signature="00" * 64)), "collateral-signature"),
+    "a document of another root": (Defect(collateral=STRANGER.collateral_json), "collateral-root"),
+    "a document of another platform": (Defect(collateral=_published(pce_id=b"\1\1")), "collateral-mismatch"),
     "a platform that is revoked": (Defect(collateral=_published(revoked=("pck",))), "revoked"),
 }
 
@@ -297,5 +297,5 @@ async def test_whose_keys_are_accepted_is_a_matter_of_terms(tmp_path: Path) -> N
     A client's policy judges it in `verify`, and a receipt is judged by the policies that were in force.
     """
     local = Defect(logged=LogOptions(key_provider=KeyProvider("local-sgx", b"\1")))
-    expected = {"node": "key_provider", "owner": "key_provider", "client": "", "receipt": ""}
+    expected = {"node": "key-provider", "owner": "key-provider", "client": "", "receipt": ""}
     assert await verdicts(local, tmp_path) == expected

@@ -27,7 +27,7 @@ from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
 from tee_backend.attestation.verify import verify_quote
 from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
 
-BEYOND_SIGNATURES = {"tcb_too_old", "td_attributes", "collateral_mismatch", "revoked"}
+BEYOND_SIGNATURES = {"tcb-too-old", "td-attributes", "collateral-mismatch", "revoked"}
 """Why the product may refuse what the second verifier accepts: levels, attributes, another platform."""
 
 

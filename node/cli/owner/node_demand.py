@@ -14,10 +14,10 @@ from sealspace.errors import NodeEvidenceRefused
 from sealspace.node_evidence import NodePolicy, NodeRequirement
 
 _ACCEPTING: Final = {
-    "secret_origin": "--accept-operator-secret",
-    "trust_roots": "--accept-root HEX",
-    "node_policy": "--accept-node-policy",
-    "key_providers": "--accept-key-provider TEXT",
+    "secret-origin": "--accept-operator-secret",
+    "trust-roots": "--accept-root HEX",
+    "node-policy": "--accept-node-policy",
+    "key-providers": "--accept-key-provider TEXT",
 }
 
 

@@ -69,7 +69,7 @@ async def ask_node(client: Client) -> NodeAttestation:
     """
     info, attestation = await client.info(), await client.node_attestation()
     if info.node_id != attestation.statement.node_did:
-        raise NodeEvidenceRefused("node_did", f"/info says {info.node_id}, the evidence says another")
+        raise NodeEvidenceRefused("node-did", f"/info says {info.node_id}, the evidence says another")
     return attestation
 
 

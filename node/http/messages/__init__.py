@@ -10,8 +10,9 @@ Modules:
     multipart: `multipart/form-data`, read from a stream.
     pages: bodies of errors before a route runs.
     partial: conditional requests and ranges.
-    problems: from an error's code to status and body.
+    problems: from an error to an answer.
     queries: members of a URL's query.
+    refusals: the table of codes: status, title and hint of each.
     request_bodies: request bodies, within their bounds.
     request_ids: the id of a request.
     route: one row of the route table.

@@ -2,7 +2,6 @@
 
 Example:
     return json_answer({"revoked": True, "cid": echo})
-    raise WireText(404, "Space not found")
 """
 
 import time
@@ -29,22 +28,6 @@ SANDBOX = {"Content-Security-Policy": "sandbox allow-downloads allow-forms allow
 
 CLOSED_TO_PAGES: Final = web.RequestKey("closed_to_pages", bool)
 """Set where no page of another origin may read the answer, whatever `http.cors` says."""
-
-
-class WireText(Exception):
-    """Ends a request with this text as the whole body, `text/plain; charset=utf-8` (H1).
-
-    Attributes:
-        status: HTTP status.
-        text: the body; never holds a token or a secret.
-        headers: more headers of the answer.
-    """
-
-    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(status, text)
-        self.status = status
-        self.text = text
-        self.headers = headers
 
 
 class CommonHead:

@@ -17,7 +17,7 @@ from ...operations.values.kv_batch import BatchUpload, Part
 from ...operations.values.kv_write import Upload
 from .clients import client_address
 from .multipart import boundary_of, multipart_parts, part_path
-from .pages import FrameworkPage
+from .pages import NotReadable, TooLarge, TooSlow
 from .request_bodies import body_at_hand, body_pieces, limited_body
 
 _STORED: Final = frozenset({"content-type", "content-encoding", "content-language", "content-disposition"})
@@ -64,13 +64,13 @@ class InvocationMessage:
         """See `Message.whole_body`."""
         try:
             return await limited_body(self._request, max_bytes=max_bytes)
-        except FrameworkPage:
+        except (NotReadable, TooLarge, TooSlow):
             return None
 
     def _at_hand(self) -> bytes | None:
         try:
             return body_at_hand(self._request, max_bytes=self._http.max_body_bytes)
-        except FrameworkPage:
+        except TooLarge:
             raise BodyTooLarge(self._http.max_body_bytes) from None  # Q2
 
     async def _pieces(self) -> AsyncIterator[bytes]:
@@ -78,9 +78,7 @@ class InvocationMessage:
         try:
             async for piece in body_pieces(self._request, max_bytes=http.max_body_bytes, idle_s=http.idle_body_s):
                 yield piece
-        except FrameworkPage as page:
-            if page.status != 413:
-                raise
+        except TooLarge:
             raise BodyTooLarge(http.max_body_bytes) from None  # Q2
 
 

@@ -3,7 +3,17 @@
 Clients rely on the status alone. The body is HTML, or JSON where `Accept` prefers it.
 
 Example:
-    raise FrameworkPage(404)
+    raise NotFound
+
+    Refusal
+    ├── NotReadable         the body's framing or JSON is broken
+    ├── Unauthenticated     there is no token
+    ├── NotFound            no such route
+    ├── TooSlow             a body that does not come
+    ├── TooLarge            a body that is longer than its route takes
+    ├── WrongShape          JSON of another shape
+    ├── OperatorLocked      the operator's routes, without the operator's secret
+    └── OperatorAbsent      the operator's routes of a node that has no such secret
 """
 
 from functools import cache
@@ -11,6 +21,8 @@ from http import HTTPStatus
 
 import msgspec
 from aiohttp import web
+
+from ...refusal import Refusal
 
 # One sentence each; what has none here says its reason phrase.
 _SENTENCES = {
@@ -28,12 +40,52 @@ _SENTENCES = {
 }
 
 
-class FrameworkPage(Exception):
-    """Ends a request with a framework page of this status (H2)."""
+class NotReadable(Refusal):
+    """The framing of the body is broken, or it is no JSON."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
+    code = "not-readable"
+
+
+class Unauthenticated(Refusal):
+    """There is no token where one is needed."""
+
+    code = "unauthenticated"
+
+
+class NotFound(Refusal):
+    """There is no such route, or no such method on it."""
+
+    code = "not-found"
+
+
+class TooSlow(Refusal):
+    """Nothing of the body came for too long."""
+
+    code = "too-slow"
+
+
+class TooLarge(Refusal):
+    """The body is longer than this route takes."""
+
+    code = "too-large"
+
+
+class WrongShape(Refusal):
+    """The body is JSON of another shape."""
+
+    code = "wrong-shape"
+
+
+class OperatorLocked(Refusal):
+    """A request to the operator's routes does not bear the operator's secret."""
+
+    code = "operator-locked"
+
+
+class OperatorAbsent(Refusal):
+    """The node has no operator's secret: its operator's routes are closed."""
+
+    code = "operator-absent"
 
 
 def page_answer(status: int, accept: str) -> web.Response:

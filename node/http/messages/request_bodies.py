@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 from aiohttp import StreamReader, web
 
-from .pages import FrameworkPage
+from .pages import NotFound, NotReadable, TooLarge, TooSlow, WrongShape
 
 IDLE_BODY_S: Final = 60.0
 
@@ -22,18 +22,18 @@ def require_json_type(request: web.Request) -> None:
     """Refuse a request whose content type is not `application/json`; parameters are allowed (H4).
 
     Raises:
-        FrameworkPage: 404, as if there were no such route.
+        NotFound: as if there were no such route.
     """
     declared = request.headers.get("Content-Type", "")
     if declared.partition(";")[0].strip().lower() != "application/json":
-        raise FrameworkPage(404)
+        raise NotFound
 
 
 async def limited_body(request: web.Request, *, max_bytes: int) -> bytes:
     """Read a whole body of at most `max_bytes`.
 
     Raises:
-        FrameworkPage: 413 when it is longer; nothing beyond the bound is kept.
+        TooLarge: it is longer; nothing beyond the bound is kept.
     """
     return b"".join([piece async for piece in body_pieces(request, max_bytes=max_bytes)])
 
@@ -42,19 +42,20 @@ async def body_pieces(request: web.Request, *, max_bytes: int, idle_s: float = I
     """Yield a body of at most `max_bytes` as it comes; the client sends no faster than it is taken.
 
     Raises:
-        FrameworkPage: 413 when it is longer, before more than `max_bytes` were yielded; 400 when its framing is broken;
-            408 when nothing comes for `idle_s`.
+        TooLarge: it is longer, before more than `max_bytes` were yielded.
+        NotReadable: its framing is broken.
+        TooSlow: nothing comes for `idle_s`.
         ConnectionError: the client is gone.
     """
     if (request.content_length or 0) > max_bytes:
-        raise FrameworkPage(413)
+        raise TooLarge
     if not request.can_read_body:
         return
     size_bytes = 0
     while piece := await _next_piece(request.content, idle_s):
         size_bytes += len(piece)
         if size_bytes > max_bytes:
-            raise FrameworkPage(413)
+            raise TooLarge
         yield piece
 
 
@@ -62,16 +63,16 @@ def body_at_hand(request: web.Request, *, max_bytes: int) -> bytes | None:
     """Return a body that has come whole, as small ones mostly have; None: read it by `body_pieces`.
 
     Raises:
-        FrameworkPage: 413 when it is longer than `max_bytes`.
+        TooLarge: it is longer than `max_bytes`.
     """
     if (request.content_length or 0) > max_bytes:
-        raise FrameworkPage(413)
+        raise TooLarge
     content = request.content
     if not content.is_eof() or content.exception() is not None:
         return None
     body = content.read_nowait()
     if len(body) > max_bytes:
-        raise FrameworkPage(413)
+        raise TooLarge
     return body
 
 
@@ -83,9 +84,9 @@ async def _next_piece(content: StreamReader, idle_s: float) -> bytes:
         async with asyncio.timeout(idle_s):
             return await content.readany()
     except TimeoutError:
-        raise FrameworkPage(408) from None
+        raise TooSlow from None
     except web.RequestPayloadError:
-        raise FrameworkPage(400) from None
+        raise NotReadable from None
 
 
 async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int) -> Shape:
@@ -94,13 +95,14 @@ async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int)
     The route has already been matched by content type: the route table does that for JSON routes.
 
     Raises:
-        FrameworkPage: 413 too long; 400 not JSON; 422 JSON of another shape.
+        TooLarge, TooSlow: see `body_pieces`.
+        NotReadable, WrongShape: no JSON; JSON of another shape.
     """
     body = await limited_body(request, max_bytes=max_bytes)
     try:
         return msgspec.json.decode(body, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise FrameworkPage(422 if _is_json(body) else 400) from None
+        raise (WrongShape if _is_json(body) else NotReadable) from None
 
 
 def _is_json(body: bytes) -> bool:

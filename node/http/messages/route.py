@@ -16,6 +16,7 @@ from ...cohort import InStep
 from ...counts import Operation, RequestCounter
 from .answers import CLOSED_TO_PAGES
 from .problems import error_answer
+from .refusals import code_of
 from .request_bodies import require_json_type
 from .unauthenticated import StrangerGuard
 
@@ -81,7 +82,7 @@ def bind(
             if guard is not None:
                 guard.note(request, error, response.status)
             if tally is not None:
-                tally.refused(error, response.status)
+                tally.refused(error, code_of(error))
         if tally is not None:
             tally.answered(operation or request.pop(OPERATION, "other"), response.status, began_ns)
         return response

@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from .pages import FrameworkPage
+from .pages import Unauthenticated
 
 _NAME: Final = "Authorization"
 
@@ -13,9 +13,9 @@ def token_of(request: web.Request) -> str:
     """Return the raw token.
 
     Raises:
-        FrameworkPage: 401 when there is none.
+        Unauthenticated: there is none.
     """
     token = request.headers.get(_NAME)
     if token is None:
-        raise FrameworkPage(401)
+        raise Unauthenticated
     return token

@@ -8,7 +8,7 @@ from aiohttp import web
 from ...operations.values.admin_quota import DEFAULT_USAGE_SPACES, all_overrides, set_quota, show_quota, usage
 from ...services import SERVICES, Services
 from ..messages.answers import json_answer
-from ..messages.pages import FrameworkPage
+from ..messages.pages import OperatorAbsent, OperatorLocked
 from ..messages.queries import whole_number
 from ..messages.request_bodies import json_body
 
@@ -60,11 +60,12 @@ def _opened(request: web.Request) -> Services:
     """Return the services to the operator.
 
     Raises:
-        FrameworkPage: 503 when the node has no operator's secret, 401 when the request has not.
+        OperatorAbsent: the node has no operator's secret.
+        OperatorLocked: the request does not bear it.
     """
     services = request.app[SERVICES]
     if services.admin_key is None:
-        raise FrameworkPage(503)
+        raise OperatorAbsent
     if not services.admin_key.opens(request.headers.get("Authorization", "")):
-        raise FrameworkPage(401)
+        raise OperatorLocked
     return services

@@ -4,13 +4,13 @@ import msgspec
 from aiohttp import web
 
 from capabilities.tokens import parse_invocation
-from spaces.errors import StoreUnavailable
 
 from ...operations.delegations.delegation_listing import Listed
 from ...operations.delegations.delegation_query import query_delegations
 from ...operations.delegations.query_filters import MAX_QUERY_BYTES
 from ...services import SERVICES
-from ..messages.answers import WireText, json_answer
+from ..messages.answers import json_answer
+from ..messages.problems import PLACE
 from ..messages.request_bodies import limited_body
 from ..messages.token_header import token_of
 
@@ -25,10 +25,8 @@ class _Answer(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 
 async def post_query(request: web.Request) -> web.Response:
     """Answer `{"schemaVersion", "items", "nextCursor"?}`."""
+    request[PLACE] = "delegation-query"
     token = parse_invocation(token_of(request))
     body = await limited_body(request, max_bytes=MAX_QUERY_BYTES)
-    try:
-        page = await query_delegations(request.app[SERVICES], token, body)
-    except StoreUnavailable:
-        raise WireText(503, "Delegation query unavailable") from None
+    page = await query_delegations(request.app[SERVICES], token, body)
     return json_answer(_Answer(SCHEMA_VERSION, page.items, page.next_cursor))

@@ -6,11 +6,11 @@ import msgspec
 from aiohttp import web
 
 from capabilities.tokens import parse_invocation
-from spaces.errors import StoreUnavailable
 
 from ...operations.delegations.delegation_status import delegation_status
 from ...services import SERVICES
-from ..messages.answers import WireText, json_answer
+from ..messages.answers import json_answer
+from ..messages.problems import PLACE
 from ..messages.request_bodies import json_body
 from ..messages.token_header import token_of
 
@@ -23,10 +23,8 @@ class _Question(msgspec.Struct, frozen=True):
 
 async def post_status(request: web.Request) -> web.Response:
     """Answer `{"cid", "status", "exists", "active", "revoked", "expired"}`, with 404 when there is nothing to tell."""
+    request[PLACE] = "delegation-status"
     token = parse_invocation(token_of(request))
     question = await json_body(request, _Question, max_bytes=MAX_BODY_BYTES)
-    try:
-        report = await delegation_status(request.app[SERVICES], token, question.cid)
-    except StoreUnavailable:
-        raise WireText(503, "Status unavailable") from None
+    report = await delegation_status(request.app[SERVICES], token, question.cid)
     return json_answer(report, status=200 if report.exists else 404)

@@ -1,11 +1,7 @@
 """Encryption networks: create, read, revoke, decrypt (enc 2)."""
 
-from collections.abc import Awaitable
-from typing import TypeVar
-
 from aiohttp import web
 
-from encryption_network.errors import BodyNotJson, BodyTooLarge
 from encryption_network.requests import MAX_BODY_BYTES
 
 from ...operations.releases.decrypt import decrypt_on_route
@@ -13,11 +9,8 @@ from ...operations.releases.networks import create, read_descriptor, read_well_k
 from ...services import SERVICES
 from ..messages.answers import empty_answer, json_answer
 from ..messages.clients import client_address
-from ..messages.pages import FrameworkPage
 from ..messages.request_bodies import limited_body
 from ..messages.token_header import token_of
-
-Answer = TypeVar("Answer")
 
 
 async def post_network(request: web.Request) -> web.Response:
@@ -25,7 +18,7 @@ async def post_network(request: web.Request) -> web.Response:
     services, header = request.app[SERVICES], token_of(request)
     body = await limited_body(request, max_bytes=MAX_BODY_BYTES)
     client = client_address(request, services.config.http)
-    descriptor = await _paged(create(services, header, body, client=client))
+    descriptor = await create(services, header, body, client=client)
     return json_answer({"descriptor": descriptor})
 
 
@@ -52,14 +45,4 @@ async def post_decrypt(request: web.Request) -> web.Response:
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_BODY_BYTES)
     path_id = request.match_info["network"]
-    return json_answer(await _paged(decrypt_on_route(request.app[SERVICES], header, path_id=path_id, body=body)))
-
-
-async def _paged(answer: Awaitable[Answer]) -> Answer:
-    """Answer what is no JSON with the framework's pages (enc 2.1)."""
-    try:
-        return await answer
-    except BodyNotJson:
-        raise FrameworkPage(400) from None
-    except BodyTooLarge:
-        raise FrameworkPage(413) from None
+    return json_answer(await decrypt_on_route(request.app[SERVICES], header, path_id=path_id, body=body))

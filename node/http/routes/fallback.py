@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from ..messages.answers import empty_answer
-from ..messages.pages import FrameworkPage
+from ..messages.pages import NotFound
 
 
 async def options_any(_request: web.Request) -> web.Response:
@@ -18,4 +18,4 @@ async def options_public(_request: web.Request) -> web.Response:
 
 async def no_route(_request: web.Request) -> web.Response:
     """Any method on a path that is nobody's, or a method that a path does not have."""
-    raise FrameworkPage(404)
+    raise NotFound

@@ -2,15 +2,12 @@
 
 from aiohttp import web
 
-from capabilities.errors import CapabilityError, WrongKind
-from encryption_network.errors import EncryptionError
-
 from ...operations.authorise import admit_token
 from ...operations.table import OPEN_KEY, plan_call
 from ...services import SERVICES
-from ..messages.answers import WireText
 from ..messages.invocation_answers import invocation_answer
 from ..messages.invocation_messages import InvocationMessage
+from ..messages.problems import PLACE
 from ..messages.route import OPERATION
 from ..messages.token_header import token_of
 
@@ -25,17 +22,6 @@ async def post_invocation(request: web.Request) -> web.StreamResponse:
     plan = plan_call(services, invocation, InvocationMessage(request, config.http))
     if services.tally is not None:  # a request without notes is answered quicker, see `last_id`
         request[OPERATION] = plan.operation
-    try:
-        result = await plan.run(plan.request)
-    except (EncryptionError, CapabilityError) as error:
-        if plan.row is not OPEN_KEY or isinstance(error, WrongKind):  # T9
-            raise
-        raise _refused_key(error) from error
-    return await invocation_answer(request, services, result)
-
-
-def _refused_key(error: EncryptionError | CapabilityError) -> WireText:
-    """Return how a request for a key is refused after its admission: by the chain with 403 too, not with 401 (4.8)."""
-    if isinstance(error, EncryptionError):
-        return WireText(error.status_invoke, error.invoke_text)
-    return WireText(403, error.text)
+    if plan.row is OPEN_KEY:
+        request[PLACE] = "invoked-decrypt"  # refused after its admission, which the chain does with 403 too (4.8)
+    return await invocation_answer(request, services, await plan.run(plan.request))

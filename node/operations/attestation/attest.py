@@ -48,12 +48,7 @@ from ...release_terms import in_force
 from ...services import Services
 from ..attempts import Planned, until_committed
 from ..authorise import Call, admit_token, read_call
-from ..own_errors import (
-    ChallengeUsed,
-    MalformedRequest,
-    NetworkUnknown,
-    SessionNotBound,
-)
+from ..errors import ChallengeUsed, MalformedRequest, NetworkUnknown, SessionNotBound
 from ..reading import Reading
 from ..releases.receipts import missing_documents
 from .collateral_use import usable_collateral
@@ -142,7 +137,7 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
 
     Raises:
         MalformedToken, CapabilityError: the token, or its chain.
-        AttestationRequestError: the request, its binding, the challenge's second use, missing collateral.
+        Refusal: the request, its binding, the challenge's second use, missing collateral.
         AttestationError: the challenge or the quote; `code` is coarse, the audit record has the detail.
         QuotesBusy, SpaceError, RecordError.
     """

@@ -14,7 +14,7 @@ from tee_backend.attestation.collateral_trust import check_age
 from tee_backend.attestation.quote import Quote
 
 from ...services import Services
-from ..own_errors import CollateralMissing
+from ..errors import CollateralMissing
 from .refresh_collateral import wish_for
 
 

@@ -26,7 +26,7 @@ from spaces.store.contract import Record
 
 from ...services import Services
 from ..authorise import admit_signed, closure_contents
-from ..errors import StatusRefused
+from ..errors import StatusCidInvalid, StatusNotBound, StatusTokenRefused
 from .standing import Standing, own_window, standing_of
 
 _WORDS: Final = {
@@ -68,7 +68,8 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
         cid: untrusted text, the delegation asked about in any multibase.
 
     Raises:
-        StatusRefused: the token is not good (401), asks for another delegation (403), or the text is no cid (400).
+        StatusTokenRefused, StatusNotBound: the token is not good, or asks for another delegation.
+        StatusCidInvalid: the text is no cid.
         WrongKind: it addresses somebody else (T8).
         SpaceError: the store does not answer.
     """
@@ -76,14 +77,14 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
     try:
         invocation = admit_signed(unverified, now=now)
     except CapabilityError:
-        raise StatusRefused(401, "Invalid status invocation") from None
+        raise StatusTokenRefused from None
     check_addressed(invocation, services.keyring.node_did)  # T8; none is a registered grant (T11)
     if not _is_bound(invocation, cid):
-        raise StatusRefused(403, "Status invocation is not bound to the requested CID")
+        raise StatusNotBound
     try:
         digest = parse_cid(cid).digest32
     except InvalidIdentifier:
-        raise StatusRefused(400, "Invalid delegation CID") from None
+        raise StatusCidInvalid from None
     cited = invocation.parents[:1]  # W21: more than one proof says nothing, whatever they are
     target, *proofs = await services.delegations.by_cid([digest, *(parent.digest for parent in cited)])
     contents = tuple(dict.fromkeys((*closure_contents([target]), *closure_contents(proofs))))

@@ -15,7 +15,7 @@ from capabilities.resources import NETWORK_PREFIX, NetworkId, OpaqueResource, Re
 from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
-from encryption_network.errors import BodyTooLarge, InvalidNetworkId, ReleaseRefused, RequestError
+from encryption_network.errors import InvalidNetworkId, ReleaseRefused, RequestError, RequestTooLarge
 from encryption_network.gate import Admission, admit
 from encryption_network.networks import parse_path_id
 from encryption_network.release import open_key
@@ -96,7 +96,7 @@ async def decrypt_invoked(services: Services, invocation: Invocation, read: _Rea
     """
     body = await read(max_bytes=MAX_BODY_BYTES)
     if body is None:
-        raise BodyTooLarge(MAX_BODY_BYTES)
+        raise RequestTooLarge(MAX_BODY_BYTES)
     network = invoked_network(invocation.capabilities)  # row 4
     assert network is not None  # this branch was chosen by such a capability
     value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 1

@@ -30,7 +30,7 @@ from spaces.store.contract import Check, Commit
 from ...services import Services
 from ..attempts import Planned, until_committed
 from ..authorise import Call, admit_token, read_call
-from ..own_errors import NetworkUnknown, PolicyNotInPerson, SessionNotBound
+from ..errors import NetworkUnknown, PolicyNotInPerson, SessionNotBound
 from ..reading import Reading
 from .in_person import read_presence
 
@@ -69,7 +69,7 @@ async def change_in_person(services: Services, header: str, *, path_id: str, cha
 
     Raises:
         MalformedToken, CapabilityError, EncryptionError: what is wrong with token, chain or id, or the change itself.
-        AttestationRequestError: not bound to this request, no such network, or not the owner in person.
+        Refusal: not bound to this request, no such network, or not the owner in person.
         SpaceError: the store does not answer.
     """
     node_did = services.keyring.node_did

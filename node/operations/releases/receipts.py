@@ -44,7 +44,7 @@ from spaces.store.contract import Put, Record
 
 from ...services import Services
 from ..authorise import admit_token, read_call
-from ..own_errors import DocumentUnknown, MalformedRequest, NetworkUnknown, SessionNotBound
+from ..errors import DocumentUnknown, MalformedRequest, NetworkUnknown, SessionNotBound
 from ..reading import Reading
 
 PAGE_RECEIPTS: Final = 100
@@ -209,7 +209,7 @@ async def read_receipts(services: Services, header: str, *, path_id: str, after:
 
     Raises:
         MalformedToken, CapabilityError, EncryptionError: what is wrong with token, chain or id.
-        AttestationRequestError: another capability, no such network, or a place that is none.
+        Refusal: another capability, no such network, or a place that is none.
         SpaceError: the store does not answer.
     """
     invocation, network = _admitted(services, header, path_id)

@@ -20,7 +20,7 @@ from spaces.values.value_heads import Draft, Head, WritePlan, head_of
 
 from ...services import Services
 from ..authorise import Call, read_call
-from ..errors import PreconditionFailed, QuotaExceeded, SpaceNotFound
+from ..errors import PreconditionFailed, QuotaExceeded, SpaceNotFound, quota_exceeded
 from ..reading import Reading
 from .conditions import Options
 
@@ -84,7 +84,7 @@ class PutReading(Struct, frozen=True, gc=False):
 
     def quota_exceeded(self) -> QuotaExceeded:
         """Return the refusal that says how full the space is."""
-        return QuotaExceeded(self.used_bytes, self.limit_bytes or 0)
+        return quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
     def quota(self, draft: Draft) -> tuple[Add, ...]:
         """Return the bounds that the commit has to keep; what does not grow the space is not bounded.
@@ -102,7 +102,7 @@ class PutReading(Struct, frozen=True, gc=False):
             adds.append(quota_add(self.space, limit_bytes=limit_bytes))
         if draft.row_growth_bytes > 0:
             if self.row_bytes + draft.row_growth_bytes > rows_limit(limit_bytes):
-                raise QuotaExceeded(self.row_bytes, rows_limit(limit_bytes))
+                raise quota_exceeded(self.row_bytes, rows_limit(limit_bytes))
             adds.append(rows_add(self.space, limit_bytes=limit_bytes))
         return tuple(adds)
 

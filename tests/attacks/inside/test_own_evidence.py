@@ -214,9 +214,9 @@ async def test_an_answer_without_the_log_hides_no_key_provider(stage: Stage) -> 
     measurements are approved (AT29, AT42, AT45)."""
     stage.agent.minted = mint_event_log(COMPOSE, options=LogOptions(key_provider=KeyProvider("local-sgx", b"\x01" * 8)))
     relay, url = await stage.relay(await stage.start())
-    assert await refusal_under(stage, stage.requirement(), relay, url) == "key_provider"
+    assert await refusal_under(stage, stage.requirement(), relay, url) == "key-provider"
     stage.agent.fault = "without-log"
-    assert await refusal_under(stage, stage.requirement(), relay, url) == "key_provider"
+    assert await refusal_under(stage, stage.requirement(), relay, url) == "key-provider"
 
 
 async def test_a_key_service_of_the_attackers(stage: Stage) -> None:
@@ -225,9 +225,9 @@ async def test_a_key_service_of_the_attackers(stage: Stage) -> None:
     mine = KeyProvider("kms", b"a service of mine")
     stage.agent.minted = mint_event_log(COMPOSE, options=LogOptions(key_provider=mine))
     relay, url = await stage.relay(await stage.start())
-    assert await refusal_under(stage, stage.requirement(code=BY_COMPOSE_HASH), relay, url) == "key_provider"
+    assert await refusal_under(stage, stage.requirement(code=BY_COMPOSE_HASH), relay, url) == "key-provider"
     other = replace(BY_COMPOSE_HASH, key_providers=(f"kms:{b'the right one'.hex()}",))
-    assert await refusal_under(stage, stage.requirement(code=other), relay, url) == "key_provider"
+    assert await refusal_under(stage, stage.requirement(code=other), relay, url) == "key-provider"
     named = replace(BY_COMPOSE_HASH, key_providers=(f"kms:{mine.id.hex()}",))
     await (await stage.client(url, stage.requirement(code=named))).node_evidence()
     # Registers that were approved as a whole name the service too.

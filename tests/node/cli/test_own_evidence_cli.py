@@ -108,7 +108,7 @@ async def test_other_roots_are_named(bench: Bench, capsys: Captured) -> None:
     """Under Intel's root a simulated platform is refused, and a root that is accepted is a digest."""
     folder = ["--collateral", str(bench.folder / "collateral")]
     assert await asyncio.to_thread(main, ["attest", "node", bench.node.url, *folder]) == 1
-    assert "untrusted_root" in capsys.readouterr().out
+    assert "untrusted-root" in capsys.readouterr().out
     accepted = ["--accept-root", INTEL_ROOT_SHA256.hex(), "--accept-operator-secret"]
     assert await bench.attest(*accepted, *bench.policy(bench.approved)) == 0
     assert await bench.attest("--accept-root", "xyz") == 2

@@ -178,7 +178,7 @@ async def test_a_node_outside_a_trust_domain(desk: Desk) -> None:
     desk.relay.target = (await desk.stage.start("plain", **plain)).url
     for more in (desk.approved(), (INSISTING, *desk.trust)):
         assert await desk.log_in(*more) == REFUSED
-        assert "refused (no_tee)" in desk.err and "next: use a node that runs in a trust domain" in desk.err
+        assert "refused (no-tee)" in desk.err and "next: use a node that runs in a trust domain" in desk.err
 
 
 @pytest.mark.parametrize(

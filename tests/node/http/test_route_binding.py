@@ -13,11 +13,12 @@ from node.cohort import InStep
 from node.config.tree import Http
 from node.http.app import set_headers
 from node.http.listener import Listener, start_listener
-from node.http.messages.answers import WireText, bytes_answer, json_answer
-from node.http.messages.problems import Problem
+from node.http.messages.answers import bytes_answer, json_answer
 from node.http.messages.request_bodies import json_body, limited_body
 from node.http.messages.route import Handler, Route, bind
 from node.listening_socket import bind_socket, url_of
+from node.operations.errors import SpaceNotFound
+from node.rates import TooMany
 
 LIMIT_BYTES = 1000
 
@@ -133,9 +134,9 @@ def _failing(error: Exception) -> Handler:
 async def test_the_surface_decides_the_form(serving: Serving) -> None:
     """One error is text on the wire surface and problem+json on our own."""
     await serving.start(
-        Route("POST", "/wire", _failing(Problem("too-many-requests"))),
-        Route("POST", "/own", _failing(Problem("too-many-requests")), surface="own"),
-        Route("POST", "/text", _failing(WireText(404, "Space not found"))),
+        Route("POST", "/wire", _failing(TooMany(3))),
+        Route("POST", "/own", _failing(TooMany(3)), surface="own"),
+        Route("POST", "/text", _failing(SpaceNotFound())),
     )
     assert (await serving.post("/wire", b""))[:2] == (429, "text/plain; charset=utf-8")
     assert (await serving.post("/own", b""))[:2] == (429, "application/problem+json")

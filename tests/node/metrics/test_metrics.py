@@ -19,19 +19,12 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from tests_support import REPOSITORY
 
-import capabilities.errors
-import encryption_network.errors
-import node.operations.errors
-import node.operations.own_errors
-import spaces.errors
-import tee_backend.attestation.errors
 from encryption_network.errors import NetworkNotFound, ReleaseRefused
 from encryption_network.gate import REASONS
 from encryption_network.release_facts import Ground
 from node.config.tree import Config, Metrics
-from node.http.messages.answers import WireText
-from node.http.messages.pages import FrameworkPage
-from node.http.messages.problems import KINDS
+from node.http.messages.pages import NotFound
+from node.http.messages.refusals import TABLE, code_of
 from node.http.routes.table import ROUTES
 from node.metrics.commit_tally import CommitTally
 from node.metrics.counting import Counting
@@ -58,7 +51,7 @@ from node.metrics.tally import Tally
 from node.metrics.text import exposition
 from node.metrics.vitals import Vitals
 from node.rates import TooMany
-from spaces.errors import StoreBusy, StoreFull
+from spaces.errors import IntakeFull, StoreBusy, StoreFull
 from spaces.store.contract import Committed, Refused
 
 PAGE = REPOSITORY / "spec" / "operations" / "metrics.md"
@@ -98,22 +91,15 @@ def test_grounds_and_reasons_are_the_gates() -> None:
 
 def test_every_counted_code_exists() -> None:
     """Each code that is counted by itself is one that a refusal can have."""
-    modules = (
-        capabilities.errors,
-        encryption_network.errors,
-        node.operations.own_errors,
-        node.operations.errors,
-        spaces.errors,
-        tee_backend.attestation.errors,
-    )
-    codes = {getattr(thing, "code", None) for module in modules for thing in vars(module).values()}
-    assert set(CODE.values) - codes - KINDS.keys() == {OTHER}
+    assert set(CODE.values) - TABLE.keys() == {OTHER}
 
 
 def test_every_fault_of_the_node_is_counted_by_itself() -> None:
     """No code with which the node says that it cannot serve is counted among the others, but one with a name more."""
-    faults = {code for code, kind in KINDS.items() if kind.status >= 500}
-    assert faults - set(CODE.values) == {"store-locked"}  # another process has the folder: no node starts
+    faults = {code for code, row in TABLE.items() if row.is_fault}
+    # A document that was taken in and does not hold: the alarms of the collateral itself tell of it (AT31).
+    unusable = {f"collateral-{what}" for what in ("malformed", "signature", "mismatch", "root")}
+    assert faults - set(CODE.values) == unusable
 
 
 def test_routes_name_their_operation() -> None:
@@ -226,43 +212,30 @@ def test_every_answer_has_a_place(operation: str, status: str) -> None:
     assert _values(_families("worker-0", table=table)["sealspace_requests"], "_total") == {(operation, status): 1}
 
 
-def _said_as_text(error: Exception) -> WireText:
-    try:
-        raise error
-    except type(error):
-        try:
-            raise WireText(503, "unavailable") from None
-        except WireText as said:
-            return said
-
-
 @pytest.mark.parametrize(
-    ("error", "status", "code"),
+    ("error", "code"),
     [
-        (StoreFull("no room"), 507, "store-full"),
-        (StoreBusy("others"), 503, "store-busy"),
-        (_said_as_text(StoreBusy("others")), 503, "store-busy"),
-        (TooMany(1), 429, "too-many-requests"),
-        (NetworkNotFound(), 404, OTHER),
-        (FrameworkPage(404), 404, OTHER),
-        (FrameworkPage(500), 500, "internal"),
-        (WireText(400, "not so"), 400, OTHER),
-        (ZeroDivisionError(), 500, "internal"),
+        (StoreFull("no room"), "store-full"),
+        (StoreBusy("others"), "store-busy"),
+        (IntakeFull("others"), "intake-full"),
+        (TooMany(1), "too-many-requests"),
+        (NetworkNotFound(), OTHER),
+        (NotFound(), OTHER),
+        (ZeroDivisionError(), "internal"),
     ],
 )
-def test_refusals_are_counted_by_code(error: Exception, status: int, code: str) -> None:
-    """A refusal counts under its code, also where a route says it in words of its own; an unknown code is another."""
+def test_refusals_are_counted_by_code(error: Exception, code: str) -> None:
+    """A refusal counts under its code; an unknown code is another."""
     table = Table.of(1)
-    Tally(table.row(0)).refused(error, status)
+    Tally(table.row(0)).refused(error, code_of(error))
     assert _values(_families("worker-0", table=table)["sealspace_refusals"], "_total") == {(code,): 1}
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_refused_releases_are_counted_by_reason(wrapped: bool) -> None:
-    """A release that the gate refuses counts as a refusal, and under the gate's reason, on both routes."""
+def test_refused_releases_are_counted_by_reason() -> None:
+    """A release that the gate refuses counts as a refusal, and under the gate's reason."""
     table = Table.of(1)
-    error: Exception = ReleaseRefused("measurement", "what it was")
-    Tally(table.row(0)).refused(_said_as_text(error) if wrapped else error, 403)
+    error = ReleaseRefused("measurement", "what it was")
+    Tally(table.row(0)).refused(error, code_of(error))
     found = _families("worker-0", table=table)
     assert _values(found["sealspace_refusals"], "_total") == {("release-refused",): 1}
     assert _values(found["sealspace_release_refusals"], "_total") == {("measurement",): 1}

@@ -54,8 +54,8 @@ async def test_collateral(services: Services, clock: FixedClock) -> None:
     now = clock.now()
     states = (
         CollateralState(source="import", refreshed_at=now - 50),
-        CollateralState(source="import", refreshed_at=now - 7000, failed="service_answer", failures=1),
-        CollateralState(wanted_at=now, failed="platform_unknown", failures=2),
+        CollateralState(source="import", refreshed_at=now - 7000, failed="service-answer", failures=1),
+        CollateralState(wanted_at=now, failed="platform-unknown", failures=2),
     )
     puts = tuple([state_put((bytes([at]) * 6, "platform"), state) for at, state in enumerate(states)])
     await services.store.commit(Commit(puts=puts))

@@ -6,28 +6,53 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from capabilities.errors import BadSignature, MalformedToken
-from encryption_network.errors import NetworkNotFound
-from node.http.messages.answers import WireText
-from node.http.messages.pages import FrameworkPage
-from node.http.messages.problems import KINDS, Problem, error_answer
-from node.operations.errors import DuplicateInvocation, KeyNotFound
-from spaces.errors import StoreBusy, StoreFull, StoreUnavailable, TooManySpaces
-from tee_backend.attestation.errors import CollateralUnusable, MalformedQuote
+from capabilities.errors import (
+    BadSignature,
+    InvalidIdentifier,
+    MalformedToken,
+    PolicyProfileRefused,
+    UnauthorizedRevoker,
+    WrongKind,
+)
+from encryption_network.errors import (
+    BodyNotJson,
+    HashMismatch,
+    KeyBackendError,
+    NetworkExists,
+    NetworkNotFound,
+    NetworkRevoked,
+    RecordError,
+    ReleaseRefused,
+)
+from node.http.messages.pages import NotFound, TooLarge, TooSlow, WrongShape
+from node.http.messages.problems import PLACE, error_answer
+from node.http.messages.refusals import Place
+from node.operations.errors import (
+    CollateralMissing,
+    DuplicateInvocation,
+    KeyNotFound,
+    MalformedRequest,
+    NotEnabled,
+    SpaceNotFound,
+    quota_exceeded,
+)
+from node.rates import TooMany
+from spaces.errors import IntakeFull, StoreBusy, StoreFull, StoreLocked, StoreUnavailable, TooManySpaces
+from tee_backend.attestation.errors import CollateralOutsideWindow, MalformedQuote
 
 
-def _answer(error: Exception, *, own: bool = False, accept: str = "") -> web.Response:
-    return error_answer(make_mocked_request("GET", "/", headers={"Accept": accept}), error, own=own)
+def _answer(error: Exception, *, own: bool = False, accept: str = "", place: Place | None = None) -> web.Response:
+    request = make_mocked_request("GET", "/", headers={"Accept": accept})
+    if place is not None:
+        request[PLACE] = place
+    return error_answer(request, error, own=own)
 
 
 @pytest.mark.parametrize(
     ("error", "status", "text"),
     [
-        (
-            WireText(402, "Storage quota exceeded. Used: 1 bytes, Limit: 1 bytes"),
-            402,
-            "Storage quota exceeded. Used: 1",
-        ),
+        (quota_exceeded(1, 1), 402, "Storage quota exceeded. Used: 1 bytes, Limit: 1 bytes"),
+        (quota_exceeded(0, 1), 413, "Write exceeds remaining storage. Used: 0 bytes, Limit: 1 bytes"),
         (BadSignature(), 401, "Failed to verify signature"),
         (NetworkNotFound(), 404, "network not found"),
         (DuplicateInvocation(), 409, "duplicate invocation"),
@@ -35,6 +60,10 @@ def _answer(error: Exception, *, own: bool = False, accept: str = "") -> web.Res
         (StoreFull("x"), 507, "The store is full"),
         (StoreUnavailable("x"), 503, "The store cannot be reached"),
         (StoreBusy("x"), 503, "Others changed the same rows"),
+        (IntakeFull("x"), 503, "Too many values are on their way"),
+        (TooMany(3), 429, "Rate limit exceeded"),
+        (KeyBackendError("x"), 500, "key backend error: x"),
+        (NotEnabled("SQL"), 501, "SQL support is not enabled on this node"),
     ],
 )
 def test_wire_errors_are_text(error: Exception, status: int, text: str) -> None:
@@ -46,13 +75,54 @@ def test_wire_errors_are_text(error: Exception, status: int, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(FrameworkPage(422), 422), (KeyNotFound(), 404), (ValueError("canary"), 500), (web.HTTPNotFound(), 404)],
+    [
+        (WrongShape(), 422),
+        (TooSlow(), 408),
+        (KeyNotFound(), 404),
+        (BodyNotJson("canary"), 400),
+        (ValueError("canary"), 500),
+        (StoreLocked("canary"), 500),
+        (web.HTTPNotFound(), 404),
+        (web.HTTPExpectationFailed(), 417),
+    ],
 )
 def test_wire_pages(error: Exception, status: int) -> None:
     """What the framework raises, and what has no text of its own, is a framework page (H2)."""
     answer = _answer(error)
     assert (status, "text/html; charset=utf-8") == (answer.status, answer.headers["Content-Type"])
     assert isinstance(answer.body, bytes) and b"canary" not in answer.body
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "status", "text"),
+    [
+        ("invoked-decrypt", NetworkNotFound(), 403, "network not found"),
+        ("invoked-decrypt", NetworkExists(), 409, "network already exists"),
+        ("invoked-decrypt", NetworkRevoked(), 403, "network is not active (state: revoked)"),
+        ("invoked-decrypt", HashMismatch("receiverPublicKeyHash"), 403, "invocation hash mismatch: bodyHash"),
+        ("invoked-decrypt", BodyNotJson("EOF while parsing"), 400, "EOF while parsing"),
+        ("invoked-decrypt", ReleaseRefused("no_policy", "canary"), 403, "release refused: no_policy"),
+        ("invoked-decrypt", RecordError("torn"), 403, "torn"),
+        ("invoked-decrypt", BadSignature(), 403, "Failed to verify signature"),
+        ("invoked-decrypt", WrongKind(), 401, "Token of another kind"),
+        ("invoked-decrypt", DuplicateInvocation(), 409, "duplicate invocation"),
+        ("revoke", UnauthorizedRevoker(), 403, "Unauthorized Revoker"),
+        ("revoke", InvalidIdentifier("no cid"), 403, "no cid"),
+        ("revoke", WrongKind(), 401, "Token of another kind"),
+        ("revoke", MalformedToken("canary"), 401, None),
+        ("delegate", PolicyProfileRefused("a policy root"), 403, "a policy root"),
+        ("delegate", BadSignature(), 401, "Failed to verify signature"),
+        ("delegation-status", StoreUnavailable("canary"), 503, "Status unavailable"),
+        ("delegation-query", StoreUnavailable("canary"), 503, "Delegation query unavailable"),
+        ("peer", InvalidIdentifier("canary"), 400, "Invalid space ID"),
+    ],
+)
+def test_some_places_answer_in_their_own_way(place: Place, error: Exception, status: int, text: str | None) -> None:
+    """Where the wire answers a code differently, status and text are those of the place, without Retry-After."""
+    answer = _answer(error, place=place)
+    assert (status, None) == (answer.status, answer.headers.get("Retry-After"))
+    assert text in (answer.text, None)
+    assert answer.content_type == ("text/html" if text is None else "text/plain")
 
 
 def test_malformed_token_is_a_page() -> None:
@@ -71,15 +141,18 @@ def test_passing_trouble_says_when_to_try_again(error: Exception, own: bool) -> 
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
-        (Problem("too-many-requests"), 429, "too-many-requests"),
+        (TooMany(3), 429, "too-many-requests"),
+        (SpaceNotFound(), 404, "space-not-found"),
+        (StoreLocked("canary"), 500, "internal"),
         (StoreFull("x"), 507, "store-full"),
         (BadSignature(), 401, BadSignature.code),
         (MalformedToken("x"), 401, "token-malformed"),
         (MalformedQuote("x"), 403, "malformed"),
-        (CollateralUnusable("x"), 503, "collateral"),
-        (FrameworkPage(404), 404, "not-found"),
-        (FrameworkPage(413), 413, "too-large"),
-        (FrameworkPage(418), 400, "not-readable"),
+        (CollateralOutsideWindow("x"), 503, "collateral-window"),
+        (NotFound(), 404, "not-found"),
+        (TooLarge(), 413, "too-large"),
+        (TooSlow(), 408, "too-slow"),
+        (web.HTTPExpectationFailed(), 400, "not-readable"),
         (web.HTTPNotFound(), 404, "not-found"),
         (ValueError("canary"), 500, "internal"),
         (DuplicateInvocation(), 409, "duplicate-invocation"),
@@ -97,10 +170,27 @@ def test_own_errors_are_problems(error: Exception, status: int, code: str) -> No
 
 def test_own_hint_of_the_error_wins() -> None:
     """A hint that fits the caller replaces the table's."""
-    answer = _answer(Problem("too-many-requests", hint="wait a minute"), own=True)
+    answer = _answer(MalformedRequest("wait a minute"), own=True)
     assert isinstance(answer.body, bytes) and json.loads(answer.body)["hint"] == "wait a minute"
 
 
-def test_table_is_complete() -> None:
-    """Every row has an error status, a title and a hint."""
-    assert all(kind.status >= 400 and kind.title and kind.hint for kind in KINDS.values())
+def test_the_error_knows_when_to_come_again() -> None:
+    """What an error knows of the time to try again stands in place of the table's; where nobody knows, nothing does."""
+    for own in (False, True):
+        assert _answer(TooMany(7), own=own).headers["Retry-After"] == "7"
+        assert _answer(CollateralMissing("it is being fetched", 30), own=own).headers["Retry-After"] == "30"
+        assert "Retry-After" not in _answer(CollateralMissing("import it"), own=own).headers
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_faults_are_logged_and_what_callers_do_is_not(capfd: pytest.CaptureFixture[str], own: bool) -> None:
+    """An answer of 500 or more is logged under the request id, without its message; not where the caller did it."""
+    quiet: tuple[Exception, ...] = (KeyBackendError("canary"), NotEnabled("SQL"), BadSignature(), NotFound())
+    for error in quiet:
+        _answer(error, own=own)
+    assert capfd.readouterr().err == ""
+    faults = (ValueError("canary"), RecordError("canary"), StoreUnavailable("canary"), StoreLocked("canary"))
+    for error in faults:
+        _answer(error, own=own)
+        said = capfd.readouterr().err
+        assert type(error).__name__ in said and "canary" not in said

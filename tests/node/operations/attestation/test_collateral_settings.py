@@ -54,7 +54,7 @@ async def test_a_list_of_what_is_held(
         root = parse_trust_root(platform.root_der)
         document = platform.collateral_json(now, options=CollateralOptions(issued_before_s=0))
         await import_collateral(here.services.store, document, root=root, clock=FixedClock(now), source="a.json")
-        wish = CollateralState(wanted_at=now, tried_at=now + 60, failed="platform_unknown", failures=2)
+        wish = CollateralState(wanted_at=now, tried_at=now + 60, failed="platform-unknown", failures=2)
         await here.services.store.commit(Commit(puts=(state_put((b"\xffothers"[:6], "processor"), wish),)))
     arguments = ["collateral", "list", "--data", str(tmp_path / "data")]
     assert await asyncio.to_thread(main, arguments) == 0
@@ -65,7 +65,7 @@ async def test_a_list_of_what_is_held(
     assert held["windows"]["TCB info"][0] == day
     assert min(ends for _, ends in held["windows"].values()) == held["ends"]
     assert (held["failed"], held["failures"]) == (None, 0)
-    assert (wanted["wanted"], wanted["failed"], wanted["failures"]) == (day, "platform_unknown", 2)
+    assert (wanted["wanted"], wanted["failed"], wanted["failures"]) == (day, "platform-unknown", 2)
     assert "windows" not in wanted
 
 
@@ -81,4 +81,4 @@ async def test_a_list_of_a_document_that_is_damaged(
     finally:
         await store.close()
     assert await asyncio.to_thread(main, ["collateral", "list", "--data", str(tmp_path / "data")]) == 7
-    assert "collateral_malformed" in capsys.readouterr().err
+    assert "collateral-malformed" in capsys.readouterr().err

@@ -61,7 +61,7 @@ async def test_the_node_takes_evidence_of_named_providers(
         owner, delegate = await here.granted(policy=APPLICATION)
         reply = await here.attest_with_log(delegate, owner, log_by(name, provider_id))
         assert reply.status == status, reply.said
-        assert status == 200 or reply.value["code"] == "key_provider"
+        assert status == 200 or reply.value["code"] == "key-provider"
 
 
 @pytest.mark.parametrize("text", ["none", "local-sgx", "kms:", "kms:xyz", "KMS", "", "vault:aa"])
@@ -93,10 +93,10 @@ async def test_terms_hold_from_the_next_session_on(staying: Stay) -> None:
     async with staying() as here:
         owner, delegate = await here.granted(policy=APPLICATION)
         await _set_terms(here, ("kms:" + b"ours".hex(),))
-        assert (await here.attest_with_log(delegate, owner, log_by("kms", b"theirs"))).value["code"] == "key_provider"
+        assert (await here.attest_with_log(delegate, owner, log_by("kms", b"theirs"))).value["code"] == "key-provider"
         assert (await here.attest_with_log(delegate, owner, log_by("kms", b"ours"))).status == 200
         await _set_terms(here, ("kms", "tpm", "local-sgx:" + b"l".hex()))  # wider than the process was started with
-        assert (await here.attest_with_log(delegate, owner, log_by("local-sgx", b"l"))).value["code"] == "key_provider"
+        assert (await here.attest_with_log(delegate, owner, log_by("local-sgx", b"l"))).value["code"] == "key-provider"
 
 
 async def test_terms_hold_for_evidence_that_stands(staying: Stay) -> None:
@@ -126,7 +126,7 @@ async def test_a_log_that_is_left_out_escapes_no_terms(staying: Stay, accepted: 
     async with staying(key_providers=accepted) as here:
         _, _, reply = await without_its_log(here, log_by("kms", b"theirs"))
         assert reply.status == 403, reply.said
-        assert reply.value["code"] == "key_provider"
+        assert reply.value["code"] == "key-provider"
 
 
 async def test_narrowed_terms_hold_for_evidence_that_tells_of_nobody(staying: Stay) -> None:
@@ -220,4 +220,4 @@ async def test_a_log_that_names_another_provider_than_the_register(staying: Stay
         owner, delegate = await here.granted(policy=APPLICATION)
         said, ran = log_by("kms", b"ours"), log_by("local-sgx", b"l")
         reply = await here.attest_with_log(delegate, owner, replace(said, rtmr3=ran.rtmr3))
-        assert (reply.status, reply.value["code"]) == (403, "event_log")
+        assert (reply.status, reply.value["code"]) == (403, "event-log")

@@ -271,7 +271,7 @@ async def test_genuine_documents(tmp_path: Path, platform: SimulatedPlatform, pc
         clock.advance(DAY_S)
         await fetch_due(node.services)
         (after,) = await held_collateral(node.services.store)
-        assert (after.collateral, after.state.failed) == (held.collateral, "collateral_rollback")
+        assert (after.collateral, after.state.failed) == (held.collateral, "collateral-rollback")
 
 
 # --- services that fail or lie -------------------------------------------------------------------------------------
@@ -351,21 +351,21 @@ def slow(kept: Kept) -> None:
 
 
 LIES = {
-    rolled_back: "collateral_rollback",
-    backdated: "collateral_rollback",
-    of_another_family: "service_answer",
-    signed_by_another: "collateral_root",
-    edited: "collateral_signature",
-    of_the_past: "collateral_window",
-    replaced_edition: "collateral_rollback",
-    without_numbers: "platform_unknown",
-    numbers_of_another: "collateral_root",
-    oversized: "service_answer",
-    elsewhere: "service_answer",
-    garbage: "service_answer",
-    unknown: "platform_unknown",
-    broken: "service_unavailable",
-    slow: "service_unavailable",
+    rolled_back: "collateral-rollback",
+    backdated: "collateral-rollback",
+    of_another_family: "service-answer",
+    signed_by_another: "collateral-root",
+    edited: "collateral-signature",
+    of_the_past: "collateral-window",
+    replaced_edition: "collateral-rollback",
+    without_numbers: "platform-unknown",
+    numbers_of_another: "collateral-root",
+    oversized: "service-answer",
+    elsewhere: "service-answer",
+    garbage: "service-answer",
+    unknown: "platform-unknown",
+    broken: "service-unavailable",
+    slow: "service-unavailable",
 }
 
 
@@ -423,7 +423,7 @@ async def test_a_service_that_is_not_there(kept: Kept, tmp_path: Path) -> None:
         kept.clock.advance(DAY_S)
         await fetch_due(services)
         (held,) = await held_collateral(services.store)
-        assert (held.state.failed, held.state.failures) == ("service_unavailable", 1)
+        assert (held.state.failed, held.state.failures) == ("service-unavailable", 1)
 
 
 async def test_an_import_beside_a_failing_fetch_stands(kept: Kept) -> None:

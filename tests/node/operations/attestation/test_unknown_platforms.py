@@ -105,13 +105,13 @@ async def test_invented_platforms_are_not_wished_for(
     async with staying(with_collateral=False, fetching=asking(pcs)) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         reply = await hand_in(here, delegate, owner, stranger)
-        assert (reply.status, reply.value["code"]) == (403, "untrusted_root")
+        assert (reply.status, reply.value["code"]) == (403, "untrusted-root")
         nonce = await here.nonce(delegate.did)
         bound = here.report_data(delegate.did, delegate.receiver.public_key, nonce)
         quote = stranger.mint_quote(measurements_of("approved"), bound)
         spliced = quote.replace(stranger.root_pem.encode(), here.platform.root_pem.encode())
         reply = await here.hand_in(delegate, owner.network, nonce=nonce, quote=spliced)
-        assert (reply.status, reply.value["code"]) == (403, "certificate_chain")
+        assert (reply.status, reply.value["code"]) == (403, "certificate-chain")
         assert await families(here) == []
 
 
@@ -158,7 +158,7 @@ async def test_collateral_that_is_too_old_judges_nothing(staying: Stay) -> None:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         await bring(here, issued_before_s=2 * DAY_S + 1)
         reply = await hand_in(here, delegate, owner, here.platform)
-        assert (reply.status, reply.value["code"]) == (503, "collateral_window")
+        assert (reply.status, reply.value["code"]) == (503, "collateral-window")
         await bring(here, issued_before_s=2 * DAY_S - 100)
         reply = await hand_in(here, delegate, owner, here.platform)
         assert reply.status == 200

@@ -38,14 +38,14 @@ async def test_an_unknown_text_of_the_library_alarms(
         quote = here.quote(delegate.did, delegate.receiver.public_key, nonce)
         capsys.readouterr()
         reply = await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
-        assert (reply.status, reply.value["code"]) == (403, "verdict_unknown")
+        assert (reply.status, reply.value["code"]) == (403, "verdict-unknown")
         assert "later version" not in reply.text
         told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
         (alarm,) = [line for line in told if line["event"] == "attestation-alarm"]
-        assert (alarm["level"], alarm["code"]) == ("warning", "verdict_unknown")
+        assert (alarm["level"], alarm["code"]) == ("warning", "verdict-unknown")
         records = await audit_records(here.services.store)
         (refusal,) = [record.detail.decode() for record in records if record.action == "evidence.refused"]
-        assert refusal == f"verdict_unknown: {NEWS}"
+        assert refusal == f"verdict-unknown: {NEWS}"
 
 
 async def test_a_machine_is_known_by_a_hash(staying: Stay) -> None:

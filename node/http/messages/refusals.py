@@ -1,0 +1,397 @@
+"""What each refusal means to a client: one table from code to status, title and hint, and how the wire says it.
+
+What raises errors knows nothing of HTTP: each error has a stable code, and a row here. The families are the node's own
+(`Refusal`) and those of the packages below. A code without a row is a fault of ours, and nothing of it is shown.
+
+`make pages` writes `spec/refusals.md` from this table; `tests/node/http/messages/test_refusals.py` compares it
+with all error classes.
+
+Example:
+    row = TABLE[code_of(error)]
+    status, text = wire_form(error, row, place="revoke")
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
+
+from capabilities.errors import CapabilityError
+from encryption_network.errors import EncryptionError
+from spaces.errors import SpaceError
+from tee_backend.attestation.errors import AttestationError
+
+from ...refusal import Refusal
+from .pages import reason_of
+
+Coded: TypeAlias = Refusal | CapabilityError | EncryptionError | SpaceError | AttestationError
+"""The families that end requests."""
+
+Place = Literal["invoked-decrypt", "delegate", "revoke", "delegation-status", "delegation-query", "peer"]
+"""Where on the wire surface some codes are answered differently; `invoked-decrypt`: a decrypt request on `/invoke`."""
+
+
+class Body(Enum):
+    """What the body of a wire answer is."""
+
+    TITLE = "the title of the row"
+    MESSAGE = "the error's own message; it names bounds and what the caller sent, never a secret"
+    PAGE = "a framework page (H2)"
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """How a code is answered in one place; always as text, and without `Retry-After`.
+
+    Attributes:
+        status: HTTP status.
+        text: the body; None: the error's own message.
+    """
+
+    status: int
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one code means to a client.
+
+    Attributes:
+        status: HTTP status, on both surfaces.
+        title: what went wrong, in one line; None: the error's own message.
+        hint: what the caller can do.
+        body: of the answer on the wire surface.
+        retry_after_s: seconds after which another try may succeed; None says nothing.
+        is_expected: a status of 500 or more that is no fault, but what a caller did or how the node was set up.
+        elsewhere: where the wire surface answers differently.
+    """
+
+    status: int
+    title: str | None
+    hint: str
+    body: Body = Body.TITLE
+    retry_after_s: int | None = None
+    is_expected: bool = False
+    elsewhere: Mapping[Place, Elsewhere] = field(default_factory=dict)
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the node is at fault: the error is logged, so that its operator can find out why."""
+        return self.status >= 500 and not self.is_expected
+
+
+_COMPARE: Final = "compare the request with the documentation"
+
+_SERVER: Final = {
+    "not-readable": Row(400, "The request could not be read", "send well-formed JSON", Body.PAGE),
+    "unauthenticated": Row(401, "A token is missing", "send the token as the Authorization header", Body.PAGE),
+    "operator-locked": Row(401, "The operator's secret is missing", "send `Authorization: Bearer <secret>`", Body.PAGE),
+    "not-found": Row(404, "There is nothing here", "compare method, path and content type", Body.PAGE),
+    "too-slow": Row(408, "The request took too long to arrive", "send it again, without pauses", Body.PAGE),
+    "too-large": Row(413, "The request is too large", "send less", Body.PAGE),
+    "wrong-shape": Row(422, "The body has another shape", "compare the members with the documentation", Body.PAGE),
+    "too-many-requests": Row(429, "Too many requests", "wait, then try again", Body.MESSAGE, retry_after_s=10),
+    "internal": Row(500, "Something went wrong on our side", "report the request id to the operator", Body.PAGE),
+    "not-enabled": Row(
+        501,
+        "The service is not offered",
+        "use a node that offers it; `/info` lists features",
+        Body.MESSAGE,
+        is_expected=True,
+    ),
+    "operator-absent": Row(
+        503, "The operator's routes are closed", "the operator sets `admin.secret_file`", Body.PAGE, is_expected=True
+    ),
+}
+"""What the server around the use cases raises."""
+
+_STORE: Final = {
+    "store-unavailable": Row(
+        503,
+        "The store cannot be reached",
+        "send it again, newly signed",
+        retry_after_s=1,
+        elsewhere={
+            "delegation-status": Elsewhere(503, "Status unavailable"),
+            "delegation-query": Elsewhere(503, "Delegation query unavailable"),
+        },
+    ),
+    "store-busy": Row(503, "Others changed the same rows", "send it again, newly signed", retry_after_s=1),
+    "intake-full": Row(503, "Too many values are on their way", "send it again, newly signed", retry_after_s=1),
+    "store-full": Row(507, "The store is full", "tell the operator; reading still works"),
+    "record-damaged": Row(500, "A stored record cannot be read", "report the request id to the operator"),
+    "commit-too-large": Row(400, "The request changes more than one commit may", "send it in parts", Body.MESSAGE),
+    "too-many-delegations": Row(
+        400, "Too many delegations are kept", "let some expire; they leave 30 days later", Body.MESSAGE
+    ),
+    "path-too-long": Row(400, "The path is too long", "store the value under a shorter path", Body.MESSAGE),
+    "too-many-spaces": Row(400, "The delegation names too many spaces", "sign one for fewer spaces", Body.MESSAGE),
+    "metadata-too-large": Row(400, "The stored metadata is too large", "send fewer or shorter headers", Body.MESSAGE),
+}
+"""What the store raises."""
+
+
+def _token(place: Place | None = None, more: Elsewhere | None = None) -> Row:
+    """Return the row of a token or chain that does not allow what was asked (wire 3.3, 4.10)."""
+    elsewhere: dict[Place, Elsewhere] = dict(_AUTHORITY_FAILS)
+    if place is not None and more is not None:
+        elsewhere[place] = more
+    return Row(401, _NOT_ALLOWED, _SIGN_ANEW, Body.MESSAGE, elsewhere=elsewhere)
+
+
+def _each(codes: Iterable[str], row: Row) -> dict[str, Row]:
+    return dict.fromkeys(codes, row)
+
+
+_NOT_ALLOWED: Final = "The token does not allow this"
+_SIGN_ANEW: Final = "sign anew, or ask the owner for the authority"
+# W20 to W22 and 4.8: where a token that was read and means this route is refused for what it may, the status is 403.
+_AUTHORITY_FAILS: Final[Mapping[Place, Elsewhere]] = {"revoke": Elsewhere(403), "invoked-decrypt": Elsewhere(403)}
+
+_TOKENS: Final = {
+    "token-malformed": Row(
+        401,
+        "The token cannot be decoded",
+        "send the raw token, without `Bearer`",
+        Body.PAGE,  # E5
+        elsewhere={"invoked-decrypt": Elsewhere(403)},
+    ),
+    "json-invalid": Row(
+        400,
+        "The body is not strict JSON",
+        "send one JSON object without repeated members",
+        Body.MESSAGE,
+        elsewhere=_AUTHORITY_FAILS,
+    ),
+    "identifier-invalid": Row(
+        400,
+        "An identifier is not valid",
+        "compare it with the documentation",
+        Body.MESSAGE,
+        elsewhere={**_AUTHORITY_FAILS, "peer": Elsewhere(400, "Invalid space ID")},
+    ),
+    "token-kind": Row(401, _NOT_ALLOWED, _SIGN_ANEW, Body.MESSAGE),  # T9: 401 everywhere
+    "policy-profile-refused": _token("delegate", Elsewhere(403)),  # 3.8
+    **_each(
+        (
+            "signature-invalid",
+            "chain-too-large",
+            "delegation-outside-window",
+            "invocation-outside-window",
+            "revocation-outside-window",
+            "lifetime-too-long",
+            "parent-not-found",
+            "delegator-unauthorized",
+            "invoker-unauthorized",
+            "revoker-unauthorized",
+            "parent-revoked",
+            "ancestor-revoked",
+            "delegation-revoked",
+            "parent-terminal",
+            "expiry-exceeds-parent",
+            "not-before-precedes-parent",
+            "capability-unauthorized",
+            "action-unauthorized",
+            "caveats-not-contained",
+            "caveat-refused",
+        ),
+        _token(),
+    ),
+}
+"""What reading and judging tokens raises."""
+
+
+def _said(status: int, hint: str, body: Body = Body.MESSAGE) -> Row:
+    """Return the row of what a use case refuses in words of the wire; our own surface says the reason of the status."""
+    return Row(status, reason_of(status), hint, body)
+
+
+_VALUES: Final = {
+    "bad-option": _said(400, "compare the headers with the documentation"),
+    "bad-nonce": _said(400, "send one nonce, of the size and spelling documented"),
+    "duplicate-invocation": _said(409, _COMPARE),
+    "first-use-unknown": _said(409, _COMPARE),
+    "space-not-found": _said(404, "the owner hosts a space by signing in to it"),
+    "key-not-found": _said(404, "list the space to see what is stored", Body.PAGE),
+    "no-such-key": _said(404, "list the space to see what is stored"),
+    "no-value": _said(404, "list the space to see what is stored"),
+    "ticket-refused": _said(401, "ask for a new signed URL"),
+    "scope-refused": _said(403, "ask the owner for a delegation that covers the value"),
+    "not-public": _said(403, "read it with a token, on `/invoke`"),
+    "value-changed": _said(412, "ask for a new signed URL"),
+    "precondition-failed": _said(412, "read the value again, then decide anew"),
+    "quota-exceeded": _said(402, "delete values, or ask the operator for more"),
+    "value-exceeds-quota": _said(413, "store less, delete values, or ask the operator for more"),
+    "response-too-large": _said(413, "raise the bound that the request sets"),
+    "batch-too-large": _said(413, "read fewer values at once"),
+    "body-too-large": _said(413, "store the value in parts"),
+}
+"""What use cases of values raise."""
+
+_DELEGATIONS: Final = {
+    "status-token-refused": _said(401, "sign a status invocation anew"),
+    "status-not-bound": _said(403, "sign for the one delegation that the body names"),
+    "status-cid-invalid": _said(400, "send the cid as `/delegate` answered it"),
+    "query-refused": _said(403, "sign for the account itself; take cursors from its answers"),
+    "bad-query": _said(400, "compare the members with the documentation"),
+    "bad-delegation-cid": _said(401, "name delegations by their cids"),
+    "bad-space-name": _said(400, "compare the name with the documentation"),
+    "space-exists": _said(409, "use it, or choose another name"),
+    "space-not-made": _said(403, "ask the operator, who bounds and lists whom the node hosts"),
+}
+"""What use cases of delegations and spaces raise."""
+
+
+def _network(
+    status: int, hint: str = _COMPARE, *, invoked: Elsewhere = Elsewhere(403), body: Body = Body.MESSAGE
+) -> Row:
+    """Return the row of a refused request to an encryption network: its message, and 403 on `/invoke` (enc 2.7)."""
+    return Row(status, None, hint, body, elsewhere={"invoked-decrypt": invoked})
+
+
+_OTHER_TYPE: Final = Elsewhere(403, "invocation type is not a decrypt invocation")
+
+_NETWORKS: Final = {
+    "body-not-json": _network(400, invoked=Elsewhere(400), body=Body.PAGE),  # enc 2.1
+    "request-too-large": _network(413, invoked=Elsewhere(400), body=Body.PAGE),  # enc 2.1
+    **_each(
+        (
+            "invalid-canonical-json",
+            "invalid-policy",
+            "invalid-withdrawal",
+            "invalid-receipt",
+            "body-malformed",
+            "create-body-malformed",
+            "invalid-network-id",
+            "invalid-base64",
+        ),
+        _network(400),
+    ),
+    **_each(
+        (
+            "multiple-networks",
+            "type-mismatch",
+            "network-mismatch",
+            "action-not-permitted",
+            "version-mismatch",
+        ),
+        _network(401),
+    ),
+    **_each(("not-yet-valid", "expired"), _network(401, "set the clock, then sign anew")),
+    "nonce-used": _network(401, "sign anew, with a new nonce"),
+    "release-refused": _network(401, "see release.md for the reason in the text"),  # RL14
+    "audience-mismatch": _network(401, invoked=_OTHER_TYPE),
+    "target-node-mismatch": _network(401, invoked=_OTHER_TYPE),
+    # `/invoke` names one field whatever differs.
+    "hash-mismatch": _network(401, invoked=Elsewhere(403, "invocation hash mismatch: bodyHash")),
+    # `/invoke` knows only the state.
+    "network-revoked": _network(
+        401, "nothing opens it again", invoked=Elsewhere(403, "network is not active (state: revoked)")
+    ),
+    "network-not-found": _network(404, "create the network first"),
+    "network-exists": _network(409, "use it, or choose another name", invoked=Elsewhere(409)),
+    "network-not-active": _network(409, "ask the network's owner"),
+    # A wrapped key that does not open is the caller's doing, whatever the wire's status for it is.
+    "key-backend": Row(
+        500, None, _COMPARE, Body.MESSAGE, is_expected=True, elsewhere={"invoked-decrypt": Elsewhere(403)}
+    ),
+    "invalid-record": _network(500),
+}
+"""What encryption networks raise."""
+
+_EVIDENCE_REFUSED: Final = Row(403, "The evidence does not hold", "attest anew, with a new challenge")
+_UNUSABLE: Final = Row(503, "This node cannot judge the evidence", "ask the operator to import fresh collateral")
+
+_ATTESTATION: Final = {
+    "request-malformed": Row(400, "The request is malformed", _COMPARE),
+    "session-not-bound": Row(403, "The token is not bound to this request", _COMPARE),
+    "challenge-used": Row(409, "The challenge was used before", "ask for a new challenge"),
+    "network-unknown": Row(404, "There is no such network on this node", "create the network first"),
+    "document-unknown": Row(404, "There is no such document on this node", "take digests from receipts of this node"),
+    "policy-not-in-person": Row(403, "The owner's policy is written by the owner in person", "sign as the owner"),
+    "collateral-missing": Row(
+        503, "The node has no collateral for this platform", "ask the operator to import fresh collateral"
+    ),
+    **_each(
+        (
+            "malformed",
+            "unsupported",
+            "td-attributes",
+            "certificate-chain",
+            "quote-signature",
+            "qe-binding",
+            "revoked",
+            "tcb-too-old",
+            "evidence-invalid",
+            "verdict-unknown",
+            "event-log-malformed",
+            "event-log",
+            "key-provider",
+            "report-data",
+            "challenge-invalid",
+            "challenge-expired",
+            "untrusted-root",
+        ),
+        _EVIDENCE_REFUSED,
+    ),
+    **_each(
+        (
+            "collateral-malformed",
+            "collateral-window",
+            "collateral-signature",
+            "collateral-mismatch",
+            "collateral-root",
+        ),
+        _UNUSABLE,
+    ),
+    "quotes-busy": Row(503, "Too many quotes wait to be verified", "try again shortly", retry_after_s=1),
+    "own-quotes-busy": Row(
+        503, "Too many wait for the node's own quote", "try again shortly", Body.MESSAGE, retry_after_s=1
+    ),
+    "own-quote-failed": Row(
+        503, "The node's platform makes no quote", "try again; see /readyz", Body.MESSAGE, retry_after_s=10
+    ),
+}
+"""What attestation, policies and receipts raise."""
+
+SECTIONS: Final[Mapping[str, Mapping[str, Row]]] = {
+    "Any route": _SERVER,
+    "Tokens and chains": _TOKENS,
+    "The store": _STORE,
+    "Values": _VALUES,
+    "Delegations and spaces": _DELEGATIONS,
+    "Encryption networks": _NETWORKS,
+    "Attestation, policies and receipts": _ATTESTATION,
+}
+"""The table, in the order of its page."""
+
+TABLE: Final[Mapping[str, Row]] = MappingProxyType(
+    {code: row for rows in SECTIONS.values() for code, row in rows.items()}
+)
+"""Every code that can reach a client."""
+
+
+def code_of(error: Exception) -> str:
+    """Return the code under which an error is answered: `internal` of whatever has no row."""
+    return error.code if isinstance(error, Coded) and error.code in TABLE else "internal"
+
+
+def wire_form(error: Exception, row: Row, place: Place | None = None) -> tuple[int, str | None]:
+    """Return status and text of an answer on the wire surface; None: a framework page.
+
+    Args:
+        error: what was raised.
+        row: the row of its code.
+        place: where it was raised, where that makes a difference.
+    """
+    elsewhere = None if place is None else row.elsewhere.get(place)
+    if elsewhere is not None:
+        return elsewhere.status, str(error) if elsewhere.text is None else elsewhere.text
+    match row.body:
+        case Body.PAGE:
+            return row.status, None
+        case Body.MESSAGE:
+            return row.status, str(error)
+        case Body.TITLE:
+            return row.status, row.title

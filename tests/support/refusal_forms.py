@@ -1,0 +1,41 @@
+"""The node's table of refusals as tests ask it, and the error classes that it is about."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from types import ModuleType
+
+import capabilities
+import encryption_network
+import node
+import spaces
+import tee_backend
+from encryption_network.errors import EncryptionError
+from node.http.messages.refusals import TABLE, code_of, wire_form
+
+
+def on_route(error: EncryptionError) -> tuple[int, str | None]:
+    """Status and text on the dedicated routes of encryption networks; None: a framework page."""
+    return wire_form(error, TABLE[code_of(error)])
+
+
+def on_invoke(error: EncryptionError) -> tuple[int, str | None]:
+    """Status and text on `/invoke`."""
+    return wire_form(error, TABLE[code_of(error)], "invoked-decrypt")
+
+
+def error_classes() -> set[type[Exception]]:
+    """Return every error class that the packages below the command line and the node itself define."""
+    return {
+        thing
+        for package in (capabilities, encryption_network, spaces, tee_backend, node)
+        for module in _modules(package)
+        for thing in vars(module).values()
+        if isinstance(thing, type) and issubclass(thing, Exception) and thing.__module__ == module.__name__
+    }
+
+
+def _modules(package: ModuleType) -> Iterator[ModuleType]:
+    yield package
+    for entry in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        yield importlib.import_module(entry.name)
