@@ -118,7 +118,7 @@ async def test_more_proofs_than_a_chain_may_have_are_refused_before_they_are_rea
 
 
 def seconds_to_judge(resources: list[str], ability: str) -> float:
-    """Time how long a delegation of many resources takes to be judged against a parent with the same ones."""
+    """Return the CPU time in which a delegation of many resources is judged against a parent with the same ones."""
     one, other = new_key(), new_key()
     grants: Grants = {resource.format(did=one.did, key=one.did[4:]): [ability] for resource in resources}
     parent = verify_delegation(parse_delegation(key_token(one, other.did, grants, ttl_s=600)))
@@ -127,9 +127,9 @@ def seconds_to_judge(resources: list[str], ability: str) -> float:
     child = verify_delegation(parse_delegation(token))
     best = float("inf")
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.process_time()
         judge_registration(child, (held,), {parent.content_key: Mark.LIVE}, now=time.time())
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.process_time() - started)
     return best
 
 
