@@ -14,7 +14,7 @@ A receipt is canonical JSON with exactly these members:
     verdict, ground         "authorised", and why: owner, owner_session, attested, off
     mode                    the node's mode then
     atMicros                microseconds since the epoch
-    evidence                null, or what the code was judged by: see `Judged`
+    evidence                null, or what the code was judged by: see `QuoteVerdict`
     signature               base64, Ed25519 by the node over the rest
 
 The type makes the signed text unlike every other one that the node signs.
@@ -74,7 +74,7 @@ _LAST_MEMBERS: Final = f'"type":"{RECEIPT_TYPE}","verdict":"{VERDICT}"}}'.encode
 _JUDGED_MEMBERS: Final = frozenset({"record", "quote", "eventLog", "collateral", "nonce"})
 
 
-class Judged(Struct, frozen=True, kw_only=True, gc=False):
+class QuoteVerdict(Struct, frozen=True, kw_only=True, gc=False):
     """What the code was judged by: SHA-256 of documents, 32 bytes each, and the challenge.
 
     Attributes:
@@ -92,7 +92,7 @@ class Judged(Struct, frozen=True, kw_only=True, gc=False):
     nonce: bytes | None
 
 
-class _JudgedMembers(Struct, gc=False, rename="camel"):
+class _VerdictMembers(Struct, gc=False, rename="camel"):
     record: str
     quote: str | None
     event_log: str | None
@@ -117,7 +117,7 @@ class _Members(Struct, gc=False, rename="camel"):
     ground: str
     mode: str
     at_micros: int
-    evidence: _JudgedMembers | None
+    evidence: _VerdictMembers | None
 
 
 class Receipt(Struct, frozen=True, kw_only=True, gc=False):
@@ -140,7 +140,7 @@ class Receipt(Struct, frozen=True, kw_only=True, gc=False):
     ground: Ground
     mode: Mode
     at_micros: int
-    evidence: Judged | None
+    evidence: QuoteVerdict | None
     signature: bytes = b""
 
     @property
@@ -215,12 +215,12 @@ def _signed_members(receipt: Receipt) -> _Members:
         receipt.ground,
         receipt.mode,
         receipt.at_micros,
-        None if receipt.evidence is None else _judged_members(receipt.evidence),
+        None if receipt.evidence is None else _verdict_members(receipt.evidence),
     )
 
 
-def _judged_members(judged: Judged) -> _JudgedMembers:
-    return _JudgedMembers(
+def _verdict_members(judged: QuoteVerdict) -> _VerdictMembers:
+    return _VerdictMembers(
         judged.record.hex(),
         None if judged.quote is None else judged.quote.hex(),
         None if judged.event_log is None else judged.event_log.hex(),
@@ -342,12 +342,12 @@ def _micros(value: Json) -> int:
     return value
 
 
-def _judged(value: Json) -> Judged | None:
+def _judged(value: Json) -> QuoteVerdict | None:
     if value is None:
         return None
     if not isinstance(value, dict) or value.keys() != _JUDGED_MEMBERS:
         raise ReceiptError("evidence has not its members")
-    return Judged(
+    return QuoteVerdict(
         record=_digest(value, "record"),
         quote=_optional_sha256(value, "quote"),
         event_log=_optional_sha256(value, "eventLog"),

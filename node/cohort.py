@@ -9,9 +9,9 @@ at once.
 This changes when something happens and nothing else: no step relies on what was read before a turn.
 
 Example:
-    in_step.came(1)
-    await in_step.turn()
-    in_step.went(1)
+    cohort.came(1)
+    await cohort.turn()
+    cohort.went(1)
 """
 
 import types
@@ -20,7 +20,7 @@ from collections.abc import Generator
 from aiohttp import web
 
 
-class InStep:
+class Cohort:
     """The requests of one process that came and were not answered yet."""
 
     __slots__ = ("_due",)
@@ -28,19 +28,19 @@ class InStep:
     def __init__(self) -> None:
         self._due = 0
 
-    def came(self, requests: int) -> None:
+    def arrived(self, requests: int) -> None:
         """Hear of requests whose heads are there."""
         self._due += requests
 
-    def went(self, requests: int) -> None:
+    def answered(self, requests: int) -> None:
         """Hear of requests that were answered, or never will be."""
         self._due -= requests
 
     @types.coroutine
-    def turn(self) -> Generator[None, None, None]:
+    def yield_to_cohort(self) -> Generator[None, None, None]:
         """Let the others take the step that ends here, where there are any: what `asyncio.sleep(0)` does, and less."""
         if self._due > 1:
             yield
 
 
-IN_STEP: web.AppKey[InStep] = web.AppKey("in_step", InStep)
+COHORT: web.AppKey[Cohort] = web.AppKey("cohort", Cohort)

@@ -12,19 +12,19 @@ Example:
 from collections.abc import Iterable
 from typing import Final
 
-from encryption_network.receipt import Judged
+from encryption_network.receipt import QuoteVerdict
 
 MAX_POLICIES: Final = 4096
 MAX_EVIDENCE: Final = 4096
 
 
-class KeptDocuments:
+class DocumentCache:
     """Digests of policies, and evidence with all it was judged from, of which every document is in the store."""
 
     def __init__(self) -> None:
         self._span = 0
         self._policies: set[str] = set()
-        self._judged: dict[bytes, Judged] = {}
+        self._judged: dict[bytes, QuoteVerdict] = {}
 
     def enter(self, span: int) -> None:
         """Forget everything unless it is of this span."""
@@ -37,11 +37,11 @@ class KeptDocuments:
         """Tell whether the policy with this SHA-256 in hex is known to be kept."""
         return sha256 in self._policies
 
-    def judged(self, evidence_sha256: bytes) -> Judged | None:
+    def judged(self, evidence_sha256: bytes) -> QuoteVerdict | None:
         """Return what evidence was judged from, if all of it is known to be kept."""
         return self._judged.get(evidence_sha256)
 
-    def note(self, span: int, *, policies: Iterable[str], judged: Judged | None) -> None:
+    def note(self, span: int, *, policies: Iterable[str], judged: QuoteVerdict | None) -> None:
         """Remember what is durable now.
 
         Args:

@@ -19,12 +19,12 @@ from spaces.values.value_heads import Values
 from tee_backend.attestation.trust_root import TrustRoot
 
 from .admin_key import AdminKey
-from .cohort import InStep
+from .cohort import Cohort
 from .collateral.quotes import Quotes
 from .collateral.source import CollateralSource
 from .config.tree import Config
 from .counts import RequestCounter
-from .document_cache import KeptDocuments
+from .document_cache import DocumentCache
 from .platform.own_quotes import OwnQuotes
 from .rates import Rates
 
@@ -48,12 +48,12 @@ class Services:
         collateral_source: where collateral is fetched from; None: nowhere.
         challenge_rates: how often one client may ask for challenges and sessions.
         public_rates: how often one client may read public values.
-        stranger_rates: how much one client may cost without being entitled to anything; see `strangers`.
+        unauthenticated_rates: how much one client may cost without being entitled to anything; see `strangers`.
         admin_key: opens the operator's routes; None: nothing does.
         trust_root: the root certificate that this process was started with; the release record has to name it.
         own_quotes: where the node's own quotes are made; None: it runs in no trust domain.
         own_quote_rates: how often one client may ask for them.
-        in_step: lets requests that came together go together.
+        cohort: lets requests that came together go together.
         tally: counts for whoever operates the node; None: nobody asks.
     """
 
@@ -67,16 +67,16 @@ class Services:
     values: Values
     hosting: HostingPolicy
     quotes: Quotes
-    kept: KeptDocuments
+    kept: DocumentCache
     collateral_source: CollateralSource | None
     challenge_rates: Rates
     public_rates: Rates
-    stranger_rates: Rates
+    unauthenticated_rates: Rates
     admin_key: AdminKey | None
     trust_root: TrustRoot
     own_quotes: OwnQuotes | None
     own_quote_rates: Rates
-    in_step: InStep = field(default_factory=InStep)
+    cohort: Cohort = field(default_factory=Cohort)
     tally: RequestCounter | None = None
 
     @property

@@ -128,9 +128,9 @@ def status_of(answer: Answer, cid: str) -> DelegationStatus:
     Raises:
         MalformedAnswer: it is about another one, or says what its status code does not.
     """
-    told = json_object(answer)
-    word = required_text(told, "status")
-    if required_text(told, "cid") != cid:
+    answered = json_object(answer)
+    word = required_text(answered, "status")
+    if required_text(answered, "cid") != cid:
         raise MalformedAnswer("the node answered about another delegation")
     for known in get_args(Word):
         if word == known and (known == "not_found") is (answer.status == 404):

@@ -223,10 +223,10 @@ def _statement(value: Mapping[str, Json]) -> NodeStatement:
 
 
 def _truth(value: Mapping[str, Json], member: str) -> bool:
-    told = value.get(member)
-    if not isinstance(told, bool):
+    answered = value.get(member)
+    if not isinstance(answered, bool):
         raise _malformed(member)
-    return told
+    return answered
 
 
 def _providers(value: Mapping[str, Json]) -> tuple[str, ...]:

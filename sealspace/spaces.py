@@ -47,7 +47,7 @@ class _Entry(msgspec.Struct, rename="camel"):
     type: Literal["owned", "delegated"] | None = None
 
 
-Told = TypeVar("Told")
+Listed = TypeVar("Listed")
 
 _ONE: Final = msgspec.json.Decoder(_Entry)
 _MANY: Final = msgspec.json.Decoder(list[_Entry])
@@ -132,16 +132,16 @@ def entries_of(answer: Answer) -> tuple[SpaceEntry, ...]:
     return tuple([_entry(one) for one in _decoded(_MANY, answer)])
 
 
-def _decoded(decoder: "msgspec.json.Decoder[Told]", answer: Answer) -> Told:
+def _decoded(decoder: "msgspec.json.Decoder[Listed]", answer: Answer) -> Listed:
     try:
         return decoder.decode(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedAnswer("the node's answer tells no spaces") from exc
 
 
-def _entry(told: _Entry) -> SpaceEntry:
+def _entry(answered: _Entry) -> SpaceEntry:
     try:
-        space = parse_space_id(told.id)
+        space = parse_space_id(answered.id)
     except CapabilityError as exc:
         raise MalformedAnswer("the node's answer names no space") from exc
-    return SpaceEntry(space, told.created_at, None if told.type is None else told.type == "owned")
+    return SpaceEntry(space, answered.created_at, None if answered.type is None else answered.type == "owned")

@@ -326,7 +326,7 @@ def claim_key(minute4: bytes, id16: bytes) -> bytes:
     return CLAIMS_PREFIX + minute4 + id16
 
 
-def blob_key(space16: bytes, digest32: bytes) -> bytes:
+def object_key(space16: bytes, digest32: bytes) -> bytes:
     """Key of a blob record."""
     return b"B" + space16 + digest32
 

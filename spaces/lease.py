@@ -19,7 +19,7 @@ import msgspec
 from ._codec import Codec
 from .keyspace import LEASE_KEY
 from .store.contract import ABSENT, Commit, Committed, Put, Record, Store
-from .store.watching import MAX_CLOCK_SKEW_S
+from .store.observing import MAX_CLOCK_SKEW_S
 
 
 class _LeaseRow(msgspec.Struct, frozen=True, array_like=True):

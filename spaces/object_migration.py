@@ -17,8 +17,8 @@ from .keyspace import LONG_VALUES_PREFIX, VALUES_PREFIX, says_that_paths_go_on
 from .migrations import bring_up
 from .store.contract import Range, Store, pages_of
 from .values.object_place import record_move, recorded_place
-from .values.object_records import BlobName
-from .values.object_store import BlobStore
+from .values.object_records import ObjectName
+from .values.object_store import ObjectStore
 from .values.value_heads import Head, head_of
 
 Progress = Callable[[int], None]
@@ -41,7 +41,7 @@ class MovedBodies:
 
 
 async def move_bodies(
-    store: Store, source: BlobStore, target: BlobStore, *, origin: str, to: str, progress: Progress
+    store: Store, source: ObjectStore, target: ObjectStore, *, origin: str, to: str, progress: Progress
 ) -> MovedBodies:
     """Copy all bodies and record where they are.
 
@@ -74,16 +74,16 @@ async def move_bodies(
     return MovedBodies(bodies=len(seen), size_bytes=size_bytes, copied=copied)
 
 
-async def _bodies(store: Store) -> AsyncIterator[tuple[BlobName, int]]:
+async def _bodies(store: Store) -> AsyncIterator[tuple[ObjectName, int]]:
     for prefix in (VALUES_PREFIX, LONG_VALUES_PREFIX):
         async for page in pages_of(store, Range(prefix, limit=_PAGE_HEADS)):
             for key, record in page.rows:
                 head: Head | None = None if says_that_paths_go_on(key) else head_of(record, key=key)
-                if head is not None and head.blob is not None:
-                    yield head.blob, head.size_bytes
+                if head is not None and head.object_name is not None:
+                    yield head.object_name, head.size_bytes
 
 
-async def _copy(source: BlobStore, target: BlobStore, name: BlobName, size_bytes: int) -> bool:
+async def _copy(source: ObjectStore, target: ObjectStore, name: ObjectName, size_bytes: int) -> bool:
     """Copy a body unless it is there; tell whether it was copied."""
     if await _has(target, name, size_bytes):
         return False
@@ -101,7 +101,7 @@ async def _copy(source: BlobStore, target: BlobStore, name: BlobName, size_bytes
     return True
 
 
-async def _has(target: BlobStore, name: BlobName, size_bytes: int) -> bool:
+async def _has(target: ObjectStore, name: ObjectName, size_bytes: int) -> bool:
     try:
         async with await target.open(name, size_bytes=size_bytes):
             return True

@@ -52,8 +52,8 @@ class HeldGrants:
         """
         kept = [one for one in held if one.cid != grant.cid and one.is_live(now)]
         for owner in owners_of(grant):
-            self._make_room(kept, [one for one in kept if owner in owners_of(one)], self._most_of_an_owner)
-        self._make_room(kept, kept, self._most)
+            self._evict(kept, [one for one in kept if owner in owners_of(one)], self._most_of_an_owner)
+        self._evict(kept, kept, self._most)
         self._read &= {grant.cid, *(one.cid for one in kept)}
         return (grant, *kept)
 
@@ -61,7 +61,7 @@ class HeldGrants:
         """Note that a secret was opened by these grants."""
         self._read |= frozenset(cids)
 
-    def _make_room(self, kept: list[Grant], among: Sequence[Grant], most: int) -> None:
+    def _evict(self, kept: list[Grant], among: Sequence[Grant], most: int) -> None:
         if len(among) < most:
             return
         unread = [one for one in among if one.cid not in self._read]

@@ -81,8 +81,10 @@ class TdxNodeVerifier:
         if statement.node_policy_suffices and not policy.accepts_node_policy:
             raise NodeEvidenceRefused("node-policy", "the node's own list of code may stand for that of an owner")
         if not are_accepted(statement.key_providers, policy.release_key_providers):
-            told = ", ".join(statement.key_providers)[:200]
-            raise NodeEvidenceRefused("key-providers", f"the node takes evidence of applications with keys from {told}")
+            named = ", ".join(statement.key_providers)[:200]
+            raise NodeEvidenceRefused(
+                "key-providers", f"the node takes evidence of applications with keys from {named}"
+            )
 
 
 def _check_key_provider(facts: Evidence, statement: NodeStatement, policy: NodePolicy) -> None:
@@ -98,5 +100,5 @@ def _check_key_provider(facts: Evidence, statement: NodeStatement, policy: NodeP
     elif found is None:
         return
     if not is_accepted(found, providers):
-        told = "nobody who can be told" if found is None else found[:80]
-        raise NodeEvidenceRefused("key-provider", f"the node's keys come from {told}")
+        named = "nobody who can be told" if found is None else found[:80]
+        raise NodeEvidenceRefused("key-provider", f"the node's keys come from {named}")

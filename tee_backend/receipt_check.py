@@ -32,7 +32,7 @@ from encryption_network.evidence_record import decode_evidence
 from encryption_network.judgement import judge
 from encryption_network.key_providers import NAMES
 from encryption_network.policy import MAX_POLICY_BYTES, Evidence, Policy, parse_policy
-from encryption_network.receipt import Judged, Receipt, parse_receipt, verify_receipt
+from encryption_network.receipt import QuoteVerdict, Receipt, parse_receipt, verify_receipt
 from sealspace.errors import ReceiptInvalid
 from tee_backend.attestation.application import EventLogClaims
 from tee_backend.attestation.collateral import Collateral, parse_collateral
@@ -160,7 +160,9 @@ def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
 # --- steps 4 to 6 --------------------------------------------------------------------------------------------------
 
 
-def _evidence(receipt: Receipt, judged: Judged, documents: Documents, root: TrustRoot) -> tuple[Evidence, BoundQuote]:
+def _evidence(
+    receipt: Receipt, judged: QuoteVerdict, documents: Documents, root: TrustRoot
+) -> tuple[Evidence, BoundQuote]:
     record = _document(documents, "evidence", judged.record)
     with _naming(f"evidence {judged.record.hex()}"):
         evidence = decode_evidence(record)
@@ -175,7 +177,7 @@ def _evidence(receipt: Receipt, judged: Judged, documents: Documents, root: Trus
     return evidence, bound
 
 
-def _bound(receipt: Receipt, judged: Judged, evidence: Evidence, documents: Documents) -> BoundQuote:
+def _bound(receipt: Receipt, judged: QuoteVerdict, evidence: Evidence, documents: Documents) -> BoundQuote:
     """Return the quote with its event log, bound to the challenge, the node, the invoker and the receiver key (5)."""
     if judged.quote is None or judged.nonce is None:
         raise _refuted("quote", "the node no longer had it when it made the receipt")

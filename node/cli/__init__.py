@@ -26,7 +26,7 @@ from ..errors import NodeError
 from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, REFUSED, WRONG_ARGUMENT
 from .lazy import LazyGroup, Row, Table
-from .terminal import hold_standard_streams, tell
+from .terminal import hold_standard_streams, print_lines
 
 # Listed here so that `--help` imports no command.
 COMMANDS: Table = {
@@ -52,8 +52,8 @@ COMMANDS: Table = {
     "migrate-store": Row(
         "node.cli.operator.migrate_store", "migrate_store", "Move the store into a database, or back.", "node"
     ),
-    "migrate-blobs": Row(
-        "node.cli.operator.migrate_blobs", "migrate_blobs", "Move large values into a bucket, or back.", "node"
+    "migrate-objects": Row(
+        "node.cli.operator.migrate_objects", "migrate_objects", "Move large values into a bucket, or back.", "node"
     ),
     "login": Row("node.cli.owner.login", "login", "Sign in to a node as an owner, with a wallet's key."),
     "secret": Row("node.cli.owner.secret", "secret", "Owner: keep secrets: put, list, delete."),
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
 def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
     """Say in two lines what happened and what to do next; return the exit status of the code."""
     # What a node or a backend said may stand in it: its signs are not for the terminal.
-    tell(f"sealspace: {text}", f"next: {hint}", err=True)
+    print_lines(f"sealspace: {text}", f"next: {hint}", err=True)
     return EXIT_STATUS.get(code, otherwise)
 
 

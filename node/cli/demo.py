@@ -91,22 +91,22 @@ async def _run(folder: Path) -> int:
     assert task is not None  # a coroutine of asyncio.run is one
     # As Ctrl-C does: the node is stopped and the folder removed on the way out.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    telling = Telling()
+    narrator = Narrator()
     click.echo("sealspace demo: an owner, a node, and a backend in a simulated TEE\n")
     node = NodeProcess(folder)
     platform = SimulatedPlatform.from_seed(secrets.token_bytes(32))
     try:
         node.prepare(platform)
         async with AsyncExitStack() as clients:
-            await Story(node, platform, telling, clients).tell()
+            await Story(node, platform, narrator, clients).play()
     except StepFailed as failed:
-        telling.failed(failed)
+        narrator.failed(failed)
         node.show_log()
         return 1
     finally:
         await node.stop()
     stop_if_asked()
-    click.echo(f"\nAll {telling.steps} steps held.")
+    click.echo(f"\nAll {narrator.steps} steps held.")
     return 0
 
 
@@ -117,14 +117,14 @@ def stop_if_asked() -> None:
         raise asyncio.CancelledError
 
 
-# --- telling -----------------------------------------------------------------------------------------------------
+# --- narrator -----------------------------------------------------------------------------------------------------
 
 
 class StepFailed(Exception):
     """A step of the demo did not hold; the message says what was expected."""
 
 
-class Telling:
+class Narrator:
     """Prints the steps: number, what, tick; below it what is worth seeing. Never a secret."""
 
     def __init__(self) -> None:
@@ -172,7 +172,7 @@ def require(holds: bool, otherwise: str) -> None:
 
 
 @contextmanager
-def refused(telling: Telling, kind: type[SealspaceError], *, reason: str | None = None) -> Iterator[None]:
+def refused(narrator: Narrator, kind: type[SealspaceError], *, reason: str | None = None) -> Iterator[None]:
     """Expect that the block is refused, by this kind of error and, for the release gate, with this reason."""
     try:
         yield
@@ -181,9 +181,9 @@ def refused(telling: Telling, kind: type[SealspaceError], *, reason: str | None 
         require(isinstance(inner, kind), f"refused for another cause: {inner}")
         if isinstance(inner, ReleaseRefused):
             require(reason in (None, inner.reason), f"refused for another reason: {inner.reason}")
-        telling.note(f"refused: {inner.text}")
+        narrator.note(f"refused: {inner.text}")
     except kind as exc:
-        telling.note(f"refused: {getattr(exc, 'text', '') or exc}")
+        narrator.note(f"refused: {getattr(exc, 'text', '') or exc}")
     else:
         raise StepFailed("it was not refused")
 
@@ -347,11 +347,11 @@ class Story:
     """The steps, in order; what one leaves for the next are attributes."""
 
     def __init__(
-        self, node: NodeProcess, platform: SimulatedPlatform, telling: Telling, clients: AsyncExitStack
+        self, node: NodeProcess, platform: SimulatedPlatform, narrator: Narrator, clients: AsyncExitStack
     ) -> None:
         self._node = node
         self._platform = platform
-        self._telling = telling
+        self._narrator = narrator
         self._clients = clients
         self._wallet = CountingWallet(new_wallet())
         self._value = f"ff-{secrets.token_hex(16)}"
@@ -363,13 +363,13 @@ class Story:
         self._backend: Backend
         self._node_id = ""
 
-    async def tell(self) -> None:
+    async def play(self) -> None:
         """Run all steps."""
-        with self._telling.step("a node starts in an empty folder"):
+        with self._narrator.step("a node starts in an empty folder"):
             await self._node.start()
             self._owner = await self._client(None)
             self._node_id = (await self._owner.info()).node_id
-            self._telling.note(f"{self._node.url}, {_short(self._node_id)}, trusts the simulated platform's root")
+            self._narrator.note(f"{self._node.url}, {_short(self._node_id)}, trusts the simulated platform's root")
         await self._sign_in()
         await self._store_secret()
         wanted = self._ask_by_manifest()
@@ -383,23 +383,23 @@ class Story:
         await self._kill_and_return(wanted)
 
     async def _sign_in(self) -> None:
-        with self._telling.step("the owner signs in with a wallet; the rest is there without a further signature"):
+        with self._narrator.step("the owner signs in with a wallet; the rest is there without a further signature"):
             await self._owner.sign_in(self._wallet)
             self._network = self._owner.encryption.network()
             await self._owner.encryption.descriptor(self._network)
             require(await self._owner.secrets().list() == (), "the space for secrets is not empty")
             require(self._wallet.signatures == 1, f"the wallet was asked {self._wallet.signatures} times")
-            self._telling.note(f"owner {_short(self._wallet.did)}; spaces `default` and `secrets`, one network")
+            self._narrator.note(f"owner {_short(self._wallet.did)}; spaces `default` and `secrets`, one network")
 
     async def _store_secret(self) -> None:
-        with self._telling.step(f"the owner stores {SECRET}"):
+        with self._narrator.step(f"the owner stores {SECRET}"):
             await self._owner.secrets().put(SECRET, self._value)
             require(await self._owner.secrets().get(SECRET) == self._value, "the owner reads another value")
             require((await self._owner.secrets().list()) == (SECRET,), "the secret is not listed")
-            self._telling.note(f"{digest_of(self._value)}; the node holds an envelope and not its content")
+            self._narrator.note(f"{digest_of(self._value)}; the node holds an envelope and not its content")
 
     def _ask_by_manifest(self) -> list[Capability]:
-        with self._telling.step("an app's manifest asks for it"):
+        with self._narrator.step("an app's manifest asks for it"):
             backend = Ed25519Signer(self._backend_seed)
             manifest = parse_manifest(
                 {
@@ -415,13 +415,13 @@ class Story:
             require(len(asked) == 1, "the manifest asks for something else")
             path = self._owner.secrets().resource(SECRET)
             require(path.endswith(f":{asked[0].space}/kv/{asked[0].path}"), "the manifest names another path")
-            self._telling.note(f"{manifest.name} asks for {asked[0].actions[0]} on {asked[0].space}/{asked[0].path}")
-            self._telling.note(f"for its backend {_short(backend.did)}")
+            self._narrator.note(f"{manifest.name} asks for {asked[0].actions[0]} on {asked[0].space}/{asked[0].path}")
+            self._narrator.note(f"for its backend {_short(backend.did)}")
             # A manifest cannot name the owner's network; the owner adds the right to open what is read.
             return [*(allow(path, action) for action in asked[0].actions), allow(self._network.text, DECRYPT)]
 
     async def _grant_to_backend(self, wanted: Sequence[Capability]) -> None:
-        with self._telling.step("the owner approves one measurement and grants that one secret to the backend"):
+        with self._narrator.step("the owner approves one measurement and grants that one secret to the backend"):
             approved = measurements_of(APPROVED)
             self._grant = await self._owner.delegations.delegate(
                 Ed25519Signer(self._backend_seed).did,
@@ -429,76 +429,76 @@ class Story:
                 policy=self._policy(),
                 wallet=self._wallet,
             )
-            self._telling.note(f"{APPROVED!r}: MRTD {approved.mrtd.hex()[:16]}…, RTMR0-3 with it")
-            self._telling.note(f"grant {self._grant.cid[:20]}…, its conditions signed with it: this code, this path")
+            self._narrator.note(f"{APPROVED!r}: MRTD {approved.mrtd.hex()[:16]}…, RTMR0-3 with it")
+            self._narrator.note(f"grant {self._grant.cid[:20]}…, its conditions signed with it: this code, this path")
 
     async def _refused_before_attesting(self) -> None:
-        with self._telling.step("the backend reads the envelope, and is refused the key before it attests"):
+        with self._narrator.step("the backend reads the envelope, and is refused the key before it attests"):
             self._backend_client, self._backend = await self._enter(self._grant, APPROVED)
             await self._backend_client.secrets(self._wallet.did).envelope(SECRET)
-            with refused(self._telling, ReleaseRefused, reason="not_attested"):
+            with refused(self._narrator, ReleaseRefused, reason="not_attested"):
                 await self._backend.read_secret(self._wallet.did, SECRET)
 
     async def _attest_and_read(self) -> None:
-        with self._telling.step("the backend attests, and reads the secret"):
+        with self._narrator.step("the backend attests, and reads the secret"):
             attestation = await self._backend.attest(self._network)
             value = await self._backend.read_secret(self._wallet.did, SECRET)
             require(value == self._value, "the backend read another value")
-            self._telling.note(f"evidence {attestation.evidence[:16]}…; {digest_of(value)}: the same")
+            self._narrator.note(f"evidence {attestation.evidence[:16]}…; {digest_of(value)}: the same")
 
     async def _refused_without_policy(self, wanted: Sequence[Capability]) -> None:
-        with self._telling.step("a genuine quote alone is not enough: a grant that approves no code opens nothing"):
+        with self._narrator.step("a genuine quote alone is not enough: a grant that approves no code opens nothing"):
             bare = await self._owner.delegations.delegate(self._backend.did, wanted)
             _, backend = await self._enter(bare, APPROVED)
             await backend.attest(self._network)
-            with refused(self._telling, ReleaseRefused, reason="no_policy"):
+            with refused(self._narrator, ReleaseRefused, reason="no_policy"):
                 await backend.read_secret(self._wallet.did, SECRET)
 
     async def _refused_other_code(self) -> None:
-        with self._telling.step("other code under the approved grant is refused"):
+        with self._narrator.step("other code under the approved grant is refused"):
             _, backend = await self._enter(self._grant, CHANGED)
             await backend.attest(self._network)
-            with refused(self._telling, ReleaseRefused, reason="measurement"):
+            with refused(self._narrator, ReleaseRefused, reason="measurement"):
                 await backend.read_secret(self._wallet.did, SECRET)
 
     async def _refused_replay(self) -> None:
-        with self._telling.step("a request that was seen before is refused"):
+        with self._narrator.step("a request that was seen before is refused"):
             token = self._read_token(self._backend_client.session)
             request = Request("POST", "/invoke", mint=lambda: token)
             async with Transport(self._node.url) as transport:
                 await transport.require(request)
-                with refused(self._telling, DuplicateRequest):
+                with refused(self._narrator, DuplicateRequest):
                     await transport.require(request)
 
     async def _revoke(self) -> None:
-        with self._telling.step("the owner revokes the grant; the next read is refused"):
+        with self._narrator.step("the owner revokes the grant; the next read is refused"):
             await self._owner.delegations.revoke(self._grant)
-            with refused(self._telling, DelegationRevoked):
+            with refused(self._narrator, DelegationRevoked):
                 await self._backend.read_secret(self._wallet.did, SECRET)
-        with self._telling.step("the same grant in other bytes stays revoked"):
+        with self._narrator.step("the same grant in other bytes stays revoked"):
             respelled = respell(self._grant.header)
             require(read_grant(respelled).cid != self._grant.cid, "the other bytes have the same id")
             async with Transport(self._node.url) as transport:
-                with refused(self._telling, DelegationRevoked):
+                with refused(self._narrator, DelegationRevoked):
                     await transport.require(Request("POST", "/delegate", mint=lambda: respelled))
 
     async def _kill_and_return(self, wanted: Sequence[Capability]) -> None:
-        with self._telling.step("the node is killed with SIGKILL and started again"):
+        with self._narrator.step("the node is killed with SIGKILL and started again"):
             await self._node.kill()
-            with refused(self._telling, NodeUnreachable):
+            with refused(self._narrator, NodeUnreachable):
                 await self._owner.kv().get("anything")
             await self._node.start()
             self._owner = await self._client(self._owner.session)
             self._backend_client = await self._client(self._backend_client.session)
             require((await self._owner.info()).node_id == self._node_id, "it has another identity")
-            self._telling.note(f"{self._node.url}, still {_short(self._node_id)}")
-        with self._telling.step("data and revocation are as they were"):
+            self._narrator.note(f"{self._node.url}, still {_short(self._node_id)}")
+        with self._narrator.step("data and revocation are as they were"):
             value = await self._owner.secrets().get(SECRET)
             require(value == self._value, "the owner reads another value")
-            self._telling.note(f"{digest_of(value)}: the same")
-            with refused(self._telling, DelegationRevoked):
+            self._narrator.note(f"{digest_of(value)}: the same")
+            with refused(self._narrator, DelegationRevoked):
                 await self._backend_client.secrets(self._wallet.did).envelope(SECRET)
-        with self._telling.step("the evidence stands too: a new grant opens the secret without attesting again"):
+        with self._narrator.step("the evidence stands too: a new grant opens the secret without attesting again"):
             again = await self._owner.delegations.delegate(self._backend.did, wanted, policy=self._policy())
             client = await self._client(key_session(self._backend_seed))
             await client.delegations.take_up(again)
@@ -507,7 +507,7 @@ class Story:
             assert standing is not None  # just checked
             value = await client.secrets(self._wallet.did).get(SECRET, receiver=standing.receiver)
             require(value == self._value, "the backend read another value")
-            self._telling.note(f"evidence {standing.evidence[:16]}…; {digest_of(value)}: the same")
+            self._narrator.note(f"evidence {standing.evidence[:16]}…; {digest_of(value)}: the same")
             require(self._wallet.signatures == 2, f"the wallet was asked {self._wallet.signatures} times")
 
     def _policy(self) -> Policy:

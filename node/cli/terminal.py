@@ -5,7 +5,7 @@ printable here, whatever they are made of, and JSON is spelled in ASCII.
 
 Example:
     tell(f"granted: {cid}", err=True)
-    tell_json({"kept": number})
+    print_json({"kept": number})
 """
 
 import json
@@ -32,24 +32,24 @@ def hold_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
-def tell(*lines: str, err: bool = False) -> None:
+def print_lines(*lines: str, err: bool = False) -> None:
     """Print lines, one for each argument whatever stands in it, on standard output or on standard error."""
     for line in lines:
         click.echo(printable_line(line), err=err)
 
 
-def tell_json(value: object) -> None:
+def print_json(value: object) -> None:
     """Print a value as one line of JSON, in ASCII."""
     click.echo(json.dumps(msgspec.to_builtins(value), separators=(",", ":")))
 
 
-def tell_exactly(line: bytes) -> None:
+def print_exactly(line: bytes) -> None:
     """Print a line of signed text byte for byte, so that it still verifies; printable where a terminal shows it.
 
     Args:
         line: UTF-8, without its end.
     """
     if sys.stdout.isatty():
-        tell(line.decode("utf-8", "replace"))
+        print_lines(line.decode("utf-8", "replace"))
     else:
         click.echo(line)

@@ -3,10 +3,10 @@
 import click
 
 from .. import __version__
-from .terminal import tell
+from .terminal import print_lines
 
 
 @click.command()
 def version() -> None:
     """Print the version on standard output."""
-    tell(__version__)
+    print_lines(__version__)

@@ -35,8 +35,10 @@ def refuse_contradictions(config: Config) -> None:
             "store.url names no database that this version knows", hint="write it like postgresql://user@host/database"
         )
     _refuse_torn_address(config.store.url)
-    if config.blobs.secret_key and config.blobs.secret_key_file is not None:
-        raise ConfigurationError("blobs.secret_key and blobs.secret_key_file are both set", hint="unset one of them")
+    if config.objects.secret_key and config.objects.secret_key_file is not None:
+        raise ConfigurationError(
+            "objects.secret_key and objects.secret_key_file are both set", hint="unset one of them"
+        )
     if config.secret.file is not None and config.secret.value is not None:
         raise ConfigurationError("secret.file and secret.value are both set", hint="unset one of them")
     _refuse_no_agent(config)

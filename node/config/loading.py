@@ -3,7 +3,8 @@
 Rules kept here (spec/operations/running.md):
 - A settings file is one that somebody named, or `sealspace.toml` in a data folder that somebody named: what lies in the
   folder in which a command is started decides nothing.
-- An unknown setting refuses to start; the message names its path and where it stands.
+- An unknown setting refuses to start; the message names its path and its source, and the hint its new name if it was
+  renamed.
 - A variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are separated by commas.
 - Nothing else in the project reads the environment.
 
@@ -16,7 +17,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, TypeAlias, get_args, get_origin
+from typing import Annotated, Final, TypeAlias, get_args, get_origin
 
 import msgspec
 
@@ -36,10 +37,18 @@ Value: TypeAlias = bool | int | float | str | Sequence[str] | None
 _Flat: TypeAlias = dict[str, object]  # dotted path -> value
 
 _HINT = "sealspace doctor --settings"
+# Beginning of a setting's former path -> that of its path now. The former one is refused, with the new one in the hint:
+# a bound that was set and is ignored would be no bound.
+_RENAMED: Final = {
+    "blobs.": "objects.",
+    "limits.strangers_per_minute": "limits.unauthenticated_per_minute",
+    "limits.stranger_bytes_per_signer": "limits.unhosted_bytes_per_signer",
+    "limits.stranger_bytes_per_address": "limits.unhosted_bytes_per_address",
+}
 _STANDARD_CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "blobs.key_id",
-    "AWS_SECRET_ACCESS_KEY": "blobs.secret_key",
-    "AWS_SESSION_TOKEN": "blobs.session_token",
+    "AWS_ACCESS_KEY_ID": "objects.key_id",
+    "AWS_SECRET_ACCESS_KEY": "objects.secret_key",
+    "AWS_SESSION_TOKEN": "objects.session_token",
 }
 
 
@@ -72,7 +81,7 @@ def load_config(
     given = _checked({name: value for name, value in (flags or {}).items() if value is not None}, source="flags")
     refuse_password(given.get("store.url"), source="flags")
     settings |= given
-    if settings.get("blobs.url") is not None:
+    if settings.get("objects.url") is not None:
         settings = _standard_credentials(variables, settings) | settings
     config = msgspec.convert(_nested(settings), Config)
     refuse_contradictions(config)
@@ -128,9 +137,17 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
 
 def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Flat:
     """Return the credentials in the variables that every S3 client knows; none of them beside any of ours."""
-    if any(name in settings for name in ("blobs.key_id", "blobs.secret_key", "blobs.secret_key_file")):
+    if any(name in settings for name in ("objects.key_id", "objects.secret_key", "objects.secret_key_file")):
         return {}
     return {path: variables[name] for name, path in _STANDARD_CREDENTIALS.items() if variables.get(name)}
+
+
+def _hint_for(path: str) -> str:
+    """Return what to do about an unknown setting."""
+    for former, name in _RENAMED.items():
+        if path.startswith(former):
+            return f"it is called {name}{path.removeprefix(former)} now"
+    return _HINT
 
 
 def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
@@ -139,7 +156,7 @@ def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
     result: _Flat = {}
     for path, value in settings.items():
         if path not in known:
-            raise ConfigurationError(f"unknown setting {path} ({source})", hint=_HINT)
+            raise ConfigurationError(f"unknown setting {path} ({source})", hint=_hint_for(path))
         try:
             result[path] = msgspec.convert(value, known[path], strict=strict)
         except msgspec.ValidationError as error:

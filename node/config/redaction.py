@@ -15,14 +15,14 @@ from ..errors import ConfigurationError
 _PASSWORDS: Final = frozenset({"password", "sslpassword"})
 _CREDENTIAL: Final = (
     "a credential",
-    "put it into a file with mode 0600 and set blobs.secret_key_file, or into the environment",
+    "put it into a file with mode 0600 and set objects.secret_key_file, or into the environment",
 )
 # setting -> what it is, and where it belongs. A settings file is copied, backed up and committed.
 _NOT_IN_A_FILE: Final = {
     "secret.value": ("the root secret", "put the raw bytes into a file with mode 0600 and set secret.file"),
     "admin.secret": ("the operator's secret", "put it into a file with mode 0600 and set admin.secret_file"),
-    "blobs.secret_key": _CREDENTIAL,
-    "blobs.session_token": _CREDENTIAL,
+    "objects.secret_key": _CREDENTIAL,
+    "objects.session_token": _CREDENTIAL,
 }
 
 

@@ -80,7 +80,7 @@ class Store(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     secrets: ClassVar[frozenset[str]] = frozenset({"url"})
 
-    data: Annotated[str, Meta(description="Folder of the store, the root secret and the blobs.", min_length=1)] = "data"
+    data: Annotated[str, Meta(description="Folder of the store, the root secret, the objects.", min_length=1)] = "data"
     url: Annotated[str | None, Meta(description="Another store than LMDB in the data folder: `postgresql://…`.")] = None
     max_bytes: Annotated[
         int, Meta(description="Bytes of rows, and of values in files, beyond which puts are answered 507.", ge=1 << 20)
@@ -93,7 +93,7 @@ class Store(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
     )
 
 
-class Blobs(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Objects(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where large values lie; without an address in the folder `blobs` of the data folder."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"key_id", "secret_key", "session_token"})
@@ -281,7 +281,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     challenges_per_minute: Annotated[
         int, Meta(description="Attestation challenges and sessions per client address and minute.", ge=1)
     ] = 60
-    strangers_per_minute: Annotated[
+    unauthenticated_per_minute: Annotated[
         int,
         Meta(
             description="Refused tokens, further cids, first delegations and networks of unknown signers, per client "
@@ -304,11 +304,11 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         int,
         Meta(description="Bytes of kept delegations of such signers from one client address. 0: no bound.", ge=0),
     ] = 16 << 30
-    stranger_bytes_per_signer: Annotated[
+    unhosted_bytes_per_signer: Annotated[
         int,
         Meta(description="Bytes of kept delegations of one signer who hosts no space here. 0: no bound.", ge=0),
     ] = 16 << 20
-    stranger_bytes_per_address: Annotated[
+    unhosted_bytes_per_address: Annotated[
         int,
         Meta(description="Bytes of kept delegations of such signers from one client address. 0: no bound.", ge=0),
     ] = 1 << 30
@@ -396,7 +396,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     http: Http = Http()
     store: Store = Store()
-    blobs: Blobs = Blobs()
+    objects: Objects = Objects()
     hosting: Hosting = Hosting()
     release: Release = Release()
     collateral: Collateral = Collateral()

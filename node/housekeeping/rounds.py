@@ -22,7 +22,7 @@ from typing import Final
 
 from spaces.errors import SpaceError
 from spaces.lease import Lease
-from spaces.store.watching import MAX_CLOCK_SKEW_S, Clocked
+from spaces.store.observing import MAX_CLOCK_SKEW_S, Clocked
 from spaces.values.collector import collect, sweep_orphans, sweep_unfinished
 from spaces.values.tickets import sweep_tickets
 
@@ -103,7 +103,7 @@ JOBS: Final[tuple[Job, ...]] = (
     Job("sweep-receipts", 60.0, retention.sweep_receipts, by_age=True),
     Job("sweep-evidence", 60.0, retention.sweep_evidence, by_age=True),
     Job("sweep-aliases", 60.0, retention.sweep_aliases),
-    Job("watch-collateral", 21_600.0, refresh_collateral.tell_alarms),
+    Job("watch-collateral", 21_600.0, refresh_collateral.report_alarms),
     Job("sweep-unfinished", 3600.0, _sweep_unfinished, by_age=True),
     Job("sweep-delegations", 3600.0, _sweep_delegations, by_age=True),
     Job("prune-audit", 3600.0, retention.prune_audit, by_age=True),

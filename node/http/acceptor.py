@@ -42,7 +42,7 @@ class Shares:
 
     def is_ours(self, own: int) -> bool:
         """Tell everybody what this worker has, and return whether the next connection is for it to take."""
-        self.counts.tell(self.worker, own)
+        self.counts.sample(self.worker, own)
         least = self.counts.least_beside(self.worker)
         # Among many connections some more or less are even enough, and waiting costs time.
         return least is None or own <= least + 1 + least // 8
@@ -83,12 +83,12 @@ class Acceptor:
         self._pause: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._vain_waits = 0
-        self._out_of_turn = 0  # connections that may be taken although it is others' turn
+        self._extra_accepts = 0  # connections that may be taken although it is others' turn
 
     def start(self) -> None:
         """Listen."""
         self._bound.listen(self._backlog)
-        self._is_our_turn()
+        self._may_accept()
         self._loop.add_reader(self._bound, self._take_some)
 
     def close(self) -> None:
@@ -106,21 +106,21 @@ class Acceptor:
     def lost(self) -> None:
         """Hear that a connection has ended, so that the others know."""
         if not self._is_closed:
-            self._is_our_turn()
+            self._may_accept()
 
     def _take_some(self) -> None:
         for _ in range(_MOST_AT_ONCE):
-            if self._is_our_turn():
-                self._vain_waits = self._out_of_turn = 0
-            elif self._out_of_turn:
-                self._out_of_turn -= 1
+            if self._may_accept():
+                self._vain_waits = self._extra_accepts = 0
+            elif self._extra_accepts:
+                self._extra_accepts -= 1
             else:
                 self._stand_back(_LET_OTHERS_S)
                 return
             try:
                 taken, _ = self._bound.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # somebody else was faster
-                self._vain_waits = self._out_of_turn = 0
+                self._vain_waits = self._extra_accepts = 0
                 return
             except OSError as error:  # no descriptors or no memory; connections wait in the queue meanwhile
                 log_warning("accept-failed", code=errno.errorcode.get(error.errno or 0, ""), **describe(error))
@@ -128,7 +128,7 @@ class Acceptor:
                 return
             self._open(taken)
 
-    def _is_our_turn(self) -> bool:
+    def _may_accept(self) -> bool:
         return self._shares.is_ours(self._open_now() + len(self._opening))
 
     def _stand_back(self, pause_s: float) -> None:
@@ -137,7 +137,7 @@ class Acceptor:
 
     def _come_back(self) -> None:
         self._vain_waits += 1
-        self._out_of_turn = 1 << min(max(self._vain_waits - _PATIENT_WAITS, 0), 6)
+        self._extra_accepts = 1 << min(max(self._vain_waits - _PATIENT_WAITS, 0), 6)
         self._loop.add_reader(self._bound, self._take_some)
         self._take_some()
 

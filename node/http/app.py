@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from ..cohort import IN_STEP
+from ..cohort import COHORT
 from ..config.tree import Http
 from ..operations.readiness import PROBE, ReadinessProbe
 from ..services import SERVICES, Services
@@ -21,7 +21,7 @@ from .messages.answers import CLOSED_TO_PAGES, COMMON_HEAD, CommonHead, UntypedS
 from .messages.pages import page_answer
 from .messages.request_ids import TRACE_HEADER, request_id
 from .messages.route import bind
-from .messages.unauthenticated import StrangerGuard
+from .messages.unauthenticated import UnauthenticatedGuard
 from .routes.table import ROUTES
 
 SERVER_NAME = "sealspace"
@@ -55,14 +55,14 @@ def build_app(services: Services) -> web.Application:
     app = web.Application(client_max_size=0)
     app[SERVICES] = services
     app[PROBE] = ReadinessProbe()
-    guard = StrangerGuard(services.stranger_rates, services.config.http, services.clock)
+    guard = UnauthenticatedGuard(services.unauthenticated_rates, services.config.http, services.clock)
     for route in ROUTES:
-        handler = bind(route, services.in_step, guard, services.tally)
+        handler = bind(route, services.cohort, guard, services.tally)
         paths = [route.path] if route.path.endswith("*}") else [route.path, f"{route.path}/"]  # H4
         for path in paths:
             for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
                 app.router.add_route(method, path, handler, expect_handler=meet_expectation)
-    app[IN_STEP] = services.in_step
+    app[COHORT] = services.cohort
     app[COMMON_HEAD] = CommonHead(common_headers(services.config.http))
     app.on_response_prepare.append(set_headers(services.config.http))
     return app

@@ -42,7 +42,7 @@ class ConnectionBounds:
         self._most = min(http.max_connections, _descriptors_for_clients())
         self._open = 0
         self._by_client: dict[str, int] = {}
-        self._told: set[Bound] = set()
+        self._reported_at: set[Bound] = set()
 
     def take(self, peer: str | None) -> bool:
         """Count a new connection from an address, where it may be had; what was taken is to be given back.
@@ -74,8 +74,8 @@ class ConnectionBounds:
         """Count a connection that was given up for the bound of a setting."""
         if self._tally is not None:
             self._tally.gave_up(bound)
-        if bound not in self._told:
-            self._told.add(bound)
+        if bound not in self._reported_at:
+            self._reported_at.add(bound)
             log_warning("connection-given-up", bound=bound)
 
     def _client(self, peer: str | None) -> str | None:

@@ -36,7 +36,7 @@ class ConnectionCounts:
         """Return the descriptor, for a process that inherits it."""
         return self._descriptor
 
-    def tell(self, worker: int, count: int) -> None:
+    def sample(self, worker: int, count: int) -> None:
         """Say how many connections a worker has."""
         self._rows[worker] = min(count, _ABSENT - 1)
 

@@ -24,7 +24,7 @@ from typing import TypeVar
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from ..cohort import IN_STEP, InStep
+from ..cohort import COHORT, Cohort
 from ..config.tree import Http
 from ..logs import log_failure
 from ..services import SERVICES
@@ -41,7 +41,7 @@ MAX_HEADER_LINES = 100
 # All header bytes of one request together: room for one token of the longest kind and everything around it. Without
 # this bound a hundred lines of the longest kind would be kept in memory for one request.
 MAX_HEAD_BYTES = 1 << 20
-_NAME_ROOM_BYTES = 64  # the parser counts a header's name with its value
+_NAME_ALLOWANCE_BYTES = 64  # the parser counts a header's name with its value
 _BACKLOG = 1024
 
 # Of a client that has asked so often, nothing more is read before it has its answers. (Nor is it seen that it has gone:
@@ -75,13 +75,13 @@ class Connection(web.RequestHandler):
     __slots__ = (
         "_body",
         "_bounds",
+        "_cohort",
         "_common",
         "_due",
         "_has_paused",
         "_head_bytes",
         "_heard",
         "_http",
-        "_in_step",
         "_is_held",
         "_is_taken",
         "_late_head",
@@ -97,7 +97,7 @@ class Connection(web.RequestHandler):
         loop: asyncio.AbstractEventLoop,
         http: Http,
         common: CommonHead | None,
-        in_step: InStep,
+        cohort: Cohort,
         bounds: ConnectionBounds,
     ) -> None:
         super().__init__(
@@ -106,13 +106,13 @@ class Connection(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]  # aiohttp reads None as "no access log"
             auto_decompress=False,
             max_line_size=MAX_TARGET_BYTES,
-            max_field_size=http.max_header_line_bytes + _NAME_ROOM_BYTES,
+            max_field_size=http.max_header_line_bytes + _NAME_ALLOWANCE_BYTES,
             max_headers=MAX_HEADER_LINES,
             keepalive_timeout=http.keep_alive_s,
         )
         self._http = http
         self._common = common
-        self._in_step = in_step
+        self._cohort = cohort
         self._bounds = bounds
         self._peer: str | None = None
         self._is_taken = False  # counts as an open connection
@@ -153,9 +153,9 @@ class Connection(web.RequestHandler):
 
     def _hear(self) -> None:
         """Note requests whose heads have come whole."""
-        came, self._heard = self._request_count - self._heard, self._request_count
-        self._due += came
-        self._in_step.came(came)
+        arrived, self._heard = self._request_count - self._heard, self._request_count
+        self._due += arrived
+        self._cohort.arrived(arrived)
         self._body = self._messages[-1][1]
         self._head_bytes = 0
         if self._late_head is not None:
@@ -188,7 +188,7 @@ class Connection(web.RequestHandler):
         if self._is_taken:
             self._is_taken = False
             self._bounds.give_back(self._peer)
-        self._in_step.went(self._due)
+        self._cohort.answered(self._due)
         self._due = 0
         for timer in (self._late_head, self._unread_answer):
             if timer is not None:
@@ -269,10 +269,10 @@ class Connection(web.RequestHandler):
 
         What aiohttp does besides has no part here: no form of a request is held, nothing is logged for each answer.
         """
-        await self._in_step.turn()
+        await self._cohort.yield_to_cohort()
         if self._due:
             self._due -= 1
-            self._in_step.went(1)
+            self._cohort.answered(1)
         transport, common = self.transport, self._common
         if (
             isinstance(resp, WholeAnswer)
@@ -402,17 +402,17 @@ async def start_listener(
     loop = asyncio.get_running_loop()
     bound.setblocking(False)
     bound_unsent(bound)  # its connections inherit it
-    common, in_step, services = app.get(COMMON_HEAD), app.get(IN_STEP) or InStep(), app.get(SERVICES)
+    common, cohort, services = app.get(COMMON_HEAD), app.get(COHORT) or Cohort(), app.get(SERVICES)
     bounds = ConnectionBounds(http, None if services is None else services.tally)
 
     def make() -> Connection:
-        return Connection(manager, loop=loop, http=http, common=common, in_step=in_step, bounds=bounds)
+        return Connection(manager, loop=loop, http=http, common=common, cohort=cohort, bounds=bounds)
 
     if shares is None:
         return Listener(runner, await loop.create_server(make, sock=bound, backlog=_BACKLOG))
 
     def make_shared() -> Connection:
-        connection = _SharedConnection(manager, loop=loop, http=http, common=common, in_step=in_step, bounds=bounds)
+        connection = _SharedConnection(manager, loop=loop, http=http, common=common, cohort=cohort, bounds=bounds)
         connection.acceptor = acceptor
         return connection
 

@@ -20,7 +20,7 @@ _FAILED: Final = COMMITS.cell("failed")
 
 
 class CommitTally:
-    """Counts into the row of the storekeeper; see `spaces.store.watching`."""
+    """Counts into the row of the storekeeper; see `spaces.store.observing`."""
 
     def __init__(self, descriptor: int, at: int) -> None:
         """Take the table behind a descriptor, and the storekeeper's row in it."""
@@ -45,6 +45,6 @@ class CommitTally:
         """Count a transaction that was written and synced."""
         observe(self._row, SYNC_SECONDS, took_ns)
 
-    def room(self, used_bytes: int) -> None:
+    def used(self, used_bytes: int) -> None:
         """Note how many bytes the rows take."""
         self._row[STORE_USED_BYTES.start] = used_bytes

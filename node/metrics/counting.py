@@ -68,7 +68,7 @@ class Counting:
 
     def text(self) -> str:
         """Return all numbers as they are now."""
-        self._vitals.tell()
+        self._vitals.sample()
         with suppress(OSError):  # the folder is not there yet
             disk = os.statvfs(self._config.data)
             self._own[DISK_FREE_BYTES.start] = disk.f_bavail * disk.f_frsize

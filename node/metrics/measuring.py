@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from spaces.store.watching import Pooled
+from spaces.store.observing import Pooled
 
 from ..http.listener import Listener
 from ..services import Services
@@ -53,20 +53,20 @@ class Measuring:
 
 def _holdings(services: Services, listener: Listener, row: Row) -> Callable[[], None]:
     """Return what notes the things that this worker holds."""
-    misses_told = 0
+    misses_sampled = 0
 
-    def tell() -> None:
-        nonlocal misses_told
+    def sample() -> None:
+        nonlocal misses_sampled
         delegations = services.delegations
         row[OPEN_CONNECTIONS.start] = listener.open_connections
         row[INTAKE_BYTES.start] = services.values.intake_bytes
         row[CACHE_BYTES.start] = delegations.cache_bytes
-        row[CACHE_MISSES.start] += delegations.misses - misses_told
-        misses_told = delegations.misses
+        row[CACHE_MISSES.start] += delegations.misses - misses_sampled
+        misses_sampled = delegations.misses
         if isinstance(services.store, Pooled):
             for pool, use in services.store.pools().items():
                 row[DATABASE_CONNECTIONS.cell(pool, "busy")] = use.busy
                 row[DATABASE_CONNECTIONS.cell(pool, "idle")] = use.idle
                 row[DATABASE_CONNECTIONS.cell(pool, "waiting")] = use.waiting
 
-    return tell
+    return sample

@@ -23,11 +23,11 @@ _PERIOD_NS: Final = int(PERIOD_S * 1e9)
 class Pulse:
     """Beats on an event loop."""
 
-    def __init__(self, row: Row, tell: Callable[[], None] | None = None) -> None:
+    def __init__(self, row: Row, sample: Callable[[], None] | None = None) -> None:
         """Prepare; `tell` notes at each beat what else there is."""
         self._row = row
         self._vitals = Vitals(row)
-        self._tell = tell
+        self._sample = sample
         self._due_ns = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -46,8 +46,8 @@ class Pulse:
         self._note(loop)
 
     def _note(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._vitals.tell()
-        if self._tell is not None:
-            self._tell()
+        self._vitals.sample()
+        if self._sample is not None:
+            self._sample()
         self._due_ns = time.monotonic_ns() + _PERIOD_NS
         self._timer = loop.call_later(PERIOD_S, self._beat, loop)

@@ -119,7 +119,7 @@ CODE: Final = Label(
         "body-too-large",
         # what was used before
         "duplicate-invocation",
-        "first-use-unknown",
+        "replay-unknown",
         "nonce-used",
         "challenge-used",
         # who may not

@@ -13,7 +13,7 @@ from spaces.documents.collateral import collateral_states
 from spaces.errors import SpaceError
 from spaces.keyspace import BODIES_COUNTER
 from spaces.store.contract import counter_of
-from spaces.store.watching import Clocked
+from spaces.store.observing import Clocked
 
 from ..housekeeping.seal_audit import DELAYED_S, chain_of
 from ..services import Services

@@ -50,8 +50,8 @@ def _plain(series: Series, numbers: Sequence[tuple[_Labels, _Numbers]]) -> Itera
 
 def _histogram(series: Series, numbers: Sequence[tuple[_Labels, _Numbers]]) -> Iterator[str]:
     if series.counted is not None:
-        name, told = series.counted
-        yield from _head(name, "counter", told)
+        name, counted = series.counted
+        yield from _head(name, "counter", counted)
         yield from [_line(name, labels, sum(block[:-1])) for labels, block in numbers]
         numbers = _without_last_label(series, numbers)
     yield from _head(series.name, series.kind, series.help)
@@ -82,8 +82,8 @@ def _scaled(number: int, series: Series) -> float:
     return number / series.unit if series.unit > 1 else number
 
 
-def _head(name: str, kind: str, told: str) -> tuple[str, str]:
-    return f"# HELP {name} {told}", f"# TYPE {name} {kind}"
+def _head(name: str, kind: str, counted: str) -> tuple[str, str]:
+    return f"# HELP {name} {counted}", f"# TYPE {name} {kind}"
 
 
 def _line(name: str, labels: _Labels, number: float) -> str:

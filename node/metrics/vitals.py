@@ -24,13 +24,13 @@ class Vitals:
     def __init__(self, row: Row) -> None:
         """Begin; what the process has used before counts with the first `tell`."""
         self._row = row
-        self._told_ns = 0
+        self._sampled_ns = 0
         row[STARTED_AT.start] = int(time.time())
 
-    def tell(self) -> None:
+    def sample(self) -> None:
         """Note what was used since the last time, and what is in memory now; what cannot be read stays as it was."""
         used_ns = time.process_time_ns()
-        self._row[CPU_SECONDS.start] += used_ns - self._told_ns
-        self._told_ns = used_ns
+        self._row[CPU_SECONDS.start] += used_ns - self._sampled_ns
+        self._sampled_ns = used_ns
         with suppress(OSError):  # no descriptor is free for now
             self._row[RESIDENT_BYTES.start] = int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES

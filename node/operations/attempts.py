@@ -4,7 +4,7 @@ A refused commit has written nothing and says nothing, so the whole attempt is r
 because a delegation was revoked learns it from that read's judgement.
 
 Example:
-    async def attempt(is_first: bool) -> Planned[Written]: ...
+    async def attempt(is_first: bool) -> CommitPlan[Written]: ...
     written = await until_committed(services, attempt)
 """
 
@@ -22,14 +22,14 @@ from ..services import Services
 Result = TypeVar("Result")
 
 
-class Planned(Struct, Generic[Result], frozen=True):
+class CommitPlan(Struct, Generic[Result], frozen=True):
     """A commit, and what the operation answers once it is durable; without a commit there is nothing to write."""
 
     commit: Commit | None
     result: Result
 
 
-async def until_committed(services: Services, attempt: Callable[[bool], Awaitable[Planned[Result]]]) -> Result:
+async def until_committed(services: Services, attempt: Callable[[bool], Awaitable[CommitPlan[Result]]]) -> Result:
     """Plan and commit until a commit is durable.
 
     Args:

@@ -43,7 +43,7 @@ from spaces.keyspace import space_keys
 from spaces.store.contract import Claim, Record, Snapshot
 
 from ..services import Services
-from .errors import DuplicateInvocation, FirstUseUnknown, SpaceNotFound
+from .errors import DuplicateInvocation, ReplayUnknown, SpaceNotFound
 from .reading import Reading
 
 
@@ -127,7 +127,7 @@ async def read_call(
     """
     if addressed:
         check_addressed(invocation, services.keyring.node_did)  # T8: nothing is claimed for another node's token
-    await services.in_step.turn()
+    await services.cohort.yield_to_cohort()
     own = invocation.content_key
     claim = claim_of(own, expires_at=invocation.expires_at)
     if found is None:
@@ -154,8 +154,8 @@ async def read_call(
 
 def _refuse_replay(snapshot: Snapshot) -> None:
     """Refuse a token that was used before, or of which nobody can know any more; what claims nothing passes."""
-    if snapshot.first_use is False:
-        raise FirstUseUnknown if snapshot.is_forgotten else DuplicateInvocation  # I12, I20
+    if snapshot.claimed is False:
+        raise ReplayUnknown if snapshot.is_forgotten else DuplicateInvocation  # I12, I20
 
 
 def _unhosted(spaces: Sequence[SpaceId], rows: Sequence[Record | None]) -> frozenset[SpaceId]:

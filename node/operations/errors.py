@@ -4,7 +4,7 @@
     ├── BadOption               a header or a combination that the call cannot have
     ├── BadNonce                the nonce of a question for what the node states is none
     ├── DuplicateInvocation     the token was used before (I20)
-    │   └── FirstUseUnknown     whether it was cannot be said any more (ST4)
+    │   └── ReplayUnknown     whether it was cannot be said any more (ST4)
     ├── SpaceNotFound           a mentioned space is not hosted
     ├── KeyNotFound             no live value (error page)
     ├── NoSuchKey               delete of a key that was never written
@@ -65,10 +65,10 @@ class DuplicateInvocation(Refusal):
         super().__init__(message)
 
 
-class FirstUseUnknown(DuplicateInvocation):
+class ReplayUnknown(DuplicateInvocation):
     """The store has forgotten what was used under the token's last minute: by its clock that was over (ST4, ST9)."""
 
-    code = "first-use-unknown"
+    code = "replay-unknown"
 
     def __init__(self) -> None:
         super().__init__(

@@ -39,7 +39,7 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
     write: str
     schema: str
     release: str
-    blobs: str
+    objects: str
     own_quotes: str | None = None
 
 
@@ -67,15 +67,15 @@ async def _look(services: Services) -> Readiness:
     write = await _canary(services)
     schema = await _schema(services)
     release = await _release(services)
-    blobs = await _blobs(services)
-    ready = write == schema == release == blobs == "ok"
+    objects = await _objects(services)
+    ready = write == schema == release == objects == "ok"
     own = services.own_quotes
     return Readiness(
         ready=ready,
         write=write,
         schema=schema,
         release=release,
-        blobs=blobs,
+        objects=objects,
         own_quotes=None if own is None else own.state,  # AT44
     )
 
@@ -108,7 +108,7 @@ async def _release(services: Services) -> str:
     return "ok" if record is not None else "missing"
 
 
-async def _blobs(services: Services) -> str:
+async def _objects(services: Services) -> str:
     try:
         async with asyncio.timeout(services.config.limits.ready_s):
             await services.values.files.check()

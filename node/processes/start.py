@@ -28,14 +28,14 @@ from ..collateral.quotes import Quotes
 from ..collateral.source import configured_source, refresh_rules
 from ..config.tree import Config, Hosting, PublicSpaces
 from ..counts import RequestCounter
-from ..document_cache import KeptDocuments
+from ..document_cache import DocumentCache
 from ..errors import ConfigurationError, ReleaseLoosened, StoreMisused
 from ..platform.own_quotes import configured_own_quotes
 from ..platform.root_secret import where_the_secret_is
 from ..rates import Rates
 from ..release_terms import configured_record, configured_trust_root, loosened, recorded_release
 from ..services import Services
-from ..storage.blobs import claim_blobs, open_blobs
+from ..storage.objects import claim_objects, open_objects
 from ..storage.stores import moved_error
 
 
@@ -71,9 +71,9 @@ async def claim_store(
     identity = await _open_identity(config, store, node_did=keyring.node_did, entropy=entropy)
     if not again:
         await _claim_records(config, store)
-    blobs = open_blobs(config)
+    objects = open_objects(config)
     if not again:
-        await claim_blobs(config, store, blobs, store_id=identity.store_id)
+        await claim_objects(config, store, objects, store_id=identity.store_id)
     return Services(
         config=config,
         clock=clock,
@@ -82,14 +82,14 @@ async def claim_store(
         keyring=keyring,
         store_id=identity.store_id,
         delegations=Delegations(store, DelegationCache(max_bytes=config.store.delegation_cache_bytes)),
-        values=Values(store, blobs, entropy),
+        values=Values(store, objects, entropy),
         hosting=hosting_policy(config.hosting),
         quotes=Quotes(most_waiting=config.limits.quotes_waiting),
-        kept=KeptDocuments(),
+        kept=DocumentCache(),
         collateral_source=configured_source(config.collateral, clock=clock),
         challenge_rates=Rates(per_minute=config.limits.challenges_per_minute),
         public_rates=_public_rates(config.public_spaces),
-        stranger_rates=Rates(per_minute=config.limits.strangers_per_minute),
+        unauthenticated_rates=Rates(per_minute=config.limits.unauthenticated_per_minute),
         admin_key=load_admin_key(config.admin),
         trust_root=configured_trust_root(config.release),
         own_quotes=configured_own_quotes(config.platform),

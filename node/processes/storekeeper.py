@@ -38,7 +38,7 @@ def main() -> int:
             launch.config.data,
             max_bytes=launch.config.store.max_bytes,
             ready=ready,
-            watch=tally,
+            observer=tally,
             loop_factory=factory,
         )
     except SpaceError as error:

@@ -61,7 +61,7 @@ def serve(config: Config) -> int:
         supervisor = Supervisor(config, bound, woken)
         try:
             supervisor.start()
-            supervisor.watch()
+            supervisor.observer()
         finally:
             supervisor.stop()
     return 0
@@ -77,7 +77,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._selector.register(woken, selectors.EVENT_READ, None)
         self._secret = b""
-        self._told = msgspec.structs.replace(config, secret=Secret())
+        self._child_config = msgspec.structs.replace(config, secret=Secret())
         self._announced = False
         self._stopping = False
         workers = config.http.workers or os.cpu_count() or 1
@@ -102,7 +102,7 @@ class Supervisor:
         else:
             self._launch_workers()
 
-    def watch(self) -> None:
+    def observer(self) -> None:
         """Handle what happens to the processes until a signal comes.
 
         Raises:
@@ -111,7 +111,7 @@ class Supervisor:
         while not self._stopping:
             for key, _ in self._selector.select(self._pause_s()):
                 if key.data is None:
-                    self._stopping = _rung(self._woken)
+                    self._stopping = _was_woken(self._woken)
                 else:
                     self._hear(key.data)
             self._start_due()
@@ -135,7 +135,7 @@ class Supervisor:
         self._secret = load_root_secret(self._config, SystemEntropy())
         # Who keeps the secret is part of what a worker proves about the node; the secret travels beside.
         platform = secret_origin(self._config) == "platform"
-        self._told = msgspec.structs.replace(self._config, secret=Secret(platform=platform))
+        self._child_config = msgspec.structs.replace(self._config, secret=Secret(platform=platform))
 
     def _spawn(self, child: Child) -> None:
         child.spawn(pass_fds=self._inherited(child))
@@ -147,7 +147,7 @@ class Supervisor:
 
     def _launch_storekeeper(self) -> None:
         fd, row = self._metrics_of(self._storekeeper)
-        self._storekeeper.send(Launch(config=self._told, metrics_fd=fd, metrics_row=row))
+        self._storekeeper.send(Launch(config=self._child_config, metrics_fd=fd, metrics_row=row))
 
     def _metrics_of(self, child: Child) -> tuple[int, int]:
         """Return the table of numbers and the row of a process, as they are told to it."""
@@ -163,7 +163,7 @@ class Supervisor:
         metrics_fd, metrics_row = self._metrics_of(child)
         child.send(
             Launch(
-                config=self._told,
+                config=self._child_config,
                 secret=self._secret,
                 listen_fd=self._bound.fileno(),
                 counts_fd=-1 if self._counts is None else self._counts.fileno(),
@@ -227,7 +227,7 @@ class Supervisor:
 
 def _check_clients(config: Config) -> None:
     """Look for the clients that workers import: one that missed its client would only end, and be started again."""
-    named = {"asyncpg": config.store.url, "obstore": config.blobs.url}
+    named = {"asyncpg": config.store.url, "obstore": config.objects.url}
     for module, url in named.items():
         if url is not None and find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
@@ -242,10 +242,10 @@ def _counting_for(config: Config, children: Sequence[Child]) -> "Counting":
 @contextmanager
 def _signals() -> Iterator[socket.socket]:
     """Turn SIGTERM and SIGINT into bytes on a socket, so that one `select` waits for everything."""
-    woken, bell = socket.socketpair()
+    woken, wakeup = socket.socketpair()
     woken.setblocking(False)
-    bell.setblocking(False)
-    former_fd = signal.set_wakeup_fd(bell.fileno(), warn_on_full_buffer=False)
+    wakeup.setblocking(False)
+    former_fd = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
     former = {number: signal.signal(number, _noted) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield woken
@@ -254,14 +254,14 @@ def _signals() -> Iterator[socket.socket]:
             signal.signal(number, handler)
         signal.set_wakeup_fd(former_fd)
         woken.close()
-        bell.close()
+        wakeup.close()
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
     """Let a signal do nothing but ring the bell."""
 
 
-def _rung(woken: socket.socket) -> bool:
+def _was_woken(woken: socket.socket) -> bool:
     try:
         return bool(woken.recv(64))
     except BlockingIOError:
@@ -273,7 +273,7 @@ def _end(children: tuple[Child, ...], deadline: float, *, hurry: socket.socket) 
         child.signal(signal.SIGTERM)
     for child in children:
         while not child.join(min(deadline, time.monotonic() + _POLL_S)):
-            if time.monotonic() >= deadline or _rung(hurry):
+            if time.monotonic() >= deadline or _was_woken(hurry):
                 child.signal(signal.SIGKILL)
 
 

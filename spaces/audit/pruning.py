@@ -114,9 +114,9 @@ async def prune_batch(store: Store, *, until: float, needs_export: bool, now: fl
     cut, more_heads = await _last_head(store, state, until=until, needs_export=needs_export)
     if cut > state.pruned:
         record = AuditRecord(at=now, action=PRUNED, actor="node", subject=f"entries to {cut}")
-        told = audit_put(record, entropy=entropy)
+        record_put = audit_put(record, entropy=entropy)
         # The cut is durable before the first entry goes: readers begin behind it from then on.
-        moved = await _write(store, row, _Pruning(state.exported, cut), told)
+        moved = await _write(store, row, _Pruning(state.exported, cut), record_put)
         return Pruned(cut if moved else state.pruned, more=True)
     removed = await _remove(store, state.pruned)
     return Pruned(state.pruned, more=more_heads or removed)

@@ -393,12 +393,12 @@ class _Counts:
         added = sum(self._added.values())
         if added >= bounds.per_grant or self._before[owner] + mine >= bounds.per_owner:
             return False
-        if self._total + added >= bounds.total or not self._has_room_for(owner, bounds):
+        if self._total + added >= bounds.total or not self._admits(owner, bounds):
             return False
         self._added[owner] = mine + 1
         return True
 
-    def _has_room_for(self, owner: Principal, bounds: Bounds) -> bool:
+    def _admits(self, owner: Principal, bounds: Bounds) -> bool:
         if self._request.newcomers is None or not self._is_newcomer(owner) or owner in self._added:
             return True
         return self._newcomers + self._new_owners() < bounds.new_owners_per_hour

@@ -5,7 +5,7 @@ docstrings here say what a caller may rely on.
 
 Example:
     snapshot = await store.read((key,), claim=Claim(key=content_key, expires_at=exp))
-    if snapshot.first_use is False: ...
+    if snapshot.claimed is False: ...
     outcome = await store.commit(Commit(puts=(Put(key, b"value", expect=ABSENT),), live=(mark,)))
     if isinstance(outcome, Refused): ...        # nothing was written; read again to find out why
 """
@@ -115,7 +115,7 @@ class Snapshot(Struct, frozen=True, array_like=True, gc=False):
     """What one read saw, all of it at one moment.
 
     Attributes:
-        first_use: whether the claim was made now; None when none was asked for.
+        claimed: whether the claim was made now; None when none was asked for.
         records: in the order of the keys; None for a row that does not exist.
         pages: in the order of the ranges.
         followed: in the order of the keys to follow, what they lead to; None where either row does not exist, the
@@ -124,7 +124,7 @@ class Snapshot(Struct, frozen=True, array_like=True, gc=False):
             by the clock of the store, what is claimed was over minutes ago (ST4).
     """
 
-    first_use: bool | None
+    claimed: bool | None
     records: tuple[Record | None, ...]
     pages: tuple[Page, ...]
     followed: tuple[Record | None, ...] = ()
@@ -215,7 +215,7 @@ class Store(Protocol):
         """Read rows and ranges at one moment, and claim a first use.
 
         The moment is after every commit acknowledged anywhere before this call (ST1). The claim is exact across
-        processes: of any number of reads with one key, one sees `first_use` True. It is made whatever the caller
+        processes: of any number of reads with one key, one sees `claimed` True. It is made whatever the caller
         decides afterwards, and it is the one thing here that a power cut may undo; commits claim durably.
 
         Raises:

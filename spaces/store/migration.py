@@ -41,7 +41,7 @@ from ..errors import StoreError
 from .contract import COUNTER_BYTES, Claim
 from .lmdb._folder import FolderLock, environment_folder, mark_moved, open_for_reading, open_for_writing, sync_folder
 from .lmdb._format import moved_to
-from .lmdb._replay_records import FirstUses, boot_id
+from .lmdb._replay_records import ReplayRecords, boot_id
 from .lmdb._rows import charge_of, encode_row, encode_tombstone, minute_of, record_of
 from .lmdb._tombstones import last_key, open_table, rows_and_tombstones
 from .postgres import _statements as sql
@@ -289,11 +289,11 @@ async def _copy_out(database: _Database, env: lmdb.Environment, progress: Progre
 
 
 async def _copy_claims_in(database: _Database, folder: Path) -> int:
-    first_uses = FirstUses(folder, boot_id())
+    replay_records = ReplayRecords(folder, boot_id())
     try:
-        claims = first_uses.claims()
+        claims = replay_records.claims()
     finally:
-        first_uses.close()
+        replay_records.close()
     for start in range(0, len(claims), _BATCH_ROWS):
         part = claims[start : start + _BATCH_ROWS]
         await database.ask(sql.COPY_CLAIMS_IN, [part, [os.urandom(16) for _ in part]])
@@ -301,16 +301,16 @@ async def _copy_claims_in(database: _Database, folder: Path) -> int:
 
 
 async def _copy_claims_out(database: _Database, folder: Path) -> int:
-    first_uses = FirstUses(folder, boot_id())
+    replay_records = ReplayRecords(folder, boot_id())
     copied, after = 0, b""
     try:
         while found := await database.ask(sql.COPY_CLAIMS_OUT, [after, _BATCH_ROWS]):
             for (claimed,) in found:
                 minute, named = int.from_bytes(claimed[:4], "big"), claimed[4:]
-                first_uses.claim(Claim(key=named.ljust(32, b"\0"), expires_at=60 * minute))
+                replay_records.claim(Claim(key=named.ljust(32, b"\0"), expires_at=60 * minute))
             copied, after = copied + len(found), found[-1][0]
     finally:
-        first_uses.close()
+        replay_records.close()
     return copied
 
 

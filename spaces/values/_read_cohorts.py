@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 
 
-class ReadingTurns:
+class ReadCohorts:
     """Gives one reading a turn in each round of the event loop, in the order in which they asked.
 
     It serves one event loop; where that is closed while readings wait, they wait for ever.

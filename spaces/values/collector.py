@@ -19,10 +19,18 @@ from typing import Final
 from capabilities.ambient import Entropy
 
 from ..expiry import rows_until
-from ..keyspace import BODIES_COUNTER, DUE_PREFIX, ORPHAN_SWEEP_KEY, blob_key, micros8
+from ..keyspace import BODIES_COUNTER, DUE_PREFIX, ORPHAN_SWEEP_KEY, micros8, object_key
 from ..store.contract import Add, Commit, Put, Record, Refused, Store
-from .object_records import UNLINK_AFTER_S, BlobName, BlobRecord, BlobWork, blob_record_of, due_put, parse_blob_work
-from .object_store import BlobStore
+from .object_records import (
+    UNLINK_AFTER_S,
+    ObjectName,
+    ObjectRecord,
+    ObjectWork,
+    due_put,
+    object_record_of,
+    parse_object_work,
+)
+from .object_store import ObjectStore
 
 ORPHAN_AFTER_S: Final = 86_400.0
 UNFINISHED_AFTER_S: Final = 3600.0
@@ -30,14 +38,14 @@ UNFINISHED_AFTER_S: Final = 3600.0
 _BATCH: Final = 128
 
 
-async def collect(store: Store, files: BlobStore, *, now: float, entropy: Entropy, limit: int = 256) -> int:
+async def collect(store: Store, files: ObjectStore, *, now: float, entropy: Entropy, limit: int = 256) -> int:
     """Do the due work on bodies; return how many items were done. Run it again while it returns more than 0.
 
     A crash between any two steps leaves the item due, and doing an item again does no harm.
     """
     due = await rows_until(store, DUE_PREFIX, micros8(now), limit=limit)
     for key, record in due:
-        work = parse_blob_work(record.value or b"")
+        work = parse_object_work(record.value or b"")
         if work.unlink:
             await files.remove(work.name)
             # Over the very row that was read: the file is counted less once, whoever else does the same.
@@ -49,12 +57,12 @@ async def collect(store: Store, files: BlobStore, *, now: float, entropy: Entrop
     return len(due)
 
 
-async def _delete_record(store: Store, work: BlobWork, due: bytes, *, now: float, entropy: Entropy) -> None:
+async def _delete_record(store: Store, work: ObjectWork, due: bytes, *, now: float, entropy: Entropy) -> None:
     """Delete the record if it still is this generation's and nobody refers to it; the item is done either way."""
-    key = blob_key(work.space16, work.digest)
+    key = object_key(work.space16, work.digest)
     record = (await store.read((key,))).records[0]
-    found = blob_record_of(record)
-    if record is not None and found is not None and found == BlobRecord(work.generation, 0):
+    found = object_record_of(record)
+    if record is not None and found is not None and found == ObjectRecord(work.generation, 0):
         due_at = now + UNLINK_AFTER_S
         unlink = due_put(work.name, due_at=due_at, unlink=True, entropy=entropy, size_bytes=work.size_bytes)
         outcome = await store.commit(Commit(puts=(Put(key, None, expect=record.stamp), Put(due, None), unlink)))
@@ -63,7 +71,7 @@ async def _delete_record(store: Store, work: BlobWork, due: bytes, *, now: float
     await store.commit(Commit(puts=(Put(due, None),)))
 
 
-async def sweep_orphans(store: Store, files: BlobStore, *, now: float, entropy: Entropy) -> int:
+async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy: Entropy) -> int:
     """Note for removal the files that were written over a day ago and that no record names; return how many."""
     noted = 0
     async for names in files.older_than(now - ORPHAN_AFTER_S):
@@ -74,8 +82,8 @@ async def sweep_orphans(store: Store, files: BlobStore, *, now: float, entropy: 
     return noted
 
 
-async def _note_orphans(store: Store, names: Sequence[BlobName], *, now: float, entropy: Entropy) -> int:
-    records = (await store.read([blob_key(name.space16, name.digest) for name in names])).records
+async def _note_orphans(store: Store, names: Sequence[ObjectName], *, now: float, entropy: Entropy) -> int:
+    records = (await store.read([object_key(name.space16, name.digest) for name in names])).records
     orphans = [name for name, record in zip(names, records, strict=True) if not _names(record, name)]
     if orphans:
         due_at = now + UNLINK_AFTER_S
@@ -84,11 +92,11 @@ async def _note_orphans(store: Store, names: Sequence[BlobName], *, now: float, 
     return len(orphans)
 
 
-def _names(record: Record | None, name: BlobName) -> bool:
-    found = blob_record_of(record)
+def _names(record: Record | None, name: ObjectName) -> bool:
+    found = object_record_of(record)
     return found is not None and found.generation == name.generation
 
 
-async def sweep_unfinished(files: BlobStore, *, now: float) -> int:
+async def sweep_unfinished(files: ObjectStore, *, now: float) -> int:
     """Remove bodies that stopped arriving over an hour ago; return how many."""
     return await files.remove_unfinished(now - UNFINISHED_AFTER_S)

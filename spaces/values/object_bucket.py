@@ -19,7 +19,7 @@ Every request ends within `_REQUEST_S`, tries again for `_RETRY_S`, and then rai
 neither bucket nor key.
 
 Example:
-    bucket = BlobBucket(BucketPlace("bodies", "node-1"), BucketAccess(key_id="…", secret_key="…"))
+    bucket = ObjectBucket(BucketPlace("bodies", "node-1"), BucketAccess(key_id="…", secret_key="…"))
     await bucket.claim(store_id)
 """
 
@@ -42,10 +42,10 @@ from ..errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
 from ._bucket_neighbours import MARKER, TooManyFolders, marker_above, marker_below
 from ._bucket_uploads import INCOMING, BucketAccess, BucketPlace, Uploads
 from .object_folder import PIECE_BYTES
-from .object_records import BlobName, parse_file_name
+from .object_records import ObjectName, parse_file_name
 from .object_store import OpenedBody, Piece
 
-__all__ = ["MAX_BODY_BYTES", "BlobBucket", "BucketAccess", "BucketPlace"]
+__all__ = ["MAX_BODY_BYTES", "BucketAccess", "BucketPlace", "ObjectBucket"]
 
 # Beyond this a bucket does not copy an object in one request.
 MAX_BODY_BYTES: Final = 5_000_000_000
@@ -68,13 +68,13 @@ _BODIES_FOLDER: Final = re.compile(r"[0-9a-f]{2}")
 _ERRORS: Final = (BaseError, OSError, ValueError)
 
 
-class BlobBucket:
+class ObjectBucket:
     """The bodies of one store in a bucket; any number of processes may use it.
 
     Args:
         place: which bucket, and the prefix of every key.
         access: how to reach it, and as whom.
-        max_bytes: see `BlobStore`.
+        max_bytes: see `ObjectStore`.
     """
 
     def __init__(self, place: BucketPlace, access: BucketAccess, *, max_bytes: int | None = None) -> None:
@@ -115,33 +115,33 @@ class BlobBucket:
 
     async def _require_own(self) -> None:
         if self._store_id is None or await self._marker() != self._store_id.hex().encode():
-            raise BodiesElsewhere("the bucket and prefix of blobs.url hold the bodies of another store")
+            raise BodiesElsewhere("the bucket and prefix of objects.url hold the bodies of another store")
         await self._refuse_above()
 
     async def _refuse_above(self) -> None:
         if (key := await marker_above(self._whole, self._prefix)) is not None:
-            raise BodiesElsewhere(f"the prefix of blobs.url lies inside that of another store, whose object is {key}")
+            raise BodiesElsewhere(f"the prefix of objects.url lies inside that of another store, whose object is {key}")
 
     async def _refuse_below(self) -> None:
         try:
             key = await marker_below(self.objects)
         except TooManyFolders:
-            raise BodiesElsewhere("too much lies below the prefix of blobs.url: take one that is empty") from None
+            raise BodiesElsewhere("too much lies below the prefix of objects.url: take one that is empty") from None
         if key is not None:
-            raise BodiesElsewhere(f"below the prefix of blobs.url lies another store, whose object is {key}")
+            raise BodiesElsewhere(f"below the prefix of objects.url lies another store, whose object is {key}")
 
     async def begin(self) -> "IncomingObject":
         """Make room for a body that is on its way; nothing is sent before it outgrows the memory it may have."""
         return IncomingObject(self)
 
-    async def open(self, name: BlobName, *, size_bytes: int) -> "OpenObject":
-        """See `BlobStore.open`."""
+    async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenObject":
+        """See `ObjectStore.open`."""
         body = OpenObject(self.objects, key_of(name), digest=name.digest, size_bytes=size_bytes)
         await body.open()
         return body
 
-    async def remove(self, name: BlobName) -> None:
-        """See `BlobStore.remove`."""
+    async def remove(self, name: ObjectName) -> None:
+        """See `ObjectStore.remove`."""
         with _bucket_errors("a body cannot be removed"):
             await self.delete(key_of(name))
 
@@ -150,8 +150,8 @@ class BlobBucket:
         with suppress(FileNotFoundError):
             await obstore.delete_async(self.objects, key)
 
-    async def older_than(self, before: float) -> AsyncIterator[Sequence[BlobName]]:
-        """See `BlobStore.older_than`. The times are the bucket's."""
+    async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
+        """See `ObjectStore.older_than`. The times are the bucket's."""
         with _bucket_errors("the bodies cannot be listed"):
             await self._require_own()
             for folder in (await obstore.list_with_delimiter_async(self.objects))["common_prefixes"]:
@@ -164,7 +164,7 @@ class BlobBucket:
                         yield names
 
     async def remove_unfinished(self, before: float) -> int:
-        """See `BlobStore.remove_unfinished`; an upload in parts may take a day before it counts as unfinished."""
+        """See `ObjectStore.remove_unfinished`; an upload in parts may take a day before it counts as unfinished."""
         removed = 0
         with _bucket_errors("unfinished bodies cannot be removed"):
             await self._require_own()
@@ -176,7 +176,7 @@ class BlobBucket:
         return removed + await self._uploads.abort_older_than(before - _LONGEST_UPLOAD_S)
 
     async def check(self) -> None:
-        """See `BlobStore.check`: asks for the marker."""
+        """See `ObjectStore.check`: asks for the marker."""
         with _bucket_errors("the bucket of the bodies cannot be reached"):
             await self._marker()
 
@@ -209,7 +209,7 @@ class BlobBucket:
 class IncomingObject:
     """A body on its way: hashed as it comes; small ones in memory, larger ones sent to the bucket in parts."""
 
-    def __init__(self, bucket: BlobBucket) -> None:
+    def __init__(self, bucket: ObjectBucket) -> None:
         self._bucket = bucket
         self._hash = blake3()
         self._size_bytes = 0
@@ -252,7 +252,7 @@ class IncomingObject:
             self._upload = None
         return self._hash.digest(), self._size_bytes
 
-    async def rename(self, name: BlobName) -> None:
+    async def rename(self, name: ObjectName) -> None:
         """See `IncomingBody.rename`."""
         if self._is_discarded or (self._key is None and not self._held):
             raise StoreUnavailable("a body was discarded before it was named")
@@ -374,7 +374,7 @@ class OpenObject(OpenedBody):
         """Ask for the first bytes, and compare the size.
 
         Raises:
-            RecordDamaged, StoreUnavailable: see `BlobStore.open`.
+            RecordDamaged, StoreUnavailable: see `ObjectStore.open`.
         """
         with _reading_errors():
             options: obstore.GetOptions = {"range": (0, PIECE_BYTES)}
@@ -417,12 +417,12 @@ class OpenObject(OpenedBody):
         self._first = b""
 
 
-def key_of(name: BlobName) -> str:
+def key_of(name: ObjectName) -> str:
     """Return the key of a body, without the prefix."""
     return f"{name.digest[:1].hex()}/{name.file_name}"
 
 
-def _name_of(key: str) -> BlobName | None:
+def _name_of(key: str) -> ObjectName | None:
     """Read the key of a body; None for anything else, further down too."""
     name = parse_file_name(key.rpartition("/")[2])
     return name if name is not None and key_of(name) == key else None

@@ -34,8 +34,8 @@ from typing import Final, TypeVar
 from blake3 import blake3
 
 from ..errors import RecordDamaged, StoreFull, StoreUnavailable
-from ._read_cohorts import ReadingTurns
-from .object_records import BlobName, parse_file_name
+from ._read_cohorts import ReadCohorts
+from .object_records import ObjectName, parse_file_name
 from .object_store import OpenedBody, Piece
 
 PIECE_BYTES: Final = 256 * 1024
@@ -53,7 +53,7 @@ _INCOMING: Final = "incoming"
 Result = TypeVar("Result")
 
 
-class BlobFiles:
+class ObjectFolder:
     """The folder with the bodies; any number of processes may have it open.
 
     Args:
@@ -67,7 +67,7 @@ class BlobFiles:
         self.step_bytes = STEP_BYTES
         self._folder = folder
         self._reserve_bytes = reserve_bytes
-        self._turns = ReadingTurns()
+        self._cohorts = ReadCohorts()
 
     async def begin(self) -> "IncomingFile":
         """Return what takes in a body; the disk is not touched yet."""
@@ -77,17 +77,17 @@ class BlobFiles:
         """Make an empty file under a name that nobody has, and return it open; on a thread."""
         folder = self._folder / _INCOMING
         self.make_folder(folder)
-        self.require_room()
+        self.require_free_space()
         descriptor, place = tempfile.mkstemp(dir=folder)
         return descriptor, Path(place)
 
-    def require_room(self) -> None:
+    def require_free_space(self) -> None:
         """Raise StoreFull when less free disk is left than bodies may use; on a thread."""
         disk = os.statvfs(self._folder)
         if disk.f_bavail * disk.f_frsize < self._reserve_bytes:
             raise StoreFull("no room for a body")
 
-    def place_of(self, name: BlobName) -> Path:
+    def place_of(self, name: ObjectName) -> Path:
         """Return where a body lies."""
         return self._folder / name.digest[:1].hex() / name.file_name
 
@@ -100,14 +100,14 @@ class BlobFiles:
         sync_folder(self._folder)
         sync_folder(self._folder.parent)
 
-    async def open(self, name: BlobName, *, size_bytes: int) -> "OpenBody":
+    async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenBody":
         """Open a body for reading; whoever unlinks its file afterwards does not disturb the reading.
 
         Raises:
             RecordDamaged: the file is missing or has another size.
             StoreUnavailable: the disk refuses.
         """
-        body = OpenBody(self.place_of(name), digest=name.digest, size_bytes=size_bytes, turns=self._turns)
+        body = OpenBody(self.place_of(name), digest=name.digest, size_bytes=size_bytes, cohorts=self._cohorts)
         try:
             await asyncio.to_thread(body.open)
         except BaseException:
@@ -115,11 +115,11 @@ class BlobFiles:
             raise
         return body
 
-    async def remove(self, name: BlobName) -> None:
+    async def remove(self, name: ObjectName) -> None:
         """Unlink a file if it is there."""
         await asyncio.to_thread(self.place_of(name).unlink, missing_ok=True)
 
-    async def older_than(self, before: float) -> AsyncIterator[Sequence[BlobName]]:
+    async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
         """Yield the names of files last written before `before`, folder by folder: a 256th of all at a time."""
         for first in range(256):
             folder = self._folder / f"{first:02x}"
@@ -128,7 +128,7 @@ class BlobFiles:
                 yield names
 
     async def check(self) -> None:
-        """See `BlobStore.check`; a folder that is not there yet is no fault."""
+        """See `ObjectStore.check`; a folder that is not there yet is no fault."""
         await asyncio.to_thread(self._check)
 
     def _check(self) -> None:
@@ -150,7 +150,7 @@ class IncomingFile:
     file: otherwise it could write to a descriptor that has become another file's.
     """
 
-    def __init__(self, files: BlobFiles) -> None:
+    def __init__(self, files: ObjectFolder) -> None:
         self._files = files
         self._lock = threading.Lock()
         self._hash = blake3()
@@ -189,7 +189,7 @@ class IncomingFile:
             if self._descriptor is None:
                 self._descriptor, self._place = self._files.new_place()
             else:
-                self._files.require_room()
+                self._files.require_free_space()
             self._write(self._descriptor, pieces)
             for piece in pieces:
                 self._hash.update(piece)
@@ -225,7 +225,7 @@ class IncomingFile:
                 self._close()
             return self._hash.digest(), self._size_bytes
 
-    async def rename(self, name: BlobName) -> None:
+    async def rename(self, name: ObjectName) -> None:
         """Give the finished body a name, durably; it may have had another one before.
 
         Raises:
@@ -235,7 +235,7 @@ class IncomingFile:
         held, self._held = self._held, None
         await self._on_thread(self._rename, name, held)
 
-    def _rename(self, name: BlobName, held: bytes | None) -> None:
+    def _rename(self, name: ObjectName, held: bytes | None) -> None:
         with self._lock, _disk_errors("a body cannot be named"):
             if self._is_discarded or (self._place is None and held is None):
                 raise StoreUnavailable("a body was discarded before it was named")
@@ -250,7 +250,7 @@ class IncomingFile:
 
     def _write_whole(self, place: Path, body: bytes) -> None:
         """Write a body that is short under its name: nobody knows that name before a commit says it."""
-        self._files.require_room()
+        self._files.require_free_space()
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._place = place  # so that it is discarded when the following fails
         try:
@@ -287,10 +287,10 @@ class OpenBody(OpenedBody):
             async for piece in body.pieces(): ...
     """
 
-    def __init__(self, place: Path, *, digest: bytes, size_bytes: int, turns: ReadingTurns) -> None:
+    def __init__(self, place: Path, *, digest: bytes, size_bytes: int, cohorts: ReadCohorts) -> None:
         self._place = place
         self._digest = digest
-        self._turns = turns
+        self._cohorts = cohorts
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         self._is_closed = False
@@ -300,7 +300,7 @@ class OpenBody(OpenedBody):
         """Open the file; on a thread, once.
 
         Raises:
-            RecordDamaged, StoreUnavailable: as `BlobFiles.open`.
+            RecordDamaged, StoreUnavailable: as `ObjectFolder.open`.
         """
         with self._lock, _disk_errors("a body cannot be read"):
             if self._is_closed:
@@ -327,7 +327,7 @@ class OpenBody(OpenedBody):
         hasher = blake3() if (start, end) == (0, self.size_bytes) else None
         for offset in range(start, end, PIECE_BYTES):
             if offset > start:  # a body of one piece is no longer than a row might be
-                await self._turns.take()
+                await self._cohorts.take()
             piece = bytearray(min(PIECE_BYTES, end - offset))
             if not self._read_at_hand(piece, offset, hasher):
                 await asyncio.to_thread(self._read, piece, offset, hasher)
@@ -404,7 +404,7 @@ def _old_places(folder: Path, before: float) -> Iterator[Path]:
                     yield place
 
 
-def _old_names(folder: Path, before: float) -> list[BlobName]:
+def _old_names(folder: Path, before: float) -> list[ObjectName]:
     names = (parse_file_name(place.name) for place in _old_places(folder, before))
     return [name for name in names if name is not None]
 

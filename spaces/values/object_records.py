@@ -12,7 +12,7 @@ a record at zero is on its way out and is never revived: the next put writes a n
 What is removed, and when: `collector`. The files themselves: `object_folder`.
 
 Example:
-    name = BlobName(space16, digest, entropy.token(GENERATION_BYTES))
+    name = ObjectName(space16, digest, entropy.token(GENERATION_BYTES))
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ UNLINK_AFTER_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class BlobName:
+class ObjectName:
     """Which file.
 
     Attributes:
@@ -51,7 +51,7 @@ class BlobName:
         return f"{self.space16.hex()}-{self.digest.hex()}-{self.generation.hex()}"
 
 
-def parse_file_name(name: str) -> BlobName | None:
+def parse_file_name(name: str) -> ObjectName | None:
     """Read a file's name; None for anything else that lies in the folder."""
     parts = name.split("-")
     if [len(part) for part in parts] != [32, 64, 32]:
@@ -60,11 +60,11 @@ def parse_file_name(name: str) -> BlobName | None:
         space16, digest, generation = (bytes.fromhex(part) for part in parts)
     except ValueError:
         return None
-    found = BlobName(space16=space16, digest=digest, generation=generation)
+    found = ObjectName(space16=space16, digest=digest, generation=generation)
     return found if found.file_name == name else None
 
 
-class BlobRecord(msgspec.Struct, frozen=True, array_like=True):
+class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
     """The row of a blob.
 
     Attributes:
@@ -76,7 +76,7 @@ class BlobRecord(msgspec.Struct, frozen=True, array_like=True):
     references: int
 
 
-class BlobWork(msgspec.Struct, frozen=True, array_like=True):
+class ObjectWork(msgspec.Struct, frozen=True, array_like=True):
     """Work on one blob that is due: delete its record (`unlink` False), or unlink its file.
 
     `size_bytes` is what the file counts for among all bodies; 0 when it never was counted.
@@ -89,26 +89,26 @@ class BlobWork(msgspec.Struct, frozen=True, array_like=True):
     size_bytes: int = 0
 
     @property
-    def name(self) -> BlobName:
+    def name(self) -> ObjectName:
         """Which file this is about."""
-        return BlobName(self.space16, self.digest, self.generation)
+        return ObjectName(self.space16, self.digest, self.generation)
 
 
-_RECORD_CODEC: Final = Codec(BlobRecord)
-_WORK_CODEC: Final = Codec(BlobWork)
+_RECORD_CODEC: Final = Codec(ObjectRecord)
+_WORK_CODEC: Final = Codec(ObjectWork)
 
 
-def blob_record_of(record: Record | None) -> BlobRecord | None:
+def object_record_of(record: Record | None) -> ObjectRecord | None:
     """Read a blob's row; None when there is none or it was collected."""
     return None if record is None or record.value is None else _RECORD_CODEC.decode(record.value)
 
 
-def encode_blob_record(record: BlobRecord) -> bytes:
+def encode_object_record(record: ObjectRecord) -> bytes:
     """Lay out a blob's row."""
     return _RECORD_CODEC.encode(record)
 
 
-def parse_blob_work(value: bytes) -> BlobWork:
+def parse_object_work(value: bytes) -> ObjectWork:
     """Read a row of due work.
 
     Raises:
@@ -117,9 +117,9 @@ def parse_blob_work(value: bytes) -> BlobWork:
     return _WORK_CODEC.decode(value)
 
 
-def due_put(name: BlobName, *, due_at: float, unlink: bool, entropy: Entropy, size_bytes: int = 0) -> Put:
-    """Note work on a blob for the collector; see `BlobWork`."""
-    work = BlobWork(
+def due_put(name: ObjectName, *, due_at: float, unlink: bool, entropy: Entropy, size_bytes: int = 0) -> Put:
+    """Note work on a blob for the collector; see `ObjectWork`."""
+    work = ObjectWork(
         space16=name.space16, digest=name.digest, generation=name.generation, unlink=unlink, size_bytes=size_bytes
     )
     return Put(due_key(due_at, entropy.token(16)), _WORK_CODEC.encode(work))

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from .object_records import BlobName
+from .object_records import ObjectName
 
 Piece = bytes | bytearray
 """Some bytes of a body; nobody changes them once they were handed on."""
@@ -38,7 +38,7 @@ class IncomingBody(Protocol):
         """End the body; return its BLAKE3, 32 bytes, and its size. Raises as `append` does."""
         ...
 
-    async def rename(self, name: BlobName) -> None:
+    async def rename(self, name: ObjectName) -> None:
         """Give the finished body a name, durably; it may have had another one before, which goes.
 
         Raises:
@@ -87,7 +87,7 @@ class OpenedBody(Protocol):
         ...
 
 
-class BlobStore(Protocol):
+class ObjectStore(Protocol):
     """A place with the bodies of one store; any number of processes may use it.
 
     Attributes:
@@ -102,7 +102,7 @@ class BlobStore(Protocol):
         """Make room for a body that is on its way; raises as `IncomingBody.append` does."""
         ...
 
-    async def open(self, name: BlobName, *, size_bytes: int) -> OpenedBody:
+    async def open(self, name: ObjectName, *, size_bytes: int) -> OpenedBody:
         """Open a body for reading.
 
         Raises:
@@ -111,7 +111,7 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def remove(self, name: BlobName) -> None:
+    async def remove(self, name: ObjectName) -> None:
         """Remove a body if it is there.
 
         Raises:
@@ -119,7 +119,7 @@ class BlobStore(Protocol):
         """
         ...
 
-    def older_than(self, before: float) -> AsyncIterator[Sequence[BlobName]]:
+    def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
         """Yield the names of bodies last written before `before`, in epoch seconds, some at a time.
 
         Raises:

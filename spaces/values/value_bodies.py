@@ -21,8 +21,8 @@ from msgspec import Struct
 
 from ..errors import CommitInvalid, CommitTooLarge, IntakeFull, StoreBusy, StoreFull
 from .object_folder import PIECE_BYTES
-from .object_records import BlobName
-from .object_store import BlobStore, IncomingBody
+from .object_records import ObjectName
+from .object_store import IncomingBody, ObjectStore
 
 INLINE_BYTES: Final = 64 * 1024
 """The most that lies in a head. Up to here a row costs the machine less than a file; far beyond, the file less."""
@@ -33,7 +33,7 @@ INTAKE_BYTES: Final = 128 * 1024 * 1024
 # Pieces are as short as a client likes, and each takes memory besides its bytes: so many wait before they become one.
 _MOST_PIECES: Final = 1024
 # While no more than this part of it is held, a long body waits for long steps: fewer ways to a thread and back.
-_MUCH_ROOM_SHARE: Final = 8
+_MUCH_FREE_SHARE: Final = 8
 # After these nothing was written, so nothing can refer to a file that was named.
 _NOTHING_WRITTEN: Final = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
 
@@ -45,7 +45,7 @@ class StagedFile:
         self._incoming = incoming
         self.is_named = False
 
-    async def name_as(self, name: BlobName) -> None:
+    async def name_as(self, name: ObjectName) -> None:
         """Give the file the name under which the next commit refers to it.
 
         Raises:
@@ -105,9 +105,9 @@ class Intake:
         return self._held_bytes
 
     @property
-    def has_much_room(self) -> bool:
+    def has_much_free_space(self) -> bool:
         """Whether bodies may wait for long steps without being in the way of others."""
-        return self._held_bytes * _MUCH_ROOM_SHARE <= self._max_bytes
+        return self._held_bytes * _MUCH_FREE_SHARE <= self._max_bytes
 
     def give_back(self, size_bytes: int) -> None:
         """Count bytes that are held no longer."""
@@ -117,11 +117,11 @@ class Intake:
 class Staging:
     """Takes in the bodies of one operation."""
 
-    def __init__(self, files: BlobStore, intake: Intake | None = None) -> None:
+    def __init__(self, files: ObjectStore, intake: Intake | None = None) -> None:
         self._files = files
         self._intake = intake or Intake()
         self._taken_bytes = 0
-        self._inline_room_bytes = INLINE_TOGETHER_BYTES
+        self._inline_free_bytes = INLINE_TOGETHER_BYTES
         self._incoming: list[IncomingBody] = []
         self._staged: list[StagedFile] = []
 
@@ -164,7 +164,7 @@ class Staging:
             self._take(len(piece))
             held.append(piece)
             held_bytes += len(piece)
-            if incoming is None and held_bytes > min(INLINE_BYTES, self._inline_room_bytes):
+            if incoming is None and held_bytes > min(INLINE_BYTES, self._inline_free_bytes):
                 incoming = await self._begin()
             if len(held) == _MOST_PIECES:
                 held = [b"".join(held)]
@@ -173,7 +173,7 @@ class Staging:
                 self._give_back(held_bytes)
                 held, held_bytes, is_long = [], 0, True
         if incoming is None:
-            self._inline_room_bytes -= held_bytes
+            self._inline_free_bytes -= held_bytes
             return inline_body(b"".join(held))
         await incoming.append(*held)
         return await self._finish(incoming)
@@ -182,15 +182,15 @@ class Staging:
         """Take in a body that is at hand; raises as `receive` does."""
         size_bytes = len(whole)
         self._take(size_bytes)
-        if size_bytes <= INLINE_BYTES and size_bytes <= self._inline_room_bytes:
-            self._inline_room_bytes -= size_bytes
+        if size_bytes <= INLINE_BYTES and size_bytes <= self._inline_free_bytes:
+            self._inline_free_bytes -= size_bytes
             return Body(blake3(whole).digest(), size_bytes, whole)
         incoming = await self._begin()
         await incoming.append(whole)
         return await self._finish(incoming)
 
     def _step_bytes(self, is_long: bool) -> int:
-        return self._files.step_bytes if is_long and self._intake.has_much_room else PIECE_BYTES
+        return self._files.step_bytes if is_long and self._intake.has_much_free_space else PIECE_BYTES
 
     def _take(self, size_bytes: int) -> None:
         self._intake.take(size_bytes)

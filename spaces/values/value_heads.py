@@ -33,7 +33,7 @@ from ..keyspace import (
     BODIES_COUNTER,
     MAX_PLAIN_PATH_BYTES,
     ORPHAN_SWEEP_KEY,
-    blob_key,
+    object_key,
     space_id16,
     space_keys,
     value_key,
@@ -43,14 +43,14 @@ from .long_paths import come_puts, leave_puts
 from .object_records import (
     GENERATION_BYTES,
     UNLINK_AFTER_S,
-    BlobName,
-    BlobRecord,
-    blob_record_of,
+    ObjectName,
+    ObjectRecord,
     due_put,
-    encode_blob_record,
+    encode_object_record,
+    object_record_of,
     reuse_check,
 )
-from .object_store import BlobStore, OpenedBody
+from .object_store import ObjectStore, OpenedBody
 from .value_bodies import Body, Intake, StagedFile, Staging
 
 MAX_METADATA_BYTES: Final = 16 * 1024  # ST6
@@ -70,7 +70,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
         size_bytes: of the body.
         body: the body when it is inline; None when it lies in a file.
         path: the whole path.
-        blob: the file of the body; None when it is inline.
+        object_name: the object of the body; None when it is inline.
         sealed_key: as the writer noted it, see `Write`; None for a value of before there were such notes.
     """
 
@@ -80,7 +80,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     size_bytes: int
     body: bytes | None
     path: str
-    blob: BlobName | None = None
+    object_name: ObjectName | None = None
     sealed_key: bytes | None = None
 
     @property
@@ -147,7 +147,7 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
     if record is None or record.value is None:
         return None
     row = _CODEC.decode(record.value)
-    blob = None if row.generation is None else BlobName(key[1:17], row.digest, row.generation)
+    object_name = None if row.generation is None else ObjectName(key[1:17], row.digest, row.generation)
     return Head(
         stamp=record.stamp,
         etag=row.digest.hex(),
@@ -155,7 +155,7 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
         size_bytes=row.size_bytes,
         body=row.body,
         path=row.path,
-        blob=blob,
+        object_name=object_name,
         sealed_key=row.sealed_key,
     )
 
@@ -191,7 +191,7 @@ def _row_bytes(path: str, metadata_bytes: int) -> int:
 class Values:
     """Drafts writes and reads bodies."""
 
-    def __init__(self, store: Store, files: BlobStore, entropy: Entropy) -> None:
+    def __init__(self, store: Store, files: ObjectStore, entropy: Entropy) -> None:
         self._store = store
         self._entropy = entropy
         self._intake = Intake()
@@ -215,8 +215,8 @@ class Values:
         """
         if head.body is not None:
             return head.body
-        assert head.blob is not None  # a head has the one or the other
-        return await self.files.open(head.blob, size_bytes=head.size_bytes)
+        assert head.object_name is not None  # a head has the one or the other
+        return await self.files.open(head.object_name, size_bytes=head.size_bytes)
 
     async def read_body(self, head: Head) -> bytes:
         """Return the whole body of a head, compared with its digest; only where its size is bounded.
@@ -257,7 +257,7 @@ class Values:
         ways = () if not tally.coming and not tally.leaving else await self._ways(tally)
         if not tally.deltas:
             return Draft(tally, (), _NO_FILES, self._entropy, ways)
-        keys = [blob_key(tally.space16, digest) for digest in tally.deltas]
+        keys = [object_key(tally.space16, digest) for digest in tally.deltas]
         *records, sweep, counter = (await self._store.read((*keys, ORPHAN_SWEEP_KEY, BODIES_COUNTER))).records
         folder = _Folder(sweep, counter_of(counter), self.files.max_bytes)
         return Draft(tally, tuple(zip(keys, records, strict=True)), folder, self._entropy, ways)
@@ -275,7 +275,7 @@ class Draft:
     def __init__(
         self,
         tally: "_Tally",
-        blobs: Sequence[tuple[bytes, Record | None]],
+        objects: Sequence[tuple[bytes, Record | None]],
         folder: "_Folder",
         entropy: Entropy,
         ways: Sequence[Put],
@@ -285,7 +285,7 @@ class Draft:
         self._entropy = entropy
         self._ways = ways
         self._changes: list[_Change] = []
-        for key, record in blobs:
+        for key, record in objects:
             change = _change(tally, key, record, entropy)
             if change is not None:
                 self._changes.append(change)
@@ -343,7 +343,7 @@ class Draft:
     def _record_puts(self, change: "_Change", *, now: float) -> list[Put]:
         put = Put(
             change.key,
-            encode_blob_record(change.fresh),
+            encode_object_record(change.fresh),
             expect=ABSENT if change.record is None else change.record.stamp,
             weight_bytes=change.size_bytes if change.fresh.references else 0,
             account=self._tally.account,
@@ -353,11 +353,11 @@ class Draft:
             puts.append(self._due(change.name, change, due_at=now, unlink=False))
         elif change.found is not None and change.found.generation != change.name.generation:
             # The record was on its way out, and the collector will not find the file by it any more.
-            left = BlobName(change.name.space16, change.name.digest, change.found.generation)
+            left = ObjectName(change.name.space16, change.name.digest, change.found.generation)
             puts.append(self._due(left, change, due_at=now + UNLINK_AFTER_S, unlink=True))
         return puts
 
-    def _due(self, name: BlobName, change: "_Change", *, due_at: float, unlink: bool) -> Put:
+    def _due(self, name: ObjectName, change: "_Change", *, due_at: float, unlink: bool) -> Put:
         return due_put(name, due_at=due_at, unlink=unlink, entropy=self._entropy, size_bytes=change.size_bytes)
 
 
@@ -404,9 +404,9 @@ class _Change:
 
     key: bytes
     record: Record | None
-    found: BlobRecord | None
-    fresh: BlobRecord
-    name: BlobName
+    found: ObjectRecord | None
+    fresh: ObjectRecord
+    name: ObjectName
     file: StagedFile | None
     size_bytes: int
     growth_bytes: int
@@ -420,22 +420,22 @@ class _Change:
 def _change(tally: "_Tally", key: bytes, record: Record | None, entropy: Entropy) -> _Change | None:
     """Work out what becomes of a body; None for an old head without a record: nothing is left to count."""
     digest = key[17:]
-    found = blob_record_of(record)
+    found = object_record_of(record)
     is_shared = found is not None and found.references > 0
     file = None if is_shared else tally.files.get(digest)
     if file is not None:
-        fresh = BlobRecord(entropy.token(GENERATION_BYTES), tally.uses(digest))
+        fresh = ObjectRecord(entropy.token(GENERATION_BYTES), tally.uses(digest))
     elif found is None:
         return None
     else:
-        fresh = BlobRecord(found.generation, max(found.references + tally.deltas[digest], 0))
+        fresh = ObjectRecord(found.generation, max(found.references + tally.deltas[digest], 0))
     size_bytes = tally.sizes[digest]
     return _Change(
         key=key,
         record=record,
         found=found,
         fresh=fresh,
-        name=BlobName(tally.space16, digest, fresh.generation),
+        name=ObjectName(tally.space16, digest, fresh.generation),
         file=file,
         size_bytes=size_bytes,
         growth_bytes=size_bytes * ((fresh.references > 0) - is_shared),
@@ -500,8 +500,8 @@ class _Tally:
     def _take(self, old: Head) -> None:
         self.head_growth_bytes -= len(old.body or b"")
         self.row_growth_bytes -= row_bytes(old.path, old.metadata)
-        if old.blob is not None:
-            self._count(old.blob.digest, -1, old.size_bytes)
+        if old.object_name is not None:
+            self._count(old.object_name.digest, -1, old.size_bytes)
 
     def _give(self, write: Write, metadata_bytes: int) -> None:
         body = write.body

@@ -207,7 +207,7 @@ class _DeadlineSocket(socket.socket):
     def __init__(self, *, deadline: float) -> None:
         super().__init__(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._deadline = deadline
-        self._room_bytes = _MAX_RECEIVED_BYTES
+        self._free_bytes = _MAX_RECEIVED_BYTES
 
     # Buffers have no common type that could be named here; all arguments go on as they are.
     def connect(self, *arguments: Any) -> None:
@@ -220,10 +220,10 @@ class _DeadlineSocket(socket.socket):
 
     def recv_into(self, *arguments: Any) -> int:
         self._arm()
-        if self._room_bytes <= 0:
+        if self._free_bytes <= 0:
             raise OSError(errno.EMSGSIZE, "the answer does not end")
         received = super().recv_into(*arguments)
-        self._room_bytes -= received
+        self._free_bytes -= received
         return received
 
     def _arm(self) -> None:

@@ -22,8 +22,8 @@ from attacks.test_hosting import (
     hosting_stage,
     own_space,
     put_of_a_key,
+    reported,
     sign_in_of_a_wallet,
-    told,
 )
 from attacks.test_races import meanwhile, puts_row
 from attacks.test_withdrawals import data_of
@@ -90,7 +90,7 @@ async def test_bounds_of_an_admitted_owner(tmp_path: Path, platform: SimulatedPl
         for at in range(3):
             names = {f"{own_space(who.did, f's{at}-{n}')}/space": [HOST] for n in range(20)}
             reply = await stage.post("/delegate", who.grant(PEER, names))
-            activated.append(len(told(reply, "activated")))
+            activated.append(len(reported(reply, "activated")))
         assert activated == [16, 16, 0]
 
 
@@ -218,10 +218,10 @@ async def test_admissions_are_audited(tmp_path: Path, platform: SimulatedPlatfor
             changes.append(await change(stage, did, step))
         assert changes == [True, False, True, False]
         records = await audit_records(stage.services.store)
-        told = [
+        reported = [
             (record.action, record.actor, record.subject) for record in records if record.action.startswith("owner.")
         ]
-        assert told == [("owner.admitted", "operator", did), ("owner.removed", "operator", did)]
+        assert reported == [("owner.admitted", "operator", did), ("owner.removed", "operator", did)]
 
 
 async def test_a_list_of_many_owners(tmp_path: Path, platform: SimulatedPlatform) -> None:

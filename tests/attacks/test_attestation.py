@@ -174,15 +174,15 @@ async def test_a_session_s_token_is_bound_to_its_body(stage: Stage) -> None:
     assert reply.said == (400, "decrypt request body is malformed: missing encryption invocation facts")
 
 
-async def test_a_stranger_s_quote_is_not_looked_at(stage: Stage) -> None:
+async def test_an_outsider_s_quote_is_not_looked_at(stage: Stage) -> None:
     """Somebody without any grant, with a revoked grant, or with a token for another node hands in a good quote."""
     owner, delegate = await granted(stage)
-    stranger = Delegate()
-    nonce = await stage.nonce(stranger.did)
-    quote = stage.quote(stranger.did, stranger.receiver.public_key, nonce)
+    outsider = Delegate()
+    nonce = await stage.nonce(outsider.did)
+    quote = stage.quote(outsider.did, outsider.receiver.public_key, nonce)
     for proofs in ([], delegate.proofs):
-        stranger.proofs = proofs
-        assert (await stage.hand_in(stranger, owner.network, nonce=nonce, quote=quote)).status == 401
+        outsider.proofs = proofs
+        assert (await stage.hand_in(outsider, owner.network, nonce=nonce, quote=quote)).status == 401
     await owner.client.delegations.revoke_by_wallet(ids(*delegate.proofs)[0], owner.wallet)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)

@@ -136,8 +136,8 @@ async def test_the_operator_is_closed_to_pages(folder: Path) -> None:
                     body = b'{"limit_bytes":1}' if method == "PUT" else None
                     reply = await send(node.url, method, path, token=token, headers=asked, body=body)
                     assert [name for name in reply.headers if name.startswith("access-control")] == [], (method, path)
-        told = await send(node.url, "GET", "/admin/usage", token="Bearer operator", headers=asked)
-        assert (told.status, json.loads(told.text)["count"]) == (200, 0)
+        reported = await send(node.url, "GET", "/admin/usage", token="Bearer operator", headers=asked)
+        assert (reported.status, json.loads(reported.text)["count"]) == (200, 0)
         assert (await send(node.url, "GET", "/info", headers=asked)).headers["access-control-allow-origin"] == "*"
         scraped = node.wait_for(r'"url": ?"(http://127\.0\.0\.1:\d+)/metrics"').group(1)
         numbers = await send(scraped, "GET", "/metrics", headers={"Origin": ORIGIN})
@@ -148,16 +148,16 @@ async def test_the_operator_is_closed_to_pages(folder: Path) -> None:
 async def test_no_value_is_a_page_of_the_nodes_origin(folder: Path) -> None:
     """A public or signed value is shown under a type that runs nothing; on `/invoke` as it was stored (wire 5.10)."""
     with running_node(folder, workers=1, environment={"SEALSPACE_PUBLIC_SPACES__REQUESTS_PER_MINUTE": "0"}) as node:
-        stranger = new_key()
-        space = f"tinycloud:{stranger.did.removeprefix('did:')}:public"
+        outsider = new_key()
+        space = f"tinycloud:{outsider.did.removeprefix('did:')}:public"
         for stored, shown in STORED_AND_SHOWN.items():
-            await _put(node.url, stranger, space, stored)
-            for answer in (await _opened(node.url, stranger, space), await _signed(node.url, stranger, space)):
+            await _put(node.url, outsider, space, stored)
+            for answer in (await _opened(node.url, outsider, space), await _signed(node.url, outsider, space)):
                 for reply in answer:
                     assert reply.headers["content-type"] == shown, (stored, reply.status)
                     assert reply.headers["x-content-type-options"] == "nosniff"
                     assert reply.headers["content-security-policy"].startswith("sandbox ")
-            token = key_token(stranger, stranger.did, {f"{space}/kv/a": [GET]})
+            token = key_token(outsider, outsider.did, {f"{space}/kv/a": [GET]})
             read = await send(node.url, "POST", "/invoke", token=token)
             assert (read.body, read.headers.get("content-type")) == (VALUE, stored)
 

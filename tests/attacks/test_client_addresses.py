@@ -31,7 +31,7 @@ def _has_both() -> bool:
 async def test_a_proxy_is_known_under_either_address(tmp_path: Path) -> None:
     """Clients behind a trusted proxy of IPv4 are counted apart, and its connections are not one client's."""
     http = Http(host="::", port=0, drain_s=0, trusted_proxies=("127.0.0.1",), connections_per_client=2)
-    config = Config(http=http, store=store_at(tmp_path), limits=Limits(strangers_per_minute=2))
+    config = Config(http=http, store=store_at(tmp_path), limits=Limits(unauthenticated_per_minute=2))
     async with embedded_node(config, clock=FixedClock(SystemClock().now())) as node:
         port = urlsplit(node.url).port or 0
         url = f"http://127.0.0.1:{port}"
@@ -53,7 +53,7 @@ async def test_a_proxy_is_known_under_either_address(tmp_path: Path) -> None:
 async def test_a_port_makes_no_other_client(tmp_path: Path, spelling: str) -> None:
     """A proxy forwards addresses with the port of each connection: they are one client, and the proxy none."""
     http = Http(port=0, drain_s=0, trusted_proxies=("127.0.0.1",))
-    config = Config(http=http, store=store_at(tmp_path), limits=Limits(strangers_per_minute=2))
+    config = Config(http=http, store=store_at(tmp_path), limits=Limits(unauthenticated_per_minute=2))
     async with embedded_node(config, clock=FixedClock(SystemClock().now())) as node:
         replies = [
             (await send(node.url, "POST", "/invoke", token="none", headers={"X-Forwarded-For": spelling.format(port)}))

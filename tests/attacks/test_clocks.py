@@ -148,7 +148,7 @@ async def test_one_wrong_clock_locks_nobody_out(tmp_path: Path, ahead_s: float, 
 
 
 @needs_postgres()
-async def test_a_token_that_the_store_forgot_is_told_why(tmp_path: Path) -> None:
+async def test_a_token_that_the_store_forgot_is_reported_why(tmp_path: Path) -> None:
     """Under a minute that was swept nobody can say what was used, and the refusal says so (ST4)."""
     owner = new_key()
     async with cluster_of(tmp_path, ahead_s=-10 * MINUTE_S) as cluster:

@@ -61,13 +61,13 @@ async def remove(stage: HeldStage, owner: str) -> None:
 
 
 @pytest.mark.parametrize("hosting", CLOSED.values(), ids=CLOSED)
-async def test_a_network_of_a_stranger(tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting) -> None:
+async def test_a_network_of_an_outsider(tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting) -> None:
     """A stranger, and a key that a strange wallet sends, leave no network on a closed node (EN32)."""
     async with hosting_stage(tmp_path, platform, hosting) as stage:
-        stranger, wallet = Delegate(), new_wallet()
-        own, walleted = f"urn:tinycloud:encryption:{stranger.did}:n", default_network(wallet)
+        outsider, wallet = Delegate(), new_wallet()
+        own, walleted = f"urn:tinycloud:encryption:{outsider.did}:n", default_network(wallet)
         helper = await helper_of(stage, wallet, walleted)
-        for who, network in ((stranger, own), (helper, walleted)):
+        for who, network in ((outsider, own), (helper, walleted)):
             assert (await create(stage, who, network)).said == refused(network)
             assert not await exists(stage, network)
 

@@ -38,9 +38,9 @@ async def _value() -> AsyncIterator[bytes]:
 
 async def _put_public(stage: Stage) -> str:
     """Put a large value into a stranger's public space, and return where everybody may read it."""
-    stranger = new_key()
-    space = f"tinycloud:{stranger.did.removeprefix('did:')}:public"
-    reply = await stage.invoke(stranger, {f"{space}/kv/large": [PUT]}, body=_value())
+    outsider = new_key()
+    space = f"tinycloud:{outsider.did.removeprefix('did:')}:public"
+    reply = await stage.invoke(outsider, {f"{space}/kv/large": [PUT]}, body=_value())
     assert reply.status == 200, reply.said
     return f"/public/{space}/kv/large"
 

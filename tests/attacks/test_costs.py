@@ -14,7 +14,7 @@ from spaces.store.contract import Commit
 pytestmark = pytest.mark.slow
 
 LONG = "x" * 400
-FORM = {"Content-Type": "multipart/form-data; boundary=probe"}
+FORMAT_VERSION = {"Content-Type": "multipart/form-data; boundary=probe"}
 
 
 async def put_empty(held: HeldStage, owner: Owner, space: str, paths: Sequence[str], *, metadata: str = "") -> Reply:
@@ -25,7 +25,7 @@ async def put_empty(held: HeldStage, owner: Owner, space: str, paths: Sequence[s
     body = "".join(part.format(path, path, metadata) for path in paths) + "--probe--\r\n"
     session = owner.session
     grants = {f"{space}/kv/{path}": [PUT] for path in paths}
-    return await held.invoke(session.signer, grants, proofs=session.proofs, body=body.encode(), headers=FORM)
+    return await held.invoke(session.signer, grants, proofs=session.proofs, body=body.encode(), headers=FORMAT_VERSION)
 
 
 def _listing(space: str, **asked: str) -> str:
@@ -105,17 +105,17 @@ async def test_delegations_are_charged_by_their_size(held: HeldStage) -> None:
 
 async def test_a_repeated_revocation_writes_nothing(held: HeldStage) -> None:
     """A stranger sends revocations of one delegation, each again and again: the first is recorded (W24)."""
-    stranger, commits = new_key(), list[Commit]()
+    outsider, commits = new_key(), list[Commit]()
 
     def noted(commit: Commit) -> bool:
         commits.append(commit)
         return False  # it goes on
 
-    grant = key_token(stranger, new_key().did, {f"tinycloud:{stranger.did.removeprefix('did:')}:x/kv": [GET]})
+    grant = key_token(outsider, new_key().did, {f"tinycloud:{outsider.did.removeprefix('did:')}:x/kv": [GET]})
     await held.register(grant)
     held.store.hold(noted)
     right = {f"urn:cid:{id_of(grant)}": [REVOKE]}
-    texts = [key_token(stranger, stranger.did, right) for _ in range(3)]
+    texts = [key_token(outsider, outsider.did, right) for _ in range(3)]
     replies = [await held.post("/revoke", text) for text in texts for _ in range(3)]
     assert {reply.status for reply in replies} == {200}
     assert len({reply.body for reply in replies}) == 1

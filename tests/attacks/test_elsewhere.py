@@ -233,8 +233,8 @@ async def test_replicas_side_by_side(pair: Pair) -> None:
     for replica in replicas:
         await opens_everywhere(pair, replica, owner)
     with pair.at(0) as stage:
-        stranger = replace(first, receiver=new_receiver_key(ENTROPY))
-        assert (await stage.ask(stranger, owner)).said == refused("receiver")
+        outsider = replace(first, receiver=new_receiver_key(ENTROPY))
+        assert (await stage.ask(outsider, owner)).said == refused("receiver")
 
 
 async def test_replicas_that_attest_at_one_moment(pair: Pair) -> None:
@@ -454,7 +454,7 @@ async def test_receipts_of_one_end_verify_at_the_other(pair: Pair, through: End)
     owner, delegate = await pair.attested()
     with pair.at(through) as stage:
         assert opens(await stage.ask(delegate, owner), delegate, owner)
-    told = []
+    reported = []
     for end in (other(through), through):
         with pair.at(end) as stage:
             async with acting(stage, owner) as client:
@@ -464,8 +464,8 @@ async def test_receipts_of_one_end_verify_at_the_other(pair: Pair, through: End)
         root = parse_trust_root(stage.platform.root_der)
         release = verify_release(text, documents.get, root=root, node_did=pair.stages[0].node_did)
         assert (release.receipt.invoker, release.policies) == (delegate.did, (policy_for(delegate.did),))
-        told.append((text, sorted(hashlib.sha256(one).digest() for one in documents.values())))
-    assert told[0] == told[1]
+        reported.append((text, sorted(hashlib.sha256(one).digest() for one in documents.values())))
+    assert reported[0] == reported[1]
 
 
 async def test_receipts_of_both_ends_are_one_list(pair: Pair) -> None:

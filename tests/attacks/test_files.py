@@ -32,8 +32,8 @@ def test_a_compose_file_without_an_end_is_not_read(tmp_path: Path, capsys: pytes
     os.truncate(compose, TOO_LARGE_BYTES)
     asked = ("--node", "http://127.0.0.1:1", "--secret", "API_KEY", "--simulate", str(tmp_path))
     assert main(["backend", "serve", *asked, "--compose", str(compose)]) == 2
-    told, following = _said(capsys)
-    assert told == f"sealspace: {compose} is no compose file" and following.startswith("next: ")
+    reported, following = _said(capsys)
+    assert reported == f"sealspace: {compose} is no compose file" and following.startswith("next: ")
 
 
 @pytest.mark.parametrize("name", ["file/folder", "n" * 300])
@@ -41,9 +41,9 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixt
     """What the system has against a named folder is said in two lines, as every error is."""
     (tmp_path / "file").touch()
     status = main(["attest", "export", "--data", str(tmp_path / "data"), str(tmp_path / name)])
-    told, following = _said(capsys)
+    reported, following = _said(capsys)
     assert status == 1 and following.startswith("next: ls -ld ")
-    assert told.startswith(f"sealspace: {tmp_path}/")
+    assert reported.startswith(f"sealspace: {tmp_path}/")
 
 
 def _ready(port: int) -> bool:

@@ -71,12 +71,12 @@ async def received(owner: Owner) -> set[str]:
 
 
 @pytest.mark.parametrize("former", FORMER)
-async def test_a_stranger_s_text_bars_no_list(held: HeldStage, former: Former) -> None:
+async def test_an_outsider_s_text_bars_no_list(held: HeldStage, former: Former) -> None:
     """A stranger's grant to an owner, in a text that is refused by now, is listed like any other (D13)."""
-    owner, stranger = await held.owner(), new_wallet()
-    space = f"tinycloud:{stranger.did.removeprefix('did:')}:default"
+    owner, outsider = await held.owner(), new_wallet()
+    space = f"tinycloud:{outsider.did.removeprefix('did:')}:default"
     before = await received(owner)
-    given = former(stranger, owner.wallet.did, {f"{space}/kv/a": [GET]})
+    given = former(outsider, owner.wallet.did, {f"{space}/kv/a": [GET]})
     await register_formerly(held, given)
     assert await received(owner) - before == {cid_text(given.cid)}
 

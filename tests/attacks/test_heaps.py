@@ -78,8 +78,8 @@ async def test_large_values_at_a_policy_s_paths_are_not_read(held: HeldStage) ->
 
 async def test_a_body_is_not_waited_for_without_authority(held: HeldStage) -> None:
     """A stranger announces a gigabyte, and sends nothing: the answer comes at once."""
-    stranger, owner = Delegate(), await held.owner()
-    token = key_token(stranger.signer, stranger.did, {f"{owner.space()}/kv/a": [PUT]})
+    outsider, owner = Delegate(), await held.owner()
+    token = key_token(outsider.signer, outsider.did, {f"{owner.space()}/kv/a": [PUT]})
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(held.url).port)
     try:
         writer.write(f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n".encode())

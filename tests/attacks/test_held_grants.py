@@ -40,11 +40,11 @@ async def _grant(
 async def test_grants_that_arrive_together_are_all_held(stage: Stage) -> None:
     """A grant that is taken up while another one is on its way to the node is held as that one is (AT56)."""
     _, backend = await _backend(stage)
-    owner, stranger = await stage.owner(), await stage.owner()
-    both = [await _grant(one, backend.did) for one in (owner, stranger)]
+    owner, outsider = await stage.owner(), await stage.owner()
+    both = [await _grant(one, backend.did) for one in (owner, outsider)]
     await asyncio.gather(*(backend.take_up(one) for one in both))
-    assert set(backend.owners) == {owner.client.session.owner, stranger.client.session.owner}
-    for one in (owner, stranger):
+    assert set(backend.owners) == {owner.client.session.owner, outsider.client.session.owner}
+    for one in (owner, outsider):
         assert await backend.read_secret(one.client.session.owner, SECRET) == VALUE
 
 
@@ -66,17 +66,17 @@ async def test_another_delegate_s_grant_hides_none(stage: Stage) -> None:
     assert await backend.read_secret(owner.client.session.owner, SECRET) == VALUE
 
 
-async def test_an_envelope_of_another_owner_is_no_secret_of_a_stranger(stage: Stage) -> None:
+async def test_an_envelope_of_another_owner_is_no_secret_of_an_outsider(stage: Stage) -> None:
     """An owner's envelope, kept as a stranger's own, is not opened by a backend that both granted to (J15)."""
     _, backend = await _backend(stage)
-    owner, stranger = await stage.owner(), await stage.owner()
-    for one in (owner, stranger):
+    owner, outsider = await stage.owner(), await stage.owner()
+    for one in (owner, outsider):
         await backend.take_up(await _grant(one, backend.did))
     path = owner.secret.partition("/kv/")[2]
     copied = replace(owner.envelope, aad=None)
-    await stranger.client.kv("secrets").put(path, envelope_bytes(copied).decode())
+    await outsider.client.kv("secrets").put(path, envelope_bytes(copied).decode())
     with pytest.raises(InvalidEnvelope):
-        await backend.read_secret(stranger.client.session.owner, SECRET)
+        await backend.read_secret(outsider.client.session.owner, SECRET)
     assert await backend.read_secret(owner.client.session.owner, SECRET) == VALUE
 
 
@@ -100,8 +100,8 @@ async def test_evidence_is_renewed_under_a_grant_that_stands(held: HeldStage) ->
 async def test_keys_of_owners_whose_grants_ended_are_forgotten(held: HeldStage) -> None:
     """A backend keeps the network keys of those alone whose grants it holds: anybody may hand in grants (AT54)."""
     client, backend = await _backend(held)
-    strangers = [await held.owner() for _ in range(3)]
-    for one in strangers:
+    outsiders = [await held.owner() for _ in range(3)]
+    for one in outsiders:
         await backend.take_up(await _grant(one, backend.did, ttl_s=30))
         assert await backend.read_secret(one.client.session.owner, SECRET) == VALUE
     assert len(client.session.pins) == 3

@@ -42,7 +42,7 @@ async def hosting_stage(
         yield HeldStage(*parts, store=store, clock=clock, services=node.services)
 
 
-def told(reply: Reply, member: Literal["activated", "skipped"]) -> list[str]:
+def reported(reply: Reply, member: Literal["activated", "skipped"]) -> list[str]:
     """Spaces that an answer lists."""
     spaces = reply.value[member]
     assert isinstance(spaces, list)
@@ -130,7 +130,7 @@ CLOSED = {"listed": Hosting(mode="listed", listed=(new_key().did,)), "permit": H
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("hosting", CLOSED.values(), ids=CLOSED)
-async def test_a_stranger_on_a_closed_node(
+async def test_an_outsider_on_a_closed_node(
     tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting, way: Way
 ) -> None:
     """Whoever is neither listed nor admitted gets no space there, not by a host grant either (ST13, ST14)."""
@@ -142,21 +142,21 @@ async def test_a_stranger_on_a_closed_node(
         if way in (put_of_a_key, creation_by_a_key):
             assert reply.status >= 400
         else:
-            assert (reply.status, told(reply, "activated"), len(told(reply, "skipped"))) == (200, [], 1)
+            assert (reply.status, reported(reply, "activated"), len(reported(reply, "skipped"))) == (200, [], 1)
 
 
 async def test_an_owner_on_the_list(tmp_path: Path, platform: SimulatedPlatform) -> None:
     """A listed owner's spaces are hosted in every way; beside one of a stranger's, in one grant, only its own are."""
-    who, stranger = Delegate(), new_wallet()
+    who, outsider = Delegate(), new_wallet()
     async with hosting_stage(tmp_path, platform, Hosting(mode="listed", listed=(who.did,))) as stage:
-        right = {f"{own_space(stranger.did)}/space": [HOST]}
-        parent = wallet_token(stranger, who.did, right)
+        right = {f"{own_space(outsider.did)}/space": [HOST]}
+        parent = wallet_token(outsider, who.did, right)
         assert (await stage.post("/delegate", parent)).status == 200
         both = right | {f"{own_space(who.did)}/space": [HOST]}
         reply = await stage.post("/delegate", who.grant(PEER, both, proofs=[parent], ttl_s=600))
         assert reply.value["activated"] == [own_space(who.did)]
-        assert reply.value["skipped"] == [own_space(stranger.did)]
-        assert (await put_of_a_key(stage, who, stranger)).status == 200
+        assert reply.value["skipped"] == [own_space(outsider.did)]
+        assert (await put_of_a_key(stage, who, outsider)).status == 200
 
 
 BOUNDED = {
@@ -166,15 +166,15 @@ BOUNDED = {
 
 
 @pytest.mark.parametrize("hosting", BOUNDED.values(), ids=BOUNDED)
-async def test_spaces_of_one_stranger(tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting) -> None:
+async def test_spaces_of_one_outsider(tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting) -> None:
     """Host grants for 64 spaces each, one after another, come to 16 a grant and 32 an owner (ST15)."""
     async with hosting_stage(tmp_path, platform, hosting) as stage:
-        stranger, activated = Delegate(), []
+        outsider, activated = Delegate(), []
         for at in range(8):
-            names = {f"{own_space(stranger.did, f's{at}-{number}')}/space": [HOST] for number in range(64)}
-            reply = await stage.post("/delegate", stranger.grant(PEER, names))
+            names = {f"{own_space(outsider.did, f's{at}-{number}')}/space": [HOST] for number in range(64)}
+            reply = await stage.post("/delegate", outsider.grant(PEER, names))
             assert reply.status == 200
-            activated.append(len(told(reply, "activated")))
+            activated.append(len(reported(reply, "activated")))
         assert ([16, 16, 0, 0, 0, 0, 0, 0], 32) == (activated, await hosted_in_all(stage))
 
 

@@ -127,7 +127,7 @@ async def approves_nothing(stage: Stage, owner: Owner, key: Delegate) -> None:
 
 
 @pytest.mark.parametrize("how", ["the DID as given", "old"])
-async def test_whoever_is_not_in_person_approves_no_code(stage: Stage, how: str) -> None:
+async def test_a_client_that_is_not_in_person_approves_no_code(stage: Stage, how: str) -> None:
     """A backend with a wallet's grant that looks like a sign-in approves its own image for a helper (RL4)."""
     owner, backend = await stage.owner(), Delegate()
     grant = owner.sign_in(backend.did) if how != "old" else owner.sign_in(backend.did_url, ttl_s=1200, age_s=31 * DAY_S)

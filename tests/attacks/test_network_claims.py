@@ -59,10 +59,10 @@ async def test_only_one_of_many_creates(stage: Stage) -> None:
     assert sorted(reply.status for reply in replies) == [200] + [409] * 7
 
 
-async def test_a_stranger_claims_nothing(stage: Stage) -> None:
+async def test_an_outsider_claims_nothing(stage: Stage) -> None:
     """A key without the ability is refused as before, and takes nothing from whoever has it."""
-    owner, stranger, delegate = await stage.owner(), Delegate(), Delegate()
-    assert (await create(stage, stranger, owner)).status == 401
+    owner, outsider, delegate = await stage.owner(), Delegate(), Delegate()
+    assert (await create(stage, outsider, owner)).status == 401
     delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did))]
     assert (await create(stage, delegate, owner)).status == 401
     assert (await create(stage, owner.session, owner)).status == 200

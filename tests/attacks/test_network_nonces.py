@@ -20,7 +20,7 @@ USED = (401, "nonce already used")
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestParameters:
     """A request for the administration of a network of a key's own."""
 
     path: str
@@ -33,18 +33,18 @@ def network_of(key: Delegate, name: str) -> str:
     return f"urn:tinycloud:encryption:{key.did}:{name}"
 
 
-def creation(held: HeldStage, key: Delegate, name: str, *, nonce: str, ttl_s: float) -> Asked:
+def creation(held: HeldStage, key: Delegate, name: str, *, nonce: str, ttl_s: float) -> RequestParameters:
     """Return a request to create, by a token that lives so long by the node's clock."""
     body: dict[str, Json] = {"name": name, "ownerDid": key.did, "threshold": {"n": 1, "t": 1}}
     token = admin_token(held, key, network_of(key, name), NETWORK_CREATE, body=body, nonce=nonce, ttl_s=ttl_s)
-    return Asked("/encryption/networks", token, canonical_bytes(body))
+    return RequestParameters("/encryption/networks", token, canonical_bytes(body))
 
 
-def revocation(held: HeldStage, key: Delegate, name: str, *, nonce: str, ttl_s: float) -> Asked:
+def revocation(held: HeldStage, key: Delegate, name: str, *, nonce: str, ttl_s: float) -> RequestParameters:
     """Return a request to revoke, by a token that lives so long by the node's clock."""
     network = network_of(key, name)
     token = admin_token(held, key, network, NETWORK_REVOKE, body={}, nonce=nonce, ttl_s=ttl_s)
-    return Asked(network_path(network, "revoke"), token, b"{}")
+    return RequestParameters(network_path(network, "revoke"), token, b"{}")
 
 
 def admin_token(
@@ -61,7 +61,7 @@ def admin_token(
     )
 
 
-async def ask(held: HeldStage, asked: Asked) -> Reply:
+async def ask(held: HeldStage, asked: RequestParameters) -> Reply:
     """Send a request."""
     return await send(held.url, "POST", asked.path, token=asked.token, body=asked.body)
 

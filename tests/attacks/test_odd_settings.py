@@ -30,9 +30,9 @@ def test_a_torn_address_shows_no_password(
     """An address with signs in its password that end it sooner is refused before anything reads it, and not shown."""
     monkeypatch.setattr("os.environ", {"SEALSPACE_STORE__URL": address})
     status = main(["admin", "owners", "list", "--data", str(tmp_path)])
-    told, following = capsys.readouterr().err.splitlines()
-    assert status == 2 and told.startswith("sealspace: ") and following.startswith("next: ")
-    assert PASSWORD not in told + following
+    reported, following = capsys.readouterr().err.splitlines()
+    assert status == 2 and reported.startswith("sealspace: ") and following.startswith("next: ")
+    assert PASSWORD not in reported + following
 
 
 @pytest.mark.parametrize(

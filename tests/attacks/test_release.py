@@ -197,7 +197,7 @@ async def test_a_list_for_another_purpose_is_no_approval(stage: Stage) -> None:
     assert (await stage.ask(backend, owner, proofs=[decrypt, listed])).said == refused("no_policy")
 
 
-async def test_a_list_for_somebody_else_is_no_approval(stage: Stage) -> None:
+async def test_a_list_for_another_client_is_no_approval(stage: Stage) -> None:
     """A delegate gets hold of another delegate's approval and rests a grant of its own on it."""
     owner = await stage.owner()
     other, backend = Delegate(), Delegate()
@@ -293,13 +293,13 @@ async def test_a_low_order_receiver_key_gets_nothing(stage: Stage) -> None:
             assert reply.text.startswith("key backend error: ")
 
 
-async def test_a_stranger_gets_the_chain_s_answer(stage: Stage) -> None:
+async def test_an_outsider_gets_the_chain_s_answer(stage: Stage) -> None:
     """Somebody with a good quote under a network of their own asks for the owner's key without any grant."""
     owner, stranger_owner = await stage.owner(), await stage.owner()
-    stranger = await approved(stage, stranger_owner)
-    reply = await stage.ask(stranger, owner, proofs=[])
+    outsider = await approved(stage, stranger_owner)
+    reply = await stage.ask(outsider, owner, proofs=[])
     assert reply.said == (401, "Cannot find parent delegation")
-    reply = await stage.ask(stranger, owner)
+    reply = await stage.ask(outsider, owner)
     assert reply.said == (401, f"Unauthorized Action: {owner.network} / {DECRYPT}")
 
 

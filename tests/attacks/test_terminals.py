@@ -145,8 +145,8 @@ class Desk:
         self.monkeypatch.setattr(sys, "stdin", Input("a secret\n"))
         self.capsys.readouterr()
         status = await asyncio.to_thread(main, [*arguments, "--home", str(self.folder / home)])
-        told = self.capsys.readouterr()
-        return status, told.out + told.err
+        reported = self.capsys.readouterr()
+        return status, reported.out + reported.err
 
     def trust(self) -> tuple[str, ...]:
         """Options that name the platform's root and collateral."""

@@ -293,7 +293,7 @@ async def test_a_revoked_session_takes_its_grants_along(stage: Stage) -> None:
         assert (reply.status, "revoked" in reply.text) == (status, True), reply.said
 
 
-async def test_a_stranger_cannot_revoke(stage: Stage) -> None:
+async def test_an_outsider_cannot_revoke(stage: Stage) -> None:
     """Somebody else, a sub-delegate, or a delegate with the right to revoke in another space revokes a grant."""
     owner, other, delegate, helper = await stage.owner(), await stage.owner(), Delegate(), Delegate()
     grants = {f"{owner.space()}/kv/a": [GET]}

@@ -129,8 +129,8 @@ async def test_the_owner_withdraws_for_one_network(held: HeldStage, route: Route
     session = owner.session
     assert opens(await held.ask(session, owner, route), session, owner)  # in person, without code
     records = await audit_records(held.services.store)
-    told = [record for record in records if record.action == "release.withdrawn"]
-    assert [(record.actor, json.loads(record.detail)) for record in told] == [(owner.session.did, value)] * 2
+    reported = [record for record in records if record.action == "release.withdrawn"]
+    assert [(record.actor, json.loads(record.detail)) for record in reported] == [(owner.session.did, value)] * 2
     assert [json.loads(r.detail)["reason"] for r in records if r.action == "release.refused"] == ["withdrawn"]
 
 

@@ -22,7 +22,7 @@ from capabilities.signatures import Ed25519Signer
 from spaces.grants.hosting import HostingMode, HostingPolicy, hosting_by_put, plan_hosting
 from spaces.store.contract import Add, Commit, Put, Refused, Store
 from spaces.store.lmdb.engine import open_lmdb
-from spaces.values.object_folder import BlobFiles
+from spaces.values.object_folder import ObjectFolder
 from spaces.values.value_bodies import Body, inline_body
 from spaces.values.value_heads import Values, Write, WritePlan
 
@@ -30,7 +30,7 @@ PER_SPACE = 10
 PAGE = 100
 _PUTS = 250
 _IN_FLIGHT = 64
-_TOLD = 1_000_000
+_REPORTED = 1_000_000
 _HOSTED_AT = 1.0
 
 
@@ -152,7 +152,7 @@ def _body(size_bytes: int) -> bytes:
 async def _load(data: Path, commits: Callable[[Values], AsyncIterator[Commit]]) -> None:
     store = open_lmdb(data)
     try:
-        values = Values(store, BlobFiles(data / "blobs"), SystemEntropy())
+        values = Values(store, ObjectFolder(data / "blobs"), SystemEntropy())
         under_way: set[asyncio.Task[None]] = set()
         rows = 0
         async for commit in commits(values):
@@ -161,7 +161,7 @@ async def _load(data: Path, commits: Callable[[Values], AsyncIterator[Commit]]) 
             if len(under_way) == _IN_FLIGHT:
                 await asyncio.gather(*under_way)
                 under_way.clear()
-                if rows % _TOLD < _PUTS * _IN_FLIGHT:
+                if rows % _REPORTED < _PUTS * _IN_FLIGHT:
                     print(f"{rows:>10} rows", file=sys.stderr)
         await asyncio.gather(*under_way)
         print(f"{rows:>10} rows", file=sys.stderr)

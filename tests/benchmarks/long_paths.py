@@ -28,7 +28,7 @@ from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from spaces.store.contract import Commit, Committed, Store
 from spaces.store.lmdb.engine import open_lmdb
-from spaces.values.object_folder import BlobFiles
+from spaces.values.object_folder import ObjectFolder
 from spaces.values.value_bodies import inline_body
 from spaces.values.value_heads import Values, Write
 
@@ -49,7 +49,7 @@ async def load(data: Path, counts: tuple[int, ...]) -> None:
     """Write so many values under long keys into a public space each; a node has to have run on the folder."""
     store = open_lmdb(data)
     try:
-        values = Values(store, BlobFiles(data / "blobs"), SystemEntropy())
+        values = Values(store, ObjectFolder(data / "blobs"), SystemEntropy())
         for number, count in enumerate(counts):
             starts = range(0, count, _AT_ONCE)
             for first in range(0, len(starts), _IN_FLIGHT):

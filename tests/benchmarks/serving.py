@@ -54,9 +54,9 @@ def own_node(folder: Path, *options: str, workers: int = 1, **settings: str) -> 
     arguments = ["serve", "--data", str(folder), *bound, *options]
     paths = "\n".join(path for path in sys.path if path and path != str(Path(__file__).parent))
     # All requests come from one address, and all delegations from one signer.
-    lifted = ("STRANGERS_PER_MINUTE", "CHALLENGES_PER_MINUTE", "DELEGATIONS_PER_SIGNER")
+    lifted = ("UNAUTHENTICATED_PER_MINUTE", "CHALLENGES_PER_MINUTE", "DELEGATIONS_PER_SIGNER")
     variables = {f"SEALSPACE_LIMITS__{name}": "1000000000" for name in lifted}
-    unbounded = ("DELEGATION_BYTES_PER_SIGNER", "STRANGER_BYTES_PER_SIGNER")
+    unbounded = ("DELEGATION_BYTES_PER_SIGNER", "UNHOSTED_BYTES_PER_SIGNER")
     variables |= {f"SEALSPACE_LIMITS__{name}": "0" for name in unbounded} | settings
     with _server([sys.executable, "-P", "-c", _NODE, paths, *arguments], cwd=folder.parent, **variables) as found:
         yield found

@@ -116,7 +116,7 @@ async def counts_of(folder: Path, loads: list[str]) -> dict[str, dict[str, int]]
         http=Http(port=0, drain_s=1),
         store=Store(data=str(folder)),
         release=Release(attestation="off"),
-        limits=Limits(strangers_per_minute=1_000_000),
+        limits=Limits(unauthenticated_per_minute=1_000_000),
     )
     async with embedded_node(config) as node:
         place = await set_up(node.url)

@@ -68,9 +68,9 @@ def _gets(place: Place) -> Iterator[bytes]:
 
 async def _put_public(port: int) -> str:
     """Put a large value into a public space, and return where everybody may read it."""
-    stranger = Ed25519Signer(secrets.token_bytes(32))
-    space = f"tinycloud:{stranger.did.removeprefix('did:')}:public"
-    party = Party(stranger, ())
+    outsider = Ed25519Signer(secrets.token_bytes(32))
+    space = f"tinycloud:{outsider.did.removeprefix('did:')}:public"
+    party = Party(outsider, ())
     put = request("/invoke", token(party, {f"{space}/kv/large": ["tinycloud.kv/put"]}), bytes(_VALUE_BYTES))
     await drive(port, [put], connections=1, most_s=SETUP_S)
     return f"/public/{space}/kv/large"

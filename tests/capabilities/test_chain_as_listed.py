@@ -102,7 +102,11 @@ def cases(choose):
         prf=[cid_text(grant.delegation.cid) for grant in cited],
         att=att if choose(mostly) else choose(draw.att),
     )
-    return encode_ucan(payload, signer), found, {key: told for key, told in marks.items() if told is not None}
+    return (
+        encode_ucan(payload, signer),
+        found,
+        {key: reported for key, reported in marks.items() if reported is not None},
+    )
 
 
 def verdict(judge: Callable[[], object]) -> object:

@@ -118,7 +118,7 @@ def test_D22_every_parent_names_the_delegator(world, root):
         assert caught.value.text == f"Unauthorized Delegator: {SESSION.did}"
 
 
-def test_D22_order_unknown_before_stranger(world, root):
+def test_D22_order_unknown_before_outsider(world, root):
     """Whether all parents exist is settled before whose they are."""
     other = world.register(cacao({KV: GET}, uri=CAROL.did))
     with pytest.raises(ParentNotFound):

@@ -228,8 +228,8 @@ def test_K8_algorithm_in_the_key_must_agree(algorithm):
     """An `alg` of the key that is used is the header's, exactly; without one, or null, the key's type decides."""
     signer = WalletKey(WALLET.secret, algorithm)
     signature = signer.sign(b"a.b")
-    for told in ({}, {"alg": None}, {"alg": algorithm}):
-        verify_jws(signer.did, algorithm, b"a.b", signature, jwk=signer.jwk | told)
+    for reported in ({}, {"alg": None}, {"alg": algorithm}):
+        verify_jws(signer.did, algorithm, b"a.b", signature, jwk=signer.jwk | reported)
     for other in ("ES256", "EdDSA", "none", "", "es256k", "ES256K" if algorithm != "ES256K" else "ES256K-R", 1, [], {}):
         with pytest.raises(BadSignature):
             verify_jws(signer.did, algorithm, b"a.b", signature, jwk=signer.jwk | {"alg": other})

@@ -302,14 +302,14 @@ def test_T7_payloads_of_any_members(further, left_out, order):
     order.shuffle(members)
     text = "{" + ",".join(members) + "}"
     names = [name for name, _ in json.loads(text, object_pairs_hook=tuple) if name in KNOWN]
-    told = json.loads(text)
-    is_whole = {"iss", "aud", "exp", "prf", "att"} <= told.keys()
+    reported = json.loads(text)
+    is_whole = {"iss", "aud", "exp", "prf", "att"} <= reported.keys()
     if len(names) != len(set(names)) or not is_whole or not set(REFUSED_MEMBERS).isdisjoint(members):
         with pytest.raises(MalformedToken):
             parse_ucan(raw_ucan(text.encode()))
         return
     payload = parse_ucan(raw_ucan(text.encode())).payload
-    assert {name: told.get(name) for name in KNOWN} == {name: getattr(payload, name) for name in KNOWN}
+    assert {name: reported.get(name) for name in KNOWN} == {name: getattr(payload, name) for name in KNOWN}
 
 
 GOOD = ucan(SESSION, BOB.did, {KV: ["tinycloud.kv/get"]})

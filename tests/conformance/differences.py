@@ -67,8 +67,8 @@ def _information(attestation: str) -> Difference:
 
 def _quota(space: str, *, limit: int | None = None, own: int | None = None, used: int | None = None) -> str:
     """What the operator is told of a space of the owner's."""
-    told = {"current_usage_bytes": used, "effective_limit_bytes": limit, "override_bytes": own}
-    return json.dumps({**told, "space_id": f"tinycloud:key:{{owner}}:{space}"}, separators=(",", ":"))
+    reported = {"current_usage_bytes": used, "effective_limit_bytes": limit, "override_bytes": own}
+    return json.dumps({**reported, "space_id": f"tinycloud:key:{{owner}}:{space}"}, separators=(",", ":"))
 
 
 def _release(number: int) -> str:
@@ -296,7 +296,7 @@ PARENTS_DIFFERENCES = dict.fromkeys(
 )
 
 _CLOSED_TO_PAGES = OtherHeaders("wire 5.2: what the operator is told is for no page", without="access-control-")
-_TOLD_AS_BYTES = OtherHeaders(
+_REPORTED_AS_BYTES = OtherHeaders(
     "wire 5.10: a browser is told a type for every value", added=(("content-type", "application/octet-stream"),)
 )
 
@@ -326,7 +326,7 @@ HEADER_DIFFERENCES = {
             "public.get-nested",
             "signed.get-empty-value",
         ),
-        _TOLD_AS_BYTES,
+        _REPORTED_AS_BYTES,
     ),
 }
 

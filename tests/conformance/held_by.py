@@ -52,7 +52,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         _NAMES + "test_other_names_are_refused",
         _NAMES + "test_scopes_that_mean_nothing_are_refused",
     ),
-    "EN27": (_BACKEND + "test_nothing_is_released_before_attesting", _CLIENT + "test_a_stranger_opens_nothing"),
+    "EN27": (_BACKEND + "test_nothing_is_released_before_attesting", _CLIENT + "test_an_outsider_opens_nothing"),
     "enc-W1": (_RELEASE + "test_a_grant_alone_opens_nothing",),
     "enc-W2": (
         "attacks/test_relays.py::test_a_relay_that_swaps_a_network_s_key",
@@ -71,11 +71,11 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     # --- attestation
     "AT4": (
         _ATTESTING + "test_a_session_s_token_is_bound_to_its_body",
-        _ATTESTING + "test_a_stranger_s_quote_is_not_looked_at",
+        _ATTESTING + "test_an_outsider_s_quote_is_not_looked_at",
     ),
     "AT5": (
         _ATTESTING + "test_a_failed_quote_uses_the_challenge_up",
-        _ATTESTING + "test_a_stranger_s_quote_is_not_looked_at",
+        _ATTESTING + "test_an_outsider_s_quote_is_not_looked_at",
     ),
     "AT6": ("tee_backend/test_quote.py::test_size_is_bounded_first", "tee_backend/test_event_log.py::test_bounds"),
     "AT7": ("tee_backend/test_errors.py::test_text_is_the_code", "tee_backend/test_claims.py::test_any_text"),
@@ -96,8 +96,8 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         "tee_backend/test_dstack.py::test_only_sixty_four_bytes",
         "tee_backend/test_dstack.py::test_quote_and_log",
         "tee_backend/test_tsm.py::test_a_folder_for_each_quote",
-        "tee_backend/test_tsm.py::test_a_quote_for_somebody_else",
-        "tee_backend/test_tsm.py::test_somebody_else_writes",
+        "tee_backend/test_tsm.py::test_a_quote_for_another_client",
+        "tee_backend/test_tsm.py::test_another_client_writes",
     ),
     "AT25": ("node/http/test_routes.py::test_attestation_without_tee",),
     # --- release
@@ -158,7 +158,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     ),
     # --- decisions
     "Q1": ("node/operations/values/test_kv_list.py::test_pages_of_any_size_equal_the_whole",),
-    "Q7": ("node/operations/values/test_strangers.py::test_services_that_are_not_offered",),
+    "Q7": ("node/operations/values/test_outsiders.py::test_services_that_are_not_offered",),
     "Q16": (
         "node/http/messages/test_problems.py::test_passing_trouble_says_when_to_try_again",
         "spaces/store/test_durability.py::test_without_a_storekeeper_commits_are_unavailable_and_reads_go_on",
@@ -207,10 +207,10 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         _READ + "test_lists_are_bounded",
     ),
     "wire 4.7": (
-        _SPACES + "test_a_space_is_made_told_and_listed",
+        _SPACES + "test_a_space_is_made_reported_and_listed",
         _SPACES + "test_targets",
-        _SPACES + "test_what_others_have_is_not_told",
-        _SPACES + "test_without_the_right_nothing_is_told",
+        _SPACES + "test_what_others_have_is_not_reported",
+        _SPACES + "test_without_the_right_nothing_is_reported",
     ),
     "wire 4.10": (
         _PROBLEMS + "test_wire_errors_are_text",
@@ -225,15 +225,15 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         _ROUTES + "test_options",
     ),
     "wire 5.3": (
-        _STATUS + "test_who_has_a_say_is_told",
+        _STATUS + "test_who_has_a_say_is_reported",
         _STATUS + "test_words_in_order",
-        _STATUS + "test_strangers_cannot_tell_unknown_from_foreign",
+        _STATUS + "test_outsiders_cannot_distinguish_unknown_from_foreign",
     ),
     "wire 5.4": (
         _QUERY + "test_an_item_says_all_of_a_delegation",
         _QUERY + "test_standings_in_order",
         _QUERY + "test_directions",
-        _QUERY + "test_strangers_and_wrong_proofs",
+        _QUERY + "test_outsiders_and_wrong_proofs",
     ),
     "wire 5.10": (
         _SIGNED + "test_a_url_gives_the_value_to_anybody",
@@ -250,14 +250,14 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         _OPERATOR + "test_only_the_operator",
         _OPERATOR + "test_without_a_secret_there_is_no_operator",
         _OPERATOR + "test_a_limit_holds_and_outlives_a_restart",
-        _OPERATOR + "test_usage_is_told_largest_first",
+        _OPERATOR + "test_usage_is_reported_largest_first",
     ),
-    "wire 7.2": ("node/operations/values/test_strangers.py::test_services_that_are_not_offered",),
+    "wire 7.2": ("node/operations/values/test_outsiders.py::test_services_that_are_not_offered",),
     "wire 5.13": (
-        "node/operations/values/test_strangers.py::test_refused_tokens_run_out",
-        "node/operations/values/test_strangers.py::test_registrations_of_somebody_known_are_not_counted",
-        "node/operations/values/test_strangers.py::test_first_registrations_of_strangers_are_counted",
-        "node/operations/values/test_strangers.py::test_one_signer_has_so_many_delegations",
+        "node/operations/values/test_outsiders.py::test_refused_tokens_run_out",
+        "node/operations/values/test_outsiders.py::test_registrations_of_a_client_known_are_not_counted",
+        "node/operations/values/test_outsiders.py::test_first_registrations_of_outsiders_are_counted",
+        "node/operations/values/test_outsiders.py::test_one_signer_has_so_many_delegations",
     ),
     "wire 7.1": ("spec/test_texts.py::test_the_route_table_is_the_nodes",),
 }

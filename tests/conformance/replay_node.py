@@ -165,7 +165,7 @@ class ReplayNodes:
             store=store_at(data),
             hosting=Hosting(mode=self._hosting, default_quota_bytes=self._quota_bytes),
             admin=Admin(secret=ADMIN_SECRET if "admin" in server else None),
-            limits=Limits(strangers_per_minute=0),  # hundreds of refused tokens from one address are the purpose
+            limits=Limits(unauthenticated_per_minute=0),  # hundreds of refused tokens from one address are the purpose
             release=Release(attestation=self._attestation),
             secret=Secret(value=base64.urlsafe_b64encode(secret).decode().rstrip("=")),
         )

@@ -161,7 +161,7 @@ async def test_a_value_is_put_read_listed_and_deleted(replay_nodes: ReplayNodes)
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_grant_to_somebody_else_holds_until_revoked(replay_nodes: ReplayNodes) -> None:
+async def test_a_grant_to_another_client_holds_until_revoked(replay_nodes: ReplayNodes) -> None:
     """A recipient may do what he was granted and no more, and nothing once the granting key has revoked it."""
     node = await replay_nodes.new_node()
     await signed_in(node)

@@ -107,14 +107,16 @@ def _comparable(case: Case, answer: Answer) -> Result:
 
 def assert_own_parents(answer: Answer) -> None:
     """Assert that the delegations of a list name the parents that they cite themselves, as bytes of cids (Q23)."""
-    for told in json.loads(answer.body).values():
-        cited = parse_delegation(told["raw"]).parents
-        assert [decode_multibase(parent.echo)[1] for parent in cited] == [bytes(parent) for parent in told["parents"]]
+    for reported in json.loads(answer.body).values():
+        cited = parse_delegation(reported["raw"]).parents
+        assert [decode_multibase(parent.echo)[1] for parent in cited] == [
+            bytes(parent) for parent in reported["parents"]
+        ]
 
 
 def _without_parents(result: Result) -> Result:
-    told = json.loads(result.body)
-    kept = {cid: {name: item for name, item in one.items() if name != "parents"} for cid, one in told.items()}
+    reported = json.loads(result.body)
+    kept = {cid: {name: item for name, item in one.items() if name != "parents"} for cid, one in reported.items()}
     return Result(result.status, json.dumps(kept, sort_keys=True), result.headers)
 
 

@@ -20,12 +20,12 @@ _RACES = "attacks/test_races.py::"
 _RECEIPTS = "attacks/test_receipts.py::"
 _RELAYS = "attacks/test_relays.py::"
 _RELEASE = "attacks/test_release.py::"
-_STRANGERS = "attacks/test_strangers.py::"
+_STRANGERS = "attacks/test_outsiders.py::"
 _TERMINALS = "attacks/test_terminals.py::"
 _TOKENS = "attacks/test_tokens.py::"
 _WITHDRAWALS = "attacks/test_withdrawals.py::"
 _CONDITIONS = "attacks/test_conditions.py::"
-_COSTS = "node/operations/values/test_strangers.py::"
+_COSTS = "node/operations/values/test_outsiders.py::"
 _SIGNED = "node/operations/values/test_signed_urls.py::"
 _PUBLIC = "node/operations/values/test_public_values.py::"
 _PUTS = "node/operations/values/test_kv_put.py::"
@@ -49,12 +49,12 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     '3.1 "I never granted that"': (
         "spaces/grants/test_delegations.py::test_registered_delegation_is_found_by_cid",
-        "node/operations/delegations/test_read_capabilities.py::test_a_delegation_as_it_is_told",
+        "node/operations/delegations/test_read_capabilities.py::test_a_delegation_as_it_is_reported",
     ),
     "3.1 answers before authorisation reveal what exists": (
-        _STRANGERS + "test_spaces_and_values_cannot_be_told_apart",
-        _STRANGERS + "test_keys_of_networks_cannot_be_told_apart",
-        _STRANGERS + "test_delegations_cannot_be_told_apart",
+        _STRANGERS + "test_spaces_and_values_cannot_be_distinguished",
+        _STRANGERS + "test_keys_of_networks_cannot_be_distinguished",
+        _STRANGERS + "test_delegations_cannot_be_distinguished",
     ),
     "3.1 deep or wide chains, large tokens": (
         _COSTS + "test_refused_tokens_run_out",
@@ -156,7 +156,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "unread answers": (
         "attacks/test_connections.py::test_heads_behind_an_unread_answer_take_no_memory",
         "node/http/test_listener.py::test_a_head_that_does_not_end_is_given_up",
-        "node/http/test_listener.py::test_whoever_takes_nothing_of_an_answer_is_given_up",
+        "node/http/test_listener.py::test_a_client_that_takes_nothing_of_an_answer_is_given_up",
         "node/http/test_connection_bounds.py::test_a_client_has_so_many_connections",
     ),
     "3.2 request ids reveal how many requests others make": (
@@ -187,13 +187,13 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "attacks/test_costs.py::test_delegations_are_charged_by_their_size",
         "attacks/test_spellings.py::test_names_of_one_delegation_are_charged",
         "attacks/test_costs.py::test_a_repeated_revocation_writes_nothing",
-        "node/operations/values/test_strangers.py::test_bytes_from_one_address_are_bounded",
+        "node/operations/values/test_outsiders.py::test_bytes_from_one_address_are_bounded",
     ),
     "3.2 many spaces, many owners": (
         "spaces/grants/test_hosting.py::test_bound_of_new_owners",
         "spaces/grants/test_hosting.py::test_racing_grants_stay_within_the_bounds",
-        "attacks/test_hosting.py::test_a_stranger_on_a_closed_node",
-        "attacks/test_closed_networks.py::test_a_network_of_a_stranger",
+        "attacks/test_hosting.py::test_an_outsider_on_a_closed_node",
+        "attacks/test_closed_networks.py::test_a_network_of_an_outsider",
         "attacks/test_admission.py::test_removed_between_read_and_commit",
     ),
     "3.2 handler mistakes": (
@@ -203,7 +203,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     # --- store
     "3.3 another process writes commits": (
         "spec/test_value_rules.py::test_the_data_folder_is_its_owners",
-        "spaces/store/test_durability.py::test_stranger_on_the_socket",
+        "spaces/store/test_durability.py::test_outsider_on_the_socket",
     ),
     "3.3 half a write after a crash": (
         "durability/test_kills.py::test_kills_of_the_whole_node",
@@ -228,7 +228,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.3 a delegation that an earlier version registered, and this one would refuse, breaks an owner's lists "
     "and revocations": (
-        "attacks/test_former_texts.py::test_a_stranger_s_text_bars_no_list",
+        "attacks/test_former_texts.py::test_an_outsider_s_text_bars_no_list",
         "attacks/test_former_texts.py::test_a_former_grant_is_used_and_revoked",
     ),
     "3.3 one store's sweep removes another's bodies from a shared bucket": (
@@ -315,7 +315,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _NONCES + "test_a_nonce_serves_one_token_whenever_each_ends",
     ),
     "3.4 junk quotes": (
-        _ATTESTING + "test_a_stranger_s_quote_is_not_looked_at",
+        _ATTESTING + "test_an_outsider_s_quote_is_not_looked_at",
         _ATTESTING + "test_a_challenge_cannot_be_made_up",
         "spec/test_network_rules.py::test_challenges",
         "node/collateral/test_quotes.py::test_junk_makes_the_next_one_wait",
@@ -410,7 +410,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "attacks/test_expected_code.py::test_a_key_provider_without_an_id_is_anybody",
     ),
     "3.5 text from a backend, a node or an invoker controls the owner's terminal": (
-        _BACKENDS + "test_what_a_stranger_wrote_cannot_steer_a_terminal",
+        _BACKENDS + "test_what_an_outsider_wrote_cannot_steer_a_terminal",
         _TERMINALS + "test_statements_that_a_quote_binds",
         _TERMINALS + "test_every_text_of_every_answer",
         _TERMINALS + "test_receipts_that_a_node_signed",
@@ -418,7 +418,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "sealspace/test_published.py::test_fuzz_statements",
     ),
     "3.5 grants from any client stay in a backend for ever, or keep it busy": (
-        "attacks/inside/test_granting.py::test_strangers_grants_do_not_stay_for_ever",
+        "attacks/inside/test_granting.py::test_outsiders_grants_do_not_stay_for_ever",
         "attacks/inside/test_granting.py::test_one_client_cannot_shut_the_door",
         "attacks/inside/test_granting.py::test_a_flood_of_grants_does_not_stop_the_backend",
         "tee_backend/test_held_grants.py::test_what_was_read_stays",
@@ -431,7 +431,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.5 an owner's envelope is stored as another owner's secret, or sent in its place by a relay, for a "
     "backend of both to open": (
-        "attacks/test_held_grants.py::test_an_envelope_of_another_owner_is_no_secret_of_a_stranger",
+        "attacks/test_held_grants.py::test_an_envelope_of_another_owner_is_no_secret_of_an_outsider",
     ),
     "3.5 incomplete or compressed grants take a backend's memory and time": (
         "attacks/test_backend_door.py::test_half_a_grant_is_not_held_for_ever",

@@ -184,7 +184,7 @@ class Granter:
                 assert reply.status == expected, reply.said
 
 
-async def ask_somebody(node: RunningNode, token: str) -> tuple[int, int]:
+async def ask_any_node(node: RunningNode, token: str) -> tuple[int, int]:
     """Invoke on a connection of its own; return the status, and the process id of the worker that answered."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(node.url.rpartition(":")[2]))
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from durability.load import GET, KEYS, PUT, Granter, Writer, ask_somebody, new_session, number_of, side_by_side
+from durability.load import GET, KEYS, PUT, Granter, Writer, ask_any_node, new_session, number_of, side_by_side
 from running_node import Reply, RunningNode, exchange, key_token, new_key, running_node, wallet_token
 
 pytestmark = pytest.mark.slow
@@ -122,7 +122,7 @@ async def _ask_all(node: RunningNode, granter: Granter, grant: str) -> set[int]:
     while len({worker for _, worker in answers}) < WORKERS:
         assert len(answers) < MOST_CONNECTIONS
         tokens = [key_token(key, key.did, {granter.resource: [GET]}, proofs=[grant]) for _ in range(8)]
-        answers += await asyncio.gather(*(ask_somebody(node, token) for token in tokens))
+        answers += await asyncio.gather(*(ask_any_node(node, token) for token in tokens))
     return {status for status, _ in answers}
 
 

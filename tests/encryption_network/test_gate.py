@@ -163,9 +163,9 @@ def test_a_list_on_another_network_does_not_count(world: Any) -> None:
 
 def test_a_list_dragged_into_the_closure_does_not_count(world: Any) -> None:
     """A delegation that grants nothing may cite anything; what it cites does not become the owner's word."""
-    for_somebody_else = world.sign_in(world.other, read=False, policies=[world.LIST])
+    for_another_party = world.sign_in(world.other, read=False, policies=[world.LIST])
     grant = world.sign_in(world.backend, read=False)
-    empty = world.grant(world.backend, world.backend.did, parents=[for_somebody_else], att={})
+    empty = world.grant(world.backend, world.backend.did, parents=[for_another_party], att={})
     evidence = world.evidence(world.backend)
     assert world.reason_of(world.request(world.backend, [grant, empty], evidence=evidence)) == "no_policy"
     assert world.reason_of(world.request(world.backend, [grant], evidence=evidence)) == "no_policy"
@@ -173,8 +173,8 @@ def test_a_list_dragged_into_the_closure_does_not_count(world: Any) -> None:
 
 def test_a_list_dragged_in_by_a_parent_does_not_count(world: Any) -> None:
     """A parent that was granted to somebody else is no part of the chain, though the closure holds it."""
-    for_somebody_else = world.sign_in(world.other, read=False, policies=[world.LIST])
-    empty = world.grant(world.other, world.session.did, parents=[for_somebody_else], att={})
+    for_another_party = world.sign_in(world.other, read=False, policies=[world.LIST])
+    empty = world.grant(world.other, world.session.did, parents=[for_another_party], att={})
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in, empty])
     assert len(grant.registered.closure) == 4
@@ -349,7 +349,7 @@ def test_an_expired_chain_refuses(world: Any) -> None:
     assert world.reason_of(altered(request, now=world.now + world.DAY_S)) == "chain"
 
 
-def test_no_proof_refuses_whoever_is_not_the_owner(world: Any) -> None:
+def test_no_proof_refuses_a_client_that_is_not_the_owner(world: Any) -> None:
     """Without dependent capabilities only the owner itself can stand here."""
     sign_in = world.sign_in(world.session)
     request = world.request(world.session, [sign_in])

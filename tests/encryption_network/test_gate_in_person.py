@@ -63,7 +63,7 @@ def test_an_expired_standing_session_is_none(world: Any) -> None:
     assert world.reason_of(world.request(world.session, [extra], sessions=[session])) == "no_policy"
 
 
-def test_a_session_of_somebody_else_does_not_help(world: Any) -> None:
+def test_a_session_of_another_client_does_not_help(world: Any) -> None:
     """IP2: the session has to be from O to I."""
     session = world.sign_in(world.other, decrypt=False)
     extra = world.sign_in(world.session, read=False)
@@ -72,9 +72,9 @@ def test_a_session_of_somebody_else_does_not_help(world: Any) -> None:
 
 def test_reading_capabilities_of_another_space_is_no_session(world: Any) -> None:
     """IP2: the space has to be one of O's."""
-    stranger = WalletSigner(b"\x0b" * 32)
+    outsider = WalletSigner(b"\x0b" * 32)
     foreign = world.sign_in(
-        world.session, wallet=stranger, space=f"tinycloud:{stranger.did[4:]}:default", decrypt=False
+        world.session, wallet=outsider, space=f"tinycloud:{outsider.did[4:]}:default", decrypt=False
     )
     extra = world.sign_in(world.session, read=False)
     assert world.reason_of(world.request(world.session, [extra], sessions=[foreign])) == "no_policy"

@@ -17,7 +17,7 @@ from encryption_network.errors import ReceiptError
 from encryption_network.receipt import (
     MAX_CHAIN,
     MAX_RECEIPT_BYTES,
-    Judged,
+    QuoteVerdict,
     Receipt,
     encode_receipt,
     parse_receipt,
@@ -28,7 +28,7 @@ from encryption_network.receipt import (
 )
 
 NODE = Ed25519Signer(b"\x71" * 32)
-JUDGED = Judged(record=b"\1" * 32, quote=b"\2" * 32, event_log=None, collateral=b"\3" * 32, nonce=b"\4" * 32)
+JUDGED = QuoteVerdict(record=b"\1" * 32, quote=b"\2" * 32, event_log=None, collateral=b"\3" * 32, nonce=b"\4" * 32)
 RECEIPT = sign_receipt(
     Receipt(
         node=NODE.did,

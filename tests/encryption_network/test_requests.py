@@ -172,7 +172,7 @@ def test_each_row_of_the_decrypt_ladder(world: Any, row: int) -> None:
 
 
 @pytest.mark.parametrize("row", sorted(TEXTS)[:-1])
-def test_an_earlier_row_is_told_first(world: Any, row: int) -> None:
+def test_an_earlier_row_is_reported_first(world: Any, row: int) -> None:
     """Of two faults the earlier row answers: the rows are judged in their order."""
     for later in (later for later in TEXTS if later > row and {later, row} != {11, 12}):
         attempt = Attempt(world)

@@ -191,7 +191,7 @@ def _challenges() -> list[Case]:
 
 def _quotes() -> tuple[list[Case], Case]:
     platform = SimulatedPlatform.from_seed(b"sealspace vectors")
-    stranger = SimulatedPlatform.from_seed(b"sealspace vectors, another")
+    outsider = SimulatedPlatform.from_seed(b"sealspace vectors, another")
     code = measurements_of("vectors")
     data = hashlib.sha512(b"vectors").digest()
     quote = platform.mint_quote(code, data)
@@ -215,7 +215,7 @@ def _quotes() -> tuple[list[Case], Case]:
         return platform.mint_quote(code, data, options=DomainOptions(td_attributes=attributes))
 
     no_xfam = platform.mint_quote(code, data, options=DomainOptions(xfam=0))
-    foreign = stranger.mint_quote(code, data)
+    foreign = outsider.mint_quote(code, data)
     codes = (
         "untrusted-root",
         "malformed",
@@ -242,7 +242,7 @@ def _quotes() -> tuple[list[Case], Case]:
             NOW,
             accepted,
         ),
-        ("other-root", "AT12", quote, {}, collateral, stranger.root_der, NOW, refused["untrusted-root"]),
+        ("other-root", "AT12", quote, {}, collateral, outsider.root_der, NOW, refused["untrusted-root"]),
         ("quote-of-another-platform", "AT12", foreign, {}, collateral, root, NOW, refused["untrusted-root"]),
         ("trailing-byte", "AT11", quote, {"append_hex": "01"}, collateral, root, NOW, refused["malformed"]),
         ("truncated", "AT11", quote, {"drop_last": 1}, collateral, root, NOW, refused["malformed"]),

@@ -32,7 +32,7 @@ class Said(enum.Enum):
     DONE = enum.auto()
     NOTHING_THERE = enum.auto()
     NOT_ALLOWED = enum.auto()
-    NO_ROOM = enum.auto()
+    NO_FREE_SPACE = enum.auto()
     USED_BEFORE = enum.auto()
     UNKNOWN = enum.auto()
 
@@ -108,7 +108,7 @@ def _late_effects(history: Sequence[Call]) -> Iterator[str]:
     """ST2: after an acknowledged revocation nothing that rests on the grant is done."""
     ended = min((c.answered_at for c in history if c.did is Did.REVOKE and c.said is Said.DONE), default=math.inf)
     for call in history:
-        has_effect = call.said in (Said.DONE, Said.NOTHING_THERE, Said.NO_ROOM)
+        has_effect = call.said in (Said.DONE, Said.NOTHING_THERE, Said.NO_FREE_SPACE)
         if call.under_grant and call.did is not Did.REVOKE and has_effect and call.asked_at > ended:
             yield f"{call.did.name} was allowed after the revocation was acknowledged"
 
@@ -119,7 +119,7 @@ def _spent_twice(history: Sequence[Call]) -> Iterator[str]:
     for call in history:
         sendings[call.token].append(call)
     for calls in sendings.values():
-        if sum(call.said in (Said.DONE, Said.NOTHING_THERE, Said.NO_ROOM) for call in calls) > 1:
+        if sum(call.said in (Said.DONE, Said.NOTHING_THERE, Said.NO_FREE_SPACE) for call in calls) > 1:
             yield f"the token of a {calls[0].did.name} was used twice"
         if all(call.said is Said.USED_BEFORE for call in calls):
             yield f"the token of a {calls[0].did.name} was refused as used, and nobody had used it"
@@ -172,7 +172,7 @@ def _fits(call: Call, state: State, limit_bytes: int, slack_bytes: int) -> bool:
     if call.did is Did.PUT:
         together = state.used_bytes(without=call.key) + call.size_bytes
         grows = together > state.used_bytes()
-        if call.said is Said.NO_ROOM:
+        if call.said is Said.NO_FREE_SPACE:
             return grows and together > limit_bytes
         return not grows or together <= limit_bytes + slack_bytes
     if call.did is Did.GET:

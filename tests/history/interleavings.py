@@ -88,7 +88,7 @@ async def two_nodes(database: str, folder: Path, chance: random.Random) -> Async
                 platform,
                 store=Store(data=str(folder / name), url=address),
                 hosting=Hosting(default_quota_bytes=LIMIT_BYTES),
-                limits=Limits(strangers_per_minute=0, challenges_per_minute=1_000_000),
+                limits=Limits(unauthenticated_per_minute=0, challenges_per_minute=1_000_000),
                 secret=Secret(value="c2VjcmV0IG9mIHRoZSB0d28gbm9kZXMgb2YgdGhlIGludGVybGVhdmluZ3M"),
             )
             urls.append((await running.enter_async_context(embedded_node(config))).url)
@@ -223,7 +223,7 @@ def _said(did: Did, reply: Reply) -> Said:
         case 401 if "revoked" in reply.text:
             return Said.NOT_ALLOWED
         case 402 | 413 if did is Did.PUT:
-            return Said.NO_ROOM
+            return Said.NO_FREE_SPACE
         case 409 if "duplicate" in reply.text:
             return Said.USED_BEFORE
         case 503:

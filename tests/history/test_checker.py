@@ -47,7 +47,7 @@ SOUND = {
     "an unknown revocation": [revoke(0, 1, Said.UNKNOWN), put(2, 3, "1"), put(4, 5, "2", Said.NOT_ALLOWED)],
     "a delete": [put(0, 1, "1"), call(Did.DELETE, 2, 3, key="a"), get(4, 5, None)],
     "a token sent twice": [put(0, 9, "1", token=-1), put(1, 8, "1", Said.USED_BEFORE, token=-1)],
-    "no room": [put(0, 1, "1", size_bytes=60), put(2, 3, "2", Said.NO_ROOM, key="b", size_bytes=60)],
+    "no room": [put(0, 1, "1", size_bytes=60), put(2, 3, "2", Said.NO_FREE_SPACE, key="b", size_bytes=60)],
     "room after a delete": [
         put(0, 1, "1", size_bytes=60),
         call(Did.DELETE, 2, 3, key="a"),
@@ -83,7 +83,7 @@ UNSOUND = {
     "a token refused as used by nobody": [put(0, 1, "1", Said.USED_BEFORE, token=-1)],
     "over the limit": [put(0, 1, "1", size_bytes=60), put(2, 3, "2", key="b", size_bytes=60)],
     "over the limit at one moment": [put(0, 9, "1", size_bytes=60), put(0, 9, "2", key="b", size_bytes=60)],
-    "no room in an empty space": [put(0, 1, "1", Said.NO_ROOM, size_bytes=60)],
+    "no room in an empty space": [put(0, 1, "1", Said.NO_FREE_SPACE, size_bytes=60)],
     "an unknown put after the revocation that shows": [
         revoke(0, 1),
         put(2, 3, "1", Said.UNKNOWN),

@@ -118,7 +118,7 @@ def resource_in(space: str, row: Row) -> str:
     return f"{space}/{row.service}" + ("" if row.path is None else f"/{row.path}")
 
 
-def told(step: Step) -> str:
+def reported(step: Step) -> str:
     """Return a step as one short line."""
     words = [f"#{step.label} {type(step).__name__.lower()}"]
     for name in step.__slots__:  # every step is a slotted dataclass

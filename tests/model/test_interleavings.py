@@ -30,7 +30,9 @@ async def comparison(seed: str) -> AsyncIterator[Comparison]:
     """A node of its own with the settings of the default, but for the bound on refused tokens: there are many."""
     clock = FixedClock()
     with tempfile.TemporaryDirectory(dir=_MEMORY_FOLDER if _MEMORY_FOLDER.is_dir() else None) as folder:
-        config = Config(http=Http(port=0, drain_s=0), store=store_at(folder), limits=Limits(strangers_per_minute=0))
+        config = Config(
+            http=Http(port=0, drain_s=0), store=store_at(folder), limits=Limits(unauthenticated_per_minute=0)
+        )
         async with (
             embedded_node(config, clock=clock) as node,
             RawConnection(urlsplit(node.url).port or 0) as connection,

@@ -10,7 +10,7 @@ from conformance.raw_http import RawConnection
 from model.generator import Generator
 from model.people import People
 from model.rules import Expected, Model, Refusal
-from model.steps import KV, Again, Call, Grant, Revoke, Signed, Step, Wait, references, told
+from model.steps import KV, Again, Call, Grant, Revoke, Signed, Step, Wait, references, reported
 from tests_support import FixedClock
 from wire_replay import Answer
 
@@ -27,7 +27,7 @@ class Divergence:
     answer: Answer
 
     def __str__(self) -> str:
-        lines = [told(step) for step in self.steps]
+        lines = [reported(step) for step in self.steps]
         headers = {name: value for name, value in self.answer.headers if name in ("etag", "x-tinycloud-truncated")}
         said = f"{self.answer.status} {self.answer.body!r} {headers}"
         return "\n".join([*lines, f"expected: {self.expected!r}", f"answered: {said}"])

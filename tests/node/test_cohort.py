@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from node.cohort import IN_STEP, InStep
+from node.cohort import COHORT, Cohort
 from node.config.tree import Http
 from node.http.listener import start_listener
 from node.http.messages.answers import bytes_answer
@@ -20,11 +20,11 @@ CLIENTS = 5
 REQUEST = b"GET /it HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-def lets_others(in_step: InStep) -> bool:
+def lets_others(cohort: Cohort) -> bool:
     """Tell whether somebody who asks now would let others come first."""
 
     async def ask() -> None:
-        await in_step.turn()
+        await cohort.yield_to_cohort()
 
     asking = ask()
     try:
@@ -36,11 +36,11 @@ def lets_others(in_step: InStep) -> bool:
 
 
 @asynccontextmanager
-async def listening(handler: Any, in_step: InStep) -> AsyncIterator[tuple[str, int]]:
+async def listening(handler: Any, cohort: Cohort) -> AsyncIterator[tuple[str, int]]:
     """Serve a handler on `/it`, bound as routes are; give the address."""
     app = web.Application()
-    app[IN_STEP] = in_step
-    app.router.add_get("/it", bind(Route("GET", "/it", handler), in_step))
+    app[COHORT] = cohort
+    app.router.add_get("/it", bind(Route("GET", "/it", handler), cohort))
     bound = bind_socket("127.0.0.1", 0)
     listener = await start_listener(app, bound, Http(drain_s=1))
     try:
@@ -49,40 +49,40 @@ async def listening(handler: Any, in_step: InStep) -> AsyncIterator[tuple[str, i
         await listener.stop()
 
 
-async def nobody_is_left(in_step: InStep) -> None:
+async def nobody_is_left(cohort: Cohort) -> None:
     """Wait until every request was answered or given up; one more is then the only one."""
     async with asyncio.timeout(20):
         while True:
-            in_step.came(1)
-            is_alone = not lets_others(in_step)
-            in_step.went(1)
+            cohort.arrived(1)
+            is_alone = not lets_others(cohort)
+            cohort.answered(1)
             if is_alone:
                 return
             await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(
-    ("came", "went", "waits"), [(0, 0, False), (1, 0, False), (2, 0, True), (3, 1, True), (3, 2, False)]
+    ("arrived", "answered", "waits"), [(0, 0, False), (1, 0, False), (2, 0, True), (3, 1, True), (3, 2, False)]
 )
-def test_only_who_is_not_alone_waits(came: int, went: int, waits: bool) -> None:
+def test_only_who_is_not_alone_waits(arrived: int, answered: int, waits: bool) -> None:
     """A turn takes time where somebody else is due, and none otherwise."""
-    in_step = InStep()
-    in_step.came(came)
-    in_step.went(went)
-    assert lets_others(in_step) == waits
+    cohort = Cohort()
+    cohort.arrived(arrived)
+    cohort.answered(answered)
+    assert lets_others(cohort) == waits
 
 
 async def test_requests_that_came_together_go_together() -> None:
     """All of them take the first step before any takes the second."""
-    in_step, steps = InStep(), list[str]()
+    cohort, steps = Cohort(), list[str]()
 
     async def handler(request: web.Request) -> web.StreamResponse:
         steps.append("first")
-        await in_step.turn()
+        await cohort.yield_to_cohort()
         steps.append("second")
         return bytes_answer(b"ok", headers={})
 
-    async with listening(handler, in_step) as address:
+    async with listening(handler, cohort) as address:
         with ExitStack() as opened:
             clients = [opened.enter_context(socket.create_connection(address)) for _ in range(CLIENTS)]
             for client in clients:
@@ -92,7 +92,7 @@ async def test_requests_that_came_together_go_together() -> None:
             steps.clear()
             await asked(loop, clients)
     assert steps == ["first"] * CLIENTS + ["second"] * CLIENTS
-    await nobody_is_left(in_step)
+    await nobody_is_left(cohort)
 
 
 async def asked(loop: asyncio.AbstractEventLoop, clients: list[socket.socket]) -> None:
@@ -107,45 +107,45 @@ async def asked(loop: asyncio.AbstractEventLoop, clients: list[socket.socket]) -
 
 async def test_pipelined_requests_are_each_answered() -> None:
     """Requests behind each other on one connection are counted apart, and leave nobody due."""
-    in_step = InStep()
+    cohort = Cohort()
 
     async def handler(request: web.Request) -> web.StreamResponse:
         return bytes_answer(b"ok", headers={})
 
-    async with listening(handler, in_step) as address:
+    async with listening(handler, cohort) as address:
         reader, writer = await asyncio.open_connection(*address)
         writer.write(REQUEST * 7)
         for _ in range(7):
             await asyncio.wait_for(reader.readuntil(b"\r\n\r\nok"), 20)
-        await nobody_is_left(in_step)
+        await nobody_is_left(cohort)
         writer.write(b"no request\r\n\r\n")
         await asyncio.wait_for(reader.read(), 20)
         writer.close()
-        await nobody_is_left(in_step)
+        await nobody_is_left(cohort)
 
 
 @pytest.mark.parametrize("requests", [1, 3])
 async def test_who_goes_away_is_not_waited_for(requests: int) -> None:
     """A connection that ends takes its requests along, whether they are answered, waiting or half sent."""
-    in_step, is_asked, may_answer = InStep(), asyncio.Event(), asyncio.Event()
+    cohort, is_asked, may_answer = Cohort(), asyncio.Event(), asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
         is_asked.set()
         await may_answer.wait()
         return bytes_answer(b"ok", headers={})
 
-    async with listening(handler, in_step) as address:
+    async with listening(handler, cohort) as address:
         _, writer = await asyncio.open_connection(*address)
         writer.write(REQUEST * requests + b"GET /it HTTP")
         await asyncio.wait_for(is_asked.wait(), 20)
-        in_step.came(1)
-        assert lets_others(in_step)
-        in_step.went(1)
+        cohort.arrived(1)
+        assert lets_others(cohort)
+        cohort.answered(1)
         writer.transport.abort()
-        await nobody_is_left(in_step)
+        await nobody_is_left(cohort)
         may_answer.set()
         reader, writer = await asyncio.open_connection(*address)
         writer.write(REQUEST)
         await asyncio.wait_for(reader.readuntil(b"\r\n\r\nok"), 20)
         writer.close()
-    await nobody_is_left(in_step)
+    await nobody_is_left(cohort)

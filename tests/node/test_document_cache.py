@@ -2,14 +2,14 @@
 
 import pytest
 
-from encryption_network.receipt import Judged
-from node import document_cache as kept_documents
-from node.document_cache import KeptDocuments
+from encryption_network.receipt import QuoteVerdict
+from node import document_cache as document_cache
+from node.document_cache import DocumentCache
 
 
-def judged(number: int) -> Judged:
+def judged(number: int) -> QuoteVerdict:
     """Evidence, and what it was judged from."""
-    return Judged(
+    return QuoteVerdict(
         record=number.to_bytes(32, "big"),
         quote=b"q" * 32,
         event_log=None,
@@ -20,7 +20,7 @@ def judged(number: int) -> Judged:
 
 def test_another_span_knows_nothing() -> None:
     """With each span everything is forgotten, and what a release of an earlier one notes late is not believed."""
-    kept = KeptDocuments()
+    kept = DocumentCache()
     kept.enter(7)
     kept.note(7, policies=["one"], judged=judged(1))
     kept.enter(7)
@@ -34,9 +34,9 @@ def test_another_span_knows_nothing() -> None:
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound all is forgotten, and found out again."""
-    monkeypatch.setattr(kept_documents, "MAX_POLICIES", 2)
-    monkeypatch.setattr(kept_documents, "MAX_EVIDENCE", 2)
-    kept = KeptDocuments()
+    monkeypatch.setattr(document_cache, "MAX_POLICIES", 2)
+    monkeypatch.setattr(document_cache, "MAX_EVIDENCE", 2)
+    kept = DocumentCache()
     for number in range(5):
         kept.note(0, policies=[f"policy {number}"], judged=judged(number))
         assert kept.has_policy(f"policy {number}")

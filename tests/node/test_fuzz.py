@@ -299,7 +299,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     config = Config(
         http=Http(port=0, drain_s=0, trusted_proxies=("127.0.0.1",)),
         store=Store(data=str(folder / "data")),
-        limits=Limits(challenges_per_minute=1_000_000, strangers_per_minute=0),
+        limits=Limits(challenges_per_minute=1_000_000, unauthenticated_per_minute=0),
         public_spaces=PublicSpaces(requests_per_minute=0),
         admin=Admin(secret=ADMIN_SECRET),
     )

@@ -86,7 +86,7 @@ def test_library_lines_lose_arguments_and_messages(lines: io.StringIO, logger: s
     assert CANARY not in lines.getvalue()
 
 
-async def test_what_a_first_start_takes_long_over_is_told(
+async def test_what_a_first_start_takes_long_over_is_reported(
     lines: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While an older store is brought up and nothing is served, the log says why, and when that is over."""
@@ -100,6 +100,6 @@ async def test_what_a_first_start_takes_long_over_is_told(
     await store.commit(Commit(puts=(Put(SCHEMA_KEY, OLDEST_SCHEMA.to_bytes(4, "big")),)))
     await bring_up(store)
     await store.close()
-    told = [json.loads(line) for line in lines.getvalue().splitlines()]
-    templates = [line["template"] for line in told if line.get("logger", "").startswith("spaces.")]
+    reported = [json.loads(line) for line in lines.getvalue().splitlines()]
+    templates = [line["template"] for line in reported if line.get("logger", "").startswith("spaces.")]
     assert [template.partition(" ")[0] for template in templates] == ["tombstones", "the", "all"]

@@ -66,7 +66,7 @@ def test_who_is_new_is_never_refused(rates: Rates, client: str | None) -> None:
             rates.require(client, now=now)
 
 
-def test_whoever_has_taken_is_not_new() -> None:
+def test_a_client_that_has_taken_is_not_new() -> None:
     """One charge, under any of a client's names, and it is asked for the time until its bucket is full again."""
     rates = Rates(per_minute=2)
     assert rates.is_new("2001:db8::1") and rates.is_new(None)

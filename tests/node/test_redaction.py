@@ -195,9 +195,9 @@ async def _turned_away(laden: Laden, owner: Owner) -> None:
     grant = laden.token(member, {f"{owner.space('other')}/kv": [GET]}, audience=new_key().did)
     assert (await laden.noted(laden.stage.post("/delegate", grant))).status == 401
     assert (await laden.noted(laden.stage.post("/revoke", grant))).status >= 400
-    stranger = Delegate()
+    outsider = Delegate()
     body = laden.canaries.body[:1000]
-    decrypt = laden.token(stranger, {owner.network: ["tinycloud.encryption/decrypt"]}, audience=laden.stage.node_did)
+    decrypt = laden.token(outsider, {owner.network: ["tinycloud.encryption/decrypt"]}, audience=laden.stage.node_did)
     path = f"/encryption/networks/{owner.network.replace(':', '%3A')}/decrypt"
     assert (await laden.noted(send(laden.stage.url, "POST", path, token=decrypt, body=body))).status >= 400
 

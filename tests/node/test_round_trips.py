@@ -74,7 +74,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
             tmp_path,
             platform,
             store=Store(data=str(tmp_path / "data"), url=address),
-            limits=Limits(strangers_per_minute=0, challenges_per_minute=1_000_000),
+            limits=Limits(unauthenticated_per_minute=0, challenges_per_minute=1_000_000),
         )
         node = await opened.enter_async_context(embedded_node(config))
         stage = await stage_on(node.url, platform, opened)

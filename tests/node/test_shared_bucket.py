@@ -20,9 +20,9 @@ from s3_server import KEY_ID, SECRET_KEY, S3Server, s3_server
 from tests_support import REPOSITORY
 
 from node.config.loading import load_config
-from node.config.tree import Blobs, Config, Http
+from node.config.tree import Config, Http, Objects
 from node.errors import ConfigurationError
-from node.storage.blobs import open_bucket, place_text
+from node.storage.objects import open_bucket, place_text
 from spaces.values._bucket_uploads import BucketPlace
 
 pytestmark = pytest.mark.slow
@@ -47,8 +47,8 @@ def place(server: S3Server) -> BucketPlace:
 def environment(server: S3Server, place: BucketPlace) -> dict[str, str]:
     """Return the settings of a node on a bucket."""
     return {
-        "SEALSPACE_BLOBS__URL": f"s3://{place.bucket}/{place.prefix}",
-        "SEALSPACE_BLOBS__ENDPOINT": server.endpoint,
+        "SEALSPACE_OBJECTS__URL": f"s3://{place.bucket}/{place.prefix}",
+        "SEALSPACE_OBJECTS__ENDPOINT": server.endpoint,
         "AWS_ACCESS_KEY_ID": KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
     }
@@ -118,7 +118,7 @@ async def test_two_nodes_share_a_bucket(nodes: list[RunningNode], owner: Owner) 
     assert (await owner.call(one.url, "get", "a")).body == HUGE
     assert (await owner.call(one.url, "del", "a")).status == 200
     assert (await owner.call(two.url, "get", "a")).status == 404
-    assert all(ready(node)["blobs"] == "ok" for node in nodes)
+    assert all(ready(node)["objects"] == "ok" for node in nodes)
 
 
 async def test_bucket_that_is_away_and_comes_back(
@@ -137,7 +137,7 @@ async def test_bucket_that_is_away_and_comes_back(
                 assert (reply.status, reply.headers.get("retry-after")) == (503, "1"), reply
             assert (await owner.call(node.url, "put", "small", b"small")).status == 200
             assert (await owner.call(node.url, "get", "small")).body == b"small"
-            assert ready(node)["blobs"] == "store-unavailable"
+            assert ready(node)["objects"] == "store-unavailable"
             assert ready(node)["ready"] is False
         assert (await owner.call(node.url, "get", "large")).body == LARGE
         assert (await owner.call(node.url, "get", "other")).status == 404
@@ -194,23 +194,23 @@ def command(name: str, folder: Path, *arguments: str, **variables: str) -> "subp
 async def test_large_values_move_into_a_bucket_and_back(
     tmp_path: Path, server: S3Server, place: BucketPlace, owner: Owner
 ) -> None:
-    """A node does not start where its large values are not; `migrate-blobs` moves them, even killed in the middle."""
+    """A node does not start where its large values are not; `migrate-objects` moves them, even killed in the middle."""
     settings = environment(server, place)
     values = {f"v{at}": HUGE[at:] for at in range(4)} | {"same": HUGE}
     with running_node(tmp_path, workers=1) as node:
         for path, value in values.items():
             assert (await owner.call(node.url, "put", path, value)).status == 200
-        running = command("migrate-blobs", tmp_path, "--to", "bucket", **settings)
+        running = command("migrate-objects", tmp_path, "--to", "bucket", **settings)
         assert "stop the node" in running.stderr
     refused = command("serve", tmp_path, "--port", "0", **settings)
-    assert (refused.returncode, "migrate-blobs" in refused.stderr) == (5, True)
-    assert "migrate-blobs" in command("doctor", tmp_path, **settings).stdout
+    assert (refused.returncode, "migrate-objects" in refused.stderr) == (5, True)
+    assert "migrate-objects" in command("doctor", tmp_path, **settings).stdout
     await asyncio.to_thread(_killed_move, tmp_path, server, place, settings)
-    moved = json.loads(command("migrate-blobs", tmp_path, "--to", "bucket", **settings).stdout)
+    moved = json.loads(command("migrate-objects", tmp_path, "--to", "bucket", **settings).stdout)
     assert moved["bodies"] == 4 and moved["copied"] < 4
     assert moved["bytes"] == sum(len(HUGE[at:]) for at in range(4))
     refused = command("serve", tmp_path, "--port", "0")
-    assert (refused.returncode, "migrate-blobs" in refused.stderr) == (5, True)
+    assert (refused.returncode, "migrate-objects" in refused.stderr) == (5, True)
     healthy = command("doctor", tmp_path, **settings)
     assert (healthy.returncode, "the bucket writes" in healthy.stdout) == (0, True), healthy.stdout
     for place_of_files in (tmp_path / "data" / "blobs").glob("*/*"):
@@ -218,7 +218,7 @@ async def test_large_values_move_into_a_bucket_and_back(
     with running_node(tmp_path, workers=1, environment=settings) as node:
         for path, value in values.items():
             assert (await owner.call(node.url, "get", path)).body == value
-    back = command("migrate-blobs", tmp_path, "--to", "folder", **settings)
+    back = command("migrate-objects", tmp_path, "--to", "folder", **settings)
     assert json.loads(back.stdout)["copied"] == 4, back.stderr
     with running_node(tmp_path, workers=1) as node:
         for path, value in values.items():
@@ -227,7 +227,7 @@ async def test_large_values_move_into_a_bucket_and_back(
 
 def _killed_move(folder: Path, server: S3Server, place: BucketPlace, settings: dict[str, str]) -> None:
     """Begin a move, and kill it once a body is in the bucket."""
-    called = [*COMMAND, "migrate-blobs", "--data", str(folder / "data"), "--to", "bucket"]
+    called = [*COMMAND, "migrate-objects", "--data", str(folder / "data"), "--to", "bucket"]
     variables = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **settings}
     with subprocess.Popen(called, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
@@ -271,48 +271,52 @@ _GOOD = {"url": "s3://bucket/some/prefix", "key_id": "k", "secret_key": "hush"}
 def test_settings_that_do_not_fit(bad: dict[str, str | None]) -> None:
     """What does not name a bucket, a server and credentials is refused, and no credential is in the text."""
     with pytest.raises(ConfigurationError) as refused:
-        open_bucket(Config(blobs=Blobs(**{**_GOOD, **bad})))  # type: ignore[arg-type]  # by name
+        open_bucket(Config(objects=Objects(**{**_GOOD, **bad})))  # type: ignore[arg-type]  # by name
     assert "hush" not in refused.value.text + refused.value.hint
 
 
 def test_bodies_that_a_bucket_does_not_copy() -> None:
     """A bound on bodies beyond what a bucket copies at once is refused."""
-    config = Config(blobs=Blobs(**_GOOD), http=Http(max_body_bytes=5_000_000_001))
+    config = Config(objects=Objects(**_GOOD), http=Http(max_body_bytes=5_000_000_001))
     with pytest.raises(ConfigurationError):
         open_bucket(config)
 
 
 def test_place_has_one_spelling() -> None:
     """The recorded place is the same for every spelling of an address."""
-    assert place_text(Config(blobs=Blobs(url="s3://b/p/q/"))) == "s3://b/p/q"
-    assert place_text(Config(blobs=Blobs(url="s3://b/"))) == place_text(Config(blobs=Blobs(url="s3://b"))) == "s3://b"
+    assert place_text(Config(objects=Objects(url="s3://b/p/q/"))) == "s3://b/p/q"
+    assert (
+        place_text(Config(objects=Objects(url="s3://b/")))
+        == place_text(Config(objects=Objects(url="s3://b")))
+        == "s3://b"
+    )
     assert place_text(Config()) == "folder"
 
 
 def test_credentials_of_a_bucket(tmp_path: Path) -> None:
     """They come from our variables, a file, or the variables that every client knows; never from a settings file."""
     standard = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "hush", "AWS_SESSION_TOKEN": "hush"}
-    named = {"SEALSPACE_BLOBS__URL": "s3://b"}
+    named = {"SEALSPACE_OBJECTS__URL": "s3://b"}
     config = load_config(environment={**standard, **named})
-    assert (config.blobs.key_id, config.blobs.secret_key, config.blobs.session_token) == ("k", "hush", "hush")
+    assert (config.objects.key_id, config.objects.secret_key, config.objects.session_token) == ("k", "hush", "hush")
     assert "hush" not in repr(config)
-    assert load_config(environment=standard).blobs.secret_key is None
-    own = {"SEALSPACE_BLOBS__KEY_ID": "own", "SEALSPACE_BLOBS__SECRET_KEY": "mine"}
-    blobs = load_config(environment={**standard, **named, **own}).blobs
-    assert (blobs.key_id, blobs.secret_key, blobs.session_token) == ("own", "mine", None)
+    assert load_config(environment=standard).objects.secret_key is None
+    own = {"SEALSPACE_OBJECTS__KEY_ID": "own", "SEALSPACE_OBJECTS__SECRET_KEY": "mine"}
+    objects = load_config(environment={**standard, **named, **own}).objects
+    assert (objects.key_id, objects.secret_key, objects.session_token) == ("own", "mine", None)
     file = tmp_path / "key"
     file.write_text(" hush\n")
-    with_file = Config(blobs=Blobs(url="s3://b", key_id="k", secret_key_file=str(file)))
+    with_file = Config(objects=Objects(url="s3://b", key_id="k", secret_key_file=str(file)))
     assert "hush" not in repr(open_bucket(with_file))
     for content in (b"", b"\xff", b"x" * 5000):
         file.write_bytes(content)
         with pytest.raises(ConfigurationError):
             open_bucket(with_file)
     with pytest.raises(ConfigurationError):
-        load_config(environment={**own, **named, "SEALSPACE_BLOBS__SECRET_KEY_FILE": "x"})
+        load_config(environment={**own, **named, "SEALSPACE_OBJECTS__SECRET_KEY_FILE": "x"})
     for name in ("secret_key", "session_token"):
         settings = tmp_path / "sealspace.toml"
-        settings.write_text(f'[blobs]\n{name} = "hush"\n')
+        settings.write_text(f'[objects]\n{name} = "hush"\n')
         with pytest.raises(ConfigurationError) as refused:
             load_config(file=settings, environment={})
         assert "hush" not in str(refused.value)

@@ -40,7 +40,7 @@ what installs it, like `pip install 'sealspace[node]'`, and ends with status 3.
 _AT_TIMES: Final = {
     "verify": "a login with `--require-node-evidence`, and what follows it",
     "postgres": "a store in a database: `store.url`",
-    "s3": "large values in a bucket: `blobs.url`",
+    "s3": "large values in a bucket: `objects.url`",
 }
 
 

@@ -86,9 +86,9 @@ async def test_mistakes_with_a_node_say_what_to_do(tmp_path: Path) -> None:
             client.delegations.delegate("friend", [allow(f"{notes.space.text}/kv/a", GET)]),
         )
         for call in calls:
-            with pytest.raises(SealspaceError) as told:
+            with pytest.raises(SealspaceError) as reported:
                 await call
-            assert told.value.hint, told.value
+            assert reported.value.hint, reported.value
         assert [key async for key in notes.list()] == []
         with pytest.raises(NotFound):
             await notes.get("a")

@@ -79,8 +79,8 @@ def test_recipes(tmp_path: Path) -> None:
     recipes = _recipes()
     status, printed, errors = _run(_script([commands for commands, _ in recipes]), tmp_path)
     parts = re.split(r"\n--- block \d+ ---\n", printed)[1:]
-    told = (parts[-1:], errors, (tmp_path / "node.log").read_text("utf-8")[-2000:])
-    assert (status, len(parts)) == (0, len(recipes)), told
+    reported = (parts[-1:], errors, (tmp_path / "node.log").read_text("utf-8")[-2000:])
+    assert (status, len(parts)) == (0, len(recipes)), reported
     for (commands, box), part in zip(recipes, parts, strict=True):
         assert re.fullmatch(_pattern(box), part.strip()), (commands, box, part)
     assert {path.stat().st_mode & 0o077 for path in tmp_path.glob("*.key")} == {0}

@@ -257,7 +257,7 @@ def quoted(agent, source, challenge: Challenge, bench, *, holder: str | None = N
     return Attested(source.quote(bound), receiver.public_key)
 
 
-async def test_a_quote_for_somebody_else_is_refused(bench) -> None:
+async def test_a_quote_for_another_client_is_refused(bench) -> None:
     """Report data bind the quote to its holder."""
     one = await granted(bench)
     challenge = await one.agent.attestation.challenge()
@@ -280,9 +280,9 @@ async def test_a_quote_of_another_platform_is_refused(bench) -> None:
 async def test_only_who_was_granted_decrypt_may_attest(bench) -> None:
     """A stranger's quote is not even sent."""
     one = await granted(bench)
-    stranger = Backend(await bench.client(key_session(bytes(32))), one.source, clock=bench.clock, entropy=bench.entropy)
+    outsider = Backend(await bench.client(key_session(bytes(32))), one.source, clock=bench.clock, entropy=bench.entropy)
     with pytest.raises(NotGranted):
-        await stranger.attest(one.client.encryption.network())
+        await outsider.attest(one.client.encryption.network())
 
 
 async def test_a_source_that_fails_is_the_caller_s_to_handle(bench) -> None:

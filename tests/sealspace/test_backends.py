@@ -119,10 +119,10 @@ def through(url: str, change: Callable[[dict[str, Any]], object]) -> Handler:
 
 async def refusal(looking: Awaitable[Seen], kind: type[SealspaceError]) -> Any:
     """Return how a look was refused; every refusal says what to do next."""
-    with pytest.raises(kind) as told:
+    with pytest.raises(kind) as reported:
         await looking
-    assert type(told.value) is kind and str(told.value) and told.value.hint
-    return told.value
+    assert type(reported.value) is kind and str(reported.value) and reported.value.hint
+    return reported.value
 
 
 # --- granted -------------------------------------------------------------------------------------------------------
@@ -170,9 +170,9 @@ async def test_other_code_with_the_same_key_is_refused(bench, site, look, pin, o
     await owner.secrets().put("API_KEY", "value")
     portable = await owner.backends.grant(await look((await site()).url), pin=pin)
     impostor = await site(replace(other, platform=bench.platform), compose=None)
-    with pytest.raises(GrantNotTaken, match="measurement") as told:
+    with pytest.raises(GrantNotTaken, match="measurement") as reported:
         await hand_over(impostor.url, portable, settings=SETTINGS)
-    assert told.value.hint and impostor.program.read == {}
+    assert reported.value.hint and impostor.program.read == {}
 
 
 async def test_a_new_instance_of_the_same_compose_file_is_the_same_code(bench, site, look) -> None:
@@ -209,9 +209,9 @@ async def test_scoped_secrets_are_named_with_their_scope(bench, site, look) -> N
     assert len(seen.further_wishes) == 2
     (resource,) = owner.backends.resources(seen, ["mail-box/TOKEN"])
     assert resource == owner.secrets().resource("TOKEN", scope="mail-box")
-    with pytest.raises(InvalidInput, match="does not ask for LOG: it asks for API_KEY, mail-box/TOKEN") as told:
+    with pytest.raises(InvalidInput, match="does not ask for LOG: it asks for API_KEY, mail-box/TOKEN") as reported:
         owner.backends.resources(seen, ["LOG"])
-    assert told.value.hint
+    assert reported.value.hint
 
 
 async def test_what_was_seen_long_ago_is_looked_at_again(bench, site, look) -> None:
@@ -219,9 +219,9 @@ async def test_what_was_seen_long_ago_is_looked_at_again(bench, site, look) -> N
     owner, _ = await bench.owner()
     seen = await look((await site()).url)
     bench.clock.advance(LOOK_TTL_S + 1)
-    with pytest.raises(BackendNotAcceptable) as told:
+    with pytest.raises(BackendNotAcceptable) as reported:
         await owner.backends.grant(seen)
-    assert (told.value.problem, told.value.hint) == ("age", "look again")
+    assert (reported.value.problem, reported.value.hint) == ("age", "look again")
 
 
 # --- plain words ---------------------------------------------------------------------------------------------------
@@ -235,12 +235,12 @@ async def test_what_was_seen_is_said_in_plain_words(bench, site, look) -> None:
     for shown in ("Notes", seen.did, "API_KEY", COMPOSE_HASH.hex(), "kms", "debug off", "UpToDate", "NOT Intel",
                   "1 h old", IMAGE.mrtd.hex(), "MRTD, RTMR0-2", "warning: the platform's root"):  # fmt: skip
         assert shown in said, shown
-    told = json.loads(json.dumps(as_json(seen, policy)))
-    assert (told["composeHash"], told["debug"], told["secrets"]) == (COMPOSE_HASH.hex(), False, ["API_KEY"])
-    assert told["policy"]["composeHashes"] == [COMPOSE_HASH.hex()]
+    reported = json.loads(json.dumps(as_json(seen, policy)))
+    assert (reported["composeHash"], reported["debug"], reported["secrets"]) == (COMPOSE_HASH.hex(), False, ["API_KEY"])
+    assert reported["policy"]["composeHashes"] == [COMPOSE_HASH.hex()]
 
 
-async def test_what_a_stranger_wrote_cannot_steer_a_terminal(bench, site, look) -> None:
+async def test_what_an_outsider_wrote_cannot_steer_a_terminal(bench, site, look) -> None:
     """Control characters in a manifest are not printed as they are."""
     seen = await look((await site(name="Notes\x1b[2Jall is well\n")).url)
     assert not any(sign in line for line in in_plain_words(seen) for sign in "\x1b\n")
@@ -264,9 +264,9 @@ async def test_another_measurement_than_expected(bench, site, look) -> None:
     seen = await look((await site()).url)
     require_expected(seen, [COMPOSE_HASH.hex(), IMAGE.mrtd.hex().upper()])
     for expected in ("ab" * 32, "cd" * 48):
-        with pytest.raises(BackendNotExpected, match=expected) as told:
+        with pytest.raises(BackendNotExpected, match=expected) as reported:
             require_expected(seen, [COMPOSE_HASH.hex(), expected])
-        assert told.value.hint
+        assert reported.value.hint
     for nonsense in ("", "xy" * 32, "ab" * 20):
         with pytest.raises(InvalidInput):
             require_expected(seen, [nonsense])
@@ -297,8 +297,8 @@ async def test_recorded_evidence(site, look, stack, honest) -> None:
     async def replay(request: web.Request) -> web.Response:
         return web.json_response(recorded if honest else {**recorded, "nonce": request.query["nonce"]})
 
-    told = await refusal(look(await stack.enter_async_context(serving(replay))), BackendNotProven)
-    assert told.problem == "report-data" and "do not grant" in told.hint
+    reported = await refusal(look(await stack.enter_async_context(serving(replay))), BackendNotProven)
+    assert reported.problem == "report-data" and "do not grant" in reported.hint
 
 
 async def _answer(url: str) -> dict[str, Any]:
@@ -344,16 +344,16 @@ async def test_a_changed_log(site, look, stack) -> None:
 )
 async def test_stale_collateral(site, look, options) -> None:
     """Collateral outside its windows judges nothing; the error says to fetch it anew (AT17)."""
-    told = await refusal(look((await site()).url, options), CollateralNeeded)
-    assert (told.problem, "anew" in told.hint) == ("collateral-window", True)
+    reported = await refusal(look((await site()).url, options), CollateralNeeded)
+    assert (reported.problem, "anew" in reported.hint) == ("collateral-window", True)
 
 
 async def test_no_collateral(bench, site, tmp_path) -> None:
     """A folder without the platform family's document is named."""
     root = parse_trust_root(bench.platform.root_der)
     there, inspector = await site(), Inspector(CollateralFolder(tmp_path), root=root)
-    told = await refusal(look_at(there.url, inspector, clock=bench.clock), CollateralNeeded)
-    assert (told.problem, str(tmp_path) in told.hint) == ("collateral-missing", True)
+    reported = await refusal(look_at(there.url, inspector, clock=bench.clock), CollateralNeeded)
+    assert (reported.problem, str(tmp_path) in reported.hint) == ("collateral-missing", True)
     (tmp_path / "ours.json").write_bytes(bench.platform.collateral_json(bench.clock.now()))
     assert (await look_at(there.url, inspector, clock=bench.clock)).seen_at == bench.clock.now()
 
@@ -372,9 +372,9 @@ async def test_what_the_node_would_refuse(bench, site, look, collateral, attribu
     """A grant that would open nothing is not made; the error names what may be accepted, and it is accepted as seen."""
     domain = Domain(bench.platform, IMAGE, LOG, DomainOptions(td_attributes=attributes))
     seen = await look((await site(domain)).url, collateral)
-    with pytest.raises(BackendNotAcceptable) as told:
+    with pytest.raises(BackendNotAcceptable) as reported:
         policy_for(seen, ttl_s=60)
-    assert (told.value.problem, accept in told.value.hint) == (problem, True)
+    assert (reported.value.problem, accept in reported.value.hint) == (problem, True)
     policy = policy_for(seen, accept=[accept], ttl_s=60)
     evidence = seen.verified.evidence
     assert set(policy.tcb_statuses) == {evidence.tcb_status, evidence.qe_status}

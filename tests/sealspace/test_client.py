@@ -340,13 +340,13 @@ async def test_a_network_is_made_once_and_ended_for_ever(bench) -> None:
         await client.encryption.encrypt(b"payload", network=network)
 
 
-async def test_a_stranger_opens_nothing(bench) -> None:
+async def test_an_outsider_opens_nothing(bench) -> None:
     """Without a grant a request is not even sent; with somebody else's right to read it is refused."""
     client, _ = await bench.owner()
     envelope = await client.encryption.encrypt(b"payload", network=client.encryption.network())
-    stranger, _ = await bench.owner()
+    outsider, _ = await bench.owner()
     with pytest.raises(NotGranted):
-        await stranger.encryption.decrypt(envelope)
+        await outsider.encryption.decrypt(envelope)
 
 
 async def test_the_owner_states_a_policy_in_person(bench) -> None:
@@ -445,13 +445,13 @@ async def test_a_later_session_revokes_what_an_earlier_one_granted(bench) -> Non
         await agent.kv(owner.kv().space.text).get("shared/note")
 
 
-async def test_a_stranger_revokes_nothing(bench) -> None:
+async def test_an_outsider_revokes_nothing(bench) -> None:
     """Whoever has nothing to do with a grant cannot end it."""
     owner, _ = await bench.owner()
     portable, _ = await granted_to_agent(bench, owner)
-    stranger, _ = await bench.owner()
+    outsider, _ = await bench.owner()
     with pytest.raises(Unauthorized):
-        await stranger.delegations.revoke(portable)
+        await outsider.delegations.revoke(portable)
 
 
 async def test_a_grant_for_a_wallet_is_passed_on_to_its_session(bench) -> None:
@@ -486,7 +486,7 @@ async def test_signing_in_with_what_others_granted(bench) -> None:
     assert session.grants[0].expires_at > session.grants[1].expires_at
 
 
-async def test_signing_in_with_a_delegation_of_somebody_else(bench) -> None:
+async def test_signing_in_with_a_delegation_of_another_client(bench) -> None:
     """What was received for another wallet, or has ended, stops a sign-in before the wallet is asked."""
     owner, _ = await bench.owner()
     (_, wallet), (_, other) = await bench.owner(), await bench.owner()

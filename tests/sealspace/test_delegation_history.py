@@ -26,8 +26,8 @@ async def test_a_delegation_is_active_then_revoked(bench) -> None:
     later = await bench.client()
     await later.sign_in(wallet)
     assert (await later.delegations.status(portable.cid)).word == "active"
-    stranger, _ = await bench.owner()
-    assert (await stranger.delegations.status(portable.cid)).word == "not_found"
+    outsider, _ = await bench.owner()
+    assert (await outsider.delegations.status(portable.cid)).word == "not_found"
     await owner.delegations.revoke(portable)
     assert (await later.delegations.status(portable.cid)).word == "revoked"
     assert not (await owner.delegations.status(portable)).is_active
@@ -46,7 +46,7 @@ async def test_who_received_asks_too(bench) -> None:
     assert (await friend.delegations.status(portable)).word == "expired"
 
 
-async def test_an_account_is_told_page_by_page(bench) -> None:
+async def test_an_account_is_reported_page_by_page(bench) -> None:
     """Every delegation comes once, in one order, whatever the pages; each says what it grants and how it stands."""
     owner, wallet = await bench.owner()
     grants = [await granted(owner, path=str(at)) for at in range(5)]
@@ -66,7 +66,7 @@ async def test_an_account_is_told_page_by_page(bench) -> None:
     assert len([record async for record in later.delegations.query(direction="granted")]) == 7
 
 
-async def test_what_was_received_is_told(bench) -> None:
+async def test_what_was_received_is_reported(bench) -> None:
     """Grants of others to the wallet and to the asking key are received ones."""
     owner, _ = await bench.owner()
     friend, friend_wallet = await bench.owner()
@@ -79,7 +79,7 @@ async def test_what_was_received_is_told(bench) -> None:
     assert received == named
 
 
-async def test_who_may_not_list_is_told_so(bench) -> None:
+async def test_who_may_not_list_is_reported_so(bench) -> None:
     """Without the right nothing is sent; the node refuses what a client asks all the same."""
     agent = await bench.client(key_session(AGENT))
     owner, _ = await bench.owner()

@@ -189,7 +189,7 @@ async def test_a_change_is_accepted_by_name(scene: Scene) -> None:
         await (await scene.client(client.session)).encryption.descriptor(scene.network)
 
 
-async def test_whoever_has_not_signed_in_asks_once(scene: Scene) -> None:
+async def test_a_client_that_has_not_signed_in_asks_once(scene: Scene) -> None:
     """Without a session there is nothing to keep a key in: the client goes on with the first one."""
     client = Client(scene.relay.url, settings=SETTINGS, clock=scene.bench.clock, entropy=scene.bench.entropy)
     await scene.clients.enter_async_context(client)

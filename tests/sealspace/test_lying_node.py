@@ -80,9 +80,9 @@ async def test_a_node_has_the_name_under_which_the_session_was_made(scene: Scene
 async def test_a_node_is_a_key(scene: Scene, bench: Any, node_id: str) -> None:
     """A node that names itself by no key is no node, also to somebody who has not been here before."""
     scene.lie("/info", nodeId=node_id)
-    async with Client(scene.client.url, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy) as stranger:
+    async with Client(scene.client.url, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy) as outsider:
         with pytest.raises(NodeMismatch):
-            await stranger.info()
+            await outsider.info()
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,9 @@ def test_every_part_of_a_statement_counts() -> None:
 
 def test_another_nonce() -> None:
     """A document that answers somebody else was recorded (AT52)."""
-    with pytest.raises(BackendNotProven) as told:
+    with pytest.raises(BackendNotProven) as reported:
         parse_published(DOCUMENT, nonce=bytes(32))
-    assert told.value.hint
+    assert reported.value.hint
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_another_nonce() -> None:
 )  # fmt: skip
 def test_documents_that_are_none(change: dict[str, Any]) -> None:
     """A member of another type, size or name refuses the document."""
-    with pytest.raises(BackendAnswerInvalid) as told:
+    with pytest.raises(BackendAnswerInvalid) as reported:
         parse_published(json.dumps({**VALUE, **change}).encode(), nonce=NONCE)
-    assert told.value.hint
+    assert reported.value.hint
 
 
 @fuzzed()

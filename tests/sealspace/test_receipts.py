@@ -61,9 +61,9 @@ async def test_receipts_are_the_owner_s(bench) -> None:
     """Who was granted decrypt alone reads no receipts; nothing is sent."""
     owner = await owner_of(bench)
     await backend_of(bench, owner)
-    stranger = await bench.client(key_session(bytes(32)))
+    outsider = await bench.client(key_session(bytes(32)))
     with pytest.raises(NotGranted):
-        await stranger.receipts.page(owner.encryption.network())
+        await outsider.receipts.page(owner.encryption.network())
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ async def test_a_receipt_that_was_changed(bench, name: str, value: Json) -> None
     (receipt,) = (await owner.receipts.page()).receipts
     node, network = receipt.node, receipt.network
     assert check_receipt(receipt_json(receipt), node=node, network=network) == receipt
-    with pytest.raises(ReceiptInvalid) as told:
+    with pytest.raises(ReceiptInvalid) as reported:
         check_receipt({**receipt_json(receipt), name: value}, node=node, network=network)
-    assert told.value.hint
+    assert reported.value.hint
     for wrong in ({"node": owner.session.did, "network": network}, {"node": node, "network": network + "2"}):
         with pytest.raises(ReceiptInvalid):
             check_receipt(receipt_json(receipt), **wrong)
@@ -166,12 +166,12 @@ async def test_what_cannot_be_withdrawn(bench) -> None:
         withdraw.withdraw_backend("nobody"),
         withdraw.withdraw_backend(owner.session.owner),
     ):
-        with pytest.raises(InvalidInput) as told:
+        with pytest.raises(InvalidInput) as reported:
             await nothing
-        assert told.value.hint
-    stranger = await bench.client(key_session(bytes(32)))
+        assert reported.value.hint
+    outsider = await bench.client(key_session(bytes(32)))
     with pytest.raises(NotGranted):
-        await stranger.withdrawals.withdraw_backend("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK",
+        await outsider.withdrawals.withdraw_backend("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK",
                                                     owner.encryption.network())  # fmt: skip
 
 

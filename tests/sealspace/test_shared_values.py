@@ -45,9 +45,9 @@ async def test_urls_that_cannot_be_made(bench) -> None:
         await client.kv().signed_url("a", ttl_s=0)
     with pytest.raises(InvalidInput):
         await client.kv().signed_url("a b")
-    stranger = await bench.client(key_session(SEED))
+    outsider = await bench.client(key_session(SEED))
     with pytest.raises(NotGranted):
-        await stranger.kv(client.kv().space.text).signed_url("a")
+        await outsider.kv(client.kv().space.text).signed_url("a")
 
 
 async def test_a_public_space_is_read_without_a_session(bench) -> None:

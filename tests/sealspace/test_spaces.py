@@ -48,7 +48,7 @@ async def test_a_strict_node_makes_none(strict_bench) -> None:
         await client.spaces().create("notes")
 
 
-async def test_somebody_elses_space_is_not_found(bench) -> None:
+async def test_another_clients_space_is_not_found(bench) -> None:
     """What others have is not told."""
     client, other = await bench.client(), (await bench.owner())[0]
     await client.sign_in_with_key(SEED, spaces=("home",))

@@ -79,7 +79,7 @@ async def store(engine: Engine) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-def room_engine(tmp_path: Path) -> Iterator[Engine]:
+def one_engine(tmp_path: Path) -> Iterator[Engine]:
     """An engine for what is built on the contract; one kind at a time is enough, that of this run."""
     kind = on_postgres if is_on_postgresql() else embedded
     with kind(tmp_path / "data") as opened:
@@ -87,14 +87,14 @@ def room_engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture
-async def room(room_engine: Engine) -> AsyncIterator[Store]:
+async def one_store(one_engine: Engine) -> AsyncIterator[Store]:
     """An empty store of that kind."""
-    opened = room_engine()
+    opened = one_engine()
     yield opened
     await opened.close()
 
 
 @pytest.fixture
-def bench(room: Store, tmp_path: Path) -> Bench:
+def bench(one_store: Store, tmp_path: Path) -> Bench:
     """Values over an empty store."""
-    return Bench(room, tmp_path / "data" / "blobs")
+    return Bench(one_store, tmp_path / "data" / "blobs")

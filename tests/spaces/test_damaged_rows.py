@@ -13,14 +13,14 @@ from spaces.grants.delegations import decode_delegation
 from spaces.grants.hosting import space_of
 from spaces.grants.revocations import mark_of, revocation_of
 from spaces.store.contract import Record, counter_of
-from spaces.values.object_records import blob_record_of, parse_file_name
+from spaces.values.object_records import object_record_of, parse_file_name
 from spaces.values.value_heads import head_of
 
 STAMP = b"." * 16
 KEY = b"K" + b"." * 20
 
 READERS: dict[str, Callable[[Record | None], object]] = {
-    "blob": blob_record_of,
+    "blob": object_record_of,
     "counter": counter_of,
     "delegation": decode_delegation,
     "head": lambda record: head_of(record, key=KEY),

@@ -50,7 +50,7 @@ from spaces.store.lmdb._frames import (
     parse_asks,
 )
 from spaces.store.lmdb.engine import connect_lmdb
-from spaces.values.object_records import parse_blob_work
+from spaces.values.object_records import parse_object_work
 
 STAMP = b"." * 16
 COMMIT = Commit(
@@ -167,7 +167,7 @@ def test_fuzz_the_storekeeper(tmp_path: Path) -> None:
 
 @fuzzed(1 / 10)
 @given(damaged_bytes(msgspec.msgpack.encode(PASSING)) | packed)
-def test_fuzz_commits(room_engine: Callable[[], Store], data: bytes) -> None:
+def test_fuzz_commits(one_engine: Callable[[], Store], data: bytes) -> None:
     """A commit of any shape that the contract lets pass is committed or refused, and nothing else."""
     try:
         commit = msgspec.msgpack.decode(data, type=Commit)
@@ -175,7 +175,7 @@ def test_fuzz_commits(room_engine: Callable[[], Store], data: bytes) -> None:
         return
 
     async def ask() -> None:
-        store = room_engine()
+        store = one_engine()
         try:
             with suppress(SpaceError):
                 assert isinstance(await store.commit(commit), Committed | Refused)
@@ -225,7 +225,7 @@ AUDIT_ROW = msgspec.msgpack.encode(AuditRecord(at=1.0, action="kv.put", actor="d
 def test_fuzz_due_work(value: bytes) -> None:
     """A row of due work of any bytes is read, or is damaged."""
     with suppress(SpaceError):
-        parse_blob_work(value)
+        parse_object_work(value)
 
 
 @fuzzed()

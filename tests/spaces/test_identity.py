@@ -26,48 +26,51 @@ from spaces.keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
 from spaces.store.contract import Commit, Committed, Put, Refused, Store
 
 
-async def test_first_start_records_the_identity(room: Store) -> None:
+async def test_first_start_records_the_identity(one_store: Store) -> None:
     """A new store has no identity; the first start gives it one, later ones find it."""
-    assert await recorded_identity(room) is None
-    first = await open_identity(room, node_did="did:key:one", entropy=CountingEntropy(b"a"))
-    again = await open_identity(room, node_did="did:key:one", entropy=CountingEntropy(b"b"))
+    assert await recorded_identity(one_store) is None
+    first = await open_identity(one_store, node_did="did:key:one", entropy=CountingEntropy(b"a"))
+    again = await open_identity(one_store, node_did="did:key:one", entropy=CountingEntropy(b"b"))
     assert len(first.store_id) == 16
-    assert first == again == await recorded_identity(room)
+    assert first == again == await recorded_identity(one_store)
 
 
-async def test_racing_starts_agree(room: Store) -> None:
+async def test_racing_starts_agree(one_store: Store) -> None:
     """Workers that start at once end with one store id."""
     identities = await asyncio.gather(
-        *[open_identity(room, node_did="did:key:one", entropy=CountingEntropy(bytes([worker]))) for worker in range(5)]
+        *[
+            open_identity(one_store, node_did="did:key:one", entropy=CountingEntropy(bytes([worker])))
+            for worker in range(5)
+        ]
     )
     assert len(set(identities)) == 1
 
 
-async def test_another_secret_is_refused(room: Store) -> None:
+async def test_another_secret_is_refused(one_store: Store) -> None:
     """A store that belongs to another node DID does not start, and says whose it is."""
-    await open_identity(room, node_did="did:key:one", entropy=CountingEntropy())
+    await open_identity(one_store, node_did="did:key:one", entropy=CountingEntropy())
     with pytest.raises(WrongSecret) as raised:
-        await open_identity(room, node_did="did:key:two", entropy=CountingEntropy())
+        await open_identity(one_store, node_did="did:key:two", entropy=CountingEntropy())
     assert (raised.value.recorded, raised.value.offered) == ("did:key:one", "did:key:two")
 
 
-async def test_another_schema_is_refused(room: Store) -> None:
+async def test_another_schema_is_refused(one_store: Store) -> None:
     """A store written by another version does not start."""
-    await open_identity(room, node_did="did:key:one", entropy=CountingEntropy())
-    await room.commit(Commit(puts=(Put(SCHEMA_KEY, (9).to_bytes(4, "big")),)))
+    await open_identity(one_store, node_did="did:key:one", entropy=CountingEntropy())
+    await one_store.commit(Commit(puts=(Put(SCHEMA_KEY, (9).to_bytes(4, "big")),)))
     with pytest.raises(SchemaMismatch) as raised:
-        await recorded_identity(room)
+        await recorded_identity(one_store)
     assert (raised.value.expected, raised.value.got) == (SCHEMA_VERSION, 9)
 
 
-async def test_damaged_identity_is_refused(room: Store) -> None:
+async def test_damaged_identity_is_refused(one_store: Store) -> None:
     """Half an identity is not taken for a new store."""
-    await room.commit(Commit(puts=(Put(SCHEMA_KEY, (1).to_bytes(4, "big")),)))
+    await one_store.commit(Commit(puts=(Put(SCHEMA_KEY, (1).to_bytes(4, "big")),)))
     with pytest.raises(RecordDamaged):
-        await recorded_identity(room)
-    await room.commit(Commit(puts=(Put(IDENTITY_KEY, b"\xc1"),)))
+        await recorded_identity(one_store)
+    await one_store.commit(Commit(puts=(Put(IDENTITY_KEY, b"\xc1"),)))
     with pytest.raises(RecordDamaged):
-        await recorded_identity(room)
+        await recorded_identity(one_store)
 
 
 def test_identity_is_a_value() -> None:
@@ -75,7 +78,7 @@ def test_identity_is_a_value() -> None:
     assert Identity("did:key:one", b"." * 16) == Identity("did:key:one", b"." * 16)
 
 
-async def test_audit_comes_back_in_the_order_of_time(room: Store) -> None:
+async def test_audit_comes_back_in_the_order_of_time(one_store: Store) -> None:
     """Records of one moment do not overwrite each other (ST8)."""
     entropy = CountingEntropy()
     records = [
@@ -83,8 +86,8 @@ async def test_audit_comes_back_in_the_order_of_time(room: Store) -> None:
         for at in range(3)
         for twin in "ab"
     ]
-    await room.commit(Commit(puts=tuple(audit_put(record, entropy=entropy) for record in reversed(records))))
-    found = await audit_records(room)
+    await one_store.commit(Commit(puts=tuple(audit_put(record, entropy=entropy) for record in reversed(records))))
+    found = await audit_records(one_store)
     assert {record.subject for record in records} == {record.subject for record in found}
     assert [record.at for record in records] == [record.at for record in found]
 
@@ -96,36 +99,36 @@ def test_audit_detail_is_bounded() -> None:
         audit_put(record, entropy=CountingEntropy())
 
 
-async def test_network_is_created_once(room: Store) -> None:
+async def test_network_is_created_once(one_store: Store) -> None:
     """A network's row is written over nothing, or over the very row that was read."""
     network = parse_network_id(f"urn:tinycloud:encryption:{OWNER.did}:default")
-    assert isinstance(await room.commit(Commit(puts=(network_put(network, b"1"),))), Committed)
-    assert isinstance(await room.commit(Commit(puts=(network_put(network, b"2"),))), Refused)
-    record = (await room.read((network_row_key(network),))).records[0]
+    assert isinstance(await one_store.commit(Commit(puts=(network_put(network, b"1"),))), Committed)
+    assert isinstance(await one_store.commit(Commit(puts=(network_put(network, b"2"),))), Refused)
+    record = (await one_store.read((network_row_key(network),))).records[0]
     assert record is not None
-    outcome = await room.commit(Commit(puts=(network_put(network, b"2", expect=record.stamp),)))
+    outcome = await one_store.commit(Commit(puts=(network_put(network, b"2", expect=record.stamp),)))
     assert isinstance(outcome, Committed)
 
 
-async def test_evidence_lies_under_holder_and_receiver(room: Store) -> None:
+async def test_evidence_lies_under_holder_and_receiver(one_store: Store) -> None:
     """Evidence is found by holder and receiver key, and by the holder alone."""
     holder, one, two = Principal(OWNER.did), b"1" * 32, b"2" * 32
-    await room.commit(Commit(puts=(evidence_put(holder, one, b"a"), evidence_put(holder, two, b"b"))))
-    snapshot = await room.read((evidence_row_key(holder, two),), ranges=(evidence_range(holder),))
+    await one_store.commit(Commit(puts=(evidence_put(holder, one, b"a"), evidence_put(holder, two, b"b"))))
+    snapshot = await one_store.read((evidence_row_key(holder, two),), ranges=(evidence_range(holder),))
     assert [record.value for record in snapshot.records if record] == [b"b"]
     assert [record.value for _, record in snapshot.pages[0].rows] == [b"a", b"b"]
 
 
-async def test_collateral_and_release_record(room: Store) -> None:
+async def test_collateral_and_release_record(one_store: Store) -> None:
     """Collateral lies under platform and kind, the release record under one key."""
-    await room.commit(Commit(puts=(Put(collateral_row_key(b"\0" * 6, "tcb"), b"c"), release_record_put(b"r"))))
-    records = (await room.read((collateral_row_key(b"\0" * 6, "tcb"), release_record_key()))).records
+    await one_store.commit(Commit(puts=(Put(collateral_row_key(b"\0" * 6, "tcb"), b"c"), release_record_put(b"r"))))
+    records = (await one_store.read((collateral_row_key(b"\0" * 6, "tcb"), release_record_key()))).records
     assert [record.value for record in records if record] == [b"c", b"r"]
 
 
-async def test_claims_lie_under_the_tokens_own_expiry(room: Store) -> None:
+async def test_claims_lie_under_the_tokens_own_expiry(one_store: Store) -> None:
     """A token is used once, a nonce once for each issuer, whatever fraction its expiry has (ST4)."""
     claim = claim_of(b"k" * 32, expires_at=4_000_000_000.25)
     assert claim.expires_at == 4_000_000_001
-    assert (await room.read(claim=claim)).first_use is True
-    assert (await room.read(claim=claim)).first_use is False
+    assert (await one_store.read(claim=claim)).claimed is True
+    assert (await one_store.read(claim=claim)).claimed is False

@@ -27,7 +27,7 @@ ONE_OF_EACH = {
     "network": keyspace.network_key(H16),
     "evidence": keyspace.evidence_key(H16, H32),
     "claim": keyspace.claim_key(b"\0" * 4, H16),
-    "blob": keyspace.blob_key(H16, H32),
+    "blob": keyspace.object_key(H16, H32),
     "due work": keyspace.due_key(0.0, H16),
     "audit": keyspace.audit_key(0.0, H16),
     "sealed audit": keyspace.sealed_key(1),
@@ -51,7 +51,7 @@ def test_each_kind_has_a_letter_of_its_own() -> None:
     assert len(ONE_OF_EACH) == len({key[:1] for key in ONE_OF_EACH.values()})
 
 
-def test_counters_are_told_apart() -> None:
+def test_counters_are_reported_apart() -> None:
     """Counters share a letter and differ in the next."""
     counters = [
         keyspace.usage_counter(H16),

@@ -15,23 +15,23 @@ def lease(store: Store, name: str) -> Lease:
     return Lease(store, owner=name.encode().ljust(16, b"."), ttl_s=TTL_S)
 
 
-async def test_one_of_many_wins(room: Store) -> None:
+async def test_one_of_many_wins(one_store: Store) -> None:
     """Of any number who try at once exactly one holds the lease."""
-    assert sum(await asyncio.gather(*(lease(room, str(number)).take(now=NOW) for number in range(10)))) == 1
+    assert sum(await asyncio.gather(*(lease(one_store, str(number)).take(now=NOW) for number in range(10)))) == 1
 
 
-async def test_holder_keeps_it_by_renewing(room: Store) -> None:
+async def test_holder_keeps_it_by_renewing(one_store: Store) -> None:
     """A lease is renewed from half its time on, and nobody else gets it meanwhile."""
-    mine, other = lease(room, "mine"), lease(room, "other")
+    mine, other = lease(one_store, "mine"), lease(one_store, "other")
     assert await mine.take(now=NOW)
     for later_s in range(0, 600, 40):
         assert await mine.take(now=NOW + later_s)
         assert not await other.take(now=NOW + later_s)
 
 
-async def test_another_takes_over(room: Store) -> None:
+async def test_another_takes_over(one_store: Store) -> None:
     """A lease that was not renewed goes to whoever asks first, and what was noted under it stays."""
-    mine, other = lease(room, "mine"), lease(room, "other")
+    mine, other = lease(one_store, "mine"), lease(one_store, "other")
     await mine.take(now=NOW)
     assert await mine.note("sweep", now=NOW)
     assert not await other.take(now=NOW + TTL_S - 1)
@@ -41,9 +41,9 @@ async def test_another_takes_over(room: Store) -> None:
     assert await other.begun() == {"sweep": NOW}
 
 
-async def test_released_lease_is_free(room: Store) -> None:
+async def test_released_lease_is_free(one_store: Store) -> None:
     """A holder that ends gives the lease back; whoever does not hold it gives nothing back."""
-    mine, other = lease(room, "mine"), lease(room, "other")
+    mine, other = lease(one_store, "mine"), lease(one_store, "other")
     await mine.release()
     assert await mine.begun() == {}
     await mine.take(now=NOW)
@@ -54,9 +54,9 @@ async def test_released_lease_is_free(room: Store) -> None:
 
 
 @pytest.mark.parametrize("ahead_s", [300.0, 365 * 86_400.0])
-async def test_end_that_a_clock_ahead_wrote_is_nobody_s(room: Store, ahead_s: float) -> None:
+async def test_end_that_a_clock_ahead_wrote_is_nobody_s(one_store: Store, ahead_s: float) -> None:
     """A holder whose clock stood ahead, and that died, keeps nobody from the lease (ST10)."""
-    dead, mine, other = lease(room, "dead"), lease(room, "mine"), lease(room, "other")
+    dead, mine, other = lease(one_store, "dead"), lease(one_store, "mine"), lease(one_store, "other")
     assert await dead.take(now=NOW + ahead_s)
     assert await dead.note("sweep", now=NOW + ahead_s)
     assert await mine.take(now=NOW)
@@ -65,17 +65,17 @@ async def test_end_that_a_clock_ahead_wrote_is_nobody_s(room: Store, ahead_s: fl
     assert await mine.begun() == {"sweep": NOW + ahead_s}
 
 
-async def test_own_end_that_lies_too_far_ahead_is_written_anew(room: Store) -> None:
+async def test_own_end_that_lies_too_far_ahead_is_written_anew(one_store: Store) -> None:
     """A holder whose clock was set back holds a lease that others respect (ST10)."""
-    mine, other = lease(room, "mine"), lease(room, "other")
+    mine, other = lease(one_store, "mine"), lease(one_store, "other")
     assert await mine.take(now=NOW + 86_400)
     assert await mine.take(now=NOW)
     assert not await other.take(now=NOW + 1)
 
 
-async def test_clocks_that_nearly_agree_respect_each_other(room: Store) -> None:
+async def test_clocks_that_nearly_agree_respect_each_other(one_store: Store) -> None:
     """The lease of a holder that is less than a minute ahead stays its own (ST10)."""
-    ahead, mine = lease(room, "ahead"), lease(room, "mine")
+    ahead, mine = lease(one_store, "ahead"), lease(one_store, "mine")
     assert await ahead.take(now=NOW + 59)
     assert not await mine.take(now=NOW)
     assert await mine.take(now=NOW + TTL_S + 60)

@@ -149,9 +149,9 @@ async def test_processes_that_start_together(former: Bench) -> None:
 
 
 @pytest.mark.slow
-async def test_killed_midway(room_engine: Callable[[], Store], tmp_path: Path) -> None:
+async def test_killed_midway(one_engine: Callable[[], Store], tmp_path: Path) -> None:
     """The process that brings a store up is killed after so many commits; the next one finishes its work."""
-    store = room_engine()
+    store = one_engine()
     bench = Bench(store, tmp_path / "data" / "blobs")
     await open_identity(store, node_did="did:key:one", entropy=CountingEntropy())
     for space in (SPACE, OTHER):
@@ -166,7 +166,7 @@ async def test_killed_midway(room_engine: Callable[[], Store], tmp_path: Path) -
         program = (sys.executable, former_store.__file__, place, str(commits))
         process = await asyncio.create_subprocess_exec(*program, env={**os.environ, "PYTHONPATH": ":".join(sys.path)})
         assert -signal.SIGKILL == await process.wait()
-    store = room_engine()
+    store = one_engine()
     try:
         assert await _schema(store) == 2
         assert await bench_of(store, tmp_path).rows(OTHER) < ROWS  # killed in the middle of its work

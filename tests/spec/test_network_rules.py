@@ -142,7 +142,7 @@ async def test_what_is_no_nonce(here: Here, query: str) -> None:
 
 
 async def test_a_network_that_is_not_there_is_not_signed_for(here: Here) -> None:
-    """Asked with a nonce, a bad id and an unknown network are answered as without (EN28)."""
+    """RequestParameters with a nonce, a bad id and an unknown network are answered as without (EN28)."""
     absent = network_id(here.node_did, "absent").text
     for path, said in ((absent, (404, "network not found")), ("x", (400, _NO_PREFIX))):
         for query in ("", f"?nonce={encode_url(bytes(16))}"):
@@ -172,9 +172,9 @@ async def test_each_decision_is_recorded(here: Here) -> None:
     assert (await here.ask(owner.session, owner)).status == 200
     assert here.embedded is not None
     records = await audit_records(here.embedded.services.store)
-    told = [(one.action, one.actor) for one in records if one.action.startswith("release.")]
+    reported = [(one.action, one.actor) for one in records if one.action.startswith("release.")]
     refusal = ("release.refused", delegate.did)
-    assert told == [refusal, refusal, ("release.authorised", owner.session.did)]
+    assert reported == [refusal, refusal, ("release.authorised", owner.session.did)]
     details = [json.loads(one.detail) for one in records if one.action == "release.refused"]
     assert [one["reason"] for one in details] == ["no_policy", "no_policy"]
 

@@ -221,7 +221,7 @@ async def test_what_is_no_batch_of_puts(nodes: Nodes) -> None:
         assert (await node.invoke(one(LIST, "", sign_in()))).text == "[]"
 
 
-async def test_strangers_learn_nothing(nodes: Nodes) -> None:
+async def test_outsiders_learn_nothing(nodes: Nodes) -> None:
     """A stranger's put has one answer whether space or value exist, and nothing is kept of its body (I11, I14)."""
     async with nodes() as node:
         await node.delegate(sign_in())

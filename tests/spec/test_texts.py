@@ -111,7 +111,7 @@ def test_the_route_table_is_the_nodes() -> None:
     assert rows == [(route.method, route.path, route.surface) for route in ROUTES]
 
 
-def test_every_reason_of_the_gate_is_told() -> None:
+def test_every_reason_of_the_gate_is_reported() -> None:
     """release.md names each code with which a release is refused, at its step."""
     table = re.findall(r"^\| \d \|.*\| ([^|]+) \|$", (SPEC / "release.md").read_text("utf-8"), re.MULTILINE)
     assert {code for cell in table for code in re.findall(r"`(\w+)`", cell)} == set(REASONS)

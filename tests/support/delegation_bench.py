@@ -154,10 +154,10 @@ class Delegating:
         cid = token_id(target)
         token = self.token(asker, {f"urn:cid:{cid}": [STATUS]}, *proofs)
         reply = await self.json("/delegation/status", token, json.dumps({"cid": cid}).encode())
-        told = reply.told
-        assert told["cid"] == cid
-        assert (reply.status == 200) is told["exists"]
-        return told
+        reported = reply.reported
+        assert reported["cid"] == cid
+        assert (reply.status == 200) is reported["exists"]
+        return reported
 
     async def query(
         self, asker: Ed25519Signer, *proofs: str, owner: WalletSigner | Ed25519Signer = ALICE, **filters: Json
@@ -165,7 +165,7 @@ class Delegating:
         """A page of an account's delegations."""
         reply = await self.asked(asker, *proofs, owner=owner, **filters)
         assert reply.status == 200, reply.text
-        return reply.told
+        return reply.reported
 
     async def asked(
         self, asker: Ed25519Signer, *proofs: str, owner: WalletSigner | Ed25519Signer = ALICE, **filters: Json

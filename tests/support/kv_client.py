@@ -48,12 +48,12 @@ class Owner:
         return parse_space_id(f"tinycloud:{self.signer.did.removeprefix('did:')}:{name}")
 
     @property
-    def blobs(self) -> Path:
+    def objects(self) -> Path:
         """Where the node keeps large bodies."""
         return self.node.services.config.data / "blobs"
 
     def files(self) -> list[Path]:
-        return [place for place in self.blobs.rglob("*") if place.is_file()]
+        return [place for place in self.objects.rglob("*") if place.is_file()]
 
     def token(
         self,

@@ -247,7 +247,7 @@ class Reply:
         return value
 
     @property
-    def told(self) -> Any:
+    def reported(self) -> Any:
         """The body as JSON of whatever kind, for tests that know what they look for in it."""
         return json.loads(self.body)
 

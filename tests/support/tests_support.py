@@ -152,7 +152,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print how many tests were left out for want of something that this machine does not have."""
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
     for reason in (VECTORS_ABSENT, PROGRAMS_ABSENT, PGBOUNCER_ABSENT):
-        number = sum(reason in told for told in skipped)
+        number = sum(reason in reported for reported in skipped)
         if number:
             terminalreporter.write_line(f"{number} tests skipped: {reason}")
     if is_on_postgresql():

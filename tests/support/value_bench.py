@@ -10,11 +10,11 @@ from tests_support import CountingEntropy
 
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
-from spaces.keyspace import blob_key, x16
+from spaces.keyspace import object_key, x16
 from spaces.store.contract import Add, Commit, Committed, Refused, Store, counter_of
 from spaces.values.collector import collect
-from spaces.values.object_folder import BlobFiles
-from spaces.values.object_records import blob_record_of
+from spaces.values.object_folder import ObjectFolder
+from spaces.values.object_records import object_record_of
 from spaces.values.quota import rows_key, usage_key, usage_of
 from spaces.values.value_bodies import Body, Staging
 from spaces.values.value_heads import Draft, Head, Values, WritePlan, head_key, head_of
@@ -41,7 +41,7 @@ async def in_pieces(body: bytes, size_bytes: int = 50_000) -> AsyncIterator[byte
 
 
 @dataclass(frozen=True)
-class Planned:
+class DraftedPlan:
     """A plan and what it was made of."""
 
     plan: WritePlan
@@ -56,24 +56,24 @@ class Bench:
         self.store = store
         self.folder = folder
         self.entropy = CountingEntropy(b"values")
-        self.files = BlobFiles(folder)
+        self.files = ObjectFolder(folder)
         self.values = Values(store, self.files, self.entropy)
 
-    async def plan(self, *writes: Write, space: SpaceId = SPACE, staging: Staging | None = None) -> Planned:
+    async def plan(self, *writes: Write, space: SpaceId = SPACE, staging: Staging | None = None) -> DraftedPlan:
         """Plan writes; what is staged for them stays, unless a staging is given."""
         staging = staging or self.values.staging()
         bodies = [None if write.body is None else await staging.receive(in_pieces(write.body)) for write in writes]
         made = [ValueWrite(write.path, body, write.metadata) for write, body in zip(writes, bodies, strict=True)]
         records = (await self.store.read([head_key(space, write.path) for write in writes])).records
         draft = await self.values.draft(space, made, records)
-        return Planned(await draft.plan(now=NOW), draft, tuple(bodies))
+        return DraftedPlan(await draft.plan(now=NOW), draft, tuple(bodies))
 
-    async def commit(self, planned: Planned, *adds: Add) -> Committed | Refused:
+    async def commit(self, planned: DraftedPlan, *adds: Add) -> Committed | Refused:
         return await self.store.commit(
             Commit(puts=planned.plan.puts, checks=planned.plan.checks, adds=(*planned.plan.adds, *adds))
         )
 
-    async def write(self, *writes: Write, space: SpaceId = SPACE) -> Planned:
+    async def write(self, *writes: Write, space: SpaceId = SPACE) -> DraftedPlan:
         before, rows_before = await self.usage(space), await self.rows(space)
         async with self.values.staging() as staging:
             planned = await self.plan(*writes, space=space, staging=staging)
@@ -97,8 +97,8 @@ class Bench:
         return counter_of((await self.store.read((rows_key(space),))).records[0])
 
     async def references(self, body: bytes, space: SpaceId = SPACE) -> int | None:
-        record = (await self.store.read((blob_key(x16(space.text), blake3(body).digest()),))).records[0]
-        found = blob_record_of(record)
+        record = (await self.store.read((object_key(x16(space.text), blake3(body).digest()),))).records[0]
+        found = object_record_of(record)
         return None if found is None else found.references
 
     def names(self) -> list[Path]:

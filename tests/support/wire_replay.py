@@ -502,10 +502,10 @@ def canonical(value: Any) -> bytes:
 
 def opened(wrapped_key: str, private_key: bytes) -> bytes | None:
     """Return what is wrapped (5.8: ephemeral key, 0x01, nonce, ciphertext), or None when it does not open."""
-    blob = base64.b64decode(wrapped_key)
-    ephemeral = X25519PublicKey.from_public_bytes(blob[:32])
+    object_name = base64.b64decode(wrapped_key)
+    ephemeral = X25519PublicKey.from_public_bytes(object_name[:32])
     try:
         shared = X25519PrivateKey.from_private_bytes(private_key).exchange(ephemeral)
-        return AESGCM(shared).decrypt(blob[33:45], blob[45:], None)
+        return AESGCM(shared).decrypt(object_name[33:45], object_name[45:], None)
     except (InvalidTag, ValueError):
         return None

@@ -25,7 +25,7 @@ from encryption_network.canonical_json import canonical_hash
 from encryption_network.evidence_record import encode_evidence
 from encryption_network.key_providers import NAMES
 from encryption_network.policy import Policy, encode_policy
-from encryption_network.receipt import Judged, Receipt, encode_receipt, sign_receipt
+from encryption_network.receipt import QuoteVerdict, Receipt, encode_receipt, sign_receipt
 from sealspace.errors import BackendNotProven, CollateralNeeded, NodeEvidenceRefused, ReceiptInvalid
 from sealspace.node_evidence import NodeAttestation, NodeStatement
 from sealspace.published import encode_published, parse_published, statement_json
@@ -201,7 +201,7 @@ async def to_a_receipts_reader(defect: Defect, folder: Path, now: float) -> str:
         ground="attested",
         mode="delegates",
         at_micros=int(now * 1_000_000),
-        evidence=Judged(
+        evidence=QuoteVerdict(
             record=hashlib.sha256(record).digest(),
             quote=hashlib.sha256(quote).digest(),
             event_log=None if log is None else hashlib.sha256(log_text).digest(),

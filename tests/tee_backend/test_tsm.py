@@ -82,7 +82,7 @@ def test_the_platform_fails(source: TsmSource, kernel: TsmSimulator, tmp_path: P
     _refused(source, tmp_path, SourceRefused)
 
 
-def test_somebody_else_writes(source: TsmSource, kernel: TsmSimulator, tmp_path: Path) -> None:
+def test_another_client_writes(source: TsmSource, kernel: TsmSimulator, tmp_path: Path) -> None:
     """A report that somebody else wrote into is not used, whatever its quote says."""
     kernel.intruder = lambda report: (report / "generation").write_text("2\n") and None
     _refused(source, tmp_path, SourceRefused)
@@ -100,7 +100,7 @@ def test_other_bytes(tmp_path: Path, made: bytes) -> None:
     _refused(TsmSource(tmp_path, files=TsmSimulator(lambda data: made)), tmp_path, SourceMalformed)
 
 
-def test_a_quote_for_somebody_else(tmp_path: Path, machine: SimulatedPlatform, code: Measurements) -> None:
+def test_a_quote_for_another_client(tmp_path: Path, machine: SimulatedPlatform, code: Measurements) -> None:
     """A quote over other report data is refused."""
     kernel = TsmSimulator(lambda data: machine.mint_quote(code, bytes(64)))
     _refused(TsmSource(tmp_path, files=kernel), tmp_path, SourceMalformed)

@@ -77,9 +77,9 @@ def test_quote_under_another_root_than_its_collateral(collateral: Collateral, ro
 
 def test_foreign_leaf_under_our_root(quote: bytes, collateral: Collateral, root: TrustRoot, now: float) -> None:
     """A foreign chain with our root appended is refused by the library's signature check."""
-    stranger = SimulatedPlatform.from_seed(b"a platform under another root")
-    foreign = stranger.mint_quote(measurements_of("backend"), bytes(64))
-    spliced = foreign.replace(stranger.root_pem.encode(), MACHINE.root_pem.encode())
+    outsider = SimulatedPlatform.from_seed(b"a platform under another root")
+    foreign = outsider.mint_quote(measurements_of("backend"), bytes(64))
+    spliced = foreign.replace(outsider.root_pem.encode(), MACHINE.root_pem.encode())
     assert len(spliced) == len(foreign)
     with pytest.raises(CertificateChainRefused):
         verify_quote(spliced, collateral, root=root, now=now)
@@ -269,8 +269,8 @@ def test_certificates_inside_the_collateral(
     """A document may carry the quote's own certificates, and no other machine's."""
     own = parse_collateral(edited(pck_certificate_chain=machine.pck_chain_pem))
     assert verify_quote(quote, own, root=root, now=now).tcb_status == "UpToDate"
-    stranger = SimulatedPlatform.from_seed(b"a platform under another root")
-    other = parse_collateral(edited(pck_certificate_chain=stranger.pck_chain_pem))
+    outsider = SimulatedPlatform.from_seed(b"a platform under another root")
+    other = parse_collateral(edited(pck_certificate_chain=outsider.pck_chain_pem))
     with pytest.raises(CollateralMismatch):
         verify_quote(quote, other, root=root, now=now)
 

@@ -8,7 +8,7 @@ Modules:
     collateral: `sealspace collateral`.
     diagnoses: what `doctor` says about databases and buckets.
     doctor: `sealspace doctor`.
-    migrate_blobs: `sealspace migrate-blobs`.
+    migrate_objects: `sealspace migrate-objects`.
     migrate_store: `sealspace migrate-store`.
     opened_store: the store for a command, with or without a running node.
     release: `sealspace release`.

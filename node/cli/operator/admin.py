@@ -17,7 +17,7 @@ from ...config.tree import Config
 from ...errors import ConfigurationError
 from ...operations.delegations.delegation_listing import time_text
 from ...operations.values.admission import admit_owner, remove_owner
-from ..terminal import tell, tell_json
+from ..terminal import print_json, print_lines
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
@@ -85,10 +85,10 @@ async def _change(config: Config, owners: Sequence[Principal], change: _Change, 
     async with opened_store(config) as store:
         for owner in owners:
             changed = await change(store, owner, now=SystemClock().now(), entropy=SystemEntropy())
-            tell(f"{owner}: {words[0] if changed else words[1]}", err=True)
+            print_lines(f"{owner}: {words[0] if changed else words[1]}", err=True)
 
 
 async def _list(config: Config) -> None:
     async with opened_store(config) as store:
         async for one in read_admissions(store):
-            tell_json({"did": one.owner, "admittedAt": time_text(one.admitted_at)})
+            print_json({"did": one.owner, "admittedAt": time_text(one.admitted_at)})

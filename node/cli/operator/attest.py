@@ -16,7 +16,7 @@ from spaces.documents.receipts import document_row_key, stored_receipts
 
 from ...config.tree import Config
 from ...errors import ConfigurationError
-from ..terminal import tell_exactly, tell_json
+from ..terminal import print_exactly, print_json
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
@@ -38,7 +38,7 @@ def receipts(config_file: Path | None, store__data: str | None, network: str | N
 def export(config_file: Path | None, store__data: str | None, network: str | None, folder: Path) -> None:
     """Write receipts and every document they refer to into FOLDER, and print how many receipts there are."""
     config = config_from(config_file, {"store__data": store__data})
-    tell_json({"receipts": asyncio.run(_export(config, _network(network), folder))})
+    print_json({"receipts": asyncio.run(_export(config, _network(network), folder))})
 
 
 def _network(text: str | None) -> NetworkId | None:
@@ -53,7 +53,7 @@ def _network(text: str | None) -> NetworkId | None:
 async def _print(config: Config, network: NetworkId | None) -> None:
     async with opened_store(config) as store:
         async for text in stored_receipts(store, network):
-            tell_exactly(text)
+            print_exactly(text)
 
 
 async def _export(config: Config, network: NetworkId | None, folder: Path) -> int:

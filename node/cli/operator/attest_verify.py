@@ -11,7 +11,7 @@ from tee_backend.attestation.trust_root import intel_root
 from tee_backend.receipt_check import documents_in, judge_with, verify_release
 
 from ...term_files import read_collateral_file, read_trust_root
-from ..terminal import tell_json
+from ..terminal import print_json
 
 
 @click.command("verify")
@@ -36,7 +36,7 @@ def verify(evidence: Path, node_did: str, trust_root: Path | None, collateral: P
     if collateral is not None:
         today = judge_with(release, read_collateral_file(collateral), root=root, now=SystemClock().now())
         shown["today"] = today
-    tell_json(shown)
+    print_json(shown)
     return 1 if any(today.values()) else 0
 
 

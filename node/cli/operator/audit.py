@@ -18,7 +18,7 @@ from spaces.store.contract import Store
 from ...config.tree import Config
 from ...errors import AuditRefuted, StoreMisused
 from ...platform.root_secret import load_root_secret
-from ..terminal import tell, tell_exactly, tell_json
+from ..terminal import print_exactly, print_json, print_lines
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
@@ -52,7 +52,7 @@ def verify(node_did: str, file: BinaryIO) -> None:
         "hash": verified.hash.hex(),
         "heads": verified.heads,
     }
-    tell_json(shown)
+    print_json(shown)
 
 
 @audit.command("kept")
@@ -89,7 +89,7 @@ async def _note_kept(config: Config, file: BinaryIO) -> None:
             raise AuditRefuted("it is the export of another store, or of nothing", hint="export it again")
         if not await note_exported(store, number=verified.number, entry=last[0]):
             raise AuditRefuted("its last entry is not the one in this store", hint="export it again")
-    tell_json({"kept": verified.number})
+    print_json({"kept": verified.number})
 
 
 async def _export(config: Config, after: int) -> None:
@@ -97,12 +97,12 @@ async def _export(config: Config, after: int) -> None:
         chain = await _chain(config, store)
         cut = await pruned_through(store)
         if cut > after:
-            tell(f"entries up to {cut} were removed; the export begins with the signed head over them", err=True)
+            print_lines(f"entries up to {cut} were removed; the export begins with the signed head over them", err=True)
         now = SystemClock().now()
         while (await seal_batch(store, chain, now=now, is_last=True)).more:
             pass
         async for line in exported_lines(store, chain, after=after):
-            tell_exactly(line.removesuffix(b"\n"))
+            print_exactly(line.removesuffix(b"\n"))
 
 
 async def _chain(config: Config, store: Store) -> Chain:

@@ -22,7 +22,7 @@ from ...config.tree import Config
 from ...errors import CollateralRefused
 from ...release_terms import configured_trust_root, recorded_release
 from ...term_files import read_collateral_file
-from ..terminal import tell_json
+from ..terminal import print_json
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
@@ -41,7 +41,7 @@ def import_files(config_file: Path | None, files: tuple[Path, ...], **flags: Val
     config = config_from(config_file, flags)
     for imported in asyncio.run(_import(config, files)):
         ends = _time(imported.ends_at)
-        tell_json({"fmspc": imported.fmspc.hex(), "ca": imported.ca, "ends": ends})
+        print_json({"fmspc": imported.fmspc.hex(), "ca": imported.ca, "ends": ends})
 
 
 @collateral.command("list")
@@ -55,7 +55,7 @@ def list_held(config_file: Path | None, **flags: Value) -> None:
     """
     config = config_from(config_file, flags)
     for held in asyncio.run(_held(config)):
-        tell_json(_description(held))
+        print_json(_description(held))
 
 
 async def _held(config: Config) -> Sequence[HeldDocument]:

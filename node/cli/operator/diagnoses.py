@@ -14,7 +14,7 @@ from spaces.values.object_place import recorded_place
 
 from ...config.tree import Config
 from ...errors import StoreMisused
-from ...storage.blobs import claim_bucket, open_bucket, place_text
+from ...storage.objects import claim_bucket, open_bucket, place_text
 
 OK, WARNING, WRONG = "ok", "warn", "wrong"
 
@@ -55,7 +55,7 @@ def diagnose_database(config: Config) -> list[Diagnosis]:
     return [Diagnosis(finding.severity.value, finding.text, finding.next_step) for finding in findings]
 
 
-async def diagnose_blobs(config: Config, store: Store) -> str:
+async def diagnose_objects(config: Config, store: Store) -> str:
     """Try out the place of large values, and compare it with what the store says.
 
     Args:
@@ -71,9 +71,9 @@ async def diagnose_blobs(config: Config, store: Store) -> str:
     if identity is not None and recorded != place_text(config):
         raise StoreMisused(
             f"the store has its large values in {recorded}, the settings say {place_text(config)}",
-            hint="set blobs.url to where they are, or move them with sealspace migrate-blobs",
+            hint="set objects.url to where they are, or move them with sealspace migrate-objects",
         )
-    if config.blobs.url is None:
+    if config.objects.url is None:
         return "in the folder blobs of the data folder"
     bucket = open_bucket(config)
     try:
@@ -82,6 +82,6 @@ async def diagnose_blobs(config: Config, store: Store) -> str:
             await claim_bucket(bucket, identity.store_id)
     except SpaceError as error:
         raise StoreMisused(
-            str(error), hint="look at blobs.url, blobs.endpoint, blobs.region and what the credentials may do"
+            str(error), hint="look at objects.url, objects.endpoint, objects.region and what the credentials may do"
         ) from None
     return "the bucket writes, refuses to overwrite, copies, reads, lists and deletes"

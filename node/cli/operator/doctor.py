@@ -27,8 +27,8 @@ from ...processes.clock_check import check_clock
 from ...processes.ownership import check_ownership
 from ...release_terms import loosened, recorded_release
 from ...storage.stores import is_shared
-from ..terminal import tell
-from .diagnoses import OK, WRONG, Diagnosis, diagnose_blobs, diagnose_database
+from ..terminal import print_lines
+from .diagnoses import OK, WRONG, Diagnosis, diagnose_database, diagnose_objects
 from .opened_store import opened_store
 from .settings import config_from, data_options
 from .settings_table import markdown_table
@@ -42,10 +42,10 @@ _LEAST_FREE_BYTES = 1 << 30
 def doctor(config_file: Path | None, store__data: str | None, settings: bool) -> int:
     """Check the installation, the settings and the data folder; ends with status 1 when something is wrong."""
     if settings:
-        tell(*markdown_table().splitlines())
+        print_lines(*markdown_table().splitlines())
         return 0
     config = config_from(config_file, {"store__data": store__data})
-    tell("ok       settings are well typed and known")
+    print_lines("ok       settings are well typed and known")
     wrong = 0
     for name, check in _checks(config):
         try:
@@ -54,7 +54,7 @@ def doctor(config_file: Path | None, store__data: str | None, settings: bool) ->
             found = [Diagnosis(WRONG, error.text, error.hint)]
         diagnoses = [Diagnosis(OK, found)] if isinstance(found, str) else found
         wrong += sum(diagnosis.severity == WRONG for diagnosis in diagnoses)
-        tell(*(line for diagnosis in diagnoses for line in diagnosis.lines(name)))
+        print_lines(*(line for diagnosis in diagnoses for line in diagnosis.lines(name)))
     return 1 if wrong else 0
 
 
@@ -140,7 +140,7 @@ async def _recorded(store: Store) -> tuple[Identity | None, ReleaseRecord | None
 
 async def _large_values(config: Config) -> str:
     async with opened_store(config) as store:
-        return await diagnose_blobs(config, store)
+        return await diagnose_objects(config, store)
 
 
 def _keyring(config: Config) -> Keyring:

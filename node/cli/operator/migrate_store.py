@@ -11,11 +11,11 @@ from spaces.errors import SpaceError, StoreLocked
 from ...config.loading import Value
 from ...config.tree import Config
 from ...errors import ConfigurationError, NodeError, StoreMisused
-from ..terminal import tell, tell_json
+from ..terminal import print_json, print_lines
 from .settings import config_from, data_options
 
 Engine = Literal["postgresql", "lmdb"]
-_TELL_EVERY_ROWS = 10_000
+_PRINT_EVERY_ROWS = 10_000
 
 
 @click.command()
@@ -33,7 +33,7 @@ def migrate_store(config_file: Path | None, target: Engine, again: bool, **flags
     if config.store.url is None:
         raise ConfigurationError("store.url names no database", hint="give it with --store postgresql://…")
     try:
-        tell_json(asyncio.run(_move(config, config.store.url, target, again=again)))
+        print_json(asyncio.run(_move(config, config.store.url, target, again=again)))
     except SpaceError as error:
         raise _as_node_error(error, config) from error
 
@@ -41,15 +41,15 @@ def migrate_store(config_file: Path | None, target: Engine, again: bool, **flags
 async def _move(config: Config, url: str, target: Engine, *, again: bool) -> dict[str, int | str]:
     from spaces.store.migration import move_from_postgres, move_to_postgres
 
-    told = _Told()
+    shown = _Progress()
     if target == "postgresql":
-        moved = await move_to_postgres(config.data, url, progress=told.progress, again=again)
+        moved = await move_to_postgres(config.data, url, progress=shown.progress, again=again)
     else:
-        moved = await move_from_postgres(url, config.data, progress=told.progress, again=again)
+        moved = await move_from_postgres(url, config.data, progress=shown.progress, again=again)
     return {"rows": moved.rows, "claims": moved.claims, "digest": moved.digest}
 
 
-class _Told:
+class _Progress:
     """Tells a person on standard error how far it is."""
 
     def __init__(self) -> None:
@@ -57,8 +57,8 @@ class _Told:
 
     def progress(self, rows: int) -> None:
         if rows >= self._next:
-            self._next = rows + _TELL_EVERY_ROWS
-            tell(f"{rows} rows copied", err=True)
+            self._next = rows + _PRINT_EVERY_ROWS
+            print_lines(f"{rows} rows copied", err=True)
 
 
 def _as_node_error(error: SpaceError, config: Config) -> NodeError:

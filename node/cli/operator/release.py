@@ -23,7 +23,7 @@ from tee_backend.attestation.trust_root import intel_root as intels_root
 from ...config.tree import AttestationMode, Config
 from ...errors import StoreMisused
 from ...term_files import key_providers_named, read_node_policy, read_trust_root
-from ..terminal import tell_json
+from ..terminal import print_json
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
@@ -40,7 +40,7 @@ def release() -> None:
 def show(config_file: Path | None, store__data: str | None) -> None:
     """Print the release record as JSON."""
     record = asyncio.run(_read(config_from(config_file, {"store__data": store__data})))
-    tell_json(_shown(record))
+    print_json(_shown(record))
 
 
 @release.command("set")
@@ -85,7 +85,7 @@ def set_terms(
     if not changes:
         raise click.UsageError("nothing to set; see `sealspace release set --help`")
     record = asyncio.run(_change(config_from(config_file, {"store__data": store__data}), changes))
-    tell_json(_shown(record))
+    print_json(_shown(record))
 
 
 async def _read(config: Config) -> ReleaseRecord:

@@ -32,7 +32,7 @@ _HOSTING = (
     help="Who has to prove what code they run.",
 )
 @click.option("--store", "store__url", metavar="URL", help="Another store than LMDB in the data folder.")
-@click.option("--blobs", "blobs__url", metavar="URL", help="A bucket for large values: s3://bucket/prefix.")
+@click.option("--objects", "objects__url", metavar="URL", help="A bucket for large values: s3://bucket/prefix.")
 @click.option("--trust-root", "release__trust_root", metavar="FILE", help="Root certificate instead of Intel's.")
 @click.option("--collateral", "release__collateral", metavar="DIR", help="Folder of collateral to load at start.")
 @click.option("--secret-file", "secret__file", metavar="FILE", help="File with the root secret as raw bytes.")

@@ -8,7 +8,7 @@ import click
 
 from ...config.loading import CONFIG_FILE_NAME, Value, load_config
 from ...config.tree import Config
-from ..terminal import tell
+from ..terminal import print_lines
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,5 +25,5 @@ def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
     A settings file in the current folder is not read (see `config`); whoever counts on it is told.
     """
     if config_file is None and Path(CONFIG_FILE_NAME).is_file():
-        tell(f"{CONFIG_FILE_NAME} of the current folder is not read; --config names a settings file", err=True)
+        print_lines(f"{CONFIG_FILE_NAME} of the current folder is not read; --config names a settings file", err=True)
     return load_config(file=config_file, flags={name.replace("__", "."): value for name, value in flags.items()})

@@ -12,7 +12,7 @@ from encryption_network.withdrawals import Withdrawals, parse_withdrawal
 from ...config.tree import Config
 from ...errors import ConfigurationError, StoreMisused
 from ...operations.releases.withdrawal import withdraw_everywhere, withdrawals_json
-from ..terminal import tell_json
+from ..terminal import print_json
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
@@ -41,7 +41,7 @@ def withdraw(
         raise ConfigurationError(error.text, hint="sealspace withdraw --help") from None
     except RecordError as error:
         raise StoreMisused(f"the store cannot be read: {error}", hint="sealspace doctor") from error
-    tell_json(withdrawals_json(listed))
+    print_json(withdrawals_json(listed))
 
 
 async def _withdraw(config: Config, entry: Withdrawals) -> Withdrawals:

@@ -18,13 +18,13 @@ from sealspace.transport import TransportSettings
 
 from ...errors import ConfigurationError
 from ...term_files import read_node_policy
-from ..terminal import tell
+from ..terminal import print_lines
 from .node_judging import ask_node, in_words, node_verifier
 from .node_terms import Accepted, accepting_options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RequestParameters:
     """What a call asks for.
 
     Attributes:
@@ -59,11 +59,11 @@ def node(
 ) -> int:
     """Ask the node at URL what code it runs, and verify the answer; ends with status 1 unless the code is approved."""
     code = None if policy is None else read_node_policy(policy)
-    asked = Asked(url=url, code=code, accepted=accepted, plain_http=plain_http)
+    asked = RequestParameters(url=url, code=code, accepted=accepted, plain_http=plain_http)
     return asyncio.run(_verify(asked, trust_root, collateral))
 
 
-async def _verify(asked: Asked, trust_root: Path | None, collateral: Path | None) -> int:
+async def _verify(asked: RequestParameters, trust_root: Path | None, collateral: Path | None) -> int:
     settings = TransportSettings(allow_plain_http=asked.plain_http)
     async with node_verifier(trust_root=trust_root, collateral=collateral) as verifier:
         try:
@@ -71,16 +71,16 @@ async def _verify(asked: Asked, trust_root: Path | None, collateral: Path | None
                 attestation = await ask_node(client)
             now = SystemClock().now()
             facts = await verifier.examine(attestation, now=now)
-            tell("ok       the quote is genuine, fresh, and about this node")
-            tell(*(f"         {line}" for line in in_words(attestation.statement, facts)))
+            print_lines("ok       the quote is genuine, fresh, and about this node")
+            print_lines(*(f"         {line}" for line in in_words(attestation.statement, facts)))
             if asked.code is None:
-                tell("wrong    verdict: nobody said which code is approved", "         next: --policy FILE")
+                print_lines("wrong    verdict: nobody said which code is approved", "         next: --policy FILE")
                 return 1
             await verifier.verify(attestation, asked.accepted.policy(asked.code), now=now)
         except NodeEvidenceRefused as refused:
-            tell(f"wrong    verdict: {refused}", *([f"         next: {refused.hint}"] if refused.hint else ()))
+            print_lines(f"wrong    verdict: {refused}", *([f"         next: {refused.hint}"] if refused.hint else ()))
             return 1
         except SealspaceError as error:
             raise ConfigurationError(str(error), hint=error.hint or "sealspace attest node --help") from None
-    tell("ok       verdict: the node runs approved code")
+    print_lines("ok       verdict: the node runs approved code")
     return 0

@@ -12,7 +12,7 @@ from sealspace.client import Client
 from sealspace.errors import InvalidInput, NodeRefused
 from sealspace.printable import printable
 
-from ..terminal import tell, tell_json
+from ..terminal import print_json, print_lines
 from .owner_profile import KeptGrant, OwnerHome, home_option
 
 
@@ -23,11 +23,11 @@ def list_(as_json: bool, home: Path) -> None:
     """Show the grants that were made from here, and the state of each at the node."""
     for row in asyncio.run(_list(OwnerHome(home))):
         if as_json:
-            tell_json(row)
+            print_json(row)
         else:
             paths = ", ".join(map(str, row["paths"]))  # type: ignore[arg-type]  # a list
             url, did = printable(str(row["url"])), printable(str(row["did"]))
-            tell(f"{printable(str(row['stands'])):<10} {url}  {printable(paths)}  {did}")
+            print_lines(f"{printable(str(row['stands'])):<10} {url}  {printable(paths)}  {did}")
 
 
 @click.command(
@@ -42,7 +42,7 @@ def revoke(target: str, home: Path) -> None:
     A new grant may be made afterwards.
     """
     ended = asyncio.run(_revoke(OwnerHome(home), target))
-    tell(f"revoked {ended} grant{'s' if ended != 1 else ''}", err=True)
+    print_lines(f"revoked {ended} grant{'s' if ended != 1 else ''}", err=True)
 
 
 @click.command(
@@ -68,7 +68,7 @@ def withdraw(target: str | None, measurement: str | None, evidence: str | None, 
             raise InvalidInput("nobody is here to confirm it, and it is never taken back", hint="add --yes")
         click.confirm(f"withdraw {named[0]} for ever?", abort=True, err=True)
     asyncio.run(_withdraw(OwnerHome(home), target=target, measurement=measurement, evidence=evidence))
-    tell(f"withdrawn: {named[0]}", err=True)
+    print_lines(f"withdrawn: {named[0]}", err=True)
 
 
 async def _list(home: OwnerHome) -> list[dict[str, Json]]:
@@ -104,7 +104,7 @@ async def _revoke(home: OwnerHome, target: str) -> int:
                 await client.delegations.revoke_by_wallet(one.portable, wallet)
             except NodeRefused as refusal:
                 refused = refusal
-                tell(f"not revoked: {one.portable.cid}", err=True)
+                print_lines(f"not revoked: {one.portable.cid}", err=True)
     if refused is not None:
         raise refused
     return len(grants)

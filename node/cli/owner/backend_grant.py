@@ -25,7 +25,7 @@ from sealspace.backends import (
 from sealspace.client import Client
 from sealspace.errors import BackendError, InvalidInput
 
-from ..terminal import tell, tell_json
+from ..terminal import print_json, print_lines
 from .backend_show import Approved, approved_in, inspector_for, look, looking_options
 from .owner_profile import KeptGrant, OwnerHome
 
@@ -35,7 +35,7 @@ _UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
+class _Parameters:
     """What the owner wants."""
 
     url: str
@@ -90,7 +90,7 @@ def grant(
     The grant names the backend's DID and its code: whoever holds the one and does not run the other gets no key. The
     wallet signs it, and the backend receives it.
     """
-    asked = _Asked(
+    asked = _Parameters(
         url=url,
         secrets=secrets or None,
         expect=expect,
@@ -107,7 +107,7 @@ def grant(
     asyncio.run(_grant(place, asked, inspector, json=as_json_))
 
 
-async def _grant(home: OwnerHome, asked: _Asked, inspector: EvidenceVerifier, *, json: bool) -> None:
+async def _grant(home: OwnerHome, asked: _Parameters, inspector: EvidenceVerifier, *, json: bool) -> None:
     async with home.client() as client:
         seen = await look(asked.url, inspector)
         require_expected(seen, asked.expect)
@@ -116,18 +116,18 @@ async def _grant(home: OwnerHome, asked: _Asked, inspector: EvidenceVerifier, *,
         resources = client.backends.resources(seen, asked.secrets)
         await _require_stored(client, resources)
         policy = policy_for(seen, paths=resources, accept=asked.accept, pin=asked.pin, ttl_s=asked.ttl_s)
-        tell(*in_plain_words(seen, policy), err=json)  # nobody is asked about what is not shown
+        print_lines(*in_plain_words(seen, policy), err=json)  # nobody is asked about what is not shown
         _confirm(asked, seen)
         portable = await client.backends.grant(
             seen, asked.secrets, ttl_s=asked.ttl_s, accept=asked.accept, pin=asked.pin, wallet=home.wallet()
         )
         path = home.keep_grant(KeptGrant(url=asked.url, portable=portable))
-        tell(f"granted: {portable.cid}", err=True)
+        print_lines(f"granted: {portable.cid}", err=True)
         if asked.hands_over:
             await _hand_over(asked.url, KeptGrant(url=asked.url, portable=portable), path)
         if json:
-            told = {"granted": portable.cid, "file": str(path), "expiresAt": portable.expires_at}
-            tell_json({**told, "handedOver": asked.hands_over, "seen": as_json(seen, policy)})
+            shown = {"granted": portable.cid, "file": str(path), "expiresAt": portable.expires_at}
+            print_json({**shown, "handedOver": asked.hands_over, "seen": as_json(seen, policy)})
 
 
 async def _hand_over(url: str, kept: KeptGrant, path: Path) -> None:
@@ -136,7 +136,7 @@ async def _hand_over(url: str, kept: KeptGrant, path: Path) -> None:
     except BackendError as refusal:
         refusal.hint = f"the grant stands; hand over {path}, or end it: sealspace backend revoke {url}"
         raise
-    tell("handed over: the backend took it up", err=True)
+    print_lines("handed over: the backend took it up", err=True)
 
 
 async def _require_stored(client: Client, resources: tuple[str, ...]) -> None:
@@ -150,7 +150,7 @@ async def _require_stored(client: Client, resources: tuple[str, ...]) -> None:
         raise InvalidInput(f"there is no secret {missing[0]}", hint=f"sealspace secret put {missing[0]} < FILE")
 
 
-def _confirm(asked: _Asked, seen: Seen) -> None:
+def _confirm(asked: _Parameters, seen: Seen) -> None:
     """Ask, unless the owner knows from elsewhere all that runs there, and has said what it is to read."""
     if asked.is_sure or (_is_known(asked, seen) and _are_named(asked, seen)):
         return
@@ -163,13 +163,13 @@ def _confirm(asked: _Asked, seen: Seen) -> None:
     click.confirm("grant to exactly this?", abort=True, err=True)
 
 
-def _is_known(asked: _Asked, seen: Seen) -> bool:
+def _is_known(asked: _Parameters, seen: Seen) -> bool:
     """Whether nothing of the code is left open: a part of it, and its keys, could be anybody's (AT53)."""
     by_policy = asked.approved is not None and is_whole_policy(seen, asked.approved.policy)
     return by_policy or is_whole_code(seen, asked.expect)
 
 
-def _are_named(asked: _Asked, seen: Seen) -> bool:
+def _are_named(asked: _Parameters, seen: Seen) -> bool:
     """Whether the owner named the secrets, now or when the code was approved: a manifest is no part of the code."""
     approved = None if asked.approved is None else asked.approved.secrets
     return asked.secrets is not None or (approved is not None and {one.label for one in seen.wanted} <= approved)

@@ -35,7 +35,7 @@ from tee_backend.publishing import BackendSurface
 
 from ...errors import ConfigurationError, ProcessFailed
 from ...listening_socket import bind_socket, url_of
-from ..terminal import tell
+from ..terminal import print_lines
 
 EXAMPLE_COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
 _IMAGE: Final = "sealspace example image"
@@ -59,9 +59,9 @@ def simulate(folder: Path) -> None:
         (collateral / "platform.json").write_bytes(platform.collateral_json(SystemClock().now()))
     except (OSError, PlatformFolderError) as error:
         raise ConfigurationError(f"{folder} is no simulated platform: {error}", hint="name a new folder") from None
-    tell(f"a node that believes it: sealspace serve --trust-root {folder}/root-ca.pem --collateral {collateral}")
-    tell(f"an owner who does: sealspace login --trust-root {folder}/root-ca.pem --collateral {collateral} …")
-    tell(f"a backend on it: sealspace backend serve --simulate {folder} …")
+    print_lines(f"a node that believes it: sealspace serve --trust-root {folder}/root-ca.pem --collateral {collateral}")
+    print_lines(f"an owner who does: sealspace login --trust-root {folder}/root-ca.pem --collateral {collateral} …")
+    print_lines(f"a backend on it: sealspace backend serve --simulate {folder} …")
 
 
 def _made(folder: Path) -> SimulatedPlatform:
@@ -194,7 +194,9 @@ class _Program:
         await self.backend.take_up(portable)
         for name in self.secrets:
             if any(resource.path.endswith(f"/{name}") for resource in portable.resources):
-                tell(f"{name} of {printable(portable.owner)}: {await self._read(portable.owner, name)}", err=True)
+                print_lines(
+                    f"{name} of {printable(portable.owner)}: {await self._read(portable.owner, name)}", err=True
+                )
 
     async def _read(self, owner: str, name: str) -> str:
         value = await self.backend.read_secret(owner, name)
@@ -202,16 +204,16 @@ class _Program:
 
     async def state(self, request: web.Request) -> web.Response:
         """GET / -> for each owner and secret, whether it can be read now."""
-        told: dict[str, Json] = {}
+        shown: dict[str, Json] = {}
         for owner in self.backend.owners:
             for name in self.secrets:
                 try:
-                    told[name] = await self._read(owner, name)
+                    shown[name] = await self._read(owner, name)
                 except DecryptDenied as denial:
-                    told[name] = f"refused: {denial.refusal.text}"
+                    shown[name] = f"refused: {denial.refusal.text}"
                 except SealspaceError as error:
-                    told[name] = f"refused: {error}"
-        return web.json_response(told or dict.fromkeys(self.secrets, "not granted"), dumps=_dumps)
+                    shown[name] = f"refused: {error}"
+        return web.json_response(shown or dict.fromkeys(self.secrets, "not granted"), dumps=_dumps)
 
 
 def _dumps(value: object) -> str:
@@ -230,7 +232,7 @@ async def _serve(settings: _Settings, host: str, port: int) -> None:
         try:
             bound = bind_socket(host, port)
             await web.SockSite(runner, bound).start()
-            tell(f"listening on {url_of(bound)}", err=True)
+            print_lines(f"listening on {url_of(bound)}", err=True)
             await stopped.wait()
         finally:
             await runner.cleanup()

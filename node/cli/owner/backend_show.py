@@ -28,7 +28,7 @@ from tee_backend.inspection import CollateralFolder, FetchedCollateral, Inspecto
 
 from ...errors import ConfigurationError, NotSignedIn
 from ...term_files import read_trust_root
-from ..terminal import tell, tell_json
+from ..terminal import print_json, print_lines
 from .owner_profile import OwnerHome, Profile, home_option
 
 LENIENCIES: Final[tuple[Leniency, ...]] = ("tcb-status", "advisories", "attributes")
@@ -120,23 +120,23 @@ def show(
         policy = policy_for(seen, accept=accept, pin=pin, ttl_s=_SHOWN_TTL_S)
     except BackendNotAcceptable as refusal:
         # It is shown all the same, so that somebody can read what is the matter.
-        tell_seen(seen_json=as_json(seen), words=in_plain_words(seen), json=as_json_)
+        print_seen(seen_json=as_json(seen), words=in_plain_words(seen), json=as_json_)
         raise refusal from None
-    tell_seen(seen_json=as_json(seen, policy), words=in_plain_words(seen, policy), json=as_json_)
-    tell(f"to grant to exactly this: sealspace backend grant {url}", err=True)
+    print_seen(seen_json=as_json(seen, policy), words=in_plain_words(seen, policy), json=as_json_)
+    print_lines(f"to grant to exactly this: sealspace backend grant {url}", err=True)
 
 
-def tell_seen(*, seen_json: dict[str, Json], words: tuple[str, ...], json: bool) -> None:
+def print_seen(*, seen_json: dict[str, Json], words: tuple[str, ...], json: bool) -> None:
     """Print what was seen."""
     if json:
-        tell_json(seen_json)
+        print_json(seen_json)
     else:
-        tell(*words)
+        print_lines(*words)
 
 
 async def look(url: str, inspector: EvidenceVerifier) -> Seen:
     """Look at a backend, saying so meanwhile."""
-    tell(f"asking {url} for a fresh quote, and verifying it …", err=True)
+    print_lines(f"asking {url} for a fresh quote, and verifying it …", err=True)
     return await look_at(url, inspector)
 
 

@@ -21,7 +21,7 @@ from sealspace.session import Session
 
 from ...errors import NotSignedIn
 from ...term_files import read_node_policy
-from ..terminal import tell, tell_json
+from ..terminal import print_json, print_lines
 from .node_demand import demanding
 from .node_terms import Demand, demand_options
 from .owner_profile import OwnerHome, Profile, home_option, make_wallet, read_wallet
@@ -80,9 +80,9 @@ def login(
     )
     place.keep(profile, session)
     if as_json:
-        tell_json(_as_json(profile, session))
+        print_json(_as_json(profile, session))
     else:
-        _tell(profile, session, is_new=is_new)
+        _show(profile, session, is_new=is_new)
 
 
 def _as_json(profile: Profile, session: Session) -> dict[str, Json]:
@@ -95,12 +95,14 @@ def _as_json(profile: Profile, session: Session) -> dict[str, Json]:
     }
 
 
-def _tell(profile: Profile, session: Session, *, is_new: bool) -> None:
-    tell(f"logged in as {profile.owner}", f"at {profile.node}, {printable(str(session.node_id))}")
+def _show(profile: Profile, session: Session, *, is_new: bool) -> None:
+    print_lines(f"logged in as {profile.owner}", f"at {profile.node}, {printable(str(session.node_id))}")
     if profile.node_policy is not None:
-        tell("the node proved approved code, and has to before every later command", err=True)
+        print_lines("the node proved approved code, and has to before every later command", err=True)
     if is_new:
-        tell(f"the wallet's key is in {profile.key_file}: keep a copy, nothing is recovered without it", err=True)
+        print_lines(
+            f"the wallet's key is in {profile.key_file}: keep a copy, nothing is recovered without it", err=True
+        )
 
 
 def _demanded(home: OwnerHome, node: str, demand: Demand) -> tuple[Demand, NodePolicy | None]:
@@ -137,7 +139,7 @@ async def _seen_code(node: str, demand: Demand) -> Policy:
         async with Client(node) as client:
             attestation = await node_judging.ask_node(client)
         facts = await verifier.examine(attestation, now=SystemClock().now())
-    tell(*node_judging.in_words(attestation.statement, facts), err=True)
+    print_lines(*node_judging.in_words(attestation.statement, facts), err=True)
     if not sys.stdin.isatty():
         raise InvalidInput(
             "nobody is here to approve what the node runs",

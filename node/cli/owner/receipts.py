@@ -16,7 +16,7 @@ from spaces.audit.export import verify_export
 from spaces.errors import AuditChainBroken
 
 from ...errors import AuditRefuted
-from ..terminal import tell, tell_json
+from ..terminal import print_json, print_lines
 from .owner_profile import OwnerHome, home_option
 
 
@@ -45,12 +45,12 @@ def receipts(as_json: bool, out: Path | None, audit: BinaryIO | None, home: Path
         place = None if places is None else places.get(digest_of(receipt))
         missing += places is not None and place is None
         if as_json:
-            told: dict[str, Json] = {} if places is None else {"auditEntry": place}
-            tell_json({**receipt_json(receipt), **told})
+            shown: dict[str, Json] = {} if places is None else {"auditEntry": place}
+            print_json({**receipt_json(receipt), **shown})
         else:
-            tell(_line(receipt) + ("" if places is None else f"  {_place_words(place)}"))
+            print_lines(_line(receipt) + ("" if places is None else f"  {_place_words(place)}"))
     # What `attest verify --node-did` has to be told.
-    tell(f"{len(found)} receipts, each signed by the node {found[0].node}" if found else "no receipts", err=True)
+    print_lines(f"{len(found)} receipts, each signed by the node {found[0].node}" if found else "no receipts", err=True)
     return 1 if missing else 0
 
 

@@ -9,7 +9,7 @@ import click
 from sealspace.errors import InvalidInput
 from sealspace.secrets import MAX_SECRET_BYTES
 
-from ..terminal import tell, tell_json
+from ..terminal import print_json, print_lines
 from .owner_profile import OwnerHome, home_option
 
 _scope = click.option("--scope", metavar="SCOPE", help="Keep it under a scope of its own.")
@@ -28,7 +28,7 @@ def secret() -> None:
 def put(name: str, scope: str | None, keep_newline: bool, home: Path) -> None:
     """Seal and store a secret; its value comes from standard input, never from an argument."""
     asyncio.run(_put(OwnerHome(home), name, _value(keep_newline=keep_newline), scope=scope))
-    tell(f"stored {name}", err=True)
+    print_lines(f"stored {name}", err=True)
 
 
 @secret.command("list")
@@ -39,9 +39,9 @@ def list_(scope: str | None, as_json: bool, home: Path) -> None:
     """Print the names of secrets, never a value."""
     names = asyncio.run(_list(OwnerHome(home), scope=scope))
     if as_json:
-        tell_json(names)
+        print_json(names)
     else:
-        tell(*names)
+        print_lines(*names)
 
 
 @secret.command("delete")
@@ -51,7 +51,7 @@ def list_(scope: str | None, as_json: bool, home: Path) -> None:
 def delete(name: str, scope: str | None, home: Path) -> None:
     """Delete a secret."""
     asyncio.run(_delete(OwnerHome(home), name, scope=scope))
-    tell(f"deleted {name}", err=True)
+    print_lines(f"deleted {name}", err=True)
 
 
 def _value(*, keep_newline: bool) -> str:

@@ -48,9 +48,9 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
             return await batch_read_answer(request, services, items, bodies=bodies)
         case BatchWritten(paths):
             return json_answer({"written": paths, "count": len(paths)})
-        case GrantList(told, truncated) | GrantChain(told, truncated) | SpaceList(told, truncated):
+        case GrantList(entries, truncated) | GrantChain(entries, truncated) | SpaceList(entries, truncated):
             # Whether a list is whole is said only where it is not: no client expects it here.
-            return json_answer(told, headers={"x-tinycloud-truncated": "true"} if truncated else None)
+            return json_answer(entries, headers={"x-tinycloud-truncated": "true"} if truncated else None)
         case None:
             return empty_answer()
         case _:

@@ -211,7 +211,7 @@ _VALUES: Final = {
     "bad-option": _said(400, "compare the headers with the documentation"),
     "bad-nonce": _said(400, "send one nonce, of the size and spelling documented"),
     "duplicate-invocation": _said(409, _COMPARE),
-    "first-use-unknown": _said(409, _COMPARE),
+    "replay-unknown": _said(409, _COMPARE),
     "space-not-found": _said(404, "the owner hosts a space by signing in to it"),
     "key-not-found": _said(404, "list the space to see what is stored", Body.PAGE),
     "no-such-key": _said(404, "list the space to see what is stored"),

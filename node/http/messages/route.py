@@ -12,13 +12,13 @@ from typing import Final, Literal
 
 from aiohttp import web
 
-from ...cohort import InStep
+from ...cohort import Cohort
 from ...counts import Operation, RequestCounter
 from .answers import CLOSED_TO_PAGES
 from .problems import error_answer
 from .refusals import code_of
 from .request_bodies import require_json_type
-from .unauthenticated import StrangerGuard
+from .unauthenticated import UnauthenticatedGuard
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Surface = Literal["wire", "own"]
@@ -51,13 +51,13 @@ class Route:
 
 
 def bind(
-    route: Route, in_step: InStep, guard: StrangerGuard | None = None, tally: RequestCounter | None = None
+    route: Route, cohort: Cohort, guard: UnauthenticatedGuard | None = None, tally: RequestCounter | None = None
 ) -> Handler:
     """Return the handler of a route with its errors turned into answers.
 
     Args:
         route: what to bind.
-        in_step: what lets requests that came together go together.
+        cohort: what lets requests that came together go together.
         guard: counts what strangers cost; None: nobody is counted.
         tally: counts answers; None: nothing is counted.
     """
@@ -68,7 +68,7 @@ def bind(
         began_ns = 0 if tally is None else time.perf_counter_ns()
         if is_closed:
             request[CLOSED_TO_PAGES] = True
-        await in_step.turn()
+        await cohort.yield_to_cohort()
         try:
             if guard is not None:
                 guard.admit(request)

@@ -1,9 +1,10 @@
 """What a client may cost the node before it has shown that it may do anything.
 
-Checking a signature, and finding out that a chain does not hold, is work for whoever asks. A client address has a
-bucket of it (`limits.strangers_per_minute`): each refused token takes one, and so does the first thing that is kept for
-a signer who has nothing here yet, a key that was made a moment ago. An empty bucket is 429 before a token is looked at.
-What else is granted takes nothing, so a busy client that is entitled is not counted, nor who shares its address.
+Checking a signature, and finding out that a chain does not hold, is work for an unauthenticated client. Each client
+address has a token bucket (`limits.unauthenticated_per_minute`): each refused token takes one, and so does the first
+row that is stored for a signer who has none here yet, such as a key that was made a moment ago. With an empty bucket
+the answer is 429 before a token is read. Granted requests take nothing, so a busy client with authority is not limited,
+nor are others behind its address.
 
 Requests without a token cost no signature and are not counted here; public values have a rate of their own.
 """
@@ -23,7 +24,7 @@ _REFUSED = frozenset((401, 403))
 
 
 @dataclass(frozen=True, slots=True)
-class StrangerGuard:
+class UnauthenticatedGuard:
     """Counts what strangers cost.
 
     Attributes:

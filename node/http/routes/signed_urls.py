@@ -12,7 +12,7 @@ from spaces.values.value_heads import Head
 
 from ...operations.authorise import admit_signed
 from ...operations.kinds import check_call
-from ...operations.values.signed_urls import Asked, mint, redeem
+from ...operations.values.signed_urls import RequestParameters, mint, redeem
 from ...services import SERVICES
 from ..messages.answers import SANDBOX, bytes_answer, json_answer
 from ..messages.partial import Unsatisfiable, matches_weakly, parse_range
@@ -38,10 +38,10 @@ class _Body(msgspec.Struct, rename="camel"):
     snake_hash: str | None = msgspec.field(default=None, name="content_hash")
     snake_uses: int | None = msgspec.field(default=None, name="max_uses")
 
-    def asked(self) -> Asked:
+    def asked(self) -> RequestParameters:
         lifetimes = [ttl_s for ttl_s in (self.ttl_seconds, self.snake_ttl) if ttl_s is not None]
         digests = (self.content_hash, self.snake_hash, self.etag)
-        return Asked(
+        return RequestParameters(
             space=self.space,
             path=self.path,
             ttl_s=min(lifetimes, default=None),

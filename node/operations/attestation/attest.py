@@ -46,7 +46,7 @@ from tee_backend.attestation.report_data import session_binding
 from ...logs import log_warning
 from ...release_terms import in_force
 from ...services import Services
-from ..attempts import Planned, until_committed
+from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, admit_token, read_call
 from ..errors import ChallengeUsed, MalformedRequest, NetworkUnknown, SessionNotBound
 from ..reading import Reading
@@ -156,7 +156,7 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
     )
     claim = claim_of(blake3(_NONCE_LABEL + nonce).digest(), expires_at=nonce_ends_at)
 
-    async def attempt(is_first: bool) -> Planned[Session]:
+    async def attempt(is_first: bool) -> CommitPlan[Session]:
         reading = Reading()
         of_network, terms = reading.row(network_row_key(network)), reading.row(release_record_key())
         call = await read_call(services, invocation, reading, claiming=False)  # chain
@@ -179,7 +179,7 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
             audit_put(audit, entropy=services.entropy),
         )
         commit = Commit(puts=puts, live=call.live, checks=(judged.relied,), claim=claim)
-        return Planned(commit, Session(evidence.expires_at, digest.hexdigest()))
+        return CommitPlan(commit, Session(evidence.expires_at, digest.hexdigest()))
 
     return await until_committed(services, attempt)
 
@@ -228,12 +228,12 @@ async def _claim_challenge(services: Services, claim: Claim, *, claiming: bool) 
     snapshot = await services.store.read(claim=claim)
     if snapshot.is_forgotten:
         raise ChallengeUsed("by the clock of the node's store it is over; set the node's clock, then ask for a new one")
-    if snapshot.first_use is False:
+    if snapshot.claimed is False:
         raise ChallengeUsed("ask for a new challenge and make a new quote over it")
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
+class _Verdict:
     """Evidence, the bytes it was judged from, and the row of the collateral, a condition of keeping it."""
 
     evidence: Evidence
@@ -242,12 +242,12 @@ class _Judged:
     relied: Check
 
 
-def _basis(judged: _Judged, handed: _Handed, nonce: bytes, evidence_sha256: bytes) -> Basis:
+def _basis(judged: _Verdict, handed: _Handed, nonce: bytes, evidence_sha256: bytes) -> Basis:
     log = None if handed.event_log is None else canonical_bytes(handed.event_log)
     return Basis(evidence_sha256=evidence_sha256, nonce=nonce, quote=judged.quote, event_log=log)
 
 
-async def _verified(services: Services, call: Call, terms: Record | None, handed: _Handed, nonce: bytes) -> _Judged:
+async def _verified(services: Services, call: Call, terms: Record | None, handed: _Handed, nonce: bytes) -> _Verdict:
     """Verify the quote against the operator's collateral and state what it says."""
     binding = session_binding(
         nonce,
@@ -267,7 +267,7 @@ async def _verified(services: Services, call: Call, terms: Record | None, handed
         now=now,
         ttl_s=min(services.config.release.evidence_s, usable.stale_at - now),
     )
-    return _Judged(evidence, bound.quote.raw, usable.collateral.raw, usable.relied)
+    return _Verdict(evidence, bound.quote.raw, usable.collateral.raw, usable.relied)
 
 
 def _terms(services: Services, row: Record | None) -> ReleaseRecord:

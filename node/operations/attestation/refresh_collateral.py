@@ -6,7 +6,7 @@ fetched goes the way of every document: verified, compared with what is held, ke
 
 Example:
     await fetch_due(services)
-    await tell_alarms(services)
+    await report_alarms(services)
 """
 
 import asyncio
@@ -49,7 +49,7 @@ FORGOTTEN_AFTER_S: Final = 86_400.0
 ASK_AGAIN_S: Final = 15
 """What a backend is told to wait when its platform's document is about to be fetched: a round comes every few
 seconds."""
-TOLD_BEFORE_S: Final = 30 * 86_400.0
+WARNED_BEFORE_S: Final = 30 * 86_400.0
 """How long before machines are judged by the next edition an operator is told, each day: some will be out of date."""
 _FIRST_RETRY_S: Final = 60.0
 
@@ -108,7 +108,7 @@ async def _fetch(services: Services, source: CollateralSource, due: _Due) -> Non
         await _note_failure(services, due, error)
         return
     log_event("collateral-refreshed", fmspc=fmspc.hex(), ca=ca, source=source.name, is_new=is_new)
-    if following is not None and following.standard_from - now < TOLD_BEFORE_S:
+    if following is not None and following.standard_from - now < WARNED_BEFORE_S:
         log_warning(
             "collateral-edition-follows",
             fmspc=fmspc.hex(),
@@ -182,7 +182,7 @@ async def wish_for(services: Services, quote: Quote, state: CollateralState | No
 # --- alarms --------------------------------------------------------------------------------------------------------
 
 
-async def tell_alarms(services: Services) -> bool:
+async def report_alarms(services: Services) -> bool:
     """Tell the log and the audit which documents end soon, ended, are stale or cannot be renewed (AT31).
 
     Returns:

@@ -48,10 +48,10 @@ class Chain:
     cid: str
 
 
-Asked: TypeAlias = GrantFilters | Chain
+RequestParameters: TypeAlias = GrantFilters | Chain
 
 
-def asked_of(facts: Iterable[Json]) -> Asked:
+def asked_of(facts: Iterable[Json]) -> RequestParameters:
     """Return what the first fact asks for that can be read; without one everything is listed."""
     for fact in facts:
         asked = _asked(fact.get(FACT)) if isinstance(fact, dict) else None
@@ -60,7 +60,7 @@ def asked_of(facts: Iterable[Json]) -> Asked:
     return GrantFilters()
 
 
-def _asked(value: Json) -> Asked | None:
+def _asked(value: Json) -> RequestParameters | None:
     if not isinstance(value, dict):
         return None
     if value.get("type") == "chain":

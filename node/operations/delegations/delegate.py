@@ -26,7 +26,7 @@ from spaces.store.contract import Commit
 
 from ...config.tree import Limits
 from ...services import Services
-from ..attempts import Planned, until_committed
+from ..attempts import CommitPlan, until_committed
 from ..authorise import check_proof_count, closure_contents, registered_of
 from ..reading import Reading
 from .sign_in_network import NO_NETWORK, NetworkPlan, network_of_sign_in
@@ -66,13 +66,13 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
     check_proof_count(unverified.parents)  # D3
     delegation = verify_delegation(unverified)  # D5
     check_granting(delegation, services.keyring.node_did)  # T10
-    await services.in_step.turn()
+    await services.cohort.yield_to_cohort()
 
     done = await until_committed(services, lambda _: _attempt(services, delegation, client))
     if done.stored is not None:
         services.delegations.remember(done.stored)
     if done.is_counted:  # wire 5.13
-        services.stranger_rates.charge(client, now=services.clock.now())
+        services.unauthenticated_rates.charge(client, now=services.clock.now())
     return done.answer
 
 
@@ -84,7 +84,7 @@ class _Registered(Struct, frozen=True, gc=False):
     is_counted: bool = False
 
 
-async def _attempt(services: Services, delegation: Delegation, client: str | None) -> Planned[_Registered]:
+async def _attempt(services: Services, delegation: Delegation, client: str | None) -> CommitPlan[_Registered]:
     content = delegation.content_key
     found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
     # Most are new: whether one is registered is told by its mark, in the one read there is.
@@ -158,7 +158,7 @@ class _Posted(Struct, frozen=True):
         )
 
 
-async def _repeat(posted: _Posted, known: StoredDelegation) -> Planned[_Registered]:
+async def _repeat(posted: _Posted, known: StoredDelegation) -> CommitPlan[_Registered]:
     """Answer for a delegation that is registered, in this spelling or another (D4, Q6, Q25)."""
     delegation, services = posted.delegation, posted.services
     is_new_spelling = not any(await services.delegations.by_cid([delegation.cid]))
@@ -174,7 +174,7 @@ async def _repeat(posted: _Posted, known: StoredDelegation) -> Planned[_Register
     if is_new_spelling or network.puts:
         live = mark_keys((delegation.content_key,))
         commit = Commit(puts=(*added.puts, *network.puts), live=live, checks=network.checks, adds=added.adds)
-    return Planned(commit, _Registered(posted.answer(), is_counted=is_new_spelling))
+    return CommitPlan(commit, _Registered(posted.answer(), is_counted=is_new_spelling))
 
 
 def _spelling(posted: _Posted) -> Commit:
@@ -195,7 +195,7 @@ def _revoked(delegation: Delegation, member: Ancestor) -> CapabilityError:
     return AncestorRevoked(cid_text(member.cid), parent=own)
 
 
-def _first(posted: _Posted, found: Sequence[StoredDelegation | None]) -> Planned[_Registered]:
+def _first(posted: _Posted, found: Sequence[StoredDelegation | None]) -> CommitPlan[_Registered]:
     """Judge a delegation that is not registered, and plan its rows (D6 to D8)."""
     delegation, now, hosting = posted.delegation, posted.now, posted.hosting
     policies_of(delegation.facts)  # an attestation policy that is not understood refuses the delegation
@@ -224,13 +224,13 @@ def _first(posted: _Posted, found: Sequence[StoredDelegation | None]) -> Planned
     checks = (*hosting.checks, *posted.network.checks)
     commit = Commit(puts=puts, live=mark_keys(ancestors), checks=checks, adds=(*hosting.adds, *kept))
     stored = StoredDelegation(registered, now, accounts)
-    return Planned(commit, _Registered(answer, stored, is_counted=posted.kept.is_first))
+    return CommitPlan(commit, _Registered(answer, stored, is_counted=posted.kept.is_first))
 
 
 def _bounds(limits: Limits, *, hosts: bool) -> KeptBounds:
     """Return what may be kept of a signer who hosts a space here, or of another; a setting of 0 is no bound."""
     return KeptBounds(
         count=limits.delegations_per_signer or None,
-        signer_bytes=(limits.delegation_bytes_per_signer if hosts else limits.stranger_bytes_per_signer) or None,
-        client_bytes=(limits.delegation_bytes_per_address if hosts else limits.stranger_bytes_per_address) or None,
+        signer_bytes=(limits.delegation_bytes_per_signer if hosts else limits.unhosted_bytes_per_signer) or None,
+        client_bytes=(limits.delegation_bytes_per_address if hosts else limits.unhosted_bytes_per_address) or None,
     )

@@ -279,7 +279,7 @@ def _ended(items: Sequence[Listed], place: bytes, *, more: bool) -> QueryPage:
 async def _listed(services: Services, view: _View, contents: Sequence[ContentKey]) -> list[Listed | None]:
     """Return what is said of each delegation; None for one that is not to be seen or not asked for."""
     found = await services.delegations.by_content(contents)
-    members = _strangers(view, found)
+    members = _unknown_members(view, found)
     closures = tuple(dict.fromkeys(member for stored in found for member in closure_contents([stored])))
     ranges = [membership_range(view.account, signer) for signer in members]
     snapshot = await services.store.read(mark_keys(closures), ranges=ranges)
@@ -289,7 +289,7 @@ async def _listed(services: Services, view: _View, contents: Sequence[ContentKey
     return [None if stored is None else _item(view, stored, known, marks, now) for stored in found]
 
 
-def _strangers(view: _View, found: Sequence[StoredDelegation | None]) -> tuple[Principal, ...]:
+def _unknown_members(view: _View, found: Sequence[StoredDelegation | None]) -> tuple[Principal, ...]:
     """Return the signers, each once, who are neither the account nor the key that asks."""
     signers = (stored.registered.delegation.delegator for stored in found if stored is not None)
     return tuple(dict.fromkeys(signer for signer in signers if signer not in view.parties))

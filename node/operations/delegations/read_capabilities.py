@@ -46,13 +46,13 @@ class ListBounds:
 
     Attributes:
         told: delegations in a list.
-        told_bytes: an answer ends with the delegation that makes it as long as this; one alone is below 1 MiB.
+        answer_bytes: an answer ends with the delegation that makes it as long as this; one alone is below 1 MiB.
         examined: rows of a space's index that a list looks at, the expired ones included.
         page_rows: rows of the index that are read at once.
     """
 
-    told: int = 1000
-    told_bytes: int = 8 * 1024 * 1024
+    reported: int = 1000
+    answer_bytes: int = 8 * 1024 * 1024
     examined: int = 8192
     page_rows: int = 512
 
@@ -66,7 +66,7 @@ class _Held(msgspec.Struct, frozen=True):
     caveats: Caveats
 
 
-class _Told(msgspec.Struct, frozen=True):
+class _ReportedGrant(msgspec.Struct, frozen=True):
     """A delegation as it is told; parents as the bytes of their cids, one number each (Q23)."""
 
     capabilities: tuple[_Held, ...]
@@ -130,14 +130,14 @@ async def read_capabilities(
     newest = reading.page(space_grants_range(space, limit=bounds.page_rows))
     call = await read_call(services, invocation, reading, claiming=True)
     call.require_hosted()
-    telling = _Telling(services, asked, await root_identity(services, call), bounds)
+    telling = _Listing(services, asked, await root_identity(services, call), bounds)
     return await _list(telling, space, newest.found)
 
 
 # --- a list ------------------------------------------------------------------------------------------------------
 
 
-async def _list(telling: "_Telling", space: SpaceId, page: Page) -> GrantList:
+async def _list(telling: "_Listing", space: SpaceId, page: Page) -> GrantList:
     services, bounds, examined = telling.services, telling.bounds, 0
     while True:
         contents = unexpired_of(page, now=services.clock.now())
@@ -153,7 +153,7 @@ async def _list(telling: "_Telling", space: SpaceId, page: Page) -> GrantList:
 
 
 @dataclass(slots=True)
-class _Telling:
+class _Listing:
     """A list while it grows.
 
     Attributes:
@@ -183,11 +183,11 @@ class _Telling:
             delegation = stored.registered.delegation
             if not self.filters.fit(delegation, self.identity):
                 continue
-            if len(self.grants) >= self.bounds.told or self.size_bytes >= self.bounds.told_bytes:
+            if len(self.grants) >= self.bounds.reported or self.size_bytes >= self.bounds.answer_bytes:
                 return False
-            told = _told(delegation)
-            self.grants[cid_text(delegation.cid)] = msgspec.Raw(told)
-            self.size_bytes += len(told)
+            reported = _reported(delegation)
+            self.grants[cid_text(delegation.cid)] = msgspec.Raw(reported)
+            self.size_bytes += len(reported)
         return True
 
 
@@ -207,12 +207,12 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
     grants: list[msgspec.Raw] = []
     size_bytes = 0
     while stored is not None and _stands(stored, marks, now) and _touches(stored, space):
-        if len(grants) >= MAX_CHAIN_NODES or size_bytes >= bounds.told_bytes:
+        if len(grants) >= MAX_CHAIN_NODES or size_bytes >= bounds.answer_bytes:
             return GrantChain(grants, truncated=True)
         delegation = stored.registered.delegation
-        told = _told(delegation)
-        grants.append(msgspec.Raw(told))
-        size_bytes += len(told)
+        reported = _reported(delegation)
+        grants.append(msgspec.Raw(reported))
+        size_bytes += len(reported)
         above = await services.delegations.by_content(stored.registered.parents[:1])
         stored = above[0] if above else None
     return GrantChain(grants, truncated=False)
@@ -232,16 +232,16 @@ def _stands(stored: StoredDelegation, marks: Marks, now: float) -> bool:
     return is_live and own_window(registered).standing(now) is Standing.ACTIVE
 
 
-def _told(delegation: Delegation) -> bytes:
+def _reported(delegation: Delegation) -> bytes:
     held = [_Held(row.resource.text, row.ability, row.caveats) for row in delegation.capabilities]
-    told = _Told(
+    reported = _ReportedGrant(
         capabilities=tuple(held),
         delegator=delegation.delegator,
         delegate=delegation.delegate,
         parents=tuple([_cid_bytes(parent.digest) for parent in delegation.parents if parent.digest is not None]),
         raw=_raw(delegation),
     )
-    return _ENCODER.encode(told)
+    return _ENCODER.encode(reported)
 
 
 def _cid_bytes(digest: Digest) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from spaces.grants.revocations import Revoked, mark_keys, marks_of, revocation_p
 from spaces.store.contract import Commit
 
 from ...services import Services
-from ..attempts import Planned, until_committed
+from ..attempts import CommitPlan, until_committed
 from ..authorise import closure_contents, registered_of
 
 
@@ -36,15 +36,15 @@ async def revoke(services: Services, header: str) -> str:
     """
     revocation = verify_revocation(parse_revocation(header))
     check_addressed(revocation, services.keyring.node_did)  # V1
-    await services.in_step.turn()
+    await services.cohort.yield_to_cohort()
 
-    async def attempt(_: bool) -> Planned[str]:
+    async def attempt(_: bool) -> CommitPlan[str]:
         return await _attempt(services, revocation)
 
     return await until_committed(services, attempt)
 
 
-async def _attempt(services: Services, revocation: Revocation) -> Planned[str]:
+async def _attempt(services: Services, revocation: Revocation) -> CommitPlan[str]:
     now = services.clock.now()
     # W21 takes exactly one proof; a second one is enough to see that there are more.
     cids = [revocation.target.digest, *(parent.digest for parent in revocation.parents[:2])]
@@ -63,7 +63,7 @@ async def _attempt(services: Services, revocation: Revocation) -> Planned[str]:
         raise ParentNotFound  # W20
     content = target.registered.delegation.content_key
     if marks.get(content) is Mark.REVOKED:  # W24: whoever repeats a text, for nothing, leaves no record for each
-        return Planned(None, revocation.target.echo)
+        return CommitPlan(None, revocation.target.echo)
     audit = AuditRecord(
         at=now,
         action="delegation.revoked",
@@ -77,4 +77,4 @@ async def _attempt(services: Services, revocation: Revocation) -> Planned[str]:
         audit_put(audit, entropy=services.entropy),
     )
     # The proof has to stand when the mark is replaced: else a revoked session could still revoke.
-    return Planned(Commit(puts=puts, live=mark_keys(contents)), revocation.target.echo)
+    return CommitPlan(Commit(puts=puts, live=mark_keys(contents)), revocation.target.echo)

@@ -33,7 +33,7 @@ from spaces.grants.hosting import (
 from spaces.store.contract import Commit, Put
 
 from ...services import Services
-from ..attempts import Planned, until_committed
+from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, read_call
 from ..errors import BadSpaceName, SpaceExists, SpaceNotFound, SpaceNotMade
 from ..reading import Reading
@@ -161,7 +161,7 @@ async def make_space(
     """
     space = _named(owner, name)
 
-    async def attempt(is_first: bool) -> Planned[SpaceEntry]:
+    async def attempt(is_first: bool) -> CommitPlan[SpaceEntry]:
         now = services.clock.now()
         wanted = hosting_by_put(space, space.owner, services.hosting, client=client, now=now)
         reading = Reading()
@@ -172,7 +172,7 @@ async def make_space(
         if not plan.new:
             raise SpaceExists if plan.activated else SpaceNotMade
         commit = _commit(call, plan, _audit(services, call, space, now))
-        return Planned(commit, _entry(HostedSpace(space, now)))
+        return CommitPlan(commit, _entry(HostedSpace(space, now)))
 
     return await until_committed(services, attempt)
 

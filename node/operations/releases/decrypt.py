@@ -33,7 +33,7 @@ from spaces.grants.revocations import mark_keys
 from spaces.store.contract import Check, Commit
 
 from ...services import Services
-from ..attempts import Planned, until_committed
+from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, admit_signed, check_proof_count, read_call
 from ..reading import Reading
 from .in_person import NO_SESSIONS, LikelySessions, likely_sessions
@@ -120,7 +120,7 @@ def _asking(network: NetworkId, invocation: Invocation, value: Json) -> _Ask:
 async def _decrypt(
     services: Services, invocation: Invocation, ask: _Ask | None, bind: Callable[[], BoundDecrypt]
 ) -> dict[str, Json]:
-    async def attempt(is_first: bool) -> Planned[tuple[Admission, NewReceipt]]:
+    async def attempt(is_first: bool) -> CommitPlan[tuple[Admission, NewReceipt]]:
         # A token that lives too long is refused further down; claiming it would keep the claim for as long.
         is_bounded = invocation.expires_at <= services.clock.now() + MAX_LIFETIME_S + 1
         call, rows, likely = await _read(services, invocation, ask, claiming=is_first and is_bounded)
@@ -132,7 +132,7 @@ async def _decrypt(
             await _record_refusal(services, call, refusal)
             raise
         receipt = await new_receipt(services, admission)
-        return Planned(_commit(services, call, admission, receipt), (admission, receipt))
+        return CommitPlan(_commit(services, call, admission, receipt), (admission, receipt))
 
     admission, receipt = await until_committed(services, attempt)
     note_durable(services, receipt)

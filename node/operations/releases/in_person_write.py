@@ -28,7 +28,7 @@ from spaces.grants.revocations import mark_keys
 from spaces.store.contract import Check, Commit
 
 from ...services import Services
-from ..attempts import Planned, until_committed
+from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, admit_token, read_call
 from ..errors import NetworkUnknown, PolicyNotInPerson, SessionNotBound
 from ..reading import Reading
@@ -78,7 +78,7 @@ async def change_in_person(services: Services, header: str, *, path_id: str, cha
     network = parse_path_id(path_id)
     _check_bound(invocation, network, change, node_did)
 
-    async def attempt(is_first: bool) -> Planned[None]:
+    async def attempt(is_first: bool) -> CommitPlan[None]:
         reading = Reading()
         of_network, of_operator = reading.row(network_row_key(network)), reading.row(_WITHDRAWALS_KEY)
         call = await read_call(services, invocation, reading, claiming=is_first)
@@ -97,7 +97,7 @@ async def change_in_person(services: Services, header: str, *, path_id: str, cha
         )
         live = tuple(dict.fromkeys((*call.live, *mark_keys(marks))))
         unchanged = (Check(_WITHDRAWALS_KEY, listed.stamp),)
-        return Planned(Commit(puts=puts, live=live, checks=unchanged, claim=call.claim), None)
+        return CommitPlan(Commit(puts=puts, live=live, checks=unchanged, claim=call.claim), None)
 
     await until_committed(services, attempt)
 

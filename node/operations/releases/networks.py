@@ -42,7 +42,7 @@ from spaces.grants.replay_records import claims_whenever
 from spaces.store.contract import ABSENT, Check, Claim, Commit, Record
 
 from ...services import Services
-from ..attempts import Planned, until_committed
+from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, admit_signed, read_call
 from ..errors import BadNonce
 from ..reading import Reading
@@ -107,7 +107,7 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
     check_audience(unverified.audience, node_did)  # row 3
     invocation = admit_signed(unverified, now=services.clock.now())  # row 4, with the chain below
 
-    async def attempt(is_first: bool) -> Planned[dict[str, Json]]:
+    async def attempt(is_first: bool) -> CommitPlan[dict[str, Json]]:
         call = await read_call(services, invocation, Reading(), claiming=False)
         asked = parse_create(value)  # rows 5, 6
         nonce = bind_admin(
@@ -123,11 +123,11 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
             checks = await _owner_checks(services, asked.network_id)  # row 19
             record, action = _new_network(services, asked), "network.created"
         commit = _commit(services, call, record, action, claims[0], row, checks)
-        return Planned(commit, descriptor_json(record, node_did))
+        return CommitPlan(commit, descriptor_json(record, node_did))
 
     descriptor = await until_committed(services, attempt)
     if not invocation.parents:  # nothing that is known here stands behind its signer (wire 5.13)
-        services.stranger_rates.charge(client, now=services.clock.now())
+        services.unauthenticated_rates.charge(client, now=services.clock.now())
     return descriptor
 
 
@@ -170,14 +170,14 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
     check_audience(unverified.audience, node_did)
     invocation = admit_signed(unverified, now=services.clock.now())
 
-    async def attempt(is_first: bool) -> Planned[None]:
+    async def attempt(is_first: bool) -> CommitPlan[None]:
         call = await read_call(services, invocation, Reading(), claiming=False)
         network = parse_path_id(path_id)
         nonce = bind_admin(invocation, network, action=NETWORK_REVOKE, body_hash=REVOKE_BODY_HASH, node_did=node_did)
         claims = _claims(services, invocation, nonce)
         row = await _claimed_row(services, network, claims, claiming=is_first)
         record = revoked(check_revoke(_decoded(row)), services.clock.now())
-        return Planned(_commit(services, call, record, "network.revoked", claims[0], row), None)
+        return CommitPlan(_commit(services, call, record, "network.revoked", claims[0], row), None)
 
     await until_committed(services, attempt)
 
@@ -193,7 +193,7 @@ async def _claimed_row(
 ) -> Record | None:
     """Read the network's row and use up the nonce, even when the request fails afterwards (row 17)."""
     for claim in claims if claiming else ():
-        if (await services.store.read(claim=claim)).first_use is False:
+        if (await services.store.read(claim=claim)).claimed is False:
             raise NonceUsed
     return (await services.store.read((network_row_key(network),))).records[0]
 

@@ -23,7 +23,7 @@ from encryption_network.evidence_record import encode_evidence
 from encryption_network.gate import Admission
 from encryption_network.networks import parse_path_id
 from encryption_network.policy import Evidence, encode_policy
-from encryption_network.receipt import Judged, Receipt, signed_text
+from encryption_network.receipt import QuoteVerdict, Receipt, signed_text
 from encryption_network.requests import MAX_LIFETIME_S, check_audience
 from encryption_network.withdrawals import evidence_digest
 from spaces.documents.networks import network_row_key
@@ -94,7 +94,7 @@ class NewReceipt(Struct, frozen=True, gc=False):
     sha256: str
     span: int
     policies: Sequence[str]
-    judged: Judged | None
+    judged: QuoteVerdict | None
 
 
 async def new_receipt(services: Services, admission: Admission) -> NewReceipt:
@@ -137,7 +137,7 @@ def note_durable(services: Services, receipt: NewReceipt) -> None:
         services.kept.note(receipt.span, policies=receipt.policies, judged=receipt.judged)
 
 
-def _receipt(services: Services, admission: Admission, judged: Judged | None) -> Receipt:
+def _receipt(services: Services, admission: Admission, judged: QuoteVerdict | None) -> Receipt:
     audit = admission.audit
     return Receipt(
         node=services.keyring.node_did,
@@ -156,11 +156,11 @@ def _receipt(services: Services, admission: Admission, judged: Judged | None) ->
     )
 
 
-async def _judged(services: Services, evidence: Evidence, record: bytes) -> tuple[Judged, list[bytes]]:
+async def _judged(services: Services, evidence: Evidence, record: bytes) -> tuple[QuoteVerdict, list[bytes]]:
     """Return what the code was judged by, and its documents, which may not be kept yet."""
     basis = await _basis(services, evidence, record)
     log = None if basis is None else basis.event_log
-    judged = Judged(
+    judged = QuoteVerdict(
         record=record,
         quote=None if basis is None else hashlib.sha256(basis.quote).digest(),
         event_log=None if log is None else hashlib.sha256(log).digest(),

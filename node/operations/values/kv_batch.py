@@ -19,12 +19,12 @@ from spaces.values.value_bodies import Body, Staging
 from spaces.values.value_heads import Head, Write, check_metadata, head_key, head_of
 
 from ...services import Services
-from ..attempts import Planned, until_committed
+from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, read_call
 from ..errors import BadOption, BatchTooLarge, NoSuchKey, ResponseTooLarge
 from ..reading import Reading
 from .conditions import Options
-from .kv_commit import PutReading, audit_of, durable_claim, is_fresh, put_commit, read_put, within_room
+from .kv_commit import PutReading, audit_of, durable_claim, is_fresh, put_commit, read_put, within_free_space
 from .plan import Step
 from .sealed_values import sealed_key_of
 
@@ -88,12 +88,12 @@ async def put_all(
     async with services.values.staging() as staging:
         began = services.clock.now()
         admitted = await read(claiming=True)
-        admitted.require_room(None)
+        admitted.require_free_space(None)
         bodies = await _received(staging, upload.parts(), paths, admitted)
         is_small = all(body.inline is not None for body, _ in bodies.values())
         writes = tuple([Write(path, *bodies[path], sealed_key_of(bodies[path][0])) for path in paths])
 
-        async def attempt(is_first: bool) -> "Planned[BatchWritten]":  # quoted: see `kv_write.put`
+        async def attempt(is_first: bool) -> "CommitPlan[BatchWritten]":  # quoted: see `kv_write.put`
             staging.recall()
             is_good = is_first and is_small and is_fresh(services, began)
             reading = admitted if is_good else await read(claiming=False)
@@ -101,7 +101,7 @@ async def put_all(
             quota = reading.quota(draft)  # before a file is named
             plan = await draft.plan(now=services.clock.now())
             audit = audit_of(services, reading.call, "kv.put", f"{space.text}/kv", paths)
-            return Planned(put_commit(services, reading, audit, plan, quota), BatchWritten(paths))
+            return CommitPlan(put_commit(services, reading, audit, plan, quota), BatchWritten(paths))
 
         return await until_committed(services, attempt)
 
@@ -119,7 +119,7 @@ async def _received(
         if part.path in found:
             raise BadOption(f"Duplicate multipart KV part for path {part.path}")
         check_metadata(part.metadata)
-        body = await staging.receive(within_room(part.pieces, reading, taken_bytes))
+        body = await staging.receive(within_free_space(part.pieces, reading, taken_bytes))
         taken_bytes += body.size_bytes
         held_bytes += len(body.inline or b"") + sum(len(name) + len(value) for name, value in part.metadata.items())
         if held_bytes > MAX_COMMIT_BYTES:  # ST6, and what one request may hold in memory
@@ -142,7 +142,7 @@ async def delete_all(services: Services, invocation: Invocation, steps: Sequence
     wanted = tuple(dict.fromkeys((step.space, step.path) for step in steps))
     keys = [head_key(space, path) for space, path in wanted]
 
-    async def attempt(is_first: bool) -> Planned[None]:
+    async def attempt(is_first: bool) -> CommitPlan[None]:
         reading = Reading()
         heads = reading.rows(keys)
         call = await read_call(services, invocation, reading, claiming=is_first)
@@ -150,7 +150,7 @@ async def delete_all(services: Services, invocation: Invocation, steps: Sequence
         for (_, path), record in zip(wanted, heads.found, strict=True):
             if record is None:
                 raise NoSuchKey(path)
-        return Planned(await _delete_commit(services, call, wanted, heads.found), None)
+        return CommitPlan(await _delete_commit(services, call, wanted, heads.found), None)
 
     await until_committed(services, attempt)
 

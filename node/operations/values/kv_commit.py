@@ -42,7 +42,7 @@ class PutReading(Struct, frozen=True, gc=False):
         used_bytes: what the bodies of the space hold.
         row_bytes: what the rows of its values take besides (M54).
         limit_bytes: what it may hold; None: no limit.
-        room_bytes: the most that bodies in place of these values can have; None: no limit.
+        free_bytes: the most that bodies in place of these values can have; None: no limit.
         hosting: what hosts the space along with this put.
     """
 
@@ -53,10 +53,10 @@ class PutReading(Struct, frozen=True, gc=False):
     used_bytes: int
     row_bytes: int
     limit_bytes: int | None
-    room_bytes: int | None
+    free_bytes: int | None
     hosting: HostingPlan
 
-    def require_room(self, declared_bytes: int | None) -> None:
+    def require_free_space(self, declared_bytes: int | None) -> None:
         """Refuse bodies that cannot fit before they are read (M51).
 
         A full space takes no further value, not even an empty one; over values that are there it takes what is no
@@ -65,11 +65,11 @@ class PutReading(Struct, frozen=True, gc=False):
         Raises:
             QuotaExceeded: there is no room.
         """
-        room_bytes = self.room_bytes
-        if room_bytes is None or (room_bytes > 0 and (declared_bytes or 0) <= room_bytes):
+        free_bytes = self.free_bytes
+        if free_bytes is None or (free_bytes > 0 and (declared_bytes or 0) <= free_bytes):
             return
         is_new = not any(head is not None and head.size_bytes for head in self.heads)
-        if is_new or (declared_bytes or 0) > max(room_bytes, 0):
+        if is_new or (declared_bytes or 0) > max(free_bytes, 0):
             raise self.quota_exceeded()
 
     def require_taken(self, taken_bytes: int) -> None:
@@ -78,8 +78,8 @@ class PutReading(Struct, frozen=True, gc=False):
         Raises:
             QuotaExceeded: there is no room.
         """
-        room_bytes = self.room_bytes
-        if room_bytes is not None and taken_bytes > room_bytes:
+        free_bytes = self.free_bytes
+        if free_bytes is not None and taken_bytes > free_bytes:
             raise self.quota_exceeded()
 
     def quota_exceeded(self) -> QuotaExceeded:
@@ -143,14 +143,14 @@ async def read_put(
     else:
         hosting = plan_for_hosted(space, own.row, hosted.found)
     used_bytes, limit_bytes = usage_of(usage.found), effective_limit(space, override.found, services.quota)
-    room_bytes = None if limit_bytes is None else limit_bytes - used_bytes
+    free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
     live = []
     for record, key in zip(heads.found, keys, strict=True):
         live.append(head := head_of(record, key=key))
-        if head is not None and room_bytes is not None:
-            room_bytes += head.size_bytes
+        if head is not None and free_bytes is not None:
+            free_bytes += head.size_bytes
     row_bytes = counter_of(rows.found)
-    return PutReading(call, space, heads.found, tuple(live), used_bytes, row_bytes, limit_bytes, room_bytes, hosting)
+    return PutReading(call, space, heads.found, tuple(live), used_bytes, row_bytes, limit_bytes, free_bytes, hosting)
 
 
 async def _hosting(services: Services, call: Call, space: SpaceId, client: str | None) -> HostingPlan:
@@ -175,7 +175,9 @@ def check_conditions(head: Head | None, options: Options) -> None:
         raise PreconditionFailed
 
 
-async def within_room(pieces: AsyncIterator[bytes], reading: PutReading, taken_bytes: int = 0) -> AsyncIterator[bytes]:
+async def within_free_space(
+    pieces: AsyncIterator[bytes], reading: PutReading, taken_bytes: int = 0
+) -> AsyncIterator[bytes]:
     """Yield a body, and stop it where the space has no room for more (M51).
 
     Args:

@@ -12,7 +12,7 @@ from spaces.values.value_bodies import Body, Staging
 from spaces.values.value_heads import Write, head_key, head_of
 
 from ...services import Services
-from ..attempts import Planned, until_committed
+from ..attempts import CommitPlan, until_committed
 from ..authorise import read_call
 from ..errors import NoSuchKey
 from ..reading import Reading
@@ -25,7 +25,7 @@ from .kv_commit import (
     is_fresh,
     put_commit,
     read_put,
-    within_room,
+    within_free_space,
 )
 from .plan import Step
 from .sealed_values import sealed_key_of
@@ -76,11 +76,11 @@ async def put(services: Services, invocation: Invocation, step: Step, options: O
         began = services.clock.now()
         admitted = await read(claiming=True)
         check_conditions(admitted.heads[0], options)
-        admitted.require_room(upload.declared_bytes)
+        admitted.require_free_space(upload.declared_bytes)
         body = await _taken_in(staging, upload, admitted)
         write = Write(step.path, body, upload.metadata, sealed_key=sealed_key_of(body))
 
-        async def attempt(is_first: bool) -> "Planned[Written]":  # quoted: else each put works the type out anew
+        async def attempt(is_first: bool) -> "CommitPlan[Written]":  # quoted: else each put works the type out anew
             staging.recall()
             reading = admitted
             if not (is_first and body.inline is not None and is_fresh(services, began)):
@@ -94,18 +94,20 @@ async def put(services: Services, invocation: Invocation, step: Step, options: O
 async def _taken_in(staging: Staging, upload: Upload, admitted: PutReading) -> Body:
     whole = upload.at_hand()
     if whole is None:
-        return await staging.receive(within_room(upload.pieces(), admitted))
+        return await staging.receive(within_free_space(upload.pieces(), admitted))
     if len(whole) != upload.declared_bytes:  # else there is room for it, or it would not be here
         admitted.require_taken(len(whole))
     return await staging.keep(whole)
 
 
-async def _planned(services: Services, reading: PutReading, step: Step, write: Write, body: Body) -> Planned[Written]:
+async def _planned(
+    services: Services, reading: PutReading, step: Step, write: Write, body: Body
+) -> CommitPlan[Written]:
     draft = await services.values.draft(step.space, (write,), reading.records, reading.heads)
     quota = reading.quota(draft)  # before a file is named
     plan = await draft.plan(now=services.clock.now())
     audit = audit_of(services, reading.call, "kv.put", f"{step.space.text}/kv/{step.path}")
-    return Planned(put_commit(services, reading, audit, plan, quota), Written(f'"blake3-{body.digest.hex()}"'))
+    return CommitPlan(put_commit(services, reading, audit, plan, quota), Written(f'"blake3-{body.digest.hex()}"'))
 
 
 async def delete(services: Services, invocation: Invocation, step: Step, options: Options) -> Written:
@@ -119,7 +121,7 @@ async def delete(services: Services, invocation: Invocation, step: Step, options
     key = head_key(step.space, step.path)
     write = Write(step.path, None)
 
-    async def attempt(is_first: bool) -> Planned[Written]:
+    async def attempt(is_first: bool) -> CommitPlan[Written]:
         reading = Reading()
         row = reading.row(key)
         call = await read_call(services, invocation, reading, claiming=is_first)
@@ -139,6 +141,6 @@ async def delete(services: Services, invocation: Invocation, step: Step, options
             adds=plan.adds,
             claim=durable_claim(services, call),
         )
-        return Planned(commit, Written(None if head is None else head.etag_header))
+        return CommitPlan(commit, Written(None if head is None else head.etag_header))
 
     return await until_committed(services, attempt)

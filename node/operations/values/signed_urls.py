@@ -4,7 +4,7 @@ A token that may read the value makes one URL; of that token nothing is executed
 again each time it is used: a revocation ends it at once (Q24).
 
 Example:
-    made = await mint(services, invocation, Asked(space="tinycloud:…:default", path="a"))
+    made = await mint(services, invocation, RequestParameters(space="tinycloud:…:default", path="a"))
     head = await redeem(services, made.ticket)
 """
 
@@ -23,12 +23,12 @@ from capabilities.tokens import Invocation
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.revocations import mark_keys, marks_of
 from spaces.store.contract import Commit, Record
-from spaces.store.watching import MAX_CLOCK_SKEW_S
+from spaces.store.observing import MAX_CLOCK_SKEW_S
 from spaces.values.tickets import TICKET_BYTES, Ticket, new_ticket, ticket_of, ticket_put, ticket_row_key
 from spaces.values.value_heads import Head, head_key, head_of
 
 from ...services import Services
-from ..attempts import Planned, until_committed
+from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, read_call
 from ..errors import BadOption, NoValue, ScopeRefused, TicketRefused, ValueChanged
 from ..reading import Reading
@@ -38,7 +38,7 @@ _DIGEST: Final = re.compile(r"(?:blake3-)?([0-9a-fA-F]{64})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RequestParameters:
     """What a signed URL is asked for.
 
     Attributes:
@@ -64,7 +64,7 @@ class SignedUrl:
     expires_at: float
 
 
-async def mint(services: Services, invocation: Invocation, asked: Asked) -> SignedUrl:
+async def mint(services: Services, invocation: Invocation, asked: RequestParameters) -> SignedUrl:
     """Make a ticket for the value; durable when this returns.
 
     The token is used up, as it would be on `/invoke` (I23); not so one that says nothing of the value asked for.
@@ -86,7 +86,7 @@ async def mint(services: Services, invocation: Invocation, asked: Asked) -> Sign
     key = None if space is None else head_key(space, asked.path)
     covers = space is not None and _covers(invocation, SpaceResource(space, "kv", asked.path))
 
-    async def attempt(is_first: bool) -> Planned[SignedUrl]:
+    async def attempt(is_first: bool) -> CommitPlan[SignedUrl]:
         reading = Reading()
         head = None if key is None else reading.row(key)
         call = await read_call(services, invocation, reading, claiming=is_first and covers)
@@ -107,7 +107,7 @@ def _space(text: str) -> SpaceId | None:
         return None
 
 
-def _authorised(call: Call, space: SpaceId | None, asked: Asked) -> SpaceResource:
+def _authorised(call: Call, space: SpaceId | None, asked: RequestParameters) -> SpaceResource:
     """Return the value's resource, which some capability of the judged token covers."""
     if asked.is_use_limited:
         raise BadOption("maxUses is not supported for signed KV URLs yet")
@@ -168,7 +168,7 @@ def _expiry(call: Call, ttl_s: int | None, *, now: float) -> float:
     return expires_at
 
 
-def _planned(services: Services, call: Call, value: SpaceResource, said: Ticket) -> Planned[SignedUrl]:
+def _planned(services: Services, call: Call, value: SpaceResource, said: Ticket) -> CommitPlan[SignedUrl]:
     ticket = new_ticket(said.expires_at, services.entropy)
     audit = AuditRecord(
         at=services.clock.now(),
@@ -180,7 +180,7 @@ def _planned(services: Services, call: Call, value: SpaceResource, said: Ticket)
     )
     puts = (ticket_put(ticket, said), audit_put(audit, entropy=services.entropy))
     commit = Commit(puts=puts, live=call.live, claim=call.claim)
-    return Planned(commit, SignedUrl(encode_url(ticket), said.expires_at))
+    return CommitPlan(commit, SignedUrl(encode_url(ticket), said.expires_at))
 
 
 async def redeem(services: Services, text: str) -> Head:

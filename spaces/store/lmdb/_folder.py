@@ -18,7 +18,7 @@ import lmdb
 from blake3 import blake3
 
 from ...errors import StoreLocked, StoreUnavailable
-from ._format import check_form, say_form, say_moved
+from ._format import check_format_version, write_format_version, write_moved_mark
 from ._tombstones import MAX_TABLES, make_table
 
 # Address space, not disk: the true bounds are store.max_bytes and the free disk. The same in every process, so that
@@ -46,7 +46,7 @@ def open_for_writing(folder: Path) -> lmdb.Environment:
     env = _open(place, readonly=False)
     try:
         make_table(env)
-        say_form(env)
+        write_format_version(env)
     except lmdb.Error as exc:
         env.close()
         raise StoreUnavailable("the tombstones of the store cannot be moved") from exc
@@ -84,7 +84,7 @@ def mark_moved(folder: Path, place: str) -> None:
     """
     with _open(environment_folder(folder), readonly=False, may_be_moved=True) as env:
         try:
-            say_moved(env, place)
+            write_moved_mark(env, place)
         except lmdb.Error as exc:
             raise StoreUnavailable("it cannot be written into the store that it was moved") from exc
 
@@ -104,7 +104,7 @@ def _open(place: Path, *, readonly: bool, may_be_moved: bool = False) -> lmdb.En
                 mode=0o600,
             )
             opened.callback(env.close)
-            check_form(env, may_be_moved=may_be_moved)
+            check_format_version(env, may_be_moved=may_be_moved)
         except lmdb.Error as exc:
             raise StoreUnavailable("the store does not open") from exc
         opened.pop_all()

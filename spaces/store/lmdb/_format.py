@@ -19,14 +19,14 @@ import lmdb
 from ...errors import SchemaMismatch, StoreMoved
 from ._tombstones import TABLE
 
-FORM: Final = 2
+FORMAT_VERSION: Final = 2
 
-_FORM_KEY: Final = TABLE + b"\xfe"
+_FORMAT_VERSION_KEY: Final = TABLE + b"\xfe"
 _PLACE_KEY: Final = TABLE + b"\xfd"
 _MOVED: Final = 1 << 31
 
 
-def check_form(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:
+def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:
     """Refuse an environment of a form that only a later version knows, or whose store was moved.
 
     Raises:
@@ -35,27 +35,27 @@ def check_form(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:
         lmdb.Error: the environment cannot be read.
     """
     with env.begin() as txn:
-        said = txn.get(_FORM_KEY)
-    if said is None:
+        stored = txn.get(_FORMAT_VERSION_KEY)
+    if stored is None:
         return
-    form = int.from_bytes(said[:5], "big")
-    if form & _MOVED and form ^ _MOVED <= FORM:
+    version = int.from_bytes(stored[:5], "big")
+    if version & _MOVED and version ^ _MOVED <= FORMAT_VERSION:
         if not may_be_moved:
             raise StoreMoved(moved_to(env) or "another place")
-    elif said != _of(FORM):
-        raise SchemaMismatch(expected=FORM, got=form)
+    elif stored != _of(FORMAT_VERSION):
+        raise SchemaMismatch(expected=FORMAT_VERSION, got=version)
 
 
-def say_moved(env: lmdb.Environment, place: str) -> None:
+def write_moved_mark(env: lmdb.Environment, place: str) -> None:
     """Say that the store was moved to a place; durable when this returns.
 
     Raises:
         lmdb.Error: no room, or the environment cannot be written.
     """
     with env.begin(write=True) as txn:
-        form = int.from_bytes(txn.get(_FORM_KEY) or _of(1), "big")
+        version = int.from_bytes(txn.get(_FORMAT_VERSION_KEY) or _of(1), "big")
         txn.put(_PLACE_KEY, place.encode())
-        txn.put(_FORM_KEY, _of(form | _MOVED))
+        txn.put(_FORMAT_VERSION_KEY, _of(version | _MOVED))
 
 
 def moved_to(env: lmdb.Environment) -> str | None:
@@ -65,18 +65,18 @@ def moved_to(env: lmdb.Environment) -> str | None:
     return None if place is None else place.decode("utf-8", "replace")
 
 
-def say_form(env: lmdb.Environment) -> None:
+def write_format_version(env: lmdb.Environment) -> None:
     """Say that an environment, whose tombstones were moved, has the form of this version.
 
     Raises:
         lmdb.Error: no room, or the environment cannot be written.
     """
     with env.begin() as txn:
-        if txn.get(_FORM_KEY) is not None:
+        if txn.get(_FORMAT_VERSION_KEY) is not None:
             return
     with env.begin(write=True) as txn:
-        txn.put(_FORM_KEY, _of(FORM))
+        txn.put(_FORMAT_VERSION_KEY, _of(FORMAT_VERSION))
 
 
-def _of(form: int) -> bytes:
-    return form.to_bytes(4, "big")
+def _of(version: int) -> bytes:
+    return version.to_bytes(4, "big")

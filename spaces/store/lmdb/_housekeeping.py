@@ -7,7 +7,7 @@ from typing import Final
 
 from capabilities.ambient import Clock
 
-from ._replay_records import FirstUses
+from ._replay_records import ReplayRecords
 from ._writer import Writer
 
 HOUSEKEEPING_S: Final = 60.0
@@ -25,16 +25,21 @@ class Housekeeping:
     """Rounds of one writer; on its thread.
 
     Args:
-        writer, first_uses: of one folder.
+        writer, replay_records: of one folder.
         clock: decides what is old.
         elapsed: seconds from some beginning, of a clock that nobody sets.
     """
 
     def __init__(
-        self, writer: Writer, first_uses: FirstUses, clock: Clock, *, elapsed: Callable[[], float] = time.monotonic
+        self,
+        writer: Writer,
+        replay_records: ReplayRecords,
+        clock: Clock,
+        *,
+        elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
         self._writer = writer
-        self._first_uses = first_uses
+        self._replay_records = replay_records
         self._clock = clock
         self._elapsed = elapsed
         self._seen: deque[tuple[float, float]] = deque()
@@ -46,12 +51,12 @@ class Housekeeping:
             WriterBroken: a sync failed.
         """
         self._writer.check_readers()
-        self._first_uses.check_readers()
+        self._replay_records.check_readers()
         now = self._steady_now()
         if now is None:
             return
         before_minute = max(int(now) // 60 - CLAIM_GRACE_MINUTES, 0)
-        self._first_uses.sweep(before_minute)
+        self._replay_records.sweep(before_minute)
         self._writer.sweep_claims(before_minute)
         self._writer.sweep_tombstones(max(before_minute - TOMBSTONE_MINUTES, 0))
 

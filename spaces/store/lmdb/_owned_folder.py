@@ -12,11 +12,11 @@ from capabilities.ambient import Clock
 
 from ._folder import FolderLock, open_for_writing
 from ._housekeeping import Housekeeping
-from ._replay_records import FirstUses, boot_id, discard_other_boots
-from ._writer import Room, Writer
+from ._replay_records import ReplayRecords, boot_id, discard_other_boots
+from ._writer import FreeSpace, Writer
 
 if TYPE_CHECKING:
-    from ..watching import Watch
+    from ..observing import Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,15 @@ class OwnedFolder:
     """What the writer of a folder works with."""
 
     env: lmdb.Environment
-    first_uses: FirstUses
+    replay_records: ReplayRecords
     writer: Writer
     housekeeping: Housekeeping
 
 
 @contextmanager
-def owned_folder(folder: Path, room: Room, clock: Clock, watch: "Watch | None" = None) -> Iterator[OwnedFolder]:
+def owned_folder(
+    folder: Path, free_space: FreeSpace, clock: Clock, observer: "Observer | None" = None
+) -> Iterator[OwnedFolder]:
     """Own the writing of a folder, which is made when it is new, until the block ends.
 
     Raises:
@@ -43,7 +45,7 @@ def owned_folder(folder: Path, room: Room, clock: Clock, watch: "Watch | None" =
         discard_other_boots(folder, boot)
         env = open_for_writing(folder)
         opened.callback(env.close)
-        first_uses = FirstUses(folder, boot)
-        opened.callback(first_uses.close)
-        writer = Writer(env, room, clock, watch)
-        yield OwnedFolder(env, first_uses, writer, Housekeeping(writer, first_uses, clock))
+        replay_records = ReplayRecords(folder, boot)
+        opened.callback(replay_records.close)
+        writer = Writer(env, free_space, clock, observer)
+        yield OwnedFolder(env, replay_records, writer, Housekeeping(writer, replay_records, clock))

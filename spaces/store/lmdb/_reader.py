@@ -20,7 +20,7 @@ from ..contract import (
     Snapshot,
     check_read,
 )
-from ._replay_records import FirstUses
+from ._replay_records import ReplayRecords
 from ._rows import Row, record_of, records_of
 from ._tombstones import TABLE, open_table
 
@@ -28,41 +28,41 @@ from ._tombstones import TABLE, open_table
 class Reader:
     """Reads of one opened environment."""
 
-    def __init__(self, env: lmdb.Environment, first_uses: FirstUses | None) -> None:
-        """Take up an environment; without `first_uses` no read may make a claim.
+    def __init__(self, env: lmdb.Environment, replay_records: ReplayRecords | None) -> None:
+        """Take up an environment; without `replay_records` no read may make a claim.
 
         Raises:
             StoreUnavailable: an earlier version wrote it last.
         """
         self._env = env
         self._tombstones = open_table(env)
-        self._first_uses = first_uses
+        self._replay_records = replay_records
 
     def read(
         self, keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range], follow: Follow | None
     ) -> Snapshot:
         """See `Store.read`. The claim is made before the moment of the read, so that the read sees what it allows."""
         check_read(keys, claim, ranges, follow)
-        first_use, is_forgotten = (None, False) if claim is None else self._claimed(claim)
+        claimed, is_forgotten = (None, False) if claim is None else self._claimed(claim)
         try:
             # A transaction of its own for each read: it sees every commit acknowledged before now (ST1).
             with self._env.begin() as txn:
-                if first_use and claim is not None:
-                    first_use = _is_durably_unused(txn, claim)
+                if claimed and claim is not None:
+                    claimed = _is_durably_unused(txn, claim)
                 get, tombstones = txn.get, self._tombstones
                 records = records_of([get(key) or get(key, None, tombstones) for key in keys])
                 pages = tuple([_page(txn, wanted) for wanted in ranges]) if ranges else ()
                 followed = () if follow is None else records_of([self._led_to(txn, key, follow) for key in follow.keys])
         except lmdb.Error as exc:
             raise StoreUnavailable("the store cannot be read") from exc
-        return Snapshot(first_use=first_use, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
+        return Snapshot(claimed=claimed, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
 
     def _claimed(self, claim: Claim) -> tuple[bool, bool]:
         """Make a claim; return whether it is a first use, and whether it is none because its minute was swept."""
-        if self._first_uses is None:
+        if self._replay_records is None:
             raise StoreUnavailable("the store is open for reading alone")
-        first_use = self._first_uses.claim(claim)
-        return first_use, not first_use and self._first_uses.is_closed(claim)
+        claimed = self._replay_records.claim(claim)
+        return claimed, not claimed and self._replay_records.is_closed(claim)
 
     def _led_to(self, txn: "lmdb.Transaction[bytes]", key: bytes, follow: Follow) -> Row | None:
         row = txn.get(key)

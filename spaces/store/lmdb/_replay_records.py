@@ -57,7 +57,7 @@ def discard_other_boots(folder: Path, boot: str) -> None:
             shutil.rmtree(stale, ignore_errors=True)
 
 
-class FirstUses:
+class ReplayRecords:
     """The claims of plain reads of one data folder."""
 
     def __init__(self, folder: Path, boot: str) -> None:

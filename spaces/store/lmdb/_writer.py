@@ -26,7 +26,7 @@ from ._rows import Row, charge_of, encode_row, encode_tombstone, has_stamp, is_l
 from ._tombstones import old_tombstones, open_table
 
 if TYPE_CHECKING:
-    from ..watching import Watch
+    from ..observing import Observer
 
 BATCH_COMMITS: Final = 512
 BATCH_BYTES: Final = 16 * 1024 * 1024
@@ -48,7 +48,7 @@ _REFUSED: Final = Refused()
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class FreeSpace:
     """How much may be stored.
 
     Attributes:
@@ -101,18 +101,20 @@ class WriterBroken(StoreUnavailable):
 class Writer:
     """The only one who writes an environment. Lives on one thread."""
 
-    def __init__(self, env: lmdb.Environment, room: Room, clock: Clock, watch: "Watch | None" = None) -> None:
+    def __init__(
+        self, env: lmdb.Environment, free_space: FreeSpace, clock: Clock, observer: "Observer | None" = None
+    ) -> None:
         self._env = env
         self._clock = clock
-        self._room = room
+        self._free_space = free_space
         self._place = Path(env.path())
         self._page_bytes = int(env.stat()["psize"])
         self._broken = False
         self._tombstones = open_table(env)
         self._stamps = _stamps()
         self._swept_up_to = b""
-        self._watch = watch
-        if watch is not None:
+        self._observer = observer
+        if observer is not None:
             with env.begin() as txn:
                 self._space(txn)
 
@@ -123,8 +125,8 @@ class Writer:
             WriterBroken: the outcome of the whole batch is unknown and the writer must not be used again.
         """
         outcomes = self._write(batch)
-        if self._watch is not None:
-            self._watch.judged(outcomes)
+        if self._observer is not None:
+            self._observer.judged(outcomes)
         return outcomes
 
     def _write(self, batch: Sequence[Sealed]) -> list[Outcome]:
@@ -159,8 +161,8 @@ class Writer:
         except lmdb.Error as exc:
             # After a failed sync the kernel may report the next one clean although pages were lost.
             self._break(exc)
-        if self._watch is not None:
-            self._watch.synced(time.perf_counter_ns() - began_ns)
+        if self._observer is not None:
+            self._observer.synced(time.perf_counter_ns() - began_ns)
 
     def _break(self, exc: lmdb.Error) -> list[Outcome]:
         self._broken = True
@@ -222,15 +224,15 @@ class Writer:
         """Judge the room that is left. Pages that deletes gave back count as free."""
         disk = os.statvfs(self._place)
         free_bytes = disk.f_bavail * disk.f_frsize
-        limit_bytes = self._room.max_bytes
+        limit_bytes = self._free_space.max_bytes
         used_bytes = 0 if limit_bytes is None else self._page_bytes * (_pages(txn) + _pages(txn, self._tombstones))
-        if self._watch is not None:
-            self._watch.room(used_bytes)
-        if free_bytes < self._room.reserve_bytes // 2:
+        if self._observer is not None:
+            self._observer.used(used_bytes)
+        if free_bytes < self._free_space.reserve_bytes // 2:
             return _Space.NONE
         if limit_bytes is not None and used_bytes >= limit_bytes + _SMALL_RESERVE_BYTES:
             return _Space.NONE
-        if free_bytes < self._room.reserve_bytes or (limit_bytes is not None and used_bytes >= limit_bytes):
+        if free_bytes < self._free_space.reserve_bytes or (limit_bytes is not None and used_bytes >= limit_bytes):
             return _Space.SCARCE
         return _Space.PLENTY
 

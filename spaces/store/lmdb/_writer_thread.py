@@ -18,7 +18,7 @@ from ..contract import Commit, Committed, Refused
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping
 from ._writer import BATCH_COMMITS, Outcome, Sealed, Writer
 
-_Asked = tuple[Sealed, "Future[Committed | Refused]"]
+_PendingCommit = tuple[Sealed, "Future[Committed | Refused]"]
 
 
 class WriterThread:
@@ -27,7 +27,7 @@ class WriterThread:
     def __init__(self, writer: Writer, housekeeping: Housekeeping) -> None:
         self._writer = writer
         self._housekeeping = housekeeping
-        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_PendingCommit | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
@@ -63,16 +63,16 @@ class WriterThread:
                 else:
                     future.set_result(outcome)
 
-    def _next_batch(self) -> list[_Asked]:
+    def _next_batch(self) -> list[_PendingCommit]:
         """Wait for something to write, and take what else is there; nothing may have come."""
-        taken: list[_Asked | None] = []
+        taken: list[_PendingCommit | None] = []
         with suppress(queue.Empty):
             taken.append(self._queue.get(timeout=HOUSEKEEPING_S))
             while len(taken) < BATCH_COMMITS:
                 taken.append(self._queue.get_nowait())
         return [asked for asked in taken if asked is not None]
 
-    def _outcomes(self, batch: Sequence[_Asked]) -> list[Outcome]:
+    def _outcomes(self, batch: Sequence[_PendingCommit]) -> list[Outcome]:
         try:
             return self._writer.apply([sealed for sealed, _ in batch]) if batch else []
         except StoreUnavailable as exc:

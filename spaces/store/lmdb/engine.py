@@ -26,8 +26,8 @@ from ._folder import open_for_reading, socket_path_for
 from ._link import Link
 from ._owned_folder import owned_folder
 from ._reader import Reader
-from ._replay_records import FirstUses, boot_id
-from ._writer import Room
+from ._replay_records import ReplayRecords, boot_id
+from ._writer import FreeSpace
 from ._writer_thread import WriterThread
 
 
@@ -45,10 +45,10 @@ def open_lmdb(
         StoreLocked: another process writes this folder.
         StoreUnavailable: the environment does not open.
     """
-    room = Room(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
+    free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
-        owned = opened.enter_context(owned_folder(path, room, clock or SystemClock()))
-        reader = Reader(owned.env, owned.first_uses)
+        owned = opened.enter_context(owned_folder(path, free_space, clock or SystemClock()))
+        reader = Reader(owned.env, owned.replay_records)
         return _LmdbStore(reader, WriterThread(owned.writer, owned.housekeeping), opened.pop_all())
 
 
@@ -65,10 +65,10 @@ def connect_lmdb(path: Path, socket_path: Path | None = None, *, clock: Clock | 
     with ExitStack() as opened:
         env = open_for_reading(path)
         opened.callback(env.close)
-        first_uses = FirstUses(path, boot_id())
-        opened.callback(first_uses.close)
+        replay_records = ReplayRecords(path, boot_id())
+        opened.callback(replay_records.close)
         link = Link(socket_path or socket_path_for(path), clock or SystemClock())
-        return _LmdbStore(Reader(env, first_uses), link, opened.pop_all())
+        return _LmdbStore(Reader(env, replay_records), link, opened.pop_all())
 
 
 def read_lmdb(path: Path) -> Store:

@@ -29,10 +29,10 @@ from ._folder import socket_path_for
 from ._frames import MAX_ASK_BYTES, Answer, Ask, FrameInvalid, FrameReader, answer_frame, answer_of, parse_asks
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping
 from ._owned_folder import owned_folder
-from ._writer import BATCH_BYTES, BATCH_COMMITS, Outcome, Room, Sealed, Writer, WriterBroken
+from ._writer import BATCH_BYTES, BATCH_COMMITS, FreeSpace, Outcome, Sealed, Writer, WriterBroken
 
 if TYPE_CHECKING:
-    from ..watching import Watch
+    from ..observing import Observer
 
 EXIT_STOPPED: Final = 0
 EXIT_BROKEN: Final = 74  # an error of input or output, by the numbers of sysexits
@@ -48,7 +48,7 @@ def run_storekeeper(
     reserve_bytes: int = 64 * 1024 * 1024,
     clock: Clock | None = None,
     ready: Callable[[], None] | None = None,
-    watch: "Watch | None" = None,
+    observer: "Observer | None" = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
     """Own the writing of a data folder until told to stop; the main function of a process.
@@ -68,9 +68,9 @@ def run_storekeeper(
         StoreUnavailable: the environment does not open, or the socket cannot be made.
     """
     place = socket_path or socket_path_for(path)
-    room = Room(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
+    free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
-        owned = opened.enter_context(owned_folder(path, room, clock or SystemClock(), watch))
+        owned = opened.enter_context(owned_folder(path, free_space, clock or SystemClock(), observer))
         opened.callback(place.unlink, missing_ok=True)
         keeper = _Keeper(owned.writer, owned.housekeeping)
         with asyncio.Runner(loop_factory=loop_factory) as runner:

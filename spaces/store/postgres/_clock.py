@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from capabilities.ambient import Clock
 
-from ..watching import MAX_CLOCK_SKEW_S
+from ..observing import MAX_CLOCK_SKEW_S
 
 
 class DatabaseClock:
@@ -38,8 +38,8 @@ class DatabaseClock:
             What `ask` raises.
         """
         began = self._clock.now()
-        told = await ask()
-        self.ahead_s = (began + self._clock.now()) / 2 - told
+        database_now = await ask()
+        self.ahead_s = (began + self._clock.now()) / 2 - database_now
 
     @property
     def is_apart(self) -> bool:

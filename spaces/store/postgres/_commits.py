@@ -35,7 +35,7 @@ _NUMBER_END: Final = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _PendingCommit:
     commit: Commit
     arguments: Sequence[Argument]
     turn: Turn
@@ -73,7 +73,7 @@ class Commits:
         """Wait until every commit under way has its outcome, after the connections were closed."""
         await asyncio.gather(*self._writing, return_exceptions=True)
 
-    def _asked(self, commit: Commit, counters: "list[_Counter]", loop: asyncio.AbstractEventLoop) -> _Asked:
+    def _asked(self, commit: Commit, counters: "list[_Counter]", loop: asyncio.AbstractEventLoop) -> _PendingCommit:
         settle = os.urandom(16)
         outcome_key = self._outcome_key(commit, settle)
         minute = int(self._clock.now()) // 60
@@ -82,14 +82,14 @@ class Commits:
             written=[outcome_key, *[put.key for put in commit.puts], *[counter.key for counter in counters]],
             relied=[*commit.live, *[check.key for check in commit.checks]],
         )
-        return _Asked(commit, astuple(parameters), turn, loop.time(), loop.create_future())
+        return _PendingCommit(commit, astuple(parameters), turn, loop.time(), loop.create_future())
 
     def _outcome_key(self, commit: Commit, settle: bytes) -> bytes:
         if commit.claim is not None:
             return claim_key(claim_minute4(commit.claim.expires_at), commit.claim.key[:16])
         return claim_key(claim_minute4(int(self._clock.now()) + _OUTCOME_KEPT_S), settle)
 
-    async def _in_turn(self, asked: _Asked, size_bytes: int) -> None:
+    async def _in_turn(self, asked: _PendingCommit, size_bytes: int) -> None:
         """Write when those before have written, and answer whoever still waits."""
         answer = asked.answer
         self._waiting_bytes += size_bytes
@@ -106,7 +106,7 @@ class Commits:
             self._waiting_bytes -= size_bytes
             self._lanes.leave(asked.turn)
 
-    async def _write(self, asked: _Asked) -> Committed | Refused:
+    async def _write(self, asked: _PendingCommit) -> Committed | Refused:
         """Send the statement until it has an outcome.
 
         Raises:
@@ -141,7 +141,7 @@ class Commits:
             return outcome
 
 
-async def _wait_for(asked: _Asked) -> None:
+async def _wait_for(asked: _PendingCommit) -> None:
     """Wait for the commits that come before.
 
     Raises:

@@ -66,8 +66,8 @@ async def keep_house(connections: Connections, clock: DatabaseClock, *, longest_
 
 async def ask_time(connections: Connections) -> float:
     """Return the database's epoch seconds; raises as `Connections.run`."""
-    told: float = (await connections.run(DATABASE_TIME, []))[0][0]
-    return told
+    database_now: float = (await connections.run(DATABASE_TIME, []))[0][0]
+    return database_now
 
 
 async def _sweep_claims(connections: Connections, before_minute: int, *, now: int, longest_life_s: int) -> None:

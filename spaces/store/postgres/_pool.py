@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import asyncpg
 
 from ...errors import StoreUnavailable
-from ..watching import PoolUse
+from ..observing import PoolUse
 from ._errors import CONNECTION_ERRORS, Meaning, meaning_of
 
 RECONNECT_WITHIN_S: Final = 2.0

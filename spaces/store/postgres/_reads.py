@@ -227,8 +227,8 @@ class _Found:
         follow = wanted.follow
         followed = () if follow is None else tuple([self._led_to(key, follow.prefix) for key in follow.keys])
         is_forgotten = self._is_forgotten(wanted)
-        first_use = False if is_forgotten else self._first_use(wanted)
-        return Snapshot(first_use=first_use, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
+        claimed = False if is_forgotten else self._claimed(wanted)
+        return Snapshot(claimed=claimed, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
 
     def _led_to(self, key: bytes, prefix: bytes) -> Record | None:
         record = self._records.get(key)
@@ -239,7 +239,7 @@ class _Found:
         row, floor = wanted.claim_row, self._records.get(CLAIM_FLOOR_KEY)
         return row is not None and floor is not None and row[:4] < (floor.value or b"")
 
-    def _first_use(self, wanted: _Wanted) -> bool | None:
+    def _claimed(self, wanted: _Wanted) -> bool | None:
         row = wanted.claim_row
         if row is None:
             return None

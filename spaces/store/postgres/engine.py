@@ -32,7 +32,7 @@ from ...errors import StoreError, StoreUnavailable
 from ...keyspace import CLAIM_FLOOR_KEY, floor_ahead_s
 from ..contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store
 from ..lmdb._housekeeping import HOUSEKEEPING_S
-from ..watching import Clocks, PoolUse
+from ..observing import Clocks, PoolUse
 from ._clock import DatabaseClock
 from ._commits import COMMIT_CONNECTIONS, Commits
 from ._errors import CONNECTION_ERRORS, store_error_of
@@ -142,8 +142,8 @@ class _PostgresStore:
             await prepare_tables(connection, may_be_moved=self._may_be_moved)
 
         async def ask() -> float:
-            told: float = await connection.fetchval(DATABASE_TIME)
-            return told
+            database_now: float = await connection.fetchval(DATABASE_TIME)
+            return database_now
 
         await self._clock.compare(ask)
         self._is_prepared = True

@@ -26,7 +26,7 @@ from capabilities.ambient import Clock, SystemClock
 
 from ...errors import StoreUnavailable
 from ...keyspace import CLAIM_FLOOR_KEY, floor_ahead_s
-from ..watching import Clocks
+from ..observing import Clocks
 from ._clock import DatabaseClock
 from ._errors import CONNECTION_ERRORS
 from ._statements import DATABASE_TIME, READ_VALUE
@@ -102,8 +102,8 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
 
 async def _clocks(connection: "asyncpg.Connection[asyncpg.Record]", clock: Clock) -> Clocks:
     async def ask() -> float:
-        told: float = await connection.fetchval(DATABASE_TIME)
-        return told
+        database_now: float = await connection.fetchval(DATABASE_TIME)
+        return database_now
 
     theirs = DatabaseClock(clock)
     await theirs.compare(ask)

@@ -141,7 +141,7 @@ async def test_a_policy_stated_twice_in_one_fact_refuses_the_delegation(stage: S
     assert reply.status != 200, reply.said
 
 
-async def test_a_stranger_stays_refused(stage: Stage) -> None:
+async def test_an_outsider_stays_refused(stage: Stage) -> None:
     """The control of this file: without a list nothing opens."""
     owner, backend = await stage.owner(), Delegate()
     backend.proofs = [await stage.register(owner.grant_decrypt(backend.did))]

@@ -89,7 +89,7 @@ class Yard:
 @pytest.fixture
 async def yard(tmp_path: Path, platform: SimulatedPlatform, entropy: CountingEntropy) -> AsyncIterator[Yard]:
     clock = FixedClock(time.time())
-    config = believing(tmp_path, platform, published_at=clock.now(), limits=Limits(strangers_per_minute=200))
+    config = believing(tmp_path, platform, published_at=clock.now(), limits=Limits(unauthenticated_per_minute=200))
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(embedded_node(config, clock=clock, entropy=entropy))
         clients = await stack.enter_async_context(AsyncExitStack())
@@ -156,15 +156,15 @@ async def posted(url: str, body: bytes) -> int:
 # --- grants of strangers -------------------------------------------------------------------------------------------
 
 
-async def test_a_strangers_grant_cannot_stop_the_renewal_for_others(yard: Yard) -> None:
+async def test_an_outsider_s_grant_cannot_stop_the_renewal_for_others(yard: Yard) -> None:
     """A stranger hands in a grant of their own and revokes it: what others granted opens as before (AT54)."""
     url, program = await yard.backend()
     owner = await owner_of(yard)
     await hand_over(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
-    stranger = await owner_of(yard)
-    theirs = await yard.grant(stranger, program.backend.did)
+    outsider = await owner_of(yard)
+    theirs = await yard.grant(outsider, program.backend.did)
     await hand_over(url, theirs, settings=SETTINGS)
-    await stranger.delegations.revoke(theirs)
+    await outsider.delegations.revoke(theirs)
     standing = program.backend.attestation
     assert standing is not None
     yard.clock.advance(standing.expires_at - yard.clock.now() - 1)
@@ -174,14 +174,14 @@ async def test_a_strangers_grant_cannot_stop_the_renewal_for_others(yard: Yard) 
 async def test_a_flood_of_grants_does_not_stop_the_backend(yard: Yard) -> None:
     """A node counts refused and new tokens by address: a backend passes on no more than it can afford (AT54)."""
     url, program = await yard.backend()
-    owner, stranger = await owner_of(yard), await yard.client(key_session(b"s" * 32))
+    owner, outsider = await owner_of(yard), await yard.client(key_session(b"s" * 32))
     await hand_over(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
     wanted = [allow(owner.secrets().resource("API_KEY"), "tinycloud.kv/get")]
     header = mint(
-        stranger.session.signer,
+        outsider.session.signer,
         Claims(audience=program.backend.did, capabilities=wanted, proofs=(), expires_at=int(yard.clock.now()) + 600),
         yard.entropy,
-        issuer=stranger.session.did,
+        issuer=outsider.session.did,
     )
     grant = read_grant(header)
     body = encode_portable(portable_of(grant, owner=owner.session.owner, host=yard.url))
@@ -190,20 +190,20 @@ async def test_a_flood_of_grants_does_not_stop_the_backend(yard: Yard) -> None:
     assert await program.backend.read_secret(owner.session.owner, "API_KEY") == "value"
 
 
-async def test_strangers_grants_do_not_stay_for_ever(yard: Yard) -> None:
+async def test_outsiders_grants_do_not_stay_for_ever(yard: Yard) -> None:
     """Whoever grants what is good for nothing, a thousand times: ended grants go, and what an owner granted stays."""
     _, program = await yard.backend()
     backend, did, now = program.backend, program.backend.did, int(yard.clock.now())
-    owner, stranger = await owner_of(yard), await yard.client(key_session(b"s" * 32))
+    owner, outsider = await owner_of(yard), await yard.client(key_session(b"s" * 32))
     await backend.take_up(await yard.grant(owner, did))
     assert await backend.read_secret(owner.session.owner, "API_KEY") == "value"
-    me = stranger.session.did
+    me = outsider.session.did
     wanted = [allow(f"urn:tinycloud:encryption:{me}:default", "tinycloud.encryption/decrypt")]
-    await stranger.encryption.ensure_network()
+    await outsider.encryption.ensure_network()
 
     async def junk(ends_at: int) -> None:
         header = mint(
-            stranger.session.signer,
+            outsider.session.signer,
             Claims(audience=did, capabilities=wanted, proofs=(), expires_at=ends_at),
             yard.entropy,
             issuer=me,
@@ -231,8 +231,8 @@ async def test_one_client_cannot_shut_the_door(yard: Yard) -> None:
         on_grant=program.take_up,
         client_of=lambda request: request.headers.get("X-Client"),
     )
-    owner, stranger = await owner_of(yard), await owner_of(yard)
-    theirs, grant = [await yard.grant(one, program.backend.did) for one in (stranger, owner)]
+    owner, outsider = await owner_of(yard), await owner_of(yard)
+    theirs, grant = [await yard.grant(one, program.backend.did) for one in (outsider, owner)]
     async with serving(surface) as url, aiohttp.ClientSession() as session:
 
         async def send(client: str, sent: bytes) -> int:
@@ -245,11 +245,11 @@ async def test_one_client_cannot_shut_the_door(yard: Yard) -> None:
     assert program.read == {"API_KEY": "value"}
 
 
-async def test_a_strangers_grants_use_up_no_attestations(yard: Yard) -> None:
+async def test_an_outsider_s_grants_use_up_no_attestations(yard: Yard) -> None:
     """One grant handed in over and over makes no quote each time: a node counts attestations (AT54)."""
     url, program = await yard.backend()
-    owner, stranger = await owner_of(yard), await owner_of(yard)
-    grant = await yard.grant(stranger, program.backend.did)
+    owner, outsider = await owner_of(yard), await owner_of(yard)
+    grant = await yard.grant(outsider, program.backend.did)
     for _ in range(70):
         await program.backend.take_up(grant)
     await hand_over(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
@@ -278,10 +278,10 @@ async def test_a_strangers_grants_use_up_no_attestations(yard: Yard) -> None:
 async def test_descriptions_that_lie(yard: Yard, change: dict[str, Any], is_attested: bool) -> None:
     """What stands beside the token is a stranger's word: one that the grant does not bear out is refused (AT54)."""
     url, program = await yard.backend()
-    owner, stranger = await owner_of(yard), await owner_of(yard)
+    owner, outsider = await owner_of(yard), await owner_of(yard)
     if is_attested:
         await hand_over(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
-    value = {**json.loads(encode_portable(await yard.grant(stranger, program.backend.did))), **change}
+    value = {**json.loads(encode_portable(await yard.grant(outsider, program.backend.did))), **change}
     assert await posted(url, json.dumps(value).encode()) in (400, 409)
 
 
@@ -314,9 +314,9 @@ def test_a_manifest_that_is_refused_cannot_steer_a_terminal(asked: dict[str, Any
         "manifest": {"app_id": "a", "name": "n", **asked},
         "compose": None,
     }
-    with pytest.raises(BackendAnswerInvalid) as told:
+    with pytest.raises(BackendAnswerInvalid) as reported:
         parse_statement(stated)
-    assert str(told.value).isprintable() and len(str(told.value)) < 500
+    assert str(reported.value).isprintable() and len(str(reported.value)) < 500
 
 
 def test_names_have_no_room_for_lines_of_their_own() -> None:
@@ -327,7 +327,7 @@ def test_names_have_no_room_for_lines_of_their_own() -> None:
         assert "\u2800" not in shown and "\u3164" not in shown
 
 
-async def test_what_a_stranger_lists_is_cut(yard: Yard) -> None:
+async def test_what_an_outsider_lists_is_cut(yard: Yard) -> None:
     """Thousands of wishes and endless names do not push away what matters; a number tells of the rest."""
     many = {f"S{number}": ["read", "write"] for number in range(2000)}
     url, _ = await yard.backend(secrets=many, name="N" * 20_000, app_id="A" * 20_000)

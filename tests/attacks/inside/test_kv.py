@@ -35,8 +35,8 @@ async def test_a_put_over_the_quota_keeps_no_byte(stage_with: OpenStage) -> None
     for number in range(3):
         reply = await stage.invoke(owner, {target: [PUT]}, body=bytes([number]) * 200_000)
         assert reply.status == 413, reply.said
-    blobs = inside(stage).services.config.data / "blobs"
-    assert [place.name for place in blobs.glob("??/*")] == []
+    objects = inside(stage).services.config.data / "blobs"
+    assert [place.name for place in objects.glob("??/*")] == []
 
 
 async def test_what_a_put_stores_counts_towards_the_quota(stage_with: OpenStage) -> None:

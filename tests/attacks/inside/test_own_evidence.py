@@ -345,7 +345,7 @@ def test_an_agent_without_end_is_cut_off(tmp_path: Path) -> None:
     assert sent < 2 * MAX_ANSWER_BYTES
 
 
-async def test_strangers_who_hang_up_keep_no_place(stage: Stage) -> None:
+async def test_outsiders_who_hang_up_keep_no_place(stage: Stage) -> None:
     """Strangers ask for as many quotes as may wait, and leave: once the platform woke up, others are served (AT43)."""
     stage.agent.gate = asyncio.Event()
     node = await stage.start(platform={"quotes_waiting": 4, "quote_s": 60.0})

@@ -69,18 +69,18 @@ async def test_what_is_no_envelope_by_its_size_is_not_read_for_a_policy(stage: S
     Parsing 48 MB of nested arrays holds the event loop for thirteen seconds, and a request may name 256 such paths,
     all of them one file.
     """
-    stranger = new_key()
-    path = await store_large(stage, stranger, 40_000_000)
-    assert await ask_with_path(stage, stranger, path) == (401, "release refused: path")
+    outsider = new_key()
+    path = await store_large(stage, outsider, 40_000_000)
+    assert await ask_with_path(stage, outsider, path) == (401, "release refused: path")
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_looking_for_an_envelope_does_not_hold_the_event_loop(stage: Stage) -> None:
     """A policy names a path with twelve megabytes of nested arrays: others are answered while it is looked at."""
-    stranger = new_key()
-    path = f"tinycloud:{stranger.did[4:]}:default/kv/nested"
+    outsider = new_key()
+    path = f"tinycloud:{outsider.did[4:]}:default/kv/nested"
     nested = b'{"v":1,"x":[' + b"[]," * 4_000_000 + b"[]]}"
-    assert (await stage.invoke(stranger, {path: [PUT]}, body=nested)).status == 200
+    assert (await stage.invoke(outsider, {path: [PUT]}, body=nested)).status == 200
     longest_s = 0.0
 
     async def watch() -> None:
@@ -92,7 +92,7 @@ async def test_looking_for_an_envelope_does_not_hold_the_event_loop(stage: Stage
             longest_s = max(longest_s, loop.time() - before)
 
     watching = asyncio.create_task(watch())
-    said = await ask_with_path(stage, stranger, path)
+    said = await ask_with_path(stage, outsider, path)
     watching.cancel()
     assert said == (401, "release refused: path")
     assert longest_s < 1.0
@@ -100,9 +100,9 @@ async def test_looking_for_an_envelope_does_not_hold_the_event_loop(stage: Stage
 
 async def test_a_policy_does_not_make_the_node_read_other_peoples_values(stage: Stage) -> None:
     """A stranger's policy names a path in the space of somebody who never heard of the stranger's network."""
-    victim, stranger = new_key(), new_key()
+    victim, outsider = new_key(), new_key()
     path = await store_large(stage, victim, 80_000)
-    assert await ask_with_path(stage, stranger, path) == (401, "release refused: path")
+    assert await ask_with_path(stage, outsider, path) == (401, "release refused: path")
 
 
 async def test_more_proofs_than_a_chain_may_have_are_refused_before_they_are_read(stage: Stage) -> None:
@@ -152,7 +152,7 @@ def test_aliases_do_not_drive_delegations_out_of_memory() -> None:
     assert cache.get(token.content_key) is not None
 
 
-async def test_strangers_cannot_make_the_node_sync_its_disk(stage: Stage) -> None:
+async def test_outsiders_cannot_make_the_node_sync_its_disk(stage: Stage) -> None:
     """Asking twice in one moment whether the node is ready writes at most once."""
     store = inside(stage).services.store
     stamps = set()

@@ -81,7 +81,7 @@ CALLS: Mapping[str, Call] = {
     "admin owners remove": Call(f"--data {{data}} {BACKEND}"),
     "admin owners list": DATA,
     "migrate-store": Call(f"--data {{data}} --store {DATABASE} --to postgresql"),
-    "migrate-blobs": Call(f"--data {{data}} --blobs {BUCKET} --to bucket"),
+    "migrate-objects": Call(f"--data {{data}} --objects {BUCKET} --to bucket"),
     "storekeeper": Call(),
     "worker": Call(),
 }
@@ -198,9 +198,9 @@ def test_a_demand_that_is_remembered_is_not_dropped(environments: dict[str, Envi
     ("arguments", "extra"),
     [
         (f"serve --data {{data}} --port 0 --store {DATABASE}", "postgres"),
-        (f"serve --data {{data}} --port 0 --blobs {BUCKET}", "s3"),
+        (f"serve --data {{data}} --port 0 --objects {BUCKET}", "s3"),
         (f"migrate-store --data {{data}} --store {DATABASE} --to postgresql", "postgres"),
-        (f"migrate-blobs --data {{data}} --blobs {BUCKET} --to bucket", "s3"),
+        (f"migrate-objects --data {{data}} --objects {BUCKET} --to bucket", "s3"),
     ],
 )
 async def test_a_client_that_is_not_installed_names_its_extra(

@@ -153,19 +153,19 @@ def test_release_set(data: Path, tmp_path: Path, other_root: Path, capsys: pytes
 def test_release_set_names_key_providers(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Key providers are named one by one, or none; what is no provider, and a contradiction, change nothing (RL16)."""
 
-    def told(*options: str) -> object:
+    def reported(*options: str) -> object:
         assert main(["release", "set", "--data", str(data), *options]) == 0
         return json.loads(capsys.readouterr().out.splitlines()[-1])["keyProviders"]
 
-    assert told("--key-provider", "tpm", "--key-provider", "kms:0a") == ["kms:0a", "tpm"]
+    assert reported("--key-provider", "tpm", "--key-provider", "kms:0a") == ["kms:0a", "tpm"]
     for wrong in (
         ["--key-provider", "local-sgx"],
         [part for n in range(17) for part in ("--key-provider", f"tpm:{n:02x}")],
     ):
         assert main(["release", "set", "--data", str(data), *wrong]) == EXIT_STATUS["configuration-invalid"]
     assert main(["release", "set", "--data", str(data), "--key-provider", "tpm", "--no-key-provider"]) == 2
-    assert told("--attestation", "everyone") == ["kms:0a", "tpm"]
-    assert told("--no-key-provider") == []
+    assert reported("--attestation", "everyone") == ["kms:0a", "tpm"]
+    assert reported("--no-key-provider") == []
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"unknown member": 1}'])

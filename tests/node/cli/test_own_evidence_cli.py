@@ -96,7 +96,7 @@ async def test_nobody_approved(bench: Bench, capsys: Captured) -> None:
     assert await bench.attest("--policy", str(path)) == 0
 
 
-async def test_other_code_is_told(bench: Bench, capsys: Captured) -> None:
+async def test_other_code_is_reported(bench: Bench, capsys: Captured) -> None:
     """Other code ends with status 1, the reason and the next step."""
     other = Policy(measurements=(measurements_of("another"),))
     assert await bench.attest(*bench.policy(other)) == 1

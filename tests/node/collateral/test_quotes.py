@@ -22,7 +22,7 @@ SIGNATURE_AT, KEY_AT = 640, 700
 """Bytes of the signature over the quote, and of the key that it is made with."""
 
 
-class Watch:
+class Observer:
     """A time that goes on by one step at each look and by each pause, which lasts until it is let go."""
 
     def __init__(self, *, step_s: float = STEP_S) -> None:
@@ -49,7 +49,7 @@ class Prover:
         self.root: TrustRoot = parse_trust_root(platform.root_der)
         self.collateral: Collateral = parse_collateral(platform.collateral_json(NOW))
         self.quote = platform.mint_quote(measurements_of("backend"), bytes(64))
-        self.watch = Watch(step_s=step_s)
+        self.watch = Observer(step_s=step_s)
         self.quotes = Quotes(most_waiting=most_waiting, pause=self.watch.pause, time_s=self.watch.time_s)
 
     async def examine(self, quote: bytes | None = None) -> Evidence:

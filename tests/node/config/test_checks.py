@@ -70,6 +70,6 @@ def test_metrics_stay_on_loopback(listen: str, address: tuple[str, int]) -> None
 @pytest.mark.parametrize(
     ("host", "answer"), [("localhost", True), ("127.9.9.9", True), ("::1", True), ("::", False), ("node.local", False)]
 )
-def test_loopback_is_told_from_elsewhere(host: str, answer: bool) -> None:
+def test_loopback_is_distinguished_from_elsewhere(host: str, answer: bool) -> None:
     """Names other than the machine's own are not taken for it, whatever they resolve to."""
     assert is_loopback(host) is answer

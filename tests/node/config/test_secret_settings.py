@@ -24,7 +24,7 @@ def test_secret_value_is_not_quoted() -> None:
 
 def test_what_is_secret() -> None:
     """The settings that say of themselves that they are secret are these."""
-    assert {"admin.secret", "blobs.secret_key", "blobs.session_token", "secret.value"} == SECRETS
+    assert {"admin.secret", "objects.secret_key", "objects.session_token", "secret.value"} == SECRETS
 
 
 @pytest.mark.parametrize("path", sorted(SECRETS))
@@ -38,7 +38,7 @@ def test_secrets_do_not_belong_in_a_file(tmp_path: Path, path: str) -> None:
     assert CANARY not in f"{refused.value} {refused.value.hint}"
 
 
-@pytest.mark.parametrize("path", sorted(SECRETS | {"blobs.key_id", "store.url"}))
+@pytest.mark.parametrize("path", sorted(SECRETS | {"objects.key_id", "store.url"}))
 def test_secrets_are_not_shown(path: str) -> None:
     """Printed settings say that there is a secret, and not what it is; of others they say what is set."""
     value = f"postgresql://u:{CANARY}@h/d" if path == "store.url" else CANARY

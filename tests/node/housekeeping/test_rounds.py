@@ -107,7 +107,7 @@ async def test_lease_that_is_lost_ends_the_turn(services: Services, clock: Fixed
     assert (done, work.done) == (["slow"], [])
 
 
-async def test_failing_job_is_told_and_the_next_is_done(
+async def test_failing_job_is_reported_and_the_next_is_done(
     services: Services, clock: FixedClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A job that fails is logged without its message, tried again when it is due, and keeps nobody waiting."""

@@ -10,7 +10,7 @@ from spaces.store.contract import Commit, Put, Range
 
 GET = "tinycloud.kv/get"
 DAY_S = 86_400
-NO_RATE = Limits(strangers_per_minute=0, delegations_per_signer=3)
+NO_RATE = Limits(unauthenticated_per_minute=0, delegations_per_signer=3)
 
 
 async def _sweep(node, **options: int) -> int:

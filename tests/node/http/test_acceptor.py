@@ -127,7 +127,7 @@ async def test_connections_that_ended_do_not_count() -> None:
 async def test_nobody_waits_for_a_worker_that_stands_still() -> None:
     """A worker that has few connections and takes none delays others by milliseconds; all are served."""
     async with site(2) as here:
-        here.counts.tell(1, 0)
+        here.counts.sample(1, 0)
         worker = Worker(here.bound, here.counts, 0)
         assert await here.connect(200) == [b"0"] * 200
         worker.close()
@@ -160,7 +160,7 @@ async def test_who_comes_while_all_workers_end_is_refused() -> None:
             worker.hang_up()
 
 
-async def test_a_failed_accept_is_told_and_does_not_spin(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_failed_accept_is_reported_and_does_not_spin(capsys: pytest.CaptureFixture[str]) -> None:
     """Where the kernel gives no connection a worker rests: one line of the log, not one for each turn of the loop."""
     async with site(1) as here:
         worker = Worker(here.bound, here.counts, 0)
@@ -189,7 +189,7 @@ def test_counts_are_seen_through_the_descriptor() -> None:
     counts = ConnectionCounts.of(2)
     seen = ConnectionCounts(counts.fileno())
     assert seen.least_beside(1) is None
-    counts.tell(0, 17)
+    counts.sample(0, 17)
     assert seen.least_beside(1) == 17
     seen.withdraw(0)
     assert counts.least_beside(1) is None

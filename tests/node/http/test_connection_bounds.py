@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
-from node.cohort import InStep
+from node.cohort import Cohort
 from node.config.tree import Http
 from node.http.connection_bounds import ConnectionBounds
 from node.http.listener import Connection
@@ -123,7 +123,7 @@ async def _connection(peer: _Peer, act: Callable[[Connection], None]) -> None:
     loop, http = asyncio.get_running_loop(), Http(unread_answer_s=1e-6)
     server = web.Server(lambda _: asyncio.sleep(0, web.Response()))
     bounds = ConnectionBounds(http)
-    connection = Connection(server, loop=loop, http=http, common=None, in_step=InStep(), bounds=bounds)
+    connection = Connection(server, loop=loop, http=http, common=None, cohort=Cohort(), bounds=bounds)
     connection.connection_made(peer)
     act(connection)
     try:
@@ -132,7 +132,7 @@ async def _connection(peer: _Peer, act: Callable[[Connection], None]) -> None:
         connection.connection_lost(None)
 
 
-async def test_whoever_takes_something_is_waited_for() -> None:
+async def test_a_client_that_takes_something_is_waited_for() -> None:
     """A client is given up when it took nothing since the last look, however slow it was before."""
     left_bytes = [90_000, 80_000, 79_999, 79_999]
     await _connection(_Peer(left_bytes), Connection.pause_writing)

@@ -174,15 +174,15 @@ async def test_requests_behind_answers_that_are_taken_late_are_answered(body: by
 
     async def take(request: web.Request) -> web.StreamResponse:
         size_bytes = sum([len(piece) async for piece in body_pieces(request, max_bytes=1 << 24)])
-        return bytes_answer(answer, headers={"X-Told": f"{request.headers['X-Number']} {size_bytes}"})
+        return bytes_answer(answer, headers={"X-Listed": f"{request.headers['X-Number']} {size_bytes}"})
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = "POST /it HTTP/1.1\r\nHost: a\r\nX-Number: {}\r\nContent-Length: {}\r\n\r\n"
         for number in range(count):
             writer.write(head.format(number, len(body)).encode() + body)
         for number in range(count):
-            told = await reader.readuntil(b"\r\n\r\n")
-            assert f"X-Told: {number} {len(body)}\r\n".encode() in told
+            reported = await reader.readuntil(b"\r\n\r\n")
+            assert f"X-Listed: {number} {len(body)}\r\n".encode() in reported
             await reader.readexactly(len(answer))
 
     await _with_route(take, talk)
@@ -208,8 +208,8 @@ async def test_a_head_that_does_not_end_is_given_up(before: bytes) -> None:
             writer.write(before)
             await reader.readuntil(b"\r\n\r\n")
         writer.write(_ASKED)
-        told = await reader.read()
-        assert told == b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        reported = await reader.read()
+        assert reported == b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
     await _with_route(_answer, talk, head_s=0.05)
 
@@ -228,7 +228,7 @@ async def test_a_head_that_ends_in_time_is_answered() -> None:
     await _with_route(_answer, talk, head_s=20)
 
 
-async def test_whoever_takes_nothing_of_an_answer_is_given_up() -> None:
+async def test_a_client_that_takes_nothing_of_an_answer_is_given_up() -> None:
     """A connection whose answer nobody takes ends; until then it counts (H8, H9)."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -237,12 +237,12 @@ async def test_whoever_takes_nothing_of_an_answer_is_given_up() -> None:
         while True:  # as long as there is no room
             second, sender = await asyncio.open_connection(*address)
             sender.write(b"GET /none HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-            told = b""
+            reported = b""
             with suppress(ConnectionError):
-                told = await second.read()
+                reported = await second.read()
             sender.close()
-            if told:
-                assert _status(told) == 404
+            if reported:
+                assert _status(reported) == 404
                 return
 
     await _with_route(_answer_at_length, talk, max_connections=1, unread_answer_s=0.05)
@@ -282,7 +282,7 @@ async def test_what_follows_a_refused_head_is_forgotten(caller, caplog: pytest.L
 
 
 @pytest.mark.parametrize("expected", ["100-continue", "100-Continue"])
-async def test_who_waits_with_a_body_is_told_to_go_on(caller, expected: str) -> None:
+async def test_who_waits_with_a_body_is_reported_to_go_on(caller, expected: str) -> None:
     """A client that asks first, as many do with long bodies, hears that it may go on, and then its answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(caller.node.url).port)
     body = b'{"did":"did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"}'

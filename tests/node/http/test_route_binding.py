@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from node.cohort import InStep
+from node.cohort import Cohort
 from node.config.tree import Http
 from node.http.app import set_headers
 from node.http.listener import Listener, start_listener
@@ -40,7 +40,7 @@ class Serving:
     async def start(self, *routes: Route, drain_s: float = 5) -> None:
         app = web.Application()
         for route in routes:
-            app.router.add_route(route.method, route.path, bind(route, InStep()))
+            app.router.add_route(route.method, route.path, bind(route, Cohort()))
         app.on_response_prepare.append(set_headers(Http()))
         bound = bind_socket("127.0.0.1", 0)
         self.url = url_of(bound)

@@ -49,7 +49,7 @@ async def test_readiness(caller) -> None:
     assert (
         reply.status,
         json.loads(reply.body),
-    ) == (200, {"ready": True, "write": "ok", "schema": "ok", "release": "ok", "blobs": "ok"})
+    ) == (200, {"ready": True, "write": "ok", "schema": "ok", "release": "ok", "objects": "ok"})
 
 
 async def test_node_keys(caller) -> None:

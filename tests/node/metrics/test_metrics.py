@@ -250,8 +250,8 @@ def test_batches_are_counted() -> None:
     tally.judged([Refused()])
     tally.synced(7_000_000)
     tally.synced(1_000)
-    tally.room(8192)
-    tally.room(4096)
+    tally.used(8192)
+    tally.used(4096)
     found = _families("storekeeper", table=table)
     assert _values(found["sealspace_commits"], "_total") == {("committed",): 202, ("refused",): 2, ("failed",): 1}
     batches, syncs = found["sealspace_batch_commits"], found["sealspace_sync_seconds"]
@@ -269,7 +269,7 @@ def test_what_was_counted_outlives_its_process() -> None:
     tally = CommitTally(table.fileno(), 1)
     tally.judged([Committed()])
     tally.synced(1)
-    tally.room(4096)
+    tally.used(4096)
     table.clear_gauges(1)
     row = Table(table.fileno()).row(1)
     assert (row[COMMITS.cell("committed")], row[BATCH_COMMITS.start], row[STORE_USED_BYTES.start]) == (1, 1, 0)
@@ -280,14 +280,14 @@ def test_no_free_descriptor_ends_no_pulse() -> None:
     """A process that may open nothing more for now still notes its CPU time; its memory stays as it was noted last."""
     row = Table.of(1).row(0)
     vitals = Vitals(row)
-    vitals.tell()
+    vitals.sample()
     used_ns, resident_bytes = row[CPU_SECONDS.start], row[RESIDENT_BYTES.start]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
     os.close(free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))  # the least that is free is above it
     try:
-        vitals.tell()
+        vitals.sample()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert row[CPU_SECONDS.start] > used_ns

@@ -49,4 +49,4 @@ async def test_a_claim_goes_with_the_read(serve) -> None:
     async with serve() as there:
         claim = Claim(b"c" * 32, expires_at=int(there.clock.now()) + 60)
         snapshots = [await Reading().read(there.node.services.store, claim=claim) for _ in range(2)]
-        assert [True, False] == [snapshot.first_use for snapshot in snapshots]
+        assert [True, False] == [snapshot.claimed for snapshot in snapshots]

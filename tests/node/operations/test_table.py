@@ -23,7 +23,7 @@ READ = "tinycloud.capabilities/read"
 DECRYPT = "tinycloud.encryption/decrypt"
 NO_COMMON_ANSWER = "Multiple invocation outcomes require a homogeneous KV get or metadata batch"
 ONLY_PUTS = "KV batch put only accepts tinycloud.kv/put capabilities with paths"
-FORM = {"Content-Type": "Multipart/Form-Data; boundary=x"}
+FORMAT_VERSION = {"Content-Type": "Multipart/Form-Data; boundary=x"}
 
 
 class Asking:
@@ -177,10 +177,10 @@ async def test_forms(asking: Asking, grants: list[tuple[str, str]], said: str | 
     """A form makes a batch of puts where there is a put, and nothing beside puts goes with it (I10)."""
     wanted = [(f"tinycloud.{name}", resource) for name, resource in grants]
     if said in (None, "as it is"):
-        assert asking.plan(*wanted, headers=FORM).operation == ("kv_batch" if said is None else "kv_get")
+        assert asking.plan(*wanted, headers=FORMAT_VERSION).operation == ("kv_batch" if said is None else "kv_get")
         return
     with pytest.raises(BadOption) as refused:
-        asking.plan(*wanted, headers=FORM)
+        asking.plan(*wanted, headers=FORMAT_VERSION)
     assert said == str(refused.value)
 
 

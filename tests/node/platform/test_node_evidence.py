@@ -96,7 +96,7 @@ async def test_what_is_bound(tmp_path: Path, agent: AgentSimulator, other_root: 
     async with agent_on(tmp_path / "agent.sock", agent), stage_of(config, FixedClock()) as stage:
         answer = await stage.ask(f"/attestation?nonce={NONCE.replace(' ', '%20').replace('/', '%2F')}")
         services = stage.node.services
-    said = answer.told
+    said = answer.reported
     read = parse_node_attestation(answer.body, nonce=NONCE)
     report = parse_quote(bytes.fromhex(said["quote"])).report
     assert (200, "dstack", NONCE) == (answer.status, said["mode"], said["nonce"])
@@ -205,11 +205,11 @@ async def test_fuzz_the_query(tmp_path: Path, agent: AgentSimulator, clock: Fixe
         @given(st.binary(max_size=60) | st.sampled_from([b"%ff", b"%00", b"%ED%A0%80", b"\xff", b"a=b", b"%", b"+"]))
         def throw(raw: bytes) -> None:
             line = b"GET /attestation?nonce=" + bytes(byte for byte in raw if byte > 32) + b" HTTP/1.1\r\n"
-            told = asyncio.run_coroutine_threadsafe(_raw(stage.node.url, line), loop).result()
-            status = int(told.split(b" ", 2)[1])
-            assert status in (200, 400), told[:200]
+            reported = asyncio.run_coroutine_threadsafe(_raw(stage.node.url, line), loop).result()
+            status = int(reported.split(b" ", 2)[1])
+            assert status in (200, 400), reported[:200]
             if status == 200:
-                said = json.loads(told.partition(b"\r\n\r\n")[2])
+                said = json.loads(reported.partition(b"\r\n\r\n")[2])
                 read = parse_node_attestation(json.dumps(said).encode(), nonce=said["nonce"])
                 assert said["report_data"] == node_report_data(read.nonce, read.statement).hex()
 

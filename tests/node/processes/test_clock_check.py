@@ -38,7 +38,7 @@ def test_commands(
     monkeypatch.setattr(clock_check, "MADE_AT", MADE_AT + years * 365 * 86_400)
     data = tmp_path / "data"
     status = main([command, "--data", str(data), *(("--port", "0") if command == "serve" else ())])
-    told = capsys.readouterr()
+    reported = capsys.readouterr()
     assert status == (EXIT_STATUS["clock-wrong"] if command == "serve" else 1)
-    assert "the clock says" in told.out + told.err and "timedatectl" in told.out + told.err
+    assert "the clock says" in reported.out + reported.err and "timedatectl" in reported.out + reported.err
     assert not data.exists()

@@ -79,70 +79,70 @@ def verified(lines: list[bytes]) -> VerifiedExport:
     return verify_export(lines, node_did=NODE.did)
 
 
-async def test_sealing_moves_every_record_once(room: Store) -> None:
+async def test_sealing_moves_every_record_once(one_store: Store) -> None:
     """Each record has one number, in the order of time, and the queue is empty (RC1, RC2, RC4)."""
-    await write(room, *(record(number) for number in range(7)))
-    assert await seal_all(room, limit=3) == 7
-    assert await seal_all(room) == 0
-    lines = await exported(room)
+    await write(one_store, *(record(number) for number in range(7)))
+    assert await seal_all(one_store, limit=3) == 7
+    assert await seal_all(one_store) == 0
+    lines = await exported(one_store)
     assert [(entry["number"], entry["subject"]) for entry in entries(lines)] == [(n + 1, f"s{n}") for n in range(7)]
-    assert (await room.read(ranges=(Range(AUDIT_PREFIX),))).pages[0].rows == ()
+    assert (await one_store.read(ranges=(Range(AUDIT_PREFIX),))).pages[0].rows == ()
     assert (verified(lines).number, verified(lines).after) == (7, 0)
 
 
-async def test_the_oldest_waiting_record_is_told(room: Store) -> None:
+async def test_the_oldest_waiting_record_is_reported(one_store: Store) -> None:
     """Of the records that wait the time of the oldest is known; of none, none, however many were sealed before."""
 
     async def oldest() -> float | None:
-        return await oldest_unsealed_at(room, CHAIN, now=NOW + 200, window_s=120)
+        return await oldest_unsealed_at(one_store, CHAIN, now=NOW + 200, window_s=120)
 
     assert await oldest() is None
-    await write(room, *(record(number) for number in range(4)))
+    await write(one_store, *(record(number) for number in range(4)))
     assert await oldest() == pytest.approx(NOW, abs=1e-3)
-    await seal_batch(room, CHAIN, now=NOW + 100, limit=3)
+    await seal_batch(one_store, CHAIN, now=NOW + 100, limit=3)
     assert await oldest() == pytest.approx(NOW + 0.003, abs=1e-6)
-    await seal_all(room)
+    await seal_all(one_store)
     assert await oldest() is None
-    await write(room, record(90_000))
+    await write(one_store, record(90_000))
     assert await oldest() == pytest.approx(NOW + 90, abs=1e-3)
 
 
-async def test_entries_follow_from_each_other(room: Store) -> None:
+async def test_entries_follow_from_each_other(one_store: Store) -> None:
     """The first entry stands on the store's own id, each other on the hash of the one before (RC2, RC3)."""
-    await write(room, *(record(number) for number in range(3)))
-    await seal_all(room)
+    await write(one_store, *(record(number) for number in range(3)))
+    await seal_all(one_store)
     previous = genesis_hash(STORE_ID)
-    for line in await exported(room):
+    for line in await exported(one_store):
         if json.loads(line)["type"] == "sealspace.audit-entry/v1":
             assert json.loads(line)["previous"] == previous.hex()
             previous = entry_hash(line.rstrip(b"\n"))
-    assert verified(await exported(room)).hash == previous
+    assert verified(await exported(one_store)).hash == previous
 
 
-async def test_sealed_and_waiting_records_are_one_listing(room: Store) -> None:
+async def test_sealed_and_waiting_records_are_one_listing(one_store: Store) -> None:
     """Every record is in the chain or waits for it, each with all it said."""
     entropy = CountingEntropy()
     written = [record(number, detail=b"\x00\xff", request_id="r") for number in range(5)]
-    await write(room, *written[:3], entropy=entropy)
-    await seal_all(room)
-    await write(room, *written[3:], entropy=entropy)
-    assert list(await audit_records(room)) == written
+    await write(one_store, *written[:3], entropy=entropy)
+    await seal_all(one_store)
+    await write(one_store, *written[3:], entropy=entropy)
+    assert list(await audit_records(one_store)) == written
 
 
-async def test_heads_are_signed_now_and_then(room: Store) -> None:
+async def test_heads_are_signed_now_and_then(one_store: Store) -> None:
     """A head is signed when none was for a minute, and when the chain is exported; also over records sealed before it
     was due (RC5)."""
     entropy = CountingEntropy()
     kinds = []
     for number, now in enumerate((NOW, NOW + 1, NOW + HEAD_EVERY_S - 1)):
-        await write(room, record(number), entropy=entropy)
-        await seal_all(room, now=now, is_last=False)
-    kinds = [json.loads(line)["type"].split("/")[0].rpartition("-")[2] for line in await exported(room)]
+        await write(one_store, record(number), entropy=entropy)
+        await seal_all(one_store, now=now, is_last=False)
+    kinds = [json.loads(line)["type"].split("/")[0].rpartition("-")[2] for line in await exported(one_store)]
     assert kinds == ["export", "entry", "head", "entry", "entry"]
     with pytest.raises(AuditChainBroken, match="does not end with a head"):
-        verified(await exported(room))
-    assert await seal_all(room, now=NOW + HEAD_EVERY_S, is_last=False) == 0
-    assert (verified(await exported(room)).heads, verified(await exported(room)).number) == (2, 3)
+        verified(await exported(one_store))
+    assert await seal_all(one_store, now=NOW + HEAD_EVERY_S, is_last=False) == 0
+    assert (verified(await exported(one_store)).heads, verified(await exported(one_store)).number) == (2, 3)
 
 
 @pytest.fixture
@@ -203,74 +203,74 @@ class Losing:
 
 @pytest.mark.parametrize("is_done", [False, True])
 @pytest.mark.parametrize("at", range(3))
-async def test_a_holder_may_die_at_any_commit(room: Store, at: int, is_done: bool) -> None:
+async def test_a_holder_may_die_at_any_commit(one_store: Store, at: int, is_done: bool) -> None:
     """Whoever goes on after a death, whether its last commit came about or not, makes the same whole chain (RC4)."""
-    await write(room, *(record(number) for number in range(8)))
+    await write(one_store, *(record(number) for number in range(8)))
     with pytest.raises(ConnectionResetError):
-        await seal_all(Losing(room, at=at, is_done=is_done), limit=3)
-    await seal_all(room)
-    assert [entry["subject"] for entry in entries(await exported(room))] == [f"s{number}" for number in range(8)]
-    assert verified(await exported(room)).number == 8
+        await seal_all(Losing(one_store, at=at, is_done=is_done), limit=3)
+    await seal_all(one_store)
+    assert [entry["subject"] for entry in entries(await exported(one_store))] == [f"s{number}" for number in range(8)]
+    assert verified(await exported(one_store)).number == 8
 
 
-async def test_records_that_come_late_are_sealed(room: Store) -> None:
+async def test_records_that_come_late_are_sealed(one_store: Store) -> None:
     """A record whose time lies before sealed ones is sealed after them, by the round that looks at every time."""
     entropy = CountingEntropy()
-    await write(room, record(5), entropy=entropy)
-    await seal_all(room)
-    await write(room, record(1), entropy=entropy)
-    assert (await seal_batch(room, CHAIN, now=NOW + 200, window_s=99)).count == 0
-    assert (await seal_batch(room, CHAIN, now=NOW + 200)).count == 1
-    await write(room, record(2), entropy=entropy)
-    assert (await seal_batch(room, CHAIN, now=NOW, window_s=99)).count == 1  # a clock that was set back
+    await write(one_store, record(5), entropy=entropy)
+    await seal_all(one_store)
+    await write(one_store, record(1), entropy=entropy)
+    assert (await seal_batch(one_store, CHAIN, now=NOW + 200, window_s=99)).count == 0
+    assert (await seal_batch(one_store, CHAIN, now=NOW + 200)).count == 1
+    await write(one_store, record(2), entropy=entropy)
+    assert (await seal_batch(one_store, CHAIN, now=NOW, window_s=99)).count == 1  # a clock that was set back
 
 
-async def test_what_waited_while_nobody_sealed_is_sealed_first(room: Store) -> None:
+async def test_what_waited_while_nobody_sealed_is_sealed_first(one_store: Store) -> None:
     """However long no process sealed, the frequent round goes on where the last one found nothing more."""
     entropy = CountingEntropy()
-    await write(room, record(0), entropy=entropy)
-    await seal_all(room)
+    await write(one_store, record(0), entropy=entropy)
+    await seal_all(one_store)
     await write(
-        room,
+        one_store,
         *(msgspec.structs.replace(record(number), at=NOW + 150 + number) for number in range(1, 5)),
         entropy=entropy,
     )
-    sealed = [(await seal_batch(room, CHAIN, now=NOW + 10_000, window_s=10, limit=2)).count for _ in range(3)]
+    sealed = [(await seal_batch(one_store, CHAIN, now=NOW + 10_000, window_s=10, limit=2)).count for _ in range(3)]
     assert sealed == [2, 2, 0]
 
 
-async def test_no_record_stops_the_chain(room: Store) -> None:
+async def test_no_record_stops_the_chain(one_store: Store) -> None:
     """A record with very long texts is sealed under their hashes, and many large ones in several commits (RC2)."""
     entropy = CountingEntropy()
     huge = [record(number, subject="\x01" * MAX_TEXT_BYTES, detail=b"d" * 16_384) for number in range(90)]
-    await write(room, record(-1, subject="p" * 300_000), *huge, entropy=entropy)
-    assert await seal_all(room) == 91
-    lines = await exported(room)
+    await write(one_store, record(-1, subject="p" * 300_000), *huge, entropy=entropy)
+    assert await seal_all(one_store) == 91
+    lines = await exported(one_store)
     assert entries(lines)[0]["subject"].startswith("sha256:")
     assert max(map(len, lines)) < MAX_ENTRY_BYTES
     assert verified(lines).number == 91
 
 
-async def test_a_damaged_head_stops_sealing(room: Store) -> None:
+async def test_a_damaged_head_stops_sealing(one_store: Store) -> None:
     """Nothing is sealed on a head that does not decode or was deleted: a second chain would hide the first."""
-    await write(room, record(0))
+    await write(one_store, record(0))
     for value in (b"\x93", None):
-        await room.commit(Commit(puts=(Put(AUDIT_CHAIN_KEY, value, expect=ANY),)))
+        await one_store.commit(Commit(puts=(Put(AUDIT_CHAIN_KEY, value, expect=ANY),)))
         with pytest.raises(RecordDamaged):
-            await seal_batch(room, CHAIN, now=NOW)
+            await seal_batch(one_store, CHAIN, now=NOW)
 
 
 # --- verifying an export -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-async def lines(room: Store) -> list[bytes]:
+async def lines(one_store: Store) -> list[bytes]:
     """An export of six entries under two heads."""
     entropy = CountingEntropy()
     for start in (0, 3):
-        await write(room, *(record(start + number) for number in range(3)), entropy=entropy)
-        await seal_all(room)
-    return await exported(room)
+        await write(one_store, *(record(start + number) for number in range(3)), entropy=entropy)
+        await seal_all(one_store)
+    return await exported(one_store)
 
 
 async def test_every_flipped_byte_is_found(lines: list[bytes]) -> None:
@@ -328,9 +328,9 @@ async def test_a_chain_made_anew_needs_the_nodes_key(lines: list[bytes]) -> None
         verified(forged)
 
 
-async def test_a_part_of_the_chain(room: Store, lines: list[bytes]) -> None:
+async def test_a_part_of_the_chain(one_store: Store, lines: list[bytes]) -> None:
     """A part begins behind a number and says so; it is verified by the heads in it (RC6)."""
-    part = await exported(room, after=3)
+    part = await exported(one_store, after=3)
     assert (verified(part).after, verified(part).number, verified(part).heads) == (3, 6, 1)
     assert verified(part).hash == verified(lines).hash
 

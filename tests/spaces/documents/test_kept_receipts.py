@@ -61,29 +61,29 @@ async def test_receipts_go_by_age(store: Store, entropy: CountingEntropy) -> Non
     assert await kept(store) == set()
 
 
-async def test_a_long_history_is_swept_in_rounds(room: Store, entropy: CountingEntropy) -> None:
+async def test_a_long_history_is_swept_in_rounds(one_store: Store, entropy: CountingEntropy) -> None:
     """A network with more old receipts than a round removes, before one with none."""
     for at in range(600):
         put = receipt_put(NETWORKS[0], b"%d" % at, at=NOW + at / 1000, entropy=entropy)
-        assert isinstance(await room.commit(Commit(puts=(put,))), Committed)
-    await write(room, NETWORKS[1], b"young", NOW + 50, entropy)
+        assert isinstance(await one_store.commit(Commit(puts=(put,))), Committed)
+    await write(one_store, NETWORKS[1], b"young", NOW + 50, entropy)
     rounds = 0
-    while await sweep_receipts(room, until=NOW + 1):
+    while await sweep_receipts(one_store, until=NOW + 1):
         rounds += 1
-    assert (await kept(room), rounds) == ({b"young"}, 3)
+    assert (await kept(one_store), rounds) == ({b"young"}, 3)
 
 
-async def test_young_networks_are_passed_over(room: Store, entropy: CountingEntropy) -> None:
+async def test_young_networks_are_passed_over(one_store: Store, entropy: CountingEntropy) -> None:
     """A walk looks at the oldest receipts of a network and then at the next: what is old behind it is found."""
     for at in range(600):
         put = receipt_put(NETWORKS[at % 2], b"%d" % at, at=NOW + 10 + at, entropy=entropy)
-        assert isinstance(await room.commit(Commit(puts=(put,))), Committed)
+        assert isinstance(await one_store.commit(Commit(puts=(put,))), Committed)
     for network in NETWORKS[2:]:
-        await write(room, network, b"old " + network.text.encode(), NOW - 10, entropy)
+        await write(one_store, network, b"old " + network.text.encode(), NOW - 10, entropy)
     for _ in range(10):
-        await sweep_receipts(room, until=NOW, pages=2)
-    assert not any(text.startswith(b"old") for text in await kept(room))
-    assert len(await kept(room)) == 600
+        await sweep_receipts(one_store, until=NOW, pages=2)
+    assert not any(text.startswith(b"old") for text in await kept(one_store))
+    assert len(await kept(one_store)) == 600
 
 
 async def test_a_document_outlives_its_receipts_by_a_span_at_most(store: Store, entropy: CountingEntropy) -> None:
@@ -135,21 +135,21 @@ async def test_a_release_that_refers_to_a_document_meanwhile(store: Store, relea
     assert noted is not None and noted.value is not None
 
 
-async def test_nothing_is_swept_before_its_time(room: Store, entropy: CountingEntropy) -> None:
+async def test_nothing_is_swept_before_its_time(one_store: Store, entropy: CountingEntropy) -> None:
     """A clock at the beginning of time removes nothing."""
-    await write(room, NETWORKS[0], b"a", NOW, entropy)
-    await sweep_all(room, until=-1.0, now=0.0)
-    assert (await kept(room), await has(room, b"of a")) == ({b"a"}, True)
+    await write(one_store, NETWORKS[0], b"a", NOW, entropy)
+    await sweep_all(one_store, until=-1.0, now=0.0)
+    assert (await kept(one_store), await has(one_store, b"of a")) == ({b"a"}, True)
 
 
-async def test_a_walk_goes_on_where_it_was(room: Store) -> None:
+async def test_a_walk_goes_on_where_it_was(one_store: Store) -> None:
     """Whoever comes next goes on behind the rows that were dealt with, and at the end from the beginning."""
     rows = [b"zz%d" % number for number in range(5)]
-    await room.commit(Commit(puts=tuple(Put(key, b"") for key in rows)))
+    await one_store.commit(Commit(puts=tuple(Put(key, b"") for key in rows)))
     seen = []
     for _ in range(6):
-        page = await walk_page(room, b"zz", await walk_place(room, "test"), limit=2)
+        page = await walk_page(one_store, b"zz", await walk_place(one_store, "test"), limit=2)
         seen.append([key for key, _ in page.rows])
-        await room.commit(Commit(puts=(walk_put("test", page.place),)))
+        await one_store.commit(Commit(puts=(walk_put("test", page.place),)))
     assert [len(one) for one in seen] == [2, 2, 1, 2, 2, 1]
     assert sorted(key for one in seen[:3] for key in one) == rows

@@ -81,35 +81,35 @@ def fresh(store: Store) -> Delegations:
     return Delegations(store, DelegationCache())
 
 
-async def test_registered_delegation_is_found_by_cid(room: Store) -> None:
+async def test_registered_delegation_is_found_by_cid(one_store: Store) -> None:
     """What was registered comes back equal, closure and window included."""
     parent = registered(ucan(FILES))
     child = registered(
         ucan(FILES, signer=FRIEND, delegate=STRANGER.did, parents=[parent.delegation], lifetime_s=60), parent
     )
-    assert isinstance(await register(room, parent), Committed)
-    assert isinstance(await register(room, child, stored(parent)), Committed)
-    found = await fresh(room).by_cid([child.delegation.cid, None, parent.delegation.cid, Digest(b"?" * 32)])
+    assert isinstance(await register(one_store, parent), Committed)
+    assert isinstance(await register(one_store, child, stored(parent)), Committed)
+    found = await fresh(one_store).by_cid([child.delegation.cid, None, parent.delegation.cid, Digest(b"?" * 32)])
     assert (stored(child, stored(parent)), None, stored(parent), None) == found
     assert len(found[0].registered.closure) == 2
     assert found[0].registered.expires_at == NOW + 60
 
 
-async def test_second_lookup_needs_no_read(room: Store) -> None:
+async def test_second_lookup_needs_no_read(one_store: Store) -> None:
     """What was decoded once is found in memory."""
     known = registered(ucan(FILES))
-    await register(room, known)
-    delegations = fresh(room)
+    await register(one_store, known)
+    delegations = fresh(one_store)
     await delegations.by_cid([known.delegation.cid])
-    await room.close()
+    await one_store.close()
     assert (stored(known),) == await delegations.by_cid([known.delegation.cid])
 
 
-async def test_misses_are_told(room: Store) -> None:
+async def test_misses_are_reported(one_store: Store) -> None:
     """Each that was not in memory when it was cited is a miss, known or not, and what is found then takes memory."""
     known = registered(ucan(FILES))
-    await register(room, known)
-    delegations = fresh(room)
+    await register(one_store, known)
+    delegations = fresh(one_store)
     assert (delegations.misses, delegations.cache_bytes) == (0, 0)
     cids = [known.delegation.cid, Digest(b"\x07" * 32), None]
     for misses in (2, 3):
@@ -120,52 +120,52 @@ async def test_misses_are_told(room: Store) -> None:
     assert delegations.cache_bytes > len(known.delegation.header)
 
 
-async def test_unknown_delegation_is_asked_again(room: Store) -> None:
+async def test_unknown_delegation_is_asked_again(one_store: Store) -> None:
     """That a delegation is not there is never remembered."""
     known = registered(ucan(FILES))
-    delegations = fresh(room)
+    delegations = fresh(one_store)
     assert await delegations.by_cid([known.delegation.cid]) == (None,)
-    await register(room, known)
+    await register(one_store, known)
     assert (stored(known),) == await delegations.by_cid([known.delegation.cid])
 
 
-async def test_alias_leads_to_the_same_delegation(room: Store) -> None:
+async def test_alias_leads_to_the_same_delegation(one_store: Store) -> None:
     """Another spelling of a known delegation is another cid of it (Q25)."""
     known = registered(ucan(FILES))
-    await register(room, known)
+    await register(one_store, known)
     other = Digest(b"\x07" * 32)
-    await room.commit(Commit(puts=(alias_put(other, known.delegation.content_key),)))
-    assert (stored(known),) == await fresh(room).by_cid([other])
+    await one_store.commit(Commit(puts=(alias_put(other, known.delegation.content_key),)))
+    assert (stored(known),) == await fresh(one_store).by_cid([other])
 
 
-async def test_second_registration_is_refused(room: Store) -> None:
+async def test_second_registration_is_refused(one_store: Store) -> None:
     """A registration happens once; whoever comes second finds it registered."""
     known = registered(ucan(FILES))
-    assert isinstance(await register(room, known), Committed)
-    assert isinstance(await register(room, known), Refused)
+    assert isinstance(await register(one_store, known), Committed)
+    assert isinstance(await register(one_store, known), Refused)
 
 
-async def test_revocation_replaces_the_mark_and_outlives_the_row(room: Store) -> None:
+async def test_revocation_replaces_the_mark_and_outlives_the_row(one_store: Store) -> None:
     """A revoked delegation cannot come back to life, even where its own row is gone (ST2, W25)."""
     known = registered(ucan(FILES))
     content = known.delegation.content_key
-    await register(room, known)
+    await register(one_store, known)
     keys = mark_keys([content])
-    assert {content: Mark.LIVE} == marks_of([content], (await room.read(keys)).records)
+    assert {content: Mark.LIVE} == marks_of([content], (await one_store.read(keys)).records)
     revoked = Revoked(cid=Digest(b"\x09" * 32), at=NOW + 5, by=Principal(OWNER.did))
-    assert isinstance(await room.commit(Commit(puts=(revocation_put(content, revoked),), live=keys)), Committed)
-    records = (await room.read(keys)).records
+    assert isinstance(await one_store.commit(Commit(puts=(revocation_put(content, revoked),), live=keys)), Committed)
+    records = (await one_store.read(keys)).records
     assert {content: Mark.REVOKED} == marks_of([content], records)
     assert revoked == revocation_of(records[0])
-    assert isinstance(await room.commit(Commit(live=keys)), Refused)
-    await room.commit(Commit(puts=(Put(delegation_key(content), None),)))
-    assert isinstance(await register(room, known), Refused)
+    assert isinstance(await one_store.commit(Commit(live=keys)), Refused)
+    await one_store.commit(Commit(puts=(Put(delegation_key(content), None),)))
+    assert isinstance(await register(one_store, known), Refused)
 
 
-async def test_unknown_mark_is_left_out(room: Store) -> None:
+async def test_unknown_mark_is_left_out(one_store: Store) -> None:
     """A delegation that is not registered has no mark."""
     content = ucan(FILES).content_key
-    assert marks_of([content], (await room.read(mark_keys([content]))).records) == {}
+    assert marks_of([content], (await one_store.read(mark_keys([content]))).records) == {}
     assert revocation_of(None) is None
 
 
@@ -179,37 +179,37 @@ def test_damaged_mark_is_not_live(value: bytes) -> None:
         revocation_of(record)
 
 
-async def test_parties_find_their_delegations(room: Store) -> None:
+async def test_parties_find_their_delegations(one_store: Store) -> None:
     """Who signed and who received find a delegation, latest issued first, what says no time last and by cid."""
     dated = [registered(cacao(OWN_FILES, nonce=f"nonce000{at}", issued_at=NOW + at)) for at in (0, 1)]
     undated = [registered(ucan(FILES, nonce=str(at))) for at in range(3)]
     for known in (*dated, *undated):
-        await register(room, known)
+        await register(one_store, known)
     by_cid = sorted(undated, key=lambda known: cid_text(known.delegation.cid))
     expected = tuple(known.delegation.content_key for known in (dated[1], dated[0], *by_cid))
     friend = Principal(FRIEND.did)
-    assert expected == await indexed(room, party_range(friend, ROLE_TO))
-    assert expected[2:] == await indexed(room, party_range(Principal(OWNER.did), ROLE_FROM))
-    assert await indexed(room, party_range(friend, ROLE_FROM)) == ()
+    assert expected == await indexed(one_store, party_range(friend, ROLE_TO))
+    assert expected[2:] == await indexed(one_store, party_range(Principal(OWNER.did), ROLE_FROM))
+    assert await indexed(one_store, party_range(friend, ROLE_FROM)) == ()
     for at, known in enumerate((dated[1], dated[0], *by_cid), 1):
         after = place_of(known.delegation)
-        assert expected[at:] == await indexed(room, party_range(friend, ROLE_TO, after=after))
+        assert expected[at:] == await indexed(one_store, party_range(friend, ROLE_TO, after=after))
         assert cid_text(known.delegation.cid) == cid_at(after)
 
 
-async def test_a_place_is_where_the_row_stands(room: Store) -> None:
+async def test_a_place_is_where_the_row_stands(one_store: Store) -> None:
     """A row is found again by its place, and a page tells the places of its rows."""
     known = registered(ucan(FILES))
-    await register(room, known)
+    await register(one_store, known)
     place = place_of(known.delegation)
     key = party_row_key(Principal(OWNER.did), ROLE_FROM, place)
     assert place == place_at(key)
-    assert (await room.read((key,))).records[0] is not None
-    page = (await room.read(ranges=(party_range(Principal(OWNER.did), ROLE_FROM),))).pages[0]
+    assert (await one_store.read((key,))).records[0] is not None
+    page = (await one_store.read(ranges=(party_range(Principal(OWNER.did), ROLE_FROM),))).pages[0]
     assert ((place, known.delegation.content_key),) == party_rows(page)
 
 
-async def test_owners_find_what_was_passed_on(room: Store) -> None:
+async def test_owners_find_what_was_passed_on(one_store: Store) -> None:
     """A delegation is listed under every wallet and owner of a space above it, and not under keys that pass on."""
     root = registered(cacao(OWN_FILES))
     child = registered(ucan(OWN_FILES, signer=FRIEND, delegate=STRANGER.did, parents=[root.delegation]), root)
@@ -219,11 +219,11 @@ async def test_owners_find_what_was_passed_on(room: Store) -> None:
     wallet = Principal(WALLET.did)
     below = stored(child, stored(root))
     for known, parents in ((root, ()), (child, (stored(root),)), (grandchild, (below,))):
-        await register(room, known, *parents)
+        await register(one_store, known, *parents)
     assert (wallet,) == stored(root).accounts == below.accounts == stored(grandchild, below).accounts
-    found = await indexed(room, party_range(wallet, ROLE_FROM))
+    found = await indexed(one_store, party_range(wallet, ROLE_FROM))
     assert {root.delegation.content_key, child.delegation.content_key, grandchild.delegation.content_key} == {*found}
-    assert (child.delegation.content_key,) == await indexed(room, party_range(Principal(FRIEND.did), ROLE_FROM))
+    assert (child.delegation.content_key,) == await indexed(one_store, party_range(Principal(FRIEND.did), ROLE_FROM))
 
 
 @pytest.mark.parametrize(
@@ -238,33 +238,33 @@ async def test_owners_find_what_was_passed_on(room: Store) -> None:
         (f"{SPACE}/delegation", "tinycloud.delegation/status", False),
     ],
 )
-async def test_who_may_list_an_account_is_known(room: Store, resource: str, ability: str, opens: bool) -> None:
+async def test_who_may_list_an_account_is_known(one_store: Store, resource: str, ability: str, opens: bool) -> None:
     """The right to list what was delegated in a space makes its holder a member of the owner's account."""
-    await register(room, registered(ucan({resource: [ability]})))
+    await register(one_store, registered(ucan({resource: [ability]})))
     owner, friend = Principal(OWNER.did), Principal(FRIEND.did)
-    assert opens is bool(await indexed(room, membership_range(owner, friend)))
-    assert await indexed(room, membership_range(friend, owner)) == ()
+    assert opens is bool(await indexed(one_store, membership_range(owner, friend)))
+    assert await indexed(one_store, membership_range(friend, owner)) == ()
 
 
-async def test_space_finds_what_has_not_expired(room: Store) -> None:
+async def test_space_finds_what_has_not_expired(one_store: Store) -> None:
     """Delegations that name a space are listed latest registered first, the expired ones left out."""
     short = registered(ucan(FILES, lifetime_s=100))
     long = registered(ucan(FILES, lifetime_s=200))
-    await register(room, long, now=NOW)
-    await register(room, short, now=NOW + 1)
-    page = (await room.read(ranges=(space_grants_range(parse_space_id(SPACE)),))).pages[0]
+    await register(one_store, long, now=NOW)
+    await register(one_store, short, now=NOW + 1)
+    page = (await one_store.read(ranges=(space_grants_range(parse_space_id(SPACE)),))).pages[0]
     both = (short.delegation.content_key, long.delegation.content_key)
     assert both == unexpired_of(page, now=NOW + 99)
     assert both[1:] == unexpired_of(page, now=NOW + 100)
     assert unexpired_of(page, now=NOW + 200) == ()
-    rest = (await room.read(ranges=(space_grants_range(parse_space_id(SPACE), after=page.rows[0][0]),))).pages[0]
+    rest = (await one_store.read(ranges=(space_grants_range(parse_space_id(SPACE), after=page.rows[0][0]),))).pages[0]
     assert both[1:] == unexpired_of(rest, now=NOW)
 
 
-async def test_delegation_without_expiry_is_listed_for_ever(room: Store) -> None:
+async def test_delegation_without_expiry_is_listed_for_ever(one_store: Store) -> None:
     """No expiry never passes."""
-    await register(room, registered(cacao(OWN_FILES, lifetime_s=None)))
-    page = (await room.read(ranges=(space_grants_range(parse_space_id(space_text(WALLET.did))),))).pages[0]
+    await register(one_store, registered(cacao(OWN_FILES, lifetime_s=None)))
+    page = (await one_store.read(ranges=(space_grants_range(parse_space_id(space_text(WALLET.did))),))).pages[0]
     assert len(unexpired_of(page, now=NOW + 1e9)) == 1
 
 
@@ -302,10 +302,10 @@ IN_PERSON = {
 
 
 @pytest.mark.parametrize(("delegation", "expected"), IN_PERSON.values(), ids=IN_PERSON)
-async def test_sessions_granted_in_person(room: Store, delegation: Delegation, expected: bool) -> None:
+async def test_sessions_granted_in_person(one_store: Store, delegation: Delegation, expected: bool) -> None:
     """Only a wallet's own bounded sign-in is a session in person (IP2)."""
-    await register(room, registered(delegation))
-    found = await indexed(room, sessions_range(delegation.delegator, Principal(FRIEND.did)))
+    await register(one_store, registered(delegation))
+    found = await indexed(one_store, sessions_range(delegation.delegator, Principal(FRIEND.did)))
     assert ((delegation.content_key,) if expected else ()) == found
 
 
@@ -366,7 +366,7 @@ def test_row_is_laid_out_so() -> None:
         row_of("", MEMBERS),
     ],
 )
-def test_damaged_row_is_told(value: bytes) -> None:
+def test_damaged_row_is_reported(value: bytes) -> None:
     """A stored delegation that does not decode is an error of its own."""
     with pytest.raises(RecordDamaged):
         decode_delegation(Record(value, b"." * 16))

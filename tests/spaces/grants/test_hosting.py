@@ -72,119 +72,119 @@ async def host(
     return [space.name for space in planned.activated], [space.name for space in planned.skipped]
 
 
-async def test_owners_grant_hosts_its_spaces(room: Store) -> None:
+async def test_owners_grant_hosts_its_spaces(one_store: Store) -> None:
     """In `auto` a grant without parents by the space's own DID hosts it, and a repeat tells the truth (Q6)."""
     delegation = grant("default", "notes")
-    assert await host(room, delegation) == (["default", "notes"], [])
-    assert await host(room, delegation, is_new=False) == (["default", "notes"], [])
-    records = (await room.read((space_row_key(space()), space_row_key(space("other"))))).records
+    assert await host(one_store, delegation) == (["default", "notes"], [])
+    assert await host(one_store, delegation, is_new=False) == (["default", "notes"], [])
+    records = (await one_store.read((space_row_key(space()), space_row_key(space("other"))))).records
     assert [is_hosted(record) for record in records] == [True, False]
     assert space_of(records[0]).space == space()
-    page = (await room.read(ranges=(owned_spaces_range(OWNER_P),))).pages[0]
+    page = (await one_store.read(ranges=(owned_spaces_range(OWNER_P),))).pages[0]
     assert {"default", "notes"} == {space_of(record).space.name for _, record in page.rows}
 
 
-async def test_wallets_grant_hosts_its_spaces(room: Store) -> None:
+async def test_wallets_grant_hosts_its_spaces(one_store: Store) -> None:
     """A sign-in hosts the wallet's space, however the address is spelt."""
     text = space_text(WALLET.did)
-    assert await host(room, cacao({f"{text.lower()}/kv": [GET]})) == (["default"], [])
+    assert await host(one_store, cacao({f"{text.lower()}/kv": [GET]})) == (["default"], [])
 
 
-async def test_grant_over_anothers_space_hosts_nothing(room: Store) -> None:
+async def test_grant_over_anothers_space_hosts_nothing(one_store: Store) -> None:
     """Whoever is not the space's DID does not host it: not by naming it, not with a parent."""
-    stranger = grant("default", signer=STRANGER)
-    assert await host(room, stranger) == ([], ["default"])
+    outsider = grant("default", signer=STRANGER)
+    assert await host(one_store, outsider) == ([], ["default"])
     parent = grant("default")
     child = grant("default", signer=FRIEND, delegate=STRANGER.did, parents=[parent])
-    assert await host(room, child) == ([], ["default"])
+    assert await host(one_store, child) == ([], ["default"])
     owners_child = grant("default", parents=[parent])
-    assert await host(room, owners_child) == ([], ["default"])
+    assert await host(one_store, owners_child) == ([], ["default"])
 
 
-async def test_repeat_hosts_nothing(room: Store) -> None:
+async def test_repeat_hosts_nothing(one_store: Store) -> None:
     """Only a new registration hosts; a repeat learns what is hosted."""
-    assert await host(room, grant("default"), is_new=False) == ([], ["default"])
+    assert await host(one_store, grant("default"), is_new=False) == ([], ["default"])
 
 
-async def test_own_put_hosts_the_space(room: Store) -> None:
+async def test_own_put_hosts_the_space(one_store: Store) -> None:
     """A put by the space's DID hosts it; a put by a delegate does not."""
-    by_friend = await plan(room, hosting_by_put(space(), FRIEND_P, AUTO, client=None, now=NOW))
+    by_friend = await plan(one_store, hosting_by_put(space(), FRIEND_P, AUTO, client=None, now=NOW))
     assert ((), (space(),), ()) == (by_friend.activated, by_friend.skipped, by_friend.puts)
-    by_owner = await plan(room, hosting_by_put(space(), OWNER_P, AUTO, client=None, now=NOW))
+    by_owner = await plan(one_store, hosting_by_put(space(), OWNER_P, AUTO, client=None, now=NOW))
     assert ((space(),), (space(),)) == (by_owner.activated, by_owner.new)
-    assert isinstance(await commit(room, by_owner), Committed)
-    in_explicit = await plan(room, hosting_by_put(space("x"), OWNER_P, EXPLICIT, client=None, now=NOW))
+    assert isinstance(await commit(one_store, by_owner), Committed)
+    in_explicit = await plan(one_store, hosting_by_put(space("x"), OWNER_P, EXPLICIT, client=None, now=NOW))
     assert (space("x"),) == in_explicit.skipped
 
 
-async def test_explicit_mode_asks_for_a_host_grant(room: Store) -> None:
+async def test_explicit_mode_asks_for_a_host_grant(one_store: Store) -> None:
     """In `explicit` only `space/host` on exactly `<space>/space` hosts, for several spaces (D40, D44)."""
-    assert await host(room, grant("default"), EXPLICIT) == ([], ["default"])
+    assert await host(one_store, grant("default"), EXPLICIT) == ([], ["default"])
     below = ucan({f"{space().text}/space/x": [HOST], f"{space().text}/kv": [HOST]})
-    assert await host(room, below, EXPLICIT) == ([], ["default"])
+    assert await host(one_store, below, EXPLICIT) == ([], ["default"])
     many = tuple(f"s{at:02d}" for at in range(16))
-    activated, skipped = await host(room, grant(host=many), EXPLICIT)
+    activated, skipped = await host(one_store, grant(host=many), EXPLICIT)
     assert (list(many), []) == (activated, skipped)
 
 
-async def test_host_grant_by_a_delegate(room: Store) -> None:
+async def test_host_grant_by_a_delegate(one_store: Store) -> None:
     """A host grant works in every mode and from whoever was granted it (D41)."""
     parent = grant(host=("default",))
     child = grant(host=("default",), signer=FRIEND, delegate=STRANGER.did, parents=[parent])
-    assert await host(room, child) == (["default"], [])
+    assert await host(one_store, child) == (["default"], [])
 
 
-async def test_listed_mode(room: Store) -> None:
+async def test_listed_mode(one_store: Store) -> None:
     """In `listed` the spaces of listed DIDs host themselves, and others are not hosted in any way (ST13, Q20)."""
     policy = HostingPolicy(HostingMode.LISTED, frozenset({OWNER.did}))
-    assert await host(room, grant("default"), policy) == (["default"], [])
-    assert await host(room, grant(host=("more",)), policy) == (["more"], [])
+    assert await host(one_store, grant("default"), policy) == (["default"], [])
+    assert await host(one_store, grant(host=("more",)), policy) == (["more"], [])
     friends = {f"{space(owner=FRIEND_P).text}/kv": [GET]}
-    assert await host(room, ucan(friends, signer=FRIEND), policy) == ([], ["default"])
+    assert await host(one_store, ucan(friends, signer=FRIEND), policy) == ([], ["default"])
     friends[f"{space(owner=FRIEND_P).text}/space"] = [HOST]
-    assert await host(room, ucan(friends, signer=FRIEND), policy) == ([], ["default"])
-    by_friend = await plan(room, hosting_by_put(space(owner=FRIEND_P), FRIEND_P, policy, client=None, now=NOW))
+    assert await host(one_store, ucan(friends, signer=FRIEND), policy) == ([], ["default"])
+    by_friend = await plan(one_store, hosting_by_put(space(owner=FRIEND_P), FRIEND_P, policy, client=None, now=NOW))
     assert ((), ()) == (by_friend.activated, by_friend.puts)
 
 
-async def test_permit_mode(room: Store) -> None:
+async def test_permit_mode(one_store: Store) -> None:
     """In `permit` the spaces of admitted DIDs host themselves, and others are not hosted in any way (ST14)."""
     friends = {f"{space(owner=FRIEND_P).text}/{part}": [what] for part, what in (("kv", GET), ("space", HOST))}
-    assert isinstance(await room.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),))), Committed)
-    assert await host(room, grant("default", "a.b"), PERMIT) == (["default"], ["a.b"])
-    assert await host(room, grant(host=("a.b",)), PERMIT) == (["a.b"], [])
-    assert await host(room, ucan(friends, signer=FRIEND), PERMIT) == ([], ["default"])
-    by_friend = await plan(room, hosting_by_put(space(owner=FRIEND_P), FRIEND_P, PERMIT, client=None, now=NOW))
+    assert isinstance(await one_store.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),))), Committed)
+    assert await host(one_store, grant("default", "a.b"), PERMIT) == (["default"], ["a.b"])
+    assert await host(one_store, grant(host=("a.b",)), PERMIT) == (["a.b"], [])
+    assert await host(one_store, ucan(friends, signer=FRIEND), PERMIT) == ([], ["default"])
+    by_friend = await plan(one_store, hosting_by_put(space(owner=FRIEND_P), FRIEND_P, PERMIT, client=None, now=NOW))
     assert ((), ()) == (by_friend.activated, by_friend.puts)
 
 
-async def test_owners_are_admitted_one_by_one(room: Store) -> None:
+async def test_owners_are_admitted_one_by_one(one_store: Store) -> None:
     """A grant over spaces of two owners hosts those of the one who is admitted, and rests on no more than that."""
     both = HostingRequest(
         (space(), space(owner=FRIEND_P)),
         explicit=frozenset((space(), space(owner=FRIEND_P))),
         by_admission=True,
     )
-    nobody = await plan(room, both)
+    nobody = await plan(one_store, both)
     assert ((), (), ()) == (nobody.new, nobody.checks, nobody.adds)
-    await room.commit(Commit(puts=(admission_put(FRIEND_P, now=NOW),)))
-    planned = await plan(room, both)
+    await one_store.commit(Commit(puts=(admission_put(FRIEND_P, now=NOW),)))
+    planned = await plan(one_store, both)
     assert ((space(owner=FRIEND_P),), (space(),)) == (planned.new, planned.skipped)
     assert [admission_key(FRIEND_P)] == [check.key for check in planned.checks]
 
 
-async def test_removal_before_the_commit(room: Store) -> None:
+async def test_removal_before_the_commit(one_store: Store) -> None:
     """Who is removed after the plan was made is not hosted, and nothing is counted (ST14)."""
-    await room.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),)))
+    await one_store.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),)))
     wanted = hosting_by_grant(grant("default", host=("more",)), PERMIT, client=CLIENT, now=NOW)
-    planned = await plan(room, wanted)
-    row = (await room.read((admission_key(OWNER_P),))).records[0]
+    planned = await plan(one_store, wanted)
+    row = (await one_store.read((admission_key(OWNER_P),))).records[0]
     assert row is not None and is_admitted(row)
-    await room.commit(Commit(puts=(removal_put(OWNER_P, row),)))
-    assert isinstance(await commit(room, planned), Refused)
-    assert ((), ()) == ((await plan(room, wanted)).activated, (await plan(room, wanted)).adds)
-    assert isinstance(await room.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),))), Committed)
-    assert isinstance(await commit(room, planned), Refused)  # another admission than the one it was planned on
+    await one_store.commit(Commit(puts=(removal_put(OWNER_P, row),)))
+    assert isinstance(await commit(one_store, planned), Refused)
+    assert ((), ()) == ((await plan(one_store, wanted)).activated, (await plan(one_store, wanted)).adds)
+    assert isinstance(await one_store.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),))), Committed)
+    assert isinstance(await commit(one_store, planned), Refused)  # another admission than the one it was planned on
     with pytest.raises(RecordDamaged):
         admission_check(OWNER_P, None)
 
@@ -193,11 +193,11 @@ NAMES = {"letters": "aZ09_-", "64 bytes": "a" * 64, "65 bytes": "a" * 65, "a dot
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
-async def test_names_that_host_themselves(room: Store, name: str) -> None:
+async def test_names_that_host_themselves(one_store: Store, name: str) -> None:
     """Names of up to 64 letters, digits, `_` and `-` host themselves; others need a host grant."""
     is_plain = name in (NAMES["letters"], NAMES["64 bytes"])
-    assert (([name], []) if is_plain else ([], [name])) == await host(room, grant(name))
-    assert ([name], []) == await host(room, grant(host=(name,)))
+    assert (([name], []) if is_plain else ([], [name])) == await host(one_store, grant(name))
+    assert ([name], []) == await host(one_store, grant(host=(name,)))
 
 
 def test_names_that_are_never_hosted() -> None:
@@ -214,10 +214,10 @@ EVERY_MODE = pytest.mark.parametrize("mode", [AUTO, EXPLICIT, LISTED, PERMIT], i
 
 
 @pytest.fixture
-async def admitted(room: Store) -> Store:
+async def admitted(one_store: Store) -> Store:
     """A store with two admitted owners."""
-    await room.commit(Commit(puts=tuple([admission_put(owner, now=NOW) for owner in (OWNER_P, FRIEND_P)])))
-    return room
+    await one_store.commit(Commit(puts=tuple([admission_put(owner, now=NOW) for owner in (OWNER_P, FRIEND_P)])))
+    return one_store
 
 
 @EVERY_MODE
@@ -259,13 +259,13 @@ async def test_bound_of_new_owners(admitted: Store, mode: HostingPolicy) -> None
     assert await host(admitted, friends, policy, client="::1") == (["default"], [])
 
 
-async def test_next_hour_counts_anew(room: Store) -> None:
+async def test_next_hour_counts_anew(one_store: Store) -> None:
     """The bound on new owners is one of each hour."""
     policy = replace(AUTO, bounds=Bounds(new_owners_per_hour=1))
-    await host(room, grant("default"), policy, client=CLIENT)
+    await host(one_store, grant("default"), policy, client=CLIENT)
     friends = ucan({f"{space(owner=FRIEND_P).text}/kv": [GET]}, signer=FRIEND)
     wanted = hosting_by_grant(friends, policy, client=CLIENT, now=NOW + 3600)
-    assert (space(owner=FRIEND_P),) == (await plan(room, wanted)).activated
+    assert (space(owner=FRIEND_P),) == (await plan(one_store, wanted)).activated
 
 
 CLIENTS = {
@@ -288,33 +288,33 @@ def test_how_clients_are_counted(address: str | None, expected: str | None) -> N
     assert expected == counted_client(address)
 
 
-async def test_racing_grants_stay_within_the_bounds(room: Store) -> None:
+async def test_racing_grants_stay_within_the_bounds(one_store: Store) -> None:
     """Plans made on the same read cannot go over a bound together; the refused one skips on its next read."""
     policy = replace(AUTO, bounds=Bounds(per_owner=3))
     grants = [grant(f"{letter}1", f"{letter}2", nonce=letter) for letter in "ab"]
     wanted = [hosting_by_grant(delegation, policy, client=None, now=NOW) for delegation in grants]
-    plans = [await plan(room, request) for request in wanted]
-    outcomes = await asyncio.gather(*[commit(room, planned) for planned in plans])
+    plans = [await plan(one_store, request) for request in wanted]
+    outcomes = await asyncio.gather(*[commit(one_store, planned) for planned in plans])
     assert [Committed, Refused] == [type(outcome) for outcome in outcomes]
-    again = await plan(room, wanted[1])
+    again = await plan(one_store, wanted[1])
     assert ([s.name for s in again.activated], [s.name for s in again.skipped]) == (["b1"], ["b2"])
-    assert isinstance(await commit(room, again), Committed)
+    assert isinstance(await commit(one_store, again), Committed)
 
 
-async def test_racing_hosts_of_one_space(room: Store) -> None:
+async def test_racing_hosts_of_one_space(one_store: Store) -> None:
     """Two grants that host the same space at once: one does, the other finds it hosted."""
     wanted = [hosting_by_grant(grant("default", nonce=nonce), AUTO, client=None, now=NOW) for nonce in ("one", "two")]
-    plans = [await plan(room, request) for request in wanted]
-    outcomes = [await commit(room, planned) for planned in plans]
+    plans = [await plan(one_store, request) for request in wanted]
+    outcomes = [await commit(one_store, planned) for planned in plans]
     assert [Committed, Refused] == [type(outcome) for outcome in outcomes]
-    assert ((space(),), ()) == ((await plan(room, wanted[1])).activated, (await plan(room, wanted[1])).new)
+    assert ((space(),), ()) == ((await plan(one_store, wanted[1])).activated, (await plan(one_store, wanted[1])).new)
 
 
-async def test_write_may_depend_on_the_space(room: Store) -> None:
+async def test_write_may_depend_on_the_space(one_store: Store) -> None:
     """A hosted space gives a condition for commits; one that is not hosted gives none."""
-    await host(room, grant("default"))
-    record = (await room.read((space_row_key(space()),))).records[0]
-    assert isinstance(await room.commit(Commit(checks=(hosting_check(space(), record),))), Committed)
+    await host(one_store, grant("default"))
+    record = (await one_store.read((space_row_key(space()),))).records[0]
+    assert isinstance(await one_store.commit(Commit(checks=(hosting_check(space(), record),))), Committed)
     with pytest.raises(RecordDamaged):
         hosting_check(space(), None)
 

@@ -41,98 +41,100 @@ async def _all_keys(store: Store) -> set[bytes]:
     return {key for page in pages for key, _ in page.rows}
 
 
-async def test_an_expired_delegation_leaves_whole(room: Store) -> None:
+async def test_an_expired_delegation_leaves_whole(one_store: Store) -> None:
     """Thirty days after its end every row of a delegation goes, a revoked mark too, and it counts no longer."""
     for granted in (registered(ucan(KV, lifetime_s=60)), registered(wallet_grant(WALLETS, lifetime_s=60))):
-        await _register(room, granted)
+        await _register(one_store, granted)
         delegation = granted.delegation
         revoked = Revoked(cid=delegation.cid, at=NOW, by=delegation.delegator)
-        await room.commit(Commit(puts=(revocation_put(delegation.content_key, revoked),)))
-    assert await _kept(room, OWNER.did) == 1
-    assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + 59) == 0
-    assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + 61) == 2
-    assert await _all_keys(room) == set()
-    assert await _kept(room, OWNER.did) == 0
-    assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + DAY_S) == 0
+        await one_store.commit(Commit(puts=(revocation_put(delegation.content_key, revoked),)))
+    assert await _kept(one_store, OWNER.did) == 1
+    assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 59) == 0
+    assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 61) == 2
+    assert await _all_keys(one_store) == set()
+    assert await _kept(one_store, OWNER.did) == 0
+    assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + DAY_S) == 0
 
 
-async def test_a_delegation_that_an_earlier_version_filed_leaves_whole(room: Store) -> None:
+async def test_a_delegation_that_an_earlier_version_filed_leaves_whole(one_store: Store) -> None:
     """A row of the sweep without the time of registration, as earlier versions wrote it, is found and goes too."""
     granted = registered(ucan(KV, lifetime_s=60))
-    await _register(room, granted)
+    await _register(one_store, granted)
     content = granted.delegation.content_key
-    ((due, row),) = (await room.read(ranges=(Range(INDEX),))).pages[0].rows
+    ((due, row),) = (await one_store.read(ranges=(Range(INDEX),))).pages[0].rows
     former = due[: len(INDEX) + 8] + content[:16]
-    await room.commit(Commit(puts=(Put(due, None), Put(former, row.value))))
-    assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + 59) == 0
-    assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
-    assert await _all_keys(room) == set()
+    await one_store.commit(Commit(puts=(Put(due, None), Put(former, row.value))))
+    assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 59) == 0
+    assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
+    assert await _all_keys(one_store) == set()
 
 
-async def test_a_session_that_an_earlier_version_filed_leaves_whole(room: Store) -> None:
+async def test_a_session_that_an_earlier_version_filed_leaves_whole(one_store: Store) -> None:
     """A row of the index of sessions goes with its delegation, whether or not it would be filed today."""
     granted = registered(wallet_grant(WALLETS, lifetime_s=60))
-    await _register(room, granted)
+    await _register(one_store, granted)
     former = Put(session_row_key(granted.delegation), granted.delegation.content_key)
-    await room.commit(Commit(puts=(former,)))
-    assert former.key in await _all_keys(room)
-    assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
-    assert await _all_keys(room) == set()
+    await one_store.commit(Commit(puts=(former,)))
+    assert former.key in await _all_keys(one_store)
+    assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
+    assert await _all_keys(one_store) == set()
 
 
-async def test_what_is_valid_stays(room: Store) -> None:
+async def test_what_is_valid_stays(one_store: Store) -> None:
     """A delegation that has not expired, or never will, is not touched."""
-    await _register(room, registered(ucan(KV, lifetime_s=40 * DAY_S)))
-    await _register(room, registered(wallet_grant(WALLETS, lifetime_s=None)))
-    before = await _all_keys(room)
-    assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + DAY_S) == 0
-    assert await _all_keys(room) == before
+    await _register(one_store, registered(ucan(KV, lifetime_s=40 * DAY_S)))
+    await _register(one_store, registered(wallet_grant(WALLETS, lifetime_s=None)))
+    before = await _all_keys(one_store)
+    assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + DAY_S) == 0
+    assert await _all_keys(one_store) == before
 
 
-async def test_a_mark_stays_as_long_as_its_delegation_could_return(room: Store) -> None:
+async def test_a_mark_stays_as_long_as_its_delegation_could_return(one_store: Store) -> None:
     """A delegation that outlives what it cites keeps its mark until thirty days after its own end."""
     short = registered(ucan(KV, lifetime_s=60))
     longer = registered(ucan(KV, lifetime_s=10 * DAY_S, parents=(short.delegation,), nonce="m"), short)
     assert longer.expires_at == short.expires_at
-    await _register(room, longer)
+    await _register(one_store, longer)
     mark = mark_keys((longer.delegation.content_key,))
-    assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
-    assert (await room.read(mark)).records[0] is not None
-    assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + 10 * DAY_S - 1) == 0
-    assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + 10 * DAY_S + 1) == 1
-    assert await _all_keys(room) == set()
+    assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
+    assert (await one_store.read(mark)).records[0] is not None
+    assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 10 * DAY_S - 1) == 0
+    assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 10 * DAY_S + 1) == 1
+    assert await _all_keys(one_store) == set()
 
 
-async def test_an_endless_grant_on_an_ending_one_is_only_taken_from_the_index(room: Store) -> None:
+async def test_an_endless_grant_on_an_ending_one_is_only_taken_from_the_index(one_store: Store) -> None:
     """What has no end of its own stays, though what it cites has ended."""
     short = registered(wallet_grant(WALLETS, lifetime_s=60, nonce="nonce0001"))
     parents_window = registered(wallet_grant(WALLETS, lifetime_s=None))
     endless = Registered(parents_window.delegation, parents_window.closure, None, short.expires_at, ())
-    await _register(room, endless)
-    assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
-    assert (await room.read(mark_keys((endless.delegation.content_key,)))).records[0] is not None
-    assert await _sweep(room, NOW + KEPT_AFTER_EXPIRY_S + 10 * DAY_S) == 0
+    await _register(one_store, endless)
+    assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
+    assert (await one_store.read(mark_keys((endless.delegation.content_key,)))).records[0] is not None
+    assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 10 * DAY_S) == 0
 
 
-async def test_two_sweeps_count_once(room: Store) -> None:
+async def test_two_sweeps_count_once(one_store: Store) -> None:
     """A removal that was planned on an older reading is refused."""
     granted = registered(ucan(KV, lifetime_s=60))
-    await _register(room, granted)
+    await _register(one_store, granted)
     now = NOW + KEPT_AFTER_EXPIRY_S + 61
-    ((due, row),) = await rows_until(room, INDEX, swept_until(now), limit=10)
-    record = (await room.read((delegation_key(row.value or b""),))).records[0]
+    ((due, row),) = await rows_until(one_store, INDEX, swept_until(now), limit=10)
+    record = (await one_store.read((delegation_key(row.value or b""),))).records[0]
     plan = plan_removal(due, decode_delegation(record), record, now=now)
-    assert isinstance(await room.commit(plan), Committed)
-    assert isinstance(await room.commit(plan), Refused)
-    assert await _kept(room, OWNER.did) == 0
-    gone = (await room.read((delegation_key(row.value or b""),))).records[0]
-    assert isinstance(await room.commit(plan_removal(due, decode_delegation(gone), gone, now=now)), Committed)
+    assert isinstance(await one_store.commit(plan), Committed)
+    assert isinstance(await one_store.commit(plan), Refused)
+    assert await _kept(one_store, OWNER.did) == 0
+    gone = (await one_store.read((delegation_key(row.value or b""),))).records[0]
+    assert isinstance(await one_store.commit(plan_removal(due, decode_delegation(gone), gone, now=now)), Committed)
 
 
-async def test_a_bound_on_one_signer_is_exact(room: Store) -> None:
+async def test_a_bound_on_one_signer_is_exact(one_store: Store) -> None:
     """The commit that would go over the bound is refused."""
     for nonce, expected in (("a", Committed), ("b", Committed), ("c", Refused)):
         granted = registered(ucan(KV, nonce=nonce))
         puts = registration_puts(granted, now=NOW, accounts=())
-        outcome = await room.commit(Commit(puts=tuple(puts), adds=(kept_add(kept_key(Principal(OWNER.did)), limit=2),)))
+        outcome = await one_store.commit(
+            Commit(puts=tuple(puts), adds=(kept_add(kept_key(Principal(OWNER.did)), limit=2),))
+        )
         assert isinstance(outcome, expected)

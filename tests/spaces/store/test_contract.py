@@ -214,29 +214,29 @@ async def test_counter_does_not_overflow(store: Store) -> None:
     assert isinstance(await store.commit(Commit(adds=(Add(b"cA", 1),))), Refused)
 
 
-async def test_first_use_is_told_once(store: Store) -> None:
+async def test_replay_record_is_reported_once(store: Store) -> None:
     """A claim with a read is a first use exactly once; without a claim nothing is said (ST4)."""
-    assert (await store.read(claim=claim(b"one"))).first_use is True
-    assert (await store.read(claim=claim(b"one"))).first_use is False
-    assert (await store.read(claim=claim(b"two"))).first_use is True
-    assert (await store.read()).first_use is None
+    assert (await store.read(claim=claim(b"one"))).claimed is True
+    assert (await store.read(claim=claim(b"one"))).claimed is False
+    assert (await store.read(claim=claim(b"two"))).claimed is True
+    assert (await store.read()).claimed is None
 
 
-async def test_first_use_is_exact_among_tasks(store: Store) -> None:
+async def test_replay_record_is_exact_among_tasks(store: Store) -> None:
     """Of many reads at once one is the first."""
     snapshots = await asyncio.gather(*[store.read(claim=claim(b"one")) for _ in range(50)])
-    assert sum(snapshot.first_use is True for snapshot in snapshots) == 1
+    assert sum(snapshot.claimed is True for snapshot in snapshots) == 1
 
 
 async def test_read_sees_durable_claims(store: Store) -> None:
     """What a commit claimed is no first use for any read (ST4)."""
     assert isinstance(await store.commit(Commit(claim=claim(b"one"))), Committed)
-    assert (await store.read(claim=claim(b"one"))).first_use is False
+    assert (await store.read(claim=claim(b"one"))).claimed is False
 
 
 async def test_claim_of_the_read_does_not_bar_its_commit(store: Store) -> None:
     """The commit of an operation claims again, under a key of its own (ST4)."""
-    assert (await store.read(claim=claim(b"one"))).first_use is True
+    assert (await store.read(claim=claim(b"one"))).claimed is True
     assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),), claim=claim(b"one"))), Committed)
     record = (await store.read((claim_key(claim_minute4(NEVER_SWEPT), claim(b"one").key[:16]),))).records[0]
     assert record is not None
@@ -401,7 +401,7 @@ async def test_following_sees_one_moment(store: Store) -> None:
         snapshot = await store.read(
             (b"I1",), claim=claim(b"%d" % at), ranges=(Range(b"G"),), follow=Follow((b"I1",), b"G")
         )
-        assert snapshot.first_use is True
+        assert snapshot.claimed is True
         assert [record and record.value for record in snapshot.followed] == [
             record and record.value for record in snapshot.records
         ]
@@ -517,12 +517,12 @@ async def test_who_goes_away_takes_nothing_from_the_others(store: Store) -> None
 async def test_everything_is_there_after_reopening(engine, store: Store) -> None:
     """Rows, counters and first uses outlive the process that made them."""
     await store.commit(Commit(puts=(Put(b"Ka", b"1", weight_bytes=3, account=b"cA"),)))
-    assert (await store.read(claim=claim(b"one"))).first_use is True
+    assert (await store.read(claim=claim(b"one"))).claimed is True
     await store.close()
     again = engine()
     try:
         snapshot = await again.read((b"Ka", b"cA"), claim=claim(b"one"))
-        assert snapshot.first_use is False
+        assert snapshot.claimed is False
         assert snapshot.records[0] is not None
         assert snapshot.records[0].value == b"1"
         assert counter_of(snapshot.records[1]) == 3

@@ -112,7 +112,7 @@ async def test_without_a_storekeeper_commits_are_unavailable_and_reads_go_on(tmp
         with pytest.raises(StoreUnavailable):
             await asyncio.wait_for(store.commit(Commit(puts=(Put(b"Ka", b"2"),))), 10)
         assert (await store.read((b"Ka",))).records[0].value == b"1"
-        assert (await store.read(claim=Claim(b"." * 32, 4_000_000_000))).first_use is True
+        assert (await store.read(claim=Claim(b"." * 32, 4_000_000_000))).claimed is True
         await store.close()
 
 
@@ -155,7 +155,7 @@ async def test_worker_on_an_empty_folder(tmp_path: Path) -> None:
         connect_lmdb(tmp_path)
 
 
-async def test_stranger_on_the_socket(tmp_path: Path) -> None:
+async def test_outsider_on_the_socket(tmp_path: Path) -> None:
     """Bytes that are no frames end their connection and nothing else."""
     with StorekeeperProcess(tmp_path / "d") as keeper:
         for junk in (b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", b"\0\0\0\3\x93\x01\x02"):
@@ -206,7 +206,7 @@ async def test_full_store_still_reads_and_revokes(folder_kind, tmp_path: Path) -
         await store.close()
 
 
-async def test_full_disk_is_told_apart_from_a_bound_of_the_store(folder_kind, tmp_path: Path) -> None:
+async def test_full_disk_is_reported_apart_from_a_bound_of_the_store(folder_kind, tmp_path: Path) -> None:
     """With less free disk than the reserve nothing is written at all."""
     with folder_kind(tmp_path / "data", reserve_bytes=1 << 60) as engine:
         store = engine()
@@ -229,7 +229,7 @@ async def main():
     won = []
     for number in range(int(sys.argv[2])):
         snapshot = await store.read(claim=Claim(number.to_bytes(32, "little"), 4_000_000_000))
-        if snapshot.first_use:
+        if snapshot.claimed:
             won.append(number)
     print(json.dumps(won), flush=True)
     await store.close()
@@ -239,7 +239,7 @@ asyncio.run(main())
 
 
 @pytest.mark.slow
-def test_first_use_is_exact_among_processes(tmp_path: Path) -> None:
+def test_replay_record_is_exact_among_processes(tmp_path: Path) -> None:
     """Two workers that claim the same things at the same time: each thing has exactly one winner."""
     count = 2000
     with StorekeeperProcess(tmp_path / "data") as keeper:
@@ -263,19 +263,19 @@ def test_first_use_is_exact_among_processes(tmp_path: Path) -> None:
         assert list(range(count)) == sorted(won[0] + won[1])
 
 
-async def test_first_uses_of_another_boot_are_forgotten(tmp_path: Path) -> None:
+async def test_replay_records_of_another_boot_are_forgotten(tmp_path: Path) -> None:
     """The record of plain reads' first uses belongs to one boot; the durable claims stay."""
     folder = tmp_path / "data"
     store = open_lmdb(folder)
     read, durable = Claim(b"r" * 32, 4_000_000_000), Claim(b"d" * 32, 4_000_000_000)
-    assert (await store.read(claim=read)).first_use is True
+    assert (await store.read(claim=read)).claimed is True
     assert isinstance(await store.commit(Commit(claim=durable)), Committed)
     await store.close()
     (recorded,) = folder.glob("first-use-*")
     recorded.rename(folder / "first-use-another-boot")
     again = open_lmdb(folder)
-    assert (await again.read(claim=read)).first_use is True
-    assert (await again.read(claim=durable)).first_use is False
+    assert (await again.read(claim=read)).claimed is True
+    assert (await again.read(claim=durable)).claimed is False
     assert isinstance(await again.commit(Commit(claim=durable)), Refused)
     assert not (folder / "first-use-another-boot").exists()
     await again.close()

@@ -10,7 +10,7 @@ from postgres_server import needs_postgres, postgres_server
 from spaces.errors import StoreLocked, StoreMoved, StoreUnavailable
 from spaces.store.contract import Add, Claim, Commit, Committed, Put, Range, Snapshot, Store, counter_of
 from spaces.store.lmdb._folder import MAP_BYTES, environment_folder, open_for_reading
-from spaces.store.lmdb._format import FORM
+from spaces.store.lmdb._format import FORMAT_VERSION
 from spaces.store.lmdb._rows import encode_row, encode_tombstone, is_tombstone
 from spaces.store.lmdb._tombstones import MAX_TABLES, TABLE, move_some, rows_and_tombstones
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb, read_lmdb
@@ -82,9 +82,9 @@ async def test_move_and_return(tmp_path: Path, url: str) -> None:
     store = open_lmdb(tmp_path / "one")
     before = await fill(store)
     await store.close()
-    told: list[int] = []
-    moved = await move_to_postgres(tmp_path / "one", url, progress=told.append)
-    assert told[-1] == moved.rows
+    reported: list[int] = []
+    moved = await move_to_postgres(tmp_path / "one", url, progress=reported.append)
+    assert reported[-1] == moved.rows
     assert moved.claims == 1
     store = open_postgres(url)
     there = await everything(store)
@@ -92,8 +92,8 @@ async def test_move_and_return(tmp_path: Path, url: str) -> None:
         before.records,
         [page.rows for page in before.pages],
     )
-    assert (await store.read(claim=USED)).first_use is False
-    assert (await store.read(claim=CLAIMED)).first_use is False
+    assert (await store.read(claim=USED)).claimed is False
+    assert (await store.read(claim=CLAIMED)).claimed is False
     assert isinstance(await store.commit(Commit(puts=(Put(b"Kbig", None),), adds=(Add(b"cB", 1),))), Committed)
     assert [counter_of(record) for record in (await store.read((b"cA", b"cB"))).records] == [0, -2]
     there = await everything(store)
@@ -103,7 +103,7 @@ async def test_move_and_return(tmp_path: Path, url: str) -> None:
     store = open_lmdb(tmp_path / "two")
     back = await everything(store)
     assert (back.records, [page.rows for page in back.pages]) == (there.records, [page.rows for page in there.pages])
-    assert (await store.read(claim=USED)).first_use is False
+    assert (await store.read(claim=USED)).claimed is False
     assert isinstance(await store.commit(Commit(adds=(Add(b"cB", 1),))), Committed)
     assert counter_of((await store.read((b"cB",))).records[0]) == -1
     await store.close()
@@ -243,7 +243,7 @@ async def test_versions_that_know_no_moves_refuse_what_was_left(tmp_path: Path, 
     await filled(tmp_path)
     await move_to_postgres(tmp_path, url, progress=ignore)
     with open_for_reading(tmp_path, may_be_moved=True) as env, env.begin() as txn:
-        assert txn.get(TABLE + b"\xfe") == ((1 << 31) | FORM).to_bytes(4, "big")
+        assert txn.get(TABLE + b"\xfe") == ((1 << 31) | FORMAT_VERSION).to_bytes(4, "big")
     await move_from_postgres(url, tmp_path / "two", progress=ignore)
     asked = "select value from sealspace_schema where name = 'version'"
     assert int(postgres_server().run(_name(url), asked)) == (1 << 31) | TABLES_VERSION

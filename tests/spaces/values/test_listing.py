@@ -16,7 +16,7 @@ from capabilities.resources import SpaceId
 from spaces.errors import CommitTooLarge
 from spaces.store.contract import Commit, Store
 from spaces.values.listing import MAX_LISTING, Listing, ListingQuery, complete, list_paths
-from spaces.values.object_folder import BlobFiles
+from spaces.values.object_folder import ObjectFolder
 from spaces.values.value_bodies import inline_body
 from spaces.values.value_heads import Values, Write, head_key
 
@@ -25,7 +25,7 @@ SPACE = SpaceId(Principal(OWNER.did), "default")
 
 
 async def write(store: Store, space: SpaceId, *writes: Write) -> None:
-    values = Values(store, BlobFiles(Path("unused")), CountingEntropy())
+    values = Values(store, ObjectFolder(Path("unused")), CountingEntropy())
     records = (await store.read([head_key(space, write.path) for write in writes])).records
     plan = await (await values.draft(space, writes, records)).plan(now=NOW)
     await store.commit(Commit(puts=plan.puts))
@@ -48,79 +48,79 @@ async def pages(store: Store, query: ListingQuery) -> list[str]:
         query = ListingQuery(query.space, query.prefix, listing.paths[-1], query.limit)
 
 
-async def test_prefix_is_plain(room: Store) -> None:
+async def test_prefix_is_plain(one_store: Store) -> None:
     """A prefix is one of bytes: neither segments nor wildcards (4.4.4)."""
-    await put(room, "photos", "photos/a", "photos2/b", "phot", "p%25", "a", "photos/")
-    assert await pages(room, ListingQuery(SPACE, "photos")) == ["photos", "photos/", "photos/a", "photos2/b"]
-    assert await pages(room, ListingQuery(SPACE, "photos/")) == ["photos/", "photos/a"]
-    assert await pages(room, ListingQuery(SPACE, "p%")) == ["p%25"]
-    assert len(await pages(room, ListingQuery(SPACE))) == 7
-    assert await pages(room, ListingQuery(SPACE, "none")) == []
+    await put(one_store, "photos", "photos/a", "photos2/b", "phot", "p%25", "a", "photos/")
+    assert await pages(one_store, ListingQuery(SPACE, "photos")) == ["photos", "photos/", "photos/a", "photos2/b"]
+    assert await pages(one_store, ListingQuery(SPACE, "photos/")) == ["photos/", "photos/a"]
+    assert await pages(one_store, ListingQuery(SPACE, "p%")) == ["p%25"]
+    assert len(await pages(one_store, ListingQuery(SPACE))) == 7
+    assert await pages(one_store, ListingQuery(SPACE, "none")) == []
 
 
-async def test_order_is_that_of_bytes(room: Store) -> None:
+async def test_order_is_that_of_bytes(one_store: Store) -> None:
     """Capitals before small letters, and no collation (Q32)."""
-    await put(room, "b", "B", "a_c", "a/2", "a/10", "a%25", "ab")
-    assert await pages(room, ListingQuery(SPACE, limit=3)) == ["B", "a%25", "a/10", "a/2", "a_c", "ab", "b"]
+    await put(one_store, "b", "B", "a_c", "a/2", "a/10", "a%25", "ab")
+    assert await pages(one_store, ListingQuery(SPACE, limit=3)) == ["B", "a%25", "a/10", "a/2", "a_c", "ab", "b"]
 
 
-async def test_empty_path_is_a_path(room: Store) -> None:
+async def test_empty_path_is_a_path(one_store: Store) -> None:
     """The empty path can hold a value and is listed first."""
-    await put(room, "", "a")
-    assert await pages(room, ListingQuery(SPACE, limit=1)) == ["", "a"]
+    await put(one_store, "", "a")
+    assert await pages(one_store, ListingQuery(SPACE, limit=1)) == ["", "a"]
 
 
-async def test_other_spaces_are_not_listed(room: Store) -> None:
+async def test_other_spaces_are_not_listed(one_store: Store) -> None:
     """A listing ends with its space."""
-    await put(room, "a")
-    await put(room, "b", space=SpaceId(SPACE.owner, "other"))
-    assert await pages(room, ListingQuery(SPACE)) == ["a"]
+    await put(one_store, "a")
+    await put(one_store, "b", space=SpaceId(SPACE.owner, "other"))
+    assert await pages(one_store, ListingQuery(SPACE)) == ["a"]
 
 
-async def test_deleted_paths_are_left_out(room: Store) -> None:
+async def test_deleted_paths_are_left_out(one_store: Store) -> None:
     """Tombstones do not show, and more of them than a read looks at only cost a further read (M31)."""
-    await put(room, "a", "b", "c")
-    await write(room, SPACE, Write("b", None))
-    assert Listing(("a",), more=True) == await list_paths(room, ListingQuery(SPACE, limit=1))
-    assert await pages(room, ListingQuery(SPACE, limit=1)) == ["a", "c"]
+    await put(one_store, "a", "b", "c")
+    await write(one_store, SPACE, Write("b", None))
+    assert Listing(("a",), more=True) == await list_paths(one_store, ListingQuery(SPACE, limit=1))
+    assert await pages(one_store, ListingQuery(SPACE, limit=1)) == ["a", "c"]
 
 
-async def test_long_paths_are_listed_whole_and_in_order(room: Store) -> None:
+async def test_long_paths_are_listed_whole_and_in_order(one_store: Store) -> None:
     """Paths of more than 400 bytes share keys by their beginning and still come in byte order, in pages of any size."""
     paths = [LONG, *[f"{LONG}{letter}" for letter in "gbfaedc"], f"{LONG}b{LONG}", "x" * 399 + "y", "x" * 399, "y"]
-    await put(room, *paths)
+    await put(one_store, *paths)
     for limit in (1, 2, 3, 5, 100):
-        assert sorted(paths) == await pages(room, ListingQuery(SPACE, limit=limit))
-    assert [f"{LONG}b", f"{LONG}b{LONG}"] == await pages(room, ListingQuery(SPACE, f"{LONG}b", limit=1))
+        assert sorted(paths) == await pages(one_store, ListingQuery(SPACE, limit=limit))
+    assert [f"{LONG}b", f"{LONG}b{LONG}"] == await pages(one_store, ListingQuery(SPACE, f"{LONG}b", limit=1))
 
 
-async def test_long_paths_may_be_deleted(room: Store) -> None:
+async def test_long_paths_may_be_deleted(one_store: Store) -> None:
     """A tombstone of a long path does not show either."""
-    await put(room, f"{LONG}a", f"{LONG}b")
-    await write(room, SPACE, Write(f"{LONG}a", None))
-    assert [f"{LONG}b"] == await pages(room, ListingQuery(SPACE))
+    await put(one_store, f"{LONG}a", f"{LONG}b")
+    await write(one_store, SPACE, Write(f"{LONG}a", None))
+    assert [f"{LONG}b"] == await pages(one_store, ListingQuery(SPACE))
 
 
-async def test_first_page_is_read_with_other_things(room: Store) -> None:
+async def test_first_page_is_read_with_other_things(one_store: Store) -> None:
     """The first range of a listing joins the read that decides on it."""
-    await put(room, "a", "b")
+    await put(one_store, "a", "b")
     query = ListingQuery(SPACE, limit=1)
-    snapshot = await room.read((head_key(SPACE, "a"),), ranges=query.ranges())
-    assert Listing(("a",), more=True) == await complete(room, query, snapshot.pages[0])
+    snapshot = await one_store.read((head_key(SPACE, "a"),), ranges=query.ranges())
+    assert Listing(("a",), more=True) == await complete(one_store, query, snapshot.pages[0])
 
 
 @pytest.mark.parametrize("limit", [0, -1, MAX_LISTING + 1])
-async def test_limit_is_bounded(room: Store, limit: int) -> None:
+async def test_limit_is_bounded(one_store: Store, limit: int) -> None:
     """A listing has 1 to MAX_LISTING paths."""
     with pytest.raises(CommitTooLarge):
-        await list_paths(room, ListingQuery(SPACE, limit=limit))
+        await list_paths(one_store, ListingQuery(SPACE, limit=limit))
 
 
 @pytest.fixture
-def running_store(room_engine: Callable[[], Store]) -> Iterator[tuple[asyncio.Runner, Store]]:
+def running_store(one_engine: Callable[[], Store]) -> Iterator[tuple[asyncio.Runner, Store]]:
     """One store for all examples, each of which has a space of its own."""
     with asyncio.Runner() as runner:
-        store = room_engine()
+        store = one_engine()
         yield runner, store
         runner.run(store.close())
 

@@ -158,11 +158,11 @@ async def test_a_page_of_groups_costs_its_own_length(bench: Bench) -> None:
 
 @pytest.fixture
 def running(
-    room_engine: Callable[[], Store], tmp_path_factory: pytest.TempPathFactory
+    one_engine: Callable[[], Store], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[asyncio.Runner, Bench]]:
     """One store for all examples, each of which has a space of its own."""
     with asyncio.Runner() as runner:
-        store = room_engine()
+        store = one_engine()
         yield runner, Bench(store, tmp_path_factory.mktemp("blobs"))
         runner.run(store.close())
 

@@ -26,10 +26,10 @@ from spaces.values._bucket_uploads import (
     parse_uploads,
     signed_headers,
 )
-from spaces.values.object_bucket import PART_BYTES, BlobBucket
-from spaces.values.object_folder import BlobFiles
+from spaces.values.object_bucket import PART_BYTES, ObjectBucket
+from spaces.values.object_folder import ObjectFolder
 from spaces.values.object_place import FOLDER, claim_place, recorded_place
-from spaces.values.object_records import BlobName
+from spaces.values.object_records import ObjectName
 from spaces.values.value_bodies import Staging
 
 STORE_ID = b"i" * 16
@@ -49,24 +49,24 @@ def place(server: S3Server) -> BucketPlace:
 
 
 @pytest.fixture
-async def bucket(server: S3Server, place: BucketPlace) -> BlobBucket:
+async def bucket(server: S3Server, place: BucketPlace) -> ObjectBucket:
     """That place, claimed."""
-    bucket = BlobBucket(place, server.access)
+    bucket = ObjectBucket(place, server.access)
     await bucket.claim(STORE_ID)
     return bucket
 
 
-async def test_place_belongs_to_one_store(server: S3Server, place: BucketPlace, bucket: BlobBucket) -> None:
+async def test_place_belongs_to_one_store(server: S3Server, place: BucketPlace, bucket: ObjectBucket) -> None:
     """Nodes of one store share a place; another store is refused, and nobody sweeps a place that is not theirs."""
-    await BlobBucket(place, server.access).claim(STORE_ID)
-    other = BlobBucket(place, server.access)
+    await ObjectBucket(place, server.access).claim(STORE_ID)
+    other = ObjectBucket(place, server.access)
     with pytest.raises(BodiesElsewhere):
         await other.claim(b"j" * 16)
-    for stranger in (other, BlobBucket(place, server.access)):
+    for outsider in (other, ObjectBucket(place, server.access)):
         with pytest.raises(BodiesElsewhere):
-            [names async for names in stranger.older_than(4e9)]
+            [names async for names in outsider.older_than(4e9)]
         with pytest.raises(BodiesElsewhere):
-            await stranger.remove_unfinished(4e9)
+            await outsider.remove_unfinished(4e9)
     assert [names async for names in bucket.older_than(4e9)] == []
 
 
@@ -75,22 +75,22 @@ async def test_place_inside_another_is_refused(server: S3Server, inner: str) -> 
     """Whoever comes second, inside or around, is refused and leaves no marker; places side by side are none of that."""
     name = server.new_bucket().bucket
     for first, second in ((f"a/{inner}", "a"), ("b", f"b/{inner}")):
-        await BlobBucket(BucketPlace(name, first), server.access).claim(STORE_ID)
+        await ObjectBucket(BucketPlace(name, first), server.access).claim(STORE_ID)
         for store_id in (STORE_ID, b"j" * 16):
             with pytest.raises(BodiesElsewhere, match="another store"):
-                await BlobBucket(BucketPlace(name, second), server.access).claim(store_id)
-        await BlobBucket(BucketPlace(name, f"{first}-beside"), server.access).claim(b"k" * 16)
+                await ObjectBucket(BucketPlace(name, second), server.access).claim(store_id)
+        await ObjectBucket(BucketPlace(name, f"{first}-beside"), server.access).claim(b"k" * 16)
     with pytest.raises(BodiesElsewhere, match="another store"):
-        await BlobBucket(BucketPlace(name), server.access).claim(STORE_ID)
+        await ObjectBucket(BucketPlace(name), server.access).claim(STORE_ID)
     assert b"<Key>store</Key>" not in server.ask("GET", f"/{name}?list-type=2")
 
 
-async def test_places_that_were_made_inside_each_other_are_told(server: S3Server) -> None:
+async def test_places_that_were_made_inside_each_other_are_reported(server: S3Server) -> None:
     """Where an earlier version let two in, the inner one neither starts nor sweeps."""
     name = server.new_bucket().bucket
-    inner = BlobBucket(BucketPlace(name, "a/b"), server.access)
+    inner = ObjectBucket(BucketPlace(name, "a/b"), server.access)
     await inner.claim(STORE_ID)
-    await obstore.put_async(BlobBucket(BucketPlace(name, "a"), server.access).objects, "store", b"0" * 32)
+    await obstore.put_async(ObjectBucket(BucketPlace(name, "a"), server.access).objects, "store", b"0" * 32)
     with pytest.raises(BodiesElsewhere, match="a/store"):
         await inner.claim(STORE_ID)
     with pytest.raises(BodiesElsewhere, match="a/store"):
@@ -102,26 +102,26 @@ async def test_places_that_were_made_inside_each_other_are_told(server: S3Server
 async def test_objects_called_store_that_are_no_markers(server: S3Server) -> None:
     """What only has the name of a marker keeps nobody out."""
     name = server.new_bucket().bucket
-    whole = BlobBucket(BucketPlace(name), server.access).objects
+    whole = ObjectBucket(BucketPlace(name), server.access).objects
     for key, value in (("store", b"a shop"), ("a/store", b"g" * 32), ("a/b/c/store", b"0" * 31)):
         await obstore.put_async(whole, key, value)
-    await BlobBucket(BucketPlace(name, "a/b"), server.access).claim(STORE_ID)
+    await ObjectBucket(BucketPlace(name, "a/b"), server.access).claim(STORE_ID)
 
 
 async def test_too_much_below_a_new_place(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where more folders lie below than are looked through, the place is refused."""
     monkeypatch.setattr("spaces.values._bucket_neighbours.MOST_FOLDERS", 3)
     name = server.new_bucket().bucket
-    bucket = BlobBucket(BucketPlace(name, "a"), server.access)
+    bucket = ObjectBucket(BucketPlace(name, "a"), server.access)
     for folder in ("x", "y", "z/z"):
         await obstore.put_async(bucket.objects, f"{folder}/object", b"")
     with pytest.raises(BodiesElsewhere, match="too much"):
         await bucket.claim(STORE_ID)
 
 
-async def test_sweeps_keep_to_names_of_their_own(server: S3Server, place: BucketPlace, bucket: BlobBucket) -> None:
+async def test_sweeps_keep_to_names_of_their_own(server: S3Server, place: BucketPlace, bucket: ObjectBucket) -> None:
     """What lies further down, or has another form, is neither listed as a body nor removed as unfinished."""
-    name = BlobName(b"s" * 16, bytes(32), b"g" * 16)
+    name = ObjectName(b"s" * 16, bytes(32), b"g" * 16)
     own, others = (
         f"00/{name.file_name}",
         (
@@ -148,22 +148,22 @@ def test_prefix_inside_what_is_on_its_way() -> None:
     assert BucketPlace("bodies", "a/incoming-1").prefix
 
 
-async def test_two_nodes_share_a_bucket(server: S3Server, place: BucketPlace, bucket: BlobBucket) -> None:
+async def test_two_nodes_share_a_bucket(server: S3Server, place: BucketPlace, bucket: ObjectBucket) -> None:
     """What one keeps another reads."""
-    other = BlobBucket(place, server.access)
+    other = ObjectBucket(place, server.access)
     for size_bytes in (len(LARGE), PART_BYTES + 1):
         async with Staging(bucket) as staging:
             body = await staging.receive(in_pieces(BIG[:size_bytes]))
             assert body.file is not None
-            name = BlobName(b"s" * 16, body.digest, b"g" * 16)
+            name = ObjectName(b"s" * 16, body.digest, b"g" * 16)
             await body.file.name_as(name)
         async with await other.open(name, size_bytes=size_bytes) as opened:
             assert await opened.read() == BIG[:size_bytes]
 
 
-async def test_name_is_taken_once(bucket: BlobBucket) -> None:
+async def test_name_is_taken_once(bucket: ObjectBucket) -> None:
     """A body is put where nothing is: what has the name already stays."""
-    name = BlobName(b"s" * 16, bytes(32), b"g" * 16)
+    name = ObjectName(b"s" * 16, bytes(32), b"g" * 16)
     for data, is_taken in ((b"1" * 100, False), (b"2" * 100, True)):
         incoming = await bucket.begin()
         await incoming.append(data)
@@ -178,7 +178,7 @@ async def test_name_is_taken_once(bucket: BlobBucket) -> None:
 
 
 async def test_memory_of_waiting_bodies_is_bounded(
-    server: S3Server, place: BucketPlace, bucket: BlobBucket, monkeypatch: pytest.MonkeyPatch
+    server: S3Server, place: BucketPlace, bucket: ObjectBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bodies wait for their names in memory up to a bound; more of them wait in the bucket, and all give it back."""
     monkeypatch.setattr("spaces.values.object_bucket._HELD_BYTES", 2 * len(LARGE))
@@ -188,7 +188,7 @@ async def test_memory_of_waiting_bodies_is_bounded(
         assert len(server.keys(place)) == 2  # the marker, and one that found no room in memory
         for at, body in enumerate(bodies):
             assert body.file is not None
-            await body.file.name_as(BlobName(b"s" * 16, body.digest, bytes((at,)) * 16))
+            await body.file.name_as(ObjectName(b"s" * 16, body.digest, bytes((at,)) * 16))
         assert sum(key.startswith("incoming/") for key in server.keys(place)) == 0
         del body, bodies
     del staging
@@ -196,7 +196,7 @@ async def test_memory_of_waiting_bodies_is_bounded(
     assert len(server.keys(place)) == 4
 
 
-async def test_upload_that_nobody_ended_is_aborted(server: S3Server, place: BucketPlace, bucket: BlobBucket) -> None:
+async def test_upload_that_nobody_ended_is_aborted(server: S3Server, place: BucketPlace, bucket: ObjectBucket) -> None:
     """Parts that a killed process left behind go a day after their upload was begun."""
     for key in (f"{place.prefix}/incoming/x", f"{place.prefix}/incoming/y z", "elsewhere/incoming/x"):
         server.ask("POST", f"/{place.bucket}/{key.replace(' ', '%20')}?uploads")
@@ -206,13 +206,13 @@ async def test_upload_that_nobody_ended_is_aborted(server: S3Server, place: Buck
     assert server.unfinished(place) == 1
 
 
-async def test_bucket_that_is_away_and_comes_back(server: S3Server, place: BucketPlace, bucket: BlobBucket) -> None:
+async def test_bucket_that_is_away_and_comes_back(server: S3Server, place: BucketPlace, bucket: ObjectBucket) -> None:
     """While the server is away everything about bodies is unavailable; afterwards it works without any help."""
     async with Staging(bucket) as staging:
         small = await staging.receive(in_pieces(LARGE))
         large = await staging.receive(in_pieces(BIG))
         assert small.file is not None and large.file is not None
-        names = [BlobName(b"s" * 16, body.digest, b"g" * 16) for body in (small, large)]
+        names = [ObjectName(b"s" * 16, body.digest, b"g" * 16) for body in (small, large)]
         with server.away():
             for attempt in (
                 small.file.name_as(names[0]),
@@ -236,12 +236,12 @@ async def test_bucket_that_is_away_and_comes_back(server: S3Server, place: Bucke
             assert await opened.read() == data
 
 
-async def test_bucket_that_goes_away_while_a_body_is_read(server: S3Server, bucket: BlobBucket) -> None:
+async def test_bucket_that_goes_away_while_a_body_is_read(server: S3Server, bucket: ObjectBucket) -> None:
     """A reading that loses its bucket ends with an error, and never as if it were whole."""
     async with Staging(bucket) as staging:
         body = await staging.receive(in_pieces(BIG))
         assert body.file is not None
-        name = BlobName(b"s" * 16, body.digest, b"g" * 16)
+        name = ObjectName(b"s" * 16, body.digest, b"g" * 16)
         await body.file.name_as(name)
     async with await bucket.open(name, size_bytes=len(BIG)) as opened:
         pieces = opened.pieces()
@@ -251,12 +251,12 @@ async def test_bucket_that_goes_away_while_a_body_is_read(server: S3Server, buck
                 pass
 
 
-async def test_body_that_vanishes_is_damaged(bucket: BlobBucket) -> None:
+async def test_body_that_vanishes_is_damaged(bucket: ObjectBucket) -> None:
     """A body that somebody deleted, or cut short, while it was read is damaged, not unavailable."""
     async with Staging(bucket) as staging:
         body = await staging.receive(in_pieces(BIG))
         assert body.file is not None
-        name = BlobName(b"s" * 16, body.digest, b"g" * 16)
+        name = ObjectName(b"s" * 16, body.digest, b"g" * 16)
         await body.file.name_as(name)
     key = f"{name.digest[:1].hex()}/{name.file_name}"
     async with await bucket.open(name, size_bytes=len(BIG)) as opened:
@@ -268,16 +268,16 @@ async def test_body_that_vanishes_is_damaged(bucket: BlobBucket) -> None:
             await opened.read()
 
 
-async def test_wrong_bucket_is_found_out(server: S3Server, bucket: BlobBucket) -> None:
+async def test_wrong_bucket_is_found_out(server: S3Server, bucket: ObjectBucket) -> None:
     """Trying a bucket out passes where everything works and leaves nothing; a bucket that is not there fails it."""
     await bucket.try_out()
-    absent = BlobBucket(BucketPlace("no-such-bucket"), server.access)
+    absent = ObjectBucket(BucketPlace("no-such-bucket"), server.access)
     for attempt in (absent.try_out(), absent.claim(STORE_ID)):
         with pytest.raises(StoreUnavailable):
             await attempt
 
 
-async def test_trying_out_leaves_nothing(server: S3Server, place: BucketPlace, bucket: BlobBucket) -> None:
+async def test_trying_out_leaves_nothing(server: S3Server, place: BucketPlace, bucket: ObjectBucket) -> None:
     """What a trial writes it removes."""
     await bucket.try_out()
     assert server.keys(place) == ["store"]
@@ -285,7 +285,7 @@ async def test_trying_out_leaves_nothing(server: S3Server, place: BucketPlace, b
 
 def test_credentials_are_not_shown(server: S3Server, place: BucketPlace) -> None:
     """Neither the access nor the bucket shows the secret."""
-    shown = repr(server.access) + repr(BlobBucket(place, server.access))
+    shown = repr(server.access) + repr(ObjectBucket(place, server.access))
     assert KEY_ID in shown
     assert SECRET_KEY not in shown
 
@@ -293,43 +293,45 @@ def test_credentials_are_not_shown(server: S3Server, place: BucketPlace) -> None
 # --- where the bodies lie
 
 
-async def test_place_is_recorded_while_there_is_no_body(room: Store) -> None:
+async def test_place_is_recorded_while_there_is_no_body(one_store: Store) -> None:
     """A store without bodies takes any place, and then no other once it has bodies."""
-    await claim_place(room, FOLDER)
-    assert await recorded_place(room) == FOLDER
-    await claim_place(room, "s3://a/b")
-    await claim_place(room, "s3://a/b")
-    assert await recorded_place(room) == "s3://a/b"
-    await claim_place(room, FOLDER)
-    assert await recorded_place(room) == FOLDER
+    await claim_place(one_store, FOLDER)
+    assert await recorded_place(one_store) == FOLDER
+    await claim_place(one_store, "s3://a/b")
+    await claim_place(one_store, "s3://a/b")
+    assert await recorded_place(one_store) == "s3://a/b"
+    await claim_place(one_store, FOLDER)
+    assert await recorded_place(one_store) == FOLDER
 
 
-async def test_moving_needs_the_right_source(room: Store, tmp_path: Path, bucket: BlobBucket) -> None:
+async def test_moving_needs_the_right_source(one_store: Store, tmp_path: Path, bucket: ObjectBucket) -> None:
     """A store whose bodies lie in a third place is not moved."""
-    await claim_place(room, "s3://a/b")
+    await claim_place(one_store, "s3://a/b")
     with pytest.raises(BodiesElsewhere):
         await move_bodies(
-            room, BlobFiles(tmp_path), bucket, origin=FOLDER, to="s3://c/d", progress=lambda _bodies: None
+            one_store, ObjectFolder(tmp_path), bucket, origin=FOLDER, to="s3://c/d", progress=lambda _bodies: None
         )
 
 
 async def test_damaged_body_is_not_moved(
-    room: Store,
+    one_store: Store,
     tmp_path: Path,
     server: S3Server,
     place: BucketPlace,
-    bucket: BlobBucket,
+    bucket: ObjectBucket,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A body that is missing or altered stops the move, which goes on where it stopped once the body is back."""
     monkeypatch.setattr(blob_migration, "_PAGE_HEADS", 1)
-    bench = Bench(room, tmp_path / "bodies")
+    bench = Bench(one_store, tmp_path / "bodies")
     await bench.write(Write("a", LARGE), Write("b", b"small"), Write("c", LARGE[1:]), Write("d", LARGE))
     (body, other) = bench.names()
     whole = body.read_bytes()
 
     async def move() -> MovedBodies:
-        return await move_bodies(room, bench.files, bucket, origin=FOLDER, to="s3://c/d", progress=lambda _bodies: None)
+        return await move_bodies(
+            one_store, bench.files, bucket, origin=FOLDER, to="s3://c/d", progress=lambda _bodies: None
+        )
 
     for damage in (bytes([whole[0] ^ 1]) + whole[1:], None):
         body.unlink()
@@ -337,12 +339,12 @@ async def test_damaged_body_is_not_moved(
             body.write_bytes(damage)
         with pytest.raises(RecordDamaged):
             await move()
-        assert await recorded_place(room) == FOLDER
+        assert await recorded_place(one_store) == FOLDER
         assert [key for key in server.keys(place) if key.startswith("incoming/") or body.name in key] == []
         body.write_bytes(whole)
     moved = await move()
     assert (moved.bodies, moved.size_bytes) == (2, 2 * len(LARGE) - 1)
-    assert await recorded_place(room) == "s3://c/d"
+    assert await recorded_place(one_store) == "s3://c/d"
     assert {body.name, other.name} == {key.rpartition("/")[2] for key in server.keys(place)} - {"store"}
 
 
@@ -432,12 +434,12 @@ def test_fuzz_answers_about_uploads(answer: bytes) -> None:
         assert isinstance(parse_uploads(answer), UploadsPage)
 
 
-async def test_cancelling_a_reading_does_no_harm(bucket: BlobBucket) -> None:
+async def test_cancelling_a_reading_does_no_harm(bucket: ObjectBucket) -> None:
     """A reading that is cancelled while a range is under way leaves the bucket usable."""
     async with Staging(bucket) as staging:
         body = await staging.receive(in_pieces(BIG))
         assert body.file is not None
-        name = BlobName(b"s" * 16, body.digest, b"g" * 16)
+        name = ObjectName(b"s" * 16, body.digest, b"g" * 16)
         await body.file.name_as(name)
 
     async def read() -> None:

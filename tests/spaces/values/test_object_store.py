@@ -15,10 +15,10 @@ from value_bench import LARGE, SMALL, SPACE, Bench, Write, in_pieces
 from spaces.errors import RecordDamaged, StoreUnavailable
 from spaces.store.contract import Store
 from spaces.values.collector import ORPHAN_AFTER_S, UNFINISHED_AFTER_S, collect, sweep_orphans, sweep_unfinished
-from spaces.values.object_bucket import PART_BYTES, BlobBucket, key_of
-from spaces.values.object_folder import PIECE_BYTES, BlobFiles
-from spaces.values.object_records import UNLINK_AFTER_S, BlobName
-from spaces.values.object_store import BlobStore
+from spaces.values.object_bucket import PART_BYTES, ObjectBucket, key_of
+from spaces.values.object_folder import PIECE_BYTES, ObjectFolder
+from spaces.values.object_records import UNLINK_AFTER_S, ObjectName
+from spaces.values.object_store import ObjectStore
 from spaces.values.value_bodies import INLINE_BYTES, Staging
 from spaces.values.value_heads import Values, head_key
 from spaces.values.value_heads import Write as ValueWrite
@@ -31,13 +31,13 @@ STORE_ID = b"i" * 16
 class Place:
     """A place of bodies, and how to look at it and spoil what lies there."""
 
-    blobs: BlobStore
+    objects: ObjectStore
     names: Callable[[], list[str]]
-    spoil: Callable[[BlobName, bytes], object]
+    spoil: Callable[[ObjectName, bytes], object]
 
 
 async def _in_folder(folder: Path) -> Place:
-    files = BlobFiles(folder)
+    files = ObjectFolder(folder)
 
     def names() -> list[str]:
         return sorted(str(place.relative_to(folder)) for place in folder.rglob("*") if place.is_file())
@@ -48,7 +48,7 @@ async def _in_folder(folder: Path) -> Place:
 async def _in_bucket(_folder: Path) -> Place:
     server = s3_server()
     place = server.new_bucket()
-    bucket = BlobBucket(place, server.access)
+    bucket = ObjectBucket(place, server.access)
     await bucket.claim(STORE_ID)
 
     def names() -> list[str]:
@@ -66,25 +66,25 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def bench(room: Store, place: Place, tmp_path: Path) -> Bench:
+def bench(one_store: Store, place: Place, tmp_path: Path) -> Bench:
     """Values over an empty store whose bodies go to that place."""
-    bench = Bench(room, tmp_path / "unused")
-    bench.files = place.blobs  # type: ignore[assignment]  # any place of bodies
-    bench.values = Values(room, place.blobs, bench.entropy)
+    bench = Bench(one_store, tmp_path / "unused")
+    bench.files = place.objects  # type: ignore[assignment]  # any place of bodies
+    bench.values = Values(one_store, place.objects, bench.entropy)
     return bench
 
 
-def name_for(digest: bytes, generation: bytes = b"g") -> BlobName:
-    return BlobName(b"s" * 16, digest, generation * 16)
+def name_for(digest: bytes, generation: bytes = b"g") -> ObjectName:
+    return ObjectName(b"s" * 16, digest, generation * 16)
 
 
 def made(size_bytes: int) -> bytes:
     return blake3(b"%d" % size_bytes).digest(length=size_bytes)
 
 
-async def kept(place: Place, data: bytes) -> BlobName:
+async def kept(place: Place, data: bytes) -> ObjectName:
     """Keep a body under a name of its own."""
-    incoming = await place.blobs.begin()
+    incoming = await place.objects.begin()
     async for piece in in_pieces(data, PIECE_BYTES):
         await incoming.append(piece)
     digest, size_bytes = await incoming.finish()
@@ -99,7 +99,7 @@ async def test_body_is_what_came(place: Place, size_bytes: int) -> None:
     """Whatever its size, a body is read as it came, in pieces of a bounded size."""
     data = made(size_bytes)
     name = await kept(place, data)
-    async with await place.blobs.open(name, size_bytes=size_bytes) as body:
+    async with await place.objects.open(name, size_bytes=size_bytes) as body:
         pieces = [piece async for piece in body.pieces()]
         assert await body.read() == data
     assert b"".join(pieces) == data
@@ -111,7 +111,7 @@ async def test_parts_of_a_body(place: Place) -> None:
     """A part of a body is what lies there, however it meets the pieces; after closing nothing is read."""
     data = made(SIZES[-1])
     name = await kept(place, data)
-    body = await place.blobs.open(name, size_bytes=len(data))
+    body = await place.objects.open(name, size_bytes=len(data))
     ends = len(data)
     async with body:
         for start, stop in [(0, 1), (PIECE_BYTES - 1, PIECE_BYTES + 1), (5, ends), (ends - 3, None), (7, 7), (9, 3)]:
@@ -124,14 +124,14 @@ async def test_parts_of_a_body(place: Place) -> None:
 async def test_body_has_one_name_at_a_time(place: Place, size_bytes: int) -> None:
     """A body that is named anew is found under its last name only, and under none when it is discarded."""
     data = made(size_bytes)
-    incoming = await place.blobs.begin()
+    incoming = await place.objects.begin()
     await incoming.append(data)
     digest, _ = await incoming.finish()
     first, second = name_for(digest, b"1"), name_for(digest, b"2")
     await incoming.rename(first)
     await incoming.rename(second)
     assert [key_of(second)] == place.names()
-    async with await place.blobs.open(second, size_bytes=size_bytes) as body:
+    async with await place.objects.open(second, size_bytes=size_bytes) as body:
         assert await body.read() == data
     await incoming.discard()
     await incoming.discard()
@@ -143,14 +143,14 @@ async def test_body_has_one_name_at_a_time(place: Place, size_bytes: int) -> Non
 async def test_bodies_that_are_not_there(place: Place) -> None:
     """A body that is missing, or has another size than its head says, is damaged."""
     with pytest.raises(RecordDamaged):
-        await place.blobs.open(name_for(bytes(32)), size_bytes=1)
+        await place.objects.open(name_for(bytes(32)), size_bytes=1)
     name = await kept(place, LARGE)
     with pytest.raises(RecordDamaged):
-        await place.blobs.open(name, size_bytes=len(LARGE) + 1)
-    await place.blobs.remove(name)
-    await place.blobs.remove(name)
+        await place.objects.open(name, size_bytes=len(LARGE) + 1)
+    await place.objects.remove(name)
+    await place.objects.remove(name)
     with pytest.raises(RecordDamaged):
-        await place.blobs.open(name, size_bytes=len(LARGE))
+        await place.objects.open(name, size_bytes=len(LARGE))
 
 
 async def test_last_piece_of_a_damaged_body_is_kept_back(place: Place) -> None:
@@ -160,7 +160,7 @@ async def test_last_piece_of_a_damaged_body_is_kept_back(place: Place) -> None:
     place.spoil(name, data[:-1] + bytes((data[-1] ^ 1,)))
     given_out = b""
     with pytest.raises(RecordDamaged):
-        async with await place.blobs.open(name, size_bytes=len(data)) as body:
+        async with await place.objects.open(name, size_bytes=len(data)) as body:
             async for piece in body.pieces():
                 given_out += piece
     assert len(given_out) == 3 * PIECE_BYTES
@@ -175,7 +175,7 @@ async def _broken(size_bytes: int) -> AsyncIterator[bytes]:
 async def test_broken_upload_leaves_nothing(place: Place, size_bytes: int) -> None:
     """When the pieces end with an error, the error goes on, and neither a body nor a part of one stays."""
     with pytest.raises(ConnectionResetError):
-        async with Staging(place.blobs) as staging:
+        async with Staging(place.objects) as staging:
             await staging.receive(_broken(size_bytes))
     assert place.names() == []
 
@@ -191,7 +191,7 @@ async def test_cancelled_upload_leaves_nothing(place: Place, size_bytes: int) ->
         await asyncio.Event().wait()
 
     async def upload() -> None:
-        async with Staging(place.blobs) as staging:
+        async with Staging(place.objects) as staging:
             await staging.receive(endless())
 
     task = asyncio.create_task(upload())
@@ -204,22 +204,22 @@ async def test_cancelled_upload_leaves_nothing(place: Place, size_bytes: int) ->
 async def test_listing_of_old_bodies(place: Place) -> None:
     """Bodies with a name are listed when they are old enough, and what else lies there never."""
     name = await kept(place, LARGE)
-    incoming = await place.blobs.begin()
+    incoming = await place.objects.begin()
     await incoming.append(made(PART_BYTES + 1))
     await incoming.finish()
     later = time.time() + 60
-    assert [one async for names in place.blobs.older_than(later) for one in names] == [name]
-    assert [one async for names in place.blobs.older_than(later - 86_400) for one in names] == []
+    assert [one async for names in place.objects.older_than(later) for one in names] == [name]
+    assert [one async for names in place.objects.older_than(later - 86_400) for one in names] == []
     await incoming.discard()
 
 
 async def test_unfinished_bodies_are_removed(place: Place) -> None:
     """A body without a name goes an hour after it was written, and its put fails."""
-    async with Staging(place.blobs) as staging:
+    async with Staging(place.objects) as staging:
         body = await staging.receive(in_pieces(made(PART_BYTES + 1), PIECE_BYTES))
         assert body.file is not None
-        assert await sweep_unfinished(place.blobs, now=time.time() + 60) == 0
-        assert await sweep_unfinished(place.blobs, now=time.time() + UNFINISHED_AFTER_S + 60) == 1
+        assert await sweep_unfinished(place.objects, now=time.time() + 60) == 0
+        assert await sweep_unfinished(place.objects, now=time.time() + UNFINISHED_AFTER_S + 60) == 1
         with pytest.raises(StoreUnavailable):
             await body.file.name_as(name_for(body.digest))
     assert place.names() == []
@@ -232,7 +232,7 @@ async def test_collector_removes_record_then_body(bench: Bench, place: Place) ->
     assert head is not None
     await bench.write(Write("a", SMALL), Write("b", None))
     now = time.time() + 10 * UNLINK_AFTER_S
-    assert await collect(bench.store, place.blobs, now=now, entropy=bench.entropy) > 0
+    assert await collect(bench.store, place.objects, now=now, entropy=bench.entropy) > 0
     assert await bench.references(LARGE) is None
     assert await bench.values.read_body(head) == LARGE
     await bench.collect(now + 2 * UNLINK_AFTER_S)
@@ -244,8 +244,8 @@ async def test_orphans_go_after_a_day(bench: Bench, place: Place) -> None:
     await bench.write(Write("a", LARGE))
     await bench.plan(Write("b", b"never committed" * 10_000))
     now = time.time()
-    assert await sweep_orphans(bench.store, place.blobs, now=now + ORPHAN_AFTER_S - 60, entropy=bench.entropy) == 0
-    assert await sweep_orphans(bench.store, place.blobs, now=now + ORPHAN_AFTER_S + 60, entropy=bench.entropy) == 1
+    assert await sweep_orphans(bench.store, place.objects, now=now + ORPHAN_AFTER_S - 60, entropy=bench.entropy) == 0
+    assert await sweep_orphans(bench.store, place.objects, now=now + ORPHAN_AFTER_S + 60, entropy=bench.entropy) == 1
     await bench.collect(now + 2 * ORPHAN_AFTER_S)
     assert len(place.names()) == 1
     assert await bench.body("a") == LARGE
@@ -256,7 +256,7 @@ async def test_put_that_stood_still_meets_the_sweep(bench: Bench, place: Place) 
     async with bench.values.staging() as staging:
         standing = await bench.plan(Write("a", LARGE), staging=staging)
         later = time.time() + ORPHAN_AFTER_S + 60
-        assert await sweep_orphans(bench.store, place.blobs, now=later, entropy=bench.entropy) == 1
+        assert await sweep_orphans(bench.store, place.objects, now=later, entropy=bench.entropy) == 1
         assert type(await bench.commit(standing)).__name__ == "Refused"
         staging.recall()
         records = (await bench.store.read((head_key(SPACE, "a"),))).records
@@ -275,4 +275,4 @@ async def test_equal_bodies_of_a_batch_share_one(bench: Bench, place: Place) -> 
 
 async def test_check_of_a_place(place: Place) -> None:
     """An empty place that can be reached is well."""
-    await place.blobs.check()
+    await place.objects.check()

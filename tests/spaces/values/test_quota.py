@@ -50,13 +50,13 @@ def test_the_limit_in_force(name: str, own: int | None, policy: QuotaPolicy, exp
     assert effective_limit(_space(name), record, policy) == expected
 
 
-async def test_a_limit_is_set_and_taken_away(room: Store) -> None:
+async def test_a_limit_is_set_and_taken_away(one_store: Store) -> None:
     """A limit is a row that is there until it is taken away; a space need not be hosted."""
     space = _space("default")
-    await room.commit(Commit(puts=(override_put(space, 5),)))
-    assert override_of((await room.read((override_row_key(space),))).records[0]) == 5
-    await room.commit(Commit(puts=(override_put(space, None),)))
-    assert override_of((await room.read((override_row_key(space),))).records[0]) is None
+    await one_store.commit(Commit(puts=(override_put(space, 5),)))
+    assert override_of((await one_store.read((override_row_key(space),))).records[0]) == 5
+    await one_store.commit(Commit(puts=(override_put(space, None),)))
+    assert override_of((await one_store.read((override_row_key(space),))).records[0]) is None
 
 
 @pytest.fixture(params=[1, 2, 1024], ids=lambda rows: f"{rows} rows at once")
@@ -66,13 +66,13 @@ def _steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("_steps")
-async def test_all_limits_are_told(room: Store) -> None:
+async def test_all_limits_are_reported(one_store: Store) -> None:
     """Limits are listed by space, at most as many as asked for, and whether there are more."""
     spaces = {_space(name).text: at for at, name in enumerate("abc")}
-    await room.commit(Commit(puts=tuple(override_put(_space(name), at) for at, name in enumerate("abc"))))
-    every = await read_overrides(room, limit=3)
+    await one_store.commit(Commit(puts=tuple(override_put(_space(name), at) for at, name in enumerate("abc"))))
+    every = await read_overrides(one_store, limit=3)
     assert (dict(every.limits), every.more) == (spaces, False)
-    some = await read_overrides(room, limit=2)
+    some = await read_overrides(one_store, limit=2)
     assert (len(some.limits), some.more) == (2, True)
 
 
@@ -86,30 +86,30 @@ async def _host(store: Store, name: str, used_bytes: int, row_bytes: int = 0) ->
 
 
 @pytest.mark.usefixtures("_steps")
-async def test_the_largest_spaces_come_first(room: Store) -> None:
+async def test_the_largest_spaces_come_first(one_store: Store) -> None:
     """Spaces are told by what they hold, empty ones last, and how many there are in all."""
     for name, used_bytes in {"a": 5, "b": 0, "c": 9, "d": 7}.items():
-        await _host(room, name, used_bytes)
-    await room.commit(Commit(adds=(Add(usage_key(_space("never-hosted")), 99),)))
-    every = await largest_spaces(room, limit=10)
+        await _host(one_store, name, used_bytes)
+    await one_store.commit(Commit(adds=(Add(usage_key(_space("never-hosted")), 99),)))
+    every = await largest_spaces(one_store, limit=10)
     assert [(entry.space.name, entry.used_bytes) for entry in every.spaces] == [("c", 9), ("d", 7), ("a", 5), ("b", 0)]
     assert every.count == 4
-    some = await largest_spaces(room, limit=2)
+    some = await largest_spaces(one_store, limit=2)
     assert [(entry.space.name, entry.used_bytes) for entry in some.spaces] == [("c", 9), ("b", 0)]
     assert some.count == 4
 
 
 @pytest.mark.usefixtures("_steps")
-async def test_rows_make_a_space_large_too(room: Store) -> None:
+async def test_rows_make_a_space_large_too(one_store: Store) -> None:
     """What the rows of values take counts in the order, also where there are no bodies (M54)."""
     for name, (used_bytes, row_bytes) in {"a": (5, 1), "b": (0, 8), "c": (7, 0), "d": (0, 0), "e": (4, 5)}.items():
-        await _host(room, name, used_bytes, row_bytes)
-    told = (await largest_spaces(room, limit=10)).spaces
-    assert [(entry.space.name, entry.used_bytes, entry.row_bytes) for entry in told] == [
+        await _host(one_store, name, used_bytes, row_bytes)
+    reported = (await largest_spaces(one_store, limit=10)).spaces
+    assert [(entry.space.name, entry.used_bytes, entry.row_bytes) for entry in reported] == [
         ("e", 4, 5),
         ("b", 0, 8),
         ("c", 7, 0),
         ("a", 5, 1),
         ("d", 0, 0),
     ]
-    assert [entry.space.name for entry in (await largest_spaces(room, limit=2)).spaces[:1]] == ["e"]
+    assert [entry.space.name for entry in (await largest_spaces(one_store, limit=2)).spaces[:1]] == ["e"]

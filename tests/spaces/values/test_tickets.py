@@ -33,15 +33,15 @@ async def _kept(store: Store, ticket: bytes) -> Ticket | None:
     return ticket_of((await store.read((ticket_row_key(ticket),))).records[0])
 
 
-async def test_a_ticket_is_found_by_itself_alone(room: Store, entropy: CountingEntropy) -> None:
+async def test_a_ticket_is_found_by_itself_alone(one_store: Store, entropy: CountingEntropy) -> None:
     """A ticket has 32 bytes, leads to what it gives, and stands nowhere in the store (Q24)."""
-    ticket = await _keep(room, entropy, NOW + 300)
+    ticket = await _keep(one_store, entropy, NOW + 300)
     assert len(ticket) == TICKET_BYTES
-    assert await _kept(room, ticket) == _said()
+    assert await _kept(one_store, ticket) == _said()
     assert _said().contents == (ContentKey(b"\x01" * 32), ContentKey(b"\x02" * 32))
-    (page,) = (await room.read(ranges=(Range(TICKETS_PREFIX),))).pages
+    (page,) = (await one_store.read(ranges=(Range(TICKETS_PREFIX),))).pages
     assert not any(ticket[4:] in key + (record.value or b"") for key, record in page.rows)
-    assert await _kept(room, ticket[:-1] + b"\0") is None
+    assert await _kept(one_store, ticket[:-1] + b"\0") is None
 
 
 def test_no_row_is_no_ticket() -> None:
@@ -50,10 +50,10 @@ def test_no_row_is_no_ticket() -> None:
     assert ticket_of(Record(None, bytes(16))) is None
 
 
-async def test_expired_tickets_go_an_hour_later(room: Store, entropy: CountingEntropy) -> None:
+async def test_expired_tickets_go_an_hour_later(one_store: Store, entropy: CountingEntropy) -> None:
     """The sweep takes what expired an hour ago, some at a time, and nothing else, however often it runs."""
-    old = [await _keep(room, entropy, NOW - KEPT_AFTER_EXPIRY_S - 61 - at) for at in range(5)]
-    young = await _keep(room, entropy, NOW - KEPT_AFTER_EXPIRY_S + 61)
-    assert [2, 2, 1, 0] == [await sweep_tickets(room, now=NOW, limit=2) for _ in range(4)]
-    assert [await _kept(room, ticket) for ticket in old] == [None] * 5
-    assert await _kept(room, young) is not None
+    old = [await _keep(one_store, entropy, NOW - KEPT_AFTER_EXPIRY_S - 61 - at) for at in range(5)]
+    young = await _keep(one_store, entropy, NOW - KEPT_AFTER_EXPIRY_S + 61)
+    assert [2, 2, 1, 0] == [await sweep_tickets(one_store, now=NOW, limit=2) for _ in range(4)]
+    assert [await _kept(one_store, ticket) for ticket in old] == [None] * 5
+    assert await _kept(one_store, young) is not None

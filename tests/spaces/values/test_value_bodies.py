@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from value_bench import LARGE, SPACE, Bench, Write, in_pieces
 
 from spaces.errors import CommitTooLarge, IntakeFull, RecordDamaged, StoreBusy, StoreFull, StoreUnavailable
-from spaces.values import object_folder as blob_files
-from spaces.values.object_folder import PIECE_BYTES, STEP_BYTES, BlobFiles
-from spaces.values.object_records import BlobName
+from spaces.values import object_folder as object_files
+from spaces.values.object_folder import PIECE_BYTES, STEP_BYTES, ObjectFolder
+from spaces.values.object_records import ObjectName
 from spaces.values.value_bodies import INLINE_BYTES, INLINE_TOGETHER_BYTES, INTAKE_BYTES, Intake, Staging, inline_body
 from spaces.values.value_heads import Write as ValueWrite
 
@@ -43,9 +43,9 @@ class CountingThreads(ThreadPoolExecutor):
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> BlobFiles:
+def files(tmp_path: Path) -> ObjectFolder:
     """An empty folder for bodies."""
-    return BlobFiles(tmp_path / "blobs")
+    return ObjectFolder(tmp_path / "blobs")
 
 
 def left(folder: Path) -> list[Path]:
@@ -65,14 +65,14 @@ def test_body_is_what_came(tmp_path: Path, size_bytes: int, piece_bytes: int) ->
     data = (HUGE * 2)[:size_bytes]
 
     async def check() -> None:
-        files = BlobFiles(tmp_path / "blobs")
+        files = ObjectFolder(tmp_path / "blobs")
         async with Staging(files) as staging:
             body = await staging.receive(in_pieces(data, piece_bytes))
             assert (blake3(data).digest(), size_bytes) == (body.digest, body.size_bytes)
             assert (body.file is None) is (size_bytes <= INLINE_BYTES)
             assert body.inline == (data if size_bytes <= INLINE_BYTES else None)
             if body.file is not None:
-                name = BlobName(b"s" * 16, body.digest, b"g" * 16)
+                name = ObjectName(b"s" * 16, body.digest, b"g" * 16)
                 await body.file.name_as(name)
                 async with await files.open(name, size_bytes=size_bytes) as opened:
                     pieces = [piece async for piece in opened.pieces()]
@@ -84,7 +84,7 @@ def test_body_is_what_came(tmp_path: Path, size_bytes: int, piece_bytes: int) ->
     asyncio.run(check())
 
 
-async def test_broken_upload_leaves_nothing(files: BlobFiles, tmp_path: Path) -> None:
+async def test_broken_upload_leaves_nothing(files: ObjectFolder, tmp_path: Path) -> None:
     """When the pieces end with an error, the error goes on and no file stays."""
 
     async def broken() -> AsyncIterator[bytes]:
@@ -99,7 +99,7 @@ async def test_broken_upload_leaves_nothing(files: BlobFiles, tmp_path: Path) ->
     assert left(tmp_path) == []
 
 
-async def test_cancelled_upload_leaves_nothing(files: BlobFiles, tmp_path: Path) -> None:
+async def test_cancelled_upload_leaves_nothing(files: ObjectFolder, tmp_path: Path) -> None:
     """An upload that is cancelled while it waits, or while a thread writes, leaves no file and no descriptor."""
     descriptors = len(os.listdir("/proc/self/fd"))
     arrived = asyncio.Event()
@@ -127,7 +127,7 @@ async def test_cancelled_upload_leaves_nothing(files: BlobFiles, tmp_path: Path)
 
 
 @pytest.mark.parametrize("what", ["reading", "upload"])
-async def test_cancelled_end_closes_the_file(files: BlobFiles, what: str) -> None:
+async def test_cancelled_end_closes_the_file(files: ObjectFolder, what: str) -> None:
     """Whoever is cancelled while the file is to be closed, and all threads are busy, leaves no descriptor."""
     threads, go_on = CountingThreads(1), threading.Event()
     asyncio.get_running_loop().set_default_executor(threads)
@@ -136,7 +136,7 @@ async def test_cancelled_end_closes_the_file(files: BlobFiles, what: str) -> Non
     descriptors = len(os.listdir("/proc/self/fd"))
     end = incoming.discard
     if what == "reading":
-        name = BlobName(b"s" * 16, (await incoming.finish())[0], b"g" * 16)
+        name = ObjectName(b"s" * 16, (await incoming.finish())[0], b"g" * 16)
         await incoming.rename(name)
         end = (await files.open(name, size_bytes=len(HUGE))).close
     assert len(os.listdir("/proc/self/fd")) == descriptors
@@ -155,7 +155,7 @@ async def test_cancelled_end_closes_the_file(files: BlobFiles, what: str) -> Non
 
 async def test_full_disk(tmp_path: Path) -> None:
     """Bodies leave a reserve of free disk alone; what has begun is removed."""
-    files = BlobFiles(tmp_path / "blobs", reserve_bytes=1 << 62)
+    files = ObjectFolder(tmp_path / "blobs", reserve_bytes=1 << 62)
     with pytest.raises(StoreFull):
         async with Staging(files) as staging:
             await staging.receive(in_pieces(HUGE))
@@ -168,7 +168,7 @@ async def test_unusable_folder(tmp_path: Path) -> None:
     """A disk that refuses is an error of ours."""
     (tmp_path / "blobs").write_bytes(b"no folder")
     with pytest.raises(StoreUnavailable):
-        async with Staging(BlobFiles(tmp_path / "blobs")) as staging:
+        async with Staging(ObjectFolder(tmp_path / "blobs")) as staging:
             await staging.receive(in_pieces(HUGE))
 
 
@@ -293,7 +293,7 @@ async def test_what_is_in_memory_is_read_without_a_thread(
     if not (waits or knows_how_not_to_wait(place)):
         pytest.skip("this file system does not say what it has in memory")
     if waits:
-        monkeypatch.setattr(blob_files, "_NOWAIT", None)  # as on a platform without it
+        monkeypatch.setattr(object_files, "_NOWAIT", None)  # as on a platform without it
     head = await bench.head("a")
     assert head is not None
     threads, turns, is_read = CountingThreads(), 0, False
@@ -372,7 +372,7 @@ async def test_files_that_are_not_whole(bench: Bench, damage: str) -> None:
             await body.read()
 
 
-async def test_bodies_on_their_way_hold_a_bounded_memory(files: BlobFiles) -> None:
+async def test_bodies_on_their_way_hold_a_bounded_memory(files: ObjectFolder) -> None:
     """What all operations hold together is bounded; a body beyond it is refused, and what ends gives its part back."""
     intake = Intake(2 * PIECE_BYTES)
     async with Staging(files, intake) as first, Staging(files, intake) as second:
@@ -391,7 +391,7 @@ async def test_bodies_on_their_way_hold_a_bounded_memory(files: BlobFiles) -> No
     ids=["much room", "little room"],
 )
 async def test_long_bodies_wait_for_long_steps_where_there_is_room(
-    files: BlobFiles, others_bytes: int, step_bytes: int
+    files: ObjectFolder, others_bytes: int, step_bytes: int
 ) -> None:
     """A long body holds up to 1 MiB of memory while others hold little, and 256 KiB otherwise."""
     intake = Intake()
@@ -409,7 +409,7 @@ async def test_long_bodies_wait_for_long_steps_where_there_is_room(
     assert max(held) + 65_536 == step_bytes
 
 
-async def test_short_pieces_take_little_more_memory_than_their_bytes(files: BlobFiles) -> None:
+async def test_short_pieces_take_little_more_memory_than_their_bytes(files: ObjectFolder) -> None:
     """A client that sends two bytes at a time does not make the node keep an object for each."""
 
     async def short() -> AsyncIterator[bytes]:
@@ -427,20 +427,20 @@ async def test_short_pieces_take_little_more_memory_than_their_bytes(files: Blob
     assert peak_bytes < 1_000_000
 
 
-async def test_any_number_of_pieces_is_written_at_once(files: BlobFiles) -> None:
+async def test_any_number_of_pieces_is_written_at_once(files: ObjectFolder) -> None:
     """More pieces than the kernel takes in one call are written all the same."""
     incoming = await files.begin()
     pieces = [number.to_bytes(2, "big") * 100 for number in range(3000)]
     await incoming.append(*pieces)
     digest, size_bytes = await incoming.finish()
     assert (digest, size_bytes) == (blake3(b"".join(pieces)).digest(), 600_000)
-    name = BlobName(b"s" * 16, digest, b"g" * 16)
+    name = ObjectName(b"s" * 16, digest, b"g" * 16)
     await incoming.rename(name)
     async with await files.open(name, size_bytes=size_bytes) as body:
         assert await body.read() == b"".join(pieces)
 
 
-async def test_write_that_ends_early(files: BlobFiles, tmp_path: Path) -> None:
+async def test_write_that_ends_early(files: ObjectFolder, tmp_path: Path) -> None:
     """What the disk took a part of is not taken for the whole."""
     _, hard = was = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE_BYTES + 1, hard))
@@ -453,7 +453,7 @@ async def test_write_that_ends_early(files: BlobFiles, tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
-async def test_commit_holds_a_bounded_number_of_bytes_inline(files: BlobFiles) -> None:
+async def test_commit_holds_a_bounded_number_of_bytes_inline(files: ObjectFolder) -> None:
     """Of many bodies that are small enough for a head, those beyond the bound of a commit lie in files (ST6)."""
     async with Staging(files) as staging:
         bodies = [await staging.keep(b"b" * INLINE_BYTES) for _ in range(INLINE_TOGETHER_BYTES // INLINE_BYTES + 2)]

@@ -8,7 +8,7 @@ from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
 from spaces.errors import CommitInvalid, MetadataTooLarge, RecordDamaged
 from spaces.store.contract import Commit, Committed, Put, Refused
-from spaces.values.object_records import BlobName, parse_file_name
+from spaces.values.object_records import ObjectName, parse_file_name
 from spaces.values.quota import quota_add
 from spaces.values.value_bodies import INLINE_BYTES
 from spaces.values.value_heads import MAX_METADATA_BYTES, ROW_BYTES, head_key
@@ -103,7 +103,7 @@ async def test_shared_file_that_is_leaving_refuses_the_commit(bench: Bench) -> N
     assert await bench.body("b") == LARGE
 
 
-async def test_damaged_file_is_told(bench: Bench) -> None:
+async def test_damaged_file_is_reported(bench: Bench) -> None:
     """A file that does not hold the body of its head is an error, never an answer (M13)."""
     await bench.write(Write("a", LARGE))
     (place,) = bench.names()
@@ -141,10 +141,10 @@ async def test_rows_are_charged_apart(bench: Bench) -> None:
 async def test_metadata_is_bounded(bench: Bench) -> None:
     """Stored metadata has at most 16 KiB of names and values (ST6)."""
     name = "x-tinycloud-meta-a"
-    room_bytes = MAX_METADATA_BYTES - len(name)
-    await bench.write(Write("a", b"", {name: "v" * room_bytes}))
+    free_bytes = MAX_METADATA_BYTES - len(name)
+    await bench.write(Write("a", b"", {name: "v" * free_bytes}))
     with pytest.raises(MetadataTooLarge):
-        await bench.plan(Write("a", b"", {name: "v" * (room_bytes + 1)}))
+        await bench.plan(Write("a", b"", {name: "v" * (free_bytes + 1)}))
 
 
 async def test_metadata_that_is_not_utf8(bench: Bench) -> None:
@@ -156,7 +156,7 @@ async def test_metadata_that_is_not_utf8(bench: Bench) -> None:
     assert metadata == head.metadata
 
 
-async def test_damaged_head_is_told(bench: Bench) -> None:
+async def test_damaged_head_is_reported(bench: Bench) -> None:
     """A head that does not decode is an error of its own."""
     await bench.store.commit(Commit(puts=(Put(head_key(SPACE, "a"), b"\x90"),)))
     with pytest.raises(RecordDamaged):
@@ -165,7 +165,7 @@ async def test_damaged_head_is_told(bench: Bench) -> None:
 
 def test_names_of_files() -> None:
     """A file's name is read back, and anything else is not one."""
-    name = BlobName(b"\x01" * 16, b"\x02" * 32, b"\x03" * 16)
+    name = ObjectName(b"\x01" * 16, b"\x02" * 32, b"\x03" * 16)
     assert name == parse_file_name(name.file_name)
     for text in ("", "a-b-c", name.file_name[:-1], name.file_name[:-1] + "z", name.file_name + "-00"):
         assert parse_file_name(text) is None

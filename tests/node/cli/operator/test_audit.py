@@ -41,8 +41,8 @@ async def used(folder: Path, clock: FixedClock, *, owners: int = 1, **retention:
 def ran(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     capsys.readouterr()
     status = main([*arguments])
-    told = capsys.readouterr()
-    return status, told.out, told.err
+    reported = capsys.readouterr()
+    return status, reported.out, reported.err
 
 
 async def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -62,8 +62,8 @@ async def test_from_an_export_to_a_cut_chain(tmp_path: Path, capsys: pytest.Capt
     assert (status, json.loads(text)) == (0, {"kept": number})
     clock.advance(4000 * DAY_S)  # an export is signed by the system's clock
     await used(tmp_path, clock, audit_days=365)
-    status, text, told = await run(capsys, "audit", "export", *data)
-    assert (status, f"entries up to {number} were removed" in told) == (0, True)
+    status, text, reported = await run(capsys, "audit", "export", *data)
+    assert (status, f"entries up to {number} were removed" in reported) == (0, True)
     second = tmp_path / "second.jsonl"
     second.write_text(text)
     left = json.loads((await run(capsys, "audit", "verify", "--node-did", did, str(second)))[1])
@@ -100,8 +100,8 @@ async def test_files_that_do_not_count(tmp_path: Path, capsys: pytest.CaptureFix
     for text, hint in ((changed, "export it again"), (other, "export it again"), (late, "--after 0")):
         path = tmp_path / "file.jsonl"
         path.write_text(text)
-        status, out, told = await run(capsys, "audit", "kept", *data, str(path))
-        assert (status, out, hint in told.splitlines()[-1]) == (1, "", True), told
+        status, out, reported = await run(capsys, "audit", "kept", *data, str(path))
+        assert (status, out, hint in reported.splitlines()[-1]) == (1, "", True), reported
 
 
 @pytest.mark.parametrize("setting", [{"receipts_days": 89}, {"audit_days": 364}])
@@ -110,5 +110,5 @@ def test_memory_is_not_too_short(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ((name, days),) = setting.items()
     path = tmp_path / "sealspace.toml"
     path.write_text(f"[retention]\n{name} = {days}\n")
-    status, _, told = ran(capsys, "serve", "--config", str(path), "--data", str(tmp_path / "data"))
-    assert (status, f"retention.{name}" in told) == (2, True)
+    status, _, reported = ran(capsys, "serve", "--config", str(path), "--data", str(tmp_path / "data"))
+    assert (status, f"retention.{name}" in reported) == (2, True)

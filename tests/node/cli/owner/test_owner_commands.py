@@ -78,8 +78,8 @@ class Desk:
         self.capsys.readouterr()
         options = ("--home", str(self.home)) if home else ()
         status = await asyncio.to_thread(main, [*arguments, *options])
-        told = self.capsys.readouterr()
-        return Ran(status, told.out, told.err)
+        reported = self.capsys.readouterr()
+        return Ran(status, reported.out, reported.err)
 
     async def log_in(self, *more: str) -> Ran:
         trust = ("--trust-root", str(self.folder / "root.pem"), "--collateral", str(self.folder / "collateral"))
@@ -163,10 +163,10 @@ async def test_show_needs_no_login(desk: Desk) -> None:
     """Anybody may look: what runs there, in plain words or as JSON."""
     there = await desk.backend()
     trust = ("--trust-root", str(desk.folder / "root.pem"), "--collateral", str(desk.folder / "collateral"))
-    told = await desk.run("backend", "show", there.url, *trust)
-    assert (told.status, COMPOSE_HASH in told.out, "debug off" in told.out) == (0, True, True), told
-    told = await desk.run("backend", "show", there.url, "--json", *trust)
-    assert json.loads(told.out)["secrets"] == ["API_KEY"]
+    reported = await desk.run("backend", "show", there.url, *trust)
+    assert (reported.status, COMPOSE_HASH in reported.out, "debug off" in reported.out) == (0, True, True), reported
+    reported = await desk.run("backend", "show", there.url, "--json", *trust)
+    assert json.loads(reported.out)["secrets"] == ["API_KEY"]
     assert not desk.home.exists()
 
 
@@ -175,9 +175,9 @@ async def test_nobody_confirms_for_the_owner(desk: Desk) -> None:
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
-    told = await desk.run("backend", "grant", there.url)
-    assert (told.status, COMPOSE_HASH in told.out) == (2, True)
-    assert "--like" in told.next and "--yes" in told.next
+    reported = await desk.run("backend", "grant", there.url)
+    assert (reported.status, COMPOSE_HASH in reported.out) == (2, True)
+    assert "--like" in reported.next and "--yes" in reported.next
     assert there.program.read == {} and (await desk.run("backend", "list")).out == ""
 
 
@@ -189,11 +189,13 @@ async def test_a_part_of_the_code_is_not_enough(desk: Desk) -> None:
     image = [one.hex() for one in (IMAGE.mrtd, IMAGE.rtmr0, IMAGE.rtmr1, IMAGE.rtmr2)]
     application = [*image, COMPOSE_HASH]
     for known in ([COMPOSE_HASH], image, application, [*application, "kms"], [*image[:3], COMPOSE_HASH, PROVIDER]):
-        told = await desk.run("backend", "grant", there.url, *_expecting(known), "--secret", "API_KEY")
-        assert (told.status, there.program.read) == (2, {}), told
-    assert "key provider" in told.next
-    told = await desk.run("backend", "grant", there.url, *_expecting([*application, PROVIDER]), "--secret", "API_KEY")
-    assert (told.status, there.program.read) == (0, {"API_KEY": SECRET}), told
+        reported = await desk.run("backend", "grant", there.url, *_expecting(known), "--secret", "API_KEY")
+        assert (reported.status, there.program.read) == (2, {}), reported
+    assert "key provider" in reported.next
+    reported = await desk.run(
+        "backend", "grant", there.url, *_expecting([*application, PROVIDER]), "--secret", "API_KEY"
+    )
+    assert (reported.status, there.program.read) == (0, {"API_KEY": SECRET}), reported
 
 
 async def test_another_key_provider_than_expected(desk: Desk) -> None:
@@ -201,8 +203,8 @@ async def test_another_key_provider_than_expected(desk: Desk) -> None:
     there = await desk.backend()
     await desk.log_in()
     for other in ("tpm", PROVIDER + "00", "local-sgx:00"):
-        told = await desk.run("backend", "grant", there.url, *_expecting([other]))
-        assert (told.status, there.program.read) == (14, {}), told
+        reported = await desk.run("backend", "grant", there.url, *_expecting([other]))
+        assert (reported.status, there.program.read) == (14, {}), reported
     for nonsense in ("none", "kms:", "kms:XX", "local-sgx"):
         assert (await desk.run("backend", "grant", there.url, *_expecting([nonsense]))).status == 2
 
@@ -216,14 +218,14 @@ async def test_approved_code_whose_keys_anybody_may_give_is_asked_about(desk: De
     path = desk.folder / "approved.json"
     for policy in (without(seen, "keyProviders"), seen | {"keyProviders": ["kms"]}):
         path.write_text(json.dumps(policy))
-        told = await desk.run("backend", "grant", there.url, "--like", str(path), "--secret", "API_KEY")
-        assert (told.status, there.program.read) == (2, {}), told
+        reported = await desk.run("backend", "grant", there.url, "--like", str(path), "--secret", "API_KEY")
+        assert (reported.status, there.program.read) == (2, {}), reported
     started = json.loads((await desk.run("backend", "show", there.url, "--json", "--pin", "instance")).out)["policy"]
     for policy in (seen, without(started, "keyProviders")):
         there.program.read.clear()
         path.write_text(json.dumps(policy))
-        told = await desk.run("backend", "grant", there.url, "--like", str(path), "--secret", "API_KEY")
-        assert (told.status, there.program.read) == (0, {"API_KEY": SECRET}), told
+        reported = await desk.run("backend", "grant", there.url, "--like", str(path), "--secret", "API_KEY")
+        assert (reported.status, there.program.read) == (0, {"API_KEY": SECRET}), reported
 
 
 def without(policy: dict[str, Any], member: str) -> dict[str, Any]:
@@ -243,9 +245,9 @@ async def test_files_that_approve_nothing(desk: Desk, text: str) -> None:
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     path = desk.folder / "approved.json"
     path.write_text(text)
-    told = await desk.run("backend", "grant", there.url, "--like", str(path))
-    assert (told.status, there.program.read) == (2, {}), told
-    assert told.next
+    reported = await desk.run("backend", "grant", there.url, "--like", str(path))
+    assert (reported.status, there.program.read) == (2, {}), reported
+    assert reported.next
 
 
 @pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("n\n", 1), ("", 1)])
@@ -254,9 +256,9 @@ async def test_an_owner_at_a_terminal_is_asked(desk: Desk, typed: str, status: i
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
-    told = await desk.run("backend", "grant", there.url, typed=typed or "\n")
-    assert (told.status, there.program.read == {}) == (status, status != 0), told
-    assert COMPOSE_HASH in told.out and "grant to exactly this?" in told.err
+    reported = await desk.run("backend", "grant", there.url, typed=typed or "\n")
+    assert (reported.status, there.program.read == {}) == (status, status != 0), reported
+    assert COMPOSE_HASH in reported.out and "grant to exactly this?" in reported.err
 
 
 async def test_how_grants_stand(desk: Desk) -> None:
@@ -279,8 +281,8 @@ async def test_a_grant_by_file(desk: Desk) -> None:
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
-    told = await desk.run("backend", "grant", there.url, "--yes", "--no-hand-over", "--json")
-    path = Path(json.loads(told.out)["file"])
+    reported = await desk.run("backend", "grant", there.url, "--yes", "--no-hand-over", "--json")
+    path = Path(json.loads(reported.out)["file"])
     assert there.program.read == {}
     await there.program.take_up(decode_portable(path.read_bytes()))
     assert there.program.read == {"API_KEY": SECRET}
@@ -292,13 +294,13 @@ async def test_receipts(desk: Desk) -> None:
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     await desk.run("backend", "grant", there.url, "--yes")
-    told = await desk.run("receipts")
-    assert (told.status, there.program.backend.did in told.out, "1 receipts" in told.err) == (0, True, True)
+    reported = await desk.run("receipts")
+    assert (reported.status, there.program.backend.did in reported.out, "1 receipts" in reported.err) == (0, True, True)
     kept = desk.folder / "kept"
     (receipt,) = map(json.loads, (await desk.run("receipts", "--json", "--out", str(kept))).out.splitlines())
     assert receipt["invoker"] == there.program.backend.did
     (path,) = (kept / "receipts").iterdir()
-    assert receipt["node"] in told.err
+    assert receipt["node"] in reported.err
     trust = ("--trust-root", str(desk.folder / "root.pem"), "--node-did", receipt["node"])
     judged = await desk.run("attest", "verify", str(path), "--evidence", str(kept / "documents"), *trust, home=False)
     assert judged.status == 0, judged
@@ -320,10 +322,10 @@ async def test_receipts(desk: Desk) -> None:
 )
 async def test_errors_name_the_next_step(desk: Desk, arguments: tuple[str, ...], status: int, hint: str) -> None:
     """On an empty machine every command says in two lines what is missing and what to do."""
-    told = await desk.run(*arguments)
-    assert (told.status, told.out) == (status, "")
-    assert hint in told.next, told
-    assert told.err.splitlines()[-2].startswith("sealspace: ")
+    reported = await desk.run(*arguments)
+    assert (reported.status, reported.out) == (status, "")
+    assert hint in reported.next, reported
+    assert reported.err.splitlines()[-2].startswith("sealspace: ")
 
 
 def _spoil_session(desk: Desk) -> None:
@@ -380,9 +382,9 @@ async def test_what_is_broken_is_named(desk: Desk, spoil: Callable[[Desk], None]
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     spoil(desk)
-    told = await desk.run("backend", "grant", there.url, "--yes")
-    assert (told.status, hint in told.next, there.program.read) == (status, True, {}), told
-    assert SECRET not in told.err
+    reported = await desk.run("backend", "grant", there.url, "--yes")
+    assert (reported.status, hint in reported.next, there.program.read) == (status, True, {}), reported
+    assert SECRET not in reported.err
 
 
 async def test_a_network_s_key_that_changed(desk: Desk) -> None:
@@ -407,16 +409,16 @@ async def test_arguments_that_make_no_sense(desk: Desk, more: tuple[str, ...], s
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
-    told = await desk.run("backend", "grant", there.url, "--yes", *more)
-    assert (told.status, hint in told.next, there.program.read) == (status, True, {}), told
+    reported = await desk.run("backend", "grant", there.url, "--yes", *more)
+    assert (reported.status, hint in reported.next, there.program.read) == (status, True, {}), reported
 
 
 async def test_a_secret_that_is_not_there(desk: Desk) -> None:
     """Granting what is not stored yet names the command that stores it."""
     there = await desk.backend()
     await desk.log_in()
-    told = await desk.run("backend", "grant", there.url, "--yes")
-    assert (told.status, "sealspace secret put API_KEY" in told.next) == (2, True)
+    reported = await desk.run("backend", "grant", there.url, "--yes")
+    assert (reported.status, "sealspace secret put API_KEY" in reported.next) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -442,8 +444,8 @@ async def test_withdrawing_code(desk: Desk) -> None:
     asked = await desk.run("backend", "withdraw", "--measurement", COMPOSE_HASH)
     assert (asked.status, asked.next) == (2, "add --yes")
     assert (await desk.run("backend", "withdraw", "--measurement", COMPOSE_HASH, "--yes")).status == 0
-    told = await desk.run("backend", "grant", there.url, "--yes")
-    assert (told.status, there.program.read) == (15, {})
+    reported = await desk.run("backend", "grant", there.url, "--yes")
+    assert (reported.status, there.program.read) == (15, {})
 
 
 async def test_values_come_from_standard_input(desk: Desk) -> None:

@@ -124,7 +124,7 @@ async def test_a_session_s_token_does_that_and_nothing_else(staying: Stay) -> No
 
 
 @pytest.mark.parametrize("did", [None, "", "somebody", "did:pkh:eip155:1:0x12", "did:key:z" + "a" * 2000])
-async def test_a_challenge_is_for_somebody(staying: Stay, did: str | None) -> None:
+async def test_a_challenge_is_for_a_client(staying: Stay, did: str | None) -> None:
     """Who does not say for whom, by a DID that is one, gets no challenge (AT7)."""
     async with staying() as here:
         body = canonical_bytes({"did": did})
@@ -135,11 +135,11 @@ async def test_a_challenge_is_for_somebody(staying: Stay, did: str | None) -> No
 @pytest.mark.parametrize("fetching", [Collateral(), Collateral(service_url="http://127.0.0.1:1")])
 async def test_whose_fault_another_root_is(staying: Stay, platform: SimulatedPlatform, fetching: Collateral) -> None:
     """A quote under another root is the prover's, 403, with and without collateral of its family (AT7, AT12)."""
-    stranger = SimulatedPlatform.from_seed(b"a root of somebody else", fmspc=platform.fmspc)
+    outsider = SimulatedPlatform.from_seed(b"a root of somebody else", fmspc=platform.fmspc)
     async with staying(fetching=fetching) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         nonce = await here.nonce(delegate.did)
         bound = here.report_data(delegate.did, delegate.receiver.public_key, nonce)
-        quote = stranger.mint_quote(measurements_of("approved"), bound)
+        quote = outsider.mint_quote(measurements_of("approved"), bound)
         reply = await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
         assert (reply.status, reply.value["code"]) == (403, "untrusted-root")

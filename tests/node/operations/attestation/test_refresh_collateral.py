@@ -19,7 +19,7 @@ from node.collateral.intake import IMPORTED, held_collateral, import_collateral
 from node.collateral.source import refresh_rules
 from node.config.tree import Collateral, Config, Http, Release, Secret, Store
 from node.housekeeping.rounds import Housekeeper, Job
-from node.operations.attestation.refresh_collateral import ALARM, FETCHED, FORGOTTEN_AFTER_S, fetch_due, tell_alarms
+from node.operations.attestation.refresh_collateral import ALARM, FETCHED, FORGOTTEN_AFTER_S, fetch_due, report_alarms
 from node.processes.embedded import embedded_node
 from node.services import Services
 from spaces.documents.collateral import CollateralState, collateral_row_key, state_of, state_put, state_row_key
@@ -456,13 +456,13 @@ async def alarms_of(kept: Kept, capsys: pytest.CaptureFixture[str]) -> list[str]
     """Have the alarms told, and return their kinds; log and audit have to agree."""
     capsys.readouterr()
     before = len([record for record in await audit_records(kept.services.store) if record.action == ALARM])
-    assert not await tell_alarms(kept.services)
-    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert not await report_alarms(kept.services)
+    reported = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     records = [record for record in await audit_records(kept.services.store) if record.action == ALARM]
     assert {record.subject for record in records} <= {f"collateral:{kept.platform.fmspc.hex()}:platform"}
     kinds = [json.loads(record.detail)["kind"] for record in records[before:]]
-    assert sorted(kinds) == sorted(line["event"].removeprefix("collateral-") for line in told)
-    assert all(line["level"] == "warning" for line in told)
+    assert sorted(kinds) == sorted(line["event"].removeprefix("collateral-") for line in reported)
+    assert all(line["level"] == "warning" for line in reported)
     return sorted(kinds)
 
 
@@ -484,7 +484,7 @@ async def test_an_operator_hears_of_it(kept: Kept, capsys: pytest.CaptureFixture
 
 async def test_an_operator_hears_of_the_next_edition(kept: Kept, capsys: pytest.CaptureFixture[str]) -> None:
     """A month before machines are judged by another edition the log says so, each day: patch them before (AT33)."""
-    told = []
+    reported = []
     for days in (31, 29, 1):
         await kept.later(DAY_S)
         now = kept.clock.now()
@@ -495,9 +495,11 @@ async def test_an_operator_hears_of_the_next_edition(kept: Kept, capsys: pytest.
         await kept.later(DAY_S)
         assert json.loads(await kept.document() or b"") == json.loads(fresh)
         lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-        told.append([(line["number"], line["at"]) for line in lines if line["event"] == "collateral-edition-follows"])
-        assert told[-1] in ([], [(21, int(becomes_standard))])
-    assert [len(lines) for lines in told] == [0, 1, 1]
+        reported.append(
+            [(line["number"], line["at"]) for line in lines if line["event"] == "collateral-edition-follows"]
+        )
+        assert reported[-1] in ([], [(21, int(becomes_standard))])
+    assert [len(lines) for lines in reported] == [0, 1, 1]
 
 
 async def test_a_document_from_before_states_were_kept(kept: Kept) -> None:
@@ -506,7 +508,7 @@ async def test_a_document_from_before_states_were_kept(kept: Kept) -> None:
     await kept.services.store.commit(Commit(puts=(state_put(family, None),)))
     await kept.later(DAY_S)
     assert kept.pcs.asked == {}
-    await tell_alarms(kept.services)
+    await report_alarms(kept.services)
     await kept.later(0)
     assert kept.pcs.asked[TCB] == 1
     assert (await kept.known()).source == IMPORTED
@@ -514,17 +516,17 @@ async def test_a_document_from_before_states_were_kept(kept: Kept) -> None:
 
 async def test_wishes_are_forgotten(kept: Kept) -> None:
     """A wish that nobody could fulfil for a day is dropped; until then it is tried less and less often (AT39)."""
-    stranger, now = b"nobody", kept.clock.now()
+    outsider, now = b"nobody", kept.clock.now()
     wish = CollateralState(due_at=now, wanted_at=now)
-    await kept.services.store.commit(Commit(puts=(state_put((stranger, "platform"), wish),)))
+    await kept.services.store.commit(Commit(puts=(state_put((outsider, "platform"), wish),)))
     kept.pcs.instead[TCB] = body(b"", 503)
     waits = []
     for _ in range(8):
         await fetch_due(kept.services)
-        state = await kept.state(stranger)
+        state = await kept.state(outsider)
         assert state is not None
         waits.append(state.due_at - kept.clock.now())
         kept.clock.advance(waits[-1])
     assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
     await kept.later(FORGOTTEN_AFTER_S - (kept.clock.now() - now))
-    assert await kept.state(stranger) is None
+    assert await kept.state(outsider) is None

@@ -101,15 +101,15 @@ async def test_invented_platforms_are_not_wished_for(
     staying: Stay, pcs: PcsSimulator, platform: SimulatedPlatform
 ) -> None:
     """A quote under another root, or with a platform that nobody certified, leaves no wish (AT7, AT39)."""
-    stranger = rival_of(platform)
+    outsider = rival_of(platform)
     async with staying(with_collateral=False, fetching=asking(pcs)) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
-        reply = await hand_in(here, delegate, owner, stranger)
+        reply = await hand_in(here, delegate, owner, outsider)
         assert (reply.status, reply.value["code"]) == (403, "untrusted-root")
         nonce = await here.nonce(delegate.did)
         bound = here.report_data(delegate.did, delegate.receiver.public_key, nonce)
-        quote = stranger.mint_quote(measurements_of("approved"), bound)
-        spliced = quote.replace(stranger.root_pem.encode(), here.platform.root_pem.encode())
+        quote = outsider.mint_quote(measurements_of("approved"), bound)
+        spliced = quote.replace(outsider.root_pem.encode(), here.platform.root_pem.encode())
         reply = await here.hand_in(delegate, owner.network, nonce=nonce, quote=spliced)
         assert (reply.status, reply.value["code"]) == (403, "certificate-chain")
         assert await families(here) == []

@@ -40,8 +40,8 @@ async def test_an_unknown_text_of_the_library_alarms(
         reply = await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
         assert (reply.status, reply.value["code"]) == (403, "verdict-unknown")
         assert "later version" not in reply.text
-        told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-        (alarm,) = [line for line in told if line["event"] == "attestation-alarm"]
+        reported = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        (alarm,) = [line for line in reported if line["event"] == "attestation-alarm"]
         assert (alarm["level"], alarm["code"]) == ("warning", "verdict-unknown")
         records = await audit_records(here.services.store)
         (refusal,) = [record.detail.decode() for record in records if record.action == "evidence.refused"]

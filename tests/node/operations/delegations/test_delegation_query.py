@@ -106,8 +106,8 @@ async def test_standings_in_order(people) -> None:
         page = await people.query(SESSION, session, status=status)
         assert [token_id(token) for token in tokens] == cids(page), status
     items = {item["cid"]: item for item in (await people.query(SESSION, session, status="revoked"))["items"]}
-    told = {name: items[token_id(below)][name] for name in ("revokedAt", "revokedBy", "revokedAncestorCid")}
-    assert told == {
+    reported = {name: items[token_id(below)][name] for name in ("revokedAt", "revokedBy", "revokedAncestorCid")}
+    assert reported == {
         "revokedAt": "2026-11-18T11:07:30Z",
         "revokedBy": SESSION.did,
         "revokedAncestorCid": token_id(revoked),
@@ -187,7 +187,7 @@ async def test_the_owner_asks_without_a_proof(people) -> None:
     assert {token_id(grant), token_id(below)} == set(cids(await people.query(CAROL, owner=CAROL)))
 
 
-async def test_strangers_and_wrong_proofs(people) -> None:
+async def test_outsiders_and_wrong_proofs(people) -> None:
     """Everything that is not entitled has one answer: no proof, two, another's, a revoked, an ended one."""
     session, again = await people.sign_in(), await people.sign_in()
     plain = await people.sign_in(key=SECOND, grants=FILES)
@@ -245,8 +245,8 @@ async def test_cursors_name_what_is_listed(people) -> None:
         cursor = encode_url(token_id(token).encode())
         assert (await people.asked(SESSION, session, cursor=cursor)).said == REFUSED
     for cursor in ("!", "", "YQ", encode_url(b"bafy"), encode_url(b"\xff"), encode_url(b"Qm" + b"a" * 44)):
-        told = (await people.asked(SESSION, session, cursor=cursor)).said
-        assert told == (400, "Invalid delegation query: invalid delegation query cursor")
+        reported = (await people.asked(SESSION, session, cursor=cursor)).said
+        assert reported == (400, "Invalid delegation query: invalid delegation query cursor")
 
 
 @pytest.mark.parametrize(

@@ -35,13 +35,13 @@ ACTIVE = {"status": "active", "exists": True, "active": True, "revoked": False, 
 FILES = {f"{space()}/kv/a": [GET]}
 
 
-async def test_who_has_a_say_is_told(people) -> None:
+async def test_who_has_a_say_is_reported(people) -> None:
     """Signer, recipient, and the owner of a space in it through a session that may ask are told; nobody else is."""
     session = await people.sign_in()
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
     for asker, proofs in ((SESSION, ()), (CAROL, ()), (SESSION, (session,))):
-        told = await people.status_of(asker, grant, *proofs)
-        assert {"cid": token_id(grant), **ACTIVE} == told
+        reported = await people.status_of(asker, grant, *proofs)
+        assert {"cid": token_id(grant), **ACTIVE} == reported
     for asker, proofs in ((MALLORY, ()), (CAROL, (grant,)), (MALLORY, (session,)), (SECOND, ())):
         assert {"cid": token_id(grant), **NOT_FOUND} == await people.status_of(asker, grant, *proofs)
 
@@ -186,9 +186,9 @@ async def test_the_store_is_gone(people) -> None:
     assert (reply.status, reply.text) == (503, "Status unavailable")
 
 
-async def test_strangers_cannot_tell_unknown_from_foreign(people) -> None:
+async def test_outsiders_cannot_distinguish_unknown_from_foreign(people) -> None:
     """Whoever has no say gets the same answer for what exists and what does not."""
     foreign = await people.sign_in()
     unknown = people.wallet_token(ALICE, SESSION)
-    told = [await people.status_of(MALLORY, target) for target in (foreign, unknown)]
-    assert [NOT_FOUND] * 2 == [{name: item for name, item in one.items() if name != "cid"} for one in told]
+    reported = [await people.status_of(MALLORY, target) for target in (foreign, unknown)]
+    assert [NOT_FOUND] * 2 == [{name: item for name, item in one.items() if name != "cid"} for one in reported]

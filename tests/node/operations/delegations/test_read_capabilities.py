@@ -36,7 +36,7 @@ def params(**asked: Any) -> list[Any]:
     return [{"capabilitiesReadParams": asked}]
 
 
-async def told(people: Delegating, *proofs: str, facts: Any = (), key: Any = SESSION) -> Any:
+async def reported(people: Delegating, *proofs: str, facts: Any = (), key: Any = SESSION) -> Any:
     reply = await people.invoke(key, ALL, READ, *proofs, facts=facts)
     assert reply.status == 200, reply.text
     return json.loads(reply.text)
@@ -44,14 +44,14 @@ async def told(people: Delegating, *proofs: str, facts: Any = (), key: Any = SES
 
 async def listed(people: Delegating, *proofs: str, **filters: Any) -> list[str]:
     """The cids of a list, in its order."""
-    return list(await told(people, *proofs, facts=params(type="list", filters=filters)))
+    return list(await reported(people, *proofs, facts=params(type="list", filters=filters)))
 
 
-async def test_a_delegation_as_it_is_told(people) -> None:
+async def test_a_delegation_as_it_is_reported(people) -> None:
     """Capabilities, parties, parents as bytes, and the token as it could be posted (Q23)."""
     session = await people.sign_in()
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
-    answer = await told(people, session)
+    answer = await reported(people, session)
     assert answer[token_id(grant)] == {
         "capabilities": [{"resource": f"{space()}/kv/a", "ability": GET, "caveats": {}}],
         "delegator": SESSION.did,
@@ -72,10 +72,10 @@ async def test_raw_is_canonical(people) -> None:
     spelt = header_text(lower)
     assert spelt != canonical
     await people.register(spelt)
-    assert {token_id(spelt): canonical} == {cid: one["raw"] for cid, one in (await told(people, spelt)).items()}
+    assert {token_id(spelt): canonical} == {cid: one["raw"] for cid, one in (await reported(people, spelt)).items()}
 
 
-async def test_conditions_are_told_by_index(people) -> None:
+async def test_conditions_are_reported_by_index(people) -> None:
     """Caveats are told as they are stored: by index, none as the empty object (T2)."""
     session = await people.sign_in()
     payload = UcanPayload(
@@ -87,7 +87,7 @@ async def test_conditions_are_told_by_index(people) -> None:
         att={f"{space()}/kv/a": {GET: [{"x": 1}, {"y": 2}], PUT: [{}]}},
     )
     grant = await people.register(encode_ucan(payload, SESSION))
-    rows = (await told(people, session))[token_id(grant)]["capabilities"]
+    rows = (await reported(people, session))[token_id(grant)]["capabilities"]
     assert [{"0": {"x": 1}, "1": {"y": 2}}, {}] == [row["caveats"] for row in rows]
 
 
@@ -117,7 +117,7 @@ async def test_a_window_that_has_not_begun(people) -> None:
     )
     people.clock.advance(-20)
     assert [token_id(session)] == await listed(people, session)
-    assert await told(people, session, facts=params(type="chain", delegation_cid=token_id(later))) == []
+    assert await reported(people, session, facts=params(type="chain", delegation_cid=token_id(later))) == []
 
 
 async def test_filters(people) -> None:
@@ -162,9 +162,9 @@ async def test_a_fact_that_cannot_be_read_is_absent(people, fact: Any) -> None:
     """The first fact that can be read counts; without one everything is listed."""
     session = await people.sign_in()
     facts = [1, "x", {"y": 1}, {"capabilitiesReadParams": fact}]
-    assert [token_id(session)] == list(await told(people, session, facts=facts))
+    assert [token_id(session)] == list(await reported(people, session, facts=facts))
     none = params(type="list", filters={"actions": ["none"]})
-    assert await told(people, session, facts=[*facts, *none]) == {}
+    assert await reported(people, session, facts=[*facts, *none]) == {}
 
 
 async def test_root_identity_of_a_friend(people) -> None:
@@ -173,7 +173,7 @@ async def test_root_identity_of_a_friend(people) -> None:
     share = await people.grant(SESSION, BOB.did, {ALL: [READ], **FILES}, session)
     taken = people.wallet_token(BOB, SECOND, {ALL: [READ], **FILES}, parents=[share], lifetime_s=60)
     await people.register(taken)
-    received = await told(people, taken, facts=params(type="list", filters={"direction": "received"}), key=SECOND)
+    received = await reported(people, taken, facts=params(type="list", filters={"direction": "received"}), key=SECOND)
     assert [token_id(share)] == list(received)
 
 
@@ -197,8 +197,8 @@ async def test_chains(people) -> None:
         grants.append(await people.grant(signer, to.did, FILES, grants[-1]))
 
     async def chain(cid: str) -> list[str]:
-        told_chain = await told(people, session, facts=params(type="chain", delegation_cid=cid))
-        return [one["raw"] for one in told_chain]
+        reported_chain = await reported(people, session, facts=params(type="chain", delegation_cid=cid))
+        return [one["raw"] for one in reported_chain]
 
     assert grants[::-1] == await chain(token_id(grants[-1]))
     assert [session] == await chain(token_id(session))
@@ -277,16 +277,16 @@ async def test_lists_are_bounded(people) -> None:
     only_puts = params(type="list", filters={"actions": [PUT], "path": "3"})
     for bounds, facts, expected, truncated in (
         (ListBounds(), (), newest, False),
-        (ListBounds(told=7), (), newest[:7], True),
-        (ListBounds(told=41), (), newest, False),
-        (ListBounds(told_bytes=1), (), newest[:1], True),
+        (ListBounds(reported=7), (), newest[:7], True),
+        (ListBounds(reported=41), (), newest, False),
+        (ListBounds(answer_bytes=1), (), newest[:1], True),
         (ListBounds(page_rows=8), (), newest, False),
-        (ListBounds(page_rows=8, told=20), (), newest[:20], True),
+        (ListBounds(page_rows=8, reported=20), (), newest[:20], True),
         (ListBounds(page_rows=8, examined=16), (), newest[:16], True),
-        (ListBounds(page_rows=8, examined=16, told=1), only_puts, [newest[9]], True),
+        (ListBounds(page_rows=8, examined=16, reported=1), only_puts, [newest[9]], True),
     ):
-        told_list = await bounded(people, session, bounds, facts)
-        assert (expected, truncated) == (list(told_list.grants), told_list.truncated), bounds
+        reported_list = await bounded(people, session, bounds, facts)
+        assert (expected, truncated) == (list(reported_list.grants), reported_list.truncated), bounds
 
 
 async def test_chains_are_bounded(people) -> None:
@@ -294,7 +294,7 @@ async def test_chains_are_bounded(people) -> None:
     session = await people.sign_in()
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
     facts = params(type="chain", delegation_cid=token_id(grant))
-    for bounds, expected in ((ListBounds(), [grant, session]), (ListBounds(told_bytes=1), [grant])):
+    for bounds, expected in ((ListBounds(), [grant, session]), (ListBounds(answer_bytes=1), [grant])):
         chain = await bounded(people, session, bounds, facts)
         assert expected == [json.loads(bytes(one))["raw"] for one in chain.grants]
         assert chain.truncated is (len(expected) == 1)

@@ -90,9 +90,9 @@ def test_any_time(at: float | None) -> None:
     """Every time has a text, the ends of the calendar for what lies outside; no time has none."""
     if at is not None and at != at:
         return  # no token holds what is no number
-    told = time_text(at)
-    assert (told is None) is (at is None)
-    assert told is None or told.endswith("Z")
+    reported = time_text(at)
+    assert (reported is None) is (at is None)
+    assert reported is None or reported.endswith("Z")
 
 
 def test_times() -> None:

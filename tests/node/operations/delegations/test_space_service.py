@@ -28,7 +28,7 @@ async def info(people: Delegating, target: str, *proofs: str, key: Any = SESSION
     return await people.invoke(key, f"{space()}/space/{target}", INFO, *proofs)
 
 
-async def test_a_space_is_made_told_and_listed(people) -> None:
+async def test_a_space_is_made_reported_and_listed(people) -> None:
     """A session makes a space of its owner's, which then takes values; told are id, name, owner and since when."""
     session = await people.sign_in(grants={**GRANTS, f"{space(name='photos')}/kv": ["tinycloud.kv/put"]})
     other = await people.sign_in(grants=GRANTS)
@@ -118,7 +118,7 @@ async def test_targets(people, target: str) -> None:
     assert json.loads((await info(people, target, session)).text)["id"] == space()
 
 
-async def test_what_others_have_is_not_told(people) -> None:
+async def test_what_others_have_is_not_reported(people) -> None:
     """The target is probed, not the space that is asked through; another owner's is as one that does not exist."""
     session = await people.sign_in(grants=GRANTS)
     await people.sign_in(BOB, SECOND)
@@ -126,13 +126,13 @@ async def test_what_others_have_is_not_told(people) -> None:
         assert (await info(people, target, session)).said in ((404, "Space not found"),), target
 
 
-async def test_without_the_right_nothing_is_told(people) -> None:
+async def test_without_the_right_nothing_is_reported(people) -> None:
     """Whoever was not granted the ability gets the same 401, whatever exists."""
     session = await people.sign_in(grants={f"{space()}/kv": [GET]})
     for ability, path in ((LIST, ""), (INFO, "/default"), (INFO, "/none"), (CREATE, "/notes")):
         resource = f"{space()}/space{path}"
-        told = (await people.invoke(SESSION, resource, ability, session)).said
-        assert told == (401, f"Unauthorized Action: {resource} / {ability}")
+        reported = (await people.invoke(SESSION, resource, ability, session)).said
+        assert reported == (401, f"Unauthorized Action: {resource} / {ability}")
         assert (await people.invoke(MALLORY, resource, ability)).said == (401, "Cannot find parent delegation")
 
 

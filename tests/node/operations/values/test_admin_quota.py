@@ -98,8 +98,8 @@ async def test_a_limit_holds_and_outlives_a_restart(serve) -> None:
         assert (await node.put("b", b"xyz")).status == 413
         assert (await node.put("b", b"xy")).status == 200
         assert (await node.put("c", b"x")).said == (402, "Storage quota exceeded. Used: 7 bytes, Limit: 7 bytes")
-        told = json.loads((await ask(node, "GET", "quota")).body)
-        assert told == {"overrides": {node.space(): 7}, "default_limit_bytes": 1 << 30}
+        reported = json.loads((await ask(node, "GET", "quota")).body)
+        assert reported == {"overrides": {node.space(): 7}, "default_limit_bytes": 1 << 30}
         gone = json.loads((await ask(node, "DELETE", quota_of(node))).body)
         assert (gone["override_bytes"], gone["effective_limit_bytes"]) == (None, 1 << 30)
         assert (await node.put("c", b"x")).status == 200
@@ -117,7 +117,7 @@ async def test_a_limit_of_nothing(serve) -> None:
         ).status == 200
 
 
-async def test_the_limit_of_a_public_space_is_told_truly(serve) -> None:
+async def test_the_limit_of_a_public_space_is_reported_truly(serve) -> None:
     """A public space heeds the public limit, and that is what is told (M53)."""
     async with serve(admin=ADMIN) as node:
         view = json.loads((await ask(node, "PUT", quota_of(node, "public"), b'{"limit_bytes":1}')).body)
@@ -157,19 +157,19 @@ async def test_limits_that_are_none(serve, rest: str | None, body: bytes, status
         assert json.loads((await ask(node, "GET", "quota")).body)["overrides"] == {}
 
 
-async def test_usage_is_told_largest_first(serve) -> None:
+async def test_usage_is_reported_largest_first(serve) -> None:
     """Spaces come by what they hold, as many as are asked for, with the number of all."""
     async with serve(admin=ADMIN) as node:
         for name, body in {"a": b"12", "b": b"123", "c": b""}.items():
             await node.put("x", body, name=name)
-        told = json.loads((await ask(node, "GET", "usage")).body)
-        assert [(row["space_id"], row["usage_bytes"]) for row in told["spaces"]] == [
+        reported = json.loads((await ask(node, "GET", "usage")).body)
+        assert [(row["space_id"], row["usage_bytes"]) for row in reported["spaces"]] == [
             (node.space("b"), 3),
             (node.space("a"), 2),
             (node.space("c"), 0),
         ]
-        assert [row["row_bytes"] for row in told["spaces"]] == [ROW_BYTES + 1] * 3
-        assert told["count"] == 3
+        assert [row["row_bytes"] for row in reported["spaces"]] == [ROW_BYTES + 1] * 3
+        assert reported["count"] == 3
         one = json.loads((await ask(node, "GET", "usage?limit=1")).body)
         assert ([row["usage_bytes"] for row in one["spaces"]], one["count"]) == ([3], 3)
 

@@ -243,10 +243,10 @@ async def test_batch_that_needs_no_form(owner: Owner) -> None:
     assert reply.said == (200, "1")
 
 
-async def test_batch_of_a_stranger(owner: Owner) -> None:
+async def test_batch_of_an_outsider(owner: Owner) -> None:
     """Whoever is not authorised gets 401 before a byte of the form is looked at (Q5, I11)."""
     await owner.put("a", b"1")
-    stranger = Owner(owner.node, owner.session, owner.clock)
-    token = stranger.token((), more={f"{owner.space.text}/kv/a": "tinycloud.kv/put"})
+    outsider = Owner(owner.node, owner.session, owner.clock)
+    token = outsider.token((), more={f"{owner.space.text}/kv/a": "tinycloud.kv/put"})
     reply = await owner.invoke(token=token, body=b"no form at all", headers=FORM_TYPE)
     assert (401, "Cannot find parent delegation") == reply.said

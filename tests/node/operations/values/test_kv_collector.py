@@ -20,7 +20,7 @@ from node.housekeeping.rounds import LEASE_S, Housekeeper
 from node.processes.embedded import EmbeddedNode
 from spaces.store.contract import Commit, Committed, Refused
 from spaces.values.collector import ORPHAN_AFTER_S, UNFINISHED_AFTER_S, sweep_unfinished
-from spaces.values.object_folder import BlobFiles
+from spaces.values.object_folder import ObjectFolder
 from spaces.values.object_records import UNLINK_AFTER_S
 
 LARGE = bytes(range(256)) * 1024
@@ -83,7 +83,7 @@ async def test_shared_body_that_is_collected(held: tuple[Owner, HeldStore]) -> N
 
     async def change() -> None:
         assert (await owner.invoke(("del", "a"))).status == 200
-        (brought,) = (owner.blobs / "incoming").iterdir()
+        (brought,) = (owner.objects / "incoming").iterdir()
         os.utime(brought, (owner.clock.now() + 2 * ORPHAN_AFTER_S,) * 2)  # as if it had just come
         await keep_house(owner.node, owner.clock, days=1)
         assert owner.files() == [brought]
@@ -150,7 +150,7 @@ async def test_sweep_that_comes_just_before_the_commit(held: tuple[Owner, HeldSt
 async def test_death_in_the_middle_of_a_put(tmp_path: Path) -> None:
     """SIGKILL in the middle of a body: the value before stands, and what had arrived is gone after collection."""
     clock = FixedClock(time.time())
-    blobs = tmp_path / "data" / "blobs"
+    objects = tmp_path / "data" / "blobs"
     with running_node(tmp_path, workers=1) as node:
         async with aiohttp.ClientSession() as session:
             owner = Owner(Remote(node.url), session, clock)  # type: ignore[arg-type]  # only its address is asked for
@@ -159,16 +159,16 @@ async def test_death_in_the_middle_of_a_put(tmp_path: Path) -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(node.url).port)
             head = f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {owner.token([('put', 'a')])}\r\n"
             writer.write(head.encode() + b"Content-Length: 9000000\r\n\r\n" + LARGE)
-            await until(lambda: len(files(blobs)) == 2)
+            await until(lambda: len(files(objects)) == 2)
             (worker,) = node.children("worker")
             os.kill(worker, signal.SIGKILL)
             await until(lambda: node.children("worker") not in ([], [worker]))
             writer.close()
             assert (await answered(owner, "a")).text == "before"
             assert (await owner.get("b")).body == LARGE
-    assert len(files(blobs)) == 2
-    assert await sweep_unfinished(BlobFiles(blobs), now=time.time() + UNFINISHED_AFTER_S + 1) == 1
-    assert [place.parent.name for place in files(blobs)] != ["incoming"]
+    assert len(files(objects)) == 2
+    assert await sweep_unfinished(ObjectFolder(objects), now=time.time() + UNFINISHED_AFTER_S + 1) == 1
+    assert [place.parent.name for place in files(objects)] != ["incoming"]
 
 
 class Remote:

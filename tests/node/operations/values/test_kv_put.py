@@ -60,11 +60,11 @@ async def test_conditions_on_large_values(owner: Owner) -> None:
 # --- what is judged first
 
 
-async def test_stranger_is_told_before_the_body_is_read(owner: Owner) -> None:
+async def test_outsider_is_reported_before_the_body_is_read(owner: Owner) -> None:
     """Of a call that is not authorised no byte is waited for: the answer comes while the body is still outstanding."""
     await owner.put("a", b"1")
-    stranger = Owner(owner.node, owner.session, owner.clock)
-    token = stranger.token((), more={f"{owner.space.text}/kv/a": "tinycloud.kv/put"})
+    outsider = Owner(owner.node, owner.session, owner.clock)
+    token = outsider.token((), more={f"{owner.space.text}/kv/a": "tinycloud.kv/put"})
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(owner.node.url).port)
     head = f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nContent-Length: 1000000\r\n\r\n"
     writer.write(head.encode())

@@ -157,7 +157,7 @@ async def test_a_url_is_for_one_version(serve) -> None:
         assert (await node.send("GET", url)).said == (200, "hello")
 
 
-async def test_strangers_learn_nothing(serve) -> None:
+async def test_outsiders_learn_nothing(serve) -> None:
     """Who is not authorised gets one answer, whatever exists and whatever else is wrong."""
     async with serve() as node:
         await node.put("a", b"hello")

@@ -7,7 +7,7 @@ import pytest
 
 from spaces.errors import SchemaMismatch
 from spaces.store.lmdb._folder import MAP_BYTES, environment_folder, open_for_reading, open_for_writing
-from spaces.store.lmdb._format import FORM
+from spaces.store.lmdb._format import FORMAT_VERSION
 from spaces.store.lmdb._tombstones import MAX_TABLES, TABLE
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb
 
@@ -40,7 +40,7 @@ def test_an_environment_says_its_form_once(tmp_path: Path) -> None:
     """One that is new says it, so does one that said nothing, and opening it once more writes nothing."""
     open_for_writing(tmp_path).close()
     form, transaction = said(tmp_path)
-    assert form == FORM.to_bytes(4, "big")
+    assert form == FORMAT_VERSION.to_bytes(4, "big")
     open_for_writing(tmp_path).close()
     assert said(tmp_path) == (form, transaction)
     say(tmp_path, None)
@@ -60,7 +60,7 @@ def test_a_form_that_is_not_known_is_left_alone(tmp_path: Path, form: bytes) -> 
     for opening in (open_for_writing, open_for_reading, open_lmdb, connect_lmdb):
         with pytest.raises(SchemaMismatch) as raised:
             opening(tmp_path)
-        assert raised.value.expected == FORM
+        assert raised.value.expected == FORMAT_VERSION
     assert said(tmp_path) == (form, transaction)
-    say(tmp_path, FORM.to_bytes(4, "big"))
+    say(tmp_path, FORMAT_VERSION.to_bytes(4, "big"))
     open_for_writing(tmp_path).close()  # what was refused holds no lock

@@ -13,8 +13,8 @@ from spaces.store.lmdb._closed_minutes import MAX_SPANS, is_closed, with_closed
 from spaces.store.lmdb._folder import open_for_writing
 from spaces.store.lmdb._housekeeping import CLAIM_GRACE_MINUTES, STEADY_S, Housekeeping
 from spaces.store.lmdb._reader import Reader
-from spaces.store.lmdb._replay_records import FirstUses
-from spaces.store.lmdb._writer import Outcome, Room, Sealed, Writer
+from spaces.store.lmdb._replay_records import ReplayRecords
+from spaces.store.lmdb._writer import FreeSpace, Outcome, Sealed, Writer
 
 MINUTE_S, HOUR_S, DAY_S, YEAR_S = 60, 3600, 86_400, 365 * 86_400
 GRACE_S = 60 * CLAIM_GRACE_MINUTES
@@ -26,10 +26,10 @@ class Folder:
     def __init__(self, folder: Path, clock: FixedClock, *, lived_s: float = STEADY_S) -> None:
         self.clock, self._elapsed = clock, FixedClock(0.0)
         self._env = open_for_writing(folder)
-        self.first_uses = FirstUses(folder, "boot")
-        self._reader = Reader(self._env, self.first_uses)
-        self._writer = Writer(self._env, Room(), clock)
-        self._house = Housekeeping(self._writer, self.first_uses, clock, elapsed=self._elapsed.now)
+        self.replay_records = ReplayRecords(folder, "boot")
+        self._reader = Reader(self._env, self.replay_records)
+        self._writer = Writer(self._env, FreeSpace(), clock)
+        self._house = Housekeeping(self._writer, self.replay_records, clock, elapsed=self._elapsed.now)
         self.live(lived_s)
 
     def read(self, keys: Sequence[bytes] = (), *, claim: Claim | None = None, ranges: Sequence[Range] = ()) -> Snapshot:
@@ -49,7 +49,7 @@ class Folder:
             seconds -= step_s
 
     def close(self) -> None:
-        self.first_uses.close()
+        self.replay_records.close()
         self._env.close()
 
 
@@ -72,16 +72,16 @@ def durable_key(claimed: Claim) -> bytes:
 def test_claims_are_forgotten_after_their_expiry_and_stay_refused(folder: Folder, clock: FixedClock) -> None:
     """A swept claim is gone, yet never a first use again: not for a read, not for a commit (ST4)."""
     read, committed = claim(b"read", clock), claim(b"committed", clock)
-    assert folder.read(claim=read).first_use is True
+    assert folder.read(claim=read).claimed is True
     assert isinstance(folder.commit(Commit(claim=committed)), Committed)
     folder.live(HOUR_S)
     assert folder.read((durable_key(committed),)).records == (None,)
-    assert folder.first_uses.claims() == []
+    assert folder.replay_records.claims() == []
     for old in (read, committed):
         snapshot = folder.read(claim=old)
-        assert (snapshot.first_use, snapshot.is_forgotten) == (False, True)
+        assert (snapshot.claimed, snapshot.is_forgotten) == (False, True)
         assert isinstance(folder.commit(Commit(claim=old)), Refused)
-    assert folder.read(claim=claim(b"read", clock)).first_use is True
+    assert folder.read(claim=claim(b"read", clock)).claimed is True
 
 
 def test_claims_are_kept_until_their_expiry(folder: Folder, clock: FixedClock) -> None:
@@ -91,10 +91,10 @@ def test_claims_are_kept_until_their_expiry(folder: Folder, clock: FixedClock) -
     folder.commit(Commit(claim=committed))
     folder.live(60 + GRACE_S - MINUTE_S)
     assert folder.read((durable_key(committed),)).records[0] is not None
-    assert folder.read(claim=read).first_use is False
+    assert folder.read(claim=read).claimed is False
     assert isinstance(folder.commit(Commit(claim=committed)), Refused)
     folder.live(3 * MINUTE_S)
-    assert folder.first_uses.claims() == []
+    assert folder.replay_records.claims() == []
 
 
 def test_nothing_is_forgotten_by_a_clock_that_nobody_watched(tmp_path: Path, clock: FixedClock) -> None:
@@ -105,9 +105,9 @@ def test_nothing_is_forgotten_by_a_clock_that_nobody_watched(tmp_path: Path, clo
     opened.close()
     clock.advance(YEAR_S)
     opened = Folder(tmp_path, clock, lived_s=STEADY_S - MINUTE_S)
-    assert opened.first_uses.claims() != []
+    assert opened.replay_records.claims() != []
     opened.live(2 * MINUTE_S)
-    assert opened.first_uses.claims() == []
+    assert opened.replay_records.claims() == []
     opened.close()
 
 
@@ -116,23 +116,23 @@ def test_nothing_is_forgotten_by_a_clock_that_nobody_watched(tmp_path: Path, clo
 def test_clock_that_stood_ahead(folder: Folder, clock: FixedClock, ahead_s: int, stood_ahead_s: int) -> None:
     """After it was set back no good token is refused and no used one taken, from before or meanwhile (ST4, ST9)."""
     before = claim(b"before", clock, life_s=299)
-    assert folder.read(claim=before).first_use is True
+    assert folder.read(claim=before).claimed is True
     clock.advance(ahead_s)
     meanwhile = claim(b"meanwhile", clock, life_s=299)
-    assert folder.read(claim=meanwhile).first_use is True
+    assert folder.read(claim=meanwhile).claimed is True
     assert isinstance(folder.commit(Commit(claim=claim(b"durable", clock, life_s=299))), Committed)
     folder.live(stood_ahead_s, step_s=max(MINUTE_S, stood_ahead_s / 24))
     clock.advance(-ahead_s)
     for minute in range(6):
         for life_s in (1, 61, 299):
-            assert folder.read(claim=claim(b"good %d %d" % (minute, life_s), clock, life_s=life_s)).first_use is True
+            assert folder.read(claim=claim(b"good %d %d" % (minute, life_s), clock, life_s=life_s)).claimed is True
             fresh = claim(b"kept %d %d" % (minute, life_s), clock, life_s=life_s)
             assert isinstance(folder.commit(Commit(claim=fresh)), Committed)
-        assert folder.read(claim=meanwhile).first_use is False
+        assert folder.read(claim=meanwhile).claimed is False
         if before.expires_at > clock.now():
-            assert folder.read(claim=before).first_use is False
+            assert folder.read(claim=before).claimed is False
         folder.live(MINUTE_S)
-    assert folder.read(claim=meanwhile).first_use is False
+    assert folder.read(claim=meanwhile).claimed is False
 
 
 def test_house_is_kept_by_a_clock_that_was_set_right(folder: Folder, clock: FixedClock) -> None:
@@ -140,9 +140,9 @@ def test_house_is_kept_by_a_clock_that_was_set_right(folder: Folder, clock: Fixe
     folder.read(claim=claim(b"before", clock))
     clock.advance(HOUR_S)
     folder.live(STEADY_S - MINUTE_S)
-    assert folder.first_uses.claims() != []
+    assert folder.replay_records.claims() != []
     folder.live(2 * MINUTE_S)
-    assert folder.first_uses.claims() == []
+    assert folder.replay_records.claims() == []
 
 
 def test_clock_that_steps_back_does_not_stop_commits(folder: Folder, clock: FixedClock) -> None:
@@ -179,7 +179,7 @@ def test_many_claims_are_swept_in_parts(folder: Folder, clock: FixedClock) -> No
     folder.live(HOUR_S)
     page = folder.read(ranges=(Range(b"C", keys_only=True),)).pages[0]
     assert page.rows == ()
-    assert folder.read(claim=claims[-1]).first_use is False
+    assert folder.read(claim=claims[-1]).claimed is False
 
 
 # --- closed minutes ------------------------------------------------------------------------------------------------

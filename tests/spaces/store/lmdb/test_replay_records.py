@@ -14,7 +14,7 @@ import pytest
 
 from spaces.errors import StoreFull
 from spaces.store.contract import Claim
-from spaces.store.lmdb._replay_records import FirstUses
+from spaces.store.lmdb._replay_records import ReplayRecords
 
 BOOT = "boot"
 MINUTE = 60_000_000
@@ -33,15 +33,15 @@ def file_of(folder: Path) -> Path:
 
 
 @contextmanager
-def first_uses(folder: Path) -> Iterator[FirstUses]:
-    opened = FirstUses(folder, BOOT)
+def replay_records(folder: Path) -> Iterator[ReplayRecords]:
+    opened = ReplayRecords(folder, BOOT)
     try:
         yield opened
     finally:
         opened.close()
 
 
-def won(record: FirstUses, numbers: Iterable[int], *, minute: int = MINUTE) -> list[int]:
+def won(record: ReplayRecords, numbers: Iterable[int], *, minute: int = MINUTE) -> list[int]:
     """Claim so many; return those that were first uses."""
     return [number for number in numbers if record.claim(claim(number, minute=minute))]
 
@@ -51,8 +51,8 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import json
 from pathlib import Path
-from test_replay_records import MANY, BOOT, FirstUses, claim, won
-record = FirstUses(Path(sys.argv[1]), BOOT)
+from test_replay_records import MANY, BOOT, ReplayRecords, claim, won
+record = ReplayRecords(Path(sys.argv[1]), BOOT)
 print("ready", flush=True)
 """
 
@@ -69,7 +69,7 @@ def process(folder: Path, program: str, *arguments: str) -> "subprocess.Popen[st
 def test_each_claim_is_won_once(tmp_path: Path) -> None:
     """Processes that claim the same things at the same time: one winner for each thing."""
     program = "sys.stdin.readline(); print(json.dumps(won(record, range(MANY))))"
-    with first_uses(tmp_path) as record:
+    with replay_records(tmp_path) as record:
         others = [process(tmp_path, program) for _ in range(2)]
         for other in others:
             assert other.stdin is not None
@@ -83,7 +83,7 @@ def test_each_claim_is_won_once(tmp_path: Path) -> None:
 
 def test_threads_of_one_process_share_the_record(tmp_path: Path) -> None:
     """The writer's thread sweeps while the event loop claims: each waits for the other's transaction."""
-    with first_uses(tmp_path) as record:
+    with replay_records(tmp_path) as record:
         assert won(record, range(MANY), minute=MINUTE - 9) == list(range(MANY))
         found: list[list[int]] = []
         claiming = threading.Thread(target=lambda: found.append(won(record, range(2 * MANY))))
@@ -104,17 +104,17 @@ for number in range(first, first + (1 << 20)):
     told.write(b"%d\\n" % number)
 """
     acknowledged = tmp_path / "acknowledged"
-    with first_uses(tmp_path) as record:
+    with replay_records(tmp_path) as record:
         for turn in range(6):
             dying = process(tmp_path, program, str((turn + 1) << 20), str(acknowledged))
             mine = range(turn * 2000, turn * 2000 + 2000)
             assert won(record, mine) == list(mine)  # beside it
             dying.kill()
             dying.communicate()
-    told = [int(line) for line in acknowledged.read_bytes().splitlines()]
-    with first_uses(tmp_path) as record:
-        assert len(told) > 1000
-        assert won(record, [*told, *range(12_000)]) == []
+    reported = [int(line) for line in acknowledged.read_bytes().splitlines()]
+    with replay_records(tmp_path) as record:
+        assert len(reported) > 1000
+        assert won(record, [*reported, *range(12_000)]) == []
         assert record.claim(claim(1 << 50))
 
 
@@ -142,7 +142,7 @@ def no_descriptor() -> AbstractContextManager[None]:
 @pytest.mark.parametrize("most_bytes", [SOME_BYTES, SOME_BYTES + 1], ids=["whole pages", "part of a page"])
 def test_no_room_to_grow(tmp_path: Path, most_bytes: int) -> None:
     """Where the file cannot grow a claim is refused as for a full store; nothing is forgotten, and room helps."""
-    with first_uses(tmp_path) as record:
+    with replay_records(tmp_path) as record:
         number = 0
         with files_of_at_most(most_bytes):
             with pytest.raises(StoreFull):
@@ -160,7 +160,7 @@ def test_a_sweep_without_room_is_made_up_for(
     tmp_path: Path, short_of: Callable[[], AbstractContextManager[None]], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Removing takes room as well: without it a sweep leaves what it cannot remove to the next one, and says so."""
-    with first_uses(tmp_path) as record:
+    with replay_records(tmp_path) as record:
         number = 0
         with files_of_at_most(SOME_BYTES):
             with pytest.raises(StoreFull):
@@ -178,15 +178,15 @@ def test_a_sweep_without_room_is_made_up_for(
 def test_no_room_to_begin(tmp_path: Path) -> None:
     """Without room for the file the record does not open; with room it does."""
     with files_of_at_most(PAGE_BYTES - 1), pytest.raises(StoreFull):
-        FirstUses(tmp_path, BOOT)
-    with first_uses(tmp_path) as record:
+        ReplayRecords(tmp_path, BOOT)
+    with replay_records(tmp_path) as record:
         assert record.claim(claim(1))
 
 
 def test_a_steady_rate_takes_no_more_room(tmp_path: Path) -> None:
     """Pages of swept claims are used again: the file stops growing when as many go as come."""
     sizes = []
-    with first_uses(tmp_path) as record:
+    with replay_records(tmp_path) as record:
         for minute in range(MINUTE, MINUTE + 24):
             won(record, range(2000), minute=minute)
             record.sweep(minute - 1)
@@ -212,7 +212,7 @@ def test_a_record_of_the_former_kind_counts(tmp_path: Path) -> None:
         for number in range(1000):
             with env.begin(write=True) as txn:
                 txn.put(_row(number), b"")
-    with first_uses(tmp_path) as record:
+    with replay_records(tmp_path) as record:
         assert won(record, range(MANY)) == list(range(1000, MANY))
     with _former(tmp_path) as env, env.begin() as txn:
         assert all(txn.get(_row(number)) == b"" for number in range(MANY))

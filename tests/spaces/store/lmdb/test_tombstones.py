@@ -15,10 +15,10 @@ from spaces.errors import StoreUnavailable
 from spaces.store.contract import ABSENT, MAX_KEY_BYTES, Commit, Committed, Page, Put, Range, Store
 from spaces.store.lmdb._folder import MAP_BYTES, environment_folder, open_for_reading, open_for_writing
 from spaces.store.lmdb._reader import Reader
-from spaces.store.lmdb._replay_records import FirstUses
+from spaces.store.lmdb._replay_records import ReplayRecords
 from spaces.store.lmdb._rows import encode_row, encode_tombstone, is_tombstone
 from spaces.store.lmdb._tombstones import MAX_TABLES, TABLE, last_key, make_table, move_some, rows_and_tombstones
-from spaces.store.lmdb._writer import Room, Sealed, Writer
+from spaces.store.lmdb._writer import FreeSpace, Sealed, Writer
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb
 
 DAY_MINUTES = 24 * 60
@@ -39,9 +39,9 @@ class Folder:
 
     def _open(self) -> None:
         self.env = open_for_writing(self._data)
-        self._first_uses = FirstUses(self._data, "boot")
-        self._writer = Writer(self.env, Room(max_bytes=1 << 30), self._clock)
-        self._reader = Reader(self.env, self._first_uses)
+        self._replay_records = ReplayRecords(self._data, "boot")
+        self._writer = Writer(self.env, FreeSpace(max_bytes=1 << 30), self._clock)
+        self._reader = Reader(self.env, self._replay_records)
 
     @property
     def _data(self) -> Path:
@@ -49,7 +49,7 @@ class Folder:
 
     def close(self) -> None:
         """Close everything."""
-        self._first_uses.close()
+        self._replay_records.close()
         self.env.close()
 
     def crash(self) -> None:
@@ -135,18 +135,18 @@ def test_any_life_of_a_store_equals_the_model(tmp_path_factory: pytest.TempPathF
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("keys_only", [False, True])
-async def test_deleted_rows_do_not_lengthen_a_page(room: Store, reverse: bool, keys_only: bool) -> None:
+async def test_deleted_rows_do_not_lengthen_a_page(one_store: Store, reverse: bool, keys_only: bool) -> None:
     """However many rows were deleted in between: one page has as many rows as were asked for, and tells of more."""
     keys = [b"K%05d" % at for at in range(20_000)]
     for first in range(0, len(keys), 250):
-        await room.commit(Commit(puts=tuple(Put(key, b"v") for key in keys[first : first + 250])))
+        await one_store.commit(Commit(puts=tuple(Put(key, b"v") for key in keys[first : first + 250])))
     left = keys[::4_000]
     for first in range(0, len(keys), 250):
         gone = [key for key in keys[first : first + 250] if key not in left]
-        await room.commit(Commit(puts=tuple(Put(key, None) for key in gone)))
+        await one_store.commit(Commit(puts=tuple(Put(key, None) for key in gone)))
     whole = left[::-1] if reverse else left
     opening, rest, exact = (
-        await room.read(
+        await one_store.read(
             ranges=(
                 Range(b"K", limit=3, reverse=reverse, keys_only=keys_only),
                 Range(b"K", after=whole[2], limit=3, reverse=reverse, keys_only=keys_only),
@@ -159,9 +159,9 @@ async def test_deleted_rows_do_not_lengthen_a_page(room: Store, reverse: bool, k
         assert ([key for key, _ in page.rows], page.more) == (whole[3:], False)
 
 
-async def test_page_of_keys_ends_with_its_range(room: Store) -> None:
+async def test_page_of_keys_ends_with_its_range(one_store: Store) -> None:
     """Keys behind a range are not in its page, however few are in it and wherever the page begins."""
-    await room.commit(Commit(puts=tuple(Put(b"%c%02d" % (65 + at % 3, at), b"") for at in range(150))))
+    await one_store.commit(Commit(puts=tuple(Put(b"%c%02d" % (65 + at % 3, at), b"") for at in range(150))))
     for limit in (1, 31, 32, 33, 49, 50, 51, 4096):
         for after in (None, b"", b"A99", b"B", b"B01", b"B50", b"B9", b"C"):
             for reverse in (False, True):
@@ -171,7 +171,7 @@ async def test_page_of_keys_ends_with_its_range(room: Store) -> None:
                     reverse=reverse,
                 )
                 page = (
-                    await room.read(ranges=(Range(b"B", after, limit=limit, reverse=reverse, keys_only=True),))
+                    await one_store.read(ranges=(Range(b"B", after, limit=limit, reverse=reverse, keys_only=True),))
                 ).pages[0]
                 assert [key for key, _ in page.rows] == wanted[:limit]
                 assert page.more is (len(wanted) > limit)
@@ -226,7 +226,7 @@ async def test_folder_of_an_earlier_version_opens(
         await store.close()
     assert ["spaces.store.lmdb._tombstones"] == [record.name for record in caplog.records]
     with open_for_writing(tmp_path) as env:
-        Writer(env, Room(), clock).sweep_tombstones(int(clock.now()) // 60 + 1)
+        Writer(env, FreeSpace(), clock).sweep_tombstones(int(clock.now()) // 60 + 1)
     store = open_lmdb(tmp_path, clock=clock)
     assert (await store.read((b"K000000", b"K049990"))).records == (None, None)
     await store.close()
@@ -279,7 +279,7 @@ def test_sweep_looks_at_tombstones_only(tmp_path: Path, clock: FixedClock) -> No
         for at in range(20):
             txn.put(b"L%d" % at, encode_tombstone(b"s" * 16, young if at % 2 else old))
     with open_for_writing(tmp_path) as env:
-        writer = Writer(env, Room(), clock)
+        writer = Writer(env, FreeSpace(), clock)
         assert writer.sweep_tombstones(young) == 10
         assert writer.sweep_tombstones(young) == 0
         assert len(list(rows_and_tombstones(env, b""))) == ROWS + 10

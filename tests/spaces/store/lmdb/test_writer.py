@@ -13,7 +13,7 @@ from spaces.errors import StoreFull
 from spaces.store.contract import Commit, Committed, Put
 from spaces.store.lmdb._folder import environment_folder, open_for_writing
 from spaces.store.lmdb._tombstones import make_table
-from spaces.store.lmdb._writer import Room, Sealed, Writer, WriterBroken
+from spaces.store.lmdb._writer import FreeSpace, Sealed, Writer, WriterBroken
 
 LARGE = b"v" * 100_000
 
@@ -43,7 +43,7 @@ def small(tmp_path: Path) -> Iterator[lmdb.Environment]:
 
 def test_batch_that_does_not_fit_is_not_written_in_part(small: lmdb.Environment, clock: FixedClock) -> None:
     """Where the pages run out in the middle, no commit of the batch happened, and smaller ones go on."""
-    writer = Writer(small, Room(reserve_bytes=0), clock)
+    writer = Writer(small, FreeSpace(reserve_bytes=0), clock)
     outcomes = writer.apply([asked(b"Ka", b"1"), asked(b"Kb", LARGE), asked(b"Kc", LARGE), asked(b"Kd", LARGE)])
     assert [type(outcome) for outcome in outcomes] == [StoreFull] * 4
     with small.begin() as txn:
@@ -53,7 +53,7 @@ def test_batch_that_does_not_fit_is_not_written_in_part(small: lmdb.Environment,
 
 def test_sweeping_without_room_removes_nothing(small: lmdb.Environment, clock: FixedClock) -> None:
     """Housekeeping that finds no page left leaves what is there, and the writer in use."""
-    writer = Writer(small, Room(reserve_bytes=0), clock)
+    writer = Writer(small, FreeSpace(reserve_bytes=0), clock)
     for value in (b"1", None):
         assert writer.apply([asked(b"Ka", value)]) == [Committed()]
     later = int(clock.now()) // 60 + 10
@@ -71,7 +71,7 @@ def test_sweeping_without_room_removes_nothing(small: lmdb.Environment, clock: F
 def test_writer_that_failed_once_writes_nothing_more(tmp_path: Path, clock: FixedClock) -> None:
     """After a write that the disk refused nobody knows what it holds: nothing is acknowledged, though it would work."""
     env = open_for_writing(tmp_path)
-    writer = Writer(env, Room(reserve_bytes=0), clock)
+    writer = Writer(env, FreeSpace(reserve_bytes=0), clock)
     assert writer.apply([asked(b"Ka", b"1")]) == [Committed()]
     size_bytes = (environment_folder(tmp_path) / "data.mdb").stat().st_size
     with no_longer_files(size_bytes), pytest.raises(WriterBroken):

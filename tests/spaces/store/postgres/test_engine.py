@@ -35,16 +35,16 @@ from spaces.store.contract import (
     Store,
     counter_of,
 )
+from spaces.store.observing import Clocked, Clocks
 from spaces.store.postgres._clock import DatabaseClock
 from spaces.store.postgres._housekeeping import keep_house
 from spaces.store.postgres._pool import Connections
 from spaces.store.postgres._schema import prepare_tables
 from spaces.store.postgres.engine import open_postgres
 from spaces.store.postgres.promises import Severity, examine
-from spaces.store.watching import Clocked, Clocks
 from spaces.values.collector import collect
-from spaces.values.object_folder import BlobFiles
-from spaces.values.object_records import BlobName, due_put
+from spaces.values.object_folder import ObjectFolder
+from spaces.values.object_records import ObjectName, due_put
 
 pytestmark = needs_postgres()
 
@@ -158,7 +158,7 @@ async def test_claim_of_reads_is_once_on_all_machines(pair: tuple[Store, Store])
     """Of many reads with one claim on two machines one is the first (ST4)."""
     for at in range(20):
         snapshots = await asyncio.gather(*[store.read(claim=claim(b"%d" % at)) for store in pair for _ in range(5)])
-        assert sum(snapshot.first_use is True for snapshot in snapshots) == 1
+        assert sum(snapshot.claimed is True for snapshot in snapshots) == 1
 
 
 async def test_claim_of_commits_is_once_on_all_machines(pair: tuple[Store, Store]) -> None:
@@ -167,7 +167,7 @@ async def test_claim_of_commits_is_once_on_all_machines(pair: tuple[Store, Store
         commits = [Commit(adds=(Add(b"cA", 1),), claim=claim(b"%d" % at)) for _ in range(4)]
         outcomes = await asyncio.gather(*[pair[place % 2].commit(commit) for place, commit in enumerate(commits)])
         assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 1
-        assert (await pair[1].read(claim=claim(b"%d" % at))).first_use is False
+        assert (await pair[1].read(claim=claim(b"%d" % at))).claimed is False
     assert await count(pair[0], b"cA") == 20
 
 
@@ -177,7 +177,7 @@ async def test_claims_in_any_order_do_not_lock_each_other_out(pair: tuple[Store,
     forwards = [pair[0].read(claim=claim(name)) for name in names]
     backwards = [pair[1].read(claim=claim(name)) for name in reversed(names)]
     snapshots = await asyncio.gather(*forwards, *backwards)
-    assert sum(snapshot.first_use is True for snapshot in snapshots) == len(names)
+    assert sum(snapshot.claimed is True for snapshot in snapshots) == len(names)
 
 
 async def test_revocation_wins_against_every_write_that_commits_after_it(pair: tuple[Store, Store]) -> None:
@@ -394,14 +394,14 @@ async def test_commit_that_goes_on_unheard_happens_once(through_relay: tuple[Sto
     await blocker.close()
 
 
-async def test_first_use_outlives_a_lost_answer(through_relay: tuple[Store, Relay]) -> None:
+async def test_replay_record_outlives_a_lost_answer(through_relay: tuple[Store, Relay]) -> None:
     """A claim that was made before its connection broke is still the first use of the read that made it."""
     store, relay = through_relay
     for loss in (Loss.ANSWER, Loss.QUESTION):
         relay.lose(loss)
-        assert (await store.read((b"Kwarm",), claim=claim(loss.name.encode()))).first_use is True
+        assert (await store.read((b"Kwarm",), claim=claim(loss.name.encode()))).claimed is True
         assert relay.lost.is_set()
-        assert (await store.read(claim=claim(loss.name.encode()))).first_use is False
+        assert (await store.read(claim=claim(loss.name.encode()))).claimed is False
 
 
 async def test_database_that_is_away_and_comes_back(through_relay: tuple[Store, Relay]) -> None:
@@ -456,7 +456,7 @@ async def test_housekeeping_forgets_claims_and_keeps_them_refused(timed: Timed) 
         read = Claim(b"read".ljust(32, b"."), int(clock.now()) + 60)
         committed = Claim(b"committed".ljust(32, b"."), int(clock.now()) + 60)
         durable = claim_key(claim_minute4(committed.expires_at), committed.key[:16])
-        assert (await store.read(claim=read)).first_use is True
+        assert (await store.read(claim=read)).claimed is True
         assert isinstance(await store.commit(Commit(claim=committed)), Committed)
         assert await timed.round(keeping)
         assert not await timed.round(keeping)  # another process had this turn
@@ -470,7 +470,7 @@ async def test_housekeeping_forgets_claims_and_keeps_them_refused(timed: Timed) 
         assert await keeping.run("select 1 from sealspace_claims where k < $1", [b"\xff"]) == []
         for old in (read, committed):
             snapshot = await store.read(claim=old)
-            assert (snapshot.first_use, snapshot.is_forgotten) == (False, True)
+            assert (snapshot.claimed, snapshot.is_forgotten) == (False, True)
             assert isinstance(await store.commit(Commit(claim=old)), Refused)
         assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),))), Committed)
 
@@ -488,8 +488,8 @@ async def test_clocks_are_compared(timed: Timed) -> None:
         assert not (await store.clocks()).is_apart
         assert await timed.round(keeping, ahead)
         timed.set_database(timed.clock.now() - 3600)
-        told = await store.clocks()
-        assert (told.ahead_s, told.floor_ahead_s > 3000) == (3660.0, True)
+        reported = await store.clocks()
+        assert (reported.ahead_s, reported.floor_ahead_s > 3000) == (3660.0, True)
         wrong = [found.text for found in await examine(timed.url, clock=ahead) if found.severity is Severity.WRONG]
         assert any("3660 s ahead of the database's" in text for text in wrong)
         assert any("first uses are forgotten" in text for text in wrong)
@@ -524,11 +524,11 @@ async def test_housekeeping_removes_old_tombstones(timed: Timed) -> None:
 async def test_what_lies_behind_deleted_rows_is_found(url: str, tmp_path: Path, entropy: CountingEntropy) -> None:
     """A page of deleted rows alone is empty and says that there is more: due work, expiries and records are read on."""
     record = AuditRecord(at=NOW, action="kv.put", actor="did:key:zA", subject="one")
-    blob = BlobName(b"s" * 16, b"d" * 32, b"g" * 16)
+    object_name = ObjectName(b"s" * 16, b"d" * 32, b"g" * 16)
     async with AsyncExitStack() as opened:
         store = open_postgres(url)
         opened.push_async_callback(store.close)
-        due = due_put(blob, due_at=NOW, unlink=True, entropy=entropy)
+        due = due_put(object_name, due_at=NOW, unlink=True, entropy=entropy)
         await store.commit(Commit(puts=(due, audit_put(record, entropy=entropy))))
         connection = await asyncpg.connect(url)
         opened.push_async_callback(connection.close)
@@ -542,7 +542,7 @@ async def test_what_lies_behind_deleted_rows_is_found(url: str, tmp_path: Path, 
         assert (page.rows, page.more) == ((), True)
         assert [key for key, _ in await rows_until(store, DUE_PREFIX, micros8(NOW), limit=9)] == [due.key]
         assert await rows_until(store, DUE_PREFIX, micros8(0.01), limit=9) == ()
-        assert await collect(store, BlobFiles(tmp_path), now=NOW + 1, entropy=entropy) == 1
+        assert await collect(store, ObjectFolder(tmp_path), now=NOW + 1, entropy=entropy) == 1
         chain = Chain(node_did="did:key:zNode", store_id=b"i" * 16, sign=lambda _: b"-")
         assert (await seal_batch(store, chain, now=NOW + 100, is_last=True)).count == 1
 

@@ -42,7 +42,7 @@ def test_what_no_server_said_leaves_the_outcome_open(exc: Exception) -> None:
 
 
 @pytest.mark.parametrize(
-    ("exc", "kind", "told"),
+    ("exc", "kind", "reported"),
     [
         (error("53100"), StoreFull, "room"),
         (error("21000"), CommitInvalid, "counts"),
@@ -50,9 +50,11 @@ def test_what_no_server_said_leaves_the_outcome_open(exc: Exception) -> None:
         (ConnectionResetError("10.0.0.7"), StoreUnavailable, "ConnectionResetError"),
     ],
 )
-def test_an_error_that_stays_is_told_without_its_message(exc: Exception, kind: type[StoreError], told: str) -> None:
+def test_an_error_that_stays_is_reported_without_its_message(
+    exc: Exception, kind: type[StoreError], reported: str
+) -> None:
     """A full disk is a full store; of anything else only the state or the kind is told."""
     ours = store_error_of(exc)
     assert isinstance(ours, kind)
-    assert told in str(ours)
+    assert reported in str(ours)
     assert "secret" not in str(ours) and "10.0.0.7" not in str(ours)

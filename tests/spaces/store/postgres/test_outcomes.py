@@ -87,9 +87,9 @@ async def test_commit_that_was_undone_is_sent_again(passing: str) -> None:
 async def test_commit_without_an_outcome(answers: Sequence[Any], kind: type[StoreError]) -> None:
     """A full disk is told as such, but never where the commit may have happened; nothing is asked once more."""
     database = Database(*answers)
-    with pytest.raises(StoreError) as told:
+    with pytest.raises(StoreError) as reported:
         await commits(database).commit(COMMIT)
-    assert type(told.value) is kind
+    assert type(reported.value) is kind
     assert len(database.asked) == len(answers)
 
 
@@ -107,9 +107,9 @@ async def test_counter_that_would_not_fit_refuses() -> None:
 )
 async def test_commit_is_not_tried_for_ever(passing: str, kind: type[StoreError]) -> None:
     """Who was undone again and again is told to come back; who lost the connection, that the outcome is unknown."""
-    with pytest.raises(StoreError) as told:
+    with pytest.raises(StoreError) as reported:
         await commits(Database(state(passing))).commit(COMMIT)
-    assert type(told.value) is kind
+    assert type(reported.value) is kind
 
 
 async def test_commits_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,18 +168,18 @@ async def test_caller_that_goes_away_leaves_its_commit_under_way() -> None:
 )
 async def test_read_without_an_answer(answers: Sequence[Any], kind: type[StoreError]) -> None:
     """An error that stays is told to who reads."""
-    with pytest.raises(StoreError) as told:
+    with pytest.raises(StoreError) as reported:
         await reads(Database(*answers)).read((b"Ka",), None, (), None)
-    assert type(told.value) is kind
+    assert type(reported.value) is kind
 
 
 @pytest.mark.usefixtures("no_patience")
 @pytest.mark.parametrize(("passing", "kind"), [("40P01", StoreBusy), ("08006", StoreUnavailable)])
 async def test_read_is_not_tried_for_ever(passing: str, kind: type[StoreError]) -> None:
     """A read that meets the same again and again ends."""
-    with pytest.raises(StoreError) as told:
+    with pytest.raises(StoreError) as reported:
         await reads(Database(state(passing))).read((b"Ka",), None, (), None)
-    assert type(told.value) is kind
+    assert type(reported.value) is kind
 
 
 @pytest.mark.parametrize("passing", ["40P01", "40001", "08006"])

@@ -17,7 +17,7 @@ from node.config.tree import Admin, Http, Limits
 from node.housekeeping.sweep_delegations import sweep_delegations
 
 GET, PUT = "tinycloud.kv/get", "tinycloud.kv/put"
-THREE = Limits(strangers_per_minute=3)
+THREE = Limits(unauthenticated_per_minute=3)
 
 
 def refused(node) -> str:
@@ -82,14 +82,14 @@ async def test_what_is_granted_is_not_counted(serve) -> None:
         assert {404} == {(await node.send("POST", "/invoke", token=token)).status for token in absent}
 
 
-async def test_a_key_of_a_moment_ago_is_a_stranger(serve) -> None:
+async def test_a_key_of_a_moment_ago_is_an_outsider(serve) -> None:
     """A token that is good for a space that does not exist is counted as refused."""
     async with serve(limits=THREE) as node:
         tokens = [node.token({f"{node.space(f's{n}')}/kv/a": [GET]}) for n in range(4)]
         assert [404] * 3 + [429] == [(await node.send("POST", "/invoke", token=token)).status for token in tokens]
 
 
-async def test_registrations_of_somebody_known_are_not_counted(serve) -> None:
+async def test_registrations_of_a_client_known_are_not_counted(serve) -> None:
     """Whoever has something here registers, repeats and revokes as often as they like; what is refused counts."""
     async with serve(limits=THREE) as node:
         for number in range(8):
@@ -101,7 +101,7 @@ async def test_registrations_of_somebody_known_are_not_counted(serve) -> None:
         assert [401] * 2 + [429] == [(await node.delegate(refused(node))).status for _ in range(3)]
 
 
-async def test_first_registrations_of_strangers_are_counted(serve) -> None:
+async def test_first_registrations_of_outsiders_are_counted(serve) -> None:
     """A key of a moment ago costs its address one for the first delegation, and one for each network of its own."""
 
     def grant(signer: Ed25519Signer) -> str:
@@ -146,7 +146,7 @@ async def test_clients_are_counted_apart(serve) -> None:
 
 async def test_the_rate_can_be_switched_off(serve) -> None:
     """A rate of 0 counts nobody."""
-    async with serve(limits=Limits(strangers_per_minute=0)) as node:
+    async with serve(limits=Limits(unauthenticated_per_minute=0)) as node:
         assert {401} == {(await node.send("POST", "/invoke", token=refused(node))).status for _ in range(20)}
 
 
@@ -189,7 +189,7 @@ async def test_bytes_of_one_signer_are_bounded(serve) -> None:
 
 async def test_a_signer_who_hosts_nothing_may_keep_less(serve) -> None:
     """Whoever hosts a space here has the larger bound, from its first delegation on; others the smaller (D12)."""
-    limits = Limits(delegation_bytes_per_signer=60_000, stranger_bytes_per_signer=30_000)
+    limits = Limits(delegation_bytes_per_signer=60_000, unhosted_bytes_per_signer=30_000)
     async with serve(limits=limits) as node:
         strange = [(await posted(node, signer=node.other, name=NOT_HOSTED)).status for _ in range(4)]
         assert strange == [200, 200, 400, 400]
@@ -200,14 +200,14 @@ async def test_a_signer_who_hosts_nothing_may_keep_less(serve) -> None:
 
 async def test_bytes_from_one_address_are_bounded(serve) -> None:
     """However many signers there are, an address keeps so much; signers who host nothing use up nobody else's (D12)."""
-    limits = Limits(delegation_bytes_per_address=60_000, stranger_bytes_per_address=30_000)
+    limits = Limits(delegation_bytes_per_address=60_000, unhosted_bytes_per_address=30_000)
     async with serve(http=PROXIED, limits=limits) as node:
-        strangers = [new_key() for _ in range(6)]
+        outsiders = [new_key() for _ in range(6)]
         for address in ("192.0.2.1", "192.0.2.2"):
-            replies = [await posted(node, signer=one, name=NOT_HOSTED, address=address) for one in strangers[:3]]
+            replies = [await posted(node, signer=one, name=NOT_HOSTED, address=address) for one in outsiders[:3]]
             assert [reply.status for reply in replies] == [200, 200, 400]
             assert replies[2].text == "30000 bytes of delegations from this address are kept, and no more may be"
-            strangers = strangers[3:]
+            outsiders = outsiders[3:]
         owners = [new_key() for _ in range(6)]
         statuses = [(await posted(node, signer=one)).status for one in owners]
         assert statuses == [200, 200, 200, 200, 200, 400]

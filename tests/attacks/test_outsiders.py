@@ -49,22 +49,22 @@ ASKED: dict[str, Callable[[str], dict[str, list[str]]]] = {
 
 @pytest.mark.parametrize("what", ASKED)
 @pytest.mark.parametrize("with_proof", [False, True], ids=["without proof", "with a grant of another"])
-async def test_spaces_and_values_cannot_be_told_apart(stage: Stage, what: str, with_proof: bool) -> None:
+async def test_spaces_and_values_cannot_be_distinguished(stage: Stage, what: str, with_proof: bool) -> None:
     """A stranger asks for a value that is there, for one that is not, and in a space that is not: equal answers."""
     owner = await stage.owner()
-    stranger = await _stranger(stage, with_proof=with_proof)
+    outsider = await _outsider(stage, with_proof=with_proof)
     answers = set()
     absent = new_wallet()
     spaces = [owner.space("secrets"), owner.space("never-made"), _space_of(absent, "secrets")]
     body = b"x" if what == "put" else None
     for space in spaces:
-        reply = await stage.invoke(stranger.signer, ASKED[what](space), proofs=stranger.proofs, body=body)
+        reply = await stage.invoke(outsider.signer, ASKED[what](space), proofs=outsider.proofs, body=body)
         assert reply.status == 401, reply.said
         answers.add(repr(_without_names(reply, space)))
     assert len(answers) == 1, answers
 
 
-async def test_values_of_a_space_cannot_be_told_apart(stage: Stage) -> None:
+async def test_values_of_a_space_cannot_be_distinguished(stage: Stage) -> None:
     """A delegate with one path asks for other paths of the same space, there and not there, with conditions too."""
     owner, delegate = await stage.owner(), Delegate()
     space = owner.space("secrets")
@@ -88,22 +88,22 @@ async def test_values_of_a_space_cannot_be_told_apart(stage: Stage) -> None:
             assert len({repr(_without_names(one, there, absent)) for one in replies}) == 1
 
 
-async def _stranger(stage: Stage, *, with_proof: bool) -> Delegate:
-    stranger = Delegate()
+async def _outsider(stage: Stage, *, with_proof: bool) -> Delegate:
+    outsider = Delegate()
     if with_proof:
         other = await stage.owner()
-        stranger.proofs = [await stage.register(other.grant(stranger.did, {f"{other.space()}/kv/x": [GET]}))]
-    return stranger
+        outsider.proofs = [await stage.register(other.grant(outsider.did, {f"{other.space()}/kv/x": [GET]}))]
+    return outsider
 
 
-async def test_keys_of_networks_cannot_be_told_apart(stage: Stage) -> None:
+async def test_keys_of_networks_cannot_be_distinguished(stage: Stage) -> None:
     """A stranger asks for keys on a network that is there and on one that is not, on both routes."""
-    owner, absent, stranger = await stage.owner(), _absent_owner(await stage.owner()), Delegate()
-    for proofs in ([], (await _stranger(stage, with_proof=True)).proofs):
+    owner, absent, outsider = await stage.owner(), _absent_owner(await stage.owner()), Delegate()
+    for proofs in ([], (await _outsider(stage, with_proof=True)).proofs):
         for route in ("route", "invoke"):
             said = set()
             for who in (owner, absent):
-                reply = await stage.ask(stranger, who, route, proofs=proofs)
+                reply = await stage.ask(outsider, who, route, proofs=proofs)
                 assert reply.status in (401, 403)
                 said.add(repr(_without_names(reply, who.network)))
             assert len(said) == 1, said
@@ -121,37 +121,37 @@ def _absent_owner(like: Owner) -> Owner:
     return _Absent(like.client, new_wallet(), like.envelope)
 
 
-async def test_evidence_and_policies_cannot_be_told_apart(stage: Stage) -> None:
+async def test_evidence_and_policies_cannot_be_distinguished(stage: Stage) -> None:
     """A stranger hands in a quote, and a policy, for a network that is there and for one that is not."""
-    owner, absent, stranger = await stage.owner(), _absent_owner(await stage.owner()), Delegate()
+    owner, absent, outsider = await stage.owner(), _absent_owner(await stage.owner()), Delegate()
     said = set()
     for who in (owner, absent):
-        nonce = await stage.nonce(stranger.did)
-        quote = stage.quote(stranger.did, stranger.receiver.public_key, nonce)
-        reply = await stage.hand_in(stranger, who.network, nonce=nonce, quote=quote)
+        nonce = await stage.nonce(outsider.did)
+        quote = stage.quote(outsider.did, outsider.receiver.public_key, nonce)
+        reply = await stage.hand_in(outsider, who.network, nonce=nonce, quote=quote)
         assert reply.status == 401
         said.add((reply.status, reply.value["code"], reply.value["hint"]))
     assert len(said) == 1
     said = set()
     for who in (owner, absent):
-        token = key_token(stranger.signer, stage.node_did, {who.network: ["sealspace.encryption/policy"]})
+        token = key_token(outsider.signer, stage.node_did, {who.network: ["sealspace.encryption/policy"]})
         reply = await send(stage.url, "PUT", network_path(who.network, "policy"), token=token, body=b"{}")
         said.add((reply.status, reply.value["code"], reply.value["hint"]))
     assert len(said) == 1
 
 
-async def test_delegations_cannot_be_told_apart(stage: Stage) -> None:
+async def test_delegations_cannot_be_distinguished(stage: Stage) -> None:
     """A stranger revokes what is there and what is not, and delegates in spaces that are there or not."""
-    owner, stranger = await stage.owner(), Delegate()
+    owner, outsider = await stage.owner(), Delegate()
     there = owner.client.session.grants[0].cid
     absent = "bafkr4ibxxskb2v2jyxzgfyiwzx3wwopsyo6cpcjthzxmwz4ojmqykhrxjq"
     # The wire's texts tell a known id from an unknown one (W20, W22); an id is a hash of a token, which nobody guesses.
     for cid in (there, absent):
-        token = key_token(stranger.signer, stranger.did, {f"urn:cid:{cid}": ["tinycloud.delegation/revoke"]})
+        token = key_token(outsider.signer, outsider.did, {f"urn:cid:{cid}": ["tinycloud.delegation/revoke"]})
         assert (await stage.post("/revoke", token)).status == 403
     said = set()
     for space in (owner.space("secrets"), owner.space("never-made"), _space_of(new_wallet())):
-        reply = await stage.post("/delegate", stranger.grant(new_key().did, {f"{space}/kv/x": [GET]}, proofs=[]))
+        reply = await stage.post("/delegate", outsider.grant(new_key().did, {f"{space}/kv/x": [GET]}, proofs=[]))
         assert reply.status == 401
         said.add(repr(_without_names(reply, space)))
     assert len(said) == 1
@@ -171,17 +171,17 @@ async def test_a_wallet_of_another_chain_is_another_owner(stage: Stage) -> None:
         assert reply.status == 401, reply.said
 
 
-async def test_a_stranger_cannot_take_a_space(stage: Stage) -> None:
+async def test_an_outsider_cannot_take_a_space(stage: Stage) -> None:
     """Somebody hosts, registers or writes in a space whose owner has not come yet."""
-    wallet, stranger = new_wallet(), Delegate()
+    wallet, outsider = new_wallet(), Delegate()
     space = _space_of(wallet)
-    host = key_token(stranger.signer, new_key().did, {f"{space}/space": ["tinycloud.space/host"]}, ttl_s=600)
+    host = key_token(outsider.signer, new_key().did, {f"{space}/space": ["tinycloud.space/host"]}, ttl_s=600)
     assert (await stage.post("/delegate", host)).status == 401
-    reply = await stage.invoke(stranger.signer, {f"{space}/kv/x": [PUT]}, body=b"x")
+    reply = await stage.invoke(outsider.signer, {f"{space}/kv/x": [PUT]}, body=b"x")
     assert reply.status == 401
     body = b'{"name":"default","ownerDid":"' + wallet.did.encode() + b'"}'
     token = key_token(
-        stranger.signer,
+        outsider.signer,
         stage.node_did,
         {f"urn:tinycloud:encryption:{wallet.did}:default": ["tinycloud.encryption/network.create", DECRYPT]},
         nonce=fresh_nonce(),

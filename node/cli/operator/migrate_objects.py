@@ -1,4 +1,4 @@
-"""`sealspace migrate-blobs`: move large values from the data folder into a bucket, or back."""
+"""`sealspace migrate-objects`: move large values from the data folder into a bucket, or back."""
 
 import asyncio
 from pathlib import Path
@@ -16,29 +16,29 @@ from ...config.loading import Value
 from ...config.tree import Config
 from ...errors import ConfigurationError, NodeError, StoreMisused
 from ...platform.root_secret import STORE_FOLDER_NAME
-from ...storage.blobs import claim_bucket, open_bucket, open_folder, place_text
+from ...storage.objects import claim_bucket, open_bucket, open_folder, place_text
 from ...storage.stores import embedded_store, is_shared, moved_error
-from ..terminal import tell, tell_json
+from ..terminal import print_json, print_lines
 from .settings import config_from, data_options
 
 Place = Literal["bucket", "folder"]
-_TELL_EVERY_BODIES = 100
+_PRINT_EVERY_BODIES = 100
 
 
 @click.command()
 @data_options
 @click.option("--store", "store__url", metavar="URL", help="Another store than LMDB in the data folder.")
-@click.option("--blobs", "blobs__url", metavar="URL", help="The bucket: s3://bucket/prefix.")
+@click.option("--objects", "objects__url", metavar="URL", help="The bucket: s3://bucket/prefix.")
 @click.option("--to", "target", type=click.Choice(get_args(Place)), required=True, help="Where the values go.")
-def migrate_blobs(config_file: Path | None, target: Place, **flags: Value) -> None:
+def migrate_objects(config_file: Path | None, target: Place, **flags: Value) -> None:
     """Copy every large value, compare each with its digest, and print one JSON object.
 
     No node may run meanwhile. The source is left as it is. When it was interrupted, the same command goes on; the node
     looks for large values in the new place once it has ended.
     """
     config = config_from(config_file, flags)
-    if config.blobs.url is None:
-        raise ConfigurationError("blobs.url names no bucket", hint="give it with --blobs s3://bucket/prefix")
+    if config.objects.url is None:
+        raise ConfigurationError("objects.url names no bucket", hint="give it with --objects s3://bucket/prefix")
     if not is_shared(config) and not (config.data / STORE_FOLDER_NAME).is_dir():
         raise StoreMisused(f"there is no store in {config.data}", hint="name the data folder with --data")
     try:
@@ -46,7 +46,7 @@ def migrate_blobs(config_file: Path | None, target: Place, **flags: Value) -> No
     except SpaceError as error:
         raise _as_node_error(error, config) from error
     shown = {"bodies": moved.bodies, "bytes": moved.size_bytes, "copied": moved.copied}
-    tell_json(shown)
+    print_json(shown)
 
 
 async def _move(config: Config, target: Place) -> MovedBodies:
@@ -63,13 +63,13 @@ async def _move_of(config: Config, store: Store, target: Place) -> MovedBodies:
         raise StoreMisused("no node was started on this store yet", hint="sealspace serve")
     files, bucket = open_folder(config), open_bucket(config)
     await claim_bucket(bucket, identity.store_id)
-    progress = _Told().progress
+    progress = _Progress().progress
     if target == "bucket":
         return await move_bodies(store, files, bucket, origin=FOLDER, to=place_text(config), progress=progress)
     return await move_bodies(store, bucket, files, origin=place_text(config), to=FOLDER, progress=progress)
 
 
-class _Told:
+class _Progress:
     """Tells a person on standard error how far it is."""
 
     def __init__(self) -> None:
@@ -77,8 +77,8 @@ class _Told:
 
     def progress(self, bodies: int) -> None:
         if bodies >= self._next:
-            self._next = bodies + _TELL_EVERY_BODIES
-            tell(f"{bodies} bodies in place", err=True)
+            self._next = bodies + _PRINT_EVERY_BODIES
+            print_lines(f"{bodies} bodies in place", err=True)
 
 
 def _as_node_error(error: SpaceError, config: Config) -> NodeError:

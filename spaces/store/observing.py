@@ -13,7 +13,7 @@ from ..errors import StoreError
 from .contract import Committed, Refused
 
 
-class Watch(Protocol):
+class Observer(Protocol):
     """Hears of each batch, on the storekeeper's thread while commits wait: it takes microseconds and never raises."""
 
     def judged(self, outcomes: Sequence[Committed | Refused | StoreError]) -> None:
@@ -22,7 +22,7 @@ class Watch(Protocol):
     def synced(self, took_ns: int) -> None:
         """Hear how long it took to write and sync the transaction of a batch; of one without commits there is none."""
 
-    def room(self, used_bytes: int) -> None:
+    def used(self, used_bytes: int) -> None:
         """Hear how many bytes the pages in use have, at the start and before each batch."""
 
 

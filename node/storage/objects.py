@@ -1,0 +1,166 @@
+"""Where large values lie, as the settings say: files in the data folder, or a bucket that several machines share.
+
+The bucket's client is imported only where one is named: a node without it starts quicker.
+
+Example:
+    blobs = open_objects(config)
+    await claim_objects(config, store, blobs, store_id=identity.store_id)
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from spaces.errors import BodiesElsewhere
+from spaces.store.contract import Store
+from spaces.values.object_folder import ObjectFolder
+from spaces.values.object_place import FOLDER, claim_place
+from spaces.values.object_store import ObjectStore
+
+from ..config.tree import Config, Objects
+from ..errors import ConfigurationError, StoreMisused
+
+if TYPE_CHECKING:
+    from spaces.values.object_bucket import ObjectBucket
+
+_FOLDER_NAME: Final = "blobs"
+_MAX_SECRET_BYTES: Final = 4096
+_BUCKET_HINT: Final = "write objects.url like s3://bucket/prefix"
+
+
+def open_objects(config: Config) -> ObjectStore:
+    """Return the place of the bodies; nothing is asked of it yet.
+
+    Raises:
+        ConfigurationError: see `open_bucket`.
+    """
+    return open_folder(config) if config.objects.url is None else open_bucket(config)
+
+
+def open_folder(config: Config) -> ObjectFolder:
+    """Return the folder of the bodies in the data folder, whatever the settings name."""
+    return ObjectFolder(config.data / _FOLDER_NAME, max_bytes=config.store.max_bytes)
+
+
+def open_bucket(config: Config) -> "ObjectBucket":
+    """Return the bucket that the settings name; nothing is asked of it yet.
+
+    Raises:
+        ConfigurationError: none is named, or the settings about it do not fit.
+    """
+    from spaces.values.object_bucket import MAX_BODY_BYTES, BucketAccess, BucketPlace, ObjectBucket
+
+    objects = config.objects
+    bucket, prefix = _bucket_of(objects)
+    if config.http.max_body_bytes > MAX_BODY_BYTES:
+        raise ConfigurationError(
+            f"http.max_body_bytes is more than a bucket copies at once: {MAX_BODY_BYTES}", hint="set it lower"
+        )
+    access = BucketAccess(
+        key_id=_key_id(objects),
+        secret_key=_secret_key(objects),
+        session_token=objects.session_token or None,
+        region=objects.region,
+        endpoint=_endpoint(objects),
+    )
+    return ObjectBucket(BucketPlace(bucket, prefix), access, max_bytes=config.store.max_bytes)
+
+
+async def claim_objects(config: Config, store: Store, objects: ObjectStore, *, store_id: bytes) -> None:
+    """Compare the place of the bodies with what the store says, and the bucket with the store.
+
+    Raises:
+        StoreMisused: the bodies lie elsewhere, or the bucket holds those of another store.
+        StoreUnavailable: store or bucket do not answer.
+    """
+    try:
+        await claim_place(store, place_text(config))
+        if not isinstance(objects, ObjectFolder):
+            await claim_bucket(objects, store_id)
+    except BodiesElsewhere as error:
+        raise StoreMisused(
+            str(error), hint="sealspace migrate-objects moves them; spec/operations/running.md"
+        ) from None
+
+
+async def claim_bucket(objects: ObjectStore, store_id: bytes) -> None:
+    """Let a bucket be this store's; raises as `ObjectBucket.claim` does."""
+    from spaces.values.object_bucket import ObjectBucket
+
+    assert isinstance(objects, ObjectBucket)  # what is no folder is a bucket
+    await objects.claim(store_id)
+
+
+def place_text(config: Config) -> str:
+    """Return the place of the bodies as the store records it; the same for every spelling of an address."""
+    if config.objects.url is None:
+        return FOLDER
+    bucket, prefix = _bucket_of(config.objects)
+    return f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
+
+
+def _bucket_of(objects: Objects) -> tuple[str, str]:
+    if objects.url is None:
+        raise ConfigurationError("objects.url names no bucket", hint=_BUCKET_HINT)
+    try:
+        parts = urlsplit(objects.url)
+    except ValueError:
+        raise ConfigurationError("objects.url is not an address", hint=_BUCKET_HINT) from None
+    if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ConfigurationError("objects.url names no bucket that this version knows", hint=_BUCKET_HINT)
+    prefix = parts.path.strip("/")
+    if "incoming" in prefix.split("/"):
+        raise ConfigurationError(
+            "objects.url has a folder called incoming, of which each store has one for what is on its way",
+            hint="choose another prefix",
+        )
+    return parts.netloc, prefix
+
+
+def _endpoint(objects: Objects) -> str | None:
+    if objects.endpoint is None:
+        return None
+    try:
+        parts = urlsplit(objects.endpoint)
+    except ValueError:
+        raise ConfigurationError(
+            "objects.endpoint is not an address", hint="write it like https://s3.example"
+        ) from None
+    if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc or parts.path.strip("/"):
+        raise ConfigurationError(
+            "objects.endpoint is not the address of a server", hint="write it like https://s3.example"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _key_id(objects: Objects) -> str:
+    if not objects.key_id:
+        raise ConfigurationError(
+            "objects.url names a bucket, and there are no credentials for it",
+            hint="set objects.key_id and objects.secret_key_file, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
+    return objects.key_id
+
+
+def _secret_key(objects: Objects) -> str:
+    if objects.secret_key:
+        return objects.secret_key
+    if objects.secret_key_file is None:
+        raise ConfigurationError("objects.key_id has no secret part", hint="set objects.secret_key_file")
+    place, hint = Path(objects.secret_key_file), f"ls -l {objects.secret_key_file}"
+    try:
+        with place.open("rb") as stream:
+            data = stream.read(_MAX_SECRET_BYTES + 1)
+        return _text(data)
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise ConfigurationError(f"objects.secret_key_file: cannot read {place}: {reason}", hint=hint) from None
+    except ValueError:
+        raise ConfigurationError(f"objects.secret_key_file: {place} holds no such secret", hint=hint) from None
+
+
+def _text(data: bytes) -> str:
+    text = data.decode("ascii").strip()
+    if not text or len(data) > _MAX_SECRET_BYTES:
+        raise ValueError
+    return text
