@@ -53,11 +53,13 @@ class Message(Protocol):
 
     Attributes:
         headers: by name in any case; of a repeated one the last value comes last.
-        is_form: the body is `multipart/form-data`.
     """
 
     headers: Mapping[str, str]
-    is_form: bool
+
+    @property
+    def is_form(self) -> bool:
+        """Whether the body is `multipart/form-data`."""
 
     @property
     def client(self) -> str | None:
@@ -250,7 +252,7 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
             return Plan(row, row.operation, row.run, Request(services, invocation, (), NO_OPTIONS, message))
     options = _options(message, rows) if asks(message.headers) else NO_OPTIONS  # I9
     request = Request(services, invocation, steps, options, message)
-    is_form = message.is_form and PUT_VALUE in rows
+    is_form = PUT_VALUE in rows and message.is_form
     if is_form or len(rows) > 1:
         return _plan_batch(rows, request, is_form=is_form)
     row = rows[0] if rows else _NOTHING

@@ -357,17 +357,21 @@ class Delegations:
             RecordDamaged, StoreUnavailable: from reading.
         """
         found = {cid: self._cache.cited(cid) for cid in cids if cid is not None}
-        missing = [cid for cid, stored in found.items() if stored is None]
-        if missing:
-            self._misses += len(missing)
-            aliases = Follow(tuple([alias_key(cid) for cid in missing]), _DELEGATIONS)
-            records = (await self._store.read(follow=aliases)).followed
-            for cid, record in zip(missing, records, strict=True):
-                found[cid] = stored = decode_delegation(record)
-                if stored is not None:
-                    self._cache.add(stored)
-                    self._cache.add_alias(cid, stored.registered.delegation.content_key)
+        if None in found.values():
+            await self._find(found)
         return tuple([None if cid is None else found[cid] for cid in cids])
+
+    async def _find(self, found: dict[Digest, StoredDelegation | None]) -> None:
+        """Read what is not in memory, in one read, and remember it."""
+        missing = [cid for cid, stored in found.items() if stored is None]
+        self._misses += len(missing)
+        aliases = Follow(tuple([alias_key(cid) for cid in missing]), _DELEGATIONS)
+        records = (await self._store.read(follow=aliases)).followed
+        for cid, record in zip(missing, records, strict=True):
+            found[cid] = stored = decode_delegation(record)
+            if stored is not None:
+                self._cache.add(stored)
+                self._cache.add_alias(cid, stored.registered.delegation.content_key)
 
     def remembered(self, content: ContentKey) -> StoredDelegation | None:
         """Return a delegation that is in memory; None says nothing about the store."""

@@ -5,7 +5,7 @@ Rows mean nothing here. `migration` and the folder `postgres` need the extra `po
 Modules:
     contract: what every engine promises.
     migration: moving a store from one engine to the other.
-    watching: what a store reports to metrics.
+    observing: what a store reports to metrics.
 
 Folders: lmdb, postgres.
 """

@@ -36,8 +36,15 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
         As `value_answer`.
     """
     match result:
-        case Value():
-            return await _value(request, result)
+        case Value(head, body):
+            headers = {**head.metadata, "ETag": head.etag_header, **_CACHE}
+            if body is None:
+                return bytes_answer(b"", headers=headers, status=304)
+            return (
+                bytes_answer(body, headers=headers)
+                if isinstance(body, bytes)
+                else await value_answer(request, body, headers)
+            )
         case Written(etag):
             return empty_answer() if etag is None else bytes_answer(b"", headers={"ETag": etag})
         case Paths():
@@ -55,15 +62,6 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
             return empty_answer()
         case _:
             return json_answer(result)
-
-
-async def _value(request: web.Request, value: Value) -> web.StreamResponse:
-    body, headers = value.body, {**value.head.metadata, "ETag": value.head.etag_header, **_CACHE}
-    if body is None:
-        return bytes_answer(b"", headers=headers, status=304)
-    if isinstance(body, bytes):
-        return bytes_answer(body, headers=headers)
-    return await value_answer(request, body, headers)
 
 
 def _paths(listed: Paths) -> web.Response:

@@ -27,13 +27,17 @@ _STORED_PREFIX: Final = "x-tinycloud-meta-"
 class InvocationMessage:
     """A request of /invoke without its token: the `Message` of the operations."""
 
-    __slots__ = ("_http", "_request", "headers", "is_form")
+    __slots__ = ("_http", "_request", "headers")
 
     def __init__(self, request: web.Request, http: Http) -> None:
         self._request = request
         self._http = http
         self.headers: Mapping[str, str] = request.headers
-        self.is_form = request.headers.get("Content-Type", "").lower().startswith("multipart/form-data")
+
+    @property
+    def is_form(self) -> bool:
+        """See `Message.is_form`."""
+        return self.headers.get("Content-Type", "").lower().startswith("multipart/form-data")
 
     @property
     def client(self) -> str | None:
