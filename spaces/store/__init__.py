@@ -1,6 +1,6 @@
 """An ordered map of bytes with atomic commits, behind one contract with two engines.
 
-Rows mean nothing here. `migration` and the folder `postgres` need the extra `postgres`.
+Rows are opaque here. `migration` and the folder `postgres` need the extra `postgres`.
 
 Modules:
     contract: what every engine promises.

@@ -1,6 +1,6 @@
-"""What every engine of the store promises: an ordered map of bytes, read and committed in whole moments.
+"""What every engine of the store promises: an ordered map of bytes, read and committed atomically.
 
-Nothing above this folder knows which engine is at work. The rules (ST1 to ST8) are in spec/store.md; the
+Nothing above this folder knows which engine is in use. The rules (ST1 to ST8) are in spec/store.md; the
 docstrings here say what a caller may rely on.
 
 Example:
@@ -19,12 +19,12 @@ from msgspec.structs import replace
 
 from ..errors import CommitInvalid, CommitTooLarge, RecordDamaged
 
-# ST6. The engines have room for a little more; these are the bounds that hold everywhere.
+# ST6. The engines allow a little more; these are the bounds that apply everywhere.
 MAX_KEY_BYTES: Final = 480
 MAX_VALUE_BYTES: Final = 512 * 1024
 MAX_COMMIT_BYTES: Final = 8 * 1024 * 1024
 MAX_PUTS: Final = 256
-# Bounds of our own: what a commit compares, and what one read may gather on the event loop.
+# Bounds of our own: what a commit compares, and what one read may collect on the event loop.
 MAX_LIVE: Final = 4096
 MAX_CHECKS: Final = 1024
 MAX_ADDS: Final = 256
@@ -35,7 +35,7 @@ MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 MAX_PAGE_SCAN: Final = 16_384  # rows looked at, tombstones included: bounds the time one page takes
 
 STAMP_BYTES: Final = 16
-_FEW: Final = min(MAX_LIVE, MAX_CHECKS, MAX_ADDS)  # so many conditions are within every bound
+_FEW: Final = min(MAX_LIVE, MAX_CHECKS, MAX_ADDS)  # this many conditions are within every bound
 _MAX_ACCOUNT_BYTES: Final = 255
 _WEIGHT_END: Final = 1 << 63
 CLAIM_KEY_BYTES: Final = 32
@@ -48,12 +48,12 @@ ABSENT: Final[Expect] = b"absent"  # no row, or a tombstone (ST5); a stamp has 1
 
 
 class Claim(Struct, frozen=True, array_like=True, gc=False):
-    """A first use to be claimed.
+    """A replay record to be written: a claim that something is used for the first time.
 
     Attributes:
         key: 32 bytes, a digest of what may be used once.
-        expires_at: epoch seconds after which the thing is no longer usable; the claim is kept under the minute of this
-            time and forgotten some minutes after it (ST4). Never take it from the clock.
+        expires_at: epoch seconds after which the thing is no longer usable; the claim is stored under the minute of
+            this time and forgotten some minutes after it (ST4). Never take it from the clock.
     """
 
     key: bytes
@@ -68,7 +68,7 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
         after: a whole key; rows come strictly after it (strictly before it when `reverse`). None: from the end.
         limit: live rows, 1 to MAX_PAGE_ROWS.
         reverse: descending order.
-        keys_only: records have an empty value, and their stamps mean nothing.
+        keys_only: records have an empty value, and their stamps are meaningless.
     """
 
     prefix: bytes
@@ -79,11 +79,11 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Follow(Struct, frozen=True, array_like=True, gc=False):
-    """Rows whose values are the ends of other rows' keys, so that both take one trip.
+    """Rows whose values are the ends of other rows' keys, so that both are read in one round trip.
 
     Attributes:
-        keys: of the rows that lead on; not of counters.
-        prefix: not empty; what a row leads to has this and the row's value as its key.
+        keys: of the rows to follow; not of counters.
+        prefix: not empty; the row that is led to has this and the first row's value as its key.
     """
 
     keys: tuple[bytes, ...]
@@ -103,7 +103,7 @@ class Page(Struct, frozen=True, array_like=True, gc=False):
     Attributes:
         rows: live rows only, in the order asked for. Possibly fewer than the limit, even none, while `more` holds.
         more: rows may follow.
-        last_key: where reading stopped; give it as `after` to go on. None when nothing was looked at.
+        last_key: where reading stopped; pass it as `after` to continue. None when nothing was looked at.
     """
 
     rows: tuple[tuple[bytes, Record], ...]
@@ -112,16 +112,16 @@ class Page(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Snapshot(Struct, frozen=True, array_like=True, gc=False):
-    """What one read saw, all of it at one moment.
+    """The result of one read, all of it at one moment.
 
     Attributes:
-        claimed: whether the claim was made now; None when none was asked for.
+        claimed: whether the claim was made now; None when none was requested.
         records: in the order of the keys; None for a row that does not exist.
         pages: in the order of the ranges.
-        followed: in the order of the keys to follow, what they lead to; None where either row does not exist, the
-            first is a tombstone, or what it leads to is longer than a key.
-        is_forgotten: the claim was refused because its minute was swept, and nobody can say whether it was made before:
-            by the clock of the store, what is claimed was over minutes ago (ST4).
+        followed: in the order of the keys to follow, the rows they lead to; None where either row does not exist, the
+            first is a tombstone, or the key it leads to is too long.
+        is_forgotten: the claim was refused because its minute was swept, so it is unknown whether it was made before:
+            by the clock of the store, what is claimed expired minutes ago (ST4).
     """
 
     claimed: bool | None
@@ -137,8 +137,8 @@ class Put(Struct, frozen=True, array_like=True, gc=False):
     Attributes:
         value: None leaves a tombstone.
         expect: ANY, ABSENT, or the stamp the row must have.
-        weight_bytes: what the row counts for in the account; the row's former weight is taken back (ST7).
-        account: key of the counter row that is charged; None: nobody. A tombstone weighs nothing.
+        weight_bytes: how much the row charges to the account; the row's former weight is given back (ST7).
+        account: key of the counter row that is charged; None: no account. A tombstone weighs nothing.
     """
 
     key: bytes
@@ -174,7 +174,7 @@ class Commit(Struct, frozen=True, array_like=True, gc=False):
 
     Attributes:
         puts: at most 256, every key once.
-        live: full mark keys; each must hold LIVE_MARK then (ST2).
+        live: full mark keys; each must contain LIVE_MARK then (ST2).
         checks: rows that must exist unchanged.
         adds: counters.
         claim: claimed durably with the commit; refused when another commit has it (ST4).
@@ -191,14 +191,14 @@ class Committed(Struct, frozen=True, array_like=True, gc=False):
     """The commit is durable.
 
     Attributes:
-        settled: the connection to the writer was lost, and the outcome found afterwards.
+        settled: the connection to the writer was lost, and the outcome was found afterwards.
     """
 
     settled: bool = False
 
 
 class Refused(Struct, frozen=True, array_like=True, gc=False):
-    """A condition did not hold and nothing was written. Why is found by reading again (ST3)."""
+    """A condition did not hold and nothing was written. Read again to find out why (ST3)."""
 
 
 class Store(Protocol):
@@ -212,10 +212,10 @@ class Store(Protocol):
         ranges: Sequence[Range] = (),
         follow: Follow | None = None,
     ) -> Snapshot:
-        """Read rows and ranges at one moment, and claim a first use.
+        """Read rows and ranges at one moment, and make a claim.
 
         The moment is after every commit acknowledged anywhere before this call (ST1). The claim is exact across
-        processes: of any number of reads with one key, one sees `claimed` True. It is made whatever the caller
+        processes: of any number of reads with one key, one gets `claimed` True. It is made whatever the caller
         decides afterwards, and it is the one thing here that a power cut may undo; commits claim durably.
 
         Raises:
@@ -231,19 +231,19 @@ class Store(Protocol):
 
         Raises:
             CommitTooLarge, CommitInvalid: before anything was sent.
-            StoreFull: no room; nothing was written.
-            StoreBusy: too many bytes wait already; nothing was written.
+            StoreFull: no free space; nothing was written.
+            StoreBusy: too many bytes are waiting already; nothing was written.
             StoreUnavailable: the outcome is unknown.
         """
         ...
 
     async def close(self) -> None:
-        """Give everything back. Commits still in flight raise StoreUnavailable."""
+        """Release all resources. Commits still in flight raise StoreUnavailable."""
         ...
 
 
 async def pages_of(store: Store, wanted: Range) -> AsyncIterator[Page]:
-    """Yield a whole range page by page, each of a moment of its own; between them other tasks run."""
+    """Yield a whole range page by page, each read at a moment of its own; between them other tasks run."""
     more = True
     while more:
         page = (await store.read(ranges=(wanted,))).pages[0]
@@ -300,7 +300,7 @@ def check_claim(claim: Claim) -> None:
 
 
 def check_commit(commit: Commit) -> None:
-    """Refuse a commit beyond the bounds or one that contradicts itself; see `Store.commit`."""
+    """Refuse a commit that is beyond the bounds or contradicts itself; see `Store.commit`."""
     if len(commit.puts) > MAX_PUTS:  # ST6
         _bound("puts", len(commit.puts), MAX_PUTS)
     if len(commit.live) + len(commit.checks) + len(commit.adds) > _FEW:
@@ -347,7 +347,7 @@ def _check_puts(puts: Sequence[Put]) -> None:
 
 
 def _check_disjoint(commit: Commit) -> None:
-    """A key put twice, or put and counted, would make the outcome depend on an order nobody stated."""
+    """Refuse a key put twice, or put and counted: the outcome would depend on an unspecified order."""
     written = {put.key for put in commit.puts}
     if len(written) != len(commit.puts):
         raise CommitInvalid("a commit puts a key twice")

@@ -1,13 +1,13 @@
 """Moving a store from one engine to the other: row by row in the order of the keys, stamps and tombstones included.
 
-No node may run on either side. A move that was interrupted goes on where it stopped when it is asked for again; until
-it has ended, the target does not open as a store. At its end both sides are read once more and compared by a digest,
-so a source that changed meanwhile is found out. Bodies in files are no part of the store and stay where they are.
+No node may run on either side. An interrupted move continues where it stopped when it is run again; until it has ended,
+the target does not open as a store. At its end both sides are read once more and compared by a digest, so a source that
+changed meanwhile is detected. Bodies in files are not part of the store and stay where they are.
 
-Claims of plain reads are moved too: a token that was used before the move is used after it.
+Claims of plain reads are moved too: a token that was used before the move counts as used after it.
 
-A store lives in one place (ST12): the source says where it went, durably, before the target opens as a store, and no
-version serves it from then on.
+A store is in one place (ST12): the source records where it was moved to, durably, before the target opens as a store,
+and no version serves the source from then on.
 
     interrupted                           source                          target
     ────────────────────────────────────  ──────────────────────────────  ─────────────────────────
@@ -15,9 +15,9 @@ version serves it from then on.
     between the mark and the last step    refuses, names the target       does not open
     after the last step                   refuses, names the target       the store
 
-Asked for again the move goes on from either. A database is closed to every process that has it open, too, before it is
-compared; where the two differ it is opened again. What was left behind is moved once more only where somebody says that
-its target is lost (`again`).
+When run again, the move continues from any of these states. A database is closed, also to processes that have it open,
+before it is compared; if the two differ it is opened again. A source that was left behind is moved once more only if
+the operator states that its target is lost (`again`).
 
 Example:
     moved = await move_to_postgres(Path("data"), "postgresql://…", progress=print)
@@ -60,7 +60,7 @@ _STAGING: Final = "migrating"
 
 
 class MigrationRefused(StoreError):
-    """The source is missing, the target holds something else, or the two differ at the end."""
+    """The source is missing, the target contains something else, or the two differ at the end."""
 
     code = "migration-refused"
 
@@ -71,7 +71,7 @@ class Moved:
 
     Attributes:
         rows: in the map, tombstones included.
-        claims: first uses of plain reads.
+        claims: replay records of plain reads.
         digest: BLAKE3 of every row of the map in the order of the keys, in hexadecimal; equal on both sides.
     """
 
@@ -95,10 +95,10 @@ class _Row:
 
 
 async def move_to_postgres(folder: Path, url: str, *, progress: Progress, again: bool = False) -> Moved:
-    """Move the store of a data folder into an empty database; what stays in the folder says so, else it is as it was.
+    """Move the store of a data folder into an empty database; what stays is marked as moved and otherwise unchanged.
 
     Args:
-        folder: a data folder on which nothing runs.
+        folder: a data folder that no process uses.
         url: as for `open_postgres`.
         progress: called with the number of rows after each part.
         again: the store was moved before, and the target of that move is lost.
@@ -107,7 +107,7 @@ async def move_to_postgres(folder: Path, url: str, *, progress: Progress, again:
         MigrationRefused: no store in the folder, one that was moved elsewhere, something else in the database, or the
             two differ at the end.
         StoreLocked: a node runs on the folder.
-        StoreUnavailable: the database failed; ask again to go on.
+        StoreUnavailable: the database failed; run again to continue.
     """
     if not environment_folder(folder).is_dir():
         raise MigrationRefused("the data folder holds no store")
@@ -131,7 +131,7 @@ async def move_to_postgres(folder: Path, url: str, *, progress: Progress, again:
 
 
 async def move_from_postgres(url: str, folder: Path, *, progress: Progress, again: bool = False) -> Moved:
-    """Move the store of a database into a data folder that has none; what stays in the database says so.
+    """Move the store of a database into a data folder that has none; what stays in the database is marked as moved.
 
     Args, Raises: as `move_to_postgres`, the other way round.
     """
@@ -161,7 +161,7 @@ async def move_from_postgres(url: str, folder: Path, *, progress: Progress, agai
 
 
 def place_of_database(url: str) -> str:
-    """Return words for a database: without user, password and whatever else an address may hold."""
+    """Return words for a database: without user, password and whatever else an address may contain."""
     parts = urlsplit(url)
     said = dict(parse_qsl(parts.query))
     host = said.get("host") or parts.netloc.rpartition("@")[2] or "localhost"
@@ -175,19 +175,19 @@ def place_of_folder(folder: Path) -> str:
 
 
 def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
-    """Let a move to the same place go on, and no other: what was left behind is as it was then."""
+    """Allow only a move to the same place to continue: what was left behind is as it was then."""
     if former is not None and former != place and not again:
         raise MigrationRefused(f"the store was moved to {former}: move it from there; where that is lost, say --again")
 
 
 class _Database:
-    """One connection, whose errors are ours."""
+    """One connection, which raises our own errors."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
     async def ask(self, statement: str, arguments: Sequence[Argument]) -> list[tuple[Any, ...]]:
-        """Run a statement; its rows have the columns in their order, of whatever types the statement says."""
+        """Run a statement; its rows have the columns in their order, of the types that the statement gives."""
         try:
             return [tuple(row) for row in await self._connections.run(statement, arguments)]
         except CONNECTION_ERRORS as exc:
@@ -201,7 +201,7 @@ class _Database:
         return str((await self.ask(sql.PLACE_OF_MOVE, []))[0][0])
 
     async def close_for(self, place: str) -> None:
-        """Say where the store goes, and take no row any more, from whatever process; again is allowed."""
+        """Record where the store is moved to, and refuse further rows from every process; may be repeated."""
         await self.ask(sql.CREATE_PLACE, [])
         await self.ask(sql.FORGET_PLACE, [])
         await self.ask(sql.RECORD_PLACE, [place])
@@ -210,7 +210,7 @@ class _Database:
             await self.ask(statement, [])
 
     async def open_again(self) -> None:
-        """Be a store again."""
+        """Make the database a store again."""
         for statement in sql.THAW:
             await self.ask(statement, [])
         await self.ask(sql.CHANGE_VERSION, [TABLES_VERSION])
@@ -360,7 +360,7 @@ async def _database_digest(database: _Database) -> tuple[int, str]:
 
 
 def _canonical(row: _Row) -> bytes:
-    """Lay a row out so that no two rows share their bytes: each field with its length, none told from empty."""
+    """Encode a row so that no two rows have the same bytes: each field with its length, None distinct from empty."""
     fields = (row.key, row.stamp, row.value, b"%d" % row.weight_bytes, row.account, _minute_bytes(row.minute))
     return b"".join(b"\xff" * 8 if field is None else len(field).to_bytes(8, "big") + field for field in fields)
 

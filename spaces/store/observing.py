@@ -1,4 +1,4 @@
-"""What a storekeeper tells whoever watches it, and what a store on a database tells of its connections and its clock.
+"""What a storekeeper reports to its observer, and what a store on a database reports on its connections and clock.
 
 Example:
     run_storekeeper(data, watch=watch)
@@ -14,16 +14,16 @@ from .contract import Committed, Refused
 
 
 class Observer(Protocol):
-    """Hears of each batch, on the storekeeper's thread while commits wait: it takes microseconds and never raises."""
+    """Notified of each batch, on the storekeeper's thread while commits wait: takes microseconds and never raises."""
 
     def judged(self, outcomes: Sequence[Committed | Refused | StoreError]) -> None:
-        """Hear what became of the commits of a batch, in their order; nothing when the writer broke."""
+        """Receive the outcomes of the commits of a batch, in their order; not called when the writer broke."""
 
     def synced(self, took_ns: int) -> None:
-        """Hear how long it took to write and sync the transaction of a batch; of one without commits there is none."""
+        """Receive how long it took to write and sync the transaction of a batch; one without commits has none."""
 
     def used(self, used_bytes: int) -> None:
-        """Hear how many bytes the pages in use have, at the start and before each batch."""
+        """Receive how many bytes the pages in use have, at the start and before each batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,16 @@ class PoolUse:
 
 
 MAX_CLOCK_SKEW_S: Final = 60.0
-"""How far clocks of those who share a store may differ: whose clock differs more keeps no house (ST9)."""
+"""How far clocks of processes that share a store may differ: one that differs more runs no housekeeping (ST9)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """What a comparison of clocks found.
+    """The result of a comparison of clocks.
 
     Attributes:
         ahead_s: how far the process's clock is ahead of the store's; negative: behind.
-        floor_ahead_s: how far the floor of claims is ahead of the store's clock; 0.0 where it is behind, as it should.
+        floor_ahead_s: how far the floor of claims is ahead of the store's clock; 0.0 where it is behind, as is normal.
     """
 
     ahead_s: float
@@ -59,13 +59,13 @@ class Clocks:
 
     @property
     def is_apart(self) -> bool:
-        """Whether the process must not keep house."""
+        """Whether the process must not run the housekeeping."""
         return abs(self.ahead_s) > MAX_CLOCK_SKEW_S
 
 
 @runtime_checkable
 class Clocked(Protocol):
-    """A store with a clock of its own, by which all go who share it."""
+    """A store with a clock of its own, which all processes that share it use."""
 
     async def clocks(self) -> Clocks:
         """Compare the clock of this process with the store's.

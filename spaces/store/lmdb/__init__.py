@@ -1,4 +1,4 @@
-"""The embedded engine: LMDB, written by a single process for each data folder.
+"""The embedded engine: LMDB, written by a single process per data folder.
 
 Modules:
     engine: opening a store, alone or through the storekeeper.

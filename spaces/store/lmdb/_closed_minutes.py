@@ -1,4 +1,4 @@
-"""Minutes that lost a claim to a sweep: nobody can say what was used under them, so nothing counts as new (ST4).
+"""Minutes that lost a claim to a sweep: it is unknown what was used under them, so nothing counts as new (ST4).
 
     offset   size  field
     ───────  ────  ─────────────────────────────────────────────
@@ -6,8 +6,8 @@
     4 + 8n   4     the first minute of a further span
     8 + 8n   4     the minute behind its last
 
-A clock that stood ahead leaves a span of its own, far from the others: after it was set back, the minutes between are
-open. Minutes are those of `claim_minute4`. The first four bytes alone are what an earlier version wrote.
+A clock that was ahead leaves a span of its own, far from the others: after it was set back, the minutes between are
+open. Minutes are those of `claim_minute4`. An earlier version wrote the first four bytes alone.
 
 Example:
     closed = with_closed(closed, {minute4})
@@ -20,14 +20,14 @@ from typing import Final
 
 _MINUTE_BYTES: Final = 4
 _LAST_MINUTE: Final = (1 << 32) - 1
-# A store that is used once an hour has as many; beyond, the two that lie closest become one.
+# A store that is used once an hour has this many; beyond that, the two closest are merged.
 MAX_SPANS: Final = 16
 
 _Span = tuple[int, int]
 
 
 def is_closed(closed: bytes, minute4: bytes) -> bool:
-    """Tell whether a minute lost a claim."""
+    """Whether a minute lost a claim."""
     if minute4 < closed[:_MINUTE_BYTES]:
         return True
     return any(closed[at : at + 4] <= minute4 < closed[at + 4 : at + 8] for at in range(4, len(closed), 8))

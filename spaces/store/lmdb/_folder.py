@@ -1,6 +1,6 @@
-"""The data folder: where the environments and the socket lie, and who may write.
+"""The data folder: the places of the environments and the socket, and the right to write.
 
-<data>/store/                   the LMDB environment that everything durable is in
+<data>/store/                   the LMDB environment with everything durable
 <data>/first-use-<boot id>/     claims of plain reads
 <data>/blobs/                   bodies above the inline threshold
 <data>/storekeeper.lock         locked by the one process that writes
@@ -21,23 +21,23 @@ from ...errors import StoreLocked, StoreUnavailable
 from ._format import check_format_version, write_format_version, write_moved_mark
 from ._tombstones import MAX_TABLES, make_table
 
-# Address space, not disk: the true bounds are store.max_bytes and the free disk. The same in every process, so that
-# no process ever meets a map that another one grew.
+# Address space, not disk: the actual bounds are store.max_bytes and the free disk space. The same in every process, so
+# that no process ever meets a map that another one enlarged.
 MAP_BYTES: Final = 1 << 40
 MAX_READERS: Final = 512
 MAX_SOCKET_PATH_BYTES: Final = 107  # sun_path less its final zero byte
 
 
 def environment_folder(folder: Path) -> Path:
-    """Where the durable environment of a data folder lies."""
+    """The path of the durable environment of a data folder."""
     return folder / "store"
 
 
 def open_for_writing(folder: Path) -> lmdb.Environment:
-    """Open the durable environment, making it when it is new; of an earlier version's, tombstones are moved first.
+    """Open the durable environment, making it when it is new; in that of an earlier version tombstones are moved first.
 
     Raises:
-        StoreUnavailable: it does not open, or there is no room to move them.
+        StoreUnavailable: it does not open, or there is no free space to move them.
         SchemaMismatch: a later version wrote it; nothing was changed.
         StoreMoved: it was left behind by a move; nothing was changed.
     """
@@ -66,7 +66,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def open_for_reading(folder: Path, *, may_be_moved: bool = False) -> lmdb.Environment:
-    """Open the durable environment of a folder that somebody else writes, or that was moved and nobody writes.
+    """Open the durable environment of a folder that another process writes, or that was moved and is not written.
 
     Raises:
         StoreUnavailable: it does not exist yet or does not open.
@@ -77,7 +77,7 @@ def open_for_reading(folder: Path, *, may_be_moved: bool = False) -> lmdb.Enviro
 
 
 def mark_moved(folder: Path, place: str) -> None:
-    """Say in the environment of a folder that its store was moved; durable when this returns, and again is allowed.
+    """Record in the environment of a folder that its store was moved; durable on return, and may be repeated.
 
     Raises:
         StoreUnavailable: it cannot be written.
@@ -129,7 +129,7 @@ class FolderLock:
             raise StoreLocked("another process writes this data folder") from exc
 
     def close(self) -> None:
-        """Give the right back."""
+        """Release the right."""
         os.close(self._descriptor)
 
 
@@ -137,7 +137,7 @@ def socket_path_for(folder: Path) -> Path:
     """Return where the storekeeper of a data folder listens: in the folder, or in a short place of this user's.
 
     Raises:
-        StoreUnavailable: the short place belongs to somebody else or is open to others.
+        StoreUnavailable: the short place belongs to another user or is open to others.
     """
     resolved = folder.resolve()
     inside = resolved / "store.sock"
@@ -148,7 +148,7 @@ def socket_path_for(folder: Path) -> Path:
 
 
 def _private_folder() -> Path:
-    # The same for every process whatever its environment; whose it is and who may enter is checked before use.
+    # The same for every process whatever its environment; its owner and permissions are checked before use.
     place = Path(f"/tmp/sealspace-{os.geteuid()}")  # noqa: S108  # checked below
     place.mkdir(mode=0o700, exist_ok=True)
     found = place.lstat()

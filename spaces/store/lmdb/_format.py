@@ -1,15 +1,16 @@
-"""Which form an LMDB environment has, so that a version which does not know it leaves it alone.
+"""The format version of an LMDB environment, so that a version which does not know it leaves it alone.
 
     key             value
     TABLE ‖ 0xFD    where the store was moved to, in UTF-8; missing where it was not
-    TABLE ‖ 0xFE    the form: a number of four bytes, big-endian; its first bit set once the store was moved
+    TABLE ‖ 0xFE    the format version: four bytes, big-endian; its first bit set once the store was moved
 
-    form            what it is
-    1               tombstones lie among the rows; nothing says so
-    2               they lie in a table beside (`_tombstones`)
+    version         format
+    1               tombstones are among the rows; the version is not written
+    2               they are in a table of their own (`_tombstones`)
 
-The row says 2 once all of them do. A store that was moved has a form that no version knows, so that none serves it; it
-may still be read (ST12). What the rows of a store mean has a version of its own, the schema (`identity`).
+Version 2 is written once all tombstones are in that table. A store that was moved has a format version that no version
+of sealspace knows, so that none serves it; it may still be read (ST12). The meaning of the rows of a store has a
+version of its own, the schema (`identity`).
 """
 
 from typing import Final
@@ -27,10 +28,10 @@ _MOVED: Final = 1 << 31
 
 
 def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:
-    """Refuse an environment of a form that only a later version knows, or whose store was moved.
+    """Refuse an environment of a format that only a later version knows, or whose store was moved.
 
     Raises:
-        SchemaMismatch: it has one.
+        SchemaMismatch: it has such a format.
         StoreMoved: the store was moved, and `may_be_moved` does not hold.
         lmdb.Error: the environment cannot be read.
     """
@@ -47,10 +48,10 @@ def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -
 
 
 def write_moved_mark(env: lmdb.Environment, place: str) -> None:
-    """Say that the store was moved to a place; durable when this returns.
+    """Record that the store was moved to a place; durable when this returns.
 
     Raises:
-        lmdb.Error: no room, or the environment cannot be written.
+        lmdb.Error: no free space, or the environment cannot be written.
     """
     with env.begin(write=True) as txn:
         version = int.from_bytes(txn.get(_FORMAT_VERSION_KEY) or _of(1), "big")
@@ -66,10 +67,10 @@ def moved_to(env: lmdb.Environment) -> str | None:
 
 
 def write_format_version(env: lmdb.Environment) -> None:
-    """Say that an environment, whose tombstones were moved, has the form of this version.
+    """Record that an environment, whose tombstones were moved, has the format of this version.
 
     Raises:
-        lmdb.Error: no room, or the environment cannot be written.
+        lmdb.Error: no free space, or the environment cannot be written.
     """
     with env.begin() as txn:
         if txn.get(_FORMAT_VERSION_KEY) is not None:

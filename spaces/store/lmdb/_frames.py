@@ -1,11 +1,11 @@
-"""What workers and the storekeeper say to each other: frames of a 4-byte big-endian length and MessagePack.
+"""The protocol between workers and the storekeeper: frames of a 4-byte big-endian length and MessagePack.
 
     worker       → ["commits/1", [[number, settle16, settle_at, commit], …]]
     storekeeper  → ["outcomes/1", [[number, kind, settled], …]]
 
-A frame holds what one turn of a loop asks, or answers. `number` pairs an answer with its question on one connection.
-`settle16` names the commit for good: sent again on another connection, with the same bytes, it is written once and
-answered as settled.
+A frame contains the questions or answers of one iteration of the event loop. `number` pairs an answer with its question
+on one connection. `settle16` identifies the commit permanently: sent again on another connection, with the same bytes,
+it is written once and answered as settled.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ _LENGTH_BYTES: Final = 4
 _COUNT_BYTES: Final = 4
 # A commit at all its bounds; keys of every kind, the framing of MessagePack and that of the frame included.
 MAX_ASK_BYTES: Final = MAX_COMMIT_BYTES + 4 * MAX_LIVE * (MAX_KEY_BYTES + 64)
-# An outcome is a number of at most 9 bytes, two of one byte and what holds them together.
+# An outcome is a number of at most 9 bytes, two of one byte and their framing.
 MAX_ANSWER_BYTES: Final = 64 + 16 * BATCH_COMMITS
 
 
@@ -40,7 +40,7 @@ class Kind(IntEnum):
 
 
 class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A commit on its way to the storekeeper; see `Sealed`."""
+    """A commit in transit to the storekeeper; see `Sealed`."""
 
     number: int
     settle: bytes
@@ -49,7 +49,7 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An outcome on its way back."""
+    """An outcome in transit back to the worker."""
 
     number: int
     kind: Kind
@@ -79,13 +79,13 @@ class _Answers(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="outc
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _ASKS: Final = msgspec.msgpack.Decoder(_Asks)
 _ANSWERS: Final = msgspec.msgpack.Decoder(_Answers)
-# What stands before the questions of a frame: an array of the word and of an array whose length comes next.
+# The bytes before the questions of a frame: an array of the word and of an array whose length comes next.
 _ASKS_HEAD: Final = _ENCODER.encode(_Asks(()))[:-1] + b"\xdd"
 _MAX_ASKS_BYTES: Final = MAX_ASK_BYTES - len(_ASKS_HEAD) - _COUNT_BYTES
 
 
 def answer_of(number: int, outcome: Outcome) -> Answer:
-    """Put an outcome into words."""
+    """Return the answer that states an outcome."""
     match outcome:
         case Committed(settled=settled):
             return Answer(number, Kind.COMMITTED, settled)
@@ -98,15 +98,15 @@ def answer_of(number: int, outcome: Outcome) -> Answer:
 
 
 def encode_ask(ask: Ask) -> bytes:
-    """Lay out a question, to be put into frames."""
+    """Encode a question, to be put into frames."""
     return _ENCODER.encode(ask)
 
 
 def ask_frames(asks: Sequence[bytes]) -> list[bytes]:
-    """Put questions into frames, as few as their bounds allow.
+    """Put questions into as few frames as the bounds allow.
 
     Args:
-        asks: one or more, from `encode_ask`; of commits that keep the contract's bounds.
+        asks: one or more, from `encode_ask`; of commits within the contract's bounds.
     """
     if len(asks) <= BATCH_COMMITS and sum(map(len, asks)) <= _MAX_ASKS_BYTES:
         return [_ask_frame(asks)]
@@ -126,7 +126,7 @@ def _ask_frame(asks: Sequence[bytes]) -> bytes:
 
 
 def answer_frame(answers: Sequence[Answer]) -> bytes:
-    """Lay out a frame of answers, at most BATCH_COMMITS."""
+    """Encode a frame of at most BATCH_COMMITS answers."""
     payload = _ENCODER.encode(_Answers(tuple(answers)))
     return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
 
@@ -161,7 +161,7 @@ class FrameReader:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._held = bytearray()  # the beginning of a frame
-        self._wanted_bytes = _LENGTH_BYTES  # with so many bytes held there is something to do
+        self._wanted_bytes = _LENGTH_BYTES  # with this many bytes there is something to do
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
         """Take bytes, yield the payloads that are complete, each without a copy.

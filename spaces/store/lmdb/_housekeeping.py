@@ -11,23 +11,23 @@ from ._replay_records import ReplayRecords
 from ._writer import Writer
 
 HOUSEKEEPING_S: Final = 60.0
-# Claims outlive their expiry by this much before they are forgotten: a clock that stands no further ahead, and is set
-# back, has forgotten nothing that can still be used.
+# Claims are kept for this long after their expiry: a clock that is no further ahead than this, and is set back, has
+# forgotten nothing that can still be used.
 CLAIM_GRACE_MINUTES: Final = 10
-# For a day a deleted row is told from one that was never written (M31).
+# For a day a deleted row is distinguished from one that was never written (M31).
 TOMBSTONE_MINUTES: Final = 24 * 60
 STEADY_S: Final = 600.0
-"""How long a clock that went ahead has to stay there before anything is forgotten by it: twice a token's life, so that
-what was claimed before it went ahead is over by whatever clock (ST9)."""
+"""How long a clock that jumped ahead has to stay there before anything is forgotten by it: twice a token's lifetime, so
+that what was claimed before the jump has expired by any clock (ST9)."""
 
 
 class Housekeeping:
-    """Rounds of one writer; on its thread.
+    """The housekeeping of one writer; on its thread.
 
     Args:
         writer, replay_records: of one folder.
         clock: decides what is old.
-        elapsed: seconds from some beginning, of a clock that nobody sets.
+        elapsed: seconds since some start, from a monotonic clock.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Housekeeping:
         self._writer.sweep_tombstones(max(before_minute - TOMBSTONE_MINUTES, 0))
 
     def _steady_now(self) -> float | None:
-        """Return the time by the slowest the clock was in the last STEADY_S; None: it was not watched for as long."""
+        """Return the time by the slowest the clock was in the last STEADY_S; None: not observed for that long."""
         at = self._elapsed()
         self._seen.append((at, self._clock.now() - at))
         while len(self._seen) > 1 and self._seen[1][0] <= at - STEADY_S:

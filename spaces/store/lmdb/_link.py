@@ -1,7 +1,7 @@
-"""A worker's line to the storekeeper: many commits in flight on one connection, outcomes found again after a loss.
+"""A worker's connection to the storekeeper: many commits in flight at once, and outcomes recovered after a loss.
 
-Each commit carries 16 random bytes that name it. When the connection breaks, every unanswered commit is sent again as
-it was to whoever listens then; the storekeeper finds under that name whether it happened (ST4).
+Each commit carries 16 random bytes that name it. When the connection breaks, every unanswered commit is sent again
+unchanged to the storekeeper that listens then, which finds under that name whether it happened (ST4).
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from ._frames import MAX_ANSWER_BYTES, Ask, FrameInvalid, FrameReader, ask_frame
 RECONNECT_WITHIN_S: Final = 2.0
 ANSWER_WITHIN_S: Final = 10.0
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
-# How long an outcome can be asked for; the connection is given up long before.
+# How long an outcome can be queried; the connection is given up long before.
 _OUTCOME_KEPT_S: Final = 120
 _FIRST_DELAY_S: Final = 0.005
 _LONGEST_DELAY_S: Final = 0.2
@@ -36,7 +36,7 @@ class _Waiting(Struct, frozen=True):
 
 
 class Link:
-    """The line of one worker; belongs to the event loop of its first commit."""
+    """The connection of one worker; belongs to the event loop of its first commit."""
 
     def __init__(self, socket_path: Path, clock: Clock) -> None:
         self._socket_path = socket_path
@@ -59,7 +59,7 @@ class Link:
             raise StoreBusy("too many bytes wait for the storekeeper")
         loop = asyncio.get_running_loop()
         self._number = number = self._number + 1
-        # What names a commit for good is counted on from a random beginning: no other link has the same.
+        # The permanent names of commits count up from a random start: no other link has the same.
         settle = ((self._first_name + number) % _NAMES).to_bytes(16, "big")
         ask = encode_ask(Ask(number, settle, int(self._clock.now()) + _OUTCOME_KEPT_S, commit))
         future: asyncio.Future[Committed | Refused] = loop.create_future()
@@ -69,7 +69,7 @@ class Link:
         return await future
 
     async def close(self) -> None:
-        """Hang up, and wait until the connection is gone."""
+        """Close the connection, and wait until it is closed."""
         self._closed = True
         self._fail(lambda _: True, "the store is closed")
         if self._watch is not None:
@@ -87,7 +87,7 @@ class Link:
         if self._line is None:
             self._connect()
             return
-        if not self._outbox:  # one frame for all commits of one turn of the loop
+        if not self._outbox:  # one frame for all commits of one iteration of the loop
             loop.call_soon(self._flush)
         self._outbox.append(ask)
 
@@ -106,7 +106,7 @@ class Link:
         delay_s = _FIRST_DELAY_S
         try:
             while not await self._is_reached():
-                # Judged after an attempt, so that a process that was held up itself tries once more.
+                # Checked after an attempt, so that a process that was delayed itself tries once more.
                 if loop.time() >= give_up_at:
                     self._fail(lambda _: True, "the storekeeper does not answer")
                     return
@@ -124,26 +124,26 @@ class Link:
         return self._line is not None  # a line may be lost as soon as something is written to it
 
     def connected(self, line: "_Line") -> None:
-        """Send everything unanswered, in the order in which it was asked."""
+        """Send every unanswered commit, in the original order."""
         self._line = line
         self._outbox.clear()
         line.write([waiting.ask for waiting in self._waiting.values()])
 
     def lost(self) -> None:
-        """Look for the storekeeper again while somebody waits."""
+        """Reconnect to the storekeeper while a caller waits."""
         self._line = None
         self._outbox.clear()
         if self._waiting and not self._closed:
             self._connect()
 
     def answered(self, payload: memoryview) -> None:
-        """Hand outcomes to who waits for them."""
+        """Pass outcomes to the callers that wait for them."""
         for answer in parse_answers(payload):
             waiting = self._waiting.pop(answer.number, None)
             if waiting is None:
                 continue
             self._waiting_bytes -= len(waiting.ask)
-            if waiting.future.done():  # whoever asked was cancelled
+            if waiting.future.done():  # the caller was cancelled
                 continue
             outcome = answer.outcome()
             if isinstance(outcome, StoreError):
@@ -152,7 +152,7 @@ class Link:
                 waiting.future.set_result(outcome)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give up on what was asked too long ago: one timer for all, none for each commit."""
+        """Give up on commits that were sent too long ago: one timer for all of them, not one for each."""
         self._watch = None
         asked_before = loop.time() - ANSWER_WITHIN_S
         self._fail(lambda waiting: waiting.since < asked_before, "the storekeeper takes too long")
@@ -199,6 +199,6 @@ class _Line(asyncio.Protocol):
             self._transport.writelines(ask_frames(asks))
 
     def abort(self) -> None:
-        """Hang up now."""
+        """Abort the connection."""
         if self._transport is not None:
             self._transport.abort()

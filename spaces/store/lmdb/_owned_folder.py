@@ -1,4 +1,4 @@
-"""A data folder as its one writer has it: locked, open for writing, with the records of this boot."""
+"""A data folder as its only writer has it: locked, open for writing, with the replay records of this boot."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,7 +33,7 @@ class OwnedFolder:
 def owned_folder(
     folder: Path, free_space: FreeSpace, clock: Clock, observer: "Observer | None" = None
 ) -> Iterator[OwnedFolder]:
-    """Own the writing of a folder, which is made when it is new, until the block ends.
+    """Be the writer of a folder, which is made when it is new, until the block ends.
 
     Raises:
         StoreLocked: another process writes this folder.

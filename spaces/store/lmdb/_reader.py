@@ -1,4 +1,4 @@
-"""Reads: inline, in one read transaction of microseconds that never lives across an await."""
+"""Reads: inline, in one read transaction of microseconds that is never kept open across an await."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ class Reader:
     """Reads of one opened environment."""
 
     def __init__(self, env: lmdb.Environment, replay_records: ReplayRecords | None) -> None:
-        """Take up an environment; without `replay_records` no read may make a claim.
+        """Read from an environment; without `replay_records` no read may make a claim.
 
         Raises:
             StoreUnavailable: an earlier version wrote it last.
@@ -58,7 +58,7 @@ class Reader:
         return Snapshot(claimed=claimed, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
 
     def _claimed(self, claim: Claim) -> tuple[bool, bool]:
-        """Make a claim; return whether it is a first use, and whether it is none because its minute was swept."""
+        """Make a claim; return whether it is a first use, and whether it was refused because its minute was swept."""
         if self._replay_records is None:
             raise StoreUnavailable("the store is open for reading alone")
         claimed = self._replay_records.claim(claim)
@@ -74,7 +74,7 @@ class Reader:
 
 
 def _is_durably_unused(txn: "lmdb.Transaction[bytes]", claim: Claim) -> bool:
-    """A claim that a commit made durable survives the loss of the unsynced ones (ST4)."""
+    """Whether no commit made this claim: durable claims survive the loss of the unsynced ones (ST4)."""
     return txn.get(claim_key(claim_minute4(claim.expires_at), claim.key[:16])) is None
 
 
@@ -85,7 +85,7 @@ _KEYS_AT_ONCE: Final = 32
 def _page(txn: "lmdb.Transaction[bytes]", wanted: Range) -> Page:
     first, end = _bounds(wanted)
     cursor = txn.cursor()
-    # TABLE lies behind every key, so there is always a row at or after a key.
+    # TABLE sorts after every key, so there is always a row at or after a key.
     if not cursor.set_range(end if wanted.reverse else first) or (wanted.reverse and not cursor.prev()):
         return Page(rows=(), more=False)
     if wanted.keys_only:
@@ -95,7 +95,7 @@ def _page(txn: "lmdb.Transaction[bytes]", wanted: Range) -> Page:
 
 
 def _bounds(wanted: Range) -> tuple[bytes, bytes]:
-    """Return between which keys a range lies: the first is in it, the second is not."""
+    """Return the bounds of a range: the first key is in it, the second is not."""
     prefix, after = wanted.prefix, wanted.after
     stripped = prefix.rstrip(b"\xff")
     end = stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else TABLE
@@ -105,7 +105,7 @@ def _bounds(wanted: Range) -> tuple[bytes, bytes]:
 
 
 def _page_of_keys(walk: Iterator[bytes], wanted: Range, first: bytes, end: bytes) -> Page:
-    """Make a page of the first keys of a walk, taken from the engine many at once: more each time, few in vain."""
+    """Make a page of the first keys of a walk, fetched from the engine many at once: more each time, few unused."""
     keys: list[bytes] = []
     limit = wanted.limit
     while (taken := len(keys)) <= limit:

@@ -1,14 +1,14 @@
-"""First uses of plain reads: an LMDB environment of their own, unsynced and shared by every process of the folder.
+"""Replay records of plain reads: an LMDB environment of their own, unsynced, shared by every process of the folder.
 
     b"f"                    minutes that were swept, so nothing under them counts as a first use (`_closed_minutes`)
     b"u" minute4 id16       → empty
 
-A claim is a write transaction of some microseconds, made inline, with no sync. It survives SIGKILL (the pages are the
-kernel's), but perhaps not a power cut, after which an unsynced environment may be damaged: so it is named after the
+A claim is a write transaction of some microseconds, made inline, with no sync. It survives SIGKILL (the pages belong to
+the kernel), but perhaps not a power cut, after which an unsynced environment may be damaged: so it is named after the
 kernel's boot and never opened in another one (ST4; store §3: the one exception to durability).
 
-LMDB writes the pages with calls of the kernel. Where the disk is full the call fails and the claim is refused; a write
-through the map (`writemap`) would end the process instead (SIGBUS).
+LMDB writes the pages with system calls. If the disk is full the call fails and the claim is refused; a write through
+the map (`writemap`) would end the process instead (SIGBUS).
 """
 
 import errno
@@ -29,11 +29,11 @@ from ._folder import MAX_READERS
 _CLOSED: Final = b"f"
 _USED: Final = b"u"
 _FOLDER: Final = "first-use-"
-# Rows removed in one write transaction: each worker's claims wait for it.
+# Rows removed in one write transaction, for which the claims of every worker wait.
 _SWEEP_ROWS: Final = 500
 # Address space, not disk, and the same in every process: no process meets a map that another one enlarged.
 _MAP_BYTES: Final = 64 << 30
-# A write that was cut short for want of space is reported as EIO.
+# A write that was cut short for lack of space is reported as EIO.
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _LOG: Final = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def boot_id() -> str:
     """Return the kernel's name for this boot.
 
     Raises:
-        StoreUnavailable: the kernel does not tell; then claims of another boot could not be told apart.
+        StoreUnavailable: the kernel does not report it; then claims of another boot could not be distinguished.
     """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -51,7 +51,7 @@ def boot_id() -> str:
 
 
 def discard_other_boots(folder: Path, boot: str) -> None:
-    """Remove the first uses that another boot recorded; only the one writer of a folder calls this."""
+    """Remove the replay records of other boots; only the one writer of a folder calls this."""
     for stale in folder.glob(f"{_FOLDER}*"):
         if stale.name != _FOLDER + boot:
             shutil.rmtree(stale, ignore_errors=True)
@@ -61,10 +61,10 @@ class ReplayRecords:
     """The claims of plain reads of one data folder."""
 
     def __init__(self, folder: Path, boot: str) -> None:
-        """Open the record of this boot, making it when it is new.
+        """Open the environment of this boot, making it when it is new.
 
         Raises:
-            StoreFull: no room for it.
+            StoreFull: no free space for it.
             StoreUnavailable: it does not open.
         """
         place = folder / f"{_FOLDER}{boot}"
@@ -86,7 +86,7 @@ class ReplayRecords:
         """Record a use; True when it is the first.
 
         Raises:
-            StoreFull: no room for the record.
+            StoreFull: no free space for the record.
             StoreUnavailable: the record cannot be written.
         """
         minute4 = claim_minute4(claim.expires_at)
@@ -100,7 +100,7 @@ class ReplayRecords:
             raise _error_of(exc, "the record of first uses cannot be written") from exc
 
     def is_closed(self, claim: Claim) -> bool:
-        """Tell whether a claim is refused because its minute was swept, used or not."""
+        """Whether a claim is refused because its minute was swept, used or not."""
         with self._env.begin() as txn:
             return is_closed(txn.get(_CLOSED, b""), claim_minute4(claim.expires_at))
 
@@ -112,9 +112,9 @@ class ReplayRecords:
             return [key[len(_USED) :] for key in cursor.iternext(values=False) if key.startswith(_USED)]
 
     def sweep(self, before_minute: int) -> int:
-        """Forget claims of minutes before `before_minute`; return how many rows went.
+        """Remove claims of minutes before `before_minute`; return how many rows were removed.
 
-        A minute is closed with the first row that goes, so that a claim under a swept minute is refused and not taken
+        A minute is closed when its first row is removed, so that a claim under a swept minute is refused and not taken
         for a first use.
         """
         end = _USED + before_minute.to_bytes(4, "big")
@@ -122,7 +122,7 @@ class ReplayRecords:
         try:
             while (rows := self._sweep_some(end)) > 0:
                 removed += rows
-        except lmdb.Error as exc:  # removing takes room too; the next sweep goes on
+        except lmdb.Error as exc:  # removing needs free space too; the next sweep continues
             _LOG.warning("first uses that have expired stay for now: %s", type(exc).__name__)
         return removed
 
@@ -147,7 +147,7 @@ def _error_of(exc: lmdb.Error, what: str) -> StoreFull | StoreUnavailable:
 
 
 def _swept(txn: "lmdb.Transaction[bytes]", end: bytes) -> int:
-    """Remove the first rows before a key, and close their minutes; return how many went."""
+    """Remove the first rows before a key, and close their minutes; return how many were removed."""
     cursor = txn.cursor()
     found = cursor.set_range(_USED)
     swept: set[bytes] = set()

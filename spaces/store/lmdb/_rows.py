@@ -1,4 +1,4 @@
-"""How a record lies in LMDB.
+"""How a record is stored in LMDB.
 
     offset  size  field
     ──────  ────  ──────────────────────────────────────────────────────────────────────────
@@ -11,9 +11,9 @@
 
     17      4     minute of the deletion             } only in a tombstone
 
-The weight travels with the row, so that replacing a row takes back exactly what it was charged (ST7). Rows are read as
-bytes, not as views of the map: copying a kilobyte costs less than a view, and a large value is copied once more than it
-has to be. Tombstones lie in a table of their own (`_tombstones`).
+The weight is stored with the row, so that replacing a row gives back exactly what it was charged (ST7). Rows are read
+as bytes, not as views of the map: copying a kilobyte costs less than a view, and a large value is copied once more than
+necessary. Tombstones are in a table of their own (`_tombstones`).
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ Row = bytes
 
 
 def encode_row(stamp: bytes, value: bytes, *, weight_bytes: int = 0, account: bytes | None = None) -> bytes:
-    """Lay out a row with a value."""
+    """Encode a row with a value."""
     if account is None or weight_bytes == 0:
         return stamp + _FLAG_BYTE[_VALUE] + value
     weighed = weight_bytes.to_bytes(8, "big") + bytes((len(account),)) + account
@@ -43,7 +43,7 @@ def encode_row(stamp: bytes, value: bytes, *, weight_bytes: int = 0, account: by
 
 
 def encode_tombstone(stamp: bytes, minute: int) -> bytes:
-    """Lay out a row that stands for nothing, weighs nothing and says since when."""
+    """Encode a tombstone: it has no value and no weight, and records the minute of the deletion."""
     return stamp + _FLAG_BYTE[0] + minute.to_bytes(4, "big")
 
 
@@ -59,7 +59,7 @@ def keys_of_old(tombstones: Iterable[tuple[bytes, Row]], *, before_minute: int) 
 
 
 def record_of(row: Row) -> Record:
-    """Take a row or tombstone apart."""
+    """Decode a row or tombstone."""
     flags = row[_STAMP_END]
     if not flags & _VALUE:
         return Record(None, row[:_STAMP_END])
@@ -68,7 +68,7 @@ def record_of(row: Row) -> Record:
 
 
 def records_of(rows: Iterable[Row | None]) -> tuple[Record | None, ...]:
-    """Take rows apart; those that weigh nothing, which most are, without a call for each."""
+    """Decode rows; those without a weight, which are most of them, without a call for each."""
     return tuple(
         [
             None
@@ -82,12 +82,12 @@ def records_of(rows: Iterable[Row | None]) -> tuple[Record | None, ...]:
 
 
 def is_tombstone(row: Row | memoryview) -> bool:
-    """Whether a row stands for nothing (ST5)."""
+    """Whether a row is a tombstone (ST5)."""
     return not row[_STAMP_END] & _VALUE
 
 
 def is_live_mark(row: Row | None) -> bool:
-    """Whether a row exists and holds the live mark (ST2)."""
+    """Whether a row exists and contains the live mark (ST2)."""
     if row is None:
         return False
     return row[_STAMP_END:] == _LIVE_MARK_ALONE or record_of(row).value == LIVE_MARK

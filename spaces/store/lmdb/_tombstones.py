@@ -1,18 +1,18 @@
-"""Where deleted rows lie: in a table of their own beside the rows, so that a walk through the rows meets none of them.
+"""Tombstones are stored in a table of their own beside the rows, so that a walk through the rows meets none of them.
 
     rows     key            stamp, value
              TABLE          the table itself, as LMDB keeps it
-             TABLE ‖ 0xFE   which form all of it has (`_format`)
+             TABLE ‖ 0xFE   the format version of the environment (`_format`)
              TABLE ‖ 0xFF   up to which key tombstones were looked for among the rows: TABLE once there are none
     table    key            tombstone
 
-A row hides the tombstone of its key: who looks for a key looks among the rows first, and nobody has to take a tombstone
-away when a row comes back. The sweep reads the table and nothing else. TABLE is longer than a store's keys may be and
-sorts after all of them, so no key meets it, and every range ends before it.
+A row hides the tombstone of its key: a lookup searches the rows first, and the tombstone need not be removed when the
+row is written again. The sweep reads only the table. TABLE is longer than a store's keys may be and sorts after all of
+them, so no key collides with it, and every range ends before it.
 
-A folder that an earlier version wrote has tombstones among its rows. Whoever opens it for writing moves them first, so
-many rows in each transaction, and goes on after an interruption where the last one ended. Until that is done nobody
-reads the store.
+A folder that an earlier version wrote has tombstones among its rows. The process that opens it for writing moves them
+first, a fixed number of rows in each transaction, and continues after an interruption where the last one ended. Until
+that is done no process reads the store.
 """
 
 import logging
@@ -30,7 +30,7 @@ from ..contract import MAX_KEY_BYTES
 from ._rows import is_tombstone, keys_of_old
 
 TABLE: Final = b"\xff" * (MAX_KEY_BYTES + 1)
-MAX_TABLES: Final = 1  # what each opener of the environment has to allow
+MAX_TABLES: Final = 1  # what every process that opens the environment has to allow
 
 _LOOKED_UP_TO_KEY: Final = TABLE + b"\xff"
 _ROWS_AT_ONCE: Final = 20_000
@@ -41,7 +41,7 @@ def make_table(env: lmdb.Environment) -> None:
     """Make the table where there is none, and move all tombstones into it.
 
     Raises:
-        lmdb.Error: no room, or the environment cannot be written. What was moved until then stays moved.
+        lmdb.Error: no free space, or the environment cannot be written. What was moved until then stays moved.
     """
     with env.begin() as txn:
         place = txn.get(_LOOKED_UP_TO_KEY, b"")
@@ -50,14 +50,14 @@ def make_table(env: lmdb.Environment) -> None:
     env.open_db(TABLE)
     place = move_some(env, place)
     if place != TABLE:
-        # With an argument: of a message without, which may quote anybody, the log keeps nothing.
+        # With an argument: the log drops a message without any, because it may quote anyone's data.
         _LOG.warning("tombstones that lie among the rows, as in form %d, are moved; this takes a while, once", 1)
     while place != TABLE:
         place = move_some(env, place)
 
 
 def move_some(env: lmdb.Environment, start: bytes) -> bytes:
-    """Move the tombstones of the next rows; return where to go on, TABLE after the last row."""
+    """Move the tombstones of the next rows; return where to continue, TABLE after the last row."""
     place = start
     found: list[tuple[bytes, bytes]] = []
     with env.begin(buffers=True) as views, closing(views.cursor()) as cursor:
@@ -101,7 +101,7 @@ def rows_and_tombstones(env: lmdb.Environment, after: bytes) -> Iterator[tuple[b
         tables = [None]
     with env.begin() as txn:
         last = after
-        # Of equal keys that of the row comes first.
+        # Of two equal keys the row's comes first.
         for key, row in merge(*[_walk(txn.cursor(table), after) for table in tables], key=itemgetter(0)):
             if key != last:
                 yield key, row
@@ -126,7 +126,7 @@ def _walk(cursor: "lmdb.Cursor[bytes]", after: bytes) -> Iterator[tuple[bytes, b
 def old_tombstones(
     env: lmdb.Environment, table: "lmdb._Database", start: bytes, *, before_minute: int, looks: int
 ) -> tuple[list[bytes], bytes]:
-    """Return which of the next tombstones are old, and where to go on: at the beginning after the last one."""
+    """Return which of the next tombstones are old, and where to continue: at the beginning after the last one."""
     with env.begin() as txn, closing(txn.cursor(table)) as cursor:
         if not cursor.set_range(start or b"\0"):
             return [], b""

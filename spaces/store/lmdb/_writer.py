@@ -1,7 +1,7 @@
 """The writing itself: commits judged one after another inside one LMDB transaction, then one sync for all of them.
 
 A commit is judged completely before its first row is written, so a refused one leaves nothing and no child transaction
-is needed. What fails while rows are being written fails the whole transaction, and with it every commit of the batch.
+is needed. A failure while rows are being written fails the whole transaction, and with it every commit of the batch.
 """
 
 import enum
@@ -36,7 +36,7 @@ SMALL_COMMIT_BYTES: Final = 4096
 # How far small commits may go beyond `max_bytes`.
 _SMALL_RESERVE_BYTES: Final = 16 * 1024 * 1024
 _SWEEP_ROWS: Final = 1000
-# Tombstones looked at each minute: some milliseconds in which commits wait, some tens where all of them are removed.
+# Tombstones examined each minute: some milliseconds in which commits wait, some tens if all of them are removed.
 _SWEEP_LOOKS: Final = 50_000
 
 _COUNTER_END: Final = 1 << 63
@@ -53,7 +53,7 @@ class FreeSpace:
 
     Attributes:
         max_bytes: pages in use, at most; None: only the disk bounds.
-        reserve_bytes: free disk below which nothing but small commits is taken; below half of it, nothing.
+        reserve_bytes: free disk space below which only small commits are taken; below half of it, none.
     """
 
     max_bytes: int | None = None
@@ -71,7 +71,7 @@ class Sealed(Struct, frozen=True, gc=False):
 
     Attributes:
         settle: 16 random bytes, the same however often this commit is sent.
-        settle_at: epoch seconds for whose minute the outcome of a commit without a claim is kept; None: not kept.
+        settle_at: epoch seconds, under whose minute the outcome of a commit without a claim is kept; None: not kept.
     """
 
     commit: Commit
@@ -88,18 +88,18 @@ class Sealed(Struct, frozen=True, gc=False):
 
 
 def _stamps() -> Iterator[bytes]:
-    """Yield random stamps, drawn many at once: a call of the kernel for each costs more than the rest of a row."""
+    """Yield random stamps, drawn many at once: a system call for each costs more than the rest of a row."""
     while True:
         drawn = os.urandom(_STAMPS_AT_ONCE * STAMP_BYTES)
         yield from [drawn[at : at + STAMP_BYTES] for at in range(0, len(drawn), STAMP_BYTES)]
 
 
 class WriterBroken(StoreUnavailable):
-    """A sync failed: nobody can say what the disk holds, so nothing is acknowledged any more."""
+    """A sync failed: the contents of the disk are unknown, so nothing is acknowledged any more."""
 
 
 class Writer:
-    """The only one who writes an environment. Lives on one thread."""
+    """The only writer of an environment. Used on one thread."""
 
     def __init__(
         self, env: lmdb.Environment, free_space: FreeSpace, clock: Clock, observer: "Observer | None" = None
@@ -119,7 +119,7 @@ class Writer:
                 self._space(txn)
 
     def apply(self, batch: Sequence[Sealed]) -> list[Outcome]:
-        """Judge and write a batch; what is returned is durable.
+        """Judge and write a batch; the returned outcomes are durable.
 
         Raises:
             WriterBroken: the outcome of the whole batch is unknown and the writer must not be used again.
@@ -195,9 +195,9 @@ class Writer:
         return _COMMITTED
 
     def _judge(self, txn: "lmdb.Transaction[bytes]", commit: Commit) -> dict[bytes, int] | None:
-        """Compare everything a commit relies on with the rows as they are now; None: refused (ST3).
+        """Compare everything a commit relies on with the current rows; None: refused (ST3).
 
-        Returns the counters that it changes, as they will be.
+        Returns the new values of the counters that it changes.
         """
         get, tombstones = txn.get, self._tombstones
         for key in commit.live:
@@ -221,7 +221,7 @@ class Writer:
         return _counters(txn, commit, deltas) if deltas or commit.adds else deltas
 
     def _space(self, txn: "lmdb.Transaction[bytes]") -> _Space:
-        """Judge the room that is left. Pages that deletes gave back count as free."""
+        """Judge the free space that is left. Pages that deletes released count as free."""
         disk = os.statvfs(self._place)
         free_bytes = disk.f_bavail * disk.f_frsize
         limit_bytes = self._free_space.max_bytes
@@ -237,7 +237,7 @@ class Writer:
         return _Space.PLENTY
 
     def sweep_claims(self, before_minute: int) -> int:
-        """Forget durable claims of minutes before `before_minute`, and refuse new ones there; return the rows removed.
+        """Remove durable claims of minutes before `before_minute`, and refuse new ones there; return the rows removed.
 
         Raises:
             WriterBroken: as `apply`.
@@ -270,7 +270,7 @@ class Writer:
         return rows
 
     def sweep_tombstones(self, before_minute: int) -> int:
-        """Remove tombstones from before a minute, looking at some further on each time; return how many went.
+        """Remove tombstones from before a minute, examining the next ones on each call; return how many were removed.
 
         Raises:
             WriterBroken: as `apply`.
@@ -306,7 +306,7 @@ def _all_full(batch: Sequence[Sealed]) -> list[Outcome]:
 
 
 def _fits(commit: Commit, space: _Space) -> bool:
-    """Whether there is room for a commit where it is short."""
+    """Whether a commit is small enough where free space is short."""
     return (
         space is _Space.SCARCE
         and sum(len(put.key) + len(put.value or b"") for put in commit.puts) <= SMALL_COMMIT_BYTES
@@ -316,15 +316,15 @@ def _fits(commit: Commit, space: _Space) -> bool:
 def _settled(
     txn: "lmdb.Transaction[bytes]", sealed: Sealed, outcome_key: bytes, closed: bytes
 ) -> Committed | Refused | None:
-    """Find out whether this very commit happened, or another one with its claim (ST4); None: neither."""
+    """Find out whether this exact commit happened, or another one with its claim (ST4); None: neither."""
     found = txn.get(outcome_key)
     if found is not None:
         if has_stamp(found, sealed.settle):
             return Committed(settled=True)
         return _REFUSED
     if sealed.commit.claim is None:
-        return None  # its name is random and asked for within seconds: no clock that steps back can bar it
-    # Under a swept minute nobody can say whether the claim was made.
+        return None  # its name is random and queried within seconds: no clock that is set back can bar it
+    # Under a swept minute it is unknown whether the claim was made.
     return _REFUSED if is_closed(closed, outcome_key[1:5]) else None
 
 
@@ -334,7 +334,7 @@ def _closed(txn: "lmdb.Transaction[bytes]") -> bytes:
 
 
 def _counters(txn: "lmdb.Transaction[bytes]", commit: Commit, deltas: dict[bytes, int]) -> dict[bytes, int] | None:
-    """Return the counters as they will be, weights in `deltas` included (ST7); None when one would pass its bound."""
+    """Return the new values of the counters, weights in `deltas` included (ST7); None when one would pass its bound."""
     for add in commit.adds:
         deltas[add.counter] = deltas.get(add.counter, 0) + add.delta
     counters = {key: _counter(txn.get(key)) + delta for key, delta in deltas.items()}

@@ -1,7 +1,7 @@
 """The writer of a folder on a thread of this process, for tests and for programs that embed a node.
 
-Beside a busy event loop the thread starves (the interpreter lock); a node with traffic writes in a process of its own
-(`storekeeper`).
+Beside a busy event loop the thread starves because of the interpreter lock; a node with traffic writes in a process of
+its own (`storekeeper`).
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _PendingCommit = tuple[Sealed, "Future[Committed | Refused]"]
 
 
 class WriterThread:
-    """Takes commits from event loops and writes them; what came while the disk synced is the next batch."""
+    """Takes commits from event loops and writes them; those that arrive during a sync are the next batch."""
 
     def __init__(self, writer: Writer, housekeeping: Housekeeping) -> None:
         self._writer = writer
@@ -37,24 +37,24 @@ class WriterThread:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         future: Future[Committed | Refused] = Future()
-        future.set_running_or_notify_cancel()  # it is written, also where its caller is cancelled meanwhile
+        future.set_running_or_notify_cancel()  # it is written even if its caller is cancelled meanwhile
         self._queue.put((Sealed(commit, os.urandom(16)), future))
         return await asyncio.wrap_future(future)
 
     async def close(self) -> None:
-        """Write what was asked before, then end the thread."""
+        """Write the commits that were queued before, then end the thread."""
         self._closed = True
         self._queue.put(None)  # wakes the thread
         await asyncio.to_thread(self._thread.join)
 
     def _write(self) -> None:
-        """Write what was asked, batch by batch, until the store is closed."""
+        """Write queued commits, batch by batch, until the store is closed."""
         assert threading.current_thread() is self._thread  # never on the event loop
         next_housekeeping = 0.0
         while not self._closed or not self._queue.empty():
             if time.monotonic() >= next_housekeeping:
                 next_housekeeping = time.monotonic() + HOUSEKEEPING_S
-                with suppress(StoreUnavailable):  # the next commit meets the same error and answers with it
+                with suppress(StoreUnavailable):  # the next commit meets the same error and reports it
                     self._housekeeping.keep_house()
             batch = self._next_batch()
             for (_, future), outcome in zip(batch, self._outcomes(batch), strict=True):
@@ -64,7 +64,7 @@ class WriterThread:
                     future.set_result(outcome)
 
     def _next_batch(self) -> list[_PendingCommit]:
-        """Wait for something to write, and take what else is there; nothing may have come."""
+        """Wait for a commit, and take all others that are queued; the batch may be empty."""
         taken: list[_PendingCommit | None] = []
         with suppress(queue.Empty):
             taken.append(self._queue.get(timeout=HOUSEKEEPING_S))

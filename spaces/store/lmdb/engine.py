@@ -2,8 +2,9 @@
 
 Reads are inline on the event loop in both.
 
-What the store may hold is bounded by `max_bytes` (pages in use) and by a reserve of free disk; beyond either, commits
-raise StoreFull and reads go on. Small commits (at most 4 KiB: a revocation, a delete) are taken a little longer.
+The size of the store is bounded by `max_bytes` (pages in use) and by a reserve of free disk space; beyond either,
+commits raise StoreFull and reads continue. Small commits (at most 4 KiB: a revocation, a delete) are accepted a little
+longer.
 
 Striped counters (ST7) are not needed here: one process judges every commit, so each counter is one exact row.
 
@@ -39,7 +40,7 @@ def open_lmdb(
     Args:
         path: the data folder; made when it does not exist.
         max_bytes: bound on the pages in use; None: only the disk bounds.
-        reserve_bytes: free disk that is left alone.
+        reserve_bytes: free disk space that is not used.
         clock: decides which claims are old; the system's when None.
     Raises:
         StoreLocked: another process writes this folder.
@@ -53,14 +54,14 @@ def open_lmdb(
 
 
 def connect_lmdb(path: Path, socket_path: Path | None = None, *, clock: Clock | None = None) -> Store:
-    """Open a data folder whose writing a storekeeper owns; what workers do, once each.
+    """Open a data folder that a storekeeper writes; each worker does this once.
 
     Args:
         path: the data folder; the storekeeper was ready once.
         socket_path: where it listens; None: in the folder, or in its short place.
         clock: names the minute under which outcomes are kept; the system's when None.
     Raises:
-        StoreUnavailable: the folder holds no store yet, or one that only an earlier version has written.
+        StoreUnavailable: the folder contains no store yet, or one that only an earlier version has written.
     """
     with ExitStack() as opened:
         env = open_for_reading(path)
@@ -72,10 +73,10 @@ def connect_lmdb(path: Path, socket_path: Path | None = None, *, clock: Clock | 
 
 
 def read_lmdb(path: Path) -> Store:
-    """Open the store of a data folder for reading alone, also one that was moved; nothing may run on the folder (ST12).
+    """Open the store of a data folder read-only, also one that was moved; no process may use the folder (ST12).
 
     Raises:
-        StoreUnavailable: the folder holds no store, or one that only an earlier version has written.
+        StoreUnavailable: the folder contains no store, or one that only an earlier version has written.
         SchemaMismatch: a later version wrote it.
     """
     with ExitStack() as opened:
@@ -85,7 +86,7 @@ def read_lmdb(path: Path) -> Store:
 
 
 class _CommitLine(Protocol):
-    """The way of commits to the writer: a thread or a connection."""
+    """How commits reach the writer: a thread or a connection."""
 
     async def commit(self, commit: Commit) -> Committed | Refused: ...
 

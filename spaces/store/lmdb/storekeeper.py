@@ -1,11 +1,11 @@
-"""The storekeeper: one process for each data folder, which owns the writing.
+"""The storekeeper: the single writer process of a data folder.
 
-It takes the commits of all workers from a Unix socket, writes what has come in one LMDB transaction with one sync, and
-answers after the sync. While the disk syncs, the next commits gather; so the load makes the batches.
+It takes the commits of all workers from a Unix socket, writes those that have arrived in one LMDB transaction with one
+sync, and answers after the sync. While the disk syncs, the next commits queue up; so the load determines the batches.
 
-It stops acknowledging and ends with a status that is not 0 when a sync fails. It ends with 0 on SIGTERM, after
-answering what it had read. Whoever starts it starts it again; workers find the new one and settle what they did not
-hear.
+When a sync fails, it stops acknowledging and exits with a status other than 0. On SIGTERM it answers what it has read
+and exits with 0. Its parent process starts it again; workers reconnect to the new one and settle the commits whose
+answers they did not receive.
 
 Example:
     sys.exit(run_storekeeper(data, ready=lambda: print("ready", flush=True)))
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..observing import Observer
 
 EXIT_STOPPED: Final = 0
-EXIT_BROKEN: Final = 74  # an error of input or output, by the numbers of sysexits
+EXIT_BROKEN: Final = 74  # an input or output error, as numbered by sysexits
 _DRAIN_S: Final = 2.0
 _LOG: Final = logging.getLogger(__name__)
 
@@ -51,16 +51,16 @@ def run_storekeeper(
     observer: "Observer | None" = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
-    """Own the writing of a data folder until told to stop; the main function of a process.
+    """Write a data folder until a signal stops it; the main function of a process.
 
     Args:
         path: the data folder; made when it does not exist.
         socket_path: where to listen; None: `socket_path_for(path)`.
         max_bytes, reserve_bytes: see `open_lmdb`.
         clock: decides which claims are old; the system's when None.
-        ready: called once when connections are taken, on the event loop.
-        watch: is told of each batch.
-        loop_factory: makes the event loop; None: what asyncio takes by itself.
+        ready: called once when connections are accepted, on the event loop.
+        watch: is notified of each batch.
+        loop_factory: makes the event loop; None: the default of asyncio.
     Returns:
         The exit status: 0 after SIGTERM or SIGINT, 74 after a failed sync.
     Raises:
@@ -78,7 +78,7 @@ def run_storekeeper(
 
 
 def _listen(place: Path) -> socket.socket:
-    # The lock on the folder is ours, so a socket that lies there belongs to a process that ended.
+    # This process has the lock on the folder, so a socket found there belongs to a process that ended.
     place.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -117,7 +117,7 @@ class _Keeper:
         self.stopped: asyncio.Future[int]
 
     def start(self) -> None:
-        """Begin to keep house."""
+        """Start the housekeeping."""
         self.stopped = asyncio.get_running_loop().create_future()
         self._keep_house()
 
@@ -134,7 +134,7 @@ class _Keeper:
             asyncio.get_running_loop().call_soon(self._work)
 
     def _work(self) -> None:
-        """Write one batch and answer it. Blocks the loop on purpose: what arrives meanwhile is the next batch."""
+        """Write one batch and answer it. Blocks the loop on purpose: commits that arrive meanwhile form the next."""
         self._is_due = False
         batch = self._next_batch()
         asked = [ask for _, asks in batch for ask in asks]
@@ -158,7 +158,7 @@ class _Keeper:
             asyncio.get_running_loop().call_soon(self._work)
 
     def _next_batch(self) -> list[tuple["_Connection", Sequence[Ask]]]:
-        """Take the oldest frame, and those after it that fit into a batch with it."""
+        """Take the oldest frame, and the following ones that fit into a batch with it."""
         batch: list[tuple[_Connection, Sequence[Ask]]] = []
         commits = size_bytes = 0
         while self._queue:
@@ -171,7 +171,7 @@ class _Keeper:
         return batch
 
     def _outcomes(self, asked: Sequence[Ask]) -> list[Outcome]:
-        """Write the commits that keep the contract's bounds; the workers checked them before."""
+        """Write the commits that are within the contract's bounds; the workers checked them before."""
         refusals: dict[int, Outcome] = {}
         good = []
         for at, ask in enumerate(asked):
@@ -188,14 +188,14 @@ class _Keeper:
         return [refusals[at] if at in refusals else next(others) for at in range(len(asked))]
 
     def _break(self) -> None:
-        """Acknowledge nothing more: whoever waits must ask the next storekeeper what happened."""
+        """Acknowledge nothing more: waiting workers must ask the next storekeeper for their outcomes."""
         self._queue.clear()
         for connection in self.connections:
             connection.abort()
         self.stop(EXIT_BROKEN)
 
     async def drain(self) -> None:
-        """Answer what was read already, then hang up."""
+        """Answer what was read already, then close the connections."""
         while self._queue:
             self._work()
         for connection in list(self.connections):
@@ -245,11 +245,11 @@ class _Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def close(self) -> None:
-        """Hang up after what was written has gone."""
+        """Close the connection after pending output was sent."""
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """Hang up now."""
+        """Abort the connection."""
         if self._transport is not None:
             self._transport.abort()

@@ -1,8 +1,8 @@
-"""The clock of the database: what the engine goes by wherever it writes of time itself (ST9).
+"""The clock of the database: the engine uses it wherever it writes times itself (ST9).
 
 Each process compares its own clock with the database's when it connects, and before each round of housekeeping; between
-two comparisons its own goes on. So a machine whose clock is wrong neither forgets what others may still ask for, nor
-leaves rows that nobody forgets.
+two comparisons it relies on its own. So a machine whose clock is wrong does not forget what others may still need, and
+leaves no rows that are never forgotten.
 
 Example:
     clock = DatabaseClock(SystemClock())
@@ -18,7 +18,7 @@ from ..observing import MAX_CLOCK_SKEW_S
 
 
 class DatabaseClock:
-    """A process's clock, set right by the database's."""
+    """A process's clock, corrected by the database's."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -30,7 +30,7 @@ class DatabaseClock:
         return self._clock.now() - self.ahead_s
 
     async def compare(self, ask: Callable[[], Awaitable[float]]) -> None:
-        """Ask the database for the time; the answer may have been on its way for as long as it took.
+        """Ask the database for the time; the answer may have been in transit for as long as the query took.
 
         Args:
             ask: returns the database's epoch seconds.

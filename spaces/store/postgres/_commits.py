@@ -1,8 +1,8 @@
 """Commits: each one statement, judged and written by the database at one moment, or undone.
 
 Every commit leaves a row that settles it: its claim, or one of its own under the claims (ST4). When the connection
-breaks before the answer, the same statement is sent again; it finds that row, or it happens now. The statement that
-was lost may still be running: whichever comes second meets that row by its primary key and undoes itself.
+breaks before the answer, the same statement is sent again; it finds that row, or it happens now. The lost statement may
+still be running: whichever of the two comes second meets that row by its primary key and undoes itself.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from ._statements import COMMIT, EXPECT_ABSENT, EXPECT_NOTHING_THERE, KEYS_END, 
 COMMIT_CONNECTIONS: Final = 4
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 _RETRY_WITHIN_S: Final = 2.0
-# How long an outcome can be asked for; the attempt is given up long before.
+# How long an outcome can be queried; the attempt is given up long before.
 _OUTCOME_KEPT_S: Final = 120
 _NUMBER_END: Final = 1 << 63
 
@@ -55,7 +55,7 @@ class Commits:
         self._writing: set[asyncio.Task[None]] = set()
 
     async def commit(self, commit: Commit) -> Committed | Refused:
-        """See `Store.commit`. It goes on when whoever asked is cancelled, as a commit that was sent would."""
+        """See `Store.commit`. It continues when the caller is cancelled, as a commit that was sent would."""
         check_commit(commit)
         if self._waiting_bytes > MAX_WAITING_BYTES:
             raise StoreBusy("too many bytes wait for the database")
@@ -90,7 +90,7 @@ class Commits:
         return claim_key(claim_minute4(int(self._clock.now()) + _OUTCOME_KEPT_S), settle)
 
     async def _in_turn(self, asked: _PendingCommit, size_bytes: int) -> None:
-        """Write when those before have written, and answer whoever still waits."""
+        """Write when the commits before it have been written, and answer the caller if it still waits."""
         answer = asked.answer
         self._waiting_bytes += size_bytes
         try:
@@ -102,7 +102,7 @@ class Commits:
             if not answer.done():
                 answer.set_exception(exc)
         finally:
-            answer.cancel()  # of no effect on an answer that was given
+            answer.cancel()  # has no effect on an answer that was given
             self._waiting_bytes -= size_bytes
             self._lanes.leave(asked.turn)
 
@@ -136,7 +136,7 @@ class Commits:
                 continue
             outcome = _outcome(rows)
             if was_lost and isinstance(outcome, Refused):
-                # The statement that was lost may still be waiting for a lock, and pass where this one did not.
+                # The lost statement may still be waiting for a lock, and succeed where this one did not.
                 raise _unknown()
             return outcome
 
@@ -165,7 +165,7 @@ def _outcome(rows: "Sequence[asyncpg.Record]") -> Committed | Refused:
 
 @dataclass(frozen=True, slots=True)
 class _Counter:
-    """What one counter row is changed by, as far as this process knows: the weight it gives back is the row's."""
+    """The change of one counter row, as far as this process knows: the weight given back is stored in the row."""
 
     key: bytes
     change: int
@@ -173,7 +173,7 @@ class _Counter:
 
 
 def _counters(commit: Commit) -> list[_Counter] | None:
-    """Sum up adds and weights by counter; None when a sum fits no counter, so that the commit cannot pass."""
+    """Sum adds and weights by counter; None when a sum fits no counter, so that the commit cannot succeed."""
     changes: dict[bytes, int] = {}
     bounds: dict[bytes, int] = {}
     for add in commit.adds:
@@ -251,7 +251,7 @@ def _parameters(
         outcome_key=outcome_key,
         outcome_stamp=outcome_stamp,
         floor_key=CLAIM_FLOOR_KEY,
-        # A name of our own is barred by no floor.
+        # A name of our own is not subject to any floor.
         least_floor=KEYS_END if commit.claim is None else outcome_key[1:5],
     )
 

@@ -1,4 +1,4 @@
-"""What the database's errors mean here: lost, to be repeated, full, or a mistake of ours."""
+"""What the database's errors mean here: lost, to be repeated, full, or a bug of ours."""
 
 import enum
 from typing import Final
@@ -15,11 +15,11 @@ CONNECTION_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, async
 class Meaning(enum.Enum):
     """What follows from a failed statement."""
 
-    REPEAT = enum.auto()  # undone, and may go better now: a serialisation failure or a deadlock
+    REPEAT = enum.auto()  # undone, and may succeed now: a serialisation failure or a deadlock
     OVERTAKEN = enum.auto()  # undone by our own guard: rows appeared between snapshot and locks
     OUT_OF_RANGE = enum.auto()  # undone: a counter does not fit
-    LOST = enum.auto()  # the connection went, and nobody can say what became of the statement
-    FAILED = enum.auto()  # undone, for a reason that stays
+    LOST = enum.auto()  # the connection was lost, and the outcome of the statement is unknown
+    FAILED = enum.auto()  # undone, for a lasting reason
 
 
 _MEANINGS: Final = {
@@ -28,7 +28,7 @@ _MEANINGS: Final = {
     "40P01": Meaning.REPEAT,
     "22003": Meaning.OUT_OF_RANGE,
     "40003": Meaning.LOST,  # CockroachDB: the outcome is ambiguous
-    "25006": Meaning.LOST,  # what was the leader is a standby now: connect anew
+    "25006": Meaning.LOST,  # the former leader is a standby now: connect again
 }
 _LOST_CLASSES: Final = ("08", "57")
 _DISK_FULL: Final = "53100"
@@ -49,7 +49,7 @@ def meaning_of(error: Exception) -> Meaning:
 
 
 def store_error_of(error: Exception) -> StoreError:
-    """Return our error for one that stays. The server's message may quote a row: only its state is told on."""
+    """Return our error for a lasting one. The server's message may quote a row: only its state is passed on."""
     state = getattr(error, "sqlstate", None)
     if state == _DISK_FULL:
         return StoreFull("the database has no room")

@@ -1,12 +1,12 @@
-"""What one process of all that share a database does every minute: forget expired claims and old tombstones.
+"""What one of the processes that share a database does every minute: remove expired claims and old tombstones.
 
-All of it goes by the database's clock, and a process whose own differs leaves it to the others (ST9). A floor is raised
-a minute before what lies below it is deleted, so that no statement that began before the floor was raised meets a row
-that is already gone and takes its claim for a first use.
+All of it uses the database's clock, and a process whose own differs leaves it to the others (ST9). A floor is raised a
+minute before the rows below it are deleted: otherwise a statement that began before the floor was raised could miss a
+row that is already deleted and take its claim for a first use.
 
-A floor that lies ahead of the database's clock was raised by a clock that stood ahead, by an earlier version or before
-the database's own was set back, and would refuse tokens until then. It is lowered once everything that can have been
-forgotten early is over: when it was seen unchanged for as long as a claimed token may live.
+A floor ahead of the database's clock was raised by a clock that was ahead, by an earlier version or before the
+database's own was set back, and would refuse tokens until then. It is lowered once everything that can have been
+forgotten early has expired: when it was seen unchanged for the longest lifetime of a claimed token.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ from ._statements import (
     sweep_statement,
 )
 
-# Claims outlive their expiry by this much: more than the clocks of processes that share a store may be behind.
+# Claims are kept for this long after their expiry: more than the clocks of processes that share a store may be behind.
 _CLAIM_GRACE_MINUTES: Final = 2
 _SWEEP_ROWS: Final = 1000
 _SWEEP_PARTS: Final = 50
-# A little less than a round, or every second one would be left out.
+# A little less than a round, or every second round would be skipped.
 _TURN_AFTER_S: Final = int(HOUSEKEEPING_S) - 5
 _LOG: Final = logging.getLogger(__name__)
 
@@ -44,11 +44,11 @@ async def keep_house(connections: Connections, clock: DatabaseClock, *, longest_
 
     Args:
         connections: to the database.
-        clock: compared anew.
+        clock: compared again.
         longest_life_s: how long before its expiry a token may be claimed.
 
     Raises:
-        StoreUnavailable, asyncpg.PostgresError, OSError: the database failed; the next round goes on.
+        StoreUnavailable, asyncpg.PostgresError, OSError: the database failed; the next round continues.
     """
     await clock.compare(lambda: ask_time(connections))
     if clock.is_apart:
@@ -80,13 +80,13 @@ async def _sweep_claims(connections: Connections, before_minute: int, *, now: in
             await connections.run(FORGET_STUCK_FLOORS, [])
         return
     await connections.run(RAISE_FLOOR, [CLAIM_FLOOR_KEY, os.urandom(16), until])
-    # What lies below the floor of the round before.
+    # The rows below the floor of the previous round.
     await _sweep(connections, sweep_statement("sealspace_claims"), b"", floor)
     await _sweep(connections, sweep_statement("sealspace_map"), CLAIMS_PREFIX, CLAIMS_PREFIX + floor)
 
 
 async def _is_over(connections: Connections, floor: bytes, *, now: int, longest_life_s: int) -> bool:
-    """Tell whether a floor that lies ahead was there, and did not move, for as long as a claimed token may live."""
+    """Whether a floor that is ahead has existed unchanged for the longest lifetime of a claimed token."""
     since: int = (await connections.run(NOTE_STUCK_FLOOR, [f"floor-ahead-{floor.hex()}", now]))[0][0]
     return now >= since + longest_life_s
 

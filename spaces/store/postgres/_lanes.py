@@ -1,8 +1,8 @@
-"""The order of the commits of one process: those that touch the same rows go one after the other, as they were asked.
+"""The order of the commits of one process: those that touch the same rows run one after the other, as requested.
 
-Two commits on two connections meet in the order of the database's locks, which is any. A caller that revokes and then
-writes, without waiting in between, expects them in its order; and commits that would wait for each other in the
-database wait here instead, where they hold no connection.
+Two commits on two connections run in the order of the database's locks, which is arbitrary. A caller that revokes and
+then writes, without waiting in between, expects them in its order; and commits that would wait for each other in the
+database wait here instead, where they occupy no connection.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ class Turn:
     left: "asyncio.Future[None] | None" = None
 
     def pending(self) -> "Iterator[asyncio.Future[None]]":
-        """Yield what is to be waited for, one after the other."""
+        """Yield the futures to wait for, one after the other."""
         for turn in self.before:
             if not turn.done:
                 if turn.left is None:
@@ -37,13 +37,13 @@ class _Lane:
 
 
 class Lanes:
-    """Who touches which row."""
+    """Which commits touch which rows."""
 
     def __init__(self) -> None:
         self._lanes: dict[bytes, _Lane] = {}
 
     def enter(self, *, written: Iterable[bytes], relied: Iterable[bytes]) -> Turn:
-        """Take a place behind everybody who writes what is touched here, or touches what is written here."""
+        """Take a place behind every commit that writes what is touched here, or touches what is written here."""
         turn = Turn(frozenset(written), frozenset(relied))
         for key in turn.written:
             lane = self._lanes.setdefault(key, _Lane())
@@ -59,7 +59,7 @@ class Lanes:
         return turn
 
     def leave(self, turn: Turn) -> None:
-        """Let the next ones go."""
+        """Let the next commits proceed."""
         turn.done = True
         if turn.left is not None and not turn.left.done():
             turn.left.set_result(None)

@@ -1,7 +1,7 @@
-"""Connections to the database: few, opened when needed, handed on in the order in which they were asked for.
+"""Connections to the database: few, opened when needed, passed on in the order in which they were requested.
 
-A pool of our own because a reset of the session after each use would double the round trips. Nothing here changes the
-session, so there is nothing to reset.
+This is a pool of our own because a reset of the session after each use would double the round trips. Nothing here
+changes the session, so there is nothing to reset.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ _SESSION: Final = {
     "default_transaction_isolation": "read committed",
     "statement_timeout": f"{int(ANSWER_WITHIN_S * 1000)}",
 }
-# One plan for each statement, by the primary key: one that was made while the tables were small would otherwise be
-# kept for reading them through. Hints only, so a database that does not know one does without.
+# One plan for each statement, by the primary key: a plan made while the tables were small would otherwise be kept and
+# scan them. These are only hints; a database that does not know one ignores it.
 _PLANNING: Final = (
     "plan_cache_mode = force_generic_plan",
     "enable_seqscan = off",
@@ -60,8 +60,8 @@ class Connections:
         """Run one statement in one round trip.
 
         Raises:
-            StoreUnavailable: no connection could be had and nothing was sent; or the store was closed meanwhile.
-            asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: see `_postgres_errors.meaning_of`.
+            StoreUnavailable: no connection was available and nothing was sent; or the store was closed meanwhile.
+            asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: see `_errors.meaning_of`.
         """
         connection = await self._take()
         keep = False
@@ -72,7 +72,7 @@ class Connections:
             keep = meaning_of(exc) is not Meaning.LOST
             raise
         except AttributeError:
-            # Hung up between preparing and executing: the client then looks for what it has let go of.
+            # Closed between preparing and executing: the client then looks for something it has already released.
             if not self._closed:
                 raise
             raise StoreUnavailable("the store is closed") from None
@@ -85,7 +85,7 @@ class Connections:
         return PoolUse(busy=self._taken, idle=len(self._idle), waiting=len(self._waiting))
 
     async def close(self) -> None:
-        """Hang up; statements under way fail."""
+        """Close the connections; statements under way fail."""
         self._closed = True
         while self._waiting:
             _settle(self._waiting.popleft(), None)
@@ -130,7 +130,7 @@ class Connections:
         self._idle.append(connection)
 
     def _wake(self) -> None:
-        """Let who waits first try to open a connection in the place that became free."""
+        """Let the first waiter try to open a connection in the place that became free."""
         while self._waiting:
             place = self._waiting.popleft()
             if not place.done():
@@ -149,7 +149,7 @@ class Connections:
         return connection
 
     async def _connect_within(self, seconds: float) -> "asyncpg.Connection[asyncpg.Record]":
-        """Try until it works or time is up; while the database is known to be away, try once and say so at once."""
+        """Try until it works or time is up; while the database is known to be down, try once and fail at once."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + seconds
         delay_s = _FIRST_DELAY_S
@@ -173,7 +173,7 @@ class Connections:
             self._url,
             timeout=RECONNECT_WITHIN_S,
             command_timeout=ANSWER_WITHIN_S,
-            max_cached_statement_lifetime=0,  # statements stay prepared as long as the connection lives
+            max_cached_statement_lifetime=0,  # statements stay prepared as long as the connection exists
             server_settings=self._session,
             target_session_attrs="read-write",  # ST1: the leader, never a standby
         )

@@ -1,7 +1,7 @@
-"""Reads: those of one turn of the event loop are one statement, and see one moment.
+"""Reads: those of one iteration of the event loop are one statement, and see one moment.
 
-A read with ranges goes alone, so that no point read waits for a long page. While every connection is busy, reads go on
-gathering; a statement that starts later sees no less (ST1).
+A read with ranges is sent alone, so that no point read waits for a long page. While every connection is busy, reads
+continue to queue up; a statement that starts later sees no less (ST1).
 """
 
 import asyncio
@@ -42,23 +42,23 @@ class _Wanted:
     claim: Claim | None
     ranges: tuple[Range, ...]
     follow: Follow | None
-    settle: bytes  # names this read, so that a claim that was made before its answer got lost is known again
+    settle: bytes  # names this read, so that a claim whose answer got lost is recognised
     answer: "asyncio.Future[Snapshot]"
 
     @property
     def claim_row(self) -> bytes | None:
-        """The key of its claim among the claims of reads."""
+        """The key of the read's claim among the claims of reads."""
         return None if self.claim is None else claim_minute4(self.claim.expires_at) + self.claim.key[:16]
 
 
 class Reads:
-    """Gathers reads and asks for them."""
+    """Gathers reads and sends them."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._gathered: list[_Wanted] = []
-        self._is_due = False  # a task was made that has not begun
-        self._at_work = 0  # tasks that ask, each over a connection
+        self._is_due = False  # a task was created that has not begun
+        self._at_work = 0  # tasks that read, each over a connection
         self._asking: set[asyncio.Task[None]] = set()
 
     async def read(
@@ -74,14 +74,14 @@ class Reads:
         return await wanted.answer
 
     async def close(self) -> None:
-        """Fail what waits, after the connections were closed."""
+        """Fail the waiting reads, after the connections were closed."""
         for wanted in self._gathered:
             _fail(wanted, StoreUnavailable("the store is closed"))
         self._gathered.clear()
         await asyncio.gather(*self._asking, return_exceptions=True)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Ask from the next turn of the loop on, unless every connection is at it or somebody is about to."""
+        """Start reading in the next iteration of the loop, unless every connection is busy or a task is about to."""
         if self._is_due or self._at_work == READ_CONNECTIONS:
             return
         self._is_due = True
@@ -91,12 +91,12 @@ class Reads:
         task.add_done_callback(self._asking.discard)
 
     async def _ask(self) -> None:
-        """Ask for what is gathered, and go on as long as there is something."""
+        """Send the gathered reads, and continue as long as there are any."""
         self._is_due = False
         try:
             while self._gathered:
                 batch = self._next_batch()
-                if self._gathered:  # what is no part of this statement need not wait for it
+                if self._gathered:  # reads that are not part of this statement need not wait for it
                     self._begin(asyncio.get_running_loop())
                 await self._answer(batch)
         finally:
@@ -105,7 +105,7 @@ class Reads:
     def _next_batch(self) -> list[_Wanted]:
         """Take reads in their order: as many point reads as fit one statement, or one read with ranges.
 
-        Of those that follow rows, a statement takes such as follow them under one prefix.
+        Of the reads that follow rows, a statement takes those that follow them under one prefix.
         """
         keys = 0
         taken = 0
@@ -130,14 +130,14 @@ class Reads:
             found = _Found(rows)
             for wanted in batch:
                 snapshot = found.snapshot(wanted)
-                if not wanted.answer.done():  # else whoever asked was cancelled
+                if not wanted.answer.done():  # else the caller was cancelled
                     wanted.answer.set_result(snapshot)
-        except Exception as exc:  # a mistake of ours must reach the callers, not hang them
+        except Exception as exc:  # a bug of ours must reach the callers, not hang them
             for wanted in batch:
                 _fail(wanted, exc)
 
     async def _rows(self, batch: Sequence[_Wanted]) -> "list[asyncpg.Record]":
-        """Ask, and ask again after what passes: a deadlock of claims, a lost connection. Nothing is claimed twice."""
+        """Send the statement, again after a passing error (deadlock of claims, lost connection). Never claim twice."""
         statement, arguments = _question(batch)
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + RECONNECT_WITHIN_S
@@ -171,7 +171,7 @@ def _question(batch: Sequence[_Wanted]) -> tuple[str, list[Argument]]:
     claims: dict[bytes, bytes] = {}
     for wanted in batch:
         if wanted.claim is not None and wanted.claim_row is not None:
-            claims.setdefault(wanted.claim_row, wanted.settle)  # of two in one statement the earlier is the first
+            claims.setdefault(wanted.claim_row, wanted.settle)  # of two in one statement the earlier counts as first
             keys |= {CLAIM_FLOOR_KEY, claim_key(wanted.claim_row[:4], wanted.claim_row[4:])}
     ranges = [wanted for one in batch for wanted in one.ranges]
     follows = [wanted.follow for wanted in batch if wanted.follow is not None]
@@ -205,7 +205,7 @@ def _after_prefix(prefix: bytes) -> bytes:
 
 
 class _Found:
-    """What one statement returned, taken apart."""
+    """The decoded result of one statement."""
 
     def __init__(self, rows: "Iterable[asyncpg.Record]") -> None:
         self._records: dict[bytes, Record] = {}
@@ -221,7 +221,7 @@ class _Found:
                 self._pages.setdefault(part - FIRST_PAGE_PART, []).append((key, record, place))
 
     def snapshot(self, wanted: _Wanted) -> Snapshot:
-        """Return the part that one read asked for; of two reads with one claim the first to ask is the first use."""
+        """Return the part that belongs to one read; of two reads with one claim the first to call is the first use."""
         records = tuple([self._records.get(key) for key in wanted.keys])
         pages = tuple([_page(asked, self._pages.get(at, [])) for at, asked in enumerate(wanted.ranges)])
         follow = wanted.follow
@@ -235,7 +235,7 @@ class _Found:
         return None if record is None or record.value is None else self._records.get(prefix + record.value)
 
     def _is_forgotten(self, wanted: _Wanted) -> bool:
-        """Under a swept minute nobody can say whether it was used."""
+        """Whether the claim's minute was swept: it is unknown then whether it was used."""
         row, floor = wanted.claim_row, self._records.get(CLAIM_FLOOR_KEY)
         return row is not None and floor is not None and row[:4] < (floor.value or b"")
 
@@ -249,12 +249,12 @@ class _Found:
 
 
 def value_of(value: bytes | None, number: int | None) -> bytes | None:
-    """Return the value of a row: a counter is 8 bytes to everybody else."""
+    """Return the value of a row: a counter appears as 8 bytes outside this engine."""
     return value if number is None else number.to_bytes(COUNTER_BYTES, "big", signed=True)
 
 
 def _page(wanted: Range, found: list[tuple[bytes, Record, int]]) -> Page:
-    # Sorted again because only the order inside the subquery is promised; costs one look at what is sorted already.
+    # Sorted again because only the order inside the subquery is promised; one pass over rows that are sorted already.
     found.sort(key=lambda row: row[0], reverse=wanted.reverse)
     rows: list[tuple[bytes, Record]] = []
     last_key: bytes | None = None

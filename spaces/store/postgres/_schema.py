@@ -10,10 +10,10 @@ from ...errors import SchemaMismatch, StoreMoved, StoreUnavailable
 from ._statements import CREATE, PLACE_OF_MOVE, READ_SCHEMA, RECORD_VERSION
 
 TABLES_VERSION: Final = 1
-# Instead of the version once the store was moved: no version knows it, so none serves what was left behind (ST12).
+# Replaces the version once the store was moved: no version knows it, so none serves what was left behind (ST12).
 MOVED_VERSION: Final = TABLES_VERSION | 1 << 31
 MIGRATING: Final = "migrating"
-# What two processes that make the same tables at once may meet; the loser looks again.
+# Errors of two processes that make the same tables at once; the loser looks again.
 _RACED: Final = frozenset({"23505", "42P07", "42P16", "40001", "40P01", "XX000"})
 _TRIES: Final = 20
 _LONGEST_PAUSE_S: Final = 0.05
@@ -26,8 +26,8 @@ async def prepare_tables(
 
     Args:
         connection: a new one.
-        may_migrate: tables that a migration has not filled to the end are welcome.
-        may_be_moved: tables that a migration left behind are welcome.
+        may_migrate: accept tables that a migration has not completely filled.
+        may_be_moved: accept tables that a migration left behind.
 
     Raises:
         SchemaMismatch: the tables are of another version.
@@ -56,8 +56,8 @@ async def _schema(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str,
 
 
 async def _create(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    # Each statement stands alone and may be repeated: not every database undoes tables with a transaction. The
-    # version comes last, so whoever sees it sees them all.
+    # Each statement is independent and may be repeated: not every database undoes tables with a transaction. The
+    # version comes last, so a process that sees it sees all tables.
     for tries_left in reversed(range(_TRIES)):
         try:
             for statement in CREATE:
@@ -66,6 +66,6 @@ async def _create(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         except asyncpg.PostgresError as exc:
             if exc.sqlstate not in _RACED or not tries_left:
                 raise
-            await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE_S))  # noqa: S311  # spreads processes, keeps no secret
+            await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE_S))  # noqa: S311  # spreads processes, not for secrets
         else:
             return

@@ -6,13 +6,13 @@
 
 A row has a value (v), is a counter (n) or is a tombstone (d). `o` is never stored: it carries the stamp of the row that
 a put replaces into the upsert, which compares it with the row it finds. So no put ever replaces a row that was not
-judged, whatever the database's locks are worth, and a row that appeared meanwhile is met by the primary key.
+judged, however strong the database's locks are, and a row that appeared meanwhile collides by the primary key.
 
-Everything is one table because CockroachDB takes one upsert of a table in a statement, not two; nothing here is
-beyond what CockroachDB and YugabyteDB document: no function, no advisory lock, no enumeration, no `serial`.
+Everything is one table because CockroachDB takes one upsert of a table in a statement, not two; everything here is
+documented by CockroachDB and YugabyteDB: no function, no advisory lock, no enumeration, no `serial`.
 
-All statements run at READ COMMITTED. A locking read there waits and then returns the row as it is, which is what makes
-marks and stamps exact; an absent row is made exact by the primary key alone, at this level and at any other.
+All statements run at READ COMMITTED. A locking read there waits and then returns the row as it is, which makes marks
+and stamps exact; an absent row is made exact by the primary key alone, at this level and at any other.
 """
 
 from functools import cache
@@ -120,7 +120,7 @@ _CLAIM: Final = """with claimed as (
     returning k
 )
 """
-# What rows lead to: their own keys are among $1 as well.
+# The rows that other rows lead to: the keys of the latter are among $1 as well.
 _FOLLOWED: Final = """
 union all select 0, k, s, v, n, 0 from sealspace_map
     where k = any(array(select ${prefix}::bytea || v from sealspace_map where k = any(${keys}::bytea[])))"""
@@ -136,8 +136,8 @@ def read_statement(*, with_claims: bool, with_follow: bool, ranges: tuple[tuple[
     """Return the statement of a read.
 
     Args:
-        with_claims: $2 and $3 are claims to make: keys and the 16 bytes that name who makes them.
-        with_follow: the next two are the keys of rows to follow, which $1 has too, and the prefix of what they lead to.
+        with_claims: $2 and $3 are claims to make: keys and the 16 bytes that name the read that makes them.
+        with_follow: the next two are the keys of rows to follow, also in $1, and the prefix of the rows they lead to.
         ranges: for each range whether it is reversed and whether it is of keys only; its parameters follow: least key,
             key beyond the last, and one more than its limit.
     """
@@ -152,8 +152,8 @@ def read_statement(*, with_claims: bool, with_follow: bool, ranges: tuple[tuple[
 
 
 def _page(at: int, first: int, *, reverse: bool, keys_only: bool) -> str:
-    """One range: bounded in rows looked at, in bytes and in live rows; the last row looked at shows when it is a
-    tombstone too, so that the reader knows where to go on."""
+    """One range: bounded in rows examined, in bytes and in live rows; the last row examined is returned even when it
+    is a tombstone, so that the reader knows where to continue."""
     order = "k desc" if reverse else "k"
     value = "case when d is null then ''::bytea end" if keys_only else "v"
     size = "octet_length(k)" if keys_only else "octet_length(k) + coalesce(octet_length(v), 8)"
@@ -174,7 +174,7 @@ union all select {FIRST_PAGE_PART + at}, k, s, v, n, place from (
 ) as page{at}"""  # noqa: S608  # only numbers of ours and fixed words
 
 
-# The moment itself, not the beginning of the transaction; without a schema, so that tests can put another in its place.
+# The current moment, not the beginning of the transaction; without a schema, so that tests can replace the function.
 DATABASE_TIME: Final = "select cast(extract(epoch from clock_timestamp()) as double precision)"
 TURN_OF_HOUSEKEEPING: Final = """
 insert into sealspace_schema (name, value)
@@ -188,7 +188,7 @@ insert into sealspace_map (k, s, v, w) values ($1, $2, $3, 0)
 on conflict (k) do update set v = excluded.v, s = excluded.s where sealspace_map.v < excluded.v
 """
 LOWER_FLOOR: Final = "update sealspace_map set v = $3, s = $2 where k = $1 and v = $4"
-# Since when a floor is known that lies ahead of the clock; another floor is another name.
+# Since when a floor ahead of the clock is known; another floor has another name.
 NOTE_STUCK_FLOOR: Final = """
 insert into sealspace_schema (name, value) values ($1, $2)
 on conflict (name) do update set value = least(sealspace_schema.value, excluded.value) returning value
@@ -198,14 +198,14 @@ READ_VALUE: Final = "select v from sealspace_map where k = $1"
 
 
 def sweep_statement(table: str) -> str:
-    """Delete at most $3 rows with keys from $1 up to $2, which is left out; return them."""
+    """Delete at most $3 rows with keys from $1 up to but excluding $2; return them."""
     return (
         f"delete from {table} where k in (select k from {table} where k >= $1::bytea and k < $2::bytea"  # noqa: S608  # fixed words of ours
         " order by k limit $3::bigint) returning k"
     )
 
 
-# The outer condition is judged on the row as it is then: one that was put again meanwhile stays.
+# The outer condition is evaluated on the row as it is then: one that was put again meanwhile stays.
 SWEEP_TOMBSTONES: Final = """
 delete from sealspace_map where d < $1 and k in (select k from sealspace_map where d < $1 limit $2::bigint) returning k
 """
@@ -217,8 +217,8 @@ BEGIN_MIGRATION: Final = (
 )
 END_MIGRATION: Final = "delete from sealspace_schema where name = 'migrating'"
 IS_MIGRATING: Final = "select 1 from sealspace_schema where name = 'migrating'"
-# What a move leaves behind: where the store went, another version, and tables that take no row any more, from whatever
-# process has them open.
+# What a move leaves behind: where the store was moved to, another version, and tables that refuse further rows from any
+# process that has them open.
 CREATE_PLACE: Final = "create table if not exists sealspace_moved (place varchar(1024) primary key)"
 RECORD_PLACE: Final = "insert into sealspace_moved (place) values ($1) on conflict (place) do nothing"
 PLACE_OF_MOVE: Final = "select place from sealspace_moved limit 1"

@@ -1,15 +1,15 @@
 """The PostgreSQL engine: for nodes on more than one machine, which share one database.
 
-Every read and every commit is one statement in one round trip. Nothing is kept in the process but the connections: any
-number of processes of any number of nodes may have the same database open, and each sees what another's commit
-acknowledged (ST1), because all speak to the leader.
+Every read and every commit is one statement in one round trip. The process keeps only the connections: any number of
+processes of any number of nodes may have the same database open, and each sees every commit that another has
+acknowledged (ST1), because all connect to the leader.
 
 Claims of plain reads are committed without waiting for the disk: when the database's machine crashes, the last of them
-may be gone (ST4). Commits wait for whatever the database is set to wait for; that must be a synchronous standby where
-the database may fail over.
+may be lost (ST4). Commits wait for whatever the database is configured to wait for; that must be a synchronous standby
+where the database may fail over.
 
-The engine has no bound of its own on what is stored; a full disk of the database is StoreFull. Striped counters (ST7)
-are not needed for exactness: each counter is one row, and commits that change it wait for each other.
+The engine has no bound of its own on what is stored; a full disk of the database raises StoreFull. Striped counters
+(ST7) are not needed for exactness: each counter is one row, and commits that change it wait for each other.
 
 Example:
     store = open_postgres("postgresql://sealspace@db.example/sealspace?sslmode=verify-full")
@@ -56,10 +56,10 @@ def open_postgres(
 
     Args:
         url: `postgresql://user@host/database?…`; a parameter that the client does not know is a setting of the
-            session. May hold a password: it is never part of a message.
+            session. May contain a password: it is never part of a message.
         clock: compared with the database's, which decides what is old (ST9); the system's when None.
         longest_life_s: how long before its expiry a token may be claimed.
-        may_be_moved: open it also when the store was moved elsewhere; then it can be read alone (ST12).
+        may_be_moved: open it also when the store was moved elsewhere; then it can only be read (ST12).
 
     Raises:
         Nothing here. A read or commit raises SchemaMismatch when the tables are of another version, and StoreMoved when
@@ -103,7 +103,7 @@ class _PostgresStore:
         return await self._commits.commit(commit)
 
     async def _first_compared(self) -> None:
-        """Know the database's time before the first row is written: a connection compares when it is made (ST9)."""
+        """Make sure that the clocks were compared before the first row is written: new connections compare (ST9)."""
         try:
             await ask_time(self._committing)
         except CONNECTION_ERRORS as exc:
@@ -149,8 +149,8 @@ class _PostgresStore:
         self._is_prepared = True
 
     async def _keep_house(self) -> None:
-        """Every minute, at a time of its own within it: processes that started together do not come together."""
-        await asyncio.sleep(random.uniform(0, HOUSEKEEPING_S))  # noqa: S311  # spreads load, keeps no secret
+        """Run every minute, at a random time within it: processes that started together do not run together."""
+        await asyncio.sleep(random.uniform(0, HOUSEKEEPING_S))  # noqa: S311  # spreads load, not for secrets
         while True:
             with suppress(StoreError, OSError, asyncpg.InterfaceError):
                 try:

@@ -1,13 +1,13 @@
-"""Whether a database keeps what the PostgreSQL engine needs of it: a session of one's own, and commits that stay.
+"""Whether a database provides what the PostgreSQL engine needs: a session per connection, and durable commits.
 
-Three things go wrong in silence. A proxy that pools by transaction hands each statement to any session, so that
-settings and prepared statements are another's. A server that does not sync, or acknowledges before it has, forgets what
-was acknowledged. And one that fails over to a standby which was not waited for forgets it too.
+Three faults are silent. A proxy that pools by transaction passes each statement to any session, so that settings and
+prepared statements belong to another one. A server that does not sync, or acknowledges before it has, loses what was
+acknowledged. And one that fails over to a standby which was not waited for loses it too.
 
-And a clock that is not the database's keeps a process from keeping house, as a floor of claims that lies ahead keeps
-tokens from being used (ST9).
+In addition, a process whose clock differs from the database's runs no housekeeping, and a floor of claims that is ahead
+prevents tokens from being used (ST9).
 
-The proxy shows itself like this: one connection asks for the process that serves it; others begin transactions, which
+The proxy is detected like this: one connection asks for the process that serves it; others begin transactions, which
 keep their sessions; then the first one asks again. Without such a proxy the answer is the same.
 
 Example:
@@ -33,11 +33,11 @@ from ._statements import DATABASE_TIME, READ_VALUE
 
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 3.0
-# As many sessions are kept busy, so that a proxy with as many to spare is found out.
+# How many sessions are kept busy, so that a proxy with that many to spare is detected.
 _BUSY_CONNECTIONS: Final = 4
 _DURABLE_COMMIT: Final = frozenset({"on", "remote_apply"})
 _WAITED_FOR: Final = frozenset({"sync", "quorum"})
-# What a session that is another's says to a statement that was prepared in ours, and what the kinds of proxies say.
+# Errors of another session for a statement that was prepared in ours, and errors of the various proxies.
 _NOT_OURS: Final = frozenset({"26000", "42P05", "08P01", "08003"})
 _PROXY_TEXT: Final = "a proxy between node and database hands statements of one connection to several sessions"
 _PROXY_NEXT: Final = "let it pool by session (pgbouncer: pool_mode = session), or name the database itself"
@@ -55,13 +55,13 @@ class Severity(enum.Enum):
     """How bad a finding is."""
 
     OK = "ok"
-    WARNING = "warn"  # may be meant
+    WARNING = "warn"  # may be intended
     WRONG = "wrong"  # acknowledged writes can be lost, or nothing works
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, and what to do.
+    """The result of one check, and what to do.
 
     Attributes:
         severity: how bad it is.
@@ -75,14 +75,14 @@ class Finding:
 
 
 async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...]:
-    """Look at the database of an address; nothing is written.
+    """Examine the database at an address; nothing is written.
 
     Args:
         url: as for `open_postgres`.
         clock: compared with the database's; the system's when None.
 
     Raises:
-        StoreUnavailable: it cannot be reached, or does not say. The address is not in the text.
+        StoreUnavailable: it cannot be reached, or does not answer. The address is not in the text.
     """
     try:
         async with AsyncExitStack() as opened:
@@ -115,7 +115,7 @@ async def _clocks(connection: "asyncpg.Connection[asyncpg.Record]", clock: Clock
 
 
 async def _connection(url: str, opened: AsyncExitStack) -> "asyncpg.Connection[asyncpg.Record]":
-    # Plain on purpose: a proxy may not let through the session's settings that the engine starts with.
+    # Without settings on purpose: a proxy may not pass on the session's settings that the engine starts with.
     connection = await asyncpg.connect(
         url,
         timeout=_CONNECT_S,
@@ -146,7 +146,7 @@ async def _is_pooled(first: "asyncpg.Connection[asyncpg.Record]", url: str, open
 
 
 def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
-    """Judge whether the server's own disk keeps what was acknowledged; what a database does not know is left out."""
+    """Judge whether the server's own disk keeps what was acknowledged; unknown settings are skipped."""
     findings = []
     if settings.get("fsync") == "off":
         findings.append(
@@ -215,7 +215,7 @@ def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]
 
 
 def clock_findings(clocks: Clocks) -> list[Finding]:
-    """Judge whether this machine's clock is the database's, and whether what was forgotten is over by it."""
+    """Judge whether this machine's clock agrees with the database's, and whether everything forgotten has expired."""
     found = []
     side = "ahead of" if clocks.ahead_s > 0 else "behind"
     skew = f"this machine's clock is {abs(clocks.ahead_s):.0f} s {side} the database's"
