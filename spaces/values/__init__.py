@@ -11,8 +11,8 @@ Modules:
     object_place: which place of objects a store is bound to.
     object_records: names and reference counts of objects.
     object_store: the contract of a place of objects.
-    quota: bytes that a space has, and its limit.
+    quota: how many bytes a space contains, and its limit.
     tickets: rows of signed URLs.
-    value_bodies: bodies on their way into a space.
+    value_bodies: bodies in transit into a space.
     value_heads: heads of values, with small bodies inline.
 """

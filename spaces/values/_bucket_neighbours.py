@@ -1,7 +1,7 @@
-"""Other stores in the same bucket: above a prefix, or below it. One of two would take the other's bodies for its own.
+"""Other stores in the same bucket, above or below a prefix: one store would take the other's bodies for its own.
 
-A store shows itself by its marker, the object `store` with the store's id in hexadecimal. What the credentials may not
-read above the prefix is not seen from there; who is below sees it, or who is above.
+A store is recognised by its marker, the object `store` with the store's id in hexadecimal. Markers above the prefix
+that the credentials may not read are not found; the check of the other store, above or below, finds the conflict.
 
 Example:
     if await marker_above(bucket, "some/node") is not None: ...
@@ -17,17 +17,17 @@ from obstore.store import S3Store
 
 MARKER: Final = "store"
 MOST_FOLDERS: Final = 1000
-"""How many folders are looked through below a prefix; where there are more, nobody can say who lives there."""
+"""How many folders are searched below a prefix; where there are more, it is unknown whether another store is there."""
 _MARKER_BYTES: Final = 32
 _ID: Final = re.compile(rb"[0-9a-f]{32}")
 
 
 class TooManyFolders(Exception):
-    """More folders lie below a prefix than are looked through."""
+    """There are more folders below a prefix than are searched."""
 
 
 async def marker_above(bucket: S3Store, prefix: str) -> str | None:
-    """Return the key of a marker above a prefix; None where there is none to be seen.
+    """Return the key of a marker above a prefix; None where none is visible.
 
     Args:
         bucket: the whole of it.
@@ -45,9 +45,9 @@ async def marker_below(objects: S3Store) -> str | None:
     """Return the key of a marker in a folder below; None where there is none.
 
     Args:
-        objects: what lies below a prefix.
+        objects: the objects below a prefix.
     Raises:
-        TooManyFolders: it cannot be told.
+        TooManyFolders: there are too many folders to find out.
     """
     folders: deque[str] = deque((await obstore.list_with_delimiter_async(objects))["common_prefixes"])
     looked = 0

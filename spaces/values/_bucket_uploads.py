@@ -1,6 +1,6 @@
-"""Uploads in parts that were never finished: listed and aborted by requests that the S3 client does not know.
+"""Unfinished multipart uploads: listed and aborted by requests that the S3 client does not know.
 
-The parts of such an upload cost room and show in no listing of objects. The two requests are signed here (AWS
+The parts of such an upload take space and appear in no listing of objects. The two requests are signed here (AWS
 Signature Version 4); everything else goes through `obstore`.
 
 Source: Amazon S3 API reference, ListMultipartUploads and AbortMultipartUpload; Signature Version 4, GET without a body.
@@ -29,12 +29,12 @@ INCOMING: Final = "incoming"
 
 @dataclass(frozen=True, slots=True)
 class BucketPlace:
-    """Where bodies lie.
+    """Where bodies are stored.
 
     Attributes:
         bucket: name of the bucket.
-        prefix: of every key, without slashes around it; may be empty. It has no segment `incoming`: what lies below one
-            a store above would sweep as never finished.
+        prefix: of every key, without slashes around it; may be empty. It has no segment `incoming`: a store above would
+            sweep whatever is below one as unfinished.
     Raises:
         ValueError: it has one (a mistake of the calling code).
     """
@@ -49,14 +49,14 @@ class BucketPlace:
 
 @dataclass(frozen=True, slots=True)
 class BucketAccess:
-    """How to reach a bucket, and as whom.
+    """How to reach a bucket, and with which credentials.
 
     Attributes:
         key_id: public part of the credentials.
         secret_key: secret part.
-        session_token: what temporary credentials carry besides.
+        session_token: the third part of temporary credentials.
         region: of the bucket.
-        endpoint: address of another server than Amazon's, without a path; None: that of the region.
+        endpoint: address of a server other than Amazon's, without a path; None: that of the region.
     """
 
     key_id: str
@@ -73,11 +73,11 @@ class BucketAccess:
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedUpload:
-    """An upload in parts.
+    """A multipart upload.
 
     Attributes:
-        key: whole key of the object to be.
-        upload_id: names it together with the key.
+        key: whole key of the future object.
+        upload_id: identifies it together with the key.
         begun_at: epoch seconds, by the bucket's clock.
     """
 
@@ -159,7 +159,7 @@ class Uploads:
 
 
 async def _read_bounded(answer: aiohttp.ClientResponse) -> bytes:
-    """Read a body to its end: it comes in pieces."""
+    """Read a body to its end: it arrives in pieces."""
     body = bytearray()
     async for piece in answer.content.iter_any():
         body += piece
@@ -172,10 +172,10 @@ def signed_headers(access: BucketAccess, method: str, address: str, *, now: date
     """Return the headers that sign a request without a body.
 
     Args:
-        access: as whom.
+        access: the credentials.
         method: in capitals.
         address: its query as `canonical_query` writes it.
-        now: aware time; the server takes it within some minutes of its own.
+        now: aware time; the server accepts it within some minutes of its own.
     """
     parts = urlsplit(address)
     when = now.strftime("%Y%m%dT%H%M%SZ")
@@ -196,7 +196,7 @@ def signed_headers(access: BucketAccess, method: str, address: str, *, now: date
 
 
 def canonical_query(query: Mapping[str, str]) -> str:
-    """Write a query in the one order and spelling that is signed."""
+    """Write a query in the order and spelling that is signed."""
     return "&".join(f"{quote(name, safe='')}={quote(query[name], safe='')}" for name in sorted(query))
 
 

@@ -1,6 +1,6 @@
-"""Turns on the event loop: whoever reads there what is in memory does it one after another, and others come in between.
+"""Cohort scheduling of reads on the event loop: one read from memory in each iteration, with other tasks in between.
 
-Without them each of many readings takes its share of every round of the loop, and a short request waits for all.
+Without it each of many readings takes its share of every iteration of the loop, and a short request waits for all.
 
 Example:
     await turns.take()
@@ -12,9 +12,9 @@ from collections import deque
 
 
 class ReadCohorts:
-    """Gives one reading a turn in each round of the event loop, in the order in which they asked.
+    """Lets one reading run in each iteration of the event loop, in the order in which they asked.
 
-    It serves one event loop; where that is closed while readings wait, they wait for ever.
+    It serves one event loop; if that is closed while readings wait, they wait for ever.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class ReadCohorts:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> None:
-        """Wait for a turn; where nobody had one in this round, there is nothing to wait for."""
+        """Wait for a turn; return at once where no reading has run in this iteration."""
         loop = asyncio.get_running_loop()
         if self._is_taken:
             turn = loop.create_future()
@@ -35,7 +35,7 @@ class ReadCohorts:
     def _pass_on(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting:
             turn = self._waiting.popleft()
-            if not turn.done():  # else whoever waited was cancelled
+            if not turn.done():  # else the waiting task was cancelled
                 turn.set_result(None)
                 loop.call_soon(self._pass_on, loop)
                 return

@@ -1,13 +1,13 @@
-"""Removing bodies that nobody refers to. Run by one lease-holder; two at once do no harm.
+"""Removing bodies that no head refers to. Run by one lease-holder; two at once do no harm.
 
-- `collect`: a record at zero references is deleted by a commit, and its file unlinked an hour later, so that whoever
-  read the head before still finds the body. A put that shared the body meanwhile changed the record, and the deletion
-  is refused.
-- `sweep_orphans`: a file of which no record speaks, a day after it was written, becomes such due work too. A put may
-  still hold it: a process that stood still for a day, say. So the sweep first puts a new stamp on a row that every put
-  which names a file checks. A put that planned before that is refused and names its file anew; one that committed
-  before is seen by the reads that follow.
-- `sweep_unfinished`: what arrives in a file and was not written to for an hour goes; its put fails.
+- `collect`: a record at zero references is deleted by a commit, and its file unlinked an hour later, so that a client
+  that read the head before still finds the body. A put that shared the body meanwhile changed the record, and the
+  deletion is refused.
+- `sweep_orphans`: a file that no record names, a day after it was written, becomes such due work too. A put may still
+  be about to name it, for example in a process that was suspended for a day. So the sweep first puts a new stamp on a
+  row that every put which names a file checks. A put that planned before that is refused and names its file anew; one
+  that committed before is seen by the reads that follow.
+- `sweep_unfinished`: an incoming body that was not written to for an hour is removed; its put fails.
 
 Example:
     while await collect(store, files, now=clock.now(), entropy=entropy): ...
@@ -48,7 +48,7 @@ async def collect(store: Store, files: ObjectStore, *, now: float, entropy: Entr
         work = parse_object_work(record.value or b"")
         if work.unlink:
             await files.remove(work.name)
-            # Over the very row that was read: the file is counted less once, whoever else does the same.
+            # Over the exact row that was read: the file is subtracted once, even if another process does the same.
             await store.commit(
                 Commit(puts=(Put(key, None, expect=record.stamp),), adds=(Add(BODIES_COUNTER, -work.size_bytes),))
             )
@@ -58,7 +58,7 @@ async def collect(store: Store, files: ObjectStore, *, now: float, entropy: Entr
 
 
 async def _delete_record(store: Store, work: ObjectWork, due: bytes, *, now: float, entropy: Entropy) -> None:
-    """Delete the record if it still is this generation's and nobody refers to it; the item is done either way."""
+    """Delete the record if it still has this generation and no references; the item is done either way."""
     key = object_key(work.space16, work.digest)
     record = (await store.read((key,))).records[0]
     found = object_record_of(record)
@@ -72,7 +72,7 @@ async def _delete_record(store: Store, work: ObjectWork, due: bytes, *, now: flo
 
 
 async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy: Entropy) -> int:
-    """Note for removal the files that were written over a day ago and that no record names; return how many."""
+    """Mark for removal the files that were written over a day ago and that no record names; return how many."""
     noted = 0
     async for names in files.older_than(now - ORPHAN_AFTER_S):
         # After the files were listed and before their records are read.

@@ -1,9 +1,9 @@
 """Listing the paths of a space: a plain byte prefix, in byte order, in pages; a page costs its own length (M55).
 
-Most pages are one range of one read, and its keys hold whole paths. Paths longer than 400 bytes lie in groups of their
-own, one for each beginning of 400, 800, … bytes, in byte order too; where paths go on, a row says so at their place.
-A listing goes down into a group where it meets such a row, and goes on behind the row when the group is at its end.
-Each such row has a path below it, so there is one of them for every 400 bytes of a path at the most.
+Most pages are one range of one read, and its keys contain whole paths. Paths longer than 400 bytes are in groups of
+their own, one for each beginning of 400, 800, … bytes, in byte order too; where paths go on, a row at their place says
+so. A listing descends into a group where it meets such a row, and continues after the row at the end of the group.
+Each such row has a path below it, so there is at most one of them for every 400 bytes of a path.
 
 Example:
     query = ListingQuery(space, prefix="photos/", after=None, limit=1000)
@@ -58,7 +58,7 @@ class _Group:
         beginning: bytes that all its paths begin with: whole segments, none for the outermost.
         prefix: of the keys.
         wanted: prefix of the keys that are listed.
-        after: key to go on reading behind; None: from the first.
+        after: key to continue reading after; None: from the first.
         keys: read, and not listed yet.
         more: keys may follow.
     """
@@ -71,11 +71,11 @@ class _Group:
     more: bool = True
 
     def range(self, limit: int) -> Range:
-        """What to read next: at most so many rows."""
+        """The range to read next: at most `limit` rows."""
         return Range(self.wanted, after=self.after, limit=limit, keys_only=True)
 
     def take(self, page: Page) -> None:
-        """Take in what was read."""
+        """Add a page that was read."""
         self.keys = iter([key for key, _ in page.rows])
         self.more, self.after = page.more, page.last_key
 
@@ -88,7 +88,7 @@ class ListingQuery(Struct, frozen=True, gc=False):
         prefix: paths start with these characters; not segment-aware.
         after: paths come strictly after this one; None: from the start.
         limit: at most this many, 1 to MAX_LISTING.
-        enough_bytes: long paths are not read on beyond so many bytes of paths; None: up to the limit.
+        enough_bytes: reading of long paths stops beyond this many bytes of paths; None: at the limit.
     """
 
     space: SpaceId
@@ -98,14 +98,14 @@ class ListingQuery(Struct, frozen=True, gc=False):
     enough_bytes: int | None = None
 
     def ranges(self) -> tuple[Range]:
-        """The range of the first read, to be read together with whatever decides on the listing.
+        """The range of the first read, to be read together with the rows that decide on the listing.
 
         Raises:
             CommitTooLarge: the limit is out of bounds.
         """
         if not 1 <= self.limit <= MAX_LISTING:
             raise CommitTooLarge(bound="paths of a listing", limit=MAX_LISTING, got=self.limit)
-        # One row more than asked tells whether anything follows.
+        # One row more than requested shows whether anything follows.
         return (self._groups()[-1].range(self.limit + 1),)
 
     def _groups(self) -> list[_Group]:
@@ -132,7 +132,7 @@ class ListingQuery(Struct, frozen=True, gc=False):
 
 
 async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
-    """Make a listing of the first page, reading on where tombstones or long paths ask for it.
+    """Make a listing from the first page, reading on where tombstones or long paths require it.
 
     Raises:
         StoreUnavailable: from further reads.
@@ -162,24 +162,24 @@ async def list_paths(store: Store, query: ListingQuery) -> Listing:
 
 
 def _whole_paths(query: ListingQuery, page: Page) -> list[str] | None:
-    """Return the paths of a page; None where it takes more than its keys to tell them."""
+    """Return the paths of a page; None where its keys alone do not contain them."""
     if not page.rows or not page.rows[0][0].startswith(values_prefix(space_id16(query.space))):
         return None
     if query.after is not None and len(query.after.encode(*_TEXT)) > MAX_PLAIN_PATH_BYTES:
         return None  # further groups follow
     try:
         return [key[VALUE_PREFIX_BYTES:].decode() for key, _ in page.rows]
-    except UnicodeDecodeError:  # paths go on, which is said by a byte that is never part of a text, or a surrogate
+    except UnicodeDecodeError:  # paths go on, marked by a byte that is never part of a text, or a surrogate
         return None
 
 
 async def _next(store: Store, groups: list[_Group], *, most: int) -> bytes | None:
-    """Return the next path, going down into groups and up again; None at the end.
+    """Return the next path, descending into groups and leaving them again; None at the end.
 
     Args:
         store: where.
         groups: where the listing is, the innermost last; changed.
-        most: as many paths may still be listed.
+        most: how many paths may still be listed.
     """
     while groups:
         group = groups[-1]

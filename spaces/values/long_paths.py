@@ -1,11 +1,12 @@
 """Rows that say that paths go on: they lead a listing into the groups of paths of more than 400 bytes (`keyspace`).
 
-Such a row is there as long as a path lies below it, and every path that comes or goes puts it anew:
+Such a row exists as long as there is a path below it, and every path that is added or removed puts it anew:
 
 - A put of a path that had no value puts all rows on the way to it, whatever is there.
-- A delete reads the path's group together with the row that leads to it. The row goes where nothing else is in the
-  group, and then the same is asked of the group above. The commit is refused unless the row is the one that was read:
-  so whoever came or went meanwhile is seen by the next attempt, and no path is left without the rows on its way.
+- A delete reads the path's group together with the row that leads to it. The row is removed if the group contains
+  nothing else, and then the group above is treated the same way. The commit is refused unless the row is the one that
+  was read: so the next attempt sees any path added or removed meanwhile, and no path is left without the rows on its
+  way.
 
 Example:
     puts = (*come_puts(space16, paths_without_value), *await leave_puts(store, space16, deleted))
@@ -19,12 +20,12 @@ from ..keyspace import MAX_PLAIN_PATH_BYTES, goes_on_keys, group_prefixes, last_
 from ..store.contract import Page, Put, Range, Store
 
 MAX_PATH_BYTES: Final = 100_000  # so that the rows on the way to a path fit into one commit with it (ST6)
-# A path of an earlier version may be longer: what lies further up stays, and leads to nothing.
+# A path of an earlier version may be longer: rows further up stay, and lead to nothing.
 _MOST_LEVELS: Final = MAX_PATH_BYTES // MAX_PLAIN_PATH_BYTES + 1
 
 
 def come_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
-    """Return the rows on the way to paths that come to have a value, each once.
+    """Return the rows on the way to paths that get a value, each once.
 
     Raises:
         PathTooLong: one of them has more than MAX_PATH_BYTES.
@@ -38,17 +39,17 @@ def come_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
 
 
 async def leave_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> list[Put]:
-    """Return what becomes of the rows on the way to paths whose values are deleted. One read for each group looked at.
+    """Return the puts for the rows on the way to paths whose values are deleted. One read for each group looked at.
 
     Raises:
         StoreUnavailable: from reading.
     """
-    leaving: dict[bytes, tuple[bytes, set[bytes]]] = {}  # beginning of a group: its prefix, the keys that leave it
+    leaving: dict[bytes, tuple[bytes, set[bytes]]] = {}  # beginning of a group: its prefix, the keys removed from it
     for raw in paths:
         _leave(leaving, raw, group_prefixes(space16, raw)[-1] + raw[last_segment(raw) :], space16)
     puts: list[Put] = []
     while leaving and len(puts) < _MOST_LEVELS * len(paths):
-        beginning = max(leaving, key=len)  # the innermost first: it may leave the one above
+        beginning = max(leaving, key=len)  # the innermost first: its row in the group above may be removed too
         prefix, keys = leaving.pop(beginning)
         leads = goes_on_keys(space16, beginning + b"x")[-1]
         wanted = Range(prefix, limit=len(keys) + 1, keys_only=True)
@@ -65,7 +66,7 @@ async def leave_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> li
 
 
 async def _holds_others(store: Store, wanted: Range, page: Page, keys: set[bytes]) -> bool:
-    """Whether a group has rows that do not leave it, reading on over tombstones; what is read later is no older."""
+    """Whether a group has rows that are not removed, reading past tombstones; what is read later is no older."""
     while not {key for key, _ in page.rows} - keys:
         if not page.more:
             return False
@@ -74,7 +75,7 @@ async def _holds_others(store: Store, wanted: Range, page: Page, keys: set[bytes
 
 
 def _leave(leaving: dict[bytes, tuple[bytes, set[bytes]]], raw: bytes, key: bytes, space16: bytes) -> None:
-    """Note that the row of a path, or the one that says that a beginning goes on, leaves its group."""
+    """Note that the row of a path, or the one that says that a beginning goes on, is removed from its group."""
     start = last_segment(raw)
     if start:  # nothing leads to the outermost group
         leaving.setdefault(raw[:start], (group_prefixes(space16, raw)[-1], set()))[1].add(key)

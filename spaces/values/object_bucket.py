@@ -1,21 +1,21 @@
 """An S3 bucket with the bodies: for nodes on several machines, or where disks are small.
 
     <prefix>/store                                               the id of the store whose bodies these are
-    <prefix>/incoming/<random>                                   a body on its way; no commit may name it
+    <prefix>/incoming/<random>                                   a body in transit; no commit may name it
     <prefix>/<first 2 hex of hash>/<space16>-<hash>-<generation> a whole body under a name of its own
 
-Nothing but names of these forms is ever swept, and a place inside another store's, or around it, is refused: so no
-store removes what is another's (`_bucket_neighbours`).
+Only names of these forms are ever swept, and a place inside or around that of another store is refused: so no store
+removes what belongs to another (`_bucket_neighbours`).
 
 A body of up to 5 MiB waits in memory for its name and is put under it in one request, which fails where the name is
-taken. A larger one is sent to `incoming/` in parts while it comes, copied inside the bucket when it gets its name, and
-removed from where it was. Parts of an upload that was never finished show in no listing of objects; they are listed
-and aborted by requests of their own (`_bucket_uploads`).
+taken. A larger one is sent to `incoming/` in parts as it arrives, copied inside the bucket when it gets its name, and
+removed from `incoming/`. Parts of an unfinished upload appear in no listing of objects; they are listed and aborted by
+requests of their own (`_bucket_uploads`).
 
-Reading asks for ranges of a few MiB: a client that reads slowly holds no connection to the bucket, and memory does not
-grow with a body.
+Reading requests ranges of a few MiB: a client that reads slowly occupies no connection to the bucket, and memory does
+not grow with a body.
 
-Every request ends within `_REQUEST_S`, tries again for `_RETRY_S`, and then raises StoreUnavailable, whose text names
+Every request ends within `_REQUEST_S` and is retried for `_RETRY_S`; then StoreUnavailable is raised, whose text names
 neither bucket nor key.
 
 Example:
@@ -47,9 +47,9 @@ from .object_store import OpenedBody, Piece
 
 __all__ = ["MAX_BODY_BYTES", "BucketAccess", "BucketPlace", "ObjectBucket"]
 
-# Beyond this a bucket does not copy an object in one request.
+# A bucket copies no larger object in one request.
 MAX_BODY_BYTES: Final = 5_000_000_000
-PART_BYTES: Final = 5 * 1024 * 1024  # the least that a part may have which is not the last
+PART_BYTES: Final = 5 * 1024 * 1024  # the smallest size of a part other than the last
 _WINDOW_BYTES: Final = 4 * 1024 * 1024
 _PARTS_AT_ONCE: Final = 2
 # Bodies that wait in the memory of one process for their names.
@@ -58,9 +58,9 @@ _REQUEST_S: Final = 30
 _CONNECT_S: Final = 2
 _RETRIES: Final = 3
 _RETRY_S: Final = 5
-# How long an upload is waited for that was told to end; what is left of it then is swept.
+# How long an aborted upload is waited for; whatever is left of it then is swept.
 _ABORT_S: Final = 5.0
-# An upload in parts shows only when it was begun, so that it may last a day before it counts as abandoned.
+# A multipart upload shows only when it was begun, so it may last a day before it counts as abandoned.
 _LONGEST_UPLOAD_S: Final = 86_400.0
 _LISTED: Final = 1000
 _ON_ITS_WAY: Final = re.compile(rf"{INCOMING}/[0-9a-f]{{32}}")
@@ -73,7 +73,7 @@ class ObjectBucket:
 
     Args:
         place: which bucket, and the prefix of every key.
-        access: how to reach it, and as whom.
+        access: how to reach it, and with which credentials.
         max_bytes: see `ObjectStore`.
     """
 
@@ -95,7 +95,7 @@ class ObjectBucket:
         """Make sure that no other store has its bodies here: a sweep would take them for orphans.
 
         Raises:
-            BodiesElsewhere: another store's id stands here, or above, or, when the place is new, below.
+            BodiesElsewhere: another store's id is recorded here, or above, or, when the place is new, below.
             StoreUnavailable: the bucket refuses, or cannot be reached.
         """
         self._store_id = store_id
@@ -131,7 +131,7 @@ class ObjectBucket:
             raise BodiesElsewhere(f"below the prefix of objects.url lies another store, whose object is {key}")
 
     async def begin(self) -> "IncomingObject":
-        """Make room for a body that is on its way; nothing is sent before it outgrows the memory it may have."""
+        """Begin to receive a body; nothing is sent before it outgrows the memory it may have."""
         return IncomingObject(self)
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenObject":
@@ -164,7 +164,7 @@ class ObjectBucket:
                         yield names
 
     async def remove_unfinished(self, before: float) -> int:
-        """See `ObjectStore.remove_unfinished`; an upload in parts may take a day before it counts as unfinished."""
+        """See `ObjectStore.remove_unfinished`; a multipart upload may take a day before it counts as unfinished."""
         removed = 0
         with _bucket_errors("unfinished bodies cannot be removed"):
             await self._require_own()
@@ -176,12 +176,12 @@ class ObjectBucket:
         return removed + await self._uploads.abort_older_than(before - _LONGEST_UPLOAD_S)
 
     async def check(self) -> None:
-        """See `ObjectStore.check`: asks for the marker."""
+        """See `ObjectStore.check`: reads the marker."""
         with _bucket_errors("the bucket of the bodies cannot be reached"):
             await self._marker()
 
     async def try_out(self) -> None:
-        """Do once everything that bodies need: write, refuse to overwrite, copy, read, list and delete.
+        """Try once every operation that bodies need: write, refuse to overwrite, copy, read, list and delete.
 
         Raises:
             StoreUnavailable: the bucket refuses one of them; the text says which.
@@ -207,7 +207,7 @@ class ObjectBucket:
 
 
 class IncomingObject:
-    """A body on its way: hashed as it comes; small ones in memory, larger ones sent to the bucket in parts."""
+    """A body in transit: hashed as it arrives; small ones in memory, larger ones sent to the bucket in parts."""
 
     def __init__(self, bucket: ObjectBucket) -> None:
         self._bucket = bucket
@@ -245,7 +245,7 @@ class IncomingObject:
             await self._send_held()
         if self._upload is None:
             self._bucket.held_bytes += self._held_bytes
-            # Whoever commits the body lets go of it without a word.
+            # The caller that commits the body drops it without calling discard.
             self._give_back = weakref.finalize(self, self._bucket.give_back, self._held_bytes)
         else:
             self._key = await self._upload.finish()
@@ -261,11 +261,11 @@ class IncomingObject:
             if self._held:
                 await obstore.put_async(self._bucket.objects, key, b"".join(self._held), mode="create")
             elif former is not None:
-                # Plain, because few of those who speak S3 copy only where nothing is; the name holds 16 random bytes.
+                # Unconditional, because few S3 servers can copy only if absent; its name has 16 random bytes.
                 await obstore.copy_async(self._bucket.objects, former, key)
             self._key = key
         if former is not None:
-            with suppress(*_ERRORS):  # what stays is swept later
+            with suppress(*_ERRORS):  # swept later if it stays
                 await self._bucket.delete(former)
 
     async def discard(self) -> None:
@@ -273,22 +273,22 @@ class IncomingObject:
         self._is_discarded = True
         self._held.clear()
         if self._give_back is not None:
-            self._give_back()  # once, however often it is called
+            self._give_back()  # takes effect once, however often it is called
         upload, self._upload = self._upload, None
         if upload is not None:
             await upload.abort()
         if self._key is not None:
-            with suppress(*_ERRORS):  # what stays is swept later
+            with suppress(*_ERRORS):  # swept later if it stays
                 await self._bucket.delete(self._key)
 
 
 class _Aborted(Exception):
-    """Ends the pieces of an upload, upon which the bucket is told to forget its parts."""
+    """Ends the pieces of an upload, so that the client aborts it and the bucket discards its parts."""
 
 
 @dataclass(slots=True)
 class _Upload:
-    """An upload in parts to a key of its own: what is sent waits until the bucket took what came before."""
+    """A multipart upload to a key of its own: a piece waits until the bucket has taken the one before."""
 
     objects: S3Store
     key: str = field(default_factory=lambda: f"{INCOMING}/{secrets.token_hex(16)}")
@@ -297,7 +297,7 @@ class _Upload:
     _done: "asyncio.Future[obstore.PutResult] | None" = None
 
     async def send(self, piece: bytes | None) -> None:
-        """Hand on a piece, or None at the end.
+        """Send a piece, or None at the end.
 
         Raises:
             StoreUnavailable: the bucket refuses, or cannot be reached.
@@ -338,7 +338,7 @@ class _Upload:
         return self.key
 
     async def abort(self) -> None:
-        """Let the bucket forget what it has of the body."""
+        """Make the bucket discard what it has of the body."""
         self._is_aborted = True
         if self._done is None:
             return
@@ -347,7 +347,7 @@ class _Upload:
         self._pieces.put_nowait(None)
         await asyncio.wait((self._done,), timeout=_ABORT_S)
         if self._done.done() and not self._done.cancelled() and self._done.exception() is None:
-            with suppress(*_ERRORS):  # it was whole already
+            with suppress(*_ERRORS):  # it was complete already
                 await obstore.delete_async(self.objects, self.key)
         self._done.cancel()
 
@@ -371,7 +371,7 @@ class OpenObject(OpenedBody):
         self.size_bytes = size_bytes
 
     async def open(self) -> None:
-        """Ask for the first bytes, and compare the size.
+        """Request the first bytes, and compare the size.
 
         Raises:
             RecordDamaged, StoreUnavailable: see `ObjectStore.open`.
@@ -412,7 +412,7 @@ class OpenObject(OpenedBody):
             return window
 
     async def close(self) -> None:
-        """Forget what was read."""
+        """Discard what was read."""
         self._is_closed = True
         self._first = b""
 
@@ -429,7 +429,7 @@ def _name_of(key: str) -> ObjectName | None:
 
 
 def _objects(place: BucketPlace, access: BucketAccess) -> S3Store:
-    """Return the client; what is not said here it would take from variables of the environment."""
+    """Return the client; options that are not set here it would take from environment variables."""
     options: dict[str, str] = {"region": access.region, "access_key_id": access.key_id}
     options["secret_access_key"] = access.secret_key
     options["endpoint"] = options["aws_endpoint_url_s3"] = access.address
@@ -450,7 +450,7 @@ def _objects(place: BucketPlace, access: BucketAccess) -> S3Store:
 
 @contextmanager
 def _bucket_errors(what: str) -> Iterator[None]:
-    """Turn what the client says into an error of ours; its own text shows addresses and keys."""
+    """Convert the client's errors into our own; their text shows addresses and keys."""
     try:
         yield
     except _ERRORS:

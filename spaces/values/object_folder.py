@@ -1,18 +1,19 @@
 """The folder with the bodies: files that are written once, in pieces, and read in pieces.
 
-    <folder>/incoming/<random>                                   a long body on its way; no commit may name it
+    <folder>/incoming/<random>                                   a long body in transit; no commit may name it
     <folder>/<first 2 hex of hash>/<space16>-<hash>-<generation> a whole body, synced, under a name of its own
 
-Everything that touches the disk runs on threads, a piece of 256 KiB read or some 1 MiB written at a time, so that
-neither the event loop waits nor the memory grows with a body. While a body is written it is hashed, and synced every
-32 MiB: a client that sends faster than the disk takes is slowed down, and the last sync is short.
+Everything that touches the disk runs on threads, a piece of 256 KiB read or some 1 MiB written at a time, so that the
+event loop does not wait and the memory does not grow with a body. A body is hashed while it is written, and synced
+every 32 MiB: a client that sends faster than the disk writes is slowed down, and the last sync is short.
 
-What the kernel has in memory is read and hashed on the event loop: the way to a thread and back costs more than both.
-The kernel is told not to wait (RWF_NOWAIT); where it would have to, or does not know how not to, a thread reads. After
-their first piece all readings together read one in a round of the loop, so that a short request does not wait for each.
+Data in the kernel's memory is read and hashed on the event loop: handing it to a thread and back costs more than both.
+The read asks the kernel not to wait (RWF_NOWAIT); where it would have to, or does not support that, a thread reads.
+After their first piece all readings together read one piece in an iteration of the loop, so that a short request does
+not wait for each of them.
 
 A body of less than one piece waits in memory for its name and is written under it at once: a single step on a thread,
-and a single turn of the file system's journal, since the file and its place in the folder become durable together.
+and a single commit of the file system's journal, since the file and its directory entry become durable together.
 
 Example:
     incoming = await files.begin()
@@ -40,12 +41,12 @@ from .object_store import OpenedBody, Piece
 
 PIECE_BYTES: Final = 256 * 1024
 STEP_BYTES: Final = 1024 * 1024
-# No kernel takes more buffers in one call (IOV_MAX).
+# The most buffers that a kernel takes in one call (IOV_MAX).
 _BUFFERS_A_CALL: Final = 1024
 # None: this platform always waits.
 _NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
-# Free disk that bodies leave alone. It is more than the store's own reserve, so that a disk full of bodies still takes
-# the small commits, a revocation or a delete.
+# Free disk space that bodies do not use. It is more than the store's own reserve, so that a disk full of bodies still
+# takes the small commits, a revocation or a delete.
 RESERVE_BYTES: Final = 256 * 1024 * 1024
 _SYNC_EVERY_BYTES: Final = 32 * 1024 * 1024
 _INCOMING: Final = "incoming"
@@ -58,8 +59,8 @@ class ObjectFolder:
 
     Args:
         folder: made with the first body.
-        max_bytes: what all bodies together may have; judged by the commits that name them. None: only the disk bounds.
-        reserve_bytes: free disk that is left alone.
+        max_bytes: bound on the size of all bodies, judged by the commits that name them. None: only the disk bounds.
+        reserve_bytes: free disk space that is not used.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int | None = None, reserve_bytes: int = RESERVE_BYTES) -> None:
@@ -70,11 +71,11 @@ class ObjectFolder:
         self._cohorts = ReadCohorts()
 
     async def begin(self) -> "IncomingFile":
-        """Return what takes in a body; the disk is not touched yet."""
+        """Return an object that receives a body; the disk is not touched yet."""
         return IncomingFile(self)
 
     def new_place(self) -> tuple[int, Path]:
-        """Make an empty file under a name that nobody has, and return it open; on a thread."""
+        """Make an empty file under an unused name, and return it open; on a thread."""
         folder = self._folder / _INCOMING
         self.make_folder(folder)
         self.require_free_space()
@@ -82,13 +83,13 @@ class ObjectFolder:
         return descriptor, Path(place)
 
     def require_free_space(self) -> None:
-        """Raise StoreFull when less free disk is left than bodies may use; on a thread."""
+        """Raise StoreFull when free disk space is below the reserve; on a thread."""
         disk = os.statvfs(self._folder)
         if disk.f_bavail * disk.f_frsize < self._reserve_bytes:
             raise StoreFull("no room for a body")
 
     def place_of(self, name: ObjectName) -> Path:
-        """Return where a body lies."""
+        """Return the path of a body's file."""
         return self._folder / name.digest[:1].hex() / name.file_name
 
     def make_folder(self, folder: Path) -> None:
@@ -101,7 +102,7 @@ class ObjectFolder:
         sync_folder(self._folder.parent)
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenBody":
-        """Open a body for reading; whoever unlinks its file afterwards does not disturb the reading.
+        """Open a body for reading; unlinking its file afterwards does not disturb the reading.
 
         Raises:
             RecordDamaged: the file is missing or has another size.
@@ -120,7 +121,7 @@ class ObjectFolder:
         await asyncio.to_thread(self.place_of(name).unlink, missing_ok=True)
 
     async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield the names of files last written before `before`, folder by folder: a 256th of all at a time."""
+        """Yield the names of files last written before `before`, one folder at a time: a 256th of all files."""
         for first in range(256):
             folder = self._folder / f"{first:02x}"
             names = await asyncio.to_thread(_old_names, folder, before)
@@ -128,7 +129,7 @@ class ObjectFolder:
                 yield names
 
     async def check(self) -> None:
-        """See `ObjectStore.check`; a folder that is not there yet is no fault."""
+        """See `ObjectStore.check`; a folder that does not exist yet is no error."""
         await asyncio.to_thread(self._check)
 
     def _check(self) -> None:
@@ -136,18 +137,18 @@ class ObjectFolder:
             self._folder.stat()
 
     async def remove_unfinished(self, before: float) -> int:
-        """Remove bodies that nobody has written to since `before`; return how many.
+        """Remove bodies that were not written to since `before`; return how many.
 
-        Whoever still holds such a body fails when it is to be named, so nothing acknowledged is lost.
+        A caller that still holds such a body fails when it names it, so nothing acknowledged is lost.
         """
         return await asyncio.to_thread(_remove_old, self._folder / _INCOMING, before)
 
 
 class IncomingFile:
-    """A body on its way: held while it is short, else written and hashed piece by piece; then named.
+    """A body in transit: held in memory while it is short, else written and hashed piece by piece; then named.
 
-    Its methods may be cancelled at any moment. A thread that still works then is waited for by whoever discards the
-    file: otherwise it could write to a descriptor that has become another file's.
+    Its methods may be cancelled at any moment. `discard` waits for a thread that is still at work then: otherwise it
+    could write to a descriptor that has become another file's.
     """
 
     def __init__(self, files: ObjectFolder) -> None:
@@ -166,7 +167,7 @@ class IncomingFile:
         """Write the next pieces in one step.
 
         Raises:
-            StoreFull: no room on the disk.
+            StoreFull: no free space on the disk.
             StoreUnavailable: the disk refuses.
         """
         held = self._held
@@ -229,7 +230,7 @@ class IncomingFile:
         """Give the finished body a name, durably; it may have had another one before.
 
         Raises:
-            StoreFull: no room on the disk.
+            StoreFull: no free space on the disk.
             StoreUnavailable: the disk refuses, or the file was removed as abandoned.
         """
         held, self._held = self._held, None
@@ -249,7 +250,7 @@ class IncomingFile:
             sync_folder(place.parent)
 
     def _write_whole(self, place: Path, body: bytes) -> None:
-        """Write a body that is short under its name: nobody knows that name before a commit says it."""
+        """Write a short body directly under its name, which no process knows before a commit contains it."""
         self._files.require_free_space()
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._place = place  # so that it is discarded when the following fails
@@ -260,14 +261,14 @@ class IncomingFile:
             os.close(descriptor)
 
     async def discard(self) -> None:
-        """Remove the file, wherever it lies."""
+        """Remove the file, wherever it is."""
         if self._has_thread:
             await _in_any_case(self._discard)
         else:
             self._held, self._is_discarded = None, True
 
     def _discard(self) -> None:
-        with self._lock, suppress(OSError):  # what stays is swept later
+        with self._lock, suppress(OSError):  # swept later if it stays
             self._is_discarded = True
             self._close()
             if self._place is not None:
@@ -326,7 +327,7 @@ class OpenBody(OpenedBody):
         end = self.size_bytes if stop is None else min(stop, self.size_bytes)
         hasher = blake3() if (start, end) == (0, self.size_bytes) else None
         for offset in range(start, end, PIECE_BYTES):
-            if offset > start:  # a body of one piece is no longer than a row might be
+            if offset > start:  # a body of one piece need not wait: it is no longer than a row might be
                 await self._cohorts.take()
             piece = bytearray(min(PIECE_BYTES, end - offset))
             if not self._read_at_hand(piece, offset, hasher):
@@ -336,13 +337,13 @@ class OpenBody(OpenedBody):
             yield piece
 
     def _read_at_hand(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> bool:
-        """Fill a piece with what the kernel has in memory; False: not all of it is there, or a thread is at work."""
+        """Fill a piece from the kernel's memory; False: not all of it is there, or a thread is at work."""
         if _NOWAIT is None or not self._lock.acquire(blocking=False):
             return False
         try:
             if self._descriptor is None or os.preadv(self._descriptor, (piece,), offset, _NOWAIT) != len(piece):
                 return False
-        except OSError:  # it would have to wait, cannot say so, or the disk refuses: the thread finds out
+        except OSError:  # the read would wait, is not supported, or the disk refuses: the thread finds out
             return False
         finally:
             self._lock.release()
@@ -360,7 +361,7 @@ class OpenBody(OpenedBody):
                 hasher.update(piece)
 
     async def close(self) -> None:
-        """Close the file, once a reading under way has come back."""
+        """Close the file, once a reading under way has ended."""
         await _in_any_case(self._close)
 
     def _close(self) -> None:
@@ -372,7 +373,7 @@ class OpenBody(OpenedBody):
 
 
 async def _in_any_case(step: Callable[[], None]) -> None:
-    """Do a step on a thread, also when all threads are busy and whoever waits for it is cancelled."""
+    """Do a step on a thread, even when all threads are busy and the waiting task is cancelled."""
     await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, step))
 
 
@@ -387,7 +388,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _disk_errors(what: str) -> Iterator[None]:
-    """Turn what the operating system says into an error of ours."""
+    """Convert errors of the operating system into our own."""
     try:
         yield
     except OSError as exc:

@@ -1,6 +1,6 @@
-"""Where a store has its bodies: recorded in the store, so that no process looks for them in another place.
+"""Where a store keeps its bodies: recorded in the store, so that no process looks for them in another place.
 
-A store without the row has them in the folder `blobs` of its data. The row is written by the first start on a bucket,
+A store without the row keeps them in the folder `blobs` of its data. The row is written by the first start on a bucket,
 which is refused when there are bodies in files already, and by a move of the bodies.
 
 Example:
@@ -17,7 +17,7 @@ FOLDER: Final = "folder"
 
 
 async def recorded_place(store: Store) -> str:
-    """Return where the store says that its bodies are: FOLDER, or the address of a bucket."""
+    """Return the recorded place of the bodies: FOLDER, or the address of a bucket."""
     return _place_of((await store.read((BODIES_PLACE_KEY,))).records[0])
 
 
@@ -25,8 +25,8 @@ async def claim_place(store: Store, place: str) -> None:
     """Compare a place with the one recorded, or record it while there is no body in files.
 
     Raises:
-        BodiesElsewhere: the bodies lie in another place.
-        StoreBusy: others changed the row or named bodies at the same time.
+        BodiesElsewhere: the bodies are in another place.
+        StoreBusy: other processes changed the row or named bodies at the same time.
     """
     for _ in range(2):
         row, counter = (await store.read((BODIES_PLACE_KEY, BODIES_COUNTER))).records
@@ -45,7 +45,7 @@ async def record_move(store: Store, place: str) -> None:
     """Record that the bodies were moved.
 
     Raises:
-        StoreBusy: somebody else changed the row.
+        StoreBusy: another process changed the row.
     """
     row = (await store.read((BODIES_PLACE_KEY,))).records[0]
     put = Put(BODIES_PLACE_KEY, place.encode(), expect=ABSENT if row is None else row.stamp)

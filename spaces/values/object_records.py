@@ -1,15 +1,15 @@
-"""Bodies above the inline threshold: how their files are named, and the records that count who refers to them.
+"""Bodies above the inline threshold: how their files are named, and the records that count their references.
 
     <folder>/<first 2 hex of hash>/<space16 hex>-<hash hex>-<generation hex>
 
-A file is written once, synced, and given a name that nobody used before (the generation is random); only then may a
-commit name it. Its record `B space16 hash32` holds the generation and the number of heads that refer to it, and changes
-only in the commits that change those heads. So a crash leaves at worst a file that no record names.
+A file is written once, synced, and given a name that was never used before (the generation is random); only then may a
+commit name it. Its record `B space16 hash32` contains the generation and the number of heads that refer to it, and
+changes only in the commits that change those heads. So a crash leaves at worst a file that no record names.
 
-A body that is already there is shared only by a commit that compares the stamp of a record with at least one reference;
-a record at zero is on its way out and is never revived: the next put writes a new generation.
+An existing body is shared only by a commit that compares the stamp of a record with at least one reference; a record at
+zero is about to be deleted and is never revived: the next put writes a new generation.
 
-What is removed, and when: `collector`. The files themselves: `object_folder`.
+What is removed, and when: see `collector`. The files themselves: see `object_folder`.
 
 Example:
     name = ObjectName(space16, digest, entropy.token(GENERATION_BYTES))
@@ -27,13 +27,13 @@ from ..keyspace import due_key
 from ..store.contract import Check, Put, Record
 
 GENERATION_BYTES: Final = 16
-# For this long after its record went, a file stays for those who read the head before.
+# For this long after its record is deleted, a file stays for clients that read the head before.
 UNLINK_AFTER_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectName:
-    """Which file.
+    """The identity of a body's file.
 
     Attributes:
         space16: 16 bytes of the space's id.
@@ -52,7 +52,7 @@ class ObjectName:
 
 
 def parse_file_name(name: str) -> ObjectName | None:
-    """Read a file's name; None for anything else that lies in the folder."""
+    """Read a file's name; None for anything else in the folder."""
     parts = name.split("-")
     if [len(part) for part in parts] != [32, 64, 32]:
         return None
@@ -65,10 +65,10 @@ def parse_file_name(name: str) -> ObjectName | None:
 
 
 class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
-    """The row of a blob.
+    """The row of an object.
 
     Attributes:
-        generation: which file holds the body.
+        generation: which file contains the body.
         references: heads of this space that refer to it.
     """
 
@@ -77,9 +77,9 @@ class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ObjectWork(msgspec.Struct, frozen=True, array_like=True):
-    """Work on one blob that is due: delete its record (`unlink` False), or unlink its file.
+    """Work on one object that is due: delete its record (`unlink` False), or unlink its file.
 
-    `size_bytes` is what the file counts for among all bodies; 0 when it never was counted.
+    `size_bytes` is the file's share of the size of all bodies; 0 when it was never counted.
     """
 
     space16: bytes
@@ -99,12 +99,12 @@ _WORK_CODEC: Final = Codec(ObjectWork)
 
 
 def object_record_of(record: Record | None) -> ObjectRecord | None:
-    """Read a blob's row; None when there is none or it was collected."""
+    """Read an object's row; None when there is none or it was collected."""
     return None if record is None or record.value is None else _RECORD_CODEC.decode(record.value)
 
 
 def encode_object_record(record: ObjectRecord) -> bytes:
-    """Lay out a blob's row."""
+    """Encode an object's row."""
     return _RECORD_CODEC.encode(record)
 
 
@@ -118,7 +118,7 @@ def parse_object_work(value: bytes) -> ObjectWork:
 
 
 def due_put(name: ObjectName, *, due_at: float, unlink: bool, entropy: Entropy, size_bytes: int = 0) -> Put:
-    """Note work on a blob for the collector; see `ObjectWork`."""
+    """Schedule work on an object for the collector; see `ObjectWork`."""
     work = ObjectWork(
         space16=name.space16, digest=name.digest, generation=name.generation, unlink=unlink, size_bytes=size_bytes
     )

@@ -1,8 +1,8 @@
-"""What keeps bodies promises: they come in pieces, get a name that nobody used before, and are read in pieces.
+"""The contract of a place for bodies: they arrive in pieces, get a name never used before, and are read in pieces.
 
-`object_folder` keeps them in a folder, `object_bucket` in an S3 bucket; nothing else of the package knows which. Both
-hold the same rules (spec/store.md §4): a body has no name that a commit may use before it is whole and durable, and
-whoever opened one before it was removed may be cut short, but is never given other bytes.
+`object_folder` keeps them in a folder, `object_bucket` in an S3 bucket; nothing else in the package knows which. Both
+follow the same rules (spec/store.md §4): a body has no name that a commit may use before it is complete and durable,
+and a reader that opened one before it was removed may be cut short, but never gets other bytes.
 
 Example:
     incoming = await blobs.begin()
@@ -19,17 +19,17 @@ from typing import Protocol, Self
 from .object_records import ObjectName
 
 Piece = bytes | bytearray
-"""Some bytes of a body; nobody changes them once they were handed on."""
+"""Some bytes of a body; they are not changed once they were passed on."""
 
 
 class IncomingBody(Protocol):
-    """A body on its way. Its methods may be cancelled at any moment."""
+    """A body in transit. Its methods may be cancelled at any moment."""
 
     async def append(self, *pieces: Piece) -> None:
         """Take the next pieces. After an error or a cancellation the body can only be discarded.
 
         Raises:
-            StoreFull: no room.
+            StoreFull: no free space.
             StoreUnavailable: the place refuses, or cannot be reached.
         """
         ...
@@ -39,10 +39,10 @@ class IncomingBody(Protocol):
         ...
 
     async def rename(self, name: ObjectName) -> None:
-        """Give the finished body a name, durably; it may have had another one before, which goes.
+        """Give the finished body a name, durably; any name it had before is removed.
 
         Raises:
-            StoreFull: no room.
+            StoreFull: no free space.
             StoreUnavailable: the place refuses, or the body was removed as abandoned.
         """
         ...
@@ -83,7 +83,7 @@ class OpenedBody(Protocol):
         return b"".join([piece async for piece in self.pieces()])
 
     async def close(self) -> None:
-        """Give back what the reading held."""
+        """Release the resources of the reading."""
         ...
 
 
@@ -91,15 +91,15 @@ class ObjectStore(Protocol):
     """A place with the bodies of one store; any number of processes may use it.
 
     Attributes:
-        max_bytes: what all bodies together may have; judged by the commits that name them. None: only the place bounds.
-        step_bytes: how much of a body it is best given at once, where memory allows.
+        max_bytes: bound on the size of all bodies, judged by the commits that name them. None: only the place's own.
+        step_bytes: how much of a body is best passed to it at once, where memory allows.
     """
 
     max_bytes: int | None
     step_bytes: int
 
     async def begin(self) -> IncomingBody:
-        """Make room for a body that is on its way; raises as `IncomingBody.append` does."""
+        """Begin to receive a body; raises as `IncomingBody.append` does."""
         ...
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> OpenedBody:
@@ -124,14 +124,14 @@ class ObjectStore(Protocol):
 
         Raises:
             StoreUnavailable: the place refuses, or cannot be reached.
-            BodiesElsewhere: it is another store's, so that nothing in it may be taken for an orphan.
+            BodiesElsewhere: it belongs to another store, so nothing in it may be taken for an orphan.
         """
         ...
 
     async def remove_unfinished(self, before: float) -> int:
-        """Remove bodies without a name that nobody has written to since `before`; return how many.
+        """Remove bodies without a name that were not written to since `before`; return how many.
 
-        Whoever still holds such a body fails when it is to be named, so nothing acknowledged is lost.
+        A caller that still holds such a body fails when it names it, so nothing acknowledged is lost.
         """
         ...
 

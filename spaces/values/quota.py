@@ -1,20 +1,20 @@
-"""How many bytes a space holds, and how many it may hold.
+"""How many bytes a space contains, and its limit.
 
-Every row that holds a body is weighed with it in the space's counter, inside the commit: usage is exact without being
-read first, and a row that is replaced or deleted gives its weight back (ST7). That counter is what the wire tells.
+Every row with a body is charged for it in the space's counter, inside the commit: usage is exact without being read
+first, and a row that is replaced or deleted gives its weight back (ST7). The wire reports that counter.
 
-What the rows take besides, keys and metadata and a fixed part each, has a counter of its own: it may be as much as the
-limit in force, and LEAST_ROWS_BYTES in any case, so that a limit of a few bytes is one of bodies (M54).
+The rest of the rows, keys and metadata and a fixed part each, has a counter of its own: it may be as much as the limit
+in force, and LEAST_ROWS_BYTES in any case, so that a limit of a few bytes is one of bodies (M54).
 
 The limit in force is, in this order: for a space named `public` the one for public spaces, whatever else is set (M53);
-the space's own, which the operator sets and which is a row of the store; the default. A put reads the row together with
-everything else it decides on.
+the space's own, which the operator sets and which is a row of the store; the default. A put reads that row together
+with everything else that its verdict depends on.
 
 Example:
     keys = (usage_key(space), override_row_key(space))
     limit_bytes = effective_limit(space, records[1], policy)
     commit = Commit(puts=plan.puts, adds=(quota_add(space, limit_bytes=limit_bytes),))
-    if isinstance(outcome, Refused): ...      # read the counter again: is there room?
+    if isinstance(outcome, Refused): ...      # read the counter again: is there free space?
 """
 
 import heapq
@@ -45,7 +45,7 @@ from ..store.contract import Add, Put, Range, Record, Store, counter_of, pages_o
 
 LEAST_ROWS_BYTES: Final = 64 * 1024
 PUBLIC_NAME: Final = "public"
-# Rows of one step of a walk over all spaces: a millisecond or two, after which others have their turn.
+# Rows of one step of a walk over all spaces: a millisecond or two, after which other tasks run.
 _STEP_ROWS: Final = 1024
 
 
@@ -76,12 +76,12 @@ def usage_key(space: SpaceId) -> bytes:
 
 
 def usage_of(record: Record | None) -> int:
-    """Return the bytes of the bodies that a space holds, from the record under `usage_key`."""
+    """Return the bytes of the bodies in a space, from the record under `usage_key`."""
     return counter_of(record)
 
 
 def rows_key(space: SpaceId) -> bytes:
-    """Key of the counter of what the rows of a space's values take besides the bodies (M54)."""
+    """Key of the counter of the bytes of the rows of a space's values beside the bodies (M54)."""
     return space_keys(space).rows
 
 
@@ -96,7 +96,7 @@ def rows_add(space: SpaceId, *, limit_bytes: int) -> Add:
 
 
 def quota_add(space: SpaceId, *, limit_bytes: int) -> Add:
-    """Refuse the commit if the space would hold more than the limit after it.
+    """Refuse the commit if the space would contain more than the limit after it.
 
     Add it only to commits that grow a space: a delete must work beyond the limit.
     """
@@ -109,7 +109,7 @@ def override_row_key(space: SpaceId) -> bytes:
 
 
 def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
-    """Set a space's own limit, or take it away (None). The space need not be hosted."""
+    """Set a space's own limit, or remove it (None). The space need not be hosted."""
     if limit_bytes is None:
         return Put(override_row_key(space), None)
     return Put(override_row_key(space), _CODEC.encode(_Override(limit_bytes, space.owner, space.name)))
@@ -125,7 +125,7 @@ def override_of(record: Record | None) -> int | None:
 
 
 def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy) -> int | None:
-    """Return how many bytes a space may hold (M52, M53).
+    """Return how many bytes a space may contain (M52, M53).
 
     Args:
         space: whose.
@@ -133,7 +133,7 @@ def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy
         policy: the configured limits.
 
     Returns:
-        Bytes; 0 is a limit of nothing; None: no limit.
+        Bytes; 0: nothing may be stored; None: no limit.
 
     Raises:
         RecordDamaged: the row does not decode.
@@ -176,12 +176,12 @@ async def read_overrides(store: Store, *, limit: int) -> Overrides:
 
 @dataclass(frozen=True, slots=True)
 class SpaceUsage:
-    """A hosted space and what it holds.
+    """A hosted space and the size of its contents.
 
     Attributes:
         space: which.
         used_bytes: its bodies.
-        row_bytes: the rows of its values besides (M54).
+        row_bytes: the rows of its values beside the bodies (M54).
     """
 
     space: SpaceId
@@ -203,11 +203,11 @@ class Usage:
 
 
 async def largest_spaces(store: Store, *, limit: int) -> Usage:
-    """Find the spaces that hold the most.
+    """Find the spaces with the largest contents.
 
-    The counters of all spaces are walked once, in steps between which others have their turn, and only the `limit`
-    largest are held in memory: a million spaces cost about a second of one worker and a page of memory. What changes
-    during the walk may be seen or not.
+    The counters of all spaces are walked once, in steps between which other tasks run, and only the `limit` largest
+    are kept in memory: a million spaces cost about a second of one worker and a page of memory. Changes during the
+    walk may be seen or not.
 
     Args:
         store: where.
@@ -239,7 +239,7 @@ async def _largest_counters(store: Store, limit: int) -> list[tuple[int, bytes, 
 
 
 async def _counters(store: Store) -> AsyncIterator[tuple[int, int, bytes]]:
-    """Yield bytes of bodies and of rows of each space that holds something, each space once."""
+    """Yield bytes of bodies and of rows of each space that is not empty, each space once."""
     for prefix, beside in ((USAGE_PREFIX, rows_counter), (ROWS_PREFIX, usage_counter)):
         async for page in pages_of(store, Range(prefix, limit=_STEP_ROWS)):
             spaces = [key[len(prefix) :] for key, _ in page.rows]
@@ -252,7 +252,7 @@ async def _counters(store: Store) -> AsyncIterator[tuple[int, int, bytes]]:
 
 
 async def _add_empty_spaces(store: Store, found: dict[bytes, SpaceUsage], limit: int) -> None:
-    """Fill up with hosted spaces that hold nothing."""
+    """Fill up with hosted spaces that are empty."""
     after: bytes | None = None
     while len(found) < limit:
         page = (await store.read(ranges=(Range(SPACES_PREFIX, after=after, limit=_STEP_ROWS),))).pages[0]

@@ -1,4 +1,4 @@
-"""Tickets of signed URLs: rows that say for how long, and under whose authority, one value may be read by anybody.
+"""Tickets of signed URLs: rows that say for how long, and under which authority, any client may read one value.
 
 A ticket is 32 bytes, in a URL 43 characters of base64url:
 
@@ -7,9 +7,9 @@ A ticket is 32 bytes, in a URL 43 characters of base64url:
     0       4     minute of the expiry since the epoch, big-endian
     4       28    random
 
-The row lies under the minute and a hash of the ticket: sweeps find it by time, and whoever reads the store does not
-learn a ticket. It pins one version of one value and names the content keys of the delegations that it rests on; their
-windows cannot change and bound the expiry, their marks are read each time the URL is (Q24).
+The row is stored under the minute and a hash of the ticket: sweeps find it by time, and reading the store does not
+disclose a ticket. It pins one version of one value and names the content keys of the delegations that it relies on;
+their windows cannot change and bound the expiry, their marks are read each time the URL is (Q24).
 
 Example:
     ticket = new_ticket(expires_at, entropy)
@@ -32,18 +32,18 @@ from ..store.contract import ABSENT, Commit, Put, Record, Store
 TICKET_BYTES: Final = 32
 _MINUTE_BYTES: Final = 4
 _ID_BYTES: Final = 16
-# For so long an expired ticket is told from one that never was.
+# For this long an expired ticket is distinguished from one that never existed.
 KEPT_AFTER_EXPIRY_S: Final = 3600
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """What a signed URL gives.
+    """What a signed URL gives access to.
 
     Attributes:
         value_key: key of the value's head in the store.
         digest: BLAKE3 of the one body that may be read, 32 bytes.
         expires_at: epoch seconds from which on the ticket is void; inside the window of every delegation named.
-        authority: content keys of the delegations it rests on; none when the space's own DID asked for it.
+        authority: content keys of the delegations it relies on; none when the space's own DID requested it.
     """
 
     value_key: bytes
@@ -61,7 +61,7 @@ _CODEC: Final = Codec(Ticket)
 
 
 def new_ticket(expires_at: float, entropy: Entropy) -> bytes:
-    """Make a ticket that nobody can guess."""
+    """Make a ticket that cannot be guessed."""
     return claim_minute4(int(expires_at)) + entropy.token(TICKET_BYTES - _MINUTE_BYTES)
 
 
@@ -76,7 +76,7 @@ def ticket_put(ticket: bytes, said: Ticket) -> Put:
 
 
 def moved_ticket(key: bytes, said: Ticket, record: Record) -> Put:
-    """Let the ticket under a key say something else, over the very row that was read."""
+    """Replace the contents of the ticket under a key, over the exact row that was read."""
     return Put(key, _CODEC.encode(said), expect=record.stamp)
 
 
@@ -90,7 +90,7 @@ def ticket_of(record: Record | None) -> Ticket | None:
 
 
 async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> int:
-    """Forget tickets an hour after they expired; return how many went. Run again while it returns `limit`.
+    """Remove tickets an hour after they expired; return how many. Run again while it returns `limit`.
 
     Args:
         store: where they are kept.

@@ -1,10 +1,10 @@
-"""Bodies on their way into a space: taken in piece by piece, the small ones in memory, the large ones in files.
+"""Bodies in transit into a space: received piece by piece, the small ones in memory, the large ones in files.
 
-Whoever takes in bodies does so within a `Staging`, which clears away at its end every file that no commit may have come
-to name. A file that a commit with an unknown outcome named stays; if nobody refers to it, it is swept a day later.
+Bodies are received within a `Staging`, which at its end removes every file that no commit can have named. A file named
+by a commit with an unknown outcome stays; if no head refers to it, it is swept a day later.
 
-All operations of a process together hold a bounded number of bytes in memory (`Intake`); beyond it a body is refused,
-and whoever sends it comes back.
+All operations of a process together keep a bounded number of bytes in memory (`Intake`); beyond it a body is refused,
+and the client tries again later.
 
 Example:
     async with values.staging() as staging:
@@ -25,21 +25,21 @@ from .object_records import ObjectName
 from .object_store import IncomingBody, ObjectStore
 
 INLINE_BYTES: Final = 64 * 1024
-"""The most that lies in a head. Up to here a row costs the machine less than a file; far beyond, the file less."""
+"""The largest body inside a head. Up to here a row costs the machine less than a file; far beyond, the file less."""
 INLINE_TOGETHER_BYTES: Final = 7_864_320
-"""The most that lies in the heads of one commit; the rest of what it may have (ST6) is for what else it says."""
+"""The most body bytes inside the heads of one commit; the rest of its bound (ST6) is for its other contents."""
 INTAKE_BYTES: Final = 128 * 1024 * 1024
-"""What all bodies on their way may hold of one process's memory: 450 large ones, two thousand of 64 KiB."""
-# Pieces are as short as a client likes, and each takes memory besides its bytes: so many wait before they become one.
+"""How much of one process's memory all bodies in transit may use: 450 large ones, two thousand of 64 KiB."""
+# Pieces are as short as a client likes, and each takes memory beside its bytes: this many wait before they are joined.
 _MOST_PIECES: Final = 1024
-# While no more than this part of it is held, a long body waits for long steps: fewer ways to a thread and back.
+# While no more than this part of it is used, a long body waits for long steps: fewer round trips to a thread.
 _MUCH_FREE_SHARE: Final = 8
 # After these nothing was written, so nothing can refer to a file that was named.
 _NOTHING_WRITTEN: Final = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
 
 
 class StagedFile:
-    """A whole body in a file that nobody refers to yet."""
+    """A whole body in a file that no head refers to yet."""
 
     def __init__(self, incoming: IncomingBody) -> None:
         self._incoming = incoming
@@ -60,13 +60,13 @@ class StagedFile:
 
 
 class Body(Struct, frozen=True):
-    """A body that was taken in whole.
+    """A body that was received completely.
 
     Attributes:
         digest: its BLAKE3, 32 bytes.
         size_bytes: its size.
-        inline: the bytes, when they are few enough to lie in the head.
-        file: where it lies, when it is larger.
+        inline: the bytes, when they are few enough to be stored in the head.
+        file: where it is stored, when it is larger.
     """
 
     digest: bytes
@@ -76,24 +76,24 @@ class Body(Struct, frozen=True):
 
 
 def inline_body(data: bytes) -> Body:
-    """Return a body of at most INLINE_BYTES that is at hand."""
+    """Return a body of at most INLINE_BYTES from its bytes."""
     if len(data) > INLINE_BYTES:
         raise ValueError("a body of this size belongs in a file")
     return Body(digest=blake3(data).digest(), size_bytes=len(data), inline=data)
 
 
 class Intake:
-    """How much of one process's memory the bodies on their way hold, within a bound."""
+    """How much of one process's memory the bodies in transit use, within a bound."""
 
     def __init__(self, max_bytes: int = INTAKE_BYTES) -> None:
         self._max_bytes = max_bytes
         self._held_bytes = 0
 
     def take(self, size_bytes: int) -> None:
-        """Count bytes that have come.
+        """Count bytes that have arrived.
 
         Raises:
-            IntakeFull: too many are held already; these are not counted.
+            IntakeFull: too many are in memory already; these are not counted.
         """
         if self._held_bytes + size_bytes > self._max_bytes:
             raise IntakeFull("too many bodies are on their way")
@@ -101,21 +101,21 @@ class Intake:
 
     @property
     def held_bytes(self) -> int:
-        """What is held now."""
+        """How many bytes are in memory now."""
         return self._held_bytes
 
     @property
     def has_much_free_space(self) -> bool:
-        """Whether bodies may wait for long steps without being in the way of others."""
+        """Whether bodies may wait for long steps without delaying others."""
         return self._held_bytes * _MUCH_FREE_SHARE <= self._max_bytes
 
     def give_back(self, size_bytes: int) -> None:
-        """Count bytes that are held no longer."""
+        """Count bytes that are no longer in memory."""
         self._held_bytes -= size_bytes
 
 
 class Staging:
-    """Takes in the bodies of one operation."""
+    """Receives the bodies of one operation."""
 
     def __init__(self, files: ObjectStore, intake: Intake | None = None) -> None:
         self._files = files
@@ -131,7 +131,7 @@ class Staging:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove what was not finished, and what no commit may have named."""
+        """Remove what was not finished, and what no commit can have named."""
         self._give_back(self._taken_bytes)
         if isinstance(error, _NOTHING_WRITTEN):
             self.recall()
@@ -147,13 +147,13 @@ class Staging:
             staged.is_named = False
 
     async def receive(self, pieces: AsyncIterable[bytes]) -> Body:
-        """Take in a body; what `pieces` raises ends it.
+        """Receive a body; an exception from `pieces` ends it.
 
         Args:
-            pieces: the bytes in order; whoever gives them bounds their sum.
+            pieces: the bytes in order; the caller bounds their sum.
         Raises:
-            IntakeFull: too much is on its way already.
-            StoreFull: no room on the disk.
+            IntakeFull: too much is in transit already.
+            StoreFull: no free space on the disk.
             StoreUnavailable: the disk refuses.
         """
         held: list[bytes] = []
@@ -179,7 +179,7 @@ class Staging:
         return await self._finish(incoming)
 
     async def keep(self, whole: bytes) -> Body:
-        """Take in a body that is at hand; raises as `receive` does."""
+        """Receive a body given whole; raises as `receive` does."""
         size_bytes = len(whole)
         self._take(size_bytes)
         if size_bytes <= INLINE_BYTES and size_bytes <= self._inline_free_bytes:

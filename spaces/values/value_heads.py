@@ -3,11 +3,11 @@
 The ETag is `"blake3-<64 lower hex>"` of the bytes alone (M1). A put replaces body and metadata whole (M2). A delete
 leaves a tombstone: a second delete finds it, and a path never written has no row at all (M31).
 
-Every head is written only over the very row that was read, because the references of bodies in files are counted by
+Every head is written only over the exact row that was read, because the references of bodies in files are counted by
 the commits that change heads. A writer that loses a race is refused and plans again on a new read; that is at most one
-retry for each write that came before on the same path.
+retry for each earlier write on the same path.
 
-Large bodies come and go in pieces, through an `object_store`: `value_bodies` takes them in.
+Large bodies are written and read in pieces, through an `object_store`: `value_bodies` receives them.
 
 Example:
     async with values.staging() as staging:
@@ -54,9 +54,9 @@ from .object_store import ObjectStore, OpenedBody
 from .value_bodies import Body, Intake, StagedFile, Staging
 
 MAX_METADATA_BYTES: Final = 16 * 1024  # ST6
-# What the row of a value takes besides path, metadata and body, rounded up: stamp, digest, lengths, place in a page.
+# Bytes of the row of a value beside path, metadata and body, rounded up: stamp, digest, lengths, place in a page.
 ROW_BYTES: Final = 256
-# Header values come with bytes that are not UTF-8 as lone surrogates, and go back as they came.
+# Header values arrive with bytes that are not UTF-8 as lone surrogates, and are returned as they arrived.
 _HEADER_TEXT: Final = ("utf-8", "surrogatepass")
 
 
@@ -68,10 +68,10 @@ class Head(msgspec.Struct, frozen=True, gc=False):
         etag: 64 lower hex digits, BLAKE3 of the body.
         metadata: stored header names, lower case, and their values.
         size_bytes: of the body.
-        body: the body when it is inline; None when it lies in a file.
+        body: the body when it is inline; None when it is in a file.
         path: the whole path.
         object_name: the object of the body; None when it is inline.
-        sealed_key: as the writer noted it, see `Write`; None for a value of before there were such notes.
+        sealed_key: as the writer noted it, see `Write`; None for a value from before such notes existed.
     """
 
     stamp: bytes
@@ -93,8 +93,8 @@ class Write(msgspec.Struct, frozen=True):
     """A value to be put, or a path to be deleted (`body` None).
 
     Attributes:
-        sealed_key: what whoever writes notes about the body, opaque here: the digest of the wrapped key of an envelope,
-            32 bytes; empty for what is none; None: not known.
+        sealed_key: the writer's note about the body, opaque here: the digest of the wrapped key of an envelope, 32
+            bytes; empty for a body that is no envelope; None: not known.
     """
 
     path: str
@@ -104,7 +104,7 @@ class Write(msgspec.Struct, frozen=True):
 
 
 class WritePlan(msgspec.Struct, frozen=True, gc=False):
-    """What a commit must hold so that the writes happen.
+    """What a commit must contain for the writes to happen.
 
     Attributes:
         puts: the heads first, in the order of the writes, then rows on the way to long paths, and rows of bodies.
@@ -199,15 +199,15 @@ class Values:
 
     @property
     def intake_bytes(self) -> int:
-        """How much memory bodies on their way hold."""
+        """How much memory bodies in transit use."""
         return self._intake.held_bytes
 
     def staging(self) -> Staging:
-        """Return what takes in the bodies of one operation; see `value_bodies`."""
+        """Return an object that receives the bodies of one operation; see `value_bodies`."""
         return Staging(self.files, self._intake)
 
     async def open_body(self, head: Head) -> bytes | OpenedBody:
-        """Return the body of a head: the bytes when they lie in the row, else the open file.
+        """Return the body of a head: the bytes when they are in the row, else the open file.
 
         Raises:
             RecordDamaged: the file is missing or has another size.
@@ -222,7 +222,7 @@ class Values:
         """Return the whole body of a head, compared with its digest; only where its size is bounded.
 
         Raises:
-            RecordDamaged: the file is missing or holds something else.
+            RecordDamaged: the file is missing or contains something else.
             StoreUnavailable: the disk refuses.
         """
         body = await self.open_body(head)
@@ -238,9 +238,9 @@ class Values:
         current: Sequence[Record | None],
         replaced: Sequence[Head | None] | None = None,
     ) -> "Draft":
-        """Lay some writes to one space beside what they replace.
+        """Draft writes to one space, together with what they replace.
 
-        Bodies in files cost one read more, deletes of paths of more than 400 bytes one or more.
+        Bodies in files cost one more read, deletes of paths of more than 400 bytes one or more.
 
         Args:
             space: whose values; canonical.
@@ -250,7 +250,7 @@ class Values:
         Raises:
             MetadataTooLarge: see `check_metadata`.
             PathTooLong: see `come_puts`.
-            CommitInvalid: a path comes twice, or one without any row is to be deleted (M31: the caller answers that).
+            CommitInvalid: a path appears twice, or one without any row is to be deleted (M31: the caller answers that).
             RecordDamaged, StoreUnavailable: from rows.
         """
         tally = _Tally(space, writes, current, replaced)
@@ -263,14 +263,14 @@ class Values:
         return Draft(tally, tuple(zip(keys, records, strict=True)), folder, self._entropy, ways)
 
     async def _ways(self, tally: "_Tally") -> tuple[Put, ...]:
-        """Work out the rows on the way to long paths that come and go."""
+        """Work out the rows on the way to long paths that are added and removed."""
         puts = {put.key: put for put in await leave_puts(self._store, tally.space16, tally.leaving)}
         puts |= {put.key: put for put in come_puts(tally.space16, tally.coming)}
         return tuple(puts.values())
 
 
 class Draft:
-    """Some writes beside what they replace, before the files of large bodies are named."""
+    """Some writes together with what they replace, before the files of large bodies are named."""
 
     def __init__(
         self,
@@ -300,7 +300,7 @@ class Draft:
 
     @property
     def row_growth_bytes(self) -> int:
-        """By how much the rows of the space change (M54): exact, each write being over the very row it replaces."""
+        """By how much the rows of the space change (M54): exact, each write being over the exact row it replaces."""
         return self._tally.row_growth_bytes
 
     @property
@@ -314,7 +314,7 @@ class Draft:
         Args:
             now: epoch seconds.
         Raises:
-            StoreFull: no room for the files.
+            StoreFull: no free space for the files.
             StoreUnavailable: from files.
         """
         rows = self._tally.row_adds()
@@ -331,7 +331,7 @@ class Draft:
             else:
                 puts += self._record_puts(change, now=now)
         if adds:
-            # A file that is named now must not be taken for one that was left behind; see `collector`.
+            # A file that is named now must not be taken for an orphan; see `collector`.
             if self._folder.sweep is None:
                 puts.append(Put(ORPHAN_SWEEP_KEY, b"", expect=ABSENT))
             else:
@@ -352,7 +352,7 @@ class Draft:
         if change.fresh.references == 0:
             puts.append(self._due(change.name, change, due_at=now, unlink=False))
         elif change.found is not None and change.found.generation != change.name.generation:
-            # The record was on its way out, and the collector will not find the file by it any more.
+            # The record was about to be deleted, and the collector will no longer find the file by it.
             left = ObjectName(change.name.space16, change.name.digest, change.found.generation)
             puts.append(self._due(left, change, due_at=now + UNLINK_AFTER_S, unlink=True))
         return puts
@@ -363,12 +363,12 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """What a plan has to know of all bodies.
+    """What a plan has to know about all bodies.
 
     Attributes:
         sweep: row of the orphans' sweep.
-        used_bytes: of bodies in files.
-        max_bytes: what they may have; None: no bound.
+        used_bytes: size of the bodies in files.
+        max_bytes: bound on that size; None: no bound.
     """
 
     sweep: Record | None = None
@@ -389,15 +389,15 @@ _NO_FILES: Final = _Folder()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Change:
-    """What becomes of one body in a file.
+    """What happens to one body in a file.
 
     Attributes:
         key: of its record.
         record: as it was read.
-        found: what it said.
-        fresh: what it says afterwards.
-        name: the file that holds the body afterwards.
-        file: the file to be named so; None when one has this name already.
+        found: its contents then.
+        fresh: its contents afterwards.
+        name: the file that contains the body afterwards.
+        file: the file to be given this name; None when one has it already.
         size_bytes: of the body.
         growth_bytes: by how much the usage changes.
     """
@@ -418,7 +418,7 @@ class _Change:
 
 
 def _change(tally: "_Tally", key: bytes, record: Record | None, entropy: Entropy) -> _Change | None:
-    """Work out what becomes of a body; None for an old head without a record: nothing is left to count."""
+    """Work out what happens to a body; None for an old head without a record: nothing is left to count."""
     digest = key[17:]
     found = object_record_of(record)
     is_shared = found is not None and found.references > 0
@@ -443,19 +443,19 @@ def _change(tally: "_Tally", key: bytes, record: Record | None, entropy: Entropy
 
 
 class _Tally:
-    """Writes beside the heads they replace, and what that does to the references of bodies in files.
+    """Writes together with the heads they replace, and how they change the references of bodies in files.
 
     Attributes:
         space16: of the space.
-        account: what the bodies are charged to.
+        account: the account that the bodies are charged to.
         replaced: the live values that are replaced.
         coming: paths of more than 400 bytes that get a value.
         leaving: such paths whose values are deleted.
         deltas: digests of bodies in files, and how many references they gain or lose.
         sizes: digests of bodies in files, and their sizes.
-        files: digests of bodies to be put, and a file that holds each.
-        head_growth_bytes: by how much the heads weigh more.
-        row_growth_bytes: by how much the rows of the values take more besides their bodies.
+        files: digests of bodies to be put, and a file that contains each.
+        head_growth_bytes: by how much the weight of the heads grows.
+        row_growth_bytes: by how much the rows of the values grow beside their bodies.
     """
 
     def __init__(
@@ -525,11 +525,11 @@ class _Tally:
         return (Add(self._rows, self.row_growth_bytes),) if self.row_growth_bytes else ()
 
     def uses(self, digest: bytes) -> int:
-        """How many of the writes have this body."""
+        """How many of the writes contain this body."""
         return sum(write.body is not None and write.body.digest == digest for write in self._writes)
 
     def head_puts(self, generations: Mapping[bytes, bytes]) -> tuple[Put, ...]:
-        """Lay out the heads; `generations` says which file holds a body."""
+        """Encode the heads; `generations` says which file contains a body."""
         puts = []
         for write, key, record, weight_bytes in zip(
             self._writes, self._keys, self._current, self._weights, strict=True
