@@ -1,7 +1,7 @@
 """Storage: the store's engines, and the rows of everything that a node keeps.
 
-The layout and meaning of each row are defined here. Who may write it is decided by `capabilities` and by the operations
-of `node`. In the root is what several folders use.
+The layout and meaning of each row are defined here. `capabilities` and the operations of `node` decide who may write
+it. The root contains what several folders use.
 
 Modules:
     errors: the error tree of this package.

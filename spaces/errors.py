@@ -1,27 +1,27 @@
-"""Everything that can be wrong with what is kept.
+"""Everything that can be wrong with stored data.
 
     SpaceError
     ├── StoreError
     │   ├── StoreUnavailable      store-unavailable    no writer, or it does not answer in time
     │   │   └── StoreLocked       store-locked         another process writes this folder
-    │   ├── StoreFull             store-full           no room; reads go on
+    │   ├── StoreFull             store-full           no free space; reads go on
     │   ├── StoreBusy             store-busy           refused again and again, or too much in flight
-    │   │   └── IntakeFull        intake-full          too many bodies on their way
+    │   │   └── IntakeFull        intake-full          too many bodies in transit
     │   ├── CommitTooLarge        commit-too-large     beyond a bound of the contract (ST6)
     │   ├── CommitInvalid         commit-invalid       a commit or read that contradicts itself
     │   └── RecordDamaged         record-damaged       stored bytes that do not decode
     ├── StartRefused
     │   ├── SchemaMismatch        schema-mismatch      written by another version
-    │   ├── StoreMoved            store-moved          what is here is what was left behind by a move
+    │   ├── StoreMoved            store-moved          the store was moved; this is what remained
     │   ├── WrongSecret           wrong-secret         the store belongs to another node DID
-    │   └── BodiesElsewhere       bodies-elsewhere     large values lie in another place than the settings name
+    │   └── BodiesElsewhere       bodies-elsewhere     large values are not in the place that the settings name
     ├── TooManySpaces             too-many-spaces      a delegation names more spaces than a commit holds
-    ├── TooManyDelegations        too-many-delegations a signer has as many delegations as are kept for one
+    ├── TooManyDelegations        too-many-delegations a signer has the most delegations that are kept for one
     ├── AuditChainBroken          audit-chain-broken   an exported audit chain is not what it says
     ├── PathTooLong               path-too-long        a value's path beyond its bound
     └── MetadataTooLarge          metadata-too-large   stored metadata beyond its bound
 
-Each class has a stable `code`; who maps codes to statuses is the node. No message holds a value that is kept.
+Each class has a stable `code`; the node maps codes to statuses. No message contains a stored value.
 """
 
 from typing import ClassVar
@@ -40,7 +40,7 @@ class StoreError(SpaceError):
 
 
 class StoreUnavailable(StoreError):
-    """Nobody writes at the moment, or the answer did not come in time.
+    """No process writes at the moment, or the answer did not arrive in time.
 
     The outcome of a commit that raised this is unknown: it may have become durable.
     """
@@ -49,7 +49,7 @@ class StoreUnavailable(StoreError):
 
 
 class StoreLocked(StoreUnavailable):
-    """Another process owns the writing of this data folder."""
+    """Another process is the writer of this data folder."""
 
     code = "store-locked"
 
@@ -67,7 +67,7 @@ class StoreBusy(StoreError):
 
 
 class IntakeFull(StoreBusy):
-    """Bodies on their way hold as much of this process's memory as they may; nothing was written."""
+    """Bodies in transit use as much of this process's memory as they may; nothing was written."""
 
     code = "intake-full"
 
@@ -126,10 +126,10 @@ class SchemaMismatch(StartRefused):
 
 
 class StoreMoved(StartRefused):
-    """The store was moved elsewhere; what is here may be read, and nothing may be served from it (ST12).
+    """The store was moved elsewhere; what remains here may be read but not served (ST12).
 
     Attributes:
-        place: where it went; without user and password.
+        place: where it was moved to; without user and password.
     """
 
     code = "store-moved"
@@ -144,7 +144,7 @@ class WrongSecret(StartRefused):
 
     Attributes:
         recorded: the DID in the store.
-        offered: the DID of the secret at hand.
+        offered: the DID of the secret given.
     """
 
     code = "wrong-secret"
@@ -156,7 +156,7 @@ class WrongSecret(StartRefused):
 
 
 class BodiesElsewhere(StartRefused):
-    """The place that the settings name for bodies is not where this store has them, or it is another store's."""
+    """The place that the settings name for bodies is not where this store keeps them, or belongs to another store."""
 
     code = "bodies-elsewhere"
 
@@ -178,11 +178,11 @@ class TooManySpaces(SpaceError):
 
 
 class TooManyDelegations(SpaceError):
-    """As many delegations, or as many bytes of them, are kept as may be.
+    """The limit on stored delegations, or on their bytes, is reached.
 
     Attributes:
-        limit: how many that are.
-        what: what is counted, as the message says it.
+        limit: the limit.
+        what: what is counted, in the words of the message.
     """
 
     code = "too-many-delegations"
@@ -197,7 +197,7 @@ class AuditChainBroken(SpaceError):
     """An exported audit chain is not what it says.
 
     Attributes:
-        line: number of the first line at fault, from 1; 0 for what was asked.
+        line: number of the first line at fault, from 1; 0 for a fault in the request.
         reason: what is wrong with it.
     """
 
@@ -230,7 +230,7 @@ class PathTooLong(SpaceError):
 
     Attributes:
         limit_bytes: the bound.
-        got_bytes: what the path has.
+        got_bytes: the length of the path.
     """
 
     code = "path-too-long"

@@ -1,6 +1,6 @@
-"""Rows that are kept in the order of a time, read up to that time: what the sweeps go through.
+"""Rows in the order of a time, read up to that time: what the sweeps go through.
 
-A swept row leaves a tombstone for a day, so the beginning of such a range is mostly tombstones; reading goes on over
+A swept row leaves a tombstone for a day, so the beginning of such a range is mostly tombstones; reading continues past
 them.
 
 Example:

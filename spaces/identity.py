@@ -25,10 +25,10 @@ STORE_ID_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a store knows about itself.
+    """The identity that a store records.
 
     Attributes:
-        node_did: DID of the node whose root secret it was made with.
+        node_did: DID of the node whose root secret created the store.
         store_id: 16 random bytes.
     """
 
@@ -45,12 +45,12 @@ _CODEC: Final = Codec(_IdentityRow)
 
 
 async def recorded_identity(store: Store) -> Identity | None:
-    """Return what the store recorded; None for a new store, for which a root secret may be made.
+    """Return the recorded identity; None for a new store, for which a root secret may be generated.
 
-    Says nothing of whether the rows were brought up to this version; who reads or writes values opens the identity.
+    Does not say whether the rows were migrated to this version; code that reads or writes values opens the identity.
 
     Raises:
-        SchemaMismatch: a version wrote it that is not known here.
+        SchemaMismatch: the version that wrote it is not known here.
         RecordDamaged: the rows do not decode.
     """
     schema, identity = (await store.read((SCHEMA_KEY, IDENTITY_KEY))).records
@@ -64,18 +64,18 @@ async def recorded_identity(store: Store) -> Identity | None:
 
 
 async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Identity:
-    """Record the identity of a new store, or compare it with the one recorded and bring an older store up.
+    """Record the identity of a new store, or compare it with the recorded one and migrate an older store.
 
     Raises:
         WrongSecret: the store belongs to another node DID.
         SchemaMismatch, RecordDamaged: see `recorded_identity`.
-        StoreBusy: the rows changed under our hands twice.
+        StoreBusy: other processes changed the rows twice meanwhile.
     """
     identity = await recorded_identity(store)
     if identity is None:
         fresh = Identity(node_did=node_did, store_id=entropy.token(STORE_ID_BYTES))
         outcome = await store.commit(Commit(puts=_first_rows(fresh)))
-        # Refused: another worker was faster, and what it wrote is judged like any other record.
+        # Refused: another worker was faster, and its record is judged like any other.
         identity = await recorded_identity(store) if isinstance(outcome, Refused) else fresh
     if identity is None:
         raise StoreBusy("the store's identity could not be recorded")

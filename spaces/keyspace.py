@@ -1,6 +1,6 @@
 """The byte layout of every key. Hashes have a fixed width, so that no key outgrows an engine.
 
-`x16` is the first 16 bytes of the BLAKE3 of a canonical text; integers are big-endian, so that byte order is their
+`x16` is the first 16 bytes of the BLAKE3 of a canonical text; integers are big-endian, so that byte order is numeric
 order.
 
     key                                                 row
@@ -8,8 +8,8 @@ order.
     "m" name                                            schema, identity (node DID, store id), release record, canary,
                                                         lease of the housekeeping, stamp of the orphans' sweep,
                                                         head of the audit chain, the operator's withdrawals,
-                                                        where the bodies lie, up to where the audit chain was
-                                                        exported and pruned, where sweeps that walk have come to
+                                                        where the bodies are stored, up to where the audit chain was
+                                                        exported and pruned, the positions of sweeps that walk
     "G" content32                                       delegation: header, closure, window
     "I" cid32                                           → content32 (a cid is an alias, Q25)
     "L" content32                                       mark: live or revoked
@@ -17,7 +17,7 @@ order.
     "s" owner16 space16                                 → the space's id, by owner
     "K" space16 path                                    head of a value; paths of at most 400 bytes
     "K" space16 path[:400] 0xFF                         that longer paths begin so; no value
-    "k" space16 digest32 rest                           head of a value under a longer path: `rest` are its last 1 to
+    "k" space16 digest32 rest                           head of a value under a longer path: `rest` is its last 1 to
                                                         400 bytes, the digest is of the key that says that paths begin
                                                         with all bytes before, a multiple of 400
     "k" space16 digest32 bytes400 0xFF                  that paths go on, one segment further; no value
@@ -29,7 +29,7 @@ order.
     "N" network16                                       encryption network: record and policy in one value
     "A" did16 receiver32                                attestation evidence
     "C" minute4 id16                                    durable claim; its stamp is the 16 bytes that settle it
-    "B" space16 hash32                                  blob: generation, references
+    "B" space16 hash32                                  object: generation, references
     "Q" due8 id16                                       work that is due
     "J" time8 random16                                  audit record that is not sealed yet
     "j" number8                                         audit record in the chain
@@ -55,10 +55,10 @@ order.
     "c" "A" client16, "c" "a" client16                  counters: bytes of delegations that came from one client
                                                         address, by signers who host a space here; by others
 
-Paths hold no 0xFF (they are UTF-8), so no row of a value meets one that says that paths go on, and that one comes right
-behind the path that ends there: rows of a group are in the order of their paths, whatever the length. `expiry8` is
-microseconds; `newest8` counts them down, so that later comes first, and no time last. `cid59` is the text of a cid, so
-that equal times are in its order.
+Paths contain no 0xFF (they are UTF-8), so no row of a value collides with one that says that paths go on, and that row
+follows the path that ends there: rows of a group are in the order of their paths, whatever the length. `expiry8` is
+microseconds; `newest8` counts them down, so that later times come first and no time last. `cid59` is the text of a cid;
+equal times are in its order.
 
 Example:
     key = mark_key(content_key)
@@ -78,7 +78,7 @@ MAX_PLAIN_PATH_BYTES: Final = 400
 ROLE_FROM: Final = b"f"
 ROLE_TO: Final = b"t"
 NEVER8: Final = b"\xff" * 8
-_MEMOISED_CHARS: Final = 512  # so that strangers cannot fill the memo with long texts
+_MEMOISED_CHARS: Final = 512  # so that unauthenticated clients cannot fill the memo with long texts
 _GOES_ON: Final = b"\xff"
 VALUE_PREFIX_BYTES: Final = 1 + 16
 
@@ -126,22 +126,22 @@ def _hashed16(text: str) -> bytes:
     return blake3(text.encode("utf-8", "surrogatepass")).digest(length=16)
 
 
-# Of the same few spaces and principals every request asks it several times.
+# Every request computes it several times for the same few spaces and principals.
 _short_x16 = lru_cache(maxsize=8192)(_hashed16)
 
 
 def space_id16(space: SpaceId) -> bytes:
-    """Return the 16 bytes that a space goes by in keys."""
+    """Return the 16 bytes that identify a space in keys."""
     is_short = len(space.name) + len(space.owner) <= _MEMOISED_CHARS
     return _short_space_keys(space).space16 if is_short else _hashed16(space.text)
 
 
 class SpaceKeys(Struct, frozen=True, gc=False):
-    """Keys of a space that nearly every request for it asks.
+    """Keys of a space that nearly every request for it needs.
 
     Attributes:
-        space16: what the space goes by.
-        row: that it is hosted.
+        space16: identifies the space in keys.
+        row: says that it is hosted.
         usage: counter of the bytes of its bodies.
         rows: counter of the bytes of the rows of its values.
         override: its own limit.
@@ -169,14 +169,14 @@ _short_space_keys = lru_cache(maxsize=8192)(_lay_out_keys)
 
 
 def micros8(at: float | None, *, absent: bytes = b"\0" * 8) -> bytes:
-    """Return epoch seconds as 8 sortable bytes of microseconds; `absent` for None, the ends for what lies outside."""
+    """Return epoch seconds as 8 sortable bytes of microseconds; `absent` for None; times out of range are clamped."""
     if at is None:
         return absent
     return min(max(int(at * 1_000_000), 0), (1 << 64) - 2).to_bytes(8, "big")
 
 
 def newest8(at: float | None) -> bytes:
-    """Return epoch seconds as 8 bytes that sort the later before the earlier, and None after all of them."""
+    """Return epoch seconds as 8 bytes that sort later times before earlier ones, and None after all of them."""
     if at is None:
         return NEVER8
     return ((1 << 64) - 2 - int.from_bytes(micros8(at), "big")).to_bytes(8, "big")
@@ -213,7 +213,7 @@ def owned_spaces_prefix(owner16: bytes) -> bytes:
 
 
 def values_prefix(space16: bytes) -> bytes:
-    """Prefix of the value heads of a space under paths of at most 400 bytes, and of where longer ones begin."""
+    """Prefix of the value heads of a space under paths of at most 400 bytes, and of the rows that begin longer ones."""
     return VALUES_PREFIX + space16
 
 
@@ -226,14 +226,14 @@ def value_key(space16: bytes, path: str) -> bytes:
 
 
 def last_segment(raw: bytes) -> int:
-    """Where the last segment of a path's bytes starts, the one that its key holds: a multiple of 400."""
+    """Where the last segment of a path's bytes starts, the one in its key: a multiple of 400."""
     return max(len(raw) - 1, 0) // MAX_PLAIN_PATH_BYTES * MAX_PLAIN_PATH_BYTES
 
 
 def group_prefixes(space16: bytes, raw: bytes) -> list[bytes]:
     """Prefixes of all groups on the way to a path, the outermost first; its own is the last.
 
-    A group has the paths that begin alike and have one segment more, and rows that say where paths go on.
+    A group contains the paths that begin alike and have one segment more, and rows that say where paths go on.
     """
     prefixes = [VALUES_PREFIX + space16]
     for start in range(0, last_segment(raw), MAX_PLAIN_PATH_BYTES):
@@ -242,7 +242,7 @@ def group_prefixes(space16: bytes, raw: bytes) -> list[bytes]:
 
 
 def group_below(key: bytes) -> bytes:
-    """Prefix of the group to which a row leads that says that paths go on, by the key of that row."""
+    """Prefix of the group that a row leads to which says that paths go on; `key` is that row's."""
     return LONG_VALUES_PREFIX + key[1:VALUE_PREFIX_BYTES] + blake3(key).digest()
 
 
@@ -254,7 +254,7 @@ def goes_on_keys(space16: bytes, raw: bytes) -> list[bytes]:
 
 
 def says_that_paths_go_on(key: bytes) -> bool:
-    """Whether a key under "K" or "k" is no value's, but says that longer paths begin so."""
+    """Whether a key under "K" or "k" belongs to no value, but says that longer paths begin so."""
     return len(key) > VALUE_PREFIX_BYTES and key[-1:] == _GOES_ON
 
 
@@ -289,9 +289,9 @@ def space_grants_prefix(space16: bytes) -> bytes:
 
 
 def expiry_key(expiry8: bytes, registered8: bytes, content: bytes) -> bytes:
-    """Key of a delegation in the order of expiry; of those that end together, of registration, `newest8` of its time.
+    """Key of a delegation, ordered by expiry, then by registration, `newest8` of its time.
 
-    So that what is registered together lies together, as tokens of one length of life do.
+    Delegations registered together are then stored together, as tokens of one lifetime are.
     """
     return EXPIRY_PREFIX + expiry8 + registered8 + content[:16]
 
@@ -317,7 +317,7 @@ def claim_minute4(expires_at: int) -> bytes:
 
 
 def floor_ahead_s(floor: bytes, now: float) -> float:
-    """How far a floor of claims, the first minute that is not swept, lies ahead of a time in epoch seconds; or 0.0."""
+    """How far a floor of claims, the first minute that is not swept, is ahead of a time in epoch seconds; or 0.0."""
     return max(60 * int.from_bytes(floor[:4], "big") - now, 0.0)
 
 
@@ -327,7 +327,7 @@ def claim_key(minute4: bytes, id16: bytes) -> bytes:
 
 
 def object_key(space16: bytes, digest32: bytes) -> bytes:
-    """Key of a blob record."""
+    """Key of an object record."""
     return b"B" + space16 + digest32
 
 
@@ -352,7 +352,7 @@ def audit_head_key(number: int) -> bytes:
 
 
 def receipt_key(network16: bytes, place24: bytes) -> bytes:
-    """Key of a receipt: of which network, and its place: time in 8 bytes, then 16 random ones."""
+    """Key of a receipt: its network and its place, which is the time in 8 bytes, then 16 random ones."""
     return RECEIPTS_PREFIX + network16 + place24
 
 
@@ -372,7 +372,7 @@ def document_use_key(period: int, sha256: bytes) -> bytes:
 
 
 def walk_key(name: str) -> bytes:
-    """Key of the row that says where a sweep has come to that walks through all rows of a kind."""
+    """Key of the row with the position of a sweep that walks through all rows of a kind."""
     return b"mwalk-" + name.encode("ascii")
 
 

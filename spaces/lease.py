@@ -1,11 +1,11 @@
-"""A lease: one holder at a time, among all workers and machines on a store, of the work that one is enough for.
+"""A lease: one holder at a time, among all workers and machines on a store, for work that one process is enough for.
 
-One row holds who has the lease, until when, and when each piece of work was last begun. It is taken and renewed by a
-commit that expects the very row that was read, so of any number who try at once one wins. The expiry is compared with
-the clock of whoever looks: clocks that differ by more than the lease lets two hold it, and so may a holder that stands
-still. What is done under a lease must therefore do no harm when two do it.
+One row records the holder of the lease, its expiry, and when each piece of work was last begun. It is taken and renewed
+by a commit that expects the exact row that was read, so of any number of concurrent attempts one wins. Each process
+compares the expiry with its own clock: two can hold the lease if their clocks differ by more than it lasts, or if a
+holder was suspended. Work under a lease must therefore do no harm when two processes do it.
 
-An end that lies further ahead than a lease lasts was written by a clock that stood ahead, and is nobody's (ST10).
+An expiry further ahead than a lease lasts was written by a clock that was ahead, and counts as no holder's (ST10).
 
 Example:
     lease = Lease(store, owner=entropy.token(16), ttl_s=120)
@@ -33,7 +33,7 @@ _NOBODY = _LeaseRow(owner=b"", expires_at=0.0, begun={})
 
 
 class Lease:
-    """What one process holds, or tries to hold."""
+    """A lease as one process holds it, or tries to."""
 
     def __init__(self, store: Store, *, owner: bytes, ttl_s: float) -> None:
         self._store = store
@@ -41,16 +41,16 @@ class Lease:
         self._ttl_s = ttl_s
 
     async def take(self, *, now: float) -> bool:
-        """Take the lease if nobody else holds it, or renew it; tell whether it is ours now.
+        """Take the lease if no other process holds it, or renew it; return whether this process holds it now.
 
-        A lease of which more than half is left is not written anew.
+        A lease with more than half of its time left is not rewritten.
 
         Raises:
             RecordDamaged: the row does not decode.
             StoreUnavailable, StoreFull: the store does not take the commit.
         """
         record, row = await self._read()
-        # ST10; by the slack of clocks that agree the lease of one that is a little ahead is its own.
+        # ST10; the slack accepts the lease of a holder whose clock is only a little ahead.
         if now < row.expires_at <= now + self._ttl_s + MAX_CLOCK_SKEW_S:
             if row.owner != self._owner:
                 return False
@@ -59,18 +59,18 @@ class Lease:
         return await self._write(record, _LeaseRow(self._owner, now + self._ttl_s, row.begun))
 
     async def begun(self) -> Mapping[str, float]:
-        """Return when each piece of work was last begun, epoch seconds, by whoever held the lease."""
+        """Return when each piece of work was last begun, epoch seconds, by any holder of the lease."""
         return (await self._read())[1].begun
 
     async def note(self, work: str, *, now: float) -> bool:
-        """Note that a piece of work is begun; False when the lease is no longer ours."""
+        """Note that a piece of work is begun; False when this process no longer holds the lease."""
         record, row = await self._read()
         if row.owner != self._owner:
             return False
         return await self._write(record, _LeaseRow(self._owner, row.expires_at, {**row.begun, work: now}))
 
     async def release(self) -> None:
-        """Let another have the lease at once."""
+        """Release the lease, so that another process can take it at once."""
         record, row = await self._read()
         if row.owner == self._owner:
             await self._write(record, _LeaseRow(b"", 0.0, row.begun))

@@ -1,15 +1,15 @@
-"""Bringing a store that an earlier version wrote up to this one, at the start, before anything is served.
+"""Migrating a store that an earlier version wrote to this one, at the start, before anything is served.
 
-    schema 1    paths of more than 400 bytes lie among the others, in the order of their digests; the rows of values and
-                the bytes of delegations are charged to nobody
+    schema 1    paths of more than 400 bytes are among the others, in the order of their digests; the rows of values and
+                the bytes of delegations are charged to no account
     schema 2    the layout of `keyspace`; the rows of values and the delegations are charged
 
-The first commit says 2, so that a version which knows only 1 leaves the store alone from then on. Every further commit
-brings some rows up and moves on the place of the walk, and expects the place as it was read: what was interrupted goes
-on there, and of processes that work side by side each row is brought up, and counted, by one. The last commit removes
-the place; while there is one, nobody serves.
+The first commit writes 2, so that a version which knows only 1 leaves the store alone from then on. Every further
+commit migrates some rows and advances the place of the walk, and expects the place as it was read: an interrupted
+migration continues there, and when several processes work at once each row is migrated, and counted, by one of them.
+The last commit removes the place; while it exists, no process serves.
 
-A row that does not decode stays as it is, and is told to the log.
+A row that does not decode stays as it is, and is logged.
 
 Example:
     await bring_up(store)
@@ -48,27 +48,27 @@ _PLACE_KEY: Final = walk_key("schema-2")
 # What is walked through, in this order: tickets name values by the keys they had.
 _KINDS: Final = (TICKETS_PREFIX, DELEGATIONS_PREFIX, VALUES_PREFIX)
 _ROWS_AT_ONCE: Final = 100
-_MOST_PUTS: Final = 250  # ST6, with room for the place
+_MOST_PUTS: Final = 250  # ST6, less a margin for the place
 _MOST_BYTES: Final = 4 * 1024 * 1024
 _FORMER_LONG_KEY_BYTES: Final = VALUE_PREFIX_BYTES + MAX_PLAIN_PATH_BYTES + 1 + 32
 _LOG: Final = logging.getLogger(__name__)
 
 
 async def bring_up(store: Store) -> None:
-    """Bring every row of an older store up to this version. A store of this version costs one read.
+    """Migrate every row of an older store to this version. A store of this version costs one read.
 
     Args:
         store: with a schema recorded; no process of an earlier version may have it open.
 
     Raises:
-        StoreError: from reading or writing; to be asked for again, it goes on where it stopped.
+        StoreError: from reading or writing; a repeated call continues where this one stopped.
     """
     while True:
         schema, place = (await store.read((SCHEMA_KEY, _PLACE_KEY))).records
         if schema is None:
             return
         if schema.value == OLDEST_SCHEMA.to_bytes(4, "big"):
-            # With arguments: of a message without, which may quote anybody, the log keeps nothing.
+            # With arguments: the log drops a message without any, because it may quote anyone's data.
             former, own = OLDEST_SCHEMA, SCHEMA_VERSION
             _LOG.warning("the rows of schema %d are brought up to schema %d; this takes a while, once", former, own)
             said = Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big"), expect=schema.stamp)
@@ -81,11 +81,11 @@ async def bring_up(store: Store) -> None:
 
 @dataclass(slots=True)
 class _Change:
-    """What brings some rows up.
+    """What migrates some rows.
 
     Attributes:
         ways: rows that may be put beforehand: they do no harm alone.
-        puts: rows that take the place of others, over the very rows that were read.
+        puts: rows that replace others, over the exact rows that were read.
         checks: rows that stay, and are counted as they are.
         charges: counters and what is added to them.
     """
@@ -96,7 +96,7 @@ class _Change:
     charges: dict[bytes, int] = field(default_factory=dict)
 
     def add(self, other: "_Change") -> None:
-        """Take another change into this one."""
+        """Merge another change into this one."""
         self.ways |= other.ways
         self.puts += other.puts
         self.checks += other.checks
@@ -105,12 +105,12 @@ class _Change:
 
     @property
     def count(self) -> int:
-        """How many puts it takes."""
+        """How many puts it needs."""
         return len(self.ways) + len(self.puts)
 
     @property
     def size_bytes(self) -> int:
-        """What the puts take."""
+        """The size of the puts."""
         return _size_bytes(self.puts) + _size_bytes(self.ways.values())
 
 
@@ -119,7 +119,7 @@ def _size_bytes(puts: Iterable[Put]) -> int:
 
 
 async def _bring_up_some(store: Store, place: Record, reached: bytes) -> None:
-    """Bring the next rows up, in one commit with the place behind them; nothing where somebody else was faster."""
+    """Migrate the next rows, in one commit with the place after them; nothing where another process was faster."""
     kind = reached[:1]
     after = reached if len(reached) > 1 else None
     page = (await store.read(ranges=(Range(kind, after=after, limit=_ROWS_AT_ONCE),))).pages[0]
@@ -159,7 +159,7 @@ async def _change(store: Store, key: bytes, record: Record) -> _Change:
 
 
 async def _ticket_change(store: Store, key: bytes, record: Record) -> _Change:
-    """Let a ticket name its value by the key that it gets."""
+    """Let a ticket name its value by the value's new key."""
     ticket = ticket_of(record)
     if ticket is None or len(ticket.value_key) != _FORMER_LONG_KEY_BYTES:
         return _Change()
@@ -171,7 +171,7 @@ async def _ticket_change(store: Store, key: bytes, record: Record) -> _Change:
 
 
 def _delegation_change(key: bytes, record: Record) -> _Change:
-    """Charge a delegation to its signer; from which address it came is not known."""
+    """Charge a delegation to its signer; the address it came from is not known."""
     stored = decode_delegation(record)
     if stored is None:
         return _Change()
@@ -203,7 +203,7 @@ def _value_change(key: bytes, record: Record) -> _Change:
 
 
 def _was_named_for_free(head: Head) -> bool:
-    """Whether a former version weighed nothing but the body: path and metadata together had at most 1024 bytes."""
+    """Whether a former version charged only the body: path and metadata together had at most 1024 bytes."""
     return row_bytes(head.path, head.metadata) - ROW_BYTES <= 1024
 
 

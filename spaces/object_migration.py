@@ -1,8 +1,8 @@
 """Moving the bodies of a store from one place to another: every body that a head refers to, compared with its digest.
 
-No node may run meanwhile. A move that was interrupted goes on when it is asked for again: a body has its name in the
-target only when it is whole and has its digest. The store says that the bodies lie in the target when all are there;
-until then every node looks for them where they were. The source is left as it is.
+No node may run meanwhile. An interrupted move continues when it is run again: a body has its name in the target only
+when it is complete and has its digest. The store records the target as the place of the bodies when all are there;
+until then every node looks for them in the source. The source is left as it is.
 
 Example:
     moved = await move_bodies(store, files, bucket, to="s3://bodies/node-1", progress=print)
@@ -30,9 +30,9 @@ class MovedBodies:
     """What is in the target now.
 
     Attributes:
-        bodies: that heads refer to.
-        size_bytes: of them together.
-        copied: of them, in this move.
+        bodies: how many heads refer to.
+        size_bytes: their total size.
+        copied: how many of them this move copied.
     """
 
     bodies: int
@@ -46,19 +46,19 @@ async def move_bodies(
     """Copy all bodies and record where they are.
 
     Args:
-        store: on which nothing else runs.
-        source: has the bodies.
-        target: gets them.
+        store: in use by no other process.
+        source: where the bodies are.
+        target: where they are copied to.
         origin: the source's place, as the store records it.
         to: the target's place.
         progress: called with the number of bodies after each.
 
     Raises:
-        BodiesElsewhere: the store says that its bodies lie neither in the source nor in the target.
-        RecordDamaged: a body is missing in the source or does not have its digest; the move may go on once it is back.
-        StoreFull, StoreUnavailable: store, source or target failed; ask again to go on.
+        BodiesElsewhere: the store records a place of its bodies that is neither the source nor the target.
+        RecordDamaged: a body is missing in the source or does not have its digest; run again once it is back.
+        StoreFull, StoreUnavailable: store, source or target failed; run again to continue.
     """
-    await bring_up(store)  # so that the heads lie where they are looked for
+    await bring_up(store)  # so that the heads are where they are looked for
     if await recorded_place(store) not in (origin, to):
         raise BodiesElsewhere("the store has its bodies in a third place")
     seen: set[bytes] = set()
@@ -84,7 +84,7 @@ async def _bodies(store: Store) -> AsyncIterator[tuple[ObjectName, int]]:
 
 
 async def _copy(source: ObjectStore, target: ObjectStore, name: ObjectName, size_bytes: int) -> bool:
-    """Copy a body unless it is there; tell whether it was copied."""
+    """Copy a body unless it is there; return whether it was copied."""
     if await _has(target, name, size_bytes):
         return False
     incoming = await target.begin()

@@ -1,7 +1,7 @@
-"""Walking through all rows of a kind, some at a time: for sweeps that have no order of time to go by.
+"""Walking through all rows of a kind, some at a time: for sweeps whose rows are not in the order of a time.
 
-Where a walk has come to stands in a row of its own, so that whoever holds the lease next goes on there. Two that walk
-at once look at some rows twice.
+The position of a walk is stored in a row of its own, so that the next holder of the lease continues there. Two
+concurrent walks look at some rows twice.
 
 Example:
     place = await walk_place(store, "aliases")
@@ -22,7 +22,7 @@ class WalkPage:
 
     Attributes:
         rows: live rows, in the order of their keys.
-        place: where the walk stands behind them; None: at the end, and it begins anew.
+        place: the position of the walk after them; None: it has ended and begins again.
     """
 
     rows: tuple[tuple[bytes, Record], ...]
@@ -30,7 +30,7 @@ class WalkPage:
 
 
 async def walk_place(store: Store, name: str) -> bytes | None:
-    """Return where a walk stands; None: at the beginning.
+    """Return the position of a walk; None: at the beginning.
 
     Args:
         store: where.
@@ -43,7 +43,7 @@ async def walk_place(store: Store, name: str) -> bytes | None:
 
 
 def walk_put(name: str, place: bytes | None) -> Put:
-    """Return the put that lets a walk go on behind a place; None: from the beginning."""
+    """Return the put after which a walk continues behind a place; None: from the beginning."""
     return Put(walk_key(name), place)
 
 
@@ -55,7 +55,7 @@ async def walk_page(
     Args:
         store: where.
         prefix: of the kind of row.
-        place: where the walk stands.
+        place: the position of the walk.
         limit: at most that many rows.
         keys_only: leave values and stamps out.
     Raises:

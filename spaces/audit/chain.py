@@ -1,12 +1,12 @@
 """The chain over the audit records: numbered, each with the hash of the one before, under signed heads (RC1 to RC6).
 
-A record is written unchained, in the commit of what it records (ST8). Sealing moves it: one commit takes rows of the
-queue away, writes them under their numbers and moves the head on, all or nothing. The commit requires the head and
-every row of the queue unchanged, so of any number who seal at once one wins and the others have written nothing (RC4).
+A record is written unchained, in the commit of what it records (ST8). Sealing moves it: one commit removes rows from
+the queue, writes them under their numbers and advances the head, all or nothing. The commit requires the head and every
+row of the queue unchanged, so of any number of concurrent sealers one wins and the others have written nothing (RC4).
 
 An entry is canonical JSON of texts, whole numbers and lists of texts: names in order, no space, UTF-8. Its hash is
 SHA-256(label ‖ entry). The hash before the first is that of the store's own id (RC3), so that no chain continues
-another store's.
+that of another store.
 
 Example:
     while (await seal_batch(store, chain, now=now)).more: ...
@@ -42,13 +42,13 @@ Sign: TypeAlias = Callable[[bytes], bytes]
 """Signs bytes with the node's identity key; 64 bytes."""
 
 MAX_BATCH: Final = 100
-"""Records of one commit: each is a row taken away and a row written, of the 256 that a commit may put (ST6)."""
+"""Records of one commit: each is a row removed and a row written, of the 256 that a commit may put (ST6)."""
 HEAD_EVERY_S: Final = 60.0
-"""How long records may stand in the chain without a signed head over them (RC5)."""
+"""How long records may be in the chain without a signed head over them (RC5)."""
 MAX_TEXT_BYTES: Final = 8 * 1024
-"""A longer text of a record stands in its entry as `sha256:` and its hash (RC2)."""
+"""A longer text of a record is written in its entry as `sha256:` and its hash (RC2)."""
 MAX_ENTRY_BYTES: Final = 256 * 1024
-"""Four texts of which each character is escaped, the detail in hex, and the marks of a whole chain take less."""
+"""Four texts with every character escaped, the detail in hex, and the marks of a whole chain take less."""
 _MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 HEAD_TYPE: Final = "sealspace.audit-head/v1"
 ENTRY_TYPE: Final = "sealspace.audit-entry/v1"
@@ -60,12 +60,12 @@ _PAGE: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Whose chain it is, and who signs its heads.
+    """The owner of a chain, and the signer of its heads.
 
     Attributes:
         node_did: the node's DID.
         store_id: 16 bytes.
-        sign: by the node's identity key.
+        sign: signs with the node's identity key.
     """
 
     node_did: str
@@ -78,9 +78,9 @@ class Sealed:
     """What one batch did.
 
     Attributes:
-        count: records that are now in the chain, by this call.
+        count: records that this call moved into the chain.
         more: there may be more to do at once.
-        last_key: where this batch ended; one that follows at once looks on from there.
+        last_key: where this batch ended; one that follows at once continues from there.
     """
 
     count: int
@@ -89,7 +89,7 @@ class Sealed:
 
 
 class _Head(msgspec.Struct, frozen=True, array_like=True):
-    """Where the chain ends, up to where a signed head stands, and when the queue was last found empty."""
+    """Where the chain ends, up to where a signed head covers it, and when the queue was last found empty."""
 
     number: int
     hash: bytes
@@ -112,12 +112,12 @@ def entry_hash(entry: bytes) -> bytes:
 
 
 def genesis_hash(store_id: bytes) -> bytes:
-    """Return what stands before the first entry of a store's chain (RC3)."""
+    """Return the hash before the first entry of a store's chain (RC3)."""
     return hashlib.sha256(_GENESIS_LABEL + store_id).digest()
 
 
 def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
-    """Lay out a record as an entry of the chain.
+    """Encode a record as an entry of the chain.
 
     Args:
         record: as it was written.
@@ -141,7 +141,7 @@ def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
 
 
 class _Entry(msgspec.Struct, gc=False, kw_only=True, rename="camel"):
-    """An entry whose fields stand in the order of their names, so that it is encoded as `canonical` does."""
+    """An entry with its fields in the order of their names, so that it is encoded as `canonical` does."""
 
     action: str
     actor: str
@@ -171,7 +171,7 @@ def _head_members(chain: Chain, number: int, hash_: bytes, at: float) -> dict[st
 
 
 def _bounded(text: str) -> str:
-    """Keep an entry inside the bound of a row, whatever a record says: one that did not fit would stop the chain."""
+    """Keep an entry within the bound of a row, whatever the record contains: one too large would stop the chain."""
     if len(text) <= MAX_TEXT_BYTES and text.isascii():
         return text
     raw = text.encode()
@@ -192,16 +192,16 @@ async def seal_batch(
 
     Args:
         store: where the queue and the chain are.
-        chain: whose it is.
+        chain: its owner and signer.
         now: epoch seconds.
-        window_s: look no further back than so long before the last batch that found the queue empty; None: at every
-            time. Before it lie mostly rows that were taken away and are not swept yet.
-        is_last: sign a head over all that is sealed, however young the last one is.
+        window_s: look no further back than this long before the last batch that found the queue empty; None: look at
+            all times. Before it are mostly rows that were removed and are not swept yet.
+        is_last: sign a head over all that is sealed, however recent the last one is.
         limit: most records of this batch, at most MAX_BATCH.
-        after: the `last_key` of a batch that was sealed just before; what it took away is not looked at again.
+        after: the `last_key` of a batch that was sealed just before; the rows it removed are not looked at again.
 
     Returns:
-        What was done. When another holder was faster nothing was, and there is more.
+        What was done. If another holder was faster, nothing was done and there is more.
 
     Raises:
         RecordDamaged: a row does not decode.
@@ -215,16 +215,16 @@ async def seal_batch(
         head_row, page = snapshot.records[0], snapshot.pages[0]
         if page.rows or not page.more or page.last_key is None:
             return await _commit(store, chain, head_row, page, now=now, is_last=is_last)
-        after = page.last_key  # rows that were taken away and are not swept yet (ST5)
+        after = page.last_key  # rows that were removed and are not swept yet (ST5)
         await sleep(0)  # a page without a live row has taken milliseconds
 
 
 async def oldest_unsealed_at(store: Store, chain: Chain, *, now: float, window_s: float) -> float | None:
-    """Return when the oldest record was written that is not in the chain, in epoch seconds; None: all are.
+    """Return when the oldest record that is not in the chain was written, in epoch seconds; None: all are.
 
     Args:
         store, chain, now: see `seal_batch`.
-        window_s: look no further back than so long before the last batch that found the queue empty.
+        window_s: look no further back than this long before the last batch that found the queue empty.
 
     Raises:
         RecordDamaged: a row does not decode.
@@ -298,14 +298,14 @@ def _signed_head(chain: Chain, number: int, hash_: bytes, at: float) -> Put:
 
 
 async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> AsyncIterator[bytes]:
-    """Yield the chain as JSON lines: what it is, then entries in order, each head behind the entry it is over (RC6).
+    """Yield the chain as JSON lines: a header, then entries in order, each head after the last entry it covers (RC6).
 
-    A chain that was cut begins with the head that it was cut at (RC28).
+    A chain that was cut begins with the head at which it was cut (RC28).
 
     Args:
         store: read in pages; entries that are sealed meanwhile come last.
-        chain: whose it is.
-        after: number of the entry to begin behind; 0, or one that was cut off, for all there is.
+        chain: its owner and signer.
+        after: number of the entry to begin after; 0, or one that was cut off, for all there is.
 
     Raises:
         RecordDamaged: an entry or a head is missing.

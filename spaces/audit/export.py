@@ -2,12 +2,12 @@
 
     line                                 has to
     ──────────────────────────────────── ────────────────────────────────────────────────────────────────────────────
-    {"type": "sealspace.audit-export/v1"} come first, and name node, store and the entry to begin behind
+    {"type": "sealspace.audit-export/v1"} come first, and name node, store and the entry to begin after
     {"type": "sealspace.audit-entry/v1"}  have the next number and the hash of the entry before
     {"type": "sealspace.audit-head/v1"}   name this store and the entry before, and be signed by the node; as the second
                                           line it states what the first entry follows from
 
-Every line is canonical JSON, and the last one is a head: what no head covers is nobody's word.
+Every line is canonical JSON, and the last one is a head: no signature vouches for what no head covers.
 
 Example:
     with open(path, "rb") as lines:
@@ -34,11 +34,11 @@ _SIGNATURE_BYTES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class VerifiedExport:
-    """What an export holds; every line of it is covered by a head that the node signed.
+    """The extent of an export; every line of it is covered by a head that the node signed.
 
     Attributes:
         store_id: 16 bytes.
-        after: number of the entry it begins behind; 0 for a whole chain.
+        after: number of the entry it begins after; 0 for a whole chain.
         number: number of its last entry.
         hash: of its last entry, 32 bytes.
         heads: how many signed heads there are.
@@ -60,26 +60,26 @@ def verify_export(
 
     Args:
         lines: untrusted, of at most MAX_ENTRY_BYTES each.
-        node_did: the node's DID, known from elsewhere.
-        on_entry: told number and line of each entry on the way; they count only when all of the export holds.
+        node_did: the node's DID, known from another source.
+        on_entry: called with number and line of each entry; they count only when the whole export is valid.
     Raises:
         AuditChainBroken: with the number of the first line that is not what it has to be, and why.
     Does not check:
-        That the chain went no further than the file does, and, for a part, what came before: compare with a head or a
-        hash that was kept elsewhere.
+        That the chain ended where the file does, and, for a part, what came before: compare with a head or a hash that
+        was kept elsewhere.
     """
     public_key = ed25519_public_key(node_did)
     if public_key is None:
         raise AuditChainBroken(0, "the node's DID is no did:key of an Ed25519 key")
     reader = _Reader(node_did, public_key, on_entry)
     line_number = 0
-    for line_number, line in enumerate(lines, 1):  # the last number is said below
+    for line_number, line in enumerate(lines, 1):  # the last number is reported below
         reader.read(line_number, line)
     return reader.finish(line_number)
 
 
 class _Reader:
-    """Where the reading of one export stands."""
+    """The state of reading one export."""
 
     def __init__(self, node_did: str, public_key: bytes, on_entry: Callable[[int, bytes], None] | None) -> None:
         self._node_did = node_did
@@ -153,7 +153,7 @@ class _Reader:
             verify_ed25519(self._public_key, signed, signature)
         except BadSignature as exc:
             raise _Wrong("the head's signature does not hold") from exc
-        self._hash = head_hash  # of a part, what its first entry has to follow from (RC28)
+        self._hash = head_hash  # in a part: what its first entry has to follow (RC28)
         self._heads += 1
         self._is_covered = True
         self._last_at = _whole(members, "atMicros") / 1_000_000

@@ -1,8 +1,8 @@
 """Removing the oldest part of the audit chain, so that what is left can still be verified (RC27, RC28).
 
 The chain is cut at a signed head only: the head stays as the checkpoint that the rest follows from. What is cut was
-exported before, and the export was verified and compared with the chain, unless somebody asked for less. How far both
-have come stands in one row, written before the first entry goes.
+exported before, and the export was verified and compared with the chain, unless the operator waived that. How far both
+have progressed is stored in one row, written before the first entry is removed.
 
 Example:
     await note_exported(store, number=verified.number, entry=last_line)
@@ -29,7 +29,7 @@ _TRIES: Final = 8
 
 
 class _Pruning(msgspec.Struct, frozen=True, array_like=True):
-    """Numbers of entries: up to where an export is kept elsewhere, and up to where the chain was cut."""
+    """Numbers of entries: up to which an export is kept elsewhere, and up to which the chain was cut."""
 
     exported: int
     pruned: int
@@ -39,7 +39,7 @@ _CODEC: Final = Codec(_Pruning)
 
 
 class _Head(msgspec.Struct, frozen=True, rename="camel"):
-    """What is needed of a signed head."""
+    """The fields needed of a signed head."""
 
     number: int
     at_micros: int
@@ -50,7 +50,7 @@ class Pruned:
     """What one batch did.
 
     Attributes:
-        through: number of the last entry that the chain was cut behind; 0: it is whole.
+        through: number of the last entry that was cut off; 0: the chain is whole.
         more: there may be more to do at once.
     """
 
@@ -69,7 +69,7 @@ async def pruned_through(store: Store) -> int:
 
 
 async def exported_through(store: Store) -> int:
-    """Return up to which entry somebody keeps a verified export; as `pruned_through`."""
+    """Return the number of the last entry of which a verified export is kept elsewhere; as `pruned_through`."""
     return (await _read(store))[1].exported
 
 
@@ -79,9 +79,9 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
     Args:
         store: where the chain is.
         number: of the last entry of a verified export.
-        entry: that entry; it has to stand here under the number, so that no other chain's export counts.
+        entry: that entry; it has to be stored here under the number, so that no other chain's export counts.
     Returns:
-        Whether it is this chain's.
+        Whether the entry belongs to this chain.
     Raises:
         RecordDamaged, SpaceError: from reading and writing.
     """
@@ -98,14 +98,14 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
 
 
 async def prune_batch(store: Store, *, until: float, needs_export: bool, now: float, entropy: Entropy) -> Pruned:
-    """Cut the chain at the last signed head from before a time, and remove entries that were cut off; some of them.
+    """Cut the chain at the last signed head from before a time, and remove some of the entries that were cut off.
 
     Args:
         store: where the chain is.
         until: epoch seconds; every entry under a head signed before is older.
-        needs_export: cut no further than an export is kept (`note_exported`).
-        now: epoch seconds, for the audit record that tells of the cut.
-        entropy: for the same.
+        needs_export: cut no further than the last kept export (`note_exported`).
+        now: epoch seconds, for the audit record of the cut.
+        entropy: for the same record.
     Raises:
         RecordDamaged: a head or the row of this module does not decode.
         SpaceError: the store does not answer.
@@ -115,7 +115,7 @@ async def prune_batch(store: Store, *, until: float, needs_export: bool, now: fl
     if cut > state.pruned:
         record = AuditRecord(at=now, action=PRUNED, actor="node", subject=f"entries to {cut}")
         record_put = audit_put(record, entropy=entropy)
-        # The cut is durable before the first entry goes: readers begin behind it from then on.
+        # The cut is durable before the first entry is removed: readers begin after it from then on.
         moved = await _write(store, row, _Pruning(state.exported, cut), record_put)
         return Pruned(cut if moved else state.pruned, more=True)
     removed = await _remove(store, state.pruned)
@@ -136,7 +136,7 @@ async def _last_head(store: Store, state: _Pruning, *, until: float, needs_expor
 
 
 async def _remove(store: Store, pruned: int) -> bool:
-    """Remove entries up to the cut, then heads below it; True when there were any."""
+    """Remove entries up to the cut, then heads below it; return whether there were any."""
     if not pruned:
         return False
     entries = await rows_until(store, SEALED_PREFIX, sealed_key(pruned)[1:], limit=_BATCH, keys_only=True)

@@ -1,7 +1,7 @@
 """Audit records: written in the commit of what they record, so that one is never durable without the other (ST8).
 
-A record lies under its time and 16 random bytes, unchained: a chain head in the commit would make any two commits
-conflict. Later it is moved into the chain, see `chain`.
+A record is stored under its time and 16 random bytes, unchained: a chain head in the commit would make any two commits
+conflict. It is moved into the chain later, see `chain`.
 
 Example:
     commit = Commit(puts=(head, audit_put(record, entropy=entropy)))
@@ -22,16 +22,16 @@ MAX_DETAIL_BYTES: Final = 16 * 1024
 
 
 class AuditRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """What happened, who asked for it and by which authority.
+    """What happened, who requested it and under which authority.
 
     Attributes:
         at: epoch seconds by the node's clock.
         action: what was done, a short stable word such as `kv.put` or `release.authorised`.
-        actor: canonical principal of who asked.
+        actor: canonical principal of the requester.
         subject: what it was done to: a resource, a delegation's cid, a network.
-        token: digest of the token that asked, 32 bytes; empty when there was none.
+        token: digest of the token of the request, 32 bytes; empty when there was none.
         authority: content keys relied on, 32 bytes each.
-        request_id: under which the log knows it.
+        request_id: the request's id in the log.
         detail: further bytes that the writer understands, at most 16 KiB; never a key, token or value.
     """
 

@@ -1,8 +1,8 @@
-"""Rows of collateral: the documents, opaque here, and what is known about the fetching of each (AT31, AT32).
+"""Rows of collateral: the documents, opaque here, and the state of each document's fetches (AT31, AT32).
 
-A document is written only when it changes, so that whoever judges by it is not disturbed by tries that bring nothing
-new. What was tried, and when it is due again, stands in a row beside it. Such a row without a document is a wish: a
-quote named a platform family of which nothing is held.
+A document is written only when it changes, so that attempts without a new result do not disturb the verdicts that rely
+on it. A separate row records the attempts and when the next one is due. Such a row without a document is a wish: a
+quote named a platform family without a stored document.
 
 Example:
     for family, state in await collateral_states(store):
@@ -19,26 +19,26 @@ from ..keyspace import COLLATERAL_PREFIX, COLLATERAL_STATE_PREFIX, collateral_ke
 from ..store.contract import ANY, Expect, Put, Range, Record, Store, pages_of
 
 MAX_FAMILIES: Final = 256
-"""Most platform families, held and wished for, that are kept account of; there are a few dozen in the world."""
+"""Most platform families, stored and wished for, that are recorded; there are a few dozen in the world."""
 _FMSPC_BYTES: Final = 6
 _PAGE_ROWS: Final = 32
-"""Documents read at once: each has at most 256 KiB, so that a page of them stays within its bound."""
+"""Documents read at once: each has at most 256 KiB, so a page of them stays within its bound."""
 
 Family = tuple[bytes, str]
 """FMSPC of 6 bytes, and the name of a PCK authority."""
 
 
 class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """What is known about the document of one family. Times are epoch seconds.
+    """The state of the document of one family. Times are epoch seconds.
 
     Attributes:
-        source: where the document came from; empty when none is held.
-        refreshed_at: when it was last brought, or found to be the newest; 0.0 when none is held.
-        tried_at: when it was last tried to fetch one; 0.0: never.
+        source: where the document came from; empty when none is stored.
+        refreshed_at: when it was last fetched, or found to be the newest; 0.0 when none is stored.
+        tried_at: when the last attempt to fetch one was made; 0.0: never.
         due_at: when to fetch next.
-        failed: code of why the last try failed; empty when it did not.
-        failures: tries that failed since the last that did not.
-        wanted_at: when a quote first asked for it while none was held; 0.0 where one is.
+        failed: code of why the last attempt failed; empty when it did not.
+        failures: attempts that failed since the last that did not.
+        wanted_at: when a quote first needed it while none was stored; 0.0 where one is.
     """
 
     source: str = ""
@@ -51,7 +51,7 @@ class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True
 
     @property
     def is_wish(self) -> bool:
-        """Whether no document is held."""
+        """Whether no document is stored."""
         return not self.source
 
 
@@ -64,12 +64,12 @@ def collateral_row_key(fmspc: bytes, ca: str) -> bytes:
 
 
 def state_row_key(fmspc: bytes, ca: str) -> bytes:
-    """Key of what is known about the document's fetching."""
+    """Key of the state of the document's fetches."""
     return collateral_state_key(fmspc, ca)
 
 
 def state_of(record: Record | None) -> CollateralState | None:
-    """Read the state of a document; None where nothing was ever noted.
+    """Read the state of a document; None where none was ever recorded.
 
     Raises:
         RecordDamaged: it does not decode.
@@ -78,7 +78,7 @@ def state_of(record: Record | None) -> CollateralState | None:
 
 
 def state_put(family: Family, state: CollateralState | None, *, expect: Expect = ANY) -> Put:
-    """Write the state of a document; None takes it away."""
+    """Write the state of a document; None removes it."""
     return Put(state_row_key(*family), None if state is None else _CODEC.encode(state), expect=expect)
 
 
@@ -86,7 +86,7 @@ async def collateral_states(store: Store) -> Sequence[tuple[Family, CollateralSt
     """Return the states of all families, with the stamp of each row; at most twice MAX_FAMILIES.
 
     Raises:
-        RecordDamaged: one does not decode.
+        RecordDamaged: a row does not decode.
         StoreUnavailable: from reading.
     """
     page = (await store.read(ranges=(Range(COLLATERAL_STATE_PREFIX, limit=2 * MAX_FAMILIES),))).pages[0]
@@ -106,5 +106,5 @@ async def collateral_documents(store: Store) -> Sequence[tuple[Family, bytes]]:
 
 
 def _family(key: bytes) -> Family:
-    """Return the family that a key of either kind of row names: both have one letter before it."""
+    """Return the family in a key of either kind of row: both have one letter before it."""
     return key[1 : 1 + _FMSPC_BYTES], key[1 + _FMSPC_BYTES :].decode("ascii", "replace")

@@ -1,4 +1,4 @@
-"""Rows of encryption networks: record and policy in one value, opaque here; sealed by who writes them.
+"""Rows of encryption networks: record and policy in one value, opaque here; sealed by the writer.
 
 Example:
     record = (await store.read((network_row_key(network),))).records[0]

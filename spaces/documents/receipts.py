@@ -1,8 +1,8 @@
 """Rows of receipts: the receipts of a network in the order of time, and the documents that they refer to (RC10, RC13).
 
-All of it is opaque here. A document lies under its SHA-256 and is never changed; what evidence was judged from lies
-beside the evidence until a release refers to it. Beside a document stands in which spans of 30 days it was referred to,
-so that it can go when the receipts of the last of them have gone (RC25, RC26).
+All of it is opaque here. A document is stored under its SHA-256 and is never changed; what evidence was judged from is
+stored beside the evidence until a release refers to it. Separate rows record in which spans of 30 days a document was
+referred to, so that it can be removed when the receipts of the last span have been removed (RC25, RC26).
 
 Example:
     commit = Commit(puts=(receipt_put(network, encoded, at=now, entropy=entropy), document_put(quote)))
@@ -45,7 +45,7 @@ def receipt_put(network: NetworkId, value: bytes, *, at: float, entropy: Entropy
 
 
 def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Range:
-    """Receipts of a network, oldest first, behind a place of `PLACE_BYTES` bytes; None: from the first on."""
+    """Receipts of a network, oldest first, after a place of `PLACE_BYTES` bytes; None: from the first on."""
     network16 = x16(network.text)
     start = None if after is None else receipt_key(network16, after)
     return Range(receipts_prefix(network16), after=start, limit=limit)
@@ -57,7 +57,7 @@ class ReceiptPage:
 
     Attributes:
         receipts: as they were written.
-        next_place: where to go on; None when nothing follows now.
+        next_place: where to continue; None when nothing follows now.
     """
 
     receipts: tuple[bytes, ...]
@@ -127,7 +127,7 @@ def basis_put(holder: Principal, receiver_public_key: bytes, basis: Basis) -> Pu
 
 
 def decode_basis(value: bytes) -> Basis:
-    """Read such a row.
+    """Read a row that `basis_put` wrote.
 
     Raises:
         RecordDamaged: it does not decode.
@@ -138,7 +138,7 @@ def decode_basis(value: bytes) -> Basis:
 # --- how long they are kept ----------------------------------------------------------------------------------------
 
 PERIOD_S: Final = 30 * 86_400.0
-"""Length of the spans by which it is noted when a document was referred to."""
+"""Length of the spans in which references to a document are recorded."""
 
 _MOST_RECEIPTS: Final = 250
 _END_OF_NETWORK: Final = b"\xff" * PLACE_BYTES
@@ -152,18 +152,18 @@ def document_use_row_key(sha256: bytes, *, now: float) -> bytes:
 
 
 def document_use_puts(document: bytes, *, now: float) -> tuple[Put, Put]:
-    """Write a document and that it is referred to now, in the commit of what refers to it.
+    """Write a document and a record that it is referred to now, in the commit of what refers to it.
 
-    Needed once in a span of PERIOD_S: while the row of `document_use_row_key` is there, so is the document (RC26).
+    Needed once in a span of PERIOD_S: while the row of `document_use_row_key` exists, the document exists too (RC26).
     """
     sha256 = hashlib.sha256(document).digest()
     return document_put(document), Put(document_use_row_key(sha256, now=now), b"")
 
 
 async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> bool:
-    """Remove receipts that were written before a time; True when some were, and there may be more at once.
+    """Remove receipts that were written before a time; True when some were removed, and there may be more at once.
 
-    Walks through the networks, of each of which only the oldest receipts are looked at.
+    Walks through the networks and looks only at the oldest receipts of each.
 
     Args:
         store: where.
@@ -180,7 +180,7 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
         place = page.place
         last = page.rows[-1][0] if page.rows else None
         if place is not None and last is not None and last not in old:
-            place = last[:_PLACE_AT] + _END_OF_NETWORK  # what follows in this network is younger still
+            place = last[:_PLACE_AT] + _END_OF_NETWORK  # the rest of this network is more recent still
         if old:
             await store.commit(Commit(puts=(*(Put(key, None) for key in old), walk_put(_WALK, place))))
             return True
@@ -196,7 +196,7 @@ async def sweep_documents(store: Store, *, until: float, now: float, limit: int 
 
     Args:
         store: where.
-        until: epoch seconds; receipts from before are gone.
+        until: epoch seconds; receipts from before have been removed.
         now: epoch seconds.
         limit: at most that many; each costs a read and a commit.
     Raises:
@@ -212,7 +212,7 @@ async def sweep_documents(store: Store, *, until: float, now: float, limit: int 
 
 
 async def _document_removal(store: Store, key: bytes, record: Record, *, now: float) -> Commit:
-    """Remove a use of a document, and with the last one the document."""
+    """Remove a use of a document, and with the last use the document itself."""
     period, sha256 = int.from_bytes(key[1:5], "big"), key[5:]
     current = document_span(now)
     later = [document_use_key(number, sha256) for number in range(period + 1, current + 2)]
@@ -220,8 +220,8 @@ async def _document_removal(store: Store, key: bytes, record: Record, *, now: fl
     gone = Put(key, None, expect=record.stamp)
     if any(one is not None and one.value is not None for one in found):
         return Commit(puts=(gone,))
-    # Whoever refers to it at this moment writes one of these rows, and the document with it: one of the two is refused
-    # or comes later, and then the document is there (RC26). Clocks may differ by less than a span.
+    # A commit that refers to it at this moment writes one of these rows, and the document with it: one of the two
+    # commits is refused or comes later, and then the document exists (RC26). Clocks may differ by less than a span.
     unused = [Put(one, None, expect=ABSENT) for one in later[-3:]]
     return Commit(puts=(gone, Put(document_key(sha256), None), *unused))
 

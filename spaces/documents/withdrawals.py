@@ -1,6 +1,6 @@
 """The row of the operator's withdrawals: there from the first start on, so that a commit can check its stamp (RC21).
 
-Opaque here. A network's own withdrawals stand in the network's row.
+Opaque here. A network's own withdrawals are stored in the network's row.
 
 Example:
     await ensure_withdrawals(store, encode_withdrawals(Withdrawals()))
@@ -22,7 +22,7 @@ def withdrawals_put(value: bytes, *, expect: Expect) -> Put:
 
 
 async def ensure_withdrawals(store: Store, empty: bytes) -> None:
-    """Write the row if there is none; whoever else does so at the same time, there is one afterwards.
+    """Write the row if there is none; there is one afterwards, even if another process writes it at the same time.
 
     Raises:
         SpaceError: the store does not take it.

@@ -1,6 +1,6 @@
-"""Rows of authority: delegations, revocations, sessions, hosted spaces, and what was used once.
+"""Rows of authority: delegations, revocations, sessions, hosted spaces, and replay records.
 
-The rules that judge them are `capabilities.chain`.
+The rules that judge them are in `capabilities.chain`.
 
 Modules:
     admissions: owners that the operator admitted (mode `permit`).

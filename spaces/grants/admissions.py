@@ -1,7 +1,7 @@
 """Owners whom the operator admitted: the only ones who get spaces in mode `permit` (ST14).
 
-One row for each. What hosts a space reads the row of its owner in the same read as everything else and names it under
-`checks`, so that a removal acknowledged before that commit wins, on every worker and machine.
+Each has one row. An operation that hosts a space reads the row of its owner in the same read as everything else and
+names it under `checks`, so that a removal acknowledged before that commit wins, on every worker and machine.
 
 Example:
     record = (await store.read((admission_key(owner),))).records[0]
@@ -59,7 +59,7 @@ def admission_check(owner: Principal, record: Record | None) -> Check:
     """The condition that an owner is still admitted, for the commit that hosts a space.
 
     Raises:
-        RecordDamaged: the record does not say that the owner is.
+        RecordDamaged: the record does not say so.
     """
     if record is None or record.value is None:
         raise RecordDamaged("the owner is not admitted")
@@ -67,7 +67,7 @@ def admission_check(owner: Principal, record: Record | None) -> Check:
 
 
 def admission_put(owner: Principal, *, now: float) -> Put:
-    """Admit an owner who is not."""
+    """Admit an owner who is not admitted yet."""
     return Put(admission_key(owner), _CODEC.encode(_Row(owner, now)), expect=ABSENT)
 
 

@@ -4,8 +4,8 @@ A delegation never changes, so its decoded form is kept in memory under its cont
 (`revocations`), which is read with every answer. A cid is an alias: several spellings lead to one content key.
 
 Rows of one registration: the delegation itself, its alias, its mark, one row for each of its two parties and each
-account that stands above it, one for each space it names, one for each account that it lets its delegate list, one for
-the sweep when it expires, one when it is a session granted in person (`sessions`).
+account above it, one for each space it names, one for each account that it lets its delegate list, one for the sweep
+when it expires, one when it is a session granted in person (`sessions`).
 
 Example:
     found = await delegations.by_cid([parent.digest for parent in token.parents])
@@ -62,7 +62,7 @@ _NEWEST_BYTES: Final = 8
 _CONTENT_BYTES: Final = 32
 _DELEGATIONS: Final = delegation_key(b"")  # what an alias leads to, by its value
 DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
-# What a decoded delegation takes: at most 4 bytes for each of its text, measured on grants of one to four hundred
+# Memory of a decoded delegation: at most 4 bytes for each byte of its text, measured on grants of one to four hundred
 # abilities, 187 for each ancestor, 205 for each alias. Rounded up.
 _COST_PER_HEADER_BYTE: Final = 5
 _COST_PER_ANCESTOR: Final = 250
@@ -104,7 +104,7 @@ def accounts_above(delegation: Delegation, parents: Iterable[StoredDelegation | 
 
     Args:
         delegation: about to be registered.
-        parents: what it cites, as stored.
+        parents: the delegations it cites, as stored.
     """
     accounts = dict.fromkeys((delegation.delegator,) if _has_account(delegation) else ())
     for parent in parents:
@@ -114,7 +114,7 @@ def accounts_above(delegation: Delegation, parents: Iterable[StoredDelegation | 
 
 
 def _has_account(delegation: Delegation) -> bool:
-    """Whether the signer is somebody to whom spaces belong, not only a key that passes on."""
+    """Whether spaces can belong to the signer, so that it is not only a key that delegates further."""
     signer = delegation.delegator
     for capability in delegation.capabilities:
         resource = capability.resource
@@ -128,13 +128,13 @@ def registration_puts(
 ) -> list[Put]:
     """Return the rows of a new registration; the commit is refused where the delegation is registered already.
 
-    Two of the rows that stay as they are carry what all of them take: one charges it to the signer, one to the client.
+    Two of the rows that never change carry the size of all of them: one charges it to the signer, one to the client.
 
     Args:
         registered: as judged.
         now: epoch seconds.
         accounts: see `accounts_above`.
-        client_account: counter that the client's address is charged by; None: it is not charged.
+        client_account: counter that is charged for the client's address; None: it is not charged.
     Raises:
         TooManySpaces: it names more than MAX_SPACES spaces.
     """
@@ -168,30 +168,30 @@ def registration_puts(
 
 
 def row_bytes(puts: Sequence[Put]) -> int:
-    """Return what rows of delegations take, the fixed part of each included."""
+    """Return the bytes of rows of delegations, including the fixed part of each."""
     return sum([len(put.key) + len(put.value or b"") for put in puts]) + _ROW_COST_BYTES * len(puts)
 
 
 def charged_bytes(puts: Sequence[Put]) -> int:
-    """Return what the rows of `registration_puts` are charged with."""
+    """Return how many bytes the rows of `registration_puts` are charged with."""
     return puts[0].weight_bytes
 
 
 def kept_bytes_key(signer: Principal) -> bytes:
-    """Key of the counter of the bytes that a signer's delegations take."""
+    """Key of the counter of the bytes of a signer's delegations."""
     return kept_bytes_counter(x16(signer))
 
 
 def kept_put(key: bytes, stored: StoredDelegation, record: Record) -> Put:
-    """Charge a delegation that an earlier version stored to its signer, over the very row that was read."""
+    """Charge a delegation that an earlier version stored to its signer, over the exact row that was read."""
     whole = registration_puts(stored.registered, now=stored.registered_at, accounts=stored.accounts)[0]
     return replace(whole, key=key, value=record.value, expect=record.stamp)
 
 
 def place_of(delegation: Delegation) -> bytes:
-    """Return where a delegation stands in every list of a principal: latest issued first, then by the text of its cid.
+    """Return a delegation's place in every list of a principal: latest issued first, then by the text of its cid.
 
-    A UCAN says no time of issue and comes after all that do.
+    A UCAN states no time of issue and comes after all that do.
     """
     return newest8(delegation.issued_at) + cid_text(delegation.cid).encode()
 
@@ -199,7 +199,7 @@ def place_of(delegation: Delegation) -> bytes:
 def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
     """Return whose delegations this one lets its delegate list.
 
-    The chain rules have seen to it that the right comes from the owner, through holders of the same right.
+    The chain rules ensure that the right comes from the owner, through holders of the same right.
     """
     owners: dict[Principal, None] = {}
     for row in delegation.capabilities:
@@ -215,13 +215,13 @@ def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
 
 
 def is_account(resource: SpaceResource) -> bool:
-    """Whether the resource stands for what was delegated in a space: `<space>/delegation`, nothing behind it."""
+    """Whether the resource means what was delegated in a space: exactly `<space>/delegation`."""
     is_bare = resource.query is None and resource.fragment is None
     return resource.service == "delegation" and not resource.path and is_bare
 
 
 def alias_put(cid: Digest, content: ContentKey) -> Put:
-    """Let a cid lead to a delegation; harmless to repeat."""
+    """Make a cid lead to a delegation; harmless to repeat."""
     return Put(alias_key(cid), content)
 
 
@@ -260,9 +260,9 @@ def decode_delegation(record: Record | None) -> StoredDelegation | None:
 
 
 class DelegationCache:
-    """Decoded delegations by content key, and content keys by cid; the least recently used go first.
+    """Decoded delegations by content key, and content keys by cid; the least recently used are dropped first.
 
-    Holds nothing that can change, so nothing ever has to be taken out.
+    Contains nothing that can change, so no entry ever has to be invalidated.
     """
 
     def __init__(self, *, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
@@ -273,7 +273,7 @@ class DelegationCache:
 
     @property
     def size_bytes(self) -> int:
-        """Estimated memory of what is held; at most the bound."""
+        """Estimated memory of the contents; at most the bound."""
         return self._size_bytes
 
     def get(self, content: ContentKey) -> StoredDelegation | None:
@@ -313,7 +313,7 @@ class DelegationCache:
                 self._shrink()
 
     def _shrink(self) -> None:
-        """Keep to the bound; aliases, which cost little to find again, keep to a share of it."""
+        """Shrink to the bound, and the aliases, which cost little to find again, to a share of it."""
         while self._size_bytes > self._max_bytes and self._aliases_bytes > self._max_bytes // _SHARE_OF_ALIASES:
             self._drop_alias()
         while self._size_bytes > self._max_bytes and self._by_content:
@@ -339,19 +339,19 @@ class Delegations:
 
     @property
     def misses(self) -> int:
-        """How many were looked for and were not in memory, since the beginning."""
+        """How many lookups did not find their delegation in memory, since the beginning."""
         return self._misses
 
     @property
     def cache_bytes(self) -> int:
-        """Estimated memory of those that are."""
+        """Estimated memory of the cached delegations."""
         return self._cache.size_bytes
 
     async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[StoredDelegation | None, ...]:
         """Find delegations by any of their spellings, in order; None for what is not registered (or None).
 
         No read when all of them are in memory, else one for all that are not. Says nothing about marks: read them with
-        `mark_keys` afterwards, in the read that the answer rests on.
+        `mark_keys` afterwards, in the read that the answer is based on.
 
         Raises:
             RecordDamaged, StoreUnavailable: from reading.
@@ -378,7 +378,7 @@ class Delegations:
         return self._cache.get(content)
 
     def remember(self, stored: StoredDelegation) -> None:
-        """Keep a delegation that was just made durable: whoever comes next cites it, or takes it back."""
+        """Keep a delegation that was just made durable: the next request probably cites or revokes it."""
         delegation = stored.registered.delegation
         self._cache.add(stored)
         self._cache.add_alias(delegation.cid, delegation.content_key)
@@ -432,7 +432,7 @@ def party_row_key(principal: Principal, role: bytes, place: bytes) -> bytes:
 
 
 def place_at(key: bytes) -> bytes:
-    """Return the place that a key of a row of `party_range` stands for."""
+    """Return the place in a key of a row of `party_range`."""
     return key[_PARTY_PREFIX_BYTES:]
 
 

@@ -1,4 +1,4 @@
-"""Which spaces exist, and how they come to exist (store §6).
+"""Which spaces exist, and how they are created (store §6).
 
 A space belongs to the DID in its name. It is hosted by
 
@@ -6,13 +6,13 @@ A space belongs to the DID in its name. It is hosted by
 - except in `explicit`, a newly registered delegation without parents whose signer is the space's DID, or a put by that
   DID itself.
 
-Whose spaces are hosted at all is up to the mode: anybody's in `auto` and `explicit`, those of the DIDs on a list in
-`listed` (ST13), those of the DIDs that the operator admitted in `permit` (ST14). That holds for explicit grants too:
-whoever signs one may have made the DID a moment ago.
+The mode decides whose spaces are hosted at all: those of any DID in `auto` and `explicit`, those of the DIDs on a list
+in `listed` (ST13), those of the DIDs that the operator admitted in `permit` (ST14). That applies to explicit grants
+too: their signer may have made the DID a moment ago.
 
-Never by a read, a sub-delegation or a revoked grant. In every mode everything is bounded, explicit grants too (ST15);
-only the rule on names differs: an explicit grant may name any space but `.`, `..` and names over 255 bytes (Q30). The
-bounds are judged in the commit, on exact counters.
+A read, a sub-delegation or a revoked grant never hosts a space. In every mode everything is bounded, explicit grants
+too (ST15); only the rule on names differs: an explicit grant may name any space but `.`, `..` and names over 255 bytes
+(Q30). The bounds are judged in the commit, on exact counters.
 
 Example:
     wanted = hosting_by_grant(delegation, policy, client=client, now=now)
@@ -57,7 +57,7 @@ _IPV6_CLIENT_BITS: Final = 64  # one household or machine has a whole /64 to dra
 
 
 class HostingMode(Enum):
-    """How spaces come to be hosted."""
+    """How spaces are hosted."""
 
     AUTO = "auto"
     LISTED = "listed"
@@ -87,8 +87,8 @@ class HostingPolicy:
     """The configured mode, with its list and bounds.
 
     Attributes:
-        mode: how spaces come to be hosted.
-        listed: canonical DIDs whose spaces are hosted in `listed`, and nobody else's.
+        mode: how spaces are hosted.
+        listed: the only canonical DIDs whose spaces are hosted in `listed`.
         bounds: in force in every mode.
     """
 
@@ -98,11 +98,11 @@ class HostingPolicy:
 
     @property
     def by_admission(self) -> bool:
-        """Whether the store says whose spaces are hosted: a row for each admitted owner."""
+        """Whether the store decides whose spaces are hosted: it has a row for each admitted owner."""
         return self.mode is HostingMode.PERMIT
 
     def may_host(self, owner: Principal) -> bool:
-        """Whether this DID's spaces may be hosted at all, as far as the settings tell; see also `by_admission`."""
+        """Whether the settings allow this DID's spaces to be hosted at all; see also `by_admission`."""
         return self.mode is not HostingMode.LISTED or owner in self.listed  # ST13
 
     def hosts_by_itself(self, owner: Principal) -> bool:
@@ -132,7 +132,7 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def hosts_nothing(self) -> bool:
-        """Whether the request hosts no space, whatever is stored: then no counter is looked at."""
+        """Whether the request hosts no space, whatever is stored: then no counter is read."""
         return not self.explicit and not self.automatic
 
     @property
@@ -156,10 +156,10 @@ class HostingPlan(msgspec.Struct, frozen=True, gc=False):
     """What hosting adds to a commit, and what is true once it is committed.
 
     Attributes:
-        activated: mentioned spaces that are hosted then.
+        activated: mentioned spaces that are hosted once it is committed.
         skipped: mentioned spaces that are not.
         new: those of `activated` that this commit hosts.
-        puts, adds, checks: parts of the commit; the counters refuse it when a bound was reached meanwhile.
+        puts, adds, checks: parts of the commit; the counters refuse it if a bound was reached meanwhile.
     """
 
     activated: tuple[SpaceId, ...]
@@ -260,7 +260,7 @@ def hosting_by_grant(
         policy: as configured.
         client: address the request came from; None: not counted.
         now: epoch seconds.
-        is_new: False for a repeat, which hosts nothing and learns what is hosted.
+        is_new: False for a repeat, which hosts nothing and reports what is hosted.
     """
     mentioned = mentioned_spaces(delegation.capabilities)
     if not is_new:
@@ -284,7 +284,7 @@ def hosting_by_grant(
 def hosting_by_put(
     space: SpaceId, invoker: Principal, policy: HostingPolicy, *, client: str | None, now: float
 ) -> HostingRequest:
-    """Work out whether a put would host the space it writes to: only its own DID's, and only where the mode says so."""
+    """Work out whether a put would host the space it writes to: only its own DID's, and only where the mode allows."""
     is_own = same_principal(space.owner, invoker) and policy.hosts_by_itself(space.owner)
     automatic = frozenset((space,)) if is_own else frozenset[SpaceId]()
     return _request((space,), frozenset(), automatic, policy, client=client, now=now)
@@ -309,11 +309,11 @@ def _request(
 def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, now: float) -> HostingPlan:
     """Decide which spaces are hosted with this commit. Pure.
 
-    Over a bound a space is skipped and nothing else happens to it. A commit that is refused because somebody else
+    Over a bound a space is skipped and nothing else happens to it. A commit that is refused because another commit
     reached a bound first is planned again from a new read, and then skips.
 
     Args:
-        request: what is asked.
+        request: what is requested.
         records: under `request.keys()`, in that order.
         now: epoch seconds.
     Raises:
@@ -346,12 +346,12 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
 
 
 def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
-    """Return the plan for a space of which the record under its key says that it is hosted: that it has to stay so."""
+    """Return the plan for a space that its record says is hosted: the commit requires that it still is."""
     return HostingPlan((space,), (), (), (), (), (Check(key, record.stamp),))
 
 
 def _admissions(request: HostingRequest, records: Sequence[Record | None]) -> Mapping[Principal, tuple[Check, ...]]:
-    """Return the owners whose spaces may be hosted, each with what has to hold still when they are."""
+    """Return the owners whose spaces may be hosted, each with the conditions that must still hold at the commit."""
     owners = request.owners
     if not request.by_admission:  # ST14
         return dict.fromkeys(owners, ())

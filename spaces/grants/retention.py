@@ -1,15 +1,14 @@
-"""How many delegations are kept, of how many bytes, of one signer and from one client address; and when one leaves.
+"""Bounds on kept delegations and their bytes, by signer and by client address, and when a delegation is removed.
 
 Each registration counts in its signer's counter, inside the commit, and its bytes are charged to the signer and to the
 address it came from (`delegations.registration_puts`). A signer who hosts no space here may keep less, and addresses
-are charged for such signers apart: whoever has nothing here cannot use up what others share an address with (D12).
+are charged separately for such signers: they cannot use up the allowance of others at the same address (D12).
 
-A delegation that expired leaves 30 days later with
-every row that its registration wrote, its mark included: what it says itself forbids it to be registered again, revoked
-or not, so nothing comes back. One that never expires stays.
+An expired delegation is removed 30 days later with every row that its registration wrote, including its mark: its own
+expiry forbids that it is registered again, revoked or not, so nothing comes back. One that never expires stays.
 
-The index `E` is in the order of the closure's expiry. Where the delegation itself would end later than its closure, it
-is filed again under its own end: until then it could be posted again, and its mark has to be there.
+The index `E` is in the order of the closure's expiry. Where the delegation itself expires later than its closure, it
+is indexed again under its own expiry: until then it could be posted again, and its mark has to be there.
 
 Example:
     keys = kept_keys(signer, client)
@@ -50,7 +49,7 @@ KEPT_AFTER_EXPIRY_S: Final = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class KeptBounds:
-    """What may be kept; None: no bound.
+    """How much may be kept; None: no bound.
 
     Attributes:
         count: delegations of one signer.
@@ -69,7 +68,7 @@ def kept_key(signer: Principal) -> bytes:
 
 
 def kept_add(key: bytes, *, limit: int | None) -> Add:
-    """Count one delegation more; the commit is refused where the signer has `limit` of them already.
+    """Count one more delegation; the commit is refused where the signer has `limit` of them already.
 
     Args:
         key: the signer's counter, from `kept_key`.
@@ -94,7 +93,7 @@ def kept_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
 
 
 class Kept(Struct, frozen=True, gc=False):
-    """What is kept of a signer and from a client address, as it was read: keys of counters, and what they said.
+    """What is kept of a signer and from a client address, as it was read: keys of counters, and their values.
 
     Attributes:
         count: the signer's delegations.
@@ -115,11 +114,11 @@ class Kept(Struct, frozen=True, gc=False):
 
     @property
     def client_account(self) -> bytes | None:
-        """What the address is charged by."""
+        """The counter that is charged for the address."""
         return None if self.client_bytes is None else self.client_bytes[0]
 
     def adds(self, bounds: KeptBounds, *, size_bytes: int) -> tuple[Add, ...]:
-        """Count one delegation more, within the bounds; its bytes come with its rows.
+        """Count one more delegation, within the bounds; its bytes are charged with its rows.
 
         Raises:
             TooManyDelegations: it would go over a bound.
@@ -154,11 +153,11 @@ class Kept(Struct, frozen=True, gc=False):
 
 
 def kept_of(keys: Sequence[bytes], records: Sequence[Record | None], *, hosts_now: bool) -> Kept:
-    """Take apart what was read under `kept_keys`.
+    """Decode the records under `kept_keys`.
 
     Args:
-        keys: those.
-        records: under them.
+        keys: the result of `kept_keys`.
+        records: the records under them.
         hosts_now: the registration itself hosts a space of the signer.
     Raises:
         RecordDamaged: a counter does not decode.
@@ -180,8 +179,8 @@ def plan_removal(due: bytes, stored: StoredDelegation | None, record: Record | N
         now: epoch seconds; `due` was found up to `swept_until(now)`.
 
     Returns:
-        A commit that removes every row of its registration and counts one less; that files it under its own end; or
-        that only clears the row of the index. It is refused when somebody else has removed it.
+        A commit that removes every row of its registration and counts one less; that indexes it under its own expiry;
+        or that only removes the row of the index. It is refused when another process has removed the delegation.
     """
     if stored is None or record is None:
         return Commit(puts=(Put(due, None),))
@@ -201,13 +200,13 @@ def _removal(due: bytes, stored: StoredDelegation, record: Record) -> Commit:
     written = registration_puts(stored.registered, now=stored.registered_at, accounts=stored.accounts)
     keys = {put.key for put in written} - {whole}
     if delegation.form == "cacao":
-        keys.add(session_row_key(delegation))  # filed by an earlier version, it may be no session by the rules of today
+        keys.add(session_row_key(delegation))  # an earlier version wrote the row; by today's rules it may be no session
     puts = [Put(whole, None, expect=record.stamp), *(Put(key, None) for key in sorted(keys | {due}))]
     return Commit(puts=tuple(puts), adds=(Add(kept_key(delegation.delegator), -1),))
 
 
 def swept_until(now: float) -> bytes:
-    """The latest expiry whose delegations may leave now, as it stands in the index."""
+    """The latest expiry whose delegations may be removed now, in the form it has in the index."""
     return micros8(now - KEPT_AFTER_EXPIRY_S)
 
 

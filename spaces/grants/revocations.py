@@ -1,7 +1,7 @@
 """Marks: whether a delegation is live or revoked.
 
-Registration writes the mark `live`; a revocation replaces it in place and nothing ever takes it away, so a commit that
-lists a mark under `live` loses against every revocation that was acknowledged before (ST2).
+Registration writes the mark `live`; a revocation replaces it in place and is never undone, so a commit that lists a
+mark under `live` is refused after every revocation that was acknowledged before (ST2).
 
     b"L"                           live
     b"R" cid32 details             revoked by the revocation with that cid; details are MessagePack
@@ -35,12 +35,12 @@ _LIVE_MARK, _REVOKED_MARK = Mark.LIVE, Mark.REVOKED  # an enum's member is slow 
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """Who took a delegation back.
+    """Who revoked a delegation, and when.
 
     Attributes:
         cid: digest of the revocation.
         at: epoch seconds by the node's clock.
-        by: the principal with whose authority it was done.
+        by: the principal under whose authority it was done.
     """
 
     cid: Digest
@@ -67,7 +67,7 @@ def live_put(content: ContentKey) -> Put:
 
 
 def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
-    """Replace a mark. Idempotent in effect: what was revoked stays so; of two that race the later one is noted."""
+    """Replace a mark. Idempotent in effect: a revoked delegation stays so; of two that race the later is recorded."""
     details = _CODEC.encode(_Details(at=revoked.at, by=revoked.by))
     return Put(mark_key(content), _REVOKED + revoked.cid + details)
 
@@ -80,7 +80,7 @@ def mark_of(record: Record | None) -> Mark | None:
 
 
 def marks_of(contents: Sequence[ContentKey], records: Sequence[Record | None]) -> dict[ContentKey, Mark]:
-    """Pair content keys with the records read under `mark_keys` of them; the unknown ones are left out."""
+    """Map content keys to the marks in the records read under `mark_keys` of them; unknown ones are left out."""
     marks: dict[ContentKey, Mark] = {}
     for content, record in zip(contents, records, strict=True):
         if record is not None and record.value is not None:
@@ -92,7 +92,7 @@ def revocation_of(record: Record | None) -> Revoked | None:
     """Return who revoked, when the mark says so.
 
     Raises:
-        RecordDamaged: the mark is neither form.
+        RecordDamaged: the mark has neither form.
     """
     if record is None or record.value is None or record.value == LIVE:
         return None
