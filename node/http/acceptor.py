@@ -1,9 +1,9 @@
-"""How a worker takes its part of the connections that come to a socket which several workers listen on.
+"""How a worker takes its part of the connections that arrive at a socket on which several workers listen.
 
-Left to themselves, workers take what they find: whoever wakes first takes a whole burst, and clients that keep their
-connections sit on one worker for hours. So a worker that has more connections than another lets that one come first.
-It waits two milliseconds and no more: then it takes one all the same, and after many vain waits more and more at a
-time, so nobody depends on a worker that stands still. All listen on one socket: what a worker that dies leaves in its
+Without this, each worker takes what it finds: the first to wake takes a whole burst, and clients that keep their
+connections remain on one worker for hours. So a worker that has more connections than another lets that one accept
+first. It waits two milliseconds and no more: then it accepts one in any case, and after many vain waits more and more
+at a time, so no client depends on a worker that is blocked. All listen on one socket: what a dying worker leaves in its
 queue, another takes.
 
 Example:
@@ -25,12 +25,12 @@ from .connection_counts import ConnectionCounts
 _LET_OTHERS_S: Final = 0.002
 _PATIENT_WAITS: Final = 25
 _REST_S: Final = 1.0
-_MOST_AT_ONCE: Final = 64  # in one turn of the loop, so that requests are answered between them
+_MOST_AT_ONCE: Final = 64  # in one iteration of the loop, so that requests are answered between them
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Whose turn it is.
+    """Which worker accepts next.
 
     Attributes:
         counts: of all workers.
@@ -41,19 +41,19 @@ class Shares:
     worker: int
 
     def is_ours(self, own: int) -> bool:
-        """Tell everybody what this worker has, and return whether the next connection is for it to take."""
+        """Publish this worker's count, and return whether the next connection is for it to take."""
         self.counts.sample(self.worker, own)
         least = self.counts.least_beside(self.worker)
-        # Among many connections some more or less are even enough, and waiting costs time.
+        # Among many connections a small difference is even enough, and waiting costs time.
         return least is None or own <= least + 1 + least // 8
 
     def withdraw(self) -> None:
-        """Let nobody wait for this worker."""
+        """Let no other worker wait for this one."""
         self.counts.withdraw(self.worker)
 
 
 class Acceptor:
-    """Takes connections from a shared socket while it is started; stands where an `asyncio.Server` would."""
+    """Takes connections from a shared socket while it is started; used in place of an `asyncio.Server`."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Acceptor:
         self._pause: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._vain_waits = 0
-        self._extra_accepts = 0  # connections that may be taken although it is others' turn
+        self._extra_accepts = 0  # connections that may be taken although other workers have fewer
 
     def start(self) -> None:
         """Listen."""
@@ -92,9 +92,9 @@ class Acceptor:
         self._loop.add_reader(self._bound, self._take_some)
 
     def close(self) -> None:
-        """Close the socket and take no more connections; those that are open stay.
+        """Close the socket and take no more connections; those that are open remain.
 
-        Once every process has closed it, the kernel refuses who comes: nobody waits for the end of a drain.
+        Once every process has closed it, the kernel refuses new connections: no client waits for the end of a drain.
         """
         self._loop.remove_reader(self._bound)
         self._bound.close()
@@ -104,7 +104,7 @@ class Acceptor:
         self._shares.withdraw()
 
     def lost(self) -> None:
-        """Hear that a connection has ended, so that the others know."""
+        """Note that a connection has ended, and publish the new count."""
         if not self._is_closed:
             self._may_accept()
 
@@ -119,7 +119,7 @@ class Acceptor:
                 return
             try:
                 taken, _ = self._bound.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # somebody else was faster
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # another worker was faster
                 self._vain_waits = self._extra_accepts = 0
                 return
             except OSError as error:  # no descriptors or no memory; connections wait in the queue meanwhile
@@ -150,5 +150,5 @@ class Acceptor:
     async def _opened(self, taken: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._make, taken)
-        except OSError:  # the client has gone
+        except OSError:  # the client has disconnected
             taken.close()

@@ -28,7 +28,7 @@ SERVER_NAME = "sealspace"
 
 _Server: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-# H6. `Server` is our own: the framework's would tell its version.
+# H6. `Server` is our own: the framework's would disclose its version.
 FIXED_HEADERS = {
     "Server": SERVER_NAME,
     "X-Content-Type-Options": "nosniff",
@@ -36,8 +36,8 @@ FIXED_HEADERS = {
     "Permissions-Policy": "interest-cohort=()",
 }
 
-# H6, wire 5.2: on every answer but the operator's, over what a route set. A page is nobody here: no cookie, address or
-# certificate of whoever looks at it entitles to anything, and it sends a token only if it has one.
+# H6, wire 5.2: on every answer but the operator's, over what a route set. A page has no identity here: no cookie,
+# address or certificate of its viewer entitles to anything, and it sends a token only if it has one.
 CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, PUT, GET, OPTIONS, DELETE",
@@ -50,7 +50,7 @@ CORS_HEADERS = {
 def build_app(services: Services) -> web.Application:
     """Return the application that serves every route of the table with these services.
 
-    Bodies have no bound of the framework's: each route states its own (H5).
+    The framework bounds no bodies: each route states its own bound (H5).
     """
     app = web.Application(client_max_size=0)
     app[SERVICES] = services
@@ -71,8 +71,8 @@ def build_app(services: Services) -> web.Application:
 def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
     """Return what answers a request: by the exact text of its method and target, where a route has that text.
 
-    What is resolved with a request (a query, a spelling with escapes, a placeholder, an expectation) goes the
-    framework's way, and so does every method that a path does not have.
+    A request that needs resolving (a query, a spelling with escapes, a placeholder, an expectation) is left to the
+    framework, and so is every method that a path does not have.
 
     Args:
         app: with all its routes, frozen.
@@ -103,7 +103,7 @@ def _match_of(app: web.Application, route: web.AbstractRoute) -> web.UrlMappingM
 
 
 async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
-    """Tell a client that waits with its body to go on; refuse every other expectation without repeating it."""
+    """Ask a client that waits with its body to continue; refuse every other expectation without repeating it."""
     expected = request.headers.get("Expect", "").lower()
     if expected != "100-continue":
         return page_answer(417, request.headers.get("Accept", ""))

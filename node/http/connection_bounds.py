@@ -1,9 +1,9 @@
-"""How many connections clients may have open in one worker, and what becomes of those that meet a bound.
+"""How many connections clients may have open in one worker, and what happens at a bound.
 
-Whoever has shown no token yet costs a worker a connection and what it keeps of a request. A client address has so many
-of them (`http.connections_per_client`), all together so many (`http.max_connections`). What meets a bound, these or
-those of time that the listener holds, is counted under the name of the setting, and the first time a line says so: a
-line for each would let a stranger fill the log.
+A client that has shown no token yet costs a worker a connection and the memory of a request. A client address may have
+so many of them (`http.connections_per_client`), all together so many (`http.max_connections`). A connection that meets
+a bound, one of these or a time bound of the listener, is counted under the name of the setting, and the first one is
+logged: a line for each would let an unauthenticated client fill the log.
 
 Example:
     bounds = ConnectionBounds(config.http, tally)
@@ -23,7 +23,7 @@ from .messages.clients import is_counted
 
 Bound = Literal["http.max_connections", "http.connections_per_client", "http.head_s", "http.unread_answer_s"]
 
-# Descriptors for the store, for files of values and for what else a worker opens.
+# Descriptors for the store, for files of values and for everything else that a worker opens.
 _KEPT_DESCRIPTORS: Final = 128
 
 
@@ -35,7 +35,7 @@ class ConnectionBounds:
 
         Args:
             http: the bounds, and which proxies bring many clients.
-            tally: counts what meets a bound; None: nobody asks.
+            tally: counts what meets a bound; None: nothing is counted.
         """
         self._http = http
         self._tally = tally
@@ -45,7 +45,7 @@ class ConnectionBounds:
         self._reported_at: set[Bound] = set()
 
     def take(self, peer: str | None) -> bool:
-        """Count a new connection from an address, where it may be had; what was taken is to be given back.
+        """Count a new connection from an address, if the bounds allow it; a counted one has to be given back.
 
         Args:
             peer: the other end's address; None: it has none.
@@ -63,7 +63,7 @@ class ConnectionBounds:
         return True
 
     def give_back(self, peer: str | None) -> None:
-        """Hear that a connection that was taken has ended."""
+        """Note that a counted connection has ended."""
         self._open -= 1
         if (client := self._client(peer)) is not None:
             self._by_client[client] -= 1
@@ -71,7 +71,7 @@ class ConnectionBounds:
                 del self._by_client[client]
 
     def met(self, bound: Bound) -> None:
-        """Count a connection that was given up for the bound of a setting."""
+        """Count a connection that was closed for the bound of a setting."""
         if self._tally is not None:
             self._tally.gave_up(bound)
         if bound not in self._reported_at:
@@ -85,6 +85,6 @@ class ConnectionBounds:
 
 
 def _descriptors_for_clients() -> int:
-    """Return how many connections leave descriptors for everything else: without any, accepting stands still."""
+    """Return how many connections leave descriptors for everything else: without any, accepting stops."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(soft - _KEPT_DESCRIPTORS, 1) if soft != resource.RLIM_INFINITY else 1 << 30

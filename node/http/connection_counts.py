@@ -1,7 +1,7 @@
 """How many connections each worker has: a table in memory that all processes of a node see.
 
-The supervisor makes it and hands it on with the listening socket. It decides nothing that matters to a request: a row
-that is stale makes connections less even, and no more.
+The supervisor makes it and hands it on with the listening socket. No request depends on it: a row that is stale makes
+connections less even, and no more.
 
 Example:
     counts = ConnectionCounts.of(2)
@@ -21,7 +21,7 @@ class ConnectionCounts:
     """One row for each worker: how many connections it has, or that it takes none."""
 
     def __init__(self, descriptor: int) -> None:
-        """Map the table behind a descriptor, which stays the caller's."""
+        """Map the table behind a descriptor, which remains the caller's."""
         self._descriptor = descriptor
         self._rows = memoryview(mmap.mmap(descriptor, 0)).cast("I")
 
@@ -37,11 +37,11 @@ class ConnectionCounts:
         return self._descriptor
 
     def sample(self, worker: int, count: int) -> None:
-        """Say how many connections a worker has."""
+        """Set how many connections a worker has."""
         self._rows[worker] = min(count, _ABSENT - 1)
 
     def withdraw(self, worker: int) -> None:
-        """Say that a worker takes no connections."""
+        """Mark a worker as taking no connections."""
         self._rows[worker] = _ABSENT
 
     def least_beside(self, worker: int) -> int | None:

@@ -3,10 +3,10 @@
 Rules kept here (H5, H6):
 - one header value of `http.max_header_line_bytes`, 100 header lines, a request target of 65,534 bytes; beyond: 431 or
   414 with an empty body, as the HTTP stack of the protocol's clients expects;
-- bodies stay as they were sent: nothing is unpacked;
-- what comes behind a request stays in the kernel until that request is answered and its answer is taken;
-- a head has to come within `http.head_s`; a client that takes nothing of its answer for `http.unread_answer_s` is
-  given up; there are so many connections and no more (`connection_bounds`);
+- bodies remain as they were sent: nothing is unpacked;
+- what follows a request remains in the kernel until that request is answered and its answer is taken;
+- a head has to arrive within `http.head_s`; a client that takes nothing of its answer for `http.unread_answer_s` is
+  disconnected; the number of connections is bounded (`connection_bounds`);
 - nothing of a request that could not be parsed is logged: the first bytes of an over-long header are a credential.
 
 Example:
@@ -38,21 +38,21 @@ from .unsent import bound_unsent
 
 MAX_TARGET_BYTES = 65_534
 MAX_HEADER_LINES = 100
-# All header bytes of one request together: room for one token of the longest kind and everything around it. Without
+# All header bytes of one request together: enough for one token of the longest kind and everything around it. Without
 # this bound a hundred lines of the longest kind would be kept in memory for one request.
 MAX_HEAD_BYTES = 1 << 20
 _NAME_ALLOWANCE_BYTES = 64  # the parser counts a header's name with its value
 _BACKLOG = 1024
 
-# Of a client that has asked so often, nothing more is read before it has its answers. (Nor is it seen that it has gone:
-# of one that asks a little ahead it is.)
+# From a client with so many unanswered requests nothing more is read before it has its answers. (Nor is its disconnect
+# noticed: that of a client with few requests ahead is.)
 _MANY_DUE = 8
 
 # How long a refused client may go on sending: closing a socket with unread bytes resets the connection, and the client
 # would not see the answer.
 _LINGER_S = 2.0
 
-# What a client has not taken goes with the connection, instead of waiting in the kernel for somebody who reads.
+# What a client has not taken is dropped with the connection, instead of waiting in the kernel for a reader.
 _DISCARD = struct.pack("ii", 1, 0)
 
 _Answered = TypeVar("_Answered")
@@ -67,9 +67,9 @@ _REFUSALS = {
 class Connection(web.RequestHandler):
     """One client connection; aiohttp's, with our bounds, without its error texts, and without a task per request.
 
-    It reads what is awaited: a head, or the body of the request that is being answered. When anything else has come,
-    as much as the kernel hands over at once, no more is read until it is awaited: nobody fills a worker's memory behind
-    an answer that they do not take.
+    It reads what is awaited: a head, or the body of the request that is being answered. When anything else has come, as
+    much as the kernel hands over at once, no more is read until it is awaited: no client fills a worker's memory behind
+    an answer that it does not take.
     """
 
     __slots__ = (
@@ -116,18 +116,18 @@ class Connection(web.RequestHandler):
         self._bounds = bounds
         self._peer: str | None = None
         self._is_taken = False  # counts as an open connection
-        self._heard = 0  # requests that came here
+        self._heard = 0  # requests received
         self._due = 0  # those that were not answered
         self._body: StreamReader = EMPTY_PAYLOAD  # of the request that came last
         self._head_bytes = 0
         self._has_paused = False
-        self._is_held = False  # nothing is read, whoever asks for it
+        self._is_held = False  # nothing is read, even on request
         self._late_head: asyncio.TimerHandle | None = None
         self._unread_answer: asyncio.TimerHandle | None = None
         self._left_bytes: int | None = None  # of an answer, at the last look since sending paused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to serve, where there is room for one more; requests are answered in the connection's own task."""
+        """Begin to serve, if the bounds allow one more; requests are answered in the connection's own task."""
         peer = transport.get_extra_info("peername")
         peer = peer[0] if isinstance(peer, tuple) else None
         if not self._bounds.take(peer):
@@ -136,10 +136,10 @@ class Connection(web.RequestHandler):
             return
         self._peer, self._is_taken = peer, True
         super().connection_made(transport)
-        self._loop = _InTask(self._loop, self._messages)  # type: ignore[assignment]  # what of a loop is used from here on
+        self._loop = _InTask(self._loop, self._messages)  # type: ignore[assignment]  # the part of a loop used from now
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and bound what has come of a request's head so far."""
+        """Parse what arrived, and bound what has arrived of a request's head so far."""
         is_body, is_awaited = not self._body.is_eof(), self._is_awaited()
         super().data_received(data)
         if self._request_count > self._heard:
@@ -152,7 +152,7 @@ class Connection(web.RequestHandler):
             self._bound_head()
 
     def _hear(self) -> None:
-        """Note requests whose heads have come whole."""
+        """Note requests whose heads are complete."""
         arrived, self._heard = self._request_count - self._heard, self._request_count
         self._due += arrived
         self._cohort.arrived(arrived)
@@ -163,14 +163,14 @@ class Connection(web.RequestHandler):
             self._late_head = None
 
     def _is_awaited(self) -> bool:
-        """Whether what comes next is a head that is waited for, or belongs to the request that is being answered."""
+        """Whether the next bytes are a head that is waited for, or belong to the request that is being answered."""
         if self._body.is_eof():
             return not (self._due or self.writing_paused)
         return self._due <= 1
 
     def _bound_head(self) -> None:
-        """Refuse a head that gets too long, or that comes too slowly."""
-        if self._force_close:  # what follows a refusal is forgotten
+        """Refuse a head that gets too long, or that arrives too slowly."""
+        if self._force_close:  # what follows a refusal is discarded
             return
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(431)
@@ -195,19 +195,19 @@ class Connection(web.RequestHandler):
                 timer.cancel()
 
     def pause_writing(self) -> None:
-        """Hear that the client takes its answer slower than it is sent; see to it that it takes something."""
+        """Handle a client that takes its answer slower than it is sent; make sure that it takes something."""
         super().pause_writing()
         self._left_bytes = None
         if self._unread_answer is None:
             self._unread_answer = self._loop.call_later(self._http.unread_answer_s, self._judge_answer)
 
     def resume_writing(self) -> None:
-        """Hear that it has taken nearly all."""
+        """Handle that it has taken nearly all."""
         super().resume_writing()
         self._release()  # an answer may have been written to its end before it was taken
 
     def _judge_answer(self) -> None:
-        """Give the client up where it has taken nothing since the last look; a pause that is new is looked at twice."""
+        """Disconnect the client if it has taken nothing since the last look; a pause that is new is looked at twice."""
         transport, self._unread_answer = self.transport, None
         if transport is None or not self.writing_paused:
             return
@@ -226,24 +226,24 @@ class Connection(web.RequestHandler):
             self._pause_transport_reading()
 
     def _release(self) -> None:
-        """Read on, if what comes next is awaited now and nothing else keeps it waiting."""
+        """Read on, if the next bytes are awaited now and nothing else keeps them waiting."""
         if self._is_held and self._is_awaited():
             self._is_held = False
             if not (self._reading_paused or self._buffer_paused):
                 self._resume_transport_reading()
 
     def _resume_transport_reading(self) -> None:
-        """Read on, as aiohttp asks for where its own buffers have room."""
+        """Read on, as aiohttp requests when its own buffers have space."""
         if not self._is_held:
             super()._resume_transport_reading()
 
     def pause_reading(self) -> None:
-        """Stop reading and parsing until somebody has taken what is there."""
+        """Stop reading and parsing until what has arrived is taken."""
         self._has_paused = True
         super().pause_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Go on reading and parsing where something may wait; whoever takes a body calls it, mostly for nothing.
+        """Go on reading and parsing where something may wait; every reader of a body calls it, mostly in vain.
 
         What the parser holds back cannot be seen from here. It holds nothing where it was never paused (a pause may
         reach it only with the next piece of a body, long after reading went on) and no request waits behind this one
@@ -253,7 +253,7 @@ class Connection(web.RequestHandler):
             super().resume_reading(resume_parser)
 
     def _refuse(self, status: int) -> None:
-        """Answer with an empty body, then read and forget what still comes, for a while."""
+        """Answer with an empty body, then read and discard what still arrives, for a while."""
         self._force_close = True  # aiohttp parses and answers nothing more here
         transport = self.transport
         if transport is None:
@@ -265,9 +265,9 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer, in one piece where it has one; tell whether the client is gone.
+        """Send an answer, in one piece where it has one; return whether the client is gone.
 
-        What aiohttp does besides has no part here: no form of a request is held, nothing is logged for each answer.
+        What aiohttp does besides is omitted: no form of a request is kept, nothing is logged for each answer.
         """
         await self._cohort.yield_to_cohort()
         if self._due:
@@ -285,14 +285,14 @@ class Connection(web.RequestHandler):
             is_lost = self.writing_paused and await self._is_lost(request)
         else:
             resp, is_lost = await super().finish_response(request, resp, start_time)
-            if self._request_count > self._heard and self._messages:  # behind an upgrade that nobody wants
+            if self._request_count > self._heard and self._messages:  # follows an upgrade that is not supported
                 self._hear()
         self._release()
         return resp, is_lost
 
     @staticmethod
     async def _is_lost(request: web.BaseRequest) -> bool:
-        """Wait until the client has taken what was sent; tell whether it is gone."""
+        """Wait until the client has taken what was sent; return whether it is gone."""
         try:
             await request.writer.drain()
         except ConnectionError:
@@ -308,7 +308,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer what could not be parsed, or what failed outside every route, without a word of the request."""
         if isinstance(exc, ConnectionError):
-            raise exc  # the answer is out already, or nobody is there to hear one
+            raise exc  # the answer is sent already, or no client is there to receive one
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way; the connection is given up")
         response: web.StreamResponse
@@ -327,7 +327,7 @@ class Connection(web.RequestHandler):
 
 
 class _SharedConnection(Connection):
-    """One of those that several workers share: its end is told."""
+    """One of those that several workers share: the acceptor is notified of its end."""
 
     __slots__ = ("acceptor",)
 
@@ -340,11 +340,11 @@ class _SharedConnection(Connection):
 
 
 class _InTask:
-    """The event loop as a connection uses it: what it would start in a task, it runs in the task that it has.
+    """The event loop as a connection uses it: what it would start in a task runs in the connection's own task.
 
-    A task of its own for each request, as aiohttp makes it, is two more turns of the loop. Where requests wait behind
-    this one on the same connection, the turns are taken: others come in between. (From Python 3.12 on aiohttp begins
-    such a task at once, on the loop itself, and this class is not asked.)
+    A task of its own for each request, as aiohttp makes it, costs two more iterations of the loop. Where requests wait
+    behind this one on the same connection, these iterations are made: other connections run in between. (From Python
+    3.12 on aiohttp begins such a task at once, on the loop itself, and this class is not used.)
     """
 
     __slots__ = ("_loop", "_waiting", "call_at", "call_later", "create_future", "time")
@@ -392,7 +392,7 @@ async def start_listener(
         app: what `build_app` made.
         bound: a stream socket that is bound; other processes may listen on it too.
         http: the bounds, and how long stopping may take.
-        shares: how the processes that listen on it share what comes; None: each takes what it finds.
+        shares: how the processes that listen on it share what arrives; None: each takes what it finds.
     """
     runner = web.AppRunner(app, shutdown_timeout=http.drain_s)
     await runner.setup()

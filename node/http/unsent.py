@@ -1,7 +1,7 @@
 """How much of its answers the kernel keeps for a client that does not take them.
 
-Left to itself it keeps megabytes for each connection, and requests for that many small answers would be worked off for
-somebody who reads none. A large value is sent with the kernel's own bound: it is one answer, and smaller pieces cost.
+By default it keeps megabytes for each connection, and requests for that many small answers would be worked off for a
+client that reads none. A large value is sent with the kernel's own bound: it is one answer, and smaller pieces cost.
 
 Example:
     bound_unsent(listening_socket)
@@ -20,7 +20,7 @@ _KERNELS_OWN: Final = 0
 
 
 def bound_unsent(listening: socket.socket) -> None:
-    """Bound what is kept for each connection that comes to a socket."""
+    """Bound what is kept for each connection accepted from a socket."""
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _SMALL_BYTES)
 
 

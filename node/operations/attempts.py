@@ -1,7 +1,7 @@
 """Committing a plan: read, judge, plan, commit; and again when the rows changed in between (ST3).
 
-A refused commit has written nothing and says nothing, so the whole attempt is repeated on a new read. Whoever lost
-because a delegation was revoked learns it from that read's judgement.
+A refused commit has written nothing and says nothing, so the whole attempt is repeated on a new read. A caller whose
+commit lost because a delegation was revoked gets the refusal from the judgement of that read.
 
 Example:
     async def attempt(is_first: bool) -> CommitPlan[Written]: ...
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 class CommitPlan(Struct, Generic[Result], frozen=True):
-    """A commit, and what the operation answers once it is durable; without a commit there is nothing to write."""
+    """A commit, and what the operation answers once it is durable; without a commit nothing has to be written."""
 
     commit: Commit | None
     result: Result
@@ -34,11 +34,11 @@ async def until_committed(services: Services, attempt: Callable[[bool], Awaitabl
 
     Args:
         services: the node.
-        attempt: reads, judges and builds the commit; told whether it is the first one, the only one whose read claims
-            the first use of a token (ST4).
+        attempt: reads, judges and builds the commit; its argument says whether it is the first one, the only one whose
+            read claims the replay record of a token (ST4).
 
     Raises:
-        StoreBusy: others were faster for as long as `store.retry_s` says.
+        StoreBusy: other writers were faster for as long as `store.retry_s` says.
         Whatever `attempt` and the store raise.
     """
     loop = asyncio.get_running_loop()

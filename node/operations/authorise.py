@@ -1,7 +1,8 @@
-"""From the text of an invocation to a judged call: parse, time, signature, first use, chain (wire §4.1 to §4.3).
+"""From the text of an invocation to a judged call: parse, time, signature, replay, chain (wire §4.1 to §4.3).
 
-Everything a decision rests on is read at one moment, together with the first use of the token, so that one answer sees
-one state. The order of the checks is the wire's; a stranger learns nothing that the chain does not entitle them to.
+Everything a decision rests on is read at one moment, together with the replay record of the token, so that one answer
+sees one state. The order of the checks is the wire's; a client without authority learns nothing that the chain does not
+entitle it to.
 
 Example:
     invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=300)
@@ -54,7 +55,7 @@ def admit_token(header: str, *, now: float, max_lifetime_s: int) -> Invocation:
         MalformedToken, InvocationOutsideWindow, BadSignature, LifetimeTooLong: in this order.
 
     Does not check:
-        Whom it addresses, first use, chain: `read_call` does.
+        The audience, replay, the chain: `read_call` does.
     """
     invocation = admit_signed(parse_invocation(header), now=now)  # I1
     check_lifetime(invocation, now, max_lifetime_s)  # I4
@@ -79,7 +80,7 @@ class Call(Struct, frozen=True, gc=False):
         authority: on what it may act; its marks go into every commit under `live`.
         cited: the delegations it cites, in signed order.
         unhosted: mentioned spaces that are not hosted.
-        claim: the first use, to be claimed again with a commit.
+        claim: the replay record, to be claimed again with a commit.
         marks: of every delegation of every cited closure.
     """
 
@@ -110,17 +111,17 @@ async def read_call(
     claiming: bool,
     addressed: bool = True,
 ) -> Call:
-    """Read what the call needs at one moment, claim its first use, and judge its kind and chain.
+    """Read what the call needs at one moment, claim its replay record, and judge its kind and chain.
 
     Args:
         invocation: verified; see `admit_token`.
         reading: has asked for what the operation needs, and was not made yet; it is made here.
         found: what the token cites, in signed order, its count checked; None: it is looked up here.
-        claiming: whether this read claims the first use; False only where a commit is planned again (ST4).
-        addressed: whether the token has to address this node or its own signer; False only where the caller says so
-            itself, in the words and the place that the wire has for it.
+        claiming: whether this read claims the replay record; False only where a commit is planned again (ST4).
+        addressed: whether the token has to address this node or its own signer; False only where the caller checks that
+            itself, with the error and at the place that the wire prescribes.
     Raises:
-        WrongKind: it addresses somebody else, or is registered as a delegation (T8, T9).
+        WrongKind: it addresses another DID, or is registered as a delegation (T8, T9).
         DuplicateInvocation: the token was used before, in whatever spelling (I20).
         ChainError: as `judge_invocation` says (I30 to I35).
         SpaceError: the store does not answer.
@@ -153,7 +154,7 @@ async def read_call(
 
 
 def _refuse_replay(snapshot: Snapshot) -> None:
-    """Refuse a token that was used before, or of which nobody can know any more; what claims nothing passes."""
+    """Refuse a token that was used before, or whose use is no longer known; without a claim nothing is refused."""
     if snapshot.claimed is False:
         raise ReplayUnknown if snapshot.is_forgotten else DuplicateInvocation  # I12, I20
 
@@ -179,7 +180,7 @@ def registered_of(found: Sequence[StoredDelegation | None]) -> tuple[Registered 
 
 
 def closure_contents(found: Sequence[StoredDelegation | None]) -> tuple[ContentKey, ...]:
-    """Return the members of the closures of some delegations, each once, as far as a chain may have them.
+    """Return the members of the closures of some delegations, each once, up to one more than a chain may have.
 
     One more than the limit is enough: the chain rules refuse such a chain before they look at a mark (D30, I13).
     """

@@ -2,16 +2,16 @@
 
     Refusal
     ├── BadOption               a header or a combination that the call cannot have
-    ├── BadNonce                the nonce of a question for what the node states is none
+    ├── BadNonce                the nonce of a request for the node's statement is none
     ├── DuplicateInvocation     the token was used before (I20)
-    │   └── ReplayUnknown     whether it was cannot be said any more (ST4)
+    │   └── ReplayUnknown     whether it was used is no longer known (ST4)
     ├── SpaceNotFound           a mentioned space is not hosted
     ├── KeyNotFound             no live value (error page)
     ├── NoSuchKey               delete of a key that was never written
     ├── NoValue                 no live value, where the answer is a text
     ├── TicketRefused           a signed URL that is unknown, void or would be
-    ├── ScopeRefused            a token is good, but not for what its bearer asks
-    ├── NotPublic               a space that is not everybody's
+    ├── ScopeRefused            a token is good, but not for what its bearer requests
+    ├── NotPublic               a space that is not public
     ├── ValueChanged            the value is not the one that a signed URL was made for
     ├── PreconditionFailed      the value is not the one the caller named
     ├── QuotaExceeded           the space is full
@@ -19,14 +19,14 @@
     ├── ResponseTooLarge        the value exceeds the bound the caller set
     ├── BatchTooLarge           the values of a batch read exceed what one answer holds
     ├── BodyTooLarge            the value exceeds what the node takes
-    ├── StatusTokenRefused      a question about a delegation whose token is not good
+    ├── StatusTokenRefused      a status request for a delegation whose token is not good
     ├── StatusNotBound          the token asks about another delegation
     ├── StatusCidInvalid        the delegation asked about is named by a text that is no cid
-    ├── QueryRefused            who asks may not list an account's delegations
+    ├── QueryRefused            the caller may not list an account's delegations
     ├── BadQuery                a filter of such a listing that is none
-    ├── BadDelegationCid        a chain is asked for by a text that is no cid
+    ├── BadDelegationCid        a chain is requested by a text that is no cid
     ├── BadSpaceName            a space is to be made under a name that is none
-    ├── SpaceExists             a space that is to be made is there
+    ├── SpaceExists             a space that is to be made exists
     ├── SpaceNotMade            a space that this node does not host
     ├── NotEnabled              a service this node does not offer
     └── HintedRefusal           of our own surface alone: the caller reads a hint
@@ -102,7 +102,7 @@ class NoSuchKey(Refusal):
 
 
 class NoValue(Refusal):
-    """There is no live value; said as a text, on routes whose callers know what they may read."""
+    """There is no live value; answered as a text, on routes whose callers know what they may read."""
 
     code = "no-value"
 
@@ -162,7 +162,7 @@ class QuotaExceeded(Refusal):
 
 
 class ValueExceedsQuota(QuotaExceeded):
-    """The space would be full with this value, and takes a smaller one."""
+    """The space would be full with this value, but takes a smaller one."""
 
     code = "value-exceeds-quota"
 
@@ -171,7 +171,7 @@ class ValueExceedsQuota(QuotaExceeded):
 
 
 def quota_exceeded(used_bytes: int, limit_bytes: int) -> QuotaExceeded:
-    """Return the refusal of a value for which a space has no room, full or not."""
+    """Return the refusal of a value for which a space has no free space, full or not."""
     kind = QuotaExceeded if used_bytes >= limit_bytes else ValueExceedsQuota
     return kind(used_bytes, limit_bytes)
 
@@ -204,7 +204,7 @@ class BodyTooLarge(Refusal):
 
 
 class StatusTokenRefused(Refusal):
-    """The token that asks how a delegation stands is not good; says nothing of any delegation (wire 5.3)."""
+    """The token of a status request for a delegation is not good; says nothing of any delegation (wire 5.3)."""
 
     code = "status-token-refused"
 
@@ -307,7 +307,7 @@ class MalformedRequest(HintedRefusal):
 
 
 class SessionNotBound(HintedRefusal):
-    """The token holds something else than one capability and one fact that bind it to this request."""
+    """The token holds something other than one capability and one fact that bind it to this request."""
 
     code = "session-not-bound"
 
@@ -337,6 +337,6 @@ class PolicyNotInPerson(HintedRefusal):
 
 
 class CollateralMissing(HintedRefusal):
-    """Nothing is known here about the platform that made the quote."""
+    """The node has no collateral for the platform that made the quote."""
 
     code = "collateral-missing"

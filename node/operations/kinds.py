@@ -1,4 +1,4 @@
-"""Requests that have a route of their own: none of them is taken for a call of values (T12).
+"""Requests that have a route of their own: none of them is executed as a call of values (T12).
 
 Example:
     check_call(invocation)
@@ -23,14 +23,14 @@ _OWN: Final = "sealspace."
 def check_call(invocation: Invocation) -> None:
     """Check that a token is no request that another route serves.
 
-    A question for the delegations of an account passes: as a call it does nothing. On `/invoke` decrypt requests have
-    been told apart before (I6).
+    A request for the delegations of an account passes: as a call it does nothing. On `/invoke` decrypt requests are
+    recognised before this check (I6).
 
     Args:
         invocation: verified.
 
     Raises:
-        WrongKind: a fact binds it to another route, or a capability can only be meant for one.
+        WrongKind: a fact binds it to another route, or a capability is only valid for one.
     """
     for fact in invocation.facts:
         stated = fact.get("type") if isinstance(fact, dict) else None

@@ -1,6 +1,6 @@
 """Whether writes work: a canary write inside a time limit, the schema, the release record (wire 7.1).
 
-A process that lives is not one that serves: a node whose disk is full or whose storekeeper is gone still answers
+A process that lives does not necessarily serve: a node whose disk is full or whose storekeeper has ended still answers
 /healthz.
 """
 
@@ -29,10 +29,10 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
         write: `ok`, `slow`, `refused` or the code of the store's error.
         schema: `ok`, `missing` or the code of the store's error.
         release: `ok`, `missing` or the code of what is wrong with the release record.
-        blobs: `ok`, `slow` or the code of what is wrong with the place of large values.
-        own_quotes: `untried`, `ok` or the code of the last failure to get the node's own quote in this worker; left
-            out of a node that runs in no trust domain. Values and secrets are served without it, so it is told and
-            does not count (AT44).
+        blobs: `ok`, `slow` or the code of what is wrong with the object store.
+        own_quotes: `untried`, `ok` or the code of the last failure to get the node's own quote in this worker; left out
+            of a node that runs in no trust domain. Values and secrets are served without it, so it is reported and does
+            not count (AT44).
     """
 
     ready: bool
@@ -44,14 +44,14 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ReadinessProbe:
-    """Looks at most once in a second, however many ask: strangers must not make the node sync its disk."""
+    """At most one check a second, however many ask: unauthenticated clients must not make the node sync its disk."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
         self._known: tuple[float, Readiness] | None = None
 
     async def check(self, services: Services) -> Readiness:
-        """Return what was found within the last second, or look again."""
+        """Return the result of a check within the last second, or check again."""
         loop = asyncio.get_running_loop()
         async with self._turn:
             if self._known is None or loop.time() - self._known[0] >= _SHARED_S:
@@ -63,7 +63,7 @@ PROBE: web.AppKey[ReadinessProbe] = web.AppKey("readiness", ReadinessProbe)
 
 
 async def _look(services: Services) -> Readiness:
-    """Write the canary and look at what a start has to leave in the store."""
+    """Write the canary and check the rows that a start has to leave in the store."""
     write = await _canary(services)
     schema = await _schema(services)
     release = await _release(services)

@@ -79,7 +79,7 @@ class Reading:
 
         Args:
             store: where.
-            claim: first use to be claimed by the same read; whether it was, the snapshot says.
+            claim: replay record to be claimed by the same read; the snapshot says whether it was claimed.
         Raises:
             SpaceError: as `Store.read`.
         """

@@ -2,8 +2,8 @@
 
     ability, resource → row → plan of the whole token → run → result
 
-A service is added by its module and a row here. The surface that was called reads the `Message`, and lays out what a
-run returns by its type.
+A service is added by its module and a row here. The surface that was called reads the `Message`, and lays out the
+result of a run by its type.
 
 Example:
     plan = plan_call(services, invocation, message)
@@ -49,7 +49,7 @@ from .values.plan import Step, check_batch_delete, check_batch_put, check_batch_
 
 
 class Message(Protocol):
-    """A request without its token, untrusted. Nothing of its body is taken before a run asks for it (I11).
+    """A request without its token, untrusted. Nothing of its body is read before a run asks for it (I11).
 
     Attributes:
         headers: by name in any case; of a repeated one the last value comes last.
@@ -72,11 +72,11 @@ class Message(Protocol):
         """Return the body as a form of several values; BadOption where it has no boundary."""
 
     async def whole_body(self, *, max_bytes: int) -> bytes | None:
-        """Read the whole body; None: it is longer, or does not come."""
+        """Read the whole body; None: it is longer, or does not arrive."""
 
 
 class Request(Struct, frozen=True):
-    """What a run gets.
+    """The argument of a run.
 
     Attributes:
         services: the node.
@@ -107,7 +107,7 @@ class Batch(Struct, frozen=True, eq=False):
     Attributes:
         check: raises BadOption where those of a token cannot; gets all its capabilities, and their steps.
         run: carries them out together.
-        operation: what they are counted as.
+        operation: the name under which they are counted.
     """
 
     check: Callable[[Sequence[Capability], Sequence[Step]], None]
@@ -119,12 +119,12 @@ class Row(Struct, frozen=True, eq=False):
     """A service of `/invoke`.
 
     Attributes:
-        ability: what asks for it, its other names included; one that ends with `/` stands for all that begin so.
+        ability: what asks for it, its other names included; one that ends with `/` means all that begin so.
         about: whether a resource is one that it serves; on any other the ability is authorised and does nothing.
         run: carries out one capability; it judges the token in the read that its result rests on (I14).
-        operation: what it is counted as.
+        operation: the name under which it is counted.
         batch: how several are carried out; None: they have no common answer (Q3).
-        takes_all: the token is this service's, whatever else it holds.
+        takes_all: the token belongs to this service, whatever else it holds.
     """
 
     ability: str
@@ -201,7 +201,7 @@ TABLE: Final = (
         lambda r: make_space(r.services, r.invocation, r.step.space.owner, r.step.path, client=r.message.client),
     ),
     Row(SPACE_INFO, is_about_one, lambda r: read_space(r.services, r.invocation, r.step.space.owner, r.step.path)),
-    # Of those that take a whole token the first one has it (I6, I7, I8).
+    # Of those that take a whole token the first one takes it (I6, I7, I8).
     OPEN_KEY,
     Row("tinycloud.sql/", _is_of("sql"), _not_enabled("SQL"), takes_all=True),
     Row("tinycloud.duckdb/", _is_of("duckdb"), _not_enabled("DuckDB"), takes_all=True),
@@ -212,11 +212,11 @@ _TAKING_ALL: Final = tuple(row for row in TABLE if row.takes_all)
 
 
 class Plan(Struct, frozen=True):
-    """What a token amounts to; nothing has run.
+    """The plan of a token; nothing has run.
 
     Attributes:
-        row: whose the call is.
-        operation: what it is counted as.
+        row: the service of the call.
+        operation: the name under which it is counted.
         run: carries it out.
         request: what `run` gets.
     """
@@ -230,8 +230,8 @@ class Plan(Struct, frozen=True):
 def plan_call(services: Services, invocation: Invocation, message: Message) -> Plan:
     """Decide what a token asks for; its capabilities alone choose, and nothing runs.
 
-    A token may hold many capabilities; each that a row is about has one outcome, every other one is authorised and
-    does nothing. Outcomes that cannot share an answer are refused (Q3).
+    A token may hold many capabilities; each that a row is about has one outcome, every other one is authorised and does
+    nothing. Outcomes that cannot share an answer are refused (Q3).
 
     Args:
         services: the node.
@@ -242,7 +242,7 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
         BadOption: a header is malformed or asks for what this call cannot have (I9), or the outcomes have no common
             answer (I10, I15).
     Does not check:
-        On what the token may act, and whether it was used: the run does, in its first read.
+        Whether the token may act on it, and whether it was used: the run checks this in its first read.
     """
     rows, steps = _asked(invocation)
     if OPEN_KEY not in rows:  # I6 comes first: a request for a key is bound to its own body and fact

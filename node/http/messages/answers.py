@@ -23,7 +23,7 @@ _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 _MEMOISED_LINES: Final = 4096
 _MEMOISED_CHARS: Final = 256
 
-# Of answers that a browser may open as a page: values are their owners' pages, not the node's, and get no origin.
+# For answers that a browser may open as a page: values are their owners' pages, not the node's, and get no origin.
 SANDBOX = {"Content-Security-Policy": "sandbox allow-downloads allow-forms allow-popups allow-scripts"}
 
 CLOSED_TO_PAGES: Final = web.RequestKey("closed_to_pages", bool)
@@ -51,7 +51,7 @@ class CommonHead:
     def own_lines(self, headers: Mapping[str, str]) -> str | None:
         """Return the lines of headers that one answer has, each with its end.
 
-        None: one of them stands in every answer too, or the framework has a say in it, or it is not printable ASCII.
+        None: one of them is in every answer too, or the framework decides on it, or it is not printable ASCII.
         """
         lines = ""
         for name, value in headers.items():
@@ -75,9 +75,9 @@ COMMON_HEAD: web.AppKey[CommonHead] = web.AppKey("common_head", CommonHead)
 class WholeAnswer(web.Response):
     """An answer that is held whole, without a content type unless its headers name one (J7).
 
-    What nearly every answer is, a 200 on a kept HTTP/1.1 connection, leaves as one `piece` of bytes: the framework
-    merges, checks and writes headers one by one, which costs more than to judge a chain. Everything else (HEAD,
-    HTTP/1.0, a connection to be closed, another status, a header that is not printable ASCII) is the framework's.
+    Nearly every answer, a 200 on a kept HTTP/1.1 connection, is sent as one `piece` of bytes: the framework merges,
+    checks and writes headers one by one, which costs more than to judge a chain. Everything else (HEAD, HTTP/1.0, a
+    connection to be closed, another status, a header that is not printable ASCII) is left to the framework.
     """
 
     def __init__(self, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
@@ -97,9 +97,9 @@ class WholeAnswer(web.Response):
         return await super().prepare(request)
 
     def piece(self, request: web.BaseRequest, common: CommonHead) -> bytes | None:
-        """Return status line, headers and body as they leave; None where the framework has to lay them out.
+        """Return status line, headers and body as they are sent; None where the framework has to lay them out.
 
-        Whoever takes the piece sends it, and does not ask for `prepare`.
+        A caller that takes the piece sends it, and does not call `prepare`.
         """
         if self._status != 200 or request.version != HttpVersion11 or request.method == "HEAD":
             return None

@@ -1,4 +1,4 @@
-"""Who is calling, as a network address: the peer, or what a trusted proxy says of it (Q12).
+"""The network address of the caller: the peer, or what a trusted proxy says of it (Q12).
 
 A forwarded header counts only from an address of `http.trusted_proxies`; then the last address in `X-Forwarded-For`
 that is not itself a trusted proxy is the client. A proxy that sends no `X-Forwarded-For` may send `X-Real-IP`.
@@ -16,7 +16,7 @@ def client_address(request: web.Request, http: Http) -> str | None:
     """Return the client's address in text; None for a caller without one (a Unix socket).
 
     Does not check:
-        That the client is who it says: behind a trusted proxy this is the proxy's word.
+        The identity of the client: behind a trusted proxy this is the proxy's statement.
     """
     peer = request.remote
     if peer is None or not http.trusted_proxies or not _is_within(peer, http.trusted_proxies):
@@ -31,14 +31,14 @@ def client_address(request: web.Request, http: Http) -> str | None:
 
 
 def _without_port(hop: str) -> str:
-    """Return an address as some proxies write it, with the port of the connection, without that."""
+    """Return an address without the port of the connection, which some proxies add."""
     if hop.startswith("["):
         return hop[1:].partition("]")[0]
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
 def is_counted(peer: str | None, http: Http) -> bool:
-    """Whether a connection's peer is a client of its own: neither this machine nor a proxy, which bring many."""
+    """Whether a connection's peer is a single client: neither this machine nor a proxy, which serve many."""
     if peer is None or _is_within(peer, http.trusted_proxies):
         return False
     try:
@@ -48,7 +48,7 @@ def is_counted(peer: str | None, http: Http) -> bool:
 
 
 def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Read an address; one of IPv4 as itself, too where a socket of both families has put `::ffff:` in front.
+    """Read an address; an IPv4 one as itself, even where a socket of both families has prefixed it with `::ffff:`.
 
     Raises:
         ValueError: it is none.

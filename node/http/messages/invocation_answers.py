@@ -56,7 +56,7 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
         case BatchWritten(paths):
             return json_answer({"written": paths, "count": len(paths)})
         case GrantList(entries, truncated) | GrantChain(entries, truncated) | SpaceList(entries, truncated):
-            # Whether a list is whole is said only where it is not: no client expects it here.
+            # An answer says whether a list is whole only where it is not: no client expects it here.
             return json_answer(entries, headers={"x-tinycloud-truncated": "true"} if truncated else None)
         case None:
             return empty_answer()

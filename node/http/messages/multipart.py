@@ -38,7 +38,7 @@ class MultipartPart:
     Attributes:
         name: of its field, as sent.
         headers: by lower-case name, all but `content-disposition`; of a repeated one the last value.
-        pieces: its bytes; to be read before the next part is asked for.
+        pieces: its bytes; to be read before the next part is requested.
     """
 
     name: str
@@ -61,7 +61,7 @@ def boundary_of(content_type: str) -> bytes:
 
 
 def part_path(name: str) -> str:
-    """Return the key that a part's name stands for: percent-decoded once.
+    """Return the key that a part's name means: percent-decoded once.
 
     Raises:
         BadOption: the bytes are not UTF-8.
@@ -80,10 +80,10 @@ def _where(error: UnicodeDecodeError) -> str:
 
 
 async def multipart_parts(pieces: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[MultipartPart]:
-    """Yield the parts of a body in the order they come.
+    """Yield the parts of a body in the order they arrive.
 
     Args:
-        pieces: the body; whoever gives it bounds its size.
+        pieces: the body; its source bounds its size.
         boundary: see `boundary_of`.
     Raises:
         BadOption: the body is not whole, or malformed; from here or from the pieces of a part.
@@ -95,7 +95,7 @@ async def multipart_parts(pieces: AsyncIterator[bytes], boundary: bytes) -> Asyn
         name = _field_name(headers.pop("content-disposition", ""))
         part = MultipartPart(name, headers, source.part(name))
         yield part
-        async for _ in part.pieces:  # whatever was not read
+        async for _ in part.pieces:  # skips what was not read
             pass
 
 
@@ -108,7 +108,7 @@ class _Source:
         self._held = bytearray()
 
     async def _more(self) -> bool:
-        """Hold one piece more; False at the end."""
+        """Buffer one piece more; False at the end."""
         async for piece in self._pieces:
             if piece:
                 self._held += piece
@@ -129,7 +129,7 @@ class _Source:
             raise _incomplete()
 
     async def is_at_end(self) -> bool:
-        """Read what stands behind a delimiter: whether it was the last one."""
+        """Read what follows a delimiter: whether it was the last one."""
         follows = await self._take(2)
         if follows not in (_CRLF, b"--"):
             raise _incomplete()
@@ -151,7 +151,7 @@ class _Source:
         """Yield the bytes of a part, up to the delimiter after it."""
         end = _CRLF + self._delimiter
         while (found := self._held.find(end)) < 0:
-            # The end may have begun in what is held.
+            # The end may have begun in the buffer.
             if piece := await self._take(max(len(self._held) - len(end) + 1, 0)):
                 yield piece
             if not await self._more():

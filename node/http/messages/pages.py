@@ -1,4 +1,4 @@
-"""Framework pages: the bodies of errors that are raised before a route has its say (H2).
+"""Framework pages: the bodies of errors that are raised before a route runs (H2).
 
 Clients rely on the status alone. The body is HTML, or JSON where `Accept` prefers it.
 
@@ -9,7 +9,7 @@ Example:
     ├── NotReadable         the body's framing or JSON is broken
     ├── Unauthenticated     there is no token
     ├── NotFound            no such route
-    ├── TooSlow             a body that does not come
+    ├── TooSlow             a body that does not arrive
     ├── TooLarge            a body that is longer than its route takes
     ├── WrongShape          JSON of another shape
     ├── OperatorLocked      the operator's routes, without the operator's secret
@@ -24,7 +24,7 @@ from aiohttp import web
 
 from ...refusal import Refusal
 
-# One sentence each; what has none here says its reason phrase.
+# One sentence each; a status without one here uses its reason phrase.
 _SENTENCES = {
     400: "The request could not be read.",
     401: "This needs a token that proves what the caller may do.",
@@ -59,7 +59,7 @@ class NotFound(Refusal):
 
 
 class TooSlow(Refusal):
-    """Nothing of the body came for too long."""
+    """No part of the body arrived for too long."""
 
     code = "too-slow"
 

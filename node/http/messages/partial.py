@@ -1,6 +1,6 @@
 """Conditional and partial answers to a GET: If-None-Match, Range, If-Range (RFC 9110 §13, §14).
 
-One range of bytes is served. What is malformed, or asks for several, is as if it had not been asked.
+One range of bytes is served. A header that is malformed, or asks for several ranges, is ignored.
 
 Example:
     wanted = parse_range("bytes=2-", size_bytes=5)     # range(2, 5)
@@ -13,11 +13,11 @@ _RANGE: Final = re.compile(r"bytes=(?:(?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18
 
 
 class Unsatisfiable(Exception):
-    """No byte of the value lies in the range that was asked for: 416."""
+    """No byte of the value lies in the requested range: 416."""
 
 
 def parse_range(header: str | None, *, size_bytes: int) -> range | None:
-    """Return the bytes of a value that are asked for; None: all of them.
+    """Return the bytes of a value that are requested; None: all of them.
 
     Args:
         header: the `Range` header, untrusted; None: there is none.

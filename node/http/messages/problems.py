@@ -21,7 +21,7 @@ from .refusals import TABLE, Place, Row, code_of, wire_form
 from .request_ids import request_id
 
 PLACE: Final[web.RequestKey[Place]] = web.RequestKey("place", str)  # type: ignore[arg-type]  # one of them
-"""Set by a handler whose refusals the table answers in their own way."""
+"""Set by a handler whose refusals the table answers differently."""
 
 # What our surface calls a status that the framework itself ends a request with.
 _CODE_OF_STATUS: Final = {
@@ -38,8 +38,8 @@ _CODE_OF_STATUS: Final = {
 def error_answer(request: web.Request, error: Exception, *, own: bool) -> web.Response:
     """Return the answer to an error that a route let through.
 
-    What has no row in the table is a fault of ours: it is logged under the request id, without its message, which may
-    hold values, and answered 500.
+    An error without a row in the table is a fault of ours: it is logged under the request id, without its message,
+    which may contain values, and answered 500.
     """
     if isinstance(error, web.HTTPException):
         return _framework_answer(request, error.status, own=own)
@@ -78,7 +78,7 @@ def _problem(request: web.Request, code: str, row: Row, error: Exception | None 
 
 
 def _retry(row: Row, error: Exception | None) -> dict[str, str]:
-    """Say when to try again: as the error knows it, else as the table says."""
+    """Return when to try again: as the error states it, else as the table does."""
     known_s = error.retry_after_s if isinstance(error, Refusal) else None
     after_s = row.retry_after_s if known_s is None else known_s
     return {} if after_s is None else {"Retry-After": str(after_s)}

@@ -1,4 +1,4 @@
-"""Members of a URL's query, read leniently: what is no number is as if it had not been given.
+"""Members of a URL's query, read leniently: what is no number is ignored.
 
 Example:
     limit = whole_number(request, "limit", default=1000)

@@ -1,7 +1,7 @@
-"""What each refusal means to a client: one table from code to status, title and hint, and how the wire says it.
+"""What each refusal means to a client: one table from code to status, title and hint, and its form on the wire.
 
-What raises errors knows nothing of HTTP: each error has a stable code, and a row here. The families are the node's own
-(`Refusal`) and those of the packages below. A code without a row is a fault of ours, and nothing of it is shown.
+Code that raises errors knows nothing of HTTP: each error has a stable code, and a row here. The families are the node's
+own (`Refusal`) and those of the packages below. A code without a row is a fault of ours, and nothing of it is shown.
 
 `make pages` writes `spec/refusals.md` from this table; `tests/node/http/messages/test_refusals.py` compares it
 with all error classes.
@@ -62,8 +62,9 @@ class Row:
         title: what went wrong, in one line; None: the error's own message.
         hint: what the caller can do.
         body: of the answer on the wire surface.
-        retry_after_s: seconds after which another try may succeed; None says nothing.
-        is_expected: a status of 500 or more that is no fault, but what a caller did or how the node was set up.
+        retry_after_s: seconds after which another try may succeed; None: not stated.
+        is_expected: a status of 500 or more that is no fault, but caused by a caller or by the configuration of the
+            node.
         elsewhere: where the wire surface answers differently.
     """
 
@@ -146,7 +147,7 @@ def _each(codes: Iterable[str], row: Row) -> dict[str, Row]:
 
 _NOT_ALLOWED: Final = "The token does not allow this"
 _SIGN_ANEW: Final = "sign anew, or ask the owner for the authority"
-# W20 to W22 and 4.8: where a token that was read and means this route is refused for what it may, the status is 403.
+# W20 to W22 and 4.8: if a valid token is meant for this route and its authority is refused, the status is 403.
 _AUTHORITY_FAILS: Final[Mapping[Place, Elsewhere]] = {"revoke": Elsewhere(403), "invoked-decrypt": Elsewhere(403)}
 
 _TOKENS: Final = {
@@ -203,7 +204,7 @@ _TOKENS: Final = {
 
 
 def _said(status: int, hint: str, body: Body = Body.MESSAGE) -> Row:
-    """Return the row of what a use case refuses in words of the wire; our own surface says the reason of the status."""
+    """Return the row of a use case's refusal in words of the wire; our own surface states the reason of the status."""
     return Row(status, reason_of(status), hint, body)
 
 
@@ -292,7 +293,7 @@ _NETWORKS: Final = {
     "network-not-found": _network(404, "create the network first"),
     "network-exists": _network(409, "use it, or choose another name", invoked=Elsewhere(409)),
     "network-not-active": _network(409, "ask the network's owner"),
-    # A wrapped key that does not open is the caller's doing, whatever the wire's status for it is.
+    # A wrapped key that does not open is the caller's fault, whatever the wire's status for it is.
     "key-backend": Row(
         500, None, _COMPARE, Body.MESSAGE, is_expected=True, elsewhere={"invoked-decrypt": Elsewhere(403)}
     ),
@@ -373,7 +374,7 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
 
 
 def code_of(error: Exception) -> str:
-    """Return the code under which an error is answered: `internal` of whatever has no row."""
+    """Return the code under which an error is answered: `internal` for every error without a row."""
     return error.code if isinstance(error, Coded) and error.code in TABLE else "internal"
 
 

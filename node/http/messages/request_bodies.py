@@ -39,12 +39,12 @@ async def limited_body(request: web.Request, *, max_bytes: int) -> bytes:
 
 
 async def body_pieces(request: web.Request, *, max_bytes: int, idle_s: float = IDLE_BODY_S) -> AsyncIterator[bytes]:
-    """Yield a body of at most `max_bytes` as it comes; the client sends no faster than it is taken.
+    """Yield a body of at most `max_bytes` as it arrives; the client sends no faster than it is read.
 
     Raises:
         TooLarge: it is longer, before more than `max_bytes` were yielded.
         NotReadable: its framing is broken.
-        TooSlow: nothing comes for `idle_s`.
+        TooSlow: nothing arrives for `idle_s`.
         ConnectionError: the client is gone.
     """
     if (request.content_length or 0) > max_bytes:
@@ -60,7 +60,7 @@ async def body_pieces(request: web.Request, *, max_bytes: int, idle_s: float = I
 
 
 def body_at_hand(request: web.Request, *, max_bytes: int) -> bytes | None:
-    """Return a body that has come whole, as small ones mostly have; None: read it by `body_pieces`.
+    """Return a body that has arrived whole, as small ones mostly have; None: read it by `body_pieces`.
 
     Raises:
         TooLarge: it is longer than `max_bytes`.
@@ -77,7 +77,7 @@ def body_at_hand(request: web.Request, *, max_bytes: int) -> bytes | None:
 
 
 async def _next_piece(content: StreamReader, idle_s: float) -> bytes:
-    """Return what has come, or comes next; nothing at the end."""
+    """Return what has arrived, or arrives next; nothing at the end."""
     try:
         if content.is_eof():  # all of it is here: a small body costs no timer
             return await content.readany()
@@ -90,7 +90,7 @@ async def _next_piece(content: StreamReader, idle_s: float) -> bytes:
 
 
 async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int) -> Shape:
-    """Read a JSON body as `shape`; members that the shape does not name pass (H4).
+    """Read a JSON body as `shape`; members that the shape does not name are ignored (H4).
 
     The route has already been matched by content type: the route table does that for JSON routes.
 
@@ -106,7 +106,7 @@ async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int)
 
 
 def _is_json(body: bytes) -> bool:
-    """Tell another shape from no JSON at all: the reader gives up at the first wrong type, before the text's end."""
+    """Distinguish another shape from no JSON at all: the reader stops at the first wrong type, before the end."""
     try:
         msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

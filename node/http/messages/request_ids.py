@@ -1,6 +1,6 @@
 """A name for every request, the same in the answer's trace header, in problem+json and in the log.
 
-It is random, 32 hexadecimal digits: a count would tell strangers how many requests others make.
+It is random, 32 hexadecimal digits: a count would reveal to clients how many requests others make.
 """
 
 import os
@@ -25,7 +25,7 @@ def request_id(request: web.BaseRequest) -> str:
 
 
 def last_id(request: web.BaseRequest) -> str:
-    """Return the name of a request that is being answered: nobody will ask for it again."""
+    """Return the name of a request that is being answered: it is not needed again."""
     return request_id(request) if len(request) else next(_ids)
 
 

@@ -24,7 +24,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Surface = Literal["wire", "own"]
 
 OPERATION: Final[web.RequestKey[Operation]] = web.RequestKey("operation", str)  # type: ignore[arg-type]  # one of them
-"""What a request asks for, where its token tells that and not its route; of no use where nothing is counted."""
+"""What a request asks for, where its token and not its route determines it; unused where nothing is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Route:
         surface: which form errors take.
         json: match only requests that declare JSON; others find no route (H4).
         cors: pages of other origins may call it where `http.cors` is on.
-        operation: what is asked for, as it is counted; None: the handler says it by `OPERATION`.
+        operation: what is requested, as it is counted; None: the handler sets it by `OPERATION`.
     """
 
     method: str
@@ -57,8 +57,8 @@ def bind(
 
     Args:
         route: what to bind.
-        cohort: what lets requests that came together go together.
-        guard: counts what strangers cost; None: nobody is counted.
+        cohort: lets requests that came together proceed together.
+        guard: counts what unauthenticated clients cost; None: nothing is counted.
         tally: counts answers; None: nothing is counted.
     """
     handler, own, json, operation = route.handler, route.surface == "own", route.json, route.operation

@@ -1,9 +1,9 @@
-"""Content types under which a value is shown to a browser that opens its address: a page may come of no other.
+"""Content types under which a value is shown to a browser that opens its address: no other type may become a page.
 
 A value of `/public` and `/signed` is whatever its owner stored, and its address has the node's origin. A type that a
 browser runs (HTML, SVG and every other XML, PDF, scripts, style sheets), that replaces what is shown part by part
-(`multipart/x-mixed-replace`), or that nobody here knows is told as bytes. On `/invoke` nothing is changed: that is no
-address that a browser opens, and clients parse what they stored.
+(`multipart/x-mixed-replace`), or that is not known here is answered as bytes. On `/invoke` nothing is changed: a
+browser does not open that address, and clients parse what they stored.
 
 Example:
     shown_type("text/html")  # "application/octet-stream"

@@ -25,12 +25,12 @@ _REFUSED = frozenset((401, 403))
 
 @dataclass(frozen=True, slots=True)
 class UnauthenticatedGuard:
-    """Counts what strangers cost.
+    """Counts what unauthenticated clients cost.
 
     Attributes:
         rates: one bucket for each client address.
-        http: whose forwarded headers are believed.
-        clock: tells the time.
+        http: whose forwarded headers are trusted.
+        clock: gives the time.
     """
 
     rates: Rates
@@ -38,7 +38,7 @@ class UnauthenticatedGuard:
     clock: Clock
 
     def admit(self, request: web.Request) -> None:
-        """Ask whether the client may still cost something.
+        """Check whether the client may still cost something.
 
         Raises:
             TooMany: the client's bucket is empty.
@@ -46,7 +46,7 @@ class UnauthenticatedGuard:
         if "Authorization" not in request.headers:
             return
         client = client_address(request, self.http)
-        if not self.rates.is_new(client):  # nearly everybody who asks has cost nothing so far
+        if not self.rates.is_new(client):  # nearly every client has cost nothing so far
             self.rates.require(client, now=self.clock.now())
 
     def note(self, request: web.Request, error: Exception, status: int) -> None:

@@ -1,7 +1,7 @@
 """Answers that hold values: in one piece when they are small, streamed out of their file when they are not.
 
 A body in a file is read 256 KiB at a time, and no faster than the client takes it. The last piece is sent only when the
-whole has its digest: a damaged file ends the connection and never passes for a value.
+whole has its digest: a damaged file ends the connection and is never taken for a value.
 
 Example:
     return await value_answer(request, await services.values.open_body(head), headers)
@@ -48,7 +48,7 @@ async def value_answer(
         part: the bytes to be sent; None: all of them.
     Raises:
         RecordDamaged, StoreUnavailable: before the answer has begun.
-        ConnectionError: afterwards; the connection is given up.
+        ConnectionError: afterwards; the connection is closed.
     """
     if isinstance(body, bytes):
         return bytes_answer(body if part is None else body[part.start : part.stop], headers=headers, status=status)
@@ -71,8 +71,8 @@ async def batch_read_answer(
     Args:
         request: what is answered.
         services: the node.
-        found: what lies under the paths, in order.
-        bodies: whether the values are asked for, or their metadata alone.
+        found: what is stored under the paths, in order.
+        bodies: whether the values are requested, or their metadata alone.
     Raises:
         As `value_answer`.
     """
@@ -160,7 +160,7 @@ async def _batch_pieces(services: Services, found: Sequence[Found]) -> AsyncIter
 
 
 def _item(item: Found, *, bodies: bool) -> bytes:
-    """Lay out an item of which nothing that is shown lies in a file."""
+    """Lay out an item of which no shown part is stored in a file."""
     key, head = _ENCODE(item.path), item.head
     if head is None:
         error = {"code": "KV_NOT_FOUND", "message": f"Key not found: {item.path}"}

@@ -22,14 +22,14 @@ class _Limit(msgspec.Struct):
 
 
 async def get_quotas(request: web.Request) -> web.Response:
-    """GET /admin/quota -> `{"overrides", "default_limit_bytes"}`, and `"more"` when there are too many to tell."""
+    """GET /admin/quota -> `{"overrides", "default_limit_bytes"}`, and `"more"` when there are too many to list."""
     found = await all_overrides(_opened(request))
     more = {"more": True} if found.more else {}
     return json_answer({"overrides": found.overrides, "default_limit_bytes": found.default_limit_bytes, **more})
 
 
 async def get_quota(request: web.Request) -> web.Response:
-    """GET /admin/quota/<space> -> its limits and what it holds."""
+    """GET /admin/quota/<space> -> its limits and its usage."""
     return json_answer(await show_quota(_opened(request), request.match_info["space"]))
 
 

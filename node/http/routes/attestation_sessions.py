@@ -34,7 +34,7 @@ async def post_session(request: web.Request) -> web.Response:
 
 
 async def put_policy(request: web.Request) -> web.Response:
-    """PUT /encryption/networks/<id>/policy: the owner's policy, or `null` to take it away."""
+    """PUT /encryption/networks/<id>/policy: the owner's policy, or `null` to remove it."""
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_POLICY_BYTES)
     await set_policy(request.app[SERVICES], header, path_id=request.match_info["network"], body=body)

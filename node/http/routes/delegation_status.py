@@ -1,4 +1,4 @@
-"""POST /delegation/status: how one delegation stands (wire 5.3)."""
+"""POST /delegation/status: the state of one delegation (wire 5.3)."""
 
 from typing import Final
 
@@ -22,7 +22,7 @@ class _Question(msgspec.Struct, frozen=True):
 
 
 async def post_status(request: web.Request) -> web.Response:
-    """Answer `{"cid", "status", "exists", "active", "revoked", "expired"}`, with 404 when there is nothing to tell."""
+    """Answer `{"cid", "status", "exists", "active", "revoked", "expired"}`, with 404 when nothing may be reported."""
     request[PLACE] = "delegation-status"
     token = parse_invocation(token_of(request))
     question = await json_body(request, _Question, max_bytes=MAX_BODY_BYTES)

@@ -1,4 +1,4 @@
-"""What answers where no route does: preflights, and the 404 page (H2, wire 5.2)."""
+"""Answers where no route matches: preflights, and the 404 page (H2, wire 5.2)."""
 
 from aiohttp import web
 
@@ -17,5 +17,5 @@ async def options_public(_request: web.Request) -> web.Response:
 
 
 async def no_route(_request: web.Request) -> web.Response:
-    """Any method on a path that is nobody's, or a method that a path does not have."""
+    """Any method on a path without a route, or a method that a path does not have."""
     raise NotFound

@@ -1,4 +1,4 @@
-"""What the node says about itself: /info, /version, /healthz, /readyz (wire 5.1, 7.1)."""
+"""What the node reports about itself: /info, /version, /healthz, /readyz (wire 5.1, 7.1)."""
 
 import msgspec
 from aiohttp import web
@@ -29,10 +29,10 @@ class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename
 
 
 async def service_information(services: Services) -> ServiceInformation:
-    """Return what /info says.
+    """Return the contents of /info.
 
-    The attestation mode in force is said openly, and so is a trust root that is not Intel's: evidence under it proves
-    what its owner wants (AT26).
+    The attestation mode in force is stated openly, and so is a trust root that is not Intel's: evidence under it proves
+    whatever its owner wants (AT26).
     """
     record = await recorded_release(services.store)
     if record is None:
@@ -54,10 +54,10 @@ async def get_information(request: web.Request) -> web.Response:
 
 
 async def get_health(request: web.Request) -> web.Response:
-    """GET /healthz: this process lives and its store answers."""
+    """GET /healthz: this process runs and its store answers."""
     try:
         await request.app[SERVICES].store.read(keys=())
-    except Exception:  # whatever it is, the answer is the same; /readyz says which
+    except Exception:  # for every error the answer is the same; /readyz says which
         return empty_answer(500)
     return empty_answer()
 

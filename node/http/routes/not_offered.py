@@ -1,4 +1,4 @@
-"""Services of the protocol that this node does not offer: their routes say so, whoever asks (wire §7.2)."""
+"""Services of the protocol that this node does not offer: their routes say so to every caller (wire §7.2)."""
 
 from aiohttp import web
 
@@ -22,7 +22,7 @@ async def share(request: web.Request) -> web.Response:
 
 
 def _not_offered(request: web.Request, service: str) -> web.Response:
-    """Answer a preflight, so that a page of another origin gets to see the refusal of anything else."""
+    """Answer a preflight, so that a page of another origin can read the refusal of anything else."""
     if request.method == "OPTIONS":
         return empty_answer()
     raise NotEnabled(service)

@@ -1,4 +1,4 @@
-"""POST /revoke: take a delegation back (wire §5.5)."""
+"""POST /revoke: revoke a delegation (wire §5.5)."""
 
 from aiohttp import web
 
@@ -10,7 +10,7 @@ from ..messages.token_header import token_of
 
 
 async def post_revocation(request: web.Request) -> web.Response:
-    """Answer `{"revoked", "cid"}` with the cid in the codec it was asked in (E8, W27)."""
+    """Answer `{"revoked", "cid"}` with the cid in the codec of the request (E8, W27)."""
     request[PLACE] = "revoke"
     echo = await revoke(request.app[SERVICES], token_of(request))
     return json_answer({"revoked": True, "cid": echo})

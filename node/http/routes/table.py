@@ -1,7 +1,7 @@
 """The route table: every route of the node, once.
 
-The first match wins; `/invoke` stands first because it is the busiest. A trailing `/` is ignored (H4). The last two
-rows answer what no other row matches. The operator's routes are closed to pages of other origins.
+The first match wins; `/invoke` is first because it is the busiest. A trailing `/` is ignored (H4). The last two rows
+answer what no other row matches. The operator's routes are closed to pages of other origins.
 """
 
 from ..messages.route import Route

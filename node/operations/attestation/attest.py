@@ -1,7 +1,7 @@
 """Challenges and attestation sessions: how a backend's quote becomes evidence (AT1 to AT7).
 
 The order is part of the defence: sizes, the client's rate, signature, the challenge's MAC, the chain, the challenge's
-first use, our own parser, report data, collateral, and only then the curve arithmetic of the quote, one at a time.
+replay record, our own parser, report data, collateral, and only then the curve arithmetic of the quote, one at a time.
 
 What is kept is evidence without a verdict, under the DID and the receiver key; each release judges it anew.
 """
@@ -104,7 +104,7 @@ def _scope(services: Services, holder: Principal) -> ChallengeScope:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Evidence that stands.
+    """Evidence that is stored.
 
     Attributes:
         expires_at: epoch seconds; never past the collateral's own end.
@@ -117,7 +117,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class _Handed:
-    """The body of a session request; shapes checked, nothing believed."""
+    """The body of a session request; shapes checked, nothing verified."""
 
     quote: bytes
     event_log: list[Json] | None
@@ -127,7 +127,7 @@ class _Handed:
 
 
 async def open_session(services: Services, header: str, body: bytes) -> Session:
-    """Take in a quote; from then on the evidence speaks for the invoker's DID.
+    """Store the evidence of a quote; from then on it counts for the invoker's DID.
 
     Args:
         services: the node.
@@ -162,7 +162,7 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
         call = await read_call(services, invocation, reading, claiming=False)  # chain
         if of_network.found is None:
             raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
-        await _claim_challenge(services, claim, claiming=is_first)  # first use
+        await _claim_challenge(services, claim, claiming=is_first)  # replay record
         try:
             judged = await _verified(services, call, terms.found, handed, nonce)
         except AttestationError as error:
@@ -271,16 +271,16 @@ async def _verified(services: Services, call: Call, terms: Record | None, handed
 
 
 def _terms(services: Services, row: Record | None) -> ReleaseRecord:
-    """Return the terms in force, as they stood when the call was read."""
+    """Return the terms that were in force when the call was read."""
     if row is None or row.value is None:
         raise RecordDamaged("the release record was deleted")
     return in_force(services.config.release, decode_release_record(row.value))
 
 
 async def _ended(services: Services, fresh: Evidence) -> tuple[Put, ...]:
-    """Take away evidence of the same holder that has ended: it is renewed every few minutes, under a new key each time.
+    """Remove evidence of the same holder that has expired: it is renewed every few minutes, under a new key each time.
 
-    A release of mode `signed` looks through what there is, and finds nothing in a heap.
+    A release of mode `signed` searches all evidence of a holder, so old rows must not accumulate.
     """
     page = (await services.store.read(ranges=(evidence_range(fresh.invoker, limit=_MOST_ENDED),))).pages[0]
     own, now = evidence_row_key(fresh.invoker, fresh.receiver_public_key), services.clock.now()
@@ -306,6 +306,6 @@ def _audit(services: Services, call: Call, network: NetworkId, action: str, deta
 
 async def _record_refusal(services: Services, call: Call, network: NetworkId, error: AttestationError) -> None:
     audit = _audit(services, call, network, "evidence.refused", f"{error.code}: {error.detail}")
-    if error.alarms:  # the operator has to look: the library said something new, or the collateral is of no use
+    if error.alarms:  # the operator has to look: an unknown finding of the library, or useless collateral
         log_warning("attestation-alarm", code=error.code)
     await services.store.commit(Commit(puts=(audit_put(audit, entropy=services.entropy),)))

@@ -37,10 +37,10 @@ async def usable_collateral(services: Services, quote: Quote) -> UsableCollatera
     """Return the document of the platform that a quote names; nothing is fetched while the caller waits.
 
     Raises:
-        CollateralMissing: there is none; where something is fetched, it is now wished for.
+        CollateralMissing: there is none; if the node fetches collateral, a wish for it is now noted.
         CollateralOutsideWindow: it was issued longer ago than the settings let it judge.
         CollateralUnusable: it cannot be read.
-        TrustRootRefused, CertificateChainRefused: there is none, and nobody certified such a platform.
+        TrustRootRefused, CertificateChainRefused: there is none, and the platform is not certified.
         SpaceError: the store does not answer.
     """
     family = (quote.platform.fmspc, quote.platform.ca)

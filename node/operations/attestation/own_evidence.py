@@ -1,7 +1,7 @@
-"""The node's own evidence: a fresh quote that binds the asker's nonce to what it says about itself (AT40 to AT43).
+"""The node's own evidence: a fresh quote that binds the caller's nonce to the node's statement (AT40 to AT43).
 
-What a quote binds is a hash of it all: the text that other nodes of the protocol put into report data is longer than
-the 64 bytes there are (Q10). That text stays a member of the answer, for clients that show it.
+A quote binds a hash of the whole statement: the text that other nodes of the protocol put into report data is longer
+than the 64 bytes available (Q10). That text remains a member of the answer, for clients that show it.
 """
 
 from datetime import UTC, datetime
@@ -25,9 +25,9 @@ from ...release_terms import recorded_release
 from ...services import Services
 from ..errors import BadNonce
 
-# The mode of every guest agent, whichever generation it is of: what clients compare.
+# The mode of every guest agent, of either generation: clients compare it.
 _MODES: Final[dict[PlatformSource, str]] = {"dstack": "dstack", "tappd": "dstack", "tsm": "tsm"}
-# A backslash and a zero, not a NUL: what the other nodes write.
+# A backslash and a zero, not a NUL: other nodes write the same.
 _KEY_BINDING: Final = r"xyz.tinycloud.share/tee-key/v1\0"
 
 
@@ -43,15 +43,15 @@ class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):
         enforcer_did: the node's DID.
         key_binding: label, DID and nonce in one text, as other nodes of the protocol write it; nothing is bound by it.
         timestamp: when the quote was made, UTC.
-        nonce: as it was asked with.
+        nonce: as requested.
         report_data: 64 bytes, computed as `report_data_label` names it (AT41).
         report_data_label: the formula.
         store_id: of the store, 16 bytes.
         secret_origin: who may have the root secret.
         attestation: the mode of attestation in the release record: no process on the store has a looser one.
-        trust_roots: SHA-256 of each root under which backends are believed.
-        node_policy_suffices: whether the operator's list of code may stand for an owner's.
-        key_providers: whose applications evidence is taken of.
+        trust_roots: SHA-256 of each root under which backends are accepted.
+        node_policy_suffices: whether the operator's list of code may replace an owner's.
+        key_providers: evidence is accepted from applications of these.
     """
 
     mode: str
@@ -74,7 +74,7 @@ class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def checked_nonce(given: list[str]) -> str:
-    """Return the nonce of a request; none is an empty one, which binds no moment.
+    """Return the nonce of a request; a missing one is the empty nonce, which binds no moment.
 
     Raises:
         BadNonce: more than one, no text, or longer than MAX_NONCE_BYTES.
@@ -92,7 +92,7 @@ def checked_nonce(given: list[str]) -> str:
 
 
 async def own_evidence(services: Services, quotes: OwnQuotes, nonce: str) -> OwnEvidence:
-    """Make a quote over the nonce and what the node says about itself.
+    """Make a quote over the nonce and the node's statement about itself.
 
     Args:
         services: the node.
@@ -143,7 +143,7 @@ async def _statement(services: Services) -> NodeStatement:
 
 
 def _claims(quoted: Quoted) -> EventLogClaims | None:
-    """Return what the log says where it fits the quote; where it does not, whoever verifies it finds that out."""
+    """Return what the log says if it fits the quote; if it does not, every verifier of the quote notices."""
     if quoted.event_log is None:
         return None
     try:

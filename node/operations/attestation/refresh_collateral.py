@@ -1,8 +1,8 @@
-"""Fetching collateral: ahead of its end, for platforms that quotes name, and never while somebody waits (AT31, AT39).
+"""Fetching collateral: before it expires, for platforms that quotes name, outside every request (AT31, AT39).
 
-One process of a store does the fetching, under the lease of the housekeeping. Nothing else asks the service: a session
-whose platform nobody holds collateral of is refused at once, and leaves a wish that the next round fulfils. What was
-fetched goes the way of every document: verified, compared with what is held, kept if it is not older.
+One process of a store does the fetching, under the lease of the housekeeping. No other process calls the service: a
+session whose platform has no stored collateral is refused at once, and leaves a wish that the next round fulfils. A
+fetched document is treated like every document: verified, compared with the stored one, kept if it is not older.
 
 Example:
     await fetch_due(services)
@@ -43,14 +43,13 @@ from ...services import Services
 FETCHED: Final = "collateral.fetched"
 """Action of audit records of documents that were fetched and differ from the one before."""
 ALARM: Final = "collateral.alarm"
-"""Action of audit records about collateral that ends, is stale or cannot be renewed."""
+"""Action of audit records about collateral that expires, is stale or cannot be renewed."""
 FORGOTTEN_AFTER_S: Final = 86_400.0
-"""How long a wish stands: a backend that is still there wishes anew."""
+"""How long a wish is kept: a backend that still waits renews it."""
 ASK_AGAIN_S: Final = 15
-"""What a backend is told to wait when its platform's document is about to be fetched: a round comes every few
-seconds."""
+"""The wait reported to a backend whose platform's document is about to be fetched: a round comes every few seconds."""
 WARNED_BEFORE_S: Final = 30 * 86_400.0
-"""How long before machines are judged by the next edition an operator is told, each day: some will be out of date."""
+"""How long before machines are judged by the next edition the operator is notified daily: some will be outdated."""
 _FIRST_RETRY_S: Final = 60.0
 
 
@@ -58,9 +57,9 @@ async def fetch_due(services: Services) -> bool:
     """Fetch the one document that is due first.
 
     Returns:
-        False: the next one is for the next turn, so that a slow service does not hold up the other jobs.
+        False: the next one is left to the next round, so that a slow service does not delay the other jobs.
     Raises:
-        SpaceError: the store does not answer. What the service does wrong is noted, and told to the log.
+        SpaceError: the store does not answer. A failure of the service is noted and logged.
     """
     source, now = services.collateral_source, services.clock.now()
     if source is None:
@@ -69,7 +68,7 @@ async def fetch_due(services: Services) -> bool:
     due = [_Due(*entry) for entry in states if _is_due(entry[1], now)]
     if not due:
         return False
-    # A wish keeps somebody waiting; a document that is due is still good for days.
+    # A client waits for a wish; a document that is due is still good for days.
     first = min(due, key=lambda entry: (not entry.state.is_wish, entry.state.due_at))
     if first.state.is_wish and not first.state.wanted_at <= now < first.state.wanted_at + FORGOTTEN_AFTER_S:
         await _note(services, first, None)
@@ -132,12 +131,12 @@ async def _note_failure(services: Services, due: _Due, error: AttestationError) 
 
 
 async def _note(services: Services, due: _Due, state: CollateralState | None) -> None:
-    """Note what came of a try; where somebody brought a document meanwhile, what they noted stands."""
+    """Note the result of a try; where a document was handed in meanwhile, the note about that one is kept."""
     await services.store.commit(Commit(puts=(state_put(due.family, state, expect=due.stamp),)))
 
 
 def _wait_s(error: AttestationError, failures: int, *, is_wish: bool, retry_s: float) -> float:
-    """Return how long the service is left alone: longer each time, and as long as it asks (AT31, AT32)."""
+    """Return how long the service is not called: longer each time, and as long as it asks for (AT31, AT32)."""
     asked_for = error.retry_after_s if isinstance(error, ServiceUnavailable) else None
     if is_wish and not isinstance(error, PlatformUnknown):
         retry_s = min(_FIRST_RETRY_S * 2 ** min(failures - 1, 16), retry_s)
@@ -148,19 +147,19 @@ def _wait_s(error: AttestationError, failures: int, *, is_wish: bool, retry_s: f
 
 
 async def wish_for(services: Services, quote: Quote, state: CollateralState | None) -> int | None:
-    """Note that a quote wants collateral that nobody has, and return when to ask again, in seconds (AT39).
+    """Note that a quote needs collateral that is not stored, and return when to retry, in seconds (AT39).
 
-    Only a platform that was certified under the root is wished for, so that whoever invents platforms neither fills the
-    store nor has the service asked.
+    A wish is noted only for a platform that was certified under the root, so that a client that invents platforms
+    neither fills the store nor causes requests to the service.
 
     Args:
         services: the node.
         quote: parsed; its holder is entitled to attest.
-        state: what is known about the family, as it was read with the document that was not there.
+        state: what is known about the family, as it was read with the document that was missing.
     Returns:
-        Seconds; None: nothing is fetched, or there are as many families as are kept account of.
+        Seconds; None: nothing is fetched, or the store already keeps as many families as it may.
     Raises:
-        TrustRootRefused, CertificateChainRefused: nobody certified such a platform.
+        TrustRootRefused, CertificateChainRefused: the platform is not certified.
         SpaceError: the store does not answer.
     """
     now = services.clock.now()
@@ -173,7 +172,7 @@ async def wish_for(services: Services, quote: Quote, state: CollateralState | No
         log_warning("collateral-wish-refused", families=MAX_FAMILIES)
         return None
     family = (quote.platform.fmspc, quote.platform.ca)
-    # Whoever wishes at the same time is refused here, and the wish stands all the same.
+    # A concurrent wish is refused here; a wish is stored in any case.
     wish = state_put(family, CollateralState(due_at=now, wanted_at=now), expect=ABSENT)
     await services.store.commit(Commit(puts=(wish,)))
     return ASK_AGAIN_S
@@ -183,7 +182,7 @@ async def wish_for(services: Services, quote: Quote, state: CollateralState | No
 
 
 async def report_alarms(services: Services) -> bool:
-    """Tell the log and the audit which documents end soon, ended, are stale or cannot be renewed (AT31).
+    """Report to the log and the audit which documents end soon, ended, are stale or cannot be renewed (AT31).
 
     Returns:
         False: there is no more to do at once.
@@ -206,7 +205,7 @@ async def report_alarms(services: Services) -> bool:
 
 
 async def _note_unknown(services: Services, held: Sequence[HeldDocument], rules: RefreshRules) -> None:
-    """Begin to keep account of documents that were taken in before states were kept."""
+    """Add the states of documents that were stored before states were kept."""
     for entry in held:
         if not entry.is_noted and entry.collateral is not None:
             due = due_at(Holding(entry.collateral, entry.state.refreshed_at, entry.state.tried_at), rules=rules)

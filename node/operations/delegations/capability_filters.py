@@ -1,4 +1,4 @@
-"""What a call of `tinycloud.capabilities/read` asks for: the fact `capabilitiesReadParams` (wire 4.5).
+"""The filters of a `tinycloud.capabilities/read` call: the fact `capabilitiesReadParams` (wire 4.5).
 
 Example:
     asked = asked_of(invocation.facts)
@@ -52,7 +52,7 @@ RequestParameters: TypeAlias = GrantFilters | Chain
 
 
 def asked_of(facts: Iterable[Json]) -> RequestParameters:
-    """Return what the first fact asks for that can be read; without one everything is listed."""
+    """Return the readable filters of the first fact; without such a fact everything is listed."""
     for fact in facts:
         asked = _asked(fact.get(FACT)) if isinstance(fact, dict) else None
         if asked is not None:

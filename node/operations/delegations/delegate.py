@@ -52,12 +52,12 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
     Args:
         services: the node.
         header: untrusted text of the `Authorization` header.
-        client: network address of the caller, counted against the bounds on new owners, on strangers and on bytes of
-            delegations; None: not counted.
+        client: network address of the caller, counted against the bounds on new owners, on unauthenticated clients and
+            on bytes of delegations; None: not counted.
 
     Raises:
         MalformedToken (D1), BadSignature (D5), WrongKind (T10), ChainError (D6 to D30): it cannot be registered.
-        DelegationRevoked, DelegationOutsideWindow: a repeat, in any spelling, of one that no longer stands (Q6).
+        DelegationRevoked, DelegationOutsideWindow: a repeat, in any spelling, of one that is no longer in force (Q6).
         PolicyError: a fact states an attestation policy that is not understood.
         TooManyDelegations: as many of this signer, or as many bytes of them or from this address, are kept as may be.
         SpaceError: the store does not answer, or a bound of it.
@@ -87,7 +87,7 @@ class _Registered(Struct, frozen=True, gc=False):
 async def _attempt(services: Services, delegation: Delegation, client: str | None) -> CommitPlan[_Registered]:
     content = delegation.content_key
     found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
-    # Most are new: whether one is registered is told by its mark, in the one read there is.
+    # Most are new: the mark, read in the only read, says whether one is registered.
     known = services.delegations.remembered(content)
     posted = await _read(services, delegation, client, known, found)
     if known is None and content in posted.marks:  # registered, and not in memory yet
@@ -112,7 +112,7 @@ async def _read(
         services: the node.
         delegation: verified.
         client: as `register` has it.
-        known: the delegation as it is registered; None: it is not known to be.
+        known: the delegation as it is registered; None: it is not known to be registered.
         found: what it cites.
     """
     now, reading = services.clock.now(), Reading()
@@ -139,7 +139,7 @@ async def _read(
 
 
 class _Posted(Struct, frozen=True):
-    """A posted delegation, and what the store said about it at one moment."""
+    """A posted delegation, and what the store returned about it at one moment."""
 
     services: Services
     delegation: Delegation
@@ -150,7 +150,7 @@ class _Posted(Struct, frozen=True):
     kept: Kept
 
     def answer(self) -> Registration:
-        """Say what is hosted once everything planned is committed."""
+        """Return what is hosted once everything planned is committed."""
         return Registration(
             cid=cid_text(self.delegation.cid),
             activated=tuple([space.text for space in self.hosting.activated]),
@@ -164,7 +164,7 @@ async def _repeat(posted: _Posted, known: StoredDelegation) -> CommitPlan[_Regis
     is_new_spelling = not any(await services.delegations.by_cid([delegation.cid]))
     for member in known.registered.closure:
         if posted.marks.get(member.content_key) is not Mark.LIVE:
-            if is_new_spelling:  # added all the same, where there is room: whoever cites it learns that it is revoked
+            if is_new_spelling:  # added all the same, where space is free: a token that cites it is refused as revoked
                 with suppress(TooManyDelegations):
                     await services.store.commit(_spelling(posted))
             raise _revoked(delegation, member)
@@ -178,10 +178,10 @@ async def _repeat(posted: _Posted, known: StoredDelegation) -> CommitPlan[_Regis
 
 
 def _spelling(posted: _Posted) -> Commit:
-    """Let another cid lead to a delegation; whoever signs can make any number of them, so it is charged (D12).
+    """Store another cid that leads to a delegation; its signer can make any number of them, so it is charged (D12).
 
     Raises:
-        TooManyDelegations: there is no room.
+        TooManyDelegations: there is no free space.
     """
     bounds = _bounds(posted.services.config.limits, hosts=posted.kept.hosts)
     alias, adds = posted.kept.charge(alias_put(posted.delegation.cid, posted.delegation.content_key), bounds)

@@ -21,7 +21,7 @@ _LAST_S: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds() - 1
 
 
 class ListedResource(msgspec.Struct, frozen=True):
-    """What is granted on one resource; the conditions stand beside their actions, in the same order."""
+    """What is granted on one resource; the conditions are listed beside their actions, in the same order."""
 
     resource: str
     actions: tuple[str, ...]
@@ -47,12 +47,12 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
 
 
 def listed_of(stored: StoredDelegation, direction: Direction, verdict: Verdict) -> Listed:
-    """Return what is said of a delegation.
+    """Return how a listing shows a delegation.
 
     Args:
         stored: the delegation.
         direction: relative to the account.
-        verdict: how it stands.
+        verdict: its state.
     """
     delegation = stored.registered.delegation
     revoked, ancestor = verdict.revoked, verdict.ancestor
@@ -83,7 +83,7 @@ def _resources(capabilities: Iterable[Capability]) -> Iterable[ListedResource]:
 def time_text(at: float | None) -> str | None:
     """Return epoch seconds in UTC, `2026-01-02T03:04:05Z`, with a fraction where there is one; None stays None.
 
-    What a signer wrote may lie outside every calendar: the ends of the calendar stand for it.
+    What a signer wrote may lie outside every calendar: it is then replaced by the end of the calendar.
     """
     if at is None:
         return None

@@ -1,13 +1,13 @@
 """List what an account granted and received, page by page (wire 5.4).
 
-A page costs what it holds, however much the account has: the index of parties is read in its order, latest issued
-first, from where the page before ended. An account's delegations are
+The cost of a page depends on its length, not on the size of the account: the index of parties is read in its order,
+latest issued first, from where the page before ended. An account's delegations are
 
 - those that its owner signed or received;
-- those that somebody signed under a delegation of the owner, who may list the account's delegations as well;
-- those that the asking key signed or received itself.
+- those signed under a delegation of the owner, by a signer who may list the account's delegations as well;
+- those that the calling key signed or received itself.
 
-What a key signed or received otherwise is not the owner's to see: anybody may grant a key a right without asking it.
+The owner does not see what a key signed or received otherwise: anybody may grant a key a right without its consent.
 
 Example:
     page = await query_delegations(services, parse_invocation(header), body)
@@ -52,7 +52,7 @@ from .standing import Standing, Verdict, joint_window, standing_of
 MAX_EXAMINED: Final = 512
 """Most delegations that one page looks at: with a filter that fits few, a page may be short or empty and go on."""
 
-_STEP: Final = 32  # delegations between two turns of others: some milliseconds
+_STEP: Final = 32  # delegations between two iterations of the event loop: some milliseconds
 _LEAST_STEP: Final = 8  # where a filter fits few: what lies beyond the page is looked at in vain
 
 
@@ -74,7 +74,7 @@ async def query_delegations(
 ) -> QueryPage:
     """Return a page of the delegations of the account that the token names.
 
-    A token may be used again and live as long as it says: nothing comes of a second reading (I23).
+    A token may be used again and live as long as it says: a second reading changes nothing (I23).
 
     Args:
         services: the node.
@@ -84,7 +84,7 @@ async def query_delegations(
 
     Raises:
         QueryRefused: the token is not good or not entitled, or the cursor names none of the account's delegations.
-        WrongKind: it addresses somebody else, or is registered as a delegation (T8, T9).
+        WrongKind: it addresses another DID, or is registered as a delegation (T8, T9).
         BadQuery: the body.
         SpaceError: the store does not answer.
     """
@@ -110,17 +110,17 @@ class _View:
     filters: Filters
 
     def lists(self) -> list[tuple[Principal, bytes]]:
-        """Name the lists to go through: of the account and of the key that asks."""
+        """Name the lists to read: of the account and of the calling key."""
         roles = {"granted": (ROLE_FROM,), "received": (ROLE_TO,), None: (ROLE_FROM, ROLE_TO)}
         return [(party, role) for party in self.parties for role in roles[self.filters.direction]]
 
     @property
     def parties(self) -> tuple[Principal, ...]:
-        """The account and the key that asks, once each."""
+        """The account and the calling key, once each."""
         return tuple(dict.fromkeys((self.account, self.asker)))
 
     def direction(self, stored: StoredDelegation, members: frozenset[Principal]) -> Direction | None:
-        """Return which way a delegation goes, seen from the account; None: it is not the account's to see.
+        """Return the direction of a delegation, seen from the account; None: the account may not see it.
 
         Args:
             stored: the delegation.
@@ -162,8 +162,8 @@ async def _authorised_read(
     """Judge the token and read the beginning of every list, at one moment.
 
     Raises:
-        QueryRefused: neither the owner asks nor somebody under exactly one proof that goes back to the owner, or the
-            cursor names nothing in these lists.
+        QueryRefused: the caller is neither the owner nor a DID under exactly one proof that goes back to the owner, or
+            the cursor names nothing in these lists.
     """
     roles = (ROLE_FROM, ROLE_TO)
     keys = [] if place is None else [party_row_key(party, role, place) for party in view.parties for role in roles]
@@ -173,24 +173,24 @@ async def _authorised_read(
         call = await read_call(services, invocation, reading, claiming=False)
     except WrongKind:
         raise
-    except CapabilityError:  # 5.4: one refusal, so that it tells nobody which rule of the chain it was
+    except CapabilityError:  # 5.4: one refusal, so that it does not reveal which rule of the chain failed
         raise QueryRefused from None
     if not _is_entitled(call, view.account):
         raise QueryRefused
-    # A cursor that is in none of these lists would ask where a delegation stands that is not the account's.
+    # A cursor that is in none of these lists would reveal where a delegation outside the account is listed.
     if keys and not any(record is not None and record.value is not None for record in at_place.found):
         raise QueryRefused
     return pages.found
 
 
 def _is_entitled(call: Call, account: Principal) -> bool:
-    """Whether the owner asks, or somebody under exactly one proof, which goes back to the owner (5.4)."""
+    """Whether the caller is the owner, or has exactly one proof, which goes back to the owner (5.4)."""
     if not call.invocation.parents:
         return call.invocation.invoker == account
     return len(call.cited) == 1 and account in call.cited[0].accounts
 
 
-# --- going through the lists -------------------------------------------------------------------------------------
+# --- reading the lists -------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -213,7 +213,7 @@ class _Source:
     rows: deque[tuple[bytes, ContentKey]] = field(default_factory=deque)
 
     def wanted(self) -> Range:
-        """Return the range that goes on."""
+        """Return the range that continues the list."""
         return party_range(self.principal, self.role, after=self.after, limit=self.step)
 
     def take_in(self, page: Page) -> None:
@@ -224,7 +224,7 @@ class _Source:
 
 
 class _Merge:
-    """All lists as one, in order; a delegation that is in several of them comes once."""
+    """All lists as one, in order; a delegation that is in several of them is returned once."""
 
     def __init__(self, store: Store, sources: Sequence[_Source]) -> None:
         self._store = store
@@ -243,7 +243,7 @@ class _Merge:
         return taken
 
     async def goes_on(self) -> bool:
-        """Whether anything follows; no list has run dry then that has more."""
+        """Whether anything follows; then no list is empty that has more."""
         while dry := [source for source in self._sources if source.more and not source.rows]:
             pages = (await self._store.read(ranges=[source.wanted() for source in dry])).pages
             for source, page in zip(dry, pages, strict=True):
@@ -267,17 +267,17 @@ async def _page(services: Services, view: _View, merge: _Merge, most_examined: i
                 items.append(item)
             if len(items) == view.filters.limit:
                 return _ended(items, place, more=at < len(step) or await merge.goes_on())
-        await asyncio.sleep(0)  # others have their turn
+        await asyncio.sleep(0)  # lets other tasks run
     return _ended(items, place, more=await merge.goes_on())
 
 
 def _ended(items: Sequence[Listed], place: bytes, *, more: bool) -> QueryPage:
-    """A page goes on after the last delegation that was looked at, whether it was listed or not."""
+    """A page continues after the last delegation that was examined, whether it was listed or not."""
     return QueryPage(tuple(items), encode_url(cid_at(place).encode()) if more else None)
 
 
 async def _listed(services: Services, view: _View, contents: Sequence[ContentKey]) -> list[Listed | None]:
-    """Return what is said of each delegation; None for one that is not to be seen or not asked for."""
+    """Return how each delegation is listed; None for one that may not be seen or was not requested."""
     found = await services.delegations.by_content(contents)
     members = _unknown_members(view, found)
     closures = tuple(dict.fromkeys(member for stored in found for member in closure_contents([stored])))
@@ -290,7 +290,7 @@ async def _listed(services: Services, view: _View, contents: Sequence[ContentKey
 
 
 def _unknown_members(view: _View, found: Sequence[StoredDelegation | None]) -> tuple[Principal, ...]:
-    """Return the signers, each once, who are neither the account nor the key that asks."""
+    """Return the signers, each once, who are neither the account nor the calling key."""
     signers = (stored.registered.delegation.delegator for stored in found if stored is not None)
     return tuple(dict.fromkeys(signer for signer in signers if signer not in view.parties))
 

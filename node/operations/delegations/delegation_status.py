@@ -1,7 +1,7 @@
-"""Tell whoever has a say over one delegation how it stands (wire 5.3).
+"""Report the state of one delegation to every DID that has a say over it (wire 5.3).
 
-Who may ask is who may revoke (W21, W22), with another ability. Whoever may not is answered as if there were no such
-delegation.
+A caller that may revoke may ask (W21, W22), with another ability. Any other caller is answered as if the delegation did
+not exist.
 
 Example:
     report = await delegation_status(services, parse_invocation(header), "bafkr4i…")
@@ -40,12 +40,12 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """What is said of a delegation, in the order of the wire.
+    """The state of one delegation, in the order of the wire.
 
     Attributes:
-        cid: as it was asked for.
+        cid: as it was requested.
         status: `active`, `revoked` (itself or an ancestor), `expired`, `unavailable` (not valid yet) or `not_found`.
-        exists: False for what is not registered, and for what the asker has no say over.
+        exists: False for what is not registered, and for what the caller has no say over.
         active, revoked, expired: whether `status` is that word.
     """
 
@@ -58,9 +58,9 @@ class StatusReport:
 
 
 async def delegation_status(services: Services, unverified: UnverifiedInvocation, cid: str) -> StatusReport:
-    """Return how a delegation stands now, to who has a say over it.
+    """Return the current state of a delegation, to a caller that has a say over it.
 
-    A token may be used again and live as long as it says: nothing comes of a second reading (I23).
+    A token may be used again and live as long as it says: a second reading changes nothing (I23).
 
     Args:
         services: the node.
@@ -70,7 +70,7 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
     Raises:
         StatusTokenRefused, StatusNotBound: the token is not good, or asks for another delegation.
         StatusCidInvalid: the text is no cid.
-        WrongKind: it addresses somebody else (T8).
+        WrongKind: it addresses another DID (T8).
         SpaceError: the store does not answer.
     """
     now = services.clock.now()
@@ -85,7 +85,7 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
         digest = parse_cid(cid).digest32
     except InvalidIdentifier:
         raise StatusCidInvalid from None
-    cited = invocation.parents[:1]  # W21: more than one proof says nothing, whatever they are
+    cited = invocation.parents[:1]  # W21: more than one proof proves nothing, whatever they are
     target, *proofs = await services.delegations.by_cid([digest, *(parent.digest for parent in cited)])
     contents = tuple(dict.fromkeys((*closure_contents([target]), *closure_contents(proofs))))
     records = (await services.store.read(mark_keys(contents))).records
@@ -102,7 +102,7 @@ def _is_bound(invocation: Invocation, cid: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What was asked for, and what the store held of it: delegation, proof, and the marks of both closures."""
+    """What was requested, and what is stored of it: delegation, proof, and the marks of both closures."""
 
     named: Digest | None
     target: StoredDelegation | None

@@ -1,4 +1,4 @@
-"""What a listing of an account's delegations is asked for: the body of `/delegation/query` (wire 5.4).
+"""The filters of a listing of an account's delegations: the body of `/delegation/query` (wire 5.4).
 
 Example:
     filters = parse_filters(b'{"direction":"granted","limit":20}')
@@ -28,11 +28,11 @@ _STANDINGS: Final = {standing.value: standing for standing in Standing}
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What is asked for.
+    """The filters of a listing.
 
     Attributes:
         direction: only what the account granted, or only what it received; None: both.
-        standing: only what stands so; REVOKED also finds what an ancestor's revocation cut off. None: all.
+        standing: only delegations in this state; REVOKED also finds what an ancestor's revocation cut off. None: all.
         space: only what names a space of this canonical id or this bare name; None: all.
         limit: at most that many, 1 to MAX_ITEMS.
         after: cid of the last delegation that was looked at; None: from the start.
@@ -46,7 +46,7 @@ class Filters:
 
 
 def parse_filters(body: bytes) -> Filters:
-    """Read the body of a query; an absent or null member is not asked for.
+    """Read the body of a query; an absent or null member filters nothing.
 
     Args:
         body: untrusted, at most MAX_QUERY_BYTES.
@@ -92,7 +92,7 @@ def _word(member: str, value: Json, words: tuple[str, ...]) -> str:
 
 
 def _space(value: Json) -> str | None:
-    """Return a bare name as it is and an id in its canonical form; what is neither finds nothing."""
+    """Return a bare name as it is and an id in its canonical form; any other text finds nothing."""
     if value is None:
         return None
     if not isinstance(value, str):

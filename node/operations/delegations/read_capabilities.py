@@ -1,7 +1,7 @@
 """Read which delegations touch a space: a list of them, or one with the chain it rests on (wire 4.5).
 
-A list holds the newest, within bounds on how many are looked at, how many are told and how long they are, and gives
-others their turn in between. It reads in steps: each delegation is told as it stood at its own step.
+A list has the newest, within bounds on how many are looked at, how many are returned and how long they are, and lets
+other tasks run in between. It reads in steps: each delegation is returned in its state at its own step.
 
 Example:
     told = await read_capabilities(services, invocation, space)
@@ -34,7 +34,7 @@ from .capability_filters import Chain, GrantFilters, asked_of
 from .root_identity import root_identity
 from .standing import Standing, own_window
 
-_STEP: Final = 16  # delegations between two turns of others: a few milliseconds
+_STEP: Final = 16  # delegations between two iterations of the event loop: a few milliseconds
 
 _ENCODER: Final = msgspec.json.Encoder()
 _CID_PREFIX: Final = (0x01, 0x55, 0x1E, 0x20)  # E7: version 1, raw, BLAKE3, 32 bytes
@@ -67,7 +67,7 @@ class _Held(msgspec.Struct, frozen=True):
 
 
 class _ReportedGrant(msgspec.Struct, frozen=True):
-    """A delegation as it is told; parents as the bytes of their cids, one number each (Q23)."""
+    """A delegation as it is returned; parents as the bytes of their cids, one number each (Q23)."""
 
     capabilities: tuple[_Held, ...]
     delegator: str
@@ -82,7 +82,7 @@ class GrantList:
 
     Attributes:
         grants: cid to the delegation in JSON, newest registered first.
-        truncated: there are more than were looked at, or than an answer holds.
+        truncated: there are more than were looked at, or than fit into an answer.
     """
 
     grants: dict[str, msgspec.Raw]
@@ -95,7 +95,7 @@ class GrantChain:
 
     Attributes:
         grants: delegations in JSON, each resting on the next; none for an unknown one.
-        truncated: the chain goes on beyond what an answer holds.
+        truncated: the chain continues beyond what fits into an answer.
     """
 
     grants: list[msgspec.Raw]
@@ -110,7 +110,7 @@ def is_about_grants(resource: Resource) -> bool:
 async def read_capabilities(
     services: Services, invocation: Invocation, space: SpaceId, *, bounds: ListBounds = DEFAULT_BOUNDS
 ) -> GrantList | GrantChain:
-    """Return what the call's facts ask for.
+    """Return what the call's facts request.
 
     Args:
         services: the node.
@@ -119,7 +119,7 @@ async def read_capabilities(
         bounds: how much the answer may cost.
 
     Raises:
-        BadDelegationCid: a chain is asked for by a text that is no cid.
+        BadDelegationCid: a chain is requested by a text that is no cid.
         DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
     """
     asked, reading = asked_of(invocation.facts), Reading()
@@ -144,7 +144,7 @@ async def _list(telling: "_Listing", space: SpaceId, page: Page) -> GrantList:
         for start in range(0, len(contents), _STEP):
             if not await telling.take(contents[start : start + _STEP]):
                 return GrantList(telling.grants, truncated=True)
-            await asyncio.sleep(0)  # others have their turn
+            await asyncio.sleep(0)  # lets other tasks run
         examined += len(page.rows)
         if not page.more or examined >= bounds.examined:
             return GrantList(telling.grants, truncated=page.more)
@@ -161,7 +161,7 @@ class _Listing:
         filters: what is listed.
         identity: to which the direction is relative.
         bounds: how long it may become.
-        grants: what is told so far.
+        grants: what is listed so far.
         size_bytes: of all that.
     """
 
@@ -173,7 +173,7 @@ class _Listing:
     size_bytes: int = 0
 
     async def take(self, contents: Sequence[ContentKey]) -> bool:
-        """Tell those delegations that stand and fit; False when there was no room for one more."""
+        """Add those delegations that are in force and fit; False when one more did not fit."""
         found = await self.services.delegations.by_content(contents)
         marks = marks_of(contents, (await self.services.store.read(mark_keys(contents))).records)
         now = self.services.clock.now()
@@ -195,7 +195,7 @@ class _Listing:
 
 
 async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListBounds) -> GrantChain:
-    """Follow first parents up, as long as they stand and touch the space."""
+    """Follow first parents up, as long as they are in force and touch the space."""
     try:
         digest = parse_cid(asked.cid).digest32
     except InvalidIdentifier:
@@ -226,7 +226,7 @@ def _touches(stored: StoredDelegation, space: SpaceId) -> bool:
 
 
 def _stands(stored: StoredDelegation, marks: Marks, now: float) -> bool:
-    """Whether a delegation is not revoked itself and inside its own window; what stands above it does not count."""
+    """Whether a delegation is not revoked itself and inside its own window; its ancestors do not count."""
     registered = stored.registered
     is_live = marks.get(registered.delegation.content_key) is Mark.LIVE
     return is_live and own_window(registered).standing(now) is Standing.ACTIVE
@@ -249,7 +249,7 @@ def _cid_bytes(digest: Digest) -> tuple[int, ...]:
 
 
 def _raw(delegation: Delegation) -> str:
-    """Return the delegation as it could be posted: a CACAO in its canonical spelling, a JWT as it came."""
+    """Return the delegation as it could be posted: a CACAO in its canonical spelling, a JWT as received."""
     if delegation.form == "ucan":
         return delegation.header
     return header_text(encode_cacao(restore_cacao(delegation.signed_bytes)))

@@ -1,4 +1,4 @@
-"""Take a delegation back, and everything below it (wire §5.5).
+"""Revoke a delegation, and everything below it (wire §5.5).
 
 Example:
     echo = await revoke(services, header)
@@ -30,7 +30,7 @@ async def revoke(services: Services, header: str) -> str:
 
     Raises:
         MalformedToken: undecodable, or without an explicit target (Q8).
-        WrongKind: something else than a revocation, sent to this node or to nobody (V1, V3).
+        WrongKind: something other than a revocation, sent to this node or to no node (V1, V3).
         BadSignature, RevocationOutsideWindow, ParentNotFound, UnauthorizedRevoker: W20 to W23.
         SpaceError: the store does not answer.
     """
@@ -62,7 +62,7 @@ async def _attempt(services: Services, revocation: Revocation) -> CommitPlan[str
     if target is None:
         raise ParentNotFound  # W20
     content = target.registered.delegation.content_key
-    if marks.get(content) is Mark.REVOKED:  # W24: whoever repeats a text, for nothing, leaves no record for each
+    if marks.get(content) is Mark.REVOKED:  # W24: repeating a text costs nothing, and leaves no further record
         return CommitPlan(None, revocation.target.echo)
     audit = AuditRecord(
         at=now,
@@ -76,5 +76,5 @@ async def _attempt(services: Services, revocation: Revocation) -> CommitPlan[str
         revocation_put(content, Revoked(cid=revocation.cid, at=now, by=acting)),
         audit_put(audit, entropy=services.entropy),
     )
-    # The proof has to stand when the mark is replaced: else a revoked session could still revoke.
+    # The proof has to be in force when the mark is replaced: else a revoked session could still revoke.
     return CommitPlan(Commit(puts=puts, live=mark_keys(contents)), revocation.target.echo)

@@ -14,8 +14,8 @@ _STEPS: Final = range(MAX_CHAIN_NODES)
 async def root_identity(services: Services, call: Call) -> Principal:
     """Return the first wallet on the way up from the caller, along the first proof of each delegation.
 
-    Where there is no wallet it is whoever signed the last delegation on the way. Whoever acts in their own right is
-    themselves, whatever they cite.
+    Where there is no wallet it is the signer of the last delegation on the way. A caller that acts in its own right is
+    its own root identity, whatever it cites.
 
     Raises:
         SpaceError: the store does not answer.
@@ -23,7 +23,7 @@ async def root_identity(services: Services, call: Call) -> Principal:
     identity = call.invocation.invoker
     stored = call.cited[0] if call.authority.dependent else None
     for _ in _STEPS:
-        # An owner's own grant may cite what was not for the owner at all: that leads nowhere.
+        # An owner's own grant may cite delegations that were not granted to the owner: those are not followed.
         if stored is None or is_wallet(identity) or stored.registered.delegation.delegate != identity:
             break
         identity = stored.registered.delegation.delegator

@@ -51,7 +51,7 @@ class SignInNetwork:
     def plan(self, records: Sequence[Record | None], now: float) -> NetworkPlan:
         """Return the rows of the network and of its audit record; none when it exists, in whatever state.
 
-        In mode `permit` only for an admitted owner, who has to be admitted still when it is committed.
+        In mode `permit` only for an admitted owner, who still has to be admitted at the commit.
         """
         existing, *admissions = records
         if existing is not None or not all(is_admitted(record) for record in admissions):
@@ -72,7 +72,7 @@ class SignInNetwork:
 
 
 def network_of_sign_in(services: Services, delegation: Delegation) -> SignInNetwork | None:
-    """Find the network that a delegation asks for by being registered; None: none, as nearly every one."""
+    """Find the network that the registration of a delegation asks for; None: none, as for nearly every delegation."""
     owner = delegation.delegator
     if delegation.parents or not is_wallet(owner) or not services.hosting.hosts_by_itself(owner):
         return None

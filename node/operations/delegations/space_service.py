@@ -1,6 +1,6 @@
 """The spaces of an owner: list them, make one, look at one (wire 4.7).
 
-The resource names a space of the owner in question; what lies behind it names the space that is asked about.
+The resource names a space of the owner in question; the rest of the path names the space that is asked about.
 
     tinycloud.space/list     <space>/space            the owner's spaces
     tinycloud.space/create   <space>/space/<name>     a space of the owner by that name
@@ -47,7 +47,7 @@ Ownership = Literal["owned", "delegated"]
 
 
 class SpaceEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """A space as it is told.
+    """A space as it is returned.
 
     Attributes:
         id: the space.
@@ -66,7 +66,7 @@ class SpaceEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
 
 @dataclass(frozen=True, slots=True)
 class SpaceList:
-    """An owner's spaces, in order of their ids; `truncated` when there are more than a list holds."""
+    """An owner's spaces, in order of their ids; `truncated` when there are more than fit into a list."""
 
     spaces: tuple[SpaceEntry, ...]
     truncated: bool
@@ -104,7 +104,7 @@ async def list_spaces(
 
 
 async def read_space(services: Services, invocation: Invocation, owner: Principal, target: str) -> SpaceEntry:
-    """Return the space of an owner that an id or a name means, where it is hosted.
+    """Return the space of an owner that an id or a name means, if it is hosted.
 
     Args:
         services: the node.
@@ -113,7 +113,7 @@ async def read_space(services: Services, invocation: Invocation, owner: Principa
         target: untrusted; the path as signed.
 
     Raises:
-        SpaceNotFound: it is not, or is somebody else's: nobody learns what others have.
+        SpaceNotFound: it is not hosted, or has another owner: a caller does not learn what others have.
         DuplicateInvocation, ChainError, SpaceError: see `read_call`.
     """
     space, reading = _target(owner, target), Reading()
@@ -143,7 +143,7 @@ async def make_space(
 ) -> SpaceEntry:
     """Host a space of an owner; durable when it returns.
 
-    The owner's word is enough where the node hosts that owner's spaces by itself, within the same bounds; where it
+    The owner's signature is enough where the node hosts that owner's spaces by itself, within the same bounds; where it
     does not, only a host grant makes a space.
 
     Args:

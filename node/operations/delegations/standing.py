@@ -1,8 +1,8 @@
-"""Whether a registered delegation stands at a moment, as the routes that report on delegations say it.
+"""Whether a registered delegation is in force at a moment, for the routes that report on delegations.
 
     revoked > an ancestor is revoked > expired > not valid yet > active
 
-The judgement for use is the chain rules' own (`capabilities.chain`); this one only tells.
+The judgement for use is the chain rules' own (`capabilities.chain`); this one only reports.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from spaces.store.contract import Record
 
 
 class Standing(Enum):
-    """How a delegation stands; the values are the words of `/delegation/query` (wire 5.4)."""
+    """The state of a delegation; the values are the words of `/delegation/query` (wire 5.4)."""
 
     REVOKED = "revoked"
     ANCESTOR_REVOKED = "ancestor_revoked"
@@ -26,7 +26,7 @@ class Standing(Enum):
 
     @property
     def is_revoked(self) -> bool:
-        """Whether it was taken back, itself or with a delegation above it."""
+        """Whether it was revoked, itself or with an ancestor."""
         return self in (Standing.REVOKED, Standing.ANCESTOR_REVOKED)
 
 
@@ -38,7 +38,7 @@ class Window:
     expires_at: float | None
 
     def standing(self, now: float) -> Standing:
-        """Return how the window alone stands."""
+        """Return the state by the window alone."""
         if self.expires_at is not None and now >= self.expires_at:
             return Standing.EXPIRED
         if self.not_before is not None and now < self.not_before:
@@ -52,18 +52,18 @@ def own_window(registered: Registered) -> Window:
 
 
 def joint_window(registered: Registered) -> Window:
-    """Return what the windows of the delegation and everything above it have in common."""
+    """Return the intersection of the windows of the delegation and all its ancestors."""
     return Window(registered.not_before, registered.expires_at)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a delegation stands, and through what.
+    """The state of a delegation, and what caused it.
 
     Attributes:
         standing: the word.
-        revoked: who took it back, or took back what stands above it.
-        ancestor: the delegation above it that was revoked, where it was not itself.
+        revoked: who revoked it or an ancestor.
+        ancestor: the ancestor that was revoked, where it was not the delegation itself.
     """
 
     standing: Standing
@@ -74,7 +74,7 @@ class Verdict:
 def standing_of(
     registered: Registered, marks: Mapping[ContentKey, Record | None], window: Window, *, now: float
 ) -> Verdict:
-    """Tell how a delegation stands.
+    """Return the state of a delegation.
 
     Args:
         registered: as stored.

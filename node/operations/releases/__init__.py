@@ -4,7 +4,7 @@ The decision on a release is `encryption_network.gate`; what is read for it, and
 
 Modules:
     decrypt: a request for a key.
-    in_person: rows that tell whether a caller is the owner in person.
+    in_person: rows that show whether a caller is the owner in person.
     in_person_write: writes that only an owner in person may make.
     networks: create, read and revoke networks.
     owner_policy: the policy of a network.

@@ -1,7 +1,7 @@
 """Open a key of an encryption network, on the dedicated route and through `/invoke` (enc 2.7; RL15).
 
-Both ways are one: bind token and body, read what the release rests on, ask the gate, make the decision durable, and
-only then open the key. A token opens once, on both routes together: its first use is claimed with the first read.
+Both ways do the same: bind token and body, read what the release rests on, ask the gate, make the decision durable, and
+only then open the key. A token opens once, on both routes together: its replay record is claimed with the first read.
 
 Example:
     answer = await decrypt_on_route(services, header, path_id="urn:…:default", body=body)
@@ -52,7 +52,7 @@ async def decrypt_on_route(services: Services, header: str, *, path_id: str, bod
         body: untrusted bytes.
 
     Returns:
-        The signed answer; the key is in it only under the receiver's key.
+        The signed answer; it contains the key only under the receiver's key.
 
     Raises:
         MalformedToken, CapabilityError, EncryptionError, DuplicateInvocation, SpaceError: the first row that fails.
@@ -64,7 +64,7 @@ async def decrypt_on_route(services: Services, header: str, *, path_id: str, bod
     try:
         named = parse_path_id(path_id)
     except InvalidNetworkId:
-        named = None  # said in its row, after the chain
+        named = None  # answered in its row, after the chain
 
     def bind() -> BoundDecrypt:
         network = parse_path_id(path_id) if named is None else named  # row 4
@@ -89,7 +89,7 @@ async def decrypt_invoked(services: Services, invocation: Invocation, read: _Rea
     Args:
         services: the node.
         invocation: admitted; asks for DECRYPT on a network.
-        read: gives the body; None where it is longer, or does not come.
+        read: gives the body; None where it is longer, or does not arrive.
 
     Raises:
         CapabilityError, EncryptionError, DuplicateInvocation, SpaceError: the first row that fails.
@@ -144,9 +144,9 @@ async def _decrypt(
 async def _read(
     services: Services, invocation: Invocation, ask: _Ask | None, *, claiming: bool
 ) -> tuple[Call, ReleaseRows | None, LikelySessions]:
-    """Judge the call, and read what the release rests on as far as the request tells; see `read_call`.
+    """Judge the call, and read what the release rests on as far as the request shows; see `read_call`.
 
-    Whom the token addresses is said in rows 2 and 8, in their words.
+    The audience of the token is checked in rows 2 and 8, with their errors.
     """
     reading = Reading()
     if ask is None:
@@ -160,7 +160,7 @@ async def _read(
 
 
 def _commit(services: Services, call: Call, admission: Admission, receipt: NewReceipt) -> Commit:
-    """Make the decision and its receipt durable, on condition that everything it rests on still stands."""
+    """Make the decision and its receipt durable, on condition that everything it rests on is unchanged."""
     audit = authorised_put(admission.audit, call, receipt=receipt.sha256, entropy=services.entropy)
     return Commit(
         puts=(audit, *receipt.puts),
@@ -171,7 +171,7 @@ def _commit(services: Services, call: Call, admission: Admission, receipt: NewRe
 
 
 async def _record_refusal(services: Services, call: Call, refusal: ReleaseRefused | RequestError) -> None:
-    """Keep the full cause where the caller learns the coarse one (RL14)."""
+    """Record the full cause; the caller learns only the coarse one (RL14)."""
     put = refused_put(refusal, call, at=services.clock.now(), entropy=services.entropy)
     if put is not None:
         await services.store.commit(Commit(puts=(put,)))

@@ -1,4 +1,4 @@
-"""Reading what tells whether a caller is a network's owner in person; the rule is `capabilities.sign_ins` (IP1, IP2).
+"""Reading what shows whether a caller is a network's owner in person; the rule is `capabilities.sign_ins` (IP1, IP2).
 
 Example:
     reading = Reading()
@@ -27,7 +27,7 @@ from ..authorise import Call, closure_contents
 from ..reading import Handle, Reading
 
 _MOST_SESSIONS: Final = 1024
-"""Sign-ins of one owner that are looked through, of all keys together: a client that keeps its key renews them."""
+"""Sign-ins of one owner that are examined, of all keys together: a client that keeps its key renews them."""
 
 
 class LikelySessions(Struct, frozen=True, gc=False):
@@ -60,13 +60,13 @@ def likely_sessions(
         services: the node.
         reading: the call's.
         found: what the call cites, as stored.
-        owner: of the network that is asked for.
-        invoker: who asks.
+        owner: of the network that is requested.
+        invoker: the caller.
     """
     cited = []
     for stored in found:
         if stored is None or stored.registered.delegation.delegate != invoker:
-            return NO_SESSIONS  # nothing is read for what was granted to somebody else
+            return NO_SESSIONS  # nothing is read for what was granted to another DID
         cited.append(stored)
     links = _remembered_links(services, cited)
     if links is None:
@@ -81,12 +81,12 @@ async def read_presence(
 ) -> Presence:
     """Gather the delegations of every cited closure, the owner's sign-ins that may matter, and their marks.
 
-    Nothing is read where what the call cites says it all, as a sign-in and what its key granted do.
+    Nothing is read if what the call cites is enough, as for a sign-in and what its key granted.
 
     Args:
         services: the node.
         call: read with what `likely` asked for.
-        owner: of the network that is asked for.
+        owner: of the network that is requested.
         likely: worked out for this call and owner.
     Raises:
         SpaceError: the store does not answer, or a row does not decode.
@@ -99,7 +99,7 @@ async def read_presence(
     # The ranges follow from owner and holders: where the marks left other holders than were likely, they are read here.
     sessions = await _sessions(services, owner, holders, likely.sign_ins if holders == likely.holders else None)
     if not sessions:
-        return presence  # no mark to read: a question to a database for nothing
+        return presence  # no mark to read: saves a query to the database
     # A sign-in has no parents: its own mark is the whole of its closure.
     contents = tuple([link.delegation.content_key for link in sessions])
     marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
@@ -131,7 +131,7 @@ def _link(stored: StoredDelegation) -> Link:
 
 
 def _remembered_links(services: Services, cited: Sequence[StoredDelegation]) -> dict[ContentKey, Link] | None:
-    """Return what `_links` does where all of it is in memory; None where one is not, or for more than a chain holds."""
+    """Return the result of `_links` if all of it is in memory; None if not, or for more than a chain may have."""
     links: dict[ContentKey, Link] = {}
     for stored in cited:
         own = stored.registered.delegation.content_key

@@ -1,9 +1,9 @@
-"""What an owner changes of a network in person: the policy, and what is withdrawn (RL17, RC22).
+"""What an owner changes of a network in person: the policy and the withdrawals (RL17, RC22).
 
 Both are one write: a token for exactly this change, the owner in person, the network's record over the one that was
-read, and an audit record with it. "In person" is the gate's own word: the owner's own key, or a session that the
-owner's wallet signed and that stands. A delegate may never write so, whatever it was granted: it would approve itself.
-Neither may whom the owner or the operator withdrew (RC31).
+read, and an audit record with it. "In person" is the gate's own term: the owner's own key, or a session that the
+owner's wallet signed and that is in force. A delegate may never write so, whatever it was granted: it would approve
+itself. A DID that the owner or the operator withdrew may not write either (RC31).
 """
 
 from collections.abc import Callable
@@ -41,12 +41,12 @@ class Change(Struct, frozen=True):
     """A change of a network's record.
 
     Attributes:
-        fact_type: of the one fact that the token has to bear.
+        fact_type: of the one fact that the token has to contain.
         value: the body, as it was read; the fact names its hash.
         make: gives the changed record; may refuse with an error of its own.
-        action: what the audit calls it.
-        detail: what the audit keeps of it.
-        in_person: what to do next, for somebody who is not the owner in person.
+        action: its name in the audit.
+        detail: what the audit records of it.
+        in_person: what to do next, for a caller that is not the owner in person.
     """
 
     fact_type: str
@@ -103,7 +103,7 @@ async def change_in_person(services: Services, header: str, *, path_id: str, cha
 
 
 def _is_withdrawn(invoker: Principal, *lists: Withdrawals) -> bool:
-    """Tell whether the owner or the operator withdrew whoever asks (RC31)."""
+    """Return whether the owner or the operator withdrew the caller (RC31)."""
     return any(listed.names_any((invoker,)) for listed in lists)
 
 

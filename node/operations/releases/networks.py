@@ -49,7 +49,7 @@ from ..reading import Reading
 
 
 async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str]) -> dict[str, Json]:
-    """Return the descriptor of a network, in whatever state, signed for whoever asks with a nonce (EN28).
+    """Return the descriptor of a network, in whatever state, signed if the caller sends a nonce (EN28).
 
     Args:
         services: the node.
@@ -96,7 +96,7 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
         services: the node.
         header: untrusted text of the `Authorization` header.
         body: untrusted bytes.
-        client: network address of the caller, counted against the bound on strangers; None: not counted.
+        client: network address of the caller, counted against the bound on unauthenticated clients; None: not counted.
 
     Raises:
         MalformedToken, CapabilityError, EncryptionError, SpaceError: the first row that fails.
@@ -126,13 +126,13 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
         return CommitPlan(commit, descriptor_json(record, node_did))
 
     descriptor = await until_committed(services, attempt)
-    if not invocation.parents:  # nothing that is known here stands behind its signer (wire 5.13)
+    if not invocation.parents:  # no delegation that is known here supports its signer (wire 5.13)
         services.unauthenticated_rates.charge(client, now=services.clock.now())
     return descriptor
 
 
 async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, ...]:
-    """Return what has to hold still when a network is made, where spaces of its owner are hosted (EN32).
+    """Return what still has to hold when a network is made, where spaces of its owner are hosted (EN32).
 
     Raises:
         UnauthorizedAction: they are not.
@@ -160,7 +160,7 @@ def _new_network(services: Services, asked: CreateBody) -> NetworkRecord:
 
 
 async def revoke(services: Services, header: str, path_id: str) -> None:
-    """Revoke a network for good; again is allowed (enc 2.8).
+    """Revoke a network for good; repeating it is allowed (enc 2.8).
 
     Raises:
         MalformedToken, CapabilityError, EncryptionError, SpaceError: the first row that fails.
@@ -183,7 +183,7 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
 
 
 def _claims(services: Services, invocation: Invocation, nonce: str) -> tuple[Claim, Claim]:
-    # EN15: a token that lives longer is repeated in vain, for what it did is done for good. Its nonce need not be kept.
+    # EN15: repeating a token that lives longer has no effect, for what it did is final. Its nonce need not be kept.
     ends_at = min(invocation.expires_at, services.clock.now() + MAX_LIFETIME_S)
     return claims_whenever(admin_claim_key(invocation, nonce), expires_at=ends_at, max_lifetime_s=MAX_LIFETIME_S)
 

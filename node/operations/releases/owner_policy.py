@@ -11,7 +11,7 @@ from .in_person_write import Change, change_in_person
 
 
 async def set_policy(services: Services, header: str, *, path_id: str, body: bytes) -> None:
-    """Replace the owner's policy of a network; `null` takes it away. In force for the next release.
+    """Replace the owner's policy of a network; `null` removes it. In force for the next release.
 
     Args:
         services: the node.

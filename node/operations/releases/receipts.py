@@ -1,7 +1,7 @@
-"""Receipts: writing one with each release, and handing them to the owner of the network (RC7 to RC10, RC13 to RC15).
+"""Receipts: writing one with each release, and returning them to the owner of the network (RC7 to RC10, RC13 to RC15).
 
 The receipt and whatever it refers to are written in the release's own commit, so that all of it is durable before the
-key leaves. A document that is there already is not written again.
+key leaves. A document that is already stored is not written again.
 
 Example:
     receipt = await new_receipt(services, admission)
@@ -54,7 +54,7 @@ _SHA256_BYTES: Final = 32
 async def missing_documents(
     services: Services, documents: Sequence[bytes], *, kept: Sequence[bytes] = ()
 ) -> tuple[Put, ...]:
-    """Return the puts that keep documents as long as what refers to them now; none where that is noted already (RC26).
+    """Return the puts that keep documents as long as what now refers to them; none if that is noted already (RC26).
 
     Args:
         services: the node.
@@ -72,7 +72,7 @@ async def missing_documents(
 
 
 async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return the values of some rows, by digest as their keys are; nothing for a row that is not there."""
+    """Return the values of some rows, by digest as their keys are; nothing for a missing row."""
     rows = (await services.store.read([*keys.values()])).records if keys else ()
     return {
         digest: row.value for digest, row in zip(keys, rows, strict=True) if row is not None and row.value is not None
@@ -191,7 +191,7 @@ class ReceiptsFound:
 
     Attributes:
         receipts: signed texts, oldest first.
-        after: what to ask with for the next page; None when nothing follows now.
+        after: the `after` of the request for the next page; None when nothing follows now.
     """
 
     receipts: tuple[bytes, ...]
@@ -205,11 +205,11 @@ async def read_receipts(services: Services, header: str, *, path_id: str, after:
         services: the node.
         header: untrusted: a UCAN to this node with `sealspace.encryption/receipts` on the network, and nothing else.
         path_id: network id of the path, percent-decoded once.
-        after: untrusted: what the page before said; empty for the first one.
+        after: untrusted: the `after` of the page before; empty for the first one.
 
     Raises:
         MalformedToken, CapabilityError, EncryptionError: what is wrong with token, chain or id.
-        Refusal: another capability, no such network, or a place that is none.
+        Refusal: another capability, no such network, or an `after` that is none.
         SpaceError: the store does not answer.
     """
     invocation, network = _admitted(services, header, path_id)
@@ -225,7 +225,7 @@ async def read_receipts(services: Services, header: str, *, path_id: str, after:
 async def read_document(services: Services, header: str, *, path_id: str, digest: str) -> bytes:
     """Return a document that receipts refer to (RC15).
 
-    The digest itself says that its bearer has seen a receipt: it cannot be guessed.
+    The digest itself shows that its bearer has seen a receipt: it cannot be guessed.
 
     Args:
         services: the node.

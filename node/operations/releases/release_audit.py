@@ -1,4 +1,4 @@
-"""What the audit says about releases: `release.authorised` before a key leaves, `release.refused` with the full cause.
+"""Audit records of releases: `release.authorised` before a key leaves, `release.refused` with the full cause.
 
 The detail is canonical JSON. It names owner, invoker, network, policies and evidence by their digests; never a key,
 a token or a value.

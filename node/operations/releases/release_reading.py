@@ -5,8 +5,8 @@ release record, the operator's withdrawals, the evidence for the caller and the 
 cited closure with its mark, the sessions that may show the owner in person, and the envelopes at the paths that
 policies name. Each row comes with its stamp, so that the commit of the release can require it unchanged.
 
-What the request alone tells is read with the call, in one read: see `release_rows`. The rest is read only where it can
-matter: sessions beyond the chain, evidence for another receiver key, envelopes at paths.
+What is known from the request alone is read with the call, in one read: see `release_rows`. The rest is read only where
+it can matter: sessions beyond the chain, evidence for another receiver key, envelopes at paths.
 """
 
 from collections.abc import Mapping
@@ -46,10 +46,10 @@ _RECORD_KEY: Final = release_record_key()
 _WITHDRAWALS_KEY: Final = withdrawals_row_key()
 _NO_PATHS: Final[Mapping[str, RowStamp]] = MappingProxyType({})
 _MOST_EVIDENCE: Final = 512
-"""Rows of one holder that are looked through for mode `signed`; handing in new evidence removes what has ended."""
+"""Rows of one holder that are examined for mode `signed`; handing in new evidence removes what has ended."""
 _MOST_ENVELOPE_BYTES: Final = 2 * 1024 * 1024
-"""Bytes of values that one release reads. Whoever writes a policy chooses the paths, so a path beyond counts as one
-that holds nothing; secrets are small."""
+"""Bytes of values that one release reads. The author of a policy chooses the paths, so a path beyond the bound counts
+as an empty one; secrets are small."""
 _PATHS_AT_ONCE: Final = 16
 """Heads read at a time; each may hold a body of some 64 KiB."""
 
@@ -83,8 +83,8 @@ def release_rows(
 
     Args:
         reading: the call's.
-        network: the network asked for.
-        invoker: who asks.
+        network: the network requested.
+        invoker: the caller.
         receiver_public_key: as stated, of any length; None where none is stated.
     """
     is_short = len(network.owner) + len(network.name) <= MAX_MEMOISED_CHARS
@@ -181,9 +181,9 @@ def _newest(page: Page) -> tuple[Evidence | None, RowStamp | None]:
 
 
 async def _key_paths(services: Services, checked: CheckedDecrypt, named: frozenset[str]) -> Mapping[str, RowStamp]:
-    """Return the paths among those that policies name at which an envelope with this wrapped key stands.
+    """Return the paths among those that policies name at which an envelope with this wrapped key is stored.
 
-    Only spaces of the network's owner are looked at: a policy must not make the node read what belongs to others.
+    Only spaces of the network's owner are examined: a policy must not make the node read what belongs to others.
     """
     paths = [path for path in sorted(named) if _is_owned(path, checked.network.owner)]
     if not paths:
@@ -198,7 +198,7 @@ async def _key_paths(services: Services, checked: CheckedDecrypt, named: frozens
         keys = [_head_key(path) for path in batch]
         for path, key, record in zip(batch, keys, (await services.store.read(keys)).records, strict=True):
             head = head_of(record, key=key)
-            if record is None or head is None:  # nothing there, or deleted
+            if record is None or head is None:  # nothing stored, or deleted
                 continue
             if await stands_at(services, head, digest, most_bytes=left_bytes):  # RL19
                 found[path] = RowStamp(key, record.stamp)

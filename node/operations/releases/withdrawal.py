@@ -1,7 +1,7 @@
 """Withdrawing code, a backend or evidence: by the owner for a network, by the operator for all (RC20 to RC24).
 
-What is withdrawn stands in rows that every release reads, and whose stamps its commit checks: a withdrawal that was
-acknowledged before a release is durable wins against it.
+Withdrawals are stored in rows that every release reads, and whose stamps its commit checks: a withdrawal that was
+acknowledged before a release is durable takes precedence over it.
 
 Example:
     await withdraw_for_network(services, header, path_id="urn:…:default", body=body)

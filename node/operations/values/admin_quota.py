@@ -1,4 +1,4 @@
-"""The operator's view of what spaces hold and may hold, and limits for single spaces (wire §5.12).
+"""The operator's view of the usage and limits of spaces, and limits for single spaces (wire §5.12).
 
 A limit is a row of the store: it survives a restart and holds on every worker and machine from the next put on.
 """
@@ -38,10 +38,10 @@ class QuotaView:
     """The limits of one space.
 
     Attributes:
-        space_id: as it was asked for.
+        space_id: as it was requested.
         override_bytes: its own limit; None: it has none.
-        effective_limit_bytes: the limit that puts heed; None: no limit.
-        current_usage_bytes: bytes it holds; None: not hosted, or not asked for.
+        effective_limit_bytes: the limit that applies to puts; None: no limit.
+        current_usage_bytes: bytes stored; None: not hosted, or not requested.
     """
 
     space_id: str
@@ -76,7 +76,7 @@ async def all_overrides(services: Services) -> AllOverrides:
 
 
 async def show_quota(services: Services, space_text: str) -> QuotaView:
-    """Return the limits of a space and what it holds.
+    """Return the limits of a space and its usage.
 
     Raises:
         BadOption: no space id.
@@ -94,7 +94,7 @@ async def show_quota(services: Services, space_text: str) -> QuotaView:
 
 
 async def set_quota(services: Services, space_text: str, limit_bytes: int | None) -> QuotaView:
-    """Give a space a limit of its own, or take it away (None); durable, with its audit record, when this returns.
+    """Give a space a limit of its own, or remove it (None); durable, with its audit record, when this returns.
 
     Args:
         services: the node.
@@ -125,7 +125,7 @@ async def set_quota(services: Services, space_text: str, limit_bytes: int | None
 
 
 async def usage(services: Services, *, limit: int = DEFAULT_USAGE_SPACES) -> Usage:
-    """Return the spaces that hold the most, largest first, and how many there are; see `largest_spaces`.
+    """Return the spaces with the highest usage, largest first, and how many there are; see `largest_spaces`.
 
     Args:
         services: the node.

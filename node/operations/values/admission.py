@@ -1,6 +1,6 @@
 """Admitting owners to a node in mode `permit`, and removing them (ST14).
 
-In force everywhere at once: whatever hosts a space reads the owner's row and has its commit check it.
+In force everywhere at once: every operation that hosts a space reads the owner's row and has its commit check it.
 
 Example:
     await admit_owner(store, owner, now=clock.now(), entropy=entropy)
@@ -38,9 +38,9 @@ async def admit_owner(store: Store, owner: Principal, *, now: float, entropy: En
 
 
 async def remove_owner(store: Store, owner: Principal, *, now: float, entropy: Entropy) -> bool:
-    """Let an owner have no new space here; durable, with its audit record, when this returns.
+    """Prevent an owner from having new spaces here; durable, with its audit record, when this returns.
 
-    What is hosted stays hosted, and goes on serving whom its owner granted to.
+    What is hosted remains hosted, and still serves those to whom its owner granted access.
 
     Returns:
         Whether the owner was admitted before.
@@ -70,7 +70,7 @@ async def _commit(
     now: float,
     entropy: Entropy,
 ) -> bool:
-    """Write a row and its audit record; False when somebody else was faster."""
+    """Write a row and its audit record; False when another writer was faster."""
     audit = AuditRecord(at=now, action=action, actor="operator", subject=owner)
     outcome = await store.commit(Commit(puts=(put, audit_put(audit, entropy=entropy))))
     return not isinstance(outcome, Refused)

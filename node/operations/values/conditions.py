@@ -51,9 +51,9 @@ class Shape(Struct, frozen=True, gc=False):
 
 
 def asks(headers: Container[str]) -> bool:
-    """Tell whether any of the options is among these headers, which know their names in any case.
+    """Return whether any of the options is among these headers, which know their names in any case.
 
-    One by one, since every call is asked this and few say yes.
+    Checked one by one, since this runs for every call and few have any.
     """
     return (
         "if-match" in headers
@@ -93,7 +93,7 @@ def _conditions(headers: Mapping[str, str], shape: Shape) -> tuple[bool, str | N
     if unless is not None and only_if is not None:
         raise BadOption("KV preconditions cannot be combined")
     writes = shape.puts + shape.deletes
-    writes_one = writes == 1 and not shape.multipart  # of several nobody could say which value is meant
+    writes_one = writes == 1 and not shape.multipart  # of several it would be unclear which value is meant
     if unless is not None:
         if writes == 0 and shape.gets == 1:  # a read: these are the versions that the caller has (4.4.1)
             return False, None, _weak_tags(unless)

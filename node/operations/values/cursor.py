@@ -1,4 +1,4 @@
-"""Where a page of a listing ended: opaque to its holder, bound to who asked for what (wire §4.4.4).
+"""Where a page of a listing ended: opaque to its holder, bound to the caller and the call (wire §4.4.4).
 
 base64url( last path in UTF-8 ‖ MAC32 ),  MAC = keyed BLAKE3 over the length-prefixed origin and the last path
 """
@@ -22,7 +22,7 @@ _MAC_BYTES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The call that a cursor belongs to: its next page must be asked for in the same words."""
+    """The call that a cursor belongs to: its next page must be requested with the same words."""
 
     invoker: Principal
     space: str
@@ -31,13 +31,13 @@ class Cursor:
 
 
 def encode_cursor(keyring: Keyring, origin: Cursor, last: str) -> str:
-    """Return the cursor that goes on strictly after `last`."""
+    """Return the cursor that continues strictly after `last`."""
     path = last.encode("utf-8", "surrogatepass")
     return encode_url(path + _mac(keyring, origin, path))
 
 
 def parse_cursor(keyring: Keyring, text: str | None, origin: Cursor) -> str | None:
-    """Return the path to go on after; None without a cursor.
+    """Return the path to continue after; None without a cursor.
 
     Raises:
         BadOption: not a cursor of this node, or of another call, or given without the limit that made it.

@@ -28,18 +28,18 @@ from .kv_commit import PutReading, audit_of, durable_claim, is_fresh, put_commit
 from .plan import Step
 from .sealed_values import sealed_key_of
 
-# All values of one batch read together; every reader has to hold them in one JSON text.
+# All values of one batch read together; every reader has to keep them in one JSON text.
 MAX_BATCH_READ_BYTES: Final = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One value of a batch put, as it comes.
+    """One value of a batch put, as it arrives.
 
     Attributes:
         path: the key that the part names, untrusted.
         metadata: header names in lower case and their values.
-        pieces: the value; to be read before the next part is asked for.
+        pieces: the value; to be read before the next part is requested.
     """
 
     path: str
@@ -52,7 +52,7 @@ class BatchUpload:
     """What a batch put stores.
 
     Attributes:
-        parts: gives the values in the order they come; called once, when the call is authorised.
+        parts: gives the values in the order they arrive; called once, when the call is authorised.
         client: network address of the caller, counted against the bound on new owners; None: not counted.
     """
 
@@ -109,7 +109,7 @@ async def put_all(
 async def _received(
     staging: Staging, parts: AsyncIterator[Part], paths: Sequence[str], reading: PutReading
 ) -> dict[str, tuple[Body, Mapping[str, str]]]:
-    """Take in one part for each signed path."""
+    """Read one part for each signed path."""
     signed = frozenset(paths)
     found: dict[str, tuple[Body, Mapping[str, str]]] = {}
     held_bytes = taken_bytes = 0
@@ -132,7 +132,7 @@ async def _received(
 
 
 async def delete_all(services: Services, invocation: Invocation, steps: Sequence[Step]) -> None:
-    """Delete several values in one commit; what was deleted before stays so (Q4, M31).
+    """Delete several values in one commit; what was deleted before remains deleted (Q4, M31).
 
     Raises:
         NoSuchKey: under one of the paths nothing was ever written; then none is deleted.
@@ -176,18 +176,18 @@ async def _delete_commit(
 
 
 class Found(Struct, frozen=True, gc=False):
-    """What lies under one path of a batch read; `head` None: nothing."""
+    """What is stored under one path of a batch read; `head` None: nothing."""
 
     path: str
     head: Head | None
 
 
 class BatchFound(Struct, frozen=True, gc=False):
-    """What lies under the paths of a batch read.
+    """What is stored under the paths of a batch read.
 
     Attributes:
         items: in the order of the token's capabilities (Q22).
-        bodies: whether the values are asked for, or their metadata alone.
+        bodies: whether the values are requested, or their metadata alone.
     """
 
     items: tuple[Found, ...]
@@ -197,14 +197,14 @@ class BatchFound(Struct, frozen=True, gc=False):
 async def read_all(
     services: Services, invocation: Invocation, steps: Sequence[Step], options: Options, *, bodies: bool
 ) -> BatchFound:
-    """Return what lies under the paths of several reads, in the order of the steps (Q22), all of one moment.
+    """Return what is stored under the paths of several reads, in the order of the steps (Q22), all of one moment.
 
     Args:
         services: the node.
         invocation: verified.
         steps: gets, or metadata reads.
         options: its bound on the size counts for each value.
-        bodies: whether the values themselves are asked for, so that their sizes count.
+        bodies: whether the values themselves are requested, so that their sizes count.
     Raises:
         ResponseTooLarge: a value is larger than the caller's bound.
         BatchTooLarge: the values together are larger than one answer may be.

@@ -1,6 +1,6 @@
 """What every write of values reads at one moment, and the commit it makes (wire §4.4.3, §4.4.6, §4.4.8).
 
-A put is read and judged before a byte of its body is kept. A large body takes its time to come, so it is read and
+A put is read and judged before a byte of its body is kept. A large body takes its time to arrive, so it is read and
 judged once more afterwards; and in any case the commit compares every row that the decision rests on.
 """
 
@@ -28,7 +28,7 @@ from .conditions import Options
 _CLAIM_GRACE_S: Final = 60.0
 
 _FRESH_S: Final = 1.0
-"""How old a reading may be that a put rests on; an older one is made again when the bodies are there."""
+"""How old the reading of a put may be; an older one is made again when the bodies have arrived."""
 
 
 class PutReading(Struct, frozen=True, gc=False):
@@ -39,9 +39,9 @@ class PutReading(Struct, frozen=True, gc=False):
         space: where the values go.
         records: rows of the heads, in the order of the paths.
         heads: the live values among them.
-        used_bytes: what the bodies of the space hold.
+        used_bytes: size of the bodies of the space.
         row_bytes: what the rows of its values take besides (M54).
-        limit_bytes: what it may hold; None: no limit.
+        limit_bytes: the limit of the space; None: no limit.
         free_bytes: the most that bodies in place of these values can have; None: no limit.
         hosting: what hosts the space along with this put.
     """
@@ -59,11 +59,11 @@ class PutReading(Struct, frozen=True, gc=False):
     def require_free_space(self, declared_bytes: int | None) -> None:
         """Refuse bodies that cannot fit before they are read (M51).
 
-        A full space takes no further value, not even an empty one; over values that are there it takes what is no
-        larger than they are together.
+        A full space takes no further value, not even an empty one; over existing values it takes what is no larger than
+        they are together.
 
         Raises:
-            QuotaExceeded: there is no room.
+            QuotaExceeded: there is not enough free space.
         """
         free_bytes = self.free_bytes
         if free_bytes is None or (free_bytes > 0 and (declared_bytes or 0) <= free_bytes):
@@ -73,10 +73,10 @@ class PutReading(Struct, frozen=True, gc=False):
             raise self.quota_exceeded()
 
     def require_taken(self, taken_bytes: int) -> None:
-        """Refuse bodies that have become larger than there is room for (M51).
+        """Refuse bodies that have become larger than the free space (M51).
 
         Raises:
-            QuotaExceeded: there is no room.
+            QuotaExceeded: there is not enough free space.
         """
         free_bytes = self.free_bytes
         if free_bytes is not None and taken_bytes > free_bytes:
@@ -87,7 +87,7 @@ class PutReading(Struct, frozen=True, gc=False):
         return quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
     def quota(self, draft: Draft) -> tuple[Add, ...]:
-        """Return the bounds that the commit has to keep; what does not grow the space is not bounded.
+        """Return the bounds that the commit has to keep; a commit that does not grow the space is not bounded.
 
         Raises:
             QuotaExceeded: the values would not fit.
@@ -118,8 +118,8 @@ async def read_put(
 ) -> PutReading:
     """Read and judge a put.
 
-    A space that is not hosted yet is hosted by the put of its own DID, where the node's mode says so (store §6). What
-    that depends on is read only then, and the commit compares it.
+    A space that is not hosted yet is hosted by the put of its own DID, where the node's mode says so (store §6). The
+    rows for that are read only in that case, and the commit compares them.
 
     Args:
         services: the node.
@@ -154,7 +154,7 @@ async def read_put(
 
 
 async def _hosting(services: Services, call: Call, space: SpaceId, client: str | None) -> HostingPlan:
-    """Plan how a put hosts its space, or raise SpaceNotFound when a mentioned space stays without a host."""
+    """Plan how a put hosts its space, or raise SpaceNotFound when a mentioned space would not be hosted."""
     now = services.clock.now()
     wanted = hosting_by_put(space, call.invocation.invoker, services.hosting, client=client, now=now)
     hosting = plan_hosting(wanted, (await services.store.read(wanted.keys())).records, now=now)
@@ -178,14 +178,14 @@ def check_conditions(head: Head | None, options: Options) -> None:
 async def within_free_space(
     pieces: AsyncIterator[bytes], reading: PutReading, taken_bytes: int = 0
 ) -> AsyncIterator[bytes]:
-    """Yield a body, and stop it where the space has no room for more (M51).
+    """Yield a body, and stop it where the space has no more free space (M51).
 
     Args:
         pieces: the body.
-        reading: says how much room there is.
+        reading: says how much space is free.
         taken_bytes: of other bodies of the same commit.
     Raises:
-        QuotaExceeded: there is no room.
+        QuotaExceeded: there is not enough free space.
     """
     async for piece in pieces:
         taken_bytes += len(piece)
@@ -194,9 +194,9 @@ async def within_free_space(
 
 
 def is_fresh(services: Services, began: float) -> bool:
-    """Tell whether a commit may rest on a reading that was made after `began`, before small bodies came.
+    """Return whether a commit may rest on a reading that was made after `began`, before small bodies came.
 
-    The commit judges marks, but only a read judges windows (I33), and a small body can come slowly.
+    The commit judges marks, but only a read judges windows (I33), and a small body can arrive slowly.
     """
     return services.clock.now() - began <= _FRESH_S
 
@@ -216,7 +216,7 @@ def put_commit(
 
 
 def durable_claim(services: Services, call: Call) -> Claim | None:
-    """Return the claim that a commit makes again (ST4); None for a token that ended while its body was coming.
+    """Return the claim that a commit makes again (ST4); None for a token that expired before its body was complete.
 
     Such a token is refused by its time alone, and under its minute nothing may be claimed any more.
     """

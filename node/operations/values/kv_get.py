@@ -31,7 +31,7 @@ async def get(services: Services, invocation: Invocation, step: Step, options: O
     """Return the value under the step's path.
 
     Raises:
-        KeyNotFound: nothing there, or deleted.
+        KeyNotFound: nothing is stored there, or it was deleted.
         ResponseTooLarge: larger than the caller's bound.
         DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
     """
@@ -48,7 +48,7 @@ async def metadata(services: Services, invocation: Invocation, step: Step) -> He
     """Return the head of the value under the step's path.
 
     Raises:
-        KeyNotFound: nothing there, or deleted.
+        KeyNotFound: nothing is stored there, or it was deleted.
         DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
     """
     key = head_key(step.space, step.path)

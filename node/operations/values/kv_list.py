@@ -23,7 +23,7 @@ class Paths(Struct, frozen=True, gc=False):
 
     Attributes:
         paths: full keys in byte order.
-        next_cursor: gives the following page; None on the last one, and where no limit was asked for.
+        next_cursor: gives the following page; None on the last one, and where no limit was given.
     """
 
     paths: tuple[str, ...]
@@ -34,7 +34,7 @@ async def list_granted(services: Services, invocation: Invocation, step: Step, o
     """Return the paths that start with the step's path and that the caller was granted.
 
     Raises:
-        BadOption: the cursor is not one this call can go on from.
+        BadOption: this call cannot continue from the cursor.
         DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
     """
     limit = options.list_limit
@@ -50,7 +50,7 @@ async def list_granted(services: Services, invocation: Invocation, step: Step, o
     listing = await complete(services.store, query, pages.found[0])
     paths = scope.within(step, listing)
     rest = scope.rest(step)
-    # Without a limit everything is returned; with one, paths out of the grant do not count towards it. Those are left
+    # Without a limit everything is returned; with one, paths outside the grant do not count towards it. Those are left
     # out unread, however many lie beside what was granted (M55).
     while rest is not None and listing.more and (limit is None or len(paths) <= limit):
         query = ListingQuery(step.space, prefix=rest, after=listing.paths[-1], limit=query.limit)
@@ -67,7 +67,7 @@ def _origin(invocation: Invocation, step: Step, options: Options) -> Cursor:
 
 
 class _Scope(Enum):
-    """What of a plain prefix the caller was granted: a grant on `photos` says nothing of `photos2` (X6, Q15)."""
+    """What of a plain prefix the caller was granted: a grant on `photos` does not cover `photos2` (X6, Q15)."""
 
     ALL = auto()
     SEGMENT = auto()
@@ -140,7 +140,7 @@ def _granted(call: Call, step: Step, caveats: Caveats) -> list[Resource]:
 
 
 def _is_of(resource: Resource, step: Step) -> bool:
-    """Tell whether a resource is just the path that is listed; query and fragment do not count."""
+    """Return whether a resource is just the path that is listed; query and fragment do not count."""
     return isinstance(resource, SpaceResource) and (resource.space, resource.service, resource.path) == (
         step.space,
         "kv",

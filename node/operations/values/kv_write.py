@@ -45,9 +45,9 @@ class Upload(Struct, frozen=True, kw_only=True):
     """What a put stores.
 
     Attributes:
-        at_hand: gives the whole value when all of it has come, else None; called once, when the call is authorised.
+        at_hand: gives the whole value when all of it has arrived, else None; called once, when the call is authorised.
         pieces: gives the value piece by piece; called once, after `at_hand` gave None.
-        declared_bytes: the size that the caller states beforehand; None: it does not.
+        declared_bytes: the size that the caller states beforehand; None: none is stated.
         metadata: header names in lower case and their values.
         client: network address of the caller, counted against the bound on new owners; None: not counted.
     """
@@ -62,7 +62,7 @@ class Upload(Struct, frozen=True, kw_only=True):
 async def put(services: Services, invocation: Invocation, step: Step, options: Options, upload: Upload) -> Written:
     """Store a value and its metadata under the step's path, replacing both (M2); durable when it returns.
 
-    No byte of the body is taken in before the call is authorised, its condition holds and there is room; all of that is
+    No byte of the body is read before the call is authorised, its condition holds and space is free; all of that is
     judged again with the commit, which comes later.
 
     Raises:
@@ -95,7 +95,7 @@ async def _taken_in(staging: Staging, upload: Upload, admitted: PutReading) -> B
     whole = upload.at_hand()
     if whole is None:
         return await staging.receive(within_free_space(upload.pieces(), admitted))
-    if len(whole) != upload.declared_bytes:  # else there is room for it, or it would not be here
+    if len(whole) != upload.declared_bytes:  # else it fits, for the bound was checked already
         admitted.require_taken(len(whole))
     return await staging.keep(whole)
 
@@ -111,7 +111,7 @@ async def _planned(
 
 
 async def delete(services: Services, invocation: Invocation, step: Step, options: Options) -> Written:
-    """Delete the value under the step's path; what was deleted before stays so (M31).
+    """Delete the value under the step's path; what was deleted before remains deleted (M31).
 
     Raises:
         NoSuchKey: nothing was ever written there.

@@ -1,4 +1,4 @@
-"""What the capabilities of a token ask of values, and what several of them have to be for one answer (wire §4.4, Q3).
+"""What the capabilities of a token ask of values, and which of them can share one answer (wire §4.4, Q3).
 
 Every batch is checked before anything runs.
 
@@ -48,7 +48,7 @@ def check_batch_put(capabilities: Sequence[Capability], steps: Sequence[Step]) -
         raise BadOption("KV batch put must target one space")
     seen: set[str] = set()
     for step in steps:
-        if step.path in seen:  # which of two bodies would stay depends on nothing that was signed
+        if step.path in seen:  # nothing that was signed decides which of two bodies would be stored
             raise BadOption(f"Duplicate KV batch put capability for path {step.path}")
         seen.add(step.path)
     if len(steps) > MAX_BATCH_WRITES:
@@ -76,7 +76,7 @@ def check_batch_read(_: Sequence[Capability], steps: Sequence[Step]) -> None:
 
 
 def no_common_answer(operations: int) -> BadOption:
-    """Return the refusal of so many operations that do not share an answer (Q3); that they are too many comes first."""
+    """Return the refusal of operations that do not share an answer (Q3); a refusal for their number comes first."""
     if operations > MAX_BATCH_READS:
         return BadOption(f"KV batch reads accept at most {MAX_BATCH_READS} keys")
     return BadOption("Multiple invocation outcomes require a homogeneous KV get or metadata batch")

@@ -1,4 +1,4 @@
-"""Values that everybody may read: those of spaces named `public` (wire §5.11, U8)."""
+"""Values that everyone may read: those of spaces named `public` (wire §5.11, U8)."""
 
 from dataclasses import dataclass
 from itertools import accumulate
@@ -14,7 +14,7 @@ from ...services import Services
 from ..errors import BadOption, NotPublic, NoValue
 
 MAX_PAGE_PATHS: Final = 1000
-# Paths may be long, and nobody has to prove anything to list them.
+# Paths may be long, and listing them needs no proof.
 _MAX_PAGE_BYTES: Final = 256 * 1024
 
 
@@ -38,7 +38,7 @@ async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]
     """Return the head of the first path that has a live value; all are read at one moment.
 
     Raises:
-        NoValue: none has; in a space that is not hosted too.
+        NoValue: none has; also in a space that is not hosted.
         SpaceError: the store does not answer.
     """
     keys = [head_key(space, path) for path in paths]
@@ -52,7 +52,7 @@ async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class PublicPage:
-    """What is listed.
+    """The parameters of a listing.
 
     Attributes:
         prefix: paths start with it; not segment-aware.

@@ -1,10 +1,11 @@
 """Which values are sealed envelopes, and of which key: noted with each value when it is written (RL19).
 
-A policy may name the paths at which a key has to stand. What a release then compares is the digest that the head of the
-value carries: it is written in the commit of the value, so it cannot tell of another one, and nothing has to be opened.
-Values in files carry none, and values of before do not either; those are read when a policy names them.
+A policy may name the paths at which a key has to be stored. A release then compares the digest in the head of the
+value: it is written in the commit of the value, so it cannot belong to another one, and nothing has to be opened.
+Values in files have none, and values written before the digest existed have none either; those are read when a policy
+names them.
 
-Only what tells of the key is looked at: whoever may write at a path may as well write a whole envelope there.
+Only the member about the key is examined: a writer at a path may as well write a whole envelope there.
 
 Example:
     write = Write(path, body, metadata, sealed_key=sealed_key_of(body))
@@ -52,7 +53,7 @@ def sealed_key_of(body: Body) -> bytes | None:
 
 
 async def stands_at(services: Services, head: Head, digest: bytes, *, most_bytes: int) -> bool:
-    """Tell whether a value is an envelope with this wrapped key.
+    """Return whether a value is an envelope with this wrapped key.
 
     Args:
         services: the node.

@@ -1,7 +1,7 @@
-"""Signed URLs: one version of one value, readable by whoever holds the URL, for minutes (wire §5.10).
+"""Signed URLs: one version of one value, readable by every holder of the URL, for minutes (wire §5.10).
 
-A token that may read the value makes one URL; of that token nothing is executed (Q27). What the URL rests on is read
-again each time it is used: a revocation ends it at once (Q24).
+A token that may read the value makes one URL; nothing of that token is executed (Q27). The rows that the URL rests on
+are read again each time it is used: a revocation ends it at once (Q24).
 
 Example:
     made = await mint(services, invocation, RequestParameters(space="tinycloud:…:default", path="a"))
@@ -39,13 +39,13 @@ _DIGEST: Final = re.compile(r"(?:blake3-)?([0-9a-fA-F]{64})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestParameters:
-    """What a signed URL is asked for.
+    """The parameters of a signed URL.
 
     Attributes:
         space: untrusted text of a space id.
         path: untrusted raw path of the value.
-        ttl_s: seconds that the URL shall live; None: as long as it may.
-        is_use_limited: the caller asks for a bound on uses, which there is none of.
+        ttl_s: lifetime of the URL in seconds; None: as long as it may be.
+        is_use_limited: the caller asks for a bound on uses, which is not supported.
         digests: texts that name the version; none: the current one.
     """
 
@@ -67,7 +67,7 @@ class SignedUrl:
 async def mint(services: Services, invocation: Invocation, asked: RequestParameters) -> SignedUrl:
     """Make a ticket for the value; durable when this returns.
 
-    The token is used up, as it would be on `/invoke` (I23); not so one that says nothing of the value asked for.
+    The token is used up, as it would be on `/invoke` (I23), unless it says nothing of the requested value.
 
     Args:
         services: the node.
@@ -75,11 +75,11 @@ async def mint(services: Services, invocation: Invocation, asked: RequestParamet
         asked: untrusted.
 
     Raises:
-        WrongKind, DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`; whoever is not
+        WrongKind, DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`; a caller that is not
             authorised learns nothing more.
         BadOption: a use limit, no space id, or digests that are none or differ.
         ScopeRefused: the token does not hold `kv/get` on the value.
-        NoValue: nothing is there, and no version was named.
+        NoValue: nothing is stored there, and no version was named.
         TicketRefused: the URL would be void at once.
     """
     space = _space(asked.space)
@@ -120,7 +120,7 @@ def _authorised(call: Call, space: SpaceId | None, asked: RequestParameters) -> 
 
 
 def _covers(invocation: Invocation, value: SpaceResource) -> bool:
-    """Tell whether a token asks for the value, or for more; whether it may is the chain's judgement."""
+    """Return whether a token asks for the value, or for more; whether it may is the chain's judgement."""
     for asked in invocation.capabilities:
         if satisfies(asked.ability, KV_GET) and extends(value, asked.resource) and _admit(asked.caveats, value):
             return True
@@ -128,7 +128,7 @@ def _covers(invocation: Invocation, value: SpaceResource) -> bool:
 
 
 def _admit(caveats: Caveats, value: SpaceResource) -> bool:
-    """Tell whether the conditions of a call admit the value, not only what the call names above it (I39)."""
+    """Return whether the conditions of a call admit the value, not only what the call names above it (I39)."""
     try:
         selection_of(value, caveats)
     except CaveatRefused:
@@ -160,7 +160,7 @@ def _current(record: Record | None, key: bytes) -> bytes:
 def _expiry(call: Call, ttl_s: int | None, *, now: float) -> float:
     """Return when the URL ends: never after the token or a delegation that it rests on."""
     ends = [now + min(MAX_TTL_S if ttl_s is None else ttl_s, MAX_TTL_S), float(math.floor(call.invocation.expires_at))]
-    # The end of a closure is the earliest in it, so that no window has to be looked at when the URL is used.
+    # The end of a closure is the earliest in it, so that no window has to be checked when the URL is used.
     ends += [stored.registered.expires_at for stored in call.cited if stored.registered.expires_at is not None]
     expires_at = min(ends)
     if expires_at <= now:
@@ -202,10 +202,10 @@ async def redeem(services: Services, text: str) -> Head:
     said = ticket_of((await services.store.read((ticket_row_key(ticket),))).records[0])
     if said is None:
         raise TicketRefused("signed URL ticket not found")
-    # One that ends later than any that is made now was made by a clock that stood ahead, and its life is not known.
+    # One that ends later than any made now was made by a clock that was ahead, and its lifetime is not known.
     if not 0 < said.expires_at - services.clock.now() <= MAX_TTL_S + MAX_CLOCK_SKEW_S:
         raise TicketRefused("signed URL expired")
-    # Marks and value are of one moment: what is answered stood while its authority did (Q24).
+    # Marks and value are read at one moment: the value existed while its authority was in force (Q24).
     reading = Reading()
     marks, value = reading.rows(mark_keys(said.contents)), reading.row(said.value_key)
     await reading.read(services.store)
