@@ -1,8 +1,8 @@
-"""Canonical DAG-CBOR of what a CACAO holds: maps with text keys, arrays, texts, byte strings, small numbers, null.
+"""Canonical DAG-CBOR of the values in a CACAO: maps with text keys, arrays, texts, byte strings, small numbers, null.
 
-Every length and number is written in the fewest bytes, map keys stand by length and then by bytes. There are no tags:
-a byte string is a byte string, whatever it holds. (A general encoder that takes one which parses as a CID for a link
-writes one signature in 1,300 as something else.)
+Every length and number is written in the fewest bytes, map keys are sorted by length and then by bytes. There are no
+tags: a byte string stays a byte string, whatever its contents. (A general encoder that treats one that parses as a CID
+as a link encodes one signature in 1,300 as something else.)
 
 Example:
     encode({"s": signature, "t": "eip191"})
@@ -25,7 +25,7 @@ def encode(value: object) -> bytes:
         value: dict with str keys, list, str, bytes, int from 0 to 2^32 - 1, or None; nested no deeper than a CACAO is.
 
     Raises:
-        ValueError: A value or key of another type or range, or a text that is no Unicode (UnicodeEncodeError).
+        ValueError: A value or key of another type or range, or a text that is not valid Unicode (UnicodeEncodeError).
     """
     if isinstance(value, str):
         text = value.encode()
@@ -33,7 +33,7 @@ def encode(value: object) -> bytes:
     if isinstance(value, bytes):
         return _head(_BYTES, len(value)) + value
     if isinstance(value, dict):
-        # Encoded text keys sort by length first, for that is what they begin with.
+        # Encoded text keys sort by length first, because their encoding begins with the length.
         members = sorted([(_key(key), encode(member)) for key, member in value.items()])
         return _head(_MAP, len(members)) + b"".join([key + member for key, member in members])
     if isinstance(value, list):

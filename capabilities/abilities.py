@@ -1,7 +1,7 @@
 """What may be done: ability strings, their aliases and what they imply (rules A1 to A7).
 
-No registry is asked: an unknown ability is held and passed on like any other, and means only itself (A7). There is
-no wildcard beyond the two listed: `tinycloud.kv/*` is an ordinary ability that nothing asks for.
+There is no registry: an unknown ability is held and passed on like any other, and implies only itself (A7). There is no
+wildcard beyond the two listed: `tinycloud.kv/*` is an ordinary ability that no operation requires.
 """
 
 import re
@@ -12,9 +12,9 @@ from typing import Final
 from .errors import InvalidIdentifier
 
 MAX_ABILITY_CHARS: Final = 256
-"""Longest ability (A1); the longest that is known has 40 characters."""
+"""Longest ability (A1); the longest known one has 40 characters."""
 
-# Abilities that more than one package writes or compares; what only one of them knows is named there.
+# Abilities that more than one package writes or compares; an ability that only one of them uses is named there.
 KV_GET: Final = "tinycloud.kv/get"
 KV_METADATA: Final = "tinycloud.kv/metadata"
 KV_LIST: Final = "tinycloud.kv/list"
@@ -80,7 +80,7 @@ def _is_ability(text: str) -> bool:
 
 
 def resolve_alias(ability: str) -> str:
-    """Return the ability that an old name stands for, any other as it is (A3)."""
+    """Return the current ability for an old name, any other ability unchanged (A3)."""
     return _ALIASES.get(ability, ability)
 
 
@@ -93,5 +93,5 @@ def sufficient_for(required: str) -> frozenset[str]:
 
 
 def satisfies(held: str, required: str) -> bool:
-    """Tell whether holding one ability allows another (A5); unknown abilities allow only themselves."""
+    """Return whether holding one ability allows another (A5); unknown abilities allow only themselves."""
     return held in sufficient_for(required)

@@ -1,7 +1,7 @@
 """Time and randomness as objects that are passed in.
 
-Domain code never asks the operating system for the time or for random bytes itself: a test or a replay of recorded
-exchanges sets both.
+Domain code never gets the time or random bytes from the operating system directly, so that a test or a replay of
+recorded exchanges can set both.
 
 Example:
     def stamp(entropy: Entropy) -> bytes:
@@ -14,7 +14,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time."""
+    """A source of the current time."""
 
     def now(self) -> float:
         """Return seconds since the epoch (UTC), with a fraction."""
@@ -22,7 +22,7 @@ class Clock(Protocol):
 
 
 class Entropy(Protocol):
-    """Gives unpredictable bytes."""
+    """A source of unpredictable bytes."""
 
     def token(self, size_bytes: int) -> bytes:
         """Return `size_bytes` fresh random bytes."""
@@ -32,7 +32,7 @@ class Entropy(Protocol):
 class SystemClock:
     """The operating system's real-time clock."""
 
-    # The function itself: a request asks several times.
+    # The function itself, without a wrapper: a request reads the clock several times.
     now = staticmethod(time.time)
 
 

@@ -22,7 +22,7 @@ from .siwe import SiweMessage, parse_rfc3339, siwe_text
 from .strict_base64 import decode_padded_url, encode_padded_url
 
 MAX_CACAO_BYTES: Final = 294_912
-"""What a header of 393,216 characters holds in base64."""
+"""The bytes that a header of 393,216 characters carries in base64."""
 
 MAX_RESOURCES: Final = 1_024
 """Most resources of one message; clients write one, and one more for a policy statement."""
@@ -44,7 +44,7 @@ class Cacao:
     """
 
     message: SiweMessage
-    signature: bytes = field(repr=False)  # a token belongs in no log
+    signature: bytes = field(repr=False)  # tokens are never logged
 
 
 def parse_cacao(data: bytes) -> Cacao:
@@ -65,7 +65,7 @@ def parse_cacao(data: bytes) -> Cacao:
     """
     envelope = _decoded(data)
     cacao = _cacao_of(envelope, most_resources=MAX_RESOURCES)
-    # C2, Q25: decoding lets longer lengths, integers and links pass. Every value is of its type by now: this is cheap.
+    # C2, Q25: decoding accepts longer lengths, integers and links. The types are already checked: this is cheap.
     if _dag_cbor.encode(envelope) != data:
         raise MalformedToken("CACAO is not canonical")
     return cacao
@@ -74,8 +74,8 @@ def parse_cacao(data: bytes) -> Cacao:
 def restore_cacao(data: bytes) -> Cacao:
     """Read a CACAO that was parsed before it was stored; the caller vouches for the store.
 
-    A store may hold what an earlier version took and `parse_cacao` refuses: signatures that were written as links
-    (tag 42), more than MAX_RESOURCES resources.
+    A store may contain messages that an earlier version accepted and `parse_cacao` refuses: signatures that were
+    written as links (tag 42), more than MAX_RESOURCES resources.
 
     Raises:
         MalformedToken: The stored bytes are damaged.
@@ -142,7 +142,7 @@ def header_bytes(text: str) -> bytes:
 
 
 def restore_header_bytes(text: str) -> bytes:
-    """Read a text form that was read before it was stored: earlier versions let padding before the end pass.
+    """Read a text form that was read before it was stored: earlier versions accepted padding before the end.
 
     Raises:
         MalformedToken: The stored text is damaged.

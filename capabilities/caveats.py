@@ -1,4 +1,4 @@
-"""Conditions on a capability, and when a narrower holder still keeps them (section 3.5, rule T2).
+"""Conditions on a capability, and whether a narrower grant still keeps them (section 3.5, rule T2).
 
 In a token a capability carries a list of objects. `[{}]` means no condition and becomes the empty map; any other list
 becomes a map from decimal index to object. The one caveat that is understood here is the resource selector. The holder
@@ -64,7 +64,7 @@ def check_invoked(parent: Caveats, invoked: Caveats) -> None:
 
 
 class Selection(Struct, frozen=True, gc=False):
-    """What a call's conditions leave of what it asks for.
+    """The part of a call's request that its conditions select.
 
     Attributes:
         resource: What is selected; it contains what the call asks for.
@@ -103,7 +103,7 @@ def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
 
 
 def same_json(one: Json, other: Json) -> bool:
-    """Tell whether two JSON values are equal, where 1, 1.0 and true are three different values."""
+    """Return whether two JSON values are equal, where 1, 1.0 and true are three different values."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict) and isinstance(other, dict):

@@ -1,13 +1,13 @@
 """The chain rules: registering a delegation, judging an invocation, judging a revocation (sections 3.2, 4.3, 5.5).
 
-Everything is given: the token, what the store holds of the delegations it cites, the marks of their closures, the time.
-Nothing here waits, reads or writes. Each function is the specification's list, step by step, with the rule's id at its
-line; the order decides which error a caller sees.
+All input is passed in: the token, the stored delegations that it cites, the marks of their closures, the time. No
+function here waits, reads or writes. Each function follows the specification's list, step by step, with the rule's id
+at its line; the order decides which error a caller sees.
 
-Principals in tokens are canonical wherever they can be, so they are compared as they stand (P4).
+Principals in tokens are canonical wherever they can be, so they are compared as they are (P4).
 
-A closure is a delegation with all its ancestors, by content key. A mark says whether a delegation stands or is revoked.
-A member without a mark counts as not found: what is not known is not trusted.
+A closure is a delegation with all its ancestors, by content key. A mark says whether a delegation is live or revoked. A
+member without a mark counts as not found: an unknown delegation is not trusted.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,19 +50,19 @@ MAX_CHAIN_NODES: Final = 64
 """Most distinct delegations in a closure (D30): bounds what one request can make the node read."""
 
 MAX_COMPARISONS: Final = 262_144
-"""Most pairs of an asked and a held capability that one token may cost: some 80 ms where nothing matches."""
+"""Most pairs of a requested and a held capability that are compared for one token: some 80 ms where nothing matches."""
 
 MAX_LIFETIME_S: Final = 300
 
 
 class Mark(Enum):
-    """Whether a registered delegation stands."""
+    """Whether a registered delegation is live or revoked."""
 
     LIVE = "live"
     REVOKED = "revoked"
 
 
-_LIVE: Final = Mark.LIVE  # asked for every member of every closure
+_LIVE: Final = Mark.LIVE  # compared for every member of every closure
 
 Marks: TypeAlias = Mapping[ContentKey, Mark]
 """The marks that were read; a key that is absent is unknown."""
@@ -72,7 +72,7 @@ class Ancestor(Struct, frozen=True, gc=False):
     """A member of a closure.
 
     Attributes:
-        content_key: What it goes by.
+        content_key: Its content key.
         cid: The spelling it was registered in, which error texts print.
     """
 
@@ -81,7 +81,7 @@ class Ancestor(Struct, frozen=True, gc=False):
 
 
 class Registered(Struct, frozen=True, gc=False):
-    """A delegation as the store holds it.
+    """A delegation as it is stored.
 
     Attributes:
         delegation: The delegation.
@@ -89,7 +89,7 @@ class Registered(Struct, frozen=True, gc=False):
         not_before: Latest not-before in the closure, epoch seconds, or None.
         expires_at: Earliest expiry in the closure, epoch seconds; None: never.
         parents: Content keys of the cited proofs, in signed order; a proof may be cited in any of its spellings.
-        missing_ancestor: Something above it is not in the store; it supports nothing then.
+        missing_ancestor: An ancestor is not in the store; the delegation then supports nothing.
     """
 
     delegation: Delegation
@@ -101,7 +101,7 @@ class Registered(Struct, frozen=True, gc=False):
 
 
 class Authority(Struct, frozen=True, gc=False):
-    """That an invocation may act, and on what this rests.
+    """The authority of an invocation, and what it rests on.
 
     Attributes:
         live: Every mark it relied on; a write lists them, so that it fails if one is revoked by then.
@@ -119,7 +119,7 @@ def judge_registration(
 
     Args:
         delegation: Verified.
-        parents: What the store holds for each cited proof, in signed order; None: nothing.
+        parents: The stored delegation of each cited proof, in signed order; None: not stored.
         marks: The marks of all members of the parents' closures.
         now: Epoch seconds.
 
@@ -143,7 +143,7 @@ def judge_registration(
         for parent in known:
             if parent.delegation.delegate != delegation.delegator:  # D22
                 raise UnauthorizedDelegator(delegation.delegator)
-    # D23, for a root's grant too: its closure would hold the revoked member, so that nothing could be done with it.
+    # D23, for a root's grant too: its closure would contain the revoked member, so it could not be used.
     _check_live(delegation.parents, known, marks, _revoked_parent)
     if dependent:  # D20: without any, the grant is valid whatever it cites
         _check_attenuation(delegation, dependent, known)  # D24 to D28
@@ -158,7 +158,7 @@ def judge_invocation(
 
     Args:
         invocation: Verified.
-        cited: What the store holds for each cited proof, in signed order; None: nothing.
+        cited: The stored delegation of each cited proof, in signed order; None: not stored.
         marks: The marks of all members of the cited closures.
         now: Epoch seconds.
 
@@ -177,7 +177,7 @@ def judge_invocation(
         raise ChainTooLarge
     dependent = _dependent(invocation.invoker, invocation.capabilities)
     _check_found(invocation.parents, cited, known, dependent)  # I31; Q13 for a root's call
-    if dependent:  # I30: else the invoker is root, and what it cites is not looked at further
+    if dependent:  # I30: else the invoker is root, and what it cites is not checked further
         _check_usable(invocation, dependent, known, marks, now)  # I32, I33
         _check_covered(dependent, [grant.delegation for grant in known], boundary="invocation")  # I34, I35, I37
     _check_conditions(invocation.capabilities)  # I39
@@ -206,8 +206,8 @@ def judge_revocation(
 
     Args:
         revocation: Verified.
-        proofs: What the store holds for each cited proof, in signed order; None: nothing.
-        target: What the store holds for the target; None: nothing.
+        proofs: The stored delegation of each cited proof, in signed order; None: not stored.
+        target: The stored target; None: not stored.
         marks: The marks of all members of the proofs' closures.
         now: Epoch seconds.
 
@@ -218,7 +218,7 @@ def judge_revocation(
     Raises:
         RevocationOutsideWindow: Its own window excludes now.
         ParentNotFound: There is no such target (W20).
-        UnauthorizedRevoker: Nobody the revocation can act for has a say over the target.
+        UnauthorizedRevoker: No principal that the revocation can act for has a say over the target.
 
     Does not check:
         The signature. The size of closures: one proof is read, and no closure is larger than registration allows.
@@ -237,10 +237,10 @@ def judge_revocation(
 
 
 class ControlQuestion(Struct, frozen=True, gc=False):
-    """What somebody wants to do with a delegation, on the word of a proof.
+    """An act on a delegation that is requested with the authority of a proof.
 
     Attributes:
-        signer: Who asks.
+        signer: The principal that requests it.
         ability: The ability that the proof has to hold, in this very spelling.
         target: Digest by which the delegation was named; it may be of another spelling than the registered one.
         now: Epoch seconds.
@@ -255,10 +255,10 @@ class ControlQuestion(Struct, frozen=True, gc=False):
 def acting_principal(
     question: ControlQuestion, target: Delegation, proof: Registered, marks: Marks
 ) -> Principal | None:
-    """Return for whom a proof lets the signer act on a delegation: the proof's delegator; None: for nobody (W21).
+    """Return the principal for whom a proof lets the signer act on a delegation: the proof's delegator, or None (W21).
 
     Args:
-        question: Who asks for what.
+        question: The signer and the requested act.
         target: The delegation.
         proof: The one delegation cited.
         marks: Of the proof's closure; a member without one supports nothing.
@@ -273,7 +273,7 @@ def acting_principal(
 
 
 def is_in_force(grant: Registered, marks: Marks, *, now: float) -> bool:
-    """Tell whether a delegation and all its ancestors are stored, live and inside their windows (I32, I33).
+    """Return whether a delegation and all its ancestors are stored, live and inside their windows (I32, I33).
 
     Args:
         grant: The delegation.
@@ -289,7 +289,7 @@ def is_in_force(grant: Registered, marks: Marks, *, now: float) -> bool:
 
 
 def has_say(principal: Principal, target: Delegation) -> bool:
-    """Tell whether a principal gave a delegation, received it, or owns a space in it (W22)."""
+    """Return whether a principal gave a delegation, received it, or owns a space in it (W22)."""
     if principal in (target.delegator, target.delegate):
         return True
     return any(principal == space.owner for space in mentioned_spaces(target.capabilities))
@@ -298,7 +298,7 @@ def has_say(principal: Principal, target: Delegation) -> bool:
 def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
     """Return the spaces that a delegation hosts by name: `space/host` on exactly `<space>/space` (D40, D44).
 
-    That its signer may do so is the chain's judgement (D41); whom it addresses is not asked (D42).
+    Whether its signer may do so is decided by the chain rules (D41); its audience is not checked (D42).
     """
     spaces: dict[SpaceId, None] = {}
     for capability in delegation.capabilities:
@@ -347,8 +347,8 @@ def _known(cited: Iterable[Registered | None]) -> tuple[list[Registered], dict[C
 def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tuple[Ancestor, ...]:
     """Return the delegation and all its ancestors, itself first.
 
-    A parent can never have the delegation above it, since a hash cannot be cited before it is known (D31). Should the
-    store say so, the member is counted once and nothing walks in circles.
+    A delegation can never be an ancestor of its own parent, since a hash cannot be cited before it is known (D31). If
+    the store says otherwise, the member is counted once and there is no endless loop.
     """
     itself = Ancestor(delegation.content_key, delegation.cid)
     closure = (itself, *[member for key, member in above.items() if key != itself.content_key])
@@ -387,28 +387,28 @@ def _check_live(
     for place, grant in enumerate(grants):
         for member in grant.closure:
             mark = marks.get(member.content_key)
-            if mark is None:  # a member that the store does not know supports nothing
+            if mark is None:  # a member that is not in the store supports nothing
                 raise ParentNotFound
             if mark is not _LIVE:
                 raise revoked(cited[place], grant, member)
 
 
 def _revoked_parent(cited: CitedParent, parent: Registered, member: Ancestor) -> ChainError:
-    """Return the error for a parent, a member of whose closure is revoked (D23)."""
+    """Return the error for a parent with a revoked member in its closure (D23)."""
     if member == parent.closure[0]:
         return ParentRevoked(cited.echo)
     return AncestorRevoked(cid_text(member.cid), parent=cited.echo)
 
 
 def _revoked_grant(cited: CitedParent, grant: Registered, member: Ancestor) -> ChainError:
-    """Return the error for a cited grant, a member of whose closure is revoked (I32)."""
+    """Return the error for a cited grant with a revoked member in its closure (I32)."""
     if member == grant.closure[0]:
         return DelegationRevoked(cited.echo)
     return AncestorRevoked(cid_text(member.cid), invoked=cited.echo)
 
 
 def _check_attenuation(delegation: Delegation, dependent: Sequence[Capability], parents: Sequence[Registered]) -> None:
-    """Check that a delegation grants no more, and for no longer, than its direct parents let it (D24 to D28)."""
+    """Check that a delegation grants no more, and for no longer, than its direct parents allow (D24 to D28)."""
     for parent in parents:
         if parent.delegation.terminal:  # D24
             raise TerminalParent
@@ -459,7 +459,7 @@ def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list
 
 
 def _check_effort(dependent: Sequence[Capability], grants: Sequence[Delegation]) -> None:
-    """Refuse what could only be judged by more comparisons than one request is worth."""
+    """Refuse a token that would take more comparisons than one request may cost."""
     if len(dependent) * len(grants) * MAX_CAPABILITIES <= MAX_COMPARISONS:
         return
     if len(dependent) * sum([len(grant.capabilities) for grant in grants]) > MAX_COMPARISONS:
@@ -469,7 +469,7 @@ def _check_effort(dependent: Sequence[Capability], grants: Sequence[Delegation])
 def _shortfall(
     capability: Capability, grants: Iterable[Delegation], check_caveats: Callable[[Caveats, Caveats], None]
 ) -> str | None:
-    """Return why no row covers a capability: the rule its caveats break, "" where only rows of other things are held.
+    """Return why no row covers a capability: the rule its caveats break, "" where all rows are about other things.
 
     One row of one grant has to cover it (None then): authority is never assembled from two rows (D27, I34).
     """
@@ -491,7 +491,7 @@ def _shortfall(
 
 
 def _check_conditions(capabilities: Iterable[Capability]) -> None:
-    """Check that what is asked for meets the conditions it is asked under, the invoker's own ones included (I39)."""
+    """Check that each requested capability meets the conditions that it states, the invoker's own included (I39)."""
     for capability in capabilities:
         try:
             selection_of(capability.resource, capability.caveats)
@@ -511,16 +511,16 @@ def _joint_window(delegation: Delegation, parents: Sequence[Registered]) -> tupl
 
 
 def _is_open(grant: Registered, now: float) -> bool:
-    """Tell whether every window of the closure holds; stricter on expiry than a token's own window (I33)."""
+    """Return whether every window of the closure holds; stricter on expiry than a token's own window (I33)."""
     if grant.expires_at is not None and now >= grant.expires_at:
         return False
     return grant.not_before is None or now >= grant.not_before
 
 
 def _gives_control(row: Capability, proof: Delegation, question: ControlQuestion, names: set[str]) -> bool:
-    """Tell whether a row lets its holder act on a delegation that goes by these names, for the proof's delegator.
+    """Return whether a row lets its holder act on a delegation with these names, for the proof's delegator.
 
-    A row under caveats gives none: no caveat is defined here, and one that is not understood must narrow.
+    A row with caveats does not: no caveat is defined here, and one that is not understood must narrow.
     """
     if row.ability != question.ability or row.caveats:
         return False

@@ -1,6 +1,6 @@
 """Names of what was signed: content identifiers on the wire, content keys inside (rules E6 to E9).
 
-A cid is the hash of bytes as received. One signature fits many byte strings, so authority and revocation go by the
+A cid is the hash of bytes as received. One signature fits many byte strings, so authority and revocation use the
 content key instead: the hash of the signer and of what was signed.
 
     content key = BLAKE3-256( label NUL ‖ canonical signer NUL ‖ what was signed )
@@ -103,7 +103,7 @@ def content_key_of_ucan(signer: str, signing_input: bytes) -> ContentKey:
 def _decoded(data: bytes) -> Cid:
     parts = libipld.decode_cid(data)
     cid = Cid(parts["codec"], parts["hash"]["code"], parts["hash"]["digest"])
-    # The library stops reading after the digest; whatever follows it would be a second spelling of the same id.
+    # The library stops reading after the digest; any bytes after it would make a second spelling of the same id.
     heads = (
         (cid.hash_code, len(cid.digest)) if parts["version"] == 0 else (1, cid.codec, cid.hash_code, len(cid.digest))
     )

@@ -30,8 +30,8 @@ The tree (a name in brackets is its stable `code`)::
         ├── UnauthorizedAction       [action-unauthorized]     I33, I34
         └── CaveatsNotContained      [caveats-not-contained]   D27, I35
 
-`text` is the exact wording that TinyCloud's clients read where the wire has one. No text holds a byte of a token but
-the resource, ability, DID or CID that the sender named.
+`text` is the exact wording that TinyCloud's clients read where the wire has one. No text contains a byte of a token
+except the resource, ability, DID or CID that the sender named.
 """
 
 from typing import ClassVar, Literal
@@ -68,13 +68,13 @@ class _Reasoned(CapabilityError):
 
 
 class InvalidJson(_Reasoned):
-    """The bytes are not strict JSON, or not an object where one is asked for."""
+    """The bytes are not strict JSON, or not an object where one is required."""
 
     code = "json-invalid"
 
 
 class MalformedToken(_Reasoned):
-    """The token cannot be decoded or has a shape no rule allows; the wire tells no reason (E5)."""
+    """The token cannot be decoded or has a shape no rule allows; the wire states no reason (E5)."""
 
     code = "token-malformed"
     rule = "E5"
@@ -95,7 +95,7 @@ class BadSignature(CapabilityError):
 
 
 class WrongKind(CapabilityError):
-    """The token was signed for something else than the route it came to; one text for every mixture (T8 to T12)."""
+    """The token was signed for another purpose than that of its route; one text for every combination (T8 to T12)."""
 
     code = "token-kind"
     rule = "T8"
@@ -169,7 +169,7 @@ class ParentNotFound(ChainError):
 
 
 class UnauthorizedDelegator(ChainError):
-    """A cited parent was granted to somebody other than the delegator."""
+    """A cited parent was granted to a principal other than the delegator."""
 
     code = "delegator-unauthorized"
     rule = "D22"
@@ -183,7 +183,7 @@ class UnauthorizedDelegator(ChainError):
 
 
 class UnauthorizedInvoker(ChainError):
-    """A cited delegation was granted to somebody other than the invoker."""
+    """A cited delegation was granted to a principal other than the invoker."""
 
     code = "invoker-unauthorized"
     rule = "I32"
@@ -191,7 +191,7 @@ class UnauthorizedInvoker(ChainError):
 
 
 class UnauthorizedRevoker(ChainError):
-    """Who revokes has no say over the target, or the cited proof gives none."""
+    """The revoker has no say over the target, or the cited proof gives none."""
 
     code = "revoker-unauthorized"
     rule = "W22"
@@ -227,7 +227,7 @@ class DelegationRevoked(_OfCid):
 
 
 class AncestorRevoked(ChainError):
-    """Something above a cited delegation is revoked."""
+    """An ancestor of a cited delegation is revoked."""
 
     code = "ancestor-revoked"
     rule = "D23"
@@ -287,7 +287,7 @@ class UnauthorizedCapability(_OfCapability):
 
 
 class UnauthorizedAction(_OfCapability):
-    """No cited delegation holds, now, what the invocation asks; clients parse this text (I36)."""
+    """No cited delegation holds, now, what the invocation requests; clients parse this text (I36)."""
 
     code = "action-unauthorized"
     rule = "I34"

@@ -1,8 +1,8 @@
 """Statements beside the capabilities: what the node reads in `fct`, and policy statements in sign-in texts.
 
 Three kinds matter here: a delegation that may not be passed on (3.4), policy objects that are not ordinary grants
-(3.8), and an owner's conditions on who may open keys. The last are only carried; who releases keys reads them. A UCAN
-holds them as the fact `{"sealspace.attestation/v1": {...}}`, a sign-in text as a resource
+(3.8), and an owner's conditions on who may open keys. The last are only carried here; the release gate reads them. A
+UCAN contains them as the fact `{"sealspace.attestation/v1": {...}}`, a sign-in text as a resource
 `urn:sealspace:attestation:v1:<base64url of the JSON>` before its ReCap.
 """
 
@@ -21,7 +21,7 @@ ATTESTATION_URN: Final = "urn:sealspace:attestation:v1:"
 MAX_STATEMENT_BYTES: Final = 65_536
 
 SESSION_FACT: Final = "sealspace.attestation.session/v1"
-"""`type` of the fact that binds a token to a quote that is handed in."""
+"""`type` of the fact that binds a token to a quote that is submitted."""
 POLICY_FACT: Final = "sealspace.encryption.policy/v1"
 """`type` of the fact that binds a token to a network's new policy."""
 WITHDRAWAL_FACT: Final = "sealspace.encryption.withdrawal/v1"
@@ -35,7 +35,7 @@ _SESSION_PROFILE: Final = "policy-session-ucan/v1"
 
 
 def is_terminal(facts: Iterable[Json]) -> bool:
-    """Tell whether any fact says that the grant may be used but not passed on (3.4)."""
+    """Return whether any fact says that the grant may be used but not passed on (3.4)."""
     return any(isinstance(fact, dict) and fact.get(_DELEGATION_MODE) == "terminal" for fact in facts)
 
 
@@ -56,10 +56,10 @@ def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
 
 
 def states_policy(facts: Iterable[Json]) -> bool:
-    """Tell whether any member, however deep in the facts, is named as a policy on who may open keys.
+    """Return whether any member, however deep in the facts, is named as a policy on who may open keys.
 
-    Who reads policies looks at members of the facts themselves, in the one spelling; the rest has to be refused there,
-    so that no condition is passed over (RL8).
+    Code that reads policies looks only at members of the facts themselves, in the one spelling; it has to refuse the
+    rest, so that no condition is ignored (RL8).
     """
     left: list[Json] = list(facts)
     while left:
@@ -74,7 +74,7 @@ def states_policy(facts: Iterable[Json]) -> bool:
 
 
 def is_policy_name(name: str) -> bool:
-    """Tell whether a member is named as a policy, of whatever version, whatever case its name is in."""
+    """Return whether a member is named as a policy, of whatever version, whatever case its name is in."""
     return name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY
 
 
@@ -89,9 +89,9 @@ def attestation_facts(resources: Iterable[str]) -> tuple[Json, ...]:
 
     Raises:
         MalformedToken: A resource of that family is of another version, not base64url, or no strict JSON object:
-            a condition that is not understood must not be passed over.
+            a condition that is not understood must not be ignored.
     """
-    # Any case of the family's name: a prefix that its writer got wrong is refused below, not passed over.
+    # Any case of the family's name: a wrongly written prefix is refused below, not ignored.
     return tuple(_fact(text) for text in resources if text[: len(_ATTESTATION_FAMILY)].lower() == _ATTESTATION_FAMILY)
 
 

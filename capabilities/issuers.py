@@ -1,4 +1,4 @@
-"""Which key an issuer signs its tokens with, told from the DID alone: nothing is fetched (rules K1 to K6, K8, Q34).
+"""Which key an issuer signs its tokens with, derived from the DID alone: nothing is fetched (rules K1 to K6, K8, Q34).
 
     issuer                                       key
     did:key:<multibase>[#<the same>]             in the DID
@@ -55,7 +55,7 @@ def verify_jws(
         algorithm: `alg` of the header.
         signing_input: The text before the last dot.
         signature: Bytes of any length.
-        jwk: The key in the header; looked at for accounts alone, so that no key of another's choosing speaks for a DID.
+        jwk: The key in the header; used for accounts only, so that no key chosen by another party verifies for a DID.
 
     Raises:
         BadSignature: Whatever the fault (K9); also when the algorithm does not fit the key (Q33).
@@ -85,7 +85,8 @@ def verification_key(issuer: str, jwk: Mapping[str, Json] | None = None) -> Veri
     raise BadSignature  # K4, K5: no other method is resolved, least of all over the network (Q34)
 
 
-# Reading a point costs as much as a signature. Only keys are kept: what raises is not, so no long text is either.
+# Reading a point costs as much as a signature. Only keys are cached: a call that raises is not, so no long text is
+# cached.
 @lru_cache(maxsize=4096)
 def _key_of_url(url: str) -> VerificationKey:
     did, hash_sign, fragment = url.partition("#")

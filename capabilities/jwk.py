@@ -43,14 +43,14 @@ def key_of_jwk(jwk: Mapping[str, Json]) -> VerificationKey:
     """Read a public key.
 
     Args:
-        jwk: Untrusted JSON object; members beyond the known ones do not count.
+        jwk: Untrusted JSON object; unknown members are ignored.
 
     Returns:
         The key; its point lies on its curve.
 
     Raises:
         BadSignature: Another type of key, a coordinate that is not 32 bytes, a point off the curve, a key that is not
-            for signatures, or one whose private half is told.
+            for signatures, or one that includes its private half.
     """
     _check_purpose(jwk)
     algorithm = jwk.get("alg")
@@ -63,7 +63,7 @@ def _check_purpose(jwk: Mapping[str, Json]) -> None:
     operations = jwk.get("key_ops")
     if jwk.get("use") not in (None, "sig") or (operations is not None and not _verifies(operations)):
         raise BadSignature
-    if jwk.get("d") is not None:  # whoever reads the token could sign as well
+    if jwk.get("d") is not None:  # any reader of the token could sign as well
         raise BadSignature
 
 

@@ -1,8 +1,9 @@
 """What a token is for: a text is a grant or a request, never both (T8 to T10).
 
-Where its shape tells a token's kind, parsing tells it: a CACAO is no invocation (E4), a revocation revokes (V1, V3).
-What is left are UCANs, all of one shape, and they differ by whom they address: a grant somebody else, a request this
-node or its own signer. That a grant by a key to itself is no request, its mark says, which is in the store (T9).
+Where its shape determines a token's kind, parsing decides: a CACAO is no invocation (E4), a revocation revokes (V1,
+V3). The other tokens are UCANs, all of one shape, and they differ in their audience: a grant addresses another
+principal, a request this node or its own signer. A grant by a key to itself is distinguished from a request by its mark
+in the store (T9).
 
 Example:
     check_addressed(invocation, node_did)
@@ -15,7 +16,7 @@ from .tokens import Delegation, Invocation, Revocation
 
 
 def check_addressed(token: Invocation | Revocation, node: str) -> None:
-    """Check that a token is a request to this node: one that addresses somebody else is not for us to carry out (T8).
+    """Check that a token is a request to this node: one that addresses another principal is not carried out here (T8).
 
     Args:
         token: Verified.

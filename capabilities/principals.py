@@ -1,4 +1,4 @@
-"""Who: DIDs and the principals they stand for (rules P1 to P6).
+"""DIDs and the principals they identify (rules P1 to P6).
 
 A principal is a DID without its fragment, spelled canonically. One method has more than one spelling: an Ethereum
 account, `did:pkh:eip155:<chain>:<address>`, whose chain is plain decimal and whose address carries the EIP-55 checksum.
@@ -20,7 +20,7 @@ Principal = NewType("Principal", str)
 """A DID without fragment, in its canonical spelling where it has one (P4, P5)."""
 
 MAX_DID_CHARS: Final = 4096
-"""Longest DID that is memoised or taken apart; longer ones stay what they are: text."""
+"""Longest DID that is memoised or taken apart; longer ones are left as text."""
 
 ED25519_CODEC: Final = b"\xed\x01"
 """The multicodec of an Ed25519 public key (K6)."""
@@ -71,10 +71,10 @@ def principal_of(text: str) -> Principal:
 
 
 def same_principal(one: str, other: str) -> bool:
-    """Tell whether two DIDs or DID URLs name one principal (P4)."""
+    """Return whether two DIDs or DID URLs name one principal (P4)."""
     if one == other:
         return True
-    # A release compares the same few, again and again.
+    # A release compares the same few repeatedly.
     is_short = len(one) <= _MAX_REMEMBERED_CHARS and len(other) <= _MAX_REMEMBERED_CHARS
     return _remembered_same(one, other) if is_short else _is_same(one, other)
 
@@ -123,7 +123,7 @@ def wallet_address(principal: Principal) -> bytes | None:
 
 
 def is_wallet(principal: Principal) -> bool:
-    """Tell whether the principal is an Ethereum account that P2 can canonicalise."""
+    """Return whether the principal is an Ethereum account that P2 can canonicalise."""
     if not principal.startswith(_PKH_EIP155):
         return False
     try:
@@ -145,7 +145,7 @@ def _checksummed(lower: str) -> str:
 
 
 def _canonical_account(did: str) -> Principal:
-    # A wallet's DID stands in nearly every request; only texts of ordinary length are remembered.
+    # A wallet's DID occurs in nearly every request; only texts of ordinary length are cached.
     return _remembered_account(did) if len(did) <= _MAX_REMEMBERED_CHARS else _read_account(did)
 
 

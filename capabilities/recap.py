@@ -27,7 +27,7 @@ _KNOWN: Final = frozenset({"att", "prf"})
 _INTRODUCTION: Final = "I further authorize the stated URI to perform the following actions on my behalf:"
 
 Attenuations = Mapping[str, Mapping[str, tuple[Mapping[str, None], ...]]]
-"""Resource to ability to caveat list; a wallet's caveats hold nothing but null (S5)."""
+"""Resource to ability to caveat list; a wallet's caveats contain only null (S5)."""
 
 
 class _Wire(msgspec.Struct):

@@ -19,9 +19,9 @@ MAX_PARENTS: Final = 256
 """Most proofs that are read; the chain rules allow fewer (D30) and say so in words."""
 
 CID_URN: Final = "urn:cid:"
-"""What a resource begins with that is a delegation."""
+"""The prefix of a resource that is a delegation."""
 CID_AUDIENCE: Final = "ucan:"
-"""What `aud` of a wallet's revocation begins with (V3)."""
+"""The prefix of `aud` in a wallet's revocation (V3)."""
 
 _MEMOISED_PROOF_CHARS: Final = 128
 
@@ -102,7 +102,7 @@ def _cited(text: str) -> CitedParent:
     return CitedParent(text, _cid(text).digest32)
 
 
-# The tokens of a session cite the same proofs again and again. Only proofs are kept: what raises is not.
+# The tokens of a session cite the same proofs repeatedly. Only proofs are cached: a call that raises is not.
 _short_cited = lru_cache(maxsize=8192)(_cited)
 
 

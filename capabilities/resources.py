@@ -1,7 +1,7 @@
 """What an ability applies to: spaces, resources in them, encryption networks, and what contains what.
 
 Rules U1 to U16 (texts), X1 to X10 (containment), R1 to R3 (root authority), 1.6 (networks). Texts are compared as they
-stand: nothing is decoded (U13). The one repair is the spelling of an Ethereum owner (U6).
+are: nothing is decoded (U13). The one repair is the spelling of an Ethereum owner (U6).
 
 Example:
     parent = parse_resource("tinycloud:key:z6Mk...:default/kv/photos")
@@ -22,11 +22,11 @@ _ACCOUNT_NETWORK: Final = f"{NETWORK_PREFIX}did:pkh:eip155:"
 _SCHEME: Final = "tinycloud:"
 
 MAX_MEMOISED_CHARS: Final = 512
-"""Longer texts are parsed each time, so that strangers cannot fill the memos with large ones."""
+"""Longer texts are parsed each time, so that unauthenticated clients cannot fill caches with large ones."""
 
 
 class SpaceId(Struct, frozen=True, gc=False, cache_hash=True):
-    """A space: whose it is and what it is called.
+    """A space: its owner and its name.
 
     Attributes:
         owner: Canonical principal of the owner (U5).
@@ -79,10 +79,11 @@ class OpaqueResource(Struct, frozen=True, gc=False):
 
 
 class NetworkId(Struct, frozen=True, gc=False):
-    """An encryption network: whose it is and what it is called.
+    """An encryption network: its owner and its name.
 
     Attributes:
-        owner: A DID, canonical where P2 applies and otherwise as written (a fragment stays), or any text that is none.
+        owner: A DID, canonical where P2 applies and otherwise as written (a fragment stays), or any text that is not a
+            DID.
         name: Never empty, without `/` and `:`.
     """
 
@@ -97,8 +98,8 @@ class NetworkId(Struct, frozen=True, gc=False):
 
 Resource: TypeAlias = SpaceResource | OpaqueResource
 
-# RFC 3986. Possessive repeats of single characters: no input makes the match go back. That two hexadecimal digits
-# follow each "%" is looked at apart: possessive groups match wrongly before Python 3.11.5.
+# RFC 3986. Possessive repeats of single characters: no input causes backtracking. The two hexadecimal digits after each
+# "%" are checked separately: possessive groups match wrongly before Python 3.11.5.
 _PATH_CHARS = r"[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*+"
 _TAIL_CHARS = r"[A-Za-z0-9\-._~!$&'()*+,;=:@/?%]*+"
 _REG_NAME = r"[A-Za-z0-9\-._~!$&'()*+,;=%]*+"
@@ -129,7 +130,7 @@ _ESCAPES = re.compile(r"%(..)")
 
 
 def is_uri(text: str) -> bool:
-    """Tell whether the text is an absolute URI of RFC 3986 (ASCII, with a scheme)."""
+    """Return whether the text is an absolute URI of RFC 3986 (ASCII, with a scheme)."""
     return _parts_of(text) is not None
 
 
@@ -138,17 +139,17 @@ def _parts_of(text: str) -> re.Match[str] | None:
 
 
 def escapes_well(text: str) -> bool:
-    """Tell whether two hexadecimal digits follow each `%` of a text."""
+    """Return whether two hexadecimal digits follow each `%` of a text."""
     return "%" not in text or _NO_ESCAPE.search(text) is None
 
 
 def is_authority(text: str) -> bool:
-    """Tell whether the text is a non-empty RFC 3986 authority: `app.example`, `localhost:5173`."""
+    """Return whether the text is a non-empty RFC 3986 authority: `app.example`, `localhost:5173`."""
     return bool(text) and escapes_well(text) and _AUTHORITY.fullmatch(text) is not None
 
 
 def is_scheme(text: str) -> bool:
-    """Tell whether the text is an RFC 3986 scheme, without its colon."""
+    """Return whether the text is an RFC 3986 scheme, without its colon."""
     return _URI_SCHEME.fullmatch(text) is not None
 
 
@@ -183,7 +184,7 @@ def _read_resource(text: str) -> Resource:
     return _space_resource(text, parts) or OpaqueResource(text)
 
 
-# Busy keys come in token after token. Only resources are kept: what raises is not.
+# Many tokens name the same busy keys. Only resources are cached: a call that raises is not.
 _short_resource = lru_cache(maxsize=4096)(_read_resource)
 
 
@@ -204,7 +205,7 @@ def _space_resource(text: str, parts: re.Match[str]) -> SpaceResource | None:
 
 
 def _escapes_are_normal(text: str) -> bool:
-    """Tell whether escapes are in upper case, and only of what needs them."""
+    """Return whether escapes are in upper case, and only of what needs them."""
     return all(code == code.upper() and chr(int(code, 16)) not in _UNRESERVED for code in _ESCAPES.findall(text))
 
 
@@ -289,13 +290,13 @@ def _network_in(text: str) -> NetworkId | None:
         return None
 
 
-# One token can make many comparisons with one id. Of longer ones no token holds many.
+# One token can make many comparisons with one id. No token contains many longer ones.
 _MAX_COMPARED_CHARS: Final = 4096
 _compared_network = lru_cache(maxsize=4096)(_network_in)
 
 
 def extends(child: Resource, parent: Resource) -> bool:
-    """Tell whether a grant of `parent` covers `child` (X1 to X10)."""
+    """Return whether a grant of `parent` covers `child` (X1 to X10)."""
     if isinstance(child, SpaceResource):
         # X10, X1: the query is not compared.
         if (
@@ -328,7 +329,7 @@ def _within_opaque(child: OpaqueResource, parent: OpaqueResource) -> bool:
 
 
 def root_of(resource: Resource) -> Principal | None:
-    """Return who has root authority over the resource; None: nobody, a proof is always needed (R3)."""
+    """Return the principal with root authority over the resource; None: none has it, a proof is always needed (R3)."""
     if isinstance(resource, SpaceResource):
         return resource.space.owner  # R1
     network = network_of(resource)

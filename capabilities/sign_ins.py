@@ -4,19 +4,19 @@
     IP2  O is a wallet; every proof cited is a sign-in of O to I; and such a sign-in is in force now that holds
          `tinycloud.capabilities/read` on a space of O.
 
-O is the owner, I the invoker. The rule is stated here alone: what an owner may do in person asks `in_person_marks`, and
-`owner_word_marks` says which delegations count as the owner's word (RL4).
+O is the owner, I the invoker. The rule is stated only here: operations reserved to the owner in person call
+`in_person_marks`, and `owner_word_marks` decides which delegations count as the owner's word (RL4).
 
-A person signs in to an app by a message to a key that the app drew; a backend, a share or a manifest's target is
-granted to by a message of the same form. What tells them apart is stated in the message alone:
+A person signs in to an app with a message to a key that the app drew; a grant to a backend, a share or a manifest's
+target is a message of the same form. Only the message itself distinguishes them:
 
-    form        a CACAO of a wallet that cites nobody
-    audience    the DID URL of the key itself, `did:key:zX#zX` (J4): a grant to somebody else names the DID
-    policy      none: whoever states which code may receive keys speaks of code, not of a person
-    life        at most MAX_LIFE_S, from what it says itself and from its registration here
+    form        a CACAO of a wallet that cites no proof
+    audience    the DID URL of the key itself, `did:key:zX#zX` (J4): a grant to another principal names the DID
+    policy      none: a statement on which code may receive keys is about code, not about a person
+    life        at most MAX_LIFE_S, from the time that it states and from its registration here
 
 A session is such a message that also reads the owner's capabilities. Further grants of the wallet to the same key count
-while a session stands.
+while a session is in force.
 
 Example:
     if is_session(delegation, registered_at=now): ...          # index it
@@ -38,20 +38,20 @@ from .tokens import Delegation
 MAX_LIFE_S: Final = 30 * 86_400
 """Longest life of a message that counts as the owner in person: a key that an app lost is of no use for longer."""
 MAX_AHEAD_S: Final = 300
-"""How far ahead of the judging clock a message may say that it was signed: what clocks of people's machines are off."""
+"""How far ahead of the judging clock a message may say that it was signed: clocks of people's machines are inexact."""
 
 _KEY_PREFIX: Final = "did:key:z"
 _METHOD_CHARS: Final = len("did:key:")
 
 
 def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
-    """Tell whether this is the word of a wallet to a session key of its own.
+    """Return whether this is a message of a wallet to its own session key.
 
     Args:
         delegation: verified.
         registered_at: when it was registered here, epoch seconds.
     Does not check:
-        That it is issued by now (`is_issued`), stands, and is between the two parties in question.
+        That it is issued by now (`is_issued`), is live, and is between the two parties in question.
     """
     issued_at, expires_at = delegation.issued_at, delegation.expires_at
     return (
@@ -60,7 +60,7 @@ def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
         and not delegation.facts  # the facts of a CACAO are policies and nothing else
         and issued_at is not None
         and expires_at is not None
-        # Either bound alone can be had: an old message is posted today, or says that it was signed a moment ago.
+        # Either bound alone can be evaded: an old message is posted today, or says that it was signed a moment ago.
         and expires_at - issued_at <= MAX_LIFE_S
         and expires_at - registered_at <= MAX_LIFE_S
         and _names_own_key(delegation)
@@ -69,7 +69,7 @@ def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
 
 
 def is_issued(delegation: Delegation, *, now: float) -> bool:
-    """Tell whether a message was signed by now, as it says itself; one that does not say counts as not.
+    """Return whether a message was signed by now, as it states itself; one that states no time counts as not signed.
 
     Args:
         delegation: verified.
@@ -79,7 +79,7 @@ def is_issued(delegation: Delegation, *, now: float) -> bool:
 
 
 def is_session(delegation: Delegation, *, registered_at: float) -> bool:
-    """Tell whether this is a sign-in that reads the capabilities of a space of its signer; as `is_sign_in`."""
+    """Return whether this is a sign-in that reads the capabilities of a space of its signer; as `is_sign_in`."""
     if not is_sign_in(delegation, registered_at=registered_at):
         return False
     owner = delegation.delegator
@@ -95,7 +95,7 @@ def is_session(delegation: Delegation, *, registered_at: float) -> bool:
 
 
 class Link(Struct, frozen=True, gc=False):
-    """One delegation of a chain as the store holds it.
+    """One delegation of a chain as it is stored.
 
     Attributes:
         registered: the delegation with its closure and the closure's window.
@@ -112,14 +112,14 @@ class Link(Struct, frozen=True, gc=False):
 
 
 class Presence(Struct, frozen=True, kw_only=True, gc=False):
-    """What tells whether somebody is the owner in person.
+    """The input for deciding whether an invoker is the owner in person.
 
     Attributes:
         owner: O.
         invoker: I.
         cited: content key of every proof, in signed order.
         links: every delegation of every cited closure, by content key.
-        sessions: further delegations that may be the standing session of a holder; see `session_holders`.
+        sessions: further delegations that may be the session in force of a holder; see `session_holders`.
         marks: the mark of every delegation in `links` and `sessions`.
         now: epoch seconds.
     """
@@ -147,10 +147,10 @@ def in_person_marks(presence: Presence) -> tuple[ContentKey, ...] | None:
 
 
 def session_holders(presence: Presence) -> frozenset[Principal]:
-    """Return the principals of whom a session beyond the links may matter.
+    """Return the principals for whom a session beyond the links may matter.
 
-    The invoker, where everything cited is the owner's sign-in (IP2), and whoever signed a delegation that cites the
-    owner's sign-ins only (RL4): those of them for whom no link is a session that stands.
+    The invoker, where everything cited is the owner's sign-in (IP2), and the signer of each delegation that cites the
+    owner's sign-ins only (RL4): those of them for whom no link is a session in force.
 
     Args:
         presence: with its links and their marks; its sessions are not looked at.
@@ -184,7 +184,7 @@ def owner_word_marks(presence: Presence, link: Link) -> tuple[ContentKey, ...] |
 
 
 def _speaks_after_sign_in(presence: Presence, link: Link) -> bool:
-    """Tell whether a delegation cites the owner's sign-ins of its signer, and nothing else (RL4)."""
+    """Return whether a delegation cites the owner's sign-ins of its signer, and nothing else (RL4)."""
     delegation = link.registered.delegation
     if not delegation.parents:
         return False
@@ -209,7 +209,7 @@ def _cited(presence: Presence) -> list[Link] | None:
 
 
 def _are_sign_ins(presence: Presence, links: list[Link] | None, holder: Principal) -> bool:
-    """Tell whether there is a link and every one is the owner's sign-in of this holder (IP2)."""
+    """Return whether there is a link and every one is the owner's sign-in of this holder (IP2)."""
     if not links:
         return False
     for link in links:
@@ -220,7 +220,7 @@ def _are_sign_ins(presence: Presence, links: list[Link] | None, holder: Principa
 
 
 def _is_between(presence: Presence, delegation: Delegation, holder: Principal) -> bool:
-    """Tell whether O delegated to the holder, by now as the delegation says itself (IP2)."""
+    """Return whether O delegated to the holder, by now as the delegation itself states (IP2)."""
     return (
         same_principal(delegation.delegator, presence.owner)
         and same_principal(delegation.delegate, holder)
@@ -229,7 +229,7 @@ def _is_between(presence: Presence, delegation: Delegation, holder: Principal) -
 
 
 def _standing_session(presence: Presence, holder: Principal, links: Iterable[Link]) -> tuple[ContentKey, ...] | None:
-    """Return the mark of a session of O's with the holder that stands now (IP2)."""
+    """Return the mark of a session of O's with the holder that is in force now (IP2)."""
     for link in links:
         delegation = link.registered.delegation
         if (
@@ -242,6 +242,6 @@ def _standing_session(presence: Presence, holder: Principal, links: Iterable[Lin
 
 
 def _names_own_key(delegation: Delegation) -> bool:
-    """Tell whether the audience is the delegate's DID with its own key as fragment (J4)."""
+    """Return whether the audience is the delegate's DID with its own key as fragment (J4)."""
     did = delegation.delegate
     return did.startswith(_KEY_PREFIX) and delegation.audience == f"{did}#{did[_METHOD_CHARS:]}"

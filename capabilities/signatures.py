@@ -100,7 +100,7 @@ def address_of(key: coincurve.PublicKey) -> bytes:
 
 
 class Ed25519Signer:
-    """An Ed25519 key of one's own.
+    """An Ed25519 key pair that signs.
 
     Attributes:
         public_key: 32 bytes.
@@ -127,7 +127,7 @@ class Ed25519Signer:
 
 
 class WalletSigner:
-    """An Ethereum key of one's own, for tests, services and the command line.
+    """An Ethereum key with its secret, for tests, services and the command line.
 
     Attributes:
         address: 20 bytes.

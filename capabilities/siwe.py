@@ -1,7 +1,7 @@
 """The EIP-4361 text a wallet signs, and the times in it (section 2.3, rules C8 to C10).
 
-The text is only ever built, never read: what the node acts on are the fields. For one text to mean one set of fields no
-field may hold a control character; whoever reads fields from outside checks that (see `cacao`).
+The text is only built, never read: the node acts on the fields. For one text to mean one set of fields no field may
+hold a control character; code that reads fields from outside checks that (see `cacao`).
 """
 
 import re
@@ -32,7 +32,7 @@ class SiweMessage:
         domain: RFC 3986 authority that asks for the signature.
         address: 20 bytes of the wallet.
         chain_id: EIP-155 chain, 0 to 2^64 - 1.
-        uri: DID or DID URL of whom the wallet addresses (`aud` in a CACAO).
+        uri: DID or DID URL of the addressee (`aud` in a CACAO).
         nonce: Any text.
         issued_at: RFC 3339 text, kept as written.
         statement: One line, or None.
@@ -101,7 +101,7 @@ def parse_rfc3339(text: str) -> float:
     """Read an RFC 3339 time (C10).
 
     Args:
-        text: Untrusted. Any one ASCII character may stand for the `T`, letters may be lower case.
+        text: Untrusted. Any one ASCII character may replace the `T`, letters may be lower case.
 
     Returns:
         Epoch seconds with a fraction of at most nine digits. A leap second is the moment that ends it.
@@ -142,7 +142,7 @@ def _days_in(year: int, month: int) -> int:
 
 
 def _days_from_epoch(year: int, month: int, day: int) -> int:
-    """Count days from 1970-01-01 in the proleptic calendar; the standard library knows no year 0."""
+    """Count days from 1970-01-01 in the proleptic calendar; the standard library has no year 0."""
     past = year + 399  # at least one full cycle of 400 years, so that the divisions below see no negative number
     days = 365 * past + past // 4 - past // 100 + past // 400
     days += sum(_days_in(year, earlier) for earlier in range(1, month)) + day - 1
@@ -153,7 +153,7 @@ _DAYS_BEFORE_1970: Final = 365 * 2369 + 2369 // 4 - 2369 // 100 + 2369 // 400
 
 
 def _ends_month(moment_s: int) -> bool:
-    """Tell whether the moment is a midnight that begins a month."""
+    """Return whether the moment is a midnight that begins a month."""
     days, rest = divmod(moment_s, _DAY_S)
     return rest == 0 and _begins_month(days)
 

@@ -1,4 +1,4 @@
-"""JSON as data from strangers: an object, UTF-8, no member twice, nesting bounded.
+"""JSON from untrusted sources: an object, UTF-8, no member twice, nesting bounded.
 
 Example:
     body = parse_json(b'{"cid":"bafkr4i..."}', max_bytes=1_048_576)
@@ -31,7 +31,7 @@ def parse_json(data: bytes, *, max_bytes: int) -> dict[str, Json]:
 
     Args:
         data: Untrusted bytes.
-        max_bytes: Longest text that is looked at.
+        max_bytes: Longest text that is read.
 
     Returns:
         The object. No member of any object in it was repeated; nesting is at most MAX_NESTING.
@@ -50,7 +50,7 @@ def parse_json(data: bytes, *, max_bytes: int) -> dict[str, Json]:
 
 
 def check_text(data: bytes, *, max_bytes: int) -> None:
-    """Refuse text that is too long, not UTF-8 or nested deeper than MAX_NESTING; says nothing about its grammar."""
+    """Refuse text that is too long, not UTF-8 or nested deeper than MAX_NESTING; its grammar is not checked."""
     if len(data) > max_bytes:
         raise InvalidJson(f"JSON of more than {max_bytes} bytes")
     try:
@@ -58,14 +58,14 @@ def check_text(data: bytes, *, max_bytes: int) -> None:
             data.decode()
     except UnicodeDecodeError as exc:
         raise InvalidJson("JSON is not UTF-8") from exc
-    # Most texts have too few brackets to be deep; only the others are looked at closely.
+    # Most texts have too few brackets to be deep; only the others are checked closely.
     if data.count(b"[") + data.count(b"{") > MAX_NESTING and _nesting(data) > MAX_NESTING:
         raise InvalidJson("JSON nested too deeply")
 
 
 def repeats_member(data: bytes, names: frozenset[str]) -> bool:
-    """Tell whether the outermost object of a valid JSON text names one of `names` twice, escapes resolved."""
-    # A text without escapes in which no quoted name stands twice repeats none: that settles ordinary texts.
+    """Return whether the outermost object of a valid JSON text names one of `names` twice, escapes resolved."""
+    # A text without escapes in which no quoted name occurs twice repeats none: that settles ordinary texts.
     if _BACKSLASH not in data and max(map(data.count, _quoted(names))) < 2:
         return False
     outermost: list[str] = []

@@ -1,7 +1,7 @@
 """The text of an `Authorization` header, read into what it says (sections 2.1 to 2.5, 5.5).
 
-A token comes as an `Unverified...` value; `verify_...` checks its signature and returns the twin without that word,
-which nothing else makes but `restore_delegation`. Time, chain and replay are the caller's next steps.
+A token is parsed into an `Unverified...` value; `verify_...` checks its signature and returns the type without that
+prefix, which otherwise only `restore_delegation` creates. Time, chain and replay are the caller's next steps.
 
     parse -> check_window -> verify -> (chain) judge
 
@@ -76,7 +76,7 @@ class Capability(Struct, frozen=True, gc=False):
 
 
 class _Token(Struct, frozen=True, gc=False):
-    """What the forms have in common: the text as received, which belongs in no log."""
+    """What the forms have in common: the text as received, which is never logged."""
 
     header: str
 
@@ -89,7 +89,7 @@ _UNSAID: Final = frozenset({"header", "envelope"})
 
 
 class _DelegationFields(_Token, frozen=True, gc=False):
-    """What a delegation says.
+    """The contents of a delegation.
 
     Attributes:
         header: The text as received.
@@ -139,7 +139,7 @@ class Delegation(_DelegationFields, frozen=True, gc=False):
 
 
 class _InvocationFields(_Token, frozen=True, gc=False):
-    """What an invocation says.
+    """The contents of an invocation.
 
     Attributes:
         header: The text as received.
@@ -190,7 +190,7 @@ class Invocation(_InvocationFields, frozen=True, gc=False):
 
 
 class _RevocationFields(_Token, frozen=True, gc=False):
-    """What a revocation says.
+    """The contents of a revocation.
 
     Attributes:
         header: The text as received.
@@ -341,7 +341,7 @@ def verify_revocation(unverified: UnverifiedRevocation) -> Revocation:
 def restore_delegation(header: str) -> Delegation:
     """Read a delegation that was verified before it was stored; the caller vouches for the store.
 
-    What an earlier version took stays readable, also where it is refused by now; its header is in today's spelling.
+    What an earlier version accepted stays readable, even if it is refused now; its header is in today's spelling.
 
     Raises:
         MalformedToken: The stored text is damaged.
@@ -372,7 +372,7 @@ def check_window(token: Token, now: float) -> None:
 
 
 def _within(not_before: float | None, expires_at: float | None, now: float, *, begins_after: bool) -> bool:
-    """Tell whether `now` lies in the window; the not-before of a wallet's message is exclusive (C8), else not (T4)."""
+    """Return whether `now` is in the window; the not-before of a wallet's message is exclusive (C8), else not (T4)."""
     if expires_at is not None and now > expires_at:
         return False
     return not_before is None or now > not_before or (now == not_before and not begins_after)

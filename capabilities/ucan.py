@@ -31,18 +31,18 @@ else:
     Json = Any  # the decoder needs no recursive type: any JSON value passes
 
 MAX_PAYLOAD_BYTES: Final = 294_912
-"""What a header of 393,216 characters holds in base64."""
+"""The bytes that a header of 393,216 characters carries in base64."""
 
 MAX_HEADER_PART_BYTES: Final = 16_384
 """Longest JOSE header; with a public key it has some 150 bytes."""
 
 _MEMOISED_CHARS: Final = 512
-"""Longer headers and names are read each time, so that strangers cannot fill the memos with large ones."""
+"""Longer headers and names are read each time, so that unauthenticated clients cannot fill caches with large ones."""
 
 _NO_BASE64URL: Final = "JWS part is not base64url without padding"
 _UCV: Final = "0.10.0"
 _PAYLOAD_MEMBERS: Final = frozenset({"iss", "aud", "exp", "nbf", "nnc", "fct", "prf", "att"})
-# Names a JWS may carry. Which of them fits is the key's business (Q33); another name makes the token undecodable.
+# Names a JWS may carry. Which of them fits depends on the key (Q33); another name makes the token undecodable.
 _ALGORITHMS: Final = frozenset(
     {"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES256K"}
     | {"ES256K-R", "ESKeccakK", "ESKeccakKR", "ESBlake2b", "ESBlake2bK", "EdDSA", "EdBlake2b", "none"}
@@ -56,11 +56,11 @@ _DID_URL = re.compile(rf"{_DID_TEXT}(?:[/?]{_TAIL})?(?:#{_TAIL})?")
 
 
 class UcanHeader(msgspec.Struct, frozen=True, gc=False):
-    """What matters of a JOSE header.
+    """The members of a JOSE header that are used.
 
     Attributes:
         alg: A known algorithm name.
-        jwk: A public key as JSON, looked at for accounts alone (K3, K8), or None.
+        jwk: A public key as JSON, used for accounts only (K3, K8), or None.
     """
 
     alg: str
@@ -71,8 +71,8 @@ class UcanPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """The claims of a UCAN.
 
     Attributes:
-        iss: DID or DID URL of who signs.
-        aud: Plain DID of whom it addresses.
+        iss: DID or DID URL of the signer.
+        aud: Plain DID of the addressee.
         exp: Epoch seconds, a fraction allowed.
         nbf: Epoch seconds or None.
         nnc: Nonce or None.
@@ -111,7 +111,7 @@ class UcanToken(msgspec.Struct, frozen=True, gc=False):
     signature: bytes
 
     def __repr__(self) -> str:
-        return f"UcanToken(iss={self.payload.iss!r})"  # a token belongs in no log
+        return f"UcanToken(iss={self.payload.iss!r})"  # tokens are never logged
 
 
 _PAYLOAD_DECODER = msgspec.json.Decoder(UcanPayload)
@@ -163,7 +163,7 @@ def encode_ucan(payload: UcanPayload, signer: Ed25519Signer, *, include_jwk: boo
 
     Args:
         payload: The claims; `iss` is the signer's DID or DID URL.
-        signer: Who signs.
+        signer: The signing key.
         include_jwk: Put the public key into the header, as other clients do.
     """
     jwk = {"alg": "EdDSA", "crv": "Ed25519", "kty": "OKP", "x": _encoded(signer.public_key)}
@@ -195,13 +195,13 @@ def _counted_texts(payload: UcanPayload) -> int:
     """Check the abilities, and count the names and texts that were read, those in caveats and nested facts left out.
 
     A text has two quotes, and more where one is escaped. Decoding leaves out a repeated member and an unknown one, so
-    that the quotes of their names are not accounted for by what was read. Where all quotes are, a payload holds what
-    was counted and nothing else: no member twice, on whatever level, and no nesting to speak of.
+    that the members that were read do not account for the quotes of their names. Where all quotes are accounted for, a
+    payload contains only what was counted: no member twice, on any level, and hardly any nesting.
 
     Raises:
         InvalidIdentifier, MalformedToken: An ability is invalid, or one has no caveat list.
     """
-    texts = 7 + len(payload.prf) + len(payload.att)  # iss and aud with what they say; the names exp, prf and att
+    texts = 7 + len(payload.prf) + len(payload.att)  # iss and aud with their values; the names exp, prf and att
     if payload.nbf is not None:
         texts += 1
     if payload.nnc is not None:
@@ -257,7 +257,7 @@ def _read_audience(aud: str) -> Principal:
     return principal_of(aud)
 
 
-# Few issuers sign most tokens, and for few. What raises is not kept.
+# Few issuers sign most tokens, and for few audiences. A call that raises is not cached.
 _short_issuer = lru_cache(maxsize=4096)(_read_issuer)
 _short_audience = lru_cache(maxsize=4096)(_read_audience)
 
@@ -284,7 +284,7 @@ def _read_header(text: str) -> UcanHeader:
     return UcanHeader(algorithm, jwk if isinstance(jwk, dict) else None)
 
 
-# One header for every token of a session key. Only valid headers are kept: what raises is not.
+# One header for every token of a session key. Only valid headers are cached: a call that raises is not.
 _short_header = lru_cache(maxsize=4096)(_read_header)
 
 

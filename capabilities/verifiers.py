@@ -109,7 +109,7 @@ class P256Verifier:
 
 
 class Secp256k1Verifier:
-    """A key on the curve secp256k1, a wallet's for one.
+    """A key on the curve secp256k1, for example a wallet's.
 
     Attributes:
         public_key: The compressed point, 33 bytes.
@@ -149,7 +149,7 @@ def _check_algorithm(algorithm: str, fitting: frozenset[str]) -> None:
 
 
 def _check_form(point: bytes) -> None:
-    """Refuse what is no plain point: the libraries read the hybrid form as well, a third spelling of one key."""
+    """Refuse anything but a plain point: the libraries read the hybrid form as well, a third spelling of one key."""
     if not (len(point) == 33 and point[0] in (2, 3)) and not (len(point) == 65 and point[0] == 4):
         raise BadSignature
 
