@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .client import Client as Client
-else:  # a type checker that saw it would take every misspelling for a name
+else:  # a type checker that saw it would accept every misspelling as a name
 
     def __getattr__(name: str) -> object:
         """Load `Client` on first use."""

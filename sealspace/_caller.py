@@ -47,7 +47,7 @@ class Caller:
         clock: for the times in tokens.
         entropy: for nonces and keys.
         pinned_node: the only node DID to talk to; None: the first one seen is kept.
-        session: who acts; None until somebody signs in.
+        session: the acting session; None before a sign-in.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class Caller:
 
     @property
     def session(self) -> Session:
-        """Who acts.
+        """The acting session.
 
         Raises:
-            RuntimeError: nobody has signed in; the program called in the wrong order.
+            RuntimeError: no session is signed in; the program called in the wrong order.
         """
         if self._session is None:
             raise RuntimeError("not signed in: call sign_in() first, or pass a session")
@@ -85,7 +85,7 @@ class Caller:
 
     @property
     def signed_in(self) -> Session | None:
-        """Who acts; None where nobody has signed in yet."""
+        """The acting session; None before a sign-in."""
         return self._session
 
     async def info(self) -> NodeInfo:
@@ -130,15 +130,15 @@ class Caller:
         facts: Sequence[Json] = (),
         minted: Callable[[str], None] | None = None,
     ) -> Callable[[], str]:
-        """Return a function that mints a fresh token for each try (J5), addressed to this node: none other takes it.
+        """Return a function that mints a fresh token for each try (J5), addressed to this node: no other accepts it.
 
         Args:
             wanted: the capabilities of the request.
-            proofs: cids to cite; None: what the session holds that covers it.
+            proofs: cids to cite; None: the session's grants that cover it.
             facts: `fct` items.
-            minted: is told each token before it is sent.
+            minted: called with each token before it is sent.
         Raises:
-            NotGranted, SessionExpired: the session holds nothing that covers it.
+            NotGranted, SessionExpired: no grant of the session covers it.
             NodeMismatch, TransportError: as `info`.
         """
         session = self.session
@@ -170,7 +170,7 @@ class Caller:
         repeatable: bool = False,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> Answer:
-        """Invoke capabilities and return whatever the node answered."""
+        """Invoke capabilities and return the node's answer, a refusal included."""
         return await self.transport.exchange(
             Request(
                 "POST",
@@ -192,7 +192,7 @@ class Caller:
         mint: Callable[[], str] | None = None,
         serves_once: bool = False,
     ) -> Answer:
-        """Send a JSON body to a route of its own and return whatever the node answered; `serves_once` as in Request."""
+        """Send a JSON body to a route of its own and return any answer of the node; `serves_once` as in Request."""
         headers = {"Content-Type": "application/json"}
         request = Request(method, path, mint=mint, headers=headers, body=body, serves_once=serves_once)
         return await self.transport.exchange(request)

@@ -41,7 +41,7 @@ def space_capability(space: SpaceId, service: str, path: str | None, ability: st
         path: raw text of the path; None for the service as a whole.
         ability: full ability.
     Raises:
-        InvalidInput: the path cannot stand in a URI as it is, or would be read as something else.
+        InvalidInput: the path cannot be used in a URI as it is, or would be read as something else.
     """
     resource = SpaceResource(space, service, path)
     try:

@@ -1,6 +1,6 @@
 """One exchange of the decrypt protocol: the request's body and fact, and the checks on the node's answer.
 
-Pure: what is sent and how is in `encryption`. The checks stand in the order of the protocol (enc 3.7), and nothing is
+Pure: what is sent and how is in `encryption`. The checks are in the order of the protocol (enc 3.7), and nothing is
 opened before the last of them has passed.
 """
 
@@ -24,7 +24,7 @@ _ECHOED = ("alg", "keyVersion", "encryptedSymmetricKeyHash", "receiverPublicKeyH
 
 @dataclass(frozen=True, slots=True)
 class DecryptRequest:
-    """What is asked of a node, and what its answer is held against; made by `decrypt_request`.
+    """A request to a node, and what its answer is checked against; made by `decrypt_request`.
 
     Attributes:
         target_node: DID of the node.
@@ -58,7 +58,7 @@ def decrypt_request(envelope: InlineEnvelope, *, target_node: str, receiver_publ
     The network's id is sent in its canonical spelling, which the node echoes; careful writers store that one anyway.
 
     Args:
-        envelope: whose key is wanted.
+        envelope: the envelope whose key is requested.
         target_node: DID of the node.
         receiver_public_key: X25519 public key, 32 bytes, that the key shall be wrapped to.
     """
@@ -74,11 +74,11 @@ def decrypt_request(envelope: InlineEnvelope, *, target_node: str, receiver_publ
 
 
 def verify_answer(answer: Mapping[str, Json], request: DecryptRequest, *, invocation_cid: str) -> bytes:
-    """Check a node's answer to a decrypt request and return the key it holds, still wrapped.
+    """Check a node's answer to a decrypt request and return the key in it, still wrapped.
 
     Args:
         answer: the JSON object of the answer, untrusted.
-        request: what was asked.
+        request: the request that was sent.
         invocation_cid: id of the token that was sent, computed here and not by the node.
     Returns:
         The wrapped content key; it was signed by the node the request names, for this request and no other.

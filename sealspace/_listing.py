@@ -1,4 +1,4 @@
-"""Lists in pages, from a node that may be hostile: they end, and each page lies behind the one before (J14)."""
+"""Lists in pages, from a node that may be hostile: they end, and each page follows the one before (J14)."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, TypeVar
@@ -17,8 +17,8 @@ async def read_pages(
     """Yield the pages of a list.
 
     Args:
-        ask: returns the page at a place and where the next one begins; the place is None for the first page, and what
-            is returned None behind the last.
+        ask: returns the page at a position, and the position of the next one; the position is None for the first page,
+            and the one returned is None after the last.
         most_pages: more are not read.
     Raises:
         MalformedAnswer: a page is followed by itself, or the list has no end.
@@ -36,17 +36,17 @@ async def read_pages(
 
 
 def require_advance(keys: Sequence[str], *, prefix: str, after: str | None, limit: int, is_last: bool) -> None:
-    """Check that a page of keys is one, and lies behind what was listed before.
+    """Check that a page of keys is valid, and follows what was listed before.
 
     Args:
         keys: of the page, untrusted.
         prefix: with which all of them begin.
-        after: the last key of the page before; None: this is the first one, or nobody knows.
+        after: the last key of the page before; None: this is the first page, or it is not known.
         limit: how many were asked for; a last page may hold more, for a node that sends everything at once.
         is_last: whether nothing follows.
     Raises:
-        MalformedAnswer: a key lies elsewhere, keys do not ascend, or a page that is followed by another one is empty
-            or too long.
+        MalformedAnswer: a key is out of this range, keys do not ascend, or a page that is followed by another one is
+            empty or too long.
     """
     if not is_last and not 0 < len(keys) <= limit:
         raise MalformedAnswer("a page of the node's list is empty, or longer than was asked for")

@@ -1,6 +1,6 @@
 """Reading an app manifest: every member checked, nothing expanded yet.
 
-The fault of a manifest is named in the words that the protocol's other clients use.
+Errors use the wording of the protocol's other clients.
 """
 
 from collections.abc import Iterable, Mapping
@@ -57,7 +57,7 @@ class Manifest:
         defaults: "none", "default", "admin" or "all".
         include_public_space: carried along, grants nothing by itself.
         permissions: the entries of `permissions`.
-        secrets: the entries that its `secrets` stand for.
+        secrets: the entries that its `secrets` expand to.
         source: the JSON object it was read from.
     """
 

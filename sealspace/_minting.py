@@ -24,7 +24,7 @@ from .errors import InvalidInput
 from .wallets import Wallet
 
 INVOCATION_TTL_S: Final = 60.0
-"""How long a request's token lives; a node takes at most 300 s, and a lost token dies soon."""
+"""Lifetime of a request's token; a node accepts at most 300 s, and a lost token expires soon."""
 
 REVOCATION_TTL_S: Final = 60.0
 _NONCE_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -33,7 +33,7 @@ _NONCE_CHARS = 17
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """What a key states in a token of its own.
+    """The statements of a token that a key signs.
 
     Attributes:
         audience: DID without fragment.
@@ -62,7 +62,7 @@ class Message:
         capabilities: what is granted; none: the message is no grant.
         parents: cids of delegations it rests on.
         resources: further resources, before the ReCap.
-        statement: words of the caller's own, before the sentence about the capabilities.
+        statement: the caller's own text, before the sentence about the capabilities.
     """
 
     domain: str
@@ -96,7 +96,7 @@ def sign_message(wallet: Wallet, message: Message, entropy: Entropy) -> str:
     """Ask a wallet to sign, and return the CACAO as a header (J4).
 
     Raises:
-        InvalidInput: the message names what a sign-in text cannot hold.
+        InvalidInput: the message names what a sign-in text cannot contain.
     """
     siwe = SiweMessage(
         domain=message.domain,

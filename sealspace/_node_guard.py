@@ -1,4 +1,4 @@
-"""Asking a node for its own evidence, and letting no token out before it was found good."""
+"""Asking a node for its own evidence, and sending no token before the evidence is accepted."""
 
 import asyncio
 from typing import Final
@@ -25,7 +25,7 @@ async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> Node
 
     Raises:
         NodeEvidenceRefused: the node has none, or its answer has another shape.
-        RateLimited, NodeFailure: it makes no quote now.
+        RateLimited, NodeFailure: it produces no quote now.
         TransportError: no usable answer.
     """
     nonce = encode_url(entropy.token(_NONCE_BYTES))
@@ -35,10 +35,10 @@ async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> Node
 
 
 class NodeGuard:
-    """Demands a node's evidence, once for all who wait, and again when it is old.
+    """Requires a node's evidence, once for all waiting callers, and again when it is old.
 
     Args:
-        caller: asks the node; knows its DID.
+        caller: sends the request; provides the node's DID.
         requirement: what is demanded.
         clock: how old evidence is.
         entropy: for nonces.
@@ -59,8 +59,8 @@ class NodeGuard:
         """Return evidence that is good now; it is asked for where there is none, or it is old.
 
         Raises:
-            NodeEvidenceRefused: it is not good. It is asked for again the next time; whoever waited for an answer that
-                was no good has the same answer, or the last of many would wait for all questions before.
+            NodeEvidenceRefused: it is not good. It is asked for again the next time; callers that waited for an answer
+            that was not good get the same answer, or the last of many would wait for all requests before.
             NodeMismatch, NodeRefused, TransportError.
         """
         known = self._fresh()
@@ -68,7 +68,7 @@ class NodeGuard:
             return known
         failures = self._failures
         async with self._turn:
-            known = self._fresh()  # somebody else may have asked meanwhile
+            known = self._fresh()  # another task may have asked meanwhile
             if known is not None:
                 return known
             if self._failed is not None and self._failures != failures:
@@ -84,13 +84,13 @@ class NodeGuard:
             return None
         asked_at, evidence = self._known
         ends_at = min(asked_at + self._requirement.renew_after_s, evidence.facts.expires_at)
-        # A clock that was set back tells nothing about the age.
+        # A clock that was set back says nothing about the age.
         return evidence if asked_at <= self._clock.now() < ends_at else None
 
     async def _ask(self) -> NodeEvidence:
         self._known = None
         node_id = await self._caller.node_id()
-        asked_at = self._clock.now()  # a quote may be as old as the question: who relays it can hold it back
+        asked_at = self._clock.now()  # a quote may be as old as the request: a relay can hold it back
         attestation = await fetch_node_attestation(self._caller.transport, self._entropy)
         statement, now = attestation.statement, self._clock.now()
         # AT45

@@ -1,4 +1,4 @@
-"""From an HTTP error to the exception that says what it means (J8)."""
+"""The exception for each HTTP error, which says what it means (J8)."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a secret is called, and where it lies in the `secrets` space (naming rules of the secrets convention).
+"""The names of secrets, and their paths in the `secrets` space (naming rules of the secrets convention).
 
 NAME                 secrets/NAME                  vault/secrets/NAME
 NAME, scope "app"    secrets/scoped/app/NAME       vault/secrets/scoped/app/NAME
@@ -34,7 +34,7 @@ class SecretName:
 
     @property
     def vault_key(self) -> str:
-        """Key in the vault, without the `vault/` prefix; the label of the envelope holds it."""
+        """Key in the vault, without the `vault/` prefix; the label of the envelope contains it."""
         return f"secrets/{self.name}" if self.scope is None else f"secrets/scoped/{self.scope}/{self.name}"
 
     @property
@@ -78,7 +78,7 @@ def canonical_scope(scope: str) -> str:
 
 
 def list_prefix(scope: str | None) -> str:
-    """Return the path under which the secrets of a scope lie; a grant to list names exactly this path."""
+    """Return the path under which the secrets of a scope are stored; a grant to list names exactly this path."""
     if scope is None:
         return f"{VAULT_PREFIX}secrets/"
     return f"{VAULT_PREFIX}secrets/scoped/{canonical_scope(scope)}/"

@@ -37,7 +37,7 @@ from .transport import Request, path_segment
 from .wallets import Wallet
 
 SESSION_TTL_S: Final = 7 * 86_400.0
-"""How long a sign-in lasts where nothing else is said."""
+"""How long a sign-in lasts unless the caller says otherwise."""
 
 MAX_SESSION_TTL_S: Final = float(MAX_LIFE_S)
 """A node counts a session key as its owner in person only up to this lifetime (IP2)."""
@@ -60,10 +60,10 @@ class SignIn:
         network_abilities: abilities on the owner's default encryption network.
         ttl_s: lifetime in seconds, at most 30 days.
         received: delegations to the wallet that the session shall use too; what is asked for of other owners has to be
-            among them. The wallet hands on each in a message of its own, one signature for each: whoever owns a space
+            among them. The wallet passes on each in a separate message, one signature for each: the owner of any space
             in a delegation can revoke all of it (W22).
         domain: authority that asks, shown to the person in the wallet.
-        statement: words of the program's own, shown before the sentence about the capabilities.
+        statement: the program's own text, shown before the sentence about the capabilities.
     """
 
     space: str | None = None
@@ -84,8 +84,8 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
         The session; every space it asks for is hosted.
     Raises:
         InvalidInput: the lifetime or a name is out of bounds.
-        NotGranted: something of another owner's is asked for, and no delegation to the wallet names it.
-        InvalidPortableDelegation: what was received is for somebody else, has ended or cannot be read.
+        NotGranted: a capability of another owner is asked for, and no delegation to the wallet names it.
+        InvalidPortableDelegation: a received delegation is for another DID, has ended or cannot be read.
         SpacesNotHosted: the node hosts a space neither by itself nor on the owner's word.
         NodeRefused, TransportError.
     """
@@ -125,11 +125,11 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
 async def pass_on(
     caller: Caller, wallet: Wallet, grant: Grant, signer: Ed25519Signer, *, ttl_s: float, domain: str
 ) -> Grant:
-    """Have the wallet hand on everything of a grant to its own session key, in a message that names nothing else (W22).
+    """Have the wallet pass on a whole grant to its own session key, in a message that names nothing else (W22).
 
     Args:
         caller: to the node, where the grant is registered.
-        wallet: whom the grant is for.
+        wallet: the recipient of the grant.
         grant: what the wallet received.
         signer: the session's key.
         ttl_s: lifetime in seconds; cut to that of the grant.
@@ -157,7 +157,7 @@ async def key_sign_in(caller: Caller, key: Ed25519Signer | bytes, *, spaces: Seq
     Args:
         caller: to the node.
         key: a signer or a 32-byte seed.
-        spaces: short names of spaces of this key; none: an agent that lives on grants, nothing is sent but `/info`.
+        spaces: short names of spaces of this key; none: an agent that only uses grants; only `/info` is requested.
     Raises:
         NotGranted: a space is another owner's.
         SpacesNotHosted: the node hosts a space neither by itself nor on the key's word.
@@ -188,7 +188,7 @@ def _received(owner: Principal, asked: SignIn, *, now: float) -> tuple[Grant, ..
 
 
 def _own_part(owner: Principal, wanted: Sequence[Capability], received: Sequence[Grant]) -> tuple[Capability, ...]:
-    """Return what the owner grants of its own; all else has to be named by what was received."""
+    """Return the owner's own capabilities among those asked for; all others have to be in a received delegation."""
     named = {_place(one) for grant in received for one in grant.capabilities}
     own = []
     for one in wanted:
@@ -235,8 +235,8 @@ def sign_in_capabilities(owner: Principal, asked: SignIn) -> tuple[Capability, .
 async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
     """Post a delegation and return the spaces in it that are not hosted (J2).
 
-    Posting is idempotent, so it is repeatable; a delegation is not used up by it. Of what the node lists as skipped
-    only spaces of this very delegation count: nobody is made to sign for others.
+    Posting is idempotent, so it is repeatable; a delegation is not used up by it. Of the spaces that the node lists as
+    skipped, only those of this delegation count: no owner is made to sign for others.
     """
     request = Request("POST", "/delegate", mint=lambda: grant.header, repeatable=True)
     skipped = frozenset(texts_of(json_object(await caller.transport.require(request)), "skipped"))
@@ -246,7 +246,7 @@ async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
 
 
 async def _host_by_wallet(caller: Caller, wallet: Wallet, spaces: Sequence[SpaceId], *, domain: str) -> None:
-    """Have the wallet's word given that the node shall host spaces: one signature for all of them (D43, D44)."""
+    """Have the wallet sign that the node shall host spaces: one signature for all of them (D43, D44)."""
     message = Message(
         domain=domain,
         uri=await _host_did(caller, spaces[0]),
@@ -268,7 +268,7 @@ async def _host_did(caller: Caller, space: SpaceId) -> str:
 
 
 def _own_grant(caller: Caller, session: Session, audience: str, wanted: Sequence[Capability]) -> Grant:
-    """A key's own word about its own spaces; needs no parent."""
+    """Return a key's delegation of its own spaces; needs no parent."""
     claims = Claims(
         audience=audience,
         capabilities=wanted,
@@ -292,7 +292,7 @@ def _whole_space(space: SpaceId) -> list[Capability]:
 
 
 def _account_of(space: SpaceId) -> list[Capability]:
-    """Seeing what was delegated in a space, and ending it."""
+    """Return the rights to see what was delegated in a space, and to end it."""
     delegation = [space_capability(space, "delegation", None, ability) for ability in DELEGATION_ABILITIES]
     return [space_capability(space, "capabilities", None, CAPABILITIES_READ), *delegation]
 

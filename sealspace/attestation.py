@@ -1,6 +1,6 @@
-"""The client's half of attestation: ask for a challenge, hand in a quote.
+"""The client's half of attestation: ask for a challenge, submit a quote.
 
-What makes the quote, and what its report data have to be, is in `tee_backend`; this module speaks the two routes.
+`tee_backend` makes the quote and defines its report data; this module calls the two routes.
 
 Example:
     challenge = await client.attestation.challenge()
@@ -35,7 +35,7 @@ _ABOUT_THE_EVIDENCE = frozenset({400, 403, 409, 422})
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A nonce of the node's; serves once, for the DID that asked.
+    """A nonce of the node; valid once, for the DID that asked for it.
 
     Attributes:
         nonce: 32 bytes.
@@ -50,7 +50,7 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """What a backend hands in.
+    """What a backend submits.
 
     Attributes:
         quote: TDX quote, as the platform gave it.
@@ -67,7 +67,7 @@ class Attested:
 
 @dataclass(frozen=True, slots=True)
 class AttestationSession:
-    """Evidence that stands at the node.
+    """Evidence that is in force at the node.
 
     Attributes:
         expires_at: epoch seconds.
@@ -99,17 +99,17 @@ class Attestation:
         return Challenge(_nonce(required_text(value, "nonce")), audience, required_number(value, "expiresAt"))
 
     async def open_session(self, network: NetworkId, challenge: Challenge, attested: Attested) -> AttestationSession:
-        """Hand in a quote; from then on, until the evidence ends, it speaks for this session's DID.
+        """Submit a quote; from then on, until the evidence ends, it counts for this session's DID.
 
         Args:
-            network: a network on which the session holds decrypt; proves that it has business here.
+            network: a network on which the session holds decrypt; proves that it has a use for evidence here.
             challenge: a fresh one; it is used up, whatever the answer.
             attested: quote and receiver key.
         Raises:
             NotGranted: the session does not hold decrypt on the network.
-            AttestationRefused: the node does not believe the quote, or the challenge is over; `problem` says why.
-            NodeFailure: the node has no collateral, or no room in its queue; `retry_after_s` says when to come again,
-                with a new challenge.
+            AttestationRefused: the node does not accept the quote, or the challenge has expired; `problem` says why.
+            NodeFailure: the node has no collateral, or its queue is full; `retry_after_s` says when to try again, with
+                a new challenge.
         Does not check:
             Whether any owner approves this code: that is judged at each release.
         """
@@ -133,7 +133,7 @@ class Attestation:
 
 
 def _accepted(caller: Caller, answer: Answer) -> Answer:
-    """Return a success; what the node has against the evidence gets a class of its own."""
+    """Return a success; raise an exception of its own class where the node refuses the evidence."""
     try:
         return caller.require(answer)
     except NodeRefused as exc:

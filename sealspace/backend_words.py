@@ -144,12 +144,12 @@ def _pinned(policy: Policy) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """Show a name that a stranger chose, short enough that it fills no line."""
+    """Show an untrusted name, short enough that it fills no line."""
     return f'"{printable(text, most=_MOST_NAME_CHARS)}"'
 
 
 def _first(texts: Sequence[str], separator: str) -> str:
-    """Show a stranger's list as far as somebody reads it."""
+    """Show an untrusted list, cut to a readable length."""
     more = len(texts) - _MOST_SHOWN
     shown = separator.join(printable(text, most=_MOST_ENTRY_CHARS) for text in texts[:_MOST_SHOWN])
     return shown if more <= 0 else f"{shown}{separator}and {more} more"

@@ -3,10 +3,10 @@
 An owner has the address of a backend and wants to know what runs there before anything is granted. `look_at` asks it
 with a fresh nonce and has the answer verified, on the owner's own machine and with the owner's own collateral; what it
 returns says in plain words what was seen (`in_plain_words`). `Backends.grant` then delegates the secrets that the
-backend's manifest asks for, on the condition that whoever opens them is that very code.
+backend's manifest asks for, on the condition that only that exact code opens them.
 
-Where the evidence came from proves nothing by itself: what a grant names is the DID and the code in the quote, so that
-whoever relays somebody else's evidence gains nothing.
+Where the evidence came from proves nothing by itself: a grant names the DID and the code in the quote, so that relaying
+another backend's evidence gains nothing.
 
 Example:
     seen = await look_at("https://backend.example", Inspector(collateral))   # tee_backend.inspection
@@ -54,7 +54,7 @@ from .transport import Answer, Request, Transport, TransportSettings
 from .wallets import Wallet
 
 LOOK_TTL_S: Final = 900.0
-"""How long what was seen may stand before a grant: somebody has to read it, and code changes."""
+"""How long before a grant the backend may have been seen: a person has to read the result, and code changes."""
 
 Pin = Literal["compose", "instance"]
 """What a grant names beside the image: the compose file, on any instance; or RTMR3 as it is, this start alone."""
@@ -74,7 +74,7 @@ _BACKEND_TIMEOUT_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class ValidWindow:
-    """When a part of the collateral holds, epoch seconds."""
+    """When a part of the collateral is valid, epoch seconds."""
 
     name: str
     starts_at: float
@@ -86,7 +86,8 @@ class Verified:
     """What a verifier found; made by an `EvidenceVerifier`.
 
     Attributes:
-        evidence: the facts, normalised as nodes keep them; without a receiver key, for nothing is to be received yet.
+        evidence: the facts, normalised as nodes keep them; without a receiver key, because nothing is to be received
+            yet.
         windows: of every part of the collateral that the quote was judged by.
         root_is_intel: whether the chain ends at Intel's root certificate.
     """
@@ -124,12 +125,12 @@ class WantedSecret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A backend as it was seen, every statement of it borne out by its quote; made by `look_at`.
+    """A backend as it was seen, every statement of it confirmed by its quote; made by `look_at`.
 
     Attributes:
-        url: where it was asked.
-        published: what it said.
-        verified: what that comes to.
+        url: the address that was asked.
+        published: what it published.
+        verified: what the verifier found in it.
         seen_at: epoch seconds.
     """
 
@@ -140,7 +141,7 @@ class Seen:
 
     @property
     def did(self) -> str:
-        """Whom a grant is for."""
+        """The DID that a grant is for."""
         return self.published.statement.did
 
     @property
@@ -185,17 +186,17 @@ async def look_at(
 
     Args:
         url: of the backend, `https://…`, or `http://…` on this machine.
-        verifier: with the collateral of the one who asks; what a backend says about its platform is not believed.
+        verifier: with the caller's own collateral; what a backend says about its platform is not trusted.
         clock: the system's when None.
         entropy: the system's when None.
-        settings: patience.
+        settings: timeouts and retries.
     Raises:
         InvalidInput: no such address.
         BackendUnreachable: no answer.
         BackendAnswerInvalid: cut off, too long, a redirect, no backend.
         BackendNotProven, CollateralNeeded: as the verifier says.
     Does not check:
-        Whether this is the code that anybody wants: see `require_expected`, and read what `in_plain_words` says.
+        Whether this is the wanted code: see `require_expected`, and read what `in_plain_words` says.
     """
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     nonce = entropy.token(NONCE_BYTES)
@@ -210,12 +211,12 @@ async def look_at(
 
 
 async def hand_over(url: str, portable: PortableDelegation, *, settings: TransportSettings | None = None) -> None:
-    """Send a grant to the backend that it is for; the grant stands at the node either way.
+    """Send a grant to the backend that it is for; the grant is registered at the node either way.
 
     Raises:
         InvalidInput: no such address.
-        GrantNotTaken: the backend takes none this way, or could not use this one; its words are in the message.
-        BackendUnreachable, BackendAnswerInvalid: no answer to go by.
+        GrantNotTaken: the backend accepts none this way, or could not use this one; its text is in the message.
+        BackendUnreachable, BackendAnswerInvalid: no usable answer.
     """
     headers = {"Content-Type": "application/json"}
     request = Request("POST", GRANTS_PATH, headers=headers, body=encode_portable(portable), max_answer_bytes=64 * 1024)
@@ -272,12 +273,12 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
     Args:
         seen: from `look_at`.
         expected: each 64 hex digits (a compose hash), 96 (MRTD or a run-time register), or a key provider as policies
-            name it (`kms:<hex>`); all have to be there.
+            name it (`kms:<hex>`); all have to be present.
     Raises:
         InvalidInput: a text is no such value.
-        BackendNotExpected: one is not there.
+        BackendNotExpected: one is not present.
     Does not check:
-        That they say all there is to say: see `is_whole_code`.
+        That they identify the code completely: see `is_whole_code`.
     """
     evidence = seen.verified.evidence
     registers = (evidence.mrtd, evidence.rtmr0, evidence.rtmr1, evidence.rtmr2, evidence.rtmr3)
@@ -297,11 +298,12 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
 
 
 def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
-    """Tell whether expected values leave nothing open: the image, what was started on it, and who gives it its keys.
+    """Return whether expected values leave nothing open: the image, what was started on it, and its key provider.
 
-    A compose hash alone says nothing, for another image writes any log it likes (AT22), and neither does a part of the
-    image: MRTD and RTMR0 to RTMR2 have to be there, and RTMR3, or the compose hash and the key provider with its id.
-    Whoever gives the application its keys can read what it keeps, and anybody can run a service of a kind (AT53).
+    A compose hash alone says nothing, because another image can write any log (AT22), and a part of the image says
+    nothing either: MRTD and RTMR0 to RTMR2 have to be present, and RTMR3, or the compose hash and the key provider with
+    its id. The provider of the application's keys can read what it stores, and anybody can run a service of a kind
+    (AT53).
     """
     evidence = seen.verified.evidence
     named = {_hex(text) for text in expected if not _is_provider(text)}
@@ -311,7 +313,7 @@ def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
 
 
 def is_whole_policy(seen: Seen, policy: Policy) -> bool:
-    """Tell whether a policy that what was seen satisfies leaves nothing of it open; as `is_whole_code`."""
+    """Return whether a policy that what was seen satisfies leaves nothing of it open; as `is_whole_code`."""
     evidence = seen.verified.evidence
     if _has_provider_named(evidence, policy.key_providers):
         return policy.is_allow_list
@@ -319,7 +321,7 @@ def is_whole_policy(seen: Seen, policy: Policy) -> bool:
 
 
 def _has_provider_named(evidence: Evidence, named: Sequence[str]) -> bool:
-    """Tell whether one of some texts names the key provider by its id: one that has none could be anybody."""
+    """Return whether one of some texts names the key provider by its id: without an id it could be any provider."""
     provider = evidence.key_provider
     return provider is not None and ":" in provider and provider in named
 
@@ -443,7 +445,7 @@ class Backends:
         pin: Pin = "compose",
         wallet: Wallet | None = None,
     ) -> PortableDelegation:
-        """Delegate secrets to exactly what was seen; the grant stands at the node when this returns.
+        """Delegate secrets to exactly what was seen; the grant is registered at the node when this returns.
 
         Args:
             seen: from `look`, at most LOOK_TTL_S ago.
@@ -451,7 +453,7 @@ class Backends:
             ttl_s: lifetime in seconds.
             accept: what may deviate from the strict terms; see `policy_for`.
             pin: see `policy_for`.
-            wallet: sign with the owner's wallet instead of the session's key, whose end cuts a grant short.
+            wallet: sign with the owner's wallet instead of the session's key, whose expiry limits a grant.
         Returns:
             The grant: reading these secrets, and decrypt on the owner's network, for this DID and this code.
         Raises:
@@ -488,7 +490,7 @@ def _label(path: str) -> str:
 
 
 def _is_provider(text: str) -> bool:
-    """Tell whether a text names a key provider.
+    """Return whether a text names a key provider.
 
     Raises:
         InvalidInput: it begins like one, and is none that can be accepted.

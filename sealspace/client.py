@@ -1,4 +1,4 @@
-"""One node, and who acts there: the entrance to this package.
+"""One node and the session that acts on it: the entry point of this package.
 
 A client owns its connections: use it in `async with`, or call `close`. It belongs to one event loop.
 
@@ -45,13 +45,13 @@ class Client:
 
     Args:
         url: address of the node; `http://` only for this machine, see `TransportSettings`.
-        session: who acts; None until `sign_in`.
+        session: the acting session; None until `sign_in`.
         pinned_node: the only node DID to talk to; None: the session's, or the first one seen.
         require_node_evidence: what the node has to prove about itself before the first token is sent to it and before
             anything is sealed to its networks, and again after a while; None: nothing. See `sealspace.node_evidence`.
-        unsigned_descriptors: seal to keys that no node signed, for nodes that cannot: whoever ends the connection to
-            such a node can put a key of his own in place of a network's.
-        settings: patience.
+        unsigned_descriptors: seal to keys that no node signed, for nodes that cannot: the party that terminates the
+            connection to such a node can replace a network's key with its own.
+        settings: timeouts and retries.
         clock: for the times in tokens.
         entropy: for nonces and keys.
     Raises:
@@ -103,10 +103,10 @@ class Client:
 
     @property
     def session(self) -> Session:
-        """Who acts.
+        """The acting session.
 
         Raises:
-            RuntimeError: nobody has signed in.
+            RuntimeError: no session is signed in.
         """
         return self._caller.session
 
@@ -132,7 +132,7 @@ class Client:
 
         Raises:
             NodeEvidenceRefused: it is not good.
-            RuntimeError: this client was not told to demand any.
+            RuntimeError: this client is not configured to demand any.
             NodeMismatch, NodeRefused, TransportError.
         """
         if self._guard is None:
@@ -143,15 +143,14 @@ class Client:
         """Sign in with a wallet: one signature, to a session key drawn here, and one for each delegation to the wallet.
 
         Where the node hosts spaces by itself (the default), the owner's space for secrets and the owner's encryption
-        network are there when this returns. Where it does not, the wallet is asked for a second signature that hosts
-        them.
+        network exist when this returns. Where it does not, the wallet is asked for a second signature that hosts them.
 
         Args:
             wallet: the owner's.
             asked: spaces, manifests, lifetime; None: the default space and the secrets, for seven days.
         Raises:
             InvalidInput, SpacesNotHosted, NodeMismatch, NodeRefused, TransportError.
-            NotGranted: something of another owner's is asked for, without a delegation to the wallet.
+            NotGranted: a capability of another owner is asked for, without a delegation to the wallet.
             NodeEvidenceRefused: the node does not prove what is demanded of it; the wallet was not asked.
         """
         if self._guard is not None:
@@ -164,7 +163,7 @@ class Client:
 
         Args:
             key: a signer or a 32-byte seed; only a session made of a seed can be stored.
-            spaces: names of own spaces to have hosted; none: an agent that lives on delegations.
+            spaces: names of own spaces to have hosted; none: an agent that only uses delegations.
         Raises:
             SpacesNotHosted, NodeMismatch, NodeRefused, TransportError.
         """
@@ -182,7 +181,7 @@ class Client:
             space: short name of a space of the owner, or any full id; None: the session's primary space.
         Raises:
             InvalidInput: neither a name nor an id.
-            RuntimeError: nobody has signed in, or the session has no primary space.
+            RuntimeError: no session is signed in, or it has no primary space.
         """
         if space is not None:
             return Kv(self._caller, self.session.own_space(space))
@@ -197,12 +196,12 @@ class Client:
             space: a hosted space of the owner in question, by short name or full id; None: the session's primary one.
         Raises:
             InvalidInput: neither a name nor an id.
-            RuntimeError: nobody has signed in, or the session has no primary space.
+            RuntimeError: no session is signed in, or it has no primary space.
         """
         return Spaces(self._caller, self.kv(space).space)
 
     def public(self, space: str) -> PublicKv:
-        """Return the values of a public space; nobody has to be signed in.
+        """Return the values of a public space; no sign-in is needed.
 
         Args:
             space: full id; its name is `public`.

@@ -1,4 +1,4 @@
-"""What a node says of delegations: how one stands, and which an account granted and received.
+"""What a node says about delegations: the status of one, and which an account granted and received.
 
 Example:
     status = await client.delegations.status(cid)
@@ -15,22 +15,22 @@ from .errors import MalformedAnswer
 from .transport import Answer
 
 Word = Literal["active", "revoked", "expired", "unavailable", "not_found"]
-"""How one delegation stands; `revoked` also by a delegation above it, `unavailable`: not valid yet."""
+"""The status of one delegation; `revoked` also by an ancestor's revocation, `unavailable`: not valid yet."""
 
 Direction = Literal["granted", "received"]
 Standing = Literal["active", "pending", "expired", "revoked", "ancestor_revoked"]
-"""How a delegation of an account stands, with everything above it."""
+"""The status of a delegation of an account, with all its ancestors."""
 
 MAX_PAGE_ITEMS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class DelegationStatus:
-    """How one delegation stands.
+    """The status of one delegation.
 
     Attributes:
         cid: which.
-        word: how; `not_found` also for what the asker has no say over.
+        word: the status; `not_found` also if the caller has no say over it.
     """
 
     cid: str
@@ -38,7 +38,7 @@ class DelegationStatus:
 
     @property
     def is_active(self) -> bool:
-        """Whether it can be used now, as far as the node tells: ancestors' expiry does not count."""
+        """Whether it can be used now, as far as the node says: ancestors' expiry does not count."""
         return self.word == "active"
 
 
@@ -59,13 +59,13 @@ class DelegationRecord:
         cid: which.
         direction: seen from the account.
         delegator: who signed it.
-        delegate: whom it is for.
+        delegate: the recipient.
         rights: what it grants.
         parents: cids of what it rests on.
         issued_at, not_before, expires_at: its own times; a key's delegation does not say when it was issued.
-        standing: how it stands.
+        standing: its status.
         revoked_at, revoked_by: of the revocation that counts.
-        revoked_ancestor: cid of the delegation above it that was revoked.
+        revoked_ancestor: cid of the ancestor that was revoked.
     """
 
     cid: str
@@ -123,10 +123,10 @@ _DECODER: Final = msgspec.json.Decoder(_Page)
 
 
 def status_of(answer: Answer, cid: str) -> DelegationStatus:
-    """Read the answer to a question about one delegation (J10).
+    """Read the answer to a status request for one delegation (J10).
 
     Raises:
-        MalformedAnswer: it is about another one, or says what its status code does not.
+        MalformedAnswer: it is about another one, or contradicts its status code.
     """
     answered = json_object(answer)
     word = required_text(answered, "status")

@@ -1,9 +1,9 @@
-"""Delegations: grant, hand on, take up, revoke, and see how they stand.
+"""Delegations: grant, pass on, take up, revoke, and see their status.
 
-A grant is signed by the session's key (nobody is asked) or by the owner's wallet (one more signature; needed where the
-session does not hold what is granted). It is posted to the node and handed to the recipient in a portable form that
-other clients of the protocol read. A policy in a grant binds whoever reads secrets under it: keys are released only to
-code that the policy approves.
+A grant is signed by the session's key (without asking a person) or by the owner's wallet (one more signature; needed
+where the session does not hold what is granted). It is posted to the node and handed to the recipient in a portable
+form that other clients of the protocol read. A policy in a grant binds every reader of secrets under it: keys are
+released only to code that the policy approves.
 
 Example:
     grant = [
@@ -54,10 +54,10 @@ from .transport import Request
 from .wallets import Wallet
 
 DELEGATION_TTL_S: Final = 7 * 86_400.0
-"""How long a grant lasts where nothing else is said; never past the session it rests on."""
+"""How long a grant lasts unless the caller says otherwise; never past the session it rests on."""
 
 SUB_DELEGATION_TTL_S: Final = 3_600.0
-"""How long a wallet's word to its own session key lasts, when it takes up a grant or adds a right."""
+"""How long a wallet's delegation to its own session key lasts, when it takes up a grant or adds a right."""
 
 _SESSION_MARGIN_S = 60.0
 
@@ -90,13 +90,13 @@ class Delegations:
         wallet: Wallet | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
-        """Grant capabilities to a DID; the grant stands at the node when this returns.
+        """Grant capabilities to a DID; the grant is registered at the node when this returns.
 
-        Whoever owns a space in a grant can revoke all of it (W22): grant what belongs to different owners apart.
+        The owner of any space in a grant can revoke all of it (W22): grant what belongs to different owners separately.
 
         Args:
             did: the recipient. A fragment is dropped: a wallet's message to a key's own DID URL signs that key in, and
-                nobody else's delegate is to be its owner in person (IP2).
+                the delegate of a grant must not become its owner in person (IP2).
             capabilities: at least one; see `allow`. Reading capabilities is left out, for the same reason, unless the
                 recipient is this session's own key: it is what makes a session.
             ttl_s: lifetime in seconds; cut to that of the grant it rests on.
@@ -138,7 +138,7 @@ class Delegations:
         session's key first: a signature, for an hour at most.
 
         Raises:
-            InvalidPortableDelegation: it is for somebody else, or has ended.
+            InvalidPortableDelegation: it is for another DID, or has ended.
             NodeRefused, TransportError: the node does not accept it.
         """
         grant = self.read(portable)
@@ -146,14 +146,14 @@ class Delegations:
         await register(self._caller, grant)
         if wallet is not None and same_principal(grant.delegate, wallet.did):
             grant = await pass_on(self._caller, wallet, grant, signer, ttl_s=SUB_DELEGATION_TTL_S, domain=domain)
-        # Not the session of before the requests: others may have taken up grants, or pinned keys, meanwhile.
+        # Not the session from before the requests: other tasks may have taken up grants, or pinned keys, meanwhile.
         self._caller.session = self._caller.session.with_grant(grant)
 
     def read(self, portable: PortableDelegation) -> Grant:
         """Check a portable delegation against what it carries.
 
         Raises:
-            InvalidPortableDelegation: the token in it cannot be read, differs from what stands beside it, or has ended.
+            InvalidPortableDelegation: the token in it cannot be read, differs from the members beside it, or has ended.
         """
         return grant_of(portable, now=self._caller.clock.now())
 
@@ -182,7 +182,7 @@ class Delegations:
     async def revoke(self, delegation: PortableDelegation | str) -> None:
         """Revoke a delegation with the session's key; in force, for ever, when this returns (V2).
 
-        The key that issued a grant revokes it on its own word; otherwise it speaks for the owner, by the right to
+        The key that issued a grant revokes it on its own authority; otherwise it acts for the owner, by the right to
         revoke in its sign-in.
 
         Args:
@@ -215,15 +215,15 @@ class Delegations:
         await self._post_revocation(Request("POST", "/revoke", mint=lambda: header, repeatable=True), cid)
 
     async def status(self, delegation: PortableDelegation | str) -> DelegationStatus:
-        """Ask how a delegation stands.
+        """Ask for the status of a delegation.
 
-        The node tells who signed it, who received it, and the owner of a space in it: this session asks for its owner,
-        by the right in its sign-in, and on its own word.
+        The node answers its signer, its recipient and the owner of a space in it: this session asks on behalf of its
+        owner, by the right in its sign-in, and on its own authority.
 
         Args:
             delegation: the portable form, or a cid.
         Returns:
-            How it stands; `not_found` also where neither has a say over it.
+            Its status; `not_found` also where neither has a say over it.
         Raises:
             NodeRefused, TransportError.
         """
@@ -247,7 +247,7 @@ class Delegations:
 
         Args:
             direction: only what was granted, or only what was received.
-            status: only what stands so; `revoked` also finds what an ancestor's revocation cut off.
+            status: only delegations with this status; `revoked` also finds what an ancestor's revocation cut off.
             space: only what names a space of this name or id.
             account: a space of the account, by name or id; None: the session's primary space.
             page_items: delegations of a page, 1 to 100.
@@ -355,7 +355,7 @@ class Delegations:
 
 
 def _for_others(capabilities: Sequence[Capability]) -> list[Capability]:
-    """Leave out what only a person's own session holds (IP2).
+    """Leave out what only a person's own session may hold (IP2).
 
     Raises:
         InvalidInput: nothing is left.
@@ -369,7 +369,7 @@ def _for_others(capabilities: Sequence[Capability]) -> list[Capability]:
 
 
 def _right_to(ability: str, session: Session, *, now: float) -> tuple[str, ...]:
-    """Cite the grant that lets this key act so in its delegator's name; none: it speaks for itself (W21)."""
+    """Cite the grant that lets this key act so for its delegator; none: it acts for itself (W21)."""
     for grant in session.grants:
         if grant.is_live(now) and any(held.ability == ability for held in grant.capabilities):
             return (grant.cid,)

@@ -1,8 +1,8 @@
 """Encryption networks: seal values to one, ask the node to wrap a value's key anew, keep and end networks.
 
-Sealing needs nobody's leave; opening goes through the node, which judges authority and, for everybody but the owner in
-person, what code is asking. The content key reaches this process wrapped to a receiver key; the payload never leaves it
-in the clear.
+Sealing needs no permission; opening goes through the node, which judges authority and, except for the owner in person,
+the code of the caller. The content key reaches this process wrapped to a receiver key; the payload never leaves it in
+the clear.
 
 Example:
     network = client.encryption.network()
@@ -108,7 +108,7 @@ class Encryption:
             drawn here, unless the client takes unsigned ones.
         Raises:
             NetworkNotFound: there is no such network here.
-            NetworkKeyChanged: this session was told another key before; see `accept`.
+            NetworkKeyChanged: this session was given another key before; see `accept`.
             DescriptorUnsigned, ResponseSignatureInvalid: the node did not sign this answer.
             NodeMismatch: the descriptor names another node.
             NodeEvidenceRefused, MalformedAnswer, TransportError.
@@ -122,7 +122,7 @@ class Encryption:
         return descriptor
 
     def accept(self, pin: NetworkPin) -> None:
-        """Hold a network to this key from now on, in place of the one that the session pinned before.
+        """Pin this key for a network from now on, in place of the one that the session pinned before.
 
         Args:
             pin: `NetworkKeyChanged.offered`, once it is known why the key changed; or a key learnt in another way.
@@ -133,12 +133,12 @@ class Encryption:
         self._caller.session = self._caller.session.with_pin(pin)
 
     async def ensure_network(self, name: str = DEFAULT_NETWORK) -> Descriptor:
-        """Return the owner's network of this name, created if it is not there.
+        """Return the owner's network of this name, created if it does not exist.
 
         Raises:
             NotGranted: the session may not create networks.
             NetworkNotActive: it was revoked; its name stays taken.
-            SealspaceError: as `descriptor`, which is what is returned: the answer to creating it is not believed.
+            SealspaceError: as `descriptor`, whose result is returned: the answer to creating it is not trusted.
         """
         network = self.network(name)
         try:
@@ -238,10 +238,10 @@ class Encryption:
         Raises:
             InvalidEnvelope: it cannot be read.
             LabelMismatch: it carries another label.
-            NotGranted, DecryptDenied: no authority, or the gate wants evidence.
+            NotGranted, DecryptDenied: no authority, or the gate requires evidence.
             NetworkNotFound, NetworkNotActive, NodeMismatch.
             NetworkKeyChanged, DescriptorUnsigned: see `descriptor`.
-            ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse: the answer is not to be believed.
+            ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse: the answer cannot be trusted.
         """
         read = _read_envelope(envelope)
         if expected_label is not None and read.aad != encode_standard(expected_label):
@@ -298,7 +298,7 @@ class Encryption:
         try:
             self._caller.require(answer)
         except DuplicateRequest as exc:
-            # Somebody else of the same owner was faster; the descriptor is read back.
+            # Another session of the same owner was faster; the descriptor is read back.
             if exc.text != "network already exists":
                 raise
 
@@ -324,7 +324,7 @@ class Encryption:
             raise MalformedAnswer("the network uses an algorithm that this client does not know")
         if descriptor.node_did != node_id:
             raise NodeMismatch(f"the network's keys are opened by {descriptor.node_did}, this node is {node_id}")
-        if SIGNATURE_MEMBER not in value:  # EN29; one that is there has to hold, whatever the program takes
+        if SIGNATURE_MEMBER not in value:  # EN29; one that is present has to verify, whatever the program accepts
             if self._unsigned_descriptors:
                 return descriptor
             raise DescriptorUnsigned(f"the node did not sign the key of {network.text}")
@@ -334,7 +334,7 @@ class Encryption:
             raise ResponseSignatureInvalid("the node's signature over the network's key does not verify") from exc
 
     def _hold_to_pin(self, descriptor: Descriptor) -> None:
-        """Compare a network's key with what the session holds it to; pin it where that is nothing yet."""
+        """Compare a network's key with the one that the session pinned; pin it if there is none yet."""
         session, offered = self._caller.signed_in, pin_of(descriptor)
         if session is None:
             return  # nothing to keep it in but this client, which asks once

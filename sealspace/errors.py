@@ -9,7 +9,7 @@
     │   ├── InvalidPortableDelegation
     │   ├── InvalidSession
     │   └── ManifestInvalid
-    ├── NotGranted                      the session holds nothing that covers the request; nothing was sent
+    ├── NotGranted                      no grant of the session covers the request; nothing was sent
     ├── SessionExpired
     ├── NodeEvidenceRefused             the node's own evidence is not good enough (reason); no token was sent
     ├── SpacesNotHosted                 the node does not host a space that was signed in to (spaces)
@@ -19,12 +19,12 @@
     │   ├── ResponseTooLarge
     │   ├── MalformedAnswer
     │   └── NodeMismatch                the node is not the one that was pinned, or speaks another protocol
-    ├── NodeRefused                     the node answered, and said no (status, text)
+    ├── NodeRefused                     the node answered with an error (status, text)
     │   ├── Unauthorized                401 or 403
     │   │   ├── ActionNotAuthorized     the grant does not cover it (resource, action)
-    │   │   ├── DelegationRevoked       a delegation on the way was revoked
+    │   │   ├── DelegationRevoked       a delegation in the chain was revoked
     │   │   ├── TokenOutsideWindow      the token or the delegation is not valid at this time
-    │   │   └── ReleaseRefused          the release gate wants evidence that is missing or does not fit (reason)
+    │   │   └── ReleaseRefused          the release gate requires evidence that is missing or does not fit (reason)
     │   ├── AttestationRefused          the node did not accept a quote, a nonce or what came with them (problem)
     │   ├── NotFound                    404
     │   │   └── SpaceNotFound           the space is not hosted
@@ -241,9 +241,9 @@ class NodeRefused(SealspaceError):
 
     Attributes:
         status: HTTP status.
-        text: the node's own words, at most 2,000 characters; empty for a framework page.
+        text: the node's own text, at most 2,000 characters; empty for a framework page.
         problem: stable `code` of the node's problem document; empty where the route answers plain text.
-        retry_after_s: seconds after which the node thinks that another try may succeed; None: it did not say.
+        retry_after_s: seconds after which another try may succeed, according to the node; None: it did not say.
     """
 
     code = "node-refused"
@@ -302,7 +302,7 @@ class TokenOutsideWindow(Unauthorized):
 
 
 class ReleaseRefused(Unauthorized):
-    """The release gate keeps the key: evidence is missing, stale, or not what the owner approved.
+    """The release gate withholds the key: evidence is missing, stale, or not what the owner approved.
 
     Attributes:
         reason: the gate's coarse reason, for example `no_policy`.
@@ -324,7 +324,7 @@ class AttestationRefused(NodeRefused):
 
 
 class NotFound(NodeRefused):
-    """There is nothing under that name."""
+    """Nothing exists under that name."""
 
     code = "not-found"
     default_hint = "nothing is stored under this name here; a list of the space shows what is"
@@ -377,7 +377,7 @@ class NodeFailure(NodeRefused):
 
 
 class BackendError(SealspaceError):
-    """A backend is not to be granted to, as far as can be seen from here."""
+    """A backend must not be granted to, as far as this client can judge."""
 
     code = "backend"
 
@@ -390,7 +390,7 @@ class BackendUnreachable(BackendError):
 
 
 class BackendAnswerInvalid(BackendError):
-    """What answers is no backend, or its answer is cut off, too long, or of another shape."""
+    """The server is not a backend, or its answer is cut off, too long, or of another shape."""
 
     code = "backend-answer-invalid"
     default_hint = "ask again; if it stays, ask the backend's operator whether this is its address"
@@ -448,7 +448,7 @@ class BackendNotAcceptable(BackendError):
 
 
 class GrantNotTaken(BackendError):
-    """The backend did not take up a grant that stands at the node."""
+    """The backend did not take up a grant that is registered at the node."""
 
     code = "grant-not-taken"
     default_hint = "the grant stands: hand it to the backend another way, or revoke it"
@@ -499,8 +499,8 @@ class NetworkKeyChanged(EncryptionError):
     """A network has another key than the one that this session sealed to before; nothing was sealed.
 
     Attributes:
-        pinned: what the session holds the network to.
-        offered: what the node says now.
+        pinned: the key that the session pinned for the network.
+        offered: the key that the node states now.
     """
 
     code = "network-key-changed"
@@ -519,7 +519,7 @@ class NetworkKeyChanged(EncryptionError):
 
 
 class DescriptorUnsigned(EncryptionError):
-    """The node did not sign the network's key, so anybody on the way could have put it there; nothing was sealed."""
+    """The node did not sign the network's key, so any party on the way could have inserted it; nothing was sealed."""
 
     code = "descriptor-unsigned"
     default_hint = (

@@ -67,7 +67,7 @@ class SignedUrl:
     """A URL under which anybody may read one version of one value.
 
     Attributes:
-        url: the whole URL; whoever has it can read. Not shown when printed.
+        url: the whole URL; any holder of it can read. Not shown when printed.
         expires_at: RFC 3339, as the node said it.
     """
 
@@ -157,10 +157,10 @@ class Kv:
         Returns:
             The version of the new value.
         Raises:
-            InvalidInput: the key cannot stand in a URI, or the body is neither bytes nor a text.
+            InvalidInput: the key cannot be used in a URI, or the body is neither bytes nor a text.
             PreconditionFailed: the condition does not hold, or a rival write won.
             NotGranted, Unauthorized: the session may not write it.
-            QuotaExceeded, ValueTooLarge: there is no room.
+            QuotaExceeded, ValueTooLarge: there is not enough free space.
             NodeTimeout, NodeUnreachable: whether it was written is not known.
         """
         if if_absent and if_match is not None:
@@ -195,7 +195,7 @@ class Kv:
 
         Args:
             key: the key.
-            ttl_s: seconds that it shall live, 1 or more; a node allows 300. None: as long as it allows.
+            ttl_s: its lifetime in seconds, 1 or more; a node allows 300. None: as long as it allows.
             etag: the version; None: the current one.
         Raises:
             InvalidInput: no lifetime.
@@ -301,7 +301,7 @@ def _etag(answer: Answer) -> str:
 
 
 def _bytes_of(body: object) -> bytes:
-    """Return what is stored; the HTTP library would make a form of a mapping, and store that."""
+    """Return what is stored; the HTTP library would send a mapping as a form, and that would be stored."""
     if isinstance(body, str):
         try:
             return body.encode()
@@ -332,7 +332,7 @@ def _header_name(name: str) -> str:
 
 
 def header_value(text: str) -> str:
-    """Return a text that a header can hold as it is.
+    """Return a text that a header can carry as it is.
 
     Raises:
         InvalidInput: it cannot.

@@ -92,7 +92,7 @@ class DelegationTarget:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedManifest:
-    """What one manifest comes to.
+    """The result of resolving one manifest.
 
     Attributes:
         app_id: the app's id.
@@ -115,7 +115,7 @@ class ResolvedManifest:
 
 @dataclass(frozen=True, slots=True)
 class RegistryRecord:
-    """What an account's registry keeps about an app.
+    """What an account's registry stores about an app.
 
     Attributes:
         key: path in the account space.
@@ -130,7 +130,7 @@ class RegistryRecord:
 
 @dataclass(frozen=True, slots=True)
 class ManifestRequest:
-    """What several manifests come to together; what a sign-in asks for.
+    """The result of composing several manifests; what a sign-in asks for.
 
     Attributes:
         manifests: the checked manifests.
@@ -178,14 +178,14 @@ ACCOUNT_RESOURCES: tuple[ResourceRequest, ...] = (
     ResourceRequest(_SQL, ACCOUNT_SPACE, "account", (f"{_SQL}/read", f"{_SQL}/write", f"{_SQL}/schema")),
     ResourceRequest(_CAPABILITIES, ACCOUNT_SPACE, "", (f"{_CAPABILITIES}/read",)),
 )
-"""What reading and keeping the account's registry of apps takes."""
+"""The rights that reading and writing the account's registry of apps needs."""
 
 
 def resolve_manifest(manifest: Manifest) -> ResolvedManifest:
     """Expand one manifest into resources.
 
     The default tier comes first, then permissions, then secrets; equal resources are merged; each space used gets a row
-    to read its capabilities. The default tier always lies in `applications`, whatever the manifest's space is, and
+    to read its capabilities. The default tier is always in `applications`, whatever the manifest's space is, and
     caveats are dropped: both as the protocol's other clients do it.
 
     Raises:
@@ -215,7 +215,7 @@ def compose_manifests(
 
     Args:
         manifests: at least one.
-        include_account_registry_permissions: also ask for what keeping the account's registry takes.
+        include_account_registry_permissions: also ask for the rights that the account's registry needs.
     Raises:
         ManifestInvalid: the list is empty, or as `resolve_manifest`.
     """
@@ -326,7 +326,7 @@ def requested_capabilities(
         Distinct capabilities in order of appearance. A path that is the root ("" or "/") becomes a resource without a
         path, which covers the whole space; `…/kv//` would cover nothing that can be stored.
     Raises:
-        InvalidInput: a path or an action cannot stand in a token.
+        InvalidInput: a path or an action cannot be used in a token.
     """
     stated = distinct((_resource_text(one, space_id), action) for one in resources for action in one.actions)
     return tuple(capability(resource, action) for resource, action in stated)

@@ -1,7 +1,7 @@
-"""The key of a network that a session has sealed to: what it holds every later descriptor against.
+"""The key of a network that a session has sealed to: every later descriptor is compared with it.
 
 A network keeps its key (EN7), so one that changed means that something was replaced: the network, the node's store, or
-what the node says. Nobody finds that out better than whoever sealed to the key of before.
+the node's answer. A client that sealed to the earlier key can detect that best.
 
 Example:
     session = session.with_pin(pin_of(descriptor))

@@ -1,11 +1,11 @@
 """The node's own evidence: what it says about itself in a quote, and what a program demands of it beforehand.
 
 `GET /attestation?nonce=` is answered with a quote whose report data bind the nonce to the node's DID, its store, where
-its root secret comes from, and on what terms it releases keys. A program that insists on that evidence names the code
-that it approves; no token leaves the program before the evidence was found good, nor after it grew old.
+its root secret comes from, and on what terms it releases keys. A program that requires that evidence names the code
+that it approves; it sends no token before the evidence is accepted, or after the evidence has become too old.
 
-Judging a quote takes a library that the SDK does without, so whoever insists brings a verifier. The one for TDX is
-`tee_backend.node_verifier`.
+Judging a quote needs a library that the SDK does not depend on, so a program that requires evidence supplies a
+verifier. The one for TDX is `tee_backend.node_verifier`.
 
 Example:
     required = NodeRequirement(TdxNodeVerifier(root, documents), NodePolicy(code=Policy(measurements=(approved,))))
@@ -30,7 +30,7 @@ from encryption_network.release_record import Mode
 from .errors import InvalidPolicy, NodeEvidenceRefused
 
 SecretOrigin = Literal["platform", "operator"]
-"""platform: the trust domain's key service gave the root secret. operator: somebody else has or had it too."""
+"""platform: the trust domain's key service gave the root secret. operator: another party has or had it too."""
 
 LABEL: Final = "sealspace/node-report-data/1"
 """Names the formula of the report data, in it and in the answer."""
@@ -56,12 +56,13 @@ class NodeStatement:
     Attributes:
         node_did: the node's DID.
         store_id: id of its store, 16 bytes.
-        secret_origin: where the secret comes from that its DID and the seals of all networks follow from.
-        attestation: who has to prove their code before a key is released to them; of all processes on its store none
-            asks for less.
-        trust_roots: SHA-256 of the root certificates under which it believes such proof, 32 bytes each.
+        secret_origin: the origin of the secret from which its DID and the seals of all networks are derived.
+        attestation: which clients have to prove their code before a key is released to them; no process on its store
+            requires less.
+        trust_roots: SHA-256 of the root certificates under which it accepts such proof, 32 bytes each.
         node_policy_suffices: True: keys may leave for code that its operator listed, where no owner named any.
-        key_providers: whose applications it takes evidence of; entries of `encryption_network.key_providers`.
+        key_providers: the key providers of applications whose evidence it accepts; entries of
+            `encryption_network.key_providers`.
     """
 
     node_did: str
@@ -78,7 +79,7 @@ class NodeAttestation:
     """A node's answer, read; nothing of it is verified.
 
     Attributes:
-        nonce: what was asked with.
+        nonce: the nonce of the request.
         statement: what it says about itself.
         quote: over `node_report_data(nonce, statement)`, if it is what it should be.
         event_log: the run-time entries of the event log, JSON objects; None: none.
@@ -97,14 +98,14 @@ class NodePolicy:
     Attributes:
         code: which code the node may run, and on which platforms: the policy's list of measurements must not be empty.
         secret_origins: accepted origins of the root secret. "platform" counts only where the key provider is known: by
-            `code.key_providers`, or because every entry of the list states RTMR3. With "operator" whoever operates the
+            `code.key_providers`, or because every entry of the list states RTMR3. With "operator" the operator of the
             node can open what it seals, whatever code it runs.
         modes: accepted modes of attestation. With "off" the node releases keys to anybody who was granted them.
-        release_roots: SHA-256 of further root certificates under which the node may believe backends, 32 bytes each;
-            the root that its own quote ends at is always accepted.
-        accepts_node_policy: True accepts a node whose own list of code may stand for that of an owner: its operator
-            then decides to whom the keys of an owner's delegates go.
-        release_key_providers: key providers of which the node may take evidence; entries of
+        release_roots: SHA-256 of further root certificates under which the node may accept backends' evidence, 32 bytes
+            each; the root that its own quote ends at is always accepted.
+        accepts_node_policy: True accepts a node whose own list of code may replace that of an owner: its operator then
+            decides to whom the keys of an owner's delegates go.
+        release_key_providers: key providers of applications whose evidence the node may accept; entries of
             `encryption_network.key_providers`. An owner's policies may demand fewer.
         store_id: the only store accepted, 16 bytes; None: any.
     Raises:
@@ -162,7 +163,7 @@ class NodeVerifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NodeRequirement:
-    """Makes a client insist on the node's evidence.
+    """The requirement of a client for the node's evidence.
 
     Attributes:
         verifier: judges it.
@@ -180,7 +181,7 @@ def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
 
     Args:
         body: JSON, untrusted; at most MAX_ATTESTATION_BYTES.
-        nonce: what it was asked with; the answer's own word for it counts for nothing.
+        nonce: the nonce of the request; the one that the answer states does not count.
     Raises:
         NodeEvidenceRefused: the node runs in no trust domain ("no-tee"), or the answer has another shape ("malformed").
     Does not check:
@@ -263,7 +264,7 @@ def _hex(value: Mapping[str, Json], member: str, *, most: int, least: int = 1) -
 
 
 def _log(value: Mapping[str, Json]) -> tuple[Json, ...] | None:
-    """Read the event log, which stands in the answer as JSON text."""
+    """Read the event log, which is JSON text in the answer."""
     text = value.get("event_log")
     if text is None:
         return None

@@ -3,8 +3,8 @@
     {"cid", "delegationHeader": {"Authorization"}, "spaceId", "path", "actions", "resources": [...],
      "disableSubDelegation", "expiry", "delegateDID", "ownerAddress", "chainId", "host"}
 
-Only the token in it has authority; everything else describes it. The form is no secret key, but whoever is the delegate
-can use what it grants: hand it over as you would a password.
+Only the token in it has authority; everything else describes it. The form is no secret key, but the delegate can use
+what it grants: hand it over as you would a password.
 
 Example:
     text = encode_portable(portable)
@@ -55,11 +55,11 @@ class PortableDelegation:
     Attributes:
         cid: id of the delegation.
         header: the token.
-        delegate_did: whom it is for.
-        owner: whose data it is about.
+        delegate_did: the recipient.
+        owner: the owner of the data.
         resources: what it grants, described; in the order of the token.
         expires_at: epoch seconds; None: never.
-        host: address of the node where it stands.
+        host: address of the node where it is registered.
     """
 
     cid: str
@@ -96,7 +96,7 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
         portable: untrusted.
         now: epoch seconds.
     Raises:
-        InvalidPortableDelegation: the token cannot be read, differs from what stands beside it, or has ended.
+        InvalidPortableDelegation: the token cannot be read, differs from the members beside it, or has ended.
     """
     grant = read_grant(portable.header)
     # The members beside the token are for people and for routing; authority is only what the token says.
@@ -109,7 +109,7 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
 
 def encode_portable(portable: PortableDelegation) -> bytes:
     """Write the portable form."""
-    # The flat members mirror the first resource: older readers know no other.
+    # The flat members mirror the first resource: older readers know only those.
     first = portable.resources[0] if portable.resources else GrantedResource("kv", "", "", ())
     value: dict[str, Json] = {
         "cid": portable.cid,
@@ -141,7 +141,7 @@ def decode_portable(data: bytes) -> PortableDelegation:
     Raises:
         InvalidPortableDelegation: it is something else.
     Does not check:
-        The token: `Delegations.take_up` compares it with what stands beside it, and the node judges it.
+        The token: `Delegations.take_up` compares it with the members beside it, and the node judges it.
     """
     try:
         value = parse_json(data, max_bytes=MAX_PORTABLE_BYTES)

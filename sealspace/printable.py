@@ -1,7 +1,7 @@
-"""What a stranger wrote, made fit for a person's terminal.
+"""Untrusted text, made fit for a person's terminal.
 
 Rules kept here (spec/operations/running.md): nothing but printable characters reaches a terminal, so that no text moves
-its cursor, hides what stands before it, or looks like a line of its own.
+its cursor, hides what precedes it, or looks like a line of its own.
 
 Example:
     print(printable_line(f"{when}  {printable(invoker)}"))
@@ -15,7 +15,7 @@ _BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 def printable(text: str, *, most: int = _MAX_SHOWN_CHARS) -> str:
-    """Return a text in one line, cut, without control characters, and without room to look like a line of its own.
+    """Return a text in one line, cut, without control characters, and unable to look like a line of its own.
 
     Args:
         text: untrusted.

@@ -43,7 +43,7 @@ class PublicKv:
             max_bytes: no more is read.
         Raises:
             NotFound: there is no value under this key, or no such space.
-            RateLimited: the node takes no more reads from this address for a moment.
+            RateLimited: the node accepts no more reads from this address for a moment.
             ResponseTooLarge: the value is larger than `max_bytes`.
         """
         return value_of(_required(await self._read(key, None, max_bytes)))

@@ -1,16 +1,16 @@
-"""What a backend publishes about itself to whoever asks with a nonce (AT50 to AT52).
+"""What a backend publishes about itself to any client that sends a nonce (AT50 to AT52).
 
     GET <backend>/.well-known/sealspace/backend?nonce=<base64url of 32 bytes>
 
     {"type": "sealspace.backend/v1",
-     "nonce":     base64url, the asker's,
+     "nonce":     base64url, the client's,
      "statement": {"did", "manifest", "compose"},
      "quote":     base64,
      "eventLog":  array of entries, or null}
 
-The quote's report data name the nonce, the DID and the hash of the statement, so that nothing of what an owner is shown
-can be put in by somebody on the way. The manifest is an app manifest; what it lists under `secrets` is what the backend
-wants to read. `compose` is the text whose SHA-256 the event log names, or null.
+The quote's report data name the nonce, the DID and the hash of the statement, so that another party on the way can
+insert nothing into what an owner is shown. The manifest is an app manifest; what it lists under `secrets` is what the
+backend wants to read. `compose` is the text whose SHA-256 the event log names, or null.
 
 Example:
     text = encode_published(nonce, statement, quote=quote, event_log=log)
@@ -54,7 +54,7 @@ class Statement:
     """What a backend says of itself; the quote binds all of it.
 
     Attributes:
-        did: whom a grant is for.
+        did: the DID that a grant is for.
         manifest: what it wants.
         compose: its compose file; None: it shows none.
         sha256: of the canonical JSON, 32 bytes.
@@ -68,10 +68,10 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A parsed document; that the quote holds, and holds for this statement, is a verifier's to say.
+    """A parsed document; a verifier decides whether the quote holds, and holds for this statement.
 
     Attributes:
-        nonce: of the asker.
+        nonce: of the client.
         statement: what the quote is said to bind.
         quote: at most 16 KiB.
         event_log: entries; None without a log.
@@ -130,7 +130,7 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
 
     Args:
         data: untrusted, at most MAX_PUBLISHED_BYTES.
-        nonce: what the backend was asked with, 32 bytes.
+        nonce: the nonce sent to the backend, 32 bytes.
     Raises:
         BackendAnswerInvalid: cut off, too long, no such document.
         BackendNotProven: it answers another nonce (`report-data`): it was recorded.
@@ -174,7 +174,7 @@ def _manifest(value: Json) -> Manifest:
         raise BackendAnswerInvalid("the backend's manifest is no object")
     try:
         manifest = parse_manifest(value)
-        resolve_manifest(manifest)  # what it asks for can be told
+        resolve_manifest(manifest)  # what it asks for can be resolved
         return manifest
     except ManifestInvalid as exc:
         raise BackendAnswerInvalid(f"the backend's manifest: {printable(str(exc))}") from exc

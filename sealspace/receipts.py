@@ -2,8 +2,8 @@
 
 Each release leaves a receipt that the node signed. `Receipts` fetches the receipts of a network and the documents that
 they name, and checks the node's signature on the one and the digests of the other. Judging a release anew, quote and
-collateral included, is `sealspace attest verify`; that a receipt stands in the node's audit chain is checked with an
-export of the chain, which the operator makes: `named_receipt` says which receipt an entry of it is about.
+collateral included, is `sealspace attest verify`; that a receipt is recorded in the node's audit chain is checked with
+an export of the chain, which the operator makes: `named_receipt` says which receipt an entry of it is about.
 
 Reading needs `sealspace.encryption/receipts` on the network: ask for it at sign-in, or grant it.
 
@@ -66,7 +66,7 @@ class Receipts:
 
         Args:
             network: None: the default network of the owner for whom this session acts.
-            after: what the page before said; None: from the first on.
+            after: `after` of the page before; None: from the first on.
         Raises:
             NotGranted: the session does not hold `sealspace.encryption/receipts` on the network.
             ReceiptInvalid: the node's signature does not hold, or a receipt is of another node or network.
@@ -161,7 +161,7 @@ def check_receipt(value: Json, *, node: str, network: str) -> Receipt:
     Raises:
         ReceiptInvalid: no receipt, a signature that does not hold, another node or network.
     Does not check:
-        The documents that it names, and that it stands in the node's audit chain.
+        The documents that it names, and that it is recorded in the node's audit chain.
     """
     try:
         receipt = verify_receipt(parse_receipt(canonical_bytes(value)))

@@ -1,7 +1,7 @@
 """Secrets: named texts, sealed in this process, kept in the owner's `secrets` space.
 
-A secret is a value of the space like any other, whose content is an envelope; whoever may read the path sees the
-envelope, and whoever may decrypt on the owner's network, and passes the release gate, opens it. The formats are those
+A secret is a value of the space like any other, whose content is an envelope; a client that may read the path sees the
+envelope, and one that may decrypt on the owner's network, and passes the release gate, opens it. The formats are those
 of the vault and secrets conventions, so that clients of other languages read and write the same secrets.
 
 Example:
@@ -88,7 +88,7 @@ class Secrets:
         self._encryption = encryption
         self._kv = Kv(caller, space)
         self._space = space
-        # Envelopes of a space belong to the network of the space's owner, whoever writes them.
+        # Envelopes of a space belong to the network of the space's owner, whichever client writes them.
         self._network = network_of_owner(space.owner)
 
     def resource(self, name: str, *, scope: str | None = None) -> str:
@@ -168,7 +168,7 @@ class Secrets:
             envelope = parse_envelope(stored.body)
         except NetworkLibraryError as exc:
             raise InvalidEnvelope(f"{secret.path} holds no envelope: {exc}") from exc
-        # J15: who reads for several owners would open one's key with its own rights, and take it for the other's.
+        # J15: a reader for several owners would open one's key with its own rights, and take it for the other's.
         if not same_principal(envelope.network.owner, self._space.owner):
             raise InvalidEnvelope(f"{secret.path} holds an envelope of another owner's network")
         return envelope
@@ -177,7 +177,7 @@ class Secrets:
         """Delete a secret; the deletion is durable when this returns.
 
         Raises:
-            NotFound: there never was such a secret.
+            NotFound: such a secret never existed.
             InvalidSecretName, InvalidSecretScope, NotGranted, NodeRefused, TransportError.
         """
         await self._kv.delete(parse_secret_name(name, scope=scope).path)

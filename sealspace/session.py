@@ -1,7 +1,7 @@
-"""Who is signed in: a key, whose authority it carries, and the grants that prove it.
+"""A session: a key, the principal whose authority it carries, and the grants that prove it.
 
 A session's key is drawn fresh for a wallet (the wallet signs once and is not asked again) or is the caller's own key
-(a did:key owner, or an agent that lives on what others grant it). Sessions are immutable; taking up a grant gives a new
+(a did:key owner, or an agent that uses what others grant it). Sessions are immutable; taking up a grant gives a new
 one.
 
 Example:
@@ -47,7 +47,7 @@ class Grant:
         header: the delegation as it is posted and handed on.
         cid: its id, computed here.
         delegator: who signed it.
-        delegate: whom it is for.
+        delegate: the recipient.
         capabilities: what it grants.
         expires_at: epoch seconds; None: never.
     """
@@ -99,7 +99,7 @@ class Session:
         grants: delegations to the key, the sign-in first.
         node_id: DID of the node it was made at; None: any.
         pins: keys of the networks that it has sealed to, or opened from; see `Encryption.descriptor`.
-        seed: the signer's secret, 32 bytes, for `encode_session`; None: the key lives elsewhere and cannot be stored.
+        seed: the signer's secret, 32 bytes, for `encode_session`; None: the key is kept elsewhere and cannot be stored.
     """
 
     signer: Ed25519Signer = field(repr=False)
@@ -173,7 +173,7 @@ class Session:
         return next((pin for pin in self.pins if pin.network == network.text), None)
 
     def with_pin(self, pin: NetworkPin) -> "Session":
-        """Return a session that holds a network to this key, in place of what was pinned for it before."""
+        """Return a session that pins this key for a network, in place of what was pinned for it before."""
         if pin in self.pins:
             return self
         return replace(self, pins=(*(held for held in self.pins if held.network != pin.network), pin))
@@ -245,7 +245,7 @@ def encode_session(session: Session) -> bytes:
     """Return a session as JSON. The text holds the session's secret key: keep it as you would keep a password.
 
     Raises:
-        InvalidSession: the session's key was given as a signer, which does not part with its secret.
+        InvalidSession: the session's key was given as a signer, which does not reveal its secret.
     """
     if session.seed is None:
         raise InvalidSession("this session's key cannot be stored", hint="make the session of a seed")
@@ -265,7 +265,7 @@ def decode_session(data: bytes) -> Session:
     """Read what `encode_session` wrote.
 
     Raises:
-        InvalidSession: it is something else. The message holds no byte of it.
+        InvalidSession: it is something else. The message contains no byte of it.
     """
     try:
         value = parse_json(data, max_bytes=_MAX_SESSION_BYTES)
@@ -283,7 +283,7 @@ def _session_of(value: dict[str, Json]) -> Session:
     pins = () if version == _WITHOUT_PINS else parse_pins(value.get("networks"))
     if not isinstance(owner, str) or not isinstance(headers, list) or pins is None:
         raise InvalidSession("the stored session lacks a member")
-    # Something else than a text is not the same as nothing: a session without a node acts at any.
+    # A value that is not a text is not the same as none: a session without a node acts at any.
     if not isinstance(space, str | None) or not isinstance(node_id, str | None):
         raise InvalidSession("a member of the stored session is of another type")
     session = Session(

@@ -86,7 +86,7 @@ class Spaces:
         """Have the node host a space of the owner.
 
         Args:
-            name: letters, digits, `-` and `_`; what else a node takes is its own affair.
+            name: letters, digits, `-` and `_`; what else a node accepts is up to the node.
         Raises:
             InvalidInput: no name.
             DuplicateRequest: there is such a space.
@@ -115,7 +115,7 @@ class Spaces:
 
 
 def entry_of(answer: Answer) -> SpaceEntry:
-    """Read what is told of one space.
+    """Read the description of one space.
 
     Raises:
         MalformedAnswer: nothing of the kind.

@@ -1,6 +1,6 @@
 """Requests to one node: bounded, retried only where a second try cannot do harm, errors mapped to typed ones.
 
-A token serves once. Therefore a request does not carry a token but a way to mint one, and every try mints its own;
+A token is valid once. Therefore a request does not carry a token but a way to mint one, and every try mints its own;
 nothing here ever sends a used token again. A request whose fate is unknown (the connection broke after it was sent) is
 tried again only if it says that it is repeatable.
 
@@ -27,10 +27,10 @@ from .errors import InvalidInput, NodeTimeout, NodeUnreachable, ResponseTooLarge
 Method = Literal["GET", "POST", "PUT"]
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-"""What an answer may hold where nothing else is said. Values may be larger: `Kv.get` names its own bound."""
+"""Longest answer unless the request says otherwise. Values may be larger: `Kv.get` has its own bound."""
 
 MAX_ERROR_BYTES = 64 * 1024
-"""What an answer that is no success may hold; it is for people, and cut when it is shown."""
+"""Longest answer that is not a success; it is for people, and cut when it is shown."""
 
 MAX_HEADER_LINE_BYTES = 32 * 1024
 """Stored metadata comes back as headers; a node keeps at most 16 KiB of it for a value."""
@@ -38,14 +38,14 @@ MAX_HEADER_LINE_BYTES = 32 * 1024
 
 @dataclass(frozen=True, slots=True)
 class TransportSettings:
-    """How patient a client is.
+    """Timeouts and retries of a client.
 
     Attributes:
         timeout_s: seconds for one try, from connecting to the last byte.
         tries: how often a request is made at most, the first included; 1 to 10.
         backoff_s: seconds before the second try; doubled before each further one.
-        allow_plain_http: accept `http://` to an address that is not this machine. Whoever listens on the way then
-            reads stored values (not secrets) and can use a token before the node sees it.
+        allow_plain_http: accept `http://` to an address that is not this machine. A listener on the way then reads
+            stored values (not secrets) and can use a token before the node receives it.
     """
 
     timeout_s: float = 30.0
@@ -109,7 +109,7 @@ class Transport:
 
     Args:
         url: address of the node, `https://…`, or `http://…` on this machine; a path in front of the routes is kept.
-        settings: patience, see `TransportSettings`.
+        settings: timeouts and retries, see `TransportSettings`.
     Raises:
         InvalidInput: the address is no such URL, or is plain HTTP to another machine.
     """
@@ -125,7 +125,7 @@ class Transport:
         self._before_tokens = check
 
     async def check_node(self) -> None:
-        """Do what is done before a token is sent: for what is believed, or sealed to, without one."""
+        """Run the check that precedes a token: for answers that are trusted, or sealed to, without one."""
         if self._before_tokens is not None:
             await self._before_tokens()
 
@@ -161,7 +161,7 @@ class Transport:
         return answer
 
     async def exchange(self, request: Request) -> Answer:
-        """Make a request and return whatever the node answered.
+        """Make a request and return the node's answer, a refusal included.
 
         A 503 says that nothing was done, so it is tried again with a fresh token, unless the request serves once; so is
         a connection that was never made. A connection that broke, or took too long, is tried again only for a

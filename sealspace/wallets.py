@@ -1,4 +1,4 @@
-"""What signs for an owner with an Ethereum account.
+"""Signers for an owner with an Ethereum account.
 
 Any object with these members is a wallet: `capabilities.signatures.WalletSigner` holds a key in memory; a program that
 asks a person, a hardware device or a remote signer writes a class of its own.
@@ -38,6 +38,6 @@ class Wallet(Protocol):
 
 
 def new_wallet(*, entropy: Entropy | None = None) -> WalletSigner:
-    """Return a wallet with a fresh key, which lives in memory only."""
+    """Return a wallet with a fresh key, which is kept in memory only."""
     # A random 32-byte number is a valid secret but with negligible probability; the signer checks it.
     return WalletSigner((entropy or SystemEntropy()).token(32))
