@@ -9,7 +9,7 @@ Modules:
     backends: granting to exactly the code that a backend proves.
     client: one node and one session; where to begin.
     delegation_history: the state of delegations, and lists of them.
-    delegations: grant, hand on, take up, revoke.
+    delegations: grant, pass on, take up, revoke.
     encryption: networks, sealing, and requests for keys.
     errors: the error tree of this package.
     kv: values of a space.

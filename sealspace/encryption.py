@@ -127,7 +127,7 @@ class Encryption:
         Args:
             pin: `NetworkKeyChanged.offered`, once it is known why the key changed; or a key learnt in another way.
         Raises:
-            RuntimeError: nobody has signed in.
+            RuntimeError: no session is signed in.
         """
         self._descriptors.pop(pin.network, None)
         self._caller.session = self._caller.session.with_pin(pin)
