@@ -1,7 +1,7 @@
 """Remembering what was read from a row, and what follows from it: every release reads the same few.
 
-What is remembered is found by the bytes themselves, so it can never be that of another row or of an older one: who
-decides reads the row each time, and only its parsing is spared. Results must be immutable.
+Results are keyed by the bytes themselves, so a result can never belong to another row or to an older one: the caller
+that decides reads the row each time, and only its parsing is spared. Results must be immutable.
 
 Since the same bytes give the same object, what follows from an object is remembered by its identity: to hash its
 fields and compare them costs as much as what is spared. The object is held with what follows from it, so that no other
@@ -28,7 +28,7 @@ MAX_REMEMBERED_BYTES: Final = 4096
 
 
 def remembered(*, rows: int) -> Callable[[Callable[[bytes], Decoded]], Callable[[bytes], Decoded]]:
-    """Let a reader remember its last results, at most `rows` of them; what raises is not remembered."""
+    """Let a reader remember its last results, at most `rows` of them; a call that raises is not remembered."""
 
     def with_memory(decode: Callable[[bytes], Decoded]) -> Callable[[bytes], Decoded]:
         short = lru_cache(maxsize=rows)(decode)

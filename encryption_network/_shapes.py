@@ -1,7 +1,7 @@
-"""Reading request bodies: JSON that answers in the wire's own words when it is none.
+"""Reading request bodies: JSON, with the wire's error texts where a body is malformed.
 
-A body is read in two steps, as the ladders do: first its grammar (row 1 of enc 2.7), much later its shape (row 5).
-Clients see the reader's words for both, so they are those that the protocol's clients know.
+A body is read in two steps, as in the ladders: first its grammar (row 1 of enc 2.7), much later its shape (row 5).
+Clients see the reader's error texts for both, so these are the texts that the protocol's clients know.
 """
 
 import json
@@ -43,7 +43,7 @@ class ShapeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What an object has to hold.
+    """The members that an object must have.
 
     Attributes:
         members: member -> kind, in declared order.
@@ -61,9 +61,9 @@ def read_body(data: bytes, *, max_bytes: int) -> Json:
 
     Args:
         data: untrusted bytes.
-        max_bytes: longest body that is looked at.
+        max_bytes: longest body that is parsed.
     Returns:
-        Any JSON value; of a member that stands twice, the last (enc 2.3).
+        Any JSON value; of a repeated member, the last (enc 2.3).
     Raises:
         RequestTooLarge: longer than `max_bytes`.
         BodyNotJson: not JSON in UTF-8, a number beyond a double, or nested deeper than 64.
@@ -87,7 +87,7 @@ def read_members(value: Json, shape: Shape) -> dict[str, str | int | NetworkId |
         ShapeError: with the wire's text for the first fault, members taken in the order of their names.
     """
     if isinstance(value, list):
-        # A list of the members in order reads as the object elsewhere; here only its faults are told (W19, Q35).
+        # A list of the members in order reads as the object elsewhere; here only its faults are reported (W19, Q35).
         for item, kind in zip(value, shape.members.values(), strict=False):
             _read(item, kind)
     if not isinstance(value, dict):
@@ -144,7 +144,7 @@ def _describe(value: Json) -> str:
 
 
 def _parser_text(data: bytes) -> str:
-    """Say where a text stops being JSON, in the words `/invoke` answers with."""
+    """Return where a text stops being JSON, in the words that `/invoke` answers with."""
     text = data.decode("utf-8", "replace")
     start = len(text) - len(text.lstrip(" \t\r\n"))
     literal = _LITERALS.get(text[start : start + 1])
@@ -163,7 +163,7 @@ def _parser_text(data: bytes) -> str:
 
 
 def _literal_text(text: str, start: int, literal: str) -> str:
-    """Say where a text leaves the literal that its first letter announced."""
+    """Return where a text departs from the literal that its first letter begins."""
     end = start + max(size for size in range(len(literal)) if text.startswith(literal[:size], start))
     if end == len(text):
         return f"EOF while parsing a value at {_position(text, end)}"

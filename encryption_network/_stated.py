@@ -19,10 +19,10 @@ MAX_HEADER_BYTES: Final = 8 * 1024 * 1024
 
 
 class _Stated(Struct, frozen=True):
-    """What a delegation's facts state.
+    """The policies that a delegation's facts state.
 
     Attributes:
-        facts: held, so that their identity stays theirs.
+        facts: referenced, so that their identity is not reused.
         size_bytes: of the delegation's token.
         policies: in their order.
         name_code: one of them is an allow-list.
@@ -35,7 +35,7 @@ class _Stated(Struct, frozen=True):
 
 
 class StatedPolicies:
-    """Policies by delegation; the oldest go first."""
+    """Policies by delegation; the oldest are evicted first."""
 
     def __init__(self, *, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
         self._max_header_bytes = max_header_bytes
@@ -51,7 +51,7 @@ class StatedPolicies:
         return self._of(delegation).policies if delegation.facts else ()
 
     def name_code(self, delegation: Delegation) -> bool:
-        """Tell whether one of a delegation's policies is an allow-list.
+        """Return whether one of a delegation's policies is an allow-list.
 
         Raises:
             PolicyError: as `of`.

@@ -1,6 +1,6 @@
 """Canonical JSON: the one text of a value that hashes and signatures are made over (enc 2.3).
 
-Objects have their members sorted by Unicode code point (which is the order of their UTF-8 bytes), nothing stands
+Objects have their members sorted by Unicode code point (which is the order of their UTF-8 bytes), there is no space
 between tokens, strings escape only what JSON demands and are raw UTF-8 otherwise. For objects, arrays, strings,
 booleans, null and integers up to 2^53 with member names of the basic plane this is RFC 8785; numbers are printed as
 they were written, so `1.0` stays `1.0` (the protocol sends integers only).
@@ -30,7 +30,7 @@ MAX_DEPTH = 128
 _quoted: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 # Two passes in C, for values whose text it is known to write the same way: its order of members is that of their UTF-8
-# bytes, its escapes are the shortest. Fractions and integers beyond 64 bits it prints differently, NaN silently wrong.
+# bytes, its escapes are the shortest. It prints fractions and integers beyond 64 bits differently, NaN silently wrong.
 _compact: Final = msgspec.json.Encoder(order="sorted").encode
 _Leaf: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | str | bool | None
 _Flat: TypeAlias = _Leaf | list[_Leaf] | dict[str, _Leaf]
@@ -61,13 +61,13 @@ def canonical_bytes(value: Json) -> bytes:
 
 
 def canonical_members(members: Struct | Mapping[str, str | int | Sequence[str] | None]) -> bytes:
-    """Write an object that nobody has to look through: what it holds is known from its type.
+    """Write an object without inspecting its members: their types are known from its own.
 
     Args:
-        members: texts, truths, null, integers of 64 bits, and lists and structs of such; a struct's members go by the
+        members: texts, truths, null, integers of 64 bits, and lists and structs of such; a struct's members have the
             names that it encodes with. Other numbers would be printed as clients do not print them.
     Returns:
-        What `canonical_bytes` gives of the same members.
+        What `canonical_bytes` returns for the same members.
     Raises:
         InvalidCanonicalJson: a text holds a lone surrogate.
     """
@@ -83,7 +83,7 @@ def canonical_hash(value: Json) -> str:
 
 
 def _is_compact(value: Json) -> bool:
-    """Tell whether a value holds nothing but texts, truths, null and integers of 64 bits, in a few containers."""
+    """Return whether a value has nothing but texts, truths, null and integers of 64 bits, in a few containers."""
     try:
         convert({"value": value}, _Compact)
     except ValidationError:

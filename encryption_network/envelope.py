@@ -1,7 +1,7 @@
 """Inline envelopes: a payload under a content key, and that key wrapped to a network (enc 3.3, 3.4).
 
-The JSON text is what stands in a space as an ordinary value. `aad` and `metadata` are labels that nothing
-authenticates: the protocol's ciphertexts carry no associated data (EN22).
+The JSON text is stored in a space as an ordinary value. `aad` and `metadata` are labels that nothing authenticates:
+the protocol's ciphertexts carry no associated data (EN22).
 
 Example:
     envelope = seal_envelope(descriptor, b"secret", entropy)
@@ -38,7 +38,7 @@ class InlineEnvelope:
 
     Attributes:
         network: network whose key the content key is wrapped to; the text keeps the writer's spelling.
-        network_text: the id as it stands in the envelope.
+        network_text: the id as written in the envelope.
         alg: algorithm id, as written.
         key_version: version of the network's key, as written.
         encrypted_symmetric_key: standard base64 of the wrapped key.
@@ -64,7 +64,7 @@ def parse_envelope(data: bytes, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> Inlin
 
     Args:
         data: UTF-8 JSON, untrusted; members in any order, unknown members are skipped.
-        max_bytes: longest text that is looked at.
+        max_bytes: longest text that is parsed.
     Returns:
         An envelope whose key hash fits its key.
     Raises:
@@ -134,14 +134,14 @@ def seal_envelope(
     aad: bytes | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> InlineEnvelope:
-    """Seal a payload for everybody who may decrypt on a network.
+    """Seal a payload for every principal that may decrypt on a network.
 
     Args:
         descriptor: the network, whose canonical id, algorithm and version go into the envelope.
         plaintext: the payload.
         entropy: asked for 32 bytes (content key), 12 (payload nonce), 32 (ephemeral scalar), 12 (wrap nonce).
-        aad: label to carry along; not authenticated.
-        metadata: labels to carry along; not authenticated.
+        aad: label to include; not authenticated.
+        metadata: labels to include; not authenticated.
     Raises:
         KeyBackendError: the descriptor's key is of low order.
     Does not check:

@@ -4,11 +4,11 @@
     ├── RootSecretTooShort          the root secret has fewer than 32 bytes
     ├── InvalidCanonicalJson        a value has no canonical form
     ├── EnvelopeError               an inline envelope is malformed or does not open
-    ├── DescriptorError             a network descriptor is malformed, or the node's signature does not hold
+    ├── DescriptorError             a network descriptor is malformed, or the node's signature is not valid
     ├── RecordError                 a stored row of this package cannot be read
     ├── PolicyError                 an attestation policy is malformed
-    ├── WithdrawalError             what somebody wants withdrawn is malformed, or the list is full
-    ├── ReceiptError                a receipt is malformed, or its signature does not hold
+    ├── WithdrawalError             a withdrawal is malformed, or the list is full
+    ├── ReceiptError                a receipt is malformed, or its signature is not valid
     ├── ReleaseRefused              the gate refuses a release; `reason` is the coarse cause
     └── RequestError                one row of the request ladders
         ├── BodyNotJson             RequestTooLarge         BodyMalformed           CreateBodyMalformed
@@ -20,8 +20,8 @@
         ├── HashMismatch            NonceUsed
         └── KeyBackendError         unwrapping or wrapping failed
 
-The texts of `RequestError` are the wire's on the dedicated `/encryption` routes. Which status a condition has, and how
-`/invoke` says it (enc 2.5, 2.7), is the node's: its table of refusals has a row for each code.
+The texts of `RequestError` are the wire's on the dedicated `/encryption` routes. The node defines which status a
+condition has and how `/invoke` reports it (enc 2.5, 2.7): its table of refusals has a row for each code.
 """
 
 from typing import ClassVar
@@ -38,7 +38,7 @@ class EncryptionError(Exception):
 
     @property
     def text(self) -> str:
-        """The wire text on the `/encryption` routes; never holds a key, a token or a plaintext."""
+        """The wire text on the `/encryption` routes; never contains a key, a token or a plaintext."""
         return str(self)
 
 
@@ -65,7 +65,7 @@ class EnvelopeError(EncryptionError):
 
 
 class DescriptorError(EncryptionError):
-    """A network descriptor is malformed, or the node's signature over it does not hold."""
+    """A network descriptor is malformed, or the node's signature over it is not valid."""
 
     code = "invalid-descriptor"
 
@@ -95,7 +95,7 @@ class PolicyError(EncryptionError):
 
 
 class WithdrawalError(EncryptionError):
-    """What somebody wants withdrawn is malformed, or the list has no room for it."""
+    """A withdrawal is malformed, or the list is full."""
 
     code = "invalid-withdrawal"
 
@@ -105,7 +105,7 @@ class WithdrawalError(EncryptionError):
 
 
 class ReceiptError(EncryptionError):
-    """A receipt is malformed, or its signature does not hold."""
+    """A receipt is malformed, or its signature is not valid."""
 
     code = "invalid-receipt"
 
@@ -118,7 +118,7 @@ class ReleaseRefused(EncryptionError):
     """The gate refuses to release a key.
 
     Attributes:
-        reason: the coarse cause, one of `gate.REASONS`; all that the caller learns.
+        reason: the coarse cause, one of `gate.REASONS`; nothing more is reported to the caller.
         detail: the full cause, for the audit record and the log.
     """
 
@@ -189,7 +189,7 @@ class NetworkNotFound(RequestError):
 
 
 class NetworkExists(RequestError):
-    """The id is taken, be the network active or revoked."""
+    """The id is taken, whether the network is active or revoked."""
 
     code = "network-exists"
 
@@ -284,7 +284,7 @@ class VersionMismatch(RequestError):
 
 
 class NotYetValid(RequestError):
-    """The token's `nbf` lies ahead."""
+    """The token's `nbf` is in the future."""
 
     code = "not-yet-valid"
 
@@ -293,7 +293,7 @@ class NotYetValid(RequestError):
 
 
 class Expired(RequestError):
-    """The token's `exp` lies behind, or further ahead than a decrypt token may live."""
+    """The token's `exp` is in the past, or further ahead than the longest lifetime of a decrypt token."""
 
     code = "expired"
 

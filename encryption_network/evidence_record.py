@@ -58,7 +58,7 @@ def decode_evidence(value: bytes) -> Evidence:
     Raises:
         RecordError: not such a row, of another version, or with a field of the wrong length.
     Does not check:
-        Anything about its worth; `judgement.judge` does.
+        Whether it satisfies any policy; `judgement.judge` does.
     """
     if len(value) > MAX_EVIDENCE_BYTES:
         raise RecordError("evidence too long")

@@ -1,14 +1,14 @@
 """The release gate: the one place that decides whether a content key may leave the node.
 
-`admit` is asked after the chain was judged, on both routes, and is the only maker of an `Admission`; `release.open_key`
-takes nothing else. O is the owner of the network, I the invoker.
+`admit` is called after the chain was judged, on both routes. Only `admit` makes an `Admission`, and `release.open_key`
+accepts nothing else. O is the owner of the network, I the invoker.
 
 The owner in person (IP1, IP2: `capabilities.sign_ins`) needs no evidence, where the mode and every policy in force
 allow it.
-Everybody else needs live evidence and an allow-list of measurements that the owner stated: in the network's policy, or
-as a fact of a delegation that the authority to decrypt runs through and that O, or O's in-person session key, signed.
-In force is the conjunction of the policies of the node, the owner and every delegation in every cited closure:
-a policy, a link or a proof more can only narrow.
+Every other invoker needs live evidence and an allow-list of measurements that the owner stated: in the network's
+policy, or as a fact of a delegation that the authority to decrypt runs through and that O, or O's in-person session
+key, signed. The conjunction of the policies of the node, the owner and every delegation in every cited closure is in
+force: a further policy, link or proof can only narrow.
 
     step  refused as
     1     chain      what is cited is incomplete, revoked or expired
@@ -17,8 +17,8 @@ a policy, a link or a proof more can only narrow.
     4     mode, policy         in person, but mode or policy want code, and there is no evidence
     5     no_policy  the owner named no code
     6     not_attested, trust_root, key_provider, receiver     no evidence for this caller and key, or of another root,
-          or of an application whose keys come from somebody else than the node's terms say
-    7     what `judgement.judge` says, policy by policy
+          or of an application whose keys come from another provider than the node's terms name
+    7     what `judgement.judge` returns, policy by policy
     8     withdrawn  a party, or the code or evidence that was judged, has been withdrawn (RC20)
 
 Example:
@@ -64,7 +64,7 @@ Reason = Literal[
     "withdrawn",
 ]
 REASONS: Final = frozenset(get_args(Reason))
-"""Every coarse cause a caller can see; not in kebab-case, for clients read them in a body of the wire (RL14)."""
+"""Every coarse cause a caller can see; not in kebab-case, because clients read them in a body of the wire (RL14)."""
 
 _stated: Final = StatedPolicies()
 _SEAL: Final = object()
@@ -72,14 +72,14 @@ _SEAL: Final = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """The gate's leave to open one key, for one request; made by `admit` only.
+    """The gate's permission to open one key, for one request; made by `admit` only.
 
     Attributes:
         decrypt: the request.
         ground: why.
         live: marks the decision rests on; the commit is refused if one is not live then.
         checks: rows the decision rests on; the commit is refused if one has changed.
-        audit: what the audit record says; it is durable before the key leaves.
+        audit: contents of the audit record; it is durable before the key leaves.
         policies: every policy in force.
         evidence: what was judged by them; None unless the ground is "attested".
     """
@@ -95,7 +95,7 @@ class Admission:
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
-        """Refuse every maker but the gate."""
+        """Refuse construction outside the gate."""
         if seal is not _SEAL:
             raise RuntimeError("an admission is made by gate.admit only")
 
@@ -107,11 +107,11 @@ def admit(request: ReleaseRequest) -> Admission:
         request: what the decision rests on, all read at one moment.
     Returns:
         The admission. IP1 or IP2 holds, or evidence for this caller and key satisfies every policy in force and the
-        owner named the code, or the node's mode is off and nobody stated a policy. Nothing of it was withdrawn.
+        owner named the code, or the node's mode is off and no policy is stated. Nothing of it was withdrawn.
     Raises:
         ReleaseRefused: with the first step that fails.
     Does not check:
-        The invocation's signature, window and replay, and that its chain grants decrypt: `authority` says so.
+        The invocation's signature, window and replay, and that its chain grants decrypt: `authority` shows it.
     """
     presence = request.presence
     links = _check_chain(request, presence)  # 1
@@ -138,7 +138,7 @@ def admit(request: ReleaseRequest) -> Admission:
 
 
 def needs_evidence(presence: Presence, release_record: ReleaseRecord, in_force: Sequence[Policy]) -> bool:
-    """Tell whether `admit` looks at evidence; where it does not, the caller need not read it.
+    """Return whether `admit` uses evidence; where it does not, the caller need not read it.
 
     Args:
         presence: as it will be in the request.
@@ -171,7 +171,7 @@ def policies_in_force(
 ) -> tuple[Policy, ...]:
     """Return every policy that a release has to satisfy: the node's, the owner's, those of all links.
 
-    The node's own falls silent in mode "off"; nobody else's does.
+    The node's own policy does not apply in mode "off"; all others do.
 
     Raises:
         ReleaseRefused: `policy`, when one cannot be read.
@@ -253,7 +253,7 @@ def _obstacle(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused | None:
 
 
 def _owner_list(request: ReleaseRequest, presence: Presence) -> tuple[ContentKey, ...]:
-    """Find the allow-list that the owner stated, and return the marks that its standing rests on.
+    """Find the allow-list that the owner stated, and return the marks that its validity rests on.
 
     Which list it is does not matter, since all policies in force are judged: the owner has named code at all.
     """
@@ -276,8 +276,8 @@ def _owner_list(request: ReleaseRequest, presence: Presence) -> tuple[ContentKey
 def _supporting(request: ReleaseRequest, presence: Presence) -> Iterator[Link]:
     """Yield the delegations that the authority to decrypt runs through, from the invoker up to the owner.
 
-    A closure may hold more: whoever makes a delegation that grants nothing may cite whatever is registered. So a link
-    counts only if it holds decrypt on this network and was granted to whoever signed the link below.
+    A closure may contain more: the issuer of a delegation that grants nothing may cite any registered delegation. So a
+    link counts only if it grants decrypt on this network and its audience signed the link below.
     """
     below: list[tuple[Principal, Link]] = [(presence.invoker, request.links[key]) for key in request.cited]
     network, seen = request.decrypt.network.network_id, set[ContentKey]()

@@ -11,9 +11,9 @@ from .key_providers import is_accepted
 from .policy import GRACE_STATUSES, Evidence, Policy
 
 CLOCK_SKEW_S: Final = 60
-"""How far ahead of the judging machine's clock the attesting machine's may stand."""
+"""How far ahead of the judging machine's clock the attesting machine's may be."""
 
-# Life-cycle notices that may stand beside UpToDate; they name no hole.
+# Life-cycle notices that may accompany UpToDate; they name no vulnerability.
 _NOTICE_PREFIX: Final = "INTEL-DOC-"
 
 Refusal = Literal[
@@ -28,7 +28,7 @@ Refusal = Literal[
     "age",
     "receiver",
 ]
-"""What evidence can fail at."""
+"""The checks that evidence can fail."""
 
 
 def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
@@ -39,7 +39,7 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
         policy: one policy; the caller judges every policy in force.
         now: epoch seconds.
     Returns:
-        None when the evidence satisfies the policy now, else the first thing that it fails at.
+        None when the evidence satisfies the policy now, else the first check that it fails.
     Does not check:
         Whose evidence it is, which receiver key the release names, the trust root, the paths; see `gate.admit`.
     """

@@ -6,7 +6,7 @@
     local-sgx:<hex>  the enclave beside the application; it runs on the host's own word, so only with its id
 
 The id is the one of the event log's `key-provider` entry, lower-case hex. An application without a provider ("none") is
-never accepted, whoever names it.
+never accepted, even if a list names it.
 
 Example:
     accepted = (parse_key_provider("kms:3059…"), parse_key_provider("tpm"))
@@ -21,9 +21,9 @@ from typing import Final
 from .errors import PolicyError
 
 DEFAULT_KEY_PROVIDERS: Final = ("kms", "tpm")
-"""Accepted unless somebody says otherwise."""
+"""Accepted by default."""
 NAMES: Final = frozenset({"kms", "tpm", "local-sgx"})
-"""Kinds that somebody may accept."""
+"""Kinds that a list may accept."""
 MAX_KEY_PROVIDERS: Final = 16
 """Most entries of one list."""
 MAX_ID_BYTES: Final = 256
@@ -59,31 +59,31 @@ def key_provider_text(name: str, provider_id: bytes) -> str:
 
 
 def is_accepted(provider: str | None, accepted: Collection[str]) -> bool:
-    """Tell whether a list accepts a provider, by its id or by its kind alone.
+    """Return whether a list accepts a provider, by its id or by its kind alone.
 
     Args:
-        provider: as evidence states it; None: no event log told of one.
+        provider: as evidence states it; None: no event log named one.
         accepted: entries that `parse_key_provider` read.
     """
     return provider is not None and (provider in accepted or provider.partition(":")[0] in accepted)
 
 
 def is_within_terms(provider: str | None, terms: Collection[str]) -> bool:
-    """Tell whether a node's terms take evidence of an application with this provider (AT29).
+    """Return whether a node's terms accept evidence of an application with this provider (AT29).
 
-    Evidence without an event log tells of no provider. It is taken only under terms that name nobody in particular: the
-    log would otherwise be left out by whoever they exclude. Then RTMR3, which every policy has to state for such
-    evidence, counts the provider in.
+    Evidence without an event log names no provider. It is accepted only under terms that name no particular provider:
+    an application that the terms exclude would otherwise leave out the log. Then RTMR3, which every policy has to state
+    for such evidence, covers the provider.
 
     Args:
-        provider: as evidence states it; None: no event log told of one.
+        provider: as evidence states it; None: no event log named one.
         terms: entries that `parse_key_provider` read.
     """
     return are_accepted(DEFAULT_KEY_PROVIDERS, terms) if provider is None else is_accepted(provider, terms)
 
 
 def are_accepted(inner: Iterable[str], outer: Collection[str]) -> bool:
-    """Tell whether whatever one list accepts is accepted by the other too; a list without entries accepts nothing."""
+    """Return whether everything that one list accepts is accepted by the other; an empty list accepts nothing."""
     return all(is_accepted(entry, outer) for entry in inner)
 
 

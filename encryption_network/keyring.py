@@ -1,7 +1,7 @@
 """The root secret and everything that is derived from it.
 
-One secret stands behind a store: the node's identity, the keys of hosted spaces, the keys that seal network private
-keys and sign tickets all follow from it, so that every worker and machine on one store has the same ones.
+Each store has one secret: the node's identity, the keys of hosted spaces, the keys that seal network private keys and
+sign tickets are all derived from it, so that every worker and machine on one store has the same ones.
 
 Example:
     keyring = Keyring(secret)
@@ -53,7 +53,7 @@ class Keyring:
         if len(secret) < MIN_SECRET_BYTES:
             raise RootSecretTooShort(len(secret))
         self._secret = bytes(secret)
-        self._network_seal = self.derive(NETWORK_SEAL)  # asked for at each release
+        self._network_seal = self.derive(NETWORK_SEAL)  # used at each release
         self.node_signer = Ed25519Signer(self.derive(NODE_IDENTITY))
         self.node_did: str = self.node_signer.did
         self.invitation_public_key: str = encode_url(Ed25519Signer(self.derive(INVITATION_SIGNING)).public_key)
@@ -89,5 +89,5 @@ class Keyring:
         return f"Keyring(node_did={self.node_did!r})"
 
     def __reduce__(self) -> str:
-        """Refuse to be pickled or copied: the secret leaves the process nowhere."""
+        """Refuse to be pickled or copied: the secret never leaves the process."""
         raise TypeError("a keyring is not serialised")

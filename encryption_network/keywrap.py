@@ -10,9 +10,9 @@
                   13      n     AES-256-GCM ciphertext, no associated data
                   13+n    16    tag
 
-The protocol's format has no key derivation and no context (enc 3.2). Stricter than it asks, unseen by honest
-clients: low-order public keys, another first byte than 0x01 and content keys that are not 32 bytes are refused
-(EN21, W5, W6, W8).
+The protocol's format has no key derivation and no context (enc 3.2). This module is stricter than the protocol, without
+effect on honest clients: low-order public keys, another first byte than 0x01 and content keys that are not 32 bytes are
+refused (EN21, W5, W6, W8).
 
 Example:
     blob = wrap(network_public_key, content_key, entropy)
@@ -82,13 +82,13 @@ def open_wrapped(private_key: bytes, blob: bytes) -> bytes:
         KeyBackendError: too short, another version byte, a low-order ephemeral key, a failed tag or a content key of
             another length.
     Does not check:
-        Who wrapped it: anybody can wrap to a public key.
+        Who wrapped it: any client can wrap to a public key.
     Source: enc 3.2.
     """
     if len(blob) < KEY_BYTES:
         raise KeyBackendError("invalid wrapped key envelope")
     ephemeral, sealed = blob[:KEY_BYTES], blob[KEY_BYTES:]
-    # The cheap shape first: no multiplication for a blob that cannot open.
+    # The cheap check of the shape first: no multiplication for a blob that cannot open.
     _check_blob(sealed)
     plaintext = _open(_exchange(private_key, ephemeral), sealed)
     if len(plaintext) != KEY_BYTES:
@@ -134,8 +134,8 @@ def _exchange(private_key: bytes, public_key: bytes) -> bytes:
         raise KeyBackendError("invalid private key length")
     try:
         # libsodium on bare scalars: a key object of `cryptography` computes its public key whenever it is made.
-        # Refuses an all-zero result, that is every public key of low order (W5): the wrap would open under a key that
-        # everybody knows.
+        # Refuses an all-zero result, that is every public key of low order (W5): the wrap would open under a publicly
+        # known key.
         return crypto_scalarmult(private_key, public_key)
     except nacl.exceptions.RuntimeError as exc:
         raise KeyBackendError("low-order public key") from exc

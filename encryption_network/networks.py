@@ -1,4 +1,4 @@
-"""Encryption networks: the node's record of one, and what the outside sees of it.
+"""Encryption networks: the node's record of one, and its public descriptor.
 
 A network is an X25519 key pair that the node holds for an owner. The record is one value in the store and carries the
 owner's attestation policy and withdrawals too, so that a release that checks the record's stamp has checked theirs.
@@ -69,17 +69,17 @@ class NetworkRecord:
         network_id: canonical id.
         public_key: X25519 public key, 32 bytes.
         sealed_private_key: the scalar, sealed under the keyring's network seal, 61 bytes; never printed.
-        state: "active" opens keys, no other does; nothing leads back from "revoked".
+        state: only "active" opens keys; "revoked" is final.
         alg: algorithm id.
         key_version: 1; there is no rotation.
         key_backend: where the key lives.
         threshold: as the creator stated it.
         created_at: RFC 3339 UTC text.
         updated_at: RFC 3339 UTC text.
-        policy: what the owner demands of code that is to receive keys; None: nothing stated.
+        policy: what the owner requires of code that is to receive keys; None: nothing stated.
         withdrawals: what the owner withdrew for this network.
         claimed: whether a create request was answered with it; a sign-in makes a network unclaimed (EN31).
-        owner: the canonical principal who owns the network; a fragment in the id's owner is not part of it.
+        owner: the canonical principal that owns the network; a fragment in the id's owner is not part of it.
     """
 
     network_id: NetworkId
@@ -98,7 +98,7 @@ class NetworkRecord:
     owner: Principal = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Tell the owner once: a release asks for it again and again."""
+        """Compute the owner once: a release needs it repeatedly."""
         object.__setattr__(self, "owner", principal_of(self.network_id.owner))
 
     def __repr__(self) -> str:
@@ -122,7 +122,7 @@ def create_network(
         keyring: seals the private key.
         entropy: asked for 32 bytes (the scalar), then for 12 (the seal's nonce).
         threshold: as stated by the creator; None: one of one.
-        claimed: False where nobody asked for it by a create request.
+        claimed: False where no create request asked for it.
     Returns:
         An active record.
     Does not check:
@@ -147,7 +147,7 @@ def create_network(
 
 
 def claim(record: NetworkRecord) -> NetworkRecord:
-    """Return the record claimed; nothing that the outside sees of it changes (EN31)."""
+    """Return the record claimed; its public view does not change (EN31)."""
     return replace(record, claimed=True)
 
 
@@ -160,7 +160,7 @@ def with_policy(record: NetworkRecord, policy: Policy | None, now: float) -> Net
     """Return the record with another policy of the owner's.
 
     Does not check:
-        Who asks; the caller has to be the owner.
+        That the request comes from the owner.
     """
     return replace(record, policy=policy, updated_at=timestamp(now))
 
@@ -169,9 +169,9 @@ def with_withdrawals(record: NetworkRecord, withdrawals: Withdrawals, now: float
     """Return the record with more withdrawn than before.
 
     Raises:
-        WithdrawalError: the list has no room for more (RC23).
+        WithdrawalError: the list is full (RC23).
     Does not check:
-        Who asks; the caller has to be the owner.
+        That the request comes from the owner.
     """
     joined = record.withdrawals.joined(withdrawals)
     if len(joined) > MAX_NETWORK_ENTRIES:
@@ -252,8 +252,8 @@ def well_known_id(name: str, owner_did: str | None) -> NetworkId:
     """Return the network that a well-known lookup asks for.
 
     Raises:
-        BodyMalformed: no owner is named (the network of whichever owner is not meant, enc-W13), or owner and name make
-            no id (enc 2.6).
+        BodyMalformed: no owner is named (a name alone selects no owner's network, enc-W13), or owner and name
+            make no id (enc 2.6).
     """
     if owner_did is None:
         raise BodyMalformed("name the owner with ownerDid")
@@ -292,7 +292,7 @@ class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     updated_at: str
     policy: bytes | None
     withdrawals: bytes | None = None  # absent in rows that were written before there were any
-    claimed: bool = False  # absent in rows of before: nobody knows who made those networks, so they count as unclaimed
+    claimed: bool = False  # absent in older rows: it is unknown who made those networks, so they count as unclaimed
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(_Row)
@@ -359,7 +359,7 @@ def decode_network(value: bytes) -> NetworkRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """What a client read about a network; worth something only once `verify_descriptor` took it (EN28, EN29).
+    """What a client read about a network; trusted only once `verify_descriptor` accepted it (EN28, EN29).
 
     Attributes:
         network_id: canonical id.

@@ -22,7 +22,7 @@ fact of a delegation: `{"sealspace.attestation/v1": {...}}`. All its members are
 
 Hex is lower case. An unknown member refuses the policy, and with it the delegation that carries it.
 
-What joins evidence and policy is `judgement.judge`.
+`judgement.judge` compares evidence with a policy.
 
 Example:
     policies = policies_of(delegation.facts)
@@ -79,7 +79,7 @@ ReceiverMode = Literal["attested", "signed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What one verified quote says about the code of one caller; facts only, no verdict.
+    """What one verified quote states about the code of one caller; facts only, no verdict.
 
     Attributes:
         invoker: canonical DID that the quote's report data names as its holder.
@@ -165,11 +165,11 @@ class Measurements:
     rtmr3: bytes | None = None
 
     def covers(self, other: "Measurements") -> bool:
-        """Tell whether everything that `other` approves is approved here."""
+        """Return whether everything that `other` approves is approved here."""
         return self._base == other._base and self.rtmr3 in (None, other.rtmr3)
 
     def approves(self, evidence: Evidence) -> bool:
-        """Tell whether the code that evidence is of is this one."""
+        """Return whether the evidence is of this code."""
         return (
             self.mrtd == evidence.mrtd
             and self.rtmr0 == evidence.rtmr0
@@ -185,26 +185,26 @@ class Measurements:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What somebody demands of code that is to receive a key; an absent member takes the strict default.
+    """Requirements for code that is to receive a key; an absent member takes the strict default.
 
     Policies are only ever conjoined: a caller has to satisfy every one in force, so that a further policy can only
-    narrow. A policy that wants a default widened says so itself.
+    narrow. A policy that widens a default states so itself.
 
     Attributes:
-        measurements: approved images and code; empty: says nothing about them, and is then no allow-list.
+        measurements: approved images and code; empty: states nothing about them, and is then no allow-list.
         compose_hashes: approved SHA-256 of the compose file, 32 bytes each; empty: any.
         app_ids: approved application ids, 1 to 64 bytes each; empty: any.
         key_providers: approved providers of the application's keys; empty: any that the node took evidence of.
         td_attributes: approved TDATTRIBUTES, 8 bytes each, compared whole; by default only SEPT_VE_DISABLE is set.
         platform_ids: approved hashes of platform ids, 32 bytes each; empty: any platform.
-        tcb_statuses: accepted statuses; by default only "UpToDate"; "Revoked" can never stand here.
+        tcb_statuses: accepted statuses; by default only "UpToDate"; "Revoked" is never allowed here.
         tcb_grace_s: how long after its date a level that is out of date stays accepted; needed for such statuses.
         advisories: accepted advisory ids; an id that is not listed refuses, but for INTEL-DOC notices.
         min_evaluation_number: smallest accepted tcbEvaluationDataNumber.
         max_age_s: oldest accepted evidence in seconds; None: until it expires.
         receiver: "attested" or "signed"; see `Evidence.receiver_mode`.
-        paths: canonical kv resources; the key must stand in an envelope at one of them; empty: any key of the network.
-        in_person: False takes away the owner's way without evidence (it only ever tightens).
+        paths: canonical kv resources; the key must be in an envelope at one of them; empty: any key of the network.
+        in_person: False withdraws the owner's exemption from evidence (it only ever tightens).
     """
 
     measurements: tuple[Measurements, ...] = ()
@@ -243,7 +243,7 @@ class Policy:
         return bool(self.measurements)
 
     def is_within(self, other: "Policy") -> bool:
-        """Tell whether this policy accepts nothing that `other` refuses."""
+        """Return whether this policy accepts nothing that `other` refuses."""
         return (
             _entries_within(self, other)
             and _subset_within(self.compose_hashes, other.compose_hashes)
@@ -298,7 +298,7 @@ def parse_policy(value: Json) -> Policy:
 
 
 def policy_json(policy: Policy) -> dict[str, Json]:
-    """Write a policy as the JSON object that `parse_policy` reads; what stands at its default is left out."""
+    """Write a policy as the JSON object that `parse_policy` reads; members with their default value are left out."""
     members: dict[str, Json] = {
         "measurements": [_measurements_json(entry) for entry in policy.measurements],
         "composeHashes": [entry.hex() for entry in policy.compose_hashes],
@@ -337,7 +337,7 @@ def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
     Returns:
         The policies in their order; all of them are in force together.
     Raises:
-        PolicyError: one of them is malformed, is of another version, has its name in another case or stands deeper
+        PolicyError: one of them is malformed, is of another version, has its name in another case or is nested deeper
             than a fact's own members, or there are more than `MAX_POLICIES`. Such a delegation is not registered.
     """
     policies = []
@@ -517,12 +517,12 @@ def _entries_within(inner: Policy, outer: Policy) -> bool:
 
 
 def _subset_within(inner: Sequence[str] | Sequence[bytes], outer: Sequence[str] | Sequence[bytes]) -> bool:
-    """Compare two lists that say nothing when empty."""
+    """Compare two lists that state nothing when empty."""
     return not outer or (bool(inner) and set(inner) <= set(outer))
 
 
 def _providers_within(inner: Policy, outer: Policy) -> bool:
-    """Compare two lists of key providers, of which a kind alone accepts every id."""
+    """Compare two lists of key providers, where a kind alone accepts every id."""
     if not outer.key_providers:
         return True
     return bool(inner.key_providers) and all(is_accepted(entry, outer.key_providers) for entry in inner.key_providers)

@@ -5,14 +5,14 @@ A receipt is canonical JSON with exactly these members:
     type                    "sealspace.receipt/v1"
     node                    the node's DID, did:key; it signs
     network, owner          the network's id and its owner
-    invoker                 who asked
+    invoker                 DID of the caller
     invocation              cid of the token
     requestHash             hex, over cid and body hash
     receiverPublicKeyHash   hex, as bound in the request
     chain                   cids of every delegation in every cited closure
     policies                hex SHA-256 of every policy in force, as canonical JSON
     verdict, ground         "authorised", and why: owner, owner_session, attested, off
-    mode                    the node's mode then
+    mode                    the node's mode at that time
     atMicros                microseconds since the epoch
     evidence                null, or what the code was judged by: see `QuoteVerdict`
     signature               base64, Ed25519 by the node over the rest
@@ -69,7 +69,7 @@ _MEMBERS: Final = frozenset(
         "signature",
     }
 )
-# What follows the signature in the order of names, the same in every receipt.
+# The members after the signature in the order of names, the same in every receipt.
 _LAST_MEMBERS: Final = f'"type":"{RECEIPT_TYPE}","verdict":"{VERDICT}"}}'.encode()
 _JUDGED_MEMBERS: Final = frozenset({"record", "quote", "eventLog", "collateral", "nonce"})
 
@@ -124,7 +124,7 @@ class Receipt(Struct, frozen=True, kw_only=True, gc=False):
     """One release; see the module for the members.
 
     Attributes:
-        at_micros: microseconds since the epoch, rounded down: what held then held at this moment too.
+        at_micros: microseconds since the epoch, rounded down: what was valid at the decision was valid then too.
         signature: 64 bytes; empty before it is signed.
     """
 
@@ -154,7 +154,7 @@ def sign_receipt(receipt: Receipt, signer: Ed25519Signer) -> Receipt:
 
     Raises:
         RuntimeError: the key is another node's.
-        ReceiptError: a text or a list is longer than readers take; such a release is not made.
+        ReceiptError: a text or a list is longer than readers accept; such a release is not made.
     """
     _check_readable(receipt)
     return msgspec.structs.replace(
@@ -163,7 +163,7 @@ def sign_receipt(receipt: Receipt, signer: Ed25519Signer) -> Receipt:
 
 
 def signed_text(receipt: Receipt, signer: Ed25519Signer) -> bytes:
-    """Sign a receipt and write it: what `encode_receipt` gives of the one that `sign_receipt` returns.
+    """Sign a receipt and write it: what `encode_receipt` returns for the result of `sign_receipt`.
 
     Raises:
         RuntimeError, ReceiptError: as `sign_receipt`.
@@ -235,11 +235,11 @@ def parse_receipt(data: bytes) -> Receipt:
     Args:
         data: untrusted, at most MAX_RECEIPT_BYTES; one line break may follow.
     Returns:
-        The receipt; `encode_receipt` gives the same bytes.
+        The receipt; `encode_receipt` returns the same bytes.
     Raises:
         ReceiptError: not canonical JSON, a member is missing, unknown, of another type or size.
     Does not check:
-        The signature, see `verify_receipt`; that the documents exist and bear out what it says.
+        The signature, see `verify_receipt`; that the documents exist and support its statements.
     """
     text = data.removesuffix(b"\n")
     try:
@@ -275,7 +275,7 @@ def verify_receipt(receipt: Receipt) -> Receipt:
     """Check that the node which a receipt names has signed it, and return it.
 
     Raises:
-        ReceiptError: the node's DID is none of an Ed25519 key, or the signature does not hold.
+        ReceiptError: the node's DID is not one of an Ed25519 key, or the signature is not valid.
     Does not check:
         That this node is the one you mean: compare `node`.
     """

@@ -20,7 +20,7 @@ def open_key(admission: Admission, *, keyring: Keyring, entropy: Entropy) -> dic
     """Open the content key of an admitted request and wrap it to its receiver.
 
     Args:
-        admission: the gate's leave; holds the request and the network.
+        admission: the gate's permission; contains the request and the network.
         keyring: of the node that the request names.
         entropy: asked for 32 bytes (the ephemeral scalar), then for 12 (the nonce).
     Returns:

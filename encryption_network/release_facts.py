@@ -24,7 +24,7 @@ from .requests import CheckedDecrypt
 from .withdrawals import Withdrawals
 
 Ground = Literal["owner", "owner_session", "attested", "off"]
-"""Why a release was admitted: IP1, IP2, evidence, or a node that asks for nothing."""
+"""Why a release was admitted: IP1, IP2, evidence, or a node that requires nothing."""
 
 
 class RowStamp(Struct, frozen=True, gc=False):
@@ -38,15 +38,15 @@ class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
     """Everything a release is decided on.
 
     Attributes:
-        decrypt: the checked request; holds invoker, receiver key and the network with its policy.
+        decrypt: the checked request; contains invoker, receiver key and the network with its policy.
         authority: what the chain rules returned for the invocation.
         cited: content key of every proof, in signed order.
         links: every delegation of every cited closure, by content key.
         sessions: further delegations that may be the standing session of a holder; see `session_holders`.
         marks: the mark of every delegation in `links` and `sessions`.
-        release_record: the node's own demands.
-        evidence: what is kept for exactly (invoker, receiver key), or the invoker's evidence of mode "signed".
-        key_paths: paths of `paths_in_force` at which an envelope with this very wrapped key stands, each with its row.
+        release_record: the node's own requirements.
+        evidence: what is stored for exactly (invoker, receiver key), or the invoker's evidence of mode "signed".
+        key_paths: paths of `paths_in_force` at which an envelope with this exact wrapped key is stored, with its row.
         network_row: row of the network and its policy.
         record_row: row of the release record.
         withdrawals: what the operator withdrew for every network; the network carries its own.
@@ -78,7 +78,7 @@ class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def presence(self) -> Presence:
-        """What tells whether I is O in person."""
+        """The facts that determine whether I is O in person."""
         decrypt = self.decrypt
         return Presence(
             owner=decrypt.network.owner,
@@ -92,7 +92,7 @@ class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ReleaseAudit(Struct, frozen=True, kw_only=True, gc=False):
-    """What the audit record of an admitted release says; no key, no token.
+    """Contents of the audit record of an admitted release; no key, no token.
 
     Attributes:
         ground: why.

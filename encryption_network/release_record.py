@@ -1,6 +1,6 @@
-"""The release record: what one store's node demands before a key leaves it, the same for every worker and machine.
+"""The release record: what one store's node requires before it releases a key, the same for every worker and machine.
 
-It stands in the store, not in each worker's configuration: a node that starts with looser settings than the record is
+It is in the store, not in each worker's configuration: a node that starts with looser settings than the record is
 refused, and only an explicit, audited command loosens it.
 
 Example:
@@ -21,7 +21,7 @@ from .key_providers import DEFAULT_KEY_PROVIDERS, MAX_ID_BYTES, MAX_KEY_PROVIDER
 from .policy import MAX_POLICY_BYTES, Policy, parse_policy, policy_json
 
 Mode = Literal["delegates", "everyone", "off"]
-"""delegates: whoever is not the owner in person proves its code. everyone: the owner too. off: development."""
+"""delegates: every caller but the owner in person proves its code. everyone: the owner too. off: development."""
 
 MAX_TRUST_ROOTS: Final = 16
 _STRICTNESS: Final[dict[Mode, int]] = {"off": 0, "delegates": 1, "everyone": 2}
@@ -29,20 +29,20 @@ _MAX_BYTES: Final = MAX_POLICY_BYTES + MAX_KEY_PROVIDERS * (2 * MAX_ID_BYTES + 1
 _VERSION: Final = 1
 _ROOT_BYTES: Final = 32
 _MEMBERS: Final = frozenset({"v", "mode", "trustRoots", "nodePolicy", "nodePolicySuffices"})
-_KEY_PROVIDERS: Final = "keyProviders"  # absent in records of before it was a term of the store
+_KEY_PROVIDERS: Final = "keyProviders"  # absent in older records, when it was no term of the store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseRecord:
-    """What the node itself demands of a release.
+    """What the node itself requires of a release.
 
     Attributes:
-        mode: who has to prove code.
+        mode: which callers have to prove their code.
         trust_roots: SHA-256 of the root certificates (DER) that evidence may end at, 32 bytes each.
-        node_policy: in force beside every other policy, but in mode "off"; None: the node adds nothing.
-        node_policy_suffices: True lets the node's allow-list stand in for the owner's.
-        key_providers: whose applications evidence is taken of; entries of `key_providers`, at most MAX_KEY_PROVIDERS;
-            empty: of nobody's. Without an event log: see `key_providers.is_within_terms`.
+        node_policy: in force beside every other policy, except in mode "off"; None: the node adds nothing.
+        node_policy_suffices: True lets the node's allow-list replace the owner's.
+        key_providers: providers whose applications' evidence is accepted; entries of `key_providers`, at most
+            MAX_KEY_PROVIDERS; empty: none. Without an event log: see `key_providers.is_within_terms`.
     """
 
     mode: Mode = "delegates"
@@ -52,7 +52,7 @@ class ReleaseRecord:
     key_providers: tuple[str, ...] = DEFAULT_KEY_PROVIDERS
 
     def is_looser_than(self, other: "ReleaseRecord") -> bool:
-        """Tell whether this record could release where `other` refuses; in doubt it says yes."""
+        """Return whether this record could release where `other` refuses; True in doubt."""
         policy, stricter = self.node_policy, other.node_policy
         return (
             _STRICTNESS[self.mode] < _STRICTNESS[other.mode]
@@ -65,7 +65,7 @@ class ReleaseRecord:
 
     @property
     def states_list(self) -> bool:
-        """True when the node's policy may stand in for an owner's allow-list."""
+        """True when the node's policy may replace an owner's allow-list."""
         return self.node_policy_suffices and self.node_policy is not None and self.node_policy.is_allow_list
 
 

@@ -67,7 +67,7 @@ ADMIN_TYPE: Final = "tinycloud.encryption.network-admin/v1"
 MAX_BODY_BYTES: Final = 1_000_000
 """Longest body on either route; `/invoke` cuts there (wire 4.8)."""
 MAX_LIFETIME_S: Final = 300
-"""How far ahead the `exp` of a decrypt token may lie."""
+"""How far ahead the `exp` of a decrypt token may be."""
 REVOKE_BODY_HASH: Final = canonical_hash({})
 """A revoke request is bound to the empty object, whatever is sent (enc 2.8)."""
 
@@ -107,7 +107,7 @@ def check_audience(audience: str, node_did: str) -> None:
 
 
 def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
-    """Tell which network an `/invoke` token asks to decrypt on.
+    """Return the network that an `/invoke` token asks to decrypt on.
 
     Returns:
         None: the token holds no decrypt capability on a network URN and is an ordinary call.
@@ -148,7 +148,7 @@ _I64: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 
 class _StatedBody(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
-    """A decrypt body as `_BODY_SHAPE` has it, but for the network's id: read in one pass, it refuses without words."""
+    """A decrypt body as in `_BODY_SHAPE`, except for the network's id: read in one pass, refused without a reason."""
 
     type: str
     target_node: str
@@ -206,7 +206,7 @@ class DecryptBody(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class DecryptFacts(Struct, frozen=True, kw_only=True, gc=False):
-    """What a decrypt token binds itself to (enc 2.4); names as in the fact."""
+    """The values that a decrypt token is bound to (enc 2.4); names as in the fact."""
 
     type: str
     target_node: str
@@ -288,7 +288,7 @@ def parse_decrypt_body(value: Json) -> DecryptBody:
 
 
 def _fault(value: Json) -> str | None:
-    """Say in the wire's words what is wrong with the shape of a decrypt body; None: nothing is."""
+    """Return in the wire's words what is wrong with the shape of a decrypt body; None: nothing."""
     try:
         read_members(value, _BODY_SHAPE)
     except ShapeError as fault:
@@ -329,7 +329,7 @@ def check_decrypt(
         bound: the bound request.
         record: the record under the bound network's id; None: there is none.
         now: epoch seconds.
-        max_lifetime_s: how far ahead `exp` may lie.
+        max_lifetime_s: how far ahead `exp` may be.
     Raises:
         NetworkNotFound (13). NetworkRevoked, NetworkNotActive (14). VersionMismatch (15). NotYetValid (16).
         Expired (17). InvalidBase64 (18). HashMismatch (19 receiver, 20 key, 21 body).
@@ -486,7 +486,7 @@ def bind_admin(invocation: Invocation, network: NetworkId, *, action: str, body_
 
 
 def admin_claim_key(invocation: Invocation, nonce: str) -> bytes:
-    """Return the 32 bytes that a create or revoke token claims: its issuer's nonce is good for one (row 17).
+    """Return the 32 bytes that a create or revoke token claims: its issuer's nonce is valid for one (row 17).
 
     The issuer is the canonical principal, so that another spelling of it has the same nonces.
     """
@@ -530,11 +530,11 @@ def decrypt_body_json(
     """Make the body of a decrypt request (enc 2.4).
 
     Args:
-        network: id as it stands in the envelope.
+        network: id as written in the envelope.
         target_node: DID of the node.
         alg: the envelope's algorithm.
         key_version: the envelope's key version.
-        encrypted_symmetric_key: the envelope's wrapped key, base64 as it stands there.
+        encrypted_symmetric_key: the envelope's wrapped key, base64 as written there.
         receiver_public_key: X25519 public key, 32 bytes.
     """
     receiver = encode_standard(receiver_public_key)

@@ -1,7 +1,7 @@
 """What a node signs about a network for a client that is going to seal to it (EN28, EN29).
 
-A descriptor names the key that secrets are sealed to, so whoever changes it on the way reads them. Asked with a nonce,
-the node signs canonical JSON with exactly these members:
+A descriptor names the key that secrets are sealed to, so a party that changes it in transit reads them. Asked with a
+nonce, the node signs canonical JSON with exactly these members:
 
     type                 "sealspace.encryption.descriptor/v1"
     node                 the node's DID, did:key; it signs
@@ -9,11 +9,11 @@ the node signs canonical JSON with exactly these members:
     publicEncryptionKey  base64 of 32 bytes
     alg, keyVersion      of the key
     state                at this moment
-    nonce                as it was asked with
+    nonce                as in the request
 
 The text itself is not sent: a client builds it from the descriptor that it read, from its own nonce and from the DID
-that it knows. So whatever it goes on to use is what was signed. The type makes the text unlike every other one that
-the node signs.
+that it knows. So the client uses exactly what was signed. The type makes the text unlike every other one that the node
+signs.
 
 Example:
     signature = sign_descriptor(record, nonce, keyring.node_signer)
@@ -34,7 +34,7 @@ from .networks import Descriptor, NetworkRecord
 
 DESCRIPTOR_TYPE: Final = "sealspace.encryption.descriptor/v1"
 SIGNATURE_MEMBER: Final = "nodeSignature"
-"""Stands beside `descriptor` in the answer, as in the answer to a key request (EN20)."""
+"""The member beside `descriptor` in the answer, as in the answer to a key request (EN20)."""
 
 MIN_NONCE_BYTES: Final = 16
 MAX_NONCE_BYTES: Final = 32
@@ -43,7 +43,7 @@ _SIGNATURE_BYTES: Final = 64
 
 
 def is_nonce(text: str) -> bool:
-    """Tell whether a text can be signed as a nonce: 16 to 32 bytes, base64url without padding, in its one spelling."""
+    """Return whether a text can be signed as a nonce: 16 to 32 bytes, base64url unpadded, in its one spelling."""
     nonce = decode_url(text) if len(text) <= _MAX_NONCE_CHARS else None
     return nonce is not None and MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES
 
@@ -52,8 +52,8 @@ def sign_descriptor(record: NetworkRecord, nonce: str, signer: Ed25519Signer) ->
     """Sign what a client seals to.
 
     Args:
-        record: as it stands in the store now.
-        nonce: the asker's; `is_nonce` holds.
+        record: as stored now.
+        nonce: the client's; `is_nonce` is true of it.
         signer: the node's identity.
     Returns:
         The signature in base64.
@@ -62,16 +62,16 @@ def sign_descriptor(record: NetworkRecord, nonce: str, signer: Ed25519Signer) ->
 
 
 def verify_descriptor(descriptor: Descriptor, signature: Json, *, node_did: str, nonce: str) -> Descriptor:
-    """Check that a node signed a descriptor for the asker's nonce, and return it.
+    """Check that a node signed a descriptor for the client's nonce, and return it.
 
     Args:
         descriptor: as it was read, untrusted.
-        signature: what stands beside it, untrusted.
+        signature: the member beside it in the answer, untrusted.
         node_did: of the node that has to have signed; not out of the descriptor.
-        nonce: that the node was asked with.
+        nonce: the one in the request to the node.
     Raises:
-        DescriptorError: no signature of 64 bytes in base64, the DID is none of an Ed25519 key, or the signature does
-            not hold: another node, network, key, algorithm, version, state or nonce.
+        DescriptorError: no signature of 64 bytes in base64, the DID is not one of an Ed25519 key, or the signature is
+            not valid: another node, network, key, algorithm, version, state or nonce.
     Does not check:
         That the state allows anything; that the network is the one that was asked for.
     """

@@ -1,7 +1,7 @@
 """Withdrawals: code, backends and evidence that may receive no key any more, whatever policies say (RC20 to RC24).
 
-An owner withdraws for one network, the operator for all, and a release is held against both lists. A list only grows,
-and an entry more can only refuse.
+An owner withdraws for one network, the operator for all, and a release is checked against both lists. A list only
+grows, and a further entry can only refuse.
 
     member of a request     withdraws
     measurement             96 hex digits: evidence with this register, MRTD, RTMR0 to RTMR3 or MRSEAM;
@@ -43,7 +43,7 @@ _MAX_DID_CHARS: Final = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawals:
-    """A list of what may receive no key.
+    """A list of code, backends and evidence that may receive no key.
 
     Attributes:
         measurements: registers of 48 bytes and compose hashes of 32.
@@ -59,7 +59,7 @@ class Withdrawals:
         return len(self.measurements) + len(self.dids) + len(self.evidence)
 
     def joined(self, other: "Withdrawals") -> "Withdrawals":
-        """Return what either of two lists holds."""
+        """Return the union of two lists."""
         return Withdrawals(
             measurements=self.measurements | other.measurements,
             dids=self.dids | other.dids,
@@ -67,15 +67,15 @@ class Withdrawals:
         )
 
     def names_any(self, parties: Iterable[Principal]) -> bool:
-        """Tell whether one of some principals is listed."""
+        """Return whether one of some principals is listed."""
         return bool(self.dids) and any(party in self.dids or principal_of(party) in self.dids for party in parties)
 
     def withdraw(self, evidence: Evidence) -> bool:
-        """Tell whether evidence is listed: itself, a measurement in it, or one that it may conceal."""
+        """Return whether evidence is listed: itself, a measurement in it, or one that it may conceal."""
         if self.measurements and not self.measurements.isdisjoint(_measured(evidence)):
             return True
         if self.measurements and _conceals_application(evidence) and any(map(_is_compose_hash, self.measurements)):
-            return True  # RC30: whoever is withdrawn by a compose hash would leave out the log that tells it
+            return True  # RC30: an application withdrawn by a compose hash would leave out the log that names it
         return bool(self.evidence) and evidence_digest(evidence) in self.evidence
 
 
@@ -102,7 +102,7 @@ def _measured(evidence: Evidence) -> tuple[bytes, ...]:
 
 
 def _conceals_application(evidence: Evidence) -> bool:
-    """Tell whether something was written into RTMR3, and no event log tells what."""
+    """Return whether something was written into RTMR3, and no event log states what."""
     return evidence.compose_hash is None and any(evidence.rtmr3)
 
 
@@ -111,14 +111,14 @@ def _is_compose_hash(measurement: bytes) -> bool:
 
 
 def parse_withdrawal(value: Json) -> Withdrawals:
-    """Read what somebody wants withdrawn.
+    """Read a request to withdraw.
 
     Args:
         value: untrusted; an object with exactly one of the members `measurement`, `did`, `evidence`.
     Returns:
         A list of one entry.
     Raises:
-        WithdrawalError: anything else, an identifier that is none, or a measurement of zeros, which names no code.
+        WithdrawalError: anything else, an invalid identifier, or a measurement of zeros, which names no code.
     """
     if not isinstance(value, dict) or len(value) != 1:
         raise WithdrawalError("send exactly one of measurement, did and evidence")
