@@ -2,7 +2,7 @@
 
 The session's key and the receiver keys are made inside the trust domain and stay there. An attestation binds both: the
 quote's report data name the node's challenge, the node, this backend's DID and one receiver key, and keys are then
-wrapped to exactly that receiver key. Whoever relays or records any of it can open nothing.
+wrapped to exactly that receiver key. A party that relays or records any of it can open nothing.
 
 Example:
     async with Client("https://node.example", session=key_session(seed)) as client:
@@ -34,9 +34,9 @@ from tee_backend.held_grants import HeldGrants, owners_of
 RENEWAL_MARGIN_S: Final = 15.0
 """Evidence that ends sooner is renewed first: a request must not find it ended on arrival."""
 QUIET_S: Final = 10.0
-"""Evidence that is younger serves for a further grant too: anybody may send grants, and nodes count attestations."""
+"""Evidence that is younger serves for a further grant too: any client may send grants, and nodes count attestations."""
 PATIENCE_S: Final = 60.0
-"""How long `attest` waits for a node that asks to come again, as one does that fetches collateral first (AT39)."""
+"""How long `attest` waits for a node that asks for a later retry, as one that fetches collateral first does (AT39)."""
 
 _SHORTEST_PAUSE_S: Final = 1.0
 _NOTHING_DONE: Final = 503
@@ -44,10 +44,10 @@ _NOTHING_DONE: Final = 503
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """Evidence of this backend that stands at the node.
+    """Evidence of this backend that is stored at the node.
 
     Attributes:
-        network: under whose grant it was handed in.
+        network: under whose grant it was submitted.
         receiver: the key that content keys are wrapped to.
         expires_at: epoch seconds.
         evidence: digest, as the node names it in its audit.
@@ -67,7 +67,7 @@ class Backend:
         source: makes quotes; see `tee_backend.evidence`. Where its platform keeps an event log, the log is sent along.
         clock: to renew evidence in time.
         entropy: for receiver keys; inside a trust domain it has to be one the host cannot foresee.
-        patience_s: how many seconds `attest` waits in all where the node says when to come again; 0: not at all.
+        patience_s: how many seconds `attest` waits in all where the node says when to retry; 0: not at all.
         pause: waits for some seconds.
     """
 
@@ -99,12 +99,12 @@ class Backend:
 
     @property
     def attestation(self) -> Attestation | None:
-        """The evidence that stands; None before `attest`."""
+        """The current evidence; None before `attest`."""
         return self._attestation
 
     @property
     def owners(self) -> tuple[Principal, ...]:
-        """Whose resources the grants are about that are held and have not ended, the newest first."""
+        """The owners of the resources in the grants that are held and have not ended, the newest first."""
         now = self._clock.now()
         live = (grant for grant in self._client.session.grants if grant.is_live(now))
         return tuple(dict.fromkeys(owner for grant in live for owner in sorted(owners_of(grant))))
@@ -112,23 +112,23 @@ class Backend:
     async def take_up(self, portable: PortableDelegation) -> Attestation:
         """Use a grant from now on, before any earlier one, and attest under it.
 
-        Whoever grants anew means the new grant: an earlier one may have been revoked, and would be cited first. Where
-        evidence was handed in within QUIET_S, that one stays: the node judges it anew at each release.
+        An owner that grants anew means the new grant: an earlier one may have been revoked, and would be cited first.
+        Where evidence was submitted within QUIET_S, it stays: the node judges it anew at each release.
 
         Raises:
-            InvalidPortableDelegation: it is for somebody else, or has ended.
-            GrantsFull: as many grants are held as may be, and all of them serve.
+            InvalidPortableDelegation: it is for another DID, or has ended.
+            GrantsFull: the bound on held grants is reached, and all of them are in use.
             NotGranted, AttestationRefused, NodeRefused, TransportError: as `attest`.
         """
         grant, former, now = self._client.delegations.read(portable), self._client.session, self._clock.now()
-        held = self._held.with_new(grant, former.grants, now=now)  # before the node is asked: AT54
+        held = self._held.with_new(grant, former.grants, now=now)  # before the request to the node: AT54
         network = self._client.encryption.network(owner=portable.owner)
-        # Whose secrets it is about is told beside the token: a grant has to bear it out.
+        # The owner of its secrets is stated beside the token: a grant has to confirm it.
         replace(former, grants=held).proofs_for([allow(network.text, DECRYPT)], now=now)
         await self._client.delegations.take_up(portable)
         session = self._client.session
         held = self._held.with_new(grant, session.grants, now=now)
-        # Keys that were pinned for owners whose grants are gone would stay for ever as well.
+        # Otherwise keys that were pinned for owners whose grants are gone would stay for ever as well.
         owners = frozenset(owner for one in held for owner in owners_of(one))
         pins = tuple(pin for pin in session.pins if parse_network_id(pin.network).owner in owners)
         self._client.use(replace(session, grants=held, pins=pins))
@@ -140,16 +140,16 @@ class Backend:
     async def attest(self, network: NetworkId) -> Attestation:
         """Prove to the node what code this is; evidence from before is replaced by it.
 
-        A node that cannot judge the quote now and says when to come again is asked again then, with a new challenge and
-        a new quote, until patience ends.
+        A node that cannot judge the quote now and says when to retry is asked again then, with a new challenge and a
+        new quote, until patience ends.
 
         Args:
-            network: one that this backend was granted decrypt on; only who has business there may hand in quotes.
+            network: one that this backend was granted decrypt on; only a DID with a grant there may submit quotes.
         Returns:
-            The evidence. Keys are released to its receiver key alone, while it stands and the owner approves of it.
+            The evidence. Keys are released to its receiver key alone, while it is valid and the owner approves of it.
         Raises:
             NotGranted: no grant holds decrypt on the network.
-            AttestationRefused: the node does not believe the quote.
+            AttestationRefused: the node does not accept the quote.
             NodeFailure: the node cannot judge it, and did not become able to in time.
             NodeRefused, TransportError, and whatever the source raises.
         Does not check:
@@ -194,7 +194,7 @@ class Backend:
         Raises:
             NotFound: there is no such secret.
             DecryptDenied: the node does not release the key: not attested, not approved, or revoked.
-            AttestationRefused: evidence had to be renewed, and was not believed.
+            AttestationRefused: evidence had to be renewed, and was not accepted.
             NotGranted, Unauthorized, EncryptionError, NodeRefused, TransportError.
         """
         # Readers side by side find the evidence near its end together; one of them renews it for all.
@@ -223,10 +223,10 @@ class Backend:
         return self._client.session.proofs_for([wanted], now=self._clock.now())
 
     def _passes_on(self, wanted: Capability, refused: tuple[str, ...], passed: set[str]) -> bool:
-        """Put a grant that the node refused behind all others; tell whether another one covers what was wanted.
+        """Put a grant that the node refused behind all others; return whether another one covers what was wanted.
 
-        Whoever else holds something of the owner's can hand that on to this backend, with conditions of its own, and
-        revoke it: the grant that came last is not the only one that counts (AT54).
+        Another holder of a grant of the owner's can delegate it to this backend, with conditions of its own, and
+        revoke it: the grant that arrived last is not the only one that counts (AT54).
 
         Args:
             wanted: what was asked for.
@@ -240,7 +240,7 @@ class Backend:
         return passed.isdisjoint(self._cited(wanted)) and bool(refused)
 
     async def _renew(self, standing: Attestation, owner: str) -> Attestation:
-        """Attest anew under the grant of whose secret is read: whoever granted last may have revoked it (AT54)."""
+        """Attest anew under a grant of the secret's owner: the last grant taken up may have been revoked (AT54)."""
         try:
             return await self._attest_by_any(self._client.encryption.network(owner=owner))
         except NotGranted:

@@ -1,4 +1,4 @@
-"""How many grants a backend's door lets through: in all, and from one client (AT54).
+"""How many grants a backend accepts per minute: in all, and from one client (AT54).
 
 Each bucket fills up again over a minute. Of more than MOST_CLIENTS clients the one that was let through least recently
 is forgotten; so many take more than an hour at the rate in all, so its bucket is full again by then.
@@ -12,10 +12,10 @@ from collections import OrderedDict
 from typing import Final
 
 GRANTS_PER_MINUTE: Final = 60
-"""Grants to this backend that are passed on. Anybody may send them, and each costs the backend requests at its node,
-which counts by address: a flood at this door must not stop what was granted."""
+"""Grants to this backend that are passed on. Any client may send them, and each costs the backend requests at its node,
+which counts by address: a flood on this route must not stop what was granted."""
 GRANTS_OF_A_CLIENT_PER_MINUTE: Final = 12
-"""Of these from one address, so that one flood leaves room for others."""
+"""Of these from one address, so that one flood leaves capacity for others."""
 MOST_CLIENTS: Final = 4096
 
 
@@ -34,7 +34,7 @@ class GrantRates:
         """Take one grant from both buckets, where both have one.
 
         Args:
-            client: address of who sends it; None: not counted by itself.
+            client: address of the sender; None: not counted by itself.
             now: seconds of any clock that does not step back.
         """
         left_of_all = _left(self._all, GRANTS_PER_MINUTE, now)

@@ -1,11 +1,11 @@
-"""Which grants a backend holds: anybody may hand grants in, so how many stay is bounded (AT54).
+"""Which grants a backend holds: any client may submit grants, so how many are kept is bounded (AT54).
 
-Ended grants go first. Where an owner, or all together, would have more than the bound, the oldest grant goes from
-which nothing was ever read; where something was read from all of them, the new one is refused. So whoever hands in
-grants that are good for nothing displaces only their like.
+Ended grants are dropped first. Where an owner, or all together, would have more than the bound, the oldest grant from
+which nothing was ever read is dropped; where something was read from all of them, the new one is refused. So a client
+that submits useless grants displaces only other useless ones.
 
-Whose a grant is, is read from the resources in it: the node registered it, so its chain begins with their owners. What
-stands beside the token is anybody's word.
+The owner of a grant is read from the resources in it: the node registered it, so its chain begins with their owners.
+The members beside the token are unverified.
 
 Example:
     held = HeldGrants()
@@ -28,7 +28,7 @@ MOST: Final = 1024
 
 
 class HeldGrants:
-    """Decides which grants stay, and remembers from which something was read.
+    """Decides which grants are kept, and remembers from which something was read.
 
     Args:
         most_of_an_owner: bound for resources of one owner.
@@ -48,7 +48,7 @@ class HeldGrants:
             held: those of before, the newest first.
             now: epoch seconds.
         Raises:
-            GrantsFull: there is no room, and something was read from everything that could go.
+            GrantsFull: the bound is reached, and something was read from every grant that could be dropped.
         """
         kept = [one for one in held if one.cid != grant.cid and one.is_live(now)]
         for owner in owners_of(grant):
@@ -71,6 +71,6 @@ class HeldGrants:
 
 
 def owners_of(grant: Grant) -> frozenset[Principal]:
-    """Return whose resources a grant is about."""
+    """Return the owners of the resources in a grant."""
     roots = (root_of(one.resource) for one in grant.capabilities)
     return frozenset(root for root in roots if root is not None)

@@ -1,7 +1,7 @@
-"""Verifying what a backend published, on the machine of whoever wants to grant to it (AT52).
+"""Verifying what a backend published, on the machine of an owner that wants to grant to it (AT52).
 
-The same code that a node verifies with, and collateral that the one who asks chose: a folder of documents, or Intel's
-service. What the backend says about its own platform is not used.
+It uses the same code as a node, and collateral that the owner chose: a folder of documents, or Intel's service. What
+the backend says about its own platform is not used.
 
 Needs the quote library (`pip install 'sealspace[verify]'`); the SDK without it knows this module by a Protocol only.
 
@@ -38,7 +38,7 @@ from tee_backend.attestation.pcs import CollateralService, ServiceSettings
 from tee_backend.attestation.report_data import published_binding
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
 
-# What does not hold -> what to say and to do; every other kind is said by its own name.
+# The failed check -> what to report and to do; every other kind is reported by its own name.
 _SAID: Final[dict[str, tuple[str, str]]] = {
     "report-data": (
         "the quote is not about this answer: nonce, DID, manifest or compose file were changed on the way",
@@ -83,7 +83,7 @@ class CollateralFolder:
 
         Raises:
             CollateralNeeded: the folder has none, or a document in it cannot be read: a damaged one may be the newest,
-                and an older one would judge more kindly.
+                and an older one would be more lenient.
         """
         documents = await asyncio.to_thread(self._read)
         try:
@@ -119,7 +119,7 @@ class CollateralFolder:
 
 
 class FetchedCollateral:
-    """Intel's service, or a mirror of it, asked each time.
+    """Intel's service, or a mirror of it, queried each time.
 
     Args:
         settings: which service.
@@ -146,7 +146,7 @@ class FetchedCollateral:
 
 
 class Inspector:
-    """Verifies evidence for whoever wants to grant; an `EvidenceVerifier` of the SDK.
+    """Verifies evidence for an owner that wants to grant; an `EvidenceVerifier` of the SDK.
 
     Args:
         source: of collateral.
@@ -161,8 +161,8 @@ class Inspector:
         """Verify quote, event log and what they bind; cheap before expensive.
 
         Raises:
-            BackendNotProven: something does not hold; `problem` names it.
-            CollateralNeeded: there is no collateral, or none that holds now.
+            BackendNotProven: a check fails; `problem` names it.
+            CollateralNeeded: there is no collateral, or none that is valid now.
         """
         statement = published.statement
         binding = published_binding(published.nonce, statement.did, statement.sha256)  # AT51

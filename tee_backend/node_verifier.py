@@ -24,7 +24,7 @@ class TdxNodeVerifier:
     Args:
         root: where the quote's chain has to end.
         collateral: gives the document of the node's platform family: `held_collateral.HeldCollateral`, or Intel's
-            service (`pcs.CollateralService`). Never the node: who chooses the collateral chooses the verdict.
+            service (`pcs.CollateralService`). Never the node: the choice of the collateral decides the verdict.
     """
 
     def __init__(self, root: TrustRoot, collateral: CollateralProvider) -> None:
@@ -35,7 +35,7 @@ class TdxNodeVerifier:
         """Return the evidence if it is genuine, is about the statement, and satisfies the policy; see NodeVerifier.
 
         Raises:
-            NodeEvidenceRefused: anything about it does not hold.
+            NodeEvidenceRefused: any check of it fails.
         """
         facts = await self.examine(attestation, now=now)
         self._check_statement(attestation.statement, policy)
@@ -50,9 +50,9 @@ class TdxNodeVerifier:
         """Return what the quote says if it is genuine and names nonce and statement.
 
         Returns:
-            Facts; `invoker` is the node's DID, and in place of a receiver key stands the node's public key.
+            Facts; `invoker` is the node's DID, and the node's public key takes the place of a receiver key.
         Raises:
-            NodeEvidenceRefused: a signature, a window, the report data or the event log does not hold, or the log says
+            NodeEvidenceRefused: a signature, a window, the report data or the event log is not valid, or the log says
                 that the application has no key provider.
         Does not check:
             That a policy approves of the code, its platform, its key provider and the statement.
@@ -88,13 +88,13 @@ class TdxNodeVerifier:
 
 
 def _check_key_provider(facts: Evidence, statement: NodeStatement, policy: NodePolicy) -> None:
-    """Refuse a node whose keys come from whom the policy does not accept, or from whom nobody can tell (AT45)."""
+    """Refuse a node whose keys come from a provider that the policy does not accept, or an unknown one (AT45)."""
     # AT29: where the policy names no key providers, those count that a node takes by default.
     providers = policy.code.key_providers or DEFAULT_KEY_PROVIDERS
     found = facts.key_provider
     if statement.secret_origin == "platform":  # noqa: S105  # where it comes from
-        # Whoever gave this secret knows it. An answer can come without the log, and anybody can run a service of a
-        # kind: that it is the right one is known only of a name in the policy, or of RTMR3, which counts it in.
+        # The provider of this secret knows it. An answer can omit the log, and any party can run a service of a kind:
+        # only a name in the policy, or RTMR3, which covers the provider, shows that it is the right one.
         if not policy.code.key_providers and any(entry.rtmr3 is None for entry in policy.code.measurements):
             providers = ()
     elif found is None:

@@ -1,11 +1,11 @@
-"""A backend's own HTTP surface: evidence for whoever asks with a nonce, and a door for grants (AT50 to AT54).
+"""A backend's own HTTP surface: evidence for any client with a nonce, and a route for grants (AT50 to AT54).
 
     GET  /.well-known/sealspace/backend?nonce=    what this backend is, bound to the nonce by a fresh quote
     POST /.well-known/sealspace/backend/grants    a portable delegation to this backend's DID; 204 when it is taken up
 
-An application mounts it beside its own routes; TLS is its server's matter, and that it unpacks no packed bodies
-(`AppRunner(app, auto_decompress=False)`): a megabyte of them is a second of work. Whoever reaches the first route makes
-the platform work for some 40 ms, so quotes are made one at a time and few may wait: beyond that it answers 503.
+An application mounts it beside its own routes. Its server has to provide TLS and must not decompress bodies
+(`AppRunner(app, auto_decompress=False)`): a megabyte of them is a second of work. Each request to the first route costs
+the platform some 40 ms, so quotes are made one at a time and few may wait: beyond that it answers 503.
 
 Example:
     surface = BackendSurface(source, did=backend.did, manifest=manifest, on_grant=take_up)
@@ -43,14 +43,14 @@ from tee_backend.grant_rates import GrantRates
 MOST_WAITING: Final = 16
 """Requests for evidence that may wait for a quote; beyond that they are answered 503."""
 BODY_S: Final = 10.0
-"""Seconds in which a grant has to arrive: whoever sends half of one holds memory meanwhile."""
+"""Seconds in which a grant has to arrive: a client that sends half of one occupies memory meanwhile."""
 MOST_GRANTS_UNDER_WAY: Final = 4
 """Grants that are being taken up; beyond that they are answered 503."""
 
 ClientOf = Callable[[web.Request], str | None]
-"""Tells who sends a grant, to be counted by it; None: not counted by itself."""
+"""Returns the sender of a grant, by which grants are counted; None: not counted by itself."""
 OnGrant = Callable[[PortableDelegation], Awaitable[None]]
-"""Takes up a grant to this backend; raises SealspaceError where it cannot be used, whose words the sender is told."""
+"""Takes up a grant to this backend; raises SealspaceError where it cannot be used; its text is sent back."""
 
 
 class BackendSurface:
@@ -61,9 +61,9 @@ class BackendSurface:
         did: the backend's; its key stays inside the trust domain.
         manifest: an app manifest; what it lists under `secrets` is what owners are asked for.
         compose: text of the compose file that the event log names; None shows none.
-        on_grant: called with each grant that arrives and names this DID; None: grants come another way.
-        client_of: tells whose grants are counted together. By default the address of the connection, but for loopback,
-            where a proxy stands; an application behind another proxy that names its clients passes its own.
+        on_grant: called with each grant that arrives and names this DID; None: grants arrive another way.
+        client_of: returns the client by which grants are counted. By default the address of the connection, except for
+            loopback, where a proxy is; an application behind another proxy that names its clients passes its own.
     Raises:
         ValueError: DID, manifest or compose file are not what owners accept (a mistake of the calling code).
     """
@@ -131,7 +131,7 @@ class BackendSurface:
             return _problem(413, "grant-too-large", f"a grant has at most {MAX_GRANT_BYTES} bytes")
         try:
             portable = decode_portable(body)
-            # The token alone has authority, so whom it is for is read there.
+            # The token alone has authority, so its audience is read there.
             is_ours = same_principal(read_grant(portable.header).delegate, self._did)
         except InvalidPortableDelegation as exc:
             return _problem(400, exc.code, str(exc))
@@ -151,7 +151,7 @@ class BackendSurface:
 
 
 def _address_of(request: web.Request) -> str | None:
-    """Return the address of a client, of IPv6 the network: somebody has all of one."""
+    """Return the address of a client, of IPv6 the network: one client may have all of a network."""
     try:
         address = ip_address((request.remote or "").partition("%")[0])
     except ValueError:

@@ -1,6 +1,6 @@
 """Judging a receipt again, without the node: from its text and the documents that it names (RC16 to RC19).
 
-    step  what is looked at
+    step  what is checked
     1     the receipt: canonical, signed by the node
     2     every policy in force: there, unaltered, readable
     3     the ground fits mode, policies and parties
@@ -43,12 +43,12 @@ from tee_backend.attestation.trust_root import TrustRoot
 
 MAX_DOCUMENT_BYTES: Final = 512 * 1024
 Documents = Callable[[bytes], bytes | None]
-"""Finds the document with a SHA-256; None where there is none."""
+"""Returns the document with a SHA-256; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRelease:
-    """A release that its receipt and documents bear out.
+    """A release that its receipt and documents prove.
 
     Attributes:
         receipt: the receipt.
@@ -64,7 +64,7 @@ class VerifiedRelease:
 
 
 def documents_in(folder: Path) -> Documents:
-    """Return what finds documents as files of a folder, named by their SHA-256 in hex."""
+    """Return a lookup of documents as files of a folder, named by their SHA-256 in hex."""
 
     def find(sha256: bytes) -> bytes | None:
         try:
@@ -85,11 +85,11 @@ def verify_release(data: bytes, documents: Documents, *, root: TrustRoot, node_d
         root: the trust root that you accept.
         node_did: the node that has to have signed: a key made a minute ago signs receipts of its own (RC16).
     Returns:
-        The release. Every step of this module holds for it.
+        The release. It passed every step of this module.
     Raises:
-        ReceiptInvalid: the first thing that does not hold, named.
+        ReceiptInvalid: the first check that fails, named.
     Does not check:
-        That the delegations of the chain existed and stood: the receipt names them by cid only.
+        That the delegations of the chain existed and were live: the receipt names them by cid only.
     """
     with _naming("receipt"):
         receipt = verify_receipt(parse_receipt(data))  # 1
@@ -116,7 +116,7 @@ def judge_with(release: VerifiedRelease, collateral: bytes, *, root: TrustRoot, 
         root: as before.
         now: epoch seconds.
     Returns:
-        For each policy, by its SHA-256 in hex: None where the code would satisfy it, else what it fails at.
+        For each policy, by its SHA-256 in hex: None where the code would satisfy it, else the check that it fails.
     Raises:
         ReceiptInvalid: no code was judged, or quote or collateral do not verify now.
     """
@@ -199,7 +199,7 @@ def _bound(receipt: Receipt, judged: QuoteVerdict, evidence: Evidence, documents
 
 
 def _check_application(evidence: Evidence, claims: EventLogClaims | None) -> None:
-    """Compare what the event log says of the application with the evidence."""
+    """Compare what the event log states about the application with the evidence."""
     if claims is None:
         if (evidence.compose_hash, evidence.app_id, evidence.key_provider) != (None, None, None):
             raise _refuted("event log", "the evidence names an application, and there is no log")
@@ -213,7 +213,7 @@ def _check_application(evidence: Evidence, claims: EventLogClaims | None) -> Non
 def _check_facts(
     receipt: Receipt, evidence: Evidence, bound: BoundQuote, collateral: Collateral, root: TrustRoot
 ) -> None:
-    """Examine the quote at the receipt's time and compare what it says with the evidence (6)."""
+    """Examine the quote at the receipt's time and compare what it states with the evidence (6)."""
     with _naming("quote"):
         shown = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)  # ends with its collateral
     kept = {"attested_at", "expires_at", "key_provider"}  # two moments of then; the last was compared with the log
@@ -239,7 +239,7 @@ def _document(documents: Documents, what: str, digest: bytes) -> bytes:
 
 @contextmanager
 def _naming(what: str, *, log: str = "event log") -> Iterator[None]:
-    """Turn what a reader or verifier refuses into a refutation that names the thing, or the log where that is it."""
+    """Turn a reader's or verifier's refusal into a refutation that names the document, or the log if it is at fault."""
     try:
         yield
     except AttestationError as error:

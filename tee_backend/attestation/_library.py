@@ -27,7 +27,7 @@ from .errors import (
     VerdictUnknown,
 )
 
-# The first stem that occurs in the text decides; causes stand before the steps they occur in.
+# The first stem that occurs in the text decides; causes are listed before the steps they occur in.
 _STEMS: Final[tuple[tuple[str, type[AttestationError]], ...]] = (
     ("CertRevoked", Revoked),
     ("TCB status is invalid: Revoked", Revoked),
@@ -94,8 +94,8 @@ _STEPS_WITH_A_CAUSE: Final = (
 def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, now_s: int) -> bytes:
     """Let the library verify, and return its claims as JSON.
 
-    The collateral is handed over member by member: what a document may carry besides, the certificates of some quote,
-    never reaches the library, which would prefer them to the quote's own.
+    The collateral is passed member by member: the certificates of some quote, which a document may carry besides, never
+    reach the library, which would prefer them to the quote's own.
 
     Args:
         raw_quote: as parsed by our own parser, without padding.
@@ -139,7 +139,7 @@ def _documents(collateral: Collateral) -> dcap_qvl.QuoteCollateralV3:
 def _cause_of(
     text: str, raw_quote: bytes, documents: dcap_qvl.QuoteCollateralV3, *, root_der: bytes, now_s: int
 ) -> str:
-    """Ask the library's other entry point why: it tells the cause of a failed chain, which the claims' does not."""
+    """Ask the library's other entry point why: it reports the cause of a failed chain, which the claims' does not."""
     if not any(step in text for step in _STEPS_WITH_A_CAUSE):
         return text
     try:

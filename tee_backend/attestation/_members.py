@@ -15,7 +15,7 @@ _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """When a document holds: from `starts_at` until before `ends_at`; epoch seconds."""
+    """When a document is valid: from `starts_at` until before `ends_at`; epoch seconds."""
 
     starts_at: float
     ends_at: float

@@ -25,7 +25,7 @@ class KeyProvider:
     """Who gave the application its disk and application keys.
 
     Attributes:
-        name: the kind; "none": nobody, so nothing on its disk outlives it.
+        name: the kind; "none": no provider, so nothing on its disk outlives it.
         id: of the provider, for example a KMS's public key; empty where the kind has none.
     """
 
@@ -40,9 +40,9 @@ class KeyProvider:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventLogClaims:
-    """What the system, before it let the application run, wrote about the application.
+    """What the system wrote about the application before it started the application.
 
-    It holds for the trust domain whose quote the log was compared with. It means nothing unless MRTD and RTMR0 to
+    It is true of the trust domain whose quote the log was compared with. It means nothing unless MRTD and RTMR0 to
     RTMR2 are those of an image that is known to write the truth (AT22).
 
     Attributes:
@@ -50,7 +50,7 @@ class EventLogClaims:
         app_id: 20 bytes.
         instance_id: 20 bytes, or empty where the application asked for none.
         key_provider: who gave the keys.
-        os_image_hash: 32 bytes, as the key provider told it; None when it did not.
+        os_image_hash: 32 bytes, as the key provider reported it; None when it did not.
         gpu_policy_hash: 32 bytes; None without one.
         init_script_hashes: SHA-256 of each script that ran before, in order.
     """
@@ -65,7 +65,7 @@ class EventLogClaims:
 
 
 def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) -> None:
-    """Refuse an application whose keys somebody else may hold.
+    """Refuse an application whose keys another party may have.
 
     Args:
         provider: of a verified log; None: no log names one.

@@ -35,7 +35,7 @@ MAX_CERTIFICATE_BYTES = 4096
 """A genuine PCK leaf, the largest certificate here, is 1.3 KiB of DER."""
 
 _REMEMBERED: Final = 64
-"""Certificates whose facts are kept: root and authorities stand in every quote and document, a leaf in all quotes of
+"""Certificates whose facts are kept: root and authorities are in every quote and document, a leaf in all quotes of
 one machine. Reading is pure, so the same bytes have the same facts; what cannot be read is not kept."""
 
 PlatformCa = Literal["platform", "processor"]
@@ -210,7 +210,7 @@ def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
 
     Args:
         leaf: the PCK leaf; untrusted.
-        issuer: the certificate that follows it in the chain; its name tells which authority it is.
+        issuer: the certificate that follows it in the chain; its name states which authority it is.
     Raises:
         MalformedCertificate: no platform extension, a part missing, repeated or of another size; issuer of no known
             kind.
@@ -226,7 +226,7 @@ def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
 
 
 def authority_kind(common_name: str) -> PlatformCa:
-    """Tell from an authority's CN which of the two PCK authorities it is; raises MalformedCertificate."""
+    """Return from an authority's CN which of the two PCK authorities it is; raises MalformedCertificate."""
     if common_name.endswith("PCK Platform CA"):
         return "platform"
     if common_name.endswith("PCK Processor CA"):

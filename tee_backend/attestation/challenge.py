@@ -4,8 +4,8 @@
     mac   := first 12 bytes of HMAC-SHA256( key, fields )
     fields: label, random, expiry, holder DID, audience, store id; each preceded by its length as u32, big-endian
 
-A nonce is good for one holder, one audience and one store. That it is used once is the store's matter: whoever accepts
-it claims it under its expiry. Twelve bytes of MAC cannot be guessed within a nonce's minutes.
+A nonce is valid for one holder, one audience and one store. The store ensures that it is used once: the code that
+accepts it claims it under its expiry. Twelve bytes of MAC cannot be guessed within a nonce's minutes.
 
 Example:
     scope = ChallengeScope(holder=did, audience=node_did, store_id=store_id)
@@ -34,7 +34,7 @@ _MAC_BYTES = NONCE_BYTES - RANDOM_BYTES - _EXPIRY_BYTES
 
 @dataclass(frozen=True, slots=True)
 class ChallengeScope:
-    """For whom and where a nonce is good.
+    """The holder, audience and store for which a nonce is valid.
 
     Attributes:
         holder: canonical DID that asked for it.
@@ -57,7 +57,7 @@ def issue_challenge(
         scope: for whom and where.
         random: 16 fresh random bytes.
         now: epoch seconds.
-        ttl_s: how long the nonce is good.
+        ttl_s: how long the nonce is valid.
     Returns:
         32 bytes.
     Raises:
@@ -72,27 +72,27 @@ def issue_challenge(
 def check_challenge(
     key: bytes, scope: ChallengeScope, nonce: bytes, *, now: float, ttl_s: int = CHALLENGE_TTL_S
 ) -> int:
-    """Check that a nonce was made here for this scope and is still good.
+    """Check that a nonce was made here for this scope and is still valid.
 
     Args:
         key: the secret it was made with.
-        scope: for whom and where it has to be good.
+        scope: for whom and where it has to be valid.
         nonce: untrusted.
         now: epoch seconds.
-        ttl_s: how long nonces are good that are made here.
+        ttl_s: how long nonces that are made here are valid.
     Returns:
         Its expiry, epoch seconds: the minute under which its use is claimed.
     Raises:
         ChallengeInvalid: another size, key, holder, audience or store, or a changed byte.
-        ChallengeExpired: made here for this scope, and over; or it ends later than one that is made now, and so was
-            made by a clock that stood ahead.
+        ChallengeExpired: made here for this scope, and expired; or it ends later than one that is made now, and so
+            was made by a clock that was ahead.
     Does not check:
         Whether it was used before.
     """
     if len(nonce) != NONCE_BYTES:
         raise ChallengeInvalid(f"nonce of {len(nonce)} bytes")
     random, expiry = nonce[:RANDOM_BYTES], nonce[RANDOM_BYTES : RANDOM_BYTES + _EXPIRY_BYTES]
-    # The expiry is believed only after the MAC: a stranger learns nothing from the kind of refusal.
+    # The expiry is trusted only after the MAC: an unauthenticated client learns nothing from the kind of refusal.
     if not hmac.compare_digest(nonce[-_MAC_BYTES:], _mac(key, scope, random=random, expiry=expiry)):
         raise ChallengeInvalid("nonce was not made here for this holder")
     expires_at = int.from_bytes(expiry, "big")

@@ -1,6 +1,6 @@
 """The verifier library's claims, read strictly and compared with our own reading of the quote.
 
-Two parsers read every quote. A quote that they read differently is refused, whoever of the two is wrong.
+Two parsers read every quote. A quote that they read differently is refused, whichever of the two is wrong.
 
 Source: claims version 1 of the pinned verifier library.
 """
@@ -143,7 +143,7 @@ def _whole(members: dict[str, Json], name: str) -> int:
 
 
 def _octets(members: dict[str, Json], name: str) -> bytes:
-    """Return bytes that the claims hold as a list of numbers."""
+    """Return bytes that the claims contain as a list of numbers."""
     value = members.get(name)
     numbers = [n for n in value if type(n) is int and 0 <= n < 256] if isinstance(value, list) else []
     if not numbers or value != numbers:

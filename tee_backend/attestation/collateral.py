@@ -59,7 +59,7 @@ MAX_DOCUMENT_BYTES = 64 * 1024
 
 _REMEMBERED: Final = 8
 """Documents that are kept parsed, by their bytes: a node judges the quotes of few platform families, with one document
-each until it is renewed. Whether a document holds is asked at each use all the same."""
+each until it is renewed. Its validity is checked at each use all the same."""
 
 _MEMBERS = frozenset(
     {
@@ -84,7 +84,7 @@ class TcbInfo:
     Attributes:
         text: exactly what was signed.
         signature: 64 bytes, r then s.
-        issuer_chain: who is said to have signed it.
+        issuer_chain: certificates of its claimed signer.
         window: issueDate to nextUpdate.
         fmspc: platform family, 6 bytes.
         pce_id: provisioning enclave id, 2 bytes.
@@ -139,8 +139,8 @@ class Collateral:
         qe_identity: identity and levels of the quoting enclave.
         root_crl: revocations by the root.
         pck_crl: revocations by the PCK authority.
-        pck_crl_issuer_chain: who is said to have signed that list. Mirrors fill it carelessly, so nothing rests on it:
-            the list is verified with the authority in the quote's own chain.
+        pck_crl_issuer_chain: certificates of that list's claimed signer. Mirrors fill it carelessly, so nothing rests
+            on it: the list is verified with the authority in the quote's own chain.
         ca: which of the two PCK authorities the list is by.
         pck_chain: certificates of one quote that the document may carry, DER; None when absent.
     """
@@ -207,7 +207,7 @@ class CollateralFile:
 
 
 class CollateralProvider(Protocol):
-    """A verifier's source of collateral, by platform family; never the prover, who would choose the kinder document.
+    """A verifier's source of collateral, by platform family; never the prover, which would choose the more lenient one.
 
     See `held_collateral.HeldCollateral`, `pcs.CollateralService`.
     """
@@ -235,8 +235,8 @@ def parse_collateral_file(data: bytes) -> CollateralFile:
 def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool = True) -> None:
     """Refuse a document that would take a platform family back in time.
 
-    For about a month two documents with different verdicts are both validly signed; the kinder, older one must not
-    return.
+    For about a month two documents with different verdicts are both validly signed; the more lenient, older
+    one must not return.
 
     Args:
         offered: to be kept.
@@ -249,7 +249,7 @@ def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool
     new, old = offered.tcb_info, held.tcb_info
     numbers = (
         (new.evaluation_number, old.evaluation_number),
-        # Older editions are issued anew for a year: when one was signed does not tell which it is.
+        # Older editions are issued anew for a year: the time of signing does not identify the edition.
         (offered.qe_identity.evaluation_number, held.qe_identity.evaluation_number),
     )
     for number, known in numbers:
@@ -302,7 +302,7 @@ def parse_collateral(data: bytes) -> Collateral:
 def _tcb_info(document: dict[str, Json]) -> TcbInfo:
     text = text_member(document, "tcb_info")
     info = read_object(text.encode(), max_bytes=MAX_DOCUMENT_BYTES, error=MalformedCollateral, what="tcb_info")
-    # The technology is asked first: a document for SGX is sound and only in the wrong place.
+    # The technology is checked first: a document for SGX is sound and only in the wrong place.
     _check_kind(info, "TDX", range(3, 10))
     if not isinstance(info.get("tdxModule"), dict):
         raise MalformedCollateral("tcb_info without tdxModule")
@@ -366,7 +366,7 @@ def _pck_chain(document: dict[str, Json]) -> tuple[bytes, ...] | None:
         return None
     pem = text_member(document, _PCK_CHAIN_MEMBER)
     try:
-        # The same text stands in a quote with a closing NUL.
+        # The same text is in a quote with a closing NUL.
         return tuple(c.der for c in parse_pem_chain(pem.removesuffix("\x00").encode(), most=3))
     except MalformedCertificate as exc:
         raise MalformedCollateral(f"{_PCK_CHAIN_MEMBER}: {exc.detail}") from exc

@@ -1,7 +1,7 @@
 """One fetch at a time for each platform family, and none for families that are known to be unknown.
 
-A quote names its platform family before anything about it was verified. Without bounds here, whoever sends quotes
-would decide how often a service is asked.
+A quote names its platform family before anything about it was verified. Without bounds here, the senders of quotes
+would decide how often a service is queried.
 
 Example:
     fetcher = CollateralFetcher(service, clock=clock)
@@ -21,12 +21,12 @@ from .collateral import CollateralFile, CollateralProvider
 from .errors import CollateralServiceFailed, PlatformUnknown, ServiceUnavailable
 
 MAX_REMEMBERED: Final = 256
-"""Families whose last failure is remembered; the longest forgotten goes first."""
+"""Families whose last failure is remembered; the oldest is evicted first."""
 MAX_UNDER_WAY: Final = 8
 UNKNOWN_FOR_S: Final = 3600.0
 """How long a family stays unknown: new ones appear a few times a year."""
 FAILED_FOR_S: Final = 30.0
-"""How long a service is left alone with a family after it failed, unless it asked for longer."""
+"""How long a service is not queried for a family after it failed, unless it asked for longer."""
 
 Family = tuple[bytes, PlatformCa]
 
@@ -59,7 +59,7 @@ class CollateralFetcher:
         task = self._under_way.get(family)
         if task is None:
             task = self._start(family)
-        # One caller that goes away does not take the document from the others.
+        # A caller that is cancelled does not cancel the fetch for the others.
         return await asyncio.shield(task)
 
     def _start(self, family: Family) -> asyncio.Task[CollateralFile]:

@@ -1,4 +1,4 @@
-"""What makes collateral believable: its windows, the roles of its signers, and its signatures.
+"""What makes collateral trustworthy: its windows, the roles of its signers, and its signatures.
 
 `check_windows` and `check_roles` are part of every quote's verification; they close what the verifier library leaves
 open (revocation lists from the future; TCB info signed by any key below the root). `verify_collateral` adds the
@@ -31,7 +31,7 @@ _CRYPTO_ERRORS = (InvalidSignature, MalformedCertificate, *READER_ERRORS)
 
 
 class SignedDocument(Protocol):
-    """A text with the signature over it and the chain of who signed it."""
+    """A text with the signature over it and the chain of its signer."""
 
     @property
     def text(self) -> str:
@@ -50,7 +50,7 @@ class SignedDocument(Protocol):
 
 
 def check_windows(collateral: Collateral, *, now: float) -> None:
-    """Check that every part holds at `now`: from the first second of its window until before the end it names.
+    """Check that every part is valid at `now`: from the first second of its window until before the end it names.
 
     The end is outside, as it is for revocation lists in the library and for the evidence that is made.
 
@@ -110,7 +110,7 @@ def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) ->
     Raises:
         CollateralOutsideWindow, CollateralRootRefused, CollateralSignatureInvalid, CollateralMismatch: as the checks
             above.
-        CollateralSignatureInvalid: also a signature that does not hold.
+        CollateralSignatureInvalid: also a signature that is not valid.
         Revoked: the root revoked a signer.
     Does not check:
         The contents of the levels; the verifier judges them together with a quote. The PCK CRL's signature when the
@@ -130,9 +130,10 @@ def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) ->
 
 
 def check_replaces(offered: Collateral, held: Collateral) -> None:
-    """Check that a document may take the place of the one that is held.
+    """Check that a document may replace the one that is held.
 
-    Where a document leaves out the authority of its PCK list, nobody verified the list: the other one's authority does.
+    Where a document leaves out the authority of its PCK list, the list is unverified: the authority of the other one
+    verifies it.
 
     Args:
         offered: verified with `verify_collateral`.
@@ -163,11 +164,11 @@ def verify_signed_text(document: SignedDocument, *, root: TrustRoot, root_crl: R
         now: epoch seconds.
     Raises:
         CollateralRootRefused: its chain ends at another root.
-        CollateralSignatureInvalid: another signer, or a signature that does not hold.
-        CollateralOutsideWindow: the signer's certificate does not hold now.
+        CollateralSignatureInvalid: another signer, or a signature that is not valid.
+        CollateralOutsideWindow: the signer's certificate is not valid now.
         Revoked: the root revoked the signer.
     Does not check:
-        What the text says, its window included.
+        The contents of the text, its window included.
     """
     chain = document.issuer_chain
     if chain.root.der != root.certificate.der:

@@ -33,9 +33,9 @@
     ├── MalformedCertificate              certificate-malformed
     └── TrustRootRefused                  untrusted-root
 
-`code` is coarse and stable: it may be shown to whoever sent the quote. `detail` is for the audit record alone; `str()`
-of an error is its code, so that no detail reaches a caller by accident. Errors with `alarms` tell of this installation
-rather than of the caller: an operator has to hear of each.
+`code` is coarse and stable: it may be shown to the sender of the quote. `detail` is for the audit record alone; `str()`
+of an error is its code, so that no detail reaches a caller by accident. Errors with `alarms` concern this installation
+rather than the caller: an operator has to be notified of each.
 """
 
 from typing import ClassVar
@@ -45,12 +45,12 @@ MAX_DETAIL_CHARS = 400
 
 
 class AttestationError(Exception):
-    """Something about an attestation does not hold.
+    """An attestation is not valid.
 
     Attributes:
         code: stable name of the kind of refusal; safe to show.
-        detail: what exactly was found; for the audit record, never for the caller. Holds no key and no secret.
-        alarms: whether the operator has to look into it, whoever the caller was.
+        detail: what exactly was found; for the audit record, never for the caller. Contains no key and no secret.
+        alarms: whether the operator has to look into it, regardless of the caller.
     """
 
     code: ClassVar[str] = "attestation"
@@ -138,13 +138,13 @@ class MalformedEventLog(EvidenceRefused):
 
 
 class EventLogRefused(EvidenceRefused):
-    """The log is not the one that the quote's registers tell of, or it does not say what a log has to say."""
+    """The log does not match the quote's registers, or it lacks what a log has to state."""
 
     code = "event-log"
 
 
 class KeyProviderRefused(EvidenceRefused):
-    """Who provided the application's keys is not accepted here."""
+    """The provider of the application's keys is not accepted here."""
 
     code = "key-provider"
 
@@ -162,7 +162,7 @@ class ChallengeInvalid(EvidenceRefused):
 
 
 class ChallengeExpired(EvidenceRefused):
-    """The nonce was made here for this holder, and its time is over."""
+    """The nonce was made here for this holder, and has expired."""
 
     code = "challenge-expired"
 
@@ -210,7 +210,7 @@ class CollateralRollback(CollateralUnusable):
 
 
 class CollateralServiceFailed(CollateralUnusable):
-    """The service that collateral is fetched from gave none."""
+    """The service that collateral is fetched from returned none."""
 
     code = "collateral-service"
 
@@ -251,7 +251,7 @@ class ServiceAnswerRefused(CollateralServiceFailed):
 class MalformedCertificate(AttestationError):
     """The bytes are not a certificate, or it lacks what its role needs.
 
-    Whoever reads a quote or collateral says what the certificate stood in: it never reaches a caller of the node (AT7).
+    The reader of a quote or collateral names what the certificate was in: it never reaches a caller of the node (AT7).
     """
 
     code = "certificate-malformed"

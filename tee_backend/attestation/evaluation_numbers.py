@@ -2,7 +2,7 @@
 
 Each time weaknesses are repaired, new levels are published under the next number. "Early" serves the newest at once,
 "standard" a number when a year has passed since its recovery event. Two editions are validly signed for about a month,
-and the same machine may be up to date in one and out of date in the other: whoever chooses the edition chooses the
+and the same machine may be up to date in one and out of date in the other: the choice of the edition decides the
 verdict.
 
 Example:
@@ -61,7 +61,7 @@ class EvaluationNumbers:
     Attributes:
         text: exactly what was signed.
         signature: 64 bytes, r then s.
-        issuer_chain: who is said to have signed it.
+        issuer_chain: certificates of its claimed signer.
         window: issueDate to nextUpdate.
         evaluations: distinct, highest number first; at least one.
     """
@@ -124,7 +124,7 @@ def verify_evaluation_numbers(
         root_crl: the root's list, of collateral that was verified.
         now: epoch seconds.
     Raises:
-        CollateralOutsideWindow: the list is over, or comes from the future.
+        CollateralOutsideWindow: the list is expired, or comes from the future.
         CollateralRootRefused, CollateralSignatureInvalid, Revoked: it is not signed by the TCB signer under the root.
     """
     if not numbers.window.starts_at <= now < numbers.window.ends_at:

@@ -19,8 +19,8 @@ only the shape is read. Register 3 holds run-time events, whose digests follow f
     version 2   SHA384( canonical JSON of {"name", "payload" (hex), "type"} )
     register    48 zero bytes at first; with each entry SHA384( register ‖ digest )
 
-Whoever hands a log in chose every byte of it. `runtime_entries` computes each digest anew and never extends with one
-that it was given: that would let an approved payload stand beside the digest of another one.
+The sender of a log chose every byte of it. `runtime_entries` computes each digest anew and never extends with a
+supplied one: that would let an approved payload appear beside the digest of another one.
 
 Example:
     log = parse_event_log(text)
@@ -72,8 +72,8 @@ class Event:
         event_type: u32.
         name: at most MAX_NAME_CHARS of printable ASCII.
         payload: at most MAX_PAYLOAD_BYTES.
-        supplied_digest: 48 bytes as the log gives them; empty when it leaves them out.
-        supplied_preimage: hex as the log gives it; None when absent.
+        supplied_digest: 48 bytes as in the log; empty when it leaves them out.
+        supplied_preimage: hex as in the log; None when absent.
         version: which digest a run-time event has.
     """
 
@@ -95,13 +95,13 @@ class EventLog:
     def to_json(self) -> list[Json]:
         """Return the run-time entries as the JSON array that `read_event_log` reads.
 
-        The entries of registers 0 to 2 are left out: nobody reads them, and they tell of the machine.
+        The entries of registers 0 to 2 are left out: no reader uses them, and they describe the machine.
         """
         return [_entry_json(event) for event in self.entries if event.register == RUNTIME_REGISTER]
 
 
 def parse_event_log(data: bytes) -> EventLog:
-    """Parse the JSON text of a log, as guest agents give it.
+    """Parse the JSON text of a log, as guest agents return it.
 
     Args:
         data: at most MAX_LOG_BYTES of UTF-8; untrusted.
@@ -129,7 +129,7 @@ def read_event_log(value: Json) -> EventLog:
         MalformedEventLog: no array, too many entries, too much payload, an entry with members missing, unknown or of
             another type.
     Does not check:
-        What the entries say: see `runtime_entries`.
+        The contents of the entries: see `runtime_entries`.
     """
     if not isinstance(value, list):
         raise MalformedEventLog("event log is no array")
@@ -142,14 +142,14 @@ def read_event_log(value: Json) -> EventLog:
 
 
 def runtime_entries(log: EventLog) -> tuple[Event, ...]:
-    """Return the entries of register 3, each of them one whose digest is known from what it says.
+    """Return the entries of register 3, each with a digest that follows from its contents.
 
     Raises:
         EventLogRefused: an entry of register 3 of another type, or a run-time event elsewhere; a name that is empty or
-            holds a colon; a digest or preimage that does not follow from name and payload.
+            contains a colon; a digest or preimage that does not follow from name and payload.
     """
     for event in log.entries:
-        # AT20: an entry of another type would bring a digest that nobody can recompute.
+        # AT20: an entry of another type would bring a digest that cannot be recomputed.
         if (event.register == RUNTIME_REGISTER) != (event.event_type == RUNTIME_EVENT_TYPE):
             raise EventLogRefused(f"event type {event.event_type:#x} in register {event.register}")
     found = tuple(event for event in log.entries if event.register == RUNTIME_REGISTER)

@@ -16,7 +16,7 @@ The system writes these entries into register 3 before it starts the application
 | system-ready | empty |
 
 What follows `system-ready` was written by the application, which may repeat any of these names: it extends the
-register like the rest and says nothing.
+register like the rest and proves nothing.
 
 Example:
     claims = verify_event_log(parse_event_log(text), verified.quote.report)
@@ -65,22 +65,22 @@ _MAX_INIT_SCRIPTS: Final = 64
 
 
 def verify_event_log(log: EventLog, report: TdReport) -> EventLogClaims:
-    """Verify that a log is the one a report's registers tell of, and read it.
+    """Verify that a log matches a report's registers, and read it.
 
     Args:
         log: parsed; untrusted.
-        report: of the quote; whether the quote itself holds is `verify_quote`'s to say.
+        report: of the quote; `verify_quote` decides whether the quote itself is valid.
     Returns:
-        The claims; they hold if the quote holds and its other registers are those of a known image.
+        The claims; they are true if the quote is valid and its other registers are those of a known image.
     Raises:
         EventLogRefused: an entry whose digest cannot be recomputed, a replay with another result, system entries that
             are missing, repeated, out of order or of another size, or an MRCONFIGID that states something else.
     Does not check:
-        Whether anybody approves of the application or of its key provider: see `check_key_provider` and policies.
+        Whether the application or its key provider is approved: see `check_key_provider` and policies.
     """
-    # 1. Every entry of register 3 has a digest that follows from what it says; the same entries are replayed and read.
+    # 1. Every entry of register 3 has a digest that follows from its contents; the same entries are replayed and read.
     entries = runtime_entries(log)
-    # 2. Together they give the register of the quote.
+    # 2. Together they yield the register of the quote.
     if not hmac.compare_digest(replay(entries), report.rtmr3):
         raise EventLogRefused("the replay gives another RTMR3 than the quote's")
     # 3. The system wrote what a system writes, before the application ran.
@@ -91,7 +91,7 @@ def verify_event_log(log: EventLog, report: TdReport) -> EventLogClaims:
 
 
 def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
-    """Return what was written up to the first `system-ready`; its known names stand once each, in order (AT21)."""
+    """Return what was written up to the first `system-ready`; its known names occur once each, in order (AT21)."""
     names = [event.name for event in entries]
     if SYSTEM_READY not in names:
         raise EventLogRefused("the system was not ready yet")

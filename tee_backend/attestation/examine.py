@@ -1,8 +1,8 @@
 """Examining a quote: from the bytes of a prover to evidence that policies judge, or to a refusal.
 
 All quotes are examined here: those that backends attest to a node with, those that owners look at, a node's own that
-clients demand, and those behind receipts. The four differ in what the quote has to name (`Binding`), in the key
-providers that they accept, and in the source of the collateral; the verdict on the quote is one.
+clients require, and those behind receipts. The four differ in what the quote has to name (`Binding`), in the key
+providers that they accept, and in the source of the collateral; the verdict on the quote is the same for all.
 
     bind_quote   cheap: own parser, report data, event log, key provider; before it no collateral is read or fetched
     examine      the quote against collateral: signatures, revocation, TCB levels; then the evidence
@@ -44,7 +44,7 @@ class BoundQuote:
     Attributes:
         quote: as our own reader reads it.
         binding: what its report data name.
-        claims: what the event log says; None without one.
+        claims: what the event log states; None without one.
     """
 
     quote: Quote
@@ -84,7 +84,7 @@ def bind_quote(
 def examine(
     bound: BoundQuote, collateral: Collateral, *, root: TrustRoot, now: float, ttl_s: float = EVIDENCE_TTL_S
 ) -> Evidence:
-    """Verify a bound quote and state what it says.
+    """Verify a bound quote and return what it states.
 
     Args:
         bound: from `bind_quote`.
@@ -104,7 +104,7 @@ def examine(
 async def examine_with(
     bound: BoundQuote, provider: CollateralProvider, *, root: TrustRoot, now: float
 ) -> tuple[Evidence, Collateral]:
-    """Examine a quote with the collateral that a provider gives for its platform family; off the event loop.
+    """Examine a quote with the collateral that a provider returns for its platform family; off the event loop.
 
     Returns:
         The evidence, and the collateral that it was examined with.

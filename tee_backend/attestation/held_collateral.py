@@ -1,4 +1,4 @@
-"""Collateral documents that are at hand, found by platform family; asked like a service.
+"""Collateral documents that are at hand, found by platform family; queried like a service.
 
 Example:
     held = HeldCollateral([path.read_bytes() for path in folder.glob("*.json")])
@@ -20,7 +20,7 @@ class HeldCollateral:
     Raises:
         CollateralUnusable: one of them is no collateral.
     Does not check:
-        Signatures and windows: whoever judges a quote with a document does.
+        Signatures and windows: they are checked where a quote is judged with a document.
     """
 
     def __init__(self, documents: Sequence[bytes]) -> None:
@@ -44,7 +44,7 @@ class HeldCollateral:
 
 
 def _edition(document: Collateral) -> tuple[float, ...]:
-    """Return what orders the documents of one family: editions first, for older ones are issued anew for a year."""
+    """Return what orders the documents of one family: editions first, as older ones are issued anew for a year."""
     dated = (document.tcb_info, document.qe_identity, document.root_crl, document.pck_crl)
     numbers = (document.tcb_info.evaluation_number, document.qe_identity.evaluation_number)
     return (*numbers, *[part.window.starts_at for part in dated])

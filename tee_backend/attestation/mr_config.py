@@ -1,6 +1,6 @@
 """MRCONFIGID: what the host stated about the application when it created the trust domain.
 
-It measures nothing, but it stands in the quote, so where it is stated it has to fit the event log:
+It measures nothing, but it is part of the quote, so where it is stated it has to match the event log:
 
 | byte 0 | bytes 1 to 32, then 15 zero bytes |
 |---|---|
@@ -11,7 +11,7 @@ It measures nothing, but it stands in the quote, so where it is stated it has to
 
 The document of version 3 is canonical JSON with `compose_hash`, `key_provider` (none, local, kms, tpm) and `version`,
 and, where the host chose to pin them, `app_id`, `gpu_policy_hash`, `init_script_hashes`, `instance_id` and
-`key_provider_id`. It does not travel with the log; since all its values are in the log, the few documents that are
+`key_provider_id`. It is not sent with the log; since all its values are in the log, the few documents that are
 possible are tried.
 
 Source: the dstack guest agent's configuration ids, versions 1 to 3; spec/attestation.md AT28.
@@ -38,7 +38,7 @@ _DOCUMENT_DOMAIN: Final = b"dstack-mr-config-v3:\x00"
 
 
 def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
-    """Compare what the host stated with what the log says.
+    """Compare what the host stated with the log.
 
     Args:
         mr_config_id: 48 bytes of a quote.

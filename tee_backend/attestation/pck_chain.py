@@ -1,8 +1,8 @@
-"""The certificates of a quote: whose root they end at, which roles they name, who signed them.
+"""The certificates of a quote: the root they end at, the roles they name, and their signatures.
 
-`verify` asks for root and roles and leaves the signatures to the verifier library. `verify_pck_chain` is for when no
-collateral is at hand, without which the library does nothing: it tells whether a platform family that a quote names is
-one that was ever certified under the root.
+`verify` checks root and roles and leaves the signatures to the verifier library. `verify_pck_chain` is for when no
+collateral is at hand, without which the library does nothing: it checks whether a platform family that a quote names
+was ever certified under the root.
 
 Source: Intel SGX PCK Certificate and Certificate Revocation List Profile Specification; RFC 5280.
 """
@@ -18,7 +18,7 @@ from .trust_root import TrustRoot
 
 
 def check_quote_root(quote: Quote, *, root: TrustRoot) -> None:
-    """Check that the chain ends at the configured root; the certificate in the quote is compared, never believed.
+    """Check that the chain ends at the configured root; the certificate in the quote is compared, never trusted.
 
     Raises:
         TrustRootRefused: it ends elsewhere.
@@ -29,7 +29,7 @@ def check_quote_root(quote: Quote, *, root: TrustRoot) -> None:
 
 
 def check_pck_roles(quote: Quote, *, root: TrustRoot, now: float) -> None:
-    """Check that the certificates have their roles, follow each other by name and hold at `now`.
+    """Check that the certificates have their roles, follow each other by name and are valid at `now`.
 
     Raises:
         CertificateChainRefused: they do not.
@@ -56,9 +56,9 @@ def verify_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
         root: the configured anchor.
         now: epoch seconds.
     Raises:
-        TrustRootRefused, CertificateChainRefused: the chain is another's, or a signature does not hold.
+        TrustRootRefused, CertificateChainRefused: the chain is another's, or a signature is not valid.
     Does not check:
-        Revocation, which needs collateral, and the quote itself: anybody may put a platform's chain into a quote.
+        Revocation, which needs collateral, and the quote itself: any client may put a platform's chain into a quote.
     """
     check_quote_root(quote, root=root)
     check_pck_roles(quote, root=root, now=now)

@@ -11,9 +11,9 @@
 Chains are PEM, URL-encoded. Revocation lists come as DER, PEM or hex text. The two signed objects are cut out of their
 answers byte for byte.
 
-Nothing that is fetched is believed: the document is parsed, compared with what was asked for, and handed on to be
+Nothing that is fetched is trusted: the document is parsed, compared with what was asked for, and handed on to be
 verified (`collateral_trust.verify_collateral`) and compared with what is held (`collateral_trust.check_replaces`) as if
-an operator had brought it. A service, or whoever speaks in its place, can withhold documents and cannot forge them, but
+an operator had imported it. A service, or an impostor, can withhold documents and cannot forge them, except
 for a PCK list without its authority where none was held: no quote passes by that one (AT55).
 
 Example:
@@ -56,7 +56,7 @@ TIMEOUT_S: Final = 10.0
 MAX_BODY_BYTES: Final = 128 * 1024
 """Of one answer: the longest part of a document, in hex."""
 MAX_RETRY_AFTER_S: Final = 86_400.0
-"""A service that asks for more is asked again after a day."""
+"""A service that asks for a longer wait is queried again after a day."""
 
 UpdateMode = Literal["standard", "early"]
 
@@ -75,7 +75,7 @@ _NUMBERS_CHAIN: Final = ("TCB-Evaluation-Data-Numbers-Issuer-Chain",)
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """Which service is asked, and for which edition.
+    """Which service is queried, and for which edition.
 
     Attributes:
         base_url: scheme, host and perhaps a path; no `/` at the end.
@@ -99,7 +99,7 @@ class _Answer:
 
 
 class CollateralService:
-    """Asks one service.
+    """Queries one service.
 
     Args:
         session: HTTP client; its proxies and TLS settings are the caller's.
@@ -121,7 +121,7 @@ class CollateralService:
             The document in its stored form, parsed; about the family, authority and number that were asked for.
         Raises:
             PlatformUnknown, EvaluationWithdrawn: the service has no such document.
-            ServiceUnavailable: no answer in time, or one that says to come again.
+            ServiceUnavailable: no answer in time, or one that asks for a later retry.
             ServiceAnswerRefused: an answer that is too large, of another shape or about something else.
             ValueError: `fmspc` has another size (a mistake of the calling code).
         Does not check:
@@ -185,7 +185,7 @@ class CollateralService:
         except TimeoutError:
             raise
         except (aiohttp.ClientError, OSError, ValueError) as exc:
-            # The text of such an error may hold bytes of the answer; its kind tells enough.
+            # The text of such an error may hold bytes of the answer; its kind is enough.
             raise ServiceUnavailable(f"no answer: {type(exc).__name__}") from exc
 
 

@@ -142,13 +142,13 @@ class Quote:
         """SHA-256 of header, body and attestation key.
 
         The same for every spelling of one statement: ECDSA signatures can be changed without the key, and lengths and
-        padding are signed by nobody, so a hash of all bytes names nothing.
+        padding are unsigned, so a hash of all bytes identifies nothing.
         """
         return hashlib.sha256(self.signed_bytes + self.attestation_key).digest()
 
 
 class _Reader:
-    """Takes fields off the front; never reads past the end."""
+    """Reads fields from the front; never reads past the end."""
 
     __slots__ = ("_data", "offset")
 

@@ -1,8 +1,8 @@
-"""When collateral is to be fetched again, and what an operator has to hear about it. Pure: nothing is fetched here.
+"""When collateral is to be fetched again, and what an operator is notified of. Pure: nothing is fetched here.
 
-A document is renewed daily, long before its windows end, so that a service may fail for days without anybody being
-refused. What is over is not used, whatever the service says; there is no grace beyond a signed window, and no way back
-to an older document (`collateral_trust.check_replaces`).
+A document is renewed daily, long before its windows end, so that a service may fail for days without any caller being
+refused. An expired document is not used, whatever the service says; there is no grace beyond a signed window, and no
+way back to an older document (`collateral_trust.check_replaces`).
 
 Example:
     plan = plan_refresh([Holding(collateral, refreshed_at=t, tried_at=t)], now=clock.now())
@@ -33,9 +33,9 @@ class RefreshRules:
         every_s: a document is renewed this long after it was last fetched.
         ahead_s: and at the latest this long before it ends.
         retry_s: after a failure it is tried again this much later.
-        alarm_after_s: an operator hears of a document that could not be renewed for this long.
+        alarm_after_s: an operator is notified of a document that could not be renewed for this long.
         warn_s: and of one that ends within this time.
-        stale_s: and of one that was issued longer ago, whatever brought it; None: they are not told.
+        stale_s: and of one that was issued longer ago, whatever its source; None: not notified of these.
     """
 
     every_s: float = DAY_S
@@ -52,8 +52,8 @@ class Holding:
 
     Attributes:
         collateral: parsed.
-        refreshed_at: when it was last fetched with success, epoch seconds; whoever does not keep that may take the
-            start of the TCB info's window.
+        refreshed_at: when it was last fetched with success, epoch seconds; a caller that does not keep that may
+            take the start of the TCB info's window.
         tried_at: when it was last tried, epoch seconds; later than `refreshed_at` after a failure.
     """
 
@@ -64,7 +64,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something an operator has to hear.
+    """Something an operator has to be notified of.
 
     Attributes:
         kind: "refresh-failing", "ends-soon", "ended" or "stale".
@@ -88,7 +88,7 @@ class RefreshPlan:
     Attributes:
         due: to be fetched now, the most urgent first.
         next_at: when to plan again, epoch seconds; None when nothing is held.
-        alarms: to be told.
+        alarms: to be reported.
     """
 
     due: tuple[Holding, ...]
@@ -121,7 +121,7 @@ def plan_refresh(holdings: Sequence[Holding], *, now: float, rules: RefreshRules
 def due_at(holding: Holding, *, rules: RefreshRules = DEFAULT_RULES) -> float:
     """Return when a document is to be fetched again, epoch seconds.
 
-    A time of the past is no reason for hurry beyond `retry_s`: a service that fails is not asked in a loop.
+    A time in the past never means earlier than `retry_s` allows: a service that fails is not queried in a loop.
     """
     # AT31
     wanted = min(holding.refreshed_at + rules.every_s, holding.collateral.ends_at - rules.ahead_s)

@@ -4,10 +4,10 @@
     field(x)    := length of x as u32, big-endian ‖ x
 
 Every field is preceded by its length, so no two lists of fields share one text. The quote thereby binds a secret that
-is sealed to the receiver key: whoever relays the quote gains nothing that it could open.
+is sealed to the receiver key: a party that relays the quote gains nothing that it could open.
 
-What a backend publishes to whoever asks has report data of its own, under another label: a quote made for one purpose
-is of no use for the other.
+The evidence that a backend publishes to any client has report data of its own, under another label: a quote made for
+one purpose is of no use for the other.
 
 Source: spec/attestation.md AT9, AT51, AT41.
 """
@@ -34,7 +34,7 @@ class Binding:
     """What a quote has to name; made by the functions below, which compute the report data from the rest.
 
     Attributes:
-        report_data: the 64 bytes that the quote has to hold.
+        report_data: the 64 bytes that the quote has to contain.
         holder: canonical DID of the subject of the quote.
         receiver_public_key: key that it binds, 32 bytes; empty where nothing is to be received.
         receiver_mode: mode that it binds.
@@ -89,10 +89,10 @@ def report_data(nonce: bytes, audience: str, holder: str, mode: ReceiverMode, re
 
 
 def published_report_data(nonce: bytes, holder: str, statement_sha256: bytes) -> bytes:
-    """Compute the report data of evidence that a backend publishes to whoever asks (AT51).
+    """Compute the report data of evidence that a backend publishes to any client (AT51).
 
     Args:
-        nonce: drawn by who asks.
+        nonce: chosen by the client.
         holder: DID of the backend, canonical.
         statement_sha256: of the canonical JSON of all that is published beside quote and log, 32 bytes.
     Returns:
@@ -105,7 +105,7 @@ def node_report_data(nonce: str, statement: NodeStatement) -> bytes:
     """Compute the report data of a node's own quote (AT41).
 
     Args:
-        nonce: text that whoever asks has drawn; counts as UTF-8.
+        nonce: text that the client has chosen; counts as UTF-8.
         statement: what the node says about itself; its trust roots and key providers count in ascending order.
     Returns:
         64 bytes; all of them are meaningful.

@@ -44,6 +44,6 @@ def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> SignedText:
     answer = read_object(body, max_bytes=max_bytes, error=MalformedCollateral, what=member)
     if answer.keys() != {member, "signature"} or not isinstance(answer[member], dict):
         raise MalformedCollateral(f"no answer with {member} and signature")
-    # The body was read strictly: no member stands twice, so both readings mean the same one.
+    # The body was read strictly: no member occurs twice, so both readings mean the same one.
     parts = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     return SignedText(text=bytes(parts[member]).decode(), signature=hex_member(answer, "signature", size_bytes=64))

@@ -62,7 +62,7 @@ def parse_trust_root(data: bytes) -> TrustRoot:
     """Read a root certificate from a file's bytes, PEM or DER.
 
     Args:
-        data: one certificate; trusted by whoever wrote the configuration.
+        data: one certificate; trusted by the author of the configuration.
     Raises:
         TrustRootRefused: not exactly one self-issued authority whose CN ends in "Root CA".
     """

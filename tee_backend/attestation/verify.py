@@ -25,7 +25,7 @@ from .trust_root import TrustRoot
 
 @dataclass(frozen=True, slots=True)
 class VerifiedQuote:
-    """A quote whose signatures, chain, platform and state hold; made by `verify_quote` only.
+    """A quote whose signatures, chain, platform and state are valid; made by `verify_quote` only.
 
     Attributes:
         quote: the parsed quote; its report is the TDX module's statement.
@@ -57,7 +57,7 @@ def verify_quote(quote: bytes, collateral: Collateral, *, root: TrustRoot, now: 
 
     Args:
         quote: at most quote.MAX_QUOTE_BYTES; untrusted.
-        collateral: of the quote's platform family; never taken from the prover, who would choose the kinder one.
+        collateral: of the quote's platform family; never taken from the prover, which would choose a lenient one.
         root: the configured anchor; a root inside the quote or the collateral is compared with it, never used.
         now: epoch seconds; one value for the whole request.
     Returns:
@@ -73,9 +73,9 @@ def verify_quote(quote: bytes, collateral: Collateral, *, root: TrustRoot, now: 
     parsed = parse_quote(quote)
     # 2. States that no policy may accept.
     check_trust_domain(parsed.report)
-    # 3. It belongs to our root; a stranger's says nothing about the documents here.
+    # 3. It belongs to our root; a quote under another root says nothing about the documents here.
     check_quote_root(parsed, root=root)
-    # 4. Every part of the collateral holds now, and none comes from the future.
+    # 4. Every part of the collateral is valid now, and none comes from the future.
     check_windows(collateral, now=now)
     # 5. Every part of the collateral names the signer whose role it is, under our root.
     check_roles(collateral, root=root)

@@ -8,14 +8,14 @@
     tappd                    POST /prpc/Tappd.DeriveK256Key {"path"}  {"k256_key", …}
 
 Bytes are hex; `event_log` is JSON text. The agent refuses with a status of 400 or more, or with an object
-`{"error": text}`. Members that are not used here are passed over: agents add some with each release.
+`{"error": text}`. Members that are not used here are ignored: agents add some with each release.
 
 A key follows from the application's id and the path alone, so both generations give the same one, on every machine that
 the key provider lets the application run on. Other applications of that id, and other containers beside this one, can
 ask for it too.
 
-The older agent hashes what it is given unless told "raw", and pads shorter data on the left: 64 bytes are sent always,
-and the report data of the quote is compared.
+The older agent hashes its input unless `hash_algorithm` is "raw", and pads shorter data on the left: 64 bytes are
+always sent, and the report data of the quote is compared.
 
 Example:
     backend = Backend(client, DstackSource.find())
@@ -48,7 +48,7 @@ DEFAULT_TIMEOUT_S: Final = 10.0
 """A quote takes about 40 ms of hardware time and may wait behind others on the same host."""
 
 MAX_ANSWER_BYTES: Final = 2 * MAX_QUOTE_BYTES + 2 * MAX_LOG_BYTES + 64 * 1024
-"""Quote in hex, an event log as escaped text, and the members that are passed over."""
+"""Quote in hex, an event log as escaped text, and the members that are ignored."""
 
 MIN_KEY_BYTES: Final = 32
 _MAX_RECEIVED_BYTES: Final = MAX_ANSWER_BYTES + 256 * 1024  # headers, and what frames the chunks
@@ -118,7 +118,7 @@ class DstackSource:
         Raises:
             SourceUnavailable: no socket, no agent behind it, or no answer in time.
             SourceRefused: the agent answers with an error.
-            SourceMalformed: the answer holds no such key.
+            SourceMalformed: the answer contains no such key.
         """
         if self.generation == "dstack":
             name = "key"
@@ -147,7 +147,7 @@ def _exchange(path: Path, target: str, members: dict[str, str], *, timeout_s: fl
         with connection.getresponse() as response:
             status, body = response.status, response.read(MAX_ANSWER_BYTES + 1)
     except (OSError, http.client.HTTPException, ValueError) as exc:  # ValueError: a chunk of less than nothing
-        # What the exception says may be the agent's own bytes; its kind tells enough.
+        # The exception's text may be the agent's own bytes; its kind is enough.
         raise SourceUnavailable(f"{path.name} does not answer: {type(exc).__name__}") from exc
     finally:
         connection.close()

@@ -2,7 +2,7 @@
 
     EvidenceSourceError        evidence_source
     ├── SourceUnavailable      source_unavailable      nothing there that makes quotes, or it does not answer in time
-    ├── SourceRefused          source_refused          it was asked, and says no
+    ├── SourceRefused          source_refused          it refuses the request
     └── SourceMalformed        source_malformed        its answer is none, or a quote over something else
 
 `detail` may hold words of the platform's; it is for the log of the backend itself. The codes are not in kebab-case: a
@@ -16,7 +16,7 @@ MAX_DETAIL_CHARS = 400
 
 
 class EvidenceSourceError(Exception):
-    """No quote came of it.
+    """No quote was obtained.
 
     Attributes:
         code: stable name of the kind.
@@ -37,7 +37,7 @@ class SourceUnavailable(EvidenceSourceError):
 
 
 class SourceRefused(EvidenceSourceError):
-    """The interface was asked properly and refuses, or somebody else used it at the same time."""
+    """The interface refuses a proper request, or another process used it at the same time."""
 
     code = "source_refused"
 

@@ -60,7 +60,7 @@ _LEAF_CHAIN_FILE = "pck-chain.pem"
 
 
 class PlatformFolderError(Exception):
-    """A folder does not hold a simulated platform, or holds a broken one."""
+    """A folder does not contain a simulated platform, or contains a broken one."""
 
 
 def measurements_of(code: str) -> Measurements:
@@ -104,7 +104,7 @@ class CollateralOptions:
         advisories: advisory ids at the platform's level.
         evaluation_number: of TCB info and QE identity.
         issued_before_s: how long before `now` every part was issued; negative: in the future.
-        valid_for_s: how long every part holds from its issue.
+        valid_for_s: how long every part is valid from its issue.
         pce_id: PCEID that the TCB info is for, 2 bytes.
         revoked: roles whose certificates are revoked: "pck", "platform-ca", "tcb-signing".
         indented: the signed texts are written with line breaks.
@@ -134,7 +134,7 @@ class SimulatedPlatform:
         """Make the platform that belongs to a seed; the same seed gives the same root and the same quotes.
 
         Args:
-            seed: at least MIN_SEED_BYTES; whoever knows it can mint quotes under this root.
+            seed: at least MIN_SEED_BYTES; any holder of it can mint quotes under this root.
             fmspc: platform family, 6 bytes.
         Raises:
             ValueError: sizes out of range (a mistake of the calling code).
@@ -292,7 +292,7 @@ class SimulatedPlatform:
         Args:
             now: epoch seconds; when the list is issued.
             recovery_events: for each number the time of its recovery event, epoch seconds.
-            valid_for_s: how long the list holds.
+            valid_for_s: how long the list is valid.
         Returns:
             The body of the service's answer, and the issuer chain, PEM.
         """

@@ -35,7 +35,7 @@ class LogOptions:
 
     Attributes:
         instance_id: 20 bytes, or empty.
-        key_provider: who is said to have given the keys.
+        key_provider: the stated provider of the keys.
         os_image_hash: 32 bytes; None leaves the entry out.
         gpu_policy_hash: 32 bytes; None leaves the entry out.
         init_script_hashes: 32 bytes each.
@@ -70,7 +70,7 @@ class MintedLog:
 
     @property
     def text(self) -> str:
-        """The log as JSON text, as guest agents give it."""
+        """The log as JSON text, as guest agents return it."""
         return json.dumps(self.log.to_json(), separators=(",", ":"))
 
     def run_on(self, image: Measurements) -> Measurements:
@@ -83,7 +83,7 @@ def mint_event_log(compose_hash: bytes, app_id: bytes | None = None, *, options:
 
     Args:
         compose_hash: 32 bytes.
-        app_id: 20 bytes; None: the first 20 of the compose hash, as platforms do that were told none.
+        app_id: 20 bytes; None: the first 20 of the compose hash, as on platforms without a configured id.
         options: deviations from an ordinary log.
     """
     options = options or LogOptions()
@@ -92,7 +92,7 @@ def mint_event_log(compose_hash: bytes, app_id: bytes | None = None, *, options:
 
 
 def mint_log_of(entries: Sequence[tuple[str, bytes]], *, options: LogOptions | None = None) -> MintedLog:
-    """Write a log of these names and payloads, whatever they say.
+    """Write a log of these names and payloads, whatever their contents.
 
     Args:
         entries: names and payloads.

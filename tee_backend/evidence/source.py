@@ -59,7 +59,7 @@ class KeySource(Protocol):
 
 
 def take_quote(source: EvidenceSource, report_data: bytes) -> Quoted:
-    """Ask a source for all it has. May block."""
+    """Request a quote, and its log where the source has one. May block."""
     if isinstance(source, LoggingEvidenceSource):
         return source.quote_with_log(report_data)
     return Quoted(source.quote(report_data), None)
@@ -74,8 +74,8 @@ def check_report_data_size(report_data: bytes) -> None:
 def checked_quote(quote: bytes, report_data: bytes) -> bytes:
     """Return a quote that is one, over this report data.
 
-    Whoever serves the interface may have mixed up two callers, or hashed what was meant as it is; said here, the
-    reason is plainer than a node's refusal.
+    The process that serves the interface may have mixed up two callers, or hashed what was meant as it is; reported
+    here, the reason is plainer than a node's refusal.
 
     Raises:
         SourceMalformed: no TDX quote, or one over other report data.

@@ -9,8 +9,8 @@ A report is a folder below `/sys/kernel/config/tsm/report`. Making the folder ma
 | generation | read: how often a file of the folder was written |
 | outblob | read: the quote; the kernel makes it when it is read |
 
-Each quote has a folder of its own, so that two callers cannot write into each other's, and the generation tells if
-somebody did all the same. The folder is removed whatever happens.
+Each quote has a folder of its own, so that two callers cannot write into each other's, and the generation shows
+whether another process did all the same. The folder is removed whatever happens.
 
 Example:
     backend = Backend(client, TsmSource())
@@ -82,7 +82,7 @@ class TsmSource:
         Raises:
             ValueError: not 64 bytes (a mistake of the calling code).
             SourceUnavailable: no such interface here, no right to use it, or one of another technology.
-            SourceRefused: the platform made no quote, or somebody else wrote into the folder.
+            SourceRefused: the platform made no quote, or another process wrote into the folder.
             SourceMalformed: what was made is no TDX quote over these bytes.
         """
         check_report_data_size(report_data)
