@@ -48,7 +48,8 @@ class Services:
         collateral_source: where collateral is fetched from; None: nowhere.
         challenge_rates: how often one client may ask for challenges and sessions.
         public_rates: how often one client may read public values.
-        unauthenticated_rates: how much one client may cost without being entitled to anything; see `strangers`.
+        unauthenticated_rates: how much one client may cost without being entitled to anything; see
+            `http.messages.unauthenticated`.
         admin_key: opens the operator's routes; None: nothing does.
         trust_root: the root certificate that this process was started with; the release record has to name it.
         own_quotes: where the node's own quotes are made; None: it runs in no trust domain.

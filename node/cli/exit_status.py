@@ -51,7 +51,7 @@ EXIT_STATUSES: Final = (
     ),
     ExitStatus(
         11,
-        "the node or the backend does not answer, or is not what it was",
+        "the node or the backend does not answer, or is another one than before",
         ("backend-unreachable", "node-unreachable", "node-timeout", "node-mismatch", "malformed-answer"),
     ),
     ExitStatus(
@@ -74,7 +74,7 @@ EXIT_STATUSES: Final = (
         ("backend-not-expected", "backend-not-acceptable"),
     ),
     ExitStatus(REFUSED, "the node or the backend refuses", ("grant-not-taken",)),
-    ExitStatus(16, "the clock is before the version at hand was made, or over ten years after", ("clock-wrong",)),
+    ExitStatus(16, "the clock is before the making of this version, or more than ten years after it", ("clock-wrong",)),
     ExitStatus(INTERRUPTED, "the demo was interrupted"),
 )
 EXIT_STATUS: Final = {code: status.number for status in EXIT_STATUSES for code in status.codes}

@@ -145,8 +145,9 @@ def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Fla
 def _hint_for(path: str) -> str:
     """Return what to do about an unknown setting."""
     for former, name in _RENAMED.items():
-        if path.startswith(former):
-            return f"it is called {name}{path.removeprefix(former)} now"
+        now = name + path.removeprefix(former)
+        if path.startswith(former) and now in setting_types():
+            return f"write {now}, as it is called now"
     return _HINT
 
 

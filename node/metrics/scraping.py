@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
+from ipaddress import ip_address
 from socketserver import TCPServer
 from typing import Final
 
@@ -29,6 +30,9 @@ from .text import CONTENT_TYPE
 PATH: Final = "/metrics"
 MAX_HEAD_BYTES: Final = 8192
 DEADLINE_S: Final = 2.0
+_VERSIONS: Final = ("HTTP/1.0", "HTTP/1.1")
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::\d{1,5})?")
+_BARE_LINE_END: Final = re.compile(rb"(?<!\r)\n")
 
 
 class Scraping(TCPServer):
@@ -48,9 +52,7 @@ class Scraping(TCPServer):
         super().__init__(bound.getsockname(), _Scrape, bind_and_activate=False)
         self.socket.close()  # TCPServer makes one of its own
         self.socket = bound
-        # No host that another's name server could have led here.
-        hosts = rf"(localhost|{re.escape(host)}|\[[0-9a-f:.]+\]|[0-9.]+)(:[0-9]{{1,5}})?"
-        self.hosts = re.compile(hosts, re.IGNORECASE)
+        self.host = host.lower()
         self.text = text
         self.deadline_s = deadline_s
         self._stopped = threading.Event()
@@ -105,9 +107,13 @@ class _Scrape(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer with the numbers, or with a refusal."""
         hosts = self.headers.get_all("Host", [])
-        if len(self.requestline.split(" ")) != 3 or len(hosts) != 1:
+        is_whole = not self.headers.defects and not self.headers.get_payload()  # else lines were passed over
+        if self.request_version not in _VERSIONS:
+            self.request_version = self.default_request_version  # of another one the answer would have no head
             self.send_error(400)
-        elif self.server.hosts.fullmatch(hosts[0].strip()) is None:
+        elif len(self.requestline.split(" ")) != 3 or not is_whole or len(hosts) != 1:
+            self.send_error(400)
+        elif not _leads_here(hosts[0], self.server.host):
             self.send_error(403)
         elif self.path.partition("?")[0] != PATH:
             self.send_error(404)
@@ -141,4 +147,23 @@ def _head_of(taken: socket.socket, within_s: float) -> bytes:
         if not (piece := taken.recv(MAX_HEAD_BYTES - len(head))):
             raise ConnectionError("the head is too long or has no end")
         head += piece
+    if _BARE_LINE_END.search(head) is not None:
+        raise ConnectionError("a line of the head has no whole end")
     return head
+
+
+def _leads_here(named: str, host: str) -> bool:
+    """Tell whether a `Host` cannot be a name that another party's name server led here."""
+    match = _HOST.fullmatch(named.strip())
+    if match is None:
+        return False
+    name = (match[1] or match[2]).lower()
+    return name in ("localhost", host) or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

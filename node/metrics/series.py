@@ -250,7 +250,7 @@ CLOCK_SKEW: Final = Series(
 CLAIM_FLOOR_AHEAD: Final = Series(
     "sealspace_claim_floor_ahead_seconds",
     "gauge",
-    "How far the minute up to which first uses are forgotten is ahead of the database's clock.",
+    "How far the minute up to which replay records are removed is ahead of the database's clock.",
 )
 COLLATERAL_DOCUMENTS: Final = Series(
     "sealspace_collateral_documents", "gauge", "Platform families whose collateral is held."

@@ -29,7 +29,7 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
         write: `ok`, `slow`, `refused` or the code of the store's error.
         schema: `ok`, `missing` or the code of the store's error.
         release: `ok`, `missing` or the code of what is wrong with the release record.
-        blobs: `ok`, `slow` or the code of what is wrong with the object store.
+        objects: `ok`, `slow` or the code of what is wrong with the object store.
         own_quotes: `untried`, `ok` or the code of the last failure to get the node's own quote in this worker; left out
             of a node that runs in no trust domain. Values and secrets are served without it, so it is reported and does
             not count (AT44).

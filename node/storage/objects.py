@@ -3,8 +3,8 @@
 The bucket's client is imported only where one is named: a node without it starts quicker.
 
 Example:
-    blobs = open_objects(config)
-    await claim_objects(config, store, blobs, store_id=identity.store_id)
+    objects = open_objects(config)
+    await claim_objects(config, store, objects, store_id=identity.store_id)
 """
 
 from pathlib import Path

@@ -44,7 +44,10 @@ class HeldCollateral:
 
 
 def _edition(document: Collateral) -> tuple[float, ...]:
-    """Return what orders the documents of one family: editions first, as older ones are issued anew for a year."""
-    dated = (document.tcb_info, document.qe_identity, document.root_crl, document.pck_crl)
+    """Return what orders the documents of one family: editions first, as older ones are issued anew for a year.
+
+    Revocation lists come before the dates of the other parts: an older list would hide a revocation.
+    """
+    dated = (document.root_crl, document.pck_crl, document.tcb_info, document.qe_identity)
     numbers = (document.tcb_info.evaluation_number, document.qe_identity.evaluation_number)
     return (*numbers, *[part.window.starts_at for part in dated])

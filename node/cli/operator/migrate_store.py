@@ -26,8 +26,8 @@ _PRINT_EVERY_ROWS = 10_000
 def migrate_store(config_file: Path | None, target: Engine, again: bool, **flags: Value) -> None:
     """Copy every row of the store, compare both sides, and print one JSON object.
 
-    No node may run meanwhile. What stays in the source says where the store went, and no node serves it; blobs and the
-    root secret stay in the data folder. When it was interrupted, the same command goes on.
+    No node may run meanwhile. What stays in the source says where the store went, and no node serves it; objects and
+    the root secret stay in the data folder. When it was interrupted, the same command goes on.
     """
     config = config_from(config_file, flags)
     if config.store.url is None:

@@ -13,10 +13,9 @@ import click
 from capabilities.ambient import SystemClock
 from encryption_network.policy import Policy
 from sealspace.client import Client
-from sealspace.errors import NodeEvidenceRefused, SealspaceError
+from sealspace.errors import NodeEvidenceRefused
 from sealspace.transport import TransportSettings
 
-from ...errors import ConfigurationError
 from ...term_files import read_node_policy
 from ..terminal import print_lines
 from .node_judging import ask_node, in_words, node_verifier
@@ -80,7 +79,5 @@ async def _verify(asked: RequestParameters, trust_root: Path | None, collateral:
         except NodeEvidenceRefused as refused:
             print_lines(f"wrong    verdict: {refused}", *([f"         next: {refused.hint}"] if refused.hint else ()))
             return 1
-        except SealspaceError as error:
-            raise ConfigurationError(str(error), hint=error.hint or "sealspace attest node --help") from None
     print_lines("ok       verdict: the node runs approved code")
     return 0

@@ -69,7 +69,7 @@ async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str
 
 
 async def read_well_known(services: Services, name: str, owner_did: str | None) -> dict[str, Json]:
-    """Return the flat record of an owner's network; the owner has to be named (W13).
+    """Return the flat record of an owner's network; the owner has to be named (enc-W13).
 
     Raises:
         BodyMalformed, NetworkNotFound: owner and name make no id, no owner is named, or there is no such network.

@@ -116,7 +116,7 @@ async def test_other_roots_are_named(bench: Bench, capsys: Captured) -> None:
 
 async def test_what_cannot_be_asked(bench: Bench, tmp_path: Path, capsys: Captured) -> None:
     """A node that is not there, a folder that is not there and documents that are none end with their own status."""
-    assert await asyncio.to_thread(main, ["attest", "node", "http://127.0.0.1:9", "--collateral", str(tmp_path)]) == 2
+    assert await asyncio.to_thread(main, ["attest", "node", "http://127.0.0.1:9", "--collateral", str(tmp_path)]) == 11
     assert await asyncio.to_thread(main, ["attest", "node", "http://node.example", "--collateral", str(tmp_path)]) == 2
     absent = str(tmp_path / "absent")
     assert await asyncio.to_thread(main, ["attest", "node", bench.node.url, "--collateral", absent]) == 7
