@@ -20,7 +20,7 @@ _MAX_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class AdminKey:
-    """What opens the operator's routes.
+    """The key to the operator's routes.
 
     Attributes:
         digest: BLAKE3 of the whole header value, so that neither content nor length of the secret can be measured.
@@ -29,12 +29,12 @@ class AdminKey:
     digest: bytes = field(repr=False)
 
     def opens(self, header: str) -> bool:
-        """Whether an `Authorization` value is `Bearer ` and the secret; takes equal time for any of one length."""
+        """Whether an `Authorization` value is `Bearer ` and the secret; takes equal time for values of equal length."""
         return compare_digest(blake3(header.encode("utf-8", "surrogateescape")).digest(), self.digest)
 
 
 def load_admin_key(admin: Admin) -> AdminKey | None:
-    """Return the key that the settings name; None where there is none, or an empty one.
+    """Return the key that the settings name; None where there is none, or it is empty.
 
     Raises:
         ConfigurationError: the file cannot be read, or is too long for a header.

@@ -1,17 +1,17 @@
-"""Requests that came together go in step: each takes a step, then the next one takes the same.
+"""Cohort scheduling: requests that arrived together are processed stage by stage, each stage for all of them.
 
-A request is a hundred small functions between the kernel and libsodium, and finds little of what they need in the
-processor's caches when it goes all of its way at once. Where several wait, it costs less to read all of their tokens,
-then to read and judge for all of them, then to send all answers. So a request lets the others come as far as it is at
-three places: before its token is read, before the store is read, before its answer is sent. One that is alone goes on
-at once.
+A request runs a hundred small functions between the kernel and libsodium, and finds little of what they need in the
+processor's caches when it runs from start to end at once. Where several wait, it costs less to read all of their
+tokens, then to read and judge for all of them, then to send all answers. So a request yields until the others are as
+far as it is at three places: before its token is read, before the store is read, before its answer is sent. A request
+that is alone continues at once.
 
-This changes when something happens and nothing else: no step relies on what was read before a turn.
+This changes the time at which something happens and nothing else: no stage relies on what was read before a yield.
 
 Example:
-    cohort.came(1)
-    await cohort.turn()
-    cohort.went(1)
+    cohort.arrived(1)
+    await cohort.yield_to_cohort()
+    cohort.answered(1)
 """
 
 import types
@@ -21,7 +21,7 @@ from aiohttp import web
 
 
 class Cohort:
-    """The requests of one process that came and were not answered yet."""
+    """The requests of one process that arrived and are not answered yet."""
 
     __slots__ = ("_due",)
 
@@ -29,16 +29,16 @@ class Cohort:
         self._due = 0
 
     def arrived(self, requests: int) -> None:
-        """Hear of requests whose heads are there."""
+        """Count requests whose heads have arrived."""
         self._due += requests
 
     def answered(self, requests: int) -> None:
-        """Hear of requests that were answered, or never will be."""
+        """Discount requests that were answered, or never will be."""
         self._due -= requests
 
     @types.coroutine
     def yield_to_cohort(self) -> Generator[None, None, None]:
-        """Let the others take the step that ends here, where there are any: what `asyncio.sleep(0)` does, and less."""
+        """Let the other requests, if any, finish the stage that ends here; does less than `asyncio.sleep(0)`."""
         if self._due > 1:
             yield
 

@@ -1,7 +1,7 @@
-"""What is counted while the node answers, and the interface of what counts it.
+"""What is counted while the node answers requests, and the interface of the counter.
 
-Who answers requests knows this module alone; `node.metrics` implements the interface, in a worker that has an address
-for metrics.
+Code that answers requests imports this module only; `node.metrics` implements the interface, in a worker that has an
+address for metrics.
 
 Example:
     if services.tally is not None:
@@ -25,7 +25,7 @@ Operation = Literal[
     "public",
     "other",
 ]
-"""What a request asks for, as it is counted."""
+"""The operation under which a request is counted."""
 
 
 class RequestCounter(Protocol):
@@ -41,4 +41,4 @@ class RequestCounter(Protocol):
         """Count a release that was authorised, and is durable."""
 
     def gave_up(self, setting: str) -> None:
-        """Count a connection that was not accepted or was closed, by the setting whose bound it met."""
+        """Count a connection that was not accepted or was closed, by the setting whose bound it reached."""

@@ -1,8 +1,8 @@
-"""What this process knows to be kept beside receipts, in the present span of 30 days (RC26).
+"""A cache of the documents known to be stored beside receipts, in the current span of 30 days (RC26).
 
-A release that finds everything here neither reads nor writes a document (RC8, RC13). Nothing that a decision rests on
-is remembered, only digests of what is durable already; another process finds out for itself. A document stays as long
-as the receipts of the last span in which it was referred to, so with each span everything is forgotten and noted anew.
+A release that finds everything here neither reads nor writes a document (RC8, RC13). Nothing that a decision depends on
+is cached, only digests of what is already durable; every process fills its own cache. A document is kept as long as
+the receipts of the last span in which it was referred to, so the cache is cleared at each new span and filled again.
 
 Example:
     if not services.kept.has_policy(digest): ...  # read the store, and write what is missing
@@ -19,7 +19,7 @@ MAX_EVIDENCE: Final = 4096
 
 
 class DocumentCache:
-    """Digests of policies, and evidence with all it was judged from, of which every document is in the store."""
+    """Digests of policies, and evidence with all that it was judged from, whose documents are all in the store."""
 
     def __init__(self) -> None:
         self._span = 0
@@ -27,27 +27,27 @@ class DocumentCache:
         self._judged: dict[bytes, QuoteVerdict] = {}
 
     def enter(self, span: int) -> None:
-        """Forget everything unless it is of this span."""
+        """Clear the cache unless it is of this span."""
         if span != self._span:
             self._span = span
             self._policies.clear()
             self._judged.clear()
 
     def has_policy(self, sha256: str) -> bool:
-        """Tell whether the policy with this SHA-256 in hex is known to be kept."""
+        """Return whether the policy with this SHA-256 in hex is known to be stored."""
         return sha256 in self._policies
 
     def judged(self, evidence_sha256: bytes) -> QuoteVerdict | None:
-        """Return what evidence was judged from, if all of it is known to be kept."""
+        """Return what evidence was judged from, if all of it is known to be stored."""
         return self._judged.get(evidence_sha256)
 
     def note(self, span: int, *, policies: Iterable[str], judged: QuoteVerdict | None) -> None:
         """Remember what is durable now.
 
         Args:
-            span: in which it was noted with the documents; of another than the present one nothing is remembered.
+            span: the span noted with the documents; for any but the current one nothing is remembered.
             policies: SHA-256 in hex.
-            judged: evidence of which quote, event log and the evidence itself are kept; None: nothing of the kind.
+            judged: evidence whose quote, event log and the evidence itself are stored; None: no evidence.
         """
         if span != self._span:
             return

@@ -1,4 +1,4 @@
-"""The node's own errors: what keeps it from starting, and what a command has to say.
+"""The node's own errors: what prevents it from starting, and what a command reports.
 
 NodeError                      code
 ├── ConfigurationError         configuration-invalid
@@ -15,12 +15,12 @@ NodeError                      code
 ├── KeyFileUnusable            key-file-unusable
 └── ProcessFailed              process-failed
 
-Each carries two lines for a person: what happened, and the next thing to do. Neither holds a secret or a token.
+Each carries two lines for a person: what happened, and the next thing to do. Neither contains a secret or a token.
 """
 
 
 class NodeError(Exception):
-    """What keeps the node or a command from doing its work.
+    """Base of the errors that prevent the node or a command from doing its work.
 
     Attributes:
         code: stable name; the exit status of a command follows from it.

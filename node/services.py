@@ -48,14 +48,14 @@ class Services:
         collateral_source: where collateral is fetched from; None: nowhere.
         challenge_rates: how often one client may ask for challenges and sessions.
         public_rates: how often one client may read public values.
-        unauthenticated_rates: how much one client may cost without being entitled to anything; see
+        unauthenticated_rates: how much one client may cost without being authorised; see
             `http.messages.unauthenticated`.
         admin_key: opens the operator's routes; None: nothing does.
         trust_root: the root certificate that this process was started with; the release record has to name it.
         own_quotes: where the node's own quotes are made; None: it runs in no trust domain.
         own_quote_rates: how often one client may ask for them.
-        cohort: lets requests that came together go together.
-        tally: counts for whoever operates the node; None: nobody asks.
+        cohort: schedules requests that arrived together.
+        tally: counts for the operator of the node; None: metrics are off.
     """
 
     config: Config

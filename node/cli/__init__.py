@@ -109,27 +109,27 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
-    """Say in two lines what happened and what to do next; return the exit status of the code."""
-    # What a node or a backend said may stand in it: its signs are not for the terminal.
+    """Print two lines, what happened and what to do next; return the exit status of the code."""
+    # The text may contain what a node or a backend sent: its control characters must not reach the terminal.
     print_lines(f"sealspace: {text}", f"next: {hint}", err=True)
     return EXIT_STATUS.get(code, otherwise)
 
 
 def _refused_by_system(error: OSError) -> int:
     reason = error.strerror or type(error).__name__
-    if error.filename is None:  # of no file: a full disk under a stream, a lack of descriptors
+    if error.filename is None:  # not about a file: a full disk under a stream, a lack of descriptors
         return fail("system-refused", reason, "sealspace doctor")
     named = printable(os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename))
     return fail("system-refused", f"{named}: {reason}", f"ls -ld {named}")
 
 
 def _status_of(error: SealspaceError) -> int:
-    """Return the exit status of a kind of error that has none of its own."""
+    """Return the exit status of a class of error that has none of its own."""
     if isinstance(error, InvalidInput):
         return WRONG_ARGUMENT
     return REFUSED if isinstance(error, NodeRefused) else FAILED
 
 
 def _sentence(text: str) -> str:
-    """One line, without the full stop, as all errors of the command line are."""
+    """Return one line without the full stop, the form of all errors of the command line."""
     return " ".join(text.split()).rstrip(".")

@@ -1,8 +1,8 @@
 """`sealspace demo`: the whole story in one minute, with a real node and a simulated TEE.
 
-A node is started as anybody would start it, in a folder of its own, on a free port of loopback. It trusts a root
-certificate that was made for this run, under which a software platform mints quotes in the genuine format; everything
-else is as in production. Each step is checked, and the first one that does not hold ends the demo with status 1.
+A node is started in the usual way, in a folder of its own, on a free port of loopback. It trusts a root certificate
+that was made for this run, under which a software platform mints quotes in the genuine format; everything else is as in
+production. Each step is checked, and the first one that fails ends the demo with status 1.
 """
 
 import asyncio
@@ -111,7 +111,7 @@ async def _run(folder: Path) -> int:
 
 
 def stop_if_asked() -> None:
-    """End the story where that was asked for: a wait with a limit may take a cancellation for its own."""
+    """End the story if that was requested: a wait with a time limit may mistake a cancellation for its own."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
@@ -121,11 +121,11 @@ def stop_if_asked() -> None:
 
 
 class StepFailed(Exception):
-    """A step of the demo did not hold; the message says what was expected."""
+    """A step of the demo failed; the message says what was expected."""
 
 
 class Narrator:
-    """Prints the steps: number, what, tick; below it what is worth seeing. Never a secret."""
+    """Prints the steps: number, description, tick; below it what is worth seeing. Never a secret."""
 
     def __init__(self) -> None:
         self.steps = 0
@@ -134,7 +134,7 @@ class Narrator:
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
-        """Number a step, and tick it when the block ends well."""
+        """Number a step, and tick it when the block ends without an error."""
         stop_if_asked()
         self.steps += 1
         self._notes.clear()
@@ -161,12 +161,12 @@ class Narrator:
 
 
 def digest_of(secret: str) -> str:
-    """Return what of a secret may be shown: the beginning of its SHA-256."""
+    """Return the part of a secret that may be shown: the beginning of its SHA-256."""
     return f"sha256 {hashlib.sha256(secret.encode()).hexdigest()[:16]}…"
 
 
 def require(holds: bool, otherwise: str) -> None:
-    """End the demo unless something holds."""
+    """End the demo unless a condition holds."""
     if not holds:
         raise StepFailed(otherwise)
 
@@ -202,7 +202,7 @@ class NodeProcess:
         self._reader: asyncio.Task[None] | None = None
 
     def prepare(self, platform: SimulatedPlatform) -> None:
-        """Write what the node is told to trust: the platform's root, and what is published about the platform."""
+        """Write what the node is configured to trust: the platform's root, and what is published about the platform."""
         (self._folder / "root.pem").write_text(platform.root_pem)
         collateral = self._folder / "collateral"
         collateral.mkdir()
@@ -238,7 +238,7 @@ class NodeProcess:
             raise StepFailed("the node does not start") from exc
 
     async def kill(self) -> None:
-        """Kill every process of the node with SIGKILL, in one go: nobody gets to finish anything."""
+        """Kill every process of the node with SIGKILL, all at once: no process can finish anything."""
         if self._process is None:
             return
         await asyncio.to_thread(_kill_session, self._process.pid)
@@ -248,7 +248,7 @@ class NodeProcess:
         self._process = self._reader = None
 
     async def stop(self) -> None:
-        """Stop the node in order; what does not stop in time is killed."""
+        """Stop the node in order; kill what does not stop in time."""
         if self._process is None:
             return
         with suppress(ProcessLookupError):
@@ -268,7 +268,7 @@ class NodeProcess:
                 click.echo(f"       | {line}")
 
     async def _read_log(self, process: asyncio.subprocess.Process, listening: "asyncio.Future[str]") -> None:
-        """Keep what the node writes, and hear from it where it listens."""
+        """Keep what the node writes, and read from it where the node listens."""
         assert process.stderr is not None  # stderr=PIPE
         with self._log.open("ab") as log:
             async for line in process.stderr:
@@ -282,9 +282,9 @@ class NodeProcess:
 
 
 def _kill_session(session: int) -> None:
-    """Kill a session and wait until nothing of it lives: its leader first, which would start the others again."""
+    """Kill a session and wait until all its processes have ended: its leader first, which would restart the others."""
     while members := sorted(_session_members(session), key=lambda pid: pid != session):
-        # A descriptor names the process for as long as it is open; a number could be given to another meanwhile.
+        # A descriptor names the process for as long as it is open; a process id could be reused meanwhile.
         with ExitStack() as opened:
             for pid in members:
                 with suppress(ProcessLookupError):
@@ -302,7 +302,7 @@ def _session_members(session: int) -> tuple[int, ...]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):
-                # Behind the name in brackets: state, parent, group, session.
+                # After the name in brackets: state, parent, group, session.
                 state, _, _, its_session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
                 if int(its_session) == session and state not in "ZX":
                     members.append(int(entry.name))
@@ -344,7 +344,7 @@ class SimulatedSource:
 
 
 class Story:
-    """The steps, in order; what one leaves for the next are attributes."""
+    """The steps, in order; attributes pass results from one step to the next."""
 
     def __init__(
         self, node: NodeProcess, platform: SimulatedPlatform, narrator: Narrator, clients: AsyncExitStack
@@ -511,7 +511,7 @@ class Story:
             require(self._wallet.signatures == 2, f"the wallet was asked {self._wallet.signatures} times")
 
     def _policy(self) -> Policy:
-        """What the owner demands of whoever opens the secret: this code, and keys of this one path only."""
+        """What the owner demands of the holder that opens the secret: this code, and keys of this one path only."""
         return Policy(measurements=(measurements_of(APPROVED),), paths=(self._owner.secrets().resource(SECRET),))
 
     async def _client(self, session: Session | None) -> Client:

@@ -10,9 +10,9 @@ class ExitStatus(NamedTuple):
     """One exit status.
 
     Attributes:
-        number: what the process ends with.
+        number: the status that the process ends with.
         meaning: why it ended, for a person.
-        codes: of the errors that end a command so.
+        codes: of the errors that end a command with it.
     """
 
     number: int

@@ -16,7 +16,7 @@ import click
 
 from ..errors import ExtraMissing
 
-# Extra of the distribution -> the modules that it installs; of two extras with one module the smaller stands first.
+# Extra of the distribution -> the modules that it installs; of two extras with one module the smaller comes first.
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "verify": ("dcap_qvl",),
     "node": ("lmdb", "dcap_qvl"),
@@ -82,7 +82,7 @@ class LazyGroup(click.Group):
         """Run a command.
 
         Raises:
-            ExtraMissing: it came to import what an extra installs. Any other module that is missing is a fault of ours.
+            ExtraMissing: it imported what an extra installs. Any other missing module is a defect of this program.
         """
         try:
             return super().invoke(ctx)

@@ -1,7 +1,7 @@
 """What commands print: lines for people, JSON for programs; nothing else in the commands prints.
 
-Any text may have come from a node, a backend or a stored row, and somebody may look at it in a terminal: lines are made
-printable here, whatever they are made of, and JSON is spelled in ASCII.
+Any text may come from a node, a backend or a stored row, and may be shown in a terminal: lines are made printable here,
+whatever they contain, and JSON is encoded in ASCII.
 
 Example:
     tell(f"granted: {cid}", err=True)
@@ -19,21 +19,21 @@ from sealspace.printable import printable_line
 
 
 def hold_standard_streams() -> None:
-    """Put the null device where a standard stream was closed: the next file that is opened would be in its place.
+    """Open the null device for each closed standard stream: the next file to be opened would take its descriptor.
 
-    Whatever is written there then, by this process or one that it starts, would go into that file.
+    Anything that this process, or one that it starts, then writes to that stream would go into that file.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+            opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
             os.set_inheritable(opened, True)
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def print_lines(*lines: str, err: bool = False) -> None:
-    """Print lines, one for each argument whatever stands in it, on standard output or on standard error."""
+    """Print one line for each argument, whatever it contains, on standard output or on standard error."""
     for line in lines:
         click.echo(printable_line(line), err=err)
 

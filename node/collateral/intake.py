@@ -1,7 +1,7 @@
-"""Taking in collateral: what Intel says about its platforms, one document for each platform family and authority.
+"""Importing collateral: what Intel publishes about its platforms, one document per platform family and authority.
 
-A document is verified against the trust root in force before it is kept, and never replaces a newer one. Beside each
-stands where it came from, when it was found to be the newest, and what came of the last try to fetch it.
+A document is verified against the trust root in force before it is stored, and never replaces a newer one. Its origin,
+when it was found to be the newest, and the result of the last attempt to fetch it are stored beside it.
 
 Example:
     imported = await import_collateral(store, data, root=root, clock=clock, source="a.json")
@@ -47,12 +47,12 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class ImportedCollateral:
-    """What was taken in.
+    """A document that was imported.
 
     Attributes:
         fmspc: platform family, 6 bytes.
         ca: `platform` or `processor`.
-        ends_at: epoch seconds after which it judges nothing any more.
+        ends_at: epoch seconds after which nothing is judged by it any more.
     """
 
     fmspc: bytes
@@ -63,19 +63,19 @@ class ImportedCollateral:
 async def import_collateral(
     store: Store, data: bytes, *, root: TrustRoot, clock: Clock, source: str, rules: RefreshRules = DEFAULT_RULES
 ) -> ImportedCollateral:
-    """Verify one document that an operator brought, and keep it.
+    """Verify one document that an operator supplied, and store it.
 
     Args:
-        store: where to.
+        store: where it is stored.
         data: JSON, see `tee_backend.attestation.collateral`.
-        root: the trust root; claim_store saw that the release record names it.
+        root: the trust root; claim_store checked that the release record names it.
         clock: documents outside their window are refused.
         source: named in messages, for example a file name.
-        rules: when it is fetched again, where something is.
+        rules: when it is fetched again, if documents are fetched.
 
     Raises:
-        CollateralRefused: malformed, unsigned, outside its window, of another root, or older than what is held.
-        SpaceError: the store does not take it.
+        CollateralRefused: malformed, unsigned, outside its window, of another root, or older than the stored one.
+        SpaceError: the store does not accept it.
     """
     try:
         offered = parse_collateral_file(data)
@@ -98,22 +98,22 @@ async def keep_collateral(
     rules: RefreshRules = DEFAULT_RULES,
     beside: Sequence[Put] = (),
 ) -> bool:
-    """Write a verified document unless a newer one is there, whoever else brings one at the same time (AT19).
+    """Write a verified document unless a newer one exists, also when another process writes at the same time (AT19).
 
     Args:
-        store: where to.
+        store: where it is stored.
         offered: verified.
         source: where it came from: IMPORTED, or the service's name.
         now: epoch seconds.
         rules: when it is due again.
-        beside: what else is written with a document that differs from the one held.
+        beside: what else is written with a document that differs from the stored one.
     Returns:
-        Whether it differs from the one that was held.
+        Whether it differs from the one that was stored.
     Raises:
-        CollateralRollback: it is older than the one held.
-        CollateralSignatureInvalid: its PCK list is not by the authority that the one held carries.
-        CollateralUnusable: the one held cannot be read.
-        SpaceError: the store does not take it.
+        CollateralRollback: it is older than the stored one.
+        CollateralSignatureInvalid: its PCK list is not by the authority that the stored one carries.
+        CollateralUnusable: the stored one cannot be read.
+        SpaceError: the store does not accept it.
     """
     family = (offered.fmspc, offered.ca)
     keys = collateral_row_key(*family), state_row_key(*family)
@@ -129,7 +129,7 @@ async def keep_collateral(
         )
         if held is not None and held.value is not None and is_new:
             check_replaces(offered.collateral, parse_collateral(held.value))
-        # A document that is there already stays untouched: sessions under way rest on its row.
+        # A document that is already stored stays untouched: sessions under way depend on its row.
         put = Put(keys[0], offered.raw, expect=ABSENT if held is None else held.stamp)
         checks = () if is_new or held is None else (Check(keys[0], held.stamp),)
         puts = (put, state_put(family, state), *beside) if is_new else (state_put(family, state),)
@@ -140,14 +140,14 @@ async def keep_collateral(
 
 @dataclass(frozen=True, slots=True)
 class HeldDocument:
-    """What is held for one platform family, and what is known about it.
+    """What is stored for one platform family, and what is known about it.
 
     Attributes:
         fmspc: platform family, 6 bytes.
         ca: `platform` or `processor`.
         state: of its fetching; assumed where nothing was noted.
         is_noted: whether the store has that state.
-        collateral: the document; None: a quote asked for one, and none is held yet.
+        collateral: the document; None: a quote needed one, and none is stored yet.
     """
 
     fmspc: bytes
@@ -158,7 +158,7 @@ class HeldDocument:
 
 
 async def held_collateral(store: Store) -> Sequence[HeldDocument]:
-    """Return everything that is held or wished for, by family.
+    """Return every document that is stored or needed, by family.
 
     Raises:
         CollateralUnusable: a document does not parse.
@@ -178,10 +178,10 @@ def _held(family: Family, state: CollateralState | None, collateral: Collateral 
 async def import_folder(
     store: Store, folder: Path, *, root: TrustRoot, clock: Clock, rules: RefreshRules = DEFAULT_RULES
 ) -> int:
-    """Take in every JSON file of a folder, by name, and return how many there were.
+    """Import every JSON file of a folder, by name, and return how many there were.
 
-    A document that is outdated, or older than the one held, is passed over: a folder that was filled once must not keep
-    a node from starting.
+    A document that is outdated, or older than the stored one, is skipped: a folder that was filled once must not
+    prevent a node from starting.
 
     Raises:
         CollateralRefused: the folder or a file is unreadable, or a document is refused for another reason than age.

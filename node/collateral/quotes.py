@@ -1,9 +1,9 @@
 """Verifying quotes: one at a time in a worker, behind a bounded queue, with a rest after each that was refused.
 
-The library holds the interpreter lock for the millisecond that a quote takes. In a thread it would stop everybody else
-all the same, and take the lock again whenever a signature check of another request lets it go; so it is called in the
-event loop's thread, between two turns of the loop. A flood of junk is slowed by the rests: what is left of the worker's
-time is for honest requests.
+The library holds the interpreter lock for the millisecond that a quote takes. In a thread it would stop all other
+requests all the same, and take the lock again whenever a signature check of another request releases it; so it is
+called in the event loop's thread, between two iterations of the loop. The rests slow a flood of junk: the remaining
+time of the worker is for honest requests.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ from tee_backend.attestation.trust_root import TrustRoot
 from ..refusal import Refusal
 
 REST: Final = 5
-"""How many times as long as a refused quote took the next one waits: junk gets a sixth of a worker at the most."""
+"""The next quote waits this many times as long as a refused one took: junk gets a sixth of a worker at the most."""
 
 MOST_REST_S: Final = 0.1
-"""A rest is no longer, however slow the machine was just then."""
+"""Upper bound of a rest, however slow the machine was at that moment."""
 
 
 class QuotesBusy(Refusal):
@@ -42,7 +42,7 @@ class Quotes:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         time_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the bound of the queue, the quote in hand included; and what waits, and tells the time."""
+        """Take the bound of the queue, including the quote under way; the wait function; and the timer."""
         self._most_waiting = most_waiting
         self._pause, self._time_s = pause, time_s
         self._waiting = 0
@@ -69,7 +69,7 @@ class Quotes:
             self._waiting -= 1
 
     async def _rest(self) -> None:
-        """Let everything that is ready run first, and all the rest that the last refusal asks for."""
+        """Let everything that is ready run first, then wait for the rest that the last refusal requires."""
         await self._pause(max(0.0, self._rests_until_s - self._time_s()))
 
     def _examined(

@@ -1,4 +1,4 @@
-"""The service that collateral is fetched from, as the settings name it; without one nothing is fetched.
+"""The service that collateral is fetched from, named by the settings; without one nothing is fetched.
 
 Example:
     source = configured_source(config.collateral, clock=clock)
@@ -32,15 +32,15 @@ MAX_NAME_CHARS: Final = 255
 
 
 class CollateralSource:
-    """Fetches documents; what it returns is not believed before it was verified.
+    """Fetches documents; what it returns is not trusted before it is verified.
 
     Args:
         settings: which service.
-        clock: how long failures are remembered.
-        checks_numbers: whether the list of evaluation numbers is asked for too.
+        clock: measures how long failures are remembered.
+        checks_numbers: whether the list of evaluation numbers is fetched too.
 
     Attributes:
-        name: the service's host, for the log and whoever asks where a document came from.
+        name: the service's host, for the log and for clients that ask for the source of a document.
     """
 
     def __init__(self, settings: ServiceSettings, *, clock: Clock, checks_numbers: bool) -> None:
@@ -55,22 +55,22 @@ class CollateralSource:
         Raises:
             CollateralServiceFailed: see `pcs.CollateralService.collateral`.
         Does not check:
-            Signatures, windows, and whether it is newer than the one held.
+            Signatures, windows, and whether it is newer than the stored one.
         """
         return await self._fetcher.fetch(fmspc, ca)
 
     async def check_edition(self, document: Document, *, root: TrustRoot, now: float) -> Evaluation | None:
-        """Refuse a document of an edition that was replaced, where the settings want that (AT33).
+        """Refuse a document of an edition that was replaced, where the settings require that (AT33).
 
         Args:
             document: verified.
             root: the configured anchor.
             now: epoch seconds.
         Returns:
-            The edition that follows the document's; None when none is published, or nobody asked.
+            The edition that follows the document's; None when none is published, or the check is off.
         Raises:
             CollateralRollback: its edition was replaced.
-            CollateralServiceFailed, CollateralUnusable: the list of editions cannot be had, or does not hold.
+            CollateralServiceFailed, CollateralUnusable: the list of editions cannot be fetched, or is not valid.
         """
         if not self._checks_numbers:
             return None
@@ -81,7 +81,7 @@ class CollateralSource:
 
 
 class _Connecting:
-    """Asks on connections of their own: a document is fetched once a day."""
+    """Opens a new connection for each request: a document is fetched once a day."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
@@ -111,7 +111,7 @@ def configured_source(settings: Collateral, *, clock: Clock) -> CollateralSource
 
 
 def refresh_rules(settings: Collateral) -> RefreshRules:
-    """Return how eagerly documents are renewed, and what is told about them."""
+    """Return when documents are renewed, and when they are reported as stale."""
     return RefreshRules(
         every_s=settings.refresh_s, ahead_s=settings.lead_s, retry_s=settings.retry_s, stale_s=settings.stale_s
     )

@@ -1,4 +1,4 @@
-"""Settings: what there is to set, how it is read, what contradicts what, and what is secret.
+"""Settings: the settings themselves, how they are read, which contradict each other, and which are secret.
 
 Modules:
     checks: refusing settings that contradict each other.

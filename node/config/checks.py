@@ -21,7 +21,7 @@ def refuse_contradictions(config: Config) -> None:
         config: well typed, each setting inside its bounds.
 
     Raises:
-        ConfigurationError: two settings contradict each other, or a text is not what its setting takes.
+        ConfigurationError: two settings contradict each other, or a text is not what its setting accepts.
 
     Does not check:
         That files, addresses and services which settings name exist.
@@ -54,7 +54,7 @@ def refuse_contradictions(config: Config) -> None:
 
 
 def _refuse_torn_address(url: str | None) -> None:
-    """Refuse a database's address that a sign in its password tears: what reads it next would quote a part of that."""
+    """Refuse a database's address that a character in its password splits: its next parser would quote a part of it."""
     try:
         hosts = "" if url is None else urlsplit(url).netloc.rpartition("@")[2]
     except ValueError:
@@ -92,7 +92,7 @@ def _refuse_no_agent(config: Config) -> None:
 
 
 def _refuse_bad_service(name: str, url: str | None) -> None:
-    """Refuse what is no plain web address: it is shown to whoever asks where a document came from."""
+    """Refuse anything but a plain web address: it is shown to clients that ask where a document came from."""
     if url is not None and not _is_plain_address(url):
         raise ConfigurationError(
             f"{name} is not an address without credentials and query", hint="write it like https://pccs.example"
@@ -130,7 +130,7 @@ def _refuse_open_plain_text(config: Config) -> None:
 
 
 def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
-    # Whoever reads them learns how busy the node is, and with what: nobody is asked for a name there.
+    # A client that reads them learns how busy the node is, and with what: no authentication is required there.
     if metrics.listen is None:
         return
     try:
@@ -139,7 +139,7 @@ def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
         raise ConfigurationError(
             "metrics.listen is not an address with a port", hint="write it like 127.0.0.1:9464 or [::1]:9464"
         ) from None
-    if port and port == requests_port:  # the kernel binds both, and requests would come to the metrics
+    if port and port == requests_port:  # the kernel binds both, and requests would arrive at the metrics
         raise ConfigurationError("metrics.listen has the port of http.port", hint="choose another metrics.listen")
     if not is_loopback(host) and not metrics.off_loopback:
         raise ConfigurationError(

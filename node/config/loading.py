@@ -1,8 +1,8 @@
 """Reading settings: defaults, a settings file, the environment and flags, the later over the earlier.
 
 Rules kept here (spec/operations/running.md):
-- A settings file is one that somebody named, or `sealspace.toml` in a data folder that somebody named: what lies in the
-  folder in which a command is started decides nothing.
+- A settings file is one that the user named, or `sealspace.toml` in a data folder that the user named: files in the
+  folder in which a command is started have no effect.
 - An unknown setting refuses to start; the message names its path and its source, and the hint its new name if it was
   renamed.
 - A variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are separated by commas.
@@ -30,7 +30,7 @@ ENVIRONMENT_PREFIX = "SEALSPACE_"
 CONFIG_FILE_NAME = "sealspace.toml"
 _CONFIG_FILE_VARIABLE = "SEALSPACE_CONFIG"
 _DATA_VARIABLE = "SEALSPACE_STORE__DATA"
-# A settings file is a page of text; more is not one.
+# A settings file is a page of text; anything longer is refused.
 _MAX_FILE_BYTES = 1 << 20
 
 Value: TypeAlias = bool | int | float | str | Sequence[str] | None
@@ -136,7 +136,7 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
 
 
 def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Flat:
-    """Return the credentials in the variables that every S3 client knows; none of them beside any of ours."""
+    """Return the credentials in the variables that every S3 client knows; none of them if any of ours is set."""
     if any(name in settings for name in ("objects.key_id", "objects.secret_key", "objects.secret_key_file")):
         return {}
     return {path: variables[name] for name, path in _STANDARD_CREDENTIALS.items() if variables.get(name)}
@@ -161,7 +161,7 @@ def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
         try:
             result[path] = msgspec.convert(value, known[path], strict=strict)
         except msgspec.ValidationError as error:
-            # The message names types and bounds; msgspec puts no value into it.
+            # The message names types and bounds; msgspec includes no value in it.
             raise ConfigurationError(f"setting {path} ({source}): {error}", hint=_HINT) from None
     return result
 

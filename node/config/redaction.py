@@ -30,13 +30,13 @@ class Redacted(Struct, frozen=True):
     """A section of settings that is printed without its secrets.
 
     Attributes:
-        secrets: names of its settings of which only that they are set is shown.
+        secrets: names of the settings for which only the fact that they are set is shown.
     """
 
     secrets: ClassVar[frozenset[str]] = frozenset()
 
     def __repr__(self) -> str:
-        """Show every setting, and of a secret whether there is one."""
+        """Show every setting; for a secret, only whether it is set."""
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         hidden = {name: "…" for name in self.secrets if values[name]}
         shown = ", ".join([f"{name}={value!r}" for name, value in (values | hidden).items()])
@@ -51,7 +51,7 @@ def refuse_secrets(settings: Mapping[str, object], *, source: str) -> None:
         source: the file, for the message.
 
     Raises:
-        ConfigurationError: there is one.
+        ConfigurationError: the file contains one.
     """
     for name, (what, hint) in _NOT_IN_A_FILE.items():
         if name in settings:

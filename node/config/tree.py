@@ -76,7 +76,7 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Store(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where everything is kept."""
+    """Where everything is stored."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"url"})
 
@@ -94,7 +94,7 @@ class Store(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Objects(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where large values lie; without an address in the folder `blobs` of the data folder."""
+    """Where large values are stored; without an address, in the folder `blobs` of the data folder."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"key_id", "secret_key", "session_token"})
 
@@ -275,7 +275,7 @@ class Admin(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What keeps one caller from taking everything."""
+    """Limits that prevent one caller from taking everything."""
 
     ready_s: Annotated[float, Meta(description="Seconds that the canary write of /readyz may take.", gt=0, le=60)] = 2.0
     challenges_per_minute: Annotated[
@@ -318,7 +318,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Retention(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How long what is written about the past is kept."""
+    """How long records of the past are kept."""
 
     receipts_days: Annotated[
         int,
@@ -348,7 +348,7 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Numbers about the node for whoever operates it; without an address nothing is counted."""
+    """Numbers about the node for its operator; without an address nothing is counted."""
 
     listen: Annotated[
         str | None,
@@ -363,7 +363,7 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """Return host and port of `listen`, which is set.
 
         Raises:
-            ValueError: it is no such address.
+            ValueError: it is not an address of host and port.
         """
         host, _, port = (self.listen or "").rpartition(":")
         host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host

@@ -37,7 +37,7 @@ LEASE_S: Final = 120.0
 _NOTED_FROM_S: Final = 60.0
 _RELEASE_WITHIN_S: Final = 1.0
 LEAP_S: Final = 86_400.0
-"""A clock this much ahead of where it was last seen has leapt, or nobody kept house for so long."""
+"""A clock this much ahead of where it was last seen has leapt, or no housekeeping ran for so long."""
 STEADY_S: Final = 86_400.0
 """How long a clock has to go on evenly after that before anything is removed by its age: time to set it right."""
 # When the clock was last seen, and where it was when it had leapt: noted beside the jobs, as if they were two.
@@ -175,7 +175,7 @@ class Housekeeper:
         now = self._services.clock.now()
         seen_at, leapt_at = noted.get(_SEEN), noted.get(_LEAPT)
         if seen_at is None and not noted:
-            seen_at = now - _SEEN_EVERY_S  # where nobody ever kept house there is nothing old
+            seen_at = now - _SEEN_EVERY_S  # where housekeeping never ran there is nothing old
         if seen_at is None or not seen_at - MAX_CLOCK_SKEW_S <= now <= seen_at + LEAP_S:
             log_warning("housekeeping-clock-leapt", by_s=0 if seen_at is None else round(now - seen_at))
             seen_at, leapt_at = None, now
@@ -221,7 +221,7 @@ class Housekeeper:
                 log_warning("housekeeping-failed", job="lease", **describe(error))
 
     async def leave(self) -> None:
-        """Give the lease back, if that can be done at once."""
+        """Release the lease, if that can be done at once."""
         if self._lease is not None:
             with suppress(SpaceError, TimeoutError):
                 async with asyncio.timeout(_RELEASE_WITHIN_S):
@@ -230,7 +230,7 @@ class Housekeeper:
 
 @asynccontextmanager
 async def keeping_house(services: Services) -> AsyncIterator[Housekeeper]:
-    """Keep house beside whatever the block does; at its end a job under way is broken off and the lease given back."""
+    """Run the housekeeping while the block runs; at its end a job under way is cancelled and the lease released."""
     housekeeper = Housekeeper(services)
     task = asyncio.create_task(housekeeper.keep())
     try:

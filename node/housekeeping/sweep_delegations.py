@@ -25,7 +25,7 @@ BATCH: Final = 64
 async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
     """Remove some delegations that expired long ago; return how many rows of the index were dealt with.
 
-    A record that does not decode is left where it is, and told to the log.
+    A record that does not decode is left where it is, and logged.
 
     Args:
         services: the node.

@@ -1,7 +1,7 @@
 """What the storekeeper counts, once for each batch of commits.
 
 Example:
-    run_storekeeper(data, watch=CommitTally(descriptor, at))
+    run_storekeeper(data, observer=CommitTally(descriptor, at))
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class CommitTally:
         self._row = Table(descriptor).row(at)
 
     def start(self) -> None:
-        """Begin to beat, on the storekeeper's event loop."""
+        """Start the pulse on the storekeeper's event loop."""
         Pulse(self._row).start()
 
     def judged(self, outcomes: Sequence[Committed | Refused | StoreError]) -> None:

@@ -61,7 +61,7 @@ class Counting:
         return self._names.index(process)
 
     def ended(self, process: str) -> None:
-        """Hear that a process has ended and will be started again."""
+        """Clear the gauges of a process that has ended and count its restart."""
         at = self.row_of(process)
         self._table.clear_gauges(at)
         self._table.row(at)[RESTARTS.start] += 1

@@ -21,10 +21,10 @@ _PERIOD_NS: Final = int(PERIOD_S * 1e9)
 
 
 class Pulse:
-    """Beats on an event loop."""
+    """Runs once a second on an event loop."""
 
     def __init__(self, row: Row, sample: Callable[[], None] | None = None) -> None:
-        """Prepare; `tell` notes at each beat what else there is."""
+        """Prepare; `sample` is called once per period and records further numbers."""
         self._row = row
         self._vitals = Vitals(row)
         self._sample = sample
@@ -32,11 +32,11 @@ class Pulse:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to beat on the running loop, at once."""
+        """Start the timer on the running loop; the first sample is taken at once."""
         self._note(asyncio.get_running_loop())
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
 

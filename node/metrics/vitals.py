@@ -2,7 +2,7 @@
 
 Example:
     vitals = Vitals(row)
-    vitals.tell()
+    vitals.sample()
 """
 
 import os
@@ -22,7 +22,7 @@ class Vitals:
     """CPU time and memory of this process."""
 
     def __init__(self, row: Row) -> None:
-        """Begin; what the process has used before counts with the first `tell`."""
+        """Begin; what the process has used before is counted by the first `sample`."""
         self._row = row
         self._sampled_ns = 0
         row[STARTED_AT.start] = int(time.time())

@@ -1,4 +1,4 @@
-"""One process that the supervisor starts, hears and starts again.
+"""One process that the supervisor starts, reads messages from and restarts.
 
 A child imports from where its parent did and from nowhere else: not from the current directory, where a folder named
 `spaces` would otherwise be taken for ours.
@@ -75,7 +75,7 @@ class Child:
         """Give the process its settings, and with them the word to go on."""
         self.launched = True
         assert self._process is not None and self._process.stdin is not None  # stdin=PIPE
-        with suppress(BrokenPipeError):  # it died meanwhile, which its status pipe tells
+        with suppress(BrokenPipeError):  # it died meanwhile, which its status pipe reports
             self._process.stdin.write(encode_launch(launch))
             self._process.stdin.flush()
 
@@ -85,7 +85,7 @@ class Child:
         return lines
 
     def reap(self) -> int:
-        """Take leave of a process that ended, and plan the next one; return its exit status."""
+        """Reap a process that ended, and schedule the next one; return its exit status."""
         assert self._process is not None
         status = self._process.wait()
         self._close_pipes()

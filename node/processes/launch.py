@@ -1,7 +1,7 @@
-"""What the supervisor and its processes say to each other.
+"""The messages between the supervisor and its processes.
 
 A process starts without settings: it imports first, then reads one line of JSON from its standard input. The line
-holds the root secret, which therefore stands neither in an argument nor in the environment. The supervisor keeps the
+contains the root secret, which is therefore neither in an argument nor in the environment. The supervisor keeps the
 other end of that pipe open; when it closes, because the supervisor died however it died, the process ends itself.
 
 On its standard output a process says `ready` once, or `refused` and why. Logs go to standard error.
@@ -33,7 +33,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         listen_fd: the inherited listening socket; -1 for a process that does not listen.
         counts_fd: the inherited table of the workers' connections; -1 where a worker is alone.
         worker: this worker's row in it.
-        metrics_fd: the inherited table of numbers; -1 where nobody asks for them.
+        metrics_fd: the inherited table of numbers; -1 where metrics are off.
         metrics_row: this process's row in it.
         first: whether this worker does what one of them has to do at a start: it takes in collateral.
         again: whether this worker replaces one of a node that has started: then the release record may have become
@@ -74,7 +74,7 @@ def receive_launch() -> Launch:
     What was imported until now stays as long as the process, so the garbage collector leaves it out of its rounds.
 
     Raises:
-        EOFError: the supervisor went away before it said anything.
+        EOFError: the supervisor ended before it sent anything.
     """
     gc.freeze()
     gc.enable()

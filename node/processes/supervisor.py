@@ -150,7 +150,7 @@ class Supervisor:
         self._storekeeper.send(Launch(config=self._child_config, metrics_fd=fd, metrics_row=row))
 
     def _metrics_of(self, child: Child) -> tuple[int, int]:
-        """Return the table of numbers and the row of a process, as they are told to it."""
+        """Return the table of numbers and the row of a process, as they are passed to it."""
         return (-1, 0) if self._counting is None else (self._counting.fileno(), self._counting.row_of(child.name))
 
     def _launch_workers(self) -> None:
@@ -192,7 +192,7 @@ class Supervisor:
             self._launch_workers()
         elif not self._announced and all(worker.ready for worker in self._workers):
             self._announced = True
-            with suppress(OSError):  # nobody reads it any more, or there is no room: as for every line of the log
+            with suppress(OSError):  # no process reads it any more, or there is no free space: as for every log line
                 print(f"listening on {url_of(self._bound)}", file=sys.stderr, flush=True)
             log_event("node-ready", workers=len(self._workers))
 
@@ -234,7 +234,7 @@ def _check_clients(config: Config) -> None:
 
 
 def _counting_for(config: Config, children: Sequence[Child]) -> "Counting":
-    from ..metrics.counting import Counting  # nothing of it is loaded where nobody asks for numbers
+    from ..metrics.counting import Counting  # not loaded where metrics are off
 
     return Counting(config, [child.name for child in children])
 
@@ -258,7 +258,7 @@ def _signals() -> Iterator[socket.socket]:
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
-    """Let a signal do nothing but ring the bell."""
+    """Do nothing: a signal only writes to the wakeup pipe."""
 
 
 def _was_woken(woken: socket.socket) -> bool:

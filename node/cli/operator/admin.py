@@ -23,7 +23,7 @@ from .settings import config_from, data_options
 
 
 class _Change(Protocol):
-    """Admits or removes an owner; tells whether anything changed."""
+    """Admits or removes an owner; returns whether anything changed."""
 
     def __call__(self, store: Store, owner: Principal, *, now: float, entropy: Entropy) -> Awaitable[bool]: ...
 
@@ -74,7 +74,7 @@ def list_owners(config_file: Path | None, store__data: str | None) -> None:
 
 
 def _owners_of(dids: Sequence[str]) -> list[Principal]:
-    """Read all DIDs before anything is done with one."""
+    """Parse all DIDs before any of them is used."""
     try:
         return [parse_principal(did) for did in dids]
     except InvalidIdentifier as error:

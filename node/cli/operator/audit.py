@@ -78,7 +78,7 @@ async def _note_kept(config: Config, file: BinaryIO) -> None:
             )
         except AuditChainBroken as error:
             raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
-        # What was cut without an export cannot be kept any more, and does not stand in the way of the rest.
+        # What was cut without an export cannot be kept any more, and does not prevent keeping the rest.
         before = max(await exported_through(store), await pruned_through(store))
         if verified.after > before:
             raise AuditRefuted(
@@ -106,7 +106,7 @@ async def _export(config: Config, after: int) -> None:
 
 
 async def _chain(config: Config, store: Store) -> Chain:
-    """Return whose chain the store's is, when the secret at hand is the store's."""
+    """Return the identity and signer of the store's chain, if the secret at hand is the store's."""
     keyring = Keyring(load_root_secret(config, SystemEntropy()))
     identity = await recorded_identity(store)
     if identity is None or identity.node_did != keyring.node_did:

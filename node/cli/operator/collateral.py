@@ -1,4 +1,4 @@
-"""`sealspace collateral`: take in what Intel says about its platforms, and look at what is held."""
+"""`sealspace collateral`: import what Intel publishes about its platforms, and list what is stored."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What `sealspace doctor` says about places that other machines keep: a database, a bucket.
+"""What `sealspace doctor` reports about services on other machines: a database, a bucket.
 
 Example:
     for diagnosis in diagnose_database(config): tell(*diagnosis.lines("database"))
@@ -21,12 +21,12 @@ OK, WARNING, WRONG = "ok", "warn", "wrong"
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        severity: OK; WARNING, which may be meant; or WRONG.
+        severity: OK; WARNING, which may be intended; or WRONG.
         text: what was found.
-        next_step: what to do; empty when nothing is to be done.
+        next_step: what to do; empty when there is nothing to do.
     """
 
     severity: str
@@ -34,20 +34,20 @@ class Diagnosis:
     next_step: str = ""
 
     def lines(self, name: str) -> tuple[str, ...]:
-        """Return it as the doctor prints it: one line, or two with the next step."""
+        """Return the lines that the doctor prints: one, or two with the next step."""
         line = f"{self.severity:<8} {name}: {self.text}"
         return (line, f"         next: {self.next_step}") if self.next_step else (line,)
 
 
 def diagnose_database(config: Config) -> list[Diagnosis]:
-    """Look at what the database promises; see `spaces.store.postgres.promises`.
+    """Check what the database guarantees; see `spaces.store.postgres.promises`.
 
     Raises:
         StoreMisused: it cannot be reached.
     """
     from spaces.store.postgres.promises import examine
 
-    assert config.store.url is not None  # asked only where one is named
+    assert config.store.url is not None  # called only where one is named
     try:
         findings = asyncio.run(examine(config.store.url))
     except SpaceError as error:
@@ -56,14 +56,14 @@ def diagnose_database(config: Config) -> list[Diagnosis]:
 
 
 async def diagnose_objects(config: Config, store: Store) -> str:
-    """Try out the place of large values, and compare it with what the store says.
+    """Test the place of large values, and compare it with the place that the store records.
 
     Args:
         config: settings in force.
         store: opened; it may be new.
 
     Raises:
-        StoreMisused: the values lie elsewhere, or the bucket does not do what it has to.
+        StoreMisused: the values are stored elsewhere, or the bucket does not do what it has to.
         ConfigurationError: see `open_bucket`.
         SpaceError: the store does not answer.
     """

@@ -1,4 +1,4 @@
-"""`sealspace doctor`: look at everything a start needs, and say what is wrong and what to do."""
+"""`sealspace doctor`: check everything that a start needs, and report what is wrong and what to do."""
 
 import asyncio
 import os

@@ -70,7 +70,7 @@ async def _move_of(config: Config, store: Store, target: Place) -> MovedBodies:
 
 
 class _Progress:
-    """Tells a person on standard error how far it is."""
+    """Reports progress on standard error, for a person."""
 
     def __init__(self) -> None:
         self._next = 1

@@ -50,7 +50,7 @@ async def _move(config: Config, url: str, target: Engine, *, again: bool) -> dic
 
 
 class _Progress:
-    """Tells a person on standard error how far it is."""
+    """Reports progress on standard error, for a person."""
 
     def __init__(self) -> None:
         self._next = 0

@@ -1,4 +1,4 @@
-"""The store for a command: through the running node where there is one, else opened by the command itself."""
+"""The store for a command: through the running node if there is one, else opened by the command itself."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,11 +15,11 @@ from ...storage.stores import embedded_store, is_shared, left_store, moved_error
 
 @asynccontextmanager
 async def opened_store(config: Config, *, is_left: bool = False) -> AsyncIterator[Store]:
-    """Open the store of the data folder, of which a command never makes a new one, or the database of `store.url`.
+    """Open the store of the data folder, which a command never creates, or the database of `store.url`.
 
     Args:
         config: settings in force.
-        is_left: it was moved away; open what was left, for reading alone.
+        is_left: the store was moved away; open what was left, for reading only.
 
     Raises:
         StoreMisused: there is no store, or it does not answer.
@@ -42,7 +42,7 @@ def _open(config: Config) -> Store:
     try:
         return embedded_store(config)
     except StoreLocked:
-        return connect_lmdb(config.data)  # a running node owns the writing; ask its storekeeper
+        return connect_lmdb(config.data)  # only a running node writes; connect to its storekeeper
 
 
 def _as_node_error(error: SpaceError, config: Config) -> NodeError:

@@ -1,4 +1,4 @@
-"""`sealspace release`: the terms under which keys leave this node, as they stand in the store."""
+"""`sealspace release`: the terms under which keys leave this node, as they are recorded in the store."""
 
 import asyncio
 from collections.abc import Callable, Sequence

@@ -22,7 +22,7 @@ def data_options(command: Command) -> Command:
 def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
     """Return the settings in force; an option `http__port` is the setting `http.port`.
 
-    A settings file in the current folder is not read (see `config`); whoever counts on it is told.
+    A settings file in the current folder is not read (see `config`); a user who relies on it is notified.
     """
     if config_file is None and Path(CONFIG_FILE_NAME).is_file():
         print_lines(f"{CONFIG_FILE_NAME} of the current folder is not read; --config names a settings file", err=True)

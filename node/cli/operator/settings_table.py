@@ -63,7 +63,7 @@ def _default(value: object) -> str:
 
 
 def _description(annotated: object) -> str:
-    assert get_origin(annotated) is Annotated  # every setting is documented; a test holds it
+    assert get_origin(annotated) is Annotated  # every setting is documented; a test checks it
     for item in get_args(annotated)[1:]:
         if isinstance(item, msgspec.Meta) and item.description:
             return item.description

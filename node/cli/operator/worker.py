@@ -1,4 +1,4 @@
-"""`sealspace worker`: one worker; started by `serve`, which talks to it over its standard streams."""
+"""`sealspace worker`: one worker; started by `serve`, which communicates with it over its standard streams."""
 
 import click
 

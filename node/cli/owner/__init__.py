@@ -1,4 +1,4 @@
-"""Commands of owners: they speak to a node over HTTP, and need the base install alone.
+"""Commands of owners: they call a node over HTTP, and need the base install only.
 
 Modules:
     attest_node: `sealspace attest node`.
@@ -9,7 +9,7 @@ Modules:
     backend_show: `sealspace backend show`.
     login: `sealspace login`.
     node_demand: holding a session to the node's own evidence.
-    node_judging: judging a node's evidence, in words.
+    node_judging: judging a node's evidence, and describing it in words.
     node_terms: options that say what a node has to prove.
     owner_profile: the owner's folder: key, session, grants.
     receipts: `sealspace receipts`.

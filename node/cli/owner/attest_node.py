@@ -1,4 +1,4 @@
-"""`sealspace attest node`: does a node run the code that somebody approved? Asked from outside.
+"""`sealspace attest node`: check from outside whether a node runs approved code.
 
 Example:
     sealspace attest node https://node.example --policy approved.json --collateral documents/
@@ -24,13 +24,13 @@ from .node_terms import Accepted, accepting_options
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestParameters:
-    """What a call asks for.
+    """The parameters of a call.
 
     Attributes:
         url: address of the node.
-        code: approved code; None: nobody said.
-        accepted: beside the strict terms.
-        plain_http: ask over unencrypted HTTP off this machine.
+        code: approved code; None: not stated.
+        accepted: what is accepted in addition to the strict terms.
+        plain_http: use unencrypted HTTP even to another machine.
     """
 
     url: str

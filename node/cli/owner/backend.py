@@ -1,4 +1,4 @@
-"""`sealspace backend`: look at a backend, grant to exactly what was seen, end that again, and try being one."""
+"""`sealspace backend`: inspect a backend, grant to exactly what was seen, end grants, and run an example backend."""
 
 from ..lazy import LazyGroup, Row, Table
 

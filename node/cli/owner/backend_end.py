@@ -1,4 +1,4 @@
-"""`sealspace backend list`, `revoke` and `withdraw`: how grants stand, and ending them."""
+"""`sealspace backend list`, `revoke` and `withdraw`: the state of grants, and ending them."""
 
 import asyncio
 import sys
@@ -90,7 +90,7 @@ async def _list(home: OwnerHome) -> list[dict[str, Json]]:
 
 
 async def _revoke(home: OwnerHome, target: str) -> int:
-    """Revoke every grant of this owner; one that the node refuses to revoke does not keep the others."""
+    """Revoke every grant of this owner; one that the node refuses to revoke does not prevent revoking the others."""
     wallet = home.wallet()
     grants = [one for one in _known(home, target) if same_principal(one.portable.owner, wallet.did)]
     if not grants:

@@ -36,7 +36,7 @@ _UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parameters:
-    """What the owner wants."""
+    """The parameters of the owner's command."""
 
     url: str
     secrets: tuple[str, ...] | None
@@ -102,7 +102,7 @@ def grant(
         hands_over=not no_hand_over,
     )
     place = OwnerHome(home)
-    place.profile()  # who is not logged in need not wait for a quote
+    place.profile()  # an owner who is not logged in need not wait for a quote
     inspector = inspector_for(place, trust_root=trust_root, collateral=collateral)
     asyncio.run(_grant(place, asked, inspector, json=as_json_))
 
@@ -116,7 +116,7 @@ async def _grant(home: OwnerHome, asked: _Parameters, inspector: EvidenceVerifie
         resources = client.backends.resources(seen, asked.secrets)
         await _require_stored(client, resources)
         policy = policy_for(seen, paths=resources, accept=asked.accept, pin=asked.pin, ttl_s=asked.ttl_s)
-        print_lines(*in_plain_words(seen, policy), err=json)  # nobody is asked about what is not shown
+        print_lines(*in_plain_words(seen, policy), err=json)  # a confirmation is never requested for what is not shown
         _confirm(asked, seen)
         portable = await client.backends.grant(
             seen, asked.secrets, ttl_s=asked.ttl_s, accept=asked.accept, pin=asked.pin, wallet=home.wallet()
@@ -140,7 +140,7 @@ async def _hand_over(url: str, kept: KeptGrant, path: Path) -> None:
 
 
 async def _require_stored(client: Client, resources: tuple[str, ...]) -> None:
-    """Say before granting that a secret is not there: the backend would only find out later."""
+    """Report before granting that a secret does not exist: the backend would only find out later."""
     prefix = client.secrets().resource("A").removesuffix("A")
     stored = set(await client.secrets().list())
     missing = [
@@ -151,7 +151,7 @@ async def _require_stored(client: Client, resources: tuple[str, ...]) -> None:
 
 
 def _confirm(asked: _Parameters, seen: Seen) -> None:
-    """Ask, unless the owner knows from elsewhere all that runs there, and has said what it is to read."""
+    """Ask for confirmation, unless the owner already knows all the code that runs there, and named what it may read."""
     if asked.is_sure or (_is_known(asked, seen) and _are_named(asked, seen)):
         return
     if not sys.stdin.isatty():
@@ -164,13 +164,13 @@ def _confirm(asked: _Parameters, seen: Seen) -> None:
 
 
 def _is_known(asked: _Parameters, seen: Seen) -> bool:
-    """Whether nothing of the code is left open: a part of it, and its keys, could be anybody's (AT53)."""
+    """Whether no part of the code is left open: an open part, and its keys, could be anyone's (AT53)."""
     by_policy = asked.approved is not None and is_whole_policy(seen, asked.approved.policy)
     return by_policy or is_whole_code(seen, asked.expect)
 
 
 def _are_named(asked: _Parameters, seen: Seen) -> bool:
-    """Whether the owner named the secrets, now or when the code was approved: a manifest is no part of the code."""
+    """Whether the owner named the secrets, now or when the code was approved: a manifest is not part of the code."""
     approved = None if asked.approved is None else asked.approved.secrets
     return asked.secrets is not None or (approved is not None and {one.label for one in seen.wanted} <= approved)
 

@@ -1,7 +1,7 @@
-"""`sealspace backend serve`: an example backend, to try granting with; in a trust domain, or in a simulated one.
+"""`sealspace backend serve`: an example backend for trying out grants; in a trust domain, or in a simulated one.
 
-It does what every backend does: its key is made where it runs, it publishes evidence, takes up grants, attests, and
-reads what it was granted. `GET /` tries to read everything now and says how it went, never a value.
+It does what every backend does: its key is made where it runs, it publishes evidence, accepts grants, attests, and
+reads what it was granted. `GET /` tries to read everything now and reports the results, never a value.
 """
 
 import asyncio
@@ -153,7 +153,7 @@ class SimulatedDomain:
 
 
 def _source(folder: Path | None, quotes: Quotes, compose: str, *, is_named: bool) -> tuple[EvidenceSource, str | None]:
-    """Return where quotes come from, and the compose file to show: in a real domain only one that was named."""
+    """Return the source of quotes, and the compose file to show: in a real domain only one that was named."""
     if folder is not None:
         try:
             platform = SimulatedPlatform.load(folder)
@@ -183,14 +183,14 @@ def _read_compose(path: Path) -> str:
 
 @dataclass
 class _Program:
-    """What the example does."""
+    """The program of the example backend."""
 
     client: Client
     backend: Backend
     secrets: tuple[str, ...]
 
     async def take_up(self, portable: PortableDelegation) -> None:
-        """Take up a grant and read what it gives; what cannot be read is told to the sender."""
+        """Accept a grant and read what it gives; what cannot be read is reported to the sender."""
         await self.backend.take_up(portable)
         for name in self.secrets:
             if any(resource.path.endswith(f"/{name}") for resource in portable.resources):
@@ -239,7 +239,7 @@ async def _serve(settings: _Settings, host: str, port: int) -> None:
 
 
 def runner_of(app: web.Application) -> web.AppRunner:
-    """Return what runs the backend: bodies of strangers stay as they are sent."""
+    """Return the runner of the backend: bodies of unauthenticated clients are not decompressed."""
     return web.AppRunner(app, access_log=None, shutdown_timeout=1, auto_decompress=False)
 
 

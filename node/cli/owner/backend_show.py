@@ -40,7 +40,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def looking_options(command: Command) -> Command:
-    """Add the options that say by what a backend is judged."""
+    """Add the options that set what a backend is judged by."""
     options = (
         click.option(
             "--expect",
@@ -119,7 +119,7 @@ def show(
     try:
         policy = policy_for(seen, accept=accept, pin=pin, ttl_s=_SHOWN_TTL_S)
     except BackendNotAcceptable as refusal:
-        # It is shown all the same, so that somebody can read what is the matter.
+        # It is shown all the same, so that a person can read what is wrong.
         print_seen(seen_json=as_json(seen), words=in_plain_words(seen), json=as_json_)
         raise refusal from None
     print_seen(seen_json=as_json(seen, policy), words=in_plain_words(seen, policy), json=as_json_)
@@ -127,7 +127,7 @@ def show(
 
 
 def print_seen(*, seen_json: dict[str, Json], words: tuple[str, ...], json: bool) -> None:
-    """Print what was seen."""
+    """Print the result of an inspection."""
     if json:
         print_json(seen_json)
     else:
@@ -135,7 +135,7 @@ def print_seen(*, seen_json: dict[str, Json], words: tuple[str, ...], json: bool
 
 
 async def look(url: str, inspector: EvidenceVerifier) -> Seen:
-    """Look at a backend, saying so meanwhile."""
+    """Inspect a backend, and report that on the terminal meanwhile."""
     print_lines(f"asking {url} for a fresh quote, and verifying it …", err=True)
     return await look_at(url, inspector)
 
@@ -145,7 +145,7 @@ class Approved:
     """What an owner approved before.
 
     Attributes:
-        policy: that lists measurements.
+        policy: lists measurements.
         secrets: labels of what the backend asked for then; None: a policy alone, which names none.
     """
 
@@ -154,10 +154,10 @@ class Approved:
 
 
 def approved_in(path: Path) -> Approved:
-    """Read what `show --json` printed, or a policy alone, from a file.
+    """Read the output of `show --json`, or a policy alone, from a file.
 
     Raises:
-        ConfigurationError: unreadable, or neither.
+        ConfigurationError: unreadable, or neither of the two.
     """
     try:
         with path.open("rb") as stream:
@@ -173,10 +173,10 @@ def approved_in(path: Path) -> Approved:
 
 
 def inspector_for(home: OwnerHome, *, trust_root: Path | None, collateral: Path | None) -> EvidenceVerifier:
-    """Return the verifier by the owner's options, or by what the last login remembered.
+    """Return the verifier for the owner's options, or else for what the last login stored.
 
     Raises:
-        ConfigurationError: the trust root is none.
+        ConfigurationError: the trust root is not a root certificate.
     """
     remembered = _remembered(home)
     root_file = trust_root or (None if remembered is None else remembered.trust_root)

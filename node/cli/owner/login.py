@@ -106,7 +106,7 @@ def _show(profile: Profile, session: Session, *, is_new: bool) -> None:
 
 
 def _demanded(home: OwnerHome, node: str, demand: Demand) -> tuple[Demand, NodePolicy | None]:
-    """Return the demand with what the last login remembered, and the policy that the node has to satisfy.
+    """Return the demand with what the last login stored, and the policy that the node has to satisfy.
 
     The policy is None where nothing is demanded.
     """
@@ -118,7 +118,7 @@ def _demanded(home: OwnerHome, node: str, demand: Demand) -> tuple[Demand, NodeP
     before = _before(home, node)
     if before is None or before.node_policy is None:
         return demand, None
-    # To sign in again, as the commands' hints say, must not drop what was demanded.
+    # Signing in again, which the commands' hints suggest, must not drop what was demanded.
     trust_root, collateral = demand.trust_root or before.trust_root, demand.collateral or before.collateral
     return replace(demand, trust_root=trust_root, collateral=collateral), before.node_policy
 
@@ -133,7 +133,7 @@ def _before(home: OwnerHome, node: str) -> Profile | None:
 
 async def _seen_code(node: str, demand: Demand) -> Policy:
     """Show what the node runs, and return the policy for exactly that if the owner approves of it."""
-    from . import node_judging  # needs the extra `verify`; who demands nothing does without
+    from . import node_judging  # needs the extra `verify`; not needed where nothing is demanded
 
     async with node_judging.node_verifier(trust_root=demand.trust_root, collateral=demand.collateral) as verifier:
         async with Client(node) as client:
@@ -152,13 +152,13 @@ async def _seen_code(node: str, demand: Demand) -> Policy:
 async def _sign_in(
     node: str, demand: Demand, policy: NodePolicy | None, wallet: WalletSigner, *, days: float
 ) -> tuple[Session, NodePolicy | None]:
-    """Return the session, and what is demanded from now on: of this very store."""
+    """Return the session, and what is demanded from now on, bound to this store."""
     async with (
         demanding(node, policy, trust_root=demand.trust_root, collateral=demand.collateral) as requirement,
         Client(node, require_node_evidence=requirement) as client,
     ):
         await client.sign_in(wallet, SignIn(ttl_s=days * 86_400, network_abilities=_NETWORK_ABILITIES))
-        await client.encryption.ensure_network()  # the session that is kept holds the network to its key from now on
+        await client.encryption.ensure_network()  # the stored session pins the network's key from now on
         if policy is not None:
             policy = replace(policy, store_id=(await client.node_evidence()).statement.store_id)
         return client.session, policy

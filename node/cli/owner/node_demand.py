@@ -1,4 +1,4 @@
-"""Insisting on a node's own evidence from the command line.
+"""Requiring a node's own evidence on the command line.
 
 Example:
     async with demanding(url, policy, trust_root=None, collateral=folder) as requirement:
@@ -25,22 +25,22 @@ _ACCEPTING: Final = {
 async def demanding(
     node: str, policy: NodePolicy | None, *, trust_root: Path | None, collateral: Path | None
 ) -> AsyncIterator[NodeRequirement | None]:
-    """Yield what a client has to demand of a node; a refusal inside says how to go on from the command line.
+    """Yield the requirement that a client places on a node; a refusal inside says how to continue on the command line.
 
     Args:
         node: its address.
-        policy: None: nothing is demanded, and nothing yielded.
+        policy: None: nothing is demanded, and None is yielded.
         trust_root: root certificate; None: Intel's.
         collateral: folder of documents; None: Intel's service is asked.
     Raises:
-        ConfigurationError: the trust root is none.
+        ConfigurationError: the trust root is not a root certificate.
         CollateralRefused: the folder of collateral cannot be used.
-        NodeEvidenceRefused: from inside.
+        NodeEvidenceRefused: raised inside the block.
     """
     if policy is None:
         yield None
         return
-    from .node_judging import node_verifier  # needs the extra `verify`; who demands nothing does without
+    from .node_judging import node_verifier  # needs the extra `verify`; not needed where nothing is demanded
 
     async with node_verifier(trust_root=trust_root, collateral=collateral) as verifier:
         try:

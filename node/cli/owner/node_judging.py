@@ -1,4 +1,4 @@
-"""Judging a node's own evidence on the command line: by which documents, what it says in words, what to do next.
+"""Judging a node's own evidence on the command line: the documents, the evidence in words, the next step.
 
 Example:
     async with node_verifier(trust_root=None, collateral=Path("documents")) as verifier:
@@ -52,7 +52,7 @@ async def node_verifier(*, trust_root: Path | None, collateral: Path | None) -> 
         trust_root: root certificate; None: Intel's.
         collateral: folder of documents; None: Intel's service is asked.
     Raises:
-        ConfigurationError: the root is none.
+        ConfigurationError: the trust root is not a root certificate.
         CollateralRefused: there is no such folder, or a document in it is refused.
     """
     root = intel_root() if trust_root is None else read_trust_root(trust_root)
@@ -61,7 +61,7 @@ async def node_verifier(*, trust_root: Path | None, collateral: Path | None) -> 
 
 
 async def ask_node(client: Client) -> NodeAttestation:
-    """Ask a node for its evidence, and see that it calls itself the same in /info.
+    """Ask a node for its evidence, and check that it names the same node as /info.
 
     Raises:
         NodeEvidenceRefused: it has none, or another node's.
@@ -74,7 +74,7 @@ async def ask_node(client: Client) -> NodeAttestation:
 
 
 def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
-    """Say line by line what genuine evidence shows."""
+    """Return line by line what genuine evidence shows."""
     ends = datetime.fromtimestamp(facts.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     lines = [
         f"node: {statement.node_did}, store {statement.store_id.hex()}",
@@ -93,7 +93,7 @@ def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
 
 
 def exact_code(facts: Evidence) -> Policy:
-    """Return the policy that approves what was seen, this one start of it, and no other."""
+    """Return the policy that approves exactly what was seen, in this one start and no other."""
     shown = Measurements(mrtd=facts.mrtd, rtmr0=facts.rtmr0, rtmr1=facts.rtmr1, rtmr2=facts.rtmr2, rtmr3=facts.rtmr3)
     return Policy(measurements=(shown,))
 

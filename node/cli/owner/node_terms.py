@@ -1,4 +1,4 @@
-"""What an owner demands of a node: the options that say so, and the form in which a login remembers it.
+"""What an owner demands of a node: the options for it, and the format in which a login stores it.
 
 Example:
     @click.command()
@@ -31,13 +31,13 @@ _MEMBERS: Final = frozenset({"code", "secretOrigins", "releaseRoots", "acceptsNo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """What somebody accepts of a node beside the strict terms; the defaults are those.
+    """What the caller accepts of a node in addition to the strict terms, which are the defaults.
 
     Attributes:
         operator_secret: a root secret that the operator has.
         release_roots: SHA-256 of further roots under which the node may believe backends.
-        node_policy: that the operator's list of code may stand for an owner's.
-        key_providers: of which the node may take evidence.
+        node_policy: the operator's list of code may replace an owner's.
+        key_providers: those whose evidence the node may accept.
     """
 
     operator_secret: bool = False
@@ -49,7 +49,7 @@ class Accepted:
         """Return the policy about a node that runs this code.
 
         Raises:
-            InvalidPolicy: it approves no code, or demands something that a node cannot show.
+            InvalidPolicy: it approves no code, or demands something that a node cannot prove.
         """
         return NodePolicy(
             code=code,
@@ -102,9 +102,9 @@ class Demand:
     """What the owner wants a node to prove about itself.
 
     Attributes:
-        insists: whether it has to prove its code; None: as at the login before.
+        insists: whether it has to prove its code; None: as at the previous login.
         code_file: approved code; None: what is seen now, if the owner approves of it.
-        accepted: beside the strict terms.
+        accepted: what is accepted in addition to the strict terms.
         trust_root: root certificate instead of Intel's.
         collateral: folder of documents instead of Intel's service.
     """
@@ -117,7 +117,7 @@ class Demand:
 
 
 def demand_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say what the node has to prove; the command receives them as one, `demand`."""
+    """Add the options for what the node has to prove; the command receives them as one, `demand`."""
 
     @click.option(
         "--require-node-evidence/--no-node-evidence",
@@ -156,7 +156,7 @@ def demand_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def node_policy_json(policy: NodePolicy) -> dict[str, Json]:
-    """Write what is demanded of a node as a login remembers it; modes are always those of the default."""
+    """Encode what is demanded of a node, as a login stores it; modes are always those of the default."""
     return {
         "code": policy_json(policy.code),
         "secretOrigins": [*sorted(policy.secret_origins)],
@@ -168,7 +168,7 @@ def node_policy_json(policy: NodePolicy) -> dict[str, Json]:
 
 
 def parse_node_policy(value: Json) -> NodePolicy | None:
-    """Read what `node_policy_json` wrote; None where it is anything else."""
+    """Parse the output of `node_policy_json`; None for anything else."""
     if not isinstance(value, dict) or value.keys() != _MEMBERS:
         return None
     origins, providers = _texts(value["secretOrigins"]), _texts(value["keyProviders"])

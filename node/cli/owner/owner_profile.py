@@ -1,4 +1,4 @@
-"""Who an owner is on this machine: the node, the wallet's key, the session, and what was granted; all of it mode 0600.
+"""An owner's files on this machine: the node, the wallet's key, the session, and the grants; all of mode 0600.
 
     ~/.sealspace/profile.json       node, owner, where the key is, what the owner trusts and demands; no secret
                  session.json       the session that the wallet signed in, with its key
@@ -58,7 +58,7 @@ def home_option(command: Command) -> Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What is remembered of a login beside the session.
+    """What is stored of a login in addition to the session.
 
     Attributes:
         node: address of the node.
@@ -94,7 +94,7 @@ class OwnerHome:
     """The folder of one owner.
 
     Args:
-        folder: made, mode 0700, when something is first kept.
+        folder: created with mode 0700 when something is first stored.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,7 +106,7 @@ class OwnerHome:
         return self.folder / "wallet.key"
 
     def profile(self) -> Profile:
-        """Return what a login left.
+        """Return what the last login stored.
 
         Raises:
             NotSignedIn: there was none, or it cannot be read.
@@ -136,7 +136,7 @@ class OwnerHome:
         )
 
     def keep(self, profile: Profile, session: Session) -> None:
-        """Keep a login in place of the one before."""
+        """Store a login in place of the previous one."""
         value: dict[str, Json] = {
             "v": _VERSION,
             "node": profile.node,
@@ -158,10 +158,10 @@ class OwnerHome:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
-        """Open the node with the session that the login left; what was demanded of the node then is demanded again.
+        """Open the node with the stored session; what the login demanded of the node is demanded again.
 
         Raises:
-            NotSignedIn: nobody logged in, or the session ended.
+            NotSignedIn: no owner logged in, or the session ended.
             ConfigurationError, CollateralRefused: evidence is demanded, and cannot be verified here.
             NodeEvidenceRefused: the node does not prove what is demanded.
         """
@@ -197,17 +197,17 @@ class OwnerHome:
     # --- grants ----------------------------------------------------------------------------------------------------
 
     def keep_grant(self, grant: KeptGrant) -> Path:
-        """Keep a grant; returns its file, which may be handed to the backend as it is."""
+        """Store a grant; returns its file, which may be handed to the backend as it is."""
         folder = self.folder / "grants"
         self._make_folder(folder)
         path = folder / f"{grant.portable.cid}.json"
-        # The address first: a grant without one is not found again.
+        # The address first: a grant without an address is not found again.
         _write_private(path.with_suffix(".url"), grant.url.encode())
         _write_private(path, encode_portable(grant.portable))
         return path
 
     def grants(self) -> tuple[KeptGrant, ...]:
-        """Return the grants that are kept, in no order that means anything; what cannot be read is left out."""
+        """Return the stored grants, in no meaningful order; what cannot be read is left out."""
         found = []
         for path in sorted((self.folder / "grants").glob("*.json")):
             try:
@@ -228,11 +228,11 @@ class OwnerHome:
         self._require_own()
 
     def _require_own(self) -> None:
-        """Refuse a folder in which somebody else could put another profile: it says whose quotes are believed."""
+        """Refuse a folder in which another user could put another profile: it states whose quotes are believed."""
         try:
             found = self.folder.stat()
         except OSError:
-            return  # absent: whoever reads says so
+            return  # absent: the functions that read it report that
         if found.st_uid not in (0, os.geteuid()) or stat.S_IMODE(found.st_mode) & 0o022:
             raise KeyFileUnusable(
                 f"others may write to the folder {self.folder}",
@@ -244,11 +244,11 @@ def read_wallet(path: Path) -> WalletSigner:
     """Read a wallet's private key: 64 hex digits, with or without `0x`.
 
     Raises:
-        KeyFileUnusable: absent, open to others, or no key. The message holds no byte of it.
+        KeyFileUnusable: absent, open to others, or no key. The message contains no byte of it.
     """
     try:
         with path.open("rb") as stream:
-            # Of the file that is read, not of one that has its name a moment later.
+            # The mode of the file that is read, not of one that has its name a moment later.
             if stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o077:
                 raise KeyFileUnusable(f"the key file {path} is open to others", hint=f"chmod 600 {path}")
             data = stream.read(_MAX_KEY_FILE_BYTES + 1)
@@ -266,10 +266,10 @@ def read_wallet(path: Path) -> WalletSigner:
 
 
 def make_wallet(path: Path, secret: bytes) -> WalletSigner:
-    """Write a new wallet's key, mode 0600, to a file that is not there yet.
+    """Write a new wallet's key, mode 0600, to a file that does not exist yet.
 
     Raises:
-        KeyFileUnusable: the file is there, or cannot be written.
+        KeyFileUnusable: the file exists, or cannot be written.
     """
     wallet = WalletSigner(secret)
     try:

@@ -49,7 +49,7 @@ def receipts(as_json: bool, out: Path | None, audit: BinaryIO | None, home: Path
             print_json({**receipt_json(receipt), **shown})
         else:
             print_lines(_line(receipt) + ("" if places is None else f"  {_place_words(place)}"))
-    # What `attest verify --node-did` has to be told.
+    # The value that `attest verify --node-did` needs.
     print_lines(f"{len(found)} receipts, each signed by the node {found[0].node}" if found else "no receipts", err=True)
     return 1 if missing else 0
 
@@ -74,7 +74,7 @@ def _keep(folder: Path, receipt: Receipt, documents: dict[bytes, bytes]) -> None
 
 
 def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
-    """Verify an export, and return under which number of the chain each receipt stands."""
+    """Verify an export, and return the number in the chain of each receipt."""
     places: dict[bytes, int] = {}
 
     def note(number: int, entry: bytes) -> None:

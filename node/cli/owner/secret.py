@@ -55,7 +55,7 @@ def delete(name: str, scope: str | None, home: Path) -> None:
 
 
 def _value(*, keep_newline: bool) -> str:
-    """Ask for a value, unseen, where a person is there; else read it."""
+    """Prompt for a value without echo on a terminal; otherwise read it."""
     if sys.stdin.isatty():
         value: str = click.prompt("value", hide_input=True, confirmation_prompt=True, err=True)
         return value
