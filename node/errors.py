@@ -73,13 +73,13 @@ class ReleaseLoosened(NodeError):
 
 
 class CollateralRefused(NodeError):
-    """A collateral document is not what it has to be, or older than the one held."""
+    """A collateral document is unusable, or older than the stored one."""
 
     code = "collateral-refused"
 
 
 class AuditRefuted(NodeError):
-    """An exported audit chain is not what it says."""
+    """An exported audit chain fails its verification."""
 
     code = "audit-refuted"
 
@@ -91,7 +91,7 @@ class PlatformSilent(NodeError):
 
 
 class ClockWrong(NodeError):
-    """The machine's clock is before the version at hand was made, or long after."""
+    """The machine's clock shows a time before this version was made, or long after."""
 
     code = "clock-wrong"
 

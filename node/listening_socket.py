@@ -1,4 +1,4 @@
-"""The listening socket: bound once, handed to every worker.
+"""The listening socket: bound once, passed to every worker.
 
 Example:
     with bind_socket("127.0.0.1", 0) as bound:
@@ -11,14 +11,14 @@ from .errors import ConfigurationError
 
 
 def bind_socket(host: str, port: int, *, hint: str = "choose another: --port 0") -> socket.socket:
-    """Return a TCP socket bound to an address; port 0 takes a free one.
+    """Return a TCP socket bound to an address; port 0 chooses a free one.
 
     Args:
         host, port: the address.
-        hint: what to do where it cannot be had.
+        hint: what to do if the address is not available.
 
     Raises:
-        ConfigurationError: no such address here, or it is taken.
+        ConfigurationError: the address does not exist on this machine, or is in use.
     """
     try:
         resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -36,7 +36,7 @@ def bind_socket(host: str, port: int, *, hint: str = "choose another: --port 0")
 
 
 def url_of(bound: socket.socket) -> str:
-    """Return the URL of a bound socket, with the port it really has."""
+    """Return the URL of a bound socket, with its actual port."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

@@ -1,11 +1,11 @@
-"""Logs: one JSON object a line on standard error, without tokens, secrets or values.
+"""Logs: one JSON object per line on standard error, without tokens, secrets or values.
 
-A line is made of named fields that the code chose. Text from a request never becomes a field, except a method, a status
-and ids; an exception is logged as its class and the places it passed, because its message may quote what a caller sent.
-Messages of libraries keep their template and lose their arguments for the same reason: aiohttp puts the first hundred
-bytes of an over-long header, which is a credential, into a message.
+A line consists of named fields that the code chose. Text from a request never becomes a field, except a method, a
+status and ids; an exception is logged as its class and its places in the code, because its message may quote what a
+caller sent. Messages of libraries are logged as templates without arguments for the same reason: aiohttp puts the first
+hundred bytes of an over-long header, which is a credential, into a message.
 
-A line needs nothing but memory: no import, no file. It can be written while a process has no descriptor left.
+Writing a line needs only memory: no import, no file. It works while a process has no file descriptor left.
 
 Example:
     configure_logs("info")
@@ -25,22 +25,22 @@ Field = str | int | float | bool | list[str] | None
 
 _FRAMES: Final = 12
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_FIELDS: Final = "sealspace_fields"  # attribute of a record of ours that holds its named fields
+_FIELDS: Final = "sealspace_fields"  # attribute of our log records that contains the named fields
 
 
 def configure_logs(level: str, *, stream: TextIO | None = None) -> None:
-    """Write from now on lines of this level and above, library messages included.
+    """From now on, write lines of this level and above, library messages included.
 
     Args:
         level: debug, info, warning or error.
-        stream: where to; standard error by default.
+        stream: the destination; standard error by default.
     """
     _lines.stream = stream
     _events.setLevel(_LEVELS[level])
     root = logging.getLogger()
     if _lines not in root.handlers:
         root.addHandler(_lines)
-    root.setLevel(max(_LEVELS[level], logging.WARNING))  # libraries speak up from warnings on
+    root.setLevel(max(_LEVELS[level], logging.WARNING))  # messages of libraries are written from level warning on
 
 
 def log_event(event: str, **fields: Field) -> None:
@@ -54,12 +54,12 @@ def log_warning(event: str, **fields: Field) -> None:
 
 
 def log_failure(request_id: str, method: str, error: BaseException) -> None:
-    """Write one line about a fault of ours in a request: its class and the places it passed, not its message."""
+    """Write one line about an internal error in a request: its class and its places in the code, not its message."""
     _log(logging.ERROR, "request-failed", {"request_id": request_id, "method": method, **describe(error)})
 
 
 def describe(error: BaseException) -> dict[str, str | list[str]]:
-    """Return the class of an error and the places it passed, innermost last, without any value."""
+    """Return the class of an error and its places in the code, innermost last, without any value."""
     # Not `traceback.extract_tb`: it reads the source files.
     passed = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)][-_FRAMES:]
     places = [f"{code.co_filename.rpartition('/')[2]}:{line} {code.co_name}" for code, line in passed]
@@ -67,10 +67,10 @@ def describe(error: BaseException) -> dict[str, str | list[str]]:
 
 
 class JsonLine(logging.Formatter):
-    """Makes one JSON object of a record: ours with its fields, a library's with its template alone."""
+    """Formats a record as one JSON object: ours with its fields, a library's with its template only."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, without its end."""
+        """Return the line without its line end."""
         fields: Mapping[str, Field] | None = getattr(record, _FIELDS, None)
         said = {"event": "library", **_of_library(record)} if fields is None else {"event": record.msg, **fields}
         written_at = datetime.fromtimestamp(record.created, tz=UTC).isoformat(timespec="microseconds")
@@ -109,6 +109,6 @@ def _log(level: int, event: str, fields: Mapping[str, Field]) -> None:
 _lines: Final = _Lines()
 _lines.setFormatter(JsonLine())
 _events: Final = logging.getLogger("sealspace")
-_events.propagate = False  # what embeds a node keeps its own handlers for its own lines
+_events.propagate = False  # a program that embeds a node keeps its own handlers for its own lines
 _events.setLevel(logging.INFO)
 _events.addHandler(_lines)

@@ -1,4 +1,4 @@
-"""How often one client may ask: token buckets in memory, a bounded number of them, in each worker.
+"""Rate limits for each client: token buckets in memory, a bounded number of them in each worker.
 
 Example:
     rates = Rates(per_minute=60)
@@ -14,14 +14,14 @@ from typing import Final
 from .refusal import Refusal
 
 MAX_CLIENTS: Final = 10_000
-"""Most clients remembered; the one that was quiet the longest is forgotten first."""
+"""Maximum number of clients in memory; the least recently active one is removed first."""
 
 _MAX_NAME_CHARS: Final = 64
-_IPV6_CLIENT_BITS: Final = 64  # one household or machine has a whole /64 to draw addresses from
+_IPV6_CLIENT_BITS: Final = 64  # one household or machine can use any address of a whole /64
 
 
 class TooMany(Refusal):
-    """A client asked more often than it may; it can again when the bucket holds one."""
+    """A client exceeded its rate limit; it may try again when its bucket contains a token."""
 
     code = "too-many-requests"
 
@@ -30,11 +30,11 @@ class TooMany(Refusal):
 
 
 class Rates:
-    """One bucket for each client; it begins full and fills evenly. Loopback is a client like any other.
+    """One bucket for each client, full at first and refilled at a constant rate. Loopback is a client like any other.
 
     Args:
-        per_minute: how many a minute brings; 0: nothing is counted.
-        most: what a bucket holds; None: a minute's worth.
+        per_minute: tokens added per minute; 0: nothing is counted.
+        most: capacity of a bucket; None: the tokens of one minute.
     """
 
     def __init__(self, *, per_minute: int, most: float | None = None) -> None:
@@ -43,7 +43,7 @@ class Rates:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, client: str | None, *, now: float) -> None:
-        """Take one from the client's bucket; a caller without an address is not counted.
+        """Take one token from the client's bucket; a caller without an address is not counted.
 
         Raises:
             TooMany: the bucket is empty.
@@ -52,7 +52,7 @@ class Rates:
         self.charge(client, now=now)
 
     def require(self, client: str | None, *, now: float) -> None:
-        """Ask for one in the client's bucket, without taking it.
+        """Check that the client's bucket contains a token, without taking it.
 
         Raises:
             TooMany: the bucket is empty.
@@ -62,19 +62,19 @@ class Rates:
         name = counted_as(client)
         left = self._left(name, now)
         if left >= self._most:
-            self._buckets.pop(name, None)  # a bucket that is full again is as good as none
+            self._buckets.pop(name, None)  # a full bucket need not be stored
         if left < 1:
             raise TooMany(max(math.ceil((1 - left) / self._per_second), 1))
 
     def is_new(self, client: str | None) -> bool:
-        """Whether the client has a full bucket, whatever the time: nothing is known to have been taken out of it."""
+        """Whether the client has a full bucket, regardless of the time: no token is recorded as taken from it."""
         return self._most >= 1 and (client is None or counted_as(client) not in self._buckets)
 
     def charge(self, client: str | None, *, now: float) -> None:
-        """Take one from the client's bucket; what was let in side by side is owed where the bucket holds less."""
+        """Take one token from the client's bucket; requests admitted concurrently may make its balance negative."""
         if client is None or not self._per_second:
             return
-        name = counted_as(client)  # a proxy's header may hold anything
+        name = counted_as(client)  # a proxy's header may contain anything
         left = self._left(name, now)
         self._buckets[name] = (left - 1, now)
         self._buckets.move_to_end(name)
@@ -87,7 +87,7 @@ class Rates:
 
 
 def counted_as(client: str) -> str:
-    """Return under which name a client's address is counted: an IPv6 address by its /64, any other text as it is."""
+    """Return the name under which a client's address is counted: an IPv6 address by its /64, other text unchanged."""
     return _counted_as(client[:_MAX_NAME_CHARS])
 
 

@@ -1,8 +1,8 @@
 """The terms of release: what the configuration states, what the store's release record says, and what is in force.
 
 The first start writes the record from the configuration. Later a configuration may be stricter than the record, never
-looser: who can start a process with other flags must not thereby open keys. `sealspace release set` changes the record,
-everywhere at once, and leaves an audit record (RL16).
+looser: the ability to start a process with other flags must not open keys. `sealspace release set` changes the record,
+everywhere at once, and writes an audit record (RL16).
 
 Example:
     record = await recorded_release(services.store)
@@ -27,7 +27,7 @@ _STRICTNESS: Final[tuple[AttestationMode, ...]] = ("everyone", "delegates", "off
 
 
 def configured_record(release: Release) -> ReleaseRecord:
-    """Return the record that this configuration would write; it states no policy of the node's own.
+    """Return the record that this configuration would write; it contains no policy of the node's own.
 
     Raises:
         ConfigurationError: the trust root's file cannot be used, or an entry is no key provider.
@@ -41,7 +41,7 @@ def configured_record(release: Release) -> ReleaseRecord:
 
 
 def loosened(release: Release, record: ReleaseRecord) -> str | None:
-    """Return by what a configuration is looser than the record; None when it is not.
+    """Return in what respect a configuration is looser than the record; None when it is not.
 
     Raises:
         ConfigurationError: the trust root's file cannot be used, or an entry is no key provider.
@@ -63,7 +63,7 @@ def loosened(release: Release, record: ReleaseRecord) -> str | None:
 def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
     """Return the record with the stricter mode of configuration and record, and the key providers that both accept.
 
-    Everything else is the record's.
+    Everything else is taken from the record.
     """
     if release.attestation == record.mode and release.key_providers == record.key_providers:
         return record
@@ -77,7 +77,7 @@ def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
 
 
 async def recorded_release(store: Store) -> ReleaseRecord | None:
-    """Return the release record as it stands now; None before the first start.
+    """Return the current release record; None before the first start.
 
     Raises:
         RecordError: it does not decode.

@@ -1,4 +1,4 @@
-"""What every handler and use case works with; made once for each process and handed on, never global.
+"""The dependencies of every handler and operation; made once for each process and passed on, never global.
 
 Example:
     services = request.app[SERVICES]
@@ -31,13 +31,13 @@ from .rates import Rates
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The joined parts of one node.
+    """The components of one node.
 
     Attributes:
         config: settings in force.
-        clock: tells the time; moved by tests.
-        entropy: gives random bytes; fixed by tests.
-        store: everything that is kept.
+        clock: the current time; moved by tests.
+        entropy: random bytes; fixed by tests.
+        store: all stored data.
         keyring: the root secret and every key derived from it.
         store_id: random id of the store, 16 bytes, written when the store was made.
         delegations: finds registered delegations, in memory or in the store.
@@ -48,9 +48,9 @@ class Services:
         collateral_source: where collateral is fetched from; None: nowhere.
         challenge_rates: how often one client may ask for challenges and sessions.
         public_rates: how often one client may read public values.
-        unauthenticated_rates: how much one client may cost without being authorised; see
+        unauthenticated_rates: how much work one client may cause without being authorised; see
             `http.messages.unauthenticated`.
-        admin_key: opens the operator's routes; None: nothing does.
+        admin_key: the key to the operator's routes; None: no key opens them.
         trust_root: the root certificate that this process was started with; the release record has to name it.
         own_quotes: where the node's own quotes are made; None: it runs in no trust domain.
         own_quote_rates: how often one client may ask for them.
@@ -82,7 +82,7 @@ class Services:
 
     @property
     def quota(self) -> QuotaPolicy:
-        """The configured limits of what spaces hold."""
+        """The configured storage limits of spaces."""
         default_bytes = self.config.hosting.default_quota_bytes
         return QuotaPolicy(
             default_bytes=default_bytes or None, public_bytes=self.config.public_spaces.storage_limit_bytes

@@ -1,6 +1,6 @@
-"""What states terms of release outside the store: a trust root, a policy or collateral in a file, key providers.
+"""Terms of release outside the store: a trust root, a policy or collateral in a file, key providers.
 
-The operator's settings and commands name them, and so do the owner's commands, which have no settings.
+The operator's settings and commands name them, and also the owner's commands, which have no settings.
 
 Example:
     root = read_trust_root(Path("root.pem"))
@@ -26,10 +26,10 @@ _MAX_TRUST_ROOT_BYTES: Final = 16 * 1024
 
 
 def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...]:
-    """Return a list of key providers (AT29) in order of its texts, each once.
+    """Return a list of key providers (AT29), sorted by text and without duplicates.
 
     Args:
-        texts: as somebody wrote them.
+        texts: as the user wrote them.
         where: what to name in the error.
     Raises:
         ConfigurationError: too many, or an entry is no key provider, or one that can never be accepted.
@@ -72,7 +72,7 @@ def read_node_policy(path: Path) -> Policy:
 
 
 def read_collateral_file(path: Path) -> bytes:
-    """Read one file, at most as much of it as a document may have.
+    """Read one file, up to the size limit of a document.
 
     Raises:
         CollateralRefused: unreadable.
