@@ -1,10 +1,10 @@
-"""Metrics: numbers of all processes in one table of shared memory, and their text for Prometheus.
+"""Metrics: numbers of all processes in one shared-memory table, and their text for Prometheus.
 
 Modules:
     commit_tally: what the storekeeper counts.
     counting: the supervisor's part: the table and its rows.
     measuring: a worker's part.
-    pulse: what each process notes once a second.
+    pulse: what each process records once a second.
     scraping: the listener for scrapes.
     series: every series, with its labels and cells.
     survey: numbers from the store, read by one worker.

@@ -23,7 +23,7 @@ class CommitTally:
     """Counts into the row of the storekeeper; see `spaces.store.observing`."""
 
     def __init__(self, descriptor: int, at: int) -> None:
-        """Take the table behind a descriptor, and the storekeeper's row in it."""
+        """Open the table behind a descriptor, and the storekeeper's row in it."""
         self._row = Table(descriptor).row(at)
 
     def start(self) -> None:
@@ -31,7 +31,7 @@ class CommitTally:
         Pulse(self._row).start()
 
     def judged(self, outcomes: Sequence[Committed | Refused | StoreError]) -> None:
-        """Count what became of commits."""
+        """Count the outcomes of commits."""
         row = self._row
         committed = sum([isinstance(outcome, Committed) for outcome in outcomes])
         refused = sum([isinstance(outcome, Refused) for outcome in outcomes])
@@ -46,5 +46,5 @@ class CommitTally:
         observe(self._row, SYNC_SECONDS, took_ns)
 
     def used(self, used_bytes: int) -> None:
-        """Note how many bytes the rows take."""
+        """Record how many bytes the rows use."""
         self._row[STORE_USED_BYTES.start] = used_bytes

@@ -1,4 +1,4 @@
-"""The supervisor's part: it makes the table, says which row is whose, and answers scrapes.
+"""The supervisor's part: it makes the table, assigns its rows to processes, and answers scrapes.
 
 Example:
     counting = Counting(config, ["storekeeper", "worker-0", "worker-1"])
@@ -20,17 +20,17 @@ from .vitals import Vitals
 
 
 class Counting:
-    """The numbers of a node, and the listener that shows them."""
+    """The numbers of a node, and the listener that serves them."""
 
     def __init__(self, config: Config, processes: Sequence[str]) -> None:
-        """Make the table and take the address.
+        """Make the table and bind the address.
 
         Args:
             config: settings; `metrics.listen` is set.
-            processes: names of those that the supervisor starts.
+            processes: names of the processes that the supervisor starts.
 
         Raises:
-            ConfigurationError: the address cannot be had.
+            ConfigurationError: the address is not available.
         """
         self._config = config
         self._names = (SUPERVISOR, *processes)
@@ -44,12 +44,12 @@ class Counting:
             self._own[STORE_LIMIT_BYTES.start] = config.store.max_bytes
 
     def start(self) -> None:
-        """Answer scrapes."""
+        """Start to answer scrapes."""
         self._scraping.start()
         log_event("metrics-listening", url=f"{url_of(self._bound)}{PATH}")
 
     def stop(self) -> None:
-        """Answer none any more."""
+        """Stop answering scrapes."""
         self._scraping.stop()
 
     def fileno(self) -> int:
@@ -57,7 +57,7 @@ class Counting:
         return self._table.fileno()
 
     def row_of(self, process: str) -> int:
-        """Return which row is a process's."""
+        """Return the index of a process's row."""
         return self._names.index(process)
 
     def ended(self, process: str) -> None:
@@ -67,9 +67,9 @@ class Counting:
         self._table.row(at)[RESTARTS.start] += 1
 
     def text(self) -> str:
-        """Return all numbers as they are now."""
+        """Return all current numbers as text."""
         self._vitals.sample()
-        with suppress(OSError):  # the folder is not there yet
+        with suppress(OSError):  # the folder does not exist yet
             disk = os.statvfs(self._config.data)
             self._own[DISK_FREE_BYTES.start] = disk.f_bavail * disk.f_frsize
         return exposition({name: self._table.row(at).tolist() for at, name in enumerate(self._names)})

@@ -1,4 +1,4 @@
-"""A worker that is measured: its pulse, what it holds, and for one worker of a node what stands in the store.
+"""Measuring a worker: its pulse, its use of resources, and for one worker of a node the contents of the store.
 
 Example:
     measuring = Measuring(descriptor, at, surveys=True)
@@ -25,12 +25,12 @@ class Measuring:
     """The row of one worker, and what is written into it."""
 
     def __init__(self, descriptor: int, at: int, *, surveys: bool) -> None:
-        """Take the table behind a descriptor, and the worker's row in it.
+        """Open the table behind a descriptor, and the worker's row in it.
 
         Args:
             descriptor: of the table; inherited.
             at: the row.
-            surveys: whether this worker looks into the store for the whole node; one worker does.
+            surveys: whether this worker surveys the store for the whole node; one worker does.
         """
         self._row = Table(descriptor).row(at)
         self._surveys = surveys
@@ -38,7 +38,7 @@ class Measuring:
 
     @asynccontextmanager
     async def of(self, services: Services, listener: Listener) -> AsyncIterator[None]:
-        """Measure the worker that has these parts until the block ends."""
+        """Measure the worker with these components until the block ends."""
         pulse = Pulse(self._row, _holdings(services, listener, self._row))
         pulse.start()
         surveying = asyncio.create_task(keep_surveying(services, self._row)) if self._surveys else None
@@ -52,7 +52,7 @@ class Measuring:
 
 
 def _holdings(services: Services, listener: Listener, row: Row) -> Callable[[], None]:
-    """Return what notes the things that this worker holds."""
+    """Return a function that records the resources this worker uses."""
     misses_sampled = 0
 
     def sample() -> None:

@@ -1,10 +1,10 @@
 """The listener for scrapes: `GET /metrics` on an address of its own, answered by a thread of the supervisor.
 
-It depends on no worker: the numbers are there while workers stand still or are gone. One scrape is answered at a time,
+It depends on no worker: the numbers are available while workers hang or have ended. One scrape is answered at a time,
 within a deadline and for a head of bounded size, and its connection is closed.
 
-A page in a browser cannot read it through a name that leads here (DNS rebinding): the `Host` has to be an address,
-`localhost`, or the host that the settings name.
+A page in a browser cannot read it through a name that resolves to this address (DNS rebinding): the `Host` has to
+be an address, `localhost`, or the host that the settings name.
 
 Example:
     scraping = Scraping(bound, "127.0.0.1", lambda: exposition(rows))
@@ -36,7 +36,7 @@ _BARE_LINE_END: Final = re.compile(rb"(?<!\r)\n")
 
 
 class Scraping(TCPServer):
-    """Answers scrapes while it is started."""
+    """Answers scrapes while it is running."""
 
     def __init__(
         self, bound: socket.socket, host: str, text: Callable[[], str], *, deadline_s: float = DEADLINE_S
@@ -44,13 +44,13 @@ class Scraping(TCPServer):
         """Prepare.
 
         Args:
-            bound: a bound socket, this object's to close.
-            host: by which it was bound.
-            text: makes what is served.
-            deadline_s: for a request's head, and as much again for taking the answer.
+            bound: a bound socket; this object closes it.
+            host: the host that it was bound to.
+            text: returns the text to serve.
+            deadline_s: time limit for a request's head, and the same again for the answer.
         """
         super().__init__(bound.getsockname(), _Scrape, bind_and_activate=False)
-        self.socket.close()  # TCPServer makes one of its own
+        self.socket.close()  # TCPServer makes its own
         self.socket = bound
         self.host = host.lower()
         self.text = text
@@ -63,7 +63,7 @@ class Scraping(TCPServer):
         threading.Thread(target=self._serve, name="metrics", daemon=True).start()
 
     def stop(self) -> None:
-        """Answer nothing more; a scrape under way may end without an answer."""
+        """Stop answering; a scrape in progress may end without an answer."""
         self._stopped.set()
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread, which closing alone does not
@@ -76,7 +76,7 @@ class Scraping(TCPServer):
                 self.handle_request()
 
     def get_request(self) -> tuple[socket.socket, object]:
-        """Accept a connection; wait a little where there are no descriptors or no memory for now."""
+        """Accept a connection; wait a little if no descriptors or no memory are available."""
         try:
             return super().get_request()
         except OSError:
@@ -84,9 +84,9 @@ class Scraping(TCPServer):
             raise
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Go on after a scrape that failed: the next one may fare better."""
+        """Continue after a scrape that failed: the next one may succeed."""
         error = sys.exc_info()[1]
-        if error is not None and not isinstance(error, OSError):  # an OSError: the client is gone, or too slow
+        if error is not None and not isinstance(error, OSError):  # an OSError: the client disconnected, or is too slow
             log_warning("scrape-failed", **describe(error))
 
 
@@ -94,12 +94,12 @@ class _Scrape(BaseHTTPRequestHandler):
     """One connection, with one request."""
 
     protocol_version = "HTTP/1.1"
-    default_request_version = "HTTP/1.0"  # of a line without a version, which is refused with a whole answer
+    default_request_version = "HTTP/1.0"  # for a line without a version, which is refused with a whole answer
     server: Scraping
 
     def setup(self) -> None:
         super().setup()
-        # The standard library bounds neither the size of a head nor its time, so it gets one that was read before.
+        # The standard library limits neither the size of a head nor the time for it, so the head is read beforehand.
         self.rfile.close()
         self.rfile = BytesIO(_head_of(self.connection, self.server.deadline_s))
         self.connection.settimeout(self.server.deadline_s)
@@ -107,9 +107,9 @@ class _Scrape(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer with the numbers, or with a refusal."""
         hosts = self.headers.get_all("Host", [])
-        is_whole = not self.headers.defects and not self.headers.get_payload()  # else lines were passed over
+        is_whole = not self.headers.defects and not self.headers.get_payload()  # else lines were skipped
         if self.request_version not in _VERSIONS:
-            self.request_version = self.default_request_version  # of another one the answer would have no head
+            self.request_version = self.default_request_version  # with another one the answer would have no head
             self.send_error(400)
         elif len(self.requestline.split(" ")) != 3 or not is_whole or len(hosts) != 1:
             self.send_error(400)
@@ -121,11 +121,11 @@ class _Scrape(BaseHTTPRequestHandler):
             self._answer(200, self.server.text().encode())
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse what the standard library refuses, without its page, which repeats what came."""
+        """Send a refusal without the standard library's page, which repeats parts of the request."""
         self._answer(code, b"")
 
     def log_message(self, format: str, *args: object) -> None:
-        """Write nothing to standard error, which is the log's."""
+        """Write nothing to standard error, which is reserved for the log."""
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response_only(status)
@@ -137,7 +137,7 @@ class _Scrape(BaseHTTPRequestHandler):
 
 
 def _head_of(taken: socket.socket, within_s: float) -> bytes:
-    """Read the head of a request; an OSError where it takes too long, is too long, or has no end."""
+    """Read the head of a request; an OSError if it takes too long, is too long, or has no end."""
     deadline = time.monotonic() + within_s
     head = b""
     while b"\r\n\r\n" not in head:
@@ -153,7 +153,7 @@ def _head_of(taken: socket.socket, within_s: float) -> bytes:
 
 
 def _leads_here(named: str, host: str) -> bool:
-    """Tell whether a `Host` cannot be a name that another party's name server led here."""
+    """Whether a `Host` cannot be a name that another party's name server resolves to this address."""
     match = _HOST.fullmatch(named.strip())
     if match is None:
         return False

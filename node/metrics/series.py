@@ -1,8 +1,9 @@
 """Every series of the node, once: its name, its labels with all their values, and its cells in a process's row.
 
-A label has no value that a caller could choose: operations, classes of status and codes are lists that stand here, and
-processes are as many as the settings say. What others list too stands here once more, so that the supervisor loads
-neither gate nor store for it; tests compare. Numbers are kept whole; a series of seconds counts nanoseconds.
+A label has no value that a caller could choose: operations, classes of status and codes are lists in this module, and
+the settings determine the number of processes. Lists that other modules have too are repeated here, so that the
+supervisor loads neither gate nor store for them; tests compare them. Numbers are stored as integers; a series of
+seconds counts nanoseconds.
 
 Example:
     row[REFUSALS.cell("store-full")] += 1
@@ -27,7 +28,7 @@ _MS: Final = 1000
 
 @dataclass(frozen=True)
 class Label:
-    """A label and everything that it can be."""
+    """A label and all its possible values."""
 
     name: str
     values: tuple[str, ...]
@@ -42,11 +43,11 @@ class Series:
         kind: as it is scraped.
         help: one sentence.
         labels: of each number.
-        bounds: of a histogram's buckets, as they are stored; the last bucket has none.
-        unit: how many of what is stored make one of what is scraped.
-        writers: kinds of processes that have the series as their own, each under its name as the label `process`;
-            empty: what all processes have is added up.
-        counted: a counter that is made of this histogram and keeps its last label, which the histogram itself loses.
+        bounds: of a histogram's buckets, in the stored unit; the last bucket has none.
+        unit: how many stored units make one scraped unit.
+        writers: kinds of processes that have a series of their own, each with its name as the label `process`;
+            empty: the numbers of all processes are added up.
+        counted: a counter derived from this histogram that keeps its last label, which the histogram itself drops.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Series:
 
     @property
     def width(self) -> int:
-        """How many cells the numbers under one set of labels take: of a histogram the buckets, then the sum."""
+        """How many cells the numbers under one set of labels take: for a histogram the buckets, then the sum."""
         return len(self.bounds) + 2 if self.kind == "histogram" else 1
 
     @property
@@ -70,7 +71,7 @@ class Series:
 
     @cached_property
     def label_sets(self) -> tuple[tuple[str, ...], ...]:
-        """The values of the labels, in the order of the cells; the last label changes first."""
+        """The values of the labels, in the order of the cells; the last label varies fastest."""
         return tuple(product(*[label.values for label in self.labels]))
 
     @cached_property
@@ -79,7 +80,7 @@ class Series:
         return _STARTS[self.name]
 
     def cell(self, *values: str) -> int:
-        """Return the first cell under some labels; of an unknown last value that of `other`, where there is one.
+        """Return the first cell for these label values; for an unknown last value that of `other`, if there is one.
 
         Raises:
             ValueError: there is none.
@@ -98,7 +99,7 @@ STATUS: Final = Label("status", ("2xx", "3xx", "4xx", "5xx"))
 CODE: Final = Label(
     "code",
     (
-        # what the node or its surroundings lack
+        # the node or its environment lacks something
         "store-full",
         "store-busy",
         "intake-full",
@@ -111,18 +112,18 @@ CODE: Final = Label(
         "own-quote-failed",
         "collateral-missing",
         "collateral-window",
-        # what bounds callers
+        # limits on callers
         "too-many-requests",
         "quota-exceeded",
         "value-exceeds-quota",
         "too-many-delegations",
         "body-too-large",
-        # what was used before
+        # already used
         "duplicate-invocation",
         "replay-unknown",
         "nonce-used",
         "challenge-used",
-        # who may not
+        # not authorised
         "token-malformed",
         "token-kind",
         "signature-invalid",
@@ -139,7 +140,7 @@ GROUND: Final = Label("ground", ("owner", "owner_session", "attested", "off"))
 REASON: Final = Label(
     "reason",
     (
-        # the gate's own
+        # from the gate itself
         "chain",
         "policy",
         "path",
@@ -148,7 +149,7 @@ REASON: Final = Label(
         "not_attested",
         "trust_root",
         "withdrawn",
-        # what evidence fails at
+        # from judging the evidence
         "evidence_expired",
         "measurement",
         "key_provider",

@@ -1,4 +1,4 @@
-"""What stands in the store and is worth watching: looked at by one worker, a few small reads every quarter of a minute.
+"""What is worth watching in the store: read by one worker, with a few small reads every quarter of a minute.
 
 Example:
     await survey(services, row)
@@ -32,7 +32,7 @@ PERIOD_S: Final = 15.0
 
 
 async def keep_surveying(services: Services, row: Row) -> None:
-    """Look again and again until it is cancelled; while the store does not answer, what was seen last stands."""
+    """Survey repeatedly until it is cancelled; while the store does not answer, the last numbers remain."""
     while True:
         with suppress(SpaceError):
             await survey(services, row)
@@ -40,7 +40,7 @@ async def keep_surveying(services: Services, row: Row) -> None:
 
 
 async def survey(services: Services, row: Row) -> None:
-    """Look once.
+    """Survey the store once.
 
     Raises:
         SpaceError: the store does not answer, or a row does not decode.

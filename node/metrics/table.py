@@ -1,7 +1,7 @@
-"""The table of numbers: a row for each process of a node, in memory that all of them see.
+"""The table of numbers: a row for each process of a node, in memory that all of them share.
 
-Each process writes its own row and no other, so nothing is locked. The supervisor makes the table and hands it on; a
-row outlives its process, and whoever replaces that goes on counting where it ended.
+Each process writes its own row and no other, so nothing is locked. The supervisor makes the table and passes it on; a
+row outlives its process, and the replacement continues to count where that process ended.
 
 Example:
     table = Table.of(rows=4)
@@ -18,14 +18,14 @@ from .series import ROW_CELLS, SERIES, Series
 _CELL_BYTES: Final = 8
 
 Row = memoryview
-"""The cells of one process: whole numbers from 0, of 64 bits."""
+"""The cells of one process: unsigned integers of 64 bits."""
 
 
 class Table:
     """All rows."""
 
     def __init__(self, descriptor: int) -> None:
-        """Map the table behind a descriptor, which stays the caller's."""
+        """Map the table behind a descriptor, which the caller still owns."""
         self._descriptor = descriptor
         self._cells = memoryview(mmap.mmap(descriptor, 0)).cast("Q")
 
@@ -45,7 +45,7 @@ class Table:
         return self._cells[at * ROW_CELLS : (at + 1) * ROW_CELLS]
 
     def clear_gauges(self, at: int) -> None:
-        """Forget what is true only while a process runs; what it has counted stays."""
+        """Set the gauges to zero, which are valid only while a process runs; its counters are kept."""
         row = self.row(at)
         for series in SERIES:
             if series.kind == "gauge":

@@ -30,7 +30,7 @@ from .table import Row
 _BOUNDS: Final = REQUEST_SECONDS.bounds
 _WIDTH: Final = REQUEST_SECONDS.width
 _SUM: Final = _WIDTH - 1
-# Where an operation's cells would begin if there were classes of status from 0 on; the first is 2.
+# Where an operation's cells would begin if the classes of status started at 0; the first is 2.
 _ANSWERED: Final = {name: REQUEST_SECONDS.cell(name, "2xx") - 2 * _WIDTH for name in OPERATION.values}
 _REFUSED: Final = {code: REFUSALS.cell(code) for code in CODE.values}
 _RELEASED: Final = {ground: RELEASES.cell(ground) for ground in GROUND.values}
@@ -54,7 +54,7 @@ class Tally:
         row[cell + _SUM] += took_ns
 
     def refused(self, error: Exception, code: str) -> None:
-        """Count an error that became an answer, by the code it is answered under."""
+        """Count an error that became an answer, by the code in the answer."""
         self._row[_REFUSED.get(code, _REFUSED[OTHER])] += 1
         if isinstance(error, ReleaseRefused):
             self._row[_WITHHELD[error.reason]] += 1
@@ -64,5 +64,5 @@ class Tally:
         self._row[_RELEASED[ground]] += 1
 
     def gave_up(self, setting: str) -> None:
-        """Count a connection that was not taken or was ended, by the setting whose bound it met."""
+        """Count a connection that was not accepted or was ended, by the setting whose limit it reached."""
         self._row[_GIVEN_UP[setting]] += 1

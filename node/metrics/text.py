@@ -1,7 +1,7 @@
 """The numbers as text, in the exposition format that Prometheus reads.
 
-Source: Prometheus, exposition formats, text format 0.0.4. No label holds anything that had to be escaped: all of them
-are written in `series`.
+Source: Prometheus, exposition formats, text format 0.0.4. No label contains anything that needs escaping: all of them
+are defined in `series`.
 
 Example:
     body = exposition({"supervisor": row, "worker-0": other_row})
@@ -67,7 +67,7 @@ def _histogram(series: Series, numbers: Sequence[tuple[_Labels, _Numbers]]) -> I
 def _without_last_label(
     series: Series, numbers: Sequence[tuple[_Labels, _Numbers]]
 ) -> Sequence[tuple[_Labels, _Numbers]]:
-    """Add up what differs in the last label alone."""
+    """Add up the numbers that differ only in the last label."""
     last = series.labels[-1]
     step = len(last.values)
     merged = []

@@ -1,4 +1,4 @@
-"""What a process notes about itself as a process.
+"""What a process records about itself: CPU time, memory, and when it started.
 
 Example:
     vitals = Vitals(row)
@@ -22,15 +22,15 @@ class Vitals:
     """CPU time and memory of this process."""
 
     def __init__(self, row: Row) -> None:
-        """Begin; what the process has used before is counted by the first `sample`."""
+        """Record the start; the CPU time that was used before is counted by the first `sample`."""
         self._row = row
         self._sampled_ns = 0
         row[STARTED_AT.start] = int(time.time())
 
     def sample(self) -> None:
-        """Note what was used since the last time, and what is in memory now; what cannot be read stays as it was."""
+        """Record CPU time used since the last sample, and resident memory; what cannot be read stays unchanged."""
         used_ns = time.process_time_ns()
         self._row[CPU_SECONDS.start] += used_ns - self._sampled_ns
         self._sampled_ns = used_ns
-        with suppress(OSError):  # no descriptor is free for now
+        with suppress(OSError):  # no descriptor is free at the moment
             self._row[RESIDENT_BYTES.start] = int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES
