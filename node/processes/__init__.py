@@ -1,8 +1,8 @@
-"""The processes of a node: supervisor, workers, the single writer; how they start, talk and end.
+"""The processes of a node: supervisor, workers, the single writer; how they start, communicate and end.
 
 Modules:
     child: one process that the supervisor starts and restarts.
-    clock_check: whether the machine's clock is possible.
+    clock_check: whether the machine's clock is plausible.
     embedded: a whole node inside a program.
     event_loop: uvloop where it is installed, else asyncio's.
     launch: messages between the supervisor and its processes.

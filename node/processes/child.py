@@ -1,7 +1,7 @@
 """One process that the supervisor starts, reads messages from and restarts.
 
-A child imports from where its parent did and from nowhere else: not from the current directory, where a folder named
-`spaces` would otherwise be taken for ours.
+A child imports from the same places as its parent and from nowhere else: not from the current directory, where a folder
+named `spaces` would otherwise be taken for ours.
 
 Example:
     child = Child("worker-0", "worker")
@@ -19,18 +19,18 @@ from .launch import Launch, encode_launch
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 10.0
-_STEADY_S = 30.0  # a process that lived this long starts again without delay
+_STEADY_S = 30.0  # a process that ran this long is restarted without delay
 
 # The import path is the parent's, given as the first argument; -P keeps the current directory out meanwhile. Imports
-# make nothing but what stays, so the collector rests until `receive_launch`: it takes a sixth of their time.
+# create only permanent objects, so the collector is off until `receive_launch`: it takes a sixth of their time.
 _CODE = (
     "import gc, sys; gc.disable(); sys.path[:] = sys.argv.pop(1).split('\\n'); "
     "from node.cli import main; sys.exit(main())"
 )
 
-# glibc gives the end of its heap back as soon as 128 KiB of it are free and asks for it again a moment later: some 500
-# pages for an upload of 10 MiB. So blocks of up to 2 MiB come out of the heap, which keeps 4 MiB of what is freed. Set,
-# both stay as they are: by itself glibc raises them to 32 and 64 MiB. Other C libraries know neither variable.
+# glibc returns the end of its heap as soon as 128 KiB of it are free and requests it again a moment later: some 500
+# pages for an upload of 10 MiB. So blocks of up to 2 MiB are taken from the heap, which keeps 4 MiB of freed memory.
+# Once set, both are fixed: otherwise glibc raises them to 32 and 64 MiB. Other C libraries ignore both variables.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2 << 20), "MALLOC_TRIM_THRESHOLD_": str(4 << 20)}
 
 
@@ -62,7 +62,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=pass_fds,
-            env=_MALLOC | child_environment(),  # what the operator sets goes before
+            env=_MALLOC | child_environment(),  # what the operator sets takes precedence
             process_group=0,  # a Ctrl-C reaches the supervisor alone, which stops the others in order
         )
         assert self._process.stdout is not None  # stdout=PIPE
@@ -72,15 +72,15 @@ class Child:
         self._heard = b""
 
     def send(self, launch: Launch) -> None:
-        """Give the process its settings, and with them the word to go on."""
+        """Send the process its settings, which also start its work."""
         self.launched = True
         assert self._process is not None and self._process.stdin is not None  # stdin=PIPE
-        with suppress(BrokenPipeError):  # it died meanwhile, which its status pipe reports
+        with suppress(BrokenPipeError):  # it ended meanwhile, which its status pipe reports
             self._process.stdin.write(encode_launch(launch))
             self._process.stdin.flush()
 
     def lines(self, said: bytes) -> list[bytes]:
-        """Return the whole lines among what the process has said."""
+        """Return the complete lines of the output that the process has sent so far."""
         *lines, self._heard = (self._heard + said).split(b"\n")
         return lines
 
@@ -103,7 +103,7 @@ class Child:
             self._process.send_signal(number)
 
     def join(self, deadline: float) -> bool:
-        """Wait for the end of the process; return whether it came before the deadline."""
+        """Wait for the end of the process; return whether it ended before the deadline."""
         if self._process is None:
             return True
         try:

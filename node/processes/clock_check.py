@@ -1,9 +1,9 @@
-"""Is the clock of this machine possible? Every signed window is judged by it (AT17).
+"""Whether the clock of this machine is plausible: every signed window is judged by it (AT17).
 
-A clock that was set back makes collateral, revocation lists and certificates of then hold again, and a new store holds
-nothing newer to compare them with. No clock is right that is before the version at hand was made.
+A clock that was set back makes old collateral, revocation lists and certificates valid again, and a new store contains
+nothing newer to compare them with. A clock that is before this version was made is wrong.
 
-One that stands years ahead finds everything old enough to be removed. A version is not in use ten years after it was
+By a clock that is years ahead, everything is old enough to be removed. A version is not in use ten years after it was
 made: the formats of platforms and the certificates it knows change sooner.
 """
 
@@ -22,7 +22,7 @@ LONGEST_USE_S: Final = 10 * 365 * 86_400
 
 
 def check_clock(clock: Clock) -> None:
-    """Refuse to go on where the clock is before this version was made, or ten years after.
+    """Refuse to continue if the clock is before this version was made, or over ten years after.
 
     Raises:
         ClockWrong: it is.

@@ -29,7 +29,7 @@ from .start import claim_store, load_collateral
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedNode:
-    """A running node: where it listens, and its parts."""
+    """A running node: where it listens, and its services."""
 
     url: str
     services: Services
@@ -47,10 +47,10 @@ async def embedded_node(
         entropy: the system's when None.
 
     Raises:
-        NodeError: what would keep `serve` from starting.
+        NodeError: what would prevent `serve` from starting.
     """
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
-    keyring = Keyring(await asyncio.to_thread(load_root_secret, config, entropy))  # it may ask the platform
+    keyring = Keyring(await asyncio.to_thread(load_root_secret, config, entropy))  # it may call the platform
     store = embedded_store(config, clock=clock)
     try:
         services = await claim_store(config, store=store, keyring=keyring, clock=clock, entropy=entropy)

@@ -1,6 +1,6 @@
 """Which event loop a worker and the storekeeper run on: uvloop where the extra `fast` installed it, else asyncio's own.
 
-Nothing else differs: what runs on the one runs on the other. The line `worker-started` of the log says which it is.
+Nothing else differs: the same code runs on both. The line `worker-started` of the log says which one is used.
 
 Example:
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -16,7 +16,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def loop_factory() -> LoopFactory | None:
-    """Return what makes the event loop; None: what asyncio takes by itself."""
+    """Return the factory of the event loop; None: the default of asyncio."""
     if find_spec("uvloop") is None:
         return None
     factory: LoopFactory = import_module("uvloop").new_event_loop
@@ -24,5 +24,5 @@ def loop_factory() -> LoopFactory | None:
 
 
 def loop_name(loop: asyncio.AbstractEventLoop) -> str:
-    """Return what the log calls an event loop: `uvloop` or `asyncio`."""
+    """Return the name of an event loop in the log: `uvloop` or `asyncio`."""
     return type(loop).__module__.partition(".")[0]

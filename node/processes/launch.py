@@ -2,9 +2,9 @@
 
 A process starts without settings: it imports first, then reads one line of JSON from its standard input. The line
 contains the root secret, which is therefore neither in an argument nor in the environment. The supervisor keeps the
-other end of that pipe open; when it closes, because the supervisor died however it died, the process ends itself.
+other end of that pipe open; when it closes, because the supervisor ended in whatever way, the process ends itself.
 
-On its standard output a process says `ready` once, or `refused` and why. Logs go to standard error.
+On its standard output a process writes `ready` once, or `refused` and the reason. Logs go to standard error.
 """
 
 import gc
@@ -20,7 +20,7 @@ from ..errors import NodeError
 
 READY = b"ready"
 REFUSED = b"refused "
-# A list of hosted DIDs is the longest thing in it.
+# The longest part is a list of hosted DIDs.
 _MAX_LAUNCH_BYTES = 16 << 20
 
 
@@ -31,11 +31,11 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         config: settings in force.
         secret: the root secret; empty for a process that derives no keys.
         listen_fd: the inherited listening socket; -1 for a process that does not listen.
-        counts_fd: the inherited table of the workers' connections; -1 where a worker is alone.
+        counts_fd: the inherited table of the workers' connections; -1 where there is only one worker.
         worker: this worker's row in it.
         metrics_fd: the inherited table of numbers; -1 where metrics are off.
         metrics_row: this process's row in it.
-        first: whether this worker does what one of them has to do at a start: it takes in collateral.
+        first: whether this worker does what only one of them has to do at a start: it imports collateral.
         again: whether this worker replaces one of a node that has started: then the release record may have become
             stricter than the configuration, and the stricter one is in force.
     """
@@ -51,12 +51,12 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     again: bool = False
 
     def __repr__(self) -> str:
-        """Show everything but the secret."""
+        """Return a text without the secret."""
         return f"Launch(config={self.config!r}, listen_fd={self.listen_fd}, first={self.first}, again={self.again})"
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why a process will not start, however often it is tried."""
+    """Why a process will not start, however often it is restarted."""
 
     code: str
     text: str
@@ -69,9 +69,9 @@ def encode_launch(launch: Launch) -> bytes:
 
 
 def receive_launch() -> Launch:
-    """Read the line that starts this process, and from then on end with the supervisor.
+    """Read the line that starts this process, and make the process end with the supervisor from then on.
 
-    What was imported until now stays as long as the process, so the garbage collector leaves it out of its rounds.
+    What was imported until now is kept for the life of the process, so the garbage collector no longer examines it.
 
     Raises:
         EOFError: the supervisor ended before it sent anything.
@@ -86,12 +86,12 @@ def receive_launch() -> Launch:
 
 
 def report_ready() -> None:
-    """Say that this process does its work."""
+    """Report that this process is ready."""
     _report(READY)
 
 
 def report_refusal(error: NodeError) -> None:
-    """Say why this process will not start."""
+    """Report why this process will not start."""
     _report(REFUSED + msgspec.json.encode(Refusal(error.code, error.text, error.hint)))
 
 
@@ -101,6 +101,6 @@ def _report(line: bytes) -> None:
 
 
 def _end_with_supervisor() -> None:
-    while os.read(sys.stdin.fileno(), 4096):  # nothing more is ever said; only the end comes
+    while os.read(sys.stdin.fileno(), 4096):  # nothing more is ever sent; only the end of the file follows
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,7 +1,7 @@
-"""Whose packages are these? Our six import names are common words, and pip replaces files without a warning.
+"""Whether the packages are ours: the six import names are common words, and pip replaces files without a warning.
 
-After installing another distribution that has a top-level `spaces` or `node`, half of what runs may be theirs. So the
-node refuses to start where any distribution but ours claims one of the names (spec/decisions/0001-flat-packages.md).
+After installing another distribution that has a top-level `spaces` or `node`, half of the running code may be theirs. So
+the node refuses to start where any distribution but ours claims one of the names (spec/decisions/0001-flat-packages.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ PACKAGES = ("node", "tee_backend", "sealspace", "encryption_network", "spaces", 
 
 
 def check_ownership(owners: Mapping[str, Sequence[str]] | None = None) -> None:
-    """Refuse to go on where another distribution owns one of our names.
+    """Refuse to continue if another distribution owns one of our names.
 
     Args:
-        owners: import name to the distributions that hold it; None asks what is installed (some 20 ms).
+        owners: import name to the distributions that have it; None: look up what is installed (some 20 ms).
 
     Raises:
-        ForeignDistribution: names the culprit and the name it claims.
+        ForeignDistribution: names that distribution and the name it claims.
     """
     claims = foreign_claims(owners if owners is not None else _installed())
     if not claims:
@@ -42,6 +42,6 @@ def foreign_claims(owners: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]
 
 
 def _installed() -> Mapping[str, Sequence[str]]:
-    from importlib.metadata import packages_distributions  # 20 ms of reading: only a start pays for it
+    from importlib.metadata import packages_distributions  # 20 ms of reading: only needed at a start
 
     return packages_distributions()

@@ -1,7 +1,7 @@
-"""Taking up a store at the start of a process: schema, identity, release record (store §7, RL16).
+"""Opening a store at the start of a process: schema, identity, release record (store §7, RL16).
 
-Every process that opens the store does this; the first one ever writes the rows, the others compare. Nothing is served
-before it is done.
+Every process that opens the store does this; the very first one writes the rows, the others compare. Nothing is served
+until it is done.
 """
 
 from pathlib import Path
@@ -54,16 +54,16 @@ async def claim_store(
     Args:
         config: settings in force.
         store: opened, new or not.
-        keyring: of the root secret at hand.
-        clock: handed on.
-        entropy: makes a new store's id; handed on.
+        keyring: of the configured root secret.
+        clock: passed on.
+        entropy: makes a new store's id; passed on.
         again: this process replaces one of a node that has started. Then a release record that has become stricter
-            than the configuration meanwhile is no reason to stop: the record is what releases are decided on.
-        tally: handed on.
+            than the configuration meanwhile is no reason to stop: releases are decided by the record.
+        tally: passed on.
 
     Raises:
-        StoreMisused: the store belongs to another root secret or another version, has no room to be brought up to this
-            one, or its own rows do not decode.
+        StoreMisused: the store belongs to another root secret or another version, has no free space for the migration
+            to this one, or its own rows do not decode.
         ReleaseLoosened: the configuration would release more than the store's record allows.
         ConfigurationError: a file that the configuration names cannot be used.
         SpaceError: the store does not answer.
@@ -99,7 +99,7 @@ async def claim_store(
 
 
 async def _open_identity(config: Config, store: Store, *, node_did: str, entropy: Entropy) -> Identity:
-    """Compare the store with the root secret and this version, and bring an older one up.
+    """Compare the store with the root secret and this version, and migrate an older store.
 
     Raises:
         StoreMisused: as `claim_store` says.
@@ -135,7 +135,7 @@ async def _claim_records(config: Config, store: Store) -> None:
 
 
 def _public_rates(public: PublicSpaces) -> Rates:
-    """Return the buckets of public reads: a second's worth and the burst (wire 5.11)."""
+    """Return the buckets of public reads: the tokens of one second and the burst (wire 5.11)."""
     per_minute = public.requests_per_minute
     return Rates(per_minute=per_minute, most=max(public.burst + per_minute / 60, 1.0))
 
@@ -147,10 +147,10 @@ def _unreadable(error: Exception) -> StoreMisused:
 
 
 def hosting_policy(hosting: Hosting) -> HostingPolicy:
-    """Return the hosting rules that the settings ask for; listed DIDs in their canonical form.
+    """Return the hosting rules of the settings, with listed DIDs in their canonical form.
 
     Raises:
-        ConfigurationError: a listed text is no DID; it would silently list nobody.
+        ConfigurationError: a listed text is no DID; it would silently match no owner.
     """
     try:
         listed = frozenset(parse_principal(did) for did in hosting.listed)
@@ -166,7 +166,7 @@ def hosting_policy(hosting: Hosting) -> HostingPolicy:
 
 
 async def load_collateral(services: Services) -> None:
-    """Take in the collateral that the configuration names; one process of a node does this.
+    """Import the collateral that the configuration names; one process of a node does this.
 
     Raises:
         CollateralRefused: see `collateral.import_folder`.

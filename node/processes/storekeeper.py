@@ -1,6 +1,6 @@
-"""The process that owns the writing of the store, started by the supervisor.
+"""The single process that writes the store, started by the supervisor.
 
-It needs no root secret: what it writes is sealed or public by the time it arrives.
+It needs no root secret: what it writes is already sealed or public when it arrives.
 """
 
 from typing import TYPE_CHECKING
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Keep the store until SIGTERM; return the exit status."""
-    factory = loop_factory()  # imports what makes it
+    """Run the storekeeper until SIGTERM; return the exit status."""
+    factory = loop_factory()  # imports the library
     try:
         launch = receive_launch()
     except EOFError:
@@ -49,7 +49,7 @@ def main() -> int:
 def _tally(launch: Launch) -> "CommitTally | None":
     if launch.metrics_fd < 0:
         return None
-    from ..metrics.commit_tally import CommitTally  # nothing of it is loaded where nobody asks for numbers
+    from ..metrics.commit_tally import CommitTally  # not loaded where metrics are off
 
     return CommitTally(launch.metrics_fd, launch.metrics_row)
 

@@ -1,13 +1,13 @@
-"""`sealspace serve`: one listening socket, one storekeeper, N workers; what dies is started again.
+"""`sealspace serve`: one listening socket, one storekeeper, N workers; a process that ends is restarted.
 
-- On a database (`store.url`) there is no storekeeper: workers are told to go on as soon as the secret is read.
+- On a database (`store.url`) there is no storekeeper: workers are launched as soon as the secret is read.
 - The socket is bound once and inherited, so that a worker that is replaced loses no port and no connection of others.
-  With it go the counts by which several workers share what comes (`acceptor`), and where somebody asks for numbers
-  (`metrics.listen`) the table in which all processes write theirs (`metrics`).
+  Also inherited are the counts by which several workers share connections (`acceptor`) and, with `metrics.listen`
+  set, the table in which all processes write their numbers (`metrics`).
 - Processes start by exec, never by fork with an open environment, and import while the storekeeper opens the store;
-  a worker gets its settings, and with them the word to go on, when the storekeeper is ready.
-- SIGTERM or SIGINT: workers finish what is under way within `http.drain_s`, then the storekeeper ends; what is still
-  there two seconds later is killed. A second signal kills at once.
+  a worker gets its settings, which also start its work, when the storekeeper is ready.
+- SIGTERM or SIGINT: workers finish requests in progress within `http.drain_s`, then the storekeeper ends; what still
+  runs two seconds later is killed. A second signal kills at once.
 
 Example:
     sys.exit(serve(load_config()))
@@ -42,7 +42,7 @@ from .ownership import check_ownership
 if TYPE_CHECKING:
     from ..metrics.counting import Counting
 
-_START_TRIES = 3  # before the first `listening on`; afterwards there is no end of trying
+_START_TRIES = 3  # before the first `listening on`; afterwards there is no limit
 _KILL_AFTER_DRAIN_S = 2.0
 _READ_BYTES = 65_536
 _POLL_S = 0.05
@@ -52,7 +52,7 @@ def serve(config: Config) -> int:
     """Run the node until a signal ends it; return the exit status.
 
     Raises:
-        NodeError: what keeps it from starting; nothing is left running.
+        NodeError: what prevents it from starting; no process is left running.
         ModuleNotFoundError: the client of a database or a bucket that the settings name is not installed.
     """
     _check_clients(config)
@@ -89,12 +89,12 @@ class Supervisor:
         self._counting = None if config.metrics.listen is None else _counting_for(config, self._children)
 
     def start(self) -> None:
-        """Start everything; the checks of this process run while the others import, and so do its own imports."""
+        """Start everything; this process runs its checks and its own imports while the others import."""
         check_clock(SystemClock())  # AT17
         if self._counting is not None:
             self._counting.start()
         for child in sorted(self._children, key=lambda child: child.command == "storekeeper"):
-            self._spawn(child)  # workers first: they import for longest
+            self._spawn(child)  # workers first: their imports take longest
         check_ownership()
         self._load_secret()
         if self._has_storekeeper:
@@ -103,10 +103,10 @@ class Supervisor:
             self._launch_workers()
 
     def observer(self) -> None:
-        """Handle what happens to the processes until a signal comes.
+        """Handle events of the processes until a signal arrives.
 
         Raises:
-            NodeError: a process says that it will never start.
+            NodeError: a process reports that it will never start.
         """
         while not self._stopping:
             for key, _ in self._selector.select(self._pause_s()):
@@ -118,7 +118,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """End every process: workers first, within the drain limit, then the storekeeper."""
-        self._bound.close()  # connections that nobody accepted are refused now rather than after the drain
+        self._bound.close()  # connections not yet accepted are refused now rather than after the drain
         deadline = time.monotonic() + self._config.http.drain_s + _KILL_AFTER_DRAIN_S
         _end(self._workers, deadline, hurry=self._woken)
         _end((self._storekeeper,), max(deadline, time.monotonic() + _KILL_AFTER_DRAIN_S), hurry=self._woken)
@@ -133,7 +133,7 @@ class Supervisor:
         )
 
         self._secret = load_root_secret(self._config, SystemEntropy())
-        # Who keeps the secret is part of what a worker proves about the node; the secret travels beside.
+        # A worker's evidence about the node includes who has the secret; the secret is sent separately.
         platform = secret_origin(self._config) == "platform"
         self._child_config = msgspec.structs.replace(self._config, secret=Secret(platform=platform))
 
@@ -226,7 +226,7 @@ class Supervisor:
 
 
 def _check_clients(config: Config) -> None:
-    """Look for the clients that workers import: one that missed its client would only end, and be started again."""
+    """Look for the clients that workers import: a worker without its client would only end and be restarted."""
     named = {"asyncpg": config.store.url, "obstore": config.objects.url}
     for module, url in named.items():
         if url is not None and find_spec(module) is None:

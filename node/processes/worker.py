@@ -1,6 +1,6 @@
 """One worker: the web application on the supervisor's socket, over the storekeeper's store or over a database.
 
-It holds nothing that another worker would miss. SIGTERM: accept nothing more, finish what is under way, end.
+No other worker depends on its state. SIGTERM: accept nothing more, finish requests in progress, end.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Run a worker until SIGTERM; return the exit status."""
-    factory = loop_factory()  # imports what makes it
+    factory = loop_factory()  # imports the library
     try:
         launch = receive_launch()
     except EOFError:
@@ -42,7 +42,7 @@ def main() -> int:
     except NodeError as error:
         report_refusal(error)
         return 1
-    except Exception as error:  # it may pass: the supervisor tries again; a traceback would show the message
+    except Exception as error:  # it may be temporary: the supervisor tries again; a traceback would show the message
         log_warning("worker-failed", **describe(error))
         return 1
     return 0
@@ -84,7 +84,7 @@ async def _work(launch: Launch) -> None:
 def _measuring(launch: Launch) -> "Measuring | None":
     if launch.metrics_fd < 0:
         return None
-    from ..metrics.measuring import Measuring  # nothing of it is loaded where nobody asks for numbers
+    from ..metrics.measuring import Measuring  # not loaded where metrics are off
 
     return Measuring(launch.metrics_fd, launch.metrics_row, surveys=launch.first)
 
