@@ -1,7 +1,8 @@
 """Whether the packages are ours: the six import names are common words, and pip replaces files without a warning.
 
-After installing another distribution that has a top-level `spaces` or `node`, half of the running code may be theirs. So
-the node refuses to start where any distribution but ours claims one of the names (spec/decisions/0001-flat-packages.md).
+After installing another distribution that has a top-level `spaces` or `node`, half of the running code may be theirs.
+So the node refuses to start where any distribution but ours claims one of the names
+(spec/decisions/0001-flat-packages.md).
 """
 
 from collections.abc import Mapping, Sequence
