@@ -3,7 +3,6 @@
 The root contains what several folders use. A rule about tokens, keys or rows belongs to the package that owns it.
 
 Modules:
-    admin_key: the operator's secret, compared in constant time.
     cohort: cohort scheduling: requests that are ready take each step together.
     counts: the interface by which requests are counted.
     document_cache: documents known to be stored beside receipts.

@@ -18,13 +18,13 @@ from spaces.values.quota import QuotaPolicy
 from spaces.values.value_heads import Values
 from tee_backend.attestation.trust_root import TrustRoot
 
-from .admin_key import AdminKey
 from .cohort import Cohort
 from .collateral.quotes import Quotes
 from .collateral.source import CollateralSource
 from .config.tree import Config
 from .counts import RequestCounter
 from .document_cache import DocumentCache
+from .platform.admin_key import AdminKey
 from .platform.own_quotes import OwnQuotes
 from .rates import Rates
 

@@ -10,7 +10,7 @@ goes by age alone waits: a day from when the clock was found more than a day ahe
 A new job is a row of `JOBS`.
 
 Example:
-    async with keeping_house(services):
+    async with housekeeping(services):
         await stopped.wait()
 """
 
@@ -229,7 +229,7 @@ class Housekeeper:
 
 
 @asynccontextmanager
-async def keeping_house(services: Services) -> AsyncIterator[Housekeeper]:
+async def housekeeping(services: Services) -> AsyncIterator[Housekeeper]:
     """Run the housekeeping while the block runs; at its end a job under way is cancelled and the lease released."""
     housekeeper = Housekeeper(services)
     task = asyncio.create_task(housekeeper.keep())

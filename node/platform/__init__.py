@@ -1,6 +1,7 @@
-"""The platform that the node itself runs on: its quotes, and the source of the root secret.
+"""What the machine gives the node: quotes of its own, the root secret, the operator's secret.
 
 Modules:
+    admin_key: the operator's secret, compared in constant time.
     own_platform: the guest agent or kernel, as the settings name it.
     own_quotes: the node's quotes, one at a time.
     root_secret: reading the root secret, or making it on the first start.

@@ -17,7 +17,7 @@ from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
 
 from ..config.tree import Config
-from ..housekeeping.rounds import keeping_house
+from ..housekeeping.rounds import housekeeping
 from ..http.app import build_app
 from ..http.listener import start_listener
 from ..listening_socket import bind_socket, url_of
@@ -57,7 +57,7 @@ async def embedded_node(
         await load_collateral(services)
         bound = bind_socket(config.http.host, config.http.port)
         listener = await start_listener(build_app(services), bound, config.http)
-        async with keeping_house(services):
+        async with housekeeping(services):
             try:
                 yield EmbeddedNode(url_of(bound), services)
             finally:

@@ -22,7 +22,6 @@ from spaces.identity import Identity, open_identity
 from spaces.store.contract import ABSENT, Commit, Store
 from spaces.values.value_heads import Values
 
-from ..admin_key import load_admin_key
 from ..collateral.intake import import_folder
 from ..collateral.quotes import Quotes
 from ..collateral.source import configured_source, refresh_rules
@@ -30,6 +29,7 @@ from ..config.tree import Config, Hosting, PublicSpaces
 from ..counts import RequestCounter
 from ..document_cache import DocumentCache
 from ..errors import ConfigurationError, ReleaseLoosened, StoreMisused
+from ..platform.admin_key import load_admin_key
 from ..platform.own_quotes import configured_own_quotes
 from ..platform.root_secret import where_the_secret_is
 from ..rates import Rates
@@ -115,7 +115,7 @@ async def _open_identity(config: Config, store: Store, *, node_did: str, entropy
         raise StoreMisused(str(error), hint="start the version that wrote the store, or migrate a backup") from error
     except StoreFull as error:
         hint = "raise store.max_bytes or free the disk, and start again: it goes on where it was"
-        raise StoreMisused("the store has no room to be brought up to this version", hint=hint) from error
+        raise StoreMisused("the store has no free space to be brought up to this version", hint=hint) from error
     except RecordDamaged as error:
         raise _unreadable(error) from error
 

@@ -13,7 +13,7 @@ from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
 
 from ..errors import NodeError
-from ..housekeeping.rounds import keeping_house
+from ..housekeeping.rounds import housekeeping
 from ..http.acceptor import Shares
 from ..http.app import build_app
 from ..http.connection_counts import ConnectionCounts
@@ -70,7 +70,7 @@ async def _work(launch: Launch) -> None:
         with socket.socket(fileno=launch.listen_fd) as bound:
             listener = await start_listener(build_app(services), bound, config.http, shares=_shares(launch))
             async with (
-                keeping_house(services),
+                housekeeping(services),
                 nullcontext() if measuring is None else measuring.of(services, listener),
             ):
                 log_event("worker-started", event_loop=loop_name(asyncio.get_running_loop()))

@@ -248,6 +248,8 @@ async def pages_of(store: Store, wanted: Range) -> AsyncIterator[Page]:
     while more:
         page = (await store.read(ranges=(wanted,))).pages[0]
         yield page
+        if page.more and page.last_key is None:
+            raise RuntimeError("a page with more behind it must name its last key")  # else the range begins again
         more, wanted = page.more, replace(wanted, after=page.last_key)
         await asyncio.sleep(0)  # a page of tombstones has taken milliseconds (ST5)
 

@@ -86,7 +86,7 @@ class ObjectFolder:
         """Raise StoreFull when free disk space is below the reserve; on a thread."""
         disk = os.statvfs(self._folder)
         if disk.f_bavail * disk.f_frsize < self._reserve_bytes:
-            raise StoreFull("no room for a body")
+            raise StoreFull("no free space for an object")
 
     def place_of(self, name: ObjectName) -> Path:
         """Return the path of a body's file."""
@@ -393,7 +393,7 @@ def _disk_errors(what: str) -> Iterator[None]:
         yield
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFull("no room for a body") from exc
+            raise StoreFull("no free space for an object") from exc
         raise StoreUnavailable(what) from exc
 
 

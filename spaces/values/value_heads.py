@@ -380,7 +380,7 @@ class _Folder:
         if not size_bytes:
             return ()
         if self.max_bytes is not None and self.used_bytes + size_bytes > self.max_bytes:
-            raise StoreFull("no room for a body")
+            raise StoreFull("no free space for an object")
         return (Add(BODIES_COUNTER, size_bytes, at_most=self.max_bytes),)
 
 

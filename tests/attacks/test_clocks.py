@@ -29,7 +29,7 @@ from node.listening_socket import bind_socket, url_of
 from node.processes.start import claim_store
 from spaces.keyspace import CLAIM_FLOOR_KEY
 from spaces.store.postgres._clock import DatabaseClock
-from spaces.store.postgres._housekeeping import keep_house
+from spaces.store.postgres._housekeeping import do_housekeeping
 from spaces.store.postgres._pool import Connections
 from spaces.store.postgres._schema import prepare_tables
 from spaces.store.postgres.engine import open_postgres
@@ -48,9 +48,9 @@ class Node:
     connections: Connections
     housekeeper: Housekeeper
 
-    async def keep_house(self) -> bool:
+    async def do_housekeeping(self) -> bool:
         """Take the turns that are due each minute; tell whether this node did what one does for all."""
-        await keep_house(self.connections, DatabaseClock(self.clock), longest_life_s=LONGEST_LIFE_S)
+        await do_housekeeping(self.connections, DatabaseClock(self.clock), longest_life_s=LONGEST_LIFE_S)
         return await self.housekeeper.turn()
 
     def token(self, owner: Ed25519Signer, ability: str, *, life_s: float) -> str:
@@ -135,7 +135,7 @@ async def test_one_wrong_clock_locks_nobody_out(tmp_path: Path, ahead_s: float, 
         for _ in range(7):
             cluster.advance(MINUTE_S)
             order = (wrong, right) if wrong_is_first else (right, wrong)
-            kept = {node.url: await node.keep_house() for node in order}
+            kept = {node.url: await node.do_housekeeping() for node in order}
             for life_s in (30, 90, 299):
                 assert (await cluster.use(right, owner, life_s=life_s)).status == 200
             assert (await cluster.use(wrong, owner, life_s=299)).status == 200
@@ -154,7 +154,7 @@ async def test_a_token_that_the_store_forgot_is_reported_why(tmp_path: Path) -> 
     async with cluster_of(tmp_path, ahead_s=-10 * MINUTE_S) as cluster:
         wrong = cluster.wrong
         assert (await wrong.ask(wrong.token(owner, PUT, life_s=290), body=b"value")).status == 200
-        await cluster.right.keep_house()
+        await cluster.right.do_housekeeping()
         refused = await cluster.use(wrong, owner, life_s=299)
         assert refused.status == 409
         assert "the clock of the node's store" in refused.said[1]
@@ -173,10 +173,10 @@ async def test_a_floor_that_a_wrong_clock_raised_is_lowered(tmp_path: Path) -> N
         )
         cluster.used.clear()
         for _ in range(6):
-            assert await right.keep_house()
+            assert await right.do_housekeeping()
             assert (await cluster.use(right, owner, life_s=299)).status == 409
             cluster.advance(MINUTE_S)
-        await right.keep_house()
+        await right.do_housekeeping()
         assert (await right.ask(right.token(owner, GET, life_s=30))).status == 200
 
 

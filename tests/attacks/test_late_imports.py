@@ -173,7 +173,7 @@ class Keeping:
 
 
 @contextmanager
-def keeping_house(folder: Path, platform: SimulatedPlatform, notes: Notes) -> Iterator[tuple[Keeping, Path]]:
+def housekeeping(folder: Path, platform: SimulatedPlatform, notes: Notes) -> Iterator[tuple[Keeping, Path]]:
     """Run such a node; beside it comes the file of its log."""
     root, collateral = trust_files(folder, platform)
     settings, log = folder / "settings.toml", folder / "log"
@@ -206,7 +206,7 @@ def _failed(log: Path) -> list[str]:
 @pytest.mark.parametrize("descriptors", [0, 3], ids=["with descriptors", "without descriptors"])
 async def test_no_sweep_imports(tmp_path: Path, platform: SimulatedPlatform, notes: Notes, descriptors: int) -> None:
     """Housekeeping imports nothing; where descriptors have run out, what fails for it is logged, and done later."""
-    with keeping_house(tmp_path / "node", platform, notes) as (node, log):
+    with housekeeping(tmp_path / "node", platform, notes) as (node, log):
         with notes.nothing_more(node.pid):
             async with AsyncExitStack() as clients:
                 stage = await stage_on(node.url, platform, clients)

@@ -44,7 +44,7 @@ class Housekeeping:
         self._elapsed = elapsed
         self._seen: deque[tuple[float, float]] = deque()
 
-    def keep_house(self) -> None:
+    def do_housekeeping(self) -> None:
         """Free dead reader slots, forget expired claims and old tombstones.
 
         Raises:

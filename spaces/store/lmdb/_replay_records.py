@@ -80,7 +80,7 @@ class ReplayRecords:
                 mode=0o600,
             )
         except lmdb.Error as exc:
-            raise _error_of(exc, "the record of first uses does not open") from exc
+            raise _error_of(exc, "the replay records do not open") from exc
 
     def claim(self, claim: Claim) -> bool:
         """Record a use; True when it is the first.
@@ -97,7 +97,7 @@ class ReplayRecords:
                     return False
                 return txn.put(key, b"", True, False)  # not over a row that is there
         except lmdb.Error as exc:
-            raise _error_of(exc, "the record of first uses cannot be written") from exc
+            raise _error_of(exc, "a replay record cannot be written") from exc
 
     def is_closed(self, claim: Claim) -> bool:
         """Whether a claim is refused because its minute was swept, used or not."""
@@ -123,7 +123,7 @@ class ReplayRecords:
             while (rows := self._sweep_some(end)) > 0:
                 removed += rows
         except lmdb.Error as exc:  # removing needs free space too; the next sweep continues
-            _LOG.warning("first uses that have expired stay for now: %s", type(exc).__name__)
+            _LOG.warning("replay records that have expired stay for now: %s", type(exc).__name__)
         return removed
 
     def _sweep_some(self, end: bytes) -> int:
@@ -142,7 +142,7 @@ class ReplayRecords:
 
 def _error_of(exc: lmdb.Error, what: str) -> StoreFull | StoreUnavailable:
     if isinstance(exc, lmdb.MapFullError) or exc.code in _NO_SPACE:
-        return StoreFull("no room for the record of first uses")
+        return StoreFull("no free space for a replay record")
     return StoreUnavailable(what)
 
 

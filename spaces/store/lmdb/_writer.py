@@ -302,7 +302,7 @@ def _pages(txn: "lmdb.Transaction[bytes]", table: "lmdb._Database | None" = None
 
 
 def _all_full(batch: Sequence[Sealed]) -> list[Outcome]:
-    return [StoreFull("no room for the batch") for _ in batch]
+    return [StoreFull("no free space for the batch") for _ in batch]
 
 
 def _fits(commit: Commit, space: _Space) -> bool:

@@ -55,7 +55,7 @@ class WriterThread:
             if time.monotonic() >= next_housekeeping:
                 next_housekeeping = time.monotonic() + HOUSEKEEPING_S
                 with suppress(StoreUnavailable):  # the next commit meets the same error and reports it
-                    self._housekeeping.keep_house()
+                    self._housekeeping.do_housekeeping()
             batch = self._next_batch()
             for (_, future), outcome in zip(batch, self._outcomes(batch), strict=True):
                 if isinstance(outcome, StoreError):

@@ -119,7 +119,7 @@ class _Keeper:
     def start(self) -> None:
         """Start the housekeeping."""
         self.stopped = asyncio.get_running_loop().create_future()
-        self._keep_house()
+        self._do_housekeeping()
 
     def stop(self, status: int) -> None:
         """End with this status; the first one counts."""
@@ -205,13 +205,13 @@ class _Keeper:
                 while self.connections:
                     await asyncio.gather(*[connection.closed for connection in self.connections])
 
-    def _keep_house(self) -> None:
+    def _do_housekeeping(self) -> None:
         try:
-            self._housekeeping.keep_house()
+            self._housekeeping.do_housekeeping()
         except WriterBroken:
             self._break()
             return
-        asyncio.get_running_loop().call_later(HOUSEKEEPING_S, self._keep_house)
+        asyncio.get_running_loop().call_later(HOUSEKEEPING_S, self._do_housekeeping)
 
 
 class _Connection(asyncio.Protocol):

@@ -52,7 +52,7 @@ def store_error_of(error: Exception) -> StoreError:
     """Return our error for a lasting one. The server's message may quote a row: only its state is passed on."""
     state = getattr(error, "sqlstate", None)
     if state == _DISK_FULL:
-        return StoreFull("the database has no room")
+        return StoreFull("the database has no free space")
     if state == _TWICE:
         return CommitInvalid("a commit puts a row that it also counts in")
     return StoreUnavailable(f"the database failed ({state or type(error).__name__})")

@@ -39,7 +39,7 @@ _TURN_AFTER_S: Final = int(HOUSEKEEPING_S) - 5
 _LOG: Final = logging.getLogger(__name__)
 
 
-async def keep_house(connections: Connections, clock: DatabaseClock, *, longest_life_s: int) -> bool:
+async def do_housekeeping(connections: Connections, clock: DatabaseClock, *, longest_life_s: int) -> bool:
     """Do one round unless another process did it or this one's clock is wrong; return whether it was done.
 
     Args:

@@ -36,7 +36,7 @@ from ..observing import Clocks, PoolUse
 from ._clock import DatabaseClock
 from ._commits import COMMIT_CONNECTIONS, Commits
 from ._errors import CONNECTION_ERRORS, store_error_of
-from ._housekeeping import ask_time, keep_house
+from ._housekeeping import ask_time, do_housekeeping
 from ._pool import Connections
 from ._reads import READ_CONNECTIONS, Reads
 from ._schema import prepare_tables
@@ -135,7 +135,7 @@ class _PostgresStore:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         if self._housekeeping is None:
-            self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
+            self._housekeeping = asyncio.get_running_loop().create_task(self._do_housekeeping())
 
     async def _prepare(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         if not self._is_prepared:
@@ -148,13 +148,13 @@ class _PostgresStore:
         await self._clock.compare(ask)
         self._is_prepared = True
 
-    async def _keep_house(self) -> None:
+    async def _do_housekeeping(self) -> None:
         """Run every minute, at a random time within it: processes that started together do not run together."""
         await asyncio.sleep(random.uniform(0, HOUSEKEEPING_S))  # noqa: S311  # spreads load, not for secrets
         while True:
             with suppress(StoreError, OSError, asyncpg.InterfaceError):
                 try:
-                    await keep_house(self._committing, self._clock, longest_life_s=self._longest_life_s)
+                    await do_housekeeping(self._committing, self._clock, longest_life_s=self._longest_life_s)
                 except asyncpg.PostgresError as exc:
                     _LOG.warning("housekeeping failed: %s", exc.sqlstate)  # the message might quote a row
             await asyncio.sleep(HOUSEKEEPING_S)

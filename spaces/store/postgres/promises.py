@@ -220,13 +220,13 @@ def clock_findings(clocks: Clocks) -> list[Finding]:
     side = "ahead of" if clocks.ahead_s > 0 else "behind"
     skew = f"this machine's clock is {abs(clocks.ahead_s):.0f} s {side} the database's"
     if clocks.is_apart:
-        text = f"{skew}: a node here keeps no house, and refuses tokens that others take"
+        text = f"{skew}: a node here does no housekeeping, and refuses tokens that others take"
         found.append(Finding(Severity.WRONG, text, "set both clocks: timedatectl set-ntp true"))
     if clocks.floor_ahead_s > 0:
         found.append(
             Finding(
                 Severity.WRONG,
-                f"first uses are forgotten up to {clocks.floor_ahead_s:.0f} s ahead of the database's clock:"
+                f"replay records are forgotten up to {clocks.floor_ahead_s:.0f} s ahead of the database's clock:"
                 " tokens that end before are refused",
                 "set the clocks of the database and of all nodes; housekeeping lowers it when what was claimed is over",
             )

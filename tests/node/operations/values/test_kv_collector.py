@@ -40,7 +40,7 @@ def puts_head(commit: Commit) -> bool:
     return any(put.key.startswith(b"K") and put.value is not None for put in commit.puts)
 
 
-async def keep_house(node: EmbeddedNode, clock: FixedClock, *, days: int) -> None:
+async def do_housekeeping(node: EmbeddedNode, clock: FixedClock, *, days: int) -> None:
     """Let days pass, with housekeeping every four hours, by another process after the first one is gone."""
     clock.advance(LEASE_S)
     housekeeper = Housekeeper(node.services)
@@ -71,7 +71,7 @@ async def still_there(held: tuple[Owner, HeldStore], reply: Reply, path: str, bo
     owner, _ = held
     assert reply.status == 200
     for days in (0, 3):
-        await keep_house(owner.node, owner.clock, days=days)
+        await do_housekeeping(owner.node, owner.clock, days=days)
         assert (await owner.get(path)).body == body
     assert len(owner.files()) == 1
 
@@ -85,7 +85,7 @@ async def test_shared_body_that_is_collected(held: tuple[Owner, HeldStore]) -> N
         assert (await owner.invoke(("del", "a"))).status == 200
         (brought,) = (owner.objects / "incoming").iterdir()
         os.utime(brought, (owner.clock.now() + 2 * ORPHAN_AFTER_S,) * 2)  # as if it had just come
-        await keep_house(owner.node, owner.clock, days=1)
+        await do_housekeeping(owner.node, owner.clock, days=1)
         assert owner.files() == [brought]
 
     reply, outcomes = await meanwhile(held, "b", LARGE, change)
@@ -108,7 +108,7 @@ async def test_file_that_is_taken_for_an_orphan(held: tuple[Owner, HeldStore], s
     owner, _ = held
     if swept_before:
         await owner.put("z", b"small")
-        await keep_house(owner.node, owner.clock, days=2)
+        await do_housekeeping(owner.node, owner.clock, days=2)
         await owner.put("y", LARGE[1:])
         await owner.invoke(("del", "y"))
 
@@ -116,14 +116,14 @@ async def test_file_that_is_taken_for_an_orphan(held: tuple[Owner, HeldStore], s
         for place in owner.files():
             os.utime(place, (owner.clock.now(),) * 2)
         owner.clock.advance(ORPHAN_AFTER_S + UNLINK_AFTER_S)
-        await keep_house(owner.node, owner.clock, days=3)
+        await do_housekeeping(owner.node, owner.clock, days=3)
 
     reply, outcomes = await meanwhile(held, "a", LARGE, change)
     # After an hour its own unlinking is due, so whether it finds its file decides: acknowledged and there, or neither.
     assert type(outcomes[0]) is Refused
     assert reply.status == 503
     assert (await owner.get("a")).status == 404
-    await keep_house(owner.node, owner.clock, days=3)
+    await do_housekeeping(owner.node, owner.clock, days=3)
     assert owner.files() == []
 
 

@@ -40,12 +40,12 @@ class Folder:
 
     def live(self, seconds: float, *, step_s: float = MINUTE_S) -> None:
         """Let time go by evenly, keeping house at each step."""
-        self._house.keep_house()
+        self._house.do_housekeeping()
         while seconds > 0:
             step_s = min(step_s, seconds)
             self.clock.advance(step_s)
             self._elapsed.advance(step_s)
-            self._house.keep_house()
+            self._house.do_housekeeping()
             seconds -= step_s
 
     def close(self) -> None:

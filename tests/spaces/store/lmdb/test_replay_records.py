@@ -169,7 +169,7 @@ def test_a_sweep_without_room_is_made_up_for(
             with short_of():
                 swept = record.sweep(MINUTE + 1)
             assert swept < number
-            assert "first uses that have expired stay for now" in caplog.text
+            assert "replay records that have expired stay for now" in caplog.text
             assert not record.claim(claim(0))
         assert record.sweep(MINUTE + 1) == number - swept
         assert record.claims() == []

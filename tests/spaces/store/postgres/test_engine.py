@@ -37,7 +37,7 @@ from spaces.store.contract import (
 )
 from spaces.store.observing import Clocked, Clocks
 from spaces.store.postgres._clock import DatabaseClock
-from spaces.store.postgres._housekeeping import keep_house
+from spaces.store.postgres._housekeeping import do_housekeeping
 from spaces.store.postgres._pool import Connections
 from spaces.store.postgres._schema import prepare_tables
 from spaces.store.postgres.engine import open_postgres
@@ -114,7 +114,7 @@ class Timed:
             await store.close()
 
     async def round(self, keeping: Connections, clock: FixedClock | None = None) -> bool:
-        return await keep_house(keeping, DatabaseClock(clock or self.clock), longest_life_s=LIFE_S)
+        return await do_housekeeping(keeping, DatabaseClock(clock or self.clock), longest_life_s=LIFE_S)
 
 
 @pytest.fixture
@@ -492,7 +492,7 @@ async def test_clocks_are_compared(timed: Timed) -> None:
         assert (reported.ahead_s, reported.floor_ahead_s > 3000) == (3660.0, True)
         wrong = [found.text for found in await examine(timed.url, clock=ahead) if found.severity is Severity.WRONG]
         assert any("3660 s ahead of the database's" in text for text in wrong)
-        assert any("first uses are forgotten" in text for text in wrong)
+        assert any("replay records are forgotten" in text for text in wrong)
 
 
 async def test_rows_that_a_clock_ahead_writes_are_of_the_database_s_time(timed: Timed) -> None:

@@ -12,8 +12,8 @@ from typing import Final
 
 from blake3 import blake3
 
-from .config.tree import Admin
-from .errors import ConfigurationError
+from ..config.tree import Admin
+from ..errors import ConfigurationError
 
 _MAX_BYTES: Final = 4096
 
