@@ -1,8 +1,8 @@
 """The terms of release: what the configuration states, what the store's release record says, and what is in force.
 
 The first start writes the record from the configuration. Later a configuration may be stricter than the record, never
-looser: the ability to start a process with other flags must not open keys. `sealspace release set` changes the record,
-everywhere at once, and writes an audit record (RL16).
+looser: the ability to start a process with other flags must not open keys. `sealspace admin release set` changes the
+record, everywhere at once, and writes an audit record (RL16).
 
 Example:
     record = await recorded_release(services.store)

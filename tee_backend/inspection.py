@@ -69,7 +69,7 @@ _SAID: Final[dict[str, tuple[str, str]]] = {
 
 
 class CollateralFolder:
-    """Documents as files `*.json` of a folder, as `sealspace collateral` and nodes read them.
+    """Documents as files `*.json` of a folder, as `sealspace admin collateral` and nodes read them.
 
     Args:
         folder: read anew each time.

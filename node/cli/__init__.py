@@ -1,20 +1,23 @@
 """The command line: one module a command, imported when the command is called.
 
-Human text goes to standard error, data to standard output. An error is two lines, what happened and the next command;
-the exit status follows from the error's code.
+Words for people go to standard error, data to standard output. An error is two lines, what happened and the next
+command; the exit status follows from the error's code.
 
 Modules:
-    attest: `sealspace attest`, the group.
     demo: `sealspace demo`.
     exit_status: exit statuses, and the codes of errors that lead to them.
+    groups: for each noun its verbs, and where they are.
     lazy: groups of commands that are imported on use.
-    terminal: everything that commands print.
+    shared: options that every command accepts.
+    terminal: everything that commands print and ask.
     version: `sealspace version`.
 
 Folders: operator, owner.
 """
 
 import os
+from collections.abc import Mapping
+from typing import Final
 
 import click
 
@@ -24,52 +27,67 @@ from sealspace.printable import printable
 from .. import __version__
 from ..errors import NodeError
 from .exit_status import EXIT_STATUS as EXIT_STATUS
-from .exit_status import EXIT_STATUSES, FAILED, REFUSED, WRONG_ARGUMENT
-from .lazy import LazyGroup, Row, Table
-from .terminal import hold_standard_streams, print_lines
+from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
+from .lazy import LazyGroup, Renamed, Row, Table
+from .shared import share_options
+from .terminal import hold_standard_streams, print_error
 
-# Listed here so that `--help` imports no command.
-COMMANDS: Table = {
-    "serve": Row("node.cli.operator.serve", "serve", "Run the node.", "node"),
-    "demo": Row("node.cli.demo", "demo", "Run a node and a simulated backend, and show what they do.", "node"),
-    "doctor": Row(
-        "node.cli.operator.doctor", "doctor", "Check the installation, the settings and the data folder.", "node"
-    ),
-    "release": Row(
-        "node.cli.operator.release", "release", "Show or set the terms under which keys are released.", "node"
-    ),
-    "collateral": Row(
-        "node.cli.operator.collateral", "collateral", "Take in what Intel publishes about its platforms.", "node"
-    ),
-    "attest": Row("node.cli.attest", "attest", "Show or verify receipts of releases, or a node's own evidence."),
-    "audit": Row(
-        "node.cli.operator.audit", "audit", "Export the chain over the audit records, or verify an export.", "node"
-    ),
-    "withdraw": Row(
-        "node.cli.operator.withdraw", "withdraw", "Withdraw code, a backend or evidence from every release.", "node"
-    ),
-    "admin": Row("node.cli.operator.admin", "admin", "Say who may have spaces here, in hosting mode `permit`.", "node"),
-    "migrate-store": Row(
-        "node.cli.operator.migrate_store", "migrate_store", "Move the store into a database, or back.", "node"
-    ),
-    "migrate-objects": Row(
-        "node.cli.operator.migrate_objects", "migrate_objects", "Move large values into a bucket, or back.", "node"
-    ),
-    "login": Row("node.cli.owner.login", "login", "Sign in to a node as an owner, with a wallet's key."),
-    "secret": Row("node.cli.owner.secret", "secret", "Owner: keep secrets: put, list, delete."),
-    "backend": Row(
-        "node.cli.owner.backend", "backend", "Owner: look at a backend, grant to exactly that, end it again."
-    ),
-    "receipts": Row("node.cli.owner.receipts", "receipts", "Owner: see who got keys, and check the node's receipts."),
-    "version": Row("node.cli.version", "version", "Print the version."),
-    "storekeeper": Row("node.cli.operator.storekeeper", "storekeeper", "", "node"),
-    "worker": Row("node.cli.operator.worker", "worker", "", "node"),
+# Heading of help -> its commands. Listed here so that `--help` imports no command.
+SECTIONS: Final[Mapping[str, Table]] = {
+    "Start": {
+        "serve": Row("node.cli.operator.serve", "serve", "Run the node.", "node"),
+        "demo": Row("node.cli.demo", "demo", "Run a node and a simulated backend, and show what they do.", "node"),
+        "doctor": Row(
+            "node.cli.operator.doctor", "doctor", "Check the installation, the settings and the data folder.", "node"
+        ),
+        "version": Row("node.cli.version", "version", "Print the version."),
+    },
+    "Who": {
+        "login": Row("node.cli.owner.login", "login", "Sign in to a node as an owner, with a wallet's key."),
+    },
+    "Keep": {
+        "secret": Row("node.cli.groups", "secret", "Secrets: put, list, delete."),
+    },
+    "Backends": {
+        "backend": Row("node.cli.groups", "backend", "Look at a backend, grant to exactly that, end it again."),
+        "receipts": Row("node.cli.groups", "receipts", "See who got keys, and verify the node's receipts."),
+        "node": Row("node.cli.groups", "node", "Check from outside what code a node runs."),
+    },
+    "Operate": {
+        "admin": Row("node.cli.groups", "admin", "Owners, release terms, collateral, audit, quotas and moves."),
+    },
+    # Started by `serve`.
+    "": {
+        "storekeeper": Row("node.cli.operator.storekeeper", "storekeeper", "", "node"),
+        "worker": Row("node.cli.operator.worker", "worker", "", "node"),
+    },
 }
-HIDDEN = frozenset({"storekeeper", "worker"})  # started by `serve`
+COMMANDS: Final[Table] = {name: row for section in SECTIONS.values() for name, row in section.items()}
+HIDDEN: Final = frozenset(SECTIONS[""])
+RENAMED: Final = {
+    "attest": "receipts, and node verify",
+    "attest export": "admin receipts export",
+    "attest node": "node verify",
+    "attest receipts": "admin receipts list",
+    "attest verify": "receipts verify",
+    "audit": "admin audit",
+    "collateral": "admin collateral",
+    "migrate-objects": "admin migrate-objects",
+    "migrate-store": "admin migrate-store",
+    "release": "admin release",
+    "withdraw": "admin withdraw",
+}
+"""Former name of a command -> its name now."""
 
 
 class _Root(LazyGroup):
-    """The command `sealspace`, whose help ends with the exit statuses."""
+    """The command `sealspace`, whose help lists commands by subject and ends with the exit statuses."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for heading, rows in SECTIONS.items():
+            if heading:
+                with formatter.section(heading):
+                    formatter.write_dl([(name, row.summary) for name, row in rows.items()])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_epilog(ctx, formatter)
@@ -80,13 +98,16 @@ class _Root(LazyGroup):
 cli = _Root(
     COMMANDS,
     hidden=HIDDEN,
+    renamed=RENAMED,
     name="sealspace",
-    help="sealspace: a key-value node whose secrets open only for code that proves itself.",
-    epilog="To run a node: `sealspace serve`. To keep secrets on one and grant them: `sealspace login`, then "
+    help="sealspace: a key-value node whose secrets open only for code that proves itself. Every command accepts the "
+    "options below, before its name or after it.",
+    epilog="To run a node: `sealspace serve`. To keep secrets on one and grant them: `sealspace login URL --new`, then "
     "`sealspace secret`, `sealspace backend` and `sealspace receipts`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 click.version_option(__version__, message="%(version)s")(cli)
+share_options(cli, is_shown=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,11 +119,14 @@ def main(arguments: list[str] | None = None) -> int:
         return fail(error.code, error.text, error.hint)
     except SealspaceError as error:
         return fail(error.code, _sentence(str(error)), error.hint or "sealspace --help", otherwise=_status_of(error))
-    except click.ClickException as error:
-        error.show()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()  # a noun without a verb: the verbs are what comes next
         return WRONG_ARGUMENT
-    except click.Abort:
-        return fail("aborted", "aborted", "start it again")
+    except click.ClickException as error:
+        return fail("usage", _usage_text(error), _usage_hint(error), otherwise=WRONG_ARGUMENT)
+    except click.Abort as error:
+        was_signal = isinstance(error.__cause__, KeyboardInterrupt)
+        return fail("aborted", "aborted", "start it again", otherwise=INTERRUPTED if was_signal else FAILED)
     except OSError as error:
         return _refused_by_system(error)
     return status if isinstance(status, int) else 0
@@ -111,8 +135,29 @@ def main(arguments: list[str] | None = None) -> int:
 def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
     """Print two lines, what happened and what to do next; return the exit status of the code."""
     # The text may contain what a node or a backend sent: its control characters must not reach the terminal.
-    print_lines(f"sealspace: {text}", f"next: {hint}", err=True)
+    print_error(text, hint)
     return EXIT_STATUS.get(code, otherwise)
+
+
+def _usage_text(error: click.ClickException) -> str:
+    if isinstance(error, click.exceptions.NoSuchCommand):
+        text = f"there is no command {error.command_name}"
+    elif isinstance(error, click.NoSuchOption):
+        text = f"there is no option {error.option_name}"
+    else:
+        text = _sentence(error.format_message())
+        return text[:1].lower() + text[1:]
+    return f"{text}; did you mean {error.possibilities[0]}?" if error.possibilities else text
+
+
+def _usage_hint(error: click.ClickException) -> str:
+    if isinstance(error, Renamed):
+        return f"sealspace {error.now} --help" if "," not in error.now else "sealspace --help"
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    command = "sealspace" if context is None else context.command_path
+    if isinstance(error, click.exceptions.NoSuchCommand) and error.possibilities:
+        command = f"{command} {error.possibilities[0]}"
+    return f"{command} --help"
 
 
 def _refused_by_system(error: OSError) -> int:

@@ -23,6 +23,9 @@ class ExitStatus(NamedTuple):
 FAILED: Final = 1
 WRONG_ARGUMENT: Final = 2
 REFUSED: Final = 15
+MISSING_EXTRA: Final = 20
+NOT_FOUND: Final = 21
+DENIED: Final = 22
 INTERRUPTED: Final = 130
 
 EXIT_STATUSES: Final = (
@@ -31,8 +34,8 @@ EXIT_STATUSES: Final = (
     ExitStatus(WRONG_ARGUMENT, "an option, an argument or a setting is wrong", ("configuration-invalid",)),
     ExitStatus(
         3,
-        "an extra is not installed, or another distribution owns one of our package names",
-        ("extra-missing", "foreign-distribution"),
+        "another distribution owns one of our package names",
+        ("foreign-distribution",),
     ),
     ExitStatus(4, "the root secret cannot be used", ("secret-unusable",)),
     ExitStatus(
@@ -75,7 +78,25 @@ EXIT_STATUSES: Final = (
     ),
     ExitStatus(REFUSED, "the node or the backend refuses", ("grant-not-taken",)),
     ExitStatus(16, "the clock is before the making of this version, or more than ten years after it", ("clock-wrong",)),
-    ExitStatus(INTERRUPTED, "the demo was interrupted"),
+    ExitStatus(MISSING_EXTRA, "an extra is not installed; the message says how to install it", ("extra-missing",)),
+    ExitStatus(
+        NOT_FOUND,
+        "there is no such secret, value, space or network",
+        ("not-found", "space-not-found", "network-not-found"),
+    ),
+    ExitStatus(
+        DENIED,
+        "this is not granted: the session, the delegation or the code that runs does not suffice",
+        (
+            "not-granted",
+            "unauthorized",
+            "action-not-authorized",
+            "delegation-revoked",
+            "release-refused",
+            "decrypt-denied",
+        ),
+    ),
+    ExitStatus(INTERRUPTED, "interrupted"),
 )
 EXIT_STATUS: Final = {code: status.number for status in EXIT_STATUSES for code in status.codes}
 """Code of an error -> exit status; 1 for every other."""

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import click
 
 from ..errors import ExtraMissing
+from .shared import share_options
 
 # Extra of the distribution -> the modules that it installs; of two extras with one module the smaller comes first.
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -45,18 +46,39 @@ Table: TypeAlias = Mapping[str, Row]
 """Name of a command -> where it is."""
 
 
+class Renamed(click.UsageError):
+    """A command is called by its former name.
+
+    Attributes:
+        now: how it is called now, after `sealspace`.
+    """
+
+    def __init__(self, former: str, now: str, context: click.Context) -> None:
+        super().__init__(f"{former} is now {now}", context)
+        self.now = now
+
+
 class LazyGroup(click.Group):
     """A group that imports a command when it is called.
 
     Args:
         table: its commands.
         hidden: names that help does not show.
+        renamed: former name of a command -> its name now, with that of its group.
         attributes: of click's group.
     """
 
-    def __init__(self, table: Table, *, hidden: frozenset[str] = frozenset(), **attributes: Any) -> None:
+    def __init__(
+        self,
+        table: Table,
+        *,
+        hidden: frozenset[str] = frozenset(),
+        renamed: Mapping[str, str] | None = None,
+        **attributes: Any,
+    ) -> None:
         super().__init__(**attributes)
         self.table = table
+        self.renamed = renamed or {}
         self._hidden = hidden
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -76,7 +98,25 @@ class LazyGroup(click.Group):
             if find_spec(needed) is None:
                 raise _missing(needed, row.extra)
         command: click.Command = getattr(import_module(row.module), row.attribute)
-        return command
+        return share_options(command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that was called.
+
+        Raises:
+            Renamed: it has another name now.
+            click.NoSuchCommand: there is none; names those that are written alike.
+        """
+        if args[0] not in self.table and not args[0].startswith("-"):
+            for former in (" ".join(args[:2]), args[0]):
+                if former in self.renamed:
+                    raise Renamed(former, self.renamed[former], ctx)
+            raise click.exceptions.NoSuchCommand(
+                args[0], possibilities=[*self.list_commands(ctx), *self.renamed], ctx=ctx
+            )
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command.

@@ -1,21 +1,27 @@
-"""What commands print: lines for people, JSON for programs; nothing else in the commands prints.
+"""What commands print, and what they ask: data on standard output, words for people on standard error.
 
 Any text may come from a node, a backend or a stored row, and may be shown in a terminal: lines are made printable here,
 whatever they contain, and JSON is encoded in ASCII.
 
 Example:
-    tell(f"granted: {cid}", err=True)
+    words(f"granted: {cid}")
     print_json({"kept": number})
 """
 
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import click
 import msgspec
 
-from sealspace.printable import printable_line
+from sealspace.errors import InvalidInput
+from sealspace.printable import printable, printable_line
+
+from .shared import shared
 
 
 def hold_standard_streams() -> None:
@@ -32,8 +38,16 @@ def hold_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
 def print_lines(*lines: str, err: bool = False) -> None:
-    """Print one line for each argument, whatever it contains, on standard output or on standard error."""
+    """Print one line for each argument, whatever it contains.
+
+    Args:
+        lines: data.
+        err: on standard error; for what a person has to read before an answer, even if the command is to be quiet.
+    """
     for line in lines:
         click.echo(printable_line(line), err=err)
 
@@ -53,3 +67,86 @@ def print_exactly(line: bytes) -> None:
         print_lines(line.decode("utf-8", "replace"))
     else:
         click.echo(line)
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a list in columns, one row a line; the headers for a person only, and nothing when there is no row.
+
+    Args:
+        headers: one for each column, in lower case.
+        rows: cells; what they contain is made printable.
+    """
+    shown = [[printable(cell) for cell in row] for row in rows]
+    if not shown:
+        return
+    if sys.stdout.isatty():
+        shown.insert(0, [header.upper() for header in headers])
+    widths = [max(len(row[column]) for row in shown) for column in range(len(headers))]
+    for row in shown:
+        print_lines("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def time_text(at: float) -> str:
+    """Return a time as all output has it: RFC 3339, UTC, to the second.
+
+    Args:
+        at: seconds since 1970.
+    """
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def words(*lines: str) -> None:
+    """Print lines for a person, unless the command was told to be quiet."""
+    if not shared().quiet:
+        print_lines(*lines, err=True)
+
+
+def print_error(text: str, next_step: str) -> None:
+    """Print what happened and what to do next; being quiet does not leave that out."""
+    print_lines(f"sealspace: {text}", f"next: {next_step}", err=True)
+
+
+def watched() -> bool:
+    """Whether a person watches, and can answer: standard input and standard error are terminals."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only with a person's consent.
+
+    Args:
+        question: ends with a question mark.
+        yes: it was given on the command line.
+    Raises:
+        InvalidInput: nobody is there to be asked.
+        click.Abort: the answer was no.
+    """
+    if yes:
+        return
+    if not watched():
+        raise InvalidInput(f"nobody is here to confirm it: {question.rstrip('?')}", hint="add --yes")
+    click.confirm(printable_line(question), abort=True, err=True)
+
+
+@contextmanager
+def progress(total: int | None, label: str) -> Iterator[Callable[[int], None]]:
+    """Show a bar on standard error while a person watches; yields what to call with each amount that was done.
+
+    Args:
+        total: amount of everything; None: not known.
+        label: what is done, in one or two words.
+    """
+    if not watched() or shared().quiet:
+        yield lambda _: None
+        return
+    from rich.console import Console  # 23 ms, and for people only
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(escape(printable(label)), total=total)
+        yield lambda amount: bar.advance(task, amount)

@@ -6,7 +6,8 @@ Rules kept here (spec/operations/running.md):
 - An unknown setting refuses to start; the message names its path and its source, and the hint its new name if it was
   renamed.
 - A variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are separated by commas.
-- Nothing else in the project reads the environment.
+- `SEALSPACE_NODE` and `SEALSPACE_HOME` are no settings: the command line reads them (`node.cli.shared`). Nothing
+  else in the project reads the environment.
 
 Example:
     config = load_config(flags={"http.port": 0})
@@ -30,6 +31,7 @@ ENVIRONMENT_PREFIX = "SEALSPACE_"
 CONFIG_FILE_NAME = "sealspace.toml"
 _CONFIG_FILE_VARIABLE = "SEALSPACE_CONFIG"
 _DATA_VARIABLE = "SEALSPACE_STORE__DATA"
+_NOT_SETTINGS: Final = frozenset({_CONFIG_FILE_VARIABLE, "SEALSPACE_NODE", "SEALSPACE_HOME"})
 # A settings file is a page of text; anything longer is refused.
 _MAX_FILE_BYTES = 1 << 20
 
@@ -123,7 +125,7 @@ def _from_file(path: Path) -> _Flat:
 def _from_environment(variables: Mapping[str, str]) -> _Flat:
     settings: _Flat = {}
     for name in sorted(variables):
-        if not name.startswith(ENVIRONMENT_PREFIX) or name == _CONFIG_FILE_VARIABLE:
+        if not name.startswith(ENVIRONMENT_PREFIX) or name in _NOT_SETTINGS:
             continue
         path = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
         text: object = variables[name]

@@ -337,7 +337,10 @@ class Retention(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = 0
     audit_unexported: Annotated[
-        bool, Meta(description="Remove audit records then that no export is known to hold; see `sealspace audit kept`.")
+        bool,
+        Meta(
+            description="Remove audit records then that no export is known to hold; see `sealspace admin audit kept`."
+        ),
     ] = False
 
 

@@ -187,4 +187,6 @@ async def _claim_release_record(config: Config, store: Store) -> None:
     if record is None:
         raise StoreBusy("the release record could not be written")
     if (difference := loosened(config.release, record)) is not None:
-        raise ReleaseLoosened(difference, hint="sealspace release show; sealspace release set changes the record")
+        raise ReleaseLoosened(
+            difference, hint="sealspace admin release show; sealspace admin release set changes the record"
+        )

@@ -79,7 +79,7 @@ async def claim_objects(config: Config, store: Store, objects: ObjectStore, *, s
             await claim_bucket(objects, store_id)
     except BodiesElsewhere as error:
         raise StoreMisused(
-            str(error), hint="sealspace migrate-objects moves them; spec/operations/running.md"
+            str(error), hint="sealspace admin migrate-objects moves them; spec/operations/running.md"
         ) from None
 
 

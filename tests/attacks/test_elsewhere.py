@@ -203,7 +203,7 @@ async def test_evidence_ends_at_both_ends(pair: Pair, platform: SimulatedPlatfor
     document.write_bytes(machine.collateral_json(time.time(), options=options))
     root = tmp_path / "root.pem"
     root.write_text(platform.root_pem)
-    assert await pair.command("collateral", "import", str(document), "--trust-root", str(root)) == 0
+    assert await pair.command("admin", "collateral", "import", str(document), "--trust-root", str(root)) == 0
     with pair.at(0) as stage:
         there = replace(stage, platform=machine)
         reply = await hand_in(there, delegate, owner, await there.nonce(delegate.did))
@@ -301,7 +301,7 @@ async def test_the_operator_withdraws(pair: Pair, kind: str, first: End) -> None
     owner, delegate = await pair.attested()
     value = await named(pair, kind, owner, delegate)
     await opens_everywhere(pair, delegate, owner)
-    assert await pair.command("withdraw", f"--{kind}", value) == 0
+    assert await pair.command("admin", "withdraw", f"--{kind}", value) == 0
     await refused_everywhere(pair, delegate, owner, first=first, said=refused("withdrawn"))
 
 
@@ -552,7 +552,7 @@ async def test_a_looser_server_does_not_join(
 async def test_terms_set_on_one_machine_hold_on_both(
     platform: SimulatedPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`sealspace release set` on one machine asks for evidence on the other at once, and a restart cannot undo it
+    """`sealspace admin release set` on one machine asks for evidence on the other at once, and a restart cannot undo it
     (RL16)."""
     url = postgres_server().new_database()
     monkeypatch.setenv(STORE_URL, url)
@@ -565,7 +565,7 @@ async def test_terms_set_on_one_machine_hold_on_both(
             pair = Pair((first, second), url)
             owner, delegate = await pair.attested()
             await opens_everywhere(pair, owner.session, owner)
-            assert await pair.command("release", "set", "--attestation", "everyone") == 0
+            assert await pair.command("admin", "release", "set", "--attestation", "everyone") == 0
             await refused_everywhere(pair, owner.session, owner, first=1, said=refused("mode"))
             await opens_everywhere(pair, delegate, owner)
         assert two.stop() == 0

@@ -40,7 +40,7 @@ def test_a_compose_file_without_an_end_is_not_read(tmp_path: Path, capsys: pytes
 def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """What the system has against a named folder is said in two lines, as every error is."""
     (tmp_path / "file").touch()
-    status = main(["attest", "export", "--data", str(tmp_path / "data"), str(tmp_path / name)])
+    status = main(["admin", "receipts", "export", "--data", str(tmp_path / "data"), str(tmp_path / name)])
     reported, following = _said(capsys)
     assert status == 1 and following.startswith("next: ls -ld ")
     assert reported.startswith(f"sealspace: {tmp_path}/")

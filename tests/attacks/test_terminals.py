@@ -198,7 +198,7 @@ async def test_every_text_of_every_answer(desk: Desk) -> None:
         ("backend", "show", desk.backend_url, "--json"): 0,
         ("backend", "grant", desk.backend_url, "--yes"): 0,
         ("backend", "list"): 0,
-        ("receipts",): 0,
+        ("receipts", "list"): 0,
     }
     tried = changed = 0
     for number, (command, status) in enumerate(commands.items()):
@@ -238,7 +238,7 @@ async def test_every_refusal(desk: Desk, refusal: bytes) -> None:
         ("secret", "list"),
         ("secret", "put", "API_KEY"),
         ("backend", "show", desk.backend_url),
-        ("receipts",),
+        ("receipts", "list"),
     ):
         status, printed = await desk.run(*command, home=_home(command, "refused"))
         assert status != 0 and _is_fit(printed) and "\nnext: " in f"\n{printed}", (command, printed)
@@ -256,11 +256,11 @@ async def test_receipts_that_a_node_signed(desk: Desk) -> None:
         return {**value, "receipts": [receipt_json(one) for one in twisted]}
 
     desk.middles[0].rewrite = (page, forged)
-    status, printed = await desk.run("receipts")
+    status, printed = await desk.run("receipts", "list")
     first, last = printed.splitlines()
     assert (status, last) == (0, f"1 receipts, each signed by the node {signer.did}")
     assert _is_fit(printed) and "approved by everybody" in first
-    status, printed = await desk.run("receipts", "--json")
+    status, printed = await desk.run("receipts", "list", "--json")
     assert _is_fit(printed) and json.loads(printed.splitlines()[0])["invoker"] == HOSTILE
 
 

@@ -326,7 +326,7 @@ async def test_the_operator_withdraws_everywhere_at_once(
             assert opens(await stage.ask(delegate, owner), delegate, owner)
     assert stage.node is not None
     value = delegate.did if kind == "--did" else measurements_of(delegate.did).mrtd.hex()
-    command = ["withdraw", "--data", data_of(stage.node), kind, value]
+    command = ["admin", "withdraw", "--data", data_of(stage.node), kind, value]
     assert await asyncio.to_thread(main, command) == 0
     assert value in capsys.readouterr().out
     for worker in (0, 1):
@@ -350,15 +350,15 @@ async def test_the_operators_files_are_verified_without_the_node(
         status = await asyncio.to_thread(main, [*arguments])
         return status, capsys.readouterr().out
 
-    assert await run("attest", "export", "--data", data, "--network", owner.network, str(folder)) == (
+    assert await run("admin", "receipts", "export", "--data", data, "--network", owner.network, str(folder)) == (
         0,
         '{"receipts":1}\n',
     )
     (receipt,) = (folder / "receipts").iterdir()
-    assert (await run("attest", "receipts", "--data", data, "--network", owner.network))[1] == (
+    assert (await run("admin", "receipts", "list", "--data", data, "--network", owner.network))[1] == (
         receipt.read_text() + "\n"
     )
-    anybody = ("attest", "verify", str(receipt), "--evidence", str(folder / "documents"), "--trust-root", str(root))
+    anybody = ("receipts", "verify", str(receipt), "--evidence", str(folder / "documents"), "--trust-root", str(root))
     judge = (*anybody, "--node-did", stage.node_did)
     status, shown = await run(*judge)
     assert (status, json.loads(shown)["ground"]) == (0, "attested")
@@ -373,14 +373,14 @@ async def test_the_operators_files_are_verified_without_the_node(
     document.write_bytes(document.read_bytes() + b" ")
     assert (await run(*judge))[0] == 12
 
-    status, lines = await run("audit", "export", "--data", data)
+    status, lines = await run("admin", "audit", "export", "--data", data)
     audit = tmp_path / "audit.jsonl"
     audit.write_text(lines)
     assert status == 0 and hashlib.sha256(receipt.read_bytes()).hexdigest() in bytes_of_details(lines)
-    status, shown = await run("audit", "verify", "--node-did", stage.node_did, str(audit))
+    status, shown = await run("admin", "audit", "verify", "--node-did", stage.node_did, str(audit))
     assert (status, json.loads(shown)["number"]) == (0, lines.count('"sealspace.audit-entry/v1"'))
     audit.write_text(lines.replace(delegate.did, owner.wallet.did, 1))
-    assert (await run("audit", "verify", "--node-did", stage.node_did, str(audit)))[0] == 1
+    assert (await run("admin", "audit", "verify", "--node-did", stage.node_did, str(audit)))[0] == 1
 
 
 def bytes_of_details(lines: str) -> str:
@@ -401,10 +401,10 @@ def collateral_of(stage: Stage, advisories: tuple[str, ...]) -> bytes:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["withdraw"],
-        ["withdraw", "--did", "did:key:z", "--measurement", "00"],
-        ["withdraw", "--measurement", "00"],
-        ["attest", "receipts", "--network", "nothing"],
+        ["admin", "withdraw"],
+        ["admin", "withdraw", "--did", "did:key:z", "--measurement", "00"],
+        ["admin", "withdraw", "--measurement", "00"],
+        ["admin", "receipts", "list", "--network", "nothing"],
     ],
 )
 def test_commands_that_say_nothing_useful(arguments: list[str]) -> None:
@@ -419,9 +419,9 @@ def test_files_that_are_none(tmp_path: Path, content: bytes, capsys: pytest.Capt
     path.write_bytes(content)
     did = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
     for status, arguments in (
-        (12, ["attest", "verify", str(path), "--evidence", str(tmp_path), "--node-did", did]),
-        (12, ["attest", "verify", str(tmp_path / "absent"), "--evidence", str(tmp_path), "--node-did", did]),
-        (1, ["audit", "verify", "--node-did", did, str(path)]),
+        (12, ["receipts", "verify", str(path), "--evidence", str(tmp_path), "--node-did", did]),
+        (12, ["receipts", "verify", str(tmp_path / "absent"), "--evidence", str(tmp_path), "--node-did", did]),
+        (1, ["admin", "audit", "verify", "--node-did", did, str(path)]),
     ):
         assert main(arguments) == status
         assert len(capsys.readouterr().err.splitlines()) == 2

@@ -257,7 +257,7 @@ async def _without_room(laden: Laden, owner: Owner) -> None:
 
 def _audit_of(data: Path, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
-    assert main(["audit", "export", "--data", str(data)]) == 0
+    assert main(["admin", "audit", "export", "--data", str(data)]) == 0
     return capsys.readouterr().out
 
 

@@ -186,7 +186,7 @@ async def test_node_killed_under_load(tmp_path: Path, server: S3Server, place: B
 
 
 def command(name: str, folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    called = [*COMMAND, name, "--data", str(folder / "data"), *arguments]
+    called = [*COMMAND, *name.split(), "--data", str(folder / "data"), *arguments]
     variables = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **variables}
     return subprocess.run(called, capture_output=True, text=True, check=False, env=variables, timeout=60)
 
@@ -200,13 +200,13 @@ async def test_large_values_move_into_a_bucket_and_back(
     with running_node(tmp_path, workers=1) as node:
         for path, value in values.items():
             assert (await owner.call(node.url, "put", path, value)).status == 200
-        running = command("migrate-objects", tmp_path, "--to", "bucket", **settings)
+        running = command("admin migrate-objects", tmp_path, "--to", "bucket", **settings)
         assert "stop the node" in running.stderr
     refused = command("serve", tmp_path, "--port", "0", **settings)
     assert (refused.returncode, "migrate-objects" in refused.stderr) == (5, True)
     assert "migrate-objects" in command("doctor", tmp_path, **settings).stdout
     await asyncio.to_thread(_killed_move, tmp_path, server, place, settings)
-    moved = json.loads(command("migrate-objects", tmp_path, "--to", "bucket", **settings).stdout)
+    moved = json.loads(command("admin migrate-objects", tmp_path, "--to", "bucket", **settings).stdout)
     assert moved["bodies"] == 4 and moved["copied"] < 4
     assert moved["bytes"] == sum(len(HUGE[at:]) for at in range(4))
     refused = command("serve", tmp_path, "--port", "0")
@@ -218,7 +218,7 @@ async def test_large_values_move_into_a_bucket_and_back(
     with running_node(tmp_path, workers=1, environment=settings) as node:
         for path, value in values.items():
             assert (await owner.call(node.url, "get", path)).body == value
-    back = command("migrate-objects", tmp_path, "--to", "folder", **settings)
+    back = command("admin migrate-objects", tmp_path, "--to", "folder", **settings)
     assert json.loads(back.stdout)["copied"] == 4, back.stderr
     with running_node(tmp_path, workers=1) as node:
         for path, value in values.items():
@@ -227,7 +227,7 @@ async def test_large_values_move_into_a_bucket_and_back(
 
 def _killed_move(folder: Path, server: S3Server, place: BucketPlace, settings: dict[str, str]) -> None:
     """Begin a move, and kill it once a body is in the bucket."""
-    called = [*COMMAND, "migrate-objects", "--data", str(folder / "data"), "--to", "bucket"]
+    called = [*COMMAND, "admin", "migrate-objects", "--data", str(folder / "data"), "--to", "bucket"]
     variables = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **settings}
     with subprocess.Popen(called, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None

@@ -129,7 +129,7 @@ def test_store_moves_into_a_database_and_the_node_goes_on(tmp_path: Path, url: s
     """A node that was started on LMDB is the same node on the database after `migrate-store`."""
     with running_node(tmp_path, "--workers", "1") as node:
         before = _get(f"{node.url}/info")["nodeId"]
-    moved = _command("migrate-store", "--data", str(tmp_path / "data"), "--store", url, "--to", "postgresql")
+    moved = _command("admin", "migrate-store", "--data", str(tmp_path / "data"), "--store", url, "--to", "postgresql")
     assert moved.returncode == 0, moved.stderr
     assert json.loads(moved.stdout)["rows"] > 0
     assert "rows copied" in moved.stderr
@@ -147,7 +147,7 @@ def test_store_moves_into_a_database_and_the_node_goes_on(tmp_path: Path, url: s
     assert "next: sealspace serve --store postgresql://" in served.stderr
     with running_node(tmp_path, "--workers", "1", "--store", url) as node:
         assert before == _get(f"{node.url}/info")["nodeId"]
-    again = _command("migrate-store", "--data", str(tmp_path / "data"), "--store", url, "--to", "postgresql")
+    again = _command("admin", "migrate-store", "--data", str(tmp_path / "data"), "--store", url, "--to", "postgresql")
     assert again.returncode != 0
     assert "holds a store already" in again.stderr
 
@@ -157,18 +157,22 @@ async def test_move_that_is_killed_goes_on(tmp_path: Path, url: str) -> None:
     asked for again, and ends with both sides alike by their digest."""
     folder, back = tmp_path / "data", tmp_path / "back"
     await _filled(open_lmdb(folder))
-    _killed("migrate-store", "--data", str(folder), "--store", url, "--to", "postgresql")
+    _killed("admin", "migrate-store", "--data", str(folder), "--store", url, "--to", "postgresql")
     store = open_postgres(url)
     with pytest.raises(StoreUnavailable):
         await store.read()
     await store.close()
-    refused = _command("migrate-store", "--data", str(back), "--store", url, "--to", "lmdb")
+    refused = _command("admin", "migrate-store", "--data", str(back), "--store", url, "--to", "lmdb")
     assert "a part of a migration" in refused.stderr
-    there = json.loads(_command("migrate-store", "--data", str(folder), "--store", url, "--to", "postgresql").stdout)
+    there = json.loads(
+        _command("admin", "migrate-store", "--data", str(folder), "--store", url, "--to", "postgresql").stdout
+    )
     assert there["rows"] == ROWS
-    _killed("migrate-store", "--data", str(back), "--store", url, "--to", "lmdb")
+    _killed("admin", "migrate-store", "--data", str(back), "--store", url, "--to", "lmdb")
     assert not (back / "store").exists()
-    returned = json.loads(_command("migrate-store", "--data", str(back), "--store", url, "--to", "lmdb").stdout)
+    returned = json.loads(
+        _command("admin", "migrate-store", "--data", str(back), "--store", url, "--to", "lmdb").stdout
+    )
     assert (returned["rows"], returned["digest"]) == (ROWS, there["digest"])
     store = open_lmdb(back)
     page = (await store.read(ranges=(Range(b"K", limit=4096),))).pages[0]

@@ -1,21 +1,20 @@
 """Commands of operators: they work on a data folder or a database.
 
 Modules:
-    admin: `sealspace admin owners`.
-    attest: `sealspace attest`.
-    attest_verify: `sealspace attest verify`.
-    audit: `sealspace audit`.
-    collateral: `sealspace collateral`.
+    audit: `sealspace admin audit`.
+    collateral: `sealspace admin collateral`.
     diagnoses: what `doctor` says about databases and buckets.
     doctor: `sealspace doctor`.
-    migrate_objects: `sealspace migrate-objects`.
-    migrate_store: `sealspace migrate-store`.
+    migrate_objects: `sealspace admin migrate-objects`.
+    migrate_store: `sealspace admin migrate-store`.
     opened_store: the store for a command, with or without a running node.
-    release: `sealspace release`.
+    owners: `sealspace admin owners`.
+    receipts: `sealspace admin receipts`.
+    release: `sealspace admin release`.
     serve: `sealspace serve`.
     settings: options that several commands share.
     settings_table: the table of settings.
     storekeeper: `sealspace storekeeper`, started by `serve`.
-    withdraw: `sealspace withdraw`.
+    withdraw: `sealspace admin withdraw`.
     worker: `sealspace worker`, started by `serve`.
 """

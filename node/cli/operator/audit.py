@@ -1,4 +1,4 @@
-"""`sealspace audit`: the chain over the audit records, and its verification without the node."""
+"""`sealspace admin audit`: the chain over the audit records, and its verification without the node."""
 
 import asyncio
 from pathlib import Path
@@ -18,7 +18,7 @@ from spaces.store.contract import Store
 from ...config.tree import Config
 from ...errors import AuditRefuted, StoreMisused
 from ...platform.root_secret import load_root_secret
-from ..terminal import print_exactly, print_json, print_lines
+from ..terminal import print_exactly, print_json, words
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
@@ -83,7 +83,7 @@ async def _note_kept(config: Config, file: BinaryIO) -> None:
         if verified.after > before:
             raise AuditRefuted(
                 f"the export begins behind entry {verified.after}, kept are those up to {before}",
-                hint=f"sealspace audit export --after {before}",
+                hint=f"sealspace admin audit export --after {before}",
             )
         if verified.store_id != chain.store_id or not last:
             raise AuditRefuted("it is the export of another store, or of nothing", hint="export it again")
@@ -97,7 +97,7 @@ async def _export(config: Config, after: int) -> None:
         chain = await _chain(config, store)
         cut = await pruned_through(store)
         if cut > after:
-            print_lines(f"entries up to {cut} were removed; the export begins with the signed head over them", err=True)
+            words(f"entries up to {cut} were removed; the export begins with the signed head over them")
         now = SystemClock().now()
         while (await seal_batch(store, chain, now=now, is_last=True)).more:
             pass

@@ -1,4 +1,4 @@
-"""`sealspace collateral`: import what Intel publishes about its platforms, and list what is stored."""
+"""`sealspace admin collateral`: import what Intel publishes about its platforms, and list what is stored."""
 
 import asyncio
 from collections.abc import Sequence
@@ -98,7 +98,7 @@ async def _import(config: Config, files: tuple[Path, ...]) -> list[ImportedColla
         if record is None or root.sha256 not in record.trust_roots:
             raise CollateralRefused(
                 "the trust root is not the one that the store's release record names",
-                hint="give it with --trust-root FILE; sealspace release show prints the record",
+                hint="give it with --trust-root FILE; sealspace admin release show prints the record",
             )
         clock, rules = SystemClock(), refresh_rules(config.collateral)
         return [

@@ -1,7 +1,7 @@
 """What `sealspace doctor` reports about services on other machines: a database, a bucket.
 
 Example:
-    for diagnosis in diagnose_database(config): tell(*diagnosis.lines("database"))
+    for diagnosis in diagnose_database(config): print_lines(*diagnosis.lines("database"))
 """
 
 import asyncio
@@ -71,7 +71,7 @@ async def diagnose_objects(config: Config, store: Store) -> str:
     if identity is not None and recorded != place_text(config):
         raise StoreMisused(
             f"the store has its large values in {recorded}, the settings say {place_text(config)}",
-            hint="set objects.url to where they are, or move them with sealspace migrate-objects",
+            hint="set objects.url to where they are, or move them with sealspace admin migrate-objects",
         )
     if config.objects.url is None:
         return "in the folder blobs of the data folder"

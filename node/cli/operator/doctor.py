@@ -125,7 +125,7 @@ async def _store(config: Config) -> str:
             hint=where_the_secret_is(config, identity.node_did),
         )
     if (difference := loosened(config.release, record)) is not None:
-        raise StoreMisused(difference, hint="sealspace release show")
+        raise StoreMisused(difference, hint="sealspace admin release show")
     return f"belongs to {identity.node_did}, attestation {record.mode}"
 
 

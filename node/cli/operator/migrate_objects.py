@@ -1,4 +1,4 @@
-"""`sealspace migrate-objects`: move large values from the data folder into a bucket, or back."""
+"""`sealspace admin migrate-objects`: move large values from the data folder into a bucket, or back."""
 
 import asyncio
 from pathlib import Path
@@ -18,14 +18,14 @@ from ...errors import ConfigurationError, NodeError, StoreMisused
 from ...platform.root_secret import STORE_FOLDER_NAME
 from ...storage.objects import claim_bucket, open_bucket, open_folder, place_text
 from ...storage.stores import embedded_store, is_shared, moved_error
-from ..terminal import print_json, print_lines
+from ..terminal import print_json, words
 from .settings import config_from, data_options
 
 Place = Literal["bucket", "folder"]
 _PRINT_EVERY_BODIES = 100
 
 
-@click.command()
+@click.command("migrate-objects")
 @data_options
 @click.option("--store", "store__url", metavar="URL", help="Another store than LMDB in the data folder.")
 @click.option("--objects", "objects__url", metavar="URL", help="The bucket: s3://bucket/prefix.")
@@ -78,7 +78,7 @@ class _Progress:
     def progress(self, bodies: int) -> None:
         if bodies >= self._next:
             self._next = bodies + _PRINT_EVERY_BODIES
-            print_lines(f"{bodies} bodies in place", err=True)
+            words(f"{bodies} bodies in place")
 
 
 def _as_node_error(error: SpaceError, config: Config) -> NodeError:

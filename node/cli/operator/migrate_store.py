@@ -1,4 +1,4 @@
-"""`sealspace migrate-store`: move the store from the data folder into a database, or back."""
+"""`sealspace admin migrate-store`: move the store from the data folder into a database, or back."""
 
 import asyncio
 from pathlib import Path
@@ -11,14 +11,14 @@ from spaces.errors import SpaceError, StoreLocked
 from ...config.loading import Value
 from ...config.tree import Config
 from ...errors import ConfigurationError, NodeError, StoreMisused
-from ..terminal import print_json, print_lines
+from ..terminal import print_json, words
 from .settings import config_from, data_options
 
 Engine = Literal["postgresql", "lmdb"]
 _PRINT_EVERY_ROWS = 10_000
 
 
-@click.command()
+@click.command("migrate-store")
 @data_options
 @click.option("--store", "store__url", metavar="URL", help="The database, without a password.")
 @click.option("--to", "target", type=click.Choice(get_args(Engine)), required=True, help="Where the store goes.")
@@ -58,7 +58,7 @@ class _Progress:
     def progress(self, rows: int) -> None:
         if rows >= self._next:
             self._next = rows + _PRINT_EVERY_ROWS
-            print_lines(f"{rows} rows copied", err=True)
+            words(f"{rows} rows copied")
 
 
 def _as_node_error(error: SpaceError, config: Config) -> NodeError:

@@ -1,4 +1,4 @@
-"""`sealspace release`: the terms under which keys leave this node, as they are recorded in the store."""
+"""`sealspace admin release`: the terms under which keys leave this node, as they are recorded in the store."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -83,7 +83,7 @@ def set_terms(
         named = key_providers_named(key_providers, where="--key-provider")
         changes.append(lambda record: replace(record, key_providers=named))
     if not changes:
-        raise click.UsageError("nothing to set; see `sealspace release set --help`")
+        raise click.UsageError("nothing to set; see `sealspace admin release set --help`")
     record = asyncio.run(_change(config_from(config_file, {"store__data": store__data}), changes))
     print_json(_shown(record))
 

@@ -8,7 +8,7 @@ import click
 
 from ...config.loading import CONFIG_FILE_NAME, Value, load_config
 from ...config.tree import Config
-from ..terminal import print_lines
+from ..terminal import words
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,5 +25,5 @@ def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
     A settings file in the current folder is not read (see `config`); a user who relies on it is notified.
     """
     if config_file is None and Path(CONFIG_FILE_NAME).is_file():
-        print_lines(f"{CONFIG_FILE_NAME} of the current folder is not read; --config names a settings file", err=True)
+        words(f"{CONFIG_FILE_NAME} of the current folder is not read; --config names a settings file")
     return load_config(file=config_file, flags={name.replace("__", "."): value for name, value in flags.items()})

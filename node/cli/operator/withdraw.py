@@ -1,4 +1,4 @@
-"""`sealspace withdraw`: take code, a backend or evidence out of every release, everywhere at once."""
+"""`sealspace admin withdraw`: take code, a backend or evidence out of every release, everywhere at once."""
 
 import asyncio
 from pathlib import Path
@@ -38,7 +38,7 @@ def withdraw(
     try:
         listed = asyncio.run(_withdraw(config, parse_withdrawal({**given[0]})))
     except WithdrawalError as error:
-        raise ConfigurationError(error.text, hint="sealspace withdraw --help") from None
+        raise ConfigurationError(error.text, hint="sealspace admin withdraw --help") from None
     except RecordError as error:
         raise StoreMisused(f"the store cannot be read: {error}", hint="sealspace doctor") from error
     print_json(withdrawals_json(listed))

@@ -1,8 +1,6 @@
 """Commands of owners: they call a node over HTTP, and need the base install only.
 
 Modules:
-    attest_node: `sealspace attest node`.
-    backend: `sealspace backend`, the group.
     backend_end: `sealspace backend list`, `revoke` and `withdraw`.
     backend_grant: `sealspace backend grant`.
     backend_serve: `sealspace backend serve` and `simulate`.
@@ -11,7 +9,9 @@ Modules:
     node_demand: holding a session to the node's own evidence.
     node_judging: judging a node's evidence, and describing it in words.
     node_terms: options that say what a node has to prove.
+    node_verify: `sealspace node verify`.
     owner_profile: the owner's folder: key, session, grants.
-    receipts: `sealspace receipts`.
+    receipts: `sealspace receipts list`.
+    receipts_verify: `sealspace receipts verify`.
     secret: `sealspace secret`.
 """

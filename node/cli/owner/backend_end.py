@@ -1,8 +1,6 @@
 """`sealspace backend list`, `revoke` and `withdraw`: the state of grants, and ending them."""
 
 import asyncio
-import sys
-from pathlib import Path
 
 import click
 
@@ -12,17 +10,16 @@ from sealspace.client import Client
 from sealspace.errors import InvalidInput, NodeRefused
 from sealspace.printable import printable
 
-from ..terminal import print_json, print_lines
-from .owner_profile import KeptGrant, OwnerHome, home_option
+from ..shared import shared
+from ..terminal import confirm, print_json, print_lines, words
+from .owner_profile import KeptGrant, OwnerHome, owner_home
 
 
 @click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-@home_option
-def list_(as_json: bool, home: Path) -> None:
+def list_() -> None:
     """Show the grants that were made from here, and the state of each at the node."""
-    for row in asyncio.run(_list(OwnerHome(home))):
-        if as_json:
+    for row in asyncio.run(_list(owner_home())):
+        if shared().as_json:
             print_json(row)
         else:
             paths = ", ".join(map(str, row["paths"]))  # type: ignore[arg-type]  # a list
@@ -35,14 +32,13 @@ def list_(as_json: bool, home: Path) -> None:
     epilog="Example: `sealspace backend revoke https://backend.example`.",
 )
 @click.argument("target", metavar="URL|DID")
-@home_option
-def revoke(target: str, home: Path) -> None:
+def revoke(target: str) -> None:
     """End every grant that was made from here to the backend with this address or DID, at once and for good.
 
     A new grant may be made afterwards.
     """
-    ended = asyncio.run(_revoke(OwnerHome(home), target))
-    print_lines(f"revoked {ended} grant{'s' if ended != 1 else ''}", err=True)
+    ended = asyncio.run(_revoke(owner_home(), target))
+    words(f"revoked {ended} grant{'s' if ended != 1 else ''}")
 
 
 @click.command(
@@ -54,8 +50,7 @@ def revoke(target: str, home: Path) -> None:
 @click.option("--measurement", metavar="HEX", help="A register (96 hex digits) or a compose hash (64) instead.")
 @click.option("--evidence", metavar="DIGEST", help="Evidence by its SHA-256, as receipts name it, instead.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@home_option
-def withdraw(target: str | None, measurement: str | None, evidence: str | None, yes: bool, home: Path) -> None:
+def withdraw(target: str | None, measurement: str | None, evidence: str | None, yes: bool) -> None:
     """Withdraw a backend, code or evidence: it gets no key of the owner's network any more, whatever grants say.
 
     In force for the next request, and never taken back. To end a grant only, use `revoke`.
@@ -63,12 +58,9 @@ def withdraw(target: str | None, measurement: str | None, evidence: str | None, 
     named = [one for one in (target, measurement, evidence) if one is not None]
     if len(named) != 1:
         raise click.UsageError("name a backend, or --measurement, or --evidence")
-    if not yes:
-        if not sys.stdin.isatty():
-            raise InvalidInput("nobody is here to confirm it, and it is never taken back", hint="add --yes")
-        click.confirm(f"withdraw {named[0]} for ever?", abort=True, err=True)
-    asyncio.run(_withdraw(OwnerHome(home), target=target, measurement=measurement, evidence=evidence))
-    print_lines(f"withdrawn: {named[0]}", err=True)
+    confirm(f"withdraw {named[0]} for ever?", yes=yes)
+    asyncio.run(_withdraw(owner_home(), target=target, measurement=measurement, evidence=evidence))
+    words(f"withdrawn: {named[0]}")
 
 
 async def _list(home: OwnerHome) -> list[dict[str, Json]]:
@@ -104,7 +96,7 @@ async def _revoke(home: OwnerHome, target: str) -> int:
                 await client.delegations.revoke_by_wallet(one.portable, wallet)
             except NodeRefused as refusal:
                 refused = refusal
-                print_lines(f"not revoked: {one.portable.cid}", err=True)
+                words(f"not revoked: {one.portable.cid}")
     if refused is not None:
         raise refused
     return len(grants)

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,9 +24,10 @@ from sealspace.backends import (
 from sealspace.client import Client
 from sealspace.errors import BackendError, InvalidInput
 
-from ..terminal import print_json, print_lines
+from ..shared import shared
+from ..terminal import print_json, print_lines, watched, words
 from .backend_show import Approved, approved_in, inspector_for, look, looking_options
-from .owner_profile import KeptGrant, OwnerHome
+from .owner_profile import KeptGrant, OwnerHome, owner_home
 
 MAX_TTL_S: Final = 365 * 86_400.0
 _DURATION = re.compile(r"(?P<number>[0-9]{1,5})(?P<unit>[mhd])")
@@ -82,8 +82,6 @@ def grant(
     pin: Pin,
     trust_root: Path | None,
     collateral: Path | None,
-    as_json_: bool,
-    home: Path,
 ) -> None:
     """Look at the backend at URL, show what it runs, and grant secrets to exactly that.
 
@@ -101,10 +99,10 @@ def grant(
         is_sure=yes,
         hands_over=not no_hand_over,
     )
-    place = OwnerHome(home)
+    place = owner_home()
     place.profile()  # an owner who is not logged in need not wait for a quote
     inspector = inspector_for(place, trust_root=trust_root, collateral=collateral)
-    asyncio.run(_grant(place, asked, inspector, json=as_json_))
+    asyncio.run(_grant(place, asked, inspector, json=shared().as_json))
 
 
 async def _grant(home: OwnerHome, asked: _Parameters, inspector: EvidenceVerifier, *, json: bool) -> None:
@@ -122,7 +120,7 @@ async def _grant(home: OwnerHome, asked: _Parameters, inspector: EvidenceVerifie
             seen, asked.secrets, ttl_s=asked.ttl_s, accept=asked.accept, pin=asked.pin, wallet=home.wallet()
         )
         path = home.keep_grant(KeptGrant(url=asked.url, portable=portable))
-        print_lines(f"granted: {portable.cid}", err=True)
+        words(f"granted: {portable.cid}")
         if asked.hands_over:
             await _hand_over(asked.url, KeptGrant(url=asked.url, portable=portable), path)
         if json:
@@ -136,7 +134,7 @@ async def _hand_over(url: str, kept: KeptGrant, path: Path) -> None:
     except BackendError as refusal:
         refusal.hint = f"the grant stands; hand over {path}, or end it: sealspace backend revoke {url}"
         raise
-    print_lines("handed over: the backend took it up", err=True)
+    words("handed over: the backend took it up")
 
 
 async def _require_stored(client: Client, resources: tuple[str, ...]) -> None:
@@ -154,7 +152,7 @@ def _confirm(asked: _Parameters, seen: Seen) -> None:
     """Ask for confirmation, unless the owner already knows all the code that runs there, and named what it may read."""
     if asked.is_sure or (_is_known(asked, seen) and _are_named(asked, seen)):
         return
-    if not sys.stdin.isatty():
+    if not watched():
         raise InvalidInput(
             "nobody is here to confirm what was seen",
             hint="name approved code with --like FILE, or whole with --expect (a compose hash needs its key provider), "

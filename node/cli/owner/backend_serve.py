@@ -35,6 +35,7 @@ from tee_backend.publishing import BackendSurface
 
 from ...errors import ConfigurationError, ProcessFailed
 from ...listening_socket import bind_socket, url_of
+from ..shared import shared
 from ..terminal import print_lines
 
 EXAMPLE_COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
@@ -75,7 +76,6 @@ def _made(folder: Path) -> SimulatedPlatform:
     epilog="Example: `sealspace backend simulate tee`, then `sealspace backend serve --simulate tee --node "
     "http://127.0.0.1:8000 --secret API_KEY`.",
 )
-@click.option("--node", required=True, metavar="URL", help="The node at which owners grant.")
 @click.option(
     "--secret", "secrets", metavar="NAME", multiple=True, required=True, help="A secret to ask for; repeatable."
 )
@@ -105,7 +105,6 @@ def _made(folder: Path) -> SimulatedPlatform:
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 takes any free one."
 )
 def serve(
-    node: str,
     secrets: tuple[str, ...],
     platform_folder: Path | None,
     quotes: Quotes,
@@ -119,6 +118,9 @@ def serve(
     Prints `listening on http://HOST:PORT` on standard error. `GET /` says what it can read at this moment. Its key
     lives as long as it runs.
     """
+    node = shared().node
+    if node is None:
+        raise click.UsageError("name the node at which owners grant: --node URL")
     compose = EXAMPLE_COMPOSE if compose_file is None else _read_compose(compose_file)
     source, shown = _source(platform_folder, quotes, compose, is_named=compose_file is not None)
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)

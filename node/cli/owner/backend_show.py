@@ -28,8 +28,9 @@ from tee_backend.inspection import CollateralFolder, FetchedCollateral, Inspecto
 
 from ...errors import ConfigurationError, NotSignedIn
 from ...term_files import read_trust_root
-from ..terminal import print_json, print_lines
-from .owner_profile import OwnerHome, Profile, home_option
+from ..shared import shared
+from ..terminal import print_json, print_lines, words
+from .owner_profile import OwnerHome, Profile, owner_home
 
 LENIENCIES: Final[tuple[Leniency, ...]] = ("tcb-status", "advisories", "attributes")
 PINS: Final[tuple[Pin, ...]] = ("compose", "instance")
@@ -80,8 +81,6 @@ def looking_options(command: Command) -> Command:
             type=click.Path(path_type=Path, exists=True, file_okay=False),
             help="Folder of collateral, instead of asking Intel or of the one that the login remembered.",
         ),
-        click.option("--json", "as_json_", is_flag=True, help="Print one JSON object."),
-        home_option,
     )
     for option in reversed(options):
         command = option(command)
@@ -103,14 +102,12 @@ def show(
     pin: Pin,
     trust_root: Path | None,
     collateral: Path | None,
-    as_json_: bool,
-    home: Path,
 ) -> None:
     """Ask the backend at URL what it runs, verify its quote on this machine, and say what a grant would name.
 
     Nothing is granted.
     """
-    inspector = inspector_for(OwnerHome(home), trust_root=trust_root, collateral=collateral)
+    inspector = inspector_for(owner_home(), trust_root=trust_root, collateral=collateral)
     approved = None if like is None else approved_in(like)
     seen = asyncio.run(look(url, inspector))
     require_expected(seen, expect)
@@ -120,10 +117,10 @@ def show(
         policy = policy_for(seen, accept=accept, pin=pin, ttl_s=_SHOWN_TTL_S)
     except BackendNotAcceptable as refusal:
         # It is shown all the same, so that a person can read what is wrong.
-        print_seen(seen_json=as_json(seen), words=in_plain_words(seen), json=as_json_)
+        print_seen(seen_json=as_json(seen), words=in_plain_words(seen), json=shared().as_json)
         raise refusal from None
-    print_seen(seen_json=as_json(seen, policy), words=in_plain_words(seen, policy), json=as_json_)
-    print_lines(f"to grant to exactly this: sealspace backend grant {url}", err=True)
+    print_seen(seen_json=as_json(seen, policy), words=in_plain_words(seen, policy), json=shared().as_json)
+    words(f"to grant to exactly this: sealspace backend grant {url}")
 
 
 def print_seen(*, seen_json: dict[str, Json], words: tuple[str, ...], json: bool) -> None:
@@ -136,7 +133,7 @@ def print_seen(*, seen_json: dict[str, Json], words: tuple[str, ...], json: bool
 
 async def look(url: str, inspector: EvidenceVerifier) -> Seen:
     """Inspect a backend, and report that on the terminal meanwhile."""
-    print_lines(f"asking {url} for a fresh quote, and verifying it …", err=True)
+    words(f"asking {url} for a fresh quote, and verifying it …")
     return await look_at(url, inspector)
 
 

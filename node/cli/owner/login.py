@@ -1,7 +1,6 @@
 """`sealspace login`: sign in to a node as the owner of spaces and secrets, with a wallet's key."""
 
 import asyncio
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -21,10 +20,11 @@ from sealspace.session import Session
 
 from ...errors import NotSignedIn
 from ...term_files import read_node_policy
-from ..terminal import print_json, print_lines
+from ..shared import shared
+from ..terminal import print_json, print_lines, watched, words
 from .node_demand import demanding
 from .node_terms import Demand, demand_options
-from .owner_profile import OwnerHome, Profile, home_option, make_wallet, read_wallet
+from .owner_profile import OwnerHome, Profile, make_wallet, owner_home, read_wallet
 
 _NETWORK_ABILITIES: Final = (
     DECRYPT,
@@ -35,12 +35,12 @@ _NETWORK_ABILITIES: Final = (
 
 
 @click.command(
-    epilog="Examples: `sealspace login --node http://127.0.0.1:8000 --new` makes a key and signs in; later "
-    "`sealspace login --node http://127.0.0.1:8000` signs in again. With `--require-node-evidence --node-policy "
+    epilog="Examples: `sealspace login http://127.0.0.1:8000 --new` makes a key and signs in; later "
+    "`sealspace login http://127.0.0.1:8000` signs in again. With `--require-node-evidence --node-policy "
     "approved.json` no token leaves this machine, now or later, unless the node proves that it runs that code; "
-    "`sealspace attest node URL` prints such a policy.",
+    "`sealspace node verify URL` prints such a policy.",
 )
-@click.option("--node", required=True, metavar="URL", help="The node: https://…, or http://… on this machine.")
+@click.argument("url", metavar="[URL]", required=False)
 @click.option(
     "--key-file",
     metavar="FILE",
@@ -56,16 +56,13 @@ _NETWORK_ABILITIES: Final = (
     help="Days until the session ends.",
 )
 @demand_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@home_option
-def login(
-    node: str, key_file: Path | None, is_new: bool, days: float, demand: Demand, as_json: bool, home: Path
-) -> None:
+def login(url: str | None, key_file: Path | None, is_new: bool, days: float, demand: Demand) -> None:
     """Sign in to a node as an owner; the session is kept for the commands `secret`, `backend` and `receipts`.
 
     One signature of the wallet; the owner's space for secrets and encryption network are there afterwards.
     """
-    place = OwnerHome(home)
+    place = owner_home()
+    node = url or shared().node or place.profile().node
     demand, policy = _demanded(place, node, demand)
     path = (key_file or place.default_key_file).absolute()
     wallet = make_wallet(path, SystemEntropy().token(32)) if is_new else read_wallet(path)
@@ -79,7 +76,7 @@ def login(
         node_policy=policy,
     )
     place.keep(profile, session)
-    if as_json:
+    if shared().as_json:
         print_json(_as_json(profile, session))
     else:
         _show(profile, session, is_new=is_new)
@@ -98,11 +95,9 @@ def _as_json(profile: Profile, session: Session) -> dict[str, Json]:
 def _show(profile: Profile, session: Session, *, is_new: bool) -> None:
     print_lines(f"logged in as {profile.owner}", f"at {profile.node}, {printable(str(session.node_id))}")
     if profile.node_policy is not None:
-        print_lines("the node proved approved code, and has to before every later command", err=True)
+        words("the node proved approved code, and has to before every later command")
     if is_new:
-        print_lines(
-            f"the wallet's key is in {profile.key_file}: keep a copy, nothing is recovered without it", err=True
-        )
+        words(f"the wallet's key is in {profile.key_file}: keep a copy, nothing is recovered without it")
 
 
 def _demanded(home: OwnerHome, node: str, demand: Demand) -> tuple[Demand, NodePolicy | None]:
@@ -140,7 +135,7 @@ async def _seen_code(node: str, demand: Demand) -> Policy:
             attestation = await node_judging.ask_node(client)
         facts = await verifier.examine(attestation, now=SystemClock().now())
     print_lines(*node_judging.in_words(attestation.statement, facts), err=True)
-    if not sys.stdin.isatty():
+    if not watched():
         raise InvalidInput(
             "nobody is here to approve what the node runs",
             hint="read it, keep the policy in a file, and name that: --node-policy FILE",

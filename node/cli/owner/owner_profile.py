@@ -12,13 +12,11 @@ Example:
 
 import os
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
-
-import click
+from typing import Final
 
 from capabilities.ambient import SystemClock
 from capabilities.errors import CapabilityError, InvalidJson
@@ -32,28 +30,14 @@ from sealspace.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_po
 from sealspace.session import Session, load_session, save_session
 
 from ...errors import KeyFileUnusable, NotSignedIn
+from ..shared import shared
 from .node_demand import demanding
 from .node_terms import node_policy_json, parse_node_policy
 
-FOLDER_NAME: Final = ".sealspace"
 _VERSION: Final = 1
 _MAX_PROFILE_BYTES: Final = 128 * 1024
 _MAX_KEY_FILE_BYTES: Final = 256
-_HINT: Final = "sealspace login --node URL"
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def home_option(command: Command) -> Command:
-    """Add the option that names the folder."""
-    return click.option(
-        "--home",
-        metavar="DIR",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=lambda: Path.home() / FOLDER_NAME,
-        show_default=f"~/{FOLDER_NAME}",
-        help="Where the owner's session and grants are kept.",
-    )(command)
+_HINT: Final = "sealspace login URL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +79,12 @@ class OwnerHome:
 
     Args:
         folder: created with mode 0700 when something is first stored.
+        node: address at which the node of the login is called; None: the one of the login.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, node: str | None = None) -> None:
         self.folder = folder
+        self._node = node
 
     @property
     def default_key_file(self) -> Path:
@@ -173,10 +159,11 @@ class OwnerHome:
             raise NotSignedIn("the session of the last login cannot be read", hint=_again(profile)) from None
         if session.expires_at is not None and session.expires_at <= SystemClock().now():
             raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
+        node = self._node or profile.node
         trust_root, collateral = profile.trust_root, profile.collateral
         async with (
-            demanding(profile.node, profile.node_policy, trust_root=trust_root, collateral=collateral) as requirement,
-            Client(profile.node, session=session, require_node_evidence=requirement) as client,
+            demanding(node, profile.node_policy, trust_root=trust_root, collateral=collateral) as requirement,
+            Client(node, session=session, require_node_evidence=requirement) as client,
         ):
             if requirement is not None:
                 await client.node_evidence()  # before anything of the node is believed, not only before a token
@@ -240,6 +227,11 @@ class OwnerHome:
             )
 
 
+def owner_home() -> OwnerHome:
+    """Return the folder that the running command was given, to be opened at the node that it was given."""
+    return OwnerHome(shared().home_folder, node=shared().node)
+
+
 def read_wallet(path: Path) -> WalletSigner:
     """Read a wallet's private key: 64 hex digits, with or without `0x`.
 
@@ -288,7 +280,7 @@ def make_wallet(path: Path, secret: bytes) -> WalletSigner:
 
 
 def _again(profile: Profile) -> str:
-    return f"sealspace login --node {profile.node}"
+    return f"sealspace login {profile.node}"
 
 
 def _optional_path(value: Json) -> Path | None:

@@ -1,4 +1,4 @@
-"""`sealspace receipts`: who got keys of the owner's network, checked."""
+"""`sealspace receipts list`: who got keys of the owner's network, checked."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -16,41 +16,41 @@ from spaces.audit.export import verify_export
 from spaces.errors import AuditChainBroken
 
 from ...errors import AuditRefuted
-from ..terminal import print_json, print_lines
-from .owner_profile import OwnerHome, home_option
+from ..shared import shared
+from ..terminal import print_json, print_lines, words
+from .owner_profile import OwnerHome, owner_home
 
 
 @click.command(
-    epilog="Examples: `sealspace receipts`; `sealspace receipts --out FOLDER`, then `sealspace attest verify "
+    "list",
+    epilog="Examples: `sealspace receipts list`; `sealspace receipts list --out DIR`, then `sealspace receipts verify "
     "FOLDER/receipts/….json --evidence FOLDER/documents --node-did DID` judges a release anew, without the node; the "
     "first command says the DID.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: the receipt as it was signed.")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Keep receipts and their documents in a folder."
 )
 @click.option(
     "--audit", type=click.File("rb"), help="Look every receipt up in this export of the audit chain, and verify that."
 )
-@home_option
-def receipts(as_json: bool, out: Path | None, audit: BinaryIO | None, home: Path) -> int:
+def list_(out: Path | None, audit: BinaryIO | None) -> int:
     """Print the receipts of the owner's network, oldest first; the node's signature on each is checked.
 
     With --audit the status is 1 when a receipt is missing from the chain.
     """
-    found = asyncio.run(_fetch(OwnerHome(home), out))
+    found = asyncio.run(_fetch(owner_home(), out))
     places = None if audit is None or not found else _places(audit, node_did=found[0].node)
     missing = 0
     for receipt in found:
         place = None if places is None else places.get(digest_of(receipt))
         missing += places is not None and place is None
-        if as_json:
+        if shared().as_json:
             shown: dict[str, Json] = {} if places is None else {"auditEntry": place}
             print_json({**receipt_json(receipt), **shown})
         else:
             print_lines(_line(receipt) + ("" if places is None else f"  {_place_words(place)}"))
-    # The value that `attest verify --node-did` needs.
-    print_lines(f"{len(found)} receipts, each signed by the node {found[0].node}" if found else "no receipts", err=True)
+    # The value that `receipts verify --node-did` needs.
+    words(f"{len(found)} receipts, each signed by the node {found[0].node}" if found else "no receipts")
     return 1 if missing else 0
 
 
@@ -65,7 +65,7 @@ async def _fetch(home: OwnerHome, out: Path | None) -> list[Receipt]:
 
 
 def _keep(folder: Path, receipt: Receipt, documents: dict[bytes, bytes]) -> None:
-    """Write a receipt and its documents as `sealspace attest export` does."""
+    """Write a receipt and its documents as `sealspace admin receipts export` does."""
     for made in ("receipts", "documents"):
         (folder / made).mkdir(parents=True, exist_ok=True)
     (folder / "receipts" / f"{digest_of(receipt).hex()}.json").write_bytes(encode_receipt(receipt))

@@ -2,56 +2,47 @@
 
 import asyncio
 import sys
-from pathlib import Path
 
 import click
 
 from sealspace.errors import InvalidInput
 from sealspace.secrets import MAX_SECRET_BYTES
 
-from ..terminal import print_json, print_lines
-from .owner_profile import OwnerHome, home_option
+from ..shared import shared
+from ..terminal import print_json, print_lines, words
+from .owner_profile import OwnerHome, owner_home
 
 _scope = click.option("--scope", metavar="SCOPE", help="Keep it under a scope of its own.")
 
 
-@click.group()
-def secret() -> None:
-    """Keep secrets in the owner's space, sealed before they leave this machine."""
-
-
-@secret.command("put", epilog="Example: `sealspace secret put API_KEY < key.txt`, or without `<` to be asked for it.")
+@click.command("put", epilog="Example: `sealspace secret put API_KEY < key.txt`, or without `<` to be asked for it.")
 @click.argument("name")
 @_scope
 @click.option("--keep-newline", is_flag=True, help="Keep the line break at the end of standard input.")
-@home_option
-def put(name: str, scope: str | None, keep_newline: bool, home: Path) -> None:
+def put(name: str, scope: str | None, keep_newline: bool) -> None:
     """Seal and store a secret; its value comes from standard input, never from an argument."""
-    asyncio.run(_put(OwnerHome(home), name, _value(keep_newline=keep_newline), scope=scope))
-    print_lines(f"stored {name}", err=True)
+    asyncio.run(_put(owner_home(), name, _value(keep_newline=keep_newline), scope=scope))
+    words(f"stored {name}")
 
 
-@secret.command("list")
+@click.command("list")
 @_scope
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
-@home_option
-def list_(scope: str | None, as_json: bool, home: Path) -> None:
+def list_(scope: str | None) -> None:
     """Print the names of secrets, never a value."""
-    names = asyncio.run(_list(OwnerHome(home), scope=scope))
-    if as_json:
+    names = asyncio.run(_list(owner_home(), scope=scope))
+    if shared().as_json:
         print_json(names)
     else:
         print_lines(*names)
 
 
-@secret.command("delete")
+@click.command("delete")
 @click.argument("name")
 @_scope
-@home_option
-def delete(name: str, scope: str | None, home: Path) -> None:
+def delete(name: str, scope: str | None) -> None:
     """Delete a secret."""
-    asyncio.run(_delete(OwnerHome(home), name, scope=scope))
-    print_lines(f"deleted {name}", err=True)
+    asyncio.run(_delete(owner_home(), name, scope=scope))
+    words(f"deleted {name}")
 
 
 def _value(*, keep_newline: bool) -> str:

@@ -57,5 +57,5 @@ async def usable_collateral(services: Services, quote: Quote) -> UsableCollatera
 
 def _missing(retry_after_s: int | None) -> CollateralMissing:
     if retry_after_s is None:
-        return CollateralMissing("the operator runs: sealspace collateral import FILE")
+        return CollateralMissing("the operator runs: sealspace admin collateral import FILE")
     return CollateralMissing("it is being fetched: ask for a new challenge, then attest anew", retry_after_s)

@@ -120,6 +120,7 @@ class Machine:
     async def run(self, *arguments: str, given: str = "", typed: str | None = None) -> int:
         """Run a command; what it said is kept."""
         self.monkeypatch.setattr(sys, "stdin", standard_input(given if typed is None else typed, typed is not None))
+        self.monkeypatch.setattr(sys.stderr, "isatty", lambda: typed is not None)
         self.capsys.readouterr()
         status = await asyncio.to_thread(main, [*arguments, "--home", str(self.folder / "home")])
         self.out, self.err = self.capsys.readouterr()

@@ -54,7 +54,7 @@ CALLS: Mapping[str, Call] = {
     "secret put": Call("API_KEY --home {home}", given="open sesame"),
     "secret list": HOME,
     "secret delete": Call("API_KEY --home {home}"),
-    "receipts": HOME,
+    "receipts list": HOME,
     "backend show": Call(f"{NOWHERE} --home {{home}}"),
     "backend grant": Call(f"{NOWHERE} --yes --home {{home}}"),
     "backend list": HOME,
@@ -62,26 +62,26 @@ CALLS: Mapping[str, Call] = {
     "backend withdraw": Call(f"{BACKEND} --yes --home {{home}}"),
     "backend simulate": Call("{folder}/tee"),
     "backend serve": Call("--simulate {folder}/absent --node {node} --secret API_KEY", status=2),
-    "attest node": Call(NOWHERE),
-    "attest verify": Call(f"--evidence {{folder}} --node-did {BACKEND} {{folder}}/receipt.json"),
-    "attest receipts": DATA,
-    "attest export": Call("--data {data} {folder}/receipts"),
+    "node verify": Call(NOWHERE),
+    "receipts verify": Call(f"--evidence {{folder}} --node-did {BACKEND} {{folder}}/receipt.json"),
+    "admin receipts list": DATA,
+    "admin receipts export": Call("--data {data} {folder}/receipts"),
     "serve": Call("--data {data} --port 0"),
     "demo": Call("--dir {folder}"),
     "doctor": DATA,
-    "release show": DATA,
-    "release set": Call("--data {data} --attestation everyone"),
-    "collateral import": Call("--data {data} {folder}/platform.json"),
-    "collateral list": DATA,
-    "audit export": DATA,
-    "audit verify": Call(f"--node-did {BACKEND} {{folder}}/audit.jsonl"),
-    "audit kept": Call("--data {data} {folder}/audit.jsonl"),
-    "withdraw": Call(f"--data {{data}} --did {BACKEND}"),
+    "admin release show": DATA,
+    "admin release set": Call("--data {data} --attestation everyone"),
+    "admin collateral import": Call("--data {data} {folder}/platform.json"),
+    "admin collateral list": DATA,
+    "admin audit export": DATA,
+    "admin audit verify": Call(f"--node-did {BACKEND} {{folder}}/audit.jsonl"),
+    "admin audit kept": Call("--data {data} {folder}/audit.jsonl"),
+    "admin withdraw": Call(f"--data {{data}} --did {BACKEND}"),
     "admin owners add": Call(f"--data {{data}} {BACKEND}"),
     "admin owners remove": Call(f"--data {{data}} {BACKEND}"),
     "admin owners list": DATA,
-    "migrate-store": Call(f"--data {{data}} --store {DATABASE} --to postgresql"),
-    "migrate-objects": Call(f"--data {{data}} --objects {BUCKET} --to bucket"),
+    "admin migrate-store": Call(f"--data {{data}} --store {DATABASE} --to postgresql"),
+    "admin migrate-objects": Call(f"--data {{data}} --objects {BUCKET} --to bucket"),
     "storekeeper": Call(),
     "worker": Call(),
 }
@@ -162,9 +162,11 @@ async def test_each_command_of_the_base_install(environments: dict[str, Environm
             assert _names_the_extra(one, extra), (name, one)
 
 
-@pytest.mark.parametrize("arguments", ["serve", "doctor", "demo", "release show", "attest receipts", "worker"])
+@pytest.mark.parametrize(
+    "arguments", ["serve", "doctor", "demo", "admin release show", "admin receipts list", "worker"]
+)
 def test_a_process_names_the_extra_that_it_needs(environments: dict[str, Environment], arguments: str) -> None:
-    """What runs first in a fresh process ends the same way: two lines and status 3."""
+    """What runs first in a fresh process ends the same way: two lines and status 20."""
     assert _names_the_extra(environments["base"].run(*arguments.split()), "node")
 
 
@@ -199,8 +201,8 @@ def test_a_demand_that_is_remembered_is_not_dropped(environments: dict[str, Envi
     [
         (f"serve --data {{data}} --port 0 --store {DATABASE}", "postgres"),
         (f"serve --data {{data}} --port 0 --objects {BUCKET}", "s3"),
-        (f"migrate-store --data {{data}} --store {DATABASE} --to postgresql", "postgres"),
-        (f"migrate-objects --data {{data}} --objects {BUCKET} --to bucket", "s3"),
+        (f"admin migrate-store --data {{data}} --store {DATABASE} --to postgresql", "postgres"),
+        (f"admin migrate-objects --data {{data}} --objects {BUCKET} --to bucket", "s3"),
     ],
 )
 async def test_a_client_that_is_not_installed_names_its_extra(

@@ -12,6 +12,7 @@ from node import __version__
 from node.cli import COMMANDS, EXIT_STATUS, HIDDEN, main
 from node.cli.exit_status import EXIT_STATUSES
 from node.cli.operator.settings_table import markdown_table
+from node.cli.shared import is_shared
 from node.config.tree import Config, Release, Store
 from node.errors import NodeError
 from node.processes.embedded import embedded_node
@@ -46,7 +47,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     """Help names every command that is not hidden, and imports none of them."""
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all((f"  {name} " in shown) == (name not in HIDDEN) for name in COMMANDS)
+    assert all((f"\n  {name} " in shown) == (name not in HIDDEN) for name in COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -92,8 +93,8 @@ def test_settings_table(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--config", "absent.toml"], "configuration-invalid"),
         (["serve", "--host", "0.0.0.0"], "configuration-invalid"),
         (["serve", "--host", "203.0.113.1", "--port", "1", "--config", "open.toml"], "configuration-invalid"),
-        (["release", "show", "--data", "absent"], "store-misused"),
-        (["collateral", "import", "--data", "absent", "x.json"], "store-misused"),
+        (["admin", "release", "show", "--data", "absent"], "store-misused"),
+        (["admin", "collateral", "import", "--data", "absent", "x.json"], "store-misused"),
     ],
 )
 def test_errors_are_two_lines(
@@ -113,7 +114,9 @@ def test_errors_are_two_lines(
     assert re.match(r"sealspace: [a-z]", first) and not first.endswith(".")
 
 
-@pytest.mark.parametrize("arguments", [["release", "set"], ["release", "set", "--trust-root", "x", "--intel-root"]])
+@pytest.mark.parametrize(
+    "arguments", [["admin", "release", "set"], ["admin", "release", "set", "--trust-root", "x", "--intel-root"]]
+)
 def test_usage_errors(arguments: list[str]) -> None:
     """Options that say nothing or contradict each other are status 2."""
     assert main(arguments) == 2
@@ -121,7 +124,7 @@ def test_usage_errors(arguments: list[str]) -> None:
 
 def test_release_show(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The release record is printed as one JSON object."""
-    assert main(["release", "show", "--data", str(data)]) == 0
+    assert main(["admin", "release", "show", "--data", str(data)]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown == {
         "attestation": "delegates",
@@ -136,12 +139,12 @@ def test_release_set(data: Path, tmp_path: Path, other_root: Path, capsys: pytes
     """Setting terms changes what is named and nothing else; a later show says the same."""
     policy = tmp_path / "policy.json"
     policy.write_text('{"mode": "everyone"}')
-    set_all = ["release", "set", "--data", str(data), "--attestation", "off", "--trust-root", str(other_root)]
+    set_all = ["admin", "release", "set", "--data", str(data), "--attestation", "off", "--trust-root", str(other_root)]
     assert main(set_all) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["attestation"], len(said["trustRoots"][0]), said["nodePolicy"]) == ("off", 64, None)
-    assert main(["release", "set", "--data", str(data), "--intel-root", "--node-policy-suffices"]) == 0
-    assert main(["release", "show", "--data", str(data)]) == 0
+    assert main(["admin", "release", "set", "--data", str(data), "--intel-root", "--node-policy-suffices"]) == 0
+    assert main(["admin", "release", "show", "--data", str(data)]) == 0
     *_, shown = capsys.readouterr().out.splitlines()
     assert tuple(json.loads(shown)[k] for k in ("attestation", "trustRoots", "nodePolicySuffices")) == (
         "off",
@@ -154,7 +157,7 @@ def test_release_set_names_key_providers(data: Path, capsys: pytest.CaptureFixtu
     """Key providers are named one by one, or none; what is no provider, and a contradiction, change nothing (RL16)."""
 
     def reported(*options: str) -> object:
-        assert main(["release", "set", "--data", str(data), *options]) == 0
+        assert main(["admin", "release", "set", "--data", str(data), *options]) == 0
         return json.loads(capsys.readouterr().out.splitlines()[-1])["keyProviders"]
 
     assert reported("--key-provider", "tpm", "--key-provider", "kms:0a") == ["kms:0a", "tpm"]
@@ -162,8 +165,8 @@ def test_release_set_names_key_providers(data: Path, capsys: pytest.CaptureFixtu
         ["--key-provider", "local-sgx"],
         [part for n in range(17) for part in ("--key-provider", f"tpm:{n:02x}")],
     ):
-        assert main(["release", "set", "--data", str(data), *wrong]) == EXIT_STATUS["configuration-invalid"]
-    assert main(["release", "set", "--data", str(data), "--key-provider", "tpm", "--no-key-provider"]) == 2
+        assert main(["admin", "release", "set", "--data", str(data), *wrong]) == EXIT_STATUS["configuration-invalid"]
+    assert main(["admin", "release", "set", "--data", str(data), "--key-provider", "tpm", "--no-key-provider"]) == 2
     assert reported("--attestation", "everyone") == ["kms:0a", "tpm"]
     assert reported("--no-key-provider") == []
 
@@ -173,7 +176,7 @@ def test_release_set_refuses_a_bad_policy(data: Path, tmp_path: Path, text: str)
     """A file that is no policy changes nothing."""
     policy = tmp_path / "policy.json"
     policy.write_text(text)
-    arguments = ["release", "set", "--data", str(data), "--node-policy", str(policy)]
+    arguments = ["admin", "release", "set", "--data", str(data), "--node-policy", str(policy)]
     assert EXIT_STATUS["configuration-invalid"] == main(arguments)
 
 
@@ -185,7 +188,10 @@ async def test_release_set_is_audited(data: Path) -> None:
 
     from spaces.store.lmdb.engine import open_lmdb
 
-    assert await asyncio.to_thread(main, ["release", "set", "--data", str(data), "--attestation", "everyone"]) == 0
+    assert (
+        await asyncio.to_thread(main, ["admin", "release", "set", "--data", str(data), "--attestation", "everyone"])
+        == 0
+    )
     store = open_lmdb(data)
     try:
         (record,) = await audit_records(store)
@@ -203,11 +209,11 @@ def test_collateral_import(
 
     path = tmp_path / "a.json"
     path.write_bytes(platform.collateral_json(time.time()))
-    refused = main(["collateral", "import", "--data", str(data), str(path)])
+    refused = main(["admin", "collateral", "import", "--data", str(data), str(path)])
     assert EXIT_STATUS["collateral-refused"] == refused  # Intel's root is trusted, not this one
-    assert main(["release", "set", "--data", str(data), "--trust-root", str(other_root)]) == 0
+    assert main(["admin", "release", "set", "--data", str(data), "--trust-root", str(other_root)]) == 0
     capsys.readouterr()
-    assert main(["collateral", "import", "--data", str(data), "--trust-root", str(other_root), str(path)]) == 0
+    assert main(["admin", "collateral", "import", "--data", str(data), "--trust-root", str(other_root), str(path)]) == 0
     said = json.loads(capsys.readouterr().out)
     assert {"fmspc": platform.fmspc.hex(), "ca": "platform"}.items() <= said.items()
 
@@ -239,5 +245,5 @@ def test_serve_options_are_settings() -> None:
     from node.cli.operator.serve import serve
     from node.config.tree import setting_types
 
-    names = {parameter.name for parameter in serve.params} - {"config_file"}
+    names = {one.name for one in serve.params if not is_shared(one)} - {"config_file"}
     assert {name.replace("__", ".") for name in names if name} <= setting_types().keys()

@@ -34,7 +34,7 @@ class Bench:
 
     async def attest(self, *arguments: str) -> int:
         files = ["--trust-root", str(self.folder / "root.pem"), "--collateral", str(self.folder / "collateral")]
-        command = ["attest", "node", self.node.url, *files, *arguments]
+        command = ["node", "verify", self.node.url, *files, *arguments]
         return await asyncio.to_thread(main, command)
 
     def policy(self, policy: Policy) -> list[str]:
@@ -107,7 +107,7 @@ async def test_other_code_is_reported(bench: Bench, capsys: Captured) -> None:
 async def test_other_roots_are_named(bench: Bench, capsys: Captured) -> None:
     """Under Intel's root a simulated platform is refused, and a root that is accepted is a digest."""
     folder = ["--collateral", str(bench.folder / "collateral")]
-    assert await asyncio.to_thread(main, ["attest", "node", bench.node.url, *folder]) == 1
+    assert await asyncio.to_thread(main, ["node", "verify", bench.node.url, *folder]) == 1
     assert "untrusted-root" in capsys.readouterr().out
     accepted = ["--accept-root", INTEL_ROOT_SHA256.hex(), "--accept-operator-secret"]
     assert await bench.attest(*accepted, *bench.policy(bench.approved)) == 0
@@ -116,14 +116,14 @@ async def test_other_roots_are_named(bench: Bench, capsys: Captured) -> None:
 
 async def test_what_cannot_be_asked(bench: Bench, tmp_path: Path, capsys: Captured) -> None:
     """A node that is not there, a folder that is not there and documents that are none end with their own status."""
-    assert await asyncio.to_thread(main, ["attest", "node", "http://127.0.0.1:9", "--collateral", str(tmp_path)]) == 11
-    assert await asyncio.to_thread(main, ["attest", "node", "http://node.example", "--collateral", str(tmp_path)]) == 2
+    assert await asyncio.to_thread(main, ["node", "verify", "http://127.0.0.1:9", "--collateral", str(tmp_path)]) == 11
+    assert await asyncio.to_thread(main, ["node", "verify", "http://node.example", "--collateral", str(tmp_path)]) == 2
     absent = str(tmp_path / "absent")
-    assert await asyncio.to_thread(main, ["attest", "node", bench.node.url, "--collateral", absent]) == 7
+    assert await asyncio.to_thread(main, ["node", "verify", bench.node.url, "--collateral", absent]) == 7
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.json").write_text("{}")
     bad = str(tmp_path / "bad")
-    assert await asyncio.to_thread(main, ["attest", "node", bench.node.url, "--collateral", bad]) == 7
+    assert await asyncio.to_thread(main, ["node", "verify", bench.node.url, "--collateral", bad]) == 7
     capsys.readouterr()
 
 
@@ -159,7 +159,7 @@ async def test_a_node_of_processes(tmp_path: Path, agent: AgentSimulator, platfo
         (tmp_path / "policy.json").write_text(
             json.dumps(policy_json(Policy(measurements=(agent.minted.run_on(agent.image),))))
         )
-        command = ["attest", "node", url, *trust, "--collateral", str(tmp_path / "collateral")]
+        command = ["node", "verify", url, *trust, "--collateral", str(tmp_path / "collateral")]
         command += ["--policy", str(tmp_path / "policy.json")]
         for _ in range(3):  # a connection each, so that either worker is asked
             assert await asyncio.to_thread(main, command) == 0

@@ -52,6 +52,7 @@ class Desk:
 
     async def run(self, *arguments: str, given: str = "", typed: str | None = None) -> int:
         self.monkeypatch.setattr(sys, "stdin", Input(typed or given, is_terminal=typed is not None))
+        self.monkeypatch.setattr(sys.stderr, "isatty", lambda: typed is not None)
         self.capsys.readouterr()
         status = await asyncio.to_thread(main, [*arguments, "--home", str(self.home)])
         self.err = self.capsys.readouterr().err
@@ -92,13 +93,18 @@ async def test_every_command_insists(desk: Desk) -> None:
     assert await desk.log_in(*desk.approved()) == 0, desk.err
     assert "has to before every later command" in desk.err
     arguments: tuple[str, ...]
-    for arguments in (("secret", "list"), ("receipts",)):
+    for arguments in (("secret", "list"), ("receipts", "list")):
         desk.relay.paths.clear()
         assert await desk.run(*arguments) == 0, desk.err
         assert desk.relay.paths[:2] == ["/info", "/attestation"]
     assert await desk.keep_a_secret() == 0
     desk.stage.agent.minted, before = mint_event_log(b"x" * 32), desk.relay.tokens
-    for arguments in (("secret", "list"), ("secret", "put", "API_KEY"), ("secret", "delete", "API_KEY"), ("receipts",)):
+    for arguments in (
+        ("secret", "list"),
+        ("secret", "put", "API_KEY"),
+        ("secret", "delete", "API_KEY"),
+        ("receipts", "list"),
+    ):
         assert await desk.run(*arguments, given="value") == REFUSED
         first, second = desk.err.splitlines()
         assert "refused (measurement)" in first and second.startswith("next: the node runs other code")
@@ -167,7 +173,7 @@ async def test_what_has_to_be_accepted(desk: Desk, settings: dict[str, Any], opt
     """Terms that the strict ones refuse are accepted by name, which the refusal says; later commands go by it."""
     desk.relay.target = (await desk.stage.start("lenient", **settings)).url
     assert await desk.log_in(*desk.approved()) == REFUSED
-    assert f"sealspace login --node {desk.url} {INSISTING} {options[0]}" in desk.err.splitlines()[1]
+    assert f"sealspace login {desk.url} {INSISTING} {options[0]}" in desk.err.splitlines()[1]
     assert await desk.log_in(*desk.approved(), *options) == 0, desk.err
     assert await desk.keep_a_secret() == 0, desk.err
 

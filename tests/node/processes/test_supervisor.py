@@ -161,7 +161,7 @@ def test_release_set_reaches_a_running_node(serve: Callable[..., RunningNode], t
     """`release set` goes through the running node's storekeeper and holds at once, everywhere."""
     node = serve("--workers", "2")
     assert _get(f"{node.url}/info")["attestation"] == "delegates"
-    command = [*COMMAND, "release", "set", "--attestation", "everyone"]
+    command = [*COMMAND, "admin", "release", "set", "--attestation", "everyone"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     subprocess.run(
         [*command, "--data", str(tmp_path / "data")], check=True, env=environment, capture_output=True, timeout=20

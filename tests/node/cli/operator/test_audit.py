@@ -54,35 +54,35 @@ async def test_from_an_export_to_a_cut_chain(tmp_path: Path, capsys: pytest.Capt
     clock, data = FixedClock(1_700_000_000.0), ("--data", str(tmp_path / "data"))
     did = await used(tmp_path, clock, owners=2, audit_days=365)
     first = tmp_path / "first.jsonl"
-    status, text, _ = await run(capsys, "audit", "export", *data)
+    status, text, _ = await run(capsys, "admin", "audit", "export", *data)
     first.write_text(text)
     assert status == 0
-    number = json.loads((await run(capsys, "audit", "verify", "--node-did", did, str(first)))[1])["number"]
-    status, text, _ = await run(capsys, "audit", "kept", *data, str(first))
+    number = json.loads((await run(capsys, "admin", "audit", "verify", "--node-did", did, str(first)))[1])["number"]
+    status, text, _ = await run(capsys, "admin", "audit", "kept", *data, str(first))
     assert (status, json.loads(text)) == (0, {"kept": number})
     clock.advance(4000 * DAY_S)  # an export is signed by the system's clock
     await used(tmp_path, clock, audit_days=365)
-    status, text, reported = await run(capsys, "audit", "export", *data)
+    status, text, reported = await run(capsys, "admin", "audit", "export", *data)
     assert (status, f"entries up to {number} were removed" in reported) == (0, True)
     second = tmp_path / "second.jsonl"
     second.write_text(text)
-    left = json.loads((await run(capsys, "audit", "verify", "--node-did", did, str(second)))[1])
+    left = json.loads((await run(capsys, "admin", "audit", "verify", "--node-did", did, str(second)))[1])
     assert (left["after"], left["number"] > number) == (number, True)
-    assert (await run(capsys, "audit", "kept", *data, str(second)))[0] == 0
+    assert (await run(capsys, "admin", "audit", "kept", *data, str(second)))[0] == 0
 
 
 async def test_exports_count_again_after_a_cut_without_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever cut the chain once without an export can note exports of what is left (RC27)."""
     clock, data = FixedClock(1_700_000_000.0), ("--data", str(tmp_path / "data"))
     await used(tmp_path, clock, audit_days=365)
-    await run(capsys, "audit", "export", *data)  # seals, and signs a head
+    await run(capsys, "admin", "audit", "export", *data)  # seals, and signs a head
     clock.advance(4000 * DAY_S)
     await used(tmp_path, clock, audit_days=365, audit_unexported=True)
-    status, text, _ = await run(capsys, "audit", "export", *data)
+    status, text, _ = await run(capsys, "admin", "audit", "export", *data)
     assert status == 0 and json.loads(text.splitlines()[0])["after"] > 0
     file = tmp_path / "left.jsonl"
     file.write_text(text)
-    status, text, _ = await run(capsys, "audit", "kept", *data, str(file))
+    status, text, _ = await run(capsys, "admin", "audit", "kept", *data, str(file))
     assert (status, json.loads(text or "{}").get("kept", 0) > 0) == (0, True)
 
 
@@ -92,7 +92,7 @@ async def test_files_that_do_not_count(tmp_path: Path, capsys: pytest.CaptureFix
     await used(tmp_path / "a", clock, owners=2)
     await used(tmp_path / "b", clock)
     (_, whole, _), (_, other, _), (_, late, _) = [
-        await run(capsys, "audit", "export", "--data", str(tmp_path / name / "data"), *more)
+        await run(capsys, "admin", "audit", "export", "--data", str(tmp_path / name / "data"), *more)
         for name, more in (("a", ()), ("b", ()), ("a", ("--after", "1")))
     ]
     changed = whole.replace("delegation.registered", "delegation.forgotten", 1)
@@ -100,7 +100,7 @@ async def test_files_that_do_not_count(tmp_path: Path, capsys: pytest.CaptureFix
     for text, hint in ((changed, "export it again"), (other, "export it again"), (late, "--after 0")):
         path = tmp_path / "file.jsonl"
         path.write_text(text)
-        status, out, reported = await run(capsys, "audit", "kept", *data, str(path))
+        status, out, reported = await run(capsys, "admin", "audit", "kept", *data, str(path))
         assert (status, out, hint in reported.splitlines()[-1]) == (1, "", True), reported
 
 

@@ -75,6 +75,7 @@ class Desk:
     async def run(self, *arguments: str, given: str = "", typed: str | None = None, home: bool = True) -> Ran:
         """Run a command as a process would, on a thread of its own."""
         self.monkeypatch.setattr(sys, "stdin", Input(typed or given, is_terminal=typed is not None))
+        self.monkeypatch.setattr(sys.stderr, "isatty", lambda: typed is not None)
         self.capsys.readouterr()
         options = ("--home", str(self.home)) if home else ()
         status = await asyncio.to_thread(main, [*arguments, *options])
@@ -83,7 +84,7 @@ class Desk:
 
     async def log_in(self, *more: str) -> Ran:
         trust = ("--trust-root", str(self.folder / "root.pem"), "--collateral", str(self.folder / "collateral"))
-        ran = await self.run("login", "--node", self.node, "--new", *trust, *more)
+        ran = await self.run("login", self.node, "--new", *trust, *more)
         assert ran.status == 0, ran
         return ran
 
@@ -146,7 +147,7 @@ async def test_nothing_secret_is_said_or_left_open(desk: Desk) -> None:
         ("backend", "show", there.url),
         ("backend", "grant", there.url, "--yes"),
         ("backend", "list", "--json"),
-        ("receipts", "--json"),
+        ("receipts", "list", "--json"),
     ):
         said.append(await desk.run(*arguments))
     assert [ran.status for ran in said] == [0] * len(said), said
@@ -294,25 +295,25 @@ async def test_receipts(desk: Desk) -> None:
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     await desk.run("backend", "grant", there.url, "--yes")
-    reported = await desk.run("receipts")
+    reported = await desk.run("receipts", "list")
     assert (reported.status, there.program.backend.did in reported.out, "1 receipts" in reported.err) == (0, True, True)
     kept = desk.folder / "kept"
-    (receipt,) = map(json.loads, (await desk.run("receipts", "--json", "--out", str(kept))).out.splitlines())
+    (receipt,) = map(json.loads, (await desk.run("receipts", "list", "--json", "--out", str(kept))).out.splitlines())
     assert receipt["invoker"] == there.program.backend.did
     (path,) = (kept / "receipts").iterdir()
     assert receipt["node"] in reported.err
     trust = ("--trust-root", str(desk.folder / "root.pem"), "--node-did", receipt["node"])
-    judged = await desk.run("attest", "verify", str(path), "--evidence", str(kept / "documents"), *trust, home=False)
+    judged = await desk.run("receipts", "verify", str(path), "--evidence", str(kept / "documents"), *trust, home=False)
     assert judged.status == 0, judged
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "hint"),
     [
-        (("secret", "list"), 10, "sealspace login --node URL"),
-        (("backend", "list"), 10, "sealspace login --node URL"),
-        (("backend", "grant", "http://127.0.0.1:1"), 10, "sealspace login --node URL"),
-        (("receipts",), 10, "sealspace login --node URL"),
+        (("secret", "list"), 10, "sealspace login URL"),
+        (("backend", "list"), 10, "sealspace login URL"),
+        (("backend", "grant", "http://127.0.0.1:1"), 10, "sealspace login URL"),
+        (("receipts", "list"), 10, "sealspace login URL"),
         (("login", "--node", "http://127.0.0.1:1"), 10, "--new"),
         (("login", "--node", "http://127.0.0.1:1", "--new"), 11, "running"),
         (("login", "--node", "http://node.example", "--new"), 2, "https://"),

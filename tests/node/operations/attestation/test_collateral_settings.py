@@ -56,7 +56,7 @@ async def test_a_list_of_what_is_held(
         await import_collateral(here.services.store, document, root=root, clock=FixedClock(now), source="a.json")
         wish = CollateralState(wanted_at=now, tried_at=now + 60, failed="platform-unknown", failures=2)
         await here.services.store.commit(Commit(puts=(state_put((b"\xffothers"[:6], "processor"), wish),)))
-    arguments = ["collateral", "list", "--data", str(tmp_path / "data")]
+    arguments = ["admin", "collateral", "list", "--data", str(tmp_path / "data")]
     assert await asyncio.to_thread(main, arguments) == 0
     held, wanted = map(json.loads, capsys.readouterr().out.splitlines())
     day = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
@@ -80,5 +80,5 @@ async def test_a_list_of_a_document_that_is_damaged(
         await store.commit(Commit(puts=(Put(collateral_row_key(platform.fmspc, "platform"), b"{}"),)))
     finally:
         await store.close()
-    assert await asyncio.to_thread(main, ["collateral", "list", "--data", str(tmp_path / "data")]) == 7
+    assert await asyncio.to_thread(main, ["admin", "collateral", "list", "--data", str(tmp_path / "data")]) == 7
     assert "collateral-malformed" in capsys.readouterr().err

@@ -81,7 +81,7 @@ def test_settings_that_name_providers() -> None:
 
 
 async def _set_terms(here: Here, key_providers: tuple[str, ...]) -> None:
-    """Change the release record while the node runs, as `sealspace release set` does."""
+    """Change the release record while the node runs, as `sealspace admin release set` does."""
     record = await recorded_release(here.services.store)
     assert record is not None
     put = Put(release_record_key(), encode_release_record(replace(record, key_providers=key_providers)))

@@ -1,4 +1,4 @@
-"""`sealspace attest verify`: a receipt judged again, without the node."""
+"""`sealspace receipts verify`: a receipt judged again, without the node."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""`sealspace attest node`: check from outside whether a node runs approved code.
+"""`sealspace node verify`: check from outside whether a node runs approved code.
 
 Example:
-    sealspace attest node https://node.example --policy approved.json --collateral documents/
+    sealspace node verify https://node.example --policy approved.json --collateral documents/
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class RequestParameters:
     plain_http: bool
 
 
-@click.command("node")
+@click.command("verify")
 @click.option("--policy", type=click.Path(path_type=Path), help="Which code is approved, as JSON.")
 @click.option("--trust-root", type=click.Path(path_type=Path), help="Root certificate instead of Intel's.")
 @click.option(
@@ -47,8 +47,8 @@ class RequestParameters:
 )
 @accepting_options
 @click.option("--plain-http", is_flag=True, help="Ask over http:// another machine than this one.")
-@click.argument("url")
-def node(
+@click.argument("url", metavar="URL")
+def verify(
     policy: Path | None,
     trust_root: Path | None,
     collateral: Path | None,

@@ -17,7 +17,7 @@ from ...config.tree import Config
 from ...errors import ConfigurationError
 from ...operations.delegations.delegation_listing import time_text
 from ...operations.values.admission import admit_owner, remove_owner
-from ..terminal import print_json, print_lines
+from ..terminal import print_json, words
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
@@ -32,11 +32,6 @@ _DIDS = click.argument("dids", metavar="DID...", nargs=-1, required=True)
 
 
 @click.group()
-def admin() -> None:
-    """Run what is the operator's alone, on a store that may be in use."""
-
-
-@admin.group(short_help="Admit owners, remove them, list them.")
 def owners() -> None:
     """Say whose spaces a node in hosting mode `permit` hosts, for every process on its store.
 
@@ -60,7 +55,7 @@ def remove(config_file: Path | None, store__data: str | None, dids: Sequence[str
     """Remove owners: nothing new of theirs is hosted from now on; audited.
 
     Spaces that are hosted stay: who was granted something there reads and writes on, and so does the owner. To end
-    writing, give a space a quota of 0 (`/admin/quota`).
+    writing, give a space a quota of 0 (`sealspace admin quota`).
     """
     config = config_from(config_file, {"store__data": store__data})
     asyncio.run(_change(config, _owners_of(dids), remove_owner, ("removed", "was not admitted")))
@@ -81,11 +76,11 @@ def _owners_of(dids: Sequence[str]) -> list[Principal]:
         raise ConfigurationError(error.text, hint="write whole DIDs, like did:key:z6Mk…") from None
 
 
-async def _change(config: Config, owners: Sequence[Principal], change: _Change, words: tuple[str, str]) -> None:
+async def _change(config: Config, owners: Sequence[Principal], change: _Change, outcomes: tuple[str, str]) -> None:
     async with opened_store(config) as store:
         for owner in owners:
             changed = await change(store, owner, now=SystemClock().now(), entropy=SystemEntropy())
-            print_lines(f"{owner}: {words[0] if changed else words[1]}", err=True)
+            words(f"{owner}: {outcomes[0] if changed else outcomes[1]}")
 
 
 async def _list(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""`sealspace attest receipts` and `export`: the receipts of releases in the store."""
+"""`sealspace admin receipts`: the receipts of releases in the store."""
 
 import asyncio
 import hashlib
@@ -23,15 +23,20 @@ from .settings import config_from, data_options
 _NETWORK_HELP = "Only of this network."
 
 
-@click.command("receipts")
+@click.group()
+def receipts() -> None:
+    """Print or export the receipts of releases, of every network of the store."""
+
+
+@receipts.command("list")
 @data_options
 @click.option("--network", metavar="ID", help=_NETWORK_HELP)
-def receipts(config_file: Path | None, store__data: str | None, network: str | None) -> None:
+def list_(config_file: Path | None, store__data: str | None, network: str | None) -> None:
     """Print receipts, one JSON object a line."""
     asyncio.run(_print(config_from(config_file, {"store__data": store__data}), _network(network)))
 
 
-@click.command("export")
+@receipts.command("export")
 @data_options
 @click.option("--network", metavar="ID", help=_NETWORK_HELP)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))

@@ -1,0 +1,98 @@
+"""Groups of commands: for each noun its verbs, and where they are. No command is imported here.
+
+Example:
+    "list": Row("node.cli.owner.secret", "list_", "Print the names of secrets, never a value.")
+"""
+
+from typing import Final
+
+from .lazy import LazyGroup, Row, Table
+
+# --- keep -------------------------------------------------------------------------------------------------------------
+
+_SECRET: Final[Table] = {
+    "put": Row("node.cli.owner.secret", "put", "Seal and store a secret."),
+    "list": Row("node.cli.owner.secret", "list_", "Print the names of secrets, never a value."),
+    "delete": Row("node.cli.owner.secret", "delete", "Delete a secret."),
+}
+secret = LazyGroup(
+    _SECRET, name="secret", help="Keep secrets in the owner's space, sealed before they leave this machine."
+)
+
+# --- backends ---------------------------------------------------------------------------------------------------------
+
+_BACKEND: Final[Table] = {
+    "show": Row(
+        "node.cli.owner.backend_show",
+        "show",
+        "Ask a backend what it runs, verify it, and say it in plain words.",
+        "verify",
+    ),
+    "grant": Row(
+        "node.cli.owner.backend_grant",
+        "grant",
+        "Grant secrets to exactly the code that a backend proves to run.",
+        "verify",
+    ),
+    "list": Row(
+        "node.cli.owner.backend_end", "list_", "Show the grants that were made from here, and the state of each."
+    ),
+    "revoke": Row("node.cli.owner.backend_end", "revoke", "End the grants to a backend; it may be granted to again."),
+    "withdraw": Row(
+        "node.cli.owner.backend_end", "withdraw", "Never again: withdraw a backend or code from the network."
+    ),
+    "serve": Row(
+        "node.cli.owner.backend_serve", "serve", "Run an example backend, in a trust domain or a simulated one."
+    ),
+    "simulate": Row("node.cli.owner.backend_serve", "simulate", "Make a simulated platform, to try things out."),
+}
+backend = LazyGroup(
+    _BACKEND,
+    name="backend",
+    help="Look at a backend, grant to exactly what was seen, and end that again.",
+    epilog="From an address to a grant: `sealspace login URL --new`, `sealspace secret put NAME`, "
+    "`sealspace backend show URL`, `sealspace backend grant URL`. `sealspace --help` lists the exit statuses.",
+)
+
+_RECEIPTS: Final[Table] = {
+    "list": Row("node.cli.owner.receipts", "list_", "Print who got keys, and check the node's signature on each."),
+    "verify": Row("node.cli.owner.receipts_verify", "verify", "Judge a receipt again, without the node.", "verify"),
+}
+receipts = LazyGroup(
+    _RECEIPTS, name="receipts", help="See who got keys of the owner's network, and verify the node's receipts."
+)
+
+_NODE: Final[Table] = {
+    "verify": Row(
+        "node.cli.owner.node_verify", "verify", "Ask a node what code it runs, and verify the answer.", "verify"
+    ),
+}
+node = LazyGroup(_NODE, name="node", help="Check a node from outside.")
+
+# --- operate ----------------------------------------------------------------------------------------------------------
+
+_ADMIN: Final[Table] = {
+    "owners": Row("node.cli.operator.owners", "owners", "Admit owners, remove them, list them.", "node"),
+    "release": Row(
+        "node.cli.operator.release", "release", "Show or set the terms under which keys are released.", "node"
+    ),
+    "collateral": Row(
+        "node.cli.operator.collateral", "collateral", "Take in what Intel publishes about its platforms.", "node"
+    ),
+    "audit": Row(
+        "node.cli.operator.audit", "audit", "Export the chain over the audit records, or verify an export.", "node"
+    ),
+    "receipts": Row("node.cli.operator.receipts", "receipts", "Print or export the receipts of all networks.", "node"),
+    "withdraw": Row(
+        "node.cli.operator.withdraw", "withdraw", "Withdraw code, a backend or evidence from every release.", "node"
+    ),
+    "migrate-store": Row(
+        "node.cli.operator.migrate_store", "migrate_store", "Move the store into a database, or back.", "node"
+    ),
+    "migrate-objects": Row(
+        "node.cli.operator.migrate_objects", "migrate_objects", "Move large values into a bucket, or back.", "node"
+    ),
+}
+admin = LazyGroup(
+    _ADMIN, name="admin", help="Run what is the operator's alone, on a store that may be in use by a node."
+)
