@@ -83,10 +83,15 @@ class Services:
     @property
     def quota(self) -> QuotaPolicy:
         """The configured storage limits of spaces."""
-        default_bytes = self.config.hosting.default_quota_bytes
-        return QuotaPolicy(
-            default_bytes=default_bytes or None, public_bytes=self.config.public_spaces.storage_limit_bytes
-        )
+        return quota_policy(self.config)
+
+
+def quota_policy(config: Config) -> QuotaPolicy:
+    """Return the storage limits of spaces that settings state."""
+    return QuotaPolicy(
+        default_bytes=config.hosting.default_quota_bytes or None,
+        public_bytes=config.public_spaces.storage_limit_bytes,
+    )
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

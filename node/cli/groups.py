@@ -86,6 +86,7 @@ _ADMIN: Final[Table] = {
     "withdraw": Row(
         "node.cli.operator.withdraw", "withdraw", "Withdraw code, a backend or evidence from every release.", "node"
     ),
+    "quota": Row("node.cli.operator.quota", "quota", "Show or set how much a space may hold.", "node"),
     "migrate-store": Row(
         "node.cli.operator.migrate_store", "migrate_store", "Move the store into a database, or back.", "node"
     ),

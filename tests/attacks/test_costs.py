@@ -76,7 +76,9 @@ async def test_keys_and_metadata_are_charged(held: HeldStage) -> None:
     """Values without a body, all key and metadata, fill a space as bodies do, and give the room back (M54)."""
     owner = await held.owner()
     space = owner.space()
-    await set_quota(held.services, space, 100_000)
+    services = held.services
+    now, entropy = services.clock.now(), services.entropy
+    await set_quota(services.store, services.config, space, 100_000, now=now, entropy=entropy)
     batches = [[f"{batch}-{number:03}{'n' * 370}" for number in range(50)] for batch in range(4)]
     replies = [await put_empty(held, owner, space, paths, metadata="m" * 500) for paths in batches]
     assert [reply.status for reply in replies] == [200, 413, 413, 413]

@@ -9,6 +9,7 @@ Modules:
     migrate_store: `sealspace admin migrate-store`.
     opened_store: the store for a command, with or without a running node.
     owners: `sealspace admin owners`.
+    quota: `sealspace admin quota`.
     receipts: `sealspace admin receipts`.
     release: `sealspace admin release`.
     serve: `sealspace serve`.

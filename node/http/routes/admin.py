@@ -5,7 +5,14 @@ from typing import Annotated, Final
 import msgspec
 from aiohttp import web
 
-from ...operations.values.admin_quota import DEFAULT_USAGE_SPACES, all_overrides, set_quota, show_quota, usage
+from ...operations.values.admin_quota import (
+    DEFAULT_USAGE_SPACES,
+    QuotaView,
+    all_overrides,
+    set_quota,
+    show_quota,
+    usage,
+)
 from ...services import SERVICES, Services
 from ..messages.answers import json_answer
 from ..messages.pages import OperatorAbsent, OperatorLocked
@@ -23,26 +30,28 @@ class _Limit(msgspec.Struct):
 
 async def get_quotas(request: web.Request) -> web.Response:
     """GET /admin/quota -> `{"overrides", "default_limit_bytes"}`, and `"more"` when there are too many to list."""
-    found = await all_overrides(_opened(request))
+    services = _opened(request)
+    found = await all_overrides(services.store, services.config)
     more = {"more": True} if found.more else {}
     return json_answer({"overrides": found.overrides, "default_limit_bytes": found.default_limit_bytes, **more})
 
 
 async def get_quota(request: web.Request) -> web.Response:
     """GET /admin/quota/<space> -> its limits and its usage."""
-    return json_answer(await show_quota(_opened(request), request.match_info["space"]))
+    services = _opened(request)
+    return json_answer(await show_quota(services.store, services.config, request.match_info["space"]))
 
 
 async def put_quota(request: web.Request) -> web.Response:
     """PUT /admin/quota/<space> `{"limit_bytes"}`."""
     services = _opened(request)
     body = await json_body(request, _Limit, max_bytes=_MAX_BODY_BYTES)
-    return json_answer(await set_quota(services, request.match_info["space"], body.limit_bytes))
+    return json_answer(await _set(services, request, body.limit_bytes))
 
 
 async def delete_quota(request: web.Request) -> web.Response:
     """DELETE /admin/quota/<space>: from now on the default."""
-    return json_answer(await set_quota(_opened(request), request.match_info["space"], None))
+    return json_answer(await _set(_opened(request), request, None))
 
 
 async def get_usage(request: web.Request) -> web.Response:
@@ -54,6 +63,11 @@ async def get_usage(request: web.Request) -> web.Response:
         for entry in found.spaces
     ]
     return json_answer({"spaces": spaces, "count": found.count})
+
+
+async def _set(services: Services, request: web.Request, limit_bytes: int | None) -> QuotaView:
+    space, now = request.match_info["space"], services.clock.now()
+    return await set_quota(services.store, services.config, space, limit_bytes, now=now, entropy=services.entropy)
 
 
 def _opened(request: web.Request) -> Services:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from capabilities.ambient import Entropy
 from capabilities.errors import InvalidIdentifier
 from capabilities.resources import SpaceId, parse_space_id
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.hosting import is_hosted, space_row_key
-from spaces.store.contract import Commit
+from spaces.store.contract import Commit, Store
 from spaces.values.quota import (
     Usage,
     effective_limit,
@@ -24,7 +25,8 @@ from spaces.values.quota import (
     usage_of,
 )
 
-from ...services import Services
+from ...config.tree import Config
+from ...services import Services, quota_policy
 from ..errors import BadOption
 
 MAX_OVERRIDES: Final = 10_000
@@ -65,17 +67,17 @@ class AllOverrides:
     more: bool
 
 
-async def all_overrides(services: Services) -> AllOverrides:
+async def all_overrides(store: Store, config: Config) -> AllOverrides:
     """Return the limits that the operator has set, and the default.
 
     Raises:
         SpaceError: the store does not answer.
     """
-    found = await read_overrides(services.store, limit=MAX_OVERRIDES)
-    return AllOverrides(found.limits, services.quota.default_bytes, found.more)
+    found = await read_overrides(store, limit=MAX_OVERRIDES)
+    return AllOverrides(found.limits, quota_policy(config).default_bytes, found.more)
 
 
-async def show_quota(services: Services, space_text: str) -> QuotaView:
+async def show_quota(store: Store, config: Config, space_text: str) -> QuotaView:
     """Return the limits of a space and its usage.
 
     Raises:
@@ -84,22 +86,27 @@ async def show_quota(services: Services, space_text: str) -> QuotaView:
     """
     space = _space(space_text)
     keys = (override_row_key(space), usage_key(space), space_row_key(space))
-    override, usage, hosted = (await services.store.read(keys)).records
+    override, usage, hosted = (await store.read(keys)).records
     return QuotaView(
         space_id=space_text,
         override_bytes=override_of(override),
-        effective_limit_bytes=effective_limit(space, override, services.quota),
+        effective_limit_bytes=effective_limit(space, override, quota_policy(config)),
         current_usage_bytes=usage_of(usage) if is_hosted(hosted) else None,
     )
 
 
-async def set_quota(services: Services, space_text: str, limit_bytes: int | None) -> QuotaView:
+async def set_quota(
+    store: Store, config: Config, space_text: str, limit_bytes: int | None, *, now: float, entropy: Entropy
+) -> QuotaView:
     """Give a space a limit of its own, or remove it (None); durable, with its audit record, when this returns.
 
     Args:
-        services: the node.
+        store: of the node.
+        config: settings in force.
         space_text: untrusted text of a space id; the space need not be hosted.
         limit_bytes: 0 lets nothing more be stored.
+        now: seconds since 1970, of the audit record.
+        entropy: for the audit record's key.
 
     Raises:
         BadOption: no space id.
@@ -107,19 +114,19 @@ async def set_quota(services: Services, space_text: str, limit_bytes: int | None
     """
     space = _space(space_text)
     record = AuditRecord(
-        at=services.clock.now(),
+        at=now,
         action="quota.cleared" if limit_bytes is None else "quota.set",
         actor=_OPERATOR,
         subject=space.text,
         detail=b"" if limit_bytes is None else str(limit_bytes).encode(),
     )
-    puts = (override_put(space, limit_bytes), audit_put(record, entropy=services.entropy))
-    await services.store.commit(Commit(puts=puts))
-    override = (await services.store.read((override_row_key(space),))).records[0]
+    puts = (override_put(space, limit_bytes), audit_put(record, entropy=entropy))
+    await store.commit(Commit(puts=puts))
+    override = (await store.read((override_row_key(space),))).records[0]
     return QuotaView(
         space_id=space_text,
         override_bytes=override_of(override),
-        effective_limit_bytes=effective_limit(space, override, services.quota),
+        effective_limit_bytes=effective_limit(space, override, quota_policy(config)),
         current_usage_bytes=None,
     )
 

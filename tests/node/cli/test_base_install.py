@@ -25,6 +25,7 @@ from tee_backend.evidence.simulated import measurements_of
 
 MISSING = EXIT_STATUS["extra-missing"]
 BACKEND = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
+SPACE = "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:notes"
 NOWHERE = "http://127.0.0.1:1"
 DATABASE = "postgresql://owner@127.0.0.1:1/none"
 BUCKET = "s3://bucket/prefix"
@@ -80,6 +81,10 @@ CALLS: Mapping[str, Call] = {
     "admin owners add": Call(f"--data {{data}} {BACKEND}"),
     "admin owners remove": Call(f"--data {{data}} {BACKEND}"),
     "admin owners list": DATA,
+    "admin quota list": DATA,
+    "admin quota show": Call(f"--data {{data}} {SPACE}"),
+    "admin quota set": Call(f"--data {{data}} {SPACE} 1MiB"),
+    "admin quota clear": Call(f"--data {{data}} {SPACE}"),
     "admin migrate-store": Call(f"--data {{data}} --store {DATABASE} --to postgresql"),
     "admin migrate-objects": Call(f"--data {{data}} --objects {BUCKET} --to bucket"),
     "storekeeper": Call(),

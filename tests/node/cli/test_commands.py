@@ -247,3 +247,26 @@ def test_serve_options_are_settings() -> None:
 
     names = {one.name for one in serve.params if not is_shared(one)} - {"config_file"}
     assert {name.replace("__", ".") for name in names if name} <= setting_types().keys()
+
+
+def test_quota(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A space gets a limit of its own and loses it again; what is no space or no size changes nothing."""
+    space = "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:notes"
+    folder = ("--data", str(data))
+
+    def limit(*arguments: str) -> object:
+        assert main(["admin", "quota", *arguments, *folder, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert limit("list") == []
+    assert limit("set", space, "2KiB") == {"space": space, "limitBytes": 2048, "isOwnLimit": True, "usedBytes": None}
+    assert limit("list") == [{"space": space, "limitBytes": 2048}]
+    for wrong in (["set", space, "2 KB"], ["set", space, "9999999TiB"], ["set", "notes", "1"], ["show", "notes"]):
+        assert main(["admin", "quota", *wrong, *folder]) == EXIT_STATUS["configuration-invalid"]
+        assert "next: write " in capsys.readouterr().err
+    assert limit("show", space) == {"space": space, "limitBytes": 2048, "isOwnLimit": True, "usedBytes": None}
+    cleared = limit("clear", space)
+    assert isinstance(cleared, dict) and cleared["isOwnLimit"] is False
+    assert main(["admin", "quota", "list", *folder]) == 0
+    out, err = capsys.readouterr()
+    assert out == "" and "next: sealspace admin quota set" in err
