@@ -38,6 +38,8 @@ from .child import Child
 from .clock_check import check_clock
 from .launch import READY, REFUSED, Launch, Refusal
 from .ownership import check_ownership
+from .service_manager import READY as MANAGER_READY
+from .service_manager import STOPPING, report_to_manager
 
 if TYPE_CHECKING:
     from ..metrics.counting import Counting
@@ -61,7 +63,7 @@ def serve(config: Config) -> int:
         supervisor = Supervisor(config, bound, woken)
         try:
             supervisor.start()
-            supervisor.observer()
+            supervisor.supervise()
         finally:
             supervisor.stop()
     return 0
@@ -102,7 +104,7 @@ class Supervisor:
         else:
             self._launch_workers()
 
-    def observer(self) -> None:
+    def supervise(self) -> None:
         """Handle events of the processes until a signal arrives.
 
         Raises:
@@ -118,6 +120,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """End every process: workers first, within the drain limit, then the storekeeper."""
+        report_to_manager(STOPPING)
         self._bound.close()  # connections not yet accepted are refused now rather than after the drain
         deadline = time.monotonic() + self._config.http.drain_s + _KILL_AFTER_DRAIN_S
         _end(self._workers, deadline, hurry=self._woken)
@@ -195,6 +198,7 @@ class Supervisor:
             with suppress(OSError):  # no process reads it any more, or there is no free space: as for every log line
                 print(f"listening on {url_of(self._bound)}", file=sys.stderr, flush=True)
             log_event("node-ready", workers=len(self._workers))
+            report_to_manager(MANAGER_READY)
 
     def _ended(self, child: Child) -> None:
         self._selector.unregister(child.status_fd)

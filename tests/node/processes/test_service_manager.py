@@ -1,0 +1,55 @@
+"""What a service manager hears of a node: ready once it accepts requests, stopping before its end."""
+
+import secrets
+import socket
+import urllib.request
+from pathlib import Path
+
+import pytest
+from running_node import RunningNode
+
+from node.processes.service_manager import READY, STOPPING, report_to_manager
+
+pytestmark = pytest.mark.slow
+_WAIT_S = 120.0
+
+
+def _listening(address: str) -> socket.socket:
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.settimeout(_WAIT_S)
+    manager.bind(address)
+    return manager
+
+
+def test_ready_and_stopping_are_reported(tmp_path: Path) -> None:
+    """READY comes when a request is answered and once, STOPPING when the node is asked to end."""
+    (tmp_path / "node").mkdir()
+    with _listening(str(tmp_path / "notify")) as manager:
+        node = RunningNode(tmp_path / "node", "--workers", "2", environment={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        try:
+            assert manager.recv(4096) == READY
+            with urllib.request.urlopen(f"{node.url}/readyz", timeout=30) as answer:
+                assert answer.status == 200
+            assert node.stop() == 0
+            assert manager.recv(4096) == STOPPING
+            manager.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                manager.recv(4096)
+        finally:
+            node.close()
+
+
+@pytest.mark.parametrize("address", ["", "relative", "vsock:2:1", "/nobody/listens/here", "@nobody-listens-here"])
+def test_an_address_without_a_manager_is_left_alone(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Without a manager, or with one that does not listen, a report is no error."""
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    report_to_manager(READY)
+
+
+def test_an_abstract_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that begins with `@` is a socket without a file."""
+    name = f"sealspace-{secrets.token_hex(8)}"
+    with _listening(f"\0{name}") as manager:
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
+        report_to_manager(STOPPING)
+        assert manager.recv(4096) == STOPPING
