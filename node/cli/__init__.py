@@ -44,6 +44,9 @@ SECTIONS: Final[Mapping[str, Table]] = {
     },
     "Who": {
         "login": Row("node.cli.owner.login", "login", "Sign in to a node as an owner, with a wallet's key."),
+        "logout": Row("node.cli.owner.who", "logout", "End the session, and remove it from this machine."),
+        "whoami": Row("node.cli.owner.who", "whoami", "Print the owner, the session's key and the node."),
+        "status": Row("node.cli.owner.who", "status", "Say whether the node answers and the session holds."),
     },
     "Keep": {
         "secret": Row("node.cli.groups", "secret", "Secrets: put, list, delete."),

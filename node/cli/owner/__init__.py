@@ -14,4 +14,6 @@ Modules:
     receipts: `sealspace receipts list`.
     receipts_verify: `sealspace receipts verify`.
     secret: `sealspace secret`.
+    wallet_files: files with a wallet's key.
+    who: `sealspace logout`, `whoami` and `status`.
 """

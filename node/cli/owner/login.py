@@ -1,6 +1,7 @@
 """`sealspace login`: sign in to a node as the owner of spaces and secrets, with a wallet's key."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -13,18 +14,20 @@ from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json
 from encryption_network.policy import Policy
 from sealspace.client import Client, SignIn
-from sealspace.errors import InvalidInput
+from sealspace.errors import InvalidInput, SpacesNotHosted
 from sealspace.node_evidence import NodePolicy
 from sealspace.printable import printable
 from sealspace.session import Session
+from sealspace.transport import Transport
 
-from ...errors import NotSignedIn
+from ...errors import KeyFileUnusable, NotSignedIn
 from ...term_files import read_node_policy
-from ..shared import shared
-from ..terminal import print_json, print_lines, watched, words
+from ..shared import NODE_VARIABLE, shared
+from ..terminal import print_json, print_lines, time_text, watched, words
 from .node_demand import demanding
 from .node_terms import Demand, demand_options
-from .owner_profile import OwnerHome, Profile, make_wallet, owner_home, read_wallet
+from .owner_profile import OwnerHome, Profile, owner_home
+from .wallet_files import read_wallet, write_wallet
 
 _NETWORK_ABILITIES: Final = (
     DECRYPT,
@@ -35,19 +38,26 @@ _NETWORK_ABILITIES: Final = (
 
 
 @click.command(
-    epilog="Examples: `sealspace login http://127.0.0.1:8000 --new` makes a key and signs in; later "
-    "`sealspace login http://127.0.0.1:8000` signs in again. With `--require-node-evidence --node-policy "
-    "approved.json` no token leaves this machine, now or later, unless the node proves that it runs that code; "
-    "`sealspace node verify URL` prints such a policy.",
+    epilog="Examples: `sealspace login http://127.0.0.1:8000 --new` makes a key and signs in; later `sealspace login` "
+    "signs in again. With `--require-node-evidence --node-policy approved.json` no token leaves this machine, now or "
+    "later, unless the node proves that it runs that code; `sealspace node verify URL` prints such a policy.",
 )
 @click.argument("url", metavar="[URL]", required=False)
 @click.option(
     "--key-file",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The wallet's private key as 64 hex digits, mode 0600; wallet.key in the owner's folder by default.",
+    help="The wallet's private key as 64 hex digits, mode 0600; by default that of the last login, or wallet.key in "
+    "the owner's folder.",
 )
 @click.option("--new", "is_new", is_flag=True, help="Make the key file, with a new key; keep a copy of it.")
+@click.option(
+    "--space",
+    "spaces",
+    metavar="NAME",
+    multiple=True,
+    help="A space of yours to use beside the default one; repeatable.",
+)
 @click.option(
     "--days",
     type=click.FloatRange(min=0.01, max=30),
@@ -56,17 +66,20 @@ _NETWORK_ABILITIES: Final = (
     help="Days until the session ends.",
 )
 @demand_options
-def login(url: str | None, key_file: Path | None, is_new: bool, days: float, demand: Demand) -> None:
-    """Sign in to a node as an owner; the session is kept for the commands `secret`, `backend` and `receipts`.
+def login(
+    url: str | None, key_file: Path | None, is_new: bool, spaces: tuple[str, ...], days: float, demand: Demand
+) -> None:
+    """Sign in to the node at URL as an owner; the session is kept for the commands that follow.
 
-    One signature of the wallet; the owner's space for secrets and encryption network are there afterwards.
+    URL is remembered; without it, and without --node, the node of the last login is meant. The wallet signs, and the
+    owner's space for secrets and encryption network are there afterwards.
     """
     place = owner_home()
-    node = url or shared().node or place.profile().node
-    demand, policy = _demanded(place, node, demand)
-    path = (key_file or place.default_key_file).absolute()
-    wallet = make_wallet(path, SystemEntropy().token(32)) if is_new else read_wallet(path)
-    session, policy = asyncio.run(_sign_in(node, demand, policy, wallet, days=days))
+    before = _before(place)
+    node = _address(url, before)
+    demand, policy = _demanded(before, node, demand)
+    path = (key_file or (before.key_file if before and not is_new else place.default_key_file)).absolute()
+    wallet, secret = _new_wallet(path, before) if is_new else (read_wallet(path), None)
     profile = Profile(
         node=node,
         owner=wallet.did,
@@ -74,19 +87,71 @@ def login(url: str | None, key_file: Path | None, is_new: bool, days: float, dem
         trust_root=demand.trust_root,
         collateral=demand.collateral,
         node_policy=policy,
+        spaces=_remembered_spaces(before, wallet.did, spaces),
     )
-    place.keep(profile, session)
+    try:
+        session, policy = asyncio.run(_sign_in(profile, wallet, ttl_s=days * 86_400))
+    except SpacesNotHosted as refusal:
+        # The operator may admit this owner: the key is kept, for another one would not be the owner that is admitted.
+        if secret is not None:
+            write_wallet(path, secret)
+        refusal.hint = f"ask the operator to admit {wallet.did}, then: sealspace login {node}"
+        raise
+    profile = replace(profile, node_policy=policy)
+    _keep(place, profile, session, secret)
     if shared().as_json:
         print_json(_as_json(profile, session))
     else:
-        _show(profile, session, is_new=is_new)
+        _show(profile, session, is_new=secret is not None)
+
+
+def _keep(place: OwnerHome, profile: Profile, session: Session, secret: bytes | None) -> None:
+    """Store the login, and the key that was made for it: both, or neither."""
+    if secret is None:
+        place.keep(profile, session)
+        return
+    write_wallet(profile.key_file, secret)
+    try:
+        place.keep(profile, session)
+    except BaseException:
+        profile.key_file.unlink(missing_ok=True)
+        raise
+
+
+def _address(url: str | None, before: Profile | None) -> str:
+    """Return the address of the node, which is one; nothing is made or asked for before that is known."""
+    node = url or shared().node or (None if before is None else before.node)
+    if node is None:
+        raise click.UsageError(f"name the node: sealspace login URL, or set {NODE_VARIABLE}")
+    Transport(node)
+    return node
+
+
+def _new_wallet(path: Path, before: Profile | None) -> tuple[WalletSigner, bytes | None]:
+    """Return a new wallet and its secret, which is not stored yet; or the one of a file that no login has used.
+
+    Such a file is what a login left that the node did not host.
+    """
+    if not path.exists():
+        secret = SystemEntropy().token(32)
+        return WalletSigner(secret), secret
+    if before is not None and before.key_file == path:
+        raise KeyFileUnusable(f"{path} is there already", hint="leave --new out to use it")
+    wallet = read_wallet(path)
+    words(f"{path} is there already, and nobody has logged in with it: it is used")
+    return wallet, None
+
+
+def _remembered_spaces(before: Profile | None, owner: str, spaces: tuple[str, ...]) -> tuple[str, ...]:
+    known = before.spaces if before is not None and before.owner == owner else ()
+    return tuple(dict.fromkeys((*known, *spaces)))
 
 
 def _as_json(profile: Profile, session: Session) -> dict[str, Json]:
     return {
         "owner": profile.owner,
         "node": session.node_id,
-        "expiresAt": session.expires_at,
+        "expiresAt": None if session.expires_at is None else time_text(session.expires_at),
         "keyFile": str(profile.key_file),
         "nodeEvidence": profile.node_policy is not None,
     }
@@ -94,13 +159,21 @@ def _as_json(profile: Profile, session: Session) -> dict[str, Json]:
 
 def _show(profile: Profile, session: Session, *, is_new: bool) -> None:
     print_lines(f"logged in as {profile.owner}", f"at {profile.node}, {printable(str(session.node_id))}")
+    if session.expires_at is not None:
+        words(f"until {time_text(session.expires_at)}")
     if profile.node_policy is not None:
         words("the node proved approved code, and has to before every later command")
     if is_new:
         words(f"the wallet's key is in {profile.key_file}: keep a copy, nothing is recovered without it")
 
 
-def _demanded(home: OwnerHome, node: str, demand: Demand) -> tuple[Demand, NodePolicy | None]:
+def _before(home: OwnerHome) -> Profile | None:
+    with suppress(NotSignedIn):
+        return home.profile()
+    return None
+
+
+def _demanded(before: Profile | None, node: str, demand: Demand) -> tuple[Demand, NodePolicy | None]:
     """Return the demand with what the last login stored, and the policy that the node has to satisfy.
 
     The policy is None where nothing is demanded.
@@ -110,20 +183,11 @@ def _demanded(home: OwnerHome, node: str, demand: Demand) -> tuple[Demand, NodeP
     if demand.insists:
         code = read_node_policy(demand.code_file) if demand.code_file else asyncio.run(_seen_code(node, demand))
         return demand, demand.accepted.policy(code)
-    before = _before(home, node)
-    if before is None or before.node_policy is None:
+    if before is None or before.node.rstrip("/") != node.rstrip("/") or before.node_policy is None:
         return demand, None
     # Signing in again, which the commands' hints suggest, must not drop what was demanded.
     trust_root, collateral = demand.trust_root or before.trust_root, demand.collateral or before.collateral
     return replace(demand, trust_root=trust_root, collateral=collateral), before.node_policy
-
-
-def _before(home: OwnerHome, node: str) -> Profile | None:
-    try:
-        before = home.profile()
-    except NotSignedIn:
-        return None
-    return before if before.node.rstrip("/") == node.rstrip("/") else None
 
 
 async def _seen_code(node: str, demand: Demand) -> Policy:
@@ -144,15 +208,16 @@ async def _seen_code(node: str, demand: Demand) -> Policy:
     return node_judging.exact_code(facts)
 
 
-async def _sign_in(
-    node: str, demand: Demand, policy: NodePolicy | None, wallet: WalletSigner, *, days: float
-) -> tuple[Session, NodePolicy | None]:
+async def _sign_in(profile: Profile, wallet: WalletSigner, *, ttl_s: float) -> tuple[Session, NodePolicy | None]:
     """Return the session, and what is demanded from now on, bound to this store."""
+    policy = profile.node_policy
     async with (
-        demanding(node, policy, trust_root=demand.trust_root, collateral=demand.collateral) as requirement,
-        Client(node, require_node_evidence=requirement) as client,
+        demanding(profile.node, policy, trust_root=profile.trust_root, collateral=profile.collateral) as requirement,
+        Client(profile.node, require_node_evidence=requirement) as client,
     ):
-        await client.sign_in(wallet, SignIn(ttl_s=days * 86_400, network_abilities=_NETWORK_ABILITIES))
+        asked = SignIn(ttl_s=ttl_s, network_abilities=_NETWORK_ABILITIES, spaces=profile.spaces)
+        await client.sign_in(wallet, asked)
+        await client.delegations.add_right(wallet, client.spaces().rights, ttl_s=ttl_s)  # for the commands `space`
         await client.encryption.ensure_network()  # the stored session pins the network's key from now on
         if policy is not None:
             policy = replace(policy, store_id=(await client.node_evidence()).statement.store_id)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from capabilities.ambient import SystemClock
-from capabilities.errors import CapabilityError, InvalidJson
+from capabilities.errors import InvalidJson
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
@@ -33,10 +33,10 @@ from ...errors import KeyFileUnusable, NotSignedIn
 from ..shared import shared
 from .node_demand import demanding
 from .node_terms import node_policy_json, parse_node_policy
+from .wallet_files import read_wallet
 
 _VERSION: Final = 1
 _MAX_PROFILE_BYTES: Final = 128 * 1024
-_MAX_KEY_FILE_BYTES: Final = 256
 _HINT: Final = "sealspace login URL"
 
 
@@ -51,6 +51,7 @@ class Profile:
         trust_root: root certificate that the owner trusts instead of Intel's; None: Intel's.
         collateral: folder of collateral; None: Intel's service is asked.
         node_policy: what the node has to prove about itself before each command's first token; None: nothing.
+        spaces: names of spaces that the login asks for beside the default one.
     """
 
     node: str
@@ -59,6 +60,7 @@ class Profile:
     trust_root: Path | None
     collateral: Path | None
     node_policy: NodePolicy | None = None
+    spaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +86,7 @@ class OwnerHome:
 
     def __init__(self, folder: Path, *, node: str | None = None) -> None:
         self.folder = folder
-        self._node = node
+        self.node = node
 
     @property
     def default_key_file(self) -> Path:
@@ -108,6 +110,9 @@ class OwnerHome:
         node, owner, key_file = value.get("node"), value.get("owner"), value.get("keyFile")
         if not (isinstance(node, str) and isinstance(owner, str) and isinstance(key_file, str)):
             raise NotSignedIn(f"{path} is not a login", hint=_HINT)
+        spaces = value.get("spaces", [])
+        if not (isinstance(spaces, list) and all(isinstance(one, str) for one in spaces)):
+            raise NotSignedIn(f"{path} is not a login", hint=_HINT)
         demanded = value.get("nodePolicy")
         node_policy = None if demanded is None else parse_node_policy(demanded)
         if demanded is not None and node_policy is None:  # not understood is not the same as not demanded
@@ -119,7 +124,22 @@ class OwnerHome:
             trust_root=_optional_path(value.get("trustRoot")),
             collateral=_optional_path(value.get("collateral")),
             node_policy=node_policy,
+            spaces=tuple(map(str, spaces)),
         )
+
+    def session(self) -> Session:
+        """Return the session that the last login stored; it may have ended.
+
+        Raises:
+            NotSignedIn: there is none, or it cannot be read.
+        """
+        profile = self.profile()
+        try:
+            return load_session(self.folder / "session.json")
+        except FileNotFoundError:
+            raise NotSignedIn("nobody is logged in on this machine", hint=_again(profile)) from None
+        except (OSError, InvalidSession):
+            raise NotSignedIn("the session of the last login cannot be read", hint=_again(profile)) from None
 
     def keep(self, profile: Profile, session: Session) -> None:
         """Store a login in place of the previous one."""
@@ -131,6 +151,7 @@ class OwnerHome:
             "trustRoot": None if profile.trust_root is None else str(profile.trust_root),
             "collateral": None if profile.collateral is None else str(profile.collateral),
             "nodePolicy": None if profile.node_policy is None else node_policy_json(profile.node_policy),
+            "spaces": list(profile.spaces),
         }
         try:
             data = canonical_bytes(value)
@@ -142,6 +163,14 @@ class OwnerHome:
         save_session(session, self.folder / "session.json")
         _write_private(self.folder / "profile.json", data)
 
+    def keep_session(self, session: Session) -> None:
+        """Store the session of the last login again, with what it was given since."""
+        save_session(session, self.folder / "session.json")
+
+    def forget_session(self) -> None:
+        """Remove the session with its key; what the login remembered beside it stays for the next one."""
+        (self.folder / "session.json").unlink(missing_ok=True)
+
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
         """Open the node with the stored session; what the login demanded of the node is demanded again.
@@ -151,15 +180,10 @@ class OwnerHome:
             ConfigurationError, CollateralRefused: evidence is demanded, and cannot be verified here.
             NodeEvidenceRefused: the node does not prove what is demanded.
         """
-        profile = self.profile()
-        path = self.folder / "session.json"
-        try:
-            session = load_session(path)
-        except (OSError, InvalidSession):
-            raise NotSignedIn("the session of the last login cannot be read", hint=_again(profile)) from None
-        if session.expires_at is not None and session.expires_at <= SystemClock().now():
+        profile, session = self.profile(), self.session()
+        if has_ended(session):
             raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
-        node = self._node or profile.node
+        node = self.node or profile.node
         trust_root, collateral = profile.trust_root, profile.collateral
         async with (
             demanding(node, profile.node_policy, trust_root=trust_root, collateral=collateral) as requirement,
@@ -232,51 +256,9 @@ def owner_home() -> OwnerHome:
     return OwnerHome(shared().home_folder, node=shared().node)
 
 
-def read_wallet(path: Path) -> WalletSigner:
-    """Read a wallet's private key: 64 hex digits, with or without `0x`.
-
-    Raises:
-        KeyFileUnusable: absent, open to others, or no key. The message contains no byte of it.
-    """
-    try:
-        with path.open("rb") as stream:
-            # The mode of the file that is read, not of one that has its name a moment later.
-            if stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o077:
-                raise KeyFileUnusable(f"the key file {path} is open to others", hint=f"chmod 600 {path}")
-            data = stream.read(_MAX_KEY_FILE_BYTES + 1)
-    except OSError as error:
-        reason = error.strerror or "unreadable"
-        raise KeyFileUnusable(
-            f"cannot read the wallet's key in {path}: {reason}", hint="add --new to make one, or --key-file FILE"
-        ) from None
-    try:
-        return WalletSigner(bytes.fromhex(data.decode("ascii").strip().removeprefix("0x")))
-    except (ValueError, CapabilityError):
-        raise KeyFileUnusable(
-            f"{path} holds no wallet's key", hint="put the private key there, as 64 hex digits"
-        ) from None
-
-
-def make_wallet(path: Path, secret: bytes) -> WalletSigner:
-    """Write a new wallet's key, mode 0600, to a file that does not exist yet.
-
-    Raises:
-        KeyFileUnusable: the file exists, or cannot be written.
-    """
-    wallet = WalletSigner(secret)
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(secret.hex().encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-    except FileExistsError:
-        raise KeyFileUnusable(f"{path} is there already", hint="leave --new out to use it") from None
-    except OSError as error:
-        reason = error.strerror or "cannot be written"
-        raise KeyFileUnusable(f"cannot make the key file {path}: {reason}", hint=f"ls -ld {path.parent}") from None
-    return wallet
+def has_ended(session: Session) -> bool:
+    """Whether the session's sign-in is over."""
+    return session.expires_at is not None and session.expires_at <= SystemClock().now()
 
 
 def _again(profile: Profile) -> str:

@@ -52,6 +52,8 @@ HOME = Call("--home {home}")
 CALLS: Mapping[str, Call] = {
     "version": Call(),
     "login": Call("--node {node} --new --home {home}"),
+    "whoami": HOME,
+    "status": HOME,
     "secret put": Call("API_KEY --home {home}", given="open sesame"),
     "secret list": HOME,
     "secret delete": Call("API_KEY --home {home}"),
@@ -67,6 +69,7 @@ CALLS: Mapping[str, Call] = {
     "receipts verify": Call(f"--evidence {{folder}} --node-did {BACKEND} {{folder}}/receipt.json"),
     "admin receipts list": DATA,
     "admin receipts export": Call("--data {data} {folder}/receipts"),
+    "logout": HOME,
     "serve": Call("--data {data} --port 0"),
     "demo": Call("--dir {folder}"),
     "doctor": DATA,

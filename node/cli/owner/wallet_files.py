@@ -1,0 +1,63 @@
+"""Files that hold a wallet's private key.
+
+Example:
+    wallet = read_wallet(Path("wallet.key"))
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from capabilities.errors import CapabilityError
+from capabilities.signatures import WalletSigner
+
+from ...errors import KeyFileUnusable
+
+_MAX_KEY_FILE_BYTES: Final = 256
+
+
+def read_wallet(path: Path) -> WalletSigner:
+    """Read a wallet's private key: 64 hex digits, with or without `0x`.
+
+    Raises:
+        KeyFileUnusable: absent, open to others, or no key. The message contains no byte of it.
+    """
+    try:
+        with path.open("rb") as stream:
+            # The mode of the file that is read, not of one that has its name a moment later.
+            if stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o077:
+                raise KeyFileUnusable(f"the key file {path} is open to others", hint=f"chmod 600 {path}")
+            data = stream.read(_MAX_KEY_FILE_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise KeyFileUnusable(
+            f"cannot read the wallet's key in {path}: {reason}",
+            hint="add --new to make one, or --key-file FILE",
+        ) from None
+    try:
+        return WalletSigner(bytes.fromhex(data.decode("ascii").strip().removeprefix("0x")))
+    except (ValueError, CapabilityError):
+        raise KeyFileUnusable(
+            f"{path} holds no wallet's key", hint="put the private key there, as 64 hex digits"
+        ) from None
+
+
+def write_wallet(path: Path, secret: bytes) -> None:
+    """Write a wallet's key, mode 0600, to a file that does not exist yet.
+
+    Raises:
+        KeyFileUnusable: the file exists, or cannot be written.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(secret.hex().encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except FileExistsError:
+        raise KeyFileUnusable(f"{path} is there already", hint="leave --new out to use it") from None
+    except OSError as error:
+        reason = error.strerror or "cannot be written"
+        raise KeyFileUnusable(f"cannot make the key file {path}: {reason}", hint=f"ls -ld {path.parent}") from None

@@ -1,0 +1,148 @@
+"""Who acts: `login`, `logout`, `whoami` and `status`."""
+
+import json
+import re
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from owner_desk import OwnerDesk, owner_desk
+
+from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.principals import parse_principal
+from node.cli.owner.owner_profile import OwnerHome
+from node.config.tree import Hosting
+from node.operations.values.admission import admit_owner
+from sealspace.errors import Unauthorized
+from sealspace.session import save_session
+
+NOBODY = "http://127.0.0.1:1"
+RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+
+
+@pytest.fixture
+async def desk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[OwnerDesk]:
+    """An owner who has not logged in, and a node."""
+    async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
+        yield desk
+
+
+def _owner(desk: OwnerDesk) -> str:
+    return OwnerHome(desk.home).profile().owner
+
+
+async def test_a_login_is_remembered(desk: OwnerDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address, the key and the spaces of a login serve the next one, in which only what changes is named."""
+    await desk.log_in("--space", "notes")
+    owner = _owner(desk)
+    again = await desk.run("login", "--space", "more", "--json")
+    said = json.loads(again.out)
+    assert (again.status, said["owner"], OwnerHome(desk.home).profile().spaces) == (0, owner, ("notes", "more"))
+    assert RFC3339.fullmatch(said["expiresAt"])
+    async with desk.client() as client:
+        await client.kv("notes").put("a", "b")
+
+
+@pytest.mark.parametrize("way", ["argument", "option", "variable"])
+async def test_the_node_is_named_in_three_ways(desk: OwnerDesk, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """As the argument, as the shared option, or in the environment."""
+    if way == "variable":
+        monkeypatch.setenv("SEALSPACE_NODE", desk.node)
+    words = {"argument": (desk.node,), "option": ("--node", desk.node), "variable": ()}[way]
+    assert (await desk.run("login", "--new", *words)).status == 0
+    assert OwnerHome(desk.home).profile().node == desk.node
+
+
+async def test_nothing_says_which_node(desk: OwnerDesk) -> None:
+    """Without an address nothing is made."""
+    ran = await desk.run("login", "--new")
+    assert (ran.status, "name the node" in ran.err, desk.home.exists()) == (2, True, False)
+
+
+@pytest.mark.parametrize(("address", "status"), [(NOBODY, 11), ("http://node.example", 2), ("no address", 2)])
+async def test_a_login_that_fails_leaves_nothing(desk: OwnerDesk, address: str, status: int) -> None:
+    """No key is left behind that the next attempt would trip over; the address is looked at first."""
+    for _ in range(2):
+        ran = await desk.run("login", address, "--new")
+        assert (ran.status, ran.next != "", list(desk.home.glob("*"))) == (status, True, []), ran
+    await desk.log_in()
+
+
+async def test_a_key_that_is_in_use_is_not_replaced(desk: OwnerDesk) -> None:
+    """With --new a second time nothing changes, and the message says how to go on."""
+    await desk.log_in()
+    key = (desk.home / "wallet.key").read_bytes()
+    ran = await desk.run("login", "--new")
+    assert (ran.status, ran.next, (desk.home / "wallet.key").read_bytes()) == (10, "leave --new out to use it", key)
+    assert stat.S_IMODE((desk.home / "wallet.key").stat().st_mode) == 0o600
+
+
+async def test_an_owner_who_is_not_admitted_keeps_the_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator is to admit exactly this owner: the key is kept, and --new again takes the same one."""
+    async with owner_desk(tmp_path, capsys, monkeypatch, hosting=Hosting(mode="permit")) as desk:
+        first = await desk.run("login", desk.node, "--new")
+        (owner,) = re.findall(r"did:pkh:\S+(?=,)", first.next)
+        assert first.status != 0 and not (desk.home / "profile.json").exists()
+        again = await desk.run("login", desk.node, "--new")
+        assert owner in again.next and "it is used" in again.err
+        now, entropy = SystemClock().now(), SystemEntropy()
+        await admit_owner(desk.served.services.store, parse_principal(owner), now=now, entropy=entropy)
+        assert (await desk.run("login", desk.node)).status == 0
+        assert _owner(desk) == owner
+
+
+async def test_whoami_asks_no_node(desk: OwnerDesk) -> None:
+    """It says who acts where, and until when."""
+    assert (await desk.run("whoami")).status == 10
+    await desk.log_in()
+    said = json.loads((await desk.run("whoami", "--json", "--node", NOBODY)).out)
+    assert (said["owner"], said["node"]) == (_owner(desk), NOBODY)
+    assert RFC3339.fullmatch(said["expiresAt"]) and said["nodeDid"].startswith("did:key:")
+    ran = await desk.run("whoami")
+    assert (ran.status, _owner(desk) in ran.out) == (0, True)
+
+
+async def test_status_says_whether_commands_would_work(desk: OwnerDesk) -> None:
+    """0 where they would; else the status with which they would end, and still what is known."""
+    assert (await desk.run("status")).status == 10
+    await desk.log_in()
+    ran = await desk.run("status", "--json")
+    assert (ran.status, json.loads(ran.out)["standing"], json.loads(ran.out)["demands"]) == (0, "ready", "nothing")
+    away = await desk.run("status", "--node", NOBODY)
+    assert (away.status, "node-unreachable" in away.out, NOBODY in away.out) == (11, True, True)
+    home = OwnerHome(desk.home)
+    session = home.session()
+    async with desk.client() as client:
+        await client.delegations.revoke(session.grants[0].cid)
+    ended = await desk.run("status")
+    assert (ended.status, "revoked" in ended.err, ended.next) == (10, True, f"sealspace login {desk.node}")
+
+
+async def test_logout_ends_the_session_everywhere(desk: OwnerDesk) -> None:
+    """Whoever copied the session has nothing of it; the key stays, and a login without words follows."""
+    await desk.log_in()
+    copied = desk.home.parent / "copied.json"
+    async with desk.client() as client:
+        save_session(client.session, copied)
+        await client.kv().put("a", "b")
+        assert (await desk.run("logout")).status == 0
+        with pytest.raises(Unauthorized):
+            await client.kv().get("a")
+    assert not (desk.home / "session.json").exists() and (desk.home / "wallet.key").exists()
+    for command in (("whoami",), ("secret", "list"), ("logout",)):
+        ran = await desk.run(*command)
+        assert (ran.status, ran.next) == (10, f"sealspace login {desk.node}"), ran
+    assert (await desk.run("login")).status == 0
+
+
+async def test_logout_without_the_node(desk: OwnerDesk) -> None:
+    """A node that is away does not keep anybody logged in on this machine; what remains is said."""
+    await desk.log_in()
+    ran = await desk.run("logout", "--node", NOBODY)
+    assert (ran.status, "could not be told" in ran.err, bool(RFC3339.search(ran.err))) == (0, True, True)
+    assert not (desk.home / "session.json").exists()
