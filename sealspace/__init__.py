@@ -1,7 +1,19 @@
 """The Python SDK: sign in, keep values and secrets, delegate, grant to backends. It needs no server.
 
-`from sealspace import Client` is the short way to `sealspace.client.Client`; it is imported on first use, so that
-importing one module of this package never loads the HTTP stack.
+What programs need most is a name of this package: `from sealspace import Client, SignIn, NotFound`. Each is imported on
+first use, so that importing one module of this package never loads the HTTP stack.
+
+The services of a client, each a class of its own:
+    client.kv(space): Kv. Values: one or many, whole or as streams, under conditions, with signed URLs.
+    client.secrets(): Secrets. Named texts or bytes, sealed in this process.
+    client.spaces(): Spaces. The owner's spaces.
+    client.public(space): PublicKv. Values of public spaces; needs no session.
+    client.delegations: Delegations. Grant, pass on, take up, revoke, and see what was granted.
+    client.encryption: Encryption. Networks, sealing, and requests for keys.
+    client.backends: Backends. Granting to exactly the code that a backend proves.
+    client.attestation: Attestation. A backend's side of attestation.
+    client.receipts: Receipts. Receipts of releases, fetched and checked.
+    client.withdrawals: Withdrawals. Withdrawing code, backends and evidence.
 
 Modules:
     attestation: a backend's side of attestation: challenges and quotes.
@@ -21,7 +33,7 @@ Modules:
     public: values of public spaces, without a session.
     published: what a backend publishes about itself.
     receipts: receipts of releases, fetched and checked.
-    secrets: named texts, sealed in this process.
+    secrets: named texts and bytes, sealed in this process.
     session: a key, whose authority it has, and the grants that prove it.
     spaces: the owner's spaces.
     transport: bounded requests to one node, and which of them are retried.
@@ -29,24 +41,149 @@ Modules:
     withdrawals: withdrawals for an owner's network.
 
 Example:
-    async with Client("http://127.0.0.1:8000") as client:
-        await client.sign_in(wallet)
-        await client.secrets().put("API_KEY", "…")
+    async with Client(url) as client:
+        await client.sign_in(new_wallet())
+        await client.secrets().put("API_KEY", "open sesame")
+        assert await client.secrets().get("API_KEY") == "open sesame"
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from .attestation import Attestation as Attestation
+    from .backends import Backends as Backends
     from .client import Client as Client
+    from .client import NodeInfo as NodeInfo
+    from .client import SignIn as SignIn
+    from .client import TransportSettings as TransportSettings
+    from .delegations import Delegations as Delegations
+    from .delegations import allow as allow
+    from .encryption import Encryption as Encryption
+    from .errors import DecryptDenied as DecryptDenied
+    from .errors import InvalidInput as InvalidInput
+    from .errors import NodeRefused as NodeRefused
+    from .errors import NotFound as NotFound
+    from .errors import NotGranted as NotGranted
+    from .errors import NotSignedIn as NotSignedIn
+    from .errors import PreconditionFailed as PreconditionFailed
+    from .errors import SealspaceError as SealspaceError
+    from .errors import SessionExpired as SessionExpired
+    from .errors import TransportError as TransportError
+    from .errors import Unauthorized as Unauthorized
+    from .kv import Kv as Kv
+    from .kv import Value as Value
+    from .portable import PortableDelegation as PortableDelegation
+    from .portable import decode_portable as decode_portable
+    from .portable import encode_portable as encode_portable
+    from .public import PublicKv as PublicKv
+    from .receipts import Receipts as Receipts
+    from .secrets import Secret as Secret
+    from .secrets import Secrets as Secrets
+    from .session import Session as Session
+    from .session import load_session as load_session
+    from .session import save_session as save_session
+    from .spaces import Spaces as Spaces
+    from .wallets import Wallet as Wallet
+    from .wallets import new_wallet as new_wallet
+    from .wallets import wallet_from_key as wallet_from_key
+    from .wallets import wallet_from_keystore as wallet_from_keystore
+    from .withdrawals import Withdrawals as Withdrawals
+
+    __version__: str
 else:  # a type checker that saw it would accept every misspelling as a name
 
     def __getattr__(name: str) -> object:
-        """Load `Client` on first use."""
-        if name == "Client":
-            from .client import Client
+        """Import a name of `__all__` on first use."""
+        if name == "__version__":
+            from importlib.metadata import version
 
-            return Client
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            found = version("sealspace")
+        elif name in _PLACES:
+            from importlib import import_module
+
+            found = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        """List what can be imported from here, loaded or not."""
+        return sorted({*globals(), *__all__})
 
 
-__all__ = ["Client"]
+_PLACES: Final = {
+    name: module
+    for module, names in {
+        "attestation": ("Attestation",),
+        "backends": ("Backends",),
+        "client": ("Client", "NodeInfo", "SignIn", "TransportSettings"),
+        "delegations": ("Delegations", "allow"),
+        "encryption": ("Encryption",),
+        "errors": (
+            "DecryptDenied",
+            "InvalidInput",
+            "NodeRefused",
+            "NotFound",
+            "NotGranted",
+            "NotSignedIn",
+            "PreconditionFailed",
+            "SealspaceError",
+            "SessionExpired",
+            "TransportError",
+            "Unauthorized",
+        ),
+        "kv": ("Kv", "Value"),
+        "portable": ("PortableDelegation", "decode_portable", "encode_portable"),
+        "public": ("PublicKv",),
+        "receipts": ("Receipts",),
+        "secrets": ("Secret", "Secrets"),
+        "session": ("Session", "load_session", "save_session"),
+        "spaces": ("Spaces",),
+        "wallets": ("Wallet", "new_wallet", "wallet_from_key", "wallet_from_keystore"),
+        "withdrawals": ("Withdrawals",),
+    }.items()
+    for name in names
+}
+
+__all__ = [
+    "Attestation",
+    "Backends",
+    "Client",
+    "DecryptDenied",
+    "Delegations",
+    "Encryption",
+    "InvalidInput",
+    "Kv",
+    "NodeInfo",
+    "NodeRefused",
+    "NotFound",
+    "NotGranted",
+    "NotSignedIn",
+    "PortableDelegation",
+    "PreconditionFailed",
+    "PublicKv",
+    "Receipts",
+    "SealspaceError",
+    "Secret",
+    "Secrets",
+    "Session",
+    "SessionExpired",
+    "SignIn",
+    "Spaces",
+    "TransportError",
+    "TransportSettings",
+    "Unauthorized",
+    "Value",
+    "Wallet",
+    "Withdrawals",
+    "__version__",
+    "allow",
+    "decode_portable",
+    "encode_portable",
+    "load_session",
+    "new_wallet",
+    "save_session",
+    "wallet_from_key",
+    "wallet_from_keystore",
+]

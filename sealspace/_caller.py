@@ -1,5 +1,6 @@
 """Requests with a session's authority: which grants to cite, a fresh token for each try, the node's identity."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,10 +12,10 @@ from capabilities.tokens import Capability
 
 from ._answers import json_object, required_text, texts_of
 from ._minting import INVOCATION_TTL_S, Claims, mint
-from ._refusals import refusal_of
-from .errors import NodeMismatch
+from ._pace import Upload
+from .errors import NodeMismatch, NotSignedIn
 from .session import Session
-from .transport import MAX_ANSWER_BYTES, Answer, Method, Request, Transport
+from .transport import MAX_ANSWER_BYTES, Answer, Method, Request, Stream, Transport
 
 PROTOCOL = 1
 _SIGN_IN_AGAIN: Final = (
@@ -71,10 +72,10 @@ class Caller:
         """The acting session.
 
         Raises:
-            RuntimeError: no session is signed in; the program called in the wrong order.
+            NotSignedIn: no session is signed in; the program called in the wrong order.
         """
         if self._session is None:
-            raise RuntimeError("not signed in: call sign_in() first, or pass a session")
+            raise NotSignedIn(f"nobody is signed in to {self.transport.url}")
         return self._session
 
     @session.setter
@@ -95,6 +96,7 @@ class Caller:
             NodeMismatch: it speaks another protocol, or is not the node that was pinned (J1).
             TransportError: no usable answer.
         """
+        self.transport.require_open("GET /info")
         if self._info is None:
             answer = await self.transport.require(Request("GET", "/info", repeatable=True))
             self._info = self._checked_info(json_object(answer))
@@ -122,6 +124,17 @@ class Caller:
             in_tee=value.get("inTEE") is True,
         )
 
+    def held_for_s(self, wanted: Sequence[Capability]) -> float:
+        """Return for how many seconds more the session holds what is wanted; infinite where nothing ends.
+
+        Raises:
+            NotGranted, SessionExpired: no grant of the session covers it.
+        """
+        now = self.clock.now()
+        proofs = self.session.proofs_for(wanted, now=now)
+        ends = [one.expires_at for one in self.session.grants if one.cid in proofs and one.expires_at is not None]
+        return min(ends, default=math.inf) - now
+
     async def minter(
         self,
         wanted: Sequence[Capability],
@@ -129,6 +142,7 @@ class Caller:
         proofs: Sequence[str] | None = None,
         facts: Sequence[Json] = (),
         minted: Callable[[str], None] | None = None,
+        ttl_s: float = INVOCATION_TTL_S,
     ) -> Callable[[], str]:
         """Return a function that mints a fresh token for each try (J5), addressed to this node: no other accepts it.
 
@@ -137,6 +151,7 @@ class Caller:
             proofs: cids to cite; None: the session's grants that cover it.
             facts: `fct` items.
             minted: called with each token before it is sent.
+            ttl_s: lifetime of each token; a node accepts at most 300 s.
         Raises:
             NotGranted, SessionExpired: no grant of the session covers it.
             NodeMismatch, TransportError: as `info`.
@@ -151,7 +166,7 @@ class Caller:
                 audience=audience,
                 capabilities=wanted,
                 proofs=cited,
-                expires_at=self.clock.now() + INVOCATION_TTL_S,
+                expires_at=self.clock.now() + ttl_s,
                 facts=facts,
             )
             token = mint(session.signer, claims, self.entropy)
@@ -166,11 +181,12 @@ class Caller:
         wanted: Sequence[Capability],
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | Upload | None = None,
         repeatable: bool = False,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
+        serves_once: bool = False,
     ) -> Answer:
-        """Invoke capabilities and return the node's answer, a refusal included."""
+        """Invoke capabilities and return the node's answer, a refusal included; `serves_once` as in Request."""
         return await self.transport.exchange(
             Request(
                 "POST",
@@ -180,6 +196,25 @@ class Caller:
                 body=body,
                 repeatable=repeatable,
                 max_answer_bytes=max_answer_bytes,
+                serves_once=serves_once,
+                asked=in_words(wanted),
+            )
+        )
+
+    async def stream(
+        self, wanted: Sequence[Capability], *, headers: Mapping[str, str], max_answer_bytes: int
+    ) -> Stream:
+        """Invoke capabilities and return a successful answer with its body unread; the caller closes it."""
+        mint_one, asked = await self.minter(wanted), in_words(wanted)
+        return await self.transport.stream(
+            Request(
+                "POST",
+                "/invoke",
+                mint=mint_one,
+                headers=headers,
+                repeatable=True,
+                max_answer_bytes=max_answer_bytes,
+                asked=asked,
             )
         )
 
@@ -199,9 +234,13 @@ class Caller:
 
     def require(self, answer: Answer) -> Answer:
         """Return a success; raise what any other answer means."""
-        if not answer.is_success:
-            raise refusal_of(answer.status, answer.headers, answer.body)
-        return answer
+        return answer.require()
+
+
+def in_words(wanted: Sequence[Capability]) -> str:
+    """Say what is asked for: the first capability, and how many more."""
+    first = f"{wanted[0].ability} on {wanted[0].resource.text}"
+    return first if len(wanted) == 1 else f"{first} and {len(wanted) - 1} more"
 
 
 def _made_elsewhere(node_id: str, expected: str | None) -> NodeMismatch:

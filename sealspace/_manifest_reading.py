@@ -218,7 +218,7 @@ def _secret(key: str, spec: Json) -> Permission:
     try:
         name = parse_secret_name(_optional_text(members, "name", where) or key, scope=scope)
     except (InvalidSecretName, InvalidSecretScope) as exc:
-        raise ManifestInvalid(f"Manifest validation failed: {exc}") from exc
+        raise ManifestInvalid(f"Manifest validation failed: {exc.message}") from exc
     return Permission(
         service=VAULT,
         path=name.vault_key,

@@ -24,6 +24,8 @@ from .errors import (
 
 _MAX_TEXT_CHARS = 2_000
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_REQUEST_ID = "TinyCloud-Trace-Id"
+_HEX = re.compile(r"[0-9a-f]{32}", re.ASCII)
 # I36: the resource runs lazily to the last " / " before an ability of the tinycloud family or ours.
 _UNAUTHORIZED_ACTION = re.compile(
     r"^Unauthorized Action:\s*(?P<resource>.*?)\s*/\s*(?P<action>(?:tinycloud|sealspace)\.\S+)\s*$", re.MULTILINE
@@ -44,24 +46,34 @@ class _Problem(msgspec.Struct):
     hint: str = ""
 
 
-def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> NodeRefused:
-    """Return the exception for an answer that is no success; total, whatever the bytes."""
-    refusal = _refusal(status, headers, body)
+def refusal_of(status: int, headers: Mapping[str, str], body: bytes, *, asked: str = "") -> NodeRefused:
+    """Return the exception for an answer that is no success; total, whatever the bytes.
+
+    Args:
+        status: HTTP status.
+        headers: of the answer.
+        body: of the answer.
+        asked: what was asked for, without a secret in it.
+    """
+    refusal = _refusal(status, headers, body, asked)
     after = headers.get("Retry-After", "")
     refusal.retry_after_s = float(after) if _SECONDS.fullmatch(after) else None
+    request_id = headers.get(_REQUEST_ID, "")
+    if _HEX.fullmatch(request_id):
+        refusal.add_note(f"the node's log has this request as {request_id}")
     return refusal
 
 
-def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> NodeRefused:
+def _refusal(status: int, headers: Mapping[str, str], body: bytes, asked: str) -> NodeRefused:
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind == "application/problem+json":
         problem = _problem(body)
-        return _by_problem(status, problem) if problem is not None else _by_status(status, "")
+        return _by_problem(status, problem, asked) if problem is not None else _by_status(status, "", asked)
     # A framework page is HTML for people; only its status means something.
     text = "" if kind == "text/html" else body[: 4 * _MAX_TEXT_CHARS].decode("utf-8", "replace")[:_MAX_TEXT_CHARS]
     if status in (401, 403):
-        return _unauthorized(status, text.strip())
-    return _by_status(status, text.strip())
+        return _unauthorized(status, text.strip(), asked)
+    return _by_status(status, text.strip(), asked)
 
 
 def _problem(body: bytes) -> _Problem | None:
@@ -71,25 +83,25 @@ def _problem(body: bytes) -> _Problem | None:
         return None
 
 
-def _by_problem(status: int, problem: _Problem) -> NodeRefused:
+def _by_problem(status: int, problem: _Problem, asked: str) -> NodeRefused:
     text = (problem.detail or problem.title or problem.code)[:_MAX_TEXT_CHARS]
-    refusal = _unauthorized(status, text) if status in (401, 403) else _by_status(status, text)
+    refusal = _unauthorized(status, text, asked) if status in (401, 403) else _by_status(status, text, asked)
     refusal.problem = problem.code[:100]
     if problem.hint:
         refusal.hint = problem.hint[:_MAX_TEXT_CHARS]
     return refusal
 
 
-def _unauthorized(status: int, text: str) -> Unauthorized:
+def _unauthorized(status: int, text: str, asked: str) -> Unauthorized:
     if match := _UNAUTHORIZED_ACTION.search(text):
-        return ActionNotAuthorized(status, text, resource=match["resource"], action=match["action"])
+        return ActionNotAuthorized(status, text, resource=match["resource"], action=match["action"], asked=asked)
     if match := _REVOKED.search(text):
-        return DelegationRevoked(status, text, cid=match["cid"])
+        return DelegationRevoked(status, text, cid=match["cid"], asked=asked)
     if match := _RELEASE.search(text):
-        return ReleaseRefused(status, text, reason=match["reason"])
+        return ReleaseRefused(status, text, reason=match["reason"], asked=asked)
     if _OUTSIDE_WINDOW.search(text):
-        return TokenOutsideWindow(status, text)
-    return Unauthorized(status, text)
+        return TokenOutsideWindow(status, text, asked=asked)
+    return Unauthorized(status, text, asked=asked)
 
 
 _BY_STATUS: Mapping[int, type[NodeRefused]] = {
@@ -101,11 +113,11 @@ _BY_STATUS: Mapping[int, type[NodeRefused]] = {
 }
 
 
-def _by_status(status: int, text: str) -> NodeRefused:
+def _by_status(status: int, text: str, asked: str) -> NodeRefused:
     if status in (401, 403):
-        return Unauthorized(status, text)
+        return Unauthorized(status, text, asked=asked)
     if status == 404:
-        return SpaceNotFound(status, text) if text == "Space not found" else NotFound(status, text)
+        return (SpaceNotFound if text == "Space not found" else NotFound)(status, text, asked=asked)
     if status >= 500:
-        return NodeFailure(status, text)
-    return _BY_STATUS.get(status, NodeRefused)(status, text)
+        return NodeFailure(status, text, asked=asked)
+    return _BY_STATUS.get(status, NodeRefused)(status, text, asked=asked)

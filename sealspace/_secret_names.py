@@ -12,6 +12,7 @@ from .errors import InvalidSecretName, InvalidSecretScope
 
 SECRETS_SPACE = "secrets"
 VAULT_PREFIX = "vault/"
+SCOPED_PREFIX = "vault/secrets/scoped/"
 NAME_PATTERN = "^[A-Z][A-Z0-9_]*$"
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -31,6 +32,11 @@ class SecretName:
 
     name: str
     scope: str | None
+
+    @property
+    def label(self) -> str:
+        """`NAME` or `scope/NAME`, for people."""
+        return self.name if self.scope is None else f"{self.scope}/{self.name}"
 
     @property
     def vault_key(self) -> str:
@@ -81,9 +87,17 @@ def list_prefix(scope: str | None) -> str:
     """Return the path under which the secrets of a scope are stored; a grant to list names exactly this path."""
     if scope is None:
         return f"{VAULT_PREFIX}secrets/"
-    return f"{VAULT_PREFIX}secrets/scoped/{canonical_scope(scope)}/"
+    return f"{SCOPED_PREFIX}{canonical_scope(scope)}/"
 
 
 def is_secret_name(text: str) -> bool:
     """Whether a listed key is the name of a secret of this level; scoped entries are not."""
     return _NAME.fullmatch(text) is not None
+
+
+def is_scope(text: str) -> bool:
+    """Whether a listed part of a key is a scope in its canonical form."""
+    try:
+        return canonical_scope(text) == text
+    except InvalidSecretScope:
+        return False

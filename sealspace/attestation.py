@@ -139,7 +139,7 @@ def _accepted(caller: Caller, answer: Answer) -> Answer:
     except NodeRefused as exc:
         if not exc.problem or exc.status not in _ABOUT_THE_EVIDENCE:
             raise
-        raise AttestationRefused(exc.status, exc.text, problem=exc.problem) from exc
+        raise AttestationRefused(exc.status, exc.text, problem=exc.problem, asked=exc.asked) from exc
 
 
 def _nonce(text: str) -> bytes:

@@ -51,7 +51,7 @@ from .printable import printable
 from .published import EVIDENCE_PATH, GRANTS_PATH, MAX_PUBLISHED_BYTES, NONCE_BYTES, Published, parse_published
 from .session import network_of_owner, space_of
 from .transport import Answer, Request, Transport, TransportSettings
-from .wallets import Wallet
+from .wallets import AnyWallet
 
 LOOK_TTL_S: Final = 900.0
 """How long before a grant the backend may have been seen: a person has to read the result, and code changes."""
@@ -244,7 +244,7 @@ async def _ask(url: str, request: Request, *, settings: TransportSettings | None
         except NodeTimeout as exc:
             raise BackendUnreachable(f"{url} does not answer in time") from exc
         except (NodeUnreachable, TransportError) as exc:
-            raise BackendUnreachable(f"no whole answer from {url}: {exc}") from exc
+            raise BackendUnreachable(f"no whole answer from {url}: {exc.message}") from exc
     if 300 <= answer.status < 400:
         raise BackendAnswerInvalid(
             f"{url} sends us elsewhere, and redirects are not followed",
@@ -440,17 +440,19 @@ class Backends:
         seen: Seen,
         secrets: Sequence[str] | None = None,
         *,
-        ttl_s: float = DELEGATION_TTL_S,
+        ttl_s: float | None = None,
+        at_most: bool = False,
         accept: Sequence[Leniency] = (),
         pin: Pin = "compose",
-        wallet: Wallet | None = None,
+        wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
         """Delegate secrets to exactly what was seen; the grant is registered at the node when this returns.
 
         Args:
             seen: from `look`, at most LOOK_TTL_S ago.
             secrets: labels, `NAME` or `scope/NAME`; None: all that the backend asks for.
-            ttl_s: lifetime in seconds.
+            ttl_s: lifetime in seconds; None: seven days, or what is left of the session's grants.
+            at_most: take what is left of the session's grants, where they end earlier.
             accept: what may deviate from the strict terms; see `policy_for`.
             pin: see `policy_for`.
             wallet: sign with the owner's wallet instead of the session's key, whose expiry limits a grant.
@@ -463,11 +465,15 @@ class Backends:
         resources = self.resources(seen, secrets)
         if not 0 <= self._caller.clock.now() - seen.seen_at <= LOOK_TTL_S:
             raise BackendNotAcceptable("what was seen is too old to grant to", problem="age", hint="look again")
-        policy = policy_for(seen, paths=resources, accept=accept, pin=pin, ttl_s=ttl_s)
+        policy = policy_for(
+            seen, paths=resources, accept=accept, pin=pin, ttl_s=DELEGATION_TTL_S if ttl_s is None else ttl_s
+        )
         network = network_of_owner(self._caller.session.owner)
         wanted: list[Capability] = [capability(resource, KV_GET) for resource in resources]
         wanted.append(capability(network.text, DECRYPT))
-        return await self._delegations.delegate(seen.did, wanted, ttl_s=ttl_s, policy=policy, wallet=wallet)
+        return await self._delegations.delegate(
+            seen.did, wanted, ttl_s=ttl_s, at_most=at_most, policy=policy, wallet=wallet
+        )
 
 
 def _mrtd(seen: Seen) -> str:

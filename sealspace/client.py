@@ -25,16 +25,16 @@ from .attestation import Attestation
 from .backends import Backends
 from .delegations import Delegations
 from .encryption import Encryption
-from .errors import InvalidInput
+from .errors import ClientNotReady, InvalidInput
 from .kv import Kv
 from .node_evidence import NodeAttestation, NodeEvidence, NodeRequirement
 from .public import PublicKv
 from .receipts import Receipts
 from .secrets import SECRETS_SPACE, Secrets
-from .session import Session, space_of
+from .session import DEFAULT_NETWORK, Session, space_of
 from .spaces import Spaces
 from .transport import Transport, TransportSettings
-from .wallets import Wallet
+from .wallets import AnyWallet, wallet_of
 from .withdrawals import Withdrawals
 
 __all__ = ["Client", "NodeInfo", "SignIn", "TransportSettings"]
@@ -106,7 +106,7 @@ class Client:
         """The acting session.
 
         Raises:
-            RuntimeError: no session is signed in.
+            NotSignedIn: no session is signed in.
         """
         return self._caller.session
 
@@ -132,30 +132,33 @@ class Client:
 
         Raises:
             NodeEvidenceRefused: it is not good.
-            RuntimeError: this client is not configured to demand any.
+            ClientNotReady: this client is not configured to demand any.
             NodeMismatch, NodeRefused, TransportError.
         """
         if self._guard is None:
-            raise RuntimeError("this client demands no evidence: pass require_node_evidence")
+            raise ClientNotReady(
+                "this client demands no evidence of its node", hint="make it with Client(…, require_node_evidence=…)"
+            )
         return await self._guard.require()
 
-    async def sign_in(self, wallet: Wallet, asked: SignIn | None = None) -> Session:
+    async def sign_in(self, wallet: AnyWallet, asked: SignIn | None = None) -> Session:
         """Sign in with a wallet: one signature, to a session key drawn here, and one for each delegation to the wallet.
 
         Where the node hosts spaces by itself (the default), the owner's space for secrets and the owner's encryption
         network exist when this returns. Where it does not, the wallet is asked for a second signature that hosts them.
 
         Args:
-            wallet: the owner's.
+            wallet: the owner's; an account of eth-account too.
             asked: spaces, manifests, lifetime; None: the default space and the secrets, for seven days.
         Raises:
             InvalidInput, SpacesNotHosted, NodeMismatch, NodeRefused, TransportError.
             NotGranted: a capability of another owner is asked for, without a delegation to the wallet.
             NodeEvidenceRefused: the node does not prove what is demanded of it; the wallet was not asked.
         """
+        signing = wallet_of(wallet)
         if self._guard is not None:
             await self._guard.require()
-        self._caller.session = await wallet_sign_in(self._caller, wallet, asked or SignIn())
+        self._caller.session = await wallet_sign_in(self._caller, signing, asked or SignIn())
         return self.session
 
     async def sign_in_with_key(self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()) -> Session:
@@ -181,13 +184,9 @@ class Client:
             space: short name of a space of the owner, or any full id; None: the session's primary space.
         Raises:
             InvalidInput: neither a name nor an id.
-            RuntimeError: no session is signed in, or it has no primary space.
+            ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
         """
-        if space is not None:
-            return Kv(self._caller, self.session.own_space(space))
-        if self.session.space is None:
-            raise RuntimeError("this session has no primary space: name one")
-        return Kv(self._caller, self.session.space)
+        return Kv(self._caller, self.session.chosen_space(space))
 
     def spaces(self, space: str | None = None) -> Spaces:
         """Return the spaces of an owner.
@@ -196,7 +195,7 @@ class Client:
             space: a hosted space of the owner in question, by short name or full id; None: the session's primary one.
         Raises:
             InvalidInput: neither a name nor an id.
-            RuntimeError: no session is signed in, or it has no primary space.
+            ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
         """
         return Spaces(self._caller, self.kv(space).space)
 
@@ -215,15 +214,18 @@ class Client:
                 "a public space is named by its full id", hint='its owner finds it at `client.kv("public").space.text`'
             ) from exc
 
-    def secrets(self, owner: str | None = None) -> Secrets:
+    def secrets(self, owner: str | None = None, *, network: str = DEFAULT_NETWORK) -> Secrets:
         """Return an owner's secrets.
 
         Args:
             owner: DID; None: the owner for whom this session acts.
+            network: name of the owner's network that `put` seals to; secrets of any network of the owner are opened.
         Raises:
-            InvalidInput: no DID.
+            InvalidInput: no DID, or no name of a network.
+            NotSignedIn: no owner is given, and no session is signed in.
         """
-        return Secrets(self._caller, self._encryption, space_of(owner or self.session.owner, SECRETS_SPACE))
+        space = space_of(owner or self.session.owner, SECRETS_SPACE)
+        return Secrets(self._caller, self._encryption, space, network=network)
 
     @property
     def encryption(self) -> Encryption:

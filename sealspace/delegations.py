@@ -18,6 +18,7 @@ Example:
 """
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from capabilities.abilities import CAPABILITIES_READ, DELEGATION_LIST, DELEGATION_STATUS, REVOKE, satisfies
@@ -47,19 +48,27 @@ from .delegation_history import (
     page_of,
     status_of,
 )
-from .errors import InvalidInput, MalformedAnswer, NotGranted, SessionExpired
+from .errors import InvalidInput, LifetimeTooLong, MalformedAnswer, NotGranted, SessionExpired
 from .portable import PortableDelegation, grant_of, portable_of
 from .session import Grant, Session, read_grant
 from .transport import Request
-from .wallets import Wallet
+from .wallets import AnyWallet, Wallet, wallet_of
 
 DELEGATION_TTL_S: Final = 7 * 86_400.0
-"""How long a grant lasts unless the caller says otherwise; never past the session it rests on."""
+"""How long a grant lasts unless the caller says otherwise; less where the session that it rests on ends earlier."""
 
 SUB_DELEGATION_TTL_S: Final = 3_600.0
 """How long a wallet's delegation to its own session key lasts, when it takes up a grant or adds a right."""
 
 _SESSION_MARGIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Life:
+    """How long a grant shall last, and whether less will do."""
+
+    ttl_s: float
+    at_most: bool
 
 
 def allow(resource: str, ability: str) -> Capability:
@@ -85,9 +94,10 @@ class Delegations:
         did: str,
         capabilities: Sequence[Capability],
         *,
-        ttl_s: float = DELEGATION_TTL_S,
+        ttl_s: float | None = None,
+        at_most: bool = False,
         policy: Policy | None = None,
-        wallet: Wallet | None = None,
+        wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
         """Grant capabilities to a DID; the grant is registered at the node when this returns.
@@ -99,7 +109,8 @@ class Delegations:
                 the delegate of a grant must not become its owner in person (IP2).
             capabilities: at least one; see `allow`. Reading capabilities is left out, for the same reason, unless the
                 recipient is this session's own key: it is what makes a session.
-            ttl_s: lifetime in seconds; cut to that of the grant it rests on.
+            ttl_s: lifetime in seconds; None: seven days, or what is left of the grants it rests on.
+            at_most: take what is left of those grants, where they end before `ttl_s`.
             policy: what code may receive keys under this grant; None: the grant says nothing about code.
             wallet: sign with the owner's wallet instead of the session's key.
             domain: authority that asks, shown to the person in the wallet.
@@ -108,11 +119,12 @@ class Delegations:
         Raises:
             InvalidInput: the recipient is no DID, or nothing is granted that may be.
             NotGranted, SessionExpired: the session does not hold what it shall grant.
+            LifetimeTooLong: a grant that it rests on ends before `ttl_s`; `at_most` takes what is left.
             NodeRefused, TransportError.
         """
         if not capabilities:
             raise InvalidInput("a delegation grants at least one capability")
-        if ttl_s <= 0:
+        if ttl_s is not None and ttl_s <= 0:
             raise InvalidInput("a delegation lasts more than 0 s")
         try:
             recipient = parse_principal(did)
@@ -122,15 +134,18 @@ class Delegations:
             ) from exc
         granted = capabilities if recipient == self._caller.session.did else _for_others(capabilities)
         if wallet is None:
-            header = self._sign_by_session(recipient, granted, ttl_s=ttl_s, policy=policy)
+            life = _Life(DELEGATION_TTL_S if ttl_s is None else ttl_s, at_most=at_most or ttl_s is None)
+            header = self._sign_by_session(recipient, granted, life, policy=policy)
         else:
-            header = self._sign_by_wallet(wallet, recipient, granted, ttl_s=ttl_s, policy=policy, domain=domain)
+            life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
+            signing = wallet_of(wallet)
+            header = self._sign_by_wallet(signing, recipient, granted, ttl_s=life_s, policy=policy, domain=domain)
         grant = read_grant(header)
         await register(self._caller, grant)
         return portable_of(grant, owner=self._caller.session.owner, host=self._caller.transport.url)
 
     async def take_up(
-        self, portable: PortableDelegation, *, wallet: Wallet | None = None, domain: str = "localhost"
+        self, portable: PortableDelegation, *, wallet: AnyWallet | None = None, domain: str = "localhost"
     ) -> None:
         """Use a delegation from now on.
 
@@ -143,9 +158,10 @@ class Delegations:
         """
         grant = self.read(portable)
         signer = self._caller.session.signer
+        signing = None if wallet is None else wallet_of(wallet)
         await register(self._caller, grant)
-        if wallet is not None and same_principal(grant.delegate, wallet.did):
-            grant = await pass_on(self._caller, wallet, grant, signer, ttl_s=SUB_DELEGATION_TTL_S, domain=domain)
+        if signing is not None and same_principal(grant.delegate, signing.did):
+            grant = await pass_on(self._caller, signing, grant, signer, ttl_s=SUB_DELEGATION_TTL_S, domain=domain)
         # Not the session from before the requests: other tasks may have taken up grants, or pinned keys, meanwhile.
         self._caller.session = self._caller.session.with_grant(grant)
 
@@ -159,7 +175,7 @@ class Delegations:
 
     async def add_right(
         self,
-        wallet: Wallet,
+        wallet: AnyWallet,
         capabilities: Sequence[Capability],
         *,
         ttl_s: float = SUB_DELEGATION_TTL_S,
@@ -171,10 +187,10 @@ class Delegations:
             InvalidInput: the wallet is not the owner's.
             NodeRefused, TransportError.
         """
-        session = self._caller.session
-        if not same_principal(wallet.did, session.owner):
+        session, signing = self._caller.session, wallet_of(wallet)
+        if not same_principal(signing.did, session.owner):
             raise InvalidInput("this wallet is not the owner of the session")
-        header = self._wallet_message(wallet, session.signer.did_url, capabilities, ttl_s=ttl_s, domain=domain)
+        header = self._wallet_message(signing, session.signer.did_url, capabilities, ttl_s=ttl_s, domain=domain)
         grant = read_grant(header)
         await register(self._caller, grant)
         self._caller.session = self._caller.session.with_grant(grant)
@@ -200,7 +216,7 @@ class Delegations:
         await self._post_revocation(Request("POST", "/revoke", mint=mint_one, repeatable=True), cid)
 
     async def revoke_by_wallet(
-        self, delegation: PortableDelegation | str, wallet: Wallet, *, domain: str = "localhost"
+        self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"
     ) -> None:
         """Revoke a delegation with the owner's wallet; in force, for ever, when this returns (V3).
 
@@ -211,7 +227,7 @@ class Delegations:
         cid = delegation if isinstance(delegation, str) else delegation.cid
         now = self._caller.clock.now()
         message = Message(domain=domain, uri=f"ucan:{cid}", issued_at=now, expires_at=now + REVOCATION_TTL_S)
-        header = sign_message(wallet, message, self._caller.entropy)
+        header = sign_message(wallet_of(wallet), message, self._caller.entropy)
         await self._post_revocation(Request("POST", "/revoke", mint=lambda: header, repeatable=True), cid)
 
     async def status(self, delegation: PortableDelegation | str) -> DelegationStatus:
@@ -243,7 +259,10 @@ class Delegations:
         account: str | None = None,
         page_items: int = 50,
     ) -> AsyncIterator[DelegationRecord]:
-        """Yield what an account granted and received, latest issued first; read page by page.
+        """Yield what an account granted and received, read page by page.
+
+        The latest issued come first. A delegation that a key signed does not say when: those come last, in the order of
+        their cids.
 
         Args:
             direction: only what was granted, or only what was received.
@@ -260,7 +279,7 @@ class Delegations:
         if not 1 <= page_items <= MAX_PAGE_ITEMS:
             raise InvalidInput(f"a page holds 1 to {MAX_PAGE_ITEMS} delegations")
         asked: dict[str, Json] = {"direction": direction, "status": status, "space": space, "limit": page_items}
-        through = self._account_space(account)
+        through = self._caller.session.chosen_space(account)
 
         async def ask(cursor: str | None) -> tuple[HistoryPage, str | None]:
             page = await self._query_page(through, asked | {"cursor": cursor})
@@ -271,14 +290,6 @@ class Delegations:
         async for page in read_pages(ask):  # a page may be empty and be followed by another one
             for record in page.records:
                 yield record
-
-    def _account_space(self, account: str | None) -> SpaceId:
-        session = self._caller.session
-        if account is not None:
-            return session.own_space(account)
-        if session.space is None:
-            raise RuntimeError("this session has no primary space: name one")
-        return session.space
 
     async def _query_page(self, through: SpaceId, asked: dict[str, Json]) -> HistoryPage:
         mint_one = await self._caller.minter([space_capability(through, "delegation", None, DELEGATION_LIST)])
@@ -298,22 +309,23 @@ class Delegations:
             raise MalformedAnswer("the node did not confirm the revocation")
 
     def _sign_by_session(
-        self, recipient: str, capabilities: Sequence[Capability], *, ttl_s: float, policy: Policy | None
+        self, recipient: str, capabilities: Sequence[Capability], life: _Life, *, policy: Policy | None
     ) -> str:
         session = self._caller.session
         now = self._caller.clock.now()
         proofs = session.proofs_for(capabilities, now=now)
-        ends = [grant.expires_at for grant in session.grants if grant.cid in proofs and grant.expires_at is not None]
-        expires_at = min([now + ttl_s, *ends])
-        if ends and min(ends) - now < _SESSION_MARGIN_S:
-            raise SessionExpired("the session ends within a minute")
+        left_s = self._caller.held_for_s(capabilities)
+        if left_s < _SESSION_MARGIN_S:
+            raise SessionExpired("granting: the session, or the grant that this rests on, ends within a minute")
+        if life.ttl_s > left_s and not life.at_most:
+            raise LifetimeTooLong(f"a grant to {recipient}", asked_s=life.ttl_s, possible_s=left_s)
         facts: list[Json] = [] if policy is None else [{ATTESTATION_FACT: policy_json(policy)}]
         claims = Claims(
             audience=recipient,
             capabilities=capabilities,
             proofs=proofs,
             # Whole seconds: a child must not outlive its parent by a rounding.
-            expires_at=int(expires_at),
+            expires_at=int(now + min(life.ttl_s, left_s)),
             facts=facts,
         )
         return mint(session.signer, claims, self._caller.entropy, issuer=session.did)

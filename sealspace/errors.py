@@ -4,18 +4,26 @@
     ├── InvalidInput                    the caller's own argument breaks a rule; nothing was sent
     │   ├── InvalidSecretName
     │   ├── InvalidSecretScope
+    │   ├── InvalidSecretValue          neither a text nor bytes
+    │   ├── InvalidKeystore
+    │   ├── WrongPassword
     │   ├── InvalidNetworkId
     │   ├── InvalidPolicy
     │   ├── InvalidPortableDelegation
     │   ├── InvalidSession
     │   └── ManifestInvalid
+    ├── ClientNotReady                  the client is not in the state that the call needs; a RuntimeError too
+    │   ├── NotSignedIn
+    │   └── ClientClosed
     ├── NotGranted                      no grant of the session covers the request; nothing was sent
     ├── SessionExpired
+    ├── LifetimeTooLong                 what was asked for would end earlier (asked_s, possible_s)
     ├── NodeEvidenceRefused             the node's own evidence is not good enough (reason); no token was sent
     ├── SpacesNotHosted                 the node does not host a space that was signed in to (spaces)
     ├── TransportError                  no usable answer came
     │   ├── NodeUnreachable
     │   ├── NodeTimeout
+    │   ├── TransferBroken              a value's bytes broke off on their way (moved_bytes)
     │   ├── ResponseTooLarge
     │   ├── MalformedAnswer
     │   └── NodeMismatch                the node is not the one that was pinned, or speaks another protocol
@@ -34,6 +42,7 @@
     │   ├── ValueTooLarge               413
     │   ├── RateLimited                 429
     │   └── NodeFailure                 5xx
+    ├── BatchIncomplete                 some of several writes were done, and then one failed (done, left)
     ├── BackendError                    a backend, or what it says of itself, is not to be granted to
     │   ├── BackendUnreachable
     │   ├── BackendAnswerInvalid        its answer is cut off, too long, or of another shape
@@ -57,36 +66,127 @@
         ├── ResponseSignatureInvalid
         └── InvalidSecretPayload
 
-Every class has a stable `code`; every error has a `hint`, which says what to do next. No text holds a token, a key or
-a secret value.
+Every class has a stable `code`. The text of an error says what was asked for, why it was not done, and what to do next;
+`message` and `hint` are its two parts. Notes (`__notes__`) say what surrounds it: the request's id at the node, the
+secret that was read. No text holds a token, a key or a secret value.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from ._encryption_errors import (
+    DecryptDenied,
+    DescriptorUnsigned,
+    EncryptionError,
+    InvalidEnvelope,
+    InvalidResponse,
+    InvalidSecretPayload,
+    LabelMismatch,
+    NetworkKeyChanged,
+    NetworkNotActive,
+    NetworkNotFound,
+    ResponseBindingMismatch,
+    ResponseSignatureInvalid,
+)
+from ._error_base import SealspaceError
+from ._node_errors import (
+    ActionNotAuthorized,
+    AttestationRefused,
+    DelegationRevoked,
+    DuplicateRequest,
+    MalformedAnswer,
+    NodeEvidenceRefused,
+    NodeFailure,
+    NodeMismatch,
+    NodeRefused,
+    NodeTimeout,
+    NodeUnreachable,
+    NotFound,
+    PreconditionFailed,
+    QuotaExceeded,
+    RateLimited,
+    ReleaseRefused,
+    ResponseTooLarge,
+    SpaceNotFound,
+    SpacesNotHosted,
+    TokenOutsideWindow,
+    TransferBroken,
+    TransportError,
+    Unauthorized,
+    ValueTooLarge,
+)
 
-if TYPE_CHECKING:  # a program that only maps errors loads nothing of encryption for them
-    from .network_pins import NetworkPin
-
-
-class SealspaceError(Exception):
-    """Base of everything this package raises on purpose.
-
-    Attributes:
-        code: stable name of the kind of error.
-        hint: one sentence that says what to do next; may be empty.
-    """
-
-    code: ClassVar[str] = "sealspace"
-    default_hint: ClassVar[str] = ""
-
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = self.default_hint if hint is None else hint
+__all__ = [
+    "ActionNotAuthorized",
+    "AttestationRefused",
+    "BackendAnswerInvalid",
+    "BackendError",
+    "BackendNotAcceptable",
+    "BackendNotExpected",
+    "BackendNotProven",
+    "BackendUnreachable",
+    "BatchIncomplete",
+    "ClientClosed",
+    "ClientNotReady",
+    "CollateralNeeded",
+    "DecryptDenied",
+    "DelegationRevoked",
+    "DescriptorUnsigned",
+    "DuplicateRequest",
+    "EncryptionError",
+    "GrantNotTaken",
+    "GrantsFull",
+    "InvalidEnvelope",
+    "InvalidInput",
+    "InvalidKeystore",
+    "InvalidNetworkId",
+    "InvalidPolicy",
+    "InvalidPortableDelegation",
+    "InvalidResponse",
+    "InvalidSecretName",
+    "InvalidSecretPayload",
+    "InvalidSecretScope",
+    "InvalidSecretValue",
+    "InvalidSession",
+    "LabelMismatch",
+    "LifetimeTooLong",
+    "MalformedAnswer",
+    "ManifestInvalid",
+    "NetworkKeyChanged",
+    "NetworkNotActive",
+    "NetworkNotFound",
+    "NodeEvidenceRefused",
+    "NodeFailure",
+    "NodeMismatch",
+    "NodeRefused",
+    "NodeTimeout",
+    "NodeUnreachable",
+    "NotFound",
+    "NotGranted",
+    "NotSignedIn",
+    "PreconditionFailed",
+    "QuotaExceeded",
+    "RateLimited",
+    "ReceiptInvalid",
+    "ReleaseRefused",
+    "ResponseBindingMismatch",
+    "ResponseSignatureInvalid",
+    "ResponseTooLarge",
+    "SealspaceError",
+    "SessionExpired",
+    "SpaceNotFound",
+    "SpacesNotHosted",
+    "TokenOutsideWindow",
+    "TransferBroken",
+    "TransportError",
+    "Unauthorized",
+    "ValueTooLarge",
+    "WrongPassword",
+]
 
 
 class InvalidInput(SealspaceError):
     """An argument breaks a rule; nothing was sent."""
 
     code = "invalid-input"
+    default_hint = "correct the argument that the message names; nothing was sent"
 
 
 class InvalidSecretName(InvalidInput):
@@ -100,36 +200,86 @@ class InvalidSecretScope(InvalidInput):
     """A secret's scope is empty, reserved, or nothing is left of it."""
 
     code = "invalid-secret-scope"
+    default_hint = (
+        "a scope has letters, digits or dashes, and is neither default nor global; without one a secret is global"
+    )
+
+
+class InvalidSecretValue(InvalidInput):
+    """A secret's value is neither a text nor bytes, is too long, or cannot be written as UTF-8."""
+
+    code = "invalid-secret-value"
+    default_hint = "a secret is a text or bytes; of anything else, json.dumps(value) makes a text"
+
+
+class InvalidKeystore(InvalidInput):
+    """A file is no Web3 keystore of version 3, or asks for more work than is allowed."""
+
+    code = "invalid-keystore"
+    default_hint = "export the key again, as a keystore file of version 3 (scrypt or pbkdf2, aes-128-ctr)"
+
+
+class WrongPassword(InvalidInput):
+    """The password does not open a keystore, or the keystore was changed."""
+
+    code = "wrong-password"
+    default_hint = "type the password again; if it is right, the file is damaged: export the key again"
 
 
 class InvalidNetworkId(InvalidInput):
     """A text is not the id of an encryption network."""
 
     code = "invalid-network-id"
+    default_hint = "a DID of the owner and a name of lower-case letters, digits and dashes"
 
 
 class InvalidPolicy(InvalidInput):
     """An attestation policy says something the node could not judge by."""
 
     code = "invalid-policy"
+    default_hint = "correct the member of the policy that the message names"
 
 
 class InvalidPortableDelegation(InvalidInput):
     """A portable delegation cannot be read, is for another key, or has expired."""
 
     code = "invalid-portable-delegation"
+    default_hint = "ask the owner for the delegation again, as a whole file"
 
 
 class InvalidSession(InvalidInput):
     """A stored session cannot be read."""
 
     code = "invalid-session"
+    default_hint = "sign in again, and store the new session"
 
 
 class ManifestInvalid(InvalidInput):
     """An app manifest breaks a rule; the message names the member."""
 
     code = "manifest-invalid"
+    default_hint = "correct the member of the manifest that the message names"
+
+
+class ClientNotReady(SealspaceError, RuntimeError):
+    """The client is not in the state that the call needs: the program calls in the wrong order."""
+
+    code = "client-not-ready"
+    default_hint = "prepare the client first, as the message says"
+
+
+class NotSignedIn(ClientNotReady):
+    """No session is signed in."""
+
+    code = "not-signed-in"
+    default_hint = "call `await client.sign_in(wallet)` first, or make the client with a session"
+
+
+class ClientClosed(ClientNotReady):
+    """The client was closed; its connections are gone."""
+
+    code = "client-closed"
+    default_hint = "make a new client with the same session, or keep the work inside `async with`"
 
 
 class NotGranted(SealspaceError):
@@ -146,240 +296,45 @@ class SessionExpired(SealspaceError):
     default_hint = "sign in again"
 
 
-_NODE_HINTS: Final = {
-    "no-tee": "use a node that runs in a trust domain, or do not insist on evidence",
-    "node-did": "do not go on: the evidence is another node's",
-    "store": "do not go on: the evidence is of another store than expected",
-    "secret-origin": "the operator has the root secret: ask for a node whose platform keeps it, or accept `operator`",
-    "mode": "the node releases keys on other terms than the policy accepts",
-    "trust-roots": "the node believes quotes under another root: ask its operator, or accept that root",
-    "node-policy": "the node's operator may approve code in place of an owner: ask for a node where only owners do",
-    "key-providers": "the node's operator accepts key providers that the policy does not: read which, then accept them",
-    "measurement": "the node runs other code than was approved: read its source, then approve the new measurements",
-    "report-data": "do not go on: the quote was made for another request or another node",
-    "platform-unknown": "get the collateral of the node's platform family from Intel, and pass it to the verifier",
-    "collateral-window": "get fresh collateral for the node's platform family",
-    "untrusted-root": "the quote ends at another root: is this a simulated platform? then name its root",
-}
-
-
-class NodeEvidenceRefused(SealspaceError):
-    """The node does not prove what this program demands of it; no token was sent to it.
+class LifetimeTooLong(SealspaceError):
+    """What was asked for would end earlier than asked, because what it rests on does; it was not handed out.
 
     Attributes:
-        reason: stable name of what does not hold: "no-tee", "malformed", "node-did", "store", "secret-origin", "mode",
-            "trust-roots", "node-policy", "key-providers", a code of `tee_backend.attestation.errors`, or what a policy
-            refuses evidence for.
-        detail: what was found, for a person.
+        asked_s: seconds that were asked for.
+        possible_s: seconds that are possible at most.
     """
 
-    code = "node-evidence-refused"
+    code = "lifetime-too-long"
+    default_hint = "ask for less, sign in for longer, or take what is possible with `at_most=True`"
 
-    def __init__(self, reason: str, detail: str, *, hint: str | None = None) -> None:
-        super().__init__(f"the node's evidence is refused ({reason}): {detail}", hint=hint or _NODE_HINTS.get(reason))
-        self.reason = reason
-        self.detail = detail
+    def __init__(self, what: str, *, asked_s: float, possible_s: float) -> None:
+        super().__init__(f"{what} for {asked_s:.0f} s is not possible: it would end after {max(0, int(possible_s))} s")
+        self.asked_s = asked_s
+        self.possible_s = possible_s
 
 
-class SpacesNotHosted(SealspaceError):
-    """The node hosts a space of a sign-in neither by itself nor on the owner's word.
+class BatchIncomplete(SealspaceError):
+    """Several writes did not fit into one commit; some were done, and then one failed. The cause is `__cause__`.
 
     Attributes:
-        spaces: ids of those spaces.
+        done: the keys that are written or deleted, durably.
+        left: the keys of which nothing is known to have changed.
     """
 
-    code = "spaces-not-hosted"
-    default_hint = "the node's operator bounds how many spaces an owner has, or lists the owners; ask for room"
-
-    def __init__(self, spaces: tuple[str, ...]) -> None:
-        super().__init__(f"the node does not host {', '.join(spaces)}")
-        self.spaces = spaces
-
-
-class TransportError(SealspaceError):
-    """No usable answer came from the node."""
-
-    code = "transport"
-
-
-class NodeUnreachable(TransportError):
-    """The connection failed or broke off."""
-
-    code = "node-unreachable"
-    default_hint = "check the address, whether it is http:// or https://, and that the node is running"
-
-
-class NodeTimeout(TransportError):
-    """The node did not answer in time; whether it acted is not known."""
-
-    code = "node-timeout"
-    default_hint = "read back what was written before repeating it"
-
-
-class ResponseTooLarge(TransportError):
-    """The answer is longer than this client accepts for it."""
-
-    code = "response-too-large"
-
-
-class MalformedAnswer(TransportError):
-    """The answer has not the shape that the protocol gives it."""
-
-    code = "malformed-answer"
-    default_hint = "is this the address of a sealspace or TinyCloud node?"
-
-
-class NodeMismatch(TransportError):
-    """The node's identity or protocol is not the expected one."""
-
-    code = "node-mismatch"
-    default_hint = "do not go on: find out why the node's identity differs, then pin the right one"
-
-
-class NodeRefused(SealspaceError):
-    """The node answered with an error.
-
-    Attributes:
-        status: HTTP status.
-        text: the node's own text, at most 2,000 characters; empty for a framework page.
-        problem: stable `code` of the node's problem document; empty where the route answers plain text.
-        retry_after_s: seconds after which another try may succeed, according to the node; None: it did not say.
-    """
-
-    code = "node-refused"
-
-    def __init__(self, status: int, text: str, *, hint: str | None = None, problem: str = "") -> None:
-        super().__init__(f"node answered {status}: {text}" if text else f"node answered {status}", hint=hint)
-        self.status = status
-        self.text = text
-        self.problem = problem
-        self.retry_after_s: float | None = None
-
-
-class Unauthorized(NodeRefused):
-    """The node does not accept the authority of the request."""
-
-    code = "unauthorized"
-
-
-class ActionNotAuthorized(Unauthorized):
-    """The cited grants do not cover one capability of the request (J8).
-
-    Attributes:
-        resource: the resource that is not covered, as the node printed it.
-        action: the ability that is not covered.
-    """
-
-    code = "action-not-authorized"
-    default_hint = "ask the owner for a delegation that covers this resource and action"
-
-    def __init__(self, status: int, text: str, *, resource: str, action: str) -> None:
-        super().__init__(status, text)
-        self.resource = resource
-        self.action = action
-
-
-class DelegationRevoked(Unauthorized):
-    """A delegation that the request rests on has been revoked.
-
-    Attributes:
-        cid: id of the revoked delegation, as the node printed it.
-    """
-
-    code = "delegation-revoked"
-    default_hint = "revocation is final: ask the owner for a new delegation"
-
-    def __init__(self, status: int, text: str, *, cid: str) -> None:
-        super().__init__(status, text)
-        self.cid = cid
-
-
-class TokenOutsideWindow(Unauthorized):
-    """The token or the delegation is expired, not yet valid, or lives longer than the node allows."""
-
-    code = "token-outside-window"
-    default_hint = "check this machine's clock; if the delegation has ended, ask for a new one"
-
-
-class ReleaseRefused(Unauthorized):
-    """The release gate withholds the key: evidence is missing, stale, or not what the owner approved.
-
-    Attributes:
-        reason: the gate's coarse reason, for example `no_policy`.
-    """
-
-    code = "release-refused"
-    default_hint = "attest first; if the reason stays, the owner has not approved this measurement"
-
-    def __init__(self, status: int, text: str, *, reason: str) -> None:
-        super().__init__(status, text)
-        self.reason = reason
-
-
-class AttestationRefused(NodeRefused):
-    """The node did not accept an attestation; `problem` says why."""
-
-    code = "attestation-refused"
-    default_hint = "ask for a new challenge and a new quote; a challenge serves once and for minutes"
-
-
-class NotFound(NodeRefused):
-    """Nothing exists under that name."""
-
-    code = "not-found"
-    default_hint = "nothing is stored under this name here; a list of the space shows what is"
-
-
-class SpaceNotFound(NotFound):
-    """The space is not hosted on this node."""
-
-    code = "space-not-found"
-    default_hint = "the owner hosts a space by signing in to it"
-
-
-class DuplicateRequest(NodeRefused):
-    """The token of this request was used before, or what should be created exists."""
-
-    code = "duplicate-request"
-    default_hint = "make the request anew; a token serves once"
-
-
-class PreconditionFailed(NodeRefused):
-    """The stored value is not the one the condition names, or a rival write won."""
-
-    code = "precondition-failed"
-    default_hint = "read the value again and decide anew"
-
-
-class QuotaExceeded(NodeRefused):
-    """The space is full."""
-
-    code = "quota-exceeded"
-
-
-class ValueTooLarge(NodeRefused):
-    """The value is larger than the node or the request allows."""
-
-    code = "value-too-large"
-
-
-class RateLimited(NodeRefused):
-    """Too many requests from this client."""
-
-    code = "rate-limited"
-    default_hint = "wait a minute"
-
-
-class NodeFailure(NodeRefused):
-    """The node failed; whether it acted is not known unless the status is 503."""
-
-    code = "node-failure"
+    code = "batch-incomplete"
+    default_hint = "remove the cause, then repeat it for the keys in `left`"
+
+    def __init__(self, cause: SealspaceError, *, done: tuple[str, ...], left: tuple[str, ...]) -> None:
+        super().__init__(f"of {len(done) + len(left)} keys {len(done)} are done, then: {cause.message}")
+        self.done = done
+        self.left = left
 
 
 class BackendError(SealspaceError):
     """A backend must not be granted to, as far as this client can judge."""
 
     code = "backend"
+    default_hint = "do not grant before the cause is known"
 
 
 class BackendUnreachable(BackendError):
@@ -468,122 +423,5 @@ class ReceiptInvalid(SealspaceError):
     default_hint = "fetch it again; if it stays, keep both copies and ask the node's operator"
 
 
-class EncryptionError(SealspaceError):
-    """Base of what goes wrong between envelope, network and plaintext."""
-
-    code = "encryption"
-
-
-class NetworkNotFound(EncryptionError):
-    """The encryption network does not exist on this node."""
-
-    code = "network-not-found"
-    default_hint = "the owner creates it: client.encryption.ensure_network()"
-
-
-class NetworkNotActive(EncryptionError):
-    """The encryption network exists, but is revoked or not usable.
-
-    Attributes:
-        state: the state in its descriptor.
-    """
-
-    code = "network-not-active"
-
-    def __init__(self, state: str) -> None:
-        super().__init__(f"the network is not active (state: {state})")
-        self.state = state
-
-
-class NetworkKeyChanged(EncryptionError):
-    """A network has another key than the one that this session sealed to before; nothing was sealed.
-
-    Attributes:
-        pinned: the key that the session pinned for the network.
-        offered: the key that the node states now.
-    """
-
-    code = "network-key-changed"
-    default_hint = (
-        "seal nothing until the node's operator has said why the key changed; if it is right, "
-        "`client.encryption.accept(error.offered)`, or sign in anew (`sealspace login`)"
-    )
-
-    def __init__(self, pinned: "NetworkPin", offered: "NetworkPin") -> None:
-        super().__init__(
-            f"the key of {pinned.network} changed from version {pinned.key_version} ({pinned.fingerprint}) "
-            f"to version {offered.key_version} ({offered.fingerprint})"
-        )
-        self.pinned = pinned
-        self.offered = offered
-
-
-class DescriptorUnsigned(EncryptionError):
-    """The node did not sign the network's key, so any party on the way could have inserted it; nothing was sealed."""
-
-    code = "descriptor-unsigned"
-    default_hint = (
-        "is this the node's own address, and its version current? for a node that cannot sign, on a way that you "
-        "trust: Client(…, unsigned_descriptors=True)"
-    )
-
-
-class InvalidEnvelope(EncryptionError):
-    """The stored value is not an inline envelope."""
-
-    code = "invalid-envelope"
-
-
-class LabelMismatch(EncryptionError):
-    """The envelope's label names another place than the one it was read from."""
-
-    code = "label-mismatch"
-    default_hint = "somebody moved the envelope; the owner should store the secret again"
-
-
-class DecryptDenied(EncryptionError):
-    """The node does not release the key.
-
-    Attributes:
-        refusal: what the node answered; `ReleaseRefused` when the gate decided.
-    """
-
-    code = "decrypt-denied"
-
-    def __init__(self, refusal: Unauthorized) -> None:
-        super().__init__(f"the node does not release the key: {refusal}", hint=refusal.hint)
-        self.refusal = refusal
-
-
-class InvalidResponse(EncryptionError):
-    """The node's answer to a decrypt request is unusable, or local decryption failed."""
-
-    code = "invalid-response"
-
-
-class ResponseBindingMismatch(EncryptionError):
-    """The node's answer belongs to another request.
-
-    Attributes:
-        field: the first member that differs.
-    """
-
-    code = "response-binding-mismatch"
-    default_hint = "do not use the answer: it was made for another request or another node"
-
-    def __init__(self, field: str) -> None:
-        super().__init__(f"the answer does not belong to this request: {field} differs")
-        self.field = field
-
-
-class ResponseSignatureInvalid(EncryptionError):
-    """The node's signature over its answer does not verify."""
-
-    code = "response-signature-invalid"
-    default_hint = "do not use the answer: it does not come from the node it names"
-
-
-class InvalidSecretPayload(EncryptionError):
-    """The opened plaintext is not the payload of a secret."""
-
-    code = "invalid-secret-payload"
+for _name in __all__:  # a traceback names the module that programs import them from
+    globals()[_name].__module__ = __name__

@@ -1,52 +1,83 @@
-"""Values in a space: put, get, list, delete, with conditions.
+"""Values in a space: put, get, list, delete; one or many, whole or as streams, under conditions.
 
 A key is the raw text of a path in a URI: what a URI cannot hold (spaces, non-ASCII) is percent-encoded by the caller,
 and nothing decodes it again, so `a%20b` is a key of its own (U13).
 
 Example:
-    kv = client.kv("notes")
-    etag = await kv.put("todo/1", b"buy milk", content_type="text/plain", if_absent=True)
+    kv = client.kv()
+    await kv.put("todo/1", "buy milk", if_absent=True)
     value = await kv.get("todo/1")
     await kv.put("todo/1", b"done", if_match=value.etag)
+    await kv.put_many({"todo/2": "read", "todo/3": "sleep"})
+    assert [key async for key in kv.list("todo/")] == ["todo/1", "todo/2", "todo/3"]
+    await kv.upload("film", "film.mp4", progress=lambda moved, size: print(f"{moved} of {size}"))
+    await kv.download("film", "copy.mp4")
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from pathlib import Path
+from typing import BinaryIO, Final
 
 import msgspec
+from blake3 import blake3
 
 from capabilities.abilities import KV_DELETE, KV_GET, KV_LIST, KV_METADATA, KV_PUT
+from capabilities.errors import InvalidIdentifier
 from capabilities.resources import SpaceId
+from capabilities.siwe import parse_rfc3339
 
 from ._answers import json_object, required_text, text_list
+from ._batches import (
+    MOST_READS,
+    MOST_WRITES,
+    Part,
+    found_in,
+    in_order,
+    multipart,
+    packed_keys,
+    packed_parts,
+    require_written,
+)
 from ._caller import Caller
 from ._capability import space_capability
 from ._listing import read_pages, require_advance
-from .errors import InvalidInput, MalformedAnswer, PreconditionFailed
-from .transport import MAX_ANSWER_BYTES, Answer
+from ._minting import INVOCATION_TTL_S
+from ._pace import Upload
+from ._transfers import Progress, Source, checked, of_bytes, save, upload_of
+from ._values import Value, bytes_of, condition, etag_of, header_value, stored_headers, value_of
+from .errors import (
+    InvalidInput,
+    LifetimeTooLong,
+    MalformedAnswer,
+    NotFound,
+    PreconditionFailed,
+    SpaceNotFound,
+    ValueTooLarge,
+)
+from .transport import MAX_ANSWER_BYTES, Answer, Stream
 
-METADATA_PREFIX: Final = "x-tinycloud-meta-"
+__all__ = ["MAX_PAGE_KEYS", "MAX_STREAM_BYTES", "MAX_URL_TTL_S", "MAX_VALUE_BYTES", "Kv", "Page", "SignedUrl", "Value"]
+
 MAX_PAGE_KEYS: Final = 1000
 
-_MAX_METADATA_BYTES = 16 * 1024
+MAX_VALUE_BYTES: Final = 64 * 1024 * 1024
+"""Longest value that is read into memory unless the caller says otherwise."""
 
+MAX_STREAM_BYTES: Final = 1_000_000_000
+"""Longest value that is read as a stream unless the caller says otherwise; the most that a node takes by default."""
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A stored value.
+_MAX_BATCH_BYTES: Final = 96 * 1024 * 1024
+"""A node puts 64 MiB of values into one answer, and they come in base64."""
 
-    Attributes:
-        body: the bytes.
-        etag: version of the value, with its quotes; depends on the bytes alone.
-        content_type: as stored, or None.
-        metadata: own metadata, names without `x-tinycloud-meta-`, lower case.
-    """
+MAX_URL_TTL_S: Final = 300
+"""The longest life of a signed URL, and of the token that makes one."""
 
-    body: bytes = field(repr=False)
-    etag: str
-    content_type: str | None
-    metadata: Mapping[str, str]
+_DEFAULT_URL_TTL_S: Final = 290.0
+"""Some seconds below the bound: a node that is behind this machine's clock would refuse the token."""
+
+_CLOCKS_APART_S: Final = 2.0
+"""How far an end may seem too early because two clocks differ, or a time is written in whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +123,12 @@ class Kv:
         """The space."""
         return self._space
 
-    async def get(self, key: str, *, max_bytes: int = MAX_ANSWER_BYTES) -> Value:
+    async def get(self, key: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value:
         """Read a value.
 
         Args:
             key: the key.
-            max_bytes: the node refuses to send more, and no more is read.
+            max_bytes: the node refuses to send more, and no more is read; longer ones: `download` or `stream`.
         Raises:
             NotFound: there is no value under this key.
             SpaceNotFound: the space is not hosted.
@@ -108,7 +139,7 @@ class Kv:
         answer = await self._invoke(KV_GET, key, headers=headers, repeatable=True, max_bytes=max_bytes)
         return value_of(answer)
 
-    async def get_if_changed(self, key: str, etag: str, *, max_bytes: int = MAX_ANSWER_BYTES) -> Value | None:
+    async def get_if_changed(self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value | None:
         """Read a value unless it still is the version that the caller has.
 
         Returns:
@@ -163,17 +194,145 @@ class Kv:
             QuotaExceeded, ValueTooLarge: there is not enough free space.
             NodeTimeout, NodeUnreachable: whether it was written is not known.
         """
-        if if_absent and if_match is not None:
-            raise InvalidInput("a put is either for an absent key or over a known value")
-        data = _bytes_of(body)
-        headers = _metadata_headers(metadata or {})
-        if content_type is None and isinstance(body, str):
-            content_type = "text/plain;charset=UTF-8"
-        if content_type is not None:
-            headers["Content-Type"] = header_value(content_type)
-        headers |= _condition(if_absent=if_absent, if_match=if_match)
-        answer = await self._invoke(KV_PUT, key, headers=headers, body=data)
-        return _etag(answer)
+        headers = stored_headers(body, content_type, metadata)
+        headers |= condition(if_absent=if_absent, if_match=if_match)
+        answer = await self._invoke(KV_PUT, key, headers=headers, body=of_bytes(bytes_of(body)))
+        return etag_of(answer)
+
+    async def get_many(self, keys: Iterable[str], *, max_bytes: int = MAX_VALUE_BYTES) -> dict[str, Value]:
+        """Read several values, up to 100 in one request, whose values are of one moment.
+
+        Args:
+            keys: the keys.
+            max_bytes: of each value, as in `get`.
+        Returns:
+            Key to value, in the order of the keys; a key under which there is nothing is not in it.
+        Raises:
+            As `get`, but for NotFound; then nothing is returned.
+        """
+        found: dict[str, Value] = {}
+        for pack in packed_keys(keys, MOST_READS):
+            found |= await self._read(pack, max_bytes)
+        return found
+
+    async def put_many(self, values: Mapping[str, bytes | str], *, content_type: str | None = None) -> dict[str, str]:
+        """Write several values in as few commits as a node allows; each is durable when this returns.
+
+        One commit takes up to 250 values of at most 64 KiB each, 4 MiB together: such a call writes all or none.
+        Larger values are written one by one after the others.
+
+        Args:
+            values: key to bytes or text, as in `put`.
+            content_type: of all of them; None: as in `put`.
+        Returns:
+            Key to the version of the new value.
+        Raises:
+            BatchIncomplete: some commits were done, and then one failed; it says which keys are written.
+            InvalidInput: of one key or value, before anything is sent.
+            As `put`: nothing was written.
+        """
+        parts = [Part(key, bytes_of(body), stored_headers(body, content_type, None)) for key, body in values.items()]
+        for part in parts:
+            space_capability(self._space, "kv", part.key, KV_PUT)
+        packs = packed_parts(parts)
+
+        async def write(number: int) -> None:
+            pack = packs[number]
+            if len(pack) == 1:
+                await self._invoke(KV_PUT, pack[0].key, headers=pack[0].headers, body=of_bytes(pack[0].body))
+            else:
+                await self._write(pack)
+
+        await in_order([[part.key for part in pack] for pack in packs], write)
+        return {part.key: f'"blake3-{blake3(part.body).hexdigest()}"' for part in parts}  # M1
+
+    async def delete_many(self, keys: Iterable[str]) -> None:
+        """Delete several values, up to 250 in one commit: all of those or none.
+
+        Raises:
+            NotFound: nothing was ever written under one of the keys.
+            BatchIncomplete: some commits were done, and then one failed; it says which keys are deleted.
+            NotGranted, Unauthorized: the session may not delete all of them; none is deleted.
+        """
+        packs = packed_keys(keys, MOST_WRITES)
+
+        async def write(number: int) -> None:
+            wanted = [space_capability(self._space, "kv", key, KV_DELETE) for key in packs[number]]
+            self._caller.require(await self._caller.exchange(wanted))
+
+        await in_order(packs, write)
+
+    async def stream(self, key: str, *, max_bytes: int = MAX_STREAM_BYTES) -> AsyncIterator[bytes]:
+        """Yield a value piece by piece; what is in memory at a time is one piece.
+
+        Args:
+            key: the key.
+            max_bytes: the node refuses to send more, and no more is read.
+        Raises:
+            TransferBroken: the bytes broke off, or are not those of the version; what was yielded is not to be used.
+            As `get`.
+        """
+        async with await self._opened(key, max_bytes) as stream:
+            async for piece in checked(stream):
+                yield piece
+
+    async def download(
+        self,
+        key: str,
+        to: str | Path | BinaryIO,
+        *,
+        progress: Progress | None = None,
+        max_bytes: int = MAX_STREAM_BYTES,
+    ) -> Value:
+        """Read a value into a file, however large, in little memory.
+
+        Args:
+            key: the key.
+            to: a path, which is replaced as a whole once everything is there; or a binary file that is open.
+            progress: called with the bytes so far, and all there are.
+            max_bytes: the node refuses to send more, and no more is read.
+        Returns:
+            Version and metadata; the body is empty.
+        Raises:
+            TransferBroken: the bytes broke off, or are not those of the version; at the path is what was there before.
+            OSError: the file cannot be written.
+            InvalidInput: the path is a folder.
+            As `get`.
+        """
+        async with await self._opened(key, max_bytes) as stream:
+            head = value_of(Answer(stream.status, stream.headers, b"", stream.asked))
+            await save(stream, to, progress)
+        return head
+
+    async def upload(
+        self,
+        key: str,
+        source: Source,
+        *,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        if_absent: bool = False,
+        if_match: str | None = None,
+        progress: Progress | None = None,
+    ) -> str:
+        """Write a value from a file, however large, in little memory; it is durable when this returns.
+
+        Args:
+            key: the key.
+            source: a path, an open binary file (read from where it stands), or pieces of bytes.
+            content_type, metadata, if_absent, if_match: as in `put`.
+            progress: called with the bytes that are taken so far, and all there are, or None for pieces.
+        Returns:
+            The version of the new value.
+        Raises:
+            InvalidInput: the source gives no bytes, or changed its size meanwhile; nothing was stored.
+            OSError: the file cannot be read; whatever else the source raises. Nothing was stored.
+            As `put`.
+        """
+        headers = stored_headers(b"", content_type, metadata)
+        headers |= condition(if_absent=if_absent, if_match=if_match)
+        body, is_repeatable = await upload_of(source, progress)
+        return etag_of(await self._invoke(KV_PUT, key, headers=headers, body=body, serves_once=not is_repeatable))
 
     async def delete(self, key: str, *, if_match: str | None = None) -> str | None:
         """Delete a value; the deletion is durable when this returns.
@@ -185,38 +344,52 @@ class Kv:
             PreconditionFailed: the value is not of version `if_match`.
             NotGranted, Unauthorized: the session may not delete it.
         """
-        answer = await self._invoke(KV_DELETE, key, headers=_condition(if_absent=False, if_match=if_match))
+        answer = await self._invoke(KV_DELETE, key, headers=condition(if_absent=False, if_match=if_match))
         return answer.headers.get("ETag")
 
-    async def signed_url(self, key: str, *, ttl_s: int | None = None, etag: str | None = None) -> SignedUrl:
+    async def signed_url(
+        self, key: str, *, ttl_s: int | None = None, at_most: bool = False, etag: str | None = None
+    ) -> SignedUrl:
         """Make a URL under which anybody may read this version of a value, for minutes.
 
         It ends with the grants of this session, when one of them is revoked, and when the value changes.
 
         Args:
             key: the key.
-            ttl_s: its lifetime in seconds, 1 or more; a node allows 300. None: as long as it allows.
+            ttl_s: its lifetime in seconds, 1 to 300. None: about five minutes, less where the session's grants end
+                earlier.
+            at_most: take a shorter lifetime where this one is not possible.
             etag: the version; None: the current one.
         Raises:
             InvalidInput: no lifetime.
+            LifetimeTooLong: the node allows less, or a grant of the session ends earlier; `at_most` takes that.
             NotFound: there is no value under this key.
             SpaceNotFound: the space is not hosted.
             NotGranted, Unauthorized: the session may not read it.
         """
         if ttl_s is not None and ttl_s < 1:
             raise InvalidInput("a URL lives one second or more")
+        wanted, what = [space_capability(self._space, "kv", key, KV_GET)], f"a signed URL for {key}"
+        if ttl_s is not None and not at_most:
+            _require_lifetime(what, ttl_s, MAX_URL_TTL_S)
+            _require_lifetime(what, ttl_s, self._caller.held_for_s(wanted))
         body: dict[str, str | int] = {"space": self._space.text, "path": key}
         if ttl_s is not None:
             body["ttlSeconds"] = ttl_s
         if etag is not None:
             body["etag"] = etag
-        mint = await self._caller.minter([space_capability(self._space, "kv", key, KV_GET)])
+        # The URL ends with the token that made it (wire §5.10).
+        token_ttl_s = _DEFAULT_URL_TTL_S if ttl_s is None else min(ttl_s, MAX_URL_TTL_S)
+        mint = await self._caller.minter(wanted, ttl_s=max(token_ttl_s, INVOCATION_TTL_S))
+        began = self._caller.clock.now()
         answer = await self._caller.send_json("POST", "/signed/kv", msgspec.json.encode(body), mint=mint)
         said = json_object(self._caller.require(answer))
-        path = required_text(said, "url")
+        path, expires_at = required_text(said, "url"), required_text(said, "expiresAt")
         if not path.startswith("/signed/"):
             raise MalformedAnswer("the node's URL is not one of its own")
-        return SignedUrl(self._caller.transport.url + path, required_text(said, "expiresAt"))
+        if ttl_s is not None and not at_most:
+            _require_lifetime(what, ttl_s, _epoch_s(expires_at) - began)
+        return SignedUrl(self._caller.transport.url + path, expires_at)
 
     async def list_page(self, prefix: str = "", *, limit: int = MAX_PAGE_KEYS, cursor: str | None = None) -> Page:
         """Read one page of the keys that begin with a prefix.
@@ -248,6 +421,16 @@ class Kv:
         """Yield every key that begins with a prefix, ascending; read page by page.
 
         Raises:
+            As `pages`.
+        """
+        async for page in self.pages(prefix, page_keys=page_keys):
+            for key in page.keys:
+                yield key
+
+    async def pages(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[Page]:
+        """Yield the keys that begin with a prefix in pages, ascending.
+
+        Raises:
             As `list_page`; MalformedAnswer where the list does not advance, or has no end.
         """
 
@@ -259,8 +442,42 @@ class Kv:
         async for page in read_pages(ask):
             # A node that ignores cursors would send its first page for ever (Q1).
             require_advance(page.keys[:1], prefix=prefix, after=last, limit=page_keys, is_last=page.cursor is None)
-            for last in page.keys:
-                yield last
+            last = page.keys[-1] if page.keys else last
+            yield page
+
+    async def _opened(self, key: str, max_bytes: int) -> Stream:
+        headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
+        wanted = [space_capability(self._space, "kv", key, KV_GET)]
+        return await self._caller.stream(wanted, headers=headers, max_answer_bytes=max_bytes)
+
+    async def _read(self, keys: Sequence[str], max_bytes: int) -> dict[str, Value]:
+        """Read keys in one request; values that do not fit into one answer in several."""
+        if len(keys) == 1:
+            try:
+                return {keys[0]: await self.get(keys[0], max_bytes=max_bytes)}
+            except SpaceNotFound:
+                raise
+            except NotFound:
+                return {}
+        headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
+        wanted = [space_capability(self._space, "kv", key, KV_GET) for key in keys]
+        answer = await self._caller.exchange(
+            wanted, headers=headers, repeatable=True, max_answer_bytes=_MAX_BATCH_BYTES
+        )
+        try:
+            found = found_in(answer.require(), keys)
+        except ValueTooLarge:  # together, or one of them: then that one's own read says so
+            middle = len(keys) // 2
+            return await self._read(keys[:middle], max_bytes) | await self._read(keys[middle:], max_bytes)
+        return {key: value_of(one) for key, one in found.items()}
+
+    async def _write(self, parts: Sequence[Part]) -> None:
+        """Write small values in one commit."""
+        keys = [part.key for part in parts]
+        body, content_type = multipart(parts, self._caller.entropy)
+        wanted = [space_capability(self._space, "kv", key, KV_PUT) for key in keys]
+        answer = await self._caller.exchange(wanted, headers={"Content-Type": content_type}, body=of_bytes(body))
+        require_written(answer.require(), keys)
 
     async def _invoke(
         self,
@@ -268,75 +485,34 @@ class Kv:
         key: str,
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | Upload | None = None,
         repeatable: bool = False,
         max_bytes: int = MAX_ANSWER_BYTES,
+        serves_once: bool = False,
     ) -> Answer:
         capability = space_capability(self._space, "kv", key, ability)
         conditional = headers is not None and ("If-Match" in headers or "If-None-Match" in headers)
         answer = await self._caller.exchange(
-            [capability], headers=headers or {}, body=body, repeatable=repeatable, max_answer_bytes=max_bytes
+            [capability],
+            headers=headers or {},
+            body=body,
+            repeatable=repeatable,
+            max_answer_bytes=max_bytes,
+            serves_once=serves_once,
         )
         if conditional and answer.status == 503:
             # A lost race under a condition is reported so by some nodes (J8).
-            raise PreconditionFailed(503, "a rival write is under way")
+            raise PreconditionFailed(503, "a rival write is under way", asked=answer.asked)
         return self._caller.require(answer)
 
 
-def value_of(answer: Answer) -> Value:
-    """Read a value from an answer that holds one."""
-    own = {
-        name.lower().removeprefix(METADATA_PREFIX): text
-        for name, text in answer.headers.items()
-        if name.lower().startswith(METADATA_PREFIX)
-    }
-    return Value(body=answer.body, etag=_etag(answer), content_type=answer.headers.get("Content-Type"), metadata=own)
+def _require_lifetime(what: str, asked_s: float, possible_s: float) -> None:
+    if asked_s > possible_s + _CLOCKS_APART_S:
+        raise LifetimeTooLong(what, asked_s=asked_s, possible_s=possible_s)
 
 
-def _etag(answer: Answer) -> str:
-    etag = answer.headers.get("ETag")
-    if not etag:
-        raise MalformedAnswer("the node's answer has no ETag")
-    return etag
-
-
-def _bytes_of(body: object) -> bytes:
-    """Return what is stored; the HTTP library would send a mapping as a form, and that would be stored."""
-    if isinstance(body, str):
-        try:
-            return body.encode()
-        except UnicodeEncodeError as exc:
-            raise InvalidInput("a value that is a text is Unicode without lone surrogates") from exc
-    if isinstance(body, bytes | bytearray | memoryview):
-        return bytes(body)
-    raise InvalidInput("a value is bytes or a text", hint="of anything else, json.dumps(value) makes a text")
-
-
-def _condition(*, if_absent: bool, if_match: str | None) -> dict[str, str]:
-    if if_absent:
-        return {"If-None-Match": "*"}
-    return {} if if_match is None else {"If-Match": header_value(if_match)}
-
-
-def _metadata_headers(metadata: Mapping[str, str]) -> dict[str, str]:
-    headers = {METADATA_PREFIX + _header_name(name): header_value(text) for name, text in metadata.items()}
-    if sum(len(name) + len(text) for name, text in headers.items()) > _MAX_METADATA_BYTES:
-        raise InvalidInput(f"metadata is longer than {_MAX_METADATA_BYTES} bytes")
-    return headers
-
-
-def _header_name(name: str) -> str:
-    if not name or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-        raise InvalidInput("a metadata name holds letters, digits, `-` and `_` only")
-    return name.lower()
-
-
-def header_value(text: str) -> str:
-    """Return a text that a header can carry as it is.
-
-    Raises:
-        InvalidInput: it cannot.
-    """
-    if not text.isascii() or not text.isprintable() or text != text.strip():
-        raise InvalidInput("a header holds printable ASCII only, without spaces at its ends")
-    return text
+def _epoch_s(text: str) -> float:
+    try:
+        return parse_rfc3339(text)
+    except InvalidIdentifier as exc:
+        raise MalformedAnswer("the node's answer has no time at which the URL ends") from exc

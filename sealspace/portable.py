@@ -12,7 +12,7 @@ Example:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from capabilities.errors import CapabilityError, InvalidIdentifier
@@ -25,7 +25,7 @@ from encryption_network.canonical_json import canonical_bytes
 
 from ._minting import iso_time
 from .errors import InvalidPortableDelegation
-from .session import Grant, read_grant
+from .session import Grant, read_grant, until
 
 MAX_PORTABLE_BYTES: Final = 1024 * 1024
 _ENCRYPTION: Final = "encryption"
@@ -48,7 +48,7 @@ class GrantedResource:
     actions: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PortableDelegation:
     """A delegation on its way to its recipient; made by `Delegations.delegate` and `decode_portable`.
 
@@ -63,12 +63,15 @@ class PortableDelegation:
     """
 
     cid: str
-    header: str = field(repr=False)
+    header: str
     delegate_did: str
     owner: Principal
     resources: tuple[GrantedResource, ...]
     expires_at: float | None
     host: str
+
+    def __repr__(self) -> str:
+        return f"PortableDelegation({self.cid} of {self.owner} to {self.delegate_did}, {until(self.expires_at)})"
 
     @property
     def space(self) -> str | None:

@@ -12,10 +12,10 @@ from capabilities.resources import SpaceId
 
 from ._answers import text_list
 from ._listing import read_pages, require_advance
-from ._refusals import refusal_of
+from ._values import Value, header_value, value_of
 from .errors import InvalidInput
-from .kv import MAX_PAGE_KEYS, Value, header_value, value_of
-from .transport import MAX_ANSWER_BYTES, Answer, Request, Transport, path_segment
+from .kv import MAX_PAGE_KEYS, MAX_VALUE_BYTES
+from .transport import Answer, Request, Transport, path_segment
 
 
 class PublicKv:
@@ -35,7 +35,7 @@ class PublicKv:
         """The space."""
         return self._space
 
-    async def get(self, key: str, *, max_bytes: int = MAX_ANSWER_BYTES) -> Value:
+    async def get(self, key: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value:
         """Read a value; of its metadata a node shows the content type only.
 
         Args:
@@ -46,16 +46,16 @@ class PublicKv:
             RateLimited: the node accepts no more reads from this address for a moment.
             ResponseTooLarge: the value is larger than `max_bytes`.
         """
-        return value_of(_required(await self._read(key, None, max_bytes)))
+        return value_of((await self._read(key, None, max_bytes)).require())
 
-    async def get_if_changed(self, key: str, etag: str, *, max_bytes: int = MAX_ANSWER_BYTES) -> Value | None:
+    async def get_if_changed(self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value | None:
         """Read a value unless it still is the version that the caller has: then None.
 
         Raises:
             As `get`.
         """
         answer = await self._read(key, header_value(etag), max_bytes)
-        return None if answer.status == 304 else value_of(_required(answer))
+        return None if answer.status == 304 else value_of(answer.require())
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
         """Yield every key that begins with a prefix, ascending; read page by page. Nothing for an unknown space.
@@ -74,7 +74,7 @@ class PublicKv:
         async def ask(after: str | None) -> tuple[list[str], str | None]:
             query = f"?prefix={path_segment(prefix)}&limit={page_keys}"
             query += f"&after={path_segment(after)}" if after else ""
-            answer = _required(await self._transport.exchange(Request("GET", self._path + query, repeatable=True)))
+            answer = (await self._transport.exchange(Request("GET", self._path + query, repeatable=True))).require()
             keys, is_last = text_list(answer), answer.headers.get("x-tinycloud-truncated") != "true"
             require_advance(keys, prefix=prefix, after=after, limit=page_keys, is_last=is_last)
             return keys, None if is_last else keys[-1]
@@ -99,9 +99,3 @@ class PublicKv:
     @property
     def _path(self) -> str:
         return f"/public/{path_segment(self._space.text)}/kv"
-
-
-def _required(answer: Answer) -> Answer:
-    if not answer.is_success:
-        raise refusal_of(answer.status, answer.headers, answer.body)
-    return answer

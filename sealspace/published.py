@@ -177,4 +177,4 @@ def _manifest(value: Json) -> Manifest:
         resolve_manifest(manifest)  # what it asks for can be resolved
         return manifest
     except ManifestInvalid as exc:
-        raise BackendAnswerInvalid(f"the backend's manifest: {printable(str(exc))}") from exc
+        raise BackendAnswerInvalid(f"the backend's manifest: {printable(exc.message)}") from exc

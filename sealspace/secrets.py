@@ -1,14 +1,24 @@
-"""Secrets: named texts, sealed in this process, kept in the owner's `secrets` space.
+"""Secrets: named texts or bytes, sealed in this process, kept in the owner's `secrets` space.
 
 A secret is a value of the space like any other, whose content is an envelope; a client that may read the path sees the
 envelope, and one that may decrypt on the owner's network, and passes the release gate, opens it. The formats are those
 of the vault and secrets conventions, so that clients of other languages read and write the same secrets.
 
+A text and bytes come back as what they were. Bytes are kept as base64 text, marked as such (EN26): clients that do not
+know the mark see that text.
+
 Example:
-    await client.secrets().put("FIREFLIES_API_KEY", "…")
-    value = await client.secrets().get("FIREFLIES_API_KEY")
+    secrets = client.secrets()
+    await secrets.put("API_KEY", "open sesame", if_absent=True)
+    await secrets.put_many({"CERT": b"\x30\x82", "USER": "alice"}, scope="mail")
+    assert await secrets.get_text("API_KEY") == "open sesame"
+    assert await secrets.get_many(["CERT", "USER"], scope="mail") == {"CERT": b"\x30\x82", "USER": "alice"}
+    assert (await secrets.list(), await secrets.scopes()) == (("API_KEY",), ("mail",))
 """
 
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +27,7 @@ import msgspec
 from capabilities.errors import CapabilityError
 from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
+from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import parse_json
 from encryption_network.envelope import InlineEnvelope, parse_envelope
 from encryption_network.errors import EncryptionError as NetworkLibraryError
@@ -24,18 +35,20 @@ from encryption_network.errors import EncryptionError as NetworkLibraryError
 from ._caller import Caller
 from ._minting import iso_time
 from ._secret_names import (
+    SCOPED_PREFIX,
     SECRETS_SPACE,
     VAULT_PREFIX,
     SecretName,
     canonical_scope,
+    is_scope,
     is_secret_name,
     list_prefix,
     parse_secret_name,
 )
 from .encryption import Encryption, ReceiverKey, envelope_bytes
-from .errors import InvalidEnvelope, InvalidInput, InvalidSecretPayload
+from .errors import InvalidEnvelope, InvalidSecretPayload, InvalidSecretValue, NotFound, SealspaceError
 from .kv import Kv
-from .session import network_of_owner
+from .session import DEFAULT_NETWORK, network_of_owner
 
 __all__ = [
     "SECRETS_SPACE",
@@ -50,7 +63,14 @@ __all__ = [
 ]
 
 MAX_SECRET_BYTES: Final = 1024 * 1024
-"""Longest plaintext of a secret, as JSON."""
+"""Longest plaintext of a secret, as JSON; of bytes three quarters of it."""
+
+_MAX_ENVELOPE_BYTES: Final = 2 * MAX_SECRET_BYTES
+"""The plaintext in base64, and what is around it."""
+
+_BASE64: Final = "base64"
+_AT_ONCE: Final = 8
+"""Secrets of one call that are opened at the same time."""
 
 _VAULT_METADATA: Final = {
     "x-vault-version": "2",
@@ -64,12 +84,12 @@ class Secret:
     """An opened secret.
 
     Attributes:
-        value: the text.
+        value: the text, or the bytes where bytes were put.
         created_at: RFC 3339 text as the writer stated it; writers do not keep it over a second put.
         updated_at: RFC 3339 text as the writer stated it.
     """
 
-    value: str = field(repr=False)
+    value: str | bytes = field(repr=False)
     created_at: str
     updated_at: str
 
@@ -81,15 +101,18 @@ class Secrets:
         caller: sends requests with the session's authority.
         encryption: of the same client.
         space: the owner's `secrets` space.
+        network: name of the owner's network that is sealed to; one that is opened stands in its envelope.
     """
 
-    def __init__(self, caller: Caller, encryption: Encryption, space: SpaceId) -> None:
+    def __init__(
+        self, caller: Caller, encryption: Encryption, space: SpaceId, *, network: str = DEFAULT_NETWORK
+    ) -> None:
         self._caller = caller
         self._encryption = encryption
         self._kv = Kv(caller, space)
         self._space = space
         # Envelopes of a space belong to the network of the space's owner, whichever client writes them.
-        self._network = network_of_owner(space.owner)
+        self._network = network_of_owner(space.owner, network)
 
     def resource(self, name: str, *, scope: str | None = None) -> str:
         """Return the resource of one secret's envelope: what a grant to read it names.
@@ -99,40 +122,98 @@ class Secrets:
         """
         return f"{self._space.text}/kv/{parse_secret_name(name, scope=scope).path}"
 
-    async def put(self, name: str, value: str, *, scope: str | None = None, if_match: str | None = None) -> str:
+    async def put(
+        self,
+        name: str,
+        value: str | bytes,
+        *,
+        scope: str | None = None,
+        if_absent: bool = False,
+        if_match: str | None = None,
+    ) -> str:
         """Seal and store a secret; it is durable when this returns. Needs `kv/put` on the path, not decrypt.
+
+        The times in it are both that of this call, also over an older secret: to read its first one takes decrypt.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
-            value: the text.
+            value: a text, or bytes.
             scope: None for a global secret.
+            if_absent: only if there is no such secret now.
             if_match: only over the stored envelope of this version.
         Returns:
             The version of the stored envelope.
         Raises:
-            InvalidSecretName, InvalidSecretScope, InvalidInput.
-            NetworkNotFound: the owner's network does not exist yet; see `Encryption.ensure_network`.
+            InvalidSecretName, InvalidSecretScope, InvalidSecretValue, InvalidInput: nothing was sent.
+            NetworkNotFound: the network does not exist yet; see `Encryption.ensure_network`.
             NetworkKeyChanged, DescriptorUnsigned, ResponseSignatureInvalid: its key is not to be sealed to; see
                 `Encryption.descriptor`.
             PreconditionFailed, NotGranted, NodeRefused, TransportError.
         """
         secret = parse_secret_name(name, scope=scope)
-        envelope = await self._encryption.encrypt(
-            self._payload(value),
-            network=self._network,
-            label=self._label(secret),
-            metadata=_VAULT_METADATA,
-        )
-        # Stored without a content type of JSON's: other clients write the envelope as a plain text.
-        return await self._kv.put(secret.path, envelope_bytes(envelope).decode(), if_match=if_match)
+        payload = self._payload(value)
+        with _about(secret):
+            sealed = await self._sealed(secret, payload)
+            # Stored without a content type of JSON's: other clients write the envelope as a plain text.
+            return await self._kv.put(secret.path, sealed, if_absent=if_absent, if_match=if_match)
 
-    async def get(self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None) -> str:
-        """Read and open a secret.
+    async def put_many(self, values: Mapping[str, str | bytes], *, scope: str | None = None) -> None:
+        """Seal and store several secrets of one scope, up to 250 in one commit: all of those or none.
+
+        Raises:
+            As `put`: of one of them, before anything is sent; or nothing was written.
+            BatchIncomplete: some commits were done, and then one failed; it says which paths are written.
+        """
+        payloads = {parse_secret_name(name, scope=scope): self._payload(value) for name, value in values.items()}
+        await self._kv.put_many({secret.path: await self._sealed(secret, body) for secret, body in payloads.items()})
+
+    async def get(self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None) -> str | bytes:
+        """Read and open a secret: a text or bytes, as it was put.
 
         Raises:
             As `read`.
         """
         return (await self.read(name, scope=scope, receiver=receiver)).value
+
+    async def get_text(self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None) -> str:
+        """Read and open a secret that is a text.
+
+        Raises:
+            InvalidSecretPayload: it is bytes.
+            As `read`.
+        """
+        value = await self.get(name, scope=scope, receiver=receiver)
+        if isinstance(value, bytes):
+            raise InvalidSecretPayload(f"the secret {name} is bytes, not a text", hint="read it with `get`")
+        return value
+
+    async def get_many(
+        self, names: Iterable[str], *, scope: str | None = None, receiver: ReceiverKey | None = None
+    ) -> dict[str, str | bytes]:
+        """Read and open several secrets of one scope; a few are opened at a time.
+
+        Returns:
+            Name to value, in the order of the names; a secret that does not exist is not in it.
+        Raises:
+            As `read`, but for NotFound: of the first that cannot be opened; then nothing is returned.
+        """
+        secrets = [parse_secret_name(name, scope=scope) for name in names]
+        stored = await self._kv.get_many([secret.path for secret in secrets], max_bytes=_MAX_ENVELOPE_BYTES)
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def opened(secret: SecretName) -> str | bytes:
+            async with gate:
+                with _about(secret):
+                    return (await self._open(secret, stored[secret.path].body, receiver)).value
+
+        there = [secret for secret in dict.fromkeys(secrets) if secret.path in stored]
+        tasks = [asyncio.create_task(opened(secret)) for secret in there]
+        try:
+            values = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return {secret.name: value for secret, value in zip(there, values, strict=True)}
 
     async def read(self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None) -> Secret:
         """Read and open a secret, with its times.
@@ -150,11 +231,8 @@ class Secrets:
             NodeRefused, TransportError, EncryptionError.
         """
         secret = parse_secret_name(name, scope=scope)
-        envelope = await self.envelope(name, scope=scope)
-        # The label is carried in the clear, so its check finds mix-ups, not forgery; some writers leave it out.
-        label = None if envelope.aad is None else self._label(secret)
-        plaintext = await self._encryption.decrypt(envelope, expected_label=label, receiver=receiver)
-        return _read_payload(plaintext)
+        with _about(secret):
+            return await self._open(secret, await self._stored(secret), receiver)
 
     async def envelope(self, name: str, *, scope: str | None = None) -> InlineEnvelope:
         """Read a secret's envelope without opening it. Needs `kv/get` on the path only.
@@ -163,24 +241,20 @@ class Secrets:
             As `read`, but for what opening needs.
         """
         secret = parse_secret_name(name, scope=scope)
-        stored = await self._kv.get(secret.path)
-        try:
-            envelope = parse_envelope(stored.body)
-        except NetworkLibraryError as exc:
-            raise InvalidEnvelope(f"{secret.path} holds no envelope: {exc}") from exc
-        # J15: a reader for several owners would open one's key with its own rights, and take it for the other's.
-        if not same_principal(envelope.network.owner, self._space.owner):
-            raise InvalidEnvelope(f"{secret.path} holds an envelope of another owner's network")
-        return envelope
+        with _about(secret):
+            return self._envelope_of(secret, await self._stored(secret))
 
     async def delete(self, name: str, *, scope: str | None = None) -> None:
         """Delete a secret; the deletion is durable when this returns.
 
         Raises:
-            NotFound: such a secret never existed.
+            NotFound: there is no such secret, whether it was deleted before or never existed.
             InvalidSecretName, InvalidSecretScope, NotGranted, NodeRefused, TransportError.
         """
-        await self._kv.delete(parse_secret_name(name, scope=scope).path)
+        secret = parse_secret_name(name, scope=scope)
+        with _about(secret):
+            if await self._kv.delete(secret.path) is None:
+                raise NotFound(200, "it was deleted before", asked=f"deleting the secret {secret.label}")
 
     async def list(self, *, scope: str | None = None) -> tuple[str, ...]:
         """Return the names of the secrets of one scope, ascending; without a scope, of the global ones only.
@@ -192,22 +266,84 @@ class Secrets:
         names = [key.removeprefix(prefix) async for key in self._kv.list(prefix)]
         return tuple(name for name in names if is_secret_name(name))
 
+    async def scopes(self) -> tuple[str, ...]:
+        """Return the scopes that hold secrets, ascending; needs `kv/list` on `vault/secrets/scoped/`.
+
+        Raises:
+            NotGranted, NodeRefused, TransportError.
+        """
+        found: dict[str, None] = {}
+        async for key in self._kv.list(SCOPED_PREFIX):
+            scope, _, name = key.removeprefix(SCOPED_PREFIX).partition("/")
+            if is_secret_name(name) and is_scope(scope):
+                found[scope] = None
+        return tuple(found)
+
+    async def _sealed(self, secret: SecretName, payload: bytes) -> str:
+        envelope = await self._encryption.encrypt(
+            payload, network=self._network, label=self._label(secret), metadata=_VAULT_METADATA
+        )
+        return envelope_bytes(envelope).decode()
+
+    async def _stored(self, secret: SecretName) -> bytes:
+        return (await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)).body
+
+    async def _open(self, secret: SecretName, stored: bytes, receiver: ReceiverKey | None) -> Secret:
+        envelope = self._envelope_of(secret, stored)
+        # The label is carried in the clear, so its check finds mix-ups, not forgery; some writers leave it out.
+        label = None if envelope.aad is None else self._label(secret)
+        return _read_payload(await self._encryption.decrypt(envelope, expected_label=label, receiver=receiver))
+
+    def _envelope_of(self, secret: SecretName, stored: bytes) -> InlineEnvelope:
+        try:
+            envelope = parse_envelope(stored)
+        except NetworkLibraryError as exc:
+            raise InvalidEnvelope(f"{secret.path} holds no envelope: {exc}") from exc
+        # J15: a reader for several owners would open one's key with its own rights, and take it for the other's.
+        if not same_principal(envelope.network.owner, self._space.owner):
+            raise InvalidEnvelope(f"{secret.path} holds an envelope of another owner's network")
+        return envelope
+
     def _label(self, secret: SecretName) -> bytes:
         return f"tinycloud.vault:{self._space.text}:{secret.vault_key}".encode()
 
-    def _payload(self, value: str) -> bytes:
+    def _payload(self, value: object) -> bytes:
+        """Return the plaintext (EN26).
+
+        Raises:
+            InvalidSecretValue: what is neither a text nor bytes; nothing of it is in the message.
+        """
         now = iso_time(self._caller.clock.now())
+        if isinstance(value, str):
+            payload = {"value": value, "createdAt": now, "updatedAt": now}
+        elif isinstance(value, bytes | bytearray | memoryview):
+            payload = {"value": encode_standard(bytes(value)), "encoding": _BASE64, "createdAt": now, "updatedAt": now}
+        else:
+            raise InvalidSecretValue(f"a secret is a text or bytes, not {type(value).__name__}")
         try:
-            payload = msgspec.json.encode({"value": value, "createdAt": now, "updatedAt": now})
-        except ValueError as exc:
-            raise InvalidInput("a secret is a Unicode text") from exc
-        if len(payload) > MAX_SECRET_BYTES:
-            raise InvalidInput(f"a secret holds at most {MAX_SECRET_BYTES} bytes")
-        return payload
+            encoded = msgspec.json.encode(payload)
+        except ValueError:
+            raise InvalidSecretValue("a secret that is a text is Unicode without lone surrogates") from None
+        if len(encoded) > MAX_SECRET_BYTES:
+            raise InvalidSecretValue(
+                f"a secret holds at most {MAX_SECRET_BYTES} bytes",
+                hint="keep a key in the secret, and the data as a value",
+            )
+        return encoded
+
+
+@contextmanager
+def _about(secret: SecretName) -> Iterator[None]:
+    """Note on an error which secret it is about."""
+    try:
+        yield
+    except SealspaceError as exc:
+        exc.add_note(f"this is about the secret {secret.label}")
+        raise
 
 
 def _read_payload(plaintext: bytes) -> Secret:
-    """Read the plaintext; the error says nothing of what is in it."""
+    """Read the plaintext (EN26); the error says nothing of what is in it."""
     try:
         payload = parse_json(plaintext, max_bytes=MAX_SECRET_BYTES)
     except CapabilityError:
@@ -216,4 +352,9 @@ def _read_payload(plaintext: bytes) -> Secret:
     value, created_at, updated_at = (payload.get(name) for name in ("value", "createdAt", "updatedAt"))
     if not (isinstance(value, str) and isinstance(created_at, str) and isinstance(updated_at, str)):
         raise InvalidSecretPayload("the secret's plaintext lacks a member")
-    return Secret(value, created_at, updated_at)
+    if "encoding" not in payload:
+        return Secret(value, created_at, updated_at)
+    data = decode_standard(value) if payload["encoding"] == _BASE64 else None
+    if data is None:  # to give the text out instead would pass changed bytes for a value
+        raise InvalidSecretPayload("the secret's bytes are in an encoding that this client does not know, or damaged")
+    return Secret(data, created_at, updated_at)

@@ -6,13 +6,13 @@ one.
 
 Example:
     session = key_session(Ed25519Signer(seed))
-    save_session(session, Path("session.json"))
-    session = load_session(Path("session.json"))
+    save_session(session, "session.json")
+    session = load_session("session.json")
 """
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,16 @@ from capabilities.tokens import Capability, parse_delegation
 from encryption_network.canonical_json import canonical_bytes
 
 from ._capability import covers
-from .errors import InvalidInput, InvalidPortableDelegation, InvalidSession, NotGranted, SessionExpired
+from ._minting import iso_time
+from .errors import (
+    ClientNotReady,
+    InvalidInput,
+    InvalidNetworkId,
+    InvalidPortableDelegation,
+    InvalidSession,
+    NotGranted,
+    SessionExpired,
+)
 from .network_pins import NetworkPin, parse_pins, pins_json
 
 DEFAULT_NETWORK: Final = "default"
@@ -39,7 +48,7 @@ _WITHOUT_PINS = 1
 _MAX_SESSION_BYTES = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Grant:
     """A delegation that a session holds; made by `read_grant`.
 
@@ -52,7 +61,7 @@ class Grant:
         expires_at: epoch seconds; None: never.
     """
 
-    header: str = field(repr=False)
+    header: str
     cid: str
     delegator: Principal
     delegate: Principal
@@ -62,6 +71,9 @@ class Grant:
     def is_live(self, now: float) -> bool:
         """Whether it has not ended."""
         return self.expires_at is None or now < self.expires_at
+
+    def __repr__(self) -> str:
+        return f"Grant({self.cid} to {self.delegate}, {_count(self.capabilities, 'right')}, {until(self.expires_at)})"
 
 
 def read_grant(header: str) -> Grant:
@@ -88,7 +100,7 @@ def read_grant(header: str) -> Grant:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Session:
     """A key that acts at a node, and what it may do.
 
@@ -102,13 +114,18 @@ class Session:
         seed: the signer's secret, 32 bytes, for `encode_session`; None: the key is kept elsewhere and cannot be stored.
     """
 
-    signer: Ed25519Signer = field(repr=False)
+    signer: Ed25519Signer
     owner: Principal
     space: SpaceId | None = None
     grants: tuple[Grant, ...] = ()
     node_id: str | None = None
     pins: tuple[NetworkPin, ...] = ()
-    seed: bytes | None = field(default=None, repr=False)
+    seed: bytes | None = None
+
+    def __repr__(self) -> str:
+        of = "itself" if self.owner == self.did else self.owner
+        space = "no space" if self.space is None else f"space {self.space.name}"
+        return f"Session({self.did} for {of}, {space}, {_count(self.grants, 'grant')}, {until(self.expires_at)})"
 
     @property
     def did(self) -> Principal:
@@ -127,6 +144,19 @@ class Session:
             InvalidInput: neither a name nor an id.
         """
         return space_of(self.owner, name)
+
+    def chosen_space(self, name: str | None) -> SpaceId:
+        """Return a space as `own_space` does; with None the primary one.
+
+        Raises:
+            InvalidInput: neither a name nor an id.
+            ClientNotReady: there is no primary space.
+        """
+        if name is not None:
+            return self.own_space(name)
+        if self.space is None:
+            raise ClientNotReady("this session has no primary space", hint='name one, as in `client.kv("notes")`')
+        return self.space
 
     def own_network(self, name: str = DEFAULT_NETWORK) -> NetworkId:
         """Return an encryption network of the owner."""
@@ -187,6 +217,20 @@ class Session:
         raise NotGranted(f"nothing that this session holds covers {wanted.ability} on {wanted.resource.text}")
 
 
+def until(expires_at: float | None) -> str:
+    """Say when something ends, for a line about it."""
+    if expires_at is None:
+        return "without an end"
+    try:
+        return f"until {iso_time(expires_at)}"
+    except (ValueError, OverflowError):  # a number of a token, which nobody has judged yet
+        return "until no time of a calendar"
+
+
+def _count(items: Sequence[object], noun: str) -> str:
+    return f"1 {noun}" if len(items) == 1 else f"{len(items)} {noun}s"
+
+
 def _is_covered(grant: Grant, wanted: Capability) -> bool:
     return any(covers(held, wanted) for held in grant.capabilities)
 
@@ -230,12 +274,12 @@ def network_of_owner(owner: str, name: str = DEFAULT_NETWORK) -> NetworkId:
     """Return an encryption network of an owner; the owner's DID is canonical and without fragment in it.
 
     Raises:
-        InvalidInput: the owner is no DID, or the name no name of a network.
+        InvalidNetworkId: the owner is no DID, or the name no name of a network.
     """
     try:
         return network_id(parse_principal(owner), name)
     except CapabilityError as exc:
-        raise InvalidInput(f"not an encryption network: {exc.text}") from exc
+        raise InvalidNetworkId(f"not an encryption network: {exc.text}") from exc
 
 
 # --- keeping -----------------------------------------------------------------------------------------------------
@@ -299,8 +343,14 @@ def _session_of(value: dict[str, Json]) -> Session:
     return session
 
 
-def save_session(session: Session, path: Path) -> None:
-    """Write a session to a file that only its owner can read, replacing it as a whole."""
+def save_session(session: Session, path: str | Path) -> None:
+    """Write a session to a file that only its owner can read, replacing it as a whole.
+
+    Raises:
+        InvalidSession: its key cannot be stored.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
     draft = path.with_name(f"{path.name}.{os.getpid()}.new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -314,12 +364,12 @@ def save_session(session: Session, path: Path) -> None:
         raise
 
 
-def load_session(path: Path) -> Session:
+def load_session(path: str | Path) -> Session:
     """Read a session from a file.
 
     Raises:
         InvalidSession: the file holds something else.
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         return decode_session(file.read(_MAX_SESSION_BYTES + 1))

@@ -4,25 +4,29 @@ A token is valid once. Therefore a request does not carry a token but a way to m
 nothing here ever sends a used token again. A request whose fate is unknown (the connection broke after it was sent) is
 tried again only if it says that it is repeatable.
 
+A node that is slow is waited for as long as bytes move; see `TransportSettings.timeout_s`.
+
 Example:
-    transport = Transport("http://127.0.0.1:8000")
-    answer = await transport.exchange(Request("GET", "/info", repeatable=True))
+    async with Transport(url) as transport:
+        answer = await transport.exchange(Request("GET", "/info", repeatable=True))
+    assert answer.is_success
 """
 
 import asyncio
 import ipaddress
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Self
-from urllib.parse import quote
+from typing import Final, Literal, Self, TypeVar
+from urllib.parse import quote, unquote
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from ._pace import Pace, Upload
 from ._refusals import refusal_of
-from .errors import InvalidInput, NodeTimeout, NodeUnreachable, ResponseTooLarge
+from .errors import ClientClosed, InvalidInput, NodeTimeout, NodeUnreachable, ResponseTooLarge, TransferBroken
 
 Method = Literal["GET", "POST", "PUT"]
 
@@ -35,13 +39,17 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_HEADER_LINE_BYTES = 32 * 1024
 """Stored metadata comes back as headers; a node keeps at most 16 KiB of it for a value."""
 
+_MAX_ASKED_CHARS: Final = 500
+
 
 @dataclass(frozen=True, slots=True)
 class TransportSettings:
     """Timeouts and retries of a client.
 
     Attributes:
-        timeout_s: seconds for one try, from connecting to the last byte.
+        timeout_s: seconds that one try may wait for the node in all. Bytes of a body that move, either way, earn time
+            back: a second for 16 KiB, up to this number. So a large value has time, and a node that stalls or trickles
+            has not.
         tries: how often a request is made at most, the first included; 1 to 10.
         backoff_s: seconds before the second try; doubled before each further one.
         allow_plain_http: accept `http://` to an address that is not this machine. A listener on the way then reads
@@ -63,20 +71,27 @@ class Request:
         path: path and query, percent-encoded already, from the leading "/".
         mint: makes the `Authorization` value; called anew for each try. None: the request carries none.
         headers: further headers.
-        body: bytes to send; None: no body.
+        body: bytes to send, or what is read while it is sent; None: no body.
         repeatable: whether a try whose fate is unknown may be followed by another one.
         max_answer_bytes: largest body accepted.
         serves_once: what the body says is used up by a 503 too, so that sending it again can only be refused.
+        asked: what errors say that was asked for; "": method and path.
     """
 
     method: Method
     path: str
     mint: Callable[[], str] | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = field(default=None, repr=False)
+    body: bytes | Upload | None = field(default=None, repr=False)
     repeatable: bool = False
     max_answer_bytes: int = MAX_ANSWER_BYTES
     serves_once: bool = False
+    asked: str = ""
+
+    @property
+    def subject(self) -> str:
+        """What errors say that was asked for: no query, which may hold a nonce, and no token."""
+        return (self.asked or f"{self.method} {unquote(self.path.partition('?')[0])}")[:_MAX_ASKED_CHARS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +102,28 @@ class Answer:
         status: HTTP status.
         headers: response headers; looked up in any case.
         body: the bytes as sent, never unpacked.
+        asked: what was asked for, in words.
     """
 
     status: int
     headers: CIMultiDictProxy[str]
     body: bytes = field(repr=False)
+    asked: str = ""
 
     @property
     def is_success(self) -> bool:
         """Whether the status is 2xx."""
         return 200 <= self.status < 300
+
+    def require(self) -> Self:
+        """Return this answer if it is a success.
+
+        Raises:
+            NodeRefused: it is not; the class says what it means (J8).
+        """
+        if not self.is_success:
+            raise refusal_of(self.status, self.headers, self.body, asked=self.asked)
+        return self
 
 
 def path_segment(text: str) -> str:
@@ -118,6 +145,7 @@ class Transport:
         self._settings = settings or TransportSettings()
         self._base = _checked_base(url, allow_plain_http=self._settings.allow_plain_http)
         self._session: aiohttp.ClientSession | None = None
+        self._is_closed = False
         self._before_tokens: Callable[[], Awaitable[object]] | None = None
 
     def guard_tokens(self, check: Callable[[], Awaitable[object]]) -> None:
@@ -125,7 +153,13 @@ class Transport:
         self._before_tokens = check
 
     async def check_node(self) -> None:
-        """Run the check that precedes a token: for answers that are trusted, or sealed to, without one."""
+        """Run the check that precedes a token: for answers that are trusted, or sealed to, without one.
+
+        Raises:
+            ClientClosed: this was closed.
+            SealspaceError: whatever the check raises.
+        """
+        self.require_open("a request to the node")
         if self._before_tokens is not None:
             await self._before_tokens()
 
@@ -143,10 +177,20 @@ class Transport:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections; the transport can be used again afterwards."""
+        """Close the connections, for good: later requests raise ClientClosed."""
+        self._is_closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    def require_open(self, asked: str) -> None:
+        """Go on only where this was not closed.
+
+        Raises:
+            ClientClosed: it was; the message says what was asked for.
+        """
+        if self._is_closed:
+            raise ClientClosed(f"{asked}: this client of {self._base} was closed")
 
     async def require(self, request: Request) -> Answer:
         """Make a request and return its answer if that is a success.
@@ -155,10 +199,7 @@ class Transport:
             NodeRefused: the node answered with an error, mapped by status and text (J8).
             TransportError: as `exchange`.
         """
-        answer = await self.exchange(request)
-        if not answer.is_success:
-            raise refusal_of(answer.status, answer.headers, answer.body)
-        return answer
+        return (await self.exchange(request)).require()
 
     async def exchange(self, request: Request) -> Answer:
         """Make a request and return the node's answer, a refusal included.
@@ -168,55 +209,93 @@ class Transport:
         repeatable request.
 
         Raises:
+            ClientClosed: this was closed.
             NodeUnreachable, NodeTimeout: no answer, after all tries.
             ResponseTooLarge: the body exceeds `max_answer_bytes`.
             SealspaceError: whatever the check of `guard_tokens` raises.
         """
+
+        async def one_try() -> Answer:
+            async with await self._open(request) as stream:
+                return await stream.whole()
+
+        return await self._retried(request, one_try)
+
+    async def stream(self, request: Request) -> "Stream":
+        """Make a request and return the node's answer with its body unread; the caller closes it.
+
+        Raises:
+            NodeRefused: it is no success.
+            ClientClosed, TransportError: as `exchange`, until the body begins.
+        """
+        stream = await self._retried(request, lambda: self._open(request))
+        if stream.status < 200 or stream.status > 299:
+            async with stream:
+                (await stream.whole()).require()
+        return stream
+
+    async def _retried(self, request: Request, one_try: "Callable[[], Awaitable[_Tried]]") -> "_Tried":
         tries_left = self._settings.tries
         pause_s = self._settings.backoff_s
+        what = request.subject
         while True:
             tries_left -= 1
+            self.require_open(what)
             if request.mint is not None:
                 await self.check_node()
             try:
-                answer = await self._try(request)
-                if answer.status != 503 or tries_left <= 0 or request.serves_once:
-                    return answer
+                tried = await one_try()
+                if tried.status != 503 or tries_left <= 0 or request.serves_once:
+                    return tried
+                if isinstance(tried, Stream):
+                    tried.close()
             except aiohttp.ClientConnectorError as exc:
                 if tries_left <= 0:
-                    raise NodeUnreachable(f"no connection to {self._base}") from exc
+                    raise NodeUnreachable(f"{what}: no connection to {self._base}") from exc
             except TimeoutError as exc:
                 if tries_left <= 0 or not request.repeatable:
-                    raise NodeTimeout(f"no answer from {self._base} within {self._settings.timeout_s:g} s") from exc
+                    waited = f"within {self._settings.timeout_s:g} s"
+                    raise NodeTimeout(f"{what}: no answer from {self._base} {waited}") from exc
             except aiohttp.ClientError as exc:
+                if isinstance(request.body, Upload) and request.body.failure is not None:
+                    raise request.body.failure from None
                 if tries_left <= 0 or not request.repeatable:
-                    raise NodeUnreachable(f"the connection to {self._base} broke off") from exc
+                    raise NodeUnreachable(f"{what}: the connection to {self._base} broke off") from exc
             await asyncio.sleep(pause_s)
             pause_s *= 2
 
-    async def _try(self, request: Request) -> Answer:
-        """Make one try, with a token of its own."""
+    async def _open(self, request: Request) -> "Stream":
+        """Make one try, with a token of its own, until the head of the answer is there."""
+        self.require_open(request.subject)
         if self._session is None:
             self._session = self._new_session()
         headers = CIMultiDict(request.headers)
         if request.mint is not None:
             headers["Authorization"] = request.mint()
-        # Redirects are not followed: a token is for the node it was made for.
-        async with self._session.request(
-            request.method,
-            URL(self._base + request.path, encoded=True),
-            headers=headers,
-            data=request.body,
-            allow_redirects=False,
-            skip_auto_headers=("Content-Type",),
-        ) as response:
-            limit = request.max_answer_bytes if response.ok else MAX_ERROR_BYTES
-            body = await _read_bounded(response, limit)
-            return Answer(response.status, response.headers, body)
+        pace = Pace(self._settings.timeout_s)
+        body: bytes | AsyncIterator[bytes] | None
+        if isinstance(request.body, Upload):
+            body = pace.sent(request.body)
+            if request.body.size_bytes is not None:
+                headers["Content-Length"] = str(request.body.size_bytes)
+        else:
+            body = request.body
+        async with pace.waiting():
+            # Redirects are not followed: a token is for the node it was made for.
+            response = await self._session.request(
+                request.method,
+                URL(self._base + request.path, encoded=True),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                skip_auto_headers=("Content-Type",),
+            )
+        limit = request.max_answer_bytes if response.ok else MAX_ERROR_BYTES
+        return Stream(response, pace, max_bytes=limit, asked=request.subject)
 
     def _new_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._settings.timeout_s),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # `Pace` bounds every wait
             headers={"Accept-Encoding": "identity"},
             auto_decompress=False,
             trust_env=False,
@@ -241,15 +320,85 @@ async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
         raise _BrokeOff("connection broke off") from exc
 
 
-async def _read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    """Read a body; stop as soon as it is longer than allowed."""
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > max_bytes:
-            response.close()
-            raise ResponseTooLarge(f"the answer is longer than {max_bytes} bytes")
-    return bytes(body)
+class Stream:
+    """An answer whose body is read piece by piece; made by `Transport.stream`, to be closed.
+
+    Attributes:
+        status: HTTP status.
+        headers: response headers; looked up in any case.
+        size_bytes: size that the node announces; None: it does not.
+        asked: what was asked for, in words.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, pace: Pace, *, max_bytes: int, asked: str) -> None:
+        self._response = response
+        self._pace = pace
+        self._max_bytes = max_bytes
+        self.status = response.status
+        self.headers = response.headers
+        self.size_bytes = response.content_length
+        self.asked = asked
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back, or end it where something of the body is unread."""
+        if self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+    async def whole(self) -> Answer:
+        """Read the body into an answer.
+
+        Raises:
+            ResponseTooLarge: it is longer than allowed.
+            TimeoutError, aiohttp.ClientError: it does not come whole.
+        """
+        body = bytearray()
+        async for chunk in self._read():
+            body += chunk
+        return Answer(self.status, self.headers, bytes(body), self.asked)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body piece by piece.
+
+        Raises:
+            ResponseTooLarge: it is longer than allowed.
+            TransferBroken: it does not come whole.
+        """
+        moved_bytes = 0
+        try:
+            async for chunk in self._read():
+                moved_bytes += len(chunk)
+                yield chunk
+        except (TimeoutError, aiohttp.ClientError) as exc:
+            of = "" if self.size_bytes is None else f" of {self.size_bytes}"
+            raise TransferBroken(
+                f"{self.asked}: broke off after {moved_bytes}{of} bytes", moved_bytes=moved_bytes
+            ) from exc
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        received_bytes = 0
+        while True:
+            async with self._pace.waiting():
+                chunk = await self._response.content.readany()
+            self._pace.moved(len(chunk))
+            if not chunk:
+                return
+            received_bytes += len(chunk)
+            if received_bytes > self._max_bytes:
+                raise ResponseTooLarge(f"{self.asked}: the answer is longer than {self._max_bytes} bytes")
+            yield chunk
+
+
+_Tried = TypeVar("_Tried", Answer, Stream)
 
 
 def _checked_base(url: str, *, allow_plain_http: bool) -> str:

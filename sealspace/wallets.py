@@ -1,19 +1,29 @@
-"""Signers for an owner with an Ethereum account.
+"""Signers for an owner with an Ethereum account: a key, a keystore file, an account of eth-account, or your own class.
 
-Any object with these members is a wallet: `capabilities.signatures.WalletSigner` holds a key in memory; a program that
-asks a person, a hardware device or a remote signer writes a class of its own.
+Any object with the members of `Wallet` is a wallet: a program that asks a person, a hardware device or a remote signer
+writes a class of its own. An account object of the library eth-account is taken wherever a wallet is.
 
 Example:
     wallet = new_wallet()
     session = await client.sign_in(wallet)
+    assert session.owner == wallet.did
 """
 
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from capabilities.ambient import Entropy, SystemEntropy
-from capabilities.signatures import WalletSigner
+from capabilities.errors import BadSignature
+from capabilities.principals import eip55
+from capabilities.signatures import WalletSigner, recover_eip191
+
+from ._keystore import MAX_KEYSTORE_BYTES, keystore_secret
+from .errors import InvalidInput, InvalidKeystore
+
+_KEY_HINT: Final = "32 bytes, or 64 hex digits with or without 0x"
 
 
+@runtime_checkable
 class Wallet(Protocol):
     """An Ethereum account that signs personal messages (EIP-191)."""
 
@@ -37,7 +47,145 @@ class Wallet(Protocol):
         ...
 
 
+class _Signed(Protocol):
+    """What an account of eth-account returns."""
+
+    @property
+    def signature(self) -> bytes: ...
+
+
+@runtime_checkable
+class EthAccount(Protocol):
+    """An account object as the library eth-account makes it: `Account.from_key(…)`, or another with its members."""
+
+    @property
+    def address(self) -> str:
+        """The account: 0x and 40 hex digits."""
+        ...
+
+    # Any: the library names its own class for the message, which this package does not import.
+    def sign_message(self, signable_message: Any) -> _Signed:
+        """Sign an EIP-191 message."""
+        ...
+
+
+AnyWallet: TypeAlias = Wallet | EthAccount
+"""What signs in and signs grants: a `Wallet`, or an account of eth-account, whose chain is then 1."""
+
+
+class _PersonalMessage(NamedTuple):
+    """A personal message in the members of eth-account's `SignableMessage` (EIP-191, version `E`)."""
+
+    version: bytes
+    header: bytes
+    body: bytes
+
+
+class EthAccountWallet:
+    """A wallet that signs by an account of eth-account.
+
+    Args:
+        account: the account.
+        chain_id: the EIP-155 chain that is part of the owner's DID.
+    Attributes:
+        address: 20 bytes.
+        chain_id: as given.
+        did: `did:pkh:eip155:<chain>:<EIP-55 address>`.
+    Raises:
+        InvalidInput: its address is none.
+    """
+
+    def __init__(self, account: EthAccount, chain_id: int = 1) -> None:
+        try:
+            self.address = bytes.fromhex(account.address.removeprefix("0x"))
+        except (ValueError, AttributeError):
+            self.address = b""
+        if len(self.address) != 20:
+            raise InvalidInput("the account has no address of 20 bytes", hint="pass an account of eth-account")
+        self._account = account
+        self.chain_id = chain_id
+        self.did = f"did:pkh:eip155:{chain_id}:{eip55(self.address)}"
+
+    def sign_eip191(self, text: str) -> bytes:
+        """Return the account's signature over the text as a personal message.
+
+        Raises:
+            InvalidInput: what the account returned is no signature of its own address.
+        """
+        body = text.encode()
+        message = _PersonalMessage(b"E", b"thereum Signed Message:\n%d" % len(body), body)
+        signature = bytes(self._account.sign_message(message).signature)
+        try:
+            signed_by = recover_eip191(body, signature)
+        except BadSignature:
+            signed_by = b""
+        if signed_by != self.address:
+            raise InvalidInput(
+                "the account's signature is not of its address",
+                hint="a wallet here is a key of Ethereum; an account that is a contract cannot sign in",
+            )
+        return signature
+
+    def __repr__(self) -> str:
+        return f"EthAccountWallet({self.did})"
+
+
+def wallet_of(wallet: AnyWallet) -> Wallet:
+    """Return what is a wallet as it is, and an account of eth-account as a wallet on chain 1.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    if isinstance(wallet, Wallet):
+        return wallet
+    if isinstance(wallet, EthAccount):
+        return EthAccountWallet(wallet)
+    raise InvalidInput(
+        f"{type(wallet).__name__} is no wallet",
+        hint="pass new_wallet(), wallet_from_key(…), wallet_from_keystore(…) or an account of eth-account",
+    )
+
+
 def new_wallet(*, entropy: Entropy | None = None) -> WalletSigner:
     """Return a wallet with a fresh key, which is kept in memory only."""
     # A random 32-byte number is a valid secret but with negligible probability; the signer checks it.
     return WalletSigner((entropy or SystemEntropy()).token(32))
+
+
+def wallet_from_key(key: bytes | str, *, chain_id: int = 1) -> WalletSigner:
+    """Return the wallet of a secret key.
+
+    Args:
+        key: 32 bytes, or 64 hex digits with or without `0x`.
+        chain_id: the EIP-155 chain that is part of the owner's DID.
+    Raises:
+        InvalidInput: it is no key; the message contains nothing of it.
+    """
+    try:
+        secret = key if isinstance(key, bytes) else bytes.fromhex(key.strip().removeprefix("0x"))
+        return WalletSigner(secret, chain_id)
+    except (ValueError, AttributeError):
+        raise InvalidInput("not the secret key of a wallet", hint=_KEY_HINT) from None  # the cause may quote it
+
+
+def wallet_from_keystore(path: str | Path, password: str | bytes, *, chain_id: int = 1) -> WalletSigner:
+    """Return the wallet of a Web3 keystore file of version 3; takes about a second, by intention of the format.
+
+    Args:
+        path: the file, at most 64 KiB.
+        password: a text is taken as UTF-8.
+        chain_id: the EIP-155 chain that is part of the owner's DID.
+    Raises:
+        InvalidKeystore: it is no such file, or its key is of another address than it states.
+        WrongPassword: the password does not open it; the message does not contain it.
+        OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        secret, stated = keystore_secret(file.read(MAX_KEYSTORE_BYTES + 1), password)
+    try:
+        wallet = WalletSigner(secret, chain_id)
+    except ValueError:
+        raise InvalidKeystore("the keystore holds no key of Ethereum") from None
+    if stated is not None and stated != wallet.address.hex():
+        raise InvalidKeystore("the keystore's key is of another address than the file states")
+    return wallet

@@ -181,7 +181,7 @@ class Backend:
         self._attested_at = self._clock.now()
         return self._attestation
 
-    async def read_secret(self, owner: str, name: str, *, scope: str | None = None) -> str:
+    async def read_secret(self, owner: str, name: str, *, scope: str | None = None) -> str | bytes:
         """Read and open a secret that an owner granted to this backend.
 
         Evidence that is about to end is renewed first. Without evidence the node is asked all the same, and refuses

@@ -83,7 +83,7 @@ class BackendSurface:
         try:
             parsed = parse_statement(self._statement)
         except BackendAnswerInvalid as exc:
-            raise ValueError(str(exc)) from exc
+            raise ValueError(exc.message) from exc
         self._did: Principal = parsed.did
         self._statement_sha256 = parsed.sha256
         self._on_grant = on_grant

@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     except NodeError as error:
         return fail(error.code, error.text, error.hint)
     except SealspaceError as error:
-        return fail(error.code, _sentence(str(error)), error.hint or "sealspace --help", otherwise=_status_of(error))
+        return fail(error.code, _sentence(error.message), error.hint or "sealspace --help", otherwise=_status_of(error))
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()  # a noun without a verb: the verbs are what comes next
         return WRONG_ARGUMENT

@@ -145,8 +145,7 @@ class Narrator:
         except StepFailed:
             raise
         except (SealspaceError, OSError, TimeoutError) as exc:
-            hint = f" ({exc.hint})" if isinstance(exc, SealspaceError) and exc.hint else ""
-            raise StepFailed(f"{exc}{hint}") from exc
+            raise StepFailed(str(exc)) from exc
         click.echo(" " * max(1, 92 - len(head)) + click.style(self._marks[0], fg="green"))
         for note in self._notes:
             click.echo(click.style(f"       {note}", dim=True))
@@ -160,9 +159,9 @@ class Narrator:
         click.echo(f"  {click.style(self._marks[1], fg='red')}\n       {error}")
 
 
-def digest_of(secret: str) -> str:
+def digest_of(secret: str | bytes) -> str:
     """Return the part of a secret that may be shown: the beginning of its SHA-256."""
-    return f"sha256 {hashlib.sha256(secret.encode()).hexdigest()[:16]}…"
+    return f"sha256 {hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).hexdigest()[:16]}…"
 
 
 def require(holds: bool, otherwise: str) -> None:

@@ -27,6 +27,7 @@ from sealspace.errors import (
     InvalidPortableDelegation,
     InvalidResponse,
     LabelMismatch,
+    LifetimeTooLong,
     NetworkNotActive,
     NetworkNotFound,
     NodeMismatch,
@@ -402,12 +403,17 @@ async def test_a_grant_by_a_session_looks_as_other_clients_make_it(bench) -> Non
 
 
 async def test_a_grant_does_not_outlive_the_session(bench) -> None:
-    """However long is asked for, the parent's end is the end."""
+    """The parent's end is the end: what lasts longer is refused, or cut where the caller says so."""
     owner, _ = await bench.owner()
-    portable, _ = await granted_to_agent(bench, owner, ttl_s=365 * 86_400)
-    assert owner.session.expires_at is not None
-    assert portable.expires_at is not None
-    assert 0 <= owner.session.expires_at - portable.expires_at < 1
+    with pytest.raises(LifetimeTooLong) as refused:
+        await granted_to_agent(bench, owner, ttl_s=365 * 86_400)
+    assert refused.value.asked_s == 365 * 86_400
+    assert refused.value.possible_s == pytest.approx(7 * 86_400, abs=2)
+    for options in ({"ttl_s": 365 * 86_400, "at_most": True}, {}):
+        portable, _ = await granted_to_agent(bench, owner, **options)
+        assert owner.session.expires_at is not None
+        assert portable.expires_at is not None
+        assert 0 <= owner.session.expires_at - portable.expires_at < 1
 
 
 async def test_a_revoked_grant_is_over(bench) -> None:

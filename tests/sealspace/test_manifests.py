@@ -299,7 +299,7 @@ def test_faults_of_a_manifest_are_named(members: dict[str, Json], detail: str) -
     """A fault is refused with the words that other clients use."""
     with pytest.raises(ManifestInvalid) as refusal:
         resolve_manifest(manifest(**members))
-    assert f"Manifest validation failed: {detail}" == str(refusal.value)
+    assert f"Manifest validation failed: {detail}" == refusal.value.message
 
 
 @pytest.mark.parametrize("value", [None, [], "x", 1, {}, {"app_id": "a", "name": "b", "permissions": [1]}])

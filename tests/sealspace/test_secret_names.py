@@ -29,7 +29,7 @@ def test_other_names_are_refused(name: str) -> None:
     """A name outside the pattern is refused with the words of the convention."""
     with pytest.raises(InvalidSecretName) as refusal:
         parse_secret_name(name)
-    assert f'Invalid secret name "{name}". Secret names must match ^[A-Z][A-Z0-9_]*$.' == str(refusal.value)
+    assert f'Invalid secret name "{name}". Secret names must match ^[A-Z][A-Z0-9_]*$.' == refusal.value.message
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_scopes_that_mean_nothing_are_refused(scope: str, text: str) -> None:
     """Empty, reserved and unusable scopes are refused."""
     with pytest.raises(InvalidSecretScope) as refusal:
         parse_secret_name("A", scope=scope)
-    assert text == str(refusal.value)
+    assert text == refusal.value.message
 
 
 @pytest.mark.parametrize(("scope", "prefix"), [(None, "vault/secrets/"), ("X Y", "vault/secrets/scoped/x-y/")])

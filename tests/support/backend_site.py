@@ -77,7 +77,7 @@ class Program:
     client: Client
     backend: Backend
     secrets: tuple[str, ...]
-    read: dict[str, str] = field(default_factory=dict)
+    read: dict[str, str | bytes] = field(default_factory=dict)
 
     async def take_up(self, portable: PortableDelegation) -> None:
         await self.backend.take_up(portable)
@@ -122,5 +122,5 @@ async def backend_of(bench: Any, owner: Client, *, measured: Measurements = NOTE
     return backend
 
 
-async def reads(backend: Backend, owner: Client) -> str:
+async def reads(backend: Backend, owner: Client) -> str | bytes:
     return await backend.read_secret(owner.session.owner, "API_KEY")

@@ -51,7 +51,7 @@ class Parties:
         await backend.attest(self.owner.encryption.network())
         return backend
 
-    async def read(self, backend: Backend) -> str:
+    async def read(self, backend: Backend) -> str | bytes:
         return await backend.read_secret(self.owner.session.owner, "API_KEY")
 
 

@@ -202,7 +202,7 @@ class _Program:
 
     async def _read(self, owner: str, name: str) -> str:
         value = await self.backend.read_secret(owner, name)
-        return f"read, sha256 {hashlib.sha256(value.encode()).hexdigest()[:16]}"
+        return f"read, sha256 {hashlib.sha256(value.encode() if isinstance(value, str) else value).hexdigest()[:16]}"
 
     async def state(self, request: web.Request) -> web.Response:
         """GET / -> for each owner and secret, whether it can be read now."""

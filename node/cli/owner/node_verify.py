@@ -77,7 +77,9 @@ async def _verify(asked: RequestParameters, trust_root: Path | None, collateral:
                 return 1
             await verifier.verify(attestation, asked.accepted.policy(asked.code), now=now)
         except NodeEvidenceRefused as refused:
-            print_lines(f"wrong    verdict: {refused}", *([f"         next: {refused.hint}"] if refused.hint else ()))
+            print_lines(
+                f"wrong    verdict: {refused.message}", *([f"         next: {refused.hint}"] if refused.hint else ())
+            )
             return 1
     print_lines("ok       verdict: the node runs approved code")
     return 0

@@ -1,0 +1,272 @@
+"""Errors about a node: what it does not prove, does not answer, or refuses; `sealspace.errors` has them all."""
+
+from typing import ClassVar, Final
+
+from ._error_base import SealspaceError
+
+_NODE_HINTS: Final = {
+    "no-tee": "use a node that runs in a trust domain, or do not insist on evidence",
+    "node-did": "do not go on: the evidence is another node's",
+    "store": "do not go on: the evidence is of another store than expected",
+    "secret-origin": "the operator has the root secret: ask for a node whose platform keeps it, or accept `operator`",
+    "mode": "the node releases keys on other terms than the policy accepts",
+    "trust-roots": "the node believes quotes under another root: ask its operator, or accept that root",
+    "node-policy": "the node's operator may approve code in place of an owner: ask for a node where only owners do",
+    "key-providers": "the node's operator accepts key providers that the policy does not: read which, then accept them",
+    "measurement": "the node runs other code than was approved: read its source, then approve the new measurements",
+    "report-data": "do not go on: the quote was made for another request or another node",
+    "platform-unknown": "get the collateral of the node's platform family from Intel, and pass it to the verifier",
+    "collateral-window": "get fresh collateral for the node's platform family",
+    "untrusted-root": "the quote ends at another root: is this a simulated platform? then name its root",
+}
+
+
+class NodeEvidenceRefused(SealspaceError):
+    """The node does not prove what this program demands of it; no token was sent to it.
+
+    Attributes:
+        reason: stable name of what does not hold: "no-tee", "malformed", "node-did", "store", "secret-origin", "mode",
+            "trust-roots", "node-policy", "key-providers", a code of `tee_backend.attestation.errors`, or what a policy
+            refuses evidence for.
+        detail: what was found, for a person.
+    """
+
+    code = "node-evidence-refused"
+    default_hint = "do not use this node before its operator has said why; what was found stands in the message"
+
+    def __init__(self, reason: str, detail: str, *, hint: str | None = None) -> None:
+        super().__init__(f"the node's evidence is refused ({reason}): {detail}", hint=hint or _NODE_HINTS.get(reason))
+        self.reason = reason
+        self.detail = detail
+
+
+class SpacesNotHosted(SealspaceError):
+    """The node hosts a space of a sign-in neither by itself nor on the owner's word.
+
+    Attributes:
+        spaces: ids of those spaces.
+    """
+
+    code = "spaces-not-hosted"
+    default_hint = "the node's operator bounds how many spaces an owner has, or lists the owners; ask for room"
+
+    def __init__(self, spaces: tuple[str, ...]) -> None:
+        super().__init__(f"the node does not host {', '.join(spaces)}")
+        self.spaces = spaces
+
+
+class TransportError(SealspaceError):
+    """No usable answer came from the node."""
+
+    code = "transport"
+    default_hint = "try again; if it stays, ask the operator of the node"
+
+
+class NodeUnreachable(TransportError):
+    """The connection failed or broke off."""
+
+    code = "node-unreachable"
+    default_hint = "check the address, whether it is http:// or https://, and that the node is running"
+
+
+class NodeTimeout(TransportError):
+    """The node did not answer in time; whether it acted is not known."""
+
+    code = "node-timeout"
+    default_hint = "read back what was written before repeating it"
+
+
+class TransferBroken(TransportError):
+    """A value's bytes broke off on their way, or are not those that the node announced; none is to be used.
+
+    Attributes:
+        moved_bytes: how many came, or were taken, before.
+    """
+
+    code = "transfer-broken"
+    default_hint = "start the transfer again; nothing was left half written"
+
+    def __init__(self, message: str, *, moved_bytes: int) -> None:
+        super().__init__(message)
+        self.moved_bytes = moved_bytes
+
+
+class ResponseTooLarge(TransportError):
+    """The answer is longer than this client accepts for it."""
+
+    code = "response-too-large"
+    default_hint = "allow more bytes (`max_bytes`), or read the value as a stream"
+
+
+class MalformedAnswer(TransportError):
+    """The answer has not the shape that the protocol gives it."""
+
+    code = "malformed-answer"
+    default_hint = "is this the address of a sealspace or TinyCloud node?"
+
+
+class NodeMismatch(TransportError):
+    """The node's identity or protocol is not the expected one."""
+
+    code = "node-mismatch"
+    default_hint = "do not go on: find out why the node's identity differs, then pin the right one"
+
+
+class NodeRefused(SealspaceError):
+    """The node answered with an error.
+
+    Attributes:
+        status: HTTP status.
+        text: the node's own text, at most 2,000 characters; empty for a framework page.
+        problem: stable `code` of the node's problem document; empty where the route answers plain text.
+        asked: what was asked for: an ability and a resource, or a method and a path; empty where it is not known.
+        retry_after_s: seconds after which another try may succeed, according to the node; None: it did not say.
+    """
+
+    code = "node-refused"
+    default_hint = "the status and the text of the node say why; ask its operator if they do not help"
+    reason_in_words: ClassVar[str] = ""
+
+    def __init__(self, status: int, text: str, *, hint: str | None = None, problem: str = "", asked: str = "") -> None:
+        reason = text or self.reason_in_words
+        answered = f"node answered {status}: {reason}" if reason else f"node answered {status}"
+        super().__init__(f"{asked}: {answered}" if asked else answered, hint=hint)
+        self.status = status
+        self.text = text
+        self.problem = problem
+        self.asked = asked
+        self.retry_after_s: float | None = None
+
+
+class Unauthorized(NodeRefused):
+    """The node does not accept the authority of the request."""
+
+    code = "unauthorized"
+    default_hint = (
+        "check for whom this session acts and what it was granted; sign in again, or ask the owner for a delegation"
+    )
+    reason_in_words = "the authority of the request is not accepted"
+
+
+class ActionNotAuthorized(Unauthorized):
+    """The cited grants do not cover one capability of the request (J8).
+
+    Attributes:
+        resource: the resource that is not covered, as the node printed it.
+        action: the ability that is not covered.
+    """
+
+    code = "action-not-authorized"
+    default_hint = "ask the owner for a delegation that covers this resource and action"
+
+    def __init__(self, status: int, text: str, *, resource: str, action: str, asked: str = "") -> None:
+        super().__init__(status, text, asked=asked)
+        self.resource = resource
+        self.action = action
+
+
+class DelegationRevoked(Unauthorized):
+    """A delegation that the request rests on has been revoked.
+
+    Attributes:
+        cid: id of the revoked delegation, as the node printed it.
+    """
+
+    code = "delegation-revoked"
+    default_hint = "revocation is final: ask the owner for a new delegation"
+
+    def __init__(self, status: int, text: str, *, cid: str, asked: str = "") -> None:
+        super().__init__(status, text, asked=asked)
+        self.cid = cid
+
+
+class TokenOutsideWindow(Unauthorized):
+    """The token or the delegation is expired, not yet valid, or lives longer than the node allows."""
+
+    code = "token-outside-window"
+    default_hint = "check this machine's clock; if the delegation has ended, ask for a new one"
+
+
+class ReleaseRefused(Unauthorized):
+    """The release gate withholds the key: evidence is missing, stale, or not what the owner approved.
+
+    Attributes:
+        reason: the gate's coarse reason, for example `no_policy`.
+    """
+
+    code = "release-refused"
+    default_hint = "attest first; if the reason stays, the owner has not approved this measurement"
+
+    def __init__(self, status: int, text: str, *, reason: str, asked: str = "") -> None:
+        super().__init__(status, text, asked=asked)
+        self.reason = reason
+
+
+class AttestationRefused(NodeRefused):
+    """The node did not accept an attestation; `problem` says why."""
+
+    code = "attestation-refused"
+    default_hint = "ask for a new challenge and a new quote; a challenge serves once and for minutes"
+
+
+class NotFound(NodeRefused):
+    """Nothing exists under that name."""
+
+    code = "not-found"
+    default_hint = "nothing is stored under this name here; a list of the space shows what is"
+    reason_in_words = "nothing is there"
+
+
+class SpaceNotFound(NotFound):
+    """The space is not hosted on this node."""
+
+    code = "space-not-found"
+    default_hint = "the owner hosts a space by signing in to it"
+
+
+class DuplicateRequest(NodeRefused):
+    """The token of this request was used before, or what should be created exists."""
+
+    code = "duplicate-request"
+    default_hint = "make the request anew; a token serves once"
+    reason_in_words = "it was done or used before"
+
+
+class PreconditionFailed(NodeRefused):
+    """The stored value is not the one the condition names, or a rival write won."""
+
+    code = "precondition-failed"
+    default_hint = "read the value again and decide anew"
+    reason_in_words = "the stored value is not the one that the condition names"
+
+
+class QuotaExceeded(NodeRefused):
+    """The space is full."""
+
+    code = "quota-exceeded"
+    default_hint = "delete values of the space, or ask the operator of the node for more room"
+    reason_in_words = "the space is full"
+
+
+class ValueTooLarge(NodeRefused):
+    """The value is larger than the node or the request allows."""
+
+    code = "value-too-large"
+    default_hint = "allow more bytes (`max_bytes`), read the value as a stream, or write a smaller one"
+    reason_in_words = "the value is too large"
+
+
+class RateLimited(NodeRefused):
+    """Too many requests from this client."""
+
+    code = "rate-limited"
+    default_hint = "wait a minute"
+    reason_in_words = "too many requests"
+
+
+class NodeFailure(NodeRefused):
+    """The node failed; whether it acted is not known unless the status is 503."""
+
+    code = "node-failure"
+    default_hint = "try again in a minute; read back what was written before repeating it"
+    reason_in_words = "the node failed"
