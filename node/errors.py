@@ -13,6 +13,8 @@ NodeError                      code
 ├── ClockWrong                 clock-wrong
 ├── NotSignedIn                not-signed-in
 ├── KeyFileUnusable            key-file-unusable
+├── NotThere                   not-there
+├── AlreadyThere               already-there
 └── ProcessFailed              process-failed
 
 Each carries two lines for a person: what happened, and the next thing to do. Neither contains a secret or a token.
@@ -106,6 +108,18 @@ class KeyFileUnusable(NodeError):
     """The file with the owner's wallet key cannot be read or made, or is open to others."""
 
     code = "key-file-unusable"
+
+
+class NotThere(NodeError):
+    """There is nothing of the name that a command was given."""
+
+    code = "not-there"
+
+
+class AlreadyThere(NodeError):
+    """There is something of the name that a command was given, which is not to be replaced."""
+
+    code = "already-there"
 
 
 class ProcessFailed(NodeError):

@@ -8,6 +8,7 @@ Modules:
     exit_status: exit statuses, and the codes of errors that lead to them.
     groups: for each noun its verbs, and where they are.
     lazy: groups of commands that are imported on use.
+    next_steps: what to do about errors of the SDK.
     shared: options that every command accepts.
     terminal: everything that commands print and ask.
     version: `sealspace version`.
@@ -29,6 +30,7 @@ from ..errors import NodeError
 from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
 from .lazy import LazyGroup, Renamed, Row, Table
+from .next_steps import next_step
 from .shared import share_options
 from .terminal import hold_standard_streams, print_error
 
@@ -49,7 +51,9 @@ SECTIONS: Final[Mapping[str, Table]] = {
         "status": Row("node.cli.owner.who", "status", "Say whether the node answers and the session holds."),
     },
     "Keep": {
-        "secret": Row("node.cli.groups", "secret", "Secrets: put, list, delete."),
+        "secret": Row("node.cli.groups", "secret", "Keep secrets, which are sealed before they leave this machine."),
+        "kv": Row("node.cli.groups", "kv", "Keep values, as they are."),
+        "space": Row("node.cli.groups", "space", "See and make spaces."),
     },
     "Backends": {
         "backend": Row("node.cli.groups", "backend", "Look at a backend, grant to exactly that, end it again."),
@@ -121,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     except NodeError as error:
         return fail(error.code, error.text, error.hint)
     except SealspaceError as error:
-        return fail(error.code, _sentence(error.message), error.hint or "sealspace --help", otherwise=_status_of(error))
+        return fail(error.code, _sentence(error.message), next_step(error), otherwise=_status_of(error))
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()  # a noun without a verb: the verbs are what comes next
         return WRONG_ARGUMENT

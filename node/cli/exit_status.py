@@ -76,13 +76,17 @@ EXIT_STATUSES: Final = (
         "the backend runs other code than is expected, or the node would refuse it",
         ("backend-not-expected", "backend-not-acceptable"),
     ),
-    ExitStatus(REFUSED, "the node or the backend refuses", ("grant-not-taken",)),
+    ExitStatus(
+        REFUSED,
+        "the node or the backend refuses, or what is there is not to be replaced",
+        ("already-there", "grant-not-taken"),
+    ),
     ExitStatus(16, "the clock is before the making of this version, or more than ten years after it", ("clock-wrong",)),
     ExitStatus(MISSING_EXTRA, "an extra is not installed; the message says how to install it", ("extra-missing",)),
     ExitStatus(
         NOT_FOUND,
         "there is no such secret, value, space or network",
-        ("not-found", "space-not-found", "network-not-found"),
+        ("not-there", "not-found", "space-not-found", "network-not-found"),
     ),
     ExitStatus(
         DENIED,

@@ -12,12 +12,32 @@ from .lazy import LazyGroup, Row, Table
 
 _SECRET: Final[Table] = {
     "put": Row("node.cli.owner.secret", "put", "Seal and store a secret."),
+    "get": Row("node.cli.owner.secret", "get", "Print the value of a secret."),
     "list": Row("node.cli.owner.secret", "list_", "Print the names of secrets, never a value."),
     "delete": Row("node.cli.owner.secret", "delete", "Delete a secret."),
+    "import": Row("node.cli.owner.secret_files", "import_", "Store every secret of a .env or JSON file."),
+    "export": Row("node.cli.owner.secret_files", "export", "Write all secrets as .env or JSON."),
+    "generate": Row("node.cli.owner.secret", "generate", "Make a random value, and store it."),
 }
 secret = LazyGroup(
     _SECRET, name="secret", help="Keep secrets in the owner's space, sealed before they leave this machine."
 )
+
+_KV: Final[Table] = {
+    "put": Row("node.cli.owner.kv", "put", "Store a value."),
+    "get": Row("node.cli.owner.kv", "get", "Print a value, or write it into a file."),
+    "head": Row("node.cli.owner.kv", "head", "Print version and metadata of a value."),
+    "list": Row("node.cli.owner.kv", "list_", "Print keys."),
+    "delete": Row("node.cli.owner.kv", "delete", "Delete a value."),
+}
+kv = LazyGroup(_KV, name="kv", help="Keep values in the owner's spaces, as they are: nothing is sealed.")
+
+_SPACE: Final[Table] = {
+    "list": Row("node.cli.owner.space", "list_", "Print the owner's spaces."),
+    "create": Row("node.cli.owner.space", "create", "Have the node host a space."),
+    "info": Row("node.cli.owner.space", "info", "Print what is known of a space."),
+}
+space = LazyGroup(_SPACE, name="space", help="See and make the owner's spaces on the node.")
 
 # --- backends ---------------------------------------------------------------------------------------------------------
 

@@ -69,6 +69,26 @@ def print_exactly(line: bytes) -> None:
         click.echo(line)
 
 
+def print_value(value: str | bytes, *, raw: bool) -> None:
+    """Print a stored value exactly; on a terminal as lines that can be printed.
+
+    Args:
+        value: bytes are not printed on a terminal.
+        raw: print it exactly on a terminal too.
+    Raises:
+        InvalidInput: bytes would go to a terminal.
+    """
+    if raw or not sys.stdout.isatty():
+        click.echo(value.encode() if isinstance(value, str) else value, nl=False)
+    elif isinstance(value, bytes):
+        raise InvalidInput(f"these are {len(value)} bytes, nothing for a terminal", hint="add > FILE, or --raw")
+    else:
+        lines = value.removesuffix("\n").split("\n")
+        print_lines(*lines)
+        if any(printable_line(line) != line for line in lines):
+            words("characters that a terminal would act on are not shown; --raw prints the value as it is")
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a list in columns, one row a line; the headers for a person only, and nothing when there is no row.
 
@@ -132,15 +152,15 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 @contextmanager
-def progress(total: int | None, label: str) -> Iterator[Callable[[int], None]]:
-    """Show a bar on standard error while a person watches; yields what to call with each amount that was done.
+def progress(total: int | None, label: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a bar on standard error while a person watches; yields what to call with how much is done, and of how much.
 
     Args:
-        total: amount of everything; None: not known.
+        total: amount of everything; None: not known, or said later.
         label: what is done, in one or two words.
     """
     if not watched() or shared().quiet:
-        yield lambda _: None
+        yield lambda _done, _total: None
         return
     from rich.console import Console  # 23 ms, and for people only
     from rich.markup import escape
@@ -149,4 +169,4 @@ def progress(total: int | None, label: str) -> Iterator[Callable[[int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(escape(printable(label)), total=total)
-        yield lambda amount: bar.advance(task, amount)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -6,8 +6,8 @@ Rules kept here (spec/operations/running.md):
 - An unknown setting refuses to start; the message names its path and its source, and the hint its new name if it was
   renamed.
 - A variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are separated by commas.
-- `SEALSPACE_NODE` and `SEALSPACE_HOME` are no settings: the command line reads them (`node.cli.shared`). Nothing
-  else in the project reads the environment.
+- `SEALSPACE_NODE`, `SEALSPACE_HOME` and `SEALSPACE_KEYSTORE_PASSWORD` are no settings: the command line reads them
+  (`node.cli`). Nothing else in the project reads the environment.
 
 Example:
     config = load_config(flags={"http.port": 0})
@@ -31,7 +31,9 @@ ENVIRONMENT_PREFIX = "SEALSPACE_"
 CONFIG_FILE_NAME = "sealspace.toml"
 _CONFIG_FILE_VARIABLE = "SEALSPACE_CONFIG"
 _DATA_VARIABLE = "SEALSPACE_STORE__DATA"
-_NOT_SETTINGS: Final = frozenset({_CONFIG_FILE_VARIABLE, "SEALSPACE_NODE", "SEALSPACE_HOME"})
+_NOT_SETTINGS: Final = frozenset(
+    {_CONFIG_FILE_VARIABLE, "SEALSPACE_NODE", "SEALSPACE_HOME", "SEALSPACE_KEYSTORE_PASSWORD"}
+)
 # A settings file is a page of text; anything longer is refused.
 _MAX_FILE_BYTES = 1 << 20
 

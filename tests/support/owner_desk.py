@@ -7,6 +7,8 @@ Example:
 """
 
 import asyncio
+import getpass
+import io
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -61,11 +63,30 @@ class OwnerDesk:
             stdin.buffer.write(given)
             stdin.buffer.seek(0)
         self.monkeypatch.setattr(sys, "stdin", stdin)
+        # A prompt without echo would read from the terminal of whoever runs the tests; see `test_terminal_prompts`.
+        self.monkeypatch.setattr(getpass, "getpass", lambda _prompt, _stream=None: stdin.readline().rstrip("\n"))
         self.monkeypatch.setattr(sys.stderr, "isatty", lambda: typed is not None)
         self.capsys.readouterr()
         status = await asyncio.to_thread(main, [*arguments, "--home", str(home or self.home)])
         reported = self.capsys.readouterr()
         return Ran(status, reported.out, reported.err)
+
+    async def read(self, *arguments: str) -> bytes:
+        """Run a command that must not fail, and return the bytes that it printed, as a pipe gets them."""
+        self.monkeypatch.setattr(sys, "stdin", Input())
+        with self.monkeypatch.context() as patch:
+            pipe = io.TextIOWrapper(io.BytesIO())
+            patch.setattr(sys, "stdout", pipe)
+            status = await asyncio.to_thread(main, [*arguments, "--home", str(self.home)])
+        assert status == 0, (arguments, self.capsys.readouterr().err)
+        pipe.flush()
+        held = pipe.detach()
+        assert isinstance(held, io.BytesIO)
+        return held.getvalue()
+
+    def shows_a_terminal(self) -> None:
+        """Have what commands print go to a terminal from now on."""
+        self.monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
 
     async def log_in(self, *more: str) -> Ran:
         """Sign in with a new key."""

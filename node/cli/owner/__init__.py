@@ -5,15 +5,20 @@ Modules:
     backend_grant: `sealspace backend grant`.
     backend_serve: `sealspace backend serve` and `simulate`.
     backend_show: `sealspace backend show`.
+    dotenv: files of names and values.
+    kv: `sealspace kv`.
     login: `sealspace login`.
     node_demand: holding a session to the node's own evidence.
     node_judging: judging a node's evidence, and describing it in words.
     node_terms: options that say what a node has to prove.
     node_verify: `sealspace node verify`.
     owner_profile: the owner's folder: key, session, grants.
+    private_file: writing files that only their owner can read.
     receipts: `sealspace receipts list`.
     receipts_verify: `sealspace receipts verify`.
-    secret: `sealspace secret`.
+    secret: `sealspace secret`, one at a time.
+    secret_files: `sealspace secret import` and `export`.
+    space: `sealspace space`.
     wallet_files: files with a wallet's key.
     who: `sealspace logout`, `whoami` and `status`.
 """

@@ -27,7 +27,7 @@ from ..terminal import print_json, print_lines, time_text, watched, words
 from .node_demand import demanding
 from .node_terms import Demand, demand_options
 from .owner_profile import OwnerHome, Profile, owner_home
-from .wallet_files import read_wallet, write_wallet
+from .wallet_files import PASSWORD_VARIABLE, open_keystore, read_wallet, write_wallet
 
 _NETWORK_ABILITIES: Final = (
     DECRYPT,
@@ -50,6 +50,12 @@ _NETWORK_ABILITIES: Final = (
     help="The wallet's private key as 64 hex digits, mode 0600; by default that of the last login, or wallet.key in "
     "the owner's folder.",
 )
+@click.option(
+    "--keystore",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"A Web3 keystore of version 3 instead; its password is asked for, or is in {PASSWORD_VARIABLE}.",
+)
 @click.option("--new", "is_new", is_flag=True, help="Make the key file, with a new key; keep a copy of it.")
 @click.option(
     "--space",
@@ -67,23 +73,35 @@ _NETWORK_ABILITIES: Final = (
 )
 @demand_options
 def login(
-    url: str | None, key_file: Path | None, is_new: bool, spaces: tuple[str, ...], days: float, demand: Demand
+    url: str | None,
+    key_file: Path | None,
+    keystore: Path | None,
+    is_new: bool,
+    spaces: tuple[str, ...],
+    days: float,
+    demand: Demand,
 ) -> None:
     """Sign in to the node at URL as an owner; the session is kept for the commands that follow.
 
     URL is remembered; without it, and without --node, the node of the last login is meant. The wallet signs, and the
     owner's space for secrets and encryption network are there afterwards.
     """
+    if keystore is not None and (is_new or key_file is not None):
+        raise click.UsageError("--keystore names the key: leave --new and --key-file out")
     place = owner_home()
     before = _before(place)
     node = _address(url, before)
     demand, policy = _demanded(before, node, demand)
-    path = (key_file or (before.key_file if before and not is_new else place.default_key_file)).absolute()
-    wallet, secret = _new_wallet(path, before) if is_new else (read_wallet(path), None)
+    path, is_keystore = _key_file(place, None if is_new else before, key_file, keystore)
+    if is_new:
+        wallet, secret = _new_wallet(path, before)
+    else:
+        wallet, secret = open_keystore(path) if is_keystore else read_wallet(path), None
     profile = Profile(
         node=node,
         owner=wallet.did,
         key_file=path,
+        is_keystore=is_keystore,
         trust_root=demand.trust_root,
         collateral=demand.collateral,
         node_policy=policy,
@@ -125,6 +143,16 @@ def _address(url: str | None, before: Profile | None) -> str:
         raise click.UsageError(f"name the node: sealspace login URL, or set {NODE_VARIABLE}")
     Transport(node)
     return node
+
+
+def _key_file(
+    place: OwnerHome, before: Profile | None, key_file: Path | None, keystore: Path | None
+) -> tuple[Path, bool]:
+    """Return where the wallet's key is, and whether that is a keystore: what is named, else what served before."""
+    named = keystore or key_file
+    if named is not None:
+        return named.absolute(), keystore is not None
+    return (place.default_key_file.absolute(), False) if before is None else (before.key_file, before.is_keystore)
 
 
 def _new_wallet(path: Path, before: Profile | None) -> tuple[WalletSigner, bytes | None]:

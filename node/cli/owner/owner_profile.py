@@ -33,7 +33,8 @@ from ...errors import KeyFileUnusable, NotSignedIn
 from ..shared import shared
 from .node_demand import demanding
 from .node_terms import node_policy_json, parse_node_policy
-from .wallet_files import read_wallet
+from .private_file import write_private
+from .wallet_files import open_keystore, read_wallet
 
 _VERSION: Final = 1
 _MAX_PROFILE_BYTES: Final = 128 * 1024
@@ -52,6 +53,7 @@ class Profile:
         collateral: folder of collateral; None: Intel's service is asked.
         node_policy: what the node has to prove about itself before each command's first token; None: nothing.
         spaces: names of spaces that the login asks for beside the default one.
+        is_keystore: whether `key_file` is a Web3 keystore, which a password opens.
     """
 
     node: str
@@ -61,6 +63,15 @@ class Profile:
     collateral: Path | None
     node_policy: NodePolicy | None = None
     spaces: tuple[str, ...] = ()
+    is_keystore: bool = False
+
+    def wallet(self) -> WalletSigner:
+        """Open the wallet; may ask for a password.
+
+        Raises:
+            KeyFileUnusable.
+        """
+        return open_keystore(self.key_file) if self.is_keystore else read_wallet(self.key_file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +136,7 @@ class OwnerHome:
             collateral=_optional_path(value.get("collateral")),
             node_policy=node_policy,
             spaces=tuple(map(str, spaces)),
+            is_keystore=value.get("keystore") is True,
         )
 
     def session(self) -> Session:
@@ -152,6 +164,7 @@ class OwnerHome:
             "collateral": None if profile.collateral is None else str(profile.collateral),
             "nodePolicy": None if profile.node_policy is None else node_policy_json(profile.node_policy),
             "spaces": list(profile.spaces),
+            "keystore": profile.is_keystore,
         }
         try:
             data = canonical_bytes(value)
@@ -161,7 +174,7 @@ class OwnerHome:
             ) from None
         self._make_folder(self.folder)
         save_session(session, self.folder / "session.json")
-        _write_private(self.folder / "profile.json", data)
+        write_private(self.folder / "profile.json", data)
 
     def keep_session(self, session: Session) -> None:
         """Store the session of the last login again, with what it was given since."""
@@ -200,7 +213,7 @@ class OwnerHome:
             NotSignedIn, KeyFileUnusable.
         """
         profile = self.profile()
-        wallet = read_wallet(profile.key_file)
+        wallet = profile.wallet()
         if wallet.did != profile.owner:
             raise KeyFileUnusable(f"{profile.key_file} holds the key of another wallet", hint=_again(profile))
         return wallet
@@ -213,8 +226,8 @@ class OwnerHome:
         self._make_folder(folder)
         path = folder / f"{grant.portable.cid}.json"
         # The address first: a grant without an address is not found again.
-        _write_private(path.with_suffix(".url"), grant.url.encode())
-        _write_private(path, encode_portable(grant.portable))
+        write_private(path.with_suffix(".url"), grant.url.encode())
+        write_private(path, encode_portable(grant.portable))
         return path
 
     def grants(self) -> tuple[KeptGrant, ...]:
@@ -272,18 +285,3 @@ def _optional_path(value: Json) -> Path | None:
 def _read_private(path: Path, max_bytes: int) -> bytes:
     with path.open("rb") as stream:
         return stream.read(max_bytes + 1)
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read, replacing it as a whole."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise

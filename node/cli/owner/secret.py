@@ -1,78 +1,234 @@
-"""`sealspace secret`: keep secrets in the owner's space, sealed before they leave this machine."""
+"""`sealspace secret`: keep secrets in the owner's space, sealed before they leave this machine.
+
+A value comes from a prompt, from standard input or from a file, never from an argument: the list of processes shows
+arguments to everybody on the machine, and a shell keeps them.
+"""
 
 import asyncio
+import secrets as random
+import string
 import sys
+from pathlib import Path
+from typing import Final
 
 import click
 
-from sealspace.errors import InvalidInput
+from capabilities.strict_base64 import encode_standard
+from capabilities.strict_json import Json
+from sealspace.errors import InvalidInput, NotFound, PreconditionFailed
 from sealspace.secrets import MAX_SECRET_BYTES
 
+from ...errors import AlreadyThere, NotThere
 from ..shared import shared
-from ..terminal import print_json, print_lines, words
+from ..terminal import confirm, print_json, print_lines, print_value, table, watched, words
 from .owner_profile import OwnerHome, owner_home
 
-_scope = click.option("--scope", metavar="SCOPE", help="Keep it under a scope of its own.")
+ALPHABETS: Final = {
+    "alphanumeric": string.ascii_letters + string.digits,
+    "hex": "0123456789abcdef",
+    "digits": string.digits,
+    "symbols": string.ascii_letters + string.digits + "!#%&()*+,-./:;<=>?@[]^_{|}~",
+}
+_NO_ARGUMENT: Final = "a value is never an argument: the list of processes shows it, and the shell keeps it"
+
+scope_option = click.option(
+    "--scope", metavar="SCOPE", help="Under a scope of its own; without it, the global secrets."
+)
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+_if_absent = click.option("--if-absent", is_flag=True, help="Only if there is no such secret; otherwise refuse.")
+_name = click.argument("name", metavar="NAME")
 
 
-@click.command("put", epilog="Example: `sealspace secret put API_KEY < key.txt`, or without `<` to be asked for it.")
-@click.argument("name")
-@_scope
+@click.command(
+    "put",
+    epilog="Examples: `sealspace secret put API_KEY` asks for the value; `sealspace secret put API_KEY < key.txt`; "
+    "`sealspace secret put TLS_KEY --file key.pem`.",
+)
+@_name
+@click.argument("value", metavar="", nargs=-1)
+@scope_option
+@click.option(
+    "--file",
+    "source",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Take the value from a file, byte for byte.",
+)
 @click.option("--keep-newline", is_flag=True, help="Keep the line break at the end of standard input.")
-def put(name: str, scope: str | None, keep_newline: bool) -> None:
-    """Seal and store a secret; its value comes from standard input, never from an argument."""
-    asyncio.run(_put(owner_home(), name, _value(keep_newline=keep_newline), scope=scope))
+@click.option("--bytes", "is_bytes", is_flag=True, help="Keep the value as bytes, even if it reads as a text.")
+@_if_absent
+@yes_option
+def put(
+    name: str,
+    value: tuple[str, ...],
+    scope: str | None,
+    source: Path | None,
+    keep_newline: bool,
+    is_bytes: bool,
+    if_absent: bool,
+    yes: bool,
+) -> None:
+    """Seal and store a secret; its value comes from a prompt, from standard input or from a file.
+
+    What is UTF-8 is kept as a text, everything else as bytes. Over an older secret a person is asked.
+    """
+    if value or "=" in name:
+        raise InvalidInput(_NO_ARGUMENT, hint="sealspace secret put NAME, which asks for it, or add < FILE")
+    data = _given(keep_newline=keep_newline, is_bytes=is_bytes) if source is None else _read(source)
+    _store(name, data if is_bytes else _text_or_bytes(data), scope=scope, if_absent=if_absent, yes=yes)
     words(f"stored {name}")
 
 
+@click.command("get", epilog="Example: `sealspace secret get API_KEY | other-program`.")
+@_name
+@scope_option
+@click.option("--raw", is_flag=True, help="Write the value to a terminal as it is, with whatever it does there.")
+def get(name: str, scope: str | None, raw: bool) -> None:
+    """Print the value of a secret: exactly, without a line break, unless it goes to a terminal.
+
+    A terminal is shown printable characters only, and no bytes.
+    """
+    value, described = asyncio.run(_get(owner_home(), name, scope=scope))
+    if not shared().as_json:
+        print_value(value, raw=raw)
+        return
+    encoded: dict[str, Json] = (
+        {"value": value} if isinstance(value, str) else {"value": encode_standard(value), "encoding": "base64"}
+    )
+    print_json({"name": name, **encoded, **described})
+
+
 @click.command("list")
-@_scope
-def list_(scope: str | None) -> None:
-    """Print the names of secrets, never a value."""
-    names = asyncio.run(_list(owner_home(), scope=scope))
+@scope_option
+@click.option("--all", "is_all", is_flag=True, help="Those of every scope.")
+def list_(scope: str | None, is_all: bool) -> None:
+    """Print the names of secrets, never a value; without --scope and --all, of the global ones."""
+    if is_all and scope is not None:
+        raise click.UsageError("--all means every scope: leave --scope out")
+    found = asyncio.run(_list(owner_home(), scope=scope, is_all=is_all))
     if shared().as_json:
-        print_json(names)
-    else:
-        print_lines(*names)
+        print_json([{"name": name, "scope": of} for name, of in found])
+        return
+    table(("name", "scope"), [(name, of or "") for name, of in found])
+    if not found:
+        words(f"no secrets {'yet' if scope is None else 'under this scope'}; next: sealspace secret put NAME")
 
 
 @click.command("delete")
-@click.argument("name")
-@_scope
-def delete(name: str, scope: str | None) -> None:
-    """Delete a secret."""
+@_name
+@scope_option
+@yes_option
+def delete(name: str, scope: str | None, yes: bool) -> None:
+    """Delete a secret, for everybody who was granted it; a person is asked."""
+    if watched():
+        confirm(f"delete the secret {name}?", yes=yes)
     asyncio.run(_delete(owner_home(), name, scope=scope))
     words(f"deleted {name}")
 
 
-def _value(*, keep_newline: bool) -> str:
-    """Prompt for a value without echo on a terminal; otherwise read it."""
+@click.command("generate", epilog="Example: `sealspace secret generate SESSION_KEY --length 64 --alphabet hex`.")
+@_name
+@scope_option
+@click.option("--length", type=click.IntRange(8, 4096), default=32, show_default=True, help="Characters of the value.")
+@click.option(
+    "--alphabet", type=click.Choice([*ALPHABETS]), default="alphanumeric", show_default=True, help="Which characters."
+)
+@click.option("--show", is_flag=True, help="Print the value; without it, nobody sees it.")
+@_if_absent
+@yes_option
+def generate(name: str, scope: str | None, length: int, alphabet: str, show: bool, if_absent: bool, yes: bool) -> None:
+    """Make a random value, seal and store it, and print the name alone; over an older secret a person is asked."""
+    value = "".join(random.choice(ALPHABETS[alphabet]) for _ in range(length))
+    _store(name, value, scope=scope, if_absent=if_absent, yes=yes)
+    if shared().as_json:
+        print_json({"name": name, "scope": scope, **({"value": value} if show else {})})
+    else:
+        print_lines(value if show else name)
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def _given(*, keep_newline: bool, is_bytes: bool) -> bytes:
+    """Prompt for a value without echo on a terminal; otherwise read it, without the line break at its end."""
     if sys.stdin.isatty():
-        value: str = click.prompt("value", hide_input=True, confirmation_prompt=True, err=True)
-        return value
+        typed: str = click.prompt("value", hide_input=True, confirmation_prompt=True, err=True)
+        return typed.encode()
     data = sys.stdin.buffer.read(MAX_SECRET_BYTES + 1)
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        raise InvalidInput("a secret is a Unicode text", hint="encode bytes first, for example in base64") from None
+    if not (keep_newline or is_bytes):
+        data = data.removesuffix(b"\n").removesuffix(b"\r")
+    return _bounded(data, "standard input")
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return _bounded(stream.read(MAX_SECRET_BYTES + 1), str(path))
+
+
+def _bounded(data: bytes, what: str) -> bytes:
     if len(data) > MAX_SECRET_BYTES:
-        raise InvalidInput(f"a secret holds at most {MAX_SECRET_BYTES} bytes", hint="put a key there, not the data")
-    text = text if keep_newline else text.removesuffix("\n").removesuffix("\r")
-    if not text:
-        raise InvalidInput("standard input is empty", hint="sealspace secret put NAME < FILE")
-    return text
+        raise InvalidInput(
+            f"a secret holds at most {MAX_SECRET_BYTES} bytes",
+            hint="keep a key in the secret, and what it opens with sealspace kv put",
+        )
+    if not data:
+        raise InvalidInput(f"{what} is empty", hint="sealspace secret put NAME < FILE")
+    return data
 
 
-async def _put(home: OwnerHome, name: str, value: str, *, scope: str | None) -> None:
+def _text_or_bytes(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+# --- at the node ------------------------------------------------------------------------------------------------------
+
+
+def _store(name: str, value: str | bytes, *, scope: str | None, if_absent: bool, yes: bool) -> None:
+    """Store a secret; over an older one only if that is meant."""
+    asks = watched() and not yes
+    home = owner_home()
+    try:
+        asyncio.run(_put(home, name, value, scope=scope, if_absent=if_absent or asks))
+    except PreconditionFailed:
+        if if_absent:
+            raise AlreadyThere(
+                f"there is a secret {name} already", hint="leave --if-absent out to replace it"
+            ) from None
+        confirm(f"there is a secret {name}: replace it?", yes=yes)
+        asyncio.run(_put(home, name, value, scope=scope, if_absent=False))
+
+
+async def _put(home: OwnerHome, name: str, value: str | bytes, *, scope: str | None, if_absent: bool) -> None:
     async with home.client() as client:
-        await client.secrets().put(name, value, scope=scope)
+        await client.secrets().put(name, value, scope=scope, if_absent=if_absent)
 
 
-async def _list(home: OwnerHome, *, scope: str | None) -> list[str]:
+async def _get(home: OwnerHome, name: str, *, scope: str | None) -> tuple[str | bytes, dict[str, Json]]:
     async with home.client() as client:
-        return list(await client.secrets().list(scope=scope))
+        try:
+            secret = await client.secrets().read(name, scope=scope)
+        except NotFound:
+            raise _not_there(name, scope) from None
+    return secret.value, {"createdAt": secret.created_at, "updatedAt": secret.updated_at}
+
+
+async def _list(home: OwnerHome, *, scope: str | None, is_all: bool) -> list[tuple[str, str | None]]:
+    async with home.client() as client:
+        scopes = [scope, *(await client.secrets().scopes())] if is_all else [scope]
+        return [(name, of) for of in scopes for name in await client.secrets().list(scope=of)]
 
 
 async def _delete(home: OwnerHome, name: str, *, scope: str | None) -> None:
     async with home.client() as client:
-        await client.secrets().delete(name, scope=scope)
+        try:
+            await client.secrets().delete(name, scope=scope)
+        except NotFound:
+            raise _not_there(name, scope) from None
+
+
+def _not_there(name: str, scope: str | None) -> NotThere:
+    where = "" if scope is None else f" under the scope {scope}"
+    return NotThere(f"there is no secret {name}{where}", hint="sealspace secret list --all")

@@ -94,7 +94,13 @@ def test_every_command_takes_the_shared_options() -> None:
 
 def test_variables_of_the_command_line_are_no_settings() -> None:
     """A node's settings skip them, and refuse every other name that is unknown."""
-    config = load_config(environment={"SEALSPACE_NODE": "https://node.example", "SEALSPACE_HOME": "a"})
+    config = load_config(
+        environment={
+            "SEALSPACE_NODE": "https://node.example",
+            "SEALSPACE_HOME": "a",
+            "SEALSPACE_KEYSTORE_PASSWORD": "x",
+        }
+    )
     assert config == load_config(environment={})
 
 
@@ -182,8 +188,8 @@ def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
         confirm("delete it?", yes=False)
     assert refused.value.hint == "add --yes"
     confirm("delete it?", yes=True)
-    with progress(10, "copying") as advance:
-        advance(10)
+    with progress(10, "copying") as told:
+        told(10, None)
 
 
 @pytest.mark.parametrize(("typed", "agrees"), [("y\n", True), ("n\n", False), ("\n", False)])
@@ -205,8 +211,8 @@ def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, agrees: 
             else:
                 with pytest.raises(click.Abort):
                     confirm("delete it?", yes=False)
-            with progress(10, "copying") as advance:
-                advance(10)
+            with progress(10, "copying") as told:
+                told(10, 10)
         shown = ""
         while "copying" not in shown:  # it comes in pieces
             shown += os.read(controller, 1 << 16).decode()

@@ -1,5 +1,6 @@
 """Who acts: `login`, `logout`, `whoami` and `status`."""
 
+import hashlib
 import json
 import re
 import stat
@@ -7,10 +8,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 from owner_desk import OwnerDesk, owner_desk
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.principals import parse_principal
+from capabilities.signatures import WalletSigner, keccak256
 from node.cli.owner.owner_profile import OwnerHome
 from node.config.tree import Hosting
 from node.operations.values.admission import admit_owner
@@ -146,3 +151,42 @@ async def test_logout_without_the_node(desk: OwnerDesk) -> None:
     ran = await desk.run("logout", "--node", NOBODY)
     assert (ran.status, "could not be told" in ran.err, bool(RFC3339.search(ran.err))) == (0, True, True)
     assert not (desk.home / "session.json").exists()
+
+
+def _keystore(path: Path, secret: bytes, password: str) -> None:
+    """Write a Web3 keystore of version 3, as wallets do, with little work in it."""
+    key = hashlib.scrypt(password.encode(), salt=bytes(32), n=2, r=8, p=1, dklen=32)
+    encryptor = Cipher(AES(key[:16]), CTR(bytes(16))).encryptor()
+    ciphertext = encryptor.update(secret) + encryptor.finalize()
+    params = {"dklen": 32, "n": 2, "r": 8, "p": 1, "salt": bytes(32).hex()}
+    crypto = {
+        "cipher": "aes-128-ctr",
+        "cipherparams": {"iv": bytes(16).hex()},
+        "ciphertext": ciphertext.hex(),
+        "kdf": "scrypt",
+        "kdfparams": params,
+        "mac": keccak256(key[16:] + ciphertext).hex(),
+    }
+    path.write_text(json.dumps({"version": 3, "address": WalletSigner(secret).address.hex(), "crypto": crypto}))
+
+
+async def test_a_keystore_signs_in(desk: OwnerDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its password is typed, or stands in the environment; it is remembered where the key is, and nothing of either."""
+    path, secret = tmp_path / "UTC--keystore", bytes([7]) * 32
+    _keystore(path, secret, "open sesame")
+    assert (await desk.run("login", desk.node, "--keystore", str(path), typed="open sesame\n")).status == 0
+    assert _owner(desk) == WalletSigner(secret).did
+    unasked = await desk.run("login")
+    assert (unasked.status, unasked.next) == (10, "set SEALSPACE_KEYSTORE_PASSWORD")
+    monkeypatch.setenv("SEALSPACE_KEYSTORE_PASSWORD", "open sesame")
+    assert (await desk.run("login")).status == 0
+    assert (await desk.run("space", "create", "notes")).status == 0  # which takes the wallet
+    for kept in desk.home.iterdir():
+        assert not {secret.hex(), "open sesame"} & set(re.split(r"\W+", kept.read_text()))
+    monkeypatch.setenv("SEALSPACE_KEYSTORE_PASSWORD", "something else")
+    wrong = await desk.run("login")
+    assert (wrong.status, "something else" in wrong.err, "password" in wrong.err) == (10, False, True)
+    path.write_text("{}")
+    assert (await desk.run("login")).status == 10
+    assert (await desk.run("login", "--keystore", str(tmp_path / "absent"))).status == 10
+    assert (await desk.run("login", "--keystore", str(path), "--new")).status == 2

@@ -1,0 +1,228 @@
+"""What an owner keeps: `secret`, `kv` and `space`, one at a time."""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from owner_desk import OwnerDesk, owner_desk
+
+from node.cli.owner.secret import ALPHABETS
+
+SECRET = "open sesame"
+BINARY = bytes(range(256))
+
+
+@pytest.fixture
+async def desk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[OwnerDesk]:
+    """An owner who has logged in."""
+    async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
+        await desk.log_in()
+        yield desk
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_secret_is_read_back_exactly(desk: OwnerDesk, tmp_path: Path) -> None:
+    """A text without a line break more or less; bytes as they are; from standard input or a file."""
+    text, data = tmp_path / "text", tmp_path / "file"
+    text.write_bytes("ä line\nand another\n".encode())
+    data.write_bytes(BINARY)
+    assert (await desk.run("secret", "put", "PIPED", given=SECRET + "\n")).status == 0
+    assert (await desk.run("secret", "put", "FILED", "--file", str(text))).status == 0
+    assert (await desk.run("secret", "put", "BINARY", given=BINARY)).status == 0
+    assert (await desk.run("secret", "put", "BYTES", "--bytes", given="a\n")).status == 0
+    for name, value in (
+        ("PIPED", SECRET.encode()),
+        ("FILED", text.read_bytes()),
+        ("BINARY", BINARY),
+        ("BYTES", b"a\n"),
+    ):
+        assert (await desk.read("secret", "get", name)) == value
+    said = json.loads((await desk.run("secret", "get", "BINARY", "--json")).out)
+    assert (said["name"], said["encoding"]) == ("BINARY", "base64")
+
+
+async def test_what_a_terminal_is_shown(desk: OwnerDesk) -> None:
+    """Lines that can be printed; nothing that a terminal acts on, and no bytes, unless that is asked for."""
+    await desk.run(
+        "secret",
+        "put",
+        "LINES",
+        given="a\nb\n\n",
+    )
+    await desk.run("secret", "put", "HOSTILE", given="\x1b[2J")
+    await desk.run("secret", "put", "BINARY", given=BINARY)
+    desk.shows_a_terminal()
+    assert (await desk.run("secret", "get", "LINES")).out == "a\nb\n"
+    ran = await desk.run("secret", "get", "HOSTILE")
+    assert ("\x1b" in ran.out, "--raw" in ran.err) == (False, True)
+    assert (await desk.run("secret", "get", "HOSTILE", "--raw")).out == "\x1b[2J"
+    ran = await desk.run("secret", "get", "BINARY")
+    assert (ran.status, ran.out, ran.next) == (2, "", "add > FILE, or --raw")
+
+
+@pytest.mark.parametrize("arguments", [("API_KEY", SECRET), (f"API_KEY={SECRET}",)])
+async def test_a_value_is_never_an_argument(desk: OwnerDesk, arguments: tuple[str, ...]) -> None:
+    """It is refused with the reason, without being repeated; nothing is stored."""
+    for noun in ("secret", "kv")[: len(arguments)]:
+        ran = await desk.run(noun, "put", *arguments, given="x")
+        assert (ran.status, SECRET in ran.err, "list of processes" in ran.err) == (2, False, True)
+    assert json.loads((await desk.run("secret", "list", "--json")).out) == []
+
+
+async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
+    """Without a person it is replaced, as a script means it; `--if-absent` refuses."""
+    put = ("secret", "put", "API_KEY")
+    assert (await desk.run(*put, given="one")).status == 0
+    assert (await desk.run(*put, typed="two\ntwo\nn\n")).status == 1
+    assert await desk.read("secret", "get", "API_KEY") == b"one"
+    asked = await desk.run(*put, typed="two\ntwo\ny\n")
+    assert (asked.status, "replace it?" in asked.err) == (0, True)
+    assert (await desk.run(*put, "--yes", typed="three\nthree\n")).status == 0
+    refused = await desk.run(*put, "--if-absent", given="four")
+    assert (refused.status, refused.next) == (15, "leave --if-absent out to replace it")
+    assert await desk.read("secret", "get", "API_KEY") == b"three"
+    assert (await desk.run(*put, given="five")).status == 0
+
+
+async def test_deleting_says_what_there_was(desk: OwnerDesk) -> None:
+    """What was deleted before and what never was get the same answer; a person is asked."""
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    assert (await desk.run("secret", "delete", "API_KEY", typed="n\n")).status == 1
+    assert (await desk.run("secret", "delete", "API_KEY")).status == 0
+    again, never = [await desk.run("secret", "delete", name) for name in ("API_KEY", "API_KEX")]
+    assert (again.status, again.err.replace("API_KEY", "API_KEX")) == (21, never.err)
+    assert (never.status, never.next) == (21, "sealspace secret list --all")
+    assert (await desk.run("secret", "get", "API_KEY")).status == 21
+
+
+async def test_lists(desk: OwnerDesk) -> None:
+    """An empty list is nothing on standard output and one sentence; scopes have lists of their own."""
+    empty = await desk.run("secret", "list")
+    assert (empty.status, empty.out) == (0, "") and "next: sealspace secret put NAME" in empty.err
+    await desk.run("secret", "put", "B", given="1")
+    await desk.run("secret", "put", "A", "--scope", "staging", given="2")
+    assert (await desk.run("secret", "list")).out == "B\n"
+    assert (await desk.run("secret", "list", "--scope", "staging")).out == "A  staging\n"
+    assert json.loads((await desk.run("secret", "list", "--all", "--json")).out) == [
+        {"name": "B", "scope": None},
+        {"name": "A", "scope": "staging"},
+    ]
+    assert (await desk.run("secret", "list", "--all", "--scope", "staging")).status == 2
+
+
+@pytest.mark.parametrize("alphabet", ALPHABETS)
+async def test_generate(desk: OwnerDesk, alphabet: str) -> None:
+    """A value of the length and alphabet that is asked for; nobody sees it, unless that is asked for too."""
+    made = await desk.run("secret", "generate", "KEY", "--length", "40", "--alphabet", alphabet)
+    value = (await desk.read("secret", "get", "KEY")).decode()
+    assert (made.status, made.out, len(value), set(value) <= set(ALPHABETS[alphabet])) == (0, "KEY\n", 40, True)
+    assert value not in made.err
+    shown = await desk.run("secret", "generate", "KEY", "--show")
+    assert shown.out.strip().encode() == await desk.read("secret", "get", "KEY") != value.encode()
+    assert (await desk.run("secret", "generate", "KEY", "--if-absent")).status == 15
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("put", "api_key"), ("get", "api key"), ("delete", "1A"), ("put", "A", "--scope", "global"), ("generate", "")],
+)
+async def test_names_that_do_not_fit(desk: OwnerDesk, arguments: tuple[str, ...]) -> None:
+    """Two lines that say what a name or a scope is."""
+    ran = await desk.run("secret", *arguments, given=SECRET)
+    assert (ran.status, len(ran.err.splitlines()), SECRET in ran.err) == (2, 2, False), ran
+
+
+async def test_an_empty_and_a_huge_value(desk: OwnerDesk, tmp_path: Path) -> None:
+    """Neither is stored, and nothing of the value is said."""
+    huge = tmp_path / "huge"
+    huge.write_bytes(b"x" * (1 << 21))
+    for source in (("--file", os.devnull), ("--file", str(huge)), ()):
+        assert (await desk.run("secret", "put", "API_KEY", *source, given="\n")).status == 2
+    assert (await desk.run("secret", "put", "API_KEY", "--file", str(tmp_path / "absent"))).status == 1
+    assert (await desk.run("secret", "list", "--json")).out == "[]\n"
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+async def test_values(desk: OwnerDesk, tmp_path: Path) -> None:
+    """Put, head, get, list, delete: byte for byte, of any size, and the same answer to deleting what is not there."""
+    film, copy = tmp_path / "film", tmp_path / "copy"
+    film.write_bytes(os.urandom(1 << 20) * 20)
+    assert (await desk.run("kv", "put", "film", "--file", str(film), "--type", "video/x")).status == 0
+    assert (await desk.run("kv", "put", "note", given=BINARY)).status == 0
+    assert await desk.read("kv", "get", "note") == BINARY
+    assert (await desk.run("kv", "get", "film", "--out", str(copy))).status == 0
+    assert hashlib.sha256(copy.read_bytes()).digest() == hashlib.sha256(film.read_bytes()).digest()
+    said = json.loads((await desk.run("kv", "head", "film", "--json")).out)
+    assert (said["key"], said["contentType"]) == ("film", "video/x")
+    assert said["etag"] in (await desk.run("kv", "head", "film")).out
+    assert (await desk.run("kv", "list")).out == "film\nnote\n"
+    assert json.loads((await desk.run("kv", "list", "n", "--json")).out) == ["note"]
+    assert (await desk.run("kv", "delete", "note")).status == 0
+    again, never = await desk.run("kv", "delete", "note"), await desk.run("kv", "delete", "noto")
+    assert (again.status, again.err.replace("note", "noto")) == (21, never.err)
+    empty = await desk.run("kv", "list", "x")
+    assert (empty.out, "next: " in empty.err) == ("", True)
+
+
+async def test_conditions_on_values(desk: OwnerDesk, tmp_path: Path) -> None:
+    """Only if absent, only over a version; a person is asked before a value or a file is replaced."""
+    file = tmp_path / "file"
+    file.write_text("new")
+    await desk.run("kv", "put", "a", given="old")
+    etag = json.loads((await desk.run("kv", "head", "a", "--json")).out)["etag"]
+    assert (await desk.run("kv", "put", "a", "--if-absent", given="x")).status == 15
+    assert (await desk.run("kv", "put", "a", "--if-match", '"other"', given="x")).status == 15
+    assert (await desk.run("kv", "put", "a", "--if-match", etag, "--if-absent", given="x")).status == 2
+    assert (await desk.run("kv", "put", "a", "--file", str(file), typed="n\n")).status == 1
+    assert (await desk.run("kv", "get", "a", "--out", str(file), typed="n\n")).status == 1
+    refused = await desk.run("kv", "get", "a", "--out", str(file))
+    assert (refused.status, refused.next, file.read_text()) == (2, "add --yes", "new")
+    assert (await desk.run("kv", "put", "a", "--file", str(file), typed="y\n")).status == 0
+    assert await desk.read("kv", "get", "a") == b"new"
+    asked = await desk.run("kv", "delete", "a", typed="n\n")
+    assert (asked.status, "delete the value a?" in asked.err) == (1, True)
+    assert (await desk.run("kv", "put", "b", typed="x\n")).status == 2  # nothing is typed as a value of no secret
+
+
+async def test_other_spaces(desk: OwnerDesk) -> None:
+    """A space is made with one signature of the wallet, used at once, and asked for by later logins."""
+    refused = await desk.run("kv", "put", "a", "--space", "notes", given="x")
+    assert (refused.status, "login --space" in refused.next) == (22, True)
+    made = await desk.run("space", "create", "notes")
+    assert (made.status, made.out.strip().endswith(":notes")) == (0, True), made
+    assert (await desk.run("kv", "put", "a", "--space", "notes", given="x")).status == 0
+    assert (await desk.run("login")).status == 0
+    assert await desk.read("kv", "get", "a", "--space", "notes") == b"x"
+    names = [one["name"] for one in json.loads((await desk.run("space", "list", "--json")).out)]
+    assert {"default", "notes", "secrets"} <= set(names)
+    assert "notes" in (await desk.run("space", "list")).out
+    assert (await desk.run("space", "info", "notes")).status == 0
+    assert json.loads((await desk.run("space", "info", "notes", "--json")).out)["name"] == "notes"
+    again = await desk.run("space", "create", "notes")
+    assert (again.status, again.next) == (15, "to use it: sealspace login --space notes")
+    absent = await desk.run("space", "info", "absent")
+    assert (absent.status, absent.next) == (21, "sealspace space list")
+
+
+def test_nothing_that_is_kept_is_open_to_others() -> None:
+    """The mode of what `write_private` makes, whatever the umask."""
+    from tempfile import TemporaryDirectory
+
+    from node.cli.owner.private_file import write_private
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "file"
+        path.write_text("before")
+        path.chmod(0o644)
+        write_private(path, b"after")
+        assert (stat.S_IMODE(path.stat().st_mode), path.read_bytes(), os.listdir(folder)) == (0o600, b"after", ["file"])
