@@ -24,7 +24,11 @@ Modules:
     delegations: grant, pass on, take up, revoke.
     encryption: networks, sealing, and requests for keys.
     errors: the error tree of this package.
+    escalation: what a session lacks, and the sign-in that would suffice.
     kv: values of a space.
+    manifest_grants: the grants that a manifest's DID waits for.
+    manifest_subset: whether what is asked for is contained in what is held.
+    manifest_words: what a manifest asks for, in words.
     manifests: app manifests, and the grants that they ask for.
     network_pins: the network key that a session saw first.
     node_evidence: a node's own evidence, and what a client demands of it.

@@ -64,3 +64,11 @@ def attenuations(capabilities: Iterable[Capability]) -> Mapping[str, Mapping[str
     for one in capabilities:
         stated.setdefault(one.resource.text, {})[one.ability] = ({},)
     return stated
+
+
+def distinct_capabilities(capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
+    """Return capabilities without repeats, in order of appearance."""
+    found: dict[tuple[str, str], Capability] = {}
+    for one in capabilities:
+        found.setdefault((one.resource.text, one.ability), one)
+    return tuple(found.values())

@@ -27,10 +27,10 @@ from capabilities.tokens import Capability
 
 from ._answers import json_object, texts_of
 from ._caller import Caller
-from ._capability import capability, space_capability
+from ._capability import capability, distinct_capabilities, space_capability
 from ._minting import Claims, Message, mint, sign_message
 from .errors import InvalidInput, InvalidPortableDelegation, MalformedAnswer, NotGranted, SpacesNotHosted
-from .manifests import ACCOUNT_SPACE, DEFAULT_SPACE, ManifestRequest, requested_capabilities
+from .manifests import ACCOUNT_SPACE, DEFAULT_SPACE, ManifestRequest, requested_capabilities, served
 from .portable import PortableDelegation, grant_of
 from .session import SECRETS_SPACE, Grant, Session, key_session, network_of_owner, read_grant, space_of
 from .transport import Request, path_segment
@@ -58,6 +58,10 @@ class SignIn:
         request: composed manifests; their resources are asked for in place of the primary space as a whole.
         secrets: whether the owner's secrets are asked for.
         network_abilities: abilities on the owner's default encryption network.
+        exactly: these capabilities in place of spaces, manifests, secrets and network: `space` then only names the
+            primary one; see `sealspace.escalation.sign_in_for`. None: what the members above say.
+        leave_out_unserved: leave out what a manifest states for services that the node does not serve, instead of
+            refusing it.
         ttl_s: lifetime in seconds, at most 30 days.
         received: delegations to the wallet that the session shall use too; what is asked for of other owners has to be
             among them. The wallet passes on each in a separate message, one signature for each: the owner of any space
@@ -71,6 +75,8 @@ class SignIn:
     request: ManifestRequest | None = field(default=None, repr=False)
     secrets: bool = True
     network_abilities: tuple[str, ...] = NETWORK_ABILITIES
+    exactly: tuple[Capability, ...] | None = field(default=None, repr=False)
+    leave_out_unserved: bool = False
     ttl_s: float = SESSION_TTL_S
     received: tuple[PortableDelegation, ...] = field(default=(), repr=False)
     domain: str = "localhost"
@@ -83,7 +89,8 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
     Returns:
         The session; every space it asks for is hosted.
     Raises:
-        InvalidInput: the lifetime or a name is out of bounds.
+        InvalidInput: the lifetime or a name is out of bounds, or a manifest states a service that the node does not
+            serve.
         NotGranted: a capability of another owner is asked for, and no delegation to the wallet names it.
         InvalidPortableDelegation: a received delegation is for another DID, has ended or cannot be read.
         SpacesNotHosted: the node hosts a space neither by itself nor on the owner's word.
@@ -96,8 +103,8 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
     except CapabilityError as exc:
         raise InvalidInput("the wallet's DID is none", hint="did:pkh:eip155:<chain>:<address>") from exc
     received = _received(owner, asked, now=caller.clock.now())
-    capabilities = _own_part(owner, sign_in_capabilities(owner, asked), received)
-    node_id = await caller.node_id()
+    info = await caller.info()
+    capabilities = _own_part(owner, sign_in_capabilities(owner, asked, features=info.features), received)
     for grant in received:
         await register(caller, grant)
     seed = caller.entropy.token(32)
@@ -119,7 +126,7 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
     _require_hosted(skipped)
     handed_on = [await pass_on(caller, wallet, one, signer, ttl_s=asked.ttl_s, domain=asked.domain) for one in received]
     space = space_of(owner, _primary_space(asked))
-    return Session(signer=signer, owner=owner, space=space, grants=(grant, *handed_on), node_id=node_id, seed=seed)
+    return Session(signer=signer, owner=owner, space=space, grants=(grant, *handed_on), node_id=info.node_id, seed=seed)
 
 
 async def pass_on(
@@ -198,6 +205,7 @@ def _own_part(owner: Principal, wanted: Sequence[Capability], received: Sequence
         elif _place(one) not in named:
             raise NotGranted(
                 f"{_place(one)} belongs to another owner, and no delegation to {owner} names it",
+                missing=(one,),
                 hint="ask its owner for a delegation, and pass it in `SignIn(received=…)`",
             )
     return tuple(own)
@@ -208,18 +216,26 @@ def _place(one: Capability) -> str:
     return one.resource.space.text if isinstance(one.resource, SpaceResource) else one.resource.text
 
 
-def sign_in_capabilities(owner: Principal, asked: SignIn) -> tuple[Capability, ...]:
+def sign_in_capabilities(owner: Principal, asked: SignIn, *, features: Sequence[str] = ()) -> tuple[Capability, ...]:
     """Return what a wallet's sign-in asks for, distinct, in order.
 
-    The primary space (or the manifests' resources), the right to see and end what was delegated, the secrets, and the
-    owner's default network.
+    The primary space (or the manifests' resources, as far as the node serves them), the right to see and end what was
+    delegated, the secrets, and the owner's default network; or `exactly` what was named.
+
+    Raises:
+        InvalidInput: a name is no space, `exactly` holds nothing, or as `manifests.served`.
     """
+    if asked.exactly is not None:
+        if not asked.exactly:
+            raise InvalidInput("a sign-in asks for at least one capability")
+        return distinct_capabilities(asked.exactly)
     primary = space_of(owner, _primary_space(asked))
     wanted: list[Capability] = []
     if asked.request is None:
         wanted += _whole_space(primary)
     else:
-        wanted += requested_capabilities(asked.request.resources, space_id=lambda name: space_of(owner, name).text)
+        resources = served(asked.request.resources, features, leave_out=asked.leave_out_unserved)
+        wanted += requested_capabilities(resources, space_id=lambda name: space_of(owner, name).text)
         wanted += _account_of(primary)
     for name in asked.spaces:
         wanted += _whole_space(space_of(owner, name))
@@ -228,8 +244,7 @@ def sign_in_capabilities(owner: Principal, asked: SignIn) -> tuple[Capability, .
         wanted += [space_capability(secrets, "kv", "vault/secrets/", ability) for ability in KV_ABILITIES]
     network = network_of_owner(owner)
     wanted += [capability(network.text, ability) for ability in asked.network_abilities]
-    unique = {(one.resource.text, one.ability): one for one in wanted}
-    return tuple(unique.values())
+    return distinct_capabilities(wanted)
 
 
 async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:

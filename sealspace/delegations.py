@@ -49,6 +49,8 @@ from .delegation_history import (
     status_of,
 )
 from .errors import InvalidInput, LifetimeTooLong, MalformedAnswer, NotGranted, SessionExpired
+from .manifest_grants import target_grants
+from .manifests import DelegationTarget
 from .portable import PortableDelegation, grant_of, portable_of
 from .session import Grant, Session, read_grant
 from .transport import Request
@@ -143,6 +145,56 @@ class Delegations:
         grant = read_grant(header)
         await register(self._caller, grant)
         return portable_of(grant, owner=self._caller.session.owner, host=self._caller.transport.url)
+
+    async def delegate_to_target(
+        self,
+        target: DelegationTarget,
+        *,
+        policy: Policy | None = None,
+        wallet: AnyWallet | None = None,
+        leave_out: bool = False,
+        domain: str = "localhost",
+    ) -> tuple[PortableDelegation, ...]:
+        """Grant what a manifest's DID waits for: a delegation for each space and lifetime (MF12).
+
+        Each lasts as long as the manifest asks, or as long as the session can grant.
+        Nothing is signed unless all of it can be. `portable.encode_bundle` makes one text of the result.
+
+        Args:
+            target: of a composed request (`request.delegation_targets`).
+            policy: what code may receive keys under these grants.
+            wallet: sign with the owner's wallet instead of the session's key: one signature for each delegation.
+            leave_out: leave out services that the node does not serve, instead of refusing the target.
+            domain: authority that asks, shown to the person in the wallet.
+        Raises:
+            InvalidInput: the target states a service that the node does not serve, or nothing is granted.
+            NotGranted: the session does not hold all of it; the error names each permission that is missing.
+            SessionExpired, NodeRefused, TransportError.
+        """
+        session, features = self._caller.session, (await self._caller.info()).features
+        grants = target_grants(target, owner=session.owner, features=features, leave_out=leave_out)
+        if not grants:
+            raise InvalidInput("the manifest asks for nothing that can be granted")
+        wanted = [one for grant in grants for one in grant.capabilities]
+        if wallet is None:
+            session.proofs_for(wanted, now=self._caller.clock.now())
+        else:
+            _require_own(wallet_of(wallet), wanted)
+        # A manifest says how long its grants may last at most, so the end of the session is no refusal.
+        return tuple(
+            [
+                await self.delegate(
+                    grant.did,
+                    grant.capabilities,
+                    ttl_s=grant.ttl_s,
+                    at_most=True,
+                    policy=policy,
+                    wallet=wallet,
+                    domain=domain,
+                )
+                for grant in grants
+            ]
+        )
 
     async def take_up(
         self, portable: PortableDelegation, *, wallet: AnyWallet | None = None, domain: str = "localhost"
@@ -340,8 +392,7 @@ class Delegations:
         policy: Policy | None,
         domain: str,
     ) -> str:
-        if any(not same_principal(root_of(one.resource) or "", wallet.did) for one in capabilities):
-            raise NotGranted("a wallet grants what is its own; the session passes on what others granted")
+        _require_own(wallet, capabilities)
         return self._wallet_message(wallet, recipient, capabilities, ttl_s=ttl_s, domain=domain, policy=policy)
 
     def _wallet_message(
@@ -364,6 +415,13 @@ class Delegations:
             resources=() if policy is None else (attestation_resource(policy_json(policy)),),
         )
         return sign_message(wallet, message, self._caller.entropy)
+
+
+def _require_own(wallet: Wallet, capabilities: Sequence[Capability]) -> None:
+    """Refuse what a wallet does not own."""
+    foreign = tuple(one for one in capabilities if not same_principal(root_of(one.resource) or "", wallet.did))
+    if foreign:
+        raise NotGranted("a wallet grants what is its own; the session passes on what others granted", missing=foreign)
 
 
 def _for_others(capabilities: Sequence[Capability]) -> list[Capability]:

@@ -11,11 +11,11 @@
     │   ├── InvalidPolicy
     │   ├── InvalidPortableDelegation
     │   ├── InvalidSession
-    │   └── ManifestInvalid
+    │   └── ManifestInvalid             (faults)
     ├── ClientNotReady                  the client is not in the state that the call needs; a RuntimeError too
     │   ├── NotSignedIn
     │   └── ClientClosed
-    ├── NotGranted                      no grant of the session covers the request; nothing was sent
+    ├── NotGranted                      no grant of the session covers the request; nothing was sent (missing)
     ├── SessionExpired
     ├── LifetimeTooLong                 what was asked for would end earlier (asked_s, possible_s)
     ├── NodeEvidenceRefused             the node's own evidence is not good enough (reason); no token was sent
@@ -71,6 +71,8 @@ Every class has a stable `code`. The text of an error says what was asked for, w
 secret that was read. No text holds a token, a key or a secret value.
 """
 
+from typing import TYPE_CHECKING
+
 from ._encryption_errors import (
     DecryptDenied,
     DescriptorUnsigned,
@@ -112,6 +114,11 @@ from ._node_errors import (
     Unauthorized,
     ValueTooLarge,
 )
+
+if TYPE_CHECKING:  # a program that only maps errors loads no tokens for them
+    from capabilities.tokens import Capability
+
+    from ._manifest_faults import Fault
 
 __all__ = [
     "ActionNotAuthorized",
@@ -255,10 +262,11 @@ class InvalidSession(InvalidInput):
 
 
 class ManifestInvalid(InvalidInput):
-    """An app manifest breaks a rule; the message names the member."""
+    """An app manifest breaks a rule; the message names the member, `faults` lists all where a whole one was read."""
 
     code = "manifest-invalid"
-    default_hint = "correct the member of the manifest that the message names"
+    default_hint = "correct what the message names; `manifests.check_manifest` lists every fault"
+    faults: "tuple[Fault, ...]" = ()
 
 
 class ClientNotReady(SealspaceError, RuntimeError):
@@ -283,10 +291,14 @@ class ClientClosed(ClientNotReady):
 
 
 class NotGranted(SealspaceError):
-    """No grant of the session covers what was asked for; nothing was sent."""
+    """No grant of the session covers what was asked for (`missing`, see `escalation`); nothing was sent."""
 
     code = "not-granted"
     default_hint = "sign in with it (own spaces: `SignIn(spaces=…)`), or take up a delegation that holds it"
+
+    def __init__(self, message: str, *, missing: "tuple[Capability, ...]" = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.missing = missing
 
 
 class SessionExpired(SealspaceError):

@@ -1,10 +1,12 @@
 """App manifests: what an application declares it needs, and what an owner is therefore asked to sign.
 
-`parse_manifest` checks a manifest, `resolve_manifest` expands it into resources, `compose_manifests` joins several into
-one request, and `requested_capabilities` turns resources into what a delegation or a sign-in states.
+`check_manifest` lists what is wrong with a manifest, `parse_manifest` reads it, `resolve_manifest` expands it into
+resources, `compose_manifests` joins several into one request, and `requested_capabilities` turns resources into what a
+delegation or a sign-in states. `sealspace.manifest_words` says all of it in words, `sealspace.manifest_grants` makes
+the grants that a manifest's DID waits for. Rules MF1 to MF10 (spec/manifests.md).
 
-A manifest's secrets do not ask for decrypt on a network; an app that reads them asks for that itself, once it knows the
-owner.
+A manifest's secrets do not ask for decrypt on a network; whoever composes the request adds it with `with_decrypt`, once
+the owner is known.
 
 Example:
     manifest = parse_manifest({"app_id": "com.example.notes", "name": "Notes", "secrets": {"API_KEY": True}})
@@ -13,32 +15,51 @@ Example:
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
-from capabilities.resources import NETWORK_PREFIX
+from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 
 from ._capability import capability
 from ._durations import parse_duration_ms
-from ._manifest_reading import KV, SECRET_ACTIONS, VAULT, Manifest, Permission, distinct, invalid, parse_manifest
-from ._secret_names import VAULT_PREFIX
+from ._manifest_faults import Fault
+from ._manifest_reading import (
+    ENCRYPTION,
+    KV,
+    VAULT,
+    Manifest,
+    Permission,
+    check_manifest,
+    distinct,
+    full_action,
+    invalid,
+    parse_manifest,
+)
+from ._secret_names import SECRETS_SPACE, VAULT_PREFIX
+from .errors import InvalidInput
 
 __all__ = [
     "ACCOUNT_RESOURCES",
     "DelegationTarget",
+    "Fault",
     "Manifest",
     "ManifestRequest",
+    "NotServed",
     "Permission",
     "RegistryRecord",
     "ResolvedManifest",
     "ResourceRequest",
     "apply_prefix",
+    "check_manifest",
     "compose_manifests",
+    "not_served",
     "parse_manifest",
     "requested_capabilities",
     "resolve_manifest",
+    "served",
+    "with_decrypt",
 ]
 
 DEFAULT_SPACE: Final = "applications"
@@ -47,9 +68,11 @@ ENCRYPTION_SPACE: Final = "encryption"
 
 _SQL = "tinycloud.sql"
 _DUCKDB = "tinycloud.duckdb"
-_ENCRYPTION = "tinycloud.encryption"
 _CAPABILITIES = "tinycloud.capabilities"
 _DELEGATION = "tinycloud.delegation"
+
+
+Origin = Literal["stated", "defaults", "account", "capabilities"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +86,9 @@ class ResourceRequest:
         actions: full abilities, distinct, in order of appearance.
         expiry_ms: own lifetime in milliseconds; None: that of the request.
         description: for people.
+        origin: where it comes from: "stated" by a permission or a secret; "defaults", the manifest's tier, which
+            `"defaults": false` leaves out; "account", the rights for the account's registry; "capabilities", the row
+            that each space gets. Does not count in equality.
     """
 
     service: str
@@ -71,6 +97,7 @@ class ResourceRequest:
     actions: tuple[str, ...]
     expiry_ms: int | None = None
     description: str | None = None
+    origin: Origin = field(default="stated", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,31 +197,34 @@ _TIERS: Mapping[str, tuple[Permission, ...]] = {
     ),
 }
 
-ACCOUNT_RESOURCES: tuple[ResourceRequest, ...] = (
-    ResourceRequest(KV, ACCOUNT_SPACE, "applications/", (f"{KV}/get", f"{KV}/put", f"{KV}/list")),
-    ResourceRequest(KV, ACCOUNT_SPACE, "spaces/", (f"{KV}/get", f"{KV}/put", f"{KV}/list")),
-    ResourceRequest(KV, ACCOUNT_SPACE, "system/bootstrap/complete", (f"{KV}/get", f"{KV}/put")),
-    ResourceRequest(_DELEGATION, ACCOUNT_SPACE, "", (f"{_DELEGATION}/list",)),
-    ResourceRequest(_SQL, ACCOUNT_SPACE, "account", (f"{_SQL}/read", f"{_SQL}/write", f"{_SQL}/schema")),
-    ResourceRequest(_CAPABILITIES, ACCOUNT_SPACE, "", (f"{_CAPABILITIES}/read",)),
+ACCOUNT_RESOURCES: tuple[ResourceRequest, ...] = tuple(
+    ResourceRequest(service, ACCOUNT_SPACE, path, tuple(f"{service}/{word}" for word in words), origin="account")
+    for service, path, words in (
+        (KV, "applications/", ("get", "put", "list")),
+        (KV, "spaces/", ("get", "put", "list")),
+        (KV, "system/bootstrap/complete", ("get", "put")),
+        (_DELEGATION, "", ("list",)),
+        (_SQL, "account", ("read", "write", "schema")),
+        (_CAPABILITIES, "", ("read",)),
+    )
 )
 """The rights that reading and writing the account's registry of apps needs."""
 
 
 def resolve_manifest(manifest: Manifest) -> ResolvedManifest:
-    """Expand one manifest into resources.
+    """Expand one manifest into resources (MF7).
 
     The default tier comes first, then permissions, then secrets; equal resources are merged; each space used gets a row
-    to read its capabilities. The default tier is always in `applications`, whatever the manifest's space is, and
-    caveats are dropped: both as the protocol's other clients do it.
-
-    Raises:
-        ManifestInvalid: a vault or encryption entry names an unknown action, a network has no id, an expiry no meaning.
+    to read its capabilities. The default tier is always in `applications`, whatever the manifest's space is, as the
+    protocol's other clients do it.
     """
-    entries = (*_TIERS[manifest.defaults], *manifest.permissions, *manifest.secrets)
-    resources = _merge(_expand(entry, manifest) for entry in entries)
+    tier = (_expand(entry, manifest, "defaults") for entry in _TIERS[manifest.defaults])
+    stated = (_expand(entry, manifest, "stated") for entry in (*manifest.permissions, *manifest.secrets))
+    resources = _merge((*tier, *stated))
     spaces = distinct(resource.space for resource in resources if resource.space != ENCRYPTION_SPACE)
-    rows = tuple(ResourceRequest(_CAPABILITIES, space, "", (f"{_CAPABILITIES}/read",)) for space in spaces)
+    rows = tuple(
+        ResourceRequest(_CAPABILITIES, space, "", (f"{_CAPABILITIES}/read",), origin="capabilities") for space in spaces
+    )
     resources = _merge((*resources, *rows))
     target = () if manifest.did is None else (_target(manifest, manifest.did, resources),)
     return ResolvedManifest(
@@ -217,10 +247,10 @@ def compose_manifests(
         manifests: at least one.
         include_account_registry_permissions: also ask for the rights that the account's registry needs.
     Raises:
-        ManifestInvalid: the list is empty, or as `resolve_manifest`.
+        ManifestInvalid: the list is empty.
     """
     if not manifests:
-        invalid("at least one manifest is required")
+        invalid("Manifest validation failed: at least one manifest is required")
     resolved = [resolve_manifest(manifest) for manifest in manifests]
     account = ACCOUNT_RESOURCES if include_account_registry_permissions else ()
     return ManifestRequest(
@@ -240,47 +270,24 @@ def apply_prefix(prefix: str, path: str, *, skip: bool) -> str:
     return f"{prefix}/{path.removeprefix('/')}"
 
 
-def _expand(entry: Permission, manifest: Manifest) -> ResourceRequest:
+def _expand(entry: Permission, manifest: Manifest, origin: Origin) -> ResourceRequest:
     path = apply_prefix(manifest.prefix, entry.path, skip=entry.skip_prefix)
     space = entry.space or manifest.space or DEFAULT_SPACE
     service = entry.service
     if service == VAULT:
         # The app's prefix belongs inside the vault, so it is applied before "vault/" is put in front.
         service, path = KV, VAULT_PREFIX + path.removeprefix("/")
-        actions = distinct(_vault_action(action) for action in entry.actions)
-    elif service == _ENCRYPTION:
-        if not entry.path.startswith(NETWORK_PREFIX):
-            invalid(f'tinycloud.encryption entries require path to be a networkId URN (got "{entry.path}")')
+    elif service == ENCRYPTION:
         space, path = ENCRYPTION_SPACE, entry.path
-        actions = distinct(_encryption_action(action) for action in entry.actions)
-    else:
-        actions = distinct(action if "/" in action else f"{service}/{action}" for action in entry.actions)
     return ResourceRequest(
         service=service,
         space=space,
         path=path,
-        actions=actions,
+        actions=distinct(full_action(entry.service, action) for action in entry.actions),
         expiry_ms=None if entry.expiry is None else parse_duration_ms(entry.expiry),
         description=entry.description,
+        origin=origin,
     )
-
-
-_VAULT_ACTIONS: Mapping[str, str] = {**SECRET_ACTIONS, "head": "get"}
-
-
-def _vault_action(word: str) -> str:
-    action = _VAULT_ACTIONS.get(word.removeprefix(f"{VAULT}/").removeprefix(f"{KV}/"))
-    if action is None:
-        expected = "read, write, delete, get, put, del, list, head, or metadata"
-        invalid(f'unknown vault action "{word}"; expected {expected}')
-    return f"{KV}/{action}"
-
-
-def _encryption_action(word: str) -> str:
-    action = word.removeprefix(f"{_ENCRYPTION}/")
-    if action not in ("decrypt", "network.create", "network.revoke"):
-        invalid(f'unknown encryption action "{word}"; expected decrypt, network.create, or network.revoke')
-    return f"{_ENCRYPTION}/{action}"
 
 
 def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
@@ -296,6 +303,8 @@ def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
                 first,
                 actions=distinct((*first.actions, *one.actions)),
                 description=first.description or one.description,
+                # What one entry states is stated, whichever tier grants it as well.
+                origin="stated" if "stated" in (first.origin, one.origin) else first.origin,
             )
     return tuple(merged.values())
 
@@ -309,6 +318,105 @@ def _registry_records(manifests: Sequence[Manifest]) -> tuple[RegistryRecord, ..
     for manifest in manifests:
         by_app.setdefault(manifest.app_id, []).append(manifest.source)
     return tuple(RegistryRecord(f"applications/{app_id}", app_id, tuple(same)) for app_id, same in by_app.items())
+
+
+def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
+    """Return a request that also asks for decrypt on a network, wherever a secret is to be read (MF8).
+
+    A static manifest cannot name the owner's network, because it does not know the owner.
+
+    Args:
+        request: of `compose_manifests`.
+        network: id of the owner's network.
+    Returns:
+        The request; the session, and each delegation target, that reads a secret may decrypt as well.
+    """
+
+    def extended(resources: tuple[ResourceRequest, ...]) -> tuple[ResourceRequest, ...]:
+        reads = any(one.space == SECRETS_SPACE and one.service == KV and KV_GET in one.actions for one in resources)
+        decrypt = ResourceRequest(ENCRYPTION, ENCRYPTION_SPACE, network, (DECRYPT,))
+        return _merge((*resources, decrypt)) if reads else resources
+
+    targets = tuple(replace(one, resources=extended(one.resources)) for one in request.delegation_targets)
+    return replace(request, resources=extended(request.resources), delegation_targets=targets)
+
+
+# --- what a node serves ------------------------------------------------------------------------------------------
+
+_EVERY_NODE = frozenset(f"tinycloud.{name}" for name in ("kv", "capabilities", "delegation", "space", "encryption"))
+
+
+@dataclass(frozen=True, slots=True)
+class NotServed:
+    """A service that a manifest asks for and the node does not serve.
+
+    Attributes:
+        service: long name ("tinycloud.sql").
+        actions: short names of all that is asked for, distinct.
+        paths: `space/path` of each resource.
+        stated: whether a permission asks for it; False: only the default tier or the account's registry does.
+    """
+
+    service: str
+    actions: tuple[str, ...]
+    paths: tuple[str, ...]
+    stated: bool
+
+    @property
+    def text(self) -> str:
+        """One line for a person."""
+        asked = f"{self.service} is not served by this node: {', '.join(self.actions)}"
+        return f"{asked} on {', '.join(self.paths)}" if self.stated else f"{asked}; left out"
+
+
+def not_served(resources: Iterable[ResourceRequest], features: Sequence[str] = ()) -> tuple[NotServed, ...]:
+    """Return the services that a node does not serve, one row each, in order of appearance.
+
+    Args:
+        resources: of a resolved manifest or a request.
+        features: of the node (`NodeInfo.features`); none: those of this project's nodes.
+    """
+    by_service: dict[str, list[ResourceRequest]] = {}
+    for one in resources:
+        if not _is_served(one, features):
+            by_service.setdefault(one.service, []).append(one)
+    return tuple(
+        NotServed(
+            service=service,
+            actions=distinct(action.removeprefix(f"{service}/") for one in asked for action in one.actions),
+            paths=distinct(f"{one.space}/{one.path}" for one in asked if one.origin == "stated"),
+            stated=any(one.origin == "stated" for one in asked),
+        )
+        for service, asked in by_service.items()
+    )
+
+
+def served(
+    resources: Sequence[ResourceRequest], features: Sequence[str] = (), *, leave_out: bool = False
+) -> tuple[ResourceRequest, ...]:
+    """Return the resources that a node serves (MF9).
+
+    What only a default asks for is left out. What an entry of the manifest states is needed by the app, so that it is
+    refused unless the caller knowingly leaves it out.
+
+    Args:
+        resources: of a resolved manifest or a request.
+        features: of the node; see `not_served`.
+        leave_out: leave out stated ones too.
+    Raises:
+        InvalidInput: an entry states a service that the node does not serve; one line a service.
+    """
+    refused = [one for one in not_served(resources, features) if one.stated]
+    if refused and not leave_out:
+        raise InvalidInput(
+            "\n".join(one.text for one in refused),
+            hint="take these entries out of the manifest, or use a node that serves them",
+        )
+    return tuple(one for one in resources if _is_served(one, features))
+
+
+def _is_served(resource: ResourceRequest, features: Sequence[str]) -> bool:
+    return resource.service in _EVERY_NODE or resource.service.removeprefix("tinycloud.") in features
 
 
 # --- asking ------------------------------------------------------------------------------------------------------
@@ -333,7 +441,7 @@ def requested_capabilities(
 
 
 def _resource_text(resource: ResourceRequest, space_id: Callable[[str], str]) -> str:
-    if resource.service == _ENCRYPTION:
+    if resource.service == ENCRYPTION:
         return resource.path
     root = f"{space_id(resource.space)}/{resource.service.removeprefix('tinycloud.')}"
     return root if resource.path in ("", "/") else f"{root}/{resource.path}"

@@ -169,7 +169,7 @@ class Session:
         policies apply and whether the owner counts as present.
 
         Raises:
-            NotGranted: no live grant covers one of the capabilities.
+            NotGranted: no grant covers some of the capabilities; the error names each of them.
             SessionExpired: one did, and has ended.
         """
         dependent = [one for one in wanted if root_of(one.resource) != self.did]
@@ -177,6 +177,9 @@ class Session:
         for grant in live:
             if all(_is_covered(grant, one) for one in dependent):
                 return (grant.cid,) if dependent else ()
+        missing = [one for one in dependent if not any(_is_covered(grant, one) for grant in self.grants)]
+        if missing:
+            raise _not_granted(missing, owner=self.owner)
         return tuple(dict.fromkeys(self._proof_of(one, live) for one in dependent))
 
     def with_grant(self, grant: Grant) -> "Session":
@@ -212,9 +215,20 @@ class Session:
         for grant in live:
             if _is_covered(grant, wanted):
                 return grant.cid
-        if any(_is_covered(grant, wanted) for grant in self.grants):
-            raise SessionExpired("the grant that covers this has ended")
-        raise NotGranted(f"nothing that this session holds covers {wanted.ability} on {wanted.resource.text}")
+        raise SessionExpired("the grant that covers this has ended")
+
+
+def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGranted:
+    """Say what is missing, a line each, and who can grant it (MF13)."""
+    lines = [f"{one.ability} on {one.resource.text}" for one in missing]
+    text = f" {lines[0]}" if len(lines) == 1 else "".join(f"\n  {line}" for line in lines)
+    others = sorted({root for one in missing if not same_principal(root := root_of(one.resource) or "", owner)})
+    hint = (
+        f"ask {', '.join(others) or 'its owner'} for a delegation that holds it, and take it up"
+        if others
+        else "sign in again for it: `client.sign_in(wallet, sign_in_for(client.session, error.missing))`"
+    )
+    return NotGranted(f"nothing that this session holds covers{text}", missing=tuple(missing), hint=hint)
 
 
 def until(expires_at: float | None) -> str:

@@ -38,7 +38,7 @@ from sealspace.errors import (
     Unauthorized,
     ValueTooLarge,
 )
-from sealspace.manifests import compose_manifests, parse_manifest, requested_capabilities
+from sealspace.manifests import compose_manifests, parse_manifest, requested_capabilities, served
 from sealspace.portable import decode_portable, encode_portable
 from sealspace.session import decode_session, encode_session, key_session
 from sealspace.transport import Request, Transport
@@ -527,7 +527,7 @@ async def test_a_grant_to_a_manifest_s_target_signs_nobody_in(bench, signed_by_w
     asked = compose_manifests([parse_manifest({"app_id": "a", "name": "A", "did": target.did_url})])
     owner, wallet = await bench.owner(SignIn(request=asked))
     (named,) = asked.delegation_targets
-    wanted = requested_capabilities(named.resources, space_id=lambda name: owner.session.own_space(name).text)
+    wanted = requested_capabilities(served(named.resources), space_id=lambda name: owner.session.own_space(name).text)
     assert (CAPABILITIES_READ in {one.ability for one in wanted}, named.did) == (True, target.did_url)
     portable = await owner.delegations.delegate(named.did, wanted, wallet=wallet if signed_by_wallet else None)
     granted = verify_delegation(parse_delegation(portable.header))

@@ -277,18 +277,23 @@ def permission(**members: Json) -> dict[str, Json]:
             {"secrets": {"A": 1}},
             "manifest.secrets.A must be true, a string action, an actions array, or an object",
         ),
-        ({"secrets": {"A": "nope"}}, 'unknown secret action "nope"; expected read, write, delete, list, or metadata'),
+        (
+            {"secrets": {"A": "nope"}},
+            "manifest.secrets.A: unknown secret action; expected read, write, delete, list, or metadata",
+        ),
         (
             permission(service="tinycloud.vault", actions=["bogus"]),
-            'unknown vault action "bogus"; expected read, write, delete, get, put, del, list, head, or metadata',
+            'unknown vault action "bogus"; expected read, write, delete, get, put, del, list, head, or metadata'
+            " (at permissions[0].actions[0])",
         ),
         (
             permission(service="tinycloud.encryption", path="foo"),
-            'tinycloud.encryption entries require path to be a networkId URN (got "foo")',
+            'tinycloud.encryption entries require path to be a networkId URN (got "foo") (at permissions[0].path)',
         ),
         (
             permission(service="tinycloud.encryption", path=NETWORK, actions=["nuke"]),
-            'unknown encryption action "nuke"; expected decrypt, network.create, or network.revoke',
+            'unknown encryption action "nuke"; expected decrypt, network.create, or network.revoke'
+            " (at permissions[0].actions[0])",
         ),
         ({"expiry": "abc"}, 'invalid expiry duration: "abc"'),
         ({"expiry": "-1d"}, 'invalid expiry duration: "-1d"'),
