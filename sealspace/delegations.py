@@ -48,7 +48,14 @@ from .delegation_history import (
     page_of,
     status_of,
 )
-from .errors import InvalidInput, LifetimeTooLong, MalformedAnswer, NotGranted, SessionExpired
+from .errors import (
+    InvalidInput,
+    InvalidPortableDelegation,
+    LifetimeTooLong,
+    MalformedAnswer,
+    NotGranted,
+    SessionExpired,
+)
 from .manifest_grants import target_grants
 from .manifests import DelegationTarget
 from .portable import PortableDelegation, grant_of, portable_of
@@ -216,6 +223,28 @@ class Delegations:
             grant = await pass_on(self._caller, signing, grant, signer, ttl_s=SUB_DELEGATION_TTL_S, domain=domain)
         # Not the session from before the requests: other tasks may have taken up grants, or pinned keys, meanwhile.
         self._caller.session = self._caller.session.with_grant(grant)
+
+    async def take_up_bundle(
+        self, portables: Sequence[PortableDelegation], *, wallet: AnyWallet | None = None, domain: str = "localhost"
+    ) -> None:
+        """Use several delegations from now on, for example those of `portable.decode_bundle`.
+
+        All are checked before the first is used; each to the wallet is one signature.
+
+        Raises:
+            InvalidPortableDelegation: one of them is for another DID, has ended, or differs from its token.
+            NodeRefused, TransportError: the node does not accept one; those before it are in use.
+        """
+        ours = (self._caller.session.did, *(() if wallet is None else (wallet_of(wallet).did,)))
+        for portable in portables:
+            delegate = self.read(portable).delegate
+            if not any(same_principal(delegate, did) for did in ours):
+                raise InvalidPortableDelegation(
+                    f"the delegation is for {delegate}, this session is {ours[0]}",
+                    hint="ask the owner to delegate to this session's DID",
+                )
+        for portable in portables:
+            await self.take_up(portable, wallet=wallet, domain=domain)
 
     def read(self, portable: PortableDelegation) -> Grant:
         """Check a portable delegation against what it carries.
