@@ -45,7 +45,7 @@ from .errors import (
     ResponseTooLarge,
     TransportError,
 )
-from .manifests import resolve_manifest
+from .manifests import ResourceRequest, resolve_manifest
 from .portable import PortableDelegation, encode_portable
 from .printable import printable
 from .published import EVIDENCE_PATH, GRANTS_PATH, MAX_PUBLISHED_BYTES, NONCE_BYTES, Published, parse_published
@@ -63,7 +63,6 @@ Leniency = Literal["tcb-status", "advisories", "attributes"]
 """What the strict terms refuse and an owner may accept, each by name."""
 
 _KV: Final = "tinycloud.kv"
-_READS_CAPABILITIES: Final = "tinycloud.capabilities"
 _LENIENCY_OF: Final[dict[Refusal, Leniency]] = {
     "tcb_status": "tcb-status",
     "advisory": "advisories",
@@ -161,14 +160,16 @@ class Seen:
 
     @property
     def further_wishes(self) -> tuple[str, ...]:
-        """What its manifest asks for beside reading secrets: `ability on space/path`; never part of a grant here."""
-        return tuple(
-            f"{action} on {one.space}/{one.path}"
-            for one in resolve_manifest(self.published.statement.manifest).resources
-            if one.service != _READS_CAPABILITIES
-            for action in one.actions
-            if not (one.space == SECRETS_SPACE and _is_secret(one.path) and action == KV_GET)
-        )
+        """What its manifest asks for beside reading secrets, a text each; never part of a grant here."""
+        resources = resolve_manifest(self.published.statement.manifest).resources
+        stated = [
+            f"{', '.join(actions)} on {one.space}/{one.path}"
+            for one in resources
+            if one.origin == "stated" and (actions := _beyond_reading(one))
+        ]
+        if any(one.origin == "defaults" for one in resources):
+            stated.append('the default permissions of an app (`"defaults": false` in its manifest leaves them out)')
+        return tuple(stated)
 
 
 # --- looking -------------------------------------------------------------------------------------------------------
@@ -480,6 +481,13 @@ def _mrtd(seen: Seen) -> str:
     compose_hash = seen.verified.evidence.compose_hash
     suffix = "" if compose_hash is None else f", compose hash {compose_hash.hex()}"
     return f"{seen.verified.evidence.mrtd.hex()}{suffix}"
+
+
+def _beyond_reading(one: ResourceRequest) -> tuple[str, ...]:
+    """Return what a resource asks for, but for reading one secret."""
+    if one.space == SECRETS_SPACE and one.service == _KV and _is_secret(one.path):
+        return tuple(action for action in one.actions if action != KV_GET)
+    return one.actions
 
 
 def _is_secret(path: str) -> bool:

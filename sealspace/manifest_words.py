@@ -129,7 +129,7 @@ def _resource(one: ResourceRequest, who: str | None, subject: str, expiry_ms: in
     kind, place, path = _place(one)
     text = f"{subject} may {verbs} {place}"
     if one.expiry_ms is not None:
-        text += f", for {_span(one.expiry_ms)}"
+        text += f", for {_span(one.expiry_ms)}" if who else f"; asked for {_span(one.expiry_ms)}"
     if one.description:
         text += f": {one.description}"
     return _line(

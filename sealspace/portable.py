@@ -129,16 +129,14 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
     grant = read_grant(portable.header)
     # The members beside the token are for people and for routing; authority is only what the token says.
     if portable.cid != grant.cid or not same_principal(portable.delegate_did, grant.delegate):
-        raise InvalidPortableDelegation("the delegation's token differs from its description")
+        raise _differs("another id or recipient")
     held = {(_place(one.resource), one.ability) for one in grant.capabilities}
     for index, one in enumerate(portable.resources):  # MF16
         place = _described_place(one)
         if any((place, action) not in held for action in one.actions):
-            raise InvalidPortableDelegation(
-                f"the delegation's token differs from its description: resources[{index}] says more than it grants"
-            )
+            raise _differs(f"resources[{index}] says more than it grants")
     if grant.expires_at is not None and (portable.expires_at or math.inf) > grant.expires_at + _ROUNDING_S:  # MF16
-        raise InvalidPortableDelegation("the delegation's token differs from its description: expiry is later")
+        raise _differs("expiry is later")
     if not grant.is_live(now):
         raise InvalidPortableDelegation("the delegation has ended", hint="ask the owner for a new one")
     return grant
@@ -383,6 +381,10 @@ def _known(value: Mapping[str, Json], known: frozenset[str], at: str) -> None:
     unknown = sorted(value.keys() - known)
     if unknown:
         raise _wrong(printable(f"{at}{unknown[0]}", most=100), "is no known member")
+
+
+def _differs(how: str) -> InvalidPortableDelegation:
+    return InvalidPortableDelegation(f"the delegation's token differs from its description: {how}", hint=_HINT)
 
 
 def _wrong(path: str, what: str) -> InvalidPortableDelegation:

@@ -268,6 +268,7 @@ UNHELD: dict[str, str] = {}
 _CAPABILITY = "spec/test_capability_vectors.py::"
 _ENCRYPTION = "spec/test_encryption_vectors.py::"
 _ATTESTATION = "spec/test_attestation_vectors.py::"
+_MANIFESTS = "spec/test_manifest_vectors.py::"
 
 # file of vectors -> the test that runs every case of it: rules that no other test names are covered by it
 VECTOR_TESTS: dict[str, tuple[str, ...]] = {
@@ -291,4 +292,12 @@ VECTOR_TESTS: dict[str, tuple[str, ...]] = {
     "encryption_network/keys.json": (_ENCRYPTION + "test_keys",),
     "encryption_network/keywrap.json": (_ENCRYPTION + "test_keywrap",),
     "encryption_network/policy.json": (_ENCRYPTION + "test_policy",),
+    "manifests/composition.json": (_MANIFESTS + "test_manifests_compose",),
+    "manifests/manifest.json": (_MANIFESTS + "test_manifests_resolve", _MANIFESTS + "test_manifests_are_refused"),
+    "manifests/portable.json": (
+        _MANIFESTS + "test_delegations_as_json",
+        _MANIFESTS + "test_delegations_as_json_are_refused",
+    ),
+    "manifests/registry.json": (_MANIFESTS + "test_hashes_of_manifests",),
+    "manifests/subset.json": (_MANIFESTS + "test_subsets",),
 }

@@ -3,7 +3,18 @@
 import json
 from pathlib import PurePosixPath
 
-from . import attestation, chain, descriptors, envelopes, identifiers, networks, requests, tokens
+from . import (
+    attestation,
+    chain,
+    descriptors,
+    envelopes,
+    identifiers,
+    manifests,
+    networks,
+    portables,
+    requests,
+    tokens,
+)
 from .cases import Case
 
 Files = dict[PurePosixPath, str]
@@ -31,6 +42,8 @@ def all_files() -> Files:
         files[PurePosixPath("encryption_network") / f"{name}.json"] = _document(*document)
     for name, document in attestation.documents().items():
         files[PurePosixPath("attestation") / f"{name}.json"] = _document(*document)
+    for name, document in (manifests.documents() | portables.documents()).items():
+        files[PurePosixPath("manifests") / f"{name}.json"] = _document(*document)
     return files
 
 

@@ -26,12 +26,22 @@ from sealspace._durations import parse_duration_ms
 from sealspace._minting import Message, sign_message
 from sealspace._refusals import refusal_of
 from sealspace._secret_names import is_secret_name, parse_secret_name
+from sealspace.account_registry import parse_app_entry, parse_space_entry
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import SealspaceError
-from sealspace.manifests import compose_manifests, parse_manifest, resolve_manifest
+from sealspace.manifest_grants import target_grants
+from sealspace.manifest_words import explain
+from sealspace.manifests import check_manifest, compose_manifests, parse_manifest, requested_capabilities
 from sealspace.network_pins import NetworkPin, parse_pins, pins_json
-from sealspace.portable import decode_portable, encode_portable, portable_of
+from sealspace.portable import (
+    decode_bundle,
+    decode_portable,
+    encode_bundle,
+    encode_portable,
+    grant_of,
+    portable_of,
+)
 from sealspace.session import decode_session, encode_session, key_session, network_of_owner, read_grant, space_of
 from sealspace.transport import Transport, TransportSettings
 from sealspace.wallets import new_wallet
@@ -154,8 +164,21 @@ def test_fuzz_pins(value: Any) -> None:
 def test_fuzz_portable_delegations(data: bytes) -> None:
     """A portable delegation of any bytes is read, and its token too, or refused."""
     with suppress(SealspaceError):
-        portable = decode_portable(data)
-        read_grant(portable.header)
+        grant_of(decode_portable(data), now=NOW)
+    with suppress(SealspaceError):
+        assert encode_bundle(decode_bundle(data))
+
+
+@fuzzed()
+@given(
+    damaged_bytes(b'{"app_id":"a","manifests":[{"app_id":"a"}],"manifest_hash":"09612b07b5ecb5a5","updated_at":"x"}')
+    | _dumped(json_values("owned", "2026-11-18T11:06:40Z", members=["app_id", "manifests", "expires_at"]))
+)
+def test_fuzz_registry_entries(data: bytes) -> None:
+    """Entries of a registry of any bytes are read or refused."""
+    for read in (parse_app_entry, parse_space_entry):
+        with suppress(SealspaceError):
+            read("applications/a", data)
 
 
 @fuzzed()
@@ -179,9 +202,14 @@ def test_fuzz_manifests(value: Any) -> None:
     """Manifests of any shape are checked, expanded and joined, or refused."""
     with suppress(SealspaceError):
         manifest = parse_manifest(value)
-        with suppress(SealspaceError):
-            resolve_manifest(manifest)
-        compose_manifests([manifest, manifest])
+        assert check_manifest(value) == ()
+        request = compose_manifests([manifest, manifest])
+        assert all(line.text.isprintable() for line in explain(request))
+        for target in request.delegation_targets:
+            target_grants(target, owner=WALLET.did, leave_out=True)
+        requested_capabilities(request.resources, space_id=lambda name: space_of(WALLET.did, name).text)
+        return
+    assert check_manifest(value)
 
 
 @fuzzed()

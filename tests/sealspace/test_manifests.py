@@ -1,222 +1,65 @@
-"""App manifests: checking, expanding, composing; the worked examples of the format."""
+"""App manifests: what is wrong with them, what they ask for, who is granted what; their vectors run in tests/spec."""
+
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET
 from capabilities.strict_json import Json
-from sealspace.errors import ManifestInvalid
+from sealspace._capability import covers
+from sealspace.errors import InvalidInput, ManifestInvalid
+from sealspace.manifest_grants import target_grants, target_of
+from sealspace.manifest_subset import missing_resources, resources_of
+from sealspace.manifest_words import explain
 from sealspace.manifests import (
     Manifest,
     ResourceRequest,
     apply_prefix,
+    check_manifest,
     compose_manifests,
+    not_served,
     parse_manifest,
     requested_capabilities,
     resolve_manifest,
+    served,
+    with_decrypt,
 )
+from sealspace.session import network_of_owner, space_of
 
+OWNER = "did:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"
 BOT_DID = "did:key:z6MkuEUybFgDhSyrmvPMUbezRNH8hHdv8PYpg6PsTcrLXswS"
-NETWORK = "urn:tinycloud:encryption:did:pkh:eip155:1:0x7e5f4552091a69125d5dfcb7b8c2659029395bdf:default"
+NETWORK = network_of_owner(OWNER).text
 
 NOTES: dict[str, Json] = {"app_id": "com.example.notes", "name": "Notes"}
-BOT: dict[str, Json] = {
-    "manifest_version": 1,
-    "app_id": "com.example.bot",
-    "name": "Bot",
-    "did": BOT_DID,
-    "defaults": False,
-    "expiry": "7d",
-    "secrets": {
-        "API_KEY": True,
-        "OTHER": {"scope": "Bot App", "actions": ["read", "write"], "expiry": "1d"},
-        "RENAMED": {"name": "REAL_NAME", "actions": ["list", "metadata"]},
-    },
-    "permissions": [
-        {
-            "service": "tinycloud.vault",
-            "path": "profiles/current",
-            "actions": ["read", "write", "delete", "list", "head", "metadata"],
-        },
-        {"service": "tinycloud.kv", "path": "/inbox/", "actions": ["get", "list"]},
-        {
-            "service": "tinycloud.kv",
-            "path": "shared/x",
-            "actions": ["get"],
-            "skipPrefix": True,
-            "space": "default",
-            "expiry": "1h",
-        },
-        {"service": "tinycloud.encryption", "path": NETWORK, "actions": ["decrypt"]},
-    ],
-}
-BOT_ROWS = [
-    ("kv", "applications", "vault/com.example.bot/profiles/current", "get put del list metadata", None),
-    ("kv", "applications", "com.example.bot/inbox/", "get list", None),
-    ("kv", "default", "shared/x", "get", 3_600_000),
-    ("encryption", "encryption", NETWORK, "decrypt", None),
-    ("kv", "secrets", "vault/secrets/API_KEY", "get", None),
-    ("kv", "secrets", "vault/secrets/scoped/bot-app/OTHER", "get put", 86_400_000),
-    ("kv", "secrets", "vault/secrets/REAL_NAME", "list metadata", None),
-]
-ACCOUNT_ROWS = [
-    ("kv", "account", "applications/", "get put list", None),
-    ("kv", "account", "spaces/", "get put list", None),
-    ("kv", "account", "system/bootstrap/complete", "get put", None),
-    ("delegation", "account", "", "list", None),
-    ("sql", "account", "account", "read write schema", None),
-    ("capabilities", "account", "", "read", None),
-]
-
-
-def capabilities_row(space: str) -> tuple[str, str, str, str, None]:
-    return ("capabilities", space, "", "read", None)
+PARTS: tuple[dict[str, Json], ...] = (
+    {"defaults": "all"},
+    {"secrets": {"API_KEY": True, "OTHER": {"scope": "Bot", "actions": ["write"], "expiry": "1d"}}},
+    {"permissions": [{"service": "tinycloud.kv", "path": "/", "actions": ["get", "list"], "space": "notes"}]},
+    {"permissions": [{"service": "tinycloud.kv", "path": "a/", "actions": ["put"], "skipPrefix": True}]},
+    {"permissions": [{"service": "tinycloud.kv", "path": "a", "actions": ["tinycloud.kv/get"], "expiry": "1h"}]},
+    {"permissions": [{"service": "tinycloud.encryption", "path": NETWORK, "actions": ["decrypt"]}]},
+    {"permissions": [{"service": "tinycloud.sql", "path": "db", "actions": ["read"]}], "prefix": ""},
+    {"space": "notes", "prefix": "p", "defaults": True},
+)
+manifests = st.lists(st.sampled_from(PARTS), max_size=3).map(
+    lambda parts: parse_manifest({**NOTES, "defaults": False, **{k: v for part in parts for k, v in part.items()}})
+)
+held = st.lists(manifests, max_size=3).map(
+    lambda drawn: tuple(row for one in drawn for row in resolve_manifest(one).resources)
+)
 
 
 def manifest(**members: Json) -> Manifest:
     return parse_manifest({**NOTES, **members})
 
 
-def rows(resources: tuple[ResourceRequest, ...]) -> list[tuple[str, str, str, str, int | None]]:
-    """Shorten resources to (service, space, path, action names, own lifetime)."""
-    return [
-        (
-            one.service.removeprefix("tinycloud."),
-            one.space,
-            one.path,
-            " ".join(action.removeprefix(f"{one.service}/") for action in one.actions),
-            one.expiry_ms,
-        )
-        for one in resources
-    ]
+def stated(resources: Any) -> tuple[Any, ...]:
+    return requested_capabilities(resources, space_id=lambda name: space_of(OWNER, name).text)
 
 
-def test_a_bare_manifest_asks_for_its_own_corner_of_the_applications_space() -> None:
-    """Example A: the default tier under the app's prefix, and the row to read capabilities."""
-    resolved = resolve_manifest(parse_manifest(NOTES))
-    assert rows(resolved.resources) == [
-        ("kv", "applications", "com.example.notes/", "get put del list metadata", None),
-        ("sql", "applications", "com.example.notes/", "read write", None),
-        capabilities_row("applications"),
-    ]
-    assert resolved.expiry_ms == 2_592_000_000
-    assert resolved.include_public_space
-    assert resolved.additional_delegates == ()
-
-
-def test_secrets_vault_paths_networks_and_own_expiries_expand_in_order() -> None:
-    """Example B: ten resources, and the app's DID gets all of them."""
-    resolved = resolve_manifest(parse_manifest(BOT))
-    assert rows(resolved.resources) == [
-        *BOT_ROWS,
-        capabilities_row("applications"),
-        capabilities_row("default"),
-        capabilities_row("secrets"),
-    ]
-    assert resolved.expiry_ms == 604_800_000
-    (target,) = resolved.additional_delegates
-    assert target.did == BOT_DID
-    assert target.resources == resolved.resources
-
-
-def test_equal_resources_merge_unless_one_has_its_own_expiry() -> None:
-    """Example C: an explicit expiry keeps an entry apart, even one equal to the manifest's."""
-    entries: list[Json] = [
-        {"service": "tinycloud.kv", "path": "foo", "actions": ["get"]},
-        {"service": "tinycloud.kv", "path": "foo", "actions": ["put", "get"]},
-        {"service": "tinycloud.kv", "path": "foo", "actions": ["get"], "expiry": "1h"},
-        {"service": "tinycloud.kv", "path": "foo", "actions": ["del"], "expiry": "30d"},
-    ]
-    resolved = resolve_manifest(manifest(defaults=False, prefix="", permissions=entries))
-    assert rows(resolved.resources)[:3] == [
-        ("kv", "applications", "foo", "get put", None),
-        ("kv", "applications", "foo", "get", 3_600_000),
-        ("kv", "applications", "foo", "del", 2_592_000_000),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("members", "expected"),
-    [
-        (
-            {"defaults": "admin"},
-            [
-                ("kv", "applications", "com.example.notes/", "get put del list metadata", None),
-                ("sql", "applications", "com.example.notes/", "read write schema", None),
-                capabilities_row("applications"),
-            ],
-        ),
-        (
-            {"defaults": " ALL ", "prefix": ""},
-            [
-                ("kv", "applications", "/", "get put del list metadata", None),
-                ("sql", "applications", "/", "read write schema", None),
-                ("duckdb", "applications", "/", "read write", None),
-                capabilities_row("applications"),
-            ],
-        ),
-        ({"defaults": False, "knowledge": "knowledge/notes.md"}, []),
-        ({"defaults": "false"}, []),
-    ],
-)
-def test_tiers_of_defaults(members: dict[str, Json], expected: list[object]) -> None:
-    """Example D: the tiers, and a manifest that asks for nothing."""
-    assert expected == rows(resolve_manifest(manifest(**members)).resources)
-
-
-def test_the_default_tier_stays_in_the_applications_space() -> None:
-    """A manifest's own space moves explicit entries only."""
-    resolved = resolve_manifest(
-        manifest(space="notes", permissions=[{"service": "tinycloud.kv", "path": "a", "actions": ["get"]}])
-    )
-    assert [one.space for one in resolved.resources[:3]] == ["applications", "applications", "notes"]
-    assert resolved.space == "notes"
-
-
-def test_manifests_compose_into_one_request() -> None:
-    """Example E: resources in order and merged, the account rows last, one record an app."""
-    request = compose_manifests([manifest(defaults=False, secrets={"K": True}), parse_manifest(BOT)])
-    assert rows(request.resources) == [
-        ("kv", "secrets", "vault/secrets/K", "get", None),
-        capabilities_row("secrets"),
-        *BOT_ROWS,
-        capabilities_row("applications"),
-        capabilities_row("default"),
-        *ACCOUNT_ROWS,
-    ]
-    assert request.expiry_ms == 2_592_000_000
-    assert [record.key for record in request.registry_records] == [
-        "applications/com.example.notes",
-        "applications/com.example.bot",
-    ]
-    assert [target.did for target in request.delegation_targets] == [BOT_DID]
-
-
-def test_composing_without_the_account_leaves_its_rows_out() -> None:
-    """The account's rows are asked for only where wanted."""
-    request = compose_manifests([parse_manifest(NOTES)], include_account_registry_permissions=False)
-    assert {"applications"} == {one.space for one in request.resources}
-
-
-def test_composing_nothing_is_refused() -> None:
-    """An empty list is an error."""
-    with pytest.raises(ManifestInvalid):
-        compose_manifests([])
-
-
-def test_forms_of_a_secret() -> None:
-    """A secret is true, an action, a list of actions or an object; `read` is what it means by default."""
-    secrets: dict[str, Json] = {
-        "A": "write",
-        "B": ["tinycloud.kv/get", "read"],
-        "C": {},
-        "D": {"actions": "delete"},
-    }
-    resolved = resolve_manifest(manifest(defaults=False, secrets=secrets))
-    assert [(row[2], row[3]) for row in rows(resolved.resources)[:4]] == [
-        ("vault/secrets/A", "put"),
-        ("vault/secrets/B", "get"),
-        ("vault/secrets/C", "get"),
-        ("vault/secrets/D", "del"),
-    ]
+# --- reading -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -253,73 +96,258 @@ def test_durations(text: str, expected_ms: int) -> None:
     assert expected_ms == manifest(expiry=text).expiry_ms
 
 
-def permission(**members: Json) -> dict[str, Json]:
-    entry: dict[str, Json] = {"service": "tinycloud.kv", "path": "a", "actions": ["get"], **members}
-    return {"permissions": [entry]}
+def test_every_fault_is_found_in_one_reading() -> None:
+    """Faults come with the paths of their members, in the order of reading (MF2)."""
+    value: Json = {
+        "app_id": "a b",
+        "nam": "Notes",
+        "did": "z6Mk",
+        "space": "a/b",
+        "includePublicSpace": "yes",
+        "icon": 1,
+        "permissions": [1, {"path": "x", "actions": ["a/b/c", 2], "expiry": 3, "skipPrefix": 0}],
+        "secrets": {"A": {"name": "a", "actions": [1]}, "B": {"scope": "default"}},
+    }
+    faults = check_manifest(value)
+    assert [one.path for one in faults] == [
+        "nam",
+        "name",
+        "icon",
+        "did",
+        "space",
+        "app_id",
+        "includePublicSpace",
+        "permissions[0]",
+        "permissions[1].service",
+        "permissions[1].expiry",
+        "permissions[1].actions[0]",
+        "permissions[1].actions[1]",
+        "permissions[1].skipPrefix",
+        "secrets.A.name",
+        "secrets.A",
+        "secrets.B.scope",
+    ]
+    with pytest.raises(ManifestInvalid) as refusal:
+        parse_manifest(value)
+    assert refusal.value.faults == faults
+    assert refusal.value.message == f"Manifest validation failed: {faults[0].text}"
+
+
+def test_there_are_bounds() -> None:
+    """Too many entries are refused as a whole, and not listed one by one (MF6)."""
+    entry: Json = {"service": "tinycloud.kv", "path": "a", "actions": ["get"]}
+    assert [one.path for one in check_manifest({**NOTES, "permissions": [entry] * 257})] == ["permissions"]
+    assert [one.path for one in check_manifest({**NOTES, "secrets": {f"S{n}": True for n in range(257)}})] == [
+        "secrets"
+    ]
+    assert len(check_manifest({**NOTES, "permissions": [{}] * 256})) == 50
 
 
 @pytest.mark.parametrize(
-    ("members", "detail"),
-    [
-        ({"manifest_version": 2}, "manifest.manifest_version must be 1"),
-        ({"manifest_version": True}, "manifest.manifest_version must be 1"),
-        ({"app_id": ""}, "manifest.app_id is required and must be a non-empty string"),
-        ({"name": 1}, "manifest.name is required and must be a non-empty string"),
-        ({"did": ""}, "manifest.did must be a non-empty DID string"),
-        ({"knowledge": "readme.md"}, "manifest.knowledge must be true or a knowledge/*.md root path"),
-        ({"permissions": {}}, "manifest.permissions must be an array"),
-        (permission(actions=[]), "permissions[0].actions must be a non-empty array"),
-        (permission(path=None), 'permissions[0].path is required (use "" or "/" for root)'),
-        ({"secrets": []}, "manifest.secrets must be an object"),
-        ({"secrets": {"bad": True}}, "manifest.secrets.bad must match ^[A-Z][A-Z0-9_]*$"),
-        ({"secrets": {"A": []}}, "manifest.secrets.A actions must be non-empty"),
-        (
-            {"secrets": {"A": 1}},
-            "manifest.secrets.A must be true, a string action, an actions array, or an object",
-        ),
-        (
-            {"secrets": {"A": "nope"}},
-            "manifest.secrets.A: unknown secret action; expected read, write, delete, list, or metadata",
-        ),
-        (
-            permission(service="tinycloud.vault", actions=["bogus"]),
-            'unknown vault action "bogus"; expected read, write, delete, get, put, del, list, head, or metadata'
-            " (at permissions[0].actions[0])",
-        ),
-        (
-            permission(service="tinycloud.encryption", path="foo"),
-            'tinycloud.encryption entries require path to be a networkId URN (got "foo") (at permissions[0].path)',
-        ),
-        (
-            permission(service="tinycloud.encryption", path=NETWORK, actions=["nuke"]),
-            'unknown encryption action "nuke"; expected decrypt, network.create, or network.revoke'
-            " (at permissions[0].actions[0])",
-        ),
-        ({"expiry": "abc"}, 'invalid expiry duration: "abc"'),
-        ({"expiry": "-1d"}, 'invalid expiry duration: "-1d"'),
-        ({"expiry": ""}, 'expiry must be a non-empty duration string (got "")'),
-    ],
+    "spec", ["hunter2-long-value", ["read", "hunter2-long-value"], {"actions": "hunter2-long-value"}]
 )
-def test_faults_of_a_manifest_are_named(members: dict[str, Json], detail: str) -> None:
-    """A fault is refused with the words that other clients use."""
-    with pytest.raises(ManifestInvalid) as refusal:
-        resolve_manifest(manifest(**members))
-    assert f"Manifest validation failed: {detail}" == refusal.value.message
+def test_a_value_written_in_place_of_an_action_is_not_repeated(spec: Json) -> None:
+    """Whoever writes a secret into a manifest reads where, and not what (MF5)."""
+    faults = check_manifest({**NOTES, "secrets": {"API_KEY": spec}})
+    assert [one.path for one in faults] == ["secrets.API_KEY"]
+    assert "hunter2" not in repr(faults)
 
 
 @pytest.mark.parametrize("value", [None, [], "x", 1, {}, {"app_id": "a", "name": "b", "permissions": [1]}])
 def test_what_is_no_manifest_is_refused(value: Json) -> None:
-    """Whatever the shape, the error is ours."""
-    with pytest.raises(ManifestInvalid):
+    """Whatever the shape, the error is ours, and says what to do."""
+    with pytest.raises(ManifestInvalid) as refusal:
         parse_manifest(value)
+    assert refusal.value.faults
+    assert refusal.value.hint
+
+
+def test_composing_nothing_is_refused() -> None:
+    """An empty list is an error."""
+    with pytest.raises(ManifestInvalid):
+        compose_manifests([])
+
+
+# --- asking ------------------------------------------------------------------------------------------------------
 
 
 def test_resources_become_capabilities_of_a_token() -> None:
-    """A space gets its full id, a network its canonical owner, a root has no path at all."""
-    canonical_network = "urn:tinycloud:encryption:did:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf:default"
-    resources = resolve_manifest(parse_manifest(BOT)).resources
-    asked = requested_capabilities(resources, space_id=lambda name: f"tinycloud:key:z6Mk:{name}")
-    stated = {(one.resource.text, one.ability) for one in asked}
-    assert ("tinycloud:key:z6Mk:secrets/kv/vault/secrets/API_KEY", "tinycloud.kv/get") in stated
-    assert (canonical_network, "tinycloud.encryption/decrypt") in stated
-    assert ("tinycloud:key:z6Mk:default/capabilities", "tinycloud.capabilities/read") in stated
+    """A space gets its full id, a network its canonical owner, a root has no path at all (MF10)."""
+    entries: list[Json] = [
+        {"service": "tinycloud.kv", "path": path, "actions": ["get"], "space": space}
+        for path, space in (("/", "a"), ("", "b"), ("c", "c"))
+    ]
+    entries.append({"service": "tinycloud.encryption", "path": NETWORK.lower(), "actions": ["decrypt"]})
+    asked = stated(resolve_manifest(manifest(defaults=False, prefix="", permissions=entries)).resources)
+    root = OWNER.removeprefix("did:")
+    assert [(one.resource.text, one.ability) for one in asked[:4]] == [
+        (f"tinycloud:{root}:a/kv", KV_GET),
+        (f"tinycloud:{root}:b/kv", KV_GET),
+        (f"tinycloud:{root}:c/kv/c", KV_GET),
+        (NETWORK, DECRYPT),
+    ]
+
+
+def test_decrypt_is_added_where_a_secret_is_read() -> None:
+    """The composer adds the right to open secrets, for the session and for the DIDs that read some (MF8)."""
+    reader = manifest(defaults=False, did=BOT_DID, secrets={"API_KEY": True})
+    writer = parse_manifest(
+        {"app_id": "w", "name": "W", "did": f"{BOT_DID}X", "defaults": False, "secrets": {"B": "write"}}
+    )
+    request = with_decrypt(compose_manifests([reader, writer]), NETWORK)
+    decrypt = ResourceRequest("tinycloud.encryption", "encryption", NETWORK, (DECRYPT,))
+    assert request.resources[-1] == decrypt
+    assert [decrypt in one.resources for one in request.delegation_targets] == [True, False]
+    assert with_decrypt(request, NETWORK) == request
+
+
+def test_what_only_defaults_ask_for_is_left_out() -> None:
+    """A service that the node does not serve is no page: one line, and nothing is granted of it (MF9)."""
+    resources = compose_manifests([manifest(defaults="all")]).resources
+    assert [one.text for one in not_served(resources)] == [
+        "tinycloud.sql is not served by this node: read, write, schema; left out",
+        "tinycloud.duckdb is not served by this node: read, write; left out",
+    ]
+    assert {one.service for one in served(resources)} == {
+        "tinycloud.kv",
+        "tinycloud.capabilities",
+        "tinycloud.delegation",
+    }
+    assert [one.service for one in not_served(resources, ["sql"])] == ["tinycloud.duckdb"]
+
+
+def test_what_a_manifest_states_is_refused_where_it_is_not_served() -> None:
+    """An app that needs SQL is not signed in without it, unless that is meant; a line a service (MF9)."""
+    entries: list[Json] = [
+        {"service": "tinycloud.sql", "path": path, "actions": ["read", "write"]} for path in ("a", "b")
+    ]
+    entries.append({"service": "tinycloud.hooks", "path": "h", "actions": ["subscribe"], "skipPrefix": True})
+    resources = resolve_manifest(manifest(permissions=entries)).resources
+    with pytest.raises(InvalidInput) as refusal:
+        served(resources)
+    assert refusal.value.message.splitlines() == [
+        "tinycloud.sql is not served by this node: read, write on applications/com.example.notes/a, "
+        "applications/com.example.notes/b",
+        "tinycloud.hooks is not served by this node: subscribe on applications/h",
+    ]
+    assert "take these entries out" in refusal.value.hint
+    assert served(resources, ["sql", "hooks"]) == resources
+    assert {one.service for one in served(resources, leave_out=True)} == {"tinycloud.kv", "tinycloud.capabilities"}
+
+
+def test_a_did_is_granted_to_space_by_space() -> None:
+    """Each space and each lifetime is a grant of its own, without the right that makes a session (MF12)."""
+    value = manifest(
+        did=BOT_DID,
+        expiry="7d",
+        secrets={"API_KEY": True, "OTHER": {"actions": ["read"], "expiry": "1h"}, "LONG": {"expiry": "30d"}},
+    )
+    request = with_decrypt(compose_manifests([value]), NETWORK)
+    (target,) = request.delegation_targets
+    grants = target_grants(target, owner=OWNER)
+    assert [(one.root.rpartition(":")[2], one.ttl_s) for one in grants] == [
+        ("applications", 604_800),
+        ("secrets", 604_800),
+        ("secrets", 3_600),
+        (OWNER.rpartition(":")[2], 604_800),
+    ]
+    assert {one.did for one in grants} == {BOT_DID}
+    assert CAPABILITIES_READ not in {one.ability for grant in grants for one in grant.capabilities}
+    assert [len(one.capabilities) for one in grants] == [5, 2, 1, 1]
+    assert target_of(request, f"{BOT_DID}#key") == target
+    assert target_of(request, OWNER) is None
+
+
+# --- properties --------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(manifests, min_size=1, max_size=3))
+def test_composing_is_idempotent(drawn: list[Manifest]) -> None:
+    """Asking twice asks for nothing more, and nothing gets lost in a request (MF10)."""
+    once, twice = compose_manifests(drawn), compose_manifests([*drawn, *drawn])
+    assert once.resources == twice.resources
+    assert once.expiry_ms == twice.expiry_ms
+    for one in drawn:
+        assert missing_resources(resolve_manifest(one).resources, once.resources, owner=OWNER) == ()
+
+
+@given(held, held, held)
+def test_containment_is_reflexive_and_transitive(
+    one: tuple[ResourceRequest, ...], two: tuple[ResourceRequest, ...], three: tuple[ResourceRequest, ...]
+) -> None:
+    """Everything is contained in itself; what is in a part of something is in it (MF11)."""
+    assert missing_resources(one, one, owner=OWNER) == ()
+    first = missing_resources(one, two, owner=OWNER) == ()
+    second = missing_resources(two, three, owner=OWNER) == ()
+    if first and second:
+        assert missing_resources(one, three, owner=OWNER) == ()
+
+
+@given(held, held)
+def test_what_is_contained_a_node_accepts(
+    requested: tuple[ResourceRequest, ...], granted: tuple[ResourceRequest, ...]
+) -> None:
+    """Each action that is not missing is covered by the rules of chains; never the other way round (MF11)."""
+    missing = {(one.resource.text, one.ability) for one in stated(missing_resources(requested, granted, owner=OWNER))}
+    holding = stated(granted)
+    for wanted in stated(requested):
+        if (wanted.resource.text, wanted.ability) not in missing:
+            assert any(covers(one, wanted) for one in holding)
+    assert missing_resources(resources_of(holding), granted, owner=OWNER) == ()
+
+
+# --- words -------------------------------------------------------------------------------------------------------
+
+
+def test_an_explanation_says_who_gets_what_and_for_how_long() -> None:
+    """Each wish is a line; what every space brings is one line; a DID's part says until when (MF3)."""
+    value = manifest(
+        did=BOT_DID,
+        defaults=False,
+        expiry="7d",
+        secrets={"API_KEY": True, "OTHER": {"scope": "Bot", "actions": ["read", "write"], "expiry": "1h"}},
+        permissions=[
+            {"service": "tinycloud.kv", "path": "/", "actions": ["get", "list"], "description": "your notes"},
+            {"service": "tinycloud.encryption", "path": NETWORK, "actions": ["decrypt"]},
+        ],
+    )
+    lines = explain(value, now=1_795_000_000)
+    assert [one.text for one in lines if one.who is None] == [
+        "Notes (com.example.notes) asks for this:",
+        "the app may read and list values below com.example.notes/ in the space applications: your notes",
+        f"the app may decrypt with the encryption network {NETWORK}",
+        "the app may read the secret API_KEY",
+        "the app may read and write the secret bot/OTHER; asked for 1 hour",
+        "the app may see what was granted in applications and secrets",
+        "the app gets this for as long as its sign-in lasts; it asks for 7 days",
+    ]
+    theirs = [one for one in lines if one.who == BOT_DID]
+    assert [(one.kind, one.space, one.path, one.lifetime_ms) for one in theirs] == [
+        ("values", "applications", "com.example.notes/", 604_800_000),
+        ("network", NETWORK, None, 604_800_000),
+        ("secret", "secrets", "API_KEY", 604_800_000),
+        ("secret", "secrets", "bot/OTHER", 3_600_000),
+        ("lifetime", None, None, 604_800_000),
+    ]
+    assert theirs[-2].text == f"{BOT_DID} may read and write the secret bot/OTHER, for 1 hour"
+    assert "until 2026-11-25T11:06:40.000Z" in theirs[-1].text
+
+
+@pytest.mark.parametrize(
+    ("members", "why"), [({}, "because it does not say otherwise"), ({"defaults": True}, "defaults")]
+)
+def test_an_explanation_says_what_defaults_brought(members: dict[str, Json], why: str) -> None:
+    """A manifest that does not say `"defaults": false` is told so, in one line and one for SQL (MF3, MF9)."""
+    lines = explain(manifest(**members))
+    about = [one.text for one in lines if one.kind in ("not-served", "note")]
+    assert about[0] == "tinycloud.sql is not served by this node: read, write; left out"
+    assert why in about[1]
+    assert '`"defaults": false` leaves them out' in about[1]
+    assert len([one for one in lines if "sql" in one.text]) == 1
+    assert not [one for one in explain(manifest(defaults=False)) if one.kind == "not-served" or "defaults" in one.text]
+
+
+def test_an_explanation_is_fit_for_a_terminal() -> None:
+    """Texts of a manifest do not move a cursor, and do not look like lines of their own."""
+    lines = explain(manifest(name="A\x1b[2J\nthe app gets nothing", defaults=False))
+    assert all(one.text.isprintable() for one in lines)

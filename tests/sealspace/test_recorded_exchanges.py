@@ -3,6 +3,7 @@
 import base64
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests_support import CountingEntropy, json_lines, shared_vectors
 
 from capabilities.cacao import header_bytes, parse_cacao
 from capabilities.recap import PREFIX, recap_of
+from capabilities.resources import network_of
 from capabilities.strict_json import Json
 from capabilities.tokens import parse_delegation
 from encryption_network.envelope import InlineEnvelope, encode_envelope, parse_envelope
@@ -18,7 +20,8 @@ from sealspace._minting import Message, iso_time, sign_message, token_cid
 from sealspace._sign_in import KV_ABILITIES
 from sealspace.delegations import allow
 from sealspace.errors import InvalidResponse, ResponseBindingMismatch, ResponseSignatureInvalid, SealspaceError
-from sealspace.session import read_grant
+from sealspace.manifests import compose_manifests, parse_manifest, requested_capabilities
+from sealspace.session import read_grant, space_of
 from sealspace.wallets import new_wallet
 
 pytestmark = pytest.mark.shared
@@ -261,3 +264,38 @@ def test_all_errors_have_codes_of_their_own() -> None:
 
     codes = [kind.code for kind in family(SealspaceError)]
     assert len(codes) == len(set(codes))
+
+
+def _space_id(owner: str, name: str) -> str:
+    return space_of(owner, name).text
+
+
+ACCEPTANCE: dict[str, Json] = {
+    "app_id": "xyz.acceptance.notes",
+    "name": "Notes",
+    "secrets": {"API_KEY": True, "SOURCE_TOKENS": {"scope": "notes", "actions": ["read", "write", "delete"]}},
+}
+
+
+def test_a_manifest_crosses_into_the_recorded_sign_ins_byte_for_byte() -> None:
+    """For the manifest of a recorded app, sentence and ReCap are those that the other client signed (MF7, MF10)."""
+    request = compose_manifests([parse_manifest(ACCEPTANCE)], include_account_registry_permissions=False)
+    compared = 0
+    for one in json_lines(shared_vectors("wire/sign-ins.jsonl")):
+        recorded = parse_cacao(header_bytes(one["authorization"])).message
+        if one["kind"] != "sign-in" or "xyz.acceptance.notes" not in (recorded.statement or ""):
+            continue
+        delegation = parse_delegation(one["authorization"])
+        wanted = requested_capabilities(request.resources, space_id=partial(_space_id, delegation.delegator))
+        networks = [held for held in delegation.capabilities if network_of(held.resource) is not None]
+        message = Message(
+            domain=recorded.domain,
+            uri=recorded.uri,
+            issued_at=delegation.issued_at or 0.0,
+            expires_at=delegation.expires_at,
+            capabilities=[*wanted, *networks],
+        )
+        ours = parse_cacao(header_bytes(sign_message(new_wallet(), message, CountingEntropy()))).message
+        assert (recorded.statement, recorded.resources) == (ours.statement, ours.resources)
+        compared += 1
+    assert compared > 4

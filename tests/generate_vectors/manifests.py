@@ -1,0 +1,429 @@
+"""App manifests: what they resolve to and what several ask for; what is wrong with others; hashes of a registry."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from .cases import Case, Documents
+from .minting import Key, Wallet
+
+_APP = Key(0x41)
+_OWNER = Wallet(0x11)
+_OTHER = Wallet(0x12)
+_NETWORK = f"urn:tinycloud:encryption:{_OWNER.did}:default"
+_DAY_MS = 86_400_000
+_ALL = "get put del list metadata"
+_ACCOUNT: list[Any] = [
+    ["kv", "account", "applications/", "get put list", None],
+    ["kv", "account", "spaces/", "get put list", None],
+    ["kv", "account", "system/bootstrap/complete", "get put", None],
+    ["delegation", "account", "", "list", None],
+    ["sql", "account", "account", "read write schema", None],
+    ["capabilities", "account", "", "read", None],
+]
+
+_NOTES: dict[str, Any] = {"app_id": "com.example.notes", "name": "Notes"}
+_BOT: dict[str, Any] = {
+    "manifest_version": 1,
+    "app_id": "com.example.bot",
+    "name": "Bot",
+    "did": _APP.did,
+    "defaults": False,
+    "expiry": "7d",
+    "secrets": {
+        "API_KEY": True,
+        "OTHER": {"scope": "Bot App", "actions": ["read", "write"], "expiry": "1d"},
+        "RENAMED": {"name": "REAL_NAME", "actions": ["list", "metadata"]},
+    },
+    "permissions": [
+        {
+            "service": "tinycloud.vault",
+            "path": "profiles/current",
+            "actions": ["read", "write", "delete", "list", "head", "metadata"],
+        },
+        {"service": "tinycloud.kv", "path": "/inbox/", "actions": ["get", "list"]},
+        {
+            "service": "tinycloud.kv",
+            "path": "shared/x",
+            "actions": ["get"],
+            "skipPrefix": True,
+            "space": "default",
+            "expiry": "1h",
+        },
+        {"service": "tinycloud.encryption", "path": _NETWORK.lower(), "actions": ["decrypt"]},
+    ],
+}
+_BOT_ROWS: list[Any] = [
+    ["kv", "applications", "vault/com.example.bot/profiles/current", _ALL, None],
+    ["kv", "applications", "com.example.bot/inbox/", "get list", None],
+    ["kv", "default", "shared/x", "get", 3_600_000],
+    ["encryption", "encryption", _NETWORK.lower(), "decrypt", None],
+    ["kv", "secrets", "vault/secrets/API_KEY", "get", None],
+    ["kv", "secrets", "vault/secrets/scoped/bot-app/OTHER", "get put", _DAY_MS],
+    ["kv", "secrets", "vault/secrets/REAL_NAME", "list metadata", None],
+]
+_SECRETS_SPACE: dict[str, Any] = {
+    "app_id": "xyz.tinycloud.secrets",
+    "name": "TinyCloud Secrets",
+    "space": "secrets",
+    "prefix": "",
+    "defaults": False,
+    "includePublicSpace": False,
+    "permissions": [
+        {"service": f"tinycloud.{service}", "space": "secrets", "path": path, "actions": actions, "skipPrefix": True}
+        for service, path, actions in (
+            ("vault", "secrets/", ["read"]),
+            ("kv", "variables", ["list", "metadata"]),
+            ("kv", "variables/", _ALL.split()),
+            ("sql", "default", ["read", "write", "schema"]),
+            ("capabilities", "", ["read"]),
+        )
+    ],
+}
+
+
+def documents() -> Documents:
+    """Return file name to what it is about, its cases, and what all of them share."""
+    return {
+        "manifest": ("app manifests, resolved or refused", [*_resolved(), *_refused()], {}),
+        "composition": ("what several manifests ask for together", _composed(), {}),
+        "subset": ("what is requested, granted and missing", _subsets(), {"owner": _OWNER.did}),
+        "registry": ("hashes of the manifests of an app", _hashes(), {}),
+    }
+
+
+def _caps(*spaces: str) -> list[Any]:
+    return [["capabilities", space, "", "read", None] for space in spaces]
+
+
+def _case(name: str, rules: str, manifest: Any, rows: list[list[Any]], *, expiry_ms: int = 30 * _DAY_MS) -> Case:
+    expect = {"resources": rows, "expiry_ms": expiry_ms}
+    return {"name": name, "rules": rules.split(), "manifest": manifest, "expect": expect}
+
+
+def _none(**members: Any) -> dict[str, Any]:
+    return {**_NOTES, "defaults": False, **members}
+
+
+def _resolved() -> list[Case]:
+    kv_row: list[Any] = ["kv", "applications", "com.example.notes/", _ALL, None]
+    root_row: list[Any] = ["kv", "applications", "/", _ALL, None]
+    foo = {"service": "tinycloud.kv", "path": "foo"}
+    return [
+        _case(
+            "bare-manifest",
+            "MF3 MF7",
+            _NOTES,
+            [kv_row, ["sql", "applications", "com.example.notes/", "read write", None], *_caps("applications")],
+        ),
+        _case(
+            "secrets-vault-network-own-expiry",
+            "MF7",
+            _BOT,
+            [*_BOT_ROWS, *_caps("applications", "default", "secrets")],
+            expiry_ms=7 * _DAY_MS,
+        ),
+        _case(
+            "equal-but-for-the-expiry",
+            "MF7",
+            _none(
+                prefix="",
+                permissions=[
+                    {**foo, "actions": ["get"]},
+                    {**foo, "actions": ["put", "get"]},
+                    {**foo, "actions": ["get"], "expiry": "1h"},
+                    {**foo, "actions": ["del"], "expiry": "30d"},
+                ],
+            ),
+            [
+                ["kv", "applications", "foo", "get put", None],
+                ["kv", "applications", "foo", "get", 3_600_000],
+                ["kv", "applications", "foo", "del", 30 * _DAY_MS],
+                *_caps("applications"),
+            ],
+        ),
+        _case(
+            "defaults-admin",
+            "MF3 MF7",
+            {**_NOTES, "defaults": "admin"},
+            [kv_row, ["sql", "applications", "com.example.notes/", "read write schema", None], *_caps("applications")],
+        ),
+        _case(
+            "defaults-all-without-prefix",
+            "MF3 MF7",
+            {**_NOTES, "defaults": " ALL ", "prefix": ""},
+            [
+                root_row,
+                ["sql", "applications", "/", "read write schema", None],
+                ["duckdb", "applications", "/", "read write", None],
+                *_caps("applications"),
+            ],
+        ),
+        _case("nothing", "MF3", _none(knowledge="knowledge/notes.md"), []),
+        _case("defaults-false-as-text", "MF3", {**_NOTES, "defaults": "False"}, []),
+        _case(
+            "own-space-keeps-the-tier-where-it-is",
+            "MF7",
+            {**_NOTES, "space": "notes", "permissions": [{**foo, "actions": ["get"]}]},
+            [
+                kv_row,
+                ["sql", "applications", "com.example.notes/", "read write", None],
+                ["kv", "notes", "com.example.notes/foo", "get", None],
+                *_caps("applications", "notes"),
+            ],
+        ),
+        _case(
+            "forms-of-a-secret",
+            "MF7",
+            _none(secrets={"A": "write", "B": ["tinycloud.kv/get", "read"], "C": {}, "D": {"actions": "delete"}}),
+            [
+                *(
+                    ["kv", "secrets", f"vault/secrets/{name}", word, None]
+                    for name, word in zip("ABCD", _FORMS, strict=True)
+                ),
+                *_caps("secrets"),
+            ],
+        ),
+        _case(
+            "caveats-that-narrow-nothing",
+            "MF4",
+            _none(permissions=[{**foo, "actions": ["get"], "caveats": [{}]}]),
+            [["kv", "applications", "com.example.notes/foo", "get", None], *_caps("applications")],
+        ),
+        _case(
+            "the-secrets-space-of-other-clients",
+            "MF7",
+            _SECRETS_SPACE,
+            [
+                ["kv", "secrets", "vault/secrets/", "get", None],
+                ["kv", "secrets", "variables", "list metadata", None],
+                ["kv", "secrets", "variables/", _ALL, None],
+                ["sql", "secrets", "default", "read write schema", None],
+                *_caps("secrets"),
+            ],
+        ),
+    ]
+
+
+_FORMS = ("put", "get", "get", "del")
+
+
+def _fault(name: str, rules: str, manifest: Any, path: str, text: str) -> Case:
+    expect = {"code": "manifest-invalid", "path": path, "text": text}
+    return {"name": f"{name}_fail", "rules": rules.split(), "manifest": manifest, "expect": expect}
+
+
+def _permission(**members: Any) -> dict[str, Any]:
+    return _none(permissions=[{"service": "tinycloud.kv", "path": "a", "actions": ["get"], **members}])
+
+
+def _refused() -> list[Case]:
+    need = "is required and must be a non-empty string"
+    words = "expected read, write, delete, list, or metadata"
+    return [
+        _fault("no-object", "MF1", [], "", "manifest must be an object"),
+        _fault(
+            "version-2", "MF1", _none(manifest_version=2), "manifest_version", "manifest.manifest_version must be 1"
+        ),
+        _fault("no-app-id", "MF1", {"name": "Notes"}, "app_id", f"manifest.app_id {need}"),
+        _fault("empty-name", "MF1", _none(name=""), "name", f"manifest.name {need}"),
+        _fault("empty-did", "MF1", _none(did=""), "did", "manifest.did must be a non-empty DID string"),
+        _fault(
+            "knowledge-elsewhere",
+            "MF1",
+            _none(knowledge="readme.md"),
+            "knowledge",
+            "manifest.knowledge must be true or a knowledge/*.md root path",
+        ),
+        _fault("unknown-member", "MF1", _none(colour="red"), "colour", "manifest.colour is no known member"),
+        _fault("backend-as-member", "MF1", _none(backend={}), "backend", "manifest.backend is no known member"),
+        _fault(
+            "unknown-member-of-a-permission",
+            "MF1",
+            _permission(skipprefix=True),
+            "permissions[0].skipprefix",
+            "manifest.permissions[0].skipprefix is no known member; did you mean skipPrefix?",
+        ),
+        _fault(
+            "unknown-member-of-a-secret",
+            "MF1",
+            _none(secrets={"A": {"scop": "x"}}),
+            "secrets.A.scop",
+            "manifest.secrets.A.scop is no known member; did you mean scope?",
+        ),
+        _fault(
+            "unknown-defaults",
+            "MF3",
+            {**_NOTES, "defaults": "none"},
+            "defaults",
+            'manifest.defaults must be true, false, "admin" or "all"',
+        ),
+        _fault(
+            "permissions-as-object",
+            "MF1",
+            _none(permissions={}),
+            "permissions",
+            "manifest.permissions must be an array",
+        ),
+        _fault(
+            "no-actions",
+            "MF2",
+            _permission(actions=[]),
+            "permissions[0].actions",
+            "permissions[0].actions must be a non-empty array",
+        ),
+        _fault(
+            "no-path",
+            "MF2",
+            _permission(path=None),
+            "permissions[0].path",
+            'permissions[0].path is required (use "" or "/" for root)',
+        ),
+        _fault(
+            "path-that-is-no-path", "MF6", _permission(path="a b"), "permissions[0].path", "permissions[0].path must be"
+        ),
+        _fault(
+            "caveats-that-narrow",
+            "MF4",
+            _permission(caveats=[{"below": 1}]),
+            "permissions[0].caveats",
+            "permissions[0].caveats: this client signs no caveats",
+        ),
+        _fault(
+            "network-without-id",
+            "MF6",
+            _permission(service="tinycloud.encryption", path="foo"),
+            "permissions[0].path",
+            'tinycloud.encryption entries require path to be a networkId URN (got "foo")',
+        ),
+        _fault(
+            "unknown-encryption-action",
+            "MF6",
+            _permission(service="tinycloud.encryption", path=_NETWORK, actions=["nuke"]),
+            "permissions[0].actions[0]",
+            'unknown encryption action "nuke"; expected decrypt, network.create, or network.revoke',
+        ),
+        _fault(
+            "unknown-vault-action",
+            "MF6",
+            _permission(service="tinycloud.vault", actions=["read", "bogus"]),
+            "permissions[0].actions[1]",
+            'unknown vault action "bogus"; expected read, write, delete, get, put, del, list, head, or metadata',
+        ),
+        _fault(
+            "secret-of-another-form",
+            "MF1",
+            _none(secrets={"bad": True}),
+            "secrets.bad",
+            "manifest.secrets.bad must match ^[A-Z][A-Z0-9_]*$",
+        ),
+        _fault(
+            "no-secret-actions",
+            "MF1",
+            _none(secrets={"A": []}),
+            "secrets.A",
+            "manifest.secrets.A actions must be non-empty",
+        ),
+        _fault(
+            "secret-as-number",
+            "MF1",
+            _none(secrets={"A": 1}),
+            "secrets.A",
+            "manifest.secrets.A must be true, a string action, an actions array, or an object",
+        ),
+        _fault(
+            "value-in-place-of-an-action",
+            "MF5",
+            _none(secrets={"A": "sk-live-0123456789"}),
+            "secrets.A",
+            f"manifest.secrets.A: unknown secret action; {words}",
+        ),
+        _fault("expiry-of-no-form", "MF1", _none(expiry="abc"), "expiry", 'invalid expiry duration: "abc"'),
+        _fault("expiry-below-zero", "MF1", _none(expiry="-1d"), "expiry", 'invalid expiry duration: "-1d"'),
+    ]
+
+
+def _composed() -> list[Case]:
+    notes = _none(secrets={"K": True})
+    first = [
+        ["kv", "secrets", "vault/secrets/K", "get", None],
+        *_caps("secrets"),
+        *_BOT_ROWS,
+        *_caps("applications", "default"),
+    ]
+    both: dict[str, Any] = {
+        "expiry_ms": 30 * _DAY_MS,
+        "records": ["com.example.notes", "com.example.bot"],
+        "targets": [_APP.did],
+    }
+    alone: dict[str, Any] = {"expiry_ms": 7 * _DAY_MS, "records": ["com.example.bot"]}
+    bot = [*_BOT_ROWS, *_caps("applications", "default", "secrets")]
+    return [
+        _together("two-apps", [notes, _BOT], [*first, *_ACCOUNT], **both),
+        _together("two-apps-without-the-account", [notes, _BOT], first, account=False, **both),
+        _together("one-app-twice", [_BOT, _BOT], bot, account=False, targets=[_APP.did, _APP.did], **alone),
+    ]
+
+
+def _together(
+    name: str, manifests: Sequence[Any], resources: Sequence[Any], *, account: bool = True, **expect: Any
+) -> Case:
+    return {
+        "name": name,
+        "rules": ["MF10"],
+        "manifests": list(manifests),
+        "account": account,
+        "expect": {"resources": list(resources), **expect},
+    }
+
+
+def _subset(
+    name: str, requested: tuple[str, str, str, str], granted: tuple[str, str, str, str], missing: str = ""
+) -> Case:
+    return {
+        "name": name,
+        "rules": ["MF11"],
+        "requested": list(requested),
+        "granted": list(granted),
+        "expect": {"missing": missing},
+    }
+
+
+def _subsets() -> list[Case]:
+    def kv(path: str, words: str = "get", space: str = "applications") -> tuple[str, str, str, str]:
+        return ("kv", space, path, words)
+
+    own, other = (f"tinycloud:pkh:eip155:1:{wallet.address}:applications" for wallet in (_OWNER, _OTHER))
+    decrypt = ("encryption", "encryption", _NETWORK, "decrypt")
+    return [
+        _subset("the-same", kv("a"), kv("a")),
+        _subset("below-a-slash", kv("a/b"), kv("a/")),
+        _subset("the-slash-itself", kv("a/"), kv("a/")),
+        _subset("below-without-a-slash", kv("a/b"), kv("a"), "get"),
+        _subset("the-name-of-a-folder", kv("a"), kv("a/"), "get"),
+        _subset("below-nothing", kv("a/b"), kv("")),
+        _subset("below-the-root", kv("a/b"), kv("/")),
+        _subset("all-of-a-part", kv(""), kv("a/"), "get"),
+        _subset("one-action-more", kv("a", "get put"), kv("a"), "put"),
+        _subset("an-alias", kv("a", "delete"), kv("a", "del")),
+        _subset("a-wildcard", kv("a"), kv("/", "*"), "get"),
+        _subset("another-service", kv("a", "read"), ("sql", "applications", "", "read"), "read"),
+        _subset("the-space-by-its-id", kv("a"), kv("a", space=own)),
+        _subset("the-space-by-its-id-asked-for", kv("a", space=own), kv("a")),
+        _subset("another-owner", kv("a"), kv("a", space=other), "get"),
+        _subset("another-space", kv("a"), kv("a", space="notes"), "get"),
+        _subset("a-network-in-two-spellings", ("encryption", "encryption", _NETWORK.lower(), "decrypt"), decrypt),
+        _subset("another-network", decrypt, ("encryption", "encryption", f"{_NETWORK}2", "decrypt"), "decrypt"),
+        _subset("a-wildcard-over-networks", decrypt, ("encryption", "encryption", _NETWORK, "*"), "decrypt"),
+    ]
+
+
+def _hashes() -> list[Case]:
+    """The hashes are those that other clients compute, taken from their own run."""
+    return [
+        {"name": name, "rules": ["MF18"], "manifests": manifests, "expect": {"hash": digest}}
+        for name, manifests, digest in (
+            ("nothing", [], "09612b07b5ecb5a5"),
+            ("notes", [_NOTES], "752daea40c2ddaae"),
+            ("secrets-space", [_SECRETS_SPACE], "52bc41d3cc7823ce"),
+        )
+    ]

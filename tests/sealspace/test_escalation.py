@@ -1,0 +1,88 @@
+"""A session that lacks a right: the error names it, and the sign-in made of it asks for nothing else."""
+
+import pytest
+
+from capabilities.abilities import KV_GET, KV_PUT
+from sealspace._refusals import refusal_of
+from sealspace.client import SignIn
+from sealspace.delegations import allow
+from sealspace.errors import DecryptDenied, InvalidInput, NotFound, NotGranted, Unauthorized
+from sealspace.escalation import missing_of, missing_permissions, sign_in_for
+
+SEED = bytes(range(32))
+
+
+async def test_what_is_missing_is_named_and_signed_for(bench) -> None:
+    """The error names permission and resource; the sign-in adds exactly that (MF13)."""
+    owner, wallet = await bench.owner(SignIn(space="notes", secrets=False))
+    before = {(one.resource.text, one.ability) for one in owner.session.grants[0].capabilities}
+    photo = f"{owner.session.own_space('photos').text}/kv/a"
+    with pytest.raises(NotGranted) as refusal:
+        await owner.kv("photos").put("a", b"1")
+    assert refusal.value.message == f"nothing that this session holds covers {KV_PUT} on {photo}"
+    assert "sign in again for it" in refusal.value.hint
+    assert missing_of(refusal.value) == (allow(photo, KV_PUT),)
+    await owner.sign_in(wallet, sign_in_for(owner.session, refusal.value.missing))
+    await owner.kv("photos").put("a", b"1")
+    await owner.kv().put("b", b"1")
+    assert owner.kv().space.name == "notes"
+    after = {(one.resource.text, one.ability) for one in owner.session.grants[0].capabilities}
+    assert after - before == {(photo, KV_PUT)}
+    assert before < after
+    with pytest.raises(NotGranted):
+        await owner.kv("photos").get("a")
+    assert wallet.signatures == 2
+
+
+async def test_several_missing_permissions_are_a_line_each(bench) -> None:
+    """What a program needs can be asked for in advance; what is held is not among it (MF13)."""
+    owner, _ = await bench.owner(SignIn(space="notes", secrets=False))
+    photos = owner.session.own_space("photos").text
+    wanted = [
+        allow(f"{owner.kv().space.text}/kv/a", KV_GET),
+        *(allow(f"{photos}/kv/a", ability) for ability in (KV_GET, KV_PUT, KV_GET)),
+    ]
+    assert missing_permissions(owner.session, wanted, now=bench.clock.now()) == (wanted[1], wanted[2])
+    with pytest.raises(NotGranted) as refusal:
+        await owner.delegations.delegate("did:key:z6MkuEUybFgDhSyrmvPMUbezRNH8hHdv8PYpg6PsTcrLXswS", wanted[:3])
+    assert refusal.value.message.splitlines() == [
+        "nothing that this session holds covers",
+        f"  {KV_GET} on {photos}/kv/a",
+        f"  {KV_PUT} on {photos}/kv/a",
+    ]
+    asked = sign_in_for(owner.session, refusal.value.missing, ttl_s=60)
+    assert (asked.ttl_s, asked.space) == (60, owner.kv().space.text)
+
+
+async def test_what_others_own_is_not_signed_for(bench) -> None:
+    """For another owner's resources there is no sign-in: the error says whom to ask (MF13)."""
+    owner, _ = await bench.owner()
+    other, _ = await bench.owner()
+    with pytest.raises(NotGranted) as refusal:
+        await owner.kv(other.kv().space.text).get("a")
+    assert f"ask {other.session.owner} for a delegation" in refusal.value.hint
+    with pytest.raises(NotGranted, match="belongs to another owner") as second:
+        sign_in_for(owner.session, refusal.value.missing)
+    assert second.value.missing == refusal.value.missing
+    with pytest.raises(InvalidInput, match="nothing is missing"):
+        sign_in_for(owner.session, ())
+    with pytest.raises(InvalidInput, match="at least one capability"):
+        await owner.sign_in((await bench.owner())[1], SignIn(exactly=()))
+
+
+async def test_a_key_lacks_nothing_of_its_own(bench) -> None:
+    """A key needs no grant for its own spaces."""
+    client = await bench.client()
+    await client.sign_in_with_key(SEED, spaces=("default",))
+    own = [allow(f"{client.kv().space.text}/kv/a", KV_GET)]
+    assert missing_permissions(client.session, own, now=bench.clock.now()) == ()
+
+
+def test_what_a_node_found_missing_is_read_from_its_words() -> None:
+    """The node's refusal names the same; words that name nothing are no permission."""
+    place = "tinycloud:key:z6Mk:default/kv/a"
+    refused = refusal_of(401, {}, f"Unauthorized Action: {place} / {KV_GET}".encode())
+    assert isinstance(refused, Unauthorized)
+    assert missing_of(refused) == missing_of(DecryptDenied(refused)) == (allow(place, KV_GET),)
+    assert missing_of(refusal_of(401, {}, b"Unauthorized Action: a b / tinycloud.kv/get")) == ()
+    assert missing_of(NotFound(404, "")) == ()

@@ -1,0 +1,179 @@
+"""Grants to the DIDs that manifests name, and taking several up, on a real node."""
+
+import pytest
+
+from capabilities.signatures import Ed25519Signer
+from capabilities.strict_json import Json
+from sealspace.account_registry import (
+    AppEntry,
+    app_entry,
+    manifest_hash,
+    parse_app_entry,
+    parse_space_entry,
+    space_entry,
+)
+from sealspace.client import SignIn
+from sealspace.errors import InvalidInput, InvalidPortableDelegation, NotGranted, SealspaceError
+from sealspace.manifests import (
+    ManifestRequest,
+    compose_manifests,
+    parse_manifest,
+    requested_capabilities,
+    with_decrypt,
+)
+from sealspace.portable import decode_bundle, encode_bundle
+
+SEED = bytes(range(32))
+AGENT = Ed25519Signer(SEED)
+MEMBERS: dict[str, Json] = {
+    "app_id": "com.example.bot",
+    "name": "Bot",
+    "did": AGENT.did_url,
+    "defaults": False,
+    "expiry": "1d",
+    "secrets": {"API_KEY": True},
+    "permissions": [{"service": "tinycloud.kv", "path": "inbox/", "actions": ["get", "list"]}],
+}
+
+
+def request_of(**members: Json) -> ManifestRequest:
+    return compose_manifests([parse_manifest({**MEMBERS, **members})], include_account_registry_permissions=False)
+
+
+@pytest.mark.parametrize("by_wallet", [False, True])
+async def test_a_manifest_s_did_gets_a_delegation_for_each_space(bench, by_wallet: bool) -> None:
+    """The grants of a target travel together, are taken up together, and allow what was asked for (MF12, MF14)."""
+    request = request_of()
+    owner, wallet = await bench.owner(SignIn(request=request))
+    asked = wallet.signatures
+    await owner.delegations.add_right(wallet, requested_capabilities(
+        request_of(permissions=[{"service": "tinycloud.kv", "path": "inbox/", "actions": ["put"]}]).resources,
+        space_id=lambda name: owner.session.own_space(name).text))  # fmt: skip
+    await owner.kv("applications").put("com.example.bot/inbox/1", b"1")
+    await owner.secrets().put("API_KEY", "value")
+    granted = await owner.delegations.delegate_to_target(
+        request.delegation_targets[0], wallet=wallet if by_wallet else None
+    )
+    assert [one.space_id.rpartition(":")[2] for one in granted] == ["applications", "secrets"]
+    assert {one.delegate_did for one in granted} == {AGENT.did}
+    assert wallet.signatures == asked + 1 + (2 if by_wallet else 0)
+    assert {86_400} == {round((one.expires_at or 0) - bench.clock.now()) for one in granted}
+
+    agent = await bench.client()
+    await agent.sign_in_with_key(SEED)
+    await agent.delegations.take_up_bundle(decode_bundle(encode_bundle(granted)))
+    inbox = agent.kv(owner.kv("applications").space.text)
+    assert (await inbox.get("com.example.bot/inbox/1")).body == b"1"
+    with pytest.raises(NotGranted):
+        await inbox.put("com.example.bot/inbox/1", b"2")
+    with pytest.raises(NotGranted, match=r"tinycloud\.encryption/decrypt"):  # MF8: nobody added it
+        await agent.secrets(owner.session.owner).get("API_KEY")
+
+
+async def test_a_target_with_decrypt_gets_the_network_too(bench) -> None:
+    """What `with_decrypt` adds is a grant of its own; the release gate stays what it was."""
+    owner, _ = await bench.owner()
+    network = owner.encryption.network().text
+    request = with_decrypt(request_of(permissions=[]), network)
+    granted = await owner.delegations.delegate_to_target(request.delegation_targets[0])
+    assert [[row.space for row in one.resources] for one in granted] == [
+        [owner.session.own_space("secrets").text],
+        ["encryption"],
+    ]
+    agent = await bench.client()
+    await agent.sign_in_with_key(SEED)
+    await agent.delegations.take_up_bundle(granted)
+    await owner.secrets().put("API_KEY", "value")
+    with pytest.raises(SealspaceError, match="no_policy"):
+        await agent.secrets(owner.session.owner).get("API_KEY")
+
+
+async def test_nothing_is_granted_unless_all_of_it_can_be(bench) -> None:
+    """A session that lacks a part of it grants nothing, and names each permission that is missing (MF12, MF13)."""
+    request = request_of(permissions=[
+        {"service": "tinycloud.kv", "path": "x", "actions": ["get", "put"], "space": "elsewhere"}])  # fmt: skip
+    owner, wallet = await bench.owner()
+    other, other_wallet = await bench.owner()
+    target = request.delegation_targets[0]
+    with pytest.raises(NotGranted) as refusal:
+        await owner.delegations.delegate_to_target(target)
+    place = f"{owner.session.own_space('elsewhere').text}/kv/com.example.bot/x"
+    assert refusal.value.message.splitlines()[1:] == [f"  tinycloud.kv/get on {place}", f"  tinycloud.kv/put on {place}"]
+    with pytest.raises(NotGranted):
+        await owner.delegations.delegate_to_target(target, wallet=other_wallet)
+    assert [one async for one in owner.delegations.query(direction="granted") if one.delegate == AGENT.did] == []
+    assert wallet.signatures == other_wallet.signatures == 1
+    assert other.session.owner != owner.session.owner
+
+
+async def test_services_that_the_node_lacks_are_not_granted(bench) -> None:
+    """What only defaults ask for is left out; what the manifest states is refused, unless it is left out (MF9)."""
+    owner, _ = await bench.owner(SignIn(request=request_of(defaults=True)))
+    assert not [one for one in owner.session.grants[0].capabilities if "sql" in one.ability]
+    granted = await owner.delegations.delegate_to_target(request_of(defaults=True).delegation_targets[0])
+    assert {row.service for one in granted for row in one.resources} == {"kv"}
+    needs_sql = request_of(permissions=[{"service": "tinycloud.sql", "path": "db", "actions": ["read"]}])
+    client, wallet = await bench.client(), (await bench.owner())[1]
+    asked = wallet.signatures
+    with pytest.raises(InvalidInput, match=r"tinycloud\.sql is not served by this node: read on applications/"):
+        await client.sign_in(wallet, SignIn(request=needs_sql))
+    with pytest.raises(InvalidInput, match=r"tinycloud\.sql"):
+        await owner.delegations.delegate_to_target(needs_sql.delegation_targets[0])
+    assert wallet.signatures == asked
+    await client.sign_in(wallet, SignIn(request=needs_sql, leave_out_unserved=True))
+    nothing = request_of(permissions=[], secrets={}).delegation_targets[0]
+    with pytest.raises(InvalidInput, match="nothing that can be granted"):
+        await client.delegations.delegate_to_target(nothing)
+
+
+async def test_a_bundle_for_somebody_else_is_not_taken_up(bench) -> None:
+    """One delegation that is for another DID stops the whole bundle before the first is used."""
+    owner, wallet = await bench.owner()
+    space = owner.kv().space.text
+    friend, friends_wallet = await bench.owner()
+    agent = await bench.client()
+    await agent.sign_in_with_key(SEED)
+    rights = requested_capabilities(
+        [row for row in request_of(secrets={}).resources if row.service == "tinycloud.kv"], space_id=lambda _: space
+    )
+    mine = await owner.delegations.delegate(AGENT.did, rights)
+    theirs = await owner.delegations.delegate(friends_wallet.did, rights)
+    with pytest.raises(InvalidPortableDelegation, match=f"is for {friends_wallet.did}"):
+        await agent.delegations.take_up_bundle((mine, theirs))
+    assert agent.session.grants == ()
+    for bundle in ((), (mine,) * 33):
+        with pytest.raises(InvalidInput, match="1 to 32"):
+            encode_bundle(bundle)
+    await friend.delegations.take_up_bundle((theirs,), wallet=friends_wallet)
+    assert [key async for key in friend.kv(space).list("com.example.bot/inbox/")] == []
+    assert wallet.signatures == 1
+
+
+async def test_the_registry_of_an_account_is_written_and_read(bench) -> None:
+    """What a composed request registers is a value of the account space, as other clients keep it (MF17)."""
+    owner, _ = await bench.owner(SignIn(request=compose_manifests([parse_manifest(MEMBERS)])))
+    (record,) = compose_manifests([parse_manifest(MEMBERS)]).registry_records
+    account = owner.kv("account")
+    await account.put(record.key, app_entry(record, now=bench.clock.now()))
+    key, value = space_entry(owner.session.own_space("applications"), now=bench.clock.now())
+    await account.put(key, value)
+    stored = (await account.get(record.key)).body
+    assert parse_app_entry(record.key, stored) == AppEntry(
+        "com.example.bot", (MEMBERS,), manifest_hash([MEMBERS]), bench.clock.now()
+    )
+    space = parse_space_entry(key, (await account.get(key)).body)
+    assert (space.space_id, space.kind, space.status) == (key.removeprefix("spaces/"), "owned", "active")
+    assert space.expires_at is None
+
+
+def test_entries_of_other_clients_are_read() -> None:
+    """Camel case counts as well, and an id that is missing is that of the key (MF17)."""
+    entry = parse_app_entry("applications/x.y", b'{"manifests":[],"manifestHash":"09612b07b5ecb5a5"}')
+    assert entry == AppEntry("x.y", (), "09612b07b5ecb5a5", None)
+    space = parse_space_entry(
+        "spaces/tinycloud:key:z:a", b'{"name":"a","owner":"did:key:z","expiresAt":"2026-11-18T11:06:40Z"}'
+    )
+    assert (space.space_id, space.owner_did, space.expires_at) == ("tinycloud:key:z:a", "did:key:z", 1_795_000_000)
+    for data in (b"[]", b"{}", b'{"manifests":{}}'):
+        with pytest.raises(InvalidInput):
+            parse_app_entry("applications/x.y", data)

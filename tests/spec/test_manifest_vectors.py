@@ -1,0 +1,145 @@
+"""Every vector of spec/vectors/manifests, through the product."""
+
+import json
+from typing import Any
+
+import pytest
+from tests_support import REPOSITORY
+
+from capabilities.strict_json import Json
+from sealspace.account_registry import manifest_hash
+from sealspace.errors import InvalidPortableDelegation, ManifestInvalid
+from sealspace.manifest_subset import missing_resources
+from sealspace.manifests import (
+    Manifest,
+    ResourceRequest,
+    check_manifest,
+    compose_manifests,
+    parse_manifest,
+    resolve_manifest,
+)
+from sealspace.portable import PortableDelegation, decode_bundle, encode_bundle, grant_of
+
+VECTORS = REPOSITORY / "spec" / "vectors" / "manifests"
+
+
+def document(name: str) -> Any:
+    return json.loads((VECTORS / f"{name}.json").read_text("utf-8"))
+
+
+def cases(name: str, *, failing: bool | None = None) -> list[Any]:
+    found = [
+        pytest.param(case, id=f"{case['name']}-{'-'.join(case['rules'])}")
+        for case in document(name)["cases"]
+        if failing is None or case["name"].endswith("_fail") is failing
+    ]
+    assert found
+    return found
+
+
+def rows(resources: tuple[ResourceRequest, ...]) -> list[list[Any]]:
+    """Shorten resources to service, space, path, action names and own lifetime."""
+    return [
+        [
+            one.service.removeprefix("tinycloud."),
+            one.space,
+            one.path,
+            " ".join(action.removeprefix(f"{one.service}/") for action in one.actions),
+            one.expiry_ms,
+        ]
+        for one in resources
+    ]
+
+
+@pytest.mark.parametrize("case", cases("manifest", failing=False))
+def test_manifests_resolve(case: Any) -> None:
+    """A manifest has no fault and resolves into these resources; its DID gets all of them."""
+    assert check_manifest(case["manifest"]) == ()
+    resolved = resolve_manifest(parse_manifest(case["manifest"]))
+    assert case["expect"] == {"resources": rows(resolved.resources), "expiry_ms": resolved.expiry_ms}
+    targets = [case["manifest"]["did"]] if "did" in case["manifest"] else []
+    assert targets == [one.did for one in resolved.additional_delegates]
+    assert all(one.resources == resolved.resources for one in resolved.additional_delegates)
+
+
+@pytest.mark.parametrize("case", cases("manifest", failing=True))
+def test_manifests_are_refused(case: Any) -> None:
+    """The first fault is named with the path of its member, in the message and in the list."""
+    with pytest.raises(ManifestInvalid) as refusal:
+        parse_manifest(case["manifest"])
+    first, *_ = check_manifest(case["manifest"])
+    expect = case["expect"]
+    assert (expect["code"], expect["path"]) == (refusal.value.code, first.path)
+    assert first.detail.startswith(expect["text"])
+    assert expect["path"] in str(refusal.value)
+    assert check_manifest(case["manifest"]) == refusal.value.faults
+
+
+@pytest.mark.parametrize("case", cases("composition"))
+def test_manifests_compose(case: Any) -> None:
+    """Resources are joined in order, the account's come last, each app has one record."""
+    manifests: list[Manifest] = [parse_manifest(value) for value in case["manifests"]]
+    request = compose_manifests(manifests, include_account_registry_permissions=case["account"])
+    assert case["expect"] == {
+        "resources": rows(request.resources),
+        "expiry_ms": request.expiry_ms,
+        "records": [one.app_id for one in request.registry_records],
+        "targets": [one.did for one in request.delegation_targets],
+    }
+
+
+@pytest.mark.parametrize("case", cases("subset"))
+def test_subsets(case: Any) -> None:
+    """What is missing of a request is said action by action."""
+
+    def resource(row: list[str]) -> ResourceRequest:
+        return ResourceRequest(row[0], row[1], row[2], tuple(row[3].split()))
+
+    missing = missing_resources(
+        [resource(case["requested"])], [resource(case["granted"])], owner=document("subset")["owner"]
+    )
+    assert case["expect"]["missing"] == " ".join(action for one in missing for action in one.actions)
+
+
+@pytest.mark.parametrize("case", cases("registry"))
+def test_hashes_of_manifests(case: Any) -> None:
+    """The hash by which other clients see a change."""
+    manifests: list[Json] = case["manifests"]
+    assert case["expect"]["hash"] == manifest_hash(manifests)
+
+
+def said(portable: PortableDelegation) -> dict[str, Any]:
+    return {
+        "cid": portable.cid,
+        "delegate": portable.delegate_did,
+        "owner": portable.owner,
+        "resources": [[one.service, one.space, one.path, list(one.actions)] for one in portable.resources],
+        "expires_at": portable.expires_at,
+        "host": portable.host,
+        "sub_delegation": portable.sub_delegation,
+        "parent": portable.parent_cid,
+    }
+
+
+@pytest.mark.parametrize("case", cases("portable", failing=False))
+def test_delegations_as_json(case: Any) -> None:
+    """A form is read, agrees with its token, and where it is canonical is written again in the same bytes."""
+    found = decode_bundle(case["text"].encode())
+    assert case["expect"]["delegations"] == [said(one) for one in found]
+    for one in found:
+        grant_of(one, now=document("portable")["now"])
+    written = encode_bundle(found)
+    assert found == decode_bundle(written)
+    if case["canonical"]:
+        assert case["text"].encode() == written
+
+
+@pytest.mark.parametrize("case", cases("portable", failing=True))
+def test_delegations_as_json_are_refused(case: Any) -> None:
+    """What is wrong is named by its path."""
+    with pytest.raises(InvalidPortableDelegation) as refusal:
+        for one in decode_bundle(case["text"].encode()):
+            grant_of(one, now=document("portable")["now"])
+    assert refusal.value.code == case["expect"]["code"]
+    assert case["expect"]["path"] in str(refusal.value)
+    assert refusal.value.hint
