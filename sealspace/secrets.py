@@ -292,7 +292,7 @@ class Secrets:
         envelope = self._envelope_of(secret, stored)
         # The label is carried in the clear, so its check finds mix-ups, not forgery; some writers leave it out.
         label = None if envelope.aad is None else self._label(secret)
-        return _read_payload(await self._encryption.decrypt(envelope, expected_label=label, receiver=receiver))
+        return read_payload(await self._encryption.decrypt(envelope, expected_label=label, receiver=receiver))
 
     def _envelope_of(self, secret: SecretName, stored: bytes) -> InlineEnvelope:
         try:
@@ -319,7 +319,7 @@ class Secrets:
         elif isinstance(value, bytes | bytearray | memoryview):
             payload = {"value": encode_standard(bytes(value)), "encoding": _BASE64, "createdAt": now, "updatedAt": now}
         else:
-            raise InvalidSecretValue(f"a secret is a text or bytes, not {type(value).__name__}")
+            raise InvalidSecretValue(f"a value of type {type(value).__name__} is no secret; nothing was sent")
         try:
             encoded = msgspec.json.encode(payload)
         except ValueError:
@@ -342,7 +342,7 @@ def _about(secret: SecretName) -> Iterator[None]:
         raise
 
 
-def _read_payload(plaintext: bytes) -> Secret:
+def read_payload(plaintext: bytes) -> Secret:
     """Read the plaintext (EN26); the error says nothing of what is in it."""
     try:
         payload = parse_json(plaintext, max_bytes=MAX_SECRET_BYTES)

@@ -1,10 +1,19 @@
 """What importing the SDK costs."""
 
+import ast
+import inspect
+import pydoc
 import subprocess
 import sys
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from tests_support import REPOSITORY
+
+from sealspace.session import Session
 
 SERVER_ONLY = ("lmdb", "dcap_qvl", "node", "spaces", "aiohttp.web")
 
@@ -25,13 +34,47 @@ def test_a_client_needs_nothing_of_the_server(statement: str) -> None:
     assert done.stdout == "[]\n"
 
 
-def test_importing_the_package_loads_no_http() -> None:
-    """The package itself is a name only."""
-    program = "import sys, sealspace\nprint('aiohttp' in sys.modules)\n"
+@pytest.mark.parametrize(
+    "statement", ["import sealspace", "from sealspace import NotFound, __version__", "import sealspace.errors"]
+)
+def test_importing_the_package_loads_no_http(statement: str) -> None:
+    """The package itself is names only, and an error is one without the client."""
+    program = f"import sys\n{statement}\nprint('aiohttp' in sys.modules)\n"
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, cwd=REPOSITORY, capture_output=True, encoding="utf-8"
     )
     assert done.stdout == "False\n"
+
+
+def test_names_of_the_package() -> None:
+    """Each name is the one of its module, is listed, and is stated for type checkers too."""
+    import sealspace
+
+    assert sorted(sealspace.__all__) == sorted([*sealspace._PLACES, "__version__"])
+    for name, module in sealspace._PLACES.items():
+        assert getattr(sealspace, name) is getattr(import_module(f"sealspace.{module}"), name)
+    assert set(sealspace.__all__) <= set(dir(sealspace))
+    assert sealspace.__version__ == version("sealspace")
+    stated = ast.parse(Path(sealspace.__file__).read_text("utf-8"))
+    named = {alias.name for node in ast.walk(stated) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert set(sealspace._PLACES) <= named
+
+
+def test_help_lists_every_service() -> None:
+    """`help(sealspace)` names what a client offers, each with the class that it is."""
+    import sealspace
+    from sealspace.client import Client
+
+    text = pydoc.plain(pydoc.render_doc(sealspace))
+    offered = [
+        get_type_hints(member.fget if isinstance(member, property) else member)["return"]
+        for name, member in vars(Client).items()
+        if not name.startswith("_") and not inspect.iscoroutinefunction(member)
+    ]
+    services = {one.__name__ for one in offered if one.__module__.startswith("sealspace.") and one is not Session}
+    assert {"Kv", "Secrets", "Delegations", "Encryption", "Backends", "Receipts", "Spaces", "PublicKv"} <= services
+    for service in services:
+        assert f": {service}." in text and f"class {service}(" in text, service
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -1,6 +1,7 @@
 """Sessions: what they hold, what they cite, how they are kept."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sealspace._minting import Claims, Message, mint, sign_message
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, InvalidPortableDelegation, InvalidSession, NotGranted, SessionExpired
 from sealspace.network_pins import NetworkPin
+from sealspace.portable import portable_of
 from sealspace.session import (
     Grant,
     Session,
@@ -186,6 +188,25 @@ def test_a_session_shows_no_secret() -> None:
     assert grant.header not in repr(session)
     assert repr(SEED) not in repr(session)
     assert SEED.hex() not in repr(session)
+
+
+def test_what_is_printed_is_one_short_line() -> None:
+    """A session, a grant and a portable form are a line each, without a token, a seed or a list of rights."""
+    grants = [granted(GET_NOTES, ttl_s=600 + at) for at in range(20)]
+    session = key_session(SEED, grants=grants)
+    portable = portable_of(grants[0], owner=Principal(WALLET.did), host="https://node.example")
+    for shown, named in ((session, AGENT.did), (grants[0], grants[0].cid), (portable, grants[0].cid)):
+        assert len(str(shown)) < 400 and "\n" not in str(shown) and str(named) in str(shown)
+        assert grants[0].header not in str(shown) and "resource" not in str(shown)
+    assert "20 grants" in str(session) and "2026-11-18T" in str(grants[0])
+    assert "until no time" in str(replace(grants[0], expires_at=1e300))
+    assert "without an end" in str(replace(grants[0], expires_at=None))
+
+
+def test_a_path_may_be_a_text(tmp_path: Path) -> None:
+    """Both forms of a path name the file."""
+    save_session(key_session(SEED), str(tmp_path / "session.json"))
+    assert load_session(str(tmp_path / "session.json")).did == load_session(tmp_path / "session.json").did == AGENT.did
 
 
 def test_a_key_that_is_not_parted_with_cannot_be_kept() -> None:

@@ -1,0 +1,195 @@
+"""Secrets are texts or bytes, one or many, in scopes and on networks of the owner's choice: against a real node."""
+
+import base64
+import json
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sealspace.client import SignIn
+from sealspace.delegations import allow
+from sealspace.encryption import envelope_bytes
+from sealspace.errors import (
+    InvalidSecretName,
+    InvalidSecretPayload,
+    InvalidSecretScope,
+    InvalidSecretValue,
+    NetworkNotFound,
+    NotFound,
+    PreconditionFailed,
+    SealspaceError,
+)
+from sealspace.secrets import MAX_SECRET_BYTES, Secret, read_payload
+
+
+async def sealed(client, name: str, payload: Mapping[str, object] | bytes) -> None:
+    """Store an envelope as another client might have written it."""
+    plaintext = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    envelope = await client.encryption.encrypt(plaintext, network=client.encryption.network())
+    await client.kv("secrets").put(f"vault/secrets/{name}", envelope_bytes(envelope))
+
+
+@pytest.mark.parametrize("value", ["", "text ✓", "YWJj", b"", b"\x00\xff\xfe", b"text", bytes(range(256)) * 100])
+async def test_a_value_is_kept_as_given(bench, value: str | bytes) -> None:
+    """A text comes back as a text, bytes as bytes, and neither is taken for the other."""
+    secrets = (await bench.owner())[0].secrets()
+    await secrets.put("A", value)
+    read = await secrets.get("A")
+    assert value == read and type(value) is type(read)
+    assert (await secrets.get_many(["A"]))["A"] == value
+
+
+async def test_what_is_sealed_of_bytes(bench) -> None:
+    """Bytes are base64 text, marked as such, so that other clients see that text (EN26)."""
+    client, _ = await bench.owner()
+    await client.secrets().put("A", memoryview(b"\x00\xff"))
+    said = json.loads(await client.encryption.decrypt(await client.secrets().envelope("A")))
+    assert (base64.b64encode(b"\x00\xff").decode(), "base64") == (said["value"], said["encoding"])
+    assert {"value", "encoding", "createdAt", "updatedAt"} == set(said)
+    with pytest.raises(InvalidSecretPayload) as refused:
+        await client.secrets().get_text("A")
+    assert said["value"] not in str(refused.value)
+    await client.secrets().put("B", "text")
+    assert await client.secrets().get_text("B") == "text"
+
+
+@pytest.mark.parametrize(
+    "value", [None, 5, 1.5, True, {"a": 1}, ["a"], ("a",), object(), "\ud800", "x" * MAX_SECRET_BYTES]
+)
+async def test_what_is_no_value_is_refused(bench, value: object) -> None:
+    """Nothing is sent, nothing is stored, and the error shows nothing of it."""
+    client, _ = await bench.owner()
+    secrets = client.secrets()
+    for call in (lambda: secrets.put("A", value), lambda: secrets.put_many({"B": "text", "A": value})):
+        with pytest.raises(InvalidSecretValue) as refused:
+            await call()
+        assert "xxx" not in str(refused.value) and (value is None or repr(value) not in str(refused.value))
+    assert () == await secrets.list()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"value": "YQ==", "encoding": "hex"},
+        {"value": "YQ==", "encoding": None},
+        {"value": "YQ==", "encoding": ["base64"]},
+        {"value": "YQ", "encoding": "base64"},
+        {"value": "YR==", "encoding": "base64"},
+        {"value": "%%%", "encoding": "base64"},
+        {"value": 5},
+        {"value": None},
+        b"not json",
+    ],
+)
+async def test_payloads_that_are_not_understood(bench, payload: dict[str, object] | bytes) -> None:
+    """What another client marked or damaged is not passed off as a value."""
+    client, _ = await bench.owner()
+    if isinstance(payload, dict):
+        payload = {"createdAt": "2026-01-01T00:00:00.000Z", "updatedAt": "2026-01-01T00:00:00.000Z", **payload}
+    await sealed(client, "A", payload)
+    with pytest.raises(InvalidSecretPayload):
+        await client.secrets().get("A")
+
+
+async def test_further_members_do_no_harm(bench) -> None:
+    """A payload of a later client is read for what is known of it."""
+    client, _ = await bench.owner()
+    times = {"createdAt": "2026-01-01T00:00:00.000Z", "updatedAt": "2026-01-02T00:00:00.000Z"}
+    await sealed(client, "A", {"value": "text", "more": [1], **times})
+    assert Secret("text", times["createdAt"], times["updatedAt"]) == await client.secrets().read("A")
+
+
+async def test_many_at_once(bench) -> None:
+    """Several secrets of one scope are written in one commit and read in the order of their names."""
+    secrets = (await bench.owner())[0].secrets()
+    values: dict[str, str | bytes] = {"C": "1", "A": b"2", "B": "3"}
+    await secrets.put_many(values, scope="mail")
+    assert list(values.items()) == list((await secrets.get_many(["C", "A", "MISSING", "B"], scope="mail")).items())
+    assert {} == await secrets.get_many(values)
+    assert ("A", "B", "C") == await secrets.list(scope="mail")
+    assert {} == await secrets.get_many([])
+
+
+async def test_one_that_does_not_open_ends_all(bench) -> None:
+    """The error notes which one it is about."""
+    client, _ = await bench.owner()
+    await client.secrets().put_many({"A": "1", "C": "3"})
+    await client.kv("secrets").put("vault/secrets/B", b"no envelope")
+    with pytest.raises(SealspaceError) as reported:
+        await client.secrets().get_many(["A", "B", "C"])
+    assert reported.value.__notes__ == ["this is about the secret B"]
+
+
+async def test_bad_names_are_refused_before_anything_is_sent(bench) -> None:
+    """One bad name among good ones, and nothing is written."""
+    secrets = (await bench.owner())[0].secrets()
+    for call in (lambda: secrets.put_many({"A": "1", "b": "2"}), lambda: secrets.get_many(["A", "b"])):
+        with pytest.raises(InvalidSecretName):
+            await call()
+    with pytest.raises(InvalidSecretScope):
+        await secrets.put_many({"A": "1"}, scope="default")
+    assert () == await secrets.list()
+
+
+async def test_a_secret_is_made_once(bench) -> None:
+    """`if_absent` does not overwrite."""
+    secrets = (await bench.owner())[0].secrets()
+    first = await secrets.put("A", "1", if_absent=True)
+    with pytest.raises(PreconditionFailed):
+        await secrets.put("A", "2", if_absent=True)
+    assert await secrets.get("A") == "1"
+    await secrets.put("A", "2", if_match=first)
+    assert await secrets.get("A") == "2"
+
+
+async def test_scopes_are_listed(bench) -> None:
+    """Each scope that holds a secret is named once, in its canonical form."""
+    client, _ = await bench.owner()
+    secrets = client.secrets()
+    assert () == await secrets.scopes()
+    for scope, name in ((None, "A"), ("Web App", "A"), ("web-app", "B"), ("mail", "A")):
+        await secrets.put(name, "1", scope=scope)
+    await client.kv("secrets").put("vault/secrets/scoped/No_Scope/A", b"1")
+    await client.kv("secrets").put("vault/secrets/scoped/other/no-name", b"1")
+    assert ("mail", "web-app") == await secrets.scopes()
+
+
+async def test_deleting_what_is_not_there(bench) -> None:
+    """A secret that was deleted is as absent as one that never was."""
+    secrets = (await bench.owner())[0].secrets()
+    await secrets.put("A", "1")
+    await secrets.delete("A")
+    for name in ("A", "NEVER"):
+        with pytest.raises(NotFound) as refused:
+            await secrets.delete(name)
+        assert refused.value.__notes__[-1] == f"this is about the secret {name}"
+
+
+async def test_another_network_than_the_default_one(bench) -> None:
+    """A network of the owner can be sealed to by name; whatever network it is, the secret is read the same way."""
+    client = await bench.client()
+    _, wallet = await bench.owner()
+    await client.sign_in(wallet, SignIn())
+    network = client.encryption.network("backup")
+    abilities = ("tinycloud.encryption/decrypt", "tinycloud.encryption/network.create")
+    await client.delegations.add_right(wallet, [allow(network.text, ability) for ability in abilities])
+    with pytest.raises(NetworkNotFound):
+        await client.secrets(network="backup").put("A", "1")
+    await client.encryption.ensure_network("backup")
+    await client.secrets(network="backup").put("A", "1")
+    assert network == (await client.secrets().envelope("A")).network
+    assert await client.secrets().get("A") == "1"
+
+
+@given(
+    st.binary(max_size=200)
+    | st.dictionaries(st.text(max_size=5), st.text(max_size=9)).map(lambda v: json.dumps(v).encode())
+)
+def test_fuzz_payloads(plaintext: bytes) -> None:
+    """Any plaintext is a secret or refused, and the error has nothing of it."""
+    try:
+        assert isinstance(read_payload(plaintext), Secret)
+    except InvalidSecretPayload as error:
+        assert error.__cause__ is None
