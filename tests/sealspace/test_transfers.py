@@ -1,0 +1,304 @@
+"""Values as streams, against a real node and against one that breaks off: whole, or not at all."""
+
+import asyncio
+import io
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from blake3 import blake3
+
+from sealspace.client import Client
+from sealspace.errors import (
+    InvalidInput,
+    NodeTimeout,
+    NotFound,
+    PreconditionFailed,
+    ResponseTooLarge,
+    TransferBroken,
+    ValueTooLarge,
+)
+from sealspace.transport import TransportSettings
+
+MIB = 1024 * 1024
+LARGE = bytes(range(256)) * (20 * MIB // 256 + 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that the node knows nothing of."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    return folder
+
+
+def pieces_of(size_bytes: int) -> Iterator[bytes]:
+    piece = bytes(range(256)) * 1024
+    for _ in range(size_bytes // len(piece)):
+        yield piece
+
+
+async def test_a_large_value_needs_no_setting(bench) -> None:
+    """Twenty megabytes are put and got like anything else."""
+    kv = (await bench.owner())[0].kv()
+    await kv.put("large", LARGE)
+    assert (await kv.get("large")).body == LARGE
+    with pytest.raises(ValueTooLarge) as refused:
+        await kv.get("large", max_bytes=MIB)
+    assert "stream" in refused.value.hint
+
+
+async def test_a_file_goes_up_and_comes_down(bench, folder: Path) -> None:
+    """The copy is the original; progress ends with everything, and type and metadata are kept."""
+    kv = (await bench.owner())[0].kv()
+    (folder / "there").write_bytes(LARGE)
+    up: list[tuple[int, int | None]] = []
+    down: list[tuple[int, int | None]] = []
+    etag = await kv.upload(
+        "film",
+        folder / "there",
+        content_type="video/mp4",
+        metadata={"title": "x"},
+        progress=lambda *moved: up.append(moved),
+    )
+    value = await kv.download("film", str(folder / "here"), progress=lambda *moved: down.append(moved))
+    assert (folder / "here").read_bytes() == LARGE
+    assert (b"", etag, "video/mp4", {"title": "x"}) == (value.body, value.etag, value.content_type, value.metadata)
+    for moved in (up, down):
+        assert len(moved) > 2 and moved == sorted(moved) and moved[-1] == (len(LARGE), len(LARGE))
+    assert ["here", "there"] == sorted(path.name for path in folder.iterdir())
+
+
+async def test_memory_is_bounded(bench, folder: Path) -> None:
+    """Neither the client nor the node holds a value that goes by as a stream."""
+    kv = (await bench.owner())[0].kv()
+    await kv.upload("warm", pieces_of(MIB))
+    await kv.download("warm", folder / "warm")
+    tracemalloc.start()
+    try:
+        await kv.upload("film", pieces_of(32 * MIB))
+        await kv.download("film", folder / "film")
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (folder / "film").stat().st_size == 32 * MIB
+    assert peak_bytes < 24 * MIB, peak_bytes
+
+
+async def test_forms_of_a_source(bench, folder: Path) -> None:
+    """A path, a file from where it stands, pieces of an iterator or of an asynchronous one: all are bytes."""
+    kv = (await bench.owner())[0].kv()
+    (folder / "file").write_bytes(b"..hello")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for piece in (b"hel", b"", b"lo"):
+            yield piece
+
+    with (folder / "file").open("rb") as file:
+        file.read(2)
+        for source in (file, io.BytesIO(b"hello"), pieces(), [b"hel", b"", b"lo"], iter([b"hello"])):
+            await kv.upload("a", source)
+            assert (await kv.get("a")).body == b"hello"
+    assert b"hello" == b"".join([piece async for piece in kv.stream("a")])
+    out = io.BytesIO()
+    await kv.download("a", out)
+    assert out.getvalue() == b"hello"
+    await kv.upload("empty", [])
+    await kv.download("empty", folder / "empty")
+    assert (folder / "empty").read_bytes() == b""
+
+
+@pytest.mark.parametrize("source", [b"bytes", bytearray(b"x"), 5, None, io.StringIO("text"), ["text"], [None, 1], "/"])
+async def test_what_is_no_source(bench, source: object) -> None:
+    """What gives no bytes is refused, and nothing is stored."""
+    kv = (await bench.owner())[0].kv()
+    if isinstance(source, list) and None in source:
+        source = [b"1", 1]
+    with pytest.raises(InvalidInput):
+        await kv.upload("a", source)
+    with pytest.raises(NotFound):
+        await kv.get("a")
+
+
+async def test_a_file_that_cannot_be_read(bench, folder: Path) -> None:
+    """The system's own error says which."""
+    kv = (await bench.owner())[0].kv()
+    with pytest.raises(FileNotFoundError):
+        await kv.upload("a", folder / "missing")
+    await kv.put("a", b"1")
+    with pytest.raises(FileNotFoundError):
+        await kv.download("a", folder / "missing" / "a")
+    with pytest.raises(InvalidInput):
+        await kv.download("a", folder)
+    with pytest.raises(NotFound):
+        await kv.download("b", folder / "b")
+    assert [] == list(folder.iterdir())
+
+
+async def test_a_source_that_fails_on_the_way(bench) -> None:
+    """What the source raises is what the caller gets, and nothing is stored."""
+    kv = (await bench.owner())[0].kv()
+
+    def failing() -> Iterator[bytes]:
+        yield b"x" * MIB
+        raise ArithmeticError("on purpose")
+
+    with pytest.raises(ArithmeticError, match="on purpose"):
+        await kv.upload("a", failing())
+    with pytest.raises(NotFound):
+        await kv.get("a")
+    await kv.put("a", b"the client goes on")
+
+
+@pytest.mark.parametrize("size", [b"x" * 10, b"x" * (MIB + 10)])
+async def test_a_file_that_changes_while_it_is_read(bench, folder: Path, size: bytes) -> None:
+    """A file that gets shorter or longer than announced is not stored in part."""
+    kv = (await bench.owner())[0].kv()
+    path = folder / "file"
+    path.write_bytes(b"x" * MIB)
+    with pytest.raises(InvalidInput, match="changed its size"):
+        await kv.upload("a", path, progress=lambda moved, _size: path.write_bytes(size))
+    with pytest.raises(NotFound):
+        await kv.get("a")
+
+
+async def test_conditions_hold_for_an_upload(bench) -> None:
+    """An upload is a put: it creates, or replaces a version that is named."""
+    kv = (await bench.owner())[0].kv()
+    etag = await kv.upload("a", [b"1"], if_absent=True)
+    with pytest.raises(PreconditionFailed):
+        await kv.upload("a", [b"2"], if_absent=True)
+    await kv.upload("a", [b"2"], if_match=etag)
+    with pytest.raises(PreconditionFailed):
+        await kv.upload("a", [b"3"], if_match=etag)
+    with pytest.raises(InvalidInput):
+        await kv.upload("a", [b"3"], if_absent=True, if_match=etag)
+    assert (await kv.get("a")).body == b"2"
+
+
+async def test_pages_are_iterated(bench) -> None:
+    """Pages come one after the other, and together are the list."""
+    kv = (await bench.owner())[0].kv()
+    await kv.put_many(dict.fromkeys("abcde", b"1"))
+    pages = [page.keys async for page in kv.pages(page_keys=2)]
+    assert [("a", "b"), ("c", "d"), ("e",)] == pages
+
+
+# --- nodes that break off ----------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def answering(bench, answer) -> AsyncIterator[Client]:
+    """A client of a server that is a node as far as `/info` goes, and answers calls by a function."""
+    owner, _ = await bench.owner()
+    node_id = (await owner.info()).node_id
+
+    async def info(_request: web.Request) -> web.Response:
+        return web.json_response({"protocol": 1, "nodeId": node_id, "version": "", "features": []})
+
+    app = web.Application(client_max_size=100 * MIB)
+    app.router.add_get("/info", info)
+    app.router.add_post("/invoke", answer)
+    settings = TransportSettings(timeout_s=0.5, tries=1, backoff_s=0)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        async with Client(
+            f"http://{host}:{port}", session=owner.session, settings=settings, clock=bench.clock
+        ) as client:
+            yield client
+    finally:
+        await runner.cleanup()
+
+
+def sending(body: bytes, *, size_bytes: int, etag: bytes | None = None, stalls: bool = False):
+    """Answer with a body of an announced size, then hang up, or do nothing."""
+    digest = blake3(body if etag is None else etag).hexdigest()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"ETag": f'"blake3-{digest}"', "Content-Length": str(size_bytes)})
+        await response.prepare(request)
+        await response.write(body)
+        assert request.transport is not None
+        if stalls:
+            await asyncio.Event().wait()
+        request.transport.close()
+        return response
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        sending(b"x" * MIB, size_bytes=2 * MIB),
+        sending(b"x" * MIB, size_bytes=2 * MIB, stalls=True),
+        sending(b"", size_bytes=1),
+        sending(b"x" * MIB, size_bytes=MIB, etag=b"another body"),
+    ],
+    ids=["cut", "stalled", "nothing", "other bytes"],
+)
+async def test_a_stream_that_is_cut_leaves_nothing(bench, folder: Path, broken) -> None:
+    """The error has a name, the file that was there before is as it was, and no draft is left."""
+    path = folder / "film"
+    path.write_bytes(b"before")
+    async with answering(bench, broken) as client:
+        with pytest.raises(TransferBroken) as reported:
+            await client.kv().download("film", path)
+        with pytest.raises(TransferBroken):
+            _ = [piece async for piece in client.kv().stream("film")]
+    assert path.read_bytes() == b"before"
+    assert [path] == list(folder.iterdir())
+    assert reported.value.moved_bytes <= MIB and "tinycloud.kv/get" in str(reported.value)
+
+
+async def test_a_stream_has_a_bound(bench, folder: Path) -> None:
+    """A node that sends more than it was asked for is not read on."""
+    async with answering(bench, sending(b"x" * MIB, size_bytes=MIB)) as client:
+        with pytest.raises(ResponseTooLarge):
+            await client.kv().download("film", folder / "film", max_bytes=1000)
+    assert [] == list(folder.iterdir())
+
+
+async def test_a_reader_who_stops_gives_the_connection_back(bench) -> None:
+    """Whoever leaves a stream unread can go on with the client."""
+    kv = (await bench.owner())[0].kv()
+    await kv.put("large", LARGE)
+    stream = kv.stream("large")
+    assert await anext(aiter(stream))
+    await stream.aclose()
+    assert (await kv.metadata("large")).etag
+
+
+async def test_a_node_that_trickles_is_given_up(bench) -> None:
+    """Bytes earn time, too few of them do not: nobody is kept waiting for ever."""
+
+    async def trickle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"ETag": '"1"', "Content-Length": str(MIB)})
+        await response.prepare(request)
+        while True:
+            await response.write(b"x")
+            await asyncio.sleep(0.01)
+
+    async with answering(bench, trickle) as client:
+        with pytest.raises(NodeTimeout):
+            await client.kv().get("film")
+        with pytest.raises(TransferBroken):
+            _ = [piece async for piece in client.kv().stream("film")]
+
+
+async def test_a_node_that_takes_nothing_is_given_up(bench) -> None:
+    """An upload that nobody reads ends too."""
+
+    async def deaf(_request: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    async with answering(bench, deaf) as client:
+        with pytest.raises(NodeTimeout):
+            await client.kv().upload("film", pieces_of(16 * MIB))
