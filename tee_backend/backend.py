@@ -1,20 +1,50 @@
 """Being a backend inside a TEE: prove what code this is, then read what owners granted to it.
 
-The session's key and the receiver keys are made inside the trust domain and stay there. An attestation binds both: the
-quote's report data name the node's challenge, the node, this backend's DID and one receiver key, and keys are then
-wrapped to exactly that receiver key. A party that relays or records any of it can open nothing.
+The receiver keys are made inside the trust domain and stay there. An attestation binds one: the quote's report data
+name the node's challenge, the node, this backend's DID and the receiver key, and keys are then wrapped to exactly that
+receiver key. A party that relays or records any of it can open nothing.
 
-Example:
-    async with Client("https://node.example", session=key_session(seed)) as client:
-        backend = Backend(client, source)
-        await backend.take_up(portable)
-        value = await backend.read_secret(owner_did, "API_KEY")
+What owners granted is kept in a folder, and the backend's own key comes from the platform's key service or from a file:
+after a restart it attests anew and reads on, without an owner, a wallet or a new grant.
+
+A backend in 15 lines at most, besides its imports; it publishes what it is, takes grants, and works with what it reads:
+
+    from pathlib import Path
+
+    from aiohttp import web
+
+    from tee_backend.backend import Backend
+    from tee_backend.evidence.dstack import DstackSource
+    from tee_backend.publishing import BackendSurface
+
+    async def main() -> web.Application:
+        agent = DstackSource.find()
+        backend = Backend.open("https://node.example", agent, folder=Path("/data/backend"), keys=agent)
+        manifest = {"app_id": "com.example.notes", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}}
+
+        async def work(request: web.Request) -> web.Response:
+            api_key = await backend.read_secret(request.query["owner"], "API_KEY")
+            return web.Response(text=f"worked with a key of {len(api_key)} characters")
+
+        app = web.Application()
+        app.router.add_get("/work", work)
+        BackendSurface(agent, did=backend.did, manifest=manifest, on_grant=backend.take_up).mount(app)
+        app.on_cleanup.append(lambda _: backend.close())
+        return app
+
+    web.run_app(main(), host="127.0.0.1", port=8080, auto_decompress=False)
+
+Without a key service: `keys=KeyFile(Path("/data/backend.key"))`, see `tee_backend.backend_key`. Without a TEE, to try
+it out: `tee_backend.evidence.simulated.SimulatedSource`, which proves nothing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Final
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
@@ -25,11 +55,23 @@ from sealspace.attestation import Attested
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.encryption import ReceiverKey, new_receiver_key
-from sealspace.errors import DecryptDenied, NodeFailure, NotGranted, Unauthorized
+from sealspace.errors import (
+    DecryptDenied,
+    DelegationRevoked,
+    InvalidPortableDelegation,
+    NodeFailure,
+    NotGranted,
+    ReleaseRefused,
+    Unauthorized,
+)
 from sealspace.portable import PortableDelegation
+from sealspace.session import Grant, key_session
 from tee_backend.attestation.report_data import report_data
-from tee_backend.evidence.source import EvidenceSource, take_quote
-from tee_backend.held_grants import HeldGrants, owners_of
+from tee_backend.backend_key import backend_seed
+from tee_backend.errors import FolderUnusable
+from tee_backend.evidence.source import EvidenceSource, KeySource, take_quote
+from tee_backend.grant_folder import GrantFolder, Holding
+from tee_backend.held_grants import HeldGrant, HeldGrants, owners_of
 
 RENEWAL_MARGIN_S: Final = 15.0
 """Evidence that ends sooner is renewed first: a request must not find it ended on arrival."""
@@ -40,6 +82,9 @@ PATIENCE_S: Final = 60.0
 
 _SHORTEST_PAUSE_S: Final = 1.0
 _NOTHING_DONE: Final = 503
+_FOR_WANT_OF_NEW_EVIDENCE: Final = frozenset({"not_attested", "evidence_expired", "age"})
+"""Refusals that end with new evidence: the node lost the former, or its clock or an owner's policy ends it sooner."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +110,7 @@ class Backend:
     Args:
         client: with a session of the backend's own key; what it was granted is taken up there.
         source: makes quotes; see `tee_backend.evidence`. Where its platform keeps an event log, the log is sent along.
+        folder: where grants are kept; what is in it is used from now on. None: they end with the process.
         clock: to renew evidence in time.
         entropy: for receiver keys; inside a trust domain it has to be one the host cannot foresee.
         patience_s: how many seconds `attest` waits in all where the node says when to retry; 0: not at all.
@@ -76,6 +122,7 @@ class Backend:
         client: Client,
         source: EvidenceSource,
         *,
+        folder: GrantFolder | None = None,
         clock: Clock | None = None,
         entropy: Entropy | None = None,
         patience_s: float = PATIENCE_S,
@@ -83,6 +130,7 @@ class Backend:
     ) -> None:
         self._client = client
         self._source = source
+        self._folder = folder
         self._clock = clock or SystemClock()
         self._entropy = entropy or SystemEntropy()
         self._patience_s = patience_s
@@ -90,7 +138,44 @@ class Backend:
         self._attestation: Attestation | None = None
         self._attested_at = 0.0
         self._renewing = asyncio.Lock()
-        self._held = HeldGrants()
+        kept = () if folder is None else folder.kept
+        self._held = HeldGrants(
+            read=(one.grant.cid for one in kept if one.was_read),
+            revoked=(one.grant.cid for one in kept if one.was_revoked),
+        )
+        if folder is not None:
+            client.use(replace(client.session, grants=tuple(one.grant for one in kept), pins=folder.pins))
+
+    @classmethod
+    def open(cls, url: str, source: EvidenceSource, *, folder: Path, keys: KeySource) -> Self:
+        """Return a backend that keeps its grants, with the DID that it had before. May block; asks no node.
+
+        Args:
+            url: address of the node.
+            source: makes quotes.
+            folder: where grants are kept; made with mode 0700 where it is absent. One process at a time.
+            keys: where its own key comes from: a source that has a key service (`DstackSource`), or a `KeyFile`.
+        Raises:
+            KeyUnusable, EvidenceSourceError: there is no key.
+            FolderUnusable, FolderDamaged, FolderOfAnother: see `GrantFolder`.
+            InvalidInput: the address.
+        """
+        client = Client(url, session=key_session(backend_seed(keys)))
+        return cls(client, source, folder=GrantFolder(folder, client.session.did))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the client, and leave the folder to another process."""
+        await self._client.close()
+        if self._folder is not None:
+            self._folder.close()
 
     @property
     def did(self) -> Principal:
@@ -103,39 +188,86 @@ class Backend:
         return self._attestation
 
     @property
+    def grants(self) -> tuple[HeldGrant, ...]:
+        """The grants that are held, in the order in which they are tried; revoked ones and ended ones among them."""
+        now = self._clock.now()
+        return tuple(self._held.described(grant, now=now) for grant in self._client.session.grants)
+
+    @property
     def owners(self) -> tuple[Principal, ...]:
         """The owners of the resources in the grants that are held and have not ended, the newest first."""
         now = self._clock.now()
         live = (grant for grant in self._client.session.grants if grant.is_live(now))
         return tuple(dict.fromkeys(owner for grant in live for owner in sorted(owners_of(grant))))
 
-    async def take_up(self, portable: PortableDelegation) -> Attestation:
-        """Use a grant from now on, before any earlier one, and attest under it.
+    async def take_up(self, *portables: PortableDelegation) -> Attestation:
+        """Use one grant, or several that belong together, from now on, before any earlier one, and attest under them.
 
-        An owner that grants anew means the new grant: an earlier one may have been revoked, and would be cited first.
-        Where evidence was submitted within QUIET_S, it stays: the node judges it anew at each release.
+        They are kept when this returns. An owner that grants anew means the new grant: an earlier one may have been
+        revoked, and would be cited first. Where evidence was submitted within QUIET_S, it stays: the node judges it
+        anew at each release.
 
+        Args:
+            portables: all or none is taken up.
         Raises:
-            InvalidPortableDelegation: it is for another DID, or has ended.
+            InvalidPortableDelegation: one is for another DID, or has ended; or there is none.
             GrantsFull: the bound on held grants is reached, and all of them are in use.
-            NotGranted, AttestationRefused, NodeRefused, TransportError: as `attest`.
+            FolderUnusable: they cannot be kept.
+            NotGranted, AttestationRefused, NodeRefused, TransportError: as `attest`; after AttestationRefused, or where
+                the node failed to judge the evidence, the grants are kept.
         """
-        grant, former, now = self._client.delegations.read(portable), self._client.session, self._clock.now()
-        held = self._held.with_new(grant, former.grants, now=now)  # before the request to the node: AT54
-        network = self._client.encryption.network(owner=portable.owner)
-        # The owner of its secrets is stated beside the token: a grant has to confirm it.
-        replace(former, grants=held).proofs_for([allow(network.text, DECRYPT)], now=now)
-        await self._client.delegations.take_up(portable)
-        session = self._client.session
-        held = self._held.with_new(grant, session.grants, now=now)
+        if not portables:
+            raise InvalidPortableDelegation("there is no grant to take up", hint="pass at least one")
+        new = [self._client.delegations.read(one) for one in portables]
+        networks = [self._client.encryption.network(owner=one.owner) for one in portables]
+        self._require_usable(new, networks)  # before the request to the node: AT54
+        before = self._client.session.grants
+        try:
+            for one in portables:
+                await self._client.delegations.take_up(one)
+            self._hold(new)
+            await self._store()
+        except BaseException:
+            self._drop({one.cid for one in new} - {one.cid for one in before})
+            raise
+        standing = self._attestation
+        if standing is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
+            return standing
+        return await self.attest(networks[0])
+
+    def _require_usable(self, new: Sequence[Grant], networks: Sequence[NetworkId]) -> None:
+        """Refuse grants for another DID, above the bound, or that do not confirm the owners stated beside them."""
+        session, now = self._client.session, self._clock.now()
+        grants = session.grants
+        for grant in new:
+            session.with_grant(grant)
+            grants = self._held.with_new(grant, grants, now=now)
+        for network in networks:
+            replace(session, grants=grants).proofs_for([allow(network.text, DECRYPT)], now=now)
+
+    def _hold(self, new: Sequence[Grant]) -> None:
+        """Hold new grants, and what they leave room for."""
+        session, now = self._client.session, self._clock.now()
+        held = session.grants
+        for grant in new:
+            held = self._held.with_new(grant, held, now=now)
+        self._held.forget_others(held)
         # Otherwise keys that were pinned for owners whose grants are gone would stay for ever as well.
         owners = frozenset(owner for one in held for owner in owners_of(one))
         pins = tuple(pin for pin in session.pins if parse_network_id(pin.network).owner in owners)
         self._client.use(replace(session, grants=held, pins=pins))
-        standing = self._attestation
-        if standing is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
-            return standing
-        return await self.attest(network)
+
+    def _drop(self, cids: Set[str]) -> None:
+        session = self._client.session
+        self._client.use(replace(session, grants=tuple(one for one in session.grants if one.cid not in cids)))
+
+    async def _store(self) -> None:
+        if self._folder is not None:
+            await asyncio.to_thread(self._folder.store, self._holding)
+
+    def _holding(self) -> Holding:
+        session = self._client.session
+        return Holding(session.grants, session.pins, self._held.read, self._held.revoked)
 
     async def attest(self, network: NetworkId) -> Attestation:
         """Prove to the node what code this is; evidence from before is replaced by it.
@@ -184,8 +316,9 @@ class Backend:
     async def read_secret(self, owner: str, name: str, *, scope: str | None = None) -> str | bytes:
         """Read and open a secret that an owner granted to this backend.
 
-        Evidence that is about to end is renewed first. Without evidence the node is asked all the same, and refuses
-        unless the owner wants none.
+        Evidence that is about to end is renewed first, and once where the node lost it or finds it too old. After a
+        restart with kept grants there is none, and the backend attests. A backend without a folder that did not attest
+        asks all the same, and is refused unless the owner wants no evidence.
 
         Args:
             owner: the owner's DID.
@@ -193,56 +326,100 @@ class Backend:
             scope: None for a global secret.
         Raises:
             NotFound: there is no such secret.
-            DecryptDenied: the node does not release the key: not attested, not approved, or revoked.
+            DelegationRevoked: the grant was revoked; it stays among `grants` as such.
+            DecryptDenied: the node does not release the key: not attested, not approved, or withdrawn.
             AttestationRefused: evidence had to be renewed, and was not accepted.
             NotGranted, Unauthorized, EncryptionError, NodeRefused, TransportError.
         """
-        # Readers side by side find the evidence near its end together; one of them renews it for all.
-        async with self._renewing:
-            standing = self._attestation
-            if standing is not None and standing.expires_at - self._clock.now() < RENEWAL_MARGIN_S:
-                standing = await self._renew(standing, owner)
-        receiver = None if standing is None else standing.receiver
         secrets = self._client.secrets(owner)
         get = allow(secrets.resource(name, scope=scope), KV_GET)
         decrypt = allow(self._client.encryption.network(owner=owner).text, DECRYPT)
+        standing, is_new = await self._evidence_for(owner, refused=None), False
         passed: set[str] = set()
         while True:
             by_get, by_decrypt = self._cited(get), self._cited(decrypt)
             try:
+                receiver = None if standing is None else standing.receiver
                 value = await secrets.get(name, scope=scope, receiver=receiver)
-            except (DecryptDenied, Unauthorized) as refusal:
-                of_key = isinstance(refusal, DecryptDenied)
-                if not self._passes_on(decrypt if of_key else get, by_decrypt if of_key else by_get, passed):
+            except DecryptDenied as denial:
+                refusal = denial.refusal
+                if standing is not None and not is_new and _wants_new_evidence(refusal):
+                    standing, is_new = await self._evidence_for(owner, refused=standing), True
+                elif not await self._passes_on(decrypt, by_decrypt, refusal, passed):
+                    if isinstance(refusal, DelegationRevoked):
+                        raise refusal from denial
+                    raise
+            except Unauthorized as refusal:
+                if not await self._passes_on(get, by_get, refusal, passed):
                     raise
             else:
-                self._held.was_read((*by_get, *by_decrypt))
+                await self._note_read((*by_get, *by_decrypt))
                 return value
+
+    async def _evidence_for(self, owner: str, *, refused: Attestation | None) -> Attestation | None:
+        """Return evidence to read with; readers side by side need it together, and one of them attests for all.
+
+        Args:
+            owner: whose secret is read.
+            refused: evidence that the node refuses for want of newer one; None: the current one may serve.
+        """
+        async with self._renewing:
+            standing = self._attestation
+            try:
+                if standing is None:
+                    return None if self._folder is None else await self._attest_by_any(self._network_of(owner))
+                is_ending = standing.expires_at - self._clock.now() < RENEWAL_MARGIN_S
+                return await self._renew(standing, owner) if is_ending or standing is refused else standing
+            except Unauthorized:
+                return standing  # no grant lets it attest any more: the answer to the read says why
+
+    def _network_of(self, owner: str) -> NetworkId:
+        return self._client.encryption.network(owner=owner)
+
+    async def _note_read(self, cids: Sequence[str]) -> None:
+        """Note what served: it gives way to no other grant, after a restart either."""
+        is_new = not self._held.read.issuperset(cids)
+        self._held.was_read(cids)
+        if is_new or (self._folder is not None and self._client.session.pins != self._folder.pins):
+            await self._store_marks()
+
+    async def _store_marks(self) -> None:
+        """Keep what was learnt of grants; where that fails, what was asked for is given all the same."""
+        try:
+            await self._store()
+        except FolderUnusable as error:
+            _log.warning("what was learnt of grants is not kept: %s", error)
 
     def _cited(self, wanted: Capability) -> tuple[str, ...]:
         return self._client.session.proofs_for([wanted], now=self._clock.now())
 
-    def _passes_on(self, wanted: Capability, refused: tuple[str, ...], passed: set[str]) -> bool:
+    async def _passes_on(
+        self, wanted: Capability, cited: tuple[str, ...], refusal: Unauthorized, passed: set[str]
+    ) -> bool:
         """Put a grant that the node refused behind all others; return whether another one covers what was wanted.
 
         Another holder of a grant of the owner's can delegate it to this backend, with conditions of its own, and
         revoke it: the grant that arrived last is not the only one that counts (AT54).
 
         Args:
-            wanted: what was asked for.
-            refused: what was cited for it.
+            wanted: what was asked for; one capability, so at most one grant was cited.
+            cited: for it.
+            refusal: what the node answered.
             passed: what was refused before in this attempt; added to.
         """
-        passed.update(refused)
+        passed.update(cited)
         session = self._client.session
-        last = tuple(one for one in session.grants if one.cid in refused)
-        self._client.use(replace(session, grants=(*(one for one in session.grants if one.cid not in refused), *last)))
-        return passed.isdisjoint(self._cited(wanted)) and bool(refused)
+        last = tuple(one for one in session.grants if one.cid in cited)
+        self._client.use(replace(session, grants=(*(one for one in session.grants if one.cid not in cited), *last)))
+        if isinstance(refusal, DelegationRevoked) and not self._held.revoked.issuperset(cited):
+            self._held.was_revoked(cited)
+            await self._store_marks()
+        return passed.isdisjoint(self._cited(wanted)) and bool(cited)
 
     async def _renew(self, standing: Attestation, owner: str) -> Attestation:
         """Attest anew under a grant of the secret's owner: the last grant taken up may have been revoked (AT54)."""
         try:
-            return await self._attest_by_any(self._client.encryption.network(owner=owner))
+            return await self._attest_by_any(self._network_of(owner))
         except NotGranted:
             if same_principal(standing.network.owner, owner):
                 raise
@@ -255,6 +432,10 @@ class Backend:
             cited = self._cited(decrypt)
             try:
                 return await self.attest(network)
-            except Unauthorized:
-                if not self._passes_on(decrypt, cited, passed):
+            except Unauthorized as refusal:
+                if not await self._passes_on(decrypt, cited, refusal, passed):
                     raise
+
+
+def _wants_new_evidence(refusal: Unauthorized) -> bool:
+    return isinstance(refusal, ReleaseRefused) and refusal.reason in _FOR_WANT_OF_NEW_EVIDENCE

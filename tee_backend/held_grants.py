@@ -1,20 +1,21 @@
 """Which grants a backend holds: any client may submit grants, so how many are kept is bounded (AT54).
 
-Ended grants are dropped first. Where an owner, or all together, would have more than the bound, the oldest grant from
-which nothing was ever read is dropped; where something was read from all of them, the new one is refused. So a client
-that submits useless grants displaces only other useless ones.
+Ended grants are dropped first. Where an owner, or all together, would have more than the bound, the oldest one that the
+node called revoked is dropped, else the oldest from which nothing was ever read; where something was read from all of
+them, the new one is refused. So a client that submits useless grants displaces only other useless ones.
 
 The owner of a grant is read from the resources in it: the node registered it, so its chain begins with their owners.
 The members beside the token are unverified.
 
 Example:
     held = HeldGrants()
-    session = replace(session, grants=held.with_new(grant, session.grants, now=clock.now()))
+    grants = held.with_new(grant, session.grants, now=clock.now())
     held.was_read(session.proofs_for(wanted, now=clock.now()))
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from capabilities.principals import Principal
 from capabilities.resources import root_of
@@ -27,18 +28,44 @@ MOST: Final = 1024
 """Grants that are held in all; a search through them is a fraction of a millisecond."""
 
 
+GrantState = Literal["live", "ended", "revoked"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldGrant:
+    """A grant that a backend holds, and how it stands.
+
+    Attributes:
+        grant: what was granted.
+        state: "revoked" once the node has refused it as revoked, until it has ended or has to give way to another one.
+    """
+
+    grant: Grant
+    state: GrantState
+
+
 class HeldGrants:
-    """Decides which grants are kept, and remembers from which something was read.
+    """Decides which grants are kept, and remembers from which something was read and which were revoked.
 
     Args:
         most_of_an_owner: bound for resources of one owner.
         most: bound in all.
+        read: cids of grants from which something was read before.
+        revoked: cids of grants that the node called revoked before.
     """
 
-    def __init__(self, *, most_of_an_owner: int = MOST_OF_AN_OWNER, most: int = MOST) -> None:
+    def __init__(
+        self,
+        *,
+        most_of_an_owner: int = MOST_OF_AN_OWNER,
+        most: int = MOST,
+        read: Iterable[str] = (),
+        revoked: Iterable[str] = (),
+    ) -> None:
         self._most_of_an_owner = most_of_an_owner
         self._most = most
-        self._read: frozenset[str] = frozenset()
+        self.read: frozenset[str] = frozenset(read)
+        self.revoked: frozenset[str] = frozenset(revoked)
 
     def with_new(self, grant: Grant, held: Sequence[Grant], *, now: float) -> tuple[Grant, ...]:
         """Return the grants to hold from now on, the new one first.
@@ -54,20 +81,36 @@ class HeldGrants:
         for owner in owners_of(grant):
             self._evict(kept, [one for one in kept if owner in owners_of(one)], self._most_of_an_owner)
         self._evict(kept, kept, self._most)
-        self._read &= {grant.cid, *(one.cid for one in kept)}
         return (grant, *kept)
+
+    def forget_others(self, grants: Iterable[Grant]) -> None:
+        """Forget what was noted of any but these grants."""
+        held = {one.cid for one in grants}
+        self.read &= held
+        self.revoked &= held
 
     def was_read(self, cids: Iterable[str]) -> None:
         """Note that a secret was opened by these grants."""
-        self._read |= frozenset(cids)
+        self.read |= frozenset(cids)
+
+    def was_revoked(self, cids: Iterable[str]) -> None:
+        """Note that the node calls these grants revoked: for ever, so they are the first to give way."""
+        self.revoked |= frozenset(cids)
+
+    def described(self, grant: Grant, *, now: float) -> HeldGrant:
+        """Return a grant with how it stands."""
+        if not grant.is_live(now):
+            return HeldGrant(grant, "ended")
+        return HeldGrant(grant, "revoked" if grant.cid in self.revoked else "live")
 
     def _evict(self, kept: list[Grant], among: Sequence[Grant], most: int) -> None:
         if len(among) < most:
             return
-        unread = [one for one in among if one.cid not in self._read]
-        if not unread:
+        revoked = [one for one in among if one.cid in self.revoked]
+        unread = [one for one in among if one.cid not in self.read]
+        if not revoked and not unread:
             raise GrantsFull(f"{most} grants are held, and all of them serve")
-        kept.remove(unread[-1])
+        kept.remove((revoked or unread)[-1])
 
 
 def owners_of(grant: Grant) -> frozenset[Principal]:

@@ -1,21 +1,29 @@
 """A backend's own HTTP surface: evidence for any client with a nonce, and a route for grants (AT50 to AT54).
 
     GET  /.well-known/sealspace/backend?nonce=    what this backend is, bound to the nonce by a fresh quote
-    POST /.well-known/sealspace/backend/grants    a portable delegation to this backend's DID; 204 when it is taken up
+    POST /.well-known/sealspace/backend/grants    a portable delegation to this backend's DID, or a bundle of them; 204
+                                                  when it is taken up
 
-An application mounts it beside its own routes. Its server has to provide TLS and must not decompress bodies
-(`AppRunner(app, auto_decompress=False)`): a megabyte of them is a second of work. Each request to the first route costs
+An application mounts it beside its own routes, in aiohttp (`mount`) or in any server of ASGI (`asgi`); both answer the
+same, by `answer`. The server has to provide TLS, bounds heads and connections, and must not decompress bodies (aiohttp:
+`AppRunner(app, auto_decompress=False)`): a megabyte of them is a second of work. Each request to the first route costs
 the platform some 40 ms, so quotes are made one at a time and few may wait: beyond that it answers 503.
 
 Example:
-    surface = BackendSurface(source, did=backend.did, manifest=manifest, on_grant=take_up)
-    surface.mount(app)
+    surface = BackendSurface(source, did=backend.did, manifest=manifest, on_grant=backend.take_up)
+    surface.mount(app)                  # aiohttp
+    application = surface.asgi(app)     # Starlette, FastAPI, Django, …
+
+Source: ASGI specification, versions 2.0 to 3.0, HTTP and lifespan.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Final
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import web
@@ -24,7 +32,7 @@ from capabilities.principals import Principal, same_principal
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import Json
 from sealspace.errors import BackendAnswerInvalid, InvalidPortableDelegation, SealspaceError
-from sealspace.portable import PortableDelegation, decode_portable
+from sealspace.portable import PortableDelegation, decode_bundle
 from sealspace.published import (
     EVIDENCE_PATH,
     GRANTS_PATH,
@@ -36,6 +44,7 @@ from sealspace.published import (
 )
 from sealspace.session import read_grant
 from tee_backend.attestation.report_data import published_report_data
+from tee_backend.errors import KeepingError
 from tee_backend.evidence.errors import EvidenceSourceError
 from tee_backend.evidence.source import EvidenceSource, take_quote
 from tee_backend.grant_rates import GrantRates
@@ -45,12 +54,72 @@ MOST_WAITING: Final = 16
 BODY_S: Final = 10.0
 """Seconds in which a grant has to arrive: a client that sends half of one occupies memory meanwhile."""
 MOST_GRANTS_UNDER_WAY: Final = 4
-"""Grants that are being taken up; beyond that they are answered 503."""
+"""Requests with grants that are being taken up; beyond that they are answered 503."""
 
-ClientOf = Callable[[web.Request], str | None]
+_MAX_QUERY_CHARS: Final = 1024
+_log = logging.getLogger(__name__)
+
+# Messages of ASGI are dictionaries whose values depend on their type.
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApplication = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurfaceRequest:
+    """A request, whatever server it came through.
+
+    Attributes:
+        method: in capitals.
+        path: below the place where the surface is mounted.
+        query: as it was sent, percent-encoded.
+        headers: as they were sent, names in lower case; see `header`.
+        address: of the client's connection; None where the server does not know.
+        body: what arrives, piece by piece; raises ClientGone where the client leaves.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Sequence[tuple[str, str]] = field(repr=False)
+    address: str | None
+    body: AsyncIterator[bytes] = field(repr=False)
+
+    def header(self, name: str) -> str | None:
+        """Return the first header of this name, in whatever case it is written; None: there is none."""
+        return next((value for given, value in self.headers if given == name.lower()), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurfaceAnswer:
+    """An answer; for HEAD the server leaves the body out.
+
+    Attributes:
+        status: HTTP status.
+        headers: names in lower case, without the length.
+        body: all of it.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = field(default=b"", repr=False)
+
+
+class ClientGone(Exception):
+    """The client left before its request was whole; there is nobody to answer."""
+
+
+class OnGrant(Protocol):
+    """Takes up grants that belong together, as `Backend.take_up` does."""
+
+    def __call__(self, *portables: PortableDelegation) -> Awaitable[object]:
+        """Take up all or none; raises SealspaceError where they cannot be used; its text is sent back."""
+        ...
+
+
+ClientOf = Callable[[SurfaceRequest], str | None]
 """Returns the sender of a grant, by which grants are counted; None: not counted by itself."""
-OnGrant = Callable[[PortableDelegation], Awaitable[None]]
-"""Takes up a grant to this backend; raises SealspaceError where it cannot be used; its text is sent back."""
 
 
 class BackendSurface:
@@ -61,7 +130,7 @@ class BackendSurface:
         did: the backend's; its key stays inside the trust domain.
         manifest: an app manifest; what it lists under `secrets` is what owners are asked for.
         compose: text of the compose file that the event log names; None shows none.
-        on_grant: called with each grant that arrives and names this DID; None: grants arrive another way.
+        on_grant: called with the grants of each request, all of which name this DID; None: grants arrive another way.
         client_of: returns the client by which grants are counted. By default the address of the connection, except for
             loopback, where a proxy is; an application behind another proxy that names its clients passes its own.
     Raises:
@@ -92,15 +161,86 @@ class BackendSurface:
         self._rates = GrantRates()
         self._client_of = client_of or _address_of
 
-    def mount(self, app: web.Application) -> None:
-        """Add the routes to an application."""
-        app.router.add_get(EVIDENCE_PATH, self._get_evidence)
-        if self._on_grant is not None:
-            app.router.add_post(GRANTS_PATH, self._post_grant)
+    # --- the two kinds of servers ----------------------------------------------------------------------------------
 
-    async def _get_evidence(self, request: web.Request) -> web.Response:
+    def mount(self, app: web.Application) -> None:
+        """Add the routes to an aiohttp application; other paths stay the application's."""
+
+        async def handle(request: web.Request) -> web.Response:
+            answer = await self.answer(
+                SurfaceRequest(
+                    method=request.method,
+                    path=EVIDENCE_PATH + request.match_info["rest"],
+                    query=request.rel_url.raw_query_string,
+                    headers=[(name.lower(), value) for name, value in request.headers.items()],
+                    address=request.remote,
+                    body=request.content.iter_any(),
+                )
+            )
+            return web.Response(status=answer.status, headers=answer.headers, body=answer.body or None)
+
+        app.router.add_route("*", EVIDENCE_PATH + "{rest:(?:/.*)?}", handle)
+
+    def asgi(self, inner: AsgiApplication | None = None) -> AsgiApplication:
+        """Return an ASGI application that answers what is the surface's.
+
+        Args:
+            inner: the program's own application, which gets everything else, its lifespan included; None: there is
+                none, other paths are 404.
+        """
+
+        async def application(scope: Message, receive: Receive, send: Send) -> None:
+            path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+            is_ours = path == EVIDENCE_PATH or path.startswith(EVIDENCE_PATH + "/")
+            if inner is not None and not (scope["type"] == "http" and is_ours):
+                await inner(scope, receive, send)
+            elif scope["type"] == "http":
+                await self._answer_asgi(scope, path, receive, send)
+            elif scope["type"] == "lifespan":
+                await _live(receive, send)
+            elif scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1000})
+
+        return application
+
+    async def _answer_asgi(self, scope: Message, path: str, receive: Receive, send: Send) -> None:
+        address = scope.get("client")
+        request = SurfaceRequest(
+            method=scope["method"],
+            path=path,
+            query=scope.get("query_string", b"").decode("latin-1"),
+            headers=[(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]],
+            address=None if address is None else address[0],
+            body=_body_of(receive),
+        )
+        try:
+            answer = await self.answer(request)
+        except ClientGone:
+            return
+        headers = {**answer.headers, "content-length": str(len(answer.body))}
+        if answer.status == 204:
+            del headers["content-length"]
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+        await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else answer.body})
+
+    # --- what is answered ------------------------------------------------------------------------------------------
+
+    async def answer(self, request: SurfaceRequest) -> SurfaceAnswer:
+        """Answer a request; the same for every kind of server.
+
+        Raises:
+            ClientGone: raised by the body; there is nobody to answer.
+        """
+        if request.path == EVIDENCE_PATH:
+            return await self._evidence(request) if request.method in ("GET", "HEAD") else _not_allowed("GET, HEAD")
+        if request.path == GRANTS_PATH and self._on_grant is not None:
+            return await self._take_grant(request, self._on_grant) if request.method == "POST" else _not_allowed("POST")
+        return _problem(404, "not-found", f"{EVIDENCE_PATH} says what this backend is")
+
+    async def _evidence(self, request: SurfaceRequest) -> SurfaceAnswer:
         """Answer a nonce with a quote over it."""
-        nonce = decode_url(request.query.get("nonce"))
+        nonce = decode_url(_nonce_of(request.query))
         if nonce is None or len(nonce) != NONCE_BYTES:
             return _problem(400, "nonce-malformed", f"ask with ?nonce=, {NONCE_BYTES} random bytes in base64url")
         if self._waiting >= MOST_WAITING:
@@ -112,27 +252,27 @@ class BackendSurface:
                 # A quote comes out of a file system or a socket, neither of which belongs on the event loop.
                 quoted = await asyncio.to_thread(take_quote, self._source, bound)
         except EvidenceSourceError as exc:
-            return _problem(503, exc.code, "the platform gives no quote now")
+            return _no_quote(exc)
         finally:
             self._waiting -= 1
         log = None if quoted.event_log is None else quoted.event_log.to_json()
         body = encode_published(nonce, self._statement, quote=quoted.quote, event_log=log)
-        return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
+        headers = {"content-type": "application/json", "cache-control": "no-store"}
+        return SurfaceAnswer(status=200, headers=headers, body=body)
 
-    async def _post_grant(self, request: web.Request) -> web.Response:
-        """Hand a grant to the application (AT54)."""
-        assert self._on_grant is not None  # the route is there only then
+    async def _take_grant(self, request: SurfaceRequest, on_grant: OnGrant) -> SurfaceAnswer:
+        """Hand the grants of a request to the application (AT54)."""
         try:
-            async with asyncio.timeout(BODY_S):
+            async with asyncio.timeout(BODY_S):  # AT57
                 body = await _bounded_body(request)
         except TimeoutError:
             return _problem(408, "grant-too-slow", f"a grant arrives within {BODY_S:g} s")
         if body is None:
             return _problem(413, "grant-too-large", f"a grant has at most {MAX_GRANT_BYTES} bytes")
         try:
-            portable = decode_portable(body)
+            portables = _grants_in(request, body)
             # The token alone has authority, so its audience is read there.
-            is_ours = same_principal(read_grant(portable.header).delegate, self._did)
+            is_ours = all(same_principal(read_grant(one.header).delegate, self._did) for one in portables)
         except InvalidPortableDelegation as exc:
             return _problem(400, exc.code, str(exc))
         if not is_ours:
@@ -142,18 +282,42 @@ class BackendSurface:
             return _problem(503, "grants-busy", "others hand in grants; send it again in a moment")
         self._grants_under_way += 1
         try:
-            await self._on_grant(portable)
+            await on_grant(*portables)
+        except KeepingError as exc:  # it names places of this machine
+            _log.error("a grant cannot be kept: %s", exc)
+            return _problem(503, exc.code, "the backend cannot keep grants now")
+        except EvidenceSourceError as exc:
+            return _no_quote(exc)
         except SealspaceError as exc:
             return _problem(409, exc.code, str(exc))
         finally:
             self._grants_under_way -= 1
-        return web.Response(status=204)
+        return SurfaceAnswer(status=204)
 
 
-def _address_of(request: web.Request) -> str | None:
+def _nonce_of(query: str) -> str | None:
+    try:
+        pairs = parse_qsl(query[:_MAX_QUERY_CHARS], keep_blank_values=True)
+    except ValueError:
+        return None
+    return next((value for name, value in pairs if name == "nonce"), None)
+
+
+def _grants_in(request: SurfaceRequest, body: bytes) -> tuple[PortableDelegation, ...]:
+    """Read the grants of a request; a compressed one is none, whatever the server made of it (AT57).
+
+    Raises:
+        InvalidPortableDelegation: it is something else.
+    """
+    if request.header("content-encoding") not in (None, "identity"):
+        raise InvalidPortableDelegation("a grant is sent without compression")
+    return decode_bundle(body)
+
+
+def _address_of(request: SurfaceRequest) -> str | None:
     """Return the address of a client, of IPv6 the network: one client may have all of a network."""
     try:
-        address = ip_address((request.remote or "").partition("%")[0])
+        address = ip_address((request.address or "").partition("%")[0])
     except ValueError:
         return None
     if isinstance(address, IPv6Address):
@@ -163,17 +327,49 @@ def _address_of(request: web.Request) -> str | None:
     return str(address if isinstance(address, IPv4Address) else ip_network((address, 64), strict=False))
 
 
-async def _bounded_body(request: web.Request) -> bytes | None:
-    """Read a body; None as soon as it is longer than a grant."""
+async def _bounded_body(request: SurfaceRequest) -> bytes | None:
+    """Read a body; None as soon as it is longer than a grant, or says that it will be."""
+    stated = request.header("content-length") or ""
+    if stated.isdecimal() and (len(stated) > 12 or int(stated) > MAX_GRANT_BYTES):
+        return None
     body = bytearray()
-    async for chunk in request.content.iter_any():
+    async for chunk in request.body:
         body += chunk
         if len(body) > MAX_GRANT_BYTES:
             return None
     return bytes(body)
 
 
-def _problem(status: int, code: str, detail: str) -> web.Response:
+async def _body_of(receive: Receive) -> AsyncIterator[bytes]:
+    """Yield the pieces of a request's body as an ASGI server delivers them."""
+    is_more = True
+    while is_more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        yield message.get("body", b"")
+        is_more = message.get("more_body", False)
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Follow a server's start and stop where no application of the program's does."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+def _not_allowed(allowed: str) -> SurfaceAnswer:
+    answer = _problem(405, "method-not-allowed", f"ask with {allowed}")
+    return SurfaceAnswer(status=405, headers={**answer.headers, "allow": allowed}, body=answer.body)
+
+
+def _no_quote(error: EvidenceSourceError) -> SurfaceAnswer:
+    return _problem(503, error.code, "the platform gives no quote now")
+
+
+def _problem(status: int, code: str, detail: str) -> SurfaceAnswer:
     body = msgspec.json.encode({"status": status, "code": code, "detail": detail})
-    headers = {"Retry-After": "2"} if status == 503 else {}
-    return web.Response(status=status, body=body, content_type="application/problem+json", headers=headers)
+    headers = {"content-type": "application/problem+json", **({"retry-after": "2"} if status == 503 else {})}
+    return SurfaceAnswer(status=status, headers=headers, body=body)

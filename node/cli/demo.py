@@ -29,7 +29,7 @@ from capabilities.resources import NetworkId
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.tokens import Capability
 from capabilities.ucan import UcanPayload, encode_ucan
-from encryption_network.policy import Measurements, Policy
+from encryption_network.policy import Policy
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import (
@@ -46,7 +46,7 @@ from sealspace.session import Session, key_session, read_grant
 from sealspace.transport import Request, Transport
 from sealspace.wallets import new_wallet
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import SimulatedPlatform, SimulatedSource, measurements_of
 
 from ..errors import ProcessFailed
 from .exit_status import INTERRUPTED
@@ -328,18 +328,6 @@ class CountingWallet:
         """Sign, and count."""
         self.signatures += 1
         return self.signer.sign_eip191(text)
-
-
-@dataclass(frozen=True, slots=True)
-class SimulatedSource:
-    """A trust domain that runs one program."""
-
-    platform: SimulatedPlatform
-    measurements: Measurements
-
-    def quote(self, report_data: bytes) -> bytes:
-        """Mint a quote over 64 bytes."""
-        return self.platform.mint_quote(self.measurements, report_data)
 
 
 class Story:

@@ -3,9 +3,11 @@
     EvidenceSourceError        evidence_source
     ├── SourceUnavailable      source_unavailable      nothing there that makes quotes, or it does not answer in time
     ├── SourceRefused          source_refused          it refuses the request
-    └── SourceMalformed        source_malformed        its answer is none, or a quote over something else
+    ├── SourceMalformed        source_malformed        its answer is none, or a quote over something else
+    └── PlatformFolderError    platform_folder         (simulated) a folder holds no simulated platform
 
-`detail` may hold words of the platform's; it is for the log of the backend itself. The codes are not in kebab-case: a
+Each message ends with what to do next. `detail` may hold words of the platform's; it is for the log of the backend
+itself. The codes are not in kebab-case: a
 body of the wire ends with them (`GET /attestation`, AT44).
 """
 
@@ -21,28 +23,36 @@ class EvidenceSourceError(Exception):
     Attributes:
         code: stable name of the kind.
         detail: what exactly was found.
+        hint: what to do next.
     """
 
     code: ClassVar[str] = "evidence_source"
+    hint: ClassVar[str] = "sealspace doctor"
 
     def __init__(self, detail: str) -> None:
         self.detail = detail[:MAX_DETAIL_CHARS]
-        super().__init__(f"{self.code}: {self.detail}")
+        super().__init__(f"{self.code}: {self.detail}; next: {self.hint}")
 
 
 class SourceUnavailable(EvidenceSourceError):
     """There is no such interface here, it is one of another technology, or it does not answer in time."""
 
     code = "source_unavailable"
+    hint = (
+        "mount the guest agent's socket into the container, or run in a TDX guest with configfs; to try things out "
+        "without one: tee_backend.evidence.simulated"
+    )
 
 
 class SourceRefused(EvidenceSourceError):
     """The interface refuses a proper request, or another process used it at the same time."""
 
     code = "source_refused"
+    hint = "try again; if it stays, read the log of the guest agent, or of the kernel"
 
 
 class SourceMalformed(EvidenceSourceError):
     """The answer is too large, not of the expected shape, or a quote with other report data."""
 
     code = "source_malformed"
+    hint = "find out which program answers on the agent's socket, and whether its version is one of dstack's"

@@ -1,9 +1,16 @@
-"""A TDX platform in software: genuine formats, real signatures, a root of its own.
+"""A TDX platform in software: genuine formats, real signatures, a root of its own. NOTHING IS PROVEN BY IT.
 
-It is a source of evidence for development and tests, not a mode of the verifier: its quotes take the same path as any
-other, and pass only where the operator configured its root certificate. Under Intel's root they are refused.
+Whoever has the platform's folder or seed can make every quote, for every code, on any machine; the host sees all
+memory, and every key that the simulated key service gives. Use it to try things out and in tests. Never put a secret of
+value behind it, and never trust its root on a node or as an owner who keeps any.
+
+It is a source of evidence, not a mode of the verifier: its quotes take the same path as any other, and pass only where
+the operator configured its root certificate. Under Intel's root they are refused.
 
 Example:
+    source = SimulatedSource.load(Path("tee"), compose="services: …")     # a folder of `sealspace backend simulate`
+    backend = Backend.open(url, source, folder=Path("backend"), keys=source)
+
     platform = SimulatedPlatform.from_seed(entropy.token(32))
     quote = platform.mint_quote(measurements_of("backend"), report_data)
     root = parse_trust_root(platform.root_der)
@@ -13,6 +20,7 @@ Source: Intel TDX DCAP quote formats 4 and 5; Intel PCS API v4; Intel SGX PCK Ce
 """
 
 import hashlib
+import hmac
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +47,9 @@ from ._pki import (
     raw_point,
     sign_raw,
 )
+from .errors import EvidenceSourceError
+from .simulated_log import MintedLog, mint_event_log
+from .source import Quoted
 
 MIN_SEED_BYTES = 16
 DEFAULT_FMSPC = b"sealsp"
@@ -55,12 +66,16 @@ _OLD_MODULE_DATE = "2023-08-09T00:00:00Z"
 _QE_SIGNER = hashlib.sha256(b"simulated quoting enclave signer").digest()
 _QE_ATTRIBUTES = bytes.fromhex("1500000000000000e700000000000000")
 _QE_AUTH = bytes(range(32))
+_IMAGE = "sealspace example image"
 _ROOT_FILE = "root-ca.pem"
 _LEAF_CHAIN_FILE = "pck-chain.pem"
 
 
-class PlatformFolderError(Exception):
+class PlatformFolderError(EvidenceSourceError):
     """A folder does not contain a simulated platform, or contains a broken one."""
+
+    code = "platform_folder"
+    hint = "make one in a new folder: sealspace backend simulate FOLDER"
 
 
 def measurements_of(code: str) -> Measurements:
@@ -172,7 +187,7 @@ class SimulatedPlatform:
             fmspc = parse_platform(leaf, authority).fmspc
             platform = cls(Pki(keys=keys, fmspc=fmspc, home_fmspc=fmspc))
         except (OSError, ValueError, TypeError, MalformedCertificate) as exc:
-            raise PlatformFolderError(f"no simulated platform in {folder.name!r}") from exc
+            raise PlatformFolderError(f"no simulated platform in {folder}") from exc
         if platform.pck_chain_pem.encode() != chain_pem:
             raise PlatformFolderError("keys and certificates do not belong together")
         return platform
@@ -207,6 +222,12 @@ class SimulatedPlatform:
     def pck_chain_pem(self) -> str:
         """Leaf, authority and root, PEM, as every quote carries them."""
         return pem_of(*self._chain)
+
+    @property
+    def key_secret(self) -> bytes:
+        """What the simulated key service derives its keys from, 32 bytes."""
+        secret = self._pki.keys["root"].private_numbers().private_value
+        return hashlib.sha256(b"sealspace/simulated-key-service/1\x00" + secret.to_bytes(32, "big")).digest()
 
     @property
     def fmspc(self) -> bytes:
@@ -351,6 +372,49 @@ class SimulatedPlatform:
             ],
             "tcbLevels": [level],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedSource:
+    """A simulated trust domain: a source of quotes and of keys. NOTHING IS PROVEN BY IT, see the module.
+
+    Attributes:
+        platform: makes the quotes.
+        measurements: of the code that is said to run; RTMR3 comes from the log where there is one.
+        minted: the event log; None: the platform keeps none.
+    """
+
+    platform: SimulatedPlatform
+    measurements: Measurements
+    minted: MintedLog | None = None
+
+    @classmethod
+    def load(cls, folder: Path, *, compose: str) -> "SimulatedSource":
+        """Return a simulated domain on a platform that was saved, in which a compose file was started.
+
+        Raises:
+            PlatformFolderError: as `SimulatedPlatform.load`.
+        """
+        minted = mint_event_log(hashlib.sha256(compose.encode()).digest())
+        return cls(SimulatedPlatform.load(folder), measurements_of(_IMAGE), minted)
+
+    def quote(self, report_data: bytes) -> bytes:
+        """Mint a quote over 64 bytes of report data."""
+        return self.quote_with_log(report_data).quote
+
+    def quote_with_log(self, report_data: bytes) -> Quoted:
+        """Mint a quote over 64 bytes of report data, with the log."""
+        quote = self.platform.mint_quote(self._measured(), report_data)
+        return Quoted(quote, None if self.minted is None else self.minted.log)
+
+    def key(self, path: str) -> bytes:
+        """Return a key for a path, as a key service would: the same for one platform and code, whatever the process."""
+        measured = self._measured()
+        registers = (measured.mrtd, measured.rtmr0, measured.rtmr1, measured.rtmr2, measured.rtmr3 or bytes(48))
+        return hmac.digest(self.platform.key_secret, b"".join(registers) + path.encode(), hashlib.sha256)
+
+    def _measured(self) -> Measurements:
+        return self.measurements if self.minted is None else self.minted.run_on(self.measurements)
 
 
 def _header(kind: BodyKind) -> bytes:

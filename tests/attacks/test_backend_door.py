@@ -20,8 +20,8 @@ from tee_backend.publishing import BackendSurface
 
 
 def _surface(platform: SimulatedPlatform) -> BackendSurface:
-    async def take_up(portable: PortableDelegation) -> None:
-        raise AssertionError(portable)
+    async def take_up(*portables: PortableDelegation) -> None:
+        raise AssertionError(portables)
 
     return BackendSurface(
         Domain(platform, measurements_of("approved")),

@@ -433,6 +433,17 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "backend of both to open": (
         "attacks/test_held_grants.py::test_an_envelope_of_another_owner_is_no_secret_of_an_outsider",
     ),
+    "3.5 the host reads or copies the folder in which a backend keeps grants, or its key file": (
+        "sealspace/test_kept_backend.py::test_no_key_is_on_disk",
+        "tee_backend/test_grant_folder.py::test_what_was_kept_is_there_again",
+        "tee_backend/test_backend_key.py::test_a_file_is_made_once",
+        "tee_backend/test_backend_key.py::test_the_key_of_a_key_service",
+    ),
+    "3.5 the host changes or removes files of that folder": (
+        "tee_backend/test_grant_folder.py::test_a_damaged_grant_is_set_aside",
+        "tee_backend/test_grant_folder.py::test_what_is_no_file_is_set_aside",
+        "tee_backend/test_grant_folder.py::test_a_damaged_state_stops_the_start",
+    ),
     "3.5 incomplete or compressed grants take a backend's memory and time": (
         "attacks/test_backend_door.py::test_half_a_grant_is_not_held_for_ever",
         "attacks/test_backend_door.py::test_a_packed_grant_is_not_unpacked",

@@ -79,10 +79,10 @@ class Program:
     secrets: tuple[str, ...]
     read: dict[str, str | bytes] = field(default_factory=dict)
 
-    async def take_up(self, portable: PortableDelegation) -> None:
-        await self.backend.take_up(portable)
+    async def take_up(self, *portables: PortableDelegation) -> None:
+        await self.backend.take_up(*portables)
         for name in self.secrets:
-            self.read[name] = await self.backend.read_secret(portable.owner, name)
+            self.read[name] = await self.backend.read_secret(portables[0].owner, name)
 
 
 @asynccontextmanager

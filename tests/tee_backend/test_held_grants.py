@@ -29,6 +29,7 @@ def taken(held: HeldGrants, *new: Grant, now: float = NOW) -> tuple[Grant, ...]:
     grants: tuple[Grant, ...] = ()
     for one in new:
         grants = held.with_new(one, grants, now=now)
+        held.forget_others(grants)
     return grants
 
 
@@ -85,9 +86,26 @@ def test_what_is_gone_is_not_remembered_as_read() -> None:
     ended = held.with_new(grant("a", expires_at=NOW + 1), (), now=NOW)
     held.was_read(["a"])
     grants = held.with_new(grant("b"), ended, now=NOW + 1)
+    held.forget_others(grants)
     grants = held.with_new(grant("a"), grants, now=NOW + 1)
     assert ["c", "a"] == names(held.with_new(grant("c"), grants, now=NOW + 1))
     assert ["d", "c"] == names(held.with_new(grant("d"), taken(held, *map(grant, "ac")), now=NOW + 1))
+
+
+def test_revoked_grants_give_way_first() -> None:
+    """What the node called revoked goes before an unread one, and although something was read from it."""
+    held = HeldGrants(most=3)
+    grants = taken(held, *map(grant, "abc"))
+    held.was_read("abc")
+    held.was_revoked("b")
+    assert ["live", "revoked", "live"] == [held.described(one, now=NOW).state for one in grants]
+    assert ["d", "c", "a"] == names(held.with_new(grant("d"), grants, now=NOW))
+
+
+def test_how_an_ended_grant_stands() -> None:
+    """The end of a grant is said of it, whether or not it was revoked before."""
+    held = HeldGrants(revoked=["a"])
+    assert "ended" == held.described(grant("a", expires_at=NOW), now=NOW).state
 
 
 def test_one_client_leaves_room_for_others() -> None:

@@ -1,7 +1,7 @@
 """`sealspace backend serve`: an example backend for trying out grants; in a trust domain, or in a simulated one.
 
-It does what every backend does: its key is made where it runs, it publishes evidence, accepts grants, attests, and
-reads what it was granted. `GET /` tries to read everything now and reports the results, never a value.
+It does what every backend does: it publishes evidence, accepts grants, attests, and reads what it was granted; with
+`--keep` again after a restart. `GET /` tries to read everything now and reports the results, never a value.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,18 +18,17 @@ from aiohttp import web
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.strict_json import Json
-from encryption_network.policy import Measurements
 from sealspace.client import Client
 from sealspace.errors import DecryptDenied, SealspaceError
 from sealspace.portable import PortableDelegation
 from sealspace.printable import printable
 from sealspace.session import key_session
 from tee_backend.backend import Backend
+from tee_backend.backend_key import KeyFile
 from tee_backend.evidence.dstack import DstackSource
 from tee_backend.evidence.errors import EvidenceSourceError
-from tee_backend.evidence.simulated import PlatformFolderError, SimulatedPlatform, measurements_of
-from tee_backend.evidence.simulated_log import MintedLog, mint_event_log
-from tee_backend.evidence.source import EvidenceSource, Quoted
+from tee_backend.evidence.simulated import PlatformFolderError, SimulatedPlatform, SimulatedSource
+from tee_backend.evidence.source import EvidenceSource, KeySource
 from tee_backend.evidence.tsm import TsmSource
 from tee_backend.publishing import BackendSurface
 
@@ -39,10 +38,10 @@ from ..shared import shared
 from ..terminal import print_lines
 
 EXAMPLE_COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
-_IMAGE: Final = "sealspace example image"
 _MAX_COMPOSE_BYTES: Final = 64 * 1024
 
 Quotes = Literal["dstack", "tsm"]
+Keys = Literal["platform", "file"]
 
 
 @click.command("simulate")
@@ -99,6 +98,20 @@ def _made(folder: Path) -> SimulatedPlatform:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Compose file: in a simulated domain, the code that runs.",
 )
+@click.option(
+    "--keep",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where grants are kept, so that a restart needs no owner; without it they end with the process.",
+)
+@click.option(
+    "--key",
+    "key_kind",
+    type=click.Choice(["platform", "file"]),
+    default="platform",
+    show_default=True,
+    help="With --keep: where the backend's key comes from, the platform's key service or a file in DIR.",
+)
 @click.option("--name", default="Example backend", show_default=True, help="What owners are shown.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address; TLS is a proxy's matter.")
 @click.option(
@@ -109,14 +122,16 @@ def serve(
     platform_folder: Path | None,
     quotes: Quotes,
     compose_file: Path | None,
+    keep: Path | None,
+    key_kind: Keys,
     name: str,
     host: str,
     port: int,
 ) -> None:
     """Run an example backend until SIGTERM or SIGINT: it publishes evidence, takes grants, and reads what it got.
 
-    Prints `listening on http://HOST:PORT` on standard error. `GET /` says what it can read at this moment. Its key
-    lives as long as it runs.
+    Prints `listening on http://HOST:PORT` on standard error. `GET /` says what it can read at this moment. Without
+    --keep, its key lives as long as it runs.
     """
     node = shared().node
     if node is None:
@@ -124,52 +139,47 @@ def serve(
     compose = EXAMPLE_COMPOSE if compose_file is None else _read_compose(compose_file)
     source, shown = _source(platform_folder, quotes, compose, is_named=compose_file is not None)
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
-    asyncio.run(_serve(_Settings(node, secrets, source, shown, name), host, port))
+    backend = _backend(node, source, keep, key_kind)
+    asyncio.run(_serve(_Settings(backend, secrets, source, shown, name), host, port))
+
+
+def _backend(node: str, source: EvidenceSource, keep: Path | None, key_kind: Keys) -> Backend:
+    if keep is None:
+        return Backend(Client(node, session=key_session(SystemEntropy().token(32))), source)
+    return Backend.open(node, source, folder=keep, keys=_keys(source, keep, key_kind))
 
 
 @dataclass(frozen=True, slots=True)
 class _Settings:
-    node: str
+    backend: Backend
     secrets: tuple[str, ...]
     source: EvidenceSource
     compose: str | None
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class SimulatedDomain:
-    """A simulated trust domain in which one compose file was started."""
-
-    platform: SimulatedPlatform
-    image: Measurements
-    minted: MintedLog
-
-    def quote(self, report_data: bytes) -> bytes:
-        """Mint a quote over 64 bytes."""
-        return self.quote_with_log(report_data).quote
-
-    def quote_with_log(self, report_data: bytes) -> Quoted:
-        """Mint a quote over 64 bytes, with the log."""
-        quote = self.platform.mint_quote(self.minted.run_on(self.image), report_data)
-        return Quoted(quote, self.minted.log)
-
-
 def _source(folder: Path | None, quotes: Quotes, compose: str, *, is_named: bool) -> tuple[EvidenceSource, str | None]:
     """Return the source of quotes, and the compose file to show: in a real domain only one that was named."""
-    if folder is not None:
-        try:
-            platform = SimulatedPlatform.load(folder)
-        except PlatformFolderError as error:
-            raise ConfigurationError(str(error), hint=f"sealspace backend simulate {folder}") from None
-        minted = mint_event_log(hashlib.sha256(compose.encode()).digest())
-        return SimulatedDomain(platform, replace(measurements_of(_IMAGE), rtmr3=None), minted), compose
     try:
+        if folder is not None:
+            return SimulatedSource.load(folder, compose=compose), compose
         source: EvidenceSource = DstackSource.find() if quotes == "dstack" else TsmSource()
+    except PlatformFolderError as error:
+        raise ConfigurationError(error.detail, hint=f"sealspace backend simulate {folder}") from None
     except EvidenceSourceError as error:
         raise ConfigurationError(
             f"this machine gives no quotes: {error.detail}", hint="to try it out: --simulate FOLDER"
         ) from None
     return source, compose if is_named else None
+
+
+def _keys(source: EvidenceSource, folder: Path, kind: Keys) -> KeySource:
+    """Return where the key of a backend that keeps its grants comes from."""
+    if kind == "file":
+        return KeyFile(folder / "backend.key")
+    if not isinstance(source, KeySource):
+        raise ConfigurationError("this platform has no key service", hint="add --key file")
+    return source
 
 
 def _read_compose(path: Path) -> str:
@@ -187,18 +197,17 @@ def _read_compose(path: Path) -> str:
 class _Program:
     """The program of the example backend."""
 
-    client: Client
     backend: Backend
     secrets: tuple[str, ...]
 
-    async def take_up(self, portable: PortableDelegation) -> None:
-        """Accept a grant and read what it gives; what cannot be read is reported to the sender."""
-        await self.backend.take_up(portable)
+    async def take_up(self, *portables: PortableDelegation) -> None:
+        """Accept grants and read what they give; what cannot be read is reported to the sender."""
+        await self.backend.take_up(*portables)
         for name in self.secrets:
-            if any(resource.path.endswith(f"/{name}") for resource in portable.resources):
-                print_lines(
-                    f"{name} of {printable(portable.owner)}: {await self._read(portable.owner, name)}", err=True
-                )
+            for portable in portables:
+                if any(resource.path.endswith(f"/{name}") for resource in portable.resources):
+                    read = await self._read(portable.owner, name)
+                    print_lines(f"{name} of {printable(portable.owner)}: {read}", err=True)
 
     async def _read(self, owner: str, name: str) -> str:
         value = await self.backend.read_secret(owner, name)
@@ -226,9 +235,8 @@ async def _serve(settings: _Settings, host: str, port: int) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with Client(settings.node, session=key_session(SystemEntropy().token(32))) as client:
-        backend = Backend(client, settings.source)
-        program = _Program(client, backend, settings.secrets)
+    async with settings.backend as backend:
+        program = _Program(backend, settings.secrets)
         runner = runner_of(_application(settings, program))
         await runner.setup()
         try:

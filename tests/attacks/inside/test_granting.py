@@ -230,7 +230,7 @@ async def test_one_client_cannot_shut_the_door(yard: Yard) -> None:
         did=program.backend.did,
         manifest={**manifest, "secrets": {"API_KEY": True}},
         on_grant=program.take_up,
-        client_of=lambda request: request.headers.get("X-Client"),
+        client_of=lambda request: request.header("X-Client"),
     )
     owner, outsider = await owner_of(yard), await owner_of(yard)
     theirs, grant = [await yard.grant(one, program.backend.did) for one in (outsider, owner)]

@@ -1,0 +1,332 @@
+"""A backend that keeps its grants: what a restart needs, what it finds, and what is never kept by halves."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests_support import FixedClock
+
+from capabilities.tokens import Capability
+from encryption_network.policy import Measurements, Policy
+from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.errors import (
+    DecryptDenied,
+    DelegationRevoked,
+    InvalidPortableDelegation,
+    NodeRefused,
+    NotGranted,
+    ReleaseRefused,
+    Unauthorized,
+)
+from sealspace.portable import PortableDelegation, portable_of
+from sealspace.session import key_session, read_grant
+from tee_backend.backend import Backend
+from tee_backend.errors import FolderUnusable
+from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.grant_folder import GrantFolder
+
+APPROVED = measurements_of("approved")
+GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"
+SEED = bytes(range(32))
+
+
+@dataclass
+class Source:
+    """A trust domain that runs one program; counts its quotes."""
+
+    platform: SimulatedPlatform
+    measurements: Measurements = APPROVED
+    quotes: int = 0
+
+    def quote(self, data: bytes) -> bytes:
+        self.quotes += 1
+        return self.platform.mint_quote(self.measurements, data)
+
+
+@dataclass
+class Machine:
+    """Where a backend runs, with a folder that outlives its processes."""
+
+    bench: object
+    path: Path
+    source: Source
+
+    async def start(self, path: Path | None = None, clock: FixedClock | None = None) -> Backend:
+        """Start the backend's program anew."""
+        bench = self.bench
+        client = await bench.client(key_session(SEED))  # type: ignore[attr-defined]  # a bench
+        folder = GrantFolder(path or self.path, client.session.did)
+        clock = clock or bench.clock  # type: ignore[attr-defined]  # a bench
+        return Backend(client, self.source, folder=folder, clock=clock, entropy=bench.entropy)  # type: ignore[attr-defined]  # a bench
+
+
+@pytest.fixture
+def machine(bench, tmp_path: Path) -> Machine:
+    return Machine(bench, tmp_path / "kept", Source(bench.platform))
+
+
+@pytest.fixture
+async def owner(bench) -> Client:
+    """An owner with a secret."""
+    client, _ = await bench.owner()
+    await client.secrets().put("API_KEY", "value")
+    return client
+
+
+def for_kv(owner: Client) -> Capability:
+    return allow(owner.secrets().resource("API_KEY"), GET)
+
+
+def for_keys(owner: Client) -> Capability:
+    return allow(owner.encryption.network().text, DECRYPT)
+
+
+async def granted(
+    owner: Client, backend: Backend, wanted: Sequence[Capability] | None = None, *, did: str | None = None
+) -> PortableDelegation:
+    policy = Policy(measurements=(APPROVED,))
+    return await owner.delegations.delegate(
+        did or backend.did, wanted or [for_kv(owner), for_keys(owner)], policy=policy
+    )
+
+
+async def read(backend: Backend, owner: Client) -> str:
+    return await backend.read_secret(owner.session.owner, "API_KEY")
+
+
+def states(backend: Backend) -> list[str]:
+    return [one.state for one in backend.grants]
+
+
+def on_disk(machine: Machine) -> int:
+    return len(list((machine.path / "grants").glob("*.json")))
+
+
+# --- restarts --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_restart_needs_no_owner(machine: Machine, owner: Client) -> None:
+    """The new process has the same DID, attests once for all that read at once, and reads; its receiver key is new."""
+    before = await machine.start()
+    await before.take_up(await granted(owner, before))
+    assert "value" == await read(before, owner)
+    await before.close()
+    machine.source.quotes = 0
+
+    after = await machine.start()
+    assert (before.did, None, ["live"]) == (after.did, after.attestation, states(after))
+    assert (owner.session.owner,) == after.owners
+    assert ["value"] * 5 == await asyncio.gather(*(read(after, owner) for _ in range(5)))
+    assert 1 == machine.source.quotes
+    assert before.attestation.receiver.private_key != after.attestation.receiver.private_key
+
+
+async def test_no_key_is_on_disk(machine: Machine, owner: Client) -> None:
+    """The folder holds tokens and public keys: neither the backend's key, nor a receiver key, nor a value (AT58)."""
+    backend = await machine.start()
+    await backend.take_up(await granted(owner, backend))
+    assert "value" == await read(backend, owner)
+    files = [one for one in machine.path.rglob("*") if one.is_file()]
+    assert {"backend.json", "lock"} < {one.name for one in files}
+    written = b"".join(one.read_bytes() for one in files)
+    receiver = backend.attestation.receiver.private_key
+    for secret in (SEED, receiver, b"value"):
+        assert secret not in written and secret.hex().encode() not in written
+
+
+async def test_network_keys_are_kept(machine: Machine, owner: Client, bench) -> None:
+    """A network whose key this backend has seen is known after a restart too (EN30)."""
+    backend = await machine.start()
+    await backend.take_up(await granted(owner, backend))
+    await read(backend, owner)
+    await backend.close()
+    folder = GrantFolder(machine.path, backend.did)
+    folder.close()
+    assert [owner.encryption.network().text] == [pin.network for pin in folder.pins]
+    assert [True] == [one.was_read for one in folder.kept]
+
+
+async def test_a_revoked_grant_stays_listed(machine: Machine, owner: Client) -> None:
+    """A read under it is `DelegationRevoked`, each time and after a restart; the grant is listed as revoked."""
+    backend = await machine.start()
+    portable = await granted(owner, backend)
+    await backend.take_up(portable)
+    await owner.delegations.revoke(portable)
+    for _ in range(2):
+        with pytest.raises(DelegationRevoked) as refused:
+            await read(backend, owner)
+        assert refused.value.hint
+        assert [(portable.cid, "revoked")] == [(one.grant.cid, one.state) for one in backend.grants]
+    await backend.close()
+
+    backend = await machine.start()
+    assert ["revoked"] == states(backend)
+    with pytest.raises(DelegationRevoked):
+        await read(backend, owner)
+    await backend.take_up(await granted(owner, backend))
+    assert "value" == await read(backend, owner) and ["live", "revoked"] == states(backend)
+    await backend.close()
+    assert ["live", "revoked"] == states(await machine.start())
+
+
+async def test_ended_grants_are_listed_until_the_next_one_comes(machine: Machine, owner: Client, bench) -> None:
+    """A grant that has ended opens nothing, and goes when another one is taken up."""
+    backend = await machine.start()
+    await backend.take_up(await granted(owner, backend))
+    bench.clock.advance(8 * 86_400)
+    assert (["ended"], ()) == (states(backend), backend.owners)
+    await backend.close()
+    assert ["ended"] == states(await machine.start())
+
+
+async def test_a_copied_folder(machine: Machine, owner: Client, tmp_path: Path) -> None:
+    """Two programs with one key read side by side, each under evidence of its own."""
+    first = await machine.start()
+    await first.take_up(await granted(owner, first))
+    shutil.copytree(machine.path, tmp_path / "copy")
+    second = await machine.start(tmp_path / "copy")
+    for _ in range(2):
+        for one in (first, second):
+            assert "value" == await read(one, owner)
+    assert 2 == machine.source.quotes
+
+
+# --- evidence --------------------------------------------------------------------------------------------------------
+
+
+async def test_evidence_that_ended_at_the_node(machine: Machine, owner: Client, bench) -> None:
+    """A backend whose clock is behind takes its evidence for good; where the node has none, it attests and reads."""
+    behind = FixedClock(bench.clock.now())
+    backend = await machine.start(clock=behind)
+    await backend.take_up(await granted(owner, backend))
+    first = backend.attestation
+    assert "value" == await read(backend, owner) and 1 == machine.source.quotes
+    bench.clock.advance(first.expires_at - bench.clock.now() + 1)
+    assert ["value"] * 3 == await asyncio.gather(*(read(backend, owner) for _ in range(3)))
+    assert 2 == machine.source.quotes
+
+
+async def test_an_owner_s_limit_of_age(machine: Machine, owner: Client, bench) -> None:
+    """An owner may demand evidence younger than the node's own limit; the backend makes it then, once for a read."""
+    backend = await machine.start()
+    policy = Policy(measurements=(APPROVED,), max_age_s=30)
+    wanted = [for_kv(owner), for_keys(owner)]
+    await backend.take_up(await owner.delegations.delegate(backend.did, wanted, policy=policy))
+    bench.clock.advance(31)
+    assert "value" == await read(backend, owner) and 2 == machine.source.quotes
+    assert "value" == await read(backend, owner) and 2 == machine.source.quotes
+
+
+async def test_evidence_that_will_never_do(machine: Machine, owner: Client) -> None:
+    """Code that is not approved is refused at once: no new quote changes that."""
+    machine.source.measurements = measurements_of("other")
+    backend = await machine.start()
+    await backend.take_up(await granted(owner, backend))
+    with pytest.raises(DecryptDenied) as denial:
+        await read(backend, owner)
+    assert isinstance(denial.value.refusal, ReleaseRefused)
+    assert ("measurement", 1) == (denial.value.refusal.reason, machine.source.quotes)
+
+
+async def test_no_quote_is_made_for_what_was_not_granted(machine: Machine, owner: Client) -> None:
+    """A name of an owner who granted nothing costs the platform nothing."""
+    backend = await machine.start()
+    with pytest.raises(NotGranted):
+        await read(backend, owner)
+    assert 0 == machine.source.quotes
+
+
+# --- several grants --------------------------------------------------------------------------------------------------
+
+
+async def test_grants_that_belong_together(machine: Machine, owner: Client) -> None:
+    """One for the space and one for the network open a secret together, after a restart too; neither does alone."""
+    backend = await machine.start()
+    parts = [await granted(owner, backend, [one]) for one in (for_kv(owner), for_keys(owner))]
+    with pytest.raises(NotGranted):
+        await backend.take_up(parts[0])
+    assert ([], 0) == (states(backend), on_disk(machine))
+    await backend.take_up(*parts)
+    assert "value" == await read(backend, owner)
+    await backend.close()
+    backend = await machine.start()
+    assert "value" == await read(backend, owner) and ["live", "live"] == states(backend)
+    await owner.delegations.revoke(parts[1])
+    with pytest.raises(DelegationRevoked):
+        await read(backend, owner)
+    assert {parts[0].cid: "live", parts[1].cid: "revoked"} == {one.grant.cid: one.state for one in backend.grants}
+
+
+async def test_nothing_to_take_up(machine: Machine) -> None:
+    """No grant at all is a mistake that is said."""
+    with pytest.raises(InvalidPortableDelegation) as refused:
+        await (await machine.start()).take_up()
+    assert refused.value.hint
+
+
+async def test_all_or_none(machine: Machine, owner: Client, bench) -> None:
+    """Of grants that belong together none is held or kept where one is for another DID, or the node refuses one."""
+    backend = await machine.start()
+    good, foreign = await granted(owner, backend), await granted(owner, backend, did=key_session(bytes(32)).did)
+    with pytest.raises(InvalidPortableDelegation):
+        await backend.take_up(good, foreign)
+    forged = await granted(owner, backend, [for_keys(owner)])
+    forged = _with_another_signature(forged)
+    with pytest.raises((NodeRefused, InvalidPortableDelegation)):
+        await backend.take_up(good, forged)
+    assert ([], 0) == (states(backend), on_disk(machine))
+    await backend.take_up(good)
+    with pytest.raises((NodeRefused, InvalidPortableDelegation)):
+        await backend.take_up(good, forged)
+    assert (["live"], 1) == (states(backend), on_disk(machine))  # what was held before stays
+
+
+def _with_another_signature(portable: PortableDelegation) -> PortableDelegation:
+    head, _, signature = portable.header.rpartition(".")
+    other = "A" if signature[5] != "A" else "B"
+    grant = read_grant(f"{head}.{signature[:5]}{other}{signature[6:]}")
+    return portable_of(grant, owner=portable.owner, host=portable.host)
+
+
+# --- disks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full(machine: Machine) -> Callable[[], object]:
+    """Make the folder unwritable from now on."""
+    return lambda: (machine.path / "grants").rename(machine.path / "away")
+
+
+async def test_a_grant_that_cannot_be_kept_is_not_taken_up(machine: Machine, owner: Client, full) -> None:
+    """A backend that said it took a grant up has it after a restart: otherwise it does not say so, and holds it not."""
+    backend = await machine.start()
+    full()
+    with pytest.raises(FolderUnusable, match="next: "):
+        await backend.take_up(await granted(owner, backend))
+    assert [] == states(backend) and backend.attestation is None
+
+
+async def test_a_read_does_not_need_the_disk(machine: Machine, owner: Client, full, caplog) -> None:
+    """What is learnt by a read is not kept then; the log says so, and the value is given."""
+    backend = await machine.start()
+    await backend.take_up(await granted(owner, backend))
+    full()
+    with caplog.at_level(logging.WARNING):
+        assert "value" == await read(backend, owner)
+    assert any("not kept" in one and "value" not in one for one in caplog.messages)
+
+
+async def test_a_backend_without_a_folder_forgets(bench, machine: Machine, owner: Client) -> None:
+    """Grants and key end with the process where nothing is kept, and nothing is written anywhere."""
+    backend = Backend(await bench.client(key_session(SEED)), machine.source, clock=bench.clock, entropy=bench.entropy)
+    await backend.take_up(await granted(owner, backend))
+    assert "value" == await read(backend, owner)
+    assert not machine.path.exists()
+    async with Backend(await bench.client(key_session(SEED)), machine.source, clock=bench.clock) as again:
+        with pytest.raises((NotGranted, Unauthorized)):
+            await read(again, owner)

@@ -1,0 +1,108 @@
+"""The backend of the module's docstring, run as it stands there: a real process, a real node, a guest agent."""
+
+import ast
+import asyncio
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+from running_node import running_node
+from simulators.agent import AgentSimulator, agent_on
+from tests_support import REPOSITORY
+
+import tee_backend.backend
+from sealspace.backends import hand_over
+from sealspace.client import Client
+from sealspace.wallets import new_wallet
+from tee_backend.attestation.trust_root import parse_trust_root
+from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated_log import mint_event_log
+from tee_backend.inspection import CollateralFolder, Inspector
+
+IMAGE = replace(measurements_of("image"), rtmr3=None)
+
+
+def program_of_the_docstring() -> str:
+    """Return the example, as a reader would copy it."""
+    text = tee_backend.backend.__doc__ or ""
+    (example,) = re.findall(r"^    from pathlib.*?^    web\.run_app[^\n]*\n", text, re.DOTALL | re.MULTILINE)
+    return textwrap.dedent(example)
+
+
+def test_it_has_fifteen_lines_at_most() -> None:
+    """Besides imports and blank lines, the program is no longer than it says."""
+    lines = program_of_the_docstring().splitlines()
+    assert 15 >= sum(bool(line.strip()) and not line.startswith(("from ", "import ")) for line in lines)
+
+
+@asynccontextmanager
+async def running(program: str, folder: Path) -> AsyncIterator[str]:
+    """Run a backend's program as a process of its own until the block ends; yields its address."""
+    with (folder / "errors.log").open("a") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-u", "-P", "-c", program),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd=folder,
+            env={"PYTHONPATH": str(REPOSITORY)},
+        )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(120):
+            line = (await process.stdout.readline()).decode()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert found, (line, (folder / "errors.log").read_text())
+        yield found[0]
+    finally:
+        process.terminate()
+        async with asyncio.timeout(120):
+            await process.communicate()
+
+
+async def _work(url: str, owner: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/work", params={"owner": owner}) as answer:
+        return answer.status, await answer.text()
+
+
+@pytest.mark.slow
+async def test_the_fifteen_lines(tmp_path: Path) -> None:
+    """It starts, is granted to, reads, reads again after a restart without its owner, and stops at a revocation (AT58)."""
+    platform = SimulatedPlatform.from_seed(b"the platform of the fifteen lines")
+    agent = AgentSimulator(platform, IMAGE, mint_event_log(bytes(32)))
+    with running_node(tmp_path, platform=platform, workers=1) as node:
+        program = program_of_the_docstring()
+        for written, here in (
+            ('"https://node.example"', repr(node.url)),
+            ('Path("/data/backend")', repr(str(tmp_path / "kept")).join(("Path(", ")"))),
+            ("DstackSource.find()", f"DstackSource.find((Path({str(tmp_path)!r}),))"),
+            ("port=8080", "port=0"),
+        ):
+            assert 1 == program.count(written)
+            program = program.replace(written, here)
+        ast.parse(program)
+        inspector = Inspector(CollateralFolder(tmp_path / "collateral"), root=parse_trust_root(platform.root_der))
+        async with agent_on(tmp_path / "dstack.sock", agent), Client(node.url) as owner:
+            await owner.sign_in(new_wallet())
+            await owner.secrets().put("API_KEY", "0123456789")
+            me = owner.session.owner
+            async with running(program, tmp_path) as url:
+                assert 500 == (await _work(url, me))[0]  # nothing granted yet
+                seen = await owner.backends.look(url, inspector)
+                portable = await owner.backends.grant(seen)
+                await hand_over(url, portable)
+                assert (200, "worked with a key of 10 characters") == await _work(url, me)
+            async with running(program, tmp_path) as url:
+                assert seen.did == (await owner.backends.look(url, inspector)).did
+                assert (200, "worked with a key of 10 characters") == await _work(url, me)
+                await owner.delegations.revoke(portable)
+                assert 500 == (await _work(url, me))[0]
+    log = (tmp_path / "errors.log").read_text()
+    assert "DelegationRevoked" in log and "NotGranted" in log
+    assert "0123456789" not in log and "Unclosed" not in log

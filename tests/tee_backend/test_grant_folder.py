@@ -1,0 +1,281 @@
+"""The folder in which a backend keeps its grants: whole after any crash, silent about nothing, of one backend alone."""
+
+import json
+import logging
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests_support import CountingEntropy
+
+from capabilities.principals import Principal
+from sealspace._minting import Claims, mint
+from sealspace.delegations import allow
+from sealspace.network_pins import NetworkPin
+from sealspace.session import Grant, key_session, read_grant
+from tee_backend.errors import FolderDamaged, FolderOfAnother, FolderUnusable, KeepingError
+from tee_backend.grant_folder import GrantFolder, Holding
+from tee_backend.held_grants import MOST
+
+SELF, OTHER, OWNER = (key_session(bytes([number]) * 32) for number in (1, 2, 3))
+ENTROPY = CountingEntropy()
+PIN = NetworkPin(f"urn:tinycloud:encryption:{OWNER.did}:default", bytes(32), 1)
+
+
+def grant(number: int = 0, to: Principal = SELF.did) -> Grant:
+    """A grant of the owner's to a backend."""
+    wanted = [allow(PIN.network, "tinycloud.encryption/decrypt")]
+    claims = Claims(audience=to, capabilities=wanted, proofs=(), expires_at=1_900_000_000 + number)
+    return read_grant(mint(OWNER.signer, claims, ENTROPY, issuer=OWNER.did))
+
+
+GRANTS = [grant(number) for number in range(3)]
+
+
+def opened(path: Path, did: Principal = SELF.did) -> GrantFolder:
+    return GrantFolder(path, did)
+
+
+def holding(*grants: Grant, pins: tuple[NetworkPin, ...] = (), read=(), revoked=()) -> Callable[[], Holding]:
+    return lambda: Holding(grants, pins, frozenset(read), frozenset(revoked))
+
+
+def kept_in(path: Path) -> list[tuple[str, bool, bool]]:
+    """What a new process finds there."""
+    folder = opened(path)
+    folder.close()
+    return [(one.grant.header, one.was_read, one.was_revoked) for one in folder.kept]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A folder with three grants, the last of which is the newest."""
+    path = tmp_path / "kept"
+    folder = opened(path)
+    for count in range(1, 4):
+        folder.store(holding(*reversed(GRANTS[:count]), pins=(PIN,)))
+    folder.close()
+    return path
+
+
+def file_of(path: Path, one: Grant) -> Path:
+    return path / "grants" / f"{one.cid}.json"
+
+
+def refused(path: Path, kind: type[KeepingError], did: Principal = SELF.did) -> str:
+    """How the folder is refused: by one kind of error, which says what to do next and shows no token."""
+    with pytest.raises(kind) as reported:
+        opened(path, did)
+    assert type(reported.value) is kind and reported.value.hint and str(path) in str(reported.value)
+    assert not any(one.header in str(reported.value) for one in GRANTS)
+    return str(reported.value)
+
+
+# --- kept -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_kept_is_there_again(path: Path) -> None:
+    """Grants in their order, what was read and revoked, and network keys survive; nobody else can read them."""
+    newest_first = [one.header for one in reversed(GRANTS)]
+    assert [(header, False, False) for header in newest_first] == kept_in(path)
+    folder = opened(path)
+    assert (PIN,) == folder.pins
+    folder.store(holding(*reversed(GRANTS), read=[GRANTS[0].cid], revoked=[GRANTS[2].cid]))
+    folder.close()
+    # Revoked ones are tried last, of whatever age.
+    assert [
+        (GRANTS[1].header, False, False),
+        (GRANTS[0].header, True, False),
+        (GRANTS[2].header, False, True),
+    ] == kept_in(path)
+    modes = {stat.S_IMODE(one.stat().st_mode) for one in path.rglob("*") if one.is_file()}
+    assert ({0o600}, 0o700, 0o700) == (modes, *(stat.S_IMODE(one.stat().st_mode) for one in (path, path / "grants")))
+
+
+def test_what_is_not_held_any_more_is_removed(path: Path) -> None:
+    """The folder holds what the backend holds, and nothing beside."""
+    folder = opened(path)
+    folder.store(holding(GRANTS[1]))
+    folder.close()
+    assert [GRANTS[1].header] == [header for header, *_ in kept_in(path)]
+    assert [file_of(path, GRANTS[1])] == list((path / "grants").iterdir())
+
+
+def test_only_what_changed_is_written(path: Path) -> None:
+    """A grant that arrives does not cost the writing of all others."""
+    before = {one: one.stat().st_mtime_ns for one in (path / "grants").iterdir()}
+    folder = opened(path)
+    folder.store(holding(grant(7), *reversed(GRANTS), pins=(PIN,)))
+    folder.close()
+    assert before.items() <= {one: one.stat().st_mtime_ns for one in (path / "grants").iterdir()}.items()
+    assert 4 == len(kept_in(path))
+
+
+def test_a_store_takes_what_holds_at_its_turn(path: Path) -> None:
+    """What is stored is asked for when it is this call's turn: no older state replaces a newer one."""
+    folder = opened(path)
+    asked: list[bool] = []
+
+    def current() -> Holding:
+        asked.append(True)
+        return holding(*GRANTS)()
+
+    folder.store(current)
+    folder.close()
+    assert [True] == asked
+
+
+@pytest.mark.parametrize("name", ["backend.json", "grants/x.json"])
+def test_a_crash_leaves_the_former_file(path: Path, name: str) -> None:
+    """A draft that a crash left behind is no grant and no state, and does not stop the next write."""
+    draft = path / name
+    draft.with_name(f".{draft.name}.new").write_bytes(b'{"v":1')
+    before = kept_in(path)
+    folder = opened(path)
+    folder.store(holding(*reversed(GRANTS)))
+    folder.close()
+    assert 3 == len(before) == len(kept_in(path))
+
+
+# --- damaged --------------------------------------------------------------------------------------------------------
+
+
+def _of_another(data: bytes) -> bytes:
+    return json.dumps(json.loads(data) | {"grant": grant(to=OTHER.did).header}).encode()
+
+
+def _with(**members: object) -> Callable[[bytes], bytes]:
+    return lambda data: json.dumps(json.loads(data) | members).encode()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[: len(data) // 2],
+        lambda data: b"\xff" * 10,
+        lambda data: b" " * 300_000,
+        _of_another,
+        _with(grant=GRANTS[2].header),
+        _with(grant=1),
+        _with(grant="no token"),
+        _with(v=2),
+        _with(number=-1),
+        _with(number=True),
+        _with(number=10**30),
+        _with(wasRead=1),
+        _with(more=1),
+    ],
+    ids=["empty", "cut", "no text", "too long", "another DID", "another grant", "no header", "no token", "version",
+         "number below", "number of a kind", "number above", "mark", "unknown member"],
+)  # fmt: skip
+def test_a_damaged_grant_is_set_aside(path: Path, caplog: pytest.LogCaptureFixture, damage) -> None:
+    """The others serve; the file is kept under another name, and the log names it with the next step (AT58)."""
+    victim = file_of(path, GRANTS[0])
+    damaged = damage(victim.read_bytes())
+    victim.write_bytes(damaged)
+    with caplog.at_level(logging.WARNING):
+        assert [GRANTS[2].header, GRANTS[1].header] == [header for header, *_ in kept_in(path)]
+    aside = victim.with_suffix(".unreadable")
+    assert damaged == aside.read_bytes() and not victim.exists()
+    (said,) = caplog.messages
+    assert str(aside) in said and "next: " in said and GRANTS[0].header not in said
+
+
+@pytest.mark.parametrize("kind", ["open to others", "a link", "a pipe", "a folder"])
+def test_what_is_no_file_is_set_aside(path: Path, tmp_path: Path, kind: str) -> None:
+    """Nothing is followed, and nothing is waited for."""
+    victim = file_of(path, GRANTS[0])
+    data = victim.read_bytes()
+    if kind == "open to others":
+        victim.chmod(0o644)
+    else:
+        victim.unlink()
+    if kind == "a link":
+        (tmp_path / "elsewhere").write_bytes(data)
+        victim.symlink_to(tmp_path / "elsewhere")
+    elif kind == "a pipe":
+        os.mkfifo(victim, 0o600)
+    elif kind == "a folder":
+        victim.mkdir()
+    assert 2 == len(kept_in(path))
+    assert victim.with_suffix(".unreadable") in set((path / "grants").iterdir())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(b"[]"),
+        lambda file: file.write_bytes(_with(v=2)(file.read_bytes())),
+        lambda file: file.write_bytes(_with(networks=[{}])(file.read_bytes())),
+        lambda file: file.write_bytes(_with(did=None)(file.read_bytes())),
+        lambda file: file.write_bytes(b" " * 2_000_000),
+        lambda file: file.unlink(),
+        lambda file: file.chmod(0o666),
+    ],
+    ids=["empty", "no object", "version", "pins", "no did", "too long", "missing", "open to others"],
+)
+def test_a_damaged_state_stops_the_start(path: Path, damage) -> None:
+    """Keys that were pinned are not forgotten because a file is damaged or missing (AT58)."""
+    file = path / "backend.json"
+    damage(file)
+    left = file.read_bytes() if file.exists() else None
+    assert "backend.json" in refused(path, FolderDamaged)
+    assert left == (file.read_bytes() if file.exists() else None)
+
+
+def test_more_grants_than_a_backend_holds(path: Path) -> None:
+    """They are counted before one of them is read."""
+    for number in range(MOST):
+        (path / "grants" / f"{number}.json").touch()
+    assert str(MOST) in refused(path, FolderDamaged)
+    assert MOST + 3 == len(list((path / "grants").glob("*.json")))
+
+
+# --- whose ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_folder_of_another_key(path: Path) -> None:
+    """Grants to another DID are no use; the message names both, and says what belongs together."""
+    said = refused(path, FolderOfAnother, OTHER.did)
+    assert SELF.did in said and OTHER.did in said
+    assert 3 == len(kept_in(path))
+
+
+def test_one_process_at_a_time(path: Path) -> None:
+    """A second backend on the folder is refused, until the first one leaves it."""
+    folder = opened(path)
+    assert "another process" in refused(path, FolderUnusable)
+    folder.close()
+    folder.close()
+    with pytest.raises(FolderUnusable, match="next: "):
+        folder.store(holding())
+    assert 3 == len(kept_in(path))
+
+
+@pytest.mark.parametrize("which", ["", "grants"])
+@pytest.mark.parametrize("mode", [0o750, 0o707])
+def test_a_folder_that_is_open_to_others(path: Path, which: str, mode: int) -> None:
+    """Where others could put grants or read them, nothing is read."""
+    (path / which).chmod(mode)
+    assert "chmod 700" in refused(path, FolderUnusable)
+
+
+def test_no_folder_can_be_made(tmp_path: Path) -> None:
+    """A file in its place is named with what to look at."""
+    (tmp_path / "kept").write_bytes(b"")
+    assert "ls -ld" in refused(tmp_path / "kept", FolderUnusable)
+
+
+def test_a_folder_that_cannot_be_written(path: Path) -> None:
+    """What was kept before stands, and the error says what to look at."""
+    folder = opened(path)
+    (path / "grants").rename(path / "moved")
+    with pytest.raises(FolderUnusable, match="next: "):
+        folder.store(holding(grant(9), *GRANTS))
+    folder.close()
+    (path / "moved").rename(path / "grants")
+    assert 3 == len(kept_in(path))

@@ -1,0 +1,416 @@
+"""One surface, two kinds of servers: every answer is the same in aiohttp and under ASGI.
+
+The ASGI server is played by hand: what it sends and receives is what the specification says, and nothing else.
+"""
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+import aiohttp
+import pytest
+from backend_site import Domain, serving
+from tests_support import CountingEntropy
+
+from capabilities.strict_base64 import encode_url
+from sealspace._minting import Claims, mint
+from sealspace.delegations import allow
+from sealspace.errors import GrantsFull
+from sealspace.portable import MAX_BUNDLED, PortableDelegation, encode_portable, portable_of
+from sealspace.published import EVIDENCE_PATH, GRANTS_PATH, MAX_GRANT_BYTES, parse_published
+from sealspace.session import key_session, read_grant
+from tee_backend import publishing
+from tee_backend.errors import FolderUnusable
+from tee_backend.evidence.errors import SourceRefused
+from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.publishing import AsgiApplication, BackendSurface, Message, SurfaceRequest
+
+SELF, OWNER = key_session(bytes(32)), key_session(bytes(range(32)))
+ENTROPY = CountingEntropy()
+NONCE = bytes(range(32))
+MANIFEST: dict[str, Any] = {"app_id": "com.example", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}}
+
+Headers = Sequence[tuple[str, str]]
+Answer = tuple[int, dict[str, str], bytes]
+Ask = Callable[..., Awaitable[Answer]]
+
+
+def portable(to: str = SELF.did) -> PortableDelegation:
+    """A grant of the owner's, as it is handed in."""
+    wanted = [allow(f"urn:tinycloud:encryption:{OWNER.did}:default", "tinycloud.encryption/decrypt")]
+    claims = Claims(audience=to, capabilities=wanted, proofs=(), expires_at=1_900_000_000)
+    grant = read_grant(mint(OWNER.signer, claims, ENTROPY, issuer=OWNER.did))
+    return portable_of(grant, owner=OWNER.did, host="http://127.0.0.1:1")
+
+
+def bundle(*grants: PortableDelegation, form: str = "notes.delegation-bundle", version: object = 1) -> bytes:
+    texts = [encode_portable(one).decode() for one in grants]
+    return json.dumps({"format": form, "version": version, "delegations": texts}).encode()
+
+
+class Taken:
+    """A program that notes what it took up, or refuses it."""
+
+    def __init__(self) -> None:
+        self.grants: list[tuple[PortableDelegation, ...]] = []
+        self.error: Exception | None = None
+
+    async def __call__(self, *portables: PortableDelegation) -> None:
+        if self.error is not None:
+            raise self.error
+        self.grants.append(portables)
+
+
+@pytest.fixture
+def taken() -> Taken:
+    return Taken()
+
+
+@pytest.fixture
+def surface(machine: SimulatedPlatform, taken: Taken) -> BackendSurface:
+    source = Domain(machine, measurements_of("notes"))
+    return BackendSurface(source, did=SELF.did, manifest=MANIFEST, on_grant=taken)
+
+
+# --- the two servers --------------------------------------------------------------------------------------------------
+
+
+async def asked_of(
+    application: AsgiApplication,
+    method: str,
+    path: str,
+    *,
+    query: str = "",
+    headers: Headers = (),
+    body: Iterable[bytes] = (),
+    events: Sequence[Message] | None = None,
+    **scope: Any,
+) -> Answer:
+    """Play an ASGI server that sends one request; what the application sends has to be a whole answer.
+
+    Args:
+        application: under test.
+        body: the pieces in which it arrives.
+        events: what `receive` returns instead, the last for ever; an empty list: nothing, for ever.
+    """
+    pieces = [*body] or [b""]
+    arriving: list[Message] = [
+        {"type": "http.request", "body": piece, "more_body": number < len(pieces)}
+        for number, piece in enumerate(pieces, 1)
+    ]
+    waiting = list(arriving if events is None else events)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        if not waiting:
+            await asyncio.get_running_loop().create_future()
+        return waiting.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    given: Message = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "query_string": query.encode(),
+        "headers": [(name.encode(), value.encode()) for name, value in headers],
+        "client": ("192.0.2.1", 1),
+        **scope,
+    }
+    async with asyncio.timeout(30):
+        await application(given, receive, send)
+    if not sent:
+        return 0, {}, b""
+    assert ["http.response.start", "http.response.body"] == [one["type"] for one in sent]
+    start, rest = sent
+    assert all(isinstance(part, bytes) and part == part.strip() for pair in start["headers"] for part in pair)
+    named = {name.decode(): value.decode() for name, value in start["headers"]}
+    assert all(name == name.lower() for name in named) and not rest.get("more_body")
+    return start["status"], named, rest["body"]
+
+
+@pytest.fixture(params=["aiohttp", "asgi"])
+async def ask(request: pytest.FixtureRequest, surface: BackendSurface) -> AsyncIterator[Ask]:
+    """Ask the surface through one kind of server."""
+
+    async def by_asgi(method: str, path: str, **sent: Any) -> Answer:
+        return await asked_of(surface.asgi(), method, path, **sent)
+
+    if request.param == "asgi":
+        yield by_asgi
+        return
+    async with serving(surface) as url, aiohttp.ClientSession() as session:
+
+        async def by_aiohttp(
+            method: str, path: str, *, query: str = "", headers: Headers = (), body: Iterable[bytes] | None = None
+        ) -> Answer:
+            data = None if body is None else b"".join(body)
+            address = f"{url}{path}?{query}" if query else url + path
+            async with session.request(method, address, data=data, headers=dict(headers)) as answer:
+                named = {name.lower(): value for name, value in answer.headers.items()}
+                return answer.status, named, await answer.read()
+
+        yield by_aiohttp
+
+
+def problem(answer: Answer) -> tuple[int, str]:
+    """The status and code of a problem document; its form is that of every other one."""
+    status, headers, body = answer
+    assert "application/problem+json" == headers["content-type"] and str(len(body)) == headers["content-length"]
+    said = json.loads(body)
+    assert {"status", "code", "detail"} == said.keys() and status == said["status"]
+    assert ("2" if status == 503 else None) == headers.get("retry-after")
+    return status, said["code"]
+
+
+# --- the same answers -------------------------------------------------------------------------------------------------
+
+
+async def test_evidence(ask: Ask) -> None:
+    """A nonce is answered with the document, which no cache keeps (AT50)."""
+    status, headers, body = await ask("GET", EVIDENCE_PATH, query=f"nonce={encode_url(NONCE)}")
+    assert (200, "application/json", "no-store") == (status, headers["content-type"], headers["cache-control"])
+    assert SELF.did == parse_published(body, nonce=NONCE).statement.did
+
+
+async def test_head(ask: Ask) -> None:
+    """HEAD has the status and length of GET, and no body."""
+    status, headers, body = await ask("HEAD", EVIDENCE_PATH, query=f"nonce={encode_url(NONCE)}")
+    assert (200, b"") == (status, body) and int(headers["content-length"]) > 1000
+    status, headers, body = await ask("HEAD", EVIDENCE_PATH)
+    assert (400, b"") == (status, body) and int(headers["content-length"]) > 10
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "nonce",
+        "nonce=",
+        "nonce=AAAA",
+        "other=1",
+        f"nonce=AAAA&nonce={encode_url(NONCE)}",
+        f"{'a=b&' * 300}nonce={encode_url(NONCE)}",
+    ],
+)
+async def test_no_nonce(ask: Ask, query: str) -> None:
+    """Without a nonce of 32 bytes no quote is made (AT50)."""
+    assert (400, "nonce-malformed") == problem(await ask("GET", EVIDENCE_PATH, query=query))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        *((method, EVIDENCE_PATH, "GET, HEAD") for method in ("POST", "PUT", "DELETE", "OPTIONS", "QUERY")),
+        *((method, GRANTS_PATH, "POST") for method in ("GET", "PUT", "DELETE", "OPTIONS")),
+    ],
+)
+async def test_other_methods(ask: Ask, method: str, path: str, allowed: str) -> None:
+    """Another method is 405, and the answer names those that are allowed."""
+    answer = await ask(method, path)
+    assert (405, "method-not-allowed") == problem(answer) and allowed == answer[1]["allow"]
+    assert 405 == (await ask("HEAD", GRANTS_PATH))[0]
+
+
+@pytest.mark.parametrize("path", [EVIDENCE_PATH + "/", EVIDENCE_PATH + "/other", GRANTS_PATH + "/", GRANTS_PATH + "/x"])
+async def test_other_paths(ask: Ask, path: str) -> None:
+    """What lies below and is not there is 404."""
+    for method in ("GET", "POST", "PATCH"):
+        assert (404, "not-found") == problem(await ask(method, path))
+
+
+async def test_a_grant(ask: Ask, taken: Taken) -> None:
+    """A grant, or several that belong together, reach the program; the answer is empty (AT54)."""
+    first, second = portable(), portable()
+    for body in ([encode_portable(first)], [bundle(first, second)], [bundle(first)]):
+        status, headers, said = await ask("POST", GRANTS_PATH, body=body)
+        assert (204, b"", None) == (status, said, headers.get("content-length"))
+    assert [[first.cid], [first.cid, second.cid], [first.cid]] == [[one.cid for one in some] for some in taken.grants]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ([b""], (400, "invalid-portable-delegation")),
+        ([b"{}"], (400, "invalid-portable-delegation")),
+        ([bundle()], (400, "invalid-portable-delegation")),
+        ([bundle(portable(), version=2)], (400, "invalid-portable-delegation")),
+        ([bundle(portable(), form="bundle")], (400, "invalid-portable-delegation")),
+        ([bundle(*[portable()] * (MAX_BUNDLED + 1))], (400, "invalid-portable-delegation")),
+        ([json.dumps({"format": "x.delegation-bundle", "version": 1, "delegations": [1]}).encode()],
+         (400, "invalid-portable-delegation")),
+        ([b" " * MAX_GRANT_BYTES, b" "], (413, "grant-too-large")),
+        ([encode_portable(portable(OWNER.did))], (403, "grant-for-another")),
+        ([bundle(portable(), portable(OWNER.did))], (403, "grant-for-another")),
+    ],
+    ids=["empty", "no grant", "none in it", "version", "form", "too many", "no text", "too long", "another's",
+         "another's among ours"],
+)  # fmt: skip
+async def test_what_is_no_grant(ask: Ask, taken: Taken, body: list[bytes], expected: tuple[int, str]) -> None:
+    """What is no grant to this backend never reaches the program, nor does a part of it (AT54)."""
+    assert expected == problem(await ask("POST", GRANTS_PATH, body=body))
+    assert [] == taken.grants
+
+
+async def test_a_compressed_grant(ask: Ask, taken: Taken) -> None:
+    """It is none, also where the server unpacked it (AT57)."""
+    packed = gzip.compress(encode_portable(portable()))
+    answer = await ask("POST", GRANTS_PATH, headers=[("Content-Encoding", "gzip")], body=[packed])
+    assert ((400, "invalid-portable-delegation"), []) == (problem(answer), taken.grants)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "is_said"),
+    [
+        (GrantsFull("16 grants are held"), (409, "grants-full"), True),
+        (FolderUnusable("/data/kept cannot be used", hint="df"), (503, "backend-folder-unusable"), False),
+        (SourceRefused("a text of the agent's"), (503, "source_refused"), False),
+    ],
+)
+async def test_a_grant_that_is_not_taken_up(
+    ask: Ask, taken: Taken, error: Exception, expected: tuple[int, str], is_said: bool
+) -> None:
+    """Who hands a grant in reads why it is no use; what this machine is like stays here."""
+    taken.error = error
+    answer = await ask("POST", GRANTS_PATH, body=[encode_portable(portable())])
+    assert expected == problem(answer)
+    assert is_said == (str(error).encode() in answer[2])
+    assert b"/data" not in answer[2] and b"agent's" not in answer[2]
+
+
+async def test_a_platform_without_quotes(machine: SimulatedPlatform) -> None:
+    """The two servers say the same where the platform gives no quote, and where no grants are taken."""
+
+    class Silent:
+        def quote(self, report_data: bytes) -> bytes:
+            raise SourceRefused("a text of the agent's")
+
+    surface = BackendSurface(Silent(), did=SELF.did, manifest=MANIFEST)
+    query = f"nonce={encode_url(NONCE)}"
+    by_asgi = [
+        await asked_of(surface.asgi(), "GET", EVIDENCE_PATH, query=query),
+        await asked_of(surface.asgi(), "POST", GRANTS_PATH, body=[b"{}"]),
+    ]
+    assert [(503, "source_refused"), (404, "not-found")] == [problem(one) for one in by_asgi]
+    async with serving(surface) as url, aiohttp.ClientSession() as session:
+        async with session.get(f"{url}{EVIDENCE_PATH}?{query}") as answer:
+            assert by_asgi[0][2] == await answer.read()
+        async with session.post(url + GRANTS_PATH, data=b"{}") as answer:
+            assert by_asgi[1][2] == await answer.read()
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_length_that_is_too_large_is_not_read(surface: BackendSurface) -> None:
+    """A body that says that it is too long is refused before any of it arrives."""
+    for stated in (MAX_GRANT_BYTES + 1, 10**30):
+        headers = [("Content-Length", str(stated))]
+        answer = await asked_of(surface.asgi(), "POST", GRANTS_PATH, headers=headers, events=[])
+        assert (413, "grant-too-large") == problem(answer)
+
+
+async def test_a_body_that_does_not_come(surface: BackendSurface, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a grant occupies nothing for long (AT57)."""
+    monkeypatch.setattr(publishing, "BODY_S", 0.05)
+    half = {"type": "http.request", "body": b"{", "more_body": True}
+    assert (408, "grant-too-slow") == problem(await asked_of(surface.asgi(), "POST", GRANTS_PATH, events=[half]))
+
+
+async def test_a_client_that_leaves(surface: BackendSurface, taken: Taken) -> None:
+    """Nobody is answered, and a part of a grant is none."""
+    whole = encode_portable(portable())
+    gone: Message = {"type": "http.disconnect"}
+    half: Message = {"type": "http.request", "body": whole, "more_body": True}
+    for events in ([gone], [half, gone]):
+        assert (0, {}, b"") == await asked_of(surface.asgi(), "POST", GRANTS_PATH, events=events)
+    assert [] == taken.grants
+
+
+@pytest.mark.parametrize("client", [("192.0.2.1", 1), ("2001:db8::1", 1), ("::ffff:192.0.2.1", 1)])
+async def test_one_address_has_so_many(surface: BackendSurface, client: tuple[str, int]) -> None:
+    """Grants are counted by the address of the connection; loopback and unknown addresses are not (AT54)."""
+    body = [encode_portable(portable())]
+
+    async def send(address: tuple[str, int] | None, times: int) -> list[int]:
+        asked = (asked_of(surface.asgi(), "POST", GRANTS_PATH, body=body, client=address) for _ in range(times))
+        return [(await one)[0] for one in asked]
+
+    assert [204] * 12 + [503] * 3 == await send(client, 15)
+    assert [204] * 20 == [*await send(("127.0.0.1", 1), 10), *await send(None, 10)]
+    assert [204] * 28 + [503] == await send(None, 29)  # 60 in all
+
+
+async def test_clients_named_by_a_proxy(machine: SimulatedPlatform, taken: Taken) -> None:
+    """A program behind a proxy counts by what that one says; names of headers have no case."""
+
+    def named(request: SurfaceRequest) -> str | None:
+        return request.header("X-Client")
+
+    source = Domain(machine, measurements_of("notes"))
+    surface = BackendSurface(source, did=SELF.did, manifest=MANIFEST, on_grant=taken, client_of=named)
+    body = [encode_portable(portable())]
+    for count in range(14):
+        answer = await asked_of(surface.asgi(), "POST", GRANTS_PATH, headers=[("x-CLIENT", "flood")], body=body)
+        assert (204 if count < 12 else 503) == answer[0]
+    assert 204 == (await asked_of(surface.asgi(), "POST", GRANTS_PATH, headers=[("x-client", "b")], body=body))[0]
+
+
+# --- ASGI -------------------------------------------------------------------------------------------------------------
+
+
+async def test_life_without_an_application_of_its_own(surface: BackendSurface) -> None:
+    """Start and stop of the server are acknowledged, websockets are refused, and other paths are not there."""
+    events = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return events.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await surface.asgi()({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+    await surface.asgi()({"type": "websocket", "path": EVIDENCE_PATH, "headers": []}, receive, send)
+    assert ["lifespan.startup.complete", "lifespan.shutdown.complete", "websocket.close"] == [
+        one["type"] for one in sent
+    ]
+    assert (404, "not-found") == problem(await asked_of(surface.asgi(), "GET", "/"))
+
+
+async def test_beside_an_application(surface: BackendSurface) -> None:
+    """The program's own application gets all that is not the surface's, its lifespan and websockets included."""
+    got: list[str] = []
+
+    async def inner(scope: Message, receive: Any, send: Any) -> None:
+        got.append(f"{scope['type']} {scope.get('path', '')}")
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 299, "headers": []})
+            await send({"type": "http.response.body", "body": b"the program's"})
+
+    application = surface.asgi(inner)
+    assert (299, {}, b"the program's") == await asked_of(application, "GET", "/work")
+    assert 299 == (await asked_of(application, "GET", EVIDENCE_PATH + "s"))[0]
+    assert 400 == (await asked_of(application, "GET", EVIDENCE_PATH))[0]
+    assert 404 == (await asked_of(application, "GET", EVIDENCE_PATH + "/other"))[0]
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    for kind in ("lifespan", "websocket"):
+        await application({"type": kind, "path": EVIDENCE_PATH}, receive, send)
+    assert ["http /work", f"http {EVIDENCE_PATH}s", f"lifespan {EVIDENCE_PATH}", f"websocket {EVIDENCE_PATH}"] == got
+
+
+async def test_mounted_below_a_path(surface: BackendSurface) -> None:
+    """Where a server mounts it below a prefix, that is no part of the surface's paths."""
+    answer = await asked_of(surface.asgi(), "GET", "/api" + EVIDENCE_PATH, root_path="/api")
+    assert (400, "nonce-malformed") == problem(answer)
