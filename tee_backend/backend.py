@@ -137,7 +137,7 @@ class Backend:
         self._pause = pause
         self._attestation: Attestation | None = None
         self._attested_at = 0.0
-        self._renewing = asyncio.Lock()
+        self._renewing, self._taking_up = asyncio.Lock(), asyncio.Lock()
         kept = () if folder is None else folder.kept
         self._held = HeldGrants(
             read=(one.grant.cid for one in kept if one.was_read),
@@ -219,17 +219,18 @@ class Backend:
         if not portables:
             raise InvalidPortableDelegation("there is no grant to take up", hint="pass at least one")
         new = [self._client.delegations.read(one) for one in portables]
-        networks = [self._client.encryption.network(owner=one.owner) for one in portables]
-        self._require_usable(new, networks)  # before the request to the node: AT54
-        before = self._client.session.grants
-        try:
-            for one in portables:
-                await self._client.delegations.take_up(one)
-            self._hold(new)
-            await self._store()
-        except BaseException:
-            self._drop({one.cid for one in new} - {one.cid for one in before})
-            raise
+        networks = [self._network_of(one.owner) for one in portables]
+        async with self._taking_up:  # what fails is taken back, and nothing of another call's with it
+            self._require_usable(new, networks)  # before the request to the node: AT54
+            before = self._client.session.grants
+            try:
+                for one in portables:
+                    await self._client.delegations.take_up(one)
+                self._hold(new)
+                await self._store()
+            except BaseException:
+                self._drop({one.cid for one in new} - {one.cid for one in before})
+                raise
         standing = self._attestation
         if standing is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
             return standing
@@ -333,7 +334,7 @@ class Backend:
         """
         secrets = self._client.secrets(owner)
         get = allow(secrets.resource(name, scope=scope), KV_GET)
-        decrypt = allow(self._client.encryption.network(owner=owner).text, DECRYPT)
+        decrypt = allow(self._network_of(owner).text, DECRYPT)
         standing, is_new = await self._evidence_for(owner, refused=None), False
         passed: set[str] = set()
         while True:

@@ -6,7 +6,7 @@
     ├── FolderOfAnother     backend-folder-of-another   it was made with another key
     └── KeyUnusable         backend-key-unusable        the key file is empty, damaged, open to others, or not makeable
 
-Each message says what to do next. None contains a byte of a key or a token; paths are those of the backend's own
+Each says what to do next. None contains a byte of a key or a token; paths are those of the backend's own
 machine, so a backend does not send these messages to clients.
 """
 
@@ -14,17 +14,9 @@ from sealspace.errors import SealspaceError
 
 
 class KeepingError(SealspaceError):
-    """A backend's key or grants cannot be read or stored.
-
-    Args:
-        message: what was found.
-        hint: what to do next; ends the message too.
-    """
+    """A backend's key or grants cannot be read or stored."""
 
     code = "backend-keeping"
-
-    def __init__(self, message: str, *, hint: str) -> None:
-        super().__init__(f"{message}; next: {hint}", hint=hint)
 
 
 class FolderUnusable(KeepingError):

@@ -50,7 +50,7 @@ EXIT_STATUSES: Final = (
     ExitStatus(
         10,
         "nobody is logged in, the session has ended, or the key file cannot be used",
-        ("not-signed-in", "key-file-unusable", "session-expired"),
+        ("not-signed-in", "key-file-unusable", "backend-key-unusable", "session-expired"),
     ),
     ExitStatus(
         11,

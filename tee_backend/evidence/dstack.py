@@ -90,7 +90,7 @@ class DstackSource:
                 path = folder / f"{generation}.sock"
                 if path.is_socket():
                     return cls(path, generation, timeout_s=timeout_s)
-        raise SourceUnavailable("no socket of a guest agent: mount it into the container")
+        raise SourceUnavailable(f"no socket of a guest agent in {', '.join(map(str, folders))}")
 
     def quote(self, report_data: bytes) -> bytes:
         """Return a quote over 64 bytes of report data; as `quote_with_log`."""

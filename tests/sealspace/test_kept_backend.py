@@ -306,9 +306,9 @@ async def test_a_grant_that_cannot_be_kept_is_not_taken_up(machine: Machine, own
     """A backend that said it took a grant up has it after a restart: otherwise it does not say so, and holds it not."""
     backend = await machine.start()
     full()
-    with pytest.raises(FolderUnusable, match="next: "):
+    with pytest.raises(FolderUnusable) as refused:
         await backend.take_up(await granted(owner, backend))
-    assert [] == states(backend) and backend.attestation is None
+    assert refused.value.hint and [] == states(backend) and backend.attestation is None
 
 
 async def test_a_read_does_not_need_the_disk(machine: Machine, owner: Client, full, caplog) -> None:

@@ -73,7 +73,7 @@ async def _work(url: str, owner: str) -> tuple[int, str]:
 
 @pytest.mark.slow
 async def test_the_fifteen_lines(tmp_path: Path) -> None:
-    """It starts, is granted to, reads, reads again after a restart without its owner, and stops at a revocation (AT58)."""
+    """It is granted to, reads, reads on after a restart without its owner, until the grant is revoked (AT58)."""
     platform = SimulatedPlatform.from_seed(b"the platform of the fifteen lines")
     agent = AgentSimulator(platform, IMAGE, mint_event_log(bytes(32)))
     with running_node(tmp_path, platform=platform, workers=1) as node:

@@ -18,7 +18,7 @@ from capabilities.strict_base64 import encode_url
 from sealspace._minting import Claims, mint
 from sealspace.delegations import allow
 from sealspace.errors import GrantsFull
-from sealspace.portable import MAX_BUNDLED, PortableDelegation, encode_portable, portable_of
+from sealspace.portable import BUNDLE_FORMAT, MAX_BUNDLED, PortableDelegation, encode_portable, portable_of
 from sealspace.published import EVIDENCE_PATH, GRANTS_PATH, MAX_GRANT_BYTES, parse_published
 from sealspace.session import key_session, read_grant
 from tee_backend import publishing
@@ -45,7 +45,7 @@ def portable(to: str = SELF.did) -> PortableDelegation:
     return portable_of(grant, owner=OWNER.did, host="http://127.0.0.1:1")
 
 
-def bundle(*grants: PortableDelegation, form: str = "notes.delegation-bundle", version: object = 1) -> bytes:
+def bundle(*grants: PortableDelegation, form: str = BUNDLE_FORMAT, version: object = 1) -> bytes:
     texts = [encode_portable(one).decode() for one in grants]
     return json.dumps({"format": form, "version": version, "delegations": texts}).encode()
 
@@ -242,7 +242,7 @@ async def test_a_grant(ask: Ask, taken: Taken) -> None:
         ([bundle(portable(), version=2)], (400, "invalid-portable-delegation")),
         ([bundle(portable(), form="bundle")], (400, "invalid-portable-delegation")),
         ([bundle(*[portable()] * (MAX_BUNDLED + 1))], (400, "invalid-portable-delegation")),
-        ([json.dumps({"format": "x.delegation-bundle", "version": 1, "delegations": [1]}).encode()],
+        ([json.dumps({"format": BUNDLE_FORMAT, "version": 1, "delegations": [1]}).encode()],
          (400, "invalid-portable-delegation")),
         ([b" " * MAX_GRANT_BYTES, b" "], (413, "grant-too-large")),
         ([encode_portable(portable(OWNER.did))], (403, "grant-for-another")),
