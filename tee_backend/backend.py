@@ -40,7 +40,7 @@ it out: `tee_backend.evidence.simulated.SimulatedSource`, which proves nothing.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -145,6 +145,7 @@ class Backend:
         )
         if folder is not None:
             client.use(replace(client.session, grants=tuple(one.grant for one in kept), pins=folder.pins))
+            self._held.hold(client.session.grants)
 
     @classmethod
     def open(cls, url: str, source: EvidenceSource, *, folder: Path, keys: KeySource) -> Self:
@@ -229,7 +230,7 @@ class Backend:
                 self._hold(new)
                 await self._store()
             except BaseException:
-                self._drop({one.cid for one in new} - {one.cid for one in before})
+                self._take_back(new, before)
                 raise
         standing = self._attestation
         if standing is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
@@ -252,23 +253,28 @@ class Backend:
         held = session.grants
         for grant in new:
             held = self._held.with_new(grant, held, now=now)
-        self._held.forget_others(held)
+        self._held.hold(held)
         # Otherwise keys that were pinned for owners whose grants are gone would stay for ever as well.
         owners = frozenset(owner for one in held for owner in owners_of(one))
         pins = tuple(pin for pin in session.pins if parse_network_id(pin.network).owner in owners)
         self._client.use(replace(session, grants=held, pins=pins))
 
-    def _drop(self, cids: Set[str]) -> None:
-        session = self._client.session
-        self._client.use(replace(session, grants=tuple(one for one in session.grants if one.cid not in cids)))
+    def _take_back(self, new: Sequence[Grant], before: Sequence[Grant]) -> None:
+        """Hold what was held before: neither the new grants, nor less because of them."""
+        session, known = self._client.session, {one.cid for one in before}
+        held = [one for one in session.grants if one.cid in known or one not in new]
+        held += [one for one in before if one not in held]
+        self._client.use(replace(session, grants=tuple(held)))
+        self._held.hold(held)
 
     async def _store(self) -> None:
         if self._folder is not None:
             await asyncio.to_thread(self._folder.store, self._holding)
 
     def _holding(self) -> Holding:
-        session = self._client.session
-        return Holding(session.grants, session.pins, self._held.read, self._held.revoked)
+        session, cids = self._client.session, self._held.cids
+        grants = [one for one in session.grants if one.cid in cids]  # none that the node was only just told of
+        return Holding(grants, session.pins, self._held.read, self._held.revoked)
 
     async def attest(self, network: NetworkId) -> Attestation:
         """Prove to the node what code this is; evidence from before is replaced by it.

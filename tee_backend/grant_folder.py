@@ -129,10 +129,11 @@ class GrantFolder:
         return self._pins
 
     def close(self) -> None:
-        """Leave the folder to another process; a second call does nothing."""
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            os.close(lock)
+        """Leave the folder to another process, once nothing is being written; a second call does nothing."""
+        with self._writing:
+            lock, self._lock = self._lock, None
+            if lock is not None:
+                os.close(lock)
 
     def store(self, current: Callable[[], Holding]) -> None:
         """Keep exactly what a backend holds; durable when this returns. Blocks; may be called from several threads.

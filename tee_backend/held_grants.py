@@ -9,7 +9,7 @@ The members beside the token are unverified.
 
 Example:
     held = HeldGrants()
-    grants = held.with_new(grant, session.grants, now=clock.now())
+    held.hold(grants := held.with_new(grant, session.grants, now=clock.now()))
     held.was_read(session.proofs_for(wanted, now=clock.now()))
 """
 
@@ -64,6 +64,7 @@ class HeldGrants:
     ) -> None:
         self._most_of_an_owner = most_of_an_owner
         self._most = most
+        self.cids: frozenset[str] = frozenset()
         self.read: frozenset[str] = frozenset(read)
         self.revoked: frozenset[str] = frozenset(revoked)
 
@@ -83,11 +84,11 @@ class HeldGrants:
         self._evict(kept, kept, self._most)
         return (grant, *kept)
 
-    def forget_others(self, grants: Iterable[Grant]) -> None:
-        """Forget what was noted of any but these grants."""
-        held = {one.cid for one in grants}
-        self.read &= held
-        self.revoked &= held
+    def hold(self, grants: Iterable[Grant]) -> None:
+        """Hold these grants from now on, and forget what was noted of any other."""
+        self.cids = frozenset(one.cid for one in grants)
+        self.read &= self.cids
+        self.revoked &= self.cids
 
     def was_read(self, cids: Iterable[str]) -> None:
         """Note that a secret was opened by these grants."""

@@ -29,6 +29,7 @@ from tee_backend.backend import Backend
 from tee_backend.errors import FolderUnusable
 from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
 from tee_backend.grant_folder import GrantFolder
+from tee_backend.held_grants import MOST_OF_AN_OWNER
 
 APPROVED = measurements_of("approved")
 GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"
@@ -309,6 +310,19 @@ async def test_a_grant_that_cannot_be_kept_is_not_taken_up(machine: Machine, own
     with pytest.raises(FolderUnusable) as refused:
         await backend.take_up(await granted(owner, backend))
     assert refused.value.hint and [] == states(backend) and backend.attestation is None
+
+
+async def test_what_was_held_stays_where_the_disk_is_full(machine: Machine, owner: Client, full, bench) -> None:
+    """A grant that cannot be kept displaces none that could be, in this process and in the next one."""
+    backend = await machine.start()
+    for _ in range(MOST_OF_AN_OWNER):
+        await backend.take_up(await granted(owner, backend))
+    before = {one.grant.cid for one in backend.grants}
+    full()
+    with pytest.raises(FolderUnusable):
+        await backend.take_up(await granted(owner, backend))
+    assert before == {one.grant.cid for one in backend.grants} and MOST_OF_AN_OWNER == len(before)
+    assert "value" == await read(backend, owner)
 
 
 async def test_a_read_does_not_need_the_disk(machine: Machine, owner: Client, full, caplog) -> None:

@@ -29,7 +29,7 @@ def taken(held: HeldGrants, *new: Grant, now: float = NOW) -> tuple[Grant, ...]:
     grants: tuple[Grant, ...] = ()
     for one in new:
         grants = held.with_new(one, grants, now=now)
-        held.forget_others(grants)
+        held.hold(grants)
     return grants
 
 
@@ -86,7 +86,7 @@ def test_what_is_gone_is_not_remembered_as_read() -> None:
     ended = held.with_new(grant("a", expires_at=NOW + 1), (), now=NOW)
     held.was_read(["a"])
     grants = held.with_new(grant("b"), ended, now=NOW + 1)
-    held.forget_others(grants)
+    held.hold(grants)
     grants = held.with_new(grant("a"), grants, now=NOW + 1)
     assert ["c", "a"] == names(held.with_new(grant("c"), grants, now=NOW + 1))
     assert ["d", "c"] == names(held.with_new(grant("d"), taken(held, *map(grant, "ac")), now=NOW + 1))
