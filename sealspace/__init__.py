@@ -35,6 +35,7 @@ Modules:
     node_evidence: a node's own evidence, and what a client demands of it.
     portable: delegations as JSON, as other clients read and write them.
     printable: untrusted text, made fit for a terminal.
+    private_files: files that only this program's user can read, written whole.
     public: values of public spaces, without a session.
     published: what a backend publishes about itself.
     receipts: receipts of releases, fetched and checked.

@@ -11,7 +11,6 @@ Modules:
     held_grants: the bounded set of grants that a backend keeps.
     inspection: verifying what a backend published, on an owner's machine.
     node_verifier: verifying a node's own evidence.
-    private_files: files that only this program's user can read, written whole.
     publishing: a backend's HTTP routes, in aiohttp and in ASGI: evidence, and taking grants.
     receipt_check: judging a receipt again, offline.
 

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Final
 
 from capabilities.ambient import Entropy, SystemEntropy
+from sealspace.private_files import make_file, read_file
 
 from .errors import KeyUnusable
 from .evidence.source import KeySource
-from .private_files import make_file, read_file
 
 KEY_PATH: Final = "sealspace/backend/1"
 """Path under which a key service is asked."""

@@ -35,12 +35,12 @@ from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.errors import InvalidPortableDelegation
 from sealspace.network_pins import NetworkPin, parse_pins, pins_json
+from sealspace.private_files import DRAFTS, read_file, replace_file, sync_folder
 from sealspace.published import MAX_GRANT_BYTES
 from sealspace.session import Grant, read_grant
 
 from .errors import FolderDamaged, FolderOfAnother, FolderUnusable
 from .held_grants import MOST
-from .private_files import read_file, replace_file, sync_folder
 
 _VERSION: Final = 1
 _MAX_STATE_BYTES: Final = 1024 * 1024
@@ -109,6 +109,8 @@ class GrantFolder:
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             self._lock: int | None = lock
             self._take(lock)
+            for draft in (*path.glob(DRAFTS), *self._grants.glob(DRAFTS)):
+                draft.unlink()
         except OSError as error:
             raise self._unusable(error) from None
         try:

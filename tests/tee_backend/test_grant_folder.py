@@ -132,10 +132,12 @@ def test_a_store_takes_what_holds_at_its_turn(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["backend.json", "grants/x.json"])
 def test_a_crash_leaves_the_former_file(path: Path, name: str) -> None:
-    """A draft that a crash left behind is no grant and no state, and does not stop the next write."""
-    draft = path / name
-    draft.with_name(f".{draft.name}.new").write_bytes(b'{"v":1')
+    """A draft that a crash left behind is no grant and no state, and is cleared away."""
+    file = path / name
+    draft = file.with_name(f".{file.name}.x.new")
+    draft.write_bytes(b'{"v":1')
     before = kept_in(path)
+    assert not draft.exists()
     folder = opened(path)
     folder.store(holding(*reversed(GRANTS)))
     folder.close()

@@ -1,7 +1,7 @@
 """Files that only this program's user can read, written whole and durable, read with a bound.
 
-Where a folder belongs to the host of a trust domain, what is in it is untrusted: a link is not followed, what is no
-ordinary file is not opened, and no more is read than the bound.
+A file in a folder of somebody else's is untrusted: a link is not followed, what is no ordinary file is not opened, and
+no more is read than the bound.
 
 Example:
     replace_file(folder / "backend.json", data)
@@ -11,7 +11,13 @@ Example:
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+DRAFTS: Final = ".*.new"
+"""Pattern of the files that are written first; a crash leaves them behind."""
 
 
 def read_file(path: Path, *, most_bytes: int) -> bytes:
@@ -36,12 +42,13 @@ def read_file(path: Path, *, most_bytes: int) -> bytes:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file in place of what was there, as a whole; durable when this returns. One writer at a time."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)  # left by a crash
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    _write(os.open(draft, flags, 0o600), data)
-    draft.replace(path)
+    """Write a file in place of what was there, as a whole; durable when this returns.
+
+    Raises:
+        OSError: it cannot be written; what was there stands.
+    """
+    with _draft(path, data) as draft:
+        draft.replace(path)
     sync_folder(path.parent)
 
 
@@ -52,13 +59,8 @@ def make_file(path: Path, data: bytes) -> None:
         FileExistsError: it exists; it stays as it is.
         OSError: it cannot be written.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)  # of mode 0600
-    draft = Path(name)
-    try:
-        _write(descriptor, data)
+    with _draft(path, data) as draft:
         os.link(draft, path)  # unlike a rename, it overwrites nothing: another process may make the same file
-    finally:
-        draft.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
@@ -71,8 +73,16 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+@contextmanager
+def _draft(path: Path, data: bytes) -> Iterator[Path]:
+    """Write to a file of mode 0600 that nobody else writes to; it is gone when the block ends."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
