@@ -10,7 +10,6 @@ Example:
     session = load_session("session.json")
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +37,7 @@ from .errors import (
     SessionExpired,
 )
 from .network_pins import NetworkPin, parse_pins, pins_json
+from .private_files import replace_file
 
 DEFAULT_NETWORK: Final = "default"
 SECRETS_SPACE: Final = "secrets"
@@ -364,18 +364,7 @@ def save_session(session: Session, path: str | Path) -> None:
         InvalidSession: its key cannot be stored.
         OSError: the file cannot be written.
     """
-    path = Path(path)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(encode_session(session))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    replace_file(Path(path), encode_session(session))
 
 
 def load_session(path: str | Path) -> Session:

@@ -274,7 +274,7 @@ class BackendSurface:
             # The token alone has authority, so its audience is read there.
             is_ours = all(same_principal(read_grant(one.header).delegate, self._did) for one in portables)
         except InvalidPortableDelegation as exc:
-            return _problem(400, exc.code, str(exc))
+            return _problem(400, exc.code, exc.message)
         if not is_ours:
             return _problem(403, "grant-for-another", f"grant to {self._did}")
         client, now = self._client_of(request), asyncio.get_running_loop().time()
@@ -289,7 +289,7 @@ class BackendSurface:
         except EvidenceSourceError as exc:
             return _no_quote(exc)
         except SealspaceError as exc:
-            return _problem(409, exc.code, str(exc))
+            return _problem(409, exc.code, exc.message)
         finally:
             self._grants_under_way -= 1
         return SurfaceAnswer(status=204)

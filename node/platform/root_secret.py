@@ -5,7 +5,6 @@ is set, the file `secret` in the data folder, which the first start makes with m
 folder: a store whose secret is lost must not be opened with a new one.
 """
 
-import os
 import stat
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from libipld import decode_multibase
 
 from capabilities.ambient import Entropy
 from sealspace.node_evidence import SecretOrigin
+from sealspace.private_files import make_file
 from tee_backend.evidence.errors import EvidenceSourceError, SourceUnavailable
 
 from ..config.tree import Config
@@ -122,21 +122,8 @@ def _make(path: Path, entropy: Entropy) -> bytes:
     secret = entropy.token(MIN_SECRET_BYTES)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(secret)
-            stream.flush()
-            os.fsync(stream.fileno())
-        _sync_folder(path.parent)
+        make_file(path, secret)
     except OSError as error:
         reason = error.strerror or "cannot be written"
         raise SecretUnusable(f"cannot make the secret file {path}: {reason}", hint=f"ls -ld {path.parent}") from None
     return secret
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

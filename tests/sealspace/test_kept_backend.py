@@ -96,7 +96,7 @@ async def granted(
     )
 
 
-async def read(backend: Backend, owner: Client) -> str:
+async def read(backend: Backend, owner: Client) -> str | bytes:
     return await backend.read_secret(owner.session.owner, "API_KEY")
 
 

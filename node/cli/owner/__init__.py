@@ -13,7 +13,6 @@ Modules:
     node_terms: options that say what a node has to prove.
     node_verify: `sealspace node verify`.
     owner_profile: the owner's folder: key, session, grants.
-    private_file: writing files that only their owner can read.
     receipts: `sealspace receipts list`.
     receipts_verify: `sealspace receipts verify`.
     secret: `sealspace secret`, one at a time.

@@ -27,13 +27,13 @@ from sealspace.client import Client
 from sealspace.errors import InvalidPortableDelegation, InvalidSession
 from sealspace.node_evidence import NodePolicy
 from sealspace.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
+from sealspace.private_files import replace_file
 from sealspace.session import Session, load_session, save_session
 
 from ...errors import KeyFileUnusable, NotSignedIn
 from ..shared import shared
 from .node_demand import demanding
 from .node_terms import node_policy_json, parse_node_policy
-from .private_file import write_private
 from .wallet_files import open_keystore, read_wallet
 
 _VERSION: Final = 1
@@ -174,7 +174,7 @@ class OwnerHome:
             ) from None
         self._make_folder(self.folder)
         save_session(session, self.folder / "session.json")
-        write_private(self.folder / "profile.json", data)
+        replace_file(self.folder / "profile.json", data)
 
     def keep_session(self, session: Session) -> None:
         """Store the session of the last login again, with what it was given since."""
@@ -226,8 +226,8 @@ class OwnerHome:
         self._make_folder(folder)
         path = folder / f"{grant.portable.cid}.json"
         # The address first: a grant without an address is not found again.
-        write_private(path.with_suffix(".url"), grant.url.encode())
-        write_private(path, encode_portable(grant.portable))
+        replace_file(path.with_suffix(".url"), grant.url.encode())
+        replace_file(path, encode_portable(grant.portable))
         return path
 
     def grants(self) -> tuple[KeptGrant, ...]:

@@ -10,12 +10,12 @@ from typing import Final, Literal
 import click
 
 from sealspace.errors import BatchIncomplete, InvalidInput
+from sealspace.private_files import replace_file
 
 from ..shared import shared
 from ..terminal import confirm, print_json, print_lines, print_value, watched, words
 from .dotenv import MAX_FILE_BYTES, encode_dotenv, parse_dotenv, parse_values, values_json
 from .owner_profile import OwnerHome, owner_home
-from .private_file import write_private
 from .secret import scope_option, yes_option
 
 Format = Literal["env", "json"]
@@ -90,7 +90,7 @@ def export(scope: str | None, form: Format, out: Path | None, yes: bool) -> None
     text = json.dumps(values_json(values), indent=2) + "\n" if as_json else encode_dotenv(values)
     if out.exists():
         confirm(f"replace the file {out}?", yes=yes)
-    write_private(out, text.encode())
+    replace_file(out, text.encode())
     words(f"{len(values)} secrets in {out}, in the clear: remove it when it has served")
 
 

@@ -15,6 +15,7 @@ import click
 from capabilities.errors import CapabilityError
 from capabilities.signatures import WalletSigner
 from sealspace.errors import InvalidKeystore, WrongPassword
+from sealspace.private_files import make_file
 from sealspace.wallets import wallet_from_keystore
 
 from ...errors import KeyFileUnusable
@@ -59,11 +60,7 @@ def write_wallet(path: Path, secret: bytes) -> None:
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(secret.hex().encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        make_file(path, secret.hex().encode() + b"\n")
     except FileExistsError:
         raise KeyFileUnusable(f"{path} is there already", hint="leave --new out to use it") from None
     except OSError as error:

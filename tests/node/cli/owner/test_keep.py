@@ -215,14 +215,14 @@ async def test_other_spaces(desk: OwnerDesk) -> None:
 
 
 def test_nothing_that_is_kept_is_open_to_others() -> None:
-    """The mode of what `write_private` makes, whatever the umask."""
+    """The mode of what `replace_file` makes, whatever the umask."""
     from tempfile import TemporaryDirectory
 
-    from node.cli.owner.private_file import write_private
+    from sealspace.private_files import replace_file
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "file"
         path.write_text("before")
         path.chmod(0o644)
-        write_private(path, b"after")
+        replace_file(path, b"after")
         assert (stat.S_IMODE(path.stat().st_mode), path.read_bytes(), os.listdir(folder)) == (0o600, b"after", ["file"])
