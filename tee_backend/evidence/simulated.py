@@ -187,7 +187,7 @@ class SimulatedPlatform:
             fmspc = parse_platform(leaf, authority).fmspc
             platform = cls(Pki(keys=keys, fmspc=fmspc, home_fmspc=fmspc))
         except (OSError, ValueError, TypeError, MalformedCertificate) as exc:
-            raise PlatformFolderError(f"no simulated platform in {folder}") from exc
+            raise PlatformFolderError(f"{folder} lacks a key or certificate of a simulated platform") from exc
         if platform.pck_chain_pem.encode() != chain_pem:
             raise PlatformFolderError("keys and certificates do not belong together")
         return platform

@@ -35,7 +35,7 @@ from tee_backend.publishing import BackendSurface
 from ...errors import ConfigurationError, ProcessFailed
 from ...listening_socket import bind_socket, url_of
 from ..shared import shared
-from ..terminal import print_lines
+from ..terminal import print_json, print_lines, words
 
 EXAMPLE_COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
 _MAX_COMPOSE_BYTES: Final = 64 * 1024
@@ -58,10 +58,16 @@ def simulate(folder: Path) -> None:
         collateral.mkdir(exist_ok=True)
         (collateral / "platform.json").write_bytes(platform.collateral_json(SystemClock().now()))
     except (OSError, PlatformFolderError) as error:
-        raise ConfigurationError(f"{folder} is no simulated platform: {error}", hint="name a new folder") from None
-    print_lines(f"a node that believes it: sealspace serve --trust-root {folder}/root-ca.pem --collateral {collateral}")
-    print_lines(f"an owner who does: sealspace login --trust-root {folder}/root-ca.pem --collateral {collateral} …")
-    print_lines(f"a backend on it: sealspace backend serve --simulate {folder} …")
+        reason = error.detail if isinstance(error, PlatformFolderError) else error.strerror
+        raise ConfigurationError(f"no simulated platform in {folder}: {reason}", hint="name a new folder") from None
+    trust = f"--trust-root {folder}/root-ca.pem --collateral {collateral}"
+    words(
+        f"a node that believes it: sealspace serve {trust}",
+        f"an owner who does: sealspace login {trust} …",
+        f"a backend on it: sealspace backend serve --simulate {folder} …",
+    )
+    if shared().as_json:
+        print_json({"folder": str(folder), "trustRoot": f"{folder}/root-ca.pem", "collateral": str(collateral)})
 
 
 def _made(folder: Path) -> SimulatedPlatform:
@@ -223,7 +229,9 @@ class _Program:
                 except DecryptDenied as denial:
                     shown[name] = f"refused: {denial.refusal.text}"
                 except SealspaceError as error:
-                    shown[name] = f"refused: {error}"
+                    shown[name] = f"refused: {error.message}"
+                except EvidenceSourceError as error:
+                    shown[name] = f"not attested: {error}"
         return web.json_response(shown or dict.fromkeys(self.secrets, "not granted"), dumps=_dumps)
 
 

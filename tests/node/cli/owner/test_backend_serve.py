@@ -11,11 +11,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from click.testing import CliRunner
 from running_node import COMMAND, running_node
 from tests_support import REPOSITORY
 
-from node.cli import cli, main
+from node.cli import main
 from sealspace.backends import hand_over
 from sealspace.client import Client
 from sealspace.wallets import new_wallet
@@ -55,8 +54,7 @@ async def _state(url: str) -> str:
 @pytest.mark.parametrize("kind", ["platform", "file"])
 async def test_a_backend_that_keeps_its_grants(tmp_path: Path, kind: str) -> None:
     """With a folder the DID and the grants survive a restart, whichever key it uses; without one neither does."""
-    made = CliRunner().invoke(cli, ["backend", "simulate", str(tmp_path / "tee")])
-    assert 0 == made.exit_code
+    assert 0 == main(["backend", "simulate", str(tmp_path / "tee"), "-q"])
     platform = SimulatedPlatform.load(tmp_path / "tee")
     inspector = Inspector(CollateralFolder(tmp_path / "tee" / "collateral"), root=parse_trust_root(platform.root_der))
     with running_node(tmp_path, platform=platform, workers=1) as node:
@@ -79,6 +77,26 @@ async def test_a_backend_that_keeps_its_grants(tmp_path: Path, kind: str) -> Non
                 assert "not granted" == await _state(url)
                 assert seen.did != (await owner.backends.look(url, inspector)).did
     assert (kind == "file") == (tmp_path / "kept" / "backend.key").exists()
+
+
+def test_a_simulated_platform(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is made once, and its collateral anew each time; a folder with something else in it is left alone."""
+    folder = tmp_path / "tee"
+    assert 0 == main(["backend", "simulate", str(folder)])
+    made = capsys.readouterr()
+    assert "" == made.out and "sealspace serve --trust-root" in made.err
+    key = (folder / "root.key").read_bytes()
+    assert 0 == main(["backend", "simulate", str(folder), "--json", "-q"])
+    again = capsys.readouterr()
+    said = json.loads(again.out)
+    assert "" == again.err and Path(said["trustRoot"]).is_file() and Path(said["collateral"]).is_dir()
+    assert key == (folder / "root.key").read_bytes()
+    (folder / "root.key").write_bytes(b"")
+    for spoilt in (folder, tmp_path / "file" / "tee"):
+        (tmp_path / "file").write_bytes(b"")
+        assert 2 == main(["backend", "simulate", str(spoilt)])
+        assert "\nnext: name a new folder\n" in capsys.readouterr().err
+    assert b"" == (folder / "root.key").read_bytes()
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
