@@ -98,7 +98,10 @@ async def test_nothing_is_granted_unless_all_of_it_can_be(bench) -> None:
     with pytest.raises(NotGranted) as refusal:
         await owner.delegations.delegate_to_target(target)
     place = f"{owner.session.own_space('elsewhere').text}/kv/com.example.bot/x"
-    assert refusal.value.message.splitlines()[1:] == [f"  tinycloud.kv/get on {place}", f"  tinycloud.kv/put on {place}"]
+    assert refusal.value.message.splitlines()[1:] == [
+        f"  tinycloud.kv/get on {place}",
+        f"  tinycloud.kv/put on {place}",
+    ]
     with pytest.raises(NotGranted):
         await owner.delegations.delegate_to_target(target, wallet=other_wallet)
     assert [one async for one in owner.delegations.query(direction="granted") if one.delegate == AGENT.did] == []
