@@ -178,7 +178,7 @@ class _Reading:
             if not where and member in ("delegations", "backend"):
                 advice = "; a backend has a manifest of its own, with `did`"
             else:
-                advice = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+                advice = f"; did you mean {near[0]}?" if near else ""
             self.fault(_below(where, shown), f"manifest.{_below(where, shown)} is no known member{advice}")
 
     def _required(self, value: Mapping[str, Json], member: str) -> str:

@@ -62,7 +62,7 @@ def test_every_part_of_a_statement_counts() -> None:
     others = [
         statement_json(key_session(bytes(31) + b"\1").did, {**MANIFEST, "did": None}, "services: {}\n"),
         statement_json(DID, {**MANIFEST, "secrets": {"API_KEY": True, "B": True}}, "services: {}\n"),
-        statement_json(DID, {**MANIFEST, "unknown": 1}, "services: {}\n"),
+        statement_json(DID, {**MANIFEST, "description": "for people"}, "services: {}\n"),
         statement_json(DID, MANIFEST, None),
     ]
     hashes = {parse_statement(one).sha256 for one in (STATEMENT, *others)}
