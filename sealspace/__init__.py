@@ -39,6 +39,7 @@ Modules:
     public: values of public spaces, without a session.
     published: what a backend publishes about itself.
     receipts: receipts of releases, fetched and checked.
+    release_terms: what a node judges backends by.
     secrets: named texts and bytes, sealed in this process.
     session: a key, whose authority it has, and the grants that prove it.
     spaces: the owner's spaces.

@@ -42,6 +42,7 @@ from .errors import (
     InvalidInput,
     NodeTimeout,
     NodeUnreachable,
+    NotFound,
     ResponseTooLarge,
     TransportError,
 )
@@ -49,6 +50,7 @@ from .manifests import ResourceRequest, resolve_manifest
 from .portable import PortableDelegation, encode_portable
 from .printable import printable
 from .published import EVIDENCE_PATH, GRANTS_PATH, MAX_PUBLISHED_BYTES, NONCE_BYTES, Published, parse_published
+from .release_terms import Family, PlatformCa, fetch_terms, require_judgeable
 from .session import network_of_owner, space_of
 from .transport import Answer, Request, Transport, TransportSettings
 from .wallets import AnyWallet
@@ -87,11 +89,13 @@ class Verified:
     Attributes:
         evidence: the facts, normalised as nodes keep them; without a receiver key, because nothing is to be received
             yet.
+        ca: which of Intel's authorities issued the platform's certificate.
         windows: of every part of the collateral that the quote was judged by.
         root_is_intel: whether the chain ends at Intel's root certificate.
     """
 
     evidence: Evidence
+    ca: PlatformCa
     windows: tuple[ValidWindow, ...]
     root_is_intel: bool
 
@@ -436,6 +440,22 @@ class Backends:
         space = space_of(self._caller.session.owner, SECRETS_SPACE)
         return tuple(f"{space.text}/kv/{wanted[label]}" for label in chosen)
 
+    async def require_judgeable(self, seen: Seen) -> None:
+        """Ask the node whether it can judge what was seen; a grant to a backend that it cannot judge opens nothing.
+
+        Raises:
+            BackendNotAcceptable: it trusts another root, takes no such key provider, or lacks collateral.
+            NodeRefused, TransportError.
+        Does not check:
+            A node that does not tell its terms, as other implementations of the protocol.
+        """
+        evidence = seen.verified.evidence
+        try:
+            terms = await fetch_terms(self._caller.transport, Family(evidence.fmspc, seen.verified.ca))
+        except NotFound:
+            return
+        require_judgeable(terms, evidence)
+
     async def grant(
         self,
         seen: Seen,
@@ -460,7 +480,8 @@ class Backends:
         Returns:
             The grant: reading these secrets, and decrypt on the owner's network, for this DID and this code.
         Raises:
-            BackendNotAcceptable: the node would refuse what was seen, or it was seen too long ago (`age`).
+            BackendNotAcceptable: the node would refuse what was seen or could not judge it, see `require_judgeable`, or
+                it was seen too long ago (`age`).
             InvalidInput, NotGranted, SessionExpired, NodeRefused, TransportError: as `Delegations.delegate`.
         """
         resources = self.resources(seen, secrets)
@@ -469,6 +490,7 @@ class Backends:
         policy = policy_for(
             seen, paths=resources, accept=accept, pin=pin, ttl_s=DELEGATION_TTL_S if ttl_s is None else ttl_s
         )
+        await self.require_judgeable(seen)  # before anything is signed
         network = network_of_owner(self._caller.session.owner)
         wanted: list[Capability] = [capability(resource, KV_GET) for resource in resources]
         wanted.append(capability(network.text, DECRYPT))

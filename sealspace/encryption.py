@@ -24,7 +24,7 @@ from encryption_network.envelope import InlineEnvelope, encode_envelope, open_en
 from encryption_network.errors import EncryptionError as NetworkLibraryError
 from encryption_network.keywrap import open_wrapped, public_key_of
 from encryption_network.networks import ALGORITHM, Descriptor, parse_descriptor
-from encryption_network.policy import Policy, policy_json
+from encryption_network.policy import Policy, parse_policy, policy_json
 from encryption_network.requests import admin_fact, change_fact
 from encryption_network.signed_descriptor import MAX_NONCE_BYTES, SIGNATURE_MEMBER, verify_descriptor
 
@@ -166,6 +166,27 @@ class Encryption:
             )
         except NotFound as exc:
             raise NetworkNotFound(f"no network {network.text} on this node") from exc
+
+    async def policy(self, network: NetworkId) -> Policy | None:
+        """Return what the owner of a network states about code; None where nothing is stated.
+
+        Raises:
+            NotGranted: the session does not hold `sealspace.encryption/policy` on the network.
+            MalformedAnswer: no policy.
+            NetworkNotFound, Unauthorized, NodeRefused, TransportError.
+        """
+        mint = await self._caller.minter([capability(network.text, SET_POLICY)])
+        request = Request("GET", f"{_network_path(network)}/policy", mint=mint, repeatable=True)
+        try:
+            value = json_object(self._caller.require(await self._caller.transport.exchange(request)))
+        except NotFound as exc:
+            raise NetworkNotFound(f"no network {network.text} on this node") from exc
+        if value.keys() != {"policy"}:
+            raise MalformedAnswer("the node's answer is no policy of a network")
+        try:
+            return None if value["policy"] is None else parse_policy(value["policy"])
+        except NetworkLibraryError as exc:
+            raise MalformedAnswer("the node's answer is no policy of a network") from exc
 
     async def set_policy(self, network: NetworkId, policy: Policy | None) -> None:
         """State what code may receive keys of a network, in place of what was stated before; in force at once.

@@ -174,6 +174,7 @@ class Inspector:
             raise _as_refusal(exc) from exc
         return Verified(
             evidence=evidence,
+            ca=collateral.ca,
             windows=tuple(ValidWindow(name, one.starts_at, one.ends_at) for name, one in collateral.windows),
             root_is_intel=self._root.is_intel,
         )

@@ -143,7 +143,7 @@ def _seen(document: bytes) -> Seen:
     published = parse_published(document, nonce=NONCE)
     evidence = altered(EVIDENCE, invoker=published.statement.did)
     window = ValidWindow("TCB info", NOW - 1000.0, NOW + 1000.0)
-    found = Verified(evidence=evidence, windows=(window,), root_is_intel=False)
+    found = Verified(evidence=evidence, ca="platform", windows=(window,), root_is_intel=False)
     return Seen(url="http://127.0.0.1:1", published=published, verified=found, seen_at=NOW)
 
 

@@ -19,7 +19,7 @@ from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.networks import parse_descriptor
-from encryption_network.policy import Policy
+from encryption_network.policy import Policy, parse_policy, policy_json
 from encryption_network.requests import admin_fact
 from encryption_network.signed_descriptor import verify_descriptor
 from node.config.tree import Config, Http, Limits
@@ -197,7 +197,35 @@ async def test_a_policy_that_is_refused(here: Here) -> None:
     assert (await _put(here, delegate, owner.network, {})).value["code"] == "policy-not-in-person"
 
 
+async def test_a_policy_is_read_by_whoever_may(here: Here) -> None:
+    """The owner, and a delegate with the ability, read what is stated; nobody else, and a token once (RL20)."""
+    owner = await here.owner()
+    session = owner.session
+    session.proofs.append(await here.register(owner.grant(session.did_url, {owner.network: [_SET]})))
+    assert (await _policy(here, session, owner.network)).value == {"policy": None}
+    value: dict[str, Json] = {"inPerson": False, "maxAgeSeconds": 60}
+    assert (await _put(here, session, owner.network, value)).status == 204
+    delegate = await delegate_of(here, owner, _SET)
+    for who in (session, delegate):
+        assert (await _policy(here, who, owner.network)).value == {"policy": policy_json(parse_policy(value))}
+    decrypting = await delegate_of(here, owner, "tinycloud.encryption/decrypt")
+    assert (await _policy(here, decrypting, owner.network)).status == 401
+    both = delegate.grant(here.node_did, {owner.network: [_SET, "tinycloud.encryption/decrypt"]}, ttl_s=60)
+    path = f"/encryption/networks/{path_segment(owner.network)}/policy"
+    assert (await send(here.url, "GET", path, token=both)).value["code"] == "session-not-bound"
+    token = delegate.grant(here.node_did, {owner.network: [_SET]}, ttl_s=60)
+    assert [(await send(here.url, "GET", path, token=token)).status for _ in range(2)] == [200, 409]
+    absent = network_id(owner.client.session.owner, "absent").text
+    session.proofs.append(await here.register(owner.grant(session.did, {absent: [_SET]})))
+    assert (await _policy(here, session, absent)).value["code"] == "network-unknown"
+
+
 _SET = "sealspace.encryption/policy"
+
+
+async def _policy(here: Here, who: Delegate, network: str) -> Reply:
+    token = who.grant(here.node_did, {network: [_SET]}, ttl_s=60)
+    return await send(here.url, "GET", f"/encryption/networks/{path_segment(network)}/policy", token=token)
 
 
 async def _put(

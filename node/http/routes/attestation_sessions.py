@@ -1,11 +1,12 @@
-"""Our own surface of attestation: challenges, sessions, and the owner's policy (AT1, AT4, RL17)."""
+"""Our own surface of attestation: terms, challenges, sessions, and the owner's policy (AT58, AT1, AT4, RL17, RL20)."""
 
 from aiohttp import web
 
-from encryption_network.policy import MAX_POLICY_BYTES
+from encryption_network.policy import MAX_POLICY_BYTES, policy_json
 
 from ...operations.attestation.attest import MAX_SESSION_BODY_BYTES, challenge, open_session
-from ...operations.releases.owner_policy import set_policy
+from ...operations.attestation.terms import asked_family, terms_of
+from ...operations.releases.owner_policy import read_policy, set_policy
 from ...services import SERVICES, Services
 from ..messages.answers import empty_answer, json_answer
 from ..messages.clients import client_address
@@ -13,6 +14,14 @@ from ..messages.request_bodies import limited_body
 from ..messages.token_header import token_of
 
 _MAX_CHALLENGE_BODY_BYTES = 4096
+
+
+async def get_terms(request: web.Request) -> web.Response:
+    """GET /attestation/terms?fmspc=&ca= -> what quotes are judged by here, and whether collateral is there."""
+    services = request.app[SERVICES]
+    _take_rate(services, request)
+    family = asked_family(request.query.getall("fmspc", []), request.query.getall("ca", []))
+    return json_answer(await terms_of(services, family))
 
 
 async def post_challenge(request: web.Request) -> web.Response:
@@ -31,6 +40,13 @@ async def post_session(request: web.Request) -> web.Response:
     _take_rate(services, request)
     session = await open_session(services, header, body)
     return json_answer({"expiresAt": session.expires_at, "evidence": session.evidence})
+
+
+async def get_policy(request: web.Request) -> web.Response:
+    """GET /encryption/networks/<id>/policy -> `{"policy"}`, `null` where the owner stated none."""
+    services = request.app[SERVICES]
+    policy = await read_policy(services, token_of(request), path_id=request.match_info["network"])
+    return json_answer({"policy": None if policy is None else policy_json(policy)})
 
 
 async def put_policy(request: web.Request) -> web.Response:

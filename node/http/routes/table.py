@@ -36,10 +36,12 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/encryption/networks/{network}/decrypt", encryption.post_decrypt, json=True, operation="decrypt"),
     Route("POST", "/encryption/networks/{network}/revoke", encryption.post_revocation),
     Route("GET", "/.well-known/encryption/network/{name}", encryption.get_well_known_network),
+    Route("GET", "/encryption/networks/{network}/policy", attestation_sessions.get_policy, surface="own"),
     Route("PUT", "/encryption/networks/{network}/policy", attestation_sessions.put_policy, surface="own", json=True),
     Route("POST", "/encryption/networks/{network}/withdraw", receipts.post_withdrawal, surface="own", json=True),
     Route("GET", "/encryption/networks/{network}/receipts", receipts.get_receipts, surface="own"),
     Route("GET", "/encryption/networks/{network}/receipts/{digest}", receipts.get_document, surface="own"),
+    Route("GET", "/attestation/terms", attestation_sessions.get_terms, surface="own"),
     Route(
         "POST",
         "/attestation/challenge",

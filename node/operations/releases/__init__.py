@@ -6,6 +6,7 @@ Modules:
     decrypt: a request for a key.
     in_person: rows that show whether a caller is the owner in person.
     in_person_write: writes that only an owner in person may make.
+    network_reading: who may read what is kept about a network.
     networks: create, read and revoke networks.
     owner_policy: the policy of a network.
     receipts: writing receipts, and listing them.

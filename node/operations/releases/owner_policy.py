@@ -1,13 +1,18 @@
-"""The policy that an owner states for a network, written in person (RL17)."""
+"""The policy that an owner states for a network: written in person (RL17), read by whoever may (RL20)."""
 
+from capabilities.abilities import SET_POLICY
 from capabilities.facts import POLICY_FACT
 from encryption_network.canonical_json import canonical_hash
 from encryption_network.networks import with_policy
-from encryption_network.policy import MAX_POLICY_BYTES, parse_policy, policy_json
+from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy, policy_json
 from encryption_network.requests import read_body
+from spaces.documents.networks import network_row_key
 
 from ...services import Services
+from ..authorise import read_call
+from ..reading import Reading
 from .in_person_write import Change, change_in_person
+from .network_reading import admitted_reader, known_network
 
 
 async def set_policy(services: Services, header: str, *, path_id: str, body: bytes) -> None:
@@ -33,3 +38,23 @@ async def set_policy(services: Services, header: str, *, path_id: str, body: byt
         in_person="sign in with the owner's wallet and write the policy from that session",
     )
     await change_in_person(services, header, path_id=path_id, change=change)
+
+
+async def read_policy(services: Services, header: str, *, path_id: str) -> Policy | None:
+    """Return the owner's policy of a network; None where nothing is stated (RL20).
+
+    Args:
+        services: the node.
+        header: untrusted: a UCAN to this node with `sealspace.encryption/policy` on the network, and nothing else.
+        path_id: network id of the path, percent-decoded once.
+
+    Raises:
+        MalformedToken, CapabilityError, EncryptionError: what is wrong with token, chain or id.
+        Refusal: another capability, or no such network.
+        SpaceError: the store does not answer.
+    """
+    invocation, network = admitted_reader(services, header, path_id, SET_POLICY)
+    reading = Reading()
+    of_network = reading.row(network_row_key(network))
+    await read_call(services, invocation, reading, claiming=True)
+    return known_network(of_network.found).policy

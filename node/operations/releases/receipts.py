@@ -17,14 +17,10 @@ from typing import Final
 from msgspec import Struct
 
 from capabilities.abilities import READ_RECEIPTS
-from capabilities.resources import NetworkId, network_of
-from capabilities.tokens import Invocation, parse_invocation
 from encryption_network.evidence_record import encode_evidence
 from encryption_network.gate import Admission
-from encryption_network.networks import parse_path_id
 from encryption_network.policy import Evidence, encode_policy
 from encryption_network.receipt import QuoteVerdict, Receipt, signed_text
-from encryption_network.requests import MAX_LIFETIME_S, check_audience
 from encryption_network.withdrawals import evidence_digest
 from spaces.documents.networks import network_row_key
 from spaces.documents.receipts import (
@@ -40,12 +36,13 @@ from spaces.documents.receipts import (
     receipt_put,
     receipts_range,
 )
-from spaces.store.contract import Put, Record
+from spaces.store.contract import Put
 
 from ...services import Services
-from ..authorise import admit_token, read_call
-from ..errors import DocumentUnknown, MalformedRequest, NetworkUnknown, SessionNotBound
+from ..authorise import read_call
+from ..errors import DocumentUnknown, MalformedRequest
 from ..reading import Reading
+from .network_reading import admitted_reader, known_network
 
 PAGE_RECEIPTS: Final = 100
 _SHA256_BYTES: Final = 32
@@ -212,12 +209,12 @@ async def read_receipts(services: Services, header: str, *, path_id: str, after:
         Refusal: another capability, no such network, or an `after` that is none.
         SpaceError: the store does not answer.
     """
-    invocation, network = _admitted(services, header, path_id)
+    invocation, network = admitted_reader(services, header, path_id, READ_RECEIPTS)
     place, reading = _place(after), Reading()
     of_network = reading.row(network_row_key(network))
     receipts = reading.page(receipts_range(network, after=place, limit=PAGE_RECEIPTS))
     await read_call(services, invocation, reading, claiming=True)
-    _require_network(of_network.found)
+    known_network(of_network.found)
     page = receipt_page(receipts.found)
     return ReceiptsFound(page.receipts, None if page.next_place is None else page.next_place.hex())
 
@@ -236,33 +233,18 @@ async def read_document(services: Services, header: str, *, path_id: str, digest
     Raises:
         As `read_receipts`; DocumentUnknown: there is no such document.
     """
-    invocation, network = _admitted(services, header, path_id)
+    invocation, network = admitted_reader(services, header, path_id, READ_RECEIPTS)
     sha256 = _hex(digest, _SHA256_BYTES)
     if sha256 is None:
         raise MalformedRequest("name a document by 64 lower-case hex digits")
     reading = Reading()
     of_network, document = reading.row(network_row_key(network)), reading.row(document_row_key(sha256))
     await read_call(services, invocation, reading, claiming=True)
-    _require_network(of_network.found)
+    known_network(of_network.found)
     row = document.found
     if row is None or row.value is None:
         raise DocumentUnknown("take digests from receipts of this node")
     return row.value
-
-
-def _admitted(services: Services, header: str, path_id: str) -> tuple[Invocation, NetworkId]:
-    check_audience(parse_invocation(header).audience, services.keyring.node_did)
-    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S)
-    network = parse_path_id(path_id)
-    only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
-    if only is None or only.ability != READ_RECEIPTS or network_of(only.resource) != network:
-        raise SessionNotBound(f"sign the one capability {READ_RECEIPTS} on the network of the path")
-    return invocation, network
-
-
-def _require_network(row: Record | None) -> None:
-    if row is None:
-        raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
 
 
 def _place(text: str) -> bytes | None:

@@ -1,0 +1,100 @@
+"""What this node judges a backend's quote by, for an owner who is about to grant (AT58).
+
+Example:
+    answer = await terms_of(services, family=(fmspc, "platform"))
+"""
+
+from typing import Final, Literal, get_args
+
+import msgspec
+
+from encryption_network.release_record import Mode
+from spaces.documents.collateral import Family, collateral_row_key
+from spaces.errors import RecordDamaged
+from tee_backend.attestation.certificates import PlatformCa
+from tee_backend.attestation.collateral import parse_collateral
+from tee_backend.attestation.collateral_trust import check_age, check_windows
+from tee_backend.attestation.errors import AttestationError
+
+from ...release_terms import in_force, recorded_release
+from ...services import Services
+from ..errors import MalformedRequest
+
+_FMSPC_BYTES: Final = 6
+
+CollateralUse = Literal["usable", "unusable", "fetched", "missing"]
+"""usable: it judges quotes now; unusable: ended, stale or damaged; fetched: none yet, the node fetches it; missing."""
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What the route answers.
+
+    Attributes:
+        attestation: who has to prove which code it runs before a key is released.
+        trust_roots: SHA-256 of the root certificates that quotes may end at, hex: this process's own, if the release
+            record names it.
+        key_providers: whose applications' evidence is accepted.
+        node_policy: whether the operator's own policy is in force beside the owner's.
+        node_policy_suffices: whether the operator's list decides where the owner approved no code.
+        collateral: of the platform family that was asked about, see `CollateralUse`; None: none was asked about.
+    """
+
+    attestation: Mode
+    trust_roots: tuple[str, ...]
+    key_providers: tuple[str, ...]
+    node_policy: bool
+    node_policy_suffices: bool
+    collateral: CollateralUse | None = None
+
+
+def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
+    """Read the platform family of a request; None where none is named.
+
+    Args:
+        fmspc: untrusted, every value of the parameter: 12 lower-case hex digits.
+        ca: untrusted, likewise: `platform` or `processor`.
+    Raises:
+        MalformedRequest: one without the other, several, or neither of these forms.
+    """
+    if not fmspc and not ca:
+        return None
+    if len(fmspc) != 1 or len(ca) != 1 or ca[0] not in get_args(PlatformCa):
+        raise MalformedRequest("name one platform family: fmspc and ca, `platform` or `processor`")
+    text = fmspc[0]
+    if len(text) != 2 * _FMSPC_BYTES or set(text) - set("0123456789abcdef"):
+        raise MalformedRequest(f"fmspc has {2 * _FMSPC_BYTES} lower-case hex digits")
+    return bytes.fromhex(text), ca[0]
+
+
+async def terms_of(services: Services, family: Family | None) -> Terms:
+    """Return the terms in force and, for a platform family, whether its quotes can be judged here now.
+
+    Raises:
+        RecordDamaged, SpaceError: there is no release record, or the store does not answer.
+    """
+    record = await recorded_release(services.store)
+    if record is None:
+        raise RecordDamaged("the release record was deleted")
+    terms, root = in_force(services.config.release, record), services.trust_root.sha256
+    return Terms(
+        attestation=terms.mode,
+        trust_roots=(root.hex(),) if root in terms.trust_roots else (),
+        key_providers=terms.key_providers,
+        node_policy=terms.node_policy is not None,
+        node_policy_suffices=terms.node_policy_suffices,
+        collateral=None if family is None else await _collateral(services, family),
+    )
+
+
+async def _collateral(services: Services, family: Family) -> CollateralUse:
+    row = (await services.store.read((collateral_row_key(*family),))).records[0]
+    if row is None or row.value is None:
+        return "missing" if services.collateral_source is None else "fetched"
+    now, settings = services.clock.now(), services.config.collateral
+    try:
+        collateral = parse_collateral(row.value)
+        check_age(collateral, max_age_s=settings.stale_s + settings.grace_s, now=now)
+        check_windows(collateral, now=now)
+    except AttestationError:
+        return "unusable"
+    return "usable"

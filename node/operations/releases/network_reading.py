@@ -1,0 +1,49 @@
+"""Who may read what a node keeps about a network: whoever holds the ability for it on the network (RC14, RL20).
+
+Example:
+    invocation, network = admitted_reader(services, header, path_id, READ_RECEIPTS)
+"""
+
+from capabilities.resources import NetworkId, network_of
+from capabilities.tokens import Invocation, parse_invocation
+from encryption_network.networks import NetworkRecord, decode_network, parse_path_id
+from encryption_network.requests import MAX_LIFETIME_S, check_audience
+from spaces.store.contract import Record
+
+from ...services import Services
+from ..authorise import admit_token
+from ..errors import NetworkUnknown, SessionNotBound
+
+
+def admitted_reader(services: Services, header: str, path_id: str, ability: str) -> tuple[Invocation, NetworkId]:
+    """Admit a token that holds one ability on the network of the path, and nothing else.
+
+    Args:
+        services: the node.
+        header: untrusted: a UCAN to this node.
+        path_id: network id of the path, percent-decoded once.
+        ability: what the token has to hold.
+    Raises:
+        MalformedToken, CapabilityError, EncryptionError: what is wrong with token or id.
+        SessionNotBound: another capability.
+    Does not check:
+        The chain, and whether the token was used before: `read_call` does.
+    """
+    check_audience(parse_invocation(header).audience, services.keyring.node_did)
+    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S)
+    network = parse_path_id(path_id)
+    only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
+    if only is None or only.ability != ability or network_of(only.resource) != network:
+        raise SessionNotBound(f"sign the one capability {ability} on the network of the path")
+    return invocation, network
+
+
+def known_network(row: Record | None) -> NetworkRecord:
+    """Return the record of a network.
+
+    Raises:
+        NetworkUnknown: there is none.
+    """
+    if row is None or row.value is None:
+        raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
+    return decode_network(row.value)

@@ -1,0 +1,64 @@
+"""By what a node judges backends, told to whoever asks (AT58)."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from attestation_stage import Here, staying
+from running_node import Reply, send
+
+from node.config.tree import Collateral
+from tee_backend.evidence.simulated import SimulatedPlatform
+
+DAY_S = 86_400.0
+
+
+async def terms(here: Here, query: str = "") -> Reply:
+    return await send(here.url, "GET", f"/attestation/terms{query}")
+
+
+def family(platform: SimulatedPlatform) -> str:
+    return f"?fmspc={platform.fmspc.hex()}&ca=platform"
+
+
+async def test_what_a_node_tells(tmp_path: Path, platform: SimulatedPlatform) -> None:
+    """The release terms in force, and for a platform family whether its quotes can be judged now (AT58)."""
+    async with staying(tmp_path, platform, key_providers=("tpm",)) as here:
+        told = {
+            "attestation": "delegates",
+            "trustRoots": [hashlib.sha256(platform.root_der).hexdigest()],
+            "keyProviders": ["tpm"],
+            "nodePolicy": False,
+            "nodePolicySuffices": False,
+        }
+        assert (await terms(here)).value == told
+        assert (await terms(here, family(platform))).value == told | {"collateral": "usable"}
+        assert (await terms(here, "?fmspc=000000000000&ca=platform")).value["collateral"] == "missing"
+        here.clock.advance(60 * DAY_S)
+        assert (await terms(here, family(platform))).value["collateral"] == "unusable"
+
+
+async def test_a_node_that_fetches(tmp_path: Path, platform: SimulatedPlatform) -> None:
+    """Where collateral is fetched when a quote needs it, that is said (AT39, AT58)."""
+    fetching = Collateral(service_url="https://127.0.0.1:1")
+    async with staying(tmp_path, platform, with_collateral=False, fetching=fetching) as here:
+        assert (await terms(here, family(platform))).value["collateral"] == "fetched"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?fmspc=000000000000",
+        "?ca=platform",
+        "?fmspc=00000000000&ca=platform",
+        "?fmspc=00000000000G&ca=platform",
+        "?fmspc=AA0000000000&ca=platform",
+        "?fmspc=000000000000&ca=root",
+        "?fmspc=000000000000&fmspc=000000000000&ca=platform",
+    ],
+)
+async def test_what_is_no_family(tmp_path: Path, platform: SimulatedPlatform, query: str) -> None:
+    """Half a family, two, or another spelling is refused (AT58)."""
+    async with staying(tmp_path, platform) as here:
+        reply = await terms(here, query)
+        assert (reply.status, reply.value["code"]) == (400, "request-malformed")
