@@ -30,6 +30,7 @@ from .kv import Kv
 from .node_evidence import NodeAttestation, NodeEvidence, NodeRequirement
 from .public import PublicKv
 from .receipts import Receipts
+from .release_terms import Family, ReleaseTerms, fetch_terms
 from .secrets import SECRETS_SPACE, Secrets
 from .session import DEFAULT_NETWORK, Session, space_of
 from .spaces import Spaces
@@ -117,6 +118,15 @@ class Client:
             NodeMismatch: it speaks another protocol, or is not the pinned node.
         """
         return await self._caller.info()
+
+    async def release_terms(self, family: Family | None = None) -> ReleaseTerms:
+        """Ask by what the node judges backends, and whether it has collateral for a platform family; unsigned.
+
+        Raises:
+            NotFound: the node does not tell.
+            MalformedAnswer, RateLimited, NodeRefused, TransportError.
+        """
+        return await fetch_terms(self._transport, family)
 
     async def node_attestation(self) -> NodeAttestation:
         """Ask for the node's own evidence; nothing of it is verified, see `tee_backend.node_verifier`.

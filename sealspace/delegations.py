@@ -204,13 +204,23 @@ class Delegations:
         )
 
     async def take_up(
-        self, portable: PortableDelegation, *, wallet: AnyWallet | None = None, domain: str = "localhost"
+        self,
+        portable: PortableDelegation,
+        *,
+        wallet: AnyWallet | None = None,
+        ttl_s: float = SUB_DELEGATION_TTL_S,
+        domain: str = "localhost",
     ) -> None:
         """Use a delegation from now on.
 
         A delegation to this session's key is used as it is. One to the wallet is passed on by the wallet to the
-        session's key first: a signature, for an hour at most.
+        session's key first: a signature.
 
+        Args:
+            portable: untrusted.
+            wallet: of this session's owner, where the delegation may be for it.
+            ttl_s: for how long the wallet passes it on, in seconds; cut to that of the delegation.
+            domain: authority that asks, shown to the person in the wallet.
         Raises:
             InvalidPortableDelegation: it is for another DID, or has ended.
             NodeRefused, TransportError: the node does not accept it.
@@ -220,7 +230,7 @@ class Delegations:
         signing = None if wallet is None else wallet_of(wallet)
         await register(self._caller, grant)
         if signing is not None and same_principal(grant.delegate, signing.did):
-            grant = await pass_on(self._caller, signing, grant, signer, ttl_s=SUB_DELEGATION_TTL_S, domain=domain)
+            grant = await pass_on(self._caller, signing, grant, signer, ttl_s=ttl_s, domain=domain)
         # Not the session from before the requests: other tasks may have taken up grants, or pinned keys, meanwhile.
         self._caller.session = self._caller.session.with_grant(grant)
 

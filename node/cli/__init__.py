@@ -55,6 +55,10 @@ SECTIONS: Final[Mapping[str, Table]] = {
         "kv": Row("node.cli.groups", "kv", "Keep values, as they are."),
         "space": Row("node.cli.groups", "space", "See and make spaces."),
     },
+    "Share": {
+        "grant": Row("node.cli.groups", "grant", "Grants to a DID: create, list, show, accept, revoke."),
+        "network": Row("node.cli.groups", "network", "Encryption networks, and on what terms they open."),
+    },
     "Backends": {
         "backend": Row("node.cli.groups", "backend", "Look at a backend, grant to exactly that, end it again."),
         "receipts": Row("node.cli.groups", "receipts", "See who got keys, and verify the node's receipts."),

@@ -39,6 +39,36 @@ _SPACE: Final[Table] = {
 }
 space = LazyGroup(_SPACE, name="space", help="See and make the owner's spaces on the node.")
 
+# --- share ------------------------------------------------------------------------------------------------------------
+
+_GRANT: Final[Table] = {
+    "create": Row("node.cli.owner.grant_create", "create", "Grant secrets or values to a DID, and write the grant."),
+    "list": Row("node.cli.owner.grant_list", "list_", "Show who holds what, until when."),
+    "show": Row("node.cli.owner.grant_list", "show", "Say what one grant allows: yours, or one in a file."),
+    "accept": Row("node.cli.owner.grant_use", "accept", "Use a grant that somebody gave you."),
+    "revoke": Row("node.cli.owner.grant_use", "revoke", "End a grant for good."),
+}
+grant = LazyGroup(
+    _GRANT,
+    name="grant",
+    help="Grant secrets and values to somebody else, by DID, and end that again.",
+    epilog="From one person to another: the second runs `sealspace login URL --new` and gives the DID that `sealspace "
+    "whoami` prints; the first runs `sealspace grant create DID --space notes --out grant.json` and gives the file; "
+    "the second runs `sealspace grant accept grant.json`. To code that proves what it is: `sealspace backend grant`.",
+)
+
+_NETWORK: Final[Table] = {
+    "show": Row("node.cli.owner.network", "show", "Show a network, and what it takes to open what is sealed to it."),
+    "create": Row("node.cli.owner.network", "create", "Make a further network."),
+    "policy": Row("node.cli.owner.network_policy", "policy", "Show or set what code may receive a network's keys."),
+    "revoke": Row("node.cli.owner.network", "revoke", "End a network for ever, with all that is sealed to it."),
+}
+network = LazyGroup(
+    _NETWORK,
+    name="network",
+    help="The encryption networks that secrets are sealed to, and on what terms the node opens them.",
+)
+
 # --- backends ---------------------------------------------------------------------------------------------------------
 
 _BACKEND: Final[Table] = {

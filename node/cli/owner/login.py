@@ -24,6 +24,7 @@ from ...errors import KeyFileUnusable, NotSignedIn
 from ...term_files import read_node_policy
 from ..shared import NODE_VARIABLE, shared
 from ..terminal import print_json, print_lines, time_text, watched, words
+from .grant_use import take_up_received
 from .node_demand import demanding
 from .node_terms import Demand, demand_options
 from .owner_profile import OwnerHome, Profile, owner_home
@@ -117,6 +118,7 @@ def login(
         raise
     profile = replace(profile, node_policy=policy)
     _keep(place, profile, session, secret)
+    asyncio.run(take_up_received(place))
     if shared().as_json:
         print_json(_as_json(profile, session))
     else:

@@ -4,6 +4,7 @@
                  session.json       the session that the wallet signed in, with its key
                  wallet.key         the wallet's private key as 64 hex digits, unless another file is named
                  grants/<cid>.json  grants that were made from here, in portable form, and to which address
+                 received/<cid>.json  grants that others gave to the wallet
 
 Example:
     with home.open():
@@ -79,11 +80,11 @@ class KeptGrant:
     """A grant that was made from here.
 
     Attributes:
-        url: address of the backend.
+        url: address of the backend; None: it was made for a DID.
         portable: the grant.
     """
 
-    url: str
+    url: str | None
     portable: PortableDelegation
 
 
@@ -221,12 +222,12 @@ class OwnerHome:
     # --- grants ----------------------------------------------------------------------------------------------------
 
     def keep_grant(self, grant: KeptGrant) -> Path:
-        """Store a grant; returns its file, which may be handed to the backend as it is."""
+        """Store a grant; returns its file, which may be handed to its recipient as it is."""
         folder = self.folder / "grants"
         self._make_folder(folder)
         path = folder / f"{grant.portable.cid}.json"
-        # The address first: a grant without an address is not found again.
-        replace_file(path.with_suffix(".url"), grant.url.encode())
+        if grant.url is not None:  # the address first: without it a backend's grant is one to a DID
+            replace_file(path.with_suffix(".url"), grant.url.encode())
         replace_file(path, encode_portable(grant.portable))
         return path
 
@@ -236,7 +237,7 @@ class OwnerHome:
         for path in sorted((self.folder / "grants").glob("*.json")):
             try:
                 portable = decode_portable(_read_private(path, MAX_PORTABLE_BYTES))
-                url = _read_private(path.with_suffix(".url"), _MAX_PROFILE_BYTES).decode("utf-8", "replace")
+                url = _optional_text(path.with_suffix(".url"))
             except (OSError, InvalidPortableDelegation):
                 continue
             found.append(KeptGrant(url=url, portable=portable))
@@ -245,7 +246,31 @@ class OwnerHome:
     def grants_to(self, target: str) -> tuple[KeptGrant, ...]:
         """Return the grants to a backend, named by its address or its DID."""
         wanted = target.rstrip("/")
-        return tuple(one for one in self.grants() if wanted in (one.url.rstrip("/"), one.portable.delegate_did))
+        return tuple(
+            one
+            for one in self.grants()
+            if one.portable.delegate_did == wanted or (one.url is not None and one.url.rstrip("/") == wanted)
+        )
+
+    def keep_received(self, portable: PortableDelegation) -> None:
+        """Store a grant that was given to the owner's wallet, so that later logins take it up again."""
+        folder = self.folder / "received"
+        self._make_folder(folder)
+        replace_file(folder / f"{portable.cid}.json", encode_portable(portable))
+
+    def received(self) -> tuple[PortableDelegation, ...]:
+        """Return the stored grants to the owner's wallet; what cannot be read is left out."""
+        found = []
+        for path in sorted((self.folder / "received").glob("*.json")):
+            try:
+                found.append(decode_portable(_read_private(path, MAX_PORTABLE_BYTES)))
+            except (OSError, InvalidPortableDelegation):
+                continue
+        return tuple(found)
+
+    def forget_received(self, cid: str) -> None:
+        """Remove a stored grant to the owner's wallet."""
+        (self.folder / "received" / f"{cid}.json").unlink(missing_ok=True)
 
     def _make_folder(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -280,6 +305,13 @@ def _again(profile: Profile) -> str:
 
 def _optional_path(value: Json) -> Path | None:
     return Path(value) if isinstance(value, str) else None
+
+
+def _optional_text(path: Path) -> str | None:
+    try:
+        return _read_private(path, _MAX_PROFILE_BYTES).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return None
 
 
 def _read_private(path: Path, max_bytes: int) -> bytes:

@@ -1,0 +1,205 @@
+"""One grant: read from its portable form and judged without a node, then said in words or as JSON.
+
+Example:
+    facts = judged_offline(decode_portable(path.read_bytes()))
+    print_lines(*grant_words(facts))
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from capabilities.errors import CapabilityError
+from capabilities.principals import same_principal
+from capabilities.resources import parse_network_id, parse_space_id
+from capabilities.strict_json import Json
+from capabilities.tokens import parse_delegation, verify_delegation
+from encryption_network.errors import PolicyError
+from encryption_network.policy import Policy, policies_of, policy_json
+from sealspace.errors import InvalidPortableDelegation
+from sealspace.portable import GrantedResource, PortableDelegation, portable_of
+from sealspace.secrets import SECRETS_SPACE
+from sealspace.session import read_grant
+
+from ..terminal import time_text
+from .policy_words import policy_words
+
+_SECRETS: Final = "vault/secrets/"
+_HINT: Final = "ask whoever gave it for the file as `sealspace grant create` wrote it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantFacts:
+    """What a grant's token says; its signature holds.
+
+    Attributes:
+        cid: id of the grant.
+        delegator: who signed it.
+        delegate: whom it is for.
+        rights: what it grants.
+        policies: what code has to be; all of them at once.
+        parents: cids of what it rests on; only a node can judge those.
+        has_conditions: whether a right is under conditions that only a node can judge.
+        is_terminal: whether it may not be passed on.
+        issued_at, not_before, expires_at: epoch seconds; None: not stated.
+        host: address of the node, as the file says; nobody signed that.
+    """
+
+    cid: str
+    delegator: str
+    delegate: str
+    rights: tuple[GrantedResource, ...]
+    policies: tuple[Policy, ...]
+    parents: tuple[str, ...]
+    has_conditions: bool
+    is_terminal: bool
+    issued_at: float | None
+    not_before: float | None
+    expires_at: float | None
+    host: str
+
+    def state(self, now: float) -> str:
+        """Return `active`, `expired` or `not valid yet`, by the grant's own times."""
+        if self.expires_at is not None and self.expires_at <= now:
+            return "expired"
+        return "not valid yet" if self.not_before is not None and now < self.not_before else "active"
+
+
+def judged_offline(portable: PortableDelegation) -> GrantFacts:
+    """Check a portable grant as far as that is possible without a node.
+
+    Args:
+        portable: untrusted.
+    Raises:
+        InvalidPortableDelegation: the token cannot be read, its signature does not hold, or what stands beside it says
+            something else: its id, its recipient or its resources.
+    Does not check:
+        What it rests on, and whether it was revoked: a node does. Its times: see `GrantFacts.state`.
+    """
+    try:
+        token = verify_delegation(parse_delegation(portable.header))
+        policies = policies_of(token.facts)
+    except PolicyError as error:
+        raise InvalidPortableDelegation(f"the grant's policy is none: {error}", hint=_HINT) from None
+    except CapabilityError as error:
+        raise InvalidPortableDelegation(f"the grant's token does not hold: {error.text}", hint=_HINT) from None
+    grant = read_grant(portable.header)
+    described = portable_of(grant, owner=portable.owner, host=portable.host)
+    for what, differs in (
+        ("id", portable.cid != grant.cid),
+        ("recipient", not same_principal(portable.delegate_did, grant.delegate)),
+        ("resources", bool(portable.resources) and _rights(portable.resources) != _rights(described.resources)),
+    ):
+        if differs:
+            raise InvalidPortableDelegation(f"the file names another {what} than the grant's token", hint=_HINT)
+    return GrantFacts(
+        cid=grant.cid,
+        delegator=token.delegator,
+        delegate=token.delegate,
+        rights=described.resources,
+        policies=policies,
+        parents=tuple(parent.echo for parent in token.parents),
+        has_conditions=any(one.caveats for one in token.capabilities),
+        is_terminal=token.terminal,
+        issued_at=token.issued_at,
+        not_before=token.not_before,
+        expires_at=token.expires_at,
+        host=portable.host,
+    )
+
+
+def _rights(resources: Iterable[GrantedResource]) -> frozenset[tuple[str, str, str, str]]:
+    return frozenset((one.service, one.space, one.path, action) for one in resources for action in one.actions)
+
+
+# --- saying it --------------------------------------------------------------------------------------------------------
+
+
+def grant_words(facts: GrantFacts, state: str) -> tuple[str, ...]:
+    """Return what a grant says, a fact a line.
+
+    Args:
+        facts: from `judged_offline`.
+        state: what a node says of it, or else its own times.
+    """
+    ends = "no end is stated" if facts.expires_at is None else time_text(facts.expires_at)
+    lines = [f"grant    {facts.cid}", f"state    {state}", f"by       {facts.delegator}", f"to       {facts.delegate}"]
+    lines += [f"may      {one}" for one in rights_words(facts.rights, by=facts.delegator)]
+    if facts.has_conditions:
+        lines.append("under    conditions that only the node can judge")
+    for policy in facts.policies:
+        lines += [f"only     {one}" for one in policy_words(policy)]
+    if facts.not_before is not None:
+        lines.append(f"from     {time_text(facts.not_before)}")
+    lines.append(f"until    {ends}")
+    lines.append(f"passing  {'not allowed' if facts.is_terminal else 'allowed: the recipient may grant parts of it'}")
+    if facts.parents:
+        number = len(facts.parents)
+        lines.append(f"rests    on {number} other grant{'s' if number != 1 else ''}, which only the node can judge")
+    lines.append(f"node     {facts.host or 'not stated'}")
+    return tuple(lines)
+
+
+def grant_json(facts: GrantFacts, state: str) -> dict[str, Json]:
+    """Return the same for a program; times as RFC 3339."""
+    return {
+        "cid": facts.cid,
+        "state": state,
+        "by": facts.delegator,
+        "to": facts.delegate,
+        "rights": rights_json(facts.rights),
+        "hasConditions": facts.has_conditions,
+        "policies": [policy_json(one) for one in facts.policies],
+        "parents": list(facts.parents),
+        "mayBePassedOn": not facts.is_terminal,
+        "issuedAt": _time(facts.issued_at),
+        "notBefore": _time(facts.not_before),
+        "expiresAt": _time(facts.expires_at),
+        "node": facts.host,
+    }
+
+
+def rights_json(rights: Sequence[GrantedResource]) -> list[Json]:
+    """Return what is granted, as portable grants describe it."""
+    return [
+        {"service": one.service, "space": one.space, "path": one.path, "actions": list(one.actions)} for one in rights
+    ]
+
+
+def rights_words(rights: Sequence[GrantedResource], *, by: str) -> tuple[str, ...]:
+    """Return one line for each resource: what may be done with what.
+
+    Args:
+        rights: what is granted.
+        by: who grants it; the owner of a space is named where it is somebody else.
+    """
+    return tuple(f"{_actions(one)} {_place(one, by)}" for one in rights)
+
+
+def _actions(right: GrantedResource) -> str:
+    return ", ".join(one.rpartition("/")[2] if one.startswith("tinycloud.") else one for one in right.actions)
+
+
+def _place(right: GrantedResource, by: str) -> str:
+    try:
+        if right.service == "encryption":
+            network = parse_network_id(right.path)
+            return f"what is sealed to the network {network.name}{_whose(network.owner, by)}"
+        space = parse_space_id(right.space)
+    except CapabilityError:
+        return right.path or right.space
+    whose = _whose(space.owner, by)
+    if right.service == "kv" and space.name == SECRETS_SPACE and right.path.startswith(_SECRETS):
+        label = right.path.removeprefix(_SECRETS).removeprefix("scoped/")
+        return f"the secret {label}{whose}" if label and not label.endswith("/") else f"every secret {label}{whose}"
+    where = f"{right.path} and what is below it" if right.path else "everything"
+    service = "" if right.service == "kv" else f" ({right.service})"
+    return f"{where} in the space {space.name}{whose}{service}"
+
+
+def _whose(owner: str, by: str) -> str:
+    return "" if same_principal(owner, by) else f" of {owner}"
+
+
+def _time(at: float | None) -> str | None:
+    return None if at is None else time_text(at)

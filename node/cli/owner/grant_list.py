@@ -1,0 +1,228 @@
+"""`sealspace grant list` and `show`: who holds what until when, and one grant in plain words."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from capabilities.abilities import CAPABILITIES_READ
+from capabilities.ambient import SystemClock
+from capabilities.errors import CapabilityError, InvalidIdentifier
+from capabilities.principals import principal_of
+from capabilities.resources import SpaceResource, network_of, parse_resource
+from capabilities.siwe import parse_rfc3339
+from capabilities.strict_json import Json
+from sealspace.client import Client
+from sealspace.delegation_history import DelegationRecord, Direction, HeldRight
+from sealspace.errors import NotFound
+from sealspace.portable import GrantedResource, PortableDelegation
+
+from ..shared import shared
+from ..terminal import print_json, print_lines, table, time_text, words
+from .grant_facts import grant_json, grant_words, judged_offline, rights_json, rights_words
+from .owner_profile import OwnerHome, owner_home
+from .portable_files import checked_cid, read_grant_file
+
+_ANCESTOR: Final = "ancestor_revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listed:
+    """A grant in a list.
+
+    Attributes:
+        cid: its id.
+        state: how it stands now.
+        by: who signed it.
+        to: whom it is for.
+        until: when it ends, RFC 3339; None: not stated.
+        rights: what it grants.
+        shown: all of it, as JSON.
+    """
+
+    cid: str
+    state: str
+    by: str
+    to: str
+    until: str | None
+    rights: tuple[GrantedResource, ...]
+    shown: dict[str, Json]
+
+    @property
+    def may(self) -> str:
+        """What it grants, in one line."""
+        return "; ".join(rights_words(self.rights, by=self.by))
+
+
+@click.command("list", epilog="Example: `sealspace grant list`; with `--received`, what others granted to you.")
+@click.option("--received", is_flag=True, help="What was granted to you, instead of what you granted.")
+@click.option("--all", "with_sessions", is_flag=True, help="Also the sessions of your own logins.")
+def list_(received: bool, with_sessions: bool) -> None:
+    """Show who holds what, until when: all that the node knows, and what was made from here."""
+    listed = asyncio.run(_list(owner_home(), "received" if received else "granted", with_sessions=with_sessions))
+    if shared().as_json:
+        print_json([one.shown for one in listed])
+        return
+    if not listed:
+        words("nothing was granted to you" if received else "no grants yet; next: sealspace grant create DID")
+    table(
+        ("state", "until", "by" if received else "to", "may", "grant"),
+        [(one.state, one.until or "-", one.by if received else one.to, one.may, one.cid) for one in listed],
+    )
+
+
+@click.command("show", epilog="Examples: `sealspace grant show bafy…`; `sealspace grant show grant.json`, offline.")
+@click.argument("grant", metavar="CID|FILE")
+def show(grant: str) -> int:
+    """Say in plain words what a grant allows: one of yours by its id, or one in a file that somebody gave you.
+
+    A file is judged on this machine, without asking anybody: signature, times, and whether the text beside the token
+    fits it. The status is 1 when it has ended, or is not valid yet.
+    """
+    path = Path(grant)
+    state = _show_file(path) if path.is_file() else asyncio.run(_show_known(owner_home(), checked_cid(grant)))
+    return 0 if state == "active" else 1
+
+
+def _show_file(path: Path) -> str:
+    facts = judged_offline(read_grant_file(path))
+    state = facts.state(SystemClock().now())
+    if shared().as_json:
+        print_json(grant_json(facts, state))
+    else:
+        print_lines(*grant_words(facts, state))
+        words("the signature holds; whether it was revoked, only the node can say")
+    return state
+
+
+async def _show_known(home: OwnerHome, cid: str) -> str:
+    portable = next((one.portable for one in home.grants() if one.portable.cid == cid), None)
+    async with home.client() as client:
+        if portable is not None:
+            state = await _state(client, portable.cid)
+            facts = judged_offline(portable)
+            shown, lines = grant_json(facts, state), grant_words(facts, state)
+        else:
+            listed = _of_record(await _record(client, cid), made_here=False)
+            state, shown, lines = listed.state, listed.shown, _listed_words(listed)
+    if shared().as_json:
+        print_json(shown)
+    else:
+        print_lines(*lines)
+    return state
+
+
+async def _state(client: Client, cid: str) -> str:
+    """Return how a grant that was made from here stands at the node."""
+    word = (await client.delegations.status(cid)).word
+    return "not known to the node" if word == "not_found" else word
+
+
+def unknown_grant(cid: str) -> NotFound:
+    """Return the error for a grant that neither this home nor the node knows."""
+    return NotFound(404, f"no grant {cid[:80]} that you made, received or own", hint="sealspace grant list shows yours")
+
+
+async def _record(client: Client, cid: str) -> DelegationRecord:
+    for direction in ("granted", "received"):
+        async for record in client.delegations.query(direction=direction):
+            if record.cid == cid:
+                return record
+    raise unknown_grant(cid)
+
+
+async def _list(home: OwnerHome, direction: Direction, *, with_sessions: bool) -> list[_Listed]:
+    kept = {one.portable.cid: one.portable for one in home.grants()}
+    async with home.client() as client:
+        records = [one async for one in client.delegations.query(direction=direction)]
+        left_out = frozenset() if with_sessions else _sessions(records)
+        listed = [_of_record(one, made_here=one.cid in kept) for one in records if one.cid not in left_out]
+        if direction == "granted":
+            known = {one.cid for one in records}
+            # What was passed on for another owner is not in this account's list.
+            listed += [await _of_kept(client, one) for cid, one in kept.items() if cid not in known]
+    return listed
+
+
+def _sessions(records: Sequence[DelegationRecord]) -> frozenset[str]:
+    """Return the cids of what the owner's own session keys hold: the sign-ins, and whatever else was given to them."""
+    holders = [one for one in records if any(CAPABILITIES_READ in right.abilities for right in one.rights)]
+    own = {principal_of(one.delegate) for one in holders}
+    return frozenset(one.cid for one in records if principal_of(one.delegate) in own)
+
+
+def _of_record(record: DelegationRecord, *, made_here: bool) -> _Listed:
+    """Return a row of the node's list."""
+    state = "revoked" if record.standing == _ANCESTOR else record.standing
+    rights = tuple(map(_resource, record.rights))
+    shown: dict[str, Json] = {
+        "cid": record.cid,
+        "state": state,
+        "by": record.delegator,
+        "to": record.delegate,
+        "rights": rights_json(rights),
+        "hasConditions": any(right.is_conditioned for right in record.rights),
+        "parents": list(record.parents),
+        "issuedAt": _time(record.issued_at),
+        "notBefore": _time(record.not_before),
+        "expiresAt": _time(record.expires_at),
+        "revokedAt": _time(record.revoked_at),
+        "revokedBy": record.revoked_by,
+        "revokedAncestor": record.revoked_ancestor,
+        "madeHere": made_here,
+    }
+    return _Listed(
+        cid=record.cid,
+        state=state,
+        by=record.delegator,
+        to=record.delegate,
+        until=_time(record.expires_at),
+        rights=rights,
+        shown=shown,
+    )
+
+
+async def _of_kept(client: Client, portable: PortableDelegation) -> _Listed:
+    """Return a grant that was made from here, and that the node does not list for this account."""
+    facts, state = judged_offline(portable), await _state(client, portable.cid)
+    return _Listed(
+        cid=facts.cid,
+        state=state,
+        by=facts.delegator,
+        to=facts.delegate,
+        until=None if facts.expires_at is None else time_text(facts.expires_at),
+        rights=facts.rights,
+        shown=grant_json(facts, state) | {"madeHere": True},
+    )
+
+
+def _listed_words(listed: _Listed) -> tuple[str, ...]:
+    lines = [f"grant    {listed.cid}", f"state    {listed.state}", f"by       {listed.by}", f"to       {listed.to}"]
+    lines += [f"may      {one}" for one in rights_words(listed.rights, by=listed.by)]
+    for name, member in (("issued", "issuedAt"), ("until", "expiresAt"), ("revoked", "revokedAt")):
+        if listed.shown[member] is not None:
+            lines.append(f"{name:<8} {listed.shown[member]}")
+    return tuple(lines)
+
+
+def _resource(right: HeldRight) -> GrantedResource:
+    """Return a right of the node's list as portable grants describe them."""
+    try:
+        resource = parse_resource(right.resource)
+    except CapabilityError:
+        return GrantedResource("", "", right.resource, right.abilities)
+    if isinstance(resource, SpaceResource):
+        return GrantedResource(resource.service, resource.space.text, resource.path or "", right.abilities)
+    network = network_of(resource)
+    return GrantedResource("encryption" if network else "", "", right.resource, right.abilities)
+
+
+def _time(text: str | None) -> str | None:
+    """Return a time of the node's list in the form of all output."""
+    try:
+        return None if text is None else time_text(parse_rfc3339(text))
+    except InvalidIdentifier:
+        return text

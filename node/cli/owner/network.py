@@ -1,0 +1,181 @@
+"""`sealspace network show`, `create` and `revoke`: an owner's encryption networks."""
+
+import asyncio
+from typing import Final
+
+import click
+
+from capabilities.abilities import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE, READ_RECEIPTS, SET_POLICY
+from capabilities.ambient import SystemClock
+from capabilities.resources import NetworkId
+from capabilities.strict_json import Json
+from encryption_network.networks import Descriptor
+from encryption_network.policy import Policy, policy_json
+from encryption_network.release_record import Mode
+from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.errors import NetworkNotFound, NotGranted
+from sealspace.network_pins import pin_of
+from sealspace.release_terms import ReleaseTerms
+from sealspace.session import DEFAULT_NETWORK
+from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
+
+from ..shared import shared
+from ..terminal import confirm, print_json, print_lines, words
+from .grant_create import node_terms
+from .owner_profile import OwnerHome, owner_home
+from .policy_words import policy_words
+
+_MODES: Final[dict[Mode, str]] = {
+    "everyone": "proof of approved code from everyone, the owner included",
+    "delegates": "nothing from the owner in person; from everyone else proof of approved code",
+    "off": "nothing: it opens for whoever was granted it, whatever code that is",
+}
+_RIGHTS: Final = (DECRYPT, SET_POLICY, READ_RECEIPTS)
+"""What an owner's commands do with a network."""
+
+name_argument = click.argument("name", required=False, default=DEFAULT_NETWORK)
+
+
+@click.command("show", epilog="Example: `sealspace network show`, of the network that secrets are sealed to.")
+@name_argument
+def show(name: str) -> None:
+    """Show the network NAME, `default` unless named: its key, its state, and what the node demands before it opens."""
+    network, descriptor, policy, terms = asyncio.run(_look(owner_home(), name))
+    if shared().as_json:
+        print_json(_json(network, descriptor, policy, terms))
+    else:
+        print_lines(*_words(network, descriptor, policy, terms))
+
+
+@click.command("create", epilog="Example: `sealspace network create production`.")
+@click.argument("name")
+def create(name: str) -> None:
+    """Make the network NAME: a further key pair of yours at the node."""
+    network, was_there = asyncio.run(_create(owner_home(), name))
+    words(f"{'was there already' if was_there else 'made'}: {network.text}")
+    if shared().as_json:
+        print_json({"network": network.text, "wasThereAlready": was_there})
+
+
+@click.command("revoke", epilog="Example: `sealspace network revoke production`.")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def revoke(name: str, yes: bool) -> None:
+    """End the network NAME for ever: nothing that is sealed to it is opened again, for anybody.
+
+    Its name stays taken. To end a grant only: `sealspace grant revoke`.
+    """
+    was_revoked = asyncio.run(_revoke(owner_home(), name, yes=yes))
+    words(f"was revoked already: {name}" if was_revoked else f"revoked: {name}")
+    if shared().as_json:
+        print_json({"revoked": name, "wasRevokedAlready": was_revoked})
+
+
+async def right_to(home: OwnerHome, client: Client, network: NetworkId, *abilities: str) -> None:
+    """Have the wallet give the session a right on the owner's network that the login did not ask for.
+
+    For this command only: the session that is kept does not have it.
+
+    Raises:
+        KeyFileUnusable, NodeRefused, TransportError.
+    """
+    held = client.session
+    try:
+        for ability in abilities:
+            held.proofs_for([allow(network.text, ability)], now=SystemClock().now())
+    except NotGranted:
+        await client.delegations.add_right(home.wallet(), [allow(network.text, one) for one in abilities])
+
+
+async def _look(home: OwnerHome, name: str) -> tuple[NetworkId, Descriptor, Policy | None, ReleaseTerms | None]:
+    async with home.client() as client:
+        network = client.encryption.network(name)
+        descriptor = await client.encryption.descriptor(network)
+        await right_to(home, client, network, SET_POLICY)
+        return network, descriptor, await client.encryption.policy(network), await node_terms(client)
+
+
+async def _create(home: OwnerHome, name: str) -> tuple[NetworkId, bool]:
+    """Return the network, and whether it was there before."""
+    async with home.client() as client:
+        network = client.encryption.network(name)
+        try:
+            await client.encryption.descriptor(network)
+        except NetworkNotFound:
+            await right_to(home, client, network, NETWORK_CREATE, *_RIGHTS)
+            await client.encryption.ensure_network(name)
+            return network, False
+        await client.encryption.ensure_network(name)  # a revoked one is refused
+        return network, True
+
+
+async def _revoke(home: OwnerHome, name: str, *, yes: bool) -> bool:
+    """Revoke a network; returns whether that had been done before."""
+    async with home.client() as client:
+        network = client.encryption.network(name)
+        if (await client.encryption.descriptor(network)).state == "revoked":
+            return True
+        confirm(f"revoke {network.text} for ever, with everything that is sealed to it?", yes=yes)
+        await right_to(home, client, network, NETWORK_REVOKE)
+        await client.encryption.revoke_network(network)
+    return False
+
+
+# --- saying it --------------------------------------------------------------------------------------------------------
+
+
+def _words(
+    network: NetworkId, descriptor: Descriptor, policy: Policy | None, terms: ReleaseTerms | None
+) -> tuple[str, ...]:
+    pin = pin_of(descriptor)
+    lines = [
+        f"network   {network.text}",
+        f"node      {descriptor.node_did}",
+        f"state     {descriptor.state}",
+        f"key       {pin.fingerprint}, version {pin.key_version}, {descriptor.alg}",
+    ]
+    lines += [f"demands   {one}" for one in terms_words(terms)]
+    lines += [f"policy    {one}" for one in policy_words(policy)]
+    return tuple(lines)
+
+
+def terms_words(terms: ReleaseTerms | None) -> tuple[str, ...]:
+    """Return what a node demands before it opens anything, a fact a line."""
+    if terms is None:
+        return ("the node does not tell",)
+    lines = [_MODES[terms.attestation]]
+    roots = ["Intel" if one == INTEL_ROOT_SHA256.hex() else f"NOT Intel: {one}" for one in terms.trust_roots]
+    lines.append(f"quotes that end at the root certificate of {', '.join(roots) or 'nobody'}")
+    lines.append(f"applications with keys from {', '.join(terms.key_providers) or 'nobody'}")
+    if terms.node_policy:
+        lines.append("the operator's own policy is in force beside yours")
+    if terms.node_policy_suffices:
+        lines.append("where you approve no code, the operator's list decides")
+    return tuple(lines)
+
+
+def _json(
+    network: NetworkId, descriptor: Descriptor, policy: Policy | None, terms: ReleaseTerms | None
+) -> dict[str, Json]:
+    pin = pin_of(descriptor)
+    return {
+        "network": network.text,
+        "owner": network.owner,
+        "node": descriptor.node_did,
+        "state": descriptor.state,
+        "algorithm": descriptor.alg,
+        "keyVersion": pin.key_version,
+        "publicEncryptionKey": pin.public_key.hex(),
+        "fingerprint": pin.fingerprint,
+        "policy": None if policy is None else policy_json(policy),
+        "terms": None
+        if terms is None
+        else {
+            "attestation": terms.attestation,
+            "trustRoots": list(terms.trust_roots),
+            "keyProviders": list(terms.key_providers),
+            "nodePolicy": terms.node_policy,
+            "nodePolicySuffices": terms.node_policy_suffices,
+        },
+    }

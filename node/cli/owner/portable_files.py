@@ -1,0 +1,68 @@
+"""Grants as files: written for their recipient, read from whoever gave one.
+
+Example:
+    write_grant(Path("grant.json"), portable)
+    portable = read_grant_file(Path("grant.json"))
+"""
+
+import os
+from pathlib import Path
+
+from capabilities.cids import parse_cid
+from capabilities.errors import CapabilityError
+from sealspace.errors import InvalidInput, InvalidPortableDelegation
+from sealspace.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
+from sealspace.printable import printable
+
+
+def require_free(path: Path) -> None:
+    """Refuse a name that is taken before anything is signed for it.
+
+    Raises:
+        InvalidInput: there is a file of this name, or no folder for it.
+    """
+    if path.exists() or not path.parent.is_dir():
+        what = "is there already" if path.exists() else "has no folder to be in"
+        raise InvalidInput(f"{path} {what}", hint="name another file with --out")
+
+
+def write_grant(path: Path, portable: PortableDelegation) -> None:
+    """Write a grant for its recipient: a new file, mode 0600."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(encode_portable(portable) + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def read_grant_file(path: Path) -> PortableDelegation:
+    """Read a grant that somebody gave; nothing of it is verified.
+
+    Raises:
+        InvalidPortableDelegation: the file holds something else.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        data = stream.read(MAX_PORTABLE_BYTES + 1)
+    try:
+        return decode_portable(data.strip())
+    except InvalidPortableDelegation as error:
+        raise InvalidPortableDelegation(
+            f"{path} holds no grant: {error}", hint="a grant is what `sealspace grant create` writes"
+        ) from None
+
+
+def checked_cid(text: str) -> str:
+    """Return the id of a grant as it was written.
+
+    Raises:
+        InvalidInput: it is none, and there is no file of that name either.
+    """
+    try:
+        parse_cid(text)
+    except CapabilityError:
+        raise InvalidInput(
+            f"{printable(text, most=100)} is neither a file nor the id of a grant",
+            hint="sealspace grant list shows the ids",
+        ) from None
+    return text

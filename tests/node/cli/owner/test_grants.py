@@ -1,0 +1,152 @@
+"""Grants on the command line: one person's to another, against a real node."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from backend_desk import Desk
+
+from capabilities.cids import cid_text
+from sealspace.client import Client
+from sealspace.session import load_session
+
+UNKNOWN = cid_text(bytes(32))
+
+
+async def second_person(desk: Desk) -> tuple[Path, str]:
+    """Somebody else with a home of their own, at the same node; the DID of their wallet."""
+    other = desk.folder / "other"
+    ran = await desk.run("login", desk.node, "--new", "--home", str(other), home=False)
+    assert ran.status == 0, ran
+    return other, json.loads((other / "profile.json").read_text())["owner"]
+
+
+async def put(desk: Desk, key: str, value: str) -> None:
+    async with Client(desk.node, session=load_session(desk.home / "session.json")) as client:
+        await client.kv().put(key, value)
+
+
+async def read(desk: Desk, home: Path, space: str, key: str) -> str:
+    async with Client(desk.node, session=load_session(home / "session.json")) as client:
+        return (await client.kv(space).get(key)).body.decode()
+
+
+async def test_from_one_person_to_another(desk: Desk) -> None:
+    """Created as a file, shown offline, accepted, used, listed on both sides, revoked; revoking twice says so."""
+    await desk.log_in()
+    await put(desk, "todo/1", "buy milk")
+    await put(desk, "other", "not this")
+    other, did = await second_person(desk)
+    file = desk.folder / "grant.json"
+    wanted = ("--space", "default", "--path", "todo", "--can", "get,list")
+    made = await desk.run("grant", "create", did, *wanted, "--out", str(file), "--json")
+    assert made.status == 0, made
+    cid = json.loads(made.out)["cid"]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    shown = await desk.run("grant", "show", str(file), home=False)
+    assert (shown.status, "todo and what is below it in the space default" in shown.out) == (0, True), shown
+    said = json.loads((await desk.run("grant", "show", str(file), "--json", home=False)).out)
+    assert (said["cid"], said["to"], said["state"]) == (cid, did, "active")
+    accepted = await desk.run("grant", "accept", str(file), "--json", "--home", str(other), home=False)
+    assert accepted.status == 0, accepted
+    (space,) = json.loads(accepted.out)["spaces"]
+    assert await read(desk, other, space, "todo/1") == "buy milk"
+    (row,) = json.loads((await desk.run("grant", "list", "--json")).out)
+    assert (row["cid"], row["to"], row["state"], row["madeHere"]) == (cid, did, "active", True)
+    assert row["expiresAt"].endswith("Z")
+    listed = await desk.run("grant", "list", "--received", "--json", "--home", str(other), home=False)
+    assert [one["cid"] for one in json.loads(listed.out)] == [cid]
+    # A new login takes it up again.
+    assert (await desk.run("login", "--home", str(other), home=False)).status == 0
+    assert await read(desk, other, space, "todo/1") == "buy milk"
+    assert (await desk.run("grant", "revoke", cid)).status == 2
+    ended = await desk.run("grant", "revoke", str(file), "--yes")
+    assert (ended.status, ended.err) == (0, f"revoked: {cid}\n"), ended
+    again = await desk.run("grant", "revoke", cid, "--yes")
+    assert (again.status, again.err) == (0, f"was revoked already: {cid}\n")
+    assert json.loads((await desk.run("grant", "list", "--json")).out)[0]["state"] == "revoked"
+    assert (await desk.run("grant", "show", cid)).status == 1
+    left_out = await desk.run("login", "--home", str(other), home=False)
+    assert (left_out.status, "left out" in left_out.err) == (0, True), left_out
+
+
+async def test_a_grant_on_standard_output(desk: Desk) -> None:
+    """Without --out the portable form is the data, and nothing else; `show` by id knows what was made from here."""
+    await desk.log_in()
+    _, did = await second_person(desk)
+    assert (await desk.run("secret", "put", "API_KEY", given="open sesame")).status == 0
+    made = await desk.run("grant", "create", did, "--secret", "API_KEY", "--expires", "12h")
+    assert made.status == 0, made
+    cid = json.loads(made.out)["cid"]
+    assert "--policy" in made.err  # the node opens nothing for a person without code
+    shown = await desk.run("grant", "show", cid)
+    assert (shown.status, "may      get the secret API_KEY" in shown.out) == (0, True), shown
+    assert "what is sealed to the network default" in shown.out
+    assert (await desk.run("grant", "list", "-q")).out.startswith("active")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("grant", "create", "did:key:z6Mk"), 2, "--secret NAME"),
+        (("grant", "create", "nobody", "--space", "default"), 2, "no DID"),
+        (("grant", "create", "DID", "--space", "default", "--can", "get,fly"), 2, "'fly'"),
+        (("grant", "create", "DID", "--secret", "lower"), 2, "lower"),
+        (("grant", "create", "DID", "--secret", "A", "--scope", "default"), 2, "reserved"),
+        (("grant", "create", "DID", "--space", "default", "--expires", "soon"), 2, "soon"),
+        (("grant", "create", "DID", "--path", "x", "--secret", "A"), 2, "--path goes with --space"),
+        (("grant", "show", "nothing"), 2, "neither a file nor the id"),
+        (("grant", "revoke", "nothing", "--yes"), 2, "neither a file nor the id"),
+        (("grant", "show", UNKNOWN), 21, "no grant"),
+        (("grant", "revoke", UNKNOWN, "--yes"), 21, "no grant"),
+    ],
+)
+async def test_what_is_no_grant(desk: Desk, arguments: tuple[str, ...], status: int, said: str) -> None:
+    """One error that names the part, in the words of the command line; nothing is granted."""
+    await desk.log_in()
+    _, did = await second_person(desk)
+    ran = await desk.run(*(did if one == "DID" else one for one in arguments))
+    assert (ran.status, ran.out, said in ran.err) == (status, "", True), ran
+    assert ran.next
+    assert json.loads((await desk.run("grant", "list", "--json")).out) == []
+
+
+async def test_grants_that_are_not_what_they_say(desk: Desk) -> None:
+    """For somebody else, changed beside the token, a broken signature, no grant at all: named, and nothing is kept."""
+    await desk.log_in()
+    other, did = await second_person(desk)
+    file = desk.folder / "grant.json"
+    assert (await desk.run("grant", "create", did, "--space", "default", "--out", str(file))).status == 0
+    session = (desk.home / "session.json").read_bytes()
+    ran = await desk.run("grant", "accept", str(file))
+    assert (ran.status, f"the grant is for {did}" in ran.err) == (22, True), ran
+    whole = json.loads(file.read_text())
+    token = whole["delegationHeader"]["Authorization"]
+    wider = [whole["resources"][0] | {"path": "all"}]
+    bad = {
+        "recipient": whole | {"delegateDID": "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"},
+        "id": whole | {"cid": "bafkr4ib"},
+        "resources": whole | {"resources": wider},
+        "does not hold": whole | {"delegationHeader": {"Authorization": token[:-8] + "AAAAAAA="}},
+        "holds no grant": {"a": 1},
+    }
+    for said, value in bad.items():
+        path = desk.folder / "bad.json"
+        path.write_text(json.dumps(value))
+        for verb in ("show", "accept"):
+            ran = await desk.run("grant", verb, str(path), "--home", str(other), home=False)
+            assert (ran.status, said in ran.err) == (2, True), (said, ran)
+            assert token not in ran.err + ran.out
+    taken = await desk.run("grant", "create", did, "--space", "default", "--out", str(file))
+    assert (taken.status, "is there already" in taken.err) == (2, True)
+    assert (desk.home / "session.json").read_bytes() == session
+    assert not (other / "received").exists()
+
+
+async def test_grants_of_nobody(desk: Desk) -> None:
+    """An empty list is nothing on standard output, and a word on what comes next."""
+    await desk.log_in()
+    ran = await desk.run("grant", "list")
+    assert (ran.status, ran.out, "sealspace grant create" in ran.err) == (0, "", True)
+    assert len(json.loads((await desk.run("grant", "list", "--all", "--json")).out)) == 1  # the login itself
