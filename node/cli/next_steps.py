@@ -4,6 +4,7 @@ Example:
     fail(error.code, error.message, next_step(error))
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -15,14 +16,15 @@ NEXT_STEPS: Final[Mapping[str, str]] = {
     "batch-incomplete": "remove the cause, then start the same command again",
     "descriptor-unsigned": "is this the node's own address, and its version current? sealspace status",
     "invalid-secret-value": "store a text or bytes, at most 1 MiB",
+    "invalid-portable-delegation": "ask whoever gave it for the file as it was written, or for a new one",
     "lifetime-too-long": "ask for less, or log in for longer: sealspace login --days N",
     "network-key-changed": "seal nothing until the node's operator has said why the key changed; if it is right: "
     "sealspace login",
-    "network-not-found": "sealspace login, which makes the owner's network",
+    "network-not-found": "sealspace network create NAME",
     "node-mismatch": "do not go on: find out why the node's identity differs; if it was restored as a new one, "
     "sealspace login",
     "not-granted": "for a space of yours: sealspace login --space NAME; for one of somebody else, ask its owner for a "
-    "grant",
+    "grant, then: sealspace grant accept FILE",
     "not-signed-in": _LOGIN,
     "precondition-failed": "somebody else wrote it meanwhile: look at it, then start the command again",
     "response-too-large": "sealspace kv get KEY --out FILE",
@@ -35,9 +37,42 @@ NEXT_STEPS: Final[Mapping[str, str]] = {
 """Code of an error -> what a person at a command line does; every other one has a hint that serves people too."""
 
 
+_INSTEAD: Final[Mapping[str, str]] = {
+    'its owner finds it at `client.kv("public").space.text`': "its owner finds it with: sealspace space info public",
+    "make it with Client(…, require_node_evidence=…)": "sealspace login --require-node-evidence",
+    'name one, as in `client.kv("notes")`': "name one: --space NAME",
+    "of anything else, json.dumps(value) makes a text": "write it as JSON",
+    "pass new_wallet(), wallet_from_key(…), wallet_from_keystore(…) or an account of eth-account": "sealspace login "
+    "--key-file FILE",
+    "the recipient finds it at `client.session.did`: did:key:…": "the recipient finds it with: sealspace whoami",
+    "use https://, or pass TransportSettings(allow_plain_http=True) on a network you trust": "use https://",
+}
+"""Hint of the SDK that is for programs -> what a person does, where one kind of error has several."""
+
+_PROGRAM: Final = re.compile(
+    r"\w\("  # a call
+    r"|\b(?:client|session|error|delegations|manifests|wallet)\.[a-z_]"  # a member of an object
+    r"|=(?:True|False|None)\b"
+    r"|`[a-z]+(?:_[a-z]+)+`"  # a name of Python's
+    r"|\bSignIn\b|\bTransportSettings\b|\bsign_in\b"
+)
+
+
+def speaks_to_programs(hint: str) -> bool:
+    """Whether a hint names calls or objects of the SDK, which whoever runs a command does not have."""
+    return _PROGRAM.search(hint) is not None
+
+
+def has_counterpart(code: str, hint: str) -> bool:
+    """Whether something is said in place of a hint for programs."""
+    return hint in _INSTEAD or code in NEXT_STEPS
+
+
 def next_step(error: SealspaceError) -> str:
-    """Return what to do next: what the command said, else what is in the table, else the error's own hint."""
+    """Return what to do next: what the command said, else what is in the tables, else the error's own hint."""
     cause = error.refusal if isinstance(error, DecryptDenied) else error
     if error.hint in (cause.default_hint, error.default_hint):
         return NEXT_STEPS.get(cause.code, error.hint)
+    if speaks_to_programs(error.hint):
+        return _INSTEAD.get(error.hint) or NEXT_STEPS.get(cause.code, "sealspace doctor")
     return error.hint

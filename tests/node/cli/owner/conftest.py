@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from believing import believing
 from backend_desk import Desk
+from believing import believing
 
 from node.processes.embedded import embedded_node
 from tee_backend.evidence.simulated import SimulatedPlatform

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from owner_desk import IMAGE, Desk
+from backend_desk import IMAGE, Desk
 
 from encryption_network.policy import Policy, policy_json
 from tee_backend.evidence.simulated import measurements_of
@@ -79,4 +79,4 @@ async def test_a_network_that_is_not_there(desk: Desk, arguments: tuple[str, ...
     """It is said, with the command that makes it."""
     await desk.log_in()
     ran = await desk.run("network", *arguments)
-    assert (ran.status, ran.next) == (21, "sealspace network create absent"), ran
+    assert (ran.status, ran.next) == (21, "sealspace network create NAME"), ran
