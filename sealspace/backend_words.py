@@ -69,7 +69,7 @@ def warnings(seen: Seen) -> tuple[str, ...]:
 
 
 def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
-    """Return the same for a program; bytes are hex, times epoch seconds."""
+    """Return the same for a program; bytes are hex, times RFC 3339."""
     evidence = seen.verified.evidence
     return {
         "url": seen.url,
@@ -88,19 +88,20 @@ def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
         "tdAttributes": evidence.td_attributes.hex(),
         "debug": _is_debugged(seen),
         "tcbStatus": evidence.tcb_status,
-        "tcbDate": evidence.tcb_date,
+        "tcbDate": _time(evidence.tcb_date),
         "advisories": list(evidence.advisories),
         "evaluationNumber": evidence.evaluation_number,
         "platformFamily": evidence.fmspc.hex(),
         "rootIsIntel": seen.verified.root_is_intel,
         "collateral": [
-            {"part": one.name, "from": one.starts_at, "until": one.ends_at} for one in seen.verified.windows
+            {"part": one.name, "from": _time(one.starts_at), "until": _time(one.ends_at)}
+            for one in seen.verified.windows
         ],
         "secrets": [one.label for one in seen.wanted],
         "furtherWishes": list(seen.further_wishes),
         "warnings": list(warnings(seen)),
         "policy": None if policy is None else policy_json(policy),
-        "seenAt": seen.seen_at,
+        "seenAt": _time(seen.seen_at),
     }
 
 
@@ -170,6 +171,10 @@ def _attributes(attributes: bytes) -> str:
 
 def _day(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _days(seconds: float) -> str:

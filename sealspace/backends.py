@@ -233,15 +233,27 @@ async def hand_over(url: str, portable: PortableDelegation, *, settings: Transpo
         raise GrantNotTaken(f"the backend does not take the grant: {printable(said.text or str(answer.status))}")
 
 
-async def _ask(url: str, request: Request, *, settings: TransportSettings | None) -> Answer:
+def require_address(url: str) -> None:
+    """Check the address of a backend, before anybody is told that it is asked.
+
+    Raises:
+        InvalidInput: no such address.
+    """
+    _transport(url, TransportSettings())
+
+
+def _transport(url: str, settings: TransportSettings) -> Transport:
     try:
-        transport = Transport(url, settings=settings or TransportSettings(timeout_s=_BACKEND_TIMEOUT_S))
+        return Transport(url, settings=settings)
     except InvalidInput as exc:
         raise InvalidInput(
             f"not the address of a backend: {printable(url)}",
             hint="https://…, or http://127.0.0.1:PORT for one on this machine",
         ) from exc
-    async with transport:
+
+
+async def _ask(url: str, request: Request, *, settings: TransportSettings | None) -> Answer:
+    async with _transport(url, settings or TransportSettings(timeout_s=_BACKEND_TIMEOUT_S)) as transport:
         try:
             answer = await transport.exchange(request)
         except ResponseTooLarge as exc:

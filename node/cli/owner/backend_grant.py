@@ -1,10 +1,9 @@
 """`sealspace backend grant`: secrets to exactly the code that a backend proves to run."""
 
 import asyncio
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import click
 
@@ -14,10 +13,12 @@ from sealspace.backends import (
     Leniency,
     Pin,
     Seen,
+    WantedSecret,
     hand_over,
     is_whole_code,
     is_whole_policy,
     policy_for,
+    require_address,
     require_expected,
     require_like,
 )
@@ -25,13 +26,10 @@ from sealspace.client import Client
 from sealspace.errors import BackendError, InvalidInput
 
 from ..shared import shared
-from ..terminal import print_json, print_lines, watched, words
+from ..terminal import print_json, print_lines, time_text, watched, words
 from .backend_show import Approved, approved_in, inspector_for, look, looking_options
+from .durations import ttl_s_of
 from .owner_profile import KeptGrant, OwnerHome, owner_home
-
-MAX_TTL_S: Final = 365 * 86_400.0
-_DURATION = re.compile(r"(?P<number>[0-9]{1,5})(?P<unit>[mhd])")
-_UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +86,7 @@ def grant(
     The grant names the backend's DID and its code: whoever holds the one and does not run the other gets no key. The
     wallet signs it, and the backend receives it.
     """
+    require_address(url)
     asked = _Parameters(
         url=url,
         secrets=secrets or None,
@@ -95,7 +94,7 @@ def grant(
         approved=None if like is None else approved_in(like),
         accept=accept,
         pin=pin,
-        ttl_s=_ttl_s(expires),
+        ttl_s=ttl_s_of(expires),
         is_sure=yes,
         hands_over=not no_hand_over,
     )
@@ -112,7 +111,10 @@ async def _grant(home: OwnerHome, asked: _Parameters, inspector: EvidenceVerifie
         if asked.approved is not None:
             require_like(seen, asked.approved.policy)
         resources = client.backends.resources(seen, asked.secrets)
-        await _require_stored(client, resources)
+        await _require_stored(
+            client, [one for one in seen.wanted if asked.secrets is None or one.label in asked.secrets]
+        )
+        await client.backends.require_judgeable(seen)  # nobody is asked about a grant that would open nothing
         policy = policy_for(seen, paths=resources, accept=asked.accept, pin=asked.pin, ttl_s=asked.ttl_s)
         print_lines(*in_plain_words(seen, policy), err=json)  # a confirmation is never requested for what is not shown
         _confirm(asked, seen)
@@ -124,7 +126,8 @@ async def _grant(home: OwnerHome, asked: _Parameters, inspector: EvidenceVerifie
         if asked.hands_over:
             await _hand_over(asked.url, KeptGrant(url=asked.url, portable=portable), path)
         if json:
-            shown = {"granted": portable.cid, "file": str(path), "expiresAt": portable.expires_at}
+            ends = None if portable.expires_at is None else time_text(portable.expires_at)
+            shown = {"granted": portable.cid, "file": str(path), "expiresAt": ends}
             print_json({**shown, "handedOver": asked.hands_over, "seen": as_json(seen, policy)})
 
 
@@ -137,15 +140,21 @@ async def _hand_over(url: str, kept: KeptGrant, path: Path) -> None:
     words("handed over: the backend took it up")
 
 
-async def _require_stored(client: Client, resources: tuple[str, ...]) -> None:
+async def _require_stored(client: Client, wanted: Sequence[WantedSecret]) -> None:
     """Report before granting that a secret does not exist: the backend would only find out later."""
-    prefix = client.secrets().resource("A").removesuffix("A")
-    stored = set(await client.secrets().list())
-    missing = [
-        name for name in (one.removeprefix(prefix) for one in resources) if "/" not in name and name not in stored
-    ]
-    if missing:
-        raise InvalidInput(f"there is no secret {missing[0]}", hint=f"sealspace secret put {missing[0]} < FILE")
+    stored: dict[str | None, set[str]] = {}
+    for scope, name in (_parts(one.label) for one in wanted):
+        if scope not in stored:
+            stored[scope] = set(await client.secrets().list(scope=scope))
+        if name not in stored[scope]:
+            option = "" if scope is None else f" --scope {scope}"
+            raise InvalidInput(f"there is no secret {name}{option}", hint=f"sealspace secret put {name}{option} < FILE")
+
+
+def _parts(label: str) -> tuple[str | None, str]:
+    """Return scope and name of a secret's label."""
+    scope, _, name = label.rpartition("/")
+    return scope or None, name
 
 
 def _confirm(asked: _Parameters, seen: Seen) -> None:
@@ -171,11 +180,3 @@ def _are_named(asked: _Parameters, seen: Seen) -> bool:
     """Whether the owner named the secrets, now or when the code was approved: a manifest is not part of the code."""
     approved = None if asked.approved is None else asked.approved.secrets
     return asked.secrets is not None or (approved is not None and {one.label for one in seen.wanted} <= approved)
-
-
-def _ttl_s(text: str) -> float:
-    match = _DURATION.fullmatch(text)
-    ttl_s = 0.0 if match is None else int(match["number"]) * _UNITS_S[match["unit"]]
-    if not 60 <= ttl_s <= MAX_TTL_S:
-        raise InvalidInput(f"--expires {text[:20]} is no time", hint="1m to 365d, like 30m, 12h or 90d")
-    return ttl_s

@@ -20,6 +20,7 @@ from sealspace.backends import (
     Seen,
     look_at,
     policy_for,
+    require_address,
     require_expected,
     require_like,
 )
@@ -47,8 +48,8 @@ def looking_options(command: Command) -> Command:
             "--expect",
             metavar="TEXT",
             multiple=True,
-            help="What the code has to be: a compose hash (64 hex digits), a measurement (96), or the key provider "
-            "(`kms:<hex>`); may be repeated.",
+            help="What the code has to be: a compose hash (64 hex digits), a measurement (96), or who gives the "
+            "application its keys, as `show` prints it (`kms:<hex>`); may be repeated.",
         ),
         click.option(
             "--like",
@@ -107,6 +108,7 @@ def show(
 
     Nothing is granted.
     """
+    require_address(url)
     inspector = inspector_for(owner_home(), trust_root=trust_root, collateral=collateral)
     approved = None if like is None else approved_in(like)
     seen = asyncio.run(look(url, inspector))

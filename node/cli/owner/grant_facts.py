@@ -190,11 +190,17 @@ def _place(right: GrantedResource, by: str) -> str:
         return right.path or right.space
     whose = _whose(space.owner, by)
     if right.service == "kv" and space.name == SECRETS_SPACE and right.path.startswith(_SECRETS):
-        label = right.path.removeprefix(_SECRETS).removeprefix("scoped/")
-        return f"the secret {label}{whose}" if label and not label.endswith("/") else f"every secret {label}{whose}"
+        label = secret_label(right.path)
+        return f"the secret {label}{whose}" if label else f"every secret below {right.path}{whose}"
     where = f"{right.path} and what is below it" if right.path else "everything"
     service = "" if right.service == "kv" else f" ({right.service})"
     return f"{where} in the space {space.name}{whose}{service}"
+
+
+def secret_label(path: str) -> str | None:
+    """Return `NAME` or `scope/NAME` for the path of one secret; None for any other path."""
+    label = path.removeprefix(_SECRETS).removeprefix("scoped/")
+    return label if path.startswith(_SECRETS) and label and not label.endswith("/") else None
 
 
 def _whose(owner: str, by: str) -> str:

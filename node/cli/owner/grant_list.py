@@ -102,7 +102,7 @@ async def _show_known(home: OwnerHome, cid: str) -> str:
     portable = next((one.portable for one in home.grants() if one.portable.cid == cid), None)
     async with home.client() as client:
         if portable is not None:
-            state = await _state(client, portable.cid)
+            state = await state_at_node(client, portable.cid)
             facts = judged_offline(portable)
             shown, lines = grant_json(facts, state), grant_words(facts, state)
         else:
@@ -115,8 +115,8 @@ async def _show_known(home: OwnerHome, cid: str) -> str:
     return state
 
 
-async def _state(client: Client, cid: str) -> str:
-    """Return how a grant that was made from here stands at the node."""
+async def state_at_node(client: Client, cid: str) -> str:
+    """Return how a grant stands at the node, in words."""
     word = (await client.delegations.status(cid)).word
     return "not known to the node" if word == "not_found" else word
 
@@ -187,7 +187,7 @@ def _of_record(record: DelegationRecord, *, made_here: bool) -> _Listed:
 
 async def _of_kept(client: Client, portable: PortableDelegation) -> _Listed:
     """Return a grant that was made from here, and that the node does not list for this account."""
-    facts, state = judged_offline(portable), await _state(client, portable.cid)
+    facts, state = judged_offline(portable), await state_at_node(client, portable.cid)
     return _Listed(
         cid=facts.cid,
         state=state,

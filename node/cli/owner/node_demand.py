@@ -17,7 +17,7 @@ _ACCEPTING: Final = {
     "secret-origin": "--accept-operator-secret",
     "trust-roots": "--accept-root HEX",
     "node-policy": "--accept-node-policy",
-    "key-providers": "--accept-key-provider TEXT",
+    "key-providers": "--accept-key-provider PROVIDER",
 }
 
 

@@ -74,8 +74,9 @@ def accepting_options(command: Callable[..., Any]) -> Callable[..., Any]:
         multiple=True,
         default=DEFAULT_KEY_PROVIDERS,
         show_default=True,
-        metavar="TEXT",
-        help="Accept that the node takes evidence of its applications; repeatable, in place of the default.",
+        metavar="PROVIDER",
+        help="Who may give applications their keys, for the node to take their evidence: kms or tpm, or one of them by "
+        "its id (kms:<hex>); repeatable, in place of the default.",
     )
     @wraps(command)
     def gathered(

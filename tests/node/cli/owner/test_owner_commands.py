@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from backend_desk import COMPOSE_HASH, EVIL, IMAGE, PROVIDER, SECRET, Desk
+from believing import believing
 
 from capabilities.strict_base64 import encode_standard
+from node.processes.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.portable import decode_portable
 from sealspace.session import load_session
@@ -165,18 +167,55 @@ async def test_an_owner_at_a_terminal_is_asked(desk: Desk, typed: str, status: i
 
 
 async def test_how_grants_stand(desk: Desk) -> None:
-    """A list of what was granted from here; a revoked grant ends at once, and a new one may follow."""
+    """A list of what was granted from here; a revoked grant ends at once, twice is said, a new one may follow."""
     there = await desk.backend()
     await desk.log_in()
+    nothing = await desk.run("backend", "list")
+    assert (nothing.status, nothing.out, "sealspace backend show" in nothing.err) == (0, "", True)
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     assert (await desk.run("backend", "grant", there.url, "--yes", "--expires", "12h")).status == 0
-    (row,) = map(json.loads, (await desk.run("backend", "list", "--json")).out.splitlines())
-    assert (row["stands"], row["url"], row["paths"]) == ("active", there.url, ["vault/secrets/API_KEY"])
-    assert (await desk.run("backend", "revoke", there.url)).status == 0
+    (row,) = json.loads((await desk.run("backend", "list", "--json")).out)
+    assert (row["state"], row["url"], row["secrets"]) == ("active", there.url, ["API_KEY"])
+    assert row["expiresAt"].endswith("Z")
+    for said in ("revoked 1 grant\n", "all of them were revoked already\n"):
+        ran = await desk.run("backend", "revoke", there.url)
+        assert (ran.status, ran.err) == (0, said)
     assert (await desk.run("backend", "list")).out.startswith("revoked")
     there.program.read.clear()
     assert (await desk.run("backend", "grant", there.url, "--yes")).status == 0
     assert there.program.read == {"API_KEY": SECRET}
+
+
+async def test_no_grant_that_the_node_could_not_judge(desk: Desk) -> None:
+    """Without the platform's root or its collateral the node would refuse each quote: nothing is signed (AT58)."""
+    there = await desk.backend()
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    trust = ("--trust-root", str(desk.folder / "root.pem"), "--collateral", str(desk.folder / "collateral"))
+    for number, (release, said, step) in enumerate(
+        (
+            ({"trust_root": None, "collateral": None}, "trusts another root certificate", "--trust-root"),
+            ({"collateral": None}, "has no collateral", "sealspace admin collateral import"),
+            ({"key_providers": ("tpm",)}, "takes no evidence", "its operator accepts tpm"),
+        )
+    ):
+        config = believing(desk.folder / f"other{number}", desk.platform, release=release)
+        node = await desk.stack.enter_async_context(embedded_node(config))
+        home = ("--home", str(desk.folder / f"home{number}"))
+        assert (await desk.run("login", node.url, "--new", *trust, *home, home=False)).status == 0
+        assert (await desk.run("secret", "put", "API_KEY", *home, given=SECRET, home=False)).status == 0
+        ran = await desk.run("backend", "grant", there.url, *home, typed="y\n", home=False)
+        assert (ran.status, said in ran.err, step in ran.next) == (14, True, True), ran
+        assert "grant to exactly this?" not in ran.err
+        assert (await desk.run("grant", "list", "--json", *home, home=False)).out == "[]\n"
+    assert there.program.read == {}
+
+
+@pytest.mark.parametrize("verb", ["show", "grant"])
+async def test_what_is_no_address_is_not_asked(desk: Desk, verb: str) -> None:
+    """A text that is no address is refused before anything else, and before it is said that it is asked."""
+    ran = await desk.run("backend", verb, "nonsense")
+    assert (ran.status, ran.out, "asking" in ran.err, "https://" in ran.next) == (2, "", False, True), ran
 
 
 async def test_a_grant_by_file(desk: Desk) -> None:
