@@ -360,7 +360,7 @@ async def test_the_operators_files_are_verified_without_the_node(
     )
     anybody = ("receipts", "verify", str(receipt), "--evidence", str(folder / "documents"), "--trust-root", str(root))
     judge = (*anybody, "--node-did", stage.node_did)
-    status, shown = await run(*judge)
+    status, shown = await run(*judge, "--json")
     assert (status, json.loads(shown)["ground"]) == (0, "attested")
     # RC16: a node of anybody's makes whole receipts too; whose receipt this has to be is for the owner to say.
     assert await run(*anybody) == (2, "")

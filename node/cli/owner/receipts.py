@@ -1,67 +1,162 @@
-"""`sealspace receipts list`: who got keys of the owner's network, checked."""
+"""`sealspace receipts list`: who got keys of the owner's network, and for which secret, checked."""
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import click
 
-from capabilities.strict_json import Json
+from capabilities.abilities import READ_RECEIPTS
+from capabilities.ambient import SystemClock
+from capabilities.errors import CapabilityError
+from capabilities.principals import same_principal
+from capabilities.resources import SpaceResource, parse_resource
+from capabilities.strict_json import Json, parse_json
+from encryption_network.errors import PolicyError
+from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy
 from encryption_network.receipt import Receipt, encode_receipt, receipt_json
-from sealspace.printable import printable
+from sealspace.client import Client
+from sealspace.errors import InvalidInput, NotFound
 from sealspace.receipts import digest_of, named_receipt
+from sealspace.session import DEFAULT_NETWORK
 from spaces.audit.chain import MAX_ENTRY_BYTES
 from spaces.audit.export import verify_export
 from spaces.errors import AuditChainBroken
 
 from ...errors import AuditRefuted
 from ..shared import shared
-from ..terminal import print_json, print_lines, words
+from ..terminal import print_json, table, time_text, words
+from .durations import ttl_s_of
+from .grant_facts import secret_label
+from .network import right_to
 from .owner_profile import OwnerHome, owner_home
+
+_HEADERS: Final = ("at", "why", "secret", "network", "invoker")
+
+
+@dataclass(frozen=True, slots=True)
+class _Release:
+    """A receipt, and the secrets that the policies in force confined the release to; none: any of the network."""
+
+    receipt: Receipt
+    secrets: tuple[str, ...]
 
 
 @click.command(
     "list",
-    epilog="Examples: `sealspace receipts list`; `sealspace receipts list --out DIR`, then `sealspace receipts verify "
-    "FOLDER/receipts/….json --evidence FOLDER/documents --node-did DID` judges a release anew, without the node; the "
-    "first command says the DID.",
+    epilog="Examples: `sealspace receipts list --since 7d`; `sealspace receipts list --out DIR`, then `sealspace "
+    "receipts verify DIR/receipts/….json --node-did DID` judges a release anew, without the node; the first command "
+    "says the DID.",
 )
+@click.option("--network", "name", metavar="NAME", default=DEFAULT_NETWORK, show_default=True, help="Of this network.")
+@click.option("--since", metavar="TIME", help="Not older than this: a date, an RFC 3339 time, or 12h, 90d.")
+@click.option("--backend", "backend", metavar="URL|DID", help="Only of this backend.")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Keep receipts and their documents in a folder."
 )
 @click.option(
     "--audit", type=click.File("rb"), help="Look every receipt up in this export of the audit chain, and verify that."
 )
-def list_(out: Path | None, audit: BinaryIO | None) -> int:
-    """Print the receipts of the owner's network, oldest first; the node's signature on each is checked.
+def list_(name: str, since: str | None, backend: str | None, out: Path | None, audit: BinaryIO | None) -> int:
+    """Print who got keys of the owner's network, oldest first; the node's signature on each receipt is checked.
 
     With --audit the status is 1 when a receipt is missing from the chain.
     """
-    found = asyncio.run(_fetch(owner_home(), out))
-    places = None if audit is None or not found else _places(audit, node_did=found[0].node)
-    missing = 0
-    for receipt in found:
-        place = None if places is None else places.get(digest_of(receipt))
-        missing += places is not None and place is None
-        if shared().as_json:
-            shown: dict[str, Json] = {} if places is None else {"auditEntry": place}
-            print_json({**receipt_json(receipt), **shown})
-        else:
-            print_lines(_line(receipt) + ("" if places is None else f"  {_place_words(place)}"))
-    # The value that `receipts verify --node-did` needs.
-    words(f"{len(found)} receipts, each signed by the node {found[0].node}" if found else "no receipts")
-    return 1 if missing else 0
+    home = owner_home()
+    earliest = 0.0 if since is None else _since(since)
+    is_wanted = _wanted_by(home, backend)
+    found = asyncio.run(_fetch(home, name, lambda one: one.at >= earliest and is_wanted(one), out))
+    places = None if audit is None or not found else _places(audit, node_did=found[0].receipt.node)
+    _print(found, places)
+    if not found:
+        words("no receipts")
+    else:  # the DID is what `receipts verify --node-did` needs
+        number = "1 receipt" if len(found) == 1 else f"{len(found)} receipts, each"
+        words(f"{number} signed by the node {found[0].receipt.node}")
+    return 1 if places is not None and any(digest_of(one.receipt) not in places for one in found) else 0
 
 
-async def _fetch(home: OwnerHome, out: Path | None) -> list[Receipt]:
+def _print(found: list[_Release], places: dict[bytes, int] | None) -> None:
+    if shared().as_json:
+        print_json([_json(one, places) for one in found])
+        return
+    headers = _HEADERS if places is None else (*_HEADERS, "audit")
+    table(headers, [_cells(one, places) for one in found])
+
+
+def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
+    receipt = one.receipt
+    network = receipt.network.rpartition(":")[2]
+    cells = (time_text(receipt.at), receipt.ground, " or ".join(one.secrets) or "any", network, receipt.invoker)
+    if places is None:
+        return cells
+    place = places.get(digest_of(receipt))
+    return (*cells, "NOT in the audit chain" if place is None else f"audit entry {place}")
+
+
+def _json(one: _Release, places: dict[bytes, int] | None) -> dict[str, Json]:
+    """Return the receipt as it was signed, and beside its members what was found out about it."""
+    shown: dict[str, Json] = {
+        **receipt_json(one.receipt),
+        "at": time_text(one.receipt.at),
+        "secrets": list(one.secrets),
+    }
+    return shown if places is None else shown | {"auditEntry": places.get(digest_of(one.receipt))}
+
+
+# --- fetching ---------------------------------------------------------------------------------------------------------
+
+
+async def _fetch(home: OwnerHome, name: str, is_wanted: Callable[[Receipt], bool], out: Path | None) -> list[_Release]:
     async with home.client() as client:
-        found = []
-        async for receipt in client.receipts.all():
-            found.append(receipt)
+        network = client.encryption.network(name)
+        await right_to(home, client, network, READ_RECEIPTS)
+        policies, found = _Policies(client), []
+        async for receipt in client.receipts.all(network):
+            if not is_wanted(receipt):
+                continue
+            found.append(_Release(receipt, await policies.secrets_of(receipt)))
             if out is not None:
-                _keep(out, receipt, await client.receipts.documents(receipt))
+                _keep(out, receipt, await client.receipts.documents(receipt, network))
         return found
+
+
+class _Policies:
+    """The policies that receipts name, each fetched once.
+
+    Args:
+        client: whose session may read them.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._known: dict[bytes, Policy | None] = {}
+
+    async def secrets_of(self, receipt: Receipt) -> tuple[str, ...]:
+        """Return the labels of the secrets that all policies of a release left open; none: they confined it to none."""
+        confined = [policy.paths for policy in [await self._policy(one) for one in receipt.policies] if policy]
+        named = [frozenset(paths) for paths in confined if paths]
+        left = frozenset.intersection(*named) if named else frozenset()
+        return tuple(sorted(label for label in map(_label, left) if label is not None))
+
+    async def _policy(self, digest: bytes) -> Policy | None:
+        """Return a policy; None where the node keeps it no longer."""
+        if digest not in self._known:
+            try:
+                value = parse_json(await self._client.receipts.document(digest), max_bytes=MAX_POLICY_BYTES)
+                self._known[digest] = parse_policy(value)
+            except (NotFound, CapabilityError, PolicyError):
+                self._known[digest] = None
+        return self._known[digest]
+
+
+def _label(resource: str) -> str | None:
+    parsed = parse_resource(resource)
+    path = parsed.path if isinstance(parsed, SpaceResource) else None
+    return resource if path is None else secret_label(path) or path
 
 
 def _keep(folder: Path, receipt: Receipt, documents: dict[bytes, bytes]) -> None:
@@ -71,6 +166,38 @@ def _keep(folder: Path, receipt: Receipt, documents: dict[bytes, bytes]) -> None
     (folder / "receipts" / f"{digest_of(receipt).hex()}.json").write_bytes(encode_receipt(receipt))
     for digest, document in documents.items():
         (folder / "documents" / digest.hex()).write_bytes(document)
+
+
+# --- choosing ---------------------------------------------------------------------------------------------------------
+
+
+def _since(text: str) -> float:
+    """Read the value of `--since`; epoch seconds."""
+    try:
+        return SystemClock().now() - ttl_s_of(text)
+    except InvalidInput:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(
+            f"--since {text[:30]} is no time", hint="2026-01-31, 2026-01-31T12:00:00Z, or 12h, 90d for how long ago"
+        ) from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _wanted_by(home: OwnerHome, backend: str | None) -> Callable[[Receipt], bool]:
+    if backend is None:
+        return lambda _: True
+    dids = {one.portable.delegate_did for one in home.grants_to(backend)}
+    if backend.startswith("did:"):
+        dids.add(backend)
+    if not dids:
+        raise InvalidInput(f"no grant to {backend} was made from here", hint="name the backend's DID")
+    return lambda receipt: any(same_principal(receipt.invoker, did) for did in dids)
+
+
+# --- the audit chain --------------------------------------------------------------------------------------------------
 
 
 def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
@@ -89,12 +216,3 @@ def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
             f"the audit chain does not hold: {error}", hint="ask the operator for a new export"
         ) from error
     return places
-
-
-def _line(receipt: Receipt) -> str:
-    at = datetime.fromtimestamp(receipt.at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return f"{at}  {printable(receipt.ground):<13}  {printable(receipt.invoker)}"
-
-
-def _place_words(place: int | None) -> str:
-    return "NOT in the audit chain" if place is None else f"audit entry {place}"

@@ -231,21 +231,55 @@ async def test_a_grant_by_file(desk: Desk) -> None:
 
 
 async def test_receipts(desk: Desk) -> None:
-    """Who got keys, each signed by the node; kept in a folder they are judged anew without it; the chain names them."""
+    """Who got keys, for which secret, each signed by the node; kept in a folder they are judged anew without it."""
+    there = await desk.backend()
+    await desk.log_in()
+    nothing = await desk.run("receipts", "list")
+    assert (nothing.status, nothing.out, nothing.err) == (0, "", "no receipts\n")
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    await desk.run("backend", "grant", there.url, "--yes")
+    did = there.program.backend.did
+    ran = await desk.run("receipts", "list")
+    at, why, secret, network, invoker = ran.out.split()
+    assert (ran.status, why, secret, network, invoker) == (0, "attested", "API_KEY", "default", did)
+    assert at.endswith("Z") and ran.err.startswith("1 receipt signed by the node did:key:")
+    kept = desk.folder / "kept"
+    (receipt,) = json.loads((await desk.run("receipts", "list", "--json", "--out", str(kept))).out)
+    assert (receipt["invoker"], receipt["at"], receipt["secrets"]) == (did, at, ["API_KEY"])
+    (path,) = (kept / "receipts").iterdir()
+    assert receipt["node"] in ran.err
+    trust = ("--trust-root", str(desk.folder / "root.pem"), "--node-did", receipt["node"])
+    judged = await desk.run("receipts", "verify", str(path), *trust, home=False)
+    assert (judged.status, judged.out.startswith("holds"), at in judged.out) == (0, True, True), judged
+    judged = await desk.run("receipts", "verify", str(path), "--json", *trust, home=False)
+    assert json.loads(judged.out)["invoker"] == did
+    another = ("--trust-root", str(desk.folder / "root.pem"), "--node-did", did)
+    assert (await desk.run("receipts", "verify", str(path), *another, home=False)).status == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "number"),
+    [
+        (("--since", "1h"), 1),
+        (("--since", "2020-01-31"), 1),
+        (("--since", "2120-01-31T00:00:00Z"), 0),
+        (("--backend", "URL"), 1),
+        (("--backend", "DID"), 1),
+        (("--backend", "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"), 0),
+    ],
+)
+async def test_some_receipts(desk: Desk, options: tuple[str, str], number: int) -> None:
+    """Receipts since a time, or of one backend."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     await desk.run("backend", "grant", there.url, "--yes")
-    reported = await desk.run("receipts", "list")
-    assert (reported.status, there.program.backend.did in reported.out, "1 receipts" in reported.err) == (0, True, True)
-    kept = desk.folder / "kept"
-    (receipt,) = map(json.loads, (await desk.run("receipts", "list", "--json", "--out", str(kept))).out.splitlines())
-    assert receipt["invoker"] == there.program.backend.did
-    (path,) = (kept / "receipts").iterdir()
-    assert receipt["node"] in reported.err
-    trust = ("--trust-root", str(desk.folder / "root.pem"), "--node-did", receipt["node"])
-    judged = await desk.run("receipts", "verify", str(path), "--evidence", str(kept / "documents"), *trust, home=False)
-    assert judged.status == 0, judged
+    named = {"URL": there.url, "DID": there.program.backend.did}
+    ran = await desk.run("receipts", "list", "--json", options[0], named.get(options[1], options[1]))
+    assert (ran.status, len(json.loads(ran.out))) == (0, number), ran
+    for nonsense in (("--since", "soon"), ("--backend", "https://nobody.example")):
+        ran = await desk.run("receipts", "list", *nonsense)
+        assert (ran.status, ran.out) == (2, "")
 
 
 @pytest.mark.parametrize(
