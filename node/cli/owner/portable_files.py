@@ -48,7 +48,7 @@ def read_grant_file(path: Path) -> PortableDelegation:
         return decode_portable(data.strip())
     except InvalidPortableDelegation as error:
         raise InvalidPortableDelegation(
-            f"{path} holds no grant: {error}", hint="a grant is what `sealspace grant create` writes"
+            f"{path} holds no grant: {error.message}", hint="a grant is what `sealspace grant create` writes"
         ) from None
 
 
