@@ -57,6 +57,7 @@ SECTIONS: Final[Mapping[str, Table]] = {
     },
     "Share": {
         "grant": Row("node.cli.groups", "grant", "Grants to a DID: create, list, show, accept, revoke."),
+        "manifest": Row("node.cli.groups", "manifest", "What an application asks for: check, explain, grant."),
         "network": Row("node.cli.groups", "network", "Encryption networks, and on what terms they open."),
     },
     "Backends": {

@@ -57,6 +57,17 @@ grant = LazyGroup(
     "the second runs `sealspace grant accept grant.json`. To code that proves what it is: `sealspace backend grant`.",
 )
 
+_MANIFEST: Final[Table] = {
+    "check": Row("node.cli.owner.manifest", "check", "List everything that is wrong with a manifest."),
+    "explain": Row("node.cli.owner.manifest", "explain_", "Say in plain words what an application asks for."),
+    "grant": Row("node.cli.owner.manifest", "grant", "Grant an application exactly what its manifest asks for."),
+}
+manifest = LazyGroup(
+    _MANIFEST,
+    name="manifest",
+    help="Manifests: what an application says that it needs, in a file; read one, and grant it.",
+)
+
 _NETWORK: Final[Table] = {
     "show": Row("node.cli.owner.network", "show", "Show a network, and what it takes to open what is sealed to it."),
     "create": Row("node.cli.owner.network", "create", "Make a further network."),

@@ -6,13 +6,23 @@ Modules:
     backend_serve: `sealspace backend serve` and `simulate`.
     backend_show: `sealspace backend show`.
     dotenv: files of names and values.
+    durations: how long a grant lasts, as options write it.
+    grant_create: `sealspace grant create`.
+    grant_facts: one grant, judged without a node, in words and as JSON.
+    grant_list: `sealspace grant list` and `show`.
+    grant_use: `sealspace grant revoke` and `accept`.
     kv: `sealspace kv`.
     login: `sealspace login`.
+    manifest: `sealspace manifest`.
+    network: `sealspace network show`, `create` and `revoke`.
+    network_policy: `sealspace network policy`.
     node_demand: holding a session to the node's own evidence.
     node_judging: judging a node's evidence, and describing it in words.
     node_terms: options that say what a node has to prove.
     node_verify: `sealspace node verify`.
     owner_profile: the owner's folder: key, session, grants.
+    policy_words: policies in words, and how two differ.
+    portable_files: grants as files.
     receipts: `sealspace receipts list`.
     receipts_verify: `sealspace receipts verify`.
     secret: `sealspace secret`, one at a time.

@@ -25,7 +25,7 @@ from ..terminal import print_exactly, print_json, time_text, words
 from .durations import ttl_s_of
 from .grant_facts import rights_words
 from .owner_profile import KeptGrant, OwnerHome, owner_home
-from .portable_files import require_free, write_grant
+from .portable_files import require_free, write_grants
 
 ACTIONS: Final = {
     "get": KV_GET,
@@ -123,7 +123,7 @@ async def _create(home: OwnerHome, asked: _Asked) -> None:
     kept = home.keep_grant(KeptGrant(url=None, portable=portable))
     say_granted(portable)
     if asked.out is not None:
-        write_grant(asked.out, portable)
+        write_grants(asked.out, [portable])
         words(f"written to {asked.out}, for the recipient: sealspace grant accept {asked.out.name}")
         if shared().as_json:
             ends = None if portable.expires_at is None else time_text(portable.expires_at)

@@ -5,7 +5,7 @@ Example:
     print_lines(*grant_words(facts))
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,9 +17,8 @@ from capabilities.tokens import parse_delegation, verify_delegation
 from encryption_network.errors import PolicyError
 from encryption_network.policy import Policy, policies_of, policy_json
 from sealspace.errors import InvalidPortableDelegation
-from sealspace.portable import GrantedResource, PortableDelegation, portable_of
+from sealspace.portable import GrantedResource, PortableDelegation, grant_of, portable_of
 from sealspace.secrets import SECRETS_SPACE
-from sealspace.session import read_grant
 
 from ..terminal import time_text
 from .policy_words import policy_words
@@ -72,10 +71,11 @@ def judged_offline(portable: PortableDelegation) -> GrantFacts:
         portable: untrusted.
     Raises:
         InvalidPortableDelegation: the token cannot be read, its signature does not hold, or what stands beside it says
-            something else: its id, its recipient or its resources.
+            more than it grants, or something else (MF16).
     Does not check:
         What it rests on, and whether it was revoked: a node does. Its times: see `GrantFacts.state`.
     """
+    grant = grant_of(portable, now=0.0)  # whether it has ended is a state, and no fault
     try:
         token = verify_delegation(parse_delegation(portable.header))
         policies = policies_of(token.facts)
@@ -83,20 +83,11 @@ def judged_offline(portable: PortableDelegation) -> GrantFacts:
         raise InvalidPortableDelegation(f"the grant's policy is none: {error}", hint=_HINT) from None
     except CapabilityError as error:
         raise InvalidPortableDelegation(f"the grant's token does not hold: {error.text}", hint=_HINT) from None
-    grant = read_grant(portable.header)
-    described = portable_of(grant, owner=portable.owner, host=portable.host)
-    for what, differs in (
-        ("id", portable.cid != grant.cid),
-        ("recipient", not same_principal(portable.delegate_did, grant.delegate)),
-        ("resources", bool(portable.resources) and _rights(portable.resources) != _rights(described.resources)),
-    ):
-        if differs:
-            raise InvalidPortableDelegation(f"the file names another {what} than the grant's token", hint=_HINT)
     return GrantFacts(
         cid=grant.cid,
         delegator=token.delegator,
         delegate=token.delegate,
-        rights=described.resources,
+        rights=portable_of(grant, owner=portable.owner, host=portable.host).resources,
         policies=policies,
         parents=tuple(parent.echo for parent in token.parents),
         has_conditions=any(one.caveats for one in token.capabilities),
@@ -106,10 +97,6 @@ def judged_offline(portable: PortableDelegation) -> GrantFacts:
         expires_at=token.expires_at,
         host=portable.host,
     )
-
-
-def _rights(resources: Iterable[GrantedResource]) -> frozenset[tuple[str, str, str, str]]:
-    return frozenset((one.service, one.space, one.path, action) for one in resources for action in one.actions)
 
 
 # --- saying it --------------------------------------------------------------------------------------------------------

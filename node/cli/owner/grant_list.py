@@ -24,7 +24,7 @@ from ..shared import shared
 from ..terminal import print_json, print_lines, table, time_text, words
 from .grant_facts import grant_json, grant_words, judged_offline, rights_json, rights_words
 from .owner_profile import OwnerHome, owner_home
-from .portable_files import checked_cid, read_grant_file
+from .portable_files import checked_cid, read_grants
 
 _ANCESTOR: Final = "ancestor_revoked"
 
@@ -83,19 +83,21 @@ def show(grant: str) -> int:
     fits it. The status is 1 when it has ended, or is not valid yet.
     """
     path = Path(grant)
-    state = _show_file(path) if path.is_file() else asyncio.run(_show_known(owner_home(), checked_cid(grant)))
-    return 0 if state == "active" else 1
+    states = _show_file(path) if path.is_file() else [asyncio.run(_show_known(owner_home(), checked_cid(grant)))]
+    return 0 if set(states) == {"active"} else 1
 
 
-def _show_file(path: Path) -> str:
-    facts = judged_offline(read_grant_file(path))
-    state = facts.state(SystemClock().now())
+def _show_file(path: Path) -> list[str]:
+    judged = [judged_offline(one) for one in read_grants(path)]
+    states = [facts.state(SystemClock().now()) for facts in judged]
+    shown = [grant_json(*one) for one in zip(judged, states, strict=True)]
     if shared().as_json:
-        print_json(grant_json(facts, state))
+        print_json(shown[0] if len(shown) == 1 else shown)
     else:
-        print_lines(*grant_words(facts, state))
+        for facts, state in zip(judged, states, strict=True):
+            print_lines(*grant_words(facts, state))
         words("the signature holds; whether it was revoked, only the node can say")
-    return state
+    return states
 
 
 async def _show_known(home: OwnerHome, cid: str) -> str:

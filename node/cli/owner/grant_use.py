@@ -1,6 +1,7 @@
 """`sealspace grant revoke` and `accept`: ending a grant, and using one that somebody gave."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -18,7 +19,7 @@ from ..terminal import confirm, print_json, watched, words
 from .grant_facts import GrantFacts, judged_offline, rights_words
 from .grant_list import unknown_grant
 from .owner_profile import OwnerHome, owner_home
-from .portable_files import checked_cid, read_grant_file
+from .portable_files import checked_cid, read_grants
 
 
 @click.command("revoke", epilog="Example: `sealspace grant revoke bafy…`; `sealspace grant list` shows the ids.")
@@ -27,29 +28,32 @@ from .portable_files import checked_cid, read_grant_file
 def revoke(grant: str, yes: bool) -> None:
     """End a grant, named by its id or by its file, at once and for good; whatever was passed on from it ends too."""
     path = Path(grant)
-    cid = judged_offline(read_grant_file(path)).cid if path.is_file() else checked_cid(grant)
-    was_revoked = asyncio.run(_revoke(owner_home(), cid, yes=yes))
-    words(f"was revoked already: {cid}" if was_revoked else f"revoked: {cid}")
+    cids = [judged_offline(one).cid for one in read_grants(path)] if path.is_file() else [checked_cid(grant)]
+    ended = asyncio.run(_revoke(owner_home(), cids, yes=yes))
+    words(*(f"revoked: {cid}" if cid in ended else f"was revoked already: {cid}" for cid in cids))
     if shared().as_json:
-        print_json({"revoked": cid, "wasRevokedAlready": was_revoked})
+        print_json([{"cid": cid, "wasRevokedAlready": cid not in ended} for cid in cids])
 
 
-async def _revoke(home: OwnerHome, cid: str, *, yes: bool) -> bool:
-    """Revoke a grant; returns whether that had been done before."""
+async def _revoke(home: OwnerHome, cids: Sequence[str], *, yes: bool) -> frozenset[str]:
+    """Revoke grants; returns those that were not revoked before."""
     async with home.client() as client:
-        status = await client.delegations.status(cid)
-        if status.word == "revoked":
-            return True
-        if status.word == "not_found":
-            raise unknown_grant(cid)
-        if watched():  # a script that ends a grant in an emergency is not held up
-            confirm(f"revoke {cid} for good?", yes=yes)
-        try:
-            await client.delegations.revoke(cid)
-        except Unauthorized:
-            # What the wallet signed, the session may not always end; the wallet can.
-            await client.delegations.revoke_by_wallet(cid, home.wallet())
-    return False
+        left = []
+        for cid in cids:
+            status = await client.delegations.status(cid)
+            if status.word == "not_found":
+                raise unknown_grant(cid)
+            if status.word != "revoked":
+                left.append(cid)
+        if left and watched():  # a script that ends a grant in an emergency is not held up
+            confirm(f"revoke {', '.join(left)} for good?", yes=yes)
+        for cid in left:
+            try:
+                await client.delegations.revoke(cid)
+            except Unauthorized:
+                # What the wallet signed, the session may not always end; the wallet can.
+                await client.delegations.revoke_by_wallet(cid, home.wallet())
+    return frozenset(left)
 
 
 @click.command(
@@ -65,34 +69,42 @@ def accept(file: Path) -> None:
     The grant has to be for the DID of your wallet or of your session; `sealspace whoami` prints both. It is checked on
     this machine, then by the node. A grant for the wallet is taken up again at each login.
     """
-    home = owner_home()
-    facts = asyncio.run(_accept(home, read_grant_file(file)))
-    words(f"accepted: {facts.cid}, from {facts.delegator}")
-    words(*(f"  {line}" for line in rights_words(facts.rights, by=facts.delegate)))
-    spaces = sorted({one.space for one in facts.rights if one.service != "encryption"})
+    accepted = asyncio.run(_accept(owner_home(), read_grants(file)))
+    for facts in accepted:
+        words(f"accepted: {facts.cid}, from {facts.delegator}")
+        words(*(f"  {line}" for line in rights_words(facts.rights, by=facts.delegate)))
+    spaces = sorted({one.space for facts in accepted for one in facts.rights if one.service != "encryption"})
     if shared().as_json:
-        print_json({"accepted": facts.cid, "by": facts.delegator, "spaces": spaces})
+        print_json({"accepted": [facts.cid for facts in accepted], "spaces": spaces})
     else:
         words(*(f"its values: sealspace kv list --space {one}" for one in spaces))
 
 
-async def _accept(home: OwnerHome, portable: PortableDelegation) -> GrantFacts:
-    facts, owner = judged_offline(portable), home.profile().owner
+async def _accept(home: OwnerHome, portables: Sequence[PortableDelegation]) -> list[GrantFacts]:
+    """Use grants from now on; all are judged before the first is used."""
+    owner = home.profile().owner
+    judged = [judged_offline(one) for one in portables]
+    async with home.client() as client:
+        for facts in judged:
+            _require_usable(facts, (owner, client.session.did))
+        for_wallet = [one for one in portables if same_principal(one.delegate_did, owner)]
+        for one in portables:
+            await take_up(client, one, home.wallet() if one in for_wallet else None)
+        home.keep_session(client.session)
+    for one in for_wallet:
+        home.keep_received(one)
+    return judged
+
+
+def _require_usable(facts: GrantFacts, ours: tuple[str, ...]) -> None:
     state = facts.state(SystemClock().now())
     if state != "active":
         raise InvalidPortableDelegation(f"the grant is {state}", hint="ask whoever gave it for a new one")
-    async with home.client() as client:
-        if not any(same_principal(facts.delegate, one) for one in (owner, client.session.did)):
-            raise NotGranted(
-                f"the grant is for {facts.delegate}, you are {owner}",
-                hint="ask for a grant to the DID that `sealspace whoami` prints",
-            )
-        is_for_wallet = same_principal(facts.delegate, owner)
-        await take_up(client, portable, home.wallet() if is_for_wallet else None)
-        home.keep_session(client.session)
-    if is_for_wallet:
-        home.keep_received(portable)
-    return facts
+    if not any(same_principal(facts.delegate, one) for one in ours):
+        raise NotGranted(
+            f"the grant is for {facts.delegate}, you are {ours[0]}",
+            hint="ask for a grant to the DID that `sealspace whoami` prints",
+        )
 
 
 async def take_up(client: Client, portable: PortableDelegation, wallet: Wallet | None) -> None:

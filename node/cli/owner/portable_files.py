@@ -1,17 +1,18 @@
 """Grants as files: written for their recipient, read from whoever gave one.
 
 Example:
-    write_grant(Path("grant.json"), portable)
-    portable = read_grant_file(Path("grant.json"))
+    write_grants(Path("grant.json"), [portable])
+    (portable,) = read_grants(Path("grant.json"))
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from capabilities.cids import parse_cid
 from capabilities.errors import CapabilityError
 from sealspace.errors import InvalidInput, InvalidPortableDelegation
-from sealspace.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
+from sealspace.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_bundle, encode_bundle
 from sealspace.printable import printable
 
 
@@ -26,17 +27,17 @@ def require_free(path: Path) -> None:
         raise InvalidInput(f"{path} {what}", hint="name another file with --out")
 
 
-def write_grant(path: Path, portable: PortableDelegation) -> None:
-    """Write a grant for its recipient: a new file, mode 0600."""
+def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:
+    """Write grants for their recipient: a new file, mode 0600."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
-        stream.write(encode_portable(portable) + b"\n")
+        stream.write(encode_bundle(portables) + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def read_grant_file(path: Path) -> PortableDelegation:
-    """Read a grant that somebody gave; nothing of it is verified.
+def read_grants(path: Path) -> tuple[PortableDelegation, ...]:
+    """Read the grants, one or several, that somebody gave in a file; nothing of them is verified.
 
     Raises:
         InvalidPortableDelegation: the file holds something else.
@@ -45,7 +46,7 @@ def read_grant_file(path: Path) -> PortableDelegation:
     with path.open("rb") as stream:
         data = stream.read(MAX_PORTABLE_BYTES + 1)
     try:
-        return decode_portable(data.strip())
+        return decode_bundle(data.strip())
     except InvalidPortableDelegation as error:
         raise InvalidPortableDelegation(
             f"{path} holds no grant: {error.message}", hint="a grant is what `sealspace grant create` writes"

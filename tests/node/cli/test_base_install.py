@@ -74,6 +74,9 @@ CALLS: Mapping[str, Call] = {
     "grant show": Call("{folder}/grant.json --home {home}"),
     "grant accept": Call("{folder}/grant.json --home {home}", status=22),  # it is for somebody else
     "grant revoke": Call("{folder}/grant.json --home {home}"),
+    "manifest check": Call("{folder}/manifest.json"),
+    "manifest explain": Call("{folder}/manifest.json"),
+    "manifest grant": Call("{folder}/manifest.json --yes --home {home}"),
     "network create": Call("production --home {home}"),
     "network show": HOME,
     "network policy": HOME,
@@ -179,6 +182,8 @@ async def test_each_command_of_the_base_install(environments: dict[str, Environm
     """Owners sign in, keep secrets and end grants without an extra; every other command names the one that it needs."""
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
     (tmp_path / "audit.jsonl").touch()
+    manifest = {"app_id": "com.example", "name": "Example", "did": BACKEND, "defaults": False}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"secrets": {"API_KEY": True}}))
     async with embedded_node(config) as node:
         made = {"node": node.url, "home": tmp_path / "home", "folder": tmp_path, "data": tmp_path / "data"}
         calls = [([*name.split(), *call.arguments.format(**made).split()], call.given) for name, call in CALLS.items()]

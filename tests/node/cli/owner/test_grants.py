@@ -2,16 +2,20 @@
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from backend_desk import Desk
 
-from capabilities.cids import cid_text
+from capabilities.cids import Digest, cid_text
+from capabilities.strict_base64 import encode_url
 from sealspace.client import Client
-from sealspace.session import load_session
+from sealspace.delegations import allow
+from sealspace.portable import encode_portable
+from sealspace.session import load_session, read_grant
 
-UNKNOWN = cid_text(bytes(32))
+UNKNOWN = cid_text(Digest(bytes(32)))
 
 
 async def second_person(desk: Desk) -> tuple[Path, str]:
@@ -126,11 +130,12 @@ async def test_grants_that_are_not_what_they_say(desk: Desk) -> None:
     token = whole["delegationHeader"]["Authorization"]
     wider = [whole["resources"][0] | {"path": "all"}]
     bad = {
-        "recipient": whole | {"delegateDID": "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"},
-        "id": whole | {"cid": "bafkr4ib"},
-        "resources": whole | {"resources": wider},
-        "does not hold": whole | {"delegationHeader": {"Authorization": token[:-8] + "AAAAAAA="}},
+        "differs from": whole | {"delegateDID": "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"},
+        "token differs": whole | {"cid": UNKNOWN},
+        "resources[0]": whole | {"resources": wider},
+        "cannot be read": whole | {"delegationHeader": {"Authorization": token[:-8] + "AAAAAAA="}},
         "holds no grant": {"a": 1},
+        "surprise": whole | {"surprise": "value"},
     }
     for said, value in bad.items():
         path = desk.folder / "bad.json"
@@ -143,6 +148,21 @@ async def test_grants_that_are_not_what_they_say(desk: Desk) -> None:
     assert (taken.status, "is there already" in taken.err) == (2, True)
     assert (desk.home / "session.json").read_bytes() == session
     assert not (other / "received").exists()
+
+
+async def test_a_signature_of_somebody_else(desk: Desk) -> None:
+    """Whatever a file says, what its delegator did not sign is refused on this machine."""
+    await desk.log_in()
+    _, did = await second_person(desk)
+    async with Client(desk.node, session=load_session(desk.home / "session.json")) as client:
+        wanted = [allow(f"{client.kv().space.text}/kv/todo", "tinycloud.kv/get")]
+        portable = await client.delegations.delegate(did, wanted)
+    signed, _, _ = portable.header.rpartition(".")
+    forged = f"{signed}.{encode_url(bytes(64))}"
+    path = desk.folder / "forged.json"
+    path.write_bytes(encode_portable(replace(portable, header=forged, cid=read_grant(forged).cid)))
+    ran = await desk.run("grant", "show", str(path), home=False)
+    assert (ran.status, ran.out, "does not hold" in ran.err) == (2, "", True), ran
 
 
 async def test_grants_of_nobody(desk: Desk) -> None:
