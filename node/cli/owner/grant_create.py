@@ -38,7 +38,7 @@ ACTIONS: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
+class _Parameters:
     """The parameters of the command."""
 
     did: str
@@ -98,7 +98,7 @@ def create(
         raise click.UsageError("--path goes with --space")
     if scope is not None and not secrets:
         raise click.UsageError("--scope goes with --secret")
-    asked = _Asked(
+    asked = _Parameters(
         did=did,
         secrets=secrets,
         scope=scope,
@@ -114,7 +114,7 @@ def create(
     asyncio.run(_create(owner_home(), asked))
 
 
-async def _create(home: OwnerHome, asked: _Asked) -> None:
+async def _create(home: OwnerHome, asked: _Parameters) -> None:
     async with home.client() as client:
         wanted = _wanted(client, asked)
         portable = await granted(home, client, asked.did, wanted, ttl_s=asked.ttl_s, policy=asked.policy)
@@ -179,7 +179,7 @@ async def node_terms(client: Client) -> ReleaseTerms | None:
         return None
 
 
-def _wanted(client: Client, asked: _Asked) -> list[Capability]:
+def _wanted(client: Client, asked: _Parameters) -> list[Capability]:
     wanted: list[Capability] = []
     for name in asked.secrets:
         resource = client.secrets().resource(name, scope=asked.scope)

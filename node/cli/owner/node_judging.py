@@ -7,13 +7,13 @@ Example:
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 import msgspec
 
+from capabilities.strict_json import Json
 from encryption_network.policy import Evidence, Measurements, Policy, policy_json
 from encryption_network.release_record import Mode
 from sealspace.client import Client
@@ -28,6 +28,7 @@ from tee_backend.node_verifier import TdxNodeVerifier
 
 from ...errors import CollateralRefused
 from ...term_files import read_collateral_file, read_trust_root
+from ..terminal import time_text
 
 _ORIGINS: Final[dict[SecretOrigin, str]] = {
     "platform": "its platform keeps the root secret; nobody outside the trust domain has it",
@@ -75,14 +76,13 @@ async def ask_node(client: Client) -> NodeAttestation:
 
 def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
     """Return line by line what genuine evidence shows."""
-    ends = datetime.fromtimestamp(facts.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     lines = [
         f"node: {statement.node_did}, store {statement.store_id.hex()}",
         f"secret: {_ORIGINS[statement.secret_origin]}",
         f"release: {_MODES[statement.attestation]}",
         f"approval: {_LISTS[statement.node_policy_suffices]}",
         f"applications: with keys from {', '.join(statement.key_providers) or 'nobody'}",
-        f"platform: {facts.tcb_status}, family {facts.fmspc.hex()}, judged until {ends}",
+        f"platform: {facts.tcb_status}, family {facts.fmspc.hex()}, judged until {time_text(facts.expires_at)}",
     ]
     if facts.advisories:
         lines.append(f"advisories: {', '.join(facts.advisories)}")
@@ -90,6 +90,26 @@ def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
         lines.append(f"application: compose hash {facts.compose_hash.hex()}, keys from {facts.key_provider}")
     text = msgspec.json.encode(policy_json(exact_code(facts))).decode()
     return (*lines, f"a policy that approves exactly this code: {text}")
+
+
+def as_json(statement: NodeStatement, facts: Evidence) -> dict[str, Json]:
+    """Return the same for a program."""
+    return {
+        "node": statement.node_did,
+        "storeId": statement.store_id.hex(),
+        "secretOrigin": statement.secret_origin,
+        "attestation": statement.attestation,
+        "trustRoots": [root.hex() for root in statement.trust_roots],
+        "nodePolicySuffices": statement.node_policy_suffices,
+        "keyProviders": list(statement.key_providers),
+        "tcbStatus": facts.tcb_status,
+        "advisories": list(facts.advisories),
+        "platformFamily": facts.fmspc.hex(),
+        "judgedUntil": time_text(facts.expires_at),
+        "composeHash": None if facts.compose_hash is None else facts.compose_hash.hex(),
+        "keyProvider": facts.key_provider,
+        "policy": policy_json(exact_code(facts)),
+    }
 
 
 def exact_code(facts: Evidence) -> Policy:

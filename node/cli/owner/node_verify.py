@@ -11,14 +11,17 @@ from pathlib import Path
 import click
 
 from capabilities.ambient import SystemClock
+from capabilities.strict_json import Json
 from encryption_network.policy import Policy
 from sealspace.client import Client
 from sealspace.errors import NodeEvidenceRefused
 from sealspace.transport import TransportSettings
 
 from ...term_files import read_node_policy
-from ..terminal import print_lines
-from .node_judging import ask_node, in_words, node_verifier
+from ..next_steps import next_step
+from ..shared import shared
+from ..terminal import print_json, print_lines
+from .node_judging import as_json, ask_node, in_words, node_verifier
 from .node_terms import Accepted, accepting_options
 
 
@@ -63,23 +66,34 @@ def verify(
 
 
 async def _verify(asked: RequestParameters, trust_root: Path | None, collateral: Path | None) -> int:
-    settings = TransportSettings(allow_plain_http=asked.plain_http)
+    settings, refusal = TransportSettings(allow_plain_http=asked.plain_http), None
+    lines: tuple[str, ...] = ()
+    shown: dict[str, Json] = {}
     async with node_verifier(trust_root=trust_root, collateral=collateral) as verifier:
         try:
             async with Client(asked.url, settings=settings) as client:
                 attestation = await ask_node(client)
             now = SystemClock().now()
             facts = await verifier.examine(attestation, now=now)
-            print_lines("ok       the quote is genuine, fresh, and about this node")
-            print_lines(*(f"         {line}" for line in in_words(attestation.statement, facts)))
+            lines, shown = in_words(attestation.statement, facts), as_json(attestation.statement, facts)
             if asked.code is None:
-                print_lines("wrong    verdict: nobody said which code is approved", "         next: --policy FILE")
-                return 1
+                raise NodeEvidenceRefused("measurement", "nobody said which code is approved", hint="--policy FILE")
             await verifier.verify(attestation, asked.accepted.policy(asked.code), now=now)
         except NodeEvidenceRefused as refused:
-            print_lines(
-                f"wrong    verdict: {refused.message}", *([f"         next: {refused.hint}"] if refused.hint else ())
-            )
-            return 1
-    print_lines("ok       verdict: the node runs approved code")
-    return 0
+            refusal = refused
+    if shared().as_json:
+        verdict: dict[str, Json] = {"approved": refusal is None, "refused": None if refusal is None else refusal.reason}
+        print_json(verdict | shown)
+    else:
+        _print(lines, refusal)
+    return 0 if refusal is None else 1
+
+
+def _print(seen: tuple[str, ...], refusal: NodeEvidenceRefused | None) -> None:
+    if seen:
+        print_lines("ok       the quote is genuine, fresh, and about this node", *(f"         {line}" for line in seen))
+    if refusal is None:
+        print_lines("ok       verdict: the node runs approved code")
+    else:
+        said = f"refused ({refusal.reason}): {refusal.detail}"
+        print_lines(f"wrong    verdict: {said}", f"         next: {next_step(refusal)}")

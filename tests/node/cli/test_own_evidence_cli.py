@@ -96,6 +96,18 @@ async def test_nobody_approved(bench: Bench, capsys: Captured) -> None:
     assert await bench.attest("--policy", str(path)) == 0
 
 
+async def test_as_json(bench: Bench, capsys: Captured) -> None:
+    """One document: the verdict, what was found, and the policy that approves exactly that."""
+    assert await bench.attest("--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["approved"], found["refused"], found["tcbStatus"]) == (False, "measurement", "UpToDate")
+    assert found["judgedUntil"].endswith("Z")
+    path = bench.folder / "shown.json"
+    path.write_text(json.dumps(found["policy"]))
+    assert await bench.attest("--policy", str(path), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["approved"] is True
+
+
 async def test_other_code_is_reported(bench: Bench, capsys: Captured) -> None:
     """Other code ends with status 1, the reason and the next step."""
     other = Policy(measurements=(measurements_of("another"),))
