@@ -92,8 +92,8 @@ def create(
 
     The grant is in force when the command ends. It serves nobody but DID; `sealspace grant revoke` ends it.
     """
-    if not secrets and space is None:
-        raise click.UsageError("name what is granted: --secret NAME, or --space NAME")
+    if bool(secrets) == (space is not None):  # other clients refuse a grant that names two spaces
+        raise click.UsageError("name what is granted: either --secret NAME, or --space NAME")
     if path and space is None:
         raise click.UsageError("--path goes with --space")
     if scope is not None and not secrets:

@@ -145,8 +145,11 @@ def terms_words(terms: ReleaseTerms | None) -> tuple[str, ...]:
     if terms is None:
         return ("the node does not tell",)
     lines = [_MODES[terms.attestation]]
-    roots = ["Intel" if one == INTEL_ROOT_SHA256.hex() else f"NOT Intel: {one}" for one in terms.trust_roots]
-    lines.append(f"quotes that end at the root certificate of {', '.join(roots) or 'nobody'}")
+    for root in terms.trust_roots:
+        whose = "Intel's root certificate" if root == INTEL_ROOT_SHA256.hex() else f"the root {root}, NOT Intel's"
+        lines.append(f"quotes that end at {whose}")
+    if not terms.trust_roots:
+        lines.append("quotes that end at a root certificate that the node does not have: it accepts none")
     lines.append(f"applications with keys from {', '.join(terms.key_providers) or 'nobody'}")
     if terms.node_policy:
         lines.append("the operator's own policy is in force beside yours")

@@ -95,6 +95,7 @@ async def test_a_grant_on_standard_output(desk: Desk) -> None:
     ("arguments", "status", "said"),
     [
         (("grant", "create", "did:key:z6Mk"), 2, "--secret NAME"),
+        (("grant", "create", "DID", "--secret", "A", "--space", "default"), 2, "either --secret NAME"),
         (("grant", "create", "nobody", "--space", "default"), 2, "no DID"),
         (("grant", "create", "DID", "--space", "default", "--can", "get,fly"), 2, "'fly'"),
         (("grant", "create", "DID", "--secret", "lower"), 2, "lower"),
