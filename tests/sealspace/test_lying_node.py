@@ -23,6 +23,7 @@ from sealspace.errors import (
     ResponseSignatureInvalid,
     SealspaceError,
 )
+from sealspace.release_terms import Family
 from sealspace.transport import TransportSettings
 
 SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
@@ -194,6 +195,37 @@ async def test_receipts_that_are_no_page_or_do_not_advance(scene: Scene, members
     with pytest.raises(MalformedAnswer):
         _ = [receipt async for receipt in scene.client.receipts.all()]
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"collateral": None},
+        {"collateral": "fine"},
+        {"trustRoots": "all"},
+        {"attestation": "never"},
+        {"keyProviders": 1},
+    ],
+)
+async def test_terms_that_are_none(scene: Scene, members: dict[str, Any]) -> None:
+    """Terms of another form, or without the collateral that was asked about, are not taken for the node's."""
+    family = Family(bytes(6), "platform")
+    assert (await scene.client.release_terms(family)).collateral == "missing"
+    scene.lie("/attestation/terms", **members)
+    with pytest.raises(MalformedAnswer):
+        await scene.client.release_terms(family)
+
+
+@pytest.mark.parametrize("members", [{"policy": []}, {"policy": {"surprise": 1}}, {"policy": None, "more": 1}])
+async def test_a_policy_that_is_none(scene: Scene, members: dict[str, Any]) -> None:
+    """What is no policy is not taken for that of the network; an unknown member might mean anything."""
+    network = scene.owner.encryption.network()
+    await scene.owner.delegations.add_right(scene.wallet, [allow(network.text, "sealspace.encryption/policy")])
+    scene.client.use(scene.owner.session)
+    assert await scene.client.encryption.policy(network) is None
+    scene.lie("/policy", **members)
+    with pytest.raises(MalformedAnswer):
+        await scene.client.encryption.policy(network)
 
 
 @pytest.mark.parametrize("value", ["\ud800", "x" * 2_000_000])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from owner_desk import SECRET, Desk
+from backend_desk import SECRET, Desk
 
 from sealspace.portable import decode_bundle
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from attestation_stage import Here, staying
+from believing import believing
 from running_node import Reply, send
 
-from node.config.tree import Collateral
+from node.config.tree import Collateral, Limits
+from node.processes.embedded import embedded_node
 from tee_backend.evidence.simulated import SimulatedPlatform
 
 DAY_S = 86_400.0
@@ -62,3 +64,11 @@ async def test_what_is_no_family(tmp_path: Path, platform: SimulatedPlatform, qu
     async with staying(tmp_path, platform) as here:
         reply = await terms(here, query)
         assert (reply.status, reply.value["code"]) == (400, "request-malformed")
+
+
+async def test_terms_take_the_rate_of_challenges(tmp_path: Path, platform: SimulatedPlatform) -> None:
+    """One client asks so often a minute: each answer costs a document that is read (AT58)."""
+    config = believing(tmp_path, platform, limits=Limits(challenges_per_minute=2))
+    async with embedded_node(config) as node:
+        statuses = [(await send(node.url, "GET", "/attestation/terms")).status for _ in range(3)]
+    assert statuses == [200, 200, 429]
