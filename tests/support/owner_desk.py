@@ -1,0 +1,115 @@
+"""An owner's machine and a node in this process: commands are run as a process would, on a thread of their own.
+
+Example:
+    async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
+        await desk.log_in()
+        assert (await desk.run("secret", "list")).out == ""
+"""
+
+import asyncio
+import getpass
+import io
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests_support import Input
+
+from node.cli import main
+from node.config.tree import Config, Hosting, Http, Store
+from node.processes.embedded import EmbeddedNode, embedded_node
+from sealspace.client import Client
+from sealspace.session import load_session
+
+
+@dataclass
+class Ran:
+    """How a command ended and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def next(self) -> str:
+        """What an error says to do."""
+        last = self.err.splitlines()[-1]
+        assert last.startswith("next: "), self
+        return last.removeprefix("next: ")
+
+
+@dataclass
+class OwnerDesk:
+    """An owner's machine, and the address of a node."""
+
+    served: EmbeddedNode
+    node: str
+    home: Path
+    capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch
+
+    async def run(
+        self, *arguments: str, given: str | bytes = "", typed: str | None = None, home: Path | None = None
+    ) -> Ran:
+        """Run a command; `given` comes through a pipe, `typed` from a person at a terminal."""
+        text = given.decode("latin-1") if isinstance(given, bytes) else given
+        stdin = Input(typed or text, is_terminal=typed is not None)
+        if isinstance(given, bytes):
+            stdin.buffer.seek(0)
+            stdin.buffer.truncate()
+            stdin.buffer.write(given)
+            stdin.buffer.seek(0)
+        self.monkeypatch.setattr(sys, "stdin", stdin)
+        # A prompt without echo would read from the terminal of whoever runs the tests; see `test_terminal_prompts`.
+        self.monkeypatch.setattr(getpass, "getpass", lambda _prompt, _stream=None: stdin.readline().rstrip("\n"))
+        self.monkeypatch.setattr(sys.stderr, "isatty", lambda: typed is not None)
+        self.capsys.readouterr()
+        status = await asyncio.to_thread(main, [*arguments, "--home", str(home or self.home)])
+        reported = self.capsys.readouterr()
+        return Ran(status, reported.out, reported.err)
+
+    async def read(self, *arguments: str) -> bytes:
+        """Run a command that must not fail, and return the bytes that it printed, as a pipe gets them."""
+        self.monkeypatch.setattr(sys, "stdin", Input())
+        with self.monkeypatch.context() as patch:
+            pipe = io.TextIOWrapper(io.BytesIO())
+            patch.setattr(sys, "stdout", pipe)
+            status = await asyncio.to_thread(main, [*arguments, "--home", str(self.home)])
+        assert status == 0, (arguments, self.capsys.readouterr().err)
+        pipe.flush()
+        held = pipe.detach()
+        assert isinstance(held, io.BytesIO)
+        return held.getvalue()
+
+    def shows_a_terminal(self) -> None:
+        """Have what commands print go to a terminal from now on."""
+        self.monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    async def log_in(self, *more: str) -> Ran:
+        """Sign in with a new key."""
+        ran = await self.run("login", self.node, "--new", *more)
+        assert ran.status == 0, ran
+        return ran
+
+    def client(self) -> Client:
+        """Return the SDK's client with the session that was stored."""
+        return Client(self.node, session=load_session(self.home / "session.json"))
+
+
+@asynccontextmanager
+async def owner_desk(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    hosting: Hosting | None = None,
+) -> AsyncIterator[OwnerDesk]:
+    """Start a node; the folder of the owner is not there yet."""
+    for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME", "SEALSPACE_KEYSTORE_PASSWORD"):
+        monkeypatch.delenv(variable, raising=False)
+    config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(folder / "data")), hosting=hosting or Hosting())
+    async with embedded_node(config) as node:
+        yield OwnerDesk(node, node.url, folder / "home", capsys, monkeypatch)
