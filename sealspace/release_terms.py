@@ -1,4 +1,4 @@
-"""What a node judges backends by: asked before a grant is signed that would open nothing (AT58).
+"""What a node judges backends by: asked before a grant is signed that would open nothing (AT59).
 
 Example:
     terms = await fetch_terms(transport, Family(evidence.fmspc, "platform"))

@@ -344,6 +344,10 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.4 old evidence after a policy was narrowed": (_RACES + "test_a_policy_tightened_before_the_commit",),
     # --- client and backend
+    "3.5 a relay answers for the node that it could not judge a backend, or that it could (AT59)": (
+        "node/cli/owner/test_owner_commands.py::test_no_grant_that_the_node_could_not_judge",
+        "node/operations/attestation/test_terms.py::test_what_a_node_tells",
+    ),
     "3.5 a false node, or a relay, serves its own network key": (
         _RELAYS + "test_a_relay_that_swaps_a_network_s_key",
         _RELAYS + "test_a_relay_that_takes_the_signature_away",

@@ -1,4 +1,4 @@
-"""Our own surface of attestation: terms, challenges, sessions, and the owner's policy (AT58, AT1, AT4, RL17, RL20)."""
+"""Our own surface of attestation: terms, challenges, sessions, and the owner's policy (AT59, AT1, AT4, RL17, RL20)."""
 
 from aiohttp import web
 

@@ -187,7 +187,7 @@ async def test_how_grants_stand(desk: Desk) -> None:
 
 
 async def test_no_grant_that_the_node_could_not_judge(desk: Desk) -> None:
-    """Without the platform's root or its collateral the node would refuse each quote: nothing is signed (AT58)."""
+    """Without the platform's root or its collateral the node would refuse each quote: nothing is signed (AT59)."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
