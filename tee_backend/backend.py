@@ -151,6 +151,8 @@ class Backend:
     def open(cls, url: str, source: EvidenceSource, *, folder: Path, keys: KeySource) -> Self:
         """Return a backend that keeps its grants, with the DID that it had before. May block; asks no node.
 
+        A program that demands more of the node makes the client itself, with `backend_seed` and `GrantFolder`, as here.
+
         Args:
             url: address of the node.
             source: makes quotes.

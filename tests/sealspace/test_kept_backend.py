@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from backend_site import Domain
 from tests_support import FixedClock
 
 from capabilities.tokens import Capability
-from encryption_network.policy import Measurements, Policy
+from encryption_network.policy import Policy
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import (
@@ -27,7 +29,7 @@ from sealspace.portable import PortableDelegation, portable_of
 from sealspace.session import key_session, read_grant
 from tee_backend.backend import Backend
 from tee_backend.errors import FolderUnusable
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.grant_folder import GrantFolder
 from tee_backend.held_grants import MOST_OF_AN_OWNER
 
@@ -37,38 +39,24 @@ SEED = bytes(range(32))
 
 
 @dataclass
-class Source:
-    """A trust domain that runs one program; counts its quotes."""
-
-    platform: SimulatedPlatform
-    measurements: Measurements = APPROVED
-    quotes: int = 0
-
-    def quote(self, data: bytes) -> bytes:
-        self.quotes += 1
-        return self.platform.mint_quote(self.measurements, data)
-
-
-@dataclass
 class Machine:
     """Where a backend runs, with a folder that outlives its processes."""
 
-    bench: object
+    bench: Any  # the fixture's
     path: Path
-    source: Source
+    source: Domain
 
     async def start(self, path: Path | None = None, clock: FixedClock | None = None) -> Backend:
         """Start the backend's program anew."""
-        bench = self.bench
-        client = await bench.client(key_session(SEED))  # type: ignore[attr-defined]  # a bench
+        client = await self.bench.client(key_session(SEED))
         folder = GrantFolder(path or self.path, client.session.did)
-        clock = clock or bench.clock  # type: ignore[attr-defined]  # a bench
-        return Backend(client, self.source, folder=folder, clock=clock, entropy=bench.entropy)  # type: ignore[attr-defined]  # a bench
+        clock = clock or self.bench.clock
+        return Backend(client, self.source, folder=folder, clock=clock, entropy=self.bench.entropy)
 
 
 @pytest.fixture
 def machine(bench, tmp_path: Path) -> Machine:
-    return Machine(bench, tmp_path / "kept", Source(bench.platform))
+    return Machine(bench, tmp_path / "kept", Domain(bench.platform, APPROVED))
 
 
 @pytest.fixture
@@ -225,7 +213,7 @@ async def test_an_owner_s_limit_of_age(machine: Machine, owner: Client, bench) -
 
 async def test_evidence_that_will_never_do(machine: Machine, owner: Client) -> None:
     """Code that is not approved is refused at once: no new quote changes that."""
-    machine.source.measurements = measurements_of("other")
+    machine.source.image = measurements_of("other")
     backend = await machine.start()
     await backend.take_up(await granted(owner, backend))
     with pytest.raises(DecryptDenied) as denial:

@@ -9,9 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from tests_support import CountingEntropy
+from fuzz_strategies import changed_objects, damaged_bytes, json_values
+from hypothesis import given
+from hypothesis import strategies as st
+from tests_support import CountingEntropy, fuzzed
 
 from capabilities.principals import Principal
 from sealspace._minting import Claims, mint
@@ -266,6 +270,27 @@ def test_more_grants_than_a_backend_holds(path: Path) -> None:
         (path / "grants" / f"{number}.json").touch()
     assert str(MOST) in refused(path, FolderDamaged)
     assert MOST + 3 == len(list((path / "grants").glob("*.json")))
+
+
+@fuzzed()
+@given(st.data())
+def test_fuzz_kept_files(data: st.DataObject) -> None:
+    """Files of any bytes are read as they were written, set aside, or refused by an error of this package."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "kept"
+        kept = opened(path)
+        kept.store(holding(*GRANTS, pins=(PIN,)))
+        kept.close()
+        for file in (path / "backend.json", file_of(path, GRANTS[0])):
+            written = file.read_bytes()
+            values = json_values(1, GRANTS[0].header, OTHER.did)
+            changed = changed_objects(json.loads(written), values).map(lambda value: json.dumps(value).encode())
+            file.write_bytes(data.draw(st.binary(max_size=100) | damaged_bytes(written) | changed))
+        with suppress(KeepingError):
+            found = opened(path)
+            found.close()
+            cids = [one.cid for one in GRANTS]
+            assert {*cids[1:]} <= {one.grant.cid for one in found.kept} <= {*cids}
 
 
 # --- whose ----------------------------------------------------------------------------------------------------------
