@@ -47,7 +47,7 @@ from .errors import (
     TransportError,
 )
 from .manifests import ResourceRequest, resolve_manifest
-from .portable import PortableDelegation, encode_portable
+from .portable import PortableDelegation, encode_bundle
 from .printable import printable
 from .published import EVIDENCE_PATH, GRANTS_PATH, MAX_PUBLISHED_BYTES, NONCE_BYTES, Published, parse_published
 from .release_terms import Family, PlatformCa, fetch_terms, require_judgeable
@@ -215,16 +215,20 @@ async def look_at(
     return Seen(url=url, published=published, verified=await verifier.verify(published, now=now), seen_at=now)
 
 
-async def hand_over(url: str, portable: PortableDelegation, *, settings: TransportSettings | None = None) -> None:
+async def hand_over(url: str, *portables: PortableDelegation, settings: TransportSettings | None = None) -> None:
     """Send a grant to the backend that it is for; the grant is registered at the node either way.
 
+    Args:
+        url: address of the backend.
+        portables: one, or several that belong together; the backend takes up all or none.
+        settings: timeouts and retries.
     Raises:
-        InvalidInput: no such address.
+        InvalidInput: no such address, or too many grants.
         GrantNotTaken: the backend accepts none this way, or could not use this one; its text is in the message.
         BackendUnreachable, BackendAnswerInvalid: no usable answer.
     """
     headers = {"Content-Type": "application/json"}
-    request = Request("POST", GRANTS_PATH, headers=headers, body=encode_portable(portable), max_answer_bytes=64 * 1024)
+    request = Request("POST", GRANTS_PATH, headers=headers, body=encode_bundle(portables), max_answer_bytes=64 * 1024)
     answer = await _ask(url, request, settings=settings)
     if answer.status in (404, 405):
         raise GrantNotTaken("the backend takes no grants over HTTP")

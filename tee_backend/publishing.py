@@ -28,15 +28,17 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import web
 
+from capabilities.errors import InvalidJson
 from capabilities.principals import Principal, same_principal
 from capabilities.strict_base64 import decode_url
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, parse_json
 from sealspace.errors import BackendAnswerInvalid, InvalidPortableDelegation, SealspaceError
 from sealspace.portable import PortableDelegation, decode_bundle
 from sealspace.published import (
     EVIDENCE_PATH,
     GRANTS_PATH,
     MAX_GRANT_BYTES,
+    MAX_STATEMENT_BYTES,
     NONCE_BYTES,
     encode_published,
     parse_statement,
@@ -142,13 +144,13 @@ class BackendSurface:
         source: EvidenceSource,
         *,
         did: str,
-        manifest: dict[str, Json],
+        manifest: Mapping[str, object],
         compose: str | None = None,
         on_grant: OnGrant | None = None,
         client_of: ClientOf | None = None,
     ) -> None:
         self._source = source
-        self._statement = statement_json(did, manifest, compose)
+        self._statement = statement_json(did, _json(manifest), compose)
         try:
             parsed = parse_statement(self._statement)
         except BackendAnswerInvalid as exc:
@@ -293,6 +295,13 @@ class BackendSurface:
         finally:
             self._grants_under_way -= 1
         return SurfaceAnswer(status=204)
+
+
+def _json(manifest: Mapping[str, object]) -> dict[str, Json]:
+    try:
+        return parse_json(msgspec.json.encode(manifest), max_bytes=MAX_STATEMENT_BYTES)
+    except (TypeError, InvalidJson) as exc:
+        raise ValueError(f"the manifest is no JSON object: {exc}") from exc
 
 
 def _nonce_of(query: str) -> str | None:

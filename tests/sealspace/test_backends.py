@@ -543,7 +543,15 @@ async def test_a_grant_for_another(bench, site, look) -> None:
     assert there.program.client.session.grants == ()
 
 
-@pytest.mark.parametrize("members", [{"did": "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"}, {"name": ""}])
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"did": "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"},
+        {"name": ""},
+        {"icon": object()},
+        {"icon": "x" * 200_000},
+    ],
+)
 def test_a_surface_that_owners_would_refuse_is_not_made(bench, members) -> None:
     """A manifest that is none, or another's, is a mistake of the program, said when it starts."""
     with pytest.raises(ValueError, match="manifest"):

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backend_site import Domain
+from backend_site import Domain, serving
 from tests_support import FixedClock
 
 from capabilities.tokens import Capability
 from encryption_network.policy import Policy
+from sealspace.backends import hand_over
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import (
     DecryptDenied,
     DelegationRevoked,
+    GrantNotTaken,
     InvalidPortableDelegation,
     NodeRefused,
     NotGranted,
@@ -32,6 +34,7 @@ from tee_backend.errors import FolderUnusable
 from tee_backend.evidence.simulated import measurements_of
 from tee_backend.grant_folder import GrantFolder
 from tee_backend.held_grants import MOST_OF_AN_OWNER
+from tee_backend.publishing import BackendSurface
 
 APPROVED = measurements_of("approved")
 GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"
@@ -249,6 +252,20 @@ async def test_grants_that_belong_together(machine: Machine, owner: Client) -> N
     with pytest.raises(DelegationRevoked):
         await read(backend, owner)
     assert {parts[0].cid: "live", parts[1].cid: "revoked"} == {one.grant.cid: one.state for one in backend.grants}
+
+
+async def test_grants_that_are_handed_in_together(machine: Machine, owner: Client) -> None:
+    """An owner whose program grants space by space hands the grants over in one request."""
+    backend = await machine.start()
+    manifest = {"app_id": "com.example", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}}
+    surface = BackendSurface(machine.source, did=backend.did, manifest=manifest, on_grant=backend.take_up)
+    parts = [await granted(owner, backend, [one]) for one in (for_kv(owner), for_keys(owner))]
+    async with serving(surface) as url:
+        with pytest.raises(GrantNotTaken, match="does not take"):
+            await hand_over(url, parts[0])
+        assert [] == states(backend)
+        await hand_over(url, *parts)
+    assert "value" == await read(backend, owner)
 
 
 async def test_nothing_to_take_up(machine: Machine) -> None:
