@@ -30,20 +30,21 @@ class GrantRates:
         """How many clients are remembered."""
         return len(self._clients)
 
-    def let_through(self, client: str | None, *, now: float) -> bool:
-        """Take one grant from both buckets, where both have one.
+    def let_through(self, client: str | None, *, now: float, grants: int = 1) -> bool:
+        """Take some grants from both buckets, where both have as many.
 
         Args:
             client: address of the sender; None: not counted by itself.
             now: seconds of any clock that does not step back.
+            grants: how many; of more than GRANTS_OF_A_CLIENT_PER_MINUTE, a client's bucket never has as many.
         """
         left_of_all = _left(self._all, GRANTS_PER_MINUTE, now)
-        left = 1.0 if client is None else self._left_of(client, now)
-        if left_of_all < 1 or left < 1:
+        left = float(grants) if client is None else self._left_of(client, now)
+        if left_of_all < grants or left < grants:
             return False
-        self._all = (left_of_all - 1, now)
+        self._all = (left_of_all - grants, now)
         if client is not None:
-            self._clients[client] = (left - 1, now)
+            self._clients[client] = (left - grants, now)
             self._clients.move_to_end(client)
             if len(self._clients) > MOST_CLIENTS:
                 self._clients.popitem(last=False)

@@ -49,7 +49,7 @@ from tee_backend.attestation.report_data import published_report_data
 from tee_backend.errors import KeepingError
 from tee_backend.evidence.errors import EvidenceSourceError
 from tee_backend.evidence.source import EvidenceSource, take_quote
-from tee_backend.grant_rates import GrantRates
+from tee_backend.grant_rates import GRANTS_OF_A_CLIENT_PER_MINUTE, GrantRates
 
 MOST_WAITING: Final = 16
 """Requests for evidence that may wait for a quote; beyond that they are answered 503."""
@@ -279,8 +279,13 @@ class BackendSurface:
             return _problem(400, exc.code, exc.message)
         if not is_ours:
             return _problem(403, "grant-for-another", f"grant to {self._did}")
-        client, now = self._client_of(request), asyncio.get_running_loop().time()
-        if self._grants_under_way >= MOST_GRANTS_UNDER_WAY or not self._rates.let_through(client, now=now):
+        if len(portables) > GRANTS_OF_A_CLIENT_PER_MINUTE:
+            return _problem(413, "grant-too-large", f"at most {GRANTS_OF_A_CLIENT_PER_MINUTE} grants at once")
+        # Each grant is counted, not each request: each costs requests at the node (AT54).
+        client, now, count = self._client_of(request), asyncio.get_running_loop().time(), len(portables)
+        if self._grants_under_way >= MOST_GRANTS_UNDER_WAY or not self._rates.let_through(
+            client, now=now, grants=count
+        ):
             return _problem(503, "grants-busy", "others hand in grants; send it again in a moment")
         self._grants_under_way += 1
         try:

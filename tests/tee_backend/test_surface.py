@@ -242,14 +242,15 @@ async def test_a_grant(ask: Ask, taken: Taken) -> None:
         ([bundle(portable(), version=2)], (400, "invalid-portable-delegation")),
         ([bundle(portable(), form="bundle")], (400, "invalid-portable-delegation")),
         ([bundle(*[portable()] * (MAX_BUNDLED + 1))], (400, "invalid-portable-delegation")),
+        ([bundle(*[portable()] * 13)], (413, "grant-too-large")),
         ([json.dumps({"format": BUNDLE_FORMAT, "version": 1, "delegations": [1]}).encode()],
          (400, "invalid-portable-delegation")),
         ([b" " * MAX_GRANT_BYTES, b" "], (413, "grant-too-large")),
         ([encode_portable(portable(OWNER.did))], (403, "grant-for-another")),
         ([bundle(portable(), portable(OWNER.did))], (403, "grant-for-another")),
     ],
-    ids=["empty", "no grant", "none in it", "version", "form", "too many", "no text", "too long", "another's",
-         "another's among ours"],
+    ids=["empty", "no grant", "none in it", "version", "form", "too many", "too many at once", "no text", "too long",
+         "another's", "another's among ours"],
 )  # fmt: skip
 async def test_what_is_no_grant(ask: Ask, taken: Taken, body: list[bytes], expected: tuple[int, str]) -> None:
     """What is no grant to this backend never reaches the program, nor does a part of it (AT54)."""
@@ -344,6 +345,15 @@ async def test_one_address_has_so_many(surface: BackendSurface, client: tuple[st
     assert [204] * 12 + [503] * 3 == await send(client, 15)
     assert [204] * 20 == [*await send(("127.0.0.1", 1), 10), *await send(None, 10)]
     assert [204] * 28 + [503] == await send(None, 29)  # 60 in all
+
+
+async def test_grants_of_a_bundle_are_counted_singly(surface: BackendSurface, taken: Taken) -> None:
+    """Many grants in one request are as many as in many requests (AT54)."""
+    half = bundle(*[portable()] * 6)
+    answers = [(await asked_of(surface.asgi(), "POST", GRANTS_PATH, body=[half]))[0] for _ in range(3)]
+    assert [204, 204, 503] == answers and 12 == sum(map(len, taken.grants))
+    answers = [(await asked_of(surface.asgi(), "POST", GRANTS_PATH, body=[half], client=None))[0] for _ in range(9)]
+    assert [204] * 8 + [503] == answers
 
 
 async def test_clients_named_by_a_proxy(machine: SimulatedPlatform, taken: Taken) -> None:
