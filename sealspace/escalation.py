@@ -65,7 +65,7 @@ def sign_in_for(session: Session, missing: Sequence[Capability], *, ttl_s: float
     foreign = tuple(one for one in missing if not same_principal(root_of(one.resource) or "", session.owner))
     if foreign:
         raise NotGranted(
-            "\n".join(f"{one.ability} on {one.resource.text} belongs to another owner" for one in foreign),
+            "; ".join(f"{one.ability} on {one.resource.text} belongs to another owner" for one in foreign),
             missing=foreign,
             hint="ask its owner for a delegation, and take it up",
         )

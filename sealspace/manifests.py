@@ -404,12 +404,12 @@ def served(
         features: of the node; see `not_served`.
         leave_out: leave out stated ones too.
     Raises:
-        InvalidInput: an entry states a service that the node does not serve; one line a service.
+        InvalidInput: an entry states a service that the node does not serve; the message names each once.
     """
     refused = [one for one in not_served(resources, features) if one.stated]
     if refused and not leave_out:
         raise InvalidInput(
-            "\n".join(one.text for one in refused),
+            "; ".join(one.text for one in refused),
             hint="take these entries out of the manifest, or use a node that serves them",
         )
     return tuple(one for one in resources if _is_served(one, features))

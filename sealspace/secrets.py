@@ -24,6 +24,7 @@ from typing import Final
 
 import msgspec
 
+from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.errors import CapabilityError
 from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
@@ -33,6 +34,7 @@ from encryption_network.envelope import InlineEnvelope, parse_envelope
 from encryption_network.errors import EncryptionError as NetworkLibraryError
 
 from ._caller import Caller
+from ._capability import capability, space_capability
 from ._minting import iso_time
 from ._secret_names import (
     SCOPED_PREFIX,
@@ -46,7 +48,7 @@ from ._secret_names import (
     parse_secret_name,
 )
 from .encryption import Encryption, ReceiverKey, envelope_bytes
-from .errors import InvalidEnvelope, InvalidSecretPayload, InvalidSecretValue, NotFound, SealspaceError
+from .errors import InvalidEnvelope, InvalidSecretPayload, InvalidSecretValue, NotFound, NotGranted, SealspaceError
 from .kv import Kv
 from .session import DEFAULT_NETWORK, network_of_owner
 
@@ -232,7 +234,7 @@ class Secrets:
         """
         secret = parse_secret_name(name, scope=scope)
         with _about(secret):
-            return await self._open(secret, await self._stored(secret), receiver)
+            return await self._open(secret, await self._stored_to_open(secret), receiver)
 
     async def envelope(self, name: str, *, scope: str | None = None) -> InlineEnvelope:
         """Read a secret's envelope without opening it. Needs `kv/get` on the path only.
@@ -287,6 +289,18 @@ class Secrets:
 
     async def _stored(self, secret: SecretName) -> bytes:
         return (await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)).body
+
+    async def _stored_to_open(self, secret: SecretName) -> bytes:
+        try:
+            return await self._stored(secret)
+        except NotGranted:
+            # Whoever has to ask for the one right asks for both (EN27): the error names all that is missing (MF13).
+            wanted = [
+                space_capability(self._space, "kv", secret.path, KV_GET),
+                capability(self._network.text, DECRYPT),
+            ]
+            self._caller.session.proofs_for(wanted, now=self._caller.clock.now())
+            raise
 
     async def _open(self, secret: SecretName, stored: bytes, receiver: ReceiverKey | None) -> Secret:
         envelope = self._envelope_of(secret, stored)

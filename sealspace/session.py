@@ -46,6 +46,8 @@ _VERSION = 2
 _WITHOUT_PINS = 1
 """Version that was written before sessions had pins; read, and written anew as the current one."""
 _MAX_SESSION_BYTES = 8 * 1024 * 1024
+_MOST_NAMED, _MOST_NOTED = 4, 20
+"""Missing permissions that one message names, and that notes do; the error has all."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -219,16 +221,20 @@ class Session:
 
 
 def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGranted:
-    """Say what is missing, a line each, and who can grant it (MF13)."""
+    """Say what is missing, and who can grant it (MF13)."""
     lines = [f"{one.ability} on {one.resource.text}" for one in missing]
-    text = f" {lines[0]}" if len(lines) == 1 else "".join(f"\n  {line}" for line in lines)
+    more = len(lines) - _MOST_NAMED
+    text = "; ".join(lines[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
     others = sorted({root for one in missing if not same_principal(root := root_of(one.resource) or "", owner)})
     hint = (
         f"ask {', '.join(others) or 'its owner'} for a delegation that holds it, and take it up"
         if others
         else "sign in again for it: `client.sign_in(wallet, sign_in_for(client.session, error.missing))`"
     )
-    return NotGranted(f"nothing that this session holds covers{text}", missing=tuple(missing), hint=hint)
+    error = NotGranted(f"nothing that this session holds covers {text}", missing=tuple(missing), hint=hint)
+    for line in lines[:_MOST_NOTED] if len(lines) > 1 else ():
+        error.add_note(f"missing: {line}")
+    return error
 
 
 def until(expires_at: float | None) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from capabilities.abilities import KV_GET, KV_PUT
+from capabilities.abilities import DECRYPT, KV_GET, KV_PUT
 from sealspace._refusals import refusal_of
 from sealspace.client import SignIn
 from sealspace.delegations import allow
@@ -34,7 +34,7 @@ async def test_what_is_missing_is_named_and_signed_for(bench) -> None:
     assert wallet.signatures == 2
 
 
-async def test_several_missing_permissions_are_a_line_each(bench) -> None:
+async def test_several_missing_permissions_are_all_named(bench) -> None:
     """What a program needs can be asked for in advance; what is held is not among it (MF13)."""
     owner, _ = await bench.owner(SignIn(space="notes", secrets=False))
     photos = owner.session.own_space("photos").text
@@ -45,13 +45,35 @@ async def test_several_missing_permissions_are_a_line_each(bench) -> None:
     assert missing_permissions(owner.session, wanted, now=bench.clock.now()) == (wanted[1], wanted[2])
     with pytest.raises(NotGranted) as refusal:
         await owner.delegations.delegate("did:key:z6MkuEUybFgDhSyrmvPMUbezRNH8hHdv8PYpg6PsTcrLXswS", wanted[:3])
-    assert refusal.value.message.splitlines() == [
-        "nothing that this session holds covers",
-        f"  {KV_GET} on {photos}/kv/a",
-        f"  {KV_PUT} on {photos}/kv/a",
-    ]
+    lines = [f"{ability} on {photos}/kv/a" for ability in (KV_GET, KV_PUT)]
+    assert refusal.value.message == f"nothing that this session holds covers {lines[0]}; {lines[1]}"
+    assert refusal.value.__notes__ == [f"missing: {line}" for line in lines]
     asked = sign_in_for(owner.session, refusal.value.missing, ttl_s=60)
     assert (asked.ttl_s, asked.space) == (60, owner.kv().space.text)
+
+
+async def test_a_message_names_a_few_and_the_error_all(bench) -> None:
+    """Many missing permissions are no page (MF13)."""
+    owner, _ = await bench.owner(SignIn(space="notes", secrets=False))
+    photos = owner.session.own_space("photos").text
+    with pytest.raises(NotGranted) as refusal:
+        owner.session.proofs_for([allow(f"{photos}/kv/{n}", KV_GET) for n in range(9)], now=bench.clock.now())
+    assert refusal.value.message.count(KV_GET) == 4
+    assert refusal.value.message.endswith("; and 5 more")
+    assert len(refusal.value.missing) == len(refusal.value.__notes__) == 9
+
+
+async def test_reading_a_secret_needs_two_rights_named_at_once(bench) -> None:
+    """Whoever may neither read nor open a secret asks for both in one sign-in (MF13, EN27)."""
+    owner, wallet = await bench.owner()
+    await owner.secrets().put("API_KEY", "value")
+    other = await bench.client()
+    await other.sign_in(wallet, SignIn(space="notes", secrets=False, network_abilities=()))
+    with pytest.raises(NotGranted) as refusal:
+        await other.secrets().get("API_KEY")
+    assert [one.ability for one in refusal.value.missing] == [KV_GET, DECRYPT]
+    await other.sign_in(wallet, sign_in_for(other.session, refusal.value.missing))
+    assert await other.secrets().get("API_KEY") == "value"
 
 
 async def test_what_others_own_is_not_signed_for(bench) -> None:

@@ -217,7 +217,7 @@ def test_what_only_defaults_ask_for_is_left_out() -> None:
 
 
 def test_what_a_manifest_states_is_refused_where_it_is_not_served() -> None:
-    """An app that needs SQL is not signed in without it, unless that is meant; a line a service (MF9)."""
+    """An app that needs SQL is not signed in without it, unless that is meant; each service is named once (MF9)."""
     entries: list[Json] = [
         {"service": "tinycloud.sql", "path": path, "actions": ["read", "write"]} for path in ("a", "b")
     ]
@@ -225,7 +225,7 @@ def test_what_a_manifest_states_is_refused_where_it_is_not_served() -> None:
     resources = resolve_manifest(manifest(permissions=entries)).resources
     with pytest.raises(InvalidInput) as refusal:
         served(resources)
-    assert refusal.value.message.splitlines() == [
+    assert refusal.value.message.split("; ") == [
         "tinycloud.sql is not served by this node: read, write on applications/com.example.notes/a, "
         "applications/com.example.notes/b",
         "tinycloud.hooks is not served by this node: subscribe on applications/h",
