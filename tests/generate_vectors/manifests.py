@@ -342,6 +342,67 @@ def _refused() -> list[Case]:
     ]
 
 
+_MEETINGS: dict[str, Any] = {
+    "app_id": "com.example.meetings",
+    "name": "Meetings",
+    "secrets": {"FEED_KEY": ["read"]},
+    "permissions": [
+        {"service": "tinycloud.sql", "path": "talks", "actions": ["read", "write", "schema"]},
+        {"service": "tinycloud.hooks", "path": "sql/talks/talk", "actions": ["subscribe"], "skipPrefix": True},
+    ],
+}
+_BACKEND: dict[str, Any] = {
+    "app_id": "com.example.meetings",
+    "name": "Backend of Meetings",
+    "did": _APP.did,
+    "expiry": "7d",
+    "defaults": False,
+    "permissions": [
+        {"service": "tinycloud.kv", "path": "/", "actions": _ALL.split()},
+        {"service": "tinycloud.sql", "path": "talks", "actions": ["read", "write", "schema"]},
+        {
+            "service": "tinycloud.kv",
+            "space": "secrets",
+            "path": "vault/secrets/FEED_KEY",
+            "actions": ["get"],
+            "skipPrefix": True,
+        },
+        {
+            "service": "tinycloud.encryption",
+            "space": "encryption",
+            "path": _NETWORK,
+            "actions": ["decrypt"],
+            "skipPrefix": True,
+        },
+    ],
+}
+
+
+def _with_backend() -> Case:
+    """An app and its backend, as one request that is signed once."""
+    kv = ["kv", "applications", "com.example.meetings/", _ALL, None]
+    sql = ["sql", "applications", "com.example.meetings/talks", "read write schema", None]
+    secret = ["kv", "secrets", "vault/secrets/FEED_KEY", "get", None]
+    network = ["encryption", "encryption", _NETWORK, "decrypt", None]
+    app = [
+        kv,
+        ["sql", "applications", "com.example.meetings/", "read write", None],
+        sql,
+        ["hooks", "applications", "sql/talks/talk", "subscribe", None],
+        secret,
+        *_caps("applications", "secrets"),
+    ]
+    return _together(
+        "an-app-and-its-backend",
+        [_MEETINGS, _BACKEND],
+        [*app, network, *_ACCOUNT],
+        expiry_ms=30 * _DAY_MS,
+        records=["com.example.meetings"],
+        targets=[_APP.did],
+        target_resources=[kv, sql, secret, network, *_caps("applications", "secrets")],
+    )
+
+
 def _composed() -> list[Case]:
     notes = _none(secrets={"K": True})
     first = [
@@ -360,6 +421,7 @@ def _composed() -> list[Case]:
     return [
         _together("two-apps", [notes, _BOT], [*first, *_ACCOUNT], **both),
         _together("two-apps-without-the-account", [notes, _BOT], first, account=False, **both),
+        _with_backend(),
         _together("one-app-twice", [_BOT, _BOT], bot, account=False, targets=[_APP.did, _APP.did], **alone),
     ]
 

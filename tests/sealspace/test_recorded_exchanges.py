@@ -115,7 +115,7 @@ def parse_envelope_text(text: str) -> InlineEnvelope:
     return parse_envelope(text.encode())
 
 
-def test_recorded_envelopes_are_read_and_written_alike() -> None:
+def test_recorded_secrets_cross_byte_for_byte() -> None:
     """Envelopes of the other client are read, and written again byte for byte."""
     texts = envelopes()
     assert texts == [encode_envelope(parse_envelope_text(text)).decode() for text in texts]
