@@ -226,10 +226,11 @@ class Caller:
         *,
         mint: Callable[[], str] | None = None,
         serves_once: bool = False,
+        asked: str = "",
     ) -> Answer:
-        """Send a JSON body to a route of its own and return any answer of the node; `serves_once` as in Request."""
+        """Send a JSON body to a route and return any answer of the node; `serves_once` and `asked` as in Request."""
         headers = {"Content-Type": "application/json"}
-        request = Request(method, path, mint=mint, headers=headers, body=body, serves_once=serves_once)
+        request = Request(method, path, mint=mint, headers=headers, body=body, serves_once=serves_once, asked=asked)
         return await self.transport.exchange(request)
 
     def require(self, answer: Answer) -> Answer:
