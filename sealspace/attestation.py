@@ -3,9 +3,12 @@
 `tee_backend` makes the quote and defines its report data; this module calls the two routes.
 
 Example:
-    challenge = await client.attestation.challenge()
-    quote = ...  # report data made of challenge.nonce, the node's DID, the session's DID and the receiver key
-    session = await client.attestation.open_session(network, challenge, Attested(quote, receiver.public_key))
+    challenge, receiver = await client.attestation.challenge(), new_receiver_key(entropy)
+    data = report_data(challenge.nonce, challenge.audience, client.session.did, "attested", receiver.public_key)
+    attested = Attested(quote=domain.quote(data), receiver_public_key=receiver.public_key)
+    session = await client.attestation.open_session(network, challenge, attested)
+
+The trust domain's side, `domain` and `report_data`, is in `tee_backend`, whose `Backend` does all of this.
 """
 
 from collections.abc import Sequence

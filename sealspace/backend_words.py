@@ -2,7 +2,7 @@
 
 Example:
     print("\\n".join(in_plain_words(seen, policy)))
-    print(msgspec.json.encode(as_json(seen, policy)))
+    print(json.dumps(as_json(seen, policy)))
 """
 
 from collections.abc import Sequence

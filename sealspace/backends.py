@@ -9,8 +9,8 @@ Where the evidence came from proves nothing by itself: a grant names the DID and
 another backend's evidence gains nothing.
 
 Example:
-    seen = await look_at("https://backend.example", Inspector(collateral))   # tee_backend.inspection
-    print("\\n".join(in_plain_words(seen)))
+    seen = await look_at(backend_url, inspector)  # an `Inspector` of tee_backend.inspection
+    print("\\n".join(in_plain_words(seen, policy_for(seen, ttl_s=86_400))))
     portable = await client.backends.grant(seen, ["API_KEY"], wallet=wallet)
     await hand_over(seen.url, portable)
 """

@@ -3,10 +3,10 @@
 A client owns its connections: use it in `async with`, or call `close`. It belongs to one event loop.
 
 Example:
-    async with Client("https://node.example") as client:
+    async with Client(url) as client:
         await client.sign_in(wallet, SignIn(spaces=("notes",)))
         await client.kv("notes").put("todo/1", "buy milk")
-        await client.secrets().put("API_KEY", "…")
+        await client.secrets().put("API_KEY", "open sesame")
 """
 
 from collections.abc import Sequence

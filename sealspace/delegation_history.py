@@ -2,7 +2,8 @@
 
 Example:
     status = await client.delegations.status(cid)
-    async for one in client.delegations.query(direction="granted", status="active"): ...
+    async for one in client.delegations.query(direction="granted", status="active"):
+        print(one.cid, one.delegate, one.standing, one.expires_at)
 """
 
 from dataclasses import dataclass

@@ -6,15 +6,13 @@ form that other clients of the protocol read. A policy in a grant binds every re
 released only to code that the policy approves.
 
 Example:
-    grant = [
-        allow(client.secrets().resource("API_KEY"), "tinycloud.kv/get"),
-        allow(client.encryption.network().text, "tinycloud.encryption/decrypt"),
-    ]
-    portable = await client.delegations.delegate(backend_did, grant, policy=policy)
-    ...
-    await backend.delegations.take_up(portable)
-    ...
-    async for record in client.delegations.query(direction="granted"): ...
+    notes = client.kv().space
+    await client.kv().put("shared/1", "buy milk")
+    grant = [allow(f"{notes.text}/kv/shared", "tinycloud.kv/get")]
+    portable = await client.delegations.delegate(friend.session.did, grant, ttl_s=3600)
+    await friend.delegations.take_up(portable)
+    assert (await friend.kv(notes.text).get("shared/1")).body == b"buy milk"
+    await client.delegations.revoke(portable)
 """
 
 from collections.abc import AsyncIterator, Sequence

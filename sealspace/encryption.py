@@ -7,7 +7,7 @@ the clear.
 Example:
     network = client.encryption.network()
     envelope = await client.encryption.encrypt(b"secret", network=network)
-    plaintext = await client.encryption.decrypt(envelope)
+    assert await client.encryption.decrypt(envelope) == b"secret"
 """
 
 from collections.abc import Mapping

@@ -69,6 +69,12 @@
 Every class has a stable `code`. The text of an error says what was asked for, why it was not done, and what to do next;
 `message` and `hint` are its two parts. Notes (`__notes__`) say what surrounds it: the request's id at the node, the
 secret that was read. No text holds a token, a key or a secret value.
+
+Example:
+    try:
+        await client.kv().get("todo/1")
+    except NotFound as error:
+        print(error.message, error.hint, sep="\\n")
 """
 
 from typing import TYPE_CHECKING

@@ -1,9 +1,11 @@
 """Values of public spaces: read by anybody, without a session.
 
 Example:
-    public = client.public("tinycloud:pkh:eip155:1:0xf39F…:public")
-    page = await public.get("profile.json")
-    async for key in public.list("posts/"): ...
+    await client.sign_in(wallet, SignIn(spaces=("public",)))
+    await client.kv("public").put("posts/1", "hello")
+    public = client.public(client.kv("public").space.text)  # anybody, without a session
+    assert [key async for key in public.list("posts/")] == ["posts/1"]
+    assert (await public.get("posts/1")).body == b"hello"
 """
 
 from collections.abc import AsyncIterator

@@ -5,7 +5,7 @@ A session's key is drawn fresh for a wallet (the wallet signs once and is not as
 one.
 
 Example:
-    session = key_session(Ed25519Signer(seed))
+    session = key_session(seed)
     save_session(session, "session.json")
     session = load_session("session.json")
 """

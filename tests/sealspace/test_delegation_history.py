@@ -1,5 +1,7 @@
 """How delegations stand, and an account's history of them, asked by the client of a real node."""
 
+from datetime import datetime
+
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -64,6 +66,23 @@ async def test_an_account_is_reported_page_by_page(bench) -> None:
     later = await bench.client()
     await later.sign_in(wallet)
     assert len([record async for record in later.delegations.query(direction="granted")]) == 7
+
+
+async def test_the_order_of_a_history(bench) -> None:
+    """The latest issued come first; what a key signed says no time and comes last, by its cid."""
+    owner, wallet = await bench.owner()
+    by_key = [await granted(owner, path=str(at)) for at in range(3)]
+    by_wallet = []
+    for at in range(3):
+        bench.clock.advance(1)
+        by_wallet.append((await granted(owner, path=str(at), wallet=wallet), bench.clock.now()))
+    records = [record async for record in owner.delegations.query(direction="granted")]
+    expected = [portable.cid for portable, _ in reversed(by_wallet)]
+    expected += [owner.session.grants[0].cid, *sorted(portable.cid for portable in by_key)]
+    assert expected == [record.cid for record in records]
+    issued = [None if record.issued_at is None else datetime.fromisoformat(record.issued_at) for record in records]
+    assert [at for _, at in reversed(by_wallet)] == [time.timestamp() for time in issued[:3] if time is not None]
+    assert issued[3] is not None and [None] * 3 == issued[4:]
 
 
 async def test_what_was_received_is_reported(bench) -> None:

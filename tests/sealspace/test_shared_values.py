@@ -1,10 +1,22 @@
 """Values for others: signed URLs and public spaces, by the client against a real node."""
 
+from datetime import datetime
+
 import aiohttp
 import pytest
+from relay import Answer, relay_before
 
-from sealspace.client import SignIn
-from sealspace.errors import InvalidInput, NotFound, NotGranted, RateLimited, ResponseTooLarge
+from sealspace.client import Client, SignIn
+from sealspace.errors import (
+    InvalidInput,
+    LifetimeTooLong,
+    MalformedAnswer,
+    NotFound,
+    NotGranted,
+    RateLimited,
+    ResponseTooLarge,
+)
+from sealspace.kv import SignedUrl
 from sealspace.session import key_session
 
 SEED = bytes(range(32))
@@ -91,3 +103,48 @@ async def test_a_public_space_has_an_id(bench) -> None:
     """A name alone does not say whose space is meant."""
     with pytest.raises(InvalidInput):
         (await bench.client()).public("public")
+
+
+async def test_a_lifetime_that_is_not_possible(bench) -> None:
+    """A URL that would end earlier than asked is not handed out, unless a shorter one is taken."""
+    client, _ = await bench.owner()
+    await client.kv().put("a", b"1")
+    signed = await client.kv().signed_url("a", ttl_s=300)
+    assert bench.clock.now() + 300 == pytest.approx(ends(signed), abs=1)
+    with pytest.raises(LifetimeTooLong) as refused:
+        await client.kv().signed_url("a", ttl_s=301)
+    assert (refused.value.asked_s, refused.value.possible_s) == (301, 300)
+    assert "at_most" in refused.value.hint
+    assert bench.clock.now() + 300 == pytest.approx(
+        ends(await client.kv().signed_url("a", ttl_s=3600, at_most=True)), abs=1
+    )
+    assert 280 < ends(await client.kv().signed_url("a")) - bench.clock.now() <= 300
+    assert client.session.expires_at is not None
+    bench.clock.advance(client.session.expires_at - bench.clock.now() - 100)
+    with pytest.raises(LifetimeTooLong):
+        await client.kv().signed_url("a", ttl_s=200)
+    for options in ({"ttl_s": 200, "at_most": True}, {}):
+        assert client.session.expires_at == pytest.approx(ends(await client.kv().signed_url("a", **options)), abs=1)
+
+
+async def test_a_node_that_allows_less(bench) -> None:
+    """What counts is when the node says that the URL ends."""
+    owner, _ = await bench.owner()
+    await owner.kv().put("a", b"1")
+    async with (
+        relay_before(bench.node.url) as relay,
+        Client(relay.url, session=owner.session, clock=bench.clock, entropy=bench.entropy) as client,
+    ):
+        for said, kind in (("2020-01-01T00:00:00Z", LifetimeTooLong), ("soon", MalformedAnswer)):
+
+            def twist(answer: Answer, said: str = said) -> None:
+                if answer.path == "/signed/kv":
+                    answer.change(expiresAt=said)
+
+            relay.twist = twist
+            with pytest.raises(kind):
+                await client.kv().signed_url("a", ttl_s=10)
+
+
+def ends(signed: SignedUrl) -> float:
+    return datetime.fromisoformat(signed.expires_at).timestamp()

@@ -1,0 +1,155 @@
+"""The example at the top of each module of the SDK runs as it is printed, against a real node."""
+
+import ast
+import functools
+import json
+import textwrap
+from contextlib import AsyncExitStack
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backend_site import Documents, Domain, Program, serving
+from tests_support import REPOSITORY
+
+import sealspace
+from capabilities.signatures import Ed25519Signer
+from encryption_network.policy import Policy
+from sealspace.backend_words import in_plain_words
+from sealspace.backends import look_at, policy_for
+from sealspace.client import SignIn
+from sealspace.delegations import allow
+from sealspace.encryption import new_receiver_key
+from sealspace.printable import printable
+from sealspace.published import statement_json
+from sealspace.session import key_session
+from sealspace.transport import TransportSettings
+from tee_backend.attestation.report_data import report_data
+from tee_backend.attestation.trust_root import parse_trust_root
+from tee_backend.backend import Backend
+from tee_backend.evidence.simulated import CollateralOptions, measurements_of
+from tee_backend.inspection import Inspector
+from tee_backend.publishing import BackendSurface
+
+SEED = bytes(range(32))
+MANIFEST: dict[str, Any] = {"app_id": "com.example.notes", "name": "Notes", "secrets": {"API_KEY": True}}
+ABILITIES = (
+    "tinycloud.encryption/decrypt",
+    "tinycloud.encryption/network.create",
+    "sealspace.encryption/receipts",
+    "sealspace.encryption/withdraw",
+    "sealspace.encryption/policy",
+)
+
+# A node in a trust domain is a stage of its own: `test_node_evidence` plays what the example shows.
+NOT_HERE = {"node_evidence"}
+
+
+def examples() -> dict[str, str]:
+    """Return what stands under `Example:` in the docstring of each public module."""
+    found = {}
+    for path in sorted((REPOSITORY / "sealspace").glob("*.py")):
+        name = "" if path.stem == "__init__" else path.stem
+        if name.startswith("_"):
+            continue
+        text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+        lines = text.partition("\nExample:\n")[2].split("\n")
+        end = next((at for at, line in enumerate(lines) if line and not line.startswith("    ")), len(lines))
+        found[name] = textwrap.dedent("\n".join(lines[:end])).strip()
+    return found
+
+
+EXAMPLES = examples()
+
+
+def test_every_module_has_one() -> None:
+    """No public module is without an example."""
+    assert [] == [name for name, example in EXAMPLES.items() if not example]
+    assert len(EXAMPLES) > 20
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in NOT_HERE])
+async def test_an_example_runs(bench, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what its sentences presuppose, and the names of its module and of the package, it runs without an error."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "film.mp4").write_bytes(b"a film")
+    monkeypatch.chdir(folder)
+    async with AsyncExitStack() as stack:
+        given = await presupposed(bench, stack)
+        module = import_module(f"sealspace.{name}" if name else "sealspace")
+        package = {one: getattr(sealspace, one) for one in sealspace.__all__}
+        program = f"async def example():\n{textwrap.indent(EXAMPLES[name], '    ')}\n"
+        # The node of this test has a clock of its own, so the clients of the example have that too.
+        clock = {"Client": functools.partial(sealspace.Client, clock=bench.clock, entropy=bench.entropy)}
+        names: dict[str, Any] = {**package, **given, **vars(module), **clock, "look_at": given["look_at"]}
+        for taken in EXAMPLES[name].split("\n")[0:0]:
+            names.pop(taken)
+        # What the example assigns is local to it; what it reads before that is given by a default.
+        assigned = {node.id for node in ast.walk(ast.parse(program)) if isinstance(node, ast.Name) and stores(node)}
+        defaults = ", ".join(f"{one}={one}" for one in sorted(assigned & names.keys()))
+        exec(program.replace("example()", f"example({defaults})"), names)  # the text is our own
+        await names["example"]()
+
+
+def stores(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Store)
+
+
+async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
+    """Return what the examples speak of: an owner, a friend, a backend, and things that they hold."""
+    client, wallet = await bench.owner(SignIn(network_abilities=ABILITIES))
+    await client.secrets().put("API_KEY", "value")
+    await client.secrets().get("API_KEY")
+    await client.secrets().delete("API_KEY")
+    friend = await bench.client(key_session(SEED))
+    network = client.encryption.network()
+    portable = await client.delegations.delegate(
+        friend.session.did, [allow(f"{client.kv().space.text}/kv/given", "tinycloud.kv/get")]
+    )
+    domain = Domain(bench.platform, measurements_of("notes"))
+    backend = Backend(friend, domain, clock=bench.clock, entropy=bench.entropy)
+    program = Program(friend, backend, ())
+    surface = BackendSurface(domain, did=backend.did, manifest=MANIFEST, compose=None, on_grant=program.take_up)
+    backend_url = await stack.enter_async_context(serving(surface))
+    documents = Documents(bench.platform, bench.clock.now(), CollateralOptions())
+    inspector = Inspector(documents, root=parse_trust_root(bench.platform.root_der))
+    looking = functools.partial(
+        look_at, clock=bench.clock, entropy=bench.entropy, settings=TransportSettings(timeout_s=20)
+    )
+    seen = await looking(backend_url, inspector)
+    return {
+        "url": bench.node.url,
+        "client": client,
+        "wallet": wallet,
+        "friend": friend,
+        "session": client.session,
+        "seed": SEED,
+        "Ed25519Signer": Ed25519Signer,
+        "network": network,
+        "descriptor": await client.encryption.descriptor(network),
+        "portable": portable,
+        "cid": portable.cid,
+        "domain": domain,
+        "report_data": report_data,
+        "new_receiver_key": new_receiver_key,
+        "entropy": bench.entropy,
+        "backend_url": backend_url,
+        "backend_did": backend.did,
+        "inspector": inspector,
+        "look_at": looking,
+        "seen": seen,
+        "policy": policy_for(seen, ttl_s=60),
+        "policy_for": policy_for,
+        "in_plain_words": in_plain_words,
+        "printable": printable,
+        "when": "2026-01-01T00:00:00Z",
+        "invoker": backend.did,
+        "nonce": bytes(32),
+        "statement": statement_json(backend.did, MANIFEST, None),
+        "quote": b"a quote",
+        "log": None,
+        "json": json,
+        "Policy": Policy,
+    }
