@@ -2,7 +2,7 @@
 
 Example:
     try:
-        await client.kv("photos").put("a", b"…")
+        await client.kv("photos").put("a", b"1")
     except NotGranted as exc:
         await client.sign_in(wallet, sign_in_for(client.session, exc.missing))
 """

@@ -6,7 +6,7 @@ as on a node.
 
 Example:
     lacking = missing_resources(resolved.resources, resources_of(grant.capabilities), owner=session.owner)
-    if lacking: ...
+    print(*(f"{one.path}: {', '.join(one.actions)}" for one in lacking), sep=", ")
 """
 
 from collections.abc import Iterable, Sequence

@@ -10,9 +10,9 @@ know the mark see that text.
 Example:
     secrets = client.secrets()
     await secrets.put("API_KEY", "open sesame", if_absent=True)
-    await secrets.put_many({"CERT": b"\x30\x82", "USER": "alice"}, scope="mail")
+    await secrets.put_many({"CERT": b"der", "USER": "alice"}, scope="mail")
     assert await secrets.get_text("API_KEY") == "open sesame"
-    assert await secrets.get_many(["CERT", "USER"], scope="mail") == {"CERT": b"\x30\x82", "USER": "alice"}
+    assert await secrets.get_many(["CERT", "USER"], scope="mail") == {"CERT": b"der", "USER": "alice"}
     assert (await secrets.list(), await secrets.scopes()) == (("API_KEY",), ("mail",))
 """
 

@@ -14,17 +14,16 @@ from backend_site import Documents, Domain, Program, serving
 from tests_support import REPOSITORY
 
 import sealspace
-from capabilities.signatures import Ed25519Signer
-from encryption_network.policy import Policy
 from sealspace.backend_words import in_plain_words
 from sealspace.backends import look_at, policy_for
 from sealspace.client import SignIn
 from sealspace.delegations import allow
 from sealspace.encryption import new_receiver_key
+from sealspace.manifests import compose_manifests, parse_manifest, resolve_manifest
 from sealspace.printable import printable
 from sealspace.published import statement_json
 from sealspace.session import key_session
-from sealspace.transport import TransportSettings
+from sealspace.transport import Transport, TransportSettings
 from tee_backend.attestation.report_data import report_data
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
@@ -84,8 +83,6 @@ async def test_an_example_runs(bench, name: str, tmp_path: Path, monkeypatch: py
         # The node of this test has a clock of its own, so the clients of the example have that too.
         clock = {"Client": functools.partial(sealspace.Client, clock=bench.clock, entropy=bench.entropy)}
         names: dict[str, Any] = {**package, **given, **vars(module), **clock, "look_at": given["look_at"]}
-        for taken in EXAMPLES[name].split("\n")[0:0]:
-            names.pop(taken)
         # What the example assigns is local to it; what it reads before that is given by a default.
         assigned = {node.id for node in ast.walk(ast.parse(program)) if isinstance(node, ast.Name) and stores(node)}
         defaults = ", ".join(f"{one}={one}" for one in sorted(assigned & names.keys()))
@@ -97,9 +94,22 @@ def stores(node: ast.Name) -> bool:
     return isinstance(node.ctx, ast.Store)
 
 
+def manifests(did: str) -> dict[str, Any]:
+    """Return a manifest in the forms that examples speak of, one that delegates to a backend."""
+    value = {**MANIFEST, "did": did, "defaults": False}
+    manifest = parse_manifest(value)
+    request = compose_manifests([manifest])
+    return {
+        "value": value,
+        "parse_manifest": parse_manifest,
+        "resolved": resolve_manifest(manifest),
+        "request": request,
+    }
+
+
 async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
     """Return what the examples speak of: an owner, a friend, a backend, and things that they hold."""
-    client, wallet = await bench.owner(SignIn(network_abilities=ABILITIES))
+    client, wallet = await bench.owner(SignIn(spaces=("account",), network_abilities=ABILITIES))
     await client.secrets().put("API_KEY", "value")
     await client.secrets().get("API_KEY")
     await client.secrets().delete("API_KEY")
@@ -126,7 +136,6 @@ async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
         "friend": friend,
         "session": client.session,
         "seed": SEED,
-        "Ed25519Signer": Ed25519Signer,
         "network": network,
         "descriptor": await client.encryption.descriptor(network),
         "portable": portable,
@@ -146,10 +155,16 @@ async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
         "printable": printable,
         "when": "2026-01-01T00:00:00Z",
         "invoker": backend.did,
+        **manifests(backend.did),
+        "grant": client.session.grants[0],
+        "clock": bench.clock,
+        "evidence": seen.verified.evidence,
+        "transport": await stack.enter_async_context(Transport(bench.node.url)),
+        "folder": Path.cwd(),
+        "data": b"{}",
         "nonce": bytes(32),
         "statement": statement_json(backend.did, MANIFEST, None),
         "quote": b"a quote",
         "log": None,
         "json": json,
-        "Policy": Policy,
     }

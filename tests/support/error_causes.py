@@ -1,0 +1,593 @@
+"""For each class of error of the SDK something real that raises it, at a node in this process.
+
+Example:
+    with pytest.raises(kind):
+        await CAUSES[kind](world)
+"""
+
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from backend_site import Documents, Domain, Program, owner_of, serving
+from believing import believing
+from msgspec import structs
+from relay import Answer, relay_before
+from tests_support import FixedClock
+
+from encryption_network.policy import Policy
+from node.config.tree import Config, Hosting
+from sealspace import errors
+from sealspace._minting import Claims, mint
+from sealspace.attestation import Attested
+from sealspace.backends import LOOK_TTL_S, hand_over, look_at, require_expected
+from sealspace.client import Client, SignIn
+from sealspace.delegations import allow
+from sealspace.encryption import envelope_bytes
+from sealspace.errors import BackendError, DecryptDenied, EncryptionError, SealspaceError, TransportError
+from sealspace.manifests import parse_manifest
+from sealspace.network_pins import NetworkPin
+from sealspace.node_evidence import NodePolicy
+from sealspace.portable import decode_portable
+from sealspace.session import Session, decode_session, key_session
+from sealspace.transport import Request, TransportSettings
+from sealspace.wallets import wallet_from_keystore
+from tee_backend.attestation.trust_root import parse_trust_root
+from tee_backend.backend import Backend
+from tee_backend.evidence.simulated import CollateralOptions, measurements_of
+from tee_backend.held_grants import HeldGrants
+from tee_backend.inspection import CollateralFolder, Inspector
+from tee_backend.publishing import BackendSurface
+
+GET = "tinycloud.kv/get"
+SEED = bytes(range(32))
+SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+CRYPTO = {
+    "kdf": "pbkdf2",
+    "kdfparams": {"c": 1, "prf": "hmac-sha256", "dklen": 32, "salt": "00"},
+    "cipher": "aes-128-ctr",
+    "cipherparams": {"iv": "00" * 16},
+    "ciphertext": "00" * 32,
+    "mac": "00" * 32,
+}
+MANIFEST: dict[str, Any] = {
+    "app_id": "com.example.notes",
+    "name": "Notes",
+    "defaults": False,
+    "secrets": {"API_KEY": True},
+}
+
+
+@dataclass
+class World:
+    """A node with nobody on it, and what is needed to be refused by it."""
+
+    bench: Any
+    bench_with: Callable[[Config], Awaitable[Any]]
+    folder: Path
+    stack: AsyncExitStack
+
+    async def host(self, hosting: Hosting) -> None:
+        """Go on with a node that hosts on other terms."""
+        config = believing(self.folder, self.bench.platform, published_at=self.bench.clock.now())
+        self.bench = await self.bench_with(structs.replace(config, hosting=hosting))
+
+    async def owner(self) -> Client:
+        client: Client = (await self.bench.owner())[0]
+        return client
+
+    async def agent(self) -> Client:
+        client: Client = await self.bench.client(key_session(SEED))
+        return client
+
+    async def elsewhere(self, url: str, session: Session | None = None, **options: Any) -> Client:
+        given = {"settings": SETTINGS, "clock": self.bench.clock, "entropy": self.bench.entropy, **options}
+        return await self.stack.enter_async_context(Client(url, session=session, **given))
+
+    async def lied_to(self, part: str, lie: Callable[[Answer], None], session: Session) -> Client:
+        """A client whose answers from paths that hold a text are changed."""
+        relay = await self.stack.enter_async_context(relay_before(self.bench.node.url))
+
+        def twist(answer: Answer) -> None:
+            if part in answer.path:
+                lie(answer)
+
+        relay.twist = twist
+        return await self.elsewhere(relay.url, session)
+
+    async def serve(self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> str:
+        return await self.stack.enter_async_context(serving(handler))
+
+    async def backend(self) -> str:
+        """The address of a backend that shows its evidence."""
+        domain = Domain(self.bench.platform, measurements_of("notes"))
+        client = await self.agent()
+        backend = Backend(client, domain, clock=self.bench.clock, entropy=self.bench.entropy)
+        program = Program(client, backend, ("API_KEY",))
+        surface = BackendSurface(domain, did=backend.did, manifest=MANIFEST, compose=None, on_grant=program.take_up)
+        return await self.stack.enter_async_context(serving(surface))
+
+    async def look(self, url: str, options: CollateralOptions | None = None) -> Any:
+        documents = Documents(self.bench.platform, self.bench.clock.now(), options or CollateralOptions())
+        inspector = Inspector(documents, root=parse_trust_root(self.bench.platform.root_der))
+        return await look_at(url, inspector, clock=self.bench.clock, entropy=self.bench.entropy, settings=SETTINGS)
+
+
+Cause = Callable[[World], Awaitable[object]]
+CAUSES: dict[type[SealspaceError], Cause] = {}
+BASES = {SealspaceError, TransportError, BackendError, EncryptionError}
+"""What nothing is raised as: names for several at once."""
+
+
+def cause(kind: type[SealspaceError]) -> Callable[[Cause], Cause]:
+    def note(function: Cause) -> Cause:
+        assert kind not in CAUSES
+        CAUSES[kind] = function
+        return function
+
+    return note
+
+
+# --- the caller's own mistake ------------------------------------------------------------------------------------
+
+
+@cause(errors.InvalidInput)
+async def _no_key(world: World) -> None:
+    await (await world.owner()).kv().get("no key")
+
+
+@cause(errors.InvalidSecretName)
+async def _name(world: World) -> None:
+    await (await world.owner()).secrets().get("api_key")
+
+
+@cause(errors.InvalidSecretScope)
+async def _scope(world: World) -> None:
+    await (await world.owner()).secrets().list(scope="default")
+
+
+@cause(errors.InvalidSecretValue)
+async def _value(world: World) -> None:
+    await (await world.owner()).secrets().put("A", None)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@cause(errors.InvalidKeystore)
+async def _keystore(world: World) -> None:
+    (world.folder / "keystore").write_text("{}")
+    wallet_from_keystore(world.folder / "keystore", "password")
+
+
+@cause(errors.WrongPassword)
+async def _password(world: World) -> None:
+    (world.folder / "keystore").write_text(json.dumps({"version": 3, "crypto": CRYPTO}))
+    wallet_from_keystore(world.folder / "keystore", "password")
+
+
+@cause(errors.InvalidNetworkId)
+async def _network_id(world: World) -> None:
+    (await world.owner()).encryption.network("a/b")
+
+
+@cause(errors.InvalidPolicy)
+async def _policy(_world: World) -> None:
+    NodePolicy(code=Policy())
+
+
+@cause(errors.InvalidPortableDelegation)
+async def _portable(_world: World) -> None:
+    decode_portable(b"{}")
+
+
+@cause(errors.InvalidSession)
+async def _session(_world: World) -> None:
+    decode_session(b"{}")
+
+
+@cause(errors.ManifestInvalid)
+async def _manifest(_world: World) -> None:
+    parse_manifest({})
+
+
+@cause(errors.ClientNotReady)
+async def _no_space(world: World) -> None:
+    (await world.agent()).kv()
+
+
+@cause(errors.NotSignedIn)
+async def _nobody(world: World) -> None:
+    (await world.bench.client()).kv("notes")
+
+
+@cause(errors.ClientClosed)
+async def _closed(world: World) -> None:
+    client = await world.owner()
+    await client.close()
+    await client.kv().get("a")
+
+
+@cause(errors.NotGranted)
+async def _not_granted(world: World) -> None:
+    owner, agent = await world.owner(), await world.agent()
+    await agent.kv(owner.kv().space.text).get("a")
+
+
+@cause(errors.SessionExpired)
+async def _expired(world: World) -> None:
+    owner = await world.owner()
+    world.bench.clock.advance(8 * 86_400)
+    await owner.kv().get("a")
+
+
+@cause(errors.LifetimeTooLong)
+async def _lifetime(world: World) -> None:
+    await (await world.owner()).kv().signed_url("a", ttl_s=301)
+
+
+@cause(errors.BatchIncomplete)
+async def _batch(world: World) -> None:
+    kv = (await world.owner()).kv()
+    keys = [str(number) for number in range(250)]
+    await kv.put_many(dict.fromkeys(keys, b""))
+    await kv.delete_many([*keys, "never"])
+
+
+# --- the way to the node -----------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port: int = unused.getsockname()[1]
+        return port
+
+
+@cause(errors.NodeUnreachable)
+async def _unreachable(world: World) -> None:
+    await (await world.elsewhere(f"http://127.0.0.1:{free_port()}")).info()
+
+
+@cause(errors.NodeTimeout)
+async def _timeout(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        await (await world.elsewhere(url, settings=replace(SETTINGS, timeout_s=0.05))).info()
+
+
+@cause(errors.TransferBroken)
+async def _broken(world: World) -> None:
+    owner = await world.owner()
+    await owner.kv().put("a", b"one body")
+
+    def other(answer: Answer) -> None:
+        answer.body = b"another"
+
+    client = await world.lied_to("/invoke", other, owner.session)
+    await client.kv().download("a", world.folder / "a")
+
+
+@cause(errors.ResponseTooLarge)
+async def _too_large(world: World) -> None:
+    owner = await world.owner()
+    await owner.kv().put("a", b"1")
+
+    def longer(answer: Answer) -> None:
+        answer.body = b"x" * 100
+
+    await (await world.lied_to("/invoke", longer, owner.session)).kv().get("a", max_bytes=10)
+
+
+@cause(errors.MalformedAnswer)
+async def _malformed(world: World) -> None:
+    async def page(_request: web.Request) -> web.Response:
+        return web.Response(text="<h1>It works!</h1>")
+
+    await (await world.elsewhere(await world.serve(page))).info()
+
+
+@cause(errors.NodeMismatch)
+async def _mismatch(world: World) -> None:
+    await (await world.bench.client(pinned_node=key_session(SEED).did)).info()
+
+
+@cause(errors.NodeEvidenceRefused)
+async def _no_evidence(world: World) -> None:
+    await (await world.bench.client()).node_attestation()
+
+
+# --- refused by the node -----------------------------------------------------------------------------------------
+
+
+@cause(errors.SpacesNotHosted)
+async def _not_hosted(world: World) -> None:
+    await world.host(Hosting(mode="listed"))
+    await world.owner()
+
+
+@cause(errors.NodeRefused)
+async def _bad_cursor(world: World) -> None:
+    await (await world.owner()).kv().list_page(cursor="made-up")
+
+
+@cause(errors.Unauthorized)
+async def _not_mine(world: World) -> None:
+    owner, other = await world.owner(), await world.owner()
+    await other.delegations.revoke(owner.session.grants[0].cid)
+
+
+@cause(errors.ActionNotAuthorized)
+async def _not_covered(world: World) -> None:
+    owner, agent, portable = await granted(world)
+    claims = Claims(
+        audience=(await agent.info()).node_id,
+        capabilities=[allow(f"{owner.kv().space.text}/kv/b", GET)],
+        proofs=[portable.cid],
+        expires_at=world.bench.clock.now() + 60,
+    )
+    token = mint(agent.session.signer, claims, world.bench.entropy)
+    await agent._transport.require(Request("POST", "/invoke", mint=lambda: token))
+
+
+async def granted(world: World) -> tuple[Client, Client, Any]:
+    owner, agent = await world.owner(), await world.agent()
+    grant = [allow(f"{owner.kv().space.text}/kv/a", GET)]
+    portable = await owner.delegations.delegate(agent.session.did, grant)
+    await agent.delegations.take_up(portable)
+    return owner, agent, portable
+
+
+@cause(errors.DelegationRevoked)
+async def _revoked(world: World) -> None:
+    owner, agent, portable = await granted(world)
+    await owner.delegations.revoke(portable)
+    await agent.kv(owner.kv().space.text).get("a")
+
+
+@cause(errors.TokenOutsideWindow)
+async def _clock_ahead(world: World) -> None:
+    owner = await world.owner()
+    ahead = await world.elsewhere(owner.url, owner.session, clock=FixedClock(world.bench.clock.now() + 3600))
+    await ahead.kv().get("a")
+
+
+@cause(errors.DecryptDenied)
+async def _denied(world: World) -> None:
+    owner, agent = await world.owner(), await world.agent()
+    await owner.secrets().put("A", "1")
+    grant = [allow(owner.secrets().resource("A"), GET)]
+    grant.append(allow(owner.encryption.network().text, "tinycloud.encryption/decrypt"))
+    await agent.delegations.take_up(await owner.delegations.delegate(agent.session.did, grant))
+    await agent.secrets(owner.session.owner).get("A")
+
+
+@cause(errors.ReleaseRefused)
+async def _gate(world: World) -> None:
+    with pytest.raises(DecryptDenied) as denied:
+        await _denied(world)
+    raise denied.value.refusal
+
+
+@cause(errors.AttestationRefused)
+async def _quote(world: World) -> None:
+    owner = await world.owner()
+    network = owner.encryption.network()
+    challenge = await owner.attestation.challenge()
+    await owner.attestation.open_session(network, challenge, Attested(quote=b"no quote", receiver_public_key=bytes(32)))
+
+
+@cause(errors.NotFound)
+async def _absent(world: World) -> None:
+    await (await world.owner()).kv().get("a")
+
+
+@cause(errors.SpaceNotFound)
+async def _unhosted(world: World) -> None:
+    await (await world.agent()).kv("unhosted").get("a")
+
+
+@cause(errors.DuplicateRequest)
+async def _again(world: World) -> None:
+    client = await world.bench.client()
+    await client.sign_in_with_key(SEED, spaces=("default",))
+    for _ in range(2):
+        await client.spaces().create("twice")
+
+
+@cause(errors.PreconditionFailed)
+async def _rival(world: World) -> None:
+    kv = (await world.owner()).kv()
+    for _ in range(2):
+        await kv.put("a", b"1", if_absent=True)
+
+
+@cause(errors.QuotaExceeded)
+async def _full(world: World) -> None:
+    await world.host(Hosting(default_quota_bytes=10))
+    kv = (await world.owner()).kv()
+    for key in "ab":
+        await kv.put(key, b"x" * 10)
+
+
+@cause(errors.ValueTooLarge)
+async def _large(world: World) -> None:
+    kv = (await world.owner()).kv()
+    await kv.put("a", b"12345")
+    await kv.get("a", max_bytes=4)
+
+
+@cause(errors.RateLimited)
+async def _often(world: World) -> None:
+    owner = await world.bench.client()
+    await owner.sign_in_with_key(SEED, spaces=("public",))
+    await owner.kv("public").put("a", b"1")
+    for _ in range(100):
+        await owner.public(owner.kv("public").space.text).get("a")
+
+
+@cause(errors.NodeFailure)
+async def _failure(world: World) -> None:
+    owner = await world.owner()
+
+    def fail(answer: Answer) -> None:
+        answer.status, answer.body = 500, b""
+
+    await (await world.lied_to("/invoke", fail, owner.session)).kv().get("a")
+
+
+# --- backends and receipts ---------------------------------------------------------------------------------------
+
+
+@cause(errors.BackendUnreachable)
+async def _no_backend(world: World) -> None:
+    await world.look(f"http://127.0.0.1:{free_port()}")
+
+
+@cause(errors.BackendAnswerInvalid)
+async def _no_backend_there(world: World) -> None:
+    async def page(_request: web.Request) -> web.Response:
+        return web.Response(text="<h1>It works!</h1>")
+
+    await world.look(await world.serve(page))
+
+
+@cause(errors.BackendNotProven)
+async def _another_root(world: World) -> None:
+    seed = b"another platform" * 2
+    url = await world.backend()
+    world.bench.platform = type(world.bench.platform).from_seed(seed)
+    await world.look(url)
+
+
+@cause(errors.CollateralNeeded)
+async def _no_collateral(world: World) -> None:
+    inspector = Inspector(CollateralFolder(world.folder), root=parse_trust_root(world.bench.platform.root_der))
+    await look_at(await world.backend(), inspector, clock=world.bench.clock)
+
+
+@cause(errors.BackendNotExpected)
+async def _other_code(world: World) -> None:
+    require_expected(await world.look(await world.backend()), ["ab" * 48])
+
+
+@cause(errors.BackendNotAcceptable)
+async def _long_ago(world: World) -> None:
+    seen = await world.look(await world.backend())
+    world.bench.clock.advance(LOOK_TTL_S + 1)
+    await (await world.owner()).backends.grant(seen)
+
+
+@cause(errors.GrantNotTaken)
+async def _not_for_it(world: World) -> None:
+    _owner, _agent, portable = await granted(world)
+    url = await world.backend()
+    await hand_over(url, portable, settings=SETTINGS)  # a grant that opens no secret of its program
+
+
+@cause(errors.GrantsFull)
+async def _full_backend(world: World) -> None:
+    _owner, agent, _ = await granted(world)
+    (grant,) = agent.session.grants
+    held = HeldGrants(most=1)
+    grants = held.with_new(replace(grant, cid="first"), (), now=world.bench.clock.now())
+    held.was_read(["first"])
+    held.with_new(grant, grants, now=world.bench.clock.now())
+
+
+@cause(errors.ReceiptInvalid)
+async def _receipt(world: World) -> None:
+    owner = await owner_of(world.bench)
+
+    def other(answer: Answer) -> None:
+        answer.status, answer.body = 200, b"another document"
+
+    await (await world.lied_to("/receipts/", other, owner.session)).receipts.document(bytes(32))
+
+
+# --- sealing and opening -----------------------------------------------------------------------------------------
+
+
+@cause(errors.NetworkNotFound)
+async def _no_network(world: World) -> None:
+    owner = await world.owner()
+    await owner.encryption.encrypt(b"", network=owner.encryption.network("other"))
+
+
+@cause(errors.NetworkNotActive)
+async def _ended(world: World) -> None:
+    revoking = ("tinycloud.encryption/network.create", "tinycloud.encryption/network.revoke")
+    owner: Client = (await world.bench.owner(SignIn(network_abilities=revoking)))[0]
+    await owner.encryption.revoke_network(owner.encryption.network())
+    await owner.secrets().put("A", "1")
+
+
+@cause(errors.NetworkKeyChanged)
+async def _other_key(world: World) -> None:
+    owner = await world.owner()
+    owner.use(owner.session.with_pin(NetworkPin(owner.encryption.network().text, b"k" * 32, 1)))
+    await owner.secrets().put("A", "1")
+
+
+@cause(errors.DescriptorUnsigned)
+async def _unsigned(world: World) -> None:
+    owner = await world.owner()
+    client = await world.lied_to("/encryption/", lambda answer: answer.drop("nodeSignature"), owner.session)
+    await client.secrets().put("A", "1")
+
+
+async def opened(world: World, stored: bytes | str) -> None:
+    owner = await world.owner()
+    await owner.kv("secrets").put("vault/secrets/A", stored)
+    await owner.secrets().get("A")
+
+
+@cause(errors.InvalidEnvelope)
+async def _no_envelope(world: World) -> None:
+    owner = await world.owner()
+    await owner.kv("secrets").put("vault/secrets/A", b"no envelope")
+    await owner.secrets().get("A")
+
+
+@cause(errors.LabelMismatch)
+async def _moved(world: World) -> None:
+    owner = await world.owner()
+    await owner.secrets().put("A", "1")
+    moved = await owner.kv("secrets").get("vault/secrets/A")
+    await owner.kv("secrets").put("vault/secrets/B", moved.body)
+    await owner.secrets().get("B")
+
+
+@cause(errors.InvalidResponse)
+async def _spoilt(world: World) -> None:
+    owner = await world.owner()
+    envelope = await owner.encryption.encrypt(b"payload", network=owner.encryption.network())
+    await owner.encryption.decrypt(replace(envelope, ciphertext=bytes(len(envelope.ciphertext))))
+
+
+async def decrypting(world: World, **changed: object) -> None:
+    owner = await world.owner()
+    await owner.secrets().put("A", "1")
+    client = await world.lied_to("/decrypt", lambda answer: answer.change(**changed), owner.session)
+    await client.secrets().get("A")
+
+
+@cause(errors.ResponseBindingMismatch)
+async def _other_answer(world: World) -> None:
+    await decrypting(world, requestHash="00" * 32)
+
+
+@cause(errors.ResponseSignatureInvalid)
+async def _forged(world: World) -> None:
+    await decrypting(world, nodeSignature="AA==")
+
+
+@cause(errors.InvalidSecretPayload)
+async def _no_payload(world: World) -> None:
+    owner = await world.owner()
+    envelope = await owner.encryption.encrypt(b"no payload", network=owner.encryption.network())
+    await owner.kv("secrets").put("vault/secrets/A", envelope_bytes(envelope))
+    await owner.secrets().get("A")
