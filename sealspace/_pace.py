@@ -26,6 +26,7 @@ class Upload:
         self.failure: Exception | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.failure = None
         try:
             async for piece in self._pieces():
                 yield piece

@@ -228,11 +228,18 @@ class Transport:
             NodeRefused: it is no success.
             ClientClosed, TransportError: as `exchange`, until the body begins.
         """
-        stream = await self._retried(request, lambda: self._open(request))
-        if stream.status < 200 or stream.status > 299:
+
+        async def one_try() -> Answer | Stream:
+            stream = await self._open(request)
+            if 200 <= stream.status < 300:
+                return stream
             async with stream:
-                (await stream.whole()).require()
-        return stream
+                return await stream.whole()
+
+        tried = await self._retried(request, one_try)
+        if isinstance(tried, Stream):
+            return tried
+        raise refusal_of(tried.status, tried.headers, tried.body, asked=tried.asked)
 
     async def _retried(self, request: Request, one_try: "Callable[[], Awaitable[_Tried]]") -> "_Tried":
         tries_left = self._settings.tries
@@ -247,18 +254,16 @@ class Transport:
                 tried = await one_try()
                 if tried.status != 503 or tries_left <= 0 or request.serves_once:
                     return tried
-                if isinstance(tried, Stream):
-                    tried.close()
             except aiohttp.ClientConnectorError as exc:
                 if tries_left <= 0:
                     raise NodeUnreachable(f"{what}: no connection to {self._base}") from exc
             except TimeoutError as exc:
+                _raise_failure_of(request.body)
                 if tries_left <= 0 or not request.repeatable:
                     waited = f"within {self._settings.timeout_s:g} s"
                     raise NodeTimeout(f"{what}: no answer from {self._base} {waited}") from exc
             except aiohttp.ClientError as exc:
-                if isinstance(request.body, Upload) and request.body.failure is not None:
-                    raise request.body.failure from None
+                _raise_failure_of(request.body)
                 if tries_left <= 0 or not request.repeatable:
                     raise NodeUnreachable(f"{what}: the connection to {self._base} broke off") from exc
             await asyncio.sleep(pause_s)
@@ -304,6 +309,12 @@ class Transport:
             max_line_size=MAX_HEADER_LINE_BYTES,
             max_field_size=MAX_HEADER_LINE_BYTES,
         )
+
+
+def _raise_failure_of(body: bytes | Upload | None) -> None:
+    """Raise what the source of a body raised, in place of what the HTTP library made of it."""
+    if isinstance(body, Upload) and body.failure is not None:
+        raise body.failure
 
 
 class _BrokeOff(aiohttp.ClientError):
@@ -398,7 +409,7 @@ class Stream:
             yield chunk
 
 
-_Tried = TypeVar("_Tried", Answer, Stream)
+_Tried = TypeVar("_Tried", bound=Answer | Stream)
 
 
 def _checked_base(url: str, *, allow_plain_http: bool) -> str:

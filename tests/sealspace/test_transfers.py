@@ -12,8 +12,11 @@ from aiohttp import web
 from blake3 import blake3
 
 from sealspace.client import Client
+from sealspace.delegations import allow
 from sealspace.errors import (
+    DelegationRevoked,
     InvalidInput,
+    NodeFailure,
     NodeTimeout,
     NotFound,
     PreconditionFailed,
@@ -21,9 +24,11 @@ from sealspace.errors import (
     TransferBroken,
     ValueTooLarge,
 )
+from sealspace.session import key_session
 from sealspace.transport import TransportSettings
 
 MIB = 1024 * 1024
+IMPATIENT = TransportSettings(timeout_s=0.5, tries=1, backoff_s=0)
 LARGE = bytes(range(256)) * (20 * MIB // 256 + 1)
 
 
@@ -138,15 +143,16 @@ async def test_a_file_that_cannot_be_read(bench, folder: Path) -> None:
     assert [] == list(folder.iterdir())
 
 
-async def test_a_source_that_fails_on_the_way(bench) -> None:
+@pytest.mark.parametrize("kind", [ArithmeticError, TimeoutError, OSError, InvalidInput])
+async def test_a_source_that_fails_on_the_way(bench, kind: type[Exception]) -> None:
     """What the source raises is what the caller gets, and nothing is stored."""
     kv = (await bench.owner())[0].kv()
 
     def failing() -> Iterator[bytes]:
         yield b"x" * MIB
-        raise ArithmeticError("on purpose")
+        raise kind("on purpose")
 
-    with pytest.raises(ArithmeticError, match="on purpose"):
+    with pytest.raises(kind, match="on purpose"):
         await kv.upload("a", failing())
     with pytest.raises(NotFound):
         await kv.get("a")
@@ -191,7 +197,7 @@ async def test_pages_are_iterated(bench) -> None:
 
 
 @asynccontextmanager
-async def answering(bench, answer) -> AsyncIterator[Client]:
+async def answering(bench, answer, settings: TransportSettings = IMPATIENT) -> AsyncIterator[Client]:
     """A client of a server that is a node as far as `/info` goes, and answers calls by a function."""
     owner, _ = await bench.owner()
     node_id = (await owner.info()).node_id
@@ -202,7 +208,6 @@ async def answering(bench, answer) -> AsyncIterator[Client]:
     app = web.Application(client_max_size=100 * MIB)
     app.router.add_get("/info", info)
     app.router.add_post("/invoke", answer)
-    settings = TransportSettings(timeout_s=0.5, tries=1, backoff_s=0)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:
@@ -302,3 +307,46 @@ async def test_a_node_that_takes_nothing_is_given_up(bench) -> None:
     async with answering(bench, deaf) as client:
         with pytest.raises(NodeTimeout):
             await client.kv().upload("film", pieces_of(16 * MIB))
+
+
+@pytest.mark.parametrize("size_bytes", [8 * MIB, 32 * MIB])
+async def test_a_refusal_before_the_end_of_an_upload(bench, folder: Path, size_bytes: int) -> None:
+    """A node that refuses while the body is still under way is heard, whatever the source."""
+    owner, _ = await bench.owner()
+    await owner.kv().put("a", b"1")
+    agent = await bench.client(key_session(bytes(32)))
+    grant = [allow(f"{owner.kv().space.text}/kv/a", "tinycloud.kv/put")]
+    portable = await owner.delegations.delegate(agent.session.did, grant)
+    await agent.delegations.take_up(portable)
+    await owner.delegations.revoke(portable)
+    kv = agent.kv(owner.kv().space.text)
+    (folder / "film").write_bytes(b"x" * size_bytes)
+    for call in (
+        lambda: kv.upload("a", folder / "film"),
+        lambda: kv.upload("a", pieces_of(size_bytes)),
+        lambda: kv.put("a", b"x" * size_bytes),
+    ):
+        with pytest.raises(DelegationRevoked):
+            await call()
+    await owner.kv().put("a", b"2")
+
+
+async def test_what_is_read_again_for_another_try(bench, folder: Path) -> None:
+    """A busy node gets a file once more from its beginning; pieces are gone, and sent once."""
+    owner, _ = await bench.owner()
+    node_id, taken = (await owner.info()).node_id, []
+
+    async def busy(request: web.Request) -> web.Response:
+        taken.append(await request.read())
+        return web.Response(status=503 if len(taken) % 2 else 200, headers={"ETag": '"1"'})
+
+    (folder / "film").write_bytes(b"a film")
+    settings = TransportSettings(timeout_s=20, tries=2, backoff_s=0)
+    async with answering(bench, busy, settings=settings) as client:
+        assert node_id == (await client.info()).node_id
+        with (folder / "film").open("rb") as file:
+            for source in (folder / "film", file):
+                assert await client.kv().upload("a", source) == '"1"'
+        with pytest.raises(NodeFailure):
+            await client.kv().upload("a", [b"a film"])
+    assert [b"a film"] * 5 == taken
