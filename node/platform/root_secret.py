@@ -6,6 +6,7 @@ folder: a store whose secret is lost must not be opened with a new one.
 """
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from libipld import decode_multibase
@@ -25,12 +26,13 @@ SECRET_FILE_NAME = "secret"  # noqa: S105  # a file name
 STORE_FOLDER_NAME = "store"
 
 
-def load_root_secret(config: Config, entropy: Entropy) -> bytes:
+def load_root_secret(config: Config, entropy: Entropy, *, on_made: Callable[[Path], None] | None = None) -> bytes:
     """Return the root secret, and make it on the first start.
 
     Args:
         config: says where it comes from.
         entropy: makes a new one.
+        on_made: called with the file of one that was made, which is durable by then.
 
     Returns:
         32 bytes or more.
@@ -54,7 +56,10 @@ def load_root_secret(config: Config, entropy: Entropy) -> bytes:
             f"the data folder {config.data} holds a store, but its secret is missing",
             hint=f"put the store's secret back as {path} with mode 0600, or name it with --secret-file",
         )
-    return _make(path, entropy)
+    secret = _make(path, entropy)
+    if on_made is not None:
+        on_made(path.absolute())
+    return secret
 
 
 def secret_origin(config: Config) -> SecretOrigin:

@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -135,7 +136,7 @@ class Supervisor:
             secret_origin,
         )
 
-        self._secret = load_root_secret(self._config, SystemEntropy())
+        self._secret = load_root_secret(self._config, SystemEntropy(), on_made=_report_made)
         # A worker's evidence about the node includes who has the secret; the secret is sent separately.
         platform = secret_origin(self._config) == "platform"
         self._child_config = msgspec.structs.replace(self._config, secret=Secret(platform=platform))
@@ -279,6 +280,16 @@ def _end(children: tuple[Child, ...], deadline: float, *, hurry: socket.socket) 
         while not child.join(min(deadline, time.monotonic() + _POLL_S)):
             if time.monotonic() >= deadline or _was_woken(hurry):
                 child.signal(signal.SIGKILL)
+
+
+def _report_made(path: Path) -> None:
+    """Say once, on the first start, what cannot be made again."""
+    with suppress(OSError):  # as for every log line
+        print(
+            f"made the root secret in {path}: copy it to a safe place, without it nothing in this store can be opened",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _refusal(line: bytes) -> NodeError:

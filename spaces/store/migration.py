@@ -60,9 +60,17 @@ _STAGING: Final = "migrating"
 
 
 class MigrationRefused(StoreError):
-    """The source is missing, the target contains something else, or the two differ at the end."""
+    """The source is missing, the target contains something else, or the two differ at the end.
+
+    Attributes:
+        next_step: what to do instead of starting the same move again, which would be refused again.
+    """
 
     code = "migration-refused"
+
+    def __init__(self, text: str, *, next_step: str) -> None:
+        super().__init__(text)
+        self.next_step = next_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +118,9 @@ async def move_to_postgres(folder: Path, url: str, *, progress: Progress, again:
         StoreUnavailable: the database failed; run again to continue.
     """
     if not environment_folder(folder).is_dir():
-        raise MigrationRefused("the data folder holds no store")
+        raise MigrationRefused(
+            "the data folder holds no store", next_step="name the folder of the store with --data DIR"
+        )
     lock, place = FolderLock(folder), place_of_database(url)
     try:
         async with _database(url) as database:
@@ -122,7 +132,9 @@ async def move_to_postgres(folder: Path, url: str, *, progress: Progress, again:
                 claims = await _copy_claims_in(database, folder)
                 kept, digest = _digest(_lmdb_rows(env, b""))
                 if (kept, digest) != await _database_digest(database):
-                    raise MigrationRefused("the database differs from the data folder: empty it and start again")
+                    raise MigrationRefused(
+                        "the database differs from the data folder", next_step="empty the database, then move again"
+                    )
             mark_moved(folder, place)  # before the target is one: never two stores (ST12)
             await database.ask(sql.END_MIGRATION, [])
     finally:
@@ -136,13 +148,19 @@ async def move_from_postgres(url: str, folder: Path, *, progress: Progress, agai
     Args, Raises: as `move_to_postgres`, the other way round.
     """
     if environment_folder(folder).exists():
-        raise MigrationRefused(f"the data folder holds a store already: {environment_folder(folder)}")
+        raise MigrationRefused(
+            f"the data folder holds a store already: {environment_folder(folder)}",
+            next_step="name a folder without a store with --data DIR; it needs the secret and the blobs of the store",
+        )
     lock, place = FolderLock(folder), place_of_folder(folder)
     staging = folder / _STAGING
     try:
         async with _database(url) as database:
             if await database.ask(sql.IS_MIGRATING, []):
-                raise MigrationRefused("the database holds a part of a migration only")
+                raise MigrationRefused(
+                    "the database holds a part of a migration only",
+                    next_step="end that move first: start it again, --to postgresql",
+                )
             _refuse_moved(await database.moved_to(), place, again=again)
             with open_for_writing(staging) as env:
                 await _copy_out(database, env, progress)
@@ -151,7 +169,9 @@ async def move_from_postgres(url: str, folder: Path, *, progress: Progress, agai
                 kept, digest = _digest(_lmdb_rows(env, b""))
                 if (kept, digest) != await _database_digest(database):
                     await database.open_again()
-                    raise MigrationRefused(f"the database changed meanwhile: remove {staging} and start again")
+                    raise MigrationRefused(
+                        "the database changed meanwhile", next_step=f"stop its nodes, remove {staging}, then move again"
+                    )
             environment_folder(staging).rename(environment_folder(folder))
             sync_folder(folder)
             staging.rmdir()
@@ -177,7 +197,9 @@ def place_of_folder(folder: Path) -> str:
 def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
     """Allow only a move to the same place to continue: what was left behind is as it was then."""
     if former is not None and former != place and not again:
-        raise MigrationRefused(f"the store was moved to {former}: move it from there; where that is lost, say --again")
+        raise MigrationRefused(
+            f"the store was moved to {former}", next_step="move it from there; where that is lost, add --again"
+        )
 
 
 class _Database:
@@ -244,9 +266,16 @@ async def _begin(database: _Database) -> None:
     if await database.ask(sql.IS_MIGRATING, []):
         return
     if (former := await database.moved_to()) is not None:
-        raise MigrationRefused(f"the database holds what was left of a store that was moved to {former}: empty it")
+        raise MigrationRefused(
+            f"the database holds what was left of a store that was moved to {former}",
+            next_step="name another database with --store URL, or empty this one",
+        )
     if not (await database.ask(sql.IS_EMPTY, []))[0][0]:
-        raise MigrationRefused("the database holds a store already")
+        raise MigrationRefused(
+            "the database holds a store already",
+            next_step="name an empty database with --store URL; the store that is there is served with sealspace serve "
+            "--store URL",
+        )
     await database.ask(sql.BEGIN_MIGRATION, [])
 
 

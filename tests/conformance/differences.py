@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 
 from node import __version__
+from node.http.routes.info import FRONT
 
 PAGE = "{page}"
 NOT_YET = "not yet"
@@ -236,6 +237,7 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     # --- the node itself
     **_several(_information("off"), "info.info", "info.version", "cors.info", "cors.no-origin"),
+    "http.root": Difference("wire 5.1: a text for a person", 200, FRONT),
 }
 
 # Cases that answer as recorded although the answer is called a fault, and why that is right here.

@@ -150,6 +150,7 @@ def test_store_moves_into_a_database_and_the_node_goes_on(tmp_path: Path, url: s
     again = _command("admin", "migrate-store", "--data", str(tmp_path / "data"), "--store", url, "--to", "postgresql")
     assert again.returncode != 0
     assert "holds a store already" in again.stderr
+    assert "next: name an empty database with --store URL" in again.stderr
 
 
 async def test_move_that_is_killed_goes_on(tmp_path: Path, url: str) -> None:

@@ -62,9 +62,13 @@ class _Progress:
 
 
 def _as_node_error(error: SpaceError, config: Config) -> NodeError:
+    from spaces.store.migration import MigrationRefused  # needs the extra of a database
+
     hint = "start the same command again to go on"
     if isinstance(error, StoreLocked):
         hint = f"stop the node that runs on {config.data}"
+    elif isinstance(error, MigrationRefused):
+        hint = error.next_step
     failed = StoreMisused(f"the store was not moved: {error}", hint=hint)
     failed.code = error.code
     return failed

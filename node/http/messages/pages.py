@@ -88,16 +88,19 @@ class OperatorAbsent(Refusal):
     code = "operator-absent"
 
 
-def page_answer(status: int, accept: str) -> web.Response:
+def page_answer(status: int, accept: str, *, sentence: str = "") -> web.Response:
     """Return the framework page of a status.
 
     Args:
         status: HTTP status, 400 to 599.
         accept: the request's `Accept` header, or the empty text.
+        sentence: what it says, in place of the sentence of the status; a constant, no text of a request.
     """
+    said = sentence or _SENTENCES.get(status, f"{reason_of(status)}.")
     if prefers_json(accept):
-        return web.Response(status=status, body=_json_page(status), headers={"Content-Type": "application/json"})
-    return web.Response(status=status, body=_html_page(status), headers={"Content-Type": "text/html; charset=utf-8"})
+        return web.Response(status=status, body=_json_page(status, said), headers={"Content-Type": "application/json"})
+    headers = {"Content-Type": "text/html; charset=utf-8"}
+    return web.Response(status=status, body=_html_page(status, said), headers=headers)
 
 
 def prefers_json(accept: str) -> bool:
@@ -134,21 +137,17 @@ def reason_of(status: int) -> str:
         return "Error"
 
 
-def _sentence(status: int) -> str:
-    return _SENTENCES.get(status, f"{reason_of(status)}.")
-
-
 @cache
-def _json_page(status: int) -> bytes:
-    error = {"code": status, "reason": reason_of(status), "description": _sentence(status)}
+def _json_page(status: int, said: str) -> bytes:
+    error = {"code": status, "reason": reason_of(status), "description": said}
     return msgspec.json.encode({"error": error})
 
 
 @cache
-def _html_page(status: int) -> bytes:
+def _html_page(status: int, said: str) -> bytes:
     title = f"{status} {reason_of(status)}"
     heading = f"{status}: {reason_of(status)}"
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
-        f"<title>{title}</title></head>\n<body><h1>{heading}</h1>\n<p>{_sentence(status)}</p></body>\n</html>\n"
+        f"<title>{title}</title></head>\n<body><h1>{heading}</h1>\n<p>{said}</p></body>\n</html>\n"
     ).encode()

@@ -16,7 +16,7 @@ from aiohttp import web
 from ...logs import log_failure
 from ...refusal import Refusal
 from .answers import text_answer
-from .pages import page_answer
+from .pages import OperatorAbsent, page_answer
 from .refusals import TABLE, Place, Row, code_of, wire_form
 from .request_ids import request_id
 
@@ -52,7 +52,9 @@ def error_answer(request: web.Request, error: Exception, *, own: bool) -> web.Re
     place = request.get(PLACE)
     status, text = wire_form(error, row, place)
     if text is None:
-        return page_answer(status, request.headers.get("Accept", ""))
+        # The operator's own routes: what closes them may be named.
+        sentence = f"{row.title}: {row.hint}." if isinstance(error, OperatorAbsent) else ""
+        return page_answer(status, request.headers.get("Accept", ""), sentence=sentence)
     return text_answer(text, status=status, headers={} if place in row.elsewhere else _retry(row, error))
 
 

@@ -15,7 +15,7 @@ from ...operations.values.admin_quota import (
 )
 from ...services import SERVICES, Services
 from ..messages.answers import json_answer
-from ..messages.pages import OperatorAbsent, OperatorLocked
+from ..messages.pages import NotFound, OperatorAbsent, OperatorLocked
 from ..messages.queries import whole_number
 from ..messages.request_bodies import json_body
 
@@ -63,6 +63,13 @@ async def get_usage(request: web.Request) -> web.Response:
         for entry in found.spaces
     ]
     return json_answer({"spaces": spaces, "count": found.count})
+
+
+async def no_route(request: web.Request) -> web.Response:
+    """Any other method and path below /admin."""
+    if request.app[SERVICES].admin_key is None:
+        raise OperatorAbsent
+    raise NotFound
 
 
 async def _set(services: Services, request: web.Request, limit_bytes: int | None) -> QuotaView:

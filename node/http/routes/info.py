@@ -1,4 +1,6 @@
-"""What the node reports about itself: /info, /version, /healthz, /readyz (wire 5.1, 7.1)."""
+"""What the node reports about itself: /, /info, /version, /healthz, /readyz (wire 5.1, 7.1)."""
+
+from typing import Final
 
 import msgspec
 from aiohttp import web
@@ -10,10 +12,23 @@ from ... import __version__
 from ...operations.readiness import PROBE
 from ...release_terms import in_force, recorded_release
 from ...services import SERVICES, Services
-from ..messages.answers import empty_answer, json_answer
+from ..messages.answers import empty_answer, json_answer, text_answer
 
 PROTOCOL = 1  # J1: the number that clients compare
 FEATURES = ("kv", "delegation", "sharing", "signed-urls", "encryption", "attestation")
+
+
+FRONT: Final = """\
+This is a sealspace node. It serves programs.
+
+GET /info     what it is
+GET /healthz  whether it runs
+GET /readyz   whether it can write
+
+To use it: pip install sealspace, then sealspace login with this address, then sealspace --help.
+The documentation is README.md and the folder spec of the project sealspace.
+"""
+"""The text of /; nothing in it depends on this node."""
 
 
 class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -46,6 +61,11 @@ async def service_information(services: Services) -> ServiceInformation:
         attestation=in_force(services.config.release, record).mode,
         trust_roots=tuple(root.hex() for root in record.trust_roots if root != INTEL_ROOT_SHA256),
     )
+
+
+async def get_front(_request: web.Request) -> web.Response:
+    """GET /: where to go on, for a person who opened the address."""
+    return text_answer(FRONT)
 
 
 async def get_information(request: web.Request) -> web.Response:

@@ -1,6 +1,7 @@
 """The public routes of the server itself: shapes, headers, pages, preflights."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -79,10 +80,21 @@ async def test_attestation_without_tee(caller) -> None:
     assert (reply.status, json.loads(reply.body)["mode"]) == (200, "classic")
 
 
+async def test_front(caller) -> None:
+    """A person who opens the address is referred to what there is, which says nothing of this node (wire 5.1)."""
+    reply, information = await caller.send("GET", "/"), await caller.send("GET", "/info")
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert "README" in reply.text and "sealspace login" in reply.text
+    for path in re.findall(r"^GET (\S+)", reply.text, re.MULTILINE):
+        assert (await caller.send("GET", path)).status == 200
+    said = json.loads(information.body)
+    assert not [one for one in (said["version"], said["nodeId"]) if one in reply.text]
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/"),
+        ("POST", "/"),
         ("GET", "/nothing"),
         ("POST", "/info"),
         ("PUT", "/healthz"),

@@ -75,6 +75,19 @@ def test_identity_survives_a_restart(serve: Callable[..., RunningNode]) -> None:
     assert (did, "everyone") == (said["nodeId"], said["attestation"])
 
 
+def test_the_first_start_says_that_it_made_the_root_secret(serve: Callable[..., RunningNode], tmp_path: Path) -> None:
+    """It names the file and says to copy it, once and without its content; a later start does not."""
+    for is_first in (True, False):
+        node = serve("--workers", "1")
+        assert node.url
+        said = [line for line in node.lines if line.startswith("made the root secret in ")]
+        assert len(said) == is_first, node.lines
+        assert all(f"{node.folder / 'data' / 'secret'}: copy it" in line for line in said)
+        secret = (node.folder / "data" / "secret").read_bytes()
+        assert secret.hex() not in "".join(node.lines)
+        node.stop()
+
+
 @pytest.mark.parametrize("kind", ["worker", "storekeeper"])
 def test_a_killed_process_is_replaced(serve: Callable[..., RunningNode], kind: str) -> None:
     """A worker or storekeeper that dies is started again, and the node writes as before."""

@@ -40,10 +40,12 @@ async def test_only_the_operator(serve, method: str, rest: str, token: str | Non
 
 @pytest.mark.parametrize("admin", [Admin(), Admin(secret="")])
 async def test_without_a_secret_there_is_no_operator(serve, admin: Admin) -> None:
-    """A node without a secret answers 503, to an empty token too."""
+    """A node without a secret answers 503 and names the setting, to an empty token too."""
     async with serve(admin=admin) as node:
         for token in (BEARER, "Bearer ", None):
-            assert (await node.send("GET", "/admin/quota", token=token)).status == 503
+            for path in ("/admin", "/admin/quota", "/admin/nothing"):
+                reply = await node.send("GET", path, token=token)
+                assert (reply.status, "`admin.secret_file`" in reply.text) == (503, True)
 
 
 async def test_the_secret_from_a_file(serve, tmp_path: Path) -> None:
