@@ -17,12 +17,13 @@ Folders: operator, owner.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Final
 
 import click
 
-from sealspace.errors import InvalidInput, NodeRefused, SealspaceError
+from sealspace.errors import InvalidInput, NodeRefused, SealspaceError, TransportError
 from sealspace.printable import printable
 
 from .. import __version__
@@ -90,6 +91,7 @@ RENAMED: Final = {
     "withdraw": "admin withdraw",
 }
 """Former name of a command -> its name now."""
+_REQUEST: Final = re.compile(r"^(?:GET|HEAD|POST|PUT|DELETE|OPTIONS) \S+: ")
 
 
 class _Root(LazyGroup):
@@ -130,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     except NodeError as error:
         return fail(error.code, error.text, error.hint)
     except SealspaceError as error:
-        return fail(error.code, _sentence(error.message), next_step(error), otherwise=_status_of(error))
+        return fail(error.code, _what_happened(error), next_step(error), otherwise=_status_of(error))
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()  # a noun without a verb: the verbs are what comes next
         return WRONG_ARGUMENT
@@ -185,6 +187,12 @@ def _status_of(error: SealspaceError) -> int:
     if isinstance(error, InvalidInput):
         return WRONG_ARGUMENT
     return REFUSED if isinstance(error, NodeRefused) else FAILED
+
+
+def _what_happened(error: SealspaceError) -> str:
+    """Return the error's message; of a request that reached nobody, without the request, which no person wrote."""
+    text = _sentence(error.message)
+    return _REQUEST.sub("", text) if isinstance(error, TransportError) else text
 
 
 def _sentence(text: str) -> str:

@@ -26,6 +26,19 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+# What a kind of value is called where it is not named -> what help calls it.
+_WORDS: Final[Mapping[str, str]] = {
+    "DIRECTORY": "DIR",
+    "FOLDER": "DIR",
+    "FILENAME": "FILE",
+    "PATH": "FILE",
+    "FLOAT": "NUMBER",
+    "FLOAT RANGE": "NUMBER",
+    "INTEGER": "NUMBER",
+    "INTEGER RANGE": "NUMBER",
+}
+
+
 class Row(NamedTuple):
     """Where a command is, and what it needs.
 
@@ -98,7 +111,7 @@ class LazyGroup(click.Group):
             if find_spec(needed) is None:
                 raise _missing(needed, row.extra)
         command: click.Command = getattr(import_module(row.module), row.attribute)
-        return share_options(command)
+        return share_options(_with_one_word_for_each_value(command))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -136,6 +149,31 @@ class LazyGroup(click.Group):
         """List the commands from the table, without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, self.table[name].summary) for name in self.list_commands(ctx)])
+
+
+class Verbs(click.Group):
+    """A group of commands of one module; its help says of each what the first sentence of its own help says."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which the module has them."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands; the framework would cut what is longer than a line."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(limit=200)) for name, one in self.commands.items()])
+
+
+def _with_one_word_for_each_value(command: click.Command) -> click.Command:
+    """Have help call a value what it calls it everywhere; a second call changes nothing."""
+    for parameter in command.params:
+        named = parameter.metavar or parameter.type.name.upper()
+        if named == "FOLDER" or (parameter.metavar is None and named in _WORDS):
+            parameter.metavar = _WORDS[named] + ("..." if parameter.nargs == -1 else "")
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _with_one_word_for_each_value(below)
+    return command
 
 
 def _missing(module: str, extra: str | None) -> ExtraMissing:

@@ -18,12 +18,13 @@ from spaces.store.contract import Store
 from ...config.tree import Config
 from ...errors import AuditRefuted, StoreMisused
 from ...platform.root_secret import load_root_secret
+from ..lazy import Verbs
 from ..terminal import print_exactly, print_json, words
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
 
-@click.group()
+@click.group(cls=Verbs)
 def audit() -> None:
     """Export the chain over the audit records, or verify an export without the node."""
 

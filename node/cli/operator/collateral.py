@@ -22,12 +22,13 @@ from ...config.tree import Config
 from ...errors import CollateralRefused
 from ...release_terms import configured_trust_root, recorded_release
 from ...term_files import read_collateral_file
+from ..lazy import Verbs
 from ..terminal import print_json
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
 
-@click.group()
+@click.group(cls=Verbs)
 def collateral() -> None:
     """Take in what Intel publishes about its platforms, and list it: one document for each platform family."""
 
@@ -37,7 +38,7 @@ def collateral() -> None:
 @click.option("--trust-root", "release__trust_root", metavar="FILE", help="Root certificate instead of Intel's.")
 @click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
 def import_files(config_file: Path | None, files: tuple[Path, ...], **flags: Value) -> None:
-    """Verify FILES and keep them; prints one JSON object for each."""
+    """Verify each FILE and keep it; prints one JSON object for each."""
     config = config_from(config_file, flags)
     for imported in asyncio.run(_import(config, files)):
         ends = _time(imported.ends_at)

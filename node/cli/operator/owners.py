@@ -17,6 +17,7 @@ from ...config.tree import Config
 from ...errors import ConfigurationError
 from ...operations.delegations.delegation_listing import time_text
 from ...operations.values.admission import admit_owner, remove_owner
+from ..lazy import Verbs
 from ..terminal import print_json, words
 from .opened_store import opened_store
 from .settings import config_from, data_options
@@ -31,7 +32,7 @@ class _Change(Protocol):
 _DIDS = click.argument("dids", metavar="DID...", nargs=-1, required=True)
 
 
-@click.group()
+@click.group(cls=Verbs)
 def owners() -> None:
     """Say whose spaces a node in hosting mode `permit` hosts, for every process on its store.
 

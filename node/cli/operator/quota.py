@@ -14,6 +14,7 @@ from capabilities.resources import parse_space_id
 from ...config.tree import Config
 from ...errors import ConfigurationError
 from ...operations.values.admin_quota import AllOverrides, QuotaView, all_overrides, set_quota, show_quota
+from ..lazy import Verbs
 from ..shared import shared
 from ..terminal import print_json, print_lines, table, words
 from .opened_store import opened_store
@@ -25,7 +26,7 @@ _UNITS: Final = {None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB":
 _SPACE: Final = click.argument("space", metavar="SPACE")
 
 
-@click.group()
+@click.group(cls=Verbs)
 def quota() -> None:
     """Show or set how many bytes a space may hold, for every process on this store.
 

@@ -16,6 +16,7 @@ from spaces.documents.receipts import document_row_key, stored_receipts
 
 from ...config.tree import Config
 from ...errors import ConfigurationError
+from ..lazy import Verbs
 from ..terminal import print_exactly, print_json
 from .opened_store import opened_store
 from .settings import config_from, data_options
@@ -23,7 +24,7 @@ from .settings import config_from, data_options
 _NETWORK_HELP = "Only of this network."
 
 
-@click.group()
+@click.group(cls=Verbs)
 def receipts() -> None:
     """Print or export the receipts of releases, of every network of the store."""
 
@@ -41,7 +42,7 @@ def list_(config_file: Path | None, store__data: str | None, network: str | None
 @click.option("--network", metavar="ID", help=_NETWORK_HELP)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def export(config_file: Path | None, store__data: str | None, network: str | None, folder: Path) -> None:
-    """Write receipts and every document they refer to into FOLDER, and print how many receipts there are."""
+    """Write receipts and every document they refer to into DIR, and print how many receipts there are."""
     config = config_from(config_file, {"store__data": store__data})
     print_json({"receipts": asyncio.run(_export(config, _network(network), folder))})
 

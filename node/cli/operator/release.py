@@ -23,6 +23,7 @@ from tee_backend.attestation.trust_root import intel_root as intels_root
 from ...config.tree import AttestationMode, Config
 from ...errors import StoreMisused
 from ...term_files import key_providers_named, read_node_policy, read_trust_root
+from ..lazy import Verbs
 from ..terminal import print_json
 from .opened_store import opened_store
 from .settings import config_from, data_options
@@ -30,7 +31,7 @@ from .settings import config_from, data_options
 Change = Callable[[ReleaseRecord], ReleaseRecord]
 
 
-@click.group()
+@click.group(cls=Verbs)
 def release() -> None:
     """Show or set the terms under which keys are released, for every process on this store."""
 
@@ -51,7 +52,13 @@ def show(config_file: Path | None, store__data: str | None) -> None:
 @click.option("--node-policy", type=click.Path(path_type=Path), help="The node's own policy, a JSON file.")
 @click.option("--no-node-policy", is_flag=True, help="Have no policy of the node's own.")
 @click.option("--node-policy-suffices/--owner-policy-needed", default=None, help="Whether the node's list is enough.")
-@click.option("--key-provider", "key_providers", multiple=True, help="Take evidence of its applications; repeatable.")
+@click.option(
+    "--key-provider",
+    "key_providers",
+    metavar="PROVIDER",
+    multiple=True,
+    help="Take evidence of its applications; repeatable.",
+)
 @click.option("--no-key-provider", is_flag=True, help="Take evidence of nobody's applications.")
 def set_terms(
     config_file: Path | None,

@@ -47,7 +47,7 @@ Keys = Literal["platform", "file"]
 @click.command("simulate")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def simulate(folder: Path) -> None:
-    """Make a simulated platform in FOLDER, or renew its collateral for 30 days.
+    """Make a simulated platform in DIR, or renew its collateral for 30 days.
 
     Its quotes have the genuine format and prove nothing: whoever has the folder can make them. A node believes them
     only when it is started with the platform's root certificate.

@@ -46,7 +46,10 @@ class RequestParameters:
 @click.option("--policy", type=click.Path(path_type=Path), help="Which code is approved, as JSON.")
 @click.option("--trust-root", type=click.Path(path_type=Path), help="Root certificate instead of Intel's.")
 @click.option(
-    "--collateral", type=click.Path(path_type=Path), help="Folder of collateral files; without it Intel is asked."
+    "--collateral",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of collateral files; without it Intel is asked.",
 )
 @accepting_options
 @click.option("--plain-http", is_flag=True, help="Ask over http:// another machine than this one.")
