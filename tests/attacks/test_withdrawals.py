@@ -358,6 +358,8 @@ async def test_the_operators_files_are_verified_without_the_node(
     assert (await run("admin", "receipts", "list", "--data", data, "--network", owner.network))[1] == (
         receipt.read_text() + "\n"
     )
+    listed = await run("admin", "receipts", "list", "--data", data, "--json")
+    assert listed == (0, f"[{receipt.read_text()}]\n")
     anybody = ("receipts", "verify", str(receipt), "--evidence", str(folder / "documents"), "--trust-root", str(root))
     judge = (*anybody, "--node-did", stage.node_did)
     status, shown = await run(*judge, "--json")

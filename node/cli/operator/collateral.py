@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -23,7 +22,8 @@ from ...errors import CollateralRefused
 from ...release_terms import configured_trust_root, recorded_release
 from ...term_files import read_collateral_file
 from ..lazy import Verbs
-from ..terminal import print_json
+from ..shared import shared
+from ..terminal import print_json, table, time_text, words
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
@@ -38,25 +38,36 @@ def collateral() -> None:
 @click.option("--trust-root", "release__trust_root", metavar="FILE", help="Root certificate instead of Intel's.")
 @click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
 def import_files(config_file: Path | None, files: tuple[Path, ...], **flags: Value) -> None:
-    """Verify each FILE and keep it; prints one JSON object for each."""
+    """Verify each FILE and keep it; prints the platform family of each, and until when it holds."""
     config = config_from(config_file, flags)
-    for imported in asyncio.run(_import(config, files)):
-        ends = _time(imported.ends_at)
-        print_json({"fmspc": imported.fmspc.hex(), "ca": imported.ca, "ends": ends})
+    found = [
+        {"fmspc": one.fmspc.hex(), "ca": one.ca, "ends": time_text(one.ends_at)}
+        for one in asyncio.run(_import(config, files))
+    ]
+    if shared().as_json:
+        print_json(found)
+    else:
+        table(("fmspc", "ca", "ends"), [tuple(one.values()) for one in found])
 
 
 @collateral.command("list")
 @data_options
 def list_held(config_file: Path | None, **flags: Value) -> None:
-    """Print what is held: one JSON object for each platform family.
+    """Print what is held, and what is wanted: one line for each platform family; --json has more.
 
     `source` says what brought the document: "import", or the host it was fetched from. `refreshed` is when it was last
     found to be the newest, `failed` why the last try to fetch it brought nothing. A family without `windows` was named
     by a quote, and no document of it is held.
     """
     config = config_from(config_file, flags)
-    for held in asyncio.run(_held(config)):
-        print_json(_description(held))
+    found = [_description(held) for held in asyncio.run(_held(config))]
+    if shared().as_json:
+        print_json(found)
+        return
+    shown = ("fmspc", "ca", "ends", "source", "failed")
+    table(shown, [tuple(str(one.get(name) or "-") for name in shown) for one in found])
+    if not found:
+        words("no collateral is held; next: sealspace admin collateral import FILE")
 
 
 async def _held(config: Config) -> Sequence[HeldDocument]:
@@ -74,22 +85,18 @@ def _description(held: HeldDocument) -> dict[str, object]:
     state, document = held.state, held.collateral
     described: dict[str, object] = {"fmspc": held.fmspc.hex(), "ca": held.ca}
     if document is None:
-        described["wanted"] = _time(state.wanted_at)
+        described["wanted"] = time_text(state.wanted_at)
     else:
         described |= {
             "source": state.source,
             "evaluationNumber": document.tcb_info.evaluation_number,
-            "issued": _time(document.tcb_info.window.starts_at),
-            "ends": _time(document.ends_at),
-            "windows": {name: [_time(w.starts_at), _time(w.ends_at)] for name, w in document.windows},
-            "refreshed": _time(state.refreshed_at),
+            "issued": time_text(document.tcb_info.window.starts_at),
+            "ends": time_text(document.ends_at),
+            "windows": {name: [time_text(w.starts_at), time_text(w.ends_at)] for name, w in document.windows},
+            "refreshed": time_text(state.refreshed_at),
         }
-    tried = _time(state.tried_at) if state.tried_at else None
+    tried = time_text(state.tried_at) if state.tried_at else None
     return described | {"tried": tried, "failed": state.failed or None, "failures": state.failures}
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 async def _import(config: Config, files: tuple[Path, ...]) -> list[ImportedCollateral]:

@@ -15,10 +15,10 @@ from spaces.store.contract import Store
 
 from ...config.tree import Config
 from ...errors import ConfigurationError
-from ...operations.delegations.delegation_listing import time_text
 from ...operations.values.admission import admit_owner, remove_owner
 from ..lazy import Verbs
-from ..terminal import print_json, words
+from ..shared import shared
+from ..terminal import print_json, table, time_text, words
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
@@ -65,8 +65,14 @@ def remove(config_file: Path | None, store__data: str | None, dids: Sequence[str
 @owners.command("list")
 @data_options
 def list_owners(config_file: Path | None, store__data: str | None) -> None:
-    """Print the admitted owners, one JSON object a line."""
-    asyncio.run(_list(config_from(config_file, {"store__data": store__data})))
+    """Print the admitted owners, and since when each is."""
+    found = asyncio.run(_list(config_from(config_file, {"store__data": store__data})))
+    if shared().as_json:
+        print_json(found)
+        return
+    table(("did", "admitted"), [(one["did"], one["admittedAt"]) for one in found])
+    if not found:
+        words("no owners are admitted; next: sealspace admin owners add DID")
 
 
 def _owners_of(dids: Sequence[str]) -> list[Principal]:
@@ -84,7 +90,6 @@ async def _change(config: Config, owners: Sequence[Principal], change: _Change, 
             words(f"{owner}: {outcomes[0] if changed else outcomes[1]}")
 
 
-async def _list(config: Config) -> None:
+async def _list(config: Config) -> list[dict[str, str]]:
     async with opened_store(config) as store:
-        async for one in read_admissions(store):
-            print_json({"did": one.owner, "admittedAt": time_text(one.admitted_at)})
+        return [{"did": one.owner, "admittedAt": time_text(one.admitted_at)} async for one in read_admissions(store)]

@@ -17,6 +17,7 @@ from spaces.documents.receipts import document_row_key, stored_receipts
 from ...config.tree import Config
 from ...errors import ConfigurationError
 from ..lazy import Verbs
+from ..shared import shared
 from ..terminal import print_exactly, print_json
 from .opened_store import opened_store
 from .settings import config_from, data_options
@@ -33,7 +34,7 @@ def receipts() -> None:
 @data_options
 @click.option("--network", metavar="ID", help=_NETWORK_HELP)
 def list_(config_file: Path | None, store__data: str | None, network: str | None) -> None:
-    """Print receipts, one JSON object a line."""
+    """Print receipts as they were signed, one JSON object a line; with --json, one array."""
     asyncio.run(_print(config_from(config_file, {"store__data": store__data}), _network(network)))
 
 
@@ -58,6 +59,9 @@ def _network(text: str | None) -> NetworkId | None:
 
 async def _print(config: Config, network: NetworkId | None) -> None:
     async with opened_store(config) as store:
+        if shared().as_json:
+            print_exactly(b"[" + b",".join([text async for text in stored_receipts(store, network)]) + b"]")
+            return
         async for text in stored_receipts(store, network):
             print_exactly(text)
 

@@ -213,8 +213,13 @@ def test_collateral_import(
     assert EXIT_STATUS["collateral-refused"] == refused  # Intel's root is trusted, not this one
     assert main(["admin", "release", "set", "--data", str(data), "--trust-root", str(other_root)]) == 0
     capsys.readouterr()
-    assert main(["admin", "collateral", "import", "--data", str(data), "--trust-root", str(other_root), str(path)]) == 0
-    said = json.loads(capsys.readouterr().out)
+    assert (
+        main(
+            ["admin", "collateral", "import", "--data", str(data), "--trust-root", str(other_root), str(path), "--json"]
+        )
+        == 0
+    )
+    (said,) = json.loads(capsys.readouterr().out)
     assert {"fmspc": platform.fmspc.hex(), "ca": "platform"}.items() <= said.items()
 
 

@@ -58,7 +58,11 @@ async def test_a_list_of_what_is_held(
         await here.services.store.commit(Commit(puts=(state_put((b"\xffothers"[:6], "processor"), wish),)))
     arguments = ["admin", "collateral", "list", "--data", str(tmp_path / "data")]
     assert await asyncio.to_thread(main, arguments) == 0
-    held, wanted = map(json.loads, capsys.readouterr().out.splitlines())
+    shown = capsys.readouterr().out.splitlines()
+    assert await asyncio.to_thread(main, [*arguments, "--json"]) == 0
+    held, wanted = json.loads(capsys.readouterr().out)
+    ends, failed = f" {held['ends']}  import ", " platform-unknown"
+    assert [ends in shown[0], shown[1].endswith(failed), len(shown)] == [True, True, 2]
     day = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
     assert (held["fmspc"], held["ca"], held["source"]) == (platform.fmspc.hex(), "platform", "import")
     assert (held["issued"], held["refreshed"], held["evaluationNumber"]) == (day, day, 20)
