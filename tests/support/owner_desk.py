@@ -63,7 +63,7 @@ class OwnerDesk:
             stdin.buffer.write(given)
             stdin.buffer.seek(0)
         self.monkeypatch.setattr(sys, "stdin", stdin)
-        # A prompt without echo would read from the terminal of whoever runs the tests; see `test_terminal_prompts`.
+        # A prompt without echo would read from the terminal of whoever runs the tests; `test_keep` has a real one.
         self.monkeypatch.setattr(getpass, "getpass", lambda _prompt, _stream=None: stdin.readline().rstrip("\n"))
         self.monkeypatch.setattr(sys.stderr, "isatty", lambda: typed is not None)
         self.capsys.readouterr()

@@ -1,14 +1,20 @@
 """What an owner keeps: `secret`, `kv` and `space`, one at a time."""
 
+import asyncio
 import hashlib
 import json
 import os
+import pty
 import stat
+import subprocess
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from owner_desk import OwnerDesk, owner_desk
+from running_node import COMMAND
+from tests_support import REPOSITORY
 
 from node.cli.owner.secret import ALPHABETS
 
@@ -75,6 +81,40 @@ async def test_a_value_is_never_an_argument(desk: OwnerDesk, arguments: tuple[st
         ran = await desk.run(noun, "put", *arguments, given="x")
         assert (ran.status, SECRET in ran.err, "list of processes" in ran.err) == (2, False, True)
     assert json.loads((await desk.run("secret", "list", "--json")).out) == []
+
+
+def _typed(desk: OwnerDesk, *arguments: str, answers: dict[str, str]) -> tuple[int, str]:
+    """Run a command in a process on a terminal, type each answer after its question; return all that is shown."""
+    controller, terminal = pty.openpty()
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "HOME": str(desk.home), "TERM": "dumb"}
+    command = [*COMMAND, *arguments, "--home", str(desk.home)]
+    with subprocess.Popen(
+        command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment, start_new_session=True
+    ) as process:
+        os.close(terminal)
+        shown = ""
+        for question, answer in answers.items():
+            while not shown.endswith(question):
+                shown += os.read(controller, 4096).decode()
+            os.write(controller, f"{answer}\n".encode())
+        with suppress(OSError):  # the terminal is closed
+            while piece := os.read(controller, 4096):
+                shown += piece.decode()
+        os.close(controller)
+        return process.wait(60), shown
+
+
+async def test_a_person_types_a_value(desk: OwnerDesk) -> None:
+    """It is asked for twice, shown never, and asked about once more where it replaces another."""
+    put = ("secret", "put", "API_KEY")
+    twice = {"value: ": SECRET, "Repeat for confirmation: ": SECRET}
+    status, shown = await asyncio.to_thread(_typed, desk, *put, answers=twice)
+    assert (status, SECRET in shown, "stored API_KEY" in shown) == (0, False, True), shown
+    assert await desk.read("secret", "get", "API_KEY") == SECRET.encode()
+    status, shown = await asyncio.to_thread(_typed, desk, *put, answers=twice | {"replace it? [y/N]: ": "n"})
+    assert (status, SECRET in shown, "next: start it again" in shown) == (1, False, True), shown
+    status, shown = await asyncio.to_thread(_typed, desk, "secret", "get", "API_KEY", answers={})
+    assert (status, shown) == (0, f"{SECRET}\r\n")
 
 
 async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
