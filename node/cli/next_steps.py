@@ -28,6 +28,8 @@ NEXT_STEPS: Final[Mapping[str, str]] = {
     "grant, then: sealspace grant accept FILE",
     "not-signed-in": _LOGIN,
     "precondition-failed": "somebody else wrote it meanwhile: look at it, then start the command again",
+    "release-refused": "the node opens it only for code that proves what it is, which its owner approves: "
+    "sealspace backend grant URL for a backend; sealspace network policy shows what else is approved",
     "response-too-large": "sealspace kv get KEY --out FILE",
     "session-expired": _LOGIN,
     "space-not-found": "sealspace space list; sealspace space create NAME makes one",

@@ -264,7 +264,7 @@ async def test_receipts_that_a_node_signed(desk: Desk) -> None:
     assert (status, last) == (0, f"1 receipt signed by the node {signer.did}")
     assert _is_fit(printed) and "approved by everybody" in first
     status, printed = await desk.run("receipts", "list", "--json")
-    assert _is_fit(printed) and json.loads(printed.splitlines()[0])["invoker"] == HOSTILE
+    assert _is_fit(printed) and json.loads(printed.splitlines()[0])[0]["invoker"] == HOSTILE
 
 
 STATED: dict[str, Callable[[str], dict[str, Any]]] = {

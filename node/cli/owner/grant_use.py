@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from capabilities.abilities import KV_GET, KV_LIST
 from capabilities.ambient import SystemClock
 from capabilities.principals import same_principal
+from capabilities.resources import parse_space_id
 from sealspace.client import Client
 from sealspace.delegations import DELEGATION_TTL_S
 from sealspace.errors import InvalidPortableDelegation, NotGranted, Unauthorized
@@ -16,7 +18,7 @@ from sealspace.wallets import Wallet
 
 from ..shared import shared
 from ..terminal import confirm, print_json, watched, words
-from .grant_facts import GrantFacts, judged_offline, rights_words
+from .grant_facts import GrantFacts, judged_offline, rights_words, secret_label
 from .grant_list import unknown_grant
 from .owner_profile import OwnerHome, owner_home
 from .portable_files import checked_cid, read_grants
@@ -58,9 +60,9 @@ async def _revoke(home: OwnerHome, cids: Sequence[str], *, yes: bool) -> frozens
 
 @click.command(
     "accept",
-    epilog="Examples: `sealspace grant accept grant.json`, then `sealspace kv get KEY --space ID` with the id of the "
-    "space that this command prints. For a second person on the same machine: `--home DIR`, after "
-    "`sealspace login URL --new --home DIR`.",
+    epilog="Examples: `sealspace grant accept grant.json`, then the command that it prints: `sealspace kv get KEY "
+    "--space ID`, or `sealspace secret get NAME --owner DID`. For a second person on the same machine: `--home DIR`, "
+    "after `sealspace login URL --new --home DIR`.",
 )
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def accept(file: Path) -> None:
@@ -77,7 +79,23 @@ def accept(file: Path) -> None:
     if shared().as_json:
         print_json({"accepted": [facts.cid for facts in accepted], "spaces": spaces})
     else:
-        words(*(f"its values: sealspace kv list --space {one}" for one in spaces))
+        words(*(f"to use it: {command}" for facts in accepted for command in _commands(facts)))
+
+
+def _commands(facts: GrantFacts) -> list[str]:
+    """Return the commands that use a grant, one for each resource that a command reads."""
+    commands = []
+    for right in facts.rights:
+        label = secret_label(right.path)
+        if right.service == "kv" and label is None and KV_LIST in right.actions:
+            commands.append(f"sealspace kv list {right.path} --space {right.space}".replace("  ", " "))
+        elif right.service == "kv" and label is None and KV_GET in right.actions:
+            commands.append(f"sealspace kv get {right.path or 'KEY'} --space {right.space}")
+        elif label is not None and KV_GET in right.actions:
+            scope, _, name = label.rpartition("/")
+            option = f" --scope {scope}" if scope else ""
+            commands.append(f"sealspace secret get {name}{option} --owner {parse_space_id(right.space).owner}")
+    return commands
 
 
 async def _accept(home: OwnerHome, portables: Sequence[PortableDelegation]) -> list[GrantFacts]:

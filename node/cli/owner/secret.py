@@ -82,13 +82,14 @@ def put(
 @click.command("get", epilog="Example: `sealspace secret get API_KEY | other-program`.")
 @_name
 @scope_option
+@click.option("--owner", metavar="DID", help="Of somebody else, who granted it: see `sealspace grant accept`.")
 @click.option("--raw", is_flag=True, help="Write the value to a terminal as it is, with whatever it does there.")
-def get(name: str, scope: str | None, raw: bool) -> None:
+def get(name: str, scope: str | None, owner: str | None, raw: bool) -> None:
     """Print the value of a secret: exactly, without a line break, unless it goes to a terminal.
 
     A terminal is shown printable characters only, and no bytes.
     """
-    value, described = asyncio.run(_get(owner_home(), name, scope=scope))
+    value, described = asyncio.run(_get(owner_home(), name, scope=scope, owner=owner))
     if not shared().as_json:
         print_value(value, raw=raw)
         return
@@ -206,10 +207,12 @@ async def _put(home: OwnerHome, name: str, value: str | bytes, *, scope: str | N
         await client.secrets().put(name, value, scope=scope, if_absent=if_absent)
 
 
-async def _get(home: OwnerHome, name: str, *, scope: str | None) -> tuple[str | bytes, dict[str, Json]]:
+async def _get(
+    home: OwnerHome, name: str, *, scope: str | None, owner: str | None
+) -> tuple[str | bytes, dict[str, Json]]:
     async with home.client() as client:
         try:
-            secret = await client.secrets().read(name, scope=scope)
+            secret = await client.secrets(owner).read(name, scope=scope)
         except NotFound:
             raise _not_there(name, scope) from None
     return secret.value, {"createdAt": secret.created_at, "updatedAt": secret.updated_at}

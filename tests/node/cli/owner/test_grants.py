@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from backend_desk import Desk
+from believing import believing
 
 from capabilities.cids import Digest, cid_text
 from capabilities.strict_base64 import encode_url
+from node.processes.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.portable import encode_portable
@@ -173,3 +175,23 @@ async def test_grants_of_nobody(desk: Desk) -> None:
     assert (ran.status, ran.out, "sealspace grant create" in ran.err) == (0, "", True)
     listed = json.loads((await desk.run("grant", "list", "--all", "--json")).out)
     assert listed and {one["by"] for one in listed} == {listed[0]["by"]}  # the login itself
+
+
+@pytest.mark.parametrize(("mode", "status"), [("off", 0), ("delegates", 22)])
+async def test_a_secret_of_somebody_else(desk: Desk, mode: str, status: int) -> None:
+    """A granted secret is read where the node demands no code; where it does, that is said with what to do."""
+    config = believing(desk.folder / mode, desk.platform, release={"attestation": mode})
+    desk.node = (await desk.stack.enter_async_context(embedded_node(config))).url
+    await desk.log_in()
+    other, did = await second_person(desk)
+    assert (await desk.run("secret", "put", "API_KEY", "--scope", "app", given="open sesame")).status == 0
+    file = str(desk.folder / "grant.json")
+    made = await desk.run("grant", "create", did, "--secret", "API_KEY", "--scope", "app", "--out", file)
+    assert (made.status, "--policy" in made.err) == (0, mode != "off"), made
+    accepted = await desk.run("grant", "accept", file, "--home", str(other), home=False)
+    (line,) = [one for one in accepted.err.splitlines() if one.startswith("to use it: ")]
+    command = line.removeprefix("to use it: sealspace ").split()
+    ran = await desk.run(*command, "--home", str(other), home=False)
+    assert (ran.status, ran.out) == (status, "open sesame" if mode == "off" else ""), ran
+    if status:
+        assert "sealspace backend grant URL" in ran.next
