@@ -5,7 +5,6 @@ Example:
     (portable,) = read_grants(Path("grant.json"))
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from capabilities.errors import CapabilityError
 from sealspace.errors import InvalidInput, InvalidPortableDelegation
 from sealspace.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_bundle, encode_bundle
 from sealspace.printable import printable
+from sealspace.private_files import make_file
 
 
 def require_free(path: Path) -> None:
@@ -29,11 +29,7 @@ def require_free(path: Path) -> None:
 
 def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:
     """Write grants for their recipient: a new file, mode 0600."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(encode_bundle(portables) + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    make_file(path, encode_bundle(portables) + b"\n")
 
 
 def read_grants(path: Path) -> tuple[PortableDelegation, ...]:

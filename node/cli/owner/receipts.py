@@ -13,7 +13,7 @@ from capabilities.abilities import READ_RECEIPTS
 from capabilities.ambient import SystemClock
 from capabilities.errors import CapabilityError
 from capabilities.principals import same_principal
-from capabilities.resources import SpaceResource, parse_resource
+from capabilities.resources import NetworkId, SpaceResource, parse_resource
 from capabilities.strict_json import Json, parse_json
 from encryption_network.errors import PolicyError
 from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy
@@ -114,7 +114,7 @@ async def _fetch(home: OwnerHome, name: str, is_wanted: Callable[[Receipt], bool
     async with home.client() as client:
         network = client.encryption.network(name)
         await right_to(home, client, network, READ_RECEIPTS)
-        policies, found = _Policies(client), []
+        policies, found = _Policies(client, network), []
         async for receipt in client.receipts.all(network):
             if not is_wanted(receipt):
                 continue
@@ -129,10 +129,12 @@ class _Policies:
 
     Args:
         client: whose session may read them.
+        network: of the receipts.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, network: NetworkId) -> None:
         self._client = client
+        self._network = network
         self._known: dict[bytes, Policy | None] = {}
 
     async def secrets_of(self, receipt: Receipt) -> tuple[str, ...]:
@@ -146,8 +148,8 @@ class _Policies:
         """Return a policy; None where the node keeps it no longer."""
         if digest not in self._known:
             try:
-                value = parse_json(await self._client.receipts.document(digest), max_bytes=MAX_POLICY_BYTES)
-                self._known[digest] = parse_policy(value)
+                document = await self._client.receipts.document(digest, self._network)
+                self._known[digest] = parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES))
             except (NotFound, CapabilityError, PolicyError):
                 self._known[digest] = None
         return self._known[digest]
