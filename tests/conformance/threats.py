@@ -347,6 +347,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.5 a relay answers for the node that it could not judge a backend, or that it could (AT59)": (
         "node/cli/owner/test_owner_commands.py::test_no_grant_that_the_node_could_not_judge",
         "node/operations/attestation/test_terms.py::test_what_a_node_tells",
+        "sealspace/test_lying_node.py::test_terms_that_are_none",
+        "node/operations/attestation/test_codes.py::test_whose_fault_another_root_is",
     ),
     "3.5 a false node, or a relay, serves its own network key": (
         _RELAYS + "test_a_relay_that_swaps_a_network_s_key",
@@ -367,11 +369,6 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _NODE_EVIDENCE + "test_evidence_of_another_node",
         _NODE_EVIDENCE + "test_another_nodes_did_in_the_answer",
         _NODE_EVIDENCE + "test_nothing_is_sealed_before_the_evidence",
-    ),
-    "3.5 a relay answers for the node that it could not judge a backend, or that it could (AT58)": (
-        "sealspace/test_lying_node.py::test_terms_that_are_none",
-        "node/cli/owner/test_owner_commands.py::test_no_grant_that_the_node_could_not_judge",
-        "node/operations/attestation/test_codes.py::test_whose_fault_another_root_is",
     ),
     "3.5 a hostile node sends pages of a list without end": (
         "sealspace/test_listing.py::test_keys_that_do_not_advance",
