@@ -15,6 +15,8 @@ NodeError                      code
 ├── KeyFileUnusable            key-file-unusable
 ├── NotThere                   not-there
 ├── AlreadyThere               already-there
+├── CommandNotFound            command-not-found
+├── CommandNotExecutable       command-not-executable
 └── ProcessFailed              process-failed
 
 Each carries two lines for a person: what happened, and the next thing to do. Neither contains a secret or a token.
@@ -120,6 +122,18 @@ class AlreadyThere(NodeError):
     """There is something of the name that a command was given, which is not to be replaced."""
 
     code = "already-there"
+
+
+class CommandNotFound(NodeError):
+    """The program that is to be run with secrets does not exist."""
+
+    code = "command-not-found"
+
+
+class CommandNotExecutable(NodeError):
+    """The program that is to be run with secrets cannot be started."""
+
+    code = "command-not-executable"
 
 
 class ProcessFailed(NodeError):

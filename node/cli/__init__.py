@@ -66,6 +66,10 @@ SECTIONS: Final[Mapping[str, Table]] = {
         "receipts": Row("node.cli.groups", "receipts", "See who got keys, and verify the node's receipts."),
         "node": Row("node.cli.groups", "node", "Check from outside what code a node runs."),
     },
+    "Use": {
+        "run": Row("node.cli.owner.run", "run", "Run a command with secrets as environment variables."),
+        "template": Row("node.cli.owner.template", "template", "Fill secrets into a file."),
+    },
     "Operate": {
         "admin": Row("node.cli.groups", "admin", "Owners, release terms, collateral, audit, quotas and moves."),
     },

@@ -100,6 +100,8 @@ EXIT_STATUSES: Final = (
             "decrypt-denied",
         ),
     ),
+    ExitStatus(126, "the command of `run` cannot be started", ("command-not-executable",)),
+    ExitStatus(127, "the command of `run` does not exist", ("command-not-found",)),
     ExitStatus(INTERRUPTED, "interrupted"),
 )
 EXIT_STATUS: Final = {code: status.number for status in EXIT_STATUSES for code in status.codes}

@@ -25,9 +25,16 @@ Modules:
     portable_files: grants as files.
     receipts: `sealspace receipts list`.
     receipts_verify: `sealspace receipts verify`.
+    run: `sealspace run`.
+    run_child: starting the command, forwarding its streams and signals.
+    run_environment: what is in its environment.
+    run_masker: masking values in a stream of bytes.
+    run_terminal: the caller's terminal meanwhile.
     secret: `sealspace secret`, one at a time.
     secret_files: `sealspace secret import` and `export`.
+    secret_values: reading secrets for other programs.
     space: `sealspace space`.
+    template: `sealspace template`.
     wallet_files: files with a wallet's key.
     who: `sealspace logout`, `whoami` and `status`.
 """

@@ -60,6 +60,8 @@ CALLS: Mapping[str, Call] = {
     "secret generate": Call("OTHER --home {home}"),
     "secret export": Call("--home {home} --out {folder}/.env"),
     "secret import": Call("{folder}/.env --yes --home {home}"),
+    "run": Call("--home {home} -- true"),
+    "template": Call("- --home {home}", given='{{ secret "API_KEY" }}'),
     "secret delete": Call("API_KEY --home {home}"),
     "kv put": Call("a --home {home}", given="value"),
     "kv get": Call("a --home {home}"),

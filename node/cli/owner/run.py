@@ -1,0 +1,63 @@
+"""`sealspace run`: a command with secrets as environment variables, and their values masked in its output."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+
+import click
+
+from ..terminal import words
+from .owner_profile import owner_home
+from .run_child import keep_out_of_core_dumps, replace_process, run_masked
+from .run_environment import child_environment
+from .run_masker import patterns_of
+from .secret_values import Value, read_values
+
+
+@click.command(
+    "run",
+    context_settings={"allow_interspersed_args": False},
+    epilog="Examples: `sealspace run -- ./deploy.sh`; `sealspace run --only API_KEY -- python app.py`; "
+    "`sealspace run --scope ci -- env`.",
+)
+@click.option("--scope", metavar="SCOPE", help="Secrets of this scope instead of those without one.")
+@click.option("--only", metavar="A,B", help="Only these secrets; by default all of the scope.")
+@click.option(
+    "--allow-override",
+    metavar="A,B",
+    help="Hand over these too although programs take orders from variables of these names, like PATH.",
+)
+@click.option("--no-mask", is_flag=True, help="Do not mask: the command gets this terminal itself.")
+@click.argument("command", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(
+    scope: str | None, only: str | None, allow_override: str | None, no_mask: bool, command: tuple[str, ...]
+) -> int | None:
+    """Run a command with secrets as environment variables.
+
+    Its output shows `***` where a secret's value would be, also JSON-escaped, percent-encoded or in base64; values of
+    under four bytes are not masked. Signals and the exit status are passed on. Nothing is written to a file.
+
+    Where standard input, output and error are a terminal, the command has one too; else its outputs are pipes. A
+    secret of bytes is handed over in base64. Variables `SEALSPACE_…` are not handed over.
+    """
+    keep_out_of_core_dumps()
+    values = asyncio.run(read_values(owner_home(), None if only is None else _names(only), scope=scope))
+    environment = child_environment(os.environb, values, allowed=_names(allow_override or ""))
+    if no_mask:
+        replace_process(command, environment)
+    return run_masked(command, environment, _patterns(values))
+
+
+def _patterns(values: Mapping[str, Value]) -> frozenset[bytes]:
+    """Return what is masked; name the secrets that cannot be."""
+    found: set[bytes] = set()
+    for name, value in values.items():
+        patterns = frozenset().union(*(patterns_of(form) for form in value.forms))
+        if not patterns and value.text:
+            words(f"{name} is too short to be masked in the output")
+        found |= patterns
+    return frozenset(found)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -1,0 +1,53 @@
+"""Reading secrets for other programs: all that are named, or none.
+
+Example:
+    values = asyncio.run(read_values(owner_home(), ["API_KEY"], scope=None))
+    values["API_KEY"].text
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from capabilities.strict_base64 import encode_standard
+
+from ...errors import NotThere
+from .owner_profile import OwnerHome
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The value of a secret as other programs get it.
+
+    Attributes:
+        text: the value; base64 of a value that is bytes, as clients of other languages see it.
+        forms: the UTF-8 of the text, and of a value that is bytes those.
+    """
+
+    text: str = field(repr=False)
+    forms: tuple[bytes, ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, value: str | bytes) -> "Value":
+        """Return the forms of a value."""
+        if isinstance(value, bytes):
+            text = encode_standard(value)
+            return cls(text, (text.encode(), value))
+        return cls(value, (value.encode(),))
+
+
+async def read_values(home: OwnerHome, names: Sequence[str] | None, *, scope: str | None) -> dict[str, Value]:
+    """Read secrets by their names; without names, all of the scope.
+
+    Raises:
+        NotThere: there is no such secret.
+        NotSignedIn, SealspaceError: see `OwnerHome.client` and `Secrets.get_many`.
+    """
+    async with home.client() as client:
+        secrets = client.secrets()
+        wanted = await secrets.list(scope=scope) if names is None else names
+        found = await secrets.get_many(wanted, scope=scope)
+    for name in wanted:
+        if name not in found:
+            where = "" if scope is None else f" under the scope {scope}"
+            raise NotThere(f"there is no secret {name}{where}", hint="sealspace secret list --all")
+    return {name: Value.of(value) for name, value in found.items()}

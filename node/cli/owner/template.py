@@ -1,0 +1,100 @@
+"""`sealspace template`: a file with secrets filled in.
+
+A place for a secret is written `{{ secret "NAME" }}`; everything else stays as it is, other `{{ … }}` too, so that a
+file may be a template of another program as well. Nothing is quoted or escaped.
+"""
+
+import asyncio
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import click
+
+from sealspace.errors import InvalidInput
+from sealspace.secrets import is_secret_name
+
+from ..terminal import words
+from .owner_profile import owner_home
+from .private_file import write_private
+from .secret_values import Value, read_values
+
+_MAX_BYTES: Final = 16 << 20
+_OPENED: Final = re.compile(rb"""\{\{-?\s*secret(?:\s*["']|\s+\w)""")
+_PLACE: Final = re.compile(rb'\{\{\s*secret\s+"([^"\n]*)"\s*\}\}')
+_SHAPE: Final = '{{ secret "NAME" }}'
+
+
+@click.command(
+    "template",
+    epilog='Example: a file with the line `password: {{ secret "DB_PASSWORD" }}`, then `sealspace template app.yaml '
+    "--out app.local.yaml`.",
+)
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
+@click.option("--scope", metavar="SCOPE", help="Secrets of this scope instead of those without one.")
+@click.option(
+    "--out",
+    "target",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write, readable by its owner alone; by default standard output.",
+)
+def template(file: Path, scope: str | None, target: Path | None) -> None:
+    """Fill secrets into a text: each `{{ secret "NAME" }}` becomes the value, as it is.
+
+    FILE may be `-` for standard input. If a secret is missing, nothing is written. An existing file is replaced as a
+    whole.
+    """
+    text = _read(file)
+    names = places(text)
+    values = asyncio.run(read_values(owner_home(), names, scope=scope)) if names else {}
+    filled = fill(text, values)
+    if target is None:
+        sys.stdout.buffer.write(filled)
+        sys.stdout.buffer.flush()
+    else:
+        write_private(target, filled)
+        words(f"wrote {target} with {len(values)} secret{'s' if len(values) != 1 else ''}")
+
+
+def places(text: bytes) -> tuple[str, ...]:
+    """Return the names of the secrets that a text asks for, each once, in order.
+
+    Raises:
+        InvalidInput: something begins like a place for a secret and is none; names its line.
+    """
+    names: dict[str, None] = {}
+    for opened in _OPENED.finditer(text):
+        place = _PLACE.match(text, opened.start())
+        name = None if place is None else place[1].decode("utf-8", "replace")
+        if name is None or not is_secret_name(name):
+            line = text.count(b"\n", 0, opened.start()) + 1
+            what = "is not closed or names nothing" if name is None else f"names {name!r}, which is no secret's name"
+            raise InvalidInput(
+                f"line {line}: a place for a secret {what}", hint=f"write {_SHAPE}, the name in capitals"
+            )
+        names[name] = None
+    return tuple(names)
+
+
+def fill(text: bytes, values: Mapping[str, Value]) -> bytes:
+    """Return the text with each place filled.
+
+    Args:
+        text: with the places that `places` found.
+        values: one for each.
+    """
+    return _PLACE.sub(lambda place: values[place[1].decode()].text.encode(), text)
+
+
+def _read(file: Path) -> bytes:
+    if str(file) == "-":
+        text = sys.stdin.buffer.read(_MAX_BYTES + 1)
+    else:
+        with file.open("rb") as stream:
+            text = stream.read(_MAX_BYTES + 1)
+    if len(text) > _MAX_BYTES:
+        raise InvalidInput(f"{file} is longer than {_MAX_BYTES} bytes", hint="fill a smaller file, and include that")
+    return text

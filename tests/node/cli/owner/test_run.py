@@ -1,0 +1,266 @@
+"""`sealspace run` and `sealspace template`: secrets of a real node in real programs and files."""
+
+import asyncio
+import base64
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running_node import COMMAND, is_alive, until
+from tests_support import REPOSITORY
+
+from node.cli.owner.run_environment import directs_programs
+from node.config.tree import Config, Http, Store
+from node.processes.embedded import embedded_node
+from sealspace.client import Client
+from sealspace.session import load_session
+
+CANARY = "canary-7f3a91d4e2-of-the-owner"
+LIMIT_S = 60
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Somebody who is logged in, with a machine of its own."""
+
+    node: str
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        places = {name: str(self.folder / name.lower()) for name in ("HOME", "TMPDIR")}
+        inherited = {name: text for name, text in os.environ.items() if not name.startswith("SEALSPACE_")}
+        return {**inherited, **places, "PYTHONPATH": str(REPOSITORY)}
+
+    @property
+    def here(self) -> Path:
+        return self.folder / "here"
+
+    def started(self, *arguments: str, **variables: str) -> "subprocess.Popen[bytes]":
+        pipe = subprocess.PIPE
+        environment = {**self.environment, **variables}
+        return subprocess.Popen(
+            [*COMMAND, *arguments], stdin=pipe, stdout=pipe, stderr=pipe, env=environment, cwd=self.here
+        )
+
+    async def ran(self, *arguments: str, given: bytes = b"", **variables: str) -> "subprocess.CompletedProcess[bytes]":
+        def run() -> "subprocess.CompletedProcess[bytes]":
+            with self.started(*arguments, **variables) as process:
+                out, err = process.communicate(given, timeout=LIMIT_S)
+            return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+        return await asyncio.to_thread(run)
+
+    async def keeps(self, scope: str | None = None, **values: str) -> None:
+        session = load_session(self.folder / "home" / ".sealspace" / "session.json")
+        async with Client(self.node, session=session) as client:
+            for name, value in values.items():
+                await client.secrets().put(name, value, scope=scope)
+
+    def files_with(self, hidden: str) -> list[Path]:
+        """Return the files of home, temporary folder and current folder that hold a value, plainly or in base64."""
+        forms = (hidden.encode(), base64.b64encode(hidden.encode())[:-4], hidden.encode().hex().encode())
+        found = [path for path in self.folder.rglob("*") if path.is_file()]
+        return [path for path in found if any(form in path.read_bytes() for form in forms)]
+
+
+@asynccontextmanager
+async def _logged_in(folder: Path) -> AsyncIterator[Owner]:
+    for name in ("home", "tmpdir", "here"):
+        (folder / "owner" / name).mkdir(parents=True)
+    async with embedded_node(Config(http=Http(port=0, drain_s=0), store=Store(data=str(folder / "data")))) as node:
+        owner = Owner(node.url, folder / "owner")
+        login = await owner.ran("login", node.url, "--new")
+        assert login.returncode == 0, login
+        yield owner
+
+
+@pytest.fixture
+async def owner(tmp_path: Path) -> AsyncIterator[Owner]:
+    """An owner at a node."""
+    async with _logged_in(tmp_path) as owner:
+        yield owner
+
+
+def said(ran: "subprocess.CompletedProcess[bytes]") -> tuple[str, str]:
+    """Return what an error says: what happened, and what to do next."""
+    first, second = ran.stderr.decode().splitlines()
+    return first.removeprefix("sealspace: "), second.removeprefix("next: ")
+
+
+# --- run -----------------------------------------------------------------------------------------------------------
+
+
+async def test_secrets_are_variables_and_masked(owner: Owner) -> None:
+    """All secrets of the owner are in the environment, beside what was there; their values are not in the output."""
+    await owner.keeps(API_KEY=CANARY, OTHER="4711", SHORT="x")
+    script = 'echo "$API_KEY $OTHER $SHORT $KEPT"; test "$API_KEY" = ' + CANARY + " && exit 42"
+    ran = await owner.ran("run", "--", "sh", "-c", script, KEPT="kept")
+    assert (ran.stdout, ran.returncode) == (b"*** *** x kept\n", 42)
+    assert ran.stderr == b"SHORT is too short to be masked in the output\n"
+
+
+async def test_only_and_scope(owner: Owner) -> None:
+    """`--only` and `--scope` choose; what is missing is named, and nothing is started."""
+    await owner.keeps(A="first of all", B="second of all")
+    await owner.keeps("ci", A="scoped to it", C="third of it")
+    names = ("sh", "-c", "env | grep -o '^[ABC]=' | sort | tr -d '\\n'")
+    assert (await owner.ran("run", *names)).stdout == b"A=B="
+    assert (await owner.ran("run", "--only", "B", "--", *names)).stdout == b"B="
+    assert (await owner.ran("run", "--scope", "ci", "--", *names)).stdout == b"A=C="
+    ran = await owner.ran("run", "--only", "A,GONE", "--", "touch", "started")
+    assert (ran.returncode, said(ran)[0]) == (21, "there is no secret GONE")
+    ran = await owner.ran("run", "--only", "lower", "--", "touch", "started")
+    assert (ran.returncode, "lower" in said(ran)[0]) == (2, True)
+    assert list(owner.here.iterdir()) == []
+
+
+async def test_credentials_are_not_handed_over(owner: Owner) -> None:
+    """Variables of ours, and open files with the session, do not reach the command."""
+    await owner.keeps(API_KEY=CANARY)
+    ours: dict[str, Any] = {"SEALSPACE_ADMIN__SECRET": "operator", "SEALSPACE_HOME": str(owner.folder / "home" / ".sealspace")}
+    ran = await owner.ran("run", "--", "sh", "-c", "env; ls -l /proc/self/fd", **ours)
+    assert ran.returncode == 0
+    assert b"API_KEY=***" in ran.stdout
+    assert b"SEALSPACE" not in ran.stdout and b".sealspace" not in ran.stdout and b"socket" not in ran.stdout
+
+
+async def test_a_command_that_cannot_be_started(owner: Owner) -> None:
+    """A missing command is 127, one that is not executable 126, as in shells, with a next step."""
+    await owner.keeps(API_KEY=CANARY)
+    (owner.here / "text").write_text("no program")
+    for mode in ((), ("--no-mask",)):
+        missing = await owner.ran("run", *mode, "--", "absent-command")
+        assert (missing.returncode, said(missing)[0]) == (127, "there is no command absent-command")
+        refused = await owner.ran("run", *mode, "--", "./text")
+        assert (refused.returncode, said(refused)[0]) == (126, "cannot run ./text: permission denied")
+
+
+async def test_names_that_direct_programs(owner: Owner) -> None:
+    """A secret named like a variable that decides what code runs is handed over only if it is named for that."""
+    await owner.keeps(LD_PRELOAD="/nowhere/evil.so", API_KEY=CANARY)
+    ran = await owner.ran("run", "--", "touch", "started")
+    assert (ran.returncode, "LD_PRELOAD" in said(ran)[0], "--allow-override LD_PRELOAD" in said(ran)[1]) == (
+        2,
+        True,
+        True,
+    )
+    assert not (owner.here / "started").exists()
+    assert (await owner.ran("run", "--only", "API_KEY", "--", "true")).returncode == 0
+    ran = await owner.ran("run", "--allow-override", "LD_PRELOAD", "--", "sh", "-c", 'test -n "$LD_PRELOAD"')
+    assert ran.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["PATH", "HOME", "LD_LIBRARY_PATH", "PYTHONPATH", "BASH_ENV", "HTTPS_PROXY", "SEALSPACE_NODE"]
+)
+def test_directing_names(name: str) -> None:
+    """These names direct programs; names like those of ordinary secrets do not."""
+    assert directs_programs(name)
+    assert not any(map(directs_programs, ["API_KEY", "PYTHON_TOKEN", "GIT_TOKEN", "DATABASE_URL", "PATHOLOGY"]))
+
+
+async def test_values_that_no_variable_holds(owner: Owner) -> None:
+    """A value with a zero byte, or longer than the kernel takes, is named and not handed over in part."""
+    for value, what in (("a\0b", "zero byte"), ("x" * 131_072, "longer")):
+        await owner.keeps(API_KEY=value)
+        ran = await owner.ran("run", "--", "touch", "started")
+        assert (ran.returncode, what in said(ran)[0], (owner.here / "started").exists()) == (2, True, False)
+    await owner.keeps(API_KEY="x" * (131_071 - len("API_KEY=")))
+    assert (await owner.ran("run", "--", "true")).returncode == 0
+
+
+async def test_without_masking(owner: Owner) -> None:
+    """`--no-mask` becomes the command: same process, same streams, nothing masked."""
+    await owner.keeps(API_KEY=CANARY)
+    with owner.started("run", "--no-mask", "--", "sh", "-c", 'echo "$$ $API_KEY"; exit 42') as process:
+        out, err = await asyncio.to_thread(process.communicate, timeout=LIMIT_S)
+    assert (out, err, process.returncode) == (f"{process.pid} {CANARY}\n".encode(), b"", 42)
+
+
+async def test_nothing_is_left_on_disk(owner: Owner) -> None:
+    """While the command runs, and after its parent was killed, no file and no argument holds the value."""
+    await owner.keeps(API_KEY=CANARY)
+    with owner.started("run", "--", "sh", "-c", "echo $$; echo it is $API_KEY; exec sleep 300") as process:
+        assert process.stdout is not None
+        child = int(await asyncio.to_thread(process.stdout.readline))
+        assert await asyncio.to_thread(process.stdout.readline) == b"it is ***\n"
+        assert owner.files_with(CANARY) == []
+        for pid in (process.pid, child):
+            assert CANARY.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert CANARY.encode() in Path(f"/proc/{child}/environ").read_bytes()
+        process.send_signal(signal.SIGKILL)
+        await asyncio.to_thread(process.wait, LIMIT_S)
+        await asyncio.to_thread(until, lambda: not is_alive(child))
+    assert owner.files_with(CANARY) == []
+    planted = owner.here / "planted"
+    planted.write_text(f"it is {CANARY}")
+    assert owner.files_with(CANARY) == [planted]  # the search finds what it looks for
+
+
+async def test_nobody_is_logged_in(tmp_path: Path) -> None:
+    """Without a login nothing is started."""
+    for name in ("home", "tmpdir", "here"):
+        (tmp_path / name).mkdir()
+    stranger = Owner("", tmp_path)
+    ran = await stranger.ran("run", "--", "touch", "started")
+    assert (ran.returncode, said(ran)[1], list(stranger.here.iterdir())) == (10, "sealspace login URL", [])
+
+
+# --- template ------------------------------------------------------------------------------------------------------
+
+TEMPLATE = (
+    b'a: {{ secret "API_KEY" }}\nb: {{secret "B"}}{{ secret "API_KEY" }}\nc: {{ .Values.c }} {{ secrets.x }} \xff\n'
+)
+FILLED = f"a: {CANARY}\nb: $1 \\g<1> é{CANARY}\nc: {{{{ .Values.c }}}} {{{{ secrets.x }}}} ".encode() + b"\xff\n"
+
+
+async def test_a_template_is_filled(owner: Owner) -> None:
+    """Each place becomes the value as it is; everything else stays byte for byte; a file is the owner's alone."""
+    await owner.keeps(API_KEY=CANARY, B="$1 \\g<1> é")
+    (owner.here / "app.tmpl").write_bytes(TEMPLATE)
+    assert (await owner.ran("template", "app.tmpl")).stdout == FILLED
+    assert (await owner.ran("template", "-", given=TEMPLATE)).stdout == FILLED
+    target = owner.here / "app.yaml"
+    target.write_text("former")
+    target.chmod(0o644)
+    ran = await owner.ran("template", "app.tmpl", "--out", "app.yaml")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"wrote app.yaml with 2 secrets\n")
+    assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (FILLED, 0o600)
+    assert sorted(path.name for path in owner.here.iterdir()) == ["app.tmpl", "app.yaml"]
+
+
+async def test_a_template_with_a_missing_secret(owner: Owner) -> None:
+    """A missing secret is named and nothing is written, nor is a file that is there touched."""
+    await owner.keeps(API_KEY=CANARY)
+    target = owner.here / "app.yaml"
+    target.write_text("former")
+    for option in ((), ("--out", "app.yaml")):
+        ran = await owner.ran("template", "-", *option, given=TEMPLATE)
+        assert (ran.returncode, ran.stdout, said(ran)[0]) == (21, b"", "there is no secret B")
+    assert (target.read_text(), [path.name for path in owner.here.iterdir()]) == ("former", ["app.yaml"])
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        b'{{ secret "API_KEY" }',
+        b"{{ secret API_KEY }}",
+        b"{{ secret 'API_KEY' }}",
+        b'{{- secret "A" -}}',
+        b'{{secret "a"}}',
+        b'{{ secret "" }}',
+    ],
+)
+async def test_a_broken_place(owner: Owner, place: bytes) -> None:
+    """What begins like a place for a secret and is none is refused by its line, and never copied."""
+    ran = await owner.ran("template", "-", given=b"one\ntwo " + place + b"\n")
+    assert (ran.returncode, ran.stdout, said(ran)[0][:8]) == (2, b"", "line 2: ")
+    assert '{{ secret "NAME" }}' in said(ran)[1]
