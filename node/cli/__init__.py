@@ -4,11 +4,14 @@ Words for people go to standard error, data to standard output. An error is two 
 command; the exit status follows from the error's code.
 
 Modules:
+    completion: `sealspace completion`.
     demo: `sealspace demo`.
+    dev: `sealspace dev`.
     exit_status: exit statuses, and the codes of errors that lead to them.
     groups: for each noun its verbs, and where they are.
     lazy: groups of commands that are imported on use.
     next_steps: what to do about errors of the SDK.
+    own_process: commands of ours as processes of their own.
     shared: options that every command accepts.
     terminal: everything that commands print and ask.
     version: `sealspace version`.
@@ -39,10 +42,12 @@ from .terminal import hold_standard_streams, print_error
 SECTIONS: Final[Mapping[str, Table]] = {
     "Start": {
         "serve": Row("node.cli.operator.serve", "serve", "Run the node.", "node"),
+        "dev": Row("node.cli.dev", "dev", "Run a node, a simulated backend and an owner, to build against.", "node"),
         "demo": Row("node.cli.demo", "demo", "Run a node and a simulated backend, and show what they do.", "node"),
         "doctor": Row(
             "node.cli.operator.doctor", "doctor", "Check the installation, the settings and the data folder.", "node"
         ),
+        "completion": Row("node.cli.completion", "completion", "Have a shell complete commands and options."),
         "version": Row("node.cli.version", "version", "Print the version."),
     },
     "Who": {

@@ -7,15 +7,13 @@ production. Each step is checked, and the first one that fails ends the demo wit
 
 import asyncio
 import hashlib
-import os
 import secrets
-import select
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -50,17 +48,11 @@ from tee_backend.evidence.simulated import SimulatedPlatform, SimulatedSource, m
 
 from ..errors import ProcessFailed
 from .exit_status import INTERRUPTED
+from .own_process import OwnProcess
 
 SECRET: Final = "FIREFLIES_API_KEY"  # noqa: S105  # the name of a secret, not a secret
 APPROVED: Final = "meeting-notes 1.0"
 CHANGED: Final = "meeting-notes 1.0, changed"
-
-_START_LIMIT_S = 60.0
-_STOP_LIMIT_S = 20.0
-_LISTENING = "listening on "
-_LOG_LINES_SHOWN = 20
-# The node imports from where this process does, never from the current directory.
-_NODE_CODE = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from node.cli import main; sys.exit(main())"
 
 
 @click.command()
@@ -191,14 +183,16 @@ def refused(narrator: Narrator, kind: type[SealspaceError], *, reason: str | Non
 
 
 class NodeProcess:
-    """A node as a process of its own, with its folder."""
+    """The demo's node, with its folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.url = ""
         self._folder = folder
-        self._log = folder / "node.log"
-        self._process: asyncio.subprocess.Process | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._process = OwnProcess("node", folder)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return self._process.url
 
     def prepare(self, platform: SimulatedPlatform) -> None:
         """Write what the node is configured to trust: the platform's root, and what is published about the platform."""
@@ -213,99 +207,26 @@ class NodeProcess:
         Raises:
             StepFailed: it ended, or did not listen in time.
         """
-        arguments = ["serve", "--data", str(self._folder / "data"), "--host", "127.0.0.1", "--port", "0"]
-        arguments += ["--workers", "1", "--trust-root", str(self._folder / "root.pem")]
+        arguments = ["--data", str(self._folder / "data"), "--host", "127.0.0.1", "--port", "0", "--workers", "1"]
+        arguments += ["--trust-root", str(self._folder / "root.pem")]
         arguments += ["--collateral", str(self._folder / "collateral")]
-        paths = "\n".join(path for path in sys.path if path)
-        # The caller's settings are not the demo's.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SEALSPACE_")}
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-c", _NODE_CODE, paths, *arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment,
-            cwd=self._folder,
-            start_new_session=True,
-        )
-        listening = asyncio.get_running_loop().create_future()
-        self._reader = asyncio.create_task(self._read_log(self._process, listening))
         try:
-            async with asyncio.timeout(_START_LIMIT_S):
-                self.url = await listening
-        except (TimeoutError, ProcessFailed) as exc:
+            await self._process.start("serve", *arguments)
+        except ProcessFailed as exc:
             raise StepFailed("the node does not start") from exc
 
     async def kill(self) -> None:
         """Kill every process of the node with SIGKILL, all at once: no process can finish anything."""
-        if self._process is None:
-            return
-        await asyncio.to_thread(_kill_session, self._process.pid)
-        await self._process.wait()
-        if self._reader is not None:
-            await self._reader
-        self._process = self._reader = None
+        await self._process.kill()
 
     async def stop(self) -> None:
         """Stop the node in order; kill what does not stop in time."""
-        if self._process is None:
-            return
-        with suppress(ProcessLookupError):
-            self._process.terminate()
-        try:
-            async with asyncio.timeout(_STOP_LIMIT_S):
-                await self._process.wait()
-        except TimeoutError:
-            pass
-        finally:
-            await self.kill()
+        await self._process.stop()
 
     def show_log(self) -> None:
         """Print the last lines that the node wrote."""
-        if self._log.exists():
-            for line in self._log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]:
-                click.echo(f"       | {line}")
-
-    async def _read_log(self, process: asyncio.subprocess.Process, listening: "asyncio.Future[str]") -> None:
-        """Keep what the node writes, and read from it where the node listens."""
-        assert process.stderr is not None  # stderr=PIPE
-        with self._log.open("ab") as log:
-            async for line in process.stderr:
-                log.write(line)
-                log.flush()
-                text = line.decode(errors="replace").strip()
-                if text.startswith(_LISTENING) and not listening.done():
-                    listening.set_result(text.removeprefix(_LISTENING))
-        if not listening.done():
-            listening.set_exception(ProcessFailed("the node ended", hint="see the lines above"))
-
-
-def _kill_session(session: int) -> None:
-    """Kill a session and wait until all its processes have ended: its leader first, which would restart the others."""
-    while members := sorted(_session_members(session), key=lambda pid: pid != session):
-        # A descriptor names the process for as long as it is open; a process id could be reused meanwhile.
-        with ExitStack() as opened:
-            for pid in members:
-                with suppress(ProcessLookupError):
-                    handle = os.pidfd_open(pid)
-                    opened.callback(os.close, handle)
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
-                    gone = select.poll()
-                    gone.register(handle, select.POLLIN)
-                    gone.poll(_STOP_LIMIT_S * 1000)
-
-
-def _session_members(session: int) -> tuple[int, ...]:
-    """Return the live processes of a session, its leader included; a node is one session, whatever its groups."""
-    members = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                # After the name in brackets: state, parent, group, session.
-                state, _, _, its_session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-                if int(its_session) == session and state not in "ZX":
-                    members.append(int(entry.name))
-    return tuple(members)
+        for line in self._process.last_lines():
+            click.echo(f"       | {line}")
 
 
 # --- the story ---------------------------------------------------------------------------------------------------

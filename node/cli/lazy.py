@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..errors import ExtraMissing
 from .shared import share_options
@@ -122,6 +123,11 @@ class LazyGroup(click.Group):
             Renamed: it has another name now.
             click.NoSuchCommand: there is none; names those that are written alike.
         """
+        if ctx.resilient_parsing:  # a shell completes: a mistake in the words before is not its subject
+            try:
+                return super().resolve_command(ctx, args)
+            except ExtraMissing:
+                return None, None, args
         if args[0] not in self.table and not args[0].startswith("-"):
             for former in (" ".join(args[:2]), args[0]):
                 if former in self.renamed:
@@ -130,6 +136,12 @@ class LazyGroup(click.Group):
                 args[0], possibilities=[*self.list_commands(ctx), *self.renamed], ctx=ctx
             )
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the name of a command from the table, without importing any, or an option of the group."""
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        found = [CompletionItem(name, help=self.table[name].summary) for name in names]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command.

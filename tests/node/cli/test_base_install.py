@@ -51,6 +51,7 @@ HOME = Call("--home {home}")
 # In this order they make a story: what one command leaves, another finds.
 CALLS: Mapping[str, Call] = {
     "version": Call(),
+    "completion": Call("fish"),
     "login": Call("--node {node} --new --home {home}"),
     "whoami": HOME,
     "status": HOME,
@@ -98,6 +99,7 @@ CALLS: Mapping[str, Call] = {
     "logout": HOME,
     "serve": Call("--data {data} --port 0"),
     "demo": Call("--dir {folder}"),
+    "dev": Call("--port 0"),
     "doctor": DATA,
     "admin release show": DATA,
     "admin release set": Call("--data {data} --attestation everyone"),

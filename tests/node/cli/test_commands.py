@@ -1,6 +1,7 @@
 """The command line: voice, exit status, and what each command does."""
 
 import json
+import platform
 import re
 from pathlib import Path
 
@@ -41,6 +42,14 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["version"]) == 0
     assert (f"{__version__}\n", "") == capsys.readouterr()
     assert main(["--version"]) == 0
+
+
+def test_version_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """With `--json` the version of Python and the installed extras are there too."""
+    assert main(["version", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["version"], shown["python"]) == (__version__, platform.python_version())
+    assert {"node", "verify"} <= set(shown["extras"])
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

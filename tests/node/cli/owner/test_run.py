@@ -125,7 +125,10 @@ async def test_only_and_scope(owner: Owner) -> None:
 async def test_credentials_are_not_handed_over(owner: Owner) -> None:
     """Variables of ours, and open files with the session, do not reach the command."""
     await owner.keeps(API_KEY=CANARY)
-    ours: dict[str, Any] = {"SEALSPACE_ADMIN__SECRET": "operator", "SEALSPACE_HOME": str(owner.folder / "home" / ".sealspace")}
+    ours: dict[str, Any] = {
+        "SEALSPACE_ADMIN__SECRET": "operator",
+        "SEALSPACE_HOME": str(owner.folder / "home" / ".sealspace"),
+    }
     ran = await owner.ran("run", "--", "sh", "-c", "env; ls -l /proc/self/fd", **ours)
     assert ran.returncode == 0
     assert b"API_KEY=***" in ran.stdout

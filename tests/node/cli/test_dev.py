@@ -1,0 +1,153 @@
+"""`sealspace dev`: what it prints works in another terminal, and it leaves nothing behind."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from person import Person
+from running_node import COMMAND
+from tests_support import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+VALUE = "open sesame, says the owner"
+LIMIT_S = 120
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    (folder / "home").mkdir(exist_ok=True)
+    (folder / "tmp").mkdir(exist_ok=True)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    places = {
+        "PATH": path,
+        "HOME": str(folder / "home"),
+        "TMPDIR": str(folder / "tmp"),
+        "LANG": "C.UTF-8",
+        "HISTFILE": "",
+    }
+    # Settings around it that it must not take.
+    return {**places, "PYTHONPATH": str(REPOSITORY), "SEALSPACE_HTTP__PORT": "1", "TERM": "dumb", "LANG": "C.UTF-8"}
+
+
+@contextmanager
+def _dev(folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
+        [*COMMAND, "dev", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=_environment(folder),
+        cwd=folder,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(LIMIT_S)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _started_with(folder: Path) -> list[str]:
+    """Return the processes whose arguments name a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                arguments = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(folder) in arguments:
+                found.append(arguments)
+    return found
+
+
+def _asked(url: str) -> dict[str, str]:
+    with urllib.request.urlopen(url, timeout=LIMIT_S) as answer:
+        shown: dict[str, str] = json.load(answer)
+        return shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_the_three_commands_work(number: signal.Signals, tmp_path: Path) -> None:
+    """Typed into another terminal, they store a secret and grant it to the backend, which reads it; then all ends."""
+    with _dev(tmp_path) as process:
+        assert process.stdout is not None
+        commands = [process.stdout.readline().rstrip("\n") for _ in range(3)]
+        backend = commands[2].rpartition(" ")[2]
+        assert _asked(backend) == {"API_KEY": "not granted"}
+        shell = ["bash", "--norc", "--noprofile", "-i"]
+        with Person(shell, environment=_environment(tmp_path), folder=tmp_path) as someone:
+            someone.type(f"{commands[0]}\r{commands[1]}\r".encode())
+            for prompt in ("\r\nvalue: ", "onfirm[^\r\n]*: "):
+                someone.sees(prompt)
+                someone.type(VALUE.encode() + b"\r")
+            someone.sees("stored API_KEY")
+            someone.type(commands[2].encode() + b"\r")
+            someone.sees("\\[y/N\\]: ")
+            someone.type(b"y\r")
+            someone.sees("handed over")
+            someone.type(b"exit\r")
+            assert someone.end() == 0
+        assert _asked(backend) == {"API_KEY": f"read, sha256 {hashlib.sha256(VALUE.encode()).hexdigest()[:16]}"}
+        assert _started_with(tmp_path)
+        process.send_signal(number)
+        assert process.wait(LIMIT_S) == 0
+    assert _started_with(tmp_path) == []
+    assert [*(tmp_path / "tmp").iterdir(), *(tmp_path / "home").iterdir()] == []
+
+
+def test_a_folder_is_started_from_again(tmp_path: Path) -> None:
+    """With `--data` the node, the owner and the secrets are there the next time."""
+    environment = {**_environment(tmp_path), "SEALSPACE_HOME": str(tmp_path / "dev" / "owner")}
+    del environment["SEALSPACE_HTTP__PORT"]
+
+    def sealspace(*arguments: str) -> str:
+        ran = subprocess.run(
+            [*COMMAND, *arguments],
+            input=VALUE,
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=True,
+        )
+        return ran.stdout
+
+    seen = []
+    for name in ("FIRST", "SECOND"):
+        with _dev(tmp_path, "--data", "dev", "--json") as process:
+            assert process.stdout is not None
+            shown = json.loads(process.stdout.readline())
+            assert shown["home"] == environment["SEALSPACE_HOME"]
+            seen.append(sealspace("secret", "list"))
+            sealspace("secret", "put", name)
+    assert ["", "FIRST\n"] == seen
+    assert _started_with(tmp_path) == []
+
+
+def test_the_port_is_taken(tmp_path: Path) -> None:
+    """A taken port is said before anything is made."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = subprocess.run(
+            [*COMMAND, "dev", "--port", str(port)],
+            env=_environment(tmp_path),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    assert (ran.returncode, ran.stdout, f"port {port}" in ran.stderr, "next: " in ran.stderr) == (2, "", True, True)
+    assert list((tmp_path / "tmp").iterdir()) == []
