@@ -5,12 +5,22 @@ Example:
         url_of(bound)  # "http://127.0.0.1:43121"
 """
 
+import errno
+import os
 import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from sealspace.printable import printable
 
 from .errors import ConfigurationError
 
+_HINT: Final = "choose another: --port 0"
+_LISTENING: Final = "0A"  # state of a socket in the kernel's tables
 
-def bind_socket(host: str, port: int, *, hint: str = "choose another: --port 0") -> socket.socket:
+
+def bind_socket(host: str, port: int, *, hint: str = _HINT) -> socket.socket:
     """Return a TCP socket bound to an address; port 0 chooses a free one.
 
     Args:
@@ -35,6 +45,22 @@ def bind_socket(host: str, port: int, *, hint: str = "choose another: --port 0")
     return bound
 
 
+def begin_to_listen(bound: socket.socket, backlog: int) -> None:
+    """Have the kernel take connections for a bound socket; a second call changes nothing.
+
+    Two processes that start at the same time can both have bound one address: only here is the second one refused. An
+    event loop must not be the first to do this: uvloop closes a socket that cannot listen, and says nothing.
+
+    Raises:
+        ConfigurationError: another process listens at that address.
+    """
+    try:
+        bound.listen(backlog)
+    except OSError as error:
+        host, port = bound.getsockname()[:2]
+        raise _unusable(host, port, error, _HINT) from None
+
+
 def url_of(bound: socket.socket) -> str:
     """Return the URL of a bound socket, with its actual port."""
     host, port = bound.getsockname()[:2]
@@ -43,4 +69,31 @@ def url_of(bound: socket.socket) -> str:
 
 def _unusable(host: str, port: int, error: OSError, hint: str) -> ConfigurationError:
     reason = (error.strerror or "no such address").lower()
+    if error.errno == errno.EADDRINUSE:
+        reason = f"{process_at(port) or 'another process'} listens there already"
     return ConfigurationError(f"cannot listen on {host} port {port}: {reason}", hint=hint)
+
+
+def process_at(port: int) -> str:
+    """Return the process of this machine that listens at a TCP port, in words; empty if it cannot be known."""
+    named: dict[int, str] = {}
+    with suppress(OSError):
+        wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+        for descriptor in Path("/proc").glob("[0-9]*/fd/*") if wanted else ():
+            with suppress(OSError):
+                if str(descriptor.readlink()) in wanted:
+                    pid = int(descriptor.parts[2])
+                    named[pid] = printable(Path(f"/proc/{pid}/comm").read_text().strip())
+    others = named.keys() - {os.getpid()}
+    return f"process {min(others)} ({named[min(others)]})" if others else ""  # the oldest: others inherited it
+
+
+def _listening_inodes(port: int) -> set[str]:
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                _, local, _, state, *_, inode = line.split()[:10]
+                if state == _LISTENING and int(local.rpartition(":")[2], 16) == port:
+                    found.add(inode)
+    return found

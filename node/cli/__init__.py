@@ -7,8 +7,11 @@ Modules:
     completion: `sealspace completion`.
     demo: `sealspace demo`.
     dev: `sealspace dev`.
+    diagnosis: what one check of `doctor` found.
+    doctor: `sealspace doctor`.
     exit_status: exit statuses, and the codes of errors that lead to them.
     groups: for each noun its verbs, and where they are.
+    installation: checks of `doctor` on this machine.
     lazy: groups of commands that are imported on use.
     next_steps: what to do about errors of the SDK.
     own_process: commands of ours as processes of their own.
@@ -44,9 +47,8 @@ SECTIONS: Final[Mapping[str, Table]] = {
         "serve": Row("node.cli.operator.serve", "serve", "Run the node.", "node"),
         "dev": Row("node.cli.dev", "dev", "Run a node, a simulated backend and an owner, to build against.", "node"),
         "demo": Row("node.cli.demo", "demo", "Run a node and a simulated backend, and show what they do.", "node"),
-        "doctor": Row(
-            "node.cli.operator.doctor", "doctor", "Check the installation, the settings and the data folder.", "node"
-        ),
+        "doctor": Row("node.cli.doctor", "doctor", "Find what is wrong with an installation, a node or a login."),
+        "config": Row("node.cli.groups", "config", "Show a node's settings, or begin a settings file."),
         "completion": Row("node.cli.completion", "completion", "Have a shell complete commands and options."),
         "version": Row("node.cli.version", "version", "Print the version."),
     },

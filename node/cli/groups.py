@@ -8,6 +8,14 @@ from typing import Final
 
 from .lazy import LazyGroup, Row, Table
 
+# --- start ------------------------------------------------------------------------------------------------------------
+
+_CONFIG: Final[Table] = {
+    "show": Row("node.cli.operator.config", "show", "Print the settings in force, and where each comes from."),
+    "init": Row("node.cli.operator.config", "init", "Write a settings file with every setting, described."),
+}
+config = LazyGroup(_CONFIG, name="config", help="Show a node's settings, or begin a settings file.")
+
 # --- keep -------------------------------------------------------------------------------------------------------------
 
 _SECRET: Final[Table] = {

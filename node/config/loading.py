@@ -40,7 +40,7 @@ _MAX_FILE_BYTES = 1 << 20
 Value: TypeAlias = bool | int | float | str | Sequence[str] | None
 _Flat: TypeAlias = dict[str, object]  # dotted path -> value
 
-_HINT = "sealspace doctor --settings"
+_HINT = "sealspace config init - shows every setting"
 # Beginning of a setting's former path -> that of its path now. The former one is refused, with the new one in the hint:
 # a bound that was set and is ignored would be no bound.
 _RENAMED: Final = {
@@ -54,6 +54,7 @@ _STANDARD_CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "objects.secret_key",
     "AWS_SESSION_TOKEN": "objects.session_token",
 }
+_STANDARD_VARIABLES = {path: name for name, path in _STANDARD_CREDENTIALS.items()}
 
 
 def load_config(
@@ -76,20 +77,46 @@ def load_config(
     Raises:
         ConfigurationError: anything unknown, ill typed, out of bounds or unreadable, with path and source.
     """
+    return load_with_sources(file=file, environment=environment, flags=flags)[0]
+
+
+def load_with_sources(
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Value] | None = None,
+) -> tuple[Config, Mapping[str, str]]:
+    """Return the settings in force, and where each comes from that is not a default: dotted path to source.
+
+    Args, Raises:
+        As `load_config`.
+    """
     variables = os.environ if environment is None else environment
     path = file or _file_of(variables, flags or {})
     settings: _Flat = {}
+    sources: dict[str, str] = {}
     if path is not None:
         settings |= _from_file(path)
-    settings |= _from_environment(variables)
+        sources |= dict.fromkeys(settings, str(path))
+    stated = _from_environment(variables)
+    settings |= stated
+    sources |= {name: variable_of(name) for name in stated}
     given = _checked({name: value for name, value in (flags or {}).items() if value is not None}, source="flags")
     refuse_password(given.get("store.url"), source="flags")
     settings |= given
+    sources |= dict.fromkeys(given, "command line")
     if settings.get("objects.url") is not None:
-        settings = _standard_credentials(variables, settings) | settings
+        standard = _standard_credentials(variables, settings)
+        settings = standard | settings
+        sources = {name: _STANDARD_VARIABLES[name] for name in standard} | sources
     config = msgspec.convert(_nested(settings), Config)
     refuse_contradictions(config)
-    return config
+    return config, sources
+
+
+def variable_of(path: str) -> str:
+    """Return the environment variable of a setting."""
+    return ENVIRONMENT_PREFIX + path.upper().replace(".", "__")
 
 
 def child_environment() -> dict[str, str]:

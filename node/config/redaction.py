@@ -18,7 +18,7 @@ _CREDENTIAL: Final = (
     "put it into a file with mode 0600 and set objects.secret_key_file, or into the environment",
 )
 # setting -> what it is, and where it belongs. A settings file is copied, backed up and committed.
-_NOT_IN_A_FILE: Final = {
+NOT_IN_A_FILE: Final = {
     "secret.value": ("the root secret", "put the raw bytes into a file with mode 0600 and set secret.file"),
     "admin.secret": ("the operator's secret", "put it into a file with mode 0600 and set admin.secret_file"),
     "objects.secret_key": _CREDENTIAL,
@@ -53,7 +53,7 @@ def refuse_secrets(settings: Mapping[str, object], *, source: str) -> None:
     Raises:
         ConfigurationError: the file contains one.
     """
-    for name, (what, hint) in _NOT_IN_A_FILE.items():
+    for name, (what, hint) in NOT_IN_A_FILE.items():
         if name in settings:
             raise ConfigurationError(f"{name} in {source}: {what} does not belong in a settings file", hint=hint)
     refuse_password(settings.get("store.url"), source=source)
@@ -72,7 +72,7 @@ def refuse_password(url: object, *, source: str) -> None:
         has_password = bool(parts.password) or not _PASSWORDS.isdisjoint(parse_qs(parts.query))
     except ValueError:
         raise ConfigurationError(
-            f"setting store.url ({source}) is not an address", hint="sealspace doctor --settings"
+            f"setting store.url ({source}) is not an address", hint="write it like postgresql://user@host/database"
         ) from None
     if has_password:
         raise ConfigurationError(

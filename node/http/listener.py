@@ -26,6 +26,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from ..cohort import COHORT, Cohort
 from ..config.tree import Http
+from ..listening_socket import begin_to_listen
 from ..logs import log_failure
 from ..services import SERVICES
 from .acceptor import Acceptor, Shares
@@ -393,6 +394,9 @@ async def start_listener(
         bound: a stream socket that is bound; other processes may listen on it too.
         http: the bounds, and how long stopping may take.
         shares: how the processes that listen on it share what arrives; None: each takes what it finds.
+
+    Raises:
+        ConfigurationError: another process listens at that address.
     """
     runner = web.AppRunner(app, shutdown_timeout=http.drain_s)
     await runner.setup()
@@ -402,6 +406,7 @@ async def start_listener(
     loop = asyncio.get_running_loop()
     bound.setblocking(False)
     bound_unsent(bound)  # its connections inherit it
+    begin_to_listen(bound, _BACKLOG)
     common, cohort, services = app.get(COMMON_HEAD), app.get(COHORT) or Cohort(), app.get(SERVICES)
     bounds = ConnectionBounds(http, None if services is None else services.tally)
 

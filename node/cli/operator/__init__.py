@@ -3,10 +3,12 @@
 Modules:
     audit: `sealspace admin audit`.
     collateral: `sealspace admin collateral`.
+    config: `sealspace config show` and `init`.
     diagnoses: what `doctor` says about databases and buckets.
-    doctor: `sealspace doctor`.
+    holders: who holds a port or a data folder.
     migrate_objects: `sealspace admin migrate-objects`.
     migrate_store: `sealspace admin migrate-store`.
+    node_checks: what `doctor` checks on a node's machine.
     opened_store: the store for a command, with or without a running node.
     owners: `sealspace admin owners`.
     quota: `sealspace admin quota`.

@@ -5,7 +5,6 @@ Example:
 """
 
 import asyncio
-from dataclasses import dataclass
 
 from spaces.errors import SpaceError
 from spaces.identity import recorded_identity
@@ -15,28 +14,7 @@ from spaces.values.object_place import recorded_place
 from ...config.tree import Config
 from ...errors import StoreMisused
 from ...storage.objects import claim_bucket, open_bucket, place_text
-
-OK, WARNING, WRONG = "ok", "warn", "wrong"
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """The result of one check.
-
-    Attributes:
-        severity: OK; WARNING, which may be intended; or WRONG.
-        text: what was found.
-        next_step: what to do; empty when there is nothing to do.
-    """
-
-    severity: str
-    text: str
-    next_step: str = ""
-
-    def lines(self, name: str) -> tuple[str, ...]:
-        """Return the lines that the doctor prints: one, or two with the next step."""
-        line = f"{self.severity:<8} {name}: {self.text}"
-        return (line, f"         next: {self.next_step}") if self.next_step else (line,)
+from ..diagnosis import Diagnosis
 
 
 def diagnose_database(config: Config) -> list[Diagnosis]:
@@ -52,7 +30,7 @@ def diagnose_database(config: Config) -> list[Diagnosis]:
         findings = asyncio.run(examine(config.store.url))
     except SpaceError as error:
         raise StoreMisused(str(error), hint="look at the server's log, and at the address in store.url") from None
-    return [Diagnosis(finding.severity.value, finding.text, finding.next_step) for finding in findings]
+    return [Diagnosis("database", finding.severity.value, finding.text, finding.next_step) for finding in findings]
 
 
 async def diagnose_objects(config: Config, store: Store) -> str:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ...config.loading import CONFIG_FILE_NAME, Value, load_config
+from ...config.loading import CONFIG_FILE_NAME, Value, load_with_sources
 from ...config.tree import Config
 from ..terminal import words
 
@@ -24,6 +24,11 @@ def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
 
     A settings file in the current folder is not read (see `config`); a user who relies on it is notified.
     """
+    return config_with_sources(config_file, flags)[0]
+
+
+def config_with_sources(config_file: Path | None, flags: Mapping[str, Value]) -> tuple[Config, Mapping[str, str]]:
+    """Return the settings in force as `config_from` does, and the source of each that is not a default."""
     if config_file is None and Path(CONFIG_FILE_NAME).is_file():
         words(f"{CONFIG_FILE_NAME} of the current folder is not read; --config names a settings file")
-    return load_config(file=config_file, flags={name.replace("__", "."): value for name, value in flags.items()})
+    return load_with_sources(file=config_file, flags={name.replace("__", "."): value for name, value in flags.items()})

@@ -1,4 +1,4 @@
-"""The table of settings, made from the types in `config`: for the documentation and for `sealspace doctor --settings`.
+"""The table of settings, made from the types in `config`: for the documentation and for `sealspace config`.
 
 Example:
     print(markdown_table())
@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args, get_origin
 
 import msgspec
 
-from ...config.loading import ENVIRONMENT_PREFIX
+from ...config.loading import variable_of
 from ...config.tree import Config, setting_types
 
 
@@ -49,7 +49,7 @@ def _setting(path: str, annotated: object) -> Setting:
     default = getattr(getattr(Config(), section), name)
     return Setting(
         path=path,
-        variable=ENVIRONMENT_PREFIX + path.upper().replace(".", "__"),
+        variable=variable_of(path),
         kind=_words(get_args(annotated)[0]),
         default=_default(default),
         description=_description(annotated),

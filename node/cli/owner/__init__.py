@@ -20,6 +20,7 @@ Modules:
     node_judging: judging a node's evidence, and describing it in words.
     node_terms: options that say what a node has to prove.
     node_verify: `sealspace node verify`.
+    owner_checks: what `doctor` checks of a login.
     owner_profile: the owner's folder: key, session, grants.
     policy_words: policies in words, and how two differ.
     portable_files: grants as files.

@@ -52,10 +52,13 @@ HOME = Call("--home {home}")
 CALLS: Mapping[str, Call] = {
     "version": Call(),
     "completion": Call("fish"),
+    "config show": Call("--data {data}"),
+    "config init": Call("-"),
     "login": Call("--node {node} --new --home {home}"),
     "whoami": HOME,
     "status": HOME,
     "secret put": Call("API_KEY --home {home}", given="open sesame"),
+    "doctor": HOME,
     "secret list": HOME,
     "secret get": Call("API_KEY --home {home}"),
     "secret generate": Call("OTHER --home {home}"),
@@ -100,7 +103,6 @@ CALLS: Mapping[str, Call] = {
     "serve": Call("--data {data} --port 0"),
     "demo": Call("--dir {folder}"),
     "dev": Call("--port 0"),
-    "doctor": DATA,
     "admin release show": DATA,
     "admin release set": Call("--data {data} --attestation everyone"),
     "admin collateral import": Call("--data {data} {folder}/platform.json"),
@@ -200,9 +202,7 @@ async def test_each_command_of_the_base_install(environments: dict[str, Environm
             assert _names_the_extra(one, extra), (name, one)
 
 
-@pytest.mark.parametrize(
-    "arguments", ["serve", "doctor", "demo", "admin release show", "admin receipts list", "worker"]
-)
+@pytest.mark.parametrize("arguments", ["serve", "dev", "demo", "admin release show", "admin receipts list", "worker"])
 def test_a_process_names_the_extra_that_it_needs(environments: dict[str, Environment], arguments: str) -> None:
     """What runs first in a fresh process ends the same way: two lines and status 20."""
     assert _names_the_extra(environments["base"].run(*arguments.split()), "node")

@@ -12,7 +12,6 @@ from command_tree import command_tree
 from node import __version__
 from node.cli import COMMANDS, EXIT_STATUS, HIDDEN, main
 from node.cli.exit_status import EXIT_STATUSES
-from node.cli.operator.settings_table import markdown_table
 from node.cli.shared import is_shared
 from node.config.tree import Config, Release, Store
 from node.errors import NodeError
@@ -88,12 +87,6 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     """An unknown command is status 2, said on standard error."""
     assert main(["nothing"]) == 2
     assert capsys.readouterr().out == ""
-
-
-def test_settings_table(capsys: pytest.CaptureFixture[str]) -> None:
-    """The hint of every configuration error shows the table of settings."""
-    assert main(["doctor", "--settings"]) == 0
-    assert markdown_table() == capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

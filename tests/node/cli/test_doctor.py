@@ -1,0 +1,315 @@
+"""`sealspace doctor`: each of the likely mistakes is made here, is found, and comes with a next step."""
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from backend_site import serving
+from running_node import COMMAND, RunningNode
+from tests_support import REPOSITORY
+
+from node.cli import main
+from node.cli.diagnosis import WARNING, WRONG, Diagnosis
+from node.cli.installation import python
+from node.cli.owner import owner_checks
+from node.config.tree import Config, Http, Store
+from node.errors import ConfigurationError
+from node.processes.embedded import EmbeddedNode, embedded_node
+from sealspace.session import load_session
+from spaces.store.lmdb._folder import FolderLock
+
+
+@dataclass
+class Patient:
+    """A data folder on which a node ran, an owner's folder, and what the doctor says of them."""
+
+    folder: Path
+    capsys: pytest.CaptureFixture[str]
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    async def examined(self, *arguments: str) -> dict[str, Diagnosis]:
+        """Return what was found, by what was checked; each trouble has a next step."""
+        self.capsys.readouterr()
+        status = await asyncio.to_thread(main, ["doctor", *arguments, "--home", str(self.home), "--json"])
+        rows = json.loads(self.capsys.readouterr().out)
+        found = {row["check"]: Diagnosis(row["check"], row["severity"], row["text"], row["next"]) for row in rows}
+        assert status == (1 if any(one.severity == WRONG for one in found.values()) else 0)
+        assert all(one.next_step for one in found.values() if one.severity in (WARNING, WRONG)), found
+        return found
+
+    async def complains(self, about: str, *arguments: str) -> Diagnosis:
+        """Return what is found wrong about one thing, and that nothing else is."""
+        found = await self.examined(*arguments)
+        assert [name for name, one in found.items() if one.severity == WRONG] == [about], found
+        return found[about]
+
+    async def complains_of_data(self, about: str) -> Diagnosis:
+        return await self.complains(about, "--data", str(self.data))
+
+
+@pytest.fixture
+async def patient(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Patient:
+    """A healthy one."""
+    monkeypatch.setenv("SEALSPACE_HTTP__PORT", "0")
+    monkeypatch.chdir(tmp_path)
+    async with embedded_node(Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))):
+        pass
+    (tmp_path / "data").chmod(0o700)
+    return Patient(tmp_path, capsys)
+
+
+async def test_nothing_is_wrong(patient: Patient) -> None:
+    """A node that ran here, and nobody logged in: all is well, in lines for a person too."""
+    found = await patient.examined("--data", str(patient.data))
+    assert {one.severity for one in found.values()} == {"ok"}
+    names = ["python", "packages", "clock", "proxies", "settings", "data folder", "store", "port", "login"]
+    assert set(names) <= found.keys()
+    assert await asyncio.to_thread(main, ["doctor", "--home", str(patient.home)]) == 0
+    lines = patient.capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith(("ok       ", "         next: "))] == []
+
+
+async def test_no_node_is_named(patient: Patient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without data and settings of a node the machine and the login are checked all the same."""
+    monkeypatch.delenv("SEALSPACE_HTTP__PORT")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = await patient.examined()
+    assert found.keys() == {"python", "packages", "clock", "proxies", "node", "login"}
+    assert "--data DIR" in found["node"].next_step
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+# --- the machine ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 14)])
+def test_another_python(version: tuple[int, int]) -> None:
+    """A Python that is too old or too new is named, with how to get an environment."""
+    with pytest.raises(ConfigurationError) as refused:
+        python(version)
+    assert f"{version[0]}.{version[1]}" in refused.value.text and "-m venv" in refused.value.hint
+
+
+def test_a_foreign_distribution(tmp_path: Path) -> None:
+    """Another distribution that claims one of our names is named."""
+    claimed = tmp_path / "site" / "spacesuit-1.0.dist-info"
+    claimed.mkdir(parents=True)
+    (claimed / "METADATA").write_text("Metadata-Version: 2.1\nName: spacesuit\nVersion: 1.0\n")
+    (claimed / "top_level.txt").write_text("spaces\n")
+    ran = subprocess.run(
+        [*COMMAND, "doctor", "--home", str(tmp_path / "home")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(tmp_path / "site")])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 1, ran
+    assert "wrong    packages: the distribution spacesuit also installs a package named spaces" in ran.stdout
+
+
+async def test_a_proxy_is_named(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that is configured and not used is a warning, without its address, which may hold a password."""
+    monkeypatch.setenv("https_proxy", "http://user:pass-of-the-proxy@proxy.example")
+    found = (await patient.examined())["proxies"]
+    assert (found.severity, "https_proxy" in found.text, "pass-of" in found.text) == (WARNING, True, False)
+
+
+# --- a node --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_typo_in_the_settings(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown setting is named with its source; what depends on settings is not checked."""
+    monkeypatch.setenv("SEALSPACE_HTTP__PROT", "1")
+    assert "SEALSPACE_HTTP__PROT" in (await patient.complains_of_data("settings")).text
+
+
+async def test_the_port_is_taken(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who listens there is named; another node by its DID; this very node is no trouble."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("SEALSPACE_HTTP__PORT", str(taken.getsockname()[1]))
+        ran = await asyncio.to_thread(
+            subprocess.run,
+            [*COMMAND, "doctor", "--data", str(patient.data), "--home", str(patient.home)],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ran.returncode == 1
+        assert f"process {os.getpid()} (" in ran.stdout and "wrong    port: " in ran.stdout
+    node = RunningNode(patient.folder / "other", "--workers", "1")
+    try:
+        monkeypatch.setenv("SEALSPACE_HTTP__PORT", (await asyncio.to_thread(lambda: node.url)).rpartition(":")[2])
+        assert "the node did:key:" in (await patient.complains_of_data("port")).text
+        healthy = await patient.examined("--data", str(node.folder / "data"))
+        assert (healthy["port"].text.startswith("this node listens on"), "in use" in healthy) == (True, False)
+    finally:
+        await asyncio.to_thread(node.close)
+
+
+@pytest.mark.parametrize(("mode", "what"), [(0o777, "others may write"), (0o720, "others may write")])
+async def test_the_data_folder_is_open(patient: Patient, mode: int, what: str) -> None:
+    """A data folder that others may write to is named."""
+    patient.data.chmod(mode)
+    found = await patient.complains_of_data("data folder")
+    assert (what in found.text, found.next_step) == (True, f"chmod go-w {patient.data}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+async def test_the_data_folder_is_somebody_else_s(patient: Patient) -> None:
+    """A data folder of another user is named with both users."""
+    os.chown(patient.data, 12345, 12345)
+    assert "belongs to user 12345, and this is user 0" in (await patient.complains_of_data("data folder")).text
+
+
+async def test_no_file_can_be_made(patient: Patient) -> None:
+    """Where no file can be made, a node cannot be started."""
+    found = await patient.complains("data folder", "--data", "/proc/self/data")
+    assert "no file can be made in /proc/self" in found.text
+
+
+async def test_the_disk_is_full(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little free space is said."""
+    usage = shutil.disk_usage(patient.data)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4096))
+    assert "has 4096 bytes of free disk left" in (await patient.complains_of_data("data folder")).text
+
+
+async def test_the_root_secret(patient: Patient) -> None:
+    """A root secret that is open to others, is another one, or is missing, is said; none is made."""
+    secret = patient.data / "secret"
+    secret.chmod(0o644)
+    assert f"{secret} is open to others" in (await patient.complains_of_data("store")).text
+    secret.chmod(0o600)
+    secret.write_bytes(bytes(32))
+    assert "the secret at hand is that of did:key:" in (await patient.complains_of_data("store")).text
+    secret.unlink()
+    assert "the store's root secret is missing" in (await patient.complains_of_data("store")).text
+    assert not secret.exists()
+
+
+async def test_another_process_has_the_store(patient: Patient) -> None:
+    """A process that has the store, and is no node at the address of the settings, is named."""
+    held = FolderLock(patient.data)
+    try:
+        found = (await patient.examined("--data", str(patient.data)))["in use"]
+    finally:
+        held.close()
+    assert (found.severity, f"process {os.getpid()} (" in found.text) == (WARNING, True)
+    assert "in use" not in await patient.examined("--data", str(patient.data))
+
+
+async def test_the_database_is_unreachable(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that does not answer is said, without its address."""
+    pytest.importorskip("asyncpg")
+    monkeypatch.setenv("SEALSPACE_STORE__URL", "postgresql://node:pass-of-the-database@127.0.0.1:1/none")
+    found = await patient.examined("--data", str(patient.data))
+    assert (found["database"].severity, "cannot be examined" in found["database"].text) == (WRONG, True)
+    assert not any("pass-of" in one.text + one.next_step for one in found.values())
+
+
+# --- an owner ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[EmbeddedNode]:
+    """Another node, which answers."""
+    async with embedded_node(Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "there")))) as node:
+        yield node
+
+
+@pytest.fixture
+async def owner(patient: Patient, node: EmbeddedNode) -> Patient:
+    """One who is logged in there."""
+    assert await asyncio.to_thread(main, ["login", node.url, "--new", "--home", str(patient.home)]) == 0
+    return patient
+
+
+async def test_a_login_is_well(owner: Patient) -> None:
+    """Login, key, session, node and secrets are checked."""
+    found = await owner.examined()
+    assert {"login", "key", "session", "node", "secrets"} <= found.keys()
+    assert {one.severity for one in found.values()} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("change", "about", "what"),
+    [
+        (lambda owner: (owner.home / "wallet.key").chmod(0o644), "key", "open to others"),
+        (lambda owner: (owner.home / "wallet.key").unlink(), "key", "cannot read"),
+        (lambda owner: (owner.home / "wallet.key").write_text("01" * 32), "key", "another wallet"),
+        (lambda owner: (owner.home / "profile.json").write_text("{"), "login", "cannot be read"),
+        (lambda owner: owner.home.chmod(0o777), "login", "others may write"),
+    ],
+    ids=["open-key", "no-key", "another-key", "broken-login", "open-folder"],
+)
+async def test_the_owner_s_files(owner: Patient, change: Callable[[Patient], object], about: str, what: str) -> None:
+    """What is wrong with an owner's file is said, by file."""
+    change(owner)
+    assert what in (await owner.complains(about)).text
+
+
+class InAWeek:
+    """The clock of somebody who comes back."""
+
+    def now(self) -> float:
+        return time.time() + 8 * 86_400
+
+
+async def test_the_session_has_ended(owner: Patient, node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that ended is said with its end, and how to sign in again."""
+    monkeypatch.setattr(owner_checks, "SystemClock", InAWeek)
+    found = await owner.examined()
+    assert (found["session"].severity, found["session"].next_step) == (WRONG, f"sealspace login {node.url}")
+    assert "ended at 20" in found["session"].text
+
+
+async def test_the_node_is_unreachable(owner: Patient) -> None:
+    """A node that does not answer, at all or like a node, is said with its address."""
+    found = await owner.complains("node", "--node", "http://127.0.0.1:1")
+    assert "http://127.0.0.1:1 cannot be reached" in found.text
+
+    async def no_node(_: web.Request) -> web.Response:
+        return web.Response(text="welcome")
+
+    async with serving(no_node) as url:
+        assert (await owner.complains("node", "--node", url)).text == f"what answers at {url} is no node"
+
+
+async def test_another_node_answers(owner: Patient) -> None:
+    """Another node than at the login is said, with both DIDs."""
+    other = Config(http=Http(port=0, drain_s=0), store=Store(data=str(owner.folder / "other")))
+    async with embedded_node(other) as node:
+        found = await owner.complains("node", "--node", node.url)
+    assert found.text.startswith(f"another node answers at {node.url} than at the login: did:key:")
+
+
+async def test_the_clocks_are_apart(owner: Patient) -> None:
+    """A clock that differs from the node's by minutes is said."""
+    session = load_session(owner.home / "session.json")
+
+    async def info(_: web.Request) -> web.Response:
+        return web.json_response({"nodeId": session.node_id}, headers={"Date": "Mon, 01 Jan 2035 00:00:00 GMT"})
+
+    async with serving(info) as url:
+        assert "s behind that of the node" in (await owner.complains("node", "--node", url)).text
