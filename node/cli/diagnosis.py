@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 from sealspace.errors import SealspaceError
 
 from ..errors import NodeError
+from .next_steps import next_step
 
 OK: Final = "ok"
 WARNING: Final = "warn"
@@ -50,7 +51,7 @@ def diagnosed(name: str, check: Callable[[], Found]) -> list[Diagnosis]:
     except NodeError as error:
         return [Diagnosis(name, WRONG, error.text, error.hint)]
     except SealspaceError as error:
-        return [Diagnosis(name, WRONG, " ".join(str(error).split()).rstrip("."), error.hint)]
+        return [Diagnosis(name, WRONG, " ".join(error.message.split()).rstrip("."), next_step(error))]
     if isinstance(found, str):
         return [Diagnosis(name, OK, found)]
     return [found] if isinstance(found, Diagnosis) else list(found)

@@ -45,13 +45,26 @@ def owner_checks(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
             yield from diagnosed("node", lambda: asyncio.run(_node(node, None)))
         return
     yield Diagnosis("login", OK, f"{profile.owner} at {profile.node}")
-    yield from diagnosed("key", lambda: f"in {profile.key_file}, of {home.wallet().did}")
+    yield from diagnosed("key", lambda: _key(home, profile))
     session = _session(home)
     yield _standing(session, profile)
     answers = diagnosed("node", lambda: asyncio.run(_node(node or profile.node, session)))
     yield from answers
     if all(one.severity != WRONG for one in answers):
         yield from diagnosed("secrets", lambda: asyncio.run(_secrets(home)))
+
+
+def _key(home: OwnerHome, profile: Profile) -> Found:
+    if not profile.is_keystore:
+        return f"in {profile.key_file}, of {home.wallet().did}"
+    try:
+        with profile.key_file.open("rb"):
+            return f"in the keystore {profile.key_file}, not opened: that takes its password"
+    except OSError as error:
+        reason = (error.strerror or "unreadable").lower()
+        raise KeyFileUnusable(
+            f"cannot read the keystore {profile.key_file}: {reason}", hint="sealspace login --keystore FILE"
+        ) from None
 
 
 def _session(home: OwnerHome) -> Session | None:

@@ -14,11 +14,11 @@ from typing import Final
 import click
 
 from sealspace.errors import InvalidInput
+from sealspace.private_files import replace_file
 from sealspace.secrets import is_secret_name
 
 from ..terminal import words
 from .owner_profile import owner_home
-from .private_file import write_private
 from .secret_values import Value, read_values
 
 _MAX_BYTES: Final = 16 << 20
@@ -55,7 +55,7 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
         sys.stdout.buffer.write(filled)
         sys.stdout.buffer.flush()
     else:
-        write_private(target, filled)
+        replace_file(target, filled)
         words(f"wrote {target} with {len(values)} secret{'s' if len(values) != 1 else ''}")
 
 
