@@ -6,7 +6,7 @@ from typing import Final
 import click
 from click.shell_completion import get_completion_class
 
-from .terminal import words
+from .terminal import print_lines, words
 
 _FILES: Final = {
     "bash": '~/.bashrc: eval "$(sealspace completion bash)"',
@@ -26,6 +26,6 @@ def completion(shell: str) -> None:
     root = click.get_current_context().find_root().command
     kind = get_completion_class(shell)
     assert kind is not None  # click has one for each choice
-    click.echo(kind(root, {}, "sealspace", "_SEALSPACE_COMPLETE").source())
+    print_lines(*kind(root, {}, "sealspace", "_SEALSPACE_COMPLETE").source().splitlines())
     if sys.stdout.isatty():
         words(f"for every new shell, put into {_FILES[shell]}")

@@ -17,7 +17,7 @@ from ...config.loading import CONFIG_FILE_NAME
 from ...config.redaction import NOT_IN_A_FILE, Redacted
 from ...config.tree import Config, setting_types
 from ..shared import shared
-from ..terminal import print_json, table, words
+from ..terminal import print_json, print_lines, table, words
 from .settings import config_with_sources, data_options
 from .settings_table import Setting, settings
 
@@ -60,7 +60,7 @@ def init(file: Path) -> None:
     not overwritten.
     """
     if str(file) == "-":
-        click.echo(settings_file(), nl=False)
+        print_lines(*settings_file().splitlines())
         return
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)

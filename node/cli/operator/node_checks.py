@@ -81,7 +81,7 @@ def _port(config: Config, *, runs_here: bool) -> Found:
 def _data_folder(config: Config) -> Found:
     folder = config.data
     if not folder.exists():
-        _require_room(_nearest(folder))
+        _require_free_disk(_nearest(folder))
         return f"{folder} will be made by the first start"
     if not folder.is_dir():
         raise StoreMisused(f"{folder} is no folder", hint="name a folder with --data")
@@ -93,10 +93,10 @@ def _data_folder(config: Config) -> Found:
         )
     if stat.S_IMODE(found.st_mode) & 0o022:
         raise StoreMisused(f"others may write to {folder}", hint=f"chmod go-w {folder}")
-    return f"{folder} is writable, {_require_room(folder) >> 30} GiB free"
+    return f"{folder} is writable, {_require_free_disk(folder) >> 30} GiB free"
 
 
-def _require_room(folder: Path) -> int:
+def _require_free_disk(folder: Path) -> int:
     """Return the free bytes of a folder's disk, in which a file could be made."""
     try:
         with tempfile.TemporaryFile(dir=folder):

@@ -74,7 +74,7 @@ class UserTerminal:
             pass
         except OSError:  # hung up
             self._typed = b""
-        self._await_room()
+        self._send_rest_later()
 
     def handlers(self, group: int) -> dict[int, Callable[[int, FrameType | None], None]]:
         """Return what to do at a new size, at a stop and when going on.
@@ -116,7 +116,7 @@ class UserTerminal:
         if self._typed:  # else the terminal is gone: SIGHUP follows
             self.send_typed()
 
-    def _await_room(self) -> None:
+    def _send_rest_later(self) -> None:
         """Go on when the child's terminal takes the rest; with nothing left, listen again."""
         assert self._selector is not None  # keys come by it alone
         if not self._typed:

@@ -58,7 +58,7 @@ class Owner:
 
         return await asyncio.to_thread(run)
 
-    async def keeps(self, scope: str | None = None, **values: str) -> None:
+    async def keeps(self, scope: str | None = None, **values: str | bytes) -> None:
         session = load_session(self.folder / "home" / ".sealspace" / "session.json")
         async with Client(self.node, session=session) as client:
             for name, value in values.items():
@@ -105,6 +105,14 @@ async def test_secrets_are_variables_and_masked(owner: Owner) -> None:
     ran = await owner.ran("run", "--", "sh", "-c", script, KEPT="kept")
     assert (ran.stdout, ran.returncode) == (b"*** *** x kept\n", 42)
     assert ran.stderr == b"SHORT is too short to be masked in the output\n"
+
+
+async def test_a_secret_of_bytes_is_handed_over_in_base64(owner: Owner) -> None:
+    """Bytes are handed over as clients of other languages see them, and are masked in both forms."""
+    value = bytes(range(128, 160))
+    await owner.keeps(KEY=value)
+    ran = await owner.ran("run", "--", "sh", "-c", 'echo "$KEY"; printf %s "$KEY" | base64 -d; test ${#KEY} = 44')
+    assert (ran.stdout, ran.returncode) == (b"***\n***", 0)
 
 
 async def test_only_and_scope(owner: Owner) -> None:
