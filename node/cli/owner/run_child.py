@@ -85,14 +85,17 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
     with ExitStack() as stack:
         outputs, ends = _streams(terminal, patterns, stack)
         is_apart = terminal is not None or not any(os.isatty(number) for number in range(3))
+        # Before the child starts: what it does first must not meet a terminal or a handler that is not ready.
+        passing = _Passing(is_apart=is_apart)
+        stack.enter_context(passing.handling(terminal))
+        if terminal is not None:
+            stack.enter_context(terminal.raw())
         try:
             child = _started(command, environment, ends, is_apart=is_apart, has_terminal=terminal is not None)
         finally:
             for end in {end for end in ends if end is not None}:
                 os.close(end)  # the child has its own: each stream ends with the child
-        stack.enter_context(_signals(child, terminal, is_apart=is_apart))
-        if terminal is not None:
-            stack.enter_context(terminal.raw())
+        passing.begin(child)
         _Pump(child, outputs, terminal).run()
         number = child.wait()
     return number if number >= 0 else 128 - number
@@ -266,30 +269,55 @@ class _Pump:
             self._outputs.remove(output)
 
 
-@contextmanager
-def _signals(child: "subprocess.Popen[bytes]", terminal: UserTerminal | None, *, is_apart: bool) -> Iterator[None]:
-    """Pass signals on while the block runs; one that was ignored before stays so, for the child too."""
+class _Passing:
+    """Passes signals on to the child; those that come before there is one, when it is there.
 
-    def pass_on(number: int, _frame: FrameType | None) -> None:
+    Args:
+        is_apart: the child is in a session of its own, so that what the terminal sends here is not sent to it.
+    """
+
+    def __init__(self, *, is_apart: bool) -> None:
+        self._is_apart = is_apart
+        self._child: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+
+    def begin(self, child: "subprocess.Popen[bytes]") -> None:
+        """Name the child."""
+        self._child = child
+        while self._early:
+            self.send(self._early.pop(0))
+
+    def send(self, number: int) -> None:
+        """Send a signal to the child, with all its process group where that is its own."""
+        if self._child is None:
+            self._early.append(number)
+            return
         with suppress(ProcessLookupError):
-            if is_apart:
-                os.killpg(child.pid, number)
+            if self._is_apart:
+                os.killpg(self._child.pid, number)
             else:
-                child.send_signal(number)
+                self._child.send_signal(number)
 
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        """The terminal has sent it to the child as well, which decides what follows."""
+    @contextmanager
+    def handling(self, terminal: UserTerminal | None) -> Iterator[None]:
+        """Handle signals while the block runs; one that was ignored before stays so, for the child too."""
 
-    handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(_PASSED_ON, pass_on)
-    handlers |= dict.fromkeys(_FROM_TERMINALS, pass_on if is_apart else leave)
-    if terminal is not None:
-        handlers |= terminal.handlers(child.pid)
-    former = {number: signal.getsignal(number) for number in handlers}
-    for number, handler in handlers.items():
-        if former[number] is not signal.SIG_IGN:
-            signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, handler_before in former.items():
-            signal.signal(number, handler_before)
+        def pass_on(number: int, _frame: FrameType | None) -> None:
+            self.send(number)
+
+        def leave(_number: int, _frame: FrameType | None) -> None:
+            """The terminal has sent it to the child as well, which decides what follows."""
+
+        handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(_PASSED_ON, pass_on)
+        handlers |= dict.fromkeys(_FROM_TERMINALS, pass_on if self._is_apart else leave)
+        if terminal is not None:
+            handlers |= terminal.handlers(self.send)
+        former = {number: signal.getsignal(number) for number in handlers}
+        for number, handler in handlers.items():
+            if former[number] is not signal.SIG_IGN:
+                signal.signal(number, handler)
+        try:
+            yield
+        finally:
+            for number, handler_before in former.items():
+                signal.signal(number, handler_before)

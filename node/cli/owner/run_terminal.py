@@ -76,25 +76,22 @@ class UserTerminal:
             self._typed = b""
         self._send_rest_later()
 
-    def handlers(self, group: int) -> dict[int, Callable[[int, FrameType | None], None]]:
+    def handlers(self, send: Callable[[int], None]) -> dict[int, Callable[[int, FrameType | None], None]]:
         """Return what to do at a new size, at a stop and when going on.
 
         Args:
-            group: the child's process group.
+            send: sends a signal to the child's process group.
         """
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             # SIGTSTP does nothing in a session whose leader's parent is in another: nobody there would wake it.
-            with suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGSTOP)
+            send(signal.SIGSTOP)
             self._give_back()
             os.kill(os.getpid(), signal.SIGSTOP)
 
         def go_on(_number: int, _frame: FrameType | None) -> None:
             self._take()
-            self._copy_size()
-            with suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGCONT)
+            send(signal.SIGCONT)
 
         return {
             signal.SIGWINCH: lambda _number, _frame: self._copy_size(),
@@ -132,6 +129,7 @@ class UserTerminal:
             fcntl.ioctl(self._child_terminal, termios.TIOCSWINSZ, size)
 
     def _take(self) -> None:
+        self._copy_size()  # again: it may have changed while no handler was told
         if self._is_foreground():
             tty.setraw(0, termios.TCSADRAIN)
             self._is_raw = True
