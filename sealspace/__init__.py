@@ -48,6 +48,8 @@ Modules:
     wallets: signers of sign-in messages.
     withdrawals: withdrawals for an owner's network.
 
+Folders: sync.
+
 Example:
     async with Client(url) as client:
         await client.sign_in(new_wallet())

@@ -79,6 +79,10 @@ class NodeGuard:
                 self._failures, self._failed = self._failures + 1, error
                 raise
 
+    def leave_turn(self) -> None:
+        """Let nobody wait for a request that is under way, in a forked process: its parent makes it."""
+        self._turn = asyncio.Lock()
+
     def _fresh(self) -> NodeEvidence | None:
         if self._known is None:
             return None

@@ -97,6 +97,12 @@ class Client:
         """Close the connections."""
         await self._transport.close()
 
+    def leave_connections(self) -> None:
+        """Give up the connections without closing them, in a forked process: they are the parent's."""
+        self._transport.leave_connections()
+        if self._guard is not None:
+            self._guard.leave_turn()
+
     @property
     def url(self) -> str:
         """The node's address."""

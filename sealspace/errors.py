@@ -286,14 +286,14 @@ class NotSignedIn(ClientNotReady):
     """No session is signed in."""
 
     code = "not-signed-in"
-    default_hint = "call `await client.sign_in(wallet)` first, or make the client with a session"
+    default_hint = "call `client.sign_in(wallet)` first, or make the client with a session"
 
 
 class ClientClosed(ClientNotReady):
     """The client was closed; its connections are gone."""
 
     code = "client-closed"
-    default_hint = "make a new client with the same session, or keep the work inside `async with`"
+    default_hint = "make a new client with the same session, or keep the work inside the `with` block"
 
 
 class NotGranted(SealspaceError):

@@ -146,6 +146,7 @@ class Transport:
         self._base = _checked_base(url, allow_plain_http=self._settings.allow_plain_http)
         self._session: aiohttp.ClientSession | None = None
         self._is_closed = False
+        self._left: list[aiohttp.ClientSession | None] = []
         self._before_tokens: Callable[[], Awaitable[object]] | None = None
 
     def guard_tokens(self, check: Callable[[], Awaitable[object]]) -> None:
@@ -191,6 +192,11 @@ class Transport:
         """
         if self._is_closed:
             raise ClientClosed(f"{asked}: this client of {self._base} was closed")
+
+    def leave_connections(self) -> None:
+        """Give up the connections without closing them; they are kept, because collecting them would close them."""
+        self._left.append(self._session)
+        self._session = None
 
     async def require(self, request: Request) -> Answer:
         """Make a request and return its answer if that is a success.

@@ -1,12 +1,14 @@
-"""A real node on loopback, a platform it trusts, and clients on it."""
+"""A real node on loopback, a platform it trusts, and clients on it: asynchronous ones, then synchronous ones."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 from believing import believing
+from either_client import KINDS, NewClient, new_client
 from tests_support import CountingEntropy, FixedClock
 
 from node.config.tree import Config, Hosting
@@ -22,16 +24,17 @@ SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
 
 @dataclass
 class Bench:
-    """One node, its platform, and as many clients as a test wants; all share one clock."""
+    """One node, its platform, and as many clients as a test wants, of one kind; all share one clock."""
 
     node: EmbeddedNode
     platform: SimulatedPlatform
     clock: FixedClock
     entropy: CountingEntropy
     clients: AsyncExitStack
+    new_client: NewClient
 
     async def client(self, session: Session | None = None, *, pinned_node: str | None = None) -> Client:
-        client = Client(
+        client = self.new_client(
             self.node.url,
             session=session,
             pinned_node=pinned_node,
@@ -73,9 +76,16 @@ def config(tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock) -> Co
     return believing(tmp_path, platform, published_at=clock.now())
 
 
+@pytest.fixture(params=KINDS)
+def make_client(request: pytest.FixtureRequest) -> NewClient:
+    """Make a client; each test that asks for one runs with both kinds, and is counted (`tests_support`)."""
+    request.node.user_properties.append(("client", request.param))
+    return partial(new_client, request.param)
+
+
 @pytest.fixture
 async def bench_with(
-    platform: SimulatedPlatform, clock: FixedClock, entropy: CountingEntropy
+    platform: SimulatedPlatform, clock: FixedClock, entropy: CountingEntropy, make_client: NewClient
 ) -> AsyncIterator[Callable[[Config], Awaitable[Bench]]]:
     """Start a node with given settings; everything ends with the test."""
     async with AsyncExitStack() as stack:
@@ -83,7 +93,7 @@ async def bench_with(
         async def start(config: Config) -> Bench:
             node = await stack.enter_async_context(embedded_node(config, clock=clock, entropy=entropy))
             clients = await stack.enter_async_context(AsyncExitStack())
-            return Bench(node, platform, clock, entropy, clients)
+            return Bench(node, platform, clock, entropy, clients, make_client)
 
         yield start
 

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from either_client import NewClient
 from fuzz_strategies import changed_objects, json_values
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,9 +46,10 @@ from tee_backend.node_verifier import TdxNodeVerifier
 
 
 @pytest.fixture
-async def stage(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Stage]:
+async def stage(tmp_path: Path, clock: FixedClock, make_client: NewClient) -> AsyncIterator[Stage]:
     """A guest agent; nodes and clients are started by the tests."""
     async with evidence_stage(tmp_path, clock) as stage:
+        stage.new_client = make_client
         yield stage
 
 

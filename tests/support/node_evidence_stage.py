@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import msgspec
 from aiohttp import web
+from either_client import NewClient
 from simulators.agent import AgentSimulator, agent_on
 from tests_support import CountingEntropy, FixedClock
 from yarl import URL
@@ -95,6 +96,7 @@ class Stage:
     agent: AgentSimulator
     clock: FixedClock
     stack: AsyncExitStack
+    new_client: NewClient = Client
 
     async def start(self, name: str = "node", **settings: Any) -> EmbeddedNode:
         root = self.folder / "root.pem"
@@ -122,7 +124,7 @@ class Stage:
         return relay, f"http://127.0.0.1:{runner.addresses[0][1]}"
 
     async def client(self, url: str, requirement: NodeRequirement | None) -> Client:
-        client = Client(
+        client = self.new_client(
             url,
             require_node_evidence=requirement,
             settings=SETTINGS,

@@ -11,6 +11,7 @@ variable FUZZ_EXAMPLES says how many examples the quickest tests draw (`make fuz
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -155,6 +156,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         number = sum(reason in reported for reported in skipped)
         if number:
             terminalreporter.write_line(f"{number} tests skipped: {reason}")
+    passed = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
+    of_kind = Counter(dict(report.user_properties).get("client") for report in passed)
+    if of_kind["sync"] or of_kind["async"]:
+        both = f"{of_kind['async']} with the asynchronous client, {of_kind['sync']} with the synchronous one"
+        terminalreporter.write_line(f"tests of the SDK that passed: {both}")
     if is_on_postgresql():
         ran = sum(len(terminalreporter.stats.get(outcome, [])) for outcome in ("passed", "failed"))
         terminalreporter.write_line(f"{ran} tests ran with their stores in PostgreSQL")

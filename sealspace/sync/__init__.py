@@ -1,0 +1,158 @@
+"""The SDK without `await`: for Flask and Django, for scripts and notebooks, for programs with threads.
+
+Every name of `sealspace` is here too, with the same arguments, results and errors; methods wait for their result, and
+lists are plain iterators. Facts, errors, wallets and sessions are the same classes: `sealspace.sync.Value` is
+`sealspace.kv.Value`. There is one implementation, the asynchronous one; what is here hands each call to an event loop
+that a client runs in a thread of its own.
+
+Modules:
+    client: one node and one session; where to begin.
+    services: values, secrets, delegations and the other services of a client.
+
+Example:
+    from sealspace.sync import Client, new_wallet
+
+    with Client("http://127.0.0.1:8000") as client:
+        client.sign_in(new_wallet())
+        client.kv().put("greeting", "hello")
+        print(client.kv().get("greeting").body)
+        client.secrets().put("API_KEY", "open sesame")
+        for key in client.kv().list():
+            print(key)
+
+What a program may rely on:
+    - Threads: any number of them may use one client at once.
+    - A running event loop, as in a notebook, does not matter. A call inside a coroutine works, but blocks the loop of
+      this coroutine: there, use the asynchronous client.
+    - Ctrl-C, and whatever else interrupts the waiting, cancels the call; the client remains usable.
+    - After `os.fork` (multiprocessing, `gunicorn --preload`) the client works in both processes; the child makes
+      connections of its own. What one of them signs in to or takes up later, the other does not have.
+    - A program that ends without `close` does not hang; a client that nobody refers to any more closes itself.
+    - `progress` is called in the caller's thread; what it raises cancels the call. Wallets, verifiers and what is
+      uploaded are asked in threads of the client: a wallet or a verifier may not use the client that asks it.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ..client import NodeInfo as NodeInfo
+    from ..client import SignIn as SignIn
+    from ..client import TransportSettings as TransportSettings
+    from ..delegations import allow as allow
+    from ..errors import DecryptDenied as DecryptDenied
+    from ..errors import InvalidInput as InvalidInput
+    from ..errors import NodeRefused as NodeRefused
+    from ..errors import NotFound as NotFound
+    from ..errors import NotGranted as NotGranted
+    from ..errors import NotSignedIn as NotSignedIn
+    from ..errors import PreconditionFailed as PreconditionFailed
+    from ..errors import SealspaceError as SealspaceError
+    from ..errors import SessionExpired as SessionExpired
+    from ..errors import TransportError as TransportError
+    from ..errors import Unauthorized as Unauthorized
+    from ..kv import Value as Value
+    from ..portable import PortableDelegation as PortableDelegation
+    from ..portable import decode_portable as decode_portable
+    from ..portable import encode_portable as encode_portable
+    from ..secrets import Secret as Secret
+    from ..session import Session as Session
+    from ..session import load_session as load_session
+    from ..session import save_session as save_session
+    from ..wallets import Wallet as Wallet
+    from ..wallets import new_wallet as new_wallet
+    from ..wallets import wallet_from_key as wallet_from_key
+    from ..wallets import wallet_from_keystore as wallet_from_keystore
+    from .client import Client as Client
+    from .services import Attestation as Attestation
+    from .services import Backends as Backends
+    from .services import Delegations as Delegations
+    from .services import Encryption as Encryption
+    from .services import Kv as Kv
+    from .services import PublicKv as PublicKv
+    from .services import Receipts as Receipts
+    from .services import Secrets as Secrets
+    from .services import Spaces as Spaces
+    from .services import Withdrawals as Withdrawals
+    from .services import hand_over as hand_over
+    from .services import look_at as look_at
+
+    __version__: str
+else:  # a type checker that saw it would accept every misspelling as a name
+
+    def __getattr__(name: str) -> object:
+        """Import a name on first use: what is synchronous from here, everything else from `sealspace`."""
+        from importlib import import_module
+
+        if name in _OWN:
+            found = getattr(import_module(f"{__name__}.{_OWN[name]}"), name)
+        elif name in __all__:
+            found = getattr(import_module("sealspace"), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        """List what can be imported from here, loaded or not."""
+        return sorted({*globals(), *__all__})
+
+
+_OWN: Final = {
+    "Client": "client",
+    "Attestation": "services",
+    "Backends": "services",
+    "Delegations": "services",
+    "Encryption": "services",
+    "Kv": "services",
+    "PublicKv": "services",
+    "Receipts": "services",
+    "Secrets": "services",
+    "Spaces": "services",
+    "Withdrawals": "services",
+    "hand_over": "services",
+    "look_at": "services",
+}
+
+__all__ = [
+    "Attestation",
+    "Backends",
+    "Client",
+    "DecryptDenied",
+    "Delegations",
+    "Encryption",
+    "InvalidInput",
+    "Kv",
+    "NodeInfo",
+    "NodeRefused",
+    "NotFound",
+    "NotGranted",
+    "NotSignedIn",
+    "PortableDelegation",
+    "PreconditionFailed",
+    "PublicKv",
+    "Receipts",
+    "SealspaceError",
+    "Secret",
+    "Secrets",
+    "Session",
+    "SessionExpired",
+    "SignIn",
+    "Spaces",
+    "TransportError",
+    "TransportSettings",
+    "Unauthorized",
+    "Value",
+    "Wallet",
+    "Withdrawals",
+    "__version__",
+    "allow",
+    "decode_portable",
+    "encode_portable",
+    "hand_over",
+    "load_session",
+    "look_at",
+    "new_wallet",
+    "save_session",
+    "wallet_from_key",
+    "wallet_from_keystore",
+]

@@ -1,0 +1,467 @@
+"""The synchronous client and the thread that it runs: many callers, forks, interrupts, running loops, the end."""
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from running_node import RunningNode, running_node, until
+from tests_support import REPOSITORY
+
+from capabilities.signatures import Ed25519Signer, WalletSigner
+from sealspace.errors import ClientClosed, ClientNotReady, NotFound
+from sealspace.session import save_session
+from sealspace.sync import Client
+from sealspace.transport import TransportSettings
+from sealspace.wallets import new_wallet
+
+WAIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+    """A node in processes of its own; each test signs in a new owner."""
+    with running_node(tmp_path_factory.mktemp("node"), workers=1) as node:
+        yield node
+
+
+@pytest.fixture
+def client(node: RunningNode) -> Iterator[Client]:
+    """A client of a new owner."""
+    with Client(node.url) as client:
+        client.sign_in(new_wallet())
+        yield client
+
+
+def loop_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "sealspace.sync"]
+
+
+def program(node: RunningNode, folder: Path, text: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with `client`, which is signed in, and return what came of it; it prints what threads it left."""
+    with Client(node.url) as client:
+        session = client.sign_in(new_wallet())
+    save_session(session, folder / "session.json")
+    head = (
+        "import atexit, os, threading\n"
+        # Registered first, it runs last.
+        "left = lambda: [one.name for one in threading.enumerate() if one.name == 'sealspace.sync']\n"
+        "atexit.register(lambda: os.write(1, b'threads left: %a\\n' % left()))\n"
+        "from pathlib import Path\n"
+        "from sealspace.session import load_session\n"
+        "from sealspace.sync import Client\n"
+        f"client = Client({node.url!r}, session=load_session(Path('session.json')))\n"
+    )
+    return subprocess.run(
+        # From 3.12 on Python warns about a fork in a process with threads.
+        [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning", "-c", head + text],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+
+
+def outcome(ran: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+# --- threads -------------------------------------------------------------------------------------------------------
+
+
+def test_many_threads_use_one_client(client: Client) -> None:
+    """Each call gets its own answer, whoever else asks meanwhile; one thread serves them all."""
+    kv, before = client.kv(), len(loop_threads())
+
+    def put_and_get(at: int) -> bytes:
+        kv.put(f"many/{at}", str(at))
+        return kv.get(f"many/{at}").body
+
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(put_and_get, range(100)))
+    assert found == [str(at).encode() for at in range(100)]
+    assert sorted(kv.list("many/")) == sorted(f"many/{at}" for at in range(100))
+    assert len(loop_threads()) == before
+
+
+def test_the_thread_begins_with_the_first_call_and_ends_with_close(node: RunningNode) -> None:
+    """A client that was only made has no thread, and one that was closed has none any more; it may be closed twice."""
+    before = len(loop_threads())
+    client = Client(node.url)
+    assert len(loop_threads()) == before
+    assert client.info().node_id.startswith("did:key:")
+    assert len(loop_threads()) == before + 1
+    client.close()
+    client.close()
+    assert len(loop_threads()) == before
+    with pytest.raises(ClientClosed):
+        client.info()
+    assert len(loop_threads()) == before
+
+
+def test_a_thread_that_cannot_be_started(node: RunningNode) -> None:
+    """The call says so, and the next one tries again."""
+    with Client(node.url) as client:
+        before = threading.stack_size(1 << 46)  # more than there is
+        try:
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="thread"):
+                    client.info()
+        finally:
+            threading.stack_size(before)
+        assert client.info().node_id.startswith("did:key:")
+
+
+def test_a_client_that_nobody_refers_to_ends_its_thread(node: RunningNode) -> None:
+    """A forgotten client leaves nothing behind; a service of it keeps it in use."""
+    before = len(loop_threads())
+    client = Client(node.url)
+    client.sign_in(new_wallet())
+    kv = client.kv()
+    del client
+    gc.collect()
+    kv.put("a", "1")
+    assert len(loop_threads()) == before + 1
+    del kv
+    gc.collect()
+    until(lambda: len(loop_threads()) == before)
+
+
+def test_closing_ends_the_calls_of_other_threads(client: Client) -> None:
+    """A call that is under way when the client is closed says so, and nobody waits for ever."""
+    asked, answer = threading.Event(), threading.Event()
+
+    class Slow:
+        address, chain_id, did = WALLET.address, WALLET.chain_id, WALLET.did
+
+        def sign_eip191(self, text: str) -> bytes:
+            asked.set()
+            assert answer.wait(WAIT_S)
+            return WALLET.sign_eip191(text)
+
+    with ThreadPoolExecutor(2) as pool:
+        signing = pool.submit(client.sign_in, Slow())
+        assert asked.wait(WAIT_S)
+        reading = pool.submit(client.kv().get, "a")
+        closing = threading.Thread(target=client.close)
+        closing.start()
+        answer.set()
+        for call in (signing, reading):
+            with pytest.raises(ClientClosed):
+                call.result(WAIT_S)
+        closing.join(WAIT_S)
+    assert not closing.is_alive()
+
+
+def test_a_wallet_may_not_use_the_client_that_asks_it(client: Client) -> None:
+    """It is asked in the client's own thread, which would wait for itself; that is an error at once, not for ever."""
+
+    class Curious:
+        address, chain_id, did = WALLET.address, WALLET.chain_id, WALLET.did
+
+        def sign_eip191(self, text: str) -> bytes:
+            client.kv().get("a")
+            return WALLET.sign_eip191(text)
+
+    with pytest.raises(ClientNotReady, match="wait for itself"):
+        client.sign_in(Curious())
+    client.kv().put("a", "1")
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, TimeoutError])
+def test_whatever_a_wallet_raises_reaches_the_caller(client: Client, kind: type[BaseException]) -> None:
+    """Also what ends a program: the caller gets it, and the client is as good as before."""
+
+    class Leaving:
+        address, chain_id, did = WALLET.address, WALLET.chain_id, WALLET.did
+
+        def sign_eip191(self, text: str) -> bytes:
+            raise kind("no more")
+
+    for _ in range(2):
+        with pytest.raises(kind, match="no more"):
+            client.sign_in(Leaving())
+    client.kv().put("a", "1")
+
+
+WALLET = WalletSigner(bytes([7]) * 32)
+
+
+def test_an_error_shows_the_line_that_called(client: Client) -> None:
+    """The traceback leads from the caller's own line into the client."""
+    with pytest.raises(NotFound) as raised:
+        client.kv().get("absent")
+    names = [entry.name for entry in raised.traceback]
+    assert names[0] == "test_an_error_shows_the_line_that_called"
+    assert "get" in names
+
+
+# --- lists ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_iteration_that_is_abandoned(client: Client) -> None:
+    """Half a list needs nothing more: the client is used, and closed, as ever."""
+    kv = client.kv()
+    for at in range(5):
+        kv.put(f"half/{at}", "1")
+    keys = kv.list("half/", page_keys=2)
+    assert [next(keys), next(keys), next(keys)] == ["half/0", "half/1", "half/2"]
+    del keys
+    gc.collect()
+    for key in kv.list("half/", page_keys=1):
+        assert key == "half/0"
+        break
+    assert list(kv.list("half/", page_keys=3)) == [f"half/{at}" for at in range(5)]
+    waiting = kv.list("half/", page_keys=2)
+    next(waiting)
+    client.close()
+    with pytest.raises(ClientClosed):
+        list(waiting)
+
+
+def test_two_threads_share_no_iteration(client: Client) -> None:
+    """Iterations side by side do not mix."""
+    kv = client.kv()
+    for at in range(20):
+        kv.put(f"side/{at:02}", "1")
+    expected = [f"side/{at:02}" for at in range(20)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda size: list(kv.list("side/", page_keys=size)), (1, 3, 7, 20))) == [expected] * 4
+
+
+# --- transfers -------------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_called_in_the_caller_s_thread(client: Client, tmp_path: Path) -> None:
+    """In order, all of it before the call returns; it may use the client itself."""
+    kv, threads, moves = client.kv(), set(), []
+
+    def note(moved_bytes: int, size_bytes: int | None) -> None:
+        threads.add(threading.get_ident())
+        moves.append(moved_bytes)
+        kv.put("progress", str(moved_bytes))
+
+    pieces = [bytes(100_000)] * 5
+    kv.upload("large", iter(pieces), progress=note)
+    assert moves == [100_000 * at for at in range(1, 6)]
+    moves.clear()
+    kv.download("large", tmp_path / "large", progress=note)
+    assert moves == sorted(moves) and moves[-1] == 500_000
+    assert threads == {threading.get_ident()}
+    assert kv.get("progress").body == b"500000"
+    assert b"".join(kv.stream("large")) == b"".join(pieces)
+
+
+def test_a_progress_that_raises_cancels_the_call(client: Client, tmp_path: Path) -> None:
+    """The caller gets what it raised; nothing is stored, nothing is left on disk, and the client goes on."""
+    kv, stop = client.kv(), threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        yield b"first"
+        assert stop.wait(WAIT_S)
+        yield b"second"
+
+    def give_up(moved_bytes: int, size_bytes: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kv.upload("up", pieces(), progress=give_up)
+    stop.set()  # the call is cancelled already, so that what follows is not sent
+    with pytest.raises(NotFound):
+        kv.get("up")
+    kv.put("down", bytes(3_000_000))
+    with pytest.raises(KeyboardInterrupt):
+        kv.download("down", tmp_path / "down", progress=give_up)
+    until(lambda: list(tmp_path.iterdir()) == [])
+
+
+def test_a_stream_that_is_abandoned(client: Client) -> None:
+    """Pieces of a large value, of which one is read: the rest is not, and the client goes on."""
+    kv = client.kv()
+    kv.upload("large", [bytes(1_000_000)] * 20)
+    for _ in range(3):
+        stream = kv.stream("large")
+        assert next(stream)
+        del stream
+    assert kv.get("large", max_bytes=30_000_000).body == bytes(20_000_000)
+
+
+# --- event loops -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_loop_that_runs_in_the_same_thread(client: Client) -> None:
+    """A cell of a notebook, and a coroutine, call as any code does; only their own loop waits."""
+    client.kv().put("a", "1")
+    assert client.kv().get("a").body == b"1"
+    assert list(client.kv().list()) == ["a"]
+    assert [b"1", b"1"] == [
+        value.body for value in await asyncio.gather(*(asyncio.to_thread(client.kv().get, "a") for _ in range(2)))
+    ]
+
+
+def test_a_call_inside_a_loop_inside_a_call(client: Client, node: RunningNode) -> None:
+    """What a wallet does with another client, in a loop of its own, meets neither's loop."""
+    with Client(node.url) as other:
+        other.sign_in(new_wallet())
+
+        class Nested:
+            address, chain_id, did = WALLET.address, WALLET.chain_id, WALLET.did
+
+            def sign_eip191(self, text: str) -> bytes:
+                other.kv().put("signed", "1")
+                return WALLET.sign_eip191(text)
+
+        client.sign_in(Nested())
+        assert other.kv().get("signed").body == b"1"
+
+
+# --- interrupts ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def interrupted() -> Iterator[Callable[[], None]]:
+    """Give what sends SIGINT to the main thread."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Halting:
+    """A server that never answers its first request: it interrupts the main thread, and notes that the client left."""
+
+    def __init__(self, interrupt: Callable[[], None]) -> None:
+        self._interrupt = interrupt
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.left = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with self._socket:
+            first = self._socket.accept()[0]
+            with first:
+                assert first.recv(4096)
+                self._interrupt()
+                if first.recv(4096) == b"":
+                    self.left.set()
+            second = self._socket.accept()[0]
+            with second:
+                assert second.recv(4096)
+                body = json.dumps({"protocol": 1, "nodeId": Ed25519Signer(bytes(32)).did}).encode()
+                second.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+                second.recv(4096)
+
+    def close(self) -> None:
+        self._thread.join(WAIT_S)
+        assert not self._thread.is_alive()
+
+
+def test_an_interrupt_cancels_the_call() -> None:
+    """Ctrl-C ends the waiting at once and the request with it; the client is used again."""
+    with interrupted() as interrupt:
+        server = Halting(interrupt)
+        with Client(server.url, settings=TransportSettings(tries=1, timeout_s=WAIT_S)) as client:
+            with pytest.raises(KeyboardInterrupt):
+                client.info()
+            assert server.left.wait(WAIT_S)
+            assert client.info().node_id == Ed25519Signer(bytes(32)).did
+    server.close()
+
+
+# --- forks -----------------------------------------------------------------------------------------------------------
+
+FORKED = """
+import os, sys, threading
+from sealspace.transport import TransportSettings
+client = Client(client.url, session=client.session, settings=TransportSettings(tries=1, timeout_s=30))
+kv = client.kv()
+kv.put("before", "1")
+busy = [threading.Thread(target=lambda: [kv.get("before") for _ in range(40)]) for _ in range(4)]
+[one.start() for one in busy]
+children = []
+for at in range(4):
+    if (child := os.fork()) == 0:
+        assert kv.get("before").body == b"1"
+        kv.put(f"child/{at}", "1")
+        assert len(threading.enumerate()) == 2
+        %s
+        sys.exit(0)
+    children.append(child)
+[one.join() for one in busy]
+assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+assert list(kv.list("child/")) == [f"child/{at}" for at in range(4)]
+%s
+print("done")
+"""
+
+
+@pytest.mark.parametrize("ends", ["", "client.close()"], ids=["unclosed", "closed"])
+def test_a_client_works_on_both_sides_of_a_fork(node: RunningNode, tmp_path: Path, ends: str) -> None:
+    """Connected before, used by threads meanwhile: each child connects anew, and the parent's connections stay."""
+    in_each = "threads left: []\n"
+    assert outcome(program(node, tmp_path, FORKED % (ends, ends))) == (0, 4 * in_each + "done\n" + in_each, "")
+
+
+def test_a_pool_of_forked_processes(node: RunningNode, tmp_path: Path) -> None:
+    """What a web server's workers do with a client that was made, and used, before they were started."""
+    text = """
+import multiprocessing
+kv = client.kv()
+kv.put("a", "1")
+def read(at):
+    return kv.get("a").body + str(at).encode()
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    print(pool.map(read, range(3)))
+"""
+    assert outcome(program(node, tmp_path, text)) == (0, "[b'10', b'11', b'12']\nthreads left: []\n", "")
+
+
+# --- the end of the program ------------------------------------------------------------------------------------------
+
+ENDS = {
+    "unclosed": "client.kv().put('a', '1')",
+    "unclosed-many": "many = [Client(client.url) for _ in range(5)]\n[one.info() for one in many]",
+    "half-a-list": "kv = client.kv(); kv.put('a', '1'); kv.put('b', '1'); keys = kv.list(page_keys=1); next(keys)",
+    "never-used": "",
+    "used-at-exit": "client.info(); atexit.register(lambda: client.kv().put('a', '1'))",
+    "called-in-a-daemon": (
+        "import threading, socket\n"
+        "silent = socket.create_server(('127.0.0.1', 0))\n"
+        "held = Client(f'http://127.0.0.1:{silent.getsockname()[1]}')\n"
+        "threading.excepthook = lambda args: None\n"
+        "threading.Thread(target=held.info, daemon=True).start()\n"
+        "connection = silent.accept()[0]\n"
+        "connection.recv(1)\n"
+        "silent.close(); connection.detach()"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", ENDS.values(), ids=ENDS)
+def test_a_program_ends_without_close(node: RunningNode, tmp_path: Path, text: str) -> None:
+    """Nothing hangs, nothing is printed, no warning is raised."""
+    assert outcome(program(node, tmp_path, text + "\nprint('done')\n")) == (0, "done\nthreads left: []\n", "")
+
+
+def test_an_interrupted_program_ends(node: RunningNode, tmp_path: Path) -> None:
+    """Ctrl-C in the middle of a program that never closes: the status of an interrupt, and no hanging."""
+    ran = program(
+        node, tmp_path, "import os, signal\nclient.info()\nos.kill(os.getpid(), signal.SIGINT)\nclient.info()\n"
+    )
+    assert ran.returncode == -signal.SIGINT
+    assert ran.stderr.rstrip().endswith("KeyboardInterrupt")
