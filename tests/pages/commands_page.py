@@ -49,6 +49,7 @@ _AT_TIMES: Final = {
     "verify": "a login with `--require-node-evidence`, and what follows it",
     "postgres": "a store in a database: `store.url`",
     "s3": "large values in a bucket: `objects.url`",
+    "yaml": "`secret import` of YAML",
 }
 
 

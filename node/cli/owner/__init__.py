@@ -38,4 +38,5 @@ Modules:
     template: `sealspace template`.
     wallet_files: files with a wallet's key.
     who: `sealspace logout`, `whoami` and `status`.
+    yaml_values: names and values of a YAML file.
 """

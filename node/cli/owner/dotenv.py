@@ -65,7 +65,7 @@ def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
         start = _START.match(text, at)
         if start is None:
             raise BrokenEntry(f"{where} is not NAME=VALUE", hint=f"write NAME='VALUE', or # before it; {_NAME_HINT}")
-        _take(values, start["name"], where)
+        take_entry(values, start["name"], where)
         values[start["name"]], at = _value(text, start.end(), where)
     return values
 
@@ -91,7 +91,7 @@ def parse_values(data: bytes) -> dict[str, str | bytes]:
     values: dict[str, str | bytes] = {}
     for number, (name, member) in enumerate(members.items(), 1):
         where = f"member {number}"
-        _take(values, name, where)
+        take_entry(values, name, where)
         values[name] = _of_member(member, where)
     return values
 
@@ -131,7 +131,7 @@ def _text(data: bytes) -> str:
         raise InvalidInput("the file is not UTF-8", hint="convert it, or use JSON with base64") from None
 
 
-def _take(values: Mapping[str, str | bytes], name: str, where: str) -> None:
+def take_entry(values: Mapping[str, str | bytes], name: str, where: str) -> None:
     """Refuse a name that cannot be used; it is not in the message: what was taken for a name may be a value."""
     if not is_secret_name(name):
         raise BrokenEntry(f"{where} has no name that a secret can have", hint=_NAME_HINT)

@@ -18,8 +18,10 @@ from .dotenv import MAX_FILE_BYTES, encode_dotenv, parse_dotenv, parse_values, v
 from .owner_profile import OwnerHome, owner_home
 from .secret import scope_option, yes_option
 
-Format = Literal["env", "json"]
-FORMATS: Final[tuple[Format, ...]] = ("env", "json")
+Written = Literal["env", "json"]
+WRITTEN: Final[tuple[Written, ...]] = ("env", "json")
+Format = Literal["env", "json", "yaml"]
+FORMATS: Final[tuple[Format, ...]] = (*WRITTEN, "yaml")
 
 
 @click.command(
@@ -33,14 +35,14 @@ FORMATS: Final[tuple[Format, ...]] = ("env", "json")
 @click.option("--dry-run", is_flag=True, help="Print what would be stored, names only, and store nothing.")
 @yes_option
 def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, yes: bool) -> None:
-    """Store every secret of FILE: a .env file, or JSON, one object of names and texts; - is standard input.
+    """Store every secret of FILE: a .env file, JSON or YAML, one object of names and texts; - is standard input.
 
     All are checked and sealed before the first is written, and the names are shown first. A person is asked; without
     one, --yes is needed where a secret would be replaced.
     """
     form = form or _form_of(file)
     data = _read(file)
-    values = parse_dotenv(data) if form == "env" else parse_values(data)
+    values = _parsed(data, form)
     if not values:
         words(f"no secrets in {file}")
         return
@@ -64,7 +66,7 @@ def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, y
     epilog="Example: `sealspace secret export --format json --out secrets.json`.",
 )
 @scope_option
-@click.option("--format", "form", type=click.Choice(FORMATS), default="env", show_default=True, help="What to write.")
+@click.option("--format", "form", type=click.Choice(WRITTEN), default="env", show_default=True, help="What to write.")
 @click.option(
     "--out",
     metavar="FILE",
@@ -72,7 +74,7 @@ def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, y
     help="Into a file that only you can read, instead of standard output.",
 )
 @yes_option
-def export(scope: str | None, form: Format, out: Path | None, yes: bool) -> None:
+def export(scope: str | None, form: Written, out: Path | None, yes: bool) -> None:
     """Open every secret of a scope and write names and values, as `import` reads them.
 
     A person is asked before a file is replaced.
@@ -96,10 +98,17 @@ def export(scope: str | None, form: Format, out: Path | None, yes: bool) -> None
 
 def _form_of(file: Path) -> Format:
     if str(file) == "-":
-        raise InvalidInput("standard input does not say what it is", hint="add --format env or --format json")
-    if file.suffix in (".yaml", ".yml"):
-        raise InvalidInput("YAML is not read: one text there has several meanings", hint="give it as JSON or as .env")
-    return "json" if file.suffix == ".json" else "env"
+        raise InvalidInput("standard input does not say what it is", hint="add --format env, json or yaml")
+    by_suffix: dict[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "yaml"}
+    return by_suffix.get(file.suffix, "env")
+
+
+def _parsed(data: bytes, form: Format) -> dict[str, str | bytes]:
+    if form == "yaml":
+        from .yaml_values import parse_yaml_values  # needs the extra `yaml`; nothing else here does
+
+        return parse_yaml_values(data)
+    return parse_dotenv(data) if form == "env" else parse_values(data)
 
 
 def _read(file: Path) -> bytes:

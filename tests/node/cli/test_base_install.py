@@ -254,6 +254,15 @@ async def test_a_client_that_is_not_installed_names_its_extra(
     assert _names_the_extra(ended, extra), ended
 
 
+def test_yaml_names_its_extra(environments: dict[str, Environment], tmp_path: Path) -> None:
+    """A file of secrets in YAML is read with an extra; the same command reads JSON without it."""
+    for name, text in (("values.yaml", "A: 1"), ("values.json", "{}")):
+        (tmp_path / name).write_text(text)
+    base = environments["base"]
+    assert _names_the_extra(base.run("secret", "import", str(tmp_path / "values.yaml")), "yaml")
+    assert base.run("secret", "import", str(tmp_path / "values.json")).status == 0
+
+
 def test_another_module_that_is_missing_is_a_fault() -> None:
     """Only a module that an extra installs is explained; a module of ours that is not there is an error of ours."""
     group = LazyGroup({"absent": Row("node.cli.absent", "absent", "Is not there.")}, name="group")

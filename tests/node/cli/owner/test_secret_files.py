@@ -205,8 +205,8 @@ async def test_nothing_is_half_done(desk: OwnerDesk, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "more", "hint"),
     [
-        ("values.yaml", "A: 1", (), "give it as JSON or as .env"),
-        ("-", "A=1", (), "add --format env or --format json"),
+        ("values.yaml", "- A", (), 'write NAME: "VALUE", one a line'),
+        ("-", "A=1", (), "add --format env, json or yaml"),
         ("values.json", "A=1", (), 'write {"NAME": "VALUE"}'),
     ],
 )
