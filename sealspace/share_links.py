@@ -5,7 +5,7 @@
 Whoever has the link has the key: keep it as you would keep a password, and hand it to one person.
 
 Example:
-    link = decode_share_link("https://app.example/share/tc1:eyJr…")
+    link = decode_share_link(text)  # "https://app.example/share/tc1:eyJr…"
     async with Client(link.portable.host, session=link.session()) as client:
         print((await client.kv(link.portable.space_id).get(link.path)).body)
 """

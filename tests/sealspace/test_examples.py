@@ -23,6 +23,7 @@ from sealspace.manifests import compose_manifests, parse_manifest, resolve_manif
 from sealspace.printable import printable
 from sealspace.published import statement_json
 from sealspace.session import key_session
+from sealspace.share_links import encode_share_link
 from sealspace.transport import Transport, TransportSettings
 from tee_backend.attestation.report_data import report_data
 from tee_backend.attestation.trust_root import parse_trust_root
@@ -115,6 +116,7 @@ async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
     await client.secrets().delete("API_KEY")
     friend = await bench.client(key_session(SEED))
     network = client.encryption.network()
+    await client.kv().put("given", b"1")
     portable = await client.delegations.delegate(
         friend.session.did, [allow(f"{client.kv().space.text}/kv/given", "tinycloud.kv/get")]
     )
@@ -140,6 +142,7 @@ async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
         "descriptor": await client.encryption.descriptor(network),
         "portable": portable,
         "cid": portable.cid,
+        "text": f"https://app.example/share/{encode_share_link(SEED, portable, now=bench.clock.now())}",
         "domain": domain,
         "report_data": report_data,
         "new_receiver_key": new_receiver_key,

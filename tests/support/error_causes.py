@@ -36,7 +36,7 @@ from sealspace.network_pins import NetworkPin
 from sealspace.node_evidence import NodePolicy
 from sealspace.portable import decode_portable
 from sealspace.session import Session, decode_session, key_session
-from sealspace.transport import Request, TransportSettings
+from sealspace.transport import Request, Transport, TransportSettings
 from sealspace.wallets import wallet_from_keystore
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
@@ -330,7 +330,8 @@ async def _not_covered(world: World) -> None:
         expires_at=world.bench.clock.now() + 60,
     )
     token = mint(agent.session.signer, claims, world.bench.entropy)
-    await agent._transport.require(Request("POST", "/invoke", mint=lambda: token))
+    async with Transport(world.bench.node.url) as transport:
+        await transport.require(Request("POST", "/invoke", mint=lambda: token))
 
 
 async def granted(world: World) -> tuple[Client, Client, Any]:
