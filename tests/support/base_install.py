@@ -114,12 +114,15 @@ def environment(folder: Path, *extras: str) -> Environment:
     site.mkdir(parents=True)
     for package in PACKAGES:
         (site / package).symlink_to(REPOSITORY / package)
-    stated = _project()
-    wanted = [*stated["dependencies"], *requirements_of(*extras)]
-    for found in _closure(wanted):
+    link_dependencies(site, *extras)
+    return Environment(site)
+
+
+def link_dependencies(site: Path, *extras: str) -> None:
+    """Put links into a folder of packages to all that the base install and some extras require."""
+    for found in _closure([*_project()["dependencies"], *requirements_of(*extras)]):
         for name in top_level(found):
             (site / name).symlink_to(Path(str(found.locate_file(name))))
-    return Environment(site)
 
 
 def stated_extras() -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from tests_support import fuzzed
 
 from node.cli.owner.dotenv import MAX_ENTRIES, BrokenEntry
 from node.cli.owner.yaml_values import parse_yaml_values
@@ -76,8 +77,9 @@ def test_what_a_library_writes_is_read(values: dict[str, str]) -> None:
     assert parse_yaml_values(yaml.safe_dump(values, allow_unicode=True).encode()) == values
 
 
+@fuzzed()
 @given(st.binary(max_size=300) | st.text(alphabet="A:\n- &*!|>'\"{}[]#,?%~", max_size=60).map(str.encode))
-def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+def test_fuzz_any_bytes(data: bytes) -> None:
     """A value or our own error."""
     try:
         values = parse_yaml_values(data)
