@@ -22,6 +22,7 @@ from .dotenv import MAX_FILE_BYTES, BrokenEntry, take_entry
 
 _STR: Final = (None, "!", "tag:yaml.org,2002:str")
 _BINARY: Final = "tag:yaml.org,2002:binary"
+_FOLDED: Final = frozenset("\x85\u2028\u2029")  # the parser takes them for line breaks, and makes them blanks
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 
@@ -52,6 +53,11 @@ def _events(data: bytes) -> Iterator[yaml.Event]:
         text = data.decode()
     except UnicodeDecodeError:
         raise InvalidInput("the file is not UTF-8", hint="convert it, or tag bytes !!binary and write base64") from None
+    if not _FOLDED.isdisjoint(text):
+        raise InvalidInput(
+            "the file contains a line break of Unicode, which YAML would change",
+            hint='write it as an escape in double quotes: "\\N", "\\L" or "\\P"',
+        )
     return iter(yaml.parse(text, Loader=yaml.SafeLoader))
 
 
