@@ -28,8 +28,9 @@ What a program may rely on:
     - After `os.fork` (multiprocessing, `gunicorn --preload`) the client works in both processes; the child makes
       connections of its own. What one of them signs in to or takes up later, the other does not have.
     - A program that ends without `close` does not hang; a client that nobody refers to any more closes itself.
-    - `progress` is called in the caller's thread; what it raises cancels the call. Wallets, verifiers and what is
-      uploaded are asked in threads of the client: a wallet or a verifier may not use the client that asks it.
+    - `progress` is called in the caller's thread, beside the transfer; what it raises cancels the call. Wallets,
+      verifiers and what is uploaded are asked in threads of the client: a wallet or a verifier may not use the client
+      that asks it.
 """
 
 from typing import TYPE_CHECKING, Final

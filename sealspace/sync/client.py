@@ -84,6 +84,7 @@ class Client(Bridged[asynchronous.Client]):
         self._thread.close()
 
     info = called(asynchronous.Client.info)
+    release_terms = called(asynchronous.Client.release_terms)
     node_attestation = called(asynchronous.Client.node_attestation)
     node_evidence = called(asynchronous.Client.node_evidence)
     sign_in = called(asynchronous.Client.sign_in)

@@ -85,6 +85,7 @@ class Encryption(Bridged[encryption.Encryption]):
     accept = changed(encryption.Encryption.accept)
     ensure_network = called(encryption.Encryption.ensure_network)
     revoke_network = called(encryption.Encryption.revoke_network)
+    policy = called(encryption.Encryption.policy)
     set_policy = called(encryption.Encryption.set_policy)
     encrypt = called(encryption.Encryption.encrypt)
     decrypt = called(encryption.Encryption.decrypt)
@@ -116,6 +117,7 @@ class Backends(Bridged[backends.Backends]):
     """Granting to backends by what was seen; made by `Client.backends`. As `sealspace.backends.Backends`."""
 
     look = called(backends.Backends.look)
+    require_judgeable = called(backends.Backends.require_judgeable)
     resources = passed(backends.Backends.resources)
     grant = called(backends.Backends.grant)
 

@@ -264,8 +264,8 @@ def test_progress_is_called_in_the_caller_s_thread(client: Client, tmp_path: Pat
     assert b"".join(kv.stream("large")) == b"".join(pieces)
 
 
-def test_a_progress_that_raises_cancels_the_call(client: Client, tmp_path: Path) -> None:
-    """The caller gets what it raised; nothing is stored, nothing is left on disk, and the client goes on."""
+def test_a_progress_that_raises_cancels_the_call(client: Client) -> None:
+    """The caller gets what it raised; nothing is stored, and the client goes on."""
     kv, stop = client.kv(), threading.Event()
 
     def pieces() -> Iterator[bytes]:
@@ -281,10 +281,7 @@ def test_a_progress_that_raises_cancels_the_call(client: Client, tmp_path: Path)
     stop.set()  # the call is cancelled already, so that what follows is not sent
     with pytest.raises(NotFound):
         kv.get("up")
-    kv.put("down", bytes(3_000_000))
-    with pytest.raises(KeyboardInterrupt):
-        kv.download("down", tmp_path / "down", progress=give_up)
-    until(lambda: list(tmp_path.iterdir()) == [])
+    kv.put("up", "the client goes on")
 
 
 def test_a_stream_that_is_abandoned(client: Client) -> None:
