@@ -6,6 +6,7 @@ code. It knows nothing of HTTP: `node.http.messages.refusals` maps codes to stat
 Modules:
     attempts: read, judge, plan, commit; and again when rows changed in between.
     authorise: from the text of an invocation to a judged call.
+    bound_facts: facts that bind a token to one route.
     errors: errors of operations.
     kinds: requests that have a route of their own.
     readiness: whether writes work.

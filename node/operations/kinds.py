@@ -8,14 +8,12 @@ from typing import Final
 
 from capabilities.abilities import DECRYPT, DELEGATION_STATUS, REVOKE
 from capabilities.errors import WrongKind
-from capabilities.facts import POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
 from capabilities.resources import OpaqueResource
 from capabilities.tokens import Invocation
-from encryption_network.requests import ADMIN_TYPE
 
+from .bound_facts import check_unbound
 from .releases.decrypt import is_about_network
 
-_FACTS: Final = frozenset({ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT})
 _OF_DELEGATIONS: Final = frozenset({REVOKE, DELEGATION_STATUS})
 _OWN: Final = "sealspace."
 
@@ -32,10 +30,7 @@ def check_call(invocation: Invocation) -> None:
     Raises:
         WrongKind: a fact binds it to another route, or a capability is only valid for one.
     """
-    for fact in invocation.facts:
-        stated = fact.get("type") if isinstance(fact, dict) else None
-        if isinstance(stated, str) and stated in _FACTS:
-            raise WrongKind
+    check_unbound(invocation)
     for capability in invocation.capabilities:
         ability, resource = capability.ability, capability.resource
         if ability.startswith(_OWN):  # policies, withdrawals, receipts

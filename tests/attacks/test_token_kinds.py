@@ -209,6 +209,11 @@ async def receipts(scene: Scene) -> Sent:
     return scene.to_node({scene.owner.network: [READ_RECEIPTS]})
 
 
+async def policy_question(scene: Scene) -> Sent:
+    """A question for the owner's policy."""
+    return scene.to_node({scene.owner.network: [SET_POLICY]})
+
+
 KINDS: Final[dict[str, Callable[[Scene], Awaitable[Sent]]]] = {
     "delegation": grant,
     "delegation to oneself": grant_to_itself,
@@ -227,6 +232,7 @@ KINDS: Final[dict[str, Callable[[Scene], Awaitable[Sent]]]] = {
     "policy": policy,
     "withdrawal": withdrawal,
     "receipts question": receipts,
+    "policy question": policy_question,
 }
 
 # --- routes --------------------------------------------------------------------------------------------------------
@@ -291,6 +297,7 @@ PLACES: Final[dict[str, Place]] = {
     "…/revoke": Place("POST", f"{_NETWORK}/revoke", no_body, "second"),
     "…/decrypt": Place("POST", f"{_NETWORK}/decrypt", body_of(decrypt)),
     "…/policy": Place("PUT", f"{_NETWORK}/policy", body_of(policy)),
+    "GET …/policy": Place("GET", f"{_NETWORK}/policy", no_body),
     "…/withdraw": Place("POST", f"{_NETWORK}/withdraw", body_of(withdrawal)),
     "…/receipts": Place("GET", f"{_NETWORK}/receipts", no_body),
     "…/receipts/<digest>": Place("GET", f"{_NETWORK}/receipts/{{digest}}", no_body),
@@ -360,4 +367,4 @@ def test_the_table_is_whole() -> None:
     assert reading == {(place.method, place.path) for place in PLACES.values()}
     pairs = sum(map(len, TABLE.values()))
     print(f"{len(KINDS)} kinds on {len(PLACES)} routes: {pairs} pairs")
-    assert pairs == 17 * 14
+    assert pairs == 18 * 15

@@ -358,7 +358,7 @@ async def test_the_operators_files_are_verified_without_the_node(
     assert (await run("admin", "receipts", "list", "--data", data, "--network", owner.network))[1] == (
         receipt.read_text() + "\n"
     )
-    listed = await run("admin", "receipts", "list", "--data", data, "--json")
+    listed = await run("admin", "receipts", "list", "--data", data, "--network", owner.network, "--json")
     assert listed == (0, f"[{receipt.read_text()}]\n")
     anybody = ("receipts", "verify", str(receipt), "--evidence", str(folder / "documents"), "--trust-root", str(root))
     judge = (*anybody, "--node-did", stage.node_did)

@@ -12,6 +12,7 @@ from spaces.store.contract import Record
 
 from ...services import Services
 from ..authorise import admit_token
+from ..bound_facts import check_unbound
 from ..errors import NetworkUnknown, SessionNotBound
 
 
@@ -26,6 +27,7 @@ def admitted_reader(services: Services, header: str, path_id: str, ability: str)
     Raises:
         MalformedToken, CapabilityError, EncryptionError: what is wrong with token or id.
         SessionNotBound: another capability.
+        WrongKind: a fact binds it to another route (T12).
     Does not check:
         The chain, and whether the token was used before: `read_call` does.
     """
@@ -35,6 +37,7 @@ def admitted_reader(services: Services, header: str, path_id: str, ability: str)
     only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
     if only is None or only.ability != ability or network_of(only.resource) != network:
         raise SessionNotBound(f"sign the one capability {ability} on the network of the path")
+    check_unbound(invocation)  # T12: what was signed to change a policy does not read one
     return invocation, network
 
 
