@@ -352,7 +352,9 @@ class Backend:
                 value = await secrets.get(name, scope=scope, receiver=receiver)
             except DecryptDenied as denial:
                 refusal = denial.refusal
-                if standing is not None and not is_new and _wants_new_evidence(refusal):
+                # Another read may have attested while this one was on its way, with the receiver key from before.
+                is_outdated = standing is not self._attestation
+                if standing is not None and not is_new and (is_outdated or _wants_new_evidence(refusal)):
                     standing, is_new = await self._evidence_for(owner, refused=standing), True
                 elif not await self._passes_on(decrypt, by_decrypt, refusal, passed):
                     if isinstance(refusal, DelegationRevoked):

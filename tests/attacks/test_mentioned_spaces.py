@@ -84,7 +84,9 @@ async def test_one_message_for_all_is_everybodys(stage: Stage) -> None:
     granted = await stage.register(other.grant(wallet.did, {f"{space}/kv": [GET]}))
     own = f"tinycloud:{wallet.did.removeprefix('did:')}:default/kv"
     await stage.register(wallet_token(wallet, session.did_url, {own: [GET]}))  # hosts the space
-    mixed = wallet_token(wallet, session.did_url, {own: [GET, PUT], f"{space}/kv": [GET]}, parents=[id_of(granted)])
+    grants = {own: [GET, PUT], f"{space}/kv": [GET]}
+    # Shorter than the grant that it rests on: a second may begin between the two signatures.
+    mixed = wallet_token(wallet, session.did_url, grants, parents=[id_of(granted)], ttl_s=1800)
     await stage.register(mixed)
     assert (await stage.invoke(session, {f"{own}/x": [PUT]}, proofs=[mixed], body=b"1")).status == 200
     await other.client.delegations.revoke_by_wallet(id_of(mixed), other.wallet)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from backend_site import Domain, serving
+from relay import relay_before
 from tests_support import FixedClock
 
 from capabilities.tokens import Capability
@@ -201,6 +203,29 @@ async def test_evidence_that_ended_at_the_node(machine: Machine, owner: Client, 
     bench.clock.advance(first.expires_at - bench.clock.now() + 1)
     assert ["value"] * 3 == await asyncio.gather(*(read(backend, owner) for _ in range(3)))
     assert 2 == machine.source.quotes
+
+
+async def test_evidence_that_was_replaced_on_the_way(machine: Machine, owner: Client, bench) -> None:
+    """A read that arrives when its evidence has ended, after another read attested, is asked again with the new one."""
+    reached, go_on = asyncio.Event(), asyncio.Event()
+    behind = FixedClock(bench.clock.now())
+
+    async def hold(request: web.Request) -> None:
+        if request.path.endswith("/decrypt") and not reached.is_set():
+            reached.set()
+            await go_on.wait()
+
+    async with relay_before(bench.node.url) as relay:
+        client = Client(relay.url, session=key_session(SEED), clock=bench.clock, entropy=bench.entropy)
+        async with Backend(client, machine.source, clock=behind, entropy=bench.entropy) as backend:
+            await backend.take_up(await granted(owner, backend))
+            relay.hold = hold
+            reading = asyncio.create_task(read(backend, owner))
+            await reached.wait()
+            bench.clock.advance(backend.attestation.expires_at - bench.clock.now() + 1)
+            await backend.attest(owner.encryption.network())
+            go_on.set()
+            assert "value" == await reading and 2 == machine.source.quotes
 
 
 async def test_an_owner_s_limit_of_age(machine: Machine, owner: Client, bench) -> None:

@@ -7,7 +7,7 @@ Example:
 """
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -56,15 +56,18 @@ class Relay:
     Attributes:
         url: where clients find it.
         twist: changes an answer.
+        hold: awaited before a request is passed on.
     """
 
     def __init__(self, target: str) -> None:
         self.url = ""
         self.twist: Callable[[Answer], None] = lambda answer: None
+        self.hold: Callable[[web.Request], Awaitable[None]] = _at_once
         self._target = target
 
     async def handle(self, request: web.Request) -> web.Response:
         """Pass on one request."""
+        await self.hold(request)
         headers = CIMultiDict(request.headers)
         headers.pop("Host")
         address = URL(self._target + request.raw_path, encoded=True)
@@ -77,6 +80,10 @@ class Relay:
             answer = Answer(request.path, request.query_string, asked, passed.status, kept, await passed.read())
         self.twist(answer)
         return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+
+
+async def _at_once(_: web.Request) -> None:
+    """Hold nothing."""
 
 
 @asynccontextmanager
