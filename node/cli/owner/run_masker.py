@@ -16,6 +16,7 @@ Example:
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import quote
@@ -26,13 +27,20 @@ MIN_MASKED_BYTES: Final = 4
 _MIN_PART_BYTES: Final = 8
 # Shortest line of a value, and shortest encoded value, that is masked by itself: shorter ones are words of other texts.
 
+_ESCAPE: Final = re.compile("%[0-9A-F]{2}")
+_HTML_SAFE: Final = str.maketrans({one: f"\\u{ord(one):04x}" for one in "<>&"})
+# What encoders leave as it is beside letters and digits: of a query, Python's, JavaScript's of a part and of a URL.
+_NOT_PERCENT_ENCODED: Final = ("", "/", "!'()*", ";/?:@&=+$,#!'()*")
+_BASE64_LINES: Final = (64, 76)  # characters: of PEM, of MIME and of the program base64
+
 
 def patterns_of(value: bytes) -> frozenset[bytes]:
     """Return what stands for a value in an output: itself, its lines, and the encodings in which programs print it.
 
     - Without the line breaks around it, which shells and editors remove; a line break within it as a terminal has it.
     - Each line of it, without blanks around it: log formatters indent and prefix lines.
-    - As the content of a JSON string, percent-encoded, and in base64 wherever in a longer text it begins.
+    - As the content of a JSON string, percent-encoded, as in a form, and in base64 wherever in a longer text it begins;
+      of base64 of the value alone also each line of 64 or 76 characters.
 
     Args:
         value: of one secret.
@@ -53,14 +61,23 @@ def patterns_of(value: bytes) -> frozenset[bytes]:
 def _encoded(value: bytes) -> Iterator[bytes]:
     text = value.decode("utf-8", "surrogateescape")
     for ascii_only in (True, False):
-        yield json.dumps(text, ensure_ascii=ascii_only)[1:-1].encode("utf-8", "surrogateescape")
-    yield quote(value, safe="").encode()
+        encoded = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+        for variant in (encoded, encoded.replace("/", "\\/"), encoded.translate(_HTML_SAFE)):
+            yield variant.encode("utf-8", "surrogateescape")
+    for unchanged in _NOT_PERCENT_ENCODED:
+        percent = quote(value, safe=unchanged)
+        for variant in (percent, percent.replace("%20", "+")):
+            yield variant.encode()
+            yield _ESCAPE.sub(lambda escape: escape[0].lower(), variant).encode()
     for before in range(3):
         # What the value's bytes alone decide: the characters that it shares with its neighbours are left out.
-        encoded = base64.b64encode(bytes(before) + value)
-        inner = encoded[-(-before * 4 // 3) : (before + len(value)) * 4 // 3]
+        whole = base64.b64encode(bytes(before) + value)
+        inner = whole[-(-before * 4 // 3) : (before + len(value)) * 4 // 3]
         yield inner
         yield inner.translate(bytes.maketrans(b"+/", b"-_"))
+        if before == 0:
+            for width in _BASE64_LINES:
+                yield from (inner[at : at + width] for at in range(0, len(inner), width))
 
 
 class Masker:

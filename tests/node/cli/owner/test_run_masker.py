@@ -4,8 +4,10 @@ import base64
 import json
 import os
 import random
+import re
+from collections.abc import Iterator
 from itertools import pairwise
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import example, given
@@ -133,6 +135,41 @@ def test_encoded_values_are_masked(shown: bytes) -> None:
     seen = masker.feed(shown) + masker.end()
     assert MASK in seen
     assert len(seen.replace(MASK, b"")) <= 20  # what stands around it, and characters shared with it
+
+
+def as_others_encode(value: bytes) -> Iterator[bytes]:
+    """Yield what common encoders make of a value: Python's, a form, JavaScript's, curl's; Go's JSON, PHP's; base64."""
+    text = value.decode()
+    yield quote(text).encode()
+    yield quote_plus(text).encode()
+    yield quote(text, safe="!'()*").encode()
+    yield quote(text, safe=";/?:@&=+$,#!'()*").encode()
+    yield re.sub(b"%..", lambda escape: escape[0].lower(), quote(text, safe="").encode())
+    for plain, escaped in (("<", "\\u003c"), ("&", "\\u0026"), (">", "\\u003e")):
+        text = text.replace(plain, escaped)
+    yield text.encode()
+    yield value.replace(b"/", b"\\/")
+
+
+@pytest.mark.parametrize(
+    "value", [b"abc/def+gh==Zq9Xy", b"pa!ss wo'rd(1)*&<tag>/x", b"https://user:pa$$@host/db?a=b#c"]
+)
+def test_values_as_other_languages_encode_them(value: bytes) -> None:
+    """Nothing of a value is shown, whichever common encoder printed it."""
+    for shown in as_others_encode(value):
+        masker = Masker(patterns_of(value))
+        assert masker.feed(b"<" + shown + b">") + masker.end() == b"<***>", shown
+
+
+@pytest.mark.parametrize("width", [64, 76])
+def test_base64_in_lines(width: int) -> None:
+    """The program base64 breaks its lines: no long line of a value is shown."""
+    value = b"".join(b"%d:open sesame/" % number for number in range(20))
+    encoded = base64.b64encode(value + b"\n")  # as after `echo`
+    shown = b"\n".join(encoded[at : at + width] for at in range(0, len(encoded), width))
+    masker = Masker(patterns_of(value))
+    seen = masker.feed(shown) + masker.end()
+    assert len(seen.replace(MASK, b"").replace(b"\n", b"")) <= 8, seen
 
 
 KEY = b"-----BEGIN KEY-----\n  c2VjcmV0IGtleQ==\n}\nlast line of it\n"
