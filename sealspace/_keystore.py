@@ -79,7 +79,10 @@ def _derived(crypto: Mapping[str, Json], password: bytes) -> bytes:
         n, r, p = (_number(params, name) for name in ("n", "r", "p"))
         if n & (n - 1) or n < 2 or 128 * n * r > _MAX_SCRYPT_BYTES or p > _MAX_SCRYPT_PASSES:
             raise InvalidKeystore("the keystore asks for more memory or time than is allowed, or n is no power of two")
-        return Scrypt(salt=salt, length=_KEY_BYTES, n=n, r=r, p=p).derive(password)
+        try:
+            return Scrypt(salt=salt, length=_KEY_BYTES, n=n, r=r, p=p).derive(password)
+        except (MemoryError, ValueError):  # also for an n too large for its r, of whatever size
+            raise InvalidKeystore("the keystore's scrypt does not run with its numbers, or this memory") from None
     if kdf == "pbkdf2":
         iterations = _number(params, "c")
         if params.get("prf") != "hmac-sha256" or iterations > _MAX_ITERATIONS:

@@ -137,6 +137,7 @@ HUGE = 1 << 40
             for one in ({"n": True}, {"n": "4"}, {"dklen": 16}, {"salt": ""}, {"salt": "zz"})
         ),
         {"kdfparams": SCRYPT | {"salt": "ab" * 300}},
+        {"kdfparams": SCRYPT | {"n": 1 << 16, "r": 1, "p": 1}},  # scrypt's own bound of n for this r
         *({"kdf": "pbkdf2", "kdfparams": PBKDF2 | one} for one in ({"c": HUGE}, {"prf": "hmac-sha512"}, {"c": 0})),
     ],
 )

@@ -41,8 +41,9 @@ def parse_yaml_values(data: bytes) -> dict[str, str | bytes]:
         raise InvalidInput(f"the file is longer than {MAX_FILE_BYTES} bytes", hint="keep keys there, not data")
     try:
         return _values(_events(data))
-    except yaml.YAMLError as error:
-        # Without the error: it quotes what it read.
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        # Without the error: it quotes what it read. The parser raises the latter two itself, for numbers that are too
+        # large in an escape or in a version.
         mark = getattr(error, "problem_mark", None)
         where = "the file" if mark is None else f"line {mark.line + 1}"
         raise InvalidInput(f"{where} is no YAML that can be read", hint='write NAME: "VALUE", one a line') from None
@@ -97,4 +98,6 @@ def _value(event: yaml.Event, where: str) -> str | bytes:
     if event.style is None and event.tag is None and event.value in _NULLS:
         raise BrokenEntry(f"{where} has no value", hint='write "" around a text that is meant so')
     text: str = event.value
+    if not text.isascii() and any("\ud800" <= one <= "\udfff" for one in text):
+        raise BrokenEntry(f"{where} has half of a character", hint="write the character itself, not its two halves")
     return text
