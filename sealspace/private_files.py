@@ -8,6 +8,7 @@ Example:
     data = read_file(folder / "backend.json", most_bytes=1024)
 """
 
+import errno
 import os
 import stat
 import tempfile
@@ -44,9 +45,14 @@ def read_file(path: Path, *, most_bytes: int) -> bytes:
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file in place of what was there, as a whole; durable when this returns.
 
+    A link is replaced, and what it names stays as it is.
+
     Raises:
-        OSError: it cannot be written; what was there stands.
+        OSError: it cannot be written, or is a device, a pipe or a folder; what was there stands.
     """
+    # A superuser may replace /dev/stdout, for everybody.
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "no ordinary file", str(path))
     with _draft(path, data) as draft:
         draft.replace(path)
     sync_folder(path.parent)

@@ -248,6 +248,20 @@ async def test_a_template_is_filled(owner: Owner) -> None:
     assert sorted(path.name for path in owner.here.iterdir()) == ["app.tmpl", "app.yaml"]
 
 
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe"])
+async def test_what_is_no_file_is_not_replaced(owner: Owner, tmp_path: Path, kind: str) -> None:
+    """A superuser may replace /dev/stdout or /dev/null, for everybody."""
+    target, pipe = tmp_path / "out", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    target = pipe if kind == "pipe" else target
+    if kind != "pipe":
+        target.symlink_to(pipe)
+    for command in (("template", "-"), ("secret", "export", "--yes")):
+        ran = await owner.ran(*command, "--out", str(target), given=b"no place")
+        assert (ran.returncode, b"no ordinary file" in ran.stderr) == (1, True), ran
+    assert stat.S_ISFIFO(pipe.stat().st_mode) and (target.is_symlink() == (kind == "link to a pipe"))
+
+
 async def test_a_template_with_a_missing_secret(owner: Owner) -> None:
     """A missing secret is named and nothing is written, nor is a file that is there touched."""
     await owner.keeps(API_KEY=CANARY)
