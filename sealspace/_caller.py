@@ -21,6 +21,7 @@ PROTOCOL = 1
 _SIGN_IN_AGAIN: Final = (
     "make sure that this is the node you mean; if it was restored as a new one, sign in again, with `sealspace login`"
 )
+_IS_IT_THERE: Final = "is that the node's address? a path in front of its routes belongs to it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,10 @@ class Caller:
         """
         self.transport.require_open("GET /info")
         if self._info is None:
-            answer = await self.transport.require(Request("GET", "/info", repeatable=True))
-            self._info = self._checked_info(json_object(answer))
+            answer = await self.transport.exchange(Request("GET", "/info", repeatable=True))
+            if answer.status == 404:  # else a key would be said to be absent at a node that was never asked
+                raise NodeMismatch(f"what answers at {self.transport.url} is no node", hint=_IS_IT_THERE)
+            self._info = self._checked_info(json_object(answer.require()))
         return self._info
 
     async def node_id(self) -> str:

@@ -126,16 +126,13 @@ def login(
 
 
 def _keep(place: OwnerHome, profile: Profile, session: Session, secret: bytes | None) -> None:
-    """Store the login, and the key that was made for it: both, or neither."""
-    if secret is None:
-        place.keep(profile, session)
-        return
-    write_wallet(profile.key_file, secret)
-    try:
-        place.keep(profile, session)
-    except BaseException:
-        profile.key_file.unlink(missing_ok=True)
-        raise
+    """Store the key that was made, if one was, and then the login.
+
+    What fails or ends in between leaves the key: nothing is recovered without it, and the next `--new` takes it.
+    """
+    if secret is not None:
+        write_wallet(profile.key_file, secret)
+    place.keep(profile, session)
 
 
 def _address(url: str | None, before: Profile | None) -> str:

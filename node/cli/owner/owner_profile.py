@@ -21,6 +21,7 @@ from typing import Final
 
 from capabilities.ambient import SystemClock
 from capabilities.errors import InvalidJson
+from capabilities.principals import same_principal
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
@@ -148,11 +149,14 @@ class OwnerHome:
         """
         profile = self.profile()
         try:
-            return load_session(self.folder / "session.json")
+            session = load_session(self.folder / "session.json")
         except FileNotFoundError:
             raise NotSignedIn("nobody is logged in on this machine", hint=_again(profile)) from None
         except (OSError, InvalidSession):
             raise NotSignedIn("the session of the last login cannot be read", hint=_again(profile)) from None
+        if not same_principal(session.owner, profile.owner):  # a login ended between the two files
+            raise NotSignedIn("the last login was not completed", hint=_again(profile))
+        return session
 
     def keep(self, profile: Profile, session: Session) -> None:
         """Store a login in place of the previous one."""

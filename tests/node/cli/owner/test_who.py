@@ -76,6 +76,40 @@ async def test_a_login_that_fails_leaves_nothing(desk: OwnerDesk, address: str, 
     await desk.log_in()
 
 
+@pytest.mark.parametrize("broken", ["session.json", "profile.json"])
+async def test_the_key_outlives_a_login_that_is_not_stored(desk: OwnerDesk, broken: str) -> None:
+    """The node knows the owner already: without the key nothing of theirs could be opened again."""
+    (desk.home / broken).mkdir(parents=True, mode=0o700)
+    desk.home.chmod(0o700)
+    ran = await desk.run("login", desk.node, "--new")
+    key = (desk.home / "wallet.key").read_bytes()
+    assert (ran.status, broken in ran.err) != (0, False), ran
+    (desk.home / broken).rmdir()
+    assert (await desk.run("login", desk.node, "--new")).status == 0
+    assert (desk.home / "wallet.key").read_bytes() == key
+
+
+async def test_what_is_no_node_does_not_say_what_is_absent(desk: OwnerDesk) -> None:
+    """A web server that knows no such page is another thing than a node that has no such value."""
+    await desk.log_in()
+    assert (await desk.run("secret", "put", "API_KEY", given="a value")).status == 0
+    for command in (("secret", "get", "API_KEY"), ("kv", "get", "x"), ("secret", "delete", "API_KEY")):
+        ran = await desk.run(*command, "--node", f"{desk.node}/elsewhere")
+        assert (ran.status, "is no node" in ran.err) == (11, True), ran
+
+
+async def test_half_of_a_login_is_none(desk: OwnerDesk) -> None:
+    """A login of another wallet that ended between its two files is not taken for the former one's."""
+    await desk.log_in()
+    other = desk.home.parent / "other"
+    assert (await desk.run("login", desk.node, "--new", home=other)).status == 0
+    (desk.home / "session.json").write_bytes((other / "session.json").read_bytes())
+    ran = await desk.run("secret", "list")
+    assert (ran.status, "not completed" in ran.err, ran.next) == (10, True, f"sealspace login {desk.node}")
+    assert (await desk.run("login")).status == 0
+    assert (await desk.run("secret", "list")).status == 0
+
+
 async def test_a_key_that_is_in_use_is_not_replaced(desk: OwnerDesk) -> None:
     """With --new a second time nothing changes, and the message says how to go on."""
     await desk.log_in()
