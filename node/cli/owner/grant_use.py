@@ -1,6 +1,7 @@
 """`sealspace grant revoke` and `accept`: ending a grant, and using one that somebody gave."""
 
 import asyncio
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,19 +84,27 @@ def accept(file: Path) -> None:
 
 
 def _commands(facts: GrantFacts) -> list[str]:
-    """Return the commands that use a grant, one for each resource that a command reads."""
+    """Return the commands that use a grant, one for each resource that a command reads; safe to paste into a shell."""
     commands = []
     for right in facts.rights:
         label = secret_label(right.path)
+        space = ("--space", right.space)
         if right.service == "kv" and label is None and KV_LIST in right.actions:
-            commands.append(f"sealspace kv list {right.path} --space {right.space}".replace("  ", " "))
+            commands.append(_command("kv", "list", *space, named=right.path))
         elif right.service == "kv" and label is None and KV_GET in right.actions:
-            commands.append(f"sealspace kv get {right.path or 'KEY'} --space {right.space}")
+            commands.append(_command("kv", "get", *space, named=right.path or "KEY"))
         elif label is not None and KV_GET in right.actions:
             scope, _, name = label.rpartition("/")
-            option = f" --scope {scope}" if scope else ""
-            commands.append(f"sealspace secret get {name}{option} --owner {parse_space_id(right.space).owner}")
+            option = (f"--scope={scope}",) if scope else ()
+            owner = parse_space_id(right.space).owner
+            commands.append(_command("secret", "get", *option, "--owner", owner, named=name))
     return commands
+
+
+def _command(*words: str, named: str) -> str:
+    """Write a command for a shell; whoever made the grant chose what is named in it."""
+    before = ("--",) if named.startswith("-") else ()
+    return shlex.join(("sealspace", *words, *before, *((named,) if named else ())))
 
 
 async def _accept(home: OwnerHome, portables: Sequence[PortableDelegation]) -> list[GrantFacts]:

@@ -1,6 +1,7 @@
 """Grants on the command line: one person's to another, against a real node."""
 
 import json
+import shlex
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +152,25 @@ async def test_grants_that_are_not_what_they_say(desk: Desk) -> None:
     assert (taken.status, "is there already" in taken.err) == (2, True)
     assert (desk.home / "session.json").read_bytes() == session
     assert not (other / "received").exists()
+
+
+async def test_commands_that_a_grant_suggests_are_safe_to_paste(desk: Desk) -> None:
+    """Whoever made the grant chose its paths: a shell takes each as one word, and no command as an option."""
+    await desk.log_in()
+    other, did = await second_person(desk)
+    paths = ("$(id)", "a;id&", "--home=elsewhere", "it's")
+    async with Client(desk.node, session=load_session(desk.home / "session.json")) as client:
+        space = client.kv().space.text
+        wanted = [allow(f"{space}/kv/{path}", "tinycloud.kv/get") for path in paths]
+        portable = await client.delegations.delegate(did, wanted)
+    path = desk.folder / "grant.json"
+    path.write_bytes(encode_portable(portable))
+    ran = await desk.run("grant", "accept", str(path), "--home", str(other), home=False)
+    assert ran.status == 0, ran
+    suggested = [line.removeprefix("to use it: ") for line in ran.err.splitlines() if line.startswith("to use it: ")]
+    words = [shlex.split(command) for command in suggested]
+    assert sorted(line[-1] for line in words) == sorted(paths), ran
+    assert all((line[5:-1] == ["--"]) == line[-1].startswith("-") for line in words), words
 
 
 async def test_a_signature_of_somebody_else(desk: Desk) -> None:
