@@ -55,7 +55,7 @@ async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | N
     """Write a value to a file. A path is replaced as a whole when everything is there, and else left as it was.
 
     Raises:
-        InvalidInput: the path is a folder.
+        InvalidInput: the path is a folder, a device or a pipe.
         OSError: the file cannot be written.
         TransferBroken, ResponseTooLarge: as `checked`; an open file then holds what came before.
     """
@@ -65,6 +65,9 @@ async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | N
     path = Path(to)
     if await asyncio.to_thread(path.is_dir):
         raise InvalidInput(f"{path} is a folder", hint="name the file to be written")
+    if await asyncio.to_thread(path.exists) and not await asyncio.to_thread(path.is_file):
+        # A superuser may replace /dev/stdout, for everybody.
+        raise InvalidInput(f"{path} is no regular file", hint="open it yourself, and pass the open file")
     draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
     file = await asyncio.to_thread(draft.open, "xb")
     try:

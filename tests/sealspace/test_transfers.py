@@ -142,6 +142,9 @@ async def test_a_file_that_cannot_be_read(bench, folder: Path) -> None:
         await kv.download("a", folder)
     with pytest.raises(NotFound):
         await kv.download("b", folder / "b")
+    with pytest.raises(InvalidInput):  # a superuser may replace it, for everybody
+        await kv.download("a", "/dev/null")
+    assert Path("/dev/null").is_char_device()
     assert [] == list(folder.iterdir())
 
 

@@ -11,10 +11,11 @@ Example:
         async with home.client() as client: ...
 """
 
+import fcntl
 import os
 import stat
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -178,16 +179,28 @@ class OwnerHome:
                 "a path that is remembered is no Unicode text", hint="give the file another name"
             ) from None
         self._make_folder(self.folder)
-        save_session(session, self.folder / "session.json")
-        replace_file(self.folder / "profile.json", data)
+        with self._turn():
+            save_session(session, self.folder / "session.json")
+            replace_file(self.folder / "profile.json", data)
 
     def keep_session(self, session: Session) -> None:
-        """Store the session of the last login again, with what it was given since."""
-        save_session(session, self.folder / "session.json")
+        """Store the session of the last login again, with what it was given since, here and by other commands.
+
+        Raises:
+            NotSignedIn: it was ended, or another login took its place meanwhile.
+        """
+        with self._turn():
+            stored = self.session()
+            if stored.did != session.did:
+                raise NotSignedIn("another login took the place of this one", hint="start it again")
+            for grant in stored.grants:
+                session = session.with_grant(grant)
+            save_session(session, self.folder / "session.json")
 
     def forget_session(self) -> None:
         """Remove the session with its key; what the login remembered beside it stays for the next one."""
-        (self.folder / "session.json").unlink(missing_ok=True)
+        with self._turn():
+            (self.folder / "session.json").unlink(missing_ok=True)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
@@ -279,6 +292,16 @@ class OwnerHome:
     def _make_folder(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._require_own()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other command changes what is stored; the kernel ends the turn of one that was killed."""
+        folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def _require_own(self) -> None:
         """Refuse a folder in which another user could put another profile: it states whose quotes are believed."""

@@ -83,7 +83,8 @@ async def _create(home: OwnerHome, name: str) -> SpaceEntry:
             raise AlreadyThere(f"there is a space {name} already", hint=hint) from None
         whole = [allow(f"{made.space.text}/kv", ability) for ability in _ABILITIES]
         await client.delegations.add_right(wallet, whole, ttl_s=_left_s(client))
-        home.keep(replace(profile, spaces=(*profile.spaces, name)), client.session)
+        home.keep_session(client.session)
+        home.keep(replace(profile, spaces=(*profile.spaces, name)), home.session())
     return made
 
 

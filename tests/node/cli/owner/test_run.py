@@ -170,7 +170,20 @@ async def test_names_that_direct_programs(owner: Owner) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["PATH", "HOME", "LD_LIBRARY_PATH", "PYTHONPATH", "BASH_ENV", "HTTPS_PROXY", "SEALSPACE_NODE"]
+    "name",
+    [
+        "PATH",
+        "HOME",
+        "LD_LIBRARY_PATH",
+        "PYTHONPATH",
+        "BASH_ENV",
+        "HTTPS_PROXY",
+        "SEALSPACE_NODE",
+        "NPM_CONFIG_SCRIPT_SHELL",
+        "XDG_CONFIG_HOME",
+        "NODE_TLS_REJECT_UNAUTHORIZED",
+        "DOTNET_STARTUP_HOOKS",
+    ],
 )
 def test_directing_names(name: str) -> None:
     """These names direct programs; names like those of ordinary secrets do not."""

@@ -18,8 +18,11 @@ from capabilities.principals import parse_principal
 from capabilities.signatures import WalletSigner, keccak256
 from node.cli.owner.owner_profile import OwnerHome
 from node.config.tree import Hosting
+from node.errors import NotSignedIn
 from node.operations.values.admission import admit_owner
+from sealspace.delegations import allow
 from sealspace.errors import Unauthorized
+from sealspace.portable import grant_of
 from sealspace.session import save_session
 
 NOBODY = "http://127.0.0.1:1"
@@ -96,6 +99,27 @@ async def test_what_is_no_node_does_not_say_what_is_absent(desk: OwnerDesk) -> N
     for command in (("secret", "get", "API_KEY"), ("kv", "get", "x"), ("secret", "delete", "API_KEY")):
         ran = await desk.run(*command, "--node", f"{desk.node}/elsewhere")
         assert (ran.status, "is no node" in ran.err) == (11, True), ran
+
+
+async def test_commands_at_once_lose_nothing_of_a_session(desk: OwnerDesk) -> None:
+    """Each adds a grant to the session that it opened; a session that was ended meanwhile is not brought back."""
+    await desk.log_in()
+    home = OwnerHome(desk.home)
+    opened = home.session()
+    received = []
+    async with desk.client() as client:
+        for path in ("a", "b"):
+            wanted = [allow(f"{client.kv().space.text}/kv/{path}", "tinycloud.kv/get")]
+            received.append(grant_of(await client.delegations.delegate(opened.did, wanted), now=0.0))
+    for grant in received:
+        home.keep_session(opened.with_grant(grant))
+    assert {grant.cid for grant in received} <= {grant.cid for grant in home.session().grants}
+    home.forget_session()
+    with pytest.raises(NotSignedIn):
+        home.keep_session(opened)
+    await desk.run("login")
+    with pytest.raises(NotSignedIn):
+        home.keep_session(opened)
 
 
 async def test_half_of_a_login_is_none(desk: OwnerDesk) -> None:
