@@ -14,9 +14,10 @@ import aiohttp
 from capabilities.ambient import SystemClock
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import parse_json
-from sealspace.errors import InvalidSession
+from sealspace.errors import InvalidInput, InvalidSession
 from sealspace.printable import printable
 from sealspace.session import Session, load_session
+from sealspace.transport import Transport
 
 from ...errors import KeyFileUnusable, NotSignedIn
 from ..diagnosis import OK, WARNING, WRONG, Diagnosis, Found, diagnosed
@@ -91,6 +92,10 @@ def _standing(session: Session | None, profile: Profile) -> Diagnosis:
 async def _node(url: str, session: Session | None) -> Found:
     """Ask a node who it is, without a token; compare it with the login, and its clock with this one."""
     hint = "is it running, and is that its address? name another: sealspace login URL"
+    try:
+        url = Transport(url).url  # it may hold a password, and what is printed here is handed on
+    except InvalidInput as error:
+        return Diagnosis("node", WRONG, error.message, "name it without credentials, like https://node.example")
     try:
         timeout = aiohttp.ClientTimeout(total=_ANSWER_S)
         async with (

@@ -296,6 +296,12 @@ async def test_the_node_is_unreachable(owner: Patient) -> None:
         assert (await owner.complains("node", "--node", url)).text == f"what answers at {url} is no node"
 
 
+async def test_a_password_in_an_address_is_not_printed(owner: Patient) -> None:
+    """What doctor prints is handed to others."""
+    found = await owner.complains("node", "--node", "http://me:open-sesame@127.0.0.1:1")
+    assert "credentials" in found.text and "sesame" not in f"{found}"
+
+
 async def test_another_node_answers(owner: Patient) -> None:
     """Another node than at the login is said, with both DIDs."""
     other = Config(http=Http(port=0, drain_s=0), store=Store(data=str(owner.folder / "other")))
