@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from believing import believing
 from either_client import KINDS, NewClient, new_client
+from engines import is_on_postgresql
 from tests_support import CountingEntropy, FixedClock
 
 from node.config.tree import Config, Hosting
@@ -76,7 +77,8 @@ def config(tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock) -> Co
     return believing(tmp_path, platform, published_at=clock.now())
 
 
-@pytest.fixture(params=KINDS)
+# Which client calls does not depend on the store: one kind is enough on a database.
+@pytest.fixture(params=KINDS[:1] if is_on_postgresql() else KINDS)
 def make_client(request: pytest.FixtureRequest) -> NewClient:
     """Make a client; each test that asks for one runs with both kinds, and is counted (`tests_support`)."""
     request.node.user_properties.append(("client", request.param))
