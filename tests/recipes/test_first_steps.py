@@ -1,5 +1,6 @@
 """What somebody new does first: the program of the README, and the mistakes that everybody makes once."""
 
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from sealspace.client import Client, SignIn
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, NotFound, SealspaceError
 from sealspace.session import load_session, save_session
+from sealspace.sync import Client as SyncClient
 from sealspace.wallets import new_wallet
 
 README = (REPOSITORY / "README.md").read_text("utf-8")
@@ -26,14 +28,26 @@ GET = "tinycloud.kv/get"
 
 @pytest.mark.slow
 def test_the_program_of_the_readme(tmp_path: Path) -> None:
-    """The README's program runs as it stands against a node that was started as it says, and prints what it kept."""
-    (program,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    assert program.count(NODE) == 1
+    """Both programs of the README run as they stand, against a node started as it says, and print what was kept."""
+    asynchronous, synchronous = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     assert f"listening on {NODE}" in README
     with running_node(tmp_path) as node:
-        command = [sys.executable, "-c", program.replace(NODE, node.url)]
-        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "b'hello'\nopen sesame\n", "")
+        assert _ran(asynchronous, tmp_path, node.url) == (0, "b'hello'\nopen sesame\n", "")
+        with SyncClient(node.url) as client:  # what the README's commands leave behind
+            client.sign_in(new_wallet())
+            client.secrets().put("API_KEY", "from the command line")
+            (tmp_path / ".sealspace").mkdir(mode=0o700)
+            assert client.session is not None
+            save_session(client.session, tmp_path / ".sealspace" / "session.json")
+        assert _ran(synchronous, tmp_path, node.url) == (0, "from the command line\n", "")
+
+
+def _ran(program: str, home: Path, url: str) -> tuple[int, str, str]:
+    assert program.count(NODE) == 1
+    command = [sys.executable, "-c", program.replace(NODE, url)]
+    environment = os.environ | {"HOME": str(home)}
+    ran = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return ran.returncode, ran.stdout, ran.stderr
 
 
 async def test_a_session_is_kept_as_the_readme_says(tmp_path: Path) -> None:
