@@ -36,7 +36,7 @@ from .. import __version__
 from ..errors import NodeError
 from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
-from .lazy import LazyGroup, Renamed, Row, Table
+from .lazy import LazyGroup, NamedElsewhere, Renamed, Row, Table
 from .next_steps import next_step
 from .shared import share_options
 from .terminal import hold_standard_streams, print_error
@@ -180,7 +180,9 @@ def _usage_hint(error: click.ClickException) -> str:
         return f"sealspace {error.now} --help" if "," not in error.now else "sealspace --help"
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = "sealspace" if context is None else context.command_path
-    if isinstance(error, click.exceptions.NoSuchCommand) and error.possibilities:
+    if isinstance(error, NamedElsewhere):
+        command = f"{command} {error.here}"
+    elif isinstance(error, click.exceptions.NoSuchCommand) and error.possibilities:
         command = f"{command} {error.possibilities[0]}"
     return f"{command} --help"
 

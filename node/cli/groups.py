@@ -23,7 +23,7 @@ _SECRET: Final[Table] = {
     "get": Row("node.cli.owner.secret", "get", "Print the value of a secret."),
     "list": Row("node.cli.owner.secret", "list_", "Print the names of secrets, never a value."),
     "delete": Row("node.cli.owner.secret", "delete", "Delete a secret."),
-    "import": Row("node.cli.owner.secret_files", "import_", "Store every secret of a .env or JSON file."),
+    "import": Row("node.cli.owner.secret_files", "import_", "Store every secret of a .env, JSON or YAML file."),
     "export": Row("node.cli.owner.secret_files", "export", "Write all secrets as .env or JSON."),
     "generate": Row("node.cli.owner.secret", "generate", "Make a random value, and store it."),
 }

@@ -41,6 +41,22 @@ _WORDS: Final[Mapping[str, str]] = {
 }
 
 
+# What other tools call a command -> what it may be called here.
+_ALSO: Final[Mapping[str, str]] = {
+    "add": "put",
+    "cat": "get",
+    "del": "delete",
+    "exec": "run",
+    "ls": "list",
+    "read": "get",
+    "remove": "delete",
+    "rm": "delete",
+    "set": "put",
+    "unset": "delete",
+    "write": "put",
+}
+
+
 class Row(NamedTuple):
     """Where a command is, and what it needs.
 
@@ -71,6 +87,18 @@ class Renamed(click.UsageError):
     def __init__(self, former: str, now: str, context: click.Context) -> None:
         super().__init__(f"{former} is now {now}", context)
         self.now = now
+
+
+class NamedElsewhere(click.UsageError):
+    """A command is called as other tools call it.
+
+    Attributes:
+        here: how the group calls it.
+    """
+
+    def __init__(self, name: str, here: str, context: click.Context) -> None:
+        super().__init__(f"there is no command {name}; did you mean {here}?", context)
+        self.here = here
 
 
 class LazyGroup(click.Group):
@@ -122,6 +150,7 @@ class LazyGroup(click.Group):
 
         Raises:
             Renamed: it has another name now.
+            NamedElsewhere: other tools call it so.
             click.NoSuchCommand: there is none; names those that are written alike.
         """
         if ctx.resilient_parsing:  # a shell completes: a mistake in the words before is not its subject
@@ -133,10 +162,14 @@ class LazyGroup(click.Group):
             for former in (" ".join(args[:2]), args[0]):
                 if former in self.renamed:
                     raise Renamed(former, self.renamed[former], ctx)
-            raise click.exceptions.NoSuchCommand(
-                args[0], possibilities=[*self.list_commands(ctx), *self.renamed], ctx=ctx
-            )
+            raise self._no_such(args[0], ctx)
         return super().resolve_command(ctx, args)
+
+    def _no_such(self, name: str, ctx: click.Context) -> click.UsageError:
+        here = _ALSO.get(name)
+        if here in self.table:
+            return NamedElsewhere(name, str(here), ctx)
+        return click.exceptions.NoSuchCommand(name, possibilities=[*self.list_commands(ctx), *self.renamed], ctx=ctx)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete the name of a command from the table, without importing any, or an option of the group."""

@@ -31,6 +31,7 @@ NEXT_STEPS: Final[Mapping[str, str]] = {
     "release-refused": "the node opens it only for code that proves what it is, which its owner approves: "
     "sealspace backend grant URL for a backend; sealspace network policy shows what else is approved",
     "response-too-large": "sealspace kv get KEY --out FILE",
+    "delegation-revoked": "it was revoked for good: ask its owner for a new grant",
     "session-expired": _LOGIN,
     "space-not-found": "sealspace space list; sealspace space create NAME makes one",
     "transfer-broken": "start the command again; nothing was left half written",
@@ -51,6 +52,12 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "use https://, or pass TransportSettings(allow_plain_http=True) on a network you trust": "use https://",
 }
 """Hint of the SDK that is for programs -> what a person does, where one kind of error has several."""
+
+_ASK_FOR: Final = (
+    "for a delegation that holds it, and take it up",
+    "for a grant of it, then: sealspace grant accept FILE",
+)
+"""End of a hint of the SDK that begins with the owner's DID -> what a person does."""
 
 _PROGRAM: Final = re.compile(
     r"\w\("  # a call
@@ -78,4 +85,4 @@ def next_step(error: SealspaceError) -> str:
         return NEXT_STEPS.get(cause.code, error.hint)
     if speaks_to_programs(error.hint):
         return _INSTEAD.get(error.hint) or NEXT_STEPS.get(cause.code, "sealspace doctor")
-    return error.hint
+    return error.hint.replace(*_ASK_FOR)

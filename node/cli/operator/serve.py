@@ -40,6 +40,8 @@ _HOSTING = (
 def serve(config_file: Path | None, **flags: Value) -> int:
     """Run the node until SIGTERM or SIGINT.
 
+    The first owner then runs `sealspace login URL --new` in another terminal.
+
     Prints `listening on http://HOST:PORT` on standard error when it accepts requests. A second signal ends it at once.
     """
     return run(config_from(config_file, flags))

@@ -17,10 +17,12 @@ def ttl_s_of(text: str) -> float:
     Returns:
         Seconds, a minute to a year.
     Raises:
-        InvalidInput: no such duration.
+        InvalidInput: no duration, or one outside those bounds.
     """
     match = _DURATION.fullmatch(text)
-    ttl_s = 0.0 if match is None else int(match["number"]) * _UNITS_S[match["unit"]]
-    if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
+    if match is None:
         raise InvalidInput(f"--expires {text[:20]} is no duration", hint="1m to 365d, like 30m, 12h or 90d")
+    ttl_s = int(match["number"]) * _UNITS_S[match["unit"]]
+    if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
+        raise InvalidInput(f"--expires {text} is not between 1m and 365d", hint="1m to 365d, like 30m, 12h or 90d")
     return ttl_s

@@ -15,10 +15,11 @@ from capabilities.tokens import Capability
 from encryption_network.policy import Policy
 from sealspace.client import Client
 from sealspace.delegations import allow
-from sealspace.errors import InvalidInput, NotFound
+from sealspace.errors import InvalidInput, NotFound, SpaceNotFound
 from sealspace.portable import PortableDelegation, encode_portable
 from sealspace.release_terms import ReleaseTerms
 
+from ...errors import NotThere
 from ...term_files import read_node_policy
 from ..shared import shared
 from ..terminal import print_exactly, print_json, time_text, words
@@ -90,7 +91,9 @@ def create(
 ) -> None:
     """Grant secrets, or values of a space, to DID, and write the grant for its recipient.
 
-    The grant is in force when the command ends. It serves nobody but DID; `sealspace grant revoke` ends it.
+    A secret opens only for code that proves what it is, which --policy or the network's policy approves; to a person,
+    grant values of a space. The grant is in force when the command ends. It serves nobody but DID; `sealspace grant
+    revoke` ends it.
     """
     if bool(secrets) == (space is not None):  # other clients refuse a grant that names two spaces
         raise click.UsageError("name what is granted: either --secret NAME, or --space NAME")
@@ -116,6 +119,7 @@ def create(
 
 async def _create(home: OwnerHome, asked: _Parameters) -> None:
     async with home.client() as client:
+        await _require_space(client, asked.space)
         wanted = _wanted(client, asked)
         portable = await granted(home, client, asked.did, wanted, ttl_s=asked.ttl_s, policy=asked.policy)
         if any(one.ability == DECRYPT for one in wanted):
@@ -131,6 +135,20 @@ async def _create(home: OwnerHome, asked: _Parameters) -> None:
     else:
         words(f"the recipient runs `sealspace grant accept FILE` with what follows; a copy is in {kept}")
         print_exactly(encode_portable(portable))
+
+
+async def _require_space(client: Client, space: str | None) -> None:
+    """Refuse a space of the owner's that the node does not host: signing the grant would make one of a mistyped name.
+
+    Raises:
+        NotThere: there is no such space. A whole id is not looked up: it may be somebody else's.
+    """
+    if space is None or ":" in space:
+        return
+    try:
+        await client.spaces().info(space)
+    except SpaceNotFound:
+        raise NotThere(f"there is no space {space} of yours", hint=f"sealspace space create {space}") from None
 
 
 async def granted(

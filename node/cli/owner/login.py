@@ -192,6 +192,7 @@ def _show(profile: Profile, session: Session, *, is_new: bool) -> None:
         words("the node proved approved code, and has to before every later command")
     if is_new:
         words(f"the wallet's key is in {profile.key_file}: keep a copy, nothing is recovered without it")
+        words("next: sealspace secret put NAME")
 
 
 def _before(home: OwnerHome) -> Profile | None:

@@ -170,10 +170,13 @@ def _print(lines: tuple[ExplainedLine, ...]) -> None:
 
 
 def _manifest(file: Path) -> Manifest:
+    value = _read(file)
     try:
-        return parse_manifest(_read(file))
+        return parse_manifest(value)
     except ManifestInvalid as error:
-        raise ManifestInvalid(f"{file}: {error}", hint=f"sealspace manifest check {file} lists every fault") from None
+        raise ManifestInvalid(
+            f"{file}: {error.message}", hint=f"sealspace manifest check {file} lists every fault"
+        ) from None
 
 
 def _read(file: Path) -> Json:

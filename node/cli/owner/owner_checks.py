@@ -104,7 +104,11 @@ async def _node(url: str, session: Session | None) -> Found:
         ):
             body, date = await answer.content.read(_ANSWER_BYTES), answer.headers.get("Date")
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        reason = "it does not answer in time" if isinstance(error, TimeoutError) else printable(str(error))
+        reason = printable(str(error))
+        if isinstance(error, TimeoutError):
+            reason = "it does not answer in time"
+        elif isinstance(error, aiohttp.ClientConnectorError):  # its own text has the addresses of a library
+            reason = "no connection"
         return Diagnosis("node", WRONG, f"{url} cannot be reached: {reason}", hint)
     try:
         node_id = parse_json(body, max_bytes=_ANSWER_BYTES).get("nodeId")

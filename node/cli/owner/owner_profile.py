@@ -118,7 +118,8 @@ class OwnerHome:
         try:
             value = parse_json(_read_private(path, _MAX_PROFILE_BYTES), max_bytes=_MAX_PROFILE_BYTES)
         except FileNotFoundError:
-            raise NotSignedIn("nobody is logged in on this machine", hint=_HINT) from None
+            hint = _HINT if self.default_key_file.exists() else f"{_HINT} --new"  # the first time there is no key yet
+            raise NotSignedIn("nobody is logged in on this machine", hint=hint) from None
         except (OSError, InvalidJson):
             raise NotSignedIn(f"{path} cannot be read", hint=_HINT) from None
         node, owner, key_file = value.get("node"), value.get("owner"), value.get("keyFile")

@@ -42,6 +42,8 @@ def run(
     """
     keep_out_of_core_dumps()
     values = asyncio.run(read_values(owner_home(), None if only is None else _names(only), scope=scope))
+    if not values:
+        words("no secrets to hand over; next: sealspace secret list --all")
     environment = child_environment(os.environb, values, allowed=_names(allow_override or ""))
     if no_mask:
         replace_process(command, environment)

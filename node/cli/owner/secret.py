@@ -32,7 +32,9 @@ ALPHABETS: Final = {
 _NO_ARGUMENT: Final = "a value is never an argument: the list of processes shows it, and the shell keeps it"
 
 scope_option = click.option(
-    "--scope", metavar="SCOPE", help="Under a scope of its own; without it, the global secrets."
+    "--scope",
+    metavar="SCOPE",
+    help="A set of secrets apart from the others, like prod or ci; without it, those that have no scope.",
 )
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 _if_absent = click.option("--if-absent", is_flag=True, help="Only if there is no such secret; otherwise refuse.")

@@ -14,7 +14,7 @@ from sealspace.private_files import replace_file
 
 from ..shared import shared
 from ..terminal import confirm, print_json, print_lines, print_value, watched, words
-from .dotenv import MAX_FILE_BYTES, encode_dotenv, parse_dotenv, parse_values, values_json
+from .dotenv import MAX_FILE_BYTES, BrokenEntry, encode_dotenv, parse_dotenv, parse_values, values_json
 from .owner_profile import OwnerHome, owner_home
 from .secret import scope_option, yes_option
 
@@ -37,12 +37,17 @@ FORMATS: Final[tuple[Format, ...]] = (*WRITTEN, "yaml")
 def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, yes: bool) -> None:
     """Store every secret of FILE: a .env file, JSON or YAML, one object of names and texts; - is standard input.
 
+    YAML needs the extra `yaml`; every value of it is the text that stands in the file, so 8080 is a text too.
+
     All are checked and sealed before the first is written, and the names are shown first. A person is asked; without
     one, --yes is needed where a secret would be replaced.
     """
     form = form or _form_of(file)
     data = _read(file)
-    values = _parsed(data, form)
+    try:
+        values = _parsed(data, form)
+    except BrokenEntry as error:
+        raise BrokenEntry(f"{file}: {error.message}", hint=error.hint) from None  # without what it was parsed from
     if not values:
         words(f"no secrets in {file}")
         return

@@ -87,7 +87,9 @@ def _is_scalar(event: yaml.Event) -> bool:
 
 def _value(event: yaml.Event, where: str) -> str | bytes:
     if not _is_scalar(event):
-        raise BrokenEntry(f"{where} is neither a text nor bytes", hint="write the value as one text, without & and *")
+        raise BrokenEntry(
+            f"{where} has a value that is not one text", hint="write the value as one text, without & and *"
+        )
     if event.tag == _BINARY:
         data = decode_standard("".join(event.value.split()))
         if data is None:

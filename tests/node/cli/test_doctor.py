@@ -287,7 +287,7 @@ async def test_the_session_has_ended(owner: Patient, node: EmbeddedNode, monkeyp
 async def test_the_node_is_unreachable(owner: Patient) -> None:
     """A node that does not answer, at all or like a node, is said with its address."""
     found = await owner.complains("node", "--node", "http://127.0.0.1:1")
-    assert "http://127.0.0.1:1 cannot be reached" in found.text
+    assert found.text == "http://127.0.0.1:1 cannot be reached: no connection"
 
     async def no_node(_: web.Request) -> web.Response:
         return web.Response(text="welcome")

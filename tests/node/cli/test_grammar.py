@@ -122,6 +122,8 @@ def test_former_names(former: str, capsys: pytest.CaptureFixture[str]) -> None:
         ("secrt list", "there is no command secrt; did you mean secret?", "sealspace secret --help"),
         ("secret lst", "there is no command lst; did you mean list?", "sealspace secret list --help"),
         ("admin owners ad x", "there is no command ad; did you mean add?", "sealspace admin owners add --help"),
+        ("secret rm X", "there is no command rm; did you mean delete?", "sealspace secret delete --help"),
+        ("secret set X", "there is no command set; did you mean put?", "sealspace secret put --help"),
         ("secret frobnicate", "there is no command frobnicate", "sealspace secret --help"),
         ("secret list --scop x", "there is no option --scop; did you mean --scope?", "sealspace secret list --help"),
         ("login --days x", "invalid value for '--days': 'x' is not a valid float range", "sealspace login --help"),

@@ -215,3 +215,30 @@ async def test_a_secret_of_somebody_else(desk: Desk, mode: str, status: int) -> 
     assert (ran.status, ran.out) == (status, "open sesame" if mode == "off" else ""), ran
     if status:
         assert "sealspace backend grant URL" in ran.next
+
+
+async def test_a_mistyped_space_is_not_granted(desk: Desk) -> None:
+    """No grant is made for a space of the owner's that is not there, and no space of that name either."""
+    await desk.log_in()
+    _, did = await second_person(desk)
+    ran = await desk.run("grant", "create", did, "--space", "ntes")
+    assert (ran.status, ran.out, ran.next) == (21, "", "sealspace space create ntes"), ran
+    assert (await desk.run("grant", "list", "--json")).out == "[]\n"
+    there = json.loads((await desk.run("space", "list", "--json")).out)
+    assert "ntes" not in [one["name"] for one in there]
+
+
+async def test_what_is_not_held_is_asked_for_as_a_grant(desk: Desk) -> None:
+    """The next step names the commands that lead to a grant."""
+    await desk.log_in()
+    _, did = await second_person(desk)
+    space = f"tinycloud:{did.removeprefix('did:')}:default"
+    ran = await desk.run("kv", "get", "a", "--space", space)
+    assert (ran.status, ran.next) == (22, f"ask {did} for a grant of it, then: sealspace grant accept FILE"), ran
+
+
+@pytest.mark.parametrize("ttl", ["0m", "366d"])
+async def test_durations_have_bounds(desk: Desk, ttl: str) -> None:
+    """A duration that is too long or too short is not called something else."""
+    ran = await desk.run("grant", "create", "did:key:z", "--secret", "A", "--expires", ttl)
+    assert (ran.status, f"--expires {ttl} is not between 1m and 365d" in ran.err) == (2, True), ran

@@ -32,6 +32,7 @@ async def test_check_lists_every_fault(desk: Desk) -> None:
     for verb in ("explain", "grant"):
         ran = await desk.run("manifest", verb, bad, home=False)
         assert (ran.status, ran.out, ran.next) == (2, "", f"sealspace manifest check {bad} lists every fault"), ran
+        assert (ran.err.count("next:"), "check_manifest" in ran.err) == (1, False), ran
 
 
 async def test_explain(desk: Desk) -> None:

@@ -130,6 +130,14 @@ async def test_only_and_scope(owner: Owner) -> None:
     assert list(owner.here.iterdir()) == []
 
 
+async def test_no_secret_to_hand_over(owner: Owner) -> None:
+    """The command runs without any, and a scope that was mistyped does not go unnoticed."""
+    await owner.keeps(API_KEY=CANARY)
+    ran = await owner.ran("run", "--scope", "prd", "--", "true")
+    assert (ran.returncode, ran.stdout) == (0, b"")
+    assert ran.stderr == b"no secrets to hand over; next: sealspace secret list --all\n"
+
+
 async def test_credentials_are_not_handed_over(owner: Owner) -> None:
     """Variables of ours, and open files with the session, do not reach the command."""
     await owner.keeps(API_KEY=CANARY)
@@ -235,7 +243,7 @@ async def test_nobody_is_logged_in(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     stranger = Owner("", tmp_path)
     ran = await stranger.ran("run", "--", "touch", "started")
-    assert (ran.returncode, said(ran)[1], list(stranger.here.iterdir())) == (10, "sealspace login URL", [])
+    assert (ran.returncode, said(ran)[1], list(stranger.here.iterdir())) == (10, "sealspace login URL --new", [])
 
 
 # --- template ------------------------------------------------------------------------------------------------------

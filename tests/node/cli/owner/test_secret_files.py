@@ -219,6 +219,14 @@ async def test_files_that_are_not_read(
     assert (ran.status, ran.next) == (2, hint)
 
 
+async def test_a_broken_line_is_said_with_its_file(desk: OwnerDesk, tmp_path: Path) -> None:
+    """File and line, and nothing of what stands there."""
+    (tmp_path / ".env").write_text(f"A=1\n{CANARY}\n")
+    ran = await desk.run("secret", "import", str(tmp_path / ".env"))
+    assert (ran.status, CANARY in ran.err) == (2, False), ran
+    assert f"{tmp_path / '.env'}: line 2 is not NAME=VALUE" in ran.err
+
+
 async def test_an_export_replaces_no_file_unasked(desk: OwnerDesk, tmp_path: Path) -> None:
     """A person is asked; without one it takes a word; and nothing to export is said."""
     out = tmp_path / "out"
