@@ -150,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         return fail("usage", _usage_text(error), _usage_hint(error), otherwise=WRONG_ARGUMENT)
     except click.Abort as error:
-        was_signal = isinstance(error.__cause__, KeyboardInterrupt)
+        was_signal = isinstance(error.__context__, KeyboardInterrupt)  # a prompt hides it as the cause
         return fail("aborted", "aborted", "start it again", otherwise=INTERRUPTED if was_signal else FAILED)
     except OSError as error:
         return _refused_by_system(error)

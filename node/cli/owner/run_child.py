@@ -96,7 +96,7 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
             for end in {end for end in ends if end is not None}:
                 os.close(end)  # the child has its own: each stream ends with the child
         passing.begin(child)
-        _Pump(child, outputs, terminal).run()
+        _Pump(child, outputs, terminal, woken=passing.woken).run()
         number = child.wait()
     return number if number >= 0 else 128 - number
 
@@ -229,9 +229,15 @@ class _Pump:
     """Forwards bytes both ways until the child ends."""
 
     def __init__(
-        self, child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], terminal: UserTerminal | None
+        self,
+        child: "subprocess.Popen[bytes]",
+        outputs: Iterable[_Output],
+        terminal: UserTerminal | None,
+        *,
+        woken: int,
     ) -> None:
         self._child = child
+        self._woken = woken
         self._outputs = list(outputs)
         self._terminal = terminal
 
@@ -240,6 +246,7 @@ class _Pump:
         ended = os.pidfd_open(self._child.pid)
         with selectors.DefaultSelector() as selector:
             selector.register(ended, selectors.EVENT_READ, None)
+            selector.register(self._woken, selectors.EVENT_READ, lambda _: _drain(self._woken))
             for output in self._outputs:
                 selector.register(output.source, selectors.EVENT_READ, partial(self._forward, selector, output))
             if self._terminal is not None:
@@ -269,14 +276,23 @@ class _Pump:
             self._outputs.remove(output)
 
 
+def _drain(woken: int) -> None:
+    with suppress(BlockingIOError):
+        os.read(woken, _READ_BYTES)
+
+
 class _Passing:
     """Passes signals on to the child; those that come before there is one, when it is there.
 
     Args:
         is_apart: the child is in a session of its own, so that what the terminal sends here is not sent to it.
+    Attributes:
+        woken: has a byte to read after each signal, while signals are handled. Python runs a handler before it waits
+            or after: a signal that arrives in between would be noticed only when something else ends the wait.
     """
 
     def __init__(self, *, is_apart: bool) -> None:
+        self.woken = -1
         self._is_apart = is_apart
         self._child: subprocess.Popen[bytes] | None = None
         self._early: list[int] = []
@@ -313,6 +329,8 @@ class _Passing:
         if terminal is not None:
             handlers |= terminal.handlers(self.send)
         former = {number: signal.getsignal(number) for number in handlers}
+        self.woken, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        former_wakeup = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         for number, handler in handlers.items():
             if former[number] is not signal.SIG_IGN:
                 signal.signal(number, handler)
@@ -321,3 +339,6 @@ class _Passing:
         finally:
             for number, handler_before in former.items():
                 signal.signal(number, handler_before)
+            signal.set_wakeup_fd(former_wakeup)
+            os.close(wakeup)
+            os.close(self.woken)

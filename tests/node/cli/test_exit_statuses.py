@@ -40,7 +40,7 @@ class Machine:
 
     def run(self, *arguments: str, given: str = "") -> int:
         self.monkeypatch.setattr(sys, "stdin", Input(given))
-        return main([*arguments, "--home", str(self.folder / "home")])
+        return main(["--home", str(self.folder / "home"), *arguments])
 
     def config(self, **release: str) -> Config:
         return Config(
@@ -201,6 +201,15 @@ def _denied(machine: Machine) -> int:
     return machine.at_a_node(("kv", "put", "a", "--space", "notes"))
 
 
+def _not_executable(machine: Machine) -> int:
+    (machine.folder / "plain").write_text("no program")
+    return machine.at_a_node(("run", "--no-mask", "--", str(machine.folder / "plain")))
+
+
+def _no_such_command(machine: Machine) -> int:
+    return machine.at_a_node(("run", "--no-mask", "--", "no-such-command"))
+
+
 def _interrupted(machine: Machine) -> int:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -230,6 +239,8 @@ REACHED: Mapping[int, Callable[[Machine], int]] = {
     20: _missing_extra,
     21: _not_found,
     22: _denied,
+    126: _not_executable,
+    127: _no_such_command,
     130: _interrupted,
 }
 

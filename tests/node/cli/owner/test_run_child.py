@@ -135,13 +135,15 @@ def test_exit_status(script: str, status: int, tmp_path: Path) -> None:
     assert run("sh", "-c", script, folder=tmp_path).returncode == status
 
 
+# Python runs a handler between two steps of a program: a signal just before a read would wait for what is read. So the
+# programs of these tests ask again and again.
 COUNTING = """
-    import os, signal
+    import os, select, signal
     got = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
         signal.signal(number, lambda number, _: (got.append(number), os.write(1, b"got %d;" % number)))
     os.write(1, b"ready;")
-    while os.read(0, 1) != b"q":
+    while not select.select([0], [], [], 0.02)[0] or os.read(0, 1) != b"q":
         pass
     os.write(1, b"all %d;" % len(got))
     """
@@ -181,18 +183,21 @@ def _quoted(word: str) -> str:
 def test_the_command_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     """SIGKILL of the parent is SIGTERM for the command, which may clean up."""
     program = f"""
-        import os, pathlib, signal, sys
+        import os, pathlib, select, signal, sys
         def end(*_):
             pathlib.Path({str(tmp_path / "ended")!r}).write_text("in order")
             sys.exit()
         signal.signal(signal.SIGTERM, end)
-        os.write(1, b"%7d" % os.getpid())
+        os.write(1, b"%d;" % os.getpid())
         while True:
-            signal.pause()
+            select.select([], [], [], 0.02)
         """
     with running(*python(program), folder=tmp_path) as process:
         assert process.stdout is not None
-        child = int(os.read(process.stdout.fileno(), 7))
+        written = b""
+        while not written.endswith(b";"):  # in pieces: a digit may be the beginning of a secret
+            written += os.read(process.stdout.fileno(), 8)
+        child = int(written[:-1])
         process.kill()
         until(lambda: not is_alive(child))
     assert (tmp_path / "ended").read_text() == "in order"
@@ -259,10 +264,11 @@ def test_ctrl_c_ends_a_simple_command(tmp_path: Path) -> None:
 def test_the_size_follows(tmp_path: Path) -> None:
     """A new size of the terminal is the command's at once."""
     program = """
-        import os, signal
+        import os, select, signal
         signal.signal(signal.SIGWINCH, lambda *_: print(os.get_terminal_size().columns, flush=True))
         print("ready", flush=True)
-        input()
+        while not select.select([0], [], [], 0.02)[0]:
+            pass
         """
     with person(*python(program), folder=tmp_path) as someone:
         someone.sees("ready")
