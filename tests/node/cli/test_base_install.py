@@ -222,15 +222,16 @@ def test_a_login_that_demands_evidence_names_the_extra(environments: dict[str, E
 def test_a_demand_that_is_remembered_is_not_dropped(environments: dict[str, Environment], tmp_path: Path) -> None:
     """What a login demanded of the node cannot be judged without the extra, and no command goes on without it."""
     demanded = NodePolicy(code=Policy(measurements=(measurements_of("image"),)))
+    session = key_session(bytes(range(32)))
     login = Profile(
         node=NOWHERE,
-        owner=BACKEND,
+        owner=session.owner,
         key_file=tmp_path / "wallet.key",
         trust_root=None,
         collateral=None,
         node_policy=demanded,
     )
-    OwnerHome(tmp_path / "home").keep(login, key_session(bytes(range(32))))
+    OwnerHome(tmp_path / "home").keep(login, session)
     assert _names_the_extra(environments["base"].run("secret", "list", "--home", str(tmp_path / "home")), "verify")
 
 

@@ -38,7 +38,15 @@ def running(*command: str, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a command with pipes as its three streams, without a terminal."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [*RUN, *command], stdin=pipe, stdout=pipe, stderr=pipe, env=ENVIRONMENT, cwd=folder, start_new_session=True
+        [*RUN, *command],
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        env=ENVIRONMENT,
+        cwd=folder,
+        start_new_session=True,
+        # Ignored where the tests themselves run below `nohup`, and then for the command too.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     ) as process:
         try:
             yield process
