@@ -20,7 +20,7 @@ WITHOUT_A_STORE := tests/spaces/store tests/spaces/test_damaged_rows.py tests/sp
 		test_expected_code.py test_files.py test_odd_parties.py test_odd_settings.py test_terminals.py) \
 	$(addprefix tests/sealspace/test_,closed_client.py demo.py every_error.py examples.py fuzz.py imports.py manifests.py \
 		node_evidence.py portable.py published.py recorded_exchanges.py refusals.py secret_names.py session.py \
-		share_links.py sync.py sync_threads.py transport.py wallets.py)
+		sync.py sync_threads.py transport.py wallets.py)
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

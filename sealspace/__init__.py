@@ -42,7 +42,6 @@ Modules:
     release_terms: what a node judges backends by.
     secrets: named texts and bytes, sealed in this process.
     session: a key, whose authority it has, and the grants that prove it.
-    share_links: delegations together with the key that they are for, as other clients write them.
     spaces: the owner's spaces.
     transport: bounded requests to one node, and which of them are retried.
     wallets: signers of sign-in messages.

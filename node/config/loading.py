@@ -7,7 +7,7 @@ Rules kept here (spec/operations/running.md):
   renamed.
 - A variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are separated by commas.
 - `SEALSPACE_NODE`, `SEALSPACE_HOME` and `SEALSPACE_KEYSTORE_PASSWORD` are no settings: the command line reads them
-  (`node.cli`). Nothing else in the project reads the environment.
+  (`node.cli`). No setting is read from the environment elsewhere.
 
 Example:
     config = load_config(flags={"http.port": 0})

@@ -1,4 +1,4 @@
-"""From an empty machine to a program that has a secret in its environment: six commands, in an empty home."""
+"""From an empty machine to a program with a secret in its environment: the README's six commands, in an empty home."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,36 +16,35 @@ from tests_support import REPOSITORY
 
 pytestmark = pytest.mark.slow
 MOST_COMMANDS = 6
+NODE = "http://127.0.0.1:8000"
 VALUE = "open-sesame-4711"
+_BLOCK = re.compile(r"^## The first secret, in six commands$.*?^```$\n(?P<lines>.*?)^```$", re.MULTILINE | re.DOTALL)
 _WAIT_S = 300
 
 
-@dataclass
+def _commands() -> list[str]:
+    """Return the commands as the README has them, without what it says beside them."""
+    found = _BLOCK.search((REPOSITORY / "README.md").read_text("utf-8"))
+    assert found is not None
+    return [line.partition("  #")[0].strip() for line in found["lines"].splitlines()]
+
+
+@dataclass(frozen=True)
 class Machine:
-    """A home and a folder with nothing in them, and a count of what is typed."""
+    """A home and a folder with nothing in them."""
 
     folder: Path
-    typed: list[str] = field(default_factory=list)
 
     @property
     def variables(self) -> Mapping[str, str]:
         """What a login shell has, and nothing of the tests."""
-        path = f"{self.folder / 'ENV' / 'bin'}:{os.defpath}"
+        path = f"{sys.base_prefix}/bin:{os.defpath}"  # the Python for which the dependencies are there
         return {"HOME": str(self.folder / "home"), "PATH": path, "LANG": "C.UTF-8", "TERM": "xterm"}
 
-    def run(self, line: str, *, given: str = "", instead: str | None = None) -> str:
-        """Type one command; return what it prints on standard output.
-
-        Args:
-            line: what is typed.
-            given: standard input.
-            instead: what is run in its place on a machine without a network.
-        """
-        self.typed.append(line)
-        words = (instead or line).split()
-        command = [str(self.folder / "ENV" / "bin" / word) if word == "sealspace" else word for word in words]
+    def run(self, line: str, *, given: str = "") -> str:
+        """Type one command; return what it prints on standard output."""
         ran = subprocess.run(
-            command,
+            line.split(),
             input=given,
             capture_output=True,
             text=True,
@@ -59,8 +58,7 @@ class Machine:
     @contextmanager
     def running(self, line: str) -> Iterator[str]:
         """Type a command that goes on; yields the address at which it listens."""
-        self.typed.append(line)
-        command = [str(self.folder / "ENV" / "bin" / "sealspace"), *line.split()[1:], "--port", "0"]
+        command = [*line.split(), "--port", "0"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=self.folder, env=self.variables)
         try:
             assert process.stderr is not None
@@ -71,7 +69,7 @@ class Machine:
 
 
 def _wheel(folder: Path) -> Path:
-    """Build what an index would serve."""
+    """Build what `pip install` of a clone builds."""
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(REPOSITORY)]
     subprocess.run(build, check=True, capture_output=True, timeout=_WAIT_S)
     (wheel,) = folder.glob("*.whl")
@@ -80,25 +78,25 @@ def _wheel(folder: Path) -> Path:
 
 def test_from_nothing_to_a_program_with_a_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Install, serve, sign in, store, run: the program finds the secret, and its output is masked."""
+    commands = _commands()
+    assert 0 < len(commands) <= MOST_COMMANDS
+    environment, install, serve, login, put, run = commands
     machine = Machine(tmp_path)
     (tmp_path / "home").mkdir()
     wheel = _wheel(tmp_path / "wheel")
     began = time.monotonic()
-    machine.run("python3 -m venv ENV")
+    machine.run(environment)
     (site,) = (tmp_path / "ENV").glob("lib/python*/site-packages")
     link_dependencies(site, "node")  # an index would serve them; there is none here
-    offline = f"ENV/bin/pip install --quiet --no-index --no-deps {wheel}"
-    machine.run("ENV/bin/pip install sealspace[node]", instead=offline)
-    with machine.running("sealspace serve --data ./data") as url:
-        machine.run(f"sealspace login {url} --new")
-        machine.run("sealspace secret put API_KEY", given=VALUE)
-        said = machine.run("sealspace run -- env")
-        unmasked = machine.run("sealspace run --no-mask -- env")
-    taken_s = time.monotonic() - began
+    machine.run(install.replace("'.[node]'", f"--quiet --no-index --no-deps {wheel}"))
+    with machine.running(serve) as url:
+        machine.run(login.replace(NODE, url))
+        machine.run(put, given=VALUE)
+        said = machine.run(run)
+        taken_s = time.monotonic() - began
+        unmasked = machine.run(run.replace(" run ", " run --no-mask "))
     assert "API_KEY=***" in said.splitlines()
     assert VALUE not in said
     assert f"API_KEY={VALUE}" in unmasked.splitlines()
-    typed = machine.typed[:-1]  # the last one is the test's own look behind the mask
-    assert len(typed) <= MOST_COMMANDS
     with capsys.disabled():
-        print(f"\nfirst secret in a program: {len(typed)} commands, {taken_s:.1f} s", *typed, sep="\n  ")
+        print(f"\nfirst secret in a program: {len(commands)} commands, {taken_s:.1f} s", *commands, sep="\n  ")

@@ -23,7 +23,6 @@ from sealspace.manifests import compose_manifests, parse_manifest, resolve_manif
 from sealspace.printable import printable
 from sealspace.published import statement_json
 from sealspace.session import key_session
-from sealspace.share_links import encode_share_link
 from sealspace.transport import Transport, TransportSettings
 from tee_backend.attestation.report_data import report_data
 from tee_backend.attestation.trust_root import parse_trust_root
@@ -142,7 +141,6 @@ async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
         "descriptor": await client.encryption.descriptor(network),
         "portable": portable,
         "cid": portable.cid,
-        "text": f"https://app.example/share/{encode_share_link(SEED, portable, now=bench.clock.now())}",
         "domain": domain,
         "report_data": report_data,
         "new_receiver_key": new_receiver_key,

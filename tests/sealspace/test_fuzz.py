@@ -18,7 +18,6 @@ from capabilities.cids import parse_cid
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from capabilities.signatures import Ed25519Signer
-from capabilities.strict_base64 import encode_url
 from encryption_network.envelope import seal_envelope
 from encryption_network.keywrap import public_key_of
 from encryption_network.networks import Descriptor
@@ -44,7 +43,6 @@ from sealspace.portable import (
     portable_of,
 )
 from sealspace.session import decode_session, encode_session, key_session, network_of_owner, read_grant, space_of
-from sealspace.share_links import decode_share_link
 from sealspace.transport import Transport, TransportSettings
 from sealspace.wallets import new_wallet
 
@@ -181,21 +179,6 @@ def test_fuzz_registry_entries(data: bytes) -> None:
     for read in (parse_app_entry, parse_space_entry):
         with suppress(SealspaceError):
             read("applications/a", data)
-
-
-@fuzzed()
-@given(
-    st.text()
-    | large_texts
-    | st.binary(max_size=99).map(lambda data: f"tc1:{encode_url(data)}")
-    | _dumped(json_values(SPACE, AGENT.did, members=["key", "delegation", "path", "version"])).map(
-        lambda data: f"tc1:{encode_url(data)}"
-    )
-)
-def test_fuzz_share_links(text: str) -> None:
-    """Share links of any text are read or refused."""
-    with suppress(SealspaceError):
-        decode_share_link(text)
 
 
 @fuzzed()

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from backend_site import Domain, Program, serving
+from owner_desk import Ran
 from tests_support import Input
 
 from node.cli import main
@@ -32,22 +33,6 @@ COMPOSE_HASH = hashlib.sha256(COMPOSE.encode()).hexdigest()
 PROVIDER = f"kms:{SIMULATED_KEY_PROVIDER.id.hex()}"
 IMAGE = replace(measurements_of("image"), rtmr3=None)
 SECRET = "open sesame, says the owner"
-
-
-@dataclass
-class Ran:
-    """How a command ended and what it said."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def next(self) -> str:
-        """What an error says to do."""
-        last = self.err.splitlines()[-1]
-        assert last.startswith("next: "), self
-        return last.removeprefix("next: ")
 
 
 @dataclass

@@ -23,14 +23,24 @@ from spaces.store.contract import (
     Commit,
     Committed,
     Follow,
+    Page,
     Put,
     Range,
     Refused,
+    Snapshot,
     Store,
     counter_of,
+    pages_of,
 )
 
 NEVER_SWEPT = 4_000_000_000
+
+
+class Endless:
+    """An engine with a fault: more rows follow, and the page does not name where it ended."""
+
+    async def read(self, *_: object, **__: object) -> Snapshot:
+        return Snapshot(claimed=None, records=(), pages=(Page(rows=(), more=True),))
 
 
 def claim(name: bytes) -> Claim:
@@ -52,6 +62,13 @@ async def put(store: Store, *rows: tuple[bytes, bytes | None]) -> Committed:
     outcome = await store.commit(Commit(puts=tuple(Put(key, value) for key, value in rows)))
     assert isinstance(outcome, Committed)
     return outcome
+
+
+async def test_a_walk_ends_at_a_page_that_names_no_end() -> None:
+    """Without its last key the range would begin again, for ever."""
+    with pytest.raises(RuntimeError, match="last key"):
+        async for page in pages_of(Endless(), Range(b"K")):  # type: ignore[arg-type]  # of a store, what the walk calls
+            assert not page.rows
 
 
 async def test_read_sees_acknowledged_commit(store: Store) -> None:

@@ -4,15 +4,14 @@ import asyncio
 import hashlib
 import json
 import os
-import pty
+import re
 import stat
-import subprocess
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
 from owner_desk import OwnerDesk, owner_desk
+from person import Person
 from running_node import COMMAND
 from tests_support import REPOSITORY
 
@@ -83,38 +82,34 @@ async def test_a_value_is_never_an_argument(desk: OwnerDesk, arguments: tuple[st
     assert json.loads((await desk.run("secret", "list", "--json")).out) == []
 
 
-def _typed(desk: OwnerDesk, *arguments: str, answers: dict[str, str]) -> tuple[int, str]:
-    """Run a command in a process on a terminal, type each answer after its question; return all that is shown."""
-    controller, terminal = pty.openpty()
+def _typed(desk: OwnerDesk, *arguments: str, answers: Mapping[str, str]) -> tuple[int, str]:
+    """Run a command on a terminal, and type each answer after its question; return its status and all that is shown."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "HOME": str(desk.home), "TERM": "dumb"}
-    command = [*COMMAND, *arguments, "--home", str(desk.home)]
-    with subprocess.Popen(
-        command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment, start_new_session=True
-    ) as process:
-        os.close(terminal)
-        shown = ""
+    shown = ""
+    with Person([*COMMAND, *arguments, "--home", str(desk.home)], environment=environment, folder=desk.home) as person:
         for question, answer in answers.items():
-            while not shown.endswith(question):
-                shown += os.read(controller, 4096).decode()
-            os.write(controller, f"{answer}\n".encode())
-        with suppress(OSError):  # the terminal is closed
-            while piece := os.read(controller, 4096):
-                shown += piece.decode()
-        os.close(controller)
-        return process.wait(60), shown
+            shown += person.sees(f".*{re.escape(question)}")[0].decode()
+            person.type(answer.encode())
+        return person.end(), shown + person.seen.decode()
 
 
 async def test_a_person_types_a_value(desk: OwnerDesk) -> None:
-    """It is asked for twice, shown never, and asked about once more where it replaces another."""
+    """It is asked for twice, shown never, and asked about once more where it replaces another; Ctrl-C ends it."""
     put = ("secret", "put", "API_KEY")
-    twice = {"value: ": SECRET, "Repeat for confirmation: ": SECRET}
+    twice = {"value: ": f"{SECRET}\n", "Repeat for confirmation: ": f"{SECRET}\n"}
     status, shown = await asyncio.to_thread(_typed, desk, *put, answers=twice)
     assert (status, SECRET in shown, "stored API_KEY" in shown) == (0, False, True), shown
     assert await desk.read("secret", "get", "API_KEY") == SECRET.encode()
-    status, shown = await asyncio.to_thread(_typed, desk, *put, answers=twice | {"replace it? [y/N]: ": "n"})
+    status, shown = await asyncio.to_thread(_typed, desk, *put, answers=twice | {"replace it? [y/N]: ": "n\n"})
     assert (status, SECRET in shown, "next: start it again" in shown) == (1, False, True), shown
     status, shown = await asyncio.to_thread(_typed, desk, "secret", "get", "API_KEY", answers={})
     assert (status, shown) == (0, f"{SECRET}\r\n")
+    for answers, ended in (
+        ({"value: ": "\x03"}, 130),
+        ({"value: ": "\x04"}, 1),
+    ):  # Ctrl-C, and the end of what is typed
+        status, shown = await asyncio.to_thread(_typed, desk, *put, answers=answers)
+        assert (status, "next: start it again" in shown) == (ended, True), shown
 
 
 async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
