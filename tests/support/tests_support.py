@@ -11,6 +11,7 @@ variable FUZZ_EXAMPLES says how many examples the quickest tests draw (`make fuz
 import io
 import json
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -37,6 +38,11 @@ _SHORT_EXAMPLES, _FEWEST_EXAMPLES = 50, 10
 _ORDINARY_SHARE = 1 / 5
 # No input may be pondered: far above what any example takes on a busy machine, far below what a quadratic reader takes.
 _LONGEST_EXAMPLE = timedelta(seconds=5)
+
+# Below `nohup`, and as a job of a shell in the background, these are ignored, and then by every process of a test too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for _ended_by in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(_ended_by, signal.SIG_DFL)
 
 settings.register_profile(
     "fuzz",

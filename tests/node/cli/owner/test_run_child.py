@@ -45,8 +45,6 @@ def running(*command: str, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
         env=ENVIRONMENT,
         cwd=folder,
         start_new_session=True,
-        # Ignored where the tests themselves run below `nohup`, and then for the command too.
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     ) as process:
         try:
             yield process
