@@ -49,7 +49,7 @@ from ._secret_names import (
 )
 from .encryption import Encryption, ReceiverKey, envelope_bytes
 from .errors import InvalidEnvelope, InvalidSecretPayload, InvalidSecretValue, NotFound, NotGranted, SealspaceError
-from .kv import Kv
+from .kv import Kv, Value
 from .session import DEFAULT_NETWORK, network_of_owner
 
 __all__ = [
@@ -89,11 +89,13 @@ class Secret:
         value: the text, or the bytes where bytes were put.
         created_at: RFC 3339 text as the writer stated it; writers do not keep it over a second put.
         updated_at: RFC 3339 text as the writer stated it.
+        etag: version of the stored envelope: what `if_match` of `Secrets.put` takes.
     """
 
     value: str | bytes = field(repr=False)
     created_at: str
     updated_at: str
+    etag: str
 
 
 class Secrets:
@@ -142,7 +144,7 @@ class Secrets:
             value: a text, or bytes.
             scope: None for a global secret.
             if_absent: only if there is no such secret now.
-            if_match: only over the stored envelope of this version.
+            if_match: only over the stored envelope of this version: `Secret.etag`, or what `version` returned.
         Returns:
             The version of the stored envelope.
         Raises:
@@ -206,7 +208,7 @@ class Secrets:
         async def opened(secret: SecretName) -> str | bytes:
             async with gate:
                 with _about(secret):
-                    return (await self._open(secret, stored[secret.path].body, receiver)).value
+                    return (await self._open(secret, stored[secret.path], receiver)).value
 
         there = [secret for secret in dict.fromkeys(secrets) if secret.path in stored]
         tasks = [asyncio.create_task(opened(secret)) for secret in there]
@@ -236,6 +238,17 @@ class Secrets:
         with _about(secret):
             return await self._open(secret, await self._stored_to_open(secret), receiver)
 
+    async def version(self, name: str, *, scope: str | None = None) -> str:
+        """Return the version of a secret's stored envelope, opening nothing. Needs `kv/metadata` on the path.
+
+        Raises:
+            NotFound: there is no such secret.
+            InvalidSecretName, InvalidSecretScope, NotGranted, Unauthorized, NodeRefused, TransportError.
+        """
+        secret = parse_secret_name(name, scope=scope)
+        with _about(secret):
+            return (await self._kv.metadata(secret.path)).etag
+
     async def envelope(self, name: str, *, scope: str | None = None) -> InlineEnvelope:
         """Read a secret's envelope without opening it. Needs `kv/get` on the path only.
 
@@ -244,7 +257,7 @@ class Secrets:
         """
         secret = parse_secret_name(name, scope=scope)
         with _about(secret):
-            return self._envelope_of(secret, await self._stored(secret))
+            return self._envelope_of(secret, (await self._stored(secret)).body)
 
     async def delete(self, name: str, *, scope: str | None = None) -> None:
         """Delete a secret; the deletion is durable when this returns.
@@ -287,10 +300,10 @@ class Secrets:
         )
         return envelope_bytes(envelope).decode()
 
-    async def _stored(self, secret: SecretName) -> bytes:
-        return (await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)).body
+    async def _stored(self, secret: SecretName) -> Value:
+        return await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)
 
-    async def _stored_to_open(self, secret: SecretName) -> bytes:
+    async def _stored_to_open(self, secret: SecretName) -> Value:
         try:
             return await self._stored(secret)
         except NotGranted:
@@ -302,11 +315,12 @@ class Secrets:
             self._caller.session.proofs_for(wanted, now=self._caller.clock.now())
             raise
 
-    async def _open(self, secret: SecretName, stored: bytes, receiver: ReceiverKey | None) -> Secret:
-        envelope = self._envelope_of(secret, stored)
+    async def _open(self, secret: SecretName, stored: Value, receiver: ReceiverKey | None) -> Secret:
+        envelope = self._envelope_of(secret, stored.body)
         # The label is carried in the clear, so its check finds mix-ups, not forgery; some writers leave it out.
         label = None if envelope.aad is None else self._label(secret)
-        return read_payload(await self._encryption.decrypt(envelope, expected_label=label, receiver=receiver))
+        opened = await self._encryption.decrypt(envelope, expected_label=label, receiver=receiver)
+        return read_payload(opened, stored.etag)
 
     def _envelope_of(self, secret: SecretName, stored: bytes) -> InlineEnvelope:
         try:
@@ -356,8 +370,8 @@ def _about(secret: SecretName) -> Iterator[None]:
         raise
 
 
-def read_payload(plaintext: bytes) -> Secret:
-    """Read the plaintext (EN26); the error says nothing of what is in it."""
+def read_payload(plaintext: bytes, etag: str) -> Secret:
+    """Read the plaintext of the envelope of a version (EN26); the error says nothing of what is in it."""
     try:
         payload = parse_json(plaintext, max_bytes=MAX_SECRET_BYTES)
     except CapabilityError:
@@ -367,8 +381,8 @@ def read_payload(plaintext: bytes) -> Secret:
     if not (isinstance(value, str) and isinstance(created_at, str) and isinstance(updated_at, str)):
         raise InvalidSecretPayload("the secret's plaintext lacks a member")
     if "encoding" not in payload:
-        return Secret(value, created_at, updated_at)
+        return Secret(value, created_at, updated_at, etag)
     data = decode_standard(value) if payload["encoding"] == _BASE64 else None
     if data is None:  # to give the text out instead would pass changed bytes for a value
         raise InvalidSecretPayload("the secret's bytes are in an encoding that this client does not know, or damaged")
-    return Secret(data, created_at, updated_at)
+    return Secret(data, created_at, updated_at, etag)

@@ -58,6 +58,7 @@ class Secrets(Bridged[secrets.Secrets]):
     get_text = called(secrets.Secrets.get_text)
     get_many = called(secrets.Secrets.get_many)
     read = called(secrets.Secrets.read)
+    version = called(secrets.Secrets.version)
     envelope = called(secrets.Secrets.envelope)
     delete = called(secrets.Secrets.delete)
     list = called(secrets.Secrets.list)

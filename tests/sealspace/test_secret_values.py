@@ -98,7 +98,8 @@ async def test_further_members_do_no_harm(bench) -> None:
     client, _ = await bench.owner()
     times = {"createdAt": "2026-01-01T00:00:00.000Z", "updatedAt": "2026-01-02T00:00:00.000Z"}
     await sealed(client, "A", {"value": "text", "more": [1], **times})
-    assert Secret("text", times["createdAt"], times["updatedAt"]) == await client.secrets().read("A")
+    version = await client.secrets().version("A")
+    assert Secret("text", times["createdAt"], times["updatedAt"], version) == await client.secrets().read("A")
 
 
 async def test_many_at_once(bench) -> None:
@@ -142,6 +143,22 @@ async def test_a_secret_is_made_once(bench) -> None:
     assert await secrets.get("A") == "1"
     await secrets.put("A", "2", if_match=first)
     assert await secrets.get("A") == "2"
+
+
+async def test_a_secret_is_replaced_as_it_was_seen(bench) -> None:
+    """The version of what was read, or looked at unopened, allows one put over it; a rival's put ends that."""
+    secrets = (await bench.owner())[0].secrets()
+    put = await secrets.put("A", "1", scope="mail")
+    seen = await secrets.read("A", scope="mail")
+    assert put == seen.etag == await secrets.version("A", scope="mail")
+    await secrets.put("A", "rival", scope="mail")
+    with pytest.raises(PreconditionFailed):
+        await secrets.put("A", "2", scope="mail", if_match=seen.etag)
+    assert "rival" == await secrets.get("A", scope="mail")
+    await secrets.put("A", "2", scope="mail", if_match=await secrets.version("A", scope="mail"))
+    assert "2" == await secrets.get("A", scope="mail")
+    with pytest.raises(NotFound):
+        await secrets.version("B")
 
 
 async def test_scopes_are_listed(bench) -> None:
@@ -190,6 +207,6 @@ async def test_another_network_than_the_default_one(bench) -> None:
 def test_fuzz_payloads(plaintext: bytes) -> None:
     """Any plaintext is a secret or refused, and the error has nothing of it."""
     try:
-        assert isinstance(read_payload(plaintext), Secret)
+        assert isinstance(read_payload(plaintext, ""), Secret)
     except InvalidSecretPayload as error:
         assert error.__cause__ is None
