@@ -216,6 +216,11 @@ class NotFound(NodeRefused):
     default_hint = "nothing is stored under this name here; a list of the space shows what is"
     reason_in_words = "nothing is there"
 
+    def restate(self, missing: str, *, hint: str) -> None:
+        """Say what is missing in the words of the call, in place of those of the request."""
+        self.message, self.hint = f"there is no {missing}", hint
+        self.args = (self.message,)
+
 
 class SpaceNotFound(NotFound):
     """The space is not hosted on this node."""

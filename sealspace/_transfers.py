@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import stat
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any, BinaryIO, Final, Protocol, TypeAlias
 from blake3 import blake3
 
 from ._pace import Upload
-from .errors import InvalidInput, TransferBroken
+from ._values import require_version_of
+from .errors import InvalidInput
 from .transport import Stream
 
 PIECE_BYTES: Final = 256 * 1024
@@ -31,8 +31,6 @@ class Readable(Protocol):
 Source: TypeAlias = str | Path | Readable | AsyncIterable[bytes] | Iterable[bytes]
 """What is uploaded: the path of a file, an open binary file, or pieces."""
 
-_ETAG: Final = re.compile(r'"blake3-([0-9a-f]{64})"', re.ASCII)
-
 
 async def checked(stream: Stream) -> AsyncIterator[bytes]:
     """Yield the body of a value, and compare it with its version at the end (M1).
@@ -46,9 +44,7 @@ async def checked(stream: Stream) -> AsyncIterator[bytes]:
         digest.update(piece)
         moved_bytes += len(piece)
         yield piece
-    announced = _ETAG.fullmatch(stream.headers.get("ETag", ""))
-    if announced is not None and announced[1] != digest.hexdigest():
-        raise TransferBroken(f"{stream.asked}: the bytes are not those of the ETag", moved_bytes=moved_bytes)
+    require_version_of(digest.hexdigest(), stream, moved_bytes=moved_bytes)
 
 
 async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | None) -> None:

@@ -1,14 +1,18 @@
 """A stored value, and the headers that carry what is stored with it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from .errors import InvalidInput, MalformedAnswer
-from .transport import Answer
+from blake3 import blake3
+
+from .errors import InvalidInput, MalformedAnswer, TransferBroken
+from .transport import Answer, Stream
 
 _METADATA_PREFIX: Final = "x-tinycloud-meta-"
 _MAX_METADATA_BYTES: Final = 16 * 1024
+_DIGEST: Final = re.compile(r'"blake3-([0-9a-f]{64})"', re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,29 @@ class Value:
     metadata: Mapping[str, str]
 
 
+def whole_value_of(answer: Answer) -> Value:
+    """Read a value from an answer that holds its body, and compare that with the version.
+
+    Raises:
+        TransferBroken: the body is another one than the version says.
+    """
+    require_version_of(blake3(answer.body).hexdigest(), answer, moved_bytes=len(answer.body))
+    return value_of(answer)
+
+
+def require_version_of(digest: str, answer: Answer | Stream, *, moved_bytes: int) -> None:
+    """Compare the BLAKE3 of a body, in hex, with the version that the node announced (M1).
+
+    An ETag of another form says nothing about the body. One of this form is not signed either: the comparison finds
+    bodies that were damaged or changed alone, not a party on the way that changes both.
+    """
+    announced = _DIGEST.fullmatch(answer.headers.get("ETag", ""))
+    if announced is not None and announced[1] != digest:
+        raise TransferBroken(f"{answer.asked}: the bytes are not those of the ETag", moved_bytes=moved_bytes)
+
+
 def value_of(answer: Answer) -> Value:
-    """Read a value from an answer that holds one."""
+    """Read a value from an answer that holds one, or only its version and metadata."""
     own = {
         name.lower().removeprefix(_METADATA_PREFIX): text
         for name, text in answer.headers.items()

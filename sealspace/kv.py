@@ -14,7 +14,8 @@ Example:
     await kv.download("film", "copy.mp4")
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -45,7 +46,7 @@ from ._listing import read_pages, require_advance
 from ._minting import INVOCATION_TTL_S
 from ._pace import Upload
 from ._transfers import Progress, Source, checked, of_bytes, save, upload_of
-from ._values import Value, bytes_of, condition, etag_of, header_value, stored_headers, value_of
+from ._values import Value, bytes_of, condition, etag_of, header_value, stored_headers, value_of, whole_value_of
 from .errors import (
     InvalidInput,
     LifetimeTooLong,
@@ -134,10 +135,11 @@ class Kv:
             SpaceNotFound: the space is not hosted.
             ValueTooLarge: the value is larger than `max_bytes`.
             NotGranted, Unauthorized: the session may not read it.
+            TransferBroken: the body is another one than its version says.
         """
         headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
         answer = await self._invoke(KV_GET, key, headers=headers, repeatable=True, max_bytes=max_bytes)
-        return value_of(answer)
+        return whole_value_of(answer)
 
     async def get_if_changed(self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value | None:
         """Read a value unless it still is the version that the caller has.
@@ -156,7 +158,8 @@ class Kv:
         )
         if answer.status == 304:
             return None
-        return value_of(self._caller.require(answer))
+        with self._about(key):
+            return whole_value_of(answer.require())
 
     async def metadata(self, key: str) -> Value:
         """Read a value's version and metadata; the body of the result is empty.
@@ -385,7 +388,8 @@ class Kv:
         answer = await self._caller.send_json(
             "POST", "/signed/kv", msgspec.json.encode(body), mint=mint, asked=f"{what}, {in_words(wanted)}"
         )
-        said = json_object(self._caller.require(answer))
+        with self._about(key):
+            said = json_object(answer.require())
         path, expires_at = required_text(said, "url"), required_text(said, "expiresAt")
         if not path.startswith("/signed/"):
             raise MalformedAnswer("the node's URL is not one of its own")
@@ -450,7 +454,8 @@ class Kv:
     async def _opened(self, key: str, max_bytes: int) -> Stream:
         headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
         wanted = [space_capability(self._space, "kv", key, KV_GET)]
-        return await self._caller.stream(wanted, headers=headers, max_answer_bytes=max_bytes)
+        with self._about(key):
+            return await self._caller.stream(wanted, headers=headers, max_answer_bytes=max_bytes)
 
     async def _read(self, keys: Sequence[str], max_bytes: int) -> dict[str, Value]:
         """Read keys in one request; values that do not fit into one answer in several."""
@@ -471,7 +476,7 @@ class Kv:
         except ValueTooLarge:  # together, or one of them: then that one's own read says so
             middle = len(keys) // 2
             return await self._read(keys[:middle], max_bytes) | await self._read(keys[middle:], max_bytes)
-        return {key: value_of(one) for key, one in found.items()}
+        return {key: whole_value_of(one) for key, one in found.items()}
 
     async def _write(self, parts: Sequence[Part]) -> None:
         """Write small values in one commit."""
@@ -505,7 +510,22 @@ class Kv:
         if conditional and answer.status == 503:
             # A lost race under a condition is reported so by some nodes (J8).
             raise PreconditionFailed(503, "a rival write is under way", asked=answer.asked)
-        return self._caller.require(answer)
+        with self._about(key):
+            return answer.require()
+
+    @contextmanager
+    def _about(self, key: str) -> Iterator[None]:
+        """Name the key and the space where a value is missing."""
+        try:
+            yield
+        except SpaceNotFound:
+            raise
+        except NotFound as missing:
+            shown = f'client.kv("{self._space.text}").list()'
+            missing.restate(
+                f"value {key} in the space {self._space.text}", hint=f"`{shown}` shows which keys there are"
+            )
+            raise
 
 
 def _require_lifetime(what: str, asked_s: float, possible_s: float) -> None:

@@ -14,7 +14,7 @@ from capabilities.resources import SpaceId
 
 from ._answers import text_list
 from ._listing import read_pages, require_advance
-from ._values import Value, header_value, value_of
+from ._values import Value, header_value, whole_value_of
 from .errors import InvalidInput
 from .kv import MAX_PAGE_KEYS, MAX_VALUE_BYTES
 from .transport import Answer, Request, Transport, path_segment
@@ -47,8 +47,9 @@ class PublicKv:
             NotFound: there is no value under this key, or no such space.
             RateLimited: the node accepts no more reads from this address for a moment.
             ResponseTooLarge: the value is larger than `max_bytes`.
+            TransferBroken: the body is another one than its version says.
         """
-        return value_of((await self._read(key, None, max_bytes)).require())
+        return whole_value_of((await self._read(key, None, max_bytes)).require())
 
     async def get_if_changed(self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value | None:
         """Read a value unless it still is the version that the caller has: then None.
@@ -57,7 +58,7 @@ class PublicKv:
             As `get`.
         """
         answer = await self._read(key, header_value(etag), max_bytes)
-        return None if answer.status == 304 else value_of(answer.require())
+        return None if answer.status == 304 else whole_value_of(answer.require())
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
         """Yield every key that begins with a prefix, ascending; read page by page. Nothing for an unknown space.

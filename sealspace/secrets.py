@@ -48,7 +48,15 @@ from ._secret_names import (
     parse_secret_name,
 )
 from .encryption import Encryption, ReceiverKey, envelope_bytes
-from .errors import InvalidEnvelope, InvalidSecretPayload, InvalidSecretValue, NotFound, NotGranted, SealspaceError
+from .errors import (
+    InvalidEnvelope,
+    InvalidSecretPayload,
+    InvalidSecretValue,
+    NotFound,
+    NotGranted,
+    SealspaceError,
+    SpaceNotFound,
+)
 from .kv import Kv, Value
 from .session import DEFAULT_NETWORK, network_of_owner
 
@@ -156,7 +164,7 @@ class Secrets:
         """
         secret = parse_secret_name(name, scope=scope)
         payload = self._payload(value)
-        with _about(secret):
+        with self._about(secret):
             sealed = await self._sealed(secret, payload)
             # Stored without a content type of JSON's: other clients write the envelope as a plain text.
             return await self._kv.put(secret.path, sealed, if_absent=if_absent, if_match=if_match)
@@ -207,7 +215,7 @@ class Secrets:
 
         async def opened(secret: SecretName) -> str | bytes:
             async with gate:
-                with _about(secret):
+                with self._about(secret):
                     return (await self._open(secret, stored[secret.path], receiver)).value
 
         there = [secret for secret in dict.fromkeys(secrets) if secret.path in stored]
@@ -235,7 +243,7 @@ class Secrets:
             NodeRefused, TransportError, EncryptionError.
         """
         secret = parse_secret_name(name, scope=scope)
-        with _about(secret):
+        with self._about(secret):
             return await self._open(secret, await self._stored_to_open(secret), receiver)
 
     async def version(self, name: str, *, scope: str | None = None) -> str:
@@ -246,7 +254,7 @@ class Secrets:
             InvalidSecretName, InvalidSecretScope, NotGranted, Unauthorized, NodeRefused, TransportError.
         """
         secret = parse_secret_name(name, scope=scope)
-        with _about(secret):
+        with self._about(secret):
             return (await self._kv.metadata(secret.path)).etag
 
     async def envelope(self, name: str, *, scope: str | None = None) -> InlineEnvelope:
@@ -256,7 +264,7 @@ class Secrets:
             As `read`, but for what opening needs.
         """
         secret = parse_secret_name(name, scope=scope)
-        with _about(secret):
+        with self._about(secret):
             return self._envelope_of(secret, (await self._stored(secret)).body)
 
     async def delete(self, name: str, *, scope: str | None = None) -> None:
@@ -267,7 +275,7 @@ class Secrets:
             InvalidSecretName, InvalidSecretScope, NotGranted, NodeRefused, TransportError.
         """
         secret = parse_secret_name(name, scope=scope)
-        with _about(secret):
+        with self._about(secret):
             if await self._kv.delete(secret.path) is None:
                 raise NotFound(200, "it was deleted before", asked=f"deleting the secret {secret.label}")
 
@@ -332,6 +340,21 @@ class Secrets:
             raise InvalidEnvelope(f"{secret.path} holds an envelope of another owner's network")
         return envelope
 
+    @contextmanager
+    def _about(self, secret: SecretName) -> Iterator[None]:
+        """Note on an error which secret it is about, and name a missing one."""
+        try:
+            yield
+        except SealspaceError as error:
+            if isinstance(error, NotFound) and not isinstance(error, SpaceNotFound):
+                listed = "list()" if secret.scope is None else f'list(scope="{secret.scope}")'
+                error.restate(
+                    f"secret {secret.label} in the space {self._space.text}",
+                    hint=f'`client.secrets("{self._space.owner}").{listed}` shows which names there are',
+                )
+            error.add_note(f"this is about the secret {secret.label}")
+            raise
+
     def _label(self, secret: SecretName) -> bytes:
         return f"tinycloud.vault:{self._space.text}:{secret.vault_key}".encode()
 
@@ -358,16 +381,6 @@ class Secrets:
                 hint="keep a key in the secret, and the data as a value",
             )
         return encoded
-
-
-@contextmanager
-def _about(secret: SecretName) -> Iterator[None]:
-    """Note on an error which secret it is about."""
-    try:
-        yield
-    except SealspaceError as exc:
-        exc.add_note(f"this is about the secret {secret.label}")
-        raise
 
 
 def read_payload(plaintext: bytes, etag: str) -> Secret:

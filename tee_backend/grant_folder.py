@@ -107,13 +107,12 @@ class GrantFolder:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._require_own(folder)
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            self._lock: int | None = lock
-            self._take(lock)
-            for draft in (*path.glob(DRAFTS), *self._grants.glob(DRAFTS)):
-                draft.unlink()
         except OSError as error:
             raise self._unusable(error) from None
+        self._lock: int | None = lock
         try:
+            self._take(lock)
+            self._remove_drafts()
             self._load_state()
             self._load_grants()
         except BaseException:
@@ -153,8 +152,12 @@ class GrantFolder:
                 if holding.pins != self._pins:
                     self._write_state(holding.pins)
                 number = max((one.number for one in self._kept.values()), default=0)
+                # Only another party's number comes near the bound: then all are numbered anew, or those that follow
+                # could not be read again.
+                is_full = number >= _MOST_NUMBER - MOST
+                number = 0 if is_full else number
                 for grant in reversed(holding.grants):
-                    known = self._kept.get(grant.cid)
+                    known = None if is_full else self._kept.get(grant.cid)
                     number += known is None
                     place = number if known is None else known.number
                     self._write_grant(KeptGrant(grant, place, grant.cid in holding.read, grant.cid in holding.revoked))
@@ -277,11 +280,20 @@ class GrantFolder:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self.close()
             raise FolderUnusable(
                 f"another process uses the folder {self._path}",
                 hint="run one process on a folder (one worker of the server), or name a folder for each",
             ) from None
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _remove_drafts(self) -> None:
+        """Remove what a process that was killed had not put in its place."""
+        try:
+            for draft in (*self._path.glob(DRAFTS), *self._grants.glob(DRAFTS)):
+                draft.unlink()
+        except OSError as error:
+            raise self._unusable(error) from None
 
     def _unusable(self, error: OSError) -> FolderUnusable:
         return FolderUnusable(

@@ -48,7 +48,7 @@ from sealspace.session import read_grant
 from tee_backend.attestation.report_data import published_report_data
 from tee_backend.errors import KeepingError
 from tee_backend.evidence.errors import EvidenceSourceError
-from tee_backend.evidence.source import EvidenceSource, take_quote
+from tee_backend.evidence.source import EvidenceSource, Quoted, take_quote
 from tee_backend.grant_rates import GRANTS_OF_A_CLIENT_PER_MINUTE, GrantRates
 
 MOST_WAITING: Final = 16
@@ -169,16 +169,18 @@ class BackendSurface:
         """Add the routes to an aiohttp application; other paths stay the application's."""
 
         async def handle(request: web.Request) -> web.Response:
-            answer = await self.answer(
-                SurfaceRequest(
-                    method=request.method,
-                    path=EVIDENCE_PATH + request.match_info["rest"],
-                    query=request.rel_url.raw_query_string,
-                    headers=[(name.lower(), value) for name, value in request.headers.items()],
-                    address=request.remote,
-                    body=request.content.iter_any(),
-                )
+            asked = SurfaceRequest(
+                method=request.method,
+                path=EVIDENCE_PATH + request.match_info["rest"],
+                query=request.rel_url.raw_query_string,
+                headers=[(name.lower(), value) for name, value in request.headers.items()],
+                address=request.remote,
+                body=_pieces_of(request),
             )
+            try:
+                answer = await self.answer(asked)
+            except ClientGone:  # aiohttp needs an answer all the same, and would log a traceback for each such client
+                answer = _problem(400, "body-incomplete", "the body broke off")
             return web.Response(status=answer.status, headers=answer.headers, body=answer.body or None)
 
         app.router.add_route("*", EVIDENCE_PATH + "{rest:(?:/.*)?}", handle)
@@ -192,7 +194,7 @@ class BackendSurface:
         """
 
         async def application(scope: Message, receive: Receive, send: Send) -> None:
-            path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+            path = scope.get("path", "").removeprefix(scope.get("root_path", "").rstrip("/"))
             is_ours = path == EVIDENCE_PATH or path.startswith(EVIDENCE_PATH + "/")
             if inner is not None and not (scope["type"] == "http" and is_ours):
                 await inner(scope, receive, send)
@@ -248,22 +250,31 @@ class BackendSurface:
         if self._waiting >= MOST_WAITING:
             return _problem(503, "quotes-busy", "others wait for quotes; ask again in a moment")
         self._waiting += 1
+        bound = published_report_data(nonce, self._did, self._statement_sha256)  # AT51
         try:
-            async with self._quoting:
-                bound = published_report_data(nonce, self._did, self._statement_sha256)  # AT51
-                # A quote comes out of a file system or a socket, neither of which belongs on the event loop.
-                quoted = await asyncio.to_thread(take_quote, self._source, bound)
+            # Some servers cancel a request whose client left, and its thread goes on: without the shield, clients that
+            # ask and leave would have quotes made side by side, without a bound.
+            quoted = await asyncio.shield(self._quote(bound))
         except EvidenceSourceError as exc:
             return _no_quote(exc)
-        finally:
-            self._waiting -= 1
         log = None if quoted.event_log is None else quoted.event_log.to_json()
         body = encode_published(nonce, self._statement, quote=quoted.quote, event_log=log)
         headers = {"content-type": "application/json", "cache-control": "no-store"}
         return SurfaceAnswer(status=200, headers=headers, body=body)
 
+    async def _quote(self, report_data: bytes) -> Quoted:
+        """Make a quote when it is this one's turn, and free its place among those that wait."""
+        try:
+            async with self._quoting:
+                # A quote comes out of a file system or a socket, neither of which belongs on the event loop.
+                return await asyncio.to_thread(take_quote, self._source, report_data)
+        finally:
+            self._waiting -= 1
+
     async def _take_grant(self, request: SurfaceRequest, on_grant: OnGrant) -> SurfaceAnswer:
         """Hand the grants of a request to the application (AT54)."""
+        if request.header("content-encoding") not in (None, "identity"):  # AT57: whatever the server makes of it
+            return _problem(400, InvalidPortableDelegation.code, "a grant is sent without compression")
         try:
             async with asyncio.timeout(BODY_S):  # AT57
                 body = await _bounded_body(request)
@@ -272,7 +283,7 @@ class BackendSurface:
         if body is None:
             return _problem(413, "grant-too-large", f"a grant has at most {MAX_GRANT_BYTES} bytes")
         try:
-            portables = _grants_in(request, body)
+            portables = decode_bundle(body)
             # The token alone has authority, so its audience is read there.
             is_ours = all(same_principal(read_grant(one.header).delegate, self._did) for one in portables)
         except InvalidPortableDelegation as exc:
@@ -317,17 +328,6 @@ def _nonce_of(query: str) -> str | None:
     return next((value for name, value in pairs if name == "nonce"), None)
 
 
-def _grants_in(request: SurfaceRequest, body: bytes) -> tuple[PortableDelegation, ...]:
-    """Read the grants of a request; a compressed one is none, whatever the server made of it (AT57).
-
-    Raises:
-        InvalidPortableDelegation: it is something else.
-    """
-    if request.header("content-encoding") not in (None, "identity"):
-        raise InvalidPortableDelegation("a grant is sent without compression")
-    return decode_bundle(body)
-
-
 def _address_of(request: SurfaceRequest) -> str | None:
     """Return the address of a client, of IPv6 the network: one client may have all of a network."""
     try:
@@ -352,6 +352,15 @@ async def _bounded_body(request: SurfaceRequest) -> bytes | None:
         if len(body) > MAX_GRANT_BYTES:
             return None
     return bytes(body)
+
+
+async def _pieces_of(request: web.Request) -> AsyncIterator[bytes]:
+    """Yield the pieces of a request's body as aiohttp delivers them."""
+    try:
+        async for piece in request.content.iter_any():
+            yield piece
+    except (web.RequestPayloadError, ConnectionError) as exc:
+        raise ClientGone from exc
 
 
 async def _body_of(receive: Receive) -> AsyncIterator[bytes]:

@@ -137,6 +137,9 @@ class LoopThread:
                     hint="give the wallet a client of its own",
                 )
             assert self._loop is not None
+            # NOTE: asyncio suppresses every OSError while it writes to its wakeup socket, also one that a signal's
+            # handler raises in the calling thread at that very moment: that one is lost, and the call goes on. Handlers
+            # that shall end a call raise something else, as that of Ctrl-C does.
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def _start(self) -> None:

@@ -185,11 +185,12 @@ async def test_conditions_keep_rivals_apart(bench) -> None:
 async def test_what_is_not_there(bench) -> None:
     """Absent, deleted, never written and not hosted are told apart."""
     client, _wallet = await bench.owner()
-    kv = client.kv()
-    with pytest.raises(NotFound):
-        await kv.get("a")
-    with pytest.raises(NotFound):
-        await kv.delete("a")
+    kv, space = client.kv(), client.kv().space.text
+    for call in (lambda: kv.get("a"), lambda: kv.delete("a"), lambda: kv.get_if_changed("a", '"1"')):
+        with pytest.raises(NotFound) as refused:
+            await call()
+        assert f"there is no value a in the space {space}" == refused.value.message == refused.value.args[0]
+        assert f'client.kv("{space}").list()' in str(refused.value) and 404 == refused.value.status
     await kv.put("a", b"1")
     await kv.delete("a")
     assert await kv.delete("a") is None

@@ -22,6 +22,7 @@ from sealspace.errors import (
     NodeMismatch,
     ResponseSignatureInvalid,
     SealspaceError,
+    TransferBroken,
 )
 from sealspace.release_terms import Family
 from sealspace.transport import TransportSettings
@@ -70,6 +71,33 @@ async def test_an_honest_answer_is_believed(scene: Scene) -> None:
     assert await scene.client.secrets().get("API_KEY") == "value"
     assert [key async for key in scene.client.kv().list("list/", page_keys=2)] == ["list/a", "list/b", "list/c"]
     assert (await scene.client.kv().signed_url("list/a")).url
+
+
+async def test_a_body_that_is_not_of_its_version(scene: Scene) -> None:
+    """A body that was changed on its way is no value, read alone or with others; one without a digest is believed."""
+
+    def twist(answer: Answer) -> None:
+        if answer.path == "/invoke":
+            answer.body = answer.body.replace(b"1", b"2").replace(b"MQ==", b"Mg==")
+
+    kv, etag = scene.client.kv(), (await scene.client.kv().metadata("list/a")).etag
+    scene.liar.twist = twist
+    for call in (
+        lambda: kv.get("list/a"),
+        lambda: kv.get_many(["list/a"]),
+        lambda: kv.get_many(["list/a", "list/b"]),
+        lambda: kv.get_if_changed("list/a", '"another"'),
+    ):
+        with pytest.raises(TransferBroken, match="the bytes are not those of the ETag"):
+            await call()
+    assert etag == (await kv.metadata("list/a")).etag
+
+    def twist_both(answer: Answer) -> None:
+        twist(answer)
+        answer.headers["ETag"] = '"1"'
+
+    scene.liar.twist = twist_both
+    assert b"2" == (await kv.get("list/a")).body
 
 
 async def test_a_node_has_the_name_under_which_the_session_was_made(scene: Scene) -> None:

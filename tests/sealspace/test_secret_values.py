@@ -176,12 +176,14 @@ async def test_scopes_are_listed(bench) -> None:
 async def test_deleting_what_is_not_there(bench) -> None:
     """A secret that was deleted is as absent as one that never was."""
     secrets = (await bench.owner())[0].secrets()
-    await secrets.put("A", "1")
-    await secrets.delete("A")
+    await secrets.put("A", "1", scope="mail")
+    await secrets.delete("A", scope="mail")
     for name in ("A", "NEVER"):
         with pytest.raises(NotFound) as refused:
-            await secrets.delete(name)
-        assert refused.value.__notes__[-1] == f"this is about the secret {name}"
+            await secrets.delete(name, scope="mail")
+        assert refused.value.__notes__[-1] == f"this is about the secret mail/{name}"
+        assert refused.value.message.startswith(f"there is no secret mail/{name} in the space tinycloud:")
+        assert refused.value.hint.endswith('.list(scope="mail")` shows which names there are')
 
 
 async def test_another_network_than_the_default_one(bench) -> None:

@@ -148,6 +148,27 @@ def test_a_crash_leaves_the_former_file(path: Path, name: str) -> None:
     assert 3 == len(before) == len(kept_in(path))
 
 
+def test_a_draft_that_cannot_be_removed(path: Path) -> None:
+    """The folder is refused, and not left locked: once the cause is removed, it opens."""
+    draft = path / ".backend.json.x.new"
+    draft.mkdir()
+    refused(path, FolderUnusable)
+    draft.rmdir()
+    assert 3 == len(kept_in(path))
+
+
+def test_numbers_of_another_party(path: Path) -> None:
+    """A number near the bound leaves room for grants that come later, in their order."""
+    file = file_of(path, GRANTS[2])
+    file.write_bytes(_with(number=2**52 - 1)(file.read_bytes()))
+    folder, later = opened(path), [grant(21), grant(22)]
+    folder.store(holding(later[0], *(one.grant for one in folder.kept)))
+    folder.store(holding(later[1], *(one.grant for one in folder.kept)))
+    folder.close()
+    assert [one.header for one in (*reversed(later), *reversed(GRANTS))] == [header for header, *_ in kept_in(path)]
+    assert 5 == max(one.number for one in folder.kept)
+
+
 @pytest.mark.parametrize("step", range(10))
 def test_a_disk_that_fails_anywhere(path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Wherever a write fails, the next start finds whole files: those from before, or some of the new ones."""

@@ -6,7 +6,9 @@ The ASGI server is played by hand: what it sends and receives is what the specif
 import asyncio
 import gzip
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -333,6 +335,50 @@ async def test_a_client_that_leaves(surface: BackendSurface, taken: Taken) -> No
     assert [] == taken.grants
 
 
+@pytest.mark.parametrize("sent", [b"Content-Length: 9\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n9\r\n{"])
+async def test_a_body_that_breaks_off_is_no_failure(
+    surface: BackendSurface, taken: Taken, caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    """Nor does each such client cost a traceback in the log of an aiohttp server."""
+    async with serving(surface) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"POST %b HTTP/1.1\r\nHost: x\r\n%b" % (GRANTS_PATH.encode(), sent))
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+    assert [] == taken.grants
+    assert [] == [one for one in caplog.records if one.levelname in ("WARNING", "ERROR")]
+
+
+async def test_clients_that_ask_and_leave(machine: SimulatedPlatform) -> None:
+    """One quote at a time, and so many that wait, also where the server cancels the requests of clients that left."""
+    started, go_on = threading.Semaphore(0), threading.Event()
+    made: list[bytes] = []
+
+    class Slow:
+        def quote(self, report_data: bytes) -> bytes:
+            made.append(report_data)
+            started.release()
+            go_on.wait(30)
+            return machine.mint_quote(measurements_of("notes"), report_data)
+
+    surface = BackendSurface(Slow(), did=SELF.did, manifest=MANIFEST)
+    query = f"nonce={encode_url(NONCE)}"
+    for _ in range(publishing.MOST_WAITING):
+        asked = asyncio.create_task(asked_of(surface.asgi(), "GET", EVIDENCE_PATH, query=query))
+        await asyncio.sleep(0)
+        asked.cancel()
+        with suppress(asyncio.CancelledError):
+            await asked
+    await asyncio.to_thread(started.acquire)
+    assert (503, "quotes-busy") == problem(await asked_of(surface.asgi(), "GET", EVIDENCE_PATH, query=query))
+    assert 1 == len(made)
+    go_on.set()
+    for _ in range(publishing.MOST_WAITING - 1):
+        await asyncio.to_thread(started.acquire)
+    assert 200 == (await asked_of(surface.asgi(), "GET", EVIDENCE_PATH, query=query))[0]
+
+
 @pytest.mark.parametrize("client", [("192.0.2.1", 1), ("2001:db8::1", 1), ("::ffff:192.0.2.1", 1)])
 async def test_one_address_has_so_many(surface: BackendSurface, client: tuple[str, int]) -> None:
     """Grants are counted by the address of the connection; loopback and unknown addresses are not (AT54)."""
@@ -422,5 +468,7 @@ async def test_beside_an_application(surface: BackendSurface) -> None:
 
 async def test_mounted_below_a_path(surface: BackendSurface) -> None:
     """Where a server mounts it below a prefix, that is no part of the surface's paths."""
-    answer = await asked_of(surface.asgi(), "GET", "/api" + EVIDENCE_PATH, root_path="/api")
-    assert (400, "nonce-malformed") == problem(answer)
+    for prefix, root in (("/api", "/api"), ("/api", "/api/"), ("", "/api"), ("", "")):
+        answer = await asked_of(surface.asgi(), "GET", prefix + EVIDENCE_PATH, root_path=root)
+        assert (400, "nonce-malformed") == problem(answer)
+    assert 404 == (await asked_of(surface.asgi(), "GET", "/other" + EVIDENCE_PATH, root_path="/api"))[0]
