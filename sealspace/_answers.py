@@ -1,6 +1,7 @@
 """Reading what a node answered, strictly."""
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -10,7 +11,16 @@ from capabilities.strict_json import Json, parse_json
 from .errors import MalformedAnswer
 from .transport import MAX_ANSWER_BYTES, Answer
 
+Decoded = TypeVar("Decoded")
 _TEXTS = msgspec.json.Decoder(list[str])
+
+
+def decoded(decoder: "msgspec.json.Decoder[Decoded]", answer: Answer, what: str) -> Decoded:
+    """Return the body of an answer as a decoder reads it; raises MalformedAnswer that says it is not `what`."""
+    try:
+        return decoder.decode(answer.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise MalformedAnswer(f"{answer.asked}: the node's answer is not {what}") from exc
 
 
 def json_object(answer: Answer, *, max_bytes: int = MAX_ANSWER_BYTES) -> dict[str, Json]:
@@ -27,10 +37,7 @@ def json_object(answer: Answer, *, max_bytes: int = MAX_ANSWER_BYTES) -> dict[st
 
 def text_list(answer: Answer) -> list[str]:
     """Return the JSON array of texts of an answer."""
-    try:
-        return _TEXTS.decode(answer.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        raise MalformedAnswer("the node's answer is not a list of texts") from exc
+    return decoded(_TEXTS, answer, "a list of texts")
 
 
 def required_text(value: Mapping[str, Json], member: str) -> str:

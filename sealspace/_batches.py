@@ -9,6 +9,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from capabilities.ambient import Entropy
 
+from ._answers import decoded
 from .errors import BatchIncomplete, MalformedAnswer, SealspaceError
 from .transport import Answer, path_segment
 
@@ -136,10 +137,7 @@ def require_written(answer: Answer, keys: Sequence[str]) -> None:
     Raises:
         MalformedAnswer: the node says something else.
     """
-    try:
-        said = _WRITTEN.decode(answer.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        raise MalformedAnswer(f"{answer.asked}: the node's answer is not that to a batch") from exc
+    said = decoded(_WRITTEN, answer, "that to a batch")
     if said.count != len(keys) or sorted(said.written) != sorted(keys):
         raise MalformedAnswer(f"{answer.asked}: the node wrote other keys than were asked for")
 
@@ -150,10 +148,7 @@ def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Answer]:
     Raises:
         MalformedAnswer: the node answers about other keys, or not at all about one.
     """
-    try:
-        results = _RESULTS.decode(answer.body).results
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise MalformedAnswer(f"{answer.asked}: the node's answer is not that to a batch") from exc
+    results = decoded(_RESULTS, answer, "that to a batch").results
     if sorted(one.key for one in results) != sorted(keys):
         raise MalformedAnswer(f"{answer.asked}: the node read other keys than were asked for")
     found: dict[str, Answer] = {}

@@ -236,10 +236,6 @@ class Caller:
         request = Request(method, path, mint=mint, headers=headers, body=body, serves_once=serves_once, asked=asked)
         return await self.transport.exchange(request)
 
-    def require(self, answer: Answer) -> Answer:
-        """Return a success; raise what any other answer means."""
-        return answer.require()
-
 
 def in_words(wanted: Sequence[Capability]) -> str:
     """Say what is asked for: the first capability, and how many more."""

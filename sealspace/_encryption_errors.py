@@ -1,9 +1,11 @@
 """Errors between envelope, network and plaintext; `sealspace.errors` has them all."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ._error_base import SealspaceError
-from ._node_errors import Unauthorized
+from ._node_errors import NotFound, Unauthorized
 
 if TYPE_CHECKING:  # a program that only maps errors loads nothing of encryption for them
     from .network_pins import NetworkPin
@@ -21,6 +23,15 @@ class NetworkNotFound(EncryptionError):
 
     code = "network-not-found"
     default_hint = "the owner creates it: client.encryption.ensure_network()"
+
+
+@contextmanager
+def about_network(network: str) -> Iterator[None]:
+    """Turn a NotFound of the node's into NetworkNotFound."""
+    try:
+        yield
+    except NotFound as exc:
+        raise NetworkNotFound(f"no network {network} on this node") from exc
 
 
 class NetworkNotActive(EncryptionError):

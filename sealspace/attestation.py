@@ -96,9 +96,7 @@ class Attestation:
         """
         audience = await self._caller.node_id()
         body = canonical_bytes({"did": self._caller.session.did})
-        value = json_object(
-            _accepted(self._caller, await self._caller.send_json("POST", "/attestation/challenge", body))
-        )
+        value = json_object(_accepted(await self._caller.send_json("POST", "/attestation/challenge", body)))
         return Challenge(_nonce(required_text(value, "nonce")), audience, required_number(value, "expiresAt"))
 
     async def open_session(self, network: NetworkId, challenge: Challenge, attested: Attested) -> AttestationSession:
@@ -131,14 +129,14 @@ class Attestation:
         answer = await self._caller.send_json(
             "POST", "/attestation/sessions", canonical_bytes(body), mint=mint, serves_once=True
         )
-        value = json_object(_accepted(self._caller, answer))
+        value = json_object(_accepted(answer))
         return AttestationSession(required_number(value, "expiresAt"), required_text(value, "evidence"))
 
 
-def _accepted(caller: Caller, answer: Answer) -> Answer:
+def _accepted(answer: Answer) -> Answer:
     """Return a success; raise an exception of its own class where the node refuses the evidence."""
     try:
-        return caller.require(answer)
+        return answer.require()
     except NodeRefused as exc:
         if not exc.problem or exc.status not in _ABOUT_THE_EVIDENCE:
             raise

@@ -11,7 +11,7 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
-from ._answers import json_object, required_text
+from ._answers import decoded, json_object, required_text
 from .errors import MalformedAnswer
 from .transport import Answer
 
@@ -43,17 +43,20 @@ class DelegationStatus:
         return self.word == "active"
 
 
-@dataclass(frozen=True, slots=True)
-class HeldRight:
+class HeldRight(msgspec.Struct, frozen=True):
     """What is granted on one resource: abilities, under conditions or not."""
 
     resource: str
-    abilities: tuple[str, ...]
-    is_conditioned: bool
+    abilities: tuple[str, ...] = msgspec.field(name="actions")
+    caveats: tuple[dict[str, msgspec.Raw], ...]
+
+    @property
+    def is_conditioned(self) -> bool:
+        """Whether there is a condition."""
+        return any(self.caveats)
 
 
-@dataclass(frozen=True, slots=True)
-class DelegationRecord:
+class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A delegation of an account; times are texts in UTC as the node wrote them, None where there is none.
 
     Attributes:
@@ -71,56 +74,28 @@ class DelegationRecord:
 
     cid: str
     direction: Direction
-    delegator: str
-    delegate: str
-    rights: tuple[HeldRight, ...]
+    delegator: str = msgspec.field(name="delegatorDid")
+    delegate: str = msgspec.field(name="delegateDid")
+    rights: tuple[HeldRight, ...] = msgspec.field(name="resources")
     parents: tuple[str, ...]
     issued_at: str | None
     not_before: str | None
     expires_at: str | None
-    standing: Standing
-    revoked_at: str | None
-    revoked_by: str | None
-    revoked_ancestor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryPage:
-    """A page of an account's delegations; `cursor` gives the next one, None on the last."""
-
-    records: tuple[DelegationRecord, ...]
-    cursor: str | None
-
-
-class _Resource(msgspec.Struct):
-    resource: str
-    actions: tuple[str, ...]
-    caveats: tuple[dict[str, msgspec.Raw], ...]
-
-
-class _Item(msgspec.Struct, rename="camel"):
-    cid: str
-    direction: Direction
-    delegator_did: str
-    delegate_did: str
-    resources: tuple[_Resource, ...]
-    parents: tuple[str, ...]
-    issued_at: str | None
-    not_before: str | None
-    expires_at: str | None
-    status: Standing
+    standing: Standing = msgspec.field(name="status")
     revoked_at: str | None = None
     revoked_by: str | None = None
-    revoked_ancestor_cid: str | None = None
+    revoked_ancestor: str | None = msgspec.field(name="revokedAncestorCid", default=None)
 
 
-class _Page(msgspec.Struct, rename="camel"):
+class HistoryPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A page of an account's delegations; `cursor` gives the next one, None on the last."""
+
     schema_version: Literal[2]
-    items: tuple[_Item, ...]
-    next_cursor: str | None = None
+    records: tuple[DelegationRecord, ...] = msgspec.field(name="items")
+    cursor: str | None = msgspec.field(name="nextCursor", default=None)
 
 
-_DECODER: Final = msgspec.json.Decoder(_Page)
+_DECODER: Final = msgspec.json.Decoder(HistoryPage)
 
 
 def status_of(answer: Answer, cid: str) -> DelegationStatus:
@@ -145,26 +120,4 @@ def page_of(answer: Answer) -> HistoryPage:
     Raises:
         MalformedAnswer: it is none.
     """
-    try:
-        page = _DECODER.decode(answer.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise MalformedAnswer("the node's answer is no page of delegations") from exc
-    return HistoryPage(tuple(_record(item) for item in page.items), page.next_cursor)
-
-
-def _record(item: _Item) -> DelegationRecord:
-    return DelegationRecord(
-        cid=item.cid,
-        direction=item.direction,
-        delegator=item.delegator_did,
-        delegate=item.delegate_did,
-        rights=tuple(HeldRight(one.resource, one.actions, any(one.caveats)) for one in item.resources),
-        parents=item.parents,
-        issued_at=item.issued_at,
-        not_before=item.not_before,
-        expires_at=item.expires_at,
-        standing=item.status,
-        revoked_at=item.revoked_at,
-        revoked_by=item.revoked_by,
-        revoked_ancestor=item.revoked_ancestor_cid,
-    )
+    return decoded(_DECODER, answer, "a page of delegations")

@@ -384,13 +384,13 @@ class Delegations:
         mint_one = await self._caller.minter([space_capability(through, "delegation", None, DELEGATION_LIST)])
         body = canonical_bytes({name: value for name, value in asked.items() if value is not None})
         answer = await self._caller.send_json("POST", "/delegation/query", body, mint=mint_one)
-        return page_of(self._caller.require(answer))
+        return page_of(answer.require())
 
     async def _ask_status(self, cid: str, proofs: Sequence[str]) -> DelegationStatus:
         mint_one = await self._caller.minter([capability(CID_URN + cid, DELEGATION_STATUS)], proofs=proofs)
         body = canonical_bytes({"cid": cid})
         answer = await self._caller.send_json("POST", "/delegation/status", body, mint=mint_one)
-        return status_of(answer if answer.status == 404 else self._caller.require(answer), cid)
+        return status_of(answer if answer.status == 404 else answer.require(), cid)
 
     async def _post_revocation(self, request: Request, cid: str) -> None:
         answer = json_object(await self._caller.transport.require(request))

@@ -32,6 +32,7 @@ from ._answers import json_object
 from ._caller import Caller
 from ._capability import capability
 from ._decrypt_exchange import DecryptRequest, decrypt_request, verify_answer
+from ._encryption_errors import about_network
 from ._minting import token_cid
 from .errors import (
     DecryptDenied,
@@ -160,12 +161,8 @@ class Encryption:
         fact = admin_fact(network.text, target_node=node_id, action=NETWORK_REVOKE, body={})
         mint = await self._caller.minter([capability(network.text, NETWORK_REVOKE)], facts=[fact])
         self._descriptors.pop(network.text, None)
-        try:
-            self._caller.require(
-                await self._caller.transport.exchange(Request("POST", f"{_network_path(network)}/revoke", mint=mint))
-            )
-        except NotFound as exc:
-            raise NetworkNotFound(f"no network {network.text} on this node") from exc
+        with about_network(network.text):
+            await self._caller.transport.require(Request("POST", f"{_network_path(network)}/revoke", mint=mint))
 
     async def policy(self, network: NetworkId) -> Policy | None:
         """Return what the owner of a network states about code; None where nothing is stated.
@@ -177,10 +174,8 @@ class Encryption:
         """
         mint = await self._caller.minter([capability(network.text, SET_POLICY)])
         request = Request("GET", f"{_network_path(network)}/policy", mint=mint, repeatable=True)
-        try:
-            value = json_object(self._caller.require(await self._caller.transport.exchange(request)))
-        except NotFound as exc:
-            raise NetworkNotFound(f"no network {network.text} on this node") from exc
+        with about_network(network.text):
+            value = json_object(await self._caller.transport.require(request))
         if value.keys() != {"policy"}:
             raise MalformedAnswer("the node's answer is no policy of a network")
         try:
@@ -208,10 +203,8 @@ class Encryption:
         mint = await self._caller.minter([capability(network.text, SET_POLICY)], facts=[fact])
         path = f"{_network_path(network)}/policy"
         answer = await self._caller.send_json("PUT", path, canonical_bytes(value), mint=mint)
-        try:
-            self._caller.require(answer)
-        except NotFound as exc:
-            raise NetworkNotFound(f"no network {network.text} on this node") from exc
+        with about_network(network.text):
+            answer.require()
 
     async def encrypt(
         self,
@@ -299,7 +292,7 @@ class Encryption:
             )
         )
         try:
-            value = json_object(self._caller.require(answer))
+            value = json_object(answer.require())
         except Unauthorized as exc:
             self._descriptors.pop(network.text, None)
             if exc.text == "network has been revoked":
@@ -317,7 +310,7 @@ class Encryption:
         mint = await self._caller.minter([capability(network.text, NETWORK_CREATE)], facts=[fact])
         answer = await self._caller.send_json("POST", "/encryption/networks", canonical_bytes(body), mint=mint)
         try:
-            self._caller.require(answer)
+            answer.require()
         except DuplicateRequest as exc:
             # Another session of the same owner was faster; the descriptor is read back.
             if exc.text != "network already exists":
@@ -328,10 +321,8 @@ class Encryption:
         nonce = encode_url(self._caller.entropy.token(MAX_NONCE_BYTES))
         path = f"{_network_path(network)}?nonce={nonce}"
         request = Request("GET", path, repeatable=True, max_answer_bytes=_MAX_DESCRIPTOR_BYTES)
-        answer = await self._caller.transport.exchange(request)
-        if answer.status == 404:
-            raise NetworkNotFound(f"no network {network.text} on this node")
-        value = json_object(self._caller.require(answer))
+        with about_network(network.text):
+            value = json_object(await self._caller.transport.require(request))
         return self._checked(value, network, node_id=await self._caller.node_id(), nonce=nonce)
 
     def _checked(self, value: dict[str, Json], network: NetworkId, *, node_id: str, nonce: str) -> Descriptor:

@@ -79,120 +79,14 @@ Example:
 
 from typing import TYPE_CHECKING
 
-from ._encryption_errors import (
-    DecryptDenied,
-    DescriptorUnsigned,
-    EncryptionError,
-    InvalidEnvelope,
-    InvalidResponse,
-    InvalidSecretPayload,
-    LabelMismatch,
-    NetworkKeyChanged,
-    NetworkNotActive,
-    NetworkNotFound,
-    ResponseBindingMismatch,
-    ResponseSignatureInvalid,
-)
-from ._error_base import SealspaceError
-from ._node_errors import (
-    ActionNotAuthorized,
-    AttestationRefused,
-    DelegationRevoked,
-    DuplicateRequest,
-    MalformedAnswer,
-    NodeEvidenceRefused,
-    NodeFailure,
-    NodeMismatch,
-    NodeRefused,
-    NodeTimeout,
-    NodeUnreachable,
-    NotFound,
-    PreconditionFailed,
-    QuotaExceeded,
-    RateLimited,
-    ReleaseRefused,
-    ResponseTooLarge,
-    SpaceNotFound,
-    SpacesNotHosted,
-    TokenOutsideWindow,
-    TransferBroken,
-    TransportError,
-    Unauthorized,
-    ValueTooLarge,
-)
+from ._encryption_errors import *  # noqa: F403  # every class of the tree above, each listed there
+from ._error_base import SealspaceError as SealspaceError
+from ._node_errors import *  # noqa: F403
 
 if TYPE_CHECKING:  # a program that only maps errors loads no tokens for them
     from capabilities.tokens import Capability
 
     from ._manifest_faults import Fault
-
-__all__ = [
-    "ActionNotAuthorized",
-    "AttestationRefused",
-    "BackendAnswerInvalid",
-    "BackendError",
-    "BackendNotAcceptable",
-    "BackendNotExpected",
-    "BackendNotProven",
-    "BackendUnreachable",
-    "BatchIncomplete",
-    "ClientClosed",
-    "ClientNotReady",
-    "CollateralNeeded",
-    "DecryptDenied",
-    "DelegationRevoked",
-    "DescriptorUnsigned",
-    "DuplicateRequest",
-    "EncryptionError",
-    "GrantNotTaken",
-    "GrantsFull",
-    "InvalidEnvelope",
-    "InvalidInput",
-    "InvalidKeystore",
-    "InvalidNetworkId",
-    "InvalidPolicy",
-    "InvalidPortableDelegation",
-    "InvalidResponse",
-    "InvalidSecretName",
-    "InvalidSecretPayload",
-    "InvalidSecretScope",
-    "InvalidSecretValue",
-    "InvalidSession",
-    "LabelMismatch",
-    "LifetimeTooLong",
-    "MalformedAnswer",
-    "ManifestInvalid",
-    "NetworkKeyChanged",
-    "NetworkNotActive",
-    "NetworkNotFound",
-    "NodeEvidenceRefused",
-    "NodeFailure",
-    "NodeMismatch",
-    "NodeRefused",
-    "NodeTimeout",
-    "NodeUnreachable",
-    "NotFound",
-    "NotGranted",
-    "NotSignedIn",
-    "PreconditionFailed",
-    "QuotaExceeded",
-    "RateLimited",
-    "ReceiptInvalid",
-    "ReleaseRefused",
-    "ResponseBindingMismatch",
-    "ResponseSignatureInvalid",
-    "ResponseTooLarge",
-    "SealspaceError",
-    "SessionExpired",
-    "SpaceNotFound",
-    "SpacesNotHosted",
-    "TokenOutsideWindow",
-    "TransferBroken",
-    "TransportError",
-    "Unauthorized",
-    "ValueTooLarge",
-    "WrongPassword",
-]
 
 
 class InvalidInput(SealspaceError):
@@ -441,5 +335,6 @@ class ReceiptInvalid(SealspaceError):
     default_hint = "fetch it again; if it stays, keep both copies and ask the node's operator"
 
 
+__all__ = [name for name, value in globals().items() if isinstance(value, type) and issubclass(value, SealspaceError)]
 for _name in __all__:  # a traceback names the module that programs import them from
     globals()[_name].__module__ = __name__

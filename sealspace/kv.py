@@ -261,7 +261,7 @@ class Kv:
 
         async def write(number: int) -> None:
             wanted = [space_capability(self._space, "kv", key, KV_DELETE) for key in packs[number]]
-            self._caller.require(await self._caller.exchange(wanted))
+            (await self._caller.exchange(wanted)).require()
 
         await in_order(packs, write)
 

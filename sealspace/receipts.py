@@ -143,7 +143,7 @@ class Receipts:
         mint = await self._caller.minter([capability(network.text, READ_RECEIPTS)])
         path = f"/encryption/networks/{path_segment(network.text)}/{leaf}"
         request = Request("GET", path, mint=mint, repeatable=True, max_answer_bytes=most)
-        return self._caller.require(await self._caller.transport.exchange(request))
+        return await self._caller.transport.require(request)
 
 
 def _require_in_order(receipts: Sequence[Receipt]) -> None:

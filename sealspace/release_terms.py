@@ -14,6 +14,7 @@ from encryption_network.key_providers import is_accepted
 from encryption_network.policy import Evidence
 from encryption_network.release_record import Mode
 
+from ._answers import decoded
 from .errors import BackendNotAcceptable, MalformedAnswer
 from .transport import Request, Transport
 
@@ -75,11 +76,7 @@ async def fetch_terms(transport: Transport, family: Family | None) -> ReleaseTer
     """
     query = "" if family is None else f"?fmspc={family.fmspc.hex()}&ca={family.ca}"
     request = Request("GET", f"/attestation/terms{query}", repeatable=True, max_answer_bytes=_MAX_TERMS_BYTES)
-    answer = await transport.require(request)
-    try:
-        terms = _DECODER.decode(answer.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise MalformedAnswer("the node's answer is no release terms") from exc
+    terms = decoded(_DECODER, await transport.require(request), "release terms")
     if (terms.collateral is None) is (family is not None):
         raise MalformedAnswer("the node's answer says nothing of the collateral that was asked about")
     return terms

@@ -9,7 +9,7 @@ Example:
 """
 
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
 import msgspec
 
@@ -18,6 +18,7 @@ from capabilities.errors import CapabilityError
 from capabilities.resources import SpaceId, parse_space_id
 from capabilities.tokens import Capability
 
+from ._answers import decoded
 from ._caller import Caller
 from ._capability import space_capability
 from .errors import InvalidInput, MalformedAnswer
@@ -46,8 +47,6 @@ class _Entry(msgspec.Struct, rename="camel"):
     created_at: str | None = None
     type: Literal["owned", "delegated"] | None = None
 
-
-Listed = TypeVar("Listed")
 
 _ONE: Final = msgspec.json.Decoder(_Entry)
 _MANY: Final = msgspec.json.Decoder(list[_Entry])
@@ -79,8 +78,7 @@ class Spaces:
             NotGranted, Unauthorized: the session may not see them.
             SpaceNotFound: the space that is asked through is not hosted.
         """
-        answer = await self._invoke("", SPACE_LIST, repeatable=True)
-        return entries_of(answer)
+        return entries_of(await self._invoke("", SPACE_LIST, repeatable=True))
 
     async def create(self, name: str) -> SpaceEntry:
         """Have the node host a space of the owner.
@@ -111,7 +109,7 @@ class Spaces:
 
     async def _invoke(self, path: str, ability: str, *, repeatable: bool = False) -> Answer:
         wanted = space_capability(self._space, "space", path, ability)
-        return self._caller.require(await self._caller.exchange([wanted], repeatable=repeatable))
+        return (await self._caller.exchange([wanted], repeatable=repeatable)).require()
 
 
 def entry_of(answer: Answer) -> SpaceEntry:
@@ -120,7 +118,7 @@ def entry_of(answer: Answer) -> SpaceEntry:
     Raises:
         MalformedAnswer: nothing of the kind.
     """
-    return _entry(_decoded(_ONE, answer))
+    return _entry(decoded(_ONE, answer, "a space"))
 
 
 def entries_of(answer: Answer) -> tuple[SpaceEntry, ...]:
@@ -129,14 +127,7 @@ def entries_of(answer: Answer) -> tuple[SpaceEntry, ...]:
     Raises:
         MalformedAnswer: it is none.
     """
-    return tuple([_entry(one) for one in _decoded(_MANY, answer)])
-
-
-def _decoded(decoder: "msgspec.json.Decoder[Listed]", answer: Answer) -> Listed:
-    try:
-        return decoder.decode(answer.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise MalformedAnswer("the node's answer tells no spaces") from exc
+    return tuple([_entry(one) for one in decoded(_MANY, answer, "a list of spaces")])
 
 
 def _entry(answered: _Entry) -> SpaceEntry:

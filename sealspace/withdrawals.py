@@ -21,7 +21,8 @@ from encryption_network.withdrawals import parse_withdrawal
 
 from ._caller import Caller
 from ._capability import capability
-from .errors import InvalidInput, NetworkNotFound, NotFound
+from ._encryption_errors import about_network
+from .errors import InvalidInput
 from .session import network_of_owner
 from .transport import path_segment
 
@@ -78,7 +79,5 @@ class Withdrawals:
         mint = await self._caller.minter([capability(wanted.text, SET_POLICY)], facts=[fact])
         path = f"/encryption/networks/{path_segment(wanted.text)}/withdraw"
         answer = await self._caller.send_json("POST", path, canonical_bytes(value), mint=mint)
-        try:
-            self._caller.require(answer)
-        except NotFound as exc:
-            raise NetworkNotFound(f"no network {wanted.text} on this node") from exc
+        with about_network(wanted.text):
+            answer.require()

@@ -35,6 +35,8 @@ What a program may rely on:
 
 from typing import TYPE_CHECKING, Final
 
+import sealspace
+
 if TYPE_CHECKING:
     from ..client import NodeInfo as NodeInfo
     from ..client import SignIn as SignIn
@@ -82,12 +84,12 @@ else:  # a type checker that saw it would accept every misspelling as a name
 
     def __getattr__(name: str) -> object:
         """Import a name on first use: what is synchronous from here, everything else from `sealspace`."""
-        from importlib import import_module
-
         if name in _OWN:
+            from importlib import import_module
+
             found = getattr(import_module(f"{__name__}.{_OWN[name]}"), name)
         elif name in __all__:
-            found = getattr(import_module("sealspace"), name)
+            found = getattr(sealspace, name)
         else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         globals()[name] = found
@@ -98,62 +100,9 @@ else:  # a type checker that saw it would accept every misspelling as a name
         return sorted({*globals(), *__all__})
 
 
-_OWN: Final = {
-    "Client": "client",
-    "Attestation": "services",
-    "Backends": "services",
-    "Delegations": "services",
-    "Encryption": "services",
-    "Kv": "services",
-    "PublicKv": "services",
-    "Receipts": "services",
-    "Secrets": "services",
-    "Spaces": "services",
-    "Withdrawals": "services",
-    "hand_over": "services",
-    "look_at": "services",
-}
+_SERVICES: Final = (
+    "Attestation Backends Delegations Encryption Kv PublicKv Receipts Secrets Spaces Withdrawals hand_over look_at"
+)
+_OWN: Final = {"Client": "client", **dict.fromkeys(_SERVICES.split(), "services")}
 
-__all__ = [
-    "Attestation",
-    "Backends",
-    "Client",
-    "DecryptDenied",
-    "Delegations",
-    "Encryption",
-    "InvalidInput",
-    "Kv",
-    "NodeInfo",
-    "NodeRefused",
-    "NotFound",
-    "NotGranted",
-    "NotSignedIn",
-    "PortableDelegation",
-    "PreconditionFailed",
-    "PublicKv",
-    "Receipts",
-    "SealspaceError",
-    "Secret",
-    "Secrets",
-    "Session",
-    "SessionExpired",
-    "SignIn",
-    "Spaces",
-    "TransportError",
-    "TransportSettings",
-    "Unauthorized",
-    "Value",
-    "Wallet",
-    "Withdrawals",
-    "__version__",
-    "allow",
-    "decode_portable",
-    "encode_portable",
-    "hand_over",
-    "load_session",
-    "look_at",
-    "new_wallet",
-    "save_session",
-    "wallet_from_key",
-    "wallet_from_keystore",
-]
+__all__ = list(dict.fromkeys((*sealspace.__all__, *_OWN)))
