@@ -16,7 +16,6 @@ The services of a client, each a class of its own:
     client.withdrawals: Withdrawals. Withdrawing code, backends and evidence.
 
 Modules:
-    account_registry: which apps and spaces an account has, as other clients keep it.
     attestation: a backend's side of attestation: challenges and quotes.
     backend_words: what a backend showed, in words and as JSON.
     backends: granting to exactly the code that a backend proves.

@@ -17,7 +17,6 @@ from capabilities.resources import SpaceResource, parse_network_id, parse_resour
 from capabilities.strict_json import Json
 
 from ._durations import parse_duration_ms
-from ._manifest_faults import Fault
 from ._secret_names import NAME_PATTERN, SECRETS_SPACE, SecretName, is_secret_name, parse_secret_name
 from .errors import InvalidSecretName, InvalidSecretScope, ManifestInvalid
 from .printable import printable
@@ -44,6 +43,24 @@ _PERMISSION_MEMBERS: Final = (
     "service", "space", "path", "actions", "caveats", "skipPrefix", "expiry", "description"
 )  # fmt: skip
 _SECRET_MEMBERS: Final = ("name", "scope", "actions", "expiry", "description")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is wrong with a manifest.
+
+    Attributes:
+        path: the member: `permissions[0].actions[1]`, `secrets.API_KEY.scope`; "" for the whole.
+        detail: what is wrong with it; never a word that could be a secret's value.
+    """
+
+    path: str
+    detail: str
+
+    @property
+    def text(self) -> str:
+        """The detail, with the path where the detail does not name it."""
+        return self.detail if not self.path or self.path in self.detail else f"{self.detail} (at {self.path})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ Example:
 """
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
@@ -88,9 +87,7 @@ class Client:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:

@@ -81,12 +81,12 @@ from typing import TYPE_CHECKING
 
 from ._encryption_errors import *  # noqa: F403  # every class of the tree above, each listed there
 from ._error_base import SealspaceError as SealspaceError
-from ._node_errors import *  # noqa: F403
+from ._node_errors import *  # noqa: F403  # likewise
 
 if TYPE_CHECKING:  # a program that only maps errors loads no tokens for them
     from capabilities.tokens import Capability
 
-    from ._manifest_faults import Fault
+    from ._manifest_reading import Fault
 
 
 class InvalidInput(SealspaceError):

@@ -13,7 +13,7 @@ from capabilities.principals import same_principal
 from capabilities.resources import root_of
 from capabilities.tokens import Capability
 
-from ._capability import capability, covers, distinct_capabilities
+from ._capability import capability, distinct_capabilities
 from ._sign_in import SESSION_TTL_S, SignIn
 from .errors import ActionNotAuthorized, DecryptDenied, InvalidInput, NotGranted, SealspaceError
 from .session import Session
@@ -30,20 +30,6 @@ def missing_of(error: SealspaceError) -> tuple[Capability, ...]:
         except InvalidInput:  # a node's own words, which may name neither
             return ()
     return ()
-
-
-def missing_permissions(session: Session, wanted: Sequence[Capability], *, now: float) -> tuple[Capability, ...]:
-    """Return which of the wanted capabilities no live grant of the session covers.
-
-    Args:
-        session: of any kind; a key needs no grant for what is its own.
-        wanted: for example `requested_capabilities` of a manifest.
-        now: epoch seconds.
-    """
-    held = [one for grant in session.grants if grant.is_live(now) for one in grant.capabilities]
-    return distinct_capabilities(
-        one for one in wanted if root_of(one.resource) != session.did and not any(covers(other, one) for other in held)
-    )
 
 
 def sign_in_for(session: Session, missing: Sequence[Capability], *, ttl_s: float | None = None) -> SignIn:

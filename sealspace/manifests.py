@@ -19,16 +19,15 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from capabilities.abilities import DECRYPT, KV_GET
-from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 
 from ._capability import capability
 from ._durations import parse_duration_ms
-from ._manifest_faults import Fault
 from ._manifest_reading import (
     ENCRYPTION,
     KV,
     VAULT,
+    Fault,
     Manifest,
     Permission,
     check_manifest,
@@ -48,7 +47,6 @@ __all__ = [
     "ManifestRequest",
     "NotServed",
     "Permission",
-    "RegistryRecord",
     "ResolvedManifest",
     "ResourceRequest",
     "apply_prefix",
@@ -141,21 +139,6 @@ class ResolvedManifest:
 
 
 @dataclass(frozen=True, slots=True)
-class RegistryRecord:
-    """What an account's registry stores about an app.
-
-    Attributes:
-        key: path in the account space.
-        app_id: the app's id.
-        manifests: the manifests of this app in the request, as they were given.
-    """
-
-    key: str
-    app_id: str
-    manifests: tuple[Json, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class ManifestRequest:
     """The result of composing several manifests; what a sign-in asks for.
 
@@ -163,7 +146,6 @@ class ManifestRequest:
         manifests: the checked manifests.
         resources: merged resources of all.
         delegation_targets: every DID that wants a delegation, in order.
-        registry_records: one for each app id.
         expiry_ms: the longest lifetime asked for.
         include_public_space: whether any manifest wants it.
     """
@@ -171,7 +153,6 @@ class ManifestRequest:
     manifests: tuple[Manifest, ...]
     resources: tuple[ResourceRequest, ...]
     delegation_targets: tuple[DelegationTarget, ...]
-    registry_records: tuple[RegistryRecord, ...]
     expiry_ms: int
     include_public_space: bool
 
@@ -208,7 +189,7 @@ ACCOUNT_RESOURCES: tuple[ResourceRequest, ...] = tuple(
         (_CAPABILITIES, "", ("read",)),
     )
 )
-"""The rights that reading and writing the account's registry of apps needs."""
+"""The rights to the list of apps and spaces that other clients keep in the account's own space."""
 
 
 def resolve_manifest(manifest: Manifest) -> ResolvedManifest:
@@ -257,7 +238,6 @@ def compose_manifests(
         manifests=tuple(manifests),
         resources=_merge((*(resource for one in resolved for resource in one.resources), *account)),
         delegation_targets=tuple(target for one in resolved for target in one.additional_delegates),
-        registry_records=_registry_records(manifests),
         expiry_ms=max(one.expiry_ms for one in resolved),
         include_public_space=any(one.include_public_space for one in resolved),
     )
@@ -311,13 +291,6 @@ def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
 
 def _target(manifest: Manifest, did: str, resources: tuple[ResourceRequest, ...]) -> DelegationTarget:
     return DelegationTarget(did=did, name=manifest.name, resources=resources, expiry_ms=manifest.expiry_ms)
-
-
-def _registry_records(manifests: Sequence[Manifest]) -> tuple[RegistryRecord, ...]:
-    by_app: dict[str, list[Json]] = {}
-    for manifest in manifests:
-        by_app.setdefault(manifest.app_id, []).append(manifest.source)
-    return tuple(RegistryRecord(f"applications/{app_id}", app_id, tuple(same)) for app_id, same in by_app.items())
 
 
 def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:

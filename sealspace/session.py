@@ -160,10 +160,6 @@ class Session:
             raise ClientNotReady("this session has no primary space", hint='name one, as in `client.kv("notes")`')
         return self.space
 
-    def own_network(self, name: str = DEFAULT_NETWORK) -> NetworkId:
-        """Return an encryption network of the owner."""
-        return network_of_owner(self.owner, name)
-
     def proofs_for(self, wanted: Sequence[Capability], *, now: float) -> tuple[str, ...]:
         """Return the cids to cite for a request: none where the key is root, else as few as do.
 
@@ -198,10 +194,6 @@ class Session:
         if any(held.cid == grant.cid for held in self.grants):
             return self
         return replace(self, grants=(*self.grants, grant))
-
-    def without_grant(self, cid: str) -> "Session":
-        """Return a session that does not hold a grant any more."""
-        return replace(self, grants=tuple(held for held in self.grants if held.cid != cid))
 
     def pin_of(self, network: NetworkId) -> NetworkPin | None:
         """Return the key that is pinned for a network; None where it was not used yet."""

@@ -23,7 +23,7 @@ from sealspace.errors import BackendNotProven, CollateralNeeded
 from sealspace.published import Published
 from tee_backend.attestation.application import EventLogClaims
 from tee_backend.attestation.certificates import PlatformCa
-from tee_backend.attestation.collateral import MAX_COLLATERAL_BYTES, CollateralFile, CollateralProvider
+from tee_backend.attestation.collateral import MAX_COLLATERAL_BYTES, Collateral, CollateralProvider
 from tee_backend.attestation.errors import (
     AttestationError,
     CollateralOutsideWindow,
@@ -78,7 +78,7 @@ class CollateralFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
+    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
         """Return the newest document for the family.
 
         Raises:
@@ -128,7 +128,7 @@ class FetchedCollateral:
     def __init__(self, settings: ServiceSettings | None = None) -> None:
         self._settings = settings or ServiceSettings()
 
-    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
+    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
         """Fetch the document for the family.
 
         Raises:

@@ -27,9 +27,7 @@ from spaces.errors import StoreBusy
 from spaces.store.contract import ABSENT, Check, Commit, Put, Refused, Store
 from tee_backend.attestation.collateral import (
     Collateral,
-    CollateralFile,
     parse_collateral,
-    parse_collateral_file,
 )
 from tee_backend.attestation.collateral_trust import check_replaces, verify_collateral
 from tee_backend.attestation.errors import AttestationError, CollateralOutsideWindow, CollateralRollback
@@ -78,20 +76,20 @@ async def import_collateral(
         SpaceError: the store does not accept it.
     """
     try:
-        offered = parse_collateral_file(data)
-        verify_collateral(offered.collateral, root=root, now=clock.now())
+        offered = parse_collateral(data)
+        verify_collateral(offered, root=root, now=clock.now())
         await keep_collateral(store, offered, source=IMPORTED, now=clock.now(), rules=rules)
     except AttestationError as error:
         raise CollateralRefused(
             f"the collateral {source} is refused: {error.code}: {error.detail}",
             hint="fetch a fresh document for the platform family, then import it again",
         ) from error
-    return ImportedCollateral(offered.fmspc, offered.ca, offered.collateral.ends_at)
+    return ImportedCollateral(offered.fmspc, offered.ca, offered.ends_at)
 
 
 async def keep_collateral(
     store: Store,
-    offered: CollateralFile,
+    offered: Collateral,
     *,
     source: str,
     now: float,
@@ -125,10 +123,10 @@ async def keep_collateral(
             source=source if is_new or known is None or known.is_wish else known.source,
             refreshed_at=now,
             tried_at=now,
-            due_at=due_at(Holding(offered.collateral, now, now), rules=rules),
+            due_at=due_at(Holding(offered, now, now), rules=rules),
         )
         if held is not None and held.value is not None and is_new:
-            check_replaces(offered.collateral, parse_collateral(held.value))
+            check_replaces(offered, parse_collateral(held.value))
         # A document that is already stored stays untouched: sessions under way depend on its row.
         put = Put(keys[0], offered.raw, expect=ABSENT if held is None else held.stamp)
         checks = () if is_new or held is None else (Check(keys[0], held.stamp),)

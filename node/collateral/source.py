@@ -14,7 +14,6 @@ import aiohttp
 from capabilities.ambient import Clock
 from tee_backend.attestation.certificates import PlatformCa
 from tee_backend.attestation.collateral import Collateral as Document
-from tee_backend.attestation.collateral import CollateralFile
 from tee_backend.attestation.collateral_fetcher import CollateralFetcher
 from tee_backend.attestation.evaluation_numbers import (
     Evaluation,
@@ -49,7 +48,7 @@ class CollateralSource:
         self._checks_numbers = checks_numbers
         self.name = (urlsplit(settings.base_url).hostname or "")[:MAX_NAME_CHARS]
 
-    async def fetch(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
+    async def fetch(self, fmspc: bytes, ca: PlatformCa) -> Document:
         """Fetch one document (AT30, AT32).
 
         Raises:
@@ -86,7 +85,7 @@ class _Connecting:
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
 
-    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
+    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Document:
         async with aiohttp.ClientSession() as session:
             return await CollateralService(session, self._settings).collateral(fmspc, ca)
 

@@ -6,7 +6,6 @@ Example:
         client.kv("notes").put("todo/1", "buy milk")
 """
 
-from types import TracebackType
 from typing import Self
 
 from capabilities.ambient import Clock, Entropy
@@ -71,9 +70,7 @@ class Client(Bridged[asynchronous.Client]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

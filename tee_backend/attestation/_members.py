@@ -1,13 +1,14 @@
-"""Members of signed documents, and what several documents have: a window, and a chain of signer and root."""
+"""Strict JSON objects and their members; what several signed documents have: a window, a chain of signer and root."""
 
 import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from capabilities.strict_json import Json
+from capabilities.errors import InvalidJson
+from capabilities.strict_json import Json, parse_json
 
 from .certificates import Certificate, parse_pem_chain
-from .errors import MalformedCertificate, MalformedCollateral
+from .errors import AttestationError, MalformedCertificate, MalformedCollateral
 
 _SIGNER_CHAIN_CERTIFICATES = 2
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
@@ -34,6 +35,14 @@ class IssuerChain:
     pem: str
     signer: Certificate
     root: Certificate
+
+
+def read_object(data: bytes, *, max_bytes: int, error: type[AttestationError], what: str) -> dict[str, Json]:
+    """Parse one JSON object; raises `error` with `what` in its detail."""
+    try:
+        return parse_json(data, max_bytes=max_bytes)
+    except InvalidJson as exc:
+        raise error(f"{what}: {exc}") from exc
 
 
 def document_window(signed: dict[str, Json]) -> Window:

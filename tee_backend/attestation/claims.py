@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from capabilities.strict_json import Json
 
-from ._json import read_object
+from ._members import read_object
 from .errors import EvidenceInvalid
 from .quote import Quote, TdReport
 

@@ -12,7 +12,7 @@ Parsing yields facts without trust: windows and roles are checked in `collateral
 verifier. The raw bytes are kept as imported: the inner texts are signed byte for byte.
 
 Example:
-    held = parse_collateral_file(path.read_bytes())
+    held = parse_collateral(path.read_bytes())
     store[held.fmspc, held.ca] = held.raw
 
 Source: Intel PCS API v4, TCB info and enclave identity v2; the quote verification library's collateral structure.
@@ -25,7 +25,6 @@ from typing import Final, Protocol
 
 from capabilities.strict_json import Json
 
-from ._json import read_object
 from ._members import (
     IssuerChain,
     Window,
@@ -33,6 +32,7 @@ from ._members import (
     evaluation_number,
     hex_member,
     issuer_chain,
+    read_object,
     text_member,
     window_of,
 )
@@ -189,47 +189,15 @@ class Collateral:
         return min(window.ends_at for _, window in self.windows)
 
 
-@dataclass(frozen=True, slots=True)
-class CollateralFile:
-    """What an operator's import stores, and under which key.
-
-    Attributes:
-        fmspc: platform family, 6 bytes; with `ca` the key.
-        ca: PCK authority.
-        raw: the bytes to store, exactly as given.
-        collateral: the same, parsed.
-    """
-
-    fmspc: bytes
-    ca: PlatformCa
-    raw: bytes
-    collateral: Collateral
-
-
 class CollateralProvider(Protocol):
     """A verifier's source of collateral, by platform family; never the prover, which would choose the more lenient one.
 
     See `held_collateral.HeldCollateral`, `pcs.CollateralService`.
     """
 
-    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
+    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
         """Return the document of one platform family and authority; raises CollateralUnusable where there is none."""
         ...
-
-
-def parse_collateral_file(data: bytes) -> CollateralFile:
-    """Parse a file that an operator imports.
-
-    Args:
-        data: a QuoteCollateralV3 JSON document, at most MAX_COLLATERAL_BYTES.
-    Raises:
-        MalformedCollateral, CollateralMismatch: as `parse_collateral`.
-    Does not check:
-        Signatures and windows: see `collateral_trust.verify_collateral`. Age against what is held: see
-        `collateral_trust.check_replaces`.
-    """
-    collateral = parse_collateral(data)
-    return CollateralFile(fmspc=collateral.fmspc, ca=collateral.ca, raw=data, collateral=collateral)
 
 
 def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool = True) -> None:
@@ -279,7 +247,8 @@ def parse_collateral(data: bytes) -> Collateral:
         MalformedCollateral: not that shape; members missing, unknown or repeated; a part that cannot be read.
         CollateralMismatch: well-formed collateral of another technology.
     Does not check:
-        Signatures, windows, roles, and whether it belongs to a quote.
+        Signatures, windows, roles: see `collateral_trust.verify_collateral`. Age against what is held: see
+        `collateral_trust.check_replaces`. Whether it belongs to a quote.
     """
     document = read_object(data, max_bytes=MAX_COLLATERAL_BYTES, error=MalformedCollateral, what="collateral")
     names = set(document) - {_PCK_CHAIN_MEMBER}

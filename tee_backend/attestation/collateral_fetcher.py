@@ -17,7 +17,7 @@ from typing import Final
 from capabilities.ambient import Clock
 
 from .certificates import PlatformCa
-from .collateral import CollateralFile, CollateralProvider
+from .collateral import Collateral, CollateralProvider
 from .errors import CollateralServiceFailed, PlatformUnknown, ServiceUnavailable
 
 MAX_REMEMBERED: Final = 256
@@ -42,10 +42,10 @@ class CollateralFetcher:
     def __init__(self, service: CollateralProvider, *, clock: Clock) -> None:
         self._service = service
         self._clock = clock
-        self._under_way: dict[Family, asyncio.Task[CollateralFile]] = {}
+        self._under_way: dict[Family, asyncio.Task[Collateral]] = {}
         self._failed: OrderedDict[Family, tuple[float, float, CollateralServiceFailed]] = OrderedDict()
 
-    async def fetch(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
+    async def fetch(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
         """Fetch one document; callers for the same family at the same time share one fetch.
 
         Raises:
@@ -62,7 +62,7 @@ class CollateralFetcher:
         # A caller that is cancelled does not cancel the fetch for the others.
         return await asyncio.shield(task)
 
-    def _start(self, family: Family) -> asyncio.Task[CollateralFile]:
+    def _start(self, family: Family) -> asyncio.Task[Collateral]:
         if len(self._under_way) >= MAX_UNDER_WAY:
             raise ServiceUnavailable("too many documents are being fetched", retry_after_s=FAILED_FOR_S)
         task = asyncio.create_task(self._fetch(family))
@@ -70,10 +70,10 @@ class CollateralFetcher:
         task.add_done_callback(lambda done: self._settle(family, done))
         return task
 
-    async def _fetch(self, family: Family) -> CollateralFile:
+    async def _fetch(self, family: Family) -> Collateral:
         return await self._service.collateral(*family)
 
-    def _settle(self, family: Family, done: asyncio.Task[CollateralFile]) -> None:
+    def _settle(self, family: Family, done: asyncio.Task[Collateral]) -> None:
         del self._under_way[family]
         error = None if done.cancelled() else done.exception()
         if isinstance(error, CollateralServiceFailed):

@@ -18,8 +18,7 @@ from typing import Final
 
 from capabilities.strict_json import Json
 
-from ._json import read_object
-from ._members import IssuerChain, Window, document_window, evaluation_number, issuer_chain, time_member
+from ._members import IssuerChain, Window, document_window, evaluation_number, issuer_chain, read_object, time_member
 from .collateral import MAX_DOCUMENT_BYTES, Collateral, RevocationList
 from .collateral_trust import verify_signed_text
 from .errors import CollateralMismatch, CollateralOutsideWindow, CollateralRollback, MalformedCollateral

@@ -111,7 +111,7 @@ async def examine_with(
     Raises:
         AttestationError: as `examine`; CollateralUnusable also where the provider has no document.
     """
-    collateral = (await provider.collateral(*bound.family)).collateral
+    collateral = await provider.collateral(*bound.family)
     return await asyncio.to_thread(examine, bound, collateral, root=root, now=now), collateral
 
 

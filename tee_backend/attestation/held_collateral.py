@@ -8,7 +8,7 @@ Example:
 from collections.abc import Sequence
 
 from .certificates import PlatformCa
-from .collateral import Collateral, CollateralFile, parse_collateral_file
+from .collateral import Collateral, parse_collateral
 from .errors import PlatformUnknown
 
 
@@ -16,7 +16,7 @@ class HeldCollateral:
     """Documents by platform family and authority; of two for one family the newer edition counts, in either order.
 
     Args:
-        documents: each as `parse_collateral_file` reads it.
+        documents: each as `parse_collateral` reads it.
     Raises:
         CollateralUnusable: one of them is no collateral.
     Does not check:
@@ -24,14 +24,14 @@ class HeldCollateral:
     """
 
     def __init__(self, documents: Sequence[bytes]) -> None:
-        self._held: dict[tuple[bytes, PlatformCa], CollateralFile] = {}
-        for offered in map(parse_collateral_file, documents):
+        self._held: dict[tuple[bytes, PlatformCa], Collateral] = {}
+        for offered in map(parse_collateral, documents):
             family = (offered.fmspc, offered.ca)
             held = self._held.get(family)
-            if held is None or _edition(offered.collateral) > _edition(held.collateral):
+            if held is None or _edition(offered) > _edition(held):
                 self._held[family] = offered
 
-    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
+    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
         """Return the document of one platform family and authority.
 
         Raises:

@@ -20,7 +20,7 @@ Example:
     async with aiohttp.ClientSession() as session:
         service = CollateralService(session, ServiceSettings())
         fetched = await service.collateral(quote.platform.fmspc, quote.platform.ca)
-        verify_collateral(fetched.collateral, root=root, now=clock.now())
+        verify_collateral(fetched, root=root, now=clock.now())
 
 Source: Intel PCS API v4; Intel PCCS.
 """
@@ -37,7 +37,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from .certificates import MAX_CHAIN_BYTES, READER_ERRORS, PlatformCa
-from .collateral import CollateralFile, parse_collateral_file
+from .collateral import Collateral, parse_collateral
 from .errors import (
     CollateralUnusable,
     EvaluationWithdrawn,
@@ -110,7 +110,7 @@ class CollateralService:
         self._session = session
         self._settings = settings
 
-    async def collateral(self, fmspc: bytes, ca: PlatformCa, *, evaluation_number: int | None = None) -> CollateralFile:
+    async def collateral(self, fmspc: bytes, ca: PlatformCa, *, evaluation_number: int | None = None) -> Collateral:
         """Fetch the collateral of one platform family and authority.
 
         Args:
@@ -225,7 +225,7 @@ def _chain(answer: aiohttp.ClientResponse, names: tuple[str, ...]) -> str:
     return pem.decode()
 
 
-def _stored_form(tcb_info: _Answer, identity: _Answer, *, pck_crl: _Answer, root_crl: _Answer) -> CollateralFile:
+def _stored_form(tcb_info: _Answer, identity: _Answer, *, pck_crl: _Answer, root_crl: _Answer) -> Collateral:
     try:
         tcb_text = cut_signed_body(tcb_info.body, member="tcbInfo", max_bytes=MAX_BODY_BYTES)
         identity_text = cut_signed_body(identity.body, member="enclaveIdentity", max_bytes=MAX_BODY_BYTES)
@@ -240,7 +240,7 @@ def _stored_form(tcb_info: _Answer, identity: _Answer, *, pck_crl: _Answer, root
             "qe_identity": identity_text.text,
             "qe_identity_signature": identity_text.signature.hex(),
         }
-        return parse_collateral_file(json.dumps(document).encode())
+        return parse_collateral(json.dumps(document).encode())
     except CollateralUnusable as exc:
         raise ServiceAnswerRefused(f"{exc.code}: {exc.detail}") from exc
 
@@ -256,9 +256,9 @@ def _crl_der(body: bytes) -> bytes:
     return bytes.fromhex(text.decode()) if _HEX_TEXT.fullmatch(text) else body
 
 
-def _check_asked_for(fetched: CollateralFile, fmspc: bytes, ca: PlatformCa, *, evaluation_number: int | None) -> None:
+def _check_asked_for(fetched: Collateral, fmspc: bytes, ca: PlatformCa, *, evaluation_number: int | None) -> None:
     # AT30
     if (fetched.fmspc, fetched.ca) != (fmspc, ca):
         raise ServiceAnswerRefused(f"a document of {fetched.fmspc.hex()} {fetched.ca}, which was not asked for")
-    if evaluation_number not in (None, fetched.collateral.tcb_info.evaluation_number):
+    if evaluation_number not in (None, fetched.tcb_info.evaluation_number):
         raise ServiceAnswerRefused("a document with another evaluation number than was asked for")

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ._json import read_object
-from ._members import hex_member
+from ._members import hex_member, read_object
 from .errors import MalformedCollateral
 
 

@@ -298,6 +298,5 @@ VECTOR_TESTS: dict[str, tuple[str, ...]] = {
         _MANIFESTS + "test_delegations_as_json",
         _MANIFESTS + "test_delegations_as_json_are_refused",
     ),
-    "manifests/registry.json": (_MANIFESTS + "test_hashes_of_manifests",),
     "manifests/subset.json": (_MANIFESTS + "test_subsets",),
 }

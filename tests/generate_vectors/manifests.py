@@ -1,4 +1,4 @@
-"""App manifests: what they resolve to and what several ask for; what is wrong with others; hashes of a registry."""
+"""App manifests: what they resolve to and what several ask for; what is wrong with others."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -87,7 +87,6 @@ def documents() -> Documents:
         "manifest": ("app manifests, resolved or refused", [*_resolved(), *_refused()], {}),
         "composition": ("what several manifests ask for together", _composed(), {}),
         "subset": ("what is requested, granted and missing", _subsets(), {"owner": _OWNER.did}),
-        "registry": ("hashes of the manifests of an app", _hashes(), {}),
     }
 
 
@@ -397,7 +396,6 @@ def _with_backend() -> Case:
         [_MEETINGS, _BACKEND],
         [*app, network, *_ACCOUNT],
         expiry_ms=30 * _DAY_MS,
-        records=["com.example.meetings"],
         targets=[_APP.did],
         target_resources=[kv, sql, secret, network, *_caps("applications", "secrets")],
     )
@@ -413,10 +411,9 @@ def _composed() -> list[Case]:
     ]
     both: dict[str, Any] = {
         "expiry_ms": 30 * _DAY_MS,
-        "records": ["com.example.notes", "com.example.bot"],
         "targets": [_APP.did],
     }
-    alone: dict[str, Any] = {"expiry_ms": 7 * _DAY_MS, "records": ["com.example.bot"]}
+    alone: dict[str, Any] = {"expiry_ms": 7 * _DAY_MS}
     bot = [*_BOT_ROWS, *_caps("applications", "default", "secrets")]
     return [
         _together("two-apps", [notes, _BOT], [*first, *_ACCOUNT], **both),
@@ -476,16 +473,4 @@ def _subsets() -> list[Case]:
         _subset("a-network-in-two-spellings", ("encryption", "encryption", _NETWORK.lower(), "decrypt"), decrypt),
         _subset("another-network", decrypt, ("encryption", "encryption", f"{_NETWORK}2", "decrypt"), "decrypt"),
         _subset("a-wildcard-over-networks", decrypt, ("encryption", "encryption", _NETWORK, "*"), "decrypt"),
-    ]
-
-
-def _hashes() -> list[Case]:
-    """The hashes are those that other clients compute, taken from their own run."""
-    return [
-        {"name": name, "rules": ["MF18"], "manifests": manifests, "expect": {"hash": digest}}
-        for name, manifests, digest in (
-            ("nothing", [], "09612b07b5ecb5a5"),
-            ("notes", [_NOTES], "752daea40c2ddaae"),
-            ("secrets-space", [_SECRETS_SPACE], "52bc41d3cc7823ce"),
-        )
     ]

@@ -26,7 +26,6 @@ from sealspace._durations import parse_duration_ms
 from sealspace._minting import Message, sign_message
 from sealspace._refusals import refusal_of
 from sealspace._secret_names import is_secret_name, parse_secret_name
-from sealspace.account_registry import parse_app_entry, parse_space_entry
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import SealspaceError
@@ -167,18 +166,6 @@ def test_fuzz_portable_delegations(data: bytes) -> None:
         grant_of(decode_portable(data), now=NOW)
     with suppress(SealspaceError):
         assert encode_bundle(decode_bundle(data))
-
-
-@fuzzed()
-@given(
-    damaged_bytes(b'{"app_id":"a","manifests":[{"app_id":"a"}],"manifest_hash":"09612b07b5ecb5a5","updated_at":"x"}')
-    | _dumped(json_values("owned", "2026-11-18T11:06:40Z", members=["app_id", "manifests", "expires_at"]))
-)
-def test_fuzz_registry_entries(data: bytes) -> None:
-    """Entries of a registry of any bytes are read or refused."""
-    for read in (parse_app_entry, parse_space_entry):
-        with suppress(SealspaceError):
-            read("applications/a", data)
 
 
 @fuzzed()

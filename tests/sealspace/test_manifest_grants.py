@@ -4,14 +4,6 @@ import pytest
 
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
-from sealspace.account_registry import (
-    AppEntry,
-    app_entry,
-    manifest_hash,
-    parse_app_entry,
-    parse_space_entry,
-    space_entry,
-)
 from sealspace.client import SignIn
 from sealspace.errors import InvalidInput, InvalidPortableDelegation, NotGranted, SealspaceError
 from sealspace.manifests import (
@@ -149,33 +141,3 @@ async def test_a_bundle_for_somebody_else_is_not_taken_up(bench) -> None:
     await friend.delegations.take_up_bundle((theirs,), wallet=friends_wallet)
     assert [key async for key in friend.kv(space).list("com.example.bot/inbox/")] == []
     assert wallet.signatures == 1
-
-
-async def test_the_registry_of_an_account_is_written_and_read(bench) -> None:
-    """What a composed request registers is a value of the account space, as other clients keep it (MF17)."""
-    owner, _ = await bench.owner(SignIn(request=compose_manifests([parse_manifest(MEMBERS)])))
-    (record,) = compose_manifests([parse_manifest(MEMBERS)]).registry_records
-    account = owner.kv("account")
-    await account.put(record.key, app_entry(record, now=bench.clock.now()))
-    key, value = space_entry(owner.session.own_space("applications"), now=bench.clock.now())
-    await account.put(key, value)
-    stored = (await account.get(record.key)).body
-    assert parse_app_entry(record.key, stored) == AppEntry(
-        "com.example.bot", (MEMBERS,), manifest_hash([MEMBERS]), bench.clock.now()
-    )
-    space = parse_space_entry(key, (await account.get(key)).body)
-    assert (space.space_id, space.kind, space.status) == (key.removeprefix("spaces/"), "owned", "active")
-    assert space.expires_at is None
-
-
-def test_entries_of_other_clients_are_read() -> None:
-    """Camel case counts as well, and an id that is missing is that of the key (MF17)."""
-    entry = parse_app_entry("applications/x.y", b'{"manifests":[],"manifestHash":"09612b07b5ecb5a5"}')
-    assert entry == AppEntry("x.y", (), "09612b07b5ecb5a5", None)
-    space = parse_space_entry(
-        "spaces/tinycloud:key:z:a", b'{"name":"a","owner":"did:key:z","expiresAt":"2026-11-18T11:06:40Z"}'
-    )
-    assert (space.space_id, space.owner_did, space.expires_at) == ("tinycloud:key:z:a", "did:key:z", 1_795_000_000)
-    for data in (b"[]", b"{}", b'{"manifests":{}}'):
-        with pytest.raises(InvalidInput):
-            parse_app_entry("applications/x.y", data)

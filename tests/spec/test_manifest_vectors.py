@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 from tests_support import REPOSITORY
 
-from capabilities.strict_json import Json
-from sealspace.account_registry import manifest_hash
 from sealspace.errors import InvalidPortableDelegation, ManifestInvalid
 from sealspace.manifest_subset import missing_resources
 from sealspace.manifests import (
@@ -77,7 +75,7 @@ def test_manifests_are_refused(case: Any) -> None:
 
 @pytest.mark.parametrize("case", cases("composition"))
 def test_manifests_compose(case: Any) -> None:
-    """Resources are joined in order, the account's come last, each app has one record."""
+    """Resources are joined in order, the account's come last."""
     manifests: list[Manifest] = [parse_manifest(value) for value in case["manifests"]]
     request = compose_manifests(manifests, include_account_registry_permissions=case["account"])
     expect = dict(case["expect"])
@@ -86,7 +84,6 @@ def test_manifests_compose(case: Any) -> None:
     assert expect == {
         "resources": rows(request.resources),
         "expiry_ms": request.expiry_ms,
-        "records": [one.app_id for one in request.registry_records],
         "targets": [one.did for one in request.delegation_targets],
     }
 
@@ -102,13 +99,6 @@ def test_subsets(case: Any) -> None:
         [resource(case["requested"])], [resource(case["granted"])], owner=document("subset")["owner"]
     )
     assert case["expect"]["missing"] == " ".join(action for one in missing for action in one.actions)
-
-
-@pytest.mark.parametrize("case", cases("registry"))
-def test_hashes_of_manifests(case: Any) -> None:
-    """The hash by which other clients see a change."""
-    manifests: list[Json] = case["manifests"]
-    assert case["expect"]["hash"] == manifest_hash(manifests)
 
 
 def said(portable: PortableDelegation) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from sealspace.portable import PortableDelegation
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 from tee_backend.attestation.certificates import PlatformCa
-from tee_backend.attestation.collateral import CollateralFile, parse_collateral_file
+from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import CollateralOptions, DomainOptions, SimulatedPlatform, measurements_of
 from tee_backend.evidence.simulated_log import MintedLog
@@ -66,8 +66,8 @@ class Documents:
     now: float
     options: CollateralOptions = field(default_factory=CollateralOptions)
 
-    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
-        return parse_collateral_file(self.platform.collateral_json(self.now, options=self.options))
+    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
+        return parse_collateral(self.platform.collateral_json(self.now, options=self.options))
 
 
 @dataclass

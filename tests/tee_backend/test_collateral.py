@@ -15,7 +15,6 @@ from tee_backend.attestation.collateral import (
     Collateral,
     check_not_older,
     parse_collateral,
-    parse_collateral_file,
 )
 from tee_backend.attestation.errors import AttestationError, CollateralMismatch, CollateralRollback, MalformedCollateral
 from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
@@ -51,7 +50,7 @@ def test_ends_with_its_earliest_part(machine: SimulatedPlatform, now: float) -> 
 
 def test_import_keeps_the_bytes(document: bytes, machine: SimulatedPlatform) -> None:
     """An import says under which key to store which bytes, and the bytes are the file's."""
-    held = parse_collateral_file(document)
+    held = parse_collateral(document)
     assert (machine.fmspc, "platform", document) == (held.fmspc, held.ca, held.raw)
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests_support import FixedClock
 
 from tee_backend.attestation.certificates import PlatformCa
-from tee_backend.attestation.collateral import CollateralFile, parse_collateral_file
+from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.collateral_fetcher import (
     FAILED_FOR_S,
     MAX_REMEMBERED,
@@ -28,12 +28,12 @@ class Service:
     """A service whose answers wait until they are let go."""
 
     def __init__(self, document: bytes) -> None:
-        self.file = parse_collateral_file(document)
+        self.file = parse_collateral(document)
         self.failure: CollateralServiceFailed | None = None
         self.gate = asyncio.Event()
         self.asked: Counter[bytes] = Counter()
 
-    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> CollateralFile:
+    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
         self.asked[fmspc] += 1
         await self.gate.wait()
         if self.failure is not None:

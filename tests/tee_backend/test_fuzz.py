@@ -20,7 +20,7 @@ from tee_backend.attestation.certificates import (
 )
 from tee_backend.attestation.challenge import ChallengeScope, check_challenge, issue_challenge
 from tee_backend.attestation.claims import check_same_reading, parse_claims
-from tee_backend.attestation.collateral import parse_collateral, parse_collateral_file
+from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.collateral_trust import verify_collateral
 from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.evaluation_numbers import (
@@ -166,7 +166,7 @@ def _with_inner(name: str) -> st.SearchStrategy[dict[str, Any]]:
 def test_fuzz_collateral(data: bytes) -> None:
     """Collateral of any bytes is read and verified, or refused; a quote judged with it is verified or refused."""
     with suppress(AttestationError):
-        parse_collateral_file(data)
+        parse_collateral(data)
     with suppress(AttestationError):
         collateral = parse_collateral(data)
         with suppress(AttestationError):

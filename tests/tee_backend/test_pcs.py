@@ -78,11 +78,11 @@ async def test_a_fetched_document_verifies(
 ) -> None:
     """Signatures hold over what was cut out of the answers, also where these texts have line breaks."""
     async with asking(pcs) as service:
-        verify_collateral((await service.collateral(machine.fmspc, "platform")).collateral, root=root, now=now)
+        verify_collateral((await service.collateral(machine.fmspc, "platform")), root=root, now=now)
         pcs.publish(machine.collateral_json(now, options=CollateralOptions(indented=True)))
         fetched = await service.collateral(machine.fmspc, "platform")
-    assert "\n" in fetched.collateral.tcb_info.text
-    verify_collateral(fetched.collateral, root=root, now=now)
+    assert "\n" in fetched.tcb_info.text
+    verify_collateral(fetched, root=root, now=now)
 
 
 async def test_a_mirror(pcs: PcsSimulator, document: bytes, machine: SimulatedPlatform) -> None:
@@ -106,9 +106,9 @@ async def test_genuine_documents(name: str) -> None:
     pcs.publish(data)
     async with pcs_on_loopback(pcs), asking(pcs) as service:
         fetched = await service.collateral(held.fmspc, held.ca)
-    verify_collateral(fetched.collateral, root=intel_root(), now=held.starts_at + 60)
-    assert (held.tcb_info, held.qe_identity) == (fetched.collateral.tcb_info, fetched.collateral.qe_identity)
-    assert (held.root_crl.der, held.pck_crl.der) == (fetched.collateral.root_crl.der, fetched.collateral.pck_crl.der)
+    verify_collateral(fetched, root=intel_root(), now=held.starts_at + 60)
+    assert (held.tcb_info, held.qe_identity) == (fetched.tcb_info, fetched.qe_identity)
+    assert (held.root_crl.der, held.pck_crl.der) == (fetched.root_crl.der, fetched.pck_crl.der)
 
 
 @pytest.mark.shared
@@ -121,7 +121,7 @@ async def test_genuine_bodies() -> None:
     pcs.instead[TCB] = body(shared_vectors("tdx/context/pcs_tdx_tcb_response_90c0_2026-02.json").read_bytes())
     pcs.instead[IDENTITY] = body(shared_vectors("tdx/context/pcs_tdx_qe_identity_response_2025-10.json").read_bytes())
     async with pcs_on_loopback(pcs), asking(pcs) as service:
-        fetched = (await service.collateral(held.fmspc, held.ca)).collateral
+        fetched = await service.collateral(held.fmspc, held.ca)
     for document in (fetched.tcb_info, fetched.qe_identity):
         verify_signed_text(document, root=intel_root(), root_crl=held.root_crl, now=held.starts_at)
     assert (18, 17) == (fetched.tcb_info.evaluation_number, fetched.qe_identity.evaluation_number)
@@ -131,9 +131,9 @@ async def test_early_and_numbered_editions(pcs: PcsSimulator, machine: Simulated
     """Which edition is asked for is said in one way: by mode, or by number (AT33)."""
     pcs.publish(machine.collateral_json(now, options=CollateralOptions(evaluation_number=21)), early=True)
     async with asking(pcs, update="early") as service:
-        assert 21 == (await service.collateral(machine.fmspc, "platform")).collateral.tcb_info.evaluation_number
+        assert 21 == (await service.collateral(machine.fmspc, "platform")).tcb_info.evaluation_number
         found = await service.collateral(machine.fmspc, "platform", evaluation_number=20)
-        assert 20 == found.collateral.tcb_info.evaluation_number
+        assert 20 == found.tcb_info.evaluation_number
         assert {"tcbEvaluationDataNumber": "20"} == pcs.queries[IDENTITY]
         with pytest.raises(EvaluationWithdrawn):
             await service.collateral(machine.fmspc, "platform", evaluation_number=7)
@@ -301,7 +301,7 @@ async def test_another_edition_than_was_asked_for(pcs: PcsSimulator, machine: Si
     pcs.publish(machine.collateral_json(now, options=CollateralOptions(evaluation_number=19)))
     pcs.ignores_editions = True
     async with asking(pcs) as service:
-        assert 19 == (await service.collateral(machine.fmspc, "platform")).collateral.tcb_info.evaluation_number
+        assert 19 == (await service.collateral(machine.fmspc, "platform")).tcb_info.evaluation_number
         with pytest.raises(ServiceAnswerRefused) as refused:
             await service.collateral(machine.fmspc, "platform", evaluation_number=20)
         assert "another evaluation number" in refused.value.detail
@@ -315,11 +315,11 @@ async def test_a_lying_service(pcs: PcsSimulator, machine: SimulatedPlatform, ro
     async with asking(pcs) as service:
         fetched = await service.collateral(machine.fmspc, "platform")
         with pytest.raises(CollateralSignatureInvalid):
-            verify_collateral(fetched.collateral, root=root, now=now)
+            verify_collateral(fetched, root=root, now=now)
         pcs.publish(liar.collateral_json(now))
         fetched = await service.collateral(machine.fmspc, "platform")
         with pytest.raises(AttestationError):
-            verify_collateral(fetched.collateral, root=root, now=now)
+            verify_collateral(fetched, root=root, now=now)
 
 
 async def test_back_in_time(pcs: PcsSimulator, machine: SimulatedPlatform, root: TrustRoot, now: float) -> None:
@@ -332,9 +332,9 @@ async def test_back_in_time(pcs: PcsSimulator, machine: SimulatedPlatform, root:
         ):
             pcs.publish(older)
             offered = await service.collateral(machine.fmspc, "platform")
-            verify_collateral(offered.collateral, root=root, now=now)
+            verify_collateral(offered, root=root, now=now)
             with pytest.raises(CollateralRollback):
-                check_not_older(offered.collateral, newer.collateral)
+                check_not_older(offered, newer)
 
 
 async def test_evaluation_numbers(pcs: PcsSimulator, machine: SimulatedPlatform, now: float) -> None:

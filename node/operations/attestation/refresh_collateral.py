@@ -96,10 +96,10 @@ async def _fetch(services: Services, source: CollateralSource, due: _Due) -> Non
     try:
         fetched = await source.fetch(fmspc, _authority(ca))
         now, root = services.clock.now(), services.trust_root
-        await asyncio.to_thread(verify_collateral, fetched.collateral, root=root, now=now)
-        following = await source.check_edition(fetched.collateral, root=root, now=now)
+        await asyncio.to_thread(verify_collateral, fetched, root=root, now=now)
+        following = await source.check_edition(fetched, root=root, now=now)
         rules = refresh_rules(services.config.collateral)
-        audit = audit_put(_fetched_record(services, fetched.collateral, source), entropy=services.entropy)
+        audit = audit_put(_fetched_record(services, fetched, source), entropy=services.entropy)
         is_new = await keep_collateral(
             services.store, fetched, source=source.name, now=now, rules=rules, beside=(audit,)
         )
