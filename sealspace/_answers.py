@@ -24,11 +24,7 @@ def decoded(decoder: "msgspec.json.Decoder[Decoded]", answer: Answer, what: str)
 
 
 def json_object(answer: Answer, *, max_bytes: int = MAX_ANSWER_BYTES) -> dict[str, Json]:
-    """Return the JSON object of an answer.
-
-    Raises:
-        MalformedAnswer: the body is no JSON object.
-    """
+    """Return the JSON object of an answer; raises MalformedAnswer."""
     try:
         return parse_json(answer.body, max_bytes=max_bytes)
     except CapabilityError as exc:

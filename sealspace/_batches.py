@@ -27,13 +27,7 @@ _PER_CAPABILITY_BYTES: Final = 160  # the space and the ability beside each key,
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A value to be written.
-
-    Attributes:
-        key: checked already.
-        body: the bytes.
-        headers: content type and metadata.
-    """
+    """A value to be written: its key, checked already, its bytes, and the headers of content type and metadata."""
 
     key: str
     body: bytes
@@ -72,14 +66,10 @@ def packed_parts(parts: Sequence[Part]) -> list[tuple[Part, ...]]:
 
 
 async def in_order(packs: Sequence[Sequence[str]], write: Callable[[int], Awaitable[None]]) -> None:
-    """Await a write for each pack of keys.
+    """Await the write of each pack of keys, by its number.
 
-    Args:
-        packs: the keys of each write.
-        write: does the write of that number.
     Raises:
-        BatchIncomplete: a write failed after others were done.
-        SealspaceError: the first write failed: nothing was done.
+        BatchIncomplete: a write failed after others were done; where the first fails, its own error.
     """
     done: list[str] = []
     for number, keys in enumerate(packs):
@@ -132,11 +122,7 @@ _ABSENT: Final = "KV_NOT_FOUND"
 
 
 def require_written(answer: Answer, keys: Sequence[str]) -> None:
-    """Check that a batch of puts wrote exactly what was asked for (J9).
-
-    Raises:
-        MalformedAnswer: the node says something else.
-    """
+    """Check that a batch of puts wrote exactly what was asked for (J9); raises MalformedAnswer."""
     said = decoded(_WRITTEN, answer, "that to a batch")
     if said.count != len(keys) or sorted(said.written) != sorted(keys):
         raise MalformedAnswer(f"{answer.asked}: the node wrote other keys than were asked for")

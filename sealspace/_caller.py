@@ -95,7 +95,6 @@ class Caller:
 
         Raises:
             NodeMismatch: it speaks another protocol, or is not the node that was pinned (J1).
-            TransportError: no usable answer.
         """
         self.transport.require_open("GET /info")
         if self._info is None:
@@ -128,11 +127,7 @@ class Caller:
         )
 
     def held_for_s(self, wanted: Sequence[Capability]) -> float:
-        """Return for how many seconds more the session holds what is wanted; infinite where nothing ends.
-
-        Raises:
-            NotGranted, SessionExpired: no grant of the session covers it.
-        """
+        """Return for how many seconds more the session holds what is wanted; raises NotGranted, SessionExpired."""
         now = self.clock.now()
         proofs = self.session.proofs_for(wanted, now=now)
         ends = [one.expires_at for one in self.session.grants if one.cid in proofs and one.expires_at is not None]
@@ -151,13 +146,10 @@ class Caller:
 
         Args:
             wanted: the capabilities of the request.
-            proofs: cids to cite; None: the session's grants that cover it.
+            proofs: cids to cite; None: the session's grants that cover it; raises NotGranted, SessionExpired.
             facts: `fct` items.
             minted: called with each token before it is sent.
             ttl_s: lifetime of each token; a node accepts at most 300 s.
-        Raises:
-            NotGranted, SessionExpired: no grant of the session covers it.
-            NodeMismatch, TransportError: as `info`.
         """
         session = self.session
         if proofs is None:

@@ -14,11 +14,7 @@ _KEY_HINT = "percent-encode spaces, `?`, `#`, `%` and non-ASCII; no `.` or `..` 
 
 
 def capability(resource: str, ability: str) -> Capability:
-    """Make a capability from texts; a network's owner is brought to its canonical spelling.
-
-    Raises:
-        InvalidInput: no URI, or no ability.
-    """
+    """Make a capability from texts, a network's owner in its canonical spelling; raises InvalidInput."""
     try:
         parsed = parse_resource(resource)
     except InvalidIdentifier as exc:
@@ -33,13 +29,8 @@ def capability(resource: str, ability: str) -> Capability:
 
 
 def space_capability(space: SpaceId, service: str, path: str | None, ability: str) -> Capability:
-    """Make a capability on a path of a space.
+    """Make a capability on the raw path of a space, None for a service as a whole.
 
-    Args:
-        space: the space.
-        service: short name ("kv").
-        path: raw text of the path; None for the service as a whole.
-        ability: full ability.
     Raises:
         InvalidInput: the path cannot be used in a URI as it is, or would be read as something else.
     """

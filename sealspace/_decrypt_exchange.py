@@ -24,13 +24,7 @@ _ECHOED = ("alg", "keyVersion", "encryptedSymmetricKeyHash", "receiverPublicKeyH
 
 @dataclass(frozen=True, slots=True)
 class DecryptRequest:
-    """A request to a node, and what its answer is checked against; made by `decrypt_request`.
-
-    Attributes:
-        target_node: DID of the node.
-        network_id: canonical id of the network.
-        body: the nine members of the body.
-    """
+    """A request to a node, with the nine members of its body: what the answer is checked against."""
 
     target_node: str
     network_id: str
@@ -53,14 +47,9 @@ class DecryptRequest:
 
 
 def decrypt_request(envelope: InlineEnvelope, *, target_node: str, receiver_public_key: bytes) -> DecryptRequest:
-    """Make the request that asks a node for an envelope's content key.
+    """Make the request that asks a node for an envelope's content key, wrapped to this X25519 key.
 
     The network's id is sent in its canonical spelling, which the node echoes; careful writers store that one anyway.
-
-    Args:
-        envelope: the envelope whose key is requested.
-        target_node: DID of the node.
-        receiver_public_key: X25519 public key, 32 bytes, that the key shall be wrapped to.
     """
     body = decrypt_body_json(
         envelope.network.text,

@@ -25,13 +25,7 @@ _DURATION = re.compile(r"(?P<number>-?\d*\.?\d+) *(?P<unit>[a-z]*)", re.ASCII)
 
 
 def parse_duration_ms(text: str) -> int:
-    """Read a duration.
-
-    Returns:
-        Milliseconds, more than 0, whole (a fraction of one is dropped).
-    Raises:
-        ManifestInvalid: it is empty, no duration, or not more than zero.
-    """
+    """Read a duration in whole milliseconds, more than 0; raises ManifestInvalid."""
     if not text:
         raise ManifestInvalid('Manifest validation failed: expiry must be a non-empty duration string (got "")')
     match = _DURATION.fullmatch(text.lower()) if len(text) <= _MAX_TEXT_CHARS else None

@@ -37,17 +37,13 @@ _KEY_BYTES: Final = 32
 
 
 def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | None]:
-    """Open a keystore.
+    """Open a keystore, untrusted; a password that is a text is taken as UTF-8.
 
-    Args:
-        data: the file, untrusted.
-        password: a text is taken as UTF-8.
     Returns:
         The 32-byte secret, and the address that the file states, 40 hex digits in lower case, or None. Nothing says
         yet that they belong together.
     Raises:
-        InvalidKeystore: it is no keystore of version 3, or asks for more work than is allowed.
-        WrongPassword: the password does not open it, or it was changed.
+        InvalidKeystore, WrongPassword.
     """
     try:
         value = parse_json(data, max_bytes=MAX_KEYSTORE_BYTES)

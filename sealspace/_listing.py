@@ -14,14 +14,10 @@ MAX_PAGES: Final = 100_000
 async def read_pages(
     ask: Callable[[str | None], Awaitable[tuple[Page, str | None]]], *, most_pages: int = MAX_PAGES
 ) -> AsyncIterator[Page]:
-    """Yield the pages of a list.
+    """Yield the pages of a list: `ask` returns the page at a position, None at first, and the next one, None at last.
 
-    Args:
-        ask: returns the page at a position, and the position of the next one; the position is None for the first page,
-            and the one returned is None after the last.
-        most_pages: more are not read.
     Raises:
-        MalformedAnswer: a page is followed by itself, or the list has no end.
+        MalformedAnswer: a page is followed by itself, or the list has more than `most_pages`.
     """
     place: str | None = None
     for _ in range(most_pages):
@@ -36,17 +32,10 @@ async def read_pages(
 
 
 def require_advance(keys: Sequence[str], *, prefix: str, after: str | None, limit: int, is_last: bool) -> None:
-    """Check that a page of keys is valid, and follows what was listed before.
+    """Check that a page of keys is valid, and follows what was listed before; raises MalformedAnswer.
 
-    Args:
-        keys: of the page, untrusted.
-        prefix: with which all of them begin.
-        after: the last key of the page before; None: this is the first page, or it is not known.
-        limit: how many were asked for; a last page may hold more, for a node that sends everything at once.
-        is_last: whether nothing follows.
-    Raises:
-        MalformedAnswer: a key is out of this range, keys do not ascend, or a page that is followed by another one is
-            empty or too long.
+    Keys have to begin with `prefix` and to ascend from `after`, the last key before (None: not known). A page that is
+    not the last one holds 1 to `limit` keys; the last may hold more, of a node that sends everything at once.
     """
     if not is_last and not 0 < len(keys) <= limit:
         raise MalformedAnswer("a page of the node's list is empty, or longer than was asked for")

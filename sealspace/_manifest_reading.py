@@ -18,7 +18,7 @@ from capabilities.strict_json import Json
 
 from ._durations import parse_duration_ms
 from ._secret_names import NAME_PATTERN, SECRETS_SPACE, SecretName, is_secret_name, parse_secret_name
-from .errors import InvalidSecretName, InvalidSecretScope, ManifestInvalid
+from .errors import Fault, InvalidSecretName, InvalidSecretScope, ManifestInvalid
 from .printable import printable
 
 T = TypeVar("T")
@@ -43,24 +43,6 @@ _PERMISSION_MEMBERS: Final = (
     "service", "space", "path", "actions", "caveats", "skipPrefix", "expiry", "description"
 )  # fmt: skip
 _SECRET_MEMBERS: Final = ("name", "scope", "actions", "expiry", "description")
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that is wrong with a manifest.
-
-    Attributes:
-        path: the member: `permissions[0].actions[1]`, `secrets.API_KEY.scope`; "" for the whole.
-        detail: what is wrong with it; never a word that could be a secret's value.
-    """
-
-    path: str
-    detail: str
-
-    @property
-    def text(self) -> str:
-        """The detail, with the path where the detail does not name it."""
-        return self.detail if not self.path or self.path in self.detail else f"{self.detail} (at {self.path})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +80,6 @@ class Manifest:
         space: short name or full id of its space.
         prefix: what its paths begin with; "" for none.
         defaults: "none", "default", "admin" or "all".
-        include_public_space: carried along, grants nothing by itself.
         permissions: the entries of `permissions`.
         secrets: the entries that its `secrets` expand to.
         source: the JSON object it was read from.
@@ -111,7 +92,6 @@ class Manifest:
     space: str | None
     prefix: str
     defaults: str
-    include_public_space: bool
     permissions: tuple[Permission, ...]
     secrets: tuple[Permission, ...]
     source: Json = field(repr=False)
@@ -168,6 +148,7 @@ class _Reading:
         for member in ("description", "icon", "appVersion"):
             self._text(value, member, "")
         self._knowledge(value.get("knowledge"))
+        self._flag(value, "includePublicSpace", "", default=True)  # of other clients; it grants nothing by itself
         expiry_ms = self._expiry(value, "")
         return Manifest(
             app_id=app_id,
@@ -177,7 +158,6 @@ class _Reading:
             space=self._space(value, ""),
             prefix=self._prefix(value, app_id),
             defaults=self._tier(value.get("defaults", True)),
-            include_public_space=self._flag(value, "includePublicSpace", "", default=True),
             permissions=self._permissions(value.get("permissions")),
             secrets=self._secrets(value.get("secrets")),
             source=value,

@@ -33,15 +33,7 @@ _NONCE_CHARS = 17
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """The statements of a token that a key signs.
-
-    Attributes:
-        audience: DID without fragment.
-        capabilities: what is asked or granted.
-        proofs: cids to cite.
-        expires_at: epoch seconds.
-        facts: `fct` items.
-    """
+    """The statements of a token that a key signs: to whom, what, the cids it cites, its end in epoch seconds, facts."""
 
     audience: str
     capabilities: Sequence[Capability]
@@ -52,13 +44,11 @@ class Claims:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What a wallet is asked to sign.
+    """What a wallet is asked to sign; times are epoch seconds, None: without an end.
 
     Attributes:
         domain: authority that asks, shown to the person.
         uri: DID or DID URL of the delegate.
-        issued_at: epoch seconds.
-        expires_at: epoch seconds; None: never.
         capabilities: what is granted; none: the message is no grant.
         parents: cids of delegations it rests on.
         resources: further resources, before the ReCap.
@@ -93,11 +83,7 @@ def mint(signer: Ed25519Signer, claims: Claims, entropy: Entropy, *, issuer: str
 
 
 def sign_message(wallet: Wallet, message: Message, entropy: Entropy) -> str:
-    """Ask a wallet to sign, and return the CACAO as a header (J4).
-
-    Raises:
-        InvalidInput: the message names what a sign-in text cannot contain.
-    """
+    """Ask a wallet to sign, and return the CACAO as a header (J4); raises InvalidInput where no text can say it."""
     siwe = SiweMessage(
         domain=message.domain,
         address=wallet.address,

@@ -21,13 +21,7 @@ _NONCE_BYTES: Final = 32
 
 
 async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> NodeAttestation:
-    """Ask a node for its evidence with a fresh nonce; nothing of the answer is verified.
-
-    Raises:
-        NodeEvidenceRefused: the node has none, or its answer has another shape.
-        RateLimited, NodeFailure: it produces no quote now.
-        TransportError: no usable answer.
-    """
+    """Ask a node for its evidence with a fresh nonce; nothing of the answer is verified."""
     nonce = encode_url(entropy.token(_NONCE_BYTES))
     request = Request("GET", f"/attestation?nonce={nonce}", repeatable=True, max_answer_bytes=MAX_ATTESTATION_BYTES)
     answer = await transport.require(request)
@@ -35,14 +29,7 @@ async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> Node
 
 
 class NodeGuard:
-    """Requires a node's evidence, once for all waiting callers, and again when it is old.
-
-    Args:
-        caller: sends the request; provides the node's DID.
-        requirement: what is demanded.
-        clock: how old evidence is.
-        entropy: for nonces.
-    """
+    """Requires a node's evidence, once for all waiting callers, and again when it is old."""
 
     def __init__(self, caller: Caller, requirement: NodeRequirement, *, clock: Clock, entropy: Entropy) -> None:
         self._caller = caller

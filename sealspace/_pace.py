@@ -10,13 +10,10 @@ BYTES_PER_S: Final = 16 * 1024
 
 
 class Upload:
-    """A body that is read while it is sent.
+    """A body that is read while it is sent; `pieces` gives it from its beginning for each try.
 
-    Args:
-        pieces: gives the body from its beginning; called anew for each try.
-        size_bytes: its size, announced to the node; None: not known.
     Attributes:
-        size_bytes: as given.
+        size_bytes: announced to the node; None: not known.
         failure: what reading it raised; None: nothing.
     """
 
@@ -49,11 +46,7 @@ class Pace:
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Bound what is done in the block by the time that is left, and take it off.
-
-        Raises:
-            TimeoutError: there is none left.
-        """
+        """Bound what is done in the block by the time that is left, and take it off; raises TimeoutError."""
         try:
             async with asyncio.timeout(self._left_s) as self._limit:
                 self._since_s = _now_s()

@@ -47,14 +47,7 @@ class _Problem(msgspec.Struct):
 
 
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes, *, asked: str = "") -> NodeRefused:
-    """Return the exception for an answer that is no success; total, whatever the bytes.
-
-    Args:
-        status: HTTP status.
-        headers: of the answer.
-        body: of the answer.
-        asked: what was asked for, without a secret in it.
-    """
+    """Return the exception for an answer that is no success; total, whatever the bytes."""
     refusal = _refusal(status, headers, body, asked)
     after = headers.get("Retry-After", "")
     refusal.retry_after_s = float(after) if _SECONDS.fullmatch(after) else None

@@ -84,18 +84,7 @@ class SignIn:
 
 
 async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Session:
-    """Have a wallet sign one message to a fresh session key, and register it.
-
-    Returns:
-        The session; every space it asks for is hosted.
-    Raises:
-        InvalidInput: the lifetime or a name is out of bounds, or a manifest states a service that the node does not
-            serve.
-        NotGranted: a capability of another owner is asked for, and no delegation to the wallet names it.
-        InvalidPortableDelegation: a received delegation is for another DID, has ended or cannot be read.
-        SpacesNotHosted: the node hosts a space neither by itself nor on the owner's word.
-        NodeRefused, TransportError.
-    """
+    """Have a wallet sign one message to a fresh session key, and register it; raises as `Client.sign_in`."""
     if not 0 < asked.ttl_s <= MAX_SESSION_TTL_S:
         raise InvalidInput("a session lasts more than 0 s and at most 30 days")
     try:
@@ -132,18 +121,7 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
 async def pass_on(
     caller: Caller, wallet: Wallet, grant: Grant, signer: Ed25519Signer, *, ttl_s: float, domain: str
 ) -> Grant:
-    """Have the wallet pass on a whole grant to its own session key, in a message that names nothing else (W22).
-
-    Args:
-        caller: to the node, where the grant is registered.
-        wallet: the recipient of the grant.
-        grant: what the wallet received.
-        signer: the session's key.
-        ttl_s: lifetime in seconds; cut to that of the grant.
-        domain: authority that asks, shown to the person in the wallet.
-    Raises:
-        NodeRefused, TransportError.
-    """
+    """Have the wallet pass on a whole grant to its own session key, in a message that names nothing else (W22)."""
     now = caller.clock.now()
     message = Message(
         domain=domain,
@@ -159,16 +137,7 @@ async def pass_on(
 
 
 async def key_sign_in(caller: Caller, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()) -> Session:
-    """Let a key act for itself, and have spaces of its own hosted.
-
-    Args:
-        caller: to the node.
-        key: a signer or a 32-byte seed.
-        spaces: short names of spaces of this key; none: an agent that only uses grants; only `/info` is requested.
-    Raises:
-        NotGranted: a space is another owner's.
-        SpacesNotHosted: the node hosts a space neither by itself nor on the key's word.
-    """
+    """Let a key act for itself, and have spaces of its own hosted; raises as `Client.sign_in_with_key`."""
     session = replace(key_session(key), node_id=await caller.node_id())
     if not spaces:
         return session

@@ -33,12 +33,7 @@ Source: TypeAlias = str | Path | Readable | AsyncIterable[bytes] | Iterable[byte
 
 
 async def checked(stream: Stream) -> AsyncIterator[bytes]:
-    """Yield the body of a value, and compare it with its version at the end (M1).
-
-    Raises:
-        TransferBroken: it does not come whole, or is another body than the node announced.
-        ResponseTooLarge: it is longer than allowed.
-    """
+    """Yield the body of a value, and compare it with its version at the end (M1); raises TransferBroken."""
     digest, moved_bytes = blake3(), 0
     async for piece in stream.chunks():
         digest.update(piece)
@@ -91,12 +86,7 @@ async def _copy(stream: Stream, file: BinaryIO, progress: Progress | None) -> No
 
 
 async def upload_of(source: Source, progress: Progress | None) -> tuple[Upload, bool]:
-    """Return a source as a body, and whether it can be read from its beginning again.
-
-    Raises:
-        InvalidInput: it is none of the forms.
-        OSError: the file cannot be read.
-    """
+    """Return a source as a body, and whether it can be read from its beginning again; raises InvalidInput, OSError."""
     if isinstance(source, str | Path):
         path = Path(source)
         found = await asyncio.to_thread(path.stat)

@@ -33,11 +33,7 @@ class Value:
 
 
 def whole_value_of(answer: Answer) -> Value:
-    """Read a value from an answer that holds its body, and compare that with the version.
-
-    Raises:
-        TransferBroken: the body is another one than the version says.
-    """
+    """Read a value from an answer that holds its body, compared with its version; raises TransferBroken."""
     require_version_of(blake3(answer.body).hexdigest(), answer, moved_bytes=len(answer.body))
     return value_of(answer)
 
@@ -114,11 +110,7 @@ def _header_name(name: str) -> str:
 
 
 def header_value(text: str) -> str:
-    """Return a text that a header can carry as it is.
-
-    Raises:
-        InvalidInput: it cannot.
-    """
+    """Return a text that a header can carry as it is; raises InvalidInput."""
     if not text.isascii() or not text.isprintable() or text != text.strip():
         raise InvalidInput("a header holds printable ASCII only, without spaces at its ends")
     return text

@@ -158,14 +158,14 @@ class Seen:
         """The secrets that it asks to read."""
         return tuple(
             WantedSecret(_label(one.path), one.path)
-            for one in resolve_manifest(self.published.statement.manifest).resources
+            for one in resolve_manifest(self.published.statement.manifest)
             if one.service == _KV and one.space == SECRETS_SPACE and _is_secret(one.path) and KV_GET in one.actions
         )
 
     @property
     def further_wishes(self) -> tuple[str, ...]:
         """What its manifest asks for beside reading secrets, a text each; never part of a grant here."""
-        resources = resolve_manifest(self.published.statement.manifest).resources
+        resources = resolve_manifest(self.published.statement.manifest)
         stated = [
             f"{', '.join(actions)} on {one.space}/{one.path}"
             for one in resources
@@ -542,11 +542,7 @@ def _label(path: str) -> str:
 
 
 def _is_provider(text: str) -> bool:
-    """Return whether a text names a key provider.
-
-    Raises:
-        InvalidInput: it begins like one, and is none that can be accepted.
-    """
+    """Return whether a text names a key provider; raises InvalidInput where it only begins like one."""
     if text.partition(":")[0] not in NAMES:
         return False
     try:

@@ -16,7 +16,6 @@ Example:
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from capabilities.abilities import CAPABILITIES_READ, DELEGATION_LIST, DELEGATION_STATUS, REVOKE, satisfies
@@ -68,14 +67,6 @@ SUB_DELEGATION_TTL_S: Final = 3_600.0
 """How long a wallet's delegation to its own session key lasts, when it takes up a grant or adds a right."""
 
 _SESSION_MARGIN_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Life:
-    """How long a grant shall last, and whether less will do."""
-
-    ttl_s: float
-    at_most: bool
 
 
 def allow(resource: str, ability: str) -> Capability:
@@ -140,13 +131,14 @@ class Delegations:
                 "the recipient is no DID", hint="the recipient finds it at `client.session.did`: did:key:…"
             ) from exc
         granted = capabilities if recipient == self._caller.session.did else _for_others(capabilities)
+        life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
         if wallet is None:
-            life = _Life(DELEGATION_TTL_S if ttl_s is None else ttl_s, at_most=at_most or ttl_s is None)
-            header = self._sign_by_session(recipient, granted, life, policy=policy)
+            at_most = at_most or ttl_s is None
+            header = self._sign_by_session(recipient, granted, ttl_s=life_s, at_most=at_most, policy=policy)
         else:
-            life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
             signing = wallet_of(wallet)
-            header = self._sign_by_wallet(signing, recipient, granted, ttl_s=life_s, policy=policy, domain=domain)
+            _require_own(signing, granted)
+            header = self._wallet_message(signing, recipient, granted, ttl_s=life_s, domain=domain, policy=policy)
         grant = read_grant(header)
         await register(self._caller, grant)
         return portable_of(grant, owner=self._caller.session.owner, host=self._caller.transport.url)
@@ -398,7 +390,7 @@ class Delegations:
             raise MalformedAnswer("the node did not confirm the revocation")
 
     def _sign_by_session(
-        self, recipient: str, capabilities: Sequence[Capability], life: _Life, *, policy: Policy | None
+        self, recipient: str, capabilities: Sequence[Capability], *, ttl_s: float, at_most: bool, policy: Policy | None
     ) -> str:
         session = self._caller.session
         now = self._caller.clock.now()
@@ -406,31 +398,18 @@ class Delegations:
         left_s = self._caller.held_for_s(capabilities)
         if left_s < _SESSION_MARGIN_S:
             raise SessionExpired("granting: the session, or the grant that this rests on, ends within a minute")
-        if life.ttl_s > left_s and not life.at_most:
-            raise LifetimeTooLong(f"a grant to {recipient}", asked_s=life.ttl_s, possible_s=left_s)
+        if ttl_s > left_s and not at_most:
+            raise LifetimeTooLong(f"a grant to {recipient}", asked_s=ttl_s, possible_s=left_s)
         facts: list[Json] = [] if policy is None else [{ATTESTATION_FACT: policy_json(policy)}]
         claims = Claims(
             audience=recipient,
             capabilities=capabilities,
             proofs=proofs,
             # Whole seconds: a child must not outlive its parent by a rounding.
-            expires_at=int(now + min(life.ttl_s, left_s)),
+            expires_at=int(now + min(ttl_s, left_s)),
             facts=facts,
         )
         return mint(session.signer, claims, self._caller.entropy, issuer=session.did)
-
-    def _sign_by_wallet(
-        self,
-        wallet: Wallet,
-        recipient: str,
-        capabilities: Sequence[Capability],
-        *,
-        ttl_s: float,
-        policy: Policy | None,
-        domain: str,
-    ) -> str:
-        _require_own(wallet, capabilities)
-        return self._wallet_message(wallet, recipient, capabilities, ttl_s=ttl_s, domain=domain, policy=policy)
 
     def _wallet_message(
         self,
@@ -462,11 +441,7 @@ def _require_own(wallet: Wallet, capabilities: Sequence[Capability]) -> None:
 
 
 def _for_others(capabilities: Sequence[Capability]) -> list[Capability]:
-    """Leave out what only a person's own session may hold (IP2).
-
-    Raises:
-        InvalidInput: nothing is left.
-    """
+    """Leave out what only a person's own session may hold (IP2); raises InvalidInput where nothing is left."""
     granted = [one for one in capabilities if not satisfies(one.ability, CAPABILITIES_READ)]
     if not granted:
         raise InvalidInput(

@@ -77,6 +77,7 @@ Example:
         print(error.message, error.hint, sep="\\n")
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._encryption_errors import *  # noqa: F403  # every class of the tree above, each listed there
@@ -85,8 +86,6 @@ from ._node_errors import *  # noqa: F403  # likewise
 
 if TYPE_CHECKING:  # a program that only maps errors loads no tokens for them
     from capabilities.tokens import Capability
-
-    from ._manifest_reading import Fault
 
 
 class InvalidInput(SealspaceError):
@@ -161,12 +160,30 @@ class InvalidSession(InvalidInput):
     default_hint = "sign in again, and store the new session"
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is wrong with a manifest.
+
+    Attributes:
+        path: the member: `permissions[0].actions[1]`, `secrets.API_KEY.scope`; "" for the whole.
+        detail: what is wrong with it; never a word that could be a secret's value.
+    """
+
+    path: str
+    detail: str
+
+    @property
+    def text(self) -> str:
+        """The detail, with the path where the detail does not name it."""
+        return self.detail if not self.path or self.path in self.detail else f"{self.detail} (at {self.path})"
+
+
 class ManifestInvalid(InvalidInput):
     """An app manifest breaks a rule; the message names the member, `faults` lists all where a whole one was read."""
 
     code = "manifest-invalid"
     default_hint = "correct what the message names; `manifests.check_manifest` lists every fault"
-    faults: "tuple[Fault, ...]" = ()
+    faults: tuple[Fault, ...] = ()
 
 
 class ClientNotReady(SealspaceError, RuntimeError):

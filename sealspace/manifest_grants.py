@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from capabilities.abilities import CAPABILITIES_READ, satisfies
-from capabilities.principals import same_principal
 from capabilities.resources import SpaceResource, network_of, root_of
 from capabilities.tokens import Capability
 
-from .manifests import DelegationTarget, ManifestRequest, ResourceRequest, requested_capabilities, served
+from .manifests import DelegationTarget, ResourceRequest, requested_capabilities, served
 from .session import space_of
 
 
@@ -63,11 +62,6 @@ def target_grants(
         TargetGrant(target.did, target.name, root, tuple(capabilities), lifetime_ms / 1000)
         for (root, lifetime_ms), capabilities in groups.items()
     )
-
-
-def target_of(request: ManifestRequest, did: str) -> DelegationTarget | None:
-    """Return the first target of a request that is this DID, compared as principals; None: it names no such one."""
-    return next((one for one in request.delegation_targets if same_principal(one.did, did)), None)
 
 
 def _capabilities(resource: ResourceRequest, owner: str) -> tuple[Capability, ...]:

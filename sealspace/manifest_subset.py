@@ -5,7 +5,7 @@ covers only itself. What it finds contained, a node accepts; a wildcard such as 
 as on a node.
 
 Example:
-    lacking = missing_resources(resolved.resources, resources_of(grant.capabilities), owner=session.owner)
+    lacking = missing_resources(resolved, resources_of(grant.capabilities), owner=session.owner)
     print(*(f"{one.path}: {', '.join(one.actions)}" for one in lacking), sep=", ")
 """
 

@@ -10,12 +10,13 @@ the owner is known.
 
 Example:
     manifest = parse_manifest({"app_id": "com.example.notes", "name": "Notes", "secrets": {"API_KEY": True}})
-    for resource in resolve_manifest(manifest).resources:
+    for resource in resolve_manifest(manifest):
         print(resource.service, resource.space, resource.path, resource.actions)
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Final, Literal
 
 from capabilities.abilities import DECRYPT, KV_GET
@@ -27,7 +28,6 @@ from ._manifest_reading import (
     ENCRYPTION,
     KV,
     VAULT,
-    Fault,
     Manifest,
     Permission,
     check_manifest,
@@ -37,7 +37,7 @@ from ._manifest_reading import (
     parse_manifest,
 )
 from ._secret_names import SECRETS_SPACE, VAULT_PREFIX
-from .errors import InvalidInput
+from .errors import Fault, InvalidInput
 
 __all__ = [
     "ACCOUNT_RESOURCES",
@@ -47,7 +47,6 @@ __all__ = [
     "ManifestRequest",
     "NotServed",
     "Permission",
-    "ResolvedManifest",
     "ResourceRequest",
     "apply_prefix",
     "check_manifest",
@@ -116,29 +115,6 @@ class DelegationTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class ResolvedManifest:
-    """The result of resolving one manifest.
-
-    Attributes:
-        app_id: the app's id.
-        did: the app's own DID or None.
-        space: its space.
-        resources: merged resources, the `capabilities/read` rows last.
-        expiry_ms: lifetime asked for, milliseconds.
-        include_public_space: carried along.
-        additional_delegates: one target when the manifest has a DID.
-    """
-
-    app_id: str
-    did: str | None
-    space: str
-    resources: tuple[ResourceRequest, ...]
-    expiry_ms: int
-    include_public_space: bool
-    additional_delegates: tuple[DelegationTarget, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class ManifestRequest:
     """The result of composing several manifests; what a sign-in asks for.
 
@@ -147,14 +123,12 @@ class ManifestRequest:
         resources: merged resources of all.
         delegation_targets: every DID that wants a delegation, in order.
         expiry_ms: the longest lifetime asked for.
-        include_public_space: whether any manifest wants it.
     """
 
     manifests: tuple[Manifest, ...]
     resources: tuple[ResourceRequest, ...]
     delegation_targets: tuple[DelegationTarget, ...]
     expiry_ms: int
-    include_public_space: bool
 
 
 # --- expanding ---------------------------------------------------------------------------------------------------
@@ -192,8 +166,8 @@ ACCOUNT_RESOURCES: tuple[ResourceRequest, ...] = tuple(
 """The rights to the list of apps and spaces that other clients keep in the account's own space."""
 
 
-def resolve_manifest(manifest: Manifest) -> ResolvedManifest:
-    """Expand one manifest into resources (MF7).
+def resolve_manifest(manifest: Manifest) -> tuple[ResourceRequest, ...]:
+    """Expand one manifest into resources (MF7), merged, the `capabilities/read` rows last.
 
     The default tier comes first, then permissions, then secrets; equal resources are merged; each space used gets a row
     to read its capabilities. The default tier is always in `applications`, whatever the manifest's space is, as the
@@ -206,17 +180,7 @@ def resolve_manifest(manifest: Manifest) -> ResolvedManifest:
     rows = tuple(
         ResourceRequest(_CAPABILITIES, space, "", (f"{_CAPABILITIES}/read",), origin="capabilities") for space in spaces
     )
-    resources = _merge((*resources, *rows))
-    target = () if manifest.did is None else (_target(manifest, manifest.did, resources),)
-    return ResolvedManifest(
-        app_id=manifest.app_id,
-        did=manifest.did,
-        space=manifest.space or DEFAULT_SPACE,
-        resources=resources,
-        expiry_ms=manifest.expiry_ms,
-        include_public_space=manifest.include_public_space,
-        additional_delegates=target,
-    )
+    return _merge((*resources, *rows))
 
 
 def compose_manifests(
@@ -236,10 +200,13 @@ def compose_manifests(
     account = ACCOUNT_RESOURCES if include_account_registry_permissions else ()
     return ManifestRequest(
         manifests=tuple(manifests),
-        resources=_merge((*(resource for one in resolved for resource in one.resources), *account)),
-        delegation_targets=tuple(target for one in resolved for target in one.additional_delegates),
-        expiry_ms=max(one.expiry_ms for one in resolved),
-        include_public_space=any(one.include_public_space for one in resolved),
+        resources=_merge((*chain.from_iterable(resolved), *account)),
+        delegation_targets=tuple(
+            DelegationTarget(one.did, one.name, resources, one.expiry_ms)
+            for one, resources in zip(manifests, resolved, strict=True)
+            if one.did is not None
+        ),
+        expiry_ms=max(one.expiry_ms for one in manifests),
     )
 
 
@@ -287,10 +254,6 @@ def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
                 origin="stated" if "stated" in (first.origin, one.origin) else first.origin,
             )
     return tuple(merged.values())
-
-
-def _target(manifest: Manifest, did: str, resources: tuple[ResourceRequest, ...]) -> DelegationTarget:
-    return DelegationTarget(did=did, name=manifest.name, resources=resources, expiry_ms=manifest.expiry_ms)
 
 
 def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:

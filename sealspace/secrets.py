@@ -359,11 +359,7 @@ class Secrets:
         return f"tinycloud.vault:{self._space.text}:{secret.vault_key}".encode()
 
     def _payload(self, value: object) -> bytes:
-        """Return the plaintext (EN26).
-
-        Raises:
-            InvalidSecretValue: what is neither a text nor bytes; nothing of it is in the message.
-        """
+        """Return the plaintext (EN26); nothing of what is refused is in the InvalidSecretValue."""
         now = iso_time(self._caller.clock.now())
         if isinstance(value, str):
             payload = {"value": value, "createdAt": now, "updatedAt": now}

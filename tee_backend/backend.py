@@ -367,9 +367,7 @@ class Backend:
     async def _evidence_for(self, owner: str, *, refused: Attestation | None) -> Attestation | None:
         """Return evidence to read with; readers side by side need it together, and one of them attests for all.
 
-        Args:
-            owner: whose secret is read.
-            refused: evidence that the node refuses for want of newer one; None: the current one may serve.
+        `refused` is evidence that the node refuses for want of newer one; None: the current one may serve.
         """
         async with self._renewing:
             standing = self._attestation
@@ -407,13 +405,8 @@ class Backend:
         """Put a grant that the node refused behind all others; return whether another one covers what was wanted.
 
         Another holder of a grant of the owner's can delegate it to this backend, with conditions of its own, and
-        revoke it: the grant that arrived last is not the only one that counts (AT54).
-
-        Args:
-            wanted: what was asked for; one capability, so at most one grant was cited.
-            cited: for it.
-            refusal: what the node answered.
-            passed: what was refused before in this attempt; added to.
+        revoke it: the grant that arrived last is not the only one that counts (AT54). `passed` gathers what was refused
+        in this attempt.
         """
         passed.update(cited)
         session = self._client.session

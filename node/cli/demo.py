@@ -318,8 +318,7 @@ class Story:
                     "secrets": {SECRET: True},
                 }
             )
-            resolved = resolve_manifest(manifest)
-            asked = [one for one in resolved.resources if one.service == "tinycloud.kv"]
+            asked = [one for one in resolve_manifest(manifest) if one.service == "tinycloud.kv"]
             require(len(asked) == 1, "the manifest asks for something else")
             path = self._owner.secrets().resource(SECRET)
             require(path.endswith(f":{asked[0].space}/kv/{asked[0].path}"), "the manifest names another path")

@@ -57,17 +57,14 @@ class LoopThread:
         coroutine: Coroutine[object, object, Result],
         calls: "Calls | None" = None,
     ) -> Result:
-        """Run a coroutine in the loop, and wait for its result.
+        """Run a coroutine in the loop, and wait for its result; one that cannot be run is closed unawaited.
 
         Args:
-            coroutine: is closed unawaited where it cannot be run.
-            calls: what is put into it meanwhile is called in the caller's thread; what that raises cancels the
-                coroutine.
+            calls: what is put into it is called in the caller's thread; what that raises cancels the coroutine.
         Raises:
             ClientClosed: the client is closed, or was closed by another thread meanwhile.
             ClientNotReady: this is the loop's own thread, which would wait for itself.
-            BaseException: whatever the coroutine raises. What interrupts the waiting, KeyboardInterrupt for one,
-                cancels the coroutine.
+            BaseException: of the coroutine; or what interrupts the waiting, Ctrl-C for one, and cancels the coroutine.
         """
         try:
             future = self._submit(coroutine)
@@ -98,11 +95,7 @@ class LoopThread:
             yield item  # type: ignore[misc]  # only the sentinel is no item
 
     def close(self, *, wait_s: float | None = None) -> None:
-        """Cancel the calls that are under way, close what they use, and end the thread; done once.
-
-        Args:
-            wait_s: how long to wait for the thread; None: until it has ended.
-        """
+        """Cancel the calls that are under way, close what they use, and wait for the end of the thread; done once."""
         with self._lock:
             self._closed = True
             thread = self._thread

@@ -24,17 +24,28 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class IssuerChain:
-    """Who signed a document: the signer, then the root.
-
-    Attributes:
-        pem: the text as received.
-        signer: the first certificate.
-        root: the second certificate.
-    """
+    """Who signed a document: the signer, then the root; `pem` is the text as received."""
 
     pem: str
     signer: Certificate
     root: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class SignedDocument:
+    """A text with the signature over it; nothing of it is verified.
+
+    Attributes:
+        text: exactly what was signed.
+        signature: 64 bytes, r then s.
+        issuer_chain: certificates of its claimed signer.
+        window: issueDate to nextUpdate.
+    """
+
+    text: str
+    signature: bytes
+    issuer_chain: IssuerChain
+    window: Window
 
 
 def read_object(data: bytes, *, max_bytes: int, error: type[AttestationError], what: str) -> dict[str, Json]:

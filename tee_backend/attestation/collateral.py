@@ -27,6 +27,7 @@ from capabilities.strict_json import Json
 
 from ._members import (
     IssuerChain,
+    SignedDocument,
     Window,
     document_window,
     evaluation_number,
@@ -78,36 +79,18 @@ _PCK_CHAIN_MEMBER = "pck_certificate_chain"
 
 
 @dataclass(frozen=True, slots=True)
-class TcbInfo:
-    """TCB info of one platform family.
+class QeIdentity(SignedDocument):
+    """Identity of the quoting enclave; `evaluation_number` is its tcbEvaluationDataNumber."""
 
-    Attributes:
-        text: exactly what was signed.
-        signature: 64 bytes, r then s.
-        issuer_chain: certificates of its claimed signer.
-        window: issueDate to nextUpdate.
-        fmspc: platform family, 6 bytes.
-        pce_id: provisioning enclave id, 2 bytes.
-        evaluation_number: tcbEvaluationDataNumber.
-    """
-
-    text: str
-    signature: bytes
-    issuer_chain: IssuerChain
-    window: Window
-    fmspc: bytes
-    pce_id: bytes
     evaluation_number: int
 
 
 @dataclass(frozen=True, slots=True)
-class QeIdentity:
-    """Identity of the quoting enclave; attributes as in TcbInfo."""
+class TcbInfo(SignedDocument):
+    """TCB info of one platform family: FMSPC, 6 bytes, and PCEID, 2 bytes; `evaluation_number` as in QeIdentity."""
 
-    text: str
-    signature: bytes
-    issuer_chain: IssuerChain
-    window: Window
+    fmspc: bytes
+    pce_id: bytes
     evaluation_number: int
 
 

@@ -7,16 +7,14 @@ signatures, with a reader and a crypto library of its own: it is for importing a
 Source: Intel PCS API v4; RFC 5280.
 """
 
-from typing import Protocol
-
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from ._members import IssuerChain
+from ._members import SignedDocument
 from .certificates import READER_ERRORS, Certificate, load_certificate, load_crl
-from .collateral import MAX_DOCUMENT_BYTES, Collateral, QeIdentity, RevocationList, TcbInfo, check_not_older
+from .collateral import MAX_DOCUMENT_BYTES, Collateral, RevocationList, check_not_older
 from .errors import (
     CollateralMismatch,
     CollateralOutsideWindow,
@@ -28,25 +26,6 @@ from .errors import (
 from .trust_root import TrustRoot
 
 _CRYPTO_ERRORS = (InvalidSignature, MalformedCertificate, *READER_ERRORS)
-
-
-class SignedDocument(Protocol):
-    """A text with the signature over it and the chain of its signer."""
-
-    @property
-    def text(self) -> str:
-        """Exactly what was signed."""
-        ...
-
-    @property
-    def signature(self) -> bytes:
-        """64 bytes, r then s."""
-        ...
-
-    @property
-    def issuer_chain(self) -> IssuerChain:
-        """Signer and root."""
-        ...
 
 
 def check_windows(collateral: Collateral, *, now: float) -> None:
@@ -119,7 +98,7 @@ def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) ->
     check_windows(collateral, now=now)
     check_roles(collateral, root=root)
     _check_crl_signature(collateral.root_crl, issuer=root.certificate)
-    documents: tuple[TcbInfo | QeIdentity, ...] = (collateral.tcb_info, collateral.qe_identity)
+    documents = (collateral.tcb_info, collateral.qe_identity)
     for chain in (*(d.issuer_chain for d in documents), collateral.pck_crl_issuer_chain):
         _check_issued_by_root(chain.signer, root=root)
         _check_not_revoked(chain.signer, collateral.root_crl)

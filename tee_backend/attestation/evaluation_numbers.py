@@ -18,7 +18,7 @@ from typing import Final
 
 from capabilities.strict_json import Json
 
-from ._members import IssuerChain, Window, document_window, evaluation_number, issuer_chain, read_object, time_member
+from ._members import SignedDocument, document_window, evaluation_number, issuer_chain, read_object, time_member
 from .collateral import MAX_DOCUMENT_BYTES, Collateral, RevocationList
 from .collateral_trust import verify_signed_text
 from .errors import CollateralMismatch, CollateralOutsideWindow, CollateralRollback, MalformedCollateral
@@ -54,21 +54,9 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationNumbers:
-    """The published list; nothing of it is verified.
+class EvaluationNumbers(SignedDocument):
+    """The published list; nothing of it is verified. `evaluations` are distinct, highest number first, at least one."""
 
-    Attributes:
-        text: exactly what was signed.
-        signature: 64 bytes, r then s.
-        issuer_chain: certificates of its claimed signer.
-        window: issueDate to nextUpdate.
-        evaluations: distinct, highest number first; at least one.
-    """
-
-    text: str
-    signature: bytes
-    issuer_chain: IssuerChain
-    window: Window
     evaluations: tuple[Evaluation, ...]
 
     @property
