@@ -59,11 +59,6 @@ class EvaluationNumbers(SignedDocument):
 
     evaluations: tuple[Evaluation, ...]
 
-    @property
-    def early(self) -> Evaluation:
-        """The newest edition."""
-        return self.evaluations[0]
-
     def standard(self, *, now: float) -> Evaluation | None:
         """Return the edition that is standard at `now`; None before the first one is."""
         return next((e for e in self.evaluations if e.standard_from <= now), None)

@@ -5,16 +5,16 @@ refused. An expired document is not used, whatever the service says; there is no
 way back to an older document (`collateral_trust.check_replaces`).
 
 Example:
-    plan = plan_refresh([Holding(collateral, refreshed_at=t, tried_at=t)], now=clock.now())
-    for holding in plan.due:
+    holding = Holding(collateral, refreshed_at=t, tried_at=t)
+    if due_at(holding) <= clock.now():
         ...  # fetch, verify, compare, keep; then a holding with new times
-    for alarm in plan.alarms:
+    for alarm in alarms_of(holding, now=clock.now()):
         ...  # log it
 
 Source: spec/attestation.md AT30, AT31.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -81,41 +81,7 @@ class Alarm:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshPlan:
-    """What to do now.
-
-    Attributes:
-        due: to be fetched now, the most urgent first.
-        next_at: when to plan again, epoch seconds; None when nothing is held.
-        alarms: to be reported.
-    """
-
-    due: tuple[Holding, ...]
-    next_at: float | None
-    alarms: tuple[Alarm, ...]
-
-
 DEFAULT_RULES: Final = RefreshRules()
-
-
-def plan_refresh(holdings: Sequence[Holding], *, now: float, rules: RefreshRules = DEFAULT_RULES) -> RefreshPlan:
-    """Plan the next fetches.
-
-    Args:
-        holdings: all documents that are held.
-        now: epoch seconds.
-        rules: how eager to be.
-    """
-    moments = [(due_at(holding, rules=rules), holding) for holding in holdings]
-    due = [holding for moment, holding in moments if moment <= now]
-    later = [moment for moment, _ in moments if moment > now]
-    after_this_round = [now + rules.retry_s] if due else []
-    return RefreshPlan(
-        due=tuple(sorted(due, key=lambda holding: holding.collateral.ends_at)),
-        next_at=min([*later, *after_this_round], default=None),
-        alarms=tuple(alarm for holding in holdings for alarm in _alarms(holding, now=now, rules=rules)),
-    )
 
 
 def due_at(holding: Holding, *, rules: RefreshRules = DEFAULT_RULES) -> float:
@@ -128,7 +94,8 @@ def due_at(holding: Holding, *, rules: RefreshRules = DEFAULT_RULES) -> float:
     return max(wanted, holding.tried_at + rules.retry_s)
 
 
-def _alarms(holding: Holding, *, now: float, rules: RefreshRules) -> Iterator[Alarm]:
+def alarms_of(holding: Holding, *, now: float, rules: RefreshRules = DEFAULT_RULES) -> Iterator[Alarm]:
+    """Yield what an operator is to be notified of about a document at a time, epoch seconds."""
     collateral = holding.collateral
     part, window = min(collateral.windows, key=lambda named: named[1].ends_at)
     if now >= window.ends_at:

@@ -42,7 +42,7 @@ def published(machine: SimulatedPlatform, now: float, **changes: int) -> Evaluat
 def test_editions(machine: SimulatedPlatform, now: float) -> None:
     """The newest is early, a number is standard a year after its recovery event, and each has one that follows."""
     numbers = published(machine, now)
-    assert 21 == numbers.early.number
+    assert 21 == numbers.evaluations[0].number
     standard = [numbers.standard(now=moment) for moment in (now - 2 * YEAR_S - 1, now - 1, now, now + YEAR_S)]
     assert [None, 19, 20, 21] == [found and found.number for found in standard]
     following = [numbers.following(number) for number in (18, 19, 20, 21)]
@@ -152,7 +152,7 @@ def test_the_published_list() -> None:
     verify_evaluation_numbers(numbers, root=intel_root(), root_crl=held.root_crl, now=now)
     with pytest.raises(CollateralSignatureInvalid):
         verify_evaluation_numbers(copy, root=intel_root(), root_crl=held.root_crl, now=now)
-    assert (20, [20, 19, 18, 17]) == (numbers.early.number, [e.number for e in numbers.evaluations[:4]])
+    assert (20, [20, 19, 18, 17]) == (numbers.evaluations[0].number, [e.number for e in numbers.evaluations[:4]])
     standard = {day: numbers.standard(now=datetime.fromisoformat(f"{day}T00:00:00Z").timestamp()) for day in SEEN}
     assert SEEN == {day: found and found.number for day, found in standard.items()}
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tee_backend.attestation.collateral import Collateral, parse_collateral
-from tee_backend.attestation.refresh import DAY_S, Holding, RefreshRules, due_at, plan_refresh
+from tee_backend.attestation.refresh import DAY_S, Holding, RefreshRules, alarms_of, due_at
 from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
 
 NOW = 1_795_000_000.0
@@ -25,40 +25,20 @@ def held(*, refreshed: float = 0, tried: float | None = None, collateral: Collat
     return Holding(collateral, refreshed_at=NOW + refreshed * DAY_S, tried_at=NOW + tried * DAY_S)
 
 
-def test_nothing_held() -> None:
-    """Without documents there is nothing to do and no time to do it at."""
-    plan = plan_refresh([], now=NOW)
-    assert ((), None, ()) == (plan.due, plan.next_at, plan.alarms)
-
-
 def test_daily() -> None:
     """A document is renewed a day after it was fetched, not before (AT31)."""
-    assert () == plan_refresh([held()], now=NOW + DAY_S - 1).due
-    assert NOW + DAY_S == plan_refresh([held()], now=NOW).next_at
-    assert (held(),) == plan_refresh([held()], now=NOW + DAY_S).due
+    assert NOW + DAY_S == due_at(held())
 
 
 def test_ahead_of_the_end() -> None:
     """One that ends within a week is renewed each hour, until the service has a newer one (AT31)."""
     holding = held(refreshed=24)
     assert NOW + 24 * DAY_S + 3600 == due_at(holding)
-    assert (holding,) == plan_refresh([holding], now=NOW + 24 * DAY_S + 3600).due
 
 
 def test_after_a_failure() -> None:
     """A service that fails is not asked in a loop (AT31)."""
-    holding = held(refreshed=0, tried=2)
-    assert () == plan_refresh([holding], now=NOW + 2 * DAY_S + 3599).due
-    assert (holding,) == plan_refresh([holding], now=NOW + 2 * DAY_S + 3600).due
-    assert NOW + 2 * DAY_S + 7200 == plan_refresh([holding], now=NOW + 2 * DAY_S + 3600).next_at
-
-
-def test_the_most_urgent_first() -> None:
-    """Who ends first is renewed first."""
-    machine = SimulatedPlatform.from_seed(b"the platform of the tests")
-    document = machine.collateral_json(NOW, options=CollateralOptions(issued_before_s=0, valid_for_s=10 * 86_400))
-    urgent = held(collateral=parse_collateral(document))
-    assert (urgent, held()) == plan_refresh([held(), urgent], now=NOW + 2 * DAY_S).due
+    assert NOW + 2 * DAY_S + 3600 == due_at(held(refreshed=0, tried=2))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +56,7 @@ def test_the_most_urgent_first() -> None:
 )
 def test_alarms(holding: Holding, day: float, kinds: list[str]) -> None:
     """An operator hears of failures that last, of an end that is near, and of the end (AT31)."""
-    alarms = plan_refresh([holding], now=NOW + day * DAY_S).alarms
+    alarms = [*alarms_of(holding, now=NOW + day * DAY_S)]
     assert kinds == [alarm.kind for alarm in alarms]
     assert all((COLLATERAL.fmspc, "platform") == (alarm.fmspc, alarm.ca) for alarm in alarms)
     assert all(ENDS == alarm.at for alarm in alarms if alarm.kind != "refresh-failing")
@@ -86,7 +66,7 @@ def test_an_alarm_names_the_part() -> None:
     """The part that ends first is named."""
     early_end = replace(COLLATERAL.root_crl.window, ends_at=NOW + DAY_S)
     collateral = replace(COLLATERAL, root_crl=replace(COLLATERAL.root_crl, window=early_end))
-    (alarm,) = plan_refresh([held(collateral=collateral)], now=NOW).alarms
+    (alarm,) = alarms_of(held(collateral=collateral), now=NOW)
     assert ("ends-soon", "root CRL", NOW + DAY_S) == (alarm.kind, alarm.part, alarm.at)
 
 
@@ -94,22 +74,14 @@ def test_an_alarm_names_the_part() -> None:
 def test_what_was_issued_long_ago(day: float, kinds: list[str]) -> None:
     """A document is stale by its issue, however often it was fetched: a mirror that lags is found out (AT31)."""
     holding = held(refreshed=day)
-    alarms = plan_refresh([holding], now=NOW + day * DAY_S, rules=RefreshRules(stale_s=7 * DAY_S)).alarms
+    alarms = [*alarms_of(holding, now=NOW + day * DAY_S, rules=RefreshRules(stale_s=7 * DAY_S))]
     assert kinds == [alarm.kind for alarm in alarms]
     assert all((NOW + 7 * DAY_S, "TCB info") == (alarm.at, alarm.part) for alarm in alarms if alarm.kind == "stale")
-    assert "stale" not in [alarm.kind for alarm in plan_refresh([holding], now=NOW + day * DAY_S).alarms]
+    assert "stale" not in [alarm.kind for alarm in alarms_of(holding, now=NOW + day * DAY_S)]
 
 
-@given(
-    refreshed=st.floats(0, 40),
-    failing_for=st.floats(0, 40),
-    day=st.floats(0, 80),
-    retry_s=st.floats(60, 86_400),
-)
-def test_never_in_a_loop(refreshed: float, failing_for: float, day: float, retry_s: float) -> None:
-    """Whatever the times, nothing is tried within `retry_s` of the last time, and the next plan lies ahead."""
-    holding, now = held(refreshed=refreshed, tried=refreshed + failing_for), NOW + day * DAY_S
-    plan = plan_refresh([holding], now=now, rules=RefreshRules(retry_s=retry_s))
-    assert plan.next_at is not None
-    assert plan.next_at > now
-    assert not plan.due or now >= holding.tried_at + retry_s
+@given(refreshed=st.floats(0, 40), failing_for=st.floats(0, 40), retry_s=st.floats(60, 86_400))
+def test_never_in_a_loop(refreshed: float, failing_for: float, retry_s: float) -> None:
+    """Whatever the times, nothing is tried within `retry_s` of the last time."""
+    holding = held(refreshed=refreshed, tried=refreshed + failing_for)
+    assert due_at(holding, rules=RefreshRules(retry_s=retry_s)) >= holding.tried_at + retry_s

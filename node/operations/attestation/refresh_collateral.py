@@ -12,6 +12,7 @@ Example:
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -33,7 +34,7 @@ from tee_backend.attestation.collateral_trust import verify_collateral
 from tee_backend.attestation.errors import AttestationError, PlatformUnknown, ServiceUnavailable
 from tee_backend.attestation.pck_chain import verify_pck_chain
 from tee_backend.attestation.quote import Quote
-from tee_backend.attestation.refresh import Alarm, Holding, RefreshRules, due_at, plan_refresh
+from tee_backend.attestation.refresh import Alarm, Holding, RefreshRules, alarms_of, due_at
 
 from ...collateral.intake import HeldDocument, held_collateral, keep_collateral
 from ...collateral.source import CollateralSource, refresh_rules
@@ -198,7 +199,7 @@ async def report_alarms(services: Services) -> bool:
         for entry in held
         if entry.collateral is not None
     ]
-    for alarm in plan_refresh(holdings, now=now, rules=rules).alarms:
+    for alarm in chain.from_iterable(alarms_of(one, now=now, rules=rules) for one in holdings):
         log_warning(f"collateral-{alarm.kind}", fmspc=alarm.fmspc.hex(), ca=alarm.ca, part=alarm.part, at=int(alarm.at))
         await services.store.commit(Commit(puts=(audit_put(_alarm_record(services, alarm), entropy=services.entropy),)))
     return False
