@@ -39,7 +39,7 @@ def whole_value_of(answer: Answer) -> Value:
 
 
 def require_version_of(digest: str, answer: Answer | Stream, *, moved_bytes: int) -> None:
-    """Compare the BLAKE3 of a body, in hex, with the version that the node announced (M1).
+    """Compare the BLAKE3 of a body, in hex, with the version that the node announced (M1, J16).
 
     An ETag of another form says nothing about the body. One of this form is not signed either: the comparison finds
     bodies that were damaged or changed alone, not a party on the way that changes both.

@@ -15,7 +15,7 @@ from capabilities.resources import SpaceId
 from ._answers import text_list
 from ._listing import read_pages, require_advance
 from ._values import Value, header_value, whole_value_of
-from .errors import InvalidInput
+from .errors import InvalidInput, NotFound
 from .kv import MAX_PAGE_KEYS, MAX_VALUE_BYTES
 from .transport import Answer, Request, Transport, path_segment
 
@@ -49,7 +49,7 @@ class PublicKv:
             ResponseTooLarge: the value is larger than `max_bytes`.
             TransferBroken: the body is another one than its version says.
         """
-        return whole_value_of((await self._read(key, None, max_bytes)).require())
+        return self._value(key, await self._read(key, None, max_bytes))
 
     async def get_if_changed(self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value | None:
         """Read a value unless it still is the version that the caller has: then None.
@@ -58,7 +58,7 @@ class PublicKv:
             As `get`.
         """
         answer = await self._read(key, header_value(etag), max_bytes)
-        return None if answer.status == 304 else whole_value_of(answer.require())
+        return None if answer.status == 304 else self._value(key, answer)
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
         """Yield every key that begins with a prefix, ascending; read page by page. Nothing for an unknown space.
@@ -85,6 +85,14 @@ class PublicKv:
         async for keys in read_pages(ask):
             for key in keys:
                 yield key
+
+    def _value(self, key: str, answer: Answer) -> Value:
+        try:
+            return whole_value_of(answer.require())
+        except NotFound as missing:
+            listed = f'client.public("{self._space.text}").list()'
+            missing.restate(f"value {key} in {self._space.text}", hint=f"`{listed}` shows which keys there are")
+            raise
 
     async def _read(self, key: str, etag: str | None, max_bytes: int) -> Answer:
         # J11: each part of a key is encoded once more; nodes look for the decoded text too.

@@ -24,7 +24,8 @@ What a program may rely on:
     - Threads: any number of them may use one client at once.
     - A running event loop, as in a notebook, does not matter. A call inside a coroutine works, but blocks the loop of
       this coroutine: there, use the asynchronous client.
-    - Ctrl-C, and whatever else interrupts the waiting, cancels the call; the client remains usable.
+    - Ctrl-C, and whatever else interrupts the waiting, cancels the call; the client remains usable. A signal's handler
+      raises no OSError for that: at an unlucky moment asyncio suppresses it.
     - After `os.fork` (multiprocessing, `gunicorn --preload`) the client works in both processes; the child makes
       connections of its own. What one of them signs in to or takes up later, the other does not have.
     - A program that ends without `close` does not hang; a client that nobody refers to any more closes itself.

@@ -74,7 +74,7 @@ async def test_an_honest_answer_is_believed(scene: Scene) -> None:
 
 
 async def test_a_body_that_is_not_of_its_version(scene: Scene) -> None:
-    """A body that was changed on its way is no value, read alone or with others; one without a digest is believed."""
+    """A body that was changed on its way is no value, alone or with others; one without a digest is believed (J16)."""
 
     def twist(answer: Answer) -> None:
         if answer.path == "/invoke":
