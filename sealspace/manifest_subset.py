@@ -15,11 +15,12 @@ from functools import partial
 
 from capabilities.abilities import satisfies
 from capabilities.errors import CapabilityError
-from capabilities.resources import Resource, SpaceResource, network_of, parse_network_id
+from capabilities.resources import parse_network_id
 from capabilities.tokens import Capability
 
 from ._manifest_reading import ENCRYPTION
 from .manifests import ENCRYPTION_SPACE, ResourceRequest
+from .portable import described
 from .session import space_of
 
 
@@ -61,18 +62,8 @@ def missing_resources(
 
 def resources_of(capabilities: Iterable[Capability]) -> tuple[ResourceRequest, ...]:
     """Return capabilities of a token as resources; those with caveats are left out, they cover less than they name."""
-    actions: dict[Resource, list[str]] = {}
-    for one in capabilities:
-        if not one.caveats:
-            actions.setdefault(one.resource, []).append(one.ability)
-    return tuple(_as_request(resource, tuple(words)) for resource, words in actions.items())
-
-
-def _as_request(resource: Resource, actions: tuple[str, ...]) -> ResourceRequest:
-    if isinstance(resource, SpaceResource):
-        return ResourceRequest(_long(resource.service), resource.space.text, resource.path or "", actions)
-    network = network_of(resource)
-    return ResourceRequest(ENCRYPTION, ENCRYPTION_SPACE, resource.text if network is None else network.text, actions)
+    rows = described(one for one in capabilities if not one.caveats)
+    return tuple(ResourceRequest(_long(one.service), one.space, one.path, one.actions) for one in rows)
 
 
 def _place(resource: ResourceRequest, *, owner: str) -> tuple[str, str, str]:

@@ -16,7 +16,7 @@ Example:
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -102,7 +102,7 @@ class PortableDelegation:
 
 def portable_of(grant: Grant, *, owner: Principal, host: str) -> PortableDelegation:
     """Describe a grant for its recipient."""
-    resources = _described(grant.capabilities)
+    resources = described(grant.capabilities)
     spaces = (one.space for one in resources if one.space != _ENCRYPTION)
     return PortableDelegation(
         cid=grant.cid,
@@ -413,7 +413,7 @@ def _described_place(described: GrantedResource) -> str | None:
         return None
 
 
-def _described(capabilities: tuple[Capability, ...]) -> tuple[GrantedResource, ...]:
+def described(capabilities: Iterable[Capability]) -> tuple[GrantedResource, ...]:
     """Gather the abilities of each resource; the token's own order is by resource."""
     actions: dict[Resource, list[str]] = {}
     for one in capabilities:
