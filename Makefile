@@ -27,6 +27,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 # pip asks rustc for its version, and rustup answers by making a folder in the home.
 export RUSTUP_HOME := $(CURDIR)/.cache/rustup
+# Modules are compiled once for all processes, whatever the environment says: the tests start several hundred, and to
+# compile what a node imports takes each of them longer than to run.
+export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
