@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import partial
+from inspect import CORO_CLOSED, getcoroutinestate
 from queue import SimpleQueue
 from typing import Final, TypeAlias, TypeVar
 
@@ -66,14 +67,11 @@ class LoopThread:
             ClientNotReady: this is the loop's own thread, which would wait for itself.
             BaseException: of the coroutine; or what interrupts the waiting, Ctrl-C for one, and cancels the coroutine.
         """
-        try:
-            future = self._submit(coroutine)
-        except BaseException:
-            coroutine.close()
-            raise
         calls = SimpleQueue() if calls is None else calls
         ended = calls
+        future: Future[Result] | None = None
         try:
+            future = self._submit(coroutine)
             future.add_done_callback(lambda _: ended.put(None))
             while (call := calls.get()) is not None:
                 call()
@@ -83,7 +81,7 @@ class LoopThread:
                 raise ClientClosed("the client was closed while this call was under way") from None
             raise
         finally:
-            future.cancel()  # without effect unless the waiting was interrupted
+            self._end(coroutine)
             del future  # it holds the exception, whose traceback holds this frame
 
     def iterate(self, items: AsyncIterator[Result]) -> Iterator[Result]:
@@ -120,20 +118,38 @@ class LoopThread:
     def _submit(self, coroutine: Coroutine[object, object, Result]) -> "Future[Result]":
         # Under the lock: what is submitted before the loop is stopped is cancelled by it, and no caller waits for ever.
         with self._lock:
-            if self._closed:
-                raise ClientClosed("this client was closed")
-            if self._loop is None:
-                self._start()
-            if self._thread is not None and threading.get_ident() == self._thread.ident:
-                raise ClientNotReady(
-                    "called by what this client itself runs, a wallet or a verifier: it would wait for itself",
-                    hint="give the wallet a client of its own",
-                )
-            assert self._loop is not None
+            try:
+                loop = self._open_loop()
+            except BaseException:
+                coroutine.close()
+                raise
             # NOTE: asyncio suppresses every OSError while it writes to its wakeup socket, also one that a signal's
             # handler raises in the calling thread at that very moment: that one is lost, and the call goes on. Handlers
             # that shall end a call raise something else, as that of Ctrl-C does.
-            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            return asyncio.run_coroutine_threadsafe(coroutine, loop)
+
+    def _open_loop(self) -> asyncio.AbstractEventLoop:
+        if self._closed:
+            raise ClientClosed("this client was closed")
+        if self._loop is None:
+            self._start()
+        if self._thread is not None and threading.get_ident() == self._thread.ident:
+            raise ClientNotReady(
+                "called by what this client itself runs, a wallet or a verifier: it would wait for itself",
+                hint="give the wallet a client of its own",
+            )
+        assert self._loop is not None
+        return self._loop
+
+    def _end(self, coroutine: Coroutine[object, object, Result]) -> None:
+        """End a coroutine that nobody waits for any more; without effect unless the waiting was interrupted.
+
+        A signal's handler may raise at any line, also where the loop has the coroutine already and this thread knows of
+        no future yet: so the loop is asked, which begins what was submitted before.
+        """
+        if self._loop is not None and getcoroutinestate(coroutine) != CORO_CLOSED:
+            with suppress(RuntimeError):  # the loop has ended, and has cancelled what ran in it
+                self._loop.call_soon_threadsafe(_cancel, coroutine)
 
     def _start(self) -> None:
         runner, stopping = asyncio.Runner(loop_factory=asyncio.new_event_loop), asyncio.Event()
@@ -162,6 +178,15 @@ def _serve(
             with suppress(KeyboardInterrupt, SystemExit):
                 runner.run(stopping.wait())
         runner.run(_finish(close))
+
+
+def _cancel(coroutine: Coroutine[object, object, object]) -> None:
+    """Cancel the task of a coroutine; without one it was never submitted, or has ended."""
+    task = next((one for one in asyncio.all_tasks() if one.get_coro() is coroutine), None)
+    if task is None:
+        coroutine.close()
+    else:
+        task.cancel()
 
 
 async def _finish(close: Callable[[], Coroutine[object, object, None]]) -> None:

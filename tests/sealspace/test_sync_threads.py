@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import pytest
 from running_node import RunningNode, running_node, until
@@ -24,6 +26,9 @@ from sealspace.session import save_session
 from sealspace.sync import Client
 from sealspace.transport import TransportSettings
 from sealspace.wallets import new_wallet
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 WAIT_S = 60
 
@@ -366,6 +371,46 @@ def test_an_interrupt_cancels_the_call() -> None:
             assert server.left.wait(WAIT_S)
             assert client.info().node_id == Ed25519Signer(bytes(32)).did
     server.close()
+
+
+@contextmanager
+def interrupted_at(event: str, until: Callable[[], object]) -> Iterator[None]:
+    """Raise KeyboardInterrupt in this thread where it hands a call to the loop: before (`call`) or after (`return`)."""
+
+    def trace(frame: FrameType, happens: str, _: object) -> "TraceFunction":
+        if (frame.f_code.co_name, happens) == ("call_soon_threadsafe", event):
+            sys.settrace(None)
+            until()
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def test_an_interrupt_when_the_loop_has_the_call_already() -> None:
+    """Ctrl-C between the two: the request ends with the call, and nothing else is raised."""
+    begun = threading.Event()
+    server = Halting(begun.set)
+    with Client(server.url, settings=TransportSettings(tries=1, timeout_s=WAIT_S)) as client:
+        with pytest.raises(KeyboardInterrupt), interrupted_at("return", lambda: begun.wait(WAIT_S)):
+            client.info()
+        assert server.left.wait(WAIT_S)
+        assert client.info().node_id == Ed25519Signer(bytes(32)).did
+    server.close()
+
+
+def test_an_interrupt_before_the_loop_has_the_call(node: RunningNode) -> None:
+    """The call never begins, and is not left behind unawaited; the client is used again."""
+    with Client(node.url) as client:
+        with pytest.raises(KeyboardInterrupt), interrupted_at("call", lambda: None):
+            client.info()
+        assert client.info().features
+    gc.collect()
 
 
 # --- forks -----------------------------------------------------------------------------------------------------------
