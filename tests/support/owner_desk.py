@@ -34,6 +34,12 @@ class Ran:
     err: str
 
     @property
+    def happened(self) -> str:
+        """What an error says happened."""
+        first, _ = self.err.splitlines()
+        return first.removeprefix("sealspace: ")
+
+    @property
     def next(self) -> str:
         """What an error says to do."""
         last = self.err.splitlines()[-1]

@@ -1,4 +1,7 @@
-"""`sealspace run` and `sealspace template`: secrets of a real node in real programs and files."""
+"""`sealspace run` and `sealspace template`: secrets of a real node in real programs and files.
+
+`run` is a process of its own here, for it changes what it runs in; `template` is one where its streams are the subject.
+"""
 
 import asyncio
 import base64
@@ -7,30 +10,25 @@ import signal
 import stat
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from owner_desk import OwnerDesk, Ran, owner_desk
 from running_node import COMMAND, is_alive, until
 from tests_support import REPOSITORY
 
 from node.cli.owner.run_environment import directs_programs
-from node.config.tree import Config, Http, Store
-from node.processes.embedded import embedded_node
-from sealspace.client import Client
-from sealspace.session import load_session
 
 CANARY = "canary-7f3a91d4e2-of-the-owner"
 LIMIT_S = 60
 
 
 @dataclass(frozen=True)
-class Owner:
-    """Somebody who is logged in, with a machine of its own."""
+class Machine:
+    """A home, a folder for temporary files and a current folder; nobody is logged in."""
 
-    node: str
     folder: Path
 
     @property
@@ -58,12 +56,6 @@ class Owner:
 
         return await asyncio.to_thread(run)
 
-    async def keeps(self, scope: str | None = None, **values: str | bytes) -> None:
-        session = load_session(self.folder / "home" / ".sealspace" / "session.json")
-        async with Client(self.node, session=session) as client:
-            for name, value in values.items():
-                await client.secrets().put(name, value, scope=scope)
-
     def files_with(self, hidden: str) -> list[Path]:
         """Return the files of home, temporary folder and current folder that hold a value, plainly or in base64."""
         forms = (hidden.encode(), base64.b64encode(hidden.encode())[:-4], hidden.encode().hex().encode())
@@ -71,22 +63,34 @@ class Owner:
         return [path for path in found if any(form in path.read_bytes() for form in forms)]
 
 
-@asynccontextmanager
-async def _logged_in(folder: Path) -> AsyncIterator[Owner]:
+def _new_machine(folder: Path) -> Machine:
     for name in ("home", "tmpdir", "here"):
-        (folder / "owner" / name).mkdir(parents=True)
-    async with embedded_node(Config(http=Http(port=0, drain_s=0), store=Store(data=str(folder / "data")))) as node:
-        owner = Owner(node.url, folder / "owner")
-        login = await owner.ran("login", node.url, "--new")
-        assert login.returncode == 0, login
-        yield owner
+        (folder / name).mkdir(parents=True)
+    return Machine(folder)
+
+
+@dataclass(frozen=True)
+class Owner(Machine):
+    """Somebody who is logged in, with a machine of its own."""
+
+    desk: OwnerDesk
+
+    async def keeps(self, scope: str | None = None, **values: str | bytes) -> None:
+        async with self.desk.client() as client:
+            for name, value in values.items():
+                await client.secrets().put(name, value, scope=scope)
 
 
 @pytest.fixture
-async def owner(tmp_path: Path) -> AsyncIterator[Owner]:
+async def owner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Owner]:
     """An owner at a node."""
-    async with _logged_in(tmp_path) as owner:
-        yield owner
+    machine = _new_machine(tmp_path / "owner")
+    async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
+        desk.home = machine.folder / "home" / ".sealspace"
+        await desk.log_in()
+        yield Owner(machine.folder, desk)
 
 
 def said(ran: "subprocess.CompletedProcess[bytes]") -> tuple[str, str]:
@@ -239,9 +243,7 @@ async def test_nothing_is_left_on_disk(owner: Owner) -> None:
 
 async def test_nobody_is_logged_in(tmp_path: Path) -> None:
     """Without a login nothing is started."""
-    for name in ("home", "tmpdir", "here"):
-        (tmp_path / name).mkdir()
-    stranger = Owner("", tmp_path)
+    stranger = _new_machine(tmp_path / "stranger")
     ran = await stranger.ran("run", "--", "touch", "started")
     assert (ran.returncode, said(ran)[1], list(stranger.here.iterdir())) == (10, "sealspace login URL --new", [])
 
@@ -254,17 +256,19 @@ TEMPLATE = (
 FILLED = f"a: {CANARY}\nb: $1 \\g<1> é{CANARY}\nc: {{{{ .Values.c }}}} {{{{ secrets.x }}}} ".encode() + b"\xff\n"
 
 
-async def test_a_template_is_filled(owner: Owner) -> None:
+async def test_a_template_is_filled(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each place becomes the value as it is; everything else stays byte for byte; a file is the owner's alone."""
     await owner.keeps(API_KEY=CANARY, B="$1 \\g<1> é")
     (owner.here / "app.tmpl").write_bytes(TEMPLATE)
-    assert (await owner.ran("template", "app.tmpl")).stdout == FILLED
+    monkeypatch.chdir(owner.here)
+    assert await owner.desk.read("template", "app.tmpl") == FILLED
     assert (await owner.ran("template", "-", given=TEMPLATE)).stdout == FILLED
     target = owner.here / "app.yaml"
     target.write_text("former")
     target.chmod(0o644)
-    ran = await owner.ran("template", "app.tmpl", "--out", "app.yaml")
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"wrote app.yaml with 2 secrets\n")
+    assert await owner.desk.run("template", "app.tmpl", "--out", "app.yaml") == Ran(
+        0, "", "wrote app.yaml with 2 secrets\n"
+    )
     assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (FILLED, 0o600)
     assert sorted(path.name for path in owner.here.iterdir()) == ["app.tmpl", "app.yaml"]
 
@@ -278,19 +282,20 @@ async def test_what_is_no_file_is_not_replaced(owner: Owner, tmp_path: Path, kin
     if kind != "pipe":
         target.symlink_to(pipe)
     for command in (("template", "-"), ("secret", "export", "--yes")):
-        ran = await owner.ran(*command, "--out", str(target), given=b"no place")
-        assert (ran.returncode, b"no ordinary file" in ran.stderr) == (1, True), ran
+        ran = await owner.desk.run(*command, "--out", str(target), given=b"no place")
+        assert (ran.status, "no ordinary file" in ran.err) == (1, True), ran
     assert stat.S_ISFIFO(pipe.stat().st_mode) and (target.is_symlink() == (kind == "link to a pipe"))
 
 
-async def test_a_template_with_a_missing_secret(owner: Owner) -> None:
+async def test_a_template_with_a_missing_secret(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing secret is named and nothing is written, nor is a file that is there touched."""
     await owner.keeps(API_KEY=CANARY)
     target = owner.here / "app.yaml"
     target.write_text("former")
+    monkeypatch.chdir(owner.here)
     for option in ((), ("--out", "app.yaml")):
-        ran = await owner.ran("template", "-", *option, given=TEMPLATE)
-        assert (ran.returncode, ran.stdout, said(ran)[0]) == (21, b"", "there is no secret B")
+        ran = await owner.desk.run("template", "-", *option, given=TEMPLATE)
+        assert (ran.status, ran.out, ran.happened) == (21, "", "there is no secret B")
     assert (target.read_text(), [path.name for path in owner.here.iterdir()]) == ("former", ["app.yaml"])
 
 
@@ -307,6 +312,6 @@ async def test_a_template_with_a_missing_secret(owner: Owner) -> None:
 )
 async def test_a_broken_place(owner: Owner, place: bytes) -> None:
     """What begins like a place for a secret and is none is refused by its line, and never copied."""
-    ran = await owner.ran("template", "-", given=b"one\ntwo " + place + b"\n")
-    assert (ran.returncode, ran.stdout, said(ran)[0][:8]) == (2, b"", "line 2: ")
-    assert '{{ secret "NAME" }}' in said(ran)[1]
+    ran = await owner.desk.run("template", "-", given=b"one\ntwo " + place + b"\n")
+    assert (ran.status, ran.out, ran.happened[:8]) == (2, "", "line 2: ")
+    assert '{{ secret "NAME" }}' in ran.next
