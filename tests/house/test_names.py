@@ -2,7 +2,8 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ BLOB = r"(?i)(^|_)blobs?(_|$)|Blob"
 WITHOUT_BLOBS = ("node", "sealspace", "spaces")
 
 
+@cache
+def _names_of(package: str) -> Mapping[str, frozenset[str]]:
+    """Return all names of each module of a package; each is parsed once for all patterns."""
+    modules = sorted((REPOSITORY / package).rglob("*.py"))
+    return {str(path.relative_to(REPOSITORY)): frozenset((path.stem, *_names(path))) for path in modules}
+
+
 def _names(path: Path) -> Iterator[str]:
     """Yield every name that a module binds or uses."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -47,9 +55,8 @@ def _names(path: Path) -> Iterator[str]:
 def _found(pattern: str, packages: tuple[str, ...]) -> list[str]:
     looked_for = re.compile(pattern)
     found = []
-    for path in (path for package in packages for path in sorted((REPOSITORY / package).rglob("*.py"))):
-        place = str(path.relative_to(REPOSITORY))
-        names = {path.stem, *_names(path)} - OTHERWISE.get(place, set())
+    for place, bound in (module for package in packages for module in _names_of(package).items()):
+        names = bound - OTHERWISE.get(place, set())
         found += [f"{place}: {name}" for name in sorted(names) if looked_for.search(name)]
     return found
 

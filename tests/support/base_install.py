@@ -105,7 +105,9 @@ class Environment:
         return Ended(ran.returncode, ran.stdout, ran.stderr)
 
     def _python(self, program: str, arguments: Sequence[str]) -> list[str]:
-        return [sys.executable, "-I", "-S", "-B", "-c", _PATH + program, str(self.site), *arguments]
+        # Isolated, it does not read the variable that says where compiled modules are; nothing is put into the checkout.
+        compiled = ("-B",) if sys.pycache_prefix is None else ("-X", f"pycache_prefix={sys.pycache_prefix}")
+        return [sys.executable, "-I", "-S", *compiled, "-c", _PATH + program, str(self.site), *arguments]
 
 
 def environment(folder: Path, *extras: str) -> Environment:
@@ -113,7 +115,7 @@ def environment(folder: Path, *extras: str) -> Environment:
     site = folder / "site"
     site.mkdir(parents=True)
     for package in PACKAGES:
-        (site / package).symlink_to(REPOSITORY / package)
+        _link(site / package, REPOSITORY / package)
     link_dependencies(site, *extras)
     return Environment(site)
 
@@ -122,7 +124,19 @@ def link_dependencies(site: Path, *extras: str) -> None:
     """Put links into a folder of packages to all that the base install and some extras require."""
     for found in _closure([*_project()["dependencies"], *requirements_of(*extras)]):
         for name in top_level(found):
-            (site / name).symlink_to(Path(str(found.locate_file(name))))
+            _link(site / name, Path(str(found.locate_file(name))))
+
+
+def _link(place: Path, package: Path) -> None:
+    """Put a link to a package, or to a module, and one to what is compiled of it where that is kept elsewhere."""
+    place.symlink_to(package)
+    if sys.pycache_prefix is None or not package.is_dir():
+        return
+    linked, compiled = (Path(sys.pycache_prefix, *path.absolute().parts[1:]) for path in (place, package))
+    if not linked.exists():  # an earlier run may have had a folder of this name
+        compiled.mkdir(parents=True, exist_ok=True)
+        linked.parent.mkdir(parents=True, exist_ok=True)
+        linked.symlink_to(compiled)
 
 
 def stated_extras() -> dict[str, list[str]]:
