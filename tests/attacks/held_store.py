@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from attacks.parties import Stage
+from patience import PATIENCE_S
 from tests_support import FixedClock
 
 from capabilities.ambient import Clock, SystemEntropy
@@ -31,7 +32,7 @@ from node.services import Services
 from node.storage.stores import embedded_store
 from spaces.store.contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store
 
-_WAIT_S = 20.0
+_WAIT_S = PATIENCE_S
 
 
 @dataclass

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from backend_site import Domain, serving
+from patience import AT_ONCE_S
 
 from node.cli.owner.backend_serve import runner_of
 from sealspace.portable import PortableDelegation
@@ -43,7 +44,7 @@ async def _connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
 async def test_half_a_grant_is_not_held_for_ever(platform: SimulatedPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who sends a part of a grant and waits is answered when the time for it is over (AT57)."""
     monkeypatch.setattr(publishing, "BODY_S", 0.1)
-    async with serving(_surface(platform)) as url, _connected(url) as (reader, writer), asyncio.timeout(30):
+    async with serving(_surface(platform)) as url, _connected(url) as (reader, writer), asyncio.timeout(AT_ONCE_S):
         head = f"POST {GRANTS_PATH} HTTP/1.1\r\nHost: backend\r\nContent-Length: 1000\r\n\r\n"
         writer.write(head.encode() + b"{")
         assert b" 408 " in await reader.readline()

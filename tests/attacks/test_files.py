@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from engines import store_arguments
+from patience import PATIENCE_S
 from running_node import COMMAND
 from tests_support import REPOSITORY
 
@@ -48,7 +49,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def _ready(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE_S) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -96,7 +97,7 @@ def test_a_file_does_not_take_the_place_of_standard_error(tmp_path: Path) -> Non
     program = "from node.cli import main; main(['version']); print(open('file', 'w').fileno() > 2)"
     command = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", program]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    ran = subprocess.run(command, stdout=subprocess.PIPE, env=environment, cwd=tmp_path, check=True, timeout=60)
+    ran = subprocess.run(command, stdout=subprocess.PIPE, env=environment, cwd=tmp_path, check=True, timeout=PATIENCE_S)
     assert ran.stdout.split()[-1] == b"True"
 
 

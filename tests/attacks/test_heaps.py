@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from attacks.held_store import HeldStage
 from attacks.parties import DECRYPT, PUT, Delegate, ids, opens, policy_for, refused
+from patience import AT_ONCE_S
 from running_node import key_token
 
 from capabilities.principals import parse_principal
@@ -84,6 +85,6 @@ async def test_a_body_is_not_waited_for_without_authority(held: HeldStage) -> No
     try:
         writer.write(f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n".encode())
         writer.write(b"Content-Length: 900000000\r\n\r\n")
-        assert (await asyncio.wait_for(reader.readline(), 20)).startswith(b"HTTP/1.1 401 ")
+        assert (await asyncio.wait_for(reader.readline(), AT_ONCE_S)).startswith(b"HTTP/1.1 401 ")
     finally:
         writer.close()

@@ -24,6 +24,7 @@ from attacks.parties import (
     put_policy,
     refused,
 )
+from patience import PATIENCE_S
 from running_node import Reply, exchange, key_token
 
 from capabilities.abilities import NETWORK_REVOKE
@@ -51,7 +52,7 @@ async def meanwhile(asking: Awaitable[Reply], held: Held, change: Callable[[], A
     """Let a request come to its commit, change something, let it go on."""
     task = asyncio.ensure_future(asking)
     try:
-        await asyncio.wait_for(held.reached.wait(), 20)
+        await asyncio.wait_for(held.reached.wait(), PATIENCE_S)
         await change()
     finally:
         held.go.set()
@@ -352,7 +353,7 @@ async def test_a_value_that_arrives_after_its_grant_has_ended(
 
     async def body() -> AsyncIterator[bytes]:
         yield form[0] + b"begun in time, "
-        await asyncio.wait_for(held.store.claimed.wait(), 20)
+        await asyncio.wait_for(held.store.claimed.wait(), PATIENCE_S)
         held.clock.advance(late_s)
         yield b"finished too late" + form[1]
 

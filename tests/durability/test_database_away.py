@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from durability.load import PUT, Granter, Writer, new_session
+from patience import PATIENCE_S
 from postgres_server import PostgresServer, needs_postgres, new_server
 from running_node import Reply, RunningNode, exchange, key_token, new_key, running_node, send
 
@@ -18,7 +19,7 @@ pytestmark = [needs_postgres(), pytest.mark.slow]
 WRITERS = 8
 ANSWERS_BETWEEN = 60
 TERMINATIONS = 12
-_WITHIN_S = 60
+_WITHIN_S = PATIENCE_S
 # Commits run into a lock; those that wait for it lose their sessions in the middle.
 _TERMINATE = """
 begin;

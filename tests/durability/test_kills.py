@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from durability.load import Granter, Writer, new_session
+from patience import PATIENCE_S
 from running_node import RunningNode, running_node, send, until
 
 from capabilities.resources import parse_space_id
@@ -45,7 +46,7 @@ class Load:
             parties: tuple[Writer | Granter, ...] = (*self.writers, self.granter)
             tasks = [asyncio.create_task(one.run_until(session, node.url, ended, done)) for one in parties]
             try:
-                await asyncio.wait_for(enough.wait(), 30)
+                await asyncio.wait_for(enough.wait(), PATIENCE_S)
                 await asyncio.to_thread(node.kill)
             finally:
                 ended.set()
@@ -141,14 +142,14 @@ async def _load_and_kill_one(load: Load, node: RunningNode, kind: str) -> None:
         parties: tuple[Writer | Granter, ...] = (*load.writers, load.granter)
         tasks = [asyncio.create_task(keep_at(one)) for one in parties]
         try:
-            await asyncio.wait_for(enough.wait(), 60)
+            await asyncio.wait_for(enough.wait(), PATIENCE_S)
         finally:
             ended.set()
             await asyncio.gather(*tasks)
 
 
 async def _until_writing(url: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while (await send(url, "GET", "/readyz")).status != 200:
             await asyncio.to_thread(lambda: None)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from durability.load import DELETE, GET, PUT, Granter, new_session
+from patience import PATIENCE_S
 from running_node import Reply, RunningNode, exchange, key_token, new_key, running_node, send, wallet_token
 
 from capabilities.signatures import Ed25519Signer
@@ -117,7 +118,7 @@ async def test_a_secret_that_is_not_the_store_s(tmp_path: Path, used_data: Path,
         arguments = ("--secret-file", str(other))
     refused = RunningNode(tmp_path, "--workers", "2", *arguments)
     try:
-        status = refused.process.wait(30)
+        status = refused.process.wait(PATIENCE_S)
         is_another = how in ("replaced", "named")
         assert status in {EXIT_STATUS["store-misused"], *([] if is_another else [EXIT_STATUS["secret-unusable"]])}
         refused.wait_for("^sealspace: the store belongs to did:key:" if is_another else "^sealspace: ")

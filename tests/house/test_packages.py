@@ -19,6 +19,7 @@ def _modules(package: str) -> list[str]:
     return [name.removesuffix(".__init__") for name in names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
 def test_each_module_imports_alone(package: str) -> None:
     """Every module of a package can be the first one that a fresh interpreter state imports."""

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 from engines import store_at
+from patience import AT_ONCE_S
 from running_node import Reply
 from serving_node import Serve, serve_at
 from tests_support import CountingEntropy, FixedClock
@@ -41,7 +42,7 @@ class Caller:
         try:
             writer.write(request)
             await writer.drain()
-            return await asyncio.wait_for(reader.read(), 20)
+            return await asyncio.wait_for(reader.read(), AT_ONCE_S)
         finally:
             writer.close()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from patience import AT_ONCE_S, PATIENCE_S
 
 from node.cohort import COHORT, Cohort
 from node.config.tree import Http
@@ -51,7 +52,7 @@ async def listening(handler: Any, cohort: Cohort) -> AsyncIterator[tuple[str, in
 
 async def nobody_is_left(cohort: Cohort) -> None:
     """Wait until every request was answered or given up; one more is then the only one."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             cohort.arrived(1)
             is_alone = not lets_others(cohort)
@@ -102,7 +103,7 @@ async def asked(loop: asyncio.AbstractEventLoop, clients: list[socket.socket]) -
     for client in clients:
         said = b""
         while not said.endswith(b"\r\n\r\nok"):
-            said += await asyncio.wait_for(loop.sock_recv(client, 4096), 20)
+            said += await asyncio.wait_for(loop.sock_recv(client, 4096), AT_ONCE_S)
 
 
 async def test_pipelined_requests_are_each_answered() -> None:
@@ -116,10 +117,10 @@ async def test_pipelined_requests_are_each_answered() -> None:
         reader, writer = await asyncio.open_connection(*address)
         writer.write(REQUEST * 7)
         for _ in range(7):
-            await asyncio.wait_for(reader.readuntil(b"\r\n\r\nok"), 20)
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\nok"), AT_ONCE_S)
         await nobody_is_left(cohort)
         writer.write(b"no request\r\n\r\n")
-        await asyncio.wait_for(reader.read(), 20)
+        await asyncio.wait_for(reader.read(), AT_ONCE_S)
         writer.close()
         await nobody_is_left(cohort)
 
@@ -137,7 +138,7 @@ async def test_who_goes_away_is_not_waited_for(requests: int) -> None:
     async with listening(handler, cohort) as address:
         _, writer = await asyncio.open_connection(*address)
         writer.write(REQUEST * requests + b"GET /it HTTP")
-        await asyncio.wait_for(is_asked.wait(), 20)
+        await asyncio.wait_for(is_asked.wait(), PATIENCE_S)
         cohort.arrived(1)
         assert lets_others(cohort)
         cohort.answered(1)
@@ -146,6 +147,6 @@ async def test_who_goes_away_is_not_waited_for(requests: int) -> None:
         may_answer.set()
         reader, writer = await asyncio.open_connection(*address)
         writer.write(REQUEST)
-        await asyncio.wait_for(reader.readuntil(b"\r\n\r\nok"), 20)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\nok"), AT_ONCE_S)
         writer.close()
     await nobody_is_left(cohort)

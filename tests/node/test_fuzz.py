@@ -22,6 +22,7 @@ import pytest
 from fuzz_strategies import NUMBERS, changed_objects, damaged_bytes, damaged_text, json_values, large_texts
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import AT_ONCE_S, PATIENCE_S
 from tests_support import CountingEntropy, FixedClock, fuzzed
 
 from capabilities.abilities import DECRYPT
@@ -248,7 +249,7 @@ class Running:
 
     def send(self, request: bytes, *, hang_up: bool = False) -> int:
         """Send bytes on a connection of their own; return the status of the first answer, 0 without one."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as line:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=AT_ONCE_S) as line:
             with suppress(ConnectionError):
                 line.sendall(request)
                 if hang_up:  # what was sent may be the beginning of a request: nothing more comes
@@ -276,7 +277,7 @@ class Running:
 
     def challenge(self) -> str:
         """Return a nonce that this node made for the owner."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as line:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=AT_ONCE_S) as line:
             body = json.dumps({"did": OWNER.did}).encode()
             head = "POST /attestation/challenge HTTP/1.1\r\nhost: node\r\ncontent-type: application/json\r\n"
             line.sendall(f"{head}connection: close\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
@@ -315,7 +316,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     configure_logs("warning", stream=log)
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
-    assert up.wait(20)
+    assert up.wait(PATIENCE_S)
     loop, stop = loops[0]
     try:
         yield made[0]

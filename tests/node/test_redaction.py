@@ -25,6 +25,7 @@ import pytest
 from attacks.parties import DELETE, GET, LIST, PUT, ROUTES, Delegate, Owner, Stage, opens, policy_for, refused, stage_on
 from believing import trust_files
 from engines import needs_folder
+from patience import AT_ONCE_S
 from running_node import Grants, Reply, key_token, new_key, running_node, send
 from tests_support import REPOSITORY
 
@@ -209,7 +210,7 @@ async def _stopped(laden: Laden, owner: Owner) -> None:
     reader, writer = await asyncio.open_connection(host, port)
     head = f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nContent-Length: {2 * _LARGE_BYTES}\r\n"
     writer.write(f"{head}X-TinyCloud-Meta-Note: {laden.canaries['metadata']}\r\n\r\n".encode() + laden.canaries.body)
-    answer = await asyncio.wait_for(reader.read(), 30)
+    answer = await asyncio.wait_for(reader.read(), AT_ONCE_S)
     writer.close()
     assert b" 408 " in answer.partition(b"\r\n")[0]
     laden.errors.append(answer.decode())

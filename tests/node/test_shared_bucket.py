@@ -14,6 +14,7 @@ from urllib.request import urlopen
 import aiohttp
 import pytest
 from durability.test_kills import Load
+from patience import PATIENCE_S
 from postgres_server import needs_postgres, postgres_server
 from running_node import COMMAND, Reply, RunningNode, exchange, key_token, new_key, running_node
 from s3_server import KEY_ID, SECRET_KEY, S3Server, s3_server
@@ -85,7 +86,7 @@ async def owner() -> AsyncIterator[Owner]:
 
 def ready(node: RunningNode) -> dict[str, object]:
     try:
-        with urlopen(f"{node.url}/readyz", timeout=10) as answer:
+        with urlopen(f"{node.url}/readyz", timeout=PATIENCE_S) as answer:
             said: dict[str, object] = json.loads(answer.read())
     except HTTPError as error:
         said = json.loads(error.read())
@@ -161,7 +162,7 @@ async def test_node_killed_in_the_middle_of_an_upload(
                     begun.set()
 
         upload = asyncio.create_task(owner.call(node.url, "put", "a", endless()))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await begun.wait()
         await asyncio.to_thread(node.kill)
         with pytest.raises(aiohttp.ClientError):
@@ -188,7 +189,7 @@ async def test_node_killed_under_load(tmp_path: Path, server: S3Server, place: B
 def command(name: str, folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     called = [*COMMAND, *name.split(), "--data", str(folder / "data"), *arguments]
     variables = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **variables}
-    return subprocess.run(called, capture_output=True, text=True, check=False, env=variables, timeout=60)
+    return subprocess.run(called, capture_output=True, text=True, check=False, env=variables, timeout=PATIENCE_S)
 
 
 async def test_large_values_move_into_a_bucket_and_back(

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from patience import PATIENCE_S
 from postgres_server import needs_postgres, postgres_server
 from running_node import COMMAND, Reply, RunningNode, key_token, new_key, running_node, send
 from tests_support import REPOSITORY
@@ -50,7 +51,7 @@ def nodes(tmp_path: Path, url: str) -> Iterator[list[RunningNode]]:
 
 
 def _get(url: str) -> dict[str, object]:
-    with urlopen(url, timeout=10) as answer:
+    with urlopen(url, timeout=PATIENCE_S) as answer:
         said: dict[str, object] = json.loads(answer.read())
         return said
 
@@ -203,7 +204,7 @@ def _command(*arguments: str, url: str | None = None) -> "subprocess.CompletedPr
     if url is not None:
         environment["SEALSPACE_STORE__URL"] = url
     command = [*COMMAND, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize("password", ["postgresql://u:hush@h/db", "postgresql://h/db?password=hush"])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from running_node import running_node
 from tests_support import REPOSITORY
 
@@ -46,7 +47,9 @@ def _ran(program: str, home: Path, url: str) -> tuple[int, str, str]:
     assert program.count(NODE) == 1
     command = [sys.executable, "-c", program.replace(NODE, url)]
     environment = os.environ | {"HOME": str(home)}
-    ran = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(
+        command, cwd=home, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     return ran.returncode, ran.stdout, ran.stderr
 
 

@@ -11,13 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
 PAGE = REPOSITORY / "spec" / "recipes.md"
 CURL_ABSENT = "curl is not installed"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = "--- block {} ---"
-LIMIT_S = 120
+LIMIT_S = PATIENCE_S
 
 
 def _recipes() -> list[tuple[str, str]]:

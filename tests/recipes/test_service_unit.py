@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
 from node.config.loading import load_config
@@ -18,7 +19,7 @@ MOST_EXPOSURE = 2.5  # of 10; a unit without a sandbox has 9.6
 
 
 def _analysed(unit: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(ANALYSE), *arguments, str(unit)], capture_output=True, text=True, timeout=60)
+    return subprocess.run([str(ANALYSE), *arguments, str(unit)], capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from believing import believing
 from either_client import KINDS, NewClient, new_client
 from engines import is_on_postgresql
+from patience import PATIENCE_S
 from tests_support import CountingEntropy, FixedClock
 
 from node.config.tree import Config, Hosting
@@ -20,7 +21,7 @@ from sealspace.transport import TransportSettings
 from sealspace.wallets import new_wallet
 from tee_backend.evidence.simulated import SimulatedPlatform
 
-SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 
 
 @dataclass

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from patience import PATIENCE_S
 
 from capabilities.abilities import READ_RECEIPTS, SET_POLICY
 from capabilities.signatures import Ed25519Signer
@@ -21,7 +22,7 @@ from sealspace.errors import NodeMismatch, SealspaceError
 from sealspace.session import decode_session, encode_session
 from sealspace.transport import TransportSettings
 
-SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 OTHER_KIND = (401, "Token of another kind")
 OTHER_AUDIENCE = "invocation audience does not match this node"
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
+from patience import PATIENCE_S
 from tests_support import CountingEntropy
 
 from encryption_network.policy import Measurements, Policy
@@ -39,7 +40,7 @@ POLICY = Policy(measurements=(APPROVED,))
 GET = "tinycloud.kv/get"
 DECRYPT = "tinycloud.encryption/decrypt"
 SEED = bytes(range(32))
-SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 
 
 @dataclass

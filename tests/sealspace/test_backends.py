@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from backend_site import Documents, Domain, Handler, Program, serving
+from patience import PATIENCE_S
 
 from capabilities.strict_base64 import encode_url
 from encryption_network.policy import DEFAULT_TD_ATTRIBUTES
@@ -52,7 +53,7 @@ IMAGE = replace(measurements_of("image"), rtmr3=None)
 LOG = mint_event_log(COMPOSE_HASH)
 KEYLESS = mint_event_log(COMPOSE_HASH, options=LogOptions(key_provider=KeyProvider("none", b"")))
 SEED = bytes(range(32))
-SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 PERFMON = 1 << 63
 
 

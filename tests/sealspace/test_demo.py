@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from tests_support import REPOSITORY, CountingEntropy
 
 from node.cli.demo import respell
@@ -81,7 +82,7 @@ def test_an_interrupted_demo_cleans_up(tmp_path: Path, number: signal.Signals) -
             if "✓" in line:
                 break
         process.send_signal(number)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "interrupted" in said
     assert_nothing_left(tmp_path)

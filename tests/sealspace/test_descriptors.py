@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 from relay import Answer, Relay, relay_before
 
 from capabilities.resources import NetworkId
@@ -30,7 +31,7 @@ from sealspace.network_pins import NetworkPin
 from sealspace.session import Session, load_session, save_session
 from sealspace.transport import TransportSettings
 
-SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 OTHER = Ed25519Signer(b"\x0e" * 32).did
 OTHER_KEY = public_key_of(b"\x0e" * 32)
 Twist = Callable[[Answer], None]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from backend_site import Documents, Domain, Program, serving
+from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
 import sealspace
@@ -127,7 +128,7 @@ async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
     documents = Documents(bench.platform, bench.clock.now(), CollateralOptions())
     inspector = Inspector(documents, root=parse_trust_root(bench.platform.root_der))
     looking = functools.partial(
-        look_at, clock=bench.clock, entropy=bench.entropy, settings=TransportSettings(timeout_s=20)
+        look_at, clock=bench.clock, entropy=bench.entropy, settings=TransportSettings(timeout_s=PATIENCE_S)
     )
     seen = await looking(backend_url, inspector)
     return {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 from relay import Answer, Relay, relay_before
 
 from sealspace._listing import read_pages, require_advance
@@ -16,7 +17,7 @@ from sealspace.delegations import allow
 from sealspace.errors import MalformedAnswer
 from sealspace.transport import TransportSettings
 
-SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 MOST = 5
 """After so many answers the node gives up lying: a reader that goes on ends, and is found out by the count."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 from relay import Answer, Relay, relay_before
 
 from capabilities.signatures import Ed25519Signer
@@ -27,7 +28,7 @@ from sealspace.errors import (
 from sealspace.release_terms import Family
 from sealspace.transport import TransportSettings
 
-SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 OTHER = Ed25519Signer(b"\x0e" * 32).did
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from patience import PATIENCE_S
 from relay import Answer, relay_before
 
 from sealspace.errors import (
@@ -17,7 +18,7 @@ from sealspace.errors import (
 from sealspace.session import key_session
 from sealspace.transport import TransportSettings
 
-SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 
 
 async def test_values_are_written_read_and_deleted_together(bench) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import pytest
+from patience import PATIENCE_S
 from running_node import running_node
 from tests_support import REPOSITORY
 
@@ -192,5 +193,5 @@ def test_the_program_of_the_module(tmp_path: Path) -> None:
     assert example.count("http://127.0.0.1:8000") == 1
     with running_node(tmp_path, workers=1) as node:
         command = [sys.executable, "-W", "error", "-c", example.replace("http://127.0.0.1:8000", node.url)]
-        ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+        ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "b'hello'\ngreeting\n", "")

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import pytest
+from patience import PATIENCE_S
 from running_node import RunningNode, running_node, until
 from tests_support import REPOSITORY
 
@@ -30,7 +31,7 @@ from sealspace.wallets import new_wallet
 if TYPE_CHECKING:
     from _typeshed import TraceFunction
 
-WAIT_S = 60
+WAIT_S = PATIENCE_S
 
 
 @pytest.fixture(scope="module")

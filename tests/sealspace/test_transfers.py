@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from blake3 import blake3
+from patience import PATIENCE_S
 
 from sealspace.client import Client
 from sealspace.delegations import allow
@@ -364,7 +365,7 @@ async def test_what_is_read_again_for_another_try(bench, folder: Path) -> None:
         return web.Response(status=503 if len(taken) % 2 else 200, headers={"ETag": '"1"'})
 
     (folder / "film").write_bytes(b"a film")
-    settings = TransportSettings(timeout_s=20, tries=2, backoff_s=0)
+    settings = TransportSettings(timeout_s=PATIENCE_S, tries=2, backoff_s=0)
     async with answering(bench, busy, settings=settings) as client:
         assert node_id == (await client.info()).node_id
         with (folder / "film").open("rb") as file:

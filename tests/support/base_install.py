@@ -20,6 +20,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from patience import PATIENCE_S
 from tests_support import PACKAGES, REPOSITORY
 
 OURS = "sealspace"
@@ -47,7 +48,7 @@ for arguments, given in json.load(sys.stdin):
 sys.stdout = sys.__stdout__
 json.dump(ended, sys.stdout)
 """
-_WAIT_S = 120
+_WAIT_S = PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Environment:
         return Ended(ran.returncode, ran.stdout, ran.stderr)
 
     def _python(self, program: str, arguments: Sequence[str]) -> list[str]:
-        # Isolated, it does not read the variable that says where compiled modules are; nothing is put into the checkout.
+        # Isolated, it does not read the variable that says where compiled modules are. None is put into the checkout.
         compiled = ("-B",) if sys.pycache_prefix is None else ("-X", f"pycache_prefix={sys.pycache_prefix}")
         return [sys.executable, "-I", "-S", *compiled, "-c", _PATH + program, str(self.site), *arguments]
 

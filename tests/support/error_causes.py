@@ -18,6 +18,7 @@ from aiohttp import web
 from backend_site import Documents, Domain, Program, owner_of, serving
 from believing import believing
 from msgspec import structs
+from patience import PATIENCE_S
 from relay import Answer, relay_before
 from tests_support import FixedClock
 
@@ -47,7 +48,7 @@ from tee_backend.publishing import BackendSurface
 
 GET = "tinycloud.kv/get"
 SEED = bytes(range(32))
-SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 CRYPTO = {
     "kdf": "pbkdf2",
     "kdfparams": {"c": 1, "prf": "hmac-sha256", "dklen": 32, "salt": "00"},

@@ -16,6 +16,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 from either_client import NewClient
+from patience import PATIENCE_S
 from simulators.agent import AgentSimulator, agent_on
 from tests_support import CountingEntropy, FixedClock
 from yarl import URL
@@ -34,7 +35,7 @@ from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
 from tee_backend.evidence.simulated_log import mint_event_log
 from tee_backend.node_verifier import TdxNodeVerifier
 
-SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 IMAGE = measurements_of("node")
 COMPOSE = bytes(range(32))
 Tamper = Callable[[bytes], bytes]

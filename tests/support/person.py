@@ -21,7 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_WAIT_S = 60.0
+from patience import PATIENCE_S
+
+_WAIT_S = PATIENCE_S
 
 
 class Person:

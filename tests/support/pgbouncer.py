@@ -13,10 +13,11 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from patience import PATIENCE_S
 from postgres_server import unprivileged_user
 
 PGBOUNCER_ABSENT = "the program pgbouncer is not installed"
-_WITHIN_S = 20.0
+_WITHIN_S = PATIENCE_S
 
 
 @functools.cache

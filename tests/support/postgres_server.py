@@ -22,9 +22,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from patience import PATIENCE_S
 
 PROGRAMS_ABSENT = "the programs of a PostgreSQL server are not installed"
-_START_WITHIN_S = 60.0
+_START_WITHIN_S = PATIENCE_S
 _POLL_S = 0.02
 _PR_SET_PDEATHSIG = 1
 _SUPERUSER = "sealspace"

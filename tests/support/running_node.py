@@ -29,6 +29,7 @@ import aiohttp
 import libipld
 from believing import trust_arguments
 from engines import store_arguments
+from patience import PATIENCE_S
 from tests_support import REPOSITORY
 from wire_replay import token_id
 from yarl import URL
@@ -45,7 +46,7 @@ from tee_backend.evidence.simulated import SimulatedPlatform
 
 COMMAND = (sys.executable, "-P", "-c", "import sys; from node.cli import main; sys.exit(main())")
 """The command line as it is installed; with REPOSITORY on PYTHONPATH it runs from any folder."""
-_WAIT_S = 120.0  # a start is seconds of CPU in each of four processes, and the machine may be busy
+_WAIT_S = PATIENCE_S  # a start is seconds of CPU in each of four processes, and the machine may be busy
 
 Grants = Mapping[str, Sequence[str]]
 """Resource to abilities, all without caveats."""

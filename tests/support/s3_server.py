@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 
 from moto.server import ThreadedMotoServer
+from patience import PATIENCE_S
 
 from spaces.values.object_bucket import BucketAccess, BucketPlace
 
@@ -60,7 +61,7 @@ class S3Server:
 
     def ask(self, method: str, path: str) -> bytes:
         """Send a request by hand."""
-        connection = HTTPConnection(_HOST, self.port, timeout=20)
+        connection = HTTPConnection(_HOST, self.port, timeout=PATIENCE_S)
         try:
             connection.request(method, path, headers={"Content-Length": "0"})
             return connection.getresponse().read()

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-START_WITHIN_S = 30.0
+from patience import PATIENCE_S
+
+START_WITHIN_S = PATIENCE_S
 
 _MAIN = """
 import json, resource, sys

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from believing import believing
+from patience import PATIENCE_S
 from simulators.agent import AgentSimulator, agent_on
 from simulators.tsm import TsmSimulator
 from tests_support import CountingEntropy, FixedClock
@@ -30,7 +31,7 @@ from tee_backend.evidence.tsm import TsmSource
 
 IMAGE = replace(measurements_of("image"), rtmr3=None)
 COMPOSE = bytes(range(32))
-SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"
 
 

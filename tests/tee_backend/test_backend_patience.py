@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from engines import store_at
+from patience import PATIENCE_S
 from simulators.pcs import CERTIFICATES, TCB, PcsSimulator, pcs_on_loopback
 from tests_support import CountingEntropy, FixedClock
 
@@ -24,7 +25,7 @@ from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
 
 APPROVED = measurements_of("approved")
-SETTINGS = TransportSettings(timeout_s=20, backoff_s=0)  # as many tries as programs make
+SETTINGS = TransportSettings(timeout_s=PATIENCE_S, backoff_s=0)  # as many tries as programs make
 SEED = bytes(range(32))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from backend_site import Domain, serving
+from patience import PATIENCE_S
 from tests_support import CountingEntropy
 
 from capabilities.strict_base64 import encode_url
@@ -124,7 +125,7 @@ async def asked_of(
         "client": ("192.0.2.1", 1),
         **scope,
     }
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await application(given, receive, send)
     if not sent:
         return 0, {}, b""

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from backend_site import Documents, Domain, Program, owner_of, serving
 from believing import believing
+from patience import PATIENCE_S
 from tests_support import CountingEntropy, FixedClock
 
 from capabilities.strict_json import Json
@@ -44,7 +45,7 @@ from tee_backend.inspection import Inspector
 from tee_backend.publishing import BackendSurface
 
 CODE = measurements_of("notes")
-SETTINGS = TransportSettings(timeout_s=20, tries=1, backoff_s=0)
+SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from attacks.inside_stage import OpenStage, inside
 from attacks.parties import LIST, PUT, Stage
+from patience import AT_ONCE_S
 from running_node import id_of, key_token, new_key, send
 from tests_support import FixedClock
 
@@ -63,7 +64,7 @@ async def slow_put(stage: Stage, token: str, *, meanwhile: Callable[[], Awaitabl
         await meanwhile()
         writer.write(b"x")
         await writer.drain()
-        return int((await asyncio.wait_for(reader.readline(), 20)).split()[1])
+        return int((await asyncio.wait_for(reader.readline(), AT_ONCE_S)).split()[1])
     finally:
         writer.close()
 

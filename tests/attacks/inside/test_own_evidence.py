@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from node_evidence_stage import COMPOSE, IMAGE, CountingWallet, Relay, Stage, evidence_stage
+from patience import PATIENCE_S
 from postgres_server import needs_postgres, postgres_server
 from running_node import RunningNode, running_node, send
 from simulators.agent import AgentSimulator, agent_on
@@ -44,7 +45,7 @@ async def stage(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Stage]:
 
 async def insisting(stage: Stage, url: str, *, tries: int = 1, renew_after_s: float = 600.0) -> Client:
     """Return a client that insists on evidence, and tries so often."""
-    settings = TransportSettings(timeout_s=20, tries=tries, backoff_s=0)
+    settings = TransportSettings(timeout_s=PATIENCE_S, tries=tries, backoff_s=0)
     required = replace(stage.requirement(), renew_after_s=renew_after_s)
     client = Client(url, require_node_evidence=required, settings=settings, clock=stage.clock)
     return await stage.stack.enter_async_context(client)
@@ -406,7 +407,7 @@ async def node_id(url: str) -> object:
 
 async def stored(url: str) -> Client:
     """Sign in and keep a secret; return the client."""
-    client = Client(url, settings=TransportSettings(timeout_s=20, tries=1, backoff_s=0))
+    client = Client(url, settings=TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0))
     await client.sign_in(CountingWallet())
     await client.secrets().put("API_KEY", "the value")
     return client

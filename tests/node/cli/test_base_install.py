@@ -12,6 +12,7 @@ import pytest
 from base_install import Ended, Environment, environment, requirements_of, stated_extras, top_level
 from command_tree import leaves
 from packaging.requirements import Requirement
+from patience import PATIENCE_S
 
 from encryption_network.policy import Policy, policy_json
 from node.cli import EXIT_STATUS
@@ -294,6 +295,6 @@ def _serves(place: Environment, *arguments: str) -> None:
             assert process.stderr is not None
             assert any(line.startswith("listening on http://127.0.0.1:") for line in process.stderr)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
+            assert process.wait(PATIENCE_S) == 0
         finally:
             process.kill()

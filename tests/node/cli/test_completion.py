@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from person import Person
 from tests_support import REPOSITORY
 
@@ -62,7 +63,7 @@ def _completed(*words: str) -> tuple[list[str], set[str]]:
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert "sealspace: " not in ran.stderr

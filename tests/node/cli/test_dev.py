@@ -13,14 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from person import Person
 from running_node import COMMAND
-from tests_support import REPOSITORY
+from tests_support import REPOSITORY, Input
+
+from node.cli import main
 
 pytestmark = pytest.mark.slow
 
 VALUE = "open sesame, says the owner"
-LIMIT_S = 120
+LIMIT_S = PATIENCE_S
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -106,30 +109,24 @@ def test_the_three_commands_work(number: signal.Signals, tmp_path: Path) -> None
     assert [*(tmp_path / "tmp").iterdir(), *(tmp_path / "home").iterdir()] == []
 
 
-def test_a_folder_is_started_from_again(tmp_path: Path) -> None:
+def test_a_folder_is_started_from_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With `--data` the node, the owner and the secrets are there the next time."""
-    environment = {**_environment(tmp_path), "SEALSPACE_HOME": str(tmp_path / "dev" / "owner")}
-    del environment["SEALSPACE_HTTP__PORT"]
+    monkeypatch.setenv("SEALSPACE_HOME", str(tmp_path / "dev" / "owner"))
+    monkeypatch.delenv("SEALSPACE_NODE", raising=False)
 
     def sealspace(*arguments: str) -> str:
-        ran = subprocess.run(
-            [*COMMAND, *arguments],
-            input=VALUE,
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=True,
-        )
-        return ran.stdout
+        monkeypatch.setattr(sys, "stdin", Input(VALUE))
+        assert main([*arguments]) == 0
+        return capsys.readouterr().out
 
     seen = []
     for name in ("FIRST", "SECOND"):
         with _dev(tmp_path, "--data", "dev", "--json") as process:
             assert process.stdout is not None
             shown = json.loads(process.stdout.readline())
-            assert shown["home"] == environment["SEALSPACE_HOME"]
+            assert shown["home"] == os.environ["SEALSPACE_HOME"]
             seen.append(sealspace("secret", "list"))
             sealspace("secret", "put", name)
     assert ["", "FIRST\n"] == seen

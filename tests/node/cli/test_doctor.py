@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from backend_site import serving
+from patience import PATIENCE_S
 from running_node import COMMAND, RunningNode
 from tests_support import REPOSITORY
 
@@ -119,7 +120,7 @@ def test_a_foreign_distribution(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert ran.returncode == 1, ran
@@ -152,7 +153,7 @@ async def test_the_port_is_taken(patient: Patient, monkeypatch: pytest.MonkeyPat
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert ran.returncode == 1

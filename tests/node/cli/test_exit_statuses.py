@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from backend_site import Domain, serving
 from believing import trust_files
+from patience import PATIENCE_S
 from running_node import COMMAND
 from tests_support import REPOSITORY, Input
 
@@ -276,6 +277,6 @@ def test_the_process_ends_with_the_status(tmp_path: Path) -> None:
     """What `main` returns is the status of the process."""
     command = [*COMMAND, "secret", "list", "--home", str(tmp_path)]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "HOME": str(tmp_path)}
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=PATIENCE_S)
     assert (ended.returncode, ended.stdout) == (10, "")
     assert len(ended.stderr.splitlines()) == 2

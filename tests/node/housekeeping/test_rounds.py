@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from tests_support import CountingEntropy, FixedClock
 
 from node.config.tree import Config, Http, Store
@@ -158,7 +159,7 @@ async def test_turns_are_taken_until_the_end(services: Services) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.to_thread(lambda: None)
 

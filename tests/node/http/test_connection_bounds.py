@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from aiohttp import web
+from patience import AT_ONCE_S
 
 from node.cohort import Cohort
 from node.config.tree import Http
@@ -127,7 +128,7 @@ async def _connection(peer: _Peer, act: Callable[[Connection], None]) -> None:
     connection.connection_made(peer)
     act(connection)
     try:
-        await asyncio.wait_for(peer.aborted, 20)
+        await asyncio.wait_for(peer.aborted, AT_ONCE_S)
     finally:
         connection.connection_lost(None)
 

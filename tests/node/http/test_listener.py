@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
+from patience import AT_ONCE_S
 
 from node.config.tree import Http
 from node.http.listener import MAX_HEAD_BYTES, MAX_HEADER_LINES, MAX_TARGET_BYTES, start_listener
@@ -261,7 +262,7 @@ async def _with_route(
     listener = await start_listener(app, bound, Http(drain_s=1, **bounds))  # type: ignore[arg-type]  # by name
     try:
         reader, writer = await asyncio.open_connection(*bound.getsockname())
-        await asyncio.wait_for(talk(reader, writer), 20)
+        await asyncio.wait_for(talk(reader, writer), AT_ONCE_S)
         writer.close()
     finally:
         await listener.stop()
@@ -276,7 +277,7 @@ async def test_what_follows_a_refused_head_is_forgotten(caller, caplog: pytest.L
         writer.write(line)
         await writer.drain()
         assert _status(await caller.raw(_request())) == 200  # the node has read the line
-    assert _status(await asyncio.wait_for(reader.read(), 10)) == 431
+    assert _status(await asyncio.wait_for(reader.read(), AT_ONCE_S)) == 431
     assert [record for record in caplog.records if record.name == "asyncio"] == []
     writer.close()
 
@@ -289,9 +290,9 @@ async def test_who_waits_with_a_body_is_reported_to_go_on(caller, expected: str)
     head = f"POST /attestation/challenge HTTP/1.1\r\nhost: node\r\nexpect: {expected}\r\n"
     head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
     writer.write(head.encode())
-    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), AT_ONCE_S) == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(body)
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), AT_ONCE_S)
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b'"nonce"' in answer
     writer.close()

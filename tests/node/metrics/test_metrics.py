@@ -15,6 +15,7 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import AT_ONCE_S, PATIENCE_S
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from tests_support import REPOSITORY
@@ -322,7 +323,7 @@ def test_an_end_is_noted() -> None:
 def patient_port() -> Iterator[int]:
     """The port of a listener that is bound by a name and whose clients have time."""
     bound = socket.create_server(("127.0.0.1", 0))
-    scraping = Scraping(bound, "metrics.example", lambda: "numbers\n", deadline_s=20)
+    scraping = Scraping(bound, "metrics.example", lambda: "numbers\n", deadline_s=3600)
     scraping.start()
     yield int(bound.getsockname()[1])
     scraping.stop()
@@ -331,7 +332,7 @@ def patient_port() -> Iterator[int]:
 def _answer(port: int, sent: bytes) -> bytes:
     """Send what is all that a client says; return what comes until the end of the connection."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=AT_ONCE_S) as client:
         client.sendall(sent)
         client.shutdown(socket.SHUT_WR)
         while piece := client.recv(4096):
@@ -398,7 +399,7 @@ def port() -> Iterator[int]:
 
 
 def _scrape(port: int) -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
         body: bytes = answer.read()
     assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     return body
@@ -430,7 +431,7 @@ def test_a_long_head_is_refused(patient_port: int) -> None:
     """A head beyond the bound ends the connection without waiting for its end; one within it is answered."""
     longest = _GET[:-2] + b"A: " + b"a" * (MAX_HEAD_BYTES - len(_GET) - 5) + b"\r\n\r\n"
     assert _answer(patient_port, longest).startswith(b"HTTP/1.1 200 ")
-    with socket.create_connection(("127.0.0.1", patient_port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", patient_port), timeout=AT_ONCE_S) as client:
         client.sendall(longest.replace(b"A: ", b"A: a")[:MAX_HEAD_BYTES])
         assert client.recv(100) == b""
 
@@ -450,7 +451,7 @@ def test_a_scrape_that_fails_ends_nothing() -> None:
     scraping.start()
     try:
         port = int(bound.getsockname()[1])
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=AT_ONCE_S) as client:
             client.sendall(_GET)
             assert client.recv(100) == b""
         assert _scrape(port) == b"numbers\n"

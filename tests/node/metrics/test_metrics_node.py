@@ -17,6 +17,7 @@ import pytest
 from attacks.parties import DELETE, GET, LIST, PUT, ROUTES, Delegate, Stage, opens, policy_for, stage_on
 from durability.load import Writer, new_session, side_by_side
 from engines import is_on_postgresql, needs_folder
+from patience import PATIENCE_S
 from postgres_server import needs_postgres, postgres_server
 from prometheus_client.parser import text_string_to_metric_families
 from running_node import RunningNode, id_of, key_token, new_key, running_node, send, until
@@ -61,7 +62,7 @@ def metrics_url(node: RunningNode) -> str:
 
 def scrape(node: RunningNode) -> Scrape:
     """Read the numbers of a node; a sample is named by its name and its labels' values."""
-    with urllib.request.urlopen(metrics_url(node), timeout=20) as answer:
+    with urllib.request.urlopen(metrics_url(node), timeout=PATIENCE_S) as answer:
         text = answer.read().decode()
     samples, kinds = {}, {}
     for family in text_string_to_metric_families(text):
@@ -331,7 +332,7 @@ async def test_callers_add_no_label(node: RunningNode, stage: Stage) -> None:
 
 def _status(url: str) -> int:
     try:
-        with urllib.request.urlopen(url, timeout=20) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -374,7 +375,7 @@ def test_a_taken_address_refuses_to_start(node: RunningNode, tmp_path: Path) -> 
     taken = re.sub(r"^http://|/metrics$", "", metrics_url(node))
     refused = RunningNode(tmp_path, "--workers", "1", environment={"SEALSPACE_METRICS__LISTEN": taken})
     try:
-        assert refused.process.wait(20) == EXIT_STATUS["configuration-invalid"]
+        assert refused.process.wait(PATIENCE_S) == EXIT_STATUS["configuration-invalid"]
         refused.wait_for("^next: choose another metrics.listen")
     finally:
         refused.close()

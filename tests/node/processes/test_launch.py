@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
 from node.config.tree import Config
@@ -18,7 +19,7 @@ def test_the_supervisor_imports_little_before_it_starts_the_others() -> None:
     """Workers import for longest, so nothing that only the checks of the supervisor need stands before their start."""
     large = {"aiohttp", "asyncio", "cryptography", "encryption_network", "lmdb", "spaces", "tee_backend"}
     started = _started("import node.cli.operator.serve; print(*sys.modules)")
-    imported = started.communicate(timeout=60)[0].decode().split()
+    imported = started.communicate(timeout=PATIENCE_S)[0].decode().split()
     assert "node.processes.supervisor" in imported
     assert large.isdisjoint(imported)
 
@@ -35,7 +36,7 @@ def test_the_collector_rests_until_a_process_is_launched() -> None:
         process.stdin.flush()
         assert process.stdout.readline().split() == [b"True", b"True", b"3"]
         process.stdin.close()  # the supervisor is gone
-        process.wait(60)
+        process.wait(PATIENCE_S)
 
 
 def test_what_starts_a_process_does_not_show_the_secret() -> None:

@@ -6,12 +6,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from running_node import RunningNode
 
 from node.processes.service_manager import READY, STOPPING, report_to_manager
 
 pytestmark = pytest.mark.slow
-_WAIT_S = 120.0
+_WAIT_S = PATIENCE_S
 
 
 def _listening(address: str) -> socket.socket:
@@ -28,7 +29,7 @@ def test_ready_and_stopping_are_reported(tmp_path: Path) -> None:
         node = RunningNode(tmp_path / "node", "--workers", "2", environment={"NOTIFY_SOCKET": str(tmp_path / "notify")})
         try:
             assert manager.recv(4096) == READY
-            with urllib.request.urlopen(f"{node.url}/readyz", timeout=30) as answer:
+            with urllib.request.urlopen(f"{node.url}/readyz", timeout=PATIENCE_S) as answer:
                 assert answer.status == 200
             assert node.stop() == 0
             assert manager.recv(4096) == STOPPING

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from running_node import COMMAND, RunningNode, is_alive, until
 from tests_support import REPOSITORY
 
@@ -36,7 +37,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., RunningNode]]:
 
 
 def _get(url: str) -> dict[str, object]:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
         said: dict[str, object] = json.loads(answer.read())
         return said
 
@@ -55,7 +56,7 @@ def test_start_and_stop(serve: Callable[..., RunningNode]) -> None:
     assert (len(node.children("storekeeper")), len(node.children("worker"))) == (1, 2)
     pids = node.children("storekeeper") + node.children("worker")
     node.process.terminate()  # not stop(), which waits for the children too
-    assert node.process.wait(20) == 0
+    assert node.process.wait(PATIENCE_S) == 0
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
@@ -116,14 +117,14 @@ def test_looser_terms_are_refused(serve: Callable[..., RunningNode]) -> None:
     first = serve("--workers", "1", "--attestation", "everyone")
     assert first.url and first.stop() == 0
     node = serve("--workers", "1", "--attestation", "off")
-    assert EXIT_STATUS["release-loosened"] == node.process.wait(20)
+    assert EXIT_STATUS["release-loosened"] == node.process.wait(PATIENCE_S)
 
 
 def test_a_second_node_on_the_folder_is_refused(serve: Callable[..., RunningNode]) -> None:
     """Two nodes do not share a data folder."""
     first = serve("--workers", "1")
     assert first.url
-    assert EXIT_STATUS["store-misused"] == serve("--workers", "1").process.wait(20)
+    assert EXIT_STATUS["store-misused"] == serve("--workers", "1").process.wait(PATIENCE_S)
     assert _answers(first.url)
 
 
@@ -132,11 +133,11 @@ def test_a_store_of_a_later_version_is_refused(serve: Callable[..., RunningNode]
     first = serve("--workers", "1")
     assert first.url
     first.process.terminate()
-    assert first.process.wait(20) == 0
+    assert first.process.wait(PATIENCE_S) == 0
     with open_for_writing(tmp_path / "data") as env, env.begin(write=True) as txn:
         txn.put(TABLE + b"\xfe", (9).to_bytes(4, "big"))
     node = serve("--workers", "1")
-    assert EXIT_STATUS["store-misused"] == node.process.wait(20)
+    assert EXIT_STATUS["store-misused"] == node.process.wait(PATIENCE_S)
     node.wait_for("^next: start the version that wrote the store")
 
 
@@ -145,7 +146,7 @@ def test_a_taken_port_is_refused(serve: Callable[..., RunningNode]) -> None:
     first = serve("--workers", "1")
     port = first.url.rpartition(":")[2]
     node = serve("--port", port)
-    assert EXIT_STATUS["configuration-invalid"] == node.process.wait(20)
+    assert EXIT_STATUS["configuration-invalid"] == node.process.wait(PATIENCE_S)
     node.wait_for("^next: choose another")
 
 
@@ -175,9 +176,8 @@ def test_release_set_reaches_a_running_node(serve: Callable[..., RunningNode], t
     assert _get(f"{node.url}/info")["attestation"] == "delegates"
     command = [*COMMAND, "admin", "release", "set", "--attestation", "everyone"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    subprocess.run(
-        [*command, "--data", str(tmp_path / "data")], check=True, env=environment, capture_output=True, timeout=20
-    )
+    command += ["--data", str(tmp_path / "data")]
+    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=PATIENCE_S)
     assert {_get(f"{node.url}/info")["attestation"] for _ in range(4)} == {"everyone"}
     victim = min(node.children("worker"))
     os.kill(victim, signal.SIGKILL)
@@ -185,4 +185,4 @@ def test_release_set_reaches_a_running_node(serve: Callable[..., RunningNode], t
     until(lambda: len({*node.children("worker")} - {victim}) == 2 and _answers(node.url))
     assert node.stop() == 0
     # A new start with the former terms would be looser than the record.
-    assert serve("--workers", "1").process.wait(20) == EXIT_STATUS["release-loosened"]
+    assert serve("--workers", "1").process.wait(PATIENCE_S) == EXIT_STATUS["release-loosened"]

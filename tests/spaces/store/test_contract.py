@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 import pytest
+from patience import PATIENCE_S
 
 from spaces.errors import CommitInvalid, CommitTooLarge, StoreUnavailable
 from spaces.keyspace import claim_key, claim_minute4
@@ -512,7 +513,7 @@ async def test_what_is_under_way_at_the_end_has_an_outcome(engine, store: Store)
     asked = [asyncio.create_task(store.commit(Commit(puts=(Put(b"Kb%02d" % at, b"1"),)))) for at in range(40)]
     await asyncio.sleep(0)
     await store.close()
-    outcomes = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20)
+    outcomes = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), PATIENCE_S)
     assert {type(outcome) for outcome in outcomes} <= {Committed, StoreUnavailable}
     again = engine()
     records = (await again.read([b"Kb%02d" % at for at in range(40)])).records
@@ -527,7 +528,7 @@ async def test_who_goes_away_takes_nothing_from_the_others(store: Store) -> None
         leaving, staying = (asyncio.create_task(store.commit(Commit(puts=(Put(key, b"1"),)))) for key in (b"Ka", b"Kb"))
         await asyncio.sleep(0)
         leaving.cancel()
-        assert await asyncio.wait_for(staying, 20) == Committed()
+        assert await asyncio.wait_for(staying, PATIENCE_S) == Committed()
         assert leaving.cancelled()
 
 

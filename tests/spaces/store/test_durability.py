@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from patience import AT_ONCE_S, PATIENCE_S
 from storekeeper_process import StorekeeperProcess
 
 from spaces.errors import StoreFull, StoreLocked, StoreUnavailable
@@ -63,11 +64,11 @@ async def test_killed_storekeeper_loses_nothing_and_repeats_nothing(tmp_path: Pa
         load = Load(store)
         writers = [asyncio.create_task(load.write(writer)) for writer in range(WRITERS)]
         for _ in range(ROUNDS):
-            await asyncio.wait_for(load.enough.wait(), 30)
+            await asyncio.wait_for(load.enough.wait(), PATIENCE_S)
             keeper.kill()
             keeper.start()
             load.rearm()
-        await asyncio.wait_for(load.enough.wait(), 30)
+        await asyncio.wait_for(load.enough.wait(), PATIENCE_S)
         load.end()
         await asyncio.gather(*writers)
         rows = await all_rows(store, b"Ka"), await all_rows(store, b"Kb")
@@ -110,7 +111,7 @@ async def test_without_a_storekeeper_commits_are_unavailable_and_reads_go_on(tmp
         await store.commit(Commit(puts=(Put(b"Ka", b"1"),)))
         keeper.kill()
         with pytest.raises(StoreUnavailable):
-            await asyncio.wait_for(store.commit(Commit(puts=(Put(b"Ka", b"2"),))), 10)
+            await asyncio.wait_for(store.commit(Commit(puts=(Put(b"Ka", b"2"),))), PATIENCE_S)
         assert (await store.read((b"Ka",))).records[0].value == b"1"
         assert (await store.read(claim=Claim(b"." * 32, 4_000_000_000))).claimed is True
         await store.close()
@@ -161,7 +162,7 @@ async def test_outsider_on_the_socket(tmp_path: Path) -> None:
         for junk in (b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", b"\0\0\0\3\x93\x01\x02"):
             reader, writer = await asyncio.open_unix_connection(keeper.folder / "store.sock")
             writer.write(junk)
-            assert await asyncio.wait_for(reader.read(), 10) == b""
+            assert await asyncio.wait_for(reader.read(), AT_ONCE_S) == b""
             writer.close()
         store = connect_lmdb(keeper.folder)
         assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),))), Committed)
@@ -175,8 +176,8 @@ async def test_commit_that_no_worker_checked_is_judged_alone(tmp_path: Path) -> 
     with StorekeeperProcess(tmp_path / "d") as keeper:
         reader, writer = await asyncio.open_unix_connection(keeper.folder / "store.sock")
         writer.writelines(ask_frames(asks))
-        size_bytes = int.from_bytes(await asyncio.wait_for(reader.readexactly(4), 10), "big")
-        answers = parse_answers(await asyncio.wait_for(reader.readexactly(size_bytes), 10))
+        size_bytes = int.from_bytes(await asyncio.wait_for(reader.readexactly(4), AT_ONCE_S), "big")
+        answers = parse_answers(await asyncio.wait_for(reader.readexactly(size_bytes), AT_ONCE_S))
         assert [(answer.number, answer.kind) for answer in answers] == [
             (0, Kind.COMMITTED),
             (1, Kind.INVALID),
@@ -259,7 +260,7 @@ def test_replay_record_is_exact_among_processes(tmp_path: Path) -> None:
             assert worker.stdin is not None
             worker.stdin.write("go\n")
             worker.stdin.flush()
-        won = [json.loads(worker.communicate(timeout=30)[0]) for worker in workers]
+        won = [json.loads(worker.communicate(timeout=PATIENCE_S)[0]) for worker in workers]
         assert list(range(count)) == sorted(won[0] + won[1])
 
 
@@ -344,7 +345,7 @@ async def test_line_that_is_lost_while_it_is_made_is_made_again(tmp_path: Path) 
         ending.close()
         place.unlink()
         async with DeafLine(keeper.folder / "store.sock", lost_answers=0).at(place):
-            assert Committed() == await asyncio.wait_for(asking, 5)
+            assert Committed() == await asyncio.wait_for(asking, PATIENCE_S)
             assert counter_of((await store.read((b"cA",))).records[0]) == 1
             await store.close()
 

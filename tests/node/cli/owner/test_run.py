@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 from owner_desk import OwnerDesk, Ran, owner_desk
+from patience import PATIENCE_S
 from running_node import COMMAND, is_alive, until
 from tests_support import REPOSITORY
 
 from node.cli.owner.run_environment import directs_programs
 
 CANARY = "canary-7f3a91d4e2-of-the-owner"
-LIMIT_S = 60
+LIMIT_S = PATIENCE_S
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from person import Person
 from running_node import is_alive, stands_still, until
 from tests_support import REPOSITORY
@@ -25,7 +26,7 @@ RUN = (
     f"sys.exit(run_masked(sys.argv[1:], dict(os.environb), patterns_of({SECRET.encode()!r})))",
 )
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-LIMIT_S = 60
+LIMIT_S = PATIENCE_S
 
 
 def python(program: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import AT_ONCE_S
 
 from node.config.tree import Http
 from node.http.app import common_headers, set_headers
@@ -62,14 +63,14 @@ async def asked(port: int, request: bytes) -> tuple[bytes, set[tuple[str, str]],
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(request)
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), AT_ONCE_S)
         line, *lines = head.decode("utf-8", "surrogateescape").split("\r\n")[:-2]
         pairs = [(name.lower(), value) for name, _, value in (one.partition(": ") for one in lines)]
         assert len(pairs) == len(dict(pairs))  # nothing is said twice
         length = int(dict(pairs).get("content-length", "0")) if not request.startswith(b"HEAD") else 0
-        body = await asyncio.wait_for(reader.readexactly(length), 10)
+        body = await asyncio.wait_for(reader.readexactly(length), AT_ONCE_S)
         writer.write(b"GET /it HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        rest = await asyncio.wait_for(reader.read(), 10)
+        rest = await asyncio.wait_for(reader.read(), AT_ONCE_S)
         return line.encode(), {(name, _blurred(name, value)) for name, value in pairs}, body, bool(rest)
     finally:
         writer.close()
@@ -135,10 +136,10 @@ async def test_a_client_that_reads_late_gets_everything() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
         writer.write(REQUESTS["kept"] * (count - 1) + REQUESTS["closed"])
         for _ in range(count):
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), AT_ONCE_S)
             assert head.startswith(b"HTTP/1.1 200 OK\r\n")
-            assert await asyncio.wait_for(reader.readexactly(len(body)), 10) == body
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+            assert await asyncio.wait_for(reader.readexactly(len(body)), AT_ONCE_S) == body
+        assert await asyncio.wait_for(reader.read(), AT_ONCE_S) == b""
         writer.close()
 
 
@@ -148,7 +149,7 @@ async def test_a_client_that_goes_away_harms_nobody() -> None:
     async with answering(lambda: bytes_answer(body, headers={}), is_whole=True, http=Http(drain_s=1)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(REQUESTS["kept"] * 16)
-        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), AT_ONCE_S)
         writer.transport.abort()
         line, _, said, is_kept = await asked(port, REQUESTS["kept"])
     assert line.startswith(b"HTTP/1.1 200 ") and is_kept
@@ -161,7 +162,7 @@ async def test_no_header_ends_a_line() -> None:
     async with answering(lambda: bytes_answer(b"ok", headers=headers), is_whole=True, http=Http(drain_s=1)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(REQUESTS["kept"])
-        said = await asyncio.wait_for(reader.read(), 10)
+        said = await asyncio.wait_for(reader.read(), AT_ONCE_S)
         writer.close()
     assert b"Set-Cookie" not in said
     assert said == b"" or said.startswith(b"HTTP/1.1 500 ")

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from attacks.held_store import HeldStore, held_node
 from kv_client import Owner
+from patience import PATIENCE_S
 from running_node import Reply, running_node
 from tests_support import FixedClock
 
@@ -57,7 +58,7 @@ async def meanwhile(
     owner, store = held
     hold = store.hold(puts_head)
     putting = asyncio.create_task(owner.put(path, body))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await hold.reached.wait()
     try:
         await change()
@@ -184,7 +185,7 @@ def files(folder: Path) -> list[Path]:
 
 async def answered(owner: Owner, path: str) -> Reply:
     """Ask until the worker that took over answers."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 return await owner.get(path)
@@ -193,6 +194,6 @@ async def answered(owner: Owner, path: str) -> Reply:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.to_thread(lambda: None)

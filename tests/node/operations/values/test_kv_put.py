@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from kv_client import Owner, etag
+from patience import AT_ONCE_S, PATIENCE_S
 
 from node.config.tree import Config, Hosting, Http, Store
 from spaces.values.collector import UNFINISHED_AFTER_S, sweep_unfinished
@@ -68,7 +69,7 @@ async def test_outsider_is_reported_before_the_body_is_read(owner: Owner) -> Non
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(owner.node.url).port)
     head = f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nContent-Length: 1000000\r\n\r\n"
     writer.write(head.encode())
-    assert b" 401 " in await asyncio.wait_for(reader.readline(), 20)
+    assert b" 401 " in await asyncio.wait_for(reader.readline(), AT_ONCE_S)
     writer.close()
     assert owner.files() == []
 
@@ -195,14 +196,14 @@ async def test_body_that_stops(impatient: Owner) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(impatient.node.url).port)
         writer.write(f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n{framing}\r\n\r\n".encode())
         writer.write(LARGE if not more else b"%x\r\n%b\r\n" % (len(LARGE), LARGE) + more)
-        assert b" 408 " in await asyncio.wait_for(reader.readline(), 20)
+        assert b" 408 " in await asyncio.wait_for(reader.readline(), AT_ONCE_S)
         writer.close()
         assert impatient.files() == []
 
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until a condition holds."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.to_thread(lambda: None)
 

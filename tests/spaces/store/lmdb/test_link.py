@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from capabilities.ambient import SystemClock
 from spaces.errors import CommitInvalid, StoreBusy, StoreFull, StoreUnavailable
@@ -37,7 +38,7 @@ class Listener:
 
     async def next(self) -> Ask:
         """Return what is asked next."""
-        return await asyncio.wait_for(self.asked.get(), 10)
+        return await asyncio.wait_for(self.asked.get(), PATIENCE_S)
 
     def say(self, data: bytes) -> None:
         """Send bytes on the latest connection."""
@@ -110,7 +111,7 @@ async def test_answer_that_comes_too_late_is_nobodys(
     late = [await listener.next() for _ in range(2)]
     cancelled.cancel()
     with pytest.raises(StoreUnavailable, match="takes too long"):
-        await asyncio.wait_for(given_up, 10)
+        await asyncio.wait_for(given_up, PATIENCE_S)
     monkeypatch.setattr(_link, "ANSWER_WITHIN_S", 60.0)
     asking = asyncio.create_task(link.commit(COMMIT))
     for ask in (*late, await listener.next()):
@@ -141,7 +142,7 @@ async def test_closing_while_nobody_listens(tmp_path: Path, monkeypatch: pytest.
     asking = asyncio.create_task(link.commit(COMMIT))
     for _ in range(3):
         await asyncio.sleep(0)
-    await asyncio.wait_for(link.close(), 20)
+    await asyncio.wait_for(link.close(), PATIENCE_S)
     with pytest.raises(StoreUnavailable, match="closed"):
         await asking
     with pytest.raises(StoreUnavailable, match="closed"):

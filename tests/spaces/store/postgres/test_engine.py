@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from patience import PATIENCE_S
 from postgres_relay import Loss, Relay, relayed
 from postgres_server import needs_postgres, postgres_server
 from tests_support import CountingEntropy, FixedClock
@@ -550,7 +551,7 @@ async def test_what_lies_behind_deleted_rows_is_found(url: str, tmp_path: Path, 
 async def _until_waiting(connection: "asyncpg.Connection[asyncpg.Record]", number: int) -> None:
     """Wait until this many statements of stores wait for a lock or are at work."""
     busy = "select count(*) from pg_stat_activity where application_name = 'sealspace' and state = 'active'"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             await connection.execute("select pg_stat_clear_snapshot()")
             if await connection.fetchval(f"{busy} and datname = current_database()") == number:

@@ -1,0 +1,9 @@
+"""How long tests wait: no test is judged by the time that something takes, for the machine may be busy."""
+
+from typing import Final
+
+PATIENCE_S: Final = 120.0
+"""For what has to happen."""
+
+AT_ONCE_S: Final = 25.0
+"""For what has to happen before a bound of the node ends it: the shortest of a connection, `http.head_s`, is 30 s."""
