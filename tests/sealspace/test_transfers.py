@@ -5,6 +5,7 @@ import io
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,8 @@ from sealspace.session import key_session
 from sealspace.transport import TransportSettings
 
 MIB = 1024 * 1024
-IMPATIENT = TransportSettings(timeout_s=0.5, tries=1, backoff_s=0)
+PATIENT = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
+IMPATIENT = replace(PATIENT, timeout_s=0.5)  # where the node goes on for ever
 LARGE = bytes(range(256)) * (20 * MIB // 256 + 1)
 
 
@@ -221,7 +223,7 @@ async def test_pages_are_iterated(bench) -> None:
 
 
 @asynccontextmanager
-async def answering(bench, answer, settings: TransportSettings = IMPATIENT) -> AsyncIterator[Client]:
+async def answering(bench, answer, settings: TransportSettings = PATIENT) -> AsyncIterator[Client]:
     """A client of a server that is a node as far as `/info` goes, and answers calls by a function."""
     owner, _ = await bench.owner()
     node_id = (await owner.info()).node_id
@@ -263,20 +265,20 @@ def sending(body: bytes, *, size_bytes: int, etag: bytes | None = None, stalls: 
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "settings"),
     [
-        sending(b"x" * MIB, size_bytes=2 * MIB),
-        sending(b"x" * MIB, size_bytes=2 * MIB, stalls=True),
-        sending(b"", size_bytes=1),
-        sending(b"x" * MIB, size_bytes=MIB, etag=b"another body"),
+        (sending(b"x" * MIB, size_bytes=2 * MIB), PATIENT),
+        (sending(b"x" * MIB, size_bytes=2 * MIB, stalls=True), IMPATIENT),
+        (sending(b"", size_bytes=1), PATIENT),
+        (sending(b"x" * MIB, size_bytes=MIB, etag=b"another body"), PATIENT),
     ],
     ids=["cut", "stalled", "nothing", "other bytes"],
 )
-async def test_a_stream_that_is_cut_leaves_nothing(bench, folder: Path, broken) -> None:
+async def test_a_stream_that_is_cut_leaves_nothing(bench, folder: Path, broken, settings: TransportSettings) -> None:
     """The error has a name, the file that was there before is as it was, and no draft is left."""
     path = folder / "film"
     path.write_bytes(b"before")
-    async with answering(bench, broken) as client:
+    async with answering(bench, broken, settings) as client:
         with pytest.raises(TransferBroken) as reported:
             await client.kv().download("film", path)
         with pytest.raises(TransferBroken):
@@ -314,7 +316,7 @@ async def test_a_node_that_trickles_is_given_up(bench) -> None:
             await response.write(b"x")
             await asyncio.sleep(0.01)
 
-    async with answering(bench, trickle) as client:
+    async with answering(bench, trickle, IMPATIENT) as client:
         with pytest.raises(NodeTimeout):
             await client.kv().get("film")
         with pytest.raises(TransferBroken):
@@ -328,7 +330,7 @@ async def test_a_node_that_takes_nothing_is_given_up(bench) -> None:
         await asyncio.Event().wait()
         return web.Response()
 
-    async with answering(bench, deaf) as client:
+    async with answering(bench, deaf, IMPATIENT) as client:
         with pytest.raises(NodeTimeout):
             await client.kv().upload("film", pieces_of(16 * MIB))
 

@@ -81,15 +81,14 @@ async def test_looking_for_an_envelope_does_not_hold_the_event_loop(stage: Stage
     path = f"tinycloud:{outsider.did[4:]}:default/kv/nested"
     nested = b'{"v":1,"x":[' + b"[]," * 4_000_000 + b"[]]}"
     assert (await stage.invoke(outsider, {path: [PUT]}, body=nested)).status == 200
-    longest_s = 0.0
+    longest_s = 0.0  # of CPU time, by whichever thread: other processes on the machine do not count
 
     async def watch() -> None:
         nonlocal longest_s
-        loop = asyncio.get_running_loop()
         while True:
-            before = loop.time()
+            before = time.process_time()
             await asyncio.sleep(0)
-            longest_s = max(longest_s, loop.time() - before)
+            longest_s = max(longest_s, time.process_time() - before)
 
     watching = asyncio.create_task(watch())
     said = await ask_with_path(stage, outsider, path)

@@ -1,13 +1,13 @@
 """Binding of routes, on a listener with routes of its own: JSON routes, bounded bodies, untyped answers, draining."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
 import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
+from patience import AT_ONCE_S
 
 from node.cohort import Cohort
 from node.config.tree import Http
@@ -174,17 +174,13 @@ async def test_draining_has_an_end(serving: Serving) -> None:
     await serving.start(Route("POST", "/slow", _waiting(started, asyncio.Event())), drain_s=0.1)
     answer = asyncio.create_task(serving.post("/slow", b""))
     await started.wait()
-    begun = time.monotonic()
-    await serving.listener.stop()
-    assert time.monotonic() - begun < 2
+    await asyncio.wait_for(serving.listener.stop(), AT_ONCE_S)
     with pytest.raises(aiohttp.ClientError):
         await answer
 
 
 async def test_idle_connections_do_not_hold_up_a_stop(serving: Serving) -> None:
     """A kept-alive connection that waits for nothing is closed at once."""
-    await serving.start(Route("POST", "/bytes", _read_bytes), drain_s=30)
+    await serving.start(Route("POST", "/bytes", _read_bytes), drain_s=3600)
     await serving.post("/bytes", b"a")
-    begun = time.monotonic()
-    await serving.listener.stop()
-    assert time.monotonic() - begun < 5
+    await asyncio.wait_for(serving.listener.stop(), AT_ONCE_S)

@@ -390,9 +390,9 @@ def test_fuzz_any_head_has_an_end(patient_port: int, head: bytes) -> None:
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """The port of a listener whose clients have a fifth of a second."""
+    """The port of a listener whose clients have a second."""
     bound = socket.create_server(("127.0.0.1", 0))
-    scraping = Scraping(bound, "127.0.0.1", lambda: "numbers\n", deadline_s=0.2)
+    scraping = Scraping(bound, "127.0.0.1", lambda: "numbers\n", deadline_s=1.0)
     scraping.start()
     yield int(bound.getsockname()[1])
     scraping.stop()
@@ -421,7 +421,7 @@ def test_bytes_that_keep_coming_win_no_time() -> None:
         client.sendall(_GET)
         scraping = Scraping(bound, "127.0.0.1", lambda: "numbers\n", deadline_s=0.0)
         scraping.start()
-        client.settimeout(20)
+        client.settimeout(AT_ONCE_S)
         with suppress(ConnectionResetError):  # what it did not read it resets
             assert client.recv(100) == b""
         scraping.stop()

@@ -31,6 +31,7 @@ from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
 
 DAY_S = 86_400.0
 HOUR_S = 3600.0
+SHORT_S = 1.0  # for a service that hangs, and then answers in that time
 Respond = Callable[[web.Request, web.Response], web.StreamResponse]
 
 
@@ -109,11 +110,17 @@ async def pcs() -> AsyncIterator[PcsSimulator]:
 
 
 @pytest.fixture
+def timeout_s() -> float:
+    """How long the node waits for a document; tests of a service that hangs have less."""
+    return 25.0
+
+
+@pytest.fixture
 async def kept(
-    tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock, pcs: PcsSimulator
+    tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock, pcs: PcsSimulator, timeout_s: float
 ) -> AsyncIterator[Kept]:
     """A node that was given a document at the clock's time, and a service that publishes the same."""
-    async with node_on(tmp_path, platform, clock, pcs, timeout_s=0.5) as services:
+    async with node_on(tmp_path, platform, clock, pcs, timeout_s=timeout_s) as services:
         found = Kept(services, clock, pcs, platform, b"")
         found.imported = found.publish()
         await bring(services, found.imported, clock)
@@ -369,9 +376,13 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize(("lie", "code"), LIES.items(), ids=[lie.__name__ for lie in LIES])
+@pytest.mark.parametrize(
+    ("lie", "code", "timeout_s"),
+    [(lie, code, SHORT_S if lie is slow else 25.0) for lie, code in LIES.items()],
+    ids=[lie.__name__ for lie in LIES],
+)
 async def test_what_a_service_cannot_do(
-    kept: Kept, capsys: pytest.CaptureFixture[str], lie: Callable[[Kept], None], code: str
+    kept: Kept, capsys: pytest.CaptureFixture[str], lie: Callable[[Kept], None], code: str, timeout_s: float
 ) -> None:
     """A service that fails or lies changes nothing, is told of, and left alone for an hour (AT19, AT30, AT31)."""
     kept.clock.advance(DAY_S)
@@ -426,7 +437,8 @@ async def test_a_service_that_is_not_there(kept: Kept, tmp_path: Path) -> None:
         assert (held.state.failed, held.state.failures) == ("service-unavailable", 1)
 
 
-async def test_an_import_beside_a_failing_fetch_stands(kept: Kept) -> None:
+@pytest.mark.parametrize("timeout_s", [SHORT_S])
+async def test_an_import_beside_a_failing_fetch_stands(kept: Kept, timeout_s: float) -> None:
     """While a fetch hangs an operator brings a document: the failure that follows takes nothing of it back (AT19)."""
     kept.clock.advance(DAY_S)
     slow(kept)
