@@ -47,7 +47,7 @@ class ConfigurationError(NodeError):
 
 
 class ForeignDistribution(NodeError):
-    """Another installed distribution claims one of our package names."""
+    """Another distribution, or a module earlier on the import path, has one of our package names."""
 
     code = "foreign-distribution"
 

@@ -32,9 +32,11 @@ Modules:
     manifests: app manifests, and the grants that they ask for.
     network_pins: the network key that a session saw first.
     node_evidence: a node's own evidence, and what a client demands of it.
+    own_packages: whether an import of one of our packages finds ours.
     portable: delegations as JSON, as other clients read and write them.
     printable: untrusted text, made fit for a terminal.
     private_files: files that only this program's user can read, written whole.
+    program: where the command line begins.
     public: values of public spaces, without a session.
     published: what a backend publishes about itself.
     receipts: receipts of releases, fetched and checked.
@@ -56,6 +58,11 @@ Example:
 """
 
 from typing import TYPE_CHECKING, Final
+
+from .own_packages import NEEDED, hidden_by, is_command_line
+
+if not is_command_line() and (_clash := hidden_by(*NEEDED)) is not None:
+    raise ImportError(f"{_clash.text}: {_clash.hint}")
 
 if TYPE_CHECKING:
     from .attestation import Attestation as Attestation

@@ -34,7 +34,7 @@ EXIT_STATUSES: Final = (
     ExitStatus(WRONG_ARGUMENT, "an option, an argument or a setting is wrong", ("configuration-invalid",)),
     ExitStatus(
         3,
-        "another distribution owns one of our package names",
+        "another distribution, or a module earlier on the import path, has one of our package names",
         ("foreign-distribution",),
     ),
     ExitStatus(4, "the root secret cannot be used", ("secret-unusable",)),

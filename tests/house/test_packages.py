@@ -4,13 +4,12 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from tests_support import PACKAGES, REPOSITORY
 
-from node.processes.ownership import foreign_claims
+from sealspace.own_packages import claimed_by
 
 
 def _modules(package: str) -> list[str]:
@@ -51,7 +50,7 @@ def test_types_of_all_tests_are_checked() -> None:
 
 def test_no_other_distribution_owns_our_names() -> None:
     """No other distribution in this environment claims one of the six top-level packages."""
-    assert [] == foreign_claims(packages_distributions())
+    assert claimed_by() is None
 
 
 @pytest.mark.slow
@@ -69,4 +68,4 @@ def test_wheel_holds_the_six_packages(tmp_path: Path) -> None:
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     shipped = {str(f.relative_to(REPOSITORY)) for p in PACKAGES for f in (REPOSITORY / p).rglob("*.py")}
     assert shipped == {name for name in names if name.endswith(".py")}
-    assert "sealspace = node.cli:main" in scripts
+    assert "sealspace = sealspace.program:main" in scripts

@@ -1,0 +1,8 @@
+"""`python -m node`: the command line, as `sealspace`."""
+
+import sys
+
+from sealspace.program import main
+
+if __name__ == "__main__":
+    sys.exit(main())

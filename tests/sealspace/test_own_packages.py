@@ -1,0 +1,161 @@
+"""What has one of our six names and is not ours is named where somebody first meets it."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests_support import PACKAGES as TESTED
+from tests_support import REPOSITORY
+
+from node.cli.exit_status import EXIT_STATUS
+from sealspace.own_packages import NEEDED, PACKAGES, claimed_by, hidden_by
+from sealspace.program import main
+
+FOREIGN = EXIT_STATUS["foreign-distribution"]
+
+
+@pytest.fixture
+def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder at the head of the import path, in a process that has imported none of our packages yet."""
+    loaded = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in PACKAGES}
+    folder = tmp_path / "first"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    for name in loaded:
+        del sys.modules[name]
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
+        del sys.modules[name]
+    sys.modules.update(loaded)
+
+
+def _module(folder: Path, name: str) -> Path:
+    (folder / f"{name}.py").write_text("raise SystemExit('imported')\n")
+    return folder / f"{name}.py"
+
+
+def _package(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    (folder / name / "__init__.py").write_text("raise SystemExit('imported')\n")
+    return folder / name
+
+
+def test_the_six_names() -> None:
+    """The six are the packages of the distribution, and nothing hides them here."""
+    assert sorted(TESTED) == sorted(PACKAGES)
+    assert hidden_by(*PACKAGES) is None
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_module_or_a_package_hides_ours(first: Path, name: str) -> None:
+    """It is named by its path, and not imported; a folder without code hides nothing, for Python passes it over."""
+    (first / name).mkdir()
+    assert hidden_by(name) is None
+    (first / name).rmdir()
+    for made in (_module, _package):
+        culprit = made(first, name)
+        sys.path_importer_cache.clear()
+        clash = hidden_by(*PACKAGES)
+        assert clash is not None
+        assert clash.text == f"{culprit} is imported in place of sealspace's own package {name}"
+        assert clash.hint == f"rename it, or keep {first} off the import path"
+
+
+def test_one_that_is_installed(tmp_path: Path, first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies among installed packages is not to be renamed: the environment is to be another."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    _package(site, "spaces")
+    monkeypatch.syspath_prepend(site)
+    clash = hidden_by("spaces")
+    assert clash is not None and clash.hint.startswith("give sealspace an environment of its own")
+
+
+def test_another_path_to_our_folder(first: Path) -> None:
+    """Our own folder by another path is ours."""
+    for name in PACKAGES:
+        (first / name).symlink_to(REPOSITORY / name)
+    assert hidden_by(*PACKAGES) is None
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_distribution_with_one_of_our_names(name: str) -> None:
+    """It is named, whether its files stand beside ours or alone; our own distribution is none, in whatever case."""
+    for owners in (["Sealspace", "culprit", "culprit"], ["culprit"]):
+        clash = claimed_by({"aiohttp": ["aiohttp"], name: owners})
+        assert clash is not None and f"the distribution culprit also installs a package named {name}" in clash.text
+    assert claimed_by({name: ["Sealspace"]}) is None
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_the_sdk_says_so(first: Path, name: str) -> None:
+    """`import sealspace` ends in one sentence with the path."""
+    culprit = _module(first, name)
+    with pytest.raises(ImportError, match="is imported in place of") as refused:
+        __import__("sealspace.sync")
+    assert str(refused.value) == (
+        f"{culprit} is imported in place of sealspace's own package {name}: rename it, or keep {first} off the import "
+        "path"
+    )
+
+
+def test_the_sdk_needs_neither_the_node_nor_its_storage(first: Path) -> None:
+    """Somebody with a package `spaces` or `node` of their own can use the SDK beside it."""
+    for name in ("node", "spaces", "tee_backend"):
+        _package(first, name)
+    assert __import__("sealspace.sync").__name__ == "sealspace"
+
+
+@pytest.mark.parametrize("name", ["node", "tee_backend", *NEEDED])
+def test_the_command_line_says_so(first: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """Two lines and a status, before anything else is imported."""
+    culprit = _module(first, name)
+    assert main() == FOREIGN
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"sealspace: {culprit} is imported in place of sealspace's own package {name}",
+        f"next: rename it, or keep {first} off the import path",
+    ]
+
+
+def test_an_import_that_fails_for_another_reason_is_not_explained_away(
+    first: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing has our names, the error is what it was."""
+    monkeypatch.setitem(sys.modules, "click", None)
+    with pytest.raises(ModuleNotFoundError, match="click"):
+        main()
+
+
+def _run(*command: str, folder: Path, path: str = "") -> tuple[int, list[str]]:
+    environment = {**os.environ, "PYTHONPATH": path}
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stdout == ""
+    return ran.returncode, ran.stderr.splitlines()
+
+
+def test_processes_say_so(tmp_path: Path) -> None:
+    """The installed program and `python -m node`, beside a package of our name, say it in the same two lines."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["scripts"] == {"sealspace": "sealspace.program:main"}
+    script = tmp_path / "bin" / "sealspace"  # as installers write it
+    script.parent.mkdir()
+    script.write_text("import sys\nfrom sealspace.program import main\nsys.exit(main())\n")
+    for name in ("capabilities", "spaces"):
+        folder = tmp_path / name
+        folder.mkdir()
+        culprit = _package(folder, name)
+        said = [
+            f"sealspace: {culprit} is imported in place of sealspace's own package {name}",
+            f"next: rename it, or keep {folder} off the import path",
+        ]
+        serve = ("serve", "--data", str(tmp_path / "data"), "--port", "0")
+        shadowed = os.pathsep.join((str(folder), str(REPOSITORY)))
+        (folder / name / "__init__.py").write_text("")
+        assert _run(sys.executable, str(script), *serve, folder=tmp_path, path=shadowed) == (FOREIGN, said)
+        assert _run(sys.executable, "-m", "node", *serve, folder=folder, path=str(REPOSITORY)) == (FOREIGN, said)
+    assert not (tmp_path / "data").exists()
