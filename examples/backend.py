@@ -1,0 +1,45 @@
+"""A backend in 15 lines: it proves which code it is, is granted a secret, and works with it.
+
+    sealspace backend simulate tee             # a simulated TDX platform in the folder tee; it proves nothing
+    sealspace serve --data ./data --trust-root tee/root-ca.pem --collateral tee/collateral    # in another terminal
+    python examples/backend.py                                                                # in a third one
+    sealspace login http://127.0.0.1:8000 --new --trust-root tee/root-ca.pem --collateral tee/collateral
+    sealspace secret put API_KEY
+    sealspace backend grant http://127.0.0.1:8080
+    curl "http://127.0.0.1:8080/work?owner=$(sealspace whoami --json | jq -r .owner)"
+
+Inside a TDX guest `agent = DstackSource.find()` takes the place of the simulation; nothing else changes.
+"""
+
+import os
+from pathlib import Path
+
+from aiohttp import web
+
+from tee_backend.backend import Backend
+from tee_backend.evidence.simulated import SimulatedSource
+from tee_backend.publishing import BackendSurface
+
+NODE = os.environ.get("SEALSPACE_NODE", "http://127.0.0.1:8000")
+PORT = int(os.environ.get("PORT", "8080"))
+
+
+async def main() -> web.Application:
+    """Return the application: what it publishes, what it takes up, and one page that works with the secret."""
+    agent = SimulatedSource.load(Path("tee"), compose="services: {}")
+    backend = Backend.open(NODE, agent, folder=Path("kept"), keys=agent)
+    manifest = {"app_id": "com.example.notes", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}}
+
+    async def work(request: web.Request) -> web.Response:
+        api_key = await backend.read_secret(request.query["owner"], "API_KEY")
+        return web.Response(text=f"worked with a key of {len(api_key)} characters\n")
+
+    app = web.Application()
+    app.router.add_get("/work", work)
+    BackendSurface(agent, did=backend.did, manifest=manifest, on_grant=backend.take_up).mount(app)
+    app.on_cleanup.append(lambda _: backend.close())
+    return app
+
+
+if __name__ == "__main__":
+    web.run_app(main(), host="127.0.0.1", port=PORT, auto_decompress=False)

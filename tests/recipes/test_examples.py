@@ -1,0 +1,192 @@
+"""Every program and every command of `examples` does what it says, against a node."""
+
+import asyncio
+import hashlib
+import hmac
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+from believing import believing
+from owner_desk import OwnerDesk, owner_desk
+from tests_support import REPOSITORY
+
+from node.processes.embedded import embedded_node
+from sealspace.backends import hand_over
+from sealspace.client import Client
+from sealspace.wallets import new_wallet
+from tee_backend.attestation.trust_root import parse_trust_root
+from tee_backend.evidence.simulated import SimulatedPlatform
+from tee_backend.inspection import CollateralFolder, Inspector
+
+EXAMPLES = REPOSITORY / "examples"
+VALUE = "open-sesame-4711"
+_WAIT_S = 60
+
+
+def _commands(example: Path) -> list[list[str]]:
+    """Return the commands in the header of an example, without what is said beside them."""
+    header = re.findall(r"^    (\w.*)$", example.read_text("utf-8").split('"""')[1], re.MULTILINE)
+    return [line.partition("  ")[0].split() for line in header]
+
+
+@dataclass
+class Bench:
+    """A node, an owner's machine, and examples that run in this process."""
+
+    desk: OwnerDesk
+    monkeypatch: pytest.MonkeyPatch
+
+    async def run(self, example: Path, *arguments: str) -> str:
+        """Run a program as `python` does; return what it prints."""
+        self.monkeypatch.setattr(sys, "argv", [str(example), *arguments])
+        self.desk.capsys.readouterr()
+        await asyncio.to_thread(runpy.run_path, str(example), run_name="__main__")
+        return self.desk.capsys.readouterr().out
+
+
+@pytest.fixture
+async def bench(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Bench]:
+    """A node that the examples find, and an empty folder to run them in."""
+    async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
+        monkeypatch.setenv("SEALSPACE_NODE", desk.node)
+        monkeypatch.setenv("SEALSPACE_HOME", str(desk.home))
+        monkeypatch.chdir(tmp_path)
+        yield Bench(desk, monkeypatch)
+
+
+def test_each_is_listed_and_run_here() -> None:
+    """The page names every example, and this module knows each of them."""
+    page = (EXAMPLES / "README.md").read_text("utf-8")
+    programs = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.py")}
+    assert programs == {"owner_and_reader.py", "flask_page.py", "backend.py", "manifest/notes.py"}
+    for name in (*programs, "workflow.yml", "deploy/README.md"):
+        assert f"]({name})" in page
+
+
+async def test_owner_and_reader(bench: Bench) -> None:
+    """The reader reads what was granted, nothing else, and nothing after the revocation."""
+    said = (await bench.run(EXAMPLES / "owner_and_reader.py")).splitlines()
+    assert [line.partition(":")[0] for line in said] == ["the reader reads", "not granted", "after the revocation"]
+    assert said[0] == "the reader reads: soup, bread"
+
+
+async def test_flask_page(bench: Bench) -> None:
+    """The page signs with the secret as it is now, and shows nothing of an error."""
+    _, _, put, serve = _commands(EXAMPLES / "flask_page.py")
+    assert serve[:3] == ["flask", "--app", "examples/flask_page.py"]
+    await bench.desk.log_in()
+    app = runpy.run_path(str(EXAMPLES / "flask_page.py"))["app"]
+    page = app.test_client()
+    refused = await asyncio.to_thread(page.get, "/sign?text=hello")
+    assert (refused.status_code, refused.text) == (503, "try again later")
+    for value in ("first", "second"):
+        assert (await bench.desk.run(*put[1:], given=value)).status == 0
+        answer = await asyncio.to_thread(page.get, "/sign?text=hello")
+        assert answer.text == hmac.digest(value.encode(), b"hello", hashlib.sha256).hex()
+
+
+async def test_manifest_application(bench: Bench) -> None:
+    """The owner is shown what the application wants, grants it, and the application keeps notes."""
+    folder = EXAMPLES / "manifest"
+    *_, explain, _, grant, keep = _commands(folder / "notes.py")
+    explained = await bench.desk.run(*explain[1:3], str(folder / explain[3]))
+    assert explained.status == 0 and "Notes" in explained.out
+    await bench.desk.log_in()
+    did = (await bench.run(folder / "notes.py")).strip()
+    assert did.startswith("did:key:")
+    words = {"manifest.json": str(folder / "manifest.json"), "DID": did}
+    granted = await bench.desk.run(*(words.get(word, word) for word in grant[1:]), "--yes")
+    assert granted.status == 0, granted
+    assert keep[:3] == ["python", "notes.py", "grants.json"]
+    assert await bench.run(folder / "notes.py", "grants.json", "buy milk") == "buy milk\n"
+    assert await bench.run(folder / "notes.py", "grants.json", "call Ada") == "buy milk\ncall Ada\n"
+
+
+@asynccontextmanager
+async def _serving(folder: Path, url: str) -> AsyncIterator[str]:
+    """Run the backend's program as a process, until the block ends; yields its address."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-u", str(EXAMPLES / "backend.py")),
+        stdout=subprocess.PIPE,
+        cwd=folder,
+        env={**os.environ, "SEALSPACE_NODE": url, "PORT": "0", "PYTHONPATH": str(REPOSITORY)},
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(_WAIT_S):
+            line = (await process.stdout.readline()).decode()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert found, line
+        yield found[0]
+    finally:
+        process.terminate()
+        async with asyncio.timeout(_WAIT_S):
+            await process.communicate()
+
+
+def test_the_backend_has_fifteen_lines() -> None:
+    """Besides imports, settings and docstrings."""
+    (body,) = re.findall(r"^async def main.*?(?=^if __name__)", (EXAMPLES / "backend.py").read_text(), re.M | re.S)
+    assert 15 >= sum(bool(line.strip()) and '"""' not in line for line in body.splitlines())
+
+
+async def test_backend(tmp_path: Path) -> None:
+    """It shows its evidence, is granted the secret for the code that it proves, and works with it."""
+    platform = SimulatedPlatform.from_seed(b"the platform of the examples")
+    platform.save(tmp_path / "tee")
+    inspector = Inspector(CollateralFolder(tmp_path / "collateral"), root=parse_trust_root(platform.root_der))
+    async with embedded_node(believing(tmp_path, platform)) as node, Client(node.url) as owner:
+        await owner.sign_in(new_wallet())
+        await owner.secrets().put("API_KEY", VALUE)
+        async with _serving(tmp_path, node.url) as url, aiohttp.ClientSession() as session:
+            seen = await owner.backends.look(url, inspector)
+            await hand_over(url, await owner.backends.grant(seen))
+            async with session.get(f"{url}/work", params={"owner": owner.session.owner}) as answer:
+                assert (answer.status, await answer.text()) == (200, "worked with a key of 16 characters\n")
+
+
+async def test_workflow(bench: Bench, tmp_path: Path) -> None:
+    """Its `run:` lines, one after the other as a runner runs them: the program gets the value, the log does not."""
+    workflow = (EXAMPLES / "workflow.yml").read_text("utf-8")
+    assert "\npermissions: {}\n" in workflow and "write" not in workflow
+    assert re.findall(r"uses: (?![\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d)", workflow) == []
+    steps = re.findall(r"^( *)(?:- )?run: (?:\|\n((?:\1  .*\n)+)|(.*)\n)", workflow, re.MULTILINE)
+    install, sign_in, deploy, sign_out = [block or line for _, block, line in steps]
+    assert install == "pip install sealspace"
+    assert (await bench.desk.run("login", bench.desk.node, "--new", home=tmp_path / "ci")).status == 0
+    assert (await bench.desk.run("secret", "put", "API_KEY", given=VALUE, home=tmp_path / "ci")).status == 0
+    program = tmp_path / "deploy.sh"
+    program.write_text(
+        '#!/bin/sh\nprintf %s "$API_KEY" > deployed\necho "deployed with $API_KEY, ${WALLET-no wallet}"\n'
+    )
+    program.chmod(0o755)
+    # Installed here already. What a step leaves in the file GITHUB_ENV is in the environment of those after it.
+    script = f"(\n{install}\n)\n(\n{sign_in}\n)\n. ./variables\nunset WALLET\n(\n{deploy}\n)\n(\n{sign_out}\n)\n"
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {"HOME": str(tmp_path), "PATH": path, "SEALSPACE_NODE": bench.desk.node}
+    runner = {"RUNNER_TEMP": str(tmp_path), "GITHUB_ENV": "variables", "PIP_NO_INDEX": "1"}
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-e", "-a", "-o", "pipefail", "-c", script),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=tmp_path,
+        env={**environment, **runner, "WALLET": (tmp_path / "ci" / "wallet.key").read_text()},
+    )
+    async with asyncio.timeout(_WAIT_S):
+        printed = (await process.communicate())[0].decode()
+    assert process.returncode == 0, printed
+    assert "deployed with ***, no wallet" in printed and VALUE not in printed
+    assert (tmp_path / "deployed").read_text() == VALUE
+    left = {file.name for file in (tmp_path / "sealspace").iterdir()}
+    assert not left & {"wallet.key", "session.json"}
