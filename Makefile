@@ -34,7 +34,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help demo test test-postgresql check pages fmt wheel test-wheel bench soak fuzz lock clean
+.PHONY: help demo test test-postgresql check pages fmt wheel test-wheel bench soak test-image fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -88,6 +88,10 @@ bench: $(VENV)/.installed ## CPU time per request, of a node that it starts on l
 
 soak: $(VENV)/.installed ## kill the node under load, many times, and look for a lost write; the largest values; thousands of races
 	@$(BIN)/pytest -q -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak/soak_*.py
+
+test-image: $(VENV)/.installed ## play the Containerfile in clean Debian roots, and run its node there (root, mmdebstrap, bubblewrap)
+	@command -v mmdebstrap >/dev/null && command -v bwrap >/dev/null || { echo "test-image needs mmdebstrap and bubblewrap; run: apt-get install mmdebstrap bubblewrap" >&2; exit 1; }
+	@$(BIN)/pytest -q -s -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak/clean_root.py
 
 fuzz: $(VENV)/.installed ## throw bytes at every parser for some minutes
 	@FUZZ_EXAMPLES=20000 $(BIN)/pytest -q -k fuzz

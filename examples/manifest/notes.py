@@ -1,12 +1,14 @@
 """An application that states in a manifest what it needs: notes, kept in the space of whoever uses it.
 
-sealspace serve --data ./data                            # in another terminal
-sealspace login http://127.0.0.1:8000 --new
-cd examples/manifest
-sealspace manifest explain manifest.json                 # what it asks for, in plain words
-python notes.py                                          # prints the application's DID
-sealspace manifest grant manifest.json --to DID --out grants.json
-python notes.py grants.json "buy milk"                   # keeps a note, and lists all
+    sealspace serve --data ./data                            # in another terminal
+    sealspace login http://127.0.0.1:8000 --new
+    cd examples/manifest
+    sealspace manifest explain manifest.json                 # what it asks for, in plain words
+    python notes.py                                          # prints the application's DID
+    sealspace manifest grant manifest.json --to DID --out grants.json
+    python notes.py grants.json "buy milk"                   # keeps a note, and lists all
+
+The application's key stays in notes.session; the owner ends it with `sealspace grant revoke`.
 """
 
 import os

@@ -15,7 +15,7 @@ from node.config.loading import load_config
 UNIT = REPOSITORY / "examples" / "deploy" / "sealspace.service"
 ANALYSE = shutil.which("systemd-analyze")
 pytestmark = pytest.mark.skipif(ANALYSE is None, reason="systemd-analyze is not installed")
-MOST_EXPOSURE = 2.5  # of 10; a unit without a sandbox has 9.6
+MOST_EXPOSURE = 2.0  # of 10; a unit without a sandbox has 9.6
 
 
 def _analysed(unit: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -42,11 +42,13 @@ def test_systemd_accepts_the_unit(unit: Path) -> None:
     assert "ProtectHomes" in _analysed(unit, "verify", "--man=no").stderr
 
 
-def test_the_unit_is_sandboxed(unit: Path) -> None:
-    """systemd's own measure of what a service could reach stays low."""
+def test_the_unit_is_sandboxed(unit: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """systemd's own measure of what a service could reach stays low, even if its user were root."""
     found = _analysed(unit, "security", "--offline=true", "--no-pager")
     exposure = re.search(r"exposure level for \S+: ([0-9.]+)", found.stdout)
     assert exposure is not None, found.stderr
+    with capsys.disabled():
+        print(f"\nexposure of sealspace.service: {exposure[1]} of 10")
     assert 0 < float(exposure[1]) <= MOST_EXPOSURE
 
 

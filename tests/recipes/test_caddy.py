@@ -1,0 +1,229 @@
+"""The Caddyfile of `examples/deploy`, played: Caddy, and a node on PostgreSQL with the settings of the compose file."""
+
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPSConnection
+from pathlib import Path
+
+import pytest
+import yaml
+from postgres_server import needs_postgres, postgres_server
+from running_node import running_node
+from tests_support import REPOSITORY
+
+from node.config.tree import Http
+
+DEPLOY = REPOSITORY / "examples" / "deploy"
+CADDY, CURL = shutil.which("caddy"), shutil.which("curl")
+LARGE_BYTES = 20 << 20
+REFUSALS = 5
+_WAIT_S = 60
+pytestmark = pytest.mark.skipif(CADDY is None, reason="caddy is not installed")
+
+PROGRAM = f"""
+import asyncio, hashlib, sys
+from sealspace import Client, new_wallet
+
+def pieces():
+    for number in range({LARGE_BYTES >> 20}):
+        yield bytes([number]) * (1 << 20)
+
+async def main():
+    async with Client(sys.argv[1]) as client:
+        await client.sign_in(new_wallet())
+        values = client.kv()
+        await values.put("greeting", "hello")
+        await values.upload("large", pieces())
+        streamed, size = hashlib.sha256(), 0
+        async for piece in values.stream("large"):
+            streamed.update(piece)
+            size += len(piece)
+        assert streamed.digest() == hashlib.sha256(b"".join(pieces())).digest()
+        await client.secrets().put("API_KEY", "open sesame")
+        print((await values.get("greeting")).body.decode(), size, await client.secrets().get("API_KEY"))
+
+asyncio.run(main())
+"""
+
+
+@dataclass(frozen=True)
+class Front:
+    """A running Caddy.
+
+    Attributes:
+        url: where clients reach the node.
+        node: where Caddy does.
+        root: the certificate that its own end at.
+        health: of its health check.
+    """
+
+    url: str
+    node: str
+    root: Path
+    health: str
+
+    def curl(self, *arguments: str, client: str = "127.0.0.1") -> list[str]:
+        """Call paths from a client's address; return for each the status and the version of HTTP."""
+        told = ["--silent", "--cacert", str(self.root), "--interface", client, "--max-time", str(_WAIT_S)]
+        shown = ["--write-out", "%{http_code} %{http_version}\n", "--output", os.devnull]
+        called = [part for path in arguments if path.startswith("/") for part in (f"{self.url}{path}", *shown[2:])]
+        rest = [one for one in arguments if not one.startswith("/")]
+        ran = subprocess.run(
+            [str(CURL), *told, *shown[:2], *rest, *called], capture_output=True, text=True, timeout=_WAIT_S, check=False
+        )
+        return ran.stdout.splitlines()
+
+
+def _free_ports(count: int) -> list[int]:
+    opened = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in opened]
+    for one in opened:
+        one.close()
+    return ports
+
+
+@contextmanager
+def _caddy(folder: Path, node: str) -> Iterator[Front]:
+    """Run Caddy with the Caddyfile, on loopback alone."""
+    text = (DEPLOY / "Caddyfile").read_text("utf-8")
+    assert text.count("\tadmin off\n") == 1
+    file = folder / "Caddyfile"
+    file.write_text(text.replace("\tadmin off\n", "\tadmin off\n\tdefault_bind 127.0.0.1\n"))
+    http, https, health = _free_ports(3)
+    variables = {
+        **{name: value for name, value in os.environ.items() if name == "PATH"},
+        "XDG_DATA_HOME": str(folder / "share"),
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "HOME": str(folder),
+        "SEALSPACE_NODE": node.removeprefix("http://"),
+        "SEALSPACE_HTTP_PORT": str(http),
+        "SEALSPACE_HTTPS_PORT": str(https),
+        "SEALSPACE_HEALTH_PORT": str(health),
+    }
+    command = [str(CADDY), "run", "--config", str(file), "--adapter", "caddyfile"]
+    process = subprocess.Popen(command, env=variables, cwd=folder, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    lines: list[str] = []
+    ready = threading.Event()
+
+    def read() -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            lines.append(line)
+            if "certificate obtained successfully" in line:
+                ready.set()
+        ready.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        assert ready.wait(_WAIT_S) and process.poll() is None, lines
+        root = folder / "share" / "caddy" / "pki" / "authorities" / "local" / "root.crt"
+        yield Front(f"https://localhost:{https}", node, root, f"http://127.0.0.1:{health}/")
+    finally:
+        process.terminate()
+        process.wait(_WAIT_S)
+        reader.join(_WAIT_S)
+        process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """Caddy, and a node behind it with the settings of the compose file, addresses and files apart."""
+    folder = tmp_path_factory.mktemp("deployed")
+    me = str(os.getuid())
+    made = {**os.environ, "NODE_USER": me, "DATABASE_USER": me}
+    subprocess.run(["sh", str(DEPLOY / "new-secrets.sh")], cwd=folder, env=made, check=True, timeout=_WAIT_S)
+    stated = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))["services"]["node"]["environment"]
+    settings = {name: value.replace("/run/secrets", str(folder / "secrets")) for name, value in stated.items()}
+    settings |= {"SEALSPACE_HTTP__HOST": "127.0.0.1", "SEALSPACE_HTTP__TRUSTED_PROXIES": "127.0.0.1"}
+    settings |= {"SEALSPACE_STORE__URL": postgres_server().new_database()}
+    settings |= {"SEALSPACE_LIMITS__UNAUTHENTICATED_PER_MINUTE": str(REFUSALS)}
+    arguments = ("--store", settings["SEALSPACE_STORE__URL"])
+    with (
+        running_node(folder, *arguments, workers=1, environment=settings) as node,
+        _caddy(folder, node.url) as caddy,
+    ):
+        yield caddy
+
+
+def test_the_caddyfile_is_valid(tmp_path: Path) -> None:
+    """Caddy takes it as it stands, and refuses it with a misspelt word."""
+    text = (DEPLOY / "Caddyfile").read_text("utf-8")
+    for written, expected in ((text, 0), (text.replace("request_body", "request_bodies"), 1)):
+        file = tmp_path / "Caddyfile"
+        file.write_text(written)
+        checked = [str(CADDY), "validate", "--config", str(file), "--adapter", "caddyfile"]
+        variables = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+        ran = subprocess.run(checked, env=variables, capture_output=True, text=True, timeout=_WAIT_S, check=False)
+        assert ran.returncode == expected, ran.stderr
+
+
+def test_its_bounds_are_those_of_the_node() -> None:
+    """What the node takes passes, what it would refuse may end at Caddy, and idle connections end there first."""
+    text, http = (DEPLOY / "Caddyfile").read_text("utf-8"), Http()
+    assert http.max_body_bytes == 1_000_000_000 and "max_size 1GB" in text
+    assert http.max_header_line_bytes + (64 << 10) < 512_000 and "max_header_size 512KB" in text
+    assert "read_header 30s" in text and http.head_s == 30
+    assert "keepalive 60s" in text and http.keep_alive_s > 60
+
+
+@pytest.mark.slow
+@needs_postgres()
+@pytest.mark.skipif(CURL is None, reason="curl is not installed")
+class TestPlayed:
+    """A node, PostgreSQL and Caddy."""
+
+    def test_the_sdk_works_through_it(self, front: Front) -> None:
+        """Values, a large one in pieces, and a secret."""
+        variables = {**os.environ, "SSL_CERT_FILE": str(front.root)}
+        command = [sys.executable, "-c", PROGRAM, front.url]
+        ran = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=_WAIT_S, check=False)
+        assert (ran.returncode, ran.stdout) == (0, f"hello {LARGE_BYTES} open sesame\n"), ran.stderr
+
+    def test_clients_are_counted_apart(self, front: Front) -> None:
+        """One client's refusals end at a limit that another does not share, whatever address it claims."""
+        refused = ("--request", "POST", "--header", "Authorization: none")
+        calls = ("/invoke",) * (REFUSALS + 2)
+        claims = ("--header", "X-Forwarded-For: 192.0.2.9", "--header", "X-Real-IP: 192.0.2.9")
+        assert front.curl(*refused, *calls, client="127.0.0.2") == ["401 2"] * REFUSALS + ["429 2"] * 2
+        assert front.curl(*refused, *claims, "/invoke", client="127.0.0.2") == ["429 2"]
+        assert front.curl(*refused, *claims, "/invoke", client="127.0.0.3") == ["401 2"]
+
+    def test_each_version_of_http(self, front: Front) -> None:
+        """HTTP/2 and HTTP/1.1 both reach the node, and so does a token of the greatest length."""
+        assert front.curl("/healthz") == ["200 2"]
+        assert front.curl("--http1.1", "/healthz") == ["200 1.1"]
+        long = front.root.parent / "header"
+        long.write_text(f"Authorization: {'x' * (60 << 10)}\n")  # in HTTP/2 curl sends no more
+        assert front.curl("--header", f"@{long}", "--request", "POST", "/invoke", client="127.0.0.4") == ["401 2"]
+        trusted = ssl.create_default_context(cafile=str(front.root))
+        connection = HTTPSConnection(front.url.removeprefix("https://"), context=trusted, timeout=_WAIT_S)
+        with closing(connection):
+            connection.request("POST", "/invoke", headers={"Authorization": "x" * Http().max_header_line_bytes})
+            assert connection.getresponse().status == 401
+
+    def test_what_ends_at_caddy(self, front: Front) -> None:
+        """The operator's routes in each spelling, and a body that the node would not take."""
+        paths = ("/admin", "/admin/usage", "/%61dmin/usage", "/ADMIN/usage", "//admin/usage", "/info/../admin/usage")
+        assert front.curl("--path-as-is", *paths) == ["404 2"] * len(paths)
+        assert (
+            subprocess.run([str(CURL), "--silent", "--fail", front.health], timeout=_WAIT_S, check=False).returncode
+            == 0
+        )
+
+    def test_headers(self, front: Front) -> None:
+        """Browsers are told to stay with TLS, and nothing names the software in front."""
+        told = ["--silent", "--cacert", str(front.root), "--dump-header", "-", "--output", os.devnull]
+        ran = subprocess.run([str(CURL), *told, f"{front.url}/info"], capture_output=True, text=True, timeout=_WAIT_S)
+        names = {line.partition(":")[0].lower(): line for line in ran.stdout.splitlines()}
+        assert "max-age=" in names["strict-transport-security"]
+        assert "caddy" not in ran.stdout.lower() and "content-encoding" not in names

@@ -1,0 +1,161 @@
+"""What `examples/deploy` has for containers, checked as far as a machine without containers allows.
+
+`docker compose config` and a build are not run here: `make test-image` plays the Containerfile in clean roots, by hand.
+"""
+
+import fnmatch
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from containerfile import Instruction, read_containerfile
+from tests_support import PACKAGES, REPOSITORY
+
+from node.config.loading import load_config
+
+DEPLOY = REPOSITORY / "examples" / "deploy"
+CONTAINERFILE = read_containerfile(DEPLOY / "Containerfile")
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
+SERVICES: dict[str, Any] = COMPOSE["services"]
+
+
+def _all(word: str, stage: int | None = None) -> list[Instruction]:
+    return [one for one in CONTAINERFILE if one.word == word and stage in (None, one.stage)]
+
+
+LAST = CONTAINERFILE[-1].stage
+
+
+def test_what_the_image_is_made_of_exists() -> None:
+    """Everything that is copied is in the repository and is sent to the build, or comes from an earlier stage."""
+    sent = [line for line in (REPOSITORY / ".containerignore").read_text().splitlines() if line.startswith("!")]
+    stages = {one.words[-1]: one.stage for one in _all("FROM") if " AS " in one.text}
+    copied = []
+    for one in _all("COPY"):
+        *sources, _ = one.words
+        if "from" in one.options:
+            assert stages[one.options["from"]] < one.stage
+            continue
+        copied += sources
+        assert one.stage < LAST, "the image itself gets what was built, no source"
+        for source in sources:
+            assert (REPOSITORY / source).exists()
+            assert any(fnmatch.fnmatch(source, line[1:]) for line in sent), source
+    assert set(PACKAGES) < set(copied)
+    assert {line[1:] for line in sent} == set(copied)
+    assert _all("ADD") == []
+
+
+def test_steps_are_those_of_the_script() -> None:
+    """What is run in a stage is a script that the stage has, and a shell reads it."""
+    runs = [one.words for one in _all("RUN") if one.stage < LAST]
+    assert [words[0] for words in runs] == ["sh", "sh"]
+    for words, one in zip(runs, _all("RUN"), strict=False):
+        targets = [copy.words[-1] for copy in _all("COPY", one.stage) if "examples/deploy/install.sh" in copy.words]
+        assert [f"{target}install.sh" for target in targets] == [words[1]]
+    for script in DEPLOY.glob("*.sh"):
+        subprocess.run(["sh", "-n", str(script)], check=True, timeout=60)
+    steps = re.findall(r"^(\w+)\)$", (DEPLOY / "install.sh").read_text(), re.MULTILINE)
+    assert [words[2] for words in runs] == steps
+    assert "--require-hashes" in (DEPLOY / "install.sh").read_text()
+
+
+def test_the_base_is_an_argument() -> None:
+    """Every stage is of the one base, which a build names with its digest; none is invented here."""
+    arguments = {name: value for one in _all("ARG") for name, value in one.pairs.items()}
+    assert arguments["DIGEST"] == "" and arguments["BASE"]
+    assert {one.words[0] for one in _all("FROM")} == {"${BASE}${DIGEST:+@${DIGEST}}"}
+
+
+def test_the_image_runs_without_rights() -> None:
+    """It has a numeric user, commands without a shell, one place for data, a health check, and no secret."""
+    (user,) = _all("USER", LAST)
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", user.text)
+    for word in ("ENTRYPOINT", "CMD", "HEALTHCHECK", "VOLUME"):
+        (one,) = _all(word, LAST)
+        assert one.command, one
+    (variables,) = (one.pairs for one in _all("ENV", LAST))
+    assert _all("VOLUME", LAST)[0].command == [variables["SEALSPACE_STORE__DATA"]]
+    assert _all("STOPSIGNAL", LAST)[0].text == "SIGTERM"
+    named = {name for one in CONTAINERFILE if one.word in ("ARG", "ENV", "LABEL") for name in one.pairs}
+    assert not [name for name in named if re.search("SECRET|PASSWORD|TOKEN|KEY", name.upper())]
+
+
+def test_services_are_confined() -> None:
+    """Each has a read-only root and no right but those named; only Caddy is published, apart from the database."""
+    for name, service in SERVICES.items():
+        assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "caddy" else [])
+        assert not service.get("privileged") and "network_mode" not in service
+        assert service["healthcheck"]["test"][0] == "CMD"
+    assert {name for name, service in SERVICES.items() if "ports" in service} == {"caddy"}
+    networks = {name: set(service["networks"]) for name, service in SERVICES.items()}
+    assert networks == {"caddy": {"outside", "front"}, "node": {"front", "back"}, "database": {"back"}}
+    assert {name for name, network in COMPOSE["networks"].items() if network.get("internal")} == {"front", "back"}
+    assert {one["condition"] for service in SERVICES.values() for one in service.get("depends_on", {}).values()} == {
+        "service_healthy"
+    }
+
+
+def test_what_services_refer_to_exists() -> None:
+    """Volumes, secrets, files, the image and the user that reads them."""
+    named = {mount.partition(":")[0] for service in SERVICES.values() for mount in service["volumes"]}
+    assert named - {"./Caddyfile"} == set(COMPOSE["volumes"])
+    assert {secret for service in SERVICES.values() for secret in service.get("secrets", [])} == set(COMPOSE["secrets"])
+    build = SERVICES["node"]["build"]
+    assert (DEPLOY / build["context"] / build["dockerfile"]).samefile(DEPLOY / "Containerfile")
+    assert (DEPLOY / build["context"]).samefile(REPOSITORY)
+    assert set(build["args"]) <= {name for one in _all("ARG") for name in one.pairs}
+    assert SERVICES["node"]["healthcheck"]["test"][1:] == _all("HEALTHCHECK")[0].command
+    mounts = dict(mount.split(":")[:2] for mount in SERVICES["node"]["volumes"])
+    assert [*mounts.values()] == _all("VOLUME", LAST)[0].command
+
+
+def test_no_secret_is_in_the_environment() -> None:
+    """Secrets come as files; a variable names a file at most."""
+    for service in SERVICES.values():
+        for name, value in service["environment"].items():
+            if re.search("SECRET|PASS|TOKEN|KEY", name):
+                assert value.startswith("/run/secrets/") and value.removeprefix("/run/secrets/") in service["secrets"]
+    assert "@" not in re.sub(r"//\w+@", "", SERVICES["node"]["environment"]["SEALSPACE_STORE__URL"])
+
+
+def test_the_node_believes_caddy_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The settings are ones that a node starts with; the proxy that it trusts is Caddy's address."""
+    for name, value in SERVICES["node"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    config = load_config(flags={"store.data": str(tmp_path)})
+    caddy, node = (SERVICES[name]["networks"]["front"]["ipv4_address"] for name in ("caddy", "node"))
+    assert config.http.trusted_proxies == (caddy,) and caddy != node
+    assert config.http.host == "0.0.0.0"
+    assert SERVICES["caddy"]["environment"]["SEALSPACE_NODE"] == f"node:{config.http.port}"
+    assert int(SERVICES["node"]["stop_grace_period"].removesuffix("s")) > config.http.drain_s + 2
+
+
+def test_secrets_are_made_once(tmp_path: Path) -> None:
+    """Each is readable by one user; the database's password is the node's, and a second run changes nothing."""
+    me = str(os.getuid())
+    command = ["sh", str(DEPLOY / "new-secrets.sh")]
+    variables = {**os.environ, "NODE_USER": me, "DATABASE_USER": me}
+    subprocess.run(command, cwd=tmp_path, env=variables, check=True, timeout=60)
+    made = {path.name: path.read_bytes() for path in (tmp_path / "secrets").iterdir()}
+    assert set(made) == set(COMPOSE["secrets"])
+    for name in made:
+        assert COMPOSE["secrets"][name] == {"file": f"./secrets/{name}"}
+        assert (tmp_path / "secrets" / name).stat().st_mode & 0o777 == 0o400
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+    password = made["database_password"].decode()
+    assert len(made["root_secret"]) == 32 and re.fullmatch("[0-9a-f]{64}", password)
+    address = re.fullmatch(r"postgresql://(\w+)@(\w+)/(\w+)", SERVICES["node"]["environment"]["SEALSPACE_STORE__URL"])
+    assert address is not None
+    user, host, database = address.groups()
+    assert made["database_pgpass"].decode() == f"{host}:5432:{database}:{user}:{password}\n"
+    assert host in SERVICES and SERVICES[host]["environment"]["POSTGRES_USER"] == user
+    again = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, timeout=60, check=False)
+    assert again.returncode != 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "secrets").iterdir()} == made
