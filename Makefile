@@ -89,8 +89,8 @@ bench: $(VENV)/.installed ## CPU time per request, of a node that it starts on l
 soak: $(VENV)/.installed ## kill the node under load, many times, and look for a lost write; the largest values; thousands of races
 	@$(BIN)/pytest -q -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak/soak_*.py
 
-test-image: $(VENV)/.installed ## play the Containerfile in clean Debian roots, and run its node there (root, mmdebstrap, bubblewrap)
-	@command -v mmdebstrap >/dev/null && command -v bwrap >/dev/null || { echo "test-image needs mmdebstrap and bubblewrap; run: apt-get install mmdebstrap bubblewrap" >&2; exit 1; }
+test-image: $(VENV)/.installed ## build the Containerfile on a clean Debian root, and run its node (as root)
+	@for tool in mmdebstrap buildah bwrap; do command -v $$tool >/dev/null || { echo "test-image needs $$tool; run: apt-get install --no-install-recommends mmdebstrap buildah bubblewrap" >&2; exit 1; }; done
 	@$(BIN)/pytest -q -s -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak/clean_root.py
 
 fuzz: $(VENV)/.installed ## throw bytes at every parser for some minutes

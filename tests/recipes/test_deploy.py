@@ -1,11 +1,13 @@
-"""What `examples/deploy` has for containers, checked as far as a machine without containers allows.
+"""What `examples/deploy` has for containers, as far as a machine without an engine can check it.
 
-`docker compose config` and a build are not run here: `make test-image` plays the Containerfile in clean roots, by hand.
+The image is built and run by hand: `make test-image`. No service is started as the compose file has it; `test_caddy.py`
+runs Caddy and a node with its settings.
 """
 
 import fnmatch
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ def _all(word: str, stage: int | None = None) -> list[Instruction]:
 
 
 LAST = CONTAINERFILE[-1].stage
+COMPOSER = shutil.which("docker-compose")
 
 
 def test_what_the_image_is_made_of_exists() -> None:
@@ -83,6 +86,25 @@ def test_the_image_runs_without_rights() -> None:
     assert _all("STOPSIGNAL", LAST)[0].text == "SIGTERM"
     named = {name for one in CONTAINERFILE if one.word in ("ARG", "ENV", "LABEL") for name in one.pairs}
     assert not [name for name in named if re.search("SECRET|PASSWORD|TOKEN|KEY", name.upper())]
+
+
+@pytest.mark.skipif(COMPOSER is None, reason="docker-compose is not installed")
+def test_compose_takes_the_file(tmp_path: Path) -> None:
+    """It follows the schema, and what is set outside reaches the services."""
+    # Version 1, which Debian has, does not know the project's name.
+    text = (DEPLOY / "compose.yaml").read_text("utf-8").replace("name: sealspace\n", "", 1)
+    (tmp_path / "compose.yaml").write_text(text)
+    settings = {"SEALSPACE_SITE": "node.example", "PYTHON_DIGEST": "sha256:ab", "CADDY_IMAGE": "caddy@sha256:cd"}
+    command = [str(COMPOSER), "--file", "compose.yaml", "config"]
+    environment = {"PATH": os.environ["PATH"], **settings}
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    services = yaml.safe_load(ran.stdout)["services"]
+    assert services["caddy"]["environment"]["SEALSPACE_SITE"] == "node.example"
+    assert services["caddy"]["image"] == "caddy@sha256:cd"
+    assert services["node"]["build"]["args"] == {"DIGEST": "sha256:ab"}
 
 
 def test_services_are_confined() -> None:
