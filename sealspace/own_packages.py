@@ -46,7 +46,7 @@ def hidden_by(*names: str) -> Clash | None:
     """
     for name in names:
         loaded = sys.modules.get(name)
-        spec = PathFinder.find_spec(name) if loaded is None else loaded.__spec__
+        spec = PathFinder.find_spec(name) if loaded is None else getattr(loaded, "__spec__", None)
         if spec is None or not spec.has_location or spec.origin is None:
             continue
         ours = f"{_BESIDE}{os.sep}{name}"
@@ -88,5 +88,4 @@ def claimed_by(owners: Mapping[str, Sequence[str]] | None = None) -> Clash | Non
 
 def is_command_line() -> bool:
     """Whether this process was started as `sealspace` or `python -m node`, which report a clash by themselves."""
-    started: str = getattr(sys, "argv", [""])[0]
-    return started.endswith(_PROGRAMS)
+    return any(started.endswith(_PROGRAMS) for started in sys.argv[:1])

@@ -63,12 +63,14 @@ class Front:
         node: where Caddy does.
         root: the certificate that its own end at.
         health: of its health check.
+        log: what it writes.
     """
 
     url: str
     node: str
     root: Path
     health: str
+    log: Path
 
     def curl(self, *arguments: str, client: str = "127.0.0.1") -> list[str]:
         """Call paths from a client's address; return for each the status and the version of HTTP."""
@@ -115,7 +117,7 @@ def _caddy(folder: Path, node: str) -> Iterator[Front]:
     try:
         until(lambda: process.poll() is not None or _is_served(root, https))
         assert process.poll() is None, (folder / "caddy.log").read_text()
-        yield Front(f"https://localhost:{https}", node, root, f"http://127.0.0.1:{health}/")
+        yield Front(f"https://localhost:{https}", node, root, f"http://127.0.0.1:{health}/", folder / "caddy.log")
     finally:
         process.terminate()
         process.wait(_WAIT_S)
@@ -191,6 +193,17 @@ def test_its_bounds_are_those_of_the_node() -> None:
     assert http.max_header_line_bytes + (64 << 10) < 512_000 and "max_header_size 512KB" in text
     assert "read_header 30s" in text and http.head_s == 30
     assert "keepalive 60s" in text and http.keep_alive_s > 60
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CURL is None, reason="curl is not installed")
+def test_errors_name_no_request(tmp_path: Path) -> None:
+    """Where the node does not answer, the log says so, and holds neither the token nor the address of the request."""
+    with _caddy(tmp_path, "http://127.0.0.1:1") as front:
+        assert front.curl("--header", "Authorization: canary-1", "/signed/canary-2?q=canary-3") == ["502 2"]
+    log = front.log.read_text()
+    assert "connection refused" in log
+    assert "canary" not in log
 
 
 @pytest.mark.slow
