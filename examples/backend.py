@@ -6,7 +6,7 @@
     sealspace login http://127.0.0.1:8000 --new --trust-root tee/root-ca.pem --collateral tee/collateral
     sealspace secret put API_KEY
     sealspace backend grant http://127.0.0.1:8080
-    curl "http://127.0.0.1:8080/work?owner=$(sealspace whoami --json | jq -r .owner)"
+    curl 'http://127.0.0.1:8080/work?owner=DID'    # the owner's, which `sealspace whoami` prints
 
 Inside a TDX guest `agent = DstackSource.find()` takes the place of the simulation; nothing else changes.
 """

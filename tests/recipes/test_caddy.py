@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import pytest
 import yaml
+from patience import PATIENCE_S
 from postgres_server import needs_postgres, postgres_server
 from running_node import running_node, until
 from tests_support import REPOSITORY
@@ -25,7 +26,6 @@ DEPLOY = REPOSITORY / "examples" / "deploy"
 CADDY, CURL = shutil.which("caddy"), shutil.which("curl")
 LARGE_BYTES = 20 << 20
 REFUSALS = 5
-_WAIT_S = 60
 pytestmark = pytest.mark.skipif(CADDY is None, reason="caddy is not installed")
 
 PROGRAM = f"""
@@ -74,12 +74,16 @@ class Front:
 
     def curl(self, *arguments: str, client: str = "127.0.0.1") -> list[str]:
         """Call paths from a client's address; return for each the status and the version of HTTP."""
-        told = ["--silent", "--cacert", str(self.root), "--interface", client, "--max-time", str(_WAIT_S)]
+        told = ["--silent", "--cacert", str(self.root), "--interface", client, "--max-time", str(PATIENCE_S)]
         shown = ["--write-out", "%{http_code} %{http_version}\n", "--output", os.devnull]
         called = [part for path in arguments if path.startswith("/") for part in (f"{self.url}{path}", *shown[2:])]
         rest = [one for one in arguments if not one.startswith("/")]
         ran = subprocess.run(
-            [str(CURL), *told, *shown[:2], *rest, *called], capture_output=True, text=True, timeout=_WAIT_S, check=False
+            [str(CURL), *told, *shown[:2], *rest, *called],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
         )
         return ran.stdout.splitlines()
 
@@ -120,7 +124,7 @@ def _caddy(folder: Path, node: str) -> Iterator[Front]:
         yield Front(f"https://localhost:{https}", node, root, f"http://127.0.0.1:{health}/", folder / "caddy.log")
     finally:
         process.terminate()
-        process.wait(_WAIT_S)
+        process.wait(PATIENCE_S)
 
 
 def _is_served(root: Path, port: int) -> bool:
@@ -160,7 +164,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     folder = tmp_path_factory.mktemp("deployed")
     me = str(os.getuid())
     made = {**os.environ, "NODE_USER": me, "DATABASE_USER": me}
-    subprocess.run(["sh", str(DEPLOY / "new-secrets.sh")], cwd=folder, env=made, check=True, timeout=_WAIT_S)
+    subprocess.run(["sh", str(DEPLOY / "new-secrets.sh")], cwd=folder, env=made, check=True, timeout=PATIENCE_S)
     stated = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))["services"]["node"]["environment"]
     settings = {name: value.replace("/run/secrets", str(folder / "secrets")) for name, value in stated.items()}
     settings |= {"SEALSPACE_HTTP__HOST": "127.0.0.1", "SEALSPACE_HTTP__TRUSTED_PROXIES": "127.0.0.1"}
@@ -182,7 +186,7 @@ def test_the_caddyfile_is_valid(tmp_path: Path) -> None:
         file.write_text(written)
         checked = [str(CADDY), "validate", "--config", str(file), "--adapter", "caddyfile"]
         variables = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
-        ran = subprocess.run(checked, env=variables, capture_output=True, text=True, timeout=_WAIT_S, check=False)
+        ran = subprocess.run(checked, env=variables, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         assert ran.returncode == expected, ran.stderr
 
 
@@ -217,7 +221,7 @@ class TestPlayed:
         """Values, a large one in pieces, and a secret."""
         variables = {**os.environ, "SSL_CERT_FILE": str(front.root)}
         command = [sys.executable, "-c", PROGRAM, front.url]
-        ran = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=_WAIT_S, check=False)
+        ran = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         assert (ran.returncode, ran.stdout) == (0, f"hello {LARGE_BYTES} open sesame\n"), ran.stderr
 
     def test_clients_are_counted_apart(self, front: Front) -> None:
@@ -236,7 +240,7 @@ class TestPlayed:
         long.write_text(f"Authorization: {'x' * (60 << 10)}\n")  # in HTTP/2 curl sends no more
         assert front.curl("--header", f"@{long}", "--request", "POST", "/invoke", client="127.0.0.4") == ["401 2"]
         trusted = ssl.create_default_context(cafile=str(front.root))
-        connection = HTTPSConnection(front.url.removeprefix("https://"), context=trusted, timeout=_WAIT_S)
+        connection = HTTPSConnection(front.url.removeprefix("https://"), context=trusted, timeout=PATIENCE_S)
         with closing(connection):
             connection.request("POST", "/invoke", headers={"Authorization": "x" * Http().max_header_line_bytes})
             assert connection.getresponse().status == 401
@@ -246,14 +250,16 @@ class TestPlayed:
         paths = ("/admin", "/admin/usage", "/%61dmin/usage", "/ADMIN/usage", "//admin/usage", "/info/../admin/usage")
         assert front.curl("--path-as-is", *paths) == ["404 2"] * len(paths)
         assert (
-            subprocess.run([str(CURL), "--silent", "--fail", front.health], timeout=_WAIT_S, check=False).returncode
+            subprocess.run([str(CURL), "--silent", "--fail", front.health], timeout=PATIENCE_S, check=False).returncode
             == 0
         )
 
     def test_headers(self, front: Front) -> None:
         """Browsers are told to stay with TLS, and nothing names the software in front."""
         told = ["--silent", "--cacert", str(front.root), "--dump-header", "-", "--output", os.devnull]
-        ran = subprocess.run([str(CURL), *told, f"{front.url}/info"], capture_output=True, text=True, timeout=_WAIT_S)
+        ran = subprocess.run(
+            [str(CURL), *told, f"{front.url}/info"], capture_output=True, text=True, timeout=PATIENCE_S
+        )
         names = {line.partition(":")[0].lower(): line for line in ran.stdout.splitlines()}
         assert "max-age=" in names["strict-transport-security"]
         assert "caddy" not in ran.stdout.lower() and "content-encoding" not in names

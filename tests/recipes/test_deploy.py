@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from containerfile import Instruction, read_containerfile
+from patience import PATIENCE_S
 from tests_support import PACKAGES, REPOSITORY
 
 from node.config.loading import load_config
@@ -61,7 +62,7 @@ def test_steps_are_those_of_the_script() -> None:
         targets = [copy.words[-1] for copy in _all("COPY", one.stage) if "examples/deploy/install.sh" in copy.words]
         assert [f"{target}install.sh" for target in targets] == [words[1]]
     for script in DEPLOY.glob("*.sh"):
-        subprocess.run(["sh", "-n", str(script)], check=True, timeout=60)
+        subprocess.run(["sh", "-n", str(script)], check=True, timeout=PATIENCE_S)
     steps = re.findall(r"^(\w+)\)$", (DEPLOY / "install.sh").read_text(), re.MULTILINE)
     assert [words[2] for words in runs] == steps
     assert "--require-hashes" in (DEPLOY / "install.sh").read_text()
@@ -98,7 +99,7 @@ def test_compose_takes_the_file(tmp_path: Path) -> None:
     command = [str(COMPOSER), "--file", "compose.yaml", "config"]
     environment = {"PATH": os.environ["PATH"], **settings}
     ran = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert ran.returncode == 0, ran.stderr
     services = yaml.safe_load(ran.stdout)["services"]
@@ -164,7 +165,7 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     me = str(os.getuid())
     command = ["sh", str(DEPLOY / "new-secrets.sh")]
     variables = {**os.environ, "NODE_USER": me, "DATABASE_USER": me}
-    subprocess.run(command, cwd=tmp_path, env=variables, check=True, timeout=60)
+    subprocess.run(command, cwd=tmp_path, env=variables, check=True, timeout=PATIENCE_S)
     made = {path.name: path.read_bytes() for path in (tmp_path / "secrets").iterdir()}
     assert set(made) == set(COMPOSE["secrets"])
     for name in made:
@@ -178,6 +179,6 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     user, host, database = address.groups()
     assert made["database_pgpass"].decode() == f"{host}:5432:{database}:{user}:{password}\n"
     assert host in SERVICES and SERVICES[host]["environment"]["POSTGRES_USER"] == user
-    again = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, timeout=60, check=False)
+    again = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, timeout=PATIENCE_S, check=False)
     assert again.returncode != 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "secrets").iterdir()} == made

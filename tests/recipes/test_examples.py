@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 from believing import believing
 from owner_desk import OwnerDesk, owner_desk
+from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
 from node.processes.embedded import embedded_node
@@ -29,7 +30,6 @@ from tee_backend.inspection import CollateralFolder, Inspector
 
 EXAMPLES = REPOSITORY / "examples"
 VALUE = "open-sesame-4711"
-_WAIT_S = 60
 
 
 def _commands(example: Path) -> list[list[str]]:
@@ -124,14 +124,14 @@ async def _serving(folder: Path, url: str) -> AsyncIterator[str]:
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(_WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             line = (await process.stdout.readline()).decode()
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert found, line
         yield found[0]
     finally:
         process.terminate()
-        async with asyncio.timeout(_WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             await process.communicate()
 
 
@@ -183,7 +183,7 @@ async def test_workflow(bench: Bench, tmp_path: Path) -> None:
         cwd=tmp_path,
         env={**environment, **runner, "WALLET": (tmp_path / "ci" / "wallet.key").read_text()},
     )
-    async with asyncio.timeout(_WAIT_S):
+    async with asyncio.timeout(PATIENCE_S):
         printed = (await process.communicate())[0].decode()
     assert process.returncode == 0, printed
     assert "deployed with ***, no wallet" in printed and VALUE not in printed

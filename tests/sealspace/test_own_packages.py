@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from tests_support import PACKAGES as TESTED
 from tests_support import REPOSITORY
 
@@ -133,7 +134,9 @@ def test_an_import_that_fails_for_another_reason_is_not_explained_away(
 
 def _run(*command: str, folder: Path, path: str = "") -> tuple[int, list[str]]:
     environment = {**os.environ, "PYTHONPATH": path}
-    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert ran.stdout == ""
     return ran.returncode, ran.stderr.splitlines()
 
