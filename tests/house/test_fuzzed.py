@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
 from tests_support import PACKAGES, REPOSITORY
 
 _READER = re.compile(r"^(?:parse|decode|restore|recover)_")
@@ -31,6 +32,7 @@ def _names(path: Path) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
+@pytest.mark.slow
 def test_every_reader_is_fuzzed() -> None:
     """A reader that no fuzz test uses is an exception with a reason, and an exception that is not needed fails."""
     fuzzed = {name for path in (REPOSITORY / "tests").rglob("test_*.py") for name in _names(path)}

@@ -93,6 +93,7 @@ def _typed(desk: OwnerDesk, *arguments: str, answers: Mapping[str, str]) -> tupl
         return person.end(), shown + person.seen.decode()
 
 
+@pytest.mark.slow
 async def test_a_person_types_a_value(desk: OwnerDesk) -> None:
     """It is asked for twice, shown never, and asked about once more where it replaces another; Ctrl-C ends it."""
     put = ("secret", "put", "API_KEY")

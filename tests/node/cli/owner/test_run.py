@@ -120,6 +120,7 @@ async def test_a_secret_of_bytes_is_handed_over_in_base64(owner: Owner) -> None:
     assert (ran.stdout, ran.returncode) == (b"***\n***", 0)
 
 
+@pytest.mark.slow
 async def test_only_and_scope(owner: Owner) -> None:
     """`--only` and `--scope` choose; what is missing is named, and nothing is started."""
     await owner.keeps(A="first of all", B="second of all")
@@ -156,6 +157,7 @@ async def test_credentials_are_not_handed_over(owner: Owner) -> None:
     assert b"SEALSPACE" not in ran.stdout and b".sealspace" not in ran.stdout and b"socket" not in ran.stdout
 
 
+@pytest.mark.slow
 async def test_a_command_that_cannot_be_started(owner: Owner) -> None:
     """A missing command is 127, one that is not executable 126, as in shells, with a next step."""
     await owner.keeps(API_KEY=CANARY)
