@@ -29,6 +29,7 @@ LIST_CURSOR = "tinycloud/kv/list-cursor"
 INVITATION_SIGNING = "tinycloud/share-email/invitation-signing"
 # Our own.
 ATTESTATION_CHALLENGE = "sealspace/attestation/challenge"
+REQUEST_LOG = "sealspace/request-log"
 
 
 class Keyring:

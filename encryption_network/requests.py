@@ -147,7 +147,7 @@ def _check_capability(invocation: Invocation, network: NetworkId, action: str) -
 _I64: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 
-class _StatedBody(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
+class DecryptRequest(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
     """A decrypt body as in `_BODY_SHAPE`, except for the network's id: read in one pass, refused without a reason."""
 
     type: str
@@ -268,7 +268,7 @@ def parse_decrypt_body(value: Json) -> DecryptBody:
         BodyMalformed: not exactly the nine members, one of the wrong type, or a network id that does not parse.
     """
     try:
-        stated = convert(value, _StatedBody)
+        stated = convert(value, DecryptRequest)
         network = parse_network_id(stated.network_id)
         body_hash = hashlib.sha256(canonical_members(stated)).hexdigest()
     except (ValidationError, InvalidIdentifier, InvalidCanonicalJson) as exc:

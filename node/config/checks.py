@@ -51,6 +51,11 @@ def refuse_contradictions(config: Config) -> None:
     _refuse_short_memory(config.retention)
     _refuse_open_plain_text(config)
     _refuse_open_metrics(config.metrics, config.http.port)
+    if config.log.requests != "off" and config.log.level not in ("debug", "info"):
+        raise ConfigurationError(
+            f"log.requests is {config.log.requests}, and log.level {config.log.level} hides its lines",
+            hint="set log.level to info, or log.requests to off",
+        )
 
 
 def _refuse_torn_address(url: str | None) -> None:

@@ -19,6 +19,7 @@ HostingMode = Literal["auto", "listed", "explicit", "permit"]
 CollateralEdition = Literal["standard", "early"]
 AttestationMode = Literal["delegates", "everyone", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+RequestLines = Literal["off", "hashed", "plain"]
 PlatformSource = Literal["none", "tsm", "dstack", "tappd"]
 
 
@@ -348,6 +349,13 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is written to standard error."""
 
     level: Annotated[LogLevel, Meta(description="Least severe level that is written.")] = "info"
+    requests: Annotated[
+        RequestLines,
+        Meta(
+            description="`hashed`: a line for each request, with paths and client addresses as keyed hashes; `plain`: "
+            "with both as they are; `off`: none. Written at level `info`."
+        ),
+    ] = "off"
 
 
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

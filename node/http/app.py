@@ -20,9 +20,10 @@ from ..services import SERVICES, Services
 from .messages.answers import CLOSED_TO_PAGES, COMMON_HEAD, CommonHead, UntypedStream, WholeAnswer
 from .messages.pages import page_answer
 from .messages.request_ids import TRACE_HEADER, request_id
+from .messages.request_log import REQUEST_LOG, request_log
 from .messages.route import bind
 from .messages.unauthenticated import UnauthenticatedGuard
-from .routes.table import ROUTES
+from .routes.table import SERVED
 
 SERVER_NAME = "sealspace"
 
@@ -56,8 +57,11 @@ def build_app(services: Services) -> web.Application:
     app[SERVICES] = services
     app[PROBE] = ReadinessProbe()
     guard = UnauthenticatedGuard(services.unauthenticated_rates, services.config.http, services.clock)
-    for route in ROUTES:
-        handler = bind(route, services.cohort, guard, services.tally)
+    log = request_log(services.config, services.keyring)
+    if log is not None:
+        app[REQUEST_LOG] = log
+    for route in SERVED:
+        handler = bind(route, services.cohort, guard, services.tally, log)
         paths = [route.path] if route.path.endswith("*}") else [route.path, f"{route.path}/"]  # H4
         for path in paths:
             for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
@@ -106,6 +110,8 @@ async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
     """Ask a client that waits with its body to continue; refuse every other expectation without repeating it."""
     expected = request.headers.get("Expect", "").lower()
     if expected != "100-continue":
+        if (log := request.app.get(REQUEST_LOG)) is not None:
+            log.unrouted(417, request.remote)
         return page_answer(417, request.headers.get("Accept", ""))
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0  # the answer itself has not begun

@@ -35,6 +35,7 @@ from .connection_bounds import ConnectionBounds
 from .messages.answers import COMMON_HEAD, CommonHead, WholeAnswer
 from .messages.pages import page_answer
 from .messages.request_ids import request_id
+from .messages.request_log import REQUEST_LOG, RequestLog
 from .unsent import bound_unsent
 
 MAX_TARGET_BYTES = 65_534
@@ -87,6 +88,7 @@ class Connection(web.RequestHandler):
         "_is_taken",
         "_late_head",
         "_left_bytes",
+        "_log",
         "_peer",
         "_unread_answer",
     )
@@ -100,6 +102,7 @@ class Connection(web.RequestHandler):
         common: CommonHead | None,
         cohort: Cohort,
         bounds: ConnectionBounds,
+        log: RequestLog | None = None,
     ) -> None:
         super().__init__(
             server,
@@ -115,6 +118,7 @@ class Connection(web.RequestHandler):
         self._common = common
         self._cohort = cohort
         self._bounds = bounds
+        self._log = log
         self._peer: str | None = None
         self._is_taken = False  # counts as an open connection
         self._heard = 0  # requests received
@@ -260,8 +264,14 @@ class Connection(web.RequestHandler):
         if transport is None:
             return
         transport.write(_REFUSALS[status])
+        self._note(status)
         transport.write_eof()
         self._loop.call_later(_LINGER_S, transport.close)
+
+    def _note(self, status: int) -> None:
+        """Log a request that reached no route, where requests are logged."""
+        if self._log is not None:
+            self._log.unrouted(status, self._peer)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -322,6 +332,7 @@ class Connection(web.RequestHandler):
             if exc is not None:
                 log_failure(request_id(request), request.method, exc)
             response = page_answer(status, request.headers.get("Accept", ""))
+        self._note(response.status)
         response.headers.update(FIXED_HEADERS)
         response.force_close()
         return response
@@ -408,16 +419,19 @@ async def start_listener(
     bound_unsent(bound)  # its connections inherit it
     begin_to_listen(bound, _BACKLOG)
     common, cohort, services = app.get(COMMON_HEAD), app.get(COHORT) or Cohort(), app.get(SERVICES)
+    log = app.get(REQUEST_LOG)
     bounds = ConnectionBounds(http, None if services is None else services.tally)
 
     def make() -> Connection:
-        return Connection(manager, loop=loop, http=http, common=common, cohort=cohort, bounds=bounds)
+        return Connection(manager, loop=loop, http=http, common=common, cohort=cohort, bounds=bounds, log=log)
 
     if shares is None:
         return Listener(runner, await loop.create_server(make, sock=bound, backlog=_BACKLOG))
 
     def make_shared() -> Connection:
-        connection = _SharedConnection(manager, loop=loop, http=http, common=common, cohort=cohort, bounds=bounds)
+        connection = _SharedConnection(
+            manager, loop=loop, http=http, common=common, cohort=cohort, bounds=bounds, log=log
+        )
         connection.acceptor = acceptor
         return connection
 

@@ -17,6 +17,7 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 from conformance.raw_http import RawConnection
+from described import described_fault
 from engines import no_housekeeping, store_at
 from tests_support import FixedClock
 from wire_replay import ADMIN_SECRET, NODE_SECRET, Answer, Case, Exchange, load_network_keys
@@ -66,9 +67,12 @@ class ReplayNode:
         key = self.network_keys.get(network or "")
         self.entropy.lay_ready(*([] if key is None else [key]))
         try:
-            return await self.connection.send(exchange.request)
+            answer = await self.connection.send(exchange.request)
         finally:
             self.entropy.lay_ready()
+        request = exchange.request
+        assert described_fault(request.method, request.path, answer.status, dict(answer.headers), answer.body) == ""
+        return answer
 
     async def replay(self, exchanges: Sequence[Exchange]) -> AsyncIterator[Answer]:
         """Send requests in order and yield the answers; what this node handed out replaces what was recorded."""

@@ -121,6 +121,16 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _PUTS + "test_body_that_stops",
         "node/operations/values/test_kv_memory.py::test_memory_of_large_values",
     ),
+    "3.2 a log of requests, where it is on, tells who reads what": (
+        "node/http/test_request_log.py::test_no_line_has_what_was_sent",
+        "node/http/test_request_log.py::test_plain_lines_show_paths_and_addresses",
+        "node/http/test_request_log.py::test_values_stay_out",
+        "node/http/test_request_log.py::test_nothing_is_logged_by_default",
+    ),
+    "3.2 the description of the routes, open to any client": (
+        "node/http/test_description.py::test_it_names_no_node",
+        "node/http/test_description.py::test_an_unknown_route_names_the_description",
+    ),
     "3.2 file descriptors run out": (
         "attacks/test_late_imports.py::test_no_request_imports",
         "attacks/test_late_imports.py::test_no_sweep_imports",

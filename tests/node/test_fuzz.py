@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
+from described import described_fault
 from fuzz_strategies import NUMBERS, changed_objects, damaged_bytes, damaged_text, json_values, large_texts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -262,8 +263,21 @@ class Running:
         self.log.truncate(self.log.seek(0))
         assert '"error"' not in said, said
         status = int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.") else 0
+        self._check_described(request, status, answer)
         assert status != 500 or b"key backend error: " in answer, answer  # EN17 rows 22 and 23
         return status
+
+    @staticmethod
+    def _check_described(request: bytes, status: int, answer: bytes) -> None:
+        """Check that the first answer to a whole request is one that the description has."""
+        line = request.partition(b"\r\n")[0].split(b" ")
+        if status in (0, 100) or len(line) != 3 or b"content-length: " not in answer.lower():
+            return
+        head, _, rest = answer.partition(b"\r\n\r\n")
+        headers = {name.lower(): text for name, _, text in (one.partition(": ") for one in head.decode().split("\r\n"))}
+        body = rest[: int(headers["content-length"])]
+        method, target = line[0].decode("latin-1"), line[1].decode("latin-1")
+        assert described_fault(method, target, status, headers, body) == ""
 
     def ask(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes = b"") -> int:
         """Send a request with any header texts, as far as they can stand in a header."""

@@ -6,7 +6,7 @@ from typing import get_args
 import click
 
 from ...config.loading import Value
-from ...config.tree import AttestationMode, HostingMode, LogLevel
+from ...config.tree import AttestationMode, HostingMode, LogLevel, RequestLines
 from ...processes.supervisor import serve as run
 from .settings import config_from, data_options
 
@@ -37,6 +37,12 @@ _HOSTING = (
 @click.option("--collateral", "release__collateral", metavar="DIR", help="Folder of collateral to load at start.")
 @click.option("--secret-file", "secret__file", metavar="FILE", help="File with the root secret as raw bytes.")
 @click.option("--log-level", "log__level", type=click.Choice(get_args(LogLevel)), help="Least severe level written.")
+@click.option(
+    "--log-requests",
+    "log__requests",
+    type=click.Choice(get_args(RequestLines)),
+    help="A line of the log for each request: paths and client addresses as keyed hashes, or plain. off: the default.",
+)
 def serve(config_file: Path | None, **flags: Value) -> int:
     """Run the node until SIGTERM or SIGINT.
 

@@ -15,6 +15,7 @@ Modules:
     refusals: the table of codes: status, title and hint of each.
     request_bodies: request bodies, within their bounds.
     request_ids: the id of a request.
+    request_log: one line of the log for each request.
     route: one row of the route table.
     shown_types: content types that are safe to show in a browser.
     token_header: the token of a request.

@@ -87,6 +87,11 @@ class WholeAnswer(web.Response):
         self._given = headers
 
     @property
+    def size_bytes(self) -> int:
+        """Length of the body, before the framework's part is made too."""
+        return len(self._whole)
+
+    @property
     def is_untyped(self) -> bool:
         """Whether nothing names a content type."""
         return not any(name.lower() == "content-type" for name in self._given)

@@ -9,6 +9,7 @@ Example:
     ├── NotReadable         the body's framing or JSON is broken
     ├── Unauthenticated     there is no token
     ├── NotFound            no such route
+    ├── WrongMethod         no such method on a path of our own surface
     ├── TooSlow             a body that does not arrive
     ├── TooLarge            a body that is longer than its route takes
     ├── WrongShape          JSON of another shape
@@ -56,6 +57,16 @@ class NotFound(Refusal):
     """There is no such route, or no such method on it."""
 
     code = "not-found"
+
+
+class WrongMethod(Refusal):
+    """A path of our own surface has other methods."""
+
+    code = "wrong-method"
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        super().__init__()
+        self.allowed = allowed
 
 
 class TooSlow(Refusal):

@@ -16,12 +16,12 @@ from aiohttp import web
 from ...logs import log_failure
 from ...refusal import Refusal
 from .answers import text_answer
-from .pages import OperatorAbsent, page_answer
+from .pages import NotFound, OperatorAbsent, WrongMethod, page_answer
 from .refusals import TABLE, Place, Row, code_of, wire_form
 from .request_ids import request_id
 
 PLACE: Final[web.RequestKey[Place]] = web.RequestKey("place", str)  # type: ignore[arg-type]  # one of them
-"""Set by a handler whose refusals the table answers differently."""
+"""Set by a handler whose refusals the table answers differently from then on."""
 
 # What our surface calls a status that the framework itself ends a request with.
 _CODE_OF_STATUS: Final = {
@@ -35,11 +35,17 @@ _CODE_OF_STATUS: Final = {
 }
 
 
-def error_answer(request: web.Request, error: Exception, *, own: bool) -> web.Response:
+def error_answer(request: web.Request, error: Exception, *, own: bool, place: Place | None = None) -> web.Response:
     """Return the answer to an error that a route let through.
 
     An error without a row in the table is a fault of ours: it is logged under the request id, without its message,
     which may contain values, and answered 500.
+
+    Args:
+        request: what is answered.
+        error: what was raised.
+        own: whether the answer is problem+json.
+        place: of the route, in the table; where the handler has set `PLACE`, that counts.
     """
     if isinstance(error, web.HTTPException):
         return _framework_answer(request, error.status, own=own)
@@ -49,11 +55,11 @@ def error_answer(request: web.Request, error: Exception, *, own: bool) -> web.Re
         log_failure(request_id(request), request.method, error)
     if own:
         return _problem(request, code, row, error)
-    place = request.get(PLACE)
+    place = request.get(PLACE) or place
     status, text = wire_form(error, row, place)
     if text is None:
-        # The operator's own routes: what closes them may be named.
-        sentence = f"{row.title}: {row.hint}." if isinstance(error, OperatorAbsent) else ""
+        # Where the routes are described, and what closes the operator's, may be named to anybody.
+        sentence = f"{row.title}: {row.hint}." if isinstance(error, NotFound | OperatorAbsent) else ""
         return page_answer(status, request.headers.get("Accept", ""), sentence=sentence)
     return text_answer(text, status=status, headers={} if place in row.elsewhere else _retry(row, error))
 
@@ -76,6 +82,8 @@ def _problem(request: web.Request, code: str, row: Row, error: Exception | None 
         "hint": hint or row.hint,
     }
     headers = {"Content-Type": "application/problem+json", **_retry(row, error)}
+    if isinstance(error, WrongMethod):
+        headers["Allow"] = ", ".join(error.allowed)
     return web.Response(status=row.status, body=msgspec.json.encode(body), headers=headers)
 
 

@@ -82,13 +82,19 @@ class Row:
         return self.status >= 500 and not self.is_expected
 
 
+DESCRIPTION: Final = "/openapi.json"
+"""Where a node describes its routes."""
+
 _COMPARE: Final = "compare the request with the documentation"
 
 _SERVER: Final = {
     "not-readable": Row(400, "The request could not be read", "send well-formed JSON", Body.PAGE),
     "unauthenticated": Row(401, "A token is missing", "send the token as the Authorization header", Body.PAGE),
     "operator-locked": Row(401, "The operator's secret is missing", "send `Authorization: Bearer <secret>`", Body.PAGE),
-    "not-found": Row(404, "There is nothing here", "compare method, path and content type", Body.PAGE),
+    "not-found": Row(
+        404, "There is nothing here", f"compare method, path and content type with {DESCRIPTION}", Body.PAGE
+    ),
+    "wrong-method": Row(405, "The path has other methods", f"compare the method with {DESCRIPTION}", Body.PAGE),
     "too-slow": Row(408, "The request took too long to arrive", "send it again, without pauses", Body.PAGE),
     "too-large": Row(413, "The request is too large", "send less", Body.PAGE),
     "wrong-shape": Row(422, "The body has another shape", "compare the members with the documentation", Body.PAGE),
@@ -366,6 +372,14 @@ SECTIONS: Final[Mapping[str, Mapping[str, Row]]] = {
     "Attestation, policies and receipts": _ATTESTATION,
 }
 """The table, in the order of its page."""
+
+GROUPS: Final[Mapping[str, frozenset[str]]] = {
+    "tokens": frozenset(_TOKENS),
+    "values": frozenset(_VALUES),
+    "networks": frozenset(_NETWORKS),
+    "attestation": frozenset(_ATTESTATION),
+}
+"""Codes that come together, for routes whose use cases raise nearly all of one kind."""
 
 TABLE: Final[Mapping[str, Row]] = MappingProxyType(
     {code: row for rows in SECTIONS.values() for code, row in rows.items()}

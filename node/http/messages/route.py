@@ -1,13 +1,16 @@
 """One row of the route table, and the binding of a handler to its surface.
 
 A handler reads the typed request, calls one use case, maps the result. Errors it lets through become an answer here:
-on the `wire` surface the texts and pages of the wire protocol, on `own` problem+json (wire 7.1).
+on the `wire` surface the texts and pages of the wire protocol, on `own` problem+json (wire 7.1). What a row states of
+tokens, bodies, answers and refusals is what `/openapi.json` says of the route.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal
 
 from aiohttp import web
@@ -16,15 +19,47 @@ from ...cohort import Cohort
 from ...counts import Operation, RequestCounter
 from .answers import CLOSED_TO_PAGES
 from .problems import error_answer
-from .refusals import code_of
+from .refusals import Place, code_of
 from .request_bodies import require_json_type
+from .request_log import RequestLog
 from .unauthenticated import UnauthenticatedGuard
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Surface = Literal["wire", "own"]
+Authority = Literal["none", "delegation", "revocation", "invocation", "node invocation", "operator"]
+"""What a request bears: `node invocation` is one whose audience is this node's DID (wire 7.1)."""
 
 OPERATION: Final[web.RequestKey[Operation]] = web.RequestKey("operation", str)  # type: ignore[arg-type]  # one of them
 """What a request asks for, where its token and not its route determines it; unused where nothing is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The body of a request.
+
+    Attributes:
+        max_bytes: the longest; None: `http.max_body_bytes`.
+        shape: type of its JSON; None: bytes of any type.
+    """
+
+    max_bytes: int | None
+    shape: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One answer that is no refusal.
+
+    Attributes:
+        shape: type of its JSON; `str`: plain text; `bytes`: a value under the content type of its owner, if any; None:
+            no body.
+        status: HTTP status.
+        headers: those that only this answer has.
+    """
+
+    shape: object
+    status: int = 200
+    headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +74,14 @@ class Route:
         json: match only requests that declare JSON; others find no route (H4).
         cors: pages of other origins may call it where `http.cors` is on.
         operation: what is requested, as it is counted; None: the handler sets it by `OPERATION`.
+        place: under which name the table of refusals answers some codes differently; a handler may set another.
+        authority: what a request has to bear.
+        query: members of the query that are read.
+        headers: header fields that are read, beside those of the token and the body.
+        takes: the body; None: none is read.
+        gives: the answers that are no refusals.
+        refuses: codes of refusals, beside those that follow from surface, authority and body.
+        is_credential: the path itself opens something, so it is never logged.
     """
 
     method: str
@@ -48,10 +91,27 @@ class Route:
     json: bool = False
     cors: bool = True
     operation: Operation | None = "other"
+    place: Place | None = None
+    authority: Authority = "none"
+    query: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    takes: Taken | None = None
+    gives: tuple[Given, ...] = ()
+    refuses: frozenset[str] = field(default_factory=frozenset)
+    is_credential: bool = False
+
+    @property
+    def template(self) -> str:
+        """The path as it is described and logged: names of placeholders without their patterns."""
+        return re.sub(r":[^{}]*\}", "}", self.path)
 
 
 def bind(
-    route: Route, cohort: Cohort, guard: UnauthenticatedGuard | None = None, tally: RequestCounter | None = None
+    route: Route,
+    cohort: Cohort,
+    guard: UnauthenticatedGuard | None = None,
+    tally: RequestCounter | None = None,
+    log: RequestLog | None = None,
 ) -> Handler:
     """Return the handler of a route with its errors turned into answers.
 
@@ -60,12 +120,15 @@ def bind(
         cohort: lets requests that came together proceed together.
         guard: counts what unauthenticated clients cost; None: nothing is counted.
         tally: counts answers; None: nothing is counted.
+        log: notes them; None: nothing is noted.
     """
     handler, own, json, operation = route.handler, route.surface == "own", route.json, route.operation
-    is_closed = not route.cors
+    is_closed, place, is_measured = not route.cors, route.place, tally is not None or log is not None
+    note = None if log is None else partial(log.answered, template=route.template, is_path_shown=_is_shown(route))
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        began_ns = 0 if tally is None else time.perf_counter_ns()
+        began_ns = time.perf_counter_ns() if is_measured else 0
+        code = None
         if is_closed:
             request[CLOSED_TO_PAGES] = True
         await cohort.yield_to_cohort()
@@ -76,15 +139,38 @@ def bind(
                 require_json_type(request)
             response = await handler(request)
         except (asyncio.CancelledError, ConnectionError):
+            if note is not None:
+                note(request, response=None, began_ns=began_ns)
             raise
         except Exception as error:  # the one place where an error becomes an answer
-            response = error_answer(request, error, own=own)
-            if guard is not None:
-                guard.note(request, error, response.status)
+            code = code_of(error)
+            response = error_answer(request, error, own=own, place=place)
+            _count_refusal(request, error, code, response.status, guard, tally)
+        if is_measured:
+            asked = operation or request.pop(OPERATION, "other")
             if tally is not None:
-                tally.refused(error, code_of(error))
-        if tally is not None:
-            tally.answered(operation or request.pop(OPERATION, "other"), response.status, began_ns)
+                tally.answered(asked, response.status, began_ns)
+            if note is not None:
+                note(request, response=response, began_ns=began_ns, operation=asked, code=code)
         return response
 
     return answer
+
+
+def _count_refusal(
+    request: web.Request,
+    error: Exception,
+    code: str,
+    status: int,
+    guard: UnauthenticatedGuard | None,
+    tally: RequestCounter | None,
+) -> None:
+    if guard is not None:
+        guard.note(request, error, status)
+    if tally is not None:
+        tally.refused(error, code)
+
+
+def _is_shown(route: Route) -> bool:
+    """Whether a log may have the path as it is: it opens nothing, and a row says what is in it."""
+    return not route.is_credential and route.method not in ("*", "OPTIONS")

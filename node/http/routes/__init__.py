@@ -7,6 +7,7 @@ Modules:
     delegate: registering a delegation.
     delegation_query: what an account granted and received.
     delegation_status: the state of one delegation.
+    description: the routes, as OpenAPI describes them.
     encryption: networks, and requests for keys.
     fallback: preflights and the 404 page.
     info: version, health, readiness.
@@ -16,6 +17,7 @@ Modules:
     public: values of public spaces.
     receipts: receipts and withdrawals of a network.
     revoke: revoking a delegation.
+    shapes: bodies that other packages read and write.
     signed_urls: making and reading signed URLs.
     table: every route, once.
     well_known: the node's public keys.

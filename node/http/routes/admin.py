@@ -1,5 +1,6 @@
 """The operator's routes: quotas and usage (wire §5.12). One secret opens them all; without one they answer 503."""
 
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 import msgspec
@@ -19,21 +20,43 @@ from ..messages.pages import NotFound, OperatorAbsent, OperatorLocked
 from ..messages.queries import whole_number
 from ..messages.request_bodies import json_body
 
-_MAX_BODY_BYTES: Final = 4096
+MAX_BODY_BYTES: Final = 4096
 
 
-class _Limit(msgspec.Struct):
+class QuotaRequest(msgspec.Struct):
     """The body of a PUT. More than 2^62 bytes no counter could reach."""
 
     limit_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+
+
+class Overrides(msgspec.Struct, omit_defaults=True):
+    """The limits that the operator set, by space, and that of every other one; null is no limit."""
+
+    overrides: Mapping[str, int]
+    default_limit_bytes: int | None
+    more: bool = False
+
+
+class SpaceUse(msgspec.Struct):
+    """What a space takes: bodies, and their rows."""
+
+    space_id: str
+    usage_bytes: int
+    row_bytes: int
+
+
+class UsePage(msgspec.Struct):
+    """The largest spaces, and how many there are in all."""
+
+    spaces: tuple[SpaceUse, ...]
+    count: int
 
 
 async def get_quotas(request: web.Request) -> web.Response:
     """GET /admin/quota -> `{"overrides", "default_limit_bytes"}`, and `"more"` when there are too many to list."""
     services = _opened(request)
     found = await all_overrides(services.store, services.config)
-    more = {"more": True} if found.more else {}
-    return json_answer({"overrides": found.overrides, "default_limit_bytes": found.default_limit_bytes, **more})
+    return json_answer(Overrides(found.overrides, found.default_limit_bytes, found.more))
 
 
 async def get_quota(request: web.Request) -> web.Response:
@@ -43,9 +66,9 @@ async def get_quota(request: web.Request) -> web.Response:
 
 
 async def put_quota(request: web.Request) -> web.Response:
-    """PUT /admin/quota/<space> `{"limit_bytes"}`."""
+    """PUT /admin/quota/<space> `{"limit_bytes"}`: a limit of its own."""
     services = _opened(request)
-    body = await json_body(request, _Limit, max_bytes=_MAX_BODY_BYTES)
+    body = await json_body(request, QuotaRequest, max_bytes=MAX_BODY_BYTES)
     return json_answer(await _set(services, request, body.limit_bytes))
 
 
@@ -58,11 +81,8 @@ async def get_usage(request: web.Request) -> web.Response:
     """GET /admin/usage?limit= -> the largest spaces, largest first, and how many spaces there are."""
     services = _opened(request)
     found = await usage(services, limit=whole_number(request, "limit", default=DEFAULT_USAGE_SPACES))
-    spaces = [
-        {"space_id": entry.space.text, "usage_bytes": entry.used_bytes, "row_bytes": entry.row_bytes}
-        for entry in found.spaces
-    ]
-    return json_answer({"spaces": spaces, "count": found.count})
+    spaces = [SpaceUse(entry.space.text, entry.used_bytes, entry.row_bytes) for entry in found.spaces]
+    return json_answer(UsePage(tuple(spaces), found.count))
 
 
 async def no_route(request: web.Request) -> web.Response:

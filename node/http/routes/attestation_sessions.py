@@ -1,5 +1,8 @@
 """Our own surface of attestation: terms, challenges, sessions, and the owner's policy (AT59, AT1, AT4, RL17, RL20)."""
 
+from collections.abc import Mapping
+
+import msgspec
 from aiohttp import web
 
 from encryption_network.policy import MAX_POLICY_BYTES, policy_json
@@ -13,7 +16,27 @@ from ..messages.clients import client_address
 from ..messages.request_bodies import limited_body
 from ..messages.token_header import token_of
 
-_MAX_CHALLENGE_BODY_BYTES = 4096
+MAX_CHALLENGE_BODY_BYTES = 4096
+
+
+class ChallengeMade(msgspec.Struct, rename="camel"):
+    """A nonce to make a quote over, and when it ends in epoch seconds."""
+
+    nonce: str
+    expires_at: float
+
+
+class SessionOpened(msgspec.Struct, rename="camel"):
+    """When the evidence ends in epoch seconds, and the digest under which receipts name it."""
+
+    expires_at: float
+    evidence: str
+
+
+class StatedPolicy(msgspec.Struct):
+    """The owner's policy; null where none is stated."""
+
+    policy: Mapping[str, object] | None
 
 
 async def get_terms(request: web.Request) -> web.Response:
@@ -25,28 +48,28 @@ async def get_terms(request: web.Request) -> web.Response:
 
 
 async def post_challenge(request: web.Request) -> web.Response:
-    """POST /attestation/challenge `{"did"}` -> `{"nonce", "expiresAt"}`."""
+    """POST /attestation/challenge `{"did"}` -> a nonce to make a quote over, `{"nonce", "expiresAt"}`."""
     services = request.app[SERVICES]
     _take_rate(services, request)
-    made = challenge(services, await limited_body(request, max_bytes=_MAX_CHALLENGE_BODY_BYTES))
-    return json_answer({"nonce": made.nonce, "expiresAt": made.expires_at})
+    made = challenge(services, await limited_body(request, max_bytes=MAX_CHALLENGE_BODY_BYTES))
+    return json_answer(ChallengeMade(made.nonce, made.expires_at))
 
 
 async def post_session(request: web.Request) -> web.Response:
-    """POST /attestation/sessions -> `{"expiresAt", "evidence"}`."""
+    """POST /attestation/sessions: store the evidence of a quote -> `{"expiresAt", "evidence"}`."""
     services = request.app[SERVICES]
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_SESSION_BODY_BYTES)  # sizes, then the client's rate
     _take_rate(services, request)
     session = await open_session(services, header, body)
-    return json_answer({"expiresAt": session.expires_at, "evidence": session.evidence})
+    return json_answer(SessionOpened(session.expires_at, session.evidence))
 
 
 async def get_policy(request: web.Request) -> web.Response:
     """GET /encryption/networks/<id>/policy -> `{"policy"}`, `null` where the owner stated none."""
     services = request.app[SERVICES]
     policy = await read_policy(services, token_of(request), path_id=request.match_info["network"])
-    return json_answer({"policy": None if policy is None else policy_json(policy)})
+    return json_answer(StatedPolicy(None if policy is None else policy_json(policy)))
 
 
 async def put_policy(request: web.Request) -> web.Response:

@@ -10,21 +10,21 @@ from capabilities.tokens import parse_invocation
 from ...operations.delegations.delegation_status import delegation_status
 from ...services import SERVICES
 from ..messages.answers import json_answer
-from ..messages.problems import PLACE
 from ..messages.request_bodies import json_body
 from ..messages.token_header import token_of
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 
 
-class _Question(msgspec.Struct, frozen=True):
+class StatusRequest(msgspec.Struct, frozen=True):
+    """The delegation that is asked about, as the token names it."""
+
     cid: str
 
 
 async def post_status(request: web.Request) -> web.Response:
-    """Answer `{"cid", "status", "exists", "active", "revoked", "expired"}`, with 404 when nothing may be reported."""
-    request[PLACE] = "delegation-status"
+    """Report the state of one delegation, with 404 when nothing may be reported."""
     token = parse_invocation(token_of(request))
-    question = await json_body(request, _Question, max_bytes=MAX_BODY_BYTES)
+    question = await json_body(request, StatusRequest, max_bytes=MAX_BODY_BYTES)
     report = await delegation_status(request.app[SERVICES], token, question.cid)
     return json_answer(report, status=200 if report.exists else 404)

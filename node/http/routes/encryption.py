@@ -14,7 +14,7 @@ from ..messages.token_header import token_of
 
 
 async def post_network(request: web.Request) -> web.Response:
-    """POST /encryption/networks."""
+    """POST /encryption/networks: make a network -> `{"descriptor"}`."""
     services, header = request.app[SERVICES], token_of(request)
     body = await limited_body(request, max_bytes=MAX_BODY_BYTES)
     client = client_address(request, services.config.http)
@@ -23,25 +23,25 @@ async def post_network(request: web.Request) -> web.Response:
 
 
 async def get_network(request: web.Request) -> web.Response:
-    """GET /encryption/networks/<id>, with `?nonce=` signed (EN28)."""
+    """GET /encryption/networks/<id>: a network's descriptor, signed with `?nonce=` (EN28)."""
     nonces = request.query.getall("nonce", [])
     return json_answer(await read_descriptor(request.app[SERVICES], request.match_info["network"], nonces))
 
 
 async def get_well_known_network(request: web.Request) -> web.Response:
-    """GET /.well-known/encryption/network/<name>?ownerDid=."""
+    """GET /.well-known/encryption/network/<name>?ownerDid=: the flat record of an owner's network."""
     owner_did = request.query.get("ownerDid")
     return json_answer(await read_well_known(request.app[SERVICES], request.match_info["name"], owner_did))
 
 
 async def post_revocation(request: web.Request) -> web.Response:
-    """POST /encryption/networks/<id>/revoke; the body is ignored."""
+    """POST /encryption/networks/<id>/revoke: end a network for good; the body is ignored."""
     await revoke(request.app[SERVICES], token_of(request), request.match_info["network"])
     return empty_answer(204)
 
 
 async def post_decrypt(request: web.Request) -> web.Response:
-    """POST /encryption/networks/<id>/decrypt."""
+    """POST /encryption/networks/<id>/decrypt: the key of a value, wrapped for the receiver."""
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_BODY_BYTES)
     path_id = request.match_info["network"]

@@ -21,9 +21,10 @@ FEATURES = ("kv", "delegation", "sharing", "signed-urls", "encryption", "attesta
 FRONT: Final = """\
 This is a sealspace node. It serves programs.
 
-GET /info     what it is
-GET /healthz  whether it runs
-GET /readyz   whether it can write
+GET /info          what it is
+GET /healthz       whether it runs
+GET /readyz        whether it can write
+GET /openapi.json  its routes, as OpenAPI describes them
 
 To use it: pip install sealspace, then sealspace login with this address, then sealspace --help.
 The documentation is README.md and the folder spec of the project sealspace.
@@ -69,7 +70,7 @@ async def get_front(_request: web.Request) -> web.Response:
 
 
 async def get_information(request: web.Request) -> web.Response:
-    """GET /info and /version."""
+    """GET /info and /version: protocol, version, features, the node's DID and its release terms."""
     return json_answer(await service_information(request.app[SERVICES]))
 
 

@@ -6,11 +6,9 @@ from capabilities.resources import parse_space_id
 
 from ...services import SERVICES
 from ..messages.answers import text_answer
-from ..messages.problems import PLACE
 
 
 async def get_host_did(request: web.Request) -> web.Response:
     """Answer the did:key of one space on this node; derived from the root secret, nothing is stored."""
-    request[PLACE] = "peer"
     space = parse_space_id(request.match_info["space"])
     return text_answer(request.app[SERVICES].keyring.space_did(space))  # J3: no newline after it

@@ -13,6 +13,13 @@ from ..messages.request_bodies import limited_body
 from ..messages.token_header import token_of
 
 
+class ReceiptPage(msgspec.Struct):
+    """Receipts, oldest first, and the `after` of the next page; null where none follows."""
+
+    receipts: tuple[msgspec.Raw, ...]
+    after: str | None
+
+
 async def get_receipts(request: web.Request) -> web.Response:
     """GET /encryption/networks/<id>/receipts?after= -> `{"receipts", "after"}`, oldest first."""
     found = await read_receipts(
@@ -21,7 +28,7 @@ async def get_receipts(request: web.Request) -> web.Response:
         path_id=request.match_info["network"],
         after=request.query.get("after", ""),
     )
-    return json_answer({"receipts": [msgspec.Raw(receipt) for receipt in found.receipts], "after": found.after})
+    return json_answer(ReceiptPage(tuple([msgspec.Raw(receipt) for receipt in found.receipts]), found.after))
 
 
 async def get_document(request: web.Request) -> web.Response:

@@ -21,11 +21,19 @@ from ..messages.shown_types import CONTENT_TYPE, shown_type
 from ..messages.token_header import token_of
 from ..messages.value_answers import value_answer
 
-_MAX_BODY_BYTES: Final = 1 << 20  # H5
+MAX_BODY_BYTES: Final = 1 << 20  # H5
 _Seconds = Annotated[int, msgspec.Meta(ge=0)] | None
 
 
-class _Body(msgspec.Struct, rename="camel"):
+class SignedUrl(msgspec.Struct, rename="camel"):
+    """A relative URL with which any holder reads one version of a value, until it ends."""
+
+    url: str
+    ticket_id: str
+    expires_at: str
+
+
+class SignedUrlRequest(msgspec.Struct, rename="camel"):
     """Both spellings of each member are read (Q9); of two lifetimes the shorter counts."""
 
     space: str
@@ -39,6 +47,7 @@ class _Body(msgspec.Struct, rename="camel"):
     snake_uses: int | None = msgspec.field(default=None, name="max_uses")
 
     def asked(self) -> RequestParameters:
+        """Return what is asked for, in whichever spelling."""
         lifetimes = [ttl_s for ttl_s in (self.ttl_seconds, self.snake_ttl) if ttl_s is not None]
         digests = (self.content_hash, self.snake_hash, self.etag)
         return RequestParameters(
@@ -51,18 +60,16 @@ class _Body(msgspec.Struct, rename="camel"):
 
 
 async def post_signed_url(request: web.Request) -> web.Response:
-    """POST /signed/kv -> `{"url", "ticketId", "expiresAt"}`; the URL is relative."""
+    """POST /signed/kv: make a signed URL, which is relative -> `{"url", "ticketId", "expiresAt"}`."""
     services = request.app[SERVICES]
     unverified = parse_invocation(token_of(request))
-    body = await json_body(request, _Body, max_bytes=_MAX_BODY_BYTES)
+    body = await json_body(request, SignedUrlRequest, max_bytes=MAX_BODY_BYTES)
     now = services.clock.now()
     invocation = admit_signed(unverified, now=now)
     check_lifetime(invocation, now, services.config.invocation.max_lifetime_s)  # I4
     check_call(invocation)  # T12
     made = await mint(services, invocation, body.asked())
-    return json_answer(
-        {"url": f"/signed/kv/{made.ticket}", "ticketId": made.ticket, "expiresAt": timestamp(made.expires_at)}
-    )
+    return json_answer(SignedUrl(f"/signed/kv/{made.ticket}", made.ticket, timestamp(made.expires_at)))
 
 
 async def get_signed_value(request: web.Request) -> web.StreamResponse:

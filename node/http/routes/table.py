@@ -1,10 +1,30 @@
-"""The route table: every route of the node, once.
+"""The route table: every route of the node, once, with what it takes, answers and refuses.
 
 The first match wins; `/invoke` is first because it is the busiest. A trailing `/` is ignored (H4). The last two rows
 answer what no other row matches. The operator's routes are closed to pages of other origins.
+
+`refuses` has the codes of a route's own use case. What follows from the rest of its row is added where it is described:
+tokens by `authority`, bodies by `takes`, `internal` and `too-many-requests` everywhere.
 """
 
-from ..messages.route import Route
+from typing import Final
+
+from encryption_network.policy import MAX_POLICY_BYTES
+from encryption_network.requests import MAX_BODY_BYTES as MAX_NETWORK_BODY_BYTES
+from encryption_network.requests import DecryptRequest
+from encryption_network.withdrawals import MAX_REQUEST_BYTES
+
+from ...operations.attestation.attest import MAX_SESSION_BODY_BYTES
+from ...operations.attestation.own_evidence import OwnEvidence
+from ...operations.attestation.terms import Terms
+from ...operations.delegations.delegate import Registration
+from ...operations.delegations.delegation_status import StatusReport
+from ...operations.delegations.query_filters import MAX_QUERY_BYTES
+from ...operations.readiness import Readiness
+from ...operations.values.admin_quota import QuotaView
+from ...operations.values.conditions import OPTION_HEADERS
+from ..messages.refusals import DESCRIPTION, GROUPS
+from ..messages.route import Given, Route, Taken
 from . import (
     admin,
     attestation,
@@ -12,6 +32,7 @@ from . import (
     delegate,
     delegation_query,
     delegation_status,
+    description,
     encryption,
     fallback,
     info,
@@ -21,27 +42,193 @@ from . import (
     public,
     receipts,
     revoke,
+    shapes,
     signed_urls,
     well_known,
 )
 
-ROUTES: tuple[Route, ...] = (
-    Route("POST", "/invoke", invoke.post_invocation, operation=None),
-    Route("POST", "/delegate", delegate.post_delegation, operation="delegate"),
-    Route("POST", "/revoke", revoke.post_revocation, operation="revoke"),
-    Route("POST", "/delegation/status", delegation_status.post_status, json=True),
-    Route("POST", "/delegation/query", delegation_query.post_query, json=True),
-    Route("POST", "/encryption/networks", encryption.post_network, json=True),
-    Route("GET", "/encryption/networks/{network}", encryption.get_network),
-    Route("POST", "/encryption/networks/{network}/decrypt", encryption.post_decrypt, json=True, operation="decrypt"),
-    Route("POST", "/encryption/networks/{network}/revoke", encryption.post_revocation),
-    Route("GET", "/.well-known/encryption/network/{name}", encryption.get_well_known_network),
-    Route("GET", "/encryption/networks/{network}/policy", attestation_sessions.get_policy, surface="own"),
-    Route("PUT", "/encryption/networks/{network}/policy", attestation_sessions.put_policy, surface="own", json=True),
-    Route("POST", "/encryption/networks/{network}/withdraw", receipts.post_withdrawal, surface="own", json=True),
-    Route("GET", "/encryption/networks/{network}/receipts", receipts.get_receipts, surface="own"),
-    Route("GET", "/encryption/networks/{network}/receipts/{digest}", receipts.get_document, surface="own"),
-    Route("GET", "/attestation/terms", attestation_sessions.get_terms, surface="own"),
+_EMPTY: Final = Given(None)
+_NO_CONTENT: Final = Given(None, status=204)
+_UNCHANGED: Final = Given(None, status=304, headers=("ETag",))
+_VALUE: Final = Given(bytes, headers=("ETag",))
+_TAKEN_NETWORK: Final = frozenset({"body-not-json", "request-too-large", "invalid-canonical-json"})
+_READS: Final = frozenset({"store-unavailable", "record-damaged"})
+_WRITES: Final = _READS | {"store-busy", "store-full", "commit-too-large"}
+_BODIES: Final = _READS | {"intake-full"}
+_SPACES: Final = frozenset({"bad-space-name", "space-exists", "space-not-made", "space-not-found"})
+_OF_NETWORK: Final = frozenset({"invalid-network-id", "invalid-record", "network-not-found"})
+_ADMIN_OF_NETWORK: Final = _OF_NETWORK | {
+    *("audience-mismatch", "body-malformed", "type-mismatch", "target-node-mismatch", "network-mismatch"),
+    *("action-not-permitted", "hash-mismatch", "not-yet-valid", "expired", "nonce-used"),
+}
+_READ_OF_NETWORK: Final = frozenset({"audience-mismatch", "invalid-network-id", "invalid-record"}) | {
+    *("session-not-bound", "network-unknown", "request-malformed", "duplicate-invocation", "replay-unknown"),
+}
+_WRITE_OF_NETWORK: Final = _READ_OF_NETWORK | _TAKEN_NETWORK | {"policy-not-in-person"}
+
+ROUTES: Final[tuple[Route, ...]] = (
+    Route(
+        "POST",
+        "/invoke",
+        invoke.post_invocation,
+        operation=None,
+        authority="invocation",
+        headers=OPTION_HEADERS,
+        takes=Taken(None),
+        gives=(_VALUE, _UNCHANGED),
+        refuses=_WRITES
+        | _BODIES
+        | _SPACES
+        | GROUPS["values"]
+        | GROUPS["networks"]
+        | {"bad-delegation-cid", "not-enabled", "path-too-long", "metadata-too-large"},
+    ),
+    Route(
+        "POST",
+        "/delegate",
+        delegate.post_delegation,
+        operation="delegate",
+        place="delegate",
+        authority="delegation",
+        gives=(Given(Registration),),
+        refuses=_WRITES | {"too-many-delegations", "too-many-spaces", "invalid-record"},
+    ),
+    Route(
+        "POST",
+        "/revoke",
+        revoke.post_revocation,
+        operation="revoke",
+        place="revoke",
+        authority="revocation",
+        gives=(Given(revoke.Revoked),),
+        refuses=_WRITES,
+    ),
+    Route(
+        "POST",
+        "/delegation/status",
+        delegation_status.post_status,
+        json=True,
+        place="delegation-status",
+        authority="invocation",
+        takes=Taken(delegation_status.MAX_BODY_BYTES, delegation_status.StatusRequest),
+        gives=(Given(StatusReport), Given(StatusReport, status=404)),
+        refuses=_READS | {"wrong-shape", "status-token-refused", "status-not-bound", "status-cid-invalid"},
+    ),
+    Route(
+        "POST",
+        "/delegation/query",
+        delegation_query.post_query,
+        json=True,
+        place="delegation-query",
+        authority="invocation",
+        takes=Taken(MAX_QUERY_BYTES, shapes.QueryRequest),
+        gives=(Given(delegation_query.DelegationPage),),
+        refuses=_READS | {"query-refused", "bad-query"},
+    ),
+    Route(
+        "POST",
+        "/encryption/networks",
+        encryption.post_network,
+        json=True,
+        authority="node invocation",
+        takes=Taken(MAX_NETWORK_BODY_BYTES, shapes.NetworkRequest),
+        gives=(Given(shapes.Described),),
+        refuses=_WRITES | _ADMIN_OF_NETWORK | _TAKEN_NETWORK | {"create-body-malformed", "network-exists"},
+    ),
+    Route(
+        "GET",
+        "/encryption/networks/{network}",
+        encryption.get_network,
+        query=("nonce",),
+        gives=(Given(shapes.DescribedOnRequest),),
+        refuses=_READS | _OF_NETWORK | {"bad-nonce"},
+    ),
+    Route(
+        "POST",
+        "/encryption/networks/{network}/decrypt",
+        encryption.post_decrypt,
+        json=True,
+        operation="decrypt",
+        authority="node invocation",
+        takes=Taken(MAX_NETWORK_BODY_BYTES, DecryptRequest),
+        gives=(Given(shapes.Released),),
+        refuses=_WRITES | GROUPS["networks"] | {"duplicate-invocation", "replay-unknown"},
+    ),
+    Route(
+        "POST",
+        "/encryption/networks/{network}/revoke",
+        encryption.post_revocation,
+        authority="node invocation",
+        gives=(_NO_CONTENT,),
+        refuses=_WRITES | _ADMIN_OF_NETWORK,
+    ),
+    Route(
+        "GET",
+        "/.well-known/encryption/network/{name}",
+        encryption.get_well_known_network,
+        query=("ownerDid",),
+        gives=(Given(shapes.FlatNetwork),),
+        refuses=_READS | _OF_NETWORK | {"body-malformed"},
+    ),
+    Route(
+        "GET",
+        "/encryption/networks/{network}/policy",
+        attestation_sessions.get_policy,
+        surface="own",
+        authority="node invocation",
+        gives=(Given(attestation_sessions.StatedPolicy),),
+        refuses=_READS | _READ_OF_NETWORK,
+    ),
+    Route(
+        "PUT",
+        "/encryption/networks/{network}/policy",
+        attestation_sessions.put_policy,
+        surface="own",
+        json=True,
+        authority="node invocation",
+        takes=Taken(MAX_POLICY_BYTES, dict[str, object] | None),
+        gives=(_NO_CONTENT,),
+        refuses=_WRITES | _WRITE_OF_NETWORK | {"invalid-policy"},
+    ),
+    Route(
+        "POST",
+        "/encryption/networks/{network}/withdraw",
+        receipts.post_withdrawal,
+        surface="own",
+        json=True,
+        authority="node invocation",
+        takes=Taken(MAX_REQUEST_BYTES, shapes.Withdrawal),
+        gives=(_NO_CONTENT,),
+        refuses=_WRITES | _WRITE_OF_NETWORK | {"invalid-withdrawal"},
+    ),
+    Route(
+        "GET",
+        "/encryption/networks/{network}/receipts",
+        receipts.get_receipts,
+        surface="own",
+        authority="node invocation",
+        query=("after",),
+        gives=(Given(receipts.ReceiptPage),),
+        refuses=_READS | _READ_OF_NETWORK | {"invalid-receipt"},
+    ),
+    Route(
+        "GET",
+        "/encryption/networks/{network}/receipts/{digest}",
+        receipts.get_document,
+        surface="own",
+        authority="node invocation",
+        gives=(Given(bytes),),
+        refuses=_READS | _READ_OF_NETWORK | {"document-unknown"},
+    ),
+    Route(
+        "GET",
+        "/attestation/terms",
+        attestation_sessions.get_terms,
+        surface="own",
+        query=("fmspc", "ca"),
+        gives=(Given(Terms),),
+        refuses=_READS | {"request-malformed", "invalid-record"},
+    ),
     Route(
         "POST",
         "/attestation/challenge",
@@ -49,6 +236,9 @@ ROUTES: tuple[Route, ...] = (
         surface="own",
         json=True,
         operation="challenge",
+        takes=Taken(attestation_sessions.MAX_CHALLENGE_BODY_BYTES, shapes.ChallengeRequest),
+        gives=(Given(attestation_sessions.ChallengeMade),),
+        refuses=_TAKEN_NETWORK | {"request-malformed"},
     ),
     Route(
         "POST",
@@ -57,24 +247,143 @@ ROUTES: tuple[Route, ...] = (
         surface="own",
         json=True,
         operation="session",
+        authority="node invocation",
+        takes=Taken(MAX_SESSION_BODY_BYTES, shapes.SessionRequest),
+        gives=(Given(attestation_sessions.SessionOpened),),
+        refuses=_WRITES
+        | _TAKEN_NETWORK
+        | GROUPS["attestation"]
+        | {"audience-mismatch", "invalid-network-id", "invalid-record"},
     ),
-    Route("POST", "/signed/kv", signed_urls.post_signed_url, json=True),
-    Route("GET", "/signed/kv/{ticket}", signed_urls.get_signed_value, operation="public"),
-    Route("GET", "/public/{space}/kv", public.list_public_keys, operation="public"),
-    Route("GET", "/public/{space}/kv/{key:.*}", public.get_public_value, operation="public"),
-    Route("GET", "/", info.get_front),
-    Route("GET", "/info", info.get_information),
-    Route("GET", "/version", info.get_information),
-    Route("GET", "/healthz", info.get_health),
-    Route("GET", "/readyz", info.get_readiness, surface="own"),
-    Route("GET", "/peer/generate/{space}", peer.get_host_did),
-    Route("GET", "/.well-known/tinycloud/node-keys", well_known.get_node_keys),
-    Route("GET", "/attestation", attestation.get_attestation),
-    Route("GET", "/admin/quota", admin.get_quotas, cors=False),
-    Route("GET", "/admin/quota/{space}", admin.get_quota, cors=False),
-    Route("PUT", "/admin/quota/{space}", admin.put_quota, json=True, cors=False),
-    Route("DELETE", "/admin/quota/{space}", admin.delete_quota, cors=False),
-    Route("GET", "/admin/usage", admin.get_usage, cors=False),
+    Route(
+        "POST",
+        "/signed/kv",
+        signed_urls.post_signed_url,
+        json=True,
+        authority="invocation",
+        takes=Taken(signed_urls.MAX_BODY_BYTES, signed_urls.SignedUrlRequest),
+        gives=(Given(signed_urls.SignedUrl),),
+        refuses=_WRITES
+        | {"wrong-shape", "space-not-found", "bad-option", "scope-refused", "no-value", "ticket-refused"}
+        | {"duplicate-invocation", "replay-unknown"},
+    ),
+    Route(
+        "GET",
+        "/signed/kv/{ticket}",
+        signed_urls.get_signed_value,
+        operation="public",
+        headers=("If-None-Match", "Range", "If-Range"),
+        gives=(
+            _VALUE,
+            Given(bytes, status=206, headers=("ETag", "Content-Range")),
+            _UNCHANGED,
+            Given(None, status=416, headers=("Content-Range",)),
+        ),
+        refuses=_READS | {"ticket-refused", "no-value", "value-changed"},
+        is_credential=True,
+    ),
+    Route(
+        "GET",
+        "/public/{space}/kv",
+        public.list_public_keys,
+        operation="public",
+        query=("prefix", "after", "limit"),
+        gives=(Given(list[str]),),
+        refuses=_READS | {"bad-option", "not-public"},
+    ),
+    Route(
+        "GET",
+        "/public/{space}/kv/{key:.*}",
+        public.get_public_value,
+        operation="public",
+        headers=("If-None-Match",),
+        gives=(_VALUE, _UNCHANGED),
+        refuses=_READS | {"bad-option", "not-public", "no-value"},
+    ),
+    Route("GET", "/", info.get_front, gives=(Given(str),)),
+    Route("GET", "/info", info.get_information, gives=(Given(info.ServiceInformation),), refuses=_READS),
+    Route("GET", "/version", info.get_information, gives=(Given(info.ServiceInformation),), refuses=_READS),
+    Route("GET", "/healthz", info.get_health, gives=(_EMPTY, Given(None, status=500))),
+    Route(
+        "GET",
+        "/readyz",
+        info.get_readiness,
+        surface="own",
+        gives=(Given(Readiness), Given(Readiness, status=503)),
+    ),
+    Route(
+        "GET",
+        DESCRIPTION,
+        description.get_description,
+        surface="own",
+        headers=("If-None-Match",),
+        gives=(Given(dict[str, object], headers=("ETag",)), _UNCHANGED),
+    ),
+    Route(
+        "GET",
+        "/peer/generate/{space}",
+        peer.get_host_did,
+        place="peer",
+        gives=(Given(str),),
+        refuses=frozenset({"identifier-invalid"}),
+    ),
+    Route("GET", "/.well-known/tinycloud/node-keys", well_known.get_node_keys, gives=(Given(well_known.NodeKeys),)),
+    Route(
+        "GET",
+        "/attestation",
+        attestation.get_attestation,
+        query=("nonce",),
+        gives=(Given(OwnEvidence), Given(attestation.NoEvidence)),
+        refuses=_READS | {"bad-nonce", "own-quotes-busy", "own-quote-failed", "invalid-record"},
+    ),
+    Route(
+        "GET",
+        "/admin/quota",
+        admin.get_quotas,
+        cors=False,
+        authority="operator",
+        gives=(Given(admin.Overrides),),
+        refuses=_READS,
+    ),
+    Route(
+        "GET",
+        "/admin/quota/{space}",
+        admin.get_quota,
+        cors=False,
+        authority="operator",
+        gives=(Given(QuotaView),),
+        refuses=_READS | {"bad-option"},
+    ),
+    Route(
+        "PUT",
+        "/admin/quota/{space}",
+        admin.put_quota,
+        json=True,
+        cors=False,
+        authority="operator",
+        takes=Taken(admin.MAX_BODY_BYTES, admin.QuotaRequest),
+        gives=(Given(QuotaView),),
+        refuses=_WRITES | {"bad-option", "wrong-shape"},
+    ),
+    Route(
+        "DELETE",
+        "/admin/quota/{space}",
+        admin.delete_quota,
+        cors=False,
+        authority="operator",
+        gives=(Given(QuotaView),),
+        refuses=_WRITES | {"bad-option"},
+    ),
+    Route(
+        "GET",
+        "/admin/usage",
+        admin.get_usage,
+        cors=False,
+        authority="operator",
+        query=("limit",),
+        gives=(Given(admin.UsePage),),
+        refuses=_READS,
+    ),
     Route("OPTIONS", "/admin", fallback.options_any, cors=False),
     Route("OPTIONS", "/admin/{path:.*}", fallback.options_any, cors=False),
     Route("*", "/admin", admin.no_route, cors=False),
@@ -86,3 +395,19 @@ ROUTES: tuple[Route, ...] = (
     Route("*", "/share/{path:.*}", not_offered.share),
     Route("*", "/{path:.*}", fallback.no_route),
 )
+"""The rows that wire 7.1 lists."""
+
+
+def _other_methods() -> tuple[Route, ...]:
+    """Return a row for every other method on each path of our own surface."""
+    methods: dict[str, list[str]] = {}
+    for route in ROUTES:
+        if route.surface == "own":
+            methods.setdefault(route.path, []).extend(("GET", "HEAD") if route.method == "GET" else (route.method,))
+    return tuple(
+        Route("*", path, fallback.wrong_method((*known, "OPTIONS")), surface="own") for path, known in methods.items()
+    )
+
+
+SERVED: Final = (*ROUTES[:-1], *_other_methods(), ROUTES[-1])
+"""Every row that is served."""

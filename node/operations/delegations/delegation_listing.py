@@ -1,13 +1,12 @@
 """One delegation as the listing of an account shows it (wire 5.4)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Final
 
 import msgspec
 
-from capabilities.caveats import Caveats
 from capabilities.cids import cid_text
 from capabilities.tokens import Capability
 from spaces.grants.delegations import StoredDelegation
@@ -25,7 +24,7 @@ class ListedResource(msgspec.Struct, frozen=True):
 
     resource: str
     actions: tuple[str, ...]
-    caveats: tuple[Caveats, ...]
+    caveats: tuple[Mapping[str, object], ...]
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):

@@ -12,6 +12,11 @@ from msgspec import Struct
 
 from ..errors import BadOption
 
+OPTION_HEADERS: Final = (
+    *("If-Match", "If-None-Match"),
+    *("x-tinycloud-cursor", "x-tinycloud-limit", "x-tinycloud-max-response-bytes"),
+)
+"""Those that ask for something."""
 MAX_LIST_LIMIT = 1000
 _HEX64 = re.compile(r"[0-9a-fA-F]{64}")
 _POSITIVE = re.compile(r"\+?0{0,64}[1-9][0-9]{0,18}")

@@ -1,0 +1,134 @@
+"""One line of the log for each request, where the operator asked for them (`log.requests`).
+
+A line is for counting and for finding a request again. Nothing in it lets its reader repeat one: no token, key, value,
+query, header or body. A path is named by the template of its route. What fills the template, and the client's address,
+are keyed hashes, or stand as they are in mode `plain`; a path that matched no route, or that is a credential itself,
+is a hash in every mode.
+
+The key of the hashes is derived from the root secret: equal paths are equal in the lines of every worker, machine and
+start, and a reader of the log without that secret cannot try out guesses.
+
+Example:
+    log = request_log(config, keyring)  # None where nothing is logged
+    log.answered(request, template="/info", response=response, began_ns=began_ns)
+"""
+
+import time
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Final
+
+from aiohttp import web
+from blake3 import blake3
+
+from encryption_network.keyring import REQUEST_LOG as KEY_CONTEXT
+from encryption_network.keyring import Keyring
+
+from ...config.tree import Config, Http
+from ...counts import Operation
+from ...logs import log_event
+from ...rates import counted_as
+from .answers import WholeAnswer
+from .clients import client_address
+from .request_ids import request_id
+
+_HASH_BYTES: Final = 12
+_MOST_PATH_CHARS: Final = 1024  # a target has up to 65,534 bytes, and any client may send it
+# Any other text in the place of a method is the caller's own.
+_METHODS: Final = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "PROPFIND"}
+)
+
+
+class RequestLog:
+    """Writes the lines of one worker; a line that cannot be written costs no request its answer."""
+
+    def __init__(self, key: bytes, http: Http, *, is_plain: bool) -> None:
+        """Take the key of the hashes, 32 bytes; `is_plain`: paths and addresses stand as they are."""
+        self._key = key
+        self._http = http
+        self._is_plain = is_plain
+
+    def answered(
+        self,
+        request: web.Request,
+        *,
+        template: str,
+        response: web.StreamResponse | None,
+        began_ns: int,
+        operation: Operation = "other",
+        code: str | None = None,
+        is_path_shown: bool = False,
+    ) -> None:
+        """Write the line of a request.
+
+        Args:
+            request: what was sent.
+            template: the path of its route.
+            response: its answer, the body not sent yet unless it is a stream; None: the client did not wait for it.
+            began_ns: by `perf_counter_ns`, when the route was entered.
+            operation: what the request asked for, as metrics count it.
+            code: of the error that became the answer; None: there was none.
+            is_path_shown: in mode `plain` the path stands as it is.
+        """
+        took_ns = time.perf_counter_ns() - began_ns
+        with suppress(Exception):  # of whatever kind: the answer is there
+            log_event(
+                "request",
+                request_id=request_id(request),
+                method=request.method if request.method in _METHODS else "other",
+                route=template,
+                path=self._path(request.rel_url.raw_path, is_shown=is_path_shown),
+                operation=operation,
+                status=None if response is None else response.status,
+                code=code,
+                duration_ms=round(took_ns / 1e6, 3),
+                request_bytes=request.content.total_bytes,
+                response_bytes=None if response is None else _body_bytes(request, response),
+                client=self._client(client_address(request, self._http)),
+            )
+
+    def unrouted(self, status: int, peer: str | None) -> None:
+        """Write the line of a request that reached no route: its head was too long, too late or not HTTP."""
+        with suppress(Exception):
+            log_event("request", route=None, status=status, client=self._client(peer))
+
+    def _path(self, path: str, *, is_shown: bool) -> str:
+        return path[:_MOST_PATH_CHARS] if self._is_plain and is_shown else self._hashed(path)
+
+    def _client(self, client: str | None) -> str | None:
+        """Return an address as rates count it, by its /64 if it is IPv6; what is none, as a proxy may state, hashed."""
+        if client is None:
+            return None
+        return counted_as(client) if self._is_plain and _is_address(client) else self._hashed(counted_as(client))
+
+    def _hashed(self, text: str) -> str:
+        return blake3(text.encode("utf-8", "surrogatepass"), key=self._key).hexdigest(_HASH_BYTES)
+
+
+REQUEST_LOG: web.AppKey[RequestLog] = web.AppKey("request_log", RequestLog)
+
+
+def request_log(config: Config, keyring: Keyring) -> RequestLog | None:
+    """Return what logs requests; None where the settings do not ask for it."""
+    if config.log.requests == "off":
+        return None
+    return RequestLog(keyring.derive(KEY_CONTEXT), config.http, is_plain=config.log.requests == "plain")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _body_bytes(request: web.Request, response: web.StreamResponse) -> int:
+    if request.method == "HEAD":
+        return 0
+    if isinstance(response, WholeAnswer):
+        return response.size_bytes
+    if isinstance(response, web.Response):
+        return len(response.body) if isinstance(response.body, bytes) else 0
+    return response.body_length if response.content_length is None else response.content_length

@@ -1,0 +1,125 @@
+"""Bodies that other packages read and write as plain JSON, in the form in which `/openapi.json` describes them.
+
+Nothing is parsed or written by these types: what a body must be is decided where it is read. Tests hold answers against
+the description, and send what fits it.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from encryption_network.networks import NetworkState
+from encryption_network.policy import ReceiverMode
+
+from ...operations.delegations.query_filters import MAX_ITEMS
+from ...operations.delegations.standing import Standing
+
+_Hex = Annotated[str, Meta(pattern="^([0-9a-f][0-9a-f])*$")]
+_Base64 = Annotated[str, Meta(pattern="^[A-Za-z0-9+/]*={0,2}$")]
+
+
+class Threshold(msgspec.Struct, forbid_unknown_fields=True):
+    """How many of how many members open a key."""
+
+    n: int = 1
+    t: int = 1
+
+
+class NetworkRequest(msgspec.Struct, rename="camel"):
+    """A network to be made."""
+
+    name: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]*$")]
+    owner_did: str
+    threshold: Threshold = msgspec.field(default_factory=Threshold)
+
+
+class NetworkMember(msgspec.Struct, rename="camel"):
+    """A node that holds a network's key."""
+
+    node_id: str
+    role: str
+
+
+class FlatNetwork(msgspec.Struct, rename="camel", kw_only=True):
+    """A network as its well-known address shows it."""
+
+    network_id: str
+    owner_did: str
+    name: str
+    alg: str
+    key_version: int
+    public_encryption_key: _Base64
+    state: NetworkState
+    key_backend: str
+
+
+class Network(FlatNetwork, rename="camel", kw_only=True):
+    """The descriptor of a network."""
+
+    members: tuple[NetworkMember, ...]
+    threshold: Threshold
+    created_at: str
+    updated_at: str
+
+
+class Described(msgspec.Struct):
+    """A network that was made."""
+
+    descriptor: Network
+
+
+class DescribedOnRequest(Described, rename="camel", omit_defaults=True):
+    """A network; signed by the node where a nonce was sent."""
+
+    node_signature: str = ""
+
+
+class Released(msgspec.Struct, rename="camel", kw_only=True):
+    """A key, wrapped for the receiver and signed by the node."""
+
+    type: str
+    target_node: str
+    network_id: str
+    invocation_cid: str
+    encrypted_symmetric_key_hash: _Hex
+    receiver_public_key_hash: _Hex
+    wrapped_key: _Base64
+    alg: str
+    key_version: int
+    request_hash: _Hex
+    node_id: str
+    node_signature: _Base64
+
+
+class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Which delegations of an account are listed; null is absent."""
+
+    direction: Literal["granted", "received", "all"] | None = None
+    status: Standing | None = None
+    space: Annotated[str, Meta(min_length=1)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_ITEMS)] | None = None
+    cursor: str | None = None
+
+
+class ChallengeRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """For whom a challenge is made."""
+
+    did: str
+
+
+class SessionRequest(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """Evidence of the code that the caller runs."""
+
+    quote: _Base64
+    receiver_public_key: _Base64
+    receiver_mode: ReceiverMode
+    event_log: list[object] | None = None
+
+
+class Withdrawal(msgspec.Struct, forbid_unknown_fields=True):
+    """Code, a backend or evidence that may receive no key any more: exactly one of the members."""
+
+    measurement: Annotated[str, Meta(pattern="^([0-9a-f]{96}|[0-9a-f]{64})$")] | UnsetType = UNSET
+    did: Annotated[str, Meta(max_length=512)] | UnsetType = UNSET
+    evidence: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | UnsetType = UNSET

@@ -1,0 +1,115 @@
+"""`/openapi.json`: served to everybody, the same bytes, and exactly the routes that the node has."""
+
+import asyncio
+import json
+import re
+
+import schemathesis
+from described import DOCUMENT
+from pages.openapi_page import PAGE, codes_of, described
+from running_node import Reply
+from serving_node import Serve
+
+from node.config.tree import PublicSpaces
+from node.http.app import build_app
+from node.http.messages.refusals import TABLE
+from node.http.routes.table import SERVED
+
+
+async def test_it_is_served_to_everybody(caller) -> None:
+    """Its bytes are those of the file, with an entity tag; who has them is answered 304; HEAD has no body."""
+    reply: Reply = await caller.send("GET", "/openapi.json")
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+    assert PAGE.read_bytes() == reply.body
+    tag = reply.headers["etag"]
+    for tags in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+        again: Reply = await caller.send("GET", "/openapi.json", headers={"If-None-Match": tags})
+        assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
+    other: Reply = await caller.send("GET", "/openapi.json", headers={"If-None-Match": '"x"'})
+    head: Reply = await caller.send("HEAD", "/openapi.json")
+    assert (other.status, head.status, head.body, head.headers["etag"]) == (200, 200, b"", tag)
+
+
+async def test_it_needs_no_store(caller) -> None:
+    """A node whose store does not answer describes itself."""
+    await caller.node.services.store.close()
+    assert (await caller.send("GET", "/openapi.json")).status == 200
+
+
+async def test_it_has_the_rate_of_public_values(serve: Serve) -> None:
+    """A client may read it as often as public values, then 429 says when again."""
+    async with serve(public_spaces=PublicSpaces(requests_per_minute=1, burst=2)) as node:
+        replies = [await node.send("GET", "/openapi.json") for _ in range(3)]
+    assert [200, 200, 429] == [reply.status for reply in replies]
+    assert (replies[-1].value["code"], int(replies[-1].headers["retry-after"]) > 0) == ("too-many-requests", True)
+
+
+async def test_it_has_every_route_and_no_other(caller) -> None:
+    """Each method and path that the router has is described; left out are what answers any path or any method."""
+    app = build_app(caller.node.services)
+    routed = {
+        (route.method, route.resource.canonical.rstrip("/") or "/")
+        for route in app.router.routes()
+        if route.resource is not None and route.method not in ("*", "OPTIONS", "HEAD")
+    }
+    named = {(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods}
+    assert {(method, re.sub(r":[^{}]*\}", "}", path)) for method, path in routed} == named
+    others = {route.path for route in SERVED if route.method in ("*", "OPTIONS")}
+    own = {route.path for route in described() if route.surface == "own"}
+    catching_all = {"/admin", *(f"{path}/{{path:.*}}" for path in ("", "/admin", "/hooks", "/policy/v3", "/share"))}
+    assert own | catching_all | {"/public/{space}/kv/{key:.*}"} == others
+
+
+def test_it_is_openapi() -> None:
+    """It is valid OpenAPI 3.1, in which each operation has a name of its own, a summary and answers."""
+    schemathesis.openapi.from_dict(DOCUMENT).validate()
+    operations = [one for methods in DOCUMENT["paths"].values() for one in methods.values()]
+    assert DOCUMENT["openapi"].startswith("3.1.")
+    assert len({one["operationId"] for one in operations}) == len(operations)
+    assert all(one["summary"] and one["responses"] for one in operations)
+
+
+def test_it_has_every_code() -> None:
+    """A code of the table is named with a route that answers it, and each route's codes are in the table."""
+    named = {route.template: codes_of(route) for route in described()}
+    everywhere = frozenset[str]().union(*named.values())
+    assert set(TABLE) - everywhere == {"wrong-method"}  # of what the description leaves to its preamble
+    assert everywhere <= set(TABLE)
+    for route in described():
+        answers = json.dumps(DOCUMENT["paths"][route.template][route.method.lower()]["responses"])
+        assert not [code for code in codes_of(route) if code not in answers]
+
+
+def test_it_names_no_node() -> None:
+    """Nothing in it is of one node: no DID, no address, no setting that was changed."""
+    text = PAGE.read_text("utf-8")
+    assert not re.findall(r"did:key:z\w+|https?://|127\.0\.0\.1|localhost", text)
+
+
+async def test_another_method_on_an_own_path(caller) -> None:
+    """On our own surface another method is 405, a problem that names the methods there are and the description."""
+    for path, allowed in (
+        ("/readyz", "GET, HEAD, OPTIONS"),
+        ("/openapi.json/", "GET, HEAD, OPTIONS"),
+        ("/attestation/challenge", "POST, OPTIONS"),
+        ("/encryption/networks/x/policy", "GET, HEAD, PUT, OPTIONS"),
+    ):
+        reply: Reply = await caller.send("DELETE", path)
+        assert (reply.status, reply.headers["allow"]) == (405, allowed)
+        assert (reply.value["code"], "/openapi.json" in str(reply.value["hint"])) == ("wrong-method", True)
+        assert (await caller.send("OPTIONS", path)).status == 200
+
+
+async def test_an_unknown_route_names_the_description(caller) -> None:
+    """A 404 for a route names the description, as a page, as JSON and as a problem; one for a value does not."""
+    missing = await asyncio.gather(
+        caller.send("GET", "/nothing"),
+        caller.send("POST", "/info"),
+        caller.send("GET", "/nothing", headers={"Accept": "application/json"}),
+        caller.send("POST", "/attestation/challenge", body=b"{}", headers={"Content-Type": "text/plain"}),
+    )
+    assert [404] * 4 == [reply.status for reply in missing]
+    assert all("/openapi.json" in reply.text for reply in missing)
+    assert all("allow" not in reply.headers for reply in missing)
+    value: Reply = await caller.send("GET", "/public/tinycloud:key:z6Mkx:public/kv/a")
+    assert (value.status, "openapi" in value.text) == (404, False)
