@@ -6,6 +6,7 @@ opens.
 """
 
 import base64
+import io
 import json
 import secrets
 import tempfile
@@ -17,12 +18,13 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 from conformance.raw_http import RawConnection
-from described import described_fault
+from described import described_fault, is_described_code
 from engines import no_housekeeping, store_at
 from tests_support import FixedClock
 from wire_replay import ADMIN_SECRET, NODE_SECRET, Answer, Case, Exchange, load_network_keys
 
-from node.config.tree import Admin, AttestationMode, Config, Hosting, HostingMode, Http, Limits, Release, Secret
+from node.config.tree import Admin, AttestationMode, Config, Hosting, HostingMode, Http, Limits, Log, Release, Secret
+from node.logs import configure_logs
 from node.processes.embedded import embedded_node
 
 # A store in memory, where the machine has such a folder: hundreds of cases wait for their commits.
@@ -55,6 +57,7 @@ class ReplayNode:
     entropy: ReplayEntropy
     connection: RawConnection
     network_keys: Mapping[str, bytes] = field(repr=False)
+    lines: io.StringIO
 
     async def answer(self, exchange: Exchange, *, network: str | None = None) -> Answer:
         """Send the request of an exchange at its time and return this node's answer.
@@ -71,8 +74,17 @@ class ReplayNode:
         finally:
             self.entropy.lay_ready()
         request = exchange.request
+        self._check_code()
         assert described_fault(request.method, request.path, answer.status, dict(answer.headers), answer.body) == ""
         return answer
+
+    def _check_code(self) -> None:
+        """Check that the description has the code that the log of requests has of the last answer."""
+        said = [json.loads(line) for line in self.lines.getvalue().splitlines()]
+        self.lines.truncate(self.lines.seek(0))
+        for line in said:
+            if line["event"] == "request" and line["route"] is not None:
+                assert is_described_code(line["method"], line["route"], line["status"], line["code"]), line
 
     async def replay(self, exchanges: Sequence[Exchange]) -> AsyncIterator[Answer]:
         """Send requests in order and yield the answers; what this node handed out replaces what was recorded."""
@@ -134,9 +146,12 @@ class ReplayNodes:
         self._running = AsyncExitStack()
         self._by_settings: dict[frozenset[str], ReplayNode] = {}
         self._network_keys = load_network_keys()
+        self._lines = io.StringIO()
 
     async def __aenter__(self) -> "ReplayNodes":
         self._running.enter_context(no_housekeeping())
+        configure_logs("info", stream=self._lines)
+        self._running.callback(configure_logs, "info")
         return self
 
     async def __aexit__(
@@ -160,7 +175,7 @@ class ReplayNodes:
         )
         connection = RawConnection(urlsplit(node.url).port or 0)
         await self._running.enter_async_context(connection)
-        return ReplayNode(clock, entropy, connection, self._network_keys)
+        return ReplayNode(clock, entropy, connection, self._network_keys, self._lines)
 
     def _config(self, data: Path, secret: bytes, server: frozenset[str]) -> Config:
         return Config(
@@ -171,5 +186,6 @@ class ReplayNodes:
             admin=Admin(secret=ADMIN_SECRET if "admin" in server else None),
             limits=Limits(unauthenticated_per_minute=0),  # hundreds of refused tokens from one address are the purpose
             release=Release(attestation=self._attestation),
+            log=Log(requests="hashed"),
             secret=Secret(value=base64.urlsafe_b64encode(secret).decode().rstrip("=")),
         )

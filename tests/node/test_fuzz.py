@@ -9,7 +9,6 @@ import io
 import itertools
 import json
 import socket
-import threading
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -23,7 +22,8 @@ from described import described_fault
 from fuzz_strategies import NUMBERS, changed_objects, damaged_bytes, damaged_text, json_values, large_texts
 from hypothesis import given
 from hypothesis import strategies as st
-from patience import AT_ONCE_S, PATIENCE_S
+from patience import AT_ONCE_S
+from serving_node import node_in_a_thread
 from tests_support import CountingEntropy, FixedClock, fuzzed
 
 from capabilities.abilities import DECRYPT
@@ -48,7 +48,6 @@ from node.operations.delegations.query_filters import parse_filters
 from node.operations.values.conditions import Shape, parse_options
 from node.operations.values.cursor import Cursor, encode_cursor, parse_cursor
 from node.platform.root_secret import load_root_secret
-from node.processes.embedded import embedded_node
 from node.refusal import Refusal
 from node.term_files import read_node_policy, read_trust_root
 from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
@@ -310,7 +309,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A node that takes 127.0.0.1 for a proxy and hosts the owner's space, for all tests of this file."""
     folder = tmp_path_factory.mktemp("node")
     (folder / "root.pem").write_text(MACHINE.root_pem)
-    log, up, made, loops = io.StringIO(), threading.Event(), [], []
+    log = io.StringIO()
     config = Config(
         http=Http(port=0, drain_s=0, trusted_proxies=("127.0.0.1",)),
         store=Store(data=str(folder / "data")),
@@ -318,25 +317,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         public_spaces=PublicSpaces(requests_per_minute=0),
         admin=Admin(secret=ADMIN_SECRET),
     )
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        async with embedded_node(config, clock=FixedClock(NOW), entropy=CountingEntropy()) as node:
-            made.append(Running(urlsplit(node.url).port or 0, node.services.keyring.node_did, log))
-            loops.append((asyncio.get_running_loop(), stop))
-            up.set()
-            await stop.wait()
-
     configure_logs("warning", stream=log)
-    thread = threading.Thread(target=asyncio.run, args=(run(),))
-    thread.start()
-    assert up.wait(PATIENCE_S)
-    loop, stop = loops[0]
     try:
-        yield made[0]
+        with node_in_a_thread(config, FixedClock(NOW)) as node:
+            yield Running(urlsplit(node.url).port or 0, node.services.keyring.node_did, log)
     finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
         configure_logs("info")
 
 

@@ -82,6 +82,15 @@ def described_fault(method: str, target: str, status: int, headers: Mapping[str,
     return ""
 
 
+def is_described_code(method: str, template: str, status: int, code: str | None) -> bool:
+    """Whether a route of the description answers a code with a status, as a line of the log of requests says."""
+    operations = DOCUMENT["paths"].get(template, {})
+    operation = operations.get("get" if method == "HEAD" else method.lower())
+    if code is None or operation is None:
+        return True
+    return re.search(rf"\b{code}\b(?!-)", json.dumps(operation["responses"].get(str(status)))) is not None
+
+
 def _undescribed(method: str, target: str, operations: Mapping[str, Any]) -> set[int]:
     """Return the statuses of what the description leaves to its preamble."""
     before = {400, 408, 414, 417, 429, 431}

@@ -1,15 +1,18 @@
 """People with keys who call a node in this process, with any settings, on a folder of the test."""
 
+import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiohttp
 from conformance.minting import Grants, key_token
 from engines import store_at
+from patience import PATIENCE_S
 from running_node import Reply
-from tests_support import FixedClock
+from tests_support import CountingEntropy, FixedClock
 from wire_replay import token_id
 from yarl import URL
 
@@ -101,3 +104,27 @@ def serve_at(folder: Path, clock: FixedClock) -> Serve:
             yield Serving(node, session, clock)
 
     return run
+
+
+@contextmanager
+def node_in_a_thread(config: Config, clock: FixedClock) -> Iterator[EmbeddedNode]:
+    """Run a node beside a test that waits for its answers, such as one of Hypothesis."""
+    is_up, made, loops = threading.Event(), list[EmbeddedNode](), []
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        async with embedded_node(config, clock=clock, entropy=CountingEntropy()) as node:
+            made.append(node)
+            loops.append((asyncio.get_running_loop(), stop))
+            is_up.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    assert is_up.wait(PATIENCE_S)
+    loop, stop = loops[0]
+    try:
+        yield made[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()

@@ -64,6 +64,16 @@ _ADMIN_OF_NETWORK: Final = _OF_NETWORK | {
 _READ_OF_NETWORK: Final = frozenset({"audience-mismatch", "invalid-network-id", "invalid-record"}) | {
     *("session-not-bound", "network-unknown", "request-malformed", "duplicate-invocation", "replay-unknown"),
 }
+_DECRYPTS: Final = GROUPS["networks"] - {
+    *(
+        "create-body-malformed",
+        "network-exists",
+        "nonce-used",
+        "invalid-policy",
+        "invalid-receipt",
+        "invalid-withdrawal",
+    ),
+}
 _WRITE_OF_NETWORK: Final = _READ_OF_NETWORK | _TAKEN_NETWORK | {"policy-not-in-person"}
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -79,8 +89,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         refuses=_WRITES
         | _BODIES
         | _SPACES
-        | GROUPS["values"]
-        | GROUPS["networks"]
+        | GROUPS["values"] - {"ticket-refused", "scope-refused", "not-public", "value-changed", "bad-nonce", "no-value"}
+        | _DECRYPTS
         | {"bad-delegation-cid", "not-enabled", "path-too-long", "metadata-too-large"},
     ),
     Route(
@@ -91,7 +101,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         place="delegate",
         authority="delegation",
         gives=(Given(Registration),),
-        refuses=_WRITES | {"too-many-delegations", "too-many-spaces", "invalid-record"},
+        refuses=_WRITES | {"too-many-delegations", "too-many-spaces", "invalid-record", "invalid-policy"},
     ),
     Route(
         "POST",
@@ -152,7 +162,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         authority="node invocation",
         takes=Taken(MAX_NETWORK_BODY_BYTES, DecryptRequest),
         gives=(Given(shapes.Released),),
-        refuses=_WRITES | GROUPS["networks"] | {"duplicate-invocation", "replay-unknown"},
+        refuses=_WRITES | _DECRYPTS | {"duplicate-invocation", "replay-unknown"},
     ),
     Route(
         "POST",
@@ -252,7 +262,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         gives=(Given(attestation_sessions.SessionOpened),),
         refuses=_WRITES
         | _TAKEN_NETWORK
-        | GROUPS["attestation"]
+        | GROUPS["attestation"] - {"document-unknown", "policy-not-in-person", "own-quotes-busy", "own-quote-failed"}
         | {"audience-mismatch", "invalid-network-id", "invalid-record"},
     ),
     Route(
@@ -304,13 +314,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/info", info.get_information, gives=(Given(info.ServiceInformation),), refuses=_READS),
     Route("GET", "/version", info.get_information, gives=(Given(info.ServiceInformation),), refuses=_READS),
     Route("GET", "/healthz", info.get_health, gives=(_EMPTY, Given(None, status=500))),
-    Route(
-        "GET",
-        "/readyz",
-        info.get_readiness,
-        surface="own",
-        gives=(Given(Readiness), Given(Readiness, status=503)),
-    ),
+    Route("GET", "/readyz", info.get_readiness, surface="own", gives=(Given(Readiness), Given(Readiness, status=503))),
     Route(
         "GET",
         DESCRIPTION,
