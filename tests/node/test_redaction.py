@@ -275,7 +275,7 @@ async def test_canaries_stay_out_of_logs_numbers_audit_and_errors(
     tmp_path: Path, platform: SimulatedPlatform, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whatever becomes of a call that is let in, nothing but the caller's own answer has what was sent."""
-    arguments = ("--log-level", "debug")
+    arguments = ("--log-level", "debug", "--log-requests", "hashed")
     with running_node(tmp_path, *arguments, platform=platform, environment=SETTINGS) as node:
         numbers = node.wait_for(r'"url": "(http://127\.0\.0\.1:\d+)/metrics"').group(1)
         async with AsyncExitStack() as clients:
@@ -292,6 +292,7 @@ async def test_canaries_stay_out_of_logs_numbers_audit_and_errors(
     assert "sealspace_requests_total" in metrics and len(laden.errors) >= 15
     assert set() == canaries.found_in(metrics)
     assert sum('"request-failed"' in line for line in node.lines) >= 6  # a fault of each kind, and one of each process
+    assert sum('"event": "request"' in line for line in node.lines) >= 40
     assert set() == canaries.found_in(*node.lines)
     # A refusal names the resource that was asked for: whoever reads it wrote it (wire 4.10).
     assert {"key"} >= canaries.found_in(*laden.errors)

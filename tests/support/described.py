@@ -88,7 +88,7 @@ def is_described_code(method: str, template: str, status: int, code: str | None)
     operation = operations.get("get" if method == "HEAD" else method.lower())
     if code is None or operation is None:
         return True
-    return re.search(rf"\b{code}\b(?!-)", json.dumps(operation["responses"].get(str(status)))) is not None
+    return re.search(rf"(?<![\w-]){code}(?![\w-])", json.dumps(operation["responses"].get(str(status)))) is not None
 
 
 def _undescribed(method: str, target: str, operations: Mapping[str, Any]) -> set[int]:

@@ -7,6 +7,7 @@ answer what no other row matches. The operator's routes are closed to pages of o
 tokens by `authority`, bodies by `takes`, `internal` and `too-many-requests` everywhere.
 """
 
+from functools import partial
 from typing import Final
 
 from encryption_network.policy import MAX_POLICY_BYTES
@@ -53,6 +54,7 @@ _UNCHANGED: Final = Given(None, status=304, headers=("ETag",))
 _VALUE: Final = Given(bytes, headers=("ETag",))
 _TAKEN_NETWORK: Final = frozenset({"body-not-json", "request-too-large", "invalid-canonical-json"})
 _READS: Final = frozenset({"store-unavailable", "record-damaged"})
+_RECORDS: Final = _READS | {"invalid-record"}
 _WRITES: Final = _READS | {"store-busy", "store-full", "commit-too-large"}
 _BODIES: Final = _READS | {"intake-full"}
 _SPACES: Final = frozenset({"bad-space-name", "space-exists", "space-not-made", "space-not-found"})
@@ -75,6 +77,10 @@ _DECRYPTS: Final = GROUPS["networks"] - {
     ),
 }
 _WRITE_OF_NETWORK: Final = _READ_OF_NETWORK | _TAKEN_NETWORK | {"policy-not-in-person"}
+
+_own: Final = partial(Route, surface="own")
+_for_node: Final = partial(Route, surface="own", authority="node invocation")
+_for_operator: Final = partial(Route, cors=False, authority="operator")
 
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
@@ -180,84 +186,70 @@ ROUTES: Final[tuple[Route, ...]] = (
         gives=(Given(shapes.FlatNetwork),),
         refuses=_READS | _OF_NETWORK | {"body-malformed"},
     ),
-    Route(
+    _for_node(
         "GET",
         "/encryption/networks/{network}/policy",
         attestation_sessions.get_policy,
-        surface="own",
-        authority="node invocation",
         gives=(Given(attestation_sessions.StatedPolicy),),
         refuses=_READS | _READ_OF_NETWORK,
     ),
-    Route(
+    _for_node(
         "PUT",
         "/encryption/networks/{network}/policy",
         attestation_sessions.put_policy,
-        surface="own",
         json=True,
-        authority="node invocation",
         takes=Taken(MAX_POLICY_BYTES, dict[str, object] | None),
         gives=(_NO_CONTENT,),
         refuses=_WRITES | _WRITE_OF_NETWORK | {"invalid-policy"},
     ),
-    Route(
+    _for_node(
         "POST",
         "/encryption/networks/{network}/withdraw",
         receipts.post_withdrawal,
-        surface="own",
         json=True,
-        authority="node invocation",
         takes=Taken(MAX_REQUEST_BYTES, shapes.Withdrawal),
         gives=(_NO_CONTENT,),
         refuses=_WRITES | _WRITE_OF_NETWORK | {"invalid-withdrawal"},
     ),
-    Route(
+    _for_node(
         "GET",
         "/encryption/networks/{network}/receipts",
         receipts.get_receipts,
-        surface="own",
-        authority="node invocation",
         query=("after",),
         gives=(Given(receipts.ReceiptPage),),
         refuses=_READS | _READ_OF_NETWORK | {"invalid-receipt"},
     ),
-    Route(
+    _for_node(
         "GET",
         "/encryption/networks/{network}/receipts/{digest}",
         receipts.get_document,
-        surface="own",
-        authority="node invocation",
         gives=(Given(bytes),),
         refuses=_READS | _READ_OF_NETWORK | {"document-unknown"},
     ),
-    Route(
+    _own(
         "GET",
         "/attestation/terms",
         attestation_sessions.get_terms,
-        surface="own",
         query=("fmspc", "ca"),
         gives=(Given(Terms),),
-        refuses=_READS | {"request-malformed", "invalid-record"},
+        refuses=_RECORDS | {"request-malformed"},
     ),
-    Route(
+    _own(
         "POST",
         "/attestation/challenge",
         attestation_sessions.post_challenge,
-        surface="own",
         json=True,
         operation="challenge",
         takes=Taken(attestation_sessions.MAX_CHALLENGE_BODY_BYTES, shapes.ChallengeRequest),
         gives=(Given(attestation_sessions.ChallengeMade),),
         refuses=_TAKEN_NETWORK | {"request-malformed"},
     ),
-    Route(
+    _for_node(
         "POST",
         "/attestation/sessions",
         attestation_sessions.post_session,
-        surface="own",
         json=True,
         operation="session",
-        authority="node invocation",
         takes=Taken(MAX_SESSION_BODY_BYTES, shapes.SessionRequest),
         gives=(Given(attestation_sessions.SessionOpened),),
         refuses=_WRITES
@@ -311,15 +303,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         refuses=_READS | {"bad-option", "not-public", "no-value"},
     ),
     Route("GET", "/", info.get_front, gives=(Given(str),)),
-    Route("GET", "/info", info.get_information, gives=(Given(info.ServiceInformation),), refuses=_READS),
-    Route("GET", "/version", info.get_information, gives=(Given(info.ServiceInformation),), refuses=_READS),
+    Route("GET", "/info", info.get_information, gives=(Given(info.ServiceInformation),), refuses=_RECORDS),
+    Route("GET", "/version", info.get_information, gives=(Given(info.ServiceInformation),), refuses=_RECORDS),
     Route("GET", "/healthz", info.get_health, gives=(_EMPTY, Given(None, status=500))),
     Route("GET", "/readyz", info.get_readiness, surface="own", gives=(Given(Readiness), Given(Readiness, status=503))),
-    Route(
+    _own(
         "GET",
         DESCRIPTION,
         description.get_description,
-        surface="own",
         headers=("If-None-Match",),
         gives=(Given(dict[str, object], headers=("ETag",)), _UNCHANGED),
     ),
@@ -338,55 +329,30 @@ ROUTES: Final[tuple[Route, ...]] = (
         attestation.get_attestation,
         query=("nonce",),
         gives=(Given(OwnEvidence), Given(attestation.NoEvidence)),
-        refuses=_READS | {"bad-nonce", "own-quotes-busy", "own-quote-failed", "invalid-record"},
+        refuses=_RECORDS | {"bad-nonce", "own-quotes-busy", "own-quote-failed"},
     ),
-    Route(
-        "GET",
-        "/admin/quota",
-        admin.get_quotas,
-        cors=False,
-        authority="operator",
-        gives=(Given(admin.Overrides),),
-        refuses=_READS,
+    _for_operator("GET", "/admin/quota", admin.get_quotas, gives=(Given(admin.Overrides),), refuses=_READS),
+    _for_operator(
+        "GET", "/admin/quota/{space}", admin.get_quota, gives=(Given(QuotaView),), refuses=_READS | {"bad-option"}
     ),
-    Route(
-        "GET",
-        "/admin/quota/{space}",
-        admin.get_quota,
-        cors=False,
-        authority="operator",
-        gives=(Given(QuotaView),),
-        refuses=_READS | {"bad-option"},
-    ),
-    Route(
+    _for_operator(
         "PUT",
         "/admin/quota/{space}",
         admin.put_quota,
         json=True,
-        cors=False,
-        authority="operator",
         takes=Taken(admin.MAX_BODY_BYTES, admin.QuotaRequest),
         gives=(Given(QuotaView),),
         refuses=_WRITES | {"bad-option", "wrong-shape"},
     ),
-    Route(
+    _for_operator(
         "DELETE",
         "/admin/quota/{space}",
         admin.delete_quota,
-        cors=False,
-        authority="operator",
         gives=(Given(QuotaView),),
         refuses=_WRITES | {"bad-option"},
     ),
-    Route(
-        "GET",
-        "/admin/usage",
-        admin.get_usage,
-        cors=False,
-        authority="operator",
-        query=("limit",),
-        gives=(Given(admin.UsePage),),
-        refuses=_READS,
+    _for_operator(
+        "GET", "/admin/usage", admin.get_usage, query=("limit",), gives=(Given(admin.UsePage),), refuses=_READS
     ),
     Route("OPTIONS", "/admin", fallback.options_any, cors=False),
     Route("OPTIONS", "/admin/{path:.*}", fallback.options_any, cors=False),

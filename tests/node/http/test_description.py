@@ -5,7 +5,7 @@ import json
 import re
 
 import schemathesis
-from described import DOCUMENT
+from described import DOCUMENT, described_fault, is_described_code
 from pages.openapi_page import PAGE, codes_of, described
 from running_node import Reply
 from serving_node import Serve
@@ -78,6 +78,31 @@ def test_it_has_every_code() -> None:
     for route in described():
         answers = json.dumps(DOCUMENT["paths"][route.template][route.method.lower()]["responses"])
         assert not [code for code in codes_of(route) if code not in answers]
+
+
+async def test_a_brace_in_a_path(caller) -> None:
+    """A part of a path with a brace in it fits no placeholder: the answer is the page of an unknown route."""
+    for path in ("/encryption/networks/%7B", "/encryption/networks/a%7Db/policy", "/signed/kv/%7B%7D"):
+        reply: Reply = await caller.send("GET", path)
+        assert reply.status == 404
+        assert described_fault("GET", path, reply.status, reply.headers, reply.body) == ""
+
+
+def test_a_policy_is_refused_at_its_registration() -> None:
+    """A delegation with an invalid policy is 400 on `/delegate`, and the description says so."""
+    assert is_described_code("POST", "/delegate", 400, "invalid-policy")
+
+
+def test_the_judge_finds_faults() -> None:
+    """What the description does not have is found: a status, a media type, a member, a code."""
+    typed = {"content-type": "application/json"}
+    assert "status 418" in described_fault("GET", "/info", 418, {}, b"")
+    assert "as image/png" in described_fault("GET", "/info", 200, {"content-type": "image/png"}, b"x")
+    assert "more" in described_fault("POST", "/revoke", 200, typed, b'{"revoked":true,"cid":"x","more":1}')
+    assert "status 200" in described_fault("GET", "/nothing", 200, {}, b"")
+    assert "status 404" in described_fault("DELETE", "/readyz", 404, {}, b"")
+    assert not is_described_code("GET", "/info", 503, "quota-exceeded")
+    assert not is_described_code("POST", "/revoke", 401, "revoked")  # only within the name of another
 
 
 def test_it_names_no_node() -> None:
