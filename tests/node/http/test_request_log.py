@@ -203,6 +203,19 @@ async def test_requests_that_reach_no_route(serve: Serve, lines: Lines) -> None:
     assert not [canary for canary in CANARIES.values() if canary in lines.text]
 
 
+@pytest.mark.parametrize("target", ["{path}#a?q={canary}", "{path}?q#{canary}", "http://u:{canary}@host{path}"])
+async def test_odd_targets(serve: Serve, lines: Lines, target: str) -> None:
+    """Of a target with a fragment or an authority no more than the path is logged, in mode `plain` too."""
+    async with serve(**logging_as("plain")) as node:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(node.node.url.rpartition(":")[2]))
+        asked = target.format(path=f"/public/{node.space('public')}/kv/a", canary=CANARIES["token"])
+        writer.write(f"GET {asked} HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n".encode())
+        await reader.read()
+        writer.close()
+    assert [line["route"] for line in lines.of_requests()] == ["/public/{space}/kv/{key}"]
+    assert CANARIES["token"] not in lines.text
+
+
 async def test_a_client_that_leaves(serve: Serve, lines: Lines) -> None:
     """A request whose client is gone before its answer has a line without a status."""
     async with hashed(serve) as node:
