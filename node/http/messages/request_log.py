@@ -35,9 +35,7 @@ from .request_ids import request_id
 _HASH_BYTES: Final = 12
 _MOST_PATH_CHARS: Final = 1024  # a target has up to 65,534 bytes, and any client may send it
 # Any other text in the place of a method is the caller's own.
-_METHODS: Final = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "PROPFIND"}
-)
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"})
 
 
 class RequestLog:

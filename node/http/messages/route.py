@@ -81,7 +81,7 @@ class Route:
         takes: the body; None: none is read.
         gives: the answers that are no refusals.
         refuses: codes of refusals, beside those that follow from surface, authority and body.
-        is_credential: the path itself opens something, so it is never logged.
+        is_credential: the path itself opens something, so a log has no more than its hash.
     """
 
     method: str
