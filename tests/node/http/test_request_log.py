@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from conformance.minting import key_token
 from engines import store_at
+from patience import PATIENCE_S
 from serving_node import Serve, Serving
 
 from node.config.checks import refuse_contradictions
@@ -226,7 +227,7 @@ async def test_a_client_that_leaves(serve: Serve, lines: Lines) -> None:
         writer.write(head.encode() + b"x" * 1000)
         await writer.drain()
         writer.transport.abort()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not (found := [line for line in lines.of_requests() if line["route"] == "/invoke"]):
                 await node.send("OPTIONS", "/info")  # until the node has noticed
     assert [(line["status"], line["response_bytes"]) for line in found] == [(None, None)]
