@@ -62,7 +62,9 @@ def build_app(services: Services) -> web.Application:
         app[REQUEST_LOG] = log
     for route in SERVED:
         handler = bind(route, services.cohort, guard, services.tally, log)
-        paths = [route.path] if route.path.endswith("*}") else [route.path, f"{route.path}/"]  # H4
+        # A line feed in what `.*` stands for is a character like any other: without a route the framework would answer.
+        path = route.path.replace(":.*}", ":(?s:.*)}")
+        paths = [path] if path != route.path else [path, f"{path}/"]  # H4
         for path in paths:
             for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
                 app.router.add_route(method, path, handler, expect_handler=meet_expectation)
@@ -87,9 +89,12 @@ def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
         for route in app.router.routes()
         if isinstance(route.resource, web.PlainResource)
     }
+    fallback = next(((_match_of(app, one), one.handler) for one in app.router.routes() if _is_fallback(one)), None)
 
     def answer(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         found = fixed.get((request.method, request.raw_path))
+        if found is None and not request.rel_url.raw_path.startswith("/"):
+            found = fallback  # `*`, or an authority alone: the router has no row for it
         if found is None or "Expect" in request.headers:
             return otherwise(request)
         assert isinstance(request, web.Request)  # the application's factory makes them
@@ -97,6 +102,10 @@ def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
         return handler(request)
 
     return answer
+
+
+def _is_fallback(route: web.AbstractRoute) -> bool:
+    return route.method == "*" and route.resource is not None and route.resource.canonical == "/{path}"
 
 
 def _match_of(app: web.Application, route: web.AbstractRoute) -> web.UrlMappingMatchInfo:

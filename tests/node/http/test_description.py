@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 
+import pytest
 import schemathesis
 from described import DOCUMENT, described_fault, is_described_code
 from pages.openapi_page import PAGE, codes_of, described
@@ -86,6 +87,23 @@ async def test_a_brace_in_a_path(caller) -> None:
         reply: Reply = await caller.send("GET", path)
         assert reply.status == 404
         assert described_fault("GET", path, reply.status, reply.headers, reply.body) == ""
+
+
+async def test_a_line_feed_in_a_path(caller) -> None:
+    """A path with a line feed is a path like any other: no answer is the framework's own."""
+    for path in ("/%0A", "/admin/%0A", "/info%0A/x", "/hooks/a%0Ab", "/public/x/kv/a%0Ab"):
+        reply: Reply = await caller.send("GET", path)
+        preflight: Reply = await caller.send("OPTIONS", path)
+        assert described_fault("GET", path, reply.status, reply.headers, reply.body) == ""
+        assert (preflight.status in (200, 204) or path.startswith("/hooks"), preflight.body) == (True, b"")
+        assert reply.text != "404: Not Found"
+
+
+@pytest.mark.parametrize("line", ["OPTIONS *", "CONNECT host:443", "GET http://host", "GET http://host?q"])
+async def test_a_target_without_a_path(caller, line: str) -> None:
+    """A target that is no path is answered as an unknown path is."""
+    answer = await caller.raw(f"{line} HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 404 ") and b"/openapi.json" in answer
 
 
 def test_a_policy_is_refused_at_its_registration() -> None:
