@@ -15,6 +15,7 @@ NodeError                      code
 ├── KeyFileUnusable            key-file-unusable
 ├── NotThere                   not-there
 ├── AlreadyThere               already-there
+├── FileUnreadable             file-unreadable
 ├── CommandNotFound            command-not-found
 ├── CommandNotExecutable       command-not-executable
 └── ProcessFailed              process-failed
@@ -122,6 +123,12 @@ class AlreadyThere(NodeError):
     """There is something of the name that a command was given, which is not to be replaced."""
 
     code = "already-there"
+
+
+class FileUnreadable(NodeError):
+    """A file that a command was given cannot be read."""
+
+    code = "file-unreadable"
 
 
 class CommandNotFound(NodeError):

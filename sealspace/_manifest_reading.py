@@ -412,13 +412,20 @@ SECRET_ACTIONS: Final[Mapping[str, str]] = {
 }
 _VAULT_ACTIONS: Final[Mapping[str, str]] = {**SECRET_ACTIONS, "head": "get"}
 _ENCRYPTION_ACTIONS: Final = ("decrypt", "network.create", "network.revoke")
+# Services whose actions are all known here; another one may have any.
+_ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    KV: ("get", "put", "del", "delete", "list", "metadata", "*"),
+    "tinycloud.capabilities": ("read",),
+    "tinycloud.delegation": ("list", "status", "revoke"),
+    "tinycloud.space": ("list", "create", "info", "host"),
+}
 
 
 def full_action(service: str, word: str) -> str:
     """Return the full ability for an action as a manifest writes it (MF7).
 
     Raises:
-        ManifestInvalid: the vault or the encryption service has no such action, or it is no ability at all.
+        ManifestInvalid: a service that is known here has no such action (MF19), or it is no ability at all.
     """
     if service == VAULT:
         action = _VAULT_ACTIONS.get(word.removeprefix(f"{VAULT}/").removeprefix(f"{KV}/"))
@@ -434,9 +441,15 @@ def full_action(service: str, word: str) -> str:
         return f"{ENCRYPTION}/{action}"
     action = word if "/" in word else f"{service}/{word}"
     try:
-        return parse_ability(action)
+        parse_ability(action)
     except CapabilityError:
         invalid(f'"{_shown(word)}" is no action: get, or in full tinycloud.kv/get')
+    of, _, name = action.partition("/")
+    if of in _ACTIONS and name not in _ACTIONS[of]:
+        near = difflib.get_close_matches(name, _ACTIONS[of], 1)
+        meant = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(_ACTIONS[of])}"
+        invalid(f'{of} has no action "{_shown(name)}"{meant}')
+    return action
 
 
 def _is_path(path: str) -> bool:

@@ -61,7 +61,7 @@ def warnings(seen: Seen) -> tuple[str, ...]:
         found.append(f"unusual attributes of the trust domain: {_attributes(evidence.td_attributes)}")
     if _collateral_end(seen) - seen.seen_at < SOON_S:
         found.append(
-            f"the collateral ends on {_day(_collateral_end(seen))}: without newer one nothing is released then"
+            f"the collateral ends at {_time(_collateral_end(seen))}: without newer one nothing is released then"
         )
     if seen.further_wishes:
         found.append(f"its manifest asks for more, which is no part of a grant: {_first(seen.further_wishes, '; ')}")
@@ -122,10 +122,10 @@ def _facts(seen: Seen) -> list[str]:
         f"RTMR2          {evidence.rtmr2.hex()}",
         f"RTMR3          {evidence.rtmr3.hex()}",
         f"attributes     {_attributes(evidence.td_attributes)}; debug {'ON' if _is_debugged(seen) else 'off'}",
-        f"platform       {evidence.tcb_status}, level of {_day(evidence.tcb_date)}, "
+        f"platform       {evidence.tcb_status}, level of {_time(evidence.tcb_date)}, "
         f"advisories {', '.join(evidence.advisories) or 'none'}",
         f"collateral     {_days(seen.seen_at - issued)} old, number {evidence.evaluation_number}, "
-        f"holds until {_day(_collateral_end(seen))}",
+        f"holds until {_time(_collateral_end(seen))}",
         f"root           {'Intel' if seen.verified.root_is_intel else 'NOT Intel: ' + evidence.root_ca_sha256.hex()}",
     ]
 
@@ -167,10 +167,6 @@ def _collateral_end(seen: Seen) -> float:
 def _attributes(attributes: bytes) -> str:
     value = int.from_bytes(attributes, "little")
     return ", ".join(_ATTRIBUTE_BITS.get(bit, f"bit {bit}") for bit in range(64) if value >> bit & 1) or "none"
-
-
-def _day(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
 
 def _time(at: float) -> str:

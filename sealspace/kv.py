@@ -169,6 +169,17 @@ class Kv:
         """
         return value_of(await self._invoke(KV_METADATA, key, repeatable=True))
 
+    async def size_bytes(self, key: str) -> int:
+        """Return how many bytes a value has; needs `kv/get`, and reads none of them.
+
+        Raises:
+            As `get`.
+        """
+        async with await self._opened(key, MAX_STREAM_BYTES) as stream:
+            if stream.size_bytes is None:
+                raise MalformedAnswer("the node's answer has no size of the value")
+            return stream.size_bytes
+
     async def put(
         self,
         key: str,

@@ -15,21 +15,24 @@ Modules:
     lazy: groups of commands that are imported on use.
     next_steps: what to do about errors of the SDK.
     own_process: commands of ours as processes of their own.
+    paths: kinds of paths among options and arguments.
+    rights: what may be done with what, in words.
     shared: options that every command accepts.
     terminal: everything that commands print and ask.
     version: `sealspace version`.
+    what_happened: errors of the SDK in the words of the command line.
 
 Folders: operator, owner.
 """
 
 import os
-import re
 from collections.abc import Mapping
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
 
 import click
 
-from sealspace.errors import InvalidInput, NodeRefused, SealspaceError, TransportError
+from sealspace.errors import InvalidInput, NodeRefused, SealspaceError
 from sealspace.printable import printable
 
 from .. import __version__
@@ -38,8 +41,9 @@ from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
 from .lazy import LazyGroup, NamedElsewhere, Renamed, Row, Table
 from .next_steps import next_step
-from .shared import share_options
-from .terminal import hold_standard_streams, print_error
+from .shared import share_options, shared
+from .terminal import hold_standard_streams, print_error, print_lines
+from .what_happened import what_happened
 
 # Heading of help -> its commands. Listed here so that `--help` imports no command.
 SECTIONS: Final[Mapping[str, Table]] = {
@@ -102,11 +106,19 @@ RENAMED: Final = {
     "withdraw": "admin withdraw",
 }
 """Former name of a command -> its name now."""
-_REQUEST: Final = re.compile(r"^(?:GET|HEAD|POST|PUT|DELETE|OPTIONS) \S+: ")
 
 
 class _Root(LazyGroup):
     """The command `sealspace`, whose help lists commands by subject and ends with the exit statuses."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # Any: as in click
+        try:
+            return super().invoke(ctx)
+        except SealspaceError as error:  # here, where the home is known: what is the owner's own is called so
+            text = what_happened(error, own=_own_did())
+            if shared().as_json and error.message != text:
+                print_lines(f"detail: {error.message}", err=True)
+            return fail(error.code, text, next_step(error), otherwise=_status_of(error))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for heading, rows in SECTIONS.items():
@@ -142,8 +154,6 @@ def main(arguments: list[str] | None = None) -> int:
         status = cli.main(arguments, prog_name="sealspace", standalone_mode=False)
     except NodeError as error:
         return fail(error.code, error.text, error.hint)
-    except SealspaceError as error:
-        return fail(error.code, _what_happened(error), next_step(error), otherwise=_status_of(error))
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()  # a noun without a verb: the verbs are what comes next
         return WRONG_ARGUMENT
@@ -170,7 +180,7 @@ def _usage_text(error: click.ClickException) -> str:
     elif isinstance(error, click.NoSuchOption):
         text = f"there is no option {error.option_name}"
     else:
-        text = _sentence(error.format_message())
+        text = " ".join(error.format_message().split()).rstrip(".")
         return text[:1].lower() + text[1:]
     return f"{text}; did you mean {error.possibilities[0]}?" if error.possibilities else text
 
@@ -195,19 +205,17 @@ def _refused_by_system(error: OSError) -> int:
     return fail("system-refused", f"{named}: {reason}", f"ls -ld {named}")
 
 
+def _own_did() -> str:
+    """Return the DID of the owner who is logged in, for messages; empty if there is none."""
+    from .owner.owner_profile import owner_home  # needed for errors alone
+
+    with suppress(NodeError):
+        return owner_home().profile().owner
+    return ""
+
+
 def _status_of(error: SealspaceError) -> int:
     """Return the exit status of a class of error that has none of its own."""
     if isinstance(error, InvalidInput):
         return WRONG_ARGUMENT
     return REFUSED if isinstance(error, NodeRefused) else FAILED
-
-
-def _what_happened(error: SealspaceError) -> str:
-    """Return the error's message; of a request that reached nobody, without the request, which no person wrote."""
-    text = _sentence(error.message)
-    return _REQUEST.sub("", text) if isinstance(error, TransportError) else text
-
-
-def _sentence(text: str) -> str:
-    """Return one line without the full stop, the form of all errors of the command line."""
-    return " ".join(text.split()).rstrip(".")

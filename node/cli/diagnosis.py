@@ -12,6 +12,7 @@ from sealspace.errors import SealspaceError
 
 from ..errors import NodeError
 from .next_steps import next_step
+from .what_happened import what_happened
 
 OK: Final = "ok"
 WARNING: Final = "warn"
@@ -51,7 +52,7 @@ def diagnosed(name: str, check: Callable[[], Found]) -> list[Diagnosis]:
     except NodeError as error:
         return [Diagnosis(name, WRONG, error.text, error.hint)]
     except SealspaceError as error:
-        return [Diagnosis(name, WRONG, " ".join(error.message.split()).rstrip("."), next_step(error))]
+        return [Diagnosis(name, WRONG, what_happened(error), next_step(error))]
     if isinstance(found, str):
         return [Diagnosis(name, OK, found)]
     return [found] if isinstance(found, Diagnosis) else list(found)

@@ -31,7 +31,11 @@ INTERRUPTED: Final = 130
 EXIT_STATUSES: Final = (
     ExitStatus(0, "done"),
     ExitStatus(FAILED, "what was examined does not hold, or any other failure; the message names it"),
-    ExitStatus(WRONG_ARGUMENT, "an option, an argument or a setting is wrong", ("configuration-invalid",)),
+    ExitStatus(
+        WRONG_ARGUMENT,
+        "an option, an argument or a setting is wrong, or names a file that cannot be read",
+        ("configuration-invalid", "file-unreadable"),
+    ),
     ExitStatus(
         3,
         "another distribution, or a module earlier on the import path, has one of our package names",
@@ -85,7 +89,7 @@ EXIT_STATUSES: Final = (
     ExitStatus(MISSING_EXTRA, "an extra is not installed; the message says how to install it", ("extra-missing",)),
     ExitStatus(
         NOT_FOUND,
-        "there is no such secret, value, space or network",
+        "there is no such secret, value, space, network, grant or backend",
         ("not-there", "not-found", "space-not-found", "network-not-found"),
     ),
     ExitStatus(

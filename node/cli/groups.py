@@ -28,13 +28,18 @@ _SECRET: Final[Table] = {
     "generate": Row("node.cli.owner.secret", "generate", "Make a random value, and store it."),
 }
 secret = LazyGroup(
-    _SECRET, name="secret", help="Keep secrets in the owner's space, sealed before they leave this machine."
+    _SECRET,
+    name="secret",
+    help="Keep secrets in the owner's space, sealed before they leave this machine.",
+    epilog="A secret is not shared between people: beside its owner it opens for code that proves itself, to which "
+    "`sealspace backend grant` grants it, unless the node's operator set `sealspace admin release set --attestation "
+    "off`.",
 )
 
 _KV: Final[Table] = {
     "put": Row("node.cli.owner.kv", "put", "Store a value."),
     "get": Row("node.cli.owner.kv", "get", "Print a value, or write it into a file."),
-    "head": Row("node.cli.owner.kv", "head", "Print version and metadata of a value."),
+    "head": Row("node.cli.owner.kv", "head", "Print version, size and metadata of a value."),
     "list": Row("node.cli.owner.kv", "list_", "Print keys."),
     "delete": Row("node.cli.owner.kv", "delete", "Delete a value."),
 }
@@ -62,7 +67,8 @@ grant = LazyGroup(
     help="Grant secrets and values to somebody else, by DID, and end that again.",
     epilog="From one person to another: the second runs `sealspace login URL --new` and gives the DID that `sealspace "
     "whoami` prints; the first runs `sealspace grant create DID --space notes --out grant.json` and gives the file; "
-    "the second runs `sealspace grant accept grant.json`. To code that proves what it is: `sealspace backend grant`.",
+    "the second runs `sealspace grant accept grant.json`. Secrets are not shared so between people: they go to code "
+    "that proves what it is, with `sealspace backend grant`.",
 )
 
 _MANIFEST: Final[Table] = {

@@ -28,8 +28,8 @@ NEXT_STEPS: Final[Mapping[str, str]] = {
     "grant, then: sealspace grant accept FILE",
     "not-signed-in": _LOGIN,
     "precondition-failed": "somebody else wrote it meanwhile: look at it, then start the command again",
-    "release-refused": "the node opens it only for code that proves what it is, which its owner approves: "
-    "sealspace backend grant URL for a backend; sealspace network policy shows what else is approved",
+    "release-refused": "grant it to a backend that proves its code: sealspace backend grant URL; people read each "
+    "other's secrets only where the node's operator allows it: sealspace admin release set --attestation off",
     "response-too-large": "sealspace kv get KEY --out FILE",
     "delegation-revoked": "it was revoked for good: ask its owner for a new grant",
     "session-expired": _LOGIN,

@@ -59,10 +59,9 @@ def share_options(command: click.Command, *, is_shown: bool = False) -> click.Co
 
     Args:
         command: a command that declares none of them itself.
-        is_shown: whether its help describes them; that of commands which hold no others always does.
+        is_shown: whether its help describes each of them; else it has one line about all.
     """
-    is_group = isinstance(command, click.Group)
-    options = _SHOWN if is_shown or not is_group else _HIDDEN
+    options = _SHOWN if is_shown else _SUMMED_UP
     if options[0] not in command.params:
         command.params.extend(options)
     if isinstance(command, click.Group):
@@ -73,7 +72,7 @@ def share_options(command: click.Command, *, is_shown: bool = False) -> click.Co
 
 def is_shared(parameter: click.Parameter) -> bool:
     """Whether a parameter of a command is one of the shared options."""
-    return parameter in _SHOWN or parameter in _HIDDEN
+    return parameter in _SHOWN or parameter in _SUMMED_UP
 
 
 def _variable(name: str) -> str | None:
@@ -85,38 +84,38 @@ def _note(context: click.Context, parameter: click.Parameter, value: object) -> 
         context.meta[f"{_META}{parameter.name}"] = value
 
 
-def _options(*, hidden: bool) -> tuple[click.Option, ...]:
+class _SummedUp(click.Option):
+    """A shared option in the help of a command: the first stands for all, the others are completed by shells only."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the line of help."""
+        return _SUMMARY if self.name == "json" else None
+
+
+_SUMMARY: Final = ("--json, --home, --node, -q", "Work with every command: sealspace --help.")
+
+
+def _options(kind: type[click.Option]) -> tuple[click.Option, ...]:
     return (
-        click.Option(
-            ["--json"], is_flag=True, hidden=hidden, expose_value=False, callback=_note, help="Print one JSON document."
-        ),
-        click.Option(
+        kind(["--json"], is_flag=True, expose_value=False, callback=_note, help="Print one JSON document."),
+        kind(
             ["--home"],
             metavar="DIR",
             type=click.Path(file_okay=False),
-            hidden=hidden,
             expose_value=False,
             callback=_note,
             help=f"Where the owner's session and grants are kept; by default {HOME_VARIABLE}, or ~/{FOLDER_NAME}.",
         ),
-        click.Option(
+        kind(
             ["--node"],
             metavar="URL",
-            hidden=hidden,
             expose_value=False,
             callback=_note,
             help=f"The node; by default {NODE_VARIABLE}, or that of the last login.",
         ),
-        click.Option(
-            ["-q", "--quiet"],
-            is_flag=True,
-            hidden=hidden,
-            expose_value=False,
-            callback=_note,
-            help="Print data and errors only.",
-        ),
+        kind(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_note, help="Print data and errors only."),
     )
 
 
-_SHOWN: Final = _options(hidden=False)
-_HIDDEN: Final = _options(hidden=True)
+_SHOWN: Final = _options(click.Option)
+_SUMMED_UP: Final = _options(_SummedUp)

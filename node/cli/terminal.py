@@ -11,7 +11,7 @@ Example:
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -104,6 +104,36 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in shown) for column in range(len(headers))]
     for row in shown:
         print_lines("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_found(found: object, lines: Iterable[str]) -> None:
+    """Print what was found: as JSON where that is asked for, else as lines."""
+    if shared().as_json:
+        print_json(found)
+    else:
+        print_lines(*lines)
+
+
+def print_rows(found: object, headers: Sequence[str], rows: Sequence[Sequence[str]], *, nothing: str) -> None:
+    """Print a list: as JSON where that is asked for, else as a table, and without any row a word for a person.
+
+    Args:
+        found: for a program.
+        headers, rows: for a person, see `table`.
+        nothing: what is said of an empty list, with the next step.
+    """
+    if shared().as_json:
+        print_json(found)
+        return
+    table(headers, rows)
+    if not rows:
+        words(nothing)
+
+
+def facts(named: Mapping[str, object]) -> list[str]:
+    """Return a line for each fact, its name before it; what is None is left out."""
+    width = max(map(len, named), default=0)
+    return [f"{name:<{width}}  {printable(str(value))}" for name, value in named.items() if value is not None]
 
 
 def time_text(at: float) -> str:

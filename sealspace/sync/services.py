@@ -21,6 +21,7 @@ class Kv(Bridged[kv.Kv]):
     get = called(kv.Kv.get)
     get_if_changed = called(kv.Kv.get_if_changed)
     metadata = called(kv.Kv.metadata)
+    size_bytes = called(kv.Kv.size_bytes)
     put = called(kv.Kv.put)
     get_many = called(kv.Kv.get_many)
     put_many = called(kv.Kv.put_many)

@@ -253,7 +253,7 @@ async def test_warnings(bench, site, look) -> None:
     assert any("no event log" in line for line in in_plain_words(bare))
     options = CollateralOptions(tcb_status="SWHardeningNeeded", advisories=("INTEL-SA-00615",), valid_for_s=86_400)
     risky = "\n".join(in_plain_words(await look((await site(compose=None)).url, options)))
-    for shown in ("SWHardeningNeeded", "INTEL-SA-00615", "the collateral ends on", "does not show its compose file"):
+    for shown in ("SWHardeningNeeded", "INTEL-SA-00615", "the collateral ends at", "does not show its compose file"):
         assert shown in risky
 
 

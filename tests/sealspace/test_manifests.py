@@ -61,6 +61,28 @@ def stated(resources: Any) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize(
+    ("service", "action", "said"),
+    [
+        ("tinycloud.kv", "lst", 'has no action "lst"; did you mean list? (at permissions[0].actions[0])'),
+        ("tinycloud.kv", "tinycloud.kv/gett", "did you mean get?"),
+        ("tinycloud.space", "frobnicate", "it has list, create, info, host"),
+        ("tinycloud.capabilities", "write", "it has read"),
+    ],
+)
+def test_a_known_service_has_known_actions(service: str, action: str, said: str) -> None:
+    """What no node serves is a misspelt wish, and named with the nearest that there is (MF19)."""
+    entry: Json = {"service": service, "path": "a", "actions": [action]}
+    (fault,) = check_manifest({"app_id": "com.x", "name": "X", "permissions": [entry]})
+    assert said in fault.text
+
+
+@pytest.mark.parametrize(("service", "action"), [("tinycloud.kv", "*"), ("tinycloud.hooks", "lst"), ("x.y", "lst")])
+def test_another_service_has_any_actions(service: str, action: str) -> None:
+    """What is not known here is asked for as it stands (MF19)."""
+    assert manifest(permissions=[{"service": service, "path": "a", "actions": [action]}]).permissions
+
+
+@pytest.mark.parametrize(
     ("prefix", "path", "skip", "expected"),
     [
         ("com.x", "a/b", False, "com.x/a/b"),
@@ -326,7 +348,7 @@ def test_an_explanation_says_who_gets_what_and_for_how_long() -> None:
         ("lifetime", None, None, 604_800_000),
     ]
     assert theirs[-2].text == f"{BOT_DID} may read and write the secret bot/OTHER, for 1 hour"
-    assert "until 2026-11-25T11:06:40.000Z" in theirs[-1].text
+    assert "until 2026-11-25T11:06:40Z" in theirs[-1].text
 
 
 @pytest.mark.parametrize(

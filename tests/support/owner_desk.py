@@ -10,7 +10,7 @@ import asyncio
 import getpass
 import io
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +58,14 @@ class OwnerDesk:
     monkeypatch: pytest.MonkeyPatch
 
     async def run(
-        self, *arguments: str, given: str | bytes = "", typed: str | None = None, home: Path | None = None
+        self,
+        *arguments: str,
+        given: str | bytes = "",
+        typed: str | None = None,
+        home: Path | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Ran:
-        """Run a command; `given` comes through a pipe, `typed` from a person at a terminal."""
+        """Run a command; `given` comes through a pipe, `typed` from a person, who says yes after `meanwhile`."""
         text = given.decode("latin-1") if isinstance(given, bytes) else given
         stdin = Input(typed or text, is_terminal=typed is not None)
         if isinstance(given, bytes):
@@ -68,6 +73,8 @@ class OwnerDesk:
             stdin.buffer.truncate()
             stdin.buffer.write(given)
             stdin.buffer.seek(0)
+        if meanwhile is not None:
+            stdin.before_yes = meanwhile
         self.monkeypatch.setattr(sys, "stdin", stdin)
         # A prompt without echo would read from the terminal of whoever runs the tests; `test_keep` has a real one.
         self.monkeypatch.setattr(getpass, "getpass", lambda _prompt, _stream=None: stdin.readline().rstrip("\n"))

@@ -13,7 +13,7 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -125,14 +125,18 @@ class Input:
     def __init__(self, text: str = "", *, is_terminal: bool = False) -> None:
         self.buffer = io.BytesIO(text.encode())
         self._is_terminal = is_terminal
+        self.before_yes: Callable[[], None] | None = None
 
     def isatty(self) -> bool:
         """Whether somebody types."""
         return self._is_terminal
 
     def readline(self, *_: int) -> str:
-        """Return the next line."""
-        return self.buffer.readline().decode()
+        """Return the next line; what happens before somebody says yes, happens now."""
+        line = self.buffer.readline().decode()
+        if line == "y\n" and self.before_yes is not None:
+            self.before_yes()
+        return line
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

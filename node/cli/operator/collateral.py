@@ -22,6 +22,7 @@ from ...errors import CollateralRefused
 from ...release_terms import configured_trust_root, recorded_release
 from ...term_files import read_collateral_file
 from ..lazy import Verbs
+from ..paths import FILE
 from ..shared import shared
 from ..terminal import print_json, table, time_text, words
 from .opened_store import opened_store
@@ -36,7 +37,7 @@ def collateral() -> None:
 @collateral.command("import")
 @data_options
 @click.option("--trust-root", "release__trust_root", metavar="FILE", help="Root certificate instead of Intel's.")
-@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", type=FILE, nargs=-1, required=True)
 def import_files(config_file: Path | None, files: tuple[Path, ...], **flags: Value) -> None:
     """Verify each FILE and keep it; prints the platform family of each, and until when it holds."""
     config = config_from(config_file, flags)

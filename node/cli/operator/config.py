@@ -16,8 +16,7 @@ from sealspace.errors import InvalidInput
 from ...config.loading import CONFIG_FILE_NAME
 from ...config.redaction import NOT_IN_A_FILE, Redacted
 from ...config.tree import Config, setting_types
-from ..shared import shared
-from ..terminal import print_json, print_lines, table, words
+from ..terminal import print_lines, print_rows, words
 from .settings import config_with_sources, data_options
 from .settings_table import Setting, settings
 
@@ -40,10 +39,12 @@ def show(config_file: Path | None, store__data: str | None) -> None:
     """
     config, sources = config_with_sources(config_file, {"store__data": store__data})
     shown = {path: (_value(config, path), sources.get(path, _DEFAULT)) for path in setting_types()}
-    if shared().as_json:
-        print_json({path: {"value": value, "source": source} for path, (value, source) in shown.items()})
-    else:
-        table(("setting", "value", "source"), [(path, _text(value), source) for path, (value, source) in shown.items()])
+    print_rows(
+        {path: {"value": value, "source": source} for path, (value, source) in shown.items()},
+        ("setting", "value", "source"),
+        [(path, _text(value), source) for path, (value, source) in shown.items()],
+        nothing="",
+    )
 
 
 @click.command("init", epilog="Example: `sealspace config init`, then `sealspace serve --config sealspace.toml`.")
@@ -70,7 +71,7 @@ def init(file: Path) -> None:
         ) from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(settings_file())
-    words(f"wrote {file}", f"next: sealspace serve --config {file}")
+    words(f"wrote {file}; a node reads it where it is named", f"next: sealspace serve --config {file}")
 
 
 def settings_file() -> str:

@@ -17,8 +17,7 @@ from ...config.tree import Config
 from ...errors import ConfigurationError
 from ...operations.values.admission import admit_owner, remove_owner
 from ..lazy import Verbs
-from ..shared import shared
-from ..terminal import print_json, table, time_text, words
+from ..terminal import print_rows, time_text, words
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
@@ -67,12 +66,12 @@ def remove(config_file: Path | None, store__data: str | None, dids: Sequence[str
 def list_owners(config_file: Path | None, store__data: str | None) -> None:
     """Print the admitted owners, and since when each is."""
     found = asyncio.run(_list(config_from(config_file, {"store__data": store__data})))
-    if shared().as_json:
-        print_json(found)
-        return
-    table(("did", "admitted"), [(one["did"], one["admittedAt"]) for one in found])
-    if not found:
-        words("no owners are admitted; next: sealspace admin owners add DID")
+    print_rows(
+        found,
+        ("DID", "admitted"),
+        [(one["did"], one["admittedAt"]) for one in found],
+        nothing="no owners are admitted; next: sealspace admin owners add DID",
+    )
 
 
 def _owners_of(dids: Sequence[str]) -> list[Principal]:

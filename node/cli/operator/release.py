@@ -24,6 +24,7 @@ from ...config.tree import AttestationMode, Config
 from ...errors import StoreMisused
 from ...term_files import key_providers_named, read_node_policy, read_trust_root
 from ..lazy import Verbs
+from ..paths import FILE
 from ..terminal import print_json
 from .opened_store import opened_store
 from .settings import config_from, data_options
@@ -47,9 +48,9 @@ def show(config_file: Path | None, store__data: str | None) -> None:
 @release.command("set")
 @data_options
 @click.option("--attestation", type=click.Choice(get_args(AttestationMode)), help="Who has to prove their code.")
-@click.option("--trust-root", type=click.Path(path_type=Path), help="Trust this root certificate instead of Intel's.")
+@click.option("--trust-root", type=FILE, help="Trust this root certificate instead of Intel's.")
 @click.option("--intel-root", is_flag=True, help="Trust Intel's root certificate.")
-@click.option("--node-policy", type=click.Path(path_type=Path), help="The node's own policy, a JSON file.")
+@click.option("--node-policy", type=FILE, help="The node's own policy, a JSON file.")
 @click.option("--no-node-policy", is_flag=True, help="Have no policy of the node's own.")
 @click.option("--node-policy-suffices/--owner-policy-needed", default=None, help="Whether the node's list is enough.")
 @click.option(

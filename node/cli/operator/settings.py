@@ -30,5 +30,9 @@ def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
 def config_with_sources(config_file: Path | None, flags: Mapping[str, Value]) -> tuple[Config, Mapping[str, str]]:
     """Return the settings in force as `config_from` does, and the source of each that is not a default."""
     if config_file is None and Path(CONFIG_FILE_NAME).is_file():
-        words(f"{CONFIG_FILE_NAME} of the current folder is not read; --config names a settings file")
+        context = click.get_current_context(silent=True)
+        command = "sealspace serve" if context is None else context.command_path
+        words(
+            f"{CONFIG_FILE_NAME} in this folder is not read unless it is named: {command} --config {CONFIG_FILE_NAME}"
+        )
     return load_with_sources(file=config_file, flags={name.replace("__", "."): value for name, value in flags.items()})

@@ -34,6 +34,7 @@ from tee_backend.publishing import BackendSurface
 
 from ...errors import ConfigurationError, ProcessFailed
 from ...listening_socket import bind_socket, url_of
+from ..paths import FILE, NEW_FOLDER
 from ..shared import shared
 from ..terminal import print_json, print_lines, words
 
@@ -45,7 +46,7 @@ Keys = Literal["platform", "file"]
 
 
 @click.command("simulate")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=NEW_FOLDER)
 def simulate(folder: Path) -> None:
     """Make a simulated platform in DIR, or renew its collateral for 30 days.
 
@@ -87,8 +88,7 @@ def _made(folder: Path) -> SimulatedPlatform:
 @click.option(
     "--simulate",
     "platform_folder",
-    metavar="FOLDER",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=NEW_FOLDER,
     help="Simulated platform; without it this machine's own is asked.",
 )
 @click.option(
@@ -101,13 +101,12 @@ def _made(folder: Path) -> SimulatedPlatform:
 @click.option(
     "--compose",
     "compose_file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=FILE,
     help="Compose file: in a simulated domain, the code that runs.",
 )
 @click.option(
     "--keep",
-    metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=NEW_FOLDER,
     help="Where grants are kept, so that a restart needs no owner; without it they end with the process.",
 )
 @click.option(

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from capabilities.errors import InvalidJson
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import parse_json
 from encryption_network.errors import PolicyError
 from encryption_network.policy import Policy, parse_policy
 from sealspace.backend_words import as_json, in_plain_words
@@ -29,8 +29,8 @@ from tee_backend.inspection import CollateralFolder, FetchedCollateral, Inspecto
 
 from ...errors import ConfigurationError, NotSignedIn
 from ...term_files import read_trust_root
-from ..shared import shared
-from ..terminal import print_json, print_lines, words
+from ..paths import FILE, FOLDER
+from ..terminal import print_found, words
 from .owner_profile import OwnerHome, Profile, owner_home
 
 LENIENCIES: Final[tuple[Leniency, ...]] = ("tcb-status", "advisories", "attributes")
@@ -53,8 +53,7 @@ def looking_options(command: Command) -> Command:
         ),
         click.option(
             "--like",
-            metavar="FILE",
-            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            type=FILE,
             help="The same code as in this file, which `show --json` printed when you approved it, or a policy.",
         ),
         click.option(
@@ -72,14 +71,12 @@ def looking_options(command: Command) -> Command:
         ),
         click.option(
             "--trust-root",
-            metavar="FILE",
-            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            type=FILE,
             help="Root certificate instead of Intel's, or of the one that the login remembered.",
         ),
         click.option(
             "--collateral",
-            metavar="FOLDER",
-            type=click.Path(path_type=Path, exists=True, file_okay=False),
+            type=FOLDER,
             help="Folder of collateral, instead of asking Intel or of the one that the login remembered.",
         ),
     )
@@ -119,18 +116,10 @@ def show(
         policy = policy_for(seen, accept=accept, pin=pin, ttl_s=_SHOWN_TTL_S)
     except BackendNotAcceptable as refusal:
         # It is shown all the same, so that a person can read what is wrong.
-        print_seen(seen_json=as_json(seen), words=in_plain_words(seen), json=shared().as_json)
+        print_found(as_json(seen), in_plain_words(seen))
         raise refusal from None
-    print_seen(seen_json=as_json(seen, policy), words=in_plain_words(seen, policy), json=shared().as_json)
+    print_found(as_json(seen, policy), in_plain_words(seen, policy))
     words(f"to grant to exactly this: sealspace backend grant {url}")
-
-
-def print_seen(*, seen_json: dict[str, Json], words: tuple[str, ...], json: bool) -> None:
-    """Print the result of an inspection."""
-    if json:
-        print_json(seen_json)
-    else:
-        print_lines(*words)
 
 
 async def look(url: str, inspector: EvidenceVerifier) -> Seen:

@@ -37,10 +37,36 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
 
 
+_MOST_FAULTS: Final = 20
+
+
 class BrokenEntry(InvalidInput):
-    """An entry of a file cannot be read; the message names its place and nothing of it."""
+    """Entries of a file cannot be read; the message names the place of each and nothing of it."""
 
     code = "broken-entry"
+
+
+class _Faults:
+    """What is wrong with entries of a file, so that a person corrects all of it at once."""
+
+    def __init__(self) -> None:
+        self._found: list[BrokenEntry] = []
+
+    def add(self, fault: BrokenEntry) -> None:
+        """Note a fault.
+
+        Raises:
+            BrokenEntry: there are many by now; what follows is not examined.
+        """
+        self._found.append(fault)
+        if len(self._found) == _MOST_FAULTS:
+            self.require_none(more="; what follows was not examined")
+
+    def require_none(self, *, more: str = "") -> None:
+        """Raise one error about all of them."""
+        if self._found:
+            hints = dict.fromkeys(fault.hint for fault in self._found)
+            raise BrokenEntry("; ".join(fault.message for fault in self._found) + more, hint="; ".join(hints))
 
 
 def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
@@ -51,22 +77,28 @@ def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
     Returns:
         Name to value, in the order of the file.
     Raises:
-        BrokenEntry: a line is no entry, has no fit name, or repeats one; or there are more than MAX_ENTRIES.
+        BrokenEntry: lines are no entries, have no fit name, or repeat one; or there are more than MAX_ENTRIES. All of
+            them are named, up to a bound.
         InvalidInput: too long, or not UTF-8.
     """
     text = _text(data).removeprefix("\ufeff").replace("\r\n", "\n")
     values: dict[str, str | bytes] = {}
-    at = 0
+    faults = _Faults()
+    at, counted, line = 0, 0, 1
     while at < len(text):
         if (nothing := _NOTHING.match(text, at)) is not None:
             at = nothing.end()
             continue
-        where = f"line {text.count(chr(10), 0, at) + 1}"
-        start = _START.match(text, at)
-        if start is None:
-            raise BrokenEntry(f"{where} is not NAME=VALUE", hint=f"write NAME='VALUE', or # before it; {_NAME_HINT}")
-        take_entry(values, start["name"], where)
-        values[start["name"]], at = _value(text, start.end(), where)
+        line += text.count("\n", counted, at)
+        counted = at
+        try:
+            at = _take_line(text, at, f"line {line}", values)
+        except BrokenEntry as fault:
+            faults.add(fault)
+            if len(values) == MAX_ENTRIES:  # each that follows would be one too many
+                break
+            at = _next_line(text, at)
+    faults.require_none()
     return values
 
 
@@ -89,10 +121,16 @@ def parse_values(data: bytes) -> dict[str, str | bytes]:
             f"the file is not one JSON object of at most {MAX_FILE_BYTES} bytes", hint='write {"NAME": "VALUE"}'
         ) from None
     values: dict[str, str | bytes] = {}
+    faults = _Faults()
     for number, (name, member) in enumerate(members.items(), 1):
-        where = f"member {number}"
-        take_entry(values, name, where)
-        values[name] = _of_member(member, where)
+        try:
+            take_entry(values, name, f"member {number}")
+            values[name] = _of_member(member, f"member {number}")
+        except BrokenEntry as fault:
+            faults.add(fault)
+            if len(values) == MAX_ENTRIES:
+                break
+    faults.require_none()
     return values
 
 
@@ -141,6 +179,21 @@ def take_entry(values: Mapping[str, str | bytes], name: str, where: str) -> None
         raise BrokenEntry(f"{where} is more than the {MAX_ENTRIES} entries of a file", hint="import it in parts")
 
 
+def _take_line(text: str, at: int, where: str, values: dict[str, str | bytes]) -> int:
+    """Take the entry that begins at a place; return where the next line begins."""
+    start = _START.match(text, at)
+    if start is None:
+        raise BrokenEntry(f"{where} is not NAME=VALUE", hint=f"write NAME='VALUE', or # before it; {_NAME_HINT}")
+    take_entry(values, start["name"], where)
+    values[start["name"]], at = _value(text, start.end(), where)
+    return at
+
+
+def _next_line(text: str, at: int) -> int:
+    end = text.find("\n", at)
+    return len(text) if end < 0 else end + 1
+
+
 def _value(text: str, at: int, where: str) -> tuple[str, int]:
     """Return a value, and where the next line begins."""
     quoted = {"'": _SINGLE, '"': _DOUBLE}.get(text[at : at + 1])
@@ -155,13 +208,13 @@ def _value(text: str, at: int, where: str) -> tuple[str, int]:
 
 
 def _plain(text: str, at: int, where: str) -> tuple[str, int]:
-    end = text.find("\n", at)
-    line = text[at:] if end < 0 else text[at:end]
+    following = _next_line(text, at)
+    line = text[at:following].removesuffix("\n")
     if line.startswith("#") and text[at - 1] == "=":  # a comment for some readers, a value for others
         raise BrokenEntry(f"{where} has a value that begins with #", hint="put it into single quotes")
     comment = _COMMENT.search(text[at - 1] + line)
     value = line if comment is None else line[: comment.start()]
-    return value.strip(" \t"), len(text) if end < 0 else end + 1
+    return value.strip(" \t"), following
 
 
 def _unescaped(escape: "re.Match[str]") -> str:

@@ -1,8 +1,6 @@
 """`sealspace grant create`: a grant to a DID, written in portable form."""
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +19,12 @@ from sealspace.release_terms import ReleaseTerms
 
 from ...errors import NotThere
 from ...term_files import read_node_policy
+from ..paths import FILE, NEW_FILE
+from ..rights import rights_words
 from ..shared import shared
 from ..terminal import print_exactly, print_json, time_text, words
 from .durations import ttl_s_of
-from .grant_facts import rights_words
-from .owner_profile import KeptGrant, OwnerHome, owner_home
+from .owner_profile import KeptGrant, at_node, owner_home
 from .portable_files import require_free, write_grants
 
 ACTIONS: Final = {
@@ -36,21 +35,6 @@ ACTIONS: Final = {
     "head": KV_METADATA,
 }
 """Word on the command line -> ability."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parameters:
-    """The parameters of the command."""
-
-    did: str
-    secrets: tuple[str, ...]
-    scope: str | None
-    space: str | None
-    path: str
-    actions: tuple[str, ...]
-    ttl_s: float
-    policy: Policy | None
-    out: Path | None
 
 
 @click.command(
@@ -71,13 +55,9 @@ class _Parameters:
 )
 @click.option("--expires", metavar="TIME", default="7d", show_default=True, help="30m, 12h, 90d: 1m to 365d.")
 @click.option(
-    "--policy",
-    "policy_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="What code the recipient has to prove before a secret opens, as JSON.",
+    "--policy", "policy_file", type=FILE, help="What code the recipient has to prove before a secret opens, as JSON."
 )
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="A new file, mode 0600.")
+@click.option("--out", type=NEW_FILE, help="A new file, mode 0600.")
 def create(
     did: str,
     secrets: tuple[str, ...],
@@ -91,9 +71,11 @@ def create(
 ) -> None:
     """Grant secrets, or values of a space, to DID, and write the grant for its recipient.
 
-    A secret opens only for code that proves what it is, which --policy or the network's policy approves; to a person,
-    grant values of a space. The grant is in force when the command ends. It serves nobody but DID; `sealspace grant
-    revoke` ends it.
+    A secret opens only for code that proves what it is, which --policy or the network's policy approves: a person who
+    is granted one cannot read it, unless the node's operator set `sealspace admin release set --attestation off`. To a
+    backend, `sealspace backend grant`; to a person, grant values of a space.
+
+    The grant is in force when the command ends. It serves nobody but DID; `sealspace grant revoke` ends it.
     """
     if bool(secrets) == (space is not None):  # other clients refuse a grant that names two spaces
         raise click.UsageError("name what is granted: either --secret NAME, or --space NAME")
@@ -101,49 +83,69 @@ def create(
         raise click.UsageError("--path goes with --space")
     if scope is not None and not secrets:
         raise click.UsageError("--scope goes with --secret")
-    asked = _Parameters(
-        did=did,
-        secrets=secrets,
-        scope=scope,
-        space=space,
-        path=path,
-        actions=_actions(can),
-        ttl_s=ttl_s_of(expires),
-        policy=None if policy_file is None else read_node_policy(policy_file),
-        out=out,
-    )
+    actions, ttl_s = _actions(can), ttl_s_of(expires)
+    policy = None if policy_file is None else read_node_policy(policy_file)
     if out is not None:
         require_free(out)
-    asyncio.run(_create(owner_home(), asked))
-
-
-async def _create(home: OwnerHome, asked: _Parameters) -> None:
-    async with home.client() as client:
-        await _require_space(client, asked.space)
-        wanted = _wanted(client, asked)
-        portable = await granted(home, client, asked.did, wanted, ttl_s=asked.ttl_s, policy=asked.policy)
-        if any(one.ability == DECRYPT for one in wanted):
-            words(*await opening_words(client, is_pinned=asked.policy is not None and asked.policy.is_allow_list))
-    kept = home.keep_grant(KeptGrant(url=None, portable=portable))
+    if space is None:
+        portable = _of_secrets(did, secrets, scope, actions or (KV_GET,), ttl_s=ttl_s, policy=policy)
+    else:
+        portable = _of_values(did, space, path, actions or (KV_GET, KV_LIST), ttl_s=ttl_s, policy=policy)
+    kept = owner_home().keep_grant(KeptGrant(url=None, portable=portable))
     say_granted(portable)
-    if asked.out is not None:
-        write_grants(asked.out, [portable])
-        words(f"written to {asked.out}, for the recipient: sealspace grant accept {asked.out.name}")
+    if out is not None:
+        write_grants(out, [portable])
+        words(f"written to {out}, for the recipient: sealspace grant accept {out.name}")
         if shared().as_json:
             ends = None if portable.expires_at is None else time_text(portable.expires_at)
-            print_json({"cid": portable.cid, "file": str(asked.out), "expiresAt": ends})
+            print_json({"cid": portable.cid, "file": str(out), "expiresAt": ends})
     else:
         words(f"the recipient runs `sealspace grant accept FILE` with what follows; a copy is in {kept}")
         print_exactly(encode_portable(portable))
 
 
-async def _require_space(client: Client, space: str | None) -> None:
+@at_node
+async def _of_secrets(
+    client: Client,
+    did: str,
+    names: Sequence[str],
+    scope: str | None,
+    actions: Sequence[str],
+    *,
+    ttl_s: float,
+    policy: Policy | None,
+) -> PortableDelegation:
+    """Grant secrets; say which of them are not there, and what the recipient has to expect of the node."""
+    resources = [client.secrets().resource(name, scope=scope) for name in names]
+    wanted = [allow(resource, ability) for resource in resources for ability in actions]
+    if KV_GET in actions:
+        wanted.append(allow(client.encryption.network().text, DECRYPT))
+    portable = await granted(client, did, wanted, ttl_s=ttl_s, policy=policy)
+    stored = await client.secrets().list(scope=scope)
+    absent = [name for name in names if name.strip() not in stored]
+    if absent:  # a grant may be made ahead of time
+        words(f"not stored yet, so that the grant opens nothing until then: {', '.join(absent)}")
+    if KV_GET in actions:
+        words(*await opening_words(client, is_pinned=policy is not None and policy.is_allow_list))
+    return portable
+
+
+@at_node
+async def _of_values(
+    client: Client, did: str, space: str, path: str, actions: Sequence[str], *, ttl_s: float, policy: Policy | None
+) -> PortableDelegation:
+    await _require_space(client, space)
+    place = f"{client.kv(space).space.text}/kv" + (f"/{path}" if path else "")
+    return await granted(client, did, [allow(place, ability) for ability in actions], ttl_s=ttl_s, policy=policy)
+
+
+async def _require_space(client: Client, space: str) -> None:
     """Refuse a space of the owner's that the node does not host: signing the grant would make one of a mistyped name.
 
     Raises:
         NotThere: there is no such space. A whole id is not looked up: it may be somebody else's.
     """
-    if space is None or ":" in space:
+    if ":" in space:
         return
     try:
         await client.spaces().info(space)
@@ -152,19 +154,14 @@ async def _require_space(client: Client, space: str | None) -> None:
 
 
 async def granted(
-    home: OwnerHome,
-    client: Client,
-    did: str,
-    wanted: Sequence[Capability],
-    *,
-    ttl_s: float,
-    policy: Policy | None = None,
+    client: Client, did: str, wanted: Sequence[Capability], *, ttl_s: float, policy: Policy | None
 ) -> PortableDelegation:
     """Sign a grant: with the wallet where all of it is the owner's own, so that it outlives the session; else pass on.
 
     Raises:
         InvalidInput, NotGranted, SessionExpired, KeyFileUnusable, NodeRefused, TransportError.
     """
+    home = owner_home()
     owner = home.profile().owner
     is_own = all(same_principal(root_of(one.resource) or "", owner) for one in wanted)
     wallet = home.wallet() if is_own else None
@@ -184,8 +181,8 @@ async def opening_words(client: Client, *, is_pinned: bool) -> tuple[str, ...]:
     if terms is None or terms.attestation == "off" or is_pinned:
         return ()
     return (
-        "the node opens a secret for others only when they prove approved code: name it with --policy, or in the "
-        "network's policy; for a backend that publishes its evidence: sealspace backend grant URL",
+        "people cannot read each other's secrets on this node: it opens them only for code that proves itself, which "
+        "--policy or the network's policy names; to a backend that publishes its evidence: sealspace backend grant",
     )
 
 
@@ -195,20 +192,6 @@ async def node_terms(client: Client) -> ReleaseTerms | None:
         return await client.release_terms()
     except NotFound:
         return None
-
-
-def _wanted(client: Client, asked: _Parameters) -> list[Capability]:
-    wanted: list[Capability] = []
-    for name in asked.secrets:
-        resource = client.secrets().resource(name, scope=asked.scope)
-        wanted += [allow(resource, ability) for ability in asked.actions or (KV_GET,)]
-    if any(one.ability == KV_GET for one in wanted):
-        wanted.append(allow(client.encryption.network().text, DECRYPT))
-    if asked.space is not None:
-        space = client.kv(asked.space).space
-        place = f"{space.text}/kv/{asked.path}" if asked.path else f"{space.text}/kv"
-        wanted += [allow(place, ability) for ability in asked.actions or (KV_GET, KV_LIST)]
-    return wanted
 
 
 def _actions(text: str | None) -> tuple[str, ...]:

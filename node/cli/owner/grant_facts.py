@@ -2,28 +2,25 @@
 
 Example:
     facts = judged_offline(decode_portable(path.read_bytes()))
-    print_lines(*grant_words(facts))
+    print_lines(*grant_words(facts, "active"))
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from capabilities.errors import CapabilityError
-from capabilities.principals import same_principal
-from capabilities.resources import parse_network_id, parse_space_id
+from capabilities.errors import CapabilityError, InvalidIdentifier
+from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Json
 from capabilities.tokens import parse_delegation, verify_delegation
 from encryption_network.errors import PolicyError
 from encryption_network.policy import Policy, policies_of, policy_json
 from sealspace.errors import InvalidPortableDelegation
 from sealspace.portable import GrantedResource, PortableDelegation, grant_of, portable_of
-from sealspace.secrets import SECRETS_SPACE
 
+from ..rights import rights_json, rights_words
 from ..terminal import time_text
 from .policy_words import policy_words
 
-_SECRETS: Final = "vault/secrets/"
 _HINT: Final = "ask whoever gave it for the file as `sealspace grant create` wrote it"
 
 
@@ -146,53 +143,13 @@ def grant_json(facts: GrantFacts, state: str) -> dict[str, Json]:
     }
 
 
-def rights_json(rights: Sequence[GrantedResource]) -> list[Json]:
-    """Return what is granted, as portable grants describe it."""
-    return [
-        {"service": one.service, "space": one.space, "path": one.path, "actions": list(one.actions)} for one in rights
-    ]
-
-
-def rights_words(rights: Sequence[GrantedResource], *, by: str) -> tuple[str, ...]:
-    """Return one line for each resource: what may be done with what.
-
-    Args:
-        rights: what is granted.
-        by: who grants it; the owner of a space is named where it is somebody else.
-    """
-    return tuple(f"{_actions(one)} {_place(one, by)}" for one in rights)
-
-
-def _actions(right: GrantedResource) -> str:
-    return ", ".join(one.rpartition("/")[2] if one.startswith("tinycloud.") else one for one in right.actions)
-
-
-def _place(right: GrantedResource, by: str) -> str:
-    try:
-        if right.service == "encryption":
-            network = parse_network_id(right.path)
-            return f"what is sealed to the network {network.name}{_whose(network.owner, by)}"
-        space = parse_space_id(right.space)
-    except CapabilityError:
-        return right.path or right.space
-    whose = _whose(space.owner, by)
-    if right.service == "kv" and space.name == SECRETS_SPACE and right.path.startswith(_SECRETS):
-        label = secret_label(right.path)
-        return f"the secret {label}{whose}" if label else f"every secret below {right.path}{whose}"
-    where = f"{right.path} and what is below it" if right.path else "everything"
-    service = "" if right.service == "kv" else f" ({right.service})"
-    return f"{where} in the space {space.name}{whose}{service}"
-
-
-def secret_label(path: str) -> str | None:
-    """Return `NAME` or `scope/NAME` for the path of one secret; None for any other path."""
-    label = path.removeprefix(_SECRETS).removeprefix("scoped/")
-    return label if path.startswith(_SECRETS) and label and not label.endswith("/") else None
-
-
-def _whose(owner: str, by: str) -> str:
-    return "" if same_principal(owner, by) else f" of {owner}"
-
-
 def _time(at: float | None) -> str | None:
     return None if at is None else time_text(at)
+
+
+def time_of(text: str | None) -> str | None:
+    """Return a time that a node wrote in the form of all output; what is no time stays as it is."""
+    try:
+        return None if text is None else time_text(parse_rfc3339(text))
+    except InvalidIdentifier:
+        return text

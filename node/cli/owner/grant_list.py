@@ -1,6 +1,5 @@
 """`sealspace grant list` and `show`: who holds what until when, and one grant in plain words."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +9,17 @@ import click
 
 from capabilities.abilities import CAPABILITIES_READ
 from capabilities.ambient import SystemClock
-from capabilities.errors import CapabilityError, InvalidIdentifier
 from capabilities.principals import principal_of
-from capabilities.resources import SpaceResource, network_of, parse_resource
-from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Json
 from sealspace.client import Client
-from sealspace.delegation_history import DelegationRecord, Direction, HeldRight
+from sealspace.delegation_history import DelegationRecord, Direction
 from sealspace.errors import NotFound
 from sealspace.portable import GrantedResource, PortableDelegation
 
-from ..shared import shared
-from ..terminal import print_json, print_lines, table, time_text, words
-from .grant_facts import grant_json, grant_words, judged_offline, rights_json, rights_words
-from .owner_profile import OwnerHome, owner_home
+from ..rights import granted_resource, rights_json, rights_words
+from ..terminal import print_found, print_rows, time_text, words
+from .grant_facts import grant_json, grant_words, judged_offline, time_of
+from .owner_profile import at_node, owner_home
 from .portable_files import checked_cid, read_grants
 
 _ANCESTOR: Final = "ancestor_revoked"
@@ -62,15 +58,12 @@ class _Listed:
 @click.option("--all", "with_sessions", is_flag=True, help="Also the sessions of your own logins.")
 def list_(received: bool, with_sessions: bool) -> None:
     """Show who holds what, until when: all that the node knows, and what was made from here."""
-    listed = asyncio.run(_list(owner_home(), "received" if received else "granted", with_sessions=with_sessions))
-    if shared().as_json:
-        print_json([one.shown for one in listed])
-        return
-    if not listed:
-        words("nothing was granted to you" if received else "no grants yet; next: sealspace grant create DID")
-    table(
+    listed = _list("received" if received else "granted", with_sessions=with_sessions)
+    print_rows(
+        [one.shown for one in listed],
         ("state", "until", "by" if received else "to", "may", "grant"),
         [(one.state, one.until or "-", one.by if received else one.to, one.may, one.cid) for one in listed],
+        nothing="nothing was granted to you" if received else "no grants yet; next: sealspace grant create DID",
     )
 
 
@@ -83,7 +76,7 @@ def show(grant: str) -> int:
     fits it. The status is 1 when it has ended, or is not valid yet.
     """
     path = Path(grant)
-    states = _show_file(path) if path.is_file() else [asyncio.run(_show_known(owner_home(), checked_cid(grant)))]
+    states = _show_file(path) if path.is_file() else [_show_known(checked_cid(grant))]
     return 0 if set(states) == {"active"} else 1
 
 
@@ -91,30 +84,23 @@ def _show_file(path: Path) -> list[str]:
     judged = [judged_offline(one) for one in read_grants(path)]
     states = [facts.state(SystemClock().now()) for facts in judged]
     shown = [grant_json(*one) for one in zip(judged, states, strict=True)]
-    if shared().as_json:
-        print_json(shown[0] if len(shown) == 1 else shown)
-    else:
-        for facts, state in zip(judged, states, strict=True):
-            print_lines(*grant_words(facts, state))
-        words("the signature holds; whether it was revoked, only the node can say")
+    lines = [line for one in zip(judged, states, strict=True) for line in grant_words(*one)]
+    print_found(shown[0] if len(shown) == 1 else shown, lines)
+    words("the signature holds; whether it was revoked, only the node can say")
     return states
 
 
-async def _show_known(home: OwnerHome, cid: str) -> str:
-    portable = next((one.portable for one in home.grants() if one.portable.cid == cid), None)
-    async with home.client() as client:
-        if portable is not None:
-            state = await state_at_node(client, portable.cid)
-            facts = judged_offline(portable)
-            shown, lines = grant_json(facts, state), grant_words(facts, state)
-        else:
-            listed = _of_record(await _record(client, cid), made_here=False)
-            state, shown, lines = listed.state, listed.shown, _listed_words(listed)
-    if shared().as_json:
-        print_json(shown)
-    else:
-        print_lines(*lines)
-    return state
+@at_node
+async def _show_known(client: Client, cid: str) -> str:
+    portable = next((one.portable for one in owner_home().grants() if one.portable.cid == cid), None)
+    if portable is not None:
+        state = await state_at_node(client, portable.cid)
+        facts = judged_offline(portable)
+        print_found(grant_json(facts, state), grant_words(facts, state))
+        return state
+    listed = _of_record(await _record(client, cid), made_here=False)
+    print_found(listed.shown, _listed_words(listed))
+    return listed.state
 
 
 async def state_at_node(client: Client, cid: str) -> str:
@@ -136,16 +122,16 @@ async def _record(client: Client, cid: str) -> DelegationRecord:
     raise unknown_grant(cid)
 
 
-async def _list(home: OwnerHome, direction: Direction, *, with_sessions: bool) -> list[_Listed]:
-    kept = {one.portable.cid: one.portable for one in home.grants()}
-    async with home.client() as client:
-        records = [one async for one in client.delegations.query(direction=direction)]
-        left_out = frozenset() if with_sessions else _sessions(records)
-        listed = [_of_record(one, made_here=one.cid in kept) for one in records if one.cid not in left_out]
-        if direction == "granted":
-            known = {one.cid for one in records}
-            # What was passed on for another owner is not in this account's list.
-            listed += [await _of_kept(client, one) for cid, one in kept.items() if cid not in known]
+@at_node
+async def _list(client: Client, direction: Direction, *, with_sessions: bool) -> list[_Listed]:
+    kept = {one.portable.cid: one.portable for one in owner_home().grants()}
+    records = [one async for one in client.delegations.query(direction=direction)]
+    left_out = frozenset() if with_sessions else _sessions(records)
+    listed = [_of_record(one, made_here=one.cid in kept) for one in records if one.cid not in left_out]
+    if direction == "granted":
+        known = {one.cid for one in records}
+        # What was passed on for another owner is not in this account's list.
+        listed += [await _of_kept(client, one) for cid, one in kept.items() if cid not in known]
     return listed
 
 
@@ -159,7 +145,7 @@ def _sessions(records: Sequence[DelegationRecord]) -> frozenset[str]:
 def _of_record(record: DelegationRecord, *, made_here: bool) -> _Listed:
     """Return a row of the node's list."""
     state = "revoked" if record.standing == _ANCESTOR else record.standing
-    rights = tuple(map(_resource, record.rights))
+    rights = tuple(granted_resource(one.resource, one.abilities) for one in record.rights)
     shown: dict[str, Json] = {
         "cid": record.cid,
         "state": state,
@@ -168,10 +154,10 @@ def _of_record(record: DelegationRecord, *, made_here: bool) -> _Listed:
         "rights": rights_json(rights),
         "hasConditions": any(right.is_conditioned for right in record.rights),
         "parents": list(record.parents),
-        "issuedAt": _time(record.issued_at),
-        "notBefore": _time(record.not_before),
-        "expiresAt": _time(record.expires_at),
-        "revokedAt": _time(record.revoked_at),
+        "issuedAt": time_of(record.issued_at),
+        "notBefore": time_of(record.not_before),
+        "expiresAt": time_of(record.expires_at),
+        "revokedAt": time_of(record.revoked_at),
         "revokedBy": record.revoked_by,
         "revokedAncestor": record.revoked_ancestor,
         "madeHere": made_here,
@@ -181,7 +167,7 @@ def _of_record(record: DelegationRecord, *, made_here: bool) -> _Listed:
         state=state,
         by=record.delegator,
         to=record.delegate,
-        until=_time(record.expires_at),
+        until=time_of(record.expires_at),
         rights=rights,
         shown=shown,
     )
@@ -208,23 +194,3 @@ def _listed_words(listed: _Listed) -> tuple[str, ...]:
         if listed.shown[member] is not None:
             lines.append(f"{name:<8} {listed.shown[member]}")
     return tuple(lines)
-
-
-def _resource(right: HeldRight) -> GrantedResource:
-    """Return a right of the node's list as portable grants describe them."""
-    try:
-        resource = parse_resource(right.resource)
-    except CapabilityError:
-        return GrantedResource("", "", right.resource, right.abilities)
-    if isinstance(resource, SpaceResource):
-        return GrantedResource(resource.service, resource.space.text, resource.path or "", right.abilities)
-    network = network_of(resource)
-    return GrantedResource("encryption" if network else "", "", right.resource, right.abilities)
-
-
-def _time(text: str | None) -> str | None:
-    """Return a time of the node's list in the form of all output."""
-    try:
-        return None if text is None else time_text(parse_rfc3339(text))
-    except InvalidIdentifier:
-        return text

@@ -1,6 +1,5 @@
 """`sealspace grant revoke` and `accept`: ending a grant, and using one that somebody gave."""
 
-import asyncio
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +16,13 @@ from sealspace.errors import InvalidPortableDelegation, NotGranted, Unauthorized
 from sealspace.portable import PortableDelegation
 from sealspace.wallets import Wallet
 
+from ..paths import FILE
+from ..rights import rights_words, secret_label
 from ..shared import shared
 from ..terminal import confirm, print_json, watched, words
-from .grant_facts import GrantFacts, judged_offline, rights_words, secret_label
+from .grant_facts import GrantFacts, judged_offline
 from .grant_list import unknown_grant
-from .owner_profile import OwnerHome, owner_home
+from .owner_profile import at_node, owner_home
 from .portable_files import checked_cid, read_grants
 
 
@@ -32,30 +33,30 @@ def revoke(grant: str, yes: bool) -> None:
     """End a grant, named by its id or by its file, at once and for good; whatever was passed on from it ends too."""
     path = Path(grant)
     cids = [judged_offline(one).cid for one in read_grants(path)] if path.is_file() else [checked_cid(grant)]
-    ended = asyncio.run(_revoke(owner_home(), cids, yes=yes))
+    ended = _revoke(cids, yes=yes)
     words(*(f"revoked: {cid}" if cid in ended else f"was revoked already: {cid}" for cid in cids))
     if shared().as_json:
         print_json([{"cid": cid, "wasRevokedAlready": cid not in ended} for cid in cids])
 
 
-async def _revoke(home: OwnerHome, cids: Sequence[str], *, yes: bool) -> frozenset[str]:
+@at_node
+async def _revoke(client: Client, cids: Sequence[str], *, yes: bool) -> frozenset[str]:
     """Revoke grants; returns those that were not revoked before."""
-    async with home.client() as client:
-        left = []
-        for cid in cids:
-            status = await client.delegations.status(cid)
-            if status.word == "not_found":
-                raise unknown_grant(cid)
-            if status.word != "revoked":
-                left.append(cid)
-        if left and watched():  # a script that ends a grant in an emergency is not held up
-            confirm(f"revoke {', '.join(left)} for good?", yes=yes)
-        for cid in left:
-            try:
-                await client.delegations.revoke(cid)
-            except Unauthorized:
-                # What the wallet signed, the session may not always end; the wallet can.
-                await client.delegations.revoke_by_wallet(cid, home.wallet())
+    left = []
+    for cid in cids:
+        status = await client.delegations.status(cid)
+        if status.word == "not_found":
+            raise unknown_grant(cid)
+        if status.word != "revoked":
+            left.append(cid)
+    if left and watched():  # a script that ends a grant in an emergency is not held up
+        confirm(f"revoke {', '.join(left)} for good?", yes=yes)
+    for cid in left:
+        try:
+            await client.delegations.revoke(cid)
+        except Unauthorized:
+            # What the wallet signed, the session may not always end; the wallet can.
+            await client.delegations.revoke_by_wallet(cid, owner_home().wallet())
     return frozenset(left)
 
 
@@ -65,14 +66,14 @@ async def _revoke(home: OwnerHome, cids: Sequence[str], *, yes: bool) -> frozens
     "--space ID`, or `sealspace secret get NAME --owner DID`. For a second person on the same machine: `--home DIR`, "
     "after `sealspace login URL --new --home DIR`.",
 )
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", type=FILE)
 def accept(file: Path) -> None:
     """Use a grant that somebody gave you, from now on: every later command of this home has it.
 
     The grant has to be for the DID of your wallet or of your session; `sealspace whoami` prints both. It is checked on
     this machine, then by the node. A grant for the wallet is taken up again at each login.
     """
-    accepted = asyncio.run(_accept(owner_home(), read_grants(file)))
+    accepted = _accept(read_grants(file))
     for facts in accepted:
         words(f"accepted: {facts.cid}, from {facts.delegator}")
         words(*(f"  {line}" for line in rights_words(facts.rights, by=facts.delegate)))
@@ -107,17 +108,18 @@ def _command(*words: str, named: str) -> str:
     return shlex.join(("sealspace", *words, *before, *((named,) if named else ())))
 
 
-async def _accept(home: OwnerHome, portables: Sequence[PortableDelegation]) -> list[GrantFacts]:
+@at_node
+async def _accept(client: Client, portables: Sequence[PortableDelegation]) -> list[GrantFacts]:
     """Use grants from now on; all are judged before the first is used."""
+    home = owner_home()
     owner = home.profile().owner
     judged = [judged_offline(one) for one in portables]
-    async with home.client() as client:
-        for facts in judged:
-            _require_usable(facts, (owner, client.session.did))
-        for_wallet = [one for one in portables if same_principal(one.delegate_did, owner)]
-        for one in portables:
-            await take_up(client, one, home.wallet() if one in for_wallet else None)
-        home.keep_session(client.session)
+    for facts in judged:
+        _require_usable(facts, (owner, client.session.did))
+    for_wallet = [one for one in portables if same_principal(one.delegate_did, owner)]
+    for one in portables:
+        await take_up(client, one, home.wallet() if one in for_wallet else None)
+    home.keep_session(client.session)
     for one in for_wallet:
         home.keep_received(one)
     return judged
@@ -145,16 +147,20 @@ async def take_up(client: Client, portable: PortableDelegation, wallet: Wallet |
     await client.delegations.take_up(portable, wallet=wallet, ttl_s=ttl_s)
 
 
-async def take_up_received(home: OwnerHome) -> None:
+def take_up_received() -> None:
     """Take up again, in a new session, what was accepted for the wallet; what has ended or was revoked is forgotten."""
-    received = home.received()
-    if not received:
-        return
-    async with home.client() as client:
-        for portable in received:
-            try:
-                await take_up(client, portable, home.wallet())
-            except (InvalidPortableDelegation, Unauthorized):
-                words(f"no longer in force, and left out: the grant {portable.cid} of {portable.owner}")
-                home.forget_received(portable.cid)
-        home.keep_session(client.session)
+    received = owner_home().received()
+    if received:
+        _take_up_again(received)
+
+
+@at_node
+async def _take_up_again(client: Client, received: Sequence[PortableDelegation]) -> None:
+    home = owner_home()
+    for portable in received:
+        try:
+            await take_up(client, portable, home.wallet())
+        except (InvalidPortableDelegation, Unauthorized):
+            words(f"no longer in force, and left out: the grant {portable.cid} of {portable.owner}")
+            home.forget_received(portable.cid)
+    home.keep_session(client.session)

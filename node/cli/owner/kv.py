@@ -3,27 +3,27 @@
 A value comes from standard input or a file, never from an argument.
 """
 
-import asyncio
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import click
 
 from capabilities.strict_json import Json
-from sealspace.errors import InvalidInput, NotFound, PreconditionFailed, SpaceNotFound
-from sealspace.kv import Value
+from sealspace.client import Client
+from sealspace.errors import InvalidInput, NotFound, NotGranted, PreconditionFailed, SpaceNotFound
+from sealspace.kv import Kv, Value
 
 from ...errors import AlreadyThere, NotThere
+from ..paths import FILE, NEW_FILE
 from ..shared import shared
-from ..terminal import confirm, print_json, print_lines, print_value, progress, watched, words
-from .owner_profile import owner_home
+from ..terminal import confirm, facts, print_found, print_json, print_value, progress, watched, words
+from .owner_profile import at_node
 
 _key = click.argument("key", metavar="KEY")
 _space = click.option("--space", metavar="NAME", help="A space of yours, or any by its whole id; by default `default`.")
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
-_STANDARD = Path("-")
 
 
 @click.command(
@@ -34,16 +34,10 @@ _STANDARD = Path("-")
 @_key
 @click.argument("value", metavar="", nargs=-1)
 @_space
-@click.option(
-    "--file",
-    "source",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Take the value from a file instead of standard input.",
-)
+@click.option("--file", "source", type=FILE, help="Take the value from a file instead of standard input.")
 @click.option("--type", "content_type", metavar="MIME", help="Content type that is kept with it, like text/plain.")
 @click.option("--if-absent", is_flag=True, help="Only if there is no value now; otherwise refuse.")
-@click.option("--if-match", metavar="ETAG", help="Only over the value of this version, which `head` prints.")
+@click.option("--if-match", metavar="VERSION", help="Only over this version of the value, which `kv head` prints.")
 @_yes
 def put(
     key: str,
@@ -66,29 +60,33 @@ def put(
     if if_absent and if_match is not None:
         raise click.UsageError("--if-absent and --if-match contradict each other")
     asks = source is not None and watched() and not yes and if_match is None and not if_absent
-    stored = _Stored(key, space, source, content_type)
     try:
-        etag = asyncio.run(stored.put(if_absent=if_absent or asks, if_match=if_match))
+        version = _put(key, space, source, content_type, if_absent=if_absent or asks, if_match=if_match)
     except PreconditionFailed:
         if not asks:
             what = f"there is a value {key} already" if if_absent else f"the value {key} is not of that version"
             raise AlreadyThere(what, hint=f"look at it: sealspace kv head {key}") from None
-        confirm(f"there is a value {key}: replace it?", yes=yes)
-        etag = asyncio.run(stored.put(if_absent=False, if_match=None))
+        version = _replace(key, space, source, content_type)
     if shared().as_json:
-        print_json({"key": key, "etag": etag})
-    words(f"stored {key}, version {etag}")
+        print_json({"key": key, "etag": version})
+    words(f"stored {key}, version {version}")
+
+
+def _replace(key: str, space: str | None, source: Path | None, content_type: str | None) -> str:
+    """Ask a person, and store a value over the version that the person was asked about."""
+    found = _head(key, space)[0].etag
+    confirm(f"there is a value {key}: replace it?", yes=False)
+    try:
+        return _put(key, space, source, content_type, if_absent=False, if_match=found)
+    except PreconditionFailed:
+        what = f"somebody else wrote the value {key} meanwhile; nothing was stored"
+        raise AlreadyThere(what, hint=f"look at it: sealspace kv head {key}") from None
 
 
 @click.command("get")
 @_key
 @_space
-@click.option(
-    "--out",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Into a file instead of standard output.",
-)
+@click.option("--out", type=NEW_FILE, help="Into a file instead of standard output.")
 @click.option("--raw", is_flag=True, help="Write it to a terminal as it is, with whatever it does there.")
 @_yes
 def get(key: str, space: str | None, out: Path | None, raw: bool, yes: bool) -> None:
@@ -96,30 +94,33 @@ def get(key: str, space: str | None, out: Path | None, raw: bool, yes: bool) -> 
     if out is not None:
         if out.exists():
             confirm(f"replace the file {out}?", yes=yes)
-        asyncio.run(_download(key, space, out))
+        _download(key, space, out)
         words(f"{key} is in {out}")
     elif sys.stdout.isatty() and not raw:
-        body = asyncio.run(_get(key, space)).body
+        body = _get(key, space).body
         try:
             print_value(body.decode(), raw=False)
         except UnicodeDecodeError:
             print_value(body, raw=False)
     else:
-        asyncio.run(_download(key, space, _STANDARD))
+        _download(key, space, None)
 
 
 @click.command("head")
 @_key
 @_space
 def head(key: str, space: str | None) -> None:
-    """Print version, content type and metadata of a value, without the value."""
-    found = asyncio.run(_head(key, space))
-    said: dict[str, Json] = {"key": key, "etag": found.etag, "contentType": found.content_type}
-    if shared().as_json:
-        print_json({**said, "metadata": dict(found.metadata)})
-        return
-    print_lines(*(f"{name:<12} {value}" for name, value in said.items() if value is not None))
-    print_lines(*(f"{name:<12} {value}" for name, value in found.metadata.items()))
+    """Print version, size, content type and metadata of a value, without the value."""
+    found, size_bytes = _head(key, space)
+    said: dict[str, Json] = {"key": key, "etag": found.etag, "contentType": found.content_type, "size": size_bytes}
+    shown = {
+        "key": key,
+        "version": found.etag,
+        "size": None if size_bytes is None else f"{size_bytes} bytes",
+        "content type": found.content_type,
+        **found.metadata,
+    }
+    print_found({**said, "metadata": dict(found.metadata)}, facts(shown))
 
 
 @click.command("list")
@@ -127,11 +128,8 @@ def head(key: str, space: str | None) -> None:
 @_space
 def list_(prefix: str, space: str | None) -> None:
     """Print the keys that begin with PREFIX, or all, in ascending order."""
-    keys = asyncio.run(_list(prefix, space))
-    if shared().as_json:
-        print_json(keys)
-        return
-    print_lines(*keys)
+    keys = _list(prefix, space)
+    print_found(keys, keys)
     if not keys:
         words("no values here yet; next: sealspace kv put KEY < FILE")
 
@@ -144,71 +142,95 @@ def delete(key: str, space: str | None, yes: bool) -> None:
     """Delete a value; a person is asked."""
     if watched():
         confirm(f"delete the value {key}?", yes=yes)
-    asyncio.run(_delete(key, space))
+    _delete(key, space)
     words(f"deleted {key}")
 
 
-class _Stored:
-    """A value on its way to the node, which may have to be sent twice."""
-
-    def __init__(self, key: str, space: str | None, source: Path | None, content_type: str | None) -> None:
-        self._key, self._space, self._source, self._type = key, space, source, content_type
-
-    async def put(self, *, if_absent: bool, if_match: str | None) -> str:
-        """Store it and return its version."""
-        async with owner_home().client() as client:
-            values = client.kv(self._space)
-            with progress(None, "sending") as report, _explained(self._key, self._space):
-                return await values.upload(
-                    self._key,
-                    sys.stdin.buffer if self._source is None else self._source,
-                    content_type=self._type,
-                    if_absent=if_absent,
-                    if_match=if_match,
-                    progress=report,
-                )
+# --- at the node ------------------------------------------------------------------------------------------------------
 
 
-async def _download(key: str, space: str | None, out: Path) -> None:
-    async with owner_home().client() as client:
-        with progress(None, "receiving") as report, _explained(key, space):
-            to = sys.stdout.buffer if out == _STANDARD else out
-            await client.kv(space).download(key, to, progress=report)
+@at_node
+async def _put(
+    client: Client,
+    key: str,
+    space: str | None,
+    source: Path | None,
+    content_type: str | None,
+    *,
+    if_absent: bool,
+    if_match: str | None,
+) -> str:
+    """Store a value and return its version."""
+    with progress(None, "sending") as report:
+        async with _values(client, space, key) as values:
+            return await values.upload(
+                key,
+                sys.stdin.buffer if source is None else source,
+                content_type=content_type,
+                if_absent=if_absent,
+                if_match=if_match,
+                progress=report,
+            )
+
+
+@at_node
+async def _download(client: Client, key: str, space: str | None, out: Path | None) -> None:
+    with progress(None, "receiving") as report:
+        async with _values(client, space, key) as values:
+            await values.download(key, sys.stdout.buffer if out is None else out, progress=report)
             sys.stdout.flush()
 
 
-async def _get(key: str, space: str | None) -> Value:
-    async with owner_home().client() as client:
-        with _explained(key, space):
-            return await client.kv(space).get(key)
+@at_node
+async def _get(client: Client, key: str, space: str | None) -> Value:
+    async with _values(client, space, key) as values:
+        return await values.get(key)
 
 
-async def _head(key: str, space: str | None) -> Value:
-    async with owner_home().client() as client:
-        with _explained(key, space):
-            return await client.kv(space).metadata(key)
+@at_node
+async def _head(client: Client, key: str, space: str | None) -> tuple[Value, int | None]:
+    """Return what is known of a value, and its size where this session may read it."""
+    async with _values(client, space, key) as values:
+        found = await values.metadata(key)
+        with suppress(NotGranted):
+            return found, await values.size_bytes(key)
+        return found, None
 
 
-async def _list(prefix: str, space: str | None) -> list[str]:
-    async with owner_home().client() as client:
-        with _explained(prefix, space):
-            return [key async for key in client.kv(space).list(prefix)]
+@at_node
+async def _list(client: Client, prefix: str, space: str | None) -> list[str]:
+    async with _values(client, space, prefix) as values:
+        return [key async for key in values.list(prefix)]
 
 
-async def _delete(key: str, space: str | None) -> None:
-    async with owner_home().client() as client:
-        with _explained(key, space):
-            if await client.kv(space).delete(key) is None:  # it was deleted before
-                raise NotFound(200, "")
+@at_node
+async def _delete(client: Client, key: str, space: str | None) -> None:
+    async with _values(client, space, key) as values:
+        if await values.delete(key) is None:  # it was deleted before
+            raise NotFound(200, "")
 
 
-@contextmanager
-def _explained(key: str, space: str | None) -> Iterator[None]:
-    """Have refusals say what to do on the command line."""
+@asynccontextmanager
+async def _values(client: Client, space: str | None, key: str) -> AsyncIterator[Kv]:
+    """Yield the values of a space; refusals say what to do on the command line."""
     named = "" if space is None else f" --space {space}"
     try:
-        yield
+        yield client.kv(space)
     except SpaceNotFound:
         raise NotThere(f"there is no space {space or 'default'} here", hint="sealspace space list") from None
     except NotFound:
         raise NotThere(f"there is no value {key}", hint=f"sealspace kv list{named}") from None
+    except NotGranted as refusal:
+        if space is not None and ":" not in space:  # the owner's own, which the session was not made for
+            await _require_there(client, space)
+            refusal.hint = f"sealspace login --space {space}"
+        raise
+
+
+async def _require_there(client: Client, space: str) -> None:
+    """Refuse a space of the owner's that the node does not host; silent where this session may not ask."""
+    with suppress(NotGranted):
+        try:
+            await client.spaces().info(space)
+        except SpaceNotFound:
+            raise NotThere(f"the space {space} does not exist yet", hint=f"sealspace space create {space}") from None

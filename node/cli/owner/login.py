@@ -22,8 +22,9 @@ from sealspace.transport import Transport
 
 from ...errors import KeyFileUnusable, NotSignedIn
 from ...term_files import read_node_policy
+from ..paths import FILE, NEW_FILE, require_readable
 from ..shared import NODE_VARIABLE, shared
-from ..terminal import print_json, print_lines, time_text, watched, words
+from ..terminal import print_found, print_lines, time_text, watched, words
 from .grant_use import take_up_received
 from .node_demand import demanding
 from .node_terms import Demand, demand_options
@@ -46,15 +47,13 @@ _NETWORK_ABILITIES: Final = (
 @click.argument("url", metavar="[URL]", required=False)
 @click.option(
     "--key-file",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NEW_FILE,
     help="The wallet's private key as 64 hex digits, mode 0600; by default that of the last login, or wallet.key in "
     "the owner's folder.",
 )
 @click.option(
     "--keystore",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help=f"A Web3 keystore of version 3 instead; its password is asked for, or is in {PASSWORD_VARIABLE}.",
 )
 @click.option("--new", "is_new", is_flag=True, help="Make the key file, with a new key; keep a copy of it.")
@@ -89,6 +88,8 @@ def login(
     """
     if keystore is not None and (is_new or key_file is not None):
         raise click.UsageError("--keystore names the key: leave --new and --key-file out")
+    if key_file is not None and not is_new:
+        require_readable(key_file, hint="add --new to make one there, or name the file with your key")
     place = owner_home()
     before = _before(place)
     node = _address(url, before)
@@ -118,11 +119,12 @@ def login(
         raise
     profile = replace(profile, node_policy=policy)
     _keep(place, profile, session, secret)
-    asyncio.run(take_up_received(place))
-    if shared().as_json:
-        print_json(_as_json(profile, session))
-    else:
-        _show(profile, session, is_new=secret is not None)
+    take_up_received()
+    print_found(
+        _as_json(profile, session),
+        (f"logged in as {profile.owner}", f"at {profile.node}, {printable(str(session.node_id))}"),
+    )
+    _describe(profile, session, is_new=secret is not None)
 
 
 def _keep(place: OwnerHome, profile: Profile, session: Session, secret: bytes | None) -> None:
@@ -184,8 +186,7 @@ def _as_json(profile: Profile, session: Session) -> dict[str, Json]:
     }
 
 
-def _show(profile: Profile, session: Session, *, is_new: bool) -> None:
-    print_lines(f"logged in as {profile.owner}", f"at {profile.node}, {printable(str(session.node_id))}")
+def _describe(profile: Profile, session: Session, *, is_new: bool) -> None:
     if session.expires_at is not None:
         words(f"until {time_text(session.expires_at)}")
     if profile.node_policy is not None:

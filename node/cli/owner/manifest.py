@@ -1,12 +1,12 @@
 """`sealspace manifest check`, `explain` and `grant`: what an application asks for, and granting exactly that."""
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import click
 
+from capabilities.abilities import DECRYPT
 from capabilities.ambient import SystemClock
 from capabilities.errors import InvalidJson
 from capabilities.principals import same_principal
@@ -30,15 +30,16 @@ from sealspace.manifests import (
 from sealspace.portable import PortableDelegation, encode_bundle
 
 from ...term_files import read_node_policy
+from ..paths import FILE, NEW_FILE
 from ..shared import shared
-from ..terminal import confirm, print_exactly, print_json, print_lines, words
+from ..terminal import confirm, print_exactly, print_found, print_json, words
 from .grant_create import opening_words, say_granted
-from .owner_profile import KeptGrant, OwnerHome, owner_home
+from .owner_profile import KeptGrant, at_node, owner_home
 from .portable_files import require_free, write_grants
 
 _MAX_MANIFEST_BYTES: Final = 256 * 1024
 
-_file = click.argument("file", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+_file = click.argument("file", type=FILE)
 
 
 @click.command("check", epilog="Example: `sealspace manifest check manifest.json`.")
@@ -46,10 +47,7 @@ _file = click.argument("file", metavar="FILE", type=click.Path(path_type=Path, e
 def check(file: Path) -> int:
     """List everything that is wrong with the manifest in FILE; the status is 1 when there is anything."""
     faults = check_manifest(_read(file))
-    if shared().as_json:
-        print_json([{"path": one.path, "detail": one.detail} for one in faults])
-    else:
-        print_lines(*(one.text for one in faults))
+    print_found([{"path": one.path, "detail": one.detail} for one in faults], [one.text for one in faults])
     if not faults:
         words(f"{file} is a manifest; next: sealspace manifest explain {file}")
     return 1 if faults else 0
@@ -59,7 +57,8 @@ def check(file: Path) -> int:
 @_file
 def explain_(file: Path) -> None:
     """Say in plain words what the application of the manifest in FILE asks for: what, where, for how long."""
-    _print(explain(_manifest(file), now=SystemClock().now()))
+    lines = explain(_manifest(file), now=SystemClock().now())
+    print_found(lines, [one.text for one in lines])
 
 
 @click.command(
@@ -71,13 +70,9 @@ def explain_(file: Path) -> None:
 @click.option("--to", "did", metavar="DID", help="Whom to grant to, in place of the manifest's own DID.")
 @click.option("--leave-out", is_flag=True, help="Leave out what this node does not serve, instead of refusing.")
 @click.option(
-    "--policy",
-    "policy_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="What code the application has to prove before a secret opens, as JSON.",
+    "--policy", "policy_file", type=FILE, help="What code the application has to prove before a secret opens, as JSON."
 )
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="A new file, mode 0600.")
+@click.option("--out", type=NEW_FILE, help="A new file, mode 0600.")
 @click.option("--hand-over", "url", metavar="URL", help="Send the grants to the application's backend here.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def grant(
@@ -99,7 +94,7 @@ def grant(
     if url is not None:
         require_address(url)
     policy = None if policy_file is None else read_node_policy(policy_file)
-    made = asyncio.run(_grant(owner_home(), _for(manifest, did), policy, leave_out=leave_out, yes=yes, url=url))
+    made = _grant(_for(manifest, did), policy, leave_out=leave_out, yes=yes, url=url)
     if out is not None:
         write_grants(out, made)
         words(f"written to {out}, for the recipient: sealspace grant accept {out.name}")
@@ -109,24 +104,26 @@ def grant(
         print_exactly(encode_bundle(made))
 
 
+@at_node
 async def _grant(
-    home: OwnerHome, manifest: Manifest, policy: Policy | None, *, leave_out: bool, yes: bool, url: str | None
+    client: Client, manifest: Manifest, policy: Policy | None, *, leave_out: bool, yes: bool, url: str | None
 ) -> tuple[PortableDelegation, ...]:
-    async with home.client() as client:
-        features = (await client.info()).features
-        request = _request(client, manifest)
-        (target,) = request.delegation_targets
-        lines = [one for one in explain(request, features=features, now=SystemClock().now()) if _is_about(one, target)]
-        words(*(one.text for one in lines))
+    home = owner_home()
+    features = (await client.info()).features
+    request = _request(client, manifest)
+    (target,) = request.delegation_targets
+    lines = [one for one in explain(request, features=features, now=SystemClock().now()) if _is_about(one, target)]
+    words(*(one.text for one in lines))
+    # What cannot be granted is refused before anybody is asked.
+    grants = target_grants(target, owner=client.session.owner, features=features, leave_out=leave_out)
+    asked = [one for grant in grants for one in grant.capabilities]
+    if any(one.ability == DECRYPT for one in asked):
         words(*await opening_words(client, is_pinned=policy is not None and policy.is_allow_list))
-        # What cannot be granted is refused before anybody is asked.
-        grants = target_grants(target, owner=client.session.owner, features=features, leave_out=leave_out)
-        roots = [root_of(one.resource) for grant in grants for one in grant.capabilities]
-        is_own = all(same_principal(root or "", home.profile().owner) for root in roots)
-        confirm(f"grant this to {target.did}?", yes=yes)
-        made = await client.delegations.delegate_to_target(
-            target, policy=policy, wallet=home.wallet() if is_own else None, leave_out=leave_out
-        )
+    is_own = all(same_principal(root_of(one.resource) or "", home.profile().owner) for one in asked)
+    confirm(f"grant this to {target.did}?", yes=yes)
+    made = await client.delegations.delegate_to_target(
+        target, policy=policy, wallet=home.wallet() if is_own else None, leave_out=leave_out
+    )
     for one in made:
         home.keep_grant(KeptGrant(url=url, portable=one))
         say_granted(one)
@@ -160,13 +157,6 @@ def _for(manifest: Manifest, did: str | None) -> Manifest:
 
 def _is_about(line: ExplainedLine, target: DelegationTarget) -> bool:
     return line.who == target.did or line.kind in ("app", "not-served", "note")
-
-
-def _print(lines: tuple[ExplainedLine, ...]) -> None:
-    if shared().as_json:
-        print_json(lines)
-    else:
-        print_lines(*(one.text for one in lines))
 
 
 def _manifest(file: Path) -> Manifest:

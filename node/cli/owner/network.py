@@ -1,6 +1,5 @@
 """`sealspace network show`, `create` and `revoke`: an owner's encryption networks."""
 
-import asyncio
 from typing import Final
 
 import click
@@ -21,9 +20,9 @@ from sealspace.session import DEFAULT_NETWORK
 from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
 
 from ..shared import shared
-from ..terminal import confirm, print_json, print_lines, words
+from ..terminal import confirm, print_found, print_json, words
 from .grant_create import node_terms
-from .owner_profile import OwnerHome, owner_home
+from .owner_profile import at_node, owner_home
 from .policy_words import policy_words
 
 _MODES: Final[dict[Mode, str]] = {
@@ -41,18 +40,15 @@ name_argument = click.argument("name", required=False, default=DEFAULT_NETWORK)
 @name_argument
 def show(name: str) -> None:
     """Show the network NAME, `default` unless named: its key, its state, and what the node demands before it opens."""
-    network, descriptor, policy, terms = asyncio.run(_look(owner_home(), name))
-    if shared().as_json:
-        print_json(_json(network, descriptor, policy, terms))
-    else:
-        print_lines(*_words(network, descriptor, policy, terms))
+    found = _look(name)
+    print_found(_json(*found), _words(*found))
 
 
 @click.command("create", epilog="Example: `sealspace network create production`.")
 @click.argument("name")
 def create(name: str) -> None:
     """Make the network NAME: a further key pair of yours at the node."""
-    network, was_there = asyncio.run(_create(owner_home(), name))
+    network, was_there = _create(name)
     words(f"{'was there already' if was_there else 'made'}: {network.text}")
     if shared().as_json:
         print_json({"network": network.text, "wasThereAlready": was_there})
@@ -66,13 +62,13 @@ def revoke(name: str, yes: bool) -> None:
 
     Its name stays taken. To end a grant only: `sealspace grant revoke`.
     """
-    was_revoked = asyncio.run(_revoke(owner_home(), name, yes=yes))
+    was_revoked = _revoke(name, yes=yes)
     words(f"was revoked already: {name}" if was_revoked else f"revoked: {name}")
     if shared().as_json:
         print_json({"revoked": name, "wasRevokedAlready": was_revoked})
 
 
-async def right_to(home: OwnerHome, client: Client, network: NetworkId, *abilities: str) -> None:
+async def right_to(client: Client, network: NetworkId, *abilities: str) -> None:
     """Have the wallet give the session a right on the owner's network that the login did not ask for.
 
     For this command only: the session that is kept does not have it.
@@ -85,40 +81,40 @@ async def right_to(home: OwnerHome, client: Client, network: NetworkId, *abiliti
         for ability in abilities:
             held.proofs_for([allow(network.text, ability)], now=SystemClock().now())
     except NotGranted:
-        await client.delegations.add_right(home.wallet(), [allow(network.text, one) for one in abilities])
+        await client.delegations.add_right(owner_home().wallet(), [allow(network.text, one) for one in abilities])
 
 
-async def _look(home: OwnerHome, name: str) -> tuple[NetworkId, Descriptor, Policy | None, ReleaseTerms | None]:
-    async with home.client() as client:
-        network = client.encryption.network(name)
-        descriptor = await client.encryption.descriptor(network)
-        await right_to(home, client, network, SET_POLICY)
-        return network, descriptor, await client.encryption.policy(network), await node_terms(client)
+@at_node
+async def _look(client: Client, name: str) -> tuple[NetworkId, Descriptor, Policy | None, ReleaseTerms | None]:
+    network = client.encryption.network(name)
+    descriptor = await client.encryption.descriptor(network)
+    await right_to(client, network, SET_POLICY)
+    return network, descriptor, await client.encryption.policy(network), await node_terms(client)
 
 
-async def _create(home: OwnerHome, name: str) -> tuple[NetworkId, bool]:
+@at_node
+async def _create(client: Client, name: str) -> tuple[NetworkId, bool]:
     """Return the network, and whether it was there before."""
-    async with home.client() as client:
-        network = client.encryption.network(name)
-        try:
-            await client.encryption.descriptor(network)
-        except NetworkNotFound:
-            await right_to(home, client, network, NETWORK_CREATE, *_RIGHTS)
-            await client.encryption.ensure_network(name)
-            return network, False
-        await client.encryption.ensure_network(name)  # a revoked one is refused
-        return network, True
+    network = client.encryption.network(name)
+    try:
+        await client.encryption.descriptor(network)
+    except NetworkNotFound:
+        await right_to(client, network, NETWORK_CREATE, *_RIGHTS)
+        await client.encryption.ensure_network(name)
+        return network, False
+    await client.encryption.ensure_network(name)  # a revoked one is refused
+    return network, True
 
 
-async def _revoke(home: OwnerHome, name: str, *, yes: bool) -> bool:
+@at_node
+async def _revoke(client: Client, name: str, *, yes: bool) -> bool:
     """Revoke a network; returns whether that had been done before."""
-    async with home.client() as client:
-        network = client.encryption.network(name)
-        if (await client.encryption.descriptor(network)).state == "revoked":
-            return True
-        confirm(f"revoke {network.text} for ever, with everything that is sealed to it?", yes=yes)
-        await right_to(home, client, network, NETWORK_REVOKE)
-        await client.encryption.revoke_network(network)
+    network = client.encryption.network(name)
+    if (await client.encryption.descriptor(network)).state == "revoked":
+        return True
+    confirm(f"revoke {network.text} for ever, with everything that is sealed to it?", yes=yes)
+    await right_to(client, network, NETWORK_REVOKE)
+    await client.encryption.revoke_network(network)
     return False
 
 

@@ -23,6 +23,7 @@ from sealspace.node_evidence import STORE_ID_BYTES, NodePolicy, SecretOrigin
 
 from ...errors import ConfigurationError
 from ...term_files import key_providers_named
+from ..paths import FILE, NamedFile
 
 _ROOT_BYTES: Final = 32
 _STRICT_ORIGINS: Final[tuple[SecretOrigin, ...]] = ("platform",)
@@ -129,20 +130,17 @@ def demand_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--node-policy",
         "code_file",
-        metavar="FILE",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        type=FILE,
         help="Which code the node may run, as JSON; without it you are shown what runs there, and asked.",
     )
     @accepting_options
     @click.option(
         "--trust-root",
-        metavar="FILE",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=True),
+        type=NamedFile(resolve_path=True),
         help="Root certificate that quotes have to end at, instead of Intel's; remembered.",
     )
     @click.option(
         "--collateral",
-        metavar="FOLDER",
         type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
         help="Folder of collateral to judge quotes by, instead of asking Intel; remembered.",
     )

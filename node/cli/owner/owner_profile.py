@@ -7,18 +7,23 @@
                  received/<cid>.json  grants that others gave to the wallet
 
 Example:
-    with home.open():
-        async with home.client() as client: ...
+    async with owner_home().client() as client: ...
+
+    @at_node
+    async def _names(client: Client) -> tuple[str, ...]: ...
+    names = _names()
 """
 
+import asyncio
 import fcntl
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Final
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from capabilities.ambient import SystemClock
 from capabilities.errors import InvalidJson
@@ -42,6 +47,9 @@ from .wallet_files import open_keystore, read_wallet
 _VERSION: Final = 1
 _MAX_PROFILE_BYTES: Final = 128 * 1024
 _HINT: Final = "sealspace login URL"
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +328,26 @@ class OwnerHome:
 def owner_home() -> OwnerHome:
     """Return the folder that the running command was given, to be opened at the node that it was given."""
     return OwnerHome(shared().home_folder, node=shared().node)
+
+
+def at_node(
+    work: Callable[Concatenate[Client, Parameters], Awaitable[Result]],
+) -> Callable[Parameters, Result]:
+    """Have what a command does at the node called without a client: it gets one with the owner's session.
+
+    Raises:
+        As `OwnerHome.client`, and what the function raises.
+    """
+
+    @wraps(work)
+    def called(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
+        async def run() -> Result:
+            async with owner_home().client() as client:
+                return await work(client, *arguments, **named)
+
+        return asyncio.run(run())
+
+    return called
 
 
 def has_ended(session: Session) -> bool:

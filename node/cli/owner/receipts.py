@@ -1,7 +1,6 @@
 """`sealspace receipts list`: who got keys of the owner's network, and for which secret, checked."""
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,22 +26,50 @@ from spaces.audit.export import verify_export
 from spaces.errors import AuditChainBroken
 
 from ...errors import AuditRefuted
-from ..shared import shared
-from ..terminal import print_json, table, time_text, words
+from ..paths import NEW_FOLDER
+from ..rights import granted_labels, secret_label
+from ..terminal import print_rows, time_text, words
+from .backend_end import dids_of
 from .durations import ttl_s_of
-from .grant_facts import secret_label
 from .network import right_to
-from .owner_profile import OwnerHome, owner_home
+from .owner_profile import at_node, owner_home
 
-_HEADERS: Final = ("at", "why", "secret", "network", "invoker")
+_HEADERS: Final = ("time", "why", "secret", "network", "to")
+_IN_PERSON: Final = frozenset({"owner", "owner_session"})
+_GROUNDS: Final[Mapping[str, str]] = {
+    "owner": "you",
+    "owner_session": "you",
+    "attested": "proved its code",
+    "off": "granted, no proof demanded",
+}
+"""Ground of a release -> why, for a person."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Release:
-    """A receipt, and the secrets that the policies in force confined the release to; none: any of the network."""
+    """A receipt, and what is known of the secret.
+
+    Attributes:
+        receipt: the node's signature on it holds.
+        secrets: those that the policies in force confined the release to; none: any of the network.
+        granted: those that the grants name that were cited, and made from here; the holder may have others beside them.
+    """
 
     receipt: Receipt
     secrets: tuple[str, ...]
+    granted: tuple[str, ...]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the owner read it in person."""
+        return self.receipt.ground in _IN_PERSON
+
+    @property
+    def secret(self) -> str:
+        """What is known of the secret, for a person."""
+        if self.is_own or not (self.secrets or self.granted):
+            return "not recorded"
+        return " or ".join(self.secrets) or f"not recorded; granted: {', '.join(self.granted)}"
 
 
 @click.command(
@@ -54,43 +81,44 @@ class _Release:
 @click.option("--network", "name", metavar="NAME", default=DEFAULT_NETWORK, show_default=True, help="Of this network.")
 @click.option("--since", metavar="TIME", help="Not older than this: a date, an RFC 3339 time, or 12h, 90d.")
 @click.option("--backend", "backend", metavar="URL|DID", help="Only of this backend.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), help="Keep receipts and their documents in a folder."
-)
+@click.option("--all", "with_own", is_flag=True, help="Also your own reads, which are many.")
+@click.option("--out", type=NEW_FOLDER, help="Keep the receipts, your own reads too, and their documents in a folder.")
 @click.option(
     "--audit", type=click.File("rb"), help="Look every receipt up in this export of the audit chain, and verify that."
 )
-def list_(name: str, since: str | None, backend: str | None, out: Path | None, audit: BinaryIO | None) -> int:
-    """Print who got keys of the owner's network, oldest first; the node's signature on each receipt is checked.
+def list_(
+    name: str, since: str | None, backend: str | None, with_own: bool, out: Path | None, audit: BinaryIO | None
+) -> int:
+    """Print to whom keys of the owner's network were released, oldest first; each receipt's signature is checked.
 
-    With --audit the status is 1 when a receipt is missing from the chain.
+    A receipt does not name the secret: shown is what a policy confined the release to, else what the grant names. With
+    --audit the status is 1 when a receipt is missing from the chain.
     """
-    home = owner_home()
     earliest = 0.0 if since is None else _since(since)
-    is_wanted = _wanted_by(home, backend)
-    found = asyncio.run(_fetch(home, name, lambda one: one.at >= earliest and is_wanted(one), out))
+    found = _fetch(name, _wanted_by(backend), earliest, out)
+    shown = [one for one in found if with_own or not one.is_own]
     places = None if audit is None or not found else _places(audit, node_did=found[0].receipt.node)
-    _print(found, places)
-    if not found:
-        words("no receipts")
-    else:  # the DID is what `receipts verify --node-did` needs
-        number = "1 receipt" if len(found) == 1 else f"{len(found)} receipts, each"
-        words(f"{number} signed by the node {found[0].receipt.node}")
+    print_rows(
+        [_json(one, places) for one in shown],
+        _HEADERS if places is None else (*_HEADERS, "audit"),
+        [_cells(one, places) for one in shown],
+        nothing="no releases to others" if found else "no receipts",
+    )
+    if len(shown) < len(found):
+        words(f"and {_number(len(found) - len(shown))} of your own reads, which --all shows")
+    if found:  # the DID is what `receipts verify --node-did` needs
+        words(f"{_number(len(found))}, signed by the node {found[0].receipt.node}")
     return 1 if places is not None and any(digest_of(one.receipt) not in places for one in found) else 0
 
 
-def _print(found: list[_Release], places: dict[bytes, int] | None) -> None:
-    if shared().as_json:
-        print_json([_json(one, places) for one in found])
-        return
-    headers = _HEADERS if places is None else (*_HEADERS, "audit")
-    table(headers, [_cells(one, places) for one in found])
+def _number(count: int) -> str:
+    return "1 receipt" if count == 1 else f"{count} receipts"
 
 
 def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
     receipt = one.receipt
     network = receipt.network.rpartition(":")[2]
-    cells = (time_text(receipt.at), receipt.ground, " or ".join(one.secrets) or "any", network, receipt.invoker)
+    cells = (time_text(receipt.at), _GROUNDS[receipt.ground], one.secret, network, receipt.invoker)
     if places is None:
         return cells
     place = places.get(digest_of(receipt))
@@ -110,18 +138,22 @@ def _json(one: _Release, places: dict[bytes, int] | None) -> dict[str, Json]:
 # --- fetching ---------------------------------------------------------------------------------------------------------
 
 
-async def _fetch(home: OwnerHome, name: str, is_wanted: Callable[[Receipt], bool], out: Path | None) -> list[_Release]:
-    async with home.client() as client:
-        network = client.encryption.network(name)
-        await right_to(home, client, network, READ_RECEIPTS)
-        policies, found = _Policies(client, network), []
-        async for receipt in client.receipts.all(network):
-            if not is_wanted(receipt):
-                continue
-            found.append(_Release(receipt, await policies.secrets_of(receipt)))
-            if out is not None:
-                _keep(out, receipt, await client.receipts.documents(receipt, network))
-        return found
+@at_node
+async def _fetch(
+    client: Client, name: str, is_wanted: Callable[[Receipt], bool], earliest: float, out: Path | None
+) -> list[_Release]:
+    network = client.encryption.network(name)
+    await right_to(client, network, READ_RECEIPTS)
+    policies, found = _Policies(client, network), []
+    granted = {one.portable.cid: granted_labels(one.portable) for one in owner_home().grants()}
+    async for receipt in client.receipts.all(network):
+        if receipt.at < earliest or not is_wanted(receipt):
+            continue
+        labels = {label for cid in receipt.chain for label in granted.get(cid, ())}
+        found.append(_Release(receipt, await policies.secrets_of(receipt), tuple(sorted(labels))))
+        if out is not None:
+            _keep(out, receipt, await client.receipts.documents(receipt, network))
+    return found
 
 
 class _Policies:
@@ -188,14 +220,10 @@ def _since(text: str) -> float:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
-def _wanted_by(home: OwnerHome, backend: str | None) -> Callable[[Receipt], bool]:
+def _wanted_by(backend: str | None) -> Callable[[Receipt], bool]:
     if backend is None:
         return lambda _: True
-    dids = {one.portable.delegate_did for one in home.grants_to(backend)}
-    if backend.startswith("did:"):
-        dids.add(backend)
-    if not dids:
-        raise InvalidInput(f"no grant to {backend} was made from here", hint="name the backend's DID")
+    dids = dids_of(backend)
     return lambda receipt: any(same_principal(receipt.invoker, did) for did in dids)
 
 

@@ -1,18 +1,18 @@
 """`sealspace receipts verify`: a receipt judged again, without the node."""
 
 from pathlib import Path
+from typing import Final
 
 import click
 
 from capabilities.ambient import SystemClock
 from encryption_network.receipt import MAX_RECEIPT_BYTES
-from sealspace.errors import ReceiptInvalid
 from tee_backend.attestation.trust_root import intel_root
 from tee_backend.receipt_check import VerifiedRelease, documents_in, judge_with, verify_release
 
 from ...term_files import read_collateral_file, read_trust_root
-from ..shared import shared
-from ..terminal import print_json, print_lines, time_text
+from ..paths import FILE, FOLDER
+from ..terminal import facts, print_found, time_text
 
 
 @click.command(
@@ -21,25 +21,12 @@ from ..terminal import print_json, print_lines, time_text
     "--node-did DID`.",
 )
 @click.option(
-    "--evidence",
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    help="Folder of documents; `documents` beside the folder of the receipt by default.",
+    "--evidence", type=FOLDER, help="Folder of documents; `documents` beside the folder of the receipt by default."
 )
 @click.option("--node-did", required=True, metavar="DID", help="The node that has to have signed.")
-@click.option(
-    "--trust-root",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Root certificate instead of Intel's.",
-)
-@click.option(
-    "--collateral",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Judge the code with this document too, as of now.",
-)
-@click.argument("receipt", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--trust-root", type=FILE, help="Root certificate instead of Intel's.")
+@click.option("--collateral", type=FILE, help="Judge the code with this document too, as of now.")
+@click.argument("receipt", metavar="FILE", type=FILE)
 def verify(
     evidence: Path | None, node_did: str, trust_root: Path | None, collateral: Path | None, receipt: Path
 ) -> int:
@@ -58,35 +45,29 @@ def verify(
 
 
 def _print(release: VerifiedRelease, today: dict[str, str | None], *, was_judged_today: bool) -> None:
-    said = release.receipt
-    if shared().as_json:
-        shown: dict[str, object] = {
-            "node": said.node,
-            "network": said.network,
-            "invoker": said.invoker,
-            "ground": said.ground,
-            "at": time_text(said.at),
-            "policies": len(release.policies),
+    said, number = release.receipt, len(release.policies)
+    found: dict[str, object] = {
+        "node": said.node,
+        "network": said.network,
+        "invoker": said.invoker,
+        "ground": said.ground,
+        "at": time_text(said.at),
+    }
+    shown = facts(
+        {
+            "holds": "the receipt is the node's, and the documents prove the release",
+            **{_WORDS.get(name, name): value for name, value in found.items()},
+            "under": f"{number} polic{'y' if number == 1 else 'ies'}",
         }
-        print_json(shown | ({"today": today} if was_judged_today else {}))
-        return
-    number = len(release.policies)
-    print_lines(
-        "holds    the receipt is the node's, and the documents prove the release",
-        f"node     {said.node}",
-        f"network  {said.network}",
-        f"invoker  {said.invoker}",
-        f"why      {said.ground}",
-        f"at       {time_text(said.at)}",
-        f"under    {number} polic{'y' if number == 1 else 'ies'}",
-        *(f"today    policy {digest}: {refusal or 'satisfied'}" for digest, refusal in today.items()),
     )
+    shown += [f"today    policy {digest}: {refusal or 'satisfied'}" for digest, refusal in today.items()]
+    print_found(found | {"policies": number} | ({"today": today} if was_judged_today else {}), shown)
+
+
+_WORDS: Final = {"invoker": "to", "ground": "why", "at": "time"}
+"""Member as JSON -> what a person reads."""
 
 
 def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(MAX_RECEIPT_BYTES + 2)
-    except OSError as error:
-        reason = error.strerror or "unreadable"
-        raise ReceiptInvalid(f"cannot read {path}: {reason}", hint=f"ls -l {path}") from None
+    with path.open("rb") as stream:
+        return stream.read(MAX_RECEIPT_BYTES + 2)

@@ -1,13 +1,11 @@
 """`sealspace run`: a command with secrets as environment variables, and their values masked in its output."""
 
-import asyncio
 import os
 from collections.abc import Mapping
 
 import click
 
 from ..terminal import words
-from .owner_profile import owner_home
 from .run_child import keep_out_of_core_dumps, replace_process, run_masked
 from .run_environment import child_environment
 from .run_masker import patterns_of
@@ -41,7 +39,7 @@ def run(
     secret of bytes is handed over in base64. Variables `SEALSPACE_…` are not handed over.
     """
     keep_out_of_core_dumps()
-    values = asyncio.run(read_values(owner_home(), None if only is None else _names(only), scope=scope))
+    values = read_values(None if only is None else _names(only), scope=scope)
     if not values:
         words("no secrets to hand over; next: sealspace secret list --all")
     environment = child_environment(os.environb, values, allowed=_names(allow_override or ""))

@@ -4,7 +4,6 @@ A value comes from a prompt, from standard input or from a file, never from an a
 arguments to everybody on the machine, and a shell keeps them.
 """
 
-import asyncio
 import secrets as random
 import string
 import sys
@@ -15,13 +14,15 @@ import click
 
 from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json
+from sealspace.client import Client
 from sealspace.errors import InvalidInput, NotFound, PreconditionFailed
-from sealspace.secrets import MAX_SECRET_BYTES
+from sealspace.secrets import MAX_SECRET_BYTES, SECRETS_SPACE, parse_secret_name
 
 from ...errors import AlreadyThere, NotThere
+from ..paths import FILE
 from ..shared import shared
-from ..terminal import confirm, print_json, print_lines, print_value, table, watched, words
-from .owner_profile import OwnerHome, owner_home
+from ..terminal import confirm, print_found, print_json, print_rows, print_value, watched, words
+from .owner_profile import at_node
 
 ALPHABETS: Final = {
     "alphanumeric": string.ascii_letters + string.digits,
@@ -49,13 +50,7 @@ _name = click.argument("name", metavar="NAME")
 @_name
 @click.argument("value", metavar="", nargs=-1)
 @scope_option
-@click.option(
-    "--file",
-    "source",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Take the value from a file, byte for byte.",
-)
+@click.option("--file", "source", type=FILE, help="Take the value from a file, byte for byte.")
 @click.option("--keep-newline", is_flag=True, help="Keep the line break at the end of standard input.")
 @click.option("--bytes", "is_bytes", is_flag=True, help="Keep the value as bytes, even if it reads as a text.")
 @_if_absent
@@ -91,7 +86,7 @@ def get(name: str, scope: str | None, owner: str | None, raw: bool) -> None:
 
     A terminal is shown printable characters only, and no bytes.
     """
-    value, described = asyncio.run(_get(owner_home(), name, scope=scope, owner=owner))
+    value, described = _get(name, scope=scope, owner=owner)
     if not shared().as_json:
         print_value(value, raw=raw)
         return
@@ -101,20 +96,23 @@ def get(name: str, scope: str | None, owner: str | None, raw: bool) -> None:
     print_json({"name": name, **encoded, **described})
 
 
-@click.command("list")
+@click.command(
+    "list",
+    epilog="When a secret was written is sealed with its value: `sealspace secret get NAME --json` has it.",
+)
 @scope_option
 @click.option("--all", "is_all", is_flag=True, help="Those of every scope.")
 def list_(scope: str | None, is_all: bool) -> None:
     """Print the names of secrets, never a value; without --scope and --all, of the global ones."""
     if is_all and scope is not None:
         raise click.UsageError("--all means every scope: leave --scope out")
-    found = asyncio.run(_list(owner_home(), scope=scope, is_all=is_all))
-    if shared().as_json:
-        print_json([{"name": name, "scope": of} for name, of in found])
-        return
-    table(("name", "scope"), [(name, of or "") for name, of in found])
-    if not found:
-        words(f"no secrets {'yet' if scope is None else 'under this scope'}; next: sealspace secret put NAME")
+    found = _list(scope, is_all=is_all)
+    print_rows(
+        [{"name": name, "scope": of} for name, of in found],
+        ("name", "scope"),
+        [(name, of or "") for name, of in found],
+        nothing=f"no secrets {'yet' if scope is None else 'under this scope'}; next: sealspace secret put NAME",
+    )
 
 
 @click.command("delete")
@@ -125,7 +123,7 @@ def delete(name: str, scope: str | None, yes: bool) -> None:
     """Delete a secret, for everybody who was granted it; a person is asked."""
     if watched():
         confirm(f"delete the secret {name}?", yes=yes)
-    asyncio.run(_delete(owner_home(), name, scope=scope))
+    _delete(name, scope)
     words(f"deleted {name}")
 
 
@@ -143,10 +141,7 @@ def generate(name: str, scope: str | None, length: int, alphabet: str, show: boo
     """Make a random value, seal and store it, and print the name alone; over an older secret a person is asked."""
     value = "".join(random.choice(ALPHABETS[alphabet]) for _ in range(length))
     _store(name, value, scope=scope, if_absent=if_absent, yes=yes)
-    if shared().as_json:
-        print_json({"name": name, "scope": scope, **({"value": value} if show else {})})
-    else:
-        print_lines(value if show else name)
+    print_found({"name": name, "scope": scope, **({"value": value} if show else {})}, [value if show else name])
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -190,50 +185,75 @@ def _text_or_bytes(data: bytes) -> str | bytes:
 
 
 def _store(name: str, value: str | bytes, *, scope: str | None, if_absent: bool, yes: bool) -> None:
-    """Store a secret; over an older one only if that is meant."""
+    """Store a secret; where a person watches, over no other one than the person was asked about."""
     asks = watched() and not yes
-    home = owner_home()
     try:
-        asyncio.run(_put(home, name, value, scope=scope, if_absent=if_absent or asks))
+        _put(name, value, scope=scope, if_absent=if_absent or asks)
+        return
     except PreconditionFailed:
         if if_absent:
             raise AlreadyThere(
                 f"there is a secret {name} already", hint="leave --if-absent out to replace it"
             ) from None
+    version = _version(name, scope)
+    if version is not None:
         confirm(f"there is a secret {name}: replace it?", yes=yes)
-        asyncio.run(_put(home, name, value, scope=scope, if_absent=False))
+    try:
+        _put(name, value, scope=scope, if_absent=version is None, if_match=version)
+    except PreconditionFailed:
+        raise written_meanwhile(name) from None
 
 
-async def _put(home: OwnerHome, name: str, value: str | bytes, *, scope: str | None, if_absent: bool) -> None:
-    async with home.client() as client:
-        await client.secrets().put(name, value, scope=scope, if_absent=if_absent)
+def written_meanwhile(names: str) -> AlreadyThere:
+    """Return the error for secrets that are others now than when a person was asked about them."""
+    return AlreadyThere(
+        f"somebody else wrote or deleted {names} meanwhile; nothing was stored",
+        hint="look at it with sealspace secret get, then start the same command again",
+    )
 
 
+@at_node
+async def _put(
+    client: Client, name: str, value: str | bytes, *, scope: str | None, if_absent: bool, if_match: str | None = None
+) -> None:
+    await client.secrets().put(name, value, scope=scope, if_absent=if_absent, if_match=if_match)
+
+
+@at_node
+async def _version(client: Client, name: str, scope: str | None) -> str | None:
+    """Return the version of what is stored, sealed as it is; None where nothing is stored now."""
+    try:
+        return (await client.kv(SECRETS_SPACE).metadata(parse_secret_name(name, scope=scope).path)).etag
+    except NotFound:
+        return None
+
+
+@at_node
 async def _get(
-    home: OwnerHome, name: str, *, scope: str | None, owner: str | None
+    client: Client, name: str, *, scope: str | None, owner: str | None
 ) -> tuple[str | bytes, dict[str, Json]]:
-    async with home.client() as client:
-        try:
-            secret = await client.secrets(owner).read(name, scope=scope)
-        except NotFound:
-            raise _not_there(name, scope) from None
+    try:
+        secret = await client.secrets(owner).read(name, scope=scope)
+    except NotFound:
+        raise no_secret(name, scope) from None
     return secret.value, {"createdAt": secret.created_at, "updatedAt": secret.updated_at}
 
 
-async def _list(home: OwnerHome, *, scope: str | None, is_all: bool) -> list[tuple[str, str | None]]:
-    async with home.client() as client:
-        scopes = [scope, *(await client.secrets().scopes())] if is_all else [scope]
-        return [(name, of) for of in scopes for name in await client.secrets().list(scope=of)]
+@at_node
+async def _list(client: Client, scope: str | None, *, is_all: bool) -> list[tuple[str, str | None]]:
+    scopes = [scope, *(await client.secrets().scopes())] if is_all else [scope]
+    return [(name, of) for of in scopes for name in await client.secrets().list(scope=of)]
 
 
-async def _delete(home: OwnerHome, name: str, *, scope: str | None) -> None:
-    async with home.client() as client:
-        try:
-            await client.secrets().delete(name, scope=scope)
-        except NotFound:
-            raise _not_there(name, scope) from None
+@at_node
+async def _delete(client: Client, name: str, scope: str | None) -> None:
+    try:
+        await client.secrets().delete(name, scope=scope)
+    except NotFound:
+        raise no_secret(name, scope) from None
 
 
-def _not_there(name: str, scope: str | None) -> NotThere:
+def no_secret(name: str, scope: str | None) -> NotThere:
+    """Return the error for a secret that does not exist."""
     where = "" if scope is None else f" under the scope {scope}"
     return NotThere(f"there is no secret {name}{where}", hint="sealspace secret list --all")

@@ -1,22 +1,24 @@
 """`sealspace secret import` and `export`: many secrets from a file, and into one."""
 
-import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 import click
 
+from sealspace.client import Client
 from sealspace.errors import BatchIncomplete, InvalidInput
 from sealspace.private_files import replace_file
+from sealspace.secrets import SECRETS_SPACE, parse_secret_name
 
+from ..paths import FILE_OR_DASH, NEW_FILE
 from ..shared import shared
-from ..terminal import confirm, print_json, print_lines, print_value, watched, words
+from ..terminal import confirm, print_found, print_json, print_value, watched, words
 from .dotenv import MAX_FILE_BYTES, BrokenEntry, encode_dotenv, parse_dotenv, parse_values, values_json
-from .owner_profile import OwnerHome, owner_home
-from .secret import scope_option, yes_option
+from .owner_profile import at_node
+from .secret import scope_option, written_meanwhile, yes_option
 
 Written = Literal["env", "json"]
 WRITTEN: Final[tuple[Written, ...]] = ("env", "json")
@@ -29,7 +31,7 @@ FORMATS: Final[tuple[Format, ...]] = (*WRITTEN, "yaml")
     epilog="Examples: `sealspace secret import .env --dry-run`; `sealspace secret import values.json --scope staging`; "
     "`other-program | sealspace secret import - --format json`.",
 )
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
+@click.argument("file", type=FILE_OR_DASH)
 @scope_option
 @click.option("--format", "form", type=click.Choice(FORMATS), help="What FILE is; by default what its name says.")
 @click.option("--dry-run", is_flag=True, help="Print what would be stored, names only, and store nothing.")
@@ -51,18 +53,18 @@ def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, y
     if not values:
         words(f"no secrets in {file}")
         return
-    home = owner_home()
-    there = asyncio.run(_there(home, scope=scope))
-    replaced = [name for name in values if name in there]
+    there = _versions(list(values), scope)
+    lines = [f"{'replace' if name in there else 'new':<8} {name}" for name in values]
     if dry_run:
-        _print_plan(list(values), there)
+        print_found([{"name": name, "replaces": name in there} for name in values], lines)
+        words("nothing is stored: this is a dry run")
         return
-    words(*(f"{'replace' if name in there else 'new':<8} {name}" for name in values))
-    if replaced:
-        confirm(f"store {len(values)} secrets, {len(replaced)} in place of older ones?", yes=yes)
+    words(*lines)
+    if there:
+        confirm(f"store {len(values)} secrets, {len(there)} in place of older ones?", yes=yes)
     elif watched():
         confirm(f"store {len(values)} secrets?", yes=yes)
-    asyncio.run(_put(home, values, scope=scope))
+    _put(values, scope, over=None if yes else there)
     words(f"stored {len(values)}")
 
 
@@ -72,19 +74,14 @@ def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, y
 )
 @scope_option
 @click.option("--format", "form", type=click.Choice(WRITTEN), default="env", show_default=True, help="What to write.")
-@click.option(
-    "--out",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Into a file that only you can read, instead of standard output.",
-)
+@click.option("--out", type=NEW_FILE, help="Into a file that only you can read, instead of standard output.")
 @yes_option
 def export(scope: str | None, form: Written, out: Path | None, yes: bool) -> None:
     """Open every secret of a scope and write names and values, as `import` reads them.
 
     A person is asked before a file is replaced.
     """
-    values = asyncio.run(_values(owner_home(), scope=scope))
+    values = _values(scope)
     as_json = form == "json" or shared().as_json
     if not values:
         words("no secrets yet; next: sealspace secret put NAME")
@@ -123,31 +120,42 @@ def _read(file: Path) -> bytes:
         return stream.read(MAX_FILE_BYTES + 1)
 
 
-def _print_plan(names: list[str], there: frozenset[str]) -> None:
-    if shared().as_json:
-        print_json([{"name": name, "replaces": name in there} for name in names])
-    else:
-        print_lines(*(f"{'replace' if name in there else 'new':<8} {name}" for name in names))
-    words("nothing is stored: this is a dry run")
+async def _versions_of(client: Client, names: Sequence[str], scope: str | None) -> dict[str, str]:
+    """Return the versions of those that are stored, sealed as they are."""
+    paths = {name: parse_secret_name(name, scope=scope).path for name in names}
+    stored = await client.kv(SECRETS_SPACE).get_many(paths.values())
+    return {name: stored[path].etag for name, path in paths.items() if path in stored}
 
 
-async def _there(home: OwnerHome, *, scope: str | None) -> frozenset[str]:
-    async with home.client() as client:
-        return frozenset(await client.secrets().list(scope=scope))
+_versions = at_node(_versions_of)
 
 
-async def _put(home: OwnerHome, values: Mapping[str, str | bytes], *, scope: str | None) -> None:
-    async with home.client() as client:
-        try:
-            await client.secrets().put_many(values, scope=scope)
-        except BatchIncomplete as error:
-            written = sorted(key.rpartition("/")[2] for key in error.done)
-            words(f"written: {', '.join(written)}")
-            error.hint = "start it again: what is written already is written once more"
-            raise
+@at_node
+async def _put(
+    client: Client, values: Mapping[str, str | bytes], scope: str | None, *, over: Mapping[str, str] | None
+) -> None:
+    """Store secrets; over nothing else than what a person was asked about.
+
+    A node takes no condition for several values at once, so the versions are compared right before the commit.
+
+    Args:
+        over: versions that are replaced; None: whatever is there.
+    """
+    if over is not None:
+        now = await _versions_of(client, list(values), scope)
+        changed = [name for name in values if now.get(name) != over.get(name)]
+        if changed:
+            raise written_meanwhile(", ".join(changed))
+    try:
+        await client.secrets().put_many(values, scope=scope)
+    except BatchIncomplete as error:
+        written = sorted(key.rpartition("/")[2] for key in error.done)
+        words(f"written: {', '.join(written)}")
+        error.hint = "start it again: what is written already is written once more"
+        raise
 
 
-async def _values(home: OwnerHome, *, scope: str | None) -> dict[str, str | bytes]:
-    async with home.client() as client:
-        names = await client.secrets().list(scope=scope)
-        return await client.secrets().get_many(names, scope=scope)
+@at_node
+async def _values(client: Client, scope: str | None) -> dict[str, str | bytes]:
+    names = await client.secrets().list(scope=scope)
+    return await client.secrets().get_many(names, scope=scope)

@@ -1,7 +1,7 @@
 """Reading secrets for other programs: all that are named, or none.
 
 Example:
-    values = asyncio.run(read_values(owner_home(), ["API_KEY"], scope=None))
+    values = read_values(["API_KEY"], scope=None)
     values["API_KEY"].text
 """
 
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from capabilities.strict_base64 import encode_standard
+from sealspace.client import Client
 
-from ...errors import NotThere
-from .owner_profile import OwnerHome
+from .owner_profile import at_node
+from .secret import no_secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +36,18 @@ class Value:
         return cls(value, (value.encode(),))
 
 
-async def read_values(home: OwnerHome, names: Sequence[str] | None, *, scope: str | None) -> dict[str, Value]:
+@at_node
+async def read_values(client: Client, names: Sequence[str] | None, *, scope: str | None) -> dict[str, Value]:
     """Read secrets by their names; without names, all of the scope.
 
     Raises:
         NotThere: there is no such secret.
         NotSignedIn, SealspaceError: see `OwnerHome.client` and `Secrets.get_many`.
     """
-    async with home.client() as client:
-        secrets = client.secrets()
-        wanted = await secrets.list(scope=scope) if names is None else names
-        found = await secrets.get_many(wanted, scope=scope)
+    secrets = client.secrets()
+    wanted = await secrets.list(scope=scope) if names is None else names
+    found = await secrets.get_many(wanted, scope=scope)
     for name in wanted:
         if name not in found:
-            where = "" if scope is None else f" under the scope {scope}"
-            raise NotThere(f"there is no secret {name}{where}", hint="sealspace secret list --all")
+            raise no_secret(name, scope)
     return {name: Value.of(value) for name, value in found.items()}

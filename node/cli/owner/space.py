@@ -1,6 +1,5 @@
 """`sealspace space`: the owner's spaces on the node."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,9 +15,9 @@ from sealspace.errors import DuplicateRequest, NotGranted, SpaceNotFound
 from sealspace.spaces import SpaceEntry
 
 from ...errors import AlreadyThere, NotThere
-from ..shared import shared
-from ..terminal import print_json, print_lines, table, words
-from .owner_profile import OwnerHome, owner_home
+from ..terminal import facts, print_found, print_rows, words
+from .grant_facts import time_of
+from .owner_profile import at_node, owner_home
 
 _ABILITIES = (KV_GET, KV_PUT, KV_DELETE, KV_LIST, KV_METADATA)
 _name = click.argument("name", metavar="NAME")
@@ -27,13 +26,13 @@ _name = click.argument("name", metavar="NAME")
 @click.command("list")
 def list_() -> None:
     """Print the names of the owner's spaces, and since when the node hosts each."""
-    found = asyncio.run(_list(owner_home()))
-    if shared().as_json:
-        print_json([_described(one) for one in found])
-        return
-    table(("name", "created"), [(one.space.name, one.created_at or "") for one in found])
-    if not found:
-        words("no spaces here; next: sealspace space create NAME")
+    found = _list()
+    print_rows(
+        [_described(one) for one in found],
+        ("name", "since"),
+        [(one.space.name, time_of(one.created_at) or "") for one in found],
+        nothing="no spaces here; next: sealspace space create NAME",
+    )
 
 
 @click.command("create", epilog="Example: `sealspace space create notes`, then `sealspace kv put a --space notes`.")
@@ -43,58 +42,54 @@ def create(name: str) -> None:
 
     Later logins ask for it too.
     """
-    made = asyncio.run(_create(owner_home(), name))
-    if shared().as_json:
-        print_json(_described(made))
-    else:
-        print_lines(made.space.text)
-        words(f"next: sealspace kv put KEY --space {name} < FILE")
+    made = _create(name)
+    print_found(_described(made), [made.space.text])
+    words(f"next: sealspace kv put KEY --space {name} < FILE")
 
 
 @click.command("info")
 @_name
 def info(name: str) -> None:
     """Print the id of a space of the owner, and since when the node hosts it."""
-    found = _described(asyncio.run(_info(owner_home(), name)))
-    if shared().as_json:
-        print_json(found)
-    else:
-        print_lines(*(f"{member:<10} {value}" for member, value in found.items() if value is not None))
+    found = _info(name)
+    shown = {"name": found.space.name, "id": found.space.text, "since": time_of(found.created_at)}
+    print_found(_described(found), facts(shown))
 
 
 def _described(entry: SpaceEntry) -> dict[str, Json]:
     return {"name": entry.space.name, "id": entry.space.text, "createdAt": entry.created_at}
 
 
-async def _list(home: OwnerHome) -> tuple[SpaceEntry, ...]:
-    async with home.client() as client:
-        with _explained():
-            return await client.spaces().list()
+@at_node
+async def _list(client: Client) -> tuple[SpaceEntry, ...]:
+    with _explained():
+        return await client.spaces().list()
 
 
-async def _create(home: OwnerHome, name: str) -> SpaceEntry:
+@at_node
+async def _create(client: Client, name: str) -> SpaceEntry:
+    home = owner_home()
     profile, wallet = home.profile(), home.wallet()
-    async with home.client() as client:
-        try:
-            with _explained():
-                made = await client.spaces().create(name)
-        except DuplicateRequest:
-            hint = f"to use it: sealspace login --space {name}"
-            raise AlreadyThere(f"there is a space {name} already", hint=hint) from None
-        whole = [allow(f"{made.space.text}/kv", ability) for ability in _ABILITIES]
-        await client.delegations.add_right(wallet, whole, ttl_s=_left_s(client))
-        home.keep_session(client.session)
-        home.keep(replace(profile, spaces=(*profile.spaces, name)), home.session())
+    try:
+        with _explained():
+            made = await client.spaces().create(name)
+    except DuplicateRequest:
+        hint = f"to use it: sealspace login --space {name}"
+        raise AlreadyThere(f"there is a space {name} already", hint=hint) from None
+    whole = [allow(f"{made.space.text}/kv", ability) for ability in _ABILITIES]
+    await client.delegations.add_right(wallet, whole, ttl_s=_left_s(client))
+    home.keep_session(client.session)
+    home.keep(replace(profile, spaces=(*profile.spaces, name)), home.session())
     return made
 
 
-async def _info(home: OwnerHome, name: str) -> SpaceEntry:
-    async with home.client() as client:
-        try:
-            with _explained():
-                return await client.spaces().info(name)
-        except SpaceNotFound:
-            raise NotThere(f"there is no space {name} of yours", hint="sealspace space list") from None
+@at_node
+async def _info(client: Client, name: str) -> SpaceEntry:
+    try:
+        with _explained():
+            return await client.spaces().info(name)
+    except SpaceNotFound:
+        raise NotThere(f"there is no space {name} of yours", hint="sealspace space list") from None
 
 
 @contextmanager

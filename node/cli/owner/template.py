@@ -4,7 +4,6 @@ A place for a secret is written `{{ secret "NAME" }}`; everything else stays as 
 file may be a template of another program as well. Nothing is quoted or escaped.
 """
 
-import asyncio
 import re
 import sys
 from collections.abc import Mapping
@@ -17,8 +16,8 @@ from sealspace.errors import InvalidInput
 from sealspace.private_files import replace_file
 from sealspace.secrets import is_secret_name
 
+from ..paths import FILE_OR_DASH, NEW_FILE
 from ..terminal import words
-from .owner_profile import owner_home
 from .secret_values import Value, read_values
 
 _MAX_BYTES: Final = 16 << 20
@@ -32,13 +31,12 @@ _SHAPE: Final = '{{ secret "NAME" }}'
     epilog='Example: a file with the line `password: {{ secret "DB_PASSWORD" }}`, then `sealspace template app.yaml '
     "--out app.local.yaml`.",
 )
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
+@click.argument("file", type=FILE_OR_DASH)
 @click.option("--scope", metavar="SCOPE", help="Secrets of this scope instead of those without one.")
 @click.option(
     "--out",
     "target",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NEW_FILE,
     help="File to write, readable by its owner alone; by default standard output.",
 )
 def template(file: Path, scope: str | None, target: Path | None) -> None:
@@ -49,7 +47,7 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
     """
     text = _read(file)
     names = places(text)
-    values = asyncio.run(read_values(owner_home(), names, scope=scope)) if names else {}
+    values = read_values(names, scope=scope) if names else {}
     filled = fill(text, values)
     if target is None:
         sys.stdout.buffer.write(filled)

@@ -1,18 +1,21 @@
 """`sealspace logout`, `whoami` and `status`: the session of the last login, ended, named, and tried."""
 
 import asyncio
+from typing import Final
 
 import click
 
 from capabilities.strict_json import Json
 from sealspace.errors import SealspaceError
-from sealspace.printable import printable
 from sealspace.session import Session
 
 from ...errors import NodeError, NotSignedIn
-from ..shared import shared
-from ..terminal import print_json, print_lines, time_text, words
+from ..terminal import facts, print_found, time_text, words
+from ..what_happened import what_happened
 from .owner_profile import OwnerHome, Profile, has_ended, owner_home
+
+_WORDS: Final = {"expiresAt": "until", "nodeDid": "node DID", "keyFile": "key file"}
+"""Member as JSON -> what a person reads."""
 
 
 @click.command()
@@ -29,7 +32,8 @@ def logout() -> None:
         if not has_ended(session):
             asyncio.run(_revoke(home, session))
     except (SealspaceError, NodeError) as error:
-        words(f"the node could not be told{ends}: {error}")
+        reason = error.text if isinstance(error, NodeError) else what_happened(error)
+        words(f"the node could not be told{ends}: {reason}")
     home.forget_session()
     words(f"logged out {session.owner}")
 
@@ -76,10 +80,7 @@ def _who(home: OwnerHome, profile: Profile, session: Session) -> dict[str, Json]
 
 
 def _print(said: dict[str, Json]) -> None:
-    if shared().as_json:
-        print_json(said)
-    else:
-        print_lines(*(f"{name:<10} {printable(str(value))}" for name, value in said.items() if value is not None))
+    print_found(said, facts({_WORDS.get(name, name): value for name, value in said.items()}))
 
 
 async def _ask(home: OwnerHome) -> None:

@@ -96,7 +96,7 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--host", "0.0.0.0"], "configuration-invalid"),
         (["serve", "--host", "203.0.113.1", "--port", "1", "--config", "open.toml"], "configuration-invalid"),
         (["admin", "release", "show", "--data", "absent"], "store-misused"),
-        (["admin", "collateral", "import", "--data", "absent", "x.json"], "store-misused"),
+        (["admin", "collateral", "import", "--data", "absent", "x.json"], "file-unreadable"),
     ],
 )
 def test_errors_are_two_lines(

@@ -16,7 +16,7 @@ from running_node import COMMAND
 from tests_support import REPOSITORY, Input
 
 from node.cli import main
-from node.cli.exit_status import EXIT_STATUSES
+from node.cli.exit_status import EXIT_STATUSES, WRONG_ARGUMENT
 from node.cli.lazy import EXTRAS
 from node.config.tree import Config, Http, Release, Store
 from node.processes import clock_check
@@ -96,7 +96,7 @@ def _done(machine: Machine) -> int:
 
 
 def _failed(machine: Machine) -> int:
-    return machine.at_a_node(("secret", "put", "A", "--file", str(machine.folder / "absent")))
+    return machine.at_a_node(("secret", "put", "A"), ("secret", "export", "--out", str(machine.folder / "no" / "file")))
 
 
 def _wrong_argument(machine: Machine) -> int:
@@ -129,7 +129,8 @@ def _release_loosened(machine: Machine) -> int:
 
 
 def _collateral_refused(machine: Machine) -> int:
-    return machine.run("node", "verify", NOBODY, "--collateral", str(machine.folder / "absent"))
+    (machine.folder / "document.json").write_text("{}")
+    return machine.run("node", "verify", NOBODY, "--collateral", str(machine.folder))
 
 
 def _store_unavailable(machine: Machine) -> int:
@@ -199,7 +200,7 @@ def _not_found(machine: Machine) -> int:
 
 
 def _denied(machine: Machine) -> int:
-    return machine.at_a_node(("kv", "put", "a", "--space", "notes"))
+    return machine.at_a_node(("kv", "put", "a", "--space", f"tinycloud:{OWNER.removeprefix('did:')}:notes"))
 
 
 def _not_executable(machine: Machine) -> int:
@@ -266,6 +267,45 @@ def test_each_exit_status(
     what, following = said.err.splitlines()[-2:]
     assert re.match(r"sealspace: [^A-Z]", what) and not what.endswith("."), said
     assert re.match(r"next: \S.{3}", following), said
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "secret put A --file ABSENT",
+        "secret import ABSENT",
+        "template ABSENT",
+        "kv put a --file ABSENT",
+        "grant accept ABSENT",
+        "grant create did:key:z --secret A --policy ABSENT",
+        "manifest check ABSENT",
+        "manifest explain ABSENT",
+        "manifest grant ABSENT",
+        "network policy --set ABSENT",
+        "login --key-file ABSENT",
+        "login --keystore ABSENT",
+        "login --require-node-evidence --node-policy ABSENT",
+        "login --trust-root ABSENT",
+        "backend show URL --like ABSENT",
+        "backend serve --secret A --compose ABSENT",
+        "receipts verify ABSENT --node-did DID",
+        "receipts verify . --node-did DID",
+        "node verify URL --policy ABSENT",
+        "admin collateral import ABSENT",
+        "admin release set --node-policy ABSENT",
+    ],
+)
+def test_a_named_file_that_cannot_be_read(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command ends alike, with status 2, before it does anything; what is there of that name is looked at."""
+    absent = str(tmp_path / "absent")
+    assert main([*command.replace("ABSENT", absent).split(), "--home", str(tmp_path / "home")]) == WRONG_ARGUMENT == 2
+    what, following = capsys.readouterr().err.splitlines()
+    named = absent if "ABSENT" in command else "."
+    assert what.startswith(f"sealspace: cannot read {named}: "), what
+    assert following == f"next: ls -ld {named}" or "--new" in following
+    assert not (tmp_path / "home").exists()
 
 
 def test_every_exit_status_is_reached() -> None:

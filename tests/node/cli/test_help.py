@@ -6,7 +6,8 @@ import click
 import pytest
 from command_tree import Node, command_tree
 
-from node.cli import main
+from node.cli import cli, main
+from node.cli.shared import is_shared
 
 NODES = [node for node in command_tree() if not node.is_hidden]
 # Other words for FILE, DIR, NUMBER and URL.
@@ -27,7 +28,9 @@ def test_help_is_whole(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*node.words, "--help"]) == 0
     shown = _words(capsys.readouterr().out)
     said = [node.command.help or "", node.command.epilog or ""]
-    said += [one.help or "" for one in node.command.params if isinstance(one, click.Option) and not one.hidden]
+    own = [one for one in node.command.params if isinstance(one, click.Option) and not is_shared(one)]
+    said += [one.help or "" for one in own if not one.hidden]
+    said.append("--json, --home, --node, -q Work with every command: sealspace --help.")
     said += [below.summary for below in NODES if below.words[:-1] == node.words]
     for text in said:
         for paragraph in text.split("\n\n"):
@@ -51,10 +54,13 @@ def test_values_have_one_name(node: Node) -> None:
 
 
 def test_the_help_of_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    """It names every noun with its line, and short options work for it as for each command."""
+    """It describes the options of every command, which the others sum up in one line; it names every noun."""
     assert main(["-h"]) == 0
     shown = _words(capsys.readouterr().out)
     assert [
         node.words for node in NODES if len(node.words) == 1 and _words(f"{node.words[0]} {node.summary}") not in shown
     ] == []
+    shared = [one for one in cli.params if is_shared(one)]
+    assert all(_words(str(one.to_info_dict()["help"])) in shown for one in shared) and len(shared) == 4
     assert main(["secret", "put", "-h"]) == 0
+    assert capsys.readouterr().out.count("--home") == 1

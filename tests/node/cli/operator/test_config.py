@@ -77,7 +77,14 @@ def test_an_existing_file_is_kept(
     """`init` writes a file once, says how it is used, and refuses to overwrite one; `-` shows it."""
     monkeypatch.chdir(tmp_path)
     assert main(["config", "init"]) == 0
-    assert ("", "wrote sealspace.toml\nnext: sealspace serve --config sealspace.toml\n") == capsys.readouterr()
+    said = "wrote sealspace.toml; a node reads it where it is named\nnext: sealspace serve --config sealspace.toml\n"
+    assert ("", said) == capsys.readouterr()
+    assert main(["config", "show", "-q"]) == 0 and capsys.readouterr().err == ""
+    assert main(["config", "show"]) == 0
+    said = (
+        "sealspace.toml in this folder is not read unless it is named: sealspace config show --config sealspace.toml\n"
+    )
+    assert capsys.readouterr().err == said
     assert (tmp_path / "sealspace.toml").read_text() == settings_file()
     (tmp_path / "sealspace.toml").write_text("mine")
     assert main(["config", "init"]) == 2

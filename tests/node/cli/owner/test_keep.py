@@ -16,6 +16,8 @@ from running_node import COMMAND
 from tests_support import REPOSITORY
 
 from node.cli.owner.secret import ALPHABETS
+from sealspace.session import load_session
+from sealspace.sync import Client
 
 SECRET = "open sesame"
 BINARY = bytes(range(256))
@@ -128,6 +130,30 @@ async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
     assert (await desk.run(*put, given="five")).status == 0
 
 
+async def test_what_was_asked_about_is_what_is_replaced(desk: OwnerDesk, tmp_path: Path) -> None:
+    """Another writer between the question and its answer loses nothing: the command ends, and says what happened."""
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / ".env").write_text("API_KEY=mine\nOTHER=mine\n")
+
+    def meanwhile() -> None:
+        with Client(desk.node, session=load_session(desk.home / "session.json")) as client:
+            client.secrets().put("API_KEY", "theirs")
+            client.kv().put("a", "theirs")
+
+    await asyncio.to_thread(meanwhile)
+    for command, given in (
+        (("secret", "put", "API_KEY"), "mine\nmine\n"),
+        (("secret", "import", str(tmp_path / ".env")), ""),
+        (("kv", "put", "a", "--file", str(tmp_path / "mine")), ""),
+    ):
+        await desk.run("secret", "put", "API_KEY", given="before")
+        await desk.run("kv", "put", "a", given="before")
+        ran = await desk.run(*command, typed=f"{given}y\n", meanwhile=meanwhile)
+        assert (ran.status, "meanwhile; nothing was stored" in ran.err) == (15, True), ran
+        assert await desk.read("secret", "get", "API_KEY") == await desk.read("kv", "get", "a") == b"theirs"
+    assert (await desk.run("secret", "list")).out == "API_KEY\n"
+
+
 async def test_deleting_says_what_there_was(desk: OwnerDesk) -> None:
     """What was deleted before and what never was get the same answer; a person is asked."""
     await desk.run("secret", "put", "API_KEY", given=SECRET)
@@ -182,7 +208,7 @@ async def test_an_empty_and_a_huge_value(desk: OwnerDesk, tmp_path: Path) -> Non
     huge.write_bytes(b"x" * (1 << 21))
     for source in (("--file", os.devnull), ("--file", str(huge)), ()):
         assert (await desk.run("secret", "put", "API_KEY", *source, given="\n")).status == 2
-    assert (await desk.run("secret", "put", "API_KEY", "--file", str(tmp_path / "absent"))).status == 1
+    assert (await desk.run("secret", "put", "API_KEY", "--file", str(tmp_path / "absent"))).status == 2
     assert (await desk.run("secret", "list", "--json")).out == "[]\n"
 
 
@@ -199,8 +225,14 @@ async def test_values(desk: OwnerDesk, tmp_path: Path) -> None:
     assert (await desk.run("kv", "get", "film", "--out", str(copy))).status == 0
     assert hashlib.sha256(copy.read_bytes()).digest() == hashlib.sha256(film.read_bytes()).digest()
     said = json.loads((await desk.run("kv", "head", "film", "--json")).out)
-    assert (said["key"], said["contentType"]) == ("film", "video/x")
-    assert said["etag"] in (await desk.run("kv", "head", "film")).out
+    assert (said["key"], said["contentType"], said["size"]) == ("film", "video/x", 20 << 20)
+    shown = (await desk.run("kv", "head", "film")).out.splitlines()
+    assert [re.split(r"\s{2,}", line) for line in shown] == [
+        ["key", "film"],
+        ["version", said["etag"]],
+        ["size", f"{20 << 20} bytes"],
+        ["content type", "video/x"],
+    ]
     assert (await desk.run("kv", "list")).out == "film\nnote\n"
     assert json.loads((await desk.run("kv", "list", "n", "--json")).out) == ["note"]
     assert (await desk.run("kv", "delete", "note")).status == 0
@@ -232,8 +264,11 @@ async def test_conditions_on_values(desk: OwnerDesk, tmp_path: Path) -> None:
 
 async def test_other_spaces(desk: OwnerDesk) -> None:
     """A space is made with one signature of the wallet, used at once, and asked for by later logins."""
-    refused = await desk.run("kv", "put", "a", "--space", "notes", given="x")
-    assert (refused.status, "login --space" in refused.next) == (22, True)
+    for verb in ("put", "list", "get"):
+        key = () if verb == "list" else ("a",)
+        refused = await desk.run("kv", verb, *key, "--space", "notes", given="x")
+        assert (refused.status, refused.next) == (21, "sealspace space create notes"), refused
+        assert "the space notes does not exist yet" in refused.err
     made = await desk.run("space", "create", "notes")
     assert (made.status, made.out.strip().endswith(":notes")) == (0, True), made
     assert (await desk.run("kv", "put", "a", "--space", "notes", given="x")).status == 0

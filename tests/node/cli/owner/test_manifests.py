@@ -35,6 +35,15 @@ async def test_check_lists_every_fault(desk: Desk) -> None:
         assert (ran.err.count("next:"), "check_manifest" in ran.err) == (1, False), ran
 
 
+async def test_an_action_that_no_node_has(desk: Desk) -> None:
+    """It is named with the nearest one by every verb, and nothing is granted (MF19)."""
+    entry = {"service": "tinycloud.kv", "path": "x", "actions": ["lst"]}
+    path = manifest(desk.folder, permissions=[entry], did=SOMEBODY)
+    for verb, status in (("check", 1), ("explain", 2), ("grant", 2)):
+        ran = await desk.run("manifest", verb, path, home=False)
+        assert (ran.status, "did you mean list?" in ran.out + ran.err) == (status, True), ran
+
+
 async def test_explain(desk: Desk) -> None:
     """In words, and the same as JSON; nobody has to be logged in."""
     path = manifest(desk.folder, secrets={"API_KEY": True})

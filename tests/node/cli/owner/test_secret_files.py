@@ -90,6 +90,24 @@ def test_a_broken_line_is_named_by_its_number(text: str, place: str) -> None:
     assert broken.value.__cause__ is None
 
 
+def test_all_that_is_broken_is_named_at_once() -> None:
+    """Every line with its number, in one error, up to a bound; what follows a broken line is read."""
+    text = f"A=1\n{CANARY}\nB=2\nlower={CANARY}\nA={CANARY}\nC='{CANARY}\nD=#{CANARY}\n"
+    with pytest.raises(BrokenEntry) as broken:
+        parse_dotenv(text.encode())
+    lines = re.findall(r"line (\d+)", broken.value.message)
+    assert (lines, CANARY in str(broken.value)) == (["2", "4", "5", "6", "7"], False)
+    assert "capitals" in broken.value.hint and "close the quote" in broken.value.hint
+    with pytest.raises(BrokenEntry) as many:
+        parse_dotenv(b"x\n" * 100_000)
+    assert (many.value.message.endswith("what follows was not examined"), len(many.value.message) < 1000) == (
+        True,
+        True,
+    )
+    with pytest.raises(BrokenEntry, match=r"^member 1 .*; member 3 "):
+        parse_values(json.dumps({"a": "1", "B": "2", "C": 3}).encode())
+
+
 @pytest.mark.parametrize("member", [5, None, True, [], {}, {"value": CANARY}, {"value": CANARY, "encoding": "base64"}])
 def test_a_broken_member_is_named_by_its_number(member: Json) -> None:
     """Only texts are taken, and bytes in base64: a number has several texts."""

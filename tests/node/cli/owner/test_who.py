@@ -246,5 +246,5 @@ async def test_a_keystore_signs_in(desk: OwnerDesk, tmp_path: Path, monkeypatch:
     assert (wrong.status, "something else" in wrong.err, "password" in wrong.err) == (10, False, True)
     path.write_text("{}")
     assert (await desk.run("login")).status == 10
-    assert (await desk.run("login", "--keystore", str(tmp_path / "absent"))).status == 10
+    assert (await desk.run("login", "--keystore", str(tmp_path / "absent"))).status == 2
     assert (await desk.run("login", "--keystore", str(path), "--new")).status == 2

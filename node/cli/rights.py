@@ -1,0 +1,86 @@
+"""What may be done with what, in words; of grants, and of requests that are refused.
+
+Example:
+    rights_words([granted_resource(f"{space}/kv/todo", (KV_GET,))], by=owner)  # ("get todo in the space notes",)
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from capabilities.errors import CapabilityError
+from capabilities.principals import same_principal
+from capabilities.resources import SpaceResource, network_of, parse_network_id, parse_resource, parse_space_id
+from capabilities.strict_json import Json
+from sealspace.portable import GrantedResource, PortableDelegation
+from sealspace.secrets import SECRETS_SPACE
+
+_SECRETS: Final = "vault/secrets/"
+_WORDS: Final = {"del": "delete", "metadata": "head"}  # as the commands are called
+
+
+def rights_json(rights: Sequence[GrantedResource]) -> list[Json]:
+    """Return what is granted, as portable grants describe it."""
+    return [
+        {"service": one.service, "space": one.space, "path": one.path, "actions": list(one.actions)} for one in rights
+    ]
+
+
+def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResource:
+    """Return rights on a resource as portable grants describe them."""
+    try:
+        parsed = parse_resource(resource)
+    except CapabilityError:
+        return GrantedResource("", "", resource, abilities)
+    if isinstance(parsed, SpaceResource):
+        return GrantedResource(parsed.service, parsed.space.text, parsed.path or "", abilities)
+    return GrantedResource("encryption" if network_of(parsed) else "", "", resource, abilities)
+
+
+def rights_words(rights: Sequence[GrantedResource], *, by: str, with_below: bool = True) -> tuple[str, ...]:
+    """Return one line for each resource: what may be done with what.
+
+    Args:
+        rights: what is granted.
+        by: who grants it; the owner of a space is named where it is somebody else.
+        with_below: a path means what is below it too, as in a grant; else the one value, as in a request.
+    """
+    return tuple(f"{_actions(one)} {_place(one, by, with_below=with_below)}" for one in rights)
+
+
+def _actions(right: GrantedResource) -> str:
+    words = [one.rpartition("/")[2] if one.startswith("tinycloud.") else one for one in right.actions]
+    return ", ".join(_WORDS.get(one, one) for one in words)
+
+
+def _place(right: GrantedResource, by: str, *, with_below: bool) -> str:
+    try:
+        if right.service == "encryption":
+            network = parse_network_id(right.path)
+            return f"what is sealed to the network {network.name}{_whose(network.owner, by)}"
+        space = parse_space_id(right.space)
+    except CapabilityError:
+        return right.path or right.space
+    whose = _whose(space.owner, by)
+    if right.service == "space":
+        return f"spaces{whose}"
+    if right.service == "kv" and space.name == SECRETS_SPACE and right.path.startswith(_SECRETS):
+        label = secret_label(right.path)
+        return f"the secret {label}{whose}" if label else f"every secret below {right.path}{whose}"
+    where = f"{right.path}{' and what is below it' if with_below else ''}" if right.path else "everything"
+    service = "" if right.service == "kv" else f" ({right.service})"
+    return f"{where} in the space {space.name}{whose}{service}"
+
+
+def secret_label(path: str) -> str | None:
+    """Return `NAME` or `scope/NAME` for the path of one secret; None for any other path."""
+    label = path.removeprefix(_SECRETS).removeprefix("scoped/")
+    return label if path.startswith(_SECRETS) and label and not label.endswith("/") else None
+
+
+def granted_labels(portable: PortableDelegation) -> list[str]:
+    """Return the labels of the secrets that a grant names, and the paths of other values."""
+    return [secret_label(one.path) or one.path for one in portable.resources if one.service == "kv"]
+
+
+def _whose(owner: str, by: str) -> str:
+    return "" if same_principal(owner, by) else f" of {owner}"
