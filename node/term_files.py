@@ -20,7 +20,7 @@ from tee_backend.attestation.collateral import MAX_COLLATERAL_BYTES
 from tee_backend.attestation.errors import TrustRootRefused
 from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
 
-from .errors import CollateralRefused, ConfigurationError
+from .errors import CollateralRefused, ConfigurationError, NodeError
 
 _MAX_TRUST_ROOT_BYTES: Final = 16 * 1024
 
@@ -77,18 +77,13 @@ def read_collateral_file(path: Path) -> bytes:
     Raises:
         CollateralRefused: unreadable.
     """
-    try:
-        with path.open("rb") as stream:
-            return stream.read(MAX_COLLATERAL_BYTES + 1)
-    except OSError as error:
-        reason = error.strerror or "unreadable"
-        raise CollateralRefused(f"cannot read {path}: {reason}", hint=f"ls -l {path}") from None
+    return _read(path, "collateral", MAX_COLLATERAL_BYTES, CollateralRefused)
 
 
-def _read(path: Path, what: str, max_bytes: int) -> bytes:
+def _read(path: Path, what: str, max_bytes: int, refused: type[NodeError] = ConfigurationError) -> bytes:
     try:
         with path.open("rb") as stream:
             return stream.read(max_bytes + 1)
     except OSError as error:
         reason = error.strerror or "unreadable"
-        raise ConfigurationError(f"cannot read the {what} {path}: {reason}", hint=f"ls -l {path}") from None
+        raise refused(f"cannot read the {what} {path}: {reason}", hint=f"ls -l {path}") from None

@@ -39,7 +39,7 @@ from .. import __version__
 from ..errors import NodeError
 from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
-from .lazy import LazyGroup, NamedElsewhere, Renamed, Row, Table
+from .lazy import CalledOtherwise, LazyGroup, Row, Table
 from .next_steps import next_step
 from .shared import share_options, shared
 from .terminal import hold_standard_streams, print_error, print_lines
@@ -186,13 +186,11 @@ def _usage_text(error: click.ClickException) -> str:
 
 
 def _usage_hint(error: click.ClickException) -> str:
-    if isinstance(error, Renamed):
-        return f"sealspace {error.now} --help" if "," not in error.now else "sealspace --help"
+    if isinstance(error, CalledOtherwise):
+        return f"{error.whole} --help"
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = "sealspace" if context is None else context.command_path
-    if isinstance(error, NamedElsewhere):
-        command = f"{command} {error.here}"
-    elif isinstance(error, click.exceptions.NoSuchCommand) and error.possibilities:
+    if isinstance(error, click.exceptions.NoSuchCommand) and error.possibilities:
         command = f"{command} {error.possibilities[0]}"
     return f"{command} --help"
 

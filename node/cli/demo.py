@@ -182,50 +182,36 @@ def refused(narrator: Narrator, kind: type[SealspaceError], *, reason: str | Non
 # --- the node ----------------------------------------------------------------------------------------------------
 
 
-class NodeProcess:
+class NodeProcess(OwnProcess):
     """The demo's node, with its folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._process = OwnProcess("node", folder)
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return self._process.url
+        super().__init__("node", folder)
+        self._home = folder
 
     def prepare(self, platform: SimulatedPlatform) -> None:
         """Write what the node is configured to trust: the platform's root, and what is published about the platform."""
-        (self._folder / "root.pem").write_text(platform.root_pem)
-        collateral = self._folder / "collateral"
+        (self._home / "root.pem").write_text(platform.root_pem)
+        collateral = self._home / "collateral"
         collateral.mkdir()
         (collateral / "platform.json").write_bytes(platform.collateral_json(SystemClock().now()))
 
-    async def start(self) -> None:
+    async def serve(self) -> None:
         """Start the node and wait until it listens.
 
         Raises:
             StepFailed: it ended, or did not listen in time.
         """
-        arguments = ["--data", str(self._folder / "data"), "--host", "127.0.0.1", "--port", "0", "--workers", "1"]
-        arguments += ["--trust-root", str(self._folder / "root.pem")]
-        arguments += ["--collateral", str(self._folder / "collateral")]
+        arguments = ["--data", str(self._home / "data"), "--host", "127.0.0.1", "--port", "0", "--workers", "1"]
+        arguments += ["--trust-root", str(self._home / "root.pem"), "--collateral", str(self._home / "collateral")]
         try:
-            await self._process.start("serve", *arguments)
+            await self.start("serve", *arguments)
         except ProcessFailed as exc:
             raise StepFailed("the node does not start") from exc
 
-    async def kill(self) -> None:
-        """Kill every process of the node with SIGKILL, all at once: no process can finish anything."""
-        await self._process.kill()
-
-    async def stop(self) -> None:
-        """Stop the node in order; kill what does not stop in time."""
-        await self._process.stop()
-
     def show_log(self) -> None:
         """Print the last lines that the node wrote."""
-        for line in self._process.last_lines():
+        for line in self.last_lines():
             click.echo(f"       | {line}")
 
 
@@ -274,7 +260,7 @@ class Story:
     async def play(self) -> None:
         """Run all steps."""
         with self._narrator.step("a node starts in an empty folder"):
-            await self._node.start()
+            await self._node.serve()
             self._owner = await self._client(None)
             self._node_id = (await self._owner.info()).node_id
             self._narrator.note(f"{self._node.url}, {_short(self._node_id)}, trusts the simulated platform's root")
@@ -331,10 +317,7 @@ class Story:
         with self._narrator.step("the owner approves one measurement and grants that one secret to the backend"):
             approved = measurements_of(APPROVED)
             self._grant = await self._owner.delegations.delegate(
-                Ed25519Signer(self._backend_seed).did,
-                wanted,
-                policy=self._policy(),
-                wallet=self._wallet,
+                Ed25519Signer(self._backend_seed).did, wanted, policy=self._policy(), wallet=self._wallet
             )
             self._narrator.note(f"{APPROVED!r}: MRTD {approved.mrtd.hex()[:16]}…, RTMR0-3 with it")
             self._narrator.note(f"grant {self._grant.cid[:20]}…, its conditions signed with it: this code, this path")
@@ -394,7 +377,7 @@ class Story:
             await self._node.kill()
             with refused(self._narrator, NodeUnreachable):
                 await self._owner.kv().get("anything")
-            await self._node.start()
+            await self._node.serve()
             self._owner = await self._client(self._owner.session)
             self._backend_client = await self._client(self._backend_client.session)
             require((await self._owner.info()).node_id == self._node_id, "it has another identity")

@@ -25,10 +25,7 @@ _HOST: Final = "127.0.0.1"
 _SECRET: Final = "API_KEY"  # noqa: S105  # the name of a secret
 
 
-@click.command(
-    "dev",
-    epilog="Examples: `sealspace dev`; `sealspace dev --port 0 --secret DB_PASSWORD --data ./dev`.",
-)
+@click.command("dev", epilog="Examples: `sealspace dev`; `sealspace dev --port 0 --secret DB_PASSWORD --data ./dev`.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port of the node.")
 @click.option("--secret", "name", metavar="NAME", default=_SECRET, show_default=True, help="What the backend asks for.")
 @click.option(

@@ -77,28 +77,16 @@ Table: TypeAlias = Mapping[str, Row]
 """Name of a command -> where it is."""
 
 
-class Renamed(click.UsageError):
-    """A command is called by its former name.
+class CalledOtherwise(click.UsageError):
+    """A command is called by a former name, or as other tools call it.
 
     Attributes:
-        now: how it is called now, after `sealspace`.
+        whole: the command that is meant, or the one whose help says which.
     """
 
-    def __init__(self, former: str, now: str, context: click.Context) -> None:
-        super().__init__(f"{former} is now {now}", context)
-        self.now = now
-
-
-class NamedElsewhere(click.UsageError):
-    """A command is called as other tools call it.
-
-    Attributes:
-        here: how the group calls it.
-    """
-
-    def __init__(self, name: str, here: str, context: click.Context) -> None:
-        super().__init__(f"there is no command {name}; did you mean {here}?", context)
-        self.here = here
+    def __init__(self, text: str, whole: str, context: click.Context) -> None:
+        super().__init__(text, context)
+        self.whole = whole
 
 
 class LazyGroup(click.Group):
@@ -149,8 +137,7 @@ class LazyGroup(click.Group):
         """Find the command that was called.
 
         Raises:
-            Renamed: it has another name now.
-            NamedElsewhere: other tools call it so.
+            CalledOtherwise: it has another name now, or other tools call it so.
             click.NoSuchCommand: there is none; names those that are written alike.
         """
         if ctx.resilient_parsing:  # a shell completes: a mistake in the words before is not its subject
@@ -160,15 +147,18 @@ class LazyGroup(click.Group):
                 return None, None, args
         if args[0] not in self.table and not args[0].startswith("-"):
             for former in (" ".join(args[:2]), args[0]):
-                if former in self.renamed:
-                    raise Renamed(former, self.renamed[former], ctx)
+                now = self.renamed.get(former)
+                if now is not None:
+                    whole = "sealspace" if "," in now else f"sealspace {now}"  # it may have become several
+                    raise CalledOtherwise(f"{former} is now {now}", whole, ctx)
             raise self._no_such(args[0], ctx)
         return super().resolve_command(ctx, args)
 
     def _no_such(self, name: str, ctx: click.Context) -> click.UsageError:
         here = _ALSO.get(name)
         if here in self.table:
-            return NamedElsewhere(name, str(here), ctx)
+            text = f"there is no command {name}; did you mean {here}?"
+            return CalledOtherwise(text, f"{ctx.command_path} {here}", ctx)
         return click.exceptions.NoSuchCommand(name, possibilities=[*self.list_commands(ctx), *self.renamed], ctx=ctx)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

@@ -41,7 +41,7 @@ NEXT_STEPS: Final[Mapping[str, str]] = {
 """Code of an error -> what a person at a command line does; every other one has a hint that serves people too."""
 
 
-_INSTEAD: Final[Mapping[str, str]] = {
+INSTEAD: Final[Mapping[str, str]] = {
     'its owner finds it at `client.kv("public").space.text`': "its owner finds it with: sealspace space info public",
     "make it with Client(…, require_node_evidence=…)": "sealspace login --require-node-evidence",
     'name one, as in `client.kv("notes")`': "name one: --space NAME",
@@ -73,16 +73,11 @@ def speaks_to_programs(hint: str) -> bool:
     return _PROGRAM.search(hint) is not None
 
 
-def has_counterpart(code: str, hint: str) -> bool:
-    """Whether something is said in place of a hint for programs."""
-    return hint in _INSTEAD or code in NEXT_STEPS
-
-
 def next_step(error: SealspaceError) -> str:
     """Return what to do next: what the command said, else what is in the tables, else the error's own hint."""
     cause = error.refusal if isinstance(error, DecryptDenied) else error
     if error.hint in (cause.default_hint, error.default_hint):
         return NEXT_STEPS.get(cause.code, error.hint)
     if speaks_to_programs(error.hint):
-        return _INSTEAD.get(error.hint) or NEXT_STEPS.get(cause.code, "sealspace doctor")
+        return INSTEAD.get(error.hint) or NEXT_STEPS.get(cause.code, "sealspace doctor")
     return error.hint.replace(*_ASK_FOR)

@@ -5,6 +5,7 @@ Example:
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,17 +41,36 @@ FOLDER: Final = click.Path(path_type=Path, exists=True, file_okay=False)
 NEW_FOLDER: Final = click.Path(path_type=Path, file_okay=False)
 
 
+def read_named(path: Path, *, most_bytes: int) -> bytes:
+    """Return a file's bytes, and one more than `most_bytes` where there are more; `-` is standard input.
+
+    Raises:
+        FileUnreadable.
+    """
+    try:
+        if str(path) == "-":
+            return sys.stdin.buffer.read(most_bytes + 1)
+        with path.open("rb") as stream:
+            return stream.read(most_bytes + 1)
+    except OSError as error:
+        raise _unreadable(path, error.strerror or "unreadable") from None
+
+
 def require_readable(path: Path, *, hint: str | None = None) -> None:
     """Refuse a file that is absent, a folder, or not to be read by this user; it is not opened: it may be a pipe.
 
     Raises:
         FileUnreadable.
     """
-    named = printable(str(path))
     try:
         path.stat()
         reason = "it is a folder" if path.is_dir() else None if os.access(path, os.R_OK) else "permission denied"
     except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or "no file has such a name").lower()
+        reason = getattr(error, "strerror", None) or "no file has such a name"
     if reason is not None:
-        raise FileUnreadable(f"cannot read {named}: {reason}", hint=hint or f"ls -ld {named}")
+        raise _unreadable(path, reason, hint)
+
+
+def _unreadable(path: Path, reason: str, hint: str | None = None) -> FileUnreadable:
+    named = printable(str(path))
+    return FileUnreadable(f"cannot read {named}: {reason.lower()}", hint=hint or f"ls -ld {named}")

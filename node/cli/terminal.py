@@ -181,6 +181,19 @@ def confirm(question: str, *, yes: bool) -> None:
     click.confirm(printable_line(question), abort=True, err=True)
 
 
+def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
+    """Return what to call with how many are done, which says so now and then."""
+    following = first
+
+    def count(done: int) -> None:
+        nonlocal following
+        if done >= following:
+            following = done + every
+            words(f"{done} {what}")
+
+    return count
+
+
 @contextmanager
 def progress(total: int | None, label: str) -> Iterator[Callable[[int, int | None], None]]:
     """Show a bar on standard error while a person watches; yields what to call with how much is done, and of how much.

@@ -1,7 +1,6 @@
 """`sealspace admin audit`: the chain over the audit records, and its verification without the node."""
 
 import asyncio
-from pathlib import Path
 from typing import BinaryIO
 
 import click
@@ -21,7 +20,7 @@ from ...platform.root_secret import load_root_secret
 from ..lazy import Verbs
 from ..terminal import print_exactly, print_json, words
 from .opened_store import opened_store
-from .settings import config_from, data_options
+from .settings import store_options
 
 
 @click.group(cls=Verbs)
@@ -30,11 +29,11 @@ def audit() -> None:
 
 
 @audit.command("export")
-@data_options
+@store_options
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Begin behind this entry.")
-def export(config_file: Path | None, store__data: str | None, after: int) -> None:
+def export(config: Config, after: int) -> None:
     """Seal what is not sealed yet, sign a head over all, and print the chain as JSON lines."""
-    asyncio.run(_export(config_from(config_file, {"store__data": store__data}), after))
+    asyncio.run(_export(config, after))
 
 
 @audit.command("verify")
@@ -57,14 +56,14 @@ def verify(node_did: str, file: BinaryIO) -> None:
 
 
 @audit.command("kept")
-@data_options
+@store_options
 @click.argument("file", type=click.File("rb"))
-def kept(config_file: Path | None, store__data: str | None, file: BinaryIO) -> None:
+def kept(config: Config, file: BinaryIO) -> None:
     """Note that FILE, an export of this store's chain, is kept elsewhere, so that what it holds may be removed here.
 
     FILE is verified and compared with the chain first. Nothing is removed unless `retention.audit_days` says so.
     """
-    asyncio.run(_note_kept(config_from(config_file, {"store__data": store__data}), file))
+    asyncio.run(_note_kept(config, file))
 
 
 async def _note_kept(config: Config, file: BinaryIO) -> None:

@@ -9,12 +9,7 @@ import click
 from capabilities.ambient import SystemClock
 from tee_backend.attestation.errors import AttestationError
 
-from ...collateral.intake import (
-    HeldDocument,
-    ImportedCollateral,
-    held_collateral,
-    import_collateral,
-)
+from ...collateral.intake import HeldDocument, ImportedCollateral, held_collateral, import_collateral
 from ...collateral.source import refresh_rules
 from ...config.loading import Value
 from ...config.tree import Config
@@ -23,8 +18,7 @@ from ...release_terms import configured_trust_root, recorded_release
 from ...term_files import read_collateral_file
 from ..lazy import Verbs
 from ..paths import FILE
-from ..shared import shared
-from ..terminal import print_json, table, time_text, words
+from ..terminal import print_rows, time_text
 from .opened_store import opened_store
 from .settings import config_from, data_options
 
@@ -45,10 +39,7 @@ def import_files(config_file: Path | None, files: tuple[Path, ...], **flags: Val
         {"fmspc": one.fmspc.hex(), "ca": one.ca, "ends": time_text(one.ends_at)}
         for one in asyncio.run(_import(config, files))
     ]
-    if shared().as_json:
-        print_json(found)
-    else:
-        table(("fmspc", "ca", "ends"), [tuple(one.values()) for one in found])
+    print_rows(found, ("platform family", "CA", "until"), [tuple(one.values()) for one in found], nothing="")
 
 
 @collateral.command("list")
@@ -62,13 +53,10 @@ def list_held(config_file: Path | None, **flags: Value) -> None:
     """
     config = config_from(config_file, flags)
     found = [_description(held) for held in asyncio.run(_held(config))]
-    if shared().as_json:
-        print_json(found)
-        return
     shown = ("fmspc", "ca", "ends", "source", "failed")
-    table(shown, [tuple(str(one.get(name) or "-") for name in shown) for one in found])
-    if not found:
-        words("no collateral is held; next: sealspace admin collateral import FILE")
+    rows = [tuple(str(one.get(name) or "-") for name in shown) for one in found]
+    headers = ("platform family", "CA", "until", "source", "last failure")
+    print_rows(found, headers, rows, nothing="no collateral is held; next: sealspace admin collateral import FILE")
 
 
 async def _held(config: Config) -> Sequence[HeldDocument]:

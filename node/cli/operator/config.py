@@ -49,10 +49,7 @@ def show(config_file: Path | None, store__data: str | None) -> None:
 
 @click.command("init", epilog="Example: `sealspace config init`, then `sealspace serve --config sealspace.toml`.")
 @click.argument(
-    "file",
-    metavar="[FILE]",
-    default=CONFIG_FILE_NAME,
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    "file", metavar="[FILE]", default=CONFIG_FILE_NAME, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 )
 def init(file: Path) -> None:
     """Write a settings file with every setting, described and commented out, at its default.

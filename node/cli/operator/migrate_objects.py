@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import click
 
-from spaces.errors import SpaceError, StoreLocked, StoreMoved
+from spaces.errors import SpaceError, StoreLocked
 from spaces.identity import recorded_identity
 from spaces.object_migration import MovedBodies, move_bodies
 from spaces.store.contract import Store
@@ -14,11 +14,12 @@ from spaces.values.object_place import FOLDER
 
 from ...config.loading import Value
 from ...config.tree import Config
-from ...errors import ConfigurationError, NodeError, StoreMisused
+from ...errors import ConfigurationError, StoreMisused
 from ...platform.root_secret import STORE_FOLDER_NAME
 from ...storage.objects import claim_bucket, open_bucket, open_folder, place_text
-from ...storage.stores import embedded_store, is_shared, moved_error
-from ..terminal import print_json, words
+from ...storage.stores import embedded_store, is_shared
+from ..terminal import counter, print_json
+from .opened_store import as_node_error
 from .settings import config_from, data_options
 
 Place = Literal["bucket", "folder"]
@@ -44,7 +45,10 @@ def migrate_objects(config_file: Path | None, target: Place, **flags: Value) -> 
     try:
         moved = asyncio.run(_move(config, target))
     except SpaceError as error:
-        raise _as_node_error(error, config) from error
+        hint = "start the same command again to go on"
+        if isinstance(error, StoreLocked):
+            hint = f"stop the node that runs on {config.data}"
+        raise as_node_error(error, config, what="the large values were not moved", hint=hint) from error
     shown = {"bodies": moved.bodies, "bytes": moved.size_bytes, "copied": moved.copied}
     print_json(shown)
 
@@ -63,30 +67,7 @@ async def _move_of(config: Config, store: Store, target: Place) -> MovedBodies:
         raise StoreMisused("no node was started on this store yet", hint="sealspace serve")
     files, bucket = open_folder(config), open_bucket(config)
     await claim_bucket(bucket, identity.store_id)
-    progress = _Progress().progress
+    progress = counter("bodies in place", every=_PRINT_EVERY_BODIES, first=1)
     if target == "bucket":
         return await move_bodies(store, files, bucket, origin=FOLDER, to=place_text(config), progress=progress)
     return await move_bodies(store, bucket, files, origin=place_text(config), to=FOLDER, progress=progress)
-
-
-class _Progress:
-    """Reports progress on standard error, for a person."""
-
-    def __init__(self) -> None:
-        self._next = 1
-
-    def progress(self, bodies: int) -> None:
-        if bodies >= self._next:
-            self._next = bodies + _PRINT_EVERY_BODIES
-            words(f"{bodies} bodies in place")
-
-
-def _as_node_error(error: SpaceError, config: Config) -> NodeError:
-    if isinstance(error, StoreMoved):
-        return moved_error(config, error)
-    hint = "start the same command again to go on"
-    if isinstance(error, StoreLocked):
-        hint = f"stop the node that runs on {config.data}"
-    failed = StoreMisused(f"the large values were not moved: {error}", hint=hint)
-    failed.code = error.code
-    return failed

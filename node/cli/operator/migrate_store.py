@@ -10,8 +10,9 @@ from spaces.errors import SpaceError, StoreLocked
 
 from ...config.loading import Value
 from ...config.tree import Config
-from ...errors import ConfigurationError, NodeError, StoreMisused
-from ..terminal import print_json, words
+from ...errors import ConfigurationError
+from ..terminal import counter, print_json
+from .opened_store import as_node_error
 from .settings import config_from, data_options
 
 Engine = Literal["postgresql", "lmdb"]
@@ -35,40 +36,22 @@ def migrate_store(config_file: Path | None, target: Engine, again: bool, **flags
     try:
         print_json(asyncio.run(_move(config, config.store.url, target, again=again)))
     except SpaceError as error:
-        raise _as_node_error(error, config) from error
+        from spaces.store.migration import MigrationRefused  # needs the extra of a database
+
+        hint = "start the same command again to go on"
+        if isinstance(error, StoreLocked):
+            hint = f"stop the node that runs on {config.data}"
+        elif isinstance(error, MigrationRefused):
+            hint = error.next_step
+        raise as_node_error(error, config, what="the store was not moved", hint=hint) from error
 
 
 async def _move(config: Config, url: str, target: Engine, *, again: bool) -> dict[str, int | str]:
     from spaces.store.migration import move_from_postgres, move_to_postgres
 
-    shown = _Progress()
+    shown = counter("rows copied", every=_PRINT_EVERY_ROWS)
     if target == "postgresql":
-        moved = await move_to_postgres(config.data, url, progress=shown.progress, again=again)
+        moved = await move_to_postgres(config.data, url, progress=shown, again=again)
     else:
-        moved = await move_from_postgres(url, config.data, progress=shown.progress, again=again)
+        moved = await move_from_postgres(url, config.data, progress=shown, again=again)
     return {"rows": moved.rows, "claims": moved.claims, "digest": moved.digest}
-
-
-class _Progress:
-    """Reports progress on standard error, for a person."""
-
-    def __init__(self) -> None:
-        self._next = 0
-
-    def progress(self, rows: int) -> None:
-        if rows >= self._next:
-            self._next = rows + _PRINT_EVERY_ROWS
-            words(f"{rows} rows copied")
-
-
-def _as_node_error(error: SpaceError, config: Config) -> NodeError:
-    from spaces.store.migration import MigrationRefused  # needs the extra of a database
-
-    hint = "start the same command again to go on"
-    if isinstance(error, StoreLocked):
-        hint = f"stop the node that runs on {config.data}"
-    elif isinstance(error, MigrationRefused):
-        hint = error.next_step
-    failed = StoreMisused(f"the store was not moved: {error}", hint=hint)
-    failed.code = error.code
-    return failed

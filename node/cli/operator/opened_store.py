@@ -35,7 +35,8 @@ async def opened_store(config: Config, *, is_left: bool = False) -> AsyncIterato
         finally:
             await store.close()
     except SpaceError as error:
-        raise _as_node_error(error, config) from error
+        what = f"the store in {place_of(config)} does not do it"
+        raise as_node_error(error, config, what=what, hint="sealspace doctor") from error
 
 
 def _open(config: Config) -> Store:
@@ -45,9 +46,17 @@ def _open(config: Config) -> Store:
         return connect_lmdb(config.data)  # only a running node writes; connect to its storekeeper
 
 
-def _as_node_error(error: SpaceError, config: Config) -> NodeError:
+def as_node_error(error: SpaceError, config: Config, *, what: str, hint: str) -> NodeError:
+    """Return what a command reports of an error of the store.
+
+    Args:
+        error: keeps its code.
+        config: settings in force.
+        what: what was not done.
+        hint: what to do, where the error itself does not say.
+    """
     if isinstance(error, StoreMoved):
         return moved_error(config, error)
-    failed = StoreMisused(f"the store in {place_of(config)} does not do it: {error}", hint="sealspace doctor")
+    failed = StoreMisused(f"{what}: {error}", hint=hint)
     failed.code = error.code
     return failed

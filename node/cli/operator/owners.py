@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import click
@@ -19,7 +18,7 @@ from ...operations.values.admission import admit_owner, remove_owner
 from ..lazy import Verbs
 from ..terminal import print_rows, time_text, words
 from .opened_store import opened_store
-from .settings import config_from, data_options
+from .settings import store_options
 
 
 class _Change(Protocol):
@@ -40,32 +39,30 @@ def owners() -> None:
 
 
 @owners.command("add")
-@data_options
+@store_options
 @_DIDS
-def add(config_file: Path | None, store__data: str | None, dids: Sequence[str]) -> None:
+def add(config: Config, dids: Sequence[str]) -> None:
     """Admit owners: their spaces are hosted from now on, within the bounds of hosting; audited."""
-    config = config_from(config_file, {"store__data": store__data})
     asyncio.run(_change(config, _owners_of(dids), admit_owner, ("admitted", "was admitted already")))
 
 
 @owners.command("remove")
-@data_options
+@store_options
 @_DIDS
-def remove(config_file: Path | None, store__data: str | None, dids: Sequence[str]) -> None:
+def remove(config: Config, dids: Sequence[str]) -> None:
     """Remove owners: nothing new of theirs is hosted from now on; audited.
 
     Spaces that are hosted stay: who was granted something there reads and writes on, and so does the owner. To end
     writing, give a space a quota of 0 (`sealspace admin quota`).
     """
-    config = config_from(config_file, {"store__data": store__data})
     asyncio.run(_change(config, _owners_of(dids), remove_owner, ("removed", "was not admitted")))
 
 
 @owners.command("list")
-@data_options
-def list_owners(config_file: Path | None, store__data: str | None) -> None:
+@store_options
+def list_owners(config: Config) -> None:
     """Print the admitted owners, and since when each is."""
-    found = asyncio.run(_list(config_from(config_file, {"store__data": store__data})))
+    found = asyncio.run(_list(config))
     print_rows(
         found,
         ("DID", "admitted"),

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from pathlib import Path
 from typing import Final
 
 import click
@@ -18,7 +17,7 @@ from ..lazy import Verbs
 from ..shared import shared
 from ..terminal import print_json, print_lines, table, words
 from .opened_store import opened_store
-from .settings import config_from, data_options
+from .settings import store_options
 
 _MAX_BYTES: Final = 1 << 62
 _SIZE = re.compile(r"(?P<number>[0-9]{1,19})(?P<unit>KiB|MiB|GiB|TiB)?")
@@ -36,10 +35,10 @@ def quota() -> None:
 
 
 @quota.command("list")
-@data_options
-def list_(config_file: Path | None, store__data: str | None) -> None:
+@store_options
+def list_(config: Config) -> None:
     """Print the spaces with a limit of their own, and their limits in bytes."""
-    found = asyncio.run(_all(config_from(config_file, {"store__data": store__data})))
+    found = asyncio.run(_all(config))
     if shared().as_json:
         print_json([{"space": space, "limitBytes": limit} for space, limit in found.overrides.items()])
         return
@@ -51,28 +50,28 @@ def list_(config_file: Path | None, store__data: str | None) -> None:
 
 
 @quota.command("show")
-@data_options
+@store_options
 @_SPACE
-def show(config_file: Path | None, store__data: str | None, space: str) -> None:
+def show(config: Config, space: str) -> None:
     """Print the limit of a space, and how much of it is used."""
-    _print(asyncio.run(_show(config_from(config_file, {"store__data": store__data}), _id(space))))
+    _print(asyncio.run(_show(config, _id(space))))
 
 
 @quota.command("set")
-@data_options
+@store_options
 @_SPACE
 @click.argument("size", metavar="SIZE")
-def set_(config_file: Path | None, store__data: str | None, space: str, size: str) -> None:
+def set_(config: Config, space: str, size: str) -> None:
     """Give a space a limit of its own: bytes, or a number of KiB, MiB, GiB or TiB; 0 ends writing there; audited."""
-    _print(asyncio.run(_set(config_from(config_file, {"store__data": store__data}), _id(space), _bytes(size))))
+    _print(asyncio.run(_set(config, _id(space), _bytes(size))))
 
 
 @quota.command("clear")
-@data_options
+@store_options
 @_SPACE
-def clear(config_file: Path | None, store__data: str | None, space: str) -> None:
+def clear(config: Config, space: str) -> None:
     """Take a space's own limit away: from now on it has the default; audited."""
-    _print(asyncio.run(_set(config_from(config_file, {"store__data": store__data}), _id(space), None)))
+    _print(asyncio.run(_set(config, _id(space), None)))
 
 
 async def _all(config: Config) -> AllOverrides:

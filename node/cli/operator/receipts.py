@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -12,6 +11,7 @@ from capabilities.resources import NetworkId, parse_network_id
 from encryption_network.errors import ReceiptError
 from encryption_network.receipt import Receipt, parse_receipt
 from sealspace.errors import ReceiptInvalid
+from sealspace.receipts import documents_of
 from spaces.documents.receipts import document_row_key, stored_receipts
 
 from ...config.tree import Config
@@ -20,7 +20,7 @@ from ..lazy import Verbs
 from ..shared import shared
 from ..terminal import print_exactly, print_json
 from .opened_store import opened_store
-from .settings import config_from, data_options
+from .settings import store_options
 
 _NETWORK_HELP = "Only of this network."
 
@@ -31,20 +31,19 @@ def receipts() -> None:
 
 
 @receipts.command("list")
-@data_options
+@store_options
 @click.option("--network", metavar="ID", help=_NETWORK_HELP)
-def list_(config_file: Path | None, store__data: str | None, network: str | None) -> None:
+def list_(config: Config, network: str | None) -> None:
     """Print receipts as they were signed, one JSON object a line; with --json, one array."""
-    asyncio.run(_print(config_from(config_file, {"store__data": store__data}), _network(network)))
+    asyncio.run(_print(config, _network(network)))
 
 
 @receipts.command("export")
-@data_options
+@store_options
 @click.option("--network", metavar="ID", help=_NETWORK_HELP)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-def export(config_file: Path | None, store__data: str | None, network: str | None, folder: Path) -> None:
+def export(config: Config, network: str | None, folder: Path) -> None:
     """Write receipts and every document they refer to into DIR, and print how many receipts there are."""
-    config = config_from(config_file, {"store__data": store__data})
     print_json({"receipts": asyncio.run(_export(config, _network(network), folder))})
 
 
@@ -75,7 +74,7 @@ async def _export(config: Config, network: NetworkId | None, folder: Path) -> in
     async with opened_store(config) as store:
         async for text in stored_receipts(store, network):
             (kept / f"{hashlib.sha256(text).hexdigest()}.json").write_bytes(text)
-            digests = tuple(_referred(_stored(text)))
+            digests = documents_of(_stored(text))
             found = (await store.read([document_row_key(digest) for digest in digests])).records
             for digest, record in zip(digests, found, strict=True):
                 if record is not None and record.value is not None:
@@ -89,11 +88,3 @@ def _stored(text: bytes) -> Receipt:
         return parse_receipt(text)
     except ReceiptError as error:
         raise ReceiptInvalid(f"a stored receipt does not read: {error}", hint="restore a backup") from error
-
-
-def _referred(receipt: Receipt) -> Iterator[bytes]:
-    yield from receipt.policies
-    judged = receipt.evidence
-    if judged is not None:
-        digests = (judged.record, judged.quote, judged.event_log, judged.collateral)
-        yield from (digest for digest in digests if digest is not None)

@@ -16,7 +16,7 @@ from encryption_network.release_record import ReleaseRecord, decode_release_reco
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.evidence import release_record_key, release_record_put
 from spaces.errors import StoreBusy
-from spaces.store.contract import Commit, Refused
+from spaces.store.contract import Commit, Refused, Store
 from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
 from tee_backend.attestation.trust_root import intel_root as intels_root
 
@@ -27,7 +27,7 @@ from ..lazy import Verbs
 from ..paths import FILE
 from ..terminal import print_json
 from .opened_store import opened_store
-from .settings import config_from, data_options
+from .settings import store_options
 
 Change = Callable[[ReleaseRecord], ReleaseRecord]
 
@@ -38,15 +38,15 @@ def release() -> None:
 
 
 @release.command("show")
-@data_options
-def show(config_file: Path | None, store__data: str | None) -> None:
+@store_options
+def show(config: Config) -> None:
     """Print the release record as JSON."""
-    record = asyncio.run(_read(config_from(config_file, {"store__data": store__data})))
+    record = asyncio.run(_read(config))
     print_json(_shown(record))
 
 
 @release.command("set")
-@data_options
+@store_options
 @click.option("--attestation", type=click.Choice(get_args(AttestationMode)), help="Who has to prove their code.")
 @click.option("--trust-root", type=FILE, help="Trust this root certificate instead of Intel's.")
 @click.option("--intel-root", is_flag=True, help="Trust Intel's root certificate.")
@@ -62,8 +62,7 @@ def show(config_file: Path | None, store__data: str | None) -> None:
 )
 @click.option("--no-key-provider", is_flag=True, help="Take evidence of nobody's applications.")
 def set_terms(
-    config_file: Path | None,
-    store__data: str | None,
+    config: Config,
     attestation: AttestationMode | None,
     trust_root: Path | None,
     intel_root: bool,
@@ -92,24 +91,29 @@ def set_terms(
         changes.append(lambda record: replace(record, key_providers=named))
     if not changes:
         raise click.UsageError("nothing to set; see `sealspace admin release set --help`")
-    record = asyncio.run(_change(config_from(config_file, {"store__data": store__data}), changes))
+    record = asyncio.run(_change(config, changes))
     print_json(_shown(record))
 
 
 async def _read(config: Config) -> ReleaseRecord:
     async with opened_store(config) as store:
-        row = (await store.read((release_record_key(),))).records[0]
-        if row is None or row.value is None:
-            raise _never_started(config)
-        return decode_release_record(row.value)
+        return (await _stored(config, store))[0]
+
+
+async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
+    """Return the record, and what a change of it has to be made over."""
+    row = (await store.read((release_record_key(),))).records[0]
+    if row is None or row.value is None:
+        raise StoreMisused(
+            f"the store in {config.data} has no release record yet",
+            hint=f"sealspace serve --data {config.data} writes it",
+        )
+    return decode_release_record(row.value), row.stamp
 
 
 async def _change(config: Config, changes: Sequence[Change]) -> ReleaseRecord:
     async with opened_store(config) as store:
-        row = (await store.read((release_record_key(),))).records[0]
-        if row is None or row.value is None:
-            raise _never_started(config)
-        record = decode_release_record(row.value)
+        record, stamp = await _stored(config, store)
         for change in changes:
             record = change(record)
         audit = AuditRecord(
@@ -120,18 +124,12 @@ async def _change(config: Config, changes: Sequence[Change]) -> ReleaseRecord:
             detail=msgspec.json.encode(_shown(record)),
         )
         puts = (
-            release_record_put(encode_release_record(record), expect=row.stamp),
+            release_record_put(encode_release_record(record), expect=stamp),
             audit_put(audit, entropy=SystemEntropy()),
         )
         if isinstance(await store.commit(Commit(puts=puts)), Refused):
             raise StoreBusy("somebody else changed the release record")
         return record
-
-
-def _never_started(config: Config) -> StoreMisused:
-    return StoreMisused(
-        f"the store in {config.data} has no release record yet", hint=f"sealspace serve --data {config.data} writes it"
-    )
 
 
 def _shown(record: ReleaseRecord) -> dict[str, Json]:

@@ -1,6 +1,7 @@
 """Options that several commands share: how flags become settings."""
 
 from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,17 @@ def data_options(command: Command) -> Command:
     """Add the options that name a data folder and a settings file."""
     command = click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings file.")(command)
     return click.option("--data", "store__data", metavar="DIR", help="Data folder.")(command)
+
+
+def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the same for a command that works on a store; the command receives the settings in force, as `config`."""
+
+    @data_options
+    @wraps(command)
+    def gathered(config_file: Path | None, store__data: str | None, **others: Any) -> object:
+        return command(config=config_from(config_file, {"store__data": store__data}), **others)
+
+    return gathered
 
 
 def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:

@@ -1,7 +1,6 @@
 """`sealspace admin withdraw`: take code, a backend or evidence out of every release, everywhere at once."""
 
 import asyncio
-from pathlib import Path
 
 import click
 
@@ -14,27 +13,20 @@ from ...errors import ConfigurationError, StoreMisused
 from ...operations.releases.withdrawal import withdraw_everywhere, withdrawals_json
 from ..terminal import print_json
 from .opened_store import opened_store
-from .settings import config_from, data_options
+from .settings import store_options
 
 
 @click.command()
-@data_options
+@store_options
 @click.option("--measurement", metavar="HEX", help="A register (96 hex digits) or a compose hash (64).")
 @click.option("--did", metavar="DID", help="A backend, and every delegation that it signed or received.")
 @click.option("--evidence", metavar="DIGEST", help="Evidence by its SHA-256, as receipts and the audit name it.")
-def withdraw(
-    config_file: Path | None,
-    store__data: str | None,
-    measurement: str | None,
-    did: str | None,
-    evidence: str | None,
-) -> None:
+def withdraw(config: Config, measurement: str | None, did: str | None, evidence: str | None) -> None:
     """Withdraw code, a backend or evidence for every network of the store; prints all that is withdrawn so."""
     named = {"measurement": measurement, "did": did, "evidence": evidence}
     given = [{name: value} for name, value in named.items() if value is not None]
     if len(given) != 1:
         raise click.UsageError("name exactly one of --measurement, --did and --evidence")
-    config = config_from(config_file, {"store__data": store__data})
     try:
         listed = asyncio.run(_withdraw(config, parse_withdrawal({**given[0]})))
     except WithdrawalError as error:

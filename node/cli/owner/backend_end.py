@@ -28,10 +28,7 @@ def list_() -> None:
     )
 
 
-@click.command(
-    "revoke",
-    epilog="Example: `sealspace backend revoke https://backend.example`.",
-)
+@click.command("revoke", epilog="Example: `sealspace backend revoke https://backend.example`.")
 @click.argument("target", metavar="URL|DID")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def revoke(target: str, yes: bool) -> None:

@@ -2,49 +2,21 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from capabilities.strict_json import Json
 from sealspace.backend_words import as_json, in_plain_words
-from sealspace.backends import (
-    EvidenceVerifier,
-    Leniency,
-    Pin,
-    Seen,
-    WantedSecret,
-    hand_over,
-    is_whole_code,
-    is_whole_policy,
-    policy_for,
-    require_address,
-    require_expected,
-    require_like,
-)
+from sealspace.backends import Seen, WantedSecret, hand_over, is_whole_code, is_whole_policy
 from sealspace.client import Client
 from sealspace.errors import BackendError, InvalidInput
 
 from ..shared import shared
 from ..terminal import print_json, print_lines, time_text, watched, words
-from .backend_show import Approved, approved_in, inspector_for, look, looking_options
+from .backend_show import Looking, looking_options
 from .durations import ttl_s_of
-from .owner_profile import KeptGrant, OwnerHome, owner_home
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parameters:
-    """The parameters of the owner's command."""
-
-    url: str
-    secrets: tuple[str, ...] | None
-    expect: tuple[str, ...]
-    approved: Approved | None
-    accept: tuple[Leniency, ...]
-    pin: Pin
-    ttl_s: float
-    is_sure: bool
-    hands_over: bool
+from .owner_profile import KeptGrant, at_node, owner_home
 
 
 @click.command(
@@ -54,7 +26,6 @@ class _Parameters:
     "and what it asked for then; nor does it ask where `--expect` names MRTD, RTMR0 to RTMR2, and RTMR3 or the compose "
     "hash and the key provider, and `--secret` what is granted.",
 )
-@click.argument("url")
 @click.option(
     "--secret",
     "secrets",
@@ -68,67 +39,44 @@ class _Parameters:
 @click.option("--yes", is_flag=True, help="Do not ask; what was seen is granted to, whatever it is.")
 @click.option("--no-hand-over", is_flag=True, help="Keep the grant's file; do not send it to the backend.")
 @looking_options
-def grant(
-    url: str,
-    secrets: tuple[str, ...],
-    expires: str,
-    yes: bool,
-    no_hand_over: bool,
-    expect: tuple[str, ...],
-    like: Path | None,
-    accept: tuple[Leniency, ...],
-    pin: Pin,
-    trust_root: Path | None,
-    collateral: Path | None,
-) -> None:
+def grant(url: str, looking: Looking, secrets: tuple[str, ...], expires: str, yes: bool, no_hand_over: bool) -> None:
     """Look at the backend at URL, show what it runs, and grant secrets to exactly that.
 
     The grant names the backend's DID and its code: whoever holds the one and does not run the other gets no key. The
     wallet signs it, and the backend receives it.
     """
-    require_address(url)
-    asked = _Parameters(
-        url=url,
-        secrets=secrets or None,
-        expect=expect,
-        approved=None if like is None else approved_in(like),
-        accept=accept,
-        pin=pin,
-        ttl_s=ttl_s_of(expires),
-        is_sure=yes,
-        hands_over=not no_hand_over,
+    ttl_s = ttl_s_of(expires)
+    owner_home().profile()  # an owner who is not logged in need not wait for a quote
+    kept, path, seen_json = _grant(url, looking, secrets or None, ttl_s=ttl_s, yes=yes)
+    if not no_hand_over:
+        asyncio.run(_hand_over(url, kept, path))
+    if shared().as_json:
+        ends = None if kept.portable.expires_at is None else time_text(kept.portable.expires_at)
+        shown = {"granted": kept.portable.cid, "file": str(path), "expiresAt": ends}
+        print_json({**shown, "handedOver": not no_hand_over, "seen": seen_json})
+
+
+@at_node
+async def _grant(
+    client: Client, url: str, looking: Looking, secrets: tuple[str, ...] | None, *, ttl_s: float, yes: bool
+) -> tuple[KeptGrant, Path, dict[str, Json]]:
+    """Return the grant, its file, and what it was made to, as JSON."""
+    home = owner_home()
+    seen = await looking.look(url)
+    resources = client.backends.resources(seen, secrets)
+    await _require_stored(client, [one for one in seen.wanted if secrets is None or one.label in secrets])
+    await client.backends.require_judgeable(seen)  # nobody is asked about a grant that would open nothing
+    policy = looking.policy(seen, resources, ttl_s=ttl_s)
+    # A confirmation is never requested for what is not shown.
+    print_lines(*in_plain_words(seen, policy), err=shared().as_json)
+    _confirm(looking, seen, secrets, yes=yes)
+    portable = await client.backends.grant(
+        seen, secrets, ttl_s=ttl_s, accept=looking.accept, pin=looking.pin, wallet=home.wallet()
     )
-    place = owner_home()
-    place.profile()  # an owner who is not logged in need not wait for a quote
-    inspector = inspector_for(place, trust_root=trust_root, collateral=collateral)
-    asyncio.run(_grant(place, asked, inspector, json=shared().as_json))
-
-
-async def _grant(home: OwnerHome, asked: _Parameters, inspector: EvidenceVerifier, *, json: bool) -> None:
-    async with home.client() as client:
-        seen = await look(asked.url, inspector)
-        require_expected(seen, asked.expect)
-        if asked.approved is not None:
-            require_like(seen, asked.approved.policy)
-        resources = client.backends.resources(seen, asked.secrets)
-        await _require_stored(
-            client, [one for one in seen.wanted if asked.secrets is None or one.label in asked.secrets]
-        )
-        await client.backends.require_judgeable(seen)  # nobody is asked about a grant that would open nothing
-        policy = policy_for(seen, paths=resources, accept=asked.accept, pin=asked.pin, ttl_s=asked.ttl_s)
-        print_lines(*in_plain_words(seen, policy), err=json)  # a confirmation is never requested for what is not shown
-        _confirm(asked, seen)
-        portable = await client.backends.grant(
-            seen, asked.secrets, ttl_s=asked.ttl_s, accept=asked.accept, pin=asked.pin, wallet=home.wallet()
-        )
-        path = home.keep_grant(KeptGrant(url=asked.url, portable=portable))
-        words(f"granted: {portable.cid}")
-        if asked.hands_over:
-            await _hand_over(asked.url, KeptGrant(url=asked.url, portable=portable), path)
-        if json:
-            ends = None if portable.expires_at is None else time_text(portable.expires_at)
-            shown = {"granted": portable.cid, "file": str(path), "expiresAt": ends}
-            print_json({**shown, "handedOver": asked.hands_over, "seen": as_json(seen, policy)})
+    kept = KeptGrant(url=url, portable=portable)
+    path = home.keep_grant(kept)
+    words(f"granted: {portable.cid}")
+    return kept, path, as_json(seen, policy)
 
 
 async def _hand_over(url: str, kept: KeptGrant, path: Path) -> None:
@@ -157,9 +105,9 @@ def _parts(label: str) -> tuple[str | None, str]:
     return scope or None, name
 
 
-def _confirm(asked: _Parameters, seen: Seen) -> None:
+def _confirm(looking: Looking, seen: Seen, secrets: tuple[str, ...] | None, *, yes: bool) -> None:
     """Ask for confirmation, unless the owner already knows all the code that runs there, and named what it may read."""
-    if asked.is_sure or (_is_known(asked, seen) and _are_named(asked, seen)):
+    if yes or (_is_known(looking, seen) and _are_named(looking, seen, secrets)):
         return
     if not watched():
         raise InvalidInput(
@@ -170,13 +118,13 @@ def _confirm(asked: _Parameters, seen: Seen) -> None:
     click.confirm("grant to exactly this?", abort=True, err=True)
 
 
-def _is_known(asked: _Parameters, seen: Seen) -> bool:
+def _is_known(looking: Looking, seen: Seen) -> bool:
     """Whether no part of the code is left open: an open part, and its keys, could be anyone's (AT53)."""
-    by_policy = asked.approved is not None and is_whole_policy(seen, asked.approved.policy)
-    return by_policy or is_whole_code(seen, asked.expect)
+    by_policy = looking.approved is not None and is_whole_policy(seen, looking.approved.policy)
+    return by_policy or is_whole_code(seen, looking.expect)
 
 
-def _are_named(asked: _Parameters, seen: Seen) -> bool:
+def _are_named(looking: Looking, seen: Seen, secrets: tuple[str, ...] | None) -> bool:
     """Whether the owner named the secrets, now or when the code was approved: a manifest is not part of the code."""
-    approved = None if asked.approved is None else asked.approved.secrets
-    return asked.secrets is not None or (approved is not None and {one.label for one in seen.wanted} <= approved)
+    approved = None if looking.approved is None else looking.approved.secrets
+    return secrets is not None or (approved is not None and {one.label for one in seen.wanted} <= approved)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -34,7 +35,7 @@ from tee_backend.publishing import BackendSurface
 
 from ...errors import ConfigurationError, ProcessFailed
 from ...listening_socket import bind_socket, url_of
-from ..paths import FILE, NEW_FOLDER
+from ..paths import FILE, NEW_FOLDER, read_named
 from ..shared import shared
 from ..terminal import print_json, print_lines, words
 
@@ -86,10 +87,7 @@ def _made(folder: Path) -> SimulatedPlatform:
     "--secret", "secrets", metavar="NAME", multiple=True, required=True, help="A secret to ask for; repeatable."
 )
 @click.option(
-    "--simulate",
-    "platform_folder",
-    type=NEW_FOLDER,
-    help="Simulated platform; without it this machine's own is asked.",
+    "--simulate", "platform_folder", type=NEW_FOLDER, help="Simulated platform; without it this machine's own is asked."
 )
 @click.option(
     "--quotes",
@@ -98,12 +96,7 @@ def _made(folder: Path) -> SimulatedPlatform:
     show_default=True,
     help="How this machine's own is asked: a guest agent, or the kernel.",
 )
-@click.option(
-    "--compose",
-    "compose_file",
-    type=FILE,
-    help="Compose file: in a simulated domain, the code that runs.",
-)
+@click.option("--compose", "compose_file", type=FILE, help="Compose file: in a simulated domain, the code that runs.")
 @click.option(
     "--keep",
     type=NEW_FOLDER,
@@ -144,23 +137,13 @@ def serve(
     compose = EXAMPLE_COMPOSE if compose_file is None else _read_compose(compose_file)
     source, shown = _source(platform_folder, quotes, compose, is_named=compose_file is not None)
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
-    backend = _backend(node, source, keep, key_kind)
-    asyncio.run(_serve(_Settings(backend, secrets, source, shown, name), host, port))
+    asyncio.run(_serve(_Program(_backend(node, source, keep, key_kind), secrets, source, shown, name), host, port))
 
 
 def _backend(node: str, source: EvidenceSource, keep: Path | None, key_kind: Keys) -> Backend:
     if keep is None:
         return Backend(Client(node, session=key_session(SystemEntropy().token(32))), source)
     return Backend.open(node, source, folder=keep, keys=_keys(source, keep, key_kind))
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    backend: Backend
-    secrets: tuple[str, ...]
-    source: EvidenceSource
-    compose: str | None
-    name: str
 
 
 def _source(folder: Path | None, quotes: Quotes, compose: str, *, is_named: bool) -> tuple[EvidenceSource, str | None]:
@@ -188,13 +171,10 @@ def _keys(source: EvidenceSource, folder: Path, kind: Keys) -> KeySource:
 
 
 def _read_compose(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(_MAX_COMPOSE_BYTES + 1)
-        if len(data) <= _MAX_COMPOSE_BYTES:
+    data = read_named(path, most_bytes=_MAX_COMPOSE_BYTES)
+    if len(data) <= _MAX_COMPOSE_BYTES:
+        with suppress(UnicodeDecodeError):
             return data.decode()
-    except (OSError, UnicodeDecodeError):
-        pass
     raise ConfigurationError(f"{path} is no compose file", hint=f"a text of at most {_MAX_COMPOSE_BYTES} bytes")
 
 
@@ -204,6 +184,9 @@ class _Program:
 
     backend: Backend
     secrets: tuple[str, ...]
+    source: EvidenceSource
+    compose: str | None
+    name: str
 
     async def take_up(self, *portables: PortableDelegation) -> None:
         """Accept grants and read what they give; what cannot be read is reported to the sender."""
@@ -238,13 +221,12 @@ def _dumps(value: object) -> str:
     return json.dumps(value) + "\n"
 
 
-async def _serve(settings: _Settings, host: str, port: int) -> None:
+async def _serve(program: _Program, host: str, port: int) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with settings.backend as backend:
-        program = _Program(backend, settings.secrets)
-        runner = runner_of(_application(settings, program))
+    async with program.backend:
+        runner = runner_of(_application(program))
         await runner.setup()
         try:
             bound = bind_socket(host, port)
@@ -260,22 +242,22 @@ def runner_of(app: web.Application) -> web.AppRunner:
     return web.AppRunner(app, access_log=None, shutdown_timeout=1, auto_decompress=False)
 
 
-def _application(settings: _Settings, program: _Program) -> web.Application:
+def _application(program: _Program) -> web.Application:
     manifest: dict[str, Json] = {
         "app_id": "com.example.backend",
-        "name": settings.name,
+        "name": program.name,
         "did": program.backend.did,
         "defaults": False,
-        "secrets": dict.fromkeys(settings.secrets, True),
+        "secrets": dict.fromkeys(program.secrets, True),
     }
     app = web.Application()
     app.router.add_get("/", program.state)
     try:
         surface = BackendSurface(
-            settings.source,
+            program.source,
             did=program.backend.did,
             manifest=manifest,
-            compose=settings.compose,
+            compose=program.compose,
             on_grant=program.take_up,
         )
     except ValueError as error:

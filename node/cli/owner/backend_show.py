@@ -1,10 +1,12 @@
 """`sealspace backend show`: what a backend runs, verified on this machine, in plain words."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
@@ -29,60 +31,115 @@ from tee_backend.inspection import CollateralFolder, FetchedCollateral, Inspecto
 
 from ...errors import ConfigurationError, NotSignedIn
 from ...term_files import read_trust_root
-from ..paths import FILE, FOLDER
+from ..paths import FILE, FOLDER, read_named
 from ..terminal import print_found, words
-from .owner_profile import OwnerHome, Profile, owner_home
+from .owner_profile import owner_home
 
 LENIENCIES: Final[tuple[Leniency, ...]] = ("tcb-status", "advisories", "attributes")
 PINS: Final[tuple[Pin, ...]] = ("compose", "instance")
 _SHOWN_TTL_S: Final = 86_400.0
 _MAX_APPROVED_BYTES: Final = 256 * 1024
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looking:
+    """What a backend is judged by.
+
+    Attributes:
+        expect: what its code has to be, as the owner wrote it.
+        approved: what was approved before; None: nothing is named.
+        accept: what is accepted although the strict terms refuse it.
+        pin: what a grant names beside the image.
+        inspector: verifies quotes.
+    """
+
+    expect: tuple[str, ...]
+    approved: "Approved | None"
+    accept: tuple[Leniency, ...]
+    pin: Pin
+    inspector: EvidenceVerifier
+
+    async def look(self, url: str) -> Seen:
+        """Inspect a backend, and refuse one that runs other code than is expected or approved.
+
+        Raises:
+            BackendError.
+        """
+        words(f"asking {url} for a fresh quote, and verifying it …")
+        seen = await look_at(url, self.inspector)
+        require_expected(seen, self.expect)
+        if self.approved is not None:
+            require_like(seen, self.approved.policy)
+        return seen
+
+    def policy(self, seen: Seen, paths: Sequence[str] = (), *, ttl_s: float) -> Policy:
+        """Return the policy of a grant to what was seen.
+
+        Raises:
+            BackendNotAcceptable.
+        """
+        return policy_for(seen, paths=paths, accept=self.accept, pin=self.pin, ttl_s=ttl_s)
 
 
-def looking_options(command: Command) -> Command:
-    """Add the options that set what a backend is judged by."""
-    options = (
-        click.option(
-            "--expect",
-            metavar="TEXT",
-            multiple=True,
-            help="What the code has to be: a compose hash (64 hex digits), a measurement (96), or who gives the "
-            "application its keys, as `show` prints it (`kms:<hex>`); may be repeated.",
-        ),
-        click.option(
-            "--like",
-            type=FILE,
-            help="The same code as in this file, which `show --json` printed when you approved it, or a policy.",
-        ),
-        click.option(
-            "--accept",
-            type=click.Choice(LENIENCIES),
-            multiple=True,
-            help="Accept what the strict terms refuse, as it was seen and no further.",
-        ),
-        click.option(
-            "--pin",
-            type=click.Choice(PINS),
-            default="compose",
-            show_default=True,
-            help="What a grant names beside the image: the compose file, or this one start of it.",
-        ),
-        click.option(
-            "--trust-root",
-            type=FILE,
-            help="Root certificate instead of Intel's, or of the one that the login remembered.",
-        ),
-        click.option(
-            "--collateral",
-            type=FOLDER,
-            help="Folder of collateral, instead of asking Intel or of the one that the login remembered.",
-        ),
+def looking_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument URL and the options for what a backend is judged by, which the command receives as `looking`."""
+
+    @click.argument("url")
+    @click.option(
+        "--expect",
+        metavar="TEXT",
+        multiple=True,
+        help="What the code has to be: a compose hash (64 hex digits), a measurement (96), or who gives the "
+        "application its keys, as `show` prints it (`kms:<hex>`); may be repeated.",
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    @click.option(
+        "--like",
+        type=FILE,
+        help="The same code as in this file, which `show --json` printed when you approved it, or a policy.",
+    )
+    @click.option(
+        "--accept",
+        type=click.Choice(LENIENCIES),
+        multiple=True,
+        help="Accept what the strict terms refuse, as it was seen and no further.",
+    )
+    @click.option(
+        "--pin",
+        type=click.Choice(PINS),
+        default="compose",
+        show_default=True,
+        help="What a grant names beside the image: the compose file, or this one start of it.",
+    )
+    @click.option(
+        "--trust-root", type=FILE, help="Root certificate instead of Intel's, or of the one that the login remembered."
+    )
+    @click.option(
+        "--collateral",
+        type=FOLDER,
+        help="Folder of collateral, instead of asking Intel or of the one that the login remembered.",
+    )
+    @wraps(command)
+    def gathered(
+        url: str,
+        expect: tuple[str, ...],
+        like: Path | None,
+        accept: tuple[Leniency, ...],
+        pin: Pin,
+        trust_root: Path | None,
+        collateral: Path | None,
+        **others: Any,
+    ) -> object:
+        require_address(url)
+        looking = Looking(
+            expect=expect,
+            approved=None if like is None else _approved_in(like),
+            accept=accept,
+            pin=pin,
+            inspector=_inspector(trust_root, collateral),
+        )
+        return command(url=url, looking=looking, **others)
+
+    return gathered
 
 
 @click.command(
@@ -90,42 +147,21 @@ def looking_options(command: Command) -> Command:
     epilog="Example: `sealspace backend show https://backend.example`; with `--json > approved.json` it is kept for "
     "`grant --like approved.json`. Nobody has to be logged in.",
 )
-@click.argument("url")
 @looking_options
-def show(
-    url: str,
-    expect: tuple[str, ...],
-    like: Path | None,
-    accept: tuple[Leniency, ...],
-    pin: Pin,
-    trust_root: Path | None,
-    collateral: Path | None,
-) -> None:
+def show(url: str, looking: Looking) -> None:
     """Ask the backend at URL what it runs, verify its quote on this machine, and say what a grant would name.
 
     Nothing is granted.
     """
-    require_address(url)
-    inspector = inspector_for(owner_home(), trust_root=trust_root, collateral=collateral)
-    approved = None if like is None else approved_in(like)
-    seen = asyncio.run(look(url, inspector))
-    require_expected(seen, expect)
-    if approved is not None:
-        require_like(seen, approved.policy)
+    seen = asyncio.run(looking.look(url))
     try:
-        policy = policy_for(seen, accept=accept, pin=pin, ttl_s=_SHOWN_TTL_S)
+        policy = looking.policy(seen, ttl_s=_SHOWN_TTL_S)
     except BackendNotAcceptable as refusal:
         # It is shown all the same, so that a person can read what is wrong.
         print_found(as_json(seen), in_plain_words(seen))
         raise refusal from None
     print_found(as_json(seen, policy), in_plain_words(seen, policy))
     words(f"to grant to exactly this: sealspace backend grant {url}")
-
-
-async def look(url: str, inspector: EvidenceVerifier) -> Seen:
-    """Inspect a backend, and report that on the terminal meanwhile."""
-    words(f"asking {url} for a fresh quote, and verifying it …")
-    return await look_at(url, inspector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,40 +177,32 @@ class Approved:
     secrets: frozenset[str] | None
 
 
-def approved_in(path: Path) -> Approved:
+def _approved_in(path: Path) -> Approved:
     """Read the output of `show --json`, or a policy alone, from a file.
 
     Raises:
-        ConfigurationError: unreadable, or neither of the two.
+        ConfigurationError: neither of the two.
     """
     try:
-        with path.open("rb") as stream:
-            value = parse_json(stream.read(_MAX_APPROVED_BYTES + 1), max_bytes=_MAX_APPROVED_BYTES)
+        value = parse_json(read_named(path, most_bytes=_MAX_APPROVED_BYTES), max_bytes=_MAX_APPROVED_BYTES)
         secrets = value.get("secrets")
         asked_for = frozenset(map(str, secrets)) if isinstance(secrets, list) else None
         return Approved(parse_policy(value.get("policy", value)), asked_for)
-    except (OSError, InvalidJson, PolicyError):
+    except (InvalidJson, PolicyError):
         raise ConfigurationError(
             f"{path} is neither what `backend show --json` printed nor a policy",
             hint="sealspace backend show URL --json > approved.json",
         ) from None
 
 
-def inspector_for(home: OwnerHome, *, trust_root: Path | None, collateral: Path | None) -> EvidenceVerifier:
+def _inspector(trust_root: Path | None, collateral: Path | None) -> EvidenceVerifier:
     """Return the verifier for the owner's options, or else for what the last login stored.
 
     Raises:
         ConfigurationError: the trust root is not a root certificate.
     """
-    remembered = _remembered(home)
-    root_file = trust_root or (None if remembered is None else remembered.trust_root)
-    folder = collateral or (None if remembered is None else remembered.collateral)
-    root = None if root_file is None else read_trust_root(root_file)
-    return Inspector(FetchedCollateral() if folder is None else CollateralFolder(folder), root=root)
-
-
-def _remembered(home: OwnerHome) -> Profile | None:
-    try:
-        return home.profile()
-    except NotSignedIn:
-        return None
+    with suppress(NotSignedIn):
+        remembered = owner_home().profile()
+        trust_root, collateral = trust_root or remembered.trust_root, collateral or remembered.collateral
+    root = None if trust_root is None else read_trust_root(trust_root)
+    return Inspector(FetchedCollateral() if collateral is None else CollateralFolder(collateral), root=root)

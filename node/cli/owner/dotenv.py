@@ -15,7 +15,7 @@ Example:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from capabilities.errors import CapabilityError
@@ -46,27 +46,12 @@ class BrokenEntry(InvalidInput):
     code = "broken-entry"
 
 
-class _Faults:
-    """What is wrong with entries of a file, so that a person corrects all of it at once."""
-
-    def __init__(self) -> None:
-        self._found: list[BrokenEntry] = []
-
-    def add(self, fault: BrokenEntry) -> None:
-        """Note a fault.
-
-        Raises:
-            BrokenEntry: there are many by now; what follows is not examined.
-        """
-        self._found.append(fault)
-        if len(self._found) == _MOST_FAULTS:
-            self.require_none(more="; what follows was not examined")
-
-    def require_none(self, *, more: str = "") -> None:
-        """Raise one error about all of them."""
-        if self._found:
-            hints = dict.fromkeys(fault.hint for fault in self._found)
-            raise BrokenEntry("; ".join(fault.message for fault in self._found) + more, hint="; ".join(hints))
+def _require_none(faults: Sequence[BrokenEntry]) -> None:
+    """Raise one error about all that is wrong, so that a person corrects it at once."""
+    if faults:
+        more = "; what follows was not examined" if len(faults) == _MOST_FAULTS else ""
+        hints = dict.fromkeys(fault.hint for fault in faults)
+        raise BrokenEntry("; ".join(fault.message for fault in faults) + more, hint="; ".join(hints))
 
 
 def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
@@ -83,7 +68,7 @@ def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
     """
     text = _text(data).removeprefix("\ufeff").replace("\r\n", "\n")
     values: dict[str, str | bytes] = {}
-    faults = _Faults()
+    faults: list[BrokenEntry] = []
     at, counted, line = 0, 0, 1
     while at < len(text):
         if (nothing := _NOTHING.match(text, at)) is not None:
@@ -94,11 +79,11 @@ def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
         try:
             at = _take_line(text, at, f"line {line}", values)
         except BrokenEntry as fault:
-            faults.add(fault)
-            if len(values) == MAX_ENTRIES:  # each that follows would be one too many
+            faults.append(fault)
+            if len(faults) == _MOST_FAULTS or len(values) == MAX_ENTRIES:  # each that follows would be one too many
                 break
             at = _next_line(text, at)
-    faults.require_none()
+    _require_none(faults)
     return values
 
 
@@ -121,16 +106,16 @@ def parse_values(data: bytes) -> dict[str, str | bytes]:
             f"the file is not one JSON object of at most {MAX_FILE_BYTES} bytes", hint='write {"NAME": "VALUE"}'
         ) from None
     values: dict[str, str | bytes] = {}
-    faults = _Faults()
+    faults: list[BrokenEntry] = []
     for number, (name, member) in enumerate(members.items(), 1):
         try:
             take_entry(values, name, f"member {number}")
             values[name] = _of_member(member, f"member {number}")
         except BrokenEntry as fault:
-            faults.add(fault)
-            if len(values) == MAX_ENTRIES:
+            faults.append(fault)
+            if len(faults) == _MOST_FAULTS or len(values) == MAX_ENTRIES:
                 break
-    faults.require_none()
+    _require_none(faults)
     return values
 
 

@@ -27,13 +27,7 @@ from .durations import ttl_s_of
 from .owner_profile import KeptGrant, at_node, owner_home
 from .portable_files import require_free, write_grants
 
-ACTIONS: Final = {
-    "get": KV_GET,
-    "put": KV_PUT,
-    "delete": KV_DELETE,
-    "list": KV_LIST,
-    "head": KV_METADATA,
-}
+ACTIONS: Final = {"get": KV_GET, "put": KV_PUT, "delete": KV_DELETE, "list": KV_LIST, "head": KV_METADATA}
 """Word on the command line -> ability."""
 
 

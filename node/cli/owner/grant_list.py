@@ -1,7 +1,6 @@
 """`sealspace grant list` and `show`: who holds what until when, and one grant in plain words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +13,10 @@ from capabilities.strict_json import Json
 from sealspace.client import Client
 from sealspace.delegation_history import DelegationRecord, Direction
 from sealspace.errors import NotFound
-from sealspace.portable import GrantedResource, PortableDelegation
+from sealspace.portable import GrantedResource
 
 from ..rights import granted_resource, rights_json, rights_words
-from ..terminal import print_found, print_rows, time_text, words
+from ..terminal import print_found, print_rows, words
 from .grant_facts import grant_json, grant_words, judged_offline, time_of
 from .owner_profile import at_node, owner_home
 from .portable_files import checked_cid, read_grants
@@ -25,44 +24,20 @@ from .portable_files import checked_cid, read_grants
 _ANCESTOR: Final = "ancestor_revoked"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Listed:
-    """A grant in a list.
-
-    Attributes:
-        cid: its id.
-        state: how it stands now.
-        by: who signed it.
-        to: whom it is for.
-        until: when it ends, RFC 3339; None: not stated.
-        rights: what it grants.
-        shown: all of it, as JSON.
-    """
-
-    cid: str
-    state: str
-    by: str
-    to: str
-    until: str | None
-    rights: tuple[GrantedResource, ...]
-    shown: dict[str, Json]
-
-    @property
-    def may(self) -> str:
-        """What it grants, in one line."""
-        return "; ".join(rights_words(self.rights, by=self.by))
-
-
 @click.command("list", epilog="Example: `sealspace grant list`; with `--received`, what others granted to you.")
 @click.option("--received", is_flag=True, help="What was granted to you, instead of what you granted.")
 @click.option("--all", "with_sessions", is_flag=True, help="Also the sessions of your own logins.")
 def list_(received: bool, with_sessions: bool) -> None:
     """Show who holds what, until when: all that the node knows, and what was made from here."""
+    other = "by" if received else "to"
     listed = _list("received" if received else "granted", with_sessions=with_sessions)
     print_rows(
-        [one.shown for one in listed],
-        ("state", "until", "by" if received else "to", "may", "grant"),
-        [(one.state, one.until or "-", one.by if received else one.to, one.may, one.cid) for one in listed],
+        [shown for shown, _ in listed],
+        ("state", "until", other, "may", "grant"),
+        [
+            (str(one["state"]), str(one["expiresAt"] or "-"), str(one[other]), "; ".join(may), str(one["cid"]))
+            for one, may in listed
+        ],
         nothing="nothing was granted to you" if received else "no grants yet; next: sealspace grant create DID",
     )
 
@@ -81,26 +56,23 @@ def show(grant: str) -> int:
 
 
 def _show_file(path: Path) -> list[str]:
-    judged = [judged_offline(one) for one in read_grants(path)]
-    states = [facts.state(SystemClock().now()) for facts in judged]
-    shown = [grant_json(*one) for one in zip(judged, states, strict=True)]
-    lines = [line for one in zip(judged, states, strict=True) for line in grant_words(*one)]
-    print_found(shown[0] if len(shown) == 1 else shown, lines)
+    judged = [(facts, facts.state(SystemClock().now())) for facts in map(judged_offline, read_grants(path))]
+    shown = [grant_json(*one) for one in judged]
+    print_found(shown[0] if len(shown) == 1 else shown, [line for one in judged for line in grant_words(*one)])
     words("the signature holds; whether it was revoked, only the node can say")
-    return states
+    return [state for _, state in judged]
 
 
 @at_node
 async def _show_known(client: Client, cid: str) -> str:
     portable = next((one.portable for one in owner_home().grants() if one.portable.cid == cid), None)
     if portable is not None:
-        state = await state_at_node(client, portable.cid)
-        facts = judged_offline(portable)
+        facts, state = judged_offline(portable), await state_at_node(client, portable.cid)
         print_found(grant_json(facts, state), grant_words(facts, state))
         return state
-    listed = _of_record(await _record(client, cid), made_here=False)
-    print_found(listed.shown, _listed_words(listed))
-    return listed.state
+    shown, may = _of_record(await _record(client, cid), made_here=False)
+    print_found(shown, _record_words(shown, may))
+    return str(shown["state"])
 
 
 async def state_at_node(client: Client, cid: str) -> str:
@@ -123,15 +95,20 @@ async def _record(client: Client, cid: str) -> DelegationRecord:
 
 
 @at_node
-async def _list(client: Client, direction: Direction, *, with_sessions: bool) -> list[_Listed]:
+async def _list(
+    client: Client, direction: Direction, *, with_sessions: bool
+) -> list[tuple[dict[str, Json], tuple[str, ...]]]:
+    """Return grants as JSON, and in words what each allows."""
     kept = {one.portable.cid: one.portable for one in owner_home().grants()}
     records = [one async for one in client.delegations.query(direction=direction)]
     left_out = frozenset() if with_sessions else _sessions(records)
     listed = [_of_record(one, made_here=one.cid in kept) for one in records if one.cid not in left_out]
-    if direction == "granted":
-        known = {one.cid for one in records}
-        # What was passed on for another owner is not in this account's list.
-        listed += [await _of_kept(client, one) for cid, one in kept.items() if cid not in known]
+    known = {one.cid for one in records}
+    for cid, portable in kept.items() if direction == "granted" else ():
+        if cid not in known:  # what was passed on for another owner is not in this account's list
+            facts = judged_offline(portable)
+            shown = grant_json(facts, await state_at_node(client, cid)) | {"madeHere": True}
+            listed.append((shown, rights_words(facts.rights, by=facts.delegator)))
     return listed
 
 
@@ -142,13 +119,12 @@ def _sessions(records: Sequence[DelegationRecord]) -> frozenset[str]:
     return frozenset(one.cid for one in records if principal_of(one.delegate) in own)
 
 
-def _of_record(record: DelegationRecord, *, made_here: bool) -> _Listed:
-    """Return a row of the node's list."""
-    state = "revoked" if record.standing == _ANCESTOR else record.standing
-    rights = tuple(granted_resource(one.resource, one.abilities) for one in record.rights)
+def _of_record(record: DelegationRecord, *, made_here: bool) -> tuple[dict[str, Json], tuple[str, ...]]:
+    """Return a row of the node's list as JSON, and in words what it allows."""
+    rights: list[GrantedResource] = [granted_resource(one.resource, one.abilities) for one in record.rights]
     shown: dict[str, Json] = {
         "cid": record.cid,
-        "state": state,
+        "state": "revoked" if record.standing == _ANCESTOR else record.standing,
         "by": record.delegator,
         "to": record.delegate,
         "rights": rights_json(rights),
@@ -162,35 +138,14 @@ def _of_record(record: DelegationRecord, *, made_here: bool) -> _Listed:
         "revokedAncestor": record.revoked_ancestor,
         "madeHere": made_here,
     }
-    return _Listed(
-        cid=record.cid,
-        state=state,
-        by=record.delegator,
-        to=record.delegate,
-        until=time_of(record.expires_at),
-        rights=rights,
-        shown=shown,
-    )
+    return shown, rights_words(rights, by=record.delegator)
 
 
-async def _of_kept(client: Client, portable: PortableDelegation) -> _Listed:
-    """Return a grant that was made from here, and that the node does not list for this account."""
-    facts, state = judged_offline(portable), await state_at_node(client, portable.cid)
-    return _Listed(
-        cid=facts.cid,
-        state=state,
-        by=facts.delegator,
-        to=facts.delegate,
-        until=None if facts.expires_at is None else time_text(facts.expires_at),
-        rights=facts.rights,
-        shown=grant_json(facts, state) | {"madeHere": True},
-    )
+_LINES: Final = {"cid": "grant", "state": "state", "by": "by", "to": "to"}
+_TIMES: Final = {"issuedAt": "issued", "expiresAt": "until", "revokedAt": "revoked"}
 
 
-def _listed_words(listed: _Listed) -> tuple[str, ...]:
-    lines = [f"grant    {listed.cid}", f"state    {listed.state}", f"by       {listed.by}", f"to       {listed.to}"]
-    lines += [f"may      {one}" for one in rights_words(listed.rights, by=listed.by)]
-    for name, member in (("issued", "issuedAt"), ("until", "expiresAt"), ("revoked", "revokedAt")):
-        if listed.shown[member] is not None:
-            lines.append(f"{name:<8} {listed.shown[member]}")
-    return tuple(lines)
+def _record_words(shown: dict[str, Json], may: tuple[str, ...]) -> list[str]:
+    lines = [f"{name:<8} {shown[member]}" for member, name in _LINES.items()]
+    lines += [f"may      {one}" for one in may]
+    return lines + [f"{name:<8} {shown[member]}" for member, name in _TIMES.items() if shown[member] is not None]

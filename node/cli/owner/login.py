@@ -31,18 +31,13 @@ from .node_terms import Demand, demand_options
 from .owner_profile import OwnerHome, Profile, owner_home
 from .wallet_files import PASSWORD_VARIABLE, open_keystore, read_wallet, write_wallet
 
-_NETWORK_ABILITIES: Final = (
-    DECRYPT,
-    NETWORK_CREATE,
-    SET_POLICY,
-    READ_RECEIPTS,
-)
+_NETWORK_ABILITIES: Final = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
 
 
 @click.command(
     epilog="Examples: `sealspace login http://127.0.0.1:8000 --new` makes a key and signs in; later `sealspace login` "
     "signs in again. With `--require-node-evidence --node-policy approved.json` no token leaves this machine, now or "
-    "later, unless the node proves that it runs that code; `sealspace node verify URL` prints such a policy.",
+    "later, unless the node proves that it runs that code; `sealspace node verify URL` prints such a policy."
 )
 @click.argument("url", metavar="[URL]", required=False)
 @click.option(

@@ -30,7 +30,7 @@ from sealspace.manifests import (
 from sealspace.portable import PortableDelegation, encode_bundle
 
 from ...term_files import read_node_policy
-from ..paths import FILE, NEW_FILE
+from ..paths import FILE, NEW_FILE, read_named
 from ..shared import shared
 from ..terminal import confirm, print_exactly, print_found, print_json, words
 from .grant_create import opening_words, say_granted
@@ -76,13 +76,7 @@ def explain_(file: Path) -> None:
 @click.option("--hand-over", "url", metavar="URL", help="Send the grants to the application's backend here.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def grant(
-    file: Path,
-    did: str | None,
-    leave_out: bool,
-    policy_file: Path | None,
-    out: Path | None,
-    url: str | None,
-    yes: bool,
+    file: Path, did: str | None, leave_out: bool, policy_file: Path | None, out: Path | None, url: str | None, yes: bool
 ) -> None:
     """Show what the manifest in FILE asks for, ask, and grant exactly that to its DID.
 
@@ -170,10 +164,8 @@ def _manifest(file: Path) -> Manifest:
 
 
 def _read(file: Path) -> Json:
-    with file.open("rb") as stream:
-        data = stream.read(_MAX_MANIFEST_BYTES + 1)
     try:
-        return parse_json(data, max_bytes=_MAX_MANIFEST_BYTES)
+        return parse_json(read_named(file, most_bytes=_MAX_MANIFEST_BYTES), max_bytes=_MAX_MANIFEST_BYTES)
     except InvalidJson as error:
         raise ManifestInvalid(
             f"{file} holds no JSON object of at most {_MAX_MANIFEST_BYTES} bytes", hint=f"edit {file}"

@@ -10,7 +10,6 @@ from capabilities.resources import NetworkId
 from capabilities.strict_json import Json
 from encryption_network.networks import Descriptor
 from encryption_network.policy import Policy, policy_json
-from encryption_network.release_record import Mode
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import NetworkNotFound, NotGranted
@@ -23,13 +22,8 @@ from ..shared import shared
 from ..terminal import confirm, print_found, print_json, words
 from .grant_create import node_terms
 from .owner_profile import at_node, owner_home
-from .policy_words import policy_words
+from .policy_words import MODE_WORDS, policy_words
 
-_MODES: Final[dict[Mode, str]] = {
-    "everyone": "proof of approved code from everyone, the owner included",
-    "delegates": "nothing from the owner in person; from everyone else proof of approved code",
-    "off": "nothing: it opens for whoever was granted it, whatever code that is",
-}
 _RIGHTS: Final = (DECRYPT, SET_POLICY, READ_RECEIPTS)
 """What an owner's commands do with a network."""
 
@@ -140,7 +134,7 @@ def terms_words(terms: ReleaseTerms | None) -> tuple[str, ...]:
     """Return what a node demands before it opens anything, a fact a line."""
     if terms is None:
         return ("the node does not tell",)
-    lines = [_MODES[terms.attestation]]
+    lines = [MODE_WORDS[terms.attestation]]
     for root in terms.trust_roots:
         whose = "Intel's root certificate" if root == INTEL_ROOT_SHA256.hex() else f"the root {root}, NOT Intel's"
         lines.append(f"quotes that end at {whose}")

@@ -68,7 +68,4 @@ async def _set(client: Client, name: str, wanted: Policy | None, *, yes: bool) -
     return True
 
 
-_QUESTIONS: Final = {
-    True: "set this? it only tightens",
-    False: "set this? code that was refused may be accepted by it",
-}
+_QUESTIONS: Final = {True: "set this? it only tightens", False: "set this? code that was refused may be accepted by it"}

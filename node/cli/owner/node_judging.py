@@ -15,7 +15,6 @@ import msgspec
 
 from capabilities.strict_json import Json
 from encryption_network.policy import Evidence, Measurements, Policy, policy_json
-from encryption_network.release_record import Mode
 from sealspace.client import Client
 from sealspace.errors import NodeEvidenceRefused
 from sealspace.node_evidence import NodeAttestation, NodeStatement, SecretOrigin
@@ -29,15 +28,11 @@ from tee_backend.node_verifier import TdxNodeVerifier
 from ...errors import CollateralRefused
 from ...term_files import read_collateral_file, read_trust_root
 from ..terminal import time_text
+from .policy_words import MODE_WORDS
 
 _ORIGINS: Final[dict[SecretOrigin, str]] = {
     "platform": "its platform keeps the root secret; nobody outside the trust domain has it",
     "operator": "its operator has the root secret, and can open what it seals",
-}
-_MODES: Final[dict[Mode, str]] = {
-    "everyone": "it releases keys only to code that proves itself, the owner's own included",
-    "delegates": "it releases keys to owners in person, and to code that proves itself",
-    "off": "it releases keys to anybody who was granted them, whatever code they run",
 }
 _LISTS: Final = {
     False: "owners approve the code that their keys are released to",
@@ -79,7 +74,7 @@ def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
     lines = [
         f"node: {statement.node_did}, store {statement.store_id.hex()}",
         f"secret: {_ORIGINS[statement.secret_origin]}",
-        f"release: {_MODES[statement.attestation]}",
+        f"demands: {MODE_WORDS[statement.attestation]}",
         f"approval: {_LISTS[statement.node_policy_suffices]}",
         f"applications: with keys from {', '.join(statement.key_providers) or 'nobody'}",
         f"platform: {facts.tcb_status}, family {facts.fmspc.hex()}, judged until {time_text(facts.expires_at)}",

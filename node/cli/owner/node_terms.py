@@ -10,16 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Annotated, Any, Final, get_args
 
 import click
+import msgspec
 
 from capabilities.strict_json import Json
 from encryption_network.errors import PolicyError
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS
 from encryption_network.policy import Policy, parse_policy, policy_json
 from sealspace.errors import InvalidPolicy
-from sealspace.node_evidence import STORE_ID_BYTES, NodePolicy, SecretOrigin
+from sealspace.node_evidence import NodePolicy, SecretOrigin
 
 from ...errors import ConfigurationError
 from ...term_files import key_providers_named
@@ -27,7 +28,6 @@ from ..paths import FILE, NamedFile
 
 _ROOT_BYTES: Final = 32
 _STRICT_ORIGINS: Final[tuple[SecretOrigin, ...]] = ("platform",)
-_MEMBERS: Final = frozenset({"code", "secretOrigins", "releaseRoots", "acceptsNodePolicy", "keyProviders", "storeId"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,55 +154,53 @@ def demand_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return gathered
 
 
+class _Demanded(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """What is demanded of a node as a login stores it; modes are always those of the default."""
+
+    code: Any  # JSON; `parse_policy` judges it
+    secret_origins: list[SecretOrigin]
+    release_roots: list[Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]]
+    accepts_node_policy: bool
+    key_providers: list[str]
+    store_id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")] | None
+
+
 def node_policy_json(policy: NodePolicy) -> dict[str, Json]:
-    """Encode what is demanded of a node, as a login stores it; modes are always those of the default."""
-    return {
-        "code": policy_json(policy.code),
-        "secretOrigins": [*sorted(policy.secret_origins)],
-        "releaseRoots": [*sorted(root.hex() for root in policy.release_roots)],
-        "acceptsNodePolicy": policy.accepts_node_policy,
-        "keyProviders": list(policy.release_key_providers),
-        "storeId": None if policy.store_id is None else policy.store_id.hex(),
-    }
+    """Encode what is demanded of a node, as a login stores it."""
+    stored: dict[str, Json] = msgspec.to_builtins(
+        _Demanded(
+            code=policy_json(policy.code),
+            secret_origins=sorted(policy.secret_origins),
+            release_roots=sorted(root.hex() for root in policy.release_roots),
+            accepts_node_policy=policy.accepts_node_policy,
+            key_providers=list(policy.release_key_providers),
+            store_id=None if policy.store_id is None else policy.store_id.hex(),
+        )
+    )
+    return stored
 
 
 def parse_node_policy(value: Json) -> NodePolicy | None:
     """Parse the output of `node_policy_json`; None for anything else."""
-    if not isinstance(value, dict) or value.keys() != _MEMBERS:
-        return None
-    origins, providers = _texts(value["secretOrigins"]), _texts(value["keyProviders"])
-    roots, accepts, store_id = _texts(value["releaseRoots"]), value["acceptsNodePolicy"], value["storeId"]
-    if origins is None or providers is None or roots is None or not isinstance(accepts, bool):
-        return None
     try:
+        said = msgspec.convert(value, _Demanded)
         return NodePolicy(
-            code=parse_policy(value["code"]),
-            secret_origins=frozenset(origin for origin in get_args(SecretOrigin) if origin in origins),
-            release_roots=frozenset(_digits(root, _ROOT_BYTES) for root in roots),
-            accepts_node_policy=accepts,
-            release_key_providers=providers,
-            store_id=None if store_id is None else _digits(store_id, STORE_ID_BYTES),
+            code=parse_policy(said.code),
+            secret_origins=frozenset(said.secret_origins),
+            release_roots=frozenset(map(bytes.fromhex, said.release_roots)),
+            accepts_node_policy=said.accepts_node_policy,
+            release_key_providers=tuple(said.key_providers),
+            store_id=None if said.store_id is None else bytes.fromhex(said.store_id),
         )
-    except (PolicyError, InvalidPolicy, ValueError):
+    except (msgspec.ValidationError, PolicyError, InvalidPolicy):
         return None
 
 
 def _root(text: str) -> bytes:
     try:
-        return _digits(text, _ROOT_BYTES)
+        root = bytes.fromhex(text)
     except ValueError:
-        raise ConfigurationError("--accept-root is no SHA-256", hint="write 64 hex digits") from None
-
-
-def _texts(value: Json) -> tuple[str, ...] | None:
-    if not isinstance(value, list):
-        return None
-    texts = tuple(text for text in value if isinstance(text, str))
-    return texts if len(texts) == len(value) else None
-
-
-def _digits(value: Json, size_bytes: int) -> bytes:
-    data = bytes.fromhex(value) if isinstance(value, str) else b""
-    if len(data) != size_bytes:
-        raise ValueError("not that many hex digits")
-    return data
+        root = b""
+    if len(root) != _ROOT_BYTES:
+        raise ConfigurationError("--accept-root is no SHA-256", hint="write 64 hex digits")
+    return root

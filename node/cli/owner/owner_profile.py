@@ -19,7 +19,7 @@ import fcntl
 import os
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -260,13 +260,9 @@ class OwnerHome:
     def grants(self) -> tuple[KeptGrant, ...]:
         """Return the stored grants, in no meaningful order; what cannot be read is left out."""
         found = []
-        for path in sorted((self.folder / "grants").glob("*.json")):
-            try:
-                portable = decode_portable(_read_private(path, MAX_PORTABLE_BYTES))
-                url = _optional_text(path.with_suffix(".url"))
-            except (OSError, InvalidPortableDelegation):
-                continue
-            found.append(KeptGrant(url=url, portable=portable))
+        for path, portable in self._portables("grants"):
+            with suppress(OSError):
+                found.append(KeptGrant(url=_optional_text(path.with_suffix(".url")), portable=portable))
         return tuple(found)
 
     def grants_to(self, target: str) -> tuple[KeptGrant, ...]:
@@ -286,13 +282,12 @@ class OwnerHome:
 
     def received(self) -> tuple[PortableDelegation, ...]:
         """Return the stored grants to the owner's wallet; what cannot be read is left out."""
-        found = []
-        for path in sorted((self.folder / "received").glob("*.json")):
-            try:
-                found.append(decode_portable(_read_private(path, MAX_PORTABLE_BYTES)))
-            except (OSError, InvalidPortableDelegation):
-                continue
-        return tuple(found)
+        return tuple(portable for _, portable in self._portables("received"))
+
+    def _portables(self, folder: str) -> Iterator[tuple[Path, PortableDelegation]]:
+        for path in sorted((self.folder / folder).glob("*.json")):
+            with suppress(OSError, InvalidPortableDelegation):
+                yield path, decode_portable(_read_private(path, MAX_PORTABLE_BYTES))
 
     def forget_received(self, cid: str) -> None:
         """Remove a stored grant to the owner's wallet."""
@@ -330,9 +325,7 @@ def owner_home() -> OwnerHome:
     return OwnerHome(shared().home_folder, node=shared().node)
 
 
-def at_node(
-    work: Callable[Concatenate[Client, Parameters], Awaitable[Result]],
-) -> Callable[Parameters, Result]:
+def at_node(work: Callable[Concatenate[Client, Parameters], Awaitable[Result]]) -> Callable[Parameters, Result]:
     """Have what a command does at the node called without a client: it gets one with the owner's session.
 
     Raises:

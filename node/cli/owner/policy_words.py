@@ -5,8 +5,18 @@ Example:
     print_lines(*policy_changes(before, after))
 """
 
-from encryption_network.policy import Measurements, Policy
+from collections.abc import Mapping
+from typing import Final
 
+from encryption_network.policy import Measurements, Policy
+from encryption_network.release_record import Mode
+
+MODE_WORDS: Final[Mapping[Mode, str]] = {
+    "everyone": "proof of approved code from everyone, the owner included",
+    "delegates": "nothing from the owner in person; from everyone else proof of approved code",
+    "off": "nothing: it opens for whoever was granted it, whatever code that is",
+}
+"""Mode of a node -> what it demands before it opens anything."""
 _DAY_S = 86_400
 
 

@@ -15,6 +15,8 @@ from sealspace.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_bu
 from sealspace.printable import printable
 from sealspace.private_files import make_file
 
+from ..paths import read_named
+
 
 def require_free(path: Path) -> None:
     """Refuse a name that is taken before anything is signed for it.
@@ -37,12 +39,10 @@ def read_grants(path: Path) -> tuple[PortableDelegation, ...]:
 
     Raises:
         InvalidPortableDelegation: the file holds something else.
-        OSError: it cannot be read.
+        FileUnreadable.
     """
-    with path.open("rb") as stream:
-        data = stream.read(MAX_PORTABLE_BYTES + 1)
     try:
-        return decode_bundle(data.strip())
+        return decode_bundle(read_named(path, most_bytes=MAX_PORTABLE_BYTES).strip())
     except InvalidPortableDelegation as error:
         raise InvalidPortableDelegation(
             f"{path} holds no grant: {error.message}", hint="a grant is what `sealspace grant create` writes"

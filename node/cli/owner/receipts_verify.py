@@ -11,7 +11,7 @@ from tee_backend.attestation.trust_root import intel_root
 from tee_backend.receipt_check import VerifiedRelease, documents_in, judge_with, verify_release
 
 from ...term_files import read_collateral_file, read_trust_root
-from ..paths import FILE, FOLDER
+from ..paths import FILE, FOLDER, read_named
 from ..terminal import facts, print_found, time_text
 
 
@@ -36,7 +36,9 @@ def verify(
     """
     root = read_trust_root(trust_root) if trust_root else intel_root()
     folder = evidence or receipt.absolute().parent.parent / "documents"
-    release = verify_release(_read(receipt), documents_in(folder), root=root, node_did=node_did)
+    release = verify_release(
+        read_named(receipt, most_bytes=MAX_RECEIPT_BYTES), documents_in(folder), root=root, node_did=node_did
+    )
     today: dict[str, str | None] = {}
     if collateral is not None:
         today = judge_with(release, read_collateral_file(collateral), root=root, now=SystemClock().now())
@@ -66,8 +68,3 @@ def _print(release: VerifiedRelease, today: dict[str, str | None], *, was_judged
 
 _WORDS: Final = {"invoker": "to", "ground": "why", "at": "time"}
 """Member as JSON -> what a person reads."""
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(MAX_RECEIPT_BYTES + 2)

@@ -9,6 +9,7 @@ from ..terminal import words
 from .run_child import keep_out_of_core_dumps, replace_process, run_masked
 from .run_environment import child_environment
 from .run_masker import patterns_of
+from .secret import scope_option
 from .secret_values import Value, read_values
 
 
@@ -18,7 +19,7 @@ from .secret_values import Value, read_values
     epilog="Examples: `sealspace run -- ./deploy.sh`; `sealspace run --only API_KEY -- python app.py`; "
     "`sealspace run --scope ci -- env`.",
 )
-@click.option("--scope", metavar="SCOPE", help="Secrets of this scope instead of those without one.")
+@scope_option
 @click.option("--only", metavar="A,B", help="Only these secrets; by default all of the scope.")
 @click.option(
     "--allow-override",

@@ -181,12 +181,7 @@ def _streams(terminal: UserTerminal | None, patterns: Sequence[bytes], stack: Ex
 
 
 def _started(
-    command: Sequence[str],
-    environment: Environment,
-    ends: _Ends,
-    *,
-    is_apart: bool,
-    has_terminal: bool,
+    command: Sequence[str], environment: Environment, ends: _Ends, *, is_apart: bool, has_terminal: bool
 ) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(  # noqa: S603  # the user's own command, without a shell
@@ -229,12 +224,7 @@ class _Pump:
     """Forwards bytes both ways until the child ends."""
 
     def __init__(
-        self,
-        child: "subprocess.Popen[bytes]",
-        outputs: Iterable[_Output],
-        terminal: UserTerminal | None,
-        *,
-        woken: int,
+        self, child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], terminal: UserTerminal | None, *, woken: int
     ) -> None:
         self._child = child
         self._woken = woken

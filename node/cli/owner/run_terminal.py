@@ -93,11 +93,7 @@ class UserTerminal:
             self._take()
             send(signal.SIGCONT)
 
-        return {
-            signal.SIGWINCH: lambda _number, _frame: self._copy_size(),
-            signal.SIGTSTP: stop,
-            signal.SIGCONT: go_on,
-        }
+        return {signal.SIGWINCH: lambda _number, _frame: self._copy_size(), signal.SIGTSTP: stop, signal.SIGCONT: go_on}
 
     def _listen(self) -> None:
         assert self._selector is not None  # attached

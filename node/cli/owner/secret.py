@@ -19,7 +19,7 @@ from sealspace.errors import InvalidInput, NotFound, PreconditionFailed
 from sealspace.secrets import MAX_SECRET_BYTES, SECRETS_SPACE, parse_secret_name
 
 from ...errors import AlreadyThere, NotThere
-from ..paths import FILE
+from ..paths import FILE, read_named
 from ..shared import shared
 from ..terminal import confirm, print_found, print_json, print_rows, print_value, watched, words
 from .owner_profile import at_node
@@ -71,7 +71,11 @@ def put(
     """
     if value or "=" in name:
         raise InvalidInput(_NO_ARGUMENT, hint="sealspace secret put NAME, which asks for it, or add < FILE")
-    data = _given(keep_newline=keep_newline, is_bytes=is_bytes) if source is None else _read(source)
+    data = (
+        _given(keep_newline=keep_newline, is_bytes=is_bytes)
+        if source is None
+        else _bounded(read_named(source, most_bytes=MAX_SECRET_BYTES), str(source))
+    )
     _store(name, data if is_bytes else _text_or_bytes(data), scope=scope, if_absent=if_absent, yes=yes)
     words(f"stored {name}")
 
@@ -97,8 +101,7 @@ def get(name: str, scope: str | None, owner: str | None, raw: bool) -> None:
 
 
 @click.command(
-    "list",
-    epilog="When a secret was written is sealed with its value: `sealspace secret get NAME --json` has it.",
+    "list", epilog="When a secret was written is sealed with its value: `sealspace secret get NAME --json` has it."
 )
 @scope_option
 @click.option("--all", "is_all", is_flag=True, help="Those of every scope.")
@@ -156,11 +159,6 @@ def _given(*, keep_newline: bool, is_bytes: bool) -> bytes:
     if not (keep_newline or is_bytes):
         data = data.removesuffix(b"\n").removesuffix(b"\r")
     return _bounded(data, "standard input")
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return _bounded(stream.read(MAX_SECRET_BYTES + 1), str(path))
 
 
 def _bounded(data: bytes, what: str) -> bytes:

@@ -1,7 +1,6 @@
 """`sealspace secret import` and `export`: many secrets from a file, and into one."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -13,7 +12,7 @@ from sealspace.errors import BatchIncomplete, InvalidInput
 from sealspace.private_files import replace_file
 from sealspace.secrets import SECRETS_SPACE, parse_secret_name
 
-from ..paths import FILE_OR_DASH, NEW_FILE
+from ..paths import FILE_OR_DASH, NEW_FILE, read_named
 from ..shared import shared
 from ..terminal import confirm, print_found, print_json, print_value, watched, words
 from .dotenv import MAX_FILE_BYTES, BrokenEntry, encode_dotenv, parse_dotenv, parse_values, values_json
@@ -45,7 +44,7 @@ def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, y
     one, --yes is needed where a secret would be replaced.
     """
     form = form or _form_of(file)
-    data = _read(file)
+    data = read_named(file, most_bytes=MAX_FILE_BYTES)
     try:
         values = _parsed(data, form)
     except BrokenEntry as error:
@@ -68,10 +67,7 @@ def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, y
     words(f"stored {len(values)}")
 
 
-@click.command(
-    "export",
-    epilog="Example: `sealspace secret export --format json --out secrets.json`.",
-)
+@click.command("export", epilog="Example: `sealspace secret export --format json --out secrets.json`.")
 @scope_option
 @click.option("--format", "form", type=click.Choice(WRITTEN), default="env", show_default=True, help="What to write.")
 @click.option("--out", type=NEW_FILE, help="Into a file that only you can read, instead of standard output.")
@@ -111,13 +107,6 @@ def _parsed(data: bytes, form: Format) -> dict[str, str | bytes]:
 
         return parse_yaml_values(data)
     return parse_dotenv(data) if form == "env" else parse_values(data)
-
-
-def _read(file: Path) -> bytes:
-    if str(file) == "-":
-        return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
-    with file.open("rb") as stream:
-        return stream.read(MAX_FILE_BYTES + 1)
 
 
 async def _versions_of(client: Client, names: Sequence[str], scope: str | None) -> dict[str, str]:

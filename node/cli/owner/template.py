@@ -16,8 +16,9 @@ from sealspace.errors import InvalidInput
 from sealspace.private_files import replace_file
 from sealspace.secrets import is_secret_name
 
-from ..paths import FILE_OR_DASH, NEW_FILE
+from ..paths import FILE_OR_DASH, NEW_FILE, read_named
 from ..terminal import words
+from .secret import scope_option
 from .secret_values import Value, read_values
 
 _MAX_BYTES: Final = 16 << 20
@@ -32,12 +33,9 @@ _SHAPE: Final = '{{ secret "NAME" }}'
     "--out app.local.yaml`.",
 )
 @click.argument("file", type=FILE_OR_DASH)
-@click.option("--scope", metavar="SCOPE", help="Secrets of this scope instead of those without one.")
+@scope_option
 @click.option(
-    "--out",
-    "target",
-    type=NEW_FILE,
-    help="File to write, readable by its owner alone; by default standard output.",
+    "--out", "target", type=NEW_FILE, help="File to write, readable by its owner alone; by default standard output."
 )
 def template(file: Path, scope: str | None, target: Path | None) -> None:
     """Fill secrets into a text: each `{{ secret "NAME" }}` becomes the value, as it is.
@@ -45,7 +43,9 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
     FILE may be `-` for standard input. If a secret is missing, nothing is written. An existing file is replaced as a
     whole.
     """
-    text = _read(file)
+    text = read_named(file, most_bytes=_MAX_BYTES)
+    if len(text) > _MAX_BYTES:
+        raise InvalidInput(f"{file} is longer than {_MAX_BYTES} bytes", hint="fill a smaller file, and include that")
     names = places(text)
     values = read_values(names, scope=scope) if names else {}
     filled = fill(text, values)
@@ -85,14 +85,3 @@ def fill(text: bytes, values: Mapping[str, Value]) -> bytes:
         values: one for each.
     """
     return _PLACE.sub(lambda place: values[place[1].decode()].text.encode(), text)
-
-
-def _read(file: Path) -> bytes:
-    if str(file) == "-":
-        text = sys.stdin.buffer.read(_MAX_BYTES + 1)
-    else:
-        with file.open("rb") as stream:
-            text = stream.read(_MAX_BYTES + 1)
-    if len(text) > _MAX_BYTES:
-        raise InvalidInput(f"{file} is longer than {_MAX_BYTES} bytes", hint="fill a smaller file, and include that")
-    return text

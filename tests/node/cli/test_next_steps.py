@@ -8,13 +8,18 @@ from pathlib import Path
 import pytest
 
 import sealspace
-from node.cli.next_steps import has_counterpart, next_step, speaks_to_programs
+from node.cli.next_steps import INSTEAD, NEXT_STEPS, next_step, speaks_to_programs
 from sealspace import errors
 
 PACKAGE = Path(sealspace.__file__).parent
 KINDS = {
     name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.SealspaceError)
 }
+
+
+def has_counterpart(code: str, hint: str) -> bool:
+    """Whether something is said in place of a hint for programs."""
+    return hint in INSTEAD or code in NEXT_STEPS
 
 
 def texts_in(node: ast.AST) -> str:
