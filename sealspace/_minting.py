@@ -115,6 +115,11 @@ def iso_time(epoch_s: float) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
+def shown_time(epoch_s: float) -> str:
+    """Return a time as people read it: UTC, to the second."""
+    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _nonce(entropy: Entropy) -> str:
     """Seventeen letters and digits: about 100 bits."""
     number = int.from_bytes(entropy.token(16), "big")

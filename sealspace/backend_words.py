@@ -6,12 +6,12 @@ Example:
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from capabilities.strict_json import Json
 from encryption_network.policy import DEFAULT_TD_ATTRIBUTES, Policy, policy_json
 
+from ._minting import shown_time
 from .backends import Seen
 from .printable import printable
 
@@ -61,7 +61,7 @@ def warnings(seen: Seen) -> tuple[str, ...]:
         found.append(f"unusual attributes of the trust domain: {_attributes(evidence.td_attributes)}")
     if _collateral_end(seen) - seen.seen_at < SOON_S:
         found.append(
-            f"the collateral ends at {_time(_collateral_end(seen))}: without newer one nothing is released then"
+            f"the collateral ends at {shown_time(_collateral_end(seen))}: without newer one nothing is released then"
         )
     if seen.further_wishes:
         found.append(f"its manifest asks for more, which is no part of a grant: {_first(seen.further_wishes, '; ')}")
@@ -88,20 +88,20 @@ def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
         "tdAttributes": evidence.td_attributes.hex(),
         "debug": _is_debugged(seen),
         "tcbStatus": evidence.tcb_status,
-        "tcbDate": _time(evidence.tcb_date),
+        "tcbDate": shown_time(evidence.tcb_date),
         "advisories": list(evidence.advisories),
         "evaluationNumber": evidence.evaluation_number,
         "platformFamily": evidence.fmspc.hex(),
         "rootIsIntel": seen.verified.root_is_intel,
         "collateral": [
-            {"part": one.name, "from": _time(one.starts_at), "until": _time(one.ends_at)}
+            {"part": one.name, "from": shown_time(one.starts_at), "until": shown_time(one.ends_at)}
             for one in seen.verified.windows
         ],
         "secrets": [one.label for one in seen.wanted],
         "furtherWishes": list(seen.further_wishes),
         "warnings": list(warnings(seen)),
         "policy": None if policy is None else policy_json(policy),
-        "seenAt": _time(seen.seen_at),
+        "seenAt": shown_time(seen.seen_at),
     }
 
 
@@ -122,10 +122,10 @@ def _facts(seen: Seen) -> list[str]:
         f"RTMR2          {evidence.rtmr2.hex()}",
         f"RTMR3          {evidence.rtmr3.hex()}",
         f"attributes     {_attributes(evidence.td_attributes)}; debug {'ON' if _is_debugged(seen) else 'off'}",
-        f"platform       {evidence.tcb_status}, level of {_time(evidence.tcb_date)}, "
+        f"platform       {evidence.tcb_status}, level of {shown_time(evidence.tcb_date)}, "
         f"advisories {', '.join(evidence.advisories) or 'none'}",
         f"collateral     {_days(seen.seen_at - issued)} old, number {evidence.evaluation_number}, "
-        f"holds until {_time(_collateral_end(seen))}",
+        f"holds until {shown_time(_collateral_end(seen))}",
         f"root           {'Intel' if seen.verified.root_is_intel else 'NOT Intel: ' + evidence.root_ca_sha256.hex()}",
     ]
 
@@ -167,10 +167,6 @@ def _collateral_end(seen: Seen) -> float:
 def _attributes(attributes: bytes) -> str:
     value = int.from_bytes(attributes, "little")
     return ", ".join(_ATTRIBUTE_BITS.get(bit, f"bit {bit}") for bit in range(64) if value >> bit & 1) or "none"
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _days(seconds: float) -> str:

@@ -9,10 +9,10 @@ Example:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, Literal
 
 from ._manifest_reading import ENCRYPTION, KV
+from ._minting import shown_time
 from ._secret_names import SECRETS_SPACE, VAULT_PREFIX
 from .manifests import (
     DelegationTarget,
@@ -119,7 +119,7 @@ def _part(
     if who is None:
         text = f"{subject} gets this for as long as its sign-in lasts; it asks for {span}"
     else:
-        until = "" if now is None else f", until {_time(now + expiry_ms / 1000)}"
+        until = "" if now is None else f", until {shown_time(now + expiry_ms / 1000)}"
         text = f"{subject} gets this for {span}{until}, or as long as the owner's session may grant it"
     return [*lines, _line("lifetime", text, who=who, lifetime_ms=expiry_ms)]
 
@@ -195,10 +195,6 @@ def _line(
 
 def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _span(lifetime_ms: int) -> str:

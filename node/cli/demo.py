@@ -85,7 +85,7 @@ async def _run(folder: Path) -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     narrator = Narrator()
     click.echo("sealspace demo: an owner, a node, and a backend in a simulated TEE\n")
-    node = NodeProcess(folder)
+    node = NodeProcess("node", folder)
     platform = SimulatedPlatform.from_seed(secrets.token_bytes(32))
     try:
         node.prepare(platform)
@@ -185,14 +185,10 @@ def refused(narrator: Narrator, kind: type[SealspaceError], *, reason: str | Non
 class NodeProcess(OwnProcess):
     """The demo's node, with its folder."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__("node", folder)
-        self._home = folder
-
     def prepare(self, platform: SimulatedPlatform) -> None:
         """Write what the node is configured to trust: the platform's root, and what is published about the platform."""
-        (self._home / "root.pem").write_text(platform.root_pem)
-        collateral = self._home / "collateral"
+        (self._folder / "root.pem").write_text(platform.root_pem)
+        collateral = self._folder / "collateral"
         collateral.mkdir()
         (collateral / "platform.json").write_bytes(platform.collateral_json(SystemClock().now()))
 
@@ -202,8 +198,8 @@ class NodeProcess(OwnProcess):
         Raises:
             StepFailed: it ended, or did not listen in time.
         """
-        arguments = ["--data", str(self._home / "data"), "--host", "127.0.0.1", "--port", "0", "--workers", "1"]
-        arguments += ["--trust-root", str(self._home / "root.pem"), "--collateral", str(self._home / "collateral")]
+        arguments = ["--data", str(self._folder / "data"), "--host", "127.0.0.1", "--port", "0", "--workers", "1"]
+        arguments += ["--trust-root", str(self._folder / "root.pem"), "--collateral", str(self._folder / "collateral")]
         try:
             await self.start("serve", *arguments)
         except ProcessFailed as exc:

@@ -132,8 +132,9 @@ def print_rows(found: object, headers: Sequence[str], rows: Sequence[Sequence[st
 
 def facts(named: Mapping[str, object]) -> list[str]:
     """Return a line for each fact, its name before it; what is None is left out."""
-    width = max(map(len, named), default=0)
-    return [f"{name:<{width}}  {printable(str(value))}" for name, value in named.items() if value is not None]
+    shown = {name: value for name, value in named.items() if value is not None}
+    width = max(map(len, shown), default=0)
+    return [f"{name:<{width}}  {value}" for name, value in shown.items()]
 
 
 def time_text(at: float) -> str:

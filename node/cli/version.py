@@ -7,15 +7,12 @@ import click
 
 from .. import __version__
 from .lazy import EXTRAS
-from .shared import shared
-from .terminal import print_json, print_lines
+from .terminal import print_found
 
 
 @click.command()
 def version() -> None:
     """Print the version; with `--json` also that of Python, and which extras are installed."""
-    if shared().as_json:
-        installed = [extra for extra, modules in EXTRAS.items() if all(map(find_spec, modules))]
-        print_json({"version": __version__, "python": platform.python_version(), "extras": installed})
-    else:
-        print_lines(__version__)
+    installed = [extra for extra, modules in EXTRAS.items() if all(map(find_spec, modules))]
+    found = {"version": __version__, "python": platform.python_version(), "extras": installed}
+    print_found(found, [__version__])

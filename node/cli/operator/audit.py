@@ -1,6 +1,7 @@
 """`sealspace admin audit`: the chain over the audit records, and its verification without the node."""
 
 import asyncio
+from collections.abc import Callable
 from typing import BinaryIO
 
 import click
@@ -8,7 +9,7 @@ import click
 from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
 from spaces.audit.chain import MAX_ENTRY_BYTES, Chain, exported_lines, seal_batch
-from spaces.audit.export import verify_export
+from spaces.audit.export import VerifiedExport, verify_export
 from spaces.audit.pruning import exported_through, note_exported, pruned_through
 from spaces.errors import AuditChainBroken
 from spaces.identity import recorded_identity
@@ -41,10 +42,7 @@ def export(config: Config, after: int) -> None:
 @click.argument("file", type=click.File("rb"))
 def verify(node_did: str, file: BinaryIO) -> None:
     """Verify an exported chain in FILE (- for standard input) and print what it holds."""
-    try:
-        verified = verify_export(iter(lambda: file.readline(MAX_ENTRY_BYTES + 2), b""), node_did=node_did)
-    except AuditChainBroken as error:
-        raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
+    verified = _verified(file, node_did)
     shown = {
         "store": verified.store_id.hex(),
         "after": verified.after,
@@ -66,18 +64,19 @@ def kept(config: Config, file: BinaryIO) -> None:
     asyncio.run(_note_kept(config, file))
 
 
+def _verified(file: BinaryIO, node_did: str, on_entry: Callable[[int, bytes], None] | None = None) -> VerifiedExport:
+    lines = iter(lambda: file.readline(MAX_ENTRY_BYTES + 2), b"")
+    try:
+        return verify_export(lines, node_did=node_did, on_entry=on_entry)
+    except AuditChainBroken as error:
+        raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
+
+
 async def _note_kept(config: Config, file: BinaryIO) -> None:
     last: list[bytes] = []
     async with opened_store(config) as store:
         chain = await _chain(config, store)
-        try:
-            verified = verify_export(
-                iter(lambda: file.readline(MAX_ENTRY_BYTES + 2), b""),
-                node_did=chain.node_did,
-                on_entry=lambda _, entry: last.__setitem__(slice(None), [entry]),
-            )
-        except AuditChainBroken as error:
-            raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
+        verified = _verified(file, chain.node_did, lambda _, entry: last.__setitem__(slice(None), [entry]))
         # What was cut without an export cannot be kept any more, and does not prevent keeping the rest.
         before = max(await exported_through(store), await pruned_through(store))
         if verified.after > before:

@@ -15,7 +15,7 @@ from ...errors import ConfigurationError
 from ...operations.values.admin_quota import AllOverrides, QuotaView, all_overrides, set_quota, show_quota
 from ..lazy import Verbs
 from ..shared import shared
-from ..terminal import print_json, print_lines, table, words
+from ..terminal import print_found, print_json, table, words
 from .opened_store import opened_store
 from .settings import store_options
 
@@ -93,13 +93,13 @@ async def _set(config: Config, space: str, limit_bytes: int | None) -> QuotaView
 
 def _print(view: QuotaView) -> None:
     limit, used = view.effective_limit_bytes, view.current_usage_bytes
-    if shared().as_json:
-        is_own = view.override_bytes is not None
-        print_json({"space": view.space_id, "limitBytes": limit, "isOwnLimit": is_own, "usedBytes": used})
-        return
-    print_lines(
-        f"limit: {'none' if limit is None else f'{limit} bytes'}{'' if view.override_bytes is None else ', its own'}",
-        f"used: {'not hosted' if used is None else f'{used} bytes'}",
+    is_own = view.override_bytes is not None
+    print_found(
+        {"space": view.space_id, "limitBytes": limit, "isOwnLimit": is_own, "usedBytes": used},
+        (
+            f"limit: {'none' if limit is None else f'{limit} bytes'}{', its own' if is_own else ''}",
+            f"used: {'not hosted' if used is None else f'{used} bytes'}",
+        ),
     )
 
 

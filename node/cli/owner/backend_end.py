@@ -1,7 +1,5 @@
 """`sealspace backend list`, `revoke` and `withdraw`: the state of grants, and ending them."""
 
-from typing import TypedDict
-
 import click
 
 from capabilities.principals import same_principal
@@ -21,9 +19,22 @@ def list_() -> None:
     """Show the grants to backends that were made from here, and how each stands at the node."""
     listed = _list()
     print_rows(
-        listed,
+        [
+            {
+                "state": state,
+                "url": one.url,
+                "did": one.portable.delegate_did,
+                "secrets": secrets,
+                "cid": one.portable.cid,
+                "expiresAt": until,
+            }
+            for one, state, secrets, until in listed
+        ],
         ("state", "until", "backend", "secrets", "DID"),
-        [(one["state"], one["expiresAt"] or "-", one["url"], ", ".join(one["secrets"]), one["did"]) for one in listed],
+        [
+            (state, until or "-", one.url or "", ", ".join(secrets), one.portable.delegate_did)
+            for one, state, secrets, until in listed
+        ],
         nothing="nothing was granted to a backend from here; next: sealspace backend show URL",
     )
 
@@ -64,27 +75,15 @@ def withdraw(target: str | None, measurement: str | None, evidence: str | None, 
     words(f"withdrawn: {named[0]}")
 
 
-class _Listed(TypedDict):
-    """A grant to a backend that was made from here, and how it stands at the node."""
-
-    state: str
-    url: str
-    did: str
-    secrets: list[str]
-    cid: str
-    expiresAt: str | None
-
-
 @at_node
-async def _list(client: Client) -> list[_Listed]:
+async def _list(client: Client) -> list[tuple[KeptGrant, str, list[str], str | None]]:
+    """Return each grant, its state, its secrets, and when it ends."""
     return [
-        _Listed(
-            state=await state_at_node(client, one.portable.cid),
-            url=one.url,
-            did=one.portable.delegate_did,
-            secrets=granted_labels(one.portable),
-            cid=one.portable.cid,
-            expiresAt=None if one.portable.expires_at is None else time_text(one.portable.expires_at),
+        (
+            one,
+            await state_at_node(client, one.portable.cid),
+            granted_labels(one.portable),
+            None if one.portable.expires_at is None else time_text(one.portable.expires_at),
         )
         for one in owner_home().grants()
         if one.url is not None

@@ -8,14 +8,15 @@ import click
 
 from capabilities.strict_json import Json
 from sealspace.backend_words import as_json, in_plain_words
-from sealspace.backends import Seen, WantedSecret, hand_over, is_whole_code, is_whole_policy
+from sealspace.backends import Seen, WantedSecret, is_whole_code, is_whole_policy
 from sealspace.client import Client
-from sealspace.errors import BackendError, InvalidInput
+from sealspace.errors import InvalidInput
 
 from ..shared import shared
 from ..terminal import print_json, print_lines, time_text, watched, words
 from .backend_show import Looking, looking_options
 from .durations import ttl_s_of
+from .grant_create import hand_over_all
 from .owner_profile import KeptGrant, at_node, owner_home
 
 
@@ -49,7 +50,7 @@ def grant(url: str, looking: Looking, secrets: tuple[str, ...], expires: str, ye
     owner_home().profile()  # an owner who is not logged in need not wait for a quote
     kept, path, seen_json = _grant(url, looking, secrets or None, ttl_s=ttl_s, yes=yes)
     if not no_hand_over:
-        asyncio.run(_hand_over(url, kept, path))
+        asyncio.run(hand_over_all(url, [kept.portable], kept=str(path)))
     if shared().as_json:
         ends = None if kept.portable.expires_at is None else time_text(kept.portable.expires_at)
         shown = {"granted": kept.portable.cid, "file": str(path), "expiresAt": ends}
@@ -77,15 +78,6 @@ async def _grant(
     path = home.keep_grant(kept)
     words(f"granted: {portable.cid}")
     return kept, path, as_json(seen, policy)
-
-
-async def _hand_over(url: str, kept: KeptGrant, path: Path) -> None:
-    try:
-        await hand_over(url, kept.portable)
-    except BackendError as refusal:
-        refusal.hint = f"the grant stands; hand over {path}, or end it: sealspace backend revoke {url}"
-        raise
-    words("handed over: the backend took it up")
 
 
 async def _require_stored(client: Client, wanted: Sequence[WantedSecret]) -> None:

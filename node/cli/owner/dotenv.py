@@ -66,7 +66,7 @@ def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
             them are named, up to a bound.
         InvalidInput: too long, or not UTF-8.
     """
-    text = _text(data).removeprefix("\ufeff").replace("\r\n", "\n")
+    text = text_of(data).removeprefix("\ufeff").replace("\r\n", "\n")
     values: dict[str, str | bytes] = {}
     faults: list[BrokenEntry] = []
     at, counted, line = 0, 0, 1
@@ -145,13 +145,14 @@ def values_json(values: Mapping[str, str | bytes]) -> dict[str, Json]:
     }
 
 
-def _text(data: bytes) -> str:
+def text_of(data: bytes) -> str:
+    """Return the text of a file, or raise InvalidInput: too long, or not UTF-8."""
     if len(data) > MAX_FILE_BYTES:
         raise InvalidInput(f"the file is longer than {MAX_FILE_BYTES} bytes", hint="keep keys there, not data")
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise InvalidInput("the file is not UTF-8", hint="convert it, or use JSON with base64") from None
+        raise InvalidInput("the file is not UTF-8", hint="convert it; bytes go into JSON or YAML, in base64") from None
 
 
 def take_entry(values: Mapping[str, str | bytes], name: str, where: str) -> None:

@@ -11,13 +11,13 @@ from capabilities.principals import same_principal
 from capabilities.resources import root_of
 from capabilities.tokens import Capability
 from encryption_network.policy import Policy
+from sealspace.backends import hand_over
 from sealspace.client import Client
 from sealspace.delegations import allow
-from sealspace.errors import InvalidInput, NotFound, SpaceNotFound
+from sealspace.errors import BackendError, InvalidInput, NotFound
 from sealspace.portable import PortableDelegation, encode_portable
 from sealspace.release_terms import ReleaseTerms
 
-from ...errors import NotThere
 from ...term_files import read_node_policy
 from ..paths import FILE, NEW_FILE
 from ..rights import rights_words
@@ -26,9 +26,11 @@ from ..terminal import print_exactly, print_json, time_text, words
 from .durations import ttl_s_of
 from .owner_profile import KeptGrant, at_node, owner_home
 from .portable_files import require_free, write_grants
+from .space import require_own_space
 
 ACTIONS: Final = {"get": KV_GET, "put": KV_PUT, "delete": KV_DELETE, "list": KV_LIST, "head": KV_METADATA}
 """Word on the command line -> ability."""
+NOT_SHARED: Final = "people cannot read each other's secrets on this node: it opens them for code that proves itself"
 
 
 @click.command(
@@ -128,23 +130,10 @@ async def _of_secrets(
 async def _of_values(
     client: Client, did: str, space: str, path: str, actions: Sequence[str], *, ttl_s: float, policy: Policy | None
 ) -> PortableDelegation:
-    await _require_space(client, space)
+    if ":" not in space:  # signing the grant would make a space of a mistyped name; an id may be somebody else's
+        await require_own_space(client, space)
     place = f"{client.kv(space).space.text}/kv" + (f"/{path}" if path else "")
     return await granted(client, did, [allow(place, ability) for ability in actions], ttl_s=ttl_s, policy=policy)
-
-
-async def _require_space(client: Client, space: str) -> None:
-    """Refuse a space of the owner's that the node does not host: signing the grant would make one of a mistyped name.
-
-    Raises:
-        NotThere: there is no such space. A whole id is not looked up: it may be somebody else's.
-    """
-    if ":" in space:
-        return
-    try:
-        await client.spaces().info(space)
-    except SpaceNotFound:
-        raise NotThere(f"there is no space {space} of yours", hint=f"sealspace space create {space}") from None
 
 
 async def granted(
@@ -171,13 +160,32 @@ def say_granted(portable: PortableDelegation) -> None:
 
 async def opening_words(client: Client, *, is_pinned: bool) -> tuple[str, ...]:
     """Return what the recipient of a secret has to expect of the node before it opens anything."""
-    terms = await node_terms(client)
-    if terms is None or terms.attestation == "off" or is_pinned:
+    if is_pinned or not await demands_code(client):
         return ()
-    return (
-        "people cannot read each other's secrets on this node: it opens them only for code that proves itself, which "
-        "--policy or the network's policy names; to a backend that publishes its evidence: sealspace backend grant",
-    )
+    return (f"{NOT_SHARED}, which --policy or the network's policy names; to a backend: sealspace backend grant URL",)
+
+
+async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, kept: str) -> None:
+    """Send grants to a backend; they are in force whether it takes them or not.
+
+    Args:
+        url: address of the backend.
+        portables: the grants.
+        kept: where they are kept, for a message.
+    """
+    for one in portables:
+        try:
+            await hand_over(url, one)
+        except BackendError as refusal:
+            refusal.hint = f"what was granted stands; hand over {kept}, or end it: sealspace backend revoke {url}"
+            raise
+    words(f"handed over to {url}")
+
+
+async def demands_code(client: Client) -> bool:
+    """Whether the node opens a secret for others only when they prove their code; False where it does not tell."""
+    terms = await node_terms(client)
+    return terms is not None and terms.attestation != "off"
 
 
 async def node_terms(client: Client) -> ReleaseTerms | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from capabilities.abilities import KV_GET, KV_LIST
+from capabilities.abilities import DECRYPT, KV_GET, KV_LIST
 from capabilities.ambient import SystemClock
 from capabilities.principals import same_principal
 from capabilities.resources import parse_space_id
@@ -20,6 +20,7 @@ from ..paths import FILE
 from ..rights import rights_words, secret_label
 from ..shared import shared
 from ..terminal import confirm, print_json, watched, words
+from .grant_create import NOT_SHARED, demands_code
 from .grant_facts import GrantFacts, judged_offline
 from .grant_list import unknown_grant
 from .owner_profile import at_node, owner_home
@@ -122,6 +123,8 @@ async def _accept(client: Client, portables: Sequence[PortableDelegation]) -> li
     home.keep_session(client.session)
     for one in for_wallet:
         home.keep_received(one)
+    if any(DECRYPT in right.actions for facts in judged for right in facts.rights) and await demands_code(client):
+        words(NOT_SHARED)
     return judged
 
 

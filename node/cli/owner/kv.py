@@ -20,6 +20,7 @@ from ..paths import FILE, NEW_FILE
 from ..shared import shared
 from ..terminal import confirm, facts, print_found, print_json, print_value, progress, watched, words
 from .owner_profile import at_node
+from .space import require_own_space
 
 _key = click.argument("key", metavar="KEY")
 _space = click.option("--space", metavar="NAME", help="A space of yours, or any by its whole id; by default `default`.")
@@ -222,15 +223,7 @@ async def _values(client: Client, space: str | None, key: str) -> AsyncIterator[
         raise NotThere(f"there is no value {key}", hint=f"sealspace kv list{named}") from None
     except NotGranted as refusal:
         if space is not None and ":" not in space:  # the owner's own, which the session was not made for
-            await _require_there(client, space)
+            with suppress(NotGranted):  # this session may not ask
+                await require_own_space(client, space)
             refusal.hint = f"sealspace login --space {space}"
         raise
-
-
-async def _require_there(client: Client, space: str) -> None:
-    """Refuse a space of the owner's that the node does not host; silent where this session may not ask."""
-    with suppress(NotGranted):
-        try:
-            await client.spaces().info(space)
-        except SpaceNotFound:
-            raise NotThere(f"the space {space} does not exist yet", hint=f"sealspace space create {space}") from None

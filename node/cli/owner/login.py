@@ -113,23 +113,15 @@ def login(
         refusal.hint = f"ask the operator to admit {wallet.did}, then: sealspace login {node}"
         raise
     profile = replace(profile, node_policy=policy)
-    _keep(place, profile, session, secret)
+    if secret is not None:  # first: what fails in between leaves the key, which the next `--new` takes
+        write_wallet(path, secret)
+    place.keep(profile, session)
     take_up_received()
     print_found(
         _as_json(profile, session),
         (f"logged in as {profile.owner}", f"at {profile.node}, {printable(str(session.node_id))}"),
     )
     _describe(profile, session, is_new=secret is not None)
-
-
-def _keep(place: OwnerHome, profile: Profile, session: Session, secret: bytes | None) -> None:
-    """Store the key that was made, if one was, and then the login.
-
-    What fails or ends in between leaves the key: nothing is recovered without it, and the next `--new` takes it.
-    """
-    if secret is not None:
-        write_wallet(profile.key_file, secret)
-    place.keep(profile, session)
 
 
 def _address(url: str | None, before: Profile | None) -> str:

@@ -13,9 +13,9 @@ from capabilities.principals import same_principal
 from capabilities.resources import root_of
 from capabilities.strict_json import Json, parse_json
 from encryption_network.policy import Policy
-from sealspace.backends import hand_over, require_address
+from sealspace.backends import require_address
 from sealspace.client import Client
-from sealspace.errors import BackendError, InvalidInput, ManifestInvalid
+from sealspace.errors import InvalidInput, ManifestInvalid
 from sealspace.manifest_grants import target_grants
 from sealspace.manifest_words import ExplainedLine, explain
 from sealspace.manifests import (
@@ -33,7 +33,7 @@ from ...term_files import read_node_policy
 from ..paths import FILE, NEW_FILE, read_named
 from ..shared import shared
 from ..terminal import confirm, print_exactly, print_found, print_json, words
-from .grant_create import opening_words, say_granted
+from .grant_create import hand_over_all, opening_words, say_granted
 from .owner_profile import KeptGrant, at_node, owner_home
 from .portable_files import require_free, write_grants
 
@@ -122,18 +122,8 @@ async def _grant(
         home.keep_grant(KeptGrant(url=url, portable=one))
         say_granted(one)
     if url is not None:
-        await _hand_over(url, made)
+        await hand_over_all(url, made, kept=f"the files in {home.folder / 'grants'}")
     return made
-
-
-async def _hand_over(url: str, made: tuple[PortableDelegation, ...]) -> None:
-    for one in made:
-        try:
-            await hand_over(url, one)
-        except BackendError as refusal:
-            refusal.hint = f"the grants stand; hand them over another way, or end them: sealspace backend revoke {url}"
-            raise
-    words(f"handed over to {url}")
 
 
 def _request(client: Client, manifest: Manifest) -> ManifestRequest:

@@ -71,11 +71,7 @@ def put(
     """
     if value or "=" in name:
         raise InvalidInput(_NO_ARGUMENT, hint="sealspace secret put NAME, which asks for it, or add < FILE")
-    data = (
-        _given(keep_newline=keep_newline, is_bytes=is_bytes)
-        if source is None
-        else _bounded(read_named(source, most_bytes=MAX_SECRET_BYTES), str(source))
-    )
+    data = _given(source, keep_newline=keep_newline, is_bytes=is_bytes)
     _store(name, data if is_bytes else _text_or_bytes(data), scope=scope, if_absent=if_absent, yes=yes)
     words(f"stored {name}")
 
@@ -150,8 +146,10 @@ def generate(name: str, scope: str | None, length: int, alphabet: str, show: boo
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
-def _given(*, keep_newline: bool, is_bytes: bool) -> bytes:
-    """Prompt for a value without echo on a terminal; otherwise read it, without the line break at its end."""
+def _given(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> bytes:
+    """Read a file; or prompt without echo on a terminal; or read standard input, without the line break at its end."""
+    if source is not None:
+        return _bounded(read_named(source, most_bytes=MAX_SECRET_BYTES), str(source))
     if sys.stdin.isatty():
         typed: str = click.prompt("value", hide_input=True, confirmation_prompt=True, err=True)
         return typed.encode()

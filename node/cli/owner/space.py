@@ -92,6 +92,19 @@ async def _info(client: Client, name: str) -> SpaceEntry:
         raise NotThere(f"there is no space {name} of yours", hint="sealspace space list") from None
 
 
+async def require_own_space(client: Client, name: str) -> None:
+    """Refuse the name of a space of the owner's that the node does not host.
+
+    Raises:
+        NotThere: there is no such space.
+        NotGranted: this session may not ask.
+    """
+    try:
+        await client.spaces().info(name)
+    except SpaceNotFound:
+        raise NotThere(f"the space {name} does not exist yet", hint=f"sealspace space create {name}") from None
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     """Say where the right to see and make spaces comes from, which not every session has."""

@@ -18,7 +18,7 @@ import yaml
 from capabilities.strict_base64 import decode_standard
 from sealspace.errors import InvalidInput
 
-from .dotenv import MAX_FILE_BYTES, BrokenEntry, take_entry
+from .dotenv import BrokenEntry, take_entry, text_of
 
 _STR: Final = (None, "!", "tag:yaml.org,2002:str")
 _BINARY: Final = "tag:yaml.org,2002:binary"
@@ -37,8 +37,6 @@ def parse_yaml_values(data: bytes) -> dict[str, str | bytes]:
         BrokenEntry: an entry has no fit name, is no text, or repeats one; or there are more than MAX_ENTRIES.
         InvalidInput: too long, or no YAML mapping.
     """
-    if len(data) > MAX_FILE_BYTES:
-        raise InvalidInput(f"the file is longer than {MAX_FILE_BYTES} bytes", hint="keep keys there, not data")
     try:
         return _values(_events(data))
     except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -50,10 +48,7 @@ def parse_yaml_values(data: bytes) -> dict[str, str | bytes]:
 
 
 def _events(data: bytes) -> Iterator[yaml.Event]:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        raise InvalidInput("the file is not UTF-8", hint="convert it, or tag bytes !!binary and write base64") from None
+    text = text_of(data)
     if not _FOLDED.isdisjoint(text):
         raise InvalidInput(
             "the file contains a line break of Unicode, which YAML would change",
