@@ -9,9 +9,11 @@ from typing import Final
 
 from capabilities.errors import CapabilityError
 from capabilities.principals import same_principal
-from capabilities.resources import SpaceResource, network_of, parse_network_id, parse_resource, parse_space_id
+from capabilities.resources import parse_network_id, parse_space_id
 from capabilities.strict_json import Json
-from sealspace.portable import GrantedResource, PortableDelegation
+from sealspace.delegations import allow
+from sealspace.errors import InvalidInput
+from sealspace.portable import GrantedResource, PortableDelegation, described
 from sealspace.secrets import SECRETS_SPACE
 
 _SECRETS: Final = "vault/secrets/"
@@ -28,12 +30,10 @@ def rights_json(rights: Sequence[GrantedResource]) -> list[Json]:
 def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResource:
     """Return rights on a resource as portable grants describe them."""
     try:
-        parsed = parse_resource(resource)
-    except CapabilityError:
+        (one,) = described([allow(resource, ability) for ability in abilities])
+    except (InvalidInput, ValueError):  # nothing that is known here, or no ability at all
         return GrantedResource("", "", resource, abilities)
-    if isinstance(parsed, SpaceResource):
-        return GrantedResource(parsed.service, parsed.space.text, parsed.path or "", abilities)
-    return GrantedResource("encryption" if network_of(parsed) else "", "", resource, abilities)
+    return one
 
 
 def rights_words(rights: Sequence[GrantedResource], *, by: str, with_below: bool = True) -> tuple[str, ...]:

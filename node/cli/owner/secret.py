@@ -16,7 +16,7 @@ from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json
 from sealspace.client import Client
 from sealspace.errors import InvalidInput, NotFound, PreconditionFailed
-from sealspace.secrets import MAX_SECRET_BYTES, SECRETS_SPACE, parse_secret_name
+from sealspace.secrets import MAX_SECRET_BYTES
 
 from ...errors import AlreadyThere, NotThere
 from ..paths import FILE, read_named
@@ -217,9 +217,9 @@ async def _put(
 
 @at_node
 async def _version(client: Client, name: str, scope: str | None) -> str | None:
-    """Return the version of what is stored, sealed as it is; None where nothing is stored now."""
+    """Return the version of what is stored; None where nothing is stored now."""
     try:
-        return (await client.kv(SECRETS_SPACE).metadata(parse_secret_name(name, scope=scope).path)).etag
+        return await client.secrets().version(name, scope=scope)
     except NotFound:
         return None
 
