@@ -158,6 +158,7 @@ async def test_a_value_comes_back_with_its_metadata(bench) -> None:
     )
     head = await kv.metadata("a/b")
     assert (b"", etag, {"title": "x y"}) == (head.body, head.etag, head.metadata)
+    assert await kv.size_bytes("a/b") == 2
     await kv.put("text", "ä")
     assert (await kv.get("text")).content_type == "text/plain;charset=UTF-8"
 
