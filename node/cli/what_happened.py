@@ -21,7 +21,9 @@ from sealspace.errors import (
     TransportError,
 )
 
-_REQUEST: Final = re.compile(r"^(?:GET|HEAD|POST|PUT|DELETE|OPTIONS) \S+(?:: |$)")
+_REQUEST: Final = re.compile(
+    r"^(?:(?:GET|HEAD|POST|PUT|DELETE|OPTIONS) \S+|(?:tinycloud|sealspace)\.\S+ on \S+(?: and \d+ more)?)(?:: |$)"
+)
 _ASKED: Final = re.compile(r"^(?P<ability>(?:tinycloud|sealspace)\.\S+) on (?P<resource>\S+)(?P<more> and \d+ more)?")
 _RELEASE: Final[Mapping[str, str]] = {
     "mode": "on these terms only code that proves itself reads it, and not its owner in person",

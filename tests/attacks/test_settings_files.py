@@ -21,7 +21,9 @@ async def test_a_settings_file_in_the_current_folder(tmp_path: Path) -> None:
     try:
         info = (await send(node.url, "GET", "/info")).value
         assert "delegates" == info["attestation"]
-        node.wait_for("^sealspace.toml in this folder is not read unless it is named: sealspace serve --config sealspace.toml$")
+        node.wait_for(
+            "^sealspace.toml in this folder is not read unless it is named: sealspace serve --config sealspace.toml$"
+        )
     finally:
         node.close()
 

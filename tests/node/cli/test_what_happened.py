@@ -56,6 +56,7 @@ ASKED = f"tinycloud.kv/get on {SPACE.removesuffix('notes')}secrets/kv/vault/secr
             "the session or a grant is not valid at this time: invocation expired",
         ),
         (errors.NodeTimeout("POST /invoke: no answer in 30 s."), "no answer in 30 s"),
+        (errors.MalformedAnswer(f"{ASKED} and 2 more: it is no answer"), "it is no answer"),
         (errors.InvalidInput("two\nlines."), "two lines"),
     ],
 )
