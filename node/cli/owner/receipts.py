@@ -107,7 +107,7 @@ def list_(
     if len(shown) < len(found):
         words(f"and {_number(len(found) - len(shown))} of your own reads, which --all shows")
     if found:  # the DID is what `receipts verify --node-did` needs
-        words(f"{_number(len(found))}, signed by the node {found[0].receipt.node}")
+        words(f"{_number(len(found))}{', each' if len(found) > 1 else ''} signed by the node {found[0].receipt.node}")
     return 1 if places is not None and any(digest_of(one.receipt) not in places for one in found) else 0
 
 

@@ -243,7 +243,7 @@ async def test_receipts(desk: Desk) -> None:
     ran = await desk.run("receipts", "list")
     at, why, secret, network, invoker = re.split(r"\s{2,}", ran.out.strip())
     assert (ran.status, why, secret, network, invoker) == (0, "proved its code", "API_KEY", "default", did)
-    assert at.endswith("Z") and ran.err.startswith("1 receipt, signed by the node did:key:")
+    assert at.endswith("Z") and ran.err.startswith("1 receipt signed by the node did:key:")
     assert (await desk.run("secret", "get", "API_KEY")).status == 0
     again = await desk.run("receipts", "list")
     assert (again.out, again.err.splitlines()[0]) == (ran.out, "and 1 receipt of your own reads, which --all shows")
