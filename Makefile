@@ -34,7 +34,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help demo test test-postgresql check pages fmt wheel test-wheel bench soak test-image fuzz lock clean
+.PHONY: help demo test test-postgresql check pages docs cast fmt wheel test-wheel bench soak test-image fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -67,6 +67,12 @@ check: $(VENV)/.installed ## formatting, lint, types, the order of the packages,
 
 pages: $(VENV)/.installed ## write the generated pages, and generated parts of pages
 	@$(BIN)/python tests/pages --write
+
+docs: $(VENV)/.installed ## build the documentation as a site into .cache/site; needs no network
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+cast: $(VENV)/.installed ## record the demo into docs/demo.cast
+	@$(BIN)/python tests/pages/demo_cast.py
 
 fmt: $(VENV)/.installed ## rewrite the code in the house style
 	@$(BIN)/ruff check --quiet --fix .

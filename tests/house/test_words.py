@@ -9,7 +9,7 @@ from tests_support import PACKAGES, REPOSITORY
 
 ROOT_FILES = (
     *(".editorconfig", ".pre-commit-config.yaml", "CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md"),
-    *("Makefile", "README.md", "SECURITY.md", "pyproject.toml", "requirements.lock"),
+    *("Makefile", "README.md", "SECURITY.md", "mkdocs.yml", "pyproject.toml", "requirements.lock"),
 )
 # Files that look for such words themselves.
 LOOKING = ("tests/house/test_words.py", "tests/spec/test_texts.py")
@@ -24,7 +24,7 @@ _SILENCED = re.compile(r"# (?:noqa|type: ignore)(?P<codes>\[[a-z, -]+\]|: [A-Z]+
 
 
 def _files() -> Iterator[Path]:
-    for folder in (*PACKAGES, "spec", "tests", ".github"):
+    for folder in (*PACKAGES, "docs", "examples", "spec", "tests", ".github"):
         for path in sorted((REPOSITORY / folder).rglob("*")):
             if path.suffix in {".md", ".py", ".toml", ".yml"} and str(path.relative_to(REPOSITORY)) not in LOOKING:
                 yield path

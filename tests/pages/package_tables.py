@@ -12,7 +12,6 @@ from tests_support import REPOSITORY
 PACKAGES: Final = ("node", "tee_backend", "sealspace", "encryption_network", "spaces", "capabilities")
 # Page -> its part: the six packages, or the folders inside them too.
 PAGES: Final[Mapping[Path, str]] = {
-    REPOSITORY / "README.md": "packages",
     REPOSITORY / "CONTRIBUTING.md": "packages",
     REPOSITORY / "spec" / "overview.md": "folders",
 }

@@ -1,16 +1,9 @@
-"""What somebody new does first: the program of the README, and the mistakes that everybody makes once."""
+"""What somebody new does first, and the mistakes that everybody makes once."""
 
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from patience import PATIENCE_S
-from running_node import running_node
-from tests_support import REPOSITORY
 
 from node.config.tree import Config, Http, Store
 from node.processes.embedded import embedded_node
@@ -18,39 +11,11 @@ from sealspace.client import Client, SignIn
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, NotFound, SealspaceError
 from sealspace.session import load_session, save_session
-from sealspace.sync import Client as SyncClient
 from sealspace.wallets import new_wallet
 
-README = (REPOSITORY / "README.md").read_text("utf-8")
 NODE = "http://127.0.0.1:8000"
 SPACE = "tinycloud:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf:notes"
 GET = "tinycloud.kv/get"
-
-
-@pytest.mark.slow
-def test_the_program_of_the_readme(tmp_path: Path) -> None:
-    """Both programs of the README run as they stand, against a node started as it says, and print what was kept."""
-    asynchronous, synchronous = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    assert f"listening on {NODE}" in README
-    with running_node(tmp_path) as node:
-        assert _ran(asynchronous, tmp_path, node.url) == (0, "b'hello'\nopen sesame\n", "")
-        with SyncClient(node.url) as client:  # what the README's commands leave behind
-            client.sign_in(new_wallet())
-            client.secrets().put("API_KEY", "from the command line")
-            (tmp_path / ".sealspace").mkdir(mode=0o700)
-            assert client.session is not None
-            save_session(client.session, tmp_path / ".sealspace" / "session.json")
-        assert _ran(synchronous, tmp_path, node.url) == (0, "from the command line\n", "")
-
-
-def _ran(program: str, home: Path, url: str) -> tuple[int, str, str]:
-    assert program.count(NODE) == 1
-    command = [sys.executable, "-c", program.replace(NODE, url)]
-    environment = os.environ | {"HOME": str(home)}
-    ran = subprocess.run(
-        command, cwd=home, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
-    )
-    return ran.returncode, ran.stdout, ran.stderr
 
 
 async def test_a_session_is_kept_as_the_readme_says(tmp_path: Path) -> None:

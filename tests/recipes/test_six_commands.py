@@ -12,21 +12,22 @@ from pathlib import Path
 
 import pytest
 from base_install import link_dependencies
+from page_blocks import blocks_of
 from tests_support import REPOSITORY
 
 pytestmark = pytest.mark.slow
 MOST_COMMANDS = 6
 NODE = "http://127.0.0.1:8000"
 VALUE = "open-sesame-4711"
-_BLOCK = re.compile(r"^## The first secret, in six commands$.*?^```$\n(?P<lines>.*?)^```$", re.MULTILINE | re.DOTALL)
+_SECTION = re.compile(r"^## The first secret, in six commands$(?P<text>.*?)^## ", re.MULTILINE | re.DOTALL)
 _WAIT_S = 300
 
 
 def _commands() -> list[str]:
-    """Return the commands as the README has them, without what it says beside them."""
-    found = _BLOCK.search((REPOSITORY / "README.md").read_text("utf-8"))
+    """Return the commands as the README has them."""
+    found = _SECTION.search((REPOSITORY / "README.md").read_text("utf-8"))
     assert found is not None
-    return [line.partition("  #")[0].strip() for line in found["lines"].splitlines()]
+    return [line for block in blocks_of(found["text"]) for line in block.text.splitlines()]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pages.demo_cast import CAST, lines_of
 from patience import PATIENCE_S
 from tests_support import REPOSITORY, CountingEntropy
 
@@ -16,6 +17,7 @@ from sealspace.delegations import allow
 from sealspace.session import read_grant
 from sealspace.wallets import new_wallet
 
+STEP = re.compile(r"^ *\d+  .* ✓$", re.MULTILINE)
 # Ctrl-C works in it also where these tests run in the background of a shell, which has it ignored.
 _CODE = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -62,12 +64,13 @@ def assert_nothing_left(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_every_step_of_the_demo_holds(tmp_path: Path) -> None:
-    """Status 0, all steps ticked, no secret shown, no file and no process left."""
+    """Status 0, all steps ticked and as they were recorded, no secret shown, no file and no process left."""
     with demo_in(tmp_path) as process:
         said, complained = process.communicate(timeout=120)
     assert (process.returncode, complained) == (0, ""), said
-    steps = re.findall(r"^ *(\d+)  .* ✓$", said, re.MULTILINE)
-    assert [str(number) for number in range(1, 16)] == steps
+    steps = STEP.findall(said)
+    assert list(range(1, 16)) == [int(step.split()[0]) for step in steps]
+    assert steps == STEP.findall("\n".join(lines_of(CAST.read_text("utf-8")))), "the recording is old; run: make cast"
     assert "ff-" not in said
     assert_nothing_left(tmp_path)
 

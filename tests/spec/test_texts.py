@@ -95,7 +95,7 @@ def test_every_page_is_linked() -> None:
         assert f"({page.name})" in index.read_text("utf-8"), page
     folders = [folder for folder in sorted(SPEC.iterdir()) if folder.is_dir()]
     index_text = (SPEC / "README.md").read_text("utf-8")
-    assert [folder.name for folder in folders if f"({folder.name}/)" not in index_text] == []
+    assert [folder.name for folder in folders if f"({folder.name}/README.md)" not in index_text] == []
 
 
 def test_no_text_awaits_another() -> None:

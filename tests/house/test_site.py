@@ -1,0 +1,67 @@
+"""The documentation as a site: it builds, its links hold, and it loads nothing from elsewhere."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pages.demo_cast import CAST, lines_of
+from tests_support import REPOSITORY
+
+SETTINGS = REPOSITORY / "mkdocs.yml"
+README = (REPOSITORY / "README.md").read_text("utf-8")
+_LOADED = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=\"?((?:https?:)?//[^\"\s>]+)")
+
+
+def build(settings: Path, place: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "mkdocs", "build", "-f", str(settings), "-d", str(place)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.slow
+def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    """Every link and anchor between pages holds, and no page names a script, font or picture of another host."""
+    built = build(SETTINGS, tmp_path)
+    assert built.returncode == 0, built.stderr
+    pages = {path.relative_to(tmp_path).as_posix(): path.read_text("utf-8") for path in tmp_path.rglob("*.html")}
+    assert {"index.html", "docs/tutorial.html", "spec/operations/commands.html"} < set(pages) and len(pages) > 50
+    assert {name: found for name, text in pages.items() if (found := _LOADED.findall(text))} == {}
+    for name in (
+        "sealspace.client.Client.sign_in",
+        "sealspace.secrets.Secrets.put",
+        "tee_backend.backend.Backend.open",
+    ):
+        assert f'id="{name}"' in pages["docs/reference/sdk.html"]
+
+
+@pytest.mark.slow
+def test_broken_links_fail_the_build(tmp_path: Path) -> None:
+    """What the settings say of links holds for pages, anchors, absolute paths, and pages that nothing leads to."""
+    kept = re.findall(r"^(?:strict|validation):.*?(?=^\S|\Z)", SETTINGS.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(kept) == 2
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text("# Page\n\n[1](absent.md) [2](#no-anchor) [3](/rooted.md) [4](#page)\n")
+    (tmp_path / "docs" / "lonely.md").write_text("# Lonely\n")
+    settings = tmp_path / "mkdocs.yml"
+    heads = "site_name: links\ntheme: {name: null, custom_dir: theme}\nplugins: []\nnav: [index.md]\n"
+    settings.write_text(heads + "".join(kept))
+    (tmp_path / "theme").mkdir()
+    (tmp_path / "theme" / "main.html").write_text("{{ page.content }}")
+    built = build(settings, tmp_path / "site")
+    assert built.returncode != 0
+    assert [word for word in ("absent.md", "#no-anchor", "/rooted.md", "lonely.md") if word not in built.stderr] == []
+    assert built.stderr.count("WARNING") == 4
+
+
+def test_the_readme_is_short() -> None:
+    """It is for sixty seconds."""
+    assert README.count("\n") <= 250
+
+
+def test_the_readme_quotes_the_recording() -> None:
+    """The recording plays, and each line of the demo in the README is one of its lines."""
+    recorded = lines_of(CAST.read_text("utf-8"))
+    assert recorded[-1] == "All 15 steps held."
+    (excerpt,) = re.findall(r"^```text\n((?: +\d+  .*\n| {7}.*\n)+)```$", README, re.MULTILINE)
+    assert [line for line in excerpt.splitlines() if line not in recorded] == []

@@ -1,0 +1,121 @@
+"""Every block of README.md, of `docs` and of spec/recipes.md does what it says, in order, as a reader would type it."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from page_blocks import Block, PageError, blocks_of
+from page_shell import run_page
+from running_node import RunningNode
+from tests_support import REPOSITORY
+
+from node.cli import main
+
+DOCS = sorted((REPOSITORY / "docs").rglob("*.md"))
+BLOCKS = {
+    path.relative_to(REPOSITORY).as_posix(): blocks_of(path.read_text("utf-8"))
+    for path in (REPOSITORY / "README.md", *DOCS, REPOSITORY / "spec" / "recipes.md")
+}
+RUN = [name for name, blocks in BLOCKS.items() if any(block.kind != "left out" for block in blocks)]
+# A page that begins with one of these has a node of its own; the others suppose that of the tutorial.
+OWN_NODE = ("sealspace serve ", "sealspace dev")
+
+
+@dataclass(frozen=True)
+class Supposed:
+    """What a page supposes: a node at its usual address, and beside the reader the platform that this node believes."""
+
+    port: int
+    tee: Path
+
+
+@pytest.fixture(scope="module")
+def supposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supposed]:
+    """One node for all pages that start none; each has an owner of its own there."""
+    folder = tmp_path_factory.mktemp("supposed")
+    tee = folder / "tee"
+    assert main(["backend", "simulate", str(tee), "--quiet"]) == 0
+    trust = ("--trust-root", str(tee / "root-ca.pem"), "--collateral", str(tee / "collateral"))
+    node = RunningNode(folder, "--workers", "1", *trust)
+    try:
+        yield Supposed(int(node.url.rpartition(":")[2]), tee)
+    finally:
+        node.close()
+
+
+def starts_a_node(block: Block) -> bool:
+    return block.stays and any(command in block.text for command in OWN_NODE)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.xdist_group("pages")
+@pytest.mark.parametrize("name", RUN)
+def test_every_block_does_what_it_says(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Each block succeeds, or ends as the page says, and prints what stands below it."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "ENV").symlink_to(sys.prefix)  # as the README's installation leaves it
+    port = None
+    if not any(map(starts_a_node, BLOCKS[name])):
+        given: Supposed = request.getfixturevalue("supposed")
+        port = given.port
+        shutil.copytree(given.tee, folder / "tee")
+    ended = run_page((REPOSITORY / name).read_text("utf-8"), folder, node_port=port)
+    assert ended.problem is None, ended.problem
+    assert len(ended.printed) == sum(block.kind != "left out" for block in BLOCKS[name])
+
+
+def test_what_is_left_out_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    """A block that is not run names its reason, or the test that runs it; their number is printed."""
+    left_out = [(name, block) for name, blocks in BLOCKS.items() for block in blocks if block.kind == "left out"]
+    for name, block in left_out:
+        assert block.why, (name, block.text)
+        tests = [word.strip(",;.") for word in block.why.split() if word.startswith("tests/")]
+        assert all((REPOSITORY / test).exists() for test in tests), (name, block.why)
+    ran = sum(map(len, BLOCKS.values())) - len(left_out)
+    assert ran > 60
+    with capsys.disabled():
+        print(f"\nblocks of the documentation: {ran} are run here, {len(left_out)} are not")
+        for name, block in left_out:
+            print(f"  {name}: {block.why}")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "```\nls\n```\n",
+        "```toml\n[http]\n```\n",
+        "```text\nno commands\n```\n",
+        "```sh\nls\n```\n\n```text\n1\n```\n\n```text\n2\n```\n",
+        "```sh\nls\n",
+        "- in a list\n\n  ```sh\n  ls\n  ```\n",
+    ],
+    ids=["no-word", "no-title", "box-alone", "two-boxes", "not-closed", "indented"],
+)
+def test_a_block_that_nobody_would_run_is_a_fault(page: str) -> None:
+    """A block that is neither run nor marked fails, and so does a fence that is not read as one."""
+    with pytest.raises(PageError):
+        blocks_of(page)
+
+
+@pytest.mark.parametrize(
+    ("page", "found"),
+    [
+        ("```sh\nfalse\necho on\n```\n", "ended with 1"),
+        ("```sh\necho one\n```\n\n```text\ntwo\n```\n", "and not\ntwo"),
+        ("<!-- status: 3 -->\n```sh\nsh -c 'exit 4'\n```\n", "ended with 4"),
+        ("<!-- stays -->\n```sh\necho nothing listens\n```\n", "nothing listens"),
+        ("```python\nraise SystemExit(5)\n```\n", "ended with 5"),
+    ],
+    ids=["status", "output", "other-status", "does-not-stay", "program"],
+)
+def test_a_page_that_is_wrong_is_found_out(page: str, found: str, tmp_path: Path) -> None:
+    """What does not end as it says, or prints something else, is named."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    problem = run_page(page, folder).problem
+    assert problem is not None and found in problem
