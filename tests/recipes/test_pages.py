@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from forked_programs import forked_programs
 from page_blocks import Block, PageError, blocks_of
 from page_shell import run_page
 from running_node import RunningNode
@@ -33,6 +34,13 @@ class Supposed:
 
 
 @pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What pages run that goes on for a moment only."""
+    with forked_programs(tmp_path_factory.mktemp("programs")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
 def supposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supposed]:
     """One node for all pages that start none; each has an owner of its own there."""
     folder = tmp_path_factory.mktemp("supposed")
@@ -54,7 +62,9 @@ def starts_a_node(block: Block) -> bool:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.xdist_group("pages")
 @pytest.mark.parametrize("name", RUN)
-def test_every_block_does_what_it_says(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_every_block_does_what_it_says(
+    name: str, tmp_path: Path, programs: Path, request: pytest.FixtureRequest
+) -> None:
     """Each block succeeds, or ends as the page says, and prints what stands below it."""
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -64,7 +74,7 @@ def test_every_block_does_what_it_says(name: str, tmp_path: Path, request: pytes
         given: Supposed = request.getfixturevalue("supposed")
         port = given.port
         shutil.copytree(given.tee, folder / "tee")
-    ended = run_page((REPOSITORY / name).read_text("utf-8"), folder, node_port=port)
+    ended = run_page((REPOSITORY / name).read_text("utf-8"), folder, programs=programs, node_port=port)
     assert ended.problem is None, ended.problem
     assert len(ended.printed) == sum(block.kind != "left out" for block in BLOCKS[name])
 
@@ -102,6 +112,7 @@ def test_a_block_that_nobody_would_run_is_a_fault(page: str) -> None:
         blocks_of(page)
 
 
+@pytest.mark.xdist_group("pages")
 @pytest.mark.parametrize(
     ("page", "found"),
     [
@@ -113,9 +124,9 @@ def test_a_block_that_nobody_would_run_is_a_fault(page: str) -> None:
     ],
     ids=["status", "output", "other-status", "does-not-stay", "program"],
 )
-def test_a_page_that_is_wrong_is_found_out(page: str, found: str, tmp_path: Path) -> None:
+def test_a_page_that_is_wrong_is_found_out(page: str, found: str, tmp_path: Path, programs: Path) -> None:
     """What does not end as it says, or prints something else, is named."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    problem = run_page(page, folder).problem
+    problem = run_page(page, folder, programs=programs).problem
     assert problem is not None and found in problem

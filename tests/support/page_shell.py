@@ -25,6 +25,7 @@ NODE_PORT = 8000
 _PORTS = (NODE_PORT, 8001, 8080, 8081, 5000, 9464)
 _MARK = "--- block {} ---"
 _LIMIT_S = 120
+_INSTALLED = str(Path(sys.executable).parent)
 # Never given to a client's connection by the kernel, whose own range is higher.
 _PORT_RANGE = (15000, 30000)
 
@@ -37,12 +38,13 @@ class Ended:
     printed: list[str]
 
 
-def run_page(page: str, folder: Path, *, node_port: int | None = None) -> Ended:
+def run_page(page: str, folder: Path, *, programs: Path, node_port: int | None = None) -> Ended:
     """Run every block of a page that is not left out.
 
     Args:
         page: the text.
         folder: empty, or with what the page supposes to be there; the home is beside it.
+        programs: first on the path of all but what goes on running.
         node_port: of the node that the page supposes; None: it starts one.
     """
     ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
@@ -53,7 +55,7 @@ def run_page(page: str, folder: Path, *, node_port: int | None = None) -> Ended:
     beside = folder.parent / f"{folder.name}-blocks"
     beside.mkdir()
     script = "\n".join(_script(beside, at, block) for at, block in enumerate(blocks))
-    status, printed = _run(script, folder, ports[NODE_PORT])
+    status, printed = _run(script, folder, programs, ports[NODE_PORT])
     parts = re.split(r"^--- block \d+ ---\n", printed, flags=re.M)[1:]
     for block, part in zip(blocks, parts, strict=False):
         if block.box is not None and not _matches(block.box, part):
@@ -85,7 +87,7 @@ def _script(beside: Path, at: int, block: Block) -> str:
     if block.stays:
         log = beside / f"{at}.log"
         command = run if block.kind == "program" else block.text.strip()
-        return f"{mark}: > {log}\n{command} < /dev/null > {log} 2>&1 &\nis_listening {log} $!"
+        return f"{mark}: > {log}\nPATH={_INSTALLED}:$PATH {command} < /dev/null > {log} 2>&1 &\nis_listening {log} $!"
     run += f" < {beside}/{at}.typed"
     return f"{mark}{run}" if block.status == 0 else f"{mark}set +e\n{run}\nended {block.status} $?\nset -e"
 
@@ -104,7 +106,7 @@ ended() { [ "$1" = "$2" ] || { echo "ended with $2"; exit 1; }; }
 """
 
 
-def _run(script: str, folder: Path, port: int) -> tuple[int, str]:
+def _run(script: str, folder: Path, programs: Path, port: int) -> tuple[int, str]:
     """Run a script in a session of its own, and end whatever it left running."""
     home = folder.parent / f"{folder.name}-home"
     home.mkdir()
@@ -119,7 +121,7 @@ def _run(script: str, folder: Path, port: int) -> tuple[int, str]:
         env={
             **kept,
             "HOME": str(home),
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+            "PATH": os.pathsep.join([str(programs), _INSTALLED, os.environ.get("PATH", os.defpath)]),
             "PYTHONUNBUFFERED": "1",  # both streams in one pipe, in the order in which a terminal shows them
             "SEALSPACE_HTTP__PORT": str(port),
         },

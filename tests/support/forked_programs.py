@@ -1,0 +1,126 @@
+"""`sealspace` and `python` for a shell that starts many: forks of one process, which has imported everything once.
+
+What a program gets is a process of its own, with the shell's arguments, folder, environment and streams. What it does
+not get is a start from nothing, which is tested elsewhere, and signals from the shell.
+
+Example:
+    with forked_programs(tmp_path) as folder:
+        subprocess.run(["sealspace", "version"], env={"PATH": f"{folder}:/usr/bin:/bin"})
+"""
+
+import gc
+import importlib
+import io
+import json
+import os
+import pkgutil
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from node import cli
+
+_ASK = """#!{python} -IS
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as line:
+    line.connect({place!r})
+    asked = json.dumps([{name!r}, sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+    socket.send_fds(line, [len(asked).to_bytes(4, "big")], [0, 1, 2])
+    line.sendall(asked)
+    sys.exit(int(line.recv(8) or b"255"))
+"""
+_START_S = 60
+
+
+@contextmanager
+def forked_programs(folder: Path) -> Iterator[Path]:
+    """Start the process and yield a folder with the two programs."""
+    place, programs = folder / "line", folder / "bin"
+    programs.mkdir()
+    for name in ("sealspace", "python"):
+        program = programs / name
+        program.write_text(_ASK.format(python=sys.executable, place=str(place), name=name))
+        program.chmod(0o700)
+    process = subprocess.Popen(
+        [sys.executable, __file__, str(place)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        yield programs
+    finally:
+        process.kill()
+        process.communicate(timeout=_START_S)
+
+
+def _serve(place: str) -> NoReturn:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(place)
+        listener.listen()
+        print("ready")
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for what was forked
+        gc.freeze()
+        while True:
+            line, _ = listener.accept()
+            with line:
+                if os.fork() == 0:
+                    listener.close()
+                    _answer(line)
+
+
+def _answer(line: socket.socket) -> NoReturn:
+    """Be the program that was asked for, and tell how it ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    status = 255
+    try:
+        head, streams, _, _ = socket.recv_fds(line, 4, 3)
+        with line.makefile("rb") as stream:
+            name, arguments, folder, environment = json.loads(stream.read(int.from_bytes(head, "big")))
+        for here, given in enumerate(streams):
+            os.dup2(given, here)
+            os.close(given)
+        sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), "utf-8")
+        sys.stdout, sys.stderr = (
+            io.TextIOWrapper(io.FileIO(number, "w", closefd=False), "utf-8", errors, write_through=True)
+            for number, errors in ((1, "strict"), (2, "backslashreplace"))
+        )
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        status = _ended(name, arguments)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        line.sendall(str(status).encode())
+        os._exit(0)
+
+
+def _ended(name: str, arguments: list[str]) -> int:
+    sys.argv = [name, *arguments]
+    try:
+        if name == "sealspace":
+            return cli.main(arguments)
+        if arguments[0] == "-c":
+            sys.path[0], sys.argv = "", ["-c", *arguments[2:]]
+            exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})
+        else:
+            sys.path[0], sys.argv = str(Path(arguments[0]).parent), arguments
+            runpy.run_path(arguments[0], run_name="__main__")
+    except SystemExit as exit:
+        return exit.code if isinstance(exit.code, int) else 0 if exit.code is None else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    for module in pkgutil.walk_packages(cli.__path__, "node.cli."):
+        importlib.import_module(module.name)
+    importlib.import_module("sealspace.sync.client")
+    _serve(sys.argv[1])
